@@ -1,0 +1,47 @@
+# Each target alone sets up what it needs: a virtual environment with the locked requirements.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: run test lint demo format lock clean
+
+run: $(VENV)/base.txt
+	@MEDIA_ROOT="$${MEDIA_ROOT:-$(CURDIR)/data/instaloader}" exec $(BIN)/python -m scrapper
+
+test: $(VENV)/dev.txt
+	@$(BIN)/python -m pytest
+
+lint: $(VENV)/dev.txt
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+demo: $(VENV)/dev.txt
+	@$(BIN)/python -m tests.demo
+
+format: $(VENV)/dev.txt
+	@$(BIN)/ruff check --fix-only --quiet .
+	@$(BIN)/ruff format .
+
+# Resolve requirements/*.in anew, to the newest versions that fit.
+lock: $(VENV)/dev.txt
+	@for name in base dev; do \
+	    $(BIN)/uv pip compile --upgrade --universal --python-version 3.11 --generate-hashes \
+	        --no-header --quiet requirements/$$name.in -o requirements/$$name.txt || exit; \
+	done
+
+clean:
+	@rm -rf $(VENV)
+
+$(VENV)/%.txt: requirements/%.txt | $(VENV)
+	@echo "Installing $<" >&2
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+	    --require-hashes --only-binary :all: -r $< >&2
+	@cp $< $@
+
+$(VENV):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	    || { echo "Python 3.11 or newer is needed: make PYTHON=/path/to/python3" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) >&2 || { rm -rf $(VENV); \
+	    echo "The module venv is needed: on Debian, apt install python3-venv" >&2; exit 1; }

@@ -1,0 +1,110 @@
+"""The request's ID, its client's address, and its access line."""
+
+import re
+import time
+import uuid
+from collections.abc import Sequence
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+
+import structlog
+from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
+from structlog.contextvars import bound_contextvars
+
+__all__ = ["REQUEST_ID", "request_context"]
+
+REQUEST_ID = web.RequestKey("request_id", str)
+"""Where handlers and further middlewares find the request's ID: ``request[REQUEST_ID]``."""
+
+_HEADER = "X-Request-ID"
+_SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+
+Network = IPv4Network | IPv6Network
+Address = IPv4Address | IPv6Address
+
+log = structlog.get_logger("access")
+
+
+def request_context(*, trusted_proxies: Sequence[IPv4Network | IPv6Network] = ()) -> Middleware:
+    """Give each request an ID, find out who sent it, and log one line about it.
+
+    ::
+
+        from middlewares.request_context import request_context
+        app = web.Application(middlewares=[request_context(trusted_proxies=[ip_network("::1")])])
+
+    A sane ``X-Request-ID`` (up to 128 letters, digits, ``.``, ``_``, ``-``) is taken, else one
+    is made; the answer carries it, and every structlog line has it as ``request_id``.
+
+    Where the connection comes from one of *trusted_proxies*, ``request.remote`` becomes the
+    last address in ``X-Forwarded-For``, read from the right, that is not trusted. What a client
+    itself wrote into that header stands left of it and is never looked at.
+
+    The line, event ``request`` of logger ``access``, has ``method``, ``path`` (without the
+    query, which may hold secrets), ``status``, ``duration_ms`` until the answer was ready, and
+    ``client``.
+    """
+
+    @web.middleware
+    async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+        started = time.perf_counter()
+        given = request.headers.get(_HEADER, "")
+        request_id = given if _SANE_ID.fullmatch(given) else uuid.uuid4().hex
+        client = request.remote
+        if trusted_proxies:
+            client = _client_of(request, trusted_proxies)
+            if client != request.remote:
+                request = request.clone(remote=client or "")
+        request[REQUEST_ID] = request_id
+        status = 500
+        with bound_contextvars(request_id=request_id):
+            try:
+                response = await handler(request)
+            except web.HTTPException as error:
+                status = error.status
+                error.headers[_HEADER] = request_id
+                raise
+            else:
+                status = response.status
+                if not response.prepared:
+                    response.headers[_HEADER] = request_id
+                return response
+            finally:
+                log.info(
+                    "request",
+                    method=request.method,
+                    path=request.path,
+                    status=status,
+                    duration_ms=round((time.perf_counter() - started) * 1000, 3),
+                    client=client,
+                )
+
+    return middleware
+
+
+def _client_of(request: web.Request, trusted: Sequence[Network]) -> str | None:
+    remote = request.remote
+    if not _is_in(trusted, _address(remote)):
+        return remote
+    hops = ",".join(request.headers.getall("X-Forwarded-For", ())).split(",")
+    for hop in reversed(hops):
+        address = _address(hop.strip())
+        if address is None:
+            break
+        remote = str(address)
+        if not _is_in(trusted, address):
+            break
+    return remote
+
+
+def _is_in(networks: Sequence[Network], address: Address | None) -> bool:
+    return address is not None and any(address in network for network in networks)
+
+
+def _address(text: str | None) -> Address | None:
+    try:
+        address = ip_address(text or "")
+    except ValueError:
+        return None
+    # A socket that listens on both families shows an IPv4 client as ::ffff:192.0.2.1.
+    return getattr(address, "ipv4_mapped", None) or address

@@ -1,0 +1,1 @@
+"""One Instagram post, by URL, as a file: the service behind ``POST /scrape``."""

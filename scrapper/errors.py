@@ -1,0 +1,115 @@
+"""What can go wrong with a scrape, and the HTTP answer that each case gets.
+
+The texts of :data:`ANSWERS` are all that a client is told. What Instagram or Instaloader said
+goes to the log, because it may hold signed CDN URLs.
+"""
+
+from collections.abc import Mapping
+
+__all__ = [
+    "ANSWERS",
+    "ChallengeRequired",
+    "CoolingDown",
+    "DeadlineExceeded",
+    "InstagramChanged",
+    "InstagramFailed",
+    "InstagramUnreachable",
+    "InvalidURL",
+    "MediaIncomplete",
+    "MediaUnexpected",
+    "PaceExceeded",
+    "PostForbidden",
+    "PostNotFound",
+    "RateLimited",
+    "ScrapeError",
+    "ServerFull",
+]
+
+
+class ScrapeError(Exception):
+    """A scrape ended in a way the contract foresees.
+
+    ``retry_after`` is the number of seconds after which another try makes sense, where known.
+    """
+
+    def __init__(self, *, retry_after: float | None = None) -> None:
+        super().__init__()
+        self.retry_after = retry_after
+
+
+class InvalidURL(ScrapeError):
+    """The text is not the URL of an Instagram post."""
+
+
+class PostForbidden(ScrapeError):
+    """The post is private, or Instagram wants a login before it shows it."""
+
+
+class ChallengeRequired(PostForbidden):
+    """Instagram asks for a checkpoint or a challenge before it answers any further."""
+
+
+class PostNotFound(ScrapeError):
+    """The post does not exist, or was removed or hidden."""
+
+
+class RateLimited(ScrapeError):
+    """Instagram refused because of too many requests."""
+
+
+class CoolingDown(RateLimited):
+    """Instagram refused a short while ago; it was not asked again."""
+
+
+class PaceExceeded(ScrapeError):
+    """Our own pace towards Instagram allows no further query now."""
+
+
+class InstagramChanged(ScrapeError):
+    """Instagram's answer is not the one that this version of Instaloader understands."""
+
+
+class InstagramFailed(ScrapeError):
+    """Instagram answered with an error of its own."""
+
+
+class MediaIncomplete(ScrapeError):
+    """A file of the post did not arrive whole, twice."""
+
+
+class MediaUnexpected(ScrapeError):
+    """A file of the post is not of the type that Instagram promised."""
+
+
+class InstagramUnreachable(ScrapeError):
+    """No connection to Instagram, or it broke before an answer came."""
+
+
+class DeadlineExceeded(ScrapeError):
+    """The scrape's deadline passed."""
+
+
+class ServerFull(ScrapeError):
+    """Every worker is busy and as many posts wait as may."""
+
+
+ANSWERS: Mapping[type[Exception], tuple[int, str]] = {
+    InvalidURL: (400, "Invalid URL format"),
+    ChallengeRequired: (
+        403,
+        "Instagram asks for a checkpoint or challenge: confirm it in a browser, then try again",
+    ),
+    PostForbidden: (403, "The post is private, or Instagram asks for a login to show it"),
+    PostNotFound: (404, "The post does not exist or was removed"),
+    CoolingDown: (429, "Instagram's rate limit was reached: wait before the next try"),
+    PaceExceeded: (429, "This service's own pace towards Instagram is used up: wait"),
+    RateLimited: (429, "Instagram's rate limit is reached: wait before the next try"),
+    InstagramChanged: (502, "Instagram's answer was not understood: its API may have changed"),
+    InstagramFailed: (502, "Instagram answered with an error of its own"),
+    MediaIncomplete: (502, "A file of the post could not be downloaded whole"),
+    MediaUnexpected: (502, "A file of the post is not of the promised type"),
+    InstagramUnreachable: (503, "Instagram could not be reached"),
+    DeadlineExceeded: (503, "The post was not downloaded in time"),
+    ServerFull: (503, "Too many posts are waiting: try again later"),
+}
+"""Exception type to (status, text); a subclass without an entry gets that of its base."""

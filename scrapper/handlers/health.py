@@ -1,0 +1,25 @@
+"""``GET /health`` and ``GET /ready``: for whoever watches over the service."""
+
+import asyncio
+import os
+
+from aiohttp import web
+
+from scrapper.handlers.resources import LIBRARY, SCRAPER
+
+__all__ = ["health", "ready"]
+
+
+async def health(_request: web.Request) -> web.Response:
+    """``OK`` as long as the event loop runs."""
+    return web.Response(text="OK")
+
+
+async def ready(request: web.Request) -> web.Response:
+    """Whether a new post could be scraped now: 200 or 503, with a line for each check."""
+    root = request.app[LIBRARY].root
+    checks = {
+        "media folder writable": await asyncio.to_thread(os.access, root, os.W_OK | os.X_OK),
+        "executor not saturated": not request.app[SCRAPER].saturated,
+    }
+    return web.json_response(checks, status=200 if all(checks.values()) else 503)

@@ -1,0 +1,210 @@
+"""The folder of stored posts: publish atomically, look up, expire.
+
+A post is ``ROOT/{shortcode}/`` with its media and a manifest. Files are gathered in a folder
+under ``ROOT/.incoming``, flushed to disk, and published by one rename of that folder: what is
+under a shortcode is whole at any instant, also after a power cut.
+"""
+
+import asyncio
+import ctypes
+import errno
+import json
+import os
+import shutil
+import stat
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import aiofiles
+import structlog
+
+from scrapper.post import Post
+from scrapper.urls import is_shortcode
+
+__all__ = ["Library", "StoredPost"]
+
+log = structlog.get_logger(__name__)
+
+_INCOMING = ".incoming"
+_MANIFEST = "post.json"
+_REPLACED = ".replaced"
+_AT_FDCWD = -100
+_RENAME_EXCHANGE = 2
+
+
+@dataclass(frozen=True, slots=True)
+class StoredPost:
+    """A post of the library, and the unix time at which it was stored."""
+
+    post: Post
+    stored_at: float
+
+    @property
+    def fresh(self) -> bool:
+        """Whether the post need not be fetched again."""
+        return time.time() < self.post.fresh_until(self.stored_at)
+
+
+class Library:
+    """The stored posts under *root*, an absolute path, by shortcode.
+
+    Coroutines are for the event loop. The other methods block, and are for the thread that
+    downloads.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._incoming = root / _INCOMING
+
+    async def open(self) -> None:
+        """Create the folders, and clear away what a crash left.
+
+        Raises:
+            OSError: the root cannot be written.
+        """
+        await asyncio.to_thread(self._open)
+
+    async def get(self, shortcode: str) -> StoredPost | None:
+        """The stored post, or None: not stored, not whole any more, or not readable."""
+        folder = self.root / shortcode
+        try:
+            async with aiofiles.open(folder / _MANIFEST, "rb") as file:
+                stored_at = os.fstat(file.fileno()).st_mtime
+                post = Post.from_manifest(json.loads(await file.read()))
+            if post.shortcode == shortcode and await asyncio.to_thread(_is_whole, folder, post):
+                return StoredPost(post, stored_at)
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            log.warning("stored post not readable", shortcode=shortcode, cause=str(error))
+            return None
+        log.warning("stored post not whole", shortcode=shortcode)
+        return None
+
+    async def expire(self, max_age: float, *, keep: Callable[[str], bool]) -> int:
+        """Remove the posts stored more than *max_age* seconds ago; return their number.
+
+        One for whose shortcode *keep* answers true at the last moment stays, as does
+        everything that is not a post: other names, links, folders without a manifest.
+        """
+        removed = 0
+        expired = await asyncio.to_thread(self._stored_before, time.time() - max_age)
+        for shortcode in expired:
+            if keep(shortcode):
+                continue
+            try:
+                await asyncio.to_thread(self._remove, shortcode)
+                removed += 1
+            except OSError as error:
+                log.warning("post not removed", shortcode=shortcode, cause=str(error))
+        return removed
+
+    def stage(self, shortcode: str) -> Path:
+        """Make an empty folder for the files of a post that is being downloaded."""
+        folder = self._unused(shortcode)
+        folder.mkdir(parents=True)
+        return folder
+
+    def publish(self, folder: Path, post: Post) -> None:
+        """Put the post's *folder*, from :meth:`stage`, in the place of what is stored of it."""
+        manifest = json.dumps(post.to_manifest(), ensure_ascii=False, indent=1)
+        (folder / _MANIFEST).write_text(manifest + "\n", encoding="utf-8")
+        for path in folder.iterdir():
+            _flush(path)
+        _flush(folder)
+        self._put_in_place(folder, self.root / post.shortcode)
+        _flush(self.root)
+
+    def discard(self, folder: Path) -> None:
+        """Remove a folder from :meth:`stage`, if it is still there."""
+        _delete(folder)
+
+    def _open(self) -> None:
+        self._incoming.mkdir(parents=True, exist_ok=True)
+        for leftover in self._incoming.iterdir():
+            shortcode, _, _ = leftover.name.partition(".")
+            if leftover.suffix == _REPLACED and not (self.root / shortcode).exists():
+                leftover.rename(self.root / shortcode)
+            else:
+                _delete(leftover)
+
+    def _unused(self, shortcode: str, suffix: str = "") -> Path:
+        return self._incoming / f"{shortcode}.{uuid.uuid4().hex}{suffix}"
+
+    def _put_in_place(self, folder: Path, place: Path) -> None:
+        try:
+            folder.rename(place)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+                raise
+            if not _exchange(folder, place):
+                # Not atomic: should we be killed between the two, _open() puts it back.
+                replaced = self._unused(place.name, _REPLACED)
+                place.rename(replaced)
+                folder.rename(place)
+                folder = replaced
+            _delete(folder)
+
+    def _remove(self, shortcode: str) -> None:
+        doomed = self._unused(shortcode)
+        (self.root / shortcode).rename(doomed)
+        _delete(doomed)
+
+    def _stored_before(self, moment: float) -> list[str]:
+        return [shortcode for shortcode, stored_at in self._all() if stored_at < moment]
+
+    def _all(self) -> Iterator[tuple[str, float]]:
+        with os.scandir(self.root) as entries:
+            for entry in entries:
+                try:
+                    if not is_shortcode(entry.name) or not entry.is_dir(follow_symlinks=False):
+                        continue
+                    manifest = os.lstat(os.path.join(entry.path, _MANIFEST))
+                except FileNotFoundError:
+                    continue
+                except OSError as error:
+                    log.warning("post not readable", shortcode=entry.name, cause=str(error))
+                    continue
+                if stat.S_ISREG(manifest.st_mode):
+                    yield entry.name, manifest.st_mtime
+
+
+def _is_whole(folder: Path, post: Post) -> bool:
+    try:
+        return all(os.path.getsize(folder / item.filename) == item.size for item in post.media)
+    except FileNotFoundError:
+        return False
+
+
+def _flush(path: Path) -> None:
+    """Have a file, or the entries of a folder, written to the disk itself."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Swap two paths atomically: renameat2(2), Linux 3.15; false where it cannot be done."""
+    if sys.platform != "linux":
+        return False
+    try:
+        renameat2 = ctypes.CDLL(None, use_errno=True).renameat2
+    except AttributeError:
+        return False
+    result: int = renameat2(
+        _AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE
+    )
+    return result == 0
+
+
+def _delete(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

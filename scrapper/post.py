@@ -1,0 +1,122 @@
+"""A post and its media: the data that every other module speaks of."""
+
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import parse_qs, urlsplit
+
+__all__ = ["MediaItem", "Post", "answer", "cdn_expiry"]
+
+_UNSIGNED_LIFETIME = 24 * 60 * 60
+_MANIFEST_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class MediaItem:
+    """One file of a post. ``size`` is in bytes, ``width`` and ``height`` in pixels."""
+
+    type: Literal["video", "image"]
+    filename: str
+    cdn_url: str
+    size: int
+    width: int | None
+    height: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Post:
+    """A downloaded post; ``media`` holds at least one item, in Instagram's order.
+
+    ``original_url`` is the URL by which it was first asked for.
+    """
+
+    shortcode: str
+    description: str
+    owner: str
+    taken_at: datetime
+    original_url: str
+    media: tuple[MediaItem, ...]
+
+    @property
+    def main(self) -> MediaItem:
+        """The first video, or the first item of a post without one."""
+        return next((item for item in self.media if item.type == "video"), self.media[0])
+
+    def fresh_until(self, fetched_at: float) -> float:
+        """Unix time until which the post, fetched at *fetched_at*, need not be fetched again.
+
+        That is when the first of its signed CDN URLs expires; one without an expiry counts
+        for a day.
+        """
+        return min(
+            cdn_expiry(item.cdn_url) or fetched_at + _UNSIGNED_LIFETIME for item in self.media
+        )
+
+    def to_manifest(self) -> dict[str, Any]:
+        """The post as JSON data, for :meth:`from_manifest` to read."""
+        return {
+            "version": _MANIFEST_VERSION,
+            **asdict(self),
+            "taken_at": self.taken_at.isoformat(),
+        }
+
+    @classmethod
+    def from_manifest(cls, data: Any) -> "Post":
+        """Read what :meth:`to_manifest` wrote.
+
+        Raises:
+            ValueError: *data* is something else.
+        """
+        try:
+            if data["version"] != _MANIFEST_VERSION:
+                raise ValueError(f"unknown manifest version {data['version']!r}")
+            media = tuple(MediaItem(**item) for item in data["media"])
+            if not media or any(Path(item.filename).name != item.filename for item in media):
+                raise ValueError("no media, or media outside of the folder")
+            return cls(
+                shortcode=data["shortcode"],
+                description=data["description"],
+                owner=data["owner"],
+                taken_at=datetime.fromisoformat(data["taken_at"]),
+                original_url=data["original_url"],
+                media=media,
+            )
+        except (KeyError, TypeError) as error:
+            raise ValueError("not a manifest") from error
+
+
+def cdn_expiry(url: str) -> int | None:
+    """Unix time at which a signed CDN URL expires: its query's ``oe``, in hex; else None."""
+    try:
+        return int(parse_qs(urlsplit(url).query)["oe"][0], 16)
+    except (KeyError, ValueError):
+        return None
+
+
+def answer(post: Post, *, root: Path, original_url: str, cached: bool) -> dict[str, Any]:
+    """The JSON that describes *post* to a client, its files being under *root*/shortcode."""
+    folder = root / post.shortcode
+    main = post.main
+    return {
+        "shortcode": post.shortcode,
+        "video": str(folder / main.filename) if main.type == "video" else None,
+        "description": post.description,
+        "cdn_url": main.cdn_url,
+        "original_url": original_url,
+        "media": [
+            {
+                "type": item.type,
+                "path": str(folder / item.filename),
+                "url": f"/media/{post.shortcode}/{item.filename}",
+                "cdn_url": item.cdn_url,
+                "size": item.size,
+                "width": item.width,
+                "height": item.height,
+            }
+            for item in post.media
+        ],
+        "owner": post.owner,
+        "taken_at": post.taken_at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "cached": cached,
+    }

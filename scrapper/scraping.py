@@ -1,0 +1,195 @@
+"""One scrape at a time for each post, and a bounded number at once.
+
+The library is asked first, Instagram second, the latter in an executor.
+"""
+
+import asyncio
+import contextvars
+import math
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+
+from scrapper.errors import CoolingDown, DeadlineExceeded, RateLimited, ServerFull
+from scrapper.library import Library
+from scrapper.post import Post
+
+__all__ = ["Scraped", "Scraper"]
+
+log = structlog.get_logger(__name__)
+
+Fetch = Callable[[str, str, Path, float], Post]
+"""Blocking: (shortcode, URL, folder, deadline) to post; see ``instagram.Instagram.fetch``."""
+
+_GRACE = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Scraped:
+    """A post, and whether it came from disk with no request to Instagram."""
+
+    post: Post
+    cached: bool
+
+
+class _Flight:
+    """A fetch under way, shared by all who ask for its post meanwhile."""
+
+    def __init__(self, deadline: float, task: asyncio.Task[Scraped]) -> None:
+        self.deadline = deadline
+        self._task = task
+        # An error is for those who wait. Where they all went away it was logged already, and
+        # asyncio need not complain that nobody took it.
+        task.add_done_callback(lambda done: done.cancelled() or done.exception())
+
+    async def join(self) -> Scraped:
+        """Wait for the result; to be cancelled does not end the flight.
+
+        Raises:
+            DeadlineExceeded: the worker thread is stuck where no deadline reaches it, in the
+                resolver of host names say.
+        """
+        try:
+            async with asyncio.timeout_at(self.deadline + _GRACE):
+                return await asyncio.shield(self._task)
+        except TimeoutError:
+            raise DeadlineExceeded from None
+
+    async def settled(self) -> None:
+        """Wait until the flight is over, however it ends."""
+        await asyncio.wait([self._task])
+
+
+class Scraper:
+    """Single flight, bounded executor, deadline and cool-down around *fetch*.
+
+    At most *concurrency* threads fetch and *queue_limit* further posts wait. A scrape, the
+    time in the queue included, has *timeout* seconds. After Instagram's 429 nothing is asked
+    of it for as long as it said, or *cooldown* seconds where it did not say.
+    """
+
+    def __init__(
+        self,
+        library: Library,
+        fetch: Fetch,
+        *,
+        concurrency: int,
+        queue_limit: int,
+        timeout: float,
+        cooldown: float,
+    ) -> None:
+        self._library = library
+        self._fetch = fetch
+        self._timeout = timeout
+        self._cooldown = cooldown
+        self._cool_at = 0.0
+        self._flights: dict[str, _Flight] = {}
+        self._most_flights = concurrency + queue_limit
+        self._workers = asyncio.Semaphore(concurrency)
+        self._executor = ThreadPoolExecutor(concurrency, thread_name_prefix="scrape")
+
+    def is_scraping(self, shortcode: str) -> bool:
+        """Whether the post is being fetched, or waits for it."""
+        return shortcode in self._flights
+
+    @property
+    def saturated(self) -> bool:
+        """Whether a further post would be refused."""
+        return len(self._flights) >= self._most_flights
+
+    async def scrape(self, shortcode: str, url: str, *, refresh: bool = False) -> Scraped:
+        """Return the post from the library, or fetch and store it.
+
+        With *refresh* it is fetched even when the stored one is fresh. *url* is the post's
+        URL as the client has it.
+
+        Raises:
+            ScrapeError: one of its subclasses.
+            OSError: the post cannot be stored.
+        """
+        while True:
+            flight = self._flights.get(shortcode)
+            if flight is None:
+                if not refresh and (stored := await self._stored(shortcode)):
+                    return stored
+                flight = self._flights.get(shortcode)
+            if flight is None:
+                flight = self._take_off(shortcode, url, refresh)
+            scraped = await flight.join()
+            if not (refresh and scraped.cached):
+                return scraped
+
+    async def close(self) -> None:
+        """Let what is under way finish, within its deadline."""
+        for flight in list(self._flights.values()):
+            await flight.settled()
+        await asyncio.to_thread(self._executor.shutdown)
+
+    async def _stored(self, shortcode: str) -> Scraped | None:
+        stored = await self._library.get(shortcode)
+        return Scraped(stored.post, cached=True) if stored and stored.fresh else None
+
+    def _take_off(self, shortcode: str, url: str, refresh: bool) -> _Flight:
+        self._refuse_while_cooling()
+        now = time.monotonic()
+        if self.saturated:
+            # By then the one under way for longest is over, whatever happens.
+            first = min(flight.deadline for flight in self._flights.values())
+            raise ServerFull(retry_after=max(1, math.ceil(first - now)))
+        deadline = now + self._timeout
+        task = asyncio.create_task(self._fly(shortcode, url, refresh, deadline))
+        flight = self._flights[shortcode] = _Flight(deadline, task)
+        return flight
+
+    async def _fly(self, shortcode: str, url: str, refresh: bool, deadline: float) -> Scraped:
+        try:
+            # Another flight may have landed while this one's first reader looked on the disk.
+            if not refresh and (stored := await self._stored(shortcode)):
+                return stored
+            try:
+                async with asyncio.timeout_at(deadline):
+                    await self._workers.acquire()
+            except TimeoutError:
+                raise DeadlineExceeded from None
+            try:
+                self._refuse_while_cooling()
+                return Scraped(await self._work(shortcode, url, deadline), cached=False)
+            except RateLimited as error:
+                if not isinstance(error, CoolingDown):
+                    self._cool_down(error)
+                raise
+            finally:
+                self._workers.release()
+        finally:
+            del self._flights[shortcode]
+
+    async def _work(self, shortcode: str, url: str, deadline: float) -> Post:
+        # The context carries the request ID to the log lines of the thread.
+        work = contextvars.copy_context().run
+        return await asyncio.get_running_loop().run_in_executor(
+            self._executor, work, self._fetch_and_publish, shortcode, url, deadline
+        )
+
+    def _fetch_and_publish(self, shortcode: str, url: str, deadline: float) -> Post:
+        folder = self._library.stage(shortcode)
+        try:
+            post = self._fetch(shortcode, url, folder, deadline)
+            self._library.publish(folder, post)
+        finally:
+            self._library.discard(folder)
+        return post
+
+    def _refuse_while_cooling(self) -> None:
+        left = self._cool_at - time.monotonic()
+        if left > 0:
+            raise CoolingDown(retry_after=left)
+
+    def _cool_down(self, error: RateLimited) -> None:
+        if error.retry_after is None:
+            error.retry_after = self._cooldown
+        self._cool_at = max(self._cool_at, time.monotonic() + error.retry_after)
+        log.warning("cooling down", seconds=round(error.retry_after, 1))

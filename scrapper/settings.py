@@ -1,0 +1,193 @@
+"""The settings, read from the environment and checked at start."""
+
+import os
+from collections.abc import Callable
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from pathlib import Path
+from pkgutil import resolve_name
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    NonNegativeInt,
+    PositiveInt,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+__all__ = ["PRIVATE_NETWORKS", "Network", "Settings", "SettingsError", "load_settings"]
+
+Network = IPv4Network | IPv6Network
+
+PRIVATE_NETWORKS: tuple[Network, ...] = tuple(
+    ip_network(block)
+    for block in (
+        "127.0.0.0/8",
+        "10.0.0.0/8",
+        "172.16.0.0/12",
+        "192.168.0.0/16",
+        "169.254.0.0/16",
+        "::1/128",
+        "fc00::/7",
+        "fe80::/10",
+    )
+)
+"""Loopback, private and link-local addresses: RFC 1918, 3927, 4193 and 4291."""
+
+
+class SettingsError(Exception):
+    """One or more settings are wrong; the text names them all, a line each."""
+
+
+def _split(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _networks(text: Any) -> Any:
+    return [ip_network(part) for part in _split(text)] if isinstance(text, str) else text
+
+
+def _names(text: Any) -> Any:
+    return _split(text) if isinstance(text, str) else text
+
+
+def _is_sendable(key: SecretStr) -> SecretStr:
+    text = key.get_secret_value()
+    if text != text.strip() or not text.isprintable():
+        raise ValueError("blanks around it, or control characters, cannot be sent in a header")
+    return key
+
+
+def _is_writable(path: Path) -> Path:
+    existing = next(folder for folder in (path, *path.parents) if folder.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        raise ValueError(f"{path} cannot be written")
+    return path
+
+
+def _is_loadable(name: str) -> str:
+    module, colon, factory = name.partition(":")
+    if not (module and colon and factory):
+        raise ValueError(f"{name!r} is not of the form module:factory")
+    try:
+        loaded = resolve_name(name)
+    # A user's module may raise anything while it is imported.
+    except Exception as error:
+        raise ValueError(f"{name!r} cannot be loaded: {error}") from error
+    if not callable(loaded):
+        raise ValueError(f"{name!r} is not callable")  # noqa: TRY004
+    return name
+
+
+def _is_readable(path: Path) -> Path:
+    try:
+        with path.open("rb"):
+            return path
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror}") from error
+
+
+_YEAR = 366 * 24 * 60 * 60
+
+ReadableFile = Annotated[Path, AfterValidator(_is_readable)]
+Folder = Annotated[Path, AfterValidator(Path.absolute), AfterValidator(_is_writable)]
+Key = Annotated[SecretStr, AfterValidator(_is_sendable)]
+Port = Annotated[int, Field(ge=0, le=65535)]
+Seconds = Annotated[float, Field(gt=0, le=_YEAR)]
+
+
+class Settings(BaseSettings):
+    """Every setting of the service; the names are those of the environment, in lower case."""
+
+    model_config = SettingsConfigDict(frozen=True, env_ignore_empty=True)
+
+    api_key: Key = SecretStr("")
+    api_key_file: ReadableFile | None = None
+    host: str = "0.0.0.0"  # noqa: S104 - a container is reached from outside
+    port: Port = 5633
+    media_root: Folder = Path("/data/instaloader")
+    max_url_length: PositiveInt = 512
+    max_json_body_bytes: PositiveInt = 4096
+    rate_limit_max_requests: NonNegativeInt = 30
+    rate_limit_window_seconds: Annotated[int, Field(gt=0, le=_YEAR)] = 60
+    rate_limit_max_ips: PositiveInt = 10_000
+    trusted_proxies: Annotated[tuple[Network, ...], NoDecode, BeforeValidator(_networks)] = ()
+    trust_proxy: bool = False
+    max_media_age_days: Annotated[float, Field(ge=0, le=36_500)] = 7
+    media_cleanup_interval_seconds: Seconds = 3600
+    scrape_concurrency: Annotated[int, Field(gt=0, le=1024)] = 8
+    scrape_queue_limit: NonNegativeInt = 256
+    scrape_timeout_seconds: Seconds = 55
+    instagram_session_file: ReadableFile | None = None
+    instagram_username: str = ""
+    instagram_max_queries: NonNegativeInt = 200
+    instagram_window_seconds: Seconds = 660
+    instagram_cooldown_seconds: Seconds = 300
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error", "critical"],
+        BeforeValidator(lambda value: value.lower() if isinstance(value, str) else value),
+    ] = "info"
+    log_format: Literal["json", "console"] = "json"
+    extra_middlewares: Annotated[
+        tuple[Annotated[str, AfterValidator(_is_loadable)], ...],
+        NoDecode,
+        BeforeValidator(_names),
+    ] = ()
+
+    @field_validator("api_key_file")
+    @classmethod
+    def _is_only_key(cls, path: Path | None, info: ValidationInfo) -> Path | None:
+        if path is not None:
+            if info.data.get("api_key", SecretStr("")).get_secret_value():
+                raise ValueError("API_KEY is set too: set one of the two")
+            if not path.read_text(encoding="utf-8").strip():
+                raise ValueError(f"{path} is empty")
+        return path
+
+    @field_validator("instagram_username")
+    @classmethod
+    def _goes_with_session(cls, username: str, info: ValidationInfo) -> str:
+        session_file = info.data.get("instagram_session_file", username)
+        if bool(session_file) != bool(username):
+            raise ValueError("set both INSTAGRAM_SESSION_FILE and INSTAGRAM_USERNAME, or neither")
+        return username
+
+    @property
+    def key(self) -> str:
+        """The API key, from wherever it is set; empty where the service is open."""
+        if self.api_key_file is not None:
+            return self.api_key_file.read_text(encoding="utf-8").strip()
+        return self.api_key.get_secret_value()
+
+    @property
+    def proxies(self) -> tuple[Network, ...]:
+        """The networks whose ``X-Forwarded-For`` is believed."""
+        return self.trusted_proxies + (PRIVATE_NETWORKS if self.trust_proxy else ())
+
+    @property
+    def extra_factories(self) -> list[Callable[[], Any]]:
+        """The users' own middleware factories, in order."""
+        return [resolve_name(name) for name in self.extra_middlewares]
+
+
+def load_settings() -> Settings:
+    """Read the settings from the environment.
+
+    Raises:
+        SettingsError: some are wrong.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        raise SettingsError("\n".join(_explain(fault) for fault in error.errors())) from None
+
+
+def _explain(fault: Any) -> str:
+    # Without the value itself: it may be a secret.
+    message = fault["msg"].removeprefix("Value error, ")
+    return f"{fault['loc'][0].upper()}: {message}" if fault["loc"] else message

@@ -1,0 +1,182 @@
+"""The HTTPS transport under Instaloader: pooled, bound to a deadline, and to allowed hosts.
+
+requests' timeouts count for one read of a socket, so a server that sends a byte a second keeps
+a thread for as long as it likes. Here every read of a TLS socket gets what is left until the
+deadline of the thread that reads, whether it reads a handshake, headers or a body.
+"""
+
+import ssl
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import certifi
+import requests
+from requests.adapters import HTTPAdapter
+
+__all__ = ["HostRefused", "PooledTransport", "TransportPool"]
+
+_ALPN = ["http/1.1"]
+_POOLED_HOSTS = 8
+
+
+class HostRefused(Exception):
+    """A request for another scheme or host than the allowed ones, by a redirect perhaps."""
+
+
+class _Deadline(threading.local):
+    at: float = float("inf")
+
+    def left(self) -> float:
+        """Seconds left, more than 0.
+
+        Raises:
+            TimeoutError: the deadline passed.
+        """
+        left = self.at - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("the deadline passed")
+        return left
+
+
+class _DeadlineSocket(ssl.SSLSocket):
+    context: "_DeadlineContext"
+
+    def recv_into(self, *args: Any, **kwargs: Any) -> int:
+        self.settimeout(self.context.deadline.left())
+        return super().recv_into(*args, **kwargs)
+
+
+class _DeadlineContext(ssl.SSLContext):
+    deadline: _Deadline
+    sslsocket_class = _DeadlineSocket
+
+
+class PooledTransport(HTTPAdapter):
+    """A requests adapter that keeps its connections when a session over it is closed.
+
+    It belongs to one thread. :attr:`response` is the last response that came, or None while
+    a request is under way or after it failed.
+    """
+
+    def __init__(self, context: _DeadlineContext, hosts: tuple[str, ...]) -> None:
+        self._context = context
+        self._hosts = hosts
+        self.response: requests.Response | None = None
+        super().__init__(pool_connections=_POOLED_HOSTS, pool_maxsize=1)
+
+    @property
+    def deadline(self) -> float:
+        """The calling thread's deadline, in :func:`time.monotonic` time."""
+        return self._context.deadline.at
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        super().init_poolmanager(*args, **kwargs, ssl_context=self._context)
+
+    def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
+        return super().proxy_manager_for(proxy, **kwargs, ssl_context=self._context)
+
+    def cert_verify(self, conn: Any, *_: Any) -> None:
+        # The context has the certificate authorities; requests would have them read and
+        # parsed again for each new connection.
+        conn.cert_reqs = "CERT_REQUIRED"
+
+    def send(  # noqa: PLR0917
+        self,
+        request: requests.PreparedRequest,
+        stream: bool = False,
+        timeout: Any = None,  # noqa: ARG002
+        verify: bool | str = True,  # noqa: ARG002
+        cert: Any = None,  # noqa: ARG002
+        proxies: Mapping[str, str] | None = None,
+    ) -> requests.Response:
+        """Send *request* within the deadline; its own *timeout* and *verify* do not count.
+
+        A connection that broke before any answer came is tried once more: a pooled one may
+        have been closed by the other side, or forgotten by a router, since its last use.
+
+        Raises:
+            HostRefused: the URL is not https on an allowed host.
+            TimeoutError: the deadline passed.
+            requests.RequestException: as requests has it.
+        """
+        parts = urlsplit(request.url or "")
+        host = str(parts.hostname)
+        if parts.scheme != "https" or not any(
+            host == allowed or host.endswith(f".{allowed}") for allowed in self._hosts
+        ):
+            raise HostRefused(f"{parts.scheme}://{host}")
+        self.response = None
+        try:
+            self.response = self._send(request, stream, proxies)
+        except requests.exceptions.SSLError:
+            raise
+        except requests.ConnectionError:
+            pass
+        if self.response is None:
+            self.response = self._send(request, stream, proxies)
+        return self.response
+
+    def _send(
+        self,
+        request: requests.PreparedRequest,
+        stream: bool,
+        proxies: Mapping[str, str] | None,
+    ) -> requests.Response:
+        timeout = self._context.deadline.left()
+        return super().send(request, stream=stream, timeout=timeout, proxies=proxies)
+
+    def close(self) -> None:
+        """Keep the connections: Instaloader makes and closes a session for each request."""
+
+    def dispose(self) -> None:
+        """Close the connections."""
+        super().close()
+
+
+class TransportPool:
+    """One :class:`PooledTransport` for each thread, over one TLS context.
+
+    *hosts* are the allowed hosts; each stands for its subdomains too. The certificate
+    authorities are those that requests would take: ``REQUESTS_CA_BUNDLE`` (a file or a
+    folder), else certifi's.
+    """
+
+    def __init__(self, hosts: tuple[str, ...]) -> None:
+        self._hosts = hosts
+        self._context = _DeadlineContext(ssl.PROTOCOL_TLS_CLIENT)
+        self._context.deadline = _Deadline()
+        self._context.set_alpn_protocols(_ALPN)
+        authorities = _certificate_authorities()
+        if authorities.is_dir():
+            self._context.load_verify_locations(capath=authorities)
+        else:
+            self._context.load_verify_locations(cafile=authorities)
+        self._local = threading.local()
+        self._transports: list[PooledTransport] = []
+
+    def take(self, deadline: float) -> PooledTransport:
+        """The calling thread's transport, bound to *deadline* in :func:`time.monotonic` time."""
+        self._context.deadline.at = deadline
+        transport: PooledTransport | None = getattr(self._local, "transport", None)
+        if transport is None:
+            transport = self._local.transport = PooledTransport(self._context, self._hosts)
+            self._transports.append(transport)
+        return transport
+
+    def close(self) -> None:
+        """Close every thread's connections."""
+        for transport in self._transports:
+            transport.dispose()
+
+
+def _certificate_authorities() -> Path:
+    with requests.Session() as session:
+        settings = session.merge_environment_settings(
+            "https://www.instagram.com/", {}, None, None, None
+        )
+    verify = settings["verify"]
+    return Path(verify if isinstance(verify, str) else certifi.where())
