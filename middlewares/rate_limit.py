@@ -31,9 +31,10 @@ def rate_limit(
 
     Each request takes a token; one that finds none gets 429 with ``Retry-After``. That answer,
     and each that comes from further in, tells ``RateLimit-Limit``, ``RateLimit-Remaining`` and
-    ``RateLimit-Reset`` (seconds until the bucket is full). A client is ``request.remote``, for IPv6 its /64: whoever has one
-    address there has them all. The *max_clients* seen last have buckets. Paths in *exempt*
-    cost nothing.
+    ``RateLimit-Reset`` (seconds until the bucket is full). Paths in *exempt* cost nothing.
+
+    A client is ``request.remote``, for IPv6 its /64: whoever has one address there has them
+    all. The *max_clients* seen last have buckets.
 
     The bucket is kept as one timestamp (GCRA, the same limit). The algorithm that throttled-py
     3.5 names ``token_bucket`` counts whole seconds and drops their fraction at each request:

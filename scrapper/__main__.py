@@ -6,9 +6,9 @@ import sys
 import structlog
 from aiohttp import web
 
-from scrapper.app import create_app
-from scrapper.instagram import Instagram, SessionFileError
-from scrapper.settings import Settings, SettingsError, load_settings
+from scrapper.app import INSTAGRAM, create_app
+from scrapper.errors import SettingsError
+from scrapper.settings import Settings, load_settings
 from scrapper.telemetry import logs_to
 
 __all__ = ["main"]
@@ -26,7 +26,7 @@ def main() -> int:
     """
     try:
         settings = load_settings()
-        instagram = _instagram(settings)
+        app = create_app(settings)
         listener = _listen(settings)
     except SettingsError as error:
         print(f"Wrong settings:\n{error}", file=sys.stderr)
@@ -35,13 +35,13 @@ def main() -> int:
         sys.stdout,
         level=settings.log_level,
         style=settings.log_format,
-        secrets=(settings.key, *instagram.secrets),
+        secrets=(settings.key, *app[INSTAGRAM].secrets),
     ):
         log = structlog.get_logger("scrapper")
         host, port, *_ = listener.getsockname()
         log.info("listening", host=host, port=port, media_root=str(settings.media_root))
         web.run_app(
-            create_app(settings, instagram),
+            app,
             sock=listener,
             shutdown_timeout=settings.scrape_timeout_seconds + _SHUTDOWN_GRACE,
             backlog=_BACKLOG,
@@ -50,18 +50,6 @@ def main() -> int:
         )
         log.info("stopped")
     return 0
-
-
-def _instagram(settings: Settings) -> Instagram:
-    try:
-        return Instagram(
-            max_queries=settings.instagram_max_queries,
-            window=settings.instagram_window_seconds,
-            session_file=settings.instagram_session_file,
-            username=settings.instagram_username,
-        )
-    except SessionFileError as error:
-        raise SettingsError(f"INSTAGRAM_SESSION_FILE: {error}") from error
 
 
 def _listen(settings: Settings) -> socket.socket:

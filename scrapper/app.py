@@ -1,6 +1,6 @@
 """The one place where the parts are put together."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 
 from aiohttp import web
 from aiohttp.typedefs import Middleware
@@ -21,21 +21,33 @@ from scrapper.scraping import Scraper
 from scrapper.settings import Settings
 from scrapper.sweeper import sweeping
 
-__all__ = ["create_app"]
+__all__ = ["INSTAGRAM", "create_app"]
+
+INSTAGRAM = web.AppKey("instagram", Instagram)
+"""Where the client for Instagram is kept; the handlers have the scraper instead."""
 
 _SECONDS_A_DAY = 24 * 60 * 60
 _FOR_MONITORS = frozenset({"/health", "/ready"})
 
 
-def create_app(settings: Settings, instagram: Instagram) -> web.Application:
+def create_app(settings: Settings) -> web.Application:
     """The service as an aiohttp application.
 
-    *instagram* is closed with the application.
+    Reads files, so that an event loop should not call it.
+
+    Raises:
+        SettingsError: ``INSTAGRAM_SESSION_FILE`` holds no session.
     """
     app = web.Application(middlewares=_request_path(settings))
     app[SETTINGS] = settings
     app[LIBRARY] = Library(settings.media_root)
-    app.cleanup_ctx.extend([_open_library, _scraper_over(instagram), _sweeper])
+    app[INSTAGRAM] = Instagram(
+        max_queries=settings.instagram_max_queries,
+        window=settings.instagram_window_seconds,
+        session_file=settings.instagram_session_file,
+        username=settings.instagram_username,
+    )
+    app.cleanup_ctx.extend([_open_library, _scraper, _sweeper])
     app.router.add_post("/scrape", scrape)
     app.router.add_get("/download/{shortcode}", download)
     app.router.add_get("/media/{shortcode}/{filename}", media)
@@ -73,24 +85,19 @@ async def _open_library(app: web.Application) -> AsyncIterator[None]:
     yield
 
 
-def _scraper_over(
-    instagram: Instagram,
-) -> Callable[[web.Application], AsyncIterator[None]]:
-    async def resource(app: web.Application) -> AsyncIterator[None]:
-        settings = app[SETTINGS]
-        app[SCRAPER] = scraper = Scraper(
-            app[LIBRARY],
-            instagram.fetch,
-            concurrency=settings.scrape_concurrency,
-            queue_limit=settings.scrape_queue_limit,
-            timeout=settings.scrape_timeout_seconds,
-            cooldown=settings.instagram_cooldown_seconds,
-        )
-        yield
-        await scraper.close()
-        instagram.close()
-
-    return resource
+async def _scraper(app: web.Application) -> AsyncIterator[None]:
+    settings = app[SETTINGS]
+    app[SCRAPER] = scraper = Scraper(
+        app[LIBRARY],
+        app[INSTAGRAM].fetch,
+        concurrency=settings.scrape_concurrency,
+        queue_limit=settings.scrape_queue_limit,
+        timeout=settings.scrape_timeout_seconds,
+        cooldown=settings.instagram_cooldown_seconds,
+    )
+    yield
+    await scraper.close()
+    app[INSTAGRAM].close()
 
 
 async def _sweeper(app: web.Application) -> AsyncIterator[None]:

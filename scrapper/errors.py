@@ -23,7 +23,12 @@ __all__ = [
     "RateLimited",
     "ScrapeError",
     "ServerFull",
+    "SettingsError",
 ]
+
+
+class SettingsError(Exception):
+    """One or more settings are wrong; the text names them all, a line each."""
 
 
 class ScrapeError(Exception):

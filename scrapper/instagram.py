@@ -34,12 +34,13 @@ from scrapper.errors import (
     PostNotFound,
     RateLimited,
     ScrapeError,
+    SettingsError,
 )
 from scrapper.pace import Pace
 from scrapper.post import MediaItem, Post
 from scrapper.transport import HostRefused, PooledTransport, TransportPool
 
-__all__ = ["Instagram", "SessionFileError"]
+__all__ = ["Instagram"]
 
 log = structlog.get_logger(__name__)
 
@@ -89,10 +90,6 @@ _MEANINGS: tuple[tuple[tuple[type[BaseException], ...], type[ScrapeError]], ...]
 _REFUSALS = (PostForbidden, InstagramChanged, InstagramFailed)
 
 
-class SessionFileError(Exception):
-    """The Instaloader session file cannot be used."""
-
-
 class Instagram:
     """Fetches posts; safe to share between threads, each of which gets a context of its own.
 
@@ -101,7 +98,7 @@ class Instagram:
     logged out.
 
     Raises:
-        SessionFileError: the session file cannot be read, or holds no session.
+        SettingsError: the session file holds no session.
     """
 
     def __init__(
@@ -395,7 +392,7 @@ def _read_session(path: Path) -> dict[str, str]:
         return dict(context.save_session())
     # Unpickling a file of another kind can raise anything.
     except Exception as error:
-        raise SessionFileError(f"{type(error).__name__}: {error}") from error
+        raise SettingsError(f"INSTAGRAM_SESSION_FILE: {type(error).__name__}: {error}") from error
     finally:
         context.close()
 

@@ -72,10 +72,11 @@ class Post:
             if data["version"] != _MANIFEST_VERSION:
                 raise ValueError(f"unknown manifest version {data['version']!r}")
             media = tuple(MediaItem(**item) for item in data["media"])
-            if not media or any(Path(item.filename).name != item.filename for item in media):
-                raise ValueError("no media, or media outside of the folder")
+            shortcode = data["shortcode"]
+            if not media or not all(_is_own(item.filename, shortcode) for item in media):
+                raise ValueError("no media, or media of another post")
             return cls(
-                shortcode=data["shortcode"],
+                shortcode=shortcode,
                 description=data["description"],
                 owner=data["owner"],
                 taken_at=datetime.fromisoformat(data["taken_at"]),
@@ -84,6 +85,10 @@ class Post:
             )
         except (KeyError, TypeError) as error:
             raise ValueError("not a manifest") from error
+
+
+def _is_own(filename: str, shortcode: str) -> bool:
+    return Path(filename).name == filename and filename.startswith(shortcode)
 
 
 def cdn_expiry(url: str) -> int | None:

@@ -20,7 +20,9 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-__all__ = ["PRIVATE_NETWORKS", "Network", "Settings", "SettingsError", "load_settings"]
+from scrapper.errors import SettingsError
+
+__all__ = ["PRIVATE_NETWORKS", "Network", "Settings", "load_settings"]
 
 Network = IPv4Network | IPv6Network
 
@@ -38,10 +40,6 @@ PRIVATE_NETWORKS: tuple[Network, ...] = tuple(
     )
 )
 """Loopback, private and link-local addresses: RFC 1918, 3927, 4193 and 4291."""
-
-
-class SettingsError(Exception):
-    """One or more settings are wrong; the text names them all, a line each."""
 
 
 def _split(text: str) -> list[str]:

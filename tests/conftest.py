@@ -1,0 +1,98 @@
+"""Fixtures: the stand-in for Instagram, and the service over a real socket."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp.test_utils import TestClient
+from aiohttp.web import Application, Request
+
+from scrapper.app import create_app
+from scrapper.settings import Settings, load_settings
+from tests.instagram import StandIn
+
+Client = TestClient[Request, Application]
+StartService = Callable[..., Awaitable[Client]]
+
+_SLOW_CALLBACK_SECONDS = 0.25
+
+
+@pytest.fixture(scope="session")
+def shared_stand_in() -> Iterator[StandIn]:
+    with StandIn() as stand_in:
+        yield stand_in
+
+
+@pytest.fixture
+def instagram(shared_stand_in: StandIn, monkeypatch: pytest.MonkeyPatch) -> Iterator[StandIn]:
+    """The stand-in, with its counters at zero, where Instaloader will look for Instagram."""
+    for name, value in shared_stand_in.environment.items():
+        monkeypatch.setenv(name, value)
+    shared_stand_in.reset_counters()
+    yield shared_stand_in
+    shared_stand_in.release()
+    shared_stand_in.release_media()
+
+
+@pytest.fixture(autouse=True)
+def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the tester has set for a service of their own must not count here."""
+    for name in Settings.model_fields:
+        monkeypatch.delenv(name.upper(), raising=False)
+
+
+@pytest.fixture(autouse=True)
+async def no_blocked_loop() -> AsyncIterator[None]:
+    """A callback that holds the event loop fails the test (asyncio's debug mode tells of it)."""
+    told: list[str] = []
+
+    class Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if "took" in record.getMessage():
+                told.append(record.getMessage())
+
+    asyncio.get_running_loop().slow_callback_duration = _SLOW_CALLBACK_SECONDS
+    handler = Handler()
+    logger = logging.getLogger("asyncio")
+    logger.addHandler(handler)
+    yield
+    logger.removeHandler(handler)
+    assert not told
+
+
+@pytest.fixture
+def media_root(tmp_path: Path) -> Path:
+    return tmp_path / "media"
+
+
+@pytest.fixture
+async def start_service(
+    aiohttp_client: Any, media_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> StartService:
+    """Start the service with settings on top of the tests' own; a client for it."""
+
+    async def start(**settings: str) -> Client:
+        environment = {
+            "MEDIA_ROOT": str(media_root),
+            "RATE_LIMIT_MAX_REQUESTS": "0",
+            "INSTAGRAM_MAX_QUERIES": "0",
+            "INSTAGRAM_COOLDOWN_SECONDS": "0.001",
+            "SCRAPE_TIMEOUT_SECONDS": "20",
+            **settings,
+        }
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        checked = load_settings()
+        app = await asyncio.to_thread(create_app, checked)
+        client: Client = await aiohttp_client(app)
+        return client
+
+    return start
+
+
+def stored_files(media_root: Path) -> set[str]:
+    """Every file under the media root, by its path in there."""
+    return {str(path.relative_to(media_root)) for path in media_root.rglob("*") if path.is_file()}

@@ -1,0 +1,113 @@
+import logging
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from middlewares.errors import errors
+
+ID = web.RequestKey("id", str)
+
+
+class Late(Exception):
+    retry_after = 0.2
+
+
+class Later(Late):
+    retry_after = 12.1
+
+
+TABLE = {Late: (503, "Too late"), LookupError: (404, "Nothing there")}
+
+
+async def fail(request: web.Request) -> web.StreamResponse:
+    if "id" in request.query:
+        request[ID] = request.query["id"]
+    raise {
+        "late": Late(),
+        "later": Later(),
+        "key": KeyError("a secret"),
+        "value": ValueError("a secret"),
+        "chained": _chained(),
+        "gone": web.HTTPGone(text="It left"),
+        "plain": web.HTTPGone(),
+        "found": web.HTTPFound("/elsewhere"),
+        "limited": web.HTTPTooManyRequests(headers={"Retry-After": "7"}),
+    }[request.match_info["kind"]]
+
+
+def _chained() -> Exception:
+    error = ValueError("ours")
+    error.__cause__ = KeyError("theirs")
+    return error
+
+
+@pytest.fixture
+async def client(aiohttp_client: Any) -> Any:
+    app = web.Application(middlewares=[errors(TABLE, request_id=ID)])
+    app.router.add_get("/{kind}", fail)
+    return await aiohttp_client(app)
+
+
+@pytest.mark.parametrize(
+    ("kind", "status", "error"),
+    [
+        ("late", 503, "Too late"),
+        ("later", 503, "Too late"),
+        ("key", 404, "Nothing there"),
+        ("gone", 410, "It left"),
+        ("plain", 410, "Gone"),
+        ("value", 500, "Internal server error"),
+        ("chained", 500, "Internal server error"),
+    ],
+)
+async def test_an_exception_is_answered_by_the_table(
+    client: Any, kind: str, status: int, error: str
+) -> None:
+    response = await client.get(f"/{kind}")
+    assert (response.status, await response.json()) == (status, {"error": error})
+
+
+async def test_an_unknown_route_and_a_wrong_method_are_answered_in_json(client: Any) -> None:
+    response = await client.get("/a/b")
+    assert (response.status, await response.json()) == (404, {"error": "Not Found"})
+    response = await client.post("/late")
+    assert (response.status, await response.json()) == (405, {"error": "Method Not Allowed"})
+    assert response.headers["Allow"] == "GET,HEAD"
+
+
+async def test_the_answer_tells_the_request_s_id_where_it_has_one(client: Any) -> None:
+    response = await client.get("/late?id=mine")
+    assert await response.json() == {"error": "Too late", "request_id": "mine"}
+
+
+@pytest.mark.parametrize(("kind", "seconds"), [("late", "1"), ("later", "13"), ("limited", "7")])
+async def test_retry_after_is_told_in_whole_seconds(client: Any, kind: str, seconds: str) -> None:
+    response = await client.get(f"/{kind}")
+    assert response.headers["Retry-After"] == seconds
+
+
+async def test_a_redirect_stays_one(client: Any) -> None:
+    response = await client.get("/found", allow_redirects=False)
+    assert (response.status, response.headers["Location"]) == (302, "/elsewhere")
+
+
+async def test_what_is_not_foreseen_is_logged_with_its_traceback_and_not_told(
+    client: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.ERROR, "middlewares.errors"):
+        response = await client.get("/value")
+    assert "secret" not in await response.text()
+    [record] = caplog.records
+    assert record.exc_info is not None
+    assert isinstance(record.exc_info[1], ValueError)
+
+
+async def test_a_failure_of_a_middleware_further_in_is_answered_too(aiohttp_client: Any) -> None:
+    @web.middleware
+    async def broken(request: web.Request, handler: Any) -> web.StreamResponse:
+        raise RuntimeError
+
+    client = await aiohttp_client(web.Application(middlewares=[errors({}), broken]))
+    response = await client.get("/")
+    assert (response.status, await response.json()) == (500, {"error": "Internal server error"})

@@ -1,0 +1,141 @@
+import gc
+import tracemalloc
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+from aiohttp import web
+from hypothesis import given
+from hypothesis import strategies as st
+
+from middlewares.rate_limit import rate_limit
+
+
+class Clock:
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Iterator[Clock]:
+    with patch("throttled.utils.now_mono_f", Clock()) as clock:
+        yield clock
+
+
+async def hello(_request: web.Request) -> web.Response:
+    return web.Response(text="hello")
+
+
+async def ask(middleware: Any, remote: str) -> web.StreamResponse:
+    request = SimpleNamespace(path="/", remote=remote)
+    try:
+        response: web.StreamResponse = await middleware(request, hello)
+    except web.HTTPException as error:
+        return error
+    return response
+
+
+async def test_a_full_bucket_serves_that_many_and_refuses_the_next(aiohttp_client: Any) -> None:
+    app = web.Application(middlewares=[rate_limit(3, 60, exempt={"/health"})])
+    app.router.add_get("/", hello)
+    app.router.add_get("/health", hello)
+    client = await aiohttp_client(app)
+    for remaining in ("2", "1", "0"):
+        response = await client.get("/")
+        assert response.status == 200
+        assert response.headers["RateLimit-Limit"] == "3"
+        assert response.headers["RateLimit-Remaining"] == remaining
+    refused = await client.get("/")
+    assert refused.status == 429
+    assert refused.headers["RateLimit-Remaining"] == "0"
+    assert 1 <= int(refused.headers["Retry-After"]) <= 20
+    assert (await client.get("/health")).status == 200
+
+
+async def test_unknown_routes_cost_a_token_and_tell_the_rest(aiohttp_client: Any) -> None:
+    client = await aiohttp_client(web.Application(middlewares=[rate_limit(3, 60)]))
+    response = await client.get("/nowhere")
+    assert (response.status, response.headers["RateLimit-Remaining"]) == (404, "2")
+
+
+async def test_a_token_comes_back_when_retry_after_says(clock: Clock) -> None:
+    middleware = rate_limit(30, 60)
+    for _ in range(30):
+        assert (await ask(middleware, "192.0.2.1")).status == 200
+    refused = await ask(middleware, "192.0.2.1")
+    assert (refused.status, refused.headers["Retry-After"]) == (429, "2")
+    clock.now += 2
+    assert (await ask(middleware, "192.0.2.1")).status == 200
+    assert (await ask(middleware, "192.0.2.1")).status == 429
+
+
+async def test_fractions_of_a_token_are_not_lost(clock: Clock) -> None:
+    middleware = rate_limit(30, 60)
+    for _ in range(30):
+        await ask(middleware, "192.0.2.1")
+    served = 0
+    for _ in range(100):
+        clock.now += 0.7
+        served += (await ask(middleware, "192.0.2.1")).status == 200
+    assert served == 35
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "shared"),
+    [
+        ("192.0.2.1", "192.0.2.2", False),
+        ("2001:db8::1", "2001:db8::ffff:2", True),
+        ("2001:db8:0:1::1", "2001:db8:0:2::1", False),
+        ("::ffff:192.0.2.1", "192.0.2.1", True),
+        ("::ffff:192.0.2.1", "::ffff:192.0.2.2", False),
+    ],
+)
+async def test_clients_share_a_bucket_by_address_or_ipv6_network(
+    one: str, other: str, shared: bool
+) -> None:
+    middleware = rate_limit(1, 60)
+    assert (await ask(middleware, one)).status == 200
+    assert (await ask(middleware, other)).status == (429 if shared else 200)
+
+
+async def test_the_client_seen_longest_ago_loses_its_bucket() -> None:
+    middleware = rate_limit(1, 60, max_clients=2)
+    for remote in ("192.0.2.1", "192.0.2.2", "192.0.2.3"):
+        assert (await ask(middleware, remote)).status == 200
+    assert (await ask(middleware, "192.0.2.2")).status == 429
+    assert (await ask(middleware, "192.0.2.1")).status == 200
+
+
+async def test_memory_stays_bounded_whatever_addresses_come() -> None:
+    middleware = rate_limit(30, 60, max_clients=100)
+    for number in range(1000):
+        await ask(middleware, f"10.0.{number // 250}.{number % 250}")
+    gc.collect()
+    tracemalloc.start()
+    before, _ = tracemalloc.get_traced_memory()
+    for number in range(5000):
+        await ask(middleware, f"10.1.{number // 250}.{number % 250}")
+    gc.collect()
+    after, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert after - before < 200_000
+
+
+@given(
+    capacity=st.integers(1, 10),
+    window=st.integers(1, 100),
+    steps=st.lists(st.floats(0, 30), max_size=40),
+)
+async def test_no_client_gets_more_than_capacity_plus_refill(
+    capacity: int, window: int, steps: list[float]
+) -> None:
+    with patch("throttled.utils.now_mono_f", Clock()) as clock:
+        middleware, served, start = rate_limit(capacity, window), 0, clock.now
+        for step in steps:
+            clock.now += step
+            served += (await ask(middleware, "192.0.2.1")).status == 200
+        assert served <= capacity + (clock.now - start) * capacity / window + 1e-6

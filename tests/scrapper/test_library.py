@@ -1,0 +1,222 @@
+import asyncio
+import json
+import os
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from unittest.mock import patch
+
+import pytest
+from structlog.testing import capture_logs
+
+from scrapper.library import Library
+from scrapper.post import MediaItem, Post
+
+DAY = 24 * 60 * 60
+
+
+def post(shortcode: str = "abcde", content: bytes = b"video", text: str = "") -> Post:
+    item = MediaItem("video", f"{shortcode}.mp4", "https://cdn/v", len(content), 1, 2)
+    moment = datetime(2026, 1, 15, tzinfo=UTC)
+    return Post(shortcode, text, "owner", moment, f"https://x/{shortcode}", (item,))
+
+
+def store(library: Library, shortcode: str = "abcde", content: bytes = b"video") -> Post:
+    folder = library.stage(shortcode)
+    (folder / f"{shortcode}.mp4").write_bytes(content)
+    stored = post(shortcode, content)
+    library.publish(folder, stored)
+    return stored
+
+
+def age(library: Library, shortcode: str, seconds: float) -> None:
+    moment = time.time() - seconds
+    os.utime(library.root / shortcode / "post.json", (moment, moment))
+
+
+@pytest.fixture
+async def library(tmp_path: Path) -> Library:
+    library = Library(tmp_path / "media")
+    await library.open()
+    return library
+
+
+async def test_a_published_post_is_found_with_its_time(library: Library) -> None:
+    before = time.time() - 1
+    published = store(library)
+    stored = await library.get("abcde")
+    assert stored is not None
+    assert stored.post == published
+    assert before <= stored.stored_at <= time.time()
+    assert sorted(os.listdir(library.root / "abcde")) == ["abcde.mp4", "post.json"]
+    assert os.listdir(library.root / ".incoming") == []
+
+
+async def test_a_staged_post_is_not_there_yet(library: Library) -> None:
+    folder = library.stage("abcde")
+    (folder / "abcde.mp4").write_bytes(b"vid")
+    assert await library.get("abcde") is None
+    library.discard(folder)
+    assert os.listdir(library.root / ".incoming") == []
+
+
+@pytest.mark.parametrize("atomic", [True, False], ids=["renameat2", "two renames"])
+async def test_a_published_post_takes_the_place_of_the_old_one(
+    library: Library, atomic: bool
+) -> None:
+    store(library, content=b"old")
+    if atomic:
+        store(library, content=b"renewed")
+    else:
+        with patch("scrapper.library._exchange", return_value=False):
+            store(library, content=b"renewed")
+    assert (library.root / "abcde/abcde.mp4").read_bytes() == b"renewed"
+    assert os.listdir(library.root / ".incoming") == []
+    assert await library.get("abcde") is not None
+
+
+@pytest.mark.parametrize("kind", ["file", "empty folder", "foreign folder", "link"])
+async def test_what_is_in_a_post_s_place_without_being_one_is_replaced(
+    library: Library, kind: str, tmp_path: Path
+) -> None:
+    place, elsewhere = library.root / "abcde", tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "kept").touch()
+    match kind:
+        case "file":
+            place.touch()
+        case "empty folder":
+            place.mkdir()
+        case "foreign folder":
+            place.mkdir()
+            (place / "abcde.mp4").touch()
+        case "link":
+            place.symlink_to(elsewhere)
+    store(library)
+    assert await library.get("abcde") is not None
+    assert (elsewhere / "kept").exists()
+
+
+async def test_no_reader_ever_misses_a_post_that_is_being_replaced(library: Library) -> None:
+    store(library)
+    script = (
+        "import sys, os\nwhile not os.path.exists(sys.argv[2]):\n    open(sys.argv[1]).close()\n"
+    )
+    done = library.root / "done"
+    command = [sys.executable, "-c", script, library.root / "abcde/post.json", done]
+    reader = await asyncio.create_subprocess_exec(*command)
+    for number in range(300):
+        await asyncio.to_thread(store, library, content=b"x" * (number + 1))
+    done.touch()
+    assert await reader.wait() == 0
+
+
+async def test_leftovers_of_a_crash_are_cleared_at_the_next_start(library: Library) -> None:
+    store(library)
+    half = library.stage("fghij")
+    (half / "fghij.mp4").write_bytes(b"ha")
+    (library.root / ".incoming/stray").touch()
+    await Library(library.root).open()
+    assert os.listdir(library.root / ".incoming") == []
+    assert await library.get("abcde") is not None
+
+
+async def test_a_crash_between_two_renames_loses_nothing(library: Library) -> None:
+    old = store(library, content=b"old")
+    (library.root / "abcde").rename(library.root / ".incoming/abcde.1234.replaced")
+    library.stage("abcde")
+    await Library(library.root).open()
+    stored = await library.get("abcde")
+    assert stored is not None
+    assert stored.post == old
+
+
+@pytest.mark.parametrize("damage", ["shorter", "missing", "no manifest", "not json", "other post"])
+async def test_a_damaged_post_counts_as_not_stored(library: Library, damage: str) -> None:
+    store(library)
+    folder = library.root / "abcde"
+    match damage:
+        case "shorter":
+            os.truncate(folder / "abcde.mp4", 2)
+        case "missing":
+            (folder / "abcde.mp4").unlink()
+        case "no manifest":
+            (folder / "post.json").unlink()
+        case "not json":
+            (folder / "post.json").write_text('{"version": 1')
+        case "other post":
+            (folder / "post.json").write_text(json.dumps(post("fghij").to_manifest()))
+    assert await library.get("abcde") is None
+
+
+async def test_posts_older_than_the_limit_expire(library: Library) -> None:
+    for shortcode, days in (("old_1", 7.1), ("old_2", 400), ("young", 6.9)):
+        store(library, shortcode)
+        age(library, shortcode, days * DAY)
+    assert await library.expire(7 * DAY, keep=lambda _: False) == 2
+    assert sorted(os.listdir(library.root)) == [".incoming", "young"]
+    assert os.listdir(library.root / ".incoming") == []
+
+
+async def test_a_post_that_is_being_scraped_does_not_expire(library: Library) -> None:
+    store(library)
+    age(library, "abcde", 8 * DAY)
+    assert await library.expire(7 * DAY, keep="abcde".__eq__) == 0
+    assert await library.get("abcde") is not None
+
+
+async def test_nothing_but_posts_expires(library: Library, tmp_path: Path) -> None:
+    elsewhere = Library(tmp_path / "elsewhere")
+    await elsewhere.open()
+    store(elsewhere, "linked")
+    age(elsewhere, "linked", 8 * DAY)
+    (library.root / "linked").symlink_to(elsewhere.root / "linked")
+    (library.root / "a_file").touch()
+    (library.root / "no_manifest").mkdir()
+    (library.root / "no_manifest/no_manifest.mp4").touch()
+    (library.root / "not a shortcode").mkdir()
+    (library.root / "not a shortcode/post.json").touch()
+    (library.root / "manifest_is_link").mkdir()
+    (library.root / "manifest_is_link/post.json").symlink_to(elsewhere.root / "linked/post.json")
+    before = sorted(os.listdir(library.root))
+    assert await library.expire(-DAY, keep=lambda _: False) == 0
+    assert sorted(os.listdir(library.root)) == before
+    assert await elsewhere.get("linked") is not None
+
+
+async def test_a_post_that_cannot_be_removed_is_logged_and_stops_no_other(
+    library: Library,
+) -> None:
+    for shortcode in ("first", "other", "third"):
+        store(library, shortcode)
+        age(library, shortcode, 8 * DAY)
+    rename = Path.rename
+
+    def refuse(self: Path, target: Path) -> Path:
+        if self.name == "other":
+            raise PermissionError(13, "Permission denied")
+        return rename(self, target)
+
+    with patch.object(Path, "rename", refuse), capture_logs() as lines:
+        assert await library.expire(7 * DAY, keep=lambda _: False) == 2
+    assert [line["shortcode"] for line in lines] == ["other"]
+
+
+async def test_a_folder_that_cannot_be_read_is_logged_and_stops_no_other(
+    library: Library,
+) -> None:
+    for shortcode in ("first", "other", "third"):
+        store(library, shortcode)
+        age(library, shortcode, 8 * DAY)
+    lstat = os.lstat
+
+    def refuse(path: str) -> os.stat_result:
+        # For root, as whom containers' tests run, every folder can be read.
+        if "other" in path:
+            raise PermissionError(13, "Permission denied")
+        return lstat(path)
+
+    with patch("scrapper.library.os.lstat", refuse), capture_logs() as lines:
+        assert await library.expire(7 * DAY, keep=lambda _: False) == 2
+    assert [line["shortcode"] for line in lines] == ["other"]

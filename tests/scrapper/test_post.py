@@ -1,0 +1,144 @@
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from scrapper.post import MediaItem, Post, answer, cdn_expiry
+
+DAY = 24 * 60 * 60
+
+items = st.builds(
+    MediaItem,
+    type=st.sampled_from(["video", "image"]),
+    filename=st.sampled_from(["abcde.mp4", "abcde_1.jpg"]),
+    cdn_url=st.text(),
+    size=st.integers(1, 2**40),
+    width=st.none() | st.integers(1, 10_000),
+    height=st.none() | st.integers(1, 10_000),
+)
+posts = st.builds(
+    Post,
+    shortcode=st.just("abcde"),
+    description=st.text(),
+    owner=st.text(),
+    taken_at=st.datetimes(timezones=st.just(UTC)),
+    original_url=st.text(),
+    media=st.lists(items, min_size=1, max_size=4).map(tuple),
+)
+
+
+def image(cdn_url: str = "", filename: str = "abcde.jpg") -> MediaItem:
+    return MediaItem("image", filename, cdn_url, 3, 640, 480)
+
+
+def video(filename: str = "abcde.mp4") -> MediaItem:
+    return MediaItem("video", filename, "https://cdn/v", 9, None, None)
+
+
+def post(*media: MediaItem) -> Post:
+    return Post("abcde", "text", "owner", datetime(2026, 1, 15, 12, tzinfo=UTC), "url", media)
+
+
+@given(posts)
+def test_a_post_survives_its_manifest(original: Post) -> None:
+    assert Post.from_manifest(json.loads(json.dumps(original.to_manifest()))) == original
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"version": 2},
+        {"media": []},
+        {"media": None},
+        {"media": [{"type": "image"}]},
+        {"taken_at": "yesterday"},
+        {"taken_at": None},
+    ],
+)
+def test_a_changed_manifest_is_refused(change: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"manifest|media|isoformat"):
+        Post.from_manifest({**post(image()).to_manifest(), **change})
+
+
+@pytest.mark.parametrize(
+    "filename", ["../abcde.jpg", "/etc/passwd", "abcde/b.jpg", "..", "other.jpg"]
+)
+def test_a_manifest_cannot_name_a_file_elsewhere(filename: str) -> None:
+    with pytest.raises(ValueError, match="media of another post"):
+        Post.from_manifest(post(image(filename=filename)).to_manifest())
+
+
+@given(st.recursive(st.none() | st.integers() | st.text(), st.lists))
+def test_other_json_is_no_manifest(data: object) -> None:
+    with pytest.raises(ValueError, match="manifest"):
+        Post.from_manifest(data)
+
+
+@pytest.mark.parametrize(
+    ("url", "expiry"),
+    [
+        ("https://cdn/x.mp4?stp=a&oe=6973B1C0&oh=x", 0x6973B1C0),
+        ("https://cdn/x.mp4", None),
+        ("https://cdn/x.mp4?oe=", None),
+        ("https://cdn/x.mp4?oe=nonsense", None),
+    ],
+)
+def test_the_expiry_of_a_signed_url_is_read_from_its_query(url: str, expiry: int | None) -> None:
+    assert cdn_expiry(url) == expiry
+
+
+def test_a_post_is_fresh_until_its_first_url_expires() -> None:
+    media = image("https://cdn/a?oe=6973B1C0"), image("https://cdn/b?oe=6973B1BF")
+    assert post(*media).fresh_until(0) == 0x6973B1BF
+
+
+def test_a_post_with_an_unsigned_url_is_fresh_for_a_day() -> None:
+    assert post(image("https://cdn/a")).fresh_until(1000) == 1000 + DAY
+
+
+def test_the_answer_has_the_contract_s_keys() -> None:
+    told = answer(
+        post(image("https://cdn/i", "abcde_1.jpg"), video("abcde_2.mp4")),
+        root=Path("/data/instaloader"),
+        original_url="https://www.instagram.com/p/abcde/",
+        cached=True,
+    )
+    assert told == {
+        "shortcode": "abcde",
+        "video": "/data/instaloader/abcde/abcde_2.mp4",
+        "description": "text",
+        "cdn_url": "https://cdn/v",
+        "original_url": "https://www.instagram.com/p/abcde/",
+        "media": [
+            {
+                "type": "image",
+                "path": "/data/instaloader/abcde/abcde_1.jpg",
+                "url": "/media/abcde/abcde_1.jpg",
+                "cdn_url": "https://cdn/i",
+                "size": 3,
+                "width": 640,
+                "height": 480,
+            },
+            {
+                "type": "video",
+                "path": "/data/instaloader/abcde/abcde_2.mp4",
+                "url": "/media/abcde/abcde_2.mp4",
+                "cdn_url": "https://cdn/v",
+                "size": 9,
+                "width": None,
+                "height": None,
+            },
+        ],
+        "owner": "owner",
+        "taken_at": "2026-01-15T12:00:00Z",
+        "cached": True,
+    }
+
+
+def test_a_post_without_a_video_has_none() -> None:
+    told = answer(post(image("https://cdn/i")), root=Path("/m"), original_url="", cached=False)
+    assert (told["video"], told["cdn_url"]) == (None, "https://cdn/i")

@@ -1,0 +1,157 @@
+from ipaddress import ip_network
+from pathlib import Path
+
+import pytest
+
+from scrapper.errors import SettingsError
+from scrapper.settings import PRIVATE_NETWORKS, load_settings
+
+
+@pytest.fixture(autouse=True)
+def writable_media_root(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("MEDIA_ROOT", str(tmp_path))
+
+
+def test_an_empty_environment_gives_the_contract_s_defaults(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    settings = load_settings()
+    assert settings.model_dump(exclude={"api_key", "media_root"}) == {
+        "api_key_file": None,
+        "host": "0.0.0.0",
+        "port": 5633,
+        "max_url_length": 512,
+        "max_json_body_bytes": 4096,
+        "rate_limit_max_requests": 30,
+        "rate_limit_window_seconds": 60,
+        "rate_limit_max_ips": 10000,
+        "trusted_proxies": (),
+        "trust_proxy": False,
+        "max_media_age_days": 7,
+        "media_cleanup_interval_seconds": 3600,
+        "scrape_concurrency": 8,
+        "scrape_queue_limit": 256,
+        "scrape_timeout_seconds": 55,
+        "instagram_session_file": None,
+        "instagram_username": "",
+        "instagram_max_queries": 200,
+        "instagram_window_seconds": 660,
+        "instagram_cooldown_seconds": 300,
+        "log_level": "info",
+        "log_format": "json",
+        "extra_middlewares": (),
+    }
+    assert settings.key == ""
+
+
+def test_a_setting_that_is_set_but_empty_keeps_its_default(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PORT", "")
+    assert load_settings().port == 5633
+
+
+def test_a_relative_media_root_becomes_absolute(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MEDIA_ROOT", "data/instaloader")
+    assert load_settings().media_root == tmp_path / "data/instaloader"
+
+
+def test_the_key_can_be_read_from_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    file = tmp_path / "key"
+    file.write_text("s3cret\n")
+    monkeypatch.setenv("API_KEY_FILE", str(file))
+    assert load_settings().key == "s3cret"
+
+
+def test_trusted_proxies_are_networks_and_trust_proxy_adds_the_private_ones(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("TRUSTED_PROXIES", "203.0.113.7, 2001:db8::/32")
+    expected = ip_network("203.0.113.7/32"), ip_network("2001:db8::/32")
+    assert load_settings().proxies == expected
+    monkeypatch.setenv("TRUST_PROXY", "1")
+    assert load_settings().proxies == (*expected, *PRIVATE_NETWORKS)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("API_KEY", " blank"),
+        ("API_KEY", "line\nbreak"),
+        ("API_KEY_FILE", "/nowhere/key"),
+        ("PORT", "65536"),
+        ("PORT", "http"),
+        ("MEDIA_ROOT", "/dev/null/media"),
+        ("MAX_URL_LENGTH", "0"),
+        ("MAX_JSON_BODY_BYTES", "-1"),
+        ("RATE_LIMIT_MAX_REQUESTS", "-1"),
+        ("RATE_LIMIT_WINDOW_SECONDS", "0"),
+        ("RATE_LIMIT_WINDOW_SECONDS", "1e30"),
+        ("RATE_LIMIT_MAX_IPS", "0"),
+        ("TRUSTED_PROXIES", "10.0.0.0/33"),
+        ("TRUSTED_PROXIES", "10.0.0.1/8"),
+        ("TRUST_PROXY", "perhaps"),
+        ("MAX_MEDIA_AGE_DAYS", "-1"),
+        ("MAX_MEDIA_AGE_DAYS", "nan"),
+        ("MEDIA_CLEANUP_INTERVAL_SECONDS", "0"),
+        ("SCRAPE_CONCURRENCY", "0"),
+        ("SCRAPE_QUEUE_LIMIT", "-1"),
+        ("SCRAPE_TIMEOUT_SECONDS", "inf"),
+        ("INSTAGRAM_SESSION_FILE", "/nowhere/session"),
+        ("INSTAGRAM_USERNAME", "someone"),
+        ("INSTAGRAM_MAX_QUERIES", "many"),
+        ("INSTAGRAM_WINDOW_SECONDS", "0"),
+        ("INSTAGRAM_COOLDOWN_SECONDS", "-1"),
+        ("LOG_LEVEL", "loud"),
+        ("LOG_FORMAT", "xml"),
+        ("EXTRA_MIDDLEWARES", "nowhere"),
+        ("EXTRA_MIDDLEWARES", "nowhere:factory"),
+        ("EXTRA_MIDDLEWARES", "os:sep"),
+    ],
+)
+def test_a_wrong_value_is_refused_by_its_name(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError, match=rf"^{name}: ."):
+        load_settings()
+
+
+def test_all_faults_are_told_at_once_and_no_secret_with_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PORT", "http")
+    monkeypatch.setenv("API_KEY", "s3cret\t")
+    monkeypatch.setenv("INSTAGRAM_USERNAME", "someone")
+    with pytest.raises(SettingsError) as refused:
+        load_settings()
+    lines = str(refused.value).splitlines()
+    assert [line.partition(":")[0] for line in lines] == ["API_KEY", "PORT", "INSTAGRAM_USERNAME"]
+    assert "s3cret" not in str(refused.value)
+
+
+def test_a_key_and_a_key_file_together_are_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "key").write_text("one")
+    monkeypatch.setenv("API_KEY_FILE", str(tmp_path / "key"))
+    monkeypatch.setenv("API_KEY", "other")
+    with pytest.raises(SettingsError, match=r"^API_KEY_FILE: .* one of the two"):
+        load_settings()
+
+
+def test_an_empty_key_file_does_not_open_the_service(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "key").write_text("\n")
+    monkeypatch.setenv("API_KEY_FILE", str(tmp_path / "key"))
+    with pytest.raises(SettingsError, match="is empty"):
+        load_settings()
+
+
+def test_the_settings_do_not_show_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("API_KEY", "s3cret")
+    assert "s3cret" not in repr(load_settings())

@@ -1,0 +1,109 @@
+import string
+from contextlib import suppress
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from scrapper.errors import InvalidURL
+from scrapper.urls import is_shortcode, shortcode_of
+
+SHORTCODES = st.text(string.ascii_letters + string.digits + "_-", min_size=5, max_size=64)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://www.instagram.com/reel/SHORTCODE/",
+        "https://www.instagram.com/reel/SHORTCODE",
+        "https://instagram.com/p/SHORTCODE/",
+        "https://www.instagram.com/reels/SHORTCODE/",
+        "https://www.instagram.com/tv/SHORTCODE/",
+        "https://www.instagram.com/some.user_1/reel/SHORTCODE/",
+        "https://www.instagram.com/some.user_1/p/SHORTCODE/?igsh=abc==#top",
+        "https://www.instagram.com/p/SHORTCODE/?img_index=2",
+        "https://www.instagram.com/p/SHORTCODE/comments/",
+        "HTTPS://WWW.Instagram.COM/reel/SHORTCODE/",
+        "https://www.instagram.com:443/reel/SHORTCODE/",
+        "https://www.instagram.com/reel/SHORT%43ODE/",
+    ],
+)
+def test_a_post_url_names_its_shortcode(url: str) -> None:
+    assert shortcode_of(url, max_length=512) == "SHORTCODE"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "SHORTCODE",
+        "http://www.instagram.com/reel/SHORTCODE/",
+        "ftp://www.instagram.com/reel/SHORTCODE/",
+        "//www.instagram.com/reel/SHORTCODE/",
+        "https://m.instagram.com/reel/SHORTCODE/",
+        "https://www.instagram.com.evil.example/reel/SHORTCODE/",
+        "https://evil.example/www.instagram.com/reel/SHORTCODE/",
+        "https://www.instagram.com./reel/SHORTCODE/",
+        "https://user@www.instagram.com/reel/SHORTCODE/",
+        "https://www.instagram.com:pass@evil.example/reel/SHORTCODE/",
+        "https://www.instagram.com\\@evil.example/reel/SHORTCODE/",
+        "https://@www.instagram.com/reel/SHORTCODE/",
+        "https://www.instagram.com:8443/reel/SHORTCODE/",
+        "https://www.instagram.com:99999/reel/SHORTCODE/",
+        "https://www.instagram.com:x/reel/SHORTCODE/",
+        "https://[www.instagram.com/reel/SHORTCODE/",
+        "https://www.instagram.com/",
+        "https://www.instagram.com/reel/",
+        "https://www.instagram.com/reel//SHORTCODE/",
+        "https://www.instagram.com//reel/SHORTCODE/",
+        "https://www.instagram.com/REEL/SHORTCODE/",
+        "https://www.instagram.com/stories/SHORTCODE/",
+        "https://www.instagram.com/SHORTCODE/",
+        "https://www.instagram.com/a/b/reel/SHORTCODE/",
+        "https://www.instagram.com/us%2Fer/reel/SHORTCODE/",
+        "https://www.instagram.com/reel/four/",
+        "https://www.instagram.com/reel/" + "x" * 65,
+        "https://www.instagram.com/reel/SHORT.CODE/",
+        "https://www.instagram.com/reel/SHORT%2FCODE/",
+        "https://www.instagram.com/reel/..%2F..%2Fetc/",
+        "https://www.instagram.com/reel/SHORTCODE%00/",
+        "https://www.instagram.com/reel/SHORTCODE%0A/",
+        "https://www.instagram.com/reel/SHORT\nCODE/",
+        " https://www.instagram.com/reel/SHORTCODE/",
+        "https://www.instagram.com/reel/SHORTCODE/\n",
+        "https://www.instagram.com/reel/SHORTCODE/?a=b c",
+        "https://www.instagram.com/reel/SHORTCÖDE/",
+        "https://www.instagram.com/reel/SHORTCODE/?\ud800",
+        "javascript:https://www.instagram.com/reel/SHORTCODE/",
+    ],
+)
+def test_every_other_text_is_refused(url: str) -> None:
+    with pytest.raises(InvalidURL):
+        shortcode_of(url, max_length=512)
+
+
+def test_a_url_of_the_greatest_length_is_taken_and_a_longer_one_refused() -> None:
+    url = "https://www.instagram.com/reel/SHORTCODE/?x="
+    longest = url + "y" * (512 - len(url))
+    assert shortcode_of(longest, max_length=512) == "SHORTCODE"
+    with pytest.raises(InvalidURL):
+        shortcode_of(longest + "y", max_length=512)
+
+
+@given(
+    shortcode=SHORTCODES,
+    kind=st.sampled_from(["p", "reel", "reels", "tv"]),
+    user=st.sampled_from(["", "/someone", "/a.b_c1"]),
+    tail=st.sampled_from(["", "/", "/?igsh=x", "/embed/", "?a=1#b"]),
+)
+def test_every_shortcode_survives_in_every_form_of_url(
+    shortcode: str, kind: str, user: str, tail: str
+) -> None:
+    url = f"https://www.instagram.com{user}/{kind}/{shortcode}{tail}"
+    assert shortcode_of(url, max_length=512) == shortcode
+
+
+@given(st.text() | st.text().map("https://www.instagram.com/".__add__))
+def test_any_text_gives_a_shortcode_or_invalid_url_and_nothing_else(text: str) -> None:
+    with suppress(InvalidURL):
+        assert is_shortcode(shortcode_of(text, max_length=512))

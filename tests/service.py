@@ -1,0 +1,96 @@
+"""The service as a process of its own, as a user runs it."""
+
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import requests
+
+__all__ = ["Service"]
+
+_START_SECONDS = 30
+_ROOT = Path(__file__).resolve().parents[1]
+
+
+class Service:
+    """``python -m scrapper`` on a free port of loopback, with *environment* on top of ours.
+
+    :attr:`log` holds its log lines so far, as objects; :attr:`raw_log` as text.
+    """
+
+    def __init__(self, media_root: Path, environment: Mapping[str, str] = {}) -> None:
+        self._environment = {
+            "PATH": os.environ["PATH"],
+            "PYTHONPATH": str(_ROOT),
+            "HOST": "127.0.0.1",
+            "PORT": "0",
+            "MEDIA_ROOT": str(media_root),
+            "RATE_LIMIT_MAX_REQUESTS": "0",
+            **environment,
+        }
+        self.raw_log: list[str] = []
+
+    def __enter__(self) -> Self:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "scrapper"],
+            env=self._environment,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self._ports: queue.Queue[int] = queue.Queue()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+        self.url = f"http://127.0.0.1:{self._ports.get(timeout=_START_SECONDS)}"
+        # The service is meant to honour HTTPS_PROXY, the requests to it are not.
+        self._session = requests.Session()
+        self._session.trust_env = False
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._process.poll() is None:
+            self.kill()
+        self._session.close()
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def log(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.raw_log]
+
+    def get(self, path: str) -> requests.Response:
+        return self._session.get(self.url + path, timeout=120)
+
+    def scrape(self, url: str, **body: Any) -> requests.Response:
+        return self._session.post(self.url + "/scrape", json={"url": url, **body}, timeout=120)
+
+    def terminate(self) -> None:
+        self._process.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """SIGKILL, and wait for the end."""
+        self._process.kill()
+        self.wait()
+
+    def wait(self) -> int:
+        """Wait for the end; the exit code."""
+        code = self._process.wait(timeout=120)
+        self._reader.join()
+        if self._process.stdout:
+            self._process.stdout.close()
+        return code
+
+    def _read(self) -> None:
+        assert self._process.stdout
+        for line in self._process.stdout:
+            self.raw_log.append(line)
+            if '"event": "listening"' in line:
+                self._ports.put(json.loads(line)["port"])
