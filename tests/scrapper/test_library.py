@@ -5,6 +5,7 @@ import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 import pytest
@@ -104,7 +105,7 @@ async def test_no_reader_ever_misses_a_post_that_is_being_replaced(library: Libr
         "import sys, os\nwhile not os.path.exists(sys.argv[2]):\n    open(sys.argv[1]).close()\n"
     )
     done = library.root / "done"
-    command = [sys.executable, "-c", script, library.root / "abcde/post.json", done]
+    command = [sys.executable, "-c", script, str(library.root / "abcde/post.json"), str(done)]
     reader = await asyncio.create_subprocess_exec(*command)
     for number in range(300):
         await asyncio.to_thread(store, library, content=b"x" * (number + 1))
@@ -211,11 +212,11 @@ async def test_a_folder_that_cannot_be_read_is_logged_and_stops_no_other(
         age(library, shortcode, 8 * DAY)
     lstat = os.lstat
 
-    def refuse(path: str) -> os.stat_result:
+    def refuse(path: Any, **options: Any) -> os.stat_result:
         # For root, as whom containers' tests run, every folder can be read.
-        if "other" in path:
+        if "other" in str(path):
             raise PermissionError(13, "Permission denied")
-        return lstat(path)
+        return lstat(path, **options)
 
     with patch("scrapper.library.os.lstat", refuse), capture_logs() as lines:
         assert await library.expire(7 * DAY, keep=lambda _: False) == 2

@@ -1,0 +1,90 @@
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import StartService
+from tests.instagram import StandIn
+
+
+async def test_download_gives_the_main_file_as_an_attachment(
+    instagram: StandIn, start_service: StartService
+) -> None:
+    client = await start_service()
+    await client.post("/scrape", json={"url": "https://www.instagram.com/p/carousel-dl/"})
+    async with client.get("/download/carousel-dl") as response:
+        assert response.status == 200
+        assert response.content_type == "video/mp4"
+        assert response.headers["Content-Disposition"] == (
+            'attachment; filename="carousel-dl_2.mp4"'
+        )
+        assert await response.read() == instagram.bytes_of("carousel-dl")[1]
+
+
+async def test_media_gives_each_file_inline_under_the_url_of_the_answer(
+    instagram: StandIn, start_service: StartService
+) -> None:
+    client = await start_service()
+    url = "https://www.instagram.com/p/carousel-inline/"
+    async with client.post("/scrape", json={"url": url}) as response:
+        items = (await response.json())["media"]
+    for item, content in zip(items, instagram.bytes_of("carousel-inline"), strict=True):
+        async with client.get(item["url"]) as response:
+            assert response.status == 200
+            assert (
+                response.content_type
+                == f"{item['type']}/{'mp4' if item['type'] == 'video' else 'jpeg'}"
+            )
+            assert response.headers["Content-Disposition"].startswith("inline")
+            assert await response.read() == content
+
+
+async def test_a_part_of_a_file_can_be_asked_for(
+    instagram: StandIn, start_service: StartService
+) -> None:
+    client = await start_service()
+    await client.post("/scrape", json={"url": "https://www.instagram.com/reel/reel-range/"})
+    async with client.get("/download/reel-range", headers={"Range": "bytes=2-5"}) as response:
+        assert response.status == 206
+        assert await response.read() == instagram.bytes_of("reel-range")[0][2:6]
+
+
+@pytest.mark.parametrize("path", ["/download/{}", "/media/{}/x.mp4"])
+@pytest.mark.parametrize(
+    ("shortcode", "status", "error"),
+    [
+        ("unknown", 404, "The post is not stored"),
+        ("four", 400, "Invalid shortcode"),
+        ("%2e%2e%2fetc", 400, "Invalid shortcode"),
+        (".incoming", 400, "Invalid shortcode"),
+        ("abcde%00", 400, "Invalid shortcode"),
+        ("x" * 65, 400, "Invalid shortcode"),
+    ],
+)
+async def test_what_is_not_stored_is_not_given(
+    start_service: StartService, path: str, shortcode: str, status: int, error: str
+) -> None:
+    client = await start_service()
+    async with client.get(path.format(shortcode)) as response:
+        assert (response.status, (await response.json())["error"]) == (status, error)
+
+
+@pytest.mark.parametrize(
+    "filename", ["post.json", "other.mp4", "..%2freel-name%2freel-name.mp4", "%2e%2e", "a%00"]
+)
+async def test_nothing_but_the_post_s_media_is_given(
+    instagram: StandIn, start_service: StartService, filename: str
+) -> None:
+    client = await start_service()
+    await client.post("/scrape", json={"url": "https://www.instagram.com/reel/reel-name/"})
+    async with client.get(f"/media/reel-name/{filename}") as response:
+        assert response.status == 404
+
+
+async def test_a_half_file_is_never_given(
+    instagram: StandIn, start_service: StartService, media_root: Path
+) -> None:
+    client = await start_service()
+    await client.post("/scrape", json={"url": "https://www.instagram.com/reel/reel-half/"})
+    path = media_root / "reel-half/reel-half.mp4"
+    path.write_bytes(path.read_bytes()[:100])
+    assert (await client.get("/download/reel-half")).status == 404
