@@ -96,3 +96,10 @@ async def start_service(
 def stored_files(media_root: Path) -> set[str]:
     """Every file under the media root, by its path in there."""
     return {str(path.relative_to(media_root)) for path in media_root.rglob("*") if path.is_file()}
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    """Wait until *holds* answers true; the test's own time limit ends it otherwise."""
+    async with asyncio.timeout(30):
+        while not holds():  # noqa: ASYNC110 - what is waited for happens in another thread
+            await asyncio.sleep(0.01)

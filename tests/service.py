@@ -25,15 +25,23 @@ class Service:
     :attr:`log` holds its log lines so far, as objects; :attr:`raw_log` as text.
     """
 
-    def __init__(self, media_root: Path, environment: Mapping[str, str] = {}) -> None:
+    def __init__(
+        self,
+        media_root: Path,
+        environment: Mapping[str, str] | None = None,
+        *,
+        python_path: Path | None = None,
+    ) -> None:
+        folders = [_ROOT, python_path] if python_path else [_ROOT]
+        self.headers: dict[str, str] = {}
         self._environment = {
             "PATH": os.environ["PATH"],
-            "PYTHONPATH": str(_ROOT),
+            "PYTHONPATH": os.pathsep.join(map(str, folders)),
             "HOST": "127.0.0.1",
             "PORT": "0",
             "MEDIA_ROOT": str(media_root),
             "RATE_LIMIT_MAX_REQUESTS": "0",
-            **environment,
+            **(environment or {}),
         }
         self.raw_log: list[str] = []
 
@@ -67,10 +75,12 @@ class Service:
         return [json.loads(line) for line in self.raw_log]
 
     def get(self, path: str) -> requests.Response:
-        return self._session.get(self.url + path, timeout=120)
+        return self._session.get(self.url + path, headers=self.headers, timeout=120)
 
     def scrape(self, url: str, **body: Any) -> requests.Response:
-        return self._session.post(self.url + "/scrape", json={"url": url, **body}, timeout=120)
+        return self._session.post(
+            self.url + "/scrape", json={"url": url, **body}, headers=self.headers, timeout=120
+        )
 
     def terminate(self) -> None:
         self._process.send_signal(signal.SIGTERM)

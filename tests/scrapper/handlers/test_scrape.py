@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import os
+import pickle
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -11,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.conftest import Client, StartService, stored_files
+from tests.conftest import Client, StartService, stored_files, until
 from tests.instagram import StandIn
 
 REEL = "https://www.instagram.com/reel/{}/"
@@ -148,8 +150,7 @@ async def test_the_old_post_stays_until_its_refresh_is_whole(
     await scrape(client, "reel-kept")
     instagram.hold_media()
     refresh = asyncio.create_task(scrape(client, "reel-kept", refresh=True))
-    while instagram.requests("media", "reel-kept") < 2:
-        await asyncio.sleep(0.01)
+    await until(lambda: instagram.requests("media", "reel-kept") == 2)
     async with client.get("/download/reel-kept") as response:
         assert [await response.read()] == instagram.bytes_of("reel-kept")
     instagram.release_media()
@@ -182,8 +183,6 @@ async def test_a_post_whose_signed_url_expired_is_downloaded_again(
 async def test_a_post_without_signed_urls_is_kept_for_a_day(
     instagram: StandIn, start_service: StartService, media_root: Path
 ) -> None:
-    import os
-
     client = await start_service()
     await scrape(client, "unsigned-one")
     for hours, cached in ((23.9, True), (24.1, False)):
@@ -278,7 +277,8 @@ async def test_a_fault_of_instagram_gets_its_answer_and_leaves_nothing(
         )
         assert response.headers.get("Retry-After") == fault.retry_after
     assert stored_files(media_root) == set()
-    assert [path.name for path in media_root.iterdir()] == [".incoming"]
+    assert os.listdir(media_root) == [".incoming"]
+    assert os.listdir(media_root / ".incoming") == []
 
 
 async def test_errors_are_not_kept(instagram: StandIn, start_service: StartService) -> None:
@@ -354,8 +354,6 @@ async def test_our_own_pace_is_told_as_a_429_before_instagram_is_asked(
 async def test_a_session_file_opens_what_needs_a_login(
     instagram: StandIn, start_service: StartService, tmp_path: Path
 ) -> None:
-    import pickle
-
     session = tmp_path / "session-someone"
     cookies = {"sessionid": "s3ss10n", "csrftoken": "t0ken", "ds_user_id": "1", "mid": "m"}
     session.write_bytes(pickle.dumps(cookies))

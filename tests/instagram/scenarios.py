@@ -1,0 +1,76 @@
+"""What can become of a post, by the first part of its shortcode."""
+
+from collections.abc import Mapping
+
+__all__ = ["SCENARIOS", "scenario_of"]
+
+SCENARIOS: Mapping[str, str] = {
+    "reel": "a video",
+    "photo": "a picture",
+    "carousel": "a picture, a video and a picture",
+    "nocaption": "a video without a caption",
+    "emoji": "a video whose caption has emoji, quotes, line breaks and right-to-left text",
+    "webp": "a picture in WebP",
+    "unsigned": "a video whose CDN URL carries no expiry",
+    "expired": "a video whose CDN URL has expired, though it is still served",
+    "big": "a video of 20 MB",
+    "slow": "a video that is sent within about two seconds",
+    "loginonly": "a video for those who are logged in; others are redirected to the login",
+    "removed": "the expected answer with no items",
+    "nullinfo": "the expected answer with null in the place of the items",
+    "notfound": "404 of the API",
+    "login": "redirect to the login",
+    "forbidden": "403 of the API",
+    "unauthorized": "401 of the API, login required",
+    "limited": "429 with Retry-After",
+    "limitedbare": "429 without Retry-After, as HTML",
+    "wait": "401: Please wait a few minutes before you try again",
+    "wait200": "the same with status 200",
+    "challenge": "400: challenge_required",
+    "checkpoint": "400: checkpoint_required",
+    "feedback": "400: feedback_required",
+    "badrequest": "400 of another kind",
+    "html": "a page instead of JSON",
+    "servererror": "500 of the API",
+    "jsonnull": "JSON, but null",
+    "jsonlist": "JSON, but a list",
+    "nodata": "an answer without data",
+    "datanull": "an answer whose data is null",
+    "nokey": "an answer without the expected key",
+    "errors": "null under the expected key, and an error beside it",
+    "unknowntype": "a post of a media type that nobody knows",
+    "nouser": "a post without an owner",
+    "nocode": "a post without a shortcode",
+    "changed": "a post with another shortcode",
+    "novideo": "a video without a video",
+    "noitemurl": "a carousel one of whose pictures has no URL",
+    "silent": "the API never answers",
+    "reset": "the API's connection is reset before it answers",
+    "apicut": "the API's answer ends half way",
+    "apidrip": "the API's answer comes at a byte a second",
+    "headerdrip": "the header of the API's answer comes at a byte a second",
+    "refused": "403 of the API, but the public page embeds the data",
+    "stale": "403 for a page token that was used before",
+    "cdnforbidden": "403 of the CDN",
+    "cdnnotfound": "404 of the CDN",
+    "cdnerror": "500 of the CDN",
+    "cdnlimited": "429 of the CDN",
+    "cdnhtml": "a page instead of a video",
+    "cdnswap": "a picture instead of a video",
+    "cdnempty": "a file of no bytes",
+    "cut": "a file that ends half way",
+    "cutonce": "a file that ends half way the first time",
+    "cutchunked": "a chunked file that ends half way",
+    "drip": "a file at a byte a second",
+    "cdnsilent": "the CDN never answers",
+    "cdnreset": "the CDN's connection is reset before it answers",
+    "cdnredirect": "the CDN redirects to a private address",
+    "carouselcut": "a carousel whose last file ends half way",
+    "offsite": "a media URL of a host that is not Instagram's",
+}
+
+
+def scenario_of(shortcode: str) -> str:
+    """The scenario that *shortcode* names; ``removed`` where it names none."""
+    scenario = shortcode.partition("-")[0]
+    return scenario if scenario in SCENARIOS else "removed"

@@ -1,0 +1,134 @@
+"""The stand-in as a whole: TLS server, proxy and controls, in a thread of their own."""
+
+import asyncio
+import shutil
+import ssl
+import tempfile
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Self
+
+import trustme
+from aiohttp import web
+
+from tests.instagram.posts import Posts
+from tests.instagram.proxy import Proxy
+from tests.instagram.server import Instagram
+
+__all__ = ["StandIn"]
+
+_HOST = "127.0.0.1"
+_NAMES = ("www.instagram.com", "i.instagram.com", "*.cdninstagram.com")
+
+
+class StandIn:
+    """Instagram on loopback while the block runs.
+
+    *latency* is the number of seconds before each GraphQL answer, *reel_bytes* the size of a
+    reel.
+    """
+
+    def __init__(self, *, latency: float = 0.0, reel_bytes: int | None = None) -> None:
+        self._latency = latency
+        self._posts = Posts(reel_bytes)
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), name="instagram")
+        self._ready = threading.Event()
+
+    def __enter__(self) -> Self:
+        self._folder = Path(tempfile.mkdtemp(prefix="instagram-"))
+        self.ca_bundle = self._folder / "ca.pem"
+        self._thread.start()
+        self._ready.wait()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._loop.call_soon_threadsafe(self._stopped.set)
+        self._thread.join()
+        shutil.rmtree(self._folder)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What leads requests, and with it Instaloader, here."""
+        return {
+            "HTTPS_PROXY": self.proxy_url,
+            "https_proxy": self.proxy_url,
+            "NO_PROXY": "",
+            "no_proxy": "",
+            "REQUESTS_CA_BUNDLE": str(self.ca_bundle),
+        }
+
+    def requests(self, kind: str | None = None, shortcode: str | None = None) -> int:
+        """How many requests came: ``start_page``, ``graphql``, ``post_page`` or ``media``."""
+        return sum(
+            count
+            for (this_kind, this_shortcode), count in list(self._instagram.requests.items())
+            if kind in (None, this_kind) and shortcode in (None, this_shortcode)
+        )
+
+    def connections(self) -> int:
+        """How many TLS connections were opened."""
+        return self._proxy.connections.total()
+
+    def bytes_of(self, shortcode: str) -> list[bytes]:
+        """The files of the post, in order."""
+        return [file.content for file in self._posts.files(shortcode)]
+
+    def reset_counters(self) -> None:
+        """Count from zero again."""
+        self._call(self._instagram.requests.clear)
+        self._call(self._proxy.connections.clear)
+
+    def hold(self) -> None:
+        """Let GraphQL requests wait until :meth:`release`."""
+        self._call(self._instagram.go.clear)
+
+    def release(self) -> None:
+        """Answer GraphQL requests again."""
+        self._call(self._instagram.go.set)
+
+    def hold_media(self) -> None:
+        """Let files stop half way until :meth:`release_media`."""
+        self._call(self._instagram.media_go.clear)
+
+    def release_media(self) -> None:
+        """Send files whole again."""
+        self._call(self._instagram.media_go.set)
+
+    def _call(self, function: Callable[[], object]) -> None:
+        done = threading.Event()
+
+        def run() -> None:
+            function()
+            done.set()
+
+        self._loop.call_soon_threadsafe(run)
+        done.wait()
+
+    async def _serve(self) -> None:
+        self._loop, self._stopped = asyncio.get_running_loop(), asyncio.Event()
+        self._instagram = Instagram(self._posts, self._latency)
+        runner = web.AppRunner(
+            self._instagram.application(),
+            handler_cancellation=True,
+            access_log=None,
+            shutdown_timeout=0.1,
+            keepalive_timeout=600,
+        )
+        await runner.setup()
+        site = web.TCPSite(runner, _HOST, 0, ssl_context=self._tls(), backlog=1024)
+        await site.start()
+        self._proxy = Proxy(runner.addresses[0][1])
+        proxy = await asyncio.start_server(self._proxy.serve, _HOST, 0, backlog=1024)
+        self.proxy_url = f"http://{_HOST}:{proxy.sockets[0].getsockname()[1]}"
+        self._ready.set()
+        await self._stopped.wait()
+        proxy.close()
+        await runner.cleanup()
+
+    def _tls(self) -> ssl.SSLContext:
+        authority = trustme.CA()
+        authority.cert_pem.write_to_path(self.ca_bundle)
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        authority.issue_cert(*_NAMES).configure_cert(context)
+        return context

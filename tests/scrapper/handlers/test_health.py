@@ -1,0 +1,54 @@
+import asyncio
+from pathlib import Path
+
+from tests.conftest import StartService, until
+from tests.instagram import StandIn
+
+URL = "https://www.instagram.com/reel/reel-{}/"
+
+
+async def test_health_is_ok_without_key_and_limit(start_service: StartService) -> None:
+    client = await start_service(API_KEY="s3cret", RATE_LIMIT_MAX_REQUESTS="1")
+    for _ in range(5):
+        async with client.get("/health") as response:
+            assert (response.status, await response.text()) == (200, "OK")
+
+
+async def test_health_answers_while_every_worker_hangs(
+    instagram: StandIn, start_service: StartService
+) -> None:
+    client = await start_service(SCRAPE_CONCURRENCY="2", SCRAPE_QUEUE_LIMIT="1")
+    instagram.hold()
+    hanging = [
+        asyncio.create_task(client.post("/scrape", json={"url": URL.format(number)}))
+        for number in range(3)
+    ]
+    await until(lambda: instagram.requests("graphql") == 2)
+    for _ in range(20):
+        assert (await client.get("/health")).status == 200
+    instagram.release()
+    assert {response.status for response in await asyncio.gather(*hanging)} == {200}
+
+
+async def test_ready_tells_each_check(
+    instagram: StandIn, start_service: StartService, media_root: Path
+) -> None:
+    client = await start_service(API_KEY="s3cret", SCRAPE_CONCURRENCY="1", SCRAPE_QUEUE_LIMIT="0")
+    async with client.get("/ready") as response:
+        assert (response.status, await response.json()) == (
+            200,
+            {"media folder writable": True, "executor not saturated": True},
+        )
+    instagram.hold()
+    headers = {"X-API-Key": "s3cret"}
+    hanging = asyncio.create_task(
+        client.post("/scrape", json={"url": URL.format("ready")}, headers=headers)
+    )
+    await until(lambda: instagram.requests("graphql") == 1)
+    async with client.get("/ready") as response:
+        assert (response.status, await response.json()) == (
+            503,
+            {"media folder writable": True, "executor not saturated": False},
+        )
+    instagram.release()
+    await hanging

@@ -1,0 +1,191 @@
+"""The service as a process: signals, crashes, exit codes and what it writes."""
+
+import json
+import os
+import pickle
+import random
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import pytest
+import requests
+
+from tests.instagram import StandIn
+from tests.service import Service
+
+URL = "https://www.instagram.com/reel/{}/"
+
+
+def wait_for(holds: Callable[[], bool]) -> None:
+    end = time.monotonic() + 30
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def asked_once(instagram: StandIn, shortcode: str) -> bool:
+    return instagram.requests("graphql", shortcode) == 1
+
+
+def scrape_in_background(service: Service, shortcode: str) -> tuple[threading.Thread, list[int]]:
+    statuses: list[int] = []
+
+    def scrape() -> None:
+        try:
+            statuses.append(service.scrape(URL.format(shortcode)).status_code)
+        except requests.ConnectionError:
+            statuses.append(0)
+
+    thread = threading.Thread(target=scrape)
+    thread.start()
+    return thread, statuses
+
+
+def test_sigterm_lets_what_runs_finish_and_ends_with_0(
+    instagram: StandIn, media_root: Path
+) -> None:
+    with Service(media_root, instagram.environment) as service:
+        instagram.hold()
+        thread, statuses = scrape_in_background(service, "reel-term")
+        wait_for(lambda: instagram.requests("graphql") == 1)
+        service.terminate()
+        time.sleep(0.3)
+        with pytest.raises(requests.ConnectionError):
+            requests.get(service.url + "/health", timeout=5)
+        instagram.release()
+        assert service.wait() == 0
+        thread.join()
+    assert statuses == [200]
+    assert (media_root / "reel-term/reel-term.mp4").exists()
+
+
+def test_sigterm_ends_an_idle_service_with_0(media_root: Path) -> None:
+    with Service(media_root) as service:
+        service.terminate()
+        assert service.wait() == 0
+    assert [line["event"] for line in service.log] == ["listening", "swept", "stopped"]
+
+
+def test_wrong_settings_end_with_2_and_one_message(media_root: Path) -> None:
+    environment = {**os.environ, "MEDIA_ROOT": str(media_root), "PORT": "x", "LOG_LEVEL": "y"}
+    done = subprocess.run(
+        [sys.executable, "-m", "scrapper"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("Wrong settings:\nPORT: ")
+    assert "\nLOG_LEVEL: " in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_session_file_without_a_session_ends_with_2(media_root: Path, tmp_path: Path) -> None:
+    session = tmp_path / "session"
+    session.write_bytes(b"nonsense")
+    done = subprocess.run(
+        [sys.executable, "-m", "scrapper"],
+        env={
+            **os.environ,
+            "MEDIA_ROOT": str(media_root),
+            "INSTAGRAM_SESSION_FILE": str(session),
+            "INSTAGRAM_USERNAME": "someone",
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "INSTAGRAM_SESSION_FILE: " in done.stderr
+
+
+def test_kill_at_any_instant_shows_no_half_file(instagram: StandIn, media_root: Path) -> None:
+    dice = random.Random(7)  # noqa: S311
+    for number in range(10):
+        shortcode = f"slow-{number:04}"
+        [whole] = instagram.bytes_of(shortcode)
+        with Service(media_root, instagram.environment) as service:
+            thread, _ = scrape_in_background(service, shortcode)
+            wait_for(partial(asked_once, instagram, shortcode))
+            # The stand-in sends this file within about two seconds.
+            time.sleep(dice.uniform(0, 2.4))
+            service.kill()
+            thread.join()
+        published = media_root / shortcode / f"{shortcode}.mp4"
+        assert not published.exists() or published.read_bytes() == whole
+        with Service(media_root, instagram.environment) as service:
+            assert os.listdir(media_root / ".incoming") == []
+            downloaded = service.get(f"/download/{shortcode}")
+            assert downloaded.status_code in (200, 404)
+            assert downloaded.status_code == 404 or downloaded.content == whole
+            answer = service.scrape(URL.format(shortcode))
+            assert answer.status_code == 200
+            assert published.read_bytes() == whole
+            assert answer.json()["media"][0]["size"] == len(whole)
+
+
+def test_no_secret_is_in_any_line_and_every_line_is_json(
+    instagram: StandIn, media_root: Path, tmp_path: Path
+) -> None:
+    session = tmp_path / "session-someone"
+    cookies = {"sessionid": "S3SS10N", "csrftoken": "C5RFT0K3N", "ds_user_id": "77", "mid": "m1d"}
+    session.write_bytes(pickle.dumps(cookies))
+    environment = {
+        **instagram.environment,
+        "API_KEY": "K3Y-0F-0URS",
+        "LOG_LEVEL": "debug",
+        "INSTAGRAM_SESSION_FILE": str(session),
+        "INSTAGRAM_USERNAME": "someone",
+        "INSTAGRAM_MAX_QUERIES": "0",
+        "INSTAGRAM_COOLDOWN_SECONDS": "0.001",
+        "SCRAPE_TIMEOUT_SECONDS": "2",
+    }
+    scenarios = ["reel", "cdnforbidden", "cdnnotfound", "cut", "cdnhtml", "nouser", "html", "wait"]
+    scenarios += ["cdnreset", "cdnsilent", "servererror", "jsonnull", "forbidden", "cdnredirect"]
+    signatures = set()
+    with Service(media_root, environment) as service:
+        service.headers["X-API-Key"] = "K3Y-0F-0URS"
+        for scenario in scenarios:
+            answer = service.scrape(URL.format(f"{scenario}-quiet"))
+            if answer.status_code == 200:
+                signatures.add(answer.json()["cdn_url"].partition("?")[2])
+            else:
+                assert "?" not in answer.text
+        service.get("/health?key=K3Y-0F-0URS")
+        service.get("/K3Y-0F-0URS")
+        service.terminate()
+        assert service.wait() == 0
+    text = "".join(service.raw_log)
+    assert signatures
+    for secret in ("K3Y-0F-0URS", "S3SS10N", "C5RFT0K3N", "oh=", "&oe=", *signatures):
+        assert secret not in text
+    assert sum(line["event"] == "request" for line in service.log) == len(scenarios) + 2
+    for line in service.log:
+        assert {"timestamp", "level", "event"} <= line.keys()
+        assert json.dumps(line)
+    [quiet] = [line for line in service.log if line.get("path") == "/health"]
+    assert quiet["status"] == 200
+
+
+def test_a_module_of_the_user_s_own_is_put_innermost(
+    instagram: StandIn, media_root: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "mine.py").write_text(
+        "from aiohttp import web\n"
+        "def factory():\n"
+        "    @web.middleware\n"
+        "    async def middleware(request, handler):\n"
+        "        response = await handler(request)\n"
+        "        response.headers['X-Mine'] = 'yes'\n"
+        "        return response\n"
+        "    return middleware\n"
+    )
+    environment = {"EXTRA_MIDDLEWARES": "mine:factory"}
+    with Service(media_root, environment, python_path=tmp_path) as service:
+        assert service.get("/health").headers["X-Mine"] == "yes"
