@@ -38,8 +38,12 @@ def main() -> int:
         secrets=(settings.key, *app[INSTAGRAM].secrets),
     ):
         log = structlog.get_logger("scrapper")
-        host, port, *_ = listener.getsockname()
-        log.info("listening", host=host, port=port, media_root=str(settings.media_root))
+
+        async def tell(_app: web.Application) -> None:
+            host, port, *_ = listener.getsockname()
+            log.info("listening", host=host, port=port, media_root=str(settings.media_root))
+
+        app.on_startup.append(tell)
         web.run_app(
             app,
             sock=listener,

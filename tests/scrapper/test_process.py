@@ -68,7 +68,7 @@ def test_sigterm_ends_an_idle_service_with_0(media_root: Path) -> None:
     with Service(media_root) as service:
         service.terminate()
         assert service.wait() == 0
-    assert [line["event"] for line in service.log] == ["listening", "swept", "stopped"]
+    assert service.log[-1]["event"] == "stopped"
 
 
 def test_wrong_settings_end_with_2_and_one_message(media_root: Path) -> None:
