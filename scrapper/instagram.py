@@ -57,6 +57,7 @@ _EXTENSIONS = {
 }
 _UNTYPED = ("", "application/octet-stream", "binary/octet-stream")
 _NOMINAL_EXTENSIONS = {"video": ".mp4", "image": ".jpg"}
+_SECRET_COOKIES = ("sessionid", "csrftoken")
 _CHALLENGES = ("checkpoint_required", "challenge_required", "feedback_required")
 _MEANINGS: tuple[tuple[tuple[type[BaseException], ...], type[ScrapeError]], ...] = (
     (
@@ -117,8 +118,9 @@ class Instagram:
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """The values of the session's cookies, which must not be written anywhere."""
-        return tuple((self._session or {}).values())
+        """The values of the session's cookies that open the account to whoever has them."""
+        session = self._session or {}
+        return tuple(session[name] for name in _SECRET_COOKIES if name in session)
 
     def fetch(self, shortcode: str, url: str, folder: Path, deadline: float) -> Post:
         """Download the post's media into *folder*, as ``{shortcode}.mp4`` or ``.jpg``.
@@ -150,7 +152,7 @@ class Instagram:
                 ),
             )
         finally:
-            transport.response = None
+            transport.finish()
 
     def close(self) -> None:
         """Close all connections. No thread may be in :meth:`fetch` any more."""
@@ -308,7 +310,8 @@ def _source(is_video: bool, url: str | None, stem: str, data: dict[str, Any]) ->
     if not url:
         raise InstagramChanged
     versions = data["video_versions"] if is_video else data["image_versions2"]["candidates"]
-    width, height = versions[0].get("width"), versions[0].get("height")
+    width = versions[0].get("width") or data.get("original_width")
+    height = versions[0].get("height") or data.get("original_height")
     return _Source("video" if is_video else "image", url, stem, width, height)
 
 
@@ -323,10 +326,10 @@ def _download(
     for tries_left in reversed(range(_DOWNLOAD_TRIES)):
         try:
             return _download_once(context, transport, source, folder)
-        except MediaIncomplete:
+        except MediaIncomplete as error:
+            log.warning("media file cut", file=source.stem, cause=repr(error.__cause__))
             if not tries_left:
                 raise
-            log.info("media file cut: trying again", file=source.stem)
     raise AssertionError("unreachable")
 
 
@@ -368,7 +371,7 @@ def _tells_removed(answer: Any) -> bool:
     if not isinstance(data, dict) or _WEB_INFO not in data or answer.get("errors"):
         return False
     info = data[_WEB_INFO]
-    return info is None or (isinstance(info, dict) and info.get("items", info) in ([], None))
+    return info is None or (isinstance(info, dict) and "items" in info and not info["items"])
 
 
 def _find_media(data: Any, shortcode: str) -> dict[str, Any] | None:

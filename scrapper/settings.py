@@ -125,7 +125,7 @@ class Settings(BaseSettings):
     instagram_username: str = ""
     instagram_max_queries: NonNegativeInt = 200
     instagram_window_seconds: Seconds = 660
-    instagram_cooldown_seconds: Seconds = 300
+    instagram_cooldown_seconds: Annotated[float, Field(ge=0, le=_YEAR)] = 300
     log_level: Annotated[
         Literal["debug", "info", "warning", "error", "critical"],
         BeforeValidator(lambda value: value.lower() if isinstance(value, str) else value),

@@ -109,7 +109,7 @@ class PooledTransport(HTTPAdapter):
             host == allowed or host.endswith(f".{allowed}") for allowed in self._hosts
         ):
             raise HostRefused(f"{parts.scheme}://{host}")
-        self.response = None
+        self.finish()
         try:
             self.response = self._send(request, stream, proxies)
         except requests.exceptions.SSLError:
@@ -128,6 +128,12 @@ class PooledTransport(HTTPAdapter):
     ) -> requests.Response:
         timeout = self._context.deadline.left()
         return super().send(request, stream=stream, timeout=timeout, proxies=proxies)
+
+    def finish(self) -> None:
+        """Let go of the last response; what was not read of it costs its connection."""
+        if self.response is not None:
+            self.response.close()
+            self.response = None
 
     def close(self) -> None:
         """Keep the connections: Instaloader makes and closes a session for each request."""

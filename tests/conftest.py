@@ -81,7 +81,7 @@ async def start_service(
             "MEDIA_ROOT": str(media_root),
             "RATE_LIMIT_MAX_REQUESTS": "0",
             "INSTAGRAM_MAX_QUERIES": "0",
-            "INSTAGRAM_COOLDOWN_SECONDS": "0.001",
+            "INSTAGRAM_COOLDOWN_SECONDS": "0",
             "SCRAPE_TIMEOUT_SECONDS": "20",
             **settings,
         }

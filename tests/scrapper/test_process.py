@@ -143,7 +143,7 @@ def test_no_secret_is_in_any_line_and_every_line_is_json(
         "INSTAGRAM_SESSION_FILE": str(session),
         "INSTAGRAM_USERNAME": "someone",
         "INSTAGRAM_MAX_QUERIES": "0",
-        "INSTAGRAM_COOLDOWN_SECONDS": "0.001",
+        "INSTAGRAM_COOLDOWN_SECONDS": "0",
         "SCRAPE_TIMEOUT_SECONDS": "2",
     }
     scenarios = ["reel", "cdnforbidden", "cdnnotfound", "cut", "cdnhtml", "nouser", "html", "wait"]
