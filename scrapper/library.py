@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import aiofiles
+import aiofiles.os
 import structlog
 
 from scrapper.post import Post
@@ -32,21 +32,28 @@ log = structlog.get_logger(__name__)
 _INCOMING = ".incoming"
 _MANIFEST = "post.json"
 _REPLACED = ".replaced"
+_TRUSTED_SECONDS = 1.0
+_INDEXED_POSTS = 1024
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
 
 
 @dataclass(frozen=True, slots=True)
 class StoredPost:
-    """A post of the library, and the unix time at which it was stored."""
+    """A post of the library.
+
+    ``stored_at`` and ``fresh_until`` are unix times, ``seen_at`` is one of the monotonic clock.
+    """
 
     post: Post
     stored_at: float
+    fresh_until: float
+    seen_at: float
 
     @property
     def fresh(self) -> bool:
         """Whether the post need not be fetched again."""
-        return time.time() < self.post.fresh_until(self.stored_at)
+        return time.time() < self.fresh_until
 
 
 class Library:
@@ -59,6 +66,8 @@ class Library:
     def __init__(self, root: Path) -> None:
         self.root = root
         self._incoming = root / _INCOMING
+        self._index: dict[str, StoredPost] = {}
+        self._changes = 0
 
     async def open(self) -> None:
         """Create the folders, and clear away what a crash left.
@@ -69,21 +78,30 @@ class Library:
         await asyncio.to_thread(self._open)
 
     async def get(self, shortcode: str) -> StoredPost | None:
-        """The stored post, or None: not stored, not whole any more, or not readable."""
-        folder = self.root / shortcode
-        try:
-            async with aiofiles.open(folder / _MANIFEST, "rb") as file:
-                stored_at = os.fstat(file.fileno()).st_mtime
-                post = Post.from_manifest(json.loads(await file.read()))
-            if post.shortcode == shortcode and await asyncio.to_thread(_is_whole, folder, post):
-                return StoredPost(post, stored_at)
-        except FileNotFoundError:
-            return None
-        except (OSError, ValueError) as error:
-            log.warning("stored post not readable", shortcode=shortcode, cause=str(error))
-            return None
-        log.warning("stored post not whole", shortcode=shortcode)
-        return None
+        """The stored post, or None: not stored, not whole any more, or not readable.
+
+        What was found on the disk within the last second is not looked for again.
+        """
+        known = self._index.get(shortcode)
+        if known is not None and time.monotonic() - known.seen_at < _TRUSTED_SECONDS:
+            return known
+        changes = self._changes
+        stored = await _load(self.root / shortcode)
+        # Else what was read may have been replaced meanwhile.
+        if changes == self._changes:
+            self._remember(shortcode, stored)
+        return stored
+
+    def _remember(self, shortcode: str, stored: StoredPost | None) -> None:
+        self._index.pop(shortcode, None)
+        if stored is not None:
+            self._index[shortcode] = stored
+            if len(self._index) > _INDEXED_POSTS:
+                del self._index[next(iter(self._index))]
+
+    def _forget(self, shortcode: str) -> None:
+        self._changes += 1
+        self._index.pop(shortcode, None)
 
     async def expire(self, max_age: float, *, keep: Callable[[str], bool]) -> int:
         """Remove the posts stored more than *max_age* seconds ago; return their number.
@@ -117,6 +135,7 @@ class Library:
             _flush(path)
         _flush(folder)
         self._put_in_place(folder, self.root / post.shortcode)
+        self._forget(post.shortcode)
         _flush(self.root)
 
     def discard(self, folder: Path) -> None:
@@ -152,6 +171,7 @@ class Library:
     def _remove(self, shortcode: str) -> None:
         doomed = self._unused(shortcode)
         (self.root / shortcode).rename(doomed)
+        self._forget(shortcode)
         _delete(doomed)
 
     def _stored_before(self, moment: float) -> list[str]:
@@ -173,11 +193,22 @@ class Library:
                     yield entry.name, manifest.st_mtime
 
 
-def _is_whole(folder: Path, post: Post) -> bool:
+@aiofiles.os.wrap
+def _load(folder: Path) -> StoredPost | None:
     try:
-        return all(os.path.getsize(folder / item.filename) == item.size for item in post.media)
+        with (folder / _MANIFEST).open("rb") as file:
+            stored_at = os.fstat(file.fileno()).st_mtime
+            post = Post.from_manifest(json.load(file))
+        sizes = [os.path.getsize(folder / item.filename) for item in post.media]
     except FileNotFoundError:
-        return False
+        return None
+    except (OSError, ValueError) as error:
+        log.warning("stored post not readable", shortcode=folder.name, cause=str(error))
+        return None
+    if post.shortcode != folder.name or sizes != [item.size for item in post.media]:
+        log.warning("stored post not whole", shortcode=folder.name)
+        return None
+    return StoredPost(post, stored_at, post.fresh_until(stored_at), time.monotonic())
 
 
 def _flush(path: Path) -> None:
