@@ -1,15 +1,15 @@
 """The request's ID, its client's address, and its access line."""
 
+import random
 import re
 import time
-import uuid
 from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
 import structlog
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
-from structlog.contextvars import bound_contextvars
+from structlog.contextvars import bind_contextvars, reset_contextvars
 
 __all__ = ["REQUEST_ID", "request_context"]
 
@@ -49,7 +49,7 @@ def request_context(*, trusted_proxies: Sequence[IPv4Network | IPv6Network] = ()
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
         started = time.perf_counter()
         given = request.headers.get(_HEADER, "")
-        request_id = given if _SANE_ID.fullmatch(given) else uuid.uuid4().hex
+        request_id = given if _SANE_ID.fullmatch(given) else f"{random.getrandbits(128):032x}"
         client = request.remote
         if trusted_proxies:
             client = _client_of(request, trusted_proxies)
@@ -57,27 +57,28 @@ def request_context(*, trusted_proxies: Sequence[IPv4Network | IPv6Network] = ()
                 request = request.clone(remote=client or "")
         request[REQUEST_ID] = request_id
         status = 500
-        with bound_contextvars(request_id=request_id):
-            try:
-                response = await handler(request)
-            except web.HTTPException as error:
-                status = error.status
-                error.headers[_HEADER] = request_id
-                raise
-            else:
-                status = response.status
-                if not response.prepared:
-                    response.headers[_HEADER] = request_id
-                return response
-            finally:
-                log.info(
-                    "request",
-                    method=request.method,
-                    path=request.path,
-                    status=status,
-                    duration_ms=round((time.perf_counter() - started) * 1000, 3),
-                    client=client,
-                )
+        tokens = bind_contextvars(request_id=request_id)
+        try:
+            response = await handler(request)
+        except web.HTTPException as error:
+            status = error.status
+            error.headers[_HEADER] = request_id
+            raise
+        else:
+            status = response.status
+            if not response.prepared:
+                response.headers[_HEADER] = request_id
+            return response
+        finally:
+            log.info(
+                "request",
+                method=request.method,
+                path=request.path,
+                status=status,
+                duration_ms=round((time.perf_counter() - started) * 1000, 3),
+                client=client,
+            )
+            reset_contextvars(**tokens)
 
     return middleware
 

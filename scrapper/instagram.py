@@ -139,7 +139,7 @@ class Instagram:
             with _translated(transport):
                 sources = list(_sources(post, shortcode))
                 caption, owner = post.caption or "", post.owner_username
-                taken_at = post.date_local.astimezone(UTC)
+                taken_at = f"{post.date_local.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
             return Post(
                 shortcode=shortcode,
                 description=caption,

@@ -1,7 +1,6 @@
 """A post and its media: the data that every other module speaks of."""
 
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import parse_qs, urlsplit
@@ -28,13 +27,14 @@ class MediaItem:
 class Post:
     """A downloaded post; ``media`` holds at least one item, in Instagram's order.
 
-    ``original_url`` is the URL by which it was first asked for.
+    ``original_url`` is the URL by which it was first asked for, ``taken_at`` the time of the post
+    in UTC as RFC 3339 has it.
     """
 
     shortcode: str
     description: str
     owner: str
-    taken_at: datetime
+    taken_at: str
     original_url: str
     media: tuple[MediaItem, ...]
 
@@ -55,11 +55,7 @@ class Post:
 
     def to_manifest(self) -> dict[str, Any]:
         """The post as JSON data, for :meth:`from_manifest` to read."""
-        return {
-            "version": _MANIFEST_VERSION,
-            **asdict(self),
-            "taken_at": self.taken_at.isoformat(),
-        }
+        return {"version": _MANIFEST_VERSION, **asdict(self)}
 
     @classmethod
     def from_manifest(cls, data: Any) -> "Post":
@@ -79,7 +75,7 @@ class Post:
                 shortcode=shortcode,
                 description=data["description"],
                 owner=data["owner"],
-                taken_at=datetime.fromisoformat(data["taken_at"]),
+                taken_at=data["taken_at"],
                 original_url=data["original_url"],
                 media=media,
             )
@@ -101,18 +97,18 @@ def cdn_expiry(url: str) -> int | None:
 
 def answer(post: Post, *, root: Path, original_url: str, cached: bool) -> dict[str, Any]:
     """The JSON that describes *post* to a client, its files being under *root*/shortcode."""
-    folder = root / post.shortcode
+    folder = f"{root}/{post.shortcode}"
     main = post.main
     return {
         "shortcode": post.shortcode,
-        "video": str(folder / main.filename) if main.type == "video" else None,
+        "video": f"{folder}/{main.filename}" if main.type == "video" else None,
         "description": post.description,
         "cdn_url": main.cdn_url,
         "original_url": original_url,
         "media": [
             {
                 "type": item.type,
-                "path": str(folder / item.filename),
+                "path": f"{folder}/{item.filename}",
                 "url": f"/media/{post.shortcode}/{item.filename}",
                 "cdn_url": item.cdn_url,
                 "size": item.size,
@@ -122,6 +118,6 @@ def answer(post: Post, *, root: Path, original_url: str, cached: bool) -> dict[s
             for item in post.media
         ],
         "owner": post.owner,
-        "taken_at": post.taken_at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "taken_at": post.taken_at,
         "cached": cached,
     }

@@ -1,8 +1,8 @@
 """``POST /scrape``: a post by its URL."""
 
-import json
 from typing import Any
 
+import orjson
 from aiohttp import web
 
 from scrapper.handlers.resources import LIBRARY, SCRAPER, SETTINGS
@@ -18,25 +18,24 @@ async def scrape(request: web.Request) -> web.Response:
     With ``"refresh": true`` it is downloaded in any case. The body's ``Content-Type`` does not
     matter.
     """
-    body = await _json_object(request)
-    url = body.get("url")
+    asked = await _json_object(request)
+    url = asked.get("url")
     if not isinstance(url, str) or not url:
         raise web.HTTPBadRequest(text="url is missing, or not a text")
-    refresh = body.get("refresh", False)
+    refresh = asked.get("refresh", False)
     if not isinstance(refresh, bool):
         raise web.HTTPBadRequest(text="refresh is neither true nor false")
     shortcode = shortcode_of(url, max_length=request.app[SETTINGS].max_url_length)
     scraped = await request.app[SCRAPER].scrape(shortcode, url, refresh=refresh)
     root = request.app[LIBRARY].root
-    return web.json_response(
-        answer(scraped.post, root=root, original_url=url, cached=scraped.cached)
-    )
+    body = orjson.dumps(answer(scraped.post, root=root, original_url=url, cached=scraped.cached))
+    return web.Response(body=body, content_type="application/json")
 
 
 async def _json_object(request: web.Request) -> dict[str, Any]:
     try:
-        body = json.loads(await request.read())
-    except (ValueError, RecursionError):
+        body = orjson.loads(await request.read())
+    except ValueError:
         body = None
     if not isinstance(body, dict):
         raise web.HTTPBadRequest(text="The body is not a JSON object")

@@ -3,7 +3,6 @@ import json
 import os
 import sys
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -19,8 +18,7 @@ DAY = 24 * 60 * 60
 
 def post(shortcode: str = "abcde", content: bytes = b"video", text: str = "") -> Post:
     item = MediaItem("video", f"{shortcode}.mp4", "https://cdn/v", len(content), 1, 2)
-    moment = datetime(2026, 1, 15, tzinfo=UTC)
-    return Post(shortcode, text, "owner", moment, f"https://x/{shortcode}", (item,))
+    return Post(shortcode, text, "owner", "2026-01-15T12:00:00Z", f"https://x/{shortcode}", (item,))
 
 
 def store(library: Library, shortcode: str = "abcde", content: bytes = b"video") -> Post:

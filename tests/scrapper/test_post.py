@@ -1,5 +1,4 @@
 import json
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ posts = st.builds(
     shortcode=st.just("abcde"),
     description=st.text(),
     owner=st.text(),
-    taken_at=st.datetimes(timezones=st.just(UTC)),
+    taken_at=st.text(),
     original_url=st.text(),
     media=st.lists(items, min_size=1, max_size=4).map(tuple),
 )
@@ -40,7 +39,7 @@ def video(filename: str = "abcde.mp4") -> MediaItem:
 
 
 def post(*media: MediaItem) -> Post:
-    return Post("abcde", "text", "owner", datetime(2026, 1, 15, 12, tzinfo=UTC), "url", media)
+    return Post("abcde", "text", "owner", "2026-01-15T12:00:00Z", "url", media)
 
 
 @given(posts)
@@ -55,12 +54,10 @@ def test_a_post_survives_its_manifest(original: Post) -> None:
         {"media": []},
         {"media": None},
         {"media": [{"type": "image"}]},
-        {"taken_at": "yesterday"},
-        {"taken_at": None},
     ],
 )
 def test_a_changed_manifest_is_refused(change: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=r"manifest|media|isoformat"):
+    with pytest.raises(ValueError, match=r"manifest|media"):
         Post.from_manifest({**post(image()).to_manifest(), **change})
 
 
