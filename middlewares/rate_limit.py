@@ -45,7 +45,7 @@ def rate_limit(
         using=RateLimiterType.GCRA.value,
         quota=per_duration(timedelta(seconds=window_seconds), max_requests, max_requests),
         store=MemoryStore(options={"MAX_SIZE": max_clients}),
-    )
+    ).limiter
 
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:

@@ -22,7 +22,7 @@ from pathlib import Path
 import aiofiles.os
 import structlog
 
-from scrapper.post import Post
+from scrapper.post import Answer, Post
 from scrapper.urls import is_shortcode
 
 __all__ = ["Library", "StoredPost"]
@@ -46,9 +46,16 @@ class StoredPost:
     """
 
     post: Post
+    answer: Answer
     stored_at: float
     fresh_until: float
     seen_at: float
+
+    @classmethod
+    def seen_now(cls, post: Post, root: Path, stored_at: float) -> "StoredPost":
+        """*post* as it was just found under *root*."""
+        fresh_until = post.fresh_until(stored_at)
+        return cls(post, Answer.of(post, root), stored_at, fresh_until, time.monotonic())
 
     @property
     def fresh(self) -> bool:
@@ -127,16 +134,18 @@ class Library:
         folder.mkdir(parents=True)
         return folder
 
-    def publish(self, folder: Path, post: Post) -> None:
+    def publish(self, folder: Path, post: Post) -> StoredPost:
         """Put the post's *folder*, from :meth:`stage`, in the place of what is stored of it."""
         manifest = json.dumps(post.to_manifest(), ensure_ascii=False, indent=1)
         (folder / _MANIFEST).write_text(manifest + "\n", encoding="utf-8")
+        stored_at = (folder / _MANIFEST).stat().st_mtime
         for path in folder.iterdir():
             _flush(path)
         _flush(folder)
         self._put_in_place(folder, self.root / post.shortcode)
         self._forget(post.shortcode)
         _flush(self.root)
+        return StoredPost.seen_now(post, self.root, stored_at)
 
     def discard(self, folder: Path) -> None:
         """Remove a folder from :meth:`stage`, if it is still there."""
@@ -208,7 +217,7 @@ def _load(folder: Path) -> StoredPost | None:
     if post.shortcode != folder.name or sizes != [item.size for item in post.media]:
         log.warning("stored post not whole", shortcode=folder.name)
         return None
-    return StoredPost(post, stored_at, post.fresh_until(stored_at), time.monotonic())
+    return StoredPost.seen_now(post, folder.parent, stored_at)
 
 
 def _flush(path: Path) -> None:

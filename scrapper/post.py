@@ -5,7 +5,9 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import parse_qs, urlsplit
 
-__all__ = ["MediaItem", "Post", "answer", "cdn_expiry"]
+import orjson
+
+__all__ = ["Answer", "MediaItem", "Post", "cdn_expiry"]
 
 _UNSIGNED_LIFETIME = 24 * 60 * 60
 _MANIFEST_VERSION = 1
@@ -95,29 +97,47 @@ def cdn_expiry(url: str) -> int | None:
         return None
 
 
-def answer(post: Post, *, root: Path, original_url: str, cached: bool) -> dict[str, Any]:
-    """The JSON that describes *post* to a client, its files being under *root*/shortcode."""
-    folder = f"{root}/{post.shortcode}"
-    main = post.main
-    return {
-        "shortcode": post.shortcode,
-        "video": f"{folder}/{main.filename}" if main.type == "video" else None,
-        "description": post.description,
-        "cdn_url": main.cdn_url,
-        "original_url": original_url,
-        "media": [
-            {
-                "type": item.type,
-                "path": f"{folder}/{item.filename}",
-                "url": f"/media/{post.shortcode}/{item.filename}",
-                "cdn_url": item.cdn_url,
-                "size": item.size,
-                "width": item.width,
-                "height": item.height,
-            }
-            for item in post.media
-        ],
-        "owner": post.owner,
-        "taken_at": post.taken_at,
-        "cached": cached,
-    }
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The JSON that describes a post to a client, rendered but for what differs by request."""
+
+    before_url: bytes
+    after_url: bytes
+
+    @classmethod
+    def of(cls, post: Post, root: Path) -> "Answer":
+        """The answer for *post*, whose files are under *root*/shortcode."""
+        folder = f"{root}/{post.shortcode}"
+        main = post.main
+        before_url = {
+            "shortcode": post.shortcode,
+            "video": f"{folder}/{main.filename}" if main.type == "video" else None,
+            "description": post.description,
+            "cdn_url": main.cdn_url,
+        }
+        after_url = {
+            "media": [
+                {
+                    "type": item.type,
+                    "path": f"{folder}/{item.filename}",
+                    "url": f"/media/{post.shortcode}/{item.filename}",
+                    "cdn_url": item.cdn_url,
+                    "size": item.size,
+                    "width": item.width,
+                    "height": item.height,
+                }
+                for item in post.media
+            ],
+            "owner": post.owner,
+            "taken_at": post.taken_at,
+        }
+        return cls(orjson.dumps(before_url)[:-1], orjson.dumps(after_url)[1:-1])
+
+    def to_json(self, *, original_url: str, cached: bool) -> bytes:
+        """The whole of it, as JSON text in UTF-8."""
+        return b'%b,"original_url":%b,%b,"cached":%b}' % (
+            self.before_url,
+            orjson.dumps(original_url),
+            self.after_url,
+            b"true" if cached else b"false",
+        )

@@ -15,7 +15,7 @@ from pathlib import Path
 import structlog
 
 from scrapper.errors import CoolingDown, DeadlineExceeded, RateLimited, ServerFull
-from scrapper.library import Library
+from scrapper.library import Library, StoredPost
 from scrapper.post import Post
 
 __all__ = ["Scraped", "Scraper"]
@@ -32,7 +32,7 @@ _GRACE = 2.0
 class Scraped:
     """A post, and whether it came from disk with no request to Instagram."""
 
-    post: Post
+    stored: StoredPost
     cached: bool
 
 
@@ -131,7 +131,7 @@ class Scraper:
 
     async def _stored(self, shortcode: str) -> Scraped | None:
         stored = await self._library.get(shortcode)
-        return Scraped(stored.post, cached=True) if stored and stored.fresh else None
+        return Scraped(stored, cached=True) if stored and stored.fresh else None
 
     def _take_off(self, shortcode: str, url: str, refresh: bool) -> _Flight:
         self._refuse_while_cooling()
@@ -167,21 +167,20 @@ class Scraper:
         finally:
             del self._flights[shortcode]
 
-    async def _work(self, shortcode: str, url: str, deadline: float) -> Post:
+    async def _work(self, shortcode: str, url: str, deadline: float) -> StoredPost:
         # The context carries the request ID to the log lines of the thread.
         work = contextvars.copy_context().run
         return await asyncio.get_running_loop().run_in_executor(
             self._executor, work, self._fetch_and_publish, shortcode, url, deadline
         )
 
-    def _fetch_and_publish(self, shortcode: str, url: str, deadline: float) -> Post:
+    def _fetch_and_publish(self, shortcode: str, url: str, deadline: float) -> StoredPost:
         folder = self._library.stage(shortcode)
         try:
             post = self._fetch(shortcode, url, folder, deadline)
-            self._library.publish(folder, post)
+            return self._library.publish(folder, post)
         finally:
             self._library.discard(folder)
-        return post
 
     def _refuse_while_cooling(self) -> None:
         left = self._cool_at - time.monotonic()

@@ -5,8 +5,7 @@ from typing import Any
 import orjson
 from aiohttp import web
 
-from scrapper.handlers.resources import LIBRARY, SCRAPER, SETTINGS
-from scrapper.post import answer
+from scrapper.handlers.resources import SCRAPER, SETTINGS
 from scrapper.urls import shortcode_of
 
 __all__ = ["scrape"]
@@ -25,10 +24,10 @@ async def scrape(request: web.Request) -> web.Response:
     refresh = asked.get("refresh", False)
     if not isinstance(refresh, bool):
         raise web.HTTPBadRequest(text="refresh is neither true nor false")
-    shortcode = shortcode_of(url, max_length=request.app[SETTINGS].max_url_length)
-    scraped = await request.app[SCRAPER].scrape(shortcode, url, refresh=refresh)
-    root = request.app[LIBRARY].root
-    body = orjson.dumps(answer(scraped.post, root=root, original_url=url, cached=scraped.cached))
+    app = request.app
+    shortcode = shortcode_of(url, max_length=app[SETTINGS].max_url_length)
+    scraped = await app[SCRAPER].scrape(shortcode, url, refresh=refresh)
+    body = scraped.stored.answer.to_json(original_url=url, cached=scraped.cached)
     return web.Response(body=body, content_type="application/json")
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scrapper.post import MediaItem, Post, answer, cdn_expiry
+from scrapper.post import Answer, MediaItem, Post, cdn_expiry
 
 DAY = 24 * 60 * 60
 
@@ -97,11 +97,18 @@ def test_a_post_with_an_unsigned_url_is_fresh_for_a_day() -> None:
     assert post(image("https://cdn/a")).fresh_until(1000) == 1000 + DAY
 
 
+def answer(post: Post, original_url: str = "", *, cached: bool = False) -> dict[str, Any]:
+    text = Answer.of(post, Path("/data/instaloader")).to_json(
+        original_url=original_url, cached=cached
+    )
+    told: dict[str, Any] = json.loads(text)
+    return told
+
+
 def test_the_answer_has_the_contract_s_keys() -> None:
     told = answer(
         post(image("https://cdn/i", "abcde_1.jpg"), video("abcde_2.mp4")),
-        root=Path("/data/instaloader"),
-        original_url="https://www.instagram.com/p/abcde/",
+        "https://www.instagram.com/p/abcde/",
         cached=True,
     )
     assert told == {
@@ -137,5 +144,12 @@ def test_the_answer_has_the_contract_s_keys() -> None:
 
 
 def test_a_post_without_a_video_has_none() -> None:
-    told = answer(post(image("https://cdn/i")), root=Path("/m"), original_url="", cached=False)
+    told = answer(post(image("https://cdn/i")))
     assert (told["video"], told["cdn_url"]) == (None, "https://cdn/i")
+
+
+@given(posts, st.text(), st.booleans())
+def test_any_post_and_url_give_json(any_post: Post, url: str, cached: bool) -> None:
+    told = answer(any_post, url, cached=cached)
+    assert (told["original_url"], told["cached"]) == (url, cached)
+    assert told["description"] == any_post.description
