@@ -22,7 +22,8 @@ _ROOT = Path(__file__).resolve().parents[1]
 class Service:
     """``python -m scrapper`` on a free port of loopback, with *environment* on top of ours.
 
-    :attr:`log` holds its log lines so far, as objects; :attr:`raw_log` as text.
+    :attr:`log` holds its log lines so far, as objects; :attr:`raw_log` as text. With
+    *keep_log* false they go to a process that drops them, at no cost to this one.
     """
 
     def __init__(
@@ -31,9 +32,11 @@ class Service:
         environment: Mapping[str, str] | None = None,
         *,
         python_path: Path | None = None,
+        keep_log: bool = True,
     ) -> None:
         folders = [_ROOT, python_path] if python_path else [_ROOT]
         self.headers: dict[str, str] = {}
+        self._keep_log = keep_log
         self._environment = {
             "PATH": os.environ["PATH"],
             "PYTHONPATH": os.pathsep.join(map(str, folders)),
@@ -102,5 +105,10 @@ class Service:
         assert self._process.stdout
         for line in self._process.stdout:
             self.raw_log.append(line)
-            if '"event": "listening"' in line:
+            if '"event":"listening"' in line:
                 self._ports.put(json.loads(line)["port"])
+                if not self._keep_log:
+                    subprocess.run(
+                        ["cat"], stdin=self._process.stdout, stdout=subprocess.DEVNULL, check=True
+                    )
+                    return

@@ -1,0 +1,1 @@
+"""The service beside what a user would pick instead, and beside the limit, in one run."""

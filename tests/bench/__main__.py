@@ -1,0 +1,50 @@
+"""``make bench``: the table, on the terminal and in ``tests/bench/RESULTS.md``.
+
+``python -m tests.bench NAME...`` measures only the groups named, and writes no file.
+"""
+
+import os
+import platform
+import shutil
+import sys
+from pathlib import Path
+
+from tests.bench.rows import ROUNDS, ROWS, Row
+
+_RESULTS = Path(__file__).with_name("RESULTS.md")
+_MARKS = {True: "met", False: "**missed**", None: ""}
+
+
+def main() -> int:
+    if not (shutil.which("wrk") and shutil.which("ab")):
+        print("wrk and ab are needed: on Debian, apt install wrk apache2-utils", file=sys.stderr)
+        return 1
+    names = sys.argv[1:] or list(ROWS)
+    table = ["| what | measured | goal | |", "| --- | --- | --- | --- |"]
+    print("\n".join(table))
+    for name in names:
+        for row in ROWS[name]():
+            table.append(_line(row))
+            print(table[-1], flush=True)
+    if not sys.argv[1:]:
+        notes = _RESULTS.read_text().partition("## Reading it")[2] if _RESULTS.exists() else ""
+        _RESULTS.write_text(
+            f"# Benchmarks\n\n{_about()}\n\n" + "\n".join(table) + f"\n\n## Reading it{notes}"
+        )
+    return 0
+
+
+def _line(row: Row) -> str:
+    return f"| {row.what} | {row.measured} | {row.goal} | {_MARKS[row.met]} |"
+
+
+def _about() -> str:
+    return (
+        f"By `make bench`, with Python {platform.python_version()} on {os.cpu_count()} cores of "
+        f"{platform.machine()}. Pairs are measured in turn in one run of {ROUNDS} rounds; ratios "
+        "are those of the medians, with the least and the greatest of the single rounds behind."
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

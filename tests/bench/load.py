@@ -1,0 +1,114 @@
+"""The load: wrk and ab where requests are alike, aiohttp where each differs."""
+
+import asyncio
+import re
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+import aiohttp
+
+__all__ = ["Wrk", "post_at_once", "post_each", "wrk"]
+
+_UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0}
+
+
+class Wrk(NamedTuple):
+    """What wrk measured: requests a second, requests, and latencies in seconds."""
+
+    rate: float
+    requests: int
+    p99: float
+    slowest: float
+
+
+def wrk(url: str, *, connections: int, seconds: int, body: str = "", key: str = "") -> Wrk:
+    """Send one request over and over; POST with a *body*, else GET.
+
+    Raises:
+        RuntimeError: some answers were errors.
+    """
+    script = f'wrk.headers["X-API-Key"] = "{key}"\n'
+    if body:
+        script += f"wrk.method = 'POST'\nwrk.body = '{body}'\n"
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "request.lua").write_text(script)
+        command = ["wrk", "--threads", "1", "--connections", str(connections)]
+        command += ["--duration", f"{seconds}s", "--latency", "--timeout", "60s"]
+        command += ["--script", f"{folder}/request.lua", url]
+        text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    if "Non-2xx" in text or "Socket errors" in text:
+        raise RuntimeError(text)
+    latency = re.search(r"Latency\s+\S+\s+\S+\s+([\d.]+)(us|ms|s)", text)
+    p99 = re.search(r"99%\s+([\d.]+)(us|ms|s)", text)
+    rate = re.search(r"Requests/sec:\s+([\d.]+)", text)
+    count = re.search(r"(\d+) requests in", text)
+    assert latency
+    assert p99
+    assert rate
+    assert count
+    return Wrk(
+        float(rate[1]),
+        int(count[1]),
+        float(p99[1]) * _UNITS[p99[2]],
+        float(latency[1]) * _UNITS[latency[2]],
+    )
+
+
+def post_each(base: str, shortcodes: Iterable[str], *, clients: int, key: str = "") -> float:
+    """Ask for each post once, *clients* at a time; the seconds it took.
+
+    Raises:
+        RuntimeError: an answer was not 200.
+    """
+    waiting = iter(list(shortcodes))
+
+    async def client(session: aiohttp.ClientSession) -> None:
+        for shortcode in waiting:
+            await _post(session, base, shortcode, key)
+
+    async def run() -> float:
+        async with _session() as session:
+            started = time.perf_counter()
+            await asyncio.gather(*(client(session) for _ in range(clients)))
+            return time.perf_counter() - started
+
+    return asyncio.run(run())
+
+
+def post_at_once(base: str, shortcode: str, *, clients: int, key: str = "") -> float:
+    """Ask for one post *clients* times at once, by ab; the seconds of the slowest answer.
+
+    Raises:
+        RuntimeError: some answers were errors.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        body = Path(folder) / "body.json"
+        body.write_text(f'{{"url": "https://www.instagram.com/reel/{shortcode}/"}}')
+        command = ["ab", "-q", "-r", "-s", "60", "-n", str(clients), "-c", str(clients)]
+        command += ["-p", str(body), "-T", "application/json", "-H", f"X-API-Key: {key}"]
+        command += [f"{base}/scrape"]
+        text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    slowest = re.search(r"^Total:.*\s(\d+)$", text, re.MULTILINE)
+    # ab calls answers of different lengths failures: the one who fetched was told "cached": false.
+    errors = re.search(r"Non-2xx responses:\s+(\d+)", text)
+    if errors or not slowest:
+        raise RuntimeError(text)
+    return int(slowest[1]) / 1000
+
+
+def _session() -> aiohttp.ClientSession:
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=0), timeout=aiohttp.ClientTimeout(total=600)
+    )
+
+
+async def _post(session: aiohttp.ClientSession, base: str, shortcode: str, key: str) -> None:
+    body = {"url": f"https://www.instagram.com/reel/{shortcode}/"}
+    async with session.post(f"{base}/scrape", json=body, headers={"X-API-Key": key}) as response:
+        text = await response.text()
+        if response.status != 200:
+            raise RuntimeError(f"{response.status} for {shortcode}: {text}")

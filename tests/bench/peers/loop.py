@@ -1,0 +1,40 @@
+"""The limit for a download: the same requests, one after the other, over kept connections.
+
+``python -m tests.bench.peers.loop FOLDER SHORTCODE...``
+"""
+
+import json
+import re
+import shutil
+import sys
+from pathlib import Path
+
+import requests
+
+_SITE = "https://www.instagram.com"
+
+
+def main() -> None:
+    folder = Path(sys.argv[1])
+    with requests.Session() as session:
+        page = session.get(f"{_SITE}/").text
+        match = re.search(r'"LSD",\[\],\{"token":"([^"]+)"', page)
+        assert match
+        csrf = session.cookies.get_dict()["csrftoken"]
+        for shortcode in sys.argv[2:]:
+            answer = session.post(
+                f"{_SITE}/api/graphql",
+                data={"variables": json.dumps({"shortcode": shortcode}), "lsd": match[1]},
+                headers={"x-csrftoken": csrf},
+            ).json()
+            [media] = answer["data"]["xdt_api__v1__media__shortcode__web_info"]["items"]
+            url = media["video_versions"][0]["url"]
+            with (
+                session.get(url, stream=True) as response,
+                (folder / f"{shortcode}.mp4").open("wb") as file,
+            ):
+                shutil.copyfileobj(response.raw, file, 256 * 1024)
+
+
+if __name__ == "__main__":
+    main()

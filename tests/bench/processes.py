@@ -1,0 +1,145 @@
+"""The processes that are measured: started, stopped, and asked what they used."""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+import requests
+
+from tests.service import Service
+
+__all__ = [
+    "InstagramProcess",
+    "bare",
+    "cpu_seconds",
+    "flask",
+    "memory_mb",
+    "service",
+]
+
+_START_SECONDS = 30
+# No limits of our own: they are not what is measured.
+_UNLIMITED = {
+    "API_KEY": "key",
+    "RATE_LIMIT_MAX_REQUESTS": "1000000000",
+    "INSTAGRAM_MAX_QUERIES": "0",
+    "SCRAPE_TIMEOUT_SECONDS": "600",
+}
+
+
+class InstagramProcess:
+    """The stand-in for Instagram in a process of its own."""
+
+    def __init__(self, *arguments: str) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.instagram", *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self.environment: dict[str, str] = self._read()
+
+    def __enter__(self) -> "InstagramProcess":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        assert self._process.stdin
+        self._process.stdin.close()
+        self._process.wait()
+
+    def counters(self, command: str = "counters") -> dict[str, int]:
+        """Requests and connections since the last ``reset``."""
+        assert self._process.stdin
+        self._process.stdin.write(command + "\n")
+        self._process.stdin.flush()
+        counters: dict[str, int] = self._read()
+        return counters
+
+    def _read(self) -> Any:
+        assert self._process.stdout
+        return json.loads(self._process.stdout.readline())
+
+
+@contextmanager
+def service(media_root: Path, environment: Mapping[str, str]) -> Iterator[Service]:
+    """The service with all middlewares, its log going to a pipe that is read."""
+    started = Service(media_root, {**_UNLIMITED, **environment}, keep_log=False)
+    started.headers["X-API-Key"] = "key"
+    with started:
+        yield started
+
+
+@contextmanager
+def bare(file: Path, *options: str) -> Iterator[tuple[str, int]]:
+    """The bare aiohttp server: its URL and process ID."""
+    port = _free_port()
+    command = [sys.executable, "-m", "tests.bench.peers.bare", str(port), str(file), *options]
+    with _running(command, dict(os.environ), f"http://127.0.0.1:{port}", "/file") as pid:
+        yield f"http://127.0.0.1:{port}", pid
+
+
+@contextmanager
+def flask(media_root: Path, environment: Mapping[str, str], workers: int) -> Iterator[str]:
+    """Flask and Instaloader under gunicorn: the URL."""
+    port = _free_port()
+    media_root.mkdir(parents=True, exist_ok=True)
+    gunicorn = shutil.which("gunicorn", path=str(Path(sys.executable).parent))
+    assert gunicorn, "gunicorn is not installed"
+    command = [gunicorn, "--workers", str(workers), "--timeout", "600", "--log-level", "error"]
+    command += ["--bind", f"127.0.0.1:{port}", "tests.bench.peers.flask_app:app"]
+    environment = {**os.environ, **environment, "MEDIA_ROOT": str(media_root)}
+    with _running(command, environment, f"http://127.0.0.1:{port}", "/health"):
+        yield f"http://127.0.0.1:{port}"
+
+
+def cpu_seconds(pid: int) -> float:
+    """User and system time of a process so far."""
+    times = psutil.Process(pid).cpu_times()
+    return float(times.user + times.system)
+
+
+def memory_mb(pid: int) -> float:
+    """Resident memory of a process, in MB of a million bytes."""
+    return float(psutil.Process(pid).memory_info().rss) / 1e6
+
+
+@contextmanager
+def _running(
+    command: list[str], environment: Mapping[str, str], url: str, path: str
+) -> Iterator[int]:
+    process = subprocess.Popen(command, env=dict(environment), stdout=subprocess.DEVNULL)
+    try:
+        _wait_for(url + path)
+        yield process.pid
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def _wait_for(url: str) -> None:
+    end = time.monotonic() + _START_SECONDS
+    with requests.Session() as session:
+        session.trust_env = False
+        while True:
+            try:
+                session.head(url, timeout=5)
+            except requests.ConnectionError:
+                assert time.monotonic() < end, f"{url} does not answer"
+                time.sleep(0.02)
+            else:
+                return
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port

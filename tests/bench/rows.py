@@ -1,0 +1,409 @@
+"""The rows of the table: what is measured, beside what, and the goal.
+
+Only ratios of figures from the same run are given. Pairs are measured A B A B, and the ratio is
+that of the medians; the spread is that of the single rounds' ratios.
+"""
+
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from pathlib import Path
+from statistics import median
+from typing import NamedTuple
+
+import requests
+
+from tests.bench.load import post_at_once, post_each, wrk
+from tests.bench.processes import (
+    InstagramProcess,
+    bare,
+    cpu_seconds,
+    flask,
+    memory_mb,
+    service,
+)
+from tests.service import Service
+
+__all__ = ["ROWS", "Row"]
+
+ROUNDS = 5
+_KEY = "key"
+_POSTS = 200
+_REEL_BYTES = 2_000_000
+_BIG_BYTES = 100_000_000
+_LATENCY = "0.2"
+_VARIANTS: dict[str, dict[str, str]] = {
+    "all": {},
+    "without log lines": {"LOG_LEVEL": "warning"},
+    "without rate limit": {"RATE_LIMIT_MAX_REQUESTS": "0"},
+    "without both": {"LOG_LEVEL": "warning", "RATE_LIMIT_MAX_REQUESTS": "0"},
+}
+
+
+class Row(NamedTuple):
+    """A line of the table. ``met`` is None for a figure without a goal."""
+
+    what: str
+    measured: str
+    goal: str
+    met: bool | None
+
+
+def stored_post() -> Iterator[Row]:
+    """A stored post, by all five middlewares, beside a bare handler, and Flask.
+
+    And with parts of the service turned off, which shows what each costs.
+    """
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        instagram = stack.enter_context(InstagramProcess())
+        environment = instagram.environment
+        running = {
+            what: stack.enter_context(service(folder / "ours", {**environment, **settings}))
+            for what, settings in _VARIANTS.items()
+        }
+        answer = folder / "answer.json"
+        answer.write_bytes(running["all"].scrape(_url("reel-stored")).content)
+        urls = {what: process.url for what, process in running.items()}
+        pids = {what: process.pid for what, process in running.items()}
+        urls["bare"], pids["bare"] = stack.enter_context(bare(answer))
+        floor = stack.enter_context(bare(answer, "--like-ours"))
+        urls["like ours"], pids["like ours"] = floor
+        rates: dict[str, list[float]] = {what: [] for what in (*urls, "flask", "flask health")}
+        cpu: dict[str, list[float]] = {what: [] for what in urls}
+        body = json.dumps({"url": _url("reel-stored")})
+        for _ in range(ROUNDS):
+            for what, url in urls.items():
+                before = cpu_seconds(pids[what])
+                run = wrk(f"{url}/scrape", connections=64, seconds=2, body=body, key=_KEY)
+                rates[what].append(run.rate)
+                cpu[what].append((cpu_seconds(pids[what]) - before) / run.requests * 1000)
+        for process in running.values():
+            process.terminate()
+        for turn in range(ROUNDS):
+            # Anew each time: past 200 queries Instaloader would sleep for minutes.
+            with flask(folder / f"flask{turn}", environment, 4) as url:
+                rates["flask health"].append(wrk(f"{url}/health", connections=64, seconds=2).rate)
+                post_each(url, ["reel-stored"], clients=1)
+                started = time.perf_counter()
+                post_each(url, ["reel-stored"] * 100, clients=8)
+                rates["flask"].append(100 / (time.perf_counter() - started))
+    yield _ratio("stored post: rate, to bare aiohttp", rates["all"], rates["bare"], least=0.5)
+    yield _ratio(
+        "… to bare aiohttp that reads, in 5 empty middlewares", rates["all"], rates["like ours"]
+    )
+    for what in _VARIANTS:
+        if what != "all":
+            yield _ratio(f"… {what}, to bare aiohttp", rates[what], rates["bare"])
+    yield _ratio("stored post: rate, to Flask's", rates["all"], rates["flask"], least=4)
+    yield _ratio("… to Flask's /health, 4 workers", rates["all"], rates["flask health"])
+    yield _ratio("bare aiohttp: rate, to Flask's /health", rates["bare"], rates["flask health"])
+    yield Row(
+        "stored post: CPU seconds for 1,000 answers",
+        f"{median(cpu['all']):.2f} (bare aiohttp {median(cpu['bare']):.2f})",
+        "",
+        None,
+    )
+
+
+def new_posts() -> Iterator[Row]:
+    """200 distinct reels, 64 clients, 200 ms latency, beside Flask and a plain loop."""
+    arguments = ("--latency", _LATENCY, "--reel-bytes", str(_REEL_BYTES))
+    rates: dict[str, list[float]] = {"ours": [], "one": [], "four": []}
+    cpu: dict[str, list[float]] = {"ours": [], "loop": []}
+    connections = []
+    with tempfile.TemporaryDirectory() as name, InstagramProcess(*arguments) as instagram:
+        folder, environment = Path(name), instagram.environment
+        for turn in range(ROUNDS):
+            with service(folder / f"ours{turn}", environment) as ours:
+                instagram.counters("reset")
+                before = cpu_seconds(ours.pid)
+                seconds = post_each(ours.url, _codes(_POSTS, turn), clients=64, key=_KEY)
+                cpu["ours"].append((cpu_seconds(ours.pid) - before) / _POSTS)
+                rates["ours"].append(_POSTS / seconds)
+                connections.append(instagram.counters()["connections"])
+            # Fewer posts for those who need longer: what counts is the rate.
+            for peer, workers, posts in (("one", 1, 20), ("four", 4, 60)):
+                with flask(folder / f"{peer}{turn}", environment, workers) as url:
+                    seconds = post_each(url, _codes(posts, turn), clients=64)
+                    rates[peer].append(posts / seconds)
+            cpu["loop"].append(_loop_cpu(folder, environment, _codes(_POSTS, turn)) / _POSTS)
+    yield _ratio("new posts: rate, to Flask with 1 worker", rates["ours"], rates["one"], least=6)
+    yield _ratio("new posts: rate, to Flask with 4", rates["ours"], rates["four"], least=1.5)
+    yield _ratio("new posts: CPU, to a plain loop", cpu["ours"], cpu["loop"], most=1.3)
+    yield Row("new posts: CPU seconds a post", f"{median(cpu['ours']):.4f}", "", None)
+    yield Row(
+        "TLS connections for 200 new posts",
+        str(max(connections)),
+        "≤ 16 (8 threads, 2 hosts)",
+        max(connections) <= 16,
+    )
+
+
+def one_post_for_all() -> Iterator[Row]:
+    """1,000 clients at once for one new post, beside its fetch alone."""
+    slowest: list[float] = []
+    alone: list[float] = []
+    stored: list[float] = []
+    queries = 0
+    arguments = ("--latency", _LATENCY, "--reel-bytes", str(_REEL_BYTES))
+    with (
+        tempfile.TemporaryDirectory() as name,
+        InstagramProcess(*arguments) as instagram,
+        service(Path(name), {**instagram.environment, "SCRAPE_CONCURRENCY": "1"}) as ours,
+    ):
+        post_at_once(ours.url, "reel-warm", clients=1, key=_KEY)
+        for turn in range(ROUNDS):
+            alone.append(post_at_once(ours.url, f"reel-alone{turn}", clients=1, key=_KEY))
+            instagram.counters("reset")
+            shortcode = f"reel-all{turn}"
+            slowest.append(post_at_once(ours.url, shortcode, clients=1000, key=_KEY))
+            stored.append(post_at_once(ours.url, shortcode, clients=1000, key=_KEY))
+            queries = max(queries, instagram.counters()["graphql"])
+    yield Row("1,000 clients, one new post: fetches", str(queries), "1", queries == 1)
+    yield _ratio("1,000 clients, one new post: slowest, to the fetch", slowest, alone, most=1.5)
+    yield _ratio("1,000 clients, that post stored: slowest, to the fetch", stored, alone)
+
+
+def health() -> Iterator[Row]:
+    """/health while all workers download and 200 posts wait, beside an idle service.
+
+    And beside a bare server on the same machine at the same time, which shows what the machine
+    itself costs: the stand-in for Instagram takes one of its cores.
+    """
+    idle: list[float] = []
+    busy: list[float] = []
+    beside: list[float] = []
+    arguments = ("--latency", _LATENCY, "--reel-bytes", str(_REEL_BYTES))
+    with (
+        tempfile.TemporaryDirectory() as name,
+        InstagramProcess(*arguments) as instagram,
+        bare(Path(__file__)) as (bare_url, _),
+    ):
+        for turn in range(ROUNDS):
+            with service(Path(name) / str(turn), instagram.environment) as ours:
+                idle.append(wrk(f"{ours.url}/health", connections=1, seconds=2).p99)
+                with _in_background(partial(_fill, ours, turn)):
+                    time.sleep(0.5)
+                    busy.append(wrk(f"{ours.url}/health", connections=1, seconds=2).p99)
+                    beside.append(wrk(f"{bare_url}/file", connections=1, seconds=2).p99)
+    yield _ratio("/health p99: busy, to idle", busy, idle, most=3)
+    yield _ratio("bare aiohttp's p99 beside that, to our idle", beside, idle)
+
+
+def memory() -> Iterator[Row]:
+    """Resident memory: imports, idle, eight large videos at once, 10,000 answers."""
+    for what, modules in (
+        ("aiohttp, instaloader, structlog, aiofiles", "aiohttp, instaloader, structlog, aiofiles"),
+        ("and throttled-py", "throttled.asyncio"),
+        ("and pydantic-settings", "pydantic_settings"),
+        ("and orjson", "orjson"),
+    ):
+        _IMPORTS.append(modules)
+        yield Row(f"memory of imports: {what}", f"{_import_memory():.1f} MB", "", None)
+    with (
+        tempfile.TemporaryDirectory() as name,
+        InstagramProcess("--reel-bytes", str(_BIG_BYTES)) as instagram,
+        service(Path(name), instagram.environment) as ours,
+    ):
+        requests.get(f"{ours.url}/health", timeout=10)
+        idle = memory_mb(ours.pid)
+        yield Row("memory idle", f"{idle:.1f} MB", "≤ 64 MB", idle <= 64)
+        with _sampling(ours.pid) as samples:
+            post_each(ours.url, _codes(8, 0), clients=8, key=_KEY)
+        more = max(samples) - idle
+        yield Row(
+            "memory, 8 videos of 100 MB coming in", f"idle + {more:.1f} MB", "+ 24", more <= 24
+        )
+        body, growth = json.dumps({"url": _url("reel-0-0")}), []
+        for _ in range(3):
+            answered = 0
+            while answered < 10_000:
+                answered += wrk(
+                    f"{ours.url}/scrape", connections=64, seconds=2, body=body, key=_KEY
+                ).requests
+            growth.append(memory_mb(ours.pid))
+        yield Row(
+            "memory after 10,000 answers and more, three times",
+            ", ".join(f"{value:.1f}" for value in growth) + " MB",
+            "no growth",
+            growth[2] - growth[0] < 1,
+        )
+
+
+def start() -> Iterator[Row]:
+    """From the command to the first /health, beside the imports alone."""
+    ours, imports = [], []
+    with tempfile.TemporaryDirectory() as name:
+        for _ in range(2 * ROUNDS):
+            started = time.perf_counter()
+            with service(Path(name), {}) as running:
+                requests.get(f"{running.url}/health", timeout=10)
+                ours.append(time.perf_counter() - started)
+            started = time.perf_counter()
+            subprocess.run([sys.executable, "-c", "import aiohttp, instaloader"], check=True)
+            imports.append(time.perf_counter() - started)
+    yield _ratio("start to first /health, to the imports", ours, imports, most=1.5)
+
+
+def media() -> Iterator[Row]:
+    """A file of 100 MB for 8 clients, beside a bare FileResponse."""
+    ours, limit = [], []
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        instagram = stack.enter_context(InstagramProcess("--reel-bytes", str(_BIG_BYTES)))
+        running = stack.enter_context(service(folder, instagram.environment))
+        running.scrape(_url("reel-file"))
+        bare_url, _ = stack.enter_context(bare(folder / "reel-file/reel-file.mp4"))
+        path = "/media/reel-file/reel-file.mp4"
+        for _ in range(ROUNDS):
+            ours.append(wrk(running.url + path, connections=8, seconds=5, key=_KEY).rate)
+            limit.append(wrk(f"{bare_url}/file", connections=8, seconds=5).rate)
+    yield _ratio("/media of 100 MB, 8 clients: to FileResponse", ours, limit, least=0.9)
+
+
+def many_posts() -> Iterator[Row]:
+    """50,000 stored posts: an answer, and the loop during a sweep; beside 10."""
+    few: list[float] = []
+    many: list[float] = []
+    pauses: list[float] = []
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        instagram = stack.enter_context(InstagramProcess())
+        running = {}
+        for name, posts in (("few", 10), ("many", 50_000)):
+            seed = stack.enter_context(service(folder / name, instagram.environment))
+            seed.scrape(_url("reel-seed"))
+            seed.kill()
+            _multiply(folder / name, posts)
+            settings = {**instagram.environment, "MEDIA_CLEANUP_INTERVAL_SECONDS": "3600"}
+            running[name] = stack.enter_context(service(folder / name, settings))
+        body = json.dumps({"url": _url("reel-seed")})
+        for _ in range(ROUNDS):
+            for name, rates in (("few", few), ("many", many)):
+                url = f"{running[name].url}/scrape"
+                rates.append(wrk(url, connections=64, seconds=2, body=body, key=_KEY).rate)
+        # A sweep a second, so that each run of wrk sees some.
+        settings = {**instagram.environment, "MEDIA_CLEANUP_INTERVAL_SECONDS": "1"}
+        sweeping = stack.enter_context(service(folder / "many", settings))
+        pauses += [
+            wrk(f"{sweeping.url}/health", connections=1, seconds=4).slowest for _ in range(ROUNDS)
+        ]
+    yield _ratio("stored post among 50,000: rate, to among 10", many, few, least=0.9)
+    longest = max(pauses)
+    yield Row(
+        "slowest /health during sweeps of 50,000",
+        f"{longest * 1000:.0f} ms",
+        "≤ 50 ms",
+        longest <= 0.05,
+    )
+
+
+ROWS: dict[str, Callable[[], Iterator[Row]]] = {
+    function.__name__: function
+    for function in (
+        stored_post,
+        new_posts,
+        one_post_for_all,
+        health,
+        memory,
+        start,
+        media,
+        many_posts,
+    )
+}
+
+_IMPORTS: list[str] = []
+
+
+def _ratio(
+    what: str,
+    ours: list[float],
+    other: list[float],
+    *,
+    least: float | None = None,
+    most: float | None = None,
+) -> Row:
+    value = median(ours) / median(other)
+    single = [one / another for one, another in zip(ours, other, strict=True)]
+    measured = f"{value:.2f} ({min(single):.2f} to {max(single):.2f})"
+    if least is not None:
+        return Row(what, measured, f"≥ {least}", value >= least)
+    if most is None:
+        return Row(what, measured, "", None)
+    return Row(what, measured, f"≤ {most}", value <= most)
+
+
+def _url(shortcode: str) -> str:
+    return f"https://www.instagram.com/reel/{shortcode}/"
+
+
+def _codes(posts: int, turn: int) -> list[str]:
+    return [f"reel-{turn}-{number}" for number in range(posts)]
+
+
+def _fill(ours: Service, turn: int) -> None:
+    post_each(ours.url, _codes(_POSTS, turn), clients=_POSTS, key=_KEY)
+
+
+def _loop_cpu(folder: Path, environment: dict[str, str], shortcodes: list[str]) -> float:
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    command = [sys.executable, "-m", "tests.bench.peers.loop", str(folder), *shortcodes]
+    subprocess.run(command, env={**os.environ, **environment}, check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def _import_memory() -> float:
+    code = f"import {', '.join(_IMPORTS)}, psutil; print(psutil.Process().memory_info().rss)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+    return int(done.stdout) / 1e6
+
+
+def _multiply(root: Path, posts: int) -> None:
+    """Store the post ``reel-seed`` under so many more shortcodes, files and all."""
+    manifest = (root / "reel-seed/post.json").read_text()
+    video = root / "reel-seed/reel-seed.mp4"
+    for number in range(posts - 1):
+        shortcode = f"copy-{number}"
+        folder = root / shortcode
+        folder.mkdir()
+        (folder / "post.json").write_text(manifest.replace("reel-seed", shortcode))
+        (folder / f"{shortcode}.mp4").hardlink_to(video)
+
+
+@contextmanager
+def _in_background(work: Callable[[], None]) -> Iterator[None]:
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()
+
+
+@contextmanager
+def _sampling(pid: int) -> Iterator[list[float]]:
+    """The process's memory, every 20 ms while the block runs."""
+    samples: list[float] = [memory_mb(pid)]
+    stop = threading.Event()
+
+    def sample() -> None:
+        while not stop.wait(0.02):
+            samples.append(memory_mb(pid))
+
+    thread = threading.Thread(target=sample)
+    thread.start()
+    try:
+        yield samples
+    finally:
+        stop.set()
+        thread.join()

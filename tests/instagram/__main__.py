@@ -1,0 +1,34 @@
+"""The stand-in as a process: ``python -m tests.instagram``.
+
+Prints a line of JSON with the environment that leads here, then answers each line of its input:
+``counters`` with the numbers of requests and connections, ``reset`` by counting from zero. Ends
+with its input.
+"""
+
+import argparse
+import json
+import sys
+
+from tests.instagram import StandIn
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.instagram", description=__doc__)
+    parser.add_argument("--latency", type=float, default=0.0, help="seconds before an answer")
+    parser.add_argument("--reel-bytes", type=int, help="size of a reel")
+    options = parser.parse_args()
+    with StandIn(latency=options.latency, reel_bytes=options.reel_bytes) as instagram:
+        print(json.dumps(instagram.environment), flush=True)
+        for line in sys.stdin:
+            if line.strip() == "reset":
+                instagram.reset_counters()
+            counters = {
+                "graphql": instagram.requests("graphql"),
+                "media": instagram.requests("media"),
+                "connections": instagram.connections(),
+            }
+            print(json.dumps(counters), flush=True)
+
+
+if __name__ == "__main__":
+    main()
