@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test lint demo format lock clean
+.PHONY: run test lint demo bench format lock clean
 
 run: $(VENV)/base.txt
 	@MEDIA_ROOT="$${MEDIA_ROOT:-$(CURDIR)/data/instaloader}" exec $(BIN)/python -m scrapper
@@ -20,13 +20,17 @@ lint: $(VENV)/dev.txt
 demo: $(VENV)/dev.txt
 	@$(BIN)/python -m tests.demo
 
+# Some fifteen minutes; needs wrk and ab.
+bench: $(VENV)/bench.txt
+	@$(BIN)/python -m tests.bench
+
 format: $(VENV)/dev.txt
 	@$(BIN)/ruff check --fix-only --quiet .
 	@$(BIN)/ruff format .
 
 # Resolve requirements/*.in anew, to the newest versions that fit.
 lock: $(VENV)/dev.txt
-	@for name in base dev; do \
+	@for name in base dev bench; do \
 	    $(BIN)/uv pip compile --upgrade --universal --python-version 3.11 --generate-hashes \
 	        --no-header --quiet requirements/$$name.in -o requirements/$$name.txt || exit; \
 	done

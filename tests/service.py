@@ -2,18 +2,20 @@
 
 import json
 import os
-import queue
 import signal
+import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
 import requests
 
-__all__ = ["Service"]
+__all__ = ["Service", "free_port", "wait_for_answer"]
 
 _START_SECONDS = 30
 _ROOT = Path(__file__).resolve().parents[1]
@@ -41,7 +43,6 @@ class Service:
             "PATH": os.environ["PATH"],
             "PYTHONPATH": os.pathsep.join(map(str, folders)),
             "HOST": "127.0.0.1",
-            "PORT": "0",
             "MEDIA_ROOT": str(media_root),
             "RATE_LIMIT_MAX_REQUESTS": "0",
             **(environment or {}),
@@ -49,16 +50,23 @@ class Service:
         self.raw_log: list[str] = []
 
     def __enter__(self) -> Self:
+        port = free_port()
+        self.url = f"http://127.0.0.1:{port}"
         self._process = subprocess.Popen(
             [sys.executable, "-m", "scrapper"],
-            env=self._environment,
+            env={"PORT": str(port), **self._environment},
             stdout=subprocess.PIPE,
             text=True,
         )
-        self._ports: queue.Queue[int] = queue.Queue()
-        self._reader = threading.Thread(target=self._read, daemon=True)
+        assert self._process.stdout
+        if self._keep_log:
+            self._reader = threading.Thread(target=self.raw_log.extend, args=[self._process.stdout])
+        else:
+            command = ["cat"]
+            drain = partial(subprocess.run, command, stdin=self._process.stdout, check=True)
+            self._reader = threading.Thread(target=drain, kwargs={"stdout": subprocess.DEVNULL})
         self._reader.start()
-        self.url = f"http://127.0.0.1:{self._ports.get(timeout=_START_SECONDS)}"
+        wait_for_answer(self.url + "/health")
         # The service is meant to honour HTTPS_PROXY, the requests to it are not.
         self._session = requests.Session()
         self._session.trust_env = False
@@ -101,14 +109,24 @@ class Service:
             self._process.stdout.close()
         return code
 
-    def _read(self) -> None:
-        assert self._process.stdout
-        for line in self._process.stdout:
-            self.raw_log.append(line)
-            if '"event":"listening"' in line:
-                self._ports.put(json.loads(line)["port"])
-                if not self._keep_log:
-                    subprocess.run(
-                        ["cat"], stdin=self._process.stdout, stdout=subprocess.DEVNULL, check=True
-                    )
-                    return
+
+def free_port() -> int:
+    """A port of loopback that nobody listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def wait_for_answer(url: str) -> None:
+    """Wait until somebody answers under *url*, whatever the answer."""
+    end = time.monotonic() + _START_SECONDS
+    with requests.Session() as session:
+        session.trust_env = False
+        while True:
+            try:
+                session.head(url, timeout=5)
+            except requests.ConnectionError:
+                assert time.monotonic() < end, f"{url} does not answer"
+                time.sleep(0.02)
+            else:
+                return

@@ -3,19 +3,16 @@
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import psutil
-import requests
 
-from tests.service import Service
+from tests.service import Service, free_port, wait_for_answer
 
 __all__ = [
     "InstagramProcess",
@@ -26,7 +23,6 @@ __all__ = [
     "service",
 ]
 
-_START_SECONDS = 30
 # No limits of our own: they are not what is measured.
 _UNLIMITED = {
     "API_KEY": "key",
@@ -81,7 +77,7 @@ def service(media_root: Path, environment: Mapping[str, str]) -> Iterator[Servic
 @contextmanager
 def bare(file: Path, *options: str) -> Iterator[tuple[str, int]]:
     """The bare aiohttp server: its URL and process ID."""
-    port = _free_port()
+    port = free_port()
     command = [sys.executable, "-m", "tests.bench.peers.bare", str(port), str(file), *options]
     with _running(command, dict(os.environ), f"http://127.0.0.1:{port}", "/file") as pid:
         yield f"http://127.0.0.1:{port}", pid
@@ -90,7 +86,7 @@ def bare(file: Path, *options: str) -> Iterator[tuple[str, int]]:
 @contextmanager
 def flask(media_root: Path, environment: Mapping[str, str], workers: int) -> Iterator[str]:
     """Flask and Instaloader under gunicorn: the URL."""
-    port = _free_port()
+    port = free_port()
     media_root.mkdir(parents=True, exist_ok=True)
     gunicorn = shutil.which("gunicorn", path=str(Path(sys.executable).parent))
     assert gunicorn, "gunicorn is not installed"
@@ -118,28 +114,8 @@ def _running(
 ) -> Iterator[int]:
     process = subprocess.Popen(command, env=dict(environment), stdout=subprocess.DEVNULL)
     try:
-        _wait_for(url + path)
+        wait_for_answer(url + path)
         yield process.pid
     finally:
         process.terminate()
         process.wait()
-
-
-def _wait_for(url: str) -> None:
-    end = time.monotonic() + _START_SECONDS
-    with requests.Session() as session:
-        session.trust_env = False
-        while True:
-            try:
-                session.head(url, timeout=5)
-            except requests.ConnectionError:
-                assert time.monotonic() < end, f"{url} does not answer"
-                time.sleep(0.02)
-            else:
-                return
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port

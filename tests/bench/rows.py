@@ -153,12 +153,14 @@ def one_post_for_all() -> Iterator[Row]:
     slowest: list[float] = []
     alone: list[float] = []
     stored: list[float] = []
+    limit: list[float] = []
     queries = 0
     arguments = ("--latency", _LATENCY, "--reel-bytes", str(_REEL_BYTES))
     with (
         tempfile.TemporaryDirectory() as name,
         InstagramProcess(*arguments) as instagram,
         service(Path(name), {**instagram.environment, "SCRAPE_CONCURRENCY": "1"}) as ours,
+        bare(Path(__file__)) as (bare_url, _),
     ):
         post_at_once(ours.url, "reel-warm", clients=1, key=_KEY)
         for turn in range(ROUNDS):
@@ -167,10 +169,12 @@ def one_post_for_all() -> Iterator[Row]:
             shortcode = f"reel-all{turn}"
             slowest.append(post_at_once(ours.url, shortcode, clients=1000, key=_KEY))
             stored.append(post_at_once(ours.url, shortcode, clients=1000, key=_KEY))
+            limit.append(post_at_once(bare_url, shortcode, clients=1000))
             queries = max(queries, instagram.counters()["graphql"])
     yield Row("1,000 clients, one new post: fetches", str(queries), "1", queries == 1)
     yield _ratio("1,000 clients, one new post: slowest, to the fetch", slowest, alone, most=1.5)
-    yield _ratio("1,000 clients, that post stored: slowest, to the fetch", stored, alone)
+    yield _ratio("… when that post is stored", stored, alone)
+    yield _ratio("… when bare aiohttp answers", limit, alone)
 
 
 def health() -> Iterator[Row]:
@@ -241,17 +245,19 @@ def memory() -> Iterator[Row]:
 
 def start() -> Iterator[Row]:
     """From the command to the first /health, beside the imports alone."""
-    ours, imports = [], []
+    ours: list[float] = []
+    imports: list[float] = []
+    libraries: list[float] = []
     with tempfile.TemporaryDirectory() as name:
         for _ in range(2 * ROUNDS):
             started = time.perf_counter()
             with service(Path(name), {}) as running:
                 requests.get(f"{running.url}/health", timeout=10)
                 ours.append(time.perf_counter() - started)
-            started = time.perf_counter()
-            subprocess.run([sys.executable, "-c", "import aiohttp, instaloader"], check=True)
-            imports.append(time.perf_counter() - started)
+            imports.append(_import_seconds("aiohttp, instaloader"))
+            libraries.append(_import_seconds(_LIBRARIES))
     yield _ratio("start to first /health, to the imports", ours, imports, most=1.5)
+    yield _ratio("… imports of all libraries, to those two", libraries, imports)
 
 
 def media() -> Iterator[Row]:
@@ -322,6 +328,9 @@ ROWS: dict[str, Callable[[], Iterator[Row]]] = {
 }
 
 _IMPORTS: list[str] = []
+_LIBRARIES = (
+    "aiohttp.web, instaloader, structlog, aiofiles.os, throttled.asyncio, pydantic_settings, orjson"
+)
 
 
 def _ratio(
@@ -360,6 +369,12 @@ def _loop_cpu(folder: Path, environment: dict[str, str], shortcodes: list[str]) 
     subprocess.run(command, env={**os.environ, **environment}, check=True)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def _import_seconds(modules: str) -> float:
+    started = time.perf_counter()
+    subprocess.run([sys.executable, "-c", f"import {modules}"], check=True)
+    return time.perf_counter() - started
 
 
 def _import_memory() -> float:
