@@ -30,6 +30,7 @@ from scrapper.errors import (
     InstagramUnreachable,
     MediaIncomplete,
     MediaUnexpected,
+    PaceExceeded,
     PostForbidden,
     PostNotFound,
     RateLimited,
@@ -47,6 +48,7 @@ log = structlog.get_logger(__name__)
 HOSTS = ("instagram.com", "cdninstagram.com", "fbcdn.net")
 _COPY_BYTES = 256 * 1024
 _DOWNLOAD_TRIES = 2
+_TOKENS_FRESH_SECONDS = 600
 _WEB_INFO = "xdt_api__v1__media__shortcode__web_info"
 _EXTENSIONS = {
     "video/mp4": ("video", ".mp4"),
@@ -138,7 +140,7 @@ class Instagram:
             post = self._query(shortcode, transport)
             with _translated(transport):
                 sources = list(_sources(post, shortcode))
-                caption, owner = post.caption or "", post.owner_username
+                caption, owner = _unicode(post.caption or ""), _unicode(post.owner_username)
                 taken_at = f"{post.date_local.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
             return Post(
                 shortcode=shortcode,
@@ -161,22 +163,26 @@ class Instagram:
     def _query(self, shortcode: str, transport: PooledTransport) -> instaloader.Post:
         """Ask the API, then the API with fresh tokens, then the post's public page.
 
-        A context keeps the tokens of its first start page for ever, so that those which have
-        served may since have gone stale. The page embeds the data on many days on which the
-        API refuses whoever is not logged in.
+        The page embeds the data on many days on which the API refuses whoever is not logged
+        in. Where it does not help, or our pace allows no further way, the API's refusal is
+        told.
         """
-        for _ in range(2):
+        context = self._context(transport)
+        try:
+            return context.query(shortcode)
+        except _REFUSALS as error:
+            refusal = error
+        if context.tokens_may_be_stale:
+            self._local.context = None
             context = self._context(transport)
-            stale = context.worked
             try:
                 return context.query(shortcode)
             except _REFUSALS as error:
                 refusal = error
-                self._local.context = None
-            if not stale:
-                break
+            except PaceExceeded:
+                raise refusal from None
         try:
-            post = self._context(transport).query_page(shortcode)
+            post = context.query_page(shortcode)
         except (RateLimited, DeadlineExceeded):
             raise
         except ScrapeError:
@@ -217,7 +223,8 @@ class _Context(InstaloaderContext):
     def __init__(self, transport: PooledTransport, pace: Pace) -> None:
         self._transport = transport
         self._answer: Any = None
-        self.worked = False
+        self._worked = False
+        self._made_at = time.monotonic()
         super().__init__(
             sleep=False,
             quiet=True,
@@ -225,6 +232,11 @@ class _Context(InstaloaderContext):
             rate_controller=lambda context: _PacedRateController(context, pace),
             iphone_support=False,
         )
+
+    @property
+    def tokens_may_be_stale(self) -> bool:
+        """Whether the page tokens were good once; Instaloader never renews them."""
+        return self._worked or time.monotonic() - self._made_at > _TOKENS_FRESH_SECONDS
 
     def query(self, shortcode: str) -> instaloader.Post:
         """The post as the API describes it.
@@ -240,7 +252,7 @@ class _Context(InstaloaderContext):
                 if _tells_removed(self._answer):
                     raise PostNotFound from None
                 raise
-        self.worked = True
+        self._worked = True
         return post
 
     def query_page(self, shortcode: str) -> instaloader.Post:
@@ -293,6 +305,11 @@ class _Source(NamedTuple):
     stem: str
     width: int | None
     height: int | None
+
+
+def _unicode(text: str) -> str:
+    """*text* without the lone surrogates that JSON allows and no encoding does."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def _sources(post: instaloader.Post, shortcode: str) -> Iterator[_Source]:

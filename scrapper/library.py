@@ -32,7 +32,7 @@ log = structlog.get_logger(__name__)
 _INCOMING = ".incoming"
 _MANIFEST = "post.json"
 _REPLACED = ".replaced"
-_TRUSTED_SECONDS = 1.0
+_TRUSTED_SECONDS = 0.1
 _INDEXED_POSTS = 1024
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
@@ -74,7 +74,7 @@ class Library:
         self.root = root
         self._incoming = root / _INCOMING
         self._index: dict[str, StoredPost] = {}
-        self._changes = 0
+        self._looks: dict[str, asyncio.Task[StoredPost | None]] = {}
 
     async def open(self) -> None:
         """Create the folders, and clear away what a crash left.
@@ -87,28 +87,35 @@ class Library:
     async def get(self, shortcode: str) -> StoredPost | None:
         """The stored post, or None: not stored, not whole any more, or not readable.
 
-        What was found on the disk within the last second is not looked for again.
+        What was found on the disk within the last tenth of a second is not looked for again,
+        and however many ask for a post at once, its folder is read once.
         """
         known = self._index.get(shortcode)
         if known is not None and time.monotonic() - known.seen_at < _TRUSTED_SECONDS:
             return known
-        changes = self._changes
-        stored = await _load(self.root / shortcode)
-        # Else what was read may have been replaced meanwhile.
-        if changes == self._changes:
-            self._remember(shortcode, stored)
+        look = self._looks.get(shortcode)
+        if look is None:
+            look = self._looks[shortcode] = asyncio.create_task(self._look(shortcode))
+        return await asyncio.shield(look)
+
+    def changed(self, shortcode: str) -> None:
+        """Take note, on the loop, that a post was published or removed."""
+        self._index.pop(shortcode, None)
+        self._looks.pop(shortcode, None)
+
+    async def _look(self, shortcode: str) -> StoredPost | None:
+        stored = None
+        try:
+            stored = await _load(self.root / shortcode)
+        finally:
+            # Else what was read may have been replaced meanwhile.
+            if self._looks.get(shortcode) is asyncio.current_task():
+                self.changed(shortcode)
+                if stored is not None:
+                    self._index[shortcode] = stored
+                    if len(self._index) > _INDEXED_POSTS:
+                        del self._index[next(iter(self._index))]
         return stored
-
-    def _remember(self, shortcode: str, stored: StoredPost | None) -> None:
-        self._index.pop(shortcode, None)
-        if stored is not None:
-            self._index[shortcode] = stored
-            if len(self._index) > _INDEXED_POSTS:
-                del self._index[next(iter(self._index))]
-
-    def _forget(self, shortcode: str) -> None:
-        self._changes += 1
-        self._index.pop(shortcode, None)
 
     async def expire(self, max_age: float, *, keep: Callable[[str], bool]) -> int:
         """Remove the posts stored more than *max_age* seconds ago; return their number.
@@ -126,6 +133,7 @@ class Library:
                 removed += 1
             except OSError as error:
                 log.warning("post not removed", shortcode=shortcode, cause=str(error))
+            self.changed(shortcode)
         return removed
 
     def stage(self, shortcode: str) -> Path:
@@ -135,7 +143,10 @@ class Library:
         return folder
 
     def publish(self, folder: Path, post: Post) -> StoredPost:
-        """Put the post's *folder*, from :meth:`stage`, in the place of what is stored of it."""
+        """Put the post's *folder*, from :meth:`stage`, in the place of what is stored of it.
+
+        :meth:`changed` must be told.
+        """
         manifest = json.dumps(post.to_manifest(), ensure_ascii=False, indent=1)
         (folder / _MANIFEST).write_text(manifest + "\n", encoding="utf-8")
         stored_at = (folder / _MANIFEST).stat().st_mtime
@@ -143,7 +154,6 @@ class Library:
             _flush(path)
         _flush(folder)
         self._put_in_place(folder, self.root / post.shortcode)
-        self._forget(post.shortcode)
         _flush(self.root)
         return StoredPost.seen_now(post, self.root, stored_at)
 
@@ -180,7 +190,6 @@ class Library:
     def _remove(self, shortcode: str) -> None:
         doomed = self._unused(shortcode)
         (self.root / shortcode).rename(doomed)
-        self._forget(shortcode)
         _delete(doomed)
 
     def _stored_before(self, moment: float) -> list[str]:
@@ -209,15 +218,15 @@ def _load(folder: Path) -> StoredPost | None:
             stored_at = os.fstat(file.fileno()).st_mtime
             post = Post.from_manifest(json.load(file))
         sizes = [os.path.getsize(folder / item.filename) for item in post.media]
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError) as error:
-        log.warning("stored post not readable", shortcode=folder.name, cause=str(error))
-        return None
-    if post.shortcode != folder.name or sizes != [item.size for item in post.media]:
+        if post.shortcode == folder.name and sizes == [item.size for item in post.media]:
+            return StoredPost.seen_now(post, folder.parent, stored_at)
         log.warning("stored post not whole", shortcode=folder.name)
-        return None
-    return StoredPost.seen_now(post, folder.parent, stored_at)
+    except FileNotFoundError:
+        pass
+    # TypeError and AttributeError: of values in the manifest that are no text or no number.
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        log.warning("stored post not readable", shortcode=folder.name, cause=str(error))
+    return None
 
 
 def _flush(path: Path) -> None:

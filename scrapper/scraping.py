@@ -170,9 +170,11 @@ class Scraper:
     async def _work(self, shortcode: str, url: str, deadline: float) -> StoredPost:
         # The context carries the request ID to the log lines of the thread.
         work = contextvars.copy_context().run
-        return await asyncio.get_running_loop().run_in_executor(
+        stored = await asyncio.get_running_loop().run_in_executor(
             self._executor, work, self._fetch_and_publish, shortcode, url, deadline
         )
+        self._library.changed(shortcode)
+        return stored
 
     def _fetch_and_publish(self, shortcode: str, url: str, deadline: float) -> StoredPost:
         folder = self._library.stage(shortcode)

@@ -1,5 +1,6 @@
 """Logs: one JSON object a line on stdout, of structlog's loggers and of Python's alike."""
 
+import json
 import logging
 import re
 import sys
@@ -40,7 +41,11 @@ def scrubber(secrets: Iterable[str]) -> Callable[[str], str]:
 
 
 def _to_json(data: Any, default: Callable[[Any], Any] | None = None, **_: Any) -> str:
-    return orjson.dumps(data, default=default).decode()
+    try:
+        return orjson.dumps(data, default=default).decode()
+    except TypeError:
+        # A path may hold bytes that are no UTF-8, which Python keeps as lone surrogates.
+        return json.dumps(data, default=default)
 
 
 class _BackgroundWriter:
@@ -81,8 +86,8 @@ class _BackgroundWriter:
             while not self._closed or self._lines:
                 self._wake.wait()
                 if not self._closed:
-                    # A wake-up and a write for each line would cost the loop a third of its
-                    # time under load.
+                    # One wake-up and one write for many lines: each takes the interpreter's
+                    # lock from the loop.
                     time.sleep(_GATHER_SECONDS)
                 self._wake.clear()
                 self._write_backlog()

@@ -20,6 +20,7 @@ _BIG_BYTES = 20_000_000
 _IMAGE, _VIDEO, _CAROUSEL = 1, 2, 8
 _CAPTIONS = {
     "nocaption": None,
+    "halfemoji": "Sun \ud83c",
     "emoji": (
         'Sun \U0001f31e & "sea" \U0001f30a\n\n'
         "\u05e9\u05dc\u05d5\u05dd \U0001f469\u200d\U0001f680 <b>"

@@ -10,6 +10,7 @@ SCENARIOS: Mapping[str, str] = {
     "carousel": "a picture, a video and a picture",
     "nocaption": "a video without a caption",
     "emoji": "a video whose caption has emoji, quotes, line breaks and right-to-left text",
+    "halfemoji": "a video whose caption ends in half of an emoji",
     "webp": "a picture in WebP",
     "unsigned": "a video whose CDN URL carries no expiry",
     "expired": "a video whose CDN URL has expired, though it is still served",

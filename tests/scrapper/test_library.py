@@ -52,6 +52,53 @@ async def test_a_published_post_is_found_with_its_time(library: Library) -> None
     assert os.listdir(library.root / ".incoming") == []
 
 
+async def test_a_change_is_seen_at_once_by_who_looked_before(library: Library) -> None:
+    store(library, content=b"old")
+    await library.get("abcde")
+    folder = library.stage("abcde")
+    (folder / "abcde.mp4").write_bytes(b"renewed")
+    library.publish(folder, post(content=b"renewed"))
+    library.changed("abcde")
+    stored = await library.get("abcde")
+    assert stored is not None
+    assert stored.post.main.size == len(b"renewed")
+    age(library, "abcde", 8 * DAY)
+    await library.expire(7 * DAY, keep=lambda _: False)
+    assert await library.get("abcde") is None
+
+
+async def test_many_who_ask_at_once_share_one_look_at_the_disk(library: Library) -> None:
+    store(library)
+    with patch("scrapper.library.json.load", wraps=json.load) as load:
+        found = await asyncio.gather(*(library.get("abcde") for _ in range(100)))
+    assert all(found)
+    assert load.call_count == 1
+
+
+async def test_a_look_at_the_disk_that_a_change_overtook_is_not_remembered(
+    library: Library,
+) -> None:
+    store(library, content=b"old")
+    look = asyncio.create_task(library.get("abcde"))
+    await asyncio.sleep(0)
+    folder = library.stage("abcde")
+    (folder / "abcde.mp4").write_bytes(b"renewed")
+    library.publish(folder, post(content=b"renewed"))
+    library.changed("abcde")
+    await look
+    stored = await library.get("abcde")
+    assert stored is not None
+    assert stored.post.main.size == len(b"renewed")
+
+
+async def test_the_index_is_bounded(library: Library) -> None:
+    with patch("scrapper.library._INDEXED_POSTS", 3):
+        for number in range(10):
+            store(library, f"post_{number}")
+            assert await library.get(f"post_{number}") is not None
+    assert len(library._index) == 3
+
+
 async def test_a_staged_post_is_not_there_yet(library: Library) -> None:
     folder = library.stage("abcde")
     (folder / "abcde.mp4").write_bytes(b"vid")
@@ -131,7 +178,9 @@ async def test_a_crash_between_two_renames_loses_nothing(library: Library) -> No
     assert stored.post == old
 
 
-@pytest.mark.parametrize("damage", ["shorter", "missing", "no manifest", "not json", "other post"])
+@pytest.mark.parametrize(
+    "damage", ["shorter", "missing", "no manifest", "not json", "wrong type", "other post"]
+)
 async def test_a_damaged_post_counts_as_not_stored(library: Library, damage: str) -> None:
     store(library)
     folder = library.root / "abcde"
@@ -144,6 +193,9 @@ async def test_a_damaged_post_counts_as_not_stored(library: Library, damage: str
             (folder / "post.json").unlink()
         case "not json":
             (folder / "post.json").write_text('{"version": 1')
+        case "wrong type":
+            manifest = {**post().to_manifest(), "description": 10**30}
+            (folder / "post.json").write_text(json.dumps(manifest))
         case "other post":
             (folder / "post.json").write_text(json.dumps(post("fghij").to_manifest()))
     assert await library.get("abcde") is None

@@ -105,6 +105,15 @@ async def test_a_caption_with_emoji_survives(
     assert any(ord(letter) > 0xFFFF for letter in first["description"])
 
 
+async def test_a_caption_that_ends_in_half_an_emoji_does_no_harm(
+    instagram: StandIn, start_service: StartService
+) -> None:
+    client = await start_service()
+    for cached in (False, True):
+        status, answer = await scrape(client, "halfemoji-one")
+        assert (status, answer["description"], answer["cached"]) == (200, "Sun ?", cached)
+
+
 async def test_a_webp_picture_keeps_its_extension(
     instagram: StandIn, start_service: StartService
 ) -> None:
@@ -181,8 +190,12 @@ async def test_a_post_whose_signed_url_expired_is_downloaded_again(
 
 
 async def test_a_post_without_signed_urls_is_kept_for_a_day(
-    instagram: StandIn, start_service: StartService, media_root: Path
+    instagram: StandIn,
+    start_service: StartService,
+    media_root: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("scrapper.library._TRUSTED_SECONDS", 0)
     client = await start_service()
     await scrape(client, "unsigned-one")
     for hours, cached in ((23.9, True), (24.1, False)):
@@ -318,6 +331,25 @@ async def test_tokens_that_went_stale_are_renewed_once(
     assert (await scrape(client, "stale-one"))[0] == 200
     assert instagram.requests("graphql", "stale-one") == 2
     assert instagram.requests("start_page") == 2
+
+
+async def test_refusals_cost_no_more_requests_than_tries_that_make_sense(
+    instagram: StandIn, start_service: StartService
+) -> None:
+    client = await start_service(SCRAPE_CONCURRENCY="1")
+    for number in range(3):
+        assert (await scrape(client, f"forbidden-{number}"))[0] == 403
+    assert instagram.requests("start_page") == 1
+    assert instagram.requests("graphql") == 3
+    assert instagram.requests("post_page") == 3
+
+
+async def test_a_refusal_is_told_even_when_our_pace_allows_no_second_way(
+    instagram: StandIn, start_service: StartService
+) -> None:
+    client = await start_service(INSTAGRAM_MAX_QUERIES="1", SCRAPE_CONCURRENCY="1")
+    assert (await scrape(client, "forbidden-one"))[0] == 403
+    assert instagram.requests("post_page") == 0
 
 
 async def test_after_a_429_instagram_is_left_alone_until_the_cool_down_ends(
