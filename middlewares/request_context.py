@@ -1,5 +1,6 @@
 """The request's ID, its client's address, and its access line."""
 
+import asyncio
 import random
 import re
 import time
@@ -17,6 +18,7 @@ REQUEST_ID = web.RequestKey("request_id", str)
 """Where handlers and further middlewares find the request's ID: ``request[REQUEST_ID]``."""
 
 _HEADER = "X-Request-ID"
+_CLIENT_GONE = 499
 _SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 Network = IPv4Network | IPv6Network
@@ -42,7 +44,7 @@ def request_context(*, trusted_proxies: Sequence[IPv4Network | IPv6Network] = ()
 
     The line, event ``request`` of logger ``access``, has ``method``, ``path`` (without the
     query, which may hold secrets), ``status``, ``duration_ms`` until the answer was ready, and
-    ``client``.
+    ``client``. Where the request was cancelled before there was an answer, ``status`` is 499.
     """
 
     @web.middleware
@@ -63,6 +65,9 @@ def request_context(*, trusted_proxies: Sequence[IPv4Network | IPv6Network] = ()
         except web.HTTPException as error:
             status = error.status
             error.headers[_HEADER] = request_id
+            raise
+        except asyncio.CancelledError:
+            status = _CLIENT_GONE
             raise
         else:
             status = response.status

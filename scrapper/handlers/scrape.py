@@ -34,7 +34,8 @@ async def scrape(request: web.Request) -> web.Response:
 async def _json_object(request: web.Request) -> dict[str, Any]:
     try:
         body = orjson.loads(await request.read())
-    except ValueError:
+    # The last two: a body that is not what its headers say, or that never came whole.
+    except (ValueError, web.RequestPayloadError, ConnectionError):
         body = None
     if not isinstance(body, dict):
         raise web.HTTPBadRequest(text="The body is not a JSON object")

@@ -1,9 +1,10 @@
+import asyncio
 from ipaddress import ip_network
 from typing import Any
 
 import pytest
 import structlog
-from aiohttp import web
+from aiohttp import ClientTimeout, web
 from structlog.testing import capture_logs
 
 from middlewares.request_context import REQUEST_ID, request_context
@@ -75,6 +76,23 @@ async def test_each_request_has_one_access_line_without_its_query(
         "status": status,
         "client": "127.0.0.1",
     }
+
+
+async def test_a_request_that_is_cancelled_has_its_line_too(aiohttp_client: Any) -> None:
+    async def hang(_request: web.Request) -> web.Response:
+        await asyncio.sleep(60)
+        raise AssertionError
+
+    app = application()
+    app.router.add_get("/hang", hang)
+    client = await aiohttp_client(app)
+    with capture_logs() as lines:
+        with pytest.raises(TimeoutError):
+            await client.get("/hang", timeout=ClientTimeout(total=0.1))
+        async with asyncio.timeout(10):
+            while not lines:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+    assert lines[0]["status"] == 499
 
 
 @pytest.mark.parametrize(

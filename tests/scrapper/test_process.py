@@ -4,6 +4,7 @@ import json
 import os
 import pickle
 import random
+import socket
 import subprocess
 import sys
 import threading
@@ -11,6 +12,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 import requests
@@ -82,6 +84,19 @@ def test_on_port_0_a_free_one_is_taken_and_logged(media_root: Path) -> None:
         line = next(line for line in process.stdout if "listening" in line)
         assert requests.get(f"http://[::1]:{json.loads(line)['port']}/health", timeout=10).ok
         process.terminate()
+
+
+def test_a_client_that_hangs_up_within_its_body_is_no_fault_of_ours(media_root: Path) -> None:
+    with Service(media_root) as service:
+        address = urlsplit(service.url)
+        with socket.create_connection((address.hostname, address.port)) as client:
+            client.sendall(b"POST /scrape HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{")
+            time.sleep(0.2)
+        service.get("/health")
+        service.terminate()
+        assert service.wait() == 0
+    assert [line["status"] for line in service.log if line.get("path") == "/scrape"] == [400]
+    assert not [line for line in service.log if line["level"] == "error"]
 
 
 def test_wrong_settings_end_with_2_and_one_message(media_root: Path) -> None:

@@ -434,6 +434,14 @@ async def test_a_wrong_body_is_a_400_that_says_what_is_wrong(
         assert (response.status, (await response.json())["error"]) == (400, error)
 
 
+async def test_a_body_that_cannot_be_unpacked_is_a_400(start_service: StartService) -> None:
+    client = await start_service()
+    headers = {"Content-Encoding": "gzip"}
+    async with client.post("/scrape", data=b"{}", headers=headers) as response:
+        assert response.status == 400
+        assert (await response.json())["error"] == "The body is not a JSON object"
+
+
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(
     body=st.binary(max_size=200)
