@@ -1,6 +1,7 @@
 """The one place where the parts are put together."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from pkgutil import resolve_name
 
 from aiohttp import web
 from aiohttp.typedefs import Middleware
@@ -10,7 +11,7 @@ from middlewares.body_size import body_size
 from middlewares.errors import errors
 from middlewares.rate_limit import rate_limit
 from middlewares.request_context import REQUEST_ID, request_context
-from scrapper.errors import ANSWERS
+from scrapper.errors import ANSWERS, SettingsError
 from scrapper.handlers.health import health, ready
 from scrapper.handlers.media import download, media
 from scrapper.handlers.resources import LIBRARY, SCRAPER, SETTINGS
@@ -36,7 +37,8 @@ def create_app(settings: Settings) -> web.Application:
     Reads files, so that an event loop should not call it.
 
     Raises:
-        SettingsError: ``INSTAGRAM_SESSION_FILE`` holds no session.
+        SettingsError: ``INSTAGRAM_SESSION_FILE`` holds no session, or one of
+            ``EXTRA_MIDDLEWARES`` cannot be made.
     """
     app = web.Application(middlewares=_request_path(settings))
     app[SETTINGS] = settings
@@ -76,8 +78,17 @@ def _request_path(settings: Settings) -> list[Middleware]:
             else []
         ),
         *([api_key(settings.key, exempt=_FOR_MONITORS)] if keyed else []),
-        *(factory() for factory in settings.extra_factories),
+        *_extras(settings),
     ]
+
+
+def _extras(settings: Settings) -> Iterator[Middleware]:
+    for name in settings.extra_middlewares:
+        try:
+            yield resolve_name(name)()
+        # A user's own factory may raise anything.
+        except Exception as error:
+            raise SettingsError(f"EXTRA_MIDDLEWARES: {name!r} failed: {error!r}") from error
 
 
 async def _open_library(app: web.Application) -> AsyncIterator[None]:

@@ -1,7 +1,6 @@
 """The settings, read from the environment and checked at start."""
 
 import os
-from collections.abc import Callable
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from pkgutil import resolve_name
@@ -62,7 +61,8 @@ def _is_sendable(key: SecretStr) -> SecretStr:
 
 
 def _is_writable(path: Path) -> Path:
-    existing = next(folder for folder in (path, *path.parents) if folder.exists())
+    # Path.exists() raises where a folder on the way may not be searched.
+    existing = next(folder for folder in (path, *path.parents) if os.path.exists(folder))  # noqa: PTH110
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
         raise ValueError(f"{path} cannot be written")
     return path
@@ -166,11 +166,6 @@ class Settings(BaseSettings):
     def proxies(self) -> tuple[Network, ...]:
         """The networks whose ``X-Forwarded-For`` is believed."""
         return self.trusted_proxies + (PRIVATE_NETWORKS if self.trust_proxy else ())
-
-    @property
-    def extra_factories(self) -> list[Callable[[], Any]]:
-        """The users' own middleware factories, in order."""
-        return [resolve_name(name) for name in self.extra_middlewares]
 
 
 def load_settings() -> Settings:

@@ -199,6 +199,19 @@ def test_no_secret_is_in_any_line_and_every_line_is_json(
         assert json.dumps(line)
 
 
+def test_a_factory_of_the_user_s_own_that_fails_ends_with_2(media_root: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "scrapper"],
+        env={**os.environ, "MEDIA_ROOT": str(media_root), "EXTRA_MIDDLEWARES": "os:rmdir"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "EXTRA_MIDDLEWARES: 'os:rmdir' failed: TypeError" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_a_module_of_the_user_s_own_is_put_innermost(
     instagram: StandIn, media_root: Path, tmp_path: Path
 ) -> None:
