@@ -1,9 +1,9 @@
 """The request's ID, its client's address, and its access line."""
 
 import asyncio
-import random
 import re
 import time
+import uuid
 from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
@@ -51,7 +51,7 @@ def request_context(*, trusted_proxies: Sequence[IPv4Network | IPv6Network] = ()
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
         started = time.perf_counter()
         given = request.headers.get(_HEADER, "")
-        request_id = given if _SANE_ID.fullmatch(given) else f"{random.getrandbits(128):032x}"
+        request_id = given if _SANE_ID.fullmatch(given) else uuid.uuid4().hex
         client = request.remote
         if trusted_proxies:
             client = _client_of(request, trusted_proxies)

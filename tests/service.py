@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Self
@@ -25,7 +25,8 @@ class Service:
     """``python -m scrapper`` on a free port of loopback, with *environment* on top of ours.
 
     :attr:`log` holds its log lines so far, as objects; :attr:`raw_log` as text. With
-    *keep_log* false they go to a process that drops them, at no cost to this one.
+    *keep_log* false they go to a process that drops them, at no cost to this one. *module* is
+    what runs, with its arguments.
     """
 
     def __init__(
@@ -35,10 +36,12 @@ class Service:
         *,
         python_path: Path | None = None,
         keep_log: bool = True,
+        module: Sequence[str] = ("scrapper",),
     ) -> None:
         folders = [_ROOT, python_path] if python_path else [_ROOT]
         self.headers: dict[str, str] = {}
         self._keep_log = keep_log
+        self._command = [sys.executable, "-m", *module]
         self._environment = {
             "PATH": os.environ["PATH"],
             "PYTHONPATH": os.pathsep.join(map(str, folders)),
@@ -53,7 +56,7 @@ class Service:
         port = free_port()
         self.url = f"http://127.0.0.1:{port}"
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "scrapper"],
+            self._command,
             env={"PORT": str(port), **self._environment},
             stdout=subprocess.PIPE,
             text=True,

@@ -66,9 +66,15 @@ class InstagramProcess:
 
 
 @contextmanager
-def service(media_root: Path, environment: Mapping[str, str]) -> Iterator[Service]:
-    """The service with all middlewares, its log going to a pipe that is read."""
-    started = Service(media_root, {**_UNLIMITED, **environment}, keep_log=False)
+def service(
+    media_root: Path, environment: Mapping[str, str], *, without: str = ""
+) -> Iterator[Service]:
+    """The service with all middlewares, its log going to a pipe that is read.
+
+    *without* names one of the optimisations that :mod:`tests.bench.without` can take out.
+    """
+    module = ("tests.bench.without", without) if without else ("scrapper",)
+    started = Service(media_root, {**_UNLIMITED, **environment}, keep_log=False, module=module)
     started.headers["X-API-Key"] = "key"
     with started:
         yield started

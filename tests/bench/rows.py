@@ -13,12 +13,13 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
+import aiohttp
 import requests
 
 from tests.bench.load import post_at_once, post_each, wrk
@@ -30,6 +31,7 @@ from tests.bench.processes import (
     memory_mb,
     service,
 )
+from tests.bench.without import OF_A_DOWNLOAD, OF_AN_ANSWER
 from tests.service import Service
 
 __all__ = ["ROWS", "Row"]
@@ -45,6 +47,12 @@ _VARIANTS: dict[str, dict[str, str]] = {
     "without log lines": {"LOG_LEVEL": "warning"},
     "without rate limit": {"RATE_LIMIT_MAX_REQUESTS": "0"},
     "without both": {"LOG_LEVEL": "warning", "RATE_LIMIT_MAX_REQUESTS": "0"},
+}
+_BARE = {
+    "bare": (),
+    "bare that reads, in 5 empty middlewares": ("--read",),
+    "that, and a log line by structlog": ("--read", "--log"),
+    "that, and a token of throttled-py": ("--read", "--log", "--limit"),
 }
 
 
@@ -74,9 +82,8 @@ def stored_post() -> Iterator[Row]:
         answer.write_bytes(running["all"].scrape(_url("reel-stored")).content)
         urls = {what: process.url for what, process in running.items()}
         pids = {what: process.pid for what, process in running.items()}
-        urls["bare"], pids["bare"] = stack.enter_context(bare(answer))
-        floor = stack.enter_context(bare(answer, "--like-ours"))
-        urls["like ours"], pids["like ours"] = floor
+        for what, options in _BARE.items():
+            urls[what], pids[what] = stack.enter_context(bare(answer, *options))
         rates: dict[str, list[float]] = {what: [] for what in (*urls, "flask", "flask health")}
         cpu: dict[str, list[float]] = {what: [] for what in urls}
         body = json.dumps({"url": _url("reel-stored")})
@@ -97,12 +104,12 @@ def stored_post() -> Iterator[Row]:
                 post_each(url, ["reel-stored"] * 100, clients=8)
                 rates["flask"].append(100 / (time.perf_counter() - started))
     yield _ratio("stored post: rate, to bare aiohttp", rates["all"], rates["bare"], least=0.5)
-    yield _ratio(
-        "… to bare aiohttp that reads, in 5 empty middlewares", rates["all"], rates["like ours"]
-    )
+    for what in _BARE:
+        if what != "bare":
+            yield _ratio(f"… {what}: rate, to bare aiohttp", rates[what], rates["bare"])
     for what in _VARIANTS:
         if what != "all":
-            yield _ratio(f"… {what}, to bare aiohttp", rates[what], rates["bare"])
+            yield _ratio(f"… the service {what}, to bare aiohttp", rates[what], rates["bare"])
     yield _ratio("stored post: rate, to Flask's", rates["all"], rates["flask"], least=4)
     yield _ratio("… to Flask's /health, 4 workers", rates["all"], rates["flask health"])
     yield _ratio("bare aiohttp: rate, to Flask's /health", rates["bare"], rates["flask health"])
@@ -114,32 +121,64 @@ def stored_post() -> Iterator[Row]:
     )
 
 
+def optimisations() -> Iterator[Row]:
+    """CPU for a stored post without each of the optimisations, to the service as it is."""
+    cpu: dict[str, list[float]] = {what: [] for what in ("", *OF_AN_ANSWER)}
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        instagram = stack.enter_context(InstagramProcess())
+        running = {
+            what: stack.enter_context(service(folder, instagram.environment, without=what))
+            for what in cpu
+        }
+        running[""].scrape(_url("reel-stored"))
+        body = json.dumps({"url": _url("reel-stored")})
+        # Many short rounds: what is looked for is little beside the noise.
+        for _ in range(4 * ROUNDS):
+            for what, process in running.items():
+                before = cpu_seconds(process.pid)
+                url = f"{process.url}/scrape"
+                run = wrk(url, connections=64, seconds=1, body=body, key=_KEY)
+                cpu[what].append((cpu_seconds(process.pid) - before) / run.requests)
+    for what in OF_AN_ANSWER:
+        yield _ratio(f"stored post: CPU without {what}, to with", cpu[what], cpu[""])
+
+
 def new_posts() -> Iterator[Row]:
     """200 distinct reels, 64 clients, 200 ms latency, beside Flask and a plain loop."""
     arguments = ("--latency", _LATENCY, "--reel-bytes", str(_REEL_BYTES))
-    rates: dict[str, list[float]] = {"ours": [], "one": [], "four": []}
-    cpu: dict[str, list[float]] = {"ours": [], "loop": []}
+    rates: dict[str, list[float]] = {"one": [], "four": []}
+    ours: dict[str, list[float]] = {what: [] for what in ("", *OF_A_DOWNLOAD)}
+    cpu: dict[str, list[float]] = {what: [] for what in (*ours, "loop", "threads")}
     connections = []
-    with tempfile.TemporaryDirectory() as name, InstagramProcess(*arguments) as instagram:
-        folder, environment = Path(name), instagram.environment
+    with InstagramProcess(*arguments) as instagram:
+        environment = instagram.environment
         for turn in range(ROUNDS):
-            with service(folder / f"ours{turn}", environment) as ours:
-                instagram.counters("reset")
-                before = cpu_seconds(ours.pid)
-                seconds = post_each(ours.url, _codes(_POSTS, turn), clients=64, key=_KEY)
-                cpu["ours"].append((cpu_seconds(ours.pid) - before) / _POSTS)
-                rates["ours"].append(_POSTS / seconds)
-                connections.append(instagram.counters()["connections"])
+            for what, ours_rates in ours.items():
+                with _scratch() as folder, service(folder, environment, without=what) as running:
+                    instagram.counters("reset")
+                    before = cpu_seconds(running.pid)
+                    seconds = post_each(running.url, _codes(_POSTS, turn), clients=64, key=_KEY)
+                    cpu[what].append((cpu_seconds(running.pid) - before) / _POSTS)
+                    ours_rates.append(_POSTS / seconds)
+                    if not what:
+                        connections.append(instagram.counters()["connections"])
             # Fewer posts for those who need longer: what counts is the rate.
             for peer, workers, posts in (("one", 1, 20), ("four", 4, 60)):
-                with flask(folder / f"{peer}{turn}", environment, workers) as url:
+                with _scratch() as folder, flask(folder, environment, workers) as url:
                     seconds = post_each(url, _codes(posts, turn), clients=64)
                     rates[peer].append(posts / seconds)
-            cpu["loop"].append(_loop_cpu(folder, environment, _codes(_POSTS, turn)) / _POSTS)
-    yield _ratio("new posts: rate, to Flask with 1 worker", rates["ours"], rates["one"], least=6)
-    yield _ratio("new posts: rate, to Flask with 4", rates["ours"], rates["four"], least=1.5)
-    yield _ratio("new posts: CPU, to a plain loop", cpu["ours"], cpu["loop"], most=1.3)
-    yield Row("new posts: CPU seconds a post", f"{median(cpu['ours']):.4f}", "", None)
+            for what, threads in (("loop", 1), ("threads", 8)):
+                with _scratch() as folder:
+                    shortcodes = _codes(_POSTS, turn)
+                    cpu[what].append(_loop_cpu(folder, environment, threads, shortcodes) / _POSTS)
+    yield _ratio("new posts: rate, to Flask with 1 worker", ours[""], rates["one"], least=6)
+    yield _ratio("new posts: rate, to Flask with 4", ours[""], rates["four"], least=1.5)
+    yield _ratio("new posts: CPU, to a plain loop", cpu[""], cpu["loop"], most=1.3)
+    yield _ratio("… of that loop in 8 threads", cpu["threads"], cpu["loop"])
+    for what in OF_A_DOWNLOAD:
+        yield _ratio(f"new posts: CPU without {what}, to with", cpu[what], cpu[""])
+    yield Row("new posts: CPU seconds a post", f"{median(cpu['']):.4f}", "", None)
     yield Row(
         "TLS connections for 200 new posts",
         str(max(connections)),
@@ -154,6 +193,7 @@ def one_post_for_all() -> Iterator[Row]:
     alone: list[float] = []
     stored: list[float] = []
     limit: list[float] = []
+    floor: list[float] = []
     queries = 0
     arguments = ("--latency", _LATENCY, "--reel-bytes", str(_REEL_BYTES))
     with (
@@ -161,6 +201,7 @@ def one_post_for_all() -> Iterator[Row]:
         InstagramProcess(*arguments) as instagram,
         service(Path(name), {**instagram.environment, "SCRAPE_CONCURRENCY": "1"}) as ours,
         bare(Path(__file__)) as (bare_url, _),
+        bare(Path(__file__), *_BARE["that, and a token of throttled-py"]) as (floor_url, _),
     ):
         post_at_once(ours.url, "reel-warm", clients=1, key=_KEY)
         for turn in range(ROUNDS):
@@ -170,37 +211,43 @@ def one_post_for_all() -> Iterator[Row]:
             slowest.append(post_at_once(ours.url, shortcode, clients=1000, key=_KEY))
             stored.append(post_at_once(ours.url, shortcode, clients=1000, key=_KEY))
             limit.append(post_at_once(bare_url, shortcode, clients=1000))
+            floor.append(post_at_once(floor_url, shortcode, clients=1000))
             queries = max(queries, instagram.counters()["graphql"])
     yield Row("1,000 clients, one new post: fetches", str(queries), "1", queries == 1)
     yield _ratio("1,000 clients, one new post: slowest, to the fetch", slowest, alone, most=1.5)
     yield _ratio("… when that post is stored", stored, alone)
     yield _ratio("… when bare aiohttp answers", limit, alone)
+    yield _ratio("… when that with structlog and throttled-py answers", floor, alone)
 
 
 def health() -> Iterator[Row]:
     """/health while all workers download and 200 posts wait, beside an idle service.
 
-    And beside a bare server on the same machine at the same time, which shows what the machine
-    itself costs: the stand-in for Instagram takes one of its cores.
+    Once with a CDN that sends 1 MB/s, as over a network, and once as fast as loopback carries,
+    where the workers and the stand-in fill both cores. A bare server on the same machine at the
+    same time shows what the machine itself then costs.
     """
-    idle: list[float] = []
-    busy: list[float] = []
-    beside: list[float] = []
+    p99: dict[str, list[float]] = {"idle": []}
     arguments = ("--latency", _LATENCY, "--reel-bytes", str(_REEL_BYTES))
-    with (
-        tempfile.TemporaryDirectory() as name,
-        InstagramProcess(*arguments) as instagram,
-        bare(Path(__file__)) as (bare_url, _),
-    ):
+    with InstagramProcess(*arguments) as instagram, bare(Path(__file__)) as (bare_url, _):
         for turn in range(ROUNDS):
-            with service(Path(name) / str(turn), instagram.environment) as ours:
-                idle.append(wrk(f"{ours.url}/health", connections=1, seconds=2).p99)
-                with _in_background(partial(_fill, ours, turn)):
-                    time.sleep(0.5)
-                    busy.append(wrk(f"{ours.url}/health", connections=1, seconds=2).p99)
-                    beside.append(wrk(f"{bare_url}/file", connections=1, seconds=2).p99)
-    yield _ratio("/health p99: busy, to idle", busy, idle, most=3)
-    yield _ratio("bare aiohttp's p99 beside that, to our idle", beside, idle)
+            for kind in ("slow", "reel"):
+                shortcodes = [f"{kind}-{turn}-{number}" for number in range(_POSTS + 8)]
+                with _scratch() as folder, service(folder, instagram.environment) as ours:
+                    url = f"{ours.url}/health"
+                    if kind == "slow":
+                        p99["idle"].append(wrk(url, connections=1, seconds=2).p99)
+                    with _in_background(partial(_fill, ours, shortcodes)):
+                        time.sleep(0.5)
+                        for what, at in ((kind, url), (f"{kind} beside", f"{bare_url}/file")):
+                            p99.setdefault(what, []).append(wrk(at, connections=1, seconds=2).p99)
+                        ours.kill()
+    yield _ratio(
+        "/health p99: busy at 1 MB/s a download, to idle", p99["slow"], p99["idle"], most=3
+    )
+    yield _ratio("… bare aiohttp's, beside that", p99["slow beside"], p99["idle"])
+    yield _ratio("/health p99: busy at loopback's speed, to idle", p99["reel"], p99["idle"], most=3)
+    yield _ratio("… bare aiohttp's, beside that", p99["reel beside"], p99["idle"])
 
 
 def memory() -> Iterator[Row]:
@@ -317,6 +364,7 @@ ROWS: dict[str, Callable[[], Iterator[Row]]] = {
     function.__name__: function
     for function in (
         stored_post,
+        optimisations,
         new_posts,
         one_post_for_all,
         health,
@@ -359,13 +407,24 @@ def _codes(posts: int, turn: int) -> list[str]:
     return [f"reel-{turn}-{number}" for number in range(posts)]
 
 
-def _fill(ours: Service, turn: int) -> None:
-    post_each(ours.url, _codes(_POSTS, turn), clients=_POSTS, key=_KEY)
+@contextmanager
+def _scratch() -> Iterator[Path]:
+    """A folder for one run: pages of memory that the last one gave back are cheaper to fill."""
+    with tempfile.TemporaryDirectory() as name:
+        yield Path(name)
 
 
-def _loop_cpu(folder: Path, environment: dict[str, str], shortcodes: list[str]) -> float:
+def _fill(ours: Service, shortcodes: list[str]) -> None:
+    with suppress(aiohttp.ClientError):
+        post_each(ours.url, shortcodes, clients=len(shortcodes), key=_KEY)
+
+
+def _loop_cpu(
+    folder: Path, environment: dict[str, str], threads: int, shortcodes: list[str]
+) -> float:
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    command = [sys.executable, "-m", "tests.bench.peers.loop", str(folder), *shortcodes]
+    command = [sys.executable, "-m", "tests.bench.peers.loop"]
+    command += [str(threads), str(folder), *shortcodes]
     subprocess.run(command, env={**os.environ, **environment}, check=True)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime

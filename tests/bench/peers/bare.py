@@ -1,14 +1,21 @@
 """The limit for HTTP: a bare aiohttp handler that returns the bytes of a file given, or the file.
 
-``python -m tests.bench.peers.bare PORT FILE [--like-ours]``: with the option it reads the body, and
-passes five middlewares that do nothing, which is the least that the service could do.
+``python -m tests.bench.peers.bare PORT FILE [--read] [--log] [--limit]``: with the options it reads
+the body and passes five middlewares that do nothing, writes a line for each request by structlog as
+its documentation has it for speed, and takes a token of throttled-py's limiter: the least that the
+service could do with these libraries.
 """
 
 import sys
+from datetime import timedelta
 from pathlib import Path
 
+import orjson
+import structlog
 from aiohttp import web
 from aiohttp.typedefs import Handler
+from throttled import per_duration
+from throttled.asyncio import MemoryStore, RateLimiterType, Throttled
 
 
 @web.middleware
@@ -16,23 +23,55 @@ async def _nothing(request: web.Request, handler: Handler) -> web.StreamResponse
     return await handler(request)
 
 
+@web.middleware
+async def _log(request: web.Request, handler: Handler) -> web.StreamResponse:
+    response = await handler(request)
+    _logger.info("request", method=request.method, path=request.path, status=response.status)
+    return response
+
+
+@web.middleware
+async def _limit(request: web.Request, handler: Handler) -> web.StreamResponse:
+    if (await _limiter.limit(request.remote or "")).limited:
+        raise web.HTTPTooManyRequests
+    return await handler(request)
+
+
+structlog.configure(
+    processors=[
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.JSONRenderer(serializer=orjson.dumps),
+    ],
+    logger_factory=structlog.BytesLoggerFactory(),
+)
+_logger = structlog.get_logger().bind()
+_limiter = Throttled(
+    using=RateLimiterType.GCRA.value,
+    quota=per_duration(timedelta(seconds=60), 10**9, 10**9),
+    store=MemoryStore(),
+).limiter
+
+
 def main() -> None:
-    port, path = int(sys.argv[1]), Path(sys.argv[2])
+    port, path, options = int(sys.argv[1]), Path(sys.argv[2]), sys.argv[3:]
     body = b"" if path.stat().st_size > 1_000_000 else path.read_bytes()
-    like_ours = "--like-ours" in sys.argv
 
     async def scrape(request: web.Request) -> web.Response:
-        if like_ours:
+        if "--read" in options:
             await request.read()
         return web.Response(body=body, content_type="application/json")
 
     async def file(_request: web.Request) -> web.FileResponse:
         return web.FileResponse(path)
 
-    app = web.Application(middlewares=[_nothing] * 5 if like_ours else [])
+    middlewares = [_nothing] * 5 if "--read" in options else []
+    middlewares += [_log] if "--log" in options else []
+    middlewares += [_limit] if "--limit" in options else []
+    app = web.Application(middlewares=middlewares)
     app.router.add_post("/scrape", scrape)
     app.router.add_get("/file", file)
-    web.run_app(app, host="127.0.0.1", port=port, access_log=None, print=None)
+    web.run_app(app, host="127.0.0.1", port=port, backlog=1024, access_log=None, print=None)
 
 
 if __name__ == "__main__":

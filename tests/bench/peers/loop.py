@@ -1,12 +1,15 @@
 """The limit for a download: the same requests, one after the other, over kept connections.
 
-``python -m tests.bench.peers.loop FOLDER SHORTCODE...``
+``python -m tests.bench.peers.loop THREADS FOLDER SHORTCODE...``: with more threads than one each
+takes its share of the posts.
 """
 
 import json
 import re
 import shutil
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import requests
@@ -15,13 +18,19 @@ _SITE = "https://www.instagram.com"
 
 
 def main() -> None:
-    folder = Path(sys.argv[1])
+    threads, folder, shortcodes = int(sys.argv[1]), Path(sys.argv[2]), sys.argv[3:]
+    with ThreadPoolExecutor(threads) as executor:
+        shares = [shortcodes[start::threads] for start in range(threads)]
+        list(executor.map(partial(_download, folder), shares))
+
+
+def _download(folder: Path, shortcodes: list[str]) -> None:
     with requests.Session() as session:
         page = session.get(f"{_SITE}/").text
         match = re.search(r'"LSD",\[\],\{"token":"([^"]+)"', page)
         assert match
         csrf = session.cookies.get_dict()["csrftoken"]
-        for shortcode in sys.argv[2:]:
+        for shortcode in shortcodes:
             answer = session.post(
                 f"{_SITE}/api/graphql",
                 data={"variables": json.dumps({"shortcode": shortcode}), "lsd": match[1]},

@@ -1,0 +1,110 @@
+"""The service with one of its optimisations taken out, to show what that one is worth.
+
+``python -m tests.bench.without NAME``
+"""
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import scrapper.handlers.scrape
+import scrapper.instagram
+import scrapper.library
+import scrapper.post
+import scrapper.telemetry
+from scrapper.__main__ import main
+from scrapper.library import Library, StoredPost
+from scrapper.post import Answer, Post
+from scrapper.transport import PooledTransport
+
+__all__ = ["OF_AN_ANSWER", "OF_A_DOWNLOAD"]
+
+
+class _StandardJSON:
+    JSONDecodeError = ValueError
+
+    @staticmethod
+    def loads(text: bytes) -> Any:
+        return json.loads(text)
+
+    @staticmethod
+    def dumps(data: Any, default: Callable[[Any], Any] | None = None) -> bytes:
+        return json.dumps(data, default=default).encode()
+
+
+def _replace(owner: Any, name: str, value: Any) -> None:
+    mock.patch.object(owner, name, value).start()
+
+
+def _index() -> None:
+    _replace(scrapper.library, "_TRUSTED_SECONDS", 0)
+
+
+def _shared_look() -> None:
+    async def get(self: Library, shortcode: str) -> StoredPost | None:
+        known = self._index.get(shortcode)
+        if known and time.monotonic() - known.seen_at < scrapper.library._TRUSTED_SECONDS:
+            return known
+        stored: StoredPost | None = await scrapper.library._load(self.root / shortcode)
+        if stored:
+            self._index[shortcode] = stored
+        return stored
+
+    _replace(Library, "get", get)
+
+
+def _rendered_answer() -> None:
+    class Later:
+        def __init__(self, post: Post, root: Path) -> None:
+            self._about = post, root
+
+        def to_json(self, **rest: Any) -> bytes:
+            return Answer.of(*self._about).to_json(**rest)
+
+    _replace(scrapper.library, "Answer", mock.Mock(of=Later))
+
+
+def _orjson() -> None:
+    for module in (scrapper.handlers.scrape, scrapper.post, scrapper.telemetry):
+        _replace(module, "orjson", _StandardJSON)
+
+
+def _gathered_lines() -> None:
+    _replace(scrapper.telemetry, "_GATHER_SECONDS", 0)
+
+
+def _nothing() -> None:
+    pass
+
+
+def _pooled_connections() -> None:
+    _replace(PooledTransport, "close", PooledTransport.dispose)
+
+
+def _copy_buffer() -> None:
+    _replace(scrapper.instagram, "_COPY_BYTES", 64 * 1024)
+
+
+OF_AN_ANSWER: dict[str, Callable[[], None]] = {
+    "nothing": _nothing,
+    "the library's index": _index,
+    "one look for all who ask at once": _shared_look,
+    "the answer rendered beforehand": _rendered_answer,
+    "orjson": _orjson,
+    "log lines gathered": _gathered_lines,
+}
+"""What serves a stored post, and how to take it out; with nothing taken out: the noise."""
+
+OF_A_DOWNLOAD: dict[str, Callable[[], None]] = {
+    "pooled connections": _pooled_connections,
+    "a copy buffer of 256 KiB": _copy_buffer,
+}
+"""What serves a new post."""
+
+if __name__ == "__main__":
+    {**OF_AN_ANSWER, **OF_A_DOWNLOAD}[sys.argv[1]]()
+    sys.exit(main())
