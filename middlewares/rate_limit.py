@@ -3,6 +3,7 @@
 import math
 from collections.abc import Collection
 from datetime import timedelta
+from functools import lru_cache
 from ipaddress import IPv6Address, ip_address
 
 from aiohttp import web
@@ -74,6 +75,7 @@ def rate_limit(
     return middleware
 
 
+@lru_cache
 def _bucket(remote: str | None) -> str:
     try:
         address = ip_address(remote or "")

@@ -133,6 +133,7 @@ def logs_to(stream: TextIO, *, level: str, style: str, secrets: Iterable[str] = 
         processors=[*shared, rendered],
         wrapper_class=structlog.make_filtering_bound_logger(numeric_level),
         logger_factory=structlog.WriteLoggerFactory(writer),  # type: ignore[arg-type]
+        cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(writer)
     handler.setFormatter(

@@ -1,6 +1,7 @@
 """An Instagram URL becomes a shortcode, or is refused."""
 
 import re
+from functools import lru_cache
 from urllib.parse import unquote, urlsplit
 
 from scrapper.errors import InvalidURL
@@ -10,6 +11,7 @@ __all__ = ["is_shortcode", "shortcode_of"]
 _SHORTCODE = re.compile(r"[A-Za-z0-9_-]{5,64}")
 _USER_NAME = re.compile(r"[A-Za-z0-9._]{1,30}")
 _HOSTS = frozenset({"instagram.com", "www.instagram.com"})
+_REMEMBERED_URLS = 1024
 _KINDS = frozenset({"p", "reel", "reels", "tv"})
 
 
@@ -18,6 +20,7 @@ def is_shortcode(text: str) -> bool:
     return _SHORTCODE.fullmatch(text) is not None
 
 
+@lru_cache(_REMEMBERED_URLS)
 def shortcode_of(url: str, *, max_length: int) -> str:
     """Return the shortcode that a post's *url* names.
 

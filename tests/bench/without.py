@@ -11,6 +11,9 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import structlog
+
+import middlewares.rate_limit
 import scrapper.handlers.scrape
 import scrapper.instagram
 import scrapper.library
@@ -20,6 +23,7 @@ from scrapper.__main__ import main
 from scrapper.library import Library, StoredPost
 from scrapper.post import Answer, Post
 from scrapper.transport import PooledTransport
+from scrapper.urls import shortcode_of
 
 __all__ = ["OF_AN_ANSWER", "OF_A_DOWNLOAD"]
 
@@ -77,6 +81,21 @@ def _gathered_lines() -> None:
     _replace(scrapper.telemetry, "_GATHER_SECONDS", 0)
 
 
+def _cached_loggers() -> None:
+    def configure(**options: Any) -> None:
+        original(**{**options, "cache_logger_on_first_use": False})
+
+    original = structlog.configure
+    _replace(structlog, "configure", configure)
+
+
+def _remembered() -> None:
+    parse: Any = shortcode_of
+    bucket: Any = middlewares.rate_limit._bucket
+    _replace(scrapper.handlers.scrape, "shortcode_of", parse.__wrapped__)
+    _replace(middlewares.rate_limit, "_bucket", bucket.__wrapped__)
+
+
 def _nothing() -> None:
     pass
 
@@ -96,6 +115,8 @@ OF_AN_ANSWER: dict[str, Callable[[], None]] = {
     "the answer rendered beforehand": _rendered_answer,
     "orjson": _orjson,
     "log lines gathered": _gathered_lines,
+    "cached loggers": _cached_loggers,
+    "URLs and addresses remembered": _remembered,
 }
 """What serves a stored post, and how to take it out; with nothing taken out: the noise."""
 
