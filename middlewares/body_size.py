@@ -1,12 +1,14 @@
 """A bound on the size of request bodies."""
 
+from collections.abc import Mapping
+
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler, Middleware
 
 __all__ = ["body_size"]
 
 
-def body_size(max_bytes: int) -> Middleware:
+def body_size(max_bytes: int, *, by_path: Mapping[str, int] | None = None) -> Middleware:
     """Refuse request bodies of more than *max_bytes* with 413.
 
     ::
@@ -16,20 +18,22 @@ def body_size(max_bytes: int) -> Middleware:
 
     A body with ``Content-Length`` is refused before any of it is read. One that is chunked or
     compressed is refused as soon as what the handler reads of it, by ``request.read()`` or
-    what builds on it, is more; the rest is never held in memory.
+    what builds on it, is more; the rest is never held in memory. Paths in *by_path* have a
+    bound of their own.
     """
+    bounds = by_path or {}
 
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
-        length = request.content_length
-        if length is not None and length > max_bytes:
-            raise _too_large(max_bytes)
+        length, bound = request.content_length, bounds.get(request.path, max_bytes)
+        if length is not None and length > bound:
+            raise _too_large(bound)
         if request.body_exists and (length is None or hdrs.CONTENT_ENCODING in request.headers):
-            request = request.clone(client_max_size=max_bytes)
+            request = request.clone(client_max_size=bound)
         try:
             return await handler(request)
         except web.HTTPRequestEntityTooLarge:
-            raise _too_large(max_bytes) from None
+            raise _too_large(bound) from None
 
     return middleware
 

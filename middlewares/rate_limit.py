@@ -1,7 +1,7 @@
 """A token bucket for each client."""
 
 import math
-from collections.abc import Collection
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from functools import lru_cache
 from ipaddress import IPv6Address, ip_address
@@ -21,18 +21,21 @@ def rate_limit(
     window_seconds: int,
     *,
     max_clients: int = 10_000,
-    exempt: Collection[str] = (),
+    exempt: Callable[[web.Request], bool] = lambda _: False,
+    cost: Callable[[web.Request], Awaitable[int]] | None = None,
 ) -> Middleware:
     """Give each client a bucket of *max_requests* tokens, refilled within *window_seconds*.
 
     ::
 
         from middlewares.rate_limit import rate_limit
-        app = web.Application(middlewares=[rate_limit(30, 60, exempt={"/health"})])
+        app = web.Application(middlewares=[rate_limit(30, 60)])
 
-    Each request takes a token; one that finds none gets 429 with ``Retry-After``. That answer,
-    and each that comes from further in, tells ``RateLimit-Limit``, ``RateLimit-Remaining`` and
-    ``RateLimit-Reset`` (seconds until the bucket is full). Paths in *exempt* cost nothing.
+    Each request takes a token, or as many as *cost* answers; one that finds too few gets 429
+    with ``Retry-After``. One that costs more than the bucket holds takes all of a full one.
+    The refusal, and each answer that comes from further in, tells ``RateLimit-Limit``,
+    ``RateLimit-Remaining`` and ``RateLimit-Reset`` (seconds until the bucket is full). Requests
+    for which *exempt* answers true cost nothing.
 
     A client is ``request.remote``, for IPv6 its /64: whoever has one address there has them
     all. The *max_clients* seen last have buckets.
@@ -49,9 +52,10 @@ def rate_limit(
 
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
-        if request.path in exempt:
+        if exempt(request):
             return await handler(request)
-        result = await limiter.limit(_bucket(request.remote))
+        tokens = 1 if cost is None else min(await cost(request), max_requests)
+        result = await limiter.limit(_bucket(request.remote), tokens)
         state = result.state
         headers = {
             "RateLimit-Limit": str(state.limit),

@@ -1,6 +1,8 @@
 """The one place where the parts are put together."""
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from pkgutil import resolve_name
 
 from aiohttp import web
@@ -12,11 +14,16 @@ from middlewares.errors import errors
 from middlewares.rate_limit import rate_limit
 from middlewares.request_context import REQUEST_ID, request_context
 from scrapper.errors import ANSWERS, SettingsError
+from scrapper.handlers.bodies import MOST_URLS
 from scrapper.handlers.health import health, ready
+from scrapper.handlers.jobs import cancel_job, create_job, get_job, job_events, tokens_of_a_batch
 from scrapper.handlers.media import download, media
-from scrapper.handlers.resources import LIBRARY, SCRAPER, SETTINGS
+from scrapper.handlers.posts import delete_post, get_post, list_posts
+from scrapper.handlers.resources import JOBS, LIBRARY, SCRAPER, SETTINGS
 from scrapper.handlers.scrape import scrape
 from scrapper.instagram import Instagram
+from scrapper.job_store import JobStore
+from scrapper.jobs import Jobs
 from scrapper.library import Library
 from scrapper.scraping import Scraper
 from scrapper.settings import Settings
@@ -28,7 +35,8 @@ INSTAGRAM = web.AppKey("instagram", Instagram)
 """Where the client for Instagram is kept; the handlers have the scraper instead."""
 
 _SECONDS_A_DAY = 24 * 60 * 60
-_FOR_MONITORS = frozenset({"/health", "/ready"})
+_FREE_PATHS = frozenset({"/health", "/ready"})
+_JOBS_FILE = Path(".state", "jobs.sqlite3")
 
 
 def create_app(settings: Settings) -> web.Application:
@@ -49,13 +57,26 @@ def create_app(settings: Settings) -> web.Application:
         session_file=settings.instagram_session_file,
         username=settings.instagram_username,
     )
-    app.cleanup_ctx.extend([_open_library, _scraper, _sweeper])
-    app.router.add_post("/scrape", scrape)
-    app.router.add_get("/download/{shortcode}", download)
-    app.router.add_get("/media/{shortcode}/{filename}", media)
-    app.router.add_get("/health", health)
-    app.router.add_get("/ready", ready)
+    app.cleanup_ctx.extend([_open_library, _scraper, _jobs, _sweeper])
+    app.on_shutdown.append(_end_streams)
+    app.add_routes(_ROUTES)
     return app
+
+
+_ROUTES = (
+    web.post("/scrape", scrape),
+    web.post("/jobs", create_job),
+    web.get("/jobs/{id}", get_job),
+    web.delete("/jobs/{id}", cancel_job),
+    web.get("/jobs/{id}/events", job_events, allow_head=False),
+    web.get("/posts", list_posts),
+    web.get("/posts/{shortcode}", get_post),
+    web.delete("/posts/{shortcode}", delete_post),
+    web.get("/media/{shortcode}/{filename}", media),
+    web.get("/download/{shortcode}", download),
+    web.get("/health", health),
+    web.get("/ready", ready),
+)
 
 
 def _request_path(settings: Settings) -> list[Middleware]:
@@ -64,22 +85,37 @@ def _request_path(settings: Settings) -> list[Middleware]:
     return [
         request_context(trusted_proxies=settings.proxies),
         errors(ANSWERS, request_id=REQUEST_ID),
-        body_size(settings.max_json_body_bytes),
+        body_size(settings.max_json_body_bytes, by_path={"/jobs": _largest_batch(settings)}),
         *(
             [
                 rate_limit(
                     settings.rate_limit_max_requests,
                     settings.rate_limit_window_seconds,
                     max_clients=settings.rate_limit_max_ips,
-                    exempt=_FOR_MONITORS,
+                    exempt=_is_free,
+                    cost=tokens_of_a_batch,
                 )
             ]
             if limited
             else []
         ),
-        *([api_key(settings.key, exempt=_FOR_MONITORS)] if keyed else []),
+        *([api_key(settings.key, exempt=_needs_no_key)] if keyed else []),
         *_extras(settings),
     ]
+
+
+def _largest_batch(settings: Settings) -> int:
+    """Bytes of a job's body with as many URLs as it may have, of the greatest length."""
+    return max(settings.max_json_body_bytes, MOST_URLS * (settings.max_url_length + 16) + 64)
+
+
+def _needs_no_key(request: web.Request) -> bool:
+    return request.path in _FREE_PATHS
+
+
+def _is_free(request: web.Request) -> bool:
+    """Whether the request costs no token: a page of previews would use up anybody's."""
+    return request.path in _FREE_PATHS or request.path.startswith("/media/")
 
 
 def _extras(settings: Settings) -> Iterator[Middleware]:
@@ -109,6 +145,27 @@ async def _scraper(app: web.Application) -> AsyncIterator[None]:
     yield
     await scraper.close()
     app[INSTAGRAM].close()
+
+
+async def _jobs(app: web.Application) -> AsyncIterator[None]:
+    settings = app[SETTINGS]
+    path = settings.media_root / _JOBS_FILE
+    await asyncio.to_thread(path.parent.mkdir, exist_ok=True)
+    app[JOBS] = jobs = Jobs(
+        app[SCRAPER],
+        JobStore(path),
+        concurrency=settings.scrape_concurrency,
+        max_jobs=settings.max_jobs,
+        max_age=settings.max_job_age_days * _SECONDS_A_DAY,
+        max_url_length=settings.max_url_length,
+    )
+    await jobs.open()
+    yield
+    await jobs.close()
+
+
+async def _end_streams(app: web.Application) -> None:
+    app[JOBS].closing = True
 
 
 async def _sweeper(app: web.Application) -> AsyncIterator[None]:

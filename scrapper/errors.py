@@ -15,6 +15,7 @@ __all__ = [
     "InstagramFailed",
     "InstagramUnreachable",
     "InvalidURL",
+    "JobsFull",
     "MediaIncomplete",
     "MediaUnexpected",
     "PaceExceeded",
@@ -98,6 +99,10 @@ class ServerFull(ScrapeError):
     """Every worker is busy and as many posts wait as may."""
 
 
+class JobsFull(ScrapeError):
+    """As many jobs as may be kept are unfinished."""
+
+
 ANSWERS: Mapping[type[Exception], tuple[int, str]] = {
     InvalidURL: (400, "Invalid URL format"),
     ChallengeRequired: (
@@ -116,5 +121,6 @@ ANSWERS: Mapping[type[Exception], tuple[int, str]] = {
     InstagramUnreachable: (503, "Instagram could not be reached"),
     DeadlineExceeded: (503, "The post was not downloaded in time"),
     ServerFull: (503, "Too many posts are waiting: try again later"),
+    JobsFull: (503, "Too many jobs are unfinished: try again later"),
 }
 """Exception type to (status, text); a subclass without an entry gets that of its base."""

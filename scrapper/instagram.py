@@ -4,13 +4,14 @@ Blocking, and the only module that imports Instaloader. What it works around is 
 does; each point was read from the source of Instaloader 4.16.
 """
 
-import shutil
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import partial
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -38,7 +39,7 @@ from scrapper.errors import (
     SettingsError,
 )
 from scrapper.pace import Pace
-from scrapper.post import MediaItem, Post
+from scrapper.post import MediaItem, Post, Progress
 from scrapper.transport import HostRefused, PooledTransport, TransportPool
 
 __all__ = ["Instagram"]
@@ -124,12 +125,16 @@ class Instagram:
         session = self._session or {}
         return tuple(session[name] for name in _SECRET_COOKIES if name in session)
 
-    def fetch(self, shortcode: str, url: str, folder: Path, deadline: float) -> Post:
+    def fetch(
+        self, shortcode: str, url: str, folder: Path, deadline: float, progress: Progress
+    ) -> Post:
         """Download the post's media into *folder*, as ``{shortcode}.mp4`` or ``.jpg``.
 
-        A carousel's files are ``{shortcode}_1.jpg``, ``{shortcode}_2.mp4``, and so on. *url*
-        becomes the post's ``original_url``. The call returns or raises soon after *deadline*,
-        in :func:`time.monotonic` time, whatever the other side does.
+        A carousel's files are ``{shortcode}_1.jpg``, ``{shortcode}_2.mp4``, and so on. A post
+        whose main file is a video has its cover as ``{shortcode}.jpg``, unless the CDN does not
+        give it. *url* becomes the post's ``original_url``, and *progress* is kept. The call
+        returns or raises soon after *deadline*, in :func:`time.monotonic` time, whatever the
+        other side does.
 
         Raises:
             ScrapeError: one of its subclasses, for everything that is not a fault of ours.
@@ -142,16 +147,15 @@ class Instagram:
                 sources = list(_sources(post, shortcode))
                 caption, owner = _unicode(post.caption or ""), _unicode(post.owner_username)
                 taken_at = f"{post.date_local.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
+            get = partial(_download, self._context(transport), transport, folder, progress)
             return Post(
                 shortcode=shortcode,
                 description=caption,
                 owner=owner,
                 taken_at=taken_at,
                 original_url=url,
-                media=tuple(
-                    _download(self._context(transport), transport, source, folder)
-                    for source in sources
-                ),
+                media=tuple(get(source) for source in sources),
+                thumbnail=_thumbnail(get, transport, post, shortcode),
             )
         finally:
             transport.finish()
@@ -323,6 +327,34 @@ def _sources(post: instaloader.Post, shortcode: str) -> Iterator[_Source]:
         yield _source(post.is_video, post.video_url if post.is_video else post.url, shortcode, node)
 
 
+def _thumbnail(
+    get: Callable[[_Source], MediaItem],
+    transport: PooledTransport,
+    post: instaloader.Post,
+    shortcode: str,
+) -> MediaItem | None:
+    """The cover of the post's first video, if there is one: the post is whole without it."""
+    try:
+        with _translated(transport):
+            cover = _cover(post, shortcode)
+        return get(cover) if cover else None
+    except (RateLimited, DeadlineExceeded):
+        raise
+    except ScrapeError as error:
+        log.warning("no thumbnail", shortcode=shortcode, cause=type(error).__name__)
+        return None
+
+
+def _cover(post: instaloader.Post, shortcode: str) -> _Source | None:
+    node: dict[str, Any] = post._node
+    if post.typename != "GraphSidecar":
+        return _source(False, post.url, shortcode, node) if post.is_video else None
+    for child, data in zip(post.get_sidecar_nodes(), node["carousel_media"], strict=True):
+        if child.is_video:
+            return _source(False, child.display_url, shortcode, data)
+    return None
+
+
 def _source(is_video: bool, url: str | None, stem: str, data: dict[str, Any]) -> _Source:
     if not url:
         raise InstagramChanged
@@ -333,42 +365,63 @@ def _source(is_video: bool, url: str | None, stem: str, data: dict[str, Any]) ->
 
 
 def _download(
-    context: _Context, transport: PooledTransport, source: _Source, folder: Path
+    context: _Context,
+    transport: PooledTransport,
+    folder: Path,
+    progress: Progress,
+    source: _Source,
 ) -> MediaItem:
     """Download one file; one that is cut is downloaded once more.
 
     Not by Instaloader's ``download_pic``: that takes the extension from whatever type the
     other side names, and a file that ends early for a whole one.
     """
+    before = replace(progress)
     for tries_left in reversed(range(_DOWNLOAD_TRIES)):
         try:
-            return _download_once(context, transport, source, folder)
+            return _download_once(context, transport, folder, progress, source)
         except MediaIncomplete as error:
             log.warning("media file cut", file=source.stem, cause=repr(error.__cause__))
+            progress.done, progress.total = before.done, before.total
             if not tries_left:
                 raise
     raise AssertionError("unreachable")
 
 
 def _download_once(
-    context: _Context, transport: PooledTransport, source: _Source, folder: Path
+    context: _Context,
+    transport: PooledTransport,
+    folder: Path,
+    progress: Progress,
+    source: _Source,
 ) -> MediaItem:
     with _translated(transport):
         response = context.get_raw(source.url)
+    length = response.headers.get("Content-Length", "").strip()
     with closing(response):
         path = folder / (source.stem + _extension(response, source.type))
-        with path.open("wb") as file:
-            try:
-                shutil.copyfileobj(response.raw, file, _COPY_BYTES)
-            except (urllib3.exceptions.HTTPError, TimeoutError) as error:
-                raise _translate_cut(error, transport) from error
-            size = file.tell()
-    length = response.headers.get("Content-Length")
+        if length.isdecimal():
+            progress.expect(int(length))
+        try:
+            size = _copy(response, path, progress)
+        except (urllib3.exceptions.HTTPError, TimeoutError) as error:
+            path.unlink()
+            raise _translate_cut(error, transport) from error
     encoded = "Content-Encoding" in response.headers
-    if not size or (length is not None and not encoded and str(size) != length.strip()):
+    if not size or (length and not encoded and str(size) != length):
+        path.unlink()
         raise MediaIncomplete
     kind: Any = source.type
     return MediaItem(kind, path.name, source.url, size, source.width, source.height)
+
+
+def _copy(response: requests.Response, path: Path, progress: Progress) -> int:
+    size = 0
+    with path.open("wb") as file:
+        while piece := response.raw.read(_COPY_BYTES):
+            size += file.write(piece)
+            progress.done += len(piece)
+    return size
 
 
 def _extension(response: requests.Response, kind: str) -> str:

@@ -9,23 +9,26 @@ import asyncio
 import ctypes
 import errno
 import json
+import math
 import os
 import shutil
 import stat
 import sys
 import time
 import uuid
+from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import aiofiles.os
 import structlog
 
-from scrapper.post import Answer, Post
+from scrapper.post import Answer, MediaItem, Post
 from scrapper.urls import is_shortcode
 
-__all__ = ["Library", "StoredPost"]
+__all__ = ["Cursor", "Library", "Page", "StoredPost"]
 
 log = structlog.get_logger(__name__)
 
@@ -63,6 +66,41 @@ class StoredPost:
         return time.time() < self.fresh_until
 
 
+class Cursor(NamedTuple):
+    """A post's place among all that are stored, newest first."""
+
+    stored_at: float
+    shortcode: str
+
+    @property
+    def key(self) -> tuple[float, str]:
+        """What the places are sorted by."""
+        return -self.stored_at, self.shortcode
+
+    def __str__(self) -> str:
+        return f"{self.stored_at!r}~{self.shortcode}"
+
+    @classmethod
+    def parse(cls, text: str) -> "Cursor":
+        """Read what :meth:`__str__` wrote.
+
+        Raises:
+            ValueError: *text* is something else.
+        """
+        stored_at, _, shortcode = text.partition("~")
+        moment = float(stored_at)
+        if not (is_shortcode(shortcode) and math.isfinite(moment)):
+            raise ValueError(text)
+        return cls(moment, shortcode)
+
+
+class Page(NamedTuple):
+    """Some posts, and where those after them begin; None where there are no more."""
+
+    posts: list[StoredPost]
+    next: Cursor | None
+
+
 class Library:
     """The stored posts under *root*, an absolute path, by shortcode.
 
@@ -72,7 +110,7 @@ class Library:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self._incoming = root / _INCOMING
+        self.incoming = root / _INCOMING
         self._index: dict[str, StoredPost] = {}
         self._looks: dict[str, asyncio.Task[StoredPost | None]] = {}
 
@@ -116,6 +154,39 @@ class Library:
                     if len(self._index) > _INDEXED_POSTS:
                         del self._index[next(iter(self._index))]
         return stored
+
+    async def page(self, limit: int, after: Cursor | None = None) -> Page:
+        """The *limit* posts stored last, or those that come *after* in that order.
+
+        Posts stored or removed meanwhile neither repeat others nor make them be left out.
+        """
+        newest_first = await asyncio.to_thread(self._newest_first)
+        start = 0 if after is None else bisect_right(newest_first, after.key, key=lambda c: c.key)
+        posts: list[StoredPost] = []
+        last = None
+        for cursor in newest_first[start:]:
+            if len(posts) == limit:
+                return Page(posts, last)
+            if (stored := await self.get(cursor.shortcode)) is not None:
+                posts.append(stored)
+                last = cursor
+        return Page(posts, None)
+
+    async def remove(self, shortcode: str) -> bool:
+        """Remove a post; whether there was one.
+
+        Raises:
+            OSError: it cannot be removed.
+        """
+        if await self.get(shortcode) is None:
+            return False
+        try:
+            await asyncio.to_thread(self._remove, shortcode)
+        except FileNotFoundError:
+            return False
+        finally:
+            self.changed(shortcode)
+        return True
 
     async def expire(self, max_age: float, *, keep: Callable[[str], bool]) -> int:
         """Remove the posts stored more than *max_age* seconds ago; return their number.
@@ -162,8 +233,8 @@ class Library:
         _delete(folder)
 
     def _open(self) -> None:
-        self._incoming.mkdir(parents=True, exist_ok=True)
-        for leftover in self._incoming.iterdir():
+        self.incoming.mkdir(parents=True, exist_ok=True)
+        for leftover in self.incoming.iterdir():
             shortcode, _, _ = leftover.name.partition(".")
             if leftover.suffix == _REPLACED and not (self.root / shortcode).exists():
                 leftover.rename(self.root / shortcode)
@@ -171,7 +242,7 @@ class Library:
                 _delete(leftover)
 
     def _unused(self, shortcode: str, suffix: str = "") -> Path:
-        return self._incoming / f"{shortcode}.{uuid.uuid4().hex}{suffix}"
+        return self.incoming / f"{shortcode}.{uuid.uuid4().hex}{suffix}"
 
     def _put_in_place(self, folder: Path, place: Path) -> None:
         try:
@@ -192,6 +263,12 @@ class Library:
         (self.root / shortcode).rename(doomed)
         _delete(doomed)
 
+    def _newest_first(self) -> list[Cursor]:
+        return sorted(
+            (Cursor(stored_at, shortcode) for shortcode, stored_at in self._all()),
+            key=lambda cursor: cursor.key,
+        )
+
     def _stored_before(self, moment: float) -> list[str]:
         return [shortcode for shortcode, stored_at in self._all() if stored_at < moment]
 
@@ -211,14 +288,21 @@ class Library:
                     yield entry.name, manifest.st_mtime
 
 
+def _is_whole(folder: Path, file: MediaItem) -> bool:
+    # Not by way of a link, which could lead anywhere.
+    status = os.lstat(folder / file.filename)
+    return stat.S_ISREG(status.st_mode) and status.st_size == file.size
+
+
 @aiofiles.os.wrap
 def _load(folder: Path) -> StoredPost | None:
     try:
+        if folder.is_symlink():
+            return None
         with (folder / _MANIFEST).open("rb") as file:
             stored_at = os.fstat(file.fileno()).st_mtime
             post = Post.from_manifest(json.load(file))
-        sizes = [os.path.getsize(folder / item.filename) for item in post.media]
-        if post.shortcode == folder.name and sizes == [item.size for item in post.media]:
+        if post.shortcode == folder.name and all(_is_whole(folder, file) for file in post.files):
             return StoredPost.seen_now(post, folder.parent, stored_at)
         log.warning("stored post not whole", shortcode=folder.name)
     except FileNotFoundError:

@@ -7,7 +7,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import orjson
 
-__all__ = ["Answer", "MediaItem", "Post", "cdn_expiry"]
+__all__ = ["Answer", "MediaItem", "Post", "Progress", "cdn_expiry"]
 
 _UNSIGNED_LIFETIME = 24 * 60 * 60
 _MANIFEST_VERSION = 1
@@ -30,7 +30,8 @@ class Post:
     """A downloaded post; ``media`` holds at least one item, in Instagram's order.
 
     ``original_url`` is the URL by which it was first asked for, ``taken_at`` the time of the post
-    in UTC as RFC 3339 has it.
+    in UTC as RFC 3339 has it. ``thumbnail`` is the cover picture of a post whose main file is a
+    video; it is not one of the ``media``.
     """
 
     shortcode: str
@@ -39,6 +40,12 @@ class Post:
     taken_at: str
     original_url: str
     media: tuple[MediaItem, ...]
+    thumbnail: MediaItem | None = None
+
+    @property
+    def files(self) -> tuple[MediaItem, ...]:
+        """All files of the post: its media, then its thumbnail."""
+        return self.media if self.thumbnail is None else (*self.media, self.thumbnail)
 
     @property
     def main(self) -> MediaItem:
@@ -69,20 +76,36 @@ class Post:
         try:
             if data["version"] != _MANIFEST_VERSION:
                 raise ValueError(f"unknown manifest version {data['version']!r}")
-            media = tuple(MediaItem(**item) for item in data["media"])
-            shortcode = data["shortcode"]
-            if not media or not all(_is_own(item.filename, shortcode) for item in media):
-                raise ValueError("no media, or media of another post")
-            return cls(
-                shortcode=shortcode,
+            thumbnail = data.get("thumbnail")
+            post = cls(
+                shortcode=data["shortcode"],
                 description=data["description"],
                 owner=data["owner"],
                 taken_at=data["taken_at"],
                 original_url=data["original_url"],
-                media=media,
+                media=tuple(MediaItem(**item) for item in data["media"]),
+                thumbnail=MediaItem(**thumbnail) if thumbnail else None,
             )
-        except (KeyError, TypeError) as error:
+        except (AttributeError, KeyError, TypeError) as error:
             raise ValueError("not a manifest") from error
+        if not post.media or not all(_is_own(file.filename, post.shortcode) for file in post.files):
+            raise ValueError("no media, or media of another post")
+        return post
+
+
+@dataclass(slots=True)
+class Progress:
+    """How far a download is, in bytes; written by the thread that downloads.
+
+    ``total`` grows as the CDN tells each file's length, and is None until the first did.
+    """
+
+    done: int = 0
+    total: int | None = None
+
+    def expect(self, size: int) -> None:
+        """Count a further file of *size* bytes to the total."""
+        self.total = (self.total or 0) + size
 
 
 def _is_own(filename: str, shortcode: str) -> bool:
@@ -115,19 +138,21 @@ class Answer:
             "description": post.description,
             "cdn_url": main.cdn_url,
         }
+
+        def described(item: MediaItem) -> dict[str, Any]:
+            return {
+                "type": item.type,
+                "path": f"{folder}/{item.filename}",
+                "url": f"/media/{post.shortcode}/{item.filename}",
+                "cdn_url": item.cdn_url,
+                "size": item.size,
+                "width": item.width,
+                "height": item.height,
+            }
+
         after_url = {
-            "media": [
-                {
-                    "type": item.type,
-                    "path": f"{folder}/{item.filename}",
-                    "url": f"/media/{post.shortcode}/{item.filename}",
-                    "cdn_url": item.cdn_url,
-                    "size": item.size,
-                    "width": item.width,
-                    "height": item.height,
-                }
-                for item in post.media
-            ],
+            "media": [described(item) for item in post.media],
+            "thumbnail": described(post.thumbnail) if post.thumbnail else None,
             "owner": post.owner,
             "taken_at": post.taken_at,
         }

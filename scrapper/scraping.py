@@ -16,14 +16,15 @@ import structlog
 
 from scrapper.errors import CoolingDown, DeadlineExceeded, RateLimited, ServerFull
 from scrapper.library import Library, StoredPost
-from scrapper.post import Post
+from scrapper.post import Post, Progress
 
 __all__ = ["Scraped", "Scraper"]
 
 log = structlog.get_logger(__name__)
 
-Fetch = Callable[[str, str, Path, float], Post]
-"""Blocking: (shortcode, URL, folder, deadline) to post; see ``instagram.Instagram.fetch``."""
+Fetch = Callable[[str, str, Path, float, Progress], Post]
+"""Blocking: (shortcode, URL, folder, deadline, progress) to post; see
+``instagram.Instagram.fetch``."""
 
 _GRACE = 2.0
 
@@ -39,8 +40,9 @@ class Scraped:
 class _Flight:
     """A fetch under way, shared by all who ask for its post meanwhile."""
 
-    def __init__(self, deadline: float, task: asyncio.Task[Scraped]) -> None:
+    def __init__(self, deadline: float, progress: Progress, task: asyncio.Task[Scraped]) -> None:
         self.deadline = deadline
+        self.progress = progress
         self._task = task
         # An error is for those who wait. Where they all went away it was logged already, and
         # asyncio need not complain that nobody took it.
@@ -96,6 +98,11 @@ class Scraper:
         """Whether the post is being fetched, or waits for it."""
         return shortcode in self._flights
 
+    def progress(self, shortcode: str) -> Progress | None:
+        """How far the fetch of the post is; None where none is under way."""
+        flight = self._flights.get(shortcode)
+        return flight.progress if flight else None
+
     @property
     def saturated(self) -> bool:
         """Whether a further post would be refused."""
@@ -141,11 +148,14 @@ class Scraper:
             first = min(flight.deadline for flight in self._flights.values())
             raise ServerFull(retry_after=max(1, math.ceil(first - now)))
         deadline = now + self._timeout
-        task = asyncio.create_task(self._fly(shortcode, url, refresh, deadline))
-        flight = self._flights[shortcode] = _Flight(deadline, task)
+        progress = Progress()
+        task = asyncio.create_task(self._fly(shortcode, url, refresh, deadline, progress))
+        flight = self._flights[shortcode] = _Flight(deadline, progress, task)
         return flight
 
-    async def _fly(self, shortcode: str, url: str, refresh: bool, deadline: float) -> Scraped:
+    async def _fly(
+        self, shortcode: str, url: str, refresh: bool, deadline: float, progress: Progress
+    ) -> Scraped:
         try:
             # Another flight may have landed while this one's first reader looked on the disk.
             if not refresh and (stored := await self._stored(shortcode)):
@@ -157,7 +167,8 @@ class Scraper:
                 raise DeadlineExceeded from None
             try:
                 self._refuse_while_cooling()
-                return Scraped(await self._work(shortcode, url, deadline), cached=False)
+                fetched = await self._work(shortcode, url, deadline, progress)
+                return Scraped(fetched, cached=False)
             except RateLimited as error:
                 if not isinstance(error, CoolingDown):
                     self._cool_down(error)
@@ -167,19 +178,23 @@ class Scraper:
         finally:
             del self._flights[shortcode]
 
-    async def _work(self, shortcode: str, url: str, deadline: float) -> StoredPost:
+    async def _work(
+        self, shortcode: str, url: str, deadline: float, progress: Progress
+    ) -> StoredPost:
         # The context carries the request ID to the log lines of the thread.
         work = contextvars.copy_context().run
         stored = await asyncio.get_running_loop().run_in_executor(
-            self._executor, work, self._fetch_and_publish, shortcode, url, deadline
+            self._executor, work, self._fetch_and_publish, shortcode, url, deadline, progress
         )
         self._library.changed(shortcode)
         return stored
 
-    def _fetch_and_publish(self, shortcode: str, url: str, deadline: float) -> StoredPost:
+    def _fetch_and_publish(
+        self, shortcode: str, url: str, deadline: float, progress: Progress
+    ) -> StoredPost:
         folder = self._library.stage(shortcode)
         try:
-            post = self._fetch(shortcode, url, folder, deadline)
+            post = self._fetch(shortcode, url, folder, deadline, progress)
             return self._library.publish(folder, post)
         finally:
             self._library.discard(folder)

@@ -121,6 +121,8 @@ class Settings(BaseSettings):
     scrape_concurrency: Annotated[int, Field(gt=0, le=1024)] = 8
     scrape_queue_limit: NonNegativeInt = 256
     scrape_timeout_seconds: Seconds = 55
+    max_jobs: PositiveInt = 100
+    max_job_age_days: Annotated[float, Field(gt=0, le=36_500)] = 7
     instagram_session_file: ReadableFile | None = None
     instagram_username: str = ""
     instagram_max_queries: NonNegativeInt = 200
@@ -168,14 +170,14 @@ class Settings(BaseSettings):
         return self.trusted_proxies + (PRIVATE_NETWORKS if self.trust_proxy else ())
 
 
-def load_settings() -> Settings:
-    """Read the settings from the environment.
+def load_settings(**given: Any) -> Settings:
+    """Read the settings from the environment; those *given* count before it.
 
     Raises:
         SettingsError: some are wrong.
     """
     try:
-        return Settings()
+        return Settings(**given)
     except ValidationError as error:
         raise SettingsError("\n".join(_explain(fault) for fault in error.errors())) from None
 

@@ -98,8 +98,9 @@ async def start_service(
 
 
 def stored_files(media_root: Path) -> set[str]:
-    """Every file under the media root, by its path in there."""
-    return {str(path.relative_to(media_root)) for path in media_root.rglob("*") if path.is_file()}
+    """Every file of posts under the media root, by its path in there."""
+    files = (path.relative_to(media_root) for path in media_root.rglob("*") if path.is_file())
+    return {str(path) for path in files if path.parts[0] != ".state"}
 
 
 async def until(holds: Callable[[], bool]) -> None:

@@ -91,10 +91,11 @@ class Service:
     def get(self, path: str) -> requests.Response:
         return self._session.get(self.url + path, headers=self.headers, timeout=120)
 
+    def post(self, path: str, body: dict[str, Any]) -> requests.Response:
+        return self._session.post(self.url + path, json=body, headers=self.headers, timeout=120)
+
     def scrape(self, url: str, **body: Any) -> requests.Response:
-        return self._session.post(
-            self.url + "/scrape", json={"url": url, **body}, headers=self.headers, timeout=120
-        )
+        return self.post("/scrape", {"url": url, **body})
 
     def terminate(self) -> None:
         self._process.send_signal(signal.SIGTERM)

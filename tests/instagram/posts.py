@@ -17,6 +17,7 @@ _MEDIA = Path(__file__).with_name("media")
 _SIGNING_KEY = b"the CDN's own"
 _DAY = 24 * 60 * 60
 _BIG_BYTES = 20_000_000
+_SLOW_BYTES = 2_000_000
 _IMAGE, _VIDEO, _CAROUSEL = 1, 2, 8
 _CAPTIONS = {
     "nocaption": None,
@@ -44,6 +45,7 @@ class Posts:
         self._video = File(video, "video/mp4", "mp4")
         self._reel = File(_padded(video, reel_bytes or len(video)), "video/mp4", "mp4")
         self._big = File(_padded(video, _BIG_BYTES), "video/mp4", "mp4")
+        self._slow = File(_padded(video, _SLOW_BYTES), "video/mp4", "mp4")
         self._photo = File((_MEDIA / "photo.jpg").read_bytes(), "image/jpeg", "jpg")
         self._second_photo = File((_MEDIA / "photo2.jpg").read_bytes(), "image/jpeg", "jpg")
         self._webp = File((_MEDIA / "picture.webp").read_bytes(), "image/webp", "webp")
@@ -61,6 +63,8 @@ class Posts:
                 return [self._reel]
             case "big":
                 return [self._big]
+            case "slow":
+                return [self._slow]
             case _:
                 return [self._video]
 

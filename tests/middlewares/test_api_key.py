@@ -12,9 +12,13 @@ async def hello(_request: web.Request) -> web.Response:
     return web.Response(text="hello")
 
 
+def is_health(request: web.Request) -> bool:
+    return request.path == "/health"
+
+
 @pytest.fixture
 async def client(aiohttp_client: Any) -> Any:
-    app = web.Application(middlewares=[api_key(KEY, exempt={"/health"})])
+    app = web.Application(middlewares=[api_key(KEY, exempt=is_health)])
     app.router.add_get("/", hello)
     app.router.add_get("/health", hello)
     return await aiohttp_client(app)

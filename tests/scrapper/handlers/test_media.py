@@ -1,4 +1,6 @@
+from io import BytesIO
 from pathlib import Path
+from zipfile import ZipFile
 
 import pytest
 
@@ -36,6 +38,102 @@ async def test_media_gives_each_file_inline_under_the_url_of_the_answer(
             )
             assert response.headers["Content-Disposition"].startswith("inline")
             assert await response.read() == content
+
+
+async def test_download_gives_any_file_of_a_carousel(
+    instagram: StandIn, start_service: StartService
+) -> None:
+    client = await start_service()
+    await client.post("/scrape", json={"url": "https://www.instagram.com/p/carousel-item/"})
+    async with client.get("/download/carousel-item?item=3") as response:
+        assert response.status == 200
+        assert response.content_type == "image/jpeg"
+        assert await response.read() == instagram.bytes_of("carousel-item")[2]
+
+
+async def test_download_gives_a_whole_carousel_as_an_archive(
+    instagram: StandIn, start_service: StartService
+) -> None:
+    client = await start_service()
+    await client.post("/scrape", json={"url": "https://www.instagram.com/p/carousel-zip/"})
+    async with client.get("/download/carousel-zip?archive=zip") as response:
+        assert response.status == 200
+        assert response.content_type == "application/zip"
+        assert response.headers["Content-Disposition"] == 'attachment; filename="carousel-zip.zip"'
+        content = await response.read()
+        assert response.content_length == len(content)
+    with ZipFile(BytesIO(content)) as archive:
+        assert archive.testzip() is None
+        names = archive.namelist()
+        assert names == ["carousel-zip_1.jpg", "carousel-zip_2.mp4", "carousel-zip_3.jpg"]
+        assert [archive.read(name) for name in names] == instagram.bytes_of("carousel-zip")
+    async with client.head("/download/carousel-zip?archive=zip") as response:
+        assert (response.status, response.content_length) == (200, len(content))
+
+
+@pytest.mark.parametrize(
+    ("query", "status"),
+    [
+        ("item=0", 404),
+        ("item=4", 404),
+        ("item=" + "9" * 5000, 404),
+        ("item=x", 400),
+        ("item=-1", 400),
+        ("item=", 400),
+        ("archive=rar", 400),
+        ("archive=", 400),
+        ("archive=zip&item=1", 400),
+    ],
+)
+async def test_what_cannot_be_downloaded_is_refused(
+    instagram: StandIn, start_service: StartService, query: str, status: int
+) -> None:
+    client = await start_service()
+    await client.post("/scrape", json={"url": "https://www.instagram.com/p/carousel-no/"})
+    async with client.get(f"/download/carousel-no?{query}") as response:
+        assert response.status == status
+        assert (await response.json())["error"]
+
+
+async def test_a_file_that_did_not_change_is_not_sent_again(
+    instagram: StandIn, start_service: StartService
+) -> None:
+    client = await start_service()
+    await client.post("/scrape", json={"url": "https://www.instagram.com/reel/reel-etag/"})
+    path = "/media/reel-etag/reel-etag.mp4"
+    async with client.head(path) as response:
+        assert response.status == 200
+        assert response.content_length == len(instagram.bytes_of("reel-etag")[0])
+        etag = response.headers["ETag"]
+    async with client.get(path, headers={"If-None-Match": etag}) as response:
+        assert response.status == 304
+    async with client.get(path, headers={"If-None-Match": '"another"'}) as response:
+        assert response.status == 200
+
+
+async def test_a_link_in_the_place_of_a_file_is_not_followed(
+    instagram: StandIn, start_service: StartService, media_root: Path
+) -> None:
+    client = await start_service()
+    await client.post("/scrape", json={"url": "https://www.instagram.com/reel/reel-link/"})
+    path = media_root / "reel-link/reel-link.mp4"
+    path.rename(media_root.parent / "elsewhere.mp4")
+    path.symlink_to(media_root.parent / "elsewhere.mp4")
+    assert (await client.get("/media/reel-link/reel-link.mp4")).status == 404
+
+
+async def test_a_video_s_cover_is_kept_and_given(
+    instagram: StandIn, start_service: StartService
+) -> None:
+    client = await start_service()
+    url = "https://www.instagram.com/p/carousel-cover/"
+    async with client.post("/scrape", json={"url": url}) as response:
+        thumbnail = (await response.json())["thumbnail"]
+    assert thumbnail["type"] == "image"
+    assert thumbnail["url"] == "/media/carousel-cover/carousel-cover.jpg"
+    async with client.get(thumbnail["url"]) as response:
+        assert response.content_type == "image/jpeg"
+        assert len(await response.read()) == thumbnail["size"]
 
 
 async def test_a_part_of_a_file_can_be_asked_for(

@@ -1,0 +1,143 @@
+"""``python -m scrapper fetch``: posts into a folder, without a server."""
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import orjson
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+from scrapper.errors import ANSWERS, InvalidURL, ScrapeError
+from scrapper.instagram import Instagram
+from scrapper.library import Library
+from scrapper.scraping import Scraper
+from scrapper.settings import Settings, load_settings
+from scrapper.telemetry import logs_to
+from scrapper.urls import shortcode_of
+
+__all__ = ["EXIT_CODES", "EXIT_USAGE", "fetch"]
+
+EXIT_USAGE = 2
+EXIT_CODES: Mapping[int, int] = {200: 0, 404: 3, 403: 4, 429: 5, 503: 6}
+"""Exit code by the status that ``POST /scrape`` would answer; for any other it is 1."""
+
+_LOOKS_A_SECOND = 10
+
+
+def fetch(urls: Sequence[str], into: Path) -> int:
+    """Download the posts of *urls* into folders under *into*; return the exit code.
+
+    On a terminal there is a progress bar a post; elsewhere a line of JSON a post, as soon as
+    it ended: what ``POST /scrape`` would answer, and in case of an error its ``url`` and
+    ``status`` too. The exit code is that of the first of *urls* that failed. Where one is not
+    the URL of a post nothing is downloaded.
+
+    Raises:
+        SettingsError: the environment holds wrong settings, or *into* cannot be written.
+    """
+    settings = load_settings(media_root=into)
+    shortcodes = []
+    for url in urls:
+        try:
+            shortcodes.append(shortcode_of(url, max_length=settings.max_url_length))
+        except InvalidURL:
+            print(f"Not the URL of an Instagram post: {url}", file=sys.stderr)
+            return EXIT_USAGE
+    instagram = Instagram(
+        max_queries=settings.instagram_max_queries,
+        window=settings.instagram_window_seconds,
+        session_file=settings.instagram_session_file,
+        username=settings.instagram_username,
+    )
+    # Failures are told anyway: of the log only what the user asks for.
+    level = settings.log_level if "log_level" in settings.model_fields_set else "critical"
+    with logs_to(sys.stderr, level=level, style="console", secrets=instagram.secrets):
+        posts = list(zip(shortcodes, urls, strict=True))
+        statuses = asyncio.run(_fetch_all(settings, instagram, posts))
+    instagram.close()
+    return next(filter(None, (EXIT_CODES.get(status, 1) for status in statuses)), 0)
+
+
+async def _fetch_all(
+    settings: Settings, instagram: Instagram, posts: Sequence[tuple[str, str]]
+) -> list[int]:
+    library = Library(settings.media_root)
+    scraper = Scraper(
+        library,
+        instagram.fetch,
+        concurrency=settings.scrape_concurrency,
+        queue_limit=0,
+        timeout=settings.scrape_timeout_seconds,
+        cooldown=settings.instagram_cooldown_seconds,
+    )
+    # A post's deadline begins with its turn: nobody waits for it with an open connection.
+    turns = asyncio.Semaphore(settings.scrape_concurrency)
+    bars = _bars()
+
+    async def fetch_one(shortcode: str, url: str) -> int:
+        async with turns, _bar(bars, scraper, shortcode):
+            status, answer = await _outcome(scraper, shortcode, url)
+        _tell(bars.console, answer)
+        return status
+
+    with bars:
+        statuses = await asyncio.gather(*(fetch_one(*post) for post in posts))
+    await scraper.close()
+    with suppress(OSError):
+        library.incoming.rmdir()
+    return statuses
+
+
+async def _outcome(scraper: Scraper, shortcode: str, url: str) -> tuple[int, dict[str, Any]]:
+    try:
+        scraped = await scraper.scrape(shortcode, url)
+    except ScrapeError as error:
+        status, text = ANSWERS[type(error)]
+    except OSError as error:
+        status, text = 500, f"The post cannot be stored: {error.strerror}"
+    else:
+        answer = scraped.stored.answer
+        return 200, orjson.loads(answer.to_json(original_url=url, cached=scraped.cached))
+    return status, {"url": url, "status": status, "error": text}
+
+
+def _bars() -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
+    console = Console(soft_wrap=True, highlight=False)
+    return Progress(
+        *columns, TransferSpeedColumn(), console=console, disable=not console.is_terminal
+    )
+
+
+@asynccontextmanager
+async def _bar(bars: Progress, scraper: Scraper, shortcode: str) -> AsyncIterator[None]:
+    """A progress bar for the post while the block runs."""
+    bar = bars.add_task(shortcode, total=None)
+
+    async def follow() -> None:
+        while True:
+            progress = scraper.progress(shortcode)
+            if progress is not None:
+                bars.update(bar, completed=progress.done, total=progress.total)
+            await asyncio.sleep(1 / _LOOKS_A_SECOND)
+
+    following = asyncio.create_task(follow())
+    try:
+        yield
+    finally:
+        following.cancel()
+        bars.remove_task(bar)
+
+
+def _tell(console: Console, answer: dict[str, Any]) -> None:
+    if not console.is_terminal:
+        print(orjson.dumps(answer).decode(), flush=True)
+    elif "error" in answer:
+        console.print(f"{answer['url']}: {answer['error']}", style="red", markup=False)
+    else:
+        for file in answer["media"]:
+            console.print(file["path"], markup=False)

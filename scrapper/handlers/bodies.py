@@ -1,0 +1,71 @@
+"""What clients send: the models that check it, and that describe it in the API's description."""
+
+from typing import Annotated, TypeVar
+
+from aiohttp import web
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+__all__ = ["MOST_URLS", "JobRequest", "ScrapeRequest", "read_body"]
+
+MOST_URLS = 100
+"""How many URLs one job may have."""
+
+
+class ScrapeRequest(BaseModel):
+    """A post to download."""
+
+    model_config = ConfigDict(strict=True)
+
+    url: Annotated[
+        str,
+        Field(
+            min_length=1,
+            description="The post's URL",
+            examples=["https://www.instagram.com/reel/SHORTCODE/"],
+        ),
+    ]
+    refresh: Annotated[bool, Field(description="Download the post again even if it is stored")] = (
+        False
+    )
+
+
+class JobRequest(BaseModel):
+    """Posts to download in the background."""
+
+    model_config = ConfigDict(strict=True)
+
+    urls: Annotated[
+        list[str],
+        Field(
+            min_length=1,
+            max_length=MOST_URLS,
+            description="The posts' URLs; each is checked by itself",
+            examples=[["https://www.instagram.com/reel/SHORTCODE/"]],
+        ),
+    ]
+
+
+Body = TypeVar("Body", bound=BaseModel)
+
+
+async def read_body(request: web.Request, model: type[Body]) -> Body:
+    """The request's body as a *model*, whatever its ``Content-Type``.
+
+    Raises:
+        web.HTTPBadRequest: it is something else, or never came whole.
+    """
+    try:
+        return model.model_validate_json(await request.read())
+    except ValidationError as error:
+        raise web.HTTPBadRequest(text=_explain(error)) from None
+    # A body that is not what its headers say, or that never came whole.
+    except (web.RequestPayloadError, ConnectionError):
+        raise web.HTTPBadRequest(text="The body could not be read") from None
+
+
+def _explain(error: ValidationError) -> str:
+    fault = error.errors(include_url=False, include_input=False, include_context=False)[0]
+    if not fault["loc"]:
+        return "The body is not a JSON object"
+    where = "".join(f"[{part}]" if isinstance(part, int) else str(part) for part in fault["loc"])
+    return f"{where}: {fault['msg']}"

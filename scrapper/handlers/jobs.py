@@ -1,0 +1,88 @@
+"""``/jobs``: batches of posts, and their progress as server-sent events."""
+
+import asyncio
+import secrets
+
+import orjson
+from aiohttp import hdrs, web
+from aiohttp_sse import sse_response
+
+from scrapper.handlers.bodies import JobRequest, read_body
+from scrapper.handlers.resources import JOBS
+from scrapper.job import Job
+
+__all__ = ["cancel_job", "create_job", "get_job", "job_events", "tokens_of_a_batch"]
+
+_LAST_EVENT_ID = "Last-Event-ID"
+_SECONDS_BETWEEN_LOOKS = 0.2
+# Versions are counted by the process: one that an earlier process gave out means nothing here.
+_EPOCH = secrets.token_hex(4)
+
+
+async def create_job(request: web.Request) -> web.Response:
+    """Begin to download the posts of the body's ``urls`` in the background."""
+    asked = await read_body(request, JobRequest)
+    job = await request.app[JOBS].submit(asked.urls)
+    headers = {hdrs.LOCATION: f"/jobs/{job.id}"}
+    return web.json_response(job.to_json(), status=202, headers=headers)
+
+
+async def get_job(request: web.Request) -> web.Response:
+    """The job, and how far each of its posts is."""
+    return web.json_response((await _job(request)).to_json())
+
+
+async def cancel_job(request: web.Request) -> web.Response:
+    """Give up those posts of the job that wait."""
+    job = await _job(request)
+    await request.app[JOBS].cancel(job)
+    return web.json_response(job.to_json())
+
+
+async def job_events(request: web.Request) -> web.StreamResponse:
+    """The job's progress, as server-sent events, until its end.
+
+    A ``post`` event tells how a post is; first comes one for each that changed after the event
+    that ``Last-Event-ID`` names, or for each. At the end there is an ``end`` event with the
+    whole job; a client that comes back after it gets 204, which ends its reconnecting.
+    """
+    jobs, job = request.app[JOBS], await _job(request)
+    seen = _version_of(request.headers.get(_LAST_EVENT_ID, ""))
+    if seen and job.state != "running" and not any(job.changes(seen)):
+        return web.Response(status=204)
+    async with sse_response(request) as response:
+        while not jobs.closing:
+            jobs.observe(job)
+            finished = job.state != "running"
+            for version, change in job.changes(seen):
+                text = orjson.dumps(change).decode()
+                await response.send(text, id=f"{_EPOCH}-{version}", event="post")
+                seen = version
+            if finished:
+                await response.send(orjson.dumps(job.to_json()).decode(), event="end")
+                break
+            await asyncio.sleep(_SECONDS_BETWEEN_LOOKS)
+    return response
+
+
+async def tokens_of_a_batch(request: web.Request) -> int:
+    """How many tokens of the rate limit the request costs: a batch one a URL, others one."""
+    if request.path != "/jobs" or request.method != hdrs.METH_POST:
+        return 1
+    try:
+        return len((await read_body(request, JobRequest)).urls)
+    except web.HTTPBadRequest:
+        return 1
+
+
+async def _job(request: web.Request) -> Job:
+    job = await request.app[JOBS].get(request.match_info["id"])
+    if job is None:
+        raise web.HTTPNotFound(text="There is no such job")
+    return job
+
+
+def _version_of(event_id: str) -> int:
+    epoch, _, version = event_id.partition("-")
+    known = epoch == _EPOCH and version.isascii() and version.isdecimal() and len(version) < 16  # noqa: PLR2004
+    return int(version) if known else 0

@@ -1,0 +1,95 @@
+"""A job: a batch of posts that one client asked for, and how far each of them is."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+__all__ = ["Job", "JobPost", "PostState"]
+
+PostState = Literal["queued", "running", "done", "failed", "cancelled"]
+
+
+@dataclass(slots=True)
+class JobPost:
+    """One URL of a job.
+
+    ``status``, ``error`` and ``retry_after`` (seconds) are those that ``POST /scrape`` would
+    answer, once there is an outcome; ``bytes_total`` is None until the CDN tells it.
+    """
+
+    url: str
+    shortcode: str | None
+    state: PostState = "queued"
+    bytes_done: int = 0
+    bytes_total: int | None = None
+    status: int | None = None
+    error: str | None = None
+    retry_after: int | None = None
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether there is still something to do for it."""
+        return self.state in ("queued", "running")
+
+    def fail(self, status: int, error: str, retry_after: int | None = None) -> None:
+        """Note the outcome of a post that could not be had."""
+        self.state, self.status, self.error = "failed", status, error
+        self.retry_after = retry_after
+
+    def to_json(self) -> dict[str, Any]:
+        """What clients are told."""
+        return {
+            "url": self.url,
+            "shortcode": self.shortcode,
+            "state": self.state,
+            "bytes_done": self.bytes_done,
+            "bytes_total": self.bytes_total,
+            "status": self.status,
+            "error": self.error,
+            "retry_after": self.retry_after,
+        }
+
+
+@dataclass(slots=True)
+class Job:
+    """A batch of posts; ``created_at`` is a unix time."""
+
+    id: str
+    created_at: float
+    posts: list[JobPost]
+    _version: int = 0
+    _seen: dict[int, tuple[int, dict[str, Any]]] = field(default_factory=dict)
+
+    @property
+    def state(self) -> Literal["running", "done", "cancelled"]:
+        """``running`` until every post has an outcome; ``cancelled`` if that is some post's."""
+        if any(post.unfinished for post in self.posts):
+            return "running"
+        cancelled = any(post.state == "cancelled" for post in self.posts)
+        return "cancelled" if cancelled else "done"
+
+    def changes(self, since: int) -> Iterator[tuple[int, dict[str, Any]]]:
+        """The posts that changed after version *since*, oldest change first.
+
+        Each with the version that its change made: an integer that grows by one a change. What
+        happened to a post between two calls is one change.
+        """
+        for index, post in enumerate(self.posts):
+            told = {"index": index, **post.to_json()}
+            if index not in self._seen or self._seen[index][1] != told:
+                self._version += 1
+                self._seen[index] = (self._version, told)
+        yield from sorted(
+            (change for change in self._seen.values() if change[0] > since),
+            key=lambda change: change[0],
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """What clients are told."""
+        return {
+            "id": self.id,
+            "state": self.state,
+            "created_at": f"{datetime.fromtimestamp(self.created_at, UTC):%Y-%m-%dT%H:%M:%SZ}",
+            "posts": [post.to_json() for post in self.posts],
+        }

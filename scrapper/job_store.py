@@ -1,0 +1,98 @@
+"""Jobs on disk: a SQLite file, so that they outlive the process."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import aiosqlite
+
+from scrapper.job import Job, JobPost
+
+__all__ = ["JobStore"]
+
+_SCHEMA = """
+PRAGMA journal_mode = WAL;
+PRAGMA foreign_keys = ON;
+CREATE TABLE IF NOT EXISTS jobs (
+    id TEXT PRIMARY KEY,
+    created_at REAL NOT NULL
+);
+CREATE TABLE IF NOT EXISTS posts (
+    job TEXT NOT NULL REFERENCES jobs ON DELETE CASCADE,
+    position INTEGER NOT NULL,
+    url TEXT NOT NULL,
+    shortcode TEXT,
+    state TEXT NOT NULL,
+    bytes_done INTEGER NOT NULL,
+    bytes_total INTEGER,
+    status INTEGER,
+    error TEXT,
+    retry_after INTEGER,
+    PRIMARY KEY (job, position)
+);
+"""
+_COLUMNS = "url, shortcode, state, bytes_done, bytes_total, status, error, retry_after"
+
+
+class JobStore:
+    """The jobs in the SQLite file at *path*; every change is on disk when its call returns."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    async def open(self) -> None:
+        """Open the file, or make it.
+
+        Raises:
+            OSError: its folder cannot be made.
+            aiosqlite.Error: it is no database, or cannot be written.
+        """
+        self._database = await aiosqlite.connect(self._path)
+        await self._database.executescript(_SCHEMA)
+
+    async def close(self) -> None:
+        """Close the file."""
+        await self._database.close()
+
+    async def load(self) -> list[Job]:
+        """All jobs, oldest first. A post that was running is queued again."""
+        jobs = {}
+        async with self._database.execute(
+            "SELECT id, created_at FROM jobs ORDER BY created_at, id"
+        ) as rows:
+            async for id_, created_at in rows:
+                jobs[id_] = Job(id_, created_at, [])
+        async with self._database.execute(
+            f"SELECT job, {_COLUMNS} FROM posts ORDER BY job, position"  # noqa: S608 - constants
+        ) as rows:
+            async for id_, *columns in rows:
+                post = JobPost(*columns)
+                if post.state == "running":
+                    post.state = "queued"
+                jobs[id_].posts.append(post)
+        return list(jobs.values())
+
+    async def add(self, job: Job) -> None:
+        """Store a new job."""
+        await self._database.execute("INSERT INTO jobs VALUES (?, ?)", (job.id, job.created_at))
+        await self.save(job, range(len(job.posts)))
+
+    async def save(self, job: Job, positions: Iterable[int]) -> None:
+        """Store how the job's posts at these *positions* are."""
+        rows = []
+        for position in positions:
+            post = job.posts[position]
+            rows.append((job.id, position, *post.to_json().values()))
+        marks = ", ".join("?" * len(rows[0])) if rows else ""
+        if rows:
+            await self._database.executemany(
+                f"INSERT OR REPLACE INTO posts VALUES ({marks})",  # noqa: S608
+                rows,
+            )
+        await self._database.commit()
+
+    async def remove(self, jobs: Iterable[Job]) -> None:
+        """Forget these *jobs*."""
+        await self._database.executemany(
+            "DELETE FROM jobs WHERE id = ?", [(job.id,) for job in jobs]
+        )
+        await self._database.commit()

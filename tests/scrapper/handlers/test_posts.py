@@ -1,0 +1,123 @@
+"""``/posts``: what is stored, listed, read and removed."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from scrapper.library import Cursor
+from tests.conftest import Client, StartService, stored_files
+from tests.instagram import StandIn
+
+
+async def store(client: Client, *shortcodes: str) -> None:
+    for shortcode in shortcodes:
+        url = f"https://www.instagram.com/reel/{shortcode}/"
+        async with client.post("/scrape", json={"url": url}) as response:
+            assert response.status == 200
+
+
+async def listed(client: Client, **query: str) -> tuple[list[str], str | None]:
+    async with client.get("/posts", params=query) as response:
+        assert response.status == 200
+        page: dict[str, Any] = await response.json()
+    return [post["shortcode"] for post in page["posts"]], page["next_cursor"]
+
+
+async def test_a_stored_post_is_told_as_scrape_told_it(
+    instagram: StandIn, start_service: StartService
+) -> None:
+    client = await start_service()
+    url = "https://www.instagram.com/p/carousel-get/?img_index=2"
+    async with client.post("/scrape", json={"url": url}) as response:
+        answer = await response.json()
+    async with client.get("/posts/carousel-get") as response:
+        assert response.status == 200
+        assert await response.json() == {**answer, "cached": True}
+
+
+async def test_posts_are_listed_newest_first_and_page_by_page(
+    instagram: StandIn, start_service: StartService, media_root: Path
+) -> None:
+    client = await start_service()
+    shortcodes = [f"reel-{number}" for number in range(5)]
+    await store(client, *shortcodes)
+    for age, shortcode in enumerate(reversed(shortcodes)):
+        os.utime(media_root / shortcode / "post.json", (0, 1_700_000_000 - age // 2))
+    first, cursor = await listed(client, limit="2")
+    # Two that were stored in the same instant stand in the order of their names.
+    assert first == ["reel-3", "reel-4"]
+    assert cursor
+    await store(client, "reel-newer")
+    second, cursor = await listed(client, limit="2", cursor=cursor)
+    assert second == ["reel-1", "reel-2"]
+    assert cursor
+    assert (await client.delete("/posts/reel-2")).status == 204
+    assert await listed(client, limit="2", cursor=cursor) == (["reel-0"], None)
+    assert (await listed(client))[0] == ["reel-newer", "reel-3", "reel-4", "reel-1", "reel-0"]
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "limit=0",
+        "limit=101",
+        "limit=x",
+        "limit=%D9%A1",
+        "limit=" + "9" * 5000,
+        "limit=",
+        "cursor=",
+        "cursor=x",
+        "cursor=1~",
+        "cursor=nan~reel-a",
+        "cursor=1~../x",
+    ],
+)
+async def test_a_page_that_cannot_be_is_refused(start_service: StartService, query: str) -> None:
+    client = await start_service()
+    async with client.get(f"/posts?{query}") as response:
+        assert response.status == 400
+        assert (await response.json())["error"].startswith(query.partition("=")[0])
+
+
+async def test_a_removed_post_is_gone_with_its_files(
+    instagram: StandIn, start_service: StartService, media_root: Path
+) -> None:
+    client = await start_service()
+    await store(client, "reel-gone", "reel-kept")
+    assert (await client.delete("/posts/reel-gone")).status == 204
+    for method, path in (("get", "/posts/reel-gone"), ("delete", "/posts/reel-gone")):
+        async with client.request(method, path) as response:
+            assert response.status == 404
+    assert {name.partition("/")[0] for name in stored_files(media_root)} == {"reel-kept"}
+
+
+async def test_a_post_behind_a_link_is_not_told(
+    instagram: StandIn, start_service: StartService, media_root: Path
+) -> None:
+    client = await start_service()
+    await store(client, "reel-real")
+    (media_root / "reel-real").rename(media_root.parent / "reel-real")
+    (media_root / "reel-real").symlink_to(media_root.parent / "reel-real")
+    assert (await client.get("/posts/reel-real")).status == 404
+    assert (await client.delete("/posts/reel-real")).status == 404
+    assert (media_root.parent / "reel-real/post.json").exists()
+
+
+@given(
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.from_regex(r"[A-Za-z0-9_-]{5,64}", fullmatch=True),
+)
+def test_a_cursor_is_read_as_it_was_written(stored_at: float, shortcode: str) -> None:
+    assert Cursor.parse(str(Cursor(stored_at, shortcode))) == (stored_at, shortcode)
+
+
+@given(st.text())
+def test_no_text_makes_a_cursor_fail_otherwise(text: str) -> None:
+    try:
+        Cursor.parse(text)
+    except ValueError:
+        return
