@@ -31,8 +31,9 @@ format: $(VENV)/dev.txt
 # Resolve requirements/*.in anew, to the newest versions that fit.
 lock: $(VENV)/dev.txt
 	@for name in base dev bench; do \
+	    [ $$name = base ] && overrides="--overrides requirements/overrides.txt" || overrides=; \
 	    $(BIN)/uv pip compile --upgrade --universal --python-version 3.11 --generate-hashes \
-	        --no-header --quiet requirements/$$name.in -o requirements/$$name.txt || exit; \
+	        --no-header --quiet $$overrides requirements/$$name.in -o requirements/$$name.txt || exit; \
 	done
 
 clean:
@@ -41,7 +42,7 @@ clean:
 $(VENV)/%.txt: requirements/%.txt | $(VENV)
 	@echo "Installing $<" >&2
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check \
-	    --require-hashes --only-binary :all: -r $< >&2
+	    --require-hashes --no-deps --only-binary :all: -r $< >&2
 	@cp $< $@
 
 $(VENV):

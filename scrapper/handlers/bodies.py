@@ -45,6 +45,7 @@ class JobRequest(BaseModel):
     ]
 
 
+_NO_OBJECT = "The body is not a JSON object"
 Body = TypeVar("Body", bound=BaseModel)
 
 
@@ -60,12 +61,12 @@ async def read_body(request: web.Request, model: type[Body]) -> Body:
         raise web.HTTPBadRequest(text=_explain(error)) from None
     # A body that is not what its headers say, or that never came whole.
     except (web.RequestPayloadError, ConnectionError):
-        raise web.HTTPBadRequest(text="The body could not be read") from None
+        raise web.HTTPBadRequest(text=_NO_OBJECT) from None
 
 
 def _explain(error: ValidationError) -> str:
     fault = error.errors(include_url=False, include_input=False, include_context=False)[0]
     if not fault["loc"]:
-        return "The body is not a JSON object"
+        return _NO_OBJECT
     where = "".join(f"[{part}]" if isinstance(part, int) else str(part) for part in fault["loc"])
     return f"{where}: {fault['msg']}"

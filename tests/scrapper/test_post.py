@@ -137,6 +137,7 @@ def test_the_answer_has_the_contract_s_keys() -> None:
                 "height": None,
             },
         ],
+        "thumbnail": None,
         "owner": "owner",
         "taken_at": "2026-01-15T12:00:00Z",
         "cached": True,

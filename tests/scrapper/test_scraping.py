@@ -50,7 +50,7 @@ async def test_300_requests_for_a_new_post_make_one_query_and_get_one_answer(
 
     answers = await asyncio.gather(*(answer() for _ in range(300)))
     assert instagram.requests("graphql") == 1
-    assert instagram.requests("media") == 1
+    assert instagram.requests("media") == 2
     # Whoever comes when the post has just landed is told that it was stored.
     assert len({text.replace("true", "false") for text in answers}) == 1
 
@@ -76,7 +76,9 @@ async def test_200_requests_for_50_new_posts_leave_50_whole_posts(
     assert set(statuses) == {200}
     assert instagram.requests("graphql") == 50
     assert stored_files(media_root) == {
-        f"{code}/{name}" for code in shortcodes for name in (f"{code}.mp4", "post.json")
+        f"{code}/{name}"
+        for code in shortcodes
+        for name in (f"{code}.mp4", f"{code}.jpg", "post.json")
     }
     for code in shortcodes:
         content = await asyncio.to_thread((media_root / code / f"{code}.mp4").read_bytes)

@@ -32,6 +32,8 @@ def test_an_empty_environment_gives_the_contract_s_defaults(
         "scrape_concurrency": 8,
         "scrape_queue_limit": 256,
         "scrape_timeout_seconds": 55,
+        "max_jobs": 100,
+        "max_job_age_days": 7,
         "instagram_session_file": None,
         "instagram_username": "",
         "instagram_max_queries": 200,
