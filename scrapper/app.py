@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from pkgutil import resolve_name
 
-from aiohttp import web
+from aiohttp import hdrs, web
 from aiohttp.typedefs import Middleware
 
 from middlewares.api_key import api_key
@@ -18,6 +18,7 @@ from scrapper.handlers.bodies import MOST_URLS
 from scrapper.handlers.health import health, ready
 from scrapper.handlers.jobs import cancel_job, create_job, get_job, job_events, tokens_of_a_batch
 from scrapper.handlers.media import download, media
+from scrapper.handlers.page import PAGE_FILES, page
 from scrapper.handlers.posts import delete_post, get_post, list_posts
 from scrapper.handlers.resources import JOBS, LIBRARY, SCRAPER, SETTINGS
 from scrapper.handlers.scrape import scrape
@@ -35,7 +36,9 @@ INSTAGRAM = web.AppKey("instagram", Instagram)
 """Where the client for Instagram is kept; the handlers have the scraper instead."""
 
 _SECONDS_A_DAY = 24 * 60 * 60
-_FREE_PATHS = frozenset({"/health", "/ready"})
+_FREE_PATHS = frozenset({"/health", "/ready", *PAGE_FILES})
+_READS = ("/jobs", "/posts", "/media")
+_READS_A_TOKEN = 10
 _JOBS_FILE = Path(".state", "jobs.sqlite3")
 
 
@@ -74,6 +77,7 @@ _ROUTES = (
     web.delete("/posts/{shortcode}", delete_post),
     web.get("/media/{shortcode}/{filename}", media),
     web.get("/download/{shortcode}", download),
+    *(web.get(path, page) for path in PAGE_FILES),
     web.get("/health", health),
     web.get("/ready", ready),
 )
@@ -81,27 +85,37 @@ _ROUTES = (
 
 def _request_path(settings: Settings) -> list[Middleware]:
     """Everything a request passes on its way to a handler, outermost first."""
-    limited, keyed = settings.rate_limit_max_requests > 0, bool(settings.key)
     return [
         request_context(trusted_proxies=settings.proxies),
         errors(ANSWERS, request_id=REQUEST_ID),
         body_size(settings.max_json_body_bytes, by_path={"/jobs": _largest_batch(settings)}),
-        *(
-            [
-                rate_limit(
-                    settings.rate_limit_max_requests,
-                    settings.rate_limit_window_seconds,
-                    max_clients=settings.rate_limit_max_ips,
-                    exempt=_is_free,
-                    cost=tokens_of_a_batch,
-                )
-            ]
-            if limited
-            else []
-        ),
-        *([api_key(settings.key, exempt=_needs_no_key)] if keyed else []),
+        *_rate_limits(settings),
+        *([api_key(settings.key, exempt=_is_free)] if settings.key else []),
         *_extras(settings),
     ]
+
+
+def _rate_limits(settings: Settings) -> Iterator[Middleware]:
+    """Two buckets a client: one for what makes work, and a larger one for what only reads.
+
+    Else a page of previews, or who looks after a job, would use up what is meant for downloads.
+    """
+    most, window = settings.rate_limit_max_requests, settings.rate_limit_window_seconds
+    if most:
+        clients = settings.rate_limit_max_ips
+        yield rate_limit(
+            most,
+            window,
+            max_clients=clients,
+            exempt=lambda request: _is_free(request) or _only_reads(request),
+            cost=tokens_of_a_batch,
+        )
+        yield rate_limit(
+            most * _READS_A_TOKEN,
+            window,
+            max_clients=clients,
+            exempt=lambda request: not _only_reads(request),
+        )
 
 
 def _largest_batch(settings: Settings) -> int:
@@ -109,13 +123,13 @@ def _largest_batch(settings: Settings) -> int:
     return max(settings.max_json_body_bytes, MOST_URLS * (settings.max_url_length + 16) + 64)
 
 
-def _needs_no_key(request: web.Request) -> bool:
+def _is_free(request: web.Request) -> bool:
+    """Whether the request needs no key and costs no token."""
     return request.path in _FREE_PATHS
 
 
-def _is_free(request: web.Request) -> bool:
-    """Whether the request costs no token: a page of previews would use up anybody's."""
-    return request.path in _FREE_PATHS or request.path.startswith("/media/")
+def _only_reads(request: web.Request) -> bool:
+    return request.method in (hdrs.METH_GET, hdrs.METH_HEAD) and request.path.startswith(_READS)
 
 
 def _extras(settings: Settings) -> Iterator[Middleware]:

@@ -307,8 +307,20 @@ async def test_each_url_of_a_batch_takes_a_token(
     async with client.post("/jobs", json=body) as response:
         assert response.status == 429
         assert int(response.headers["Retry-After"]) > 0
-    async with client.get("/posts") as response:
-        assert (response.status, response.headers["RateLimit-Remaining"]) == (200, "1")
+    async with client.post("/jobs", json={"urls": ["x"] * 2}) as response:
+        assert (response.status, response.headers["RateLimit-Remaining"]) == (202, "0")
+
+
+async def test_what_only_reads_has_a_larger_bucket_of_its_own(
+    instagram: StandIn, start_service: StartService
+) -> None:
+    client = await start_service(RATE_LIMIT_MAX_REQUESTS="1", RATE_LIMIT_WINDOW_SECONDS="3600")
+    job = await submit(client, "reel-read")
+    for left in range(9, -1, -1):
+        async with client.get(f"/jobs/{job['id']}") as response:
+            assert (response.status, response.headers["RateLimit-Remaining"]) == (200, str(left))
+    assert (await client.get("/posts")).status == 429
+    assert (await client.get("/")).status == 200
 
 
 async def test_a_batch_larger_than_the_bucket_takes_all_of_it(

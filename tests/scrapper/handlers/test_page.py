@@ -1,0 +1,290 @@
+"""The page, in a real browser: Debian's Chromium."""
+
+import shutil
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from playwright.async_api import Page, async_playwright, expect
+
+from scrapper.handlers.page import PAGE_FILES
+from tests.conftest import Client, StartService
+from tests.instagram import StandIn
+
+Browse = Callable[..., Any]
+REEL = "https://www.instagram.com/reel/{}/"
+CAROUSEL = "https://www.instagram.com/p/carousel-page/"
+DONE_SECONDS = 30
+
+
+@pytest.fixture
+def browse() -> Browse:
+    """Open the page of a service; afterwards nothing may have gone wrong in it."""
+
+    @asynccontextmanager
+    async def opened(client: Client, **options: Any) -> AsyncIterator[Page]:
+        chromium = shutil.which("chromium")
+        assert chromium, "chromium is needed: on Debian, apt install chromium"
+        origin = str(client.make_url("/"))
+        wrong: list[str] = []
+        async with async_playwright() as playwright:
+            browser = await playwright.chromium.launch(
+                executable_path=chromium, args=["--no-sandbox"]
+            )
+            context = await browser.new_context(
+                **{"viewport": {"width": 1280, "height": 900}, **options}
+            )
+            page = await context.new_page()
+            page.set_default_timeout(DONE_SECONDS * 1000)
+            page.on("pageerror", lambda error: wrong.append(str(error)))
+            page.on(
+                "console",
+                lambda message: (
+                    wrong.append(message.text)
+                    if message.type == "error" and "status of" not in message.text
+                    else None
+                ),
+            )
+            page.on(
+                "request",
+                lambda request: (
+                    None if request.url.startswith((origin, "blob:")) else wrong.append(request.url)
+                ),
+            )
+            await page.goto(origin)
+            yield page
+            await browser.close()
+        assert wrong == []
+
+    return opened
+
+
+async def get(page: Page, *links: str) -> None:
+    await page.get_by_label("Links").fill("\n".join(links))
+    await page.get_by_role("button", name="Get posts").click()
+
+
+async def plays(page: Page, selector: str) -> None:
+    """Wait until the browser has read what it needs to play the video there."""
+    await expect(page.locator(selector).first).not_to_have_js_property("readyState", 0)
+
+
+async def test_a_pasted_link_becomes_a_video_with_caption_and_download(
+    instagram: StandIn, start_service: StartService, browse: Browse
+) -> None:
+    client = await start_service()
+    async with browse(client, permissions=["clipboard-read", "clipboard-write"]) as page:
+        await expect(page.get_by_text("Nothing is stored yet.")).to_be_visible()
+        await get(page, "look at this: " + REEL.format("reel-page"))
+        downloads = page.locator("#progress")
+        await expect(page.locator("#summary")).to_have_text("1 of 1 done")
+        await expect(downloads.get_by_text("A caption for reel-page")).to_be_visible()
+        await plays(page, "#progress video")
+        await downloads.get_by_role("button", name="Copy caption").click()
+        await expect(downloads.get_by_role("button", name="Copied")).to_be_visible()
+        copied = await page.evaluate("navigator.clipboard.readText()")
+        assert copied == "A caption for reel-page"
+        async with page.expect_download() as download:
+            await downloads.get_by_role("button", name="Save").click()
+        saved = await download.value
+        assert saved.suggested_filename == "reel-page.mp4"
+        await expect(page.locator("#stored").get_by_text("reel-page").first).to_be_visible()
+
+
+async def test_the_bar_goes_from_nothing_to_all(
+    instagram: StandIn, start_service: StartService, browse: Browse
+) -> None:
+    client = await start_service()
+    async with browse(client) as page:
+        await page.evaluate(
+            """() => {
+                window.seen = [];
+                new MutationObserver(() => {
+                    const bar = document.querySelector("#progress progress");
+                    if (bar) window.seen.push(bar.value);
+                }).observe(document.body, { childList: true, subtree: true, attributes: true });
+            }"""
+        )
+        await get(page, REEL.format("slow-page"))
+        await expect(page.locator("#summary")).to_have_text(
+            "1 of 1 done", timeout=DONE_SECONDS * 1000
+        )
+        seen = await page.evaluate("window.seen")
+    assert seen == sorted(seen)
+    assert (seen[0], seen[-1]) == (0, 1)
+    assert len(set(seen)) > 4
+
+
+async def test_an_event_source_sees_progress_from_nothing_to_all(
+    instagram: StandIn, start_service: StartService, browse: Browse
+) -> None:
+    client = await start_service()
+    async with browse(client) as page:
+        shares = await page.evaluate(
+            """async (url) => {
+                const body = JSON.stringify({ urls: [url] });
+                const job = await (await fetch("/jobs", { method: "POST", body })).json();
+                const shares = [];
+                await new Promise((resolve) => {
+                    const source = new EventSource(`/jobs/${job.id}/events`);
+                    source.addEventListener("post", ({ data }) => {
+                        const post = JSON.parse(data);
+                        shares.push(post.bytes_total ? post.bytes_done / post.bytes_total : 0);
+                    });
+                    source.addEventListener("end", () => { source.close(); resolve(); });
+                });
+                return shares;
+            }""",
+            REEL.format("slow-source"),
+        )
+    assert (shares[0], shares[-1]) == (0, 1)
+    assert len(set(shares)) > 4
+
+
+async def test_a_carousel_shows_all_its_files_and_saves_them_together(
+    instagram: StandIn, start_service: StartService, browse: Browse
+) -> None:
+    client = await start_service()
+    async with browse(client) as page:
+        await get(page, CAROUSEL)
+        media = page.locator("#progress .media > *")
+        await expect(media).to_have_count(3)
+        async with page.expect_download() as download:
+            await page.locator("#progress").get_by_role("button", name="Save all as ZIP").click()
+        assert (await download.value).suggested_filename == "carousel-page.zip"
+        async with page.expect_download() as download:
+            await page.locator("#progress").get_by_role("button", name="Save 2").click()
+        assert (await download.value).suggested_filename == "carousel-page_2.mp4"
+
+
+@pytest.mark.parametrize(
+    ("link", "told"),
+    [
+        (REEL.format("notfound-page"), "This post does not exist, or was removed: check the link."),
+        (REEL.format("limited-page"), "Instagram asks to wait: try again in 17 s."),
+        (
+            "https://example.com/",
+            "This is not the link of an Instagram post: copy it from the post's share menu.",
+        ),
+        (
+            REEL.format("forbidden-page"),
+            "The post is private, or Instagram asks for a login to show it.",
+        ),
+    ],
+)
+async def test_a_failure_says_what_to_do_next(
+    instagram: StandIn, start_service: StartService, browse: Browse, link: str, told: str
+) -> None:
+    client = await start_service()
+    async with browse(client) as page:
+        await get(page, link)
+        await expect(page.locator("#progress .error")).to_have_text(told)
+        await expect(page.locator("#summary")).to_have_text("0 of 1 done, 1 failed")
+
+
+async def test_the_key_is_asked_for_and_kept_only_if_wished(
+    instagram: StandIn, start_service: StartService, browse: Browse
+) -> None:
+    client = await start_service(API_KEY="s3cret")
+    async with browse(client) as page:
+        notice = page.get_by_role("alert")
+        await expect(notice).to_contain_text("The API key is missing or wrong")
+        key = page.get_by_label("Key, if this server asks for one")
+        await expect(key).to_be_focused()
+        await key.fill("s3cret")
+        await get(page, REEL.format("reel-key"))
+        await expect(notice).to_be_hidden()
+        await plays(page, "#progress video")
+        async with page.expect_download() as download:
+            await page.locator("#progress").get_by_role("button", name="Save").click()
+        assert (await download.value).suggested_filename == "reel-key.mp4"
+        assert await page.evaluate("JSON.stringify(localStorage) + document.cookie") == "{}"
+        await page.reload()
+        await expect(notice).to_be_visible()
+        await expect(key).to_have_value("")
+        await key.fill("s3cret")
+        await page.get_by_label("Keep it in this browser").check()
+        await page.reload()
+        await plays(page, "#stored video")
+        await expect(notice).to_be_hidden()
+        await page.locator("#key-box summary").click()
+        await page.get_by_label("Keep it in this browser").uncheck()
+        assert await page.evaluate("JSON.stringify(localStorage)") == "{}"
+
+
+async def test_a_stored_post_is_deleted_after_a_question(
+    instagram: StandIn, start_service: StartService, browse: Browse
+) -> None:
+    client = await start_service()
+    for shortcode in ("reel-stays", "reel-goes"):
+        await client.post("/scrape", json={"url": REEL.format(shortcode)})
+    async with browse(client) as page:
+        goes = page.locator("#stored > li", has_text="reel-goes").first
+        page.once("dialog", lambda dialog: dialog.dismiss())
+        await goes.get_by_role("button", name="Delete").click()
+        assert (await client.get("/posts/reel-goes")).status == 200
+        page.once("dialog", lambda dialog: dialog.accept())
+        await goes.get_by_role("button", name="Delete").click()
+        await expect(page.locator("#stored > li")).to_have_count(1)
+    assert (await client.get("/posts/reel-goes")).status == 404
+
+
+async def test_more_stored_posts_come_on_demand(
+    instagram: StandIn, start_service: StartService, browse: Browse
+) -> None:
+    client = await start_service()
+    for number in range(13):
+        await client.post("/scrape", json={"url": REEL.format(f"reel-{number}")})
+    async with browse(client) as page:
+        await expect(page.locator("#stored > li")).to_have_count(12)
+        await page.get_by_role("button", name="Show more").click()
+        await expect(page.locator("#stored > li")).to_have_count(13)
+        await expect(page.get_by_role("button", name="Show more")).to_be_hidden()
+
+
+async def test_the_keyboard_is_enough(
+    instagram: StandIn, start_service: StartService, browse: Browse
+) -> None:
+    client = await start_service()
+    async with browse(client) as page:
+        await page.keyboard.press("Tab")
+        await page.keyboard.type(REEL.format("reel-keyboard"))
+        await page.keyboard.press("Tab")
+        await page.keyboard.press("Tab")
+        await page.keyboard.press("Enter")
+        await expect(page.locator("#summary")).to_have_text("1 of 1 done")
+
+
+@pytest.mark.parametrize("width", [320, 390, 1280])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+async def test_nothing_overflows(
+    instagram: StandIn, start_service: StartService, browse: Browse, width: int, scheme: str
+) -> None:
+    client = await start_service()
+    long = "removed-" + "x" * 50
+    async with browse(
+        client, viewport={"width": width, "height": 800}, color_scheme=scheme
+    ) as page:
+        await get(page, CAROUSEL, REEL.format("emoji-page"), REEL.format(long))
+        await expect(page.locator("#summary")).to_have_text("2 of 3 done, 1 failed")
+        await expect(page.locator("#stored .caption")).to_have_count(2)
+        room = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+        assert await page.evaluate(room) == 0
+        ground = await page.evaluate("getComputedStyle(document.body).backgroundColor")
+        assert (sum(map(int, ground[4:-1].split(","))) < 3 * 128) == (scheme == "dark")
+
+
+@pytest.mark.parametrize("path", PAGE_FILES)
+async def test_the_page_s_files_need_no_key_and_are_sent_once(
+    start_service: StartService, path: str
+) -> None:
+    client = await start_service(API_KEY="s3cret", RATE_LIMIT_MAX_REQUESTS="1")
+    for _ in range(3):
+        async with client.get(path) as response:
+            assert response.status == 200
+            assert "default-src 'none'" in response.headers["Content-Security-Policy"]
+            assert "unsafe" not in response.headers["Content-Security-Policy"]
+            etag = response.headers["ETag"]
+    async with client.get(path, headers={"If-None-Match": etag}) as response:
+        assert response.status == 304
