@@ -15,6 +15,7 @@ from middlewares.rate_limit import rate_limit
 from middlewares.request_context import REQUEST_ID, request_context
 from scrapper.errors import ANSWERS, SettingsError
 from scrapper.handlers.bodies import MOST_URLS
+from scrapper.handlers.description import DOCS_FILES, describe, describe_api, docs
 from scrapper.handlers.health import health, ready
 from scrapper.handlers.jobs import cancel_job, create_job, get_job, job_events, tokens_of_a_batch
 from scrapper.handlers.media import download, media
@@ -36,7 +37,7 @@ INSTAGRAM = web.AppKey("instagram", Instagram)
 """Where the client for Instagram is kept; the handlers have the scraper instead."""
 
 _SECONDS_A_DAY = 24 * 60 * 60
-_FREE_PATHS = frozenset({"/health", "/ready", *PAGE_FILES})
+_FREE_PATHS = frozenset({"/health", "/ready", "/openapi.json", *PAGE_FILES, *DOCS_FILES})
 _READS = ("/jobs", "/posts", "/media")
 _READS_A_TOKEN = 10
 _JOBS_FILE = Path(".state", "jobs.sqlite3")
@@ -63,6 +64,8 @@ def create_app(settings: Settings) -> web.Application:
     app.cleanup_ctx.extend([_open_library, _scraper, _jobs, _sweeper])
     app.on_shutdown.append(_end_streams)
     app.add_routes(_ROUTES)
+    description = describe_api(keyed=bool(settings.key), max_url_length=settings.max_url_length)
+    app.router.add_get("/openapi.json", describe(description))
     return app
 
 
@@ -78,6 +81,7 @@ _ROUTES = (
     web.get("/media/{shortcode}/{filename}", media),
     web.get("/download/{shortcode}", download),
     *(web.get(path, page) for path in PAGE_FILES),
+    *(web.get(path, docs) for path in DOCS_FILES),
     web.get("/health", health),
     web.get("/ready", ready),
 )

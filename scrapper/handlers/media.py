@@ -1,6 +1,8 @@
 """``GET /media/{shortcode}/{filename}`` and ``GET /download/{shortcode}``: stored files."""
 
 import asyncio
+import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +11,11 @@ from zipstream import ZipStream
 
 from scrapper.handlers.posts import stored_post
 from scrapper.handlers.resources import LIBRARY
-from scrapper.post import Post
+from scrapper.post import MediaItem, Post
 
 __all__ = ["download", "media"]
 
+_ITEM_DIGITS = 9
 _TYPES = {".mp4": "video/mp4", ".jpg": "image/jpeg", ".png": "image/png", ".webp": "image/webp"}
 
 
@@ -29,23 +32,33 @@ async def media(request: web.Request) -> web.StreamResponse:
 async def download(request: web.Request) -> web.StreamResponse:
     """A file of the post as an attachment: its first video, else its first picture.
 
-    With ``item=2`` the second file of a carousel; with ``archive=zip`` all of them in one.
+    With ``item=2`` the second file of a carousel. With ``archive=zip`` all of them in one, or
+    the one chosen.
     """
-    item, archive = request.query.get("item"), request.query.get("archive")
-    if archive not in (None, "zip") or (archive and item is not None):
-        raise web.HTTPBadRequest(text="archive: only zip is known, and without item")
-    if item is not None and not (item.isascii() and item.isdecimal()):
-        raise web.HTTPBadRequest(text="item: not a number")
+    archive = request.query.get("archive")
+    if archive not in (None, "zip"):
+        raise web.HTTPBadRequest(text="archive: only zip is known")
+    item = _item_number(request)
     post = (await stored_post(request)).post
-    if archive:
-        return await _archive(request, post)
     if item is None:
-        return _file(request, post, post.main.filename, "attachment")
-    # The number may be of any length, and Python refuses to convert very long ones.
-    number = int(item) if len(item) < 9 else 0  # noqa: PLR2004
-    if not 1 <= number <= len(post.media):
-        raise web.HTTPNotFound(text=f"The post has no item {item[:9]}")
-    return _file(request, post, post.media[number - 1].filename, "attachment")
+        chosen = post.media if archive else (post.main,)
+    elif item <= len(post.media):
+        chosen = (post.media[item - 1],)
+    else:
+        raise web.HTTPNotFound(text="The post has no such item")
+    if archive:
+        return await _archive(request, post, chosen)
+    return _file(request, post, chosen[0].filename, "attachment")
+
+
+def _item_number(request: web.Request) -> int | None:
+    item = request.query.get("item")
+    if item is None:
+        return None
+    if not (item.isascii() and item.isdecimal() and item.strip("0")):
+        raise web.HTTPBadRequest(text="item: not a number from 1 on")
+    # Python refuses to convert very long numbers, and no post has that many files.
+    return int(item) if len(item) <= _ITEM_DIGITS else sys.maxsize
 
 
 def _file(request: web.Request, post: Post, filename: str, disposition: str) -> web.FileResponse:
@@ -61,10 +74,12 @@ def _folder(request: web.Request, post: Post) -> Path:
     return request.app[LIBRARY].root / post.shortcode
 
 
-async def _archive(request: web.Request, post: Post) -> web.StreamResponse:
-    """The post's media as a ZIP archive, made while it is sent; media cannot be compressed."""
+async def _archive(
+    request: web.Request, post: Post, items: Iterable[MediaItem]
+) -> web.StreamResponse:
+    """A ZIP archive, made while it is sent; media cannot be compressed."""
     archive: Any = ZipStream(sized=True)  # type: ignore[no-untyped-call]
-    for item in post.media:
+    for item in items:
         path = _folder(request, post) / item.filename
         await asyncio.to_thread(archive.add_path, path, item.filename)
     response = web.StreamResponse()

@@ -1,0 +1,284 @@
+"""``GET /openapi.json`` and ``GET /docs``: the API described, for programs and for people."""
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import orjson
+from aiohttp import hdrs, web
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+from scrapper.handlers.answers import Error, Job, MediaFile, Post, PostPage, Readiness
+from scrapper.handlers.bodies import JobRequest, ScrapeRequest
+
+__all__ = ["DOCS_FILES", "describe", "describe_api", "docs"]
+
+_MODELS: tuple[type[BaseModel], ...] = (
+    ScrapeRequest,
+    JobRequest,
+    Post,
+    MediaFile,
+    PostPage,
+    Job,
+    Readiness,
+    Error,
+)
+_FOLDER = Path(__file__).resolve().parents[1] / "docs_page"
+# swagger-ui-py is a package of Python code around these files; only the files are used.
+_SWAGGER = Path(next(iter(getattr(find_spec("swagger_ui"), "submodule_search_locations", ["."]))))
+DOCS_FILES = {
+    "/docs": (_FOLDER / "index.html", "text/html; charset=utf-8"),
+    "/docs/docs.js": (_FOLDER / "docs.js", "text/javascript; charset=utf-8"),
+    "/docs/swagger-ui.js": (
+        _SWAGGER / "static/swagger-ui-bundle.js",
+        "text/javascript; charset=utf-8",
+    ),
+    "/docs/swagger-ui.css": (_SWAGGER / "static/swagger-ui.css", "text/css; charset=utf-8"),
+}
+"""By path: a file of ``/docs``, and its type."""
+
+# Swagger UI sets styles inline, and has its icons as data: URLs.
+_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; "
+    "img-src 'self' data:; connect-src 'self'; form-action 'none'; base-uri 'none'; "
+    "frame-ancestors 'none'"
+)
+_TOLD = {
+    304: "It did not change since the client had it",
+    400: "The request is not one that can be understood",
+    401: "`X-API-Key` is missing or wrong",
+    403: "The post is private, or Instagram asks for a login, a checkpoint or a challenge",
+    404: "There is none such",
+    405: "The method is not one of this path",
+    413: "The body is too large",
+    416: "The file has no such part",
+    429: "A rate limit is reached, Instagram's or this service's",
+    500: "A fault of the service",
+    502: "Instagram's answer makes no sense, or is an error of its own",
+    503: "Instagram cannot be reached or not in time, or too much is waiting",
+}
+_SHORTCODE = {"type": "string", "pattern": "^[A-Za-z0-9_-]{5,64}$"}
+_CURSOR = {"type": "string", "pattern": "^[0-9]{1,10}\\.[0-9]{1,9}~[A-Za-z0-9_-]{5,64}$"}
+_URL = "^https://(www\\.)?instagram\\.com/(p|reel|reels|tv)/[A-Za-z0-9_-]{5,64}(/[!-~]*)?$"
+_EVENT = {
+    "type": "object",
+    "required": ["event", "data"],
+    "properties": {
+        "event": {"enum": ["post", "end"]},
+        "id": {"type": "string"},
+        "data": {"type": "string", "description": "JSON: a post of the job, or the job"},
+    },
+}
+_RETRY_AFTER = {
+    "Retry-After": {"description": "Seconds to wait", "schema": {"type": "integer", "minimum": 1}}
+}
+
+
+def describe(description: dict[str, Any]) -> Any:
+    """A handler for ``GET /openapi.json`` that answers *description*."""
+    body = orjson.dumps(description)
+
+    async def handler(_request: web.Request) -> web.Response:
+        return web.Response(body=body, content_type="application/json")
+
+    return handler
+
+
+async def docs(request: web.Request) -> web.FileResponse:
+    """The description as a page, by Swagger UI."""
+    path, content_type = DOCS_FILES[request.path]
+    headers = {
+        hdrs.CONTENT_TYPE: content_type,
+        hdrs.CACHE_CONTROL: "no-cache",
+        "Content-Security-Policy": _POLICY,
+        "X-Content-Type-Options": "nosniff",
+        "Referrer-Policy": "no-referrer",
+    }
+    return web.FileResponse(path, headers=headers)
+
+
+def describe_api(*, keyed: bool, max_url_length: int) -> dict[str, Any]:
+    """The API as OpenAPI 3.1 has it; *keyed* tells whether a key is needed."""
+    _, schemas = models_json_schema(
+        [(model, "validation") for model in _MODELS], ref_template="#/components/schemas/{model}"
+    )
+    # Checked by urls.py, which knows what no pattern can tell.
+    url = schemas["$defs"]["ScrapeRequest"]["properties"]["url"]
+    url |= {"pattern": _URL, "maxLength": max_url_length}
+    components: dict[str, Any] = {"schemas": schemas["$defs"]}
+    if keyed:
+        scheme = {"type": "apiKey", "in": "header", "name": "X-API-Key"}
+        components["securitySchemes"] = {"key": scheme}
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "instagram-scrapper",
+            "version": "0.1.0",
+            "description": "Instagram posts, by URL, as files.",
+            "license": {"name": "MIT", "identifier": "MIT"},
+        },
+        "paths": _paths(keyed),
+        "components": components,
+    }
+
+
+def _paths(keyed: bool) -> dict[str, Any]:
+    shortcode = _parameter("shortcode", "path", _SHORTCODE)
+    job_id = _parameter("id", "path", {"type": "string", "minLength": 1})
+    whole = _file("The file", 200, 206, 304)
+
+    def operation(
+        summary: str,
+        responses: dict[str, Any],
+        *statuses: int,
+        body: type[BaseModel] | None = None,
+        parameters: tuple[dict[str, Any], ...] = (),
+    ) -> dict[str, Any]:
+        errors = {str(status): _error(status) for status in (*statuses, 429, 500)}
+        if keyed:
+            errors["401"] = _error(401)
+        described: dict[str, Any] = {"summary": summary, "responses": {**responses, **errors}}
+        if body is not None:
+            described["requestBody"] = {"required": True, "content": _json(body)}
+        if parameters:
+            described["parameters"] = list(parameters)
+        if keyed:
+            described["security"] = [{"key": []}]
+        return described
+
+    return {
+        "/scrape": {
+            "post": operation(
+                "Download a post, or answer it from disk",
+                _ok(Post),
+                *(400, 403, 404, 413, 502, 503),
+                body=ScrapeRequest,
+            )
+        },
+        "/jobs": {
+            "post": operation(
+                "Download posts in the background",
+                {
+                    "202": {
+                        "description": "The job has begun",
+                        "headers": {"Location": {"schema": {"type": "string"}}},
+                        "content": _json(Job),
+                    }
+                },
+                *(400, 413, 503),
+                body=JobRequest,
+            )
+        },
+        "/jobs/{id}": {
+            "parameters": [job_id],
+            "get": operation("A job, and how far each of its posts is", _ok(Job), 404),
+            "delete": operation("Give up those of its posts that wait", _ok(Job), 404),
+        },
+        "/jobs/{id}/events": {
+            "parameters": [job_id],
+            "get": operation(
+                "The same as server-sent events, `post` for each change and `end`",
+                {
+                    "200": {
+                        "description": "Events until the job's end",
+                        "content": {"text/event-stream": {"schema": _EVENT}},
+                    },
+                    "204": {"description": "There are no more"},
+                },
+                404,
+                parameters=(_parameter("Last-Event-ID", "header", {"type": "string"}),),
+            ),
+        },
+        "/posts": {
+            "get": operation(
+                "The stored posts, newest first",
+                _ok(PostPage),
+                400,
+                parameters=(
+                    _parameter("limit", "query", {"type": "integer", "minimum": 1, "maximum": 100}),
+                    _parameter("cursor", "query", _CURSOR),
+                ),
+            )
+        },
+        "/posts/{shortcode}": {
+            "parameters": [shortcode],
+            "get": operation("A stored post", _ok(Post), 400, 404),
+            "delete": operation(
+                "Remove a stored post", {"204": {"description": "It is gone"}}, 400, 404
+            ),
+        },
+        "/media/{shortcode}/{filename}": {
+            "parameters": [
+                shortcode,
+                _parameter("filename", "path", {"type": "string", "minLength": 1}),
+            ],
+            "get": operation("A file of a stored post, inline", whole, 400, 404, 416),
+        },
+        "/download/{shortcode}": {
+            "parameters": [shortcode],
+            "get": operation(
+                "The main file of a stored post, one of its files, or all, as an attachment",
+                whole,
+                *(400, 404, 416),
+                parameters=(
+                    _parameter("item", "query", {"type": "integer", "minimum": 1}),
+                    _parameter("archive", "query", {"type": "string", "enum": ["zip"]}),
+                ),
+            ),
+        },
+        "/health": {
+            "get": {
+                "summary": "Whether the service runs",
+                "responses": {
+                    "200": {
+                        "description": "`OK`",
+                        "content": {"text/plain": {"schema": {"const": "OK"}}},
+                    }
+                },
+            }
+        },
+        "/ready": {
+            "get": {
+                "summary": "Whether a new post could be scraped now",
+                "responses": {
+                    **_ok(Readiness),
+                    "503": {"description": "It could not", "content": _json(Readiness)},
+                },
+            }
+        },
+    }
+
+
+def _json(model: type[BaseModel]) -> dict[str, Any]:
+    return {"application/json": {"schema": {"$ref": f"#/components/schemas/{model.__name__}"}}}
+
+
+def _ok(model: type[BaseModel]) -> dict[str, Any]:
+    return {"200": {"description": (model.__doc__ or "").strip(), "content": _json(model)}}
+
+
+def _error(status: int) -> dict[str, Any]:
+    described: dict[str, Any] = {"description": _TOLD[status], "content": _json(Error)}
+    if status in (429, 503):
+        described["headers"] = _RETRY_AFTER
+    return described
+
+
+def _file(what: str, *statuses: int) -> dict[str, Any]:
+    content = {
+        content_type: {"schema": {"type": "string", "format": "binary"}}
+        for content_type in ("video/mp4", "image/*", "application/zip")
+    }
+    told = {200: what, 206: f"{what}, in part", 304: _TOLD[304]}
+    return {
+        str(status): {
+            "description": told[status],
+            **({} if status == 304 else {"content": content}),  # noqa: PLR2004
+        }
+        for status in statuses
+    }
+
+
+def _parameter(name: str, place: str, schema: dict[str, Any]) -> dict[str, Any]:
+    return {"name": name, "in": place, "required": place == "path", "schema": schema}
