@@ -52,8 +52,10 @@ async def test_no_answer_is_outside_the_description(
         environment = {**instagram.environment, **NO_LIMITS, "API_KEY": key}
         with Service(tmp_path / "media", environment) as service:
             command = [str(Path(sys.executable).with_name("schemathesis"))]
-            command += ["--config-file", str(Path(__file__).with_name("schemathesis.toml"))]
             command += ["run", f"{service.url}/openapi.json", "--checks", "all", "--no-color"]
+            # Deleting a job gives up what waits of it; its outcome can be read afterwards. That a
+            # deleted post is gone is tested in test_posts.py.
+            command += ["--exclude-checks", "use_after_free"]
             command += ["--seed", "1", "--max-examples", "20", "--continue-on-failure"]
             command += ["-H", f"X-API-Key: {key}"] if key else []
             return subprocess.run(
