@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,15 @@ async def no_blocked_loop() -> AsyncIterator[None]:
     yield
     logger.removeHandler(handler)
     assert not told
+
+
+@pytest.fixture
+def chromium() -> str:
+    """The path of a real browser."""
+    path = shutil.which("chromium")
+    if path is None:
+        pytest.skip("needs a browser: on Debian, apt install chromium")
+    return path
 
 
 @pytest.fixture

@@ -37,12 +37,16 @@ def _download(folder: Path, shortcodes: list[str]) -> None:
                 headers={"x-csrftoken": csrf},
             ).json()
             [media] = answer["data"]["xdt_api__v1__media__shortcode__web_info"]["items"]
-            url = media["video_versions"][0]["url"]
-            with (
-                session.get(url, stream=True) as response,
-                (folder / f"{shortcode}.mp4").open("wb") as file,
-            ):
-                shutil.copyfileobj(response.raw, file, 256 * 1024)
+            urls = {
+                "mp4": media["video_versions"][0]["url"],
+                "jpg": media["image_versions2"]["candidates"][0]["url"],
+            }
+            for suffix, url in urls.items():
+                with (
+                    session.get(url, stream=True) as response,
+                    (folder / f"{shortcode}.{suffix}").open("wb") as file,
+                ):
+                    shutil.copyfileobj(response.raw, file, 256 * 1024)
 
 
 if __name__ == "__main__":

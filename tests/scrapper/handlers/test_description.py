@@ -1,7 +1,6 @@
 """The API's description: true of every answer, and readable in a browser."""
 
 import asyncio
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -98,12 +97,10 @@ async def test_answers_about_stored_posts_are_as_described(
 
 
 async def test_the_docs_show_every_operation_and_ask_nobody_else(
-    start_service: StartService,
+    start_service: StartService, chromium: str
 ) -> None:
     client = await start_service(API_KEY=KEY, RATE_LIMIT_MAX_REQUESTS="1")
     origin = str(client.make_url("/"))
-    chromium = shutil.which("chromium")
-    assert chromium, "chromium is needed: on Debian, apt install chromium"
     elsewhere: list[str] = []
     errors: list[str] = []
     async with async_playwright() as playwright:

@@ -1,6 +1,5 @@
 """The page, in a real browser: Debian's Chromium."""
 
-import shutil
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -19,13 +18,11 @@ DONE_SECONDS = 30
 
 
 @pytest.fixture
-def browse() -> Browse:
+def browse(chromium: str) -> Browse:
     """Open the page of a service; afterwards nothing may have gone wrong in it."""
 
     @asynccontextmanager
     async def opened(client: Client, **options: Any) -> AsyncIterator[Page]:
-        chromium = shutil.which("chromium")
-        assert chromium, "chromium is needed: on Debian, apt install chromium"
         origin = str(client.make_url("/"))
         wrong: list[str] = []
         async with async_playwright() as playwright:
