@@ -5,11 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-from aiohttp import hdrs, web
+from aiohttp import web
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from scrapper.handlers.answers import Error, Job, MediaFile, Post, PostPage, Readiness
+from scrapper.handlers.assets import serve
 from scrapper.handlers.bodies import JobRequest, ScrapeRequest
 
 __all__ = ["DOCS_FILES", "describe", "describe_api", "docs"]
@@ -36,13 +37,14 @@ DOCS_FILES = {
     ),
     "/docs/swagger-ui.css": (_SWAGGER / "static/swagger-ui.css", "text/css; charset=utf-8"),
 }
-"""By path: a file of ``/docs``, and its type."""
+"""The files of ``/docs``, where Swagger UI shows the description, and their types, by path."""
 
 # Swagger UI sets styles inline, and has its icons as data: URLs.
-_POLICY = (
+docs = serve(
+    DOCS_FILES,
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data:; connect-src 'self'; form-action 'none'; base-uri 'none'; "
-    "frame-ancestors 'none'"
+    "frame-ancestors 'none'",
 )
 _TOLD = {
     304: "It did not change since the client had it",
@@ -83,19 +85,6 @@ def describe(description: dict[str, Any]) -> Any:
         return web.Response(body=body, content_type="application/json")
 
     return handler
-
-
-async def docs(request: web.Request) -> web.FileResponse:
-    """The description as a page, by Swagger UI."""
-    path, content_type = DOCS_FILES[request.path]
-    headers = {
-        hdrs.CONTENT_TYPE: content_type,
-        hdrs.CACHE_CONTROL: "no-cache",
-        "Content-Security-Policy": _POLICY,
-        "X-Content-Type-Options": "nosniff",
-        "Referrer-Policy": "no-referrer",
-    }
-    return web.FileResponse(path, headers=headers)
 
 
 def describe_api(*, keyed: bool, max_url_length: int) -> dict[str, Any]:
