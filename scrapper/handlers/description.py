@@ -1,6 +1,6 @@
 """``GET /openapi.json`` and ``GET /docs``: the API described, for programs and for people."""
 
-from importlib.util import find_spec
+from importlib.metadata import distribution
 from pathlib import Path
 from typing import Any
 
@@ -27,15 +27,15 @@ _MODELS: tuple[type[BaseModel], ...] = (
 )
 _FOLDER = Path(__file__).resolve().parents[1] / "docs_page"
 # swagger-ui-py is a package of Python code around these files; only the files are used.
-_SWAGGER = Path(next(iter(getattr(find_spec("swagger_ui"), "submodule_search_locations", ["."]))))
+_SWAGGER = Path(str(distribution("swagger-ui-py").locate_file("swagger_ui/static")))
 DOCS_FILES = {
     "/docs": (_FOLDER / "index.html", "text/html; charset=utf-8"),
     "/docs/docs.js": (_FOLDER / "docs.js", "text/javascript; charset=utf-8"),
     "/docs/swagger-ui.js": (
-        _SWAGGER / "static/swagger-ui-bundle.js",
+        _SWAGGER / "swagger-ui-bundle.js",
         "text/javascript; charset=utf-8",
     ),
-    "/docs/swagger-ui.css": (_SWAGGER / "static/swagger-ui.css", "text/css; charset=utf-8"),
+    "/docs/swagger-ui.css": (_SWAGGER / "swagger-ui.css", "text/css; charset=utf-8"),
 }
 """The files of ``/docs``, where Swagger UI shows the description, and their types, by path."""
 
@@ -52,7 +52,6 @@ _TOLD = {
     401: "`X-API-Key` is missing or wrong",
     403: "The post is private, or Instagram asks for a login, a checkpoint or a challenge",
     404: "There is none such",
-    405: "The method is not one of this path",
     413: "The body is too large",
     416: "The file has no such part",
     429: "A rate limit is reached, Instagram's or this service's",
