@@ -20,7 +20,7 @@ lint: $(VENV)/dev.txt
 demo: $(VENV)/dev.txt
 	@$(BIN)/python -m tests.demo
 
-# Some fifteen minutes; needs wrk and ab.
+# Some twenty minutes; needs wrk and ab.
 bench: $(VENV)/bench.txt
 	@$(BIN)/python -m tests.bench
 

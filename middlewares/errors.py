@@ -30,7 +30,8 @@ def errors(
     *table* gives the status and the text of an exception by its type, or by the nearest of its
     bases. An exception's ``retry_after``, in seconds, becomes the header ``Retry-After``.
     aiohttp's own HTTP exceptions keep status, text and headers. Everything else is a 500 that
-    tells the client nothing; its traceback is logged.
+    tells the client nothing; its traceback is logged. What fails once an answer has begun is
+    left to aiohttp, which logs it and breaks the connection: nothing else tells the client.
     """
 
     def answer(
@@ -50,6 +51,8 @@ def errors(
                 raise
             return answer(request, error.status, _text(error), _kept(error))
         except Exception as error:
+            if request.writer.output_size > 0:
+                raise
             for base in type(error).__mro__:
                 if base in table:
                     status, text = table[base]

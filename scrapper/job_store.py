@@ -1,6 +1,8 @@
 """Jobs on disk: a SQLite file, so that they outlive the process."""
 
-from collections.abc import Iterable
+import asyncio
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import aiosqlite
@@ -34,10 +36,16 @@ _COLUMNS = "url, shortcode, state, bytes_done, bytes_total, status, error, retry
 
 
 class JobStore:
-    """The jobs in the SQLite file at *path*; every change is on disk when its call returns."""
+    """The jobs in the SQLite file at *path*; every change is on disk when its call returns.
+
+    Calls raise :class:`aiosqlite.Error` where the file cannot be read or written; then nothing
+    of the change is there.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        # All calls share one connection, and with it one transaction at a time.
+        self._writing = asyncio.Lock()
 
     async def open(self) -> None:
         """Open the file, or make it.
@@ -73,26 +81,34 @@ class JobStore:
 
     async def add(self, job: Job) -> None:
         """Store a new job."""
-        await self._database.execute("INSERT INTO jobs VALUES (?, ?)", (job.id, job.created_at))
-        await self.save(job, range(len(job.posts)))
+        async with self._transaction() as database:
+            await database.execute("INSERT INTO jobs VALUES (?, ?)", (job.id, job.created_at))
+            await _save(database, job, range(len(job.posts)))
 
     async def save(self, job: Job, positions: Iterable[int]) -> None:
         """Store how the job's posts at these *positions* are."""
-        rows = []
-        for position in positions:
-            post = job.posts[position]
-            rows.append((job.id, position, *post.to_json().values()))
-        marks = ", ".join("?" * len(rows[0])) if rows else ""
-        if rows:
-            await self._database.executemany(
-                f"INSERT OR REPLACE INTO posts VALUES ({marks})",  # noqa: S608
-                rows,
-            )
-        await self._database.commit()
+        async with self._transaction() as database:
+            await _save(database, job, positions)
 
     async def remove(self, jobs: Iterable[Job]) -> None:
         """Forget these *jobs*."""
-        await self._database.executemany(
-            "DELETE FROM jobs WHERE id = ?", [(job.id,) for job in jobs]
-        )
-        await self._database.commit()
+        ids = [(job.id,) for job in jobs]
+        async with self._transaction() as database:
+            await database.executemany("DELETE FROM jobs WHERE id = ?", ids)
+
+    @asynccontextmanager
+    async def _transaction(self) -> AsyncIterator[aiosqlite.Connection]:
+        async with self._writing:
+            try:
+                yield self._database
+                await self._database.commit()
+            except BaseException:
+                await self._database.rollback()
+                raise
+
+
+async def _save(database: aiosqlite.Connection, job: Job, positions: Iterable[int]) -> None:
+    rows = [(job.id, position, *job.posts[position].to_json().values()) for position in positions]
+    await database.executemany(
+        "INSERT OR REPLACE INTO posts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows
+    )

@@ -82,8 +82,8 @@ class Jobs:
         job = Job(uuid.uuid4().hex, time.time(), posts)
         async with self._tidying:
             await self._make_room()
-            self._jobs[job.id] = job
             await self._store.add(job)
+            self._jobs[job.id] = job
         self._enqueue(job)
         return job
 
@@ -177,6 +177,6 @@ class Jobs:
 
     async def _remove(self, jobs: list[Job]) -> None:
         if jobs:
+            await self._store.remove(jobs)
             for job in jobs:
                 del self._jobs[job.id]
-            await self._store.remove(jobs)

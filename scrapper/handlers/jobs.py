@@ -2,14 +2,16 @@
 
 import asyncio
 import secrets
+from contextlib import suppress
 
 import orjson
 from aiohttp import hdrs, web
-from aiohttp_sse import sse_response
+from aiohttp_sse import EventSourceResponse, sse_response
 
 from scrapper.handlers.bodies import JobRequest, read_body
 from scrapper.handlers.resources import JOBS
 from scrapper.job import Job
+from scrapper.jobs import Jobs
 
 __all__ = ["cancel_job", "create_job", "get_job", "job_events", "tokens_of_a_batch"]
 
@@ -51,18 +53,24 @@ async def job_events(request: web.Request) -> web.StreamResponse:
     if seen and job.state != "running" and not any(job.changes(seen)):
         return web.Response(status=204)
     async with sse_response(request) as response:
-        while not jobs.closing:
-            jobs.observe(job)
-            finished = job.state != "running"
-            for version, change in job.changes(seen):
-                text = orjson.dumps(change).decode()
-                await response.send(text, id=f"{_EPOCH}-{version}", event="post")
-                seen = version
-            if finished:
-                await response.send(orjson.dumps(job.to_json()).decode(), event="end")
-                break
-            await asyncio.sleep(_SECONDS_BETWEEN_LOOKS)
+        # Raised when the client has gone away.
+        with suppress(ConnectionError):
+            await _send_events(response, jobs, job, seen)
     return response
+
+
+async def _send_events(response: EventSourceResponse, jobs: Jobs, job: Job, seen: int) -> None:
+    while not jobs.closing:
+        jobs.observe(job)
+        finished = job.state != "running"
+        for version, change in job.changes(seen):
+            text = orjson.dumps(change).decode()
+            await response.send(text, id=f"{_EPOCH}-{version}", event="post")
+            seen = version
+        if finished:
+            await response.send(orjson.dumps(job.to_json()).decode(), event="end")
+            return
+        await asyncio.sleep(_SECONDS_BETWEEN_LOOKS)
 
 
 async def tokens_of_a_batch(request: web.Request) -> int:

@@ -3,6 +3,7 @@
 import asyncio
 import sys
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,13 @@ from scrapper.post import MediaItem, Post
 __all__ = ["download", "media"]
 
 _ITEM_DIGITS = 9
-_TYPES = {".mp4": "video/mp4", ".jpg": "image/jpeg", ".png": "image/png", ".webp": "image/webp"}
+_TYPES = {
+    ".mp4": "video/mp4",
+    ".jpg": "image/jpeg",
+    ".png": "image/png",
+    ".webp": "image/webp",
+    ".heic": "image/heic",
+}
 
 
 async def media(request: web.Request) -> web.StreamResponse:
@@ -89,6 +96,8 @@ async def _archive(
     await response.prepare(request)
     if request.method != hdrs.METH_HEAD:
         pieces = iter(archive)
-        while piece := await asyncio.to_thread(next, pieces, b""):
-            await response.write(piece)
+        # Raised when the client has gone away.
+        with suppress(ConnectionError):
+            while piece := await asyncio.to_thread(next, pieces, b""):
+                await response.write(piece)
     return response

@@ -271,6 +271,17 @@ async def test_a_stop_ends_the_streams_of_events(
     await closing
 
 
+async def test_a_client_that_leaves_its_events_is_no_error(
+    instagram: StandIn, start_service: StartService, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = await start_service()
+    job = await submit(client, "slow-left")
+    async with client.get(f"/jobs/{job['id']}/events") as response:
+        await response.content.readany()
+    await finish(client, job)
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
+
+
 async def test_jobs_are_bounded_in_number(instagram: StandIn, start_service: StartService) -> None:
     client = await start_service(MAX_JOBS="2")
     instagram.hold()

@@ -1,8 +1,10 @@
+import os
 from io import BytesIO
 from pathlib import Path
 from zipfile import ZipFile
 
 import pytest
+from aiohttp import ClientPayloadError
 
 from tests.conftest import StartService
 from tests.instagram import StandIn
@@ -69,6 +71,19 @@ async def test_download_gives_a_whole_carousel_as_an_archive(
         assert [archive.read(name) for name in names] == instagram.bytes_of("carousel-zip")
     async with client.head("/download/carousel-zip?archive=zip") as response:
         assert (response.status, response.content_length) == (200, len(content))
+
+
+async def test_an_archive_that_cannot_be_finished_breaks_off(
+    instagram: StandIn, start_service: StartService, media_root: Path
+) -> None:
+    client = await start_service()
+    for shortcode in ("big-gone", "reel-after"):
+        await client.post("/scrape", json={"url": f"https://www.instagram.com/p/{shortcode}/"})
+    async with client.get("/download/big-gone?archive=zip") as response:
+        os.truncate(media_root / "big-gone/big-gone.mp4", 1000)
+        with pytest.raises(ClientPayloadError):
+            await response.read()
+    assert (await client.get("/download/reel-after?archive=zip")).status == 200
 
 
 @pytest.mark.parametrize(
