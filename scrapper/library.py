@@ -8,6 +8,7 @@ under a shortcode is whole at any instant, also after a power cut.
 import asyncio
 import ctypes
 import errno
+import heapq
 import json
 import math
 import os
@@ -16,7 +17,6 @@ import stat
 import sys
 import time
 import uuid
-from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +37,7 @@ _MANIFEST = "post.json"
 _REPLACED = ".replaced"
 _TRUSTED_SECONDS = 0.1
 _INDEXED_POSTS = 1024
+_LISTED_AT_ONCE = 1024
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
 
@@ -160,17 +161,18 @@ class Library:
 
         Posts stored or removed meanwhile neither repeat others nor make them be left out.
         """
-        newest_first = await asyncio.to_thread(self._newest_first)
-        start = 0 if after is None else bisect_right(newest_first, after.key, key=lambda c: c.key)
         posts: list[StoredPost] = []
-        last = None
-        for cursor in newest_first[start:]:
-            if len(posts) == limit:
-                return Page(posts, last)
-            if (stored := await self.get(cursor.shortcode)) is not None:
-                posts.append(stored)
+        last = after
+        while True:
+            cursors = await asyncio.to_thread(self._newest, _LISTED_AT_ONCE, last)
+            for cursor in cursors:
+                if len(posts) == limit:
+                    return Page(posts, last)
+                if (stored := await self.get(cursor.shortcode)) is not None:
+                    posts.append(stored)
                 last = cursor
-        return Page(posts, None)
+            if len(cursors) < _LISTED_AT_ONCE:
+                return Page(posts, None)
 
     async def remove(self, shortcode: str) -> bool:
         """Remove a post; whether there was one.
@@ -263,11 +265,11 @@ class Library:
         (self.root / shortcode).rename(doomed)
         _delete(doomed)
 
-    def _newest_first(self) -> list[Cursor]:
-        return sorted(
-            (Cursor(stored_at, shortcode) for shortcode, stored_at in self._all()),
-            key=lambda cursor: cursor.key,
-        )
+    def _newest(self, number: int, after: Cursor | None) -> list[Cursor]:
+        all_posts = (Cursor(stored_at, shortcode) for shortcode, stored_at in self._all())
+        those = (cursor for cursor in all_posts if after is None or cursor.key > after.key)
+        # Not sorted as a whole: for many posts that would hold the interpreter, and much memory.
+        return heapq.nsmallest(number, those, key=lambda cursor: cursor.key)
 
     def _stored_before(self, moment: float) -> list[str]:
         return [shortcode for shortcode, stored_at in self._all() if stored_at < moment]

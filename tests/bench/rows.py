@@ -445,13 +445,14 @@ def _import_memory() -> float:
 def _multiply(root: Path, posts: int) -> None:
     """Store the post ``reel-seed`` under so many more shortcodes, files and all."""
     manifest = (root / "reel-seed/post.json").read_text()
-    video = root / "reel-seed/reel-seed.mp4"
+    media = list((root / "reel-seed").glob("reel-seed.*"))
     for number in range(posts - 1):
         shortcode = f"copy-{number}"
         folder = root / shortcode
         folder.mkdir()
         (folder / "post.json").write_text(manifest.replace("reel-seed", shortcode))
-        (folder / f"{shortcode}.mp4").hardlink_to(video)
+        for file in media:
+            (folder / f"{shortcode}{file.suffix}").hardlink_to(file)
 
 
 @contextmanager
