@@ -2,6 +2,7 @@ const MOST_LINKS = 100;
 const PAGE_OF_POSTS = 12;
 const KEPT_KEY = "api-key";
 const LONGEST_WAIT = 10;
+const LONGEST_PAUSE = 30;
 const STATES = { queued: "Waiting", running: "Downloading", done: "Done", failed: "Failed", cancelled: "Cancelled" };
 
 const at = (id) => document.getElementById(id);
@@ -57,7 +58,7 @@ const readJSON = async (path) => (await read(path)).json();
 /** The events of a job, to its end; a stream that breaks is taken up after the last one seen. */
 async function* eventsOf(job) {
   let last = "";
-  for (;;) {
+  for (let pause = 1; ; pause = Math.min(2 * pause, LONGEST_PAUSE)) {
     try {
       const response = await read(`/jobs/${job.id}/events`, {
         headers: last ? { "Last-Event-ID": last } : {},
@@ -67,17 +68,19 @@ async function* eventsOf(job) {
       }
       for await (const event of parseEvents(response.body)) {
         last = event.id ?? last;
+        pause = 1;
         yield event;
         if (event.event === "end") {
           return;
         }
       }
     } catch (failure) {
-      if (failure.status) {
-        throw failure;
+      // A proxy whose server restarts answers with errors of its own for a while.
+      if (failure.status && failure.status < 500 && failure.status !== 429) {
+        throw failure.status === 404 ? new Failure(410, "The server has forgotten this download") : failure;
       }
     }
-    await wait(1);
+    await wait(pause);
   }
 }
 
@@ -129,9 +132,13 @@ function advice({ status, message, retryAfter }) {
     case 401:
       return "The API key is missing or wrong: type it in the field above.";
     case 403:
-      return `${message}.`;
+      return message.endsWith("then try again")
+        ? `${message}.`
+        : `${message}. Who runs this server can give it a login (INSTAGRAM_SESSION_FILE).`;
     case 404:
       return "This post does not exist, or was removed: check the link.";
+    case 410:
+      return `${message}: send the link again.`;
     case 413:
       return "These are too many links at once: send fewer.";
     case 429:
@@ -171,9 +178,11 @@ function notice(failure) {
   }
 }
 
-/** Tell of a failure, whichever control caused it, and of nothing that is no failure. */
-async function guarded(work) {
-  notice(null);
+/** Do *work* and tell of its failure; *anew*, as on a press of a button, hides the last one. */
+async function guarded(work, anew = true) {
+  if (anew) {
+    notice(null);
+  }
   try {
     await work();
   } catch (failure) {
@@ -296,7 +305,7 @@ async function showPost(post, remove = null) {
 function linksIn(text) {
   const found = text.match(/(?:https?:\/\/|(?:www\.)?instagram\.com\/)[^\s,;<>"']+/gi);
   // What holds no link at all goes to the server as it is: it says best what is wrong with it.
-  const links = found ?? text.split(/[\s,;]+/).filter(Boolean);
+  const links = found?.map((link) => link.replace(/[.!?)\]]+$/, "")) ?? text.split(/[\s,;]+/).filter(Boolean);
   return [...new Set(links)].map((link) => (/^(www\.)?instagram\.com\//i.test(link) ? `https://${link}` : link));
 }
 
@@ -305,6 +314,15 @@ function rowFor(post) {
   row.querySelector(".name").textContent = post.shortcode ?? post.url;
   row.querySelector("progress").setAttribute("aria-label", `Download of ${post.shortcode ?? post.url}`);
   return { row, share: 0, shown: false };
+}
+
+function showError(row, failure) {
+  if (!(failure instanceof Failure)) {
+    throw failure;
+  }
+  const error = row.querySelector(".error");
+  error.hidden = false;
+  error.textContent = advice(failure);
 }
 
 async function update(entry, post) {
@@ -318,15 +336,17 @@ async function update(entry, post) {
   const percent = post.state === "running" && post.bytes_total ? `, ${Math.round(entry.share * 100)} %` : "";
   row.querySelector(".state").textContent = STATES[post.state] + percent;
   if (post.state === "failed") {
-    const error = row.querySelector(".error");
-    error.hidden = false;
-    error.textContent = advice({ status: post.status, message: post.error, retryAfter: post.retry_after });
+    showError(row, new Failure(post.status, post.error, post.retry_after));
   }
   if (post.state === "done" && !entry.shown) {
     entry.shown = true;
-    row.querySelector(".row").hidden = true;
-    bar.hidden = true;
-    row.querySelector(".result").append(await showPost(await readJSON(`/posts/${post.shortcode}`)));
+    try {
+      row.querySelector(".result").append(await showPost(await readJSON(`/posts/${post.shortcode}`)));
+      row.querySelector(".row").hidden = true;
+      bar.hidden = true;
+    } catch (failure) {
+      showError(row, failure);
+    }
   }
 }
 
@@ -362,46 +382,54 @@ async function submit() {
     at("links").focus();
     return;
   }
-  const batches = [];
   while (links.length) {
-    batches.push(links.splice(0, MOST_LINKS));
-  }
-  const jobs = [];
-  for (const urls of batches) {
+    const urls = links.slice(0, MOST_LINKS);
     const response = await request("/jobs", { method: "POST", body: JSON.stringify({ urls }) });
-    jobs.push(await response.json());
+    // Gone from the field as soon as they are taken: what is refused later is not sent twice.
+    links.splice(0, urls.length);
+    at("links").value = links.join("\n");
+    keepKey();
+    at("batch").hidden = false;
+    const job = await response.json();
+    guarded(async () => {
+      await follow(job);
+      await listStored();
+    }, false);
   }
-  keepKey();
-  at("links").value = "";
-  at("batch").hidden = false;
-  guarded(async () => {
-    await Promise.all(jobs.map(follow));
-    await listStored();
-  });
 }
 
 // ---- stored posts
 
 let nextCursor = null;
+let listing = 0;
 
 async function listStored(cursor = null) {
+  listing += 1;
+  const mine = listing;
   const query = new URLSearchParams({ limit: PAGE_OF_POSTS });
   if (cursor) {
     query.set("cursor", cursor);
   }
   const page = await readJSON(`/posts?${query}`);
+  if (mine !== listing) {
+    return;
+  }
   if (!cursor) {
     at("stored").replaceChildren();
   }
-  for (const post of page.posts) {
-    const place = document.createElement("li");
-    place.className = "card";
-    at("stored").append(place);
-    place.append(await showPost(post, () => remove(post, place)));
-  }
   nextCursor = page.next_cursor;
   at("more").hidden = !nextCursor;
+  const places = page.posts.map(() => {
+    const place = document.createElement("li");
+    place.className = "card";
+    return place;
+  });
+  at("stored").append(...places);
   showWhetherEmpty();
+  for (const [index, post] of page.posts.entries()) {
+    const place = places[index];
+    place.append(await showPost(post, () => remove(post, place)));
+  }
 }
 
 async function remove(post, place) {
@@ -416,9 +444,10 @@ async function remove(post, place) {
       throw failure;
     }
   }
+  // Else the focus would fall to the top of the page.
+  (place.nextElementSibling?.querySelector(".danger") ?? at("stored-title")).focus();
   place.remove();
   showWhetherEmpty();
-  at("stored-title").scrollIntoView({ block: "nearest" });
 }
 
 function showWhetherEmpty() {
@@ -428,19 +457,25 @@ function showWhetherEmpty() {
 // ---- the key
 
 function keepKey() {
-  if (at("keep").checked) {
-    localStorage.setItem(KEPT_KEY, at("key").value.trim());
-  } else {
-    localStorage.removeItem(KEPT_KEY);
+  try {
+    if (at("keep").checked) {
+      localStorage.setItem(KEPT_KEY, at("key").value.trim());
+    } else {
+      localStorage.removeItem(KEPT_KEY);
+    }
+  } catch {
+    // A browser that forbids storage keeps nothing, which is no reason to fail.
+    at("keep").checked = false;
   }
 }
 
 function restoreKey() {
-  const kept = localStorage.getItem(KEPT_KEY);
-  if (kept) {
-    at("key").value = kept;
-    at("keep").checked = true;
+  try {
+    at("key").value = localStorage.getItem(KEPT_KEY) ?? "";
+  } catch {
+    at("key").value = "";
   }
+  at("keep").checked = Boolean(at("key").value);
 }
 
 // ---- start
@@ -464,7 +499,11 @@ at("key").addEventListener("change", () => {
   keepKey();
   guarded(() => listStored());
 });
-at("more").addEventListener("click", () => guarded(() => listStored(nextCursor)));
+at("more").addEventListener("click", async () => {
+  at("more").disabled = true;
+  await guarded(() => listStored(nextCursor));
+  at("more").disabled = false;
+});
 
 restoreKey();
 guarded(() => listStored());

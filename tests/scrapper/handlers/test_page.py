@@ -166,7 +166,10 @@ async def test_a_carousel_shows_all_its_files_and_saves_them_together(
         ),
         (
             REEL.format("forbidden-page"),
-            "The post is private, or Instagram asks for a login to show it.",
+            (
+                "The post is private, or Instagram asks for a login to show it. "
+                "Who runs this server can give it a login (INSTAGRAM_SESSION_FILE)."
+            ),
         ),
     ],
 )
@@ -210,6 +213,50 @@ async def test_the_key_is_asked_for_and_kept_only_if_wished(
         assert await page.evaluate("JSON.stringify(localStorage)") == "{}"
 
 
+async def test_links_that_are_refused_stay_and_those_that_were_taken_go_on(
+    instagram: StandIn, start_service: StartService, browse: Browse
+) -> None:
+    client = await start_service(RATE_LIMIT_MAX_REQUESTS="100", RATE_LIMIT_WINDOW_SECONDS="3600")
+    links = [REEL.format(f"reel-many-{number}") for number in range(101)]
+    async with browse(client) as page:
+        await get(page, *links)
+        await expect(page.get_by_role("alert")).to_contain_text("This server limits")
+        await expect(page.get_by_label("Links")).to_have_value(links[100])
+        await expect(page.locator("#summary")).to_have_text(
+            "100 of 100 done", timeout=DONE_SECONDS * 1000
+        )
+
+
+async def test_a_post_that_cannot_be_shown_says_so_where_it_should_be(
+    instagram: StandIn, start_service: StartService, browse: Browse
+) -> None:
+    client = await start_service()
+    async with browse(client) as page:
+        await page.route("**/posts/reel-hidden", lambda route: route.fulfill(status=503))
+        await get(page, REEL.format("reel-hidden"))
+        await expect(page.locator("#progress .error")).to_contain_text("try again later")
+        await expect(page.locator("#progress .state")).to_have_text("Done")
+
+
+async def test_progress_goes_on_after_a_gateway_s_errors(
+    instagram: StandIn, start_service: StartService, browse: Browse
+) -> None:
+    client = await start_service()
+    async with browse(client) as page:
+        await page.route("**/events", lambda route: route.fulfill(status=502), times=1)
+        await get(page, REEL.format("reel-gateway"))
+        await expect(page.locator("#summary")).to_have_text("1 of 1 done")
+
+
+async def test_a_link_ends_before_the_sentence_does(
+    instagram: StandIn, start_service: StartService, browse: Browse
+) -> None:
+    client = await start_service()
+    async with browse(client) as page:
+        await get(page, f"(See {REEL.format('reel-stop').rstrip('/')}).")
+        await expect(page.locator("#summary")).to_have_text("1 of 1 done")
+
+
 async def test_a_stored_post_is_deleted_after_a_question(
     instagram: StandIn, start_service: StartService, browse: Browse
 ) -> None:
@@ -224,6 +271,8 @@ async def test_a_stored_post_is_deleted_after_a_question(
         page.once("dialog", lambda dialog: dialog.accept())
         await goes.get_by_role("button", name="Delete").click()
         await expect(page.locator("#stored > li")).to_have_count(1)
+        focused = "document.activeElement.closest('#stored') !== null"
+        assert await page.evaluate(focused)
     assert (await client.get("/posts/reel-goes")).status == 404
 
 
@@ -235,7 +284,7 @@ async def test_more_stored_posts_come_on_demand(
         await client.post("/scrape", json={"url": REEL.format(f"reel-{number}")})
     async with browse(client) as page:
         await expect(page.locator("#stored > li")).to_have_count(12)
-        await page.get_by_role("button", name="Show more").click()
+        await page.get_by_role("button", name="Show more").dblclick()
         await expect(page.locator("#stored > li")).to_have_count(13)
         await expect(page.get_by_role("button", name="Show more")).to_be_hidden()
 
