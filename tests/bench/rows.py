@@ -55,6 +55,12 @@ _BARE = {
     "that, and a token of throttled-py": ("--read", "--log", "--limit"),
 }
 
+_LOOPS = {
+    "loop": ("tests.bench.peers.loop", "1"),
+    "loop in 8 threads": ("tests.bench.peers.loop", "8"),
+    "fetch": ("tests.bench.peers.fetch", "1"),
+}
+
 
 class Row(NamedTuple):
     """A line of the table. ``met`` is None for a figure without a goal."""
@@ -146,12 +152,16 @@ def optimisations() -> Iterator[Row]:
 
 def new_posts() -> Iterator[Row]:
     """200 distinct reels, 64 clients, 200 ms latency, beside Flask and a plain loop."""
-    arguments = ("--latency", _LATENCY, "--reel-bytes", str(_REEL_BYTES))
+    size = ("--reel-bytes", str(_REEL_BYTES))
     rates: dict[str, list[float]] = {"one": [], "four": []}
     ours: dict[str, list[float]] = {what: [] for what in ("", *OF_A_DOWNLOAD)}
-    cpu: dict[str, list[float]] = {what: [] for what in (*ours, "loop", "threads")}
+    cpu: dict[str, list[float]] = {what: [] for what in (*ours, *_LOOPS)}
     connections = []
-    with InstagramProcess(*arguments) as instagram:
+    with (
+        InstagramProcess("--latency", _LATENCY, *size) as instagram,
+        # One after the other the loops would wait for minutes, and it is their CPU that counts.
+        InstagramProcess(*size) as at_once,
+    ):
         environment = instagram.environment
         for turn in range(ROUNDS):
             for what, ours_rates in ours.items():
@@ -168,14 +178,15 @@ def new_posts() -> Iterator[Row]:
                 with _scratch() as folder, flask(folder, environment, workers) as url:
                     seconds = post_each(url, _codes(posts, turn), clients=64)
                     rates[peer].append(posts / seconds)
-            for what, threads in (("loop", 1), ("threads", 8)):
+            for what, loop in _LOOPS.items():
                 with _scratch() as folder:
-                    shortcodes = _codes(_POSTS, turn)
-                    cpu[what].append(_loop_cpu(folder, environment, threads, shortcodes) / _POSTS)
+                    command = [*loop, str(folder), *_codes(_POSTS, turn)]
+                    cpu[what].append(_peer_cpu(command, at_once.environment) / _POSTS)
     yield _ratio("new posts: rate, to Flask with 1 worker", ours[""], rates["one"], least=6)
     yield _ratio("new posts: rate, to Flask with 4", ours[""], rates["four"], least=1.5)
     yield _ratio("new posts: CPU, to a plain loop", cpu[""], cpu["loop"], most=1.3)
-    yield _ratio("… of that loop in 8 threads", cpu["threads"], cpu["loop"])
+    yield _ratio("… of that loop in 8 threads", cpu["loop in 8 threads"], cpu["loop"])
+    yield _ratio("… of the service's fetch in 1 thread, no server", cpu["fetch"], cpu["loop"])
     for what in OF_A_DOWNLOAD:
         yield _ratio(f"new posts: CPU without {what}, to with", cpu[what], cpu[""])
     yield Row("new posts: CPU seconds a post", f"{median(cpu['']):.4f}", "", None)
@@ -419,12 +430,9 @@ def _fill(ours: Service, shortcodes: list[str]) -> None:
         post_each(ours.url, shortcodes, clients=len(shortcodes), key=_KEY)
 
 
-def _loop_cpu(
-    folder: Path, environment: dict[str, str], threads: int, shortcodes: list[str]
-) -> float:
+def _peer_cpu(arguments: list[str], environment: dict[str, str]) -> float:
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    command = [sys.executable, "-m", "tests.bench.peers.loop"]
-    command += [str(threads), str(folder), *shortcodes]
+    command = [sys.executable, "-m", *arguments]
     subprocess.run(command, env={**os.environ, **environment}, check=True)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime

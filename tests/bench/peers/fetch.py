@@ -1,0 +1,28 @@
+"""The service's own fetch without its server: as the workers do it, in one thread.
+
+``python -m tests.bench.peers.fetch 1 FOLDER SHORTCODE...``
+"""
+
+import sys
+import time
+from pathlib import Path
+
+from scrapper.instagram import Instagram
+from scrapper.library import Library
+from scrapper.post import Progress
+
+_SECONDS_A_POST = 60
+
+
+def main() -> None:
+    library = Library(Path(sys.argv[2]))
+    instagram = Instagram(max_queries=0, window=1)
+    for shortcode in sys.argv[3:]:
+        folder = library.stage(shortcode)
+        deadline = time.monotonic() + _SECONDS_A_POST
+        url = f"https://www.instagram.com/reel/{shortcode}/"
+        library.publish(folder, instagram.fetch(shortcode, url, folder, deadline, Progress()))
+
+
+if __name__ == "__main__":
+    main()
