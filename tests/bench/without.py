@@ -19,9 +19,9 @@ import scrapper.instagram
 import scrapper.library
 import scrapper.post
 import scrapper.telemetry
-from scrapper.__main__ import main
 from scrapper.library import Library, StoredPost
 from scrapper.post import Answer, Post
+from scrapper.server import serve
 from scrapper.transport import PooledTransport
 from scrapper.urls import shortcode_of
 
@@ -128,4 +128,4 @@ OF_A_DOWNLOAD: dict[str, Callable[[], None]] = {
 
 if __name__ == "__main__":
     {**OF_AN_ANSWER, **OF_A_DOWNLOAD}[sys.argv[1]]()
-    sys.exit(main())
+    sys.exit(serve())
