@@ -29,12 +29,6 @@ __all__ = ["OF_AN_ANSWER", "OF_A_DOWNLOAD"]
 
 
 class _StandardJSON:
-    JSONDecodeError = ValueError
-
-    @staticmethod
-    def loads(text: bytes) -> Any:
-        return json.loads(text)
-
     @staticmethod
     def dumps(data: Any, default: Callable[[Any], Any] | None = None) -> bytes:
         return json.dumps(data, default=default).encode()
@@ -73,7 +67,7 @@ def _rendered_answer() -> None:
 
 
 def _orjson() -> None:
-    for module in (scrapper.handlers.scrape, scrapper.post, scrapper.telemetry):
+    for module in (scrapper.post, scrapper.telemetry):
         _replace(module, "orjson", _StandardJSON)
 
 
