@@ -10,8 +10,8 @@ import ctypes
 import errno
 import heapq
 import json
-import math
 import os
+import re
 import shutil
 import stat
 import sys
@@ -38,6 +38,7 @@ _REPLACED = ".replaced"
 _TRUSTED_SECONDS = 0.1
 _INDEXED_POSTS = 1024
 _LISTED_AT_ONCE = 1024
+_MOMENT = re.compile(r"[0-9]{1,10}\.[0-9]{9}")
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
 
@@ -79,7 +80,8 @@ class Cursor(NamedTuple):
         return -self.stored_at, self.shortcode
 
     def __str__(self) -> str:
-        return f"{self.stored_at!r}~{self.shortcode}"
+        # Nine digits tell any two times apart that a float of today can hold.
+        return f"{self.stored_at:.9f}~{self.shortcode}"
 
     @classmethod
     def parse(cls, text: str) -> "Cursor":
@@ -89,10 +91,9 @@ class Cursor(NamedTuple):
             ValueError: *text* is something else.
         """
         stored_at, _, shortcode = text.partition("~")
-        moment = float(stored_at)
-        if not (is_shortcode(shortcode) and math.isfinite(moment)):
+        if not (_MOMENT.fullmatch(stored_at) and is_shortcode(shortcode)):
             raise ValueError(text)
-        return cls(moment, shortcode)
+        return cls(float(stored_at), shortcode)
 
 
 class Page(NamedTuple):

@@ -1,1 +1,1 @@
-window.SwaggerUIBundle({ url: "/openapi.json", dom_id: "#api", deepLinking: true });
+window.SwaggerUIBundle({ url: "/openapi.json", dom_id: "#api", deepLinking: true, validatorUrl: null });

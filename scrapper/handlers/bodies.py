@@ -2,7 +2,7 @@
 
 from typing import Annotated, TypeVar
 
-from aiohttp import web
+from aiohttp import hdrs, web
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 __all__ = ["MOST_URLS", "JobRequest", "ScrapeRequest", "read_body"]
@@ -59,9 +59,11 @@ async def read_body(request: web.Request, model: type[Body]) -> Body:
         return model.model_validate_json(await request.read())
     except ValidationError as error:
         raise web.HTTPBadRequest(text=_explain(error)) from None
-    # A body that is not what its headers say, or that never came whole.
+    # A body that is not what its headers say, or that never came whole. Where the next request
+    # begins nobody knows, so that the connection has no more use.
     except (web.RequestPayloadError, ConnectionError):
-        raise web.HTTPBadRequest(text=_NO_OBJECT) from None
+        headers = {hdrs.CONNECTION: "close"}
+        raise web.HTTPBadRequest(text=_NO_OBJECT, headers=headers) from None
 
 
 def _explain(error: ValidationError) -> str:

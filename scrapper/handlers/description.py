@@ -52,6 +52,7 @@ _TOLD = {
     401: "`X-API-Key` is missing or wrong",
     403: "The post is private, or Instagram asks for a login, a checkpoint or a challenge",
     404: "There is none such",
+    412: "It is not as the client expects it to be",
     413: "The body is too large",
     416: "The file has no such part",
     429: "A rate limit is reached, Instagram's or this service's",
@@ -60,8 +61,11 @@ _TOLD = {
     503: "Instagram cannot be reached or not in time, or too much is waiting",
 }
 _SHORTCODE = {"type": "string", "pattern": "^[A-Za-z0-9_-]{5,64}$"}
-_CURSOR = {"type": "string", "pattern": "^[0-9]{1,10}\\.[0-9]{1,9}~[A-Za-z0-9_-]{5,64}$"}
-_URL = "^https://(www\\.)?instagram\\.com/(p|reel|reels|tv)/[A-Za-z0-9_-]{5,64}(/[!-~]*)?$"
+_CURSOR = {"type": "string", "pattern": "^[0-9]{1,10}\\.[0-9]{9}~[A-Za-z0-9_-]{5,64}$"}
+_URL = (
+    "^https://(www\\.)?instagram\\.com/([A-Za-z0-9._]{1,30}/)?"
+    "(p|reel|reels|tv)/[A-Za-z0-9_-]{5,64}([/?#][!-~]*)?$"
+)
 _EVENT = {
     "type": "object",
     "required": ["event", "data"],
@@ -71,9 +75,14 @@ _EVENT = {
         "data": {"type": "string", "description": "JSON: a post of the job, or the job"},
     },
 }
-_RETRY_AFTER = {
-    "Retry-After": {"description": "Seconds to wait", "schema": {"type": "integer", "minimum": 1}}
+_REQUEST_ID = {"X-Request-ID": {"required": True, "schema": {"type": "string"}}}
+_RETRY_AFTER = {"description": "Seconds to wait", "schema": {"type": "integer", "minimum": 1}}
+_OF_STATUS: dict[int, dict[str, Any]] = {
+    401: {"WWW-Authenticate": {"required": True, "schema": {"type": "string"}}},
+    429: {"Retry-After": {**_RETRY_AFTER, "required": True}},
+    503: {"Retry-After": _RETRY_AFTER},
 }
+_COMMON = (413, 429, 500)
 
 
 def describe(description: dict[str, Any]) -> Any:
@@ -114,7 +123,7 @@ def describe_api(*, keyed: bool, max_url_length: int) -> dict[str, Any]:
 def _paths(keyed: bool) -> dict[str, Any]:
     shortcode = _parameter("shortcode", "path", _SHORTCODE)
     job_id = _parameter("id", "path", {"type": "string", "minLength": 1})
-    whole = _file("The file", 200, 206, 304)
+    whole = _file("The file")
 
     def operation(
         summary: str,
@@ -123,9 +132,7 @@ def _paths(keyed: bool) -> dict[str, Any]:
         body: type[BaseModel] | None = None,
         parameters: tuple[dict[str, Any], ...] = (),
     ) -> dict[str, Any]:
-        errors = {str(status): _error(status) for status in (*statuses, 429, 500)}
-        if keyed:
-            errors["401"] = _error(401)
+        errors = _errors(*statuses, *_COMMON, *([401] if keyed else []))
         described: dict[str, Any] = {"summary": summary, "responses": {**responses, **errors}}
         if body is not None:
             described["requestBody"] = {"required": True, "content": _json(body)}
@@ -140,7 +147,7 @@ def _paths(keyed: bool) -> dict[str, Any]:
             "post": operation(
                 "Download a post, or answer it from disk",
                 _ok(Post),
-                *(400, 403, 404, 413, 502, 503),
+                *(400, 403, 404, 502, 503),
                 body=ScrapeRequest,
             )
         },
@@ -150,11 +157,14 @@ def _paths(keyed: bool) -> dict[str, Any]:
                 {
                     "202": {
                         "description": "The job has begun",
-                        "headers": {"Location": {"schema": {"type": "string"}}},
+                        "headers": {
+                            **_REQUEST_ID,
+                            "Location": {"required": True, "schema": {"type": "string"}},
+                        },
                         "content": _json(Job),
                     }
                 },
-                *(400, 413, 503),
+                *(400, 503),
                 body=JobRequest,
             )
         },
@@ -201,14 +211,14 @@ def _paths(keyed: bool) -> dict[str, Any]:
                 shortcode,
                 _parameter("filename", "path", {"type": "string", "minLength": 1}),
             ],
-            "get": operation("A file of a stored post, inline", whole, 400, 404, 416),
+            "get": operation("A file of a stored post, inline", whole, 400, 404),
         },
         "/download/{shortcode}": {
             "parameters": [shortcode],
             "get": operation(
                 "The main file of a stored post, one of its files, or all, as an attachment",
                 whole,
-                *(400, 404, 416),
+                *(400, 404),
                 parameters=(
                     _parameter("item", "query", {"type": "integer", "minimum": 1}),
                     _parameter("archive", "query", {"type": "string", "enum": ["zip"]}),
@@ -222,7 +232,8 @@ def _paths(keyed: bool) -> dict[str, Any]:
                     "200": {
                         "description": "`OK`",
                         "content": {"text/plain": {"schema": {"const": "OK"}}},
-                    }
+                    },
+                    **_errors(*_COMMON),
                 },
             }
         },
@@ -231,6 +242,7 @@ def _paths(keyed: bool) -> dict[str, Any]:
                 "summary": "Whether a new post could be scraped now",
                 "responses": {
                     **_ok(Readiness),
+                    **_errors(*_COMMON),
                     "503": {"description": "It could not", "content": _json(Readiness)},
                 },
             }
@@ -243,28 +255,31 @@ def _json(model: type[BaseModel]) -> dict[str, Any]:
 
 
 def _ok(model: type[BaseModel]) -> dict[str, Any]:
-    return {"200": {"description": (model.__doc__ or "").strip(), "content": _json(model)}}
+    about = (model.__doc__ or "").strip()
+    return {"200": {"description": about, "headers": _REQUEST_ID, "content": _json(model)}}
 
 
-def _error(status: int) -> dict[str, Any]:
-    described: dict[str, Any] = {"description": _TOLD[status], "content": _json(Error)}
-    if status in (429, 503):
-        described["headers"] = _RETRY_AFTER
-    return described
+def _errors(*statuses: int) -> dict[str, Any]:
+    return {
+        str(status): {
+            "description": _TOLD[status],
+            "headers": {**_REQUEST_ID, **_OF_STATUS.get(status, {})},
+            "content": _json(Error),
+        }
+        for status in statuses
+    }
 
 
-def _file(what: str, *statuses: int) -> dict[str, Any]:
+def _file(what: str) -> dict[str, Any]:
     content = {
         content_type: {"schema": {"type": "string", "format": "binary"}}
         for content_type in ("video/mp4", "image/*", "application/zip")
     }
-    told = {200: what, 206: f"{what}, in part", 304: _TOLD[304]}
     return {
-        str(status): {
-            "description": told[status],
-            **({} if status == 304 else {"content": content}),  # noqa: PLR2004
-        }
-        for status in statuses
+        "200": {"description": what, "content": content},
+        "206": {"description": f"{what}, in part", "content": content},
+        # aiohttp answers these by itself, with an empty body.
+        **{str(status): {"description": _TOLD[status]} for status in (304, 412, 416)},
     }
 
 

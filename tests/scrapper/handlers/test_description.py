@@ -50,7 +50,11 @@ async def test_no_answer_is_outside_the_description(
     def run() -> subprocess.CompletedProcess[str]:
         environment = {**instagram.environment, **NO_LIMITS, "API_KEY": key}
         with Service(tmp_path / "media", environment) as service:
+            service.headers["X-API-Key"] = key
+            for path in ("reel/reel-one", "p/photo-one", "p/carousel-one"):
+                assert service.scrape(f"https://www.instagram.com/{path}/").status_code == 200
             command = [str(Path(sys.executable).with_name("schemathesis"))]
+            command += ["--config-file", str(Path(__file__).with_name("schemathesis.toml"))]
             command += ["run", f"{service.url}/openapi.json", "--checks", "all", "--no-color"]
             # Deleting a job gives up what waits of it; its outcome can be read afterwards. That a
             # deleted post is gone is tested in test_posts.py.
