@@ -23,6 +23,7 @@ def rate_limit(
     max_clients: int = 10_000,
     exempt: Callable[[web.Request], bool] = lambda _: False,
     cost: Callable[[web.Request], Awaitable[int]] | None = None,
+    on_refusal: Callable[[], None] = lambda: None,
 ) -> Middleware:
     """Give each client a bucket of *max_requests* tokens, refilled within *window_seconds*.
 
@@ -35,7 +36,7 @@ def rate_limit(
     with ``Retry-After``. One that costs more than the bucket holds takes all of a full one.
     The refusal, and each answer that comes from further in, tells ``RateLimit-Limit``,
     ``RateLimit-Remaining`` and ``RateLimit-Reset`` (seconds until the bucket is full). Requests
-    for which *exempt* answers true cost nothing.
+    for which *exempt* answers true cost nothing. *on_refusal* is called for each refusal.
 
     A client is ``request.remote``, for IPv6 its /64: whoever has one address there has them
     all. The *max_clients* seen last have buckets.
@@ -63,6 +64,7 @@ def rate_limit(
             "RateLimit-Reset": str(math.ceil(state.reset_after)),
         }
         if result.limited:
+            on_refusal()
             headers["Retry-After"] = str(max(1, math.ceil(state.retry_after)))
             raise web.HTTPTooManyRequests(
                 text="Too many requests: wait before the next one", headers=headers

@@ -11,6 +11,7 @@ from aiohttp.typedefs import Middleware
 from middlewares.api_key import api_key
 from middlewares.body_size import body_size
 from middlewares.errors import errors
+from middlewares.metrics import metrics
 from middlewares.rate_limit import rate_limit
 from middlewares.request_context import REQUEST_ID, request_context
 from scrapper.errors import ANSWERS, SettingsError
@@ -19,14 +20,17 @@ from scrapper.handlers.description import DOCS_FILES, describe, describe_api, do
 from scrapper.handlers.health import health, ready
 from scrapper.handlers.jobs import cancel_job, create_job, get_job, job_events, tokens_of_a_batch
 from scrapper.handlers.media import download, media
+from scrapper.handlers.metrics import metrics as metrics_page
 from scrapper.handlers.page import PAGE_FILES, page
 from scrapper.handlers.posts import delete_post, get_post, list_posts
-from scrapper.handlers.resources import JOBS, LIBRARY, SCRAPER, SETTINGS
+from scrapper.handlers.resources import JOBS, LIBRARY, METRICS, SCRAPER, SETTINGS
 from scrapper.handlers.scrape import scrape
+from scrapper.headers import add_headers
 from scrapper.instagram import Instagram
 from scrapper.job_store import JobStore
 from scrapper.jobs import Jobs
 from scrapper.library import Library
+from scrapper.metrics import Metrics
 from scrapper.scraping import Scraper
 from scrapper.settings import Settings
 from scrapper.sweeper import sweeping
@@ -38,7 +42,7 @@ INSTAGRAM = web.AppKey("instagram", Instagram)
 
 _SECONDS_A_DAY = 24 * 60 * 60
 _FREE_PATHS = frozenset({"/health", "/ready", "/openapi.json", *PAGE_FILES, *DOCS_FILES})
-_READS = ("/jobs", "/posts", "/media")
+_READS = ("/jobs", "/posts", "/media", "/metrics")
 _READS_A_TOKEN = 10
 _JOBS_FILE = Path(".state", "jobs.sqlite3")
 
@@ -52,16 +56,14 @@ def create_app(settings: Settings) -> web.Application:
         SettingsError: ``INSTAGRAM_SESSION_FILE`` holds no session, or one of
             ``EXTRA_MIDDLEWARES`` cannot be made.
     """
-    app = web.Application(middlewares=_request_path(settings))
+    measured = Metrics()
+    app = web.Application(middlewares=_request_path(settings, measured))
     app[SETTINGS] = settings
+    app[METRICS] = measured
     app[LIBRARY] = Library(settings.media_root)
-    app[INSTAGRAM] = Instagram(
-        max_queries=settings.instagram_max_queries,
-        window=settings.instagram_window_seconds,
-        session_file=settings.instagram_session_file,
-        username=settings.instagram_username,
-    )
+    app[INSTAGRAM] = Instagram.of(settings)
     app.cleanup_ctx.extend([_open_library, _scraper, _jobs, _sweeper])
+    app.on_response_prepare.append(add_headers)
     app.on_shutdown.append(_end_streams)
     app.add_routes(_ROUTES)
     description = describe_api(keyed=bool(settings.key), max_url_length=settings.max_url_length)
@@ -82,24 +84,26 @@ _ROUTES = (
     web.get("/download/{shortcode}", download),
     *(web.get(path, page) for path in PAGE_FILES),
     *(web.get(path, docs) for path in DOCS_FILES),
+    web.get("/metrics", metrics_page),
     web.get("/health", health),
     web.get("/ready", ready),
 )
 
 
-def _request_path(settings: Settings) -> list[Middleware]:
+def _request_path(settings: Settings, measured: Metrics) -> list[Middleware]:
     """Everything a request passes on its way to a handler, outermost first."""
     return [
         request_context(trusted_proxies=settings.proxies),
+        metrics(measured.registry),
         errors(ANSWERS, request_id=REQUEST_ID),
         body_size(settings.max_json_body_bytes, by_path={"/jobs": _largest_batch(settings)}),
-        *_rate_limits(settings),
+        *_rate_limits(settings, measured),
         *([api_key(settings.key, exempt=_is_free)] if settings.key else []),
         *_extras(settings),
     ]
 
 
-def _rate_limits(settings: Settings) -> Iterator[Middleware]:
+def _rate_limits(settings: Settings, measured: Metrics) -> Iterator[Middleware]:
     """Two buckets a client: one for what makes work, and a larger one for what only reads.
 
     Else a page of previews, or who looks after a job, would use up what is meant for downloads.
@@ -113,12 +117,14 @@ def _rate_limits(settings: Settings) -> Iterator[Middleware]:
             max_clients=clients,
             exempt=lambda request: _is_free(request) or _only_reads(request),
             cost=tokens_of_a_batch,
+            on_refusal=measured.rejections.labels("work").inc,
         )
         yield rate_limit(
             most * _READS_A_TOKEN,
             window,
             max_clients=clients,
             exempt=lambda request: not _only_reads(request),
+            on_refusal=measured.rejections.labels("reads").inc,
         )
 
 
@@ -155,6 +161,7 @@ async def _scraper(app: web.Application) -> AsyncIterator[None]:
     app[SCRAPER] = scraper = Scraper(
         app[LIBRARY],
         app[INSTAGRAM].fetch,
+        app[METRICS],
         concurrency=settings.scrape_concurrency,
         queue_limit=settings.scrape_queue_limit,
         timeout=settings.scrape_timeout_seconds,
@@ -190,6 +197,7 @@ async def _sweeper(app: web.Application) -> AsyncIterator[None]:
     settings = app[SETTINGS]
     async with sweeping(
         app[LIBRARY],
+        app[METRICS],
         max_age=settings.max_media_age_days * _SECONDS_A_DAY,
         interval=settings.media_cleanup_interval_seconds,
         keep=app[SCRAPER].is_scraping,

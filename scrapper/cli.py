@@ -14,6 +14,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, Trans
 from scrapper.errors import ANSWERS, InvalidURL, ScrapeError
 from scrapper.instagram import Instagram
 from scrapper.library import Library
+from scrapper.metrics import Metrics
 from scrapper.scraping import Scraper
 from scrapper.settings import Settings, load_settings
 from scrapper.telemetry import logs_to
@@ -47,12 +48,7 @@ def fetch(urls: Sequence[str], into: Path) -> int:
         except InvalidURL:
             print(f"Not the URL of an Instagram post: {url}", file=sys.stderr)
             return EXIT_USAGE
-    instagram = Instagram(
-        max_queries=settings.instagram_max_queries,
-        window=settings.instagram_window_seconds,
-        session_file=settings.instagram_session_file,
-        username=settings.instagram_username,
-    )
+    instagram = Instagram.of(settings)
     # Failures are told anyway: of the log only what the user asks for.
     level = settings.log_level if "log_level" in settings.model_fields_set else "critical"
     with logs_to(sys.stderr, level=level, style="console", secrets=instagram.secrets):
@@ -69,6 +65,7 @@ async def _fetch_all(
     scraper = Scraper(
         library,
         instagram.fetch,
+        Metrics(),
         concurrency=settings.scrape_concurrency,
         queue_limit=0,
         timeout=settings.scrape_timeout_seconds,

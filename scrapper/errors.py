@@ -11,12 +11,15 @@ __all__ = [
     "ChallengeRequired",
     "CoolingDown",
     "DeadlineExceeded",
+    "DiskFull",
+    "DiskReadOnly",
     "InstagramChanged",
     "InstagramFailed",
     "InstagramUnreachable",
     "InvalidURL",
     "JobsFull",
     "MediaIncomplete",
+    "MediaTooLarge",
     "MediaUnexpected",
     "PaceExceeded",
     "PostForbidden",
@@ -87,6 +90,10 @@ class MediaUnexpected(ScrapeError):
     """A file of the post is not of the type that Instagram promised."""
 
 
+class MediaTooLarge(ScrapeError):
+    """A file of the post is larger than we take."""
+
+
 class InstagramUnreachable(ScrapeError):
     """No connection to Instagram, or it broke before an answer came."""
 
@@ -103,6 +110,14 @@ class JobsFull(ScrapeError):
     """As many jobs as may be kept are unfinished."""
 
 
+class DiskFull(ScrapeError):
+    """The disk has no room for the post, or would have less left than is to be kept free."""
+
+
+class DiskReadOnly(ScrapeError):
+    """The disk takes no writes."""
+
+
 ANSWERS: Mapping[type[Exception], tuple[int, str]] = {
     InvalidURL: (400, "Invalid URL format"),
     ChallengeRequired: (
@@ -111,6 +126,7 @@ ANSWERS: Mapping[type[Exception], tuple[int, str]] = {
     ),
     PostForbidden: (403, "The post is private, or Instagram asks for a login to show it"),
     PostNotFound: (404, "The post does not exist or was removed"),
+    MediaTooLarge: (422, "A file of the post is larger than this service takes"),
     CoolingDown: (429, "Instagram's rate limit was reached: wait before the next try"),
     PaceExceeded: (429, "This service's own pace towards Instagram is used up: wait"),
     RateLimited: (429, "Instagram's rate limit is reached: wait before the next try"),
@@ -122,5 +138,7 @@ ANSWERS: Mapping[type[Exception], tuple[int, str]] = {
     DeadlineExceeded: (503, "The post was not downloaded in time"),
     ServerFull: (503, "Too many posts are waiting: try again later"),
     JobsFull: (503, "Too many jobs are unfinished: try again later"),
+    DiskFull: (507, "The disk is full: nothing more can be stored for now"),
+    DiskReadOnly: (507, "The disk is read-only: nothing can be stored for now"),
 }
 """Exception type to (status, text); a subclass without an entry gets that of its base."""

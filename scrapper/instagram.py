@@ -23,13 +23,16 @@ import urllib3
 from instaloader import exceptions
 from instaloader.instaloadercontext import InstaloaderContext, RateController
 
+from scrapper.disk import check_room
 from scrapper.errors import (
     ChallengeRequired,
     DeadlineExceeded,
+    DiskFull,
     InstagramChanged,
     InstagramFailed,
     InstagramUnreachable,
     MediaIncomplete,
+    MediaTooLarge,
     MediaUnexpected,
     PaceExceeded,
     PostForbidden,
@@ -40,6 +43,7 @@ from scrapper.errors import (
 )
 from scrapper.pace import Pace
 from scrapper.post import MediaItem, Post, Progress
+from scrapper.settings import Settings
 from scrapper.transport import HostRefused, PooledTransport, TransportPool
 
 __all__ = ["Instagram"]
@@ -97,9 +101,9 @@ _REFUSALS = (PostForbidden, InstagramChanged, InstagramFailed)
 class Instagram:
     """Fetches posts; safe to share between threads, each of which gets a context of its own.
 
-    *max_queries* in *window* seconds is the pace of all threads together. *session_file* is
-    one that ``instaloader --login`` wrote, for *username*; without it posts are fetched
-    logged out.
+    *max_queries* in *window* seconds is the pace of all threads together. A file of more than
+    *max_bytes* is not taken, and *keep_free* bytes of the disk are left. *session_file* is one
+    that ``instaloader --login`` wrote, for *username*; without it posts are fetched logged out.
 
     Raises:
         SettingsError: the session file holds no session.
@@ -110,14 +114,34 @@ class Instagram:
         *,
         max_queries: int,
         window: float,
+        max_bytes: int,
+        keep_free: int,
         session_file: Path | None = None,
         username: str = "",
     ) -> None:
         self._pace = Pace(max_queries, window)
+        self._max_bytes = max_bytes
+        self._keep_free = keep_free
         self._transports = TransportPool(HOSTS)
         self._username = username
         self._session = _read_session(session_file) if session_file else None
         self._local = threading.local()
+
+    @classmethod
+    def of(cls, settings: Settings) -> "Instagram":
+        """As the *settings* have it.
+
+        Raises:
+            SettingsError: the session file holds no session.
+        """
+        return cls(
+            max_queries=settings.instagram_max_queries,
+            window=settings.instagram_window_seconds,
+            max_bytes=settings.max_media_bytes,
+            keep_free=settings.min_free_bytes,
+            session_file=settings.instagram_session_file,
+            username=settings.instagram_username,
+        )
 
     @property
     def secrets(self) -> tuple[str, ...]:
@@ -140,6 +164,8 @@ class Instagram:
             ScrapeError: one of its subclasses, for everything that is not a fault of ours.
             OSError: the files cannot be written.
         """
+        target = _Target(folder, progress, self._max_bytes, self._keep_free)
+        target.check_room()
         transport = self._transports.take(deadline)
         try:
             post = self._query(shortcode, transport)
@@ -147,7 +173,7 @@ class Instagram:
                 sources = list(_sources(post, shortcode))
                 caption, owner = _unicode(post.caption or ""), _unicode(post.owner_username)
                 taken_at = f"{post.date_local.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
-            get = partial(_download, self._context(transport), transport, folder, progress)
+            get = partial(_download, self._context(transport), transport, target)
             return Post(
                 shortcode=shortcode,
                 description=caption,
@@ -311,6 +337,34 @@ class _Source(NamedTuple):
     height: int | None
 
 
+class _Target(NamedTuple):
+    """Where files go, who watches them come, and how large they may be."""
+
+    folder: Path
+    progress: Progress
+    max_bytes: int
+    keep_free: int
+
+    def check_room(self, coming: int = 0) -> None:
+        check_room(self.folder, keep_free=self.keep_free, coming=coming)
+
+    def expect(self, size: int) -> None:
+        """Take note that a file of *size* bytes is about to come, or refuse it."""
+        self._check_size(size)
+        self.check_room(size)
+        self.progress.expect(size)
+
+    def take(self, piece: bytes, size: int) -> None:
+        """Take note of a *piece* that makes the file *size* bytes long, or refuse it."""
+        self._check_size(size)
+        self.check_room()
+        self.progress.done += len(piece)
+
+    def _check_size(self, size: int) -> None:
+        if size > self.max_bytes:
+            raise MediaTooLarge
+
+
 def _unicode(text: str) -> str:
     """*text* without the lone surrogates that JSON allows and no encoding does."""
     return text.encode("utf-8", "replace").decode()
@@ -338,7 +392,7 @@ def _thumbnail(
         with _translated(transport):
             cover = _cover(post, shortcode)
         return get(cover) if cover else None
-    except (RateLimited, DeadlineExceeded):
+    except (RateLimited, DeadlineExceeded, DiskFull):
         raise
     except ScrapeError as error:
         log.warning("no thumbnail", shortcode=shortcode, cause=type(error).__name__)
@@ -365,21 +419,17 @@ def _source(is_video: bool, url: str | None, stem: str, data: dict[str, Any]) ->
 
 
 def _download(
-    context: _Context,
-    transport: PooledTransport,
-    folder: Path,
-    progress: Progress,
-    source: _Source,
+    context: _Context, transport: PooledTransport, target: _Target, source: _Source
 ) -> MediaItem:
     """Download one file; one that is cut is downloaded once more.
 
     Not by Instaloader's ``download_pic``: that takes the extension from whatever type the
     other side names, and a file that ends early for a whole one.
     """
-    before = replace(progress)
+    progress, before = target.progress, replace(target.progress)
     for tries_left in reversed(range(_DOWNLOAD_TRIES)):
         try:
-            return _download_once(context, transport, folder, progress, source)
+            return _download_once(context, transport, target, source)
         except MediaIncomplete as error:
             log.warning("media file cut", file=source.stem, cause=repr(error.__cause__))
             progress.done, progress.total = before.done, before.total
@@ -389,24 +439,23 @@ def _download(
 
 
 def _download_once(
-    context: _Context,
-    transport: PooledTransport,
-    folder: Path,
-    progress: Progress,
-    source: _Source,
+    context: _Context, transport: PooledTransport, target: _Target, source: _Source
 ) -> MediaItem:
     with _translated(transport):
         response = context.get_raw(source.url)
     length = response.headers.get("Content-Length", "").strip()
     with closing(response):
-        path = folder / (source.stem + _extension(response, source.type))
+        path = target.folder / (source.stem + _extension(response, source.type))
         if length.isdecimal():
-            progress.expect(int(length))
+            target.expect(int(length))
         try:
-            size = _copy(response, path, progress)
+            size = _copy(response, path, target)
         except (urllib3.exceptions.HTTPError, TimeoutError) as error:
             path.unlink()
             raise _translate_cut(error, transport) from error
+        except MediaTooLarge:
+            path.unlink()
+            raise
     encoded = "Content-Encoding" in response.headers
     if not size or (length and not encoded and str(size) != length):
         path.unlink()
@@ -415,12 +464,12 @@ def _download_once(
     return MediaItem(kind, path.name, source.url, size, source.width, source.height)
 
 
-def _copy(response: requests.Response, path: Path, progress: Progress) -> int:
+def _copy(response: requests.Response, path: Path, target: _Target) -> int:
     size = 0
     with path.open("wb") as file:
         while piece := response.raw.read(_COPY_BYTES):
             size += file.write(piece)
-            progress.done += len(piece)
+            target.take(piece, size)
     return size
 
 

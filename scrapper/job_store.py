@@ -1,12 +1,14 @@
 """Jobs on disk: a SQLite file, so that they outlive the process."""
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import aiosqlite
 
+from scrapper.errors import DiskFull, DiskReadOnly
 from scrapper.job import Job, JobPost
 
 __all__ = ["JobStore"]
@@ -32,14 +34,17 @@ CREATE TABLE IF NOT EXISTS posts (
     PRIMARY KEY (job, position)
 );
 """
+_PRIMARY_CODE = 0xFF
+_REFUSALS = {sqlite3.SQLITE_FULL: DiskFull, sqlite3.SQLITE_READONLY: DiskReadOnly}
 _COLUMNS = "url, shortcode, state, bytes_done, bytes_total, status, error, retry_after"
 
 
 class JobStore:
     """The jobs in the SQLite file at *path*; every change is on disk when its call returns.
 
-    Calls raise :class:`aiosqlite.Error` where the file cannot be read or written; then nothing
-    of the change is there.
+    Calls raise :class:`~scrapper.errors.DiskFull` or :class:`~scrapper.errors.DiskReadOnly`,
+    or :class:`aiosqlite.Error` where the file cannot be read or written for another reason;
+    then nothing of the change is there.
     """
 
     def __init__(self, path: Path) -> None:
@@ -102,8 +107,11 @@ class JobStore:
             try:
                 yield self._database
                 await self._database.commit()
-            except BaseException:
+            except BaseException as error:
                 await self._database.rollback()
+                refusal = _REFUSALS.get(getattr(error, "sqlite_errorcode", 0) & _PRIMARY_CODE)
+                if refusal is not None:
+                    raise refusal from error
                 raise
 
 

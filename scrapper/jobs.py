@@ -9,7 +9,15 @@ from collections.abc import Sequence
 import aiosqlite
 import structlog
 
-from scrapper.errors import ANSWERS, InvalidURL, JobsFull, ScrapeError, ServerFull
+from scrapper.errors import (
+    ANSWERS,
+    DiskFull,
+    DiskReadOnly,
+    InvalidURL,
+    JobsFull,
+    ScrapeError,
+    ServerFull,
+)
 from scrapper.job import Job, JobPost
 from scrapper.job_store import JobStore
 from scrapper.scraping import Scraped, Scraper
@@ -132,8 +140,8 @@ class Jobs:
                 await self._run(post, str(post.shortcode))
                 try:
                     await self._store.save(job, [index])
-                except aiosqlite.Error:
-                    # The disk may be full: after a restart the post is looked up again.
+                except (aiosqlite.Error, DiskFull, DiskReadOnly):
+                    # After a restart the post is looked up again.
                     log.exception("job not saved", job=job.id)
 
     async def _run(self, post: JobPost, shortcode: str) -> None:

@@ -18,6 +18,7 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -25,10 +26,11 @@ from typing import NamedTuple
 import aiofiles.os
 import structlog
 
+from scrapper.disk import storing
 from scrapper.post import Answer, MediaItem, Post
 from scrapper.urls import is_shortcode
 
-__all__ = ["Cursor", "Library", "Page", "StoredPost"]
+__all__ = ["Cursor", "Library", "Page", "StoredPost", "Usage"]
 
 log = structlog.get_logger(__name__)
 
@@ -101,6 +103,13 @@ class Page(NamedTuple):
 
     posts: list[StoredPost]
     next: Cursor | None
+
+
+class Usage(NamedTuple):
+    """How many posts are stored, and the bytes of their files."""
+
+    posts: int
+    bytes: int
 
 
 class Library:
@@ -179,12 +188,14 @@ class Library:
         """Remove a post; whether there was one.
 
         Raises:
+            DiskReadOnly: the disk takes no writes.
             OSError: it cannot be removed.
         """
         if await self.get(shortcode) is None:
             return False
         try:
-            await asyncio.to_thread(self._remove, shortcode)
+            with storing():
+                await asyncio.to_thread(self._remove, shortcode)
         except FileNotFoundError:
             return False
         finally:
@@ -209,6 +220,14 @@ class Library:
                 log.warning("post not removed", shortcode=shortcode, cause=str(error))
             self.changed(shortcode)
         return removed
+
+    async def usage(self) -> Usage:
+        """How much is stored; every file is looked at.
+
+        Raises:
+            OSError: the root cannot be read.
+        """
+        return await asyncio.to_thread(self._usage)
 
     def stage(self, shortcode: str) -> Path:
         """Make an empty folder for the files of a post that is being downloaded."""
@@ -274,6 +293,15 @@ class Library:
 
     def _stored_before(self, moment: float) -> list[str]:
         return [shortcode for shortcode, stored_at in self._all() if stored_at < moment]
+
+    def _usage(self) -> Usage:
+        posts = size = 0
+        for shortcode, _ in self._all():
+            # The post may be removed meanwhile.
+            with suppress(OSError), os.scandir(self.root / shortcode) as entries:
+                size += sum(entry.stat(follow_symlinks=False).st_size for entry in entries)
+                posts += 1
+        return Usage(posts, size)
 
     def _all(self) -> Iterator[tuple[str, float]]:
         with os.scandir(self.root) as entries:

@@ -10,12 +10,15 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import structlog
 
+from scrapper.disk import storing
 from scrapper.errors import CoolingDown, DeadlineExceeded, RateLimited, ServerFull
 from scrapper.library import Library, StoredPost
+from scrapper.metrics import Metrics
 from scrapper.post import Post, Progress
 
 __all__ = ["Scraped", "Scraper"]
@@ -78,6 +81,7 @@ class Scraper:
         self,
         library: Library,
         fetch: Fetch,
+        metrics: Metrics,
         *,
         concurrency: int,
         queue_limit: int,
@@ -86,6 +90,7 @@ class Scraper:
     ) -> None:
         self._library = library
         self._fetch = fetch
+        self._metrics = metrics
         self._timeout = timeout
         self._cooldown = cooldown
         self._cool_at = 0.0
@@ -93,6 +98,10 @@ class Scraper:
         self._most_flights = concurrency + queue_limit
         self._workers = asyncio.Semaphore(concurrency)
         self._executor = ThreadPoolExecutor(concurrency, thread_name_prefix="scrape")
+        self._busy = 0
+        metrics.busy_workers.set_function(lambda: self._busy)
+        metrics.queue_depth.set_function(lambda: len(self._flights) - self._busy)
+        metrics.cooldown_active.set_function(lambda: time.monotonic() < self._cool_at)
 
     def is_scraping(self, shortcode: str) -> bool:
         """Whether the post is being fetched, or waits for it."""
@@ -122,10 +131,13 @@ class Scraper:
             flight = self._flights.get(shortcode)
             if flight is None:
                 if not refresh and (stored := await self._stored(shortcode)):
+                    self._metrics.cache_hits.inc()
                     return stored
                 flight = self._flights.get(shortcode)
             if flight is None:
                 flight = self._take_off(shortcode, url, refresh)
+            else:
+                self._metrics.flights_joined.inc()
             scraped = await flight.join()
             if not (refresh and scraped.cached):
                 return scraped
@@ -182,22 +194,28 @@ class Scraper:
         self, shortcode: str, url: str, deadline: float, progress: Progress
     ) -> StoredPost:
         # The context carries the request ID to the log lines of the thread.
-        work = contextvars.copy_context().run
-        stored = await asyncio.get_running_loop().run_in_executor(
-            self._executor, work, self._fetch_and_publish, shortcode, url, deadline, progress
-        )
+        context, loop = contextvars.copy_context(), asyncio.get_running_loop()
+        work = partial(context.run, self._fetch_and_publish, shortcode, url, deadline, progress)
+        self._busy += 1
+        try:
+            with self._metrics.fetching():
+                stored = await loop.run_in_executor(self._executor, work)
+        finally:
+            self._busy -= 1
+            self._metrics.downloaded_bytes.inc(progress.done)
         self._library.changed(shortcode)
         return stored
 
     def _fetch_and_publish(
         self, shortcode: str, url: str, deadline: float, progress: Progress
     ) -> StoredPost:
-        folder = self._library.stage(shortcode)
-        try:
-            post = self._fetch(shortcode, url, folder, deadline, progress)
-            return self._library.publish(folder, post)
-        finally:
-            self._library.discard(folder)
+        with storing():
+            folder = self._library.stage(shortcode)
+            try:
+                post = self._fetch(shortcode, url, folder, deadline, progress)
+                return self._library.publish(folder, post)
+            finally:
+                self._library.discard(folder)
 
     def _refuse_while_cooling(self) -> None:
         left = self._cool_at - time.monotonic()

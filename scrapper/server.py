@@ -1,17 +1,24 @@
 """The service as a process: its socket, its logs, its end."""
 
+import asyncio
+import signal
 import socket
 import sys
+from typing import cast
 
 import structlog
 from aiohttp import web
 
 from scrapper.app import INSTAGRAM, create_app
+from scrapper.connections import connections, raise_open_files
 from scrapper.errors import SettingsError
+from scrapper.handlers.resources import METRICS
 from scrapper.settings import Settings, load_settings
 from scrapper.telemetry import logs_to
 
 __all__ = ["serve"]
+
+log = structlog.get_logger("scrapper")
 
 _BACKLOG = 1024
 _SHUTDOWN_GRACE = 5.0
@@ -35,23 +42,41 @@ def serve() -> int:
         style=settings.log_format,
         secrets=(settings.key, *app[INSTAGRAM].secrets),
     ):
-        log = structlog.get_logger("scrapper")
-
-        async def tell(_app: web.Application) -> None:
-            host, port, *_ = listener.getsockname()
-            log.info("listening", host=host, port=port, media_root=str(settings.media_root))
-
-        app.on_startup.append(tell)
-        web.run_app(
-            app,
-            sock=listener,
-            shutdown_timeout=settings.scrape_timeout_seconds + _SHUTDOWN_GRACE,
-            backlog=_BACKLOG,
-            access_log=None,
-            print=None,
-        )
+        asyncio.run(_serve(app, settings, listener))
         log.info("stopped")
     return 0
+
+
+async def _serve(app: web.Application, settings: Settings, listener: socket.socket) -> None:
+    loop, ended = asyncio.get_running_loop(), asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, ended.set)
+    runner = web.AppRunner(app, shutdown_timeout=settings.scrape_timeout_seconds + _SHUTDOWN_GRACE)
+    try:
+        await runner.setup()
+        server = await loop.create_server(
+            connections(
+                cast(web.Server, runner.server),
+                app[METRICS],
+                most=_room_for(settings.max_connections),
+                head_timeout=settings.client_timeout_seconds,
+            ),
+            sock=listener,
+            backlog=_BACKLOG,
+        )
+        host, port, *_ = listener.getsockname()
+        log.info("listening", host=host, port=port, media_root=str(settings.media_root))
+        await ended.wait()
+        server.close()
+    finally:
+        await runner.cleanup()
+
+
+def _room_for(connections: int) -> int:
+    room = raise_open_files(connections)
+    if room < connections:
+        log.warning("fewer connections than MAX_CONNECTIONS: open files", connections=room)
+    return room
 
 
 def _listen(settings: Settings) -> socket.socket:

@@ -121,6 +121,10 @@ class Settings(BaseSettings):
     scrape_concurrency: Annotated[int, Field(gt=0, le=1024)] = 8
     scrape_queue_limit: NonNegativeInt = 256
     scrape_timeout_seconds: Seconds = 55
+    max_media_mb: PositiveInt = 1024
+    min_free_disk_mb: NonNegativeInt = 100
+    max_connections: PositiveInt = 4096
+    client_timeout_seconds: Seconds = 20
     max_jobs: PositiveInt = 100
     max_job_age_days: Annotated[float, Field(gt=0, le=36_500)] = 7
     instagram_session_file: ReadableFile | None = None
@@ -163,6 +167,16 @@ class Settings(BaseSettings):
         if self.api_key_file is not None:
             return self.api_key_file.read_text(encoding="utf-8").strip()
         return self.api_key.get_secret_value()
+
+    @property
+    def max_media_bytes(self) -> int:
+        """The size of the largest file that is downloaded."""
+        return self.max_media_mb * 1_000_000
+
+    @property
+    def min_free_bytes(self) -> int:
+        """What is left free of the disk."""
+        return self.min_free_disk_mb * 1_000_000
 
     @property
     def proxies(self) -> tuple[Network, ...]:

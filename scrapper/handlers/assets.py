@@ -21,8 +21,6 @@ def serve(files: Mapping[str, tuple[Path, str]], policy: str) -> Handler:
             hdrs.CONTENT_TYPE: content_type,
             hdrs.CACHE_CONTROL: "no-cache",
             "Content-Security-Policy": policy,
-            "X-Content-Type-Options": "nosniff",
-            "Referrer-Policy": "no-referrer",
         }
         return web.FileResponse(path, headers=headers)
 

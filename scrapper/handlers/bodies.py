@@ -1,9 +1,12 @@
 """What clients send: the models that check it, and that describe it in the API's description."""
 
+import asyncio
 from typing import Annotated, TypeVar
 
 from aiohttp import hdrs, web
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from scrapper.handlers.resources import SETTINGS
 
 __all__ = ["MOST_URLS", "JobRequest", "ScrapeRequest", "read_body"]
 
@@ -54,9 +57,17 @@ async def read_body(request: web.Request, model: type[Body]) -> Body:
 
     Raises:
         web.HTTPBadRequest: it is something else, or never came whole.
+        web.HTTPRequestTimeout: it did not come within ``CLIENT_TIMEOUT_SECONDS``.
     """
     try:
-        return model.model_validate_json(await request.read())
+        async with asyncio.timeout(request.app[SETTINGS].client_timeout_seconds):
+            body = await request.read()
+        return model.model_validate_json(body)
+    except TimeoutError:
+        headers = {hdrs.CONNECTION: "close"}
+        raise web.HTTPRequestTimeout(
+            text="The body did not come in time", headers=headers
+        ) from None
     except ValidationError as error:
         raise web.HTTPBadRequest(text=_explain(error)) from None
     # A body that is not what its headers say, or that never came whole. Where the next request

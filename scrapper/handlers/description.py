@@ -52,13 +52,16 @@ _TOLD = {
     401: "`X-API-Key` is missing or wrong",
     403: "The post is private, or Instagram asks for a login, a checkpoint or a challenge",
     404: "There is none such",
+    408: "The body did not come in time",
     412: "It is not as the client expects it to be",
     413: "The body is too large",
     416: "The file has no such part",
+    422: "A file of the post is larger than the service takes",
     429: "A rate limit is reached, Instagram's or this service's",
     500: "A fault of the service",
     502: "Instagram's answer makes no sense, or is an error of its own",
     503: "Instagram cannot be reached or not in time, or too much is waiting",
+    507: "The disk is full or read-only",
 }
 _SHORTCODE = {"type": "string", "pattern": "^[A-Za-z0-9_-]{5,64}$"}
 _CURSOR = {"type": "string", "pattern": "^[0-9]{1,10}\\.[0-9]{9}~[A-Za-z0-9_-]{5,64}$"}
@@ -82,6 +85,7 @@ _OF_STATUS: dict[int, dict[str, Any]] = {
     429: {"Retry-After": {**_RETRY_AFTER, "required": True}},
     503: {"Retry-After": _RETRY_AFTER},
 }
+_METRICS = {"text/plain": {"schema": {"type": "string"}}}
 _COMMON = (413, 429, 500)
 
 
@@ -147,7 +151,7 @@ def _paths(keyed: bool) -> dict[str, Any]:
             "post": operation(
                 "Download a post, or answer it from disk",
                 _ok(Post),
-                *(400, 403, 404, 502, 503),
+                *(400, 403, 404, 408, 422, 502, 503, 507),
                 body=ScrapeRequest,
             )
         },
@@ -164,14 +168,14 @@ def _paths(keyed: bool) -> dict[str, Any]:
                         "content": _json(Job),
                     }
                 },
-                *(400, 503),
+                *(400, 408, 503, 507),
                 body=JobRequest,
             )
         },
         "/jobs/{id}": {
             "parameters": [job_id],
             "get": operation("A job, and how far each of its posts is", _ok(Job), 404),
-            "delete": operation("Give up those of its posts that wait", _ok(Job), 404),
+            "delete": operation("Give up those of its posts that wait", _ok(Job), 404, 507),
         },
         "/jobs/{id}/events": {
             "parameters": [job_id],
@@ -203,7 +207,7 @@ def _paths(keyed: bool) -> dict[str, Any]:
             "parameters": [shortcode],
             "get": operation("A stored post", _ok(Post), 400, 404),
             "delete": operation(
-                "Remove a stored post", {"204": {"description": "It is gone"}}, 400, 404
+                "Remove a stored post", {"204": {"description": "It is gone"}}, 400, 404, 507
             ),
         },
         "/media/{shortcode}/{filename}": {
@@ -224,6 +228,12 @@ def _paths(keyed: bool) -> dict[str, Any]:
                     _parameter("archive", "query", {"type": "string", "enum": ["zip"]}),
                 ),
             ),
+        },
+        "/metrics": {
+            "get": operation(
+                "The service's figures, for Prometheus",
+                {"200": {"description": "Prometheus's text format", "content": _METRICS}},
+            )
         },
         "/health": {
             "get": {

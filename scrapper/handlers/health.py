@@ -2,10 +2,11 @@
 
 import asyncio
 import os
+import shutil
 
 from aiohttp import web
 
-from scrapper.handlers.resources import LIBRARY, SCRAPER
+from scrapper.handlers.resources import LIBRARY, SCRAPER, SETTINGS
 
 __all__ = ["health", "ready"]
 
@@ -18,8 +19,10 @@ async def health(_request: web.Request) -> web.Response:
 async def ready(request: web.Request) -> web.Response:
     """Whether a new post could be scraped now: 200 or 503, with a line for each check."""
     root = request.app[LIBRARY].root
+    disk = await asyncio.to_thread(shutil.disk_usage, root)
     checks = {
         "media folder writable": await asyncio.to_thread(os.access, root, os.W_OK | os.X_OK),
+        "room on the disk": disk.free >= request.app[SETTINGS].min_free_bytes,
         "executor not saturated": not request.app[SCRAPER].saturated,
     }
     return web.json_response(checks, status=200 if all(checks.values()) else 503)

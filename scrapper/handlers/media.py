@@ -73,6 +73,8 @@ def _file(request: web.Request, post: Post, filename: str, disposition: str) -> 
     headers = {
         hdrs.CONTENT_TYPE: _TYPES.get(path.suffix, "application/octet-stream"),
         hdrs.CONTENT_DISPOSITION: f'{disposition}; filename="{filename}"',
+        # A refreshed post has other files under the same names.
+        hdrs.CACHE_CONTROL: "private, no-cache",
     }
     return web.FileResponse(path, headers=headers)
 

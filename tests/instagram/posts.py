@@ -61,7 +61,7 @@ class Posts:
                 return [self._photo, self._video, self._second_photo]
             case "reel":
                 return [self._reel]
-            case "big":
+            case "big" | "bigchunked":
                 return [self._big]
             case "slow":
                 return [self._slow]

@@ -15,6 +15,7 @@ SCENARIOS: Mapping[str, str] = {
     "unsigned": "a video whose CDN URL carries no expiry",
     "expired": "a video whose CDN URL has expired, though it is still served",
     "big": "a video of 20 MB",
+    "bigchunked": "a video of 20 MB whose length is not told",
     "slow": "a video that is sent within about two seconds",
     "loginonly": "a video for those who are logged in; others are redirected to the login",
     "removed": "the expected answer with no items",

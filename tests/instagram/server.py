@@ -202,6 +202,8 @@ class Instagram:
                 return await _send(request, content, headers, only=half)
             case "cutchunked":
                 return await _send(request, content, headers, only=half, chunked=True)
+            case "bigchunked":
+                return await _send(request, content, headers, chunked=True)
             case "drip":
                 return await _send(request, content, headers, piece=1, pause=1.0)
             case "slow":

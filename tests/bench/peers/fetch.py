@@ -16,7 +16,7 @@ _SECONDS_A_POST = 60
 
 def main() -> None:
     library = Library(Path(sys.argv[2]))
-    instagram = Instagram(max_queries=0, window=1)
+    instagram = Instagram(max_queries=0, window=1, max_bytes=2**30, keep_free=0)
     for shortcode in sys.argv[3:]:
         folder = library.stage(shortcode)
         deadline = time.monotonic() + _SECONDS_A_POST

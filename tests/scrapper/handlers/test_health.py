@@ -4,6 +4,7 @@ from pathlib import Path
 from tests.conftest import StartService, until
 from tests.instagram import StandIn
 
+WELL = {"media folder writable": True, "room on the disk": True}
 URL = "https://www.instagram.com/reel/reel-{}/"
 
 
@@ -37,7 +38,7 @@ async def test_ready_tells_each_check(
     async with client.get("/ready") as response:
         assert (response.status, await response.json()) == (
             200,
-            {"media folder writable": True, "executor not saturated": True},
+            {**WELL, "executor not saturated": True},
         )
     instagram.hold()
     headers = {"X-API-Key": "s3cret"}
@@ -48,7 +49,7 @@ async def test_ready_tells_each_check(
     async with client.get("/ready") as response:
         assert (response.status, await response.json()) == (
             503,
-            {"media folder writable": True, "executor not saturated": False},
+            {**WELL, "executor not saturated": False},
         )
     instagram.release()
     await hanging

@@ -1,0 +1,150 @@
+"""What a connection may do: how many there are, how slow they are, and what is not HTTP."""
+
+import asyncio
+import resource
+import uuid
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import Any
+
+import orjson
+import structlog
+from aiohttp import hdrs, web
+
+from scrapper.headers import HEADERS
+from scrapper.metrics import Metrics
+
+__all__ = ["connections", "raise_open_files"]
+
+log = structlog.get_logger(__name__)
+
+_KEEPALIVE_SECONDS = 130
+"""Longer than proxies keep an idle connection (Caddy: 120 s), so that it is they who close it."""
+
+_REFUSAL_SECONDS = 1.0
+_FILES_OF_OUR_OWN = 256
+
+
+def connections(
+    server: web.Server, metrics: Metrics, *, most: int, head_timeout: float
+) -> Callable[[], asyncio.Protocol]:
+    """A factory of protocols for *server*: at most *most* at a time.
+
+    A further connection is answered 503 and closed. One that takes more than *head_timeout*
+    seconds over the head of a request is answered 408 and closed; so is one on which nothing
+    comes at all. What is not HTTP is answered 400, in JSON like every other error.
+    """
+    loop = asyncio.get_running_loop()
+
+    def make() -> asyncio.Protocol:
+        if len(server.connections) >= most:
+            metrics.connections_refused.inc()
+            return _Refusal(loop)
+        return _Connection(server, loop, head_timeout)
+
+    metrics.connections.set_function(lambda: len(server.connections))
+    return make
+
+
+def raise_open_files(connections: int) -> int:
+    """Raise this process's limit of open files, so that there is room for *connections*.
+
+    Return for how many there is room; they are fewer where the hard limit forbids more.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = connections + _FILES_OF_OUR_OWN
+    if hard != resource.RLIM_INFINITY:
+        needed = min(needed, hard)
+    if needed > soft:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
+    return max(1, needed - _FILES_OF_OUR_OWN)
+
+
+class _Connection(web.RequestHandler):
+    __slots__ = ("_head_timeout", "_head_timer")
+
+    def __init__(
+        self, server: web.Server, loop: asyncio.AbstractEventLoop, head_timeout: float
+    ) -> None:
+        super().__init__(server, loop=loop, access_log=None, keepalive_timeout=_KEEPALIVE_SECONDS)  # type: ignore[arg-type]
+        self._head_timeout = head_timeout
+        self._head_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self._await_head()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        # aiohttp 3.14 waits in _waiter for the next request, until its head is whole.
+        if self._waiter is not None and not self._waiter.done():
+            self._await_head()
+        elif self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+        super().connection_lost(exc)
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        if status != HTTPStatus.BAD_REQUEST:
+            return super().handle_error(request, status, exc, message)
+        # aiohttp would log a traceback of what is none of our doing.
+        request_id = uuid.uuid4().hex
+        log.info(
+            "malformed request",
+            client=request.remote,
+            cause=type(exc).__name__,
+            request_id=request_id,
+        )
+        body, headers = _error("The request is not well-formed HTTP", request_id)
+        response = web.Response(status=status, body=body, headers=headers)
+        response.force_close()
+        return response
+
+    def _await_head(self) -> None:
+        if self._head_timer is None:
+            self._head_timer = self._loop.call_later(self._head_timeout, self._give_up)
+
+    def _give_up(self) -> None:
+        if self.transport is not None:
+            self.transport.write(_answer(408, "The request did not come in time"))
+        self.force_close()
+
+
+class _Refusal(asyncio.Protocol):
+    """Says that there is no room, and hangs up when the client does, or soon."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+
+    def connection_made(self, transport: Any) -> None:
+        transport.write(_answer(503, "Too many connections: try again later"))
+        # To close at once, with the client's request unread, would take the answer back.
+        transport.write_eof()
+        self._loop.call_later(_REFUSAL_SECONDS, transport.abort)
+
+
+def _error(text: str, request_id: str) -> tuple[bytes, dict[str, str]]:
+    body = orjson.dumps({"error": text, "request_id": request_id})
+    headers = {hdrs.CONTENT_TYPE: "application/json; charset=utf-8", "X-Request-ID": request_id}
+    return body, {**HEADERS, **headers}
+
+
+def _answer(status: int, text: str) -> bytes:
+    """A whole answer, for where aiohttp has no request yet to answer to."""
+    body, headers = _error(text, uuid.uuid4().hex)
+    headers |= {hdrs.CONTENT_LENGTH: str(len(body)), hdrs.CONNECTION: "close"}
+    if status == HTTPStatus.SERVICE_UNAVAILABLE:
+        headers[hdrs.RETRY_AFTER] = "1"
+    lines = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}"]
+    lines += [f"{name}: {value}" for name, value in headers.items()]
+    return "\r\n".join([*lines, "", ""]).encode() + body

@@ -1,0 +1,101 @@
+"""What Prometheus is told of scrapes, sweeps, limits and connections.
+
+No label holds anything that a client sends: their values are names from this code.
+"""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    GCCollector,
+    Histogram,
+    PlatformCollector,
+    ProcessCollector,
+)
+
+from scrapper.errors import ScrapeError
+
+__all__ = ["Metrics"]
+
+_FETCH_BUCKETS = (0.25, 0.5, 1, 2, 4, 8, 15, 30, 60, 120)
+
+
+class Metrics:
+    """The service's own metrics, in a registry of their own, with those of the process."""
+
+    def __init__(self) -> None:
+        self.registry = registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
+        PlatformCollector(registry=registry)
+        GCCollector(registry=registry)
+        self.cache_hits = Counter(
+            "scrape_cache_hits", "Scrapes answered from disk", registry=registry
+        )
+        self.flights_joined = Counter(
+            "scrape_flights_joined",
+            "Scrapes that waited for a fetch already under way",
+            registry=registry,
+        )
+        self._fetches = Histogram(
+            "scrape_fetch_duration_seconds",
+            "Fetches from Instagram, without the wait for a worker; by outcome: ok, or the error",
+            ["outcome"],
+            buckets=_FETCH_BUCKETS,
+            registry=registry,
+        )
+        self.downloaded_bytes = Counter(
+            "scrape_downloaded_bytes", "Bytes of media files received", registry=registry
+        )
+        self.queue_depth = Gauge(
+            "scrape_queue_depth", "Posts that wait for a worker", registry=registry
+        )
+        self.busy_workers = Gauge(
+            "scrape_busy_workers", "Workers that fetch a post", registry=registry
+        )
+        self.cooldown_active = Gauge(
+            "scrape_cooldown_active",
+            "1 while Instagram is left alone after its 429",
+            registry=registry,
+        )
+        self.rejections = Counter(
+            "rate_limit_rejections",
+            "Requests refused for want of a token, by bucket",
+            ["bucket"],
+            registry=registry,
+        )
+        self.sweeps = Counter(
+            "library_sweeps", "Sweeps, by outcome: ok or failed", ["outcome"], registry=registry
+        )
+        self.swept_posts = Counter(
+            "library_swept_posts", "Posts that sweeps removed", registry=registry
+        )
+        self.posts = Gauge("library_posts", "Stored posts, as of the last sweep", registry=registry)
+        self.bytes = Gauge(
+            "library_bytes", "Bytes of stored posts, as of the last sweep", registry=registry
+        )
+        self.free_bytes = Gauge(
+            "library_disk_free_bytes", "Room left on the media root's disk", registry=registry
+        )
+        self.connections = Gauge("http_connections", "Open connections", registry=registry)
+        self.connections_refused = Counter(
+            "http_connections_refused", "Connections past the bound", registry=registry
+        )
+
+    @contextmanager
+    def fetching(self) -> Iterator[None]:
+        """Count and time the fetch inside the block, by its outcome."""
+        started, outcome = time.perf_counter(), "ok"
+        try:
+            yield
+        except ScrapeError as error:
+            outcome = type(error).__name__
+            raise
+        except Exception:
+            outcome = "error"
+            raise
+        finally:
+            self._fetches.labels(outcome).observe(time.perf_counter() - started)
