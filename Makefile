@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test lint demo bench format lock clean
+.PHONY: run test lint demo bench soak smoke format wheels audit lock clean
 
 run: $(VENV)/base.txt
 	@MEDIA_ROOT="$${MEDIA_ROOT:-$(CURDIR)/data/instaloader}" exec $(BIN)/python -m scrapper
@@ -11,11 +11,18 @@ run: $(VENV)/base.txt
 test: $(VENV)/dev.txt
 	@$(BIN)/python -m pytest
 
-lint: $(VENV)/dev.txt
+lint: $(VENV)/lint.txt
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+	@$(BIN)/hadolint Dockerfile
+	@$(BIN)/actionlint
+	@$(BIN)/zizmor --offline --no-progress --quiet .github
+	@if command -v promtool >/dev/null; then \
+	    promtool check rules deploy/prometheus/alerts.yml \
+	        && promtool test rules deploy/prometheus/alerts.test.yml; \
+	else echo "Alert rules left unchecked: on Debian, apt install prometheus" >&2; fi
 
 demo: $(VENV)/dev.txt
 	@$(BIN)/python -m tests.demo
@@ -24,14 +31,30 @@ demo: $(VENV)/dev.txt
 bench: $(VENV)/bench.txt
 	@$(BIN)/python -m tests.bench
 
-format: $(VENV)/dev.txt
+# Ten minutes of mixed load, faults and kills.
+soak: $(VENV)/dev.txt
+	@$(BIN)/python -m tests.soak
+
+# An image, by the name it has in Docker: make smoke IMAGE=instagram-scrapper
+smoke: $(VENV)/dev.txt
+	@$(BIN)/python -m tests.smoke $(IMAGE)
+
+# That each requirement has a wheel for amd64, arm64 and arm/v7.
+wheels:
+	@$(PYTHON) requirements/check_wheels.py
+
+audit: $(VENV)/lint.txt
+	@$(BIN)/pip-audit --disable-pip --require-hashes --strict -r requirements/base.txt
+
+format: $(VENV)/lint.txt
 	@$(BIN)/ruff check --fix-only --quiet .
 	@$(BIN)/ruff format .
 
 # Resolve requirements/*.in anew, to the newest versions that fit.
 lock: $(VENV)/dev.txt
-	@for name in base dev bench; do \
-	    [ $$name = base ] && overrides="--overrides requirements/overrides.txt" || overrides=; \
+	@for name in base dev lint bench otel; do \
+	    case $$name in base|otel) overrides="--overrides requirements/overrides.txt";; \
+	        *) overrides=;; esac; \
 	    $(BIN)/uv pip compile --upgrade --universal --python-version 3.11 --generate-hashes \
 	        --no-header --quiet $$overrides requirements/$$name.in -o requirements/$$name.txt || exit; \
 	done

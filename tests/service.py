@@ -121,9 +121,9 @@ def free_port() -> int:
         return port
 
 
-def wait_for_answer(url: str) -> None:
-    """Wait until somebody answers under *url*, whatever the answer."""
-    end = time.monotonic() + _START_SECONDS
+def wait_for_answer(url: str, *, seconds: float = _START_SECONDS) -> None:
+    """Wait until somebody answers under *url*, whatever the answer; *seconds* at most."""
+    end = time.monotonic() + seconds
     with requests.Session() as session:
         session.trust_env = False
         while True:

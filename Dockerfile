@@ -1,0 +1,36 @@
+# syntax=docker/dockerfile:1
+
+FROM python:3.13-slim AS build
+WORKDIR /build
+COPY requirements/base.txt ./
+# Wheels alone, as they were locked: nothing is compiled, for whichever architecture. The lock is
+# complete, and --no-deps keeps pip from asking for what requirements/overrides.txt leaves out.
+RUN ["python", "-m", "pip", "install", "--no-cache-dir", "--no-deps", "--only-binary=:all:", \
+    "--require-hashes", "--prefix=/install", "--requirement=base.txt"]
+COPY scrapper /app/scrapper
+COPY middlewares /app/middlewares
+# The root file system is read-only later on, and the volume takes its owner from the folder.
+RUN python -m compileall -q /app \
+    && install --directory --owner=10001 --group=10001 /data /data/instaloader
+
+FROM python:3.13-slim
+LABEL org.opencontainers.image.title="instagram-scrapper" \
+    org.opencontainers.image.description="One Instagram post, by URL, as a file" \
+    org.opencontainers.image.licenses="MIT"
+ENV PYTHONDONTWRITEBYTECODE=1 \
+    MEDIA_ROOT=/data/instaloader
+COPY --from=build /install /usr/local
+COPY --from=build /app /app
+COPY --from=build /data /data
+COPY LICENSE /app/
+WORKDIR /app
+USER 10001:10001
+VOLUME ["/data"]
+EXPOSE 5633
+STOPSIGNAL SIGTERM
+HEALTHCHECK --interval=30s --timeout=5s --start-period=30s --retries=3 CMD ["python", "-c", \
+    "import http.client, os, sys; \
+    c = http.client.HTTPConnection('127.0.0.1', int(os.environ.get('PORT') or 5633), timeout=4); \
+    c.request('GET', '/health'); \
+    sys.exit(c.getresponse().status != 200)"]
+ENTRYPOINT ["python", "-m", "scrapper"]
