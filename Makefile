@@ -53,8 +53,7 @@ format: $(VENV)/lint.txt
 # Resolve requirements/*.in anew, to the newest versions that fit.
 lock: $(VENV)/dev.txt
 	@for name in base dev lint bench otel; do \
-	    case $$name in base|otel) overrides="--overrides requirements/overrides.txt";; \
-	        *) overrides=;; esac; \
+	    [ $$name = base ] && overrides="--overrides requirements/overrides.txt" || overrides=; \
 	    $(BIN)/uv pip compile --upgrade --universal --python-version 3.11 --generate-hashes \
 	        --no-header --quiet $$overrides requirements/$$name.in -o requirements/$$name.txt || exit; \
 	done

@@ -15,6 +15,7 @@ from scrapper.errors import SettingsError
 from scrapper.handlers.resources import METRICS
 from scrapper.settings import Settings, load_settings
 from scrapper.telemetry import logs_to
+from scrapper.tracing import tracing
 
 __all__ = ["serve"]
 
@@ -34,16 +35,18 @@ def serve() -> int:
         SettingsError: some are wrong.
     """
     settings = load_settings()
-    app = create_app(settings)
-    listener = _listen(settings)
-    with logs_to(
-        sys.stdout,
-        level=settings.log_level,
-        style=settings.log_format,
-        secrets=(settings.key, *app[INSTAGRAM].secrets),
-    ):
-        asyncio.run(_serve(app, settings, listener))
-        log.info("stopped")
+    with tracing(settings.otel_traces_exporter) as processors:
+        app = create_app(settings)
+        listener = _listen(settings)
+        with logs_to(
+            sys.stdout,
+            level=settings.log_level,
+            style=settings.log_format,
+            secrets=(settings.key, *app[INSTAGRAM].secrets),
+            processors=processors,
+        ):
+            asyncio.run(_serve(app, settings, listener))
+            log.info("stopped")
     return 0
 
 

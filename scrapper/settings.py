@@ -137,6 +137,7 @@ class Settings(BaseSettings):
         BeforeValidator(lambda value: value.lower() if isinstance(value, str) else value),
     ] = "info"
     log_format: Literal["json", "console"] = "json"
+    otel_traces_exporter: Literal["none", "otlp"] = "none"
     extra_middlewares: Annotated[
         tuple[Annotated[str, AfterValidator(_is_loadable)], ...],
         NoDecode,

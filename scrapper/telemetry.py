@@ -104,15 +104,24 @@ class _BackgroundWriter:
 
 
 @contextmanager
-def logs_to(stream: TextIO, *, level: str, style: str, secrets: Iterable[str] = ()) -> Any:
+def logs_to(
+    stream: TextIO,
+    *,
+    level: str,
+    style: str,
+    secrets: Iterable[str] = (),
+    processors: Iterable[Processor] = (),
+) -> Any:
     """Send all logs to *stream* while the block runs, from *level* on.
 
     *style* is ``json``: one object a line with ``timestamp`` (ISO 8601, UTC), ``level``,
     ``event``, the bound context such as ``request_id``, and ``exception`` with a traceback; or
-    ``console``, for people. Warnings and the records of :mod:`logging` take the same way.
+    ``console``, for people. Further *processors* may add to each line. Warnings and the records
+    of :mod:`logging` take the same way.
     """
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
+        *processors,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,

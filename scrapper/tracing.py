@@ -1,0 +1,72 @@
+"""OpenTelemetry traces, for those who install ``requirements/otel.txt`` and switch them on.
+
+Everything but the switch is set by the variables that OpenTelemetry defines, such as
+``OTEL_EXPORTER_OTLP_ENDPOINT`` and ``OTEL_SERVICE_NAME``.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from structlog.typing import EventDict, Processor
+
+from scrapper.errors import SettingsError
+
+__all__ = ["tracing"]
+
+_WITH_QUERY = ("http.url", "http.target", "url.full", "url.query")
+
+
+@contextmanager
+def tracing(exporter: str) -> Iterator[list[Processor]]:
+    """Trace the requests of applications made in the block, and send the spans by *exporter*.
+
+    *exporter* is ``otlp`` or ``none``. Given are processors for structlog: with them a line
+    about a traced request has its ``trace_id`` and ``span_id``, in hex. A span has no query of
+    a URL, which may hold secrets.
+
+    Raises:
+        SettingsError: what is needed for it is not installed.
+    """
+    if exporter == "none":
+        yield []
+        return
+    try:
+        from opentelemetry import trace  # noqa: PLC0415
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import (  # noqa: PLC0415
+            OTLPSpanExporter,
+        )
+        from opentelemetry.instrumentation.aiohttp_server import (  # noqa: PLC0415
+            AioHttpServerInstrumentor,
+        )
+        from opentelemetry.sdk.trace import SpanProcessor, TracerProvider  # noqa: PLC0415
+        from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415
+    except ImportError as error:
+        raise SettingsError("OTEL_TRACES_EXPORTER: install requirements/otel.txt for it") from error
+
+    class WithoutQueries(SpanProcessor):
+        def on_start(self, span: Any, parent_context: Any = None) -> None:  # noqa: ARG002
+            for name in _WITH_QUERY:
+                if name in span.attributes:
+                    whole = "" if name == "url.query" else str(span.attributes[name])
+                    span.set_attribute(name, whole.partition("?")[0])
+
+    def add_ids(_logger: Any, _method: str, event: EventDict) -> EventDict:
+        context = trace.get_current_span().get_span_context()
+        if context.is_valid:
+            event["trace_id"] = trace.format_trace_id(context.trace_id)
+            event["span_id"] = trace.format_span_id(context.span_id)
+        return event
+
+    os.environ.setdefault("OTEL_SERVICE_NAME", "instagram-scrapper")
+    provider = TracerProvider()
+    provider.add_span_processor(WithoutQueries())
+    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+    instrumentor = AioHttpServerInstrumentor()
+    instrumentor.instrument(tracer_provider=provider)
+    try:
+        yield [add_ids]
+    finally:
+        instrumentor.uninstrument()
+        provider.shutdown()

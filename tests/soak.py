@@ -1,0 +1,197 @@
+"""``make soak``: ten minutes of mixed load, with faults, and a SIGKILL and restart each minute.
+
+``python -m tests.soak MINUTES`` takes another while. At the end no post may be half there, no
+finished job lost, nothing be answered 500, and the last process must be back to where it began:
+threads, open files, memory. The figures are printed; the exit code is 1 where one is wrong.
+"""
+
+import json
+import random
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+from typing import NamedTuple
+
+import psutil
+import requests
+
+from tests.instagram import SCENARIOS, StandIn
+from tests.service import Service
+
+_MINUTES = 10
+_CLIENTS = 16
+_WORKERS = 8
+_TIMEOUT = 8
+_SETTINGS = {
+    "INSTAGRAM_MAX_QUERIES": "0",
+    "INSTAGRAM_COOLDOWN_SECONDS": "0",
+    "SCRAPE_CONCURRENCY": str(_WORKERS),
+    "SCRAPE_TIMEOUT_SECONDS": str(_TIMEOUT),
+    "MEDIA_CLEANUP_INTERVAL_SECONDS": "7",
+    # Half a minute: posts come and go.
+    "MAX_MEDIA_AGE_DAYS": "0.00035",
+    "MAX_JOBS": "1000000",
+}
+_FINE = {200, 202, 204, 206, 304, 400, 403, 404, 408, 422, 429, 502, 503}
+# Kept connections to Instagram, files under way, and the threads that look at the disk.
+_MORE_FILES, _MORE_THREADS, _MORE_MB = 24, _WORKERS + 8, 40
+
+
+class Figures(NamedTuple):
+    """What a process holds."""
+
+    threads: int
+    files: int
+    megabytes: float
+
+    @classmethod
+    def of(cls, pid: int) -> "Figures":
+        process = psutil.Process(pid)
+        return cls(process.num_threads(), process.num_fds(), process.memory_info().rss / 1_000_000)
+
+
+class Load:
+    """Clients that do what clients do, until :meth:`stop`."""
+
+    def __init__(self) -> None:
+        self.url = ""
+        self.answers: Counter[str] = Counter()
+        self.wrong: list[str] = []
+        self.finished_jobs: set[str] = set()
+        self._stopped = threading.Event()
+        self._clients = [threading.Thread(target=self._run, args=[n]) for n in range(_CLIENTS)]
+
+    def start(self) -> None:
+        for client in self._clients:
+            client.start()
+
+    def stop(self) -> None:
+        self._stopped.set()
+        for client in self._clients:
+            client.join()
+
+    def _run(self, number: int) -> None:
+        dice = random.Random(number)  # noqa: S311
+        while not self._stopped.is_set():
+            with requests.Session() as session:
+                session.trust_env = False
+                try:
+                    for _ in range(50):
+                        if self._stopped.is_set():
+                            return
+                        self._act(dice, session)
+                except requests.RequestException:
+                    # The service was killed, and comes back.
+                    self.answers["cut"] += 1
+                    time.sleep(0.2)
+
+    def _act(self, dice: random.Random, session: requests.Session) -> None:
+        scenario = dice.choice(["reel", "photo", "carousel", *SCENARIOS])
+        shortcode = f"{scenario}-{dice.randrange(200)}"
+        url = f"https://www.instagram.com/p/{shortcode}/"
+        match dice.randrange(10):
+            case 0 | 1 | 2 | 3:
+                body = {"url": url, "refresh": dice.random() < 0.1}
+                self._send(session, "POST", "/scrape", json=body)
+            case 4:
+                self._job(dice, session)
+            case 5:
+                self._send(session, "GET", f"/download/{shortcode}?archive=zip")
+            case 6:
+                self._send(session, "GET", f"/media/{shortcode}/{shortcode}.mp4")
+            case 7:
+                self._send(session, "DELETE", f"/posts/{shortcode}")
+            case 8:
+                self._send(session, "POST", "/scrape", data=dice.randbytes(50))
+            case _:
+                self._send(session, "GET", dice.choice(["/posts", "/metrics", "/ready", "/none"]))
+
+    def _job(self, dice: random.Random, session: requests.Session) -> None:
+        urls = [f"https://www.instagram.com/p/reel-{dice.randrange(200)}/" for _ in range(3)]
+        answer = self._send(session, "POST", "/jobs", json={"urls": [*urls, "nonsense"]})
+        path = answer.headers.get("Location", "")
+        for _ in range(20 if path else 0):
+            if self._send(session, "GET", path).json()["state"] == "done":
+                self.finished_jobs.add(path)
+                return
+            time.sleep(0.2)
+
+    def _send(
+        self, session: requests.Session, method: str, path: str, **body: object
+    ) -> requests.Response:
+        answer = session.request(method, self.url + path, timeout=60, **body)  # type: ignore[arg-type]
+        self.answers[str(answer.status_code)] += 1
+        if answer.status_code not in _FINE:
+            self.wrong.append(f"{method} {path}: {answer.status_code} {answer.text[:200]}")
+        return answer
+
+
+def main() -> int:
+    minutes = int(sys.argv[1]) if sys.argv[1:] else _MINUTES
+    load, half, errors = Load(), 0, []
+    with tempfile.TemporaryDirectory() as name, StandIn() as instagram:
+        root, environment = Path(name), {**instagram.environment, **_SETTINGS}
+        for minute in range(minutes):
+            with Service(root, environment) as service:
+                load.url = service.url
+                if minute == 0:
+                    load.start()
+                time.sleep(60)
+                print(f"minute {minute + 1}: {_told(Figures.of(service.pid))}", flush=True)
+                service.kill()
+                errors += [line for line in service.log if line["level"] == "error"]
+            half += _half_posts(root, instagram)
+        with Service(root, environment) as service:
+            service.get("/health")
+            before = Figures.of(service.pid)
+            load.url = service.url
+            time.sleep(30)
+            load.stop()
+            # What is under way ends within its deadline, and the connections of clients are gone.
+            time.sleep(_TIMEOUT + 4)
+            after = Figures.of(service.pid)
+            lost = [path for path in load.finished_jobs if _state(service, path) != "done"]
+            service.terminate()
+            code = service.wait()
+            errors += [line for line in service.log if line["level"] == "error"]
+        half += _half_posts(root, instagram)
+    print(f"answers: {dict(load.answers.most_common())}")
+    print(f"at the start of the last process: {_told(before)}; after its load: {_told(after)}")
+    checks = {
+        f"answers that are wrong: {load.wrong[:5]}": not load.wrong,
+        f"half posts: {half}": half == 0,
+        f"finished jobs: {len(load.finished_jobs)}, lost: {len(lost)}": not lost,
+        f"errors in the log: {errors[:3]}": not errors,
+        f"threads: {after.threads}": after.threads <= before.threads + _MORE_THREADS,
+        f"open files: {after.files}": after.files <= before.files + _MORE_FILES,
+        f"memory: {after.megabytes:.0f} MB": after.megabytes <= before.megabytes + _MORE_MB,
+        f"exit code: {code}": code == 0,
+    }
+    for what, holds in checks.items():
+        print(f"{'ok  ' if holds else 'WRONG'} {what}")
+    return 0 if all(checks.values()) else 1
+
+
+def _told(figures: Figures) -> str:
+    return f"{figures.threads} threads, {figures.files} files, {figures.megabytes:.0f} MB"
+
+
+def _state(service: Service, path: str) -> str:
+    return str(service.get(path).json().get("state"))
+
+
+def _half_posts(root: Path, instagram: StandIn) -> int:
+    """How many of the folders that a client could be handed are not whole."""
+    half = 0
+    for folder in root.glob("[!.]*"):
+        manifest = json.loads((folder / "post.json").read_text())
+        files = [(folder / file["filename"]).read_bytes() for file in manifest["media"]]
+        half += files != instagram.bytes_of(folder.name)
+    return half
+
+
+if __name__ == "__main__":
+    sys.exit(main())
