@@ -17,6 +17,11 @@ from scrapper.post import MediaItem, Post
 __all__ = ["download", "media"]
 
 _ITEM_DIGITS = 9
+# A file that is opened by itself is shown in a document that the browser makes, with its styles.
+_POLICY = (
+    "default-src 'none'; img-src 'self'; media-src 'self'; style-src 'unsafe-inline'; "
+    "frame-ancestors 'none'"
+)
 _TYPES = {
     ".mp4": "video/mp4",
     ".jpg": "image/jpeg",
@@ -73,6 +78,7 @@ def _file(request: web.Request, post: Post, filename: str, disposition: str) -> 
     headers = {
         hdrs.CONTENT_TYPE: _TYPES.get(path.suffix, "application/octet-stream"),
         hdrs.CONTENT_DISPOSITION: f'{disposition}; filename="{filename}"',
+        "Content-Security-Policy": _POLICY,
         # A refreshed post has other files under the same names.
         hdrs.CACHE_CONTROL: "private, no-cache",
     }

@@ -66,7 +66,8 @@ SCENARIOS: Mapping[str, str] = {
     "drip": "a file at a byte a second",
     "cdnsilent": "the CDN never answers",
     "cdnreset": "the CDN's connection is reset before it answers",
-    "cdnredirect": "the CDN redirects to a private address",
+    "cdnredirect": "the CDN redirects to a private address, without TLS",
+    "cdnprivate": "the CDN redirects to a private address",
     "carouselcut": "a carousel whose last file ends half way",
     "offsite": "a media URL of a host that is not Instagram's",
 }

@@ -46,6 +46,7 @@ _CDN_ANSWERS: dict[str, tuple[int, str, dict[str, str]]] = {
     "cdnlimited": (429, "text/plain", {}),
     "cdnhtml": (200, "text/html", {}),
     "cdnempty": (200, "video/mp4", {}),
+    "cdnprivate": (302, "text/plain", {"Location": "https://10.0.0.1/private"}),
     "cdnredirect": (302, "text/plain", {"Location": "http://127.0.0.1:9/private"}),
 }
 

@@ -334,3 +334,16 @@ async def test_the_page_s_files_need_no_key_and_are_sent_once(
             etag = response.headers["ETag"]
     async with client.get(path, headers={"If-None-Match": etag}) as response:
         assert response.status == 304
+
+
+async def test_media_opens_in_a_tab_of_its_own(
+    instagram: StandIn, start_service: StartService, browse: Browse
+) -> None:
+    client = await start_service()
+    for shortcode in ("reel-tab", "photo-tab"):
+        await client.post("/scrape", json={"url": REEL.format(shortcode)})
+    async with browse(client) as page:
+        await page.goto(str(client.make_url("/media/reel-tab/reel-tab.mp4")))
+        await plays(page, "video")
+        await page.goto(str(client.make_url("/media/photo-tab/photo-tab.jpg")))
+        await expect(page.locator("img")).to_have_js_property("naturalWidth", 320)

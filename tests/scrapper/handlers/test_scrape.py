@@ -272,6 +272,7 @@ FAULTS = [
     Fault("cutchunked", 502, CUT),
     Fault("carouselcut", 502, CUT),
     Fault("cdnredirect", 502, CHANGED),
+    Fault("cdnprivate", 502, CHANGED),
     Fault("offsite", 502, CHANGED),
     Fault("cdnreset", 503, UNREACHABLE),
     Fault("cdnsilent", 503, LATE),
