@@ -23,6 +23,7 @@ import aiohttp
 import requests
 
 from tests.bench.load import post_at_once, post_each, wrk
+from tests.bench.parts import PARTS, seconds_of
 from tests.bench.processes import (
     InstagramProcess,
     bare,
@@ -128,7 +129,11 @@ def stored_post() -> Iterator[Row]:
 
 
 def optimisations() -> Iterator[Row]:
-    """CPU for a stored post without each of the optimisations, to the service as it is."""
+    """CPU for a stored post without each of the optimisations, to the service as it is.
+
+    The index is measured for one client alone too: many at once share their looks at the disk.
+    """
+    one: dict[str, list[float]] = {"": [], "the library's index": []}
     cpu: dict[str, list[float]] = {what: [] for what in ("", *OF_AN_ANSWER)}
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -146,8 +151,40 @@ def optimisations() -> Iterator[Row]:
                 url = f"{process.url}/scrape"
                 run = wrk(url, connections=64, seconds=1, body=body, key=_KEY)
                 cpu[what].append((cpu_seconds(process.pid) - before) / run.requests)
+                if what in one:
+                    run = wrk(url, connections=1, seconds=1, body=body, key=_KEY)
+                    one[what].append(run.rate)
+    with_index, without_index = one.values()
+    yield _ratio(
+        "stored post, one client: rate with the index, to without", with_index, without_index
+    )
     for what in OF_AN_ANSWER:
         yield _ratio(f"stored post: CPU without {what}, to with", cpu[what], cpu[""])
+
+
+def parts() -> Iterator[Row]:
+    """The parts of an answer by themselves, and what each saves of the CPU for a whole one."""
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        instagram = stack.enter_context(InstagramProcess())
+        running = stack.enter_context(service(folder, instagram.environment))
+        running.scrape(_url("reel-stored"))
+        before = cpu_seconds(running.pid)
+        body = json.dumps({"url": _url("reel-stored")})
+        run = wrk(f"{running.url}/scrape", connections=64, seconds=10, body=body, key=_KEY)
+        whole = (cpu_seconds(running.pid) - before) / run.requests
+        manifest = json.loads((folder / "reel-stored/post.json").read_text())
+    for what, pair_of in PARTS.items():
+        times = list(seconds_of(pair_of(manifest, folder), 4 * ROUNDS))
+        fast, slow = (median(column) for column in zip(*times, strict=True))
+        single = [without / with_it for with_it, without in times]
+        yield Row(
+            f"{what}: time without, to with",
+            f"{slow / fast:.1f} ({min(single):.1f} to {max(single):.1f}); "
+            f"saves {(slow - fast) / whole:.1%} of an answer's CPU",
+            "",
+            None,
+        )
 
 
 def new_posts() -> Iterator[Row]:
@@ -376,6 +413,7 @@ ROWS: dict[str, Callable[[], Iterator[Row]]] = {
     for function in (
         stored_post,
         optimisations,
+        parts,
         new_posts,
         one_post_for_all,
         health,
