@@ -32,6 +32,10 @@ def test_an_empty_environment_gives_the_contract_s_defaults(
         "scrape_concurrency": 8,
         "scrape_queue_limit": 256,
         "scrape_timeout_seconds": 55,
+        "max_media_mb": 1024,
+        "min_free_disk_mb": 100,
+        "max_connections": 4096,
+        "client_timeout_seconds": 20,
         "max_jobs": 100,
         "max_job_age_days": 7,
         "instagram_session_file": None,
@@ -41,6 +45,7 @@ def test_an_empty_environment_gives_the_contract_s_defaults(
         "instagram_cooldown_seconds": 300,
         "log_level": "info",
         "log_format": "json",
+        "otel_traces_exporter": "none",
         "extra_middlewares": (),
     }
     assert settings.key == ""
