@@ -35,14 +35,18 @@ def connections(
     comes at all. What is not HTTP is answered 400, in JSON like every other error.
     """
     loop = asyncio.get_running_loop()
+    # The server's own list is late: asyncio accepts a whole burst before the first is made.
+    open_: set[_Connection] = set()
 
     def make() -> asyncio.Protocol:
-        if len(server.connections) >= most:
+        if len(open_) >= most:
             metrics.connections_refused.inc()
             return _Refusal(loop)
-        return _Connection(server, loop, head_timeout)
+        connection = _Connection(server, loop, head_timeout, open_.discard)
+        open_.add(connection)
+        return connection
 
-    metrics.connections.set_function(lambda: len(server.connections))
+    metrics.connections.set_function(lambda: len(open_))
     return make
 
 
@@ -61,14 +65,19 @@ def raise_open_files(connections: int) -> int:
 
 
 class _Connection(web.RequestHandler):
-    __slots__ = ("_head_timeout", "_head_timer")
+    __slots__ = ("_head_timeout", "_head_timer", "_lost")
 
     def __init__(
-        self, server: web.Server, loop: asyncio.AbstractEventLoop, head_timeout: float
+        self,
+        server: web.Server,
+        loop: asyncio.AbstractEventLoop,
+        head_timeout: float,
+        lost: Callable[["_Connection"], None],
     ) -> None:
         super().__init__(server, loop=loop, access_log=None, keepalive_timeout=_KEEPALIVE_SECONDS)  # type: ignore[arg-type]
         self._head_timeout = head_timeout
         self._head_timer: asyncio.TimerHandle | None = None
+        self._lost = lost
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -84,6 +93,7 @@ class _Connection(web.RequestHandler):
             self._head_timer = None
 
     def connection_lost(self, exc: BaseException | None) -> None:
+        self._lost(self)
         if self._head_timer is not None:
             self._head_timer.cancel()
         super().connection_lost(exc)

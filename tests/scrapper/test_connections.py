@@ -1,9 +1,12 @@
 """What comes over a connection that no well-behaved client would send."""
 
 import json
+import os
 import resource
+import signal
 import socket
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -34,6 +37,20 @@ def read_all(connection: socket.socket) -> bytes:
     while piece := connection.recv(65536):
         received += piece
     return received
+
+
+def connect_alone(service: Service) -> socket.socket:
+    """A connection to *service*, made sure to be the only one."""
+    connection = connect(service)
+    end = time.monotonic() + 15
+    while "http_connections 1.0" not in metrics_page(connection):
+        assert time.monotonic() < end, "others stay connected"
+    return connection
+
+
+def metrics_page(connection: socket.socket) -> str:
+    connection.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+    return connection.recv(10**6).decode()
 
 
 def exchange(service: Service, sent: bytes) -> tuple[int, dict[str, str], Any]:
@@ -163,20 +180,32 @@ def test_a_body_that_drips_is_given_up(service: Service) -> None:
 
 def test_connections_past_the_bound_get_503_and_the_others_go_on(service: Service) -> None:
     with ExitStack() as stack:
-        held = [stack.enter_context(closing(connect(service))) for _ in range(8)]
-        for connection in held:
+        first = stack.enter_context(closing(connect_alone(service)))
+        for _ in range(7):
+            connection = stack.enter_context(closing(connect(service)))
             connection.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
             assert connection.recv(65536).endswith(b"OK")
         status, headers, body = exchange(service, b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
         assert (status, headers["Retry-After"]) == (503, "1")
         assert body["error"] == "Too many connections: try again later"
-        held[0].sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
-        page = held[0].recv(10**6).decode()
+        page = metrics_page(first)
         assert "http_connections 8.0" in page
         assert "http_connections_refused_total 1.0" in page
     end = time.monotonic() + 15
     while service.get("/health").status_code != 200:
         assert time.monotonic() < end
+
+
+def test_a_burst_does_not_get_past_the_bound(tmp_path: Path) -> None:
+    with Service(tmp_path, SETTINGS) as running, ExitStack() as stack:
+        stack.enter_context(closing(connect_alone(running)))
+        os.kill(running.pid, signal.SIGSTOP)
+        burst = [stack.enter_context(closing(connect(running))) for _ in range(64)]
+        os.kill(running.pid, signal.SIGCONT)
+        for connection in burst:
+            connection.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+        answers = [connection.recv(65536)[:12] for connection in burst]
+    assert Counter(answers) == {b"HTTP/1.1 200": 7, b"HTTP/1.1 503": 57}
 
 
 def test_the_bound_is_what_open_files_allow(tmp_path: Path) -> None:
