@@ -128,7 +128,7 @@ def wait_for_answer(url: str, *, seconds: float = _START_SECONDS) -> None:
         session.trust_env = False
         while True:
             try:
-                session.head(url, timeout=5)
+                session.get(url, timeout=5, headers={"Connection": "close"})
             except requests.ConnectionError:
                 assert time.monotonic() < end, f"{url} does not answer"
                 time.sleep(0.02)
