@@ -16,7 +16,7 @@ from middlewares.rate_limit import rate_limit
 from middlewares.request_context import REQUEST_ID, request_context
 from scrapper.errors import ANSWERS, SettingsError
 from scrapper.handlers.bodies import MOST_URLS
-from scrapper.handlers.description import DOCS_FILES, describe, describe_api, docs
+from scrapper.handlers.docs import DOCS_FILES, docs, openapi
 from scrapper.handlers.health import health, ready
 from scrapper.handlers.jobs import cancel_job, create_job, get_job, job_events, tokens_of_a_batch
 from scrapper.handlers.media import download, media
@@ -66,8 +66,8 @@ def create_app(settings: Settings) -> web.Application:
     app.on_response_prepare.append(add_headers)
     app.on_shutdown.append(_end_streams)
     app.add_routes(_ROUTES)
-    description = describe_api(keyed=bool(settings.key), max_url_length=settings.max_url_length)
-    app.router.add_get("/openapi.json", describe(description))
+    described = openapi(keyed=bool(settings.key), max_url_length=settings.max_url_length)
+    app.router.add_get("/openapi.json", described)
     return app
 
 

@@ -1,19 +1,14 @@
-"""``GET /openapi.json`` and ``GET /docs``: the API described, for programs and for people."""
+"""The API as OpenAPI describes it."""
 
-from importlib.metadata import distribution
-from pathlib import Path
 from typing import Any
 
-import orjson
-from aiohttp import web
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from scrapper.handlers.answers import Error, Job, MediaFile, Post, PostPage, Readiness
-from scrapper.handlers.assets import serve
 from scrapper.handlers.bodies import JobRequest, ScrapeRequest
 
-__all__ = ["DOCS_FILES", "describe", "describe_api", "docs"]
+__all__ = ["describe_api"]
 
 _MODELS: tuple[type[BaseModel], ...] = (
     ScrapeRequest,
@@ -24,27 +19,6 @@ _MODELS: tuple[type[BaseModel], ...] = (
     Job,
     Readiness,
     Error,
-)
-_FOLDER = Path(__file__).resolve().parents[1] / "docs_page"
-# swagger-ui-py is a package of Python code around these files; only the files are used.
-_SWAGGER = Path(str(distribution("swagger-ui-py").locate_file("swagger_ui/static")))
-DOCS_FILES = {
-    "/docs": (_FOLDER / "index.html", "text/html; charset=utf-8"),
-    "/docs/docs.js": (_FOLDER / "docs.js", "text/javascript; charset=utf-8"),
-    "/docs/swagger-ui.js": (
-        _SWAGGER / "swagger-ui-bundle.js",
-        "text/javascript; charset=utf-8",
-    ),
-    "/docs/swagger-ui.css": (_SWAGGER / "swagger-ui.css", "text/css; charset=utf-8"),
-}
-"""The files of ``/docs``, where Swagger UI shows the description, and their types, by path."""
-
-# Swagger UI sets styles inline, and has its icons as data: URLs.
-docs = serve(
-    DOCS_FILES,
-    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; "
-    "img-src 'self' data:; connect-src 'self'; form-action 'none'; base-uri 'none'; "
-    "frame-ancestors 'none'",
 )
 _TOLD = {
     304: "It did not change since the client had it",
@@ -87,16 +61,6 @@ _OF_STATUS: dict[int, dict[str, Any]] = {
 }
 _METRICS = {"text/plain": {"schema": {"type": "string"}}}
 _COMMON = (413, 429, 500)
-
-
-def describe(description: dict[str, Any]) -> Any:
-    """A handler for ``GET /openapi.json`` that answers *description*."""
-    body = orjson.dumps(description)
-
-    async def handler(_request: web.Request) -> web.Response:
-        return web.Response(body=body, content_type="application/json")
-
-    return handler
 
 
 def describe_api(*, keyed: bool, max_url_length: int) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import schemathesis
 from playwright.async_api import async_playwright, expect
 
 from scrapper.app import create_app
-from scrapper.handlers.description import DOCS_FILES
+from scrapper.handlers.docs import DOCS_FILES
 from scrapper.settings import load_settings
 from tests.conftest import StartService
 from tests.instagram import StandIn

@@ -1,0 +1,56 @@
+"""``GET /openapi.json`` and ``GET /docs``: the API described, for programs and for people."""
+
+import asyncio
+from functools import cache
+from importlib.metadata import distribution
+from pathlib import Path
+
+import orjson
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from scrapper.handlers.assets import serve
+
+__all__ = ["DOCS_FILES", "docs", "openapi"]
+
+_FOLDER = Path(__file__).resolve().parents[1] / "docs_page"
+# swagger-ui-py is a package of Python code around these files; only the files are used.
+_SWAGGER = Path(str(distribution("swagger-ui-py").locate_file("swagger_ui/static")))
+DOCS_FILES = {
+    "/docs": (_FOLDER / "index.html", "text/html; charset=utf-8"),
+    "/docs/docs.js": (_FOLDER / "docs.js", "text/javascript; charset=utf-8"),
+    "/docs/swagger-ui.js": (
+        _SWAGGER / "swagger-ui-bundle.js",
+        "text/javascript; charset=utf-8",
+    ),
+    "/docs/swagger-ui.css": (_SWAGGER / "swagger-ui.css", "text/css; charset=utf-8"),
+}
+"""The files of ``/docs``, where Swagger UI shows the description, and their types, by path."""
+
+# Swagger UI sets styles inline, and has its icons as data: URLs.
+docs = serve(
+    DOCS_FILES,
+    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; "
+    "img-src 'self' data:; connect-src 'self'; form-action 'none'; base-uri 'none'; "
+    "frame-ancestors 'none'",
+)
+
+
+def openapi(*, keyed: bool, max_url_length: int) -> Handler:
+    """A handler that answers the description; *keyed* tells whether a key is needed.
+
+    It is made when first asked for: few ever ask, and the models that it is made of take time
+    and memory of every start.
+    """
+
+    @cache
+    def body() -> bytes:
+        from scrapper.handlers.description import describe_api  # noqa: PLC0415
+
+        return orjson.dumps(describe_api(keyed=keyed, max_url_length=max_url_length))
+
+    async def handler(_request: web.Request) -> web.StreamResponse:
+        answer = await asyncio.to_thread(body)
+        return web.Response(body=answer, content_type="application/json")
+
+    return handler
