@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+import warnings
 from pathlib import Path
 
 from scrapper.errors import SettingsError
@@ -14,19 +15,30 @@ _EXIT_USAGE = 2
 def main() -> int:
     """Do what the command line says; return the exit code, 2 where it or a setting is wrong."""
     options = _parser().parse_args()
+    _leave_out("charset_normalizer")
+    warnings.filterwarnings("ignore", "Unable to find acceptable character detection")
     try:
         if options.command == "fetch":
             from scrapper.cli import fetch  # noqa: PLC0415
 
             return fetch(options.urls, options.into)
-        # structlog would import it for coloured tracebacks: 3 MB that a service has no use for.
-        sys.modules["rich"] = None  # type: ignore[assignment]
+        _leave_out("rich")
         from scrapper.server import serve  # noqa: PLC0415
 
         return serve()
     except SettingsError as error:
         print(f"Wrong settings:\n{error}", file=sys.stderr)
         return _EXIT_USAGE
+
+
+def _leave_out(module: str) -> None:
+    """Have a *module* not found by the libraries that can do without it.
+
+    Each of these is 3 MB: rich, of which structlog makes coloured tracebacks, and
+    charset_normalizer, by which requests guesses the encoding of a text that names none. Without
+    it that is UTF-8, as all of Instagram's are.
+    """
+    sys.modules[module] = None  # type: ignore[assignment]
 
 
 def _parser() -> argparse.ArgumentParser:

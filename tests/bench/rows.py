@@ -12,7 +12,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -307,7 +307,12 @@ def memory() -> Iterator[Row]:
         ("and orjson", "orjson"),
     ):
         _IMPORTS.append(modules)
-        yield Row(f"memory of imports: {what}", f"{_import_memory():.1f} MB", "", None)
+        yield Row(f"memory of imports: {what}", f"{_import_memory(*_IMPORTS):.1f} MB", "", None)
+    for module in _LEFT_OUT:
+        others = tuple(other for other in _LEFT_OUT if other != module)
+        kept = _import_memory("scrapper.server", left_out=others)
+        more = kept - _import_memory("scrapper.server", left_out=_LEFT_OUT)
+        yield Row(f"memory of {module}, which is left out", f"{more:.1f} MB", "", None)
     with (
         tempfile.TemporaryDirectory() as name,
         InstagramProcess("--reel-bytes", str(_BIG_BYTES)) as instagram,
@@ -425,6 +430,7 @@ ROWS: dict[str, Callable[[], Iterator[Row]]] = {
 }
 
 _IMPORTS: list[str] = []
+_LEFT_OUT = ("rich", "charset_normalizer")
 _LIBRARIES = (
     "aiohttp.web, instaloader, structlog, aiofiles.os, throttled.asyncio, pydantic_settings, orjson"
 )
@@ -482,8 +488,12 @@ def _import_seconds(modules: str) -> float:
     return time.perf_counter() - started
 
 
-def _import_memory() -> float:
-    code = f"import {', '.join(_IMPORTS)}, psutil; print(psutil.Process().memory_info().rss)"
+def _import_memory(*modules: str, left_out: Sequence[str] = ()) -> float:
+    code = (
+        "import sys, warnings; warnings.simplefilter('ignore'); "
+        f"sys.modules.update(dict.fromkeys({list(left_out)})); "
+        f"import {', '.join(modules)}, psutil; print(psutil.Process().memory_info().rss)"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
     return int(done.stdout) / 1e6
 

@@ -48,6 +48,16 @@ def scrape_in_background(service: Service, shortcode: str) -> tuple[threading.Th
     return thread, statuses
 
 
+def test_nothing_but_log_lines_is_printed(
+    media_root: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with Service(media_root) as service:
+        service.terminate()
+        service.wait()
+    assert [line["event"] for line in service.log if line["level"] != "info"] == []
+    assert capfd.readouterr().err == ""
+
+
 def test_sigterm_lets_what_runs_finish_and_ends_with_0(
     instagram: StandIn, media_root: Path
 ) -> None:
