@@ -8,16 +8,16 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
 import requests
 
-__all__ = ["Service", "free_port", "wait_for_answer"]
+__all__ = ["Service", "free_port", "wait_for", "wait_for_answer"]
 
-_START_SECONDS = 30
+_WAIT_SECONDS = 30
 _ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -121,7 +121,15 @@ def free_port() -> int:
         return port
 
 
-def wait_for_answer(url: str, *, seconds: float = _START_SECONDS) -> None:
+def wait_for(holds: Callable[[], bool], *, seconds: float = _WAIT_SECONDS) -> None:
+    """Wait until *holds* answers true; *seconds* at most."""
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def wait_for_answer(url: str, *, seconds: float = _WAIT_SECONDS) -> None:
     """Wait until somebody answers under *url*, whatever the answer; *seconds* at most."""
     end = time.monotonic() + seconds
     with requests.Session() as session:

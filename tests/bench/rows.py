@@ -300,18 +300,19 @@ def health() -> Iterator[Row]:
 
 def memory() -> Iterator[Row]:
     """Resident memory: imports, idle, eight large videos at once, 10,000 answers."""
+    imports: list[str] = []
     for what, modules in (
         ("aiohttp, instaloader, structlog, aiofiles", "aiohttp, instaloader, structlog, aiofiles"),
         ("and throttled-py", "throttled.asyncio"),
         ("and pydantic-settings", "pydantic_settings"),
         ("and orjson", "orjson"),
     ):
-        _IMPORTS.append(modules)
-        yield Row(f"memory of imports: {what}", f"{_import_memory(*_IMPORTS):.1f} MB", "", None)
+        imports.append(modules)
+        yield Row(f"memory of imports: {what}", f"{_import_memory(*imports):.1f} MB", "", None)
+    least = _import_memory("scrapper.server", left_out=_LEFT_OUT)
     for module in _LEFT_OUT:
         others = tuple(other for other in _LEFT_OUT if other != module)
-        kept = _import_memory("scrapper.server", left_out=others)
-        more = kept - _import_memory("scrapper.server", left_out=_LEFT_OUT)
+        more = _import_memory("scrapper.server", left_out=others) - least
         yield Row(f"memory of {module}, which is left out", f"{more:.1f} MB", "", None)
     with (
         tempfile.TemporaryDirectory() as name,
@@ -429,7 +430,6 @@ ROWS: dict[str, Callable[[], Iterator[Row]]] = {
     )
 }
 
-_IMPORTS: list[str] = []
 _LEFT_OUT = ("rich", "charset_normalizer")
 _LIBRARIES = (
     "aiohttp.web, instaloader, structlog, aiofiles.os, throttled.asyncio, pydantic_settings, orjson"

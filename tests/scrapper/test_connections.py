@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from scrapper.headers import HEADERS
-from tests.service import Service
+from tests.service import Service, wait_for
 
 SETTINGS = {"CLIENT_TIMEOUT_SECONDS": "1", "MAX_CONNECTIONS": "8"}
 
@@ -42,9 +42,7 @@ def read_all(connection: socket.socket) -> bytes:
 def connect_alone(service: Service) -> socket.socket:
     """A connection to *service*, made sure to be the only one."""
     connection = connect(service)
-    end = time.monotonic() + 15
-    while "http_connections 1.0" not in metrics_page(connection):
-        assert time.monotonic() < end, "others stay connected"
+    wait_for(lambda: "http_connections 1.0" in metrics_page(connection), seconds=15)
     return connection
 
 
@@ -191,9 +189,7 @@ def test_connections_past_the_bound_get_503_and_the_others_go_on(service: Servic
         page = metrics_page(first)
         assert "http_connections 8.0" in page
         assert "http_connections_refused_total 1.0" in page
-    end = time.monotonic() + 15
-    while service.get("/health").status_code != 200:
-        assert time.monotonic() < end
+    wait_for(lambda: service.get("/health").status_code == 200, seconds=15)
 
 
 def test_a_burst_does_not_get_past_the_bound(tmp_path: Path) -> None:

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -18,16 +17,9 @@ import pytest
 import requests
 
 from tests.instagram import StandIn
-from tests.service import Service
+from tests.service import Service, wait_for
 
 URL = "https://www.instagram.com/reel/{}/"
-
-
-def wait_for(holds: Callable[[], bool]) -> None:
-    end = time.monotonic() + 30
-    while not holds():
-        assert time.monotonic() < end
-        time.sleep(0.01)
 
 
 def asked_once(instagram: StandIn, shortcode: str) -> bool:
