@@ -2,18 +2,31 @@
 
 import math
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from datetime import timedelta
 from functools import lru_cache
 from ipaddress import IPv6Address, ip_address
+from typing import Any
 
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
-from throttled import per_duration
-from throttled.asyncio import MemoryStore, RateLimiterType, Throttled
+from throttled.asyncio import (
+    BaseRateLimiter,
+    MemoryStore,
+    Quota,
+    RateLimiterType,
+    RateLimitResult,
+    RedisStore,
+    RedisStoreBackend,
+    Throttled,
+    per_duration,
+)
+from throttled.exceptions import StoreUnavailableError
 
 __all__ = ["rate_limit"]
 
 _IPV6_PREFIX = 64
+_ALGORITHM = RateLimiterType.GCRA.value
 
 
 def rate_limit(
@@ -21,6 +34,8 @@ def rate_limit(
     window_seconds: int,
     *,
     max_clients: int = 10_000,
+    redis: Any = None,
+    name: str = "",
     exempt: Callable[[web.Request], bool] = lambda _: False,
     cost: Callable[[web.Request], Awaitable[int]] | None = None,
     on_refusal: Callable[[], None] = lambda: None,
@@ -41,22 +56,31 @@ def rate_limit(
     A client is ``request.remote``, for IPv6 its /64: whoever has one address there has them
     all. The *max_clients* seen last have buckets.
 
+    With *redis*, a client of redis-py's asyncio, the buckets called *name* are those of all
+    processes that use it. While it does not answer each process has buckets of its own: how
+    soon that is found out, and told to anybody, is up to the client.
+
     The bucket is kept as one timestamp (GCRA, the same limit). The algorithm that throttled-py
     3.5 names ``token_bucket`` counts whole seconds and drops their fraction at each request:
     at one request a second, half a token a second would never come.
     """
-    limiter = Throttled(
-        using=RateLimiterType.GCRA.value,
-        quota=per_duration(timedelta(seconds=window_seconds), max_requests, max_requests),
-        store=MemoryStore(options={"MAX_SIZE": max_clients}),
-    ).limiter
+    quota = per_duration(timedelta(seconds=window_seconds), max_requests, max_requests)
+    memory = MemoryStore(options={"MAX_SIZE": max_clients})
+    limiter = Throttled(using=_ALGORITHM, quota=quota, store=memory).limiter
+    shared = _shared_limiter(redis, quota) if redis else None
+
+    async def take(client: str, tokens: int) -> RateLimitResult:
+        if shared is not None:
+            with suppress(StoreUnavailableError):
+                return await shared.limit(f"{name}:{client}", tokens)
+        return await limiter.limit(client, tokens)
 
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
         if exempt(request):
             return await handler(request)
         tokens = 1 if cost is None else min(await cost(request), max_requests)
-        result = await limiter.limit(_bucket(request.remote), tokens)
+        result = await take(_bucket(request.remote), tokens)
         state = result.state
         headers = {
             "RateLimit-Limit": str(state.limit),
@@ -79,6 +103,18 @@ def rate_limit(
         return response
 
     return middleware
+
+
+def _shared_limiter(redis: Any, quota: Quota) -> BaseRateLimiter:
+    # By itself throttled-py makes its own connections, with its own patience.
+    class Backend(RedisStoreBackend):
+        def get_client(self) -> Any:
+            return redis
+
+    class Store(RedisStore):
+        _BACKEND_CLASS = Backend
+
+    return Throttled(using=_ALGORITHM, quota=quota, store=Store()).limiter
 
 
 @lru_cache

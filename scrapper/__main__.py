@@ -1,4 +1,4 @@
-"""``python -m scrapper``: run the service, or ``fetch`` posts without one."""
+"""``python -m scrapper``: run the service, a ``worker`` of it, or ``fetch`` posts without one."""
 
 import argparse
 import sys
@@ -23,6 +23,10 @@ def main() -> int:
 
             return fetch(options.urls, options.into)
         _leave_out("rich")
+        if options.command == "worker":
+            from scrapper.worker import work  # noqa: PLC0415
+
+            return work()
         from scrapper.server import serve  # noqa: PLC0415
 
         return serve()
@@ -48,6 +52,9 @@ def _parser() -> argparse.ArgumentParser:
         epilog="The settings come from the environment; see the README.",
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    commands.add_parser(
+        "worker", help="do the jobs that replicas of the service take; needs REDIS_URL"
+    )
     fetch = commands.add_parser(
         "fetch",
         help="download posts without a service",

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from pkgutil import resolve_name
+from typing import TYPE_CHECKING
 
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Middleware
@@ -23,23 +24,29 @@ from scrapper.handlers.media import download, media
 from scrapper.handlers.metrics import metrics as metrics_page
 from scrapper.handlers.page import PAGE_FILES, page
 from scrapper.handlers.posts import delete_post, get_post, list_posts
-from scrapper.handlers.resources import JOBS, LIBRARY, METRICS, SCRAPER, SETTINGS
+from scrapper.handlers.resources import CHECKS, JOBS, LIBRARY, METRICS, SCRAPER, SETTINGS
 from scrapper.handlers.scrape import scrape
 from scrapper.headers import add_headers
 from scrapper.instagram import Instagram
 from scrapper.job_store import JobStore
-from scrapper.jobs import Jobs
 from scrapper.library import Library
+from scrapper.local_jobs import LocalJobs
 from scrapper.metrics import Metrics
+from scrapper.peers import Alone, Peers
 from scrapper.scraping import Scraper
 from scrapper.settings import Settings
 from scrapper.sweeper import sweeping
+
+if TYPE_CHECKING:
+    from scrapper.replicas.fleet import Fleet
 
 __all__ = ["INSTAGRAM", "create_app"]
 
 INSTAGRAM = web.AppKey("instagram", Instagram)
 """Where the client for Instagram is kept; the handlers have the scraper instead."""
 
+_FLEET: web.AppKey["Fleet | None"] = web.AppKey("fleet")
+_PEERS = web.AppKey("peers", Peers)
 _SECONDS_A_DAY = 24 * 60 * 60
 _FREE_PATHS = frozenset({"/health", "/ready", "/openapi.json", *PAGE_FILES, *DOCS_FILES})
 _READS = ("/jobs", "/posts", "/media", "/metrics")
@@ -57,12 +64,16 @@ def create_app(settings: Settings) -> web.Application:
             ``EXTRA_MIDDLEWARES`` cannot be made.
     """
     measured = Metrics()
-    app = web.Application(middlewares=_request_path(settings, measured))
+    fleet = _make_fleet(settings, measured)
+    app = web.Application(middlewares=_request_path(settings, measured, fleet))
     app[SETTINGS] = settings
     app[METRICS] = measured
-    app[LIBRARY] = Library(settings.media_root)
+    app[_FLEET] = fleet
+    app[_PEERS] = fleet.peers if fleet else Alone()
+    app[CHECKS] = {"redis answers": fleet.answers} if fleet else {}
+    app[LIBRARY] = Library.of(settings)
     app[INSTAGRAM] = Instagram.of(settings)
-    app.cleanup_ctx.extend([_open_library, _scraper, _jobs, _sweeper])
+    app.cleanup_ctx.extend([_open_library, _fleet, _scraper, _jobs, _sweeper])
     app.on_response_prepare.append(add_headers)
     app.on_shutdown.append(_end_streams)
     app.add_routes(_ROUTES)
@@ -90,20 +101,31 @@ _ROUTES = (
 )
 
 
-def _request_path(settings: Settings, measured: Metrics) -> list[Middleware]:
+def _make_fleet(settings: Settings, measured: Metrics) -> "Fleet | None":
+    if not settings.redis_url.get_secret_value():
+        return None
+    # A process that is alone need not have what this needs.
+    from scrapper.replicas.fleet import Fleet  # noqa: PLC0415
+
+    return Fleet(settings, measured)
+
+
+def _request_path(settings: Settings, measured: Metrics, fleet: "Fleet | None") -> list[Middleware]:
     """Everything a request passes on its way to a handler, outermost first."""
     return [
         request_context(trusted_proxies=settings.proxies),
         metrics(measured.registry),
         errors(ANSWERS, request_id=REQUEST_ID),
         body_size(settings.max_json_body_bytes, by_path={"/jobs": _largest_batch(settings)}),
-        *_rate_limits(settings, measured),
+        *_rate_limits(settings, measured, fleet),
         *([api_key(settings.key, exempt=_is_free)] if settings.key else []),
         *_extras(settings),
     ]
 
 
-def _rate_limits(settings: Settings, measured: Metrics) -> Iterator[Middleware]:
+def _rate_limits(
+    settings: Settings, measured: Metrics, fleet: "Fleet | None"
+) -> Iterator[Middleware]:
     """Two buckets a client: one for what makes work, and a larger one for what only reads.
 
     Else a page of previews, or who looks after a job, would use up what is meant for downloads.
@@ -111,10 +133,13 @@ def _rate_limits(settings: Settings, measured: Metrics) -> Iterator[Middleware]:
     most, window = settings.rate_limit_max_requests, settings.rate_limit_window_seconds
     if most:
         clients = settings.rate_limit_max_ips
+        redis = fleet.redis if fleet else None
         yield rate_limit(
             most,
             window,
             max_clients=clients,
+            redis=redis,
+            name="scrapper:work",
             exempt=lambda request: _is_free(request) or _only_reads(request),
             cost=tokens_of_a_batch,
             on_refusal=measured.rejections.labels("work").inc,
@@ -123,6 +148,8 @@ def _rate_limits(settings: Settings, measured: Metrics) -> Iterator[Middleware]:
             most * _READS_A_TOKEN,
             window,
             max_clients=clients,
+            redis=redis,
+            name="scrapper:reads",
             exempt=lambda request: not _only_reads(request),
             on_refusal=measured.rejections.labels("reads").inc,
         )
@@ -156,16 +183,18 @@ async def _open_library(app: web.Application) -> AsyncIterator[None]:
     yield
 
 
+async def _fleet(app: web.Application) -> AsyncIterator[None]:
+    fleet = app[_FLEET]
+    if fleet:
+        await fleet.open()
+    yield
+    if fleet:
+        await fleet.close()
+
+
 async def _scraper(app: web.Application) -> AsyncIterator[None]:
-    settings = app[SETTINGS]
-    app[SCRAPER] = scraper = Scraper(
-        app[LIBRARY],
-        app[INSTAGRAM].fetch,
-        app[METRICS],
-        concurrency=settings.scrape_concurrency,
-        queue_limit=settings.scrape_queue_limit,
-        timeout=settings.scrape_timeout_seconds,
-        cooldown=settings.instagram_cooldown_seconds,
+    app[SCRAPER] = scraper = Scraper.of(
+        app[SETTINGS], app[LIBRARY], app[INSTAGRAM].fetch, app[METRICS], app[_PEERS]
     )
     yield
     await scraper.close()
@@ -173,16 +202,19 @@ async def _scraper(app: web.Application) -> AsyncIterator[None]:
 
 
 async def _jobs(app: web.Application) -> AsyncIterator[None]:
-    settings = app[SETTINGS]
+    fleet, settings = app[_FLEET], app[SETTINGS]
+    if fleet:
+        app[JOBS] = fleet.jobs
+        yield
+        return
     path = settings.media_root / _JOBS_FILE
     await asyncio.to_thread(path.parent.mkdir, exist_ok=True)
-    app[JOBS] = jobs = Jobs(
+    app[JOBS] = jobs = LocalJobs(
         app[SCRAPER],
         JobStore(path),
         concurrency=settings.scrape_concurrency,
         max_jobs=settings.max_jobs,
         max_age=settings.max_job_age_days * _SECONDS_A_DAY,
-        max_url_length=settings.max_url_length,
     )
     await jobs.open()
     yield
@@ -198,8 +230,9 @@ async def _sweeper(app: web.Application) -> AsyncIterator[None]:
     async with sweeping(
         app[LIBRARY],
         app[METRICS],
+        app[_PEERS],
         max_age=settings.max_media_age_days * _SECONDS_A_DAY,
         interval=settings.media_cleanup_interval_seconds,
-        keep=app[SCRAPER].is_scraping,
+        reserve=app[SCRAPER].reserve,
     ):
         yield

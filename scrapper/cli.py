@@ -15,6 +15,7 @@ from scrapper.errors import ANSWERS, InvalidURL, ScrapeError
 from scrapper.instagram import Instagram
 from scrapper.library import Library
 from scrapper.metrics import Metrics
+from scrapper.peers import Alone
 from scrapper.scraping import Scraper
 from scrapper.settings import Settings, load_settings
 from scrapper.telemetry import logs_to
@@ -62,15 +63,7 @@ async def _fetch_all(
     settings: Settings, instagram: Instagram, posts: Sequence[tuple[str, str]]
 ) -> list[int]:
     library = Library(settings.media_root)
-    scraper = Scraper(
-        library,
-        instagram.fetch,
-        Metrics(),
-        concurrency=settings.scrape_concurrency,
-        queue_limit=0,
-        timeout=settings.scrape_timeout_seconds,
-        cooldown=settings.instagram_cooldown_seconds,
-    )
+    scraper = Scraper.of(settings, library, instagram.fetch, Metrics(), Alone())
     # A post's deadline begins with its turn: nobody waits for it with an open connection.
     turns = asyncio.Semaphore(settings.scrape_concurrency)
     bars = _bars()

@@ -18,6 +18,7 @@ __all__ = [
     "InstagramUnreachable",
     "InvalidURL",
     "JobsFull",
+    "JobsUnreachable",
     "MediaIncomplete",
     "MediaTooLarge",
     "MediaUnexpected",
@@ -110,6 +111,10 @@ class JobsFull(ScrapeError):
     """As many jobs as may be kept are unfinished."""
 
 
+class JobsUnreachable(ScrapeError):
+    """Where the jobs are kept does not answer."""
+
+
 class DiskFull(ScrapeError):
     """The disk has no room for the post, or would have less left than is to be kept free."""
 
@@ -138,6 +143,7 @@ ANSWERS: Mapping[type[Exception], tuple[int, str]] = {
     DeadlineExceeded: (503, "The post was not downloaded in time"),
     ServerFull: (503, "Too many posts are waiting: try again later"),
     JobsFull: (503, "Too many jobs are unfinished: try again later"),
+    JobsUnreachable: (503, "Jobs cannot be reached for now: try again later"),
     DiskFull: (507, "The disk is full: nothing more can be stored for now"),
     DiskReadOnly: (507, "The disk is read-only: nothing can be stored for now"),
 }

@@ -1,5 +1,6 @@
 """A job: a batch of posts that one client asked for, and how far each of them is."""
 
+import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -8,6 +9,8 @@ from typing import Any, Literal
 __all__ = ["Job", "JobPost", "PostState"]
 
 PostState = Literal["queued", "running", "done", "failed", "cancelled"]
+
+_EPOCH = secrets.token_hex(4)
 
 
 @dataclass(slots=True)
@@ -53,11 +56,16 @@ class JobPost:
 
 @dataclass(slots=True)
 class Job:
-    """A batch of posts; ``created_at`` is a unix time."""
+    """A batch of posts; ``created_at`` is a unix time.
+
+    Its changes are counted by this process, as those of ``epoch``, unless :meth:`note` tells
+    the count of another.
+    """
 
     id: str
     created_at: float
     posts: list[JobPost]
+    epoch: str = _EPOCH
     _version: int = 0
     _seen: dict[int, tuple[int, dict[str, Any]]] = field(default_factory=dict)
 
@@ -69,17 +77,20 @@ class Job:
         cancelled = any(post.state == "cancelled" for post in self.posts)
         return "cancelled" if cancelled else "done"
 
+    def note(self, index: int, version: int) -> None:
+        """Take note that the post at *index* is as change number *version* made it."""
+        self._version = max(self._version, version)
+        self._seen[index] = (version, self._told(index))
+
     def changes(self, since: int) -> Iterator[tuple[int, dict[str, Any]]]:
         """The posts that changed after version *since*, oldest change first.
 
         Each with the version that its change made: an integer that grows by one a change. What
         happened to a post between two calls is one change.
         """
-        for index, post in enumerate(self.posts):
-            told = {"index": index, **post.to_json()}
-            if index not in self._seen or self._seen[index][1] != told:
-                self._version += 1
-                self._seen[index] = (self._version, told)
+        for index in range(len(self.posts)):
+            if index not in self._seen or self._seen[index][1] != self._told(index):
+                self.note(index, self._version + 1)
         yield from sorted(
             (change for change in self._seen.values() if change[0] > since),
             key=lambda change: change[0],
@@ -93,3 +104,6 @@ class Job:
             "created_at": f"{datetime.fromtimestamp(self.created_at, UTC):%Y-%m-%dT%H:%M:%SZ}",
             "posts": [post.to_json() for post in self.posts],
         }
+
+    def _told(self, index: int) -> dict[str, Any]:
+        return {"index": index, **self.posts[index].to_json()}

@@ -18,7 +18,7 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -28,9 +28,10 @@ import structlog
 
 from scrapper.disk import storing
 from scrapper.post import Answer, MediaItem, Post
+from scrapper.settings import Settings
 from scrapper.urls import is_shortcode
 
-__all__ = ["Cursor", "Library", "Page", "StoredPost", "Usage"]
+__all__ = ["Cursor", "Library", "Page", "StoredPost", "Superseded", "Usage"]
 
 log = structlog.get_logger(__name__)
 
@@ -41,6 +42,7 @@ _TRUSTED_SECONDS = 0.1
 _INDEXED_POSTS = 1024
 _LISTED_AT_ONCE = 1024
 _MOMENT = re.compile(r"[0-9]{1,10}\.[0-9]{9}")
+_CLOCKS_APART_SECONDS = 60
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
 
@@ -112,18 +114,35 @@ class Usage(NamedTuple):
     bytes: int
 
 
+class Superseded(Exception):
+    """What is stored of the post was fetched in a later turn."""
+
+
 class Library:
     """The stored posts under *root*, an absolute path, by shortcode.
 
     Coroutines are for the event loop. The other methods block, and are for the thread that
     downloads.
+
+    What was not published, and did not change for *abandoned_after* seconds, is what a process
+    left that was killed: it is cleared away. With 0 no other process may use the root.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, abandoned_after: float = 0.0) -> None:
         self.root = root
         self.incoming = root / _INCOMING
+        self._abandoned_after = abandoned_after
         self._index: dict[str, StoredPost] = {}
         self._looks: dict[str, asyncio.Task[StoredPost | None]] = {}
+
+    @classmethod
+    def of(cls, settings: Settings) -> "Library":
+        """As the *settings* have it."""
+        if not settings.redis_url.get_secret_value():
+            return cls(settings.media_root)
+        # A download is over at its deadline, and some time may pass between two clocks.
+        patience = 2 * settings.scrape_timeout_seconds + _CLOCKS_APART_SECONDS
+        return cls(settings.media_root, abandoned_after=patience)
 
     async def open(self) -> None:
         """Create the folders, and clear away what a crash left.
@@ -202,23 +221,27 @@ class Library:
             self.changed(shortcode)
         return True
 
-    async def expire(self, max_age: float, *, keep: Callable[[str], bool]) -> int:
+    async def expire(
+        self, max_age: float, *, reserve: Callable[[str], AbstractAsyncContextManager[bool]]
+    ) -> int:
         """Remove the posts stored more than *max_age* seconds ago; return their number.
 
-        One for whose shortcode *keep* answers true at the last moment stays, as does
-        everything that is not a post: other names, links, folders without a manifest.
+        One whose shortcode cannot be reserved stays, as does everything that is not a post:
+        other names, links, folders without a manifest.
         """
+        if self._abandoned_after:
+            await asyncio.to_thread(self._clear_leftovers)
         removed = 0
-        expired = await asyncio.to_thread(self._stored_before, time.time() - max_age)
-        for shortcode in expired:
-            if keep(shortcode):
-                continue
-            try:
-                await asyncio.to_thread(self._remove, shortcode)
-                removed += 1
-            except OSError as error:
-                log.warning("post not removed", shortcode=shortcode, cause=str(error))
-            self.changed(shortcode)
+        oldest = time.time() - max_age
+        for shortcode in await asyncio.to_thread(self._stored_before, oldest):
+            async with reserve(shortcode) as reserved:
+                if not reserved:
+                    continue
+                try:
+                    removed += await asyncio.to_thread(self._remove_if_before, shortcode, oldest)
+                except OSError as error:
+                    log.warning("post not removed", shortcode=shortcode, cause=str(error))
+                self.changed(shortcode)
         return removed
 
     async def usage(self) -> Usage:
@@ -235,18 +258,22 @@ class Library:
         folder.mkdir(parents=True)
         return folder
 
-    def publish(self, folder: Path, post: Post) -> StoredPost:
+    def publish(self, folder: Path, post: Post, fence: int = 0) -> StoredPost:
         """Put the post's *folder*, from :meth:`stage`, in the place of what is stored of it.
 
-        :meth:`changed` must be told.
+        :meth:`changed` must be told. *fence* is that of the turn in which the post was fetched,
+        or 0 where no other process uses the root.
+
+        Raises:
+            Superseded: what is stored has a greater fence; it stays.
         """
-        manifest = json.dumps(post.to_manifest(), ensure_ascii=False, indent=1)
+        manifest = json.dumps({**post.to_manifest(), "fence": fence}, ensure_ascii=False, indent=1)
         (folder / _MANIFEST).write_text(manifest + "\n", encoding="utf-8")
         stored_at = (folder / _MANIFEST).stat().st_mtime
         for path in folder.iterdir():
             _flush(path)
         _flush(folder)
-        self._put_in_place(folder, self.root / post.shortcode)
+        self._put_in_place(folder, self.root / post.shortcode, fence)
         _flush(self.root)
         return StoredPost.seen_now(post, self.root, stored_at)
 
@@ -256,29 +283,53 @@ class Library:
 
     def _open(self) -> None:
         self.incoming.mkdir(parents=True, exist_ok=True)
+        self._clear_leftovers()
+
+    def _clear_leftovers(self) -> None:
+        newest = time.time() - self._abandoned_after
         for leftover in self.incoming.iterdir():
-            shortcode, _, _ = leftover.name.partition(".")
-            if leftover.suffix == _REPLACED and not (self.root / shortcode).exists():
-                leftover.rename(self.root / shortcode)
-            else:
-                _delete(leftover)
+            # Of several processes that clear away, one comes first.
+            with suppress(FileNotFoundError):
+                # That of a rename too, which st_mtime is not.
+                if self._abandoned_after and leftover.lstat().st_ctime > newest:
+                    continue
+                shortcode, _, _ = leftover.name.partition(".")
+                if leftover.suffix == _REPLACED and not (self.root / shortcode).exists():
+                    leftover.rename(self.root / shortcode)
+                else:
+                    _delete(leftover)
 
     def _unused(self, shortcode: str, suffix: str = "") -> Path:
         return self.incoming / f"{shortcode}.{uuid.uuid4().hex}{suffix}"
 
-    def _put_in_place(self, folder: Path, place: Path) -> None:
+    def _put_in_place(self, folder: Path, place: Path, fence: int) -> None:
         try:
             folder.rename(place)
         except OSError as error:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
                 raise
-            if not _exchange(folder, place):
-                # Not atomic: should we be killed between the two, _open() puts it back.
-                replaced = self._unused(place.name, _REPLACED)
-                place.rename(replaced)
-                folder.rename(place)
-                folder = replaced
-            _delete(folder)
+            if fence and _fence_of(place) > fence:
+                raise Superseded from None
+            self._replace(folder, place, fence)
+
+    def _replace(self, folder: Path, place: Path, fence: int) -> None:
+        if not _exchange(folder, place):
+            # Not atomic: should we be killed between the two, _clear_leftovers() puts it back.
+            replaced = self._unused(place.name, _REPLACED)
+            place.rename(replaced)
+            folder.rename(place)
+            folder = replaced
+        elif fence and (theirs := _fence_of(folder)) > fence:
+            # We were held up since we looked, and a later turn ended meanwhile.
+            self._replace(folder, place, theirs)
+            raise Superseded
+        _delete(folder)
+
+    def _remove_if_before(self, shortcode: str, moment: float) -> bool:
+        if os.lstat(self.root / shortcode / _MANIFEST).st_mtime >= moment:
+            return False
+        self._remove(shortcode)
+        return True
 
     def _remove(self, shortcode: str) -> None:
         doomed = self._unused(shortcode)
@@ -342,6 +393,14 @@ def _load(folder: Path) -> StoredPost | None:
     except (OSError, ValueError, TypeError, AttributeError) as error:
         log.warning("stored post not readable", shortcode=folder.name, cause=str(error))
     return None
+
+
+def _fence_of(folder: Path) -> int:
+    """The fence of the turn in which the post in *folder* was fetched; 0 if that tells none."""
+    try:
+        return int(json.loads((folder / _MANIFEST).read_bytes())["fence"])
+    except (OSError, ValueError, TypeError, LookupError):
+        return 0
 
 
 def _flush(path: Path) -> None:

@@ -1,14 +1,16 @@
 """One scrape at a time for each post, and a bounded number at once.
 
-The library is asked first, Instagram second, the latter in an executor.
+The library is asked first, Instagram second, the latter in an executor, and in turn with other
+processes where there are some.
 """
 
 import asyncio
 import contextvars
 import math
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,9 +19,11 @@ import structlog
 
 from scrapper.disk import storing
 from scrapper.errors import CoolingDown, DeadlineExceeded, RateLimited, ServerFull
-from scrapper.library import Library, StoredPost
+from scrapper.library import Library, StoredPost, Superseded
 from scrapper.metrics import Metrics
+from scrapper.peers import Line, Peers
 from scrapper.post import Post, Progress
+from scrapper.settings import Settings
 
 __all__ = ["Scraped", "Scraper"]
 
@@ -74,7 +78,8 @@ class Scraper:
 
     At most *concurrency* threads fetch and *queue_limit* further posts wait. A scrape, the
     time in the queue included, has *timeout* seconds. After Instagram's 429 nothing is asked
-    of it for as long as it said, or *cooldown* seconds where it did not say.
+    of it for as long as it said, or *cooldown* seconds where it did not say. All of this is
+    agreed with *peers*, but for the numbers, which each process has for itself.
     """
 
     def __init__(
@@ -82,6 +87,7 @@ class Scraper:
         library: Library,
         fetch: Fetch,
         metrics: Metrics,
+        peers: Peers,
         *,
         concurrency: int,
         queue_limit: int,
@@ -91,6 +97,7 @@ class Scraper:
         self._library = library
         self._fetch = fetch
         self._metrics = metrics
+        self._peers = peers
         self._timeout = timeout
         self._cooldown = cooldown
         self._cool_at = 0.0
@@ -103,9 +110,33 @@ class Scraper:
         metrics.queue_depth.set_function(lambda: len(self._flights) - self._busy)
         metrics.cooldown_active.set_function(lambda: time.monotonic() < self._cool_at)
 
-    def is_scraping(self, shortcode: str) -> bool:
-        """Whether the post is being fetched, or waits for it."""
-        return shortcode in self._flights
+    @classmethod
+    def of(
+        cls, settings: Settings, library: Library, fetch: Fetch, metrics: Metrics, peers: Peers
+    ) -> "Scraper":
+        """As the *settings* have it."""
+        return cls(
+            library,
+            fetch,
+            metrics,
+            peers,
+            concurrency=settings.scrape_concurrency,
+            queue_limit=settings.scrape_queue_limit,
+            timeout=settings.scrape_timeout_seconds,
+            cooldown=settings.instagram_cooldown_seconds,
+        )
+
+    @asynccontextmanager
+    async def reserve(self, shortcode: str) -> AsyncIterator[bool]:
+        """Keep the post from being fetched, by any process, while the block runs.
+
+        False is given where it is being fetched, or waits for it.
+        """
+        if shortcode in self._flights:
+            yield False
+            return
+        async with self._peers.line(shortcode) as line:
+            yield await line.take() is not None
 
     def progress(self, shortcode: str) -> Progress | None:
         """How far the fetch of the post is; None where none is under way."""
@@ -152,6 +183,11 @@ class Scraper:
         stored = await self._library.get(shortcode)
         return Scraped(stored, cached=True) if stored and stored.fresh else None
 
+    async def _stored_now(self, shortcode: str) -> Scraped | None:
+        """What is stored after another process told, or may have told, of it."""
+        self._library.changed(shortcode)
+        return await self._stored(shortcode)
+
     def _take_off(self, shortcode: str, url: str, refresh: bool) -> _Flight:
         self._refuse_while_cooling()
         now = time.monotonic()
@@ -172,30 +208,66 @@ class Scraper:
             # Another flight may have landed while this one's first reader looked on the disk.
             if not refresh and (stored := await self._stored(shortcode)):
                 return stored
-            try:
-                async with asyncio.timeout_at(deadline):
-                    await self._workers.acquire()
-            except TimeoutError:
-                raise DeadlineExceeded from None
-            try:
-                self._refuse_while_cooling()
-                fetched = await self._work(shortcode, url, deadline, progress)
-                return Scraped(fetched, cached=False)
-            except RateLimited as error:
-                if not isinstance(error, CoolingDown):
-                    self._cool_down(error)
-                raise
-            finally:
-                self._workers.release()
+            work = partial(self._work, shortcode, url, deadline, progress)
+            async with self._peers.line(shortcode) as line:
+                return await self._in_turn(line, shortcode, refresh, deadline, work)
+        except RateLimited as error:
+            if not isinstance(error, CoolingDown):
+                await self._cool_down(error)
+            raise
         finally:
             del self._flights[shortcode]
 
+    async def _in_turn(
+        self,
+        line: Line,
+        shortcode: str,
+        refresh: bool,
+        deadline: float,
+        work: Callable[[int], Awaitable[StoredPost]],
+    ) -> Scraped:
+        while True:
+            # Who waits for another process keeps no worker waiting.
+            async with self._worker(deadline):
+                fence = await line.take()
+                if fence is not None:
+                    # Another process may have had its turn since we looked.
+                    if fence and not refresh and (stored := await self._stored_now(shortcode)):
+                        return stored
+                    await self._refuse_while_all_cool()
+                    try:
+                        fetched = await work(fence)
+                        line.stored = True
+                        return Scraped(fetched, cached=False)
+                    except Superseded:
+                        log.warning("turn lost: a later one stored the post", shortcode=shortcode)
+                        landed = True
+            if fence is None:
+                landed = await line.landed(deadline)
+            if landed and (stored := await self._stored_now(shortcode)):
+                return Scraped(stored.stored, cached=False)
+
+    @asynccontextmanager
+    async def _worker(self, deadline: float) -> AsyncIterator[None]:
+        if time.monotonic() >= deadline:
+            raise DeadlineExceeded
+        try:
+            async with asyncio.timeout_at(deadline):
+                await self._workers.acquire()
+        except TimeoutError:
+            raise DeadlineExceeded from None
+        try:
+            yield
+        finally:
+            self._workers.release()
+
     async def _work(
-        self, shortcode: str, url: str, deadline: float, progress: Progress
+        self, shortcode: str, url: str, deadline: float, progress: Progress, fence: int
     ) -> StoredPost:
         # The context carries the request ID to the log lines of the thread.
         context, loop = contextvars.copy_context(), asyncio.get_running_loop()
-        work = partial(context.run, self._fetch_and_publish, shortcode, url, deadline, progress)
+        fetch = partial(self._fetch_and_publish, shortcode, url, deadline, progress, fence)
+        work = partial(context.run, fetch)
         self._busy += 1
         try:
             with self._metrics.fetching():
@@ -207,13 +279,13 @@ class Scraper:
         return stored
 
     def _fetch_and_publish(
-        self, shortcode: str, url: str, deadline: float, progress: Progress
+        self, shortcode: str, url: str, deadline: float, progress: Progress, fence: int
     ) -> StoredPost:
         with storing():
             folder = self._library.stage(shortcode)
             try:
                 post = self._fetch(shortcode, url, folder, deadline, progress)
-                return self._library.publish(folder, post)
+                return self._library.publish(folder, post, fence)
             finally:
                 self._library.discard(folder)
 
@@ -222,8 +294,14 @@ class Scraper:
         if left > 0:
             raise CoolingDown(retry_after=left)
 
-    def _cool_down(self, error: RateLimited) -> None:
+    async def _refuse_while_all_cool(self) -> None:
+        left = await self._peers.cooldown_left()
+        self._cool_at = max(self._cool_at, time.monotonic() + left)
+        self._refuse_while_cooling()
+
+    async def _cool_down(self, error: RateLimited) -> None:
         if error.retry_after is None:
             error.retry_after = self._cooldown
         self._cool_at = max(self._cool_at, time.monotonic() + error.retry_after)
         log.warning("cooling down", seconds=round(error.retry_after, 1))
+        await self._peers.cool_down(error.retry_after)

@@ -42,7 +42,7 @@ def serve() -> int:
             sys.stdout,
             level=settings.log_level,
             style=settings.log_format,
-            secrets=(settings.key, *app[INSTAGRAM].secrets),
+            secrets=(*settings.secrets, *app[INSTAGRAM].secrets),
             processors=processors,
         ):
             asyncio.run(_serve(app, settings, listener))

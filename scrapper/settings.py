@@ -5,6 +5,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import Annotated, Any, Literal
+from urllib.parse import unquote, urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -90,11 +91,23 @@ def _is_readable(path: Path) -> Path:
         raise ValueError(f"{path} cannot be read: {error.strerror}") from error
 
 
+def _is_redis_url(url: SecretStr) -> SecretStr:
+    if not url.get_secret_value():
+        return url
+    try:
+        from redis.connection import parse_url  # noqa: PLC0415 - only where it is set
+    except ImportError as error:
+        raise ValueError("install requirements/redis.txt for it") from error
+    parse_url(url.get_secret_value())
+    return url
+
+
 _YEAR = 366 * 24 * 60 * 60
 
 ReadableFile = Annotated[Path, AfterValidator(_is_readable)]
 Folder = Annotated[Path, AfterValidator(Path.absolute), AfterValidator(_is_writable)]
 Key = Annotated[SecretStr, AfterValidator(_is_sendable)]
+RedisURL = Annotated[SecretStr, AfterValidator(_is_redis_url)]
 Port = Annotated[int, Field(ge=0, le=65535)]
 Seconds = Annotated[float, Field(gt=0, le=_YEAR)]
 
@@ -125,6 +138,7 @@ class Settings(BaseSettings):
     min_free_disk_mb: NonNegativeInt = 100
     max_connections: PositiveInt = 4096
     client_timeout_seconds: Seconds = 20
+    redis_url: RedisURL = SecretStr("")
     max_jobs: PositiveInt = 100
     max_job_age_days: Annotated[float, Field(gt=0, le=36_500)] = 7
     instagram_session_file: ReadableFile | None = None
@@ -168,6 +182,11 @@ class Settings(BaseSettings):
         if self.api_key_file is not None:
             return self.api_key_file.read_text(encoding="utf-8").strip()
         return self.api_key.get_secret_value()
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """What must not be told to anybody: the API key, and Redis's password."""
+        return self.key, unquote(urlsplit(self.redis_url.get_secret_value()).password or "")
 
     @property
     def max_media_bytes(self) -> int:

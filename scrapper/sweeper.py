@@ -1,13 +1,14 @@
 """The timer over :meth:`scrapper.library.Library.expire`."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 
 import structlog
 
 from scrapper.library import Library
 from scrapper.metrics import Metrics
+from scrapper.peers import Peers
 
 __all__ = ["sweeping"]
 
@@ -18,16 +19,24 @@ log = structlog.get_logger(__name__)
 async def sweeping(
     library: Library,
     metrics: Metrics,
+    peers: Peers,
     *,
     max_age: float,
     interval: float,
-    keep: Callable[[str], bool],
+    reserve: Callable[[str], AbstractAsyncContextManager[bool]],
 ) -> AsyncIterator[None]:
     """Sweep posts older than *max_age* seconds, at once and every *interval* seconds.
 
-    Posts for whose shortcode *keep* answers true stay. The sweeps end with the block.
+    Posts whose shortcode cannot be reserved stay. A sweep during which one of the *peers*
+    sweeps is left out. The sweeps end with the block.
     """
-    task = asyncio.create_task(_sweep_forever(library, metrics, max_age, interval, keep))
+
+    async def sweep() -> None:
+        async with peers.sweep() as ours:
+            if ours:
+                await _sweep(library, metrics, max_age, reserve)
+
+    task = asyncio.create_task(_every(interval, sweep))
     try:
         yield
     finally:
@@ -36,25 +45,28 @@ async def sweeping(
             await task
 
 
-async def _sweep_forever(
+async def _every(interval: float, do: Callable[[], Awaitable[None]]) -> None:
+    while True:
+        await do()
+        await asyncio.sleep(interval)
+
+
+async def _sweep(
     library: Library,
     metrics: Metrics,
     max_age: float,
-    interval: float,
-    keep: Callable[[str], bool],
+    reserve: Callable[[str], AbstractAsyncContextManager[bool]],
 ) -> None:
-    while True:
-        try:
-            removed = await library.expire(max_age, keep=keep)
-            usage = await library.usage()
-        except OSError as error:
-            # The disk may be gone for a while: the next sweep tries again.
-            metrics.sweeps.labels("failed").inc()
-            log.warning("sweep failed", cause=str(error))
-        else:
-            metrics.sweeps.labels("ok").inc()
-            metrics.swept_posts.inc(removed)
-            metrics.posts.set(usage.posts)
-            metrics.bytes.set(usage.bytes)
-            log.info("swept", removed=removed, posts=usage.posts, bytes=usage.bytes)
-        await asyncio.sleep(interval)
+    try:
+        removed = await library.expire(max_age, reserve=reserve)
+        usage = await library.usage()
+    except OSError as error:
+        # The disk may be gone for a while: the next sweep tries again.
+        metrics.sweeps.labels("failed").inc()
+        log.warning("sweep failed", cause=str(error))
+    else:
+        metrics.sweeps.labels("ok").inc()
+        metrics.swept_posts.inc(removed)
+        metrics.posts.set(usage.posts)
+        metrics.bytes.set(usage.bytes)
+        log.info("swept", removed=removed, posts=usage.posts, bytes=usage.bytes)

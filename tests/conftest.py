@@ -4,6 +4,7 @@ import asyncio
 import logging
 import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,11 @@ from aiohttp.test_utils import TestClient
 from aiohttp.web import Application, Request
 
 from scrapper.app import create_app
+from scrapper.instagram import Instagram
 from scrapper.settings import Settings, load_settings
+from scrapper.worker import worker
 from tests.instagram import StandIn
+from tests.redis_server import RedisServer
 
 Client = TestClient[Request, Application]
 StartService = Callable[..., Awaitable[Client]]
@@ -82,11 +86,49 @@ def media_root(tmp_path: Path) -> Path:
     return tmp_path / "media"
 
 
+@pytest.fixture(scope="session")
+def shared_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    if not RedisServer.is_installed():
+        pytest.skip("needs Redis: on Debian, apt install redis-server")
+    with RedisServer(tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
+@pytest.fixture
+def redis_server(shared_redis: RedisServer) -> RedisServer:
+    """A Redis that knows nothing yet."""
+    shared_redis.client.flushall()
+    return shared_redis
+
+
+@pytest.fixture(params=["alone", "with Redis"])
+def mode(request: pytest.FixtureRequest) -> dict[str, str]:
+    """The settings by which the service is alone, or one of several that act as one."""
+    if request.param == "alone":
+        return {}
+    server: RedisServer = request.getfixturevalue("redis_server")
+    return {"REDIS_URL": server.url}
+
+
+@asynccontextmanager
+async def working(settings: Settings) -> AsyncIterator[None]:
+    """A worker while the block runs."""
+    ended = asyncio.Event()
+    async with worker(settings, Instagram.of(settings)) as receiver:
+        listening = asyncio.create_task(receiver.listen(ended))
+        yield
+        ended.set()
+        await listening
+
+
 @pytest.fixture
 async def start_service(
-    aiohttp_client: Any, media_root: Path, monkeypatch: pytest.MonkeyPatch
-) -> StartService:
-    """Start the service with settings on top of the tests' own; a client for it."""
+    aiohttp_client: Any, media_root: Path, mode: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[StartService]:
+    """Start the service with settings on top of the tests' own; a client for it.
+
+    In each mode: where it is one of several there is a worker too.
+    """
 
     async def start(**settings: str) -> Client:
         environment = {
@@ -95,6 +137,7 @@ async def start_service(
             "INSTAGRAM_MAX_QUERIES": "0",
             "INSTAGRAM_COOLDOWN_SECONDS": "0",
             "SCRAPE_TIMEOUT_SECONDS": "20",
+            **mode,
             **settings,
         }
         for name, value in environment.items():
@@ -102,9 +145,12 @@ async def start_service(
         checked = load_settings()
         app = await asyncio.to_thread(create_app, checked)
         client: Client = await aiohttp_client(app, connector=TCPConnector(limit=0))
+        if mode:
+            await workers.enter_async_context(working(checked))
         return client
 
-    return start
+    async with AsyncExitStack() as workers:
+        yield start
 
 
 def stored_files(media_root: Path) -> set[str]:

@@ -15,31 +15,29 @@ from typing import Any, Self
 
 import requests
 
-__all__ = ["Service", "free_port", "wait_for", "wait_for_answer"]
+__all__ = ["Process", "Service", "Worker", "free_port", "wait_for", "wait_for_answer"]
 
 _WAIT_SECONDS = 30
 _ROOT = Path(__file__).resolve().parents[1]
 
 
-class Service:
-    """``python -m scrapper`` on a free port of loopback, with *environment* on top of ours.
+class Process:
+    """``python -m`` with *module* and its arguments, and *environment* on top of ours.
 
     :attr:`log` holds its log lines so far, as objects; :attr:`raw_log` as text. With
-    *keep_log* false they go to a process that drops them, at no cost to this one. *module* is
-    what runs, with its arguments.
+    *keep_log* false they go to a process that drops them, at no cost to this one.
     """
 
     def __init__(
         self,
+        module: Sequence[str],
         media_root: Path,
         environment: Mapping[str, str] | None = None,
         *,
         python_path: Path | None = None,
         keep_log: bool = True,
-        module: Sequence[str] = ("scrapper",),
     ) -> None:
         folders = [_ROOT, python_path] if python_path else [_ROOT]
-        self.headers: dict[str, str] = {}
         self._keep_log = keep_log
         self._command = [sys.executable, "-m", *module]
         self._environment = {
@@ -53,11 +51,17 @@ class Service:
         self.raw_log: list[str] = []
 
     def __enter__(self) -> Self:
-        port = free_port()
-        self.url = f"http://127.0.0.1:{port}"
+        self._start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._process.poll() is None:
+            self.kill()
+
+    def _start(self, **more: str) -> None:
         self._process = subprocess.Popen(
             self._command,
-            env={"PORT": str(port), **self._environment},
+            env={**more, **self._environment},
             stdout=subprocess.PIPE,
             text=True,
         )
@@ -69,16 +73,6 @@ class Service:
             drain = partial(subprocess.run, command, stdin=self._process.stdout, check=True)
             self._reader = threading.Thread(target=drain, kwargs={"stdout": subprocess.DEVNULL})
         self._reader.start()
-        wait_for_answer(self.url + "/health")
-        # The service is meant to honour HTTPS_PROXY, the requests to it are not.
-        self._session = requests.Session()
-        self._session.trust_env = False
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._process.poll() is None:
-            self.kill()
-        self._session.close()
 
     @property
     def pid(self) -> int:
@@ -86,19 +80,21 @@ class Service:
 
     @property
     def log(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self.raw_log]
+        return [json.loads(line) for line in list(self.raw_log)]
 
-    def get(self, path: str) -> requests.Response:
-        return self._session.get(self.url + path, headers=self.headers, timeout=120)
-
-    def post(self, path: str, body: dict[str, Any]) -> requests.Response:
-        return self._session.post(self.url + path, json=body, headers=self.headers, timeout=120)
-
-    def scrape(self, url: str, **body: Any) -> requests.Response:
-        return self.post("/scrape", {"url": url, **body})
+    def logged(self, event: str) -> int:
+        """How many log lines tell of *event*."""
+        return sum(line["event"] == event for line in self.log)
 
     def terminate(self) -> None:
         self._process.send_signal(signal.SIGTERM)
+
+    def pause(self) -> None:
+        """SIGSTOP: until :meth:`go_on` it does nothing."""
+        self._process.send_signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        self._process.send_signal(signal.SIGCONT)
 
     def kill(self) -> None:
         """SIGKILL, and wait for the end."""
@@ -112,6 +108,59 @@ class Service:
         if self._process.stdout:
             self._process.stdout.close()
         return code
+
+
+class Worker(Process):
+    """``python -m scrapper worker``."""
+
+    def __init__(self, media_root: Path, environment: Mapping[str, str]) -> None:
+        super().__init__(("scrapper", "worker"), media_root, environment)
+
+    def __enter__(self) -> Self:
+        self._start()
+        wait_for(lambda: self.logged("working") == 1)
+        return self
+
+
+class Service(Process):
+    """The service on a free port of loopback; *module* is what runs in its place."""
+
+    def __init__(
+        self,
+        media_root: Path,
+        environment: Mapping[str, str] | None = None,
+        *,
+        python_path: Path | None = None,
+        keep_log: bool = True,
+        module: Sequence[str] = ("scrapper",),
+    ) -> None:
+        super().__init__(
+            module, media_root, environment, python_path=python_path, keep_log=keep_log
+        )
+        self.headers: dict[str, str] = {}
+
+    def __enter__(self) -> Self:
+        port = free_port()
+        self.url = f"http://127.0.0.1:{port}"
+        self._start(PORT=str(port))
+        wait_for_answer(self.url + "/health")
+        # The service is meant to honour HTTPS_PROXY, the requests to it are not.
+        self._session = requests.Session()
+        self._session.trust_env = False
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        super().__exit__()
+        self._session.close()
+
+    def get(self, path: str) -> requests.Response:
+        return self._session.get(self.url + path, headers=self.headers, timeout=120)
+
+    def post(self, path: str, body: dict[str, Any]) -> requests.Response:
+        return self._session.post(self.url + path, json=body, headers=self.headers, timeout=120)
+
+    def scrape(self, url: str, **body: Any) -> requests.Response:
+        return self.post("/scrape", {"url": url, **body})
 
 
 def free_port() -> int:

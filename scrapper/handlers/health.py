@@ -6,7 +6,7 @@ import shutil
 
 from aiohttp import web
 
-from scrapper.handlers.resources import LIBRARY, SCRAPER, SETTINGS
+from scrapper.handlers.resources import CHECKS, LIBRARY, SCRAPER, SETTINGS
 
 __all__ = ["health", "ready"]
 
@@ -24,5 +24,6 @@ async def ready(request: web.Request) -> web.Response:
         "media folder writable": await asyncio.to_thread(os.access, root, os.W_OK | os.X_OK),
         "room on the disk": disk.free >= request.app[SETTINGS].min_free_bytes,
         "executor not saturated": not request.app[SCRAPER].saturated,
+        **{name: await holds() for name, holds in request.app[CHECKS].items()},
     }
     return web.json_response(checks, status=200 if all(checks.values()) else 503)

@@ -1,7 +1,6 @@
 """``/jobs``: batches of posts, and their progress as server-sent events."""
 
 import asyncio
-import secrets
 from contextlib import suppress
 
 import orjson
@@ -9,22 +8,21 @@ from aiohttp import hdrs, web
 from aiohttp_sse import EventSourceResponse, sse_response
 
 from scrapper.handlers.bodies import JobRequest, read_body
-from scrapper.handlers.resources import JOBS
+from scrapper.handlers.resources import JOBS, SETTINGS
 from scrapper.job import Job
-from scrapper.jobs import Jobs
+from scrapper.jobs import Jobs, new_job
 
 __all__ = ["cancel_job", "create_job", "get_job", "job_events", "tokens_of_a_batch"]
 
 _LAST_EVENT_ID = "Last-Event-ID"
 _SECONDS_BETWEEN_LOOKS = 0.2
-# Versions are counted by the process: one that an earlier process gave out means nothing here.
-_EPOCH = secrets.token_hex(4)
 
 
 async def create_job(request: web.Request) -> web.Response:
     """Begin to download the posts of the body's ``urls`` in the background."""
     asked = await read_body(request, JobRequest)
-    job = await request.app[JOBS].submit(asked.urls)
+    job = new_job(asked.urls, max_url_length=request.app[SETTINGS].max_url_length)
+    await request.app[JOBS].submit(job)
     headers = {hdrs.LOCATION: f"/jobs/{job.id}"}
     return web.json_response(job.to_json(), status=202, headers=headers)
 
@@ -49,7 +47,7 @@ async def job_events(request: web.Request) -> web.StreamResponse:
     whole job; a client that comes back after it gets 204, which ends its reconnecting.
     """
     jobs, job = request.app[JOBS], await _job(request)
-    seen = _version_of(request.headers.get(_LAST_EVENT_ID, ""))
+    seen = _version_of(request.headers.get(_LAST_EVENT_ID, ""), job)
     if seen and job.state != "running" and not any(job.changes(seen)):
         return web.Response(status=204)
     async with sse_response(request) as response:
@@ -61,11 +59,11 @@ async def job_events(request: web.Request) -> web.StreamResponse:
 
 async def _send_events(response: EventSourceResponse, jobs: Jobs, job: Job, seen: int) -> None:
     while not jobs.closing:
-        jobs.observe(job)
+        await jobs.observe(job)
         finished = job.state != "running"
         for version, change in job.changes(seen):
             text = orjson.dumps(change).decode()
-            await response.send(text, id=f"{_EPOCH}-{version}", event="post")
+            await response.send(text, id=f"{job.epoch}-{version}", event="post")
             seen = version
         if finished:
             await response.send(orjson.dumps(job.to_json()).decode(), event="end")
@@ -90,7 +88,8 @@ async def _job(request: web.Request) -> Job:
     return job
 
 
-def _version_of(event_id: str) -> int:
+def _version_of(event_id: str, job: Job) -> int:
+    # What another epoch counted means nothing here.
     epoch, _, version = event_id.partition("-")
-    known = epoch == _EPOCH and version.isascii() and version.isdecimal() and len(version) < 16  # noqa: PLR2004
+    known = epoch == job.epoch and version.isascii() and version.isdecimal() and len(version) < 16  # noqa: PLR2004
     return int(version) if known else 0

@@ -1,5 +1,7 @@
 """What the handlers work with, under the keys by which the application keeps it."""
 
+from collections.abc import Awaitable, Callable, Mapping
+
 from aiohttp import web
 
 from scrapper.jobs import Jobs
@@ -8,10 +10,12 @@ from scrapper.metrics import Metrics
 from scrapper.scraping import Scraper
 from scrapper.settings import Settings
 
-__all__ = ["JOBS", "LIBRARY", "METRICS", "SCRAPER", "SETTINGS"]
+__all__ = ["CHECKS", "JOBS", "LIBRARY", "METRICS", "SCRAPER", "SETTINGS"]
 
 SETTINGS = web.AppKey("settings", Settings)
 METRICS = web.AppKey("metrics", Metrics)
 LIBRARY = web.AppKey("library", Library)
 JOBS = web.AppKey("jobs", Jobs)
 SCRAPER = web.AppKey("scraper", Scraper)
+CHECKS: web.AppKey[Mapping[str, Callable[[], Awaitable[bool]]]] = web.AppKey("checks")
+"""What must hold for the service to be ready, beside what every one of them needs; by name."""

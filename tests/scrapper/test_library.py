@@ -3,6 +3,8 @@ import json
 import os
 import sys
 import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -10,7 +12,8 @@ from unittest.mock import patch
 import pytest
 from structlog.testing import capture_logs
 
-from scrapper.library import Library
+import scrapper.library
+from scrapper.library import Library, Superseded
 from scrapper.post import MediaItem, Post
 
 DAY = 24 * 60 * 60
@@ -32,6 +35,16 @@ def store(library: Library, shortcode: str = "abcde", content: bytes = b"video")
 def age(library: Library, shortcode: str, seconds: float) -> None:
     moment = time.time() - seconds
     os.utime(library.root / shortcode / "post.json", (moment, moment))
+
+
+def all_but(kept: str = "") -> Callable[[str], AbstractAsyncContextManager[bool]]:
+    """What reserves every post but one."""
+
+    @asynccontextmanager
+    async def reserve(shortcode: str) -> AsyncIterator[bool]:
+        yield shortcode != kept
+
+    return reserve
 
 
 @pytest.fixture
@@ -63,7 +76,7 @@ async def test_a_change_is_seen_at_once_by_who_looked_before(library: Library) -
     assert stored is not None
     assert stored.post.main.size == len(b"renewed")
     age(library, "abcde", 8 * DAY)
-    await library.expire(7 * DAY, keep=lambda _: False)
+    await library.expire(7 * DAY, reserve=all_but())
     assert await library.get("abcde") is None
 
 
@@ -205,7 +218,7 @@ async def test_posts_older_than_the_limit_expire(library: Library) -> None:
     for shortcode, days in (("old_1", 7.1), ("old_2", 400), ("young", 6.9)):
         store(library, shortcode)
         age(library, shortcode, days * DAY)
-    assert await library.expire(7 * DAY, keep=lambda _: False) == 2
+    assert await library.expire(7 * DAY, reserve=all_but()) == 2
     assert sorted(os.listdir(library.root)) == [".incoming", "young"]
     assert os.listdir(library.root / ".incoming") == []
 
@@ -213,7 +226,7 @@ async def test_posts_older_than_the_limit_expire(library: Library) -> None:
 async def test_a_post_that_is_being_scraped_does_not_expire(library: Library) -> None:
     store(library)
     age(library, "abcde", 8 * DAY)
-    assert await library.expire(7 * DAY, keep="abcde".__eq__) == 0
+    assert await library.expire(7 * DAY, reserve=all_but("abcde")) == 0
     assert await library.get("abcde") is not None
 
 
@@ -231,7 +244,7 @@ async def test_nothing_but_posts_expires(library: Library, tmp_path: Path) -> No
     (library.root / "manifest_is_link").mkdir()
     (library.root / "manifest_is_link/post.json").symlink_to(elsewhere.root / "linked/post.json")
     before = sorted(os.listdir(library.root))
-    assert await library.expire(-DAY, keep=lambda _: False) == 0
+    assert await library.expire(-DAY, reserve=all_but()) == 0
     assert sorted(os.listdir(library.root)) == before
     assert await elsewhere.get("linked") is not None
 
@@ -250,7 +263,7 @@ async def test_a_post_that_cannot_be_removed_is_logged_and_stops_no_other(
         return rename(self, target)
 
     with patch.object(Path, "rename", refuse), capture_logs() as lines:
-        assert await library.expire(7 * DAY, keep=lambda _: False) == 2
+        assert await library.expire(7 * DAY, reserve=all_but()) == 2
     assert [line["shortcode"] for line in lines] == ["other"]
 
 
@@ -269,5 +282,71 @@ async def test_a_folder_that_cannot_be_read_is_logged_and_stops_no_other(
         return lstat(path, **options)
 
     with patch("scrapper.library.os.lstat", refuse), capture_logs() as lines:
-        assert await library.expire(7 * DAY, keep=lambda _: False) == 2
+        assert await library.expire(7 * DAY, reserve=all_but()) == 2
     assert [line["shortcode"] for line in lines] == ["other"]
+
+
+async def test_what_was_fetched_in_a_later_turn_stays(library: Library) -> None:
+    for content, fence in ((b"late", 2), (b"early", 1)):
+        folder = library.stage("abcde")
+        (folder / "abcde.mp4").write_bytes(content)
+        if fence == 1:
+            with pytest.raises(Superseded):
+                library.publish(folder, post(content=content), fence)
+            library.discard(folder)
+        else:
+            library.publish(folder, post(content=content), fence)
+    assert (library.root / "abcde/abcde.mp4").read_bytes() == b"late"
+    assert os.listdir(library.incoming) == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs renameat2")
+async def test_a_later_turn_that_ends_while_we_are_held_up_stays(library: Library) -> None:
+    folder = library.stage("abcde")
+    (folder / "abcde.mp4").write_bytes(b"early")
+    store(library)
+
+    def late(place: Path) -> int:
+        # Held up between the look and the rename.
+        with patch("scrapper.library._fence_of", fence_of):
+            other = library.stage("abcde")
+            (other / "abcde.mp4").write_bytes(b"late")
+            library.publish(other, post(content=b"late"), 2)
+        return 0
+
+    fence_of = scrapper.library._fence_of
+    with patch("scrapper.library._fence_of") as looks:
+        looks.side_effect = lambda place: late(place) if looks.call_count == 1 else fence_of(place)
+        with pytest.raises(Superseded):
+            library.publish(folder, post(content=b"early"), 1)
+    assert (library.root / "abcde/abcde.mp4").read_bytes() == b"late"
+    library.discard(folder)
+    assert os.listdir(library.incoming) == []
+
+
+async def test_of_several_processes_none_clears_away_what_another_works_on(
+    tmp_path: Path,
+) -> None:
+    one, other = (Library(tmp_path / "media", abandoned_after=60) for _ in range(2))
+    await one.open()
+    folder = one.stage("abcde")
+    await other.open()
+    await other.expire(7 * DAY, reserve=all_but())
+    assert folder.exists()
+    one_later = Library(tmp_path / "media", abandoned_after=0.01)
+    await asyncio.sleep(0.05)
+    await one_later.expire(7 * DAY, reserve=all_but())
+    assert not folder.exists()
+
+
+async def test_a_post_that_was_renewed_since_the_look_is_not_swept(library: Library) -> None:
+    store(library)
+    age(library, "abcde", 8 * DAY)
+
+    @asynccontextmanager
+    async def renewed_first(_shortcode: str) -> AsyncIterator[bool]:
+        store(library)
+        yield True
+
+    assert await library.expire(7 * DAY, reserve=renewed_first) == 0
+    assert (library.root / "abcde").exists()

@@ -32,13 +32,14 @@ async def test_health_answers_while_every_worker_hangs(
 
 
 async def test_ready_tells_each_check(
-    instagram: StandIn, start_service: StartService, media_root: Path
+    instagram: StandIn, start_service: StartService, mode: dict[str, str]
 ) -> None:
+    well = {**WELL, "redis answers": True} if mode else WELL
     client = await start_service(API_KEY="s3cret", SCRAPE_CONCURRENCY="1", SCRAPE_QUEUE_LIMIT="0")
     async with client.get("/ready") as response:
         assert (response.status, await response.json()) == (
             200,
-            {**WELL, "executor not saturated": True},
+            {**well, "executor not saturated": True},
         )
     instagram.hold()
     headers = {"X-API-Key": "s3cret"}
@@ -49,7 +50,7 @@ async def test_ready_tells_each_check(
     async with client.get("/ready") as response:
         assert (response.status, await response.json()) == (
             503,
-            {**WELL, "executor not saturated": False},
+            {**well, "executor not saturated": False},
         )
     instagram.release()
     await hanging

@@ -1,0 +1,98 @@
+"""The Redis that replicas share, asked with little patience."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Self, cast
+
+import structlog
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from scrapper.metrics import Metrics
+
+__all__ = ["PREFIX", "SharedRedis", "connection_options"]
+
+log = structlog.get_logger(__name__)
+
+PREFIX = "scrapper:"
+"""Of every key."""
+
+_PATIENCE_SECONDS = 1.0
+_PAUSE_SECONDS = 1.0
+_MOST_CONNECTIONS = 32
+
+
+def connection_options() -> dict[str, Any]:
+    """How redis-py is to connect: by itself it would try for seconds."""
+    return {
+        "socket_timeout": _PATIENCE_SECONDS,
+        "socket_connect_timeout": _PATIENCE_SECONDS,
+        # That Redis closed a connection since its last use is found out only by using it.
+        "retry": Retry(NoBackoff(), 1, (RedisConnectionError,)),
+        "protocol": 2,
+    }
+
+
+class SharedRedis(Redis):
+    """A client that does not keep its callers waiting while Redis is gone.
+
+    An answer may take a second. After none came, whoever asks within the next second gets
+    :class:`redis.exceptions.ConnectionError` at once; then one caller finds out anew. That
+    Redis is gone is logged once, and that it is back.
+    """
+
+    _metrics: Metrics
+    _gone = False
+    _again_at = 0.0
+
+    @classmethod
+    def at(cls, url: str, metrics: Metrics) -> Self:
+        """A client for the Redis at *url*; it connects when it is first used."""
+        pool = BlockingConnectionPool.from_url(
+            url,
+            max_connections=_MOST_CONNECTIONS,
+            timeout=_PATIENCE_SECONDS,
+            **connection_options(),
+        )
+        client: Any = cls.from_pool(pool)
+        client._metrics = metrics
+        metrics.redis_up.set(1)
+        return cast(Self, client)
+
+    async def execute_command(self, *args: Any, **options: Any) -> Any:
+        with self.asking():
+            return await super().execute_command(*args, **options)  # type: ignore[no-untyped-call]
+
+    @contextmanager
+    def asking(self) -> Iterator[None]:
+        """For what does not pass :meth:`execute_command`: pipelines.
+
+        Raises:
+            redis.exceptions.ConnectionError: it makes no sense yet to ask again.
+        """
+        now, finding_out = time.monotonic(), self._gone
+        if finding_out:
+            if now < self._again_at:
+                raise RedisConnectionError("redis did not answer a moment ago")
+            self._again_at = now + _PAUSE_SECONDS
+        try:
+            yield
+        except (RedisConnectionError, RedisTimeoutError) as error:
+            self._note_gone(error)
+            raise
+        # Not by an answer to what was asked before it went.
+        if finding_out and self._gone:
+            self._gone = False
+            self._metrics.redis_up.set(1)
+            log.info("redis is back")
+
+    def _note_gone(self, error: Exception) -> None:
+        self._again_at = time.monotonic() + _PAUSE_SECONDS
+        if not self._gone:
+            self._gone = True
+            self._metrics.redis_up.set(0)
+            log.warning("redis does not answer: going on without it", cause=str(error))

@@ -1,0 +1,48 @@
+"""What a process needs to be one of several that act as one."""
+
+from redis.exceptions import RedisError
+
+from scrapper.metrics import Metrics
+from scrapper.replicas.client import SharedRedis
+from scrapper.replicas.job_store import RedisJobStore
+from scrapper.replicas.jobs import SharedJobs
+from scrapper.replicas.peers import RedisPeers
+from scrapper.replicas.queue import PostQueue
+from scrapper.settings import Settings
+
+__all__ = ["Fleet"]
+
+_SECONDS_A_DAY = 24 * 60 * 60
+
+
+class Fleet:
+    """The parts over the Redis that *settings* name; to be used between open and close."""
+
+    def __init__(self, settings: Settings, metrics: Metrics) -> None:
+        url = settings.redis_url.get_secret_value()
+        self.redis = SharedRedis.at(url, metrics)
+        self.peers = RedisPeers(self.redis)
+        self.queue = PostQueue(url, self.redis)
+        self.job_store = RedisJobStore(
+            self.redis,
+            max_jobs=settings.max_jobs,
+            max_age=settings.max_job_age_days * _SECONDS_A_DAY,
+        )
+        self.jobs = SharedJobs(self.job_store, self.queue)
+
+    async def open(self) -> None:
+        """Begin to listen to the others; Redis need not answer yet."""
+        await self.peers.open()
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self.peers.close()
+        await self.queue.shutdown()
+        await self.redis.aclose()
+
+    async def answers(self) -> bool:
+        """Whether Redis answers."""
+        try:
+            return bool(await self.redis.ping())
+        except RedisError:
+            return False

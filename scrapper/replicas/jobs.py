@@ -1,0 +1,61 @@
+"""The jobs of several replicas: whichever takes one, workers do it."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from redis.asyncio.client import Pipeline
+from redis.exceptions import RedisError
+
+from scrapper.errors import JobsUnreachable
+from scrapper.job import Job
+from scrapper.jobs import MAKE_ROOM_SECONDS
+from scrapper.replicas.job_store import RedisJobStore
+from scrapper.replicas.queue import PostQueue
+
+__all__ = ["SharedJobs"]
+
+
+class SharedJobs:
+    """:class:`~scrapper.jobs.Jobs` in *store*, whose posts wait in *queue*."""
+
+    def __init__(self, store: RedisJobStore, queue: PostQueue) -> None:
+        self._store = store
+        self._queue = queue
+        self.closing = False
+
+    async def submit(self, job: Job) -> None:
+        def enqueue(transaction: Pipeline) -> None:
+            for index, post in enumerate(job.posts):
+                if post.unfinished:
+                    self._queue.add(transaction, job.id, index)
+
+        with _reaching():
+            await self._store.add(job, enqueue)
+
+    async def get(self, job_id: str) -> Job | None:
+        with _reaching():
+            return await self._store.get(job_id)
+
+    async def cancel(self, job: Job) -> None:
+        def give_up(stored: Job) -> Iterator[int]:
+            for index, post in enumerate(stored.posts):
+                if post.state == "queued":
+                    post.state = "cancelled"
+                    yield index
+
+        with _reaching():
+            await self._store.change(job.id, give_up)
+            await self._store.load(job)
+
+    async def observe(self, job: Job) -> None:
+        # While Redis is gone nothing new can be known.
+        with suppress(RedisError):
+            await self._store.load(job)
+
+
+@contextmanager
+def _reaching() -> Iterator[None]:
+    try:
+        yield
+    except RedisError as error:
+        raise JobsUnreachable(retry_after=MAKE_ROOM_SECONDS) from error

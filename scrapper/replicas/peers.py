@@ -1,0 +1,153 @@
+"""Which replica fetches a post, or sweeps, and how long Instagram is left alone: agreed by Redis.
+
+While Redis does not answer a replica goes on as if it were alone: a post may be fetched by
+several of them then, and each has its own cool-down.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+import orjson
+import structlog
+from redis.exceptions import RedisError
+
+from scrapper.errors import ANSWERS, DeadlineExceeded, PaceExceeded, ScrapeError
+from scrapper.replicas.client import PREFIX, SharedRedis
+from scrapper.replicas.tasks import end
+from scrapper.replicas.turn import Turn
+
+__all__ = ["RedisPeers"]
+
+log = structlog.get_logger(__name__)
+
+_SECONDS_BETWEEN_LOOKS = 1.0
+_COOLDOWN = f"{PREFIX}cooldown"
+_ERRORS: dict[str, Any] = {error.__name__: error for error in ANSWERS}
+_OF_ONE_REPLICA = (DeadlineExceeded, PaceExceeded)
+"""What says nothing of how it would go for another replica."""
+
+
+class RedisPeers:
+    """:class:`~scrapper.peers.Peers` by way of *redis*, between :meth:`open` and :meth:`close`."""
+
+    def __init__(self, redis: SharedRedis) -> None:
+        self._redis = redis
+        # Channels, unlike keys, belong to no database.
+        database = redis.connection_pool.connection_kwargs.get("db") or 0
+        self._channel = f"{PREFIX}{database}:landed"
+        self._lines: dict[str, set[_Line]] = {}
+
+    async def open(self) -> None:
+        """Begin to listen to the others."""
+        self._listening = asyncio.create_task(self._listen())
+
+    async def close(self) -> None:
+        """Listen no more."""
+        await end(self._listening)
+
+    @asynccontextmanager
+    async def line(self, shortcode: str) -> AsyncIterator["_Line"]:
+        line = _Line(self._redis, f"{PREFIX}turn:{shortcode}")
+        lines = self._lines.setdefault(shortcode, set())
+        lines.add(line)
+        outcome: dict[str, Any] = {}
+        try:
+            yield line
+        except ScrapeError as error:
+            if not isinstance(error, _OF_ONE_REPLICA):
+                outcome = {"error": type(error).__name__, "retry_after": error.retry_after}
+            raise
+        finally:
+            lines.discard(line)
+            if not lines:
+                self._lines.pop(shortcode, None)
+            if line.turn is not None:
+                await line.turn.give_back()
+                await self._tell({"post": shortcode, "stored": line.stored, **outcome})
+
+    @asynccontextmanager
+    async def sweep(self) -> AsyncIterator[bool]:
+        try:
+            turn = await Turn.take(self._redis, f"{PREFIX}sweep")
+        except RedisError:
+            yield True
+            return
+        try:
+            yield turn is not None
+        finally:
+            if turn is not None:
+                await turn.give_back()
+
+    async def cooldown_left(self) -> float:
+        try:
+            return max(0.0, await self._redis.pttl(_COOLDOWN) / 1000)
+        except RedisError:
+            return 0.0
+
+    async def cool_down(self, seconds: float) -> None:
+        if seconds > await self.cooldown_left():
+            with suppress(RedisError):
+                await self._redis.set(_COOLDOWN, 1, px=max(1, int(seconds * 1000)))
+
+    async def _tell(self, outcome: dict[str, Any]) -> None:
+        # Who does not hear of it looks by itself.
+        with suppress(RedisError):
+            await self._redis.publish(self._channel, orjson.dumps(outcome))
+
+    async def _listen(self) -> None:
+        while True:
+            with suppress(RedisError):
+                async with self._redis.pubsub(ignore_subscribe_messages=True) as pubsub:
+                    with self._redis.asking():
+                        await pubsub.subscribe(self._channel)
+                    async for message in pubsub.listen():
+                        self._hear(orjson.loads(message["data"]))
+            await asyncio.sleep(_SECONDS_BETWEEN_LOOKS)
+
+    def _hear(self, outcome: dict[str, Any]) -> None:
+        for line in self._lines.get(outcome["post"], ()):
+            line.hear(outcome)
+
+
+class _Line:
+    """A replica's place in the line for a post; *name* is that of the turn."""
+
+    def __init__(self, redis: SharedRedis, name: str) -> None:
+        self._redis = redis
+        self._name = name
+        self._heard: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        self.turn: Turn | None = None
+        self.stored = False
+
+    def hear(self, outcome: dict[str, Any]) -> None:
+        self._heard.put_nowait(outcome)
+
+    async def take(self) -> int | None:
+        if self.turn is not None:
+            await self.turn.give_back()
+        try:
+            self.turn = await Turn.take(self._redis, self._name)
+        except RedisError:
+            return time.time_ns() // 1000
+        return self.turn.fence if self.turn else None
+
+    async def landed(self, deadline: float) -> bool:
+        while (left := deadline - time.monotonic()) > 0:
+            try:
+                lease = await self._redis.pttl(self._name) / 1000
+            except RedisError:
+                return False
+            if lease <= 0 and self._heard.empty():
+                return False
+            try:
+                async with asyncio.timeout(min(left, max(lease, 0), _SECONDS_BETWEEN_LOOKS)):
+                    outcome = await self._heard.get()
+            except TimeoutError:
+                continue
+            if "error" in outcome:
+                raise _ERRORS[outcome["error"]](retry_after=outcome["retry_after"])
+            return bool(outcome["stored"])
+        return False

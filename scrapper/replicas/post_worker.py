@@ -1,0 +1,82 @@
+"""What a worker does with a post of a job."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
+from typing import TypeVar
+
+from redis.exceptions import RedisError
+from structlog.contextvars import bound_contextvars
+
+from scrapper.job import Job, JobPost
+from scrapper.jobs import note_progress, run_post
+from scrapper.replicas.job_store import RedisJobStore
+from scrapper.replicas.tasks import end
+from scrapper.scraping import Scraper
+
+__all__ = ["PostWorker"]
+
+_PROGRESS_SECONDS = 0.3
+_PAUSE_SECONDS = 1.0
+
+Result = TypeVar("Result")
+
+
+class PostWorker:
+    """Fetches posts of the jobs in *store* by *scraper*, and keeps the jobs up to date."""
+
+    def __init__(self, store: RedisJobStore, scraper: Scraper) -> None:
+        self._store = store
+        self._scraper = scraper
+
+    async def fetch(self, job_id: str, index: int) -> None:
+        """Fetch a post, unless somebody did, or the job is there no more, or was cancelled.
+
+        Returns only once the outcome is noted, however long Redis is gone: what nobody noted
+        is fetched again, by whichever worker finds the post unfinished.
+        """
+
+        def start(job: Job) -> Iterator[int]:
+            if job.posts[index].unfinished:
+                job.posts[index].state = "running"
+                yield index
+
+        with bound_contextvars(job=job_id):
+            job = await _insist(lambda: self._store.change(job_id, start))
+            if job is None or job.posts[index].state != "running":
+                return
+            post = job.posts[index]
+            following = asyncio.create_task(self._follow(job_id, index, post))
+            try:
+                await run_post(post, self._scraper)
+            finally:
+                await end(following)
+            await _insist(lambda: self._note(job_id, index, post))
+
+    async def _follow(self, job_id: str, index: int, post: JobPost) -> None:
+        """Tell how far the download is, for as long as it runs."""
+        told = 0
+        while True:
+            await asyncio.sleep(_PROGRESS_SECONDS)
+            note_progress(post, self._scraper)
+            if post.bytes_done != told:
+                with suppress(RedisError):
+                    await self._note(job_id, index, post)
+                    told = post.bytes_done
+
+    async def _note(self, job_id: str, index: int, post: JobPost) -> Job | None:
+        def replace(job: Job) -> Iterator[int]:
+            # Unless another worker, which took this one for dead, was faster.
+            if job.posts[index].unfinished:
+                job.posts[index] = post
+                yield index
+
+        return await self._store.change(job_id, replace)
+
+
+async def _insist(ask: Callable[[], Awaitable[Result]]) -> Result:
+    while True:
+        try:
+            return await ask()
+        except RedisError:
+            await asyncio.sleep(_PAUSE_SECONDS)

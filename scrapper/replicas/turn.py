@@ -1,0 +1,73 @@
+"""A turn: what one replica at a time does, under a lease."""
+
+import asyncio
+from contextlib import suppress
+
+import structlog
+from redis.asyncio.lock import Lock
+from redis.exceptions import LockError, RedisError
+
+from scrapper.replicas.client import SharedRedis
+from scrapper.replicas.tasks import end
+
+__all__ = ["LEASE_SECONDS", "Turn"]
+
+log = structlog.get_logger(__name__)
+
+LEASE_SECONDS = 5.0
+"""For which a replica has a turn unless it extends it: who is killed holds the others up no longer.
+"""
+
+_EXTENSIONS_A_LEASE = 4
+
+
+class Turn:
+    """The lock *name*, held until :meth:`give_back`; :meth:`take` makes one.
+
+    ``fence`` is the time of taking it by Redis's clock, in microseconds: greater than that of
+    every turn before, also after Redis lost what it knew.
+    """
+
+    def __init__(self, lock: Lock, fence: int) -> None:
+        self.fence = fence
+        self._lock = lock
+        self._keeping = asyncio.create_task(self._keep())
+
+    @classmethod
+    async def take(cls, redis: SharedRedis, name: str) -> "Turn | None":
+        """Take it, or None where another has it.
+
+        Raises:
+            redis.exceptions.RedisError: Redis does not answer.
+        """
+        lock = Lock(redis, name, timeout=LEASE_SECONDS, blocking=False, thread_local=False)
+        if not await lock.acquire():
+            return None
+        # If we were held up in between, another may have it by now, and an older fence.
+        async with redis.pipeline() as together:
+            together.time()
+            together.get(name)
+            with redis.asking():
+                (seconds, microseconds), owner = await together.execute()
+        if owner != lock.local.token:
+            return None
+        return cls(lock, seconds * 1_000_000 + microseconds)
+
+    async def give_back(self) -> None:
+        """Let the next one have it."""
+        await end(self._keeping)
+        # It ran out, or will.
+        with suppress(RedisError):
+            await self._lock.release()
+
+    async def _keep(self) -> None:
+        while True:
+            await asyncio.sleep(LEASE_SECONDS / _EXTENSIONS_A_LEASE)
+            try:
+                await self._lock.reacquire()
+            except LockError:
+                log.warning("turn ran out", turn=self._lock.name)
+                return
+            except RedisError:
+                # As long as the lease lasts it may be back in time.
+                continue

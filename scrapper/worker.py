@@ -1,0 +1,84 @@
+"""``python -m scrapper worker``: does the jobs that replicas of the service took."""
+
+import asyncio
+import logging
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import structlog
+from taskiq.receiver import Receiver
+
+from scrapper.errors import SettingsError
+from scrapper.instagram import Instagram
+from scrapper.library import Library
+from scrapper.metrics import Metrics
+from scrapper.replicas.fleet import Fleet
+from scrapper.replicas.post_worker import PostWorker
+from scrapper.scraping import Scraper
+from scrapper.settings import Settings, load_settings
+from scrapper.telemetry import logs_to
+
+__all__ = ["work", "worker"]
+
+log = structlog.get_logger("scrapper")
+
+_SHUTDOWN_GRACE = 5.0
+
+
+def work() -> int:
+    """Run until SIGTERM or SIGINT; return 0.
+
+    After a signal no further post is taken, and what runs may finish within the deadline of a
+    scrape.
+
+    Raises:
+        SettingsError: some are wrong, or ``REDIS_URL`` is not set.
+    """
+    settings = load_settings()
+    if not settings.redis_url.get_secret_value():
+        raise SettingsError("REDIS_URL: a worker takes its posts from there")
+    instagram = Instagram.of(settings)
+    with logs_to(
+        sys.stdout,
+        level=settings.log_level,
+        style=settings.log_format,
+        secrets=(*settings.secrets, *instagram.secrets),
+    ):
+        asyncio.run(_work(settings, instagram))
+        log.info("stopped")
+    return 0
+
+
+async def _work(settings: Settings, instagram: Instagram) -> None:
+    loop, ended = asyncio.get_running_loop(), asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, ended.set)
+    async with worker(settings, instagram) as receiver:
+        log.info("working", media_root=str(settings.media_root))
+        await receiver.listen(ended)
+
+
+@asynccontextmanager
+async def worker(settings: Settings, instagram: Instagram) -> AsyncIterator[Receiver]:
+    """What takes posts, once it listens, and fetches ``SCRAPE_CONCURRENCY`` of them at once."""
+    # Its lines tell of each message; ours tell of each failure.
+    logging.getLogger("taskiq").setLevel(logging.WARNING)
+    metrics = Metrics()
+    fleet, library = Fleet(settings, metrics), Library.of(settings)
+    await library.open()
+    await fleet.open()
+    scraper = Scraper.of(settings, library, instagram.fetch, metrics, fleet.peers)
+    fleet.queue.is_worker_process = True
+    fleet.queue.on_post(PostWorker(fleet.job_store, scraper).fetch)
+    try:
+        yield Receiver(
+            fleet.queue,
+            max_async_tasks=settings.scrape_concurrency,
+            wait_tasks_timeout=settings.scrape_timeout_seconds + _SHUTDOWN_GRACE,
+        )
+    finally:
+        await scraper.close()
+        await fleet.close()
+        instagram.close()

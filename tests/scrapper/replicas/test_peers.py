@@ -1,0 +1,180 @@
+"""What replicas agree on by Redis: turns, ends of turns, sweeps and the cool-down."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from unittest.mock import patch
+
+import pytest
+
+from scrapper.errors import DeadlineExceeded, PostNotFound, RateLimited
+from scrapper.metrics import Metrics
+from scrapper.replicas.client import SharedRedis
+from scrapper.replicas.peers import RedisPeers
+from tests.redis_server import RedisServer
+
+
+def soon() -> float:
+    return time.monotonic() + 10
+
+
+async def fail(peer: RedisPeers, error: Exception) -> None:
+    """Have a turn that ends in *error*."""
+    async with peer.line("abcde") as line:
+        await line.take()
+        await asyncio.sleep(0.1)
+        raise error
+
+
+@pytest.fixture
+async def peers(redis_server: RedisServer) -> AsyncIterator[list[RedisPeers]]:
+    """Those of two processes."""
+    async with AsyncExitStack() as ends:
+        both = []
+        for _ in range(2):
+            redis = SharedRedis.at(redis_server.url, Metrics())
+            ends.push_async_callback(redis.aclose)
+            peer = RedisPeers(redis)
+            await peer.open()
+            ends.push_async_callback(peer.close)
+            both.append(peer)
+        yield both
+
+
+async def test_one_has_the_turn_and_the_others_hear_that_it_stored_the_post(
+    peers: list[RedisPeers],
+) -> None:
+    one, other = peers
+    async with other.line("abcde") as waiting:
+        async with one.line("abcde") as line:
+            assert await line.take()
+            assert await waiting.take() is None
+            landed = asyncio.create_task(waiting.landed(soon()))
+            await asyncio.sleep(0.1)
+            assert not landed.done()
+            line.stored = True
+        assert await landed
+
+
+async def test_each_turn_has_a_greater_fence(peers: list[RedisPeers]) -> None:
+    fences = []
+    for number in range(10):
+        async with peers[number % 2].line("abcde") as line:
+            fences.append(await line.take())
+    assert fences == sorted(set(map(int, filter(None, fences))))
+
+
+async def test_fences_grow_also_where_redis_lost_all(
+    peers: list[RedisPeers], redis_server: RedisServer
+) -> None:
+    async with peers[0].line("abcde") as line:
+        first = await line.take()
+        await asyncio.to_thread(redis_server.client.flushall)
+        async with peers[1].line("abcde") as other:
+            second = await other.take()
+    assert first is not None
+    assert second is not None
+    assert second > first
+
+
+async def test_an_error_of_the_post_is_that_of_all(peers: list[RedisPeers]) -> None:
+    one, other = peers
+
+    for told in (PostNotFound(), RateLimited(retry_after=17.5)):
+        failing = asyncio.create_task(fail(one, told))
+        await asyncio.sleep(0.05)
+        async with other.line("abcde") as waiting:
+            with pytest.raises(type(told)) as caught:
+                await waiting.landed(soon())
+            assert caught.value.retry_after == told.retry_after
+        with pytest.raises(type(told)):
+            await failing
+
+
+@pytest.mark.parametrize("error", [DeadlineExceeded(), OSError("disk")])
+async def test_an_error_of_the_process_leaves_the_turn_to_another(
+    peers: list[RedisPeers], error: Exception
+) -> None:
+    one, other = peers
+    async with other.line("abcde") as waiting:
+        with pytest.raises(type(error)):
+            await fail(one, error)
+        assert not await waiting.landed(soon())
+        assert await waiting.take()
+
+
+async def test_a_turn_outlives_its_lease_as_long_as_its_holder_does(
+    peers: list[RedisPeers],
+) -> None:
+    with patch("scrapper.replicas.turn.LEASE_SECONDS", 0.4):
+        async with peers[0].line("abcde") as line, peers[1].line("abcde") as waiting:
+            await line.take()
+            await asyncio.sleep(1.2)
+            assert await waiting.take() is None
+
+
+async def test_a_turn_without_a_holder_is_free_after_its_lease(
+    peers: list[RedisPeers],
+) -> None:
+    with (
+        patch("scrapper.replicas.turn.LEASE_SECONDS", 0.4),
+        patch("scrapper.replicas.turn.Turn._keep", asyncio.Event().wait),
+    ):
+        async with peers[0].line("abcde") as line, peers[1].line("abcde") as waiting:
+            await line.take()
+            assert await waiting.take() is None
+            assert not await waiting.landed(soon())
+            assert await waiting.take()
+
+
+async def test_who_waits_waits_until_the_deadline_at_most(peers: list[RedisPeers]) -> None:
+    async with peers[0].line("abcde") as line, peers[1].line("abcde") as waiting:
+        await line.take()
+        assert not await waiting.landed(time.monotonic() + 0.2)
+
+
+async def test_one_sweeps_at_a_time(peers: list[RedisPeers]) -> None:
+    one, other = peers
+    async with one.sweep() as ours, other.sweep() as theirs:
+        assert (ours, theirs) == (True, False)
+    async with other.sweep() as theirs:
+        assert theirs
+
+
+async def test_the_longest_cool_down_counts_for_all(peers: list[RedisPeers]) -> None:
+    one, other = peers
+    assert await other.cooldown_left() == 0
+    await one.cool_down(30)
+    await other.cool_down(10)
+    assert 20 < await other.cooldown_left() <= 30
+    await other.cool_down(60)
+    assert 50 < await one.cooldown_left() <= 60
+
+
+async def test_without_redis_each_goes_on_alone(
+    peers: list[RedisPeers], redis_server: RedisServer
+) -> None:
+    await asyncio.to_thread(redis_server.stop)
+    try:
+        for peer in peers:
+            async with peer.line("abcde") as line, peer.sweep() as ours:
+                assert await line.take()
+                assert ours
+            assert await peer.cooldown_left() == 0
+            await peer.cool_down(5)
+    finally:
+        await asyncio.to_thread(redis_server.start)
+
+
+async def test_who_missed_the_end_of_a_turn_sees_that_it_is_free(
+    peers: list[RedisPeers],
+) -> None:
+    one, other = peers
+    await other.close()
+    async with other.line("abcde") as waiting:
+        async with one.line("abcde") as line:
+            await line.take()
+            assert await waiting.take() is None
+        assert not await waiting.landed(soon())
+    await other.open()

@@ -1,0 +1,64 @@
+"""The token bucket that replicas share."""
+
+import asyncio
+
+from structlog.testing import capture_logs
+
+from tests.conftest import Client, StartService
+from tests.redis_server import RedisServer
+
+LIMIT = {"RATE_LIMIT_MAX_REQUESTS": "6", "RATE_LIMIT_WINDOW_SECONDS": "600"}
+
+
+async def ask(client: Client) -> int:
+    """A request that takes a token, and nothing else."""
+    async with client.post("/scrape", data=b"{}") as response:
+        return response.status
+
+
+async def test_a_client_has_one_bucket_over_all_replicas(
+    start_service: StartService, redis_server: RedisServer
+) -> None:
+    replicas = [await start_service(REDIS_URL=redis_server.url, **LIMIT) for _ in range(3)]
+    statuses = [await ask(replicas[number % 3]) for number in range(9)]
+    assert statuses == [400] * 6 + [429] * 3
+
+
+async def test_what_only_reads_takes_from_another_bucket(
+    start_service: StartService, redis_server: RedisServer
+) -> None:
+    client = await start_service(REDIS_URL=redis_server.url, **LIMIT)
+    assert [await ask(client) for _ in range(7)][-1] == 429
+    assert (await client.get("/posts")).headers["RateLimit-Remaining"] == "59"
+
+
+async def test_without_redis_each_replica_has_a_bucket_of_its_own_until_it_is_back(
+    start_service: StartService, redis_server: RedisServer
+) -> None:
+    one, other = [await start_service(REDIS_URL=redis_server.url, **LIMIT) for _ in range(2)]
+    assert [await ask(one) for _ in range(6)] == [400] * 6
+    with capture_logs() as logs:
+        await asyncio.to_thread(redis_server.stop)
+        try:
+            for client in (one, other):
+                assert [await ask(client) for _ in range(8)] == [400] * 6 + [429] * 2
+        finally:
+            await asyncio.to_thread(redis_server.start)
+        async with asyncio.timeout(30):
+            while (await one.get("/ready")).status != 200:  # noqa: ASYNC110
+                await asyncio.sleep(0.1)
+        assert await ask(one) == 429
+    told = [line["event"] for line in logs if "redis" in line["event"]]
+    assert told.count("redis does not answer: going on without it") == 2
+    assert 1 <= told.count("redis is back") <= 2
+
+
+async def test_a_client_waits_no_longer_than_the_bucket_says(
+    start_service: StartService, redis_server: RedisServer
+) -> None:
+    settings = {"RATE_LIMIT_MAX_REQUESTS": "2", "RATE_LIMIT_WINDOW_SECONDS": "1"}
+    one, other = [await start_service(REDIS_URL=redis_server.url, **settings) for _ in range(2)]
+    assert [await ask(one), await ask(other)] == [400, 400]
+    async with asyncio.timeout(10):
+        while await ask(other) == 429:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
