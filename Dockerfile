@@ -2,11 +2,11 @@
 
 FROM python:3.13-slim AS build
 WORKDIR /build
-COPY requirements/base.txt ./
+COPY requirements/base.txt requirements/redis.txt ./
 # Wheels alone, as they were locked: nothing is compiled, for whichever architecture. The lock is
 # complete, and --no-deps keeps pip from asking for what requirements/overrides.txt leaves out.
 RUN ["python", "-m", "pip", "install", "--no-cache-dir", "--no-deps", "--only-binary=:all:", \
-    "--require-hashes", "--prefix=/install", "--requirement=base.txt"]
+    "--require-hashes", "--prefix=/install", "--requirement=base.txt", "--requirement=redis.txt"]
 COPY scrapper /app/scrapper
 COPY middlewares /app/middlewares
 # The root file system is read-only later on, and the volume takes its owner from the folder.

@@ -2,14 +2,19 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+SERVICE := $(VENV)/base.txt $(if $(REDIS_URL),$(VENV)/redis.txt)
 
-.PHONY: run test lint demo bench soak smoke format wheels audit lock clean
+.PHONY: run worker test lint demo bench soak smoke format wheels audit lock clean
 
-run: $(VENV)/base.txt
+# With REDIS_URL set, one of several replicas.
+run: $(SERVICE)
 	@MEDIA_ROOT="$${MEDIA_ROOT:-$(CURDIR)/data/instaloader}" exec $(BIN)/python -m scrapper
 
+worker: $(VENV)/base.txt $(VENV)/redis.txt
+	@MEDIA_ROOT="$${MEDIA_ROOT:-$(CURDIR)/data/instaloader}" exec $(BIN)/python -m scrapper worker
+
 test: $(VENV)/dev.txt
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest --numprocesses auto
 
 lint: $(VENV)/lint.txt
 	@$(BIN)/ruff format --check .
@@ -44,7 +49,8 @@ wheels:
 	@$(PYTHON) requirements/check_wheels.py
 
 audit: $(VENV)/lint.txt
-	@$(BIN)/pip-audit --disable-pip --require-hashes --strict -r requirements/base.txt
+	@$(BIN)/pip-audit --disable-pip --require-hashes --strict \
+	    -r requirements/base.txt -r requirements/redis.txt
 
 format: $(VENV)/lint.txt
 	@$(BIN)/ruff check --fix-only --quiet .
@@ -52,7 +58,7 @@ format: $(VENV)/lint.txt
 
 # Resolve requirements/*.in anew, to the newest versions that fit.
 lock: $(VENV)/dev.txt
-	@for name in base dev lint bench otel; do \
+	@for name in base redis dev lint bench otel; do \
 	    [ $$name = base ] && overrides="--overrides requirements/overrides.txt" || overrides=; \
 	    $(BIN)/uv pip compile --upgrade --universal --python-version 3.11 --generate-hashes \
 	        --no-header --quiet $$overrides requirements/$$name.in -o requirements/$$name.txt || exit; \

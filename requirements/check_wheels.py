@@ -8,7 +8,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-_LOCK = Path(__file__).with_name("base.txt")
+_LOCKS = tuple(Path(__file__).with_name(name) for name in ("base.txt", "redis.txt"))
 _PYTHON = "3.13"
 _ARCHITECTURES = {
     "linux/amd64": "x86_64",
@@ -46,7 +46,8 @@ def _has_wheels(platform: str) -> bool:
             folder,
         ]
         command += ["--disable-pip-version-check", "--ignore-installed", "--no-deps"]
-        command += ["--only-binary=:all:", "--require-hashes", f"--requirement={_LOCK}"]
+        command += ["--only-binary=:all:", "--require-hashes"]
+        command += [f"--requirement={lock}" for lock in _LOCKS]
         command += ["--implementation=cp", f"--python-version={_PYTHON}"]
         command += [f"--platform={tag}_{architecture}" for tag in _TAGS]
         return subprocess.run(command, check=False).returncode == 0

@@ -80,9 +80,6 @@ class Metrics:
         self.free_bytes = Gauge(
             "library_disk_free_bytes", "Room left on the media root's disk", registry=registry
         )
-        self.redis_up = Gauge(
-            "redis_up", "1 while Redis answers; 0 too where none is set", registry=registry
-        )
         self.connections = Gauge("http_connections", "Open connections", registry=registry)
         self.connections_refused = Counter(
             "http_connections_refused", "Connections past the bound", registry=registry

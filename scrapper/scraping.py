@@ -211,10 +211,6 @@ class Scraper:
             work = partial(self._work, shortcode, url, deadline, progress)
             async with self._peers.line(shortcode) as line:
                 return await self._in_turn(line, shortcode, refresh, deadline, work)
-        except RateLimited as error:
-            if not isinstance(error, CoolingDown):
-                await self._cool_down(error)
-            raise
         finally:
             del self._flights[shortcode]
 
@@ -234,11 +230,17 @@ class Scraper:
                     # Another process may have had its turn since we looked.
                     if fence and not refresh and (stored := await self._stored_now(shortcode)):
                         return stored
-                    await self._refuse_while_all_cool()
                     try:
+                        await self._refuse_while_all_cool()
                         fetched = await work(fence)
                         line.stored = True
                         return Scraped(fetched, cached=False)
+                    except CoolingDown:
+                        raise
+                    except RateLimited as error:
+                        # Before the next one has this worker.
+                        await self._cool_down(error)
+                        raise
                     except Superseded:
                         log.warning("turn lost: a later one stored the post", shortcode=shortcode)
                         landed = True

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import StartService
+from tests.redis_server import RedisServer
 
 DEPLOY = Path(__file__).resolve().parents[1] / "deploy"
-METRIC = re.compile(r"\b((?:http|scrape|library|rate_limit|process)_[a-z_]+)(?=[{\[)])")
+METRIC = re.compile(r"\b((?:http|scrape|redis|library|rate_limit|process)_[a-z_]+)(?=[{\[)])")
 
 
 def expressions(path: Path) -> list[str]:
@@ -17,6 +18,11 @@ def expressions(path: Path) -> list[str]:
         panels = json.loads(path.read_text())["panels"]
         return [target["expr"] for panel in panels for target in panel["targets"]]
     return [line for line in path.read_text().splitlines() if "scrapper" in line]
+
+
+@pytest.fixture
+def mode(redis_server: RedisServer) -> dict[str, str]:
+    return {"REDIS_URL": redis_server.url}
 
 
 @pytest.mark.parametrize("name", ["grafana/dashboard.json", "prometheus/alerts.yml"])

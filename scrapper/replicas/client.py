@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import Any, Self, cast
 
 import structlog
+from prometheus_client import Gauge
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
@@ -45,7 +46,7 @@ class SharedRedis(Redis):
     Redis is gone is logged once, and that it is back.
     """
 
-    _metrics: Metrics
+    _up: Gauge
     _gone = False
     _again_at = 0.0
 
@@ -59,8 +60,8 @@ class SharedRedis(Redis):
             **connection_options(),
         )
         client: Any = cls.from_pool(pool)
-        client._metrics = metrics
-        metrics.redis_up.set(1)
+        client._up = Gauge("redis_up", "1 while Redis answers", registry=metrics.registry)
+        client._up.set(1)
         return cast(Self, client)
 
     async def execute_command(self, *args: Any, **options: Any) -> Any:
@@ -87,12 +88,12 @@ class SharedRedis(Redis):
         # Not by an answer to what was asked before it went.
         if finding_out and self._gone:
             self._gone = False
-            self._metrics.redis_up.set(1)
+            self._up.set(1)
             log.info("redis is back")
 
     def _note_gone(self, error: Exception) -> None:
         self._again_at = time.monotonic() + _PAUSE_SECONDS
         if not self._gone:
             self._gone = True
-            self._metrics.redis_up.set(0)
+            self._up.set(0)
             log.warning("redis does not answer: going on without it", cause=str(error))

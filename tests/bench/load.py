@@ -6,6 +6,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterable
+from itertools import cycle
 from pathlib import Path
 from typing import NamedTuple
 
@@ -58,22 +59,23 @@ def wrk(url: str, *, connections: int, seconds: int, body: str = "", key: str = 
     )
 
 
-def post_each(base: str, shortcodes: Iterable[str], *, clients: int, key: str = "") -> float:
-    """Ask for each post once, *clients* at a time; the seconds it took.
+def post_each(*bases: str, shortcodes: Iterable[str], clients: int, key: str = "") -> float:
+    """Ask for each post once, *clients* at a time over all *bases*; the seconds it took.
 
     Raises:
         RuntimeError: an answer was not 200.
     """
     waiting = iter(list(shortcodes))
 
-    async def client(session: aiohttp.ClientSession) -> None:
+    async def client(session: aiohttp.ClientSession, base: str) -> None:
         for shortcode in waiting:
             await _post(session, base, shortcode, key)
 
     async def run() -> float:
         async with _session() as session:
             started = time.perf_counter()
-            await asyncio.gather(*(client(session) for _ in range(clients)))
+            each = zip(range(clients), cycle(bases), strict=False)
+            await asyncio.gather(*(client(session, base) for _, base in each))
             return time.perf_counter() - started
 
     return asyncio.run(run())

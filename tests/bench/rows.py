@@ -33,6 +33,7 @@ from tests.bench.processes import (
     service,
 )
 from tests.bench.without import OF_A_DOWNLOAD, OF_AN_ANSWER
+from tests.redis_server import RedisServer
 from tests.service import Service
 
 __all__ = ["ROWS", "Row"]
@@ -43,6 +44,7 @@ _POSTS = 200
 _REEL_BYTES = 2_000_000
 _BIG_BYTES = 100_000_000
 _LATENCY = "0.2"
+_FEW_THREADS = 2
 _VARIANTS: dict[str, dict[str, str]] = {
     "all": {},
     "without log lines": {"LOG_LEVEL": "warning"},
@@ -106,9 +108,9 @@ def stored_post() -> Iterator[Row]:
             # Anew each time: past 200 queries Instaloader would sleep for minutes.
             with flask(folder / f"flask{turn}", environment, 4) as url:
                 rates["flask health"].append(wrk(f"{url}/health", connections=64, seconds=2).rate)
-                post_each(url, ["reel-stored"], clients=1)
+                post_each(url, shortcodes=["reel-stored"], clients=1)
                 started = time.perf_counter()
-                post_each(url, ["reel-stored"] * 100, clients=8)
+                post_each(url, shortcodes=["reel-stored"] * 100, clients=8)
                 rates["flask"].append(100 / (time.perf_counter() - started))
     yield _ratio("stored post: rate, to bare aiohttp", rates["all"], rates["bare"], least=0.5)
     for what in _BARE:
@@ -205,7 +207,9 @@ def new_posts() -> Iterator[Row]:
                 with _scratch() as folder, service(folder, environment, without=what) as running:
                     instagram.counters("reset")
                     before = cpu_seconds(running.pid)
-                    seconds = post_each(running.url, _codes(_POSTS, turn), clients=64, key=_KEY)
+                    seconds = post_each(
+                        running.url, shortcodes=_codes(_POSTS, turn), clients=64, key=_KEY
+                    )
                     cpu[what].append((cpu_seconds(running.pid) - before) / _POSTS)
                     ours_rates.append(_POSTS / seconds)
                     if not what:
@@ -213,7 +217,7 @@ def new_posts() -> Iterator[Row]:
             # Fewer posts for those who need longer: what counts is the rate.
             for peer, workers, posts in (("one", 1, 20), ("four", 4, 60)):
                 with _scratch() as folder, flask(folder, environment, workers) as url:
-                    seconds = post_each(url, _codes(posts, turn), clients=64)
+                    seconds = post_each(url, shortcodes=_codes(posts, turn), clients=64)
                     rates[peer].append(posts / seconds)
             for what, loop in _LOOPS.items():
                 with _scratch() as folder:
@@ -323,7 +327,7 @@ def memory() -> Iterator[Row]:
         idle = memory_mb(ours.pid)
         yield Row("memory idle", f"{idle:.1f} MB", "≤ 64 MB", idle <= 64)
         with _sampling(ours.pid) as samples:
-            post_each(ours.url, _codes(8, 0), clients=8, key=_KEY)
+            post_each(ours.url, shortcodes=_codes(8, 0), clients=8, key=_KEY)
         more = max(samples) - idle
         yield Row(
             "memory, 8 videos of 100 MB coming in", f"idle + {more:.1f} MB", "+ 24", more <= 24
@@ -377,6 +381,47 @@ def media() -> Iterator[Row]:
     yield _ratio("/media of 100 MB, 8 clients: to FileResponse", ours, limit, least=0.9)
 
 
+def replicas() -> Iterator[Row]:
+    """New posts by 1, 2 and 4 replicas over one Redis, and what Redis costs a stored answer.
+
+    So few threads each that it is Instagram's latency they wait for, and not the cores.
+    """
+    rates: dict[int, list[float]] = {1: [], 2: [], 4: []}
+    stored: dict[str, list[float]] = {"with": [], "without": []}
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        redis = stack.enter_context(RedisServer(folder))
+        instagram = stack.enter_context(InstagramProcess("--latency", _LATENCY))
+        few = {"REDIS_URL": redis.url, "SCRAPE_CONCURRENCY": str(_FEW_THREADS)}
+        running = [
+            stack.enter_context(service(folder / "media", {**instagram.environment, **few}))
+            for _ in range(max(rates))
+        ]
+        urls = [process.url for process in running]
+        # A thread's first post opens its connections, and reads the start page.
+        warm = [f"reel-warm-{post}" for post in range(8 * len(urls))]
+        post_each(*urls, shortcodes=warm, clients=len(warm), key=_KEY)
+        for turn in range(ROUNDS):
+            for number, found in rates.items():
+                shortcodes = [f"reel-{turn}-{number}-{post}" for post in range(40 * number)]
+                clients = 2 * _FEW_THREADS * number
+                seconds = post_each(
+                    *urls[:number], shortcodes=shortcodes, clients=clients, key=_KEY
+                )
+                found.append(len(shortcodes) / seconds)
+        without = stack.enter_context(service(folder / "media", instagram.environment))
+        body = json.dumps({"url": _url("reel-0-1-0")})
+        for _ in range(ROUNDS):
+            for what, url in (("with", urls[0]), ("without", without.url)):
+                run = wrk(f"{url}/scrape", connections=64, seconds=2, body=body, key=_KEY)
+                stored[what].append(run.rate)
+    for number in (2, 4):
+        ours = [rate / number for rate in rates[number]]
+        what = f"new posts by {number} replicas: rate of each, to that of 1 alone"
+        yield _ratio(what, ours, rates[1], least=0.9)
+    yield _ratio("stored post: rate with Redis, to without", *stored.values(), least=0.5)
+
+
 def many_posts() -> Iterator[Row]:
     """50,000 stored posts: an answer, and the loop during a sweep; beside 10."""
     few: list[float] = []
@@ -427,6 +472,7 @@ ROWS: dict[str, Callable[[], Iterator[Row]]] = {
         start,
         media,
         many_posts,
+        replicas,
     )
 }
 
@@ -471,7 +517,7 @@ def _scratch() -> Iterator[Path]:
 
 def _fill(ours: Service, shortcodes: list[str]) -> None:
     with suppress(aiohttp.ClientError):
-        post_each(ours.url, shortcodes, clients=len(shortcodes), key=_KEY)
+        post_each(ours.url, shortcodes=shortcodes, clients=len(shortcodes), key=_KEY)
 
 
 def _peer_cpu(arguments: list[str], environment: dict[str, str]) -> float:

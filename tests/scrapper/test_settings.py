@@ -16,7 +16,7 @@ def test_an_empty_environment_gives_the_contract_s_defaults(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     settings = load_settings()
-    assert settings.model_dump(exclude={"api_key", "media_root"}) == {
+    assert settings.model_dump(exclude={"api_key", "media_root", "redis_url"}) == {
         "api_key_file": None,
         "host": "0.0.0.0",
         "port": 5633,
@@ -48,7 +48,7 @@ def test_an_empty_environment_gives_the_contract_s_defaults(
         "otel_traces_exporter": "none",
         "extra_middlewares": (),
     }
-    assert settings.key == ""
+    assert settings.key == settings.redis_url.get_secret_value() == ""
 
 
 def test_a_setting_that_is_set_but_empty_keeps_its_default(
@@ -162,3 +162,18 @@ def test_an_empty_key_file_does_not_open_the_service(
 def test_the_settings_do_not_show_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("API_KEY", "s3cret")
     assert "s3cret" not in repr(load_settings())
+
+
+@pytest.mark.parametrize(
+    "url", ["redis://localhost", "rediss://user:word@host:1/2", "unix:///run/redis.sock"]
+)
+def test_every_form_of_redis_url_is_taken(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.setenv("REDIS_URL", url)
+    assert load_settings().redis_url.get_secret_value() == url
+
+
+def test_another_url_is_no_redis_url_and_is_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REDIS_URL", "http://:s3cret@localhost")
+    with pytest.raises(SettingsError, match="REDIS_URL") as caught:
+        load_settings()
+    assert "s3cret" not in str(caught.value)

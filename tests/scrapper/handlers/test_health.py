@@ -1,5 +1,4 @@
 import asyncio
-from pathlib import Path
 
 from tests.conftest import StartService, until
 from tests.instagram import StandIn

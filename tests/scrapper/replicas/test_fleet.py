@@ -244,7 +244,8 @@ def test_redis_gone_for_a_while_costs_no_wrong_answer(
             assert (late.status_code, late.headers["Retry-After"]) == (503, "5")
         finally:
             redis_server.start()
-        wait_for(lambda: fleet.replicas[0].get("/ready").status_code == 200)
+        for replica in fleet.replicas:
+            wait_for(lambda replica=replica: replica.get("/ready").status_code == 200)  # type: ignore[misc]
         told = [fleet.finish(job) for job in jobs]
         time.sleep(1)
         ended.set()
@@ -267,3 +268,21 @@ def test_a_worker_without_redis_is_told_what_it_needs(
     process._start()
     assert process.wait() == 2
     assert "REDIS_URL" in capfd.readouterr().err
+
+
+def test_redis_s_password_is_in_no_line(
+    instagram: StandIn, redis_server: RedisServer, media_root: Path
+) -> None:
+    # It has none, and refuses who shows one.
+    url = redis_server.url.replace("//", "//:pass%2Fword@")
+    environment = {**instagram.environment, "REDIS_URL": url, "LOG_LEVEL": "debug"}
+    with running(media_root, environment, workers=1) as fleet:
+        assert fleet.replicas[0].scrape(REEL.format("reel-secret")).status_code == 200
+        assert fleet.replicas[0].get("/ready").status_code == 503
+        for process in (*fleet.replicas, *fleet.workers):
+            wait_for(lambda process=process: process.logged("working") or len(process.log) > 2)  # type: ignore[misc]
+            process.terminate()
+            process.wait()
+            text = "".join(process.raw_log)
+            assert "pass/word" not in text
+            assert "pass%2Fword" not in text

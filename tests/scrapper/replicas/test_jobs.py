@@ -1,0 +1,144 @@
+"""Jobs that one replica takes and another tells of."""
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+
+from scrapper.job import Job
+from scrapper.jobs import new_job
+from scrapper.metrics import Metrics
+from scrapper.replicas.client import SharedRedis
+from scrapper.replicas.job_store import RedisJobStore
+from tests.conftest import Client, StartService, until
+from tests.instagram import StandIn
+from tests.redis_server import RedisServer
+
+REEL = "https://www.instagram.com/reel/{}/"
+
+
+@pytest.fixture
+def mode(redis_server: RedisServer) -> dict[str, str]:
+    return {"REDIS_URL": redis_server.url}
+
+
+async def submit(client: Client, *shortcodes: str) -> str:
+    body = {"urls": [REEL.format(shortcode) for shortcode in shortcodes]}
+    async with client.post("/jobs", json=body) as response:
+        assert response.status == 202
+        return response.headers["Location"]
+
+
+async def told(client: Client, job: str) -> dict[str, Any]:
+    async with client.get(job) as response:
+        assert response.status == 200
+        answer: dict[str, Any] = await response.json()
+        return answer
+
+
+async def events(client: Client, job: str, last: str = "") -> list[tuple[str, str, Any]]:
+    """The events until the stream ends: kind, ID and data."""
+    headers = {"Last-Event-ID": last} if last else {}
+    found = []
+    async with client.get(f"{job}/events", headers=headers) as response:
+        if response.status == 204:
+            return []
+        for block in (await response.text()).replace("\r\n", "\n").strip().split("\n\n"):
+            event = dict(line.split(": ", 1) for line in block.splitlines())
+            found.append((event["event"], event.get("id", ""), json.loads(event["data"])))
+    return found
+
+
+async def test_progress_reaches_whichever_replica_the_client_listens_to(
+    instagram: StandIn, start_service: StartService
+) -> None:
+    one, other = [await start_service() for _ in range(2)]
+    instagram.hold_media()
+    job = await submit(one, "big-progress")
+    listening = asyncio.create_task(events(other, job))
+    async with asyncio.timeout(30):
+        while not (await told(one, job))["posts"][0]["bytes_done"]:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+    await asyncio.sleep(0.5)
+    instagram.release_media()
+    seen = await listening
+    states = [data["state"] for kind, _, data in seen if kind == "post"]
+    assert states[-1] == "done"
+    assert "running" in states
+    assert any(
+        0 < data["bytes_done"] < data["bytes_total"]
+        for kind, _, data in seen
+        if kind == "post" and data["bytes_total"]
+    )
+    assert seen[-1][0] == "end"
+    assert seen[-1][2] == await told(one, job)
+
+
+async def test_a_client_goes_on_at_another_replica_where_it_was(
+    instagram: StandIn, start_service: StartService
+) -> None:
+    one, other = [await start_service() for _ in range(2)]
+    job = await submit(one, *(f"reel-{number}" for number in range(5)))
+    seen = await events(one, job)
+    posts = [event for event in seen if event[0] == "post"]
+    assert await events(other, job, last=posts[-1][1]) == []
+    rest = await events(other, job, last=posts[-3][1])
+    assert [event[1] for event in rest if event[0] == "post"] == [posts[-2][1], posts[-1][1]]
+
+
+async def test_a_job_can_be_given_up_at_another_replica(
+    instagram: StandIn, start_service: StartService
+) -> None:
+    one, other = [await start_service(SCRAPE_CONCURRENCY="1") for _ in range(2)]
+    instagram.hold()
+    job = await submit(one, *(f"reel-{number}" for number in range(6)))
+    await until(lambda: instagram.requests("graphql") == 2)
+    async with other.delete(job) as response:
+        assert response.status == 200
+    instagram.release()
+    async with asyncio.timeout(30):
+        while (answer := await told(one, job))["state"] == "running":  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+    states = [post["state"] for post in answer["posts"]]
+    assert answer["state"] == "cancelled"
+    assert (states.count("done"), states.count("cancelled")) == (2, 4)
+    assert instagram.requests("graphql") == 2
+
+
+async def test_what_is_done_leaves_nothing_in_the_queue(
+    instagram: StandIn, start_service: StartService, redis_server: RedisServer
+) -> None:
+    client = await start_service()
+    job = await submit(client, *(f"reel-{number}" for number in range(5)))
+    async with asyncio.timeout(30):
+        while (await told(client, job))["state"] == "running":  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+    redis: Any = redis_server.client
+    async with asyncio.timeout(10):
+        while await asyncio.to_thread(redis.xlen, "scrapper:queue"):  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+    assert redis.xpending("scrapper:queue", "workers")["pending"] == 0
+
+
+async def test_changes_of_many_at_once_are_all_kept(redis_server: RedisServer) -> None:
+    redis = SharedRedis.at(redis_server.url, Metrics())
+    store = RedisJobStore(redis, max_jobs=10, max_age=60)
+    job = new_job([REEL.format(f"reel-{number}") for number in range(20)], max_url_length=512)
+    await store.add(job, lambda _: None)
+
+    async def finish(index: int) -> None:
+        def change(stored: Job) -> list[int]:
+            stored.posts[index].state = "done"
+            return [index]
+
+        await store.change(job.id, change)
+
+    await asyncio.gather(*(finish(index) for index in range(20)))
+    stored = await store.get(job.id)
+    assert stored is not None
+    assert stored.state == "done"
+    versions = [version for version, _ in stored.changes(0)]
+    assert versions == sorted(set(versions))
+    assert await store.change("unknown", lambda _: [0]) is None
+    await redis.aclose()
