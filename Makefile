@@ -32,7 +32,7 @@ lint: $(VENV)/lint.txt
 demo: $(VENV)/dev.txt
 	@$(BIN)/python -m tests.demo
 
-# Some twenty minutes; needs wrk and ab.
+# Some twenty minutes; needs wrk, ab and redis-server.
 bench: $(VENV)/bench.txt
 	@$(BIN)/python -m tests.bench
 

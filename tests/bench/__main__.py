@@ -16,8 +16,11 @@ _MARKS = {True: "met", False: "**missed**", None: ""}
 
 
 def main() -> int:
-    if not (shutil.which("wrk") and shutil.which("ab")):
-        print("wrk and ab are needed: on Debian, apt install wrk apache2-utils", file=sys.stderr)
+    if not all(map(shutil.which, ("wrk", "ab", "redis-server"))):
+        print(
+            "wrk, ab and Redis are needed: on Debian, apt install wrk apache2-utils redis-server",
+            file=sys.stderr,
+        )
         return 1
     names = sys.argv[1:] or list(ROWS)
     table = ["| what | measured | goal | |", "| --- | --- | --- | --- |"]
