@@ -273,7 +273,11 @@ class Library:
         for path in folder.iterdir():
             _flush(path)
         _flush(folder)
-        self._put_in_place(folder, self.root / post.shortcode, fence)
+        try:
+            self._put_in_place(folder, self.root / post.shortcode, fence)
+        except Superseded:
+            log.warning("turn lost: a later one stored the post", shortcode=post.shortcode)
+            raise
         _flush(self.root)
         return StoredPost.seen_now(post, self.root, stored_at)
 

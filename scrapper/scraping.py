@@ -10,7 +10,7 @@ import math
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -230,22 +230,12 @@ class Scraper:
                     # Another process may have had its turn since we looked.
                     if fence and not refresh and (stored := await self._stored_now(shortcode)):
                         return stored
-                    try:
-                        await self._refuse_while_all_cool()
-                        fetched = await work(fence)
+                    with suppress(Superseded):
+                        async with self._heeding_cooldown():
+                            fetched = await work(fence)
                         line.stored = True
                         return Scraped(fetched, cached=False)
-                    except CoolingDown:
-                        raise
-                    except RateLimited as error:
-                        # Before the next one has this worker.
-                        await self._cool_down(error)
-                        raise
-                    except Superseded:
-                        log.warning("turn lost: a later one stored the post", shortcode=shortcode)
-                        landed = True
-            if fence is None:
-                landed = await line.landed(deadline)
+            landed = fence is not None or await line.landed(deadline)
             if landed and (stored := await self._stored_now(shortcode)):
                 return Scraped(stored.stored, cached=False)
 
@@ -291,19 +281,23 @@ class Scraper:
             finally:
                 self._library.discard(folder)
 
+    @asynccontextmanager
+    async def _heeding_cooldown(self) -> AsyncIterator[None]:
+        """Refuse while Instagram is left alone; let it alone after a 429 in the block."""
+        left = await self._peers.cooldown_left()
+        self._cool_at = max(self._cool_at, time.monotonic() + left)
+        self._refuse_while_cooling()
+        try:
+            yield
+        except RateLimited as error:
+            if error.retry_after is None:
+                error.retry_after = self._cooldown
+            self._cool_at = max(self._cool_at, time.monotonic() + error.retry_after)
+            log.warning("cooling down", seconds=round(error.retry_after, 1))
+            await self._peers.cool_down(error.retry_after)
+            raise
+
     def _refuse_while_cooling(self) -> None:
         left = self._cool_at - time.monotonic()
         if left > 0:
             raise CoolingDown(retry_after=left)
-
-    async def _refuse_while_all_cool(self) -> None:
-        left = await self._peers.cooldown_left()
-        self._cool_at = max(self._cool_at, time.monotonic() + left)
-        self._refuse_while_cooling()
-
-    async def _cool_down(self, error: RateLimited) -> None:
-        if error.retry_after is None:
-            error.retry_after = self._cooldown
-        self._cool_at = max(self._cool_at, time.monotonic() + error.retry_after)
-        log.warning("cooling down", seconds=round(error.retry_after, 1))
-        await self._peers.cool_down(error.retry_after)

@@ -2,12 +2,19 @@
 
 import asyncio
 import os
+import threading
 from pathlib import Path
 
 import pytest
 from aiohttp import ClientTimeout, web
 from aiohttp.typedefs import Handler, Middleware
 
+from scrapper.errors import DeadlineExceeded, PostNotFound
+from scrapper.library import Library
+from scrapper.metrics import Metrics
+from scrapper.peers import Alone
+from scrapper.post import Post
+from scrapper.scraping import Scraper
 from tests.conftest import Client, StartService, stored_files, until
 from tests.instagram import StandIn
 
@@ -137,9 +144,31 @@ async def test_the_time_in_the_queue_counts_towards_the_deadline(
         status_of(client, "reel-first"), status_of(client, "reel-second")
     )
     assert set(statuses) == {503}
-    assert instagram.requests("graphql", "reel-second") == 0
     instagram.release()
     assert await status_of(client, "reel-second") == 200
+
+
+async def test_a_post_whose_deadline_passes_in_the_queue_is_not_asked_for(
+    media_root: Path,
+) -> None:
+    asked, go_on = [], threading.Event()
+
+    def stuck(shortcode: str, *_: object) -> Post:
+        asked.append(shortcode)
+        go_on.wait()
+        raise PostNotFound
+
+    library = Library(media_root)
+    await library.open()
+    scraper = Scraper(
+        library, stuck, Metrics(), Alone(), concurrency=1, queue_limit=1, timeout=0.3, cooldown=0
+    )
+    scrapes = [scraper.scrape(shortcode, "") for shortcode in ("first", "second")]
+    outcomes = await asyncio.gather(*scrapes, return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes] == [DeadlineExceeded, DeadlineExceeded]
+    assert asked == ["first"]
+    go_on.set()
+    await scraper.close()
 
 
 async def test_the_worker_of_a_dripping_server_comes_back(
