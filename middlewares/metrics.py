@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from functools import cache
 
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler, Middleware
@@ -33,6 +34,8 @@ def metrics(registry: CollectorRegistry) -> Middleware:
         buckets=_BUCKETS,
         registry=registry,
     )
+    # A look-up by labels takes a lock and makes texts of them.
+    series = cache(histogram.labels)
 
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -51,7 +54,7 @@ def metrics(registry: CollectorRegistry) -> Middleware:
         finally:
             method = request.method if request.method in hdrs.METH_ALL else "other"
             seconds = time.perf_counter() - started
-            histogram.labels(method, _route(request), status).observe(seconds)
+            series(method, _route(request), status).observe(seconds)
 
     return middleware
 
