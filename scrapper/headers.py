@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from aiohttp import hdrs, web
+from multidict import CIMultiDict
 
 from middlewares.request_context import REQUEST_ID
 
@@ -21,6 +22,8 @@ HEADERS: Mapping[str, str] = {
 """For browsers: to take an answer for what it says it is, to show it in no other site's page,
 and to keep none. ``Strict-Transport-Security`` is the business of whoever does the TLS."""
 
+_HEADERS = CIMultiDict(HEADERS)
+
 
 async def add_headers(request: web.Request, response: web.StreamResponse) -> None:
     """A signal for ``on_response_prepare``: what the answer does not say itself is added.
@@ -30,7 +33,6 @@ async def add_headers(request: web.Request, response: web.StreamResponse) -> Non
     """
     headers = response.headers
     headers[hdrs.SERVER] = HEADERS[hdrs.SERVER]
-    for name, value in HEADERS.items():
-        headers.setdefault(name, value)
+    headers.merge(_HEADERS)
     if REQUEST_ID in request:
         headers.setdefault("X-Request-ID", request[REQUEST_ID])
