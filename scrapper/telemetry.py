@@ -9,6 +9,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Any, TextIO
 
 import orjson
@@ -40,12 +41,22 @@ def scrubber(secrets: Iterable[str]) -> Callable[[str], str]:
     return scrub
 
 
-def _to_json(data: Any, default: Callable[[Any], Any] | None = None, **_: Any) -> str:
+def _to_json(data: Any, default: Callable[[Any], Any] = repr) -> str:
     try:
-        return orjson.dumps(data, default=default).decode()
+        return orjson.dumps(data, default, orjson.OPT_UTC_Z).decode()
     except TypeError:
         # A path may hold bytes that are no UTF-8, which Python keeps as lone surrogates.
-        return json.dumps(data, default=default)
+        return json.dumps(data, default=lambda value: _iso(value) or default(value))
+
+
+def _iso(value: Any) -> str | None:
+    return f"{value:%Y-%m-%dT%H:%M:%S.%fZ}" if isinstance(value, datetime) else None
+
+
+def _add_time(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    # orjson writes it for a fraction of what structlog's TimeStamper takes.
+    event["timestamp"] = datetime.now(UTC)
+    return event
 
 
 class _BackgroundWriter:
@@ -123,7 +134,7 @@ def logs_to(
         structlog.contextvars.merge_contextvars,
         *processors,
         structlog.stdlib.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        _add_time if style == "json" else structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
     ]
     scrub = scrubber(secrets)

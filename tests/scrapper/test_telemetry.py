@@ -81,6 +81,7 @@ def test_a_traceback_is_a_field_without_secrets(lines_of: Lines, name: str) -> N
 def test_text_that_is_no_unicode_is_logged_all_the_same(lines_of: Lines) -> None:
     [line] = lines_of(lambda: structlog.get_logger("x").info("path", path="/\udcff"))
     assert line["path"] == "/\udcff"
+    assert line["timestamp"].endswith("Z")
 
 
 def test_lines_below_the_level_are_left_out(lines_of: Lines) -> None:
