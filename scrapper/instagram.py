@@ -320,6 +320,8 @@ class _Context(InstaloaderContext):
     def _pooled(self, session: requests.Session) -> requests.Session:
         session.mount("https://", self._transport)
         session.mount("http://", self._transport)
+        # The transport looks into the environment itself.
+        session.trust_env = False
         return session
 
     def error(self, msg: Any, repeat_at_end: bool = True) -> None:  # noqa: ARG002

@@ -9,6 +9,7 @@ import ssl
 import threading
 import time
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -16,11 +17,13 @@ from urllib.parse import urlsplit
 import certifi
 import requests
 from requests.adapters import HTTPAdapter
+from requests.utils import get_environ_proxies
 
 __all__ = ["HostRefused", "PooledTransport", "TransportPool"]
 
 _ALPN = ["http/1.1"]
 _POOLED_HOSTS = 8
+_REMEMBERED_HOSTS = 64
 
 
 class HostRefused(Exception):
@@ -66,6 +69,8 @@ class PooledTransport(HTTPAdapter):
         self._context = context
         self._hosts = hosts
         self.response: requests.Response | None = None
+        # requests would go through the whole environment, and to ~/.netrc, for each request.
+        self._proxies_to = lru_cache(_REMEMBERED_HOSTS)(_proxies_to)
         super().__init__(pool_connections=_POOLED_HOSTS, pool_maxsize=1)
 
     @property
@@ -91,9 +96,11 @@ class PooledTransport(HTTPAdapter):
         timeout: Any = None,  # noqa: ARG002
         verify: bool | str = True,  # noqa: ARG002
         cert: Any = None,  # noqa: ARG002
-        proxies: Mapping[str, str] | None = None,
+        proxies: Mapping[str, str] | None = None,  # noqa: ARG002
     ) -> requests.Response:
-        """Send *request* within the deadline; its own *timeout* and *verify* do not count.
+        """Send *request* within the deadline, by the proxy that the environment names.
+
+        What the request itself says of *timeout*, *verify* and *proxies* does not count.
 
         A connection that broke before any answer came is tried once more: a pooled one may
         have been closed by the other side, or forgotten by a router, since its last use.
@@ -111,22 +118,19 @@ class PooledTransport(HTTPAdapter):
             raise HostRefused(f"{parts.scheme}://{host}")
         self.finish()
         try:
-            self.response = self._send(request, stream, proxies)
+            self.response = self._send(request, stream, host)
         except requests.exceptions.SSLError:
             raise
         except requests.ConnectionError:
             pass
         if self.response is None:
-            self.response = self._send(request, stream, proxies)
+            self.response = self._send(request, stream, host)
         return self.response
 
     def _send(
-        self,
-        request: requests.PreparedRequest,
-        stream: bool,
-        proxies: Mapping[str, str] | None,
+        self, request: requests.PreparedRequest, stream: bool, host: str
     ) -> requests.Response:
-        timeout = self._context.deadline.left()
+        timeout, proxies = self._context.deadline.left(), self._proxies_to(host)
         return super().send(request, stream=stream, timeout=timeout, proxies=proxies)
 
     def finish(self) -> None:
@@ -177,6 +181,10 @@ class TransportPool:
         """Close every thread's connections."""
         for transport in self._transports:
             transport.dispose()
+
+
+def _proxies_to(host: str) -> dict[str, str]:
+    return get_environ_proxies(f"https://{host}/")
 
 
 def _certificate_authorities() -> Path:
