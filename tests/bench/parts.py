@@ -6,16 +6,22 @@ Over sockets the noise of a machine hides what saves a few microseconds; here it
 import io
 import json
 import time
+import uuid
 from collections.abc import Callable, Iterator
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import orjson
 import structlog
+from multidict import CIMultiDict
+from prometheus_client import CollectorRegistry, Histogram
 
 from middlewares.rate_limit import _bucket
+from middlewares.request_context import _new_id
+from scrapper.headers import HEADERS
 from scrapper.post import Answer, Post
+from scrapper.telemetry import _add_time
 from scrapper.urls import shortcode_of
 
 __all__ = ["PARTS", "seconds_of"]
@@ -65,6 +71,37 @@ def _first_use(logger: Any) -> Work:
     return lambda: logger.info("x")
 
 
+def _request_ids(_manifest: dict[str, Any], _root: Path) -> tuple[Work, Work]:
+    return _new_id, lambda: uuid.uuid4().hex
+
+
+def _times(_manifest: dict[str, Any], _root: Path) -> tuple[Work, Work]:
+    stamp = structlog.processors.TimeStamper(fmt="iso", utc=True)
+
+    def line(add_time: Any) -> Work:
+        return lambda: orjson.dumps(add_time(None, "info", {}), None, orjson.OPT_UTC_Z)
+
+    return line(_add_time), line(stamp)
+
+
+def _headers(_manifest: dict[str, Any], _root: Path) -> tuple[Work, Work]:
+    ready = CIMultiDict(HEADERS)
+
+    def one_by_one() -> None:
+        headers = CIMultiDict[str]()
+        for name, value in HEADERS.items():
+            headers.setdefault(name, value)
+
+    return lambda: CIMultiDict[str]().merge(ready), one_by_one
+
+
+def _series(_manifest: dict[str, Any], _root: Path) -> tuple[Work, Work]:
+    histogram = Histogram("x", "x", ["method", "route", "status"], registry=CollectorRegistry())
+    labels = ("POST", "/scrape", 200)
+    remembered = cache(histogram.labels)
+    return lambda: remembered(*labels), lambda: histogram.labels(*labels)
+
+
 def _urls(manifest: dict[str, Any], _root: Path) -> tuple[Work, Work]:
     parse: Any = shortcode_of
     url = manifest["original_url"]
@@ -80,6 +117,10 @@ PARTS: dict[str, Callable[[dict[str, Any], Path], tuple[Work, Work]]] = {
     "the answer rendered beforehand": _answer,
     "a log line by orjson": _line,
     "cached loggers": _logger,
+    "request IDs without the system's randomness": _request_ids,
+    "a line's time by orjson": _times,
+    "headers merged at once": _headers,
+    "a histogram's series remembered": _series,
     "URLs remembered": _urls,
     "addresses remembered": _addresses,
 }

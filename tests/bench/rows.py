@@ -56,7 +56,11 @@ _BARE = {
     "bare that reads, in 5 empty middlewares": ("--read",),
     "that, and a log line by structlog": ("--read", "--log"),
     "that, and a token of throttled-py": ("--read", "--log", "--limit"),
+    "that, and an ID in structlog's context": ("--read", "--log", "--limit", "--bind"),
+    "that, and a histogram": ("--read", "--log", "--limit", "--bind", "--time"),
+    "that, and a check by pydantic": ("--read", "--log", "--limit", "--bind", "--time", "--check"),
 }
+_FLOORS = tuple(_BARE)[1:]
 
 _LOOPS = {
     "loop": ("tests.bench.peers.loop", "1"),
@@ -113,9 +117,11 @@ def stored_post() -> Iterator[Row]:
                 post_each(url, shortcodes=["reel-stored"] * 100, clients=8)
                 rates["flask"].append(100 / (time.perf_counter() - started))
     yield _ratio("stored post: rate, to bare aiohttp", rates["all"], rates["bare"], least=0.5)
-    for what in _BARE:
-        if what != "bare":
-            yield _ratio(f"… {what}: rate, to bare aiohttp", rates[what], rates["bare"])
+    for what in _FLOORS:
+        yield _ratio(f"… {what}: rate, to bare aiohttp", rates[what], rates["bare"])
+    yield _ratio("stored post: CPU, to bare aiohttp", cpu["all"], cpu["bare"])
+    for what in _FLOORS:
+        yield _ratio(f"… {what}: CPU, to bare aiohttp", cpu[what], cpu["bare"])
     for what in _VARIANTS:
         if what != "all":
             yield _ratio(f"… the service {what}, to bare aiohttp", rates[what], rates["bare"])
@@ -222,12 +228,19 @@ def new_posts() -> Iterator[Row]:
             for what, loop in _LOOPS.items():
                 with _scratch() as folder:
                     command = [*loop, str(folder), *_codes(_POSTS, turn)]
-                    cpu[what].append(_peer_cpu(command, at_once.environment) / _POSTS)
+                    whole, started = _peer_cpu(command, at_once.environment)
+                    cpu[what].append(whole / _POSTS)
+                    cpu.setdefault(f"{what}, started", []).append(started / _POSTS)
     yield _ratio("new posts: rate, to Flask with 1 worker", ours[""], rates["one"], least=6)
     yield _ratio("new posts: rate, to Flask with 4", ours[""], rates["four"], least=1.5)
     yield _ratio("new posts: CPU, to a plain loop", cpu[""], cpu["loop"], most=1.3)
     yield _ratio("… of that loop in 8 threads", cpu["loop in 8 threads"], cpu["loop"])
     yield _ratio("… of the service's fetch in 1 thread, no server", cpu["fetch"], cpu["loop"])
+    yield _ratio(
+        "… of that fetch, to that loop, both without their start",
+        cpu["fetch, started"],
+        cpu["loop, started"],
+    )
     for what in OF_A_DOWNLOAD:
         yield _ratio(f"new posts: CPU without {what}, to with", cpu[what], cpu[""])
     yield Row("new posts: CPU seconds a post", f"{median(cpu['']):.4f}", "", None)
@@ -520,12 +533,16 @@ def _fill(ours: Service, shortcodes: list[str]) -> None:
         post_each(ours.url, shortcodes=shortcodes, clients=len(shortcodes), key=_KEY)
 
 
-def _peer_cpu(arguments: list[str], environment: dict[str, str]) -> float:
+def _peer_cpu(arguments: list[str], environment: dict[str, str]) -> tuple[float, float]:
+    """CPU seconds of a peer: all, and as it tells itself, those since it was started."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     command = [sys.executable, "-m", *arguments]
-    subprocess.run(command, env={**os.environ, **environment}, check=True)
+    environment = {**os.environ, **environment}
+    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    whole = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    # Its log, if it has anything to tell, comes first.
+    return whole, float(done.stdout.split()[-1])
 
 
 def _import_seconds(modules: str) -> float:

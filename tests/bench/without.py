@@ -6,19 +6,27 @@
 import json
 import sys
 import time
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import structlog
+from aiohttp import web
 
+import middlewares.metrics
 import middlewares.rate_limit
+import middlewares.request_context
+import scrapper.app
 import scrapper.handlers.scrape
 import scrapper.instagram
 import scrapper.library
 import scrapper.post
 import scrapper.telemetry
+import scrapper.transport
+from middlewares.request_context import REQUEST_ID
+from scrapper.headers import HEADERS
 from scrapper.library import Library, StoredPost
 from scrapper.post import Answer, Post
 from scrapper.server import serve
@@ -90,6 +98,20 @@ def _remembered() -> None:
     _replace(middlewares.rate_limit, "_bucket", bucket.__wrapped__)
 
 
+def _cheap_trifles() -> None:
+    async def add_headers(request: web.Request, response: web.StreamResponse) -> None:
+        response.headers["Server"] = HEADERS["Server"]
+        for name, value in HEADERS.items():
+            response.headers.setdefault(name, value)
+        response.headers.setdefault("X-Request-ID", request[REQUEST_ID])
+
+    _replace(scrapper.app, "add_headers", add_headers)
+    _replace(middlewares.request_context, "_new_id", lambda: uuid.uuid4().hex)
+    _replace(middlewares.metrics, "cache", lambda labels: labels)
+    stamp = structlog.processors.TimeStamper(fmt="iso", utc=True)
+    _replace(scrapper.telemetry, "_add_time", stamp)
+
+
 def _nothing() -> None:
     pass
 
@@ -102,6 +124,10 @@ def _copy_buffer() -> None:
     _replace(scrapper.instagram, "_COPY_BYTES", 64 * 1024)
 
 
+def _remembered_proxies() -> None:
+    _replace(scrapper.transport, "_REMEMBERED_HOSTS", 0)
+
+
 OF_AN_ANSWER: dict[str, Callable[[], None]] = {
     "nothing": _nothing,
     "the library's index": _index,
@@ -111,12 +137,14 @@ OF_AN_ANSWER: dict[str, Callable[[], None]] = {
     "log lines gathered": _gathered_lines,
     "cached loggers": _cached_loggers,
     "URLs and addresses remembered": _remembered,
+    "IDs, times, headers and series made cheaply": _cheap_trifles,
 }
 """What serves a stored post, and how to take it out; with nothing taken out: the noise."""
 
 OF_A_DOWNLOAD: dict[str, Callable[[], None]] = {
     "pooled connections": _pooled_connections,
     "a copy buffer of 256 KiB": _copy_buffer,
+    "proxies remembered": _remembered_proxies,
 }
 """What serves a new post."""
 

@@ -1,12 +1,15 @@
 """The limit for HTTP: a bare aiohttp handler that returns the bytes of a file given, or the file.
 
-``python -m tests.bench.peers.bare PORT FILE [--read] [--log] [--limit]``: with the options it reads
-the body and passes five middlewares that do nothing, writes a line for each request by structlog as
-its documentation has it for speed, and takes a token of throttled-py's limiter: the least that the
-service could do with these libraries.
+``python -m tests.bench.peers.bare PORT FILE [--read] [--log] [--limit] [--bind] [--time]
+[--check]``: with the options it reads the body and passes five middlewares that do nothing, writes
+a line for each request by structlog as its documentation has it for speed, takes a token of
+throttled-py's limiter, binds an ID for structlog to the request's context, times the request by
+prometheus-client, and checks the body by pydantic: the least that the service could do with these
+libraries.
 """
 
 import sys
+import time
 from datetime import timedelta
 from pathlib import Path
 
@@ -14,6 +17,8 @@ import orjson
 import structlog
 from aiohttp import web
 from aiohttp.typedefs import Handler
+from prometheus_client import Histogram
+from pydantic import BaseModel
 from throttled import per_duration
 from throttled.asyncio import MemoryStore, RateLimiterType, Throttled
 
@@ -31,6 +36,20 @@ async def _log(request: web.Request, handler: Handler) -> web.StreamResponse:
 
 
 @web.middleware
+async def _bind(request: web.Request, handler: Handler) -> web.StreamResponse:
+    structlog.contextvars.bind_contextvars(request_id="x" * 32)
+    return await handler(request)
+
+
+@web.middleware
+async def _time(request: web.Request, handler: Handler) -> web.StreamResponse:
+    started = time.perf_counter()
+    response = await handler(request)
+    _durations.observe(time.perf_counter() - started)
+    return response
+
+
+@web.middleware
 async def _limit(request: web.Request, handler: Handler) -> web.StreamResponse:
     if (await _limiter.limit(request.remote or "")).limited:
         raise web.HTTPTooManyRequests
@@ -39,6 +58,7 @@ async def _limit(request: web.Request, handler: Handler) -> web.StreamResponse:
 
 structlog.configure(
     processors=[
+        *([structlog.contextvars.merge_contextvars] if "--bind" in sys.argv else []),
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.JSONRenderer(serializer=orjson.dumps),
@@ -46,11 +66,16 @@ structlog.configure(
     logger_factory=structlog.BytesLoggerFactory(),
 )
 _logger = structlog.get_logger().bind()
+_durations = Histogram("seconds", "x", ["method"]).labels("POST")
 _limiter = Throttled(
     using=RateLimiterType.GCRA.value,
     quota=per_duration(timedelta(seconds=60), 10**9, 10**9),
     store=MemoryStore(),
 ).limiter
+
+
+class _Body(BaseModel):
+    url: str
 
 
 def main() -> None:
@@ -59,13 +84,17 @@ def main() -> None:
 
     async def scrape(request: web.Request) -> web.Response:
         if "--read" in options:
-            await request.read()
+            text = await request.read()
+            if "--check" in options:
+                _Body.model_validate_json(text)
         return web.Response(body=body, content_type="application/json")
 
     async def file(_request: web.Request) -> web.FileResponse:
         return web.FileResponse(path)
 
     middlewares = [_nothing] * 5 if "--read" in options else []
+    middlewares += [_bind] if "--bind" in options else []
+    middlewares += [_time] if "--time" in options else []
     middlewares += [_log] if "--log" in options else []
     middlewares += [_limit] if "--limit" in options else []
     app = web.Application(middlewares=middlewares)
