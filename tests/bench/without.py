@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import requests
 import structlog
 from aiohttp import web
 
@@ -24,9 +25,9 @@ import scrapper.instagram
 import scrapper.library
 import scrapper.post
 import scrapper.telemetry
-import scrapper.transport
 from middlewares.request_context import REQUEST_ID
 from scrapper.headers import HEADERS
+from scrapper.instagram import _Context
 from scrapper.library import Library, StoredPost
 from scrapper.post import Answer, Post
 from scrapper.server import serve
@@ -125,7 +126,14 @@ def _copy_buffer() -> None:
 
 
 def _remembered_proxies() -> None:
-    _replace(scrapper.transport, "_REMEMBERED_HOSTS", 0)
+    def pooled(self: _Context, session: requests.Session) -> requests.Session:
+        session = original(self, session)
+        # Have requests look into the environment for each request, as it does by itself.
+        session.trust_env = True
+        return session
+
+    original = _Context._pooled
+    _replace(_Context, "_pooled", pooled)
 
 
 OF_AN_ANSWER: dict[str, Callable[[], None]] = {
