@@ -37,9 +37,14 @@ from scrapper.urls import shortcode_of
 __all__ = ["OF_AN_ANSWER", "OF_A_DOWNLOAD"]
 
 
+_STAMP = structlog.processors.TimeStamper(fmt="iso", utc=True)
+
+
 class _StandardJSON:
+    OPT_UTC_Z = 0
+
     @staticmethod
-    def dumps(data: Any, default: Callable[[Any], Any] | None = None) -> bytes:
+    def dumps(data: Any, default: Callable[[Any], Any] | None = None, _option: int = 0) -> bytes:
         return json.dumps(data, default=default).encode()
 
 
@@ -78,6 +83,7 @@ def _rendered_answer() -> None:
 def _orjson() -> None:
     for module in (scrapper.post, scrapper.telemetry):
         _replace(module, "orjson", _StandardJSON)
+    _replace(scrapper.telemetry, "_add_time", _STAMP)
 
 
 def _gathered_lines() -> None:
@@ -109,8 +115,7 @@ def _cheap_trifles() -> None:
     _replace(scrapper.app, "add_headers", add_headers)
     _replace(middlewares.request_context, "_new_id", lambda: uuid.uuid4().hex)
     _replace(middlewares.metrics, "cache", lambda labels: labels)
-    stamp = structlog.processors.TimeStamper(fmt="iso", utc=True)
-    _replace(scrapper.telemetry, "_add_time", stamp)
+    _replace(scrapper.telemetry, "_add_time", _STAMP)
 
 
 def _nothing() -> None:
