@@ -1,6 +1,7 @@
 """``python -m scrapper``: run the service, a ``worker`` of it, or ``fetch`` posts without one."""
 
 import argparse
+import os
 import sys
 import warnings
 from pathlib import Path
@@ -24,9 +25,13 @@ def main() -> int:
             return fetch(options.urls, options.into)
         _leave_out("rich")
         if options.command == "worker":
+            if not os.environ.get("REDIS_URL"):
+                raise SettingsError("REDIS_URL: a worker takes its posts from there")
             from scrapper.worker import work  # noqa: PLC0415
 
             return work()
+        if not os.environ.get("REDIS_URL"):
+            _leave_out("redis")
         from scrapper.server import serve  # noqa: PLC0415
 
         return serve()
@@ -38,9 +43,10 @@ def main() -> int:
 def _leave_out(module: str) -> None:
     """Have a *module* not found by the libraries that can do without it.
 
-    Each of these is 3 MB: rich, of which structlog makes coloured tracebacks, and
-    charset_normalizer, by which requests guesses the encoding of a text that names none. Without
-    it that is UTF-8, as all of Instagram's are.
+    Each of these is 3 MB or more: rich, of which structlog makes coloured tracebacks; redis, which
+    throttled-py imports wherever it is installed; and charset_normalizer, by which requests
+    guesses the encoding of a text that names none. Without it that is UTF-8, as all of
+    Instagram's are.
     """
     sys.modules[module] = None  # type: ignore[assignment]
 

@@ -77,6 +77,11 @@ class Job:
         cancelled = any(post.state == "cancelled" for post in self.posts)
         return "cancelled" if cancelled else "done"
 
+    @property
+    def version(self) -> int:
+        """The number of the last change."""
+        return self._version
+
     def note(self, index: int, version: int) -> None:
         """Take note that the post at *index* is as change number *version* made it."""
         self._version = max(self._version, version)

@@ -45,16 +45,16 @@ class Jobs(Protocol):
         """
         ...
 
-    async def cancel(self, job: Job) -> None:
-        """Give up the job's posts that wait; those under way go on.
+    async def cancel(self, job: Job) -> bool:
+        """Give up the job's posts that wait; those under way go on. False: it is there no more.
 
         Raises:
             JobsUnreachable: where it is kept does not answer.
         """
         ...
 
-    async def observe(self, job: Job) -> None:
-        """Bring *job* up to date, as far as that can be known now."""
+    async def observe(self, job: Job) -> bool:
+        """Bring *job* up to date, as far as that can be known. False: it is there no more."""
         ...
 
 

@@ -43,6 +43,7 @@ _INDEXED_POSTS = 1024
 _LISTED_AT_ONCE = 1024
 _MOMENT = re.compile(r"[0-9]{1,10}\.[0-9]{9}")
 _CLOCKS_APART_SECONDS = 60
+_OCCUPIED = (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR)
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
 
@@ -307,27 +308,39 @@ class Library:
         return self.incoming / f"{shortcode}.{uuid.uuid4().hex}{suffix}"
 
     def _put_in_place(self, folder: Path, place: Path, fence: int) -> None:
-        try:
-            folder.rename(place)
-        except OSError as error:
-            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
-                raise
+        while True:
+            try:
+                folder.rename(place)
+            except OSError as error:
+                if error.errno not in _OCCUPIED:
+                    raise
+            else:
+                return
             if fence and _fence_of(place) > fence:
-                raise Superseded from None
-            self._replace(folder, place, fence)
-
-    def _replace(self, folder: Path, place: Path, fence: int) -> None:
-        if not _exchange(folder, place):
-            # Not atomic: should we be killed between the two, _clear_leftovers() puts it back.
-            replaced = self._unused(place.name, _REPLACED)
-            place.rename(replaced)
-            folder.rename(place)
-            folder = replaced
-        elif fence and (theirs := _fence_of(folder)) > fence:
+                raise Superseded
+            try:
+                replaced = self._swap(folder, place)
+            except OSError as error:
+                # Another process removed, or stored, the post meanwhile.
+                if error.errno not in (*_OCCUPIED, errno.ENOENT):
+                    raise
+            else:
+                break
+        if fence and (theirs := _fence_of(replaced)) > fence:
             # We were held up since we looked, and a later turn ended meanwhile.
-            self._replace(folder, place, theirs)
+            self._put_in_place(replaced, place, theirs)
             raise Superseded
-        _delete(folder)
+        _delete(replaced)
+
+    def _swap(self, folder: Path, place: Path) -> Path:
+        """Put *folder* in the place of another; return where that is then."""
+        if _exchange(folder, place):
+            return folder
+        # Not atomic: should we be killed between the two, _clear_leftovers() puts it back.
+        replaced = self._unused(place.name, _REPLACED)
+        place.rename(replaced)
+        folder.rename(place)
+        return replaced
 
     def _remove_if_before(self, shortcode: str, moment: float) -> bool:
         if os.lstat(self.root / shortcode / _MANIFEST).st_mtime >= moment:

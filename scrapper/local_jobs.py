@@ -80,15 +80,17 @@ class LocalJobs:
             await self.observe(job)
         return job
 
-    async def cancel(self, job: Job) -> None:
+    async def cancel(self, job: Job) -> bool:
         waiting = [index for index, post in enumerate(job.posts) if post.state == "queued"]
         for index in waiting:
             job.posts[index].state = "cancelled"
         await self._store.save(job, waiting)
+        return True
 
-    async def observe(self, job: Job) -> None:
+    async def observe(self, job: Job) -> bool:
         for post in job.posts:
             note_progress(post, self._scraper)
+        return True
 
     def _enqueue(self, job: Job) -> None:
         for index, post in enumerate(job.posts):

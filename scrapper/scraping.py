@@ -183,11 +183,6 @@ class Scraper:
         stored = await self._library.get(shortcode)
         return Scraped(stored, cached=True) if stored and stored.fresh else None
 
-    async def _stored_now(self, shortcode: str) -> Scraped | None:
-        """What is stored after another process told, or may have told, of it."""
-        self._library.changed(shortcode)
-        return await self._stored(shortcode)
-
     def _take_off(self, shortcode: str, url: str, refresh: bool) -> _Flight:
         self._refuse_while_cooling()
         now = time.monotonic()
@@ -228,16 +223,20 @@ class Scraper:
                 fence = await line.take()
                 if fence is not None:
                     # Another process may have had its turn since we looked.
-                    if fence and not refresh and (stored := await self._stored_now(shortcode)):
-                        return stored
+                    if fence and not refresh:
+                        self._library.changed(shortcode)
+                        if stored := await self._stored(shortcode):
+                            return stored
                     with suppress(Superseded):
                         async with self._heeding_cooldown():
                             fetched = await work(fence)
                         line.stored = True
                         return Scraped(fetched, cached=False)
             landed = fence is not None or await line.landed(deadline)
-            if landed and (stored := await self._stored_now(shortcode)):
-                return Scraped(stored.stored, cached=False)
+            if landed:
+                self._library.changed(shortcode)
+                if post := await self._library.get(shortcode):
+                    return Scraped(post, cached=False)
 
     @asynccontextmanager
     async def _worker(self, deadline: float) -> AsyncIterator[None]:

@@ -5,7 +5,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import Annotated, Any, Literal
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -98,7 +98,13 @@ def _is_redis_url(url: SecretStr) -> SecretStr:
         from redis.connection import parse_url  # noqa: PLC0415 - only where it is set
     except ImportError as error:
         raise ValueError("install requirements/redis.txt for it") from error
-    parse_url(url.get_secret_value())
+    try:
+        parse_url(url.get_secret_value())
+    except ValueError:
+        # What it says may quote a part of the password.
+        raise ValueError(
+            "not the URL of a Redis; /, # and @ in its password are written %2F, %23 and %40"
+        ) from None
     return url
 
 
@@ -186,7 +192,9 @@ class Settings(BaseSettings):
     @property
     def secrets(self) -> tuple[str, ...]:
         """What must not be told to anybody: the API key, and Redis's password."""
-        return self.key, unquote(urlsplit(self.redis_url.get_secret_value()).password or "")
+        url = urlsplit(self.redis_url.get_secret_value())
+        passwords = [url.password or "", *parse_qs(url.query).get("password", [])]
+        return (self.key, *passwords, *map(unquote, passwords))
 
     @property
     def max_media_bytes(self) -> int:

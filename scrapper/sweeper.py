@@ -2,13 +2,14 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import structlog
 
 from scrapper.library import Library
 from scrapper.metrics import Metrics
 from scrapper.peers import Peers
+from scrapper.tasks import end
 
 __all__ = ["sweeping"]
 
@@ -40,9 +41,7 @@ async def sweeping(
     try:
         yield
     finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
+        await end(task)
 
 
 async def _every(interval: float, do: Callable[[], Awaitable[None]]) -> None:

@@ -8,9 +8,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import structlog
+from taskiq.acks import AcknowledgeType
 from taskiq.receiver import Receiver
 
-from scrapper.errors import SettingsError
 from scrapper.instagram import Instagram
 from scrapper.library import Library
 from scrapper.metrics import Metrics
@@ -34,11 +34,9 @@ def work() -> int:
     scrape.
 
     Raises:
-        SettingsError: some are wrong, or ``REDIS_URL`` is not set.
+        SettingsError: some are wrong.
     """
     settings = load_settings()
-    if not settings.redis_url.get_secret_value():
-        raise SettingsError("REDIS_URL: a worker takes its posts from there")
     instagram = Instagram.of(settings)
     with logs_to(
         sys.stdout,
@@ -70,12 +68,12 @@ async def worker(settings: Settings, instagram: Instagram) -> AsyncIterator[Rece
     await library.open()
     await fleet.open()
     scraper = Scraper.of(settings, library, instagram.fetch, metrics, fleet.peers)
-    fleet.queue.is_worker_process = True
     fleet.queue.on_post(PostWorker(fleet.job_store, scraper).fetch)
     try:
         yield Receiver(
             fleet.queue,
             max_async_tasks=settings.scrape_concurrency,
+            ack_type=AcknowledgeType.MANUAL,
             wait_tasks_timeout=settings.scrape_timeout_seconds + _SHUTDOWN_GRACE,
         )
     finally:

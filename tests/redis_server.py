@@ -49,6 +49,9 @@ class RedisServer:
             else:
                 return
 
+    def is_running(self) -> bool:
+        return self._process.poll() is None
+
     def stop(self) -> None:
         """Stop it."""
         self._process.terminate()

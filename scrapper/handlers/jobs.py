@@ -35,7 +35,8 @@ async def get_job(request: web.Request) -> web.Response:
 async def cancel_job(request: web.Request) -> web.Response:
     """Give up those posts of the job that wait."""
     job = await _job(request)
-    await request.app[JOBS].cancel(job)
+    if not await request.app[JOBS].cancel(job):
+        raise _unknown()
     return web.json_response(job.to_json())
 
 
@@ -59,7 +60,9 @@ async def job_events(request: web.Request) -> web.StreamResponse:
 
 async def _send_events(response: EventSourceResponse, jobs: Jobs, job: Job, seen: int) -> None:
     while not jobs.closing:
-        await jobs.observe(job)
+        if not await jobs.observe(job):
+            # Who comes back is told that there is no such job.
+            return
         finished = job.state != "running"
         for version, change in job.changes(seen):
             text = orjson.dumps(change).decode()
@@ -84,8 +87,12 @@ async def tokens_of_a_batch(request: web.Request) -> int:
 async def _job(request: web.Request) -> Job:
     job = await request.app[JOBS].get(request.match_info["id"])
     if job is None:
-        raise web.HTTPNotFound(text="There is no such job")
+        raise _unknown()
     return job
+
+
+def _unknown() -> web.HTTPNotFound:
+    return web.HTTPNotFound(text="There is no such job")
 
 
 def _version_of(event_id: str, job: Job) -> int:

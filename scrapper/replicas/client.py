@@ -11,6 +11,7 @@ from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import NoPermissionError, OutOfMemoryError, ReadOnlyError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from scrapper.metrics import Metrics
@@ -24,7 +25,10 @@ PREFIX = "scrapper:"
 
 _PATIENCE_SECONDS = 1.0
 _PAUSE_SECONDS = 1.0
+_TURN_SECONDS = 2.0
+"""To wait for one of the connections, where a burst has them all."""
 _MOST_CONNECTIONS = 32
+_SECONDS_BETWEEN_REFUSALS = 60.0
 
 
 def connection_options() -> dict[str, Any]:
@@ -43,12 +47,14 @@ class SharedRedis(Redis):
 
     An answer may take a second. After none came, whoever asks within the next second gets
     :class:`redis.exceptions.ConnectionError` at once; then one caller finds out anew. That
-    Redis is gone is logged once, and that it is back.
+    Redis is gone is logged once, and that it is back; that it refuses what it is asked for, since
+    it is full say, once a minute.
     """
 
     _up: Gauge
     _gone = False
     _again_at = 0.0
+    _refusal_told_at = float("-inf")
 
     @classmethod
     def at(cls, url: str, metrics: Metrics) -> Self:
@@ -56,7 +62,7 @@ class SharedRedis(Redis):
         pool = BlockingConnectionPool.from_url(
             url,
             max_connections=_MOST_CONNECTIONS,
-            timeout=_PATIENCE_SECONDS,
+            timeout=_TURN_SECONDS,
             **connection_options(),
         )
         client: Any = cls.from_pool(pool)
@@ -85,11 +91,20 @@ class SharedRedis(Redis):
         except (RedisConnectionError, RedisTimeoutError) as error:
             self._note_gone(error)
             raise
+        except (OutOfMemoryError, ReadOnlyError, NoPermissionError) as error:
+            self._note_refusal(error)
+            raise
         # Not by an answer to what was asked before it went.
         if finding_out and self._gone:
             self._gone = False
             self._up.set(1)
             log.info("redis is back")
+
+    def _note_refusal(self, error: Exception) -> None:
+        now = time.monotonic()
+        if now > self._refusal_told_at + _SECONDS_BETWEEN_REFUSALS:
+            self._refusal_told_at = now
+            log.error("redis refuses: going on without it", cause=str(error))
 
     def _note_gone(self, error: Exception) -> None:
         self._again_at = time.monotonic() + _PAUSE_SECONDS

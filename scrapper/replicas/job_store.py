@@ -1,6 +1,6 @@
 """Jobs in Redis, where all replicas and workers see them."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import orjson
@@ -18,20 +18,34 @@ _CREATED, _VERSION, _LEFT = b"created_at", b"version", b"left"
 _EPOCH = "0"
 """Of the versions of all jobs here: they are counted in Redis, and so the same for everybody."""
 
+_SWAP = """
+if redis.call("HGET", KEYS[1], ARGV[1]) ~= ARGV[2] then
+    return 0
+end
+local version = redis.call("HINCRBY", KEYS[1], "version", 1)
+redis.call("HSET", KEYS[1], ARGV[1], "[" .. version .. "," .. ARGV[3])
+if redis.call("HINCRBY", KEYS[1], "left", ARGV[4]) == 0 then
+    redis.call("PEXPIREAT", KEYS[1], ARGV[5])
+end
+return 1
+"""
+"""Write a post, unless it is not as it was when it was read."""
+
 
 class RedisJobStore:
     """At most *max_jobs* jobs, for *max_age* seconds; for a new one the oldest finished one goes.
 
     A job is a hash: its time, the number of its last change, how many of its posts are
-    unfinished, and each post under its index, with the number of the change that made it so.
-    All IDs are in a sorted set, by time. Calls raise :class:`redis.exceptions.RedisError` where
-    Redis does not answer.
+    unfinished, and each post under its index, as a list that begins with the number of the
+    change that made it so. All IDs are in a sorted set, by time. Calls raise
+    :class:`redis.exceptions.RedisError` where Redis does not answer.
     """
 
     def __init__(self, redis: SharedRedis, *, max_jobs: int, max_age: float) -> None:
         self._redis = redis
         self._max_jobs = max_jobs
         self._max_age = max_age
+        self._swap: Any = redis.register_script(_SWAP)
 
     async def add(self, job: Job, also: Callable[[Pipeline], None]) -> None:
         """Store a new *job*, and do what is *also* to be done in the same transaction.
@@ -40,6 +54,11 @@ class RedisJobStore:
             JobsFull: as many jobs as may be kept are unfinished.
         """
         job.epoch = _EPOCH
+        key = _key(job.id)
+        left = sum(post.unfinished for post in job.posts)
+        fields: dict[Any, Any] = {_CREATED: job.created_at, _VERSION: len(job.posts), _LEFT: left}
+        for index, post in enumerate(job.posts):
+            fields[b"%d" % index] = b"[%d,%b" % (index + 1, _rest(post))
 
         async def add(transaction: Pipeline) -> None:
             gone = await self._make_room(transaction)
@@ -48,8 +67,9 @@ class RedisJobStore:
                 transaction.zrem(_ALL, *gone)
                 transaction.delete(*map(_key, gone))
             transaction.zadd(_ALL, {job.id: job.created_at})
-            transaction.hset(_key(job.id), mapping={_CREATED: job.created_at, _VERSION: 0})
-            self._write(transaction, job, 0, range(len(job.posts)))
+            transaction.hset(key, mapping=fields)
+            if not left:
+                transaction.pexpireat(key, self._expiry(job.created_at))
             also(transaction)
 
         with self._redis.asking():
@@ -61,42 +81,46 @@ class RedisJobStore:
         return job if await self.load(job) else None
 
     async def load(self, job: Job) -> bool:
-        """Bring *job* up to date; false where it is there no more."""
-        return _read(job, await self._redis.hgetall(_key(job.id)))
+        """Read the whole *job*; false where it is there no more."""
+        fields: Any = await self._redis.hgetall(_key(job.id))
+        if not fields:
+            return False
+        job.created_at = float(fields[_CREATED])
+        rows = [orjson.loads(fields[b"%d" % index]) for index in range(len(fields) - 3)]
+        job.posts[:] = [JobPost(*row[1:]) for row in rows]
+        for index, (version, *_) in enumerate(rows):
+            job.note(index, version)
+        return True
 
-    async def change(self, job_id: str, how: Callable[[Job], Iterable[int]]) -> Job | None:
-        """Change a job: *how* does it, and answers with the indexes of the posts it changed.
+    async def refresh(self, job: Job) -> bool:
+        """Read *job* again if it changed; false where it is there no more."""
+        version: Any = await self._redis.hget(_key(job.id), _VERSION.decode())
+        return version is not None and (int(version) == job.version or await self.load(job))
 
-        It is called again where somebody else changed the job meanwhile. The job as it is then
-        is returned, or None where there is none.
+    async def change(
+        self, job_id: str, index: int, how: Callable[[JobPost], JobPost | None]
+    ) -> JobPost | None:
+        """Put another post in the place of a job's: *how* makes it, or None to leave that one.
+
+        It is called again where somebody else changed the post meanwhile. The post as it is then
+        is returned, or None where there is no such job.
         """
-
-        async def change(transaction: Pipeline) -> Job | None:
-            job = Job(job_id, 0.0, [], _EPOCH)
-            fields: Any = await transaction.hgetall(_key(job_id))
-            if not _read(job, fields):
+        key = _key(job_id)
+        while True:
+            created, told = await self._redis.hmget(key, [_CREATED.decode(), str(index)])
+            if created is None or told is None:
                 return None
-            changed = list(how(job))
-            transaction.multi()
-            if changed:
-                self._write(transaction, job, int(fields[_VERSION]), changed)
-            return job
+            post = JobPost(*orjson.loads(told)[1:])
+            changed = how(post)
+            if changed is None:
+                return post
+            less = changed.unfinished - post.unfinished
+            arguments = [index, told, _rest(changed), less, self._expiry(float(created))]
+            if await self._swap(keys=[key], args=arguments):
+                return changed
 
-        with self._redis.asking():
-            done: Job | None = await self._redis.transaction(
-                change, _key(job_id), value_from_callable=True
-            )
-        return done
-
-    def _write(self, transaction: Pipeline, job: Job, version: int, indexes: Iterable[int]) -> None:
-        for version_now, index in enumerate(indexes, start=version + 1):
-            told = orjson.dumps([version_now, *job.posts[index].to_json().values()])
-            transaction.hset(_key(job.id), str(index), told)
-            version = version_now
-        left = sum(post.unfinished for post in job.posts)
-        transaction.hset(_key(job.id), mapping={_VERSION: version, _LEFT: left})
-        if not left:
-            transaction.pexpireat(_key(job.id), int((job.created_at + self._max_age) * 1000))
+    def _expiry(self, created_at: float) -> int:
+        return int((created_at + self._max_age) * 1000)
 
     async def _make_room(self, transaction: Pipeline) -> list[str]:
         """The IDs of the jobs that are to go for a new one, or went by themselves."""
@@ -105,7 +129,10 @@ class RedisJobStore:
         surplus = len(ids) + 1 - self._max_jobs
         if surplus <= 0:
             return []
-        left = {id_: await transaction.hget(_key(id_), _LEFT) for id_ in ids}
+        async with self._redis.pipeline(transaction=False) as reads:
+            for id_ in ids:
+                reads.hget(_key(id_), _LEFT.decode())
+            left = dict(zip(ids, await reads.execute(), strict=True))
         gone = [id_ for id_ in ids if left[id_] is None]
         finished = [id_ for id_ in ids if left[id_] == b"0"]
         gone += finished[: max(0, surplus - len(gone))]
@@ -118,12 +145,6 @@ def _key(job_id: str) -> str:
     return f"{PREFIX}job:{job_id}"
 
 
-def _read(job: Job, fields: Any) -> bool:
-    if not fields:
-        return False
-    job.created_at = float(fields[_CREATED])
-    rows = [orjson.loads(fields[b"%d" % index]) for index in range(len(fields) - 3)]
-    job.posts[:] = [JobPost(*row[1:]) for row in rows]
-    for index, (version, *_) in enumerate(rows):
-        job.note(index, version)
-    return True
+def _rest(post: JobPost) -> bytes:
+    """A post as JSON, but for the version that stands before it."""
+    return orjson.dumps(list(post.to_json().values()))[1:]

@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 
 from redis.asyncio.client import Pipeline
 from redis.exceptions import RedisError
 
 from scrapper.errors import JobsUnreachable
-from scrapper.job import Job
+from scrapper.job import Job, JobPost
 from scrapper.jobs import MAKE_ROOM_SECONDS
 from scrapper.replicas.job_store import RedisJobStore
 from scrapper.replicas.queue import PostQueue
@@ -36,21 +37,20 @@ class SharedJobs:
         with _reaching():
             return await self._store.get(job_id)
 
-    async def cancel(self, job: Job) -> None:
-        def give_up(stored: Job) -> Iterator[int]:
-            for index, post in enumerate(stored.posts):
-                if post.state == "queued":
-                    post.state = "cancelled"
-                    yield index
+    async def cancel(self, job: Job) -> bool:
+        def give_up(post: JobPost) -> JobPost | None:
+            return replace(post, state="cancelled") if post.state == "queued" else None
 
         with _reaching():
-            await self._store.change(job.id, give_up)
-            await self._store.load(job)
+            for index in range(len(job.posts)):
+                await self._store.change(job.id, index, give_up)
+            return await self._store.load(job)
 
-    async def observe(self, job: Job) -> None:
+    async def observe(self, job: Job) -> bool:
         # While Redis is gone nothing new can be known.
         with suppress(RedisError):
-            await self._store.load(job)
+            return await self._store.refresh(job)
+        return True
 
 
 @contextmanager

@@ -16,8 +16,8 @@ from redis.exceptions import RedisError
 
 from scrapper.errors import ANSWERS, DeadlineExceeded, PaceExceeded, ScrapeError
 from scrapper.replicas.client import PREFIX, SharedRedis
-from scrapper.replicas.tasks import end
 from scrapper.replicas.turn import Turn
+from scrapper.tasks import end
 
 __all__ = ["RedisPeers"]
 
@@ -104,11 +104,17 @@ class RedisPeers:
                     with self._redis.asking():
                         await pubsub.subscribe(self._channel)
                     async for message in pubsub.listen():
-                        self._hear(orjson.loads(message["data"]))
+                        self._hear(message["data"])
             await asyncio.sleep(_SECONDS_BETWEEN_LOOKS)
 
-    def _hear(self, outcome: dict[str, Any]) -> None:
-        for line in self._lines.get(outcome["post"], ()):
+    def _hear(self, text: bytes) -> None:
+        try:
+            outcome = orjson.loads(text)
+            lines = self._lines.get(outcome["post"], ())
+        except (ValueError, TypeError, LookupError):
+            log.warning("message not understood", channel=self._channel)
+            return
+        for line in lines:
             line.hear(outcome)
 
 
@@ -147,7 +153,8 @@ class _Line:
                     outcome = await self._heard.get()
             except TimeoutError:
                 continue
-            if "error" in outcome:
-                raise _ERRORS[outcome["error"]](retry_after=outcome["retry_after"])
-            return bool(outcome["stored"])
+            # Of another version of the service there may be others.
+            if error := _ERRORS.get(outcome.get("error", "")):
+                raise error(retry_after=outcome.get("retry_after"))
+            return bool(outcome.get("stored"))
         return False

@@ -1,18 +1,19 @@
 """What a worker does with a post of a job."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from dataclasses import replace
 from typing import TypeVar
 
 from redis.exceptions import RedisError
 from structlog.contextvars import bound_contextvars
 
-from scrapper.job import Job, JobPost
+from scrapper.job import JobPost
 from scrapper.jobs import note_progress, run_post
 from scrapper.replicas.job_store import RedisJobStore
-from scrapper.replicas.tasks import end
 from scrapper.scraping import Scraper
+from scrapper.tasks import end
 
 __all__ = ["PostWorker"]
 
@@ -36,16 +37,13 @@ class PostWorker:
         is fetched again, by whichever worker finds the post unfinished.
         """
 
-        def start(job: Job) -> Iterator[int]:
-            if job.posts[index].unfinished:
-                job.posts[index].state = "running"
-                yield index
+        def start(post: JobPost) -> JobPost | None:
+            return replace(post, state="running") if post.unfinished else None
 
         with bound_contextvars(job=job_id):
-            job = await _insist(lambda: self._store.change(job_id, start))
-            if job is None or job.posts[index].state != "running":
+            post = await _insist(lambda: self._store.change(job_id, index, start))
+            if post is None or post.state != "running":
                 return
-            post = job.posts[index]
             following = asyncio.create_task(self._follow(job_id, index, post))
             try:
                 await run_post(post, self._scraper)
@@ -64,14 +62,9 @@ class PostWorker:
                     await self._note(job_id, index, post)
                     told = post.bytes_done
 
-    async def _note(self, job_id: str, index: int, post: JobPost) -> Job | None:
-        def replace(job: Job) -> Iterator[int]:
-            # Unless another worker, which took this one for dead, was faster.
-            if job.posts[index].unfinished:
-                job.posts[index] = post
-                yield index
-
-        return await self._store.change(job_id, replace)
+    async def _note(self, job_id: str, index: int, post: JobPost) -> None:
+        # Unless another worker, which took this one for dead, was faster.
+        await self._store.change(job_id, index, lambda stored: post if stored.unfinished else None)
 
 
 async def _insist(ask: Callable[[], Awaitable[Result]]) -> Result:

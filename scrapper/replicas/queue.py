@@ -1,19 +1,19 @@
 """The queue in which posts of jobs wait for a worker: taskiq's, in a stream of Redis."""
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import suppress
 from typing import Any
 from uuid import uuid4
 
 import structlog
 from redis.asyncio.client import Pipeline
-from redis.exceptions import RedisError
-from taskiq import AckableMessage, TaskiqMessage
+from redis.exceptions import RedisError, ResponseError
+from taskiq import AckableMessage, Context, TaskiqDepends, TaskiqMessage
 from taskiq_redis import RedisStreamBroker
 
 from scrapper.replicas.client import PREFIX, SharedRedis, connection_options
-from scrapper.replicas.tasks import end, endable
+from scrapper.tasks import end, endable
 
 __all__ = ["ABANDONED_SECONDS", "PostQueue"]
 
@@ -29,15 +29,16 @@ _SIGNS_OF_LIFE = 4
 _BLOCK_SECONDS = 0.5
 _PAUSE_SECONDS = 1.0
 _MOST_AT_ONCE = 100
+_DAY_MS = 24 * 60 * 60 * 1000
 
 
 class PostQueue(RedisStreamBroker):
     """A taskiq broker for posts of jobs, each named by the job's ID and its index there.
 
-    A message is acknowledged when the post has an outcome. taskiq-redis 1.2.4 leaves some
-    things to be done: it looks for what a killed worker held only after a new message came,
-    takes what is under way for it, keeps what is done with in the stream for ever, and stops
-    to listen where the connection breaks.
+    A message is acknowledged when what was to be done for the post is done. taskiq-redis 1.2.4
+    leaves some things to be done: it looks for what a killed worker held only after a new
+    message came, takes what is under way for it, keeps what is done with in the stream and
+    who is gone in the group for ever, and stops to listen where the connection breaks.
     """
 
     def __init__(self, url: str, redis: SharedRedis) -> None:
@@ -48,13 +49,14 @@ class PostQueue(RedisStreamBroker):
             consumer_id="0",
             # A worker takes no more than it works on: others may be idle.
             xread_count=1,
-            unacknowledged_batch_size=1,
             xread_block=int(_BLOCK_SECONDS * 1000),
-            idle_timeout=int(ABANDONED_SECONDS * 1000),
+            # What a killed worker held is looked for here, and with more care.
+            idle_timeout=_DAY_MS,
             **connection_options(),
         )
         self._redis = redis
-        self._held: set[str] = set()
+        self._held: set[Any] = set()
+        self._caring: asyncio.Task[None] | None = None
 
     def add(self, transaction: Pipeline, job_id: str, index: int) -> None:
         """Let the post wait, from when the *transaction* is executed."""
@@ -64,50 +66,82 @@ class PostQueue(RedisStreamBroker):
         transaction.xadd(_STREAM, {b"data": self.formatter.dumps(message).message})
 
     def on_post(self, fetch: Callable[[str, int], Awaitable[None]]) -> None:
-        """Have *fetch* called for each post that this process takes."""
+        """Have *fetch* called for each post that this process takes.
 
-        # taskiq takes no bound methods.
-        async def post(job_id: str, index: int) -> None:
-            await fetch(job_id, index)
+        To be used with :attr:`taskiq.AcknowledgeType.MANUAL`. A post on which it is cancelled is
+        for another worker.
+        """
+
+        async def post(job_id: str, index: int, context: Context = TaskiqDepends()) -> None:  # noqa: B008
+            try:
+                await fetch(job_id, index)
+            except Exception:
+                # It would go no better the next time.
+                log.exception("post of a job given up", job=job_id, index=index)
+            await context.ack()
 
         self.register_task(post, task_name=_TASK)
 
+    async def startup(self) -> None:
+        # Not the inherited one alone: Redis need not answer yet.
+        self._caring = asyncio.create_task(self._care())
+
+    async def shutdown(self) -> None:
+        if self._caring is not None:
+            await end(self._caring)
+        await super().shutdown()
+
     async def listen(self) -> AsyncGenerator[AckableMessage, None]:
         """Posts as they come, for as long as somebody asks; Redis may go and come back."""
-        caring = asyncio.create_task(self._care())
-        try:
-            while True:
-                try:
-                    await self._declare_consumer_group()
-                    messages = super().listen()
-                    while True:
-                        yield await endable(anext(messages))
-                # Also where Redis lost the stream, and the group with it.
-                except (RedisError, OSError):
-                    await asyncio.sleep(_PAUSE_SECONDS)
-        finally:
-            await end(caring)
+        while True:
+            try:
+                await endable(self._declare_consumer_group())
+                messages = super().listen()
+                while True:
+                    yield await endable(anext(messages))
+            # Also where Redis lost the stream, and the group with it.
+            except (RedisError, OSError):
+                await asyncio.sleep(_PAUSE_SECONDS)
 
     def _ack_generator(self, id: Any, queue_name: str) -> Callable[[], Awaitable[None]]:  # noqa: A002
         self._held.add(id)
-        acknowledge = super()._ack_generator(id, queue_name)
 
         async def done() -> None:
             # First of all: what cannot be acknowledged is for another to find.
             self._held.discard(id)
-            with suppress(RedisError):
-                await acknowledge()
-                await self._redis.xdel(_STREAM, id)
+            try:
+                await self._finish(id)
+            except RedisError:
+                log.warning("post not acknowledged", queue=queue_name)
 
         return done
 
+    async def _finish(self, message_id: Any, again: Any = None) -> None:
+        """Take a message out of the stream; with *again*, put these fields in anew."""
+        async with self._redis.pipeline() as transaction:
+            if again:
+                transaction.xadd(_STREAM, again)
+            transaction.xack(_STREAM, _GROUP, message_id)
+            transaction.xdel(_STREAM, message_id)
+            with self._redis.asking():
+                await transaction.execute()
+
     async def _care(self) -> None:
         oldest: Any = "0-0"
+        # After Redis was gone nobody could show life: give everybody the time to.
+        patient_until = time.monotonic() + ABANDONED_SECONDS
         while True:
             await asyncio.sleep(ABANDONED_SECONDS / _SIGNS_OF_LIFE)
-            with suppress(RedisError):
+            try:
                 await self._show_life()
-                oldest = await self._resend_abandoned(oldest)
+                if time.monotonic() > patient_until:
+                    oldest = await self._resend_abandoned(oldest)
+                    await self._forget_the_gone()
+            except ResponseError:
+                # There is no group yet.
+                continue
+            except RedisError:
+                patient_until = time.monotonic() + ABANDONED_SECONDS
 
     async def _show_life(self) -> None:
         """Have what this process works on not look abandoned."""
@@ -118,7 +152,7 @@ class PostQueue(RedisStreamBroker):
 
     async def _resend_abandoned(self, start: Any) -> Any:
         """Let what a killed worker held wait anew; return where to look next time."""
-        start, abandoned, _ = await self._redis.xautoclaim(
+        start, abandoned, *_ = await self._redis.xautoclaim(
             _STREAM,
             _GROUP,
             self.consumer_name,
@@ -127,12 +161,15 @@ class PostQueue(RedisStreamBroker):
             count=_MOST_AT_ONCE,
         )
         for message_id, fields in abandoned:
-            async with self._redis.pipeline() as transaction:
-                transaction.xadd(_STREAM, fields)
-                transaction.xack(_STREAM, _GROUP, message_id)
-                transaction.xdel(_STREAM, message_id)
-                with self._redis.asking():
-                    await transaction.execute()
+            # No fields: Redis 6.2 tells of what is in the stream no more.
+            await self._finish(message_id, again=fields)
         if abandoned:
             log.warning("posts of a lost worker wait anew", posts=len(abandoned))
         return start
+
+    async def _forget_the_gone(self) -> None:
+        """Take workers out of the group that are gone for a day, and left nothing."""
+        consumers: Any = await self._redis.xinfo_consumers(_STREAM, _GROUP)
+        for consumer in consumers:
+            if consumer["idle"] > _DAY_MS and not consumer["pending"]:
+                await self._redis.xgroup_delconsumer(_STREAM, _GROUP, consumer["name"])

@@ -8,7 +8,7 @@ from redis.asyncio.lock import Lock
 from redis.exceptions import LockError, RedisError
 
 from scrapper.replicas.client import SharedRedis
-from scrapper.replicas.tasks import end
+from scrapper.tasks import end
 
 __all__ = ["LEASE_SECONDS", "Turn"]
 
@@ -66,8 +66,15 @@ class Turn:
             try:
                 await self._lock.reacquire()
             except LockError:
-                log.warning("turn ran out", turn=self._lock.name)
-                return
+                if not await self._take_again():
+                    log.warning("turn ran out", turn=self._lock.name)
+                    return
             except RedisError:
                 # As long as the lease lasts it may be back in time.
                 continue
+
+    async def _take_again(self) -> bool:
+        """Take it again, if nobody has it: Redis was gone, or lost it."""
+        with suppress(RedisError):
+            return bool(await self._lock.do_acquire(self._lock.local.token))
+        return False

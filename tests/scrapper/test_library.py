@@ -300,8 +300,12 @@ async def test_what_was_fetched_in_a_later_turn_stays(library: Library) -> None:
     assert os.listdir(library.incoming) == []
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="needs renameat2")
-async def test_a_later_turn_that_ends_while_we_are_held_up_stays(library: Library) -> None:
+@pytest.mark.parametrize("atomically", [True, False])
+async def test_a_later_turn_that_ends_while_we_are_held_up_stays(
+    library: Library, atomically: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not atomically:
+        monkeypatch.setattr("scrapper.library._exchange", lambda *_: False)
     folder = library.stage("abcde")
     (folder / "abcde.mp4").write_bytes(b"early")
     store(library)
@@ -350,3 +354,21 @@ async def test_a_post_that_was_renewed_since_the_look_is_not_swept(library: Libr
 
     assert await library.expire(7 * DAY, reserve=renewed_first) == 0
     assert (library.root / "abcde").exists()
+
+
+@pytest.mark.parametrize("atomically", [True, False])
+async def test_a_post_that_is_removed_while_it_is_replaced_is_stored(
+    library: Library, atomically: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exchange = scrapper.library._exchange
+
+    def removed_first(one: Path, other: Path) -> bool:
+        monkeypatch.setattr("scrapper.library._exchange", exchange)
+        library._remove("abcde")
+        return atomically and exchange(one, other)
+
+    store(library)
+    monkeypatch.setattr("scrapper.library._exchange", removed_first)
+    store(library, content=b"anew")
+    assert (library.root / "abcde/abcde.mp4").read_bytes() == b"anew"
+    assert os.listdir(library.incoming) == []

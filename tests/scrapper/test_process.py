@@ -230,3 +230,22 @@ def test_a_module_of_the_user_s_own_is_put_innermost(
     environment = {"EXTRA_MIDDLEWARES": "mine:factory"}
     with Service(media_root, environment, python_path=tmp_path) as service:
         assert service.get("/health").headers["X-Mine"] == "yes"
+
+
+def test_without_redis_url_nothing_of_redis_is_imported(media_root: Path, tmp_path: Path) -> None:
+    (tmp_path / "modules.py").write_text(
+        "import sys\n"
+        "from aiohttp import web\n"
+        "def factory():\n"
+        "    @web.middleware\n"
+        "    async def middleware(request, handler):\n"
+        "        response = await handler(request)\n"
+        "        names = [name for name, module in sys.modules.items() if module]\n"
+        "        response.headers['X-Modules'] = ','.join(names)\n"
+        "        return response\n"
+        "    return middleware\n"
+    )
+    with Service(media_root, {"EXTRA_MIDDLEWARES": "modules:factory"}, python_path=tmp_path) as it:
+        modules = set(it.get("/health").headers["X-Modules"].split(","))
+    assert "throttled" in modules
+    assert modules.isdisjoint({"redis", "taskiq", "taskiq_redis", "scrapper.replicas"})

@@ -172,8 +172,21 @@ def test_every_form_of_redis_url_is_taken(monkeypatch: pytest.MonkeyPatch, url: 
     assert load_settings().redis_url.get_secret_value() == url
 
 
-def test_another_url_is_no_redis_url_and_is_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("REDIS_URL", "http://:s3cret@localhost")
+@pytest.mark.parametrize(
+    "url", ["http://:s3cret@localhost", "redis://:s3cret#x@localhost:6379", "redis://:a/s3cret@b"]
+)
+def test_another_url_is_no_redis_url_and_is_not_told(
+    monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    monkeypatch.setenv("REDIS_URL", url)
     with pytest.raises(SettingsError, match="REDIS_URL") as caught:
         load_settings()
     assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["redis://:pass%2Fword@host", "redis://host?password=pass%2Fword"])
+def test_redis_s_password_is_a_secret_in_either_form(
+    monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    monkeypatch.setenv("REDIS_URL", url)
+    assert "pass/word" in load_settings().secrets

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import requests
 
+from scrapper.replicas.queue import ABANDONED_SECONDS
 from tests.instagram import StandIn
 from tests.redis_server import RedisServer
 from tests.service import Service, Worker, wait_for
@@ -198,11 +199,31 @@ def test_a_worker_that_ends_finishes_what_it_has(
         instagram.hold()
         job = fleet.submit("reel-last")
         wait_for(lambda: instagram.requests("graphql") == 1)
-        fleet.workers[0].terminate()
-        time.sleep(0.5)
-        instagram.release()
-        assert fleet.workers[0].wait() == 0
-        assert fleet.finish(job)["posts"][0]["status"] == 200
+        with Worker(media_root, environment) as other:
+            fleet.workers[0].terminate()
+            time.sleep(ABANDONED_SECONDS * 1.5)
+            instagram.release()
+            assert fleet.workers[0].wait() == 0
+            assert fleet.finish(job)["posts"][0]["status"] == 200
+            assert other.logged("posts of a lost worker wait anew") == 0
+
+
+def test_a_worker_that_starts_before_redis_works_as_soon_as_it_is_there(
+    instagram: StandIn,
+    environment: dict[str, str],
+    redis_server: RedisServer,
+    media_root: Path,
+) -> None:
+    redis_server.stop()
+    try:
+        with running(media_root, environment, workers=1) as fleet:
+            time.sleep(1)
+            redis_server.start()
+            wait_for(lambda: fleet.replicas[0].get("/ready").status_code == 200)
+            assert fleet.finish(fleet.submit("reel-early"), at=0)["posts"][0]["status"] == 200
+    finally:
+        if not redis_server.is_running():
+            redis_server.start()
 
 
 def test_redis_gone_for_a_while_costs_no_wrong_answer(
@@ -254,6 +275,7 @@ def test_redis_gone_for_a_while_costs_no_wrong_answer(
         for process in (*fleet.replicas, *fleet.workers):
             assert process.logged("redis does not answer: going on without it") == 1
             assert process.logged("redis is back") == 1
+            assert process.logged("posts of a lost worker wait anew") == 0
             assert [line for line in process.log if line["level"] == "error"] == []
     assert len(answers) > 100
     assert {status for status, _, _ in answers} == {200}

@@ -4,14 +4,17 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from pathlib import Path
 from unittest.mock import patch
 
 import pytest
 
 from scrapper.errors import DeadlineExceeded, PostNotFound, RateLimited
+from scrapper.library import Library
 from scrapper.metrics import Metrics
 from scrapper.replicas.client import SharedRedis
 from scrapper.replicas.peers import RedisPeers
+from scrapper.sweeper import sweeping
 from tests.redis_server import RedisServer
 
 
@@ -178,3 +181,42 @@ async def test_who_missed_the_end_of_a_turn_sees_that_it_is_free(
             assert await waiting.take() is None
         assert not await waiting.landed(soon())
     await other.open()
+
+
+@pytest.mark.parametrize(
+    "message", [b"{", b"[]", b"{}", b'{"post": "abcde", "error": "OfTomorrow"}']
+)
+async def test_a_message_of_another_version_is_no_harm(
+    peers: list[RedisPeers], redis_server: RedisServer, message: bytes
+) -> None:
+    one, other = peers
+    async with other.line("abcde") as waiting:
+        async with one.line("abcde") as line:
+            await line.take()
+            landed = asyncio.create_task(waiting.landed(soon()))
+            await asyncio.sleep(0.1)
+            await asyncio.to_thread(redis_server.client.publish, "scrapper:0:landed", message)
+            await asyncio.sleep(0.1)
+            line.stored = True
+        if not await landed:
+            assert await waiting.take()
+    assert not other._listening.done()
+
+
+async def test_what_talks_to_redis_ends_whenever_it_is_told_to(
+    redis_server: RedisServer, tmp_path: Path
+) -> None:
+    library = Library(tmp_path)
+    await library.open()
+    for pause in range(40):
+        redis = SharedRedis.at(redis_server.url, Metrics())
+        peer = RedisPeers(redis)
+        await peer.open()
+        async with (
+            asyncio.timeout(10),
+            sweeping(library, Metrics(), peer, max_age=60, interval=0.001, reserve=peer.sweep),  # type: ignore[arg-type]
+        ):
+            await asyncio.sleep(pause / 10_000)
+        async with asyncio.timeout(10):
+            await peer.close()
+        await redis.aclose()

@@ -1,4 +1,4 @@
-"""The end of tasks that talk to Redis.
+"""The end of tasks, also of those that talk to Redis.
 
 redis-py 8.1 looks into a connection within a timeout of no time before it uses it; a cancellation
 that comes just then is taken for that timeout, and lost.

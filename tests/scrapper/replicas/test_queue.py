@@ -1,0 +1,73 @@
+"""When a post leaves the queue."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from scrapper.metrics import Metrics
+from scrapper.replicas.client import SharedRedis
+from scrapper.replicas.queue import PostQueue
+from tests.redis_server import RedisServer
+
+
+@pytest.fixture
+async def new_queue(redis_server: RedisServer) -> AsyncIterator[Callable[[], PostQueue]]:
+    """Makes the queue as processes have it."""
+    redis = SharedRedis.at(redis_server.url, Metrics())
+    queues = []
+
+    def make() -> PostQueue:
+        queues.append(PostQueue(redis_server.url, redis))
+        return queues[-1]
+
+    yield make
+    for queue in queues:
+        await queue.shutdown()
+    await redis.aclose()
+
+
+class Acknowledged:
+    """A stand-in for the context that taskiq hands to a task."""
+
+    count = 0
+
+    async def ack(self) -> None:
+        self.count += 1
+
+
+@pytest.mark.parametrize(
+    ("error", "count"), [(None, 1), (KeyError("job"), 1), (asyncio.CancelledError(), 0)]
+)
+async def test_a_post_is_acknowledged_unless_it_was_broken_off(
+    new_queue: Callable[[], PostQueue], error: BaseException | None, count: int
+) -> None:
+    async def fetch(_job: str, _index: int) -> None:
+        if error is not None:
+            raise error
+
+    queue = new_queue()
+    queue.on_post(fetch)
+    task: Any = queue.find_task("post")
+    context = Acknowledged()
+    with capture_logs() as logs:
+        await asyncio.wait([asyncio.create_task(task.original_func("job", 0, context=context))])
+    assert context.count == count
+    assert [line["event"] for line in logs] == ["post of a job given up"] * (
+        type(error) is KeyError
+    )
+
+
+async def test_who_waits_for_a_post_gives_up_whenever_it_is_told_to(
+    new_queue: Callable[[], PostQueue],
+) -> None:
+    for pause in range(40):
+        messages = new_queue().listen()
+        waiting = asyncio.ensure_future(anext(messages))
+        await asyncio.sleep(pause / 10_000)
+        waiting.cancel()
+        async with asyncio.timeout(10):
+            await asyncio.wait([waiting])
+        await messages.aclose()
