@@ -25,11 +25,15 @@ def main() -> int:
             return fetch(options.urls, options.into)
         _leave_out("rich")
         if options.command == "worker":
-            if not os.environ.get("REDIS_URL"):
+            from scrapper.settings import load_settings  # noqa: PLC0415
+
+            # First of all: it tells if what a worker needs is not installed.
+            settings = load_settings()
+            if not settings.redis_url.get_secret_value():
                 raise SettingsError("REDIS_URL: a worker takes its posts from there")
             from scrapper.worker import work  # noqa: PLC0415
 
-            return work()
+            return work(settings)
         if not os.environ.get("REDIS_URL"):
             _leave_out("redis")
         from scrapper.server import serve  # noqa: PLC0415

@@ -17,7 +17,7 @@ from scrapper.metrics import Metrics
 from scrapper.replicas.fleet import Fleet
 from scrapper.replicas.post_worker import PostWorker
 from scrapper.scraping import Scraper
-from scrapper.settings import Settings, load_settings
+from scrapper.settings import Settings
 from scrapper.telemetry import logs_to
 
 __all__ = ["work", "worker"]
@@ -27,16 +27,15 @@ log = structlog.get_logger("scrapper")
 _SHUTDOWN_GRACE = 5.0
 
 
-def work() -> int:
+def work(settings: Settings) -> int:
     """Run until SIGTERM or SIGINT; return 0.
 
     After a signal no further post is taken, and what runs may finish within the deadline of a
     scrape.
 
     Raises:
-        SettingsError: some are wrong.
+        SettingsError: the session file holds no session.
     """
-    settings = load_settings()
     instagram = Instagram.of(settings)
     with logs_to(
         sys.stdout,

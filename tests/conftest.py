@@ -23,8 +23,9 @@ from tests.redis_server import RedisServer
 Client = TestClient[Request, Application]
 StartService = Callable[..., Awaitable[Client]]
 
-# Debug mode makes everything several times slower, and a busy machine as much again.
-_SLOW_CALLBACK_SECONDS = 0.5
+# Debug mode makes everything several times slower, and a busy machine as much again: tests run on
+# all cores, and start processes of their own.
+_SLOW_CALLBACK_SECONDS = 1.0
 _TESTS_OWN = ("coro=<test_", "fixture")
 
 
