@@ -66,6 +66,8 @@ _LOOPS = {
     "loop": ("tests.bench.peers.loop", "1"),
     "loop in 8 threads": ("tests.bench.peers.loop", "8"),
     "fetch": ("tests.bench.peers.fetch", "1"),
+    "Instaloader": ("tests.bench.peers.bare_instaloader", "1"),
+    "Instaloader in 8 threads": ("tests.bench.peers.bare_instaloader", "8"),
 }
 
 
@@ -236,11 +238,16 @@ def new_posts() -> Iterator[Row]:
     yield _ratio("new posts: CPU, to a plain loop", cpu[""], cpu["loop"], most=1.3)
     yield _ratio("… of that loop in 8 threads", cpu["loop in 8 threads"], cpu["loop"])
     yield _ratio("… of the service's fetch in 1 thread, no server", cpu["fetch"], cpu["loop"])
-    yield _ratio(
-        "… of that fetch, to that loop, both without their start",
-        cpu["fetch, started"],
-        cpu["loop, started"],
-    )
+    for what, which in (
+        ("that fetch", "fetch"),
+        ("Instaloader alone, over kept connections", "Instaloader"),
+        ("that in 8 threads", "Instaloader in 8 threads"),
+    ):
+        yield _ratio(
+            f"… of {what}, to that loop, both without their start",
+            cpu[f"{which}, started"],
+            cpu["loop, started"],
+        )
     for what in OF_A_DOWNLOAD:
         yield _ratio(f"new posts: CPU without {what}, to with", cpu[what], cpu[""])
     yield Row("new posts: CPU seconds a post", f"{median(cpu['']):.4f}", "", None)
@@ -325,7 +332,12 @@ def memory() -> Iterator[Row]:
         ("and orjson", "orjson"),
     ):
         imports.append(modules)
-        yield Row(f"memory of imports: {what}", f"{_import_memory(*imports):.1f} MB", "", None)
+        yield Row(
+            f"memory of imports: {what}",
+            f"{_import_memory(*imports, left_out=('redis',)):.1f} MB",
+            "",
+            None,
+        )
     least = _import_memory("scrapper.server", left_out=_LEFT_OUT)
     for module in _LEFT_OUT:
         others = tuple(other for other in _LEFT_OUT if other != module)
@@ -373,9 +385,9 @@ def start() -> Iterator[Row]:
                 requests.get(f"{running.url}/health", timeout=10)
                 ours.append(time.perf_counter() - started)
             imports.append(_import_seconds("aiohttp, instaloader"))
-            libraries.append(_import_seconds(_LIBRARIES))
+            libraries.append(_import_seconds(_LIBRARIES, left_out=_LEFT_OUT))
     yield _ratio("start to first /health, to the imports", ours, imports, most=1.5)
-    yield _ratio("… imports of all libraries, to those two", libraries, imports)
+    yield _ratio("… imports of what the service needs of all, to those two", libraries, imports)
 
 
 def media() -> Iterator[Row]:
@@ -489,7 +501,7 @@ ROWS: dict[str, Callable[[], Iterator[Row]]] = {
     )
 }
 
-_LEFT_OUT = ("rich", "charset_normalizer")
+_LEFT_OUT = ("rich", "charset_normalizer", "redis")
 _LIBRARIES = (
     "aiohttp.web, instaloader, structlog, aiofiles.os, throttled.asyncio, pydantic_settings, orjson"
 )
@@ -545,20 +557,30 @@ def _peer_cpu(arguments: list[str], environment: dict[str, str]) -> tuple[float,
     return whole, float(done.stdout.split()[-1])
 
 
-def _import_seconds(modules: str) -> float:
+def _import_seconds(modules: str, left_out: Sequence[str] = ()) -> float:
+    command = [sys.executable, "-c", f"{_without(left_out)}import {modules}"]
     started = time.perf_counter()
-    subprocess.run([sys.executable, "-c", f"import {modules}"], check=True)
+    subprocess.run(command, check=True)
     return time.perf_counter() - started
 
 
 def _import_memory(*modules: str, left_out: Sequence[str] = ()) -> float:
     code = (
-        "import sys, warnings; warnings.simplefilter('ignore'); "
-        f"sys.modules.update(dict.fromkeys({list(left_out)})); "
-        f"import {', '.join(modules)}, psutil; print(psutil.Process().memory_info().rss)"
+        f"{_without(left_out)}import {', '.join(modules)}, psutil; "
+        "print(psutil.Process().memory_info().rss)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
     return int(done.stdout) / 1e6
+
+
+def _without(modules: Sequence[str]) -> str:
+    """Python that has these *modules* not be found by those that can do without."""
+    if not modules:
+        return ""
+    return (
+        "import sys, warnings; warnings.simplefilter('ignore'); "
+        f"sys.modules.update(dict.fromkeys({list(modules)})); "
+    )
 
 
 def _multiply(root: Path, posts: int) -> None:

@@ -1,0 +1,69 @@
+"""The limit for a download by Instaloader: nothing but it, over kept connections.
+
+``python -m tests.bench.peers.bare_instaloader THREADS FOLDER SHORTCODE...``: each thread has a
+context of its own, and takes its share of the posts. Prints the CPU seconds that it took, the start
+not counted.
+"""
+
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import requests
+from instaloader import Post
+from instaloader.instaloadercontext import InstaloaderContext
+from requests.adapters import HTTPAdapter
+
+
+class _Kept(HTTPAdapter):
+    def close(self) -> None:
+        """Keep the connections."""
+
+
+class _Context(InstaloaderContext):
+    def __init__(self) -> None:
+        self._kept = _Kept()
+        super().__init__(sleep=False, quiet=True, iphone_support=False)
+
+    def get_anonymous_session(self) -> requests.Session:
+        return self._with_kept(super().get_anonymous_session())
+
+    @contextmanager
+    def _graphql_session(self, *args: Any, **kwargs: Any) -> Iterator[requests.Session]:
+        with super()._graphql_session(*args, **kwargs) as session:
+            yield self._with_kept(session)
+
+    def _with_kept(self, session: requests.Session) -> requests.Session:
+        session.mount("https://", self._kept)
+        return session
+
+
+def main() -> None:
+    started = time.process_time()
+    threads, folder, shortcodes = int(sys.argv[1]), Path(sys.argv[2]), sys.argv[3:]
+    with ThreadPoolExecutor(threads) as executor:
+        shares = [shortcodes[start::threads] for start in range(threads)]
+        list(executor.map(partial(_download, folder), shares))
+    print(time.process_time() - started)
+
+
+def _download(folder: Path, shortcodes: list[str]) -> None:
+    context = _Context()
+    for shortcode in shortcodes:
+        post = Post.from_shortcode(context, shortcode)
+        for suffix, url in (("mp4", post.video_url), ("jpg", post.url)):
+            with (
+                context.get_raw(str(url)) as response,
+                (folder / f"{shortcode}.{suffix}").open("wb") as file,
+            ):
+                shutil.copyfileobj(response.raw, file, 256 * 1024)
+
+
+if __name__ == "__main__":
+    main()
