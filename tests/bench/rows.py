@@ -32,7 +32,7 @@ from tests.bench.processes import (
     memory_mb,
     service,
 )
-from tests.bench.without import OF_A_DOWNLOAD, OF_AN_ANSWER
+from tests.bench.without import DUTIES, OF_A_DOWNLOAD, OF_AN_ANSWER
 from tests.redis_server import RedisServer
 from tests.service import Service
 
@@ -201,7 +201,7 @@ def new_posts() -> Iterator[Row]:
     """200 distinct reels, 64 clients, 200 ms latency, beside Flask and a plain loop."""
     size = ("--reel-bytes", str(_REEL_BYTES))
     rates: dict[str, list[float]] = {"one": [], "four": []}
-    ours: dict[str, list[float]] = {what: [] for what in ("", *OF_A_DOWNLOAD)}
+    ours: dict[str, list[float]] = {what: [] for what in ("", *OF_A_DOWNLOAD, *DUTIES)}
     cpu: dict[str, list[float]] = {what: [] for what in (*ours, *_LOOPS)}
     connections = []
     with (
@@ -248,7 +248,7 @@ def new_posts() -> Iterator[Row]:
             cpu[f"{which}, started"],
             cpu["loop, started"],
         )
-    for what in OF_A_DOWNLOAD:
+    for what in (*OF_A_DOWNLOAD, *DUTIES):
         yield _ratio(f"new posts: CPU without {what}, to with", cpu[what], cpu[""])
     yield Row("new posts: CPU seconds a post", f"{median(cpu['']):.4f}", "", None)
     yield Row(

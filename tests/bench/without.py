@@ -34,7 +34,7 @@ from scrapper.server import serve
 from scrapper.transport import PooledTransport
 from scrapper.urls import shortcode_of
 
-__all__ = ["OF_AN_ANSWER", "OF_A_DOWNLOAD"]
+__all__ = ["DUTIES", "OF_AN_ANSWER", "OF_A_DOWNLOAD"]
 
 
 _STAMP = structlog.processors.TimeStamper(fmt="iso", utc=True)
@@ -154,6 +154,11 @@ OF_AN_ANSWER: dict[str, Callable[[], None]] = {
 }
 """What serves a stored post, and how to take it out; with nothing taken out: the noise."""
 
+
+def _flushing() -> None:
+    _replace(scrapper.library, "_flush", lambda _: None)
+
+
 OF_A_DOWNLOAD: dict[str, Callable[[], None]] = {
     "pooled connections": _pooled_connections,
     "a copy buffer of 256 KiB": _copy_buffer,
@@ -161,6 +166,9 @@ OF_A_DOWNLOAD: dict[str, Callable[[], None]] = {
 }
 """What serves a new post."""
 
+DUTIES: dict[str, Callable[[], None]] = {"flushing files to the disk": _flushing}
+"""What costs, and has to be: crashes must leave no half file."""
+
 if __name__ == "__main__":
-    {**OF_AN_ANSWER, **OF_A_DOWNLOAD}[sys.argv[1]]()
+    {**OF_AN_ANSWER, **OF_A_DOWNLOAD, **DUTIES}[sys.argv[1]]()
     sys.exit(serve())
