@@ -61,12 +61,10 @@ async def read_body(request: web.Request, model: type[Body]) -> Body:
     """
     # A timer for each request that is there already would cost more than reading it.
     is_there = request.content.is_eof()
+    limit = None if is_there else request.app[SETTINGS].client_timeout_seconds
     try:
-        if is_there:
+        async with asyncio.timeout(limit):
             body = await request.read()
-        else:
-            async with asyncio.timeout(request.app[SETTINGS].client_timeout_seconds):
-                body = await request.read()
         return model.model_validate_json(body)
     except TimeoutError:
         headers = {hdrs.CONNECTION: "close"}
