@@ -5,11 +5,10 @@ from collections.abc import Callable
 
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler, Middleware
-from multidict import istr
 
 __all__ = ["api_key"]
 
-_HEADER = istr("X-API-Key")
+_HEADER = "X-API-Key"
 
 
 def api_key(key: str, *, exempt: Callable[[web.Request], bool] = lambda _: False) -> Middleware:

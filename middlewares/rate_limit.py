@@ -10,7 +10,6 @@ from typing import Any
 
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
-from multidict import istr
 from throttled.asyncio import (
     BaseRateLimiter,
     MemoryStore,
@@ -28,9 +27,6 @@ __all__ = ["rate_limit"]
 
 _IPV6_PREFIX = 64
 _ALGORITHM = RateLimiterType.GCRA.value
-_LIMIT, _REMAINING, _RESET = map(
-    istr, ("RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset")
-)
 
 
 def rate_limit(
@@ -86,10 +82,10 @@ def rate_limit(
         tokens = 1 if cost is None else min(await cost(request), max_requests)
         result = await take(_bucket(request.remote), tokens)
         state = result.state
-        headers: dict[str, str] = {
-            _LIMIT: str(state.limit),
-            _REMAINING: str(state.remaining),
-            _RESET: str(math.ceil(state.reset_after)),
+        headers = {
+            "RateLimit-Limit": str(state.limit),
+            "RateLimit-Remaining": str(state.remaining),
+            "RateLimit-Reset": str(math.ceil(state.reset_after)),
         }
         if result.limited:
             on_refusal()

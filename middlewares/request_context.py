@@ -10,7 +10,6 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 import structlog
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
-from multidict import istr
 from structlog.contextvars import bind_contextvars
 
 __all__ = ["REQUEST_ID", "request_context"]
@@ -18,7 +17,7 @@ __all__ = ["REQUEST_ID", "request_context"]
 REQUEST_ID = web.RequestKey("request_id", str)
 """Where handlers and further middlewares find the request's ID: ``request[REQUEST_ID]``."""
 
-_HEADER = istr("X-Request-ID")
+_HEADER = "X-Request-ID"
 _CLIENT_GONE = 499
 _SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
