@@ -56,7 +56,8 @@ def rate_limit(
     A client is ``request.remote``, for IPv6 its /64: whoever has one address there has them
     all. The *max_clients* seen last have buckets.
 
-    With *redis*, a client of redis-py's asyncio, the buckets called *name* are those of all
+    With *redis*, a client of redis-py's asyncio (its ``register_script`` is all that is needed),
+    the buckets called *name* are those of all
     processes that use it. While it does not answer each process has buckets of its own: how
     soon that is found out, and told to anybody, is up to the client.
 

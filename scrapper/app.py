@@ -133,7 +133,7 @@ def _rate_limits(
     most, window = settings.rate_limit_max_requests, settings.rate_limit_window_seconds
     if most:
         clients = settings.rate_limit_max_ips
-        redis = fleet.redis if fleet else None
+        redis = fleet.scripts if fleet else None
         yield rate_limit(
             most,
             window,

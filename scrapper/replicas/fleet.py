@@ -4,6 +4,7 @@ from redis.exceptions import RedisError
 
 from scrapper.metrics import Metrics
 from scrapper.replicas.client import SharedRedis
+from scrapper.replicas.gathered_scripts import GatheredScripts
 from scrapper.replicas.job_store import RedisJobStore
 from scrapper.replicas.jobs import SharedJobs
 from scrapper.replicas.peers import RedisPeers
@@ -21,6 +22,7 @@ class Fleet:
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
         url = settings.redis_url.get_secret_value()
         self.redis = SharedRedis.at(url, metrics)
+        self.scripts = GatheredScripts(self.redis)
         self.peers = RedisPeers(self.redis)
         self.queue = PostQueue(url, self.redis)
         self.job_store = RedisJobStore(

@@ -32,7 +32,7 @@ from tests.bench.processes import (
     memory_mb,
     service,
 )
-from tests.bench.without import DUTIES, OF_A_DOWNLOAD, OF_AN_ANSWER
+from tests.bench.without import DUTIES, OF_A_DOWNLOAD, OF_A_REPLICA, OF_AN_ANSWER
 from tests.redis_server import RedisServer
 from tests.service import Service
 
@@ -412,7 +412,7 @@ def replicas() -> Iterator[Row]:
     So few threads each that it is Instagram's latency they wait for, and not the cores.
     """
     rates: dict[int, list[float]] = {1: [], 2: [], 4: []}
-    stored: dict[str, list[float]] = {"with": [], "without": []}
+    stored: dict[str, list[float]] = {what: [] for what in ("with", "without", *OF_A_REPLICA)}
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         redis = stack.enter_context(RedisServer(folder))
@@ -435,16 +435,27 @@ def replicas() -> Iterator[Row]:
                 )
                 found.append(len(shortcodes) / seconds)
         without = stack.enter_context(service(folder / "media", instagram.environment))
+        rates_of = {"with": urls[0], "without": without.url}
+        for what in OF_A_REPLICA:
+            environment = {**instagram.environment, **few}
+            variant = service(folder / "media", environment, without=what)
+            rates_of[what] = stack.enter_context(variant).url
         body = json.dumps({"url": _url("reel-0-1-0")})
         for _ in range(ROUNDS):
-            for what, url in (("with", urls[0]), ("without", without.url)):
+            for what, url in rates_of.items():
                 run = wrk(f"{url}/scrape", connections=64, seconds=2, body=body, key=_KEY)
                 stored[what].append(run.rate)
     for number in (2, 4):
         ours = [rate / number for rate in rates[number]]
         what = f"new posts by {number} replicas: rate of each, to that of 1 alone"
         yield _ratio(what, ours, rates[1], least=0.9)
-    yield _ratio("stored post: rate with Redis, to without", *stored.values(), least=0.5)
+    yield _ratio(
+        "stored post: rate with Redis, to without", stored["with"], stored["without"], least=0.5
+    )
+    for what in OF_A_REPLICA:
+        yield _ratio(
+            f"stored post: rate with Redis, with {what} to without", stored["with"], stored[what]
+        )
 
 
 def many_posts() -> Iterator[Row]:

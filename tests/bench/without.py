@@ -3,6 +3,7 @@
 ``python -m tests.bench.without NAME``
 """
 
+import importlib
 import json
 import sys
 import time
@@ -34,7 +35,7 @@ from scrapper.server import serve
 from scrapper.transport import PooledTransport
 from scrapper.urls import shortcode_of
 
-__all__ = ["DUTIES", "OF_AN_ANSWER", "OF_A_DOWNLOAD"]
+__all__ = ["DUTIES", "OF_AN_ANSWER", "OF_A_DOWNLOAD", "OF_A_REPLICA"]
 
 
 _STAMP = structlog.processors.TimeStamper(fmt="iso", utc=True)
@@ -166,9 +167,19 @@ OF_A_DOWNLOAD: dict[str, Callable[[], None]] = {
 }
 """What serves a new post."""
 
+
+def _gathered_scripts() -> None:
+    # Only where there is a Redis: others do without its client.
+    fleet = importlib.import_module("scrapper.replicas.fleet")
+    _replace(fleet, "GatheredScripts", lambda redis: redis)
+
+
+OF_A_REPLICA: dict[str, Callable[[], None]] = {"scripts gathered": _gathered_scripts}
+"""What serves a stored post where there is a Redis."""
+
 DUTIES: dict[str, Callable[[], None]] = {"flushing files to the disk": _flushing}
 """What costs, and has to be: crashes must leave no half file."""
 
 if __name__ == "__main__":
-    {**OF_AN_ANSWER, **OF_A_DOWNLOAD, **DUTIES}[sys.argv[1]]()
+    {**OF_AN_ANSWER, **OF_A_DOWNLOAD, **OF_A_REPLICA, **DUTIES}[sys.argv[1]]()
     sys.exit(serve())
