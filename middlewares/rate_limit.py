@@ -57,9 +57,9 @@ def rate_limit(
     all. The *max_clients* seen last have buckets.
 
     With *redis*, a client of redis-py's asyncio (its ``register_script`` is all that is needed),
-    the buckets called *name* are those of all
-    processes that use it. While it does not answer each process has buckets of its own: how
-    soon that is found out, and told to anybody, is up to the client.
+    the buckets called *name* are those of all processes that use it. While it does not answer
+    each process has buckets of its own: how soon that is found out, and told to anybody, is up
+    to the client.
 
     The bucket is kept as one timestamp (GCRA, the same limit). The algorithm that throttled-py
     3.5 names ``token_bucket`` counts whole seconds and drops their fraction at each request:

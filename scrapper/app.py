@@ -47,7 +47,6 @@ INSTAGRAM = web.AppKey("instagram", Instagram)
 
 _FLEET: web.AppKey["Fleet | None"] = web.AppKey("fleet")
 _PEERS = web.AppKey("peers", Peers)
-_SECONDS_A_DAY = 24 * 60 * 60
 _FREE_PATHS = frozenset({"/health", "/ready", "/openapi.json", *PAGE_FILES, *DOCS_FILES})
 _READS = ("/jobs", "/posts", "/media", "/metrics")
 _READS_A_TOKEN = 10
@@ -214,7 +213,7 @@ async def _jobs(app: web.Application) -> AsyncIterator[None]:
         JobStore(path),
         concurrency=settings.scrape_concurrency,
         max_jobs=settings.max_jobs,
-        max_age=settings.max_job_age_days * _SECONDS_A_DAY,
+        max_age=settings.max_job_age_seconds,
     )
     await jobs.open()
     yield
@@ -231,7 +230,7 @@ async def _sweeper(app: web.Application) -> AsyncIterator[None]:
         app[LIBRARY],
         app[METRICS],
         app[_PEERS],
-        max_age=settings.max_media_age_days * _SECONDS_A_DAY,
+        max_age=settings.max_media_age_seconds,
         interval=settings.media_cleanup_interval_seconds,
         reserve=app[SCRAPER].reserve,
     ):

@@ -108,7 +108,8 @@ def _is_redis_url(url: SecretStr) -> SecretStr:
     return url
 
 
-_YEAR = 366 * 24 * 60 * 60
+_DAY = 24 * 60 * 60
+_YEAR = 366 * _DAY
 
 ReadableFile = Annotated[Path, AfterValidator(_is_readable)]
 Folder = Annotated[Path, AfterValidator(Path.absolute), AfterValidator(_is_writable)]
@@ -205,6 +206,16 @@ class Settings(BaseSettings):
     def min_free_bytes(self) -> int:
         """What is left free of the disk."""
         return self.min_free_disk_mb * 1_000_000
+
+    @property
+    def max_media_age_seconds(self) -> float:
+        """The age at which a stored post is removed."""
+        return self.max_media_age_days * _DAY
+
+    @property
+    def max_job_age_seconds(self) -> float:
+        """How long a finished job is kept."""
+        return self.max_job_age_days * _DAY
 
     @property
     def proxies(self) -> tuple[Network, ...]:

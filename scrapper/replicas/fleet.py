@@ -13,8 +13,6 @@ from scrapper.settings import Settings
 
 __all__ = ["Fleet"]
 
-_SECONDS_A_DAY = 24 * 60 * 60
-
 
 class Fleet:
     """The parts over the Redis that *settings* name; to be used between open and close."""
@@ -26,9 +24,7 @@ class Fleet:
         self.peers = RedisPeers(self.redis)
         self.queue = PostQueue(url, self.redis)
         self.job_store = RedisJobStore(
-            self.redis,
-            max_jobs=settings.max_jobs,
-            max_age=settings.max_job_age_days * _SECONDS_A_DAY,
+            self.redis, max_jobs=settings.max_jobs, max_age=settings.max_job_age_seconds
         )
         self.jobs = SharedJobs(self.job_store, self.queue)
 

@@ -42,8 +42,10 @@ class SharedJobs:
             return replace(post, state="cancelled") if post.state == "queued" else None
 
         with _reaching():
-            for index in range(len(job.posts)):
-                await self._store.change(job.id, index, give_up)
+            for index, post in enumerate(job.posts):
+                # No post that left the queue comes back into it.
+                if post.state == "queued":
+                    await self._store.change(job.id, index, give_up)
             return await self._store.load(job)
 
     async def observe(self, job: Job) -> bool:

@@ -83,7 +83,7 @@ class PostQueue(RedisStreamBroker):
         self.register_task(post, task_name=_TASK)
 
     async def startup(self) -> None:
-        # Not the inherited one alone: Redis need not answer yet.
+        # Not the inherited one, which makes the group: Redis need not answer yet.
         self._caring = asyncio.create_task(self._care())
 
     async def shutdown(self) -> None:

@@ -6,12 +6,8 @@ not counted.
 """
 
 import shutil
-import sys
-import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +15,8 @@ import requests
 from instaloader import Post
 from instaloader.instaloadercontext import InstaloaderContext
 from requests.adapters import HTTPAdapter
+
+from tests.bench.peers.loop import in_threads
 
 
 class _Kept(HTTPAdapter):
@@ -45,12 +43,7 @@ class _Context(InstaloaderContext):
 
 
 def main() -> None:
-    started = time.process_time()
-    threads, folder, shortcodes = int(sys.argv[1]), Path(sys.argv[2]), sys.argv[3:]
-    with ThreadPoolExecutor(threads) as executor:
-        shares = [shortcodes[start::threads] for start in range(threads)]
-        list(executor.map(partial(_download, folder), shares))
-    print(time.process_time() - started)
+    in_threads(_download)
 
 
 def _download(folder: Path, shortcodes: list[str]) -> None:

@@ -9,6 +9,7 @@ import re
 import shutil
 import sys
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -19,11 +20,19 @@ _SITE = "https://www.instagram.com"
 
 
 def main() -> None:
+    in_threads(_download)
+
+
+def in_threads(download: Callable[[Path, list[str]], None]) -> None:
+    """Do what the command line says by *download*, of a folder and a thread's share of the posts.
+
+    Prints the CPU seconds that it took, the start not counted.
+    """
     started = time.process_time()
     threads, folder, shortcodes = int(sys.argv[1]), Path(sys.argv[2]), sys.argv[3:]
     with ThreadPoolExecutor(threads) as executor:
         shares = [shortcodes[start::threads] for start in range(threads)]
-        list(executor.map(partial(_download, folder), shares))
+        list(executor.map(partial(download, folder), shares))
     print(time.process_time() - started)
 
 
