@@ -6,7 +6,6 @@ that of the medians; the spread is that of the single rounds' ratios.
 
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -41,6 +40,7 @@ __all__ = ["ROWS", "Row"]
 ROUNDS = 5
 _KEY = "key"
 _POSTS = 200
+_POSTS_A_THREAD = 25
 _REEL_BYTES = 2_000_000
 _BIG_BYTES = 100_000_000
 _LATENCY = "0.2"
@@ -63,12 +63,13 @@ _BARE = {
 _FLOORS = tuple(_BARE)[1:]
 
 _LOOPS = {
-    "loop": ("tests.bench.peers.loop", "1"),
-    "loop in 8 threads": ("tests.bench.peers.loop", "8"),
-    "fetch": ("tests.bench.peers.fetch", "1"),
-    "Instaloader": ("tests.bench.peers.bare_instaloader", "1"),
-    "Instaloader in 8 threads": ("tests.bench.peers.bare_instaloader", "8"),
+    "loop": ("loop", 1),
+    "that loop in 8 threads": ("loop", 8),
+    "the service's fetch in 1 thread, no server": ("fetch", 1),
+    "Instaloader alone, over kept connections": ("bare_instaloader", 1),
+    "that in 8 threads": ("bare_instaloader", 8),
 }
+"""The limits for a download: a module of :mod:`tests.bench.peers`, and its threads."""
 
 
 class Row(NamedTuple):
@@ -204,11 +205,7 @@ def new_posts() -> Iterator[Row]:
     ours: dict[str, list[float]] = {what: [] for what in ("", *OF_A_DOWNLOAD, *DUTIES)}
     cpu: dict[str, list[float]] = {what: [] for what in (*ours, *_LOOPS)}
     connections = []
-    with (
-        InstagramProcess("--latency", _LATENCY, *size) as instagram,
-        # One after the other the loops would wait for minutes, and it is their CPU that counts.
-        InstagramProcess(*size) as at_once,
-    ):
+    with InstagramProcess("--latency", _LATENCY, *size) as instagram:
         environment = instagram.environment
         for turn in range(ROUNDS):
             for what, ours_rates in ours.items():
@@ -227,27 +224,16 @@ def new_posts() -> Iterator[Row]:
                 with _scratch() as folder, flask(folder, environment, workers) as url:
                     seconds = post_each(url, shortcodes=_codes(posts, turn), clients=64)
                     rates[peer].append(posts / seconds)
-            for what, loop in _LOOPS.items():
+            for what, (peer, threads) in _LOOPS.items():
+                codes = _codes(_POSTS_A_THREAD * threads, turn)
                 with _scratch() as folder:
-                    command = [*loop, str(folder), *_codes(_POSTS, turn)]
-                    whole, started = _peer_cpu(command, at_once.environment)
-                    cpu[what].append(whole / _POSTS)
-                    cpu.setdefault(f"{what}, started", []).append(started / _POSTS)
+                    seconds = _peer_cpu(peer, threads, folder, codes, environment)
+                    cpu[what].append(seconds / len(codes))
     yield _ratio("new posts: rate, to Flask with 1 worker", ours[""], rates["one"], least=6)
     yield _ratio("new posts: rate, to Flask with 4", ours[""], rates["four"], least=1.5)
     yield _ratio("new posts: CPU, to a plain loop", cpu[""], cpu["loop"], most=1.3)
-    yield _ratio("… of that loop in 8 threads", cpu["loop in 8 threads"], cpu["loop"])
-    yield _ratio("… of the service's fetch in 1 thread, no server", cpu["fetch"], cpu["loop"])
-    for what, which in (
-        ("that fetch", "fetch"),
-        ("Instaloader alone, over kept connections", "Instaloader"),
-        ("that in 8 threads", "Instaloader in 8 threads"),
-    ):
-        yield _ratio(
-            f"… of {what}, to that loop, both without their start",
-            cpu[f"{which}, started"],
-            cpu["loop, started"],
-        )
+    for what in tuple(_LOOPS)[1:]:
+        yield _ratio(f"… of {what}, to that loop", cpu[what], cpu["loop"])
     for what in (*OF_A_DOWNLOAD, *DUTIES):
         yield _ratio(f"new posts: CPU without {what}, to with", cpu[what], cpu[""])
     yield Row("new posts: CPU seconds a post", f"{median(cpu['']):.4f}", "", None)
@@ -556,16 +542,17 @@ def _fill(ours: Service, shortcodes: list[str]) -> None:
         post_each(ours.url, shortcodes=shortcodes, clients=len(shortcodes), key=_KEY)
 
 
-def _peer_cpu(arguments: list[str], environment: dict[str, str]) -> tuple[float, float]:
-    """CPU seconds of a peer: all, and as it tells itself, those since it was started."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    command = [sys.executable, "-m", *arguments]
+def _peer_cpu(
+    peer: str, threads: int, folder: Path, shortcodes: list[str], environment: dict[str, str]
+) -> float:
+    """CPU seconds of a peer for the posts, as it tells itself: those of its start are left out."""
+    command = [sys.executable, "-m", f"tests.bench.peers.{peer}", str(threads), str(folder)]
     environment = {**os.environ, **environment}
-    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    whole = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    done = subprocess.run(
+        [*command, *shortcodes], env=environment, stdout=subprocess.PIPE, check=True
+    )
     # Its log, if it has anything to tell, comes first.
-    return whole, float(done.stdout.split()[-1])
+    return float(done.stdout.split()[-1])
 
 
 def _import_seconds(modules: str, left_out: Sequence[str] = ()) -> float:
