@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import partial
 from http import HTTPStatus
+from http.cookiejar import DefaultCookiePolicy
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,6 +23,7 @@ import structlog
 import urllib3
 from instaloader import exceptions
 from instaloader.instaloadercontext import InstaloaderContext, RateController
+from requests.cookies import RequestsCookieJar
 
 from scrapper.disk import check_room
 from scrapper.errors import (
@@ -255,6 +257,7 @@ class _Context(InstaloaderContext):
         self._answer: Any = None
         self._worked = False
         self._made_at = time.monotonic()
+        self._anonymous: requests.Session | None = None
         super().__init__(
             sleep=False,
             quiet=True,
@@ -262,6 +265,9 @@ class _Context(InstaloaderContext):
             rate_controller=lambda context: _PacedRateController(context, pace),
             iphone_support=False,
         )
+        self._for_files = self.get_anonymous_session()
+        # It takes no cookies: what a CDN says with one file is none of the next one's business.
+        self._for_files.cookies = RequestsCookieJar(DefaultCookiePolicy(allowed_domains=()))
 
     @property
     def tokens_may_be_stale(self) -> bool:
@@ -305,8 +311,16 @@ class _Context(InstaloaderContext):
         self._answer = answer
         return answer
 
+    def get_raw(self, url: str) -> requests.Response:
+        # Instaloader has another session for each file, with seven cookies that say nothing.
+        self._anonymous = self._for_files
+        try:
+            return super().get_raw(url)
+        finally:
+            self._anonymous = None
+
     def get_anonymous_session(self) -> requests.Session:
-        return self._pooled(super().get_anonymous_session())
+        return self._anonymous or self._pooled(super().get_anonymous_session())
 
     def load_session(self, username: str, sessiondata: dict[str, str]) -> None:
         super().load_session(username, sessiondata)  # type: ignore[no-untyped-call]

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import aiofiles.os
+import orjson
 import structlog
 
 from scrapper.disk import storing
@@ -37,6 +38,7 @@ log = structlog.get_logger(__name__)
 
 _INCOMING = ".incoming"
 _MANIFEST = "post.json"
+_READABLE = orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE
 _REPLACED = ".replaced"
 _TRUSTED_SECONDS = 0.1
 _INDEXED_POSTS = 1024
@@ -268,8 +270,8 @@ class Library:
         Raises:
             Superseded: what is stored has a greater fence; it stays.
         """
-        manifest = json.dumps({**post.to_manifest(), "fence": fence}, ensure_ascii=False, indent=1)
-        (folder / _MANIFEST).write_text(manifest + "\n", encoding="utf-8")
+        manifest = orjson.dumps({**post.to_manifest(), "fence": fence}, option=_READABLE)
+        (folder / _MANIFEST).write_bytes(manifest)
         stored_at = (folder / _MANIFEST).stat().st_mtime
         for path in folder.iterdir():
             _flush(path)

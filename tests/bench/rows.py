@@ -201,24 +201,21 @@ def parts() -> Iterator[Row]:
 def new_posts() -> Iterator[Row]:
     """200 distinct reels, 64 clients, 200 ms latency, beside Flask and a plain loop."""
     size = ("--reel-bytes", str(_REEL_BYTES))
-    rates: dict[str, list[float]] = {"one": [], "four": []}
-    ours: dict[str, list[float]] = {what: [] for what in ("", *OF_A_DOWNLOAD, *DUTIES)}
-    cpu: dict[str, list[float]] = {what: [] for what in (*ours, *_LOOPS)}
+    rates: dict[str, list[float]] = {"ours": [], "one": [], "four": []}
+    cpu: dict[str, list[float]] = {what: [] for what in ("ours", *_LOOPS)}
     connections = []
     with InstagramProcess("--latency", _LATENCY, *size) as instagram:
         environment = instagram.environment
         for turn in range(ROUNDS):
-            for what, ours_rates in ours.items():
-                with _scratch() as folder, service(folder, environment, without=what) as running:
-                    instagram.counters("reset")
-                    before = cpu_seconds(running.pid)
-                    seconds = post_each(
-                        running.url, shortcodes=_codes(_POSTS, turn), clients=64, key=_KEY
-                    )
-                    cpu[what].append((cpu_seconds(running.pid) - before) / _POSTS)
-                    ours_rates.append(_POSTS / seconds)
-                    if not what:
-                        connections.append(instagram.counters()["connections"])
+            with _scratch() as folder, service(folder, environment) as running:
+                instagram.counters("reset")
+                before = cpu_seconds(running.pid)
+                seconds = post_each(
+                    running.url, shortcodes=_codes(_POSTS, turn), clients=64, key=_KEY
+                )
+                cpu["ours"].append((cpu_seconds(running.pid) - before) / _POSTS)
+                rates["ours"].append(_POSTS / seconds)
+                connections.append(instagram.counters()["connections"])
             # Fewer posts for those who need longer: what counts is the rate.
             for peer, workers, posts in (("one", 1, 20), ("four", 4, 60)):
                 with _scratch() as folder, flask(folder, environment, workers) as url:
@@ -226,23 +223,31 @@ def new_posts() -> Iterator[Row]:
                     rates[peer].append(posts / seconds)
             for what, (peer, threads) in _LOOPS.items():
                 codes = _codes(_POSTS_A_THREAD * threads, turn)
-                with _scratch() as folder:
-                    seconds = _peer_cpu(peer, threads, folder, codes, environment)
-                    cpu[what].append(seconds / len(codes))
-    yield _ratio("new posts: rate, to Flask with 1 worker", ours[""], rates["one"], least=6)
-    yield _ratio("new posts: rate, to Flask with 4", ours[""], rates["four"], least=1.5)
-    yield _ratio("new posts: CPU, to a plain loop", cpu[""], cpu["loop"], most=1.3)
+                cpu[what].append(_cpu_a_post([f"peers.{peer}"], threads, codes, environment))
+    yield _ratio("new posts: rate, to Flask with 1 worker", rates["ours"], rates["one"], least=6)
+    yield _ratio("new posts: rate, to Flask with 4", rates["ours"], rates["four"], least=1.5)
+    yield _ratio("new posts: CPU, to a plain loop", cpu["ours"], cpu["loop"], most=1.3)
     for what in tuple(_LOOPS)[1:]:
         yield _ratio(f"… of {what}, to that loop", cpu[what], cpu["loop"])
-    for what in (*OF_A_DOWNLOAD, *DUTIES):
-        yield _ratio(f"new posts: CPU without {what}, to with", cpu[what], cpu[""])
-    yield Row("new posts: CPU seconds a post", f"{median(cpu['']):.4f}", "", None)
+    yield Row("new posts: CPU seconds a post", f"{median(cpu['ours']):.4f}", "", None)
     yield Row(
         "TLS connections for 200 new posts",
         str(max(connections)),
         "≤ 16 (8 threads, 2 hosts)",
         max(connections) <= 16,
     )
+
+
+def fetches() -> Iterator[Row]:
+    """What each optimisation of a new post's fetch is worth, in one thread, with no server."""
+    cpu: dict[str, list[float]] = {what: [] for what in ("nothing", *OF_A_DOWNLOAD, *DUTIES)}
+    with InstagramProcess("--reel-bytes", str(_REEL_BYTES)) as instagram:
+        for turn in range(2 * ROUNDS):
+            for what, seconds in cpu.items():
+                codes = _codes(_POSTS // 2, turn)
+                seconds.append(_cpu_a_post(["without", what], 1, codes, instagram.environment))
+    for what in (*OF_A_DOWNLOAD, *DUTIES):
+        yield _ratio(f"a fetch: CPU without {what}, to with", cpu[what], cpu["nothing"])
 
 
 def one_post_for_all() -> Iterator[Row]:
@@ -488,6 +493,7 @@ ROWS: dict[str, Callable[[], Iterator[Row]]] = {
         optimisations,
         parts,
         new_posts,
+        fetches,
         one_post_for_all,
         health,
         memory,
@@ -542,17 +548,23 @@ def _fill(ours: Service, shortcodes: list[str]) -> None:
         post_each(ours.url, shortcodes=shortcodes, clients=len(shortcodes), key=_KEY)
 
 
-def _peer_cpu(
-    peer: str, threads: int, folder: Path, shortcodes: list[str], environment: dict[str, str]
+def _cpu_a_post(
+    how: list[str], threads: int, shortcodes: list[str], environment: dict[str, str]
 ) -> float:
-    """CPU seconds of a peer for the posts, as it tells itself: those of its start are left out."""
-    command = [sys.executable, "-m", f"tests.bench.peers.{peer}", str(threads), str(folder)]
-    environment = {**os.environ, **environment}
-    done = subprocess.run(
-        [*command, *shortcodes], env=environment, stdout=subprocess.PIPE, check=True
-    )
+    """CPU seconds that a module of the benchmark needs for each post; its start is left out."""
+    module, *options = how
+    with _scratch() as folder:
+        done = subprocess.run(
+            [
+                *(sys.executable, "-m", f"tests.bench.{module}", *options),
+                *(str(threads), str(folder), *shortcodes),
+            ],
+            env={**os.environ, **environment},
+            stdout=subprocess.PIPE,
+            check=True,
+        )
     # Its log, if it has anything to tell, comes first.
-    return float(done.stdout.split()[-1])
+    return float(done.stdout.split()[-1]) / len(shortcodes)
 
 
 def _import_seconds(modules: str, left_out: Sequence[str] = ()) -> float:

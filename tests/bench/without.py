@@ -1,10 +1,12 @@
 """The service with one of its optimisations taken out, to show what that one is worth.
 
-``python -m tests.bench.without NAME``
+``python -m tests.bench.without NAME`` runs it; with arguments for :mod:`tests.bench.peers.fetch`
+behind the name, only its fetch.
 """
 
 import importlib
 import json
+import ssl
 import sys
 import time
 import uuid
@@ -16,6 +18,7 @@ from unittest import mock
 import requests
 import structlog
 from aiohttp import web
+from instaloader.instaloadercontext import InstaloaderContext
 
 import middlewares.metrics
 import middlewares.rate_limit
@@ -26,6 +29,7 @@ import scrapper.instagram
 import scrapper.library
 import scrapper.post
 import scrapper.telemetry
+import scrapper.transport
 from middlewares.request_context import REQUEST_ID
 from scrapper.headers import HEADERS
 from scrapper.instagram import _Context
@@ -34,6 +38,7 @@ from scrapper.post import Answer, Post
 from scrapper.server import serve
 from scrapper.transport import PooledTransport
 from scrapper.urls import shortcode_of
+from tests.bench.peers import fetch
 
 __all__ = ["DUTIES", "OF_AN_ANSWER", "OF_A_DOWNLOAD", "OF_A_REPLICA"]
 
@@ -142,6 +147,18 @@ def _remembered_proxies() -> None:
     _replace(_Context, "_pooled", pooled)
 
 
+def _kept_session() -> None:
+    _replace(_Context, "get_raw", InstaloaderContext.get_raw)
+
+
+def _short_reads() -> None:
+    def recv_into(self: Any, *args: Any) -> int:
+        self.settimeout(self.context.deadline.left())
+        return ssl.SSLSocket.recv_into(self, *args)
+
+    _replace(scrapper.transport._DeadlineSocket, "recv_into", recv_into)
+
+
 OF_AN_ANSWER: dict[str, Callable[[], None]] = {
     "nothing": _nothing,
     "the library's index": _index,
@@ -164,8 +181,10 @@ OF_A_DOWNLOAD: dict[str, Callable[[], None]] = {
     "pooled connections": _pooled_connections,
     "a copy buffer of 256 KiB": _copy_buffer,
     "proxies remembered": _remembered_proxies,
+    "one session for all files": _kept_session,
+    "reads by the shortest way": _short_reads,
 }
-"""What serves a new post."""
+"""What serves the fetch of a new post."""
 
 
 def _gathered_scripts() -> None:
@@ -181,5 +200,8 @@ DUTIES: dict[str, Callable[[], None]] = {"flushing files to the disk": _flushing
 """What costs, and has to be: crashes must leave no half file."""
 
 if __name__ == "__main__":
-    {**OF_AN_ANSWER, **OF_A_DOWNLOAD, **OF_A_REPLICA, **DUTIES}[sys.argv[1]]()
-    sys.exit(serve())
+    {**OF_AN_ANSWER, **OF_A_DOWNLOAD, **OF_A_REPLICA, **DUTIES}[sys.argv.pop(1)]()
+    if sys.argv[1:]:
+        fetch.main()
+    else:
+        sys.exit(serve())

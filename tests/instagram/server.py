@@ -55,8 +55,8 @@ class Instagram:
     """The state and the routes of the stand-in's server.
 
     ``requests`` counts by (kind, shortcode), the kind being ``start_page``, ``graphql``,
-    ``post_page`` or ``media``. While ``go`` is not set GraphQL requests wait; while
-    ``media_go`` is not, files stop half way.
+    ``post_page`` or ``media``, and ``cookie`` for a file that was asked for with one. While
+    ``go`` is not set GraphQL requests wait; while ``media_go`` is not, files stop half way.
     """
 
     def __init__(self, posts: Posts, latency: float) -> None:
@@ -166,13 +166,14 @@ class Instagram:
         stem, _, suffix = name.rpartition(".")
         shortcode, _, number = stem.rpartition("_")
         self.requests["media", shortcode] += 1
+        self.requests["cookie", shortcode] += bool(request.cookies)
         if request.host != CDN_HOST or request.query.get("oh") != signature(request.path):
             return web.Response(status=403, text="Bad URL hash")
         files = self._posts.files(shortcode)
         file = files[int(number) - 1]
         if file.suffix != suffix:
             file = self._posts.cover()
-        headers = {"Content-Type": file.content_type}
+        headers = {"Content-Type": file.content_type, "Set-Cookie": f"seen={shortcode}; Path=/"}
         if not self.media_go.is_set():
             piece = len(file.content) // 2
             return await _send(request, file.content, headers, piece=piece, gate=self.media_go)

@@ -59,7 +59,10 @@ class StandIn:
         }
 
     def requests(self, kind: str | None = None, shortcode: str | None = None) -> int:
-        """How many requests came: ``start_page``, ``graphql``, ``post_page`` or ``media``."""
+        """How many requests came: ``start_page``, ``graphql``, ``post_page`` or ``media``.
+
+        ``cookie``: for how many files one was shown.
+        """
         return sum(
             count
             for (this_kind, this_shortcode), count in list(self._instagram.requests.items())

@@ -399,6 +399,16 @@ async def test_a_session_file_opens_what_needs_a_login(
     assert (await scrape(client, "carousel-one"))[0] == 200
 
 
+async def test_files_are_asked_for_without_cookies(
+    instagram: StandIn, start_service: StartService
+) -> None:
+    client = await start_service(SCRAPE_CONCURRENCY="1")
+    for shortcode in ("carousel-first", "reel-second"):
+        assert (await scrape(client, shortcode))[0] == 200
+    assert instagram.requests("media") == 6
+    assert instagram.requests("cookie") == 0
+
+
 async def test_connections_are_kept_and_shared(
     instagram: StandIn, start_service: StartService
 ) -> None:
