@@ -244,7 +244,7 @@ def fetches() -> Iterator[Row]:
     with InstagramProcess("--reel-bytes", str(_REEL_BYTES)) as instagram:
         for turn in range(2 * ROUNDS):
             for what, seconds in cpu.items():
-                codes = _codes(_POSTS // 2, turn)
+                codes = _codes(_POSTS, turn)
                 seconds.append(_cpu_a_post(["without", what], 1, codes, instagram.environment))
     for what in (*OF_A_DOWNLOAD, *DUTIES):
         yield _ratio(f"a fetch: CPU without {what}, to with", cpu[what], cpu["nothing"])
