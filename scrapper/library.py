@@ -24,7 +24,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import aiofiles.os
-import orjson
 import structlog
 
 from scrapper.disk import storing
@@ -38,7 +37,6 @@ log = structlog.get_logger(__name__)
 
 _INCOMING = ".incoming"
 _MANIFEST = "post.json"
-_READABLE = orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE
 _REPLACED = ".replaced"
 _TRUSTED_SECONDS = 0.1
 _INDEXED_POSTS = 1024
@@ -270,8 +268,8 @@ class Library:
         Raises:
             Superseded: what is stored has a greater fence; it stays.
         """
-        manifest = orjson.dumps({**post.to_manifest(), "fence": fence}, option=_READABLE)
-        (folder / _MANIFEST).write_bytes(manifest)
+        manifest = json.dumps({**post.to_manifest(), "fence": fence}, ensure_ascii=False, indent=1)
+        (folder / _MANIFEST).write_text(manifest + "\n", encoding="utf-8")
         stored_at = (folder / _MANIFEST).stat().st_mtime
         for path in folder.iterdir():
             _flush(path)
