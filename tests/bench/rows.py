@@ -200,11 +200,11 @@ def parts() -> Iterator[Row]:
 
 def new_posts() -> Iterator[Row]:
     """200 distinct reels, 64 clients, 200 ms latency, beside Flask and a plain loop."""
-    size = ("--reel-bytes", str(_REEL_BYTES))
     rates: dict[str, list[float]] = {"ours": [], "one": [], "four": []}
     cpu: dict[str, list[float]] = {what: [] for what in ("ours", *_LOOPS)}
     connections = []
-    with InstagramProcess("--latency", _LATENCY, *size) as instagram:
+    arguments = ("--latency", _LATENCY, "--reel-bytes", str(_REEL_BYTES))
+    with InstagramProcess(*arguments) as instagram:
         environment = instagram.environment
         for turn in range(ROUNDS):
             with _scratch() as folder, service(folder, environment) as running:
@@ -554,15 +554,10 @@ def _cpu_a_post(
     """CPU seconds that a module of the benchmark needs for each post; its start is left out."""
     module, *options = how
     with _scratch() as folder:
-        done = subprocess.run(
-            [
-                *(sys.executable, "-m", f"tests.bench.{module}", *options),
-                *(str(threads), str(folder), *shortcodes),
-            ],
-            env={**os.environ, **environment},
-            stdout=subprocess.PIPE,
-            check=True,
-        )
+        command = [sys.executable, "-m", f"tests.bench.{module}", *options]
+        command += [str(threads), str(folder), *shortcodes]
+        environment = {**os.environ, **environment}
+        done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True)
     # Its log, if it has anything to tell, comes first.
     return float(done.stdout.split()[-1]) / len(shortcodes)
 

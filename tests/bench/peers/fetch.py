@@ -4,27 +4,29 @@
 took, the start not counted.
 """
 
-import sys
 import time
 from pathlib import Path
 
 from scrapper.instagram import Instagram
 from scrapper.library import Library
 from scrapper.post import Progress
+from tests.bench.peers.loop import in_threads
 
 _SECONDS_A_POST = 60
 
 
 def main() -> None:
-    started = time.process_time()
-    library = Library(Path(sys.argv[2]))
+    in_threads(_fetch)
+
+
+def _fetch(root: Path, shortcodes: list[str]) -> None:
+    library = Library(root)
     instagram = Instagram(max_queries=0, window=1, max_bytes=2**30, keep_free=0)
-    for shortcode in sys.argv[3:]:
+    for shortcode in shortcodes:
         folder = library.stage(shortcode)
         deadline = time.monotonic() + _SECONDS_A_POST
         url = f"https://www.instagram.com/reel/{shortcode}/"
         library.publish(folder, instagram.fetch(shortcode, url, folder, deadline, Progress()))
-    print(time.process_time() - started)
 
 
 if __name__ == "__main__":
