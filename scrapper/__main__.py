@@ -20,7 +20,7 @@ def main() -> int:
     warnings.filterwarnings("ignore", "Unable to find acceptable character detection")
     try:
         if options.command == "fetch":
-            from scrapper.cli import fetch  # noqa: PLC0415
+            from scrapper.commands.fetch import fetch  # noqa: PLC0415
 
             return fetch(options.urls, options.into)
         _leave_out("rich")
@@ -31,12 +31,12 @@ def main() -> int:
             settings = load_settings()
             if not settings.redis_url.get_secret_value():
                 raise SettingsError("REDIS_URL: a worker takes its posts from there")
-            from scrapper.worker import work  # noqa: PLC0415
+            from scrapper.commands.worker import work  # noqa: PLC0415
 
             return work(settings)
         if not os.environ.get("REDIS_URL"):
             _leave_out("redis")
-        from scrapper.server import serve  # noqa: PLC0415
+        from scrapper.commands.serve import serve  # noqa: PLC0415
 
         return serve()
     except SettingsError as error:

@@ -14,9 +14,9 @@ from aiohttp.test_utils import TestClient, TestServer
 from aiohttp.web import Application, AppRunner, Request
 
 from scrapper.app import create_app
+from scrapper.commands.worker import worker
 from scrapper.instagram import Instagram
 from scrapper.settings import Settings, load_settings
-from scrapper.worker import worker
 from tests.instagram import StandIn
 from tests.redis_server import RedisServer
 

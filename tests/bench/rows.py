@@ -329,10 +329,10 @@ def memory() -> Iterator[Row]:
             "",
             None,
         )
-    least = _import_memory("scrapper.server", left_out=_LEFT_OUT)
+    least = _import_memory("scrapper.commands.serve", left_out=_LEFT_OUT)
     for module in _LEFT_OUT:
         others = tuple(other for other in _LEFT_OUT if other != module)
-        more = _import_memory("scrapper.server", left_out=others) - least
+        more = _import_memory("scrapper.commands.serve", left_out=others) - least
         yield Row(f"memory of {module}, which is left out", f"{more:.1f} MB", "", None)
     with (
         tempfile.TemporaryDirectory() as name,

@@ -31,11 +31,11 @@ import scrapper.post
 import scrapper.telemetry
 import scrapper.transport
 from middlewares.request_context import REQUEST_ID
+from scrapper.commands.serve import serve
 from scrapper.headers import HEADERS
 from scrapper.instagram import _Context
 from scrapper.library import Library, StoredPost
 from scrapper.post import Answer, Post
-from scrapper.server import serve
 from scrapper.transport import PooledTransport
 from scrapper.urls import shortcode_of
 from tests.bench.peers import fetch

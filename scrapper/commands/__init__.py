@@ -1,0 +1,1 @@
+"""What ``python -m scrapper`` can do: a module each command."""
