@@ -27,7 +27,7 @@ from scrapper.handlers.posts import delete_post, get_post, list_posts
 from scrapper.handlers.resources import CHECKS, JOBS, LIBRARY, METRICS, SCRAPER, SETTINGS
 from scrapper.handlers.scrape import scrape
 from scrapper.headers import add_headers
-from scrapper.instagram import Instagram
+from scrapper.instagram.client import Instagram
 from scrapper.job_store import JobStore
 from scrapper.library import Library
 from scrapper.local_jobs import LocalJobs

@@ -15,7 +15,7 @@ from aiohttp.web import Application, AppRunner, Request
 
 from scrapper.app import create_app
 from scrapper.commands.worker import worker
-from scrapper.instagram import Instagram
+from scrapper.instagram.client import Instagram
 from scrapper.settings import Settings, load_settings
 from tests.instagram import StandIn
 from tests.redis_server import RedisServer

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
 from scrapper.errors import ANSWERS, InvalidURL, ScrapeError
-from scrapper.instagram import Instagram
+from scrapper.instagram.client import Instagram
 from scrapper.library import Library
 from scrapper.metrics import Metrics
 from scrapper.peers import Alone

@@ -11,7 +11,7 @@ import structlog
 from taskiq.acks import AcknowledgeType
 from taskiq.receiver import Receiver
 
-from scrapper.instagram import Instagram
+from scrapper.instagram.client import Instagram
 from scrapper.library import Library
 from scrapper.metrics import Metrics
 from scrapper.replicas.fleet import Fleet

@@ -25,18 +25,18 @@ import middlewares.rate_limit
 import middlewares.request_context
 import scrapper.app
 import scrapper.handlers.scrape
-import scrapper.instagram
+import scrapper.instagram.client
+import scrapper.instagram.transport
 import scrapper.library
 import scrapper.post
 import scrapper.telemetry
-import scrapper.transport
 from middlewares.request_context import REQUEST_ID
 from scrapper.commands.serve import serve
 from scrapper.headers import HEADERS
-from scrapper.instagram import _Context
+from scrapper.instagram.client import _Context
+from scrapper.instagram.transport import PooledTransport
 from scrapper.library import Library, StoredPost
 from scrapper.post import Answer, Post
-from scrapper.transport import PooledTransport
 from scrapper.urls import shortcode_of
 from tests.bench.peers import fetch
 
@@ -133,7 +133,7 @@ def _pooled_connections() -> None:
 
 
 def _copy_buffer() -> None:
-    _replace(scrapper.instagram, "_COPY_BYTES", 64 * 1024)
+    _replace(scrapper.instagram.client, "_COPY_BYTES", 64 * 1024)
 
 
 def _remembered_proxies() -> None:
@@ -156,7 +156,7 @@ def _short_reads() -> None:
         self.settimeout(self.context.deadline.left())
         return ssl.SSLSocket.recv_into(self, *args)
 
-    _replace(scrapper.transport._DeadlineSocket, "recv_into", recv_into)
+    _replace(scrapper.instagram.transport._DeadlineSocket, "recv_into", recv_into)
 
 
 OF_AN_ANSWER: dict[str, Callable[[], None]] = {

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scrapper.errors import PaceExceeded
-from scrapper.pace import Pace
+from scrapper.instagram.pace import Pace
 
 
 class Clock:
@@ -20,7 +20,7 @@ class Clock:
 
 @pytest.fixture
 def clock() -> Iterator[Clock]:
-    with patch("scrapper.pace.time", Clock()) as clock:
+    with patch("scrapper.instagram.pace.time", Clock()) as clock:
         yield clock
 
 
@@ -80,7 +80,7 @@ def test_threads_share_one_count() -> None:
 
 @given(st.integers(1, 5), st.lists(st.integers(0, 20), max_size=60))
 def test_no_window_ever_holds_more_than_the_limit(limit: int, steps: list[int]) -> None:
-    with patch("scrapper.pace.time", Clock()) as clock:
+    with patch("scrapper.instagram.pace.time", Clock()) as clock:
         pace, allowed = Pace(limit, 30), []
         for step in steps:
             clock.now += step

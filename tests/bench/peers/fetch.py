@@ -7,7 +7,7 @@ took, the start not counted.
 import time
 from pathlib import Path
 
-from scrapper.instagram import Instagram
+from scrapper.instagram.client import Instagram
 from scrapper.library import Library
 from scrapper.post import Progress
 from tests.bench.peers.loop import in_threads

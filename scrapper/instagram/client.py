@@ -43,10 +43,10 @@ from scrapper.errors import (
     ScrapeError,
     SettingsError,
 )
-from scrapper.pace import Pace
+from scrapper.instagram.pace import Pace
+from scrapper.instagram.transport import HostRefused, PooledTransport, TransportPool
 from scrapper.post import MediaItem, Post, Progress
 from scrapper.settings import Settings
-from scrapper.transport import HostRefused, PooledTransport, TransportPool
 
 __all__ = ["Instagram"]
 

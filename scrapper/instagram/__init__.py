@@ -1,0 +1,1 @@
+"""Everything that knows Instagram or Instaloader; blocking, without asyncio."""
