@@ -29,13 +29,13 @@ from scrapper.handlers.scrape import scrape
 from scrapper.headers import add_headers
 from scrapper.instagram.client import Instagram
 from scrapper.job_store import JobStore
-from scrapper.library import Library
+from scrapper.library.store import Library
+from scrapper.library.sweeper import sweeping
 from scrapper.local_jobs import LocalJobs
 from scrapper.metrics import Metrics
 from scrapper.peers import Alone, Peers
 from scrapper.scraping import Scraper
 from scrapper.settings import Settings
-from scrapper.sweeper import sweeping
 
 if TYPE_CHECKING:
     from scrapper.replicas.fleet import Fleet

@@ -17,12 +17,12 @@ from pathlib import Path
 
 import structlog
 
-from scrapper.disk import storing
 from scrapper.errors import CoolingDown, DeadlineExceeded, RateLimited, ServerFull
-from scrapper.library import Library, StoredPost, Superseded
+from scrapper.library.disk import storing
+from scrapper.library.post import Post, Progress
+from scrapper.library.store import Library, StoredPost, Superseded
 from scrapper.metrics import Metrics
 from scrapper.peers import Line, Peers
-from scrapper.post import Post, Progress
 from scrapper.settings import Settings
 
 __all__ = ["Scraped", "Scraper"]

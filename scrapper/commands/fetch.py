@@ -13,7 +13,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, Trans
 
 from scrapper.errors import ANSWERS, InvalidURL, ScrapeError
 from scrapper.instagram.client import Instagram
-from scrapper.library import Library
+from scrapper.library.store import Library
 from scrapper.metrics import Metrics
 from scrapper.peers import Alone
 from scrapper.scraping import Scraper

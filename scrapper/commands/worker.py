@@ -12,7 +12,7 @@ from taskiq.acks import AcknowledgeType
 from taskiq.receiver import Receiver
 
 from scrapper.instagram.client import Instagram
-from scrapper.library import Library
+from scrapper.library.store import Library
 from scrapper.metrics import Metrics
 from scrapper.replicas.fleet import Fleet
 from scrapper.replicas.post_worker import PostWorker

@@ -12,7 +12,7 @@ from zipstream import ZipStream
 
 from scrapper.handlers.posts import stored_post
 from scrapper.handlers.resources import LIBRARY
-from scrapper.post import MediaItem, Post
+from scrapper.library.post import MediaItem, Post
 
 __all__ = ["download", "media"]
 

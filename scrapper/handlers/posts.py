@@ -4,7 +4,7 @@ import orjson
 from aiohttp import web
 
 from scrapper.handlers.resources import LIBRARY
-from scrapper.library import Cursor, StoredPost
+from scrapper.library.store import Cursor, StoredPost
 from scrapper.urls import is_shortcode
 
 __all__ = ["delete_post", "get_post", "list_posts", "stored_post"]

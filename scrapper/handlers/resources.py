@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from aiohttp import web
 
 from scrapper.jobs import Jobs
-from scrapper.library import Library
+from scrapper.library.store import Library
 from scrapper.metrics import Metrics
 from scrapper.scraping import Scraper
 from scrapper.settings import Settings

@@ -25,7 +25,6 @@ from instaloader import exceptions
 from instaloader.instaloadercontext import InstaloaderContext, RateController
 from requests.cookies import RequestsCookieJar
 
-from scrapper.disk import check_room
 from scrapper.errors import (
     ChallengeRequired,
     DeadlineExceeded,
@@ -45,7 +44,8 @@ from scrapper.errors import (
 )
 from scrapper.instagram.pace import Pace
 from scrapper.instagram.transport import HostRefused, PooledTransport, TransportPool
-from scrapper.post import MediaItem, Post, Progress
+from scrapper.library.disk import check_room
+from scrapper.library.post import MediaItem, Post, Progress
 from scrapper.settings import Settings
 
 __all__ = ["Instagram"]

@@ -20,7 +20,7 @@ from prometheus_client import CollectorRegistry, Histogram
 from middlewares.rate_limit import _bucket
 from middlewares.request_context import _new_id
 from scrapper.headers import HEADERS
-from scrapper.post import Answer, Post
+from scrapper.library.post import Answer, Post
 from scrapper.telemetry import _add_time
 from scrapper.urls import shortcode_of
 

@@ -27,16 +27,16 @@ import scrapper.app
 import scrapper.handlers.scrape
 import scrapper.instagram.client
 import scrapper.instagram.transport
-import scrapper.library
-import scrapper.post
+import scrapper.library.post
+import scrapper.library.store
 import scrapper.telemetry
 from middlewares.request_context import REQUEST_ID
 from scrapper.commands.serve import serve
 from scrapper.headers import HEADERS
 from scrapper.instagram.client import _Context
 from scrapper.instagram.transport import PooledTransport
-from scrapper.library import Library, StoredPost
-from scrapper.post import Answer, Post
+from scrapper.library.post import Answer, Post
+from scrapper.library.store import Library, StoredPost
 from scrapper.urls import shortcode_of
 from tests.bench.peers import fetch
 
@@ -59,15 +59,15 @@ def _replace(owner: Any, name: str, value: Any) -> None:
 
 
 def _index() -> None:
-    _replace(scrapper.library, "_TRUSTED_SECONDS", 0)
+    _replace(scrapper.library.store, "_TRUSTED_SECONDS", 0)
 
 
 def _shared_look() -> None:
     async def get(self: Library, shortcode: str) -> StoredPost | None:
         known = self._index.get(shortcode)
-        if known and time.monotonic() - known.seen_at < scrapper.library._TRUSTED_SECONDS:
+        if known and time.monotonic() - known.seen_at < scrapper.library.store._TRUSTED_SECONDS:
             return known
-        stored: StoredPost | None = await scrapper.library._load(self.root / shortcode)
+        stored: StoredPost | None = await scrapper.library.store._load(self.root / shortcode)
         if stored:
             self._index[shortcode] = stored
         return stored
@@ -83,11 +83,11 @@ def _rendered_answer() -> None:
         def to_json(self, **rest: Any) -> bytes:
             return Answer.of(*self._about).to_json(**rest)
 
-    _replace(scrapper.library, "Answer", mock.Mock(of=Later))
+    _replace(scrapper.library.store, "Answer", mock.Mock(of=Later))
 
 
 def _orjson() -> None:
-    for module in (scrapper.post, scrapper.telemetry):
+    for module in (scrapper.library.post, scrapper.telemetry):
         _replace(module, "orjson", _StandardJSON)
     _replace(scrapper.telemetry, "_add_time", _STAMP)
 
@@ -174,7 +174,7 @@ OF_AN_ANSWER: dict[str, Callable[[], None]] = {
 
 
 def _flushing() -> None:
-    _replace(scrapper.library, "_flush", lambda _: None)
+    _replace(scrapper.library.store, "_flush", lambda _: None)
 
 
 OF_A_DOWNLOAD: dict[str, Callable[[], None]] = {

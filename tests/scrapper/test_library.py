@@ -12,9 +12,9 @@ from unittest.mock import patch
 import pytest
 from structlog.testing import capture_logs
 
-import scrapper.library
-from scrapper.library import Library, Superseded
-from scrapper.post import MediaItem, Post
+import scrapper.library.store
+from scrapper.library.post import MediaItem, Post
+from scrapper.library.store import Library, Superseded
 
 DAY = 24 * 60 * 60
 
@@ -82,7 +82,7 @@ async def test_a_change_is_seen_at_once_by_who_looked_before(library: Library) -
 
 async def test_many_who_ask_at_once_share_one_look_at_the_disk(library: Library) -> None:
     store(library)
-    with patch("scrapper.library.json.load", wraps=json.load) as load:
+    with patch("scrapper.library.store.json.load", wraps=json.load) as load:
         found = await asyncio.gather(*(library.get("abcde") for _ in range(100)))
     assert all(found)
     assert load.call_count == 1
@@ -105,7 +105,7 @@ async def test_a_look_at_the_disk_that_a_change_overtook_is_not_remembered(
 
 
 async def test_the_index_is_bounded(library: Library) -> None:
-    with patch("scrapper.library._INDEXED_POSTS", 3):
+    with patch("scrapper.library.store._INDEXED_POSTS", 3):
         for number in range(10):
             store(library, f"post_{number}")
             assert await library.get(f"post_{number}") is not None
@@ -128,7 +128,7 @@ async def test_a_published_post_takes_the_place_of_the_old_one(
     if atomic:
         store(library, content=b"renewed")
     else:
-        with patch("scrapper.library._exchange", return_value=False):
+        with patch("scrapper.library.store._exchange", return_value=False):
             store(library, content=b"renewed")
     assert (library.root / "abcde/abcde.mp4").read_bytes() == b"renewed"
     assert os.listdir(library.root / ".incoming") == []
@@ -281,7 +281,7 @@ async def test_a_folder_that_cannot_be_read_is_logged_and_stops_no_other(
             raise PermissionError(13, "Permission denied")
         return lstat(path, **options)
 
-    with patch("scrapper.library.os.lstat", refuse), capture_logs() as lines:
+    with patch("scrapper.library.store.os.lstat", refuse), capture_logs() as lines:
         assert await library.expire(7 * DAY, reserve=all_but()) == 2
     assert [line["shortcode"] for line in lines] == ["other"]
 
@@ -305,21 +305,21 @@ async def test_a_later_turn_that_ends_while_we_are_held_up_stays(
     library: Library, atomically: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not atomically:
-        monkeypatch.setattr("scrapper.library._exchange", lambda *_: False)
+        monkeypatch.setattr("scrapper.library.store._exchange", lambda *_: False)
     folder = library.stage("abcde")
     (folder / "abcde.mp4").write_bytes(b"early")
     store(library)
 
     def late(place: Path) -> int:
         # Held up between the look and the rename.
-        with patch("scrapper.library._fence_of", fence_of):
+        with patch("scrapper.library.store._fence_of", fence_of):
             other = library.stage("abcde")
             (other / "abcde.mp4").write_bytes(b"late")
             library.publish(other, post(content=b"late"), 2)
         return 0
 
-    fence_of = scrapper.library._fence_of
-    with patch("scrapper.library._fence_of") as looks:
+    fence_of = scrapper.library.store._fence_of
+    with patch("scrapper.library.store._fence_of") as looks:
         looks.side_effect = lambda place: late(place) if looks.call_count == 1 else fence_of(place)
         with pytest.raises(Superseded):
             library.publish(folder, post(content=b"early"), 1)
@@ -360,15 +360,15 @@ async def test_a_post_that_was_renewed_since_the_look_is_not_swept(library: Libr
 async def test_a_post_that_is_removed_while_it_is_replaced_is_stored(
     library: Library, atomically: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    exchange = scrapper.library._exchange
+    exchange = scrapper.library.store._exchange
 
     def removed_first(one: Path, other: Path) -> bool:
-        monkeypatch.setattr("scrapper.library._exchange", exchange)
+        monkeypatch.setattr("scrapper.library.store._exchange", exchange)
         library._remove("abcde")
         return atomically and exchange(one, other)
 
     store(library)
-    monkeypatch.setattr("scrapper.library._exchange", removed_first)
+    monkeypatch.setattr("scrapper.library.store._exchange", removed_first)
     store(library, content=b"anew")
     assert (library.root / "abcde/abcde.mp4").read_bytes() == b"anew"
     assert os.listdir(library.incoming) == []

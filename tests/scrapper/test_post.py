@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scrapper.post import Answer, MediaItem, Post, cdn_expiry
+from scrapper.library.post import Answer, MediaItem, Post, cdn_expiry
 
 DAY = 24 * 60 * 60
 

@@ -10,10 +10,10 @@ from aiohttp import ClientTimeout, web
 from aiohttp.typedefs import Handler, Middleware
 
 from scrapper.errors import DeadlineExceeded, PostNotFound
-from scrapper.library import Library
+from scrapper.library.post import Post
+from scrapper.library.store import Library
 from scrapper.metrics import Metrics
 from scrapper.peers import Alone
-from scrapper.post import Post
 from scrapper.scraping import Scraper
 from tests.conftest import Client, StartService, stored_files, until
 from tests.instagram import StandIn

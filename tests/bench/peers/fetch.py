@@ -8,8 +8,8 @@ import time
 from pathlib import Path
 
 from scrapper.instagram.client import Instagram
-from scrapper.library import Library
-from scrapper.post import Progress
+from scrapper.library.post import Progress
+from scrapper.library.store import Library
 from tests.bench.peers.loop import in_threads
 
 _SECONDS_A_POST = 60

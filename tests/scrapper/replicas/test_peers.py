@@ -10,11 +10,11 @@ from unittest.mock import patch
 import pytest
 
 from scrapper.errors import DeadlineExceeded, PostNotFound, RateLimited
-from scrapper.library import Library
+from scrapper.library.store import Library
+from scrapper.library.sweeper import sweeping
 from scrapper.metrics import Metrics
 from scrapper.replicas.client import SharedRedis
 from scrapper.replicas.peers import RedisPeers
-from scrapper.sweeper import sweeping
 from tests.redis_server import RedisServer
 
 

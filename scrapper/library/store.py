@@ -26,8 +26,8 @@ from typing import NamedTuple
 import aiofiles.os
 import structlog
 
-from scrapper.disk import storing
-from scrapper.post import Answer, MediaItem, Post
+from scrapper.library.disk import storing
+from scrapper.library.post import Answer, MediaItem, Post
 from scrapper.settings import Settings
 from scrapper.urls import is_shortcode
 

@@ -1,4 +1,4 @@
-"""The timer over :meth:`scrapper.library.Library.expire`."""
+"""The timer over :meth:`scrapper.library.store.Library.expire`."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -6,7 +6,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import structlog
 
-from scrapper.library import Library
+from scrapper.library.store import Library
 from scrapper.metrics import Metrics
 from scrapper.peers import Peers
 from scrapper.tasks import end
