@@ -33,8 +33,8 @@ from scrapper.library.store import Library
 from scrapper.library.sweeper import sweeping
 from scrapper.local_jobs import LocalJobs
 from scrapper.metrics import Metrics
-from scrapper.peers import Alone, Peers
-from scrapper.scraping import Scraper
+from scrapper.scraping.peers import Alone, Peers
+from scrapper.scraping.scraper import Scraper
 from scrapper.settings import Settings
 
 if TYPE_CHECKING:

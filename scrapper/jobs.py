@@ -11,7 +11,7 @@ import structlog
 
 from scrapper.errors import ANSWERS, InvalidURL, ScrapeError, ServerFull
 from scrapper.job import Job, JobPost
-from scrapper.scraping import Scraped, Scraper
+from scrapper.scraping.scraper import Scraped, Scraper
 from scrapper.urls import shortcode_of
 
 __all__ = ["MAKE_ROOM_SECONDS", "Jobs", "new_job", "note_progress", "run_post"]

@@ -10,7 +10,7 @@ from scrapper.errors import DiskFull, DiskReadOnly, JobsFull
 from scrapper.job import Job
 from scrapper.job_store import JobStore
 from scrapper.jobs import MAKE_ROOM_SECONDS, note_progress, run_post
-from scrapper.scraping import Scraper
+from scrapper.scraping.scraper import Scraper
 
 __all__ = ["LocalJobs"]
 

@@ -15,8 +15,8 @@ from scrapper.errors import ANSWERS, InvalidURL, ScrapeError
 from scrapper.instagram.client import Instagram
 from scrapper.library.store import Library
 from scrapper.metrics import Metrics
-from scrapper.peers import Alone
-from scrapper.scraping import Scraper
+from scrapper.scraping.peers import Alone
+from scrapper.scraping.scraper import Scraper
 from scrapper.settings import Settings, load_settings
 from scrapper.telemetry import logs_to
 from scrapper.urls import shortcode_of

@@ -16,7 +16,7 @@ from scrapper.library.store import Library
 from scrapper.metrics import Metrics
 from scrapper.replicas.fleet import Fleet
 from scrapper.replicas.post_worker import PostWorker
-from scrapper.scraping import Scraper
+from scrapper.scraping.scraper import Scraper
 from scrapper.settings import Settings
 from scrapper.telemetry import logs_to
 

@@ -7,7 +7,7 @@ from aiohttp import web
 from scrapper.jobs import Jobs
 from scrapper.library.store import Library
 from scrapper.metrics import Metrics
-from scrapper.scraping import Scraper
+from scrapper.scraping.scraper import Scraper
 from scrapper.settings import Settings
 
 __all__ = ["CHECKS", "JOBS", "LIBRARY", "METRICS", "SCRAPER", "SETTINGS"]

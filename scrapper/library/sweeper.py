@@ -8,7 +8,7 @@ import structlog
 
 from scrapper.library.store import Library
 from scrapper.metrics import Metrics
-from scrapper.peers import Peers
+from scrapper.scraping.peers import Peers
 from scrapper.tasks import end
 
 __all__ = ["sweeping"]

@@ -12,7 +12,7 @@ from structlog.contextvars import bound_contextvars
 from scrapper.job import JobPost
 from scrapper.jobs import note_progress, run_post
 from scrapper.replicas.job_store import RedisJobStore
-from scrapper.scraping import Scraper
+from scrapper.scraping.scraper import Scraper
 from scrapper.tasks import end
 
 __all__ = ["PostWorker"]

@@ -13,8 +13,8 @@ from scrapper.errors import DeadlineExceeded, PostNotFound
 from scrapper.library.post import Post
 from scrapper.library.store import Library
 from scrapper.metrics import Metrics
-from scrapper.peers import Alone
-from scrapper.scraping import Scraper
+from scrapper.scraping.peers import Alone
+from scrapper.scraping.scraper import Scraper
 from tests.conftest import Client, StartService, stored_files, until
 from tests.instagram import StandIn
 

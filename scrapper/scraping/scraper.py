@@ -22,7 +22,7 @@ from scrapper.library.disk import storing
 from scrapper.library.post import Post, Progress
 from scrapper.library.store import Library, StoredPost, Superseded
 from scrapper.metrics import Metrics
-from scrapper.peers import Line, Peers
+from scrapper.scraping.peers import Line, Peers
 from scrapper.settings import Settings
 
 __all__ = ["Scraped", "Scraper"]

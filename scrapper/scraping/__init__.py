@@ -1,0 +1,1 @@
+"""One download at a time for each post: the library first, Instagram second."""
