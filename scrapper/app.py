@@ -28,10 +28,10 @@ from scrapper.handlers.resources import CHECKS, JOBS, LIBRARY, METRICS, SCRAPER,
 from scrapper.handlers.scrape import scrape
 from scrapper.headers import add_headers
 from scrapper.instagram.client import Instagram
-from scrapper.job_store import JobStore
+from scrapper.jobs.local import LocalJobs
+from scrapper.jobs.sqlite_store import JobStore
 from scrapper.library.store import Library
 from scrapper.library.sweeper import sweeping
-from scrapper.local_jobs import LocalJobs
 from scrapper.metrics import Metrics
 from scrapper.scraping.peers import Alone, Peers
 from scrapper.scraping.scraper import Scraper

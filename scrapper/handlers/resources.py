@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable, Mapping
 
 from aiohttp import web
 
-from scrapper.jobs import Jobs
+from scrapper.jobs.runner import Jobs
 from scrapper.library.store import Library
 from scrapper.metrics import Metrics
 from scrapper.scraping.scraper import Scraper

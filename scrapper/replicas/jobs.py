@@ -8,8 +8,8 @@ from redis.asyncio.client import Pipeline
 from redis.exceptions import RedisError
 
 from scrapper.errors import JobsUnreachable
-from scrapper.job import Job, JobPost
-from scrapper.jobs import MAKE_ROOM_SECONDS
+from scrapper.jobs.model import Job, JobPost
+from scrapper.jobs.runner import MAKE_ROOM_SECONDS
 from scrapper.replicas.job_store import RedisJobStore
 from scrapper.replicas.queue import PostQueue
 
@@ -17,7 +17,7 @@ __all__ = ["SharedJobs"]
 
 
 class SharedJobs:
-    """:class:`~scrapper.jobs.Jobs` in *store*, whose posts wait in *queue*."""
+    """:class:`~scrapper.jobs.runner.Jobs` in *store*, whose posts wait in *queue*."""
 
     def __init__(self, store: RedisJobStore, queue: PostQueue) -> None:
         self._store = store

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from scrapper.job import Job, JobPost
-from scrapper.jobs import new_job
+from scrapper.jobs.model import Job, JobPost
+from scrapper.jobs.runner import new_job
 from scrapper.metrics import Metrics
 from scrapper.replicas.client import SharedRedis
 from scrapper.replicas.job_store import RedisJobStore

@@ -10,7 +10,7 @@ from typing import Protocol
 import structlog
 
 from scrapper.errors import ANSWERS, InvalidURL, ScrapeError, ServerFull
-from scrapper.job import Job, JobPost
+from scrapper.jobs.model import Job, JobPost
 from scrapper.scraping.scraper import Scraped, Scraper
 from scrapper.urls import shortcode_of
 

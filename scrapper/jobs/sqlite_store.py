@@ -9,7 +9,7 @@ from pathlib import Path
 import aiosqlite
 
 from scrapper.errors import DiskFull, DiskReadOnly
-from scrapper.job import Job, JobPost
+from scrapper.jobs.model import Job, JobPost
 
 __all__ = ["JobStore"]
 

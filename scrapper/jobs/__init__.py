@@ -1,0 +1,1 @@
+"""Batches of posts, downloaded in the background."""
