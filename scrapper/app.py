@@ -32,10 +32,10 @@ from scrapper.jobs.local import LocalJobs
 from scrapper.jobs.sqlite_store import JobStore
 from scrapper.library.store import Library
 from scrapper.library.sweeper import sweeping
-from scrapper.metrics import Metrics
 from scrapper.scraping.peers import Alone, Peers
 from scrapper.scraping.scraper import Scraper
 from scrapper.settings import Settings
+from scrapper.telemetry.metrics import Metrics
 
 if TYPE_CHECKING:
     from scrapper.replicas.fleet import Fleet

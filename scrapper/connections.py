@@ -12,7 +12,7 @@ import structlog
 from aiohttp import hdrs, web
 
 from scrapper.headers import HEADERS
-from scrapper.metrics import Metrics
+from scrapper.telemetry.metrics import Metrics
 
 __all__ = ["connections", "raise_open_files"]
 

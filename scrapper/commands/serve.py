@@ -14,8 +14,8 @@ from scrapper.connections import connections, raise_open_files
 from scrapper.errors import SettingsError
 from scrapper.handlers.resources import METRICS
 from scrapper.settings import Settings, load_settings
-from scrapper.telemetry import logs_to
-from scrapper.tracing import tracing
+from scrapper.telemetry.logs import logs_to
+from scrapper.telemetry.tracing import tracing
 
 __all__ = ["serve"]
 

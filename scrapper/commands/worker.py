@@ -13,12 +13,12 @@ from taskiq.receiver import Receiver
 
 from scrapper.instagram.client import Instagram
 from scrapper.library.store import Library
-from scrapper.metrics import Metrics
 from scrapper.replicas.fleet import Fleet
 from scrapper.replicas.post_worker import PostWorker
 from scrapper.scraping.scraper import Scraper
 from scrapper.settings import Settings
-from scrapper.telemetry import logs_to
+from scrapper.telemetry.logs import logs_to
+from scrapper.telemetry.metrics import Metrics
 
 __all__ = ["work", "worker"]
 

@@ -6,9 +6,9 @@ from aiohttp import web
 
 from scrapper.jobs.runner import Jobs
 from scrapper.library.store import Library
-from scrapper.metrics import Metrics
 from scrapper.scraping.scraper import Scraper
 from scrapper.settings import Settings
+from scrapper.telemetry.metrics import Metrics
 
 __all__ = ["CHECKS", "JOBS", "LIBRARY", "METRICS", "SCRAPER", "SETTINGS"]
 

@@ -14,7 +14,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoPermissionError, OutOfMemoryError, ReadOnlyError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from scrapper.metrics import Metrics
+from scrapper.telemetry.metrics import Metrics
 
 __all__ = ["PREFIX", "SharedRedis", "connection_options"]
 

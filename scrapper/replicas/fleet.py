@@ -2,7 +2,6 @@
 
 from redis.exceptions import RedisError
 
-from scrapper.metrics import Metrics
 from scrapper.replicas.client import SharedRedis
 from scrapper.replicas.gathered_scripts import GatheredScripts
 from scrapper.replicas.job_store import RedisJobStore
@@ -10,6 +9,7 @@ from scrapper.replicas.jobs import SharedJobs
 from scrapper.replicas.peers import RedisPeers
 from scrapper.replicas.queue import PostQueue
 from scrapper.settings import Settings
+from scrapper.telemetry.metrics import Metrics
 
 __all__ = ["Fleet"]
 

@@ -21,9 +21,9 @@ from scrapper.errors import CoolingDown, DeadlineExceeded, RateLimited, ServerFu
 from scrapper.library.disk import storing
 from scrapper.library.post import Post, Progress
 from scrapper.library.store import Library, StoredPost, Superseded
-from scrapper.metrics import Metrics
 from scrapper.scraping.peers import Line, Peers
 from scrapper.settings import Settings
+from scrapper.telemetry.metrics import Metrics
 
 __all__ = ["Scraped", "Scraper"]
 

@@ -21,7 +21,7 @@ from middlewares.rate_limit import _bucket
 from middlewares.request_context import _new_id
 from scrapper.headers import HEADERS
 from scrapper.library.post import Answer, Post
-from scrapper.telemetry import _add_time
+from scrapper.telemetry.logs import _add_time
 from scrapper.urls import shortcode_of
 
 __all__ = ["PARTS", "seconds_of"]

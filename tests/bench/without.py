@@ -29,7 +29,7 @@ import scrapper.instagram.client
 import scrapper.instagram.transport
 import scrapper.library.post
 import scrapper.library.store
-import scrapper.telemetry
+import scrapper.telemetry.logs
 from middlewares.request_context import REQUEST_ID
 from scrapper.commands.serve import serve
 from scrapper.headers import HEADERS
@@ -87,13 +87,13 @@ def _rendered_answer() -> None:
 
 
 def _orjson() -> None:
-    for module in (scrapper.library.post, scrapper.telemetry):
+    for module in (scrapper.library.post, scrapper.telemetry.logs):
         _replace(module, "orjson", _StandardJSON)
-    _replace(scrapper.telemetry, "_add_time", _STAMP)
+    _replace(scrapper.telemetry.logs, "_add_time", _STAMP)
 
 
 def _gathered_lines() -> None:
-    _replace(scrapper.telemetry, "_GATHER_SECONDS", 0)
+    _replace(scrapper.telemetry.logs, "_GATHER_SECONDS", 0)
 
 
 def _cached_loggers() -> None:
@@ -121,7 +121,7 @@ def _cheap_trifles() -> None:
     _replace(scrapper.app, "add_headers", add_headers)
     _replace(middlewares.request_context, "_new_id", lambda: uuid.uuid4().hex)
     _replace(middlewares.metrics, "cache", lambda labels: labels)
-    _replace(scrapper.telemetry, "_add_time", _STAMP)
+    _replace(scrapper.telemetry.logs, "_add_time", _STAMP)
 
 
 def _nothing() -> None:

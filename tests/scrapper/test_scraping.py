@@ -12,9 +12,9 @@ from aiohttp.typedefs import Handler, Middleware
 from scrapper.errors import DeadlineExceeded, PostNotFound
 from scrapper.library.post import Post
 from scrapper.library.store import Library
-from scrapper.metrics import Metrics
 from scrapper.scraping.peers import Alone
 from scrapper.scraping.scraper import Scraper
+from scrapper.telemetry.metrics import Metrics
 from tests.conftest import Client, StartService, stored_files, until
 from tests.instagram import StandIn
 

@@ -12,7 +12,7 @@ import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scrapper.telemetry import logs_to, scrubber
+from scrapper.telemetry.logs import logs_to, scrubber
 
 Lines = Callable[..., list[dict[str, Any]]]
 

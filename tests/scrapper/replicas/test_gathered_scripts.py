@@ -4,9 +4,9 @@ from collections.abc import AsyncIterator
 import pytest
 from redis.exceptions import RedisError, ResponseError
 
-from scrapper.metrics import Metrics
 from scrapper.replicas.client import SharedRedis
 from scrapper.replicas.gathered_scripts import GatheredScripts
+from scrapper.telemetry.metrics import Metrics
 from tests.redis_server import RedisServer
 
 ECHO = "if ARGV[1] == '13' then return redis.error_reply('bad luck') end return {KEYS[1], ARGV[1]}"

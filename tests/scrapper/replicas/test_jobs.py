@@ -10,9 +10,9 @@ import pytest
 
 from scrapper.jobs.model import Job, JobPost
 from scrapper.jobs.runner import new_job
-from scrapper.metrics import Metrics
 from scrapper.replicas.client import SharedRedis
 from scrapper.replicas.job_store import RedisJobStore
+from scrapper.telemetry.metrics import Metrics
 from tests.conftest import Client, StartService, until
 from tests.instagram import StandIn
 from tests.redis_server import RedisServer

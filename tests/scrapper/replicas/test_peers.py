@@ -12,9 +12,9 @@ import pytest
 from scrapper.errors import DeadlineExceeded, PostNotFound, RateLimited
 from scrapper.library.store import Library
 from scrapper.library.sweeper import sweeping
-from scrapper.metrics import Metrics
 from scrapper.replicas.client import SharedRedis
 from scrapper.replicas.peers import RedisPeers
+from scrapper.telemetry.metrics import Metrics
 from tests.redis_server import RedisServer
 
 

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from scrapper.metrics import Metrics
 from scrapper.replicas.client import SharedRedis
 from scrapper.replicas.queue import PostQueue
+from scrapper.telemetry.metrics import Metrics
 from tests.redis_server import RedisServer
 
 
