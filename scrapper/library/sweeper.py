@@ -6,9 +6,9 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import structlog
 
+from scrapper.cancellation import end
 from scrapper.library.store import Library
 from scrapper.scraping.peers import Peers
-from scrapper.tasks import end
 from scrapper.telemetry.metrics import Metrics
 
 __all__ = ["sweeping"]

@@ -14,10 +14,10 @@ import orjson
 import structlog
 from redis.exceptions import RedisError
 
+from scrapper.cancellation import end
 from scrapper.errors import ANSWERS, DeadlineExceeded, PaceExceeded, ScrapeError
 from scrapper.replicas.client import PREFIX, SharedRedis
 from scrapper.replicas.turn import Turn
-from scrapper.tasks import end
 
 __all__ = ["RedisPeers"]
 

@@ -9,11 +9,11 @@ from typing import TypeVar
 from redis.exceptions import RedisError
 from structlog.contextvars import bound_contextvars
 
+from scrapper.cancellation import end
 from scrapper.jobs.model import JobPost
 from scrapper.jobs.runner import note_progress, run_post
 from scrapper.replicas.job_store import RedisJobStore
 from scrapper.scraping.scraper import Scraper
-from scrapper.tasks import end
 
 __all__ = ["PostWorker"]
 

@@ -12,8 +12,8 @@ from redis.exceptions import RedisError, ResponseError
 from taskiq import AckableMessage, Context, TaskiqDepends, TaskiqMessage
 from taskiq_redis import RedisStreamBroker
 
+from scrapper.cancellation import end, endable
 from scrapper.replicas.client import PREFIX, SharedRedis, connection_options
-from scrapper.tasks import end, endable
 
 __all__ = ["ABANDONED_SECONDS", "PostQueue"]
 
