@@ -14,12 +14,12 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, Trans
 from scrapper.errors import ANSWERS, InvalidURL, ScrapeError
 from scrapper.instagram.client import Instagram
 from scrapper.library.store import Library
+from scrapper.links import shortcode_of
 from scrapper.scraping.peers import Alone
 from scrapper.scraping.scraper import Scraper
 from scrapper.settings import Settings, load_settings
 from scrapper.telemetry.logs import logs_to
 from scrapper.telemetry.metrics import Metrics
-from scrapper.urls import shortcode_of
 
 __all__ = ["EXIT_CODES", "EXIT_USAGE", "fetch"]
 

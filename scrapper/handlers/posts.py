@@ -5,7 +5,7 @@ from aiohttp import web
 
 from scrapper.handlers.resources import LIBRARY
 from scrapper.library.store import Cursor, StoredPost
-from scrapper.urls import is_shortcode
+from scrapper.links import is_shortcode
 
 __all__ = ["delete_post", "get_post", "list_posts", "stored_post"]
 

@@ -4,7 +4,7 @@ from aiohttp import web
 
 from scrapper.handlers.bodies import ScrapeRequest, read_body
 from scrapper.handlers.resources import SCRAPER, SETTINGS
-from scrapper.urls import shortcode_of
+from scrapper.links import shortcode_of
 
 __all__ = ["scrape"]
 

@@ -11,8 +11,8 @@ import structlog
 
 from scrapper.errors import ANSWERS, InvalidURL, ScrapeError, ServerFull
 from scrapper.jobs.model import Job, JobPost
+from scrapper.links import shortcode_of
 from scrapper.scraping.scraper import Scraped, Scraper
-from scrapper.urls import shortcode_of
 
 __all__ = ["MAKE_ROOM_SECONDS", "Jobs", "new_job", "note_progress", "run_post"]
 

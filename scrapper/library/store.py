@@ -28,8 +28,8 @@ import structlog
 
 from scrapper.library.disk import storing
 from scrapper.library.post import Answer, MediaItem, Post
+from scrapper.links import is_shortcode
 from scrapper.settings import Settings
-from scrapper.urls import is_shortcode
 
 __all__ = ["Cursor", "Library", "Page", "StoredPost", "Superseded", "Usage"]
 

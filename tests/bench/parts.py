@@ -21,8 +21,8 @@ from middlewares.rate_limit import _bucket
 from middlewares.request_context import _new_id
 from scrapper.headers import HEADERS
 from scrapper.library.post import Answer, Post
+from scrapper.links import shortcode_of
 from scrapper.telemetry.logs import _add_time
-from scrapper.urls import shortcode_of
 
 __all__ = ["PARTS", "seconds_of"]
 

@@ -37,7 +37,7 @@ from scrapper.instagram.client import _Context
 from scrapper.instagram.transport import PooledTransport
 from scrapper.library.post import Answer, Post
 from scrapper.library.store import Library, StoredPost
-from scrapper.urls import shortcode_of
+from scrapper.links import shortcode_of
 from tests.bench.peers import fetch
 
 __all__ = ["DUTIES", "OF_AN_ANSWER", "OF_A_DOWNLOAD", "OF_A_REPLICA"]

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scrapper.errors import InvalidURL
-from scrapper.urls import is_shortcode, shortcode_of
+from scrapper.links import is_shortcode, shortcode_of
 
 SHORTCODES = st.text(string.ascii_letters + string.digits + "_-", min_size=5, max_size=64)
 
