@@ -26,12 +26,12 @@ from scrapper.handlers.page import PAGE_FILES, page
 from scrapper.handlers.posts import delete_post, get_post, list_posts
 from scrapper.handlers.resources import CHECKS, JOBS, LIBRARY, METRICS, SCRAPER, SETTINGS
 from scrapper.handlers.scrape import scrape
-from scrapper.headers import add_headers
 from scrapper.instagram.client import Instagram
 from scrapper.jobs.local import LocalJobs
 from scrapper.jobs.sqlite_store import JobStore
 from scrapper.library.store import Library
 from scrapper.library.sweeper import sweeping
+from scrapper.response_headers import add_headers
 from scrapper.scraping.peers import Alone, Peers
 from scrapper.scraping.scraper import Scraper
 from scrapper.settings import Settings

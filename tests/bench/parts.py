@@ -19,9 +19,9 @@ from prometheus_client import CollectorRegistry, Histogram
 
 from middlewares.rate_limit import _bucket
 from middlewares.request_context import _new_id
-from scrapper.headers import HEADERS
 from scrapper.library.post import Answer, Post
 from scrapper.links import shortcode_of
+from scrapper.response_headers import HEADERS
 from scrapper.telemetry.logs import _add_time
 
 __all__ = ["PARTS", "seconds_of"]

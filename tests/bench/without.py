@@ -32,12 +32,12 @@ import scrapper.library.store
 import scrapper.telemetry.logs
 from middlewares.request_context import REQUEST_ID
 from scrapper.commands.serve import serve
-from scrapper.headers import HEADERS
 from scrapper.instagram.client import _Context
 from scrapper.instagram.transport import PooledTransport
 from scrapper.library.post import Answer, Post
 from scrapper.library.store import Library, StoredPost
 from scrapper.links import shortcode_of
+from scrapper.response_headers import HEADERS
 from tests.bench.peers import fetch
 
 __all__ = ["DUTIES", "OF_AN_ANSWER", "OF_A_DOWNLOAD", "OF_A_REPLICA"]

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from scrapper.headers import HEADERS
+from scrapper.response_headers import HEADERS
 from tests.service import Service, wait_for
 
 SETTINGS = {"CLIENT_TIMEOUT_SECONDS": "1", "MAX_CONNECTIONS": "8"}
