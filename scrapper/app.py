@@ -16,7 +16,6 @@ from middlewares.metrics import metrics
 from middlewares.rate_limit import rate_limit
 from middlewares.request_context import REQUEST_ID, request_context
 from scrapper.errors import ANSWERS, SettingsError
-from scrapper.handlers.bodies import MOST_URLS
 from scrapper.handlers.docs import DOCS_FILES, docs, openapi
 from scrapper.handlers.health import health, ready
 from scrapper.handlers.jobs import cancel_job, create_job, get_job, job_events, tokens_of_a_batch
@@ -24,6 +23,7 @@ from scrapper.handlers.media import download, media
 from scrapper.handlers.metrics import metrics as metrics_page
 from scrapper.handlers.page import PAGE_FILES, page
 from scrapper.handlers.posts import delete_post, get_post, list_posts
+from scrapper.handlers.request_bodies import MOST_URLS
 from scrapper.handlers.resources import CHECKS, JOBS, LIBRARY, METRICS, SCRAPER, SETTINGS
 from scrapper.handlers.scrape import scrape
 from scrapper.instagram.client import Instagram

@@ -5,8 +5,8 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from scrapper.handlers.answers import Error, Job, MediaFile, Post, PostPage, Readiness
-from scrapper.handlers.bodies import JobRequest, ScrapeRequest
+from scrapper.handlers.request_bodies import JobRequest, ScrapeRequest
+from scrapper.handlers.responses import Error, Job, MediaFile, Post, PostPage, Readiness
 
 __all__ = ["describe_api"]
 

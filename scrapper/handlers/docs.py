@@ -9,7 +9,7 @@ import orjson
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from scrapper.handlers.assets import serve
+from scrapper.handlers.static_files import serve
 
 __all__ = ["DOCS_FILES", "docs", "openapi"]
 

@@ -7,7 +7,7 @@ import orjson
 from aiohttp import hdrs, web
 from aiohttp_sse import EventSourceResponse, sse_response
 
-from scrapper.handlers.bodies import JobRequest, read_body
+from scrapper.handlers.request_bodies import JobRequest, read_body
 from scrapper.handlers.resources import JOBS, SETTINGS
 from scrapper.jobs.model import Job
 from scrapper.jobs.runner import Jobs, new_job

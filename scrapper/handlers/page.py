@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from scrapper.handlers.assets import serve
+from scrapper.handlers.static_files import serve
 
 __all__ = ["PAGE_FILES", "page"]
 

@@ -2,7 +2,7 @@
 
 from aiohttp import web
 
-from scrapper.handlers.bodies import ScrapeRequest, read_body
+from scrapper.handlers.request_bodies import ScrapeRequest, read_body
 from scrapper.handlers.resources import SCRAPER, SETTINGS
 from scrapper.links import shortcode_of
 
