@@ -45,7 +45,7 @@ def openapi(*, keyed: bool, max_url_length: int) -> Handler:
 
     @cache
     def body() -> bytes:
-        from scrapper.handlers.description import describe_api  # noqa: PLC0415
+        from scrapper.handlers.openapi import describe_api  # noqa: PLC0415
 
         return orjson.dumps(describe_api(keyed=keyed, max_url_length=max_url_length))
 

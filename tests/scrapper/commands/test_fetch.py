@@ -15,7 +15,7 @@ from tests.conftest import stored_files
 from tests.instagram import StandIn
 
 REEL = "https://www.instagram.com/reel/{}/"
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 class Run(NamedTuple):
