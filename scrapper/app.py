@@ -69,9 +69,9 @@ def create_app(settings: Settings) -> web.Application:
     app[METRICS] = measured
     app[_FLEET] = fleet
     app[_PEERS] = fleet.peers if fleet else Alone()
-    app[CHECKS] = {"redis answers": fleet.answers} if fleet else {}
-    app[LIBRARY] = Library.of(settings)
-    app[INSTAGRAM] = Instagram.of(settings)
+    app[CHECKS] = {"redis": fleet.answers} if fleet else {}
+    app[LIBRARY] = Library.from_settings(settings)
+    app[INSTAGRAM] = Instagram.from_settings(settings)
     app.cleanup_ctx.extend([_open_library, _fleet, _scraper, _jobs, _sweeper])
     app.on_response_prepare.append(add_headers)
     app.on_shutdown.append(_end_streams)
@@ -192,7 +192,7 @@ async def _fleet(app: web.Application) -> AsyncIterator[None]:
 
 
 async def _scraper(app: web.Application) -> AsyncIterator[None]:
-    app[SCRAPER] = scraper = Scraper.of(
+    app[SCRAPER] = scraper = Scraper.from_settings(
         app[SETTINGS], app[LIBRARY], app[INSTAGRAM].fetch, app[METRICS], app[_PEERS]
     )
     yield
@@ -229,7 +229,7 @@ async def _sweeper(app: web.Application) -> AsyncIterator[None]:
     async with sweeping(
         app[LIBRARY],
         app[METRICS],
-        app[_PEERS],
+        turn=app[_PEERS].sweep,
         max_age=settings.max_media_age_seconds,
         interval=settings.media_cleanup_interval_seconds,
         reserve=app[SCRAPER].reserve,

@@ -115,7 +115,7 @@ def mode(request: pytest.FixtureRequest) -> dict[str, str]:
 async def working(settings: Settings) -> AsyncIterator[None]:
     """A worker while the block runs."""
     ended = asyncio.Event()
-    async with worker(settings, Instagram.of(settings)) as receiver:
+    async with worker(settings, Instagram.from_settings(settings)) as receiver:
         listening = asyncio.create_task(receiver.listen(ended))
         yield
         ended.set()

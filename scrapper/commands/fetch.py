@@ -49,7 +49,7 @@ def fetch(urls: Sequence[str], into: Path) -> int:
         except InvalidURL:
             print(f"Not the URL of an Instagram post: {url}", file=sys.stderr)
             return EXIT_USAGE
-    instagram = Instagram.of(settings)
+    instagram = Instagram.from_settings(settings)
     # Failures are told anyway: of the log only what the user asks for.
     level = settings.log_level if "log_level" in settings.model_fields_set else "critical"
     with logs_to(sys.stderr, level=level, style="console", secrets=instagram.secrets):
@@ -63,7 +63,7 @@ async def _fetch_all(
     settings: Settings, instagram: Instagram, posts: Sequence[tuple[str, str]]
 ) -> list[int]:
     library = Library(settings.media_root)
-    scraper = Scraper.of(settings, library, instagram.fetch, Metrics(), Alone())
+    scraper = Scraper.from_settings(settings, library, instagram.fetch, Metrics(), Alone())
     # A post's deadline begins with its turn: nobody waits for it with an open connection.
     turns = asyncio.Semaphore(settings.scrape_concurrency)
     bars = _bars()

@@ -14,7 +14,7 @@ from taskiq.receiver import Receiver
 from scrapper.instagram.client import Instagram
 from scrapper.library.store import Library
 from scrapper.replicas.fleet import Fleet
-from scrapper.replicas.post_worker import PostWorker
+from scrapper.replicas.post_runner import PostRunner
 from scrapper.scraping.scraper import Scraper
 from scrapper.settings import Settings
 from scrapper.telemetry.logs import logs_to
@@ -36,7 +36,7 @@ def work(settings: Settings) -> int:
     Raises:
         SettingsError: the session file holds no session.
     """
-    instagram = Instagram.of(settings)
+    instagram = Instagram.from_settings(settings)
     with logs_to(
         sys.stdout,
         level=settings.log_level,
@@ -63,11 +63,11 @@ async def worker(settings: Settings, instagram: Instagram) -> AsyncIterator[Rece
     # Its lines tell of each message; ours tell of each failure.
     logging.getLogger("taskiq").setLevel(logging.WARNING)
     metrics = Metrics()
-    fleet, library = Fleet(settings, metrics), Library.of(settings)
+    fleet, library = Fleet(settings, metrics), Library.from_settings(settings)
     await library.open()
     await fleet.open()
-    scraper = Scraper.of(settings, library, instagram.fetch, metrics, fleet.peers)
-    fleet.queue.on_post(PostWorker(fleet.job_store, scraper).fetch)
+    scraper = Scraper.from_settings(settings, library, instagram.fetch, metrics, fleet.peers)
+    fleet.queue.on_post(PostRunner(fleet.job_store, scraper).fetch)
     try:
         yield Receiver(
             fleet.queue,

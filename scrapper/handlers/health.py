@@ -21,9 +21,9 @@ async def ready(request: web.Request) -> web.Response:
     root = request.app[LIBRARY].root
     disk = await asyncio.to_thread(shutil.disk_usage, root)
     checks = {
-        "media folder writable": await asyncio.to_thread(os.access, root, os.W_OK | os.X_OK),
-        "room on the disk": disk.free >= request.app[SETTINGS].min_free_bytes,
-        "executor not saturated": not request.app[SCRAPER].saturated,
+        "media_folder": await asyncio.to_thread(os.access, root, os.W_OK | os.X_OK),
+        "disk_space": disk.free >= request.app[SETTINGS].min_free_bytes,
+        "capacity": not request.app[SCRAPER].saturated,
         **{name: await holds() for name, holds in request.app[CHECKS].items()},
     }
     return web.json_response(checks, status=200 if all(checks.values()) else 503)

@@ -9,8 +9,8 @@ from aiohttp_sse import EventSourceResponse, sse_response
 
 from scrapper.handlers.request_bodies import JobRequest, read_body
 from scrapper.handlers.resources import JOBS, SETTINGS
-from scrapper.jobs.model import Job
-from scrapper.jobs.runner import Jobs, new_job
+from scrapper.jobs.contract import Jobs
+from scrapper.jobs.model import Job, new_job
 
 __all__ = ["cancel_job", "create_job", "get_job", "job_events", "tokens_of_a_batch"]
 

@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable, Mapping
 
 from aiohttp import web
 
-from scrapper.jobs.runner import Jobs
+from scrapper.jobs.contract import Jobs
 from scrapper.library.store import Library
 from scrapper.scraping.scraper import Scraper
 from scrapper.settings import Settings

@@ -130,7 +130,7 @@ class Instagram:
         self._local = threading.local()
 
     @classmethod
-    def of(cls, settings: Settings) -> "Instagram":
+    def from_settings(cls, settings: Settings) -> "Instagram":
         """As the *settings* have it.
 
         Raises:

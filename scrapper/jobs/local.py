@@ -7,8 +7,9 @@ import aiosqlite
 import structlog
 
 from scrapper.errors import DiskFull, DiskReadOnly, JobsFull
+from scrapper.jobs.contract import MAKE_ROOM_SECONDS
 from scrapper.jobs.model import Job
-from scrapper.jobs.runner import MAKE_ROOM_SECONDS, note_progress, run_post
+from scrapper.jobs.runner import note_progress, run_post
 from scrapper.jobs.sqlite_store import JobStore
 from scrapper.scraping.scraper import Scraper
 
@@ -18,7 +19,7 @@ log = structlog.get_logger(__name__)
 
 
 class LocalJobs:
-    """:class:`~scrapper.jobs.runner.Jobs` over *scraper*, at most *concurrency* of their posts at a time.
+    """:class:`~scrapper.jobs.contract.Jobs` run here by *scraper*, *concurrency* posts at a time.
 
     At most *max_jobs* are kept, for *max_age* seconds. For a new one the oldest that is
     finished goes.

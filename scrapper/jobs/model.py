@@ -1,12 +1,17 @@
 """A job: a batch of posts that one client asked for, and how far each of them is."""
 
 import secrets
-from collections.abc import Iterator
+import time
+import uuid
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-__all__ = ["Job", "JobPost", "PostState"]
+from scrapper.errors import ANSWERS, InvalidURL
+from scrapper.links import shortcode_of
+
+__all__ = ["Job", "JobPost", "PostState", "new_job"]
 
 PostState = Literal["queued", "running", "done", "failed", "cancelled"]
 
@@ -112,3 +117,18 @@ class Job:
 
     def _told(self, index: int) -> dict[str, Any]:
         return {"index": index, **self.posts[index].to_json()}
+
+
+def new_job(urls: Sequence[str], *, max_url_length: int) -> Job:
+    """A job of *urls*; those that are not of a post have failed at once."""
+    posts = [_post(url, max_url_length) for url in urls]
+    return Job(uuid.uuid4().hex, time.time(), posts)
+
+
+def _post(url: str, max_url_length: int) -> JobPost:
+    try:
+        return JobPost(url, shortcode_of(url, max_length=max_url_length))
+    except InvalidURL as error:
+        post = JobPost(url, None)
+        post.fail(*ANSWERS[type(error)])
+        return post

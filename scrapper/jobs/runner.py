@@ -1,76 +1,18 @@
-"""Jobs: batches of posts, fetched in the background as slots get free."""
+"""Scrape one post of a job, and note in it how far it is and how it ended."""
 
 import asyncio
 import math
-import time
-import uuid
-from collections.abc import Sequence
-from typing import Protocol
 
 import structlog
 
-from scrapper.errors import ANSWERS, InvalidURL, ScrapeError, ServerFull
-from scrapper.jobs.model import Job, JobPost
-from scrapper.links import shortcode_of
+from scrapper.errors import ANSWERS, ScrapeError, ServerFull
+from scrapper.jobs.contract import MAKE_ROOM_SECONDS
+from scrapper.jobs.model import JobPost
 from scrapper.scraping.scraper import Scraped, Scraper
 
-__all__ = ["MAKE_ROOM_SECONDS", "Jobs", "new_job", "note_progress", "run_post"]
+__all__ = ["note_progress", "run_post"]
 
 log = structlog.get_logger(__name__)
-
-MAKE_ROOM_SECONDS = 5.0
-"""After which another try makes sense, where there was no room for one more job or post."""
-
-
-class Jobs(Protocol):
-    """Takes jobs, has them done, and tells how they are."""
-
-    closing: bool
-    """Whether the process ends, so that nobody may be kept waiting for a job's end."""
-
-    async def submit(self, job: Job) -> None:
-        """Take a new *job*.
-
-        Raises:
-            JobsFull: as many jobs as may be kept are unfinished.
-            JobsUnreachable: where they are kept does not answer.
-        """
-        ...
-
-    async def get(self, job_id: str) -> Job | None:
-        """The job as it is now, or None: unknown, or too old.
-
-        Raises:
-            JobsUnreachable: where it is kept does not answer.
-        """
-        ...
-
-    async def cancel(self, job: Job) -> bool:
-        """Give up the job's posts that wait; those under way go on. False: it is there no more.
-
-        Raises:
-            JobsUnreachable: where it is kept does not answer.
-        """
-        ...
-
-    async def observe(self, job: Job) -> bool:
-        """Bring *job* up to date, as far as that can be known. False: it is there no more."""
-        ...
-
-
-def new_job(urls: Sequence[str], *, max_url_length: int) -> Job:
-    """A job of *urls*; those that are not of a post have failed at once."""
-    posts = [_post(url, max_url_length) for url in urls]
-    return Job(uuid.uuid4().hex, time.time(), posts)
-
-
-def _post(url: str, max_url_length: int) -> JobPost:
-    try:
-        return JobPost(url, shortcode_of(url, max_length=max_url_length))
-    except InvalidURL as error:
-        post = JobPost(url, None)
-        post.fail(*ANSWERS[type(error)])
-        return post
 
 
 async def run_post(post: JobPost, scraper: Scraper) -> None:

@@ -137,7 +137,7 @@ class Library:
         self._looks: dict[str, asyncio.Task[StoredPost | None]] = {}
 
     @classmethod
-    def of(cls, settings: Settings) -> "Library":
+    def from_settings(cls, settings: Settings) -> "Library":
         """As the *settings* have it."""
         if not settings.redis_url.get_secret_value():
             return cls(settings.media_root)

@@ -8,7 +8,6 @@ import structlog
 
 from scrapper.cancellation import end
 from scrapper.library.store import Library
-from scrapper.scraping.peers import Peers
 from scrapper.telemetry.metrics import Metrics
 
 __all__ = ["sweeping"]
@@ -20,20 +19,20 @@ log = structlog.get_logger(__name__)
 async def sweeping(
     library: Library,
     metrics: Metrics,
-    peers: Peers,
     *,
+    turn: Callable[[], AbstractAsyncContextManager[bool]],
     max_age: float,
     interval: float,
     reserve: Callable[[str], AbstractAsyncContextManager[bool]],
 ) -> AsyncIterator[None]:
     """Sweep posts older than *max_age* seconds, at once and every *interval* seconds.
 
-    Posts whose shortcode cannot be reserved stay. A sweep during which one of the *peers*
-    sweeps is left out. The sweeps end with the block.
+    Each sweep runs inside a *turn*; one whose turn is false, because another process sweeps,
+    is left out. Posts whose shortcode cannot be reserved stay. The sweeps end with the block.
     """
 
     async def sweep() -> None:
-        async with peers.sweep() as ours:
+        async with turn() as ours:
             if ours:
                 await _sweep(library, metrics, max_age, reserve)
 

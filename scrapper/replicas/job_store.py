@@ -7,8 +7,8 @@ import orjson
 from redis.asyncio.client import Pipeline
 
 from scrapper.errors import JobsFull
+from scrapper.jobs.contract import MAKE_ROOM_SECONDS
 from scrapper.jobs.model import Job, JobPost
-from scrapper.jobs.runner import MAKE_ROOM_SECONDS
 from scrapper.replicas.client import PREFIX, SharedRedis
 
 __all__ = ["RedisJobStore"]

@@ -8,8 +8,8 @@ from redis.asyncio.client import Pipeline
 from redis.exceptions import RedisError
 
 from scrapper.errors import JobsUnreachable
+from scrapper.jobs.contract import MAKE_ROOM_SECONDS
 from scrapper.jobs.model import Job, JobPost
-from scrapper.jobs.runner import MAKE_ROOM_SECONDS
 from scrapper.replicas.job_store import RedisJobStore
 from scrapper.replicas.queue import PostQueue
 

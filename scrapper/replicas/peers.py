@@ -31,7 +31,7 @@ _OF_ONE_REPLICA = (DeadlineExceeded, PaceExceeded)
 
 
 class RedisPeers:
-    """:class:`~scrapper.scraping.peers.Peers` by way of *redis*, between :meth:`open` and :meth:`close`."""
+    """:class:`~scrapper.scraping.peers.Peers` over *redis*, between :meth:`open` and :meth:`close`."""
 
     def __init__(self, redis: SharedRedis) -> None:
         self._redis = redis

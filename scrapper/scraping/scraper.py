@@ -111,7 +111,7 @@ class Scraper:
         metrics.cooldown_active.set_function(lambda: time.monotonic() < self._cool_at)
 
     @classmethod
-    def of(
+    def from_settings(
         cls, settings: Settings, library: Library, fetch: Fetch, metrics: Metrics, peers: Peers
     ) -> "Scraper":
         """As the *settings* have it."""

@@ -3,7 +3,7 @@ import asyncio
 from tests.conftest import StartService, until
 from tests.instagram import StandIn
 
-WELL = {"media folder writable": True, "room on the disk": True}
+WELL = {"media_folder": True, "disk_space": True}
 URL = "https://www.instagram.com/reel/reel-{}/"
 
 
@@ -33,12 +33,12 @@ async def test_health_answers_while_every_worker_hangs(
 async def test_ready_tells_each_check(
     instagram: StandIn, start_service: StartService, mode: dict[str, str]
 ) -> None:
-    well = {**WELL, "redis answers": True} if mode else WELL
+    well = {**WELL, "redis": True} if mode else WELL
     client = await start_service(API_KEY="s3cret", SCRAPE_CONCURRENCY="1", SCRAPE_QUEUE_LIMIT="0")
     async with client.get("/ready") as response:
         assert (response.status, await response.json()) == (
             200,
-            {**well, "executor not saturated": True},
+            {**well, "capacity": True},
         )
     instagram.hold()
     headers = {"X-API-Key": "s3cret"}
@@ -49,7 +49,7 @@ async def test_ready_tells_each_check(
     async with client.get("/ready") as response:
         assert (response.status, await response.json()) == (
             503,
-            {**well, "executor not saturated": False},
+            {**well, "capacity": False},
         )
     instagram.release()
     await hanging

@@ -90,7 +90,7 @@ def test_so_much_is_left_free(instagram: StandIn, small_disk: Path) -> None:
         instagram.reset_counters()
         assert service.scrape(URL.format("reel-other")).status_code == 507
         assert instagram.requests() == 0
-        assert service.get("/ready").json()["room on the disk"] is False
+        assert service.get("/ready").json()["disk_space"] is False
         (small_disk / "filler").unlink()
         assert service.scrape(URL.format("reel-other")).status_code == 200
 
@@ -109,7 +109,7 @@ def test_a_disk_that_turns_read_only_is_told_and_what_it_has_is_served(
             assert (answer.status_code, answer.json()["error"]) == (507, READ_ONLY)
             assert service.scrape(URL.format("reel-before")).json()["cached"]
             assert service.get("/media/reel-before/reel-before.mp4").status_code == 200
-            assert service.get("/ready").json()["media folder writable"] is False
+            assert service.get("/ready").json()["media_folder"] is False
         finally:
             remount(small_disk, "rw")
         assert service.scrape(URL.format("reel-during")).status_code == 200

@@ -259,7 +259,7 @@ def test_redis_gone_for_a_while_costs_no_wrong_answer(
         redis_server.stop()
         try:
             time.sleep(10)
-            assert fleet.replicas[0].get("/ready").json()["redis answers"] is False
+            assert fleet.replicas[0].get("/ready").json()["redis"] is False
             assert fleet.replicas[0].get(jobs[0]).status_code == 503
             late = fleet.replicas[0].post("/jobs", {"urls": [REEL.format("reel-late")]})
             assert (late.status_code, late.headers["Retry-After"]) == (503, "5")

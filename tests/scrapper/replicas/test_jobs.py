@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from scrapper.jobs.model import Job, JobPost
-from scrapper.jobs.runner import new_job
+from scrapper.jobs.model import Job, JobPost, new_job
 from scrapper.replicas.client import SharedRedis
 from scrapper.replicas.job_store import RedisJobStore
 from scrapper.telemetry.metrics import Metrics

@@ -214,7 +214,14 @@ async def test_what_talks_to_redis_ends_whenever_it_is_told_to(
         await peer.open()
         async with (
             asyncio.timeout(10),
-            sweeping(library, Metrics(), peer, max_age=60, interval=0.001, reserve=peer.sweep),  # type: ignore[arg-type]
+            sweeping(
+                library,
+                Metrics(),
+                turn=peer.sweep,
+                max_age=60,
+                interval=0.001,
+                reserve=lambda _: peer.sweep(),
+            ),
         ):
             await asyncio.sleep(pause / 10_000)
         async with asyncio.timeout(10):

@@ -15,7 +15,7 @@ from scrapper.jobs.runner import note_progress, run_post
 from scrapper.replicas.job_store import RedisJobStore
 from scrapper.scraping.scraper import Scraper
 
-__all__ = ["PostWorker"]
+__all__ = ["PostRunner"]
 
 _PROGRESS_SECONDS = 0.3
 _PAUSE_SECONDS = 1.0
@@ -23,7 +23,7 @@ _PAUSE_SECONDS = 1.0
 Result = TypeVar("Result")
 
 
-class PostWorker:
+class PostRunner:
     """Fetches posts of the jobs in *store* by *scraper*, and keeps the jobs up to date."""
 
     def __init__(self, store: RedisJobStore, scraper: Scraper) -> None:
