@@ -31,7 +31,7 @@ _OF_ONE_REPLICA = (DeadlineExceeded, PaceExceeded)
 
 
 class RedisPeers:
-    """:class:`~scrapper.scraping.peers.Peers` over *redis*, between :meth:`open` and :meth:`close`."""
+    """:class:`~scrapper.scraping.peers.Peers` over *redis*; to be opened first and closed last."""
 
     def __init__(self, redis: SharedRedis) -> None:
         self._redis = redis

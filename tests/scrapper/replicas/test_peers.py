@@ -220,7 +220,7 @@ async def test_what_talks_to_redis_ends_whenever_it_is_told_to(
                 turn=peer.sweep,
                 max_age=60,
                 interval=0.001,
-                reserve=lambda _: peer.sweep(),
+                reserve=lambda _, peer=peer: peer.sweep(),  # type: ignore[misc]
             ),
         ):
             await asyncio.sleep(pause / 10_000)
