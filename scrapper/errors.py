@@ -64,7 +64,15 @@ class PostNotFound(ScrapeError):
 
 
 class RateLimited(ScrapeError):
-    """Instagram refused because of too many requests."""
+    """Instagram refused because of too many requests.
+
+    ``cool_down`` says whether Instagram is to be left alone for a while, rather than asked for
+    the next post as ever.
+    """
+
+    def __init__(self, *, retry_after: float | None = None, cool_down: bool = True) -> None:
+        super().__init__(retry_after=retry_after)
+        self.cool_down = cool_down
 
 
 class CoolingDown(RateLimited):

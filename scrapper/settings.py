@@ -150,6 +150,8 @@ class Settings(BaseSettings):
     max_job_age_days: Annotated[float, Field(gt=0, le=36_500)] = 7
     instagram_session_file: ReadableFile | None = None
     instagram_username: str = ""
+    instagram_login_use: Literal["needed", "always"] = "needed"
+    instagram_doc_id: Annotated[str, Field(pattern="^[0-9]{1,30}$")] = "27130156389949648"
     instagram_max_queries: NonNegativeInt = 200
     instagram_window_seconds: Seconds = 660
     instagram_cooldown_seconds: Annotated[float, Field(ge=0, le=_YEAR)] = 300

@@ -1,50 +1,34 @@
-"""Instagram, by way of Instaloader 4.16: a shortcode becomes files and a :class:`Post`.
-
-Blocking, and the only module that imports Instaloader. What it works around is named where it
-does; each point was read from the source of Instaloader 4.16.
-"""
+"""A shortcode becomes files and a post: the sources in order, one verdict, then the downloads."""
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
-from dataclasses import replace
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
-from functools import partial
-from http import HTTPStatus
-from http.cookiejar import DefaultCookiePolicy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple
 
-import instaloader
-import requests
 import structlog
-import urllib3
-from instaloader import exceptions
-from instaloader.instaloadercontext import InstaloaderContext, RateController
-from requests.cookies import RequestsCookieJar
 
-from scrapper.errors import (
-    ChallengeRequired,
-    DeadlineExceeded,
-    DiskFull,
-    InstagramChanged,
-    InstagramFailed,
-    InstagramUnreachable,
-    MediaIncomplete,
-    MediaTooLarge,
-    MediaUnexpected,
-    PaceExceeded,
-    PostForbidden,
-    PostNotFound,
-    RateLimited,
-    ScrapeError,
-    SettingsError,
-)
+from scrapper.errors import DeadlineExceeded, DiskFull, RateLimited, ScrapeError
+from scrapper.instagram.context import Context
+from scrapper.instagram.download import CandidatesRefused, Target, download
+from scrapper.instagram.login import Login, Session
+from scrapper.instagram.media import Candidate, Description, Item, Kind, describe
+from scrapper.instagram.order import SourceOrder
 from scrapper.instagram.pace import Pace
-from scrapper.instagram.transport import HostRefused, PooledTransport, TransportPool
-from scrapper.library.disk import check_room
+from scrapper.instagram.shortcode import Shortcode
+from scrapper.instagram.sources import LOGGED_OUT, WITH_SESSION, Source
+from scrapper.instagram.tokens import Tokens
+from scrapper.instagram.transport import PooledTransport, TransportPool
+from scrapper.instagram.verdict import (
+    LIMITS,
+    Reason,
+    Refusal,
+    Refused,
+    chain_of,
+    reason_of_error,
+    reason_of_response,
+    verdict,
+)
 from scrapper.library.post import MediaItem, Post, Progress
 from scrapper.settings import Settings
 
@@ -52,63 +36,20 @@ __all__ = ["Instagram"]
 
 log = structlog.get_logger(__name__)
 
-HOSTS = ("instagram.com", "cdninstagram.com", "fbcdn.net")
-_COPY_BYTES = 256 * 1024
-_DOWNLOAD_TRIES = 2
-_TOKENS_FRESH_SECONDS = 600
-_WEB_INFO = "xdt_api__v1__media__shortcode__web_info"
-_EXTENSIONS = {
-    "video/mp4": ("video", ".mp4"),
-    "image/jpeg": ("image", ".jpg"),
-    "image/png": ("image", ".png"),
-    "image/webp": ("image", ".webp"),
-    "image/heic": ("image", ".heic"),
-}
-_UNTYPED = ("", "application/octet-stream", "binary/octet-stream")
-_NOMINAL_EXTENSIONS = {"video": ".mp4", "image": ".jpg"}
-_SECRET_COOKIES = ("sessionid", "csrftoken")
-_CHALLENGES = ("checkpoint_required", "challenge_required", "feedback_required")
-_MEANINGS: tuple[tuple[tuple[type[BaseException], ...], type[ScrapeError]], ...] = (
-    (
-        (
-            exceptions.LoginRequiredException,
-            exceptions.PrivateProfileNotFollowedException,
-            # Not an InstaloaderException: here, that Instagram ended the session.
-            exceptions.AbortDownloadException,
-        ),
-        PostForbidden,
-    ),
-    ((HostRefused,), InstagramChanged),
-    ((requests.ConnectionError, requests.Timeout, TimeoutError), InstagramUnreachable),
-    (
-        (
-            exceptions.InstaloaderException,
-            requests.RequestException,
-            urllib3.exceptions.HTTPError,
-            # What Instaloader's own code raises over an answer of an unexpected shape.
-            AssertionError,
-            AttributeError,
-            LookupError,
-            OverflowError,
-            RecursionError,
-            TypeError,
-            ValueError,
-        ),
-        InstagramChanged,
-    ),
-)
-_REFUSALS = (PostForbidden, InstagramChanged, InstagramFailed)
+_HOSTS = ("instagram.com", "cdninstagram.com", "fbcdn.net")
+
+OnRequest = Callable[[str, str], None]
+"""Called for each request for metadata with the source and the outcome: ``ok``, or a reason."""
 
 
 class Instagram:
-    """Fetches posts; safe to share between threads, each of which gets a context of its own.
+    """Fetches posts; safe to share between threads, each of which gets contexts of its own.
 
-    *max_queries* in *window* seconds is the pace of all threads together. A file of more than
-    *max_bytes* is not taken, and *keep_free* bytes of the disk are left. *session_file* is one
-    that ``instaloader --login`` wrote, for *username*; without it posts are fetched logged out.
-
-    Raises:
-        SettingsError: the session file holds no session.
+    *max_queries* in *window* seconds is the pace of all threads together, for each login state.
+    A file of more than *max_bytes* is not taken, and *keep_free* bytes of the disk are left.
+    *doc_id* is the document of the logged-out web app's query. The *login* is used for what
+    cannot be had without, or, with *login_first*, before anything else; after a limit that
+    names no time it rests for *cooldown* seconds.
     """
 
     def __init__(
@@ -116,22 +57,32 @@ class Instagram:
         *,
         max_queries: int,
         window: float,
+        cooldown: float,
         max_bytes: int,
         keep_free: int,
-        session_file: Path | None = None,
-        username: str = "",
+        doc_id: str,
+        login: Login,
+        login_first: bool = False,
+        on_request: OnRequest = lambda *_: None,
     ) -> None:
-        self._pace = Pace(max_queries, window)
+        self.login = login
         self._max_bytes = max_bytes
         self._keep_free = keep_free
-        self._transports = TransportPool(HOSTS)
-        self._username = username
-        self._session = _read_session(session_file) if session_file else None
+        self._doc_id = doc_id
+        self._cooldown = cooldown
+        self._login_first = login_first
+        self._on_request = on_request
+        self._transports = TransportPool(_HOSTS)
+        self._tokens = Tokens()
+        self._logged_out = _Standing("logged out", LOGGED_OUT, Pace(max_queries, window))
+        self._with_session = _Standing("session", WITH_SESSION, Pace(max_queries, window))
         self._local = threading.local()
 
     @classmethod
-    def from_settings(cls, settings: Settings) -> "Instagram":
-        """As the *settings* have it.
+    def from_settings(
+        cls, settings: Settings, on_request: OnRequest = lambda *_: None
+    ) -> "Instagram":
+        """The client that *settings* describe.
 
         Raises:
             SettingsError: the session file holds no session.
@@ -139,17 +90,22 @@ class Instagram:
         return cls(
             max_queries=settings.instagram_max_queries,
             window=settings.instagram_window_seconds,
+            cooldown=settings.instagram_cooldown_seconds,
             max_bytes=settings.max_media_bytes,
             keep_free=settings.min_free_bytes,
-            session_file=settings.instagram_session_file,
-            username=settings.instagram_username,
+            doc_id=settings.instagram_doc_id,
+            login=Login(
+                session_file=settings.instagram_session_file,
+                username=settings.instagram_username,
+            ),
+            login_first=settings.instagram_login_use == "always",
+            on_request=on_request,
         )
 
     @property
     def secrets(self) -> tuple[str, ...]:
         """The values of the session's cookies that open the account to whoever has them."""
-        session = self._session or {}
-        return tuple(session[name] for name in _SECRET_COOKIES if name in session)
+        return self.login.secrets
 
     def fetch(
         self, shortcode: str, url: str, folder: Path, deadline: float, progress: Progress
@@ -166,25 +122,12 @@ class Instagram:
             ScrapeError: one of its subclasses, for everything that is not a fault of ours.
             OSError: the files cannot be written.
         """
-        target = _Target(folder, progress, self._max_bytes, self._keep_free)
+        target = Target(folder, progress, self._max_bytes, self._keep_free)
         target.check_room()
         transport = self._transports.take(deadline)
         try:
-            post = self._query(shortcode, transport)
-            with _translated(transport):
-                sources = list(_sources(post, shortcode))
-                caption, owner = _unicode(post.caption or ""), _unicode(post.owner_username)
-                taken_at = f"{post.date_local.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
-            get = partial(_download, self._context(transport), transport, target)
-            return Post(
-                shortcode=shortcode,
-                description=caption,
-                owner=owner,
-                taken_at=taken_at,
-                original_url=url,
-                media=tuple(get(source) for source in sources),
-                thumbnail=_thumbnail(get, transport, post, shortcode),
-            )
+            fetching = _Fetch(self, Shortcode(shortcode), transport, target)
+            return fetching.post(url)
         finally:
             transport.finish()
 
@@ -192,447 +135,292 @@ class Instagram:
         """Close all connections. No thread may be in :meth:`fetch` any more."""
         self._transports.close()
 
-    def _query(self, shortcode: str, transport: PooledTransport) -> instaloader.Post:
-        """Ask the API, then the API with fresh tokens, then the post's public page.
+    def describe(self, shortcode: Shortcode, transport: PooledTransport) -> Description:
+        """The post as the first sources that have it describe it, as completely as they do.
 
-        The page embeds the data on many days on which the API refuses whoever is not logged
-        in. Where it does not help, or our pace allows no further way, the API's refusal is
-        told.
+        A refusal by one source never ends the search while another one might have the post,
+        within the deadline and the pace.
+
+        Raises:
+            ScrapeError: what all refusals together mean.
         """
-        context = self._context(transport)
+        search, deadline = _Search(shortcode), transport.deadline
+        standings = [self._logged_out]
+        if self.login.session() is not None:
+            standings.insert(0 if self._login_first else 1, self._with_session)
         try:
-            return context.query(shortcode)
-        except _REFUSALS as error:
-            refusal = error
-        if context.tokens_may_be_stale:
-            self._local.context = None
-            context = self._context(transport)
-            try:
-                return context.query(shortcode)
-            except _REFUSALS as error:
-                refusal = error
-            except PaceExceeded:
-                raise refusal from None
-        try:
-            post = context.query_page(shortcode)
-        except (RateLimited, DeadlineExceeded):
-            raise
-        except ScrapeError:
-            raise refusal from None
-        log.info("post read from its public page", refusal=type(refusal).__name__)
-        return post
+            for number, standing in enumerate(standings, start=1):
+                self._ask(standing, search, transport, deadline, last=number == len(standings))
+                if search.is_over:
+                    break
+        finally:
+            transport.deadline = deadline
+        if search.description is None:
+            error = verdict(search.refusals)
+            log.warning("no source gave the post", outcome=type(error).__name__)
+            raise error
+        return search.description
 
-    def _context(self, transport: PooledTransport) -> "_Context":
-        context: _Context | None = getattr(self._local, "context", None)
+    def _ask(
+        self,
+        standing: "_Standing",
+        search: "_Search",
+        transport: PooledTransport,
+        deadline: float,
+        *,
+        last: bool,
+    ) -> None:
+        """Ask the sources of one login state until the search is over."""
+        with standing.order.scout(deadline - time.monotonic()):
+            sources = standing.order.sorted(standing.sources)
+            refused: list[str] = []
+            for left, source in zip(range(len(sources), 0, -1), sources, strict=True):
+                context = self._context(standing, transport)
+                if context is None or search.is_over:
+                    return
+                now = time.monotonic()
+                # One source that keeps us waiting leaves time for the next one.
+                more_to_come = left > 1 or not last
+                transport.deadline = now + (deadline - now) / (2 if more_to_come else 1)
+                try:
+                    description = self._ask_source(source, context, search.shortcode)
+                except Refused as error:
+                    search.refuse(source, standing, error)
+                    self._heed(standing, context, error)
+                    if error.reason is not Reason.PACE:
+                        refused.append(source.name)
+                else:
+                    search.add(description)
+                    standing.order.gave(source.name, refused)
+                    refused = []
+                    self._keep_session(standing)
+
+    def _ask_source(self, source: Source, context: Context, shortcode: Shortcode) -> Description:
+        try:
+            description = describe(source.ask(context, shortcode))
+        except Refused as refused:
+            self._on_request(source.name, refused.reason)
+            log.info("source refused", source=source.name, reason=refused.reason)
+            raise
+        except Exception as error:
+            refused_instead = _judge(error, context)
+            if refused_instead is None:
+                raise
+            self._on_request(source.name, refused_instead.reason)
+            log.info(
+                "source refused",
+                source=source.name,
+                reason=refused_instead.reason,
+                cause=str(error),
+                chain=" <- ".join(type(link).__name__ for link in chain_of(error)),
+                # Whoever reads the log will want to look into the answer.
+                exc_info=error if refused_instead.reason is Reason.CHANGED else None,
+            )
+            raise refused_instead from error
+        finally:
+            context.transport.finish()
+        self._on_request(source.name, "ok")
+        return description
+
+    def _heed(self, standing: "_Standing", context: Context, refused: Refused) -> None:
+        """Slow down after a limit; note what a refusal says of the session."""
+        if refused.reason in LIMITS:
+            context.slow_down()
+        if standing is not self._with_session:
+            return
+        session: Session = self._local.session
+        if refused.reason is Reason.SESSION_ENDED:
+            self.login.note_ended(session)
+        elif refused.reason is Reason.CHALLENGE:
+            self.login.note_challenged(session)
+        elif refused.reason in LIMITS:
+            wait = self._cooldown if refused.retry_after is None else refused.retry_after
+            standing.rests_until = time.monotonic() + wait
+
+    def _keep_session(self, standing: "_Standing") -> None:
+        if standing is self._with_session:
+            session, context = self._local.session, self._local.with_session
+            self.login.note_alive(session)
+            self.login.note_cookies(session, context.cookies)
+
+    def _context(self, standing: "_Standing", transport: PooledTransport) -> Context | None:
+        """The calling thread's context; None where there is no session to be used now."""
+        if standing is self._logged_out:
+            return self.logged_out_context(transport)
+        session = self.login.session()
+        if session is None or time.monotonic() < standing.rests_until:
+            return None
+        if getattr(self._local, "session", None) != session:
+            self._local.session = session
+            self._local.with_session = Context(
+                transport,
+                standing.pace,
+                self._tokens,
+                doc_id=self._doc_id,
+                cookies=session.cookies,
+                username=session.username,
+            )
+        context: Context = self._local.with_session
+        return context
+
+    def logged_out_context(self, transport: PooledTransport) -> Context:
+        """The calling thread's context without a session."""
+        context: Context | None = getattr(self._local, "logged_out", None)
         if context is None:
-            context = self._local.context = _Context(transport, self._pace)
-            if self._session is not None:
-                context.load_session(self._username, self._session)
+            context = self._local.logged_out = Context(
+                transport,
+                self._logged_out.pace,
+                self._tokens,
+                doc_id=self._doc_id,
+                on_start_page=lambda outcome: self._on_request("start_page", outcome),
+            )
         return context
 
 
-class _PacedRateController(RateController):
-    """Instaloader's hook for pacing: never sleeps, raises instead.
+class _Standing:
+    """What is known of Instagram in one login state: its sources, their order, the pace."""
 
-    The inherited one sleeps in the calling thread, for minutes where it sees fit.
-    """
-
-    def __init__(self, context: InstaloaderContext, pace: Pace) -> None:
-        super().__init__(context)
-        self._pace = pace
-
-    def wait_before_query(self, query_type: str) -> None:
-        self._pace.count(query_type)
+    def __init__(self, name: str, sources: Sequence[Source], pace: Pace) -> None:
+        self.sources = sources
+        self.order = SourceOrder(name)
+        self.pace = pace
+        self.with_session = sources is WITH_SESSION
+        self.rests_until = 0.0
 
 
-class _Context(InstaloaderContext):
-    """An Instaloader context that neither sleeps, retries, prints nor opens connections anew.
+@dataclass(slots=True)
+class _Search:
+    """What the sources said of one post so far."""
 
-    One attempt only: with more, Instaloader hides the cause of a failure behind a plain
-    ``ConnectionException``, and waits between them.
-    """
-
-    def __init__(self, transport: PooledTransport, pace: Pace) -> None:
-        self._transport = transport
-        self._answer: Any = None
-        self._worked = False
-        self._made_at = time.monotonic()
-        self._anonymous: requests.Session | None = None
-        super().__init__(
-            sleep=False,
-            quiet=True,
-            max_connection_attempts=1,
-            rate_controller=lambda context: _PacedRateController(context, pace),
-            iphone_support=False,
-        )
-        self._for_files = self.get_anonymous_session()
-        # It takes no cookies: what a CDN says with one file is none of the next one's business.
-        self._for_files.cookies = RequestsCookieJar(DefaultCookiePolicy(allowed_domains=()))
+    shortcode: Shortcode
+    description: Description | None = None
+    refusals: list[Refusal] = field(default_factory=list)
 
     @property
-    def tokens_may_be_stale(self) -> bool:
-        """Whether the page tokens were good once; Instaloader never renews them."""
-        return self._worked or time.monotonic() - self._made_at > _TOKENS_FRESH_SECONDS
+    def is_over(self) -> bool:
+        """Whether no further source can help: all is found, or the page says that it is gone."""
+        if self.description is not None and self.description.complete:
+            return True
+        return any(refusal.reason is Reason.GONE for refusal in self.refusals)
 
-    def query(self, shortcode: str) -> instaloader.Post:
-        """The post as the API describes it.
+    def add(self, description: Description) -> None:
+        known = self.description
+        self.description = known.filled_from(description) if known else description
 
-        Raises:
-            ScrapeError: one of its subclasses.
-        """
-        self._answer = None
-        with _translated(self._transport):
-            try:
-                post: instaloader.Post = instaloader.Post.from_shortcode(self, shortcode)
-            except exceptions.BadResponseException:
-                if _tells_removed(self._answer):
-                    raise PostNotFound from None
-                raise
-        self._worked = True
-        return post
-
-    def query_page(self, shortcode: str) -> instaloader.Post:
-        """The post as its public page embeds it, read logged out.
-
-        Raises:
-            ScrapeError: one of its subclasses.
-        """
-        with _translated(self._transport):
-            embedded = self.get_page_data(f"p/{shortcode}/")
-            media = _find_media(embedded, shortcode)
-            if media is None:
-                raise PostForbidden
-            return instaloader.Post(self, instaloader.Post._normalize_post_data(media))
-
-    def doc_id_graphql_query(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        # Post.from_shortcode() raises the same for a removed post and for a changed API: the
-        # difference is in the answer alone.
-        answer: dict[str, Any] = super().doc_id_graphql_query(*args, **kwargs)
-        self._answer = answer
-        return answer
-
-    def get_raw(self, url: str) -> requests.Response:
-        # Instaloader has another session for each file, with seven cookies that say nothing.
-        self._anonymous = self._for_files
-        try:
-            return super().get_raw(url)
-        finally:
-            self._anonymous = None
-
-    def get_anonymous_session(self) -> requests.Session:
-        return self._anonymous or self._pooled(super().get_anonymous_session())
-
-    def load_session(self, username: str, sessiondata: dict[str, str]) -> None:
-        super().load_session(username, sessiondata)  # type: ignore[no-untyped-call]
-        self._pooled(self._session)
-
-    @contextmanager
-    def _graphql_session(self, *args: Any, **kwargs: Any) -> Iterator[requests.Session]:
-        with super()._graphql_session(*args, **kwargs) as session:
-            yield self._pooled(session)
-
-    def _pooled(self, session: requests.Session) -> requests.Session:
-        session.mount("https://", self._transport)
-        session.mount("http://", self._transport)
-        # The transport looks into the environment itself.
-        session.trust_env = False
-        return session
-
-    def error(self, msg: Any, repeat_at_end: bool = True) -> None:  # noqa: ARG002
-        # The inherited one prints to stderr, and keeps each message for ever.
-        log.debug("instaloader", message=str(msg))
-
-
-class _Source(NamedTuple):
-    """A file to download: its kind, URL, name without extension, and size in pixels."""
-
-    type: str
-    url: str
-    stem: str
-    width: int | None
-    height: int | None
-
-
-class _Target(NamedTuple):
-    """Where files go, who watches them come, and how large they may be."""
-
-    folder: Path
-    progress: Progress
-    max_bytes: int
-    keep_free: int
-
-    def check_room(self, coming: int = 0) -> None:
-        check_room(self.folder, keep_free=self.keep_free, coming=coming)
-
-    def expect(self, size: int) -> None:
-        """Take note that a file of *size* bytes is about to come, or refuse it."""
-        self._check_size(size)
-        self.check_room(size)
-        self.progress.expect(size)
-
-    def take(self, piece: bytes, size: int) -> None:
-        """Take note of a *piece* that makes the file *size* bytes long, or refuse it."""
-        self._check_size(size)
-        self.check_room()
-        self.progress.done += len(piece)
-
-    def _check_size(self, size: int) -> None:
-        if size > self.max_bytes:
-            raise MediaTooLarge
-
-
-def _unicode(text: str) -> str:
-    """*text* without the lone surrogates that JSON allows and no encoding does."""
-    return text.encode("utf-8", "replace").decode()
-
-
-def _sources(post: instaloader.Post, shortcode: str) -> Iterator[_Source]:
-    node: dict[str, Any] = post._node
-    if post.typename == "GraphSidecar":
-        children = zip(post.get_sidecar_nodes(), node["carousel_media"], strict=True)
-        for number, (child, data) in enumerate(children, start=1):
-            url = child.video_url if child.is_video else child.display_url
-            yield _source(child.is_video, url, f"{shortcode}_{number}", data)
-    else:
-        yield _source(post.is_video, post.video_url if post.is_video else post.url, shortcode, node)
-
-
-def _thumbnail(
-    get: Callable[[_Source], MediaItem],
-    transport: PooledTransport,
-    post: instaloader.Post,
-    shortcode: str,
-) -> MediaItem | None:
-    """The cover of the post's first video, if there is one: the post is whole without it."""
-    try:
-        with _translated(transport):
-            cover = _cover(post, shortcode)
-        return get(cover) if cover else None
-    except (RateLimited, DeadlineExceeded, DiskFull):
-        raise
-    except ScrapeError as error:
-        log.warning("no thumbnail", shortcode=shortcode, cause=type(error).__name__)
-        return None
-
-
-def _cover(post: instaloader.Post, shortcode: str) -> _Source | None:
-    node: dict[str, Any] = post._node
-    if post.typename != "GraphSidecar":
-        return _source(False, post.url, shortcode, node) if post.is_video else None
-    for child, data in zip(post.get_sidecar_nodes(), node["carousel_media"], strict=True):
-        if child.is_video:
-            return _source(False, child.display_url, shortcode, data)
-    return None
-
-
-def _source(is_video: bool, url: str | None, stem: str, data: dict[str, Any]) -> _Source:
-    if not url:
-        raise InstagramChanged
-    versions = data["video_versions"] if is_video else data["image_versions2"]["candidates"]
-    width = versions[0].get("width") or data.get("original_width")
-    height = versions[0].get("height") or data.get("original_height")
-    return _Source("video" if is_video else "image", url, stem, width, height)
-
-
-def _download(
-    context: _Context, transport: PooledTransport, target: _Target, source: _Source
-) -> MediaItem:
-    """Download one file; one that is cut is downloaded once more.
-
-    Not by Instaloader's ``download_pic``: that takes the extension from whatever type the
-    other side names, and a file that ends early for a whole one.
-    """
-    progress, before = target.progress, replace(target.progress)
-    for tries_left in reversed(range(_DOWNLOAD_TRIES)):
-        try:
-            return _download_once(context, transport, target, source)
-        except MediaIncomplete as error:
-            log.warning("media file cut", file=source.stem, cause=repr(error.__cause__))
-            progress.done, progress.total = before.done, before.total
-            if not tries_left:
-                raise
-    raise AssertionError("unreachable")
-
-
-def _download_once(
-    context: _Context, transport: PooledTransport, target: _Target, source: _Source
-) -> MediaItem:
-    with _translated(transport):
-        response = context.get_raw(source.url)
-    length = response.headers.get("Content-Length", "").strip()
-    with closing(response):
-        path = target.folder / (source.stem + _extension(response, source.type))
-        if length.isdecimal():
-            target.expect(int(length))
-        try:
-            size = _copy(response, path, target)
-        except (urllib3.exceptions.HTTPError, TimeoutError) as error:
-            path.unlink()
-            raise _translate_cut(error, transport) from error
-        except MediaTooLarge:
-            path.unlink()
-            raise
-    encoded = "Content-Encoding" in response.headers
-    if not size or (length and not encoded and str(size) != length):
-        path.unlink()
-        raise MediaIncomplete
-    kind: Any = source.type
-    return MediaItem(kind, path.name, source.url, size, source.width, source.height)
-
-
-def _copy(response: requests.Response, path: Path, target: _Target) -> int:
-    size = 0
-    with path.open("wb") as file:
-        while piece := response.raw.read(_COPY_BYTES):
-            size += file.write(piece)
-            target.take(piece, size)
-    return size
-
-
-def _extension(response: requests.Response, kind: str) -> str:
-    content_type = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-    if content_type in _UNTYPED:
-        return _NOMINAL_EXTENSIONS[kind]
-    actual, extension = _EXTENSIONS.get(content_type, ("", ""))
-    if actual != kind:
-        log.warning("media file of another type", promised=kind, content_type=content_type)
-        raise MediaUnexpected
-    return extension
-
-
-def _tells_removed(answer: Any) -> bool:
-    """Whether *answer* has the expected key with nothing in it, rather than another shape."""
-    data = answer.get("data") if isinstance(answer, dict) else None
-    if not isinstance(data, dict) or _WEB_INFO not in data or answer.get("errors"):
-        return False
-    info = data[_WEB_INFO]
-    return info is None or (isinstance(info, dict) and "items" in info and not info["items"])
-
-
-def _find_media(data: Any, shortcode: str) -> dict[str, Any] | None:
-    """The outermost object in JSON *data* that describes the post's media."""
-    if isinstance(data, dict):
-        if data.get("code") == shortcode and "media_type" in data:
-            return data
-        data = list(data.values())
-    if isinstance(data, list):
-        for value in data:
-            if (found := _find_media(value, shortcode)) is not None:
-                return found
-    return None
-
-
-def _read_session(path: Path) -> dict[str, str]:
-    context: Any = InstaloaderContext(sleep=False, quiet=True)
-    try:
-        with path.open("rb") as file:
-            context.load_session_from_file("", file)
-        return dict(context.save_session())
-    # Unpickling a file of another kind can raise anything.
-    except Exception as error:
-        raise SettingsError(f"INSTAGRAM_SESSION_FILE: {type(error).__name__}: {error}") from error
-    finally:
-        context.close()
-
-
-@contextmanager
-def _translated(transport: PooledTransport) -> Iterator[None]:
-    """Turn what Instaloader raises inside the block into a :class:`ScrapeError`."""
-    try:
-        yield
-    except Exception as error:
-        translation = _translate(error, transport)
-        if translation is None or translation is error:
-            raise
-        # With the traceback where the reader of the log will want to look into the answer.
-        trace = error if isinstance(translation, InstagramChanged) else None
-        log.warning(
-            "instagram failed",
-            outcome=type(translation).__name__,
-            cause=str(error),
-            chain=" <- ".join(type(link).__name__ for link in _chain(error)),
-            exc_info=trace,
+    def refuse(self, source: Source, standing: _Standing, error: Refused) -> None:
+        self.refusals.append(
+            Refusal(source.name, standing.with_session, error.reason, error.retry_after)
         )
-        raise translation from error
 
 
-def _translate_cut(error: BaseException, transport: PooledTransport) -> ScrapeError:
-    translation = _translate(error, transport)
-    return translation if isinstance(translation, DeadlineExceeded) else MediaIncomplete()
+class _Fetch:
+    """One post's download: its files in order, from one description or a fresh one."""
 
+    def __init__(
+        self,
+        instagram: Instagram,
+        shortcode: Shortcode,
+        transport: PooledTransport,
+        target: Target,
+    ) -> None:
+        self._instagram = instagram
+        self._shortcode = shortcode
+        self._transport = transport
+        self._target = target
+        self._refreshed = False
+        self._error: ScrapeError | None = None
 
-def _translate(error: BaseException, transport: PooledTransport) -> ScrapeError | None:
-    """What *error* means, or None where it is not Instagram's doing.
+    def post(self, url: str) -> Post:
+        self._description = self._instagram.describe(self._shortcode, self._transport)
+        files = [self._file(index) for index in range(len(self._description.items))]
+        media = tuple(file for file in files if file is not None)
+        if not media and self._error is not None:
+            raise self._error
+        missing = tuple(number for number, file in enumerate(files, start=1) if file is None)
+        if missing:
+            log.warning("items missing", shortcode=self._shortcode.text, missing=missing)
+        about = self._description
+        return Post(
+            shortcode=self._shortcode.text,
+            description=about.caption,
+            owner=about.owner,
+            taken_at=about.taken_at,
+            original_url=url,
+            media=media,
+            thumbnail=self._thumbnail(),
+            missing=missing,
+            details=about.details,
+        )
 
-    Instaloader's outermost exception tells little: what counts is the answer that came last,
-    then the chain of causes.
-    """
-    chain = tuple(_chain(error))
-    for link in chain:
-        if isinstance(link, ScrapeError):
-            return link
-    if time.monotonic() >= transport.deadline:
-        return DeadlineExceeded()
-    return _by_answer(transport.response) or _by_cause(chain)
-
-
-def _by_answer(response: requests.Response | None) -> ScrapeError | None:
-    if response is None:
+    def _file(self, index: int) -> MediaItem | None:
+        """The item's file; None where Instagram gives none, not in a fresh description either."""
+        item = self._description.items[index]
+        if item is None:
+            return None
+        try:
+            return self._download(index, item)
+        except CandidatesRefused as refused:
+            self._error = refused.error
+        fresh = self._fresh_item(index)
+        if fresh is not None:
+            try:
+                return self._download(index, fresh)
+            except CandidatesRefused as refused:
+                self._error = refused.error
         return None
-    status, complaint = response.status_code, _complaint(response)
-    if status == HTTPStatus.TOO_MANY_REQUESTS or "wait a few minutes" in complaint:
-        return RateLimited(retry_after=_retry_after(response))
-    if any(word in complaint for word in _CHALLENGES):
-        return ChallengeRequired()
-    if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN) or "login_required" in complaint:
-        return PostForbidden()
-    if status == HTTPStatus.NOT_FOUND:
-        return PostNotFound()
-    if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        return InstagramFailed()
-    return None
+
+    def _download(self, index: int, item: Item) -> MediaItem:
+        stem = self._shortcode.text
+        if self._description.is_carousel:
+            stem += f"_{index + 1}"
+        file = self._get(item.type, item.candidates, stem)
+        return replace(
+            file, alt_text=item.alt_text, duration=item.duration, has_audio=item.has_audio
+        )
+
+    def _get(self, kind: Kind, candidates: Sequence[Candidate], stem: str) -> MediaItem:
+        context = self._instagram.logged_out_context(self._transport)
+        return download(context, self._target, kind, candidates, stem)
+
+    def _fresh_item(self, index: int) -> Item | None:
+        """The item as Instagram describes it now; asked for once a fetch."""
+        if not self._refreshed:
+            self._refreshed = True
+            try:
+                fresh = self._instagram.describe(self._shortcode, self._transport)
+            except DeadlineExceeded:
+                raise
+            except ScrapeError as error:
+                self._error = error
+                return None
+            self._description = fresh.filled_from(self._description)
+        items = self._description.items
+        return items[index] if index < len(items) else None
+
+    def _thumbnail(self) -> MediaItem | None:
+        """The cover of the post's first video, if there is one: the post is whole without it."""
+        videos = (item for item in self._description.items if item and item.type == "video")
+        video = next(videos, None)
+        if video is None or not video.cover:
+            return None
+        try:
+            return self._get("image", video.cover, self._shortcode.text)
+        except (RateLimited, DeadlineExceeded, DiskFull):
+            raise
+        except (ScrapeError, CandidatesRefused) as error:
+            log.warning("no thumbnail", file=self._shortcode.text, cause=type(error).__name__)
+            return None
 
 
-def _by_cause(chain: Sequence[BaseException]) -> ScrapeError | None:
-    for types, meaning in _MEANINGS:
-        if any(isinstance(link, types) for link in chain):
-            return meaning()
-    return None
-
-
-def _chain(error: BaseException) -> Iterator[BaseException]:
-    seen: set[int] = set()
-    link: BaseException | None = error
-    while link is not None and id(link) not in seen:
-        seen.add(id(link))
-        yield link
-        link = link.__cause__ or link.__context__
-
-
-def _complaint(response: requests.Response | None) -> str:
-    """What an answer of the API complains of.
-
-    Nothing for a media file, whose body is not read here, nor for an answer that is fine: the
-    words that are looked for may stand in any caption.
-    """
-    if response is None or not getattr(response, "_content_consumed", False):
-        return ""
-    if response.status_code != HTTPStatus.OK:
-        return response.text
-    with suppress(ValueError):
-        data = response.json()
-        if isinstance(data, dict) and data.get("status", "ok") != "ok":
-            return str(data.get("message"))
-    return ""
-
-
-def _retry_after(response: requests.Response | None) -> float | None:
-    """Seconds from a ``Retry-After`` header, in either form of RFC 9110, section 10.2.3."""
-    value = response.headers.get("Retry-After", "") if response is not None else ""
-    if value.isdecimal():
-        return float(value)
-    try:
-        moment = parsedate_to_datetime(value)
-    except ValueError:
-        return None
-    return max(0.0, (moment - datetime.now(UTC)).total_seconds())
+def _judge(error: Exception, context: Context) -> Refused | None:
+    """What *error* of a source means, or None where it is a fault of ours."""
+    refused = reason_of_error(error)
+    if refused is None or refused.reason is Reason.PACE:
+        return refused
+    if context.transport.is_late:
+        return Refused(Reason.LATE)
+    response = context.transport.response
+    if response is not None:
+        by_response = reason_of_response(response, with_session=context.is_logged_in)
+        return by_response or refused
+    return refused

@@ -1,52 +1,130 @@
-"""How often we may ask Instagram, counted over all threads."""
+"""How often Instagram may be asked, counted over all threads, and learned from its refusals."""
 
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
+from typing import Literal, NamedTuple, Protocol
+
+import structlog
 
 from scrapper.errors import PaceExceeded
 
-__all__ = ["Pace"]
+__all__ = ["Kind", "Learned", "Pace", "PaceMemory"]
 
-_PAGE_QUERY = "other"
-_PAGE_QUERIES = 75
+log = structlog.get_logger(__name__)
+
+Kind = Literal["query", "page"]
+"""What is counted: queries of the API, and views of pages."""
+
+_PAGES_PER_200_QUERIES = 75
+_MIN_ALLOWED = 10
+_HOUR = 60 * 60
+_RECOVERY_HOURS = 10
+
+
+class Learned(NamedTuple):
+    """The queries that a window allowed at ``at`` (unix time), when a limit was last met."""
+
+    allowed: int
+    at: float
+
+
+class PaceMemory(Protocol):
+    """Keeps what was learned across restarts, or across replicas."""
+
+    def load(self) -> Learned | None:
+        """What was stored last, or None."""
+        ...
+
+    def store(self, learned: Learned) -> None:
+        """Keep *learned*."""
+        ...
 
 
 class Pace:
-    """At most *max_queries* of one type in any *window* seconds; 0 queries: no limit.
+    """At most *max_queries* in any *window* seconds, and fewer once a limit was met.
 
-    The figures that Instaloader 4.16 keeps for each of its contexts (``RateController``) are
-    200 GraphQL queries and 75 page views in 660 s. Here all threads share one count, since
-    Instagram sees one address. Page views (Instaloader's type ``other``) keep that proportion,
-    but are never fewer than *max_queries* where that is 75 or less.
+    Instaloader 4.16 (``RateController``) allows 200 queries of one kind and 75 page views in 660
+    seconds for each of its contexts. Here all threads share one count, since Instagram sees one
+    address. Page views keep that proportion, but are never fewer than *max_queries* where that
+    is 75 or less. 0 queries: no limit.
+
+    Nobody knows Instagram's real limit: a soft block after 17 queries in ten minutes was reported
+    in August 2026. So each sign of a limit halves what is allowed, down to 10, and each hour
+    without one gives a tenth of *max_queries* back. *memory* keeps what was learned.
     """
 
-    def __init__(self, max_queries: int, window: float) -> None:
+    def __init__(
+        self,
+        max_queries: int,
+        window: float,
+        *,
+        memory: PaceMemory | None = None,
+        now: Callable[[], float] = time.time,
+    ) -> None:
         self._max_queries = max_queries
         self._window = window
+        self._memory = memory
+        self._now = now
         self._lock = threading.Lock()
-        self._asked: dict[str, deque[float]] = {}
+        self._sent: dict[Kind, deque[float]] = {"query": deque(), "page": deque()}
+        self._number = 0
+        self._slowed_at_number = 0
+        self._learned = memory.load() if memory else None
 
-    def count(self, query_type: str) -> None:
-        """Count one query that is about to be sent.
+    @property
+    def allowed(self) -> int:
+        """Queries that a window allows now; 0: no limit."""
+        with self._lock:
+            return self._allowed()
+
+    def count(self, kind: Kind) -> int:
+        """Count one request that is about to be sent; return its number, for :meth:`slow_down`.
 
         Raises:
-            PaceExceeded: the window is full. The query is not counted and must not be sent;
+            PaceExceeded: the window is full. The request is not counted and must not be sent;
                 ``retry_after`` tells when there is room.
         """
-        if not self._max_queries:
-            return
-        limit = self._limit(query_type)
         with self._lock:
-            now = time.monotonic()
-            asked = self._asked.setdefault(query_type, deque())
-            while asked and asked[0] <= now - self._window:
-                asked.popleft()
-            if len(asked) >= limit:
-                raise PaceExceeded(retry_after=asked[0] + self._window - now)
-            asked.append(now)
+            self._number += 1
+            if not self._max_queries:
+                return self._number
+            limit, sent, now = self._limit(kind), self._sent[kind], time.monotonic()
+            while sent and sent[0] <= now - self._window:
+                sent.popleft()
+            if len(sent) >= limit:
+                # As many as are too many must leave the window first.
+                raise PaceExceeded(retry_after=sent[len(sent) - limit] + self._window - now)
+            sent.append(now)
+            return self._number
 
-    def _limit(self, query_type: str) -> int:
-        if query_type != _PAGE_QUERY:
+    def slow_down(self, number: int) -> None:
+        """Halve what is allowed: the request of that *number* met a limit.
+
+        Requests that were under way when the pace was last slowed met the same limit: they do
+        not halve it again.
+        """
+        with self._lock:
+            if not self._max_queries or number <= self._slowed_at_number:
+                return
+            self._slowed_at_number = self._number
+            allowed = max(min(_MIN_ALLOWED, self._max_queries), self._allowed() // 2)
+            self._learned = Learned(allowed, self._now())
+            if self._memory:
+                self._memory.store(self._learned)
+        log.warning("pace slowed", allowed=allowed, ceiling=self._max_queries)
+
+    def _allowed(self) -> int:
+        if self._learned is None:
             return self._max_queries
-        return max(min(self._max_queries, _PAGE_QUERIES), self._max_queries * _PAGE_QUERIES // 200)
+        # A clock that was set back tells nothing about the hours since.
+        hours = max(0.0, self._now() - self._learned.at) // _HOUR
+        regained = int(min(hours, _RECOVERY_HOURS) * self._max_queries) // _RECOVERY_HOURS
+        return min(self._max_queries, self._learned.allowed + regained)
+
+    def _limit(self, kind: Kind) -> int:
+        allowed = self._allowed()
+        if kind == "query":
+            return allowed
+        return max(min(allowed, _PAGES_PER_200_QUERIES), allowed * _PAGES_PER_200_QUERIES // 200)

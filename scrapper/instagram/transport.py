@@ -1,15 +1,16 @@
-"""The HTTPS transport under Instaloader: pooled, bound to a deadline, and to allowed hosts.
+"""The HTTPS transport under Instaloader: pooled, bounded in time and size, and to allowed hosts.
 
 requests' timeouts count for one read of a socket, so a server that sends a byte a second keeps
 a thread for as long as it likes. Here every read of a TLS socket gets what is left until the
-deadline of the thread that reads, whether it reads a handshake, headers or a body.
+deadline of the thread that reads, whether it reads a handshake, headers or a body. requests
+also reads a body whole, whatever its size once unpacked; here it stops at a bound.
 """
 
 import ssl
 import threading
 import time
 from collections.abc import Mapping
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -19,15 +20,25 @@ import requests
 from requests.adapters import HTTPAdapter
 from requests.utils import get_environ_proxies
 
-__all__ = ["HostRefused", "PooledTransport", "TransportPool"]
+from scrapper.instagram.safe_json import parse_json
+
+__all__ = ["MAX_BODY_BYTES", "BodyTooLarge", "HostRefused", "PooledTransport", "TransportPool"]
+
+MAX_BODY_BYTES = 16_000_000
+"""Largest body, once unpacked, of a page or an API response; media files are streamed."""
 
 _ALPN = ["http/1.1"]
+_PIECE_BYTES = 64 * 1024
 _POOLED_HOSTS = 8
 _REMEMBERED_HOSTS = 64
 
 
 class HostRefused(Exception):
     """A request for another scheme or host than the allowed ones, by a redirect perhaps."""
+
+
+class BodyTooLarge(Exception):
+    """A page or an API response has more than :data:`MAX_BODY_BYTES` once unpacked."""
 
 
 class _Deadline(threading.local):
@@ -81,6 +92,15 @@ class PooledTransport(HTTPAdapter):
         """The calling thread's deadline, in :func:`time.monotonic` time."""
         return self._context.deadline.at
 
+    @deadline.setter
+    def deadline(self, at: float) -> None:
+        self._context.deadline.at = at
+
+    @property
+    def is_late(self) -> bool:
+        """Whether the calling thread's deadline passed."""
+        return time.monotonic() >= self.deadline
+
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, **kwargs, ssl_context=self._context)
 
@@ -103,12 +123,15 @@ class PooledTransport(HTTPAdapter):
     ) -> requests.Response:
         """Send *request* within the deadline, by the proxy that the environment names.
 
-        What the request itself says of *timeout*, *verify* and *proxies* does not count.
+        The request's own *timeout*, *verify* and *proxies* do not count. Unless it is streamed, the
+        body of the response is read here, and its ``json()`` is :func:`parse_json`; the body of a
+        redirect is always read here, since requests would read it without a bound.
 
         A connection that broke before any answer came is tried once more: a pooled one may
         have been closed by the other side, or forgotten by a router, since its last use.
 
         Raises:
+            BodyTooLarge: the body is larger than :data:`MAX_BODY_BYTES`.
             HostRefused: the URL is not https on an allowed host.
             TimeoutError: the deadline passed.
             requests.RequestException: as requests has it.
@@ -128,7 +151,14 @@ class PooledTransport(HTTPAdapter):
             pass
         if self.response is None:
             self.response = self._send(request, stream, host)
-        return self.response
+        response = self.response
+        if not stream or response.is_redirect:
+            try:
+                _read_body(response)
+            except BaseException:
+                self.finish()
+                raise
+        return response
 
     def _send(
         self, request: requests.PreparedRequest, stream: bool, host: str
@@ -184,6 +214,18 @@ class TransportPool:
         """Close every thread's connections."""
         for transport in self._transports:
             transport.dispose()
+
+
+def _read_body(response: requests.Response) -> None:
+    pieces, size = [], 0
+    for piece in response.iter_content(_PIECE_BYTES):
+        size += len(piece)
+        if size > MAX_BODY_BYTES:
+            response.close()
+            raise BodyTooLarge
+        pieces.append(piece)
+    response._content = b"".join(pieces)
+    response.json = partial(parse_json, response._content)  # type: ignore[method-assign]
 
 
 def _proxies_to(host: str) -> dict[str, str]:

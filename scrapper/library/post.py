@@ -15,7 +15,11 @@ _MANIFEST_VERSION = 1
 
 @dataclass(frozen=True, slots=True)
 class MediaItem:
-    """One file of a post. ``size`` is in bytes, ``width`` and ``height`` in pixels."""
+    """One file of a post.
+
+    ``size`` is in bytes, ``width`` and ``height`` in pixels, ``duration`` in seconds; None where
+    Instagram does not tell.
+    """
 
     type: Literal["video", "image"]
     filename: str
@@ -23,6 +27,42 @@ class MediaItem:
     size: int
     width: int | None
     height: int | None
+    alt_text: str | None = None
+    duration: float | None = None
+    has_audio: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Music:
+    """The sound of a post: a song, or the owner's own."""
+
+    title: str
+    artist: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Details:
+    """What Instagram tells of a post beside its media; None where it does not, or hides it."""
+
+    owner_name: str | None = None
+    owner_id: str | None = None
+    coauthors: tuple[str, ...] = ()
+    likes: int | None = None
+    comments: int | None = None
+    views: int | None = None
+    location: str | None = None
+    tagged: tuple[str, ...] = ()
+    music: Music | None = None
+    product_type: str | None = None
+
+    @classmethod
+    def from_manifest(cls, data: Any) -> "Details":
+        """Read what :func:`dataclasses.asdict` made, by way of JSON; a post has none if too old."""
+        if data is None:
+            return cls()
+        music = data["music"]
+        lists = {key: tuple(data[key]) for key in ("coauthors", "tagged")}
+        return cls(**{**data, **lists, "music": Music(**music) if music else None})
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,16 +71,19 @@ class Post:
 
     ``original_url`` is the URL by which it was first asked for, ``taken_at`` the time of the post
     in UTC as RFC 3339 has it. ``thumbnail`` is the cover picture of a post whose main file is a
-    video; it is not one of the ``media``.
+    video; it is not one of the ``media``. ``missing`` are the numbers, from 1, of a carousel's
+    items that Instagram gave no file for.
     """
 
     shortcode: str
     description: str
-    owner: str
-    taken_at: str
+    owner: str | None
+    taken_at: str | None
     original_url: str
     media: tuple[MediaItem, ...]
     thumbnail: MediaItem | None = None
+    missing: tuple[int, ...] = ()
+    details: Details = Details()
 
     @property
     def files(self) -> tuple[MediaItem, ...]:
@@ -56,8 +99,10 @@ class Post:
         """Unix time until which the post, fetched at *fetched_at*, need not be fetched again.
 
         That is when the first of its signed CDN URLs expires; one without an expiry counts
-        for a day.
+        for a day. A post with missing items is never fresh: Instagram may give them next time.
         """
+        if self.missing:
+            return 0.0
         return min(
             cdn_expiry(item.cdn_url) or fetched_at + _UNSIGNED_LIFETIME for item in self.media
         )
@@ -85,6 +130,8 @@ class Post:
                 original_url=data["original_url"],
                 media=tuple(MediaItem(**item) for item in data["media"]),
                 thumbnail=MediaItem(**thumbnail) if thumbnail else None,
+                missing=tuple(data.get("missing", ())),
+                details=Details.from_manifest(data.get("details")),
             )
         except (AttributeError, KeyError, TypeError) as error:
             raise ValueError("not a manifest") from error
@@ -148,6 +195,9 @@ class Answer:
                 "size": item.size,
                 "width": item.width,
                 "height": item.height,
+                "alt_text": item.alt_text,
+                "duration": item.duration,
+                "has_audio": item.has_audio,
             }
 
         after_url = {
@@ -155,6 +205,8 @@ class Answer:
             "thumbnail": described(post.thumbnail) if post.thumbnail else None,
             "owner": post.owner,
             "taken_at": post.taken_at,
+            "missing": post.missing,
+            "details": post.details,
         }
         return cls(orjson.dumps(before_url)[:-1], orjson.dumps(after_url)[1:-1])
 

@@ -291,6 +291,8 @@ class Scraper:
         except RateLimited as error:
             if error.retry_after is None:
                 error.retry_after = self._cooldown
+            if not error.cool_down:
+                raise
             self._cool_at = max(self._cool_at, time.monotonic() + error.retry_after)
             log.warning("cooling down", seconds=round(error.retry_after, 1))
             await self._peers.cool_down(error.retry_after)

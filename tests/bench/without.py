@@ -26,13 +26,14 @@ import middlewares.request_context
 import scrapper.app
 import scrapper.handlers.scrape
 import scrapper.instagram.client
+import scrapper.instagram.download
 import scrapper.instagram.transport
 import scrapper.library.post
 import scrapper.library.store
 import scrapper.telemetry.logs
 from middlewares.request_context import REQUEST_ID
 from scrapper.commands.serve import serve
-from scrapper.instagram.client import _Context
+from scrapper.instagram.context import Context
 from scrapper.instagram.transport import PooledTransport
 from scrapper.library.post import Answer, Post
 from scrapper.library.store import Library, StoredPost
@@ -133,22 +134,22 @@ def _pooled_connections() -> None:
 
 
 def _copy_buffer() -> None:
-    _replace(scrapper.instagram.client, "_COPY_BYTES", 64 * 1024)
+    _replace(scrapper.instagram.download, "_COPY_BYTES", 64 * 1024)
 
 
 def _remembered_proxies() -> None:
-    def pooled(self: _Context, session: requests.Session) -> requests.Session:
+    def pooled(self: Context, session: requests.Session) -> requests.Session:
         session = original(self, session)
         # Have requests look into the environment for each request, as it does by itself.
         session.trust_env = True
         return session
 
-    original = _Context._pooled
-    _replace(_Context, "_pooled", pooled)
+    original = Context._pooled
+    _replace(Context, "_pooled", pooled)
 
 
 def _kept_session() -> None:
-    _replace(_Context, "get_raw", InstaloaderContext.get_raw)
+    _replace(Context, "get_raw", InstaloaderContext.get_raw)
 
 
 def _short_reads() -> None:

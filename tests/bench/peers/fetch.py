@@ -10,6 +10,7 @@ from pathlib import Path
 from scrapper.instagram.client import Instagram
 from scrapper.library.post import Progress
 from scrapper.library.store import Library
+from scrapper.settings import load_settings
 from tests.bench.peers.loop import in_threads
 
 _SECONDS_A_POST = 60
@@ -21,7 +22,8 @@ def main() -> None:
 
 def _fetch(root: Path, shortcodes: list[str]) -> None:
     library = Library(root)
-    instagram = Instagram(max_queries=0, window=1, max_bytes=2**30, keep_free=0)
+    settings = load_settings(media_root=root, instagram_max_queries=0, min_free_disk_mb=0)
+    instagram = Instagram.from_settings(settings)
     for shortcode in shortcodes:
         folder = library.stage(shortcode)
         deadline = time.monotonic() + _SECONDS_A_POST

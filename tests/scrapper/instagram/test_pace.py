@@ -40,18 +40,18 @@ def test_a_full_window_refuses_and_tells_the_wait(clock: Clock) -> None:
 def test_page_views_and_queries_have_windows_of_their_own() -> None:
     pace = Pace(1, 660)
     pace.count("query")
-    pace.count("other")
+    pace.count("page")
     with pytest.raises(PaceExceeded):
-        pace.count("other")
+        pace.count("page")
 
 
 @pytest.mark.parametrize(("queries", "pages"), [(3, 3), (75, 75), (100, 75), (200, 75), (400, 150)])
 def test_page_views_are_fewer_where_queries_are_many(queries: int, pages: int) -> None:
     pace = Pace(queries, 660)
     for _ in range(pages):
-        pace.count("other")
+        pace.count("page")
     with pytest.raises(PaceExceeded):
-        pace.count("other")
+        pace.count("page")
 
 
 def test_no_queries_means_no_limit() -> None:

@@ -1,0 +1,320 @@
+"""The Instaloader context under every source: paced, pooled, silent, and never asleep.
+
+What it overrides of Instaloader 4.16, private names included, is named where it does.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from http import HTTPStatus
+from http.cookiejar import DefaultCookiePolicy
+from typing import Any, TypeVar
+
+import instaloader
+import requests
+import structlog
+from instaloader.instaloadercontext import InstaloaderContext, RateController
+from requests.cookies import RequestsCookieJar
+
+from scrapper.instagram.pace import Kind, Pace
+from scrapper.instagram.tokens import HeldTokens, Tokens, find_tokens
+from scrapper.instagram.transport import PooledTransport
+from scrapper.instagram.verdict import (
+    Reason,
+    Refused,
+    reason_of_redirect,
+    reason_of_response,
+    retry_after_of,
+)
+
+__all__ = ["WWW", "Context"]
+
+log = structlog.get_logger(__name__)
+
+WWW = "https://www.instagram.com/"
+
+# What a browser sends where somebody types an address. Without these a page comes without data.
+# None takes out what Instaloader's sessions send of their own, and a browser does not.
+_NAVIGATION: Mapping[str, str | None] = {
+    "Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8",
+    "Sec-Fetch-Dest": "document",
+    "Sec-Fetch-Mode": "navigate",
+    "Sec-Fetch-Site": "none",
+    "Sec-Fetch-User": "?1",
+    "Upgrade-Insecure-Requests": "1",
+    "Content-Length": None,
+    "Host": None,
+    "Origin": None,
+    "Referer": None,
+    "X-CSRFToken": None,
+    "X-Instagram-AJAX": None,
+    "X-Requested-With": None,
+    "x-ig-app-id": None,
+}
+# Worth another try with fresh tokens, where these have worked before.
+_STALE_SIGNS = frozenset({Reason.NEEDS_LOGIN, Reason.CHANGED, Reason.RETIRED})
+_DOMAIN = ".instagram.com"
+_MAX_REDIRECTS = 5
+_MAX_CLAIM = 200
+
+Result = TypeVar("Result")
+
+
+class _Captured(Exception):
+    """Carries a query's answer past Instaloader's own reading of it."""
+
+    def __init__(self, answer: Any) -> None:
+        super().__init__()
+        self.answer = answer
+
+
+class _PacedRateController(RateController):
+    """Instaloader's hook for pacing: never sleeps, raises instead.
+
+    The inherited one sleeps in the calling thread, for minutes where it sees fit.
+    """
+
+    def __init__(self, context: "Context") -> None:
+        super().__init__(context)
+        self._paced = context
+
+    def wait_before_query(self, query_type: str) -> None:
+        self._paced.count("page" if query_type == "other" else "query")
+
+
+class Context(InstaloaderContext):
+    """One thread's way to Instagram, logged out or with a session.
+
+    *cookies* are those of a session of *username*; without them the context is logged out.
+    *tokens* are shared by all contexts that are logged out. *doc_id* is the document of the
+    logged-out web app's query. *on_page* is called with the outcome of each view of the start
+    page.
+
+    Instaloader makes one attempt only: with more, it hides the cause of a failure behind a plain
+    ``ConnectionException``, and waits between them.
+    """
+
+    def __init__(
+        self,
+        transport: PooledTransport,
+        pace: Pace,
+        tokens: Tokens,
+        *,
+        doc_id: str,
+        cookies: Mapping[str, str] | None = None,
+        username: str = "",
+        on_start_page: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self.transport = transport
+        self.doc_id = doc_id
+        self.claim = "0"
+        self.request_number = 0
+        self._pace = pace
+        self._tokens = tokens
+        self._on_start_page = on_start_page
+        self._capturing = False
+        self._fields: Mapping[str, str] = {}
+        self._anonymous: requests.Session | None = None
+        super().__init__(
+            sleep=False,
+            quiet=True,
+            max_connection_attempts=1,
+            rate_controller=lambda _: _PacedRateController(self),
+            iphone_support=False,
+        )
+        self._for_files = self.get_anonymous_session()
+        # It takes no cookies: what a CDN says with one file is none of the next one's business.
+        self._for_files.cookies = RequestsCookieJar(DefaultCookiePolicy(allowed_domains=()))
+        if cookies is not None:
+            self.load_session(username or "session", dict(cookies))
+
+    def count(self, kind: Kind) -> None:
+        """Count a request that is about to be sent; ``request_number`` becomes its number.
+
+        Raises:
+            PaceExceeded: our pace allows none now.
+        """
+        self.request_number = self._pace.count(kind)
+
+    def slow_down(self) -> None:
+        """Slow the pace: the last request met a limit."""
+        self._pace.slow_down(self.request_number)
+
+    def query_by_instaloader(self, code: str) -> Any:
+        """The answer, as JSON data, to Instaloader's own query for a post.
+
+        Instaloader reads more of it than the service needs, and fails where any of that is
+        null: its reading is left out.
+
+        Raises:
+            Exception: whatever Instaloader and requests raise.
+        """
+
+        def query() -> Any:
+            self._capturing = True
+            try:
+                instaloader.Post.from_shortcode(self, code)
+            except _Captured as captured:
+                return captured.answer
+            finally:
+                self._capturing = False
+            raise AssertionError("Instaloader sent no query")
+
+        return query() if self.is_logged_in else self._with_tokens(query)
+
+    def query_logged_out(self, variables: Mapping[str, Any]) -> Any:
+        """The answer, as JSON data, to the logged-out web app's own query.
+
+        Raises:
+            Exception: whatever Instaloader and requests raise.
+        """
+        return self._with_tokens(
+            lambda: self.doc_id_graphql_query(self.doc_id, dict(variables), web_api=True)
+        )
+
+    def view(self, path: str) -> requests.Response:
+        """GET a page as a browser's navigation does; redirects are not followed.
+
+        Raises:
+            PaceExceeded: our pace allows none now.
+            requests.RequestException: no answer came.
+        """
+        self.count("page")
+        headers: Any = _NAVIGATION
+        response = self._session.get(WWW + path, headers=headers, allow_redirects=False)
+        if not self.is_logged_in and response.ok:
+            self._tokens.offer(lambda: _tokens_of(response))
+        return response
+
+    def get_api(self, path: str, headers: Mapping[str, str]) -> Any:
+        """The answer of the web app's REST API, as JSON data.
+
+        Raises:
+            PaceExceeded: our pace allows no query now.
+            Refused: the answer is a refusal, or is no JSON.
+            requests.RequestException: no answer came.
+        """
+        self.count("query")
+        more = {"X-CSRFToken": self._csrf_token(), "X-IG-WWW-Claim": self.claim, **headers}
+        response = self._session.get(WWW + path, headers=more, allow_redirects=False)
+        self.claim = response.headers.get("x-ig-set-www-claim", self.claim)[:_MAX_CLAIM]
+        response.raise_for_status()
+        if response.is_redirect:
+            raise reason_of_redirect(response, with_session=self.is_logged_in)
+        return response.json()
+
+    @property
+    def cookies(self) -> dict[str, str]:
+        """The session's cookies by now: Instagram rotates them."""
+        return {cookie.name: cookie.value or "" for cookie in self._session.cookies}
+
+    def doc_id_graphql_query(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        answer: dict[str, Any] = super().doc_id_graphql_query(*args, **kwargs)
+        if self._capturing:
+            raise _Captured(answer)
+        return answer
+
+    def get_raw(self, url: str) -> requests.Response:
+        # Instaloader has another session for each file, with seven cookies that say nothing.
+        self._anonymous = self._for_files
+        try:
+            return super().get_raw(url)
+        finally:
+            self._anonymous = None
+
+    def get_anonymous_session(self) -> requests.Session:
+        return self._anonymous or self._pooled(super().get_anonymous_session())
+
+    def load_session(self, username: str, sessiondata: dict[str, str]) -> None:
+        # Instaloader takes it for granted that there is one.
+        sessiondata.setdefault("csrftoken", "")
+        super().load_session(username, sessiondata)  # type: ignore[no-untyped-call]
+        self._pooled(self._session)
+
+    def error(self, msg: Any, repeat_at_end: bool = True) -> None:  # noqa: ARG002
+        # The inherited one prints to stderr, and keeps each message for ever.
+        log.debug("instaloader", message=str(msg))
+
+    @contextmanager
+    def _graphql_session(self, *args: Any, **kwargs: Any) -> Iterator[requests.Session]:
+        with super()._graphql_session(*args, **kwargs) as session:
+            yield self._pooled(session)
+
+    def _follow_redirects(self, sess: Any, resp: requests.Response, *_: Any) -> requests.Response:
+        # The inherited one follows without an end. No redirect of the API leads to a post.
+        del sess
+        return resp
+
+    def _csrf_token(self) -> str:
+        # The inherited one views the start page for it, which our pace would not know of.
+        return self.cookies.get("csrftoken", "")
+
+    def _web_api_tokens(self) -> dict[str, str]:
+        return dict(self._fields)
+
+    def _with_tokens(self, query: Callable[[], Result]) -> Result:
+        """Run *query* with the tokens held; once more with fresh ones if these went stale."""
+        held = self._take_tokens()
+        try:
+            result = query()
+        except Exception:
+            if not (held.worked and _looks_stale(self.transport.response)):
+                raise
+            self._tokens.drop(held)
+            held = self._take_tokens()
+            result = query()
+        held.worked = True
+        return result
+
+    def _take_tokens(self) -> HeldTokens:
+        left = self.transport.deadline - time.monotonic()
+        held = self._tokens.get(self._fetch_tokens, seconds=left)
+        self._fields = held.fields
+        for name, value in held.cookies.items():
+            self._session.cookies.set(name, value, domain=_DOMAIN)
+        return held
+
+    def _fetch_tokens(self) -> HeldTokens:
+        try:
+            tokens = self._view_start_page()
+        except Refused as refused:
+            self._on_start_page(refused.reason)
+            raise
+        self._on_start_page("ok")
+        return tokens
+
+    def _view_start_page(self) -> HeldTokens:
+        self.count("page")
+        headers: Any = _NAVIGATION
+        response = self._session.get(WWW, headers=headers, allow_redirects=False)
+        if response.is_redirect:
+            raise reason_of_redirect(response, with_session=False, page=True)
+        if response.status_code == HTTPStatus.TOO_MANY_REQUESTS:
+            raise Refused(Reason.RATE_LIMITED, retry_after=retry_after_of(response))
+        tokens = _tokens_of(response)
+        if not response.ok or tokens is None:
+            raise Refused(Reason.CLOSED)
+        return tokens
+
+    def _pooled(self, session: requests.Session) -> requests.Session:
+        session.mount("https://", self.transport)
+        session.mount("http://", self.transport)
+        # The transport looks into the environment itself.
+        session.trust_env = False
+        session.max_redirects = _MAX_REDIRECTS
+        return session
+
+
+def _tokens_of(response: requests.Response) -> HeldTokens | None:
+    fields = find_tokens(response.content)
+    if fields is None:
+        return None
+    cookies = {cookie.name: cookie.value for cookie in response.cookies if cookie.value}
+    return HeldTokens(fields, cookies, time.monotonic())
+
+
+def _looks_stale(response: requests.Response | None) -> bool:
+    if response is None or response.ok:
+        return False
+    refused = reason_of_response(response, with_session=False)
+    return refused is not None and refused.reason in _STALE_SIGNS

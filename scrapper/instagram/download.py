@@ -1,0 +1,218 @@
+"""One file of a post: whole, of the promised kind, and within bounds."""
+
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from http import HTTPStatus
+from pathlib import Path
+
+import requests
+import structlog
+import urllib3
+
+from scrapper.errors import (
+    DeadlineExceeded,
+    InstagramChanged,
+    InstagramFailed,
+    InstagramUnreachable,
+    MediaIncomplete,
+    MediaTooLarge,
+    MediaUnexpected,
+    PostForbidden,
+    PostNotFound,
+    RateLimited,
+    ScrapeError,
+)
+from scrapper.instagram.context import Context
+from scrapper.instagram.media import Candidate, Kind
+from scrapper.instagram.verdict import Reason, reason_of_error, retry_after_of
+from scrapper.library.disk import check_room
+from scrapper.library.post import MediaItem, Progress
+
+__all__ = ["CandidatesRefused", "Target", "download"]
+
+log = structlog.get_logger(__name__)
+
+_COPY_BYTES = 256 * 1024
+_TRIES = 2
+_MAX_CANDIDATES = 5
+_MAX_LENGTH_DIGITS = 15
+_EXTENSIONS = {
+    "video/mp4": ("video", ".mp4"),
+    "image/jpeg": ("image", ".jpg"),
+    "image/png": ("image", ".png"),
+    "image/webp": ("image", ".webp"),
+    "image/heic": ("image", ".heic"),
+}
+_UNTYPED = ("", "application/octet-stream", "binary/octet-stream")
+_NOMINAL_EXTENSIONS = {"video": ".mp4", "image": ".jpg"}
+_REFUSED: dict[int, type[ScrapeError]] = {
+    HTTPStatus.BAD_REQUEST: InstagramChanged,
+    HTTPStatus.FORBIDDEN: PostForbidden,
+    HTTPStatus.NOT_FOUND: PostNotFound,
+    HTTPStatus.GONE: PostNotFound,
+}
+
+
+class CandidatesRefused(Exception):
+    """The CDN refused every candidate of a file; ``error`` is what the last refusal means."""
+
+    def __init__(self, error: ScrapeError) -> None:
+        super().__init__()
+        self.error = error
+
+
+@dataclass(slots=True)
+class Target:
+    """The folder that files go to, who follows their progress, and how large they may be.
+
+    A file may have *max_bytes*, and *keep_free* bytes of the disk stay free.
+    """
+
+    folder: Path
+    progress: Progress
+    max_bytes: int
+    keep_free: int
+
+    def check_room(self, coming: int = 0) -> None:
+        """See that there is room for *coming* bytes more.
+
+        Raises:
+            DiskFull: there is not.
+        """
+        check_room(self.folder, keep_free=self.keep_free, coming=coming)
+
+    def expect(self, size: int) -> None:
+        """Note that a file of *size* bytes is about to come, or refuse it."""
+        self._check_size(size)
+        self.check_room(size)
+        self.progress.expect(size)
+
+    def take(self, piece: bytes, size: int) -> None:
+        """Note a *piece* that makes the file *size* bytes long, or refuse it."""
+        self._check_size(size)
+        self.check_room()
+        self.progress.done += len(piece)
+
+    def _check_size(self, size: int) -> None:
+        if size > self.max_bytes:
+            raise MediaTooLarge
+
+
+def download(
+    context: Context,
+    target: Target,
+    kind: Kind,
+    candidates: Sequence[Candidate],
+    stem: str,
+) -> MediaItem:
+    """Download a file from the first of its *candidates* that the CDN gives.
+
+    It is named *stem* and the extension of its type. A file that is cut is downloaded once more.
+
+    Not by Instaloader's ``download_pic``: that takes the extension from whatever type the
+    other side names, and a file that ends early for a whole one.
+
+    Raises:
+        CandidatesRefused: the CDN refused all of them: 400, 403, 404, or not its own host.
+        ScrapeError: one of its subclasses, for everything else that is Instagram's doing.
+        OSError: the file cannot be written.
+    """
+    for candidate in candidates[:_MAX_CANDIDATES]:
+        try:
+            return _download(context, target, kind, candidate, stem)
+        except CandidatesRefused as error:
+            refused = error
+            log.warning("media candidate refused", file=stem, outcome=type(error.error).__name__)
+    raise refused
+
+
+def _download(context: Context, target: Target, kind: Kind, of: Candidate, stem: str) -> MediaItem:
+    progress, before = target.progress, replace(target.progress)
+    for tries_left in reversed(range(_TRIES)):
+        try:
+            return _download_once(context, target, kind, of, stem)
+        except MediaIncomplete as error:
+            log.warning("media file cut", file=stem, cause=repr(error.__cause__))
+            progress.done, progress.total = before.done, before.total
+            if not tries_left:
+                raise
+    raise AssertionError("unreachable")
+
+
+def _download_once(
+    context: Context, target: Target, kind: Kind, of: Candidate, stem: str
+) -> MediaItem:
+    response = _open(context, of.url)
+    length = response.headers.get("Content-Length", "").strip()
+    known = length.isascii() and length.isdecimal() and len(length) <= _MAX_LENGTH_DIGITS
+    with closing(response):
+        path = target.folder / (stem + _extension(response, kind))
+        if known:
+            target.expect(int(length))
+        try:
+            size = _copy(response, path, target)
+        except (urllib3.exceptions.HTTPError, TimeoutError) as error:
+            path.unlink()
+            if context.transport.is_late:
+                raise DeadlineExceeded from error
+            raise MediaIncomplete from error
+        except MediaTooLarge:
+            path.unlink()
+            raise
+    encoded = "Content-Encoding" in response.headers
+    if not size or (known and not encoded and size != int(length)):
+        path.unlink()
+        raise MediaIncomplete
+    return MediaItem(kind, path.name, of.url, size, of.width, of.height)
+
+
+def _open(context: Context, url: str) -> requests.Response:
+    """The CDN's response, unread, to a request for *url*."""
+    try:
+        return context.get_raw(url)
+    except Exception as error:
+        if context.transport.is_late:
+            raise DeadlineExceeded from error
+        meaning = _meaning_of(error, context.transport.response)
+        if meaning is None:
+            raise
+        raise meaning from error
+
+
+def _meaning_of(error: Exception, response: requests.Response | None) -> Exception | None:
+    if response is not None:
+        status = response.status_code
+        if status == HTTPStatus.TOO_MANY_REQUESTS:
+            return RateLimited(retry_after=retry_after_of(response))
+        if status in _REFUSED:
+            return CandidatesRefused(_REFUSED[status]())
+        if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            return InstagramFailed()
+    refused = reason_of_error(error)
+    if refused is None:
+        return None
+    if refused.reason is Reason.UNREACHABLE:
+        return InstagramUnreachable()
+    # By a redirect, too: the next candidate may be on a host of theirs.
+    return CandidatesRefused(InstagramChanged())
+
+
+def _copy(response: requests.Response, path: Path, target: Target) -> int:
+    size = 0
+    with path.open("wb") as file:
+        while piece := response.raw.read(_COPY_BYTES):
+            size += file.write(piece)
+            target.take(piece, size)
+    return size
+
+
+def _extension(response: requests.Response, kind: str) -> str:
+    content_type = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    if content_type in _UNTYPED:
+        return _NOMINAL_EXTENSIONS[kind]
+    actual, extension = _EXTENSIONS.get(content_type, ("", ""))
+    if actual != kind:
+        log.warning("media file of another type", promised=kind, content_type=content_type[:100])
+        raise MediaUnexpected
+    return extension

@@ -1,0 +1,374 @@
+"""Instagram's media objects, in each of their shapes, become files to download and details.
+
+Nothing else in the service knows these shapes (captures, October 2026). Anything but the media
+URLs may be null, missing or of another type on any day: whatever is read here is read so that
+nothing but a missing URL costs a file.
+"""
+
+import math
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from itertools import zip_longest
+from typing import Any, Literal
+
+import structlog
+
+from scrapper.instagram.shortcode import Shortcode
+from scrapper.instagram.verdict import Reason, Refused
+from scrapper.library.post import Details, Music
+
+Kind = Literal["video", "image"]
+
+__all__ = [
+    "MAX_ITEMS",
+    "Candidate",
+    "Description",
+    "Item",
+    "Kind",
+    "belongs_to",
+    "describe",
+    "find_in_page",
+    "ungated",
+]
+
+log = structlog.get_logger(__name__)
+
+MAX_ITEMS = 20
+"""Items of the largest carousel that Instagram allows (2026)."""
+
+_GATE = "if_not_gated_logged_out"
+_PICTURE, _VIDEO, _CAROUSEL = 1, 2, 8
+_REFUSED_ITEMS = 50
+_MAX_CANDIDATES = 30
+_MAX_URL = 4096
+_MAX_PIXELS = 100_000
+_MAX_CAPTION = 10_000
+_MAX_TEXT = 2_000
+_MAX_NAMES = 100
+_MAX_SECONDS = 24 * 60 * 60
+_MAX_COUNT = 2**53
+_LATEST = 253_402_300_799
+_CROP = re.compile(r"[?&]stp=(?:[^&]*_)?c\d")
+_VIEWS = ("play_count", "view_count", "ig_play_count")
+# Keys that Instagram gives to videos alone, should the type itself be missing.
+_OF_VIDEOS = ("has_audio", "is_dash_eligible", "number_of_qualities", "video_duration")
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One URL of a file, and its size in pixels where Instagram tells it."""
+
+    url: str
+    width: int | None
+    height: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One file of a post: the URLs that it may be had from, best first.
+
+    ``cover`` is the same for a video's cover picture. ``duration`` is in seconds.
+    """
+
+    type: Kind
+    candidates: tuple[Candidate, ...]
+    cover: tuple[Candidate, ...] = ()
+    alt_text: str | None = None
+    duration: float | None = None
+    has_audio: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """A post as Instagram describes it; in ``items`` None stands for one without a URL.
+
+    ``taken_at`` is a time in UTC as RFC 3339 has it.
+    """
+
+    is_carousel: bool
+    items: tuple[Item | None, ...]
+    caption: str
+    owner: str | None
+    taken_at: str | None
+    details: Details
+
+    @property
+    def complete(self) -> bool:
+        """Whether every item has a URL."""
+        return None not in self.items
+
+    def filled_from(self, other: "Description") -> "Description":
+        """Fill what is lacking from the *other* description of the same post."""
+        if not (self.is_carousel and other.is_carousel):
+            return other if other.complete and not self.complete else self
+        pairs = zip_longest(self.items, other.items)
+        return replace(self, items=tuple(ours or theirs for ours, theirs in pairs))
+
+
+def belongs_to(media: Any, shortcode: Shortcode) -> bool:
+    """Whether *media*, the answer to a query for the post, is not that of another post.
+
+    An object without a usable ``code`` is taken: nothing contradicts the query.
+    """
+    if not isinstance(media, dict):
+        return False
+    code = media.get("code")
+    return not isinstance(code, str) or _is_of(media, shortcode)
+
+
+def ungated(wrapper: Any, shortcode: Shortcode) -> dict[str, Any]:
+    """The media object in the *wrapper* that logged-out visitors get.
+
+    Raises:
+        Refused: the post is gated, or the wrapper holds something else.
+    """
+    if not isinstance(wrapper, dict) or _GATE not in wrapper:
+        raise Refused(Reason.CHANGED)
+    media = wrapper[_GATE]
+    if media is None:
+        raise Refused(Reason.GATED)
+    if not belongs_to(media, shortcode):
+        raise Refused(Reason.CHANGED)
+    return dict(media)
+
+
+def find_in_page(data: Any, shortcode: Shortcode) -> dict[str, Any] | None:
+    """The post's media object somewhere in *data*, JSON of its page; None if there is none.
+
+    A page holds other posts of the owner too, and a stub of this one without any media.
+
+    Raises:
+        Refused: the post is gated.
+    """
+    gated = False
+    for value in _objects_in(data):
+        if _GATE in value and belongs_to(value, shortcode):
+            try:
+                return ungated(value, shortcode)
+            except Refused as refused:
+                gated = gated or refused.reason is Reason.GATED
+        elif _is_of(value, shortcode) and _has_media(value):
+            return value
+    if gated:
+        raise Refused(Reason.GATED)
+    return None
+
+
+def describe(media: dict[str, Any]) -> Description:
+    """Read a media object.
+
+    Raises:
+        Refused: it is of a type that is not known, has more than 50 items, or no URL at all.
+    """
+    kind = media.get("media_type")
+    if isinstance(kind, int) and not isinstance(kind, bool):
+        if kind not in (_PICTURE, _VIDEO, _CAROUSEL):
+            log.warning("media type not known", media_type=kind)
+            raise Refused(Reason.CHANGED)
+    else:
+        kind = None
+    children = _list(media.get("carousel_media"))
+    is_carousel = kind == _CAROUSEL or bool(children)
+    if len(children) > _REFUSED_ITEMS:
+        log.warning("carousel too large", items=len(children))
+        raise Refused(Reason.CHANGED)
+    items = [_item(child) for child in children] if is_carousel else [_item(media)]
+    if is_carousel:
+        told = _count(media.get("carousel_media_count")) or 0
+        items += [None] * (min(told, MAX_ITEMS) - len(items))
+    if not any(items):
+        raise Refused(Reason.CHANGED)
+    user = _dict(media.get("user")) or _dict(media.get("owner"))
+    return Description(
+        is_carousel=is_carousel,
+        items=tuple(items),
+        caption=_caption(media),
+        owner=_text(user.get("username")),
+        taken_at=_moment(media.get("taken_at")),
+        details=_details(media, user, children),
+    )
+
+
+def _is_of(media: dict[str, Any], shortcode: Shortcode) -> bool:
+    if media.get("code") in (shortcode.code, shortcode.text):
+        return True
+    return str(media.get("pk")) == str(shortcode.media_id)
+
+
+def _has_media(media: dict[str, Any]) -> bool:
+    versions = (media.get("video_versions"), media.get("carousel_media"), _pictures(media))
+    return any(_list(version) for version in versions)
+
+
+def _objects_in(data: Any) -> Iterator[dict[str, Any]]:
+    """Every object in JSON *data*, outer ones first, without recursion."""
+    left = [data]
+    while left:
+        value = left.pop()
+        if isinstance(value, dict):
+            yield value
+            left.extend(reversed(value.values()))
+        elif isinstance(value, list):
+            left.extend(reversed(value))
+
+
+def _item(media: Any) -> Item | None:
+    media = _dict(media)
+    videos, pictures = _candidates(media.get("video_versions")), _candidates(_pictures(media))
+    if not (videos or _is_video(media)):
+        candidates = _sized(pictures, media)
+        return Item("image", candidates, alt_text=_alt_text(media)) if candidates else None
+    if not videos:
+        # Its cover is there. A cover in a video's place is the worst of answers.
+        return None
+    has_audio = media.get("has_audio")
+    return Item(
+        "video",
+        _sized(videos, media),
+        cover=_sized(pictures, media),
+        alt_text=_alt_text(media),
+        duration=_seconds(media.get("video_duration")),
+        has_audio=has_audio if isinstance(has_audio, bool) else None,
+    )
+
+
+def _is_video(media: dict[str, Any]) -> bool:
+    kind = media.get("media_type")
+    if kind in (_PICTURE, _VIDEO) and not isinstance(kind, bool):
+        return bool(kind == _VIDEO)
+    return "Video" in str(media.get("__typename")) or any(key in media for key in _OF_VIDEOS)
+
+
+def _pictures(media: dict[str, Any]) -> Any:
+    return _dict(media.get("image_versions2")).get("candidates")
+
+
+def _candidates(versions: Any) -> list[Candidate]:
+    """The usable ones of *versions*, best first; never a crop.
+
+    The largest is first where all have a size, else Instagram's own first: a carousel's have
+    none, and begin with the whole picture.
+    """
+    found: dict[str, Candidate] = {}
+    for version in map(_dict, _list(versions)[:_MAX_CANDIDATES]):
+        url = version.get("url")
+        if not isinstance(url, str) or len(url) > _MAX_URL or not url.isprintable():
+            continue
+        if url.startswith("https://") and not _CROP.search(url):
+            width, height = _pixels(version.get("width")), _pixels(version.get("height"))
+            found.setdefault(url, Candidate(url, width, height))
+    candidates = list(found.values())
+    if all(candidate.width and candidate.height for candidate in candidates):
+        candidates.sort(key=lambda one: (one.width or 0) * (one.height or 0), reverse=True)
+    return candidates
+
+
+def _sized(candidates: Sequence[Candidate], media: dict[str, Any]) -> tuple[Candidate, ...]:
+    """*candidates*; the first has the size of the original where its own is not told."""
+    if not candidates or (candidates[0].width and candidates[0].height):
+        return tuple(candidates)
+    width, height = _pixels(media.get("original_width")), _pixels(media.get("original_height"))
+    return (replace(candidates[0], width=width, height=height), *candidates[1:])
+
+
+def _details(media: dict[str, Any], user: dict[str, Any], children: Sequence[Any]) -> Details:
+    hidden = media.get("like_and_view_counts_disabled") is True
+    views = next(filter(None, (_count(media.get(key)) for key in _VIEWS)), None)
+    return Details(
+        owner_name=_text(user.get("full_name")),
+        owner_id=_id(user.get("pk")) or _id(user.get("id")),
+        coauthors=_names(_list(media.get("coauthor_producers"))),
+        likes=None if hidden else _count(media.get("like_count")),
+        comments=_count(media.get("comment_count")),
+        views=None if hidden else views,
+        location=_text(_dict(media.get("location")).get("name")),
+        tagged=_names(tag.get("user") for one in (media, *children) for tag in _tags(one)),
+        music=_music(_dict(media.get("clips_metadata"))),
+        product_type=_text(media.get("product_type")),
+    )
+
+
+def _tags(media: Any) -> Iterator[dict[str, Any]]:
+    tags = _dict(_dict(media).get("usertags")).get("in")
+    return map(_dict, _list(tags)[:_MAX_NAMES])
+
+
+def _names(users: Any) -> tuple[str, ...]:
+    names = (_text(_dict(user).get("username")) for user in users)
+    return tuple(dict.fromkeys(name for name in names if name))[:_MAX_NAMES]
+
+
+def _music(clips: dict[str, Any]) -> Music | None:
+    asset = _dict(_dict(clips.get("music_info")).get("music_asset_info"))
+    if title := _text(asset.get("title")):
+        return Music(title, _text(asset.get("display_artist")))
+    sound = _dict(clips.get("original_sound_info"))
+    if title := _text(sound.get("original_audio_title")):
+        return Music(title, _text(_dict(sound.get("ig_artist")).get("username")))
+    return None
+
+
+def _caption(media: dict[str, Any]) -> str:
+    caption = media.get("caption")
+    text = caption.get("text") if isinstance(caption, dict) else caption
+    if not isinstance(text, str):
+        return ""
+    if len(text) > _MAX_CAPTION:
+        log.warning("caption cut", characters=len(text))
+    return _encodable(text[:_MAX_CAPTION])
+
+
+def _alt_text(media: dict[str, Any]) -> str | None:
+    return _text(media.get("accessibility_caption"))
+
+
+def _moment(value: Any) -> str | None:
+    digits = isinstance(value, str) and re.fullmatch(r"[0-9]{1,12}", value)
+    seconds = int(value) if digits else value
+    if not _is_number(seconds) or not 0 <= seconds <= _LATEST:
+        return None
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%SZ}"
+
+
+def _seconds(value: Any) -> float | None:
+    return float(value) if _is_number(value) and 0 < value <= _MAX_SECONDS else None
+
+
+def _pixels(value: Any) -> int | None:
+    return int(value) if _is_number(value) and 1 <= value <= _MAX_PIXELS else None
+
+
+def _count(value: Any) -> int | None:
+    return int(value) if _is_number(value) and 0 <= value <= _MAX_COUNT else None
+
+
+def _is_number(value: Any) -> bool:
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _id(value: Any) -> str | None:
+    return _text(str(value) if _is_number(value) else value)
+
+
+def _text(value: Any) -> str | None:
+    """*value* if it is a text that says something, else None."""
+    if not isinstance(value, str) or not value.strip():
+        return None
+    return _encodable(value[:_MAX_TEXT])
+
+
+def _encodable(text: str) -> str:
+    """*text* without the lone surrogates that JSON allows and no encoding does."""
+    return text.encode("utf-8", "replace").decode()
+
+
+def _dict(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []

@@ -1,0 +1,99 @@
+"""Which source is asked first: the ones that gave lately."""
+
+import threading
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+import structlog
+
+__all__ = ["SourceOrder"]
+
+log = structlog.get_logger(__name__)
+
+_FIRST_PAUSE_SECONDS = 10 * 60
+_MAX_PAUSE_SECONDS = 6 * 60 * 60
+_SCOUT_SECONDS = 10.0
+
+
+class _Named(Protocol):
+    @property
+    def name(self) -> str: ...
+
+
+Source = TypeVar("Source", bound=_Named)
+
+
+@dataclass(slots=True)
+class _Setback:
+    """How often in a row a source refused what another gave, and until when it comes last."""
+
+    times: int = 0
+    until: float = 0.0
+
+
+class SourceOrder:
+    """The order of the sources of one login state; safe to share between threads.
+
+    A source that refused what another one gave is asked last: for 10 minutes the first time, for
+    twice as long each further time in a row, up to 6 hours. After that it is tried again in its
+    own place.
+
+    :meth:`scout` keeps a burst of scrapes from finding out the same thing each by itself.
+    """
+
+    def __init__(self, name: str, *, now: Callable[[], float] = time.monotonic) -> None:
+        self._name = name
+        self._now = now
+        self._lock = threading.Lock()
+        self._scouting = threading.Lock()
+        self._setbacks: dict[str, _Setback] = {}
+        self._known = False
+
+    def sorted(self, sources: Iterable[Source]) -> list[Source]:
+        """*sources* in the order in which they are to be asked now."""
+        with self._lock:
+            now = self._now()
+            return sorted(sources, key=lambda source: self._comes_last(source.name, now))
+
+    def gave(self, name: str, refused: Collection[str]) -> None:
+        """Note that the source *name* gave a post's media, which the *refused* ones had not."""
+        with self._lock:
+            now, self._known = self._now(), True
+            self._setbacks.pop(name, None)
+            changed = []
+            for other in refused:
+                setback = self._setbacks.setdefault(other, _Setback())
+                if setback.until <= now:
+                    pause = min(_FIRST_PAUSE_SECONDS * 2**setback.times, _MAX_PAUSE_SECONDS)
+                    setback.until = now + pause
+                    setback.times += 1
+                    changed.append(other)
+        if changed:
+            log.info("source order changed", login=self._name, first=name, last=changed)
+
+    @contextmanager
+    def scout(self, seconds: float) -> Iterator[None]:
+        """Run the block alone while it is not known which source gives; else at once.
+
+        Threads that wait here go on together as soon as one found out, and after ten seconds, or
+        the given *seconds* if that is less, in any case: a scout may be stuck.
+        """
+        if self._known:
+            yield
+            return
+        scouting = self._scouting.acquire(timeout=max(0.0, min(seconds, _SCOUT_SECONDS)))
+        try:
+            if scouting and self._known:
+                self._scouting.release()
+                scouting = False
+            yield
+        finally:
+            if scouting:
+                self._scouting.release()
+
+    def _comes_last(self, name: str, now: float) -> bool:
+        setback = self._setbacks.get(name)
+        return setback is not None and now < setback.until

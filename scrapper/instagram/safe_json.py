@@ -1,0 +1,49 @@
+"""JSON from outside, read within bounds.
+
+A body of a few megabytes can hold a million empty arrays or a number of five thousand digits.
+The first costs hundreds of megabytes as Python objects, the second an exception in :func:`int`.
+"""
+
+import json
+from typing import Any
+
+__all__ = ["MAX_JSON_BYTES", "UnreadableJSON", "parse_json"]
+
+MAX_JSON_BYTES = 4_000_000
+"""Largest JSON text that is parsed. Instagram's own are below 300 kB (captures, October 2026)."""
+
+_MAX_VALUES = 300_000
+_MAX_DIGITS = 20
+
+
+class UnreadableJSON(json.JSONDecodeError):
+    """The text is not JSON, or is more than the bounds allow."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(why, "", 0)
+
+
+def parse_json(text: bytes) -> Any:
+    """Parse *text*, UTF-8; invalid bytes become U+FFFD.
+
+    Integers of more than 20 digits, NaN and Infinity become None: no value that the service uses
+    is one of these, and one of them somewhere must not cost the rest.
+
+    Raises:
+        UnreadableJSON: *text* is not JSON, has more than :data:`MAX_JSON_BYTES`, more than some
+            300,000 values, or more nested levels than Python's recursion limit allows.
+    """
+    if len(text) > MAX_JSON_BYTES:
+        raise UnreadableJSON(f"more than {MAX_JSON_BYTES} bytes")
+    if text.count(b",") + text.count(b"[") + text.count(b"{") > _MAX_VALUES:
+        raise UnreadableJSON(f"more than {_MAX_VALUES} values")
+    try:
+        return json.loads(
+            text.decode("utf-8", "replace"), parse_int=_integer, parse_constant=lambda _: None
+        )
+    except (ValueError, RecursionError) as error:
+        raise UnreadableJSON(type(error).__name__) from error
+
+
+def _integer(digits: str) -> int | None:
+    return int(digits) if len(digits) <= _MAX_DIGITS else None

@@ -1,0 +1,34 @@
+"""A shortcode, and the number that it stands for."""
+
+from typing import NamedTuple
+
+__all__ = ["Shortcode"]
+
+_ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+_DIGITS = {letter: value for value, letter in enumerate(_ALPHABET)}
+_KEY_LENGTH = 28
+_MIN_LENGTH = 5
+
+
+class Shortcode(NamedTuple):
+    """A post's shortcode as its link has it.
+
+    Links to posts of private accounts have a key of 28 further characters behind the code, 39 in
+    all. Instagram's answers name the post by the code alone.
+    """
+
+    text: str
+
+    @property
+    def code(self) -> str:
+        """The shortcode without a private link's key."""
+        bare = self.text[:-_KEY_LENGTH]
+        return bare if len(bare) >= _MIN_LENGTH else self.text
+
+    @property
+    def media_id(self) -> int:
+        """The number that the code is in base 64, digits ``A-Za-z0-9-_``: Instagram's ``pk``."""
+        number = 0
+        for letter in self.code:
+            number = number * len(_ALPHABET) + _DIGITS[letter]
+        return number

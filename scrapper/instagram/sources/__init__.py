@@ -1,0 +1,35 @@
+"""The ways to a post's description, a module each.
+
+A source takes a context and a shortcode, and returns Instagram's own media object, or raises
+:class:`~scrapper.instagram.verdict.Refused`; whatever else Instaloader or requests raise is read
+as a refusal too. A new source is a module here and a line in one of the two lists.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from scrapper.instagram.context import Context
+from scrapper.instagram.shortcode import Shortcode
+from scrapper.instagram.sources import api, logged_out_api, media_info, page
+
+__all__ = ["LOGGED_OUT", "WITH_SESSION", "Source"]
+
+
+class Source(NamedTuple):
+    """A way to a post; its name is in log lines, metrics and ``/ready``."""
+
+    name: str
+    ask: Callable[[Context, Shortcode], dict[str, Any]]
+
+
+LOGGED_OUT = (
+    Source("api", api.ask),
+    Source("logged_out_api", logged_out_api.ask),
+    Source("page", page.ask),
+)
+"""In the order in which they are asked where nothing else was learned: smallest answer first."""
+
+WITH_SESSION = (
+    Source("media_info", media_info.ask),
+    Source("api", api.ask),
+)

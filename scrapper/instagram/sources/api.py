@@ -1,0 +1,41 @@
+"""Instaloader's own query: the smallest answer; refused to many addresses when logged out.
+
+POST ``/api/graphql`` logged out, ``/graphql/query`` with a session. The query and its document are
+Instaloader's, so that a newer Instaloader brings a newer query.
+"""
+
+from typing import Any
+
+from scrapper.instagram.context import Context
+from scrapper.instagram.media import belongs_to
+from scrapper.instagram.shortcode import Shortcode
+from scrapper.instagram.verdict import Reason, Refused
+
+__all__ = ["ask"]
+
+_KEY = "xdt_api__v1__media__shortcode__web_info"
+
+
+def ask(context: Context, shortcode: Shortcode) -> dict[str, Any]:
+    """The media object under ``data.xdt_api__v1__media__shortcode__web_info.items[0]``.
+
+    Raises:
+        Refused: the answer has no media object of this post.
+        Exception: whatever Instaloader and requests raise.
+    """
+    answer = context.query_by_instaloader(shortcode.code)
+    data = answer.get("data") if isinstance(answer, dict) else None
+    if not isinstance(data, dict) or _KEY not in data or answer.get("errors"):
+        raise Refused(Reason.CHANGED)
+    info = data[_KEY]
+    if info is None:
+        raise Refused(Reason.NULL)
+    items = info.get("items") if isinstance(info, dict) else None
+    if not isinstance(items, list):
+        raise Refused(Reason.CHANGED)
+    if not items:
+        raise Refused(Reason.EMPTY)
+    if not belongs_to(items[0], shortcode):
+        raise Refused(Reason.CHANGED)
+    media: dict[str, Any] = items[0]
+    return media

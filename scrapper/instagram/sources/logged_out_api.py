@@ -1,0 +1,32 @@
+"""The logged-out web app's own query, which the public page is filled from too.
+
+POST ``/api/graphql`` with the document of ``INSTAGRAM_DOC_ID``, variable ``media_id`` (capture
+api_logged_out_200, October 2026).
+"""
+
+from typing import Any
+
+from scrapper.instagram.context import Context
+from scrapper.instagram.media import ungated
+from scrapper.instagram.shortcode import Shortcode
+from scrapper.instagram.verdict import Reason, Refused
+
+__all__ = ["ask"]
+
+_KEY = "xig_polaris_media"
+
+
+def ask(context: Context, shortcode: Shortcode) -> dict[str, Any]:
+    """The media object under ``data.xig_polaris_media.if_not_gated_logged_out``.
+
+    Raises:
+        Refused: the answer has no media object of this post.
+        Exception: whatever Instaloader and requests raise.
+    """
+    answer = context.query_logged_out({"media_id": str(shortcode.media_id)})
+    data = answer.get("data") if isinstance(answer, dict) else None
+    if not isinstance(data, dict) or _KEY not in data or answer.get("errors"):
+        raise Refused(Reason.CHANGED)
+    if data[_KEY] is None:
+        raise Refused(Reason.NULL)
+    return ungated(data[_KEY], shortcode)

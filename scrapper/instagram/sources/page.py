@@ -1,0 +1,131 @@
+"""The post's public page, as a browser opens it.
+
+GET ``/p/CODE/``, then ``/reel/CODE/``. The page has 0.7 to 1 MB in some hundred scripts; the one
+that holds the post is found by its bytes, and it alone is parsed.
+"""
+
+import re
+from collections.abc import Iterator
+from contextlib import suppress
+from http import HTTPStatus
+from typing import Any
+from urllib.parse import urlsplit
+
+import requests
+
+from scrapper.instagram.context import Context
+from scrapper.instagram.media import find_in_page
+from scrapper.instagram.safe_json import parse_json
+from scrapper.instagram.shortcode import Shortcode
+from scrapper.instagram.verdict import (
+    Reason,
+    Refused,
+    reason_of_redirect,
+    reason_of_response,
+    retry_after_of,
+)
+
+__all__ = ["ask"]
+
+_ROUTE = re.compile(rb'"canonicalRouteName":\s?"([^"]{1,200})"')
+_SCRIPT, _SCRIPT_END = b"<script", b"</script>"
+_JSON_TYPE = b"application/json"
+_LONGEST_TAG = 500
+_MAX_SCRIPTS = 8
+# One of these is in the script that holds the post, or tells that it is gated.
+_MARKS = (b"if_not_gated_logged_out", b"image_versions2", b"video_versions", b"carousel_media")
+_SAME_POST = re.compile(r"/(?:[A-Za-z0-9._]{1,30}/)?(?:p|reel|reels|tv)/([A-Za-z0-9_-]+)/?")
+# After these the same page under its other path may still have the post.
+_ANOTHER_PATH_MAY_HELP = frozenset({Reason.LOGIN_WALL, Reason.CHANGED, Reason.FAILED})
+
+
+def ask(context: Context, shortcode: Shortcode) -> dict[str, Any]:
+    """The media object that the page embeds.
+
+    Raises:
+        Refused: the page has none.
+        requests.RequestException: no answer came.
+    """
+    try:
+        return _ask(context, f"p/{shortcode.text}/", shortcode)
+    except Refused as refused:
+        if refused.reason not in _ANOTHER_PATH_MAY_HELP:
+            raise
+    return _ask(context, f"reel/{shortcode.text}/", shortcode)
+
+
+def _ask(context: Context, path: str, shortcode: Shortcode) -> dict[str, Any]:
+    response = context.view(path)
+    if response.is_redirect:
+        target = _same_post(response, shortcode)
+        if target is None:
+            raise reason_of_redirect(response, with_session=context.is_logged_in, page=True)
+        response = context.view(target)
+        if response.is_redirect:
+            raise reason_of_redirect(response, with_session=context.is_logged_in, page=True)
+    match response.status_code:
+        case HTTPStatus.OK:
+            return _read(response.content, shortcode)
+        case HTTPStatus.NOT_FOUND | HTTPStatus.GONE:
+            raise Refused(Reason.GONE)
+        case HTTPStatus.TOO_MANY_REQUESTS:
+            raise Refused(Reason.RATE_LIMITED, retry_after=retry_after_of(response))
+        case HTTPStatus.UNAUTHORIZED | HTTPStatus.FORBIDDEN:
+            refused = reason_of_response(response, with_session=context.is_logged_in)
+            needs_login = refused is None or refused.reason is Reason.NEEDS_LOGIN
+            raise Refused(Reason.LOGIN_WALL) if needs_login else refused  # type: ignore[misc]
+        case _:
+            raise (
+                reason_of_response(response, with_session=context.is_logged_in)
+                or Refused(Reason.CHANGED)
+            )
+
+
+def _same_post(response: requests.Response, shortcode: Shortcode) -> str | None:
+    """The path of another page of the same post that a redirect leads to, or None."""
+    target = urlsplit(response.headers.get("Location", ""))
+    found = _SAME_POST.fullmatch(target.path)
+    if target.netloc not in ("", "www.instagram.com", "instagram.com") or not found:
+        return None
+    return target.path.lstrip("/") if found[1] in (shortcode.text, shortcode.code) else None
+
+
+def _read(html: bytes, shortcode: Shortcode) -> dict[str, Any]:
+    unread = False
+    for script in _scripts_of(html, shortcode):
+        with suppress(ValueError):
+            media = find_in_page(parse_json(script), shortcode)
+            if media is not None:
+                return media
+        unread = True
+    found = _ROUTE.search(html)
+    route = found[1].decode("ascii", "replace") if found else ""
+    if route.endswith("PolarisErrorRoute"):
+        raise Refused(Reason.GONE)
+    if route.endswith("LoginHomepageRoute"):
+        raise Refused(Reason.LOGIN_WALL)
+    # A post's route without a post: Instagram sends such pages to whoever asks too much.
+    raise Refused(Reason.THROTTLED if route and not unread else Reason.CHANGED)
+
+
+def _scripts_of(html: bytes, shortcode: Shortcode) -> Iterator[bytes]:
+    """The JSON scripts that may hold the post, a few at most."""
+    code, given, end = shortcode.code.encode(), 0, 0
+    while given < _MAX_SCRIPTS:
+        start = html.find(_SCRIPT, end)
+        opened = html.find(b">", start, start + _LONGEST_TAG) if start >= 0 else -1
+        if start < 0:
+            return
+        if opened < 0:
+            end = start + len(_SCRIPT)
+            continue
+        end = html.find(_SCRIPT_END, opened)
+        if end < 0:
+            return
+        if _JSON_TYPE not in html[start:opened]:
+            continue
+        if html.find(code, opened, end) >= 0 and any(
+            html.find(mark, opened, end) >= 0 for mark in _MARKS
+        ):
+            given += 1
+            yield html[opened + 1 : end]
