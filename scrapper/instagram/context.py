@@ -27,11 +27,14 @@ from scrapper.instagram.verdict import (
     retry_after_of,
 )
 
-__all__ = ["WWW", "Context"]
+__all__ = ["WWW", "Context", "OnRequest"]
 
 log = structlog.get_logger(__name__)
 
 WWW = "https://www.instagram.com/"
+
+OnRequest = Callable[[str, str], None]
+"""Called for each request for metadata with the source and the outcome: ``ok``, or a reason."""
 
 # What a browser sends where somebody types an address. Without these a page comes without data.
 # None takes out what Instaloader's sessions send of their own, and a browser does not.
@@ -87,8 +90,7 @@ class Context(InstaloaderContext):
 
     *cookies* are those of a session of *username*; without them the context is logged out.
     *tokens* are shared by all contexts that are logged out. *doc_id* is the document of the
-    logged-out web app's query. *on_page* is called with the outcome of each view of the start
-    page.
+    logged-out web app's query. *on_request* is kept as ``report``.
 
     Instaloader makes one attempt only: with more, it hides the cause of a failure behind a plain
     ``ConnectionException``, and waits between them.
@@ -103,7 +105,7 @@ class Context(InstaloaderContext):
         doc_id: str,
         cookies: Mapping[str, str] | None = None,
         username: str = "",
-        on_start_page: Callable[[str], None] = lambda _: None,
+        on_request: OnRequest = lambda *_: None,
     ) -> None:
         self.transport = transport
         self.doc_id = doc_id
@@ -111,7 +113,7 @@ class Context(InstaloaderContext):
         self.request_number = 0
         self._pace = pace
         self._tokens = tokens
-        self._on_start_page = on_start_page
+        self.report = on_request
         self._capturing = False
         self._fields: Mapping[str, str] = {}
         self._anonymous: requests.Session | None = None
@@ -278,9 +280,9 @@ class Context(InstaloaderContext):
         try:
             tokens = self._view_start_page()
         except Refused as refused:
-            self._on_start_page(refused.reason)
+            self.report("start_page", refused.reason)
             raise
-        self._on_start_page("ok")
+        self.report("start_page", "ok")
         return tokens
 
     def _view_start_page(self) -> HeldTokens:

@@ -51,6 +51,7 @@ def ask(context: Context, shortcode: Shortcode) -> dict[str, Any]:
     except Refused as refused:
         if refused.reason not in _ANOTHER_PATH_MAY_HELP:
             raise
+        context.report("page", refused.reason)
     return _ask(context, f"reel/{shortcode.text}/", shortcode)
 
 
