@@ -24,9 +24,10 @@ from scrapper.handlers.metrics import metrics as metrics_page
 from scrapper.handlers.page import PAGE_FILES, page
 from scrapper.handlers.posts import delete_post, get_post, list_posts
 from scrapper.handlers.request_bodies import MOST_URLS
-from scrapper.handlers.resources import CHECKS, JOBS, LIBRARY, METRICS, SCRAPER, SETTINGS
+from scrapper.handlers.resources import CHECKS, INSTAGRAM, JOBS, LIBRARY, METRICS, SCRAPER, SETTINGS
 from scrapper.handlers.scrape import scrape
 from scrapper.instagram.client import Instagram
+from scrapper.instagram.pace_file import PaceFile
 from scrapper.jobs.local import LocalJobs
 from scrapper.jobs.sqlite_store import JobStore
 from scrapper.library.store import Library
@@ -40,17 +41,13 @@ from scrapper.telemetry.metrics import Metrics
 if TYPE_CHECKING:
     from scrapper.replicas.fleet import Fleet
 
-__all__ = ["INSTAGRAM", "create_app"]
-
-INSTAGRAM = web.AppKey("instagram", Instagram)
-"""Where the client for Instagram is kept; the handlers have the scraper instead."""
+__all__ = ["create_app"]
 
 _FLEET: web.AppKey["Fleet | None"] = web.AppKey("fleet")
 _PEERS = web.AppKey("peers", Peers)
 _FREE_PATHS = frozenset({"/health", "/ready", "/openapi.json", *PAGE_FILES, *DOCS_FILES})
 _READS = ("/jobs", "/posts", "/media", "/metrics")
 _READS_A_TOKEN = 10
-_JOBS_FILE = Path(".state", "jobs.sqlite3")
 
 
 def create_app(settings: Settings) -> web.Application:
@@ -71,7 +68,12 @@ def create_app(settings: Settings) -> web.Application:
     app[_PEERS] = fleet.peers if fleet else Alone()
     app[CHECKS] = {"redis": fleet.answers} if fleet else {}
     app[LIBRARY] = Library.from_settings(settings)
-    app[INSTAGRAM] = Instagram.from_settings(settings)
+    app[INSTAGRAM] = instagram = Instagram.from_settings(
+        settings,
+        on_request=measured.count_instagram_request,
+        pace_memory=fleet.pace_memory if fleet else PaceFile(_state(settings, "pace.json")).memory,
+    )
+    measured.follow_pace({name: pace.allowed_now for name, pace in instagram.paces.items()})
     app.cleanup_ctx.extend([_open_library, _fleet, _scraper, _jobs, _sweeper])
     app.on_response_prepare.append(add_headers)
     app.on_shutdown.append(_end_streams)
@@ -98,6 +100,10 @@ _ROUTES = (
     web.get("/health", health),
     web.get("/ready", ready),
 )
+
+
+def _state(settings: Settings, filename: str) -> Path:
+    return settings.media_root / ".state" / filename
 
 
 def _make_fleet(settings: Settings, measured: Metrics) -> "Fleet | None":
@@ -206,7 +212,7 @@ async def _jobs(app: web.Application) -> AsyncIterator[None]:
         app[JOBS] = fleet.jobs
         yield
         return
-    path = settings.media_root / _JOBS_FILE
+    path = _state(settings, "jobs.sqlite3")
     await asyncio.to_thread(path.parent.mkdir, exist_ok=True)
     app[JOBS] = jobs = LocalJobs(
         app[SCRAPER],

@@ -14,8 +14,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from aiohttp.web import Application, AppRunner, Request
 
 from scrapper.app import create_app
-from scrapper.commands.worker import worker
-from scrapper.instagram.client import Instagram
+from scrapper.commands.worker import WorkerParts, worker
 from scrapper.settings import Settings, load_settings
 from tests.instagram import StandIn
 from tests.redis_server import RedisServer
@@ -115,7 +114,7 @@ def mode(request: pytest.FixtureRequest) -> dict[str, str]:
 async def working(settings: Settings) -> AsyncIterator[None]:
     """A worker while the block runs."""
     ended = asyncio.Event()
-    async with worker(settings, Instagram.from_settings(settings)) as receiver:
+    async with worker(settings, WorkerParts.from_settings(settings)) as receiver:
         listening = asyncio.create_task(receiver.listen(ended))
         yield
         ended.set()

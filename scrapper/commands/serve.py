@@ -9,10 +9,10 @@ from typing import cast
 import structlog
 from aiohttp import web
 
-from scrapper.app import INSTAGRAM, create_app
+from scrapper.app import create_app
 from scrapper.connections import connections, raise_open_files
 from scrapper.errors import SettingsError
-from scrapper.handlers.resources import METRICS
+from scrapper.handlers.resources import INSTAGRAM, METRICS
 from scrapper.settings import Settings, load_settings
 from scrapper.telemetry.logs import logs_to
 from scrapper.telemetry.tracing import tracing

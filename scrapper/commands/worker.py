@@ -6,6 +6,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import NamedTuple
 
 import structlog
 from taskiq.acks import AcknowledgeType
@@ -20,11 +21,33 @@ from scrapper.settings import Settings
 from scrapper.telemetry.logs import logs_to
 from scrapper.telemetry.metrics import Metrics
 
-__all__ = ["work", "worker"]
+__all__ = ["WorkerParts", "work", "worker"]
 
 log = structlog.get_logger("scrapper")
 
 _SHUTDOWN_GRACE = 5.0
+
+
+class WorkerParts(NamedTuple):
+    """What a worker is made of, beside its event loop."""
+
+    metrics: Metrics
+    fleet: Fleet
+    instagram: Instagram
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> "WorkerParts":
+        """The parts that *settings* describe.
+
+        Raises:
+            SettingsError: the session file holds no session.
+        """
+        metrics = Metrics()
+        fleet = Fleet(settings, metrics)
+        instagram = Instagram.from_settings(
+            settings, metrics.count_instagram_request, fleet.pace_memory
+        )
+        return cls(metrics, fleet, instagram)
 
 
 def work(settings: Settings) -> int:
@@ -36,34 +59,34 @@ def work(settings: Settings) -> int:
     Raises:
         SettingsError: the session file holds no session.
     """
-    instagram = Instagram.from_settings(settings)
+    parts = WorkerParts.from_settings(settings)
     with logs_to(
         sys.stdout,
         level=settings.log_level,
         style=settings.log_format,
-        secrets=(*settings.secrets, *instagram.secrets),
+        secrets=(*settings.secrets, *parts.instagram.secrets),
     ):
-        asyncio.run(_work(settings, instagram))
+        asyncio.run(_work(settings, parts))
         log.info("stopped")
     return 0
 
 
-async def _work(settings: Settings, instagram: Instagram) -> None:
+async def _work(settings: Settings, parts: WorkerParts) -> None:
     loop, ended = asyncio.get_running_loop(), asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ended.set)
-    async with worker(settings, instagram) as receiver:
+    async with worker(settings, parts) as receiver:
         log.info("working", media_root=str(settings.media_root))
         await receiver.listen(ended)
 
 
 @asynccontextmanager
-async def worker(settings: Settings, instagram: Instagram) -> AsyncIterator[Receiver]:
+async def worker(settings: Settings, parts: WorkerParts) -> AsyncIterator[Receiver]:
     """What takes posts, once it listens, and fetches ``SCRAPE_CONCURRENCY`` of them at once."""
     # Its lines tell of each message; ours tell of each failure.
     logging.getLogger("taskiq").setLevel(logging.WARNING)
-    metrics = Metrics()
-    fleet, library = Fleet(settings, metrics), Library.from_settings(settings)
+    metrics, fleet, instagram = parts
+    library = Library.from_settings(settings)
     await library.open()
     await fleet.open()
     scraper = Scraper.from_settings(settings, library, instagram.fetch, metrics, fleet.peers)

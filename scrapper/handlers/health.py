@@ -3,10 +3,12 @@
 import asyncio
 import os
 import shutil
+from typing import Any
 
 from aiohttp import web
 
-from scrapper.handlers.resources import CHECKS, LIBRARY, SCRAPER, SETTINGS
+from scrapper.handlers.resources import CHECKS, INSTAGRAM, LIBRARY, SCRAPER, SETTINGS
+from scrapper.instagram.client import Instagram
 
 __all__ = ["health", "ready"]
 
@@ -17,7 +19,11 @@ async def health(_request: web.Request) -> web.Response:
 
 
 async def ready(request: web.Request) -> web.Response:
-    """Whether a new post could be scraped now: 200 or 503, with a line for each check."""
+    """Whether a new post could be scraped now: 200 or 503, with a line for each check.
+
+    ``instagram`` is no check: it tells, by login state, which source is asked first and how many
+    queries the learned pace allows in a window.
+    """
     root = request.app[LIBRARY].root
     disk = await asyncio.to_thread(shutil.disk_usage, root)
     checks = {
@@ -26,4 +32,17 @@ async def ready(request: web.Request) -> web.Response:
         "capacity": not request.app[SCRAPER].saturated,
         **{name: await holds() for name, holds in request.app[CHECKS].items()},
     }
-    return web.json_response(checks, status=200 if all(checks.values()) else 503)
+    learned = await asyncio.to_thread(_learned, request.app[INSTAGRAM])
+    body = {**checks, "instagram": learned}
+    return web.json_response(body, status=200 if all(checks.values()) else 503)
+
+
+def _learned(instagram: Instagram) -> dict[str, dict[str, Any]]:
+    return {
+        name: {
+            "sources": standing.source_names,
+            "allowed": standing.pace.allowed_now(),
+            "ceiling": standing.pace.ceiling,
+        }
+        for name, standing in instagram.standings.items()
+    }

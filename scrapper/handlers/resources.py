@@ -4,17 +4,19 @@ from collections.abc import Awaitable, Callable, Mapping
 
 from aiohttp import web
 
+from scrapper.instagram.client import Instagram
 from scrapper.jobs.contract import Jobs
 from scrapper.library.store import Library
 from scrapper.scraping.scraper import Scraper
 from scrapper.settings import Settings
 from scrapper.telemetry.metrics import Metrics
 
-__all__ = ["CHECKS", "JOBS", "LIBRARY", "METRICS", "SCRAPER", "SETTINGS"]
+__all__ = ["CHECKS", "INSTAGRAM", "JOBS", "LIBRARY", "METRICS", "SCRAPER", "SETTINGS"]
 
 SETTINGS = web.AppKey("settings", Settings)
 METRICS = web.AppKey("metrics", Metrics)
 LIBRARY = web.AppKey("library", Library)
+INSTAGRAM = web.AppKey("instagram", Instagram)
 JOBS = web.AppKey("jobs", Jobs)
 SCRAPER = web.AppKey("scraper", Scraper)
 CHECKS: web.AppKey[Mapping[str, Callable[[], Awaitable[bool]]]] = web.AppKey("checks")

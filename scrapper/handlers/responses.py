@@ -75,8 +75,17 @@ class Job(_Answer):
     posts: list[JobPost]
 
 
+class LoginStanding(_Answer):
+    """What was learned of Instagram in one login state."""
+
+    sources: list[str] = Field(description="In the order in which they are asked")
+    allowed: int = Field(description="Queries that the learned pace allows in a window")
+    ceiling: int = Field(description="INSTAGRAM_MAX_QUERIES; 0: no limit")
+
+
 class Readiness(BaseModel):
     """Whether a new post could be scraped now, by check."""
 
+    instagram: dict[str, LoginStanding] = Field(description="By login state; no check")
     __pydantic_extra__: dict[str, bool]
     model_config = ConfigDict(extra="allow")

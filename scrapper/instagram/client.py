@@ -1,13 +1,13 @@
 """A shortcode becomes files and a post: the sources in order, one verdict, then the downloads."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
 from scrapper.instagram.context import OnRequest
 from scrapper.instagram.download import Target
 from scrapper.instagram.login import Login
-from scrapper.instagram.pace import Pace
+from scrapper.instagram.pace import Pace, PaceMemory, ProcessMemory
 from scrapper.instagram.post_download import PostDownload
 from scrapper.instagram.search import Search, Standing
 from scrapper.instagram.shortcode import Shortcode
@@ -17,13 +17,17 @@ from scrapper.settings import Settings
 
 __all__ = ["Instagram"]
 
+MakePaceMemory = Callable[[str], PaceMemory]
+"""Makes the memory of the pace for a login state: ``logged_out`` or ``session``."""
+
 _HOSTS = ("instagram.com", "cdninstagram.com", "fbcdn.net")
 
 
 class Instagram:
     """Fetches posts; safe to share between threads, each of which gets contexts of its own.
 
-    *max_queries* in *window* seconds is the pace of all threads together, for each login state.
+    *max_queries* in *window* seconds is the pace of all threads together, for each login state;
+    *pace_memory* makes what keeps the learned one.
     A file of more than *max_bytes* is not taken, and *keep_free* bytes of the disk are left.
     *doc_id* is the document of the logged-out web app's query. The *login* is used for what
     cannot be had without, or, with *login_first*, before anything else; after a limit that
@@ -42,15 +46,19 @@ class Instagram:
         login: Login,
         login_first: bool = False,
         on_request: OnRequest = lambda *_: None,
+        pace_memory: MakePaceMemory = lambda _: ProcessMemory(),
     ) -> None:
         self.login = login
         self._max_bytes = max_bytes
         self._keep_free = keep_free
         self._transports = TransportPool(_HOSTS)
+        self.paces = {
+            login_state: Pace(max_queries, window, memory=pace_memory(login_state))
+            for login_state in ("logged_out", "session")
+        }
         self._search = Search(
             login,
-            logged_out_pace=Pace(max_queries, window),
-            session_pace=Pace(max_queries, window),
+            self.paces,
             cooldown=cooldown,
             doc_id=doc_id,
             login_first=login_first,
@@ -59,7 +67,10 @@ class Instagram:
 
     @classmethod
     def from_settings(
-        cls, settings: Settings, on_request: OnRequest = lambda *_: None
+        cls,
+        settings: Settings,
+        on_request: OnRequest = lambda *_: None,
+        pace_memory: MakePaceMemory = lambda _: ProcessMemory(),
     ) -> "Instagram":
         """The client that *settings* describe.
 
@@ -79,6 +90,7 @@ class Instagram:
             ),
             login_first=settings.instagram_login_use == "always",
             on_request=on_request,
+            pace_memory=pace_memory,
         )
 
     @property

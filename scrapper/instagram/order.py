@@ -15,7 +15,8 @@ log = structlog.get_logger(__name__)
 
 _FIRST_PAUSE_SECONDS = 10 * 60
 _MAX_PAUSE_SECONDS = 6 * 60 * 60
-_SCOUT_SECONDS = 10.0
+_SCOUT_SECONDS = 3.0
+_SCOUT_SHARE = 4
 
 
 class _Named(Protocol):
@@ -78,13 +79,15 @@ class SourceOrder:
     def scout(self, seconds: float) -> Iterator[None]:
         """Run the block alone while it is not known which source gives; else at once.
 
-        Threads that wait here go on together as soon as one found out, and after ten seconds, or
-        the given *seconds* if that is less, in any case: a scout may be stuck.
+        Threads that wait here go on together as soon as one found out. A scout may be stuck: they
+        wait for three seconds at most, and for a quarter of the *seconds* that they have.
         """
         if self._known:
             yield
             return
-        scouting = self._scouting.acquire(timeout=max(0.0, min(seconds, _SCOUT_SECONDS)))
+        scouting = self._scouting.acquire(
+            timeout=max(0.0, min(seconds / _SCOUT_SHARE, _SCOUT_SECONDS))
+        )
         try:
             if scouting and self._known:
                 self._scouting.release()

@@ -10,7 +10,7 @@ import structlog
 
 from scrapper.errors import PaceExceeded
 
-__all__ = ["Kind", "Learned", "Pace", "PaceMemory"]
+__all__ = ["Kind", "Learned", "Pace", "PaceMemory", "ProcessMemory"]
 
 log = structlog.get_logger(__name__)
 
@@ -31,15 +31,31 @@ class Learned(NamedTuple):
 
 
 class PaceMemory(Protocol):
-    """Keeps what was learned across restarts, or across replicas."""
+    """Keeps what one login state learned, across restarts or replicas.
+
+    Neither method raises: where nothing can be kept, the memory lasts as long as the process.
+    """
 
     def load(self) -> Learned | None:
-        """What was stored last, or None."""
+        """What was stored last, by this process or another one; None if nothing was."""
         ...
 
     def store(self, learned: Learned) -> None:
         """Keep *learned*."""
         ...
+
+
+class ProcessMemory:
+    """A :class:`PaceMemory` that ends with the process."""
+
+    def __init__(self) -> None:
+        self._learned: Learned | None = None
+
+    def load(self) -> Learned | None:
+        return self._learned
+
+    def store(self, learned: Learned) -> None:
+        self._learned = learned
 
 
 class Pace:
@@ -63,18 +79,16 @@ class Pace:
         memory: PaceMemory | None = None,
         now: Callable[[], float] = time.time,
     ) -> None:
-        self._max_queries = max_queries
+        self.ceiling = max_queries
         self._window = window
-        self._memory = memory
+        self._memory = memory or ProcessMemory()
         self._now = now
         self._lock = threading.Lock()
         self._sent: dict[Kind, deque[float]] = {"query": deque(), "page": deque()}
         self._number = 0
         self._slowed_at_number = 0
-        self._learned = memory.load() if memory else None
 
-    @property
-    def allowed(self) -> int:
+    def allowed_now(self) -> int:
         """Queries that a window allows now; 0: no limit."""
         with self._lock:
             return self._allowed()
@@ -88,7 +102,7 @@ class Pace:
         """
         with self._lock:
             self._number += 1
-            if not self._max_queries:
+            if not self.ceiling:
                 return self._number
             limit, sent, now = self._limit(kind), self._sent[kind], time.monotonic()
             while sent and sent[0] <= now - self._window:
@@ -106,22 +120,21 @@ class Pace:
         not halve it again.
         """
         with self._lock:
-            if not self._max_queries or number <= self._slowed_at_number:
+            if not self.ceiling or number <= self._slowed_at_number:
                 return
             self._slowed_at_number = self._number
-            allowed = max(min(_MIN_ALLOWED, self._max_queries), self._allowed() // 2)
-            self._learned = Learned(allowed, self._now())
-            if self._memory:
-                self._memory.store(self._learned)
-        log.warning("pace slowed", allowed=allowed, ceiling=self._max_queries)
+            allowed = max(min(_MIN_ALLOWED, self.ceiling), self._allowed() // 2)
+            self._memory.store(Learned(allowed, self._now()))
+        log.warning("pace slowed", allowed=allowed, ceiling=self.ceiling)
 
     def _allowed(self) -> int:
-        if self._learned is None:
-            return self._max_queries
+        learned = self._memory.load()
+        if learned is None:
+            return self.ceiling
         # A clock that was set back tells nothing about the hours since.
-        hours = max(0.0, self._now() - self._learned.at) // _HOUR
-        regained = int(min(hours, _RECOVERY_HOURS) * self._max_queries) // _RECOVERY_HOURS
-        return min(self._max_queries, self._learned.allowed + regained)
+        hours = int(max(0.0, self._now() - learned.at) // _HOUR)
+        regained = min(hours, _RECOVERY_HOURS) * self.ceiling // _RECOVERY_HOURS
+        return min(self.ceiling, learned.allowed + regained)
 
     def _limit(self, kind: Kind) -> int:
         allowed = self._allowed()

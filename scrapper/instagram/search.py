@@ -35,17 +35,17 @@ log = structlog.get_logger(__name__)
 class Search:
     """Finds posts; safe to share between threads, each of which gets contexts of its own.
 
-    There is a pace for each login state. *doc_id* is the document of the logged-out web app's
-    query. The *login* is used for what cannot be had without, or, with *login_first*, before
-    anything else; after a limit that names no time it rests for *cooldown* seconds.
+    *paces* has one for each login state: ``logged_out`` and ``session``. *doc_id* is the document
+    of the logged-out web app's query. The *login* is used for what cannot be had without, or,
+    with *login_first*, before anything else; after a limit that names no time it rests for
+    *cooldown* seconds.
     """
 
     def __init__(
         self,
         login: Login,
+        paces: Mapping[str, Pace],
         *,
-        logged_out_pace: Pace,
-        session_pace: Pace,
         cooldown: float,
         doc_id: str,
         login_first: bool,
@@ -57,8 +57,8 @@ class Search:
         self._doc_id = doc_id
         self._on_request = on_request
         self._tokens = Tokens()
-        self._logged_out = Standing("logged_out", LOGGED_OUT, logged_out_pace)
-        self._with_session = Standing("session", WITH_SESSION, session_pace)
+        self._logged_out = Standing("logged_out", LOGGED_OUT, paces)
+        self._with_session = Standing("session", WITH_SESSION, paces)
         self._local = threading.local()
 
     @property
@@ -218,11 +218,11 @@ class Standing:
     ``rests_until`` is a monotonic time: before it the account is left alone.
     """
 
-    def __init__(self, name: str, sources: Sequence[Source], pace: Pace) -> None:
+    def __init__(self, name: str, sources: Sequence[Source], paces: Mapping[str, Pace]) -> None:
         self.name = name
         self.sources = sources
         self.order = SourceOrder(name)
-        self.pace = pace
+        self.pace = paces[name]
         self.with_session = sources is WITH_SESSION
         self.rests_until = 0.0
 

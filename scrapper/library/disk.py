@@ -1,14 +1,16 @@
 """The disk under the media root: how much room is left, and what its refusals mean."""
 
 import errno
+import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from scrapper.errors import DiskFull, DiskReadOnly
 
-__all__ = ["check_room", "storing"]
+__all__ = ["check_room", "storing", "write_atomically"]
 
 
 def check_room(folder: Path, *, keep_free: int, coming: int = 0) -> None:
@@ -37,4 +39,26 @@ def storing() -> Iterator[None]:
             raise DiskFull from error
         if error.errno == errno.EROFS:
             raise DiskReadOnly from error
+        raise
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Put a file of *content*, readable by its owner alone, in the place of *path*.
+
+    After a crash at any instant the old content is there, or the new one. The folder is made
+    if it is missing.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
         raise

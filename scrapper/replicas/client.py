@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Self, cast
 
+import redis
+import redis.retry
 import structlog
 from prometheus_client import Gauge
 from redis.asyncio import BlockingConnectionPool, Redis
@@ -16,7 +18,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from scrapper.telemetry.metrics import Metrics
 
-__all__ = ["PREFIX", "SharedRedis", "connection_options"]
+__all__ = ["PREFIX", "SharedRedis", "blocking_client", "connection_options"]
 
 log = structlog.get_logger(__name__)
 
@@ -40,6 +42,18 @@ def connection_options() -> dict[str, Any]:
         "retry": Retry(NoBackoff(), 1, (RedisConnectionError,)),
         "protocol": 2,
     }
+
+
+def blocking_client(url: str) -> redis.Redis:
+    """A client for the threads that download; it connects when it is first used."""
+    client: redis.Redis = redis.Redis.from_url(
+        url,
+        socket_timeout=_PATIENCE_SECONDS,
+        socket_connect_timeout=_PATIENCE_SECONDS,
+        retry=redis.retry.Retry(NoBackoff(), 0),
+        protocol=2,
+    )
+    return client
 
 
 class SharedRedis(Redis):

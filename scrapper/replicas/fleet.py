@@ -1,11 +1,14 @@
 """What a process needs to be one of several that act as one."""
 
+import asyncio
+
 from redis.exceptions import RedisError
 
-from scrapper.replicas.client import SharedRedis
+from scrapper.replicas.client import SharedRedis, blocking_client
 from scrapper.replicas.gathered_scripts import GatheredScripts
 from scrapper.replicas.job_store import RedisJobStore
 from scrapper.replicas.jobs import SharedJobs
+from scrapper.replicas.pace import RedisPaceMemory
 from scrapper.replicas.peers import RedisPeers
 from scrapper.replicas.queue import PostQueue
 from scrapper.settings import Settings
@@ -20,6 +23,7 @@ class Fleet:
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
         url = settings.redis_url.get_secret_value()
         self.redis = SharedRedis.at(url, metrics)
+        self._blocking = blocking_client(url)
         self.scripts = GatheredScripts(self.redis)
         self.peers = RedisPeers(self.redis)
         self.queue = PostQueue(url, self.redis)
@@ -37,6 +41,11 @@ class Fleet:
         await self.peers.close()
         await self.queue.shutdown()
         await self.redis.aclose()
+        await asyncio.to_thread(self._blocking.close)
+
+    def pace_memory(self, login_state: str) -> RedisPaceMemory:
+        """What keeps the learned pace of a login state for all replicas."""
+        return RedisPaceMemory(self._blocking, login_state)
 
     async def answers(self) -> bool:
         """Whether Redis answers."""

@@ -4,7 +4,7 @@ No label holds anything that a client sends: their values are names from this co
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 from prometheus_client import (
@@ -47,6 +47,18 @@ class Metrics:
             buckets=_FETCH_BUCKETS,
             registry=registry,
         )
+        self.instagram_requests = Counter(
+            "instagram_requests",
+            "Requests for metadata, by source and outcome: ok, or the reason of the refusal",
+            ["source", "outcome"],
+            registry=registry,
+        )
+        self.instagram_pace = Gauge(
+            "instagram_pace_allowed",
+            "Queries that the learned pace allows in a window, by login state",
+            ["login"],
+            registry=registry,
+        )
         self.downloaded_bytes = Counter(
             "scrape_downloaded_bytes", "Bytes of media files received", registry=registry
         )
@@ -84,6 +96,15 @@ class Metrics:
         self.connections_refused = Counter(
             "http_connections_refused", "Connections past the bound", registry=registry
         )
+
+    def count_instagram_request(self, source: str, outcome: str) -> None:
+        """Count a request for metadata."""
+        self.instagram_requests.labels(source, outcome).inc()
+
+    def follow_pace(self, allowed: Mapping[str, Callable[[], float]]) -> None:
+        """Tell what each login state's function in *allowed* returns, whenever it is asked for."""
+        for login, value in allowed.items():
+            self.instagram_pace.labels(login).set_function(value)
 
     @contextmanager
     def fetching(self) -> Iterator[None]:

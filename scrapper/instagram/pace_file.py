@@ -1,0 +1,85 @@
+"""What the pace learned, in a file, so that a restart does not forget it."""
+
+import json
+import math
+import threading
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from scrapper.instagram.pace import Learned
+from scrapper.library.disk import write_atomically
+
+__all__ = ["PaceFile"]
+
+log = structlog.get_logger(__name__)
+
+_MAX_BYTES = 10_000
+_MAX_ALLOWED = 2**31
+
+
+class PaceFile:
+    """The JSON file at *path*: ``{login state: {"allowed": queries, "at": unix time}}``.
+
+    It is read once. A file that is missing or damaged tells nothing, and one that cannot be
+    written costs no more than what the next process could have learned from it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = threading.Lock()
+        self._learned = self._read()
+
+    def memory(self, login_state: str) -> "_Entry":
+        """The :class:`~scrapper.instagram.pace.PaceMemory` of one login state."""
+        return _Entry(self, login_state)
+
+    def load(self, login_state: str) -> Learned | None:
+        return self._learned.get(login_state)
+
+    def store(self, login_state: str, learned: Learned) -> None:
+        with self._lock:
+            self._learned[login_state] = learned
+            data = {name: known._asdict() for name, known in self._learned.items()}
+            try:
+                write_atomically(self._path, json.dumps(data).encode())
+            except OSError as error:
+                log.warning("pace not stored", cause=str(error))
+
+    def _read(self) -> dict[str, Learned]:
+        try:
+            with self._path.open("rb") as file:
+                data = json.loads(file.read(_MAX_BYTES))
+            return {str(name): _learned(entry) for name, entry in data.items()}
+        except FileNotFoundError:
+            return {}
+        except (
+            OSError,
+            ValueError,
+            LookupError,
+            TypeError,
+            AttributeError,
+            RecursionError,
+        ) as error:
+            log.warning("stored pace not readable", cause=repr(error))
+            return {}
+
+
+class _Entry:
+    def __init__(self, file: PaceFile, login_state: str) -> None:
+        self._file = file
+        self._login_state = login_state
+
+    def load(self) -> Learned | None:
+        return self._file.load(self._login_state)
+
+    def store(self, learned: Learned) -> None:
+        self._file.store(self._login_state, learned)
+
+
+def _learned(entry: Any) -> Learned:
+    allowed, at = int(entry["allowed"]), float(entry["at"])
+    if not (0 < allowed < _MAX_ALLOWED and math.isfinite(at)):
+        raise ValueError("out of range")
+    return Learned(allowed, at)
