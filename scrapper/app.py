@@ -199,7 +199,7 @@ async def _fleet(app: web.Application) -> AsyncIterator[None]:
 
 async def _scraper(app: web.Application) -> AsyncIterator[None]:
     app[SCRAPER] = scraper = Scraper.from_settings(
-        app[SETTINGS], app[LIBRARY], app[INSTAGRAM].fetch, app[METRICS], app[_PEERS]
+        app[SETTINGS], app[LIBRARY], app[INSTAGRAM], app[METRICS], app[_PEERS]
     )
     yield
     await scraper.close()

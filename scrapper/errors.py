@@ -8,11 +8,13 @@ from collections.abc import Mapping
 
 __all__ = [
     "ANSWERS",
+    "AudioLink",
     "ChallengeRequired",
     "CoolingDown",
     "DeadlineExceeded",
     "DiskFull",
     "DiskReadOnly",
+    "HighlightLink",
     "InstagramChanged",
     "InstagramFailed",
     "InstagramUnreachable",
@@ -25,10 +27,13 @@ __all__ = [
     "PaceExceeded",
     "PostForbidden",
     "PostNotFound",
+    "ProfileLink",
     "RateLimited",
     "ScrapeError",
     "ServerFull",
     "SettingsError",
+    "StoryLink",
+    "UnsupportedLink",
 ]
 
 
@@ -49,6 +54,26 @@ class ScrapeError(Exception):
 
 class InvalidURL(ScrapeError):
     """The text is not the URL of an Instagram post."""
+
+
+class UnsupportedLink(ScrapeError):
+    """The link is one of Instagram's, and leads to something else than a post."""
+
+
+class StoryLink(UnsupportedLink):
+    """The link leads to a story."""
+
+
+class HighlightLink(UnsupportedLink):
+    """The link leads to a highlight."""
+
+
+class AudioLink(UnsupportedLink):
+    """The link leads to the page of a sound."""
+
+
+class ProfileLink(UnsupportedLink):
+    """The link leads to a profile."""
 
 
 class PostForbidden(ScrapeError):
@@ -133,6 +158,11 @@ class DiskReadOnly(ScrapeError):
 
 ANSWERS: Mapping[type[Exception], tuple[int, str]] = {
     InvalidURL: (400, "Invalid URL format"),
+    StoryLink: (400, "The link leads to a story: only posts and reels can be downloaded"),
+    HighlightLink: (400, "The link leads to a highlight: only posts and reels can be downloaded"),
+    AudioLink: (400, "The link leads to a sound: only posts and reels can be downloaded"),
+    ProfileLink: (400, "The link leads to a profile: only posts and reels can be downloaded"),
+    UnsupportedLink: (400, "The link leads to something else than a post"),
     ChallengeRequired: (
         403,
         "Instagram asks for a checkpoint or challenge: confirm it in a browser, then try again",

@@ -1,18 +1,36 @@
-"""An Instagram URL becomes a shortcode, or is refused."""
+"""What an Instagram URL names: a post, a share link that leads to one, or something else."""
 
 import re
+from collections.abc import Sequence
 from functools import lru_cache
+from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
-from scrapper.errors import InvalidURL
+from scrapper.errors import AudioLink, HighlightLink, InvalidURL, ProfileLink, StoryLink
 
-__all__ = ["is_shortcode", "shortcode_of"]
+__all__ = ["Link", "ShareLink", "is_shortcode", "read_link"]
 
 _SHORTCODE = re.compile(r"[A-Za-z0-9_-]{5,64}")
 _USER_NAME = re.compile(r"[A-Za-z0-9._]{1,30}")
 _HOSTS = frozenset({"instagram.com", "www.instagram.com"})
 _REMEMBERED_URLS = 1024
 _KINDS = frozenset({"p", "reel", "reels", "tv"})
+_AUDIO = (["reels", "audio"], ["music", "audio"])
+_RESERVED = _KINDS | {"about", "accounts", "api", "developer", "direct", "explore", "graphql"}
+_RESERVED |= {"legal", "music", "press", "s", "share", "stories", "web"}
+
+
+class ShareLink(NamedTuple):
+    """A link as Instagram's share button makes it; opening it once tells the post's URL.
+
+    ``path`` has no leading slash. A token has the form of a shortcode, and is none.
+    """
+
+    path: str
+
+
+Link = str | ShareLink
+"""A shortcode, or a share link."""
 
 
 def is_shortcode(text: str) -> bool:
@@ -21,14 +39,16 @@ def is_shortcode(text: str) -> bool:
 
 
 @lru_cache(_REMEMBERED_URLS)
-def shortcode_of(url: str, *, max_length: int) -> str:
-    """Return the shortcode that a post's *url* names.
+def read_link(url: str, *, max_length: int) -> Link:
+    """Return what *url* names: a post's shortcode, or a share link that leads to one.
 
     Taken are ``https`` URLs of ``instagram.com`` and ``www.instagram.com`` whose path is
-    ``/<p|reel|reels|tv>/<shortcode>``, with a user name in front of it or not, and with
-    anything after it. The shortcode is matched on the percent-decoded path segment.
+    ``/<p|reel|reels|tv>/<shortcode>``, with a user name in front of it or not, or
+    ``/share/[p|reel/]<token>``, and with anything after it. Shortcode and token are matched on the
+    percent-decoded path segment.
 
     Raises:
+        UnsupportedLink: it names something of Instagram's that is not a post.
         InvalidURL: for every other text, and for one of more than *max_length* characters.
     """
     # urlsplit() drops line breaks and leading blanks (as the WHATWG URL standard has it),
@@ -48,10 +68,41 @@ def shortcode_of(url: str, *, max_length: int) -> str:
     ):
         raise InvalidURL
     segments = [unquote(segment) for segment in parts.path.split("/")[1:]]
+    if segments[:2] in _AUDIO:
+        raise AudioLink
+    return _shared(segments) or _post(segments) or _refuse(segments)
+
+
+def _shared(segments: Sequence[str]) -> ShareLink | None:
+    match segments:
+        case ["share", "p" | "reel" as kind, token, *_] if is_shortcode(token):
+            return ShareLink(f"share/{kind}/{token}/")
+        case ["share", token, *_] if is_shortcode(token):
+            return ShareLink(f"share/{token}/")
+        case _:
+            return None
+
+
+def _post(segments: Sequence[str]) -> str | None:
     if segments and segments[0] not in _KINDS and _USER_NAME.fullmatch(segments[0]):
-        del segments[0]
+        segments = segments[1:]
     match segments:
         case [kind, shortcode, *_] if kind in _KINDS and is_shortcode(shortcode):
             return shortcode
+        case _:
+            return None
+
+
+def _refuse(segments: Sequence[str]) -> Link:
+    """Say what the link leads to, if it is something of Instagram's that is not a post."""
+    match [segment for segment in segments if segment]:
+        case ["stories", "highlights", _, *_] | ["s", _]:
+            raise HighlightLink
+        case ["stories", _, *_]:
+            raise StoryLink
+        case [name] | [name, "reels" | "tagged" | "feed"] if (
+            name not in _RESERVED and _USER_NAME.fullmatch(name)
+        ):
+            raise ProfileLink
         case _:
             raise InvalidURL

@@ -11,10 +11,10 @@ import orjson
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
-from scrapper.errors import ANSWERS, InvalidURL, ScrapeError
+from scrapper.errors import ANSWERS, InvalidURL, ScrapeError, UnsupportedLink
 from scrapper.instagram.client import Instagram
 from scrapper.library.store import Library
-from scrapper.links import shortcode_of
+from scrapper.links import Link, read_link
 from scrapper.scraping.peers import Alone
 from scrapper.scraping.scraper import Scraper
 from scrapper.settings import Settings, load_settings
@@ -42,35 +42,35 @@ def fetch(urls: Sequence[str], into: Path) -> int:
         SettingsError: the environment holds wrong settings, or *into* cannot be written.
     """
     settings = load_settings(media_root=into)
-    shortcodes = []
+    links = []
     for url in urls:
         try:
-            shortcodes.append(shortcode_of(url, max_length=settings.max_url_length))
-        except InvalidURL:
+            links.append(read_link(url, max_length=settings.max_url_length))
+        except (InvalidURL, UnsupportedLink):
             print(f"Not the URL of an Instagram post: {url}", file=sys.stderr)
             return EXIT_USAGE
     instagram = Instagram.from_settings(settings)
     # Failures are told anyway: of the log only what the user asks for.
     level = settings.log_level if "log_level" in settings.model_fields_set else "critical"
     with logs_to(sys.stderr, level=level, style="console", secrets=instagram.secrets):
-        posts = list(zip(shortcodes, urls, strict=True))
+        posts = list(zip(links, urls, strict=True))
         statuses = asyncio.run(_fetch_all(settings, instagram, posts))
     instagram.close()
     return next(filter(None, (EXIT_CODES.get(status, 1) for status in statuses)), 0)
 
 
 async def _fetch_all(
-    settings: Settings, instagram: Instagram, posts: Sequence[tuple[str, str]]
+    settings: Settings, instagram: Instagram, posts: Sequence[tuple[Link, str]]
 ) -> list[int]:
     library = Library(settings.media_root)
-    scraper = Scraper.from_settings(settings, library, instagram.fetch, Metrics(), Alone())
+    scraper = Scraper.from_settings(settings, library, instagram, Metrics(), Alone())
     # A post's deadline begins with its turn: nobody waits for it with an open connection.
     turns = asyncio.Semaphore(settings.scrape_concurrency)
     bars = _bars()
 
-    async def fetch_one(shortcode: str, url: str) -> int:
-        async with turns, _bar(bars, scraper, shortcode):
-            status, answer = await _outcome(scraper, shortcode, url)
+    async def fetch_one(link: Link, url: str) -> int:
+        async with turns, _bar(bars, scraper, link, url):
+            status, answer = await _outcome(scraper, link, url)
         _tell(bars.console, answer)
         return status
 
@@ -82,9 +82,9 @@ async def _fetch_all(
     return statuses
 
 
-async def _outcome(scraper: Scraper, shortcode: str, url: str) -> tuple[int, dict[str, Any]]:
+async def _outcome(scraper: Scraper, link: Link, url: str) -> tuple[int, dict[str, Any]]:
     try:
-        scraped = await scraper.scrape(shortcode, url)
+        scraped = await scraper.scrape(await scraper.shortcode_of(link), url)
     except ScrapeError as error:
         status, text = ANSWERS[type(error)]
     except OSError as error:
@@ -104,9 +104,10 @@ def _bars() -> Progress:
 
 
 @asynccontextmanager
-async def _bar(bars: Progress, scraper: Scraper, shortcode: str) -> AsyncIterator[None]:
-    """A progress bar for the post while the block runs."""
-    bar = bars.add_task(shortcode, total=None)
+async def _bar(bars: Progress, scraper: Scraper, link: Link, url: str) -> AsyncIterator[None]:
+    """A progress bar for the post while the block runs; it has no figures for a share link."""
+    shortcode = link if isinstance(link, str) else ""
+    bar = bars.add_task(shortcode or url, total=None)
 
     async def follow() -> None:
         while True:

@@ -89,7 +89,7 @@ async def worker(settings: Settings, parts: WorkerParts) -> AsyncIterator[Receiv
     library = Library.from_settings(settings)
     await library.open()
     await fleet.open()
-    scraper = Scraper.from_settings(settings, library, instagram.fetch, metrics, fleet.peers)
+    scraper = Scraper.from_settings(settings, library, instagram, metrics, fleet.peers)
     fleet.queue.on_post(PostRunner(fleet.job_store, scraper).fetch)
     try:
         yield Receiver(

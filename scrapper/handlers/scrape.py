@@ -4,7 +4,7 @@ from aiohttp import web
 
 from scrapper.handlers.request_bodies import ScrapeRequest, read_body
 from scrapper.handlers.resources import SCRAPER, SETTINGS
-from scrapper.links import shortcode_of
+from scrapper.links import read_link
 
 __all__ = ["scrape"]
 
@@ -16,7 +16,8 @@ async def scrape(request: web.Request) -> web.Response:
     """
     asked = await read_body(request, ScrapeRequest)
     app = request.app
-    shortcode = shortcode_of(asked.url, max_length=app[SETTINGS].max_url_length)
+    link = read_link(asked.url, max_length=app[SETTINGS].max_url_length)
+    shortcode = await app[SCRAPER].shortcode_of(link)
     scraped = await app[SCRAPER].scrape(shortcode, asked.url, refresh=asked.refresh)
     body = scraped.stored.answer.to_json(original_url=asked.url, cached=scraped.cached)
     return web.Response(body=body, content_type="application/json")

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
+from scrapper.errors import InvalidURL, UnsupportedLink
 from scrapper.instagram.context import OnRequest
 from scrapper.instagram.download import Target
 from scrapper.instagram.login import Login
@@ -13,6 +14,7 @@ from scrapper.instagram.search import Search, Standing
 from scrapper.instagram.shortcode import Shortcode
 from scrapper.instagram.transport import TransportPool
 from scrapper.library.post import Post, Progress
+from scrapper.links import ShareLink, read_link
 from scrapper.settings import Settings
 
 __all__ = ["Instagram"]
@@ -20,6 +22,7 @@ __all__ = ["Instagram"]
 MakePaceMemory = Callable[[str], PaceMemory]
 """Makes the memory of the pace for a login state: ``logged_out`` or ``session``."""
 
+_MAX_LOCATION = 4096
 _HOSTS = ("instagram.com", "cdninstagram.com", "fbcdn.net")
 
 
@@ -128,6 +131,28 @@ class Instagram:
             return PostDownload(find, context, target, code).post(url)
         finally:
             transport.finish()
+
+    def open_share_link(self, path: str, deadline: float) -> str:
+        """The shortcode of the post that the share link *path* leads to; one request.
+
+        Like :meth:`fetch` it returns or raises soon after *deadline*.
+
+        Raises:
+            UnsupportedLink: it leads to something else.
+            ScrapeError: one of its subclasses, for everything that is not a fault of ours.
+        """
+        transport = self._transports.take(deadline)
+        try:
+            url = self._search.open_share_link(path, transport)
+        finally:
+            transport.finish()
+        try:
+            link = read_link(url, max_length=_MAX_LOCATION)
+        except InvalidURL:
+            raise UnsupportedLink from None
+        if isinstance(link, ShareLink):
+            raise UnsupportedLink
+        return link
 
     def close(self) -> None:
         """Close all connections. No thread may be in :meth:`fetch` any more."""

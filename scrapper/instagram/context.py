@@ -17,15 +17,10 @@ from instaloader.instaloadercontext import InstaloaderContext, RateController
 from requests.cookies import RequestsCookieJar
 
 from scrapper.instagram.pace import Kind, Pace
+from scrapper.instagram.page_refusal import refusal_of_page
 from scrapper.instagram.tokens import HeldTokens, Tokens, find_tokens
 from scrapper.instagram.transport import PooledTransport
-from scrapper.instagram.verdict import (
-    Reason,
-    Refused,
-    reason_of_redirect,
-    reason_of_response,
-    retry_after_of,
-)
+from scrapper.instagram.verdict import Reason, Refused, reason_of_redirect, reason_of_response
 
 __all__ = ["WWW", "Context", "OnRequest"]
 
@@ -289,13 +284,10 @@ class Context(InstaloaderContext):
         self.count("page")
         headers: Any = _NAVIGATION
         response = self._session.get(WWW, headers=headers, allow_redirects=False)
-        if response.is_redirect:
-            raise reason_of_redirect(response, with_session=False, page=True)
-        if response.status_code == HTTPStatus.TOO_MANY_REQUESTS:
-            raise Refused(Reason.RATE_LIMITED, retry_after=retry_after_of(response))
-        tokens = _tokens_of(response)
-        if not response.ok or tokens is None:
-            raise Refused(Reason.CLOSED)
+        # Logged out, the start page is a login form, tokens and all.
+        tokens = _tokens_of(response) if response.status_code == HTTPStatus.OK else None
+        if tokens is None:
+            raise refusal_of_page(response, with_session=False) or Refused(Reason.CLOSED)
         return tokens
 
     def _pooled(self, session: requests.Session) -> requests.Session:

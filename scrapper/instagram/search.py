@@ -2,7 +2,8 @@
 
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import structlog
@@ -12,6 +13,7 @@ from scrapper.instagram.login import Login, Session
 from scrapper.instagram.media import Description, describe
 from scrapper.instagram.order import SourceOrder
 from scrapper.instagram.pace import Pace
+from scrapper.instagram.share import open_share_link
 from scrapper.instagram.shortcode import Shortcode
 from scrapper.instagram.sources import LOGGED_OUT, WITH_SESSION, Source
 from scrapper.instagram.tokens import Tokens
@@ -94,6 +96,21 @@ class Search:
             raise error
         return inquiry.description
 
+    def open_share_link(self, path: str, transport: PooledTransport) -> str:
+        """The URL that the share link *path* redirects to.
+
+        Raises:
+            ScrapeError: what Instagram's refusal means.
+        """
+        context = self.logged_out_context(transport)
+        try:
+            with self._asked("share", context):
+                return open_share_link(context, path)
+        except Refused as error:
+            self._heed(self._logged_out, context, error)
+            refusal = Refusal("share", False, error.reason, error.retry_after)
+            raise verdict([refusal]) from None
+
     def _ask(
         self,
         standing: "Standing",
@@ -116,7 +133,8 @@ class Search:
                 more_to_come = left > 1 or not last
                 transport.deadline = now + (deadline - now) / (2 if more_to_come else 1)
                 try:
-                    description = self._ask_source(source, context, inquiry.shortcode)
+                    with self._asked(source.name, context):
+                        description = describe(source.ask(context, inquiry.shortcode))
                 except Refused as error:
                     inquiry.refuse(source, standing, error)
                     self._heed(standing, context, error)
@@ -128,32 +146,31 @@ class Search:
                     refused = []
                     self._keep_session(standing)
 
-    def _ask_source(self, source: Source, context: Context, shortcode: Shortcode) -> Description:
+    @contextmanager
+    def _asked(self, source: str, context: Context) -> Iterator[None]:
+        """Count and log how the request in the block ended; turn its failure into a refusal."""
         try:
-            description = describe(source.ask(context, shortcode))
-        except Refused as refused:
-            self._on_request(source.name, refused.reason)
-            log.info("source refused", source=source.name, reason=refused.reason)
-            raise
+            yield
         except Exception as error:
-            refused_instead = _judge(error, context)
-            if refused_instead is None:
+            refused = error if isinstance(error, Refused) else _judge(error, context)
+            if refused is None:
                 raise
-            self._on_request(source.name, refused_instead.reason)
+            self._on_request(source, refused.reason)
             log.info(
                 "source refused",
-                source=source.name,
-                reason=refused_instead.reason,
+                source=source,
+                reason=refused.reason,
                 cause=str(error),
                 chain=" <- ".join(type(link).__name__ for link in chain_of(error)),
                 # Whoever reads the log will want to look into the answer.
-                exc_info=error if refused_instead.reason is Reason.CHANGED else None,
+                exc_info=error if refused.reason is Reason.CHANGED else None,
             )
-            raise refused_instead from error
+            if refused is error:
+                raise
+            raise refused from error
         finally:
             context.transport.finish()
-        self._on_request(source.name, "ok")
-        return description
+        self._on_request(source, "ok")
 
     def _heed(self, standing: "Standing", context: Context, refused: Refused) -> None:
         """Slow down after a limit; note what a refusal says of the session."""

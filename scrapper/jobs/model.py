@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from scrapper.errors import ANSWERS, InvalidURL
-from scrapper.links import shortcode_of
+from scrapper.errors import ANSWERS, InvalidURL, UnsupportedLink
+from scrapper.links import read_link
 
 __all__ = ["Job", "JobPost", "PostState", "new_job"]
 
@@ -127,8 +127,9 @@ def new_job(urls: Sequence[str], *, max_url_length: int) -> Job:
 
 def _post(url: str, max_url_length: int) -> JobPost:
     try:
-        return JobPost(url, shortcode_of(url, max_length=max_url_length))
-    except InvalidURL as error:
+        link = read_link(url, max_length=max_url_length)
+        return JobPost(url, link if isinstance(link, str) else None)
+    except (InvalidURL, UnsupportedLink) as error:
         post = JobPost(url, None)
         post.fail(*ANSWERS[type(error)])
         return post

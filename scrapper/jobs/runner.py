@@ -8,6 +8,7 @@ import structlog
 from scrapper.errors import ANSWERS, ScrapeError, ServerFull
 from scrapper.jobs.contract import MAKE_ROOM_SECONDS
 from scrapper.jobs.model import JobPost
+from scrapper.links import read_link
 from scrapper.scraping.scraper import Scraped, Scraper
 
 __all__ = ["note_progress", "run_post"]
@@ -16,9 +17,9 @@ log = structlog.get_logger(__name__)
 
 
 async def run_post(post: JobPost, scraper: Scraper) -> None:
-    """Scrape the *post* of a job, which has a shortcode, and note its outcome in it."""
+    """Scrape the *post* of a job and note its outcome in it; a share link is opened first."""
     try:
-        stored = (await _scrape(str(post.shortcode), post.url, scraper)).stored
+        stored = (await _scrape(post, scraper)).stored
     except ScrapeError as error:
         wait = error.retry_after
         status, text = ANSWERS[type(error)]
@@ -31,10 +32,13 @@ async def run_post(post: JobPost, scraper: Scraper) -> None:
         post.state, post.status = "done", 200
 
 
-async def _scrape(shortcode: str, url: str, scraper: Scraper) -> Scraped:
+async def _scrape(post: JobPost, scraper: Scraper) -> Scraped:
     while True:
         try:
-            return await scraper.scrape(shortcode, url)
+            if post.shortcode is None:
+                link = read_link(post.url, max_length=len(post.url))
+                post.shortcode = await scraper.shortcode_of(link)
+            return await scraper.scrape(post.shortcode, post.url)
         except ServerFull as error:
             # A batch has the time that a client with an open connection has not.
             await asyncio.sleep(min(error.retry_after or MAKE_ROOM_SECONDS, MAKE_ROOM_SECONDS))

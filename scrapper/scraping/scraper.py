@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 import structlog
 
@@ -21,6 +22,7 @@ from scrapper.errors import CoolingDown, DeadlineExceeded, RateLimited, ServerFu
 from scrapper.library.disk import storing
 from scrapper.library.post import Post, Progress
 from scrapper.library.store import Library, StoredPost, Superseded
+from scrapper.links import Link, ShareLink
 from scrapper.scraping.peers import Line, Peers
 from scrapper.settings import Settings
 from scrapper.telemetry.metrics import Metrics
@@ -29,10 +31,22 @@ __all__ = ["Scraped", "Scraper"]
 
 log = structlog.get_logger(__name__)
 
-Fetch = Callable[[str, str, Path, float, Progress], Post]
-"""Blocking: (shortcode, URL, folder, deadline, progress) to post; see
-``instagram.Instagram.fetch``."""
 
+class Source(Protocol):
+    """Where posts come from: :class:`~scrapper.instagram.client.Instagram`; blocking."""
+
+    def fetch(
+        self, shortcode: str, url: str, folder: Path, deadline: float, progress: Progress
+    ) -> Post:
+        """Download a post's files into *folder*."""
+        ...
+
+    def open_share_link(self, path: str, deadline: float) -> str:
+        """The shortcode of the post that a share link leads to."""
+        ...
+
+
+_MAX_SHARE_LINKS = 1024
 _GRACE = 2.0
 
 
@@ -74,7 +88,7 @@ class _Flight:
 
 
 class Scraper:
-    """Single flight, bounded executor, deadline and cool-down around *fetch*.
+    """Single flight, bounded executor, deadline and cool-down around the *source*.
 
     At most *concurrency* threads fetch and *queue_limit* further posts wait. A scrape, the
     time in the queue included, has *timeout* seconds. After Instagram's 429 nothing is asked
@@ -85,7 +99,7 @@ class Scraper:
     def __init__(
         self,
         library: Library,
-        fetch: Fetch,
+        source: Source,
         metrics: Metrics,
         peers: Peers,
         *,
@@ -95,13 +109,15 @@ class Scraper:
         cooldown: float,
     ) -> None:
         self._library = library
-        self._fetch = fetch
+        self._source = source
         self._metrics = metrics
         self._peers = peers
         self._timeout = timeout
         self._cooldown = cooldown
         self._cool_at = 0.0
         self._flights: dict[str, _Flight] = {}
+        self._shared: dict[ShareLink, str] = {}
+        self._opening: dict[ShareLink, asyncio.Task[str]] = {}
         self._most_flights = concurrency + queue_limit
         self._workers = asyncio.Semaphore(concurrency)
         self._executor = ThreadPoolExecutor(concurrency, thread_name_prefix="scrape")
@@ -112,12 +128,12 @@ class Scraper:
 
     @classmethod
     def from_settings(
-        cls, settings: Settings, library: Library, fetch: Fetch, metrics: Metrics, peers: Peers
+        cls, settings: Settings, library: Library, source: Source, metrics: Metrics, peers: Peers
     ) -> "Scraper":
         """As the *settings* have it."""
         return cls(
             library,
-            fetch,
+            source,
             metrics,
             peers,
             concurrency=settings.scrape_concurrency,
@@ -173,10 +189,46 @@ class Scraper:
             if not (refresh and scraped.cached):
                 return scraped
 
+    async def shortcode_of(self, link: Link) -> str:
+        """The shortcode that *link* names; a share link is opened for it, once for all.
+
+        Raises:
+            UnsupportedLink: it leads to something else than a post.
+            ScrapeError: one of its subclasses.
+        """
+        if isinstance(link, str):
+            return link
+        if known := self._shared.get(link):
+            return known
+        opening = self._opening.get(link)
+        if opening is None:
+            self._refuse_while_cooling()
+            opening = asyncio.create_task(self._open(link))
+            self._opening[link] = opening
+            opening.add_done_callback(lambda done: done.cancelled() or done.exception())
+        return await asyncio.shield(opening)
+
+    async def _open(self, link: ShareLink) -> str:
+        deadline = time.monotonic() + self._timeout
+        try:
+            async with self._worker(deadline), self._heeding_cooldown():
+                open_link = partial(self._source.open_share_link, link.path, deadline)
+                context, loop = contextvars.copy_context(), asyncio.get_running_loop()
+                work = partial(context.run, open_link)
+                shortcode = await loop.run_in_executor(self._executor, work)
+        finally:
+            del self._opening[link]
+        self._shared[link] = shortcode
+        if len(self._shared) > _MAX_SHARE_LINKS:
+            del self._shared[next(iter(self._shared))]
+        return shortcode
+
     async def close(self) -> None:
         """Let what is under way finish, within its deadline."""
         for flight in list(self._flights.values()):
             await flight.settled()
+        if self._opening:
+            await asyncio.wait(self._opening.values())
         await asyncio.to_thread(self._executor.shutdown)
 
     async def _stored(self, shortcode: str) -> Scraped | None:
@@ -275,7 +327,7 @@ class Scraper:
         with storing():
             folder = self._library.stage(shortcode)
             try:
-                post = self._fetch(shortcode, url, folder, deadline, progress)
+                post = self._source.fetch(shortcode, url, folder, deadline, progress)
                 return self._library.publish(folder, post, fence)
             finally:
                 self._library.discard(folder)

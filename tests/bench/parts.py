@@ -20,7 +20,7 @@ from prometheus_client import CollectorRegistry, Histogram
 from middlewares.rate_limit import _bucket
 from middlewares.request_context import _new_id
 from scrapper.library.post import Answer, Post
-from scrapper.links import shortcode_of
+from scrapper.links import read_link
 from scrapper.response_headers import HEADERS
 from scrapper.telemetry.logs import _add_time
 
@@ -103,7 +103,7 @@ def _series(_manifest: dict[str, Any], _root: Path) -> tuple[Work, Work]:
 
 
 def _urls(manifest: dict[str, Any], _root: Path) -> tuple[Work, Work]:
-    parse: Any = shortcode_of
+    parse: Any = read_link
     url = manifest["original_url"]
     return lambda: parse(url, max_length=512), lambda: parse.__wrapped__(url, max_length=512)
 

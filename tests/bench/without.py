@@ -37,7 +37,7 @@ from scrapper.instagram.context import Context
 from scrapper.instagram.transport import PooledTransport
 from scrapper.library.post import Answer, Post
 from scrapper.library.store import Library, StoredPost
-from scrapper.links import shortcode_of
+from scrapper.links import read_link
 from scrapper.response_headers import HEADERS
 from tests.bench.peers import fetch
 
@@ -106,9 +106,9 @@ def _cached_loggers() -> None:
 
 
 def _remembered() -> None:
-    parse: Any = shortcode_of
+    parse: Any = read_link
     bucket: Any = middlewares.rate_limit._bucket
-    _replace(scrapper.handlers.scrape, "shortcode_of", parse.__wrapped__)
+    _replace(scrapper.handlers.scrape, "read_link", parse.__wrapped__)
     _replace(middlewares.rate_limit, "_bucket", bucket.__wrapped__)
 
 

@@ -5,8 +5,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scrapper.errors import InvalidURL
-from scrapper.links import is_shortcode, shortcode_of
+from scrapper.errors import (
+    AudioLink,
+    HighlightLink,
+    InvalidURL,
+    ProfileLink,
+    StoryLink,
+    UnsupportedLink,
+)
+from scrapper.links import ShareLink, is_shortcode, read_link
 
 SHORTCODES = st.text(string.ascii_letters + string.digits + "_-", min_size=5, max_size=64)
 
@@ -29,7 +36,7 @@ SHORTCODES = st.text(string.ascii_letters + string.digits + "_-", min_size=5, ma
     ],
 )
 def test_a_post_url_names_its_shortcode(url: str) -> None:
-    assert shortcode_of(url, max_length=512) == "SHORTCODE"
+    assert read_link(url, max_length=512) == "SHORTCODE"
 
 
 @pytest.mark.parametrize(
@@ -57,8 +64,6 @@ def test_a_post_url_names_its_shortcode(url: str) -> None:
         "https://www.instagram.com/reel//SHORTCODE/",
         "https://www.instagram.com//reel/SHORTCODE/",
         "https://www.instagram.com/REEL/SHORTCODE/",
-        "https://www.instagram.com/stories/SHORTCODE/",
-        "https://www.instagram.com/SHORTCODE/",
         "https://www.instagram.com/a/b/reel/SHORTCODE/",
         "https://www.instagram.com/us%2Fer/reel/SHORTCODE/",
         "https://www.instagram.com/reel/four/",
@@ -79,15 +84,15 @@ def test_a_post_url_names_its_shortcode(url: str) -> None:
 )
 def test_every_other_text_is_refused(url: str) -> None:
     with pytest.raises(InvalidURL):
-        shortcode_of(url, max_length=512)
+        read_link(url, max_length=512)
 
 
 def test_a_url_of_the_greatest_length_is_taken_and_a_longer_one_refused() -> None:
     url = "https://www.instagram.com/reel/SHORTCODE/?x="
     longest = url + "y" * (512 - len(url))
-    assert shortcode_of(longest, max_length=512) == "SHORTCODE"
+    assert read_link(longest, max_length=512) == "SHORTCODE"
     with pytest.raises(InvalidURL):
-        shortcode_of(longest + "y", max_length=512)
+        read_link(longest + "y", max_length=512)
 
 
 @given(
@@ -100,10 +105,51 @@ def test_every_shortcode_survives_in_every_form_of_url(
     shortcode: str, kind: str, user: str, tail: str
 ) -> None:
     url = f"https://www.instagram.com{user}/{kind}/{shortcode}{tail}"
-    assert shortcode_of(url, max_length=512) == shortcode
+    assert read_link(url, max_length=512) == shortcode
 
 
 @given(st.text() | st.text().map("https://www.instagram.com/".__add__))
 def test_any_text_gives_a_shortcode_or_invalid_url_and_nothing_else(text: str) -> None:
-    with suppress(InvalidURL):
-        assert is_shortcode(shortcode_of(text, max_length=512))
+    with suppress(InvalidURL, UnsupportedLink):
+        link = read_link(text, max_length=512)
+        assert isinstance(link, ShareLink) or is_shortcode(link)
+
+
+@pytest.mark.parametrize(
+    ("url", "path"),
+    [
+        ("https://www.instagram.com/share/BASE_64-x/", "share/BASE_64-x/"),
+        ("https://instagram.com/share/p/BASE_64-x", "share/p/BASE_64-x/"),
+        ("https://www.instagram.com/share/reel/BASE_64-x/?igsh=1", "share/reel/BASE_64-x/"),
+    ],
+)
+def test_a_share_link_is_not_read_as_a_post(url: str, path: str) -> None:
+    assert read_link(url, max_length=512) == ShareLink(path)
+
+
+@pytest.mark.parametrize(
+    ("path", "refusal"),
+    [
+        ("stories/someone/3456789012345678901/", StoryLink),
+        ("stories/someone/", StoryLink),
+        ("stories/highlights/17900000000000000/", HighlightLink),
+        ("s/aGlnaGxpZ2h0OjE3OTAw?story_media_id=1", HighlightLink),
+        ("someone/", ProfileLink),
+        ("some.one_1", ProfileLink),
+        ("someone/reels/", ProfileLink),
+        ("someone/tagged/", ProfileLink),
+        ("reels/audio/1234567890/", AudioLink),
+        ("music/audio/1234567890/", AudioLink),
+    ],
+)
+def test_a_link_to_something_else_of_instagram_s_is_told_apart(
+    path: str, refusal: type[UnsupportedLink]
+) -> None:
+    with pytest.raises(refusal):
+        read_link(f"https://www.instagram.com/{path}", max_length=512)
+
+
+@pytest.mark.parametrize("path", ["", "p/", "explore/", "accounts/login/", "share/", "share/p/"])
+def test_a_path_that_names_nothing_is_an_invalid_url(path: str) -> None:
+    with pytest.raises(InvalidURL):
+        read_link(f"https://www.instagram.com/{path}", max_length=512)

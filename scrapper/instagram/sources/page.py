@@ -15,19 +15,13 @@ import requests
 
 from scrapper.instagram.context import Context
 from scrapper.instagram.media import find_in_page
+from scrapper.instagram.page_refusal import has_route, refusal_of_page
 from scrapper.instagram.safe_json import parse_json
 from scrapper.instagram.shortcode import Shortcode
-from scrapper.instagram.verdict import (
-    Reason,
-    Refused,
-    reason_of_redirect,
-    reason_of_response,
-    retry_after_of,
-)
+from scrapper.instagram.verdict import Reason, Refused
 
 __all__ = ["ask"]
 
-_ROUTE = re.compile(rb'"canonicalRouteName":\s?"([^"]{1,200})"')
 _SCRIPT, _SCRIPT_END = b"<script", b"</script>"
 _JSON_TYPE = b"application/json"
 _LONGEST_TAG = 500
@@ -57,29 +51,15 @@ def ask(context: Context, shortcode: Shortcode) -> dict[str, Any]:
 
 def _ask(context: Context, path: str, shortcode: Shortcode) -> dict[str, Any]:
     response = context.view(path)
-    if response.is_redirect:
-        target = _same_post(response, shortcode)
-        if target is None:
-            raise reason_of_redirect(response, with_session=context.is_logged_in, page=True)
+    if response.is_redirect and (target := _same_post(response, shortcode)):
         response = context.view(target)
-        if response.is_redirect:
-            raise reason_of_redirect(response, with_session=context.is_logged_in, page=True)
-    match response.status_code:
-        case HTTPStatus.OK:
-            return _read(response.content, shortcode)
-        case HTTPStatus.NOT_FOUND | HTTPStatus.GONE:
-            raise Refused(Reason.GONE)
-        case HTTPStatus.TOO_MANY_REQUESTS:
-            raise Refused(Reason.RATE_LIMITED, retry_after=retry_after_of(response))
-        case HTTPStatus.UNAUTHORIZED | HTTPStatus.FORBIDDEN:
-            refused = reason_of_response(response, with_session=context.is_logged_in)
-            needs_login = refused is None or refused.reason is Reason.NEEDS_LOGIN
-            raise Refused(Reason.LOGIN_WALL) if needs_login else refused  # type: ignore[misc]
-        case _:
-            raise (
-                reason_of_response(response, with_session=context.is_logged_in)
-                or Refused(Reason.CHANGED)
-            )
+    refused = refusal_of_page(response, with_session=context.is_logged_in)
+    # Where the post is there all the same, the page is what was asked for.
+    media = _read(response.content, shortcode) if response.status_code == HTTPStatus.OK else None
+    if media is None:
+        # A post's route without a post: Instagram sends such pages to whoever asks too much.
+        raise refused or Refused(Reason.THROTTLED)
+    return media
 
 
 def _same_post(response: requests.Response, shortcode: Shortcode) -> str | None:
@@ -91,22 +71,22 @@ def _same_post(response: requests.Response, shortcode: Shortcode) -> str | None:
     return target.path.lstrip("/") if found[1] in (shortcode.text, shortcode.code) else None
 
 
-def _read(html: bytes, shortcode: Shortcode) -> dict[str, Any]:
-    unread = False
+def _read(html: bytes, shortcode: Shortcode) -> dict[str, Any] | None:
+    """The media object in the page; None where it is one without any post.
+
+    Raises:
+        Refused: the post is gated, or the page holds something that is not understood.
+    """
+    unread = not has_route(html)
     for script in _scripts_of(html, shortcode):
         with suppress(ValueError):
             media = find_in_page(parse_json(script), shortcode)
             if media is not None:
                 return media
         unread = True
-    found = _ROUTE.search(html)
-    route = found[1].decode("ascii", "replace") if found else ""
-    if route.endswith("PolarisErrorRoute"):
-        raise Refused(Reason.GONE)
-    if route.endswith("LoginHomepageRoute"):
-        raise Refused(Reason.LOGIN_WALL)
-    # A post's route without a post: Instagram sends such pages to whoever asks too much.
-    raise Refused(Reason.THROTTLED if route and not unread else Reason.CHANGED)
+    if unread:
+        raise Refused(Reason.CHANGED)
+    return None
 
 
 def _scripts_of(html: bytes, shortcode: Shortcode) -> Iterator[bytes]:

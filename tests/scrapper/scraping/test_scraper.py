@@ -4,6 +4,7 @@ import asyncio
 import os
 import threading
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from aiohttp import ClientTimeout, web
@@ -163,7 +164,14 @@ async def test_a_post_whose_deadline_passes_in_the_queue_is_not_asked_for(
     library = Library(media_root)
     await library.open()
     scraper = Scraper(
-        library, stuck, Metrics(), Alone(), concurrency=1, queue_limit=1, timeout=0.3, cooldown=0
+        library,
+        Mock(fetch=stuck),
+        Metrics(),
+        Alone(),
+        concurrency=1,
+        queue_limit=1,
+        timeout=0.3,
+        cooldown=0,
     )
     scrapes = [scraper.scrape(shortcode, "") for shortcode in ("first", "second")]
     outcomes = await asyncio.gather(*scrapes, return_exceptions=True)
