@@ -70,7 +70,7 @@ clean:
 $(VENV)/%.txt: requirements/%.txt | $(VENV)
 	@echo "Installing $<" >&2
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check \
-	    --require-hashes --no-deps --only-binary :all: -r $< >&2
+	    --require-hashes --no-deps --only-binary :all: --no-binary forbiddenfruit -r $< >&2
 	@cp $< $@
 
 $(VENV):

@@ -1,4 +1,4 @@
-"""Every failure becomes a JSON answer."""
+"""Every failure becomes a JSON response with a machine-readable code."""
 
 import logging
 import math
@@ -14,30 +14,33 @@ log = logging.getLogger(__name__)
 
 
 def errors(
-    table: Mapping[type[Exception], tuple[int, str]],
+    table: Mapping[type[Exception], tuple[int, str, str]],
     *,
     request_id: web.RequestKey[str] | None = None,
 ) -> Middleware:
-    """Answer exceptions with JSON: ``{"error": text}``.
+    """Answer exceptions with JSON: ``{"error": message, "code": code}``.
 
     ::
 
         from middlewares.errors import errors
-        app = web.Application(middlewares=[errors({KeyError: (404, "No such thing")})])
+        table = {KeyError: (404, "no_such_thing", "No such thing")}
+        app = web.Application(middlewares=[errors(table)])
 
-    With *request_id*, the key under which the request keeps its ID, that is told too.
+    With *request_id*, the key under which the request keeps its ID, the body has that too.
 
-    *table* gives the status and the text of an exception by its type, or by the nearest of its
-    bases. An exception's ``retry_after``, in seconds, becomes the header ``Retry-After``.
-    aiohttp's own HTTP exceptions keep status, text and headers. Everything else is a 500 that
-    tells the client nothing; its traceback is logged. What fails once an answer has begun is
-    left to aiohttp, which logs it and breaks the connection: nothing else tells the client.
+    *table* gives the status, the code and the message of an exception by its type, or by the
+    nearest of its bases. An exception's ``retry_after``, in seconds, becomes the header
+    ``Retry-After``. aiohttp's own HTTP exceptions keep status, text and headers; their code is the
+    exception's attribute ``code``, else the status's name: ``not_found``, ``method_not_allowed``.
+    Everything else is a 500, ``internal_error``, without details; its traceback is logged. What
+    fails once a response has begun is left to aiohttp, which logs it and breaks the connection:
+    nothing else tells the client.
     """
 
-    def answer(
-        request: web.Request, status: int, text: str, headers: Mapping[str, str]
+    def respond(
+        request: web.Request, status: int, code: str, message: str, headers: Mapping[str, str]
     ) -> web.Response:
-        body = {"error": text}
+        body = {"error": message, "code": code}
         if request_id is not None and request_id in request:
             body["request_id"] = request[request_id]
         return web.json_response(body, status=status, headers=headers)
@@ -49,18 +52,28 @@ def errors(
         except web.HTTPException as error:
             if error.status < HTTPStatus.BAD_REQUEST:
                 raise
-            return answer(request, error.status, _text(error), _kept(error))
+            return respond(request, error.status, _code(error), _text(error), _kept(error))
         except Exception as error:
             if request.writer.output_size > 0:
                 raise
             for base in type(error).__mro__:
                 if base in table:
-                    status, text = table[base]
-                    return answer(request, status, text, _retry_after(error))
+                    return respond(request, *table[base], _retry_after(error))
             log.exception("unhandled error")
-            return answer(request, 500, "Internal server error", {})
+            return respond(request, 500, "internal_error", "Internal server error", {})
 
     return middleware
+
+
+def _code(error: web.HTTPException) -> str:
+    named: str | None = getattr(error, "code", None)
+    if named is not None:
+        return named
+    # Python 3.13 renamed some statuses; these two keep one name.
+    renamed = {HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "body_too_large"}
+    renamed[HTTPStatus.REQUEST_TIMEOUT] = "timeout"
+    status = HTTPStatus(error.status)
+    return renamed.get(status) or status.phrase.lower().replace(" ", "_").replace("-", "_")
 
 
 def _text(error: web.HTTPException) -> str:

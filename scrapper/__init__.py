@@ -1,1 +1,3 @@
-"""One Instagram post, by URL, as a file: the service behind ``POST /scrape``."""
+"""One Instagram post, by URL, as a file: an aiohttp service over Instaloader."""
+
+__version__ = "1.0.0"

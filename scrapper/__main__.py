@@ -6,6 +6,7 @@ import sys
 import warnings
 from pathlib import Path
 
+from scrapper import __version__
 from scrapper.errors import SettingsError
 
 __all__ = ["main"]
@@ -61,6 +62,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Instagram posts as files. Without a command: run the service.",
         epilog="The settings come from the environment; see the README.",
     )
+    parser.add_argument("--version", action="version", version=f"instagram-scrapper {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     commands.add_parser(
         "worker", help="do the jobs that replicas of the service take; needs REDIS_URL"

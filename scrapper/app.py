@@ -15,7 +15,8 @@ from middlewares.errors import errors
 from middlewares.metrics import metrics
 from middlewares.rate_limit import rate_limit
 from middlewares.request_context import REQUEST_ID, request_context
-from scrapper.errors import ANSWERS, SettingsError
+from scrapper import __version__
+from scrapper.errors import RESPONSES, SettingsError
 from scrapper.handlers.docs import DOCS_FILES, docs, openapi
 from scrapper.handlers.health import health, ready
 from scrapper.handlers.jobs import cancel_job, create_job, get_job, job_events, tokens_of_a_batch
@@ -78,7 +79,9 @@ def create_app(settings: Settings) -> web.Application:
     app.on_response_prepare.append(add_headers)
     app.on_shutdown.append(_end_streams)
     app.add_routes(_ROUTES)
-    described = openapi(keyed=bool(settings.key), max_url_length=settings.max_url_length)
+    described = openapi(
+        version=__version__, keyed=bool(settings.key), max_url_length=settings.max_url_length
+    )
     app.router.add_get("/openapi.json", described)
     return app
 
@@ -120,7 +123,7 @@ def _request_path(settings: Settings, measured: Metrics, fleet: "Fleet | None") 
     return [
         request_context(trusted_proxies=settings.proxies),
         metrics(measured.registry),
-        errors(ANSWERS, request_id=REQUEST_ID),
+        errors(RESPONSES, request_id=REQUEST_ID),
         body_size(settings.max_json_body_bytes, by_path={"/jobs": _largest_batch(settings)}),
         *_rate_limits(settings, measured, fleet),
         *([api_key(settings.key, exempt=_is_free)] if settings.key else []),

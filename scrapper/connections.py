@@ -115,7 +115,7 @@ class _Connection(web.RequestHandler):
             cause=type(exc).__name__,
             request_id=request_id,
         )
-        body, headers = _error("The request is not well-formed HTTP", request_id)
+        body, headers = _error("bad_request", "The request is not well-formed HTTP", request_id)
         response = web.Response(status=status, body=body, headers=headers)
         response.force_close()
         return response
@@ -126,7 +126,7 @@ class _Connection(web.RequestHandler):
 
     def _give_up(self) -> None:
         if self.transport is not None:
-            self.transport.write(_answer(408, "The request did not come in time"))
+            self.transport.write(_respond(408, "timeout", "The request did not come in time"))
         self.force_close()
 
 
@@ -137,21 +137,21 @@ class _Refusal(asyncio.Protocol):
         self._loop = loop
 
     def connection_made(self, transport: Any) -> None:
-        transport.write(_answer(503, "Too many connections: try again later"))
+        transport.write(_respond(503, "server_full", "Too many connections: try again later"))
         # To close at once, with the client's request unread, would take the answer back.
         transport.write_eof()
         self._loop.call_later(_REFUSAL_SECONDS, transport.abort)
 
 
-def _error(text: str, request_id: str) -> tuple[bytes, dict[str, str]]:
-    body = orjson.dumps({"error": text, "request_id": request_id})
+def _error(code: str, message: str, request_id: str) -> tuple[bytes, dict[str, str]]:
+    body = orjson.dumps({"error": message, "code": code, "request_id": request_id})
     headers = {hdrs.CONTENT_TYPE: "application/json; charset=utf-8", "X-Request-ID": request_id}
     return body, {**HEADERS, **headers}
 
 
-def _answer(status: int, text: str) -> bytes:
-    """A whole answer, for where aiohttp has no request yet to answer to."""
-    body, headers = _error(text, uuid.uuid4().hex)
+def _respond(status: int, code: str, message: str) -> bytes:
+    """A whole response, for where aiohttp has no request yet to respond to."""
+    body, headers = _error(code, message, uuid.uuid4().hex)
     headers |= {hdrs.CONTENT_LENGTH: str(len(body)), hdrs.CONNECTION: "close"}
     if status == HTTPStatus.SERVICE_UNAVAILABLE:
         headers[hdrs.RETRY_AFTER] = "1"

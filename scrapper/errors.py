@@ -1,13 +1,14 @@
-"""What can go wrong with a scrape, and the HTTP answer that each case gets.
+"""What can go wrong with a scrape, and the HTTP response that each case gets.
 
-The texts of :data:`ANSWERS` are all that a client is told. What Instagram or Instaloader said
+The texts of :data:`RESPONSES` are all that a client is told. What Instagram or Instaloader said
 goes to the log, because it may hold signed CDN URLs.
 """
 
 from collections.abc import Mapping
 
 __all__ = [
-    "ANSWERS",
+    "INTERNAL_ERROR",
+    "RESPONSES",
     "AudioLink",
     "ChallengeRequired",
     "CoolingDown",
@@ -156,33 +157,75 @@ class DiskReadOnly(ScrapeError):
     """The disk takes no writes."""
 
 
-ANSWERS: Mapping[type[Exception], tuple[int, str]] = {
-    InvalidURL: (400, "Invalid URL format"),
-    StoryLink: (400, "The link leads to a story: only posts and reels can be downloaded"),
-    HighlightLink: (400, "The link leads to a highlight: only posts and reels can be downloaded"),
-    AudioLink: (400, "The link leads to a sound: only posts and reels can be downloaded"),
-    ProfileLink: (400, "The link leads to a profile: only posts and reels can be downloaded"),
-    UnsupportedLink: (400, "The link leads to something else than a post"),
+INTERNAL_ERROR = (500, "internal_error", "Internal server error")
+"""What a fault of ours looks like from outside."""
+
+RESPONSES: Mapping[type[Exception], tuple[int, str, str]] = {
+    InvalidURL: (400, "invalid_url", "Invalid URL format"),
+    StoryLink: (
+        400,
+        "unsupported_link",
+        "The link leads to a story: only posts and reels can be downloaded",
+    ),
+    HighlightLink: (
+        400,
+        "unsupported_link",
+        "The link leads to a highlight: only posts and reels can be downloaded",
+    ),
+    AudioLink: (
+        400,
+        "unsupported_link",
+        "The link leads to a sound: only posts and reels can be downloaded",
+    ),
+    ProfileLink: (
+        400,
+        "unsupported_link",
+        "The link leads to a profile: only posts and reels can be downloaded",
+    ),
+    UnsupportedLink: (400, "unsupported_link", "The link leads to something else than a post"),
     ChallengeRequired: (
         403,
+        "challenge_required",
         "Instagram asks for a checkpoint or challenge: confirm it in a browser, then try again",
     ),
-    PostForbidden: (403, "The post is private, or Instagram asks for a login to show it"),
-    PostNotFound: (404, "The post does not exist or was removed"),
-    MediaTooLarge: (422, "A file of the post is larger than this service takes"),
-    CoolingDown: (429, "Instagram's rate limit was reached: wait before the next try"),
-    PaceExceeded: (429, "This service's own pace towards Instagram is used up: wait"),
-    RateLimited: (429, "Instagram's rate limit is reached: wait before the next try"),
-    InstagramChanged: (502, "Instagram's answer was not understood: its API may have changed"),
-    InstagramFailed: (502, "Instagram answered with an error of its own"),
-    MediaIncomplete: (502, "A file of the post could not be downloaded whole"),
-    MediaUnexpected: (502, "A file of the post is not of the promised type"),
-    InstagramUnreachable: (503, "Instagram could not be reached"),
-    DeadlineExceeded: (503, "The post was not downloaded in time"),
-    ServerFull: (503, "Too many posts are waiting: try again later"),
-    JobsFull: (503, "Too many jobs are unfinished: try again later"),
-    JobsUnreachable: (503, "Jobs cannot be reached for now: try again later"),
-    DiskFull: (507, "The disk is full: nothing more can be stored for now"),
-    DiskReadOnly: (507, "The disk is read-only: nothing can be stored for now"),
+    PostForbidden: (
+        403,
+        "login_required",
+        "The post is private, or Instagram asks for a login to show it",
+    ),
+    PostNotFound: (404, "post_not_found", "The post does not exist or was removed"),
+    MediaTooLarge: (422, "media_too_large", "A file of the post is larger than this service takes"),
+    CoolingDown: (
+        429,
+        "cooling_down",
+        "Instagram's rate limit was reached: wait before the next try",
+    ),
+    PaceExceeded: (
+        429,
+        "pace_exceeded",
+        "This service's own pace towards Instagram is used up: wait",
+    ),
+    RateLimited: (
+        429,
+        "instagram_rate_limited",
+        "Instagram's rate limit is reached: wait before the next try",
+    ),
+    InstagramChanged: (
+        502,
+        "instagram_changed",
+        "Instagram's answer was not understood: its API may have changed",
+    ),
+    InstagramFailed: (502, "instagram_failed", "Instagram answered with an error of its own"),
+    MediaIncomplete: (502, "media_incomplete", "A file of the post could not be downloaded whole"),
+    MediaUnexpected: (502, "media_unexpected", "A file of the post is not of the promised type"),
+    InstagramUnreachable: (503, "instagram_unreachable", "Instagram could not be reached"),
+    DeadlineExceeded: (503, "deadline_exceeded", "The post was not downloaded in time"),
+    ServerFull: (503, "server_full", "Too many posts are waiting: try again later"),
+    JobsFull: (503, "jobs_full", "Too many jobs are unfinished: try again later"),
+    JobsUnreachable: (503, "jobs_unreachable", "Jobs cannot be reached for now: try again later"),
+    DiskFull: (507, "disk_full", "The disk is full: nothing more can be stored for now"),
+    DiskReadOnly: (507, "disk_read_only", "The disk is read-only: nothing can be stored for now"),
 }
-"""Exception type to (status, text); a subclass without an entry gets that of its base."""
+"""Exception type to (status, code, message); a subclass without an entry gets its base's.
+
+A code is stable, a message may be reworded: nothing decides by the wording of one."""

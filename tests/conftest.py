@@ -1,7 +1,6 @@
 """Fixtures: the stand-in for Instagram, and the service over a real socket."""
 
 import asyncio
-import logging
 import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -12,6 +11,7 @@ import pytest
 from aiohttp import TCPConnector
 from aiohttp.test_utils import TestClient, TestServer
 from aiohttp.web import Application, AppRunner, Request
+from blockbuster import blockbuster_ctx
 
 from scrapper.app import create_app
 from scrapper.commands.worker import WorkerParts, worker
@@ -21,11 +21,6 @@ from tests.redis_server import RedisServer
 
 Client = TestClient[Request, Application]
 StartService = Callable[..., Awaitable[Client]]
-
-# Debug mode makes everything several times slower, and a busy machine as much again: tests run on
-# all cores, and start processes of their own.
-_SLOW_CALLBACK_SECONDS = 1.0
-_TESTS_OWN = ("coro=<test_", "fixture", "/playwright/")
 
 
 @pytest.fixture(scope="session")
@@ -53,23 +48,16 @@ def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(autouse=True)
-async def no_blocked_loop() -> AsyncIterator[None]:
-    """A callback that holds the event loop fails the test (asyncio's debug mode tells of it)."""
-    told: list[str] = []
+def no_blocked_loop(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A call of the service's code that blocks, made on an event loop, is an error.
 
-    class Handler(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            message = record.getMessage()
-            if " took " in message and not any(own in message for own in _TESTS_OWN):
-                told.append(message)
-
-    asyncio.get_running_loop().slow_callback_duration = _SLOW_CALLBACK_SECONDS
-    handler = Handler()
-    logger = logging.getLogger("asyncio")
-    logger.addHandler(handler)
-    yield
-    logger.removeHandler(handler)
-    assert not told
+    Tests with the mark ``blocks`` make such calls themselves, as a thread would.
+    """
+    if request.node.get_closest_marker("blocks"):
+        yield
+        return
+    with blockbuster_ctx(scanned_modules=["scrapper", "middlewares"]):
+        yield
 
 
 @pytest.fixture
@@ -114,7 +102,8 @@ def mode(request: pytest.FixtureRequest) -> dict[str, str]:
 async def working(settings: Settings) -> AsyncIterator[None]:
     """A worker while the block runs."""
     ended = asyncio.Event()
-    async with worker(settings, WorkerParts.from_settings(settings)) as receiver:
+    parts = await asyncio.to_thread(WorkerParts.from_settings, settings)
+    async with worker(settings, parts) as receiver:
         listening = asyncio.create_task(receiver.listen(ended))
         yield
         ended.set()
@@ -153,7 +142,7 @@ async def start_service(
         }
         for name, value in environment.items():
             monkeypatch.setenv(name, value)
-        checked = load_settings()
+        checked = await asyncio.to_thread(load_settings)
         app = await asyncio.to_thread(create_app, checked)
         client: Client = await aiohttp_client(_Server(app), connector=TCPConnector(limit=0))
         if mode:

@@ -11,7 +11,7 @@ import orjson
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
-from scrapper.errors import ANSWERS, InvalidURL, ScrapeError, UnsupportedLink
+from scrapper.errors import INTERNAL_ERROR, RESPONSES, InvalidURL, ScrapeError, UnsupportedLink
 from scrapper.instagram.client import Instagram
 from scrapper.library.store import Library
 from scrapper.links import Link, read_link
@@ -86,13 +86,14 @@ async def _outcome(scraper: Scraper, link: Link, url: str) -> tuple[int, dict[st
     try:
         scraped = await scraper.scrape(await scraper.shortcode_of(link), url)
     except ScrapeError as error:
-        status, text = ANSWERS[type(error)]
+        status, code, message = RESPONSES[type(error)]
     except OSError as error:
-        status, text = 500, f"The post cannot be stored: {error.strerror}"
+        status, code, _ = INTERNAL_ERROR
+        message = f"The post cannot be stored: {error.strerror}"
     else:
-        answer = scraped.stored.answer
-        return 200, orjson.loads(answer.to_json(original_url=url, cached=scraped.cached))
-    return status, {"url": url, "status": status, "error": text}
+        rendered = scraped.stored.rendered
+        return 200, orjson.loads(rendered.to_json(original_url=url, cached=scraped.cached))
+    return status, {"url": url, "status": status, "code": code, "error": message}
 
 
 def _bars() -> Progress:

@@ -1,7 +1,7 @@
 """``GET /openapi.json`` and ``GET /docs``: the API described, for programs and for people."""
 
 import asyncio
-from functools import cache
+from collections.abc import Iterable
 from importlib.metadata import distribution
 from pathlib import Path
 
@@ -36,21 +36,26 @@ docs = serve(
 )
 
 
-def openapi(*, keyed: bool, max_url_length: int) -> Handler:
-    """A handler that answers the description; *keyed* tells whether a key is needed.
+def openapi(*, version: str, keyed: bool, max_url_length: int) -> Handler:
+    """A handler that gives the description; *keyed* says whether a key is needed.
 
-    It is made when first asked for: few ever ask, and the models that it is made of take time
+    It is made when first asked for: few ever ask, and the schemas that it is made of take time
     and memory of every start.
     """
+    made: list[bytes] = []
 
-    @cache
-    def body() -> bytes:
+    def make(routes: Iterable[web.AbstractRoute]) -> bytes:
         from scrapper.handlers.openapi import describe_api  # noqa: PLC0415
 
-        return orjson.dumps(describe_api(keyed=keyed, max_url_length=max_url_length))
+        if not made:
+            description = describe_api(
+                routes, version=version, keyed=keyed, max_url_length=max_url_length
+            )
+            made.append(orjson.dumps(description))
+        return made[0]
 
-    async def handler(_request: web.Request) -> web.StreamResponse:
-        answer = await asyncio.to_thread(body)
-        return web.Response(body=answer, content_type="application/json")
+    async def handler(request: web.Request) -> web.StreamResponse:
+        body = await asyncio.to_thread(make, request.app.router.routes())
+        return web.Response(body=body, content_type="application/json")
 
     return handler

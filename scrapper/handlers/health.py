@@ -7,17 +7,38 @@ from typing import Any
 
 from aiohttp import web
 
+from scrapper.handlers.operation import Content, Operation, describe
 from scrapper.handlers.resources import CHECKS, INSTAGRAM, LIBRARY, SCRAPER, SETTINGS
+from scrapper.handlers.responses import ReadyResponse
 from scrapper.instagram.client import Instagram
 
 __all__ = ["health", "ready"]
 
 
+@describe(
+    Operation(
+        id="getHealth",
+        summary="Whether the service runs",
+        tag="service",
+        response=Content("text/plain", {"type": "string", "const": "OK"}),
+        free=True,
+    )
+)
 async def health(_request: web.Request) -> web.Response:
     """``OK`` as long as the event loop runs."""
     return web.Response(text="OK")
 
 
+@describe(
+    Operation(
+        id="getReady",
+        summary="Whether a new post could be scraped now",
+        tag="service",
+        response=ReadyResponse,
+        more={503: ("A new post could not be scraped", ReadyResponse)},
+        free=True,
+    )
+)
 async def ready(request: web.Request) -> web.Response:
     """Whether a new post could be scraped now: 200 or 503, with a line for each check.
 

@@ -5,12 +5,14 @@ from contextlib import suppress
 
 import orjson
 from aiohttp import hdrs, web
+from aiohttp.typedefs import LooseHeaders
 from aiohttp_sse import EventSourceResponse, sse_response
 
+from scrapper.handlers.operation import Operation, Parameter, describe
 from scrapper.handlers.request_bodies import JobRequest, read_body
 from scrapper.handlers.resources import JOBS, SETTINGS
 from scrapper.jobs.contract import Jobs
-from scrapper.jobs.model import Job, new_job
+from scrapper.jobs.model import Job, JobEvent, JobResponse, new_job
 
 __all__ = ["cancel_job", "create_job", "get_job", "job_events", "tokens_of_a_batch"]
 
@@ -18,28 +20,78 @@ _LAST_EVENT_ID = "Last-Event-ID"
 _SECONDS_BETWEEN_LOOKS = 0.2
 
 
+_ID = Parameter("id", "path", {"type": "string", "minLength": 1})
+
+
+@describe(
+    Operation(
+        id="createJob",
+        summary="Download posts in the background",
+        tag="jobs",
+        response=JobResponse,
+        status=202,
+        body=JobRequest,
+        errors=(400, 408, 503, 507),
+        headers={"Location": {"required": True, "schema": {"type": "string"}}},
+    )
+)
 async def create_job(request: web.Request) -> web.Response:
     """Begin to download the posts of the body's ``urls`` in the background."""
     asked = await read_body(request, JobRequest)
     job = new_job(asked.urls, max_url_length=request.app[SETTINGS].max_url_length)
     await request.app[JOBS].submit(job)
     headers = {hdrs.LOCATION: f"/jobs/{job.id}"}
-    return web.json_response(job.to_json(), status=202, headers=headers)
+    return _respond(job, status=202, headers=headers)
 
 
+@describe(
+    Operation(
+        id="getJob",
+        summary="A job, and how far each of its posts is",
+        tag="jobs",
+        response=JobResponse,
+        errors=(404, 503),
+        parameters=(_ID,),
+    )
+)
 async def get_job(request: web.Request) -> web.Response:
     """The job, and how far each of its posts is."""
-    return web.json_response((await _job(request)).to_json())
+    return _respond(await _job(request))
 
 
+@describe(
+    Operation(
+        id="cancelJob",
+        summary="Give up those posts of a job that wait",
+        tag="jobs",
+        response=JobResponse,
+        errors=(404, 503, 507),
+        parameters=(_ID,),
+    )
+)
 async def cancel_job(request: web.Request) -> web.Response:
     """Give up those posts of the job that wait."""
     job = await _job(request)
     if not await request.app[JOBS].cancel(job):
         raise _unknown()
-    return web.json_response(job.to_json())
+    return _respond(job)
 
 
+@describe(
+    Operation(
+        id="followJob",
+        summary="A job's progress as server-sent events: `post` for each change, then `end`",
+        tag="jobs",
+        response=JobEvent | JobResponse,
+        events=True,
+        errors=(404, 503),
+        parameters=(
+            _ID,
+            Parameter("Last-Event-ID", "header", {"type": "string"}, "Go on after this event"),
+        ),
+        more={204: ("There are no more events", None)},
+    )
+)
 async def job_events(request: web.Request) -> web.StreamResponse:
     """The job's progress, as server-sent events, until its end.
 
@@ -69,7 +121,7 @@ async def _send_events(response: EventSourceResponse, jobs: Jobs, job: Job, seen
             await response.send(text, id=f"{job.epoch}-{version}", event="post")
             seen = version
         if finished:
-            await response.send(orjson.dumps(job.to_json()).decode(), event="end")
+            await response.send(orjson.dumps(job.to_response()).decode(), event="end")
             return
         await asyncio.sleep(_SECONDS_BETWEEN_LOOKS)
 
@@ -82,6 +134,11 @@ async def tokens_of_a_batch(request: web.Request) -> int:
         return len((await read_body(request, JobRequest)).urls)
     except web.HTTPBadRequest:
         return 1
+
+
+def _respond(job: Job, *, status: int = 200, headers: LooseHeaders | None = None) -> web.Response:
+    body = orjson.dumps(job.to_response())
+    return web.Response(body=body, status=status, headers=headers, content_type="application/json")
 
 
 async def _job(request: web.Request) -> Job:

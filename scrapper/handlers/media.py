@@ -10,7 +10,9 @@ from typing import Any
 from aiohttp import hdrs, web
 from zipstream import ZipStream
 
-from scrapper.handlers.posts import stored_post
+from scrapper.handlers.operation import FILE, Operation, Parameter, describe
+from scrapper.handlers.posts import SHORTCODE, stored_post
+from scrapper.handlers.refusals import InvalidParameter
 from scrapper.handlers.resources import LIBRARY
 from scrapper.library.post import MediaItem, Post
 
@@ -31,6 +33,29 @@ _TYPES = {
 }
 
 
+# aiohttp gives these by itself, without a body of ours.
+_RANGES = {
+    206: ("A part of the file", FILE),
+    304: ("The client has it", None),
+    412: ("It is not as the client expects", None),
+    416: ("The file has no such part", None),
+}
+
+
+@describe(
+    Operation(
+        id="getMedia",
+        summary="A file of a stored post, inline",
+        tag="posts",
+        response=FILE,
+        errors=(400, 404),
+        parameters=(
+            SHORTCODE,
+            Parameter("filename", "path", {"type": "string", "minLength": 1}),
+        ),
+        more=_RANGES,
+    )
+)
 async def media(request: web.Request) -> web.StreamResponse:
     """Any file of the post, inline."""
     post = (await stored_post(request)).post
@@ -41,6 +66,21 @@ async def media(request: web.Request) -> web.StreamResponse:
     return _file(request, post, filename, "inline")
 
 
+@describe(
+    Operation(
+        id="download",
+        summary="The main file of a stored post, one of its files, or all, as an attachment",
+        tag="posts",
+        response=FILE,
+        errors=(400, 404),
+        parameters=(
+            SHORTCODE,
+            Parameter("item", "query", {"type": "integer", "minimum": 1}, "Which of a carousel"),
+            Parameter("archive", "query", {"type": "string", "enum": ["zip"]}, "As one archive"),
+        ),
+        more=_RANGES,
+    )
+)
 async def download(request: web.Request) -> web.StreamResponse:
     """A file of the post as an attachment: its first video, else its first picture.
 
@@ -49,7 +89,7 @@ async def download(request: web.Request) -> web.StreamResponse:
     """
     archive = request.query.get("archive")
     if archive not in (None, "zip"):
-        raise web.HTTPBadRequest(text="archive: only zip is known")
+        raise InvalidParameter(text="archive must be zip")
     item = _item_number(request)
     post = (await stored_post(request)).post
     if item is None:
@@ -68,7 +108,7 @@ def _item_number(request: web.Request) -> int | None:
     if item is None:
         return None
     if not (item.isascii() and item.isdecimal() and item.strip("0")):
-        raise web.HTTPBadRequest(text="item: not a number from 1 on")
+        raise InvalidParameter(text="item must be a number, 1 or more")
     # Python refuses to convert very long numbers, and no post has that many files.
     return int(item) if len(item) <= _ITEM_DIGITS else sys.maxsize
 

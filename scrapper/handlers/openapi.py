@@ -1,77 +1,60 @@
-"""The API as OpenAPI describes it."""
+"""The API's description, OpenAPI 3.1, made of what stands beside each route's handler."""
 
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from http import HTTPStatus
+from typing import Any, cast
 
-from pydantic import BaseModel
-from pydantic.json_schema import models_json_schema
+from aiohttp import hdrs, web
+from pydantic import TypeAdapter
 
-from scrapper.handlers.request_bodies import JobRequest, ScrapeRequest
-from scrapper.handlers.responses import Error, Job, MediaFile, Post, PostPage, Readiness
+from scrapper.handlers.operation import EVENTS, Content, Operation, Parameter, operation_of
+from scrapper.handlers.responses import ErrorResponse
 
 __all__ = ["describe_api"]
 
-_MODELS: tuple[type[BaseModel], ...] = (
-    ScrapeRequest,
-    JobRequest,
-    Post,
-    MediaFile,
-    PostPage,
-    Job,
-    Readiness,
-    Error,
-)
-_TOLD = {
-    304: "It did not change since the client had it",
-    400: "The request is not one that can be understood",
-    401: "`X-API-Key` is missing or wrong",
-    403: "The post is private, or Instagram asks for a login, a checkpoint or a challenge",
-    404: "There is none such",
+_ERRORS = {
+    400: "The request cannot be understood; `code` and `error` say why",
+    401: "The key is missing or wrong",
+    403: "The post needs a login, or Instagram asks for a checkpoint",
+    404: "Nothing is there: no such post, job, file or route",
     408: "The body did not come in time",
-    412: "It is not as the client expects it to be",
     413: "The body is too large",
-    416: "The file has no such part",
     422: "A file of the post is larger than the service takes",
-    429: "A rate limit is reached, Instagram's or this service's",
+    429: "A rate limit is reached, the service's or Instagram's",
     500: "A fault of the service",
     502: "Instagram's answer makes no sense, or is an error of its own",
-    503: "Instagram cannot be reached or not in time, or too much is waiting",
+    503: "Instagram cannot be reached, or too much is waiting",
     507: "The disk is full or read-only",
 }
-_SHORTCODE = {"type": "string", "pattern": "^[A-Za-z0-9_-]{5,64}$"}
-_CURSOR = {"type": "string", "pattern": "^[0-9]{1,10}\\.[0-9]{9}~[A-Za-z0-9_-]{5,64}$"}
-_URL = (
-    "^https://(www\\.)?instagram\\.com/([A-Za-z0-9._]{1,30}/)?"
-    "(p|reel|reels|tv)/[A-Za-z0-9_-]{5,64}([/?#][!-~]*)?$"
-)
-_EVENT = {
-    "type": "object",
-    "required": ["event", "data"],
-    "properties": {
-        "event": {"enum": ["post", "end"]},
-        "id": {"type": "string"},
-        "data": {"type": "string", "description": "JSON: a post of the job, or the job"},
-    },
-}
+_OF_EVERY_OPERATION = (413, 429, 500)
 _REQUEST_ID = {"X-Request-ID": {"required": True, "schema": {"type": "string"}}}
 _RETRY_AFTER = {"description": "Seconds to wait", "schema": {"type": "integer", "minimum": 1}}
-_OF_STATUS: dict[int, dict[str, Any]] = {
+_HEADERS_OF_STATUS: dict[int, dict[str, Any]] = {
     401: {"WWW-Authenticate": {"required": True, "schema": {"type": "string"}}},
     429: {"Retry-After": {**_RETRY_AFTER, "required": True}},
     503: {"Retry-After": _RETRY_AFTER},
 }
-_METRICS = {"text/plain": {"schema": {"type": "string"}}}
-_COMMON = (413, 429, 500)
+_TAGS = {
+    "posts": "Download posts, and find what is stored",
+    "jobs": "Download many posts in the background",
+    "service": "How the service is",
+}
+_SCHEMAS = "#/components/schemas/{model}"
 
 
-def describe_api(*, keyed: bool, max_url_length: int) -> dict[str, Any]:
-    """The API as OpenAPI 3.1 has it; *keyed* tells whether a key is needed."""
-    _, schemas = models_json_schema(
-        [(model, "validation") for model in _MODELS], ref_template="#/components/schemas/{model}"
-    )
-    # Checked by urls.py, which knows what no pattern can tell.
-    url = schemas["$defs"]["ScrapeRequest"]["properties"]["url"]
-    url |= {"pattern": _URL, "maxLength": max_url_length}
-    components: dict[str, Any] = {"schemas": schemas["$defs"]}
+def describe_api(
+    routes: Iterable[web.AbstractRoute], *, version: str, keyed: bool, max_url_length: int
+) -> dict[str, Any]:
+    """The description of *routes*; *keyed* says whether a key is needed."""
+    operations = list(_operations(routes))
+    schemas = _Schemas([operation for _, _, operation in operations])
+    paths: dict[str, dict[str, Any]] = {}
+    for path, method, operation in operations:
+        item = paths.setdefault(path, {})
+        item[method] = _operation(operation, schemas, keyed=keyed)
+    components: dict[str, Any] = {"schemas": schemas.definitions}
+    # links.py knows what no schema can say.
+    schemas.definitions["ScrapeRequest"]["properties"]["url"]["maxLength"] = max_url_length
     if keyed:
         scheme = {"type": "apiKey", "in": "header", "name": "X-API-Key"}
         components["securitySchemes"] = {"key": scheme}
@@ -79,183 +62,113 @@ def describe_api(*, keyed: bool, max_url_length: int) -> dict[str, Any]:
         "openapi": "3.1.0",
         "info": {
             "title": "instagram-scrapper",
-            "version": "0.1.0",
-            "description": "Instagram posts, by URL, as files.",
+            "version": version,
+            "summary": "One Instagram post, by URL, as a file",
             "license": {"name": "MIT", "identifier": "MIT"},
         },
-        "paths": _paths(keyed),
+        "servers": [{"url": "/", "description": "This service"}],
+        "tags": [{"name": name, "description": text} for name, text in _TAGS.items()],
+        "security": [{"key": []}] if keyed else [],
+        "paths": paths,
         "components": components,
     }
 
 
-def _paths(keyed: bool) -> dict[str, Any]:
-    shortcode = _parameter("shortcode", "path", _SHORTCODE)
-    job_id = _parameter("id", "path", {"type": "string", "minLength": 1})
-    whole = _file("The file")
+def _operations(routes: Iterable[web.AbstractRoute]) -> Iterator[tuple[str, str, Operation]]:
+    for route in routes:
+        operation = operation_of(route.handler)
+        if operation is not None and route.method != hdrs.METH_HEAD and route.resource:
+            yield route.resource.canonical, route.method.lower(), operation
 
-    def operation(
-        summary: str,
-        responses: dict[str, Any],
-        *statuses: int,
-        body: type[BaseModel] | None = None,
-        parameters: tuple[dict[str, Any], ...] = (),
-    ) -> dict[str, Any]:
-        errors = _errors(*statuses, *_COMMON, *([401] if keyed else []))
-        described: dict[str, Any] = {"summary": summary, "responses": {**responses, **errors}}
-        if body is not None:
-            described["requestBody"] = {"required": True, "content": _json(body)}
-        if parameters:
-            described["parameters"] = list(parameters)
-        if keyed:
-            described["security"] = [{"key": []}]
-        return described
 
-    return {
-        "/scrape": {
-            "post": operation(
-                "Download a post, or answer it from disk",
-                _ok(Post),
-                *(400, 403, 404, 408, 422, 502, 503, 507),
-                body=ScrapeRequest,
-            )
-        },
-        "/jobs": {
-            "post": operation(
-                "Download posts in the background",
-                {
-                    "202": {
-                        "description": "The job has begun",
-                        "headers": {
-                            **_REQUEST_ID,
-                            "Location": {"required": True, "schema": {"type": "string"}},
-                        },
-                        "content": _json(Job),
-                    }
-                },
-                *(400, 408, 503, 507),
-                body=JobRequest,
-            )
-        },
-        "/jobs/{id}": {
-            "parameters": [job_id],
-            "get": operation("A job, and how far each of its posts is", _ok(Job), 404),
-            "delete": operation("Give up those of its posts that wait", _ok(Job), 404, 507),
-        },
-        "/jobs/{id}/events": {
-            "parameters": [job_id],
-            "get": operation(
-                "The same as server-sent events, `post` for each change and `end`",
-                {
-                    "200": {
-                        "description": "Events until the job's end",
-                        "content": {"text/event-stream": {"schema": _EVENT}},
-                    },
-                    "204": {"description": "There are no more"},
-                },
-                404,
-                parameters=(_parameter("Last-Event-ID", "header", {"type": "string"}),),
-            ),
-        },
-        "/posts": {
-            "get": operation(
-                "The stored posts, newest first",
-                _ok(PostPage),
-                400,
-                parameters=(
-                    _parameter("limit", "query", {"type": "integer", "minimum": 1, "maximum": 100}),
-                    _parameter("cursor", "query", _CURSOR),
-                ),
-            )
-        },
-        "/posts/{shortcode}": {
-            "parameters": [shortcode],
-            "get": operation("A stored post", _ok(Post), 400, 404),
-            "delete": operation(
-                "Remove a stored post", {"204": {"description": "It is gone"}}, 400, 404, 507
-            ),
-        },
-        "/media/{shortcode}/{filename}": {
-            "parameters": [
-                shortcode,
-                _parameter("filename", "path", {"type": "string", "minLength": 1}),
-            ],
-            "get": operation("A file of a stored post, inline", whole, 400, 404),
-        },
-        "/download/{shortcode}": {
-            "parameters": [shortcode],
-            "get": operation(
-                "The main file of a stored post, one of its files, or all, as an attachment",
-                whole,
-                *(400, 404),
-                parameters=(
-                    _parameter("item", "query", {"type": "integer", "minimum": 1}),
-                    _parameter("archive", "query", {"type": "string", "enum": ["zip"]}),
-                ),
-            ),
-        },
-        "/metrics": {
-            "get": operation(
-                "The service's figures, for Prometheus",
-                {"200": {"description": "Prometheus's text format", "content": _METRICS}},
-            )
-        },
-        "/health": {
-            "get": {
-                "summary": "Whether the service runs",
-                "responses": {
-                    "200": {
-                        "description": "`OK`",
-                        "content": {"text/plain": {"schema": {"const": "OK"}}},
-                    },
-                    **_errors(*_COMMON),
-                },
-            }
-        },
-        "/ready": {
-            "get": {
-                "summary": "Whether a new post could be scraped now",
-                "responses": {
-                    **_ok(Readiness),
-                    **_errors(*_COMMON),
-                    "503": {"description": "It could not", "content": _json(Readiness)},
-                },
-            }
+class _Schemas:
+    """The JSON schemas of everything that operations take and give, each stated once."""
+
+    def __init__(self, operations: Sequence[Operation]) -> None:
+        types = [ErrorResponse]
+        for operation in operations:
+            more = (response for _, response in operation.more.values())
+            types += [
+                type_
+                for type_ in (operation.response, operation.body, *more)
+                if type_ is not None and not isinstance(type_, Content)
+            ]
+        inputs = [(type_, "validation", TypeAdapter(type_)) for type_ in dict.fromkeys(types)]
+        self._refs, definitions = TypeAdapter.json_schemas(cast(Any, inputs), ref_template=_SCHEMAS)
+        self.definitions: dict[str, Any] = definitions["$defs"]
+
+    def of(self, type_: Any) -> dict[str, Any]:
+        """A reference to the schema of *type_*."""
+        return self._refs[cast(Any, (type_, "validation"))]
+
+
+def _operation(operation: Operation, schemas: _Schemas, *, keyed: bool) -> dict[str, Any]:
+    statuses = [*operation.errors, *_OF_EVERY_OPERATION]
+    statuses += [401] if keyed and not operation.free else []
+    described: dict[str, Any] = {
+        "operationId": operation.id,
+        "summary": operation.summary,
+        "tags": [operation.tag],
+        "responses": {
+            str(operation.status): _success(operation, schemas),
+            **{str(status): _error(status, schemas) for status in sorted(statuses)},
+            **{
+                str(status): _response(text, _content(response, schemas))
+                for status, (text, response) in operation.more.items()
+            },
         },
     }
+    if operation.free:
+        described["security"] = []
+    if operation.body is not None:
+        content = {"application/json": {"schema": schemas.of(operation.body)}}
+        described["requestBody"] = {"required": True, "content": content}
+    if operation.parameters:
+        described["parameters"] = [_parameter(parameter) for parameter in operation.parameters]
+    return described
 
 
-def _json(model: type[BaseModel]) -> dict[str, Any]:
-    return {"application/json": {"schema": {"$ref": f"#/components/schemas/{model.__name__}"}}}
+def _success(operation: Operation, schemas: _Schemas) -> dict[str, Any]:
+    content = _content(operation.response, schemas)
+    if operation.events:
+        content = {EVENTS: content["application/json"]}
+    text = HTTPStatus(operation.status).phrase
+    streamed = operation.events or isinstance(operation.response, Content)
+    headers = {**({} if streamed else _REQUEST_ID), **operation.headers}
+    return _response(text, content, headers)
 
 
-def _ok(model: type[BaseModel]) -> dict[str, Any]:
-    about = (model.__doc__ or "").strip()
-    return {"200": {"description": about, "headers": _REQUEST_ID, "content": _json(model)}}
+def _error(status: int, schemas: _Schemas) -> dict[str, Any]:
+    headers = {**_REQUEST_ID, **_HEADERS_OF_STATUS.get(status, {})}
+    return _response(_ERRORS[status], _content(ErrorResponse, schemas), headers)
 
 
-def _errors(*statuses: int) -> dict[str, Any]:
-    return {
-        str(status): {
-            "description": _TOLD[status],
-            "headers": {**_REQUEST_ID, **_OF_STATUS.get(status, {})},
-            "content": _json(Error),
-        }
-        for status in statuses
+def _response(
+    text: str, content: dict[str, Any], headers: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    described: dict[str, Any] = {"description": text}
+    if headers:
+        described["headers"] = headers
+    if content:
+        described["content"] = content
+    return described
+
+
+def _content(response: Any, schemas: _Schemas) -> dict[str, Any]:
+    if response is None:
+        return {}
+    if isinstance(response, Content):
+        return {response.type: {"schema": dict(response.schema)}}
+    return {"application/json": {"schema": schemas.of(response)}}
+
+
+def _parameter(parameter: Parameter) -> dict[str, Any]:
+    described: dict[str, Any] = {
+        "name": parameter.name,
+        "in": parameter.place,
+        "required": parameter.place == "path",
+        "schema": dict(parameter.schema),
     }
-
-
-def _file(what: str) -> dict[str, Any]:
-    content = {
-        content_type: {"schema": {"type": "string", "format": "binary"}}
-        for content_type in ("video/mp4", "image/*", "application/zip")
-    }
-    return {
-        "200": {"description": what, "content": content},
-        "206": {"description": f"{what}, in part", "content": content},
-        # aiohttp answers these by itself, with an empty body.
-        **{str(status): {"description": _TOLD[status]} for status in (304, 412, 416)},
-    }
-
-
-def _parameter(name: str, place: str, schema: dict[str, Any]) -> dict[str, Any]:
-    return {"name": name, "in": place, "required": place == "path", "schema": schema}
+    if parameter.description:
+        described["description"] = parameter.description
+    return described

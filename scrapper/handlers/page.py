@@ -11,7 +11,10 @@ _FOLDER = Path(__file__).resolve().parents[1] / "page"
 PAGE_FILES = {
     "/": (_FOLDER / "index.html", "text/html; charset=utf-8"),
     "/page.css": (_FOLDER / "page.css", "text/css; charset=utf-8"),
-    "/page.js": (_FOLDER / "page.js", "text/javascript; charset=utf-8"),
+    **{
+        f"/{name}.js": (_FOLDER / f"{name}.js", "text/javascript; charset=utf-8")
+        for name in ("page", "dom", "api", "events", "advice", "posts", "downloads")
+    },
     "/page.svg": (_FOLDER / "page.svg", "image/svg+xml"),
 }
 """The page's files and their types, by path."""

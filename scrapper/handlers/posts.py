@@ -3,16 +3,40 @@
 import orjson
 from aiohttp import web
 
+from scrapper.handlers.operation import Operation, Parameter, describe
+from scrapper.handlers.refusals import InvalidParameter, NotStored
 from scrapper.handlers.resources import LIBRARY
+from scrapper.handlers.responses import ListingResponse
+from scrapper.library.response import PostResponse
 from scrapper.library.store import Cursor, StoredPost
 from scrapper.links import is_shortcode
 
-__all__ = ["delete_post", "get_post", "list_posts", "stored_post"]
+__all__ = ["SHORTCODE", "delete_post", "get_post", "list_posts", "stored_post"]
 
 _DEFAULT_LIMIT = 20
 _MOST_POSTS = 100
 
 
+SHORTCODE = Parameter("shortcode", "path", {"type": "string", "pattern": "^[A-Za-z0-9_-]{5,64}$"})
+"""The parameter of every route to one stored post."""
+
+_LIMIT = {"type": "integer", "minimum": 1, "maximum": _MOST_POSTS}
+_CURSOR = {"type": "string", "pattern": r"^[0-9]{1,10}\.[0-9]{9}~[A-Za-z0-9_-]{5,64}$"}
+
+
+@describe(
+    Operation(
+        id="listPosts",
+        summary="The stored posts, newest first",
+        tag="posts",
+        response=ListingResponse,
+        errors=(400,),
+        parameters=(
+            Parameter("limit", "query", _LIMIT, "How many"),
+            Parameter("cursor", "query", _CURSOR, "The `next_cursor` of the listing before"),
+        ),
+    )
+)
 async def list_posts(request: web.Request) -> web.Response:
     """The stored posts, newest first: ``limit`` of them, after ``cursor``."""
     limit = request.query.get("limit", str(_DEFAULT_LIMIT))
@@ -23,7 +47,7 @@ async def list_posts(request: web.Request) -> web.Response:
     try:
         after = Cursor.parse(request.query["cursor"]) if "cursor" in request.query else None
     except ValueError:
-        raise web.HTTPBadRequest(text="cursor: not one that was given out") from None
+        raise InvalidParameter(text="cursor is not one that was given out") from None
     page = await request.app[LIBRARY].page(int(limit), after)
     next_cursor = orjson.dumps(None if page.next is None else str(page.next))
     body = b'{"posts":[%b],"next_cursor":%b}' % (
@@ -33,16 +57,36 @@ async def list_posts(request: web.Request) -> web.Response:
     return web.Response(body=body, content_type="application/json")
 
 
+@describe(
+    Operation(
+        id="getPost",
+        summary="A stored post",
+        tag="posts",
+        response=PostResponse,
+        errors=(400, 404),
+        parameters=(SHORTCODE,),
+    )
+)
 async def get_post(request: web.Request) -> web.Response:
     """A stored post, as ``POST /scrape`` answered it."""
     stored = await stored_post(request)
     return web.Response(body=_answer(stored), content_type="application/json")
 
 
+@describe(
+    Operation(
+        id="deletePost",
+        summary="Remove a stored post and its files",
+        tag="posts",
+        status=204,
+        errors=(400, 404, 507),
+        parameters=(SHORTCODE,),
+    )
+)
 async def delete_post(request: web.Request) -> web.Response:
     """Remove a stored post and its files."""
     if not await request.app[LIBRARY].remove(_shortcode(request)):
-        raise _not_stored()
+        raise NotStored
     return web.Response(status=204)
 
 
@@ -50,29 +94,25 @@ async def stored_post(request: web.Request) -> StoredPost:
     """The post that the request's path names.
 
     Raises:
-        web.HTTPBadRequest: it names none.
-        web.HTTPNotFound: it is not stored.
+        InvalidParameter: it names none.
+        NotStored: it is not stored.
     """
     stored = await request.app[LIBRARY].get(_shortcode(request))
     if stored is None:
-        raise _not_stored()
+        raise NotStored
     return stored
 
 
 def _shortcode(request: web.Request) -> str:
     shortcode = request.match_info["shortcode"]
     if not is_shortcode(shortcode):
-        raise web.HTTPBadRequest(text="Invalid shortcode")
+        raise InvalidParameter(text="Invalid shortcode")
     return shortcode
 
 
 def _answer(stored: StoredPost) -> bytes:
-    return stored.answer.to_json(original_url=stored.post.original_url, cached=True)
+    return stored.rendered.to_json(original_url=stored.post.original_url, cached=True)
 
 
-def _bad_limit() -> web.HTTPBadRequest:
-    return web.HTTPBadRequest(text=f"limit: not a number from 1 to {_MOST_POSTS}")
-
-
-def _not_stored() -> web.HTTPNotFound:
-    return web.HTTPNotFound(text="The post is not stored")
+def _bad_limit() -> InvalidParameter:
+    return InvalidParameter(text=f"limit must be a number from 1 to {_MOST_POSTS}")

@@ -6,12 +6,19 @@ from typing import Annotated, TypeVar
 from aiohttp import hdrs, web
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from scrapper.handlers.refusals import InvalidBody
 from scrapper.handlers.resources import SETTINGS
 
 __all__ = ["MOST_URLS", "JobRequest", "ScrapeRequest", "read_body"]
 
 MOST_URLS = 100
 """How many URLs one job may have."""
+
+
+_POST_URL = (
+    "^https://(www\\.)?instagram\\.com/(([A-Za-z0-9._]{1,30}/)?(p|reel|reels|tv)|share(/p|/reel)?)"
+    "/[A-Za-z0-9_-]{5,64}([/?#][!-~]*)?$"
+)
 
 
 class ScrapeRequest(BaseModel):
@@ -23,7 +30,9 @@ class ScrapeRequest(BaseModel):
         str,
         Field(
             min_length=1,
-            description="The post's URL",
+            description="The post's URL, or a share link to it",
+            # What links.py takes, as far as a pattern can say it.
+            json_schema_extra={"pattern": _POST_URL},
             examples=["https://www.instagram.com/reel/SHORTCODE/"],
         ),
     ]
@@ -56,7 +65,7 @@ async def read_body(request: web.Request, model: type[Body]) -> Body:
     """The request's body as a *model*, whatever its ``Content-Type``.
 
     Raises:
-        web.HTTPBadRequest: it is something else, or never came whole.
+        InvalidBody: it is something else, or never came whole.
         web.HTTPRequestTimeout: it did not come within ``CLIENT_TIMEOUT_SECONDS``.
     """
     # A timer for each request that is there already would cost more than reading it.
@@ -72,12 +81,12 @@ async def read_body(request: web.Request, model: type[Body]) -> Body:
             text="The body did not come in time", headers=headers
         ) from None
     except ValidationError as error:
-        raise web.HTTPBadRequest(text=_explain(error)) from None
+        raise InvalidBody(text=_explain(error)) from None
     # A body that is not what its headers say, or that never came whole. Where the next request
     # begins nobody knows, so that the connection has no more use.
     except (web.RequestPayloadError, ConnectionError):
         headers = {hdrs.CONNECTION: "close"}
-        raise web.HTTPBadRequest(text=_NO_OBJECT, headers=headers) from None
+        raise InvalidBody(text=_NO_OBJECT, headers=headers) from None
 
 
 def _explain(error: ValidationError) -> str:

@@ -2,13 +2,25 @@
 
 from aiohttp import web
 
+from scrapper.handlers.operation import Operation, describe
 from scrapper.handlers.request_bodies import ScrapeRequest, read_body
 from scrapper.handlers.resources import SCRAPER, SETTINGS
+from scrapper.library.response import PostResponse
 from scrapper.links import read_link
 
 __all__ = ["scrape"]
 
 
+@describe(
+    Operation(
+        id="scrape",
+        summary="Download a post, or give it from disk",
+        tag="posts",
+        response=PostResponse,
+        body=ScrapeRequest,
+        errors=(400, 403, 404, 408, 422, 502, 503, 507),
+    )
+)
 async def scrape(request: web.Request) -> web.Response:
     """Download the post that the body's ``url`` names, or answer it from disk.
 
@@ -19,5 +31,5 @@ async def scrape(request: web.Request) -> web.Response:
     link = read_link(asked.url, max_length=app[SETTINGS].max_url_length)
     shortcode = await app[SCRAPER].shortcode_of(link)
     scraped = await app[SCRAPER].scrape(shortcode, asked.url, refresh=asked.refresh)
-    body = scraped.stored.answer.to_json(original_url=asked.url, cached=scraped.cached)
+    body = scraped.stored.rendered.to_json(original_url=asked.url, cached=scraped.cached)
     return web.Response(body=body, content_type="application/json")

@@ -4,16 +4,19 @@ import secrets
 import time
 import uuid
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from scrapper.errors import ANSWERS, InvalidURL, UnsupportedLink
+from pydantic import ConfigDict, Field
+
+from scrapper.errors import RESPONSES, InvalidURL, UnsupportedLink
 from scrapper.links import read_link
 
-__all__ = ["Job", "JobPost", "PostState", "new_job"]
+__all__ = ["Job", "JobEvent", "JobPost", "JobResponse", "PostState", "new_job"]
 
 PostState = Literal["queued", "running", "done", "failed", "cancelled"]
+JobState = Literal["running", "done", "cancelled"]
 
 _EPOCH = secrets.token_hex(4)
 
@@ -26,37 +29,55 @@ class JobPost:
     answer, once there is an outcome; ``bytes_total`` is None until the CDN tells it.
     """
 
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
     url: str
     shortcode: str | None
     state: PostState = "queued"
-    bytes_done: int = 0
-    bytes_total: int | None = None
-    status: int | None = None
+    bytes_done: Annotated[int, Field(ge=0)] = 0
+    bytes_total: Annotated[int | None, Field(description="Known once the CDN tells it")] = None
+    status: Annotated[int | None, Field(description="The status that /scrape would give")] = None
     error: str | None = None
-    retry_after: int | None = None
+    retry_after: Annotated[int | None, Field(description="Seconds")] = None
+    code: Annotated[str | None, Field(description="What went wrong, for programs")] = None
 
     @property
     def unfinished(self) -> bool:
         """Whether there is still something to do for it."""
         return self.state in ("queued", "running")
 
-    def fail(self, status: int, error: str, retry_after: int | None = None) -> None:
+    def fail(self, status: int, code: str, error: str, retry_after: int | None = None) -> None:
         """Note the outcome of a post that could not be had."""
-        self.state, self.status, self.error = "failed", status, error
+        self.state, self.status, self.code, self.error = "failed", status, code, error
         self.retry_after = retry_after
 
     def to_json(self) -> dict[str, Any]:
-        """What clients are told."""
-        return {
-            "url": self.url,
-            "shortcode": self.shortcode,
-            "state": self.state,
-            "bytes_done": self.bytes_done,
-            "bytes_total": self.bytes_total,
-            "status": self.status,
-            "error": self.error,
-            "retry_after": self.retry_after,
-        }
+        """The post's fields, in order: what clients receive, and what is stored."""
+        return {name: getattr(self, name) for name in _POST_FIELDS}
+
+
+_POST_FIELDS = tuple(field.name for field in fields(JobPost))
+
+
+@dataclass(slots=True)
+class JobResponse:
+    """A batch of posts."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    id: str
+    state: JobState
+    created_at: Annotated[str, Field(json_schema_extra={"format": "date-time"})]
+    posts: list[JobPost]
+
+
+@dataclass(slots=True)
+class JobEvent(JobPost):
+    """How one post of a job is; ``index`` is its place in the job."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    index: Annotated[int, Field(ge=0)] = 0
 
 
 @dataclass(slots=True)
@@ -75,7 +96,7 @@ class Job:
     _seen: dict[int, tuple[int, dict[str, Any]]] = field(default_factory=dict)
 
     @property
-    def state(self) -> Literal["running", "done", "cancelled"]:
+    def state(self) -> JobState:
         """``running`` until every post has an outcome; ``cancelled`` if that is some post's."""
         if any(post.unfinished for post in self.posts):
             return "running"
@@ -106,14 +127,10 @@ class Job:
             key=lambda change: change[0],
         )
 
-    def to_json(self) -> dict[str, Any]:
-        """What clients are told."""
-        return {
-            "id": self.id,
-            "state": self.state,
-            "created_at": f"{datetime.fromtimestamp(self.created_at, UTC):%Y-%m-%dT%H:%M:%SZ}",
-            "posts": [post.to_json() for post in self.posts],
-        }
+    def to_response(self) -> JobResponse:
+        """What clients receive."""
+        created_at = f"{datetime.fromtimestamp(self.created_at, UTC):%Y-%m-%dT%H:%M:%SZ}"
+        return JobResponse(self.id, self.state, created_at, self.posts)
 
     def _told(self, index: int) -> dict[str, Any]:
         return {"index": index, **self.posts[index].to_json()}
@@ -131,5 +148,5 @@ def _post(url: str, max_url_length: int) -> JobPost:
         return JobPost(url, link if isinstance(link, str) else None)
     except (InvalidURL, UnsupportedLink) as error:
         post = JobPost(url, None)
-        post.fail(*ANSWERS[type(error)])
+        post.fail(*RESPONSES[type(error)])
         return post

@@ -5,7 +5,7 @@ import math
 
 import structlog
 
-from scrapper.errors import ANSWERS, ScrapeError, ServerFull
+from scrapper.errors import INTERNAL_ERROR, RESPONSES, ScrapeError, ServerFull
 from scrapper.jobs.contract import MAKE_ROOM_SECONDS
 from scrapper.jobs.model import JobPost
 from scrapper.links import read_link
@@ -22,11 +22,10 @@ async def run_post(post: JobPost, scraper: Scraper) -> None:
         stored = (await _scrape(post, scraper)).stored
     except ScrapeError as error:
         wait = error.retry_after
-        status, text = ANSWERS[type(error)]
-        post.fail(status, text, None if wait is None else max(1, math.ceil(wait)))
+        post.fail(*RESPONSES[type(error)], None if wait is None else max(1, math.ceil(wait)))
     except Exception:
         log.exception("post of a job failed", shortcode=post.shortcode)
-        post.fail(500, "Internal server error")
+        post.fail(*INTERNAL_ERROR)
     else:
         post.bytes_done = post.bytes_total = sum(file.size for file in stored.post.files)
         post.state, post.status = "done", 200

@@ -31,12 +31,14 @@ CREATE TABLE IF NOT EXISTS posts (
     status INTEGER,
     error TEXT,
     retry_after INTEGER,
+    code TEXT,
     PRIMARY KEY (job, position)
 );
 """
 _PRIMARY_CODE = 0xFF
 _REFUSALS = {sqlite3.SQLITE_FULL: DiskFull, sqlite3.SQLITE_READONLY: DiskReadOnly}
-_COLUMNS = "url, shortcode, state, bytes_done, bytes_total, status, error, retry_after"
+_PLACES = "?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?"
+_COLUMNS = "url, shortcode, state, bytes_done, bytes_total, status, error, retry_after, code"
 
 
 class JobStore:
@@ -61,6 +63,11 @@ class JobStore:
         """
         self._database = await aiosqlite.connect(self._path)
         await self._database.executescript(_SCHEMA)
+        async with self._database.execute("PRAGMA table_info(posts)") as rows:
+            columns = {name async for _, name, *_ in rows}
+        if "code" not in columns:
+            await self._database.execute("ALTER TABLE posts ADD COLUMN code TEXT")
+            await self._database.commit()
 
     async def close(self) -> None:
         """Close the file."""
@@ -118,5 +125,7 @@ class JobStore:
 async def _save(database: aiosqlite.Connection, job: Job, positions: Iterable[int]) -> None:
     rows = [(job.id, position, *job.posts[position].to_json().values()) for position in positions]
     await database.executemany(
-        "INSERT OR REPLACE INTO posts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows
+        f"INSERT OR REPLACE INTO posts (job, position, {_COLUMNS}) "  # noqa: S608 - constants
+        f"VALUES ({_PLACES})",
+        rows,
     )

@@ -5,9 +5,7 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import parse_qs, urlsplit
 
-import orjson
-
-__all__ = ["Answer", "MediaItem", "Post", "Progress", "cdn_expiry"]
+__all__ = ["Details", "MediaItem", "Music", "Post", "Progress", "cdn_expiry"]
 
 _UNSIGNED_LIFETIME = 24 * 60 * 60
 _MANIFEST_VERSION = 1
@@ -165,56 +163,3 @@ def cdn_expiry(url: str) -> int | None:
         return int(parse_qs(urlsplit(url).query)["oe"][0], 16)
     except (KeyError, ValueError):
         return None
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """The JSON that describes a post to a client, rendered but for what differs by request."""
-
-    before_url: bytes
-    after_url: bytes
-
-    @classmethod
-    def of(cls, post: Post, root: Path) -> "Answer":
-        """The answer for *post*, whose files are under *root*/shortcode."""
-        folder = f"{root}/{post.shortcode}"
-        main = post.main
-        before_url = {
-            "shortcode": post.shortcode,
-            "video": f"{folder}/{main.filename}" if main.type == "video" else None,
-            "description": post.description,
-            "cdn_url": main.cdn_url,
-        }
-
-        def described(item: MediaItem) -> dict[str, Any]:
-            return {
-                "type": item.type,
-                "path": f"{folder}/{item.filename}",
-                "url": f"/media/{post.shortcode}/{item.filename}",
-                "cdn_url": item.cdn_url,
-                "size": item.size,
-                "width": item.width,
-                "height": item.height,
-                "alt_text": item.alt_text,
-                "duration": item.duration,
-                "has_audio": item.has_audio,
-            }
-
-        after_url = {
-            "media": [described(item) for item in post.media],
-            "thumbnail": described(post.thumbnail) if post.thumbnail else None,
-            "owner": post.owner,
-            "taken_at": post.taken_at,
-            "missing": post.missing,
-            "details": post.details,
-        }
-        return cls(orjson.dumps(before_url)[:-1], orjson.dumps(after_url)[1:-1])
-
-    def to_json(self, *, original_url: str, cached: bool) -> bytes:
-        """The whole of it, as JSON text in UTF-8."""
-        return b'%b,"original_url":%b,%b,"cached":%b}' % (
-            self.before_url,
-            orjson.dumps(original_url),
-            self.after_url,
-            b"true" if cached else b"false",
-        )

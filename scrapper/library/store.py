@@ -27,7 +27,8 @@ import aiofiles.os
 import structlog
 
 from scrapper.library.disk import storing
-from scrapper.library.post import Answer, MediaItem, Post
+from scrapper.library.post import MediaItem, Post
+from scrapper.library.response import RenderedPost
 from scrapper.links import is_shortcode
 from scrapper.settings import Settings
 
@@ -56,7 +57,7 @@ class StoredPost:
     """
 
     post: Post
-    answer: Answer
+    rendered: RenderedPost
     stored_at: float
     fresh_until: float
     seen_at: float
@@ -65,7 +66,7 @@ class StoredPost:
     def seen_now(cls, post: Post, root: Path, stored_at: float) -> "StoredPost":
         """*post* as it was just found under *root*."""
         fresh_until = post.fresh_until(stored_at)
-        return cls(post, Answer.of(post, root), stored_at, fresh_until, time.monotonic())
+        return cls(post, RenderedPost.of(post, root), stored_at, fresh_until, time.monotonic())
 
     @property
     def fresh(self) -> bool:

@@ -12,6 +12,7 @@ from prometheus_client import Gauge
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.driver_info import DriverInfo
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoPermissionError, OutOfMemoryError, ReadOnlyError
 from redis.exceptions import TimeoutError as RedisTimeoutError
@@ -30,6 +31,8 @@ _PAUSE_SECONDS = 1.0
 _TURN_SECONDS = 2.0
 """To wait for one of the connections, where a burst has them all."""
 _MOST_CONNECTIONS = 32
+# By itself redis-py looks its version up on the disk for each connection.
+_DRIVER = DriverInfo()
 _SECONDS_BETWEEN_REFUSALS = 60.0
 
 
@@ -41,6 +44,7 @@ def connection_options() -> dict[str, Any]:
         # That Redis closed a connection since its last use is found out only by using it.
         "retry": Retry(NoBackoff(), 1, (RedisConnectionError,)),
         "protocol": 2,
+        "driver_info": _DRIVER,
     }
 
 

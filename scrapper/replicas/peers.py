@@ -15,7 +15,7 @@ import structlog
 from redis.exceptions import RedisError
 
 from scrapper.cancellation import end
-from scrapper.errors import ANSWERS, DeadlineExceeded, PaceExceeded, ScrapeError
+from scrapper.errors import RESPONSES, DeadlineExceeded, PaceExceeded, ScrapeError
 from scrapper.replicas.client import PREFIX, SharedRedis
 from scrapper.replicas.turn import Turn
 
@@ -25,7 +25,7 @@ log = structlog.get_logger(__name__)
 
 _SECONDS_BETWEEN_LOOKS = 1.0
 _COOLDOWN = f"{PREFIX}cooldown"
-_ERRORS: dict[str, Any] = {error.__name__: error for error in ANSWERS}
+_ERRORS: dict[str, Any] = {error.__name__: error for error in RESPONSES}
 _OF_ONE_REPLICA = (DeadlineExceeded, PaceExceeded)
 """What says nothing of how it would go for another replica."""
 

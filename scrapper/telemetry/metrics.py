@@ -6,6 +6,7 @@ No label holds anything that a client sends: their values are names from this co
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from importlib.metadata import version
 
 from prometheus_client import (
     CollectorRegistry,
@@ -13,10 +14,12 @@ from prometheus_client import (
     Gauge,
     GCCollector,
     Histogram,
+    Info,
     PlatformCollector,
     ProcessCollector,
 )
 
+from scrapper import __version__
 from scrapper.errors import ScrapeError
 
 __all__ = ["Metrics"]
@@ -32,6 +35,8 @@ class Metrics:
         ProcessCollector(registry=registry)
         PlatformCollector(registry=registry)
         GCCollector(registry=registry)
+        build = Info("scrapper_build", "The versions that run here", registry=registry)
+        build.info({"version": __version__, "instaloader": version("instaloader")})
         self.cache_hits = Counter(
             "scrape_cache_hits", "Scrapes answered from disk", registry=registry
         )

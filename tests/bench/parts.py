@@ -19,7 +19,8 @@ from prometheus_client import CollectorRegistry, Histogram
 
 from middlewares.rate_limit import _bucket
 from middlewares.request_context import _new_id
-from scrapper.library.post import Answer, Post
+from scrapper.library.post import Post
+from scrapper.library.response import RenderedPost
 from scrapper.links import read_link
 from scrapper.response_headers import HEADERS
 from scrapper.telemetry.logs import _add_time
@@ -43,11 +44,11 @@ _LINE = {
 
 def _answer(manifest: dict[str, Any], root: Path) -> tuple[Work, Work]:
     post = Post.from_manifest(manifest)
-    rendered = Answer.of(post, root)
+    rendered = RenderedPost.of(post, root)
     tell = {"original_url": post.original_url, "cached": True}
     return (
         lambda: rendered.to_json(**tell),  # type: ignore[arg-type]
-        lambda: Answer.of(post, root).to_json(**tell),  # type: ignore[arg-type]
+        lambda: RenderedPost.of(post, root).to_json(**tell),  # type: ignore[arg-type]
     )
 
 

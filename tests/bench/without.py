@@ -35,7 +35,8 @@ from middlewares.request_context import REQUEST_ID
 from scrapper.commands.serve import serve
 from scrapper.instagram.context import Context
 from scrapper.instagram.transport import PooledTransport
-from scrapper.library.post import Answer, Post
+from scrapper.library.post import Post
+from scrapper.library.response import RenderedPost
 from scrapper.library.store import Library, StoredPost
 from scrapper.links import read_link
 from scrapper.response_headers import HEADERS
@@ -82,9 +83,9 @@ def _rendered_answer() -> None:
             self._about = post, root
 
         def to_json(self, **rest: Any) -> bytes:
-            return Answer.of(*self._about).to_json(**rest)
+            return RenderedPost.of(*self._about).to_json(**rest)
 
-    _replace(scrapper.library.store, "Answer", mock.Mock(of=Later))
+    _replace(scrapper.library.store, "RenderedPost", mock.Mock(of=Later))
 
 
 def _orjson() -> None:

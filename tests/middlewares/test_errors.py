@@ -17,7 +17,14 @@ class Later(Late):
     retry_after = 12.1
 
 
-TABLE = {Late: (503, "Too late"), LookupError: (404, "Nothing there")}
+class Coded(web.HTTPConflict):
+    code = "of_another_kind"
+
+
+TABLE = {
+    Late: (503, "too_late", "Too late"),
+    LookupError: (404, "nothing_there", "Nothing there"),
+}
 
 
 async def fail(request: web.Request) -> web.StreamResponse:
@@ -31,6 +38,8 @@ async def fail(request: web.Request) -> web.StreamResponse:
         "chained": _chained(),
         "gone": web.HTTPGone(text="It left"),
         "plain": web.HTTPGone(),
+        "large": web.HTTPRequestEntityTooLarge(10, 11, text="Too large"),
+        "coded": Coded(text="Of another kind"),
         "found": web.HTTPFound("/elsewhere"),
         "limited": web.HTTPTooManyRequests(headers={"Retry-After": "7"}),
     }[request.match_info["kind"]]
@@ -50,35 +59,43 @@ async def client(aiohttp_client: Any) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("kind", "status", "error"),
+    ("kind", "status", "code", "error"),
     [
-        ("late", 503, "Too late"),
-        ("later", 503, "Too late"),
-        ("key", 404, "Nothing there"),
-        ("gone", 410, "It left"),
-        ("plain", 410, "Gone"),
-        ("value", 500, "Internal server error"),
-        ("chained", 500, "Internal server error"),
+        ("late", 503, "too_late", "Too late"),
+        ("later", 503, "too_late", "Too late"),
+        ("key", 404, "nothing_there", "Nothing there"),
+        ("gone", 410, "gone", "It left"),
+        ("plain", 410, "gone", "Gone"),
+        ("large", 413, "body_too_large", "Too large"),
+        ("coded", 409, "of_another_kind", "Of another kind"),
+        ("value", 500, "internal_error", "Internal server error"),
+        ("chained", 500, "internal_error", "Internal server error"),
     ],
 )
 async def test_an_exception_is_answered_by_the_table(
-    client: Any, kind: str, status: int, error: str
+    client: Any, kind: str, status: int, code: str, error: str
 ) -> None:
     response = await client.get(f"/{kind}")
-    assert (response.status, await response.json()) == (status, {"error": error})
+    assert (response.status, await response.json()) == (status, {"error": error, "code": code})
 
 
 async def test_an_unknown_route_and_a_wrong_method_are_answered_in_json(client: Any) -> None:
     response = await client.get("/a/b")
-    assert (response.status, await response.json()) == (404, {"error": "Not Found"})
+    assert (response.status, await response.json()) == (
+        404,
+        {"error": "Not Found", "code": "not_found"},
+    )
     response = await client.post("/late")
-    assert (response.status, await response.json()) == (405, {"error": "Method Not Allowed"})
+    assert (response.status, await response.json()) == (
+        405,
+        {"error": "Method Not Allowed", "code": "method_not_allowed"},
+    )
     assert response.headers["Allow"] == "GET,HEAD"
 
 
 async def test_the_answer_tells_the_request_s_id_where_it_has_one(client: Any) -> None:
     response = await client.get("/late?id=mine")
-    assert await response.json() == {"error": "Too late", "request_id": "mine"}
+    assert await response.json() == {"error": "Too late", "code": "too_late", "request_id": "mine"}
 
 
 @pytest.mark.parametrize(("kind", "seconds"), [("late", "1"), ("later", "13"), ("limited", "7")])
@@ -110,4 +127,7 @@ async def test_a_failure_of_a_middleware_further_in_is_answered_too(aiohttp_clie
 
     client = await aiohttp_client(web.Application(middlewares=[errors({}), broken]))
     response = await client.get("/")
-    assert (response.status, await response.json()) == (500, {"error": "Internal server error"})
+    assert (response.status, await response.json()) == (
+        500,
+        {"error": "Internal server error", "code": "internal_error"},
+    )

@@ -39,7 +39,8 @@ bodies = st.one_of(
 
 
 def test_no_body_makes_a_fault_of_ours(instagram: StandIn, tmp_path: Path) -> None:
-    with Service(tmp_path, instagram.environment) as service:
+    environment = {**instagram.environment, "INSTAGRAM_MAX_QUERIES": "0"}
+    with Service(tmp_path, environment) as service:
         connection = http.client.HTTPConnection(urlsplit(service.url).netloc, timeout=30)
 
         @settings(

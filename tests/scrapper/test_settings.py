@@ -40,6 +40,8 @@ def test_an_empty_environment_gives_the_contract_s_defaults(
         "max_job_age_days": 7,
         "instagram_session_file": None,
         "instagram_username": "",
+        "instagram_login_use": "needed",
+        "instagram_doc_id": "27130156389949648",
         "instagram_max_queries": 200,
         "instagram_window_seconds": 660,
         "instagram_cooldown_seconds": 300,

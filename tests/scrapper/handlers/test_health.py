@@ -3,7 +3,12 @@ import asyncio
 from tests.conftest import StartService, until
 from tests.instagram import StandIn
 
-WELL = {"media_folder": True, "disk_space": True}
+LEARNED = {"sources": ["api", "logged_out_api", "page"], "allowed": 0, "ceiling": 0}
+WELL = {
+    "media_folder": True,
+    "disk_space": True,
+    "instagram": {"logged_out": LEARNED},
+}
 URL = "https://www.instagram.com/reel/reel-{}/"
 
 

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scrapper.library.post import Answer, MediaItem, Post, cdn_expiry
+from scrapper.library.post import MediaItem, Post, cdn_expiry
+from scrapper.library.response import RenderedPost
 
 DAY = 24 * 60 * 60
 
@@ -98,7 +99,7 @@ def test_a_post_with_an_unsigned_url_is_fresh_for_a_day() -> None:
 
 
 def answer(post: Post, original_url: str = "", *, cached: bool = False) -> dict[str, Any]:
-    text = Answer.of(post, Path("/data/instaloader")).to_json(
+    text = RenderedPost.of(post, Path("/data/instaloader")).to_json(
         original_url=original_url, cached=cached
     )
     told: dict[str, Any] = json.loads(text)
@@ -126,6 +127,9 @@ def test_the_answer_has_the_contract_s_keys() -> None:
                 "size": 3,
                 "width": 640,
                 "height": 480,
+                "alt_text": None,
+                "duration": None,
+                "has_audio": None,
             },
             {
                 "type": "video",
@@ -135,11 +139,27 @@ def test_the_answer_has_the_contract_s_keys() -> None:
                 "size": 9,
                 "width": None,
                 "height": None,
+                "alt_text": None,
+                "duration": None,
+                "has_audio": None,
             },
         ],
         "thumbnail": None,
         "owner": "owner",
         "taken_at": "2026-01-15T12:00:00Z",
+        "missing": [],
+        "details": {
+            "owner_name": None,
+            "owner_id": None,
+            "coauthors": [],
+            "likes": None,
+            "comments": None,
+            "views": None,
+            "location": None,
+            "tagged": [],
+            "music": None,
+            "product_type": None,
+        },
         "cached": True,
     }
 

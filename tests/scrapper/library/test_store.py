@@ -16,6 +16,8 @@ import scrapper.library.store
 from scrapper.library.post import MediaItem, Post
 from scrapper.library.store import Library, Superseded
 
+pytestmark = pytest.mark.blocks
+
 DAY = 24 * 60 * 60
 
 

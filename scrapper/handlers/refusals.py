@@ -1,0 +1,26 @@
+"""What is wrong with a request, each with its code."""
+
+from aiohttp import web
+
+__all__ = ["InvalidBody", "InvalidParameter", "NotStored"]
+
+
+class InvalidBody(web.HTTPBadRequest):
+    """The body is not what the route takes."""
+
+    code = "invalid_body"
+
+
+class InvalidParameter(web.HTTPBadRequest):
+    """A part of the path or the query is not what the route takes."""
+
+    code = "invalid_parameter"
+
+
+class NotStored(web.HTTPNotFound):
+    """The post is not stored."""
+
+    code = "not_stored"
+
+    def __init__(self) -> None:
+        super().__init__(text="The post is not stored")

@@ -1,0 +1,104 @@
+"""A post as clients receive it: the one statement of its JSON.
+
+The field names, types and descriptions here become the API's description too.
+"""
+
+import secrets
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Annotated, Literal
+
+import orjson
+from pydantic import ConfigDict, Field
+
+from scrapper.library.post import Details, MediaItem, Post
+
+__all__ = ["MediaFile", "PostResponse", "RenderedPost"]
+
+_CLOSED = ConfigDict(extra="forbid")
+# Where the URL of the request goes: no text of Instagram's can hold it.
+_URL_MARK = secrets.token_hex(16)
+
+
+@dataclass(frozen=True, slots=True)
+class MediaFile:
+    """A stored file."""
+
+    __pydantic_config__ = _CLOSED
+
+    type: Literal["video", "image"]
+    path: Annotated[str, Field(description="Where the service keeps the file")]
+    url: Annotated[str, Field(description="Path of the file in this API")]
+    cdn_url: Annotated[str, Field(description="Instagram's signed URL; it lasts for some days")]
+    size: Annotated[int, Field(ge=1, description="Bytes")]
+    width: Annotated[int | None, Field(description="Pixels")]
+    height: Annotated[int | None, Field(description="Pixels")]
+    alt_text: str | None
+    duration: Annotated[float | None, Field(description="Seconds")]
+    has_audio: bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class PostResponse:
+    """A stored post."""
+
+    __pydantic_config__ = _CLOSED
+
+    shortcode: Annotated[str, Field(pattern="^[A-Za-z0-9_-]{5,64}$")]
+    video: Annotated[str | None, Field(description="Path of the first video")]
+    description: Annotated[str, Field(description="The caption, or empty")]
+    cdn_url: Annotated[str, Field(description="Instagram's URL of the main file")]
+    original_url: Annotated[str, Field(description="The URL that was asked for")]
+    media: Annotated[list[MediaFile], Field(min_length=1, description="In Instagram's order")]
+    thumbnail: Annotated[MediaFile | None, Field(description="Cover of the first video")]
+    owner: str | None
+    taken_at: Annotated[str | None, Field(json_schema_extra={"format": "date-time"})]
+    missing: Annotated[
+        tuple[int, ...],
+        Field(description="Numbers of the carousel's items that Instagram gave no file for"),
+    ]
+    details: Details
+    cached: Annotated[bool, Field(description="Whether the post came from disk")]
+
+
+@dataclass(frozen=True, slots=True)
+class RenderedPost:
+    """The JSON of a :class:`PostResponse`, but for what differs from request to request."""
+
+    before_url: bytes
+    after_url: bytes
+
+    @classmethod
+    def of(cls, post: Post, root: Path) -> "RenderedPost":
+        """Render *post*, whose files are under *root*/shortcode."""
+        folder = f"{root}/{post.shortcode}"
+        main = post.main
+
+        def file(item: MediaItem) -> MediaFile:
+            path, url = f"{folder}/{item.filename}", f"/media/{post.shortcode}/{item.filename}"
+            return MediaFile(path=path, url=url, **{name: getattr(item, name) for name in _SHARED})
+
+        response = PostResponse(
+            shortcode=post.shortcode,
+            video=f"{folder}/{main.filename}" if main.type == "video" else None,
+            description=post.description,
+            cdn_url=main.cdn_url,
+            original_url=_URL_MARK,
+            media=[file(item) for item in post.media],
+            thumbnail=file(post.thumbnail) if post.thumbnail else None,
+            owner=post.owner,
+            taken_at=post.taken_at,
+            missing=post.missing,
+            details=post.details,
+            cached=False,
+        )
+        before, after = orjson.dumps(response).split(b'"%b"' % _URL_MARK.encode())
+        return cls(before, after.removesuffix(b"false}"))
+
+    def to_json(self, *, original_url: str, cached: bool) -> bytes:
+        """The whole of it, as JSON text in UTF-8."""
+        end = b"true}" if cached else b"false}"
+        return b"%b%b%b%b" % (self.before_url, orjson.dumps(original_url), self.after_url, end)
+
+
+_SHARED = {field.name for field in fields(MediaFile)} & {field.name for field in fields(MediaItem)}

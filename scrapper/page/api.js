@@ -1,0 +1,63 @@
+/** Requests to the server, with the key, and the files that it has. */
+
+import { at } from "./dom.js";
+
+const LONGEST_WAIT = 10;
+
+const wait = (seconds) => new Promise((resolve) => setTimeout(resolve, seconds * 1000));
+
+/** A request that failed: its code says why, and its status is 0 where no response came. */
+export class Failure extends Error {
+  constructor(status, code, message, retryAfter = null) {
+    super(message);
+    this.status = status;
+    this.code = code;
+    this.retryAfter = retryAfter;
+  }
+}
+
+function headers() {
+  const key = at("key").value.trim();
+  return key ? { "X-API-Key": key } : {};
+}
+
+export async function request(path, options = {}) {
+  let response;
+  try {
+    response = await fetch(path, { ...options, headers: { ...headers(), ...options.headers } });
+  } catch {
+    throw new Failure(0, "unreachable", "The server does not answer");
+  }
+  if (response.ok) {
+    return response;
+  }
+  // A proxy in front has errors of its own, which have no code.
+  const body = await response.json().catch(() => ({}));
+  const seconds = Number(response.headers.get("Retry-After")) || null;
+  throw new Failure(response.status, body.code ?? "unknown", body.error ?? response.statusText, seconds);
+}
+
+/** A request that only reads: where the rate limit asks to wait, that is done here. */
+export async function read(path, options) {
+  for (;;) {
+    try {
+      return await request(path, options);
+    } catch (failure) {
+      const short = failure.retryAfter && failure.retryAfter <= LONGEST_WAIT;
+      if (failure.code !== "too_many_requests" || !short) {
+        throw failure;
+      }
+      await wait(failure.retryAfter);
+    }
+  }
+}
+
+export const readJSON = async (path) => (await read(path)).json();
+
+/** Where the browser finds a file: a page cannot send the key along with a picture's address. */
+export async function sourceOf(path) {
+  if (!at("key").value.trim()) {
+    return path;
+  }
+  return URL.createObjectURL(await (await read(path)).blob());
+}

@@ -1,0 +1,164 @@
+/** A stored post on the page, and the list of them. */
+
+import { readJSON, request, sourceOf } from "./api.js";
+import { guarded, size } from "./advice.js";
+import { at, copyOf } from "./dom.js";
+
+const POSTS_AT_ONCE = 12;
+
+function button(label, onClick, className = "") {
+  const made = document.createElement("button");
+  made.type = "button";
+  made.className = className;
+  made.textContent = label;
+  made.addEventListener("click", () => guarded(() => onClick(made)));
+  return made;
+}
+
+async function save(path, name) {
+  const link = document.createElement("a");
+  link.href = await sourceOf(path);
+  link.download = name;
+  link.click();
+}
+
+async function preview(item, thumbnail, alt) {
+  const made = document.createElement(item.type === "video" ? "video" : "img");
+  if (item.type === "video") {
+    made.controls = true;
+    made.playsInline = true;
+    made.preload = "metadata";
+    made.setAttribute("aria-label", alt);
+    if (thumbnail) {
+      made.poster = await sourceOf(thumbnail.url);
+    }
+  } else {
+    made.alt = alt;
+    made.loading = "lazy";
+  }
+  made.src = await sourceOf(item.url);
+  return made;
+}
+
+function actionsOf(post, remove) {
+  const many = post.media.length > 1;
+  const actions = post.media.map((item, index) => {
+    const label = many ? `Save ${index + 1}` : "Save";
+    const made = button(label, () =>
+      save(many ? `/download/${post.shortcode}?item=${index + 1}` : `/download/${post.shortcode}`,
+        item.url.split("/").pop()));
+    made.title = `${item.type}, ${size(item.size)}`;
+    return made;
+  });
+  if (many) {
+    actions.push(button("Save all as ZIP", () =>
+      save(`/download/${post.shortcode}?archive=zip`, `${post.shortcode}.zip`)));
+  }
+  if (post.description) {
+    actions.push(button("Copy caption", async (pressed) => {
+      await copyText(post.description);
+      pressed.textContent = "Copied";
+    }));
+  }
+  if (remove) {
+    actions.push(button("Delete", remove, "danger"));
+  }
+  return actions;
+}
+
+/** The clipboard is there on https and on localhost alone; elsewhere the old way still works. */
+async function copyText(text) {
+  if (navigator.clipboard) {
+    try {
+      await navigator.clipboard.writeText(text);
+      return;
+    } catch {
+      // Not allowed: the other way needs no permission.
+    }
+  }
+  const area = document.createElement("textarea");
+  area.value = text;
+  document.body.append(area);
+  area.select();
+  document.execCommand("copy");
+  area.remove();
+}
+
+export async function showPost(post, remove = null) {
+  const made = copyOf("post-template");
+  const name = made.querySelector(".name");
+  name.textContent = post.owner ? `${post.owner}, ${post.shortcode}` : post.shortcode;
+  name.href = `https://www.instagram.com/p/${post.shortcode}/`;
+  made.querySelector(".when").textContent = new Date(post.taken_at).toLocaleDateString();
+  made.querySelector(".caption").textContent = post.description;
+  made.querySelector(".actions").append(...actionsOf(post, remove && (() => remove(made))));
+  const place = made.querySelector(".media");
+  if (post.media.length > 1) {
+    place.classList.add("many");
+    place.tabIndex = 0;
+    place.setAttribute("role", "group");
+    place.setAttribute("aria-label", `${post.media.length} files`);
+  }
+  const cover = post.media.find((item) => item.type === "video");
+  for (const [index, item] of post.media.entries()) {
+    const alt = `${item.type === "video" ? "Video" : "Picture"} ${index + 1} of ${post.media.length}, by ${post.owner}`;
+    place.append(await preview(item, item === cover ? post.thumbnail : null, alt));
+  }
+  return made;
+}
+
+let nextCursor = null;
+let listing = 0;
+
+export async function listStored(cursor = null) {
+  listing += 1;
+  const mine = listing;
+  const query = new URLSearchParams({ limit: POSTS_AT_ONCE });
+  if (cursor) {
+    query.set("cursor", cursor);
+  }
+  const listed = await readJSON(`/posts?${query}`);
+  if (mine !== listing) {
+    return;
+  }
+  if (!cursor) {
+    at("stored").replaceChildren();
+  }
+  nextCursor = listed.next_cursor;
+  at("more").hidden = !nextCursor;
+  const places = listed.posts.map(() => {
+    const place = document.createElement("li");
+    place.className = "card";
+    return place;
+  });
+  at("stored").append(...places);
+  showWhetherEmpty();
+  for (const [index, post] of listed.posts.entries()) {
+    const place = places[index];
+    place.append(await showPost(post, () => remove(post, place)));
+  }
+}
+
+async function remove(post, place) {
+  if (!confirm(`Delete ${post.shortcode} and its files?`)) {
+    return;
+  }
+  try {
+    await request(`/posts/${post.shortcode}`, { method: "DELETE" });
+  } catch (failure) {
+    // Somebody else was faster: what was wanted is so.
+    if (failure.code !== "not_stored") {
+      throw failure;
+    }
+  }
+  // Else the focus would fall to the top of the page.
+  (place.nextElementSibling?.querySelector(".danger") ?? at("stored-title")).focus();
+  place.remove();
+  showWhetherEmpty();
+}
+
+function showWhetherEmpty() {
+  at("empty").hidden = at("stored").childElementCount > 0;
+}
+
+export const listMore = () => listStored(nextCursor);
