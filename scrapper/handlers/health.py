@@ -20,7 +20,7 @@ __all__ = ["health", "ready"]
         id="getHealth",
         summary="Whether the service runs",
         tag="service",
-        response=Content("text/plain", {"type": "string", "const": "OK"}),
+        response=Content(("text/plain",), {"type": "string", "const": "OK"}),
         free=True,
     )
 )

@@ -7,7 +7,7 @@ from typing import Any, cast
 from aiohttp import hdrs, web
 from pydantic import TypeAdapter
 
-from scrapper.handlers.operation import EVENTS, Content, Operation, Parameter, operation_of
+from scrapper.handlers.operation import Content, Operation, Parameter, operation_of
 from scrapper.handlers.responses import ErrorResponse
 
 __all__ = ["describe_api"]
@@ -131,11 +131,25 @@ def _operation(operation: Operation, schemas: _Schemas, *, keyed: bool) -> dict[
 def _success(operation: Operation, schemas: _Schemas) -> dict[str, Any]:
     content = _content(operation.response, schemas)
     if operation.events:
-        content = {EVENTS: content["application/json"]}
+        content = {"text/event-stream": {"schema": _event(content["application/json"]["schema"])}}
     text = HTTPStatus(operation.status).phrase
     streamed = operation.events or isinstance(operation.response, Content)
     headers = {**({} if streamed else _REQUEST_ID), **operation.headers}
     return _response(text, content, headers)
+
+
+def _event(data: dict[str, Any]) -> dict[str, Any]:
+    """The schema of a server-sent event whose data is JSON of the schema *data*."""
+    text = {"type": "string", "contentMediaType": "application/json", "contentSchema": data}
+    return {
+        "type": "object",
+        "required": ["event", "data"],
+        "properties": {
+            "event": {"type": "string", "enum": ["post", "end"]},
+            "id": {"type": "string"},
+            "data": text,
+        },
+    }
 
 
 def _error(status: int, schemas: _Schemas) -> dict[str, Any]:
@@ -158,7 +172,7 @@ def _content(response: Any, schemas: _Schemas) -> dict[str, Any]:
     if response is None:
         return {}
     if isinstance(response, Content):
-        return {response.type: {"schema": dict(response.schema)}}
+        return {type_: {"schema": dict(response.schema)} for type_ in response.types}
     return {"application/json": {"schema": schemas.of(response)}}
 
 

@@ -7,7 +7,6 @@ from typing import Any, Literal, TypeVar
 from aiohttp.typedefs import Handler
 
 __all__ = [
-    "EVENTS",
     "FILE",
     "TEXT",
     "Content",
@@ -24,15 +23,17 @@ Described = TypeVar("Described", bound=Handler)
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """A response body that is not JSON: its type, and its schema in OpenAPI 3.1."""
+    """A response body that is not JSON: its types, and its schema in OpenAPI 3.1."""
 
-    type: str
+    types: Sequence[str]
     schema: Mapping[str, Any]
 
 
-FILE = Content("application/octet-stream", {"type": "string", "format": "binary"})
-TEXT = Content("text/plain", {"type": "string"})
-EVENTS = "text/event-stream"
+FILE = Content(
+    ("application/octet-stream", "video/mp4", "image/*", "application/zip"),
+    {"type": "string", "format": "binary"},
+)
+TEXT = Content(("text/plain",), {"type": "string"})
 
 
 @dataclass(frozen=True, slots=True)

@@ -87,6 +87,7 @@ def test_what_is_not_http_gets_a_400_in_json(service: Service, sent: bytes) -> N
     assert status == 400
     assert body == {
         "error": "The request is not well-formed HTTP",
+        "code": "bad_request",
         "request_id": headers["X-Request-ID"],
     }
     assert HEADERS.items() <= headers.items()

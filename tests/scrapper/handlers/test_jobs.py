@@ -78,6 +78,7 @@ async def test_a_batch_is_downloaded_and_each_url_has_its_own_outcome(
         "bytes_total": None,
         "status": 400,
         "error": "Invalid URL format",
+        "code": "invalid_url",
         "retry_after": None,
     }
     told = await finish(client, job)

@@ -111,7 +111,7 @@ async def test_the_docs_show_every_operation_and_ask_nobody_else(
         page.on("pageerror", lambda error: errors.append(str(error)))
         await page.goto(f"{origin}docs")
         await expect(page.locator(".opblock")).to_have_count(13)
-        await expect(page.get_by_text("Download a post, or answer it from disk")).to_be_visible()
+        await expect(page.get_by_text("Download a post, or give it from disk")).to_be_visible()
         await browser.close()
     assert [url for url in elsewhere if not url.startswith((origin, "data:"))] == []
     assert [error for error in errors if error.startswith("error") or ":" not in error] == []
