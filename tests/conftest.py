@@ -34,10 +34,9 @@ def instagram(shared_stand_in: StandIn, monkeypatch: pytest.MonkeyPatch) -> Iter
     """The stand-in, with its counters at zero, where Instaloader will look for Instagram."""
     for name, value in shared_stand_in.environment.items():
         monkeypatch.setenv(name, value)
-    shared_stand_in.reset_counters()
+    shared_stand_in.reset()
     yield shared_stand_in
-    shared_stand_in.release()
-    shared_stand_in.release_media()
+    shared_stand_in.reset()
 
 
 @pytest.fixture(autouse=True)

@@ -16,7 +16,7 @@ The files in ``media`` are FFmpeg's test picture and plain colours, a second lon
 pixels, or 320 x 400.
 """
 
-from tests.instagram.scenarios import SCENARIOS
+from tests.instagram.scenarios import SCENARIOS, Scenario
 from tests.instagram.standin import StandIn
 
-__all__ = ["SCENARIOS", "StandIn"]
+__all__ = ["SCENARIOS", "Scenario", "StandIn"]

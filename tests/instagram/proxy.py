@@ -6,7 +6,7 @@ from contextlib import suppress
 
 __all__ = ["Proxy"]
 
-_HOSTS = ("instagram.com", "cdninstagram.com")
+_HOSTS = ("instagram.com", "cdninstagram.com", "fbcdn.net")
 _BUFFER_BYTES = 256 * 1024
 
 

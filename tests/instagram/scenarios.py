@@ -1,79 +1,196 @@
-"""What can become of a post, by the first part of its shortcode."""
+"""What can become of a post: what each way of asking for it answers, and what the CDN does."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
 
-__all__ = ["SCENARIOS", "scenario_of"]
+__all__ = ["SCENARIOS", "Scenario", "scenario_name"]
 
-SCENARIOS: Mapping[str, str] = {
-    "reel": "a video",
-    "photo": "a picture",
-    "carousel": "a picture, a video and a picture",
-    "nocaption": "a video without a caption",
-    "emoji": "a video whose caption has emoji, quotes, line breaks and right-to-left text",
-    "halfemoji": "a video whose caption ends in half of an emoji",
-    "webp": "a picture in WebP",
-    "unsigned": "a video whose CDN URL carries no expiry",
-    "expired": "a video whose CDN URL has expired, though it is still served",
-    "big": "a video of 20 MB",
-    "bigchunked": "a video of 20 MB whose length is not told",
-    "slow": "a video that is sent within about two seconds",
-    "loginonly": "a video for those who are logged in; others are redirected to the login",
-    "removed": "the expected answer with no items",
-    "nullinfo": "the expected answer with null in the place of the items",
-    "notfound": "404 of the API",
-    "login": "redirect to the login",
-    "forbidden": "403 of the API",
-    "unauthorized": "401 of the API, login required",
-    "limited": "429 with Retry-After",
-    "limitedbare": "429 without Retry-After, as HTML",
-    "wait": "401: Please wait a few minutes before you try again",
-    "wait200": "the same with status 200",
-    "challenge": "400: challenge_required",
-    "checkpoint": "400: checkpoint_required",
-    "feedback": "400: feedback_required",
-    "badrequest": "400 of another kind",
-    "html": "a page instead of JSON",
-    "servererror": "500 of the API",
-    "jsonnull": "JSON, but null",
-    "jsonlist": "JSON, but a list",
-    "nodata": "an answer without data",
-    "datanull": "an answer whose data is null",
-    "nokey": "an answer without the expected key",
-    "errors": "null under the expected key, and an error beside it",
-    "unknowntype": "a post of a media type that nobody knows",
-    "nouser": "a post without an owner",
-    "nocode": "a post without a shortcode",
-    "changed": "a post with another shortcode",
-    "novideo": "a video without a video",
-    "noitemurl": "a carousel one of whose pictures has no URL",
-    "silent": "the API never answers",
-    "reset": "the API's connection is reset before it answers",
-    "apicut": "the API's answer ends half way",
-    "apidrip": "the API's answer comes at a byte a second",
-    "headerdrip": "the header of the API's answer comes at a byte a second",
-    "refused": "403 of the API, but the public page embeds the data",
-    "stale": "403 for a page token that was used before",
-    "cdnforbidden": "403 of the CDN",
-    "cdnnotfound": "404 of the CDN",
-    "cdnerror": "500 of the CDN",
-    "cdnlimited": "429 of the CDN",
-    "cdnhtml": "a page instead of a video",
-    "cdnswap": "a picture instead of a video",
-    "cdnempty": "a file of no bytes",
-    "cut": "a file that ends half way",
-    "cutonce": "a file that ends half way the first time",
-    "cutchunked": "a chunked file that ends half way",
-    "drip": "a file at a byte a second",
-    "cdnsilent": "the CDN never answers",
-    "cdnreset": "the CDN's connection is reset before it answers",
-    "cdnredirect": "the CDN redirects to a private address, without TLS",
-    "cdnprivate": "the CDN redirects to a private address",
-    "carouselcut": "a carousel whose last file ends half way",
-    "offsite": "a media URL of a host that is not Instagram's",
+
+@dataclass(frozen=True)
+class Scenario:
+    """One combination of answers.
+
+    ``api`` is what Instaloader's query gets, ``web`` the logged-out web app's (where it is empty:
+    the same), ``page`` the public page (where it is empty: the post if the API has it, else a
+    redirect to the login), ``reel`` the page as ``/reel/`` (where it is empty: the same), and
+    ``info`` media info, with a session. ``shape`` says which files the post has, ``media`` what
+    the CDN does with them, and ``change`` alters the media object in whatever way it likes.
+    """
+
+    about: str
+    api: str = "post"
+    web: str = ""
+    page: str = ""
+    reel: str = ""
+    info: str = "post"
+    shape: str = "video"
+    media: str = ""
+    change: Callable[[dict[str, Any]], dict[str, Any]] | None = None
+
+    def answer(self, source: str) -> str:
+        """What the *source* answers."""
+        match source:
+            case "web":
+                return self.web or self.api
+            case "page":
+                return self.page or ("post" if self.api == "post" else "login")
+            case "reel":
+                return self.reel or self.answer("page")
+            case _:
+                return str(getattr(self, source))
+
+
+def _api(about: str, answer: str) -> Scenario:
+    return Scenario(about, api=answer)
+
+
+def _media(about: str, fault: str) -> Scenario:
+    return Scenario(about, media=fault)
+
+
+def _shape(about: str, shape: str) -> Scenario:
+    return Scenario(about, shape=shape)
+
+
+SCENARIOS: Mapping[str, Scenario] = {
+    "reel": _shape("a video", "reel"),
+    "photo": _shape("a picture", "photo"),
+    "carousel": _shape("a picture, a video and a picture", "carousel"),
+    "twenty": _shape("a carousel of twenty pictures", "twenty"),
+    "nocaption": _shape("a video without a caption", "nocaption"),
+    "emoji": _shape("a caption with emoji, quotes, line breaks, right-to-left text", "emoji"),
+    "halfemoji": _shape("a video whose caption ends in half of an emoji", "halfemoji"),
+    "webp": _shape("a picture in WebP", "webp"),
+    "unsigned": _shape("a video whose CDN URL carries no expiry", "unsigned"),
+    "expired": _shape("a video whose CDN URL has expired, though it is still served", "expired"),
+    "big": _shape("a video of 20 MB", "big"),
+    "bigchunked": Scenario("a video of 20 MB without a length", shape="big", media="bigchunked"),
+    "slow": Scenario("a video sent within two seconds", shape="slow", media="slow"),
+    "unsorted": _shape("a picture whose largest candidate is not the first", "unsorted"),
+    "unsortedvideo": _shape("a video whose largest version is not the first", "unsortedvideo"),
+    "crops": _shape("a picture with nothing but crops and a whole one, last", "crops"),
+    "nullside": _shape("a video whose side data is null wherever it can be", "nullside"),
+    "loginonly": Scenario("a video for who is logged in; the API redirects", api="loginonly"),
+    "removed": _api("the expected answer with no items", "removed"),
+    "nullinfo": _api("the expected answer with null in the place of the items", "nullinfo"),
+    "notfound": _api("404 of the API", "notfound"),
+    "login": _api("redirect to the login", "login"),
+    "forbidden": _api("403 of the API", "forbidden"),
+    "unauthorized": _api("401 of the API, login required", "unauthorized"),
+    "limited": _api("429 with Retry-After", "limited"),
+    "limitedbare": _api("429 without Retry-After, as HTML", "limitedbare"),
+    "wait": _api("401: Please wait a few minutes before you try again", "wait"),
+    "wait200": _api("the same with status 200", "wait200"),
+    "challenge": _api("400: challenge_required", "challenge"),
+    "checkpoint": _api("400: checkpoint_required", "checkpoint"),
+    "feedback": _api("400: feedback_required", "feedback"),
+    "badrequest": _api("400 of another kind", "badrequest"),
+    "html": _api("a page instead of JSON", "html"),
+    "servererror": _api("500 of the API", "servererror"),
+    "jsonnull": _api("JSON, but null", "jsonnull"),
+    "jsonlist": _api("JSON, but a list", "jsonlist"),
+    "nodata": _api("an answer without data", "nodata"),
+    "datanull": _api("an answer whose data is null", "datanull"),
+    "nokey": _api("an answer without the expected key", "nokey"),
+    "errors": _api("null under the expected key, and an error beside it", "errors"),
+    "silent": _api("the API never answers", "silent"),
+    "reset": _api("the API's connection is reset before it answers", "reset"),
+    "apicut": _api("the API's answer ends half way", "apicut"),
+    "apidrip": _api("the API's answer comes at a byte a second", "apidrip"),
+    "headerdrip": _api("the header of the API's answer comes at a byte a second", "headerdrip"),
+    "stale": Scenario("403 for a page token that was used before", api="stale", page="login"),
+    "unknowntype": Scenario("a media type that nobody knows", shape="unknowntype", page="login"),
+    "nouser": Scenario("a post without an owner", shape="nouser", page="login"),
+    "nocode": Scenario("a post without a shortcode", shape="nocode", page="login"),
+    "changed": Scenario("a post with another shortcode", shape="changed", page="login"),
+    "novideo": Scenario("a video without a video", shape="novideo", page="login"),
+    "noitemurl": Scenario("a slide without a URL", shape="noitemurl", page="login"),
+    "offsite": Scenario("a media URL of another host", shape="offsite", page="login"),
+    # Several sources that say different things.
+    "refused": Scenario("the API refuses, the page has the post", api="forbidden", page="post"),
+    "apiwait": Scenario("the query is retired: 401 to everybody", api="wait", page="post"),
+    "apinull": Scenario("the query is retired: null to everybody", api="nullinfo", page="post"),
+    "apiretired": Scenario("the query is retired: 400", api="retired", page="post"),
+    "apiclosed": Scenario("feedback_required at random", api="feedback", page="post"),
+    "apihome": Scenario("the API redirects to the start page", api="home", page="post"),
+    "apilimited": Scenario("429 of the API, the page has the post", api="limited", page="post"),
+    "apisilent": Scenario("the API hangs, the page has the post", api="silent", page="post"),
+    "webonly": Scenario(
+        "only the web app's query has it", api="nullinfo", web="post", page="login"
+    ),
+    "oldpage": Scenario("the page has the older shape", api="forbidden", page="old"),
+    "reelonly": Scenario("the page has it as /reel/", api="forbidden", page="login", reel="post"),
+    "slidefrompage": Scenario(
+        "a slide whose URL only the page has", web="forbidden", page="whole", shape="noitemurl"
+    ),
+    "gone": Scenario("removed: the page says so", api="forbidden", page="gone"),
+    "gonewait": Scenario("removed, and the API says to wait", api="wait", page="gone"),
+    "gonelimited": Scenario("removed, and the API limits", api="limitedbare", page="gone"),
+    "gonepage": Scenario("the page is a 404", api="forbidden", page="notfound"),
+    "goneblocked": Scenario("removed, and the API is blocked", api="softblock", page="gone"),
+    "gated": Scenario("needs a login: the page says so", api="forbidden", page="gated"),
+    "gatednull": Scenario("gated, and the query is null", api="nullinfo", page="gated"),
+    "gatedwait": Scenario("gated, and the API says to wait", api="wait", page="gated"),
+    "throttled": Scenario(
+        "401 require_login, and a page without data", api="softblock", page="throttled"
+    ),
+    "throttledpage": Scenario(
+        "the query is null, the page without data", api="nullinfo", page="throttled"
+    ),
+    "softblock": Scenario(
+        "401 require_login, and a login form", api="softblock", page="loginroute"
+    ),
+    "walled": Scenario("a login form everywhere", api="login", page="loginroute"),
+    "walledhome": Scenario("a redirect to the start page everywhere", api="home", page="home"),
+    "retiredwall": Scenario(
+        "the query is retired, and a login form", api="retired", page="loginroute"
+    ),
+    "pagechanged": Scenario("the page has another shape", api="forbidden", page="changed"),
+    "private": Scenario("only media info has it", api="forbidden", page="gated"),
+    # More than it may be.
+    "apiendless": Scenario("an endless answer of the API", api="endless"),
+    "apibomb": Scenario("a gigabyte, packed", api="bomb"),
+    "pageendless": Scenario("an endless page", api="forbidden", page="endless"),
+    "pagebomb": Scenario("a gigabyte of page, packed", api="forbidden", page="bomb"),
+    "apinested": Scenario("10^6 nested arrays", api="nested"),
+    "pagenested": Scenario("10^6 nested arrays in the page", api="forbidden", page="nested"),
+    "apivalues": Scenario("16 MB of empty arrays", api="values"),
+    "retry22": Scenario("Retry-After of 22 digits", api="retry22"),
+    "retry400": Scenario("Retry-After of 400 digits", api="retry400"),
+    "retrydate": Scenario("Retry-After with a date without a zone", api="retrydate"),
+    "apiloop": Scenario("the API redirects to itself for ever", api="loop"),
+    "cdnloop": _media("the CDN redirects to itself for ever", "cdnloop"),
+    "cdnlength": _media("a Content-Length of 5,000 digits", "cdnlength"),
+    "hugenumbers": _shape("a width of 10^30, a number of 5,000 digits", "hugenumbers"),
+    "longcaption": _shape("a caption of 200,000 characters", "longcaption"),
+    # The CDN.
+    "cdnforbidden": _media("403 of the CDN", "cdnforbidden"),
+    "cdnnotfound": _media("404 of the CDN", "cdnnotfound"),
+    "cdnerror": _media("500 of the CDN", "cdnerror"),
+    "cdnlimited": _media("429 of the CDN", "cdnlimited"),
+    "cdnhtml": _media("a page instead of a video", "cdnhtml"),
+    "cdnswap": _media("a picture instead of a video", "cdnswap"),
+    "cdnempty": _media("a file of no bytes", "cdnempty"),
+    "cut": _media("a file that ends half way", "cut"),
+    "cutonce": _media("a file that ends half way the first time", "cutonce"),
+    "cutchunked": _media("a chunked file that ends half way", "cutchunked"),
+    "drip": _media("a file at a byte a second", "drip"),
+    "cdnsilent": _media("the CDN never answers", "cdnsilent"),
+    "cdnreset": _media("the CDN's connection is reset before it answers", "cdnreset"),
+    "cdnredirect": _media("a redirect to a private address, without TLS", "cdnredirect"),
+    "cdnprivate": _media("a redirect to a private address", "cdnprivate"),
+    "carouselcut": Scenario("a carousel whose last file is cut", shape="carousel", media="lastcut"),
+    "best400": Scenario("400 for the best candidate", shape="photo", media="best400"),
+    "best403": Scenario("403 for the best candidate", shape="photo", media="best403"),
+    "best404": Scenario("404 for the best candidate", shape="carousel", media="best404"),
+    "worn": _media("URLs that only a fresh description makes good", "worn"),
+    "oneslidegone": Scenario(
+        "a slide that the CDN never gives", shape="carousel", media="slide404"
+    ),
 }
 
 
-def scenario_of(shortcode: str) -> str:
-    """The scenario that *shortcode* names; ``removed`` where it names none."""
-    scenario = shortcode.partition("-")[0]
-    return scenario if scenario in SCENARIOS else "removed"
+def scenario_name(shortcode: str) -> str:
+    """The scenario's name: what stands before the first ``-``."""
+    return shortcode.partition("-")[0]

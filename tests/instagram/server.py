@@ -6,31 +6,46 @@ import secrets
 from collections import Counter
 from typing import Any
 
-from aiohttp import web
+from aiohttp import hdrs, web
 
-from tests.instagram.posts import CDN_HOST, WEB_INFO, Posts, signature, web_info
-from tests.instagram.scenarios import scenario_of
+from tests.instagram import pages
+from tests.instagram.faults import cut_off, drip_headers, never, send, too_much
+from tests.instagram.posts import CDN_HOSTS, File, Posts, shortcode_of, signature
+from tests.instagram.scenarios import SCENARIOS, Scenario, scenario_name
 
-__all__ = ["Instagram"]
+__all__ = ["WEB_QUERY", "Instagram"]
+
+QUERY, WEB_QUERY = "27128499623469141", "27130156389949648"
+WEB_INFO = "xdt_api__v1__media__shortcode__web_info"
 
 _LOGIN = "https://www.instagram.com/accounts/login/"
+_HOME = "https://www.instagram.com/"
 _WAIT = "Please wait a few minutes before you try again."
-_PIECE_BYTES = 256 * 1024
 _SLOW_PIECES, _SLOW_SECONDS = 10, 2.0
+_REFUSED = {"message": "", "status": "fail"}
 _STATUSES: dict[str, tuple[int, dict[str, Any]]] = {
-    "notfound": (404, {"message": "", "status": "fail"}),
-    "forbidden": (403, {"message": "", "status": "fail"}),
-    "refused": (403, {"message": "", "status": "fail"}),
+    "notfound": (404, _REFUSED),
+    "forbidden": (403, _REFUSED),
     "unauthorized": (401, {"message": "login_required", "status": "fail"}),
+    "softblock": (401, {"message": "", "require_login": True, "status": "fail"}),
     "wait": (401, {"message": _WAIT, "require_login": True, "status": "fail"}),
     "wait200": (200, {"message": _WAIT, "status": "fail"}),
     "challenge": (400, {"message": "challenge_required", "status": "fail"}),
     "checkpoint": (400, {"message": "checkpoint_required", "status": "fail"}),
     "feedback": (400, {"message": "feedback_required", "status": "fail"}),
     "badrequest": (400, {"message": "bad", "status": "fail"}),
+    "retired": (
+        400,
+        {
+            "message": "invalid request",
+            "errors": [{"message": "execution error"}],
+            "status": "fail",
+        },
+    ),
+    "limitedbare": (429, {}),
 }
 _ANSWERS: dict[str, Any] = {
-    "removed": {"data": web_info()},
+    "removed": {"data": {WEB_INFO: {"items": []}}},
     "nullinfo": {"data": {WEB_INFO: None}},
     "jsonnull": None,
     "jsonlist": [],
@@ -38,6 +53,13 @@ _ANSWERS: dict[str, Any] = {
     "datanull": {"data": None, "errors": [{"message": "execution error"}]},
     "nokey": {"data": {"something_else": {}}},
     "errors": {"data": {WEB_INFO: None}, "errors": [{"message": "execution error"}]},
+}
+_GONE_FROM_THE_WEB = {"data": {"xig_polaris_media": None}}
+_RETRY_AFTER = {
+    "limited": "17",
+    "retry22": "9" * 22,
+    "retry400": "9" * 400,
+    "retrydate": "Wed, 01 Jan 2098 00:00:00",
 }
 _CDN_ANSWERS: dict[str, tuple[int, str, dict[str, str]]] = {
     "cdnforbidden": (403, "text/plain", {}),
@@ -49,14 +71,22 @@ _CDN_ANSWERS: dict[str, tuple[int, str, dict[str, str]]] = {
     "cdnprivate": (302, "text/plain", {"Location": "https://10.0.0.1/private"}),
     "cdnredirect": (302, "text/plain", {"Location": "http://127.0.0.1:9/private"}),
 }
+_SHARED = {
+    "profile": "/someone/",
+    "story": "/stories/someone/1/",
+    "offsite": "https://example.com/x",
+}
+_NAVIGATION = {"Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document", "Sec-Fetch-Site": "none"}
 
 
 class Instagram:
     """The state and the routes of the stand-in's server.
 
     ``requests`` counts by (kind, shortcode), the kind being ``start_page``, ``graphql``,
-    ``post_page`` or ``media``, and ``cookie`` for a file that was asked for with one. While
-    ``go`` is not set GraphQL requests wait; while ``media_go`` is not, files stop half way.
+    ``web_query``, ``post_page``, ``media_info``, ``share`` or ``media``; also ``cookie`` for a file
+    that was asked for with one, and ``account`` for a request with a session. While ``go`` is not
+    set queries wait; while ``media_go`` is not, files stop half way. A source in ``off`` answers
+    as told there, whatever the scenario.
     """
 
     def __init__(self, posts: Posts, latency: float) -> None:
@@ -64,203 +94,323 @@ class Instagram:
         self.go, self.media_go = asyncio.Event(), asyncio.Event()
         self.go.set()
         self.media_go.set()
+        self.scenarios: dict[str, Scenario] = dict(SCENARIOS)
+        self.off: dict[str, str] = {}
+        self.token_form = "lsd"
+        self.doc_ids = {WEB_QUERY}
         self._posts = posts
         self._latency = latency
         self._tokens: set[str] = set()
         self._used_tokens: set[str] = set()
         self._cut_once: set[str] = set()
+        self._described: Counter[str] = Counter()
 
     def application(self) -> web.Application:
-        app = web.Application()
+        app = web.Application(middlewares=[self._count_account])
         app.router.add_get("/", self._start_page)
         app.router.add_post("/api/graphql", self._graphql)
+        app.router.add_get("/api/graphql", self._graphql_loop)
         app.router.add_post("/graphql/query", self._graphql)
         app.router.add_get("/{kind:p|reel}/{shortcode}/", self._post_page)
-        app.router.add_get("/v/t50/{name}", self._media)
+        app.router.add_get("/share/{path:.*}", self._share)
+        app.router.add_get("/api/v1/media/{id}/info/", self._media_info)
+        app.router.add_get("/v/t50/{variant}/{name}", self._media)
         return app
+
+    def forget(self) -> None:
+        """Forget what posts went through."""
+        self._described.clear()
+        self._cut_once.clear()
+
+    def scenario(self, shortcode: str) -> Scenario:
+        """The scenario that *shortcode* names; ``removed`` where it names none."""
+        return self.scenarios.get(scenario_name(shortcode), self.scenarios["removed"])
+
+    def files(self, shortcode: str) -> list[File]:
+        """The files of the post, in order."""
+        return self._posts.files(self.scenario(shortcode).shape)
+
+    def _describe(self, shortcode: str, *, whole: bool = False) -> dict[str, Any]:
+        scenario = self.scenario(shortcode)
+        self._described[shortcode] += 1
+        media = self._posts.describe(shortcode, scenario, whole=whole)
+        return scenario.change(media) if scenario.change else media
+
+    @web.middleware
+    async def _count_account(self, request: web.Request, handler: Any) -> web.StreamResponse:
+        self.requests["account", ""] += bool(request.cookies.get("sessionid"))
+        response: web.StreamResponse = await handler(request)
+        return response
 
     async def _start_page(self, request: web.Request) -> web.Response:
         self.requests["start_page", ""] += 1
+        session = request.cookies.get("sessionid", "")
+        if session.startswith("expired"):
+            return _redirect(_LOGIN)
+        if session.startswith("challenged"):
+            return _redirect("https://www.instagram.com/challenge/?next=/")
+        token = self._new_token()
+        page = {
+            "lsd": f'<script>["LSD",[],{{"token":"{token}"}},323],{{"IG_USER_EIMU":"0"}}</script>',
+            "eqmc": f'<script id="__eqmc" type="application/json">{{"l":"{token}"}}</script>',
+            "none": "<script></script>",
+        }[self.token_form]
+        if session:
+            page += '<script>["DTSGInitialData",[],{"token":"dtsg"},258]</script>'
+            viewer = {"data": {"id": "1", "username": "alive.user"}}
+            page += f'<script>["PolarisViewer",[],{json.dumps(viewer)},7]</script>'
+        response = web.Response(text=f"<html>{page}</html>", content_type="text/html")
+        self._set_cookies(response)
+        return response
+
+    def _new_token(self) -> str:
         token = secrets.token_urlsafe(8)
         self._tokens.add(token)
-        page = f'["LSD",[],{{"token":"{token}"}},323],{{"IG_USER_EIMU":"0"}}'
-        if request.cookies.get("sessionid"):
-            page += '["DTSGInitialData",[],{"token":"dtsg"},258]'
-        response = web.Response(text=f"<html><script>{page}</script></html>")
-        response.content_type = "text/html"
-        response.set_cookie("csrftoken", secrets.token_urlsafe(8), domain=".instagram.com")
-        response.set_cookie("mid", secrets.token_urlsafe(8), domain=".instagram.com")
-        return response
+        return token
+
+    def _set_cookies(self, response: web.Response) -> None:
+        for name in ("csrftoken", "mid"):
+            response.set_cookie(name, secrets.token_urlsafe(8), domain=".instagram.com")
 
     async def _graphql(self, request: web.Request) -> web.StreamResponse:
         form = await request.post()
-        shortcode = json.loads(str(form["variables"]))["shortcode"]
-        self.requests["graphql", shortcode] += 1
+        variables = json.loads(str(form["variables"]))
+        by_web = str(form["doc_id"]) in self.doc_ids
+        if not by_web and str(form["doc_id"]) != QUERY:
+            return _answer("retired")
+        shortcode = (
+            shortcode_of(int(variables["media_id"])) if by_web else str(variables["shortcode"])
+        )
+        source = "web" if by_web else "api"
+        self.requests["web_query" if by_web else "graphql", shortcode] += 1
         await self.go.wait()
         await asyncio.sleep(self._latency)
-        logged_in = bool(request.cookies.get("sessionid"))
+        session = request.cookies.get("sessionid", "")
         token = str(form.get("lsd", ""))
-        if not request.headers.get("x-csrftoken") or not (logged_in or token in self._tokens):
-            return web.json_response({"message": "", "status": "fail"}, status=403)
+        if not request.headers.get("x-csrftoken") or not (session or token in self._tokens):
+            return _answer("forbidden")
+        if session.startswith(("expired", "challenged")):
+            return _ended(session)
         used = token in self._used_tokens
         self._used_tokens.add(token)
-        scenario = scenario_of(shortcode)
-        if scenario == "stale" and used:
-            return web.json_response({"message": "", "status": "fail"}, status=403)
-        if scenario == "login" or (scenario == "loginonly" and not logged_in):
-            return web.Response(status=302, headers={"Location": _LOGIN})
-        if scenario in _STATUSES:
-            status, body = _STATUSES[scenario]
-            return web.json_response(body, status=status)
-        if scenario in _ANSWERS:
-            return web.json_response(_ANSWERS[scenario])
-        body = {"data": web_info(self._posts.describe(shortcode)), "extensions": {}}
+        answer = self.off.get(source) or self.scenario(shortcode).answer(source)
+        if session and answer in ("loginonly", "gated"):
+            answer = "post"
+        if answer == "stale":
+            answer = "forbidden" if used else "post"
+        if answer != "post":
+            return await self._refuse(request, answer, by_web, shortcode)
+        return await self._give(request, by_web, shortcode)
+
+    async def _give(
+        self, request: web.Request, by_web: bool, shortcode: str, fault: str = ""
+    ) -> web.StreamResponse:
+        media = self._describe(shortcode)
+        data = (
+            pages.logged_out_data(media, [self._posts.stub(shortcode)])
+            if by_web
+            else {WEB_INFO: {"items": [media]}}
+        )
+        body: dict[str, Any] = {"data": data, "extensions": {"is_final": True}}
         if request.path == "/graphql/query":
             body["status"] = "ok"
-        return await self._api_fault(request, scenario, json.dumps(body).encode())
-
-    async def _api_fault(
-        self, request: web.Request, scenario: str, body: bytes
-    ) -> web.StreamResponse:
+        text = json.dumps(body).replace(str(10**30), "9" * 5000).encode()
         headers = {"Content-Type": "application/json; charset=utf-8"}
-        match scenario:
-            case "limited":
-                return web.json_response({}, status=429, headers={"Retry-After": "17"})
-            case "limitedbare":
-                return web.Response(text="<html>", content_type="text/html", status=429)
-            case "html":
-                return web.Response(text="<html>Hello</html>", content_type="text/html")
-            case "servererror":
-                return web.Response(text="<html>", content_type="text/html", status=500)
-            case "silent":
-                return await _never()
-            case "reset":
-                return _reset(request)
-            case "headerdrip":
-                return await _drip_headers(request)
-            case "apidrip":
-                return await _send(request, body, headers, piece=1, pause=1.0)
-            case "apicut":
-                return await _send(request, body, headers, only=len(body) // 2)
-            case _:
-                return web.Response(body=body, headers=headers)
+        if fault == "apidrip":
+            return await send(request, text, headers, piece=1, pause=1.0)
+        if fault == "apicut":
+            return await send(request, text, headers, only=len(text) // 2)
+        return web.Response(body=text, headers=headers)
 
-    async def _post_page(self, request: web.Request) -> web.Response:
+    async def _refuse(
+        self, request: web.Request, answer: str, by_web: bool, shortcode: str
+    ) -> web.StreamResponse:
+        if answer in ("removed", "nullinfo") and by_web:
+            return web.json_response(_GONE_FROM_THE_WEB)
+        if answer in _ANSWERS:
+            return web.json_response(_ANSWERS[answer])
+        if answer in ("apidrip", "apicut"):
+            return await self._give(request, by_web, shortcode, answer)
+        fault = await too_much(request, answer, "application/json")
+        return fault or await _fault(request, answer)
+
+    async def _graphql_loop(self, _request: web.Request) -> web.Response:
+        return _answer("loop")
+
+    async def _post_page(self, request: web.Request) -> web.StreamResponse:
         shortcode = request.match_info["shortcode"]
         self.requests["post_page", shortcode] += 1
-        if scenario_of(shortcode) != "refused":
-            return web.Response(status=302, headers={"Location": _LOGIN})
-        results = [{"viewer": None}, web_info(self._posts.describe(shortcode))]
-        blocks = [
-            ["RelayPrefetchedStreamCache", "next", [], [{"__bbox": {"result": {"data": data}}}]]
-            for data in results
-        ]
-        data = {
-            "require": [["ScheduledServerJS", "handle", None, [{"__bbox": {"require": blocks}}]]]
-        }
-        page = f'<script type="application/json" data-sjs>{json.dumps(data)}</script>'
-        return web.Response(text=f"<html>{page}</html>", content_type="text/html")
+        await asyncio.sleep(self._latency)
+        source = "page" if request.match_info["kind"] == "p" else "reel"
+        answer = self.off.get("page") or self.scenario(shortcode).answer(source)
+        if any(request.headers.get(name) != value for name, value in _NAVIGATION.items()):
+            answer = "throttled"
+        if answer in ("login", "home"):
+            return _redirect(_LOGIN if answer == "login" else _HOME)
+        text = self._page(shortcode, answer)
+        if text is not None:
+            return web.Response(text=text, content_type="text/html")
+        fault = await too_much(request, answer, "text/html")
+        return fault or await _fault(request, answer)
+
+    def _page(self, shortcode: str, answer: str) -> str | None:
+        match answer:
+            case "post" | "whole":
+                media = self._describe(shortcode, whole=answer == "whole")
+                stubs = [self._posts.stub("DOtherPost1"), self._posts.stub(shortcode)]
+                return pages.post(media, stubs, self._new_token())
+            case "old":
+                return pages.post_of_old(self._describe(shortcode))
+            case "gated":
+                return pages.gated(shortcode)
+            case "gone":
+                return pages.of_route("PolarisErrorRoute")
+            case "loginroute":
+                return pages.of_route("PolarisCAAIGLoginHomepageRoute")
+            case "throttled":
+                return pages.of_route("PolarisLoggedOutDesktopWWWPostRoute")
+            case "changed":
+                return pages.of_route(
+                    "PolarisLoggedOutDesktopWWWPostRoute",
+                    {"new_key": {"code": shortcode, "image_versions2": {"new_shape": []}}},
+                )
+            case _:
+                return None
+
+    async def _share(self, request: web.Request) -> web.Response:
+        token = request.match_info["path"].rstrip("/").rpartition("/")[2]
+        self.requests["share", token] += 1
+        kind = scenario_name(token)
+        if kind == "nowhere":
+            return web.Response(status=404, text="<html>")
+        if kind in ("login", "home"):
+            return _redirect(_LOGIN if kind == "login" else _HOME)
+        return _redirect(_SHARED.get(kind, f"https://www.instagram.com/reel/{token}/?igsh=x"))
+
+    async def _media_info(self, request: web.Request) -> web.StreamResponse:
+        shortcode = shortcode_of(int(request.match_info["id"]))
+        self.requests["media_info", shortcode] += 1
+        session = request.cookies.get("sessionid", "")
+        if not session or session.startswith(("expired", "challenged")):
+            return _ended(session)
+        if not request.headers.get("X-IG-App-ID") or not request.headers.get("X-CSRFToken"):
+            return _answer("forbidden")
+        answer = self.off.get("info") or self.scenario(shortcode).answer("info")
+        if answer != "post":
+            return await self._refuse(request, answer, False, shortcode)
+        media = self._describe(shortcode, whole=True)
+        response = web.json_response({"items": [media], "status": "ok"})
+        response.headers["x-ig-set-www-claim"] = "hmac.claim"
+        return response
 
     async def _media(self, request: web.Request) -> web.StreamResponse:
-        name = request.match_info["name"]
-        stem, _, suffix = name.rpartition(".")
+        stem, _, suffix = request.match_info["name"].rpartition(".")
         shortcode, _, number = stem.rpartition("_")
+        variant = request.match_info["variant"]
         self.requests["media", shortcode] += 1
         self.requests["cookie", shortcode] += bool(request.cookies)
-        if request.host != CDN_HOST or request.query.get("oh") != signature(request.path):
+        if request.host not in CDN_HOSTS or request.query.get("oh") != signature(request.path):
             return web.Response(status=403, text="Bad URL hash")
-        files = self._posts.files(shortcode)
+        files = self.files(shortcode)
         file = files[int(number) - 1]
-        if file.suffix != suffix:
+        if file.suffix != suffix or variant != "best":
             file = self._posts.cover()
         headers = {"Content-Type": file.content_type, "Set-Cookie": f"seen={shortcode}; Path=/"}
         if not self.media_go.is_set():
             piece = len(file.content) // 2
-            return await _send(request, file.content, headers, piece=piece, gate=self.media_go)
-        scenario = scenario_of(shortcode)
-        if scenario == "cutonce" and shortcode not in self._cut_once:
-            self._cut_once.add(shortcode)
-            scenario = "cut"
-        if scenario == "carouselcut" and int(number) == len(files):
-            scenario = "cut"
-        if scenario == "cdnswap":
+            return await send(request, file.content, headers, piece=piece, gate=self.media_go)
+        fault = self._media_fault(shortcode, variant, number, last=int(number) == len(files))
+        if fault.isdecimal():
+            return web.Response(status=int(fault))
+        if fault == "cdnswap":
             cover = self._posts.cover()
             return web.Response(body=cover.content, content_type=cover.content_type)
-        if scenario in _CDN_ANSWERS:
-            status, content_type, answer_headers = _CDN_ANSWERS[scenario]
+        if fault in _CDN_ANSWERS:
+            status, content_type, answer_headers = _CDN_ANSWERS[fault]
             return web.Response(status=status, content_type=content_type, headers=answer_headers)
-        return await self._cdn_fault(request, scenario, file.content, headers)
+        return await self._cdn_fault(request, fault, file.content, headers)
+
+    def _media_fault(self, shortcode: str, variant: str, number: str, *, last: bool) -> str:
+        fault = self.scenario(shortcode).media
+        match fault:
+            case "cutonce":
+                cut = shortcode not in self._cut_once
+                self._cut_once.add(shortcode)
+                return "cut" if cut else ""
+            case "lastcut":
+                return "cut" if last else ""
+            case "best400" | "best403" | "best404":
+                return fault.removeprefix("best") if variant == "best" else ""
+            case "worn":
+                return "403" if self._described[shortcode] < 2 else ""
+            case "slide404":
+                return "404" if number == "2" else ""
+            case _:
+                return fault
 
     async def _cdn_fault(
-        self, request: web.Request, scenario: str, content: bytes, headers: dict[str, str]
+        self, request: web.Request, fault: str, content: bytes, headers: dict[str, str]
     ) -> web.StreamResponse:
         half = len(content) // 2
-        match scenario:
+        match fault:
             case "cdnsilent":
-                return await _never()
+                return await never()
             case "cdnreset":
-                return _reset(request)
+                return cut_off(request)
+            case "cdnloop":
+                return _redirect(str(request.url))
+            case "cdnlength":
+                return await send(request, content, headers, length="9" * 5000)
             case "cut":
-                return await _send(request, content, headers, only=half)
+                return await send(request, content, headers, only=half)
             case "cutchunked":
-                return await _send(request, content, headers, only=half, chunked=True)
+                return await send(request, content, headers, only=half, chunked=True)
             case "bigchunked":
-                return await _send(request, content, headers, chunked=True)
+                return await send(request, content, headers, chunked=True)
             case "drip":
-                return await _send(request, content, headers, piece=1, pause=1.0)
+                return await send(request, content, headers, piece=1, pause=1.0)
             case "slow":
                 piece = len(content) // _SLOW_PIECES
                 pause = _SLOW_SECONDS / _SLOW_PIECES
-                return await _send(request, content, headers, piece=piece, pause=pause)
+                return await send(request, content, headers, piece=piece, pause=pause)
             case _:
-                return await _send(request, content, headers)
+                return await send(request, content, headers)
 
 
-async def _never() -> web.Response:
-    await asyncio.Event().wait()
-    raise AssertionError("unreachable")
+async def _fault(request: web.Request, answer: str) -> web.StreamResponse:
+    match answer:
+        case "html":
+            return web.Response(text="<html>Hello</html>", content_type="text/html")
+        case "servererror":
+            return web.Response(text="<html>", content_type="text/html", status=500)
+        case "silent":
+            return await never()
+        case "reset":
+            return cut_off(request)
+        case "headerdrip":
+            return await drip_headers(request)
+        case _:
+            return _answer(answer)
 
 
-def _reset(request: web.Request) -> web.Response:
-    if request.transport is not None:
-        request.transport.abort()
-    return web.Response()
+def _answer(answer: str) -> web.Response:
+    if answer in ("login", "loginonly"):
+        return _redirect(_LOGIN)
+    if answer == "home":
+        return _redirect(_HOME)
+    if answer == "loop":
+        return _redirect("https://www.instagram.com/api/graphql/")
+    if answer in _RETRY_AFTER:
+        headers = {hdrs.RETRY_AFTER: _RETRY_AFTER[answer]}
+        return web.json_response({}, status=429, headers=headers)
+    status, body = _STATUSES[answer]
+    return web.json_response(body, status=status)
 
 
-async def _drip_headers(request: web.Request) -> web.Response:
-    assert request.transport is not None
-    for byte in b"HTTP/1.1 200 OK\r\nX-Long: " + b"x" * 3600:
-        request.transport.write(bytes([byte]))
-        await asyncio.sleep(1)
-    return web.Response()
+def _ended(session: str) -> web.Response:
+    """What the API answers to a session that ended, or must be confirmed."""
+    return _answer("checkpoint" if session.startswith("challenged") else "login")
 
 
-async def _send(
-    request: web.Request,
-    body: bytes,
-    headers: dict[str, str],
-    *,
-    piece: int = _PIECE_BYTES,
-    pause: float = 0.0,
-    only: int | None = None,
-    chunked: bool = False,
-    gate: asyncio.Event | None = None,
-) -> web.StreamResponse:
-    """Send *body* in pieces with a *pause* after each, or *only* so much and hang up.
-
-    With a *gate* the first piece is sent at once and the others when it opens.
-    """
-    response = web.StreamResponse(headers=headers)
-    if chunked:
-        response.enable_chunked_encoding()
-    else:
-        response.content_length = len(body)
-    await response.prepare(request)
-    for start in range(0, len(body) if only is None else only, piece):
-        await response.write(body[start : start + piece] if only is None else body[start:only])
-        if gate is not None:
-            await gate.wait()
-        await asyncio.sleep(pause)
-    if only is not None and request.transport is not None:
-        request.transport.close()
-    return response
+def _redirect(location: str) -> web.Response:
+    return web.Response(status=302, headers={"Location": location})

@@ -14,12 +14,13 @@ from aiohttp import web
 
 from tests.instagram.posts import Posts
 from tests.instagram.proxy import Proxy
-from tests.instagram.server import Instagram
+from tests.instagram.scenarios import Scenario
+from tests.instagram.server import WEB_QUERY, Instagram
 
 __all__ = ["StandIn"]
 
 _HOST = "127.0.0.1"
-_NAMES = ("www.instagram.com", "i.instagram.com", "*.cdninstagram.com")
+_NAMES = ("www.instagram.com", "i.instagram.com", "*.cdninstagram.com", "*.fber1-1.fna.fbcdn.net")
 
 
 class StandIn:
@@ -59,10 +60,7 @@ class StandIn:
         }
 
     def requests(self, kind: str | None = None, shortcode: str | None = None) -> int:
-        """How many requests came: ``start_page``, ``graphql``, ``post_page`` or ``media``.
-
-        ``cookie``: for how many files one was shown.
-        """
+        """How many requests came of a *kind*; the kinds are those of the server's counter."""
         return sum(
             count
             for (this_kind, this_shortcode), count in list(self._instagram.requests.items())
@@ -75,12 +73,38 @@ class StandIn:
 
     def bytes_of(self, shortcode: str) -> list[bytes]:
         """The files of the post, in order."""
-        return [file.content for file in self._posts.files(shortcode)]
+        return [file.content for file in self._instagram.files(shortcode)]
 
     def reset_counters(self) -> None:
         """Count from zero again."""
         self._call(self._instagram.requests.clear)
         self._call(self._proxy.connections.clear)
+
+    def define(self, name: str, scenario: Scenario) -> None:
+        """Let posts whose shortcode begins with *name* be as *scenario* says."""
+        self._call(lambda: self._instagram.scenarios.__setitem__(name, scenario))
+
+    def turn_off(self, source: str, answer: str) -> None:
+        """Let a source, ``api``, ``web``, ``page`` or ``info``, give *answer* for every post."""
+        self._call(lambda: self._instagram.off.__setitem__(source, answer))
+
+    def accept_document(self, doc_id: str) -> None:
+        """Let *doc_id* be the only document of the logged-out web app's query."""
+        self._call(lambda: setattr(self._instagram, "doc_ids", {doc_id}))
+
+    def set_token_form(self, form: str) -> None:
+        """Let the start page have its token as ``lsd``, as ``eqmc``, or ``none``."""
+        self._call(lambda: setattr(self._instagram, "token_form", form))
+
+    def reset(self) -> None:
+        """Be as at the start again."""
+        self._call(self._instagram.off.clear)
+        self._call(self._instagram.forget)
+        self._call(self._instagram.go.set)
+        self._call(self._instagram.media_go.set)
+        self.set_token_form("lsd")
+        self.accept_document(WEB_QUERY)
+        self.reset_counters()
 
     def hold(self) -> None:
         """Let GraphQL requests wait until :meth:`release`."""
