@@ -161,6 +161,8 @@ class Posts:
             }
         else:
             media |= self._item(shortcode, 1, files[0], shape, sized=True)
+            if files[0].suffix != "mp4":
+                media |= {"__typename": "XIGPolarisImageMedia", "product_type": "feed"}
         return _altered(media, shape)
 
     def stub(self, shortcode: str) -> dict[str, Any]:

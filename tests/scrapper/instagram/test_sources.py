@@ -3,6 +3,7 @@
 import asyncio
 import pickle
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -425,24 +426,25 @@ POSTS = Posts(None)
 
 def paths_of(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
     """Where a value stands in a media object, for each of its values."""
-    items = value.items() if isinstance(value, dict) else enumerate(value)
-    for key, inner in items if isinstance(value, dict | list) else ():
-        yield (*path, key)
-        yield from paths_of(inner, (*path, key))
+    if isinstance(value, dict | list):
+        for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
+            yield (*path, key)
+            yield from paths_of(inner, (*path, key))
 
 
-def urls_of(media: dict[str, Any]) -> list[set[str]]:
-    """The URLs of each item that a download can come from: videos for a video."""
+def items_of(media: dict[str, Any], shape: str) -> list[Any]:
+    if shape != "carousel":
+        return [media]
     children = media.get("carousel_media")
-    items = children if isinstance(children, list) and children else [media]
-    return [_urls(item) for item in items]
+    return children if isinstance(children, list) else []
 
 
-def _urls(item: Any) -> set[str]:
+def urls_of(item: Any, *, is_video: bool) -> set[str]:
+    """The URLs that an item's file can come from; never a cover in a video's place."""
     if not isinstance(item, dict):
         return set()
     versions = item.get("video_versions")
-    if not isinstance(versions, list):
+    if not is_video:
         images = item.get("image_versions2")
         versions = images.get("candidates") if isinstance(images, dict) else None
     found = set()
@@ -469,7 +471,7 @@ class Fetcher:
         folder = self._folder / str(self._number)
         folder.mkdir()
         shortcode = f"{name}-{self._number}"
-        deadline = float("inf")
+        deadline = time.monotonic() + 600
         return self._client.fetch(shortcode, POST.format(shortcode), folder, deadline, Progress())
 
 
@@ -512,7 +514,11 @@ def test_one_broken_value_costs_no_file_that_has_a_url(
     except ScrapeError:
         post = None
     media = seen[0]
-    wanted = urls_of(media)
+    are_videos = ["video_versions" in item for item in items_of(template, shape)]
+    wanted = [
+        urls_of(item, is_video=is_video)
+        for item, is_video in zip(items_of(media, shape), are_videos, strict=False)
+    ]
     usable_type = not isinstance(media.get("media_type"), int) or media["media_type"] in (1, 2, 8)
     if not any(wanted) or not usable_type or not _names_itself(media):
         return
