@@ -5,8 +5,16 @@ WORKDIR /build
 COPY requirements/base.txt requirements/redis.txt ./
 # Wheels alone, as they were locked: nothing is compiled, for whichever architecture. The lock is
 # complete, and --no-deps keeps pip from asking for what requirements/overrides.txt leaves out.
-RUN ["python", "-m", "pip", "install", "--no-cache-dir", "--no-deps", "--only-binary=:all:", \
-    "--require-hashes", "--prefix=/install", "--requirement=base.txt", "--requirement=redis.txt"]
+#
+# Then goes what no running service needs: tests, sources of what is compiled, types, maps for
+# debuggers, and of Swagger UI everything but the two files that /docs shows.
+RUN python -m pip install --no-cache-dir --no-deps --only-binary=:all: --require-hashes \
+        --prefix=/install --requirement=base.txt --requirement=redis.txt \
+    && find /install -depth \( \
+        -path '*/swagger_ui/static/*' ! -name swagger-ui-bundle.js ! -name swagger-ui.css \
+        -o -type d -regex '.*-packages/\(.*/\)?tests?' \
+        -o -type f -regex '.*\.\(c\|h\|pyi\|pyx\|pxd\|map\)' \
+    \) -exec rm -r {} +
 COPY scrapper /app/scrapper
 COPY middlewares /app/middlewares
 # The root file system is read-only later on, and the volume takes its owner from the folder.
@@ -14,9 +22,11 @@ RUN python -m compileall -q /app \
     && install --directory --owner=10001 --group=10001 /data /data/instaloader
 
 FROM python:3.13-slim
+ARG VERSION=unknown
 LABEL org.opencontainers.image.title="instagram-scrapper" \
     org.opencontainers.image.description="One Instagram post, by URL, as a file" \
-    org.opencontainers.image.licenses="MIT"
+    org.opencontainers.image.licenses="MIT" \
+    org.opencontainers.image.version="${VERSION}"
 ENV PYTHONDONTWRITEBYTECODE=1 \
     MEDIA_ROOT=/data/instaloader
 COPY --from=build /install /usr/local

@@ -2,9 +2,10 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+IMAGE ?= instagram-scrapper
 SERVICE := $(VENV)/base.txt $(if $(REDIS_URL),$(VENV)/redis.txt)
 
-.PHONY: run worker test lint demo bench soak smoke format wheels audit lock clean
+.PHONY: run worker test lint demo bench soak image smoke format wheels audit lock clean
 
 # With REDIS_URL set, one of several replicas.
 run: $(SERVICE)
@@ -40,9 +41,13 @@ bench: $(VENV)/bench.txt
 soak: $(VENV)/dev.txt
 	@$(BIN)/python -m tests.soak
 
-# An image, by the name it has in Docker: make smoke IMAGE=instagram-scrapper
+# By Docker, Podman or buildah, whichever is there: make image PLATFORM=linux/arm64
+image:
+	@$(PYTHON) -m tests.image.build $(IMAGE) $(if $(PLATFORM),--platform $(PLATFORM))
+
+# Starts the image as people do, and uses it; with buildah as root. Needs redis-server.
 smoke: $(VENV)/dev.txt
-	@$(BIN)/python -m tests.smoke $(IMAGE)
+	@IMAGE=$(IMAGE) $(BIN)/python -m pytest tests/image/checks.py
 
 # That each requirement has a wheel for amd64, arm64 and arm/v7.
 wheels:

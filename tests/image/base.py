@@ -1,0 +1,57 @@
+"""A stand-in for the Dockerfile's base image, made of Debian's packages.
+
+It is Debian 13 with its own Python 3.13, as small as debootstrap makes it, under the very name
+that ``FROM`` has. Debian's pip installs under ``local/lib/python3.13/dist-packages`` of a prefix,
+and the Dockerfile copies the prefix to ``/usr/local``: a ``.pth`` file makes Python find it there.
+"""
+
+import re
+import subprocess
+import tempfile
+from pathlib import Path
+
+from tests.image.engine import BUILDAH
+
+__all__ = ["BASE", "make_base"]
+
+_DOCKERFILE = Path(__file__).resolve().parents[2] / "Dockerfile"
+BASE = re.findall(r"^FROM (\S+)", _DOCKERFILE.read_text(), re.MULTILINE)[-1]
+"""The name of the base image."""
+
+_PACKAGES = "python3,python3-pip,ca-certificates"
+_PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_PREFIX = "/usr/local/local/lib/python3.13/dist-packages"
+
+
+def make_base() -> None:
+    """Make the stand-in and store it as :data:`BASE`; as root, and from Debian's mirror.
+
+    Raises:
+        subprocess.CalledProcessError: a step failed.
+    """
+    with tempfile.TemporaryDirectory() as name:
+        root = Path(name)
+        command = ["debootstrap", "--variant=minbase", f"--include={_PACKAGES}", "trixie"]
+        subprocess.run([*command, str(root), _mirror()], check=True, stdout=subprocess.DEVNULL)
+        for marker in root.glob("usr/lib/python3*/EXTERNALLY-MANAGED"):
+            marker.unlink()
+        (root / "usr/bin/python").symlink_to("python3")
+        (root / "usr/lib/python3/dist-packages/prefix.pth").write_text(f"{_PREFIX}\n")
+        for package in root.glob("var/cache/apt/archives/*.deb"):
+            package.unlink()
+        container = _buildah("from", "scratch")
+        _buildah("copy", "--quiet", container, str(root), "/")
+        _buildah("config", "--env", _PATH, "--cmd", "python3", container)
+        _buildah("commit", "--quiet", "--rm", container, BASE)
+
+
+def _mirror() -> str:
+    """The mirror that apt uses here."""
+    command = ["apt-get", "indextargets", "--format", "$(SITE) $(LABEL)", "Created-By: Packages"]
+    listed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    return next(line.split()[0] for line in listed.splitlines() if line.endswith(" Debian"))
+
+
+def _buildah(*arguments: str) -> str:
+    done = subprocess.run([*BUILDAH, *arguments], check=True, capture_output=True, text=True)
+    return done.stdout.strip()

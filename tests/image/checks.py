@@ -1,0 +1,125 @@
+"""``make smoke``: the image is started, asked, told to work, and stopped, as people do it.
+
+The image's name comes from the environment, ``IMAGE``. As root, with buildah; else with whichever
+engine there is.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from scrapper import __version__
+from tests.image.container import Container, Image
+from tests.instagram import StandIn
+from tests.redis_server import RedisServer
+from tests.service import free_port, wait_for, wait_for_answer
+
+Start = Callable[..., Container]
+
+_OWN_USER, _OTHER_USER = "10001:10001", "1234:1234"
+_URL = "https://www.instagram.com/reel/reel-smoke/"
+
+
+@pytest.fixture(scope="module")
+def image() -> Image:
+    return Image(os.environ["IMAGE"])
+
+
+@pytest.fixture
+def session() -> Iterator[requests.Session]:
+    with requests.Session() as session:
+        session.trust_env = False
+        yield session
+
+
+@pytest.fixture
+def start(image: Image, instagram: StandIn, tmp_path: Path) -> Iterator[Start]:
+    containers: list[Container] = []
+    # Whoever the container runs as must be able to read them.
+    instagram.ca_bundle.parent.chmod(0o755)
+
+    def begin(*arguments: str, user: str = _OWN_USER, **environment: str) -> Container:
+        media = tmp_path / "data"
+        (media / "instaloader").mkdir(parents=True, exist_ok=True)
+        uid, gid = map(int, user.split(":"))
+        for folder in (media, media / "instaloader"):
+            os.chown(folder, uid, gid)
+        container = image.start(
+            arguments,
+            media=media,
+            certificates=instagram.ca_bundle.parent,
+            environment={
+                **instagram.environment,
+                "REQUESTS_CA_BUNDLE": f"/mnt/{instagram.ca_bundle.name}",
+                "SCRAPE_TIMEOUT_SECONDS": "300",
+                **environment,
+            },
+            user=user,
+        )
+        containers.append(container)
+        return container
+
+    yield begin
+    for container in containers:
+        container.kill()
+
+
+@pytest.mark.parametrize("user", [_OWN_USER, _OTHER_USER])
+def test_the_image_starts_answers_scrapes_and_ends(
+    start: Start, image: Image, instagram: StandIn, session: requests.Session, user: str
+) -> None:
+    port = str(free_port())
+    container = start(user=user, PORT=port)
+    url = f"http://127.0.0.1:{port}"
+    wait_for_answer(f"{url}/health")
+    health = session.get(f"{url}/health", timeout=120)
+    assert (health.status_code, health.text) == (200, "OK")
+    # Its own command, as an engine runs it.
+    kind, *command = image.config["Healthcheck"]["Test"]
+    assert kind == "CMD"
+    assert container.run(command) == 0
+    scraped = session.post(f"{url}/scrape", json={"url": _URL}, timeout=300)
+    assert scraped.status_code == 200, scraped.text
+    assert scraped.json()["video"] == "/data/instaloader/reel-smoke/reel-smoke.mp4"
+    file = session.get(f"{url}/download/reel-smoke", timeout=120)
+    assert [file.content] == instagram.bytes_of("reel-smoke")
+    for path in ("/", "/docs", "/docs/swagger-ui.js", "/openapi.json", "/metrics", "/ready"):
+        assert session.get(url + path, timeout=120).status_code == 200, path
+    assert container.run(["python", "-c", "open('/app/x', 'w')"]) != 0, "the root can be written"
+    assert container.stop() == 0
+
+
+def test_a_worker_in_the_image_does_a_job(
+    start: Start, redis_server: RedisServer, session: requests.Session
+) -> None:
+    port = str(free_port())
+    service = start(PORT=port, REDIS_URL=redis_server.url)
+    worker = start("worker", REDIS_URL=redis_server.url)
+    url = f"http://127.0.0.1:{port}"
+    wait_for_answer(f"{url}/health")
+    created = session.post(f"{url}/jobs", json={"urls": [_URL]}, timeout=120)
+    assert created.status_code == 202, created.text
+
+    def state() -> Any:
+        return session.get(url + created.headers["Location"], timeout=120).json()["state"]
+
+    wait_for(lambda: state() == "done")
+    assert session.get(f"{url}/download/reel-smoke", timeout=120).status_code == 200
+    assert (worker.stop(), service.stop()) == (0, 0)
+
+
+def test_the_command_line_works_in_the_image(start: Start, tmp_path: Path) -> None:
+    container = start("fetch", _URL, "--into", "/data/instaloader")
+    wait_for((tmp_path / "data/instaloader/reel-smoke/post.json").exists)
+    assert container.stop() in (0, -15)
+
+
+def test_the_image_says_its_version_and_licence(image: Image) -> None:
+    labels = image.config["Labels"]
+    assert labels["org.opencontainers.image.version"] == __version__
+    assert labels["org.opencontainers.image.licenses"] == "MIT"
+    assert image.config["User"] == _OWN_USER

@@ -1,0 +1,184 @@
+"""A running container of an image, under Docker, Podman, or a chroot of buildah's.
+
+Each is run as users are told to: another user than root, nothing but ``/data`` and ``/tmp`` to
+write to, no new privileges, and the host's network, on which the stand-in for Instagram listens.
+buildah cannot make the root read-only, so that its container is mounted, bound read-only in a
+mount namespace of its own, and entered by chroot.
+"""
+
+import json
+import os
+import signal
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from tests.image.engine import BUILDAH, engine
+
+__all__ = ["Container", "Image"]
+
+_STOP_SECONDS = 300
+
+_ENTER = """
+set -e
+mount --make-rprivate /
+mount --bind "$ROOT" "$ROOT"
+mount -o remount,bind,ro "$ROOT"
+mount --bind "$MEDIA" "$ROOT/data"
+mount -t tmpfs -o size=16m,mode=1777 tmpfs "$ROOT/tmp"
+mount --bind "$CERTIFICATES" "$ROOT/mnt"
+mount -t proc proc "$ROOT/proc"
+mount --rbind /dev "$ROOT/dev"
+exec setpriv --no-new-privs chroot --userspec="$USERSPEC" --groups= "$ROOT" \\
+    env --ignore-environment --chdir="$WORKDIR" "$@"
+"""
+
+
+class Container(Protocol):
+    """A program in a container; ``/mnt`` there is the folder of certificates."""
+
+    def run(self, command: Sequence[str]) -> int:
+        """Run another *command* in it; the exit code."""
+        ...
+
+    def stop(self) -> int:
+        """Send SIGTERM; the exit code."""
+        ...
+
+    def kill(self) -> None:
+        """End it, and remove what is left of it."""
+        ...
+
+
+class Image:
+    """An image by its name, and what it says of itself."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.engine = engine()
+        self.config: dict[str, Any] = self._inspect()
+
+    def start(
+        self,
+        arguments: Sequence[str],
+        *,
+        media: Path,
+        certificates: Path,
+        environment: Mapping[str, str],
+        user: str = "",
+    ) -> Container:
+        """Start the image's program with *arguments*; the folder *media* is its ``/data``.
+
+        *user* is ``UID:GID``, by default the image's own.
+        """
+        kind = _Mounted if self.engine == "buildah" else _Engine
+        return kind(
+            self,
+            arguments,
+            media=media,
+            certificates=certificates,
+            environment=environment,
+            user=user or self.config["User"],
+        )
+
+    def _inspect(self) -> dict[str, Any]:
+        command = [*BUILDAH, "inspect", "--type", "image", self.name]
+        if self.engine != "buildah":
+            command = [self.engine, "image", "inspect", self.name]
+        text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        data = json.loads(text)
+        config: dict[str, Any] = (
+            data["Docker"]["config"] if self.engine == "buildah" else data[0]["Config"]
+        )
+        return config
+
+
+class _Engine:
+    """A container of Docker's or Podman's."""
+
+    def __init__(
+        self,
+        image: Image,
+        arguments: Sequence[str],
+        *,
+        media: Path,
+        certificates: Path,
+        environment: Mapping[str, str],
+        user: str,
+    ) -> None:
+        self._engine = image.engine
+        command = [image.engine, "run", "--detach", "--network", "host", "--user", user]
+        command += ["--read-only", "--tmpfs", "/tmp:size=16m,mode=1777", "--cap-drop", "ALL"]
+        command += ["--security-opt", "no-new-privileges"]
+        command += ["--volume", f"{media}:/data", "--volume", f"{certificates}:/mnt:ro"]
+        for name, value in environment.items():
+            command += ["--env", f"{name}={value}"]
+        started = subprocess.run(
+            [*command, image.name, *arguments], check=True, capture_output=True, text=True
+        )
+        self._id = started.stdout.strip()
+
+    def run(self, command: Sequence[str]) -> int:
+        return subprocess.run([self._engine, "exec", self._id, *command], check=False).returncode
+
+    def stop(self) -> int:
+        seconds = str(_STOP_SECONDS)
+        subprocess.run([self._engine, "stop", "--time", seconds, self._id], check=True)
+        waited = subprocess.run(
+            [self._engine, "wait", self._id], check=True, capture_output=True, text=True
+        )
+        return int(waited.stdout)
+
+    def kill(self) -> None:
+        subprocess.run([self._engine, "logs", self._id], check=False)
+        subprocess.run([self._engine, "rm", "--force", "--volumes", self._id], check=False)
+
+
+class _Mounted:
+    """A container of buildah's, entered by chroot."""
+
+    def __init__(
+        self,
+        image: Image,
+        arguments: Sequence[str],
+        *,
+        media: Path,
+        certificates: Path,
+        environment: Mapping[str, str],
+        user: str,
+    ) -> None:
+        self._container = _buildah("from", "--pull-never", image.name)
+        own = dict(variable.split("=", 1) for variable in image.config["Env"])
+        self._environment = [f"{name}={value}" for name, value in {**own, **environment}.items()]
+        self._variables = {
+            "PATH": os.environ["PATH"],
+            "ROOT": _buildah("mount", self._container),
+            "MEDIA": str(media),
+            "CERTIFICATES": str(certificates),
+            "USERSPEC": user,
+            "WORKDIR": image.config["WorkingDir"],
+        }
+        self._process = self._enter([*image.config["Entrypoint"], *arguments])
+
+    def run(self, command: Sequence[str]) -> int:
+        return self._enter(command).wait()
+
+    def stop(self) -> int:
+        self._process.send_signal(signal.SIGTERM)
+        return self._process.wait(_STOP_SECONDS)
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.wait()
+        _buildah("umount", self._container)
+        _buildah("rm", self._container)
+
+    def _enter(self, command: Sequence[str]) -> subprocess.Popen[bytes]:
+        enter = ["unshare", "--mount", "sh", "-c", _ENTER, "sh", *self._environment, *command]
+        return subprocess.Popen(enter, env=self._variables)
+
+
+def _buildah(*arguments: str) -> str:
+    done = subprocess.run([*BUILDAH, *arguments], check=True, capture_output=True, text=True)
+    return done.stdout.strip()
