@@ -18,6 +18,7 @@ from scrapper.commands.worker import WorkerParts, worker
 from scrapper.settings import Settings, load_settings
 from tests.instagram import StandIn
 from tests.redis_server import RedisServer
+from tests.service import PATIENCE_SECONDS
 
 Client = TestClient[Request, Application]
 StartService = Callable[..., Awaitable[Client]]
@@ -160,6 +161,6 @@ def stored_files(media_root: Path) -> set[str]:
 
 async def until(holds: Callable[[], bool]) -> None:
     """Wait until *holds* answers true; the test's own time limit ends it otherwise."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while not holds():  # noqa: ASYNC110 - what is waited for happens in another thread
             await asyncio.sleep(0.01)

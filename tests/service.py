@@ -15,9 +15,19 @@ from typing import Any, Self
 
 import requests
 
-__all__ = ["Process", "Service", "Worker", "free_port", "wait_for", "wait_for_answer"]
+__all__ = [
+    "PATIENCE_SECONDS",
+    "Process",
+    "Service",
+    "Worker",
+    "free_port",
+    "wait_for",
+    "wait_for_answer",
+]
 
-_WAIT_SECONDS = 30
+PATIENCE_SECONDS = 300
+"""After which a test takes what it waits for to hang: no machine is as slow as that."""
+
 _ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -103,7 +113,7 @@ class Process:
 
     def wait(self) -> int:
         """Wait for the end; the exit code."""
-        code = self._process.wait(timeout=120)
+        code = self._process.wait(timeout=PATIENCE_SECONDS)
         self._reader.join()
         if self._process.stdout:
             self._process.stdout.close()
@@ -154,10 +164,12 @@ class Service(Process):
         self._session.close()
 
     def get(self, path: str) -> requests.Response:
-        return self._session.get(self.url + path, headers=self.headers, timeout=120)
+        return self._session.get(self.url + path, headers=self.headers, timeout=PATIENCE_SECONDS)
 
     def post(self, path: str, body: dict[str, Any]) -> requests.Response:
-        return self._session.post(self.url + path, json=body, headers=self.headers, timeout=120)
+        return self._session.post(
+            self.url + path, json=body, headers=self.headers, timeout=PATIENCE_SECONDS
+        )
 
     def scrape(self, url: str, **body: Any) -> requests.Response:
         return self.post("/scrape", {"url": url, **body})
@@ -170,7 +182,7 @@ def free_port() -> int:
         return port
 
 
-def wait_for(holds: Callable[[], bool], *, seconds: float = _WAIT_SECONDS) -> None:
+def wait_for(holds: Callable[[], bool], *, seconds: float = PATIENCE_SECONDS) -> None:
     """Wait until *holds* answers true; *seconds* at most."""
     end = time.monotonic() + seconds
     while not holds():
@@ -178,14 +190,14 @@ def wait_for(holds: Callable[[], bool], *, seconds: float = _WAIT_SECONDS) -> No
         time.sleep(0.01)
 
 
-def wait_for_answer(url: str, *, seconds: float = _WAIT_SECONDS) -> None:
+def wait_for_answer(url: str, *, seconds: float = PATIENCE_SECONDS) -> None:
     """Wait until somebody answers under *url*, whatever the answer; *seconds* at most."""
     end = time.monotonic() + seconds
     with requests.Session() as session:
         session.trust_env = False
         while True:
             try:
-                session.get(url, timeout=5, headers={"Connection": "close"})
+                session.get(url, timeout=PATIENCE_SECONDS, headers={"Connection": "close"})
             except requests.ConnectionError:
                 assert time.monotonic() < end, f"{url} does not answer"
                 time.sleep(0.02)

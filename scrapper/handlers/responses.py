@@ -1,7 +1,7 @@
 """What clients receive, beside a post's and a job's JSON: shapes that become the description."""
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -46,5 +46,6 @@ class ReadyResponse(BaseModel):
     """Whether a new post could be scraped now, by check."""
 
     instagram: dict[str, LoginStanding] = Field(description="By login state; no check")
+    login: Literal["none", "active", "expired", "challenged"] = Field(description="No check")
     __pydantic_extra__: dict[str, bool]
     model_config = ConfigDict(extra="allow")

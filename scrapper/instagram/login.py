@@ -2,8 +2,9 @@
 
 import pickle
 import threading
+import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any, Literal
 
@@ -48,6 +49,9 @@ class _TextsUnpickler(pickle.Unpickler):
 class Login:
     """The session that posts which need a login are asked with; safe to share between threads.
 
+    A session that Instagram ended, or whose account must be confirmed in a browser, is not used
+    again by this process.
+
     Raises:
         SettingsError: the session file holds no session.
     """
@@ -56,6 +60,8 @@ class Login:
         self._lock = threading.Lock()
         cookies = _read_session_file(session_file) if session_file else None
         self._session = Session(1, cookies, username) if cookies else None
+        self._state: State = "none" if cookies is None else "active"
+        self._since = time.time() if cookies else None
 
     @property
     def secrets(self) -> tuple[str, ...]:
@@ -63,21 +69,40 @@ class Login:
         cookies = self._session.cookies if self._session else {}
         return tuple(cookies[name] for name in _SECRET_COOKIES if cookies.get(name))
 
-    def session(self) -> Session | None:
-        """The session, or None: there is none, it ended, or the account is to be left alone."""
-        return self._session
+    @property
+    def state(self) -> LoginState:
+        """What clients may know of the login."""
+        with self._lock:
+            username = self._session.username if self._session else None
+            return LoginState(self._state, username, self._since)
 
-    def note_alive(self, session: Session) -> None:
-        """Note that Instagram took the *session*."""
+    def session(self) -> Session | None:
+        """The session; None if there is none, or it ended, or its account needs a person."""
+        with self._lock:
+            return self._session if self._state == "active" else None
 
     def note_ended(self, session: Session) -> None:
         """Note that Instagram ended the *session*."""
+        self._note(session, "expired")
 
     def note_challenged(self, session: Session) -> None:
         """Note that the account must be confirmed in a browser."""
+        self._note(session, "challenged")
 
     def note_cookies(self, session: Session, cookies: Mapping[str, str]) -> None:
         """Keep the *cookies* that Instagram rotated."""
+        with self._lock:
+            if self._session is not None and self._session.number == session.number:
+                self._session = replace(self._session, cookies=dict(cookies))
+
+    def _note(self, session: Session, state: State) -> None:
+        with self._lock:
+            if self._session is None or self._session.number != session.number:
+                return
+            if self._state == state:
+                return
+            self._state, self._since = state, time.time()
+        log.error("instagram login lost", state=state, username=session.username)
 
 
 def _read_session_file(path: Path) -> dict[str, str]:

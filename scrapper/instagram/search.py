@@ -138,8 +138,10 @@ class Search:
                 except Refused as error:
                     inquiry.refuse(source, standing, error)
                     self._heed(standing, context, error)
-                    if error.reason is not Reason.PACE:
-                        refused.append(source.name)
+                    if error.reason is Reason.PACE:
+                        # One pace: what is too much for one source is for the others, too.
+                        return
+                    refused.append(source.name)
                 else:
                     inquiry.add(description)
                     standing.order.gave(source.name, refused)
@@ -190,7 +192,6 @@ class Search:
     def _keep_session(self, standing: "Standing") -> None:
         if standing is self._with_session:
             session, context = self._local.session, self._local.with_session
-            self._login.note_alive(session)
             self._login.note_cookies(session, context.cookies)
             self._local.session = self._login.session()
 

@@ -122,7 +122,7 @@ class Scraper:
         self._workers = asyncio.Semaphore(concurrency)
         self._executor = ThreadPoolExecutor(concurrency, thread_name_prefix="scrape")
         self._busy = 0
-        metrics.busy_workers.set_function(lambda: self._busy)
+        metrics.busy_threads.set_function(lambda: self._busy)
         metrics.queue_depth.set_function(lambda: len(self._flights) - self._busy)
         metrics.cooldown_active.set_function(lambda: time.monotonic() < self._cool_at)
 

@@ -48,7 +48,7 @@ class Metrics:
         )
         self._fetches = Histogram(
             "scrape_fetch_duration_seconds",
-            "Fetches from Instagram, without the wait for a worker; by outcome: ok, or the error",
+            "Fetches from Instagram, without the wait for a thread; by outcome: ok, or the error",
             ["outcome"],
             buckets=_FETCH_BUCKETS,
             registry=registry,
@@ -69,10 +69,10 @@ class Metrics:
             "scrape_downloaded_bytes", "Bytes of media files received", registry=registry
         )
         self.queue_depth = Gauge(
-            "scrape_queue_depth", "Posts that wait for a worker", registry=registry
+            "scrape_queue_depth", "Posts that wait for a thread", registry=registry
         )
-        self.busy_workers = Gauge(
-            "scrape_busy_workers", "Workers that fetch a post", registry=registry
+        self.busy_threads = Gauge(
+            "scrape_busy_threads", "Threads that fetch a post", registry=registry
         )
         self.cooldown_active = Gauge(
             "scrape_cooldown_active",

@@ -240,6 +240,7 @@ class Instagram:
     async def _post_page(self, request: web.Request) -> web.StreamResponse:
         shortcode = request.match_info["shortcode"]
         self.requests["post_page", shortcode] += 1
+        await self.go.wait()
         await asyncio.sleep(self._latency)
         source = "page" if request.match_info["kind"] == "p" else "reel"
         answer = self.off.get("page") or self.scenario(shortcode).answer(source)

@@ -107,11 +107,11 @@ class StandIn:
         self.reset_counters()
 
     def hold(self) -> None:
-        """Let GraphQL requests wait until :meth:`release`."""
+        """Let queries and pages of posts wait until :meth:`release`."""
         self._call(self._instagram.go.clear)
 
     def release(self) -> None:
-        """Answer GraphQL requests again."""
+        """Answer them again."""
         self._call(self._instagram.go.set)
 
     def hold_media(self) -> None:

@@ -8,6 +8,7 @@ from aiohttp import web
 from structlog.testing import capture_logs
 
 from middlewares.request_context import REQUEST_ID, request_context
+from tests.service import PATIENCE_SECONDS
 
 
 async def tell(request: web.Request) -> web.Response:
@@ -93,7 +94,7 @@ async def test_a_request_that_is_cancelled_has_its_line_too(aiohttp_client: Any)
         asking = asyncio.create_task(client.get("/hang"))
         await under_way.wait()
         asking.cancel()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             while not lines:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
     assert lines[0]["status"] == 499

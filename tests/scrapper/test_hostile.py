@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from scrapper.response_headers import HEADERS
 from tests.conftest import StartService
 from tests.instagram import StandIn
-from tests.service import Service
+from tests.service import PATIENCE_SECONDS, Service
 
 MANY = 50_000
 MANY_BODIES = 10_000
@@ -41,7 +41,9 @@ bodies = st.one_of(
 def test_no_body_makes_a_fault_of_ours(instagram: StandIn, tmp_path: Path) -> None:
     environment = {**instagram.environment, "INSTAGRAM_MAX_QUERIES": "0"}
     with Service(tmp_path, environment) as service:
-        connection = http.client.HTTPConnection(urlsplit(service.url).netloc, timeout=30)
+        connection = http.client.HTTPConnection(
+            urlsplit(service.url).netloc, timeout=PATIENCE_SECONDS
+        )
 
         @settings(
             max_examples=MANY_BODIES // AT_ONCE,
@@ -80,7 +82,9 @@ def test_forged_addresses_take_no_more_memory(tmp_path: Path) -> None:
         process, memory = psutil.Process(service.pid), []
         address = urlsplit(service.url)
         with (
-            socket.create_connection((address.hostname, address.port), timeout=30) as connection,
+            socket.create_connection(
+                (address.hostname, address.port), timeout=PATIENCE_SECONDS
+            ) as connection,
             connection.makefile("rb") as answers,
         ):
             for first in range(0, MANY, AT_ONCE):

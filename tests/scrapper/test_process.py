@@ -17,7 +17,7 @@ import pytest
 import requests
 
 from tests.instagram import StandIn
-from tests.service import Service, wait_for
+from tests.service import PATIENCE_SECONDS, Service, wait_for
 
 URL = "https://www.instagram.com/reel/{}/"
 
@@ -50,6 +50,16 @@ def test_nothing_but_log_lines_is_printed(
     assert capfd.readouterr().err == ""
 
 
+def refuses(url: str) -> bool:
+    """Whether nobody listens there any more."""
+    address = urlsplit(url)
+    try:
+        socket.create_connection((address.hostname, address.port)).close()
+    except ConnectionRefusedError:
+        return True
+    return False
+
+
 def test_sigterm_lets_what_runs_finish_and_ends_with_0(
     instagram: StandIn, media_root: Path
 ) -> None:
@@ -58,9 +68,7 @@ def test_sigterm_lets_what_runs_finish_and_ends_with_0(
         thread, statuses = scrape_in_background(service, "reel-term")
         wait_for(lambda: instagram.requests("graphql") == 1)
         service.terminate()
-        time.sleep(0.3)
-        with pytest.raises(requests.ConnectionError):
-            requests.get(service.url + "/health", timeout=5)
+        wait_for(lambda: refuses(service.url))
         instagram.release()
         assert service.wait() == 0
         thread.join()
@@ -84,7 +92,9 @@ def test_on_port_0_a_free_one_is_taken_and_logged(media_root: Path) -> None:
     ) as process:
         assert process.stdout
         line = next(line for line in process.stdout if "listening" in line)
-        assert requests.get(f"http://[::1]:{json.loads(line)['port']}/health", timeout=10).ok
+        assert requests.get(
+            f"http://[::1]:{json.loads(line)['port']}/health", timeout=PATIENCE_SECONDS
+        ).ok
         process.terminate()
 
 

@@ -13,6 +13,7 @@ import pytest
 
 from tests.conftest import stored_files
 from tests.instagram import StandIn
+from tests.service import PATIENCE_SECONDS
 
 REEL = "https://www.instagram.com/reel/{}/"
 ROOT = Path(__file__).resolve().parents[3]
@@ -28,7 +29,13 @@ async def fetch(*arguments: str, **environment: str) -> Run:
     command = [sys.executable, "-m", "scrapper", "fetch", *arguments]
     env = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
     done = await asyncio.to_thread(
-        subprocess.run, command, env=env, capture_output=True, text=True, check=False, timeout=60
+        subprocess.run,
+        command,
+        env=env,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=PATIENCE_SECONDS,
     )
     return Run(done.returncode, done.stdout, done.stderr)
 

@@ -8,6 +8,7 @@ WELL = {
     "media_folder": True,
     "disk_space": True,
     "instagram": {"logged_out": LEARNED},
+    "login": "none",
 }
 URL = "https://www.instagram.com/reel/reel-{}/"
 

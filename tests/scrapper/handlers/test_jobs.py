@@ -9,7 +9,7 @@ import pytest
 
 from tests.conftest import Client, StartService, until
 from tests.instagram import StandIn
-from tests.service import Service
+from tests.service import PATIENCE_SECONDS, Service
 
 REEL = "https://www.instagram.com/reel/{}/"
 
@@ -30,7 +30,7 @@ async def get(client: Client, job: dict[str, Any]) -> dict[str, Any]:
 
 
 async def finish(client: Client, job: dict[str, Any]) -> dict[str, Any]:
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while (told := await get(client, job))["state"] == "running":  # noqa: ASYNC110
             await asyncio.sleep(0.02)
         return told
@@ -125,7 +125,7 @@ async def test_a_running_post_tells_its_bytes(
     instagram.hold_media()
     job = await submit(client, "big-bytes")
     size = len(instagram.bytes_of("big-bytes")[0])
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while (post := (await get(client, job))["posts"][0])["bytes_done"] == 0:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
     assert (post["state"], post["bytes_total"]) == ("running", size)
@@ -266,7 +266,7 @@ async def test_a_stop_ends_the_streams_of_events(
     stream = asyncio.create_task(events(client, job))
     await until(lambda: instagram.requests("graphql") == 1)
     closing = asyncio.create_task(client.server.close())
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         assert [event["event"] for event in await stream] == ["post"]
     instagram.release()
     await closing
@@ -303,7 +303,7 @@ async def test_jobs_are_bounded_in_number(instagram: StandIn, start_service: Sta
 async def test_jobs_are_bounded_in_age(instagram: StandIn, start_service: StartService) -> None:
     client = await start_service(MAX_JOB_AGE_DAYS="0.00001")
     job = await submit(client, "reel-age")
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while (await client.get(f"/jobs/{job['id']}")).status == 200:  # noqa: ASYNC110
             await asyncio.sleep(0.05)
     assert (await client.get("/posts/reel-age")).status == 200

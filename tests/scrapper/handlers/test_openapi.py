@@ -18,7 +18,9 @@ from scrapper.handlers.page import PAGE_FILES
 from scrapper.settings import load_settings
 from tests.conftest import StartService
 from tests.instagram import StandIn
-from tests.service import Service
+from tests.service import PATIENCE_SECONDS, Service
+
+expect.set_options(timeout=PATIENCE_SECONDS * 1000)
 
 KEY = "s3cret"
 # Only for people, or for programs that read the description.

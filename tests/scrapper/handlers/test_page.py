@@ -10,6 +10,9 @@ from playwright.async_api import Page, async_playwright, expect
 from scrapper.handlers.page import PAGE_FILES
 from tests.conftest import Client, StartService
 from tests.instagram import StandIn
+from tests.service import PATIENCE_SECONDS
+
+expect.set_options(timeout=PATIENCE_SECONDS * 1000)
 
 Browse = Callable[..., Any]
 REEL = "https://www.instagram.com/reel/{}/"

@@ -1,10 +1,13 @@
 import asyncio
 import os
 import time
+from functools import partial
 from pathlib import Path
 
+from scrapper.handlers.resources import METRICS
 from tests.conftest import StartService, stored_files, until
 from tests.instagram import StandIn
+from tests.service import PATIENCE_SECONDS
 
 URL = "https://www.instagram.com/reel/{}/"
 
@@ -54,6 +57,10 @@ async def test_sweeps_go_on_after_one_that_failed(
     make_old(media_root, "reel-later")
     aside = media_root.with_name("aside")
     await asyncio.to_thread(media_root.rename, aside)
-    await asyncio.sleep(0.5)
+    registry = client.app[METRICS].registry
+    failed = partial(registry.get_sample_value, "library_sweeps_total", {"outcome": "failed"})
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while not await asyncio.to_thread(failed):
+            pass
     await asyncio.to_thread(aside.rename, media_root)
     await until(lambda: not (media_root / "reel-later").exists())

@@ -277,7 +277,7 @@ def test_redis_gone_for_a_while_costs_no_wrong_answer(
             assert process.logged("redis is back") == 1
             assert process.logged("posts of a lost worker wait anew") == 0
             assert [line for line in process.log if line["level"] == "error"] == []
-    assert len(answers) > 100
+    assert len(answers) >= len(fleet.replicas)
     assert {status for status, _, _ in answers} == {200}
     assert all(answer["shortcode"] == shortcode for _, shortcode, answer in answers)
     assert [[post["status"] for post in job["posts"]] for job in told] == [[200] * 20] * 2

@@ -8,6 +8,7 @@ from scrapper.replicas.client import SharedRedis
 from scrapper.replicas.gathered_scripts import GatheredScripts
 from scrapper.telemetry.metrics import Metrics
 from tests.redis_server import RedisServer
+from tests.service import PATIENCE_SECONDS
 
 ECHO = "if ARGV[1] == '13' then return redis.error_reply('bad luck') end return {KEYS[1], ARGV[1]}"
 
@@ -62,7 +63,7 @@ async def test_without_redis_every_call_fails_at_once(
     echo = GatheredScripts(redis).register_script(ECHO)
     await asyncio.to_thread(redis_server.stop)
     try:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             answers = await asyncio.gather(
                 *(echo(["key"], [0]) for _ in range(100)), return_exceptions=True
             )

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
@@ -15,6 +16,7 @@ from scrapper.telemetry.metrics import Metrics
 from tests.conftest import Client, StartService, until
 from tests.instagram import StandIn
 from tests.redis_server import RedisServer
+from tests.service import PATIENCE_SECONDS
 
 REEL = "https://www.instagram.com/reel/{}/"
 
@@ -57,23 +59,23 @@ async def test_progress_reaches_whichever_replica_the_client_listens_to(
     one, other = [await start_service() for _ in range(2)]
     instagram.hold_media()
     job = await submit(one, "big-progress")
-    listening = asyncio.create_task(events(other, job))
-    async with asyncio.timeout(30):
-        while not (await told(one, job))["posts"][0]["bytes_done"]:  # noqa: ASYNC110
-            await asyncio.sleep(0.05)
-    await asyncio.sleep(0.5)
-    instagram.release_media()
-    seen = await listening
-    states = [data["state"] for kind, _, data in seen if kind == "post"]
-    assert states[-1] == "done"
-    assert "running" in states
-    assert any(
-        0 < data["bytes_done"] < data["bytes_total"]
-        for kind, _, data in seen
-        if kind == "post" and data["bytes_total"]
-    )
-    assert seen[-1][0] == "end"
-    assert seen[-1][2] == await told(one, job)
+    received = ""
+    async with (
+        asyncio.timeout(PATIENCE_SECONDS),
+        other.get(f"{job}/events") as response,
+    ):
+        async for piece in response.content.iter_any():
+            received += piece.decode()
+            if re.search(r'"bytes_done":[1-9]', received):
+                instagram.release_media()
+    assert '"state":"running"' in received
+    assert '"state":"done"' in received
+    blocks = received.replace("\r\n", "\n").strip().split("\n\n")
+    seen = [dict(line.split(": ", 1) for line in block.splitlines()) for block in blocks]
+    posts = [json.loads(event["data"]) for event in seen if event["event"] == "post"]
+    assert any(post["bytes_total"] and post["bytes_done"] < post["bytes_total"] for post in posts)
+    assert seen[-1]["event"] == "end"
+    assert json.loads(seen[-1]["data"]) == await told(one, job)
 
 
 async def test_a_client_goes_on_at_another_replica_where_it_was(
@@ -98,7 +100,7 @@ async def test_a_job_can_be_given_up_at_another_replica(
     async with other.delete(job) as response:
         assert response.status == 200
     instagram.release()
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while (answer := await told(one, job))["state"] == "running":  # noqa: ASYNC110
             await asyncio.sleep(0.05)
     states = [post["state"] for post in answer["posts"]]
@@ -112,11 +114,11 @@ async def test_what_is_done_leaves_nothing_in_the_queue(
 ) -> None:
     client = await start_service()
     job = await submit(client, *(f"reel-{number}" for number in range(5)))
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while (await told(client, job))["state"] == "running":  # noqa: ASYNC110
             await asyncio.sleep(0.05)
     redis: Any = redis_server.client
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while await asyncio.to_thread(redis.xlen, "scrapper:queue"):  # noqa: ASYNC110
             await asyncio.sleep(0.05)
     assert redis.xpending("scrapper:queue", "workers")["pending"] == 0

@@ -16,10 +16,11 @@ from scrapper.replicas.client import SharedRedis
 from scrapper.replicas.peers import RedisPeers
 from scrapper.telemetry.metrics import Metrics
 from tests.redis_server import RedisServer
+from tests.service import PATIENCE_SECONDS
 
 
 def soon() -> float:
-    return time.monotonic() + 10
+    return time.monotonic() + PATIENCE_SECONDS
 
 
 async def fail(peer: RedisPeers, error: Exception) -> None:
@@ -108,12 +109,19 @@ async def test_an_error_of_the_process_leaves_the_turn_to_another(
 
 
 async def test_a_turn_outlives_its_lease_as_long_as_its_holder_does(
-    peers: list[RedisPeers],
+    peers: list[RedisPeers], redis_server: RedisServer
 ) -> None:
-    with patch("scrapper.replicas.turn.LEASE_SECONDS", 0.4):
+    with (
+        patch("scrapper.replicas.turn.LEASE_SECONDS", 60),
+        patch("scrapper.replicas.turn._EXTENSIONS_A_LEASE", 6000),
+    ):
         async with peers[0].line("abcde") as line, peers[1].line("abcde") as waiting:
             await line.take()
-            await asyncio.sleep(1.2)
+            [name] = await asyncio.to_thread(redis_server.client.keys, "*abcde*")
+            await asyncio.to_thread(redis_server.client.pexpire, name, 30_000)
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                while await asyncio.to_thread(redis_server.client.pttl, name) < 40_000:
+                    pass
             assert await waiting.take() is None
 
 
@@ -213,7 +221,7 @@ async def test_what_talks_to_redis_ends_whenever_it_is_told_to(
         peer = RedisPeers(redis)
         await peer.open()
         async with (
-            asyncio.timeout(10),
+            asyncio.timeout(PATIENCE_SECONDS),
             sweeping(
                 library,
                 Metrics(),
@@ -224,6 +232,6 @@ async def test_what_talks_to_redis_ends_whenever_it_is_told_to(
             ),
         ):
             await asyncio.sleep(pause / 10_000)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             await peer.close()
         await redis.aclose()

@@ -11,6 +11,7 @@ from scrapper.replicas.client import SharedRedis
 from scrapper.replicas.queue import PostQueue
 from scrapper.telemetry.metrics import Metrics
 from tests.redis_server import RedisServer
+from tests.service import PATIENCE_SECONDS
 
 
 @pytest.fixture
@@ -68,6 +69,6 @@ async def test_who_waits_for_a_post_gives_up_whenever_it_is_told_to(
         waiting = asyncio.ensure_future(anext(messages))
         await asyncio.sleep(pause / 10_000)
         waiting.cancel()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             await asyncio.wait([waiting])
         await messages.aclose()

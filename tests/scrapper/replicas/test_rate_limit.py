@@ -8,6 +8,7 @@ from structlog.testing import capture_logs
 from tests.conftest import Client, StartService
 from tests.instagram import StandIn
 from tests.redis_server import RedisServer
+from tests.service import PATIENCE_SECONDS
 
 
 @pytest.fixture
@@ -52,7 +53,7 @@ async def test_without_redis_each_replica_has_a_bucket_of_its_own_until_it_is_ba
                 assert [await ask(client) for _ in range(8)] == [400] * 6 + [429] * 2
         finally:
             await asyncio.to_thread(redis_server.start)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             while (await one.get("/ready")).status != 200:  # noqa: ASYNC110
                 await asyncio.sleep(0.1)
         assert await ask(one) == 429
@@ -67,7 +68,7 @@ async def test_a_client_waits_no_longer_than_the_bucket_says(
     settings = {"RATE_LIMIT_MAX_REQUESTS": "2", "RATE_LIMIT_WINDOW_SECONDS": "1"}
     one, other = [await start_service(**settings) for _ in range(2)]
     assert [await ask(one), await ask(other)] == [400, 400]
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while await ask(other) == 429:  # noqa: ASYNC110
             await asyncio.sleep(0.05)
 

@@ -7,6 +7,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.conftest import Client, StartService, until
 from tests.instagram import StandIn
+from tests.service import PATIENCE_SECONDS
 
 URL = "https://www.instagram.com/reel/{}/"
 
@@ -61,6 +62,13 @@ async def test_scrapes_are_told_by_outcome(instagram: StandIn, start_service: St
     assert known["scrape_downloaded_bytes_total"][()] > 2 * size
 
 
+async def until_figure(client: Client, name: str, value: float) -> None:
+    """Wait until the metric *name* has the *value*."""
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while (await figures(client))[name][()] != value:
+            pass
+
+
 async def test_waiting_posts_and_joined_flights_are_told(
     instagram: StandIn, start_service: StartService
 ) -> None:
@@ -69,15 +77,14 @@ async def test_waiting_posts_and_joined_flights_are_told(
     codes = ["reel-1", "reel-2", "reel-3", "reel-3"]
     tasks = [asyncio.create_task(scrape(client, f"{code}-queue")) for code in codes]
     await until(lambda: instagram.requests("graphql") == 2)
-    await asyncio.sleep(0.2)
+    await until_figure(client, "scrape_flights_joined_total", 1)
     known = await figures(client)
-    assert known["scrape_busy_workers"][()] == 2
+    assert known["scrape_busy_threads"][()] == 2
     assert known["scrape_queue_depth"][()] == 1
-    assert known["scrape_flights_joined_total"][()] == 1
     instagram.release()
     assert await asyncio.gather(*tasks) == [200] * 4
     known = await figures(client)
-    assert (known["scrape_busy_workers"][()], known["scrape_queue_depth"][()]) == (0, 0)
+    assert (known["scrape_busy_threads"][()], known["scrape_queue_depth"][()]) == (0, 0)
 
 
 async def test_the_cool_down_is_told(instagram: StandIn, start_service: StartService) -> None:
@@ -92,9 +99,8 @@ async def test_sweeps_and_what_is_stored_are_told(
 ) -> None:
     client = await start_service(MEDIA_CLEANUP_INTERVAL_SECONDS="0.2")
     assert await scrape(client, "reel-kept") == 200
-    await asyncio.sleep(0.5)
+    await until_figure(client, "library_posts", 1)
     known = await figures(client)
-    assert known["library_posts"][()] == 1
     stored = await asyncio.to_thread(lambda: list((media_root / "reel-kept").iterdir()))
     assert known["library_bytes"][()] == sum(path.stat().st_size for path in stored)
     assert known["library_sweeps_total"][("ok",)] >= 2
@@ -104,8 +110,7 @@ async def test_sweeps_and_what_is_stored_are_told(
 async def test_swept_posts_are_counted(instagram: StandIn, start_service: StartService) -> None:
     client = await start_service(MEDIA_CLEANUP_INTERVAL_SECONDS="0.2", MAX_MEDIA_AGE_DAYS="0")
     assert await scrape(client, "reel-gone") == 200
-    await asyncio.sleep(0.5)
-    assert (await figures(client))["library_swept_posts_total"][()] == 1
+    await until_figure(client, "library_swept_posts_total", 1)
 
 
 async def test_rejections_are_told_by_bucket(start_service: StartService) -> None:
