@@ -1,6 +1,7 @@
 """The settings, read from the environment and checked at start."""
 
 import os
+import pwd
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from pkgutil import resolve_name
@@ -64,9 +65,31 @@ def _is_sendable(key: SecretStr) -> SecretStr:
 def _is_writable(path: Path) -> Path:
     # Path.exists() raises where a folder on the way may not be searched.
     existing = next(folder for folder in (path, *path.parents) if os.path.exists(folder))  # noqa: PTH110
-    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
-        raise ValueError(f"{path} cannot be written")
+    for folder in (existing, path / ".incoming", path / ".state"):
+        if folder.exists() and not (
+            folder.is_dir() and os.access(folder, os.R_OK | os.W_OK | os.X_OK)
+        ):
+            raise ValueError(_why_not(folder))
     return path
+
+
+def _why_not(folder: Path) -> str:
+    """What keeps us from writing *folder*, and what the operator can do about it."""
+    owner, ours = folder.stat().st_uid, os.getuid()
+    if owner == ours or not folder.is_dir():
+        return f"{folder} cannot be written"
+    return (
+        f"{folder} belongs to user {_named(owner)}, and the service runs as user {_named(ours)}: "
+        f"either give it the folder (chown -R {ours} {folder}), or run it as that user "
+        f'(user: "{owner}" in compose.yaml, --user {owner} with docker run)'
+    )
+
+
+def _named(uid: int) -> str:
+    try:
+        return f"{uid} ({pwd.getpwuid(uid).pw_name})"
+    except KeyError:
+        return str(uid)
 
 
 def _is_loadable(name: str) -> str:

@@ -11,7 +11,7 @@ from aiohttp import hdrs, web
 from zipstream import ZipStream
 
 from scrapper.handlers.operation import FILE, Operation, Parameter, describe
-from scrapper.handlers.posts import SHORTCODE, stored_post
+from scrapper.handlers.posts import SHORTCODE, stored_files
 from scrapper.handlers.refusals import InvalidParameter
 from scrapper.handlers.resources import LIBRARY
 from scrapper.library.post import MediaItem, Post
@@ -58,7 +58,7 @@ _RANGES = {
 )
 async def media(request: web.Request) -> web.StreamResponse:
     """Any file of the post, inline."""
-    post = (await stored_post(request)).post
+    post = await stored_files(request)
     filename = request.match_info["filename"]
     # Looked up by name, never by path: nothing but a post's own files can be reached.
     if not any(file.filename == filename for file in post.files):
@@ -91,7 +91,7 @@ async def download(request: web.Request) -> web.StreamResponse:
     if archive not in (None, "zip"):
         raise InvalidParameter(text="archive must be zip")
     item = _item_number(request)
-    post = (await stored_post(request)).post
+    post = await stored_files(request)
     if item is None:
         chosen = post.media if archive else (post.main,)
     elif item <= len(post.media):

@@ -7,11 +7,19 @@ from scrapper.handlers.operation import Operation, Parameter, describe
 from scrapper.handlers.refusals import InvalidParameter, NotStored
 from scrapper.handlers.resources import LIBRARY
 from scrapper.handlers.responses import ListingResponse
+from scrapper.library.post import Post
 from scrapper.library.response import PostResponse
 from scrapper.library.store import Cursor, StoredPost
 from scrapper.links import is_shortcode
 
-__all__ = ["SHORTCODE", "delete_post", "get_post", "list_posts", "stored_post"]
+__all__ = [
+    "SHORTCODE",
+    "delete_post",
+    "get_post",
+    "list_posts",
+    "stored_files",
+    "stored_post",
+]
 
 _DEFAULT_LIMIT = 20
 _MOST_POSTS = 100
@@ -88,6 +96,21 @@ async def delete_post(request: web.Request) -> web.Response:
     if not await request.app[LIBRARY].remove(_shortcode(request)):
         raise NotStored
     return web.Response(status=204)
+
+
+async def stored_files(request: web.Request) -> Post:
+    """The post that the request's path names, or what release 0.2.0 left of it.
+
+    Raises:
+        InvalidParameter: it names none.
+        NotStored: nothing of it is stored.
+    """
+    shortcode, library = _shortcode(request), request.app[LIBRARY]
+    stored = await library.get(shortcode)
+    post = stored.post if stored else await library.get_legacy(shortcode)
+    if post is None:
+        raise NotStored
+    return post
 
 
 async def stored_post(request: web.Request) -> StoredPost:

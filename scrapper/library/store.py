@@ -27,6 +27,7 @@ import aiofiles.os
 import structlog
 
 from scrapper.library.disk import storing
+from scrapper.library.legacy import legacy_post, legacy_time
 from scrapper.library.post import MediaItem, Post
 from scrapper.library.response import RenderedPost
 from scrapper.links import is_shortcode
@@ -168,6 +169,10 @@ class Library:
             look = self._looks[shortcode] = asyncio.create_task(self._look(shortcode))
         return await asyncio.shield(look)
 
+    async def get_legacy(self, shortcode: str) -> Post | None:
+        """The files that release 0.2.0 left under the shortcode, as a post without data."""
+        return await asyncio.to_thread(legacy_post, self.root / shortcode)
+
     def changed(self, shortcode: str) -> None:
         """Take note, on the loop, that a post was published or removed."""
         self._index.pop(shortcode, None)
@@ -212,7 +217,7 @@ class Library:
             DiskReadOnly: the disk takes no writes.
             OSError: it cannot be removed.
         """
-        if await self.get(shortcode) is None:
+        if await self.get(shortcode) is None and await self.get_legacy(shortcode) is None:
             return False
         try:
             with storing():
@@ -344,7 +349,11 @@ class Library:
         return replaced
 
     def _remove_if_before(self, shortcode: str, moment: float) -> bool:
-        if os.lstat(self.root / shortcode / _MANIFEST).st_mtime >= moment:
+        folder = self.root / shortcode
+        stored_at = legacy_time(folder)
+        if stored_at is None:
+            stored_at = os.lstat(folder / _MANIFEST).st_mtime
+        if stored_at >= moment:
             return False
         self._remove(shortcode)
         return True
@@ -361,7 +370,16 @@ class Library:
         return heapq.nsmallest(number, those, key=lambda cursor: cursor.key)
 
     def _stored_before(self, moment: float) -> list[str]:
-        return [shortcode for shortcode, stored_at in self._all() if stored_at < moment]
+        posts = (shortcode for shortcode, stored_at in self._all() if stored_at < moment)
+        return [*posts, *self._legacy_before(moment)]
+
+    def _legacy_before(self, moment: float) -> Iterator[str]:
+        with os.scandir(self.root) as entries:
+            for entry in entries:
+                if is_shortcode(entry.name) and entry.is_dir(follow_symlinks=False):
+                    stored_at = legacy_time(Path(entry.path))
+                    if stored_at is not None and stored_at < moment:
+                        yield entry.name
 
     def _usage(self) -> Usage:
         posts = size = 0

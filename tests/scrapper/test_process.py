@@ -7,6 +7,7 @@ import random
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from functools import partial
@@ -259,3 +260,38 @@ def test_without_redis_url_nothing_of_redis_is_imported(media_root: Path, tmp_pa
         modules = set(it.get("/health").headers["X-Modules"].split(","))
     assert "throttled" in modules
     assert modules.isdisjoint({"redis", "taskiq", "taskiq_redis", "scrapper.replicas"})
+
+
+# Python itself may be where only root can read it: it is loaded before.
+AS_SOMEBODY_ELSE = """
+import os, sys
+import scrapper.__main__, scrapper.commands.serve
+os.setgid(12345)
+os.setuid(12345)
+sys.argv = ["scrapper"]
+sys.exit(scrapper.__main__.main())
+"""
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="needs root, to be somebody else")
+@pytest.mark.parametrize("folder", ["", ".state", ".incoming"])
+def test_a_folder_of_another_user_ends_the_start_with_both_cures(folder: str) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        media_root = Path(name) / "media"
+        (media_root / folder).mkdir(parents=True)
+        if folder:
+            os.chown(media_root, 12345, 12345)
+        done = subprocess.run(
+            [sys.executable, "-c", AS_SOMEBODY_ELSE],
+            env={"PATH": os.environ["PATH"], "MEDIA_ROOT": str(media_root), "PORT": "0"},
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=Path(__file__).parents[2],
+        )
+    assert done.returncode == 2
+    assert f"{media_root / folder} belongs to user 0 (root)" in done.stderr
+    assert "chown -R 12345" in done.stderr
+    assert 'user: "0"' in done.stderr
+    assert "--user 0" in done.stderr
