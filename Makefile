@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 IMAGE ?= instagram-scrapper
 SERVICE := $(VENV)/base.txt $(if $(REDIS_URL),$(VENV)/redis.txt)
 
-.PHONY: run worker test lint demo bench soak image smoke format wheels audit lock clean
+.PHONY: run worker test lint demo bench soak image smoke format wheels audit lock update-instaloader clean
 
 # With REDIS_URL set, one of several replicas.
 run: $(SERVICE)
@@ -62,12 +62,19 @@ format: $(VENV)/lint.txt
 	@$(BIN)/ruff format .
 
 # Resolve requirements/*.in anew, to the newest versions that fit.
-lock: $(VENV)/dev.txt
-	@for name in base redis dev lint bench otel; do \
+lock: UPGRADE = --upgrade
+# Instaloader alone; prints its version if there is a newer one.
+update-instaloader: UPGRADE = --upgrade-package instaloader
+
+lock update-instaloader: $(VENV)/dev.txt
+	@before=$$(grep ^instaloader== requirements/base.txt); \
+	for name in base redis dev lint bench otel; do \
 	    [ $$name = base ] && overrides="--overrides requirements/overrides.txt" || overrides=; \
-	    $(BIN)/uv pip compile --upgrade --universal --python-version 3.11 --generate-hashes \
+	    $(BIN)/uv pip compile $(UPGRADE) --universal --python-version 3.11 --generate-hashes \
 	        --no-header --quiet $$overrides requirements/$$name.in -o requirements/$$name.txt || exit; \
-	done
+	done; \
+	after=$$(grep ^instaloader== requirements/base.txt); \
+	[ "$$before" = "$$after" ] || expr "$$after" : 'instaloader==\([0-9.]*\)'
 
 clean:
 	@rm -rf $(VENV)
