@@ -1,12 +1,13 @@
-"""An HTTP proxy (CONNECT alone, RFC 9110 section 9.3.6) that leads to the stand-in."""
+"""Proxies that lead to the stand-in: HTTP (CONNECT alone, RFC 9110 section 9.3.6), SOCKS 5."""
 
 import asyncio
 from collections import Counter
 from contextlib import suppress
 
-__all__ = ["Proxy"]
+__all__ = ["Proxy", "SocksProxy"]
 
 _HOSTS = ("instagram.com", "cdninstagram.com", "fbcdn.net")
+_SOCKS_NAME, _HTTPS = 3, 443
 _BUFFER_BYTES = 256 * 1024
 
 
@@ -31,12 +32,14 @@ class Proxy:
                 await writer.drain()
             else:
                 self.connections[host] += 1
-                await self._lead(reader, writer)
+                await self._lead(reader, writer, b"HTTP/1.1 200 Connection established\r\n\r\n")
         writer.close()
 
-    async def _lead(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _lead(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, greeting: bytes
+    ) -> None:
         server_reader, server_writer = await asyncio.open_connection("127.0.0.1", self._port)
-        writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
+        writer.write(greeting)
         try:
             async with asyncio.TaskGroup() as pipes:
                 pipes.create_task(_pipe(reader, server_writer))
@@ -46,6 +49,26 @@ class Proxy:
             writer.transport.abort()
         finally:
             server_writer.close()
+
+
+class SocksProxy(Proxy):
+    """The same by SOCKS 5 (RFC 1928), without authentication, for names alone."""
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError, asyncio.IncompleteReadError):
+            _, methods = await reader.readexactly(2)
+            await reader.readexactly(methods)
+            writer.write(b"\x05\x00")
+            *_, kind = await reader.readexactly(4)
+            host = (await reader.readexactly((await reader.readexactly(1))[0])).decode()
+            port = int.from_bytes(await reader.readexactly(2))
+            allowed = kind == _SOCKS_NAME and port == _HTTPS and host.endswith(_HOSTS)
+            writer.write(bytes([5, 0 if allowed else 2, 0, 1]) + bytes(6))
+            await writer.drain()
+            if allowed:
+                self.connections[host] += 1
+                await self._lead(reader, writer, b"")
+        writer.close()
 
 
 async def _pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

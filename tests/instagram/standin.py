@@ -13,7 +13,7 @@ import trustme
 from aiohttp import web
 
 from tests.instagram.posts import Posts
-from tests.instagram.proxy import Proxy
+from tests.instagram.proxy import Proxy, SocksProxy
 from tests.instagram.scenarios import Scenario
 from tests.instagram.server import WEB_QUERY, Instagram
 
@@ -70,6 +70,10 @@ class StandIn:
     def connections(self) -> int:
         """How many TLS connections were opened."""
         return self._proxy.connections.total()
+
+    def socks_connections(self) -> int:
+        """How many TLS connections were opened by way of SOCKS."""
+        return self._socks.connections.total()
 
     def bytes_of(self, shortcode: str) -> list[bytes]:
         """The files of the post, in order."""
@@ -148,9 +152,13 @@ class StandIn:
         self._proxy = Proxy(runner.addresses[0][1])
         proxy = await asyncio.start_server(self._proxy.serve, _HOST, 0, backlog=1024)
         self.proxy_url = f"http://{_HOST}:{proxy.sockets[0].getsockname()[1]}"
+        self._socks = SocksProxy(runner.addresses[0][1])
+        socks = await asyncio.start_server(self._socks.serve, _HOST, 0, backlog=1024)
+        self.socks_url = f"socks5h://{_HOST}:{socks.sockets[0].getsockname()[1]}"
         self._ready.set()
         await self._stopped.wait()
         proxy.close()
+        socks.close()
         await runner.cleanup()
 
     def _tls(self) -> ssl.SSLContext:

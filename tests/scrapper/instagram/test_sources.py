@@ -321,6 +321,29 @@ async def test_a_sign_of_a_limit_slows_the_pace_and_a_restart_remembers(
     assert allowed < 200
 
 
+async def test_a_socks_proxy_leads_to_instagram_with_pooled_connections(
+    instagram: StandIn, start_service: StartService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("HTTPS_PROXY", "https_proxy"):
+        monkeypatch.setenv(name, instagram.socks_url)
+    before = instagram.socks_connections()
+    client = await start_service(SCRAPE_CONCURRENCY="1")
+    for number in range(3):
+        assert (await scrape(client, f"carousel-socks{number}"))[0] == 200
+    assert instagram.connections() == 0
+    assert instagram.socks_connections() - before == 2
+
+
+async def test_the_deadline_holds_behind_a_socks_proxy(
+    instagram: StandIn, start_service: StartService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("HTTPS_PROXY", "https_proxy"):
+        monkeypatch.setenv(name, instagram.socks_url)
+    client = await start_service(SCRAPE_TIMEOUT_SECONDS="2")
+    status, body = await scrape(client, "silent-socks")
+    assert (status, body["code"]) == (503, "deadline_exceeded")
+
+
 def session_file(tmp_path: Path, sessionid: str) -> dict[str, str]:
     file = tmp_path / "session-someone"
     cookies = {"sessionid": sessionid, "csrftoken": "t0ken", "ds_user_id": "1"}
