@@ -7,9 +7,10 @@ from scrapper.handlers.operation import Operation, Parameter, describe
 from scrapper.handlers.refusals import InvalidParameter, NotStored
 from scrapper.handlers.resources import LIBRARY
 from scrapper.handlers.responses import ListingResponse
+from scrapper.library.listing import Cursor
 from scrapper.library.post import Post
 from scrapper.library.response import PostResponse
-from scrapper.library.store import Cursor, StoredPost
+from scrapper.library.stored import StoredPost
 from scrapper.links import is_shortcode
 
 __all__ = [
@@ -56,10 +57,10 @@ async def list_posts(request: web.Request) -> web.Response:
         after = Cursor.parse(request.query["cursor"]) if "cursor" in request.query else None
     except ValueError:
         raise InvalidParameter(text="cursor is not one that was given out") from None
-    page = await request.app[LIBRARY].page(int(limit), after)
-    next_cursor = orjson.dumps(None if page.next is None else str(page.next))
+    listing = await request.app[LIBRARY].list(int(limit), after)
+    next_cursor = orjson.dumps(None if listing.next is None else str(listing.next))
     body = b'{"posts":[%b],"next_cursor":%b}' % (
-        b",".join(_answer(stored) for stored in page.posts),
+        b",".join(_answer(stored) for stored in listing.posts),
         next_cursor,
     )
     return web.Response(body=body, content_type="application/json")

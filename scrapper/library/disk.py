@@ -1,8 +1,10 @@
-"""The disk under the media root: how much room is left, and what its refusals mean."""
+"""The disk under the media folder: room, refusals, and what must happen atomically."""
 
+import ctypes
 import errno
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +12,10 @@ from pathlib import Path
 
 from scrapper.errors import DiskFull, DiskReadOnly
 
-__all__ = ["check_room", "storing", "write_atomically"]
+__all__ = ["check_room", "delete", "exchange", "flush", "storing", "write_atomically"]
+
+_AT_FDCWD = -100
+_RENAME_EXCHANGE = 2
 
 
 def check_room(folder: Path, *, keep_free: int, coming: int = 0) -> None:
@@ -62,3 +67,34 @@ def write_atomically(path: Path, content: bytes) -> None:
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+def flush(path: Path) -> None:
+    """Write a file, or the entries of a folder, to the disk itself."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def exchange(one: Path, other: Path) -> bool:
+    """Swap two paths atomically: renameat2(2), Linux 3.15; false where it cannot be done."""
+    if sys.platform != "linux":
+        return False
+    try:
+        renameat2 = ctypes.CDLL(None, use_errno=True).renameat2
+    except AttributeError:
+        return False
+    result: int = renameat2(
+        _AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE
+    )
+    return result == 0
+
+
+def delete(path: Path) -> None:
+    """Remove a file, a link, or a folder with everything in it."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

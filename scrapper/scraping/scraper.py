@@ -21,7 +21,9 @@ import structlog
 from scrapper.errors import CoolingDown, DeadlineExceeded, RateLimited, ServerFull
 from scrapper.library.disk import storing
 from scrapper.library.post import Post, Progress
-from scrapper.library.store import Library, StoredPost, Superseded
+from scrapper.library.publishing import Superseded
+from scrapper.library.store import Library
+from scrapper.library.stored import StoredPost
 from scrapper.links import Link, ShareLink
 from scrapper.scraping.peers import Line, Peers
 from scrapper.settings import Settings

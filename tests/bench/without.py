@@ -4,6 +4,7 @@
 behind the name, only its fetch.
 """
 
+import asyncio
 import importlib
 import json
 import ssl
@@ -28,16 +29,19 @@ import scrapper.handlers.scrape
 import scrapper.instagram.client
 import scrapper.instagram.download
 import scrapper.instagram.transport
+import scrapper.library.index
 import scrapper.library.post
-import scrapper.library.store
+import scrapper.library.publishing
+import scrapper.library.stored
 import scrapper.telemetry.logs
 from middlewares.request_context import REQUEST_ID
 from scrapper.commands.serve import serve
 from scrapper.instagram.context import Context
 from scrapper.instagram.transport import PooledTransport
+from scrapper.library.index import Index
 from scrapper.library.post import Post
 from scrapper.library.response import RenderedPost
-from scrapper.library.store import Library, StoredPost
+from scrapper.library.stored import StoredPost, load
 from scrapper.links import read_link
 from scrapper.response_headers import HEADERS
 from tests.bench.peers import fetch
@@ -61,20 +65,20 @@ def _replace(owner: Any, name: str, value: Any) -> None:
 
 
 def _index() -> None:
-    _replace(scrapper.library.store, "_TRUSTED_SECONDS", 0)
+    _replace(scrapper.library.index, "_TRUSTED_SECONDS", 0)
 
 
 def _shared_look() -> None:
-    async def get(self: Library, shortcode: str) -> StoredPost | None:
-        known = self._index.get(shortcode)
-        if known and time.monotonic() - known.seen_at < scrapper.library.store._TRUSTED_SECONDS:
+    async def get(self: Index, shortcode: str) -> StoredPost | None:
+        known = self._posts.get(shortcode)
+        if known and time.monotonic() - known.seen_at < scrapper.library.index._TRUSTED_SECONDS:
             return known
-        stored: StoredPost | None = await scrapper.library.store._load(self.root / shortcode)
+        stored: StoredPost | None = await asyncio.to_thread(load, self._root / shortcode)
         if stored:
-            self._index[shortcode] = stored
+            self._posts[shortcode] = stored
         return stored
 
-    _replace(Library, "get", get)
+    _replace(Index, "get", get)
 
 
 def _rendered_answer() -> None:
@@ -85,7 +89,7 @@ def _rendered_answer() -> None:
         def to_json(self, **rest: Any) -> bytes:
             return RenderedPost.of(*self._about).to_json(**rest)
 
-    _replace(scrapper.library.store, "RenderedPost", mock.Mock(of=Later))
+    _replace(scrapper.library.stored, "RenderedPost", mock.Mock(of=Later))
 
 
 def _orjson() -> None:
@@ -176,7 +180,7 @@ OF_AN_ANSWER: dict[str, Callable[[], None]] = {
 
 
 def _flushing() -> None:
-    _replace(scrapper.library.store, "_flush", lambda _: None)
+    _replace(scrapper.library.publishing, "flush", lambda _: None)
 
 
 OF_A_DOWNLOAD: dict[str, Callable[[], None]] = {

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scrapper.library.store import Cursor
+from scrapper.library.listing import Cursor
 from tests.conftest import Client, StartService, stored_files
 from tests.instagram import StandIn
 

@@ -206,7 +206,7 @@ async def test_a_post_without_signed_urls_is_kept_for_a_day(
     media_root: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("scrapper.library.store._TRUSTED_SECONDS", 0)
+    monkeypatch.setattr("scrapper.library.index._TRUSTED_SECONDS", 0)
     client = await start_service()
     await scrape(client, "unsigned-one")
     for hours, cached in ((23.9, True), (24.1, False)):

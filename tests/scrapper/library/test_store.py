@@ -12,9 +12,11 @@ from unittest.mock import patch
 import pytest
 from structlog.testing import capture_logs
 
-import scrapper.library.store
+import scrapper.library.disk
+import scrapper.library.stored
 from scrapper.library.post import MediaItem, Post
-from scrapper.library.store import Library, Superseded
+from scrapper.library.publishing import Superseded
+from scrapper.library.store import Library
 
 pytestmark = pytest.mark.blocks
 
@@ -84,7 +86,7 @@ async def test_a_change_is_seen_at_once_by_who_looked_before(library: Library) -
 
 async def test_many_who_ask_at_once_share_one_look_at_the_disk(library: Library) -> None:
     store(library)
-    with patch("scrapper.library.store.json.load", wraps=json.load) as load:
+    with patch("scrapper.library.stored.json.load", wraps=json.load) as load:
         found = await asyncio.gather(*(library.get("abcde") for _ in range(100)))
     assert all(found)
     assert load.call_count == 1
@@ -107,11 +109,11 @@ async def test_a_look_at_the_disk_that_a_change_overtook_is_not_remembered(
 
 
 async def test_the_index_is_bounded(library: Library) -> None:
-    with patch("scrapper.library.store._INDEXED_POSTS", 3):
+    with patch("scrapper.library.index._INDEXED_POSTS", 3):
         for number in range(10):
             store(library, f"post_{number}")
             assert await library.get(f"post_{number}") is not None
-    assert len(library._index) == 3
+    assert len(library._index._posts) == 3
 
 
 async def test_a_staged_post_is_not_there_yet(library: Library) -> None:
@@ -130,7 +132,7 @@ async def test_a_published_post_takes_the_place_of_the_old_one(
     if atomic:
         store(library, content=b"renewed")
     else:
-        with patch("scrapper.library.store._exchange", return_value=False):
+        with patch("scrapper.library.publishing.exchange", return_value=False):
             store(library, content=b"renewed")
     assert (library.root / "abcde/abcde.mp4").read_bytes() == b"renewed"
     assert os.listdir(library.root / ".incoming") == []
@@ -283,7 +285,7 @@ async def test_a_folder_that_cannot_be_read_is_logged_and_stops_no_other(
             raise PermissionError(13, "Permission denied")
         return lstat(path, **options)
 
-    with patch("scrapper.library.store.os.lstat", refuse), capture_logs() as lines:
+    with patch("scrapper.library.listing.os.lstat", refuse), capture_logs() as lines:
         assert await library.expire(7 * DAY, reserve=all_but()) == 2
     assert [line["shortcode"] for line in lines] == ["other"]
 
@@ -307,21 +309,21 @@ async def test_a_later_turn_that_ends_while_we_are_held_up_stays(
     library: Library, atomically: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not atomically:
-        monkeypatch.setattr("scrapper.library.store._exchange", lambda *_: False)
+        monkeypatch.setattr("scrapper.library.publishing.exchange", lambda *_: False)
     folder = library.stage("abcde")
     (folder / "abcde.mp4").write_bytes(b"early")
     store(library)
 
     def late(place: Path) -> int:
         # Held up between the look and the rename.
-        with patch("scrapper.library.store._fence_of", fence_of):
+        with patch("scrapper.library.publishing.fence_of", fence_of):
             other = library.stage("abcde")
             (other / "abcde.mp4").write_bytes(b"late")
             library.publish(other, post(content=b"late"), 2)
         return 0
 
-    fence_of = scrapper.library.store._fence_of
-    with patch("scrapper.library.store._fence_of") as looks:
+    fence_of = scrapper.library.stored.fence_of
+    with patch("scrapper.library.publishing.fence_of") as looks:
         looks.side_effect = lambda place: late(place) if looks.call_count == 1 else fence_of(place)
         with pytest.raises(Superseded):
             library.publish(folder, post(content=b"early"), 1)
@@ -362,15 +364,15 @@ async def test_a_post_that_was_renewed_since_the_look_is_not_swept(library: Libr
 async def test_a_post_that_is_removed_while_it_is_replaced_is_stored(
     library: Library, atomically: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    exchange = scrapper.library.store._exchange
+    exchange = scrapper.library.disk.exchange
 
     def removed_first(one: Path, other: Path) -> bool:
-        monkeypatch.setattr("scrapper.library.store._exchange", exchange)
-        library._remove("abcde")
+        monkeypatch.setattr("scrapper.library.publishing.exchange", exchange)
+        library._publisher.remove("abcde")
         return atomically and exchange(one, other)
 
     store(library)
-    monkeypatch.setattr("scrapper.library.store._exchange", removed_first)
+    monkeypatch.setattr("scrapper.library.publishing.exchange", removed_first)
     store(library, content=b"anew")
     assert (library.root / "abcde/abcde.mp4").read_bytes() == b"anew"
     assert os.listdir(library.incoming) == []

@@ -1,0 +1,114 @@
+"""Which posts are stored, in which order, and how much space they take."""
+
+import heapq
+import os
+import re
+import stat
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+import structlog
+
+from scrapper.library.legacy import legacy_time
+from scrapper.library.stored import MANIFEST, StoredPost
+from scrapper.links import is_shortcode
+
+__all__ = ["Cursor", "Listing", "Usage", "newest", "stored_before", "usage_of"]
+
+log = structlog.get_logger(__name__)
+
+_MOMENT = re.compile(r"[0-9]{1,10}\.[0-9]{9}")
+
+
+class Cursor(NamedTuple):
+    """A post's place among all that are stored, newest first."""
+
+    stored_at: float
+    shortcode: str
+
+    @property
+    def key(self) -> tuple[float, str]:
+        """What the places are sorted by."""
+        return -self.stored_at, self.shortcode
+
+    def __str__(self) -> str:
+        # Nine digits tell any two times apart that a float of today can hold.
+        return f"{self.stored_at:.9f}~{self.shortcode}"
+
+    @classmethod
+    def parse(cls, text: str) -> "Cursor":
+        """Read what :meth:`__str__` wrote.
+
+        Raises:
+            ValueError: *text* is something else.
+        """
+        stored_at, _, shortcode = text.partition("~")
+        if not (_MOMENT.fullmatch(stored_at) and is_shortcode(shortcode)):
+            raise ValueError(text)
+        return cls(float(stored_at), shortcode)
+
+
+class Listing(NamedTuple):
+    """Some posts, newest first, and where the next listing begins; None at the end."""
+
+    posts: list[StoredPost]
+    next: Cursor | None
+
+
+class Usage(NamedTuple):
+    """How many posts are stored, and the bytes of their files."""
+
+    posts: int
+    bytes: int
+
+
+def newest(root: Path, number: int, after: Cursor | None) -> list[Cursor]:
+    """The places of the *number* posts stored last, of those that come *after* a place."""
+    all_posts = (Cursor(stored_at, shortcode) for shortcode, stored_at in _all(root))
+    those = (cursor for cursor in all_posts if after is None or cursor.key > after.key)
+    # Not sorted as a whole: for many posts that takes the interpreter for long, and much memory.
+    return heapq.nsmallest(number, those, key=lambda cursor: cursor.key)
+
+
+def stored_before(root: Path, moment: float) -> list[str]:
+    """The shortcodes of what was stored before *moment* (unix time), release 0.2.0's included."""
+    posts = (shortcode for shortcode, stored_at in _all(root) if stored_at < moment)
+    return [*posts, *_legacy_before(root, moment)]
+
+
+def _legacy_before(root: Path, moment: float) -> Iterator[str]:
+    with os.scandir(root) as entries:
+        for entry in entries:
+            if is_shortcode(entry.name) and entry.is_dir(follow_symlinks=False):
+                stored_at = legacy_time(Path(entry.path))
+                if stored_at is not None and stored_at < moment:
+                    yield entry.name
+
+
+def usage_of(root: Path) -> Usage:
+    """How much is stored; every file is looked at."""
+    posts = size = 0
+    for shortcode, _ in _all(root):
+        # The post may be removed meanwhile.
+        with suppress(OSError), os.scandir(root / shortcode) as entries:
+            size += sum(entry.stat(follow_symlinks=False).st_size for entry in entries)
+            posts += 1
+    return Usage(posts, size)
+
+
+def _all(root: Path) -> Iterator[tuple[str, float]]:
+    with os.scandir(root) as entries:
+        for entry in entries:
+            try:
+                if not is_shortcode(entry.name) or not entry.is_dir(follow_symlinks=False):
+                    continue
+                manifest = os.lstat(os.path.join(entry.path, MANIFEST))
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                log.warning("post not readable", shortcode=entry.name, cause=str(error))
+                continue
+            if stat.S_ISREG(manifest.st_mode):
+                yield entry.name, manifest.st_mtime

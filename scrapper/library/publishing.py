@@ -1,0 +1,139 @@
+"""How a post gets into the library, and out of it: whole at any instant.
+
+Files are gathered in a folder under ``ROOT/.incoming``, flushed to the disk, and published by one
+rename of that folder, so that a folder with a shortcode's name is complete after a power cut, too.
+"""
+
+import errno
+import json
+import time
+import uuid
+from contextlib import suppress
+from pathlib import Path
+
+import structlog
+
+from scrapper.library.disk import delete, exchange, flush
+from scrapper.library.post import Post
+from scrapper.library.stored import MANIFEST, StoredPost, fence_of
+
+__all__ = ["Publisher", "Superseded"]
+
+log = structlog.get_logger(__name__)
+
+_INCOMING = ".incoming"
+_REPLACED = ".replaced"
+_OCCUPIED = (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR)
+
+
+class Superseded(Exception):
+    """What is stored of the post was fetched in a later turn."""
+
+
+class Publisher:
+    """Puts posts under *root*, an absolute path; blocking.
+
+    Leftovers are removed once they did not change for *abandoned_after* seconds. With 0, no other
+    process may use the root.
+    """
+
+    def __init__(self, root: Path, *, abandoned_after: float) -> None:
+        self.root = root
+        self.incoming = root / _INCOMING
+        self._abandoned_after = abandoned_after
+
+    def stage(self, shortcode: str) -> Path:
+        """Make an empty folder for the files of a post that is being downloaded."""
+        folder = self._unused(shortcode)
+        folder.mkdir(parents=True)
+        return folder
+
+    def publish(self, folder: Path, post: Post, fence: int = 0) -> StoredPost:
+        """Put the post's *folder*, from :meth:`stage`, in the place of what is stored of it.
+
+        *fence* is that of the turn in which the post was fetched,
+        or 0 where no other process uses the root.
+
+        Raises:
+            Superseded: what is stored has a greater fence; it stays.
+        """
+        manifest = json.dumps({**post.to_manifest(), "fence": fence}, ensure_ascii=False, indent=1)
+        (folder / MANIFEST).write_text(manifest + "\n", encoding="utf-8")
+        stored_at = (folder / MANIFEST).stat().st_mtime
+        for path in folder.iterdir():
+            flush(path)
+        flush(folder)
+        try:
+            self._put_in_place(folder, self.root / post.shortcode, fence)
+        except Superseded:
+            log.warning("turn lost: a later one stored the post", shortcode=post.shortcode)
+            raise
+        flush(self.root)
+        return StoredPost.seen_now(post, self.root, stored_at)
+
+    def discard(self, folder: Path) -> None:
+        """Remove a folder from :meth:`stage`, if it is still there."""
+        delete(folder)
+
+    def remove(self, shortcode: str) -> None:
+        """Remove what is stored under the shortcode, by one rename first.
+
+        Raises:
+            OSError: it cannot be removed, or is not there.
+        """
+        doomed = self._unused(shortcode)
+        (self.root / shortcode).rename(doomed)
+        delete(doomed)
+
+    def clear_leftovers(self) -> None:
+        """Remove what a crash left, and put back a post that it left between two renames."""
+        newest = time.time() - self._abandoned_after
+        for leftover in self.incoming.iterdir():
+            # Of several processes that clear away, one comes first.
+            with suppress(FileNotFoundError):
+                # That of a rename too, which st_mtime is not.
+                if self._abandoned_after and leftover.lstat().st_ctime > newest:
+                    continue
+                shortcode, _, _ = leftover.name.partition(".")
+                if leftover.suffix == _REPLACED and not (self.root / shortcode).exists():
+                    leftover.rename(self.root / shortcode)
+                else:
+                    delete(leftover)
+
+    def _unused(self, shortcode: str, suffix: str = "") -> Path:
+        return self.incoming / f"{shortcode}.{uuid.uuid4().hex}{suffix}"
+
+    def _put_in_place(self, folder: Path, place: Path, fence: int) -> None:
+        while True:
+            try:
+                folder.rename(place)
+            except OSError as error:
+                if error.errno not in _OCCUPIED:
+                    raise
+            else:
+                return
+            if fence and fence_of(place) > fence:
+                raise Superseded
+            try:
+                replaced = self._swap(folder, place)
+            except OSError as error:
+                # Another process removed, or stored, the post meanwhile.
+                if error.errno not in (*_OCCUPIED, errno.ENOENT):
+                    raise
+            else:
+                break
+        if fence and (theirs := fence_of(replaced)) > fence:
+            # We were held up since we looked, and a later turn ended meanwhile.
+            self._put_in_place(replaced, place, theirs)
+            raise Superseded
+        delete(replaced)
+
+    def _swap(self, folder: Path, place: Path) -> Path:
+        """Put *folder* in the place of another; return where that is then."""
+        if exchange(folder, place):
+            return folder
+        # Not atomic: should we be killed between the two, clear_leftovers() puts it back.
+        replaced = self._unused(place.name, _REPLACED)
+        place.rename(replaced)
+        folder.rename(place)
+        return replaced

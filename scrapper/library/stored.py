@@ -1,0 +1,78 @@
+"""A stored post, as it is read from its folder."""
+
+import json
+import os
+import stat
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+
+from scrapper.library.post import MediaItem, Post
+from scrapper.library.response import RenderedPost
+
+__all__ = ["MANIFEST", "StoredPost", "fence_of", "load"]
+
+log = structlog.get_logger(__name__)
+
+MANIFEST = "post.json"
+"""The manifest's name: a folder with one is a complete post, a folder without is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredPost:
+    """A post of the library.
+
+    ``stored_at`` and ``fresh_until`` are unix times, ``seen_at`` is one of the monotonic clock.
+    """
+
+    post: Post
+    rendered: RenderedPost
+    stored_at: float
+    fresh_until: float
+    seen_at: float
+
+    @classmethod
+    def seen_now(cls, post: Post, root: Path, stored_at: float) -> "StoredPost":
+        """*post* as it was just found under *root*."""
+        fresh_until = post.fresh_until(stored_at)
+        return cls(post, RenderedPost.of(post, root), stored_at, fresh_until, time.monotonic())
+
+    @property
+    def fresh(self) -> bool:
+        """Whether the post need not be fetched again."""
+        return time.time() < self.fresh_until
+
+
+def load(folder: Path) -> StoredPost | None:
+    """The post in *folder*; None if it is not there, not whole any more, or not readable."""
+    try:
+        if folder.is_symlink():
+            return None
+        with (folder / MANIFEST).open("rb") as file:
+            stored_at = os.fstat(file.fileno()).st_mtime
+            post = Post.from_manifest(json.load(file))
+        if post.shortcode == folder.name and all(_is_whole(folder, file) for file in post.files):
+            return StoredPost.seen_now(post, folder.parent, stored_at)
+        log.warning("stored post not whole", shortcode=folder.name)
+    except FileNotFoundError:
+        pass
+    # TypeError and AttributeError: of values in the manifest that are no text or no number.
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        log.warning("stored post not readable", shortcode=folder.name, cause=str(error))
+    return None
+
+
+def fence_of(folder: Path) -> int:
+    """The fence of the turn in which the post in *folder* was fetched; 0 if there is none."""
+    try:
+        return int(json.loads((folder / MANIFEST).read_bytes())["fence"])
+    except (OSError, ValueError, TypeError, LookupError):
+        return 0
+
+
+def _is_whole(folder: Path, file: MediaItem) -> bool:
+    # Not by way of a link, which could lead anywhere.
+    status = os.lstat(folder / file.filename)
+    return stat.S_ISREG(status.st_mode) and status.st_size == file.size
