@@ -1,4 +1,4 @@
-"""aiohttp middlewares that know nothing of the service they stand in front of.
+"""aiohttp middlewares that work in any application.
 
-A module a middleware, a factory a module; each can be taken into any aiohttp application.
+Each module has one public factory. None knows the service it protects, or another middleware.
 """

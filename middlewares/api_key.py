@@ -1,4 +1,4 @@
-"""A key that every request must show."""
+"""An API key that every request must carry."""
 
 import hmac
 from collections.abc import Callable
@@ -19,14 +19,14 @@ def api_key(key: str, *, exempt: Callable[[web.Request], bool] = lambda _: False
         from middlewares.api_key import api_key
         app = web.Application(middlewares=[api_key("s3cret")])
 
-    The comparison takes the same time wherever the two differ. Requests for which *exempt*
-    answers true need no key.
+    The comparison takes the same time wherever the two differ. Requests for which *exempt* returns
+    true need no key.
 
     Raises:
         ValueError: *key* is empty.
     """
     if not key:
-        raise ValueError("an empty key would let everybody in")
+        raise ValueError("an empty key would admit everybody")
     expected = key.encode()
 
     @web.middleware

@@ -16,10 +16,9 @@ def body_size(max_bytes: int, *, by_path: Mapping[str, int] | None = None) -> Mi
         from middlewares.body_size import body_size
         app = web.Application(middlewares=[body_size(4096)])
 
-    A body with ``Content-Length`` is refused before any of it is read. One that is chunked or
-    compressed is refused as soon as what the handler reads of it, by ``request.read()`` or
-    what builds on it, is more; the rest is never held in memory. Paths in *by_path* have a
-    bound of their own.
+    A body with ``Content-Length`` is refused before any of it is read. A chunked or compressed body
+    is refused as soon as the handler has read too much of it, by ``request.read()`` or a method
+    built on it; the rest never gets into memory. Paths in *by_path* have their own bound.
     """
     bounds = by_path or {}
 

@@ -26,15 +26,15 @@ def errors(
         table = {KeyError: (404, "no_such_thing", "No such thing")}
         app = web.Application(middlewares=[errors(table)])
 
-    With *request_id*, the key under which the request keeps its ID, the body has that too.
+    *request_id* is the key under which the request keeps its ID; the body then has the ID, too.
 
     *table* gives the status, the code and the message of an exception by its type, or by the
     nearest of its bases. An exception's ``retry_after``, in seconds, becomes the header
     ``Retry-After``. aiohttp's own HTTP exceptions keep status, text and headers; their code is the
     exception's attribute ``code``, else the status's name: ``not_found``, ``method_not_allowed``.
-    Everything else is a 500, ``internal_error``, without details; its traceback is logged. What
-    fails once a response has begun is left to aiohttp, which logs it and breaks the connection:
-    nothing else tells the client.
+    Everything else is a 500, ``internal_error``, without details; its traceback is logged. If a
+    handler fails after its response has begun, aiohttp logs it and breaks the connection: nothing
+    else can reach the client.
     """
 
     def respond(

@@ -1,4 +1,4 @@
-"""How many requests there are, and how long they take, for Prometheus."""
+"""The number and duration of requests, for Prometheus."""
 
 import asyncio
 import time
@@ -22,19 +22,19 @@ def metrics(registry: CollectorRegistry) -> Middleware:
         from middlewares.metrics import metrics
         app = web.Application(middlewares=[metrics(REGISTRY)])
 
-    A histogram by ``method``, ``route`` and ``status``. The route is its template, such as
-    ``/posts/{shortcode}``, or ``none``; a method that HTTP does not know is ``other``: whatever
-    clients send, there are no more series than that. A request that was cancelled before there
-    was an answer has status 499. Stand it outside of what turns exceptions into answers.
+    The histogram has the labels ``method``, ``route`` and ``status``. The route is its template,
+    such as ``/posts/{shortcode}``, or ``none``; an unknown method is ``other``. So clients cannot
+    create series. A request that was cancelled before its response has status 499. Put this
+    middleware outside the one that turns exceptions into responses.
     """
     histogram = Histogram(
         "http_request_duration_seconds",
-        "Time to answer a request",
+        "Time until the response",
         ["method", "route", "status"],
         buckets=_BUCKETS,
         registry=registry,
     )
-    # A look-up by labels takes a lock and makes texts of them.
+    # A look-up by labels takes a lock and builds strings.
     series = cache(histogram.labels)
 
     @web.middleware

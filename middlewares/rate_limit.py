@@ -47,23 +47,22 @@ def rate_limit(
         from middlewares.rate_limit import rate_limit
         app = web.Application(middlewares=[rate_limit(30, 60)])
 
-    Each request takes a token, or as many as *cost* answers; one that finds too few gets 429
-    with ``Retry-After``. One that costs more than the bucket holds takes all of a full one.
-    The refusal, and each answer that comes from further in, tells ``RateLimit-Limit``,
-    ``RateLimit-Remaining`` and ``RateLimit-Reset`` (seconds until the bucket is full). Requests
-    for which *exempt* answers true cost nothing. *on_refusal* is called for each refusal.
+    Each request takes a token, or as many as *cost* returns. If there are too few, it gets 429 with
+    ``Retry-After``. A request that costs more than the bucket holds takes all of a full one. Both
+    refusals and the responses of inner handlers have ``RateLimit-Limit``, ``RateLimit-Remaining``
+    and ``RateLimit-Reset`` (seconds until the bucket is full). Requests for which *exempt* returns
+    true cost nothing. *on_refusal* is called for each refusal.
 
-    A client is ``request.remote``, for IPv6 its /64: whoever has one address there has them
-    all. The *max_clients* seen last have buckets.
+    A client is ``request.remote``, for IPv6 its /64, since one host usually has a whole /64. The
+    *max_clients* seen last have buckets.
 
-    With *redis*, a client of redis-py's asyncio (its ``register_script`` is all that is needed),
-    the buckets called *name* are those of all processes that use it. While it does not answer
-    each process has buckets of its own: how soon that is found out, and told to anybody, is up
-    to the client.
+    With *redis*, an asyncio client of redis-py (only its ``register_script`` is used), all
+    processes share the buckets called *name*. While Redis does not answer, each process has its
+    own buckets.
 
-    The bucket is kept as one timestamp (GCRA, the same limit). The algorithm that throttled-py
-    3.5 names ``token_bucket`` counts whole seconds and drops their fraction at each request:
-    at one request a second, half a token a second would never come.
+    The bucket is stored as one timestamp (GCRA, which gives the same limit). The algorithm that
+    throttled-py 3.5 calls ``token_bucket`` drops fractions of a second at each request: with half a
+    token a second and one request a second, no token would ever come.
     """
     quota = per_duration(timedelta(seconds=window_seconds), max_requests, max_requests)
     memory = MemoryStore(options={"MAX_SIZE": max_clients})
@@ -107,7 +106,7 @@ def rate_limit(
 
 
 def _shared_limiter(redis: Any, quota: Quota) -> BaseRateLimiter:
-    # By itself throttled-py makes its own connections, with its own patience.
+    # Otherwise throttled-py makes its own connections, with its own timeouts.
     class Backend(RedisStoreBackend):
         def get_client(self) -> Any:
             return redis

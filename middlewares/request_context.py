@@ -15,7 +15,7 @@ from structlog.contextvars import bind_contextvars
 __all__ = ["REQUEST_ID", "request_context"]
 
 REQUEST_ID = web.RequestKey("request_id", str)
-"""Where handlers and further middlewares find the request's ID: ``request[REQUEST_ID]``."""
+"""The key of the request's ID, for handlers and inner middlewares: ``request[REQUEST_ID]``."""
 
 _HEADER = "X-Request-ID"
 _CLIENT_GONE = 499
@@ -28,23 +28,24 @@ log = structlog.get_logger("access")
 
 
 def request_context(*, trusted_proxies: Sequence[IPv4Network | IPv6Network] = ()) -> Middleware:
-    """Give each request an ID, find out who sent it, and log one line about it.
+    """Give each request an ID, find its client's address, and log one line about it.
 
     ::
 
         from middlewares.request_context import request_context
         app = web.Application(middlewares=[request_context(trusted_proxies=[ip_network("::1")])])
 
-    A sane ``X-Request-ID`` (up to 128 letters, digits, ``.``, ``_``, ``-``) is taken, else one
-    is made; the answer carries it, and every structlog line has it as ``request_id``.
+    The client's ``X-Request-ID`` is used if it is sane (up to 128 letters, digits, ``.``, ``_``,
+    ``-``); otherwise one is made. The response carries it, and every structlog line has it as
+    ``request_id``.
 
-    Where the connection comes from one of *trusted_proxies*, ``request.remote`` becomes the
-    last address in ``X-Forwarded-For``, read from the right, that is not trusted. What a client
-    itself wrote into that header stands left of it and is never looked at.
+    If the connection comes from one of *trusted_proxies*, ``request.remote`` becomes the first
+    address in ``X-Forwarded-For``, read from the right, that is not trusted. Whatever a client
+    wrote into that header stands further left and is ignored.
 
     The line, event ``request`` of logger ``access``, has ``method``, ``path`` (without the
-    query, which may hold secrets), ``status``, ``duration_ms`` until the answer was ready, and
-    ``client``. Where the request was cancelled before there was an answer, ``status`` is 499.
+    query, which may hold secrets), ``status``, ``duration_ms`` until the response was ready, and
+    ``client``. If the request was cancelled before its response, ``status`` is 499.
     """
 
     @web.middleware
@@ -59,7 +60,7 @@ def request_context(*, trusted_proxies: Sequence[IPv4Network | IPv6Network] = ()
                 request = request.clone(remote=client or "")
         request[REQUEST_ID] = request_id
         status = 500
-        # No need to take it back: aiohttp handles each request in a task of its own.
+        # No need to unbind it: aiohttp handles each request in its own task.
         bind_contextvars(request_id=request_id)
         try:
             response = await handler(request)
@@ -89,7 +90,7 @@ def request_context(*, trusted_proxies: Sequence[IPv4Network | IPv6Network] = ()
 
 
 def _new_id() -> str:
-    # Who guesses an ID gains nothing, and the operating system's randomness costs ten times this.
+    # Guessing an ID gains nothing, and the operating system's randomness costs ten times as much.
     return f"{random.getrandbits(128):032x}"
 
 

@@ -15,7 +15,7 @@ _EXIT_USAGE = 2
 
 
 def main() -> int:
-    """Do what the command line says; return the exit code, 2 where it or a setting is wrong."""
+    """Run the command; return its exit code, 2 if the usage or a setting is wrong."""
     options = _parser().parse_args()
     _leave_out("charset_normalizer")
     warnings.filterwarnings("ignore", "Unable to find acceptable character detection")
@@ -28,10 +28,10 @@ def main() -> int:
         if options.command == "worker":
             from scrapper.settings import load_settings  # noqa: PLC0415
 
-            # First of all: it tells if what a worker needs is not installed.
+            # First of all: it checks that the packages of a worker are installed.
             settings = load_settings()
             if not settings.redis_url.get_secret_value():
-                raise SettingsError("REDIS_URL: a worker takes its posts from there")
+                raise SettingsError("REDIS_URL: set it, for a worker takes its posts from Redis")
             from scrapper.commands.worker import work  # noqa: PLC0415
 
             return work(settings)
@@ -46,12 +46,11 @@ def main() -> int:
 
 
 def _leave_out(module: str) -> None:
-    """Have a *module* not found by the libraries that can do without it.
+    """Hide *module* from libraries that work without it.
 
-    Each of these is 3 MB or more: rich, of which structlog makes coloured tracebacks; redis, which
-    throttled-py imports wherever it is installed; and charset_normalizer, by which requests
-    guesses the encoding of a text that names none. Without it that is UTF-8, as all of
-    Instagram's are.
+    Each takes 3 MB or more: rich, which structlog uses for coloured tracebacks; redis, which
+    throttled-py imports if it is installed; and charset_normalizer, which requests uses to guess
+    encodings. Without it requests assumes UTF-8, which is what Instagram sends.
     """
     sys.modules[module] = None  # type: ignore[assignment]
 
@@ -60,17 +59,17 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m scrapper",
         description="Instagram posts as files. Without a command: run the service.",
-        epilog="The settings come from the environment; see the README.",
+        epilog="Settings are environment variables; see docs/settings.md.",
     )
     parser.add_argument("--version", action="version", version=f"instagram-scrapper {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     commands.add_parser(
-        "worker", help="do the jobs that replicas of the service take; needs REDIS_URL"
+        "worker", help="run the jobs that replicas of the service take; needs REDIS_URL"
     )
     fetch = commands.add_parser(
         "fetch",
         help="download posts without a service",
-        epilog="Exit codes: 0 all is well, 1 Instagram's answer made no sense, 2 wrong usage, "
+        epilog="Exit codes: 0 success, 1 Instagram's answer made no sense, 2 wrong usage, "
         "3 not found, 4 forbidden, 5 rate limit, 6 unreachable or too late.",
     )
     fetch.add_argument("urls", nargs="+", metavar="URL", help="a post's URL")

@@ -54,7 +54,7 @@ _READS_A_TOKEN = 10
 def create_app(settings: Settings) -> web.Application:
     """The service as an aiohttp application.
 
-    Reads files, so that an event loop should not call it.
+    It reads files, so do not call it on an event loop.
 
     Raises:
         SettingsError: ``INSTAGRAM_SESSION_FILE`` holds no session, or one of
@@ -112,7 +112,7 @@ def _state(settings: Settings, filename: str) -> Path:
 def _make_fleet(settings: Settings, measured: Metrics) -> "Fleet | None":
     if not settings.redis_url.get_secret_value():
         return None
-    # A process that is alone need not have what this needs.
+    # A single process need not have the packages for it.
     from scrapper.replicas.fleet import Fleet  # noqa: PLC0415
 
     return Fleet(settings, measured)
@@ -134,9 +134,9 @@ def _request_path(settings: Settings, measured: Metrics, fleet: "Fleet | None") 
 def _rate_limits(
     settings: Settings, measured: Metrics, fleet: "Fleet | None"
 ) -> Iterator[Middleware]:
-    """Two buckets a client: one for what makes work, and a larger one for what only reads.
+    """Two buckets a client: one for requests that make work, a larger one for those that read.
 
-    Else a page of previews, or who looks after a job, would use up what is meant for downloads.
+    With one bucket, a list of previews or a look at a job would use up the downloads.
     """
     most, window = settings.rate_limit_max_requests, settings.rate_limit_window_seconds
     if most:
@@ -164,7 +164,7 @@ def _rate_limits(
 
 
 def _largest_batch(settings: Settings) -> int:
-    """Bytes of a job's body with as many URLs as it may have, of the greatest length."""
+    """Bytes of the largest body that a job may have."""
     return max(settings.max_json_body_bytes, MOST_URLS * (settings.max_url_length + 16) + 64)
 
 

@@ -1,7 +1,7 @@
-"""The end of tasks, also of those that talk to Redis.
+"""Cancelling tasks for certain, including those that talk to Redis.
 
-redis-py 8.1 looks into a connection within a timeout of no time before it uses it; a cancellation
-that comes just then is taken for that timeout, and lost.
+redis-py 8.1 checks a connection with a timeout of zero before it uses it. A cancellation at that
+very moment is mistaken for the timeout, and lost.
 """
 
 import asyncio
@@ -16,14 +16,14 @@ Result = TypeVar("Result")
 
 
 async def end(task: asyncio.Future[Any]) -> None:
-    """Cancel *task* until it is over, however it ends."""
+    """Cancel *task*, again and again, until it is over."""
     while not task.done():
         task.cancel()
         await asyncio.wait([task], timeout=_SECONDS_BETWEEN_TRIES)
 
 
 async def endable(work: Awaitable[Result]) -> Result:
-    """Wait for *work*; to be cancelled ends it for certain."""
+    """Wait for *work*; cancelling the wait ends *work* for certain."""
     task = asyncio.ensure_future(work)
     try:
         await asyncio.wait([task])

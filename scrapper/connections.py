@@ -1,4 +1,4 @@
-"""What a connection may do: how many there are, how slow they are, and what is not HTTP."""
+"""Bounds on connections: their number, their slowness, and malformed HTTP."""
 
 import asyncio
 import resource
@@ -19,7 +19,7 @@ __all__ = ["connections", "raise_open_files"]
 log = structlog.get_logger(__name__)
 
 _KEEPALIVE_SECONDS = 130
-"""Longer than proxies keep an idle connection (Caddy: 120 s), so that it is they who close it."""
+"""Longer than proxies keep an idle connection (Caddy: 120 s), so that the proxy closes it."""
 
 _REFUSAL_SECONDS = 1.0
 _FILES_OF_OUR_OWN = 256
@@ -30,12 +30,12 @@ def connections(
 ) -> Callable[[], asyncio.Protocol]:
     """A factory of protocols for *server*: at most *most* at a time.
 
-    A further connection is answered 503 and closed. One that takes more than *head_timeout*
-    seconds over the head of a request is answered 408 and closed; so is one on which nothing
-    comes at all. What is not HTTP is answered 400, in JSON like every other error.
+    A further connection gets 503 and is closed. A connection on which the head of a request takes
+    more than *head_timeout* seconds, or never comes, gets 408 and is closed. Malformed HTTP gets
+    400. Each of these is JSON, like every other error.
     """
     loop = asyncio.get_running_loop()
-    # The server's own list is late: asyncio accepts a whole burst before the first is made.
+    # The server's own list comes too late: asyncio accepts a whole burst first.
     open_: set[_Connection] = set()
 
     def make() -> asyncio.Protocol:
@@ -53,7 +53,7 @@ def connections(
 def raise_open_files(connections: int) -> int:
     """Raise this process's limit of open files, so that there is room for *connections*.
 
-    Return for how many there is room; they are fewer where the hard limit forbids more.
+    Return how many there is room for: fewer if the hard limit forbids more.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     needed = connections + _FILES_OF_OUR_OWN
@@ -107,7 +107,7 @@ class _Connection(web.RequestHandler):
     ) -> web.StreamResponse:
         if status != HTTPStatus.BAD_REQUEST:
             return super().handle_error(request, status, exc, message)
-        # aiohttp would log a traceback of what is none of our doing.
+        # aiohttp would log a traceback of the client's fault.
         request_id = uuid.uuid4().hex
         log.info(
             "malformed request",
@@ -131,14 +131,14 @@ class _Connection(web.RequestHandler):
 
 
 class _Refusal(asyncio.Protocol):
-    """Says that there is no room, and hangs up when the client does, or soon."""
+    """Sends 503, and hangs up when the client does, or soon after."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
 
     def connection_made(self, transport: Any) -> None:
         transport.write(_respond(503, "server_full", "Too many connections: try again later"))
-        # To close at once, with the client's request unread, would take the answer back.
+        # Closing at once, with the client's request unread, would discard the response.
         transport.write_eof()
         self._loop.call_later(_REFUSAL_SECONDS, transport.abort)
 
@@ -150,7 +150,7 @@ def _error(code: str, message: str, request_id: str) -> tuple[bytes, dict[str, s
 
 
 def _respond(status: int, code: str, message: str) -> bytes:
-    """A whole response, for where aiohttp has no request yet to respond to."""
+    """A whole response, for a connection on which aiohttp has no request yet."""
     body, headers = _error(code, message, uuid.uuid4().hex)
     headers |= {hdrs.CONTENT_LENGTH: str(len(body)), hdrs.CONNECTION: "close"}
     if status == HTTPStatus.SERVICE_UNAVAILABLE:

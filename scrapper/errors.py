@@ -1,6 +1,6 @@
 """What can go wrong with a scrape, and the HTTP response that each case gets.
 
-The texts of :data:`RESPONSES` are all that a client is told. What Instagram or Instaloader said
+Clients get the messages of :data:`RESPONSES` and nothing else. What Instagram or Instaloader said
 goes to the log, because it may hold signed CDN URLs.
 """
 
@@ -45,7 +45,7 @@ class SettingsError(Exception):
 class ScrapeError(Exception):
     """A scrape ended in a way the contract foresees.
 
-    ``retry_after`` is the number of seconds after which another try makes sense, where known.
+    ``retry_after`` is the number of seconds after which to try again, if known.
     """
 
     def __init__(self, *, retry_after: float | None = None) -> None:
@@ -58,7 +58,7 @@ class InvalidURL(ScrapeError):
 
 
 class UnsupportedLink(ScrapeError):
-    """The link is one of Instagram's, and leads to something else than a post."""
+    """The link is Instagram's, but leads to something other than a post."""
 
 
 class StoryLink(UnsupportedLink):
@@ -126,7 +126,7 @@ class MediaUnexpected(ScrapeError):
 
 
 class MediaTooLarge(ScrapeError):
-    """A file of the post is larger than we take."""
+    """A file of the post is larger than the service takes."""
 
 
 class InstagramUnreachable(ScrapeError):
@@ -138,19 +138,19 @@ class DeadlineExceeded(ScrapeError):
 
 
 class ServerFull(ScrapeError):
-    """Every worker is busy and as many posts wait as may."""
+    """Every thread is busy, and the queue is full."""
 
 
 class JobsFull(ScrapeError):
-    """As many jobs as may be kept are unfinished."""
+    """Every job that may be kept is unfinished."""
 
 
 class JobsUnreachable(ScrapeError):
-    """Where the jobs are kept does not answer."""
+    """Redis, which keeps the jobs, does not answer."""
 
 
 class DiskFull(ScrapeError):
-    """The disk has no room for the post, or would have less left than is to be kept free."""
+    """The disk has no room for the post, or less than is to stay free."""
 
 
 class DiskReadOnly(ScrapeError):
@@ -182,7 +182,7 @@ RESPONSES: Mapping[type[Exception], tuple[int, str, str]] = {
         "unsupported_link",
         "The link leads to a profile: only posts and reels can be downloaded",
     ),
-    UnsupportedLink: (400, "unsupported_link", "The link leads to something else than a post"),
+    UnsupportedLink: (400, "unsupported_link", "The link leads to something other than a post"),
     ChallengeRequired: (
         403,
         "challenge_required",
@@ -203,7 +203,7 @@ RESPONSES: Mapping[type[Exception], tuple[int, str, str]] = {
     PaceExceeded: (
         429,
         "pace_exceeded",
-        "This service's own pace towards Instagram is used up: wait",
+        "This service asked Instagram as often as it allows itself: wait",
     ),
     RateLimited: (
         429,
@@ -228,4 +228,4 @@ RESPONSES: Mapping[type[Exception], tuple[int, str, str]] = {
 }
 """Exception type to (status, code, message); a subclass without an entry gets its base's.
 
-A code is stable, a message may be reworded: nothing decides by the wording of one."""
+A code is stable; a message may be reworded, so nothing depends on its wording."""

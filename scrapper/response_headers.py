@@ -1,4 +1,4 @@
-"""The headers that every answer has, whatever it is."""
+"""The headers that every response has."""
 
 from collections.abc import Mapping
 
@@ -19,17 +19,17 @@ HEADERS: Mapping[str, str] = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
-"""For browsers: to take an answer for what it says it is, to show it in no other site's page,
-and to keep none. ``Strict-Transport-Security`` is the business of whoever does the TLS."""
+"""They tell browsers to trust the content type, to show nothing inside another site's page, and to
+store nothing. ``Strict-Transport-Security`` is up to the proxy that does TLS."""
 
 _HEADERS = CIMultiDict(HEADERS)
 
 
 async def add_headers(request: web.Request, response: web.StreamResponse) -> None:
-    """A signal for ``on_response_prepare``: what the answer does not say itself is added.
+    """A signal for ``on_response_prepare`` that adds the headers a response lacks.
 
-    Unlike a middleware it sees the answers that handlers send by themselves too, such as
-    streams; these get their ``X-Request-ID`` here.
+    Unlike a middleware it also sees responses that handlers send themselves, such as streams;
+    these get their ``X-Request-ID`` here.
     """
     headers = response.headers
     headers[hdrs.SERVER] = HEADERS[hdrs.SERVER]

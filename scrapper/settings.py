@@ -58,12 +58,12 @@ def _names(text: Any) -> Any:
 def _is_sendable(key: SecretStr) -> SecretStr:
     text = key.get_secret_value()
     if text != text.strip() or not text.isprintable():
-        raise ValueError("blanks around it, or control characters, cannot be sent in a header")
+        raise ValueError("a header cannot carry spaces around a key, or control characters")
     return key
 
 
 def _is_writable(path: Path) -> Path:
-    # Path.exists() raises where a folder on the way may not be searched.
+    # Path.exists() raises if a folder on the way must not be searched.
     existing = next(folder for folder in (path, *path.parents) if os.path.exists(folder))  # noqa: PTH110
     for folder in (existing, path / ".incoming", path / ".state"):
         if folder.exists() and not (
@@ -124,9 +124,9 @@ def _is_redis_url(url: SecretStr) -> SecretStr:
     try:
         parse_url(url.get_secret_value())
     except ValueError:
-        # What it says may quote a part of the password.
+        # Its message may quote a part of the password.
         raise ValueError(
-            "not the URL of a Redis; /, # and @ in its password are written %2F, %23 and %40"
+            "not the URL of a Redis; write /, # and @ in its password as %2F, %23 and %40"
         ) from None
     return url
 
@@ -210,14 +210,14 @@ class Settings(BaseSettings):
 
     @property
     def key(self) -> str:
-        """The API key, from wherever it is set; empty where the service is open."""
+        """The API key, from wherever it is set; empty if the service is open."""
         if self.api_key_file is not None:
             return self.api_key_file.read_text(encoding="utf-8").strip()
         return self.api_key.get_secret_value()
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """What must not be told to anybody: the API key, and Redis's password."""
+        """What no log line may hold: the API key, and Redis's password."""
         url = urlsplit(self.redis_url.get_secret_value())
         passwords = [url.password or "", *parse_qs(url.query).get("password", [])]
         return (self.key, *passwords, *map(unquote, passwords))
@@ -229,7 +229,7 @@ class Settings(BaseSettings):
 
     @property
     def min_free_bytes(self) -> int:
-        """What is left free of the disk."""
+        """Bytes of the disk that stay free."""
         return self.min_free_disk_mb * 1_000_000
 
     @property
@@ -249,7 +249,7 @@ class Settings(BaseSettings):
 
 
 def load_settings(**given: Any) -> Settings:
-    """Read the settings from the environment; those *given* count before it.
+    """Read the settings from the environment; those *given* take precedence.
 
     Raises:
         SettingsError: some are wrong.
@@ -261,6 +261,6 @@ def load_settings(**given: Any) -> Settings:
 
 
 def _explain(fault: Any) -> str:
-    # Without the value itself: it may be a secret.
+    # The value itself stays out: it may be a secret.
     message = fault["msg"].removeprefix("Value error, ")
     return f"{fault['loc'][0].upper()}: {message}" if fault["loc"] else message

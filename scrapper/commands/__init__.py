@@ -1,1 +1,1 @@
-"""What ``python -m scrapper`` can do: a module each command."""
+"""The commands of ``python -m scrapper``, a module each."""

@@ -25,7 +25,7 @@ __all__ = ["EXIT_CODES", "EXIT_USAGE", "fetch"]
 
 EXIT_USAGE = 2
 EXIT_CODES: Mapping[int, int] = {200: 0, 404: 3, 403: 4, 429: 5, 503: 6}
-"""Exit code by the status that ``POST /scrape`` would answer; for any other it is 1."""
+"""Exit code by the status that ``POST /scrape`` would give; 1 for any other."""
 
 _LOOKS_A_SECOND = 10
 
@@ -33,10 +33,10 @@ _LOOKS_A_SECOND = 10
 def fetch(urls: Sequence[str], into: Path) -> int:
     """Download the posts of *urls* into folders under *into*; return the exit code.
 
-    On a terminal there is a progress bar a post; elsewhere a line of JSON a post, as soon as
-    it ended: what ``POST /scrape`` would answer, and in case of an error its ``url`` and
-    ``status`` too. The exit code is that of the first of *urls* that failed. Where one is not
-    the URL of a post nothing is downloaded.
+    On a terminal each post has a progress bar. Elsewhere each has a line of JSON, written when it
+    ends: what ``POST /scrape`` would give, or ``url``, ``status``, ``code`` and ``error``. The exit
+    code is that of the first of *urls* that failed. If one is not a post's link, nothing is
+    downloaded.
 
     Raises:
         SettingsError: the environment holds wrong settings, or *into* cannot be written.
@@ -50,7 +50,7 @@ def fetch(urls: Sequence[str], into: Path) -> int:
             print(f"Not the URL of an Instagram post: {url}", file=sys.stderr)
             return EXIT_USAGE
     instagram = Instagram.from_settings(settings)
-    # Failures are told anyway: of the log only what the user asks for.
+    # Failures are printed anyway. The log is for users who ask for it.
     level = settings.log_level if "log_level" in settings.model_fields_set else "critical"
     with logs_to(sys.stderr, level=level, style="console", secrets=instagram.secrets):
         posts = list(zip(links, urls, strict=True))
@@ -64,7 +64,7 @@ async def _fetch_all(
 ) -> list[int]:
     library = Library(settings.media_root)
     scraper = Scraper.from_settings(settings, library, instagram, Metrics(), Alone())
-    # A post's deadline begins with its turn: nobody waits for it with an open connection.
+    # A post's deadline begins when its download does: no client holds a connection for it.
     turns = asyncio.Semaphore(settings.scrape_concurrency)
     bars = _bars()
 

@@ -28,8 +28,8 @@ _SHUTDOWN_GRACE = 5.0
 def serve() -> int:
     """Run until SIGTERM or SIGINT; return 0.
 
-    After a signal no new connection is taken, and what runs may finish within the deadline of
-    a scrape.
+    After a signal the service takes no new connection, and lets running requests finish within
+    the deadline of a scrape.
 
     Raises:
         SettingsError: some are wrong.

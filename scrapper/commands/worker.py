@@ -1,4 +1,4 @@
-"""``python -m scrapper worker``: does the jobs that replicas of the service took."""
+"""``python -m scrapper worker``: runs the jobs that replicas of the service took."""
 
 import asyncio
 import logging
@@ -29,7 +29,7 @@ _SHUTDOWN_GRACE = 5.0
 
 
 class WorkerParts(NamedTuple):
-    """What a worker is made of, beside its event loop."""
+    """The parts of a worker."""
 
     metrics: Metrics
     fleet: Fleet
@@ -53,8 +53,8 @@ class WorkerParts(NamedTuple):
 def work(settings: Settings) -> int:
     """Run until SIGTERM or SIGINT; return 0.
 
-    After a signal no further post is taken, and what runs may finish within the deadline of a
-    scrape.
+    After a signal the worker takes no further post, and finishes the ones that it has within the
+    deadline of a scrape.
 
     Raises:
         SettingsError: the session file holds no session.
@@ -82,8 +82,8 @@ async def _work(settings: Settings, parts: WorkerParts) -> None:
 
 @asynccontextmanager
 async def worker(settings: Settings, parts: WorkerParts) -> AsyncIterator[Receiver]:
-    """What takes posts, once it listens, and fetches ``SCRAPE_CONCURRENCY`` of them at once."""
-    # Its lines tell of each message; ours tell of each failure.
+    """A receiver that, once it listens, runs ``SCRAPE_CONCURRENCY`` posts at a time."""
+    # It logs each message; we log each failure.
     logging.getLogger("taskiq").setLevel(logging.WARNING)
     metrics, fleet, instagram = parts
     library = Library.from_settings(settings)

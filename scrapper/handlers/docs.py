@@ -25,9 +25,9 @@ DOCS_FILES = {
     ),
     "/docs/swagger-ui.css": (_SWAGGER / "swagger-ui.css", "text/css; charset=utf-8"),
 }
-"""The files of ``/docs``, where Swagger UI shows the description, and their types, by path."""
+"""The files of ``/docs``, where Swagger UI shows the description: place and type by path."""
 
-# Swagger UI sets styles inline, and has its icons as data: URLs.
+# Swagger UI sets styles inline, and its icons are data: URLs.
 docs = serve(
     DOCS_FILES,
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; "
@@ -39,8 +39,7 @@ docs = serve(
 def openapi(*, version: str, keyed: bool, max_url_length: int) -> Handler:
     """A handler that gives the description; *keyed* says whether a key is needed.
 
-    It is made when first asked for: few ever ask, and the schemas that it is made of take time
-    and memory of every start.
+    It is made on the first request: few people ever ask, and making it costs time and memory.
     """
     made: list[bytes] = []
 

@@ -1,4 +1,4 @@
-"""``GET /health`` and ``GET /ready``: for whoever watches over the service."""
+"""``GET /health`` and ``GET /ready``, for orchestrators and monitoring."""
 
 import asyncio
 import os
@@ -40,10 +40,10 @@ async def health(_request: web.Request) -> web.Response:
     )
 )
 async def ready(request: web.Request) -> web.Response:
-    """Whether a new post could be scraped now: 200 or 503, with a line for each check.
+    """Whether a new post could be scraped now: 200 or 503, with a key for each check.
 
-    ``instagram`` is no check: it tells, by login state, which source is asked first and how many
-    queries the learned pace allows in a window.
+    ``instagram`` and ``login`` are no checks. The first says for each login state which source is
+    asked first and how many queries are allowed; the second is the state of the session.
     """
     root = request.app[LIBRARY].root
     disk = await asyncio.to_thread(shutil.disk_usage, root)

@@ -36,7 +36,7 @@ _ID = Parameter("id", "path", {"type": "string", "minLength": 1})
     )
 )
 async def create_job(request: web.Request) -> web.Response:
-    """Begin to download the posts of the body's ``urls`` in the background."""
+    """Start to download the posts of the body's ``urls`` in the background."""
     asked = await read_body(request, JobRequest)
     job = new_job(asked.urls, max_url_length=request.app[SETTINGS].max_url_length)
     await request.app[JOBS].submit(job)
@@ -62,7 +62,7 @@ async def get_job(request: web.Request) -> web.Response:
 @describe(
     Operation(
         id="cancelJob",
-        summary="Give up those posts of a job that wait",
+        summary="Cancel those posts of a job that wait",
         tag="jobs",
         response=JobResponse,
         errors=(404, 503, 507),
@@ -70,7 +70,7 @@ async def get_job(request: web.Request) -> web.Response:
     )
 )
 async def cancel_job(request: web.Request) -> web.Response:
-    """Give up those posts of the job that wait."""
+    """Cancel those posts of the job that wait."""
     job = await _job(request)
     if not await request.app[JOBS].cancel(job):
         raise _unknown()
@@ -113,7 +113,7 @@ async def job_events(request: web.Request) -> web.StreamResponse:
 async def _send_events(response: EventSourceResponse, jobs: Jobs, job: Job, seen: int) -> None:
     while not jobs.closing:
         if not await jobs.observe(job):
-            # Who comes back is told that there is no such job.
+            # A client that comes back gets a 404.
             return
         finished = job.state != "running"
         for version, change in job.changes(seen):

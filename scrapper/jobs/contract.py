@@ -1,4 +1,4 @@
-"""What the service asks of whatever keeps its jobs: this process, or Redis."""
+"""What handlers need of the jobs, whether this process or Redis keeps them."""
 
 from typing import Protocol
 
@@ -7,40 +7,40 @@ from scrapper.jobs.model import Job
 __all__ = ["MAKE_ROOM_SECONDS", "Jobs"]
 
 MAKE_ROOM_SECONDS = 5.0
-"""After which another try makes sense, where there was no room for one more job or post."""
+"""Seconds after which to try again if there was no room for a job or a post."""
 
 
 class Jobs(Protocol):
-    """Takes jobs, has them done, and tells how they are."""
+    """Takes jobs, runs them, and knows how far they are."""
 
     closing: bool
-    """Whether the process ends, so that nobody may be kept waiting for a job's end."""
+    """Whether the process is ending: streams of events must end, too."""
 
     async def submit(self, job: Job) -> None:
         """Take a new *job*.
 
         Raises:
-            JobsFull: as many jobs as may be kept are unfinished.
-            JobsUnreachable: where they are kept does not answer.
+            JobsFull: every job that may be kept is unfinished.
+            JobsUnreachable: Redis does not answer.
         """
         ...
 
     async def get(self, job_id: str) -> Job | None:
-        """The job as it is now, or None: unknown, or too old.
+        """The job as it is now; None if it is unknown or too old.
 
         Raises:
-            JobsUnreachable: where it is kept does not answer.
+            JobsUnreachable: Redis does not answer.
         """
         ...
 
     async def cancel(self, job: Job) -> bool:
-        """Give up the job's posts that wait; those under way go on. False: it is there no more.
+        """Cancel the job's posts that wait; running ones go on. Return False if it is gone.
 
         Raises:
-            JobsUnreachable: where it is kept does not answer.
+            JobsUnreachable: Redis does not answer.
         """
         ...
 
     async def observe(self, job: Job) -> bool:
-        """Bring *job* up to date, as far as that can be known. False: it is there no more."""
+        """Bring *job* up to date if possible. Return False if it is gone."""
         ...

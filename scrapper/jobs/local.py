@@ -1,4 +1,4 @@
-"""The jobs of a process that is the only one: it runs them itself."""
+"""The jobs of a single process, which runs them itself."""
 
 import asyncio
 import time
@@ -21,8 +21,8 @@ log = structlog.get_logger(__name__)
 class LocalJobs:
     """:class:`~scrapper.jobs.contract.Jobs` run here by *scraper*, *concurrency* posts at a time.
 
-    At most *max_jobs* are kept, for *max_age* seconds. For a new one the oldest that is
-    finished goes.
+    At most *max_jobs* are kept, for *max_age* seconds. A new job takes the place of the oldest
+    finished one.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class LocalJobs:
         self.closing = False
 
     async def open(self) -> None:
-        """Take up the jobs that an earlier process left.
+        """Resume the jobs that an earlier process left.
 
         Raises:
             aiosqlite.Error: the store cannot be used.
@@ -59,7 +59,7 @@ class LocalJobs:
             self._workers.append(asyncio.create_task(self._work()))
 
     async def close(self) -> None:
-        """Stop. What is unfinished goes on when the store is opened again."""
+        """Stop. Unfinished posts go on when the store is opened again."""
         self.closing = True
         for worker in self._workers:
             worker.cancel()

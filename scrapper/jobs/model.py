@@ -25,8 +25,8 @@ _EPOCH = secrets.token_hex(4)
 class JobPost:
     """One URL of a job.
 
-    ``status``, ``error`` and ``retry_after`` (seconds) are those that ``POST /scrape`` would
-    answer, once there is an outcome; ``bytes_total`` is None until the CDN tells it.
+    ``status``, ``code``, ``error`` and ``retry_after`` (seconds) are what ``POST /scrape`` would
+    give, once there is an outcome. ``bytes_total`` is None until the CDN says it.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
@@ -35,7 +35,7 @@ class JobPost:
     shortcode: str | None
     state: PostState = "queued"
     bytes_done: Annotated[int, Field(ge=0)] = 0
-    bytes_total: Annotated[int | None, Field(description="Known once the CDN tells it")] = None
+    bytes_total: Annotated[int | None, Field(description="Known once the CDN says it")] = None
     status: Annotated[int | None, Field(description="The status that /scrape would give")] = None
     error: str | None = None
     retry_after: Annotated[int | None, Field(description="Seconds")] = None
@@ -43,11 +43,11 @@ class JobPost:
 
     @property
     def unfinished(self) -> bool:
-        """Whether there is still something to do for it."""
+        """Whether the post has no outcome yet."""
         return self.state in ("queued", "running")
 
     def fail(self, status: int, code: str, error: str, retry_after: int | None = None) -> None:
-        """Note the outcome of a post that could not be had."""
+        """Note that the post failed."""
         self.state, self.status, self.code, self.error = "failed", status, code, error
         self.retry_after = retry_after
 
@@ -84,8 +84,8 @@ class JobEvent(JobPost):
 class Job:
     """A batch of posts; ``created_at`` is a unix time.
 
-    Its changes are counted by this process, as those of ``epoch``, unless :meth:`note` tells
-    the count of another.
+    Its changes are numbered by this process, within an ``epoch``; :meth:`note` takes numbers that
+    another process gave.
     """
 
     id: str
@@ -97,7 +97,7 @@ class Job:
 
     @property
     def state(self) -> JobState:
-        """``running`` until every post has an outcome; ``cancelled`` if that is some post's."""
+        """``running`` until all posts have an outcome; then ``cancelled`` if one is, or ``done``."""
         if any(post.unfinished for post in self.posts):
             return "running"
         cancelled = any(post.state == "cancelled" for post in self.posts)
@@ -109,15 +109,15 @@ class Job:
         return self._version
 
     def note(self, index: int, version: int) -> None:
-        """Take note that the post at *index* is as change number *version* made it."""
+        """Note that change number *version* made the post at *index* what it is."""
         self._version = max(self._version, version)
         self._seen[index] = (version, self._told(index))
 
     def changes(self, since: int) -> Iterator[tuple[int, dict[str, Any]]]:
         """The posts that changed after version *since*, oldest change first.
 
-        Each with the version that its change made: an integer that grows by one a change. What
-        happened to a post between two calls is one change.
+        Each comes with the number of its change. Whatever happened to a post between two calls
+        counts as one change.
         """
         for index in range(len(self.posts)):
             if index not in self._seen or self._seen[index][1] != self._told(index):
@@ -137,7 +137,7 @@ class Job:
 
 
 def new_job(urls: Sequence[str], *, max_url_length: int) -> Job:
-    """A job of *urls*; those that are not of a post have failed at once."""
+    """A job of *urls*; links that are not a post's have failed at once."""
     posts = [_post(url, max_url_length) for url in urls]
     return Job(uuid.uuid4().hex, time.time(), posts)
 

@@ -39,12 +39,12 @@ async def _scrape(post: JobPost, scraper: Scraper) -> Scraped:
                 post.shortcode = await scraper.shortcode_of(link)
             return await scraper.scrape(post.shortcode, post.url)
         except ServerFull as error:
-            # A batch has the time that a client with an open connection has not.
+            # A batch can wait; no client holds a connection open for it.
             await asyncio.sleep(min(error.retry_after or MAKE_ROOM_SECONDS, MAKE_ROOM_SECONDS))
 
 
 def note_progress(post: JobPost, scraper: Scraper) -> None:
-    """Note in a running *post* how far its download by *scraper* is."""
+    """Note in a running *post* how far its download is."""
     if post.state == "running" and post.shortcode:
         progress = scraper.progress(post.shortcode)
         if progress is not None:

@@ -1,4 +1,4 @@
-"""Jobs on disk: a SQLite file, so that they outlive the process."""
+"""Jobs in a SQLite file, so that they survive a restart."""
 
 import asyncio
 import sqlite3
@@ -45,8 +45,8 @@ class JobStore:
     """The jobs in the SQLite file at *path*; every change is on disk when its call returns.
 
     Calls raise :class:`~scrapper.errors.DiskFull` or :class:`~scrapper.errors.DiskReadOnly`,
-    or :class:`aiosqlite.Error` where the file cannot be read or written for another reason;
-    then nothing of the change is there.
+    or :class:`aiosqlite.Error` if the file cannot be read or written for another reason. A call
+    that raises changes nothing.
     """
 
     def __init__(self, path: Path) -> None:
@@ -55,11 +55,11 @@ class JobStore:
         self._writing = asyncio.Lock()
 
     async def open(self) -> None:
-        """Open the file, or make it.
+        """Open the file, or create it.
 
         Raises:
             OSError: its folder cannot be made.
-            aiosqlite.Error: it is no database, or cannot be written.
+            aiosqlite.Error: it is not a database, or cannot be written.
         """
         self._database = await aiosqlite.connect(self._path)
         await self._database.executescript(_SCHEMA)

@@ -1,4 +1,4 @@
-"""A post and its media: the data that every other module speaks of."""
+"""A post and its media: the data that all other modules work with."""
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,8 +15,8 @@ _MANIFEST_VERSION = 1
 class MediaItem:
     """One file of a post.
 
-    ``size`` is in bytes, ``width`` and ``height`` in pixels, ``duration`` in seconds; None where
-    Instagram does not tell.
+    ``size`` is in bytes, ``width`` and ``height`` in pixels, ``duration`` in seconds; None if
+    Instagram does not say.
     """
 
     type: Literal["video", "image"]
@@ -40,7 +40,7 @@ class Music:
 
 @dataclass(frozen=True, slots=True)
 class Details:
-    """What Instagram tells of a post beside its media; None where it does not, or hides it."""
+    """What Instagram says of a post beside its media; None if it does not, or hides it."""
 
     owner_name: str | None = None
     owner_id: str | None = None
@@ -55,7 +55,7 @@ class Details:
 
     @classmethod
     def from_manifest(cls, data: Any) -> "Details":
-        """Read what :func:`dataclasses.asdict` made, by way of JSON; a post has none if too old."""
+        """Read them from a manifest; older ones have none."""
         if data is None:
             return cls()
         music = data["music"]
@@ -67,8 +67,8 @@ class Details:
 class Post:
     """A downloaded post; ``media`` holds at least one item, in Instagram's order.
 
-    ``original_url`` is the URL by which it was first asked for, ``taken_at`` the time of the post
-    in UTC as RFC 3339 has it. ``thumbnail`` is the cover picture of a post whose main file is a
+    ``original_url`` is the URL that was first asked for, ``taken_at`` the time of the post in UTC,
+    RFC 3339. ``thumbnail`` is the cover picture of a post whose main file is a
     video; it is not one of the ``media``. ``missing`` are the numbers, from 1, of a carousel's
     items that Instagram gave no file for.
     """
@@ -94,7 +94,7 @@ class Post:
         return next((item for item in self.media if item.type == "video"), self.media[0])
 
     def fresh_until(self, fetched_at: float) -> float:
-        """Unix time until which the post, fetched at *fetched_at*, need not be fetched again.
+        """Unix time until which the post, downloaded at *fetched_at*, stays fresh.
 
         That is when the first of its signed CDN URLs expires; one without an expiry counts
         for a day. A post with missing items is never fresh: Instagram may give them next time.
@@ -142,14 +142,14 @@ class Post:
 class Progress:
     """How far a download is, in bytes; written by the thread that downloads.
 
-    ``total`` grows as the CDN tells each file's length, and is None until the first did.
+    ``total`` grows with each file whose length the CDN says, and is None before the first.
     """
 
     done: int = 0
     total: int | None = None
 
     def expect(self, size: int) -> None:
-        """Count a further file of *size* bytes to the total."""
+        """Add a file of *size* bytes to the total."""
         self.total = (self.total or 0) + size
 
 

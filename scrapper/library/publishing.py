@@ -27,7 +27,7 @@ _OCCUPIED = (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR)
 
 
 class Superseded(Exception):
-    """What is stored of the post was fetched in a later turn."""
+    """A later turn stored the post already."""
 
 
 class Publisher:
@@ -49,13 +49,12 @@ class Publisher:
         return folder
 
     def publish(self, folder: Path, post: Post, fence: int = 0) -> StoredPost:
-        """Put the post's *folder*, from :meth:`stage`, in the place of what is stored of it.
+        """Replace what is stored of the post by *folder*, from :meth:`stage`.
 
-        *fence* is that of the turn in which the post was fetched,
-        or 0 where no other process uses the root.
+        *fence* is the turn's, or 0 if no other process uses the root.
 
         Raises:
-            Superseded: what is stored has a greater fence; it stays.
+            Superseded: the stored post has a greater fence, and stays.
         """
         manifest = json.dumps({**post.to_manifest(), "fence": fence}, ensure_ascii=False, indent=1)
         (folder / MANIFEST).write_text(manifest + "\n", encoding="utf-8")
@@ -66,7 +65,7 @@ class Publisher:
         try:
             self._put_in_place(folder, self.root / post.shortcode, fence)
         except Superseded:
-            log.warning("turn lost: a later one stored the post", shortcode=post.shortcode)
+            log.warning("a later turn stored the post", shortcode=post.shortcode)
             raise
         flush(self.root)
         return StoredPost.seen_now(post, self.root, stored_at)
@@ -89,9 +88,9 @@ class Publisher:
         """Remove what a crash left, and put back a post that it left between two renames."""
         newest = time.time() - self._abandoned_after
         for leftover in self.incoming.iterdir():
-            # Of several processes that clear away, one comes first.
+            # Several processes may do this at once.
             with suppress(FileNotFoundError):
-                # That of a rename too, which st_mtime is not.
+                # A rename changes it, too, unlike st_mtime.
                 if self._abandoned_after and leftover.lstat().st_ctime > newest:
                     continue
                 shortcode, _, _ = leftover.name.partition(".")
@@ -117,22 +116,22 @@ class Publisher:
             try:
                 replaced = self._swap(folder, place)
             except OSError as error:
-                # Another process removed, or stored, the post meanwhile.
+                # Another process removed or stored the post meanwhile.
                 if error.errno not in (*_OCCUPIED, errno.ENOENT):
                     raise
             else:
                 break
         if fence and (theirs := fence_of(replaced)) > fence:
-            # We were held up since we looked, and a later turn ended meanwhile.
+            # A later turn ended since we looked.
             self._put_in_place(replaced, place, theirs)
             raise Superseded
         delete(replaced)
 
     def _swap(self, folder: Path, place: Path) -> Path:
-        """Put *folder* in the place of another; return where that is then."""
+        """Swap *folder* with *place*; return where the old folder is then."""
         if exchange(folder, place):
             return folder
-        # Not atomic: should we be killed between the two, clear_leftovers() puts it back.
+        # Not atomic: after a crash between the two, clear_leftovers() puts it back.
         replaced = self._unused(place.name, _REPLACED)
         place.rename(replaced)
         folder.rename(place)

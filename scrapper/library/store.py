@@ -44,10 +44,10 @@ class Library:
 
     @classmethod
     def from_settings(cls, settings: Settings) -> "Library":
-        """As the *settings* have it."""
+        """The library that *settings* describe."""
         if not settings.redis_url.get_secret_value():
             return cls(settings.media_root)
-        # A download is over at its deadline, and some time may pass between two clocks.
+        # A download ends at its deadline, and two clocks may differ a little.
         patience = 2 * settings.scrape_timeout_seconds + _CLOCKS_APART_SECONDS
         return cls(settings.media_root, abandoned_after=patience)
 
@@ -57,7 +57,7 @@ class Library:
         return self._publisher.incoming
 
     async def open(self) -> None:
-        """Create the folders, and clear away what a crash left.
+        """Create the folders, and remove what a crash left.
 
         Raises:
             OSError: the root cannot be written.
@@ -65,7 +65,7 @@ class Library:
         await asyncio.to_thread(self._open)
 
     async def get(self, shortcode: str) -> StoredPost | None:
-        """The stored post, or None: not stored, not whole any more, or not readable."""
+        """The stored post; None if it is not stored, incomplete or unreadable."""
         return await self._index.get(shortcode)
 
     async def get_legacy(self, shortcode: str) -> Post | None:
@@ -79,7 +79,7 @@ class Library:
     async def list(self, limit: int, after: Cursor | None = None) -> Listing:
         """The *limit* posts stored last, or those that come *after* in that order.
 
-        Posts stored or removed meanwhile neither repeat others nor make them be left out.
+        Posts that are stored or removed meanwhile neither repeat nor hide others.
         """
         posts: list[StoredPost] = []
         last = after
@@ -95,7 +95,7 @@ class Library:
                 return Listing(posts, None)
 
     async def remove(self, shortcode: str) -> bool:
-        """Remove a post; whether there was one.
+        """Remove a post; return whether there was one.
 
         Raises:
             DiskReadOnly: the disk takes no writes.
@@ -117,8 +117,8 @@ class Library:
     ) -> int:
         """Remove the posts stored more than *max_age* seconds ago; return their number.
 
-        One whose shortcode cannot be reserved stays, as does everything that is not a post:
-        other names, links, folders without a manifest.
+        A post whose shortcode cannot be reserved stays. So does everything that is not a post:
+        other names, links, and folders without a manifest or files of release 0.2.0.
         """
         if self._abandoned_after:
             await asyncio.to_thread(self._publisher.clear_leftovers)
@@ -151,7 +151,7 @@ class Library:
         """Publish the post's *folder*; :meth:`changed` must be called after it.
 
         Raises:
-            Superseded: what is stored has a greater fence; it stays.
+            Superseded: the stored post has a greater fence, and stays.
         """
         return self._publisher.publish(folder, post, fence)
 

@@ -46,7 +46,7 @@ class StoredPost:
 
 
 def load(folder: Path) -> StoredPost | None:
-    """The post in *folder*; None if it is not there, not whole any more, or not readable."""
+    """The post in *folder*; None if it is not there, incomplete or unreadable."""
     try:
         if folder.is_symlink():
             return None
@@ -55,12 +55,12 @@ def load(folder: Path) -> StoredPost | None:
             post = Post.from_manifest(json.load(file))
         if post.shortcode == folder.name and all(_is_whole(folder, file) for file in post.files):
             return StoredPost.seen_now(post, folder.parent, stored_at)
-        log.warning("stored post not whole", shortcode=folder.name)
+        log.warning("stored post incomplete", shortcode=folder.name)
     except FileNotFoundError:
         pass
-    # TypeError and AttributeError: of values in the manifest that are no text or no number.
+    # TypeError and AttributeError: values in the manifest of another type.
     except (OSError, ValueError, TypeError, AttributeError) as error:
-        log.warning("stored post not readable", shortcode=folder.name, cause=str(error))
+        log.warning("stored post unreadable", shortcode=folder.name, cause=str(error))
     return None
 
 
@@ -73,6 +73,6 @@ def fence_of(folder: Path) -> int:
 
 
 def _is_whole(folder: Path, file: MediaItem) -> bool:
-    # Not by way of a link, which could lead anywhere.
+    # A link could lead anywhere.
     status = os.lstat(folder / file.filename)
     return stat.S_ISREG(status.st_mode) and status.st_size == file.size

@@ -1,4 +1,4 @@
-"""The timer over :meth:`scrapper.library.store.Library.expire`."""
+"""Sweeps: a timer that removes old posts."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -25,10 +25,10 @@ async def sweeping(
     interval: float,
     reserve: Callable[[str], AbstractAsyncContextManager[bool]],
 ) -> AsyncIterator[None]:
-    """Sweep posts older than *max_age* seconds, at once and every *interval* seconds.
+    """Remove posts older than *max_age* seconds, at once and every *interval* seconds.
 
-    Each sweep runs inside a *turn*; one whose turn is false, because another process sweeps,
-    is left out. Posts whose shortcode cannot be reserved stay. The sweeps end with the block.
+    Each sweep runs inside a *turn*, and is skipped if another process has it. Posts whose shortcode
+    cannot be reserved stay. The sweeps end with the block.
     """
 
     async def sweep() -> None:
@@ -59,7 +59,7 @@ async def _sweep(
         removed = await library.expire(max_age, reserve=reserve)
         usage = await library.usage()
     except OSError as error:
-        # The disk may be gone for a while: the next sweep tries again.
+        # The disk may be away for a while. The next sweep tries again.
         metrics.sweeps.labels("failed").inc()
         log.warning("sweep failed", cause=str(error))
     else:

@@ -1,4 +1,4 @@
-"""The Redis that replicas share, asked with little patience."""
+"""The connection to the Redis that replicas share, with short timeouts."""
 
 import time
 from collections.abc import Iterator
@@ -24,24 +24,24 @@ __all__ = ["PREFIX", "SharedRedis", "blocking_client", "connection_options"]
 log = structlog.get_logger(__name__)
 
 PREFIX = "scrapper:"
-"""Of every key."""
+"""What every key begins with."""
 
 _PATIENCE_SECONDS = 1.0
 _PAUSE_SECONDS = 1.0
 _TURN_SECONDS = 2.0
-"""To wait for one of the connections, where a burst has them all."""
+"""How long to wait for a connection while a burst uses all of them."""
 _MOST_CONNECTIONS = 32
-# By itself redis-py looks its version up on the disk for each connection.
+# Otherwise redis-py looks its version up on the disk for each connection.
 _DRIVER = DriverInfo()
 _SECONDS_BETWEEN_REFUSALS = 60.0
 
 
 def connection_options() -> dict[str, Any]:
-    """How redis-py is to connect: by itself it would try for seconds."""
+    """How redis-py is to connect; its defaults would keep callers waiting for seconds."""
     return {
         "socket_timeout": _PATIENCE_SECONDS,
         "socket_connect_timeout": _PATIENCE_SECONDS,
-        # That Redis closed a connection since its last use is found out only by using it.
+        # Only using a connection shows that Redis closed it meanwhile.
         "retry": Retry(NoBackoff(), 1, (RedisConnectionError,)),
         "protocol": 2,
         "driver_info": _DRIVER,
@@ -63,10 +63,10 @@ def blocking_client(url: str) -> redis.Redis:
 class SharedRedis(Redis):
     """A client that does not keep its callers waiting while Redis is gone.
 
-    An answer may take a second. After none came, whoever asks within the next second gets
-    :class:`redis.exceptions.ConnectionError` at once; then one caller finds out anew. That
-    Redis is gone is logged once, and that it is back; that it refuses what it is asked for, since
-    it is full say, once a minute.
+    A reply may take a second. If none comes, calls within the next second fail at once with
+    :class:`redis.exceptions.ConnectionError`; then one call tries again. It logs once that Redis
+    is gone, and once that it is back. If Redis refuses writes, because it is full for example,
+    that is logged once a minute.
     """
 
     _up: Gauge
@@ -94,10 +94,10 @@ class SharedRedis(Redis):
 
     @contextmanager
     def asking(self) -> Iterator[None]:
-        """For what does not pass :meth:`execute_command`: pipelines.
+        """The same for pipelines, which do not use :meth:`execute_command`.
 
         Raises:
-            redis.exceptions.ConnectionError: it makes no sense yet to ask again.
+            redis.exceptions.ConnectionError: Redis did not answer a moment ago.
         """
         now, finding_out = time.monotonic(), self._gone
         if finding_out:
@@ -112,7 +112,7 @@ class SharedRedis(Redis):
         except (OutOfMemoryError, ReadOnlyError, NoPermissionError) as error:
             self._note_refusal(error)
             raise
-        # Not by an answer to what was asked before it went.
+        # A reply to an earlier request proves nothing.
         if finding_out and self._gone:
             self._gone = False
             self._up.set(1)

@@ -1,4 +1,4 @@
-"""What a process needs to be one of several that act as one."""
+"""The parts by which several processes act as one."""
 
 import asyncio
 
@@ -18,7 +18,7 @@ __all__ = ["Fleet"]
 
 
 class Fleet:
-    """The parts over the Redis that *settings* name; to be used between open and close."""
+    """The parts that share the Redis of *settings*; use them between open and close."""
 
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
         url = settings.redis_url.get_secret_value()
@@ -33,7 +33,7 @@ class Fleet:
         self.jobs = SharedJobs(self.job_store, self.queue)
 
     async def open(self) -> None:
-        """Begin to listen to the others; Redis need not answer yet."""
+        """Begin to listen to the other processes; Redis need not answer yet."""
         await self.peers.open()
 
     async def close(self) -> None:

@@ -1,4 +1,4 @@
-"""Scripts of many requests at once, in one round trip to Redis."""
+"""Many calls of Redis scripts in one round trip."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -19,10 +19,10 @@ class _Call(NamedTuple):
 
 
 class GatheredScripts:
-    """What a client of redis-py has for scripts, over *redis*.
+    """Runs scripts by *redis*, and sends those that wait at the same time together.
 
-    What is called while another call is under way goes together, in one pipeline: for the many
-    requests of a busy replica that costs a fraction of a round trip each.
+    Calls that come while another one is under way share one pipeline, which costs the requests of
+    a busy replica a fraction of a round trip each.
     """
 
     def __init__(self, redis: SharedRedis) -> None:
@@ -33,7 +33,7 @@ class GatheredScripts:
     def register_script(self, text: str) -> Callable[[Any, Any], Awaitable[Any]]:
         """A function of keys and arguments that runs the script *text*.
 
-        It raises :class:`redis.exceptions.RedisError` where Redis does not answer.
+        It raises :class:`redis.exceptions.RedisError` if Redis does not answer.
         """
         script = self._redis.register_script(text)
 
@@ -52,7 +52,7 @@ class GatheredScripts:
             calls, self._waiting = self._waiting, []
             try:
                 answers = await self._send(calls)
-            # Whatever it is, it is for those who wait.
+            # Whatever it is, the callers get it.
             except Exception as error:  # noqa: BLE001
                 answers = [error] * len(calls)
             for call, answer in zip(calls, answers, strict=True):
@@ -71,7 +71,7 @@ class GatheredScripts:
                 answers: list[Any] = await pipeline.execute(raise_on_error=False)
         for index, answer in enumerate(answers):
             if isinstance(answer, NoScriptError):
-                # Redis was started anew, or is a new one: redis-py loads the script.
+                # Redis was restarted, or replaced: redis-py loads the script again.
                 answers[index] = await _run_alone(calls[index])
         return answers
 

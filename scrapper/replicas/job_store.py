@@ -16,7 +16,7 @@ __all__ = ["RedisJobStore"]
 _ALL = f"{PREFIX}jobs"
 _CREATED, _VERSION, _LEFT = b"created_at", b"version", b"left"
 _EPOCH = "0"
-"""Of the versions of all jobs here: they are counted in Redis, and so the same for everybody."""
+"""The epoch of all versions here: Redis counts them, so they are the same for everybody."""
 
 _SWAP = """
 if redis.call("HGET", KEYS[1], ARGV[1]) ~= ARGV[2] then
@@ -29,16 +29,16 @@ if redis.call("HINCRBY", KEYS[1], "left", ARGV[4]) == 0 then
 end
 return 1
 """
-"""Write a post, unless it is not as it was when it was read."""
+"""Writes a post, unless somebody changed it since it was read."""
 
 
 class RedisJobStore:
-    """At most *max_jobs* jobs, for *max_age* seconds; for a new one the oldest finished one goes.
+    """At most *max_jobs* jobs, for *max_age* seconds; a new one replaces the oldest finished one.
 
-    A job is a hash: its time, the number of its last change, how many of its posts are
-    unfinished, and each post under its index, as a list that begins with the number of the
-    change that made it so. All IDs are in a sorted set, by time. Calls raise
-    :class:`redis.exceptions.RedisError` where Redis does not answer.
+    A job is a hash: its time, the number of its last change, the number of its unfinished posts,
+    and each post under its index, as a list that begins with the number of its last change. A
+    sorted set holds all IDs, by time. Calls raise :class:`redis.exceptions.RedisError` if Redis
+    does not answer.
     """
 
     def __init__(self, redis: SharedRedis, *, max_jobs: int, max_age: float) -> None:
@@ -48,10 +48,10 @@ class RedisJobStore:
         self._swap: Any = redis.register_script(_SWAP)
 
     async def add(self, job: Job, also: Callable[[Pipeline], None]) -> None:
-        """Store a new *job*, and do what is *also* to be done in the same transaction.
+        """Store a new *job*, and run *also* in the same transaction.
 
         Raises:
-            JobsFull: as many jobs as may be kept are unfinished.
+            JobsFull: every job that may be kept is unfinished.
         """
         job.epoch = _EPOCH
         key = _key(job.id)
@@ -76,12 +76,12 @@ class RedisJobStore:
             await self._redis.transaction(add, _ALL)
 
     async def get(self, job_id: str) -> Job | None:
-        """The job as it is now, or None: unknown, or too old."""
+        """The job as it is now; None if it is unknown or too old."""
         job = Job(job_id, 0.0, [], _EPOCH)
         return job if await self.load(job) else None
 
     async def load(self, job: Job) -> bool:
-        """Read the whole *job*; false where it is there no more."""
+        """Read the whole *job*; False if it is gone."""
         fields: Any = await self._redis.hgetall(_key(job.id))
         if not fields:
             return False
@@ -93,17 +93,17 @@ class RedisJobStore:
         return True
 
     async def refresh(self, job: Job) -> bool:
-        """Read *job* again if it changed; false where it is there no more."""
+        """Read *job* again if it changed; False if it is gone."""
         version: Any = await self._redis.hget(_key(job.id), _VERSION.decode())
         return version is not None and (int(version) == job.version or await self.load(job))
 
     async def change(
         self, job_id: str, index: int, how: Callable[[JobPost], JobPost | None]
     ) -> JobPost | None:
-        """Put another post in the place of a job's: *how* makes it, or None to leave that one.
+        """Replace a post of a job by what *how* makes of it; None from *how* leaves it alone.
 
-        It is called again where somebody else changed the post meanwhile. The post as it is then
-        is returned, or None where there is no such job.
+        *how* is called again if somebody else changed the post meanwhile. Return the post as it
+        is then, or None if there is no such job.
         """
         key = _key(job_id)
         while True:
@@ -123,7 +123,7 @@ class RedisJobStore:
         return int((created_at + self._max_age) * 1000)
 
     async def _make_room(self, transaction: Pipeline) -> list[str]:
-        """The IDs of the jobs that are to go for a new one, or went by themselves."""
+        """The IDs of the jobs that make room for a new one, and of those that expired."""
         names: Any = await transaction.zrange(_ALL, 0, -1)
         ids = [name.decode() for name in names]
         surplus = len(ids) + 1 - self._max_jobs
@@ -146,5 +146,5 @@ def _key(job_id: str) -> str:
 
 
 def _rest(post: JobPost) -> bytes:
-    """A post as JSON, but for the version that stands before it."""
+    """A post as the JSON that follows its version."""
     return orjson.dumps(list(post.to_json().values()))[1:]

@@ -1,4 +1,4 @@
-"""The jobs of several replicas: whichever takes one, workers do it."""
+"""The jobs of several replicas: any replica takes them, workers run them."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -17,7 +17,7 @@ __all__ = ["SharedJobs"]
 
 
 class SharedJobs:
-    """:class:`~scrapper.jobs.runner.Jobs` in *store*, whose posts wait in *queue*."""
+    """:class:`~scrapper.jobs.contract.Jobs` in *store*, whose posts wait in *queue*."""
 
     def __init__(self, store: RedisJobStore, queue: PostQueue) -> None:
         self._store = store
@@ -43,13 +43,13 @@ class SharedJobs:
 
         with _reaching():
             for index, post in enumerate(job.posts):
-                # No post that left the queue comes back into it.
+                # A post that left the queue never returns to it.
                 if post.state == "queued":
                     await self._store.change(job.id, index, give_up)
             return await self._store.load(job)
 
     async def observe(self, job: Job) -> bool:
-        # While Redis is gone nothing new can be known.
+        # While Redis is gone, nothing new is known.
         with suppress(RedisError):
             return await self._store.refresh(job)
         return True

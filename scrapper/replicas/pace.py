@@ -22,8 +22,8 @@ _SECONDS_BETWEEN_LOOKS = 5.0
 class RedisPaceMemory:
     """A :class:`~scrapper.instagram.pace.PaceMemory` in a hash of Redis; blocking.
 
-    Redis is looked at every five seconds at most. While it does not answer, what this process
-    knows counts.
+    It reads Redis every five seconds at most. While Redis does not answer, it goes by what this
+    process knows.
     """
 
     def __init__(self, redis: Redis, login_state: str) -> None:

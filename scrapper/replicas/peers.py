@@ -1,7 +1,7 @@
-"""Which replica fetches a post, or sweeps, and how long Instagram is left alone: agreed by Redis.
+"""Turns, sweeps and cool-downs that replicas agree on over Redis.
 
-While Redis does not answer a replica goes on as if it were alone: a post may be fetched by
-several of them then, and each has its own cool-down.
+While Redis does not answer, each replica goes on as if it were alone: several may download the same
+post, and each has its own cool-down.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ _SECONDS_BETWEEN_LOOKS = 1.0
 _COOLDOWN = f"{PREFIX}cooldown"
 _ERRORS: dict[str, Any] = {error.__name__: error for error in RESPONSES}
 _OF_ONE_REPLICA = (DeadlineExceeded, PaceExceeded)
-"""What says nothing of how it would go for another replica."""
+"""Errors of one process, which another one need not meet."""
 
 
 class RedisPeers:
@@ -45,7 +45,7 @@ class RedisPeers:
         self._listening = asyncio.create_task(self._listen())
 
     async def close(self) -> None:
-        """Listen no more."""
+        """Stop listening."""
         await end(self._listening)
 
     @asynccontextmanager
@@ -93,7 +93,7 @@ class RedisPeers:
                 await self._redis.set(_COOLDOWN, 1, px=max(1, int(seconds * 1000)))
 
     async def _tell(self, outcome: dict[str, Any]) -> None:
-        # Who does not hear of it looks by itself.
+        # A process that misses the message looks for itself.
         with suppress(RedisError):
             await self._redis.publish(self._channel, orjson.dumps(outcome))
 
@@ -119,7 +119,7 @@ class RedisPeers:
 
 
 class _Line:
-    """A replica's place in the line for a post; *name* is that of the turn."""
+    """A process's place in the line for a post; *name* is the turn's."""
 
     def __init__(self, redis: SharedRedis, name: str) -> None:
         self._redis = redis
@@ -131,7 +131,7 @@ class _Line:
     def hear(self, outcome: dict[str, Any]) -> None:
         self._heard.put_nowait(outcome)
 
-    async def take(self) -> int | None:
+    async def take_turn(self) -> int | None:
         if self.turn is not None:
             await self.turn.give_back()
         try:
@@ -140,7 +140,7 @@ class _Line:
             return time.time_ns() // 1000
         return self.turn.fence if self.turn else None
 
-    async def landed(self, deadline: float) -> bool:
+    async def wait_for_other(self, deadline: float) -> bool:
         while (left := deadline - time.monotonic()) > 0:
             try:
                 lease = await self._redis.pttl(self._name) / 1000
@@ -153,7 +153,7 @@ class _Line:
                     outcome = await self._heard.get()
             except TimeoutError:
                 continue
-            # Of another version of the service there may be others.
+            # Another version of the service may send other errors.
             if error := _ERRORS.get(outcome.get("error", "")):
                 raise error(retry_after=outcome.get("retry_after"))
             return bool(outcome.get("stored"))

@@ -1,4 +1,4 @@
-"""What a worker does with a post of a job."""
+"""How a worker runs a post of a job."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -24,17 +24,17 @@ Result = TypeVar("Result")
 
 
 class PostRunner:
-    """Fetches posts of the jobs in *store* by *scraper*, and keeps the jobs up to date."""
+    """Runs posts of the jobs in *store* by *scraper*, and keeps the jobs up to date."""
 
     def __init__(self, store: RedisJobStore, scraper: Scraper) -> None:
         self._store = store
         self._scraper = scraper
 
     async def fetch(self, job_id: str, index: int) -> None:
-        """Fetch a post, unless somebody did, or the job is there no more, or was cancelled.
+        """Run a post, unless it is finished or cancelled, or its job is gone.
 
-        Returns only once the outcome is noted, however long Redis is gone: what nobody noted
-        is fetched again, by whichever worker finds the post unfinished.
+        Return only once the outcome is stored, however long Redis is gone. Otherwise another
+        worker would find the post unfinished and run it again.
         """
 
         def start(post: JobPost) -> JobPost | None:
@@ -52,7 +52,7 @@ class PostRunner:
             await _insist(lambda: self._note(job_id, index, post))
 
     async def _follow(self, job_id: str, index: int, post: JobPost) -> None:
-        """Tell how far the download is, for as long as it runs."""
+        """Store how far the download is, while it runs."""
         told = 0
         while True:
             await asyncio.sleep(_PROGRESS_SECONDS)
@@ -63,7 +63,7 @@ class PostRunner:
                     told = post.bytes_done
 
     async def _note(self, job_id: str, index: int, post: JobPost) -> None:
-        # Unless another worker, which took this one for dead, was faster.
+        # Another worker may have taken this one for dead, and been faster.
         await self._store.change(job_id, index, lambda stored: post if stored.unfinished else None)
 
 

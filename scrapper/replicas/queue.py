@@ -1,4 +1,4 @@
-"""The queue in which posts of jobs wait for a worker: taskiq's, in a stream of Redis."""
+"""The queue of posts that wait for a worker: taskiq, over a stream of Redis."""
 
 import asyncio
 import time
@@ -20,7 +20,7 @@ __all__ = ["ABANDONED_SECONDS", "PostQueue"]
 log = structlog.get_logger(__name__)
 
 ABANDONED_SECONDS = 5.0
-"""For how long a worker that shows no life keeps its posts; then another has them."""
+"""Seconds after which another worker takes the posts of one that shows no sign of life."""
 
 _TASK = "post"
 _STREAM = f"{PREFIX}queue"
@@ -35,10 +35,10 @@ _DAY_MS = 24 * 60 * 60 * 1000
 class PostQueue(RedisStreamBroker):
     """A taskiq broker for posts of jobs, each named by the job's ID and its index there.
 
-    A message is acknowledged when what was to be done for the post is done. taskiq-redis 1.2.4
-    leaves some things to be done: it looks for what a killed worker held only after a new
-    message came, takes what is under way for it, keeps what is done with in the stream and
-    who is gone in the group for ever, and stops to listen where the connection breaks.
+    A message is acknowledged once its post is finished. This class makes up for what taskiq-redis
+    1.2.4 lacks: it looks for a killed worker's messages only after a new message came, takes
+    running ones for them, keeps finished messages and dead consumers for ever, and stops listening
+    when the connection breaks.
     """
 
     def __init__(self, url: str, redis: SharedRedis) -> None:
@@ -47,10 +47,10 @@ class PostQueue(RedisStreamBroker):
             queue_name=_STREAM,
             consumer_group_name=_GROUP,
             consumer_id="0",
-            # A worker takes no more than it works on: others may be idle.
+            # A worker takes only what it can run at once: others may be idle.
             xread_count=1,
             xread_block=int(_BLOCK_SECONDS * 1000),
-            # What a killed worker held is looked for here, and with more care.
+            # This class looks for a killed worker's messages itself.
             idle_timeout=_DAY_MS,
             **connection_options(),
         )
@@ -59,7 +59,7 @@ class PostQueue(RedisStreamBroker):
         self._caring: asyncio.Task[None] | None = None
 
     def add(self, transaction: Pipeline, job_id: str, index: int) -> None:
-        """Let the post wait, from when the *transaction* is executed."""
+        """Queue the post when the *transaction* is executed."""
         message = TaskiqMessage(
             task_id=uuid4().hex, task_name=_TASK, labels={}, args=[job_id, index], kwargs={}
         )
@@ -68,22 +68,22 @@ class PostQueue(RedisStreamBroker):
     def on_post(self, fetch: Callable[[str, int], Awaitable[None]]) -> None:
         """Have *fetch* called for each post that this process takes.
 
-        To be used with :attr:`taskiq.AcknowledgeType.MANUAL`. A post on which it is cancelled is
-        for another worker.
+        Use it with :attr:`taskiq.AcknowledgeType.MANUAL`. If *fetch* is cancelled, another worker
+        takes the post.
         """
 
         async def post(job_id: str, index: int, context: Context = TaskiqDepends()) -> None:  # noqa: B008
             try:
                 await fetch(job_id, index)
             except Exception:
-                # It would go no better the next time.
+                # The next try would fail in the same way.
                 log.exception("post of a job given up", job=job_id, index=index)
             await context.ack()
 
         self.register_task(post, task_name=_TASK)
 
     async def startup(self) -> None:
-        # Not the inherited one, which makes the group: Redis need not answer yet.
+        # The inherited one creates the group, but Redis need not answer yet.
         self._caring = asyncio.create_task(self._care())
 
     async def shutdown(self) -> None:
@@ -92,14 +92,14 @@ class PostQueue(RedisStreamBroker):
         await super().shutdown()
 
     async def listen(self) -> AsyncGenerator[AckableMessage, None]:
-        """Posts as they come, for as long as somebody asks; Redis may go and come back."""
+        """Posts as they come; Redis may go and come back."""
         while True:
             try:
                 await endable(self._declare_consumer_group())
                 messages = super().listen()
                 while True:
                     yield await endable(anext(messages))
-            # Also where Redis lost the stream, and the group with it.
+            # Redis may also have lost the stream, and the group with it.
             except (RedisError, OSError):
                 await asyncio.sleep(_PAUSE_SECONDS)
 
@@ -107,7 +107,7 @@ class PostQueue(RedisStreamBroker):
         self._held.add(id)
 
         async def done() -> None:
-            # First of all: what cannot be acknowledged is for another to find.
+            # First of all: if it cannot be acknowledged, another worker must find it.
             self._held.discard(id)
             try:
                 await self._finish(id)
@@ -117,7 +117,7 @@ class PostQueue(RedisStreamBroker):
         return done
 
     async def _finish(self, message_id: Any, again: Any = None) -> None:
-        """Take a message out of the stream; with *again*, put these fields in anew."""
+        """Remove a message from the stream; with *again*, add a new one with these fields."""
         async with self._redis.pipeline() as transaction:
             if again:
                 transaction.xadd(_STREAM, again)
@@ -128,7 +128,7 @@ class PostQueue(RedisStreamBroker):
 
     async def _care(self) -> None:
         oldest: Any = "0-0"
-        # After Redis was gone nobody could show life: give everybody the time to.
+        # While Redis was gone nobody could show a sign of life: allow time for it.
         patient_until = time.monotonic() + ABANDONED_SECONDS
         while True:
             await asyncio.sleep(ABANDONED_SECONDS / _SIGNS_OF_LIFE)
@@ -144,14 +144,14 @@ class PostQueue(RedisStreamBroker):
                 patient_until = time.monotonic() + ABANDONED_SECONDS
 
     async def _show_life(self) -> None:
-        """Have what this process works on not look abandoned."""
+        """Show that this process still works on its messages."""
         if self._held:
             await self._redis.xclaim(
                 _STREAM, _GROUP, self.consumer_name, 0, list(self._held), justid=True
             )
 
     async def _resend_abandoned(self, start: Any) -> Any:
-        """Let what a killed worker held wait anew; return where to look next time."""
+        """Queue a killed worker's messages again; return where to look next time."""
         start, abandoned, *_ = await self._redis.xautoclaim(
             _STREAM,
             _GROUP,
@@ -161,14 +161,14 @@ class PostQueue(RedisStreamBroker):
             count=_MOST_AT_ONCE,
         )
         for message_id, fields in abandoned:
-            # No fields: Redis 6.2 tells of what is in the stream no more.
+            # Redis 6.2 also lists messages that are gone, without fields.
             await self._finish(message_id, again=fields)
         if abandoned:
-            log.warning("posts of a lost worker wait anew", posts=len(abandoned))
+            log.warning("posts of a lost worker queued again", posts=len(abandoned))
         return start
 
     async def _forget_the_gone(self) -> None:
-        """Take workers out of the group that are gone for a day, and left nothing."""
+        """Remove consumers that were silent for a day and hold no messages."""
         consumers: Any = await self._redis.xinfo_consumers(_STREAM, _GROUP)
         for consumer in consumers:
             if consumer["idle"] > _DAY_MS and not consumer["pending"]:

@@ -15,8 +15,7 @@ __all__ = ["LEASE_SECONDS", "Turn"]
 log = structlog.get_logger(__name__)
 
 LEASE_SECONDS = 5.0
-"""For which a replica has a turn unless it extends it: who is killed holds the others up no longer.
-"""
+"""How long a turn lasts unless its holder extends it: how long a killed one delays others."""
 
 _EXTENSIONS_A_LEASE = 4
 
@@ -24,8 +23,8 @@ _EXTENSIONS_A_LEASE = 4
 class Turn:
     """The lock *name*, held until :meth:`give_back`; :meth:`take` makes one.
 
-    ``fence`` is the time of taking it by Redis's clock, in microseconds: greater than that of
-    every turn before, also after Redis lost what it knew.
+    ``fence`` is the time when it was taken, by Redis's clock, in microseconds: greater than that of
+    every earlier turn, even after Redis lost its data.
     """
 
     def __init__(self, lock: Lock, fence: int) -> None:
@@ -35,7 +34,7 @@ class Turn:
 
     @classmethod
     async def take(cls, redis: SharedRedis, name: str) -> "Turn | None":
-        """Take it, or None where another has it.
+        """Take the turn; None if another process has it.
 
         Raises:
             redis.exceptions.RedisError: Redis does not answer.
@@ -43,7 +42,7 @@ class Turn:
         lock = Lock(redis, name, timeout=LEASE_SECONDS, blocking=False, thread_local=False)
         if not await lock.acquire():
             return None
-        # If we were held up in between, another may have it by now, and an older fence.
+        # If we were held up in between, another process may have taken it meanwhile.
         async with redis.pipeline() as together:
             together.time()
             together.get(name)
@@ -54,9 +53,9 @@ class Turn:
         return cls(lock, seconds * 1_000_000 + microseconds)
 
     async def give_back(self) -> None:
-        """Let the next one have it."""
+        """End the turn."""
         await end(self._keeping)
-        # It ran out, or will.
+        # It expired, or will.
         with suppress(RedisError):
             await self._lock.release()
 
@@ -67,14 +66,14 @@ class Turn:
                 await self._lock.reacquire()
             except LockError:
                 if not await self._take_again():
-                    log.warning("turn ran out", turn=self._lock.name)
+                    log.warning("turn expired", turn=self._lock.name)
                     return
             except RedisError:
-                # As long as the lease lasts it may be back in time.
+                # Redis may be back before the lease ends.
                 continue
 
     async def _take_again(self) -> bool:
-        """Take it again, if nobody has it: Redis was gone, or lost it."""
+        """Take the turn again if nobody has it: Redis was gone, or lost it."""
         with suppress(RedisError):
             return bool(await self._lock.do_acquire(self._lock.local.token))
         return False

@@ -1,4 +1,4 @@
-"""The other processes that fetch into the same library, and what is agreed with them."""
+"""The contract between processes that share one library."""
 
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -8,66 +8,66 @@ __all__ = ["Alone", "Line", "Peers"]
 
 
 class Line(Protocol):
-    """Those who want one post: one of them has the turn and fetches it, the others wait.
+    """The processes that want one post: one has the turn and downloads it, the others wait.
 
-    Whoever has the turn gives it back with the end of the block in which it stood in line, and
-    tells the others how it ended: ``stored`` is to be set where it stored the post, and a
-    :class:`~scrapper.errors.ScrapeError` that leaves the block is passed on.
+    The turn ends with the block in which the process stood in line. The others then learn how it
+    went: the process sets ``stored`` if it stored the post, and a
+    :class:`~scrapper.errors.ScrapeError` that leaves the block reaches them too.
     """
 
     stored: bool
 
-    async def take(self) -> int | None:
-        """Take the turn: its fence, or None while another process has it.
+    async def take_turn(self) -> int | None:
+        """Take the turn and return its fence; None while another process has the turn.
 
-        A fence is a number, greater than that of every turn for this post before; 0 where
+        A fence is a number greater than that of every earlier turn for this post. It is 0 if
         there are no other processes.
         """
         ...
 
-    async def landed(self, deadline: float) -> bool:
-        """Wait for the end of another's turn, until *deadline* in monotonic time at most.
+    async def wait_for_other(self, deadline: float) -> bool:
+        """Wait until another process ends its turn, at most until *deadline* (monotonic time).
 
-        True: the post was stored. False: its turn may be free now.
+        Return True if the post was stored, and False if the turn may be free now.
 
         Raises:
-            ScrapeError: that of the other process, where it would be ours too.
+            ScrapeError: the other process met it, and this one would meet it too.
         """
         ...
 
 
 class Peers(Protocol):
-    """What the processes share about Instagram, whom they ask, and the library they fill."""
+    """What the processes agree on: turns, sweeps, and how long to leave Instagram alone."""
 
     def line(self, shortcode: str) -> AbstractAsyncContextManager[Line]:
         """Stand in line for a post while the block runs."""
         ...
 
     def sweep(self) -> AbstractAsyncContextManager[bool]:
-        """Whether to sweep the library in the block; false while another process does."""
+        """Give True if this process may sweep in the block, False while another one sweeps."""
         ...
 
     async def cooldown_left(self) -> float:
-        """Seconds for which another process was told to leave Instagram alone; 0 if none was."""
+        """Seconds for which Instagram is to be left alone, as any process said; 0 if none did."""
         ...
 
     async def cool_down(self, seconds: float) -> None:
-        """Tell the others to leave Instagram alone for so many seconds."""
+        """Tell all processes to leave Instagram alone for so many seconds."""
         ...
 
 
 class _NobodyElse:
     stored = False
 
-    async def take(self) -> int | None:
+    async def take_turn(self) -> int | None:
         return 0
 
-    async def landed(self, deadline: float) -> bool:  # noqa: ARG002
+    async def wait_for_other(self, deadline: float) -> bool:  # noqa: ARG002
         raise AssertionError("unreachable")
 
 
 class Alone:
-    """:class:`Peers` of a process that is the only one: every turn is its own."""
+    """:class:`Peers` for a single process: every turn is its own."""
 
     @asynccontextmanager
     async def line(self, shortcode: str) -> AsyncIterator[Line]:  # noqa: ARG002

@@ -1,7 +1,7 @@
-"""One scrape at a time for each post, and a bounded number at once.
+"""Single flight, a bounded number of threads, and a deadline for every scrape.
 
-The library is asked first, Instagram second, the latter in an executor, and in turn with other
-processes where there are some.
+The library is asked first, Instagram second. Instagram is asked in a thread, and in turn with
+other processes if there are any.
 """
 
 import asyncio
@@ -54,29 +54,29 @@ _GRACE = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Scraped:
-    """A post, and whether it came from disk with no request to Instagram."""
+    """A post, and whether it came from disk without a request to Instagram."""
 
     stored: StoredPost
     cached: bool
 
 
 class _Flight:
-    """A fetch under way, shared by all who ask for its post meanwhile."""
+    """A download under way, shared by all requests for its post."""
 
     def __init__(self, deadline: float, progress: Progress, task: asyncio.Task[Scraped]) -> None:
         self.deadline = deadline
         self.progress = progress
         self._task = task
-        # An error is for those who wait. Where they all went away it was logged already, and
-        # asyncio need not complain that nobody took it.
+        # Clients that wait get the error. If all of them went away, it is in the log already, and
+        # asyncio must not complain that nobody retrieved it.
         task.add_done_callback(lambda done: done.cancelled() or done.exception())
 
     async def join(self) -> Scraped:
-        """Wait for the result; to be cancelled does not end the flight.
+        """Wait for the result. Cancelling the wait does not end the flight.
 
         Raises:
-            DeadlineExceeded: the worker thread is stuck where no deadline reaches it, in the
-                resolver of host names say.
+            DeadlineExceeded: the thread is stuck where no deadline reaches it, such as in the
+                resolver of host names.
         """
         try:
             async with asyncio.timeout_at(self.deadline + _GRACE):
@@ -92,10 +92,10 @@ class _Flight:
 class Scraper:
     """Single flight, bounded executor, deadline and cool-down around the *source*.
 
-    At most *concurrency* threads fetch and *queue_limit* further posts wait. A scrape, the
-    time in the queue included, has *timeout* seconds. After Instagram's 429 nothing is asked
-    of it for as long as it said, or *cooldown* seconds where it did not say. All of this is
-    agreed with *peers*, but for the numbers, which each process has for itself.
+    At most *concurrency* threads download, and *queue_limit* further posts wait. A scrape has
+    *timeout* seconds, including its wait. After a limit of Instagram's, Instagram is left alone
+    for as long as it said, or for *cooldown* seconds if it did not say. The *peers* share turns
+    and cool-downs; each process has its own threads and queue.
     """
 
     def __init__(
@@ -121,7 +121,7 @@ class Scraper:
         self._shared: dict[ShareLink, str] = {}
         self._opening: dict[ShareLink, asyncio.Task[str]] = {}
         self._most_flights = concurrency + queue_limit
-        self._workers = asyncio.Semaphore(concurrency)
+        self._threads = asyncio.Semaphore(concurrency)
         self._executor = ThreadPoolExecutor(concurrency, thread_name_prefix="scrape")
         self._busy = 0
         metrics.busy_threads.set_function(lambda: self._busy)
@@ -132,7 +132,7 @@ class Scraper:
     def from_settings(
         cls, settings: Settings, library: Library, source: Source, metrics: Metrics, peers: Peers
     ) -> "Scraper":
-        """As the *settings* have it."""
+        """The scraper that *settings* describe."""
         return cls(
             library,
             source,
@@ -146,31 +146,31 @@ class Scraper:
 
     @asynccontextmanager
     async def reserve(self, shortcode: str) -> AsyncIterator[bool]:
-        """Keep the post from being fetched, by any process, while the block runs.
+        """Keep every process from downloading the post while the block runs.
 
-        False is given where it is being fetched, or waits for it.
+        Give False if a download of it is under way, or waits.
         """
         if shortcode in self._flights:
             yield False
             return
         async with self._peers.line(shortcode) as line:
-            yield await line.take() is not None
+            yield await line.take_turn() is not None
 
     def progress(self, shortcode: str) -> Progress | None:
-        """How far the fetch of the post is; None where none is under way."""
+        """How far the download of the post is; None if none is under way."""
         flight = self._flights.get(shortcode)
         return flight.progress if flight else None
 
     @property
     def saturated(self) -> bool:
-        """Whether a further post would be refused."""
+        """Whether the next post would be refused."""
         return len(self._flights) >= self._most_flights
 
     async def scrape(self, shortcode: str, url: str, *, refresh: bool = False) -> Scraped:
-        """Return the post from the library, or fetch and store it.
+        """Return the post from the library, or download and store it.
 
-        With *refresh* it is fetched even when the stored one is fresh. *url* is the post's
-        URL as the client has it.
+        With *refresh* it is downloaded even if the stored one is fresh. *url* is the post's URL
+        as the client sent it.
 
         Raises:
             ScrapeError: one of its subclasses.
@@ -192,7 +192,7 @@ class Scraper:
                 return scraped
 
     async def shortcode_of(self, link: Link) -> str:
-        """The shortcode that *link* names; a share link is opened for it, once for all.
+        """The shortcode that *link* names. A share link is opened once for all who ask.
 
         Raises:
             UnsupportedLink: it leads to something else than a post.
@@ -213,7 +213,7 @@ class Scraper:
     async def _open(self, link: ShareLink) -> str:
         deadline = time.monotonic() + self._timeout
         try:
-            async with self._worker(deadline), self._heeding_cooldown():
+            async with self._thread(deadline), self._respecting_cooldown():
                 open_link = partial(self._source.open_share_link, link.path, deadline)
                 context, loop = contextvars.copy_context(), asyncio.get_running_loop()
                 work = partial(context.run, open_link)
@@ -226,7 +226,7 @@ class Scraper:
         return shortcode
 
     async def close(self) -> None:
-        """Let what is under way finish, within its deadline."""
+        """Wait for the downloads under way; each ends within its deadline."""
         for flight in list(self._flights.values()):
             await flight.settled()
         if self._opening:
@@ -241,7 +241,7 @@ class Scraper:
         self._refuse_while_cooling()
         now = time.monotonic()
         if self.saturated:
-            # By then the one under way for longest is over, whatever happens.
+            # By then the oldest flight is over, whatever happens.
             first = min(flight.deadline for flight in self._flights.values())
             raise ServerFull(retry_after=max(1, math.ceil(first - now)))
         deadline = now + self._timeout
@@ -254,7 +254,7 @@ class Scraper:
         self, shortcode: str, url: str, refresh: bool, deadline: float, progress: Progress
     ) -> Scraped:
         try:
-            # Another flight may have landed while this one's first reader looked on the disk.
+            # Another flight may have ended while this one looked at the disk.
             if not refresh and (stored := await self._stored(shortcode)):
                 return stored
             work = partial(self._work, shortcode, url, deadline, progress)
@@ -272,44 +272,44 @@ class Scraper:
         work: Callable[[int], Awaitable[StoredPost]],
     ) -> Scraped:
         while True:
-            # Who waits for another process keeps no worker waiting.
-            async with self._worker(deadline):
-                fence = await line.take()
+            # A flight that waits for another process occupies no thread.
+            async with self._thread(deadline):
+                fence = await line.take_turn()
                 if fence is not None:
-                    # Another process may have had its turn since we looked.
+                    # Another process may have stored the post since we looked.
                     if fence and not refresh:
                         self._library.changed(shortcode)
                         if stored := await self._stored(shortcode):
                             return stored
                     with suppress(Superseded):
-                        async with self._heeding_cooldown():
+                        async with self._respecting_cooldown():
                             fetched = await work(fence)
                         line.stored = True
                         return Scraped(fetched, cached=False)
-            landed = fence is not None or await line.landed(deadline)
+            landed = fence is not None or await line.wait_for_other(deadline)
             if landed:
                 self._library.changed(shortcode)
                 if post := await self._library.get(shortcode):
                     return Scraped(post, cached=False)
 
     @asynccontextmanager
-    async def _worker(self, deadline: float) -> AsyncIterator[None]:
+    async def _thread(self, deadline: float) -> AsyncIterator[None]:
         if time.monotonic() >= deadline:
             raise DeadlineExceeded
         try:
             async with asyncio.timeout_at(deadline):
-                await self._workers.acquire()
+                await self._threads.acquire()
         except TimeoutError:
             raise DeadlineExceeded from None
         try:
             yield
         finally:
-            self._workers.release()
+            self._threads.release()
 
     async def _work(
         self, shortcode: str, url: str, deadline: float, progress: Progress, fence: int
     ) -> StoredPost:
-        # The context carries the request ID to the log lines of the thread.
+        # The context carries the request ID into the thread's log lines.
         context, loop = contextvars.copy_context(), asyncio.get_running_loop()
         fetch = partial(self._fetch_and_publish, shortcode, url, deadline, progress, fence)
         work = partial(context.run, fetch)
@@ -335,8 +335,8 @@ class Scraper:
                 self._library.discard(folder)
 
     @asynccontextmanager
-    async def _heeding_cooldown(self) -> AsyncIterator[None]:
-        """Refuse while Instagram is left alone; let it alone after a 429 in the block."""
+    async def _respecting_cooldown(self) -> AsyncIterator[None]:
+        """Refuse during a cool-down; begin one if the block meets a limit."""
         left = await self._peers.cooldown_left()
         self._cool_at = max(self._cool_at, time.monotonic() + left)
         self._refuse_while_cooling()

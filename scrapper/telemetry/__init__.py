@@ -1,1 +1,1 @@
-"""What the service tells its operator: logs, metrics and traces."""
+"""What operators see of the service: logs, metrics and traces."""

@@ -1,4 +1,4 @@
-"""Logs: one JSON object a line on stdout, of structlog's loggers and of Python's alike."""
+"""Logs: one JSON object a line, from structlog's loggers and Python's own."""
 
 import json
 import logging
@@ -24,10 +24,10 @@ _GATHER_SECONDS = 0.02
 
 
 def scrubber(secrets: Iterable[str]) -> Callable[[str], str]:
-    """A function that takes *secrets* and the queries of URLs out of a rendered log line.
+    """A function that removes *secrets* and the queries of URLs from a rendered log line.
 
-    The query of a CDN URL is its signature: who has it may download the file. Errors of
-    requests and Instaloader quote such URLs whole.
+    The query of a CDN URL is its signature: whoever has it may download the file. Errors of
+    requests and Instaloader quote such URLs in full.
     """
     forms = {form for secret in secrets if secret for form in (secret, _to_json(secret)[1:-1])}
     known = sorted(forms, key=len, reverse=True)
@@ -45,7 +45,7 @@ def _to_json(data: Any, default: Callable[[Any], Any] = repr) -> str:
     try:
         return orjson.dumps(data, default, orjson.OPT_UTC_Z).decode()
     except TypeError:
-        # A path may hold bytes that are no UTF-8, which Python keeps as lone surrogates.
+        # A path may hold bytes that are not UTF-8; Python keeps them as lone surrogates.
         return json.dumps(data, default=lambda value: _iso(value) or default(value))
 
 
@@ -54,7 +54,7 @@ def _iso(value: Any) -> str | None:
 
 
 def _add_time(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    # orjson writes it for a fraction of what structlog's TimeStamper takes.
+    # orjson takes a fraction of the time of structlog's TimeStamper.
     event["timestamp"] = datetime.now(UTC)
     return event
 
@@ -62,8 +62,8 @@ def _add_time(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDi
 class _BackgroundWriter:
     """Writes lines to *stream* in a thread of its own, many at a time.
 
-    A collector that does not read its pipe must not hold the event loop. When the backlog is
-    full lines are dropped, and their number is told once there is room.
+    A collector that does not read its pipe must not block the event loop. While the backlog is
+    full, lines are dropped; once there is room, their number is logged.
     """
 
     def __init__(self, stream: TextIO) -> None:
@@ -84,10 +84,10 @@ class _BackgroundWriter:
             self._wake.set()
 
     def flush(self) -> None:
-        """Nothing: the thread flushes what it writes."""
+        """Do nothing: the thread flushes what it writes."""
 
     def close(self) -> None:
-        """Write what waits, for 5 s at most."""
+        """Write the waiting lines, for 5 s at most."""
         self._closed = True
         self._wake.set()
         self._thread.join(timeout=5)
@@ -103,7 +103,7 @@ class _BackgroundWriter:
                 self._wake.clear()
                 self._write_backlog()
         except OSError:
-            # Nobody reads the log any more; the service goes on without.
+            # Nobody reads the log any more. The service goes on without it.
             return
 
     def _write_backlog(self) -> None:
@@ -128,7 +128,7 @@ def logs_to(
     *style* is ``json``: one object a line with ``timestamp`` (ISO 8601, UTC), ``level``,
     ``event``, the bound context such as ``request_id``, and ``exception`` with a traceback; or
     ``console``, for people. Further *processors* may add to each line. Warnings and the records
-    of :mod:`logging` take the same way.
+    of :mod:`logging` are written in the same form.
     """
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,

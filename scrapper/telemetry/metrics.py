@@ -1,6 +1,6 @@
-"""What Prometheus is told of scrapes, sweeps, limits and connections.
+"""Prometheus metrics of scrapes, sweeps, limits and connections.
 
-No label holds anything that a client sends: their values are names from this code.
+No label holds anything that a client sends: all values are names from this code.
 """
 
 import time
@@ -43,12 +43,12 @@ class Metrics:
         )
         self.flights_joined = Counter(
             "scrape_flights_joined",
-            "Scrapes that waited for a fetch already under way",
+            "Scrapes that joined a download already under way",
             registry=registry,
         )
         self._fetches = Histogram(
             "scrape_fetch_duration_seconds",
-            "Fetches from Instagram, without the wait for a thread; by outcome: ok, or the error",
+            "Downloads, without the wait for a thread; by outcome: ok, or the error",
             ["outcome"],
             buckets=_FETCH_BUCKETS,
             registry=registry,
@@ -72,16 +72,16 @@ class Metrics:
             "scrape_queue_depth", "Posts that wait for a thread", registry=registry
         )
         self.busy_threads = Gauge(
-            "scrape_busy_threads", "Threads that fetch a post", registry=registry
+            "scrape_busy_threads", "Threads that download a post", registry=registry
         )
         self.cooldown_active = Gauge(
             "scrape_cooldown_active",
-            "1 while Instagram is left alone after its 429",
+            "1 while Instagram is left alone after a limit",
             registry=registry,
         )
         self.rejections = Counter(
             "rate_limit_rejections",
-            "Requests refused for want of a token, by bucket",
+            "Requests refused because a bucket was empty, by bucket",
             ["bucket"],
             registry=registry,
         )
@@ -96,11 +96,15 @@ class Metrics:
             "library_bytes", "Bytes of stored posts, as of the last sweep", registry=registry
         )
         self.free_bytes = Gauge(
-            "library_disk_free_bytes", "Room left on the media root's disk", registry=registry
+            "library_disk_free_bytes",
+            "Free bytes on the disk of the media folder",
+            registry=registry,
         )
         self.connections = Gauge("http_connections", "Open connections", registry=registry)
         self.connections_refused = Counter(
-            "http_connections_refused", "Connections past the bound", registry=registry
+            "http_connections_refused",
+            "Connections refused because there were too many",
+            registry=registry,
         )
 
     def count_instagram_request(self, source: str, outcome: str) -> None:
@@ -108,13 +112,13 @@ class Metrics:
         self.instagram_requests.labels(source, outcome).inc()
 
     def follow_pace(self, allowed: Mapping[str, Callable[[], float]]) -> None:
-        """Tell what each login state's function in *allowed* returns, whenever it is asked for."""
+        """Export what the function of each login state in *allowed* returns."""
         for login, value in allowed.items():
             self.instagram_pace.labels(login).set_function(value)
 
     @contextmanager
     def fetching(self) -> Iterator[None]:
-        """Count and time the fetch inside the block, by its outcome."""
+        """Count and time the download inside the block, by its outcome."""
         started, outcome = time.perf_counter(), "ok"
         try:
             yield

@@ -1,6 +1,6 @@
 """OpenTelemetry traces, for those who install ``requirements/otel.txt`` and switch them on.
 
-Everything but the switch is set by the variables that OpenTelemetry defines, such as
+OpenTelemetry's own variables set everything else, such as
 ``OTEL_EXPORTER_OTLP_ENDPOINT`` and ``OTEL_SERVICE_NAME``.
 """
 
@@ -22,12 +22,12 @@ _WITH_QUERY = ("http.url", "http.target", "url.full", "url.query")
 def tracing(exporter: str) -> Iterator[list[Processor]]:
     """Trace the requests of applications made in the block, and send the spans by *exporter*.
 
-    *exporter* is ``otlp`` or ``none``. Given are processors for structlog: with them a line
-    about a traced request has its ``trace_id`` and ``span_id``, in hex. A span has no query of
-    a URL, which may hold secrets.
+    *exporter* is ``otlp`` or ``none``. The block gets processors for structlog, which add
+    ``trace_id`` and ``span_id`` in hex to the lines about a traced request. A span never has the
+    query of a URL, which may hold secrets.
 
     Raises:
-        SettingsError: what is needed for it is not installed.
+        SettingsError: the packages for it are not installed.
     """
     if exporter == "none":
         yield []

@@ -147,7 +147,7 @@ def test_a_paused_replica_does_not_overwrite_what_came_later(
         wait_for(lambda: bool(early))
         assert early[0].status_code == 200
         assert fence_of(media_root, "reel-paused") == fence
-        wait_for(lambda: fleet.replicas[0].logged("turn lost: a later one stored the post") == 1)
+        wait_for(lambda: fleet.replicas[0].logged("a later turn stored the post") == 1)
     assert list((media_root / ".incoming").iterdir()) == []
 
 
@@ -205,7 +205,7 @@ def test_a_worker_that_ends_finishes_what_it_has(
             instagram.release()
             assert fleet.workers[0].wait() == 0
             assert fleet.finish(job)["posts"][0]["status"] == 200
-            assert other.logged("posts of a lost worker wait anew") == 0
+            assert other.logged("posts of a lost worker queued again") == 0
 
 
 def test_a_worker_that_starts_before_redis_works_as_soon_as_it_is_there(
@@ -275,7 +275,7 @@ def test_redis_gone_for_a_while_costs_no_wrong_answer(
         for process in (*fleet.replicas, *fleet.workers):
             assert process.logged("redis does not answer: going on without it") == 1
             assert process.logged("redis is back") == 1
-            assert process.logged("posts of a lost worker wait anew") == 0
+            assert process.logged("posts of a lost worker queued again") == 0
             assert [line for line in process.log if line["level"] == "error"] == []
     assert len(answers) >= len(fleet.replicas)
     assert {status for status, _, _ in answers} == {200}

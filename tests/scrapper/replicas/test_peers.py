@@ -26,7 +26,7 @@ def soon() -> float:
 async def fail(peer: RedisPeers, error: Exception) -> None:
     """Have a turn that ends in *error*."""
     async with peer.line("abcde") as line:
-        await line.take()
+        await line.take_turn()
         await asyncio.sleep(0.1)
         raise error
 
@@ -52,9 +52,9 @@ async def test_one_has_the_turn_and_the_others_hear_that_it_stored_the_post(
     one, other = peers
     async with other.line("abcde") as waiting:
         async with one.line("abcde") as line:
-            assert await line.take()
-            assert await waiting.take() is None
-            landed = asyncio.create_task(waiting.landed(soon()))
+            assert await line.take_turn()
+            assert await waiting.take_turn() is None
+            landed = asyncio.create_task(waiting.wait_for_other(soon()))
             await asyncio.sleep(0.1)
             assert not landed.done()
             line.stored = True
@@ -65,7 +65,7 @@ async def test_each_turn_has_a_greater_fence(peers: list[RedisPeers]) -> None:
     fences = []
     for number in range(10):
         async with peers[number % 2].line("abcde") as line:
-            fences.append(await line.take())
+            fences.append(await line.take_turn())
     assert fences == sorted(set(map(int, filter(None, fences))))
 
 
@@ -73,10 +73,10 @@ async def test_fences_grow_also_where_redis_lost_all(
     peers: list[RedisPeers], redis_server: RedisServer
 ) -> None:
     async with peers[0].line("abcde") as line:
-        first = await line.take()
+        first = await line.take_turn()
         await asyncio.to_thread(redis_server.client.flushall)
         async with peers[1].line("abcde") as other:
-            second = await other.take()
+            second = await other.take_turn()
     assert first is not None
     assert second is not None
     assert second > first
@@ -90,7 +90,7 @@ async def test_an_error_of_the_post_is_that_of_all(peers: list[RedisPeers]) -> N
         await asyncio.sleep(0.05)
         async with other.line("abcde") as waiting:
             with pytest.raises(type(told)) as caught:
-                await waiting.landed(soon())
+                await waiting.wait_for_other(soon())
             assert caught.value.retry_after == told.retry_after
         with pytest.raises(type(told)):
             await failing
@@ -104,8 +104,8 @@ async def test_an_error_of_the_process_leaves_the_turn_to_another(
     async with other.line("abcde") as waiting:
         with pytest.raises(type(error)):
             await fail(one, error)
-        assert not await waiting.landed(soon())
-        assert await waiting.take()
+        assert not await waiting.wait_for_other(soon())
+        assert await waiting.take_turn()
 
 
 async def test_a_turn_outlives_its_lease_as_long_as_its_holder_does(
@@ -116,13 +116,13 @@ async def test_a_turn_outlives_its_lease_as_long_as_its_holder_does(
         patch("scrapper.replicas.turn._EXTENSIONS_A_LEASE", 6000),
     ):
         async with peers[0].line("abcde") as line, peers[1].line("abcde") as waiting:
-            await line.take()
+            await line.take_turn()
             [name] = await asyncio.to_thread(redis_server.client.keys, "*abcde*")
             await asyncio.to_thread(redis_server.client.pexpire, name, 30_000)
             async with asyncio.timeout(PATIENCE_SECONDS):
                 while await asyncio.to_thread(redis_server.client.pttl, name) < 40_000:
                     pass
-            assert await waiting.take() is None
+            assert await waiting.take_turn() is None
 
 
 async def test_a_turn_without_a_holder_is_free_after_its_lease(
@@ -133,16 +133,16 @@ async def test_a_turn_without_a_holder_is_free_after_its_lease(
         patch("scrapper.replicas.turn.Turn._keep", asyncio.Event().wait),
     ):
         async with peers[0].line("abcde") as line, peers[1].line("abcde") as waiting:
-            await line.take()
-            assert await waiting.take() is None
-            assert not await waiting.landed(soon())
-            assert await waiting.take()
+            await line.take_turn()
+            assert await waiting.take_turn() is None
+            assert not await waiting.wait_for_other(soon())
+            assert await waiting.take_turn()
 
 
 async def test_who_waits_waits_until_the_deadline_at_most(peers: list[RedisPeers]) -> None:
     async with peers[0].line("abcde") as line, peers[1].line("abcde") as waiting:
-        await line.take()
-        assert not await waiting.landed(time.monotonic() + 0.2)
+        await line.take_turn()
+        assert not await waiting.wait_for_other(time.monotonic() + 0.2)
 
 
 async def test_one_sweeps_at_a_time(peers: list[RedisPeers]) -> None:
@@ -170,7 +170,7 @@ async def test_without_redis_each_goes_on_alone(
     try:
         for peer in peers:
             async with peer.line("abcde") as line, peer.sweep() as ours:
-                assert await line.take()
+                assert await line.take_turn()
                 assert ours
             assert await peer.cooldown_left() == 0
             await peer.cool_down(5)
@@ -185,9 +185,9 @@ async def test_who_missed_the_end_of_a_turn_sees_that_it_is_free(
     await other.close()
     async with other.line("abcde") as waiting:
         async with one.line("abcde") as line:
-            await line.take()
-            assert await waiting.take() is None
-        assert not await waiting.landed(soon())
+            await line.take_turn()
+            assert await waiting.take_turn() is None
+        assert not await waiting.wait_for_other(soon())
     await other.open()
 
 
@@ -200,14 +200,14 @@ async def test_a_message_of_another_version_is_no_harm(
     one, other = peers
     async with other.line("abcde") as waiting:
         async with one.line("abcde") as line:
-            await line.take()
-            landed = asyncio.create_task(waiting.landed(soon()))
+            await line.take_turn()
+            landed = asyncio.create_task(waiting.wait_for_other(soon()))
             await asyncio.sleep(0.1)
             await asyncio.to_thread(redis_server.client.publish, "scrapper:0:landed", message)
             await asyncio.sleep(0.1)
             line.stored = True
         if not await landed:
-            assert await waiting.take()
+            assert await waiting.take_turn()
     assert not other._listening.done()
 
 
