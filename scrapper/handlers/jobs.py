@@ -95,16 +95,16 @@ async def cancel_job(request: web.Request) -> web.Response:
 async def job_events(request: web.Request) -> web.StreamResponse:
     """The job's progress, as server-sent events, until its end.
 
-    A ``post`` event tells how a post is; first comes one for each that changed after the event
-    that ``Last-Event-ID`` names, or for each. At the end there is an ``end`` event with the
-    whole job; a client that comes back after it gets 204, which ends its reconnecting.
+    A ``post`` event has one post. First comes one for each post, or for each that changed after
+    the event in ``Last-Event-ID``. The last event is ``end``, with the whole job. A client that
+    comes back after it gets 204, so that it stops reconnecting.
     """
     jobs, job = request.app[JOBS], await _job(request)
     seen = _version_of(request.headers.get(_LAST_EVENT_ID, ""), job)
     if seen and job.state != "running" and not any(job.changes(seen)):
         return web.Response(status=204)
     async with sse_response(request) as response:
-        # Raised when the client has gone away.
+        # The client went away.
         with suppress(ConnectionError):
             await _send_events(response, jobs, job, seen)
     return response
@@ -127,7 +127,7 @@ async def _send_events(response: EventSourceResponse, jobs: Jobs, job: Job, seen
 
 
 async def tokens_of_a_batch(request: web.Request) -> int:
-    """How many tokens of the rate limit the request costs: a batch one a URL, others one."""
+    """How many tokens of the rate limit a request costs: a job one for each URL, others one."""
     if request.path != "/jobs" or request.method != hdrs.METH_POST:
         return 1
     try:
@@ -153,7 +153,7 @@ def _unknown() -> web.HTTPNotFound:
 
 
 def _version_of(event_id: str, job: Job) -> int:
-    # What another epoch counted means nothing here.
+    # Numbers of another epoch mean nothing here.
     epoch, _, version = event_id.partition("-")
     known = epoch == job.epoch and version.isascii() and version.isdecimal() and len(version) < 16  # noqa: PLR2004
     return int(version) if known else 0

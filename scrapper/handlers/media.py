@@ -19,7 +19,7 @@ from scrapper.library.post import MediaItem, Post
 __all__ = ["download", "media"]
 
 _ITEM_DIGITS = 9
-# A file that is opened by itself is shown in a document that the browser makes, with its styles.
+# A browser wraps a file that is opened alone in a document of its own, with inline styles.
 _POLICY = (
     "default-src 'none'; img-src 'self'; media-src 'self'; style-src 'unsafe-inline'; "
     "frame-ancestors 'none'"
@@ -33,7 +33,7 @@ _TYPES = {
 }
 
 
-# aiohttp gives these by itself, without a body of ours.
+# aiohttp sends these itself.
 _RANGES = {
     206: ("A part of the file", FILE),
     304: ("The client has it", None),
@@ -60,7 +60,7 @@ async def media(request: web.Request) -> web.StreamResponse:
     """Any file of the post, inline."""
     post = await stored_files(request)
     filename = request.match_info["filename"]
-    # Looked up by name, never by path: nothing but a post's own files can be reached.
+    # By name, never by path: only a post's own files can be reached.
     if not any(file.filename == filename for file in post.files):
         raise web.HTTPNotFound(text="The post has no such file")
     return _file(request, post, filename, "inline")
@@ -84,8 +84,8 @@ async def media(request: web.Request) -> web.StreamResponse:
 async def download(request: web.Request) -> web.StreamResponse:
     """A file of the post as an attachment: its first video, else its first picture.
 
-    With ``item=2`` the second file of a carousel. With ``archive=zip`` all of them in one, or
-    the one chosen.
+    ``item=2`` chooses the second file of a carousel. ``archive=zip`` puts all of them, or the
+    chosen one, into an archive.
     """
     archive = request.query.get("archive")
     if archive not in (None, "zip"):
@@ -119,7 +119,7 @@ def _file(request: web.Request, post: Post, filename: str, disposition: str) -> 
         hdrs.CONTENT_TYPE: _TYPES.get(path.suffix, "application/octet-stream"),
         hdrs.CONTENT_DISPOSITION: f'{disposition}; filename="{filename}"',
         "Content-Security-Policy": _POLICY,
-        # A refreshed post has other files under the same names.
+        # After a refresh, other files have the same names.
         hdrs.CACHE_CONTROL: "private, no-cache",
     }
     return web.FileResponse(path, headers=headers)
@@ -132,7 +132,7 @@ def _folder(request: web.Request, post: Post) -> Path:
 async def _archive(
     request: web.Request, post: Post, items: Iterable[MediaItem]
 ) -> web.StreamResponse:
-    """A ZIP archive, made while it is sent; media cannot be compressed."""
+    """A ZIP archive, made while it is sent, without compression."""
     archive: Any = ZipStream(sized=True)  # type: ignore[no-untyped-call]
     for item in items:
         path = _folder(request, post) / item.filename
@@ -144,7 +144,7 @@ async def _archive(
     await response.prepare(request)
     if request.method != hdrs.METH_HEAD:
         pieces = iter(archive)
-        # Raised when the client has gone away.
+        # The client went away.
         with suppress(ConnectionError):
             while piece := await asyncio.to_thread(next, pieces, b""):
                 await response.write(piece)

@@ -19,7 +19,7 @@ PAGE_FILES = {
 }
 """The page's files and their types, by path."""
 
-# blob: where an API key is set, the page reads media with the key and shows what it has read.
+# blob: with an API key, the page fetches media with the key and shows them from memory.
 page = serve(
     PAGE_FILES,
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; "

@@ -56,7 +56,7 @@ async def list_posts(request: web.Request) -> web.Response:
     try:
         after = Cursor.parse(request.query["cursor"]) if "cursor" in request.query else None
     except ValueError:
-        raise InvalidParameter(text="cursor is not one that was given out") from None
+        raise InvalidParameter(text="cursor must be a next_cursor of an earlier listing") from None
     listing = await request.app[LIBRARY].list(int(limit), after)
     next_cursor = orjson.dumps(None if listing.next is None else str(listing.next))
     body = b'{"posts":[%b],"next_cursor":%b}' % (
@@ -77,7 +77,7 @@ async def list_posts(request: web.Request) -> web.Response:
     )
 )
 async def get_post(request: web.Request) -> web.Response:
-    """A stored post, as ``POST /scrape`` answered it."""
+    """A stored post, as ``POST /scrape`` gave it."""
     stored = await stored_post(request)
     return web.Response(body=_answer(stored), content_type="application/json")
 

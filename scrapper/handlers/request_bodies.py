@@ -1,4 +1,4 @@
-"""What clients send: the models that check it, and that describe it in the API's description."""
+"""Request bodies: the models that check them, and that describe them."""
 
 import asyncio
 from typing import Annotated, TypeVar
@@ -51,7 +51,7 @@ class JobRequest(BaseModel):
         Field(
             min_length=1,
             max_length=MOST_URLS,
-            description="The posts' URLs; each is checked by itself",
+            description="The posts' URLs; a bad one fails without the others",
             examples=[["https://www.instagram.com/reel/SHORTCODE/"]],
         ),
     ]
@@ -65,10 +65,10 @@ async def read_body(request: web.Request, model: type[Body]) -> Body:
     """The request's body as a *model*, whatever its ``Content-Type``.
 
     Raises:
-        InvalidBody: it is something else, or never came whole.
+        InvalidBody: it is something else, or incomplete.
         web.HTTPRequestTimeout: it did not come within ``CLIENT_TIMEOUT_SECONDS``.
     """
-    # A timer for each request that is there already would cost more than reading it.
+    # For a body that is here already, a timer would cost more than reading it.
     is_there = request.content.is_eof()
     limit = None if is_there else request.app[SETTINGS].client_timeout_seconds
     try:
@@ -82,8 +82,8 @@ async def read_body(request: web.Request, model: type[Body]) -> Body:
         ) from None
     except ValidationError as error:
         raise InvalidBody(text=_explain(error)) from None
-    # A body that is not what its headers say, or that never came whole. Where the next request
-    # begins nobody knows, so that the connection has no more use.
+    # The body is not what its headers say, or incomplete. Nobody knows where the next request
+    # begins, so the connection is useless.
     except (web.RequestPayloadError, ConnectionError):
         headers = {hdrs.CONNECTION: "close"}
         raise InvalidBody(text=_NO_OBJECT, headers=headers) from None

@@ -1,4 +1,4 @@
-"""What the handlers work with, under the keys by which the application keeps it."""
+"""The keys under which the application keeps what handlers work with."""
 
 from collections.abc import Awaitable, Callable, Mapping
 
@@ -20,4 +20,4 @@ INSTAGRAM = web.AppKey("instagram", Instagram)
 JOBS = web.AppKey("jobs", Jobs)
 SCRAPER = web.AppKey("scraper", Scraper)
 CHECKS: web.AppKey[Mapping[str, Callable[[], Awaitable[bool]]]] = web.AppKey("checks")
-"""What must hold for the service to be ready, beside what every one of them needs; by name."""
+"""Further checks of ``/ready``, by name."""

@@ -1,4 +1,4 @@
-"""What clients receive, beside a post's and a job's JSON: shapes that become the description."""
+"""Shapes of responses, beside a post's and a job's; they become the API's description."""
 
 from dataclasses import dataclass
 from typing import Annotated, Literal

@@ -22,9 +22,9 @@ __all__ = ["scrape"]
     )
 )
 async def scrape(request: web.Request) -> web.Response:
-    """Download the post that the body's ``url`` names, or answer it from disk.
+    """Download the post that the body's ``url`` names, or give it from disk.
 
-    With ``"refresh": true`` it is downloaded in any case.
+    With ``"refresh": true`` it is downloaded even if it is stored.
     """
     asked = await read_body(request, ScrapeRequest)
     app = request.app
