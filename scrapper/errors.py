@@ -93,7 +93,7 @@ class RateLimited(ScrapeError):
     """Instagram refused because of too many requests.
 
     ``cool_down`` says whether Instagram is to be left alone for a while, rather than asked for
-    the next post as ever.
+    the next post as usual.
     """
 
     def __init__(self, *, retry_after: float | None = None, cool_down: bool = True) -> None:

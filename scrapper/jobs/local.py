@@ -41,7 +41,7 @@ class LocalJobs:
         self._max_age = max_age
         self._jobs: dict[str, Job] = {}
         self._waiting: asyncio.Queue[tuple[Job, int]] = asyncio.Queue()
-        self._workers: list[asyncio.Task[None]] = []
+        self._runners: list[asyncio.Task[None]] = []
         self._tidying = asyncio.Lock()
         self.closing = False
 
@@ -56,14 +56,14 @@ class LocalJobs:
             self._jobs[job.id] = job
             self._enqueue(job)
         for _ in range(self._concurrency):
-            self._workers.append(asyncio.create_task(self._work()))
+            self._runners.append(asyncio.create_task(self._work()))
 
     async def close(self) -> None:
         """Stop. Unfinished posts go on when the store is opened again."""
         self.closing = True
-        for worker in self._workers:
-            worker.cancel()
-        await asyncio.gather(*self._workers, return_exceptions=True)
+        for runner in self._runners:
+            runner.cancel()
+        await asyncio.gather(*self._runners, return_exceptions=True)
         await self._store.close()
 
     async def submit(self, job: Job) -> None:

@@ -97,7 +97,7 @@ class Job:
 
     @property
     def state(self) -> JobState:
-        """``running`` until all posts have an outcome, then ``done``, or ``cancelled`` if one is."""
+        """``running`` until all posts have outcomes; then ``done``, or ``cancelled`` if any is."""
         if any(post.unfinished for post in self.posts):
             return "running"
         cancelled = any(post.state == "cancelled" for post in self.posts)

@@ -89,7 +89,7 @@ export async function showPost(post, remove = null) {
   const name = made.querySelector(".name");
   name.textContent = post.owner ? `${post.owner}, ${post.shortcode}` : post.shortcode;
   name.href = `https://www.instagram.com/p/${post.shortcode}/`;
-  made.querySelector(".when").textContent = new Date(post.taken_at).toLocaleDateString();
+  made.querySelector(".when").textContent = post.taken_at ? new Date(post.taken_at).toLocaleDateString() : "";
   made.querySelector(".caption").textContent = post.description;
   made.querySelector(".actions").append(...actionsOf(post, remove && (() => remove(made))));
   const place = made.querySelector(".media");
@@ -101,7 +101,7 @@ export async function showPost(post, remove = null) {
   }
   const cover = post.media.find((item) => item.type === "video");
   for (const [index, item] of post.media.entries()) {
-    const alt = `${item.type === "video" ? "Video" : "Picture"} ${index + 1} of ${post.media.length}, by ${post.owner}`;
+    const alt = `${item.type === "video" ? "Video" : "Picture"} ${index + 1} of ${post.media.length}${post.owner ? `, by ${post.owner}` : ""}`;
     place.append(await preview(item, item === cover ? post.thumbnail : null, alt));
   }
   return made;

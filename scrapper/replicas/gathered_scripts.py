@@ -15,7 +15,7 @@ class _Call(NamedTuple):
     script: Any
     keys: Sequence[Any]
     arguments: Sequence[Any]
-    answer: asyncio.Future[Any]
+    reply: asyncio.Future[Any]
 
 
 class GatheredScripts:
@@ -43,7 +43,7 @@ class GatheredScripts:
             self._waiting.append(call)
             if self._sending is None or self._sending.done():
                 self._sending = loop.create_task(self._send_all())
-            return call.answer
+            return call.reply
 
         return run
 
@@ -51,29 +51,29 @@ class GatheredScripts:
         while self._waiting:
             calls, self._waiting = self._waiting, []
             try:
-                answers = await self._send(calls)
+                replies = await self._send(calls)
             # Whatever it is, the callers get it.
             except Exception as error:  # noqa: BLE001
-                answers = [error] * len(calls)
-            for call, answer in zip(calls, answers, strict=True):
-                if call.answer.done():
+                replies = [error] * len(calls)
+            for call, reply in zip(calls, replies, strict=True):
+                if call.reply.done():
                     continue
-                if isinstance(answer, Exception):
-                    call.answer.set_exception(answer)
+                if isinstance(reply, Exception):
+                    call.reply.set_exception(reply)
                 else:
-                    call.answer.set_result(answer)
+                    call.reply.set_result(reply)
 
     async def _send(self, calls: Sequence[_Call]) -> list[Any]:
         async with self._redis.pipeline(transaction=False) as pipeline:
             for script, keys, arguments, _ in calls:
                 pipeline.evalsha(script.sha, len(keys), *keys, *arguments)
             with self._redis.asking():
-                answers: list[Any] = await pipeline.execute(raise_on_error=False)
-        for index, answer in enumerate(answers):
-            if isinstance(answer, NoScriptError):
+                replies: list[Any] = await pipeline.execute(raise_on_error=False)
+        for index, reply in enumerate(replies):
+            if isinstance(reply, NoScriptError):
                 # Redis was restarted, or replaced: redis-py loads the script again.
-                answers[index] = await _run_alone(calls[index])
-        return answers
+                replies[index] = await _run_alone(calls[index])
+        return replies
 
 
 async def _run_alone(call: _Call) -> Any:
