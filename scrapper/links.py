@@ -21,9 +21,9 @@ _RESERVED |= {"legal", "music", "press", "s", "share", "stories", "web"}
 
 
 class ShareLink(NamedTuple):
-    """A link as Instagram's share button makes it; opening it once tells the post's URL.
+    """A link as Instagram's share button makes it; opening it gives the post's URL.
 
-    ``path`` has no leading slash. A token has the form of a shortcode, and is none.
+    ``path`` has no leading slash. A token looks like a shortcode, but is not one.
     """
 
     path: str
@@ -42,7 +42,7 @@ def is_shortcode(text: str) -> bool:
 def read_link(url: str, *, max_length: int) -> Link:
     """Return what *url* names: a post's shortcode, or a share link that leads to one.
 
-    Taken are ``https`` URLs of ``instagram.com`` and ``www.instagram.com`` whose path is
+    It takes ``https`` URLs of ``instagram.com`` and ``www.instagram.com`` whose path is
     ``/<p|reel|reels|tv>/<shortcode>``, with a user name in front of it or not, or
     ``/share/[p|reel/]<token>``, and with anything after it. Shortcode and token are matched on the
     percent-decoded path segment.
@@ -51,8 +51,8 @@ def read_link(url: str, *, max_length: int) -> Link:
         UnsupportedLink: it names something of Instagram's that is not a post.
         InvalidURL: for every other text, and for one of more than *max_length* characters.
     """
-    # urlsplit() drops line breaks and leading blanks (as the WHATWG URL standard has it),
-    # which would let one text name two different things to two readers.
+    # urlsplit() drops line breaks and leading spaces, as the WHATWG URL standard says. Then one
+    # text could name different things to different readers.
     if len(url) > max_length or not url.isprintable() or " " in url:
         raise InvalidURL
     try:

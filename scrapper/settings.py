@@ -171,6 +171,7 @@ class Settings(BaseSettings):
     redis_url: RedisURL = SecretStr("")
     max_jobs: PositiveInt = 100
     max_job_age_days: Annotated[float, Field(gt=0, le=36_500)] = 7
+    instagram_cookies_file: ReadableFile | None = None
     instagram_session_file: ReadableFile | None = None
     instagram_username: str = ""
     instagram_login_use: Literal["needed", "always"] = "needed"
@@ -207,6 +208,13 @@ class Settings(BaseSettings):
         if bool(session_file) != bool(username):
             raise ValueError("set both INSTAGRAM_SESSION_FILE and INSTAGRAM_USERNAME, or neither")
         return username
+
+    @field_validator("instagram_session_file")
+    @classmethod
+    def _is_only_session(cls, path: Path | None, info: ValidationInfo) -> Path | None:
+        if path is not None and info.data.get("instagram_cookies_file"):
+            raise ValueError("INSTAGRAM_COOKIES_FILE is set too: set one of the two")
+        return path
 
     @property
     def key(self) -> str:

@@ -29,12 +29,11 @@ _HOSTS = ("instagram.com", "cdninstagram.com", "fbcdn.net")
 class Instagram:
     """Fetches posts; safe to share between threads, each of which gets contexts of its own.
 
-    *max_queries* in *window* seconds is the pace of all threads together, for each login state;
-    *pace_memory* makes what keeps the learned one.
-    A file of more than *max_bytes* is not taken, and *keep_free* bytes of the disk are left.
-    *doc_id* is the document of the logged-out web app's query. The *login* is used for what
-    cannot be had without, or, with *login_first*, before anything else; after a limit that
-    names no time it rests for *cooldown* seconds.
+    All threads together ask at most *max_queries* times in *window* seconds, for each login state;
+    *pace_memory* makes the memory of what the pace learned. A file may have *max_bytes*, and
+    *keep_free* bytes of the disk stay free. *doc_id* is the document of the logged-out web app's
+    query. The *login* is used for what cannot be had without it, or, with *login_first*, before
+    anything else. After a limit that names no time it rests for *cooldown* seconds.
     """
 
     def __init__(
@@ -88,6 +87,7 @@ class Instagram:
             keep_free=settings.min_free_bytes,
             doc_id=settings.instagram_doc_id,
             login=Login(
+                cookies_file=settings.instagram_cookies_file,
                 session_file=settings.instagram_session_file,
                 username=settings.instagram_username,
             ),

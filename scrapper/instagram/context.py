@@ -49,7 +49,7 @@ _NAVIGATION: Mapping[str, str | None] = {
     "X-Requested-With": None,
     "x-ig-app-id": None,
 }
-# Worth another try with fresh tokens, where these have worked before.
+# Worth another try with fresh tokens, if these worked before.
 _STALE_SIGNS = frozenset({Reason.NEEDS_LOGIN, Reason.CHANGED, Reason.RETIRED})
 _DOMAIN = ".instagram.com"
 _MAX_REDIRECTS = 5
@@ -69,7 +69,7 @@ class _Captured(Exception):
 class _PacedRateController(RateController):
     """Instaloader's hook for pacing: never sleeps, raises instead.
 
-    The inherited one sleeps in the calling thread, for minutes where it sees fit.
+    The inherited one sleeps in the calling thread, sometimes for minutes.
     """
 
     def __init__(self, context: "Context") -> None:
@@ -120,7 +120,7 @@ class Context(InstaloaderContext):
             iphone_support=False,
         )
         self._for_files = self.get_anonymous_session()
-        # It takes no cookies: what a CDN says with one file is none of the next one's business.
+        # It takes no cookies: one file has nothing to do with the next.
         self._for_files.cookies = RequestsCookieJar(DefaultCookiePolicy(allowed_domains=()))
         if cookies is not None:
             self.load_session(username or "session", dict(cookies))
@@ -140,8 +140,8 @@ class Context(InstaloaderContext):
     def query_by_instaloader(self, code: str) -> Any:
         """The answer, as JSON data, to Instaloader's own query for a post.
 
-        Instaloader reads more of it than the service needs, and fails where any of that is
-        null: its reading is left out.
+        Instaloader would read more of it than the service needs, and fail if any of that is null:
+        the answer is captured before.
 
         Raises:
             Exception: whatever Instaloader and requests raise.
@@ -223,7 +223,7 @@ class Context(InstaloaderContext):
         return self._anonymous or self._pooled(super().get_anonymous_session())
 
     def load_session(self, username: str, sessiondata: dict[str, str]) -> None:
-        # Instaloader takes it for granted that there is one.
+        # Instaloader fails without one.
         sessiondata.setdefault("csrftoken", "")
         super().load_session(username, sessiondata)  # type: ignore[no-untyped-call]
         self._pooled(self._session)
@@ -238,19 +238,19 @@ class Context(InstaloaderContext):
             yield self._pooled(session)
 
     def _follow_redirects(self, sess: Any, resp: requests.Response, *_: Any) -> requests.Response:
-        # The inherited one follows without an end. No redirect of the API leads to a post.
+        # The inherited one follows redirects for ever. None of the API's leads to a post.
         del sess
         return resp
 
     def _csrf_token(self) -> str:
-        # The inherited one views the start page for it, which our pace would not know of.
+        # The inherited one views the start page for it, and our pace would not count that.
         return self.cookies.get("csrftoken", "")
 
     def _web_api_tokens(self) -> dict[str, str]:
         return dict(self._fields)
 
     def _with_tokens(self, query: Callable[[], Result]) -> Result:
-        """Run *query* with the tokens held; once more with fresh ones if these went stale."""
+        """Run *query* with the tokens held, and once more with fresh ones if they went stale."""
         held = self._take_tokens()
         try:
             result = query()

@@ -64,7 +64,7 @@ class CandidatesRefused(Exception):
 
 @dataclass(slots=True)
 class Target:
-    """The folder that files go to, who follows their progress, and how large they may be.
+    """The folder for files, their progress, and their bounds.
 
     A file may have *max_bytes*, and *keep_free* bytes of the disk stay free.
     """
@@ -108,10 +108,10 @@ def download(
 ) -> MediaItem:
     """Download a file from the first of its *candidates* that the CDN gives.
 
-    It is named *stem* and the extension of its type. A file that is cut is downloaded once more.
+    Its name is *stem* and the extension of its type. A file that is cut is downloaded once more.
 
-    Not by Instaloader's ``download_pic``: that takes the extension from whatever type the
-    other side names, and a file that ends early for a whole one.
+    Instaloader's ``download_pic`` is not used: it takes the extension from whatever type the
+    server names, and mistakes a file that ends early for a whole one.
 
     Raises:
         CandidatesRefused: the CDN refused all of them: 400, 403, 404, or not its own host.
@@ -194,7 +194,7 @@ def _meaning_of(error: Exception, response: requests.Response | None) -> Excepti
         return None
     if refused.reason is Reason.UNREACHABLE:
         return InstagramUnreachable()
-    # By a redirect, too: the next candidate may be on a host of theirs.
+    # A redirect elsewhere counts, too: the next candidate may be on the right host.
     return CandidatesRefused(InstagramChanged())
 
 

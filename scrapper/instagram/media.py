@@ -1,8 +1,8 @@
 """Instagram's media objects, in each of their shapes, become files to download and details.
 
-Nothing else in the service knows these shapes (captures, October 2026). Anything but the media
-URLs may be null, missing or of another type on any day: whatever is read here is read so that
-nothing but a missing URL costs a file.
+Nothing else in the service knows these shapes (captures, October 2026). On any day anything
+but the media URLs may be null, missing or of another type, so that nothing but a missing URL may
+cost a file.
 """
 
 import math
@@ -58,7 +58,7 @@ _OF_VIDEOS = ("has_audio", "is_dash_eligible", "number_of_qualities", "video_dur
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One URL of a file, and its size in pixels where Instagram tells it."""
+    """One URL of a file, and its size in pixels if Instagram says it."""
 
     url: str
     width: int | None
@@ -221,7 +221,7 @@ def _item(media: Any) -> Item | None:
         candidates = _sized(pictures, media)
         return Item("image", candidates, alt_text=_alt_text(media)) if candidates else None
     if not videos:
-        # Its cover is there. A cover in a video's place is the worst of answers.
+        # There is a cover, but saving it instead of the video would be a silent fault.
         return None
     has_audio = media.get("has_audio")
     return Item(
@@ -248,8 +248,8 @@ def _pictures(media: dict[str, Any]) -> Any:
 def _candidates(versions: Any) -> list[Candidate]:
     """The usable ones of *versions*, best first; never a crop.
 
-    The largest is first where all have a size, else Instagram's own first: a carousel's have
-    none, and begin with the whole picture.
+    If all have a size, the largest is first; otherwise Instagram's own first. A carousel's have no
+    sizes, and begin with the whole picture.
     """
     found: dict[str, Candidate] = {}
     for version in map(_dict, _list(versions)[:_MAX_CANDIDATES]):
@@ -266,7 +266,7 @@ def _candidates(versions: Any) -> list[Candidate]:
 
 
 def _sized(candidates: Sequence[Candidate], media: dict[str, Any]) -> tuple[Candidate, ...]:
-    """*candidates*; the first has the size of the original where its own is not told."""
+    """*candidates*; the first one gets the original's size if it has none."""
     if not candidates or (candidates[0].width and candidates[0].height):
         return tuple(candidates)
     width, height = _pixels(media.get("original_width")), _pixels(media.get("original_height"))
@@ -355,7 +355,7 @@ def _id(value: Any) -> str | None:
 
 
 def _text(value: Any) -> str | None:
-    """*value* if it is a text that says something, else None."""
+    """*value* if it is a text that is not blank, else None."""
     if not isinstance(value, str) or not value.strip():
         return None
     return _encodable(value[:_MAX_TEXT])

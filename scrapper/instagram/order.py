@@ -42,7 +42,7 @@ class SourceOrder:
     twice as long each further time in a row, up to 6 hours. After that it is tried again in its
     own place.
 
-    :meth:`scout` keeps a burst of scrapes from finding out the same thing each by itself.
+    :meth:`scout` keeps each scrape of a burst from finding out the same thing.
     """
 
     def __init__(self, name: str, *, now: Callable[[], float] = time.monotonic) -> None:
@@ -77,7 +77,7 @@ class SourceOrder:
 
     @contextmanager
     def scout(self, seconds: float) -> Iterator[None]:
-        """Run the block alone while it is not known which source gives; else at once.
+        """Run the block alone while nobody knows which source gives; otherwise at once.
 
         Threads that wait here go on together as soon as one found out. A scout may be stuck: they
         wait for three seconds at most, and for a quarter of the *seconds* that they have.

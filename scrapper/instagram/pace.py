@@ -33,7 +33,7 @@ class Learned(NamedTuple):
 class PaceMemory(Protocol):
     """Keeps what one login state learned, across restarts or replicas.
 
-    Neither method raises: where nothing can be kept, the memory lasts as long as the process.
+    Neither method raises: if nothing can be kept, the memory lasts as long as the process.
     """
 
     def load(self) -> Learned | None:
@@ -98,7 +98,7 @@ class Pace:
 
         Raises:
             PaceExceeded: the window is full. The request is not counted and must not be sent;
-                ``retry_after`` tells when there is room.
+                ``retry_after`` says when there is room.
         """
         with self._lock:
             self._number += 1
@@ -108,7 +108,7 @@ class Pace:
             while sent and sent[0] <= now - self._window:
                 sent.popleft()
             if len(sent) >= limit:
-                # As many as are too many must leave the window first.
+                # The surplus must leave the window first.
                 raise PaceExceeded(retry_after=sent[len(sent) - limit] + self._window - now)
             sent.append(now)
             return self._number
@@ -131,7 +131,7 @@ class Pace:
         learned = self._memory.load()
         if learned is None:
             return self.ceiling
-        # A clock that was set back tells nothing about the hours since.
+        # After the clock was set back, nobody knows the hours since.
         hours = int(max(0.0, self._now() - learned.at) // _HOUR)
         regained = min(hours, _RECOVERY_HOURS) * self.ceiling // _RECOVERY_HOURS
         return min(self.ceiling, learned.allowed + regained)

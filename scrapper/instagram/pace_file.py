@@ -22,8 +22,8 @@ _MAX_ALLOWED = 2**31
 class PaceFile:
     """The JSON file at *path*: ``{login state: {"allowed": queries, "at": unix time}}``.
 
-    It is read once. A file that is missing or damaged tells nothing, and one that cannot be
-    written costs no more than what the next process could have learned from it.
+    It is read once. A missing or damaged file counts as empty. If the file cannot be written, the
+    next process starts without what this one learned.
     """
 
     def __init__(self, path: Path) -> None:
@@ -62,7 +62,7 @@ class PaceFile:
             AttributeError,
             RecursionError,
         ) as error:
-            log.warning("stored pace not readable", cause=repr(error))
+            log.warning("stored pace unreadable", cause=repr(error))
             return {}
 
 

@@ -21,7 +21,7 @@ _LOGIN_ROUTE = b"LoginHomepageRoute"
 
 
 def refusal_of_page(response: requests.Response, *, with_session: bool) -> Refused | None:
-    """What the page in *response* says in the place of what was asked for; None if nothing."""
+    """Why the page in *response* is another one; None if nothing says so."""
     if response.is_redirect:
         return reason_of_redirect(response, with_session=with_session, page=True)
     match response.status_code:
@@ -33,7 +33,7 @@ def refusal_of_page(response: requests.Response, *, with_session: bool) -> Refus
             return Refused(Reason.RATE_LIMITED, retry_after=retry_after_of(response))
     refused = reason_of_response(response, with_session=with_session) or Refused(Reason.CHANGED)
     if refused.reason is Reason.NEEDS_LOGIN:
-        # Less than the API's own word: a page refuses whoever asked too much in the same way.
+        # Weaker than the API's word: a page also refuses an address that asked too much.
         return Refused(Reason.LOGIN_WALL)
     return refused
 

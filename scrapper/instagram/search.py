@@ -129,7 +129,7 @@ class Search:
                 if context is None or inquiry.is_over:
                     return
                 now = time.monotonic()
-                # One source that keeps us waiting leaves time for the next one.
+                # A source that keeps us waiting must leave time for the next one.
                 more_to_come = left > 1 or not last
                 transport.deadline = now + (deadline - now) / (2 if more_to_come else 1)
                 try:
@@ -139,7 +139,7 @@ class Search:
                     inquiry.refuse(source, standing, error)
                     self._heed(standing, context, error)
                     if error.reason is Reason.PACE:
-                        # One pace: what is too much for one source is for the others, too.
+                        # There is one pace: no other source may be asked now, either.
                         return
                     refused.append(source.name)
                 else:

@@ -1,4 +1,4 @@
-"""Share links: opened once, without following, they tell the post's URL."""
+"""Share links: opening one, without following it, gives the post's URL."""
 
 from urllib.parse import urljoin
 

@@ -79,7 +79,7 @@ def find_tokens(html: bytes) -> Mapping[str, str] | None:
 
     The token stands in the page's scripts as ``["LSD",[],{"token":...}]``, on some days only in
     the script ``__eqmc``, under ``l`` (captures, October 2026). Instaloader 4.16 reads the first
-    form alone, and gives up where the number of the user is missing, which logged out is 0.
+    form alone, and gives up if the user's number is missing, which is 0 when logged out.
     """
     found = _LSD.search(html)
     token = found[1].decode("utf-8", "replace") if found else _token_of_eqmc(html)

@@ -1,9 +1,8 @@
-"""What Instagram's answers mean, and what a client is told when every source refused.
+"""What Instagram's answers mean, and what clients get when every source refused.
 
 The meanings are those of captures and bug reports of autumn 2026; Instaloader's are read from the
 source of Instaloader 4.16. Three things are decided here and nowhere else: the :class:`Reason`
-that one refusal stands for, which of several refusals is told, and whether Instagram is to be left
-alone for a while.
+of one refusal, which of several refusals counts, and whether to leave Instagram alone for a while.
 """
 
 from collections.abc import Iterator, Mapping, Sequence, Set
@@ -263,9 +262,9 @@ def reason_of_redirect(
 
 
 def reason_of_error(error: BaseException) -> Refused | None:
-    """What an exception out of Instaloader or requests means; None for a fault of ours.
+    """What an exception of Instaloader or requests means; None for a fault of ours.
 
-    Instaloader's outermost exception tells little: the whole chain of causes counts.
+    Instaloader's outermost exception says little: the whole chain of causes counts.
     """
     chain = tuple(chain_of(error))
     for link in chain:
@@ -312,8 +311,7 @@ def retry_after_of(response: requests.Response) -> float | None:
 def _complaint(response: requests.Response) -> tuple[str, bool]:
     """The message of a refusal and its ``require_login``; nothing for an answer that is fine.
 
-    The words that are looked for may stand in any caption, so that an answer that is fine is
-    never searched.
+    Any caption may hold the words in question, so answers that are fine are never searched.
     """
     try:
         data = response.json()

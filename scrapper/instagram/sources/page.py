@@ -26,10 +26,10 @@ _SCRIPT, _SCRIPT_END = b"<script", b"</script>"
 _JSON_TYPE = b"application/json"
 _LONGEST_TAG = 500
 _MAX_SCRIPTS = 8
-# One of these is in the script that holds the post, or tells that it is gated.
+# The script that holds the post, or says that it is gated, has one of these.
 _MARKS = (b"if_not_gated_logged_out", b"image_versions2", b"video_versions", b"carousel_media")
 _SAME_POST = re.compile(r"/(?:[A-Za-z0-9._]{1,30}/)?(?:p|reel|reels|tv)/([A-Za-z0-9_-]+)/?")
-# After these the same page under its other path may still have the post.
+# After these, the other path may still have the post.
 _ANOTHER_PATH_MAY_HELP = frozenset({Reason.LOGIN_WALL, Reason.CHANGED, Reason.FAILED})
 
 
@@ -54,7 +54,7 @@ def _ask(context: Context, path: str, shortcode: Shortcode) -> dict[str, Any]:
     if response.is_redirect and (target := _same_post(response, shortcode)):
         response = context.view(target)
     refused = refusal_of_page(response, with_session=context.is_logged_in)
-    # Where the post is there all the same, the page is what was asked for.
+    # If the post is there all the same, nothing else matters.
     media = _read(response.content, shortcode) if response.status_code == HTTPStatus.OK else None
     if media is None:
         # A post's route without a post: Instagram sends such pages to whoever asks too much.
@@ -72,7 +72,7 @@ def _same_post(response: requests.Response, shortcode: Shortcode) -> str | None:
 
 
 def _read(html: bytes, shortcode: Shortcode) -> dict[str, Any] | None:
-    """The media object in the page; None where it is one without any post.
+    """The media object in the page; None if it holds no post at all.
 
     Raises:
         Refused: the post is gated, or the page holds something that is not understood.

@@ -352,6 +352,22 @@ def session_file(tmp_path: Path, sessionid: str) -> dict[str, str]:
     return {"INSTAGRAM_SESSION_FILE": str(file), "INSTAGRAM_USERNAME": "someone"}
 
 
+async def test_a_browser_s_cookies_open_what_needs_a_login(
+    instagram: StandIn, start_service: StartService, tmp_path: Path
+) -> None:
+    file = tmp_path / "cookies.txt"
+    lines = [
+        f"#HttpOnly_.instagram.com\tTRUE\t/\tTRUE\t0\t{name}\t{value}"
+        for name, value in (("sessionid", "alive"), ("csrftoken", "t0ken"), ("ds_user_id", "1"))
+    ]
+    file.write_text("\n".join(lines))
+    file.chmod(0o600)
+    client = await start_service(INSTAGRAM_COOKIES_FILE=str(file))
+    assert (await scrape(client, "private-cookies"))[0] == 200
+    async with client.get("/ready") as response:
+        assert (await response.json())["login"] == "active"
+
+
 async def test_the_account_is_asked_only_for_what_cannot_be_had_without(
     instagram: StandIn, start_service: StartService, tmp_path: Path
 ) -> None:
@@ -385,8 +401,11 @@ async def test_a_session_that_ended_costs_nothing_but_what_needs_it(
     status, body = await scrape(client, "private-x")
     assert (status, body["code"]) in ((403, code), (403, "login_required"))
     assert (await scrape(client, "reel-another"))[0] == 200
-    # It was found out once.
+    # It was found out once, and is no reason not to be ready.
     assert instagram.requests("account") == asked == 1
+    async with client.get("/ready") as response:
+        ready = await response.json()
+    assert (response.status, ready["login"]) == (200, sessionid)
 
 
 @pytest.mark.parametrize(
