@@ -10,7 +10,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from tests.image.engine import BUILDAH
+from tests.image.engine import buildah
 
 __all__ = ["BASE", "make_base"]
 
@@ -39,10 +39,10 @@ def make_base() -> None:
         (root / "usr/lib/python3/dist-packages/prefix.pth").write_text(f"{_PREFIX}\n")
         for package in root.glob("var/cache/apt/archives/*.deb"):
             package.unlink()
-        container = _buildah("from", "scratch")
-        _buildah("copy", "--quiet", container, str(root), "/")
-        _buildah("config", "--env", _PATH, "--cmd", "python3", container)
-        _buildah("commit", "--quiet", "--rm", container, BASE)
+        container = buildah("from", "scratch")
+        buildah("copy", "--quiet", container, str(root), "/")
+        buildah("config", "--env", _PATH, "--cmd", "python3", container)
+        buildah("commit", "--quiet", "--rm", container, BASE)
 
 
 def _mirror() -> str:
@@ -50,8 +50,3 @@ def _mirror() -> str:
     command = ["apt-get", "indextargets", "--format", "$(SITE) $(LABEL)", "Created-By: Packages"]
     listed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     return next(line.split()[0] for line in listed.splitlines() if line.endswith(" Debian"))
-
-
-def _buildah(*arguments: str) -> str:
-    done = subprocess.run([*BUILDAH, *arguments], check=True, capture_output=True, text=True)
-    return done.stdout.strip()

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from tests.image.engine import BUILDAH, engine
+from tests.image.engine import BUILDAH, buildah, engine
 
 __all__ = ["Container", "Image"]
 
@@ -148,12 +148,12 @@ class _Mounted:
         environment: Mapping[str, str],
         user: str,
     ) -> None:
-        self._container = _buildah("from", "--pull-never", image.name)
+        self._container = buildah("from", "--pull-never", image.name)
         own = dict(variable.split("=", 1) for variable in image.config["Env"])
         self._environment = [f"{name}={value}" for name, value in {**own, **environment}.items()]
         self._variables = {
             "PATH": os.environ["PATH"],
-            "ROOT": _buildah("mount", self._container),
+            "ROOT": buildah("mount", self._container),
             "MEDIA": str(media),
             "CERTIFICATES": str(certificates),
             "USERSPEC": user,
@@ -171,14 +171,9 @@ class _Mounted:
     def kill(self) -> None:
         self._process.kill()
         self._process.wait()
-        _buildah("umount", self._container)
-        _buildah("rm", self._container)
+        buildah("umount", self._container)
+        buildah("rm", self._container)
 
     def _enter(self, command: Sequence[str]) -> subprocess.Popen[bytes]:
         enter = ["unshare", "--mount", "sh", "-c", _ENTER, "sh", *self._environment, *command]
         return subprocess.Popen(enter, env=self._variables)
-
-
-def _buildah(*arguments: str) -> str:
-    done = subprocess.run([*BUILDAH, *arguments], check=True, capture_output=True, text=True)
-    return done.stdout.strip()

@@ -3,7 +3,7 @@
 import shutil
 import subprocess
 
-__all__ = ["BUILDAH", "engine"]
+__all__ = ["BUILDAH", "buildah", "engine"]
 
 BUILDAH = ("buildah", "--storage-driver", "vfs")
 """Without a storage driver of its own in the kernel, buildah works anywhere, if slowly."""
@@ -22,3 +22,13 @@ def engine() -> str:
             if done.returncode == 0:
                 return name
     raise RuntimeError("Docker, Podman or buildah is needed: on Debian, apt install buildah")
+
+
+def buildah(*arguments: str) -> str:
+    """Run buildah; return what it prints.
+
+    Raises:
+        subprocess.CalledProcessError: it failed.
+    """
+    done = subprocess.run([*BUILDAH, *arguments], check=True, capture_output=True, text=True)
+    return done.stdout.strip()
