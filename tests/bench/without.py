@@ -12,6 +12,7 @@ import sys
 import time
 import uuid
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -32,6 +33,7 @@ import scrapper.instagram.transport
 import scrapper.library.index
 import scrapper.library.post
 import scrapper.library.publishing
+import scrapper.library.response
 import scrapper.library.stored
 import scrapper.telemetry.logs
 from middlewares.request_context import REQUEST_ID
@@ -57,7 +59,7 @@ class _StandardJSON:
 
     @staticmethod
     def dumps(data: Any, default: Callable[[Any], Any] | None = None, _option: int = 0) -> bytes:
-        return json.dumps(data, default=default).encode()
+        return json.dumps(data, default=default or asdict).encode()
 
 
 def _replace(owner: Any, name: str, value: Any) -> None:
@@ -93,7 +95,7 @@ def _rendered_answer() -> None:
 
 
 def _orjson() -> None:
-    for module in (scrapper.library.post, scrapper.telemetry.logs):
+    for module in (scrapper.library.response, scrapper.telemetry.logs):
         _replace(module, "orjson", _StandardJSON)
     _replace(scrapper.telemetry.logs, "_add_time", _STAMP)
 
