@@ -1,4 +1,4 @@
-"""``python -m scrapper``: run the service, a ``worker`` of it, or ``fetch`` posts without one."""
+"""``python -m scrapper``: run the service, or one of its commands."""
 
 import argparse
 import os
@@ -24,6 +24,10 @@ def main() -> int:
             from scrapper.commands.fetch import fetch  # noqa: PLC0415
 
             return fetch(options.urls, options.into)
+        if options.command == "login":
+            from scrapper.commands.login import login  # noqa: PLC0415
+
+            return login(options.file, forget=options.forget)
         _leave_out("rich")
         if options.command == "worker":
             from scrapper.settings import load_settings  # noqa: PLC0415
@@ -66,6 +70,22 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser(
         "worker", help="run the jobs that replicas of the service take; needs REDIS_URL"
     )
+    login = commands.add_parser(
+        "login",
+        help="give the service a session of Instagram",
+        epilog="A service that runs takes it up within a second. Exit codes: 0 success, 2 no "
+        "session in the file, 4 Instagram does not accept it, 5 rate limit, 6 unreachable.",
+    )
+    given = login.add_mutually_exclusive_group()
+    given.add_argument(
+        "file",
+        nargs="?",
+        type=Path,
+        metavar="FILE",
+        help="a browser's cookies.txt, or Instaloader's session file; - for standard input; "
+        "INSTAGRAM_COOKIES_FILE or INSTAGRAM_SESSION_FILE if not given",
+    )
+    given.add_argument("--forget", action="store_true", help="log out instead")
     fetch = commands.add_parser(
         "fetch",
         help="download posts without a service",

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING
 
@@ -20,6 +19,7 @@ from scrapper.errors import RESPONSES, SettingsError
 from scrapper.handlers.docs import DOCS_FILES, docs, openapi
 from scrapper.handlers.health import health, ready
 from scrapper.handlers.jobs import cancel_job, create_job, get_job, job_events, tokens_of_a_batch
+from scrapper.handlers.login import delete_login, get_login, put_login
 from scrapper.handlers.media import download, media
 from scrapper.handlers.metrics import metrics as metrics_page
 from scrapper.handlers.page import PAGE_FILES, page
@@ -28,6 +28,7 @@ from scrapper.handlers.request_bodies import MOST_URLS
 from scrapper.handlers.resources import CHECKS, INSTAGRAM, JOBS, LIBRARY, METRICS, SCRAPER, SETTINGS
 from scrapper.handlers.scrape import scrape
 from scrapper.instagram.client import Instagram
+from scrapper.instagram.cookies_file import MAX_COOKIES_BYTES
 from scrapper.instagram.pace_file import PaceFile
 from scrapper.jobs.local import LocalJobs
 from scrapper.jobs.sqlite_store import JobStore
@@ -47,7 +48,7 @@ __all__ = ["create_app"]
 _FLEET: web.AppKey["Fleet | None"] = web.AppKey("fleet")
 _PEERS = web.AppKey("peers", Peers)
 _FREE_PATHS = frozenset({"/health", "/ready", "/openapi.json", *PAGE_FILES, *DOCS_FILES})
-_READS = ("/jobs", "/posts", "/media", "/metrics")
+_READS = ("/jobs", "/posts", "/media", "/login", "/metrics")
 _READS_A_TOKEN = 10
 
 
@@ -72,8 +73,10 @@ def create_app(settings: Settings) -> web.Application:
     app[INSTAGRAM] = instagram = Instagram.from_settings(
         settings,
         on_request=measured.count_instagram_request,
-        pace_memory=fleet.pace_memory if fleet else PaceFile(_state(settings, "pace.json")).memory,
+        make_pace=(fleet or PaceFile(settings.state_folder / "pace.json")).make_pace,
+        login_file=settings.state_folder / "login.json",
     )
+    measured.follow_login(lambda: instagram.login.state.state)
     measured.follow_pace({name: pace.allowed_now for name, pace in instagram.paces.items()})
     app.cleanup_ctx.extend([_open_library, _fleet, _scraper, _jobs, _sweeper])
     app.on_response_prepare.append(add_headers)
@@ -97,16 +100,15 @@ _ROUTES = (
     web.delete("/posts/{shortcode}", delete_post),
     web.get("/media/{shortcode}/{filename}", media),
     web.get("/download/{shortcode}", download),
+    web.get("/login", get_login),
+    web.put("/login", put_login),
+    web.delete("/login", delete_login),
     *(web.get(path, page) for path in PAGE_FILES),
     *(web.get(path, docs) for path in DOCS_FILES),
     web.get("/metrics", metrics_page),
     web.get("/health", health),
     web.get("/ready", ready),
 )
-
-
-def _state(settings: Settings, filename: str) -> Path:
-    return settings.media_root / ".state" / filename
 
 
 def _make_fleet(settings: Settings, measured: Metrics) -> "Fleet | None":
@@ -124,7 +126,10 @@ def _request_path(settings: Settings, measured: Metrics, fleet: "Fleet | None") 
         request_context(trusted_proxies=settings.proxies),
         metrics(measured.registry),
         errors(RESPONSES, request_id=REQUEST_ID),
-        body_size(settings.max_json_body_bytes, by_path={"/jobs": _largest_batch(settings)}),
+        body_size(
+            settings.max_json_body_bytes,
+            by_path={"/jobs": _largest_batch(settings), "/login": MAX_COOKIES_BYTES},
+        ),
         *_rate_limits(settings, measured, fleet),
         *([api_key(settings.key, exempt=_is_free)] if settings.key else []),
         *_extras(settings),
@@ -215,7 +220,7 @@ async def _jobs(app: web.Application) -> AsyncIterator[None]:
         app[JOBS] = fleet.jobs
         yield
         return
-    path = _state(settings, "jobs.sqlite3")
+    path = settings.state_folder / "jobs.sqlite3"
     await asyncio.to_thread(path.parent.mkdir, exist_ok=True)
     app[JOBS] = jobs = LocalJobs(
         app[SCRAPER],

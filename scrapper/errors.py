@@ -32,6 +32,7 @@ __all__ = [
     "RateLimited",
     "ScrapeError",
     "ServerFull",
+    "SessionRefused",
     "SettingsError",
     "StoryLink",
     "UnsupportedLink",
@@ -83,6 +84,10 @@ class PostForbidden(ScrapeError):
 
 class ChallengeRequired(PostForbidden):
     """Instagram asks for a checkpoint or a challenge before it answers any further."""
+
+
+class SessionRefused(ScrapeError):
+    """Instagram does not accept the session, or ended it."""
 
 
 class PostNotFound(ScrapeError):
@@ -192,6 +197,11 @@ RESPONSES: Mapping[type[Exception], tuple[int, str, str]] = {
         403,
         "login_required",
         "The post is private, or Instagram asks for a login to show it",
+    ),
+    SessionRefused: (
+        403,
+        "login_required",
+        "Instagram does not accept this session: log in in a browser, and copy the cookies anew",
     ),
     PostNotFound: (404, "post_not_found", "The post does not exist or was removed"),
     MediaTooLarge: (422, "media_too_large", "A file of the post is larger than this service takes"),

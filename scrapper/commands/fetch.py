@@ -52,7 +52,9 @@ def fetch(urls: Sequence[str], into: Path) -> int:
     instagram = Instagram.from_settings(settings)
     # Failures are printed anyway. The log is for users who ask for it.
     level = settings.log_level if "log_level" in settings.model_fields_set else "critical"
-    with logs_to(sys.stderr, level=level, style="console", secrets=instagram.secrets):
+    with logs_to(
+        sys.stderr, level=level, style="console", more_secrets=lambda: instagram.login.secrets
+    ):
         posts = list(zip(links, urls, strict=True))
         statuses = asyncio.run(_fetch_all(settings, instagram, posts))
     instagram.close()

@@ -42,7 +42,8 @@ def serve() -> int:
             sys.stdout,
             level=settings.log_level,
             style=settings.log_format,
-            secrets=(*settings.secrets, *app[INSTAGRAM].secrets),
+            secrets=settings.secrets,
+            more_secrets=lambda: app[INSTAGRAM].login.secrets,
             processors=processors,
         ):
             asyncio.run(_serve(app, settings, listener))

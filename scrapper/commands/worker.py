@@ -45,7 +45,10 @@ class WorkerParts(NamedTuple):
         metrics = Metrics()
         fleet = Fleet(settings, metrics)
         instagram = Instagram.from_settings(
-            settings, metrics.count_instagram_request, fleet.pace_memory
+            settings,
+            on_request=metrics.count_instagram_request,
+            make_pace=fleet.make_pace,
+            login_file=settings.state_folder / "login.json",
         )
         return cls(metrics, fleet, instagram)
 
@@ -64,7 +67,8 @@ def work(settings: Settings) -> int:
         sys.stdout,
         level=settings.log_level,
         style=settings.log_format,
-        secrets=(*settings.secrets, *parts.instagram.secrets),
+        secrets=settings.secrets,
+        more_secrets=lambda: parts.instagram.login.secrets,
     ):
         asyncio.run(_work(settings, parts))
         log.info("stopped")

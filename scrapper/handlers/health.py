@@ -54,8 +54,8 @@ async def ready(request: web.Request) -> web.Response:
         **{name: await holds() for name, holds in request.app[CHECKS].items()},
     }
     learned = await asyncio.to_thread(_learned, request.app[INSTAGRAM])
-    login = request.app[INSTAGRAM].login.state
-    body = {**checks, "instagram": learned, "login": login.state}
+    login = request.app[INSTAGRAM].login.state.state
+    body = {**checks, "instagram": learned, "login": login}
     return web.json_response(body, status=200 if all(checks.values()) else 503)
 
 

@@ -15,7 +15,7 @@ __all__ = ["describe_api"]
 _ERRORS = {
     400: "The request cannot be understood; `code` and `error` say why",
     401: "The key is missing or wrong",
-    403: "The post needs a login, or Instagram asks for a checkpoint",
+    403: "Instagram asks for a login or a checkpoint, or the service needs a key for this",
     404: "Nothing is there: no such post, job, file or route",
     408: "The body did not come in time",
     413: "The body is too large",
@@ -37,6 +37,7 @@ _HEADERS_OF_STATUS: dict[int, dict[str, Any]] = {
 _TAGS = {
     "posts": "Download posts, and find what is stored",
     "jobs": "Download many posts in the background",
+    "login": "The Instagram login, for posts that need one",
     "service": "How the service is",
 }
 _SCHEMAS = "#/components/schemas/{model}"
@@ -121,7 +122,7 @@ def _operation(operation: Operation, schemas: _Schemas, *, keyed: bool) -> dict[
     if operation.free:
         described["security"] = []
     if operation.body is not None:
-        content = {"application/json": {"schema": schemas.of(operation.body)}}
+        content = _content(operation.body, schemas) | _content(operation.text_body, schemas)
         described["requestBody"] = {"required": True, "content": content}
     if operation.parameters:
         described["parameters"] = [_parameter(parameter) for parameter in operation.parameters]

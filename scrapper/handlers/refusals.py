@@ -2,7 +2,7 @@
 
 from aiohttp import web
 
-__all__ = ["InvalidBody", "InvalidParameter", "NotStored"]
+__all__ = ["InvalidBody", "InvalidParameter", "KeyRequired", "NotStored"]
 
 
 class InvalidBody(web.HTTPBadRequest):
@@ -15,6 +15,15 @@ class InvalidParameter(web.HTTPBadRequest):
     """A part of the path or the query is not what the route takes."""
 
     code = "invalid_parameter"
+
+
+class KeyRequired(web.HTTPForbidden):
+    """The route is open only where the service has a key."""
+
+    code = "unauthorized"
+
+    def __init__(self) -> None:
+        super().__init__(text="Set API_KEY: without a key, everybody could change the login")
 
 
 class NotStored(web.HTTPNotFound):

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from scrapper.handlers.refusals import InvalidBody
 from scrapper.handlers.resources import SETTINGS
 
-__all__ = ["MOST_URLS", "JobRequest", "ScrapeRequest", "read_body"]
+__all__ = ["MOST_URLS", "JobRequest", "ScrapeRequest", "read_body", "read_text"]
 
 MOST_URLS = 100
 """How many URLs one job may have."""
@@ -68,25 +68,36 @@ async def read_body(request: web.Request, model: type[Body]) -> Body:
         InvalidBody: it is something else, or incomplete.
         web.HTTPRequestTimeout: it did not come within ``CLIENT_TIMEOUT_SECONDS``.
     """
+    body = await read_text(request)
+    try:
+        return model.model_validate_json(body)
+    except ValidationError as error:
+        raise InvalidBody(text=_explain(error)) from None
+
+
+async def read_text(request: web.Request) -> bytes:
+    """The request's body, whole.
+
+    Raises:
+        InvalidBody: it is incomplete.
+        web.HTTPRequestTimeout: it did not come within ``CLIENT_TIMEOUT_SECONDS``.
+    """
     # For a body that is here already, a timer would cost more than reading it.
     is_there = request.content.is_eof()
     limit = None if is_there else request.app[SETTINGS].client_timeout_seconds
     try:
         async with asyncio.timeout(limit):
-            body = await request.read()
-        return model.model_validate_json(body)
+            return await request.read()
     except TimeoutError:
         headers = {hdrs.CONNECTION: "close"}
         raise web.HTTPRequestTimeout(
             text="The body did not come in time", headers=headers
         ) from None
-    except ValidationError as error:
-        raise InvalidBody(text=_explain(error)) from None
     # The body is not what its headers say, or incomplete. Nobody knows where the next request
     # begins, so the connection is useless.
     except (web.RequestPayloadError, ConnectionError):
         headers = {hdrs.CONNECTION: "close"}
-        raise InvalidBody(text=_NO_OBJECT, headers=headers) from None
+        raise InvalidBody(text="The body is incomplete", headers=headers) from None
 
 
 def _explain(error: ValidationError) -> str:

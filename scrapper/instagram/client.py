@@ -6,9 +6,11 @@ from pathlib import Path
 
 from scrapper.errors import InvalidURL, UnsupportedLink
 from scrapper.instagram.context import OnRequest
+from scrapper.instagram.contexts import Contexts
 from scrapper.instagram.download import Target
-from scrapper.instagram.login import Login
-from scrapper.instagram.pace import Pace, PaceMemory, ProcessMemory
+from scrapper.instagram.login import Login, LoginState
+from scrapper.instagram.login_file import LoginFile
+from scrapper.instagram.pace import Pace
 from scrapper.instagram.post_download import PostDownload
 from scrapper.instagram.search import Search, Standing
 from scrapper.instagram.shortcode import Shortcode
@@ -19,8 +21,8 @@ from scrapper.settings import Settings
 
 __all__ = ["Instagram"]
 
-MakePaceMemory = Callable[[str], PaceMemory]
-"""Makes the memory of the pace for a login state: ``logged_out`` or ``session``."""
+MakePace = Callable[[str, int, float], Pace]
+"""Makes the pace of a login state, ``logged_out`` or ``session``: so many queries in a window."""
 
 _MAX_LOCATION = 4096
 _HOSTS = ("instagram.com", "cdninstagram.com", "fbcdn.net")
@@ -29,8 +31,8 @@ _HOSTS = ("instagram.com", "cdninstagram.com", "fbcdn.net")
 class Instagram:
     """Fetches posts; safe to share between threads, each of which gets contexts of its own.
 
-    All threads together ask at most *max_queries* times in *window* seconds, for each login state;
-    *pace_memory* makes the memory of what the pace learned. A file may have *max_bytes*, and
+    All threads together keep the *paces*, of which each login state, ``logged_out`` and
+    ``session``, has one. A file may have *max_bytes*, and
     *keep_free* bytes of the disk stay free. *doc_id* is the document of the logged-out web app's
     query. The *login* is used for what cannot be had without it, or, with *login_first*, before
     anything else. After a limit that names no time it rests for *cooldown* seconds.
@@ -39,8 +41,7 @@ class Instagram:
     def __init__(
         self,
         *,
-        max_queries: int,
-        window: float,
+        paces: Mapping[str, Pace],
         cooldown: float,
         max_bytes: int,
         keep_free: int,
@@ -48,58 +49,51 @@ class Instagram:
         login: Login,
         login_first: bool = False,
         on_request: OnRequest = lambda *_: None,
-        pace_memory: MakePaceMemory = lambda _: ProcessMemory(),
     ) -> None:
         self.login = login
         self._max_bytes = max_bytes
         self._keep_free = keep_free
         self._transports = TransportPool(_HOSTS)
-        self.paces = {
-            login_state: Pace(max_queries, window, memory=pace_memory(login_state))
-            for login_state in ("logged_out", "session")
-        }
+        self.paces = paces
+        self._contexts = Contexts(paces, doc_id=doc_id, on_request=on_request)
         self._search = Search(
-            login,
-            self.paces,
-            cooldown=cooldown,
-            doc_id=doc_id,
-            login_first=login_first,
-            on_request=on_request,
+            login, self._contexts, paces, cooldown=cooldown, login_first=login_first
         )
 
     @classmethod
     def from_settings(
         cls,
         settings: Settings,
+        *,
         on_request: OnRequest = lambda *_: None,
-        pace_memory: MakePaceMemory = lambda _: ProcessMemory(),
+        make_pace: MakePace = lambda _, most, window: Pace(most, window),
+        login_file: Path | None = None,
     ) -> "Instagram":
-        """The client that *settings* describe.
+        """The client that *settings* describe; *login_file* keeps the login in use.
 
         Raises:
             SettingsError: the session file holds no session.
         """
         return cls(
-            max_queries=settings.instagram_max_queries,
-            window=settings.instagram_window_seconds,
+            paces={
+                login_state: make_pace(
+                    login_state, settings.instagram_max_queries, settings.instagram_window_seconds
+                )
+                for login_state in ("logged_out", "session")
+            },
             cooldown=settings.instagram_cooldown_seconds,
             max_bytes=settings.max_media_bytes,
             keep_free=settings.min_free_bytes,
             doc_id=settings.instagram_doc_id,
             login=Login(
+                stored=LoginFile(login_file),
                 cookies_file=settings.instagram_cookies_file,
                 session_file=settings.instagram_session_file,
                 username=settings.instagram_username,
             ),
             login_first=settings.instagram_login_use == "always",
             on_request=on_request,
-            pace_memory=pace_memory,
         )
-
-    @property
-    def secrets(self) -> tuple[str, ...]:
-        """The values of the session's cookies that open the account to whoever has them."""
-        return self.login.secrets
 
     @property
     def standings(self) -> Mapping[str, Standing]:
@@ -127,7 +121,7 @@ class Instagram:
         try:
             code = Shortcode(shortcode)
             find = partial(self._search.find, code, transport)
-            context = self._search.logged_out_context(transport)
+            context = self._contexts.logged_out(transport)
             return PostDownload(find, context, target, code).post(url)
         finally:
             transport.finish()
@@ -153,6 +147,22 @@ class Instagram:
         if isinstance(link, ShareLink):
             raise UnsupportedLink
         return link
+
+    def log_in(self, cookies: Mapping[str, str], deadline: float) -> LoginState:
+        """Let *cookies* be the session, after asking Instagram once whether it is alive.
+
+        Raises:
+            SessionRefused: it is not; the session in use stays.
+            ScrapeError: Instagram cannot be asked now, or the account must be confirmed, or the
+                disk is full; the session in use stays.
+            OSError: the login cannot be stored.
+        """
+        transport = self._transports.take(deadline)
+        try:
+            session = self._search.check(cookies, transport)
+        finally:
+            transport.finish()
+        return self.login.use(session.cookies, session.username)
 
     def close(self) -> None:
         """Close all connections. No thread may be in :meth:`fetch` any more."""

@@ -16,6 +16,7 @@ import structlog
 from instaloader.instaloadercontext import InstaloaderContext, RateController
 from requests.cookies import RequestsCookieJar
 
+from scrapper.instagram.login import Session
 from scrapper.instagram.pace import Kind, Pace
 from scrapper.instagram.page_refusal import refusal_of_page
 from scrapper.instagram.tokens import HeldTokens, Tokens, find_tokens
@@ -83,9 +84,9 @@ class _PacedRateController(RateController):
 class Context(InstaloaderContext):
     """One thread's way to Instagram, logged out or with a session.
 
-    *cookies* are those of a session of *username*; without them the context is logged out.
-    *tokens* are shared by all contexts that are logged out. *doc_id* is the document of the
-    logged-out web app's query. *on_request* is kept as ``report``.
+    Without a *session* the context is logged out. *tokens* are shared by all contexts that are
+    logged out. *doc_id* is the document of the logged-out web app's query. *on_request* is kept as
+    ``report``.
 
     Instaloader makes one attempt only: with more, it hides the cause of a failure behind a plain
     ``ConnectionException``, and waits between them.
@@ -98,8 +99,7 @@ class Context(InstaloaderContext):
         tokens: Tokens,
         *,
         doc_id: str,
-        cookies: Mapping[str, str] | None = None,
-        username: str = "",
+        session: Session | None = None,
         on_request: OnRequest = lambda *_: None,
     ) -> None:
         self.transport = transport
@@ -122,8 +122,9 @@ class Context(InstaloaderContext):
         self._for_files = self.get_anonymous_session()
         # It takes no cookies: one file has nothing to do with the next.
         self._for_files.cookies = RequestsCookieJar(DefaultCookiePolicy(allowed_domains=()))
-        if cookies is not None:
-            self.load_session(username or "session", dict(cookies))
+        self.session = session
+        if session is not None:
+            self.load_session(session.username or "session", dict(session.cookies))
 
     def count(self, kind: Kind) -> None:
         """Count a request that is about to be sent; ``request_number`` becomes its number.
@@ -224,8 +225,11 @@ class Context(InstaloaderContext):
 
     def load_session(self, username: str, sessiondata: dict[str, str]) -> None:
         # Instaloader fails without one.
-        sessiondata.setdefault("csrftoken", "")
-        super().load_session(username, sessiondata)  # type: ignore[no-untyped-call]
+        super().load_session(username, {"csrftoken": "", **sessiondata})  # type: ignore[no-untyped-call]
+        # It gives them no domain: a rotated cookie would be sent beside the old one.
+        self._session.cookies = RequestsCookieJar()
+        for name, value in sessiondata.items():
+            self._session.cookies.set(name, value, domain=_DOMAIN)
         self._pooled(self._session)
 
     def error(self, msg: Any, repeat_at_end: bool = True) -> None:  # noqa: ARG002

@@ -1,19 +1,46 @@
 """Sessions in files: a browser's cookies.txt, and Instaloader's own format."""
 
+import io
 import os
 import pickle
+import re
 import stat
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-__all__ = ["SessionFileError", "read_cookies_file", "read_session_file"]
+__all__ = [
+    "MAX_COOKIES_BYTES",
+    "SessionFileError",
+    "parse_cookies",
+    "read_cookies_file",
+    "read_private",
+    "read_session_file",
+    "valid_cookies",
+]
+
+MAX_COOKIES_BYTES = 1_000_000
+"""The largest file that is read: a cookies.txt may hold the cookies of many sites."""
 
 _DOMAIN = "instagram.com"
 _HTTP_ONLY = "#HttpOnly_"
 _FIELDS = 7
-_MAX_BYTES = 1_000_000
-_UNREADABLE = (OSError, ValueError, pickle.UnpicklingError, EOFError, LookupError, TypeError)
+_MAX_COOKIES = 100
+# RFC 6265, section 4.1.1, and the double quote and comma that browsers let pass.
+_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}")
+_VALUE = re.compile(r"[!-:<-\[\]-~]{1,4096}")
+_UNREADABLE = (
+    OSError,
+    ValueError,
+    pickle.UnpicklingError,
+    EOFError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    RecursionError,
+    MemoryError,
+)
 
 
 class SessionFileError(Exception):
@@ -21,6 +48,18 @@ class SessionFileError(Exception):
 
 
 def read_cookies_file(path: Path) -> dict[str, str]:
+    """Instagram's cookies in the cookies.txt at *path*, by name.
+
+    Raises:
+        SessionFileError: there is no ``sessionid`` in it, or others could have written it.
+    """
+    try:
+        return parse_cookies(read_private(path))
+    except (OSError, ValueError) as error:
+        raise SessionFileError(f"{path}: {error}") from error
+
+
+def parse_cookies(content: bytes) -> dict[str, str]:
     """Instagram's cookies in a cookies.txt, by name.
 
     The format is Netscape's, as browsers' extensions write it: seven fields a line, separated by
@@ -28,12 +67,12 @@ def read_cookies_file(path: Path) -> dict[str, str]:
     time means that the cookie ends with the browser.
 
     Raises:
-        SessionFileError: there is no ``sessionid`` in it, or others could have written it.
+        ValueError: it is not text, or there is no ``sessionid`` in it.
     """
     try:
-        text = _read(path).decode("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise SessionFileError(f"{path}: {type(error).__name__}: {error}") from error
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise ValueError("not a text file") from None
     cookies = {}
     for line in text.splitlines():
         fields = line.removeprefix(_HTTP_ONLY).split("\t")
@@ -43,7 +82,7 @@ def read_cookies_file(path: Path) -> dict[str, str]:
         host = domain.lstrip(".").lower()
         if (host == _DOMAIN or host.endswith(f".{_DOMAIN}")) and not _is_past(expires):
             cookies[name] = value
-    return _checked(path, cookies)
+    return _with_session(cookies)
 
 
 def read_session_file(path: Path) -> dict[str, str]:
@@ -54,15 +93,46 @@ def read_session_file(path: Path) -> dict[str, str]:
             others could have written it.
     """
     try:
-        _read(path)
-        with path.open("rb") as file:
-            data = _TextsUnpickler(file).load()
-        texts = {name: value for name, value in data.items() if _are_texts(name, value)}
-    except (*_UNREADABLE, AttributeError) as error:
+        data = _TextsUnpickler(io.BytesIO(read_private(path))).load()
+        if not all(isinstance(text, str) for pair in data.items() for text in pair):
+            raise ValueError("it holds something other than texts")
+        return _with_session(data)
+    except _UNREADABLE as error:
         raise SessionFileError(f"{path}: {type(error).__name__}: {error}") from error
-    if len(texts) != len(data):
-        raise SessionFileError(f"{path} holds something other than texts")
-    return _checked(path, texts)
+
+
+def valid_cookies(cookies: Mapping[Any, Any]) -> dict[str, str]:
+    """Those of *cookies* that a header can carry; 100 at most."""
+    valid = {
+        name: value
+        for name, value in cookies.items()
+        if isinstance(name, str)
+        and isinstance(value, str)
+        and _NAME.fullmatch(name)
+        and _VALUE.fullmatch(value)
+    }
+    # What opens the account comes first: it must not be the one too many.
+    names = sorted(valid, key=lambda name: name not in ("sessionid", "csrftoken"))
+    return {name: valid[name] for name in names[:_MAX_COOKIES]}
+
+
+def read_private(path: Path) -> bytes:
+    """The content of the file at *path*, if nobody but its owner and us could have written it.
+
+    Raises:
+        SessionFileError: others could have written it, or it is too large.
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as file:
+        status = os.fstat(file.fileno())
+        if status.st_uid not in (0, os.getuid()):
+            raise SessionFileError(f"{path} belongs to user {status.st_uid}, who could change it")
+        if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            raise SessionFileError(f"{path} can be written by others: chmod 600 {path}")
+        content = file.read(MAX_COOKIES_BYTES + 1)
+    if len(content) > MAX_COOKIES_BYTES:
+        raise SessionFileError(f"{path} is too large")
+    return content
 
 
 class _TextsUnpickler(pickle.Unpickler):
@@ -72,24 +142,11 @@ class _TextsUnpickler(pickle.Unpickler):
         raise pickle.UnpicklingError(f"{module}.{name} is not a text")
 
 
-def _read(path: Path) -> bytes:
-    """The file's content, if nobody but its owner and us could have written it."""
-    with path.open("rb") as file:
-        status = os.fstat(file.fileno())
-        if status.st_uid not in (0, os.getuid()):
-            raise SessionFileError(f"{path} belongs to user {status.st_uid}, who could change it")
-        if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-            raise SessionFileError(f"{path} can be written by others: chmod 600 {path}")
-        content = file.read(_MAX_BYTES + 1)
-    if len(content) > _MAX_BYTES:
-        raise SessionFileError(f"{path} is too large")
-    return content
-
-
-def _checked(path: Path, cookies: dict[str, str]) -> dict[str, str]:
-    if not cookies.get("sessionid"):
-        raise SessionFileError(f"{path} holds no sessionid of instagram.com")
-    return cookies
+def _with_session(cookies: Mapping[Any, Any]) -> dict[str, str]:
+    valid = valid_cookies(cookies)
+    if "sessionid" not in valid:
+        raise ValueError("it holds no sessionid of instagram.com")
+    return valid
 
 
 def _is_past(expires: str) -> bool:
@@ -98,7 +155,3 @@ def _is_past(expires: str) -> bool:
     except ValueError:
         return False
     return 0 < moment < time.time()
-
-
-def _are_texts(*values: object) -> bool:
-    return all(isinstance(value, str) for value in values)

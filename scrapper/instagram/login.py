@@ -1,11 +1,13 @@
 """The session of an Instagram account: where it comes from, and whether it is alive."""
 
+import re
+import secrets
 import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from urllib.parse import unquote
 
 import structlog
 
@@ -14,16 +16,21 @@ from scrapper.instagram.cookies_file import (
     SessionFileError,
     read_cookies_file,
     read_session_file,
+    valid_cookies,
 )
+from scrapper.instagram.login_file import LoginFile, LoginRecord, State
+from scrapper.library.disk import storing
 
-__all__ = ["Login", "LoginState", "Session", "State"]
+__all__ = ["Login", "LoginState", "Session", "session_cookies"]
 
 log = structlog.get_logger(__name__)
 
-State = Literal["none", "active", "expired", "challenged"]
-
 _SECRET_COOKIES = ("sessionid", "csrftoken")
+_MOST_SECRETS = 50
 _SECONDS_BETWEEN_LOOKS = 1.0
+_SECONDS_BETWEEN_DOUBTS = 60 * 60
+# A user's number, then further parts, with colons between them.
+_SESSION_ID = re.compile(r"(\d{1,20}):.+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +44,9 @@ class LoginState:
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """The cookies of one login; another login has another ``number``."""
+    """The cookies of one login; another login has another ``id``."""
 
-    number: int
+    id: str
     cookies: Mapping[str, str]
     username: str
 
@@ -47,10 +54,11 @@ class Session:
 class Login:
     """The session for posts that need one; safe to share between threads.
 
-    It comes from *cookies_file*, a browser's cookies.txt, or from *session_file*, Instaloader's
-    own. The file is read again when it changes; one that is damaged then leaves things as they
-    are. A session that Instagram ended, or whose account must be confirmed in a browser, is left
-    alone until the file changes.
+    *stored* is the login in use, which other processes may change at any time. It comes from
+    *cookies_file*, a browser's cookies.txt, or from *session_file*, Instaloader's own, whenever
+    that file changes; or from :meth:`use`. A file that becomes damaged leaves things as they are. A
+    session that Instagram ended, or whose account must be confirmed in a browser, is left alone
+    until there is another one.
 
     Raises:
         SettingsError: the file holds no session, or others could have written it.
@@ -59,21 +67,23 @@ class Login:
     def __init__(
         self,
         *,
+        stored: LoginFile | None = None,
         cookies_file: Path | None = None,
         session_file: Path | None = None,
         username: str = "",
     ) -> None:
         self._lock = threading.Lock()
+        self._stored = stored or LoginFile(None)
         self._path = cookies_file or session_file
         self._read: Callable[[Path], dict[str, str]] = (
             read_cookies_file if cookies_file else read_session_file
         )
         self._username = username
-        self._session: Session | None = None
-        self._state: State = "none"
-        self._since: float | None = None
-        self._stamp: tuple[int, ...] = ()
+        self._record = LoginRecord()
+        self._secrets: tuple[str, ...] = ()
+        self._doubt_at = 0.0
         self._look_at = 0.0
+        self._complaint = ""
         try:
             self._look()
         except SessionFileError as error:
@@ -82,27 +92,45 @@ class Login:
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """The values of the cookies that open the account to whoever has them."""
-        with self._lock:
-            cookies = self._session.cookies if self._session else {}
-        return tuple(cookies[name] for name in _SECRET_COOKIES if cookies.get(name))
+        """The values of cookies that open the account, or did; another tuple if there are more."""
+        return self._secrets
 
     @property
     def state(self) -> LoginState:
-        """What clients may know of the login."""
-        with self._lock:
-            username = self._session.username if self._session else None
-            return LoginState(self._state, username or None, self._since)
+        """What clients may know of the login, as of the last look at the files."""
+        record = self._record
+        return LoginState(record.state, record.username or None, record.since)
 
     def session(self) -> Session | None:
-        """The session; None if there is none, or it ended, or its account needs a person."""
+        """The session; None if there is none, or it ended, or its account needs a person.
+
+        It looks at the files once a second.
+        """
         with self._lock:
             if time.monotonic() >= self._look_at:
-                try:
-                    self._look()
-                except SessionFileError as error:
-                    log.warning("instagram login unreadable", cause=str(error))
-            return self._session if self._state == "active" else None
+                self._look_again()
+            record = self._record
+        if record.state != "active":
+            return None
+        return Session(record.id, record.cookies, record.username)
+
+    def use(self, cookies: Mapping[str, str], username: str) -> LoginState:
+        """Let *cookies* be the session from now on.
+
+        Raises:
+            ScrapeError: the disk is full or read-only.
+            OSError: the login cannot be stored.
+        """
+        return self._replace(cookies=dict(cookies), username=username or self._username)
+
+    def forget(self) -> LoginState:
+        """Be logged out from now on, until the settings' file changes.
+
+        Raises:
+            ScrapeError: the disk is full or read-only.
+            OSError: that cannot be stored.
+        """
+        return self._replace(cookies={}, username="")
 
     def note_ended(self, session: Session) -> None:
         """Note that Instagram ended the *session*."""
@@ -114,34 +142,107 @@ class Login:
 
     def note_cookies(self, session: Session, cookies: Mapping[str, str]) -> None:
         """Keep the *cookies* that Instagram rotated."""
+        valid = valid_cookies(cookies)
+        if valid.get("sessionid") and valid != session.cookies:
+            self._change(session, lambda record: replace(record, cookies=valid))
+
+    def may_doubt(self) -> bool:
+        """Whether it is time to find out if the session is alive; true once an hour."""
         with self._lock:
-            if self._session is not None and self._session.number == session.number:
-                self._session = replace(self._session, cookies=dict(cookies))
+            now = time.monotonic()
+            if now < self._doubt_at:
+                return False
+            self._doubt_at = now + _SECONDS_BETWEEN_DOUBTS
+            return True
+
+    def _look_again(self) -> None:
+        try:
+            self._look()
+        except SessionFileError as error:
+            # The same complaint once a second would fill the log.
+            if str(error) != self._complaint:
+                log.warning("instagram login unreadable", cause=str(error))
+            self._complaint = str(error)
+        else:
+            self._complaint = ""
 
     def _look(self) -> None:
-        """Read the file if it changed since the last look."""
-        if self._path is None:
-            self._look_at = float("inf")
-            return
+        """Read what changed since the last look: the login in use, and the settings' file."""
         self._look_at = time.monotonic() + _SECONDS_BETWEEN_LOOKS
+        self._adopt(self._stored.load())
+        stamp = self._stamp()
+        if self._path and stamp != self._record.imported:
+            cookies = self._read(self._path)
+            self._store(lambda _: _record_of(cookies, self._username, stamp))
+
+    def _stamp(self) -> str:
+        """What tells one content of the settings' file from another; empty without a file."""
+        if self._path is None:
+            return ""
         try:
             status = self._path.stat()
         except OSError as error:
             raise SessionFileError(f"{self._path}: {error.strerror}") from error
-        stamp = (status.st_mtime_ns, status.st_size, status.st_ino)
-        if stamp == self._stamp:
-            return
-        self._stamp = stamp
-        cookies = self._read(self._path)
-        number = self._session.number + 1 if self._session else 1
-        self._session = Session(number, cookies, self._username)
-        self._state, self._since = "active", time.time()
+        return f"{status.st_mtime_ns}-{status.st_size}"
+
+    def _replace(self, *, cookies: dict[str, str], username: str) -> LoginState:
+        with self._lock:
+            try:
+                stamp = self._stamp()
+            except SessionFileError:
+                stamp = self._record.imported
+            with storing():
+                self._adopt(self._stored.update(lambda _: _record_of(cookies, username, stamp)))
+            self._doubt_at = 0.0
+            return self.state
 
     def _note(self, session: Session, state: State) -> None:
+        def change(record: LoginRecord) -> LoginRecord:
+            return record if record.state == state else replace(record, state=state, since=_now())
+
+        if self._change(session, change):
+            log.error("instagram login lost", state=state, username=session.username)
+
+    def _change(self, session: Session, change: Callable[[LoginRecord], LoginRecord]) -> bool:
+        """Change the record, if it is still that of *session*; whether that changed anything."""
         with self._lock:
-            if self._session is None or self._session.number != session.number:
-                return
-            if self._state == state:
-                return
-            self._state, self._since = state, time.time()
-        log.error("instagram login lost", state=state, username=session.username)
+            before = self._record
+            self._store(lambda record: change(record) if record.id == session.id else record)
+            return before.id == session.id == self._record.id and before != self._record
+
+    def _store(self, change: Callable[[LoginRecord], LoginRecord]) -> None:
+        try:
+            record = self._stored.update(change)
+        except OSError as error:
+            # It holds in memory. After a restart all is as it was stored last.
+            log.warning("instagram login not stored", cause=str(error))
+            record = self._stored.load()
+        self._adopt(record)
+
+    def _adopt(self, record: LoginRecord) -> None:
+        self._record = record
+        values = [record.cookies[name] for name in _SECRET_COOKIES if record.cookies.get(name)]
+        new = [value for value in values if value not in self._secrets]
+        if new:
+            self._secrets = (*self._secrets, *new)[-_MOST_SECRETS:]
+
+
+def session_cookies(session_id: str) -> dict[str, str] | None:
+    """The cookies that the value of the cookie ``sessionid`` stands for; None if it cannot be one.
+
+    It begins with the number of the account, which Instagram wants as ``ds_user_id``, too.
+    """
+    session_id = session_id.strip()
+    found = _SESSION_ID.fullmatch(unquote(session_id))
+    if not found or "sessionid" not in valid_cookies({"sessionid": session_id}):
+        return None
+    return {"sessionid": session_id, "ds_user_id": found[1]}
+
+
+def _record_of(cookies: Mapping[str, str], username: str, stamp: str) -> LoginRecord:
+    state: State = "active" if cookies else "none"
+    return LoginRecord(secrets.token_hex(8), cookies, username, state, _now(), stamp)
+
+
+def _now() -> float:
+    return time.time()

@@ -10,7 +10,15 @@ import structlog
 
 from scrapper.errors import PaceExceeded
 
-__all__ = ["Kind", "Learned", "Pace", "PaceMemory", "ProcessMemory"]
+__all__ = [
+    "Kind",
+    "Learned",
+    "Pace",
+    "PaceMemory",
+    "ProcessMemory",
+    "ProcessWindow",
+    "Window",
+]
 
 log = structlog.get_logger(__name__)
 
@@ -58,6 +66,34 @@ class ProcessMemory:
         self._learned = learned
 
 
+class Window(Protocol):
+    """Counts the requests of the last so many seconds."""
+
+    def take(self, kind: Kind, most: int, seconds: float) -> float | None:
+        """Count a request, if fewer than *most* of its *kind* were counted in the last *seconds*.
+
+        Otherwise return the seconds after which there is room.
+        """
+        ...
+
+
+class ProcessWindow:
+    """A :class:`Window` of this process; its owner sees to it that threads take turns."""
+
+    def __init__(self) -> None:
+        self._sent: dict[Kind, deque[float]] = {"query": deque(), "page": deque()}
+
+    def take(self, kind: Kind, most: int, seconds: float) -> float | None:
+        sent, now = self._sent[kind], time.monotonic()
+        while sent and sent[0] <= now - seconds:
+            sent.popleft()
+        if len(sent) >= most:
+            # The surplus must leave the window first.
+            return sent[len(sent) - most] + seconds - now
+        sent.append(now)
+        return None
+
+
 class Pace:
     """At most *max_queries* in any *window* seconds, and fewer once a limit was met.
 
@@ -68,7 +104,8 @@ class Pace:
 
     Nobody knows Instagram's real limit: a soft block after 17 queries in ten minutes was reported
     in August 2026. So each sign of a limit halves what is allowed, down to 10, and each hour
-    without one gives a tenth of *max_queries* back. *memory* keeps what was learned.
+    without one gives a tenth of *max_queries* back. *memory* keeps what was learned, and *counts*
+    the requests of the last *window* seconds.
     """
 
     def __init__(
@@ -77,6 +114,7 @@ class Pace:
         window: float,
         *,
         memory: PaceMemory | None = None,
+        counts: Window | None = None,
         now: Callable[[], float] = time.time,
     ) -> None:
         self.ceiling = max_queries
@@ -84,7 +122,7 @@ class Pace:
         self._memory = memory or ProcessMemory()
         self._now = now
         self._lock = threading.Lock()
-        self._sent: dict[Kind, deque[float]] = {"query": deque(), "page": deque()}
+        self._counts = counts or ProcessWindow()
         self._number = 0
         self._slowed_at_number = 0
 
@@ -104,13 +142,9 @@ class Pace:
             self._number += 1
             if not self.ceiling:
                 return self._number
-            limit, sent, now = self._limit(kind), self._sent[kind], time.monotonic()
-            while sent and sent[0] <= now - self._window:
-                sent.popleft()
-            if len(sent) >= limit:
-                # The surplus must leave the window first.
-                raise PaceExceeded(retry_after=sent[len(sent) - limit] + self._window - now)
-            sent.append(now)
+            wait = self._counts.take(kind, self._limit(kind), self._window)
+            if wait is not None:
+                raise PaceExceeded(retry_after=wait)
             return self._number
 
     def slow_down(self, number: int) -> None:

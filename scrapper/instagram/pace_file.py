@@ -8,7 +8,7 @@ from typing import Any
 
 import structlog
 
-from scrapper.instagram.pace import Learned
+from scrapper.instagram.pace import Learned, Pace
 from scrapper.library.disk import write_atomically
 
 __all__ = ["PaceFile"]
@@ -31,9 +31,9 @@ class PaceFile:
         self._lock = threading.Lock()
         self._learned = self._read()
 
-    def memory(self, login_state: str) -> "_Entry":
-        """The :class:`~scrapper.instagram.pace.PaceMemory` of one login state."""
-        return _Entry(self, login_state)
+    def make_pace(self, login_state: str, max_queries: int, window: float) -> Pace:
+        """The pace of one login state, which keeps here what it learns."""
+        return Pace(max_queries, window, memory=_Entry(self, login_state))
 
     def load(self, login_state: str) -> Learned | None:
         return self._learned.get(login_state)

@@ -1,67 +1,58 @@
 """Ask the sources for a post, in the order that works, until one of them has all of it."""
 
-import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import structlog
 
-from scrapper.instagram.context import Context, OnRequest
+from scrapper.errors import SessionRefused
+from scrapper.instagram.asking import asking
+from scrapper.instagram.context import Context
+from scrapper.instagram.contexts import Contexts
 from scrapper.instagram.login import Login, Session
+from scrapper.instagram.login_check import view_as
 from scrapper.instagram.media import Description, describe
 from scrapper.instagram.order import SourceOrder
 from scrapper.instagram.pace import Pace
 from scrapper.instagram.share import open_share_link
 from scrapper.instagram.shortcode import Shortcode
 from scrapper.instagram.sources import LOGGED_OUT, WITH_SESSION, Source
-from scrapper.instagram.tokens import Tokens
 from scrapper.instagram.transport import PooledTransport
-from scrapper.instagram.verdict import (
-    LIMITS,
-    Reason,
-    Refusal,
-    Refused,
-    chain_of,
-    reason_of_error,
-    reason_of_response,
-    verdict,
-)
+from scrapper.instagram.verdict import LIMITS, Reason, Refusal, Refused, verdict
 
 __all__ = ["Search", "Standing"]
 
 log = structlog.get_logger(__name__)
 
+# With a session each may also mean that Instagram ended it.
+_DOUBTFUL = frozenset({Reason.NEEDS_LOGIN, Reason.WAIT, Reason.SOFT_BLOCK, Reason.LOGIN_WALL})
+_NOT_ALIVE = frozenset({Reason.SESSION_ENDED, Reason.NEEDS_LOGIN, Reason.LOGIN_WALL})
+
 
 class Search:
-    """Finds posts; safe to share between threads, each of which gets contexts of its own.
+    """Finds posts; safe to share between threads, each of which gets *contexts* of its own.
 
-    *paces* has one for each login state: ``logged_out`` and ``session``. *doc_id* is the document
-    of the logged-out web app's query. The *login* is used for what cannot be had without, or,
-    with *login_first*, before anything else; after a limit that names no time it rests for
-    *cooldown* seconds.
+    *paces* has one for each login state: ``logged_out`` and ``session``. The *login* is used for
+    what cannot be had without, or, with *login_first*, before anything else; after a limit that
+    names no time it rests for *cooldown* seconds.
     """
 
     def __init__(
         self,
         login: Login,
+        contexts: Contexts,
         paces: Mapping[str, Pace],
         *,
         cooldown: float,
-        doc_id: str,
         login_first: bool,
-        on_request: OnRequest,
     ) -> None:
         self._login = login
+        self._contexts = contexts
         self._login_first = login_first
         self._cooldown = cooldown
-        self._doc_id = doc_id
-        self._on_request = on_request
-        self._tokens = Tokens()
         self._logged_out = Standing("logged_out", LOGGED_OUT, paces)
         self._with_session = Standing("session", WITH_SESSION, paces)
-        self._local = threading.local()
 
     @property
     def standings(self) -> Mapping[str, "Standing"]:
@@ -102,14 +93,34 @@ class Search:
         Raises:
             ScrapeError: what Instagram's refusal means.
         """
-        context = self.logged_out_context(transport)
+        context = self._contexts.logged_out(transport)
         try:
-            with self._asked("share", context):
+            with asking("share", context):
                 return open_share_link(context, path)
         except Refused as error:
             self._heed(self._logged_out, context, error)
             refusal = Refusal("share", False, error.reason, error.retry_after)
             raise verdict([refusal]) from None
+
+    def check(self, cookies: Mapping[str, str], transport: PooledTransport) -> Session:
+        """The session that *cookies* are; one request.
+
+        Raises:
+            SessionRefused: Instagram ended it.
+            ScrapeError: Instagram cannot be asked now, or the account must be confirmed.
+        """
+        context = self._contexts.make(Session("", cookies, ""), transport)
+        try:
+            with asking("login", context):
+                username = view_as(context)
+                # By now it has those that Instagram added.
+                return Session("", context.cookies, username)
+        except Refused as error:
+            if error.reason in _NOT_ALIVE:
+                raise SessionRefused from error
+            if error.reason in LIMITS:
+                context.slow_down()
+            raise verdict([Refusal("login", True, error.reason, error.retry_after)]) from error
 
     def _ask(
         self,
@@ -133,7 +144,7 @@ class Search:
                 more_to_come = left > 1 or not last
                 transport.deadline = now + (deadline - now) / (2 if more_to_come else 1)
                 try:
-                    with self._asked(source.name, context):
+                    with asking(source.name, context):
                         description = describe(source.ask(context, inquiry.shortcode))
                 except Refused as error:
                     inquiry.refuse(source, standing, error)
@@ -146,88 +157,51 @@ class Search:
                     inquiry.add(description)
                     standing.order.gave(source.name, refused)
                     refused = []
-                    self._keep_session(standing)
-
-    @contextmanager
-    def _asked(self, source: str, context: Context) -> Iterator[None]:
-        """Count and log how the request in the block ended; turn its failure into a refusal."""
-        try:
-            yield
-        except Exception as error:
-            refused = error if isinstance(error, Refused) else _judge(error, context)
-            if refused is None:
-                raise
-            self._on_request(source, refused.reason)
-            log.info(
-                "source refused",
-                source=source,
-                reason=refused.reason,
-                cause=str(error),
-                chain=" <- ".join(type(link).__name__ for link in chain_of(error)),
-                # Whoever reads the log will want to look into the answer.
-                exc_info=error if refused.reason is Reason.CHANGED else None,
-            )
-            if refused is error:
-                raise
-            raise refused from error
-        finally:
-            context.transport.finish()
-        self._on_request(source, "ok")
+                    self._keep_cookies(context)
 
     def _heed(self, standing: "Standing", context: Context, refused: Refused) -> None:
         """Slow down after a limit; note what a refusal says of the session."""
         if refused.reason in LIMITS:
             context.slow_down()
-        if standing is not self._with_session:
+        if context.session is None:
             return
-        session: Session = self._local.session
+        self._note(context.session, refused)
+        if refused.reason in LIMITS:
+            wait = self._cooldown if refused.retry_after is None else refused.retry_after
+            standing.rests_until = time.monotonic() + wait
+        if refused.reason in _DOUBTFUL and self._login.may_doubt():
+            self._verify(context)
+
+    def _verify(self, context: Context) -> None:
+        """Find out whether the session is alive, and note it if it is not."""
+        try:
+            with asking("login", context):
+                view_as(context)
+        except Refused as refused:
+            if context.session:
+                self._note(context.session, refused)
+
+    def _note(self, session: Session, refused: Refused) -> None:
+        """Note what *refused* says of the session."""
         if refused.reason is Reason.SESSION_ENDED:
             self._login.note_ended(session)
         elif refused.reason is Reason.CHALLENGE:
             self._login.note_challenged(session)
-        elif refused.reason in LIMITS:
-            wait = self._cooldown if refused.retry_after is None else refused.retry_after
-            standing.rests_until = time.monotonic() + wait
 
-    def _keep_session(self, standing: "Standing") -> None:
-        if standing is self._with_session:
-            session, context = self._local.session, self._local.with_session
-            self._login.note_cookies(session, context.cookies)
-            self._local.session = self._login.session()
+    def _keep_cookies(self, context: Context) -> None:
+        """Keep the cookies that Instagram rotated."""
+        if context.session is not None:
+            self._login.note_cookies(context.session, context.cookies)
+            context.session = self._login.session()
 
     def _context(self, standing: "Standing", transport: PooledTransport) -> Context | None:
         """The calling thread's context; None where there is no session to be used now."""
         if standing is self._logged_out:
-            return self.logged_out_context(transport)
+            return self._contexts.logged_out(transport)
         session = self._login.session()
         if session is None or time.monotonic() < standing.rests_until:
             return None
-        if getattr(self._local, "session", None) != session:
-            self._local.session = session
-            self._local.with_session = Context(
-                transport,
-                standing.pace,
-                self._tokens,
-                doc_id=self._doc_id,
-                cookies=session.cookies,
-                username=session.username,
-                on_request=self._on_request,
-            )
-        context: Context = self._local.with_session
-        return context
-
-    def logged_out_context(self, transport: PooledTransport) -> Context:
-        """The calling thread's context without a session."""
-        context: Context | None = getattr(self._local, "logged_out", None)
-        if context is None:
-            context = self._local.logged_out = Context(
-                transport,
-                self._logged_out.pace,
-                self._tokens,
-                doc_id=self._doc_id,
-                on_request=self._on_request,
-            )
-        return context
+        return self._contexts.with_session(session, transport)
 
 
 class Standing:
@@ -273,17 +247,3 @@ class _Inquiry:
         self.refusals.append(
             Refusal(source.name, standing.with_session, error.reason, error.retry_after)
         )
-
-
-def _judge(error: Exception, context: Context) -> Refused | None:
-    """What *error* of a source means, or None where it is a fault of ours."""
-    refused = reason_of_error(error)
-    if refused is None or refused.reason is Reason.PACE:
-        return refused
-    if context.transport.is_late:
-        return Refused(Reason.LATE)
-    response = context.transport.response
-    if response is not None:
-        by_response = reason_of_response(response, with_session=context.is_logged_in)
-        return by_response or refused
-    return refused

@@ -4,11 +4,12 @@ import asyncio
 
 from redis.exceptions import RedisError
 
+from scrapper.instagram.pace import Pace
 from scrapper.replicas.client import SharedRedis, blocking_client
 from scrapper.replicas.gathered_scripts import GatheredScripts
 from scrapper.replicas.job_store import RedisJobStore
 from scrapper.replicas.jobs import SharedJobs
-from scrapper.replicas.pace import RedisPaceMemory
+from scrapper.replicas.pace import RedisPaceMemory, RedisWindow
 from scrapper.replicas.peers import RedisPeers
 from scrapper.replicas.queue import PostQueue
 from scrapper.settings import Settings
@@ -43,9 +44,15 @@ class Fleet:
         await self.redis.aclose()
         await asyncio.to_thread(self._blocking.close)
 
-    def pace_memory(self, login_state: str) -> RedisPaceMemory:
-        """What keeps the learned pace of a login state for all replicas."""
-        return RedisPaceMemory(self._blocking, login_state)
+    def make_pace(self, login_state: str, max_queries: int, window: float) -> Pace:
+        """The pace of a login state.
+
+        All replicas learn together. They also count together what they ask with the session:
+        there is one account. Logged out, each may have an address of its own.
+        """
+        counts = RedisWindow(self._blocking, login_state) if login_state == "session" else None
+        memory = RedisPaceMemory(self._blocking, login_state)
+        return Pace(max_queries, window, memory=memory, counts=counts)
 
     async def answers(self) -> bool:
         """Whether Redis answers."""

@@ -1,5 +1,6 @@
-"""What the pace learned, shared by all replicas."""
+"""The pace, shared by all replicas: what it learned, and the count of an account's requests."""
 
+import secrets
 import threading
 import time
 from typing import Any
@@ -8,15 +9,30 @@ import structlog
 from redis import Redis
 from redis.exceptions import RedisError
 
-from scrapper.instagram.pace import Learned
+from scrapper.instagram.pace import Kind, Learned, ProcessWindow
 from scrapper.replicas.client import PREFIX
 
-__all__ = ["RedisPaceMemory"]
+__all__ = ["RedisPaceMemory", "RedisWindow"]
 
 log = structlog.get_logger(__name__)
 
 _KEY = f"{PREFIX}pace"
 _SECONDS_BETWEEN_LOOKS = 5.0
+# By Redis's own clock, in microseconds. It returns how long to wait, or -1.
+_TAKE = """
+local time = redis.call('TIME')
+local now = time[1] * 1000000 + time[2]
+local most, window = tonumber(ARGV[1]), tonumber(ARGV[2])
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', string.format('%.0f', now - window))
+local sent = redis.call('ZCARD', KEYS[1])
+if sent >= most then
+    local first = redis.call('ZRANGE', KEYS[1], sent - most, sent - most, 'WITHSCORES')
+    return first[2] + window - now
+end
+redis.call('ZADD', KEYS[1], string.format('%.0f', now), ARGV[3])
+redis.call('PEXPIRE', KEYS[1], string.format('%.0f', window / 1000 + 1))
+return -1
+"""
 
 
 class RedisPaceMemory:
@@ -60,3 +76,27 @@ class RedisPaceMemory:
                     self._learned = shared
         except (RedisError, ValueError) as error:
             log.warning("shared pace not read", cause=repr(error))
+
+
+class RedisWindow:
+    """A :class:`~scrapper.instagram.pace.Window` in Redis: one account, however many replicas.
+
+    While Redis does not answer, each process counts its own requests.
+    """
+
+    def __init__(self, redis: Redis, login_state: str) -> None:
+        self._take = redis.register_script(_TAKE)
+        self._key = f"{PREFIX}window:{login_state}"
+        self._own = ProcessWindow()
+
+    def take(self, kind: Kind, most: int, seconds: float) -> float | None:
+        own = self._own.take(kind, most, seconds)
+        if own is not None:
+            return own
+        arguments: list[str | int] = [most, int(seconds * 1_000_000), secrets.token_hex(8)]
+        try:
+            wait: Any = self._take(keys=[f"{self._key}:{kind}"], args=arguments)
+        except RedisError as error:
+            log.warning("pace not shared", cause=str(error))
+            return None
+        return None if wait < 0 else wait / 1_000_000

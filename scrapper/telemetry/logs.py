@@ -23,22 +23,34 @@ _BACKLOG_LINES = 10_000
 _GATHER_SECONDS = 0.02
 
 
-def scrubber(secrets: Iterable[str]) -> Callable[[str], str]:
+def scrubber(
+    secrets: Iterable[str], more: Callable[[], tuple[str, ...]] = tuple
+) -> Callable[[str], str]:
     """A function that removes *secrets* and the queries of URLs from a rendered log line.
 
-    The query of a CDN URL is its signature: whoever has it may download the file. Errors of
-    requests and Instaloader quote such URLs in full.
+    *more* returns secrets that come up later; whenever it returns another tuple, these are removed
+    as well. The query of a CDN URL is its signature: whoever has it may download the file. Errors
+    of requests and Instaloader quote such URLs in full.
     """
-    forms = {form for secret in secrets if secret for form in (secret, _to_json(secret)[1:-1])}
-    known = sorted(forms, key=len, reverse=True)
+    fixed, added = tuple(secrets), more()
+    known = _forms(fixed + added)
 
     def scrub(line: str) -> str:
+        nonlocal added, known
+        if (now := more()) is not added:
+            added, known = now, _forms(fixed + now)
         for secret in known:
             if secret in line:
                 line = line.replace(secret, "[secret]")
         return _QUERY.sub("?[scrubbed]", line) if "?" in line else line
 
     return scrub
+
+
+def _forms(secrets: Iterable[str]) -> list[str]:
+    """The *secrets* as a log line may have them, the longest first."""
+    forms = {form for secret in secrets if secret for form in (secret, _to_json(secret)[1:-1])}
+    return sorted(forms, key=len, reverse=True)
 
 
 def _to_json(data: Any, default: Callable[[Any], Any] = repr) -> str:
@@ -121,6 +133,7 @@ def logs_to(
     level: str,
     style: str,
     secrets: Iterable[str] = (),
+    more_secrets: Callable[[], tuple[str, ...]] = tuple,
     processors: Iterable[Processor] = (),
 ) -> Any:
     """Send all logs to *stream* while the block runs, from *level* on.
@@ -128,7 +141,8 @@ def logs_to(
     *style* is ``json``: one object a line with ``timestamp`` (ISO 8601, UTC), ``level``,
     ``event``, the bound context such as ``request_id``, and ``exception`` with a traceback; or
     ``console``, for people. Further *processors* may add to each line. Warnings and the records
-    of :mod:`logging` are written in the same form.
+    of :mod:`logging` are written in the same form. *secrets* and *more_secrets* are those of
+    :func:`scrubber`.
     """
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -137,7 +151,7 @@ def logs_to(
         _add_time if style == "json" else structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
     ]
-    scrub = scrubber(secrets)
+    scrub = scrubber(secrets, more_secrets)
     render: Any
     if style == "json":
         render = structlog.processors.JSONRenderer(serializer=_to_json)

@@ -6,6 +6,7 @@ No label holds anything that a client sends: all values are names from this code
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from importlib.metadata import version
 
 from prometheus_client import (
@@ -65,6 +66,12 @@ class Metrics:
             ["login"],
             registry=registry,
         )
+        self.instagram_login = Gauge(
+            "instagram_login_state",
+            "1 for the state of the login, 0 for the others",
+            ["state"],
+            registry=registry,
+        )
         self.downloaded_bytes = Counter(
             "scrape_downloaded_bytes", "Bytes of media files received", registry=registry
         )
@@ -116,6 +123,12 @@ class Metrics:
         for login, value in allowed.items():
             self.instagram_pace.labels(login).set_function(value)
 
+    def follow_login(self, current: Callable[[], str]) -> None:
+        """Export the state of the login that *current* returns."""
+        for state in ("none", "active", "expired", "challenged"):
+            value = self.instagram_login.labels(state)
+            value.set_function(partial(_is, current, state))
+
     @contextmanager
     def fetching(self) -> Iterator[None]:
         """Count and time the download inside the block, by its outcome."""
@@ -130,3 +143,7 @@ class Metrics:
             raise
         finally:
             self._fetches.labels(outcome).observe(time.perf_counter() - started)
+
+
+def _is(current: Callable[[], str], state: str) -> float:
+    return float(current() == state)

@@ -302,6 +302,7 @@ class Instagram:
         media = self._describe(shortcode, whole=True)
         response = web.json_response({"items": [media], "status": "ok"})
         response.headers["x-ig-set-www-claim"] = "hmac.claim"
+        self._set_cookies(response)
         return response
 
     async def _media(self, request: web.Request) -> web.StreamResponse:
@@ -410,6 +411,9 @@ def _answer(answer: str) -> web.Response:
 
 def _ended(session: str) -> web.Response:
     """What the API answers to a session that ended, or must be confirmed."""
+    if session.startswith("expired401"):
+        # Some of the API's answers to it are those that an address gets which asks too much.
+        return _answer("wait")
     return _answer("checkpoint" if session.startswith("challenged") else "login")
 
 

@@ -1,5 +1,6 @@
 """Where the session comes from, and what becomes of it."""
 
+import json
 import os
 import pickle
 import time
@@ -17,6 +18,7 @@ from scrapper.instagram.cookies_file import (
     read_session_file,
 )
 from scrapper.instagram.login import Login
+from scrapper.instagram.login_file import LoginFile
 
 COOKIES = (
     "# Netscape HTTP Cookie File\r\n"
@@ -122,3 +124,88 @@ def test_the_state_says_since_when(tmp_path: Path) -> None:
     state = Login(cookies_file=write(tmp_path / "c", COOKIES.encode())).state
     assert state.since is not None
     assert before <= state.since <= time.time()
+
+
+@pytest.fixture
+def looks_always(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("scrapper.instagram.login._SECONDS_BETWEEN_LOOKS", 0)
+
+
+def test_state_and_rotated_cookies_survive_a_restart(tmp_path: Path) -> None:
+    cookies, stored = write(tmp_path / "cookies.txt", COOKIES.encode()), tmp_path / "login.json"
+    login = Login(stored=LoginFile(stored), cookies_file=cookies)
+    session = login.session()
+    assert session is not None
+    login.note_cookies(session, {"sessionid": "rotated", "csrftoken": "new"})
+    login = Login(stored=LoginFile(stored), cookies_file=cookies)
+    session = login.session()
+    assert session is not None
+    assert session.cookies == {"sessionid": "rotated", "csrftoken": "new"}
+    login.note_ended(session)
+    assert Login(stored=LoginFile(stored), cookies_file=cookies).state.state == "expired"
+
+
+def test_all_processes_share_one_login(tmp_path: Path, looks_always: None) -> None:
+    one, other = (Login(stored=LoginFile(tmp_path / "login.json")) for _ in range(2))
+    one.use({"sessionid": "theirs"}, "someone")
+    session = other.session()
+    assert session is not None
+    assert (session.cookies, session.username) == ({"sessionid": "theirs"}, "someone")
+    other.note_challenged(session)
+    assert (one.session(), one.state.state) == (None, "challenged")
+    one.use({"sessionid": "mine"}, "someone")
+    # What one process says of an old session does not undo what another has put in since.
+    other.note_cookies(session, {"sessionid": "theirs", "csrftoken": "rotated"})
+    again = other.session()
+    assert again is not None
+    assert again.cookies == {"sessionid": "mine"}
+
+
+@SLOW
+@given(content=st.binary() | st.text().map(str.encode))
+def test_a_damaged_login_is_no_login(tmp_path: Path, content: bytes) -> None:
+    stored = write(tmp_path / "login.json", content)
+    login = Login(stored=LoginFile(stored))
+    assert (login.session(), login.state.state) == (None, "none")
+    login.use({"sessionid": "new"}, "")
+    assert Login(stored=LoginFile(stored)).state.state == "active"
+
+
+@pytest.mark.parametrize("name", ["id", "cookies", "username", "state", "since", "imported"])
+@pytest.mark.parametrize("value", [None, 1, [], {}, "x", [[[]]], float("nan")])
+def test_a_login_of_another_shape_is_no_login(tmp_path: Path, name: str, value: Any) -> None:
+    stored = tmp_path / "login.json"
+    Login(stored=LoginFile(stored)).use({"sessionid": "one"}, "someone")
+    data = {**json.loads(stored.read_bytes()), name: value}
+    write(stored, json.dumps(data).encode())
+    login = Login(stored=LoginFile(stored))
+    assert login.state.state in ("none", "active")
+    if name not in ("id", "username", "imported", "since"):
+        assert login.session() is None
+
+
+def test_a_login_that_others_could_have_written_is_not_used(tmp_path: Path) -> None:
+    stored = tmp_path / "login.json"
+    Login(stored=LoginFile(stored)).use({"sessionid": "one"}, "someone")
+    stored.chmod(0o666)
+    assert Login(stored=LoginFile(stored)).session() is None
+
+
+def test_a_login_that_cannot_be_stored_holds_until_the_end(
+    tmp_path: Path, looks_always: None
+) -> None:
+    (tmp_path / "file").touch()
+    cookies = write(tmp_path / "cookies.txt", COOKIES.encode())
+    login = Login(stored=LoginFile(tmp_path / "file" / "login.json"), cookies_file=cookies)
+    assert login.session() is not None
+    session = login.session()
+    assert session is not None
+    login.note_ended(session)
+    assert (login.session(), login.state.state) == (None, "expired")
+
+
+def test_the_secrets_of_earlier_sessions_stay_secret(tmp_path: Path) -> None:
+    login = Login()
+    for number in range(3):
+        login.use({"sessionid": f"session-{number}"}, "")
+    assert login.secrets == ("session-0", "session-1", "session-2")

@@ -1,6 +1,7 @@
 """What each source's answer means, alone and with others, over a real socket."""
 
 import asyncio
+import json
 import pickle
 import threading
 import time
@@ -385,6 +386,30 @@ async def test_a_login_can_be_asked_first(
     client = await start_service(**session_file(tmp_path, "alive"), INSTAGRAM_LOGIN_USE="always")
     assert (await scrape(client, "reel-public"))[0] == 200
     assert instagram.requests("media_info", "reel-public") == 1
+
+
+async def test_a_session_in_doubt_is_looked_into_once(
+    instagram: StandIn, start_service: StartService, tmp_path: Path
+) -> None:
+    client = await start_service(**session_file(tmp_path, "expired401"))
+    for number in range(2):
+        url = f"https://www.instagram.com/p/private-{number}/"
+        response = await client.post("/scrape", json={"url": url})
+        assert response.status in (403, 429)
+    assert (await (await client.get("/ready")).json())["login"] == "expired"
+    # Media info of the first post, and the look at the start page that it led to.
+    assert instagram.requests("account") == 2
+
+
+async def test_the_cookies_that_instagram_rotates_are_sent_from_then_on(
+    instagram: StandIn, start_service: StartService, tmp_path: Path, media_root: Path
+) -> None:
+    client = await start_service(**session_file(tmp_path, "alive"))
+    url = "https://www.instagram.com/p/private-rotated/"
+    assert (await client.post("/scrape", json={"url": url})).status == 200
+    stored = json.loads((media_root / ".state" / "login.json").read_bytes())
+    assert stored["cookies"]["csrftoken"] != "t0ken"
+    assert stored["cookies"]["mid"]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,86 @@
+"""``python -m scrapper login``: give the service a session of Instagram, or take it away."""
+
+import sys
+import time
+from pathlib import Path
+
+from scrapper.commands.fetch import EXIT_CODES, EXIT_USAGE
+from scrapper.errors import RESPONSES, ScrapeError
+from scrapper.instagram.client import Instagram
+from scrapper.instagram.cookies_file import (
+    SessionFileError,
+    parse_cookies,
+    read_cookies_file,
+    read_session_file,
+)
+from scrapper.instagram.pace_file import PaceFile
+from scrapper.settings import load_settings
+from scrapper.telemetry.logs import logs_to
+
+__all__ = ["login"]
+
+_STANDARD_INPUT = Path("-")
+_PICKLE = b"\x80"
+
+
+def login(file: Path | None, *, forget: bool) -> int:
+    """Let the session in *file* be that of the service at ``MEDIA_ROOT``; return the exit code.
+
+    *file* is a browser's cookies.txt, or one that ``instaloader --login`` saved; ``-`` is a
+    cookies.txt from standard input, and without one the file that the settings name. Instagram is
+    asked once whether the session is alive. A service that runs takes it up within a second. With
+    *forget* the service is logged out instead.
+
+    Raises:
+        SettingsError: the environment holds wrong settings.
+    """
+    settings = load_settings()
+    instagram = Instagram.from_settings(
+        settings,
+        make_pace=PaceFile(settings.state_folder / "pace.json").make_pace,
+        login_file=settings.state_folder / "login.json",
+    )
+    # Failures are printed anyway. The log is for users who ask for it.
+    level = settings.log_level if "log_level" in settings.model_fields_set else "critical"
+    with logs_to(
+        sys.stderr, level=level, style="console", more_secrets=lambda: instagram.login.secrets
+    ):
+        try:
+            if forget:
+                instagram.login.forget()
+                print("Logged out.")
+                return 0
+            cookies = _cookies(file or settings.session_file)
+            state = instagram.log_in(cookies, time.monotonic() + settings.scrape_timeout_seconds)
+        except SessionFileError as error:
+            print(error, file=sys.stderr)
+            return EXIT_USAGE
+        except ScrapeError as error:
+            status, _, message = RESPONSES[type(error)]
+            print(message, file=sys.stderr)
+            return EXIT_CODES.get(status, 1)
+        except OSError as error:
+            print(f"The login cannot be stored: {error}", file=sys.stderr)
+            return 1
+        finally:
+            instagram.close()
+    print(f"Logged in as {state.username or 'somebody whose name Instagram did not say'}.")
+    return 0
+
+
+def _cookies(file: Path | None) -> dict[str, str]:
+    if file is None:
+        raise SessionFileError(
+            "Say which file has the cookies: python -m scrapper login cookies.txt"
+        )
+    if file == _STANDARD_INPUT:
+        try:
+            return parse_cookies(sys.stdin.buffer.read())
+        except ValueError as error:
+            raise SessionFileError(f"standard input: {error}") from None
+    try:
+        with file.open("rb") as opened:
+            is_pickle = opened.read(1) == _PICKLE
+    except OSError as error:
+        raise SessionFileError(f"{file}: {error.strerror}") from error
+    return read_session_file(file) if is_pickle else read_cookies_file(file)

@@ -1,0 +1,143 @@
+"""``/login``: the Instagram session, for whoever has the API key."""
+
+import asyncio
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Annotated, Literal
+
+from aiohttp import web
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from scrapper.handlers.operation import Content, Operation, describe
+from scrapper.handlers.refusals import InvalidBody, KeyRequired
+from scrapper.handlers.request_bodies import read_text
+from scrapper.handlers.resources import INSTAGRAM, SETTINGS
+from scrapper.instagram.cookies_file import parse_cookies
+from scrapper.instagram.login import LoginState, session_cookies
+
+__all__ = ["delete_login", "get_login", "put_login"]
+
+
+@dataclass(frozen=True, slots=True)
+class LoginResponse:
+    """The state of the Instagram login."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    state: Annotated[
+        Literal["none", "active", "expired", "challenged"],
+        Field(
+            description="`expired`: Instagram ended the session; `challenged`: it wants the "
+            "account confirmed in a browser"
+        ),
+    ]
+    username: str | None
+    since: Annotated[datetime | None, Field(description="Since when the state holds")]
+
+
+class LoginRequest(BaseModel):
+    """A session, by the value of Instagram's cookie ``sessionid``."""
+
+    model_config = ConfigDict(strict=True)
+
+    sessionid: Annotated[str, Field(min_length=1, examples=["1234567890%3AaBcDeFgHiJkLmN%3A12"])]
+
+
+_COOKIES = Content(
+    ("text/plain",), {"type": "string", "description": "A browser's cookies.txt, Netscape format"}
+)
+_PROVES_NOTHING = "The body is neither a cookies.txt nor a JSON object with a sessionid"
+
+
+@describe(
+    Operation(
+        id="getLogin",
+        summary="The state of the Instagram login",
+        tag="login",
+        response=LoginResponse,
+        errors=(403,),
+    )
+)
+async def get_login(request: web.Request) -> web.Response:
+    """The state of the login, never a cookie."""
+    _check_key(request)
+    login = request.app[INSTAGRAM].login
+    # It looks at the files, which another process may have changed.
+    await asyncio.to_thread(login.session)
+    return _respond(login.state)
+
+
+@describe(
+    Operation(
+        id="putLogin",
+        summary="Replace the Instagram login by a browser's cookies",
+        tag="login",
+        body=LoginRequest,
+        text_body=_COOKIES,
+        response=LoginResponse,
+        errors=(400, 403, 502, 503, 507),
+    )
+)
+async def put_login(request: web.Request) -> web.Response:
+    """Let other cookies be the session, after asking Instagram once whether it is alive."""
+    _check_key(request)
+    cookies = _cookies_in(await read_text(request))
+    deadline = time.monotonic() + request.app[SETTINGS].scrape_timeout_seconds
+    return _respond(await asyncio.to_thread(request.app[INSTAGRAM].log_in, cookies, deadline))
+
+
+@describe(
+    Operation(
+        id="deleteLogin",
+        summary="Forget the Instagram login",
+        tag="login",
+        status=204,
+        errors=(403, 507),
+    )
+)
+async def delete_login(request: web.Request) -> web.Response:
+    """Be logged out from now on."""
+    _check_key(request)
+    await asyncio.to_thread(request.app[INSTAGRAM].login.forget)
+    return web.Response(status=204)
+
+
+def _check_key(request: web.Request) -> None:
+    """See that the service has a key; the middleware saw that the request has it, too.
+
+    Without a key anybody on the network could take the account away, or put theirs in.
+    """
+    if not request.app[SETTINGS].key:
+        raise KeyRequired
+
+
+def _cookies_in(body: bytes) -> dict[str, str]:
+    """Instagram's cookies in a cookies.txt or in ``{"sessionid": ...}``.
+
+    Raises:
+        InvalidBody: there is no session in it.
+    """
+    if body.lstrip().startswith(b"{"):
+        try:
+            cookies = session_cookies(LoginRequest.model_validate_json(body).sessionid)
+        except ValidationError:
+            raise InvalidBody(text=_PROVES_NOTHING) from None
+        if cookies is None:
+            raise InvalidBody(text="sessionid: this is not the value of Instagram's cookie")
+        return cookies
+    try:
+        return parse_cookies(body)
+    except ValueError as error:
+        raise InvalidBody(text=f"{_PROVES_NOTHING}: {error}") from None
+
+
+def _respond(state: LoginState) -> web.Response:
+    since = None if state.since is None else datetime.fromtimestamp(int(state.since), UTC)
+    return web.json_response(
+        {
+            "state": state.state,
+            "username": state.username,
+            "since": None if since is None else f"{since:%Y-%m-%dT%H:%M:%SZ}",
+        }
+    )

@@ -1,0 +1,47 @@
+"""Ask Instagram once whether a session is alive, and whose it is."""
+
+import re
+
+from scrapper.instagram.context import Context
+from scrapper.instagram.page_refusal import refusal_of_page
+
+__all__ = ["view_as"]
+
+_MAX_OBJECT_BYTES = 20_000
+_USERNAME = re.compile(rb'"username":\s?"([A-Za-z0-9._]{1,30})"')
+
+
+def view_as(context: Context) -> str:
+    """The name of the account, as the start page has it; empty if the page does not say.
+
+    One request. A start page that is a login form, or a redirect to one, means that Instagram
+    ended the session.
+
+    Raises:
+        Refused: the session ended, or its account must be confirmed, or Instagram cannot be
+            asked now.
+        Exception: whatever requests raises.
+    """
+    response = context.view("")
+    refused = refusal_of_page(response, with_session=True)
+    if refused is not None:
+        raise refused
+    response.raise_for_status()
+    return _username(response.content, context.cookies.get("ds_user_id", ""))
+
+
+def _username(html: bytes, number: str) -> str:
+    """The ``username`` in the same JSON object as the account's *number*.
+
+    Some scripts of the page hold JSON inside of a JSON string.
+    """
+    if not number.isascii() or not number.isdecimal():
+        return ""
+    plain = html.replace(b'\\"', b'"')
+    for found in re.finditer(rb'"(?:id|pk|pk_id)":\s?"?%b"?[,}]' % number.encode(), plain):
+        start = plain.rfind(b"{", max(0, found.start() - _MAX_OBJECT_BYTES), found.start())
+        end = plain.find(b"}", found.end() - 1, found.end() + _MAX_OBJECT_BYTES)
+        named = _USERNAME.search(plain, start, end) if -1 not in (start, end) else None
+        if named:
+            return named[1].decode()
+    return ""

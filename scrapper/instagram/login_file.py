@@ -1,0 +1,125 @@
+"""The login in use, in a file: it survives restarts, and all processes share it."""
+
+import fcntl
+import json
+import math
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import structlog
+
+from scrapper.instagram.cookies_file import SessionFileError, read_private, valid_cookies
+from scrapper.library.disk import write_atomically
+
+__all__ = ["LoginFile", "LoginRecord", "State"]
+
+log = structlog.get_logger(__name__)
+
+State = Literal["none", "active", "expired", "challenged"]
+
+_UNREADABLE = (SessionFileError, ValueError, LookupError, TypeError, RecursionError)
+
+
+@dataclass(frozen=True, slots=True)
+class LoginRecord:
+    """A login and its state.
+
+    Another login has another ``id``. ``since`` is the unix time since which the state holds.
+    ``imported`` is the stamp of the file that the settings name, as of when it was last read; a
+    file with another stamp is news.
+    """
+
+    id: str = ""
+    cookies: Mapping[str, str] = field(default_factory=dict)
+    username: str = ""
+    state: State = "none"
+    since: float | None = None
+    imported: str = ""
+
+
+class LoginFile:
+    """The record at *path*, readable by its owner alone; without a *path*, in memory.
+
+    A damaged file counts as no login. A missing one changes nothing.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        self._stamp: tuple[int, ...] | None = None
+        self._record = LoginRecord()
+
+    def load(self) -> LoginRecord:
+        """The record, which another process may have changed."""
+        stamp = _stamp_of(self._path) if self._path else None
+        if self._path and stamp and stamp != self._stamp:
+            self._record, self._stamp = _read(self._path), stamp
+        return self._record
+
+    def update(self, change: Callable[[LoginRecord], LoginRecord]) -> LoginRecord:
+        """Put what *change* makes of the record in its place.
+
+        Raises:
+            OSError: it cannot be written. It changed in memory alone.
+        """
+        if self._path is None:
+            self._record = change(self._record)
+            return self._record
+        try:
+            with self._locked(self._path):
+                known = self.load()
+                self._record = change(known)
+                if self._record != known:
+                    write_atomically(self._path, json.dumps(asdict(self._record)).encode())
+                    self._stamp = _stamp_of(self._path)
+        except OSError:
+            self._record = change(self._record)
+            raise
+        return self._record
+
+    @contextmanager
+    def _locked(self, path: Path) -> Iterator[None]:
+        """Keep other processes from changing the file between our reading and our writing."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
+
+
+def _stamp_of(path: Path) -> tuple[int, ...] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_size, status.st_ino
+
+
+def _read(path: Path) -> LoginRecord:
+    try:
+        return _record(json.loads(read_private(path)))
+    except (OSError, *_UNREADABLE) as error:
+        # An error of the JSON parser would quote the file.
+        cause = (
+            str(error) if isinstance(error, (SessionFileError, OSError)) else type(error).__name__
+        )
+        log.warning("stored login unreadable", cause=cause)
+        return LoginRecord()
+
+
+def _record(data: Any) -> LoginRecord:
+    since = data["since"]
+    if since is not None and not math.isfinite(since := float(since)):
+        raise ValueError("since is out of range")
+    texts = [data[name] for name in ("id", "username", "imported")]
+    cookies, state = valid_cookies(dict(data["cookies"])), data["state"]
+    if state not in get_args(State) or not all(isinstance(text, str) for text in texts):
+        raise ValueError("not a login")
+    if state != "none" and not cookies.get("sessionid"):
+        raise ValueError("a login without a session")
+    return LoginRecord(texts[0], cookies, texts[1], state, since, texts[2])

@@ -1,0 +1,159 @@
+"""``/login`` over a real socket: state, new cookies, and what becomes of them."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import Client, StartService, stored_files
+from tests.instagram import StandIn
+
+KEY = {"X-API-Key": "a-key-of-the-tests"}
+PRIVATE = {"url": "https://www.instagram.com/p/private-post/"}
+
+
+def cookies_txt(session: str) -> str:
+    return (
+        "# Netscape HTTP Cookie File\n"
+        f"#HttpOnly_.instagram.com\tTRUE\t/\tTRUE\t0\tsessionid\t{session}\n"
+        ".instagram.com\tTRUE\t/\tTRUE\t0\tds_user_id\t1\n"
+    )
+
+
+@pytest.fixture
+async def client(instagram: StandIn, start_service: StartService) -> Client:
+    return await start_service(API_KEY=KEY["X-API-Key"])
+
+
+async def put(client: Client, body: str) -> tuple[int, dict[str, Any]]:
+    response = await client.put("/login", data=body, headers=KEY)
+    return response.status, await response.json()
+
+
+async def state(client: Client) -> Any:
+    response = await client.get("/login", headers=KEY)
+    assert response.status == 200
+    return (await response.json())["state"]
+
+
+async def test_a_browsers_cookies_open_what_needs_a_login(
+    instagram: StandIn, client: Client, media_root: Path
+) -> None:
+    assert (await client.post("/scrape", json=PRIVATE, headers=KEY)).status == 403
+    assert await state(client) == "none"
+    instagram.reset_counters()
+    status, answer = await put(client, cookies_txt("alive"))
+    assert (status, answer["state"], answer["username"]) == (200, "active", "alive.user")
+    assert answer["since"].endswith("Z")
+    assert instagram.requests("account") == instagram.requests() / 2 == 1
+    assert (await client.post("/scrape", json=PRIVATE, headers=KEY)).status == 200
+    stored = media_root / ".state" / "login.json"
+    assert stored.stat().st_mode & 0o777 == 0o600
+
+
+async def test_the_value_of_one_cookie_is_enough(instagram: StandIn, client: Client) -> None:
+    status, answer = await put(client, json.dumps({"sessionid": "1%3Aalive%3A12"}))
+    assert (status, answer["username"]) == (200, "alive.user")
+    # The check brought the other cookies that media info wants.
+    assert (await client.post("/scrape", json=PRIVATE, headers=KEY)).status == 200
+
+
+@pytest.mark.parametrize(
+    ("session", "code"), [("expired", "login_required"), ("challenged", "challenge_required")]
+)
+async def test_a_session_that_is_not_alive_replaces_nothing(
+    client: Client, session: str, code: str
+) -> None:
+    assert (await put(client, cookies_txt("alive")))[0] == 200
+    status, answer = await put(client, cookies_txt(session))
+    assert (status, answer["code"]) == (403, code)
+    assert await state(client) == "active"
+
+
+async def test_an_instagram_that_does_not_answer_replaces_nothing(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
+    status, answer = await put(client, cookies_txt("alive"))
+    assert (status, answer["code"]) == (503, "instagram_unreachable")
+    assert await state(client) == "none"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "",
+        "nonsense",
+        "{",
+        "[]",
+        "{}",
+        '{"sessionid": 1}',
+        '{"sessionid": ""}',
+        '{"sessionid": "no number"}',
+        '{"sessionid": "1:a\\r\\nX-Evil: 1"}',
+        '{"sessionid": "1:' + "a" * 5000 + '"}',
+        cookies_txt("alive").replace("instagram.com", "example.com"),
+        cookies_txt("a\x01b"),
+        "\ud800".encode("utf-8", "surrogatepass"),
+    ],
+)
+async def test_a_body_without_a_session_is_refused_without_asking_instagram(
+    instagram: StandIn, client: Client, body: str
+) -> None:
+    status, answer = await put(client, body)
+    assert (status, answer["code"]) == (400, "invalid_body")
+    assert instagram.requests() == 0
+
+
+async def test_a_body_over_a_megabyte_is_too_large(client: Client) -> None:
+    status, answer = await put(client, "#" * 1_000_001)
+    assert (status, answer["code"]) == (413, "body_too_large")
+
+
+async def test_a_forgotten_login_is_used_no_more(instagram: StandIn, client: Client) -> None:
+    assert (await put(client, cookies_txt("alive")))[0] == 200
+    assert (await client.delete("/login", headers=KEY)).status == 204
+    assert await state(client) == "none"
+    instagram.reset_counters()
+    assert (await client.post("/scrape", json=PRIVATE, headers=KEY)).status == 403
+    assert instagram.requests("account") == 0
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE"])
+async def test_a_service_without_a_key_has_no_login_to_change(
+    instagram: StandIn, start_service: StartService, method: str
+) -> None:
+    client = await start_service()
+    response = await client.request(method, "/login", data=cookies_txt("alive"))
+    assert (response.status, (await response.json())["code"]) == (403, "unauthorized")
+    assert instagram.requests() == 0
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE"])
+async def test_a_wrong_key_is_refused(client: Client, method: str) -> None:
+    response = await client.request(method, "/login", headers={"X-API-Key": "wrong"})
+    assert response.status == 401
+
+
+async def test_a_login_survives_a_restart_and_reaches_the_other_replicas(
+    instagram: StandIn, start_service: StartService, client: Client, media_root: Path
+) -> None:
+    assert (await put(client, cookies_txt("alive")))[0] == 200
+    other = await start_service(API_KEY=KEY["X-API-Key"])
+    assert await state(other) == "active"
+    assert (await client.delete("/login", headers=KEY)).status == 204
+    # It looks once a second.
+    while await state(other) != "none":
+        pass
+    assert stored_files(media_root) == set()
+
+
+async def test_no_answer_holds_a_cookie(client: Client) -> None:
+    response = await client.put("/login", data=cookies_txt("alive"), headers=KEY)
+    others = [await client.get(path, headers=KEY) for path in ("/login", "/ready", "/metrics")]
+    put, login, ready, metrics = [await one.text() for one in (response, *others)]
+    assert "alive.user" in login
+    assert not any('"alive"' in text or "sessionid" in text for text in (put, login, ready))
+    assert 'instagram_login_state{state="active"} 1.0' in metrics
