@@ -25,7 +25,7 @@ __all__ = [
     "wait_for_answer",
 ]
 
-PATIENCE_SECONDS = 300
+PATIENCE_SECONDS = int(os.environ.get("PATIENCE_SECONDS", "300"))
 """After which a test takes what it waits for to hang: no machine is as slow as that."""
 
 _ROOT = Path(__file__).resolve().parents[1]

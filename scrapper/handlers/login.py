@@ -11,10 +11,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from scrapper.handlers.operation import Content, Operation, describe
 from scrapper.handlers.refusals import InvalidBody, KeyRequired
-from scrapper.handlers.request_bodies import read_text
+from scrapper.handlers.request_bodies import explain, read_text
 from scrapper.handlers.resources import INSTAGRAM, SETTINGS
 from scrapper.instagram.cookies_file import parse_cookies
-from scrapper.instagram.login import LoginState, session_cookies
+from scrapper.instagram.login import SESSION_ID, LoginState, session_cookies
 
 __all__ = ["delete_login", "get_login", "put_login"]
 
@@ -41,13 +41,16 @@ class LoginRequest(BaseModel):
 
     model_config = ConfigDict(strict=True)
 
-    sessionid: Annotated[str, Field(min_length=1, examples=["1234567890%3AaBcDeFgHiJkLmN%3A12"])]
+    sessionid: Annotated[
+        str, Field(pattern=SESSION_ID, examples=["1234567890%3AaBcDeFgHiJkLmN%3A12"])
+    ]
 
 
 _COOKIES = Content(
-    ("text/plain",), {"type": "string", "description": "A browser's cookies.txt, Netscape format"}
+    ("application/octet-stream",),
+    {"type": "string", "format": "binary", "description": "A cookies.txt, Netscape format"},
 )
-_PROVES_NOTHING = "The body is neither a cookies.txt nor a JSON object with a sessionid"
+_NO_SESSION = "The body is neither a cookies.txt nor a JSON object with a sessionid"
 
 
 @describe(
@@ -74,7 +77,7 @@ async def get_login(request: web.Request) -> web.Response:
         summary="Replace the Instagram login by a browser's cookies",
         tag="login",
         body=LoginRequest,
-        text_body=_COOKIES,
+        file_body=_COOKIES,
         response=LoginResponse,
         errors=(400, 403, 502, 503, 507),
     )
@@ -120,16 +123,13 @@ def _cookies_in(body: bytes) -> dict[str, str]:
     """
     if body.lstrip().startswith(b"{"):
         try:
-            cookies = session_cookies(LoginRequest.model_validate_json(body).sessionid)
-        except ValidationError:
-            raise InvalidBody(text=_PROVES_NOTHING) from None
-        if cookies is None:
-            raise InvalidBody(text="sessionid: this is not the value of Instagram's cookie")
-        return cookies
+            return session_cookies(LoginRequest.model_validate_json(body).sessionid)
+        except ValidationError as error:
+            raise InvalidBody(text=explain(error)) from None
     try:
         return parse_cookies(body)
     except ValueError as error:
-        raise InvalidBody(text=f"{_PROVES_NOTHING}: {error}") from None
+        raise InvalidBody(text=f"{_NO_SESSION}: {error}") from None
 
 
 def _respond(state: LoginState) -> web.Response:

@@ -122,7 +122,7 @@ def _operation(operation: Operation, schemas: _Schemas, *, keyed: bool) -> dict[
     if operation.free:
         described["security"] = []
     if operation.body is not None:
-        content = _content(operation.body, schemas) | _content(operation.text_body, schemas)
+        content = _content(operation.body, schemas) | _content(operation.file_body, schemas)
         described["requestBody"] = {"required": True, "content": content}
     if operation.parameters:
         described["parameters"] = [_parameter(parameter) for parameter in operation.parameters]

@@ -52,7 +52,7 @@ class Operation:
 
     ``response`` is the type that a success has as JSON, another content, or None for no body; with
     ``events`` it is what each server-sent event holds. ``body`` is the type that the request has as
-    JSON, and ``text_body`` what it may be instead. ``errors`` are the statuses beside those
+    JSON, and ``file_body`` what it may be instead. ``errors`` are the statuses beside those
     that every operation may have. An operation that is ``free`` needs no key.
     """
 
@@ -63,7 +63,7 @@ class Operation:
     status: int = 200
     errors: Sequence[int] = ()
     body: Any = None
-    text_body: Content | None = None
+    file_body: Content | None = None
     parameters: Sequence[Parameter] = ()
     headers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     more: Mapping[int, tuple[str, Any]] = field(default_factory=dict)

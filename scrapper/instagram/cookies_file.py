@@ -38,6 +38,7 @@ _UNREADABLE = (
     LookupError,
     TypeError,
     AttributeError,
+    OverflowError,
     RecursionError,
     MemoryError,
 )

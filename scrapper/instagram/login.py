@@ -1,6 +1,5 @@
 """The session of an Instagram account: where it comes from, and whether it is alive."""
 
-import re
 import secrets
 import threading
 import time
@@ -21,16 +20,17 @@ from scrapper.instagram.cookies_file import (
 from scrapper.instagram.login_file import LoginFile, LoginRecord, State
 from scrapper.library.disk import storing
 
-__all__ = ["Login", "LoginState", "Session", "session_cookies"]
+__all__ = ["SESSION_ID", "Login", "LoginState", "Session", "session_cookies"]
 
 log = structlog.get_logger(__name__)
+
+SESSION_ID = r"^[0-9]{1,20}(:|%3[Aa])[!#-+.-:<-\[\]-~-]{1,2000}$"
+"""The value of Instagram's cookie ``sessionid``: the account's number, then further parts."""
 
 _SECRET_COOKIES = ("sessionid", "csrftoken")
 _MOST_SECRETS = 50
 _SECONDS_BETWEEN_LOOKS = 1.0
 _SECONDS_BETWEEN_DOUBTS = 60 * 60
-# A user's number, then further parts, with colons between them.
-_SESSION_ID = re.compile(r"(\d{1,20}):.+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,16 +227,12 @@ class Login:
             self._secrets = (*self._secrets, *new)[-_MOST_SECRETS:]
 
 
-def session_cookies(session_id: str) -> dict[str, str] | None:
-    """The cookies that the value of the cookie ``sessionid`` stands for; None if it cannot be one.
+def session_cookies(session_id: str) -> dict[str, str]:
+    """The cookies that *session_id*, which matches :data:`SESSION_ID`, stands for.
 
     It begins with the number of the account, which Instagram wants as ``ds_user_id``, too.
     """
-    session_id = session_id.strip()
-    found = _SESSION_ID.fullmatch(unquote(session_id))
-    if not found or "sessionid" not in valid_cookies({"sessionid": session_id}):
-        return None
-    return {"sessionid": session_id, "ds_user_id": found[1]}
+    return {"sessionid": session_id, "ds_user_id": unquote(session_id).partition(":")[0]}
 
 
 def _record_of(cookies: Mapping[str, str], username: str, stamp: str) -> LoginRecord:

@@ -123,6 +123,14 @@ def test_a_secret_never_survives_the_scrubber(before: str, after: str, secret: s
     assert secret not in json.loads(line)["event"]
 
 
+def test_a_secret_that_comes_up_later_is_scrubbed_too() -> None:
+    later: list[tuple[str, ...]] = [()]
+    scrub = scrubber(["first"], lambda: later[0])
+    assert scrub("first second") == "[secret] second"
+    later[0] = ("second",)
+    assert scrub("first second") == "[secret] [secret]"
+
+
 @given(text=st.text())
 def test_a_line_is_json_after_the_scrubber_too(text: str) -> None:
     assert "event" in json.loads(scrubber(["s3cret"])(json.dumps({"event": "?a=" + text})))

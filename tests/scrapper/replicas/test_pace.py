@@ -1,0 +1,25 @@
+"""The pace of replicas, over a real Redis."""
+
+from scrapper.replicas.client import blocking_client
+from scrapper.replicas.pace import RedisWindow
+from tests.redis_server import RedisServer
+
+
+def test_replicas_count_together_what_they_ask_with_the_session(
+    redis_server: RedisServer,
+) -> None:
+    client = blocking_client(redis_server.url)
+    one, other = (RedisWindow(client, "session") for _ in range(2))
+    waits = [window.take("query", 3, 600) for window in (one, other, one)]
+    assert waits == [None, None, None]
+    wait = other.take("query", 3, 600)
+    assert wait is not None
+    assert 0 < wait <= 600
+    # Pages have a count of their own; a lower limit waits for the surplus, too.
+    assert other.take("page", 3, 600) is None
+    assert (other.take("query", 1, 600) or 0) >= wait
+
+
+def test_without_redis_each_replica_counts_its_own(redis_server: RedisServer) -> None:
+    window = RedisWindow(blocking_client("redis://127.0.0.1:9/0"), "session")
+    assert [window.take("query", 1, 600) is None for _ in range(2)] == [True, False]
