@@ -13,7 +13,7 @@ PAGE_FILES = {
     "/page.css": (_FOLDER / "page.css", "text/css; charset=utf-8"),
     **{
         f"/{name}.js": (_FOLDER / f"{name}.js", "text/javascript; charset=utf-8")
-        for name in ("page", "dom", "api", "events", "advice", "posts", "downloads")
+        for name in ("page", "dom", "api", "events", "advice", "posts", "downloads", "login")
     },
     "/page.svg": (_FOLDER / "page.svg", "image/svg+xml"),
 }

@@ -3,7 +3,7 @@
 import { Failure } from "./api.js";
 import { at } from "./dom.js";
 
-const LOGIN = "Whoever runs this server can give it a login (INSTAGRAM_COOKIES_FILE).";
+const LOGIN = "Whoever runs this server can give it a login.";
 
 const ADVICE = {
   unreachable: () => "The server does not answer: check that it runs, then try again.",

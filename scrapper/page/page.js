@@ -3,6 +3,7 @@
 import { guarded } from "./advice.js";
 import { at } from "./dom.js";
 import { submit } from "./downloads.js";
+import { showLogin } from "./login.js";
 import { listMore, listStored } from "./posts.js";
 
 const KEPT_KEY = "api-key";
@@ -46,7 +47,7 @@ at("links").addEventListener("keydown", (event) => {
 at("keep").addEventListener("change", keepKey);
 at("key").addEventListener("change", () => {
   keepKey();
-  guarded(() => listStored());
+  guarded(() => Promise.all([listStored(), showLogin()]));
 });
 at("more").addEventListener("click", async () => {
   at("more").disabled = true;
@@ -55,4 +56,4 @@ at("more").addEventListener("click", async () => {
 });
 
 restoreKey();
-guarded(() => listStored());
+guarded(() => Promise.all([listStored(), showLogin()]));

@@ -10,6 +10,7 @@ from playwright.async_api import Page, async_playwright, expect
 from scrapper.handlers.page import PAGE_FILES
 from tests.conftest import Client, StartService
 from tests.instagram import StandIn
+from tests.scrapper.handlers.test_login import cookies_txt
 from tests.service import PATIENCE_SECONDS
 
 expect.set_options(timeout=PATIENCE_SECONDS * 1000)
@@ -290,6 +291,33 @@ async def test_more_stored_posts_come_on_demand(
         await page.get_by_role("button", name="Show more").dblclick()
         await expect(page.locator("#stored > li")).to_have_count(13)
         await expect(page.get_by_role("button", name="Show more")).to_be_hidden()
+
+
+async def test_whoever_has_the_key_can_change_the_login(
+    instagram: StandIn, start_service: StartService, browse: Browse
+) -> None:
+    client = await start_service(API_KEY="s3cret")
+    async with browse(client) as page:
+        card = page.get_by_role("region", name="Instagram login")
+        await expect(card).to_be_hidden()
+        key = page.get_by_label("Key, if this server asks for one")
+        await expect(key).to_be_focused()
+        await key.fill("s3cret")
+        await page.keyboard.press("Tab")
+        await expect(card.get_by_role("status")).to_contain_text("Logged out")
+        await card.get_by_text("Change it").click()
+        cookies = card.get_by_label("Cookies of instagram.com")
+        await cookies.fill(cookies_txt("expired"))
+        await card.get_by_role("button", name="Use these cookies").click()
+        await expect(card.get_by_role("alert")).to_contain_text("does not accept this session")
+        await cookies.fill("1%3Aalive%3A12")
+        await card.get_by_role("button", name="Use these cookies").click()
+        await expect(card.get_by_role("status")).to_contain_text("Logged in as alive.user since")
+        await expect(cookies).to_have_value("")
+        await card.get_by_text("Change it").click()
+        await card.get_by_role("button", name="Forget the login").click()
+        await expect(card.get_by_role("status")).to_contain_text("Logged out")
+    assert instagram.requests("account") == 2
 
 
 async def test_the_keyboard_is_enough(
