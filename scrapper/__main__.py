@@ -12,10 +12,12 @@ from scrapper.errors import SettingsError
 __all__ = ["main"]
 
 _EXIT_USAGE = 2
+_EXIT_INTERRUPTED = 130
 
 
 def main() -> int:
     """Run the command; return its exit code, 2 if the usage or a setting is wrong."""
+    _replace_closed_streams()
     options = _parser().parse_args()
     _leave_out("charset_normalizer")
     warnings.filterwarnings("ignore", "Unable to find acceptable character detection")
@@ -44,9 +46,25 @@ def main() -> int:
         from scrapper.commands.serve import serve  # noqa: PLC0415
 
         return serve()
+    except KeyboardInterrupt:
+        return _EXIT_INTERRUPTED
     except SettingsError as error:
         print(f"Wrong settings:\n{error}", file=sys.stderr)
         return _EXIT_USAGE
+
+
+def _replace_closed_streams() -> None:
+    """Put /dev/null where the shell closed a standard stream, as ``>&-`` does.
+
+    Otherwise the next file or socket would get its number, and somebody's output.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115, PTH123 - for the process's life
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115, PTH123
 
 
 def _leave_out(module: str) -> None:

@@ -1,6 +1,5 @@
 """The one place where the parts are put together."""
 
-import asyncio
 from collections.abc import AsyncIterator, Iterator
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING
@@ -25,13 +24,25 @@ from scrapper.handlers.metrics import metrics as metrics_page
 from scrapper.handlers.page import PAGE_FILES, page
 from scrapper.handlers.posts import delete_post, get_post, list_posts
 from scrapper.handlers.request_bodies import MOST_URLS
-from scrapper.handlers.resources import CHECKS, INSTAGRAM, JOBS, LIBRARY, METRICS, SCRAPER, SETTINGS
+from scrapper.handlers.resources import (
+    CHECKS,
+    INSTAGRAM,
+    JOBS,
+    LIBRARY,
+    MEDIA_ROOT,
+    METRICS,
+    SCRAPER,
+    SETTINGS,
+)
 from scrapper.handlers.scrape import scrape
 from scrapper.instagram.client import Instagram
 from scrapper.instagram.cookies_file import MAX_COOKIES_BYTES
+from scrapper.instagram.login_file import LoginFile
 from scrapper.instagram.pace_file import PaceFile
 from scrapper.jobs.local import LocalJobs
 from scrapper.jobs.sqlite_store import JobStore
+from scrapper.library.clock import ClockWatch
+from scrapper.library.root import MediaRoot
 from scrapper.library.store import Library
 from scrapper.library.sweeper import sweeping
 from scrapper.response_headers import add_headers
@@ -69,12 +80,14 @@ def create_app(settings: Settings) -> web.Application:
     app[_FLEET] = fleet
     app[_PEERS] = fleet.peers if fleet else Alone()
     app[CHECKS] = {"redis": fleet.answers} if fleet else {}
-    app[LIBRARY] = Library.from_settings(settings)
+    app[MEDIA_ROOT] = root = MediaRoot(settings.media_root, shared=fleet is not None)
+    root.open()
+    app[LIBRARY] = Library.from_settings(settings, root)
     app[INSTAGRAM] = instagram = Instagram.from_settings(
         settings,
         on_request=measured.count_instagram_request,
-        make_pace=(fleet or PaceFile(settings.state_folder / "pace.json")).make_pace,
-        login_file=settings.state_folder / "login.json",
+        make_pace=(fleet or PaceFile(root.state / "pace.json", check=root.check)).make_pace,
+        login_file=LoginFile(root.state / "login.json", check=root.check),
     )
     measured.follow_login(lambda: instagram.login.state.state)
     measured.follow_pace({name: pace.allowed_now for name, pace in instagram.paces.items()})
@@ -192,8 +205,11 @@ def _extras(settings: Settings) -> Iterator[Middleware]:
 
 
 async def _open_library(app: web.Application) -> AsyncIterator[None]:
-    await app[LIBRARY].open()
-    yield
+    try:
+        await app[LIBRARY].open()
+        yield
+    finally:
+        app[MEDIA_ROOT].close()
 
 
 async def _fleet(app: web.Application) -> AsyncIterator[None]:
@@ -220,14 +236,14 @@ async def _jobs(app: web.Application) -> AsyncIterator[None]:
         app[JOBS] = fleet.jobs
         yield
         return
-    path = settings.state_folder / "jobs.sqlite3"
-    await asyncio.to_thread(path.parent.mkdir, exist_ok=True)
+    root = app[MEDIA_ROOT]
     app[JOBS] = jobs = LocalJobs(
         app[SCRAPER],
-        JobStore(path),
+        JobStore(root.state / "jobs.sqlite3"),
         concurrency=settings.scrape_concurrency,
         max_jobs=settings.max_jobs,
         max_age=settings.max_job_age_seconds,
+        check=root.check,
     )
     await jobs.open()
     yield
@@ -239,11 +255,12 @@ async def _end_streams(app: web.Application) -> None:
 
 
 async def _sweeper(app: web.Application) -> AsyncIterator[None]:
-    settings = app[SETTINGS]
+    settings, root = app[SETTINGS], app[MEDIA_ROOT]
     async with sweeping(
         app[LIBRARY],
         app[METRICS],
         turn=app[_PEERS].sweep,
+        clock_is_right=ClockWatch(root.state / "clock.json", check=root.check).is_right,
         max_age=settings.max_media_age_seconds,
         interval=settings.media_cleanup_interval_seconds,
         reserve=app[SCRAPER].reserve,

@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Awaitable
 from typing import Any, TypeVar
 
-__all__ = ["end", "endable"]
+__all__ = ["end", "endable", "finished"]
 
 _SECONDS_BETWEEN_TRIES = 0.1
 
@@ -30,3 +30,14 @@ async def endable(work: Awaitable[Result]) -> Result:
     finally:
         await end(task)
     return task.result()
+
+
+async def finished(work: Awaitable[Result]) -> Result:
+    """Wait for *work*; if the wait is cancelled, too, for nothing can stop a thread."""
+    task = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        if not task.done():
+            await asyncio.wait([task])
+        raise

@@ -22,6 +22,7 @@ __all__ = [
     "InvalidURL",
     "JobsFull",
     "JobsUnreachable",
+    "MediaFolderGone",
     "MediaIncomplete",
     "MediaTooLarge",
     "MediaUnexpected",
@@ -35,6 +36,7 @@ __all__ = [
     "SessionRefused",
     "SettingsError",
     "StoryLink",
+    "TooManyJobs",
     "UnsupportedLink",
 ]
 
@@ -138,6 +140,10 @@ class InstagramUnreachable(ScrapeError):
     """No connection to Instagram, or it broke before an answer came."""
 
 
+class MediaFolderGone(ScrapeError):
+    """The media folder is gone, or another one stands in its place."""
+
+
 class DeadlineExceeded(ScrapeError):
     """The scrape's deadline passed."""
 
@@ -148,6 +154,10 @@ class ServerFull(ScrapeError):
 
 class JobsFull(ScrapeError):
     """Every job that may be kept is unfinished."""
+
+
+class TooManyJobs(ScrapeError):
+    """The client has as many unfinished jobs as one client may have."""
 
 
 class JobsUnreachable(ScrapeError):
@@ -220,6 +230,7 @@ RESPONSES: Mapping[type[Exception], tuple[int, str, str]] = {
         "instagram_rate_limited",
         "Instagram's rate limit is reached: wait before the next try",
     ),
+    TooManyJobs: (429, "too_many_requests", "Too many of your jobs are unfinished: wait for them"),
     InstagramChanged: (
         502,
         "instagram_changed",
@@ -231,6 +242,7 @@ RESPONSES: Mapping[type[Exception], tuple[int, str, str]] = {
     InstagramUnreachable: (503, "instagram_unreachable", "Instagram could not be reached"),
     DeadlineExceeded: (503, "deadline_exceeded", "The post was not downloaded in time"),
     ServerFull: (503, "server_full", "Too many posts are waiting: try again later"),
+    MediaFolderGone: (503, "media_folder_gone", "The media folder is gone: is its disk there?"),
     JobsFull: (503, "jobs_full", "Too many jobs are unfinished: try again later"),
     JobsUnreachable: (503, "jobs_unreachable", "Jobs cannot be reached for now: try again later"),
     DiskFull: (507, "disk_full", "The disk is full: nothing more can be stored for now"),

@@ -236,11 +236,6 @@ class Settings(BaseSettings):
         return self.instagram_cookies_file or self.instagram_session_file
 
     @property
-    def state_folder(self) -> Path:
-        """Where the service keeps what is no post."""
-        return self.media_root / ".state"
-
-    @property
     def max_media_bytes(self) -> int:
         """The size of the largest file that is downloaded."""
         return self.max_media_mb * 1_000_000

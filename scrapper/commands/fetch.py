@@ -1,6 +1,8 @@
 """``python -m scrapper fetch``: posts into a folder, without a server."""
 
 import asyncio
+import os
+import signal
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -13,6 +15,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, Trans
 
 from scrapper.errors import INTERNAL_ERROR, RESPONSES, InvalidURL, ScrapeError, UnsupportedLink
 from scrapper.instagram.client import Instagram
+from scrapper.library.root import MediaRoot
 from scrapper.library.store import Library
 from scrapper.links import Link, read_link
 from scrapper.scraping.peers import Alone
@@ -27,7 +30,16 @@ EXIT_USAGE = 2
 EXIT_CODES: Mapping[int, int] = {200: 0, 404: 3, 403: 4, 429: 5, 503: 6}
 """Exit code by the status that ``POST /scrape`` would give; 1 for any other."""
 
+_EXIT_SIGNAL = 128
 _LOOKS_A_SECOND = 10
+
+
+class _Ended(Exception):
+    """The command must end before all posts are there, with the exit code *code*."""
+
+    def __init__(self, code: int, message: str = "") -> None:
+        super().__init__(message)
+        self.code = code
 
 
 def fetch(urls: Sequence[str], into: Path) -> int:
@@ -38,8 +50,13 @@ def fetch(urls: Sequence[str], into: Path) -> int:
     code is that of the first of *urls* that failed. If one is not a post's link, nothing is
     downloaded.
 
+    SIGINT and SIGTERM end the process at once, with 130 or 143, and so does an output that takes
+    no more: 141 for a pipe whose reader has gone, 1 for a full disk. What was being downloaded is
+    removed.
+
     Raises:
-        SettingsError: the environment holds wrong settings, or *into* cannot be written.
+        SettingsError: the environment holds wrong settings, or *into* cannot be written, or a
+            running service uses it.
     """
     settings = load_settings(media_root=into)
     links = []
@@ -49,6 +66,9 @@ def fetch(urls: Sequence[str], into: Path) -> int:
         except (InvalidURL, UnsupportedLink):
             print(f"Not the URL of an Instagram post: {url}", file=sys.stderr)
             return EXIT_USAGE
+    root = MediaRoot(settings.media_root, shared=True)
+    root.open()
+    library = Library(root.path)
     instagram = Instagram.from_settings(settings)
     # Failures are printed anyway. The log is for users who ask for it.
     level = settings.log_level if "log_level" in settings.model_fields_set else "critical"
@@ -56,15 +76,41 @@ def fetch(urls: Sequence[str], into: Path) -> int:
         sys.stderr, level=level, style="console", more_secrets=lambda: instagram.login.secrets
     ):
         posts = list(zip(links, urls, strict=True))
-        statuses = asyncio.run(_fetch_all(settings, instagram, posts))
+        try:
+            statuses = asyncio.run(_fetch_all(settings, root, library, instagram, posts))
+        except _Ended as ended:
+            library.abandon()
+            _clean_up(root, library)
+            if str(ended):
+                print(ended, file=sys.stderr)
+            # Threads may be in the middle of a download, for as long as its deadline allows.
+            os._exit(ended.code)
     instagram.close()
+    _clean_up(root, library)
     return next(filter(None, (EXIT_CODES.get(status, 1) for status in statuses)), 0)
 
 
+def _clean_up(root: MediaRoot, library: Library) -> None:
+    with suppress(OSError):
+        library.incoming.rmdir()
+    root.withdraw()
+
+
 async def _fetch_all(
-    settings: Settings, instagram: Instagram, posts: Sequence[tuple[Link, str]]
+    settings: Settings,
+    root: MediaRoot,
+    library: Library,
+    instagram: Instagram,
+    posts: Sequence[tuple[Link, str]],
 ) -> list[int]:
-    library = Library(settings.media_root)
+    """Fetch all *posts*; their statuses, in order.
+
+    Raises:
+        _Ended: a signal came, or the output takes no more.
+    """
+    if root.found_free:
+        # Else another command's downloads would go.
+        await library.open()
     scraper = Scraper.from_settings(settings, library, instagram, Metrics(), Alone())
     # A post's deadline begins when its download does: no client holds a connection for it.
     turns = asyncio.Semaphore(settings.scrape_concurrency)
@@ -77,11 +123,27 @@ async def _fetch_all(
         return status
 
     with bars:
-        statuses = await asyncio.gather(*(fetch_one(*post) for post in posts))
+        fetching = asyncio.gather(*(fetch_one(*post) for post in posts))
+        statuses = await _unless_signalled(fetching)
     await scraper.close()
-    with suppress(OSError):
-        library.incoming.rmdir()
     return statuses
+
+
+async def _unless_signalled(work: asyncio.Future[list[int]]) -> list[int]:
+    signalled: asyncio.Future[int] = asyncio.Future()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, _note, signalled, number)
+    either: list[asyncio.Future[Any]] = [work, signalled]
+    await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+    if signalled.done():
+        raise _Ended(_EXIT_SIGNAL + signalled.result())
+    return await work
+
+
+def _note(signalled: asyncio.Future[int], number: int) -> None:
+    if not signalled.done():
+        signalled.set_result(number)
 
 
 async def _outcome(scraper: Scraper, link: Link, url: str) -> tuple[int, dict[str, Any]]:
@@ -128,6 +190,15 @@ async def _bar(bars: Progress, scraper: Scraper, link: Link, url: str) -> AsyncI
 
 
 def _tell(console: Console, answer: dict[str, Any]) -> None:
+    try:
+        _write(console, answer)
+    except BrokenPipeError:
+        raise _Ended(_EXIT_SIGNAL + signal.SIGPIPE) from None
+    except OSError as error:
+        raise _Ended(1, f"The output cannot be written: {error.strerror}") from None
+
+
+def _write(console: Console, answer: dict[str, Any]) -> None:
     if not console.is_terminal:
         print(orjson.dumps(answer).decode(), flush=True)
     elif "error" in answer:

@@ -13,6 +13,7 @@ from scrapper.instagram.cookies_file import (
     read_cookies_file,
     read_session_file,
 )
+from scrapper.instagram.login_file import LoginFile
 from scrapper.instagram.pace_file import PaceFile
 from scrapper.settings import load_settings
 from scrapper.telemetry.logs import logs_to
@@ -35,10 +36,13 @@ def login(file: Path | None, *, forget: bool) -> int:
         SettingsError: the environment holds wrong settings.
     """
     settings = load_settings()
+    # The service may run meanwhile, so the folder is not locked.
+    state = settings.media_root / ".state"
+    state.mkdir(parents=True, exist_ok=True)
     instagram = Instagram.from_settings(
         settings,
-        make_pace=PaceFile(settings.state_folder / "pace.json").make_pace,
-        login_file=settings.state_folder / "login.json",
+        make_pace=PaceFile(state / "pace.json").make_pace,
+        login_file=LoginFile(state / "login.json"),
     )
     # Failures are printed anyway. The log is for users who ask for it.
     level = settings.log_level if "log_level" in settings.model_fields_set else "critical"
@@ -51,7 +55,7 @@ def login(file: Path | None, *, forget: bool) -> int:
                 print("Logged out.")
                 return 0
             cookies = _cookies(file or settings.session_file)
-            state = instagram.log_in(cookies, time.monotonic() + settings.scrape_timeout_seconds)
+            used = instagram.log_in(cookies, time.monotonic() + settings.scrape_timeout_seconds)
         except SessionFileError as error:
             print(error, file=sys.stderr)
             return EXIT_USAGE
@@ -64,7 +68,7 @@ def login(file: Path | None, *, forget: bool) -> int:
             return 1
         finally:
             instagram.close()
-    print(f"Logged in as {state.username or 'somebody whose name Instagram did not say'}.")
+    print(f"Logged in as {used.username or 'somebody whose name Instagram did not say'}.")
     return 0
 
 

@@ -37,7 +37,6 @@ def serve() -> int:
     settings = load_settings()
     with tracing(settings.otel_traces_exporter) as processors:
         app = create_app(settings)
-        listener = _listen(settings)
         with logs_to(
             sys.stdout,
             level=settings.log_level,
@@ -46,18 +45,20 @@ def serve() -> int:
             more_secrets=lambda: app[INSTAGRAM].login.secrets,
             processors=processors,
         ):
-            asyncio.run(_serve(app, settings, listener))
+            asyncio.run(_serve(app, settings))
             log.info("stopped")
     return 0
 
 
-async def _serve(app: web.Application, settings: Settings, listener: socket.socket) -> None:
+async def _serve(app: web.Application, settings: Settings) -> None:
     loop, ended = asyncio.get_running_loop(), asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ended.set)
     runner = web.AppRunner(app, shutdown_timeout=settings.scrape_timeout_seconds + _SHUTDOWN_GRACE)
     try:
         await runner.setup()
+        # Last of all: whoever can connect gets an answer.
+        listener = _listen(settings)
         server = await loop.create_server(
             connections(
                 cast(web.Server, runner.server),

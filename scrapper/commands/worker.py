@@ -13,6 +13,8 @@ from taskiq.acks import AcknowledgeType
 from taskiq.receiver import Receiver
 
 from scrapper.instagram.client import Instagram
+from scrapper.instagram.login_file import LoginFile
+from scrapper.library.root import MediaRoot
 from scrapper.library.store import Library
 from scrapper.replicas.fleet import Fleet
 from scrapper.replicas.post_runner import PostRunner
@@ -34,23 +36,27 @@ class WorkerParts(NamedTuple):
     metrics: Metrics
     fleet: Fleet
     instagram: Instagram
+    root: MediaRoot
 
     @classmethod
     def from_settings(cls, settings: Settings) -> "WorkerParts":
         """The parts that *settings* describe.
 
         Raises:
-            SettingsError: the session file holds no session.
+            SettingsError: the session file holds no session, or a process that shares nothing
+                uses the media folder.
         """
         metrics = Metrics()
         fleet = Fleet(settings, metrics)
+        root = MediaRoot(settings.media_root, shared=True)
+        root.open()
         instagram = Instagram.from_settings(
             settings,
             on_request=metrics.count_instagram_request,
             make_pace=fleet.make_pace,
-            login_file=settings.state_folder / "login.json",
+            login_file=LoginFile(root.state / "login.json", check=root.check),
         )
-        return cls(metrics, fleet, instagram)
+        return cls(metrics, fleet, instagram, root)
 
 
 def work(settings: Settings) -> int:
@@ -89,8 +95,8 @@ async def worker(settings: Settings, parts: WorkerParts) -> AsyncIterator[Receiv
     """A receiver that, once it listens, runs ``SCRAPE_CONCURRENCY`` posts at a time."""
     # It logs each message; we log each failure.
     logging.getLogger("taskiq").setLevel(logging.WARNING)
-    metrics, fleet, instagram = parts
-    library = Library.from_settings(settings)
+    metrics, fleet, instagram, root = parts
+    library = Library.from_settings(settings, root)
     await library.open()
     await fleet.open()
     scraper = Scraper.from_settings(settings, library, instagram, metrics, fleet.peers)
@@ -106,3 +112,4 @@ async def worker(settings: Settings, parts: WorkerParts) -> AsyncIterator[Receiv
         await scraper.close()
         await fleet.close()
         instagram.close()
+        root.close()

@@ -7,10 +7,12 @@ from typing import Any
 
 from aiohttp import web
 
+from scrapper.errors import MediaFolderGone
 from scrapper.handlers.operation import Content, Operation, describe
-from scrapper.handlers.resources import CHECKS, INSTAGRAM, LIBRARY, SCRAPER, SETTINGS
+from scrapper.handlers.resources import CHECKS, INSTAGRAM, MEDIA_ROOT, SCRAPER, SETTINGS
 from scrapper.handlers.responses import ReadyResponse
 from scrapper.instagram.client import Instagram
+from scrapper.library.root import MediaRoot
 
 __all__ = ["health", "ready"]
 
@@ -45,11 +47,10 @@ async def ready(request: web.Request) -> web.Response:
     ``instagram`` and ``login`` are no checks. The first says for each login state which source is
     asked first and how many queries are allowed; the second is the state of the session.
     """
-    root = request.app[LIBRARY].root
-    disk = await asyncio.to_thread(shutil.disk_usage, root)
+    root, enough = request.app[MEDIA_ROOT], request.app[SETTINGS].min_free_bytes
     checks = {
-        "media_folder": await asyncio.to_thread(os.access, root, os.W_OK | os.X_OK),
-        "disk_space": disk.free >= request.app[SETTINGS].min_free_bytes,
+        "media_folder": await asyncio.to_thread(_is_usable, root),
+        "disk_space": await asyncio.to_thread(_has_room, root, enough),
         "capacity": not request.app[SCRAPER].saturated,
         **{name: await holds() for name, holds in request.app[CHECKS].items()},
     }
@@ -57,6 +58,21 @@ async def ready(request: web.Request) -> web.Response:
     login = request.app[INSTAGRAM].login.state.state
     body = {**checks, "instagram": learned, "login": login}
     return web.json_response(body, status=200 if all(checks.values()) else 503)
+
+
+def _is_usable(root: MediaRoot) -> bool:
+    try:
+        root.check()
+    except MediaFolderGone:
+        return False
+    return os.access(root.path, os.W_OK | os.X_OK)
+
+
+def _has_room(root: MediaRoot, enough: int) -> bool:
+    try:
+        return shutil.disk_usage(root.path).free >= enough
+    except OSError:
+        return False
 
 
 def _learned(instagram: Instagram) -> dict[str, dict[str, Any]]:

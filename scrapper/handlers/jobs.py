@@ -38,7 +38,11 @@ _ID = Parameter("id", "path", {"type": "string", "minLength": 1})
 async def create_job(request: web.Request) -> web.Response:
     """Start to download the posts of the body's ``urls`` in the background."""
     asked = await read_body(request, JobRequest)
-    job = new_job(asked.urls, max_url_length=request.app[SETTINGS].max_url_length)
+    job = new_job(
+        asked.urls,
+        max_url_length=request.app[SETTINGS].max_url_length,
+        client=request.remote,
+    )
     await request.app[JOBS].submit(job)
     headers = {hdrs.LOCATION: f"/jobs/{job.id}"}
     return _respond(job, status=202, headers=headers)

@@ -6,15 +6,17 @@ from aiohttp import web
 
 from scrapper.instagram.client import Instagram
 from scrapper.jobs.contract import Jobs
+from scrapper.library.root import MediaRoot
 from scrapper.library.store import Library
 from scrapper.scraping.scraper import Scraper
 from scrapper.settings import Settings
 from scrapper.telemetry.metrics import Metrics
 
-__all__ = ["CHECKS", "INSTAGRAM", "JOBS", "LIBRARY", "METRICS", "SCRAPER", "SETTINGS"]
+__all__ = ["CHECKS", "INSTAGRAM", "JOBS", "LIBRARY", "MEDIA_ROOT", "METRICS", "SCRAPER", "SETTINGS"]
 
 SETTINGS = web.AppKey("settings", Settings)
 METRICS = web.AppKey("metrics", Metrics)
+MEDIA_ROOT = web.AppKey("media_root", MediaRoot)
 LIBRARY = web.AppKey("library", Library)
 INSTAGRAM = web.AppKey("instagram", Instagram)
 JOBS = web.AppKey("jobs", Jobs)

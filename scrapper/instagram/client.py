@@ -67,7 +67,7 @@ class Instagram:
         *,
         on_request: OnRequest = lambda *_: None,
         make_pace: MakePace = lambda _, most, window: Pace(most, window),
-        login_file: Path | None = None,
+        login_file: LoginFile | None = None,
     ) -> "Instagram":
         """The client that *settings* describe; *login_file* keeps the login in use.
 
@@ -86,7 +86,7 @@ class Instagram:
             keep_free=settings.min_free_bytes,
             doc_id=settings.instagram_doc_id,
             login=Login(
-                stored=LoginFile(login_file),
+                stored=login_file,
                 cookies_file=settings.instagram_cookies_file,
                 session_file=settings.instagram_session_file,
                 username=settings.instagram_username,

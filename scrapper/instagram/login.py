@@ -10,7 +10,7 @@ from urllib.parse import unquote
 
 import structlog
 
-from scrapper.errors import SettingsError
+from scrapper.errors import ScrapeError, SettingsError
 from scrapper.instagram.cookies_file import (
     SessionFileError,
     read_cookies_file,
@@ -213,9 +213,9 @@ class Login:
     def _store(self, change: Callable[[LoginRecord], LoginRecord]) -> None:
         try:
             record = self._stored.update(change)
-        except OSError as error:
+        except (OSError, ScrapeError) as error:
             # It holds in memory. After a restart all is as it was stored last.
-            log.warning("instagram login not stored", cause=str(error))
+            log.warning("instagram login not stored", cause=repr(error))
             record = self._stored.load()
         self._adopt(record)
 

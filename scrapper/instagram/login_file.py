@@ -12,6 +12,7 @@ from typing import Any, Literal, get_args
 
 import structlog
 
+from scrapper.errors import ScrapeError
 from scrapper.instagram.cookies_file import SessionFileError, read_private, valid_cookies
 from scrapper.library.disk import write_atomically
 
@@ -44,11 +45,13 @@ class LoginRecord:
 class LoginFile:
     """The record at *path*, readable by its owner alone; without a *path*, in memory.
 
-    A damaged file counts as no login. A missing one changes nothing.
+    A damaged file counts as no login. A missing one changes nothing. *check* is called before each
+    change, and raises where the folder is no longer the one that it was.
     """
 
-    def __init__(self, path: Path | None) -> None:
+    def __init__(self, path: Path | None, *, check: Callable[[], None] = lambda: None) -> None:
         self._path = path
+        self._check = check
         self._stamp: tuple[int, ...] | None = None
         self._record = LoginRecord()
 
@@ -63,19 +66,20 @@ class LoginFile:
         """Put what *change* makes of the record in its place.
 
         Raises:
-            OSError: it cannot be written. It changed in memory alone.
+            ScrapeError, OSError: it cannot be written. It changed in memory alone.
         """
         if self._path is None:
             self._record = change(self._record)
             return self._record
         try:
+            self._check()
             with self._locked(self._path):
                 known = self.load()
                 self._record = change(known)
                 if self._record != known:
                     write_atomically(self._path, json.dumps(asdict(self._record)).encode())
                     self._stamp = _stamp_of(self._path)
-        except OSError:
+        except (OSError, ScrapeError):
             self._record = change(self._record)
             raise
         return self._record
@@ -83,7 +87,6 @@ class LoginFile:
     @contextmanager
     def _locked(self, path: Path) -> Iterator[None]:
         """Keep other processes from changing the file between our reading and our writing."""
-        path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)

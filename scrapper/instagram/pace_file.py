@@ -3,11 +3,13 @@
 import json
 import math
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import structlog
 
+from scrapper.errors import ScrapeError
 from scrapper.instagram.pace import Learned, Pace
 from scrapper.library.disk import write_atomically
 
@@ -23,11 +25,13 @@ class PaceFile:
     """The JSON file at *path*: ``{login state: {"allowed": queries, "at": unix time}}``.
 
     It is read once. A missing or damaged file counts as empty. If the file cannot be written, the
-    next process starts without what this one learned.
+    next process starts without what this one learned. *check* is called first, and raises where
+    the folder is no longer the one that it was.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, check: Callable[[], None] = lambda: None) -> None:
         self._path = path
+        self._check = check
         self._lock = threading.Lock()
         self._learned = self._read()
 
@@ -43,9 +47,10 @@ class PaceFile:
             self._learned[login_state] = learned
             data = {name: known._asdict() for name, known in self._learned.items()}
             try:
+                self._check()
                 write_atomically(self._path, json.dumps(data).encode())
-            except OSError as error:
-                log.warning("pace not stored", cause=str(error))
+            except (OSError, ScrapeError) as error:
+                log.warning("pace not stored", cause=repr(error))
 
     def _read(self) -> dict[str, Learned]:
         try:

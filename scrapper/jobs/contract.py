@@ -4,7 +4,7 @@ from typing import Protocol
 
 from scrapper.jobs.model import Job
 
-__all__ = ["MAKE_ROOM_SECONDS", "Jobs"]
+__all__ = ["MAKE_ROOM_SECONDS", "Jobs", "share_of"]
 
 MAKE_ROOM_SECONDS = 5.0
 """Seconds after which to try again if there was no room for a job or a post."""
@@ -21,7 +21,10 @@ class Jobs(Protocol):
 
         Raises:
             JobsFull: every job that may be kept is unfinished.
+            TooManyJobs: so many of the client's jobs are unfinished that there is no more room
+                for them.
             JobsUnreachable: Redis does not answer.
+            MediaFolderGone: there is nowhere to keep it.
         """
         ...
 
@@ -44,3 +47,11 @@ class Jobs(Protocol):
     async def observe(self, job: Job) -> bool:
         """Bring *job* up to date if possible. Return False if it is gone."""
         ...
+
+
+def share_of(max_jobs: int) -> int:
+    """How many unfinished jobs one client may have: a quarter, so that others find room.
+
+    Of fewer than four there is no quarter: one client may have them all.
+    """
+    return max_jobs // 4 or max_jobs

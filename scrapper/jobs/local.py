@@ -2,12 +2,15 @@
 
 import asyncio
 import time
+from collections.abc import Callable
+from typing import Any
 
-import aiosqlite
 import structlog
 
-from scrapper.errors import DiskFull, DiskReadOnly, JobsFull
-from scrapper.jobs.contract import MAKE_ROOM_SECONDS
+from scrapper.background import in_background
+from scrapper.cancellation import finished
+from scrapper.errors import INTERNAL_ERROR, JobsFull, TooManyJobs
+from scrapper.jobs.contract import MAKE_ROOM_SECONDS, share_of
 from scrapper.jobs.model import Job
 from scrapper.jobs.runner import note_progress, run_post
 from scrapper.jobs.sqlite_store import JobStore
@@ -22,7 +25,7 @@ class LocalJobs:
     """:class:`~scrapper.jobs.contract.Jobs` run here by *scraper*, *concurrency* posts at a time.
 
     At most *max_jobs* are kept, for *max_age* seconds. A new job takes the place of the oldest
-    finished one.
+    finished one. *check* raises where the folder of the *store* is gone.
     """
 
     def __init__(
@@ -33,30 +36,32 @@ class LocalJobs:
         concurrency: int,
         max_jobs: int,
         max_age: float,
+        check: Callable[[], None] = lambda: None,
     ) -> None:
         self._scraper = scraper
         self._store = store
         self._concurrency = concurrency
         self._max_jobs = max_jobs
         self._max_age = max_age
+        self._check = check
         self._jobs: dict[str, Job] = {}
         self._waiting: asyncio.Queue[tuple[Job, int]] = asyncio.Queue()
         self._runners: list[asyncio.Task[None]] = []
         self._tidying = asyncio.Lock()
+        self._writing = asyncio.Lock()
         self.closing = False
 
     async def open(self) -> None:
         """Resume the jobs that an earlier process left.
 
         Raises:
-            aiosqlite.Error: the store cannot be used.
+            OSError, sqlite3.Error: the store cannot be used.
         """
-        await self._store.open()
-        for job in await self._store.load():
+        for job in await asyncio.to_thread(self._store.open):
             self._jobs[job.id] = job
             self._enqueue(job)
         for _ in range(self._concurrency):
-            self._runners.append(asyncio.create_task(self._work()))
+            self._runners.append(in_background(self._work(), "job runner"))
 
     async def close(self) -> None:
         """Stop. Unfinished posts go on when the store is opened again."""
@@ -64,12 +69,13 @@ class LocalJobs:
         for runner in self._runners:
             runner.cancel()
         await asyncio.gather(*self._runners, return_exceptions=True)
-        await self._store.close()
+        await asyncio.to_thread(self._store.close)
 
     async def submit(self, job: Job) -> None:
         async with self._tidying:
-            await self._make_room()
-            await self._store.add(job)
+            await self._make_room(job.client)
+            await asyncio.to_thread(self._check)
+            await self._write(self._store.add, job)
             self._jobs[job.id] = job
         self._enqueue(job)
 
@@ -85,7 +91,7 @@ class LocalJobs:
         waiting = [index for index, post in enumerate(job.posts) if post.state == "queued"]
         for index in waiting:
             job.posts[index].state = "cancelled"
-        await self._store.save(job, waiting)
+        await self._write(self._store.save, job, waiting)
         return True
 
     async def observe(self, job: Job) -> bool:
@@ -104,21 +110,38 @@ class LocalJobs:
             post = job.posts[index]
             if post.state == "queued":
                 post.state = "running"
-                await run_post(post, self._scraper)
-                try:
-                    await self._store.save(job, [index])
-                except (aiosqlite.Error, DiskFull, DiskReadOnly):
-                    # After a restart the post is looked up again.
-                    log.exception("job not saved", job=job.id)
+                await self._run(job, index)
 
-    async def _make_room(self) -> None:
+    async def _run(self, job: Job, index: int) -> None:
+        post = job.posts[index]
+        try:
+            await run_post(post, self._scraper)
+        # Whatever it is, the next post must have its turn.
+        except Exception:
+            log.exception("post of a job failed", job=job.id)
+            post.fail(*INTERNAL_ERROR)
+        try:
+            await self._write(self._store.save, job, [index])
+        except Exception:
+            # After a restart the post is looked up again.
+            log.exception("job not saved", job=job.id)
+
+    async def _write(self, change: Callable[..., None], *arguments: Any) -> None:
+        """Run a *change* of the store: one at a time, and to its end if the caller goes away."""
+        async with self._writing:
+            await finished(asyncio.to_thread(change, *arguments))
+
+    async def _make_room(self, client: str | None) -> None:
+        unfinished = [job for job in self._jobs.values() if job.state == "running"]
+        if len(unfinished) >= self._max_jobs:
+            raise JobsFull(retry_after=MAKE_ROOM_SECONDS)
+        if sum(job.client == client for job in unfinished) >= share_of(self._max_jobs):
+            raise TooManyJobs(retry_after=MAKE_ROOM_SECONDS)
         surplus = len(self._jobs) + 1 - self._max_jobs
         doomed = self._expired()
         doomed += [
             job for job in self._jobs.values() if job.state != "running" and job not in doomed
         ][: max(0, surplus - len(doomed))]
-        if len(doomed) < surplus:
-            raise JobsFull(retry_after=MAKE_ROOM_SECONDS)
         await self._remove(doomed)
 
     def _expired(self) -> list[Job]:
@@ -129,6 +152,6 @@ class LocalJobs:
 
     async def _remove(self, jobs: list[Job]) -> None:
         if jobs:
-            await self._store.remove(jobs)
+            await self._write(self._store.remove, jobs)
             for job in jobs:
                 del self._jobs[job.id]

@@ -82,7 +82,7 @@ class JobEvent(JobPost):
 
 @dataclass(slots=True)
 class Job:
-    """A batch of posts; ``created_at`` is a unix time.
+    """A batch of posts; ``created_at`` is a unix time, ``client`` is who sent it.
 
     Its changes are numbered by this process, within an ``epoch``; :meth:`note` takes numbers that
     another process gave.
@@ -91,6 +91,7 @@ class Job:
     id: str
     created_at: float
     posts: list[JobPost]
+    client: str | None = None
     epoch: str = _EPOCH
     _version: int = 0
     _seen: dict[int, tuple[int, dict[str, Any]]] = field(default_factory=dict)
@@ -136,10 +137,10 @@ class Job:
         return {"index": index, **self.posts[index].to_json()}
 
 
-def new_job(urls: Sequence[str], *, max_url_length: int) -> Job:
-    """A job of *urls*; links that are not a post's have failed at once."""
+def new_job(urls: Sequence[str], *, max_url_length: int, client: str | None = None) -> Job:
+    """A job of *urls* for *client*; links that are not a post's have failed at once."""
     posts = [_post(url, max_url_length) for url in urls]
-    return Job(uuid.uuid4().hex, time.time(), posts)
+    return Job(uuid.uuid4().hex, time.time(), posts, client=client)
 
 
 def _post(url: str, max_url_length: int) -> JobPost:

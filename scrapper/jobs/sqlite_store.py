@@ -1,24 +1,29 @@
 """Jobs in a SQLite file, so that they survive a restart."""
 
-import asyncio
+import math
 import sqlite3
-from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, get_args
 
-import aiosqlite
+import structlog
 
 from scrapper.errors import DiskFull, DiskReadOnly
-from scrapper.jobs.model import Job, JobPost
+from scrapper.jobs.model import Job, JobPost, PostState
 
 __all__ = ["JobStore"]
+
+log = structlog.get_logger(__name__)
 
 _SCHEMA = """
 PRAGMA journal_mode = WAL;
 PRAGMA foreign_keys = ON;
 CREATE TABLE IF NOT EXISTS jobs (
     id TEXT PRIMARY KEY,
-    created_at REAL NOT NULL
+    created_at REAL NOT NULL,
+    client TEXT
 );
 CREATE TABLE IF NOT EXISTS posts (
     job TEXT NOT NULL REFERENCES jobs ON DELETE CASCADE,
@@ -35,97 +40,165 @@ CREATE TABLE IF NOT EXISTS posts (
     PRIMARY KEY (job, position)
 );
 """
+# Columns that earlier releases did not have.
+_ADDED = (("posts", "code"), ("jobs", "client"))
 _PRIMARY_CODE = 0xFF
 _REFUSALS = {sqlite3.SQLITE_FULL: DiskFull, sqlite3.SQLITE_READONLY: DiskReadOnly}
-_PLACES = "?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?"
 _COLUMNS = "url, shortcode, state, bytes_done, bytes_total, status, error, retry_after, code"
+_SAVE = (
+    f"INSERT OR REPLACE INTO posts (job, position, {_COLUMNS}) "  # noqa: S608 - constants
+    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
+_SIDE_FILES = ("", "-wal", "-shm", "-journal")
+_STATES = get_args(PostState)
+_TYPES: tuple[type | tuple[type, ...], ...] = (
+    str,
+    (str, type(None)),
+    str,
+    int,
+    (int, type(None)),
+    (int, type(None)),
+    (str, type(None)),
+    (int, type(None)),
+    (str, type(None)),
+)
 
 
 class JobStore:
-    """The jobs in the SQLite file at *path*; every change is on disk when its call returns.
+    """The jobs in the SQLite file at *path*; blocking, and for one thread at a time.
 
-    Calls raise :class:`~scrapper.errors.DiskFull` or :class:`~scrapper.errors.DiskReadOnly`,
-    or :class:`aiosqlite.Error` if the file cannot be read or written for another reason. A call
-    that raises changes nothing.
+    Every change is on disk when its call returns. Calls raise
+    :class:`~scrapper.errors.DiskFull` or :class:`~scrapper.errors.DiskReadOnly`, or
+    :class:`sqlite3.Error` if the file cannot be read or written for another reason. A call that
+    raises changes nothing.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        # All calls share one connection, and with it one transaction at a time.
-        self._writing = asyncio.Lock()
 
-    async def open(self) -> None:
-        """Open the file, or create it.
+    def open(self) -> list[Job]:
+        """Open the file, or create it; return the jobs in it, oldest first.
+
+        A post that was running is queued again. A file that is damaged, or is something else, is
+        set aside: the posts that its jobs stored are not lost, the jobs are.
 
         Raises:
-            OSError: its folder cannot be made.
-            aiosqlite.Error: it is not a database, or cannot be written.
+            OSError: a damaged file cannot be set aside.
+            sqlite3.Error: the file cannot be written.
         """
-        self._database = await aiosqlite.connect(self._path)
-        await self._database.executescript(_SCHEMA)
-        async with self._database.execute("PRAGMA table_info(posts)") as rows:
-            columns = {name async for _, name, *_ in rows}
-        if "code" not in columns:
-            await self._database.execute("ALTER TABLE posts ADD COLUMN code TEXT")
-            await self._database.commit()
+        try:
+            return self._open()
+        except (sqlite3.DatabaseError, ValueError) as error:
+            if _is_refusal(error):
+                raise
+            self._set_aside(error)
+            return self._open()
 
-    async def close(self) -> None:
+    def close(self) -> None:
         """Close the file."""
-        await self._database.close()
+        self._database.close()
 
-    async def load(self) -> list[Job]:
-        """All jobs, oldest first. A post that was running is queued again."""
-        jobs = {}
-        async with self._database.execute(
-            "SELECT id, created_at FROM jobs ORDER BY created_at, id"
-        ) as rows:
-            async for id_, created_at in rows:
-                jobs[id_] = Job(id_, created_at, [])
-        async with self._database.execute(
+    def add(self, job: Job) -> None:
+        """Store a new job."""
+        with self._transaction() as database:
+            database.execute(
+                "INSERT INTO jobs (id, created_at, client) VALUES (?, ?, ?)",
+                (job.id, job.created_at, job.client),
+            )
+            database.executemany(_SAVE, _rows(job, range(len(job.posts))))
+
+    def save(self, job: Job, positions: Iterable[int]) -> None:
+        """Store how the job's posts at these *positions* are."""
+        with self._transaction() as database:
+            database.executemany(_SAVE, _rows(job, positions))
+
+    def remove(self, jobs: Iterable[Job]) -> None:
+        """Forget these *jobs*."""
+        with self._transaction() as database:
+            database.executemany("DELETE FROM jobs WHERE id = ?", [(job.id,) for job in jobs])
+
+    def _open(self) -> list[Job]:
+        # Calls come from several threads, one at a time.
+        self._database = sqlite3.connect(self._path, check_same_thread=False)
+        try:
+            self._database.executescript(_SCHEMA)
+            for table, column in _ADDED:
+                columns = {row[1] for row in self._database.execute(f"PRAGMA table_info({table})")}
+                if column not in columns:
+                    self._database.execute(f"ALTER TABLE {table} ADD COLUMN {column} TEXT")
+            self._database.commit()
+            if self._database.execute("PRAGMA quick_check").fetchone() != ("ok",):
+                raise ValueError("quick_check")
+            return self._load()
+        except BaseException:
+            self._database.close()
+            raise
+
+    def _load(self) -> list[Job]:
+        jobs: dict[str, Job] = {}
+        rows = self._database.execute(
+            "SELECT id, created_at, client FROM jobs ORDER BY created_at, id"
+        )
+        for id_, created_at, client in rows:
+            if not (isinstance(id_, str) and isinstance(created_at, float)):
+                raise ValueError("a job of another shape")  # noqa: TRY004 - the row's fault
+            if not math.isfinite(created_at) or not isinstance(client, str | None):
+                raise ValueError("a job of another shape")
+            jobs[id_] = Job(id_, created_at, [], client=client)
+        rows = self._database.execute(
             f"SELECT job, {_COLUMNS} FROM posts ORDER BY job, position"  # noqa: S608 - constants
-        ) as rows:
-            async for id_, *columns in rows:
-                post = JobPost(*columns)
-                if post.state == "running":
-                    post.state = "queued"
-                jobs[id_].posts.append(post)
+        )
+        for id_, *columns in rows:
+            if id_ not in jobs:
+                raise ValueError("a post without a job")
+            jobs[id_].posts.append(_post(columns))
         return list(jobs.values())
 
-    async def add(self, job: Job) -> None:
-        """Store a new job."""
-        async with self._transaction() as database:
-            await database.execute("INSERT INTO jobs VALUES (?, ?)", (job.id, job.created_at))
-            await _save(database, job, range(len(job.posts)))
+    def _set_aside(self, error: Exception) -> None:
+        aside = self._path.with_name(f"{self._path.name}.damaged-{time.time_ns()}")
+        log.error("jobs unreadable: file set aside", cause=repr(error), file=str(aside))
+        for suffix in _SIDE_FILES:
+            path = self._path.with_name(self._path.name + suffix)
+            if path.exists() or path.is_symlink():
+                path.rename(aside.with_name(aside.name + suffix))
 
-    async def save(self, job: Job, positions: Iterable[int]) -> None:
-        """Store how the job's posts at these *positions* are."""
-        async with self._transaction() as database:
-            await _save(database, job, positions)
-
-    async def remove(self, jobs: Iterable[Job]) -> None:
-        """Forget these *jobs*."""
-        ids = [(job.id,) for job in jobs]
-        async with self._transaction() as database:
-            await database.executemany("DELETE FROM jobs WHERE id = ?", ids)
-
-    @asynccontextmanager
-    async def _transaction(self) -> AsyncIterator[aiosqlite.Connection]:
-        async with self._writing:
-            try:
-                yield self._database
-                await self._database.commit()
-            except BaseException as error:
-                await self._database.rollback()
-                refusal = _REFUSALS.get(getattr(error, "sqlite_errorcode", 0) & _PRIMARY_CODE)
-                if refusal is not None:
-                    raise refusal from error
-                raise
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        try:
+            with self._database as database:
+                yield database
+        except sqlite3.Error as error:
+            refusal = _REFUSALS.get(_code(error))
+            if refusal is not None:
+                raise refusal from error
+            raise
 
 
-async def _save(database: aiosqlite.Connection, job: Job, positions: Iterable[int]) -> None:
-    rows = [(job.id, position, *job.posts[position].to_json().values()) for position in positions]
-    await database.executemany(
-        f"INSERT OR REPLACE INTO posts (job, position, {_COLUMNS}) "  # noqa: S608 - constants
-        f"VALUES ({_PLACES})",
-        rows,
+def _code(error: Exception) -> int:
+    return getattr(error, "sqlite_errorcode", 0) & _PRIMARY_CODE
+
+
+def _is_refusal(error: Exception) -> bool:
+    """Whether the disk refuses, so that the file itself may be good."""
+    kinds = (
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_READONLY,
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_IOERR,
     )
+    return _code(error) in kinds
+
+
+def _post(columns: list[Any]) -> JobPost:
+    if not all(map(isinstance, columns, _TYPES)):
+        raise ValueError("a post of another shape")
+    post = JobPost(*columns)
+    if post.state not in _STATES:
+        raise ValueError("a post in an unknown state")
+    if post.state == "running":
+        post.state = "queued"
+    return post
+
+
+def _rows(job: Job, positions: Iterable[int]) -> list[tuple[Any, ...]]:
+    return [(job.id, position, *job.posts[position].to_json().values()) for position in positions]

@@ -50,13 +50,11 @@ def storing() -> Iterator[None]:
 def write_atomically(path: Path, content: bytes) -> None:
     """Put a file of *content*, readable by its owner alone, in the place of *path*.
 
-    After a crash at any instant the old content is there, or the new one. The folder is made
-    if it is missing.
+    After a crash at any instant the old content is there, or the new one.
 
     Raises:
         OSError: it cannot be written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(descriptor, "wb") as file:

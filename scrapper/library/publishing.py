@@ -6,8 +6,10 @@ rename of that folder, so that a folder with a shortcode's name is complete afte
 
 import errno
 import json
+import shutil
 import time
 import uuid
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -34,18 +36,33 @@ class Publisher:
     """Puts posts under *root*, an absolute path; blocking.
 
     Leftovers are removed once they did not change for *abandoned_after* seconds. With 0, no other
-    process may use the root.
+    process may use the root. *check* raises where the root is not the one that it was.
     """
 
-    def __init__(self, root: Path, *, abandoned_after: float) -> None:
+    def __init__(
+        self, root: Path, *, abandoned_after: float, check: Callable[[], None] = lambda: None
+    ) -> None:
         self.root = root
         self.incoming = root / _INCOMING
         self._abandoned_after = abandoned_after
+        self._check = check
+        self._staged: set[Path] = set()
+        self._abandoned = False
 
     def stage(self, shortcode: str) -> Path:
-        """Make an empty folder for the files of a post that is being downloaded."""
+        """Make an empty folder for the files of a post that is being downloaded.
+
+        Raises:
+            MediaFolderGone: the root is not the one that it was.
+            OSError: it cannot be made.
+        """
+        self._check()
+        if self._abandoned:
+            raise FileNotFoundError(self.incoming)
+        self.incoming.mkdir(exist_ok=True)
         folder = self._unused(shortcode)
-        folder.mkdir(parents=True)
+        folder.mkdir()
+        self._staged.add(folder)
         return folder
 
     def publish(self, folder: Path, post: Post, fence: int = 0) -> StoredPost:
@@ -62,6 +79,7 @@ class Publisher:
         for path in folder.iterdir():
             flush(path)
         flush(folder)
+        self._check()
         try:
             self._put_in_place(folder, self.root / post.shortcode, fence)
         except Superseded:
@@ -72,7 +90,14 @@ class Publisher:
 
     def discard(self, folder: Path) -> None:
         """Remove a folder from :meth:`stage`, if it is still there."""
+        self._staged.discard(folder)
         delete(folder)
+
+    def abandon(self) -> None:
+        """Remove all folders from :meth:`stage`, though threads may use them; make no more."""
+        self._abandoned = True
+        for folder in self._staged.copy():
+            shutil.rmtree(folder, ignore_errors=True)
 
     def remove(self, shortcode: str) -> None:
         """Remove what is stored under the shortcode, by one rename first.
@@ -80,6 +105,7 @@ class Publisher:
         Raises:
             OSError: it cannot be removed, or is not there.
         """
+        self._check()
         doomed = self._unused(shortcode)
         (self.root / shortcode).rename(doomed)
         delete(doomed)

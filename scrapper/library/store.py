@@ -15,6 +15,7 @@ from scrapper.library.legacy import legacy_post, legacy_time
 from scrapper.library.listing import Cursor, Listing, Usage, newest, stored_before, usage_of
 from scrapper.library.post import Post
 from scrapper.library.publishing import Publisher
+from scrapper.library.root import MediaRoot
 from scrapper.library.stored import MANIFEST, StoredPost
 from scrapper.settings import Settings
 
@@ -34,22 +35,33 @@ class Library:
 
     A process that was killed leaves folders that it did not publish. They are removed once they
     did not change for *abandoned_after* seconds. With 0, no other process may use the root.
+    *check* raises where the root is not the one that it was: then nothing is written.
+
+    Everything but :meth:`changed` and :meth:`discard` raises :class:`~scrapper.errors
+    .MediaFolderGone` there.
     """
 
-    def __init__(self, root: Path, *, abandoned_after: float = 0.0) -> None:
+    def __init__(
+        self,
+        root: Path,
+        *,
+        abandoned_after: float = 0.0,
+        check: Callable[[], None] = lambda: None,
+    ) -> None:
         self.root = root
+        self._check = check
         self._abandoned_after = abandoned_after
         self._index = Index(root)
-        self._publisher = Publisher(root, abandoned_after=abandoned_after)
+        self._publisher = Publisher(root, abandoned_after=abandoned_after, check=check)
 
     @classmethod
-    def from_settings(cls, settings: Settings) -> "Library":
-        """The library that *settings* describe."""
+    def from_settings(cls, settings: Settings, root: MediaRoot) -> "Library":
+        """The library that *settings* describe, in *root*."""
         if not settings.redis_url.get_secret_value():
-            return cls(settings.media_root)
+            return cls(root.path, check=root.check)
         # A download ends at its deadline, and two clocks may differ a little.
         patience = 2 * settings.scrape_timeout_seconds + _CLOCKS_APART_SECONDS
-        return cls(settings.media_root, abandoned_after=patience)
+        return cls(root.path, abandoned_after=patience, check=root.check)
 
     @property
     def incoming(self) -> Path:
@@ -66,7 +78,10 @@ class Library:
 
     async def get(self, shortcode: str) -> StoredPost | None:
         """The stored post; None if it is not stored, incomplete or unreadable."""
-        return await self._index.get(shortcode)
+        stored = await self._index.get(shortcode)
+        if stored is None:
+            await asyncio.to_thread(self._check)
+        return stored
 
     async def get_legacy(self, shortcode: str) -> Post | None:
         """The files that release 0.2.0 left under the shortcode, as a post without data."""
@@ -81,6 +96,7 @@ class Library:
 
         Posts that are stored or removed meanwhile neither repeat nor hide others.
         """
+        await asyncio.to_thread(self._check)
         posts: list[StoredPost] = []
         last = after
         while True:
@@ -101,7 +117,7 @@ class Library:
             DiskReadOnly: the disk takes no writes.
             OSError: it cannot be removed.
         """
-        if await self.get(shortcode) is None and await self.get_legacy(shortcode) is None:
+        if not await asyncio.to_thread(self._is_removable, shortcode):
             return False
         try:
             with storing():
@@ -120,6 +136,7 @@ class Library:
         A post whose shortcode cannot be reserved stays. So does everything that is not a post:
         other names, links, and folders without a manifest or files of release 0.2.0.
         """
+        await asyncio.to_thread(self._check)
         if self._abandoned_after:
             await asyncio.to_thread(self._publisher.clear_leftovers)
         removed = 0
@@ -159,9 +176,21 @@ class Library:
         """Remove a folder from :meth:`stage`, if it is still there."""
         self._publisher.discard(folder)
 
+    def abandon(self) -> None:
+        """Remove what is being downloaded: the process ends, and threads with it."""
+        self._publisher.abandon()
+
     def _open(self) -> None:
         self.incoming.mkdir(parents=True, exist_ok=True)
         self._publisher.clear_leftovers()
+
+    def _is_removable(self, shortcode: str) -> bool:
+        """Whether a post is there, readable or not, or the files of release 0.2.0."""
+        self._check()
+        folder = self.root / shortcode
+        if folder.is_symlink():
+            return False
+        return os.path.lexists(folder / MANIFEST) or legacy_post(folder) is not None
 
     def _remove_if_before(self, shortcode: str, moment: float) -> bool:
         folder = self.root / shortcode

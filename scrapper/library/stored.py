@@ -6,6 +6,7 @@ import stat
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import structlog
 
@@ -18,6 +19,17 @@ log = structlog.get_logger(__name__)
 
 MANIFEST = "post.json"
 """The manifest's name: a folder with one is a complete post, a folder without is none."""
+
+_MAX_BYTES = 4_000_000
+# What damaged JSON, and values of another type in it, lead to.
+_UNREADABLE = (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,24 +64,31 @@ def load(folder: Path) -> StoredPost | None:
             return None
         with (folder / MANIFEST).open("rb") as file:
             stored_at = os.fstat(file.fileno()).st_mtime
-            post = Post.from_manifest(json.load(file))
+            post = Post.from_manifest(json.loads(_read(file)))
         if post.shortcode == folder.name and all(_is_whole(folder, file) for file in post.files):
             return StoredPost.seen_now(post, folder.parent, stored_at)
         log.warning("stored post incomplete", shortcode=folder.name)
     except FileNotFoundError:
         pass
-    # TypeError and AttributeError: values in the manifest of another type.
-    except (OSError, ValueError, TypeError, AttributeError) as error:
-        log.warning("stored post unreadable", shortcode=folder.name, cause=str(error))
+    except (OSError, *_UNREADABLE) as error:
+        log.warning("stored post unreadable", shortcode=folder.name, cause=repr(error))
     return None
 
 
 def fence_of(folder: Path) -> int:
     """The fence of the turn in which the post in *folder* was fetched; 0 if there is none."""
     try:
-        return int(json.loads((folder / MANIFEST).read_bytes())["fence"])
-    except (OSError, ValueError, TypeError, LookupError):
+        with (folder / MANIFEST).open("rb") as file:
+            return int(json.loads(_read(file))["fence"])
+    except (OSError, *_UNREADABLE):
         return 0
+
+
+def _read(file: BinaryIO) -> bytes:
+    content = file.read(_MAX_BYTES + 1)
+    if len(content) > _MAX_BYTES:
+        raise ValueError("larger than any manifest")
+    return content
 
 
 def _is_whole(folder: Path, file: MediaItem) -> bool:

@@ -6,7 +6,9 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import structlog
 
+from scrapper.background import in_background
 from scrapper.cancellation import end
+from scrapper.errors import MediaFolderGone
 from scrapper.library.store import Library
 from scrapper.telemetry.metrics import Metrics
 
@@ -21,22 +23,24 @@ async def sweeping(
     metrics: Metrics,
     *,
     turn: Callable[[], AbstractAsyncContextManager[bool]],
+    clock_is_right: Callable[[], bool],
     max_age: float,
     interval: float,
     reserve: Callable[[str], AbstractAsyncContextManager[bool]],
 ) -> AsyncIterator[None]:
     """Remove posts older than *max_age* seconds, at once and every *interval* seconds.
 
-    Each sweep runs inside a *turn*, and is skipped if another process has it. Posts whose shortcode
-    cannot be reserved stay. The sweeps end with the block.
+    Each sweep runs inside a *turn*, and is skipped if another process has it, or if the clock is in
+    doubt: *clock_is_right* is called in a thread. Posts whose shortcode cannot be reserved stay.
+    The sweeps end with the block.
     """
 
     async def sweep() -> None:
         async with turn() as ours:
             if ours:
-                await _sweep(library, metrics, max_age, reserve)
+                await _sweep(library, metrics, clock_is_right, max_age, reserve)
 
-    task = asyncio.create_task(_every(interval, sweep))
+    task = in_background(_every(interval, sweep), "sweeper")
     try:
         yield
     finally:
@@ -52,19 +56,27 @@ async def _every(interval: float, do: Callable[[], Awaitable[None]]) -> None:
 async def _sweep(
     library: Library,
     metrics: Metrics,
+    clock_is_right: Callable[[], bool],
     max_age: float,
     reserve: Callable[[str], AbstractAsyncContextManager[bool]],
 ) -> None:
+    removed = 0
     try:
-        removed = await library.expire(max_age, reserve=reserve)
+        right = await asyncio.to_thread(clock_is_right)
+        if right:
+            removed = await library.expire(max_age, reserve=reserve)
         usage = await library.usage()
-    except OSError as error:
+    except (OSError, MediaFolderGone) as error:
         # The disk may be away for a while. The next sweep tries again.
         metrics.sweeps.labels("failed").inc()
-        log.warning("sweep failed", cause=str(error))
+        log.warning("sweep failed", cause=repr(error))
+    except Exception:
+        metrics.sweeps.labels("failed").inc()
+        log.exception("sweep failed")
     else:
-        metrics.sweeps.labels("ok").inc()
+        metrics.sweeps.labels("ok" if right else "skipped").inc()
         metrics.swept_posts.inc(removed)
         metrics.posts.set(usage.posts)
         metrics.bytes.set(usage.bytes)
-        log.info("swept", removed=removed, posts=usage.posts, bytes=usage.bytes)
+        event = "swept" if right else "sweep left out: the clock is in doubt"
+        log.info(event, removed=removed, posts=usage.posts, bytes=usage.bytes)

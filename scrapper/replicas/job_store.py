@@ -6,15 +6,15 @@ from typing import Any
 import orjson
 from redis.asyncio.client import Pipeline
 
-from scrapper.errors import JobsFull
-from scrapper.jobs.contract import MAKE_ROOM_SECONDS
+from scrapper.errors import JobsFull, TooManyJobs
+from scrapper.jobs.contract import MAKE_ROOM_SECONDS, share_of
 from scrapper.jobs.model import Job, JobPost
 from scrapper.replicas.client import PREFIX, SharedRedis
 
 __all__ = ["RedisJobStore"]
 
 _ALL = f"{PREFIX}jobs"
-_CREATED, _VERSION, _LEFT = b"created_at", b"version", b"left"
+_CREATED, _VERSION, _LEFT, _CLIENT = b"created_at", b"version", b"left", b"client"
 _EPOCH = "0"
 """The epoch of all versions here: Redis counts them, so they are the same for everybody."""
 
@@ -35,10 +35,10 @@ return 1
 class RedisJobStore:
     """At most *max_jobs* jobs, for *max_age* seconds; a new one replaces the oldest finished one.
 
-    A job is a hash: its time, the number of its last change, the number of its unfinished posts,
-    and each post under its index, as a list that begins with the number of its last change. A
-    sorted set holds all IDs, by time. Calls raise :class:`redis.exceptions.RedisError` if Redis
-    does not answer.
+    A job is a hash: its time, its client, the number of its last change, the number of its
+    unfinished posts, and each post under its index, as a list that begins with the number of its
+    last change. A sorted set holds all IDs, by time. Calls raise
+    :class:`redis.exceptions.RedisError` if Redis does not answer.
     """
 
     def __init__(self, redis: SharedRedis, *, max_jobs: int, max_age: float) -> None:
@@ -52,16 +52,23 @@ class RedisJobStore:
 
         Raises:
             JobsFull: every job that may be kept is unfinished.
+            TooManyJobs: the client has as many unfinished ones as one client may have.
         """
         job.epoch = _EPOCH
         key = _key(job.id)
         left = sum(post.unfinished for post in job.posts)
-        fields: dict[Any, Any] = {_CREATED: job.created_at, _VERSION: len(job.posts), _LEFT: left}
+        client = job.client or ""
+        fields: dict[Any, Any] = {
+            _CREATED: job.created_at,
+            _VERSION: len(job.posts),
+            _LEFT: left,
+            _CLIENT: client,
+        }
         for index, post in enumerate(job.posts):
             fields[b"%d" % index] = b"[%d,%b" % (index + 1, _rest(post))
 
         async def add(transaction: Pipeline) -> None:
-            gone = await self._make_room(transaction)
+            gone = await self._make_room(transaction, client)
             transaction.multi()
             if gone:
                 transaction.zrem(_ALL, *gone)
@@ -77,7 +84,7 @@ class RedisJobStore:
 
     async def get(self, job_id: str) -> Job | None:
         """The job as it is now; None if it is unknown or too old."""
-        job = Job(job_id, 0.0, [], _EPOCH)
+        job = Job(job_id, 0.0, [], epoch=_EPOCH)
         return job if await self.load(job) else None
 
     async def load(self, job: Job) -> bool:
@@ -86,7 +93,8 @@ class RedisJobStore:
         if not fields:
             return False
         job.created_at = float(fields[_CREATED])
-        rows = [orjson.loads(fields[b"%d" % index]) for index in range(len(fields) - 3)]
+        number = sum(name.isdigit() for name in fields)
+        rows = [orjson.loads(fields[b"%d" % index]) for index in range(number)]
         job.posts[:] = [JobPost(*row[1:]) for row in rows]
         for index, (version, *_) in enumerate(rows):
             job.note(index, version)
@@ -122,23 +130,23 @@ class RedisJobStore:
     def _expiry(self, created_at: float) -> int:
         return int((created_at + self._max_age) * 1000)
 
-    async def _make_room(self, transaction: Pipeline) -> list[str]:
+    async def _make_room(self, transaction: Pipeline, client: str) -> list[str]:
         """The IDs of the jobs that make room for a new one, and of those that expired."""
         names: Any = await transaction.zrange(_ALL, 0, -1)
         ids = [name.decode() for name in names]
-        surplus = len(ids) + 1 - self._max_jobs
-        if surplus <= 0:
-            return []
         async with self._redis.pipeline(transaction=False) as reads:
             for id_ in ids:
-                reads.hget(_key(id_), _LEFT.decode())
+                reads.hmget(_key(id_), [_LEFT.decode(), _CLIENT.decode()])
             left = dict(zip(ids, await reads.execute(), strict=True))
-        gone = [id_ for id_ in ids if left[id_] is None]
-        finished = [id_ for id_ in ids if left[id_] == b"0"]
-        gone += finished[: max(0, surplus - len(gone))]
-        if len(gone) < surplus:
+        gone = [id_ for id_ in ids if left[id_][0] is None]
+        finished = [id_ for id_ in ids if left[id_][0] == b"0"]
+        unfinished = [id_ for id_ in ids if id_ not in gone and id_ not in finished]
+        if len(unfinished) >= self._max_jobs:
             raise JobsFull(retry_after=MAKE_ROOM_SECONDS)
-        return gone
+        if sum(left[id_][1] == client.encode() for id_ in unfinished) >= share_of(self._max_jobs):
+            raise TooManyJobs(retry_after=MAKE_ROOM_SECONDS)
+        surplus = len(ids) + 1 - self._max_jobs
+        return gone + finished[: max(0, surplus - len(gone))]
 
 
 def _key(job_id: str) -> str:

@@ -1,5 +1,6 @@
 """Logs: one JSON object a line, from structlog's loggers and Python's own."""
 
+import io
 import json
 import logging
 import re
@@ -80,6 +81,9 @@ class _BackgroundWriter:
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
+        # A stream of ASCII must not fail over the first other character.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
         self._lines: deque[str] = deque()
         self._dropped = 0
         self._wake = threading.Event()
@@ -105,22 +109,25 @@ class _BackgroundWriter:
         self._thread.join(timeout=5)
 
     def _write_all(self) -> None:
-        try:
-            while not self._closed or self._lines:
-                self._wake.wait()
-                if not self._closed:
-                    # One wake-up and one write for many lines: each takes the interpreter's
-                    # lock from the loop.
-                    time.sleep(_GATHER_SECONDS)
-                self._wake.clear()
-                self._write_backlog()
-        except OSError:
-            # Nobody reads the log any more. The service goes on without it.
-            return
+        while not self._closed or self._lines:
+            self._wake.wait()
+            if not self._closed:
+                # One wake-up and one write for many lines: each takes the interpreter's
+                # lock from the loop.
+                time.sleep(_GATHER_SECONDS)
+            self._wake.clear()
+            self._write_backlog()
 
     def _write_backlog(self) -> None:
-        self._stream.write("".join(self._lines.popleft() for _ in range(len(self._lines))))
-        self._stream.flush()
+        lines = [self._lines.popleft() for _ in range(len(self._lines))]
+        try:
+            self._stream.write("".join(lines))
+            self._stream.flush()
+        # The disk may be full, or the reader gone, or the stream broken in any other way: the
+        # service goes on without these lines, and the next ones may get through.
+        except Exception:  # noqa: BLE001
+            self._dropped += len(lines)
+            return
         if self._dropped:
             dropped, self._dropped = self._dropped, 0
             structlog.get_logger(__name__).warning("log lines dropped", lines=dropped)

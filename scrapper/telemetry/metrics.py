@@ -93,7 +93,10 @@ class Metrics:
             registry=registry,
         )
         self.sweeps = Counter(
-            "library_sweeps", "Sweeps, by outcome: ok or failed", ["outcome"], registry=registry
+            "library_sweeps",
+            "Sweeps, by outcome: ok, failed, or skipped: the clock is in doubt",
+            ["outcome"],
+            registry=registry,
         )
         self.swept_posts = Counter(
             "library_swept_posts", "Posts that sweeps removed", registry=registry

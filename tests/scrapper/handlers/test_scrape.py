@@ -181,7 +181,9 @@ async def test_the_old_post_stays_until_its_refresh_is_whole(
 async def test_a_failed_refresh_keeps_the_old_post(
     instagram: StandIn, start_service: StartService, media_root: Path
 ) -> None:
-    await scrape(await start_service(), "reel-old")
+    client = await start_service()
+    await scrape(client, "reel-old")
+    await client.close()
     before = stored_files(media_root)
     client = await start_service(SCRAPE_TIMEOUT_SECONDS="1")
     instagram.hold()
@@ -473,7 +475,7 @@ async def test_a_body_that_cannot_be_unpacked_is_a_400(start_service: StartServi
     headers = {"Content-Encoding": "gzip"}
     async with client.post("/scrape", data=b"{}", headers=headers) as response:
         assert response.status == 400
-        assert (await response.json())["error"] == "The body is not a JSON object"
+        assert (await response.json())["error"] == "The body is incomplete"
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)

@@ -86,7 +86,7 @@ async def test_a_change_is_seen_at_once_by_who_looked_before(library: Library) -
 
 async def test_many_who_ask_at_once_share_one_look_at_the_disk(library: Library) -> None:
     store(library)
-    with patch("scrapper.library.stored.json.load", wraps=json.load) as load:
+    with patch("scrapper.library.stored.json.loads", wraps=json.loads) as load:
         found = await asyncio.gather(*(library.get("abcde") for _ in range(100)))
     assert all(found)
     assert load.call_count == 1

@@ -226,6 +226,7 @@ async def test_what_talks_to_redis_ends_whenever_it_is_told_to(
                 library,
                 Metrics(),
                 turn=peer.sweep,
+                clock_is_right=lambda: True,
                 max_age=60,
                 interval=0.001,
                 reserve=lambda _, peer=peer: peer.sweep(),  # type: ignore[misc]

@@ -1,0 +1,125 @@
+"""Whether the wall clock can be believed: a wrong one would make every stored post look old."""
+
+import json
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import structlog
+
+from scrapper.library.disk import write_atomically
+
+__all__ = ["ClockWatch", "Reading", "read_clocks"]
+
+log = structlog.get_logger(__name__)
+
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+_MAX_BYTES = 1000
+_TOLERANCE_SECONDS = 60.0
+_DAY = 24 * 60 * 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """Both clocks at one moment.
+
+    ``wall`` is a unix time. ``running`` counts the seconds since the machine was started, sleep
+    included, and cannot be set; ``boot`` tells one start of the machine from another.
+    """
+
+    wall: float
+    running: float
+    boot: str
+
+    def in_step_with(self, earlier: "Reading") -> bool:
+        """Whether both clocks say the same of the time since *earlier*.
+
+        After a new start of the machine nobody knows how long it was off: up to a day counts as
+        likely.
+        """
+        since = self.wall - earlier.wall
+        if self.boot == earlier.boot:
+            return abs(since - (self.running - earlier.running)) <= _TOLERANCE_SECONDS
+        return -_TOLERANCE_SECONDS <= since <= self.running + _DAY
+
+
+def read_clocks() -> Reading:
+    """Both clocks now."""
+    try:
+        boot = _BOOT_ID.read_text(encoding="ascii").strip()
+    except OSError:
+        boot = ""
+    # CLOCK_BOOTTIME, unlike the monotonic clock, goes on while a laptop sleeps. Linux alone has it.
+    clock = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+    return Reading(time.time(), time.clock_gettime(clock), boot)
+
+
+class ClockWatch:
+    """Compares the clocks with those of the last look, which the file at *path* keeps; blocking.
+
+    While they disagree the wall clock is not believed. It is again once they agree with the last
+    look that was believed, or once they agreed with each other for a day: the machine was off for
+    long, or its clock was set right. *check* is called before each change of the file, and raises
+    where its folder is gone.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        check: Callable[[], None] = lambda: None,
+        read: Callable[[], Reading] = read_clocks,
+    ) -> None:
+        self._path = path
+        self._check = check
+        self._read = read
+        self._doubted: Reading | None = None
+
+    def is_right(self) -> bool:
+        """Whether the wall clock can be believed now.
+
+        Raises:
+            MediaFolderGone: the folder is gone.
+        """
+        now, known = self._read(), self._load()
+        if known is None or now.in_step_with(known) or self._has_settled(now):
+            self._doubted = None
+            self._check()
+            try:
+                write_atomically(self._path, json.dumps(asdict(now)).encode())
+            except OSError as error:
+                # On a full disk, a sweep is needed most.
+                log.warning("look at the clock not stored", cause=str(error))
+            return True
+        if self._doubted is None or not now.in_step_with(self._doubted):
+            self._doubted = now
+        log.warning(
+            "clock in doubt",
+            wall_seconds=round(now.wall - known.wall),
+            running_seconds=round(now.running - known.running),
+        )
+        return False
+
+    def _has_settled(self, now: Reading) -> bool:
+        doubted = self._doubted
+        return (
+            doubted is not None
+            and now.in_step_with(doubted)
+            and now.running - doubted.running >= _DAY
+        )
+
+    def _load(self) -> Reading | None:
+        try:
+            with self._path.open("rb") as file:
+                data = json.loads(file.read(_MAX_BYTES))
+            wall, running = float(data["wall"]), float(data["running"])
+            if not (math.isfinite(wall) and math.isfinite(running)):
+                raise ValueError("out of range")
+            return Reading(wall, running, str(data["boot"]))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
+            log.warning("last look at the clock unreadable", cause=repr(error))
+            return None

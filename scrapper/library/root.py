@@ -1,0 +1,103 @@
+"""The media folder itself: the same one all the time, and used by one process at a time."""
+
+import errno
+import fcntl
+import os
+from contextlib import suppress
+from pathlib import Path
+
+from scrapper.errors import MediaFolderGone, SettingsError
+
+__all__ = ["MediaRoot"]
+
+_STATE = ".state"
+_LOCK = "lock"
+
+
+class MediaRoot:
+    """The folder at *path*, which is opened first and closed last; blocking.
+
+    With *shared* other processes that say so may use it at the same time. ``found_free`` says
+    whether there were none when it was opened.
+    """
+
+    def __init__(self, path: Path, *, shared: bool = False) -> None:
+        self.path = path
+        self.state = path / _STATE
+        self._shared = shared
+        self._identity: tuple[int, int] | None = None
+        self._lock: int | None = None
+        self.found_free = False
+
+    def open(self) -> None:
+        """Make the folder if it is missing, and lock it.
+
+        Raises:
+            SettingsError: another process uses it.
+            OSError: it cannot be made.
+        """
+        self.state.mkdir(parents=True, exist_ok=True)
+        self._identity = _identity(self.path)
+        while not self._take_lock():
+            # Somebody removed the file meanwhile: see withdraw().
+            self.close()
+
+    def _take_lock(self) -> bool:
+        path = self.state / _LOCK
+        self._lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        self.found_free = _flock(self._lock, fcntl.LOCK_EX)
+        ours = _flock(self._lock, fcntl.LOCK_SH) if self._shared else self.found_free
+        if not ours:
+            self.close()
+            raise SettingsError(
+                f"MEDIA_ROOT: another process uses {self.path}. Give each its own folder, or let "
+                "them share one over Redis (REDIS_URL)."
+            )
+        return _identity(path) == _identity_of(os.fstat(self._lock))
+
+    def check(self) -> None:
+        """See that the folder is still the one that was opened.
+
+        Where a disk was unplugged, there may be an empty folder in its place, on another disk.
+
+        Raises:
+            MediaFolderGone: it is not.
+        """
+        if self._identity is not None and _identity(self.path) != self._identity:
+            raise MediaFolderGone
+
+    def withdraw(self) -> None:
+        """Close the folder, and leave nothing of the service's own in it if nobody else uses it."""
+        if self._lock is not None and _flock(self._lock, fcntl.LOCK_EX):
+            (self.state / _LOCK).unlink(missing_ok=True)
+            with suppress(OSError):
+                self.state.rmdir()
+        self.close()
+
+    def close(self) -> None:
+        """Unlock the folder."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        return _identity_of(path.stat())
+    except OSError:
+        return None
+
+
+def _identity_of(status: os.stat_result) -> tuple[int, int]:
+    return status.st_dev, status.st_ino
+
+
+def _flock(descriptor: int, kind: int) -> bool:
+    """Lock the file, unless somebody else has a lock that forbids it."""
+    try:
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
+            raise
+        return False
+    return True
