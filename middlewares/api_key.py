@@ -1,44 +1,67 @@
 """An API key that every request must carry."""
 
-import hmac
-from collections.abc import Callable
+import hashlib
+from collections.abc import Callable, Mapping
 
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler, Middleware
 
-__all__ = ["api_key"]
+__all__ = ["api_key", "digest", "given_keys"]
 
 _HEADER = "X-API-Key"
+_BEARER = "bearer "
 
 
-def api_key(key: str, *, exempt: Callable[[web.Request], bool] = lambda _: False) -> Middleware:
-    """Let only requests through whose ``X-API-Key`` is *key*; refuse others with 401.
+def api_key(
+    keys: Callable[[], Mapping[str, str]],
+    *,
+    exempt: Callable[[web.Request], bool] = lambda _: False,
+    stands_in: Callable[[web.Request], str | None] = lambda _: None,
+    on_admission: Callable[[str], None] = lambda _: None,
+) -> Middleware:
+    """Let only requests through that carry one of *keys*; refuse others with 401.
 
     ::
 
-        from middlewares.api_key import api_key
-        app = web.Application(middlewares=[api_key("s3cret")])
+        from middlewares.api_key import api_key, digest
+        app = web.Application(middlewares=[api_key(lambda: {digest("s3cret"): "alice"})])
 
-    The comparison takes the same time wherever the two differ. Requests for which *exempt* returns
-    true need no key.
-
-    Raises:
-        ValueError: *key* is empty.
+    A request carries its key as ``X-API-Key: KEY`` or ``Authorization: Bearer KEY`` (RFC 6750).
+    *keys* returns the name of each key by its :func:`digest`, and is called for each request, so
+    that keys may come and go. A digest is looked up, so that the time it takes says nothing of how
+    much of a guess is right. *stands_in* returns the key's name where something else stands for a
+    key, such as a cookie. *on_admission* is called with the name. Requests for which *exempt* returns true need no key.
     """
-    if not key:
-        raise ValueError("an empty key would admit everybody")
-    expected = key.encode()
 
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
-        if not exempt(request):
-            # aiohttp decodes header bytes this way, and a key need not be ASCII.
-            given = request.headers.get(_HEADER, "").encode("utf-8", "surrogateescape")
-            if not hmac.compare_digest(given, expected):
-                raise web.HTTPUnauthorized(
-                    text="X-API-Key is missing or wrong",
-                    headers={hdrs.WWW_AUTHENTICATE: f'ApiKey header="{_HEADER}"'},
-                )
+        if exempt(request):
+            return await handler(request)
+        known = keys()
+        name = next((known[one] for one in map(digest, given_keys(request)) if one in known), None)
+        if name is None:
+            name = stands_in(request)
+        if name is None:
+            raise web.HTTPUnauthorized(
+                text="The API key is missing or wrong",
+                headers={hdrs.WWW_AUTHENTICATE: f'ApiKey header="{_HEADER}", Bearer'},
+            )
+        on_admission(name)
         return await handler(request)
 
     return middleware
+
+
+def digest(key: str) -> str:
+    """What a key is known by: its SHA-256, in hex."""
+    # aiohttp decodes header bytes this way, and a key need not be ASCII.
+    return hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def given_keys(request: web.Request) -> list[str]:
+    """The keys that *request* carries, in whichever header."""
+    given = [request.headers[_HEADER]] if _HEADER in request.headers else []
+    authorization = request.headers.get(hdrs.AUTHORIZATION, "")
+    if authorization[: len(_BEARER)].lower() == _BEARER:
+        given.append(authorization[len(_BEARER) :].strip())
+    return given

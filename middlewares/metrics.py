@@ -3,10 +3,13 @@
 import asyncio
 import time
 from functools import cache
+from http import HTTPStatus
 
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler, Middleware
-from prometheus_client import CollectorRegistry, Histogram
+from prometheus_client import CollectorRegistry, Counter, Histogram
+
+from middlewares.sending import send
 
 __all__ = ["metrics"]
 
@@ -15,27 +18,44 @@ _CLIENT_GONE = 499
 
 
 def metrics(registry: CollectorRegistry) -> Middleware:
-    """Count and time requests: ``http_request_duration_seconds`` in *registry*.
+    """Count and time requests in *registry*.
 
     ::
 
         from middlewares.metrics import metrics
         app = web.Application(middlewares=[metrics(REGISTRY)])
 
-    The histogram has the labels ``method``, ``route`` and ``status``. The route is its template,
-    such as ``/posts/{shortcode}``, or ``none``; an unknown method is ``other``. So clients cannot
-    create series. A request that was cancelled before its response has status 499. Put this
-    middleware outside the one that turns exceptions into responses.
+    The histogram ``http_request_duration_seconds``, until the last byte, has the labels
+    ``method``, ``route`` and ``status``, as sent. The route is its template, such as
+    ``/posts/{shortcode}``, or ``none``; an unknown method is ``other``. So clients cannot create
+    series. A request that was cancelled before its response has status 499.
+
+    ``http_response_bytes_total`` has the bytes of bodies by route, ``http_requests_aborted_total``
+    the requests whose client went away before the last byte, and ``http_internal_errors_total``
+    those that ended with 500; it is there from the start, for alerts to see its first event.
+
+    Put this middleware outside the one that turns exceptions into responses.
     """
     histogram = Histogram(
         "http_request_duration_seconds",
-        "Time until the response",
+        "Time until the last byte of the response",
         ["method", "route", "status"],
         buckets=_BUCKETS,
         registry=registry,
     )
+    sizes = Counter(
+        "http_response_bytes", "Bytes of response bodies, by route", ["route"], registry=registry
+    )
+    aborted = Counter(
+        "http_requests_aborted",
+        "Requests whose client went away before the last byte",
+        registry=registry,
+    )
+    internal_errors = Counter(
+        "http_internal_errors", "Requests that ended with 500", registry=registry
+    )
     # A look-up by labels takes a lock and builds strings.
-    series = cache(histogram.labels)
+    series, sizes_of = cache(histogram.labels), cache(sizes.labels)
 
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -47,11 +67,18 @@ def metrics(registry: CollectorRegistry) -> Middleware:
             raise
         except asyncio.CancelledError:
             status = _CLIENT_GONE
+            aborted.inc()
             raise
         else:
-            status = response.status
+            response, sent = await send(request, response)
+            status = sent.status
+            sizes_of(_route(request)).inc(sent.bytes)
+            if sent.aborted:
+                aborted.inc()
             return response
         finally:
+            if status == HTTPStatus.INTERNAL_SERVER_ERROR:
+                internal_errors.inc()
             method = request.method if request.method in hdrs.METH_ALL else "other"
             seconds = time.perf_counter() - started
             series(method, _route(request), status).observe(seconds)

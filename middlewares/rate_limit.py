@@ -1,10 +1,10 @@
 """A token bucket for each client."""
 
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from datetime import timedelta
-from functools import lru_cache
+from functools import cache, lru_cache
 from ipaddress import IPv6Address, ip_address
 from typing import Any
 
@@ -16,6 +16,7 @@ from throttled.asyncio import (
     Quota,
     RateLimiterType,
     RateLimitResult,
+    RateLimitState,
     RedisStore,
     RedisStoreBackend,
     Throttled,
@@ -38,6 +39,8 @@ def rate_limit(
     name: str = "",
     exempt: Callable[[web.Request], bool] = lambda _: False,
     cost: Callable[[web.Request], Awaitable[int]] | None = None,
+    own_limit: Callable[[web.Request], tuple[str, int] | None] = lambda _: None,
+    penalties: Mapping[int, int] | None = None,
     on_refusal: Callable[[], None] = lambda: None,
 ) -> Middleware:
     """Give each client a bucket of *max_requests* tokens, refilled within *window_seconds*.
@@ -51,10 +54,12 @@ def rate_limit(
     ``Retry-After``. A request that costs more than the bucket holds takes all of a full one. Both
     refusals and the responses of inner handlers have ``RateLimit-Limit``, ``RateLimit-Remaining``
     and ``RateLimit-Reset`` (seconds until the bucket is full). Requests for which *exempt* returns
-    true cost nothing. *on_refusal* is called for each refusal.
+    true cost nothing. *penalties* are further tokens that a response costs, by its status, or as
+    many as there are. *on_refusal* is called for each refusal.
 
     A client is ``request.remote``, for IPv6 its /64, since one host usually has a whole /64. The
-    *max_clients* seen last have buckets.
+    *max_clients* seen last have buckets. *own_limit* returns the name and the size of the bucket
+    of a client that has one of its own, whatever its address.
 
     With *redis*, an asyncio client of redis-py (only its ``register_script`` is used), all
     processes share the buckets called *name*. While Redis does not answer, each process has its
@@ -64,29 +69,20 @@ def rate_limit(
     throttled-py 3.5 calls ``token_bucket`` drops fractions of a second at each request: with half a
     token a second and one request a second, no token would ever come.
     """
-    quota = per_duration(timedelta(seconds=window_seconds), max_requests, max_requests)
-    memory = MemoryStore(options={"MAX_SIZE": max_clients})
-    limiter = Throttled(using=_ALGORITHM, quota=quota, store=memory).limiter
-    shared = _shared_limiter(redis, quota) if redis else None
-
-    async def take(client: str, tokens: int) -> RateLimitResult:
-        if shared is not None:
-            with suppress(StoreUnavailableError):
-                return await shared.limit(f"{name}:{client}", tokens)
-        return await limiter.limit(client, tokens)
+    buckets = _Buckets(window_seconds, max_clients, redis, name)
+    fines = penalties or {}
 
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
         if exempt(request):
             return await handler(request)
-        tokens = 1 if cost is None else min(await cost(request), max_requests)
-        result = await take(_bucket(request.remote), tokens)
+        client, size = own_limit(request) or (_bucket(request.remote), max_requests)
+        if not size:
+            return await handler(request)
+        tokens = 1 if cost is None else min(await cost(request), size)
+        result = await buckets.take(client, size, tokens)
         state = result.state
-        headers = {
-            "RateLimit-Limit": str(state.limit),
-            "RateLimit-Remaining": str(state.remaining),
-            "RateLimit-Reset": str(math.ceil(state.reset_after)),
-        }
+        headers = _headers(state)
         if result.limited:
             on_refusal()
             headers["Retry-After"] = str(max(1, math.ceil(state.retry_after)))
@@ -96,6 +92,10 @@ def rate_limit(
         try:
             response = await handler(request)
         except web.HTTPException as error:
+            penalty = min(fines.get(error.status, 0), state.remaining)
+            if penalty:
+                state = (await buckets.take(client, size, penalty)).state
+                headers = _headers(state)
             error.headers.update(headers)
             raise
         if not response.prepared:
@@ -103,6 +103,38 @@ def rate_limit(
         return response
 
     return middleware
+
+
+class _Buckets:
+    """The buckets of all clients: in *redis*, if it is there and answers, else in memory."""
+
+    def __init__(self, window_seconds: int, max_clients: int, redis: Any, name: str) -> None:
+        self._window = timedelta(seconds=window_seconds)
+        self._memory = MemoryStore(options={"MAX_SIZE": max_clients})
+        self._redis = redis
+        self._name = name
+        # One for each size.
+        self._limiters = cache(self._limiters_of)
+
+    async def take(self, client: str, size: int, tokens: int) -> RateLimitResult:
+        limiter, shared = self._limiters(size)
+        if shared is not None:
+            with suppress(StoreUnavailableError):
+                return await shared.limit(f"{self._name}:{client}", tokens)
+        return await limiter.limit(client, tokens)
+
+    def _limiters_of(self, size: int) -> tuple[BaseRateLimiter, BaseRateLimiter | None]:
+        quota = per_duration(self._window, size, size)
+        limiter = Throttled(using=_ALGORITHM, quota=quota, store=self._memory).limiter
+        return limiter, _shared_limiter(self._redis, quota) if self._redis else None
+
+
+def _headers(state: RateLimitState) -> dict[str, str]:
+    return {
+        "RateLimit-Limit": str(state.limit),
+        "RateLimit-Remaining": str(state.remaining),
+        "RateLimit-Reset": str(math.ceil(state.reset_after)),
+    }
 
 
 def _shared_limiter(redis: Any, quota: Quota) -> BaseRateLimiter:

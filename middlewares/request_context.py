@@ -12,6 +12,8 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 from structlog.contextvars import bind_contextvars
 
+from middlewares.sending import send
+
 __all__ = ["REQUEST_ID", "request_context"]
 
 REQUEST_ID = web.RequestKey("request_id", str)
@@ -44,8 +46,9 @@ def request_context(*, trusted_proxies: Sequence[IPv4Network | IPv6Network] = ()
     wrote into that header stands further left and is ignored.
 
     The line, event ``request`` of logger ``access``, has ``method``, ``path`` (without the
-    query, which may hold secrets), ``status``, ``duration_ms`` until the response was ready, and
-    ``client``. If the request was cancelled before its response, ``status`` is 499.
+    query, which may hold secrets), ``status`` as sent, ``duration_ms`` until the last byte,
+    ``bytes`` of the body, and ``client``. If the client went away before the last byte, it has
+    ``aborted``, too. If the request was cancelled before its response, ``status`` is 499.
     """
 
     @web.middleware
@@ -59,31 +62,34 @@ def request_context(*, trusted_proxies: Sequence[IPv4Network | IPv6Network] = ()
             if client != request.remote:
                 request = request.clone(remote=client or "")
         request[REQUEST_ID] = request_id
-        status = 500
+        outcome: dict[str, object] = {"status": 500, "bytes": 0}
         # No need to unbind it: aiohttp handles each request in its own task.
         bind_contextvars(request_id=request_id)
         try:
             response = await handler(request)
         except web.HTTPException as error:
-            status = error.status
+            outcome["status"] = error.status
             error.headers[_HEADER] = request_id
             raise
         except asyncio.CancelledError:
-            status = _CLIENT_GONE
+            outcome |= {"status": _CLIENT_GONE, "aborted": True}
             raise
         else:
-            status = response.status
             if not response.prepared:
                 response.headers[_HEADER] = request_id
+            response, sent = await send(request, response)
+            outcome |= {"status": sent.status, "bytes": sent.bytes}
+            if sent.aborted:
+                outcome["aborted"] = True
             return response
         finally:
             log.info(
                 "request",
                 method=request.method,
                 path=request.path,
-                status=status,
                 duration_ms=round((time.perf_counter() - started) * 1000, 3),
                 client=client,
+                **outcome,
             )
 
     return middleware
@@ -100,13 +106,20 @@ def _client_of(request: web.Request, trusted: Sequence[Network]) -> str | None:
         return remote
     hops = ",".join(request.headers.getall("X-Forwarded-For", ())).split(",")
     for hop in reversed(hops):
-        address = _address(hop.strip())
+        address = _address(_without_port(hop.strip()))
         if address is None:
             break
         remote = str(address)
         if not _is_in(trusted, address):
             break
     return remote
+
+
+def _without_port(hop: str) -> str:
+    """The address in *hop*: some proxies write ``192.0.2.1:443`` and ``[2001:db8::1]:443``."""
+    if hop.startswith("["):
+        return hop[1:].partition("]")[0]
+    return hop.partition(":")[0] if hop.count(":") == 1 else hop
 
 
 def _is_in(networks: Sequence[Network], address: Address | None) -> bool:

@@ -1,30 +1,25 @@
 """The one place where the parts are put together."""
 
-from collections.abc import AsyncIterator, Iterator
-from pkgutil import resolve_name
+import asyncio
+from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
-from aiohttp import hdrs, web
-from aiohttp.typedefs import Middleware
+from aiohttp import web
 
-from middlewares.api_key import api_key
-from middlewares.body_size import body_size
-from middlewares.errors import errors
-from middlewares.metrics import metrics
-from middlewares.rate_limit import rate_limit
-from middlewares.request_context import REQUEST_ID, request_context
 from scrapper import __version__
-from scrapper.errors import RESPONSES, SettingsError
+from scrapper.api_keys import ApiKeys
+from scrapper.background import in_background
+from scrapper.cancellation import end
 from scrapper.handlers.docs import DOCS_FILES, docs, openapi
 from scrapper.handlers.health import health, ready
-from scrapper.handlers.jobs import cancel_job, create_job, get_job, job_events, tokens_of_a_batch
+from scrapper.handlers.jobs import cancel_job, create_job, get_job, job_events
 from scrapper.handlers.login import delete_login, get_login, put_login
 from scrapper.handlers.media import download, media
 from scrapper.handlers.metrics import metrics as metrics_page
 from scrapper.handlers.page import PAGE_FILES, page
 from scrapper.handlers.posts import delete_post, get_post, list_posts
-from scrapper.handlers.request_bodies import MOST_URLS
 from scrapper.handlers.resources import (
+    API_KEYS,
     CHECKS,
     INSTAGRAM,
     JOBS,
@@ -36,7 +31,6 @@ from scrapper.handlers.resources import (
 )
 from scrapper.handlers.scrape import scrape
 from scrapper.instagram.client import Instagram
-from scrapper.instagram.cookies_file import MAX_COOKIES_BYTES
 from scrapper.instagram.login_file import LoginFile
 from scrapper.instagram.pace_file import PaceFile
 from scrapper.jobs.local import LocalJobs
@@ -45,6 +39,7 @@ from scrapper.library.clock import ClockWatch
 from scrapper.library.root import MediaRoot
 from scrapper.library.store import Library
 from scrapper.library.sweeper import sweeping
+from scrapper.request_path import request_path
 from scrapper.response_headers import add_headers
 from scrapper.scraping.peers import Alone, Peers
 from scrapper.scraping.scraper import Scraper
@@ -58,9 +53,7 @@ __all__ = ["create_app"]
 
 _FLEET: web.AppKey["Fleet | None"] = web.AppKey("fleet")
 _PEERS = web.AppKey("peers", Peers)
-_FREE_PATHS = frozenset({"/health", "/ready", "/openapi.json", *PAGE_FILES, *DOCS_FILES})
-_READS = ("/jobs", "/posts", "/media", "/login", "/metrics")
-_READS_A_TOKEN = 10
+_SECONDS_BETWEEN_LOOKS = 1.0
 
 
 def create_app(settings: Settings) -> web.Application:
@@ -72,9 +65,10 @@ def create_app(settings: Settings) -> web.Application:
         SettingsError: ``INSTAGRAM_SESSION_FILE`` holds no session, or one of
             ``EXTRA_MIDDLEWARES`` cannot be made.
     """
-    measured = Metrics()
+    measured, keys = Metrics(), ApiKeys(settings)
     fleet = _make_fleet(settings, measured)
-    app = web.Application(middlewares=_request_path(settings, measured, fleet))
+    app = web.Application(middlewares=request_path(settings, measured, fleet, keys))
+    app[API_KEYS] = keys
     app[SETTINGS] = settings
     app[METRICS] = measured
     app[_FLEET] = fleet
@@ -91,12 +85,12 @@ def create_app(settings: Settings) -> web.Application:
     )
     measured.follow_login(lambda: instagram.login.state.state)
     measured.follow_pace({name: pace.allowed_now for name, pace in instagram.paces.items()})
-    app.cleanup_ctx.extend([_open_library, _fleet, _scraper, _jobs, _sweeper])
+    app.cleanup_ctx.extend([_follow_keys, _open_library, _fleet, _scraper, _jobs, _sweeper])
     app.on_response_prepare.append(add_headers)
     app.on_shutdown.append(_end_streams)
     app.add_routes(_ROUTES)
     described = openapi(
-        version=__version__, keyed=bool(settings.key), max_url_length=settings.max_url_length
+        version=__version__, keyed=keys.needed, max_url_length=settings.max_url_length
     )
     app.router.add_get("/openapi.json", described)
     return app
@@ -133,75 +127,17 @@ def _make_fleet(settings: Settings, measured: Metrics) -> "Fleet | None":
     return Fleet(settings, measured)
 
 
-def _request_path(settings: Settings, measured: Metrics, fleet: "Fleet | None") -> list[Middleware]:
-    """Everything a request passes on its way to a handler, outermost first."""
-    return [
-        request_context(trusted_proxies=settings.proxies),
-        metrics(measured.registry),
-        errors(RESPONSES, request_id=REQUEST_ID),
-        body_size(
-            settings.max_json_body_bytes,
-            by_path={"/jobs": _largest_batch(settings), "/login": MAX_COOKIES_BYTES},
-        ),
-        *_rate_limits(settings, measured, fleet),
-        *([api_key(settings.key, exempt=_is_free)] if settings.key else []),
-        *_extras(settings),
-    ]
+async def _follow_keys(app: web.Application) -> AsyncIterator[None]:
+    keys = app[API_KEYS]
 
+    async def follow() -> None:
+        while True:
+            await asyncio.sleep(_SECONDS_BETWEEN_LOOKS)
+            await asyncio.to_thread(keys.look)
 
-def _rate_limits(
-    settings: Settings, measured: Metrics, fleet: "Fleet | None"
-) -> Iterator[Middleware]:
-    """Two buckets a client: one for requests that make work, a larger one for those that read.
-
-    With one bucket, a list of previews or a look at a job would use up the downloads.
-    """
-    most, window = settings.rate_limit_max_requests, settings.rate_limit_window_seconds
-    if most:
-        clients = settings.rate_limit_max_ips
-        redis = fleet.scripts if fleet else None
-        yield rate_limit(
-            most,
-            window,
-            max_clients=clients,
-            redis=redis,
-            name="scrapper:work",
-            exempt=lambda request: _is_free(request) or _only_reads(request),
-            cost=tokens_of_a_batch,
-            on_refusal=measured.rejections.labels("work").inc,
-        )
-        yield rate_limit(
-            most * _READS_A_TOKEN,
-            window,
-            max_clients=clients,
-            redis=redis,
-            name="scrapper:reads",
-            exempt=lambda request: not _only_reads(request),
-            on_refusal=measured.rejections.labels("reads").inc,
-        )
-
-
-def _largest_batch(settings: Settings) -> int:
-    """Bytes of the largest body that a job may have."""
-    return max(settings.max_json_body_bytes, MOST_URLS * (settings.max_url_length + 16) + 64)
-
-
-def _is_free(request: web.Request) -> bool:
-    """Whether the request needs no key and costs no token."""
-    return request.path in _FREE_PATHS
-
-
-def _only_reads(request: web.Request) -> bool:
-    return request.method in (hdrs.METH_GET, hdrs.METH_HEAD) and request.path.startswith(_READS)
-
-
-def _extras(settings: Settings) -> Iterator[Middleware]:
-    for name in settings.extra_middlewares:
-        try:
-            yield resolve_name(name)()
-        # A user's own factory may raise anything.
-        except Exception as error:
-            raise SettingsError(f"EXTRA_MIDDLEWARES: {name!r} failed: {error!r}") from error
+    following = in_background(follow(), "API keys")
+    yield
+    await end(following)
 
 
 async def _open_library(app: web.Application) -> AsyncIterator[None]:

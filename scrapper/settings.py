@@ -2,6 +2,7 @@
 
 import os
 import pwd
+import re
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from pkgutil import resolve_name
@@ -43,6 +44,9 @@ PRIVATE_NETWORKS: tuple[Network, ...] = tuple(
 """Loopback, private and link-local addresses: RFC 1918, 3927, 4193 and 4291."""
 
 
+_HOST_NAME = re.compile(r"[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63}){0,126}\.?")
+
+
 def _split(text: str) -> list[str]:
     return [part.strip() for part in text.split(",") if part.strip()]
 
@@ -53,6 +57,14 @@ def _networks(text: Any) -> Any:
 
 def _names(text: Any) -> Any:
     return _split(text) if isinstance(text, str) else text
+
+
+def _is_host_name(name: str) -> str:
+    if not _HOST_NAME.fullmatch(name):
+        raise ValueError(
+            f"{name!r} is not a host name: leave out the scheme, the port and the path"
+        )
+    return name.lower()
 
 
 def _is_sendable(key: SecretStr) -> SecretStr:
@@ -149,6 +161,7 @@ class Settings(BaseSettings):
 
     api_key: Key = SecretStr("")
     api_key_file: ReadableFile | None = None
+    api_keys_file: ReadableFile | None = None
     host: str = "0.0.0.0"  # noqa: S104 - a container is reached from outside
     port: Port = 5633
     media_root: Folder = Path("/data/instaloader")
@@ -157,6 +170,11 @@ class Settings(BaseSettings):
     rate_limit_max_requests: NonNegativeInt = 30
     rate_limit_window_seconds: Annotated[int, Field(gt=0, le=_YEAR)] = 60
     rate_limit_max_ips: PositiveInt = 10_000
+    allowed_hosts: Annotated[
+        tuple[Annotated[str, AfterValidator(_is_host_name)], ...],
+        NoDecode,
+        BeforeValidator(_names),
+    ] = ()
     trusted_proxies: Annotated[tuple[Network, ...], NoDecode, BeforeValidator(_networks)] = ()
     trust_proxy: bool = False
     max_media_age_days: Annotated[float, Field(ge=0, le=36_500)] = 7

@@ -12,9 +12,9 @@ from aiohttp import web
 from scrapper.app import create_app
 from scrapper.connections import connections, raise_open_files
 from scrapper.errors import SettingsError
-from scrapper.handlers.resources import INSTAGRAM, METRICS
+from scrapper.handlers.resources import API_KEYS, INSTAGRAM, METRICS
 from scrapper.settings import Settings, load_settings
-from scrapper.telemetry.logs import logs_to
+from scrapper.telemetry.logs import logs_to, merged
 from scrapper.telemetry.tracing import tracing
 
 __all__ = ["serve"]
@@ -23,6 +23,7 @@ log = structlog.get_logger("scrapper")
 
 _BACKLOG = 1024
 _SHUTDOWN_GRACE = 5.0
+_SHORT_KEY = 16
 
 
 def serve() -> int:
@@ -42,9 +43,13 @@ def serve() -> int:
             level=settings.log_level,
             style=settings.log_format,
             secrets=settings.secrets,
-            more_secrets=lambda: app[INSTAGRAM].login.secrets,
+            more_secrets=merged(
+                lambda: app[INSTAGRAM].login.secrets, lambda: app[API_KEYS].secrets
+            ),
             processors=processors,
         ):
+            if any(len(key) < _SHORT_KEY for key in app[API_KEYS].secrets):
+                log.warning("API key is short: it can be guessed", advice="openssl rand -hex 32")
             asyncio.run(_serve(app, settings))
             log.info("stopped")
     return 0

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from scrapper.handlers.operation import Content, Operation, describe
 from scrapper.handlers.refusals import InvalidBody, KeyRequired
 from scrapper.handlers.request_bodies import explain, read_text
-from scrapper.handlers.resources import INSTAGRAM, SETTINGS
+from scrapper.handlers.resources import API_KEYS, INSTAGRAM, SETTINGS
 from scrapper.instagram.cookies_file import parse_cookies
 from scrapper.instagram.login import SESSION_ID, LoginState, session_cookies
 
@@ -111,7 +111,7 @@ def _check_key(request: web.Request) -> None:
 
     Without a key anybody on the network could take the account away, or put theirs in.
     """
-    if not request.app[SETTINGS].key:
+    if not request.app[API_KEYS].needed:
         raise KeyRequired
 
 

@@ -1,15 +1,18 @@
 """``GET /media/{shortcode}/{filename}`` and ``GET /download/{shortcode}``: stored files."""
 
 import asyncio
+import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from aiohttp import hdrs, web
+from aiohttp.abc import AbstractStreamWriter
 from zipstream import ZipStream
 
+from scrapper.cancellation import finished
 from scrapper.handlers.operation import FILE, Operation, Parameter, describe
 from scrapper.handlers.posts import SHORTCODE, stored_files
 from scrapper.handlers.refusals import InvalidParameter
@@ -113,7 +116,7 @@ def _item_number(request: web.Request) -> int | None:
     return int(item) if len(item) <= _ITEM_DIGITS else sys.maxsize
 
 
-def _file(request: web.Request, post: Post, filename: str, disposition: str) -> web.FileResponse:
+def _file(request: web.Request, post: Post, filename: str, disposition: str) -> web.StreamResponse:
     path = _folder(request, post) / filename
     headers = {
         hdrs.CONTENT_TYPE: _TYPES.get(path.suffix, "application/octet-stream"),
@@ -122,7 +125,22 @@ def _file(request: web.Request, post: Post, filename: str, disposition: str) -> 
         # After a refresh, other files have the same names.
         hdrs.CACHE_CONTROL: "private, no-cache",
     }
-    return web.FileResponse(path, headers=headers)
+    return _MediaResponse(path, headers=headers)
+
+
+class _MediaResponse(web.FileResponse):
+    """A file, and how many of its bytes were sent: ``bytes_sent``."""
+
+    bytes_sent = 0
+
+    async def _sendfile(
+        self, request: web.BaseRequest, fobj: IO[Any], offset: int, count: int
+    ) -> AbstractStreamWriter:
+        try:
+            return await super()._sendfile(request, fobj, offset, count)
+        finally:
+            # asyncio's sendfile leaves the position there, if the client went away, too.
+            self.bytes_sent = max(0, os.lseek(fobj.fileno(), 0, os.SEEK_CUR) - offset)
 
 
 def _folder(request: web.Request, post: Post) -> Path:
@@ -143,9 +161,16 @@ async def _archive(
     response.headers[hdrs.CONTENT_DISPOSITION] = f'attachment; filename="{post.shortcode}.zip"'
     await response.prepare(request)
     if request.method != hdrs.METH_HEAD:
-        pieces = iter(archive)
         # The client went away.
         with suppress(ConnectionError):
-            while piece := await asyncio.to_thread(next, pieces, b""):
-                await response.write(piece)
+            await _send(response, iter(archive))
     return response
+
+
+async def _send(response: web.StreamResponse, pieces: Generator[bytes]) -> None:
+    """Send all *pieces*, which threads make; close what they opened, whatever ends it."""
+    try:
+        while piece := await finished(asyncio.to_thread(next, pieces, b"")):
+            await response.write(piece)
+    finally:
+        await finished(asyncio.to_thread(pieces.close))

@@ -57,8 +57,10 @@ def describe_api(
     # links.py knows what no schema can say.
     schemas.definitions["ScrapeRequest"]["properties"]["url"]["maxLength"] = max_url_length
     if keyed:
-        scheme = {"type": "apiKey", "in": "header", "name": "X-API-Key"}
-        components["securitySchemes"] = {"key": scheme}
+        components["securitySchemes"] = {
+            "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+            "bearer": {"type": "http", "scheme": "bearer"},
+        }
     return {
         "openapi": "3.1.0",
         "info": {
@@ -69,7 +71,7 @@ def describe_api(
         },
         "servers": [{"url": "/", "description": "This service"}],
         "tags": [{"name": name, "description": text} for name, text in _TAGS.items()],
-        "security": [{"key": []}] if keyed else [],
+        "security": [{"key": []}, {"bearer": []}] if keyed else [],
         "paths": paths,
         "components": components,
     }

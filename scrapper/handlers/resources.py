@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable, Mapping
 
 from aiohttp import web
 
+from scrapper.api_keys import ApiKeys
 from scrapper.instagram.client import Instagram
 from scrapper.jobs.contract import Jobs
 from scrapper.library.root import MediaRoot
@@ -12,8 +13,19 @@ from scrapper.scraping.scraper import Scraper
 from scrapper.settings import Settings
 from scrapper.telemetry.metrics import Metrics
 
-__all__ = ["CHECKS", "INSTAGRAM", "JOBS", "LIBRARY", "MEDIA_ROOT", "METRICS", "SCRAPER", "SETTINGS"]
+__all__ = [
+    "API_KEYS",
+    "CHECKS",
+    "INSTAGRAM",
+    "JOBS",
+    "LIBRARY",
+    "MEDIA_ROOT",
+    "METRICS",
+    "SCRAPER",
+    "SETTINGS",
+]
 
+API_KEYS = web.AppKey("api_keys", ApiKeys)
 SETTINGS = web.AppKey("settings", Settings)
 METRICS = web.AppKey("metrics", Metrics)
 MEDIA_ROOT = web.AppKey("media_root", MediaRoot)

@@ -11,13 +11,14 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from itertools import chain
 from typing import Any, TextIO
 
 import orjson
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
-__all__ = ["logs_to", "scrubber"]
+__all__ = ["logs_to", "merged", "scrubber"]
 
 _QUERY = re.compile(r"\?[\w.%~+-]+=[^\s\"'<>)\\]*")
 _BACKLOG_LINES = 10_000
@@ -46,6 +47,21 @@ def scrubber(
         return _QUERY.sub("?[scrubbed]", line) if "?" in line else line
 
     return scrub
+
+
+def merged(*sources: Callable[[], tuple[str, ...]]) -> Callable[[], tuple[str, ...]]:
+    """What all *sources* return, as one tuple: another one if one of them returns another."""
+    known: list[tuple[str, ...]] = []
+    together: tuple[str, ...] = ()
+
+    def current() -> tuple[str, ...]:
+        nonlocal known, together
+        now = [source() for source in sources]
+        if len(now) != len(known) or any(one is not other for one, other in zip(now, known)):  # noqa: B905
+            known, together = now, tuple(chain.from_iterable(now))
+        return together
+
+    return current
 
 
 def _forms(secrets: Iterable[str]) -> list[str]:

@@ -26,6 +26,8 @@ from scrapper.errors import ScrapeError
 __all__ = ["Metrics"]
 
 _INSTALOADER = version("instaloader")
+# Those that alerts are about: a series that is born with its first event shows no increase.
+_OUTCOMES = ("ok", "InstagramChanged", "RateLimited", "ChallengeRequired")
 _FETCH_BUCKETS = (0.25, 0.5, 1, 2, 4, 8, 15, 30, 60, 120)
 
 
@@ -54,6 +56,8 @@ class Metrics:
             buckets=_FETCH_BUCKETS,
             registry=registry,
         )
+        for outcome in _OUTCOMES:
+            self._fetches.labels(outcome)
         self.instagram_requests = Counter(
             "instagram_requests",
             "Requests for metadata, by source and outcome: ok, or the reason of the refusal",
@@ -92,12 +96,16 @@ class Metrics:
             ["bucket"],
             registry=registry,
         )
+        for bucket in ("work", "reads"):
+            self.rejections.labels(bucket)
         self.sweeps = Counter(
             "library_sweeps",
             "Sweeps, by outcome: ok, failed, or skipped: the clock is in doubt",
             ["outcome"],
             registry=registry,
         )
+        for outcome in ("ok", "failed", "skipped"):
+            self.sweeps.labels(outcome)
         self.swept_posts = Counter(
             "library_swept_posts", "Posts that sweeps removed", registry=registry
         )

@@ -145,3 +145,21 @@ async def test_no_client_gets_more_than_capacity_plus_refill(
             clock.now += step
             served += (await ask(middleware, "192.0.2.1")).status == 200
         assert served <= capacity + (clock.now - start) * capacity / window + 1e-6
+
+
+async def test_a_penalty_takes_further_tokens_and_never_more_than_there_are(
+    aiohttp_client: Any,
+) -> None:
+    async def deny(_request: web.Request) -> web.Response:
+        raise web.HTTPUnauthorized
+
+    app = web.Application(middlewares=[rate_limit(25, 6000, penalties={401: 9})])
+    app.router.add_get("/", deny)
+    client = await aiohttp_client(app)
+    left = []
+    for _ in range(3):
+        response = await client.get("/")
+        assert response.status == 401
+        left.append(response.headers["RateLimit-Remaining"])
+    assert left == ["15", "5", "0"]
+    assert (await client.get("/")).status == 429

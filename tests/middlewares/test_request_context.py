@@ -68,6 +68,7 @@ async def test_each_request_has_one_access_line_without_its_query(
         await client.get(path, headers={"X-Request-ID": "mine"})
     [line] = lines
     assert line.pop("duration_ms") >= 0
+    assert (line.pop("bytes") > 0) == (status == 200)
     assert line == {
         "event": "request",
         "log_level": "info",
@@ -113,6 +114,11 @@ async def test_a_request_that_is_cancelled_has_its_line_too(aiohttp_client: Any)
         (["127.0.0.0/8"], "2001:db8::7", "2001:db8::7"),
         (["127.0.0.0/8"], "::ffff:203.0.113.9", "203.0.113.9"),
         (["127.0.0.0/8"], "nonsense", "127.0.0.1"),
+        (["127.0.0.0/8"], "203.0.113.9:443", "203.0.113.9"),
+        (["127.0.0.0/8"], "[2001:db8::1]:443", "2001:db8::1"),
+        (["127.0.0.0/8"], "[2001:db8::1]", "2001:db8::1"),
+        (["127.0.0.0/8"], "[2001:db8::1", "2001:db8::1"),
+        (["127.0.0.0/8"], ":443", "127.0.0.1"),
         (["127.0.0.0/8"], "203.0.113.9, nonsense", "127.0.0.1"),
         (["127.0.0.0/8"], "", "127.0.0.1"),
         (["127.0.0.0/8"], None, "127.0.0.1"),

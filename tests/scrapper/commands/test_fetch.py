@@ -4,16 +4,17 @@ import asyncio
 import json
 import os
 import pty
+import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
 from tests.conftest import stored_files
 from tests.instagram import StandIn
-from tests.service import PATIENCE_SECONDS
+from tests.service import PATIENCE_SECONDS, wait_for
 
 REEL = "https://www.instagram.com/reel/{}/"
 ROOT = Path(__file__).resolve().parents[3]
@@ -130,3 +131,92 @@ async def test_a_terminal_shows_progress_and_paths(instagram: StandIn, tmp_path:
     assert "slow-tty" in text
     assert "MB" in text
     assert str(tmp_path / "slow-tty/slow-tty.mp4") in text
+
+
+def start(*arguments: str, stdout: Any = subprocess.PIPE) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "scrapper", "fetch", *arguments],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_it_at_once_and_leaves_nothing_half_done(
+    instagram: StandIn, tmp_path: Path, number: int, code: int
+) -> None:
+    done, held = REEL.format("reel-finished"), REEL.format("silent-held")
+    process = start(done, held, "--into", str(tmp_path))
+    assert process.stdout
+    # The other post is under way, and nothing of it will ever come.
+    finished = json.loads(process.stdout.readline())
+    wait_for(lambda: instagram.requests("graphql", "silent-held") == 1)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=PATIENCE_SECONDS)
+    assert (process.returncode, out, err) == (code, "", "")
+    assert finished["shortcode"] == "reel-finished"
+    assert os.listdir(tmp_path) == ["reel-finished"]
+
+
+def test_a_signal_in_the_middle_of_a_file_leaves_nothing(
+    instagram: StandIn, tmp_path: Path
+) -> None:
+    instagram.hold_media()
+    process = start(REEL.format("reel-middle"), "--into", str(tmp_path))
+    wait_for(lambda: instagram.requests("media", "reel-middle") == 1)
+    process.terminate()
+    _, err = process.communicate(timeout=PATIENCE_SECONDS)
+    assert (process.returncode, err) == (143, "")
+    assert os.listdir(tmp_path) == []
+
+
+def test_what_a_killed_command_left_goes_with_the_next_one(
+    instagram: StandIn, tmp_path: Path
+) -> None:
+    instagram.hold_media()
+    process = start(REEL.format("reel-killed"), "--into", str(tmp_path))
+    wait_for(lambda: instagram.requests("media", "reel-killed") == 1)
+    process.kill()
+    process.communicate()
+    assert ".incoming" in os.listdir(tmp_path)
+    instagram.release_media()
+    process = start(REEL.format("reel-next"), "--into", str(tmp_path))
+    process.communicate(timeout=PATIENCE_SECONDS)
+    assert os.listdir(tmp_path) == ["reel-next"]
+
+
+def test_a_reader_that_goes_away_ends_it_quietly(instagram: StandIn, tmp_path: Path) -> None:
+    urls = [REEL.format(f"reel-{number}") for number in range(20)]
+    process = start(*urls, "--into", str(tmp_path))
+    assert process.stdout
+    process.stdout.readline()
+    process.stdout.close()
+    assert process.stderr
+    with process.stderr as errors:
+        assert errors.read() == ""
+    assert process.wait(timeout=PATIENCE_SECONDS) in (0, 141)
+    assert not [name for name in os.listdir(tmp_path) if name.startswith(".")]
+
+
+def test_a_full_output_is_told_in_a_line(instagram: StandIn, tmp_path: Path) -> None:
+    with Path("/dev/full").open("w") as full:
+        process = start(REEL.format("reel-full"), "--into", str(tmp_path), stdout=full)
+        _, err = process.communicate(timeout=PATIENCE_SECONDS)
+    assert (process.returncode, err.count("\n")) == (1, 1)
+    assert "No space left" in err
+
+
+def test_a_closed_output_is_no_error(instagram: StandIn, tmp_path: Path) -> None:
+    command = f"{sys.executable} -m scrapper fetch {REEL.format('reel-closed')} --into {tmp_path}"
+    done = subprocess.run(
+        ["/bin/sh", "-c", f"exec {command} >&-"],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+        timeout=PATIENCE_SECONDS,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert os.listdir(tmp_path) == ["reel-closed"]

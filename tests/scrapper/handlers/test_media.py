@@ -1,12 +1,15 @@
+import asyncio
+import gc
 import os
 from io import BytesIO
 from pathlib import Path
 from zipfile import ZipFile
 
+import psutil
 import pytest
 from aiohttp import ClientPayloadError
 
-from tests.conftest import StartService
+from tests.conftest import StartService, stored_files, until
 from tests.instagram import StandIn
 
 
@@ -201,3 +204,43 @@ async def test_a_half_file_is_never_given(
     path = media_root / "reel-half/reel-half.mp4"
     path.write_bytes(path.read_bytes()[:100])
     assert (await client.get("/download/reel-half")).status == 404
+
+
+async def test_an_archive_that_is_broken_off_leaves_no_file_open(
+    instagram: StandIn, start_service: StartService, media_root: Path
+) -> None:
+    client = await start_service()
+    await client.post("/scrape", json={"url": "https://www.instagram.com/p/big-archive/"})
+    path = str(media_root / "big-archive")
+
+    def open_files() -> list[str]:
+        return [file.path for file in psutil.Process().open_files() if file.path.startswith(path)]
+
+    responses = [await client.get("/download/big-archive?archive=zip") for _ in range(5)]
+    for response in responses:
+        await response.content.readany()
+        response.close()
+    gc.disable()
+    try:
+        await until(lambda: not open_files())
+    finally:
+        gc.enable()
+
+
+@pytest.mark.parametrize("content", [b"[" * 10**6, b"{" * 10**6, b"nonsense", b"[]", b""])
+async def test_an_unreadable_post_costs_no_other_and_can_be_deleted(
+    instagram: StandIn, start_service: StartService, media_root: Path, content: bytes
+) -> None:
+    client = await start_service()
+    for shortcode in ("reel-good", "reel-damaged"):
+        url = f"https://www.instagram.com/reel/{shortcode}/"
+        await client.post("/scrape", json={"url": url})
+    manifest = media_root / "reel-damaged" / "post.json"
+    await asyncio.to_thread(manifest.write_bytes, content)
+    # What was read of a post is trusted for a tenth of a second.
+    while (await client.get("/posts/reel-damaged")).status != 404:
+        pass
+    listing = await client.get("/posts")
+    assert [post["shortcode"] for post in (await listing.json())["posts"]] == ["reel-good"]
+    assert (await client.delete("/posts/reel-damaged")).status == 204
+    assert "reel-damaged" not in {Path(file).parts[0] for file in stored_files(media_root)}

@@ -5,6 +5,7 @@ import os
 import threading
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -151,3 +152,35 @@ def test_a_collector_that_does_not_read_blocks_nobody() -> None:
         stream.close()
         drain.join()
     assert json.loads(line)["lines"] > 0
+
+
+def test_a_stream_of_ascii_gets_every_character(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    with path.open("w", encoding="ascii") as stream, logs_to(stream, level="info", style="json"):
+        for text in ("plain", "caf\u00e9 \U0001f600 \ud800", "plain again"):
+            structlog.get_logger().info(text)
+    lines = path.read_text(encoding="ascii").splitlines()
+    assert len(lines) == 3
+    assert "caf" in lines[1]
+
+
+class Flaky(io.StringIO):
+    """A stream that fails at its first writes, by one error after the other."""
+
+    def __init__(self, *errors: Exception) -> None:
+        super().__init__()
+        self.failures = list(errors)
+
+    def write(self, text: str) -> int:
+        if self.failures:
+            raise self.failures.pop(0)
+        return super().write(text)
+
+
+def test_no_failure_of_the_stream_ends_logging() -> None:
+    stream = Flaky(OSError(28, "No space left"), ValueError("closed"), RuntimeError("anything"))
+    with logs_to(stream, level="info", style="json"):
+        while not stream.getvalue():
+            structlog.get_logger().info("again")
+    assert [json.loads(line)["event"] for line in stream.getvalue().splitlines()]
+    assert "log lines dropped" in stream.getvalue()

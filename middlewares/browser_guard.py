@@ -1,0 +1,105 @@
+"""Keeps pages of other sites from using the service by way of a visitor's browser."""
+
+import re
+from collections.abc import Callable, Iterable, Set
+from ipaddress import ip_address
+from urllib.parse import urlsplit
+
+from aiohttp import hdrs, web
+from aiohttp.typedefs import Handler, Middleware
+
+__all__ = ["browser_guard"]
+
+_SAFE_METHODS = frozenset({hdrs.METH_GET, hdrs.METH_HEAD, hdrs.METH_OPTIONS, hdrs.METH_TRACE})
+# RFC 6761 and 6762, RFC 8375, and ICANN's reservation of .internal: names of no public site.
+_LOCAL_SUFFIXES = (".localhost", ".local", ".lan", ".home.arpa", ".internal")
+_OWN_SITE = ("same-origin", "none")
+# RFC 9110, section 7.2: an IPv6 address in brackets or a name, then perhaps a port.
+_HOST = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._-]+))(?::[0-9]*)?")
+
+
+def browser_guard(
+    *,
+    hosts: Iterable[str] | None = (),
+    exempt: Callable[[web.Request], bool] = lambda _: False,
+) -> Middleware:
+    """Refuse requests under names of other sites (421), and those that their pages make (403).
+
+    ::
+
+        from middlewares.browser_guard import browser_guard
+        app = web.Application(middlewares=[browser_guard(hosts=["posts.example.com"])])
+
+    A page whose name leads to this address, all of a sudden, is of the same origin for its browser
+    (DNS rebinding). So ``Host`` must be one of *hosts*, an IP address, a single label, or a name
+    that no public site has: ``localhost``, ``*.local``, ``*.lan``, ``*.home.arpa``,
+    ``*.internal``. With *hosts* None every name is good. A request without ``Host`` comes from no
+    browser.
+
+    A request that may change something is refused if ``Sec-Fetch-Site`` is ``cross-site``, or if
+    ``Origin`` is another than the request's own. Requests for which *exempt* returns true may have
+    any ``Host``.
+    """
+    allowed = None if hosts is None else frozenset(host.lower().rstrip(".") for host in hosts)
+
+    @web.middleware
+    async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if allowed is not None and not exempt(request):
+            host = request.headers.get(hdrs.HOST, "")
+            if host and not _is_own(_name_of(host), allowed):
+                raise _misdirected()
+        if request.method not in _SAFE_METHODS and _is_foreign(request):
+            refusal = web.HTTPForbidden(text="Pages of other sites may not do this")
+            refusal.code = "cross_site"  # type: ignore[attr-defined]
+            raise refusal
+        return await handler(request)
+
+    return middleware
+
+
+class _Misdirected(web.HTTPClientError):
+    status_code = 421
+
+
+def _misdirected() -> web.HTTPException:
+    refusal = _Misdirected(
+        reason="Misdirected Request", text="This service does not answer under this name"
+    )
+    refusal.code = "forbidden_host"  # type: ignore[attr-defined]
+    return refusal
+
+
+def _name_of(host: str) -> str:
+    """The name in a ``Host`` header, in lower case; empty if there is none."""
+    found = _HOST.fullmatch(host)
+    return (found[1] or found[2]).lower().rstrip(".") if found else ""
+
+
+def _is_own(name: str, allowed: Set[str]) -> bool:
+    """Whether *name* is an address, or a name that no other site can have."""
+    try:
+        ip_address(name)
+    except ValueError:
+        local = name and ("." not in name or name.endswith(_LOCAL_SUFFIXES))
+        return bool(local) or name in allowed
+    return True
+
+
+def _is_foreign(request: web.Request) -> bool:
+    """Whether a page of another site makes the request."""
+    site = request.headers.get("Sec-Fetch-Site", "")
+    if site in _OWN_SITE:
+        return False
+    if site == "cross-site":
+        return True
+    origin = request.headers.get(hdrs.ORIGIN)
+    # The scheme does not count: behind a proxy that does TLS, it is another one.
+    return origin is not None and _netloc(origin) != request.headers.get(hdrs.HOST, "").lower()
+
+
+def _netloc(origin: str) -> str | None:
+    """The host and port of an origin, as ``Host`` has them; None if it is none."""
+    try:
+        return urlsplit(origin).netloc.lower() or None
+    except ValueError:
+        return None

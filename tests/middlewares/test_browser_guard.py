@@ -1,0 +1,130 @@
+"""Names of other sites, and requests that their pages make."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from aiohttp import web
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from middlewares.browser_guard import browser_guard
+from middlewares.errors import errors
+
+
+async def hello(_request: web.Request) -> web.Response:
+    return web.Response(text="hello")
+
+
+@pytest.fixture
+def start(aiohttp_client: Any) -> Any:
+    async def start(hosts: Sequence[str] | None = ()) -> Any:
+        guard = browser_guard(hosts=hosts, exempt=lambda request: request.path == "/free")
+        app = web.Application(middlewares=[errors({}), guard])
+        app.router.add_route("*", "/{path}", hello)
+        return await aiohttp_client(app)
+
+    return start
+
+
+async def code(client: Any, method: str = "GET", path: str = "/x", **headers: str) -> Any:
+    names = {name.replace("_", "-"): value for name, value in headers.items()}
+    async with client.request(method, path, headers=names) as response:
+        if response.status == 200:
+            return 200
+        return response.status, (await response.json())["code"]
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "127.0.0.1",
+        "127.0.0.1:5633",
+        "192.0.2.1:80",
+        "[::1]:5633",
+        "[2001:db8::1]",
+        "localhost:5633",
+        "LOCALHOST",
+        "pi",
+        "scrapper:5633",
+        "pi.local",
+        "pi.local.",
+        "nas.lan",
+        "nas.home.arpa:80",
+        "svc.internal",
+        "Posts.Example.com:443",
+        "posts.example.com.",
+    ],
+)
+async def test_names_of_ones_own_network_are_answered(start: Any, host: str) -> None:
+    assert await code(await start(["posts.example.com"]), Host=host) == 200
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "evil.example",
+        "evil.example:5633",
+        "posts.example.com.evil.example",
+        "local.evil.example",
+        "127.0.0.1.evil.example",
+        "evil.example.",
+        "a.localdomain",
+        "[::1].evil.example",
+        "evil.example:",
+    ],
+)
+async def test_names_of_other_sites_are_misdirected(start: Any, host: str) -> None:
+    client = await start(["posts.example.com"])
+    assert await code(client, Host=host) == (421, "forbidden_host")
+    assert await code(client, path="/free", Host=host) == 200
+
+
+async def test_without_hosts_every_name_is_answered(start: Any) -> None:
+    assert await code(await start(None), Host="evil.example") == 200
+
+
+@settings(suppress_health_check=list(HealthCheck), deadline=None)
+@given(host=st.text(st.characters(codec="ascii", exclude_categories=["C"]), max_size=60))
+async def test_any_host_is_answered_or_misdirected(start: Any, host: str) -> None:
+    assert await code(await start(), Host=host) in (
+        200,
+        (421, "forbidden_host"),
+        (400, "bad_request"),
+    )
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH"])
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Origin": "https://evil.example"},
+        {"Origin": "null"},
+        {"Origin": ""},
+        {"Origin": "http://["},
+        {"Sec-Fetch-Site": "same-site", "Origin": "https://other.pi.local"},
+        {"Sec-Fetch-Site": "cross-site", "Origin": "http://pi.local:5633"},
+    ],
+)
+async def test_pages_of_other_sites_change_nothing(
+    start: Any, method: str, headers: dict[str, str]
+) -> None:
+    client = await start()
+    assert await code(client, method, Host="pi.local:5633", **headers) == (403, "cross_site")
+    # What only reads is safe: browsers do not show the response to the other site.
+    assert await code(client, "GET", Host="pi.local:5633", **headers) == 200
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"Origin": "http://pi.local:5633"},
+        {"Origin": "https://PI.local:5633"},
+        {"Sec-Fetch-Site": "same-origin", "Origin": "https://pi.example.com"},
+        {"Sec-Fetch-Site": "none"},
+    ],
+)
+async def test_ones_own_page_and_programs_go_on(start: Any, headers: dict[str, str]) -> None:
+    assert await code(await start(), "POST", Host="pi.local:5633", **headers) == 200
