@@ -30,7 +30,8 @@ def api_key(
     *keys* returns the name of each key by its :func:`digest`, and is called for each request, so
     that keys may come and go. A digest is looked up, so that the time it takes says nothing of how
     much of a guess is right. *stands_in* returns the key's name where something else stands for a
-    key, such as a cookie. *on_admission* is called with the name. Requests for which *exempt* returns true need no key.
+    key, such as a cookie. *on_admission* is called with the name. Requests for which *exempt*
+    returns true need no key.
     """
 
     @web.middleware

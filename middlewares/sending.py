@@ -54,8 +54,10 @@ def _bytes(request: web.Request, response: web.StreamResponse, aborted: bool) ->
     if aborted or must_be_empty_body(request.method, response.status):
         return 0
     length = response.content_length
-    # A stream's length is known by its end only, headers and chunks' lengths included.
-    return response.body_length if length is None else length
+    if length is None and not isinstance(response, web.FileResponse):
+        # A stream's length is known by its end only, headers and chunks' lengths included.
+        return response.body_length
+    return length or 0
 
 
 class _AlreadySent(web.StreamResponse):

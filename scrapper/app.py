@@ -12,6 +12,7 @@ from scrapper.background import in_background
 from scrapper.cancellation import end
 from scrapper.handlers.docs import DOCS_FILES, docs, openapi
 from scrapper.handlers.health import health, ready
+from scrapper.handlers.job_feeds import JobFeeds
 from scrapper.handlers.jobs import cancel_job, create_job, get_job, job_events
 from scrapper.handlers.login import delete_login, get_login, put_login
 from scrapper.handlers.media import download, media
@@ -22,6 +23,7 @@ from scrapper.handlers.resources import (
     API_KEYS,
     CHECKS,
     INSTAGRAM,
+    JOB_FEEDS,
     JOBS,
     LIBRARY,
     MEDIA_ROOT,
@@ -170,6 +172,7 @@ async def _jobs(app: web.Application) -> AsyncIterator[None]:
     fleet, settings = app[_FLEET], app[SETTINGS]
     if fleet:
         app[JOBS] = fleet.jobs
+        app[JOB_FEEDS] = JobFeeds(fleet.jobs)
         yield
         return
     root = app[MEDIA_ROOT]
@@ -181,6 +184,7 @@ async def _jobs(app: web.Application) -> AsyncIterator[None]:
         max_age=settings.max_job_age_seconds,
         check=root.check,
     )
+    app[JOB_FEEDS] = JobFeeds(jobs)
     await jobs.open()
     yield
     await jobs.close()

@@ -37,6 +37,7 @@ __all__ = [
     "SettingsError",
     "StoryLink",
     "TooManyJobs",
+    "TooManyStreams",
     "UnsupportedLink",
 ]
 
@@ -160,6 +161,10 @@ class TooManyJobs(ScrapeError):
     """The client has as many unfinished jobs as one client may have."""
 
 
+class TooManyStreams(ScrapeError):
+    """The client follows as many jobs as one client may follow at a time."""
+
+
 class JobsUnreachable(ScrapeError):
     """Redis, which keeps the jobs, does not answer."""
 
@@ -230,6 +235,7 @@ RESPONSES: Mapping[type[Exception], tuple[int, str, str]] = {
         "instagram_rate_limited",
         "Instagram's rate limit is reached: wait before the next try",
     ),
+    TooManyStreams: (429, "too_many_requests", "You follow too many jobs at once: end a stream"),
     TooManyJobs: (429, "too_many_requests", "Too many of your jobs are unfinished: wait for them"),
     InstagramChanged: (
         502,

@@ -1,23 +1,22 @@
 """``/jobs``: batches of posts, and their progress as server-sent events."""
 
 import asyncio
-from contextlib import suppress
+from contextlib import aclosing, suppress
 
 import orjson
 from aiohttp import hdrs, web
 from aiohttp.typedefs import LooseHeaders
-from aiohttp_sse import EventSourceResponse, sse_response
+from aiohttp_sse import sse_response
 
 from scrapper.handlers.operation import Operation, Parameter, describe
 from scrapper.handlers.request_bodies import JobRequest, read_body
-from scrapper.handlers.resources import JOBS, SETTINGS
-from scrapper.jobs.contract import Jobs
+from scrapper.handlers.resources import JOB_FEEDS, JOBS, SETTINGS
 from scrapper.jobs.model import Job, JobEvent, JobResponse, new_job
 
 __all__ = ["cancel_job", "create_job", "get_job", "job_events", "tokens_of_a_batch"]
 
 _LAST_EVENT_ID = "Last-Event-ID"
-_SECONDS_BETWEEN_LOOKS = 0.2
+_SEND_SECONDS = 120.0
 
 
 _ID = Parameter("id", "path", {"type": "string", "minLength": 1})
@@ -101,33 +100,23 @@ async def job_events(request: web.Request) -> web.StreamResponse:
 
     A ``post`` event has one post. First comes one for each post, or for each that changed after
     the event in ``Last-Event-ID``. The last event is ``end``, with the whole job. A client that
-    comes back after it gets 204, so that it stops reconnecting.
+    comes back after it gets 204, so that it stops reconnecting. A client may follow 20 jobs at a
+    time.
     """
-    jobs, job = request.app[JOBS], await _job(request)
+    job = await _job(request)
     seen = _version_of(request.headers.get(_LAST_EVENT_ID, ""), job)
     if seen and job.state != "running" and not any(job.changes(seen)):
         return web.Response(status=204)
-    async with sse_response(request) as response:
-        # The client went away.
-        with suppress(ConnectionError):
-            await _send_events(response, jobs, job, seen)
+    feeds = request.app[JOB_FEEDS]
+    with feeds.place(request.remote):
+        async with sse_response(request) as response, feeds.following(job) as feed:
+            # The client went away, or reads nothing.
+            with suppress(ConnectionError, TimeoutError):
+                async with aclosing(feed.after(seen)) as pieces:
+                    async for piece in pieces:
+                        async with asyncio.timeout(_SEND_SECONDS):
+                            await response.write(piece)
     return response
-
-
-async def _send_events(response: EventSourceResponse, jobs: Jobs, job: Job, seen: int) -> None:
-    while not jobs.closing:
-        if not await jobs.observe(job):
-            # A client that comes back gets a 404.
-            return
-        finished = job.state != "running"
-        for version, change in job.changes(seen):
-            text = orjson.dumps(change).decode()
-            await response.send(text, id=f"{job.epoch}-{version}", event="post")
-            seen = version
-        if finished:
-            await response.send(orjson.dumps(job.to_response()).decode(), event="end")
-            return
-        await asyncio.sleep(_SECONDS_BETWEEN_LOOKS)
 
 
 async def tokens_of_a_batch(request: web.Request) -> int:

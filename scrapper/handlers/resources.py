@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from aiohttp import web
 
 from scrapper.api_keys import ApiKeys
+from scrapper.handlers.job_feeds import JobFeeds
 from scrapper.instagram.client import Instagram
 from scrapper.jobs.contract import Jobs
 from scrapper.library.root import MediaRoot
@@ -18,6 +19,7 @@ __all__ = [
     "CHECKS",
     "INSTAGRAM",
     "JOBS",
+    "JOB_FEEDS",
     "LIBRARY",
     "MEDIA_ROOT",
     "METRICS",
@@ -32,6 +34,7 @@ MEDIA_ROOT = web.AppKey("media_root", MediaRoot)
 LIBRARY = web.AppKey("library", Library)
 INSTAGRAM = web.AppKey("instagram", Instagram)
 JOBS = web.AppKey("jobs", Jobs)
+JOB_FEEDS = web.AppKey("job_feeds", JobFeeds)
 SCRAPER = web.AppKey("scraper", Scraper)
 CHECKS: web.AppKey[Mapping[str, Callable[[], Awaitable[bool]]]] = web.AppKey("checks")
 """Further checks of ``/ready``, by name."""

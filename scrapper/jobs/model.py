@@ -114,15 +114,23 @@ class Job:
         self._version = max(self._version, version)
         self._seen[index] = (version, self._told(index))
 
+    def number_changes(self) -> None:
+        """Give each post that changed since the last look a number."""
+        for index in range(len(self.posts)):
+            if index not in self._seen or self._seen[index][1] != self._told(index):
+                self.note(index, self._version + 1)
+
     def changes(self, since: int) -> Iterator[tuple[int, dict[str, Any]]]:
         """The posts that changed after version *since*, oldest change first.
 
         Each comes with the number of its change. Whatever happened to a post between two calls
         counts as one change.
         """
-        for index in range(len(self.posts)):
-            if index not in self._seen or self._seen[index][1] != self._told(index):
-                self.note(index, self._version + 1)
+        self.number_changes()
+        yield from self.numbered_changes(since)
+
+    def numbered_changes(self, since: int) -> Iterator[tuple[int, dict[str, Any]]]:
+        """The same, of the changes that have a number already."""
         yield from sorted(
             (change for change in self._seen.values() if change[0] > since),
             key=lambda change: change[0],

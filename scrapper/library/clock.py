@@ -26,7 +26,8 @@ class Reading:
     """Both clocks at one moment.
 
     ``wall`` is a unix time. ``running`` counts the seconds since the machine was started, sleep
-    included, and cannot be set; ``boot`` tells one start of the machine from another.
+    included, and cannot be set; ``boot`` tells one start of the machine from another, and is empty
+    where that is unknown, as in a sandbox that hides it.
     """
 
     wall: float
@@ -40,7 +41,7 @@ class Reading:
         likely.
         """
         since = self.wall - earlier.wall
-        if self.boot == earlier.boot:
+        if self.boot and self.boot == earlier.boot:
             return abs(since - (self.running - earlier.running)) <= _TOLERANCE_SECONDS
         return -_TOLERANCE_SECONDS <= since <= self.running + _DAY
 

@@ -108,13 +108,13 @@ def test_forged_addresses_take_no_more_memory(tmp_path: Path) -> None:
 
 
 async def test_wrong_keys_use_up_the_client_s_tokens(start_service: StartService) -> None:
-    client = await start_service(API_KEY="s3cret", RATE_LIMIT_MAX_REQUESTS="5")
+    client = await start_service(API_KEY="s3cret", RATE_LIMIT_MAX_REQUESTS="25")
     statuses = []
-    for number in range(8):
+    for number in range(6):
         headers = {"X-API-Key": f"guess-{number}"}
         async with client.post("/scrape", data="{}", headers=headers) as response:
             statuses.append(response.status)
-    assert statuses == [401] * 5 + [429] * 3
+    assert statuses == [401] * 3 + [429] * 3
     async with client.post("/scrape", data="{}", headers={"X-API-Key": "s3cret"}) as response:
         assert response.status == 429
 

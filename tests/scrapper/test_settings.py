@@ -25,6 +25,8 @@ def test_an_empty_environment_gives_the_contract_s_defaults(
         "rate_limit_max_requests": 30,
         "rate_limit_window_seconds": 60,
         "rate_limit_max_ips": 10000,
+        "allowed_hosts": (),
+        "api_keys_file": None,
         "trusted_proxies": (),
         "trust_proxy": False,
         "max_media_age_days": 7,

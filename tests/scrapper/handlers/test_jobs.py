@@ -367,3 +367,57 @@ async def test_a_killed_service_goes_on_with_its_jobs(instagram: StandIn, tmp_pa
         [content] = instagram.bytes_of(f"reel-killed-{number}")
         path = tmp_path / f"reel-killed-{number}/reel-killed-{number}.mp4"
         assert path.read_bytes() == content
+
+
+async def test_a_client_may_follow_twenty_jobs_at_a_time(
+    instagram: StandIn, start_service: StartService
+) -> None:
+    client = await start_service()
+    instagram.hold()
+    job = await submit(client, "reel-followed")
+    path = f"/jobs/{job['id']}/events"
+    streams = [await client.get(path) for _ in range(20)]
+    assert {stream.status for stream in streams} == {200}
+    async with client.get(path) as response:
+        assert (response.status, (await response.json())["code"]) == (429, "too_many_requests")
+        assert int(response.headers["Retry-After"]) > 0
+    instagram.release()
+    ends = [await stream.text() for stream in streams]
+    assert all(text.count("event: end") == 1 for text in ends)
+    async with client.get(path) as response:
+        assert response.status == 200
+
+
+async def test_many_streams_share_one_look_at_their_job(
+    instagram: StandIn, start_service: StartService
+) -> None:
+    client = await start_service()
+    instagram.hold()
+    job = await submit(client, "reel-shared")
+    streams = [await client.get(f"/jobs/{job['id']}/events") for _ in range(15)]
+    for stream in streams:
+        await stream.content.readuntil(b"\r\n\r\n")
+    looking = [task for task in asyncio.all_tasks() if task.get_name().startswith("events of")]
+    assert len(looking) == 1
+    instagram.release()
+    for stream in streams:
+        assert "event: end" in await stream.text()
+
+
+async def test_one_client_cannot_use_up_the_jobs(
+    instagram: StandIn, start_service: StartService
+) -> None:
+    client = await start_service(MAX_JOBS="8", TRUSTED_PROXIES="127.0.0.0/8")
+    instagram.hold()
+    body = {"urls": [REEL.format("reel-share")]}
+
+    async def status(address: str) -> int:
+        headers = {"X-Forwarded-For": address}
+        async with client.post("/jobs", json=body, headers=headers) as response:
+            return response.status
+
+    assert [await status("192.0.2.1") for _ in range(3)] == [202, 202, 429]
+    assert [await status("192.0.2.2") for _ in range(3)] == [202, 202, 429]
+    instagram.release()
+    while await status("192.0.2.1") == 429:
+        pass

@@ -56,6 +56,9 @@ async def test_scrapes_are_told_by_outcome(instagram: StandIn, start_service: St
         ("ok",): 2,
         ("PostNotFound",): 1,
         ("RateLimited",): 1,
+        # There from the start, for the alerts.
+        ("ChallengeRequired",): 0,
+        ("InstagramChanged",): 0,
     }
     assert known["scrape_cache_hits_total"][()] == 1
     size = sum(len(content) for content in instagram.bytes_of("reel-a"))

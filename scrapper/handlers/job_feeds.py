@@ -1,0 +1,135 @@
+"""The events of jobs: looked up and written once for all streams of a job."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+
+import orjson
+
+from scrapper.background import in_background
+from scrapper.cancellation import end
+from scrapper.errors import TooManyStreams
+from scrapper.jobs.contract import Jobs
+from scrapper.jobs.model import Job
+
+__all__ = ["JobFeeds"]
+
+_SECONDS_BETWEEN_LOOKS = 0.2
+_FOLLOWERS_A_SECOND = 2500
+_MOST_OF_A_CLIENT = 20
+_RETRY_SECONDS = 5.0
+
+
+class JobFeeds:
+    """The events of *jobs*; each client may follow 20 at a time."""
+
+    def __init__(self, jobs: Jobs) -> None:
+        self._jobs = jobs
+        self._feeds: dict[str, _Feed] = {}
+        self._streams: Counter[str | None] = Counter()
+
+    @contextmanager
+    def place(self, client: str | None) -> Iterator[None]:
+        """A place for one more stream of *client*, while the block runs.
+
+        Raises:
+            TooManyStreams: the client has 20.
+        """
+        if self._streams[client] >= _MOST_OF_A_CLIENT:
+            raise TooManyStreams(retry_after=_RETRY_SECONDS)
+        self._streams[client] += 1
+        try:
+            yield
+        finally:
+            self._streams[client] -= 1
+            if not self._streams[client]:
+                del self._streams[client]
+
+    @asynccontextmanager
+    async def following(self, job: Job) -> AsyncIterator["_Feed"]:
+        """The feed of *job*, which looks at it while anybody follows it."""
+        feed = self._feeds.get(job.id)
+        if feed is None:
+            feed = self._feeds[job.id] = _Feed(self._jobs, job)
+            feed.looking = in_background(feed.look(), f"events of job {job.id}")
+        feed.followers += 1
+        try:
+            yield feed
+        finally:
+            feed.followers -= 1
+            if not feed.followers:
+                # A client that comes back finds a job that goes on.
+                self._feeds.pop(job.id, None)
+                if feed.looking:
+                    await end(feed.looking)
+
+
+class _Feed:
+    """The events of one job, as bytes of a stream."""
+
+    def __init__(self, jobs: Jobs, job: Job) -> None:
+        self._jobs = jobs
+        self._job = job
+        job.number_changes()
+        self._changed = asyncio.Event()
+        # What followers ask for since the last change: the same, most of them.
+        self._pieces: dict[tuple[int, int], bytes] = {}
+        self._last = b""
+        self._over = False
+        self.followers = 0
+        self.looking: asyncio.Task[None] | None = None
+
+    async def look(self) -> None:
+        """Look at the job, until it is over, or gone, or the process ends."""
+        told = -1
+        try:
+            while not self._jobs.closing and await self._jobs.observe(self._job):
+                finished = self._job.state != "running"
+                self._job.number_changes()
+                if finished:
+                    self._last = _event("end", orjson.dumps(self._job.to_response()))
+                    return
+                if self._job.version != told:
+                    told = self._job.version
+                    self._tell()
+                # A thousand streams must not keep the loop busy.
+                pause = self.followers / _FOLLOWERS_A_SECOND
+                await asyncio.sleep(_SECONDS_BETWEEN_LOOKS + pause)
+        finally:
+            self._over = True
+            self._tell()
+
+    async def after(self, seen: int) -> AsyncGenerator[bytes]:
+        """The events after version *seen*, as they come, to the last one."""
+        while True:
+            changed, over = self._changed, self._over
+            piece, seen = self._since(seen)
+            if piece:
+                yield piece
+            if over:
+                yield self._last
+                return
+            await changed.wait()
+
+    def _since(self, seen: int) -> tuple[bytes, int]:
+        """The events after version *seen*, and the version that they lead to."""
+        now = self._job.version
+        piece = self._pieces.get((seen, now))
+        if piece is None:
+            piece = self._pieces[seen, now] = b"".join(
+                _event("post", orjson.dumps(change), f"{self._job.epoch}-{version}")
+                for version, change in self._job.numbered_changes(seen)
+            )
+        return piece, now
+
+    def _tell(self) -> None:
+        self._pieces.clear()
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
+
+
+def _event(name: str, data: bytes, id_: str = "") -> bytes:
+    """One event of a stream: HTML Living Standard, section 9.2."""
+    head = f"id: {id_}\r\n" if id_ else ""
+    return b"%bevent: %b\r\ndata: %b\r\n\r\n" % (head.encode(), name.encode(), data)
