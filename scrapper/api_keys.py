@@ -64,6 +64,10 @@ class ApiKeys:
         """The name of each key, by its digest."""
         return self._names
 
+    def called(self, name: str) -> tuple[str, ...]:
+        """The keys called *name*."""
+        return tuple(key for key in self._secrets if self._names.get(digest(key)) == name)
+
     def own_limit(self, request: web.Request) -> tuple[str, int] | None:
         """The name of the request's key and its limit, if that key has one of its own."""
         if self._path is None:

@@ -29,9 +29,11 @@ from scrapper.handlers.resources import (
     MEDIA_ROOT,
     METRICS,
     SCRAPER,
+    SESSIONS,
     SETTINGS,
 )
 from scrapper.handlers.scrape import scrape
+from scrapper.handlers.session import begin_session, end_session
 from scrapper.instagram.client import Instagram
 from scrapper.instagram.login_file import LoginFile
 from scrapper.instagram.pace_file import PaceFile
@@ -45,6 +47,7 @@ from scrapper.request_path import request_path
 from scrapper.response_headers import add_headers
 from scrapper.scraping.peers import Alone, Peers
 from scrapper.scraping.scraper import Scraper
+from scrapper.sessions import Sessions
 from scrapper.settings import Settings
 from scrapper.telemetry.metrics import Metrics
 
@@ -68,9 +71,11 @@ def create_app(settings: Settings) -> web.Application:
             ``EXTRA_MIDDLEWARES`` cannot be made.
     """
     measured, keys = Metrics(), ApiKeys(settings)
+    sessions = Sessions(keys)
     fleet = _make_fleet(settings, measured)
-    app = web.Application(middlewares=request_path(settings, measured, fleet, keys))
+    app = web.Application(middlewares=request_path(settings, measured, fleet, keys, sessions))
     app[API_KEYS] = keys
+    app[SESSIONS] = sessions
     app[SETTINGS] = settings
     app[METRICS] = measured
     app[_FLEET] = fleet
@@ -112,6 +117,8 @@ _ROUTES = (
     web.get("/login", get_login),
     web.put("/login", put_login),
     web.delete("/login", delete_login),
+    web.post("/session", begin_session),
+    web.delete("/session", end_session),
     *(web.get(path, page) for path in PAGE_FILES),
     *(web.get(path, docs) for path in DOCS_FILES),
     web.get("/metrics", metrics_page),

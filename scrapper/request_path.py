@@ -22,6 +22,7 @@ from scrapper.handlers.jobs import tokens_of_a_batch
 from scrapper.handlers.page import PAGE_FILES
 from scrapper.handlers.request_bodies import MOST_URLS
 from scrapper.instagram.cookies_file import MAX_COOKIES_BYTES
+from scrapper.sessions import Sessions
 from scrapper.settings import Settings
 from scrapper.telemetry.metrics import Metrics
 
@@ -38,7 +39,11 @@ _PENALTIES = {401: 9}
 
 
 def request_path(
-    settings: Settings, measured: Metrics, fleet: "Fleet | None", keys: ApiKeys
+    settings: Settings,
+    measured: Metrics,
+    fleet: "Fleet | None",
+    keys: ApiKeys,
+    sessions: Sessions,
 ) -> list[Middleware]:
     """Everything a request passes on its way to a handler, outermost first."""
     return [
@@ -53,7 +58,7 @@ def request_path(
             by_path={"/jobs": _largest_batch(settings), "/login": MAX_COOKIES_BYTES},
         ),
         *_rate_limits(settings, measured, fleet, keys),
-        *([api_key(keys.names, exempt=_is_free, on_admission=_name)] if keys.needed else []),
+        *_key_checks(keys, sessions),
         *_extras(settings),
     ]
 
@@ -96,6 +101,11 @@ def _rate_limits(
 
 def _for_reads(limit: tuple[str, int] | None) -> tuple[str, int] | None:
     return limit and (limit[0], limit[1] * _READS_A_TOKEN)
+
+
+def _key_checks(keys: ApiKeys, sessions: Sessions) -> Iterator[Middleware]:
+    if keys.needed:
+        yield api_key(keys.names, exempt=_is_free, stands_in=sessions.name_of, on_admission=_name)
 
 
 def _name(key: str) -> None:

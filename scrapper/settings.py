@@ -1,5 +1,6 @@
 """The settings, read from the environment and checked at start."""
 
+import math
 import os
 import pwd
 import re
@@ -265,8 +266,8 @@ class Settings(BaseSettings):
 
     @property
     def max_media_age_seconds(self) -> float:
-        """The age at which a stored post is removed."""
-        return self.max_media_age_days * _DAY
+        """The age at which a stored post is removed; infinite for 0 days."""
+        return self.max_media_age_days * _DAY or math.inf
 
     @property
     def max_job_age_seconds(self) -> float:

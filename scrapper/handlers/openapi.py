@@ -125,7 +125,7 @@ def _operation(operation: Operation, schemas: _Schemas, *, keyed: bool) -> dict[
         described["security"] = []
     if operation.body is not None:
         content = _content(operation.body, schemas) | _content(operation.file_body, schemas)
-        described["requestBody"] = {"required": True, "content": content}
+        described["requestBody"] = {"required": operation.body_required, "content": content}
     if operation.parameters:
         described["parameters"] = [_parameter(parameter) for parameter in operation.parameters]
     return described

@@ -63,6 +63,7 @@ class Operation:
     status: int = 200
     errors: Sequence[int] = ()
     body: Any = None
+    body_required: bool = True
     file_body: Content | None = None
     parameters: Sequence[Parameter] = ()
     headers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)

@@ -11,6 +11,7 @@ from scrapper.jobs.contract import Jobs
 from scrapper.library.root import MediaRoot
 from scrapper.library.store import Library
 from scrapper.scraping.scraper import Scraper
+from scrapper.sessions import Sessions
 from scrapper.settings import Settings
 from scrapper.telemetry.metrics import Metrics
 
@@ -24,6 +25,7 @@ __all__ = [
     "MEDIA_ROOT",
     "METRICS",
     "SCRAPER",
+    "SESSIONS",
     "SETTINGS",
 ]
 
@@ -35,6 +37,7 @@ LIBRARY = web.AppKey("library", Library)
 INSTAGRAM = web.AppKey("instagram", Instagram)
 JOBS = web.AppKey("jobs", Jobs)
 JOB_FEEDS = web.AppKey("job_feeds", JobFeeds)
+SESSIONS = web.AppKey("sessions", Sessions)
 SCRAPER = web.AppKey("scraper", Scraper)
 CHECKS: web.AppKey[Mapping[str, Callable[[], Awaitable[bool]]]] = web.AppKey("checks")
 """Further checks of ``/ready``, by name."""

@@ -1,6 +1,4 @@
-/** Requests to the server, with the key, and the files that it has. */
-
-import { at } from "./dom.js";
+/** Requests to the server. */
 
 const LONGEST_WAIT = 10;
 
@@ -16,15 +14,10 @@ export class Failure extends Error {
   }
 }
 
-function headers() {
-  const key = at("key").value.trim();
-  return key ? { "X-API-Key": key } : {};
-}
-
 export async function request(path, options = {}) {
   let response;
   try {
-    response = await fetch(path, { ...options, headers: { ...headers(), ...options.headers } });
+    response = await fetch(path, options);
   } catch {
     throw new Failure(0, "unreachable", "The server does not answer");
   }
@@ -53,11 +46,3 @@ export async function read(path, options) {
 }
 
 export const readJSON = async (path) => (await read(path)).json();
-
-/** Where the browser finds a file: a page cannot send the key along with a picture's address. */
-export async function sourceOf(path) {
-  if (!at("key").value.trim()) {
-    return path;
-  }
-  return URL.createObjectURL(await (await read(path)).blob());
-}

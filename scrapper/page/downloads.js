@@ -48,7 +48,7 @@ async function update(entry, post) {
   if (post.state === "done" && !entry.shown) {
     entry.shown = true;
     try {
-      row.querySelector(".result").append(await showPost(await readJSON(`/posts/${post.shortcode}`)));
+      row.querySelector(".result").append(showPost(await readJSON(`/posts/${post.shortcode}`)));
       row.querySelector(".row").hidden = true;
       bar.hidden = true;
     } catch (failure) {
@@ -83,8 +83,8 @@ async function follow(job) {
   await Promise.all(updates);
 }
 
-/** Send the links of the field; *accepted* is called after each batch that the server took. */
-export async function submit(accepted) {
+/** Send the links of the field. */
+export async function submit() {
   const links = linksIn(at("links").value);
   if (!links.length) {
     at("links").focus();
@@ -96,7 +96,6 @@ export async function submit(accepted) {
     // Gone from the field as soon as they are taken: what is refused later is not sent twice.
     links.splice(0, urls.length);
     at("links").value = links.join("\n");
-    accepted();
     at("batch").hidden = false;
     const job = await response.json();
     guarded(async () => {

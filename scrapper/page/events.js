@@ -1,4 +1,4 @@
-/** Server-sent events of a job, read by fetch(), which can send the key. */
+/** Server-sent events of a job, read by fetch(), which can tell why a stream does not begin. */
 
 import { Failure, read } from "./api.js";
 

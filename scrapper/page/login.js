@@ -3,6 +3,7 @@
 import { Failure, readJSON, request } from "./api.js";
 import { advice } from "./advice.js";
 import { at } from "./dom.js";
+import { isSignedIn } from "./session.js";
 
 const STATES = {
   none: () => "Logged out: only public posts can be downloaded.",
@@ -22,9 +23,9 @@ function show({ state, username, since }) {
   at("login").hidden = false;
 }
 
-/** Show the login's state; without a key, or where the server has none, there is no card. */
+/** Show the login's state; who did not sign in with a key has no card. */
 export async function showLogin() {
-  if (!at("key").value.trim()) {
+  if (!isSignedIn()) {
     at("login").hidden = true;
     return;
   }

@@ -5,36 +5,21 @@ import { at } from "./dom.js";
 import { submit } from "./downloads.js";
 import { showLogin } from "./login.js";
 import { listMore, listStored } from "./posts.js";
+import { restoreMark, signIn, signOut } from "./session.js";
 
-const KEPT_KEY = "api-key";
-
-function keepKey() {
-  try {
-    if (at("keep").checked) {
-      localStorage.setItem(KEPT_KEY, at("key").value.trim());
-    } else {
-      localStorage.removeItem(KEPT_KEY);
-    }
-  } catch {
-    // A browser that forbids storage keeps nothing, which is no reason to fail.
-    at("keep").checked = false;
-  }
-}
-
-function restoreKey() {
-  try {
-    at("key").value = localStorage.getItem(KEPT_KEY) ?? "";
-  } catch {
-    at("key").value = "";
-  }
-  at("keep").checked = Boolean(at("key").value);
-}
+const showAll = () => Promise.all([listStored(), showLogin()]);
 
 at("form").addEventListener("submit", (event) => {
   event.preventDefault();
   const pressed = event.submitter ?? at("form").querySelector("button");
   pressed.disabled = true;
-  guarded(() => submit(keepKey)).finally(() => {
+  guarded(async () => {
+    if (at("key").value) {
+      await signIn();
+      await showAll();
+    }
+    await submit();
+  }).finally(() => {
     pressed.disabled = false;
   });
 });
@@ -44,10 +29,18 @@ at("links").addEventListener("keydown", (event) => {
     at("form").requestSubmit();
   }
 });
-at("keep").addEventListener("change", keepKey);
 at("key").addEventListener("change", () => {
-  keepKey();
-  guarded(() => Promise.all([listStored(), showLogin()]));
+  guarded(async () => {
+    await signIn();
+    await showAll();
+  });
+});
+at("keep").addEventListener("change", () => guarded(signIn));
+at("sign-out").addEventListener("click", () => {
+  guarded(async () => {
+    await signOut();
+    location.reload();
+  });
 });
 at("more").addEventListener("click", async () => {
   at("more").disabled = true;
@@ -55,5 +48,5 @@ at("more").addEventListener("click", async () => {
   at("more").disabled = false;
 });
 
-restoreKey();
-guarded(() => Promise.all([listStored(), showLogin()]));
+restoreMark();
+guarded(showAll);

@@ -1,6 +1,6 @@
 /** A stored post on the page, and the list of them. */
 
-import { readJSON, request, sourceOf } from "./api.js";
+import { readJSON, request } from "./api.js";
 import { guarded, size } from "./advice.js";
 import { at, copyOf } from "./dom.js";
 
@@ -15,14 +15,14 @@ function button(label, onClick, className = "") {
   return made;
 }
 
-async function save(path, name) {
+function save(path, name) {
   const link = document.createElement("a");
-  link.href = await sourceOf(path);
+  link.href = path;
   link.download = name;
   link.click();
 }
 
-async function preview(item, thumbnail, alt) {
+function preview(item, thumbnail, alt) {
   const made = document.createElement(item.type === "video" ? "video" : "img");
   if (item.type === "video") {
     made.controls = true;
@@ -30,13 +30,13 @@ async function preview(item, thumbnail, alt) {
     made.preload = "metadata";
     made.setAttribute("aria-label", alt);
     if (thumbnail) {
-      made.poster = await sourceOf(thumbnail.url);
+      made.poster = thumbnail.url;
     }
   } else {
     made.alt = alt;
     made.loading = "lazy";
   }
-  made.src = await sourceOf(item.url);
+  made.src = item.url;
   return made;
 }
 
@@ -84,7 +84,7 @@ async function copyText(text) {
   area.remove();
 }
 
-export async function showPost(post, remove = null) {
+export function showPost(post, remove = null) {
   const made = copyOf("post-template");
   const name = made.querySelector(".name");
   name.textContent = post.owner ? `${post.owner}, ${post.shortcode}` : post.shortcode;
@@ -102,7 +102,7 @@ export async function showPost(post, remove = null) {
   const cover = post.media.find((item) => item.type === "video");
   for (const [index, item] of post.media.entries()) {
     const alt = `${item.type === "video" ? "Video" : "Picture"} ${index + 1} of ${post.media.length}${post.owner ? `, by ${post.owner}` : ""}`;
-    place.append(await preview(item, item === cover ? post.thumbnail : null, alt));
+    place.append(preview(item, item === cover ? post.thumbnail : null, alt));
   }
   return made;
 }
@@ -121,21 +121,46 @@ export async function listStored(cursor = null) {
   if (mine !== listing) {
     return;
   }
-  if (!cursor) {
-    at("stored").replaceChildren();
-  }
   nextCursor = listed.next_cursor;
   at("more").hidden = !nextCursor;
-  const places = listed.posts.map(() => {
-    const place = document.createElement("li");
-    place.className = "card";
-    return place;
-  });
-  at("stored").append(...places);
+  const places = listed.posts.map(placeOf);
+  if (cursor) {
+    at("stored").append(...places);
+  } else {
+    replace(places);
+  }
   showWhetherEmpty();
-  for (const [index, post] of listed.posts.entries()) {
-    const place = places[index];
-    place.append(await showPost(post, () => remove(post, place)));
+}
+
+/** The card of a post; one that is there already, if the post is still the same. */
+function placeOf(post) {
+  const version = JSON.stringify(post);
+  const known = [...at("stored").children].find((place) => place.dataset.version === version);
+  if (known) {
+    return known;
+  }
+  const place = document.createElement("li");
+  place.className = "card";
+  place.dataset.version = version;
+  place.append(showPost(post, () => remove(post, place)));
+  return place;
+}
+
+/** Show *places* and no others. What stays is not moved: a video that is moved begins anew. */
+function replace(places) {
+  const list = at("stored");
+  for (const place of [...list.children]) {
+    if (!places.includes(place)) {
+      place.remove();
+    }
+  }
+  let next = list.firstElementChild;
+  for (const place of places) {
+    if (place === next) {
+      next = next.nextElementSibling;
+    } else {
+      list.insertBefore(place, next);
+    }
   }
 }
 

@@ -187,12 +187,12 @@ async def test_a_failure_says_what_to_do_next(
         await expect(page.locator("#summary")).to_have_text("0 of 1 done, 1 failed")
 
 
-async def test_the_key_is_asked_for_and_kept_only_if_wished(
+async def test_the_key_becomes_a_session_that_no_script_can_read(
     instagram: StandIn, start_service: StartService, browse: Browse
 ) -> None:
     client = await start_service(API_KEY="s3cret")
     async with browse(client) as page:
-        notice = page.get_by_role("alert")
+        notice = page.get_by_role("alert").first
         await expect(notice).to_contain_text("The API key is missing or wrong")
         key = page.get_by_label("Key, if this server asks for one")
         await expect(key).to_be_focused()
@@ -203,18 +203,52 @@ async def test_the_key_is_asked_for_and_kept_only_if_wished(
         async with page.expect_download() as download:
             await page.locator("#progress").get_by_role("button", name="Save").click()
         assert (await download.value).suggested_filename == "reel-key.mp4"
-        assert await page.evaluate("JSON.stringify(localStorage) + document.cookie") == "{}"
-        await page.reload()
-        await expect(notice).to_be_visible()
         await expect(key).to_have_value("")
-        await key.fill("s3cret")
-        await page.get_by_label("Keep it in this browser").check()
+        storage = await page.evaluate("JSON.stringify(localStorage) + document.cookie")
+        assert storage == '{"signed-in":"yes"}'
+        [cookie] = await page.context.cookies()
+        assert (cookie["httpOnly"], cookie["sameSite"], cookie["expires"]) == (True, "Strict", -1)
         await page.reload()
         await plays(page, "#stored video")
-        await expect(notice).to_be_hidden()
         await page.locator("#key-box summary").click()
-        await page.get_by_label("Keep it in this browser").uncheck()
+        async with page.expect_response("**/session"):
+            await page.get_by_label("Stay signed in for 30 days").check()
+        assert (await page.context.cookies())[0]["expires"] > 0
+        await page.get_by_role("button", name="Sign out").click()
+        await expect(notice).to_be_visible()
+        assert await page.context.cookies() == []
         assert await page.evaluate("JSON.stringify(localStorage)") == "{}"
+
+
+async def test_with_a_key_a_stored_video_is_not_read_whole(
+    instagram: StandIn, start_service: StartService, browse: Browse
+) -> None:
+    client = await start_service(API_KEY="s3cret")
+    url = "https://www.instagram.com/reel/big-page/"
+    body, headers = {"url": url}, {"X-API-Key": "s3cret"}
+    assert (await client.post("/scrape", json=body, headers=headers)).status == 200
+    async with browse(client) as page:
+        key = page.get_by_label("Key, if this server asks for one")
+        await expect(key).to_be_focused()
+        async with page.expect_response("**/media/big-page/big-page.mp4") as asked:
+            await key.fill("s3cret")
+            await page.keyboard.press("Tab")
+        assert (await asked.value).status == 206
+        await plays(page, "#stored video")
+
+
+async def test_a_card_that_is_still_right_is_not_drawn_anew(
+    instagram: StandIn, start_service: StartService, browse: Browse
+) -> None:
+    client = await start_service()
+    await client.post("/scrape", json={"url": REEL.format("reel-stays")})
+    async with browse(client) as page:
+        await plays(page, "#stored video")
+        await page.evaluate("document.querySelector('#stored video').dataset.mine = 'yes'")
+        await get(page, REEL.format("reel-comes"))
+        await expect(page.locator("#stored > li")).to_have_count(2)
+        await expect(page.locator("#stored > li").first).to_contain_text("reel-comes")
+        await expect(page.locator("#stored video[data-mine=yes]")).to_have_count(1)
 
 
 async def test_links_that_are_refused_stay_and_those_that_were_taken_go_on(

@@ -29,6 +29,18 @@ async def test_old_posts_go_on_a_timer_and_young_ones_stay(
     assert (await client.get("/download/reel-old")).status == 404
 
 
+async def test_zero_days_keep_every_post(
+    instagram: StandIn, start_service: StartService, media_root: Path
+) -> None:
+    client = await start_service(MEDIA_CLEANUP_INTERVAL_SECONDS="0.1", MAX_MEDIA_AGE_DAYS="0")
+    await client.post("/scrape", json={"url": URL.format("reel-forever")})
+    make_old(media_root, "reel-forever")
+    sweeps = client.app[METRICS].sweeps.labels("ok")
+    done = sweeps._value.get()
+    await until(lambda: sweeps._value.get() > done + 1)
+    assert "reel-forever/post.json" in stored_files(media_root)
+
+
 async def test_a_post_that_is_being_refreshed_is_not_swept(
     instagram: StandIn, start_service: StartService, media_root: Path
 ) -> None:

@@ -111,7 +111,7 @@ async def test_sweeps_and_what_is_stored_are_told(
 
 
 async def test_swept_posts_are_counted(instagram: StandIn, start_service: StartService) -> None:
-    client = await start_service(MEDIA_CLEANUP_INTERVAL_SECONDS="0.2", MAX_MEDIA_AGE_DAYS="0")
+    client = await start_service(MEDIA_CLEANUP_INTERVAL_SECONDS="0.2", MAX_MEDIA_AGE_DAYS="1e-9")
     assert await scrape(client, "reel-gone") == 200
     await until_figure(client, "library_swept_posts_total", 1)
 

@@ -1,0 +1,75 @@
+"""``/session``: a cookie that stands for the API key, for pages."""
+
+from typing import Annotated
+
+from aiohttp import web
+from pydantic import BaseModel, ConfigDict, Field
+
+from middlewares.api_key import digest, given_keys
+from scrapper.handlers.operation import Operation, describe
+from scrapper.handlers.request_bodies import read_body, read_text
+from scrapper.handlers.resources import API_KEYS, SESSIONS
+from scrapper.sessions import COOKIE, MAX_AGE_SECONDS
+
+__all__ = ["begin_session", "end_session"]
+
+
+class SessionRequest(BaseModel):
+    """How long the session is to last."""
+
+    model_config = ConfigDict(strict=True)
+
+    keep: Annotated[bool, Field(description="For 30 days, not only until the browser ends")] = False
+
+
+@describe(
+    Operation(
+        id="beginSession",
+        summary="A cookie that stands for the API key",
+        tag="service",
+        status=204,
+        body=SessionRequest,
+        body_required=False,
+        errors=(400, 403, 408),
+    )
+)
+async def begin_session(request: web.Request) -> web.Response:
+    """Set a cookie that stands for the key of the request, or for that of its cookie.
+
+    Where the service has no keys, there is none to set.
+    """
+    asked = SessionRequest()
+    if await read_text(request):
+        asked = await read_body(request, SessionRequest)
+    response = web.Response(status=204)
+    names, sessions = request.app[API_KEYS].names(), request.app[SESSIONS]
+    name = next((names[key] for key in map(digest, given_keys(request)) if key in names), None)
+    value = sessions.begin(name or sessions.name_of(request) or "")
+    if value:
+        response.set_cookie(
+            COOKIE,
+            value,
+            max_age=MAX_AGE_SECONDS if asked.keep else None,
+            httponly=True,
+            samesite="Strict",
+            # A proxy that does TLS says so. If somebody else does, they get a stricter cookie.
+            secure=request.secure or request.headers.get("X-Forwarded-Proto") == "https",
+        )
+    return response
+
+
+@describe(
+    Operation(
+        id="endSession",
+        summary="End the session of the request's cookie",
+        tag="service",
+        status=204,
+        errors=(403,),
+    )
+)
+async def end_session(request: web.Request) -> web.Response:
+    """End the session of the request's cookie, and have the browser forget it."""
+    request.app[SESSIONS].end(request)
+    response = web.Response(status=204)
+    response.del_cookie(COOKIE)
+    return response
