@@ -27,7 +27,12 @@ async def evil_page(chromium: str) -> AsyncIterator[Page]:
     async with TestServer(app) as server, async_playwright() as playwright:
         browser = await playwright.chromium.launch(
             executable_path=chromium,
-            args=["--no-sandbox", f"--host-resolver-rules=MAP {EVIL} 127.0.0.1"],
+            args=[
+                "--no-sandbox",
+                f"--host-resolver-rules=MAP {EVIL} 127.0.0.1",
+                # What this guards against, not every browser does.
+                "--disable-features=LocalNetworkAccessChecks,BlockInsecurePrivateNetworkRequests",
+            ],
         )
         page = await browser.new_page()
         await page.goto(f"http://{EVIL}:{server.port}/")

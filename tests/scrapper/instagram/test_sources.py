@@ -319,6 +319,7 @@ async def test_a_sign_of_a_limit_slows_the_pace_and_a_restart_remembers(
         if instagram.requests("graphql", "throttled-x") == 0:
             assert allowed == 200
             assert (await scrape(client, "throttled-x"))[0] == 429
+        await client.close()
     assert allowed < 200
 
 
