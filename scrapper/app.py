@@ -9,6 +9,7 @@ from aiohttp import web
 from scrapper import __version__
 from scrapper.api_keys import ApiKeys
 from scrapper.background import in_background
+from scrapper.base_path import BASE_PATH, BasePath
 from scrapper.cancellation import end
 from scrapper.handlers.docs import DOCS_FILES, docs, openapi
 from scrapper.handlers.health import health, ready
@@ -71,10 +72,15 @@ def create_app(settings: Settings) -> web.Application:
             ``EXTRA_MIDDLEWARES`` cannot be made.
     """
     measured, keys = Metrics(), ApiKeys(settings)
-    sessions = Sessions(keys)
+    sessions, base_path = Sessions(keys), BasePath(settings)
     fleet = _make_fleet(settings, measured)
-    app = web.Application(middlewares=request_path(settings, measured, fleet, keys, sessions))
+    app = web.Application(
+        middlewares=request_path(
+            settings, measured, fleet=fleet, keys=keys, sessions=sessions, base_path=base_path
+        )
+    )
     app[API_KEYS] = keys
+    app[BASE_PATH] = base_path
     app[SESSIONS] = sessions
     app[SETTINGS] = settings
     app[METRICS] = measured
@@ -96,10 +102,14 @@ def create_app(settings: Settings) -> web.Application:
     app.on_response_prepare.append(add_headers)
     app.on_shutdown.append(_end_streams)
     app.add_routes(_ROUTES)
+    # Some proxies pass the prefix on.
+    if settings.base_path:
+        app.add_routes(_under(settings.base_path))
     described = openapi(
         version=__version__, keyed=keys.needed, max_url_length=settings.max_url_length
     )
-    app.router.add_get("/openapi.json", described)
+    for prefix in dict.fromkeys(("", settings.base_path)):
+        app.router.add_get(f"{prefix}/openapi.json", described)
     return app
 
 
@@ -125,6 +135,13 @@ _ROUTES = (
     web.get("/health", health),
     web.get("/ready", ready),
 )
+
+
+def _under(prefix: str) -> list[web.RouteDef]:
+    return [
+        web.RouteDef(route.method, prefix + route.path, route.handler, route.kwargs)
+        for route in _ROUTES
+    ]
 
 
 def _make_fleet(settings: Settings, measured: Metrics) -> "Fleet | None":

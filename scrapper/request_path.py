@@ -1,6 +1,6 @@
 """The request path: everything a request passes on its way to a handler."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,7 @@ from middlewares.metrics import metrics
 from middlewares.rate_limit import rate_limit
 from middlewares.request_context import REQUEST_ID, request_context
 from scrapper.api_keys import ApiKeys
+from scrapper.base_path import BasePath
 from scrapper.errors import RESPONSES, SettingsError
 from scrapper.handlers.docs import DOCS_FILES
 from scrapper.handlers.jobs import tokens_of_a_batch
@@ -33,38 +34,54 @@ __all__ = ["request_path"]
 
 _FREE_PATHS = frozenset({"/health", "/ready", "/openapi.json", *PAGE_FILES, *DOCS_FILES})
 _READS = ("/jobs", "/posts", "/media", "/download", "/login", "/metrics")
+_READING = (hdrs.METH_GET, hdrs.METH_HEAD)
 _READS_A_TOKEN = 10
 # A wrong key costs ten tokens in all, so that guessing ends soon.
 _PENALTIES = {401: 9}
+
+Test = Callable[[web.Request], bool]
 
 
 def request_path(
     settings: Settings,
     measured: Metrics,
+    *,
     fleet: "Fleet | None",
     keys: ApiKeys,
     sessions: Sessions,
+    base_path: BasePath,
 ) -> list[Middleware]:
     """Everything a request passes on its way to a handler, outermost first."""
+
+    def is_free(request: web.Request) -> bool:
+        """Whether the request needs no key and costs no token."""
+        return base_path.own_path(request) in _FREE_PATHS
+
+    def only_reads(request: web.Request) -> bool:
+        return request.method in _READING and base_path.own_path(request).startswith(_READS)
+
     return [
         request_context(trusted_proxies=settings.proxies),
         metrics(measured.registry),
         errors(RESPONSES, request_id=REQUEST_ID),
         browser_guard(
-            hosts=_hosts(settings, keys), exempt=lambda request: request.path == "/health"
+            hosts=_hosts(settings, keys),
+            exempt=lambda request: base_path.own_path(request) == "/health",
         ),
-        body_size(
-            settings.max_json_body_bytes,
-            by_path={"/jobs": _largest_batch(settings), "/login": MAX_COOKIES_BYTES},
-        ),
-        *_rate_limits(settings, measured, fleet, keys),
-        *_key_checks(keys, sessions),
+        body_size(settings.max_json_body_bytes, by_path=_larger_bodies(settings)),
+        *_rate_limits(settings, measured, fleet, keys, is_free, only_reads),
+        *_key_checks(keys, sessions, is_free),
         *_extras(settings),
     ]
 
 
-def _rate_limits(
-    settings: Settings, measured: Metrics, fleet: "Fleet | None", keys: ApiKeys
+def _rate_limits(  # noqa: PLR0917 - each is of another type
+    settings: Settings,
+    measured: Metrics,
+    fleet: "Fleet | None",
+    keys: ApiKeys,
+    is_free: Test,
+    only_reads: Test,
 ) -> Iterator[Middleware]:
     """Two buckets a client: one for requests that make work, a larger one for those that read.
 
@@ -82,7 +99,7 @@ def _rate_limits(
             name="scrapper:work",
             own_limit=keys.own_limit,
             penalties=_PENALTIES,
-            exempt=lambda request: _is_free(request) or _only_reads(request),
+            exempt=lambda request: is_free(request) or only_reads(request),
             cost=tokens_of_a_batch,
             on_refusal=measured.rejections.labels("work").inc,
         )
@@ -94,7 +111,7 @@ def _rate_limits(
             name="scrapper:reads",
             own_limit=lambda request: _for_reads(keys.own_limit(request)),
             penalties=_PENALTIES,
-            exempt=lambda request: not _only_reads(request),
+            exempt=lambda request: not only_reads(request),
             on_refusal=measured.rejections.labels("reads").inc,
         )
 
@@ -103,9 +120,9 @@ def _for_reads(limit: tuple[str, int] | None) -> tuple[str, int] | None:
     return limit and (limit[0], limit[1] * _READS_A_TOKEN)
 
 
-def _key_checks(keys: ApiKeys, sessions: Sessions) -> Iterator[Middleware]:
+def _key_checks(keys: ApiKeys, sessions: Sessions, is_free: Test) -> Iterator[Middleware]:
     if keys.needed:
-        yield api_key(keys.names, exempt=_is_free, stands_in=sessions.name_of, on_admission=_name)
+        yield api_key(keys.names, exempt=is_free, stands_in=sessions.name_of, on_admission=_name)
 
 
 def _name(key: str) -> None:
@@ -118,18 +135,16 @@ def _hosts(settings: Settings, keys: ApiKeys) -> Sequence[str] | None:
     return None if keys.needed and not settings.allowed_hosts else settings.allowed_hosts
 
 
-def _largest_batch(settings: Settings) -> int:
-    """Bytes of the largest body that a job may have."""
-    return max(settings.max_json_body_bytes, MOST_URLS * (settings.max_url_length + 16) + 64)
-
-
-def _is_free(request: web.Request) -> bool:
-    """Whether the request needs no key and costs no token."""
-    return request.path in _FREE_PATHS
-
-
-def _only_reads(request: web.Request) -> bool:
-    return request.method in (hdrs.METH_GET, hdrs.METH_HEAD) and request.path.startswith(_READS)
+def _larger_bodies(settings: Settings) -> Mapping[str, int]:
+    """Bytes of the largest body, for paths that take larger ones than others."""
+    batch = MOST_URLS * (settings.max_url_length + 16) + 64
+    sizes = {
+        "/jobs": max(settings.max_json_body_bytes, batch),
+        "/login": max(settings.max_json_body_bytes, MAX_COOKIES_BYTES),
+    }
+    return {
+        prefix + path: size for prefix in ("", settings.base_path) for path, size in sizes.items()
+    }
 
 
 def _extras(settings: Settings) -> Iterator[Middleware]:

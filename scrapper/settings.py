@@ -45,6 +45,7 @@ PRIVATE_NETWORKS: tuple[Network, ...] = tuple(
 """Loopback, private and link-local addresses: RFC 1918, 3927, 4193 and 4291."""
 
 
+_BASE_PATH = re.compile(r"(?:/(?!\.{1,2}(?:/|$))[A-Za-z0-9._~-]{1,100}){1,10}")
 _HOST_NAME = re.compile(r"[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63}){0,126}\.?")
 
 
@@ -66,6 +67,13 @@ def _is_host_name(name: str) -> str:
             f"{name!r} is not a host name: leave out the scheme, the port and the path"
         )
     return name.lower()
+
+
+def _is_base_path(path: str) -> str:
+    path = path.rstrip("/")
+    if path and not _BASE_PATH.fullmatch(path):
+        raise ValueError("write it like /posts: a slash in front, none at the end, no query")
+    return path
 
 
 def _is_sendable(key: SecretStr) -> SecretStr:
@@ -171,6 +179,7 @@ class Settings(BaseSettings):
     rate_limit_max_requests: NonNegativeInt = 30
     rate_limit_window_seconds: Annotated[int, Field(gt=0, le=_YEAR)] = 60
     rate_limit_max_ips: PositiveInt = 10_000
+    base_path: Annotated[str, AfterValidator(_is_base_path)] = ""
     allowed_hosts: Annotated[
         tuple[Annotated[str, AfterValidator(_is_host_name)], ...],
         NoDecode,

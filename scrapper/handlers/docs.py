@@ -1,7 +1,7 @@
 """``GET /openapi.json`` and ``GET /docs``: the API described, for programs and for people."""
 
 import asyncio
-from collections.abc import Iterable
+from functools import lru_cache
 from importlib.metadata import distribution
 from pathlib import Path
 
@@ -9,6 +9,7 @@ import orjson
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
+from scrapper.base_path import BASE_PATH
 from scrapper.handlers.static_files import serve
 
 __all__ = ["DOCS_FILES", "docs", "openapi"]
@@ -41,20 +42,24 @@ def openapi(*, version: str, keyed: bool, max_url_length: int) -> Handler:
 
     It is made on the first request: few people ever ask, and making it costs time and memory.
     """
-    made: list[bytes] = []
 
-    def make(routes: Iterable[web.AbstractRoute]) -> bytes:
+    # A proxy that is trusted may say anything.
+    @lru_cache(maxsize=8)
+    def make(server: str, app: web.Application) -> bytes:
         from scrapper.handlers.openapi import describe_api  # noqa: PLC0415
 
-        if not made:
-            description = describe_api(
-                routes, version=version, keyed=keyed, max_url_length=max_url_length
-            )
-            made.append(orjson.dumps(description))
-        return made[0]
+        description = describe_api(
+            app.router.routes(),
+            version=version,
+            keyed=keyed,
+            max_url_length=max_url_length,
+            server=server,
+        )
+        return orjson.dumps(description)
 
     async def handler(request: web.Request) -> web.StreamResponse:
-        body = await asyncio.to_thread(make, request.app.router.routes())
+        server = request.app[BASE_PATH].prefix_of(request) or "/"
+        body = await asyncio.to_thread(make, server, request.app)
         return web.Response(body=body, content_type="application/json")
 
     return handler

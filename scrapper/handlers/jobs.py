@@ -8,6 +8,7 @@ from aiohttp import hdrs, web
 from aiohttp.typedefs import LooseHeaders
 from aiohttp_sse import sse_response
 
+from scrapper.base_path import BASE_PATH
 from scrapper.handlers.operation import Operation, Parameter, describe
 from scrapper.handlers.request_bodies import JobRequest, read_body
 from scrapper.handlers.resources import JOB_FEEDS, JOBS, SETTINGS
@@ -43,7 +44,8 @@ async def create_job(request: web.Request) -> web.Response:
         client=request.remote,
     )
     await request.app[JOBS].submit(job)
-    headers = {hdrs.LOCATION: f"/jobs/{job.id}"}
+    prefix = request.app[BASE_PATH].prefix_of(request)
+    headers = {hdrs.LOCATION: f"{prefix}/jobs/{job.id}"}
     return _respond(job, status=202, headers=headers)
 
 
@@ -121,7 +123,7 @@ async def job_events(request: web.Request) -> web.StreamResponse:
 
 async def tokens_of_a_batch(request: web.Request) -> int:
     """How many tokens of the rate limit a request costs: a job one for each URL, others one."""
-    if request.path != "/jobs" or request.method != hdrs.METH_POST:
+    if request.app[BASE_PATH].own_path(request) != "/jobs" or request.method != hdrs.METH_POST:
         return 1
     try:
         return len((await read_body(request, JobRequest)).urls)

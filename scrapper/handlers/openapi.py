@@ -44,9 +44,14 @@ _SCHEMAS = "#/components/schemas/{model}"
 
 
 def describe_api(
-    routes: Iterable[web.AbstractRoute], *, version: str, keyed: bool, max_url_length: int
+    routes: Iterable[web.AbstractRoute],
+    *,
+    version: str,
+    keyed: bool,
+    max_url_length: int,
+    server: str = "/",
 ) -> dict[str, Any]:
-    """The description of *routes*; *keyed* says whether a key is needed."""
+    """The description of *routes* under *server*; *keyed* says whether a key is needed."""
     operations = list(_operations(routes))
     schemas = _Schemas([operation for _, _, operation in operations])
     paths: dict[str, dict[str, Any]] = {}
@@ -69,7 +74,7 @@ def describe_api(
             "summary": "One Instagram post, by URL, as a file",
             "license": {"name": "MIT", "identifier": "MIT"},
         },
-        "servers": [{"url": "/", "description": "This service"}],
+        "servers": [{"url": server, "description": "This service"}],
         "tags": [{"name": name, "description": text} for name, text in _TAGS.items()],
         "security": [{"key": []}, {"bearer": []}] if keyed else [],
         "paths": paths,
@@ -78,9 +83,14 @@ def describe_api(
 
 
 def _operations(routes: Iterable[web.AbstractRoute]) -> Iterator[tuple[str, str, Operation]]:
+    seen = set()
     for route in routes:
         operation = operation_of(route.handler)
-        if operation is not None and route.method != hdrs.METH_HEAD and route.resource:
+        if operation is None or route.method == hdrs.METH_HEAD or operation.id in seen:
+            continue
+        # With BASE_PATH each operation has two routes.
+        seen.add(operation.id)
+        if route.resource:
             yield route.resource.canonical, route.method.lower(), operation
 
 

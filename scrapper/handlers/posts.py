@@ -3,6 +3,7 @@
 import orjson
 from aiohttp import web
 
+from scrapper.base_path import BASE_PATH
 from scrapper.handlers.operation import Operation, Parameter, describe
 from scrapper.handlers.refusals import InvalidParameter, NotStored
 from scrapper.handlers.resources import LIBRARY
@@ -60,7 +61,7 @@ async def list_posts(request: web.Request) -> web.Response:
     listing = await request.app[LIBRARY].list(int(limit), after)
     next_cursor = orjson.dumps(None if listing.next is None else str(listing.next))
     body = b'{"posts":[%b],"next_cursor":%b}' % (
-        b",".join(_answer(stored) for stored in listing.posts),
+        b",".join(_answer(request, stored) for stored in listing.posts),
         next_cursor,
     )
     return web.Response(body=body, content_type="application/json")
@@ -79,7 +80,7 @@ async def list_posts(request: web.Request) -> web.Response:
 async def get_post(request: web.Request) -> web.Response:
     """A stored post, as ``POST /scrape`` gave it."""
     stored = await stored_post(request)
-    return web.Response(body=_answer(stored), content_type="application/json")
+    return web.Response(body=_answer(request, stored), content_type="application/json")
 
 
 @describe(
@@ -134,8 +135,11 @@ def _shortcode(request: web.Request) -> str:
     return shortcode
 
 
-def _answer(stored: StoredPost) -> bytes:
-    return stored.rendered.to_json(original_url=stored.post.original_url, cached=True)
+def _answer(request: web.Request, stored: StoredPost) -> bytes:
+    prefix = request.app[BASE_PATH].prefix_of(request)
+    return stored.rendered.to_json(
+        original_url=stored.post.original_url, cached=True, prefix=prefix
+    )
 
 
 def _bad_limit() -> InvalidParameter:

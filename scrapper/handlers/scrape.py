@@ -2,6 +2,7 @@
 
 from aiohttp import web
 
+from scrapper.base_path import BASE_PATH
 from scrapper.handlers.operation import Operation, describe
 from scrapper.handlers.request_bodies import ScrapeRequest, read_body
 from scrapper.handlers.resources import SCRAPER, SETTINGS
@@ -31,5 +32,7 @@ async def scrape(request: web.Request) -> web.Response:
     link = read_link(asked.url, max_length=app[SETTINGS].max_url_length)
     shortcode = await app[SCRAPER].shortcode_of(link)
     scraped = await app[SCRAPER].scrape(shortcode, asked.url, refresh=asked.refresh)
-    body = scraped.stored.rendered.to_json(original_url=asked.url, cached=scraped.cached)
+    body = scraped.stored.rendered.to_json(
+        original_url=asked.url, cached=scraped.cached, prefix=app[BASE_PATH].prefix_of(request)
+    )
     return web.Response(body=body, content_type="application/json")

@@ -6,6 +6,7 @@ from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field
 
 from middlewares.api_key import digest, given_keys
+from scrapper.base_path import BASE_PATH
 from scrapper.handlers.operation import Operation, describe
 from scrapper.handlers.request_bodies import read_body, read_text
 from scrapper.handlers.resources import API_KEYS, SESSIONS
@@ -53,6 +54,7 @@ async def begin_session(request: web.Request) -> web.Response:
             httponly=True,
             samesite="Strict",
             # A proxy that does TLS says so. If somebody else does, they get a stricter cookie.
+            path=request.app[BASE_PATH].prefix_of(request) or "/",
             secure=request.secure or request.headers.get("X-Forwarded-Proto") == "https",
         )
     return response
@@ -71,5 +73,5 @@ async def end_session(request: web.Request) -> web.Response:
     """End the session of the request's cookie, and have the browser forget it."""
     request.app[SESSIONS].end(request)
     response = web.Response(status=204)
-    response.del_cookie(COOKIE)
+    response.del_cookie(COOKIE, path=request.app[BASE_PATH].prefix_of(request) or "/")
     return response

@@ -6,6 +6,8 @@ from pathlib import Path
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
 
+from scrapper.base_path import BASE_PATH
+
 __all__ = ["serve"]
 
 
@@ -16,7 +18,7 @@ def serve(files: Mapping[str, tuple[Path, str]], policy: str) -> Handler:
     """
 
     async def handler(request: web.Request) -> web.FileResponse:
-        path, content_type = files[request.path]
+        path, content_type = files[request.app[BASE_PATH].own_path(request)]
         headers = {
             hdrs.CONTENT_TYPE: content_type,
             hdrs.CACHE_CONTROL: "no-cache",

@@ -95,10 +95,14 @@ class RenderedPost:
         before, after = orjson.dumps(response).split(b'"%b"' % _URL_MARK.encode())
         return cls(before, after.removesuffix(b"false}"))
 
-    def to_json(self, *, original_url: str, cached: bool) -> bytes:
-        """The whole of it, as JSON text in UTF-8."""
+    def to_json(self, *, original_url: str, cached: bool, prefix: str = "") -> bytes:
+        """The whole of it, as JSON text in UTF-8; *prefix* comes before the files' URLs."""
         end = b"true}" if cached else b"false}"
-        return b"%b%b%b%b" % (self.before_url, orjson.dumps(original_url), self.after_url, end)
+        after = self.after_url
+        if prefix:
+            # In a caption the quotes would have a backslash in front.
+            after = after.replace(b'"url":"/media/', b'"url":"%b/media/' % prefix.encode())
+        return b"%b%b%b%b" % (self.before_url, orjson.dumps(original_url), after, end)
 
 
 _SHARED = {field.name for field in fields(MediaFile)} & {field.name for field in fields(MediaItem)}

@@ -48,7 +48,7 @@ async function update(entry, post) {
   if (post.state === "done" && !entry.shown) {
     entry.shown = true;
     try {
-      row.querySelector(".result").append(showPost(await readJSON(`/posts/${post.shortcode}`)));
+      row.querySelector(".result").append(showPost(await readJSON(`posts/${post.shortcode}`)));
       row.querySelector(".row").hidden = true;
       bar.hidden = true;
     } catch (failure) {
@@ -92,7 +92,7 @@ export async function submit() {
   }
   while (links.length) {
     const urls = links.slice(0, MOST_LINKS);
-    const response = await request("/jobs", { method: "POST", body: JSON.stringify({ urls }) });
+    const response = await request("jobs", { method: "POST", body: JSON.stringify({ urls }) });
     // Gone from the field as soon as they are taken: what is refused later is not sent twice.
     links.splice(0, urls.length);
     at("links").value = links.join("\n");

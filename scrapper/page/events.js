@@ -11,7 +11,7 @@ export async function* eventsOf(job) {
   let last = "";
   for (let pause = 1; ; pause = Math.min(2 * pause, LONGEST_PAUSE)) {
     try {
-      const response = await read(`/jobs/${job.id}/events`, {
+      const response = await read(`jobs/${job.id}/events`, {
         headers: last ? { "Last-Event-ID": last } : {},
       });
       if (response.status === 204) {

@@ -30,7 +30,7 @@ export async function showLogin() {
     return;
   }
   try {
-    show(await readJSON("/login"));
+    show(await readJSON("login"));
   } catch (failure) {
     at("login").hidden = true;
     if (failure.code !== "unauthorized") {
@@ -66,14 +66,14 @@ async function replace() {
   }
   const isFile = /\s/.test(text.trim());
   const body = isFile ? text : JSON.stringify({ sessionid: text.trim() });
-  const response = await request("/login", { method: "PUT", body });
+  const response = await request("login", { method: "PUT", body });
   at("cookies").value = "";
   at("login-box").open = false;
   show(await response.json());
 }
 
 async function forget() {
-  await request("/login", { method: "DELETE" });
+  await request("login", { method: "DELETE" });
   at("login-box").open = false;
   await showLogin();
 }

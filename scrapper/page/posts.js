@@ -45,14 +45,14 @@ function actionsOf(post, remove) {
   const actions = post.media.map((item, index) => {
     const label = many ? `Save ${index + 1}` : "Save";
     const made = button(label, () =>
-      save(many ? `/download/${post.shortcode}?item=${index + 1}` : `/download/${post.shortcode}`,
+      save(many ? `download/${post.shortcode}?item=${index + 1}` : `download/${post.shortcode}`,
         item.url.split("/").pop()));
     made.title = `${item.type}, ${size(item.size)}`;
     return made;
   });
   if (many) {
     actions.push(button("Save all as ZIP", () =>
-      save(`/download/${post.shortcode}?archive=zip`, `${post.shortcode}.zip`)));
+      save(`download/${post.shortcode}?archive=zip`, `${post.shortcode}.zip`)));
   }
   if (post.description) {
     actions.push(button("Copy caption", async (pressed) => {
@@ -117,7 +117,7 @@ export async function listStored(cursor = null) {
   if (cursor) {
     query.set("cursor", cursor);
   }
-  const listed = await readJSON(`/posts?${query}`);
+  const listed = await readJSON(`posts?${query}`);
   if (mine !== listing) {
     return;
   }
@@ -169,7 +169,7 @@ async function remove(post, place) {
     return;
   }
   try {
-    await request(`/posts/${post.shortcode}`, { method: "DELETE" });
+    await request(`posts/${post.shortcode}`, { method: "DELETE" });
   } catch (failure) {
     // Somebody else was faster: what was wanted is so.
     if (failure.code !== "not_stored") {

@@ -37,7 +37,7 @@ export async function signIn() {
   }
   const headers = key ? { "X-API-Key": key } : {};
   const body = JSON.stringify({ keep: at("keep").checked });
-  await request("/session", { method: "POST", headers, body });
+  await request("session", { method: "POST", headers, body });
   if (key) {
     at("key").value = "";
     at("key-box").open = false;
@@ -47,5 +47,5 @@ export async function signIn() {
 
 export async function signOut() {
   mark(false);
-  await request("/session", { method: "DELETE" });
+  await request("session", { method: "DELETE" });
 }

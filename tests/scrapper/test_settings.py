@@ -26,6 +26,7 @@ def test_an_empty_environment_gives_the_contract_s_defaults(
         "rate_limit_window_seconds": 60,
         "rate_limit_max_ips": 10000,
         "allowed_hosts": (),
+        "base_path": "",
         "api_keys_file": None,
         "trusted_proxies": (),
         "trust_proxy": False,

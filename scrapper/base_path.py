@@ -1,0 +1,54 @@
+"""The path under which a reverse proxy shows the service."""
+
+import re
+from collections.abc import Sequence
+from ipaddress import ip_address
+
+from aiohttp import web
+
+from scrapper.settings import Network, Settings
+
+__all__ = ["BASE_PATH", "BasePath"]
+
+_HEADER = "X-Forwarded-Prefix"
+# What RFC 3986 lets stand in a path as it is. Two slashes would begin the name of another host.
+_PREFIX = re.compile(r"(?:/[A-Za-z0-9._~!$&'()*+,;=:@-]{1,100}){1,10}")
+
+
+class BasePath:
+    """``BASE_PATH``, or what a trusted proxy says of a request in ``X-Forwarded-Prefix``.
+
+    A proxy may take the prefix off, or pass it on: both work for ``BASE_PATH``.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._path = settings.base_path
+        self._trusted: Sequence[Network] = settings.proxies
+
+    def prefix_of(self, request: web.Request) -> str:
+        """What the client's URLs have before the service's own paths; empty, or like ``/posts``."""
+        said = request.headers.get(_HEADER, "").rstrip("/")
+        if said and _PREFIX.fullmatch(said) and self._is_from_proxy(request):
+            return said
+        return self._path
+
+    def own_path(self, request: web.Request) -> str:
+        """The service's own path in the URL of *request*."""
+        path = request.path
+        if self._path and (path == self._path or path.startswith(f"{self._path}/")):
+            return path[len(self._path) :] or "/"
+        return path
+
+    def _is_from_proxy(self, request: web.Request) -> bool:
+        # request.remote is the client by now, not the proxy.
+        peer = request.get_extra_info("peername")
+        try:
+            address = ip_address(peer[0])
+        except (TypeError, ValueError, IndexError):
+            return False
+        address = getattr(address, "ipv4_mapped", None) or address
+        return any(address in network for network in self._trusted)
+
+
+BASE_PATH = web.AppKey("base_path", BasePath)
+"""Where the application keeps it."""
