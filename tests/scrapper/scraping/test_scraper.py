@@ -171,10 +171,12 @@ async def test_a_post_whose_deadline_passes_in_the_queue_is_not_asked_for(
         Alone(),
         concurrency=1,
         queue_limit=1,
-        timeout=0.3,
+        timeout=3,
         cooldown=0,
     )
-    scrapes = [scraper.scrape(shortcode, "") for shortcode in ("first", "second")]
+    scrapes = [asyncio.create_task(scraper.scrape("first", ""))]
+    await until(lambda: bool(asked) or scrapes[0].done())
+    scrapes.append(asyncio.create_task(scraper.scrape("second", "")))
     outcomes = await asyncio.gather(*scrapes, return_exceptions=True)
     assert [type(outcome) for outcome in outcomes] == [DeadlineExceeded, DeadlineExceeded]
     assert asked == ["first"]
