@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from scrapper.library.stored import StoredPost, load
@@ -13,10 +14,14 @@ _INDEXED_POSTS = 1024
 
 
 class Index:
-    """The posts under *root* that were read last, by shortcode; for one event loop."""
+    """The posts under *root* that were read last, by shortcode; for one event loop.
 
-    def __init__(self, root: Path) -> None:
+    *check* is called in a thread where a post is not found; it raises where the root is gone.
+    """
+
+    def __init__(self, root: Path, *, check: Callable[[], None] = lambda: None) -> None:
         self._root = root
+        self._check = check
         self._posts: dict[str, StoredPost] = {}
         self._looks: dict[str, asyncio.Task[StoredPost | None]] = {}
 
@@ -42,7 +47,7 @@ class Index:
     async def _look(self, shortcode: str) -> StoredPost | None:
         stored = None
         try:
-            stored = await asyncio.to_thread(load, self._root / shortcode)
+            stored = await asyncio.to_thread(self._load, shortcode)
         finally:
             # Else what was read may have been replaced meanwhile.
             if self._looks.get(shortcode) is asyncio.current_task():
@@ -51,4 +56,10 @@ class Index:
                     self._posts[shortcode] = stored
                     if len(self._posts) > _INDEXED_POSTS:
                         del self._posts[next(iter(self._posts))]
+        return stored
+
+    def _load(self, shortcode: str) -> StoredPost | None:
+        stored = load(self._root / shortcode)
+        if stored is None:
+            self._check()
         return stored

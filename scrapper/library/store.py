@@ -51,7 +51,7 @@ class Library:
         self.root = root
         self._check = check
         self._abandoned_after = abandoned_after
-        self._index = Index(root)
+        self._index = Index(root, check=check)
         self._publisher = Publisher(root, abandoned_after=abandoned_after, check=check)
 
     @classmethod
@@ -78,10 +78,7 @@ class Library:
 
     async def get(self, shortcode: str) -> StoredPost | None:
         """The stored post; None if it is not stored, incomplete or unreadable."""
-        stored = await self._index.get(shortcode)
-        if stored is None:
-            await asyncio.to_thread(self._check)
-        return stored
+        return await self._index.get(shortcode)
 
     async def get_legacy(self, shortcode: str) -> Post | None:
         """The files that release 0.2.0 left under the shortcode, as a post without data."""
