@@ -19,6 +19,7 @@ _FOLDER = Path(__file__).resolve().parents[1] / "docs_page"
 _SWAGGER = Path(str(distribution("swagger-ui-py").locate_file("swagger_ui/static")))
 DOCS_FILES = {
     "/docs": (_FOLDER / "index.html", "text/html; charset=utf-8"),
+    "/docs/docs.css": (_FOLDER / "docs.css", "text/css; charset=utf-8"),
     "/docs/docs.js": (_FOLDER / "docs.js", "text/javascript; charset=utf-8"),
     "/docs/swagger-ui.js": (
         _SWAGGER / "swagger-ui-bundle.js",
