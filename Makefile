@@ -37,7 +37,7 @@ demo: $(VENV)/dev.txt
 bench: $(VENV)/bench.txt
 	@$(BIN)/python -m tests.bench
 
-# Ten minutes of mixed load, faults and kills.
+# Ten minutes of mixed load, faults and kills. Needs slowhttptest.
 soak: $(VENV)/dev.txt
 	@$(BIN)/python -m tests.soak
 

@@ -1,27 +1,38 @@
 """``make soak``: ten minutes of mixed load, with faults, and a SIGKILL and restart each minute.
 
+Each minute has a blow of its own besides, in turn: the job file is damaged, the clock jumps a year
+ahead, the media folder's disk goes away, and slow clients attack (slowhttptest, a Debian package).
+
 ``python -m tests.soak MINUTES`` takes another while. At the end no post may be half there, no
-finished job lost, nothing be answered 500, and the last process must be back to where it began:
-threads, open files, memory. The figures are printed; the exit code is 1 where one is wrong.
+finished job lost unless its file was damaged, nothing be answered 500, and the last process must
+be back to where it began: threads, open files, memory. The figures are printed; the exit code is 1
+where one is wrong.
 """
 
 import json
 import random
+import shutil
+import subprocess
 import sys
 import tempfile
 import threading
 import time
 from collections import Counter
+from http import HTTPStatus
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import psutil
 import requests
 
+from scrapper.library.clock import read_clocks
 from tests.instagram import SCENARIOS, StandIn
 from tests.service import Service
 
 _MINUTES = 10
+_YEAR = 365 * 24 * 60 * 60
+_JOBS = ".state/jobs.sqlite3"
+_NO_SWEEP = 'library_sweeps_total{outcome="ok"} 0.0'
 _CLIENTS = 16
 _WORKERS = 8
 _TIMEOUT = 8
@@ -118,7 +129,7 @@ class Load:
         answer = self._send(session, "POST", "/jobs", json={"urls": [*urls, "nonsense"]})
         path = answer.headers.get("Location", "")
         for _ in range(20 if path else 0):
-            if self._send(session, "GET", path).json()["state"] == "done":
+            if self._send(session, "GET", path).json().get("state") == "done":
                 self.finished_jobs.add(path)
                 return
             time.sleep(0.2)
@@ -135,18 +146,37 @@ class Load:
 
 def main() -> int:
     minutes = int(sys.argv[1]) if sys.argv[1:] else _MINUTES
+    if shutil.which("slowhttptest") is None:
+        print("needs slowhttptest: on Debian, apt install slowhttptest", file=sys.stderr)
+        return 2
     load, half, errors = Load(), 0, []
+    blown: dict[str, bool] = {}
     with tempfile.TemporaryDirectory() as name, StandIn() as instagram:
-        root, environment = Path(name), {**instagram.environment, **_SETTINGS}
+        # In a folder of its own, which can be taken away.
+        root, environment = Path(name) / "media", {**instagram.environment, **_SETTINGS}
         for minute in range(minutes):
+            blow = _BLOWS[minute % len(_BLOWS)]
+            if blow == "damaged jobs" and (root / _JOBS).exists():
+                _damage(root / _JOBS)
+                load.finished_jobs.clear()
+            clock = root / ".state" / "clock.json"
+            if blow == "clock ahead":
+                _jump_ahead(clock)
             with Service(root, environment) as service:
                 load.url = service.url
                 if minute == 0:
                     load.start()
-                time.sleep(60)
+                end = time.monotonic() + 60
+                if blow in _DURING:
+                    blown[f"{blow}, minute {minute + 1}"] = _DURING[blow](service, root)
+                time.sleep(max(0.0, end - time.monotonic()))
+                if blow == "clock ahead":
+                    skipped = service.get("/metrics").text
+                    blown[f"{blow}, minute {minute + 1}"] = _NO_SWEEP in skipped
+                    clock.unlink()
                 print(f"minute {minute + 1}: {_told(Figures.of(service.pid))}", flush=True)
                 service.kill()
-                errors += [line for line in service.log if line["level"] == "error"]
+                errors += _errors(service)
             half += _half_posts(root, instagram)
         with Service(root, environment) as service:
             service.get("/health")
@@ -160,7 +190,7 @@ def main() -> int:
             lost = [path for path in load.finished_jobs if _state(service, path) != "done"]
             service.terminate()
             code = service.wait()
-            errors += [line for line in service.log if line["level"] == "error"]
+            errors += _errors(service)
         half += _half_posts(root, instagram)
     print(f"answers: {dict(load.answers.most_common())}")
     print(f"at the start of the last process: {_told(before)}; after its load: {_told(after)}")
@@ -173,10 +203,60 @@ def main() -> int:
         f"open files: {after.files}": after.files <= before.files + _MORE_FILES,
         f"memory: {after.megabytes:.0f} MB": after.megabytes <= before.megabytes + _MORE_MB,
         f"exit code: {code}": code == 0,
+        **blown,
     }
     for what, holds in checks.items():
         print(f"{'ok  ' if holds else 'WRONG'} {what}")
     return 0 if all(checks.values()) else 1
+
+
+def _errors(service: Service) -> list[Any]:
+    expected = "jobs unreadable: file set aside"
+    return [line for line in service.log if line["level"] == "error" and line["event"] != expected]
+
+
+def _damage(jobs: Path) -> None:
+    content = bytearray(jobs.read_bytes())
+    content[: len(content) // 2] = random.Random(0).randbytes(len(content) // 2)  # noqa: S311
+    jobs.write_bytes(content)
+
+
+def _jump_ahead(clock: Path) -> None:
+    """Let the last look at the clock seem a year ago, by a clock that jumped since."""
+    now = read_clocks()
+    record = {"wall": now.wall - _YEAR, "running": now.running, "boot": now.boot}
+    clock.write_text(json.dumps(record))
+
+
+def _unplug(service: Service, root: Path) -> bool:
+    """Take the media folder away for some seconds; whether nothing was written in its place."""
+    away = root.with_name(f"{root.name}-unplugged")
+    root.rename(away)
+    time.sleep(5)
+    answer, made = service.get("/ready"), root.exists()
+    if made:
+        shutil.rmtree(root)
+    away.rename(root)
+    return answer.status_code == HTTPStatus.SERVICE_UNAVAILABLE and not made
+
+
+def _attack_slowly(service: Service, _root: Path) -> bool:
+    """Slow heads, bodies and readers, 10 s each; whether /health answered all the while."""
+    healthy = True
+    for kind in ("-H", "-B", "-X"):
+        command = ["slowhttptest", kind, "-c", "400", "-r", "200", "-i", "2", "-l", "10"]
+        command += ["-t", "POST"] if kind == "-B" else ["-t", "GET"]
+        with subprocess.Popen(
+            [*command, "-u", f"{service.url}/posts"], stdout=subprocess.DEVNULL
+        ) as attack:
+            while attack.poll() is None:
+                healthy &= service.get("/health").text == "OK"
+                time.sleep(0.2)
+    return healthy
+
+
+_BLOWS = ("nothing", "damaged jobs", "clock ahead", "disk away", "slow clients")
+_DURING = {"disk away": _unplug, "slow clients": _attack_slowly}
 
 
 def _told(figures: Figures) -> str:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
+from typing import Any, TypeVar
 
 import structlog
 
@@ -22,6 +23,8 @@ from scrapper.settings import Settings
 __all__ = ["Library"]
 
 log = structlog.get_logger(__name__)
+
+Result = TypeVar("Result")
 
 _LISTED_AT_ONCE = 1024
 _CLOCKS_APART_SECONDS = 60
@@ -93,11 +96,10 @@ class Library:
 
         Posts that are stored or removed meanwhile neither repeat nor hide others.
         """
-        await asyncio.to_thread(self._check)
         posts: list[StoredPost] = []
         last = after
         while True:
-            cursors = await asyncio.to_thread(newest, self.root, _LISTED_AT_ONCE, last)
+            cursors = await self._in_thread(newest, self.root, _LISTED_AT_ONCE, last)
             for cursor in cursors:
                 if len(posts) == limit:
                     return Listing(posts, last)
@@ -114,11 +116,11 @@ class Library:
             DiskReadOnly: the disk takes no writes.
             OSError: it cannot be removed.
         """
-        if not await asyncio.to_thread(self._is_removable, shortcode):
+        if not await self._in_thread(self._is_removable, shortcode):
             return False
         try:
             with storing():
-                await asyncio.to_thread(self._publisher.remove, shortcode)
+                await self._in_thread(self._publisher.remove, shortcode)
         except FileNotFoundError:
             return False
         finally:
@@ -133,12 +135,11 @@ class Library:
         A post whose shortcode cannot be reserved stays. So does everything that is not a post:
         other names, links, and folders without a manifest or files of release 0.2.0.
         """
-        await asyncio.to_thread(self._check)
         if self._abandoned_after:
-            await asyncio.to_thread(self._publisher.clear_leftovers)
+            await self._in_thread(self._publisher.clear_leftovers)
         removed = 0
         oldest = time.time() - max_age
-        for shortcode in await asyncio.to_thread(stored_before, self.root, oldest):
+        for shortcode in await self._in_thread(stored_before, self.root, oldest):
             async with reserve(shortcode) as reserved:
                 if not reserved:
                     continue
@@ -155,7 +156,7 @@ class Library:
         Raises:
             OSError: the root cannot be read.
         """
-        return await asyncio.to_thread(usage_of, self.root)
+        return await self._in_thread(usage_of, self.root)
 
     def stage(self, shortcode: str) -> Path:
         """Make an empty folder for the files of a post that is being downloaded."""
@@ -173,6 +174,14 @@ class Library:
         """Remove a folder from :meth:`stage`, if it is still there."""
         self._publisher.discard(folder)
 
+    def check(self) -> None:
+        """See that the root is the one that it was.
+
+        Raises:
+            MediaFolderGone: it is not.
+        """
+        self._check()
+
     def abandon(self) -> None:
         """Remove what is being downloaded: the process ends, and threads with it."""
         self._publisher.abandon()
@@ -181,9 +190,20 @@ class Library:
         self.incoming.mkdir(parents=True, exist_ok=True)
         self._publisher.clear_leftovers()
 
+    async def _in_thread(self, function: Callable[..., Result], *arguments: Any) -> Result:
+        return await asyncio.to_thread(self._present, function, *arguments)
+
+    def _present(self, function: Callable[..., Result], *arguments: Any) -> Result:
+        """Call *function*; if it fails because the root is gone, say that."""
+        self._check()
+        try:
+            return function(*arguments)
+        except OSError:
+            self._check()
+            raise
+
     def _is_removable(self, shortcode: str) -> bool:
         """Whether a post is there, readable or not, or the files of release 0.2.0."""
-        self._check()
         folder = self.root / shortcode
         if folder.is_symlink():
             return False

@@ -90,13 +90,14 @@ class RedisWindow:
         self._own = ProcessWindow()
 
     def take(self, kind: Kind, most: int, seconds: float) -> float | None:
-        own = self._own.take(kind, most, seconds)
-        if own is not None:
-            return own
         arguments: list[str | int] = [most, int(seconds * 1_000_000), secrets.token_hex(8)]
         try:
             wait: Any = self._take(keys=[f"{self._key}:{kind}"], args=arguments)
         except RedisError as error:
             log.warning("pace not shared", cause=str(error))
-            return None
-        return None if wait < 0 else wait / 1_000_000
+            return self._own.take(kind, most, seconds)
+        if wait >= 0:
+            return float(wait) / 1_000_000
+        # For the time when Redis does not answer.
+        self._own.take(kind, most, seconds)
+        return None

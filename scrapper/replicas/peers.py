@@ -14,6 +14,7 @@ import orjson
 import structlog
 from redis.exceptions import RedisError
 
+from scrapper.background import in_background
 from scrapper.cancellation import end
 from scrapper.errors import RESPONSES, DeadlineExceeded, PaceExceeded, ScrapeError
 from scrapper.replicas.client import PREFIX, SharedRedis
@@ -42,7 +43,7 @@ class RedisPeers:
 
     async def open(self) -> None:
         """Begin to listen to the others."""
-        self._listening = asyncio.create_task(self._listen())
+        self._listening = in_background(self._listen(), "listening to peers")
 
     async def close(self) -> None:
         """Stop listening."""

@@ -12,6 +12,7 @@ from redis.exceptions import RedisError, ResponseError
 from taskiq import AckableMessage, Context, TaskiqDepends, TaskiqMessage
 from taskiq_redis import RedisStreamBroker
 
+from scrapper.background import in_background
 from scrapper.cancellation import end, endable
 from scrapper.replicas.client import PREFIX, SharedRedis, connection_options
 
@@ -84,7 +85,7 @@ class PostQueue(RedisStreamBroker):
 
     async def startup(self) -> None:
         # The inherited one creates the group, but Redis need not answer yet.
-        self._caring = asyncio.create_task(self._care())
+        self._caring = in_background(self._care(), "care for the queue")
 
     async def shutdown(self) -> None:
         if self._caring is not None:

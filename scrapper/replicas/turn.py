@@ -7,6 +7,7 @@ import structlog
 from redis.asyncio.lock import Lock
 from redis.exceptions import LockError, RedisError
 
+from scrapper.background import in_background
 from scrapper.cancellation import end
 from scrapper.replicas.client import SharedRedis
 
@@ -30,7 +31,7 @@ class Turn:
     def __init__(self, lock: Lock, fence: int) -> None:
         self.fence = fence
         self._lock = lock
-        self._keeping = asyncio.create_task(self._keep())
+        self._keeping = in_background(self._keep(), "keeping a turn")
 
     @classmethod
     async def take(cls, redis: SharedRedis, name: str) -> "Turn | None":

@@ -331,6 +331,10 @@ class Scraper:
             try:
                 post = self._source.fetch(shortcode, url, folder, deadline, progress)
                 return self._library.publish(folder, post, fence)
+            except FileNotFoundError:
+                # The disk may have been unplugged in the middle of a download.
+                self._library.check()
+                raise
             finally:
                 self._library.discard(folder)
 
