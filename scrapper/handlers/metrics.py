@@ -2,6 +2,7 @@
 
 import asyncio
 import shutil
+from pathlib import Path
 
 from aiohttp import hdrs, web
 from prometheus_client.exposition import choose_encoder
@@ -23,11 +24,19 @@ __all__ = ["metrics"]
 async def metrics(request: web.Request) -> web.StreamResponse:
     """Every metric, in the text format that ``Accept`` asks for."""
     known = request.app[METRICS]
-    disk = await asyncio.to_thread(shutil.disk_usage, request.app[LIBRARY].root)
-    known.free_bytes.set(disk.free)
+    free = await asyncio.to_thread(_free_bytes, request.app[LIBRARY].root)
+    known.free_bytes.set(free)
     encode, content_type = choose_encoder(",".join(request.headers.getall(hdrs.ACCEPT, ())))
     # It reads what the system knows of the process, from files.
     body = await asyncio.to_thread(encode, known.registry)
     response = web.Response(body=body, headers={hdrs.CONTENT_TYPE: content_type})
     response.enable_compression()
     return response
+
+
+def _free_bytes(root: Path) -> int:
+    """Free bytes on the disk of *root*; none if it is gone."""
+    try:
+        return shutil.disk_usage(root).free
+    except OSError:
+        return 0

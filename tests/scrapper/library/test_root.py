@@ -98,6 +98,7 @@ async def test_a_service_whose_folder_is_gone_says_so_and_writes_nothing(
     instagram.reset_counters()
     ready = await client.get("/ready")
     assert (ready.status, (await ready.json())["media_folder"]) == (503, False)
+    assert (await client.get("/metrics")).status == 200
     job = {"urls": [URL.format("reel-after")]}
     for response in (
         await client.post("/scrape", json={"url": URL.format("reel-after")}),
