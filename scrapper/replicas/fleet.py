@@ -40,6 +40,7 @@ class Fleet:
     async def close(self) -> None:
         """Close all connections."""
         await self.peers.close()
+        await self.scripts.close()
         await self.queue.shutdown()
         await self.redis.aclose()
         await asyncio.to_thread(self._blocking.close)

@@ -47,6 +47,11 @@ class GatheredScripts:
 
         return run
 
+    async def close(self) -> None:
+        """Wait for the calls under way: a pipeline that is broken off keeps its connection."""
+        if self._sending is not None:
+            await asyncio.wait([self._sending])
+
     async def _send_all(self) -> None:
         while self._waiting:
             calls, self._waiting = self._waiting, []

@@ -29,6 +29,15 @@ async def test_each_of_many_calls_gets_its_own_answer(redis: SharedRedis) -> Non
     assert answers == [[b"key%d" % number, b"%d" % number] for number in range(100) if number != 13]
 
 
+async def test_calls_under_way_end_before_the_scripts_close(redis: SharedRedis) -> None:
+    scripts = GatheredScripts(redis)
+    asked = asyncio.ensure_future(scripts.register_script(ECHO)(["key"], [0]))
+    asked.cancel()
+    await scripts.close()
+    assert scripts._sending is not None
+    assert scripts._sending.done()
+
+
 async def test_many_calls_at_once_take_few_round_trips(
     redis: SharedRedis, redis_server: RedisServer
 ) -> None:
