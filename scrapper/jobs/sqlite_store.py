@@ -127,8 +127,8 @@ class JobStore:
                 if column not in columns:
                     self._database.execute(f"ALTER TABLE {table} ADD COLUMN {column} TEXT")
             self._database.commit()
-            if self._database.execute("PRAGMA quick_check").fetchone() != ("ok",):
-                raise ValueError("quick_check")
+            if self._database.execute("PRAGMA integrity_check").fetchone() != ("ok",):
+                raise ValueError("integrity_check")
             return self._load()
         except BaseException:
             self._database.close()
