@@ -7,6 +7,7 @@ from typing import Any
 from uuid import uuid4
 
 import structlog
+from redis.asyncio import Redis
 from redis.asyncio.client import Pipeline
 from redis.exceptions import RedisError, ResponseError
 from taskiq import AckableMessage, Context, TaskiqDepends, TaskiqMessage
@@ -39,7 +40,7 @@ class PostQueue(RedisStreamBroker):
     A message is acknowledged once its post is finished. This class makes up for what taskiq-redis
     1.2.4 lacks: it looks for a killed worker's messages only after a new message came, takes
     running ones for them, keeps finished messages and dead consumers for ever, and stops listening
-    when the connection breaks.
+    when the connection breaks, or is stopped itself, and then keeps that connection.
     """
 
     def __init__(self, url: str, redis: SharedRedis) -> None:
@@ -48,11 +49,6 @@ class PostQueue(RedisStreamBroker):
             queue_name=_STREAM,
             consumer_group_name=_GROUP,
             consumer_id="0",
-            # A worker takes only what it can run at once: others may be idle.
-            xread_count=1,
-            xread_block=int(_BLOCK_SECONDS * 1000),
-            # This class looks for a killed worker's messages itself.
-            idle_timeout=_DAY_MS,
             **connection_options(),
         )
         self._redis = redis
@@ -97,12 +93,29 @@ class PostQueue(RedisStreamBroker):
         while True:
             try:
                 await endable(self._declare_consumer_group())
-                messages = super().listen()
                 while True:
-                    yield await endable(anext(messages))
+                    for message in await endable(self._take()):
+                        yield message
             # Redis may also have lost the stream, and the group with it.
             except (RedisError, OSError):
                 await asyncio.sleep(_PAUSE_SECONDS)
+
+    async def _take(self) -> list[AckableMessage]:
+        """The next post; none if none came within half a second."""
+        async with Redis(connection_pool=self.connection_pool) as redis:
+            streams: Any = await redis.xreadgroup(
+                _GROUP,
+                self.consumer_name,
+                {_STREAM: ">"},
+                # A worker takes only what it can run at once: others may be idle.
+                count=1,
+                block=int(_BLOCK_SECONDS * 1000),
+            )
+        return [
+            AckableMessage(data=fields[b"data"], ack=self._ack_generator(message_id, _STREAM))
+            for _, messages in streams
+            for message_id, fields in messages
+        ]
 
     def _ack_generator(self, id: Any, queue_name: str) -> Callable[[], Awaitable[None]]:  # noqa: A002
         self._held.add(id)

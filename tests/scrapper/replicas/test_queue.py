@@ -1,10 +1,12 @@
 """When a post leaves the queue."""
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
+from redis.asyncio.client import Pipeline
 from structlog.testing import capture_logs
 
 from scrapper.replicas.client import SharedRedis
@@ -61,14 +63,25 @@ async def test_a_post_is_acknowledged_unless_it_was_broken_off(
     )
 
 
+@pytest.mark.parametrize("posts", [0, 200])
 async def test_who_waits_for_a_post_gives_up_whenever_it_is_told_to(
-    new_queue: Callable[[], PostQueue],
+    new_queue: Callable[[], PostQueue], redis_server: RedisServer, posts: int
 ) -> None:
+    sender = SharedRedis.at(redis_server.url, Metrics())
+    for index in range(posts):
+        async with sender.pipeline() as transaction:
+            new_queue().add(transaction, "job", index)
+            await transaction.execute()
     for pause in range(40):
         messages = new_queue().listen()
+        if posts:
+            await anext(messages)
         waiting = asyncio.ensure_future(anext(messages))
         await asyncio.sleep(pause / 10_000)
         waiting.cancel()
         async with asyncio.timeout(PATIENCE_SECONDS):
             await asyncio.wait([waiting])
         await messages.aclose()
+    await sender.aclose()
+    pipelines = [thing for thing in gc.get_objects() if isinstance(thing, Pipeline)]
+    assert [pipeline for pipeline in pipelines if pipeline.connection is not None] == []
