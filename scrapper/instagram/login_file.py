@@ -15,14 +15,13 @@ import structlog
 from scrapper.errors import ScrapeError
 from scrapper.instagram.cookies_file import SessionFileError, read_private, valid_cookies
 from scrapper.library.disk import write_atomically
+from scrapper.library.state_file import UNREADABLE
 
 __all__ = ["LoginFile", "LoginRecord", "State"]
 
 log = structlog.get_logger(__name__)
 
 State = Literal["none", "active", "expired", "challenged"]
-
-_UNREADABLE = (SessionFileError, ValueError, LookupError, TypeError, RecursionError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +105,7 @@ def _stamp_of(path: Path) -> tuple[int, ...] | None:
 def _read(path: Path) -> LoginRecord:
     try:
         return _record(json.loads(read_private(path)))
-    except (OSError, *_UNREADABLE) as error:
+    except (OSError, SessionFileError, *UNREADABLE) as error:
         # An error of the JSON parser would quote the file.
         cause = (
             str(error) if isinstance(error, (SessionFileError, OSError)) else type(error).__name__

@@ -1,6 +1,5 @@
 """What the pace learned, in a file, so that a restart does not forget it."""
 
-import json
 import math
 import threading
 from collections.abc import Callable
@@ -11,13 +10,12 @@ import structlog
 
 from scrapper.errors import ScrapeError
 from scrapper.instagram.pace import Learned, Pace
-from scrapper.library.disk import write_atomically
+from scrapper.library.state_file import StateFile
 
 __all__ = ["PaceFile"]
 
 log = structlog.get_logger(__name__)
 
-_MAX_BYTES = 10_000
 _MAX_ALLOWED = 2**31
 
 
@@ -30,10 +28,9 @@ class PaceFile:
     """
 
     def __init__(self, path: Path, *, check: Callable[[], None] = lambda: None) -> None:
-        self._path = path
-        self._check = check
+        self._file = StateFile(path, check=check)
         self._lock = threading.Lock()
-        self._learned = self._read()
+        self._learned = self._file.read(_all_learned) or {}
 
     def make_pace(self, login_state: str, max_queries: int, window: float) -> Pace:
         """The pace of one login state, which keeps here what it learns."""
@@ -47,28 +44,9 @@ class PaceFile:
             self._learned[login_state] = learned
             data = {name: known._asdict() for name, known in self._learned.items()}
             try:
-                self._check()
-                write_atomically(self._path, json.dumps(data).encode())
+                self._file.write(data)
             except (OSError, ScrapeError) as error:
                 log.warning("pace not stored", cause=repr(error))
-
-    def _read(self) -> dict[str, Learned]:
-        try:
-            with self._path.open("rb") as file:
-                data = json.loads(file.read(_MAX_BYTES))
-            return {str(name): _learned(entry) for name, entry in data.items()}
-        except FileNotFoundError:
-            return {}
-        except (
-            OSError,
-            ValueError,
-            LookupError,
-            TypeError,
-            AttributeError,
-            RecursionError,
-        ) as error:
-            log.warning("stored pace unreadable", cause=repr(error))
-            return {}
 
 
 class _Entry:
@@ -81,6 +59,10 @@ class _Entry:
 
     def store(self, learned: Learned) -> None:
         self._file.store(self._login_state, learned)
+
+
+def _all_learned(data: Any) -> dict[str, Learned]:
+    return {name: _learned(entry) for name, entry in data.items()}
 
 
 def _learned(entry: Any) -> Learned:

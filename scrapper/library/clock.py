@@ -1,22 +1,21 @@
 """Whether the wall clock can be believed: a wrong one would make every stored post look old."""
 
-import json
 import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import structlog
 
-from scrapper.library.disk import write_atomically
+from scrapper.library.state_file import StateFile
 
 __all__ = ["ClockWatch", "Reading", "read_clocks"]
 
 log = structlog.get_logger(__name__)
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
-_MAX_BYTES = 1000
 _TOLERANCE_SECONDS = 60.0
 _DAY = 24 * 60 * 60.0
 
@@ -73,8 +72,7 @@ class ClockWatch:
         check: Callable[[], None] = lambda: None,
         read: Callable[[], Reading] = read_clocks,
     ) -> None:
-        self._path = path
-        self._check = check
+        self._file = StateFile(path, check=check)
         self._read = read
         self._doubted: Reading | None = None
 
@@ -84,12 +82,11 @@ class ClockWatch:
         Raises:
             MediaFolderGone: the folder is gone.
         """
-        now, known = self._read(), self._load()
+        now, known = self._read(), self._file.read(_reading)
         if known is None or now.in_step_with(known) or self._has_settled(now):
             self._doubted = None
-            self._check()
             try:
-                write_atomically(self._path, json.dumps(asdict(now)).encode())
+                self._file.write(asdict(now))
             except OSError as error:
                 # On a full disk, a sweep is needed most.
                 log.warning("look at the clock not stored", cause=str(error))
@@ -111,16 +108,9 @@ class ClockWatch:
             and now.running - doubted.running >= _DAY
         )
 
-    def _load(self) -> Reading | None:
-        try:
-            with self._path.open("rb") as file:
-                data = json.loads(file.read(_MAX_BYTES))
-            wall, running = float(data["wall"]), float(data["running"])
-            if not (math.isfinite(wall) and math.isfinite(running)):
-                raise ValueError("out of range")
-            return Reading(wall, running, str(data["boot"]))
-        except FileNotFoundError:
-            return None
-        except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
-            log.warning("last look at the clock unreadable", cause=repr(error))
-            return None
+
+def _reading(data: Any) -> Reading:
+    wall, running = float(data["wall"]), float(data["running"])
+    if not (math.isfinite(wall) and math.isfinite(running)):
+        raise ValueError("out of range")
+    return Reading(wall, running, str(data["boot"]))

@@ -12,6 +12,7 @@ import structlog
 
 from scrapper.library.post import MediaItem, Post
 from scrapper.library.response import RenderedPost
+from scrapper.library.state_file import UNREADABLE
 
 __all__ = ["MANIFEST", "StoredPost", "fence_of", "load"]
 
@@ -21,15 +22,6 @@ MANIFEST = "post.json"
 """The manifest's name: a folder with one is a complete post, a folder without is none."""
 
 _MAX_BYTES = 4_000_000
-# What damaged JSON, and values of another type in it, lead to.
-_UNREADABLE = (
-    ArithmeticError,
-    AttributeError,
-    LookupError,
-    RecursionError,
-    TypeError,
-    ValueError,
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +62,7 @@ def load(folder: Path) -> StoredPost | None:
         log.warning("stored post incomplete", shortcode=folder.name)
     except FileNotFoundError:
         pass
-    except (OSError, *_UNREADABLE) as error:
+    except (OSError, *UNREADABLE) as error:
         log.warning("stored post unreadable", shortcode=folder.name, cause=repr(error))
     return None
 
@@ -80,7 +72,7 @@ def fence_of(folder: Path) -> int:
     try:
         with (folder / MANIFEST).open("rb") as file:
             return int(json.loads(_read(file))["fence"])
-    except (OSError, *_UNREADABLE):
+    except (OSError, *UNREADABLE):
         return 0
 
 

@@ -172,7 +172,7 @@ def test_a_damaged_login_is_no_login(tmp_path: Path, content: bytes) -> None:
 
 
 @pytest.mark.parametrize("name", ["id", "cookies", "username", "state", "since", "imported"])
-@pytest.mark.parametrize("value", [None, 1, [], {}, "x", [[[]]], float("nan")])
+@pytest.mark.parametrize("value", [None, 1, [], {}, "x", [[[]]], float("nan"), 10**400])
 def test_a_login_of_another_shape_is_no_login(tmp_path: Path, name: str, value: Any) -> None:
     stored = tmp_path / "login.json"
     Login(stored=LoginFile(stored)).use({"sessionid": "one"}, "someone")

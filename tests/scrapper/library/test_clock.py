@@ -103,6 +103,15 @@ def test_a_machine_without_a_clock_begins_in_the_past_and_is_not_believed(
     assert not ClockWatch(tmp_path / "clock.json", read=clocks.read).is_right()
 
 
+@pytest.mark.parametrize("value", ["null", "[]", '"x"', "NaN", "Infinity", "1" + 400 * "0"])
+@pytest.mark.parametrize("name", ["wall", "running"])
+def test_a_look_of_another_shape_counts_as_none(tmp_path: Path, name: str, value: str) -> None:
+    values = {"wall": "1", "running": "1", "boot": '"one"', name: value}
+    path = tmp_path / "clock.json"
+    path.write_text("{" + ",".join(f'"{key}":{text}' for key, text in values.items()) + "}")
+    assert ClockWatch(path, read=lambda: START).is_right()
+
+
 @given(content=st.binary(max_size=300))
 def test_a_damaged_file_counts_as_none(
     tmp_path_factory: pytest.TempPathFactory, content: bytes
