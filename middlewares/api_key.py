@@ -1,15 +1,18 @@
 """An API key that every request must carry."""
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from typing import TypeVar
 
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler, Middleware
 
-__all__ = ["api_key", "digest", "given_keys"]
+__all__ = ["api_key", "digest", "known_keys"]
 
 _HEADER = "X-API-Key"
 _BEARER = "bearer "
+
+Known = TypeVar("Known")
 
 
 def api_key(
@@ -38,10 +41,7 @@ def api_key(
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
         if exempt(request):
             return await handler(request)
-        known = keys()
-        name = next((known[one] for one in map(digest, given_keys(request)) if one in known), None)
-        if name is None:
-            name = stands_in(request)
+        name = next(known_keys(request, keys()), None) or stands_in(request)
         if name is None:
             raise web.HTTPUnauthorized(
                 text="The API key is missing or wrong",
@@ -59,10 +59,13 @@ def digest(key: str) -> str:
     return hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()
 
 
-def given_keys(request: web.Request) -> list[str]:
-    """The keys that *request* carries, in whichever header."""
+def known_keys(request: web.Request, known: Mapping[str, Known]) -> Iterator[Known]:
+    """What is known of the keys that *request* carries, in whichever header.
+
+    *known* has it by the :func:`digest` of each key.
+    """
     given = [request.headers[_HEADER]] if _HEADER in request.headers else []
     authorization = request.headers.get(hdrs.AUTHORIZATION, "")
     if authorization[: len(_BEARER)].lower() == _BEARER:
         given.append(authorization[len(_BEARER) :].strip())
-    return given
+    return (known[one] for one in map(digest, given) if one in known)

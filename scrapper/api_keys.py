@@ -2,14 +2,14 @@
 
 import re
 import threading
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import structlog
 from aiohttp import web
 
-from middlewares.api_key import digest, given_keys
+from middlewares.api_key import digest, known_keys
 from scrapper.errors import SettingsError
 from scrapper.settings import Settings
 
@@ -24,9 +24,9 @@ _LINE = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class _Key:
+class _Key(NamedTuple):
     name: str
+    key: str
     limit: int | None = None
 
 
@@ -45,15 +45,19 @@ class ApiKeys:
         self._fixed = settings.key
         self._path = settings.api_keys_file
         self._stamp: tuple[int, ...] = ()
-        self._keys: Mapping[str, _Key] = {}
-        self._secrets: tuple[str, ...] = ()
+        self._keys: Sequence[_Key] = ()
         self._complaint = ""
         self._read()
 
     @property
     def needed(self) -> bool:
         """Whether requests need a key at all."""
-        return bool(self._fixed) or self._path is not None
+        return bool(self._fixed) or self.changing
+
+    @property
+    def changing(self) -> bool:
+        """Whether :meth:`look` may find other keys."""
+        return self._path is not None
 
     @property
     def secrets(self) -> tuple[str, ...]:
@@ -66,17 +70,11 @@ class ApiKeys:
 
     def called(self, name: str) -> tuple[str, ...]:
         """The keys called *name*."""
-        return tuple(key for key in self._secrets if self._names.get(digest(key)) == name)
+        return tuple(known.key for known in self._keys if known.name == name)
 
     def own_limit(self, request: web.Request) -> tuple[str, int] | None:
         """The name of the request's key and its limit, if that key has one of its own."""
-        if self._path is None:
-            return None
-        for key in map(digest, given_keys(request)):
-            known = self._keys.get(key)
-            if known is not None and known.limit is not None:
-                return f"key {known.name}", known.limit
-        return None
+        return next(known_keys(request, self._limits), None)
 
     def look(self) -> None:
         """Read the file if it changed; one that is damaged leaves things as they are."""
@@ -90,20 +88,23 @@ class ApiKeys:
             self._complaint = str(error)
 
     def _read(self) -> None:
-        keys: dict[str, _Key] = {}
+        keys = []
         if self._path is not None:
             stamp = _stamp_of(self._path)
             if stamp == self._stamp:
                 return
-            keys, secrets = _parse(self._path)
+            keys = _parse(self._path)
             self._stamp = stamp
-        else:
-            secrets = []
         if self._fixed:
-            keys[digest(self._fixed)] = _Key(_UNNAMED)
-            secrets.append(self._fixed)
-        self._keys, self._secrets = keys, tuple(secrets)
-        self._names = {hashed: key.name for hashed, key in keys.items()}
+            keys.append(_Key(_UNNAMED, self._fixed))
+        self._keys = keys
+        self._secrets = tuple(known.key for known in keys)
+        self._names = {digest(known.key): known.name for known in keys}
+        self._limits = {
+            digest(known.key): (f"key {known.name}", known.limit)
+            for known in keys
+            if known.limit is not None
+        }
         self._complaint = ""
 
 
@@ -115,7 +116,7 @@ def _stamp_of(path: Path) -> tuple[int, ...]:
     return status.st_mtime_ns, status.st_size, status.st_ino
 
 
-def _parse(path: Path) -> tuple[dict[str, _Key], list[str]]:
+def _parse(path: Path) -> list[_Key]:
     try:
         with path.open("rb") as file:
             lines = file.read(_MAX_BYTES).decode("ascii").splitlines()
@@ -123,8 +124,7 @@ def _parse(path: Path) -> tuple[dict[str, _Key], list[str]]:
         raise SettingsError(f"API_KEYS_FILE: {path}: {error.strerror}") from error
     except UnicodeDecodeError:
         raise SettingsError(f"API_KEYS_FILE: {path}: not ASCII") from None
-    keys: dict[str, _Key] = {}
-    secrets: list[str] = []
+    keys = []
     for number, line in enumerate(map(str.strip, lines), start=1):
         if not line or line.startswith("#"):
             continue
@@ -135,8 +135,7 @@ def _parse(path: Path) -> tuple[dict[str, _Key], list[str]]:
                 f"API_KEYS_FILE: {path}, line {number}: write name:key or name:key:limit"
             )
         limit = found["limit"]
-        keys[digest(found["key"])] = _Key(found["name"], None if limit is None else int(limit))
-        secrets.append(found["key"])
+        keys.append(_Key(found["name"], found["key"], None if limit is None else int(limit)))
     if not keys:
         raise SettingsError(f"API_KEYS_FILE: {path} has no key in it")
-    return keys, secrets
+    return keys

@@ -161,9 +161,10 @@ async def _follow_keys(app: web.Application) -> AsyncIterator[None]:
             await asyncio.sleep(_SECONDS_BETWEEN_LOOKS)
             await asyncio.to_thread(keys.look)
 
-    following = in_background(follow(), "API keys")
+    following = in_background(follow(), "API keys") if keys.changing else None
     yield
-    await end(following)
+    if following is not None:
+        await end(following)
 
 
 async def _open_library(app: web.Application) -> AsyncIterator[None]:

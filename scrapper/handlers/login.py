@@ -7,11 +7,11 @@ from datetime import UTC, datetime
 from typing import Annotated, Literal
 
 from aiohttp import web
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from scrapper.handlers.operation import Content, Operation, describe
 from scrapper.handlers.refusals import InvalidBody, KeyRequired
-from scrapper.handlers.request_bodies import explain, read_text
+from scrapper.handlers.request_bodies import parse_body, read_text
 from scrapper.handlers.resources import API_KEYS, INSTAGRAM, SETTINGS
 from scrapper.instagram.cookies_file import parse_cookies
 from scrapper.instagram.login import SESSION_ID, LoginState, session_cookies
@@ -122,10 +122,7 @@ def _cookies_in(body: bytes) -> dict[str, str]:
         InvalidBody: there is no session in it.
     """
     if body.lstrip().startswith(b"{"):
-        try:
-            return session_cookies(LoginRequest.model_validate_json(body).sessionid)
-        except ValidationError as error:
-            raise InvalidBody(text=explain(error)) from None
+        return session_cookies(parse_body(body, LoginRequest).sessionid)
     try:
         return parse_cookies(body)
     except ValueError as error:

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from scrapper.handlers.refusals import InvalidBody
 from scrapper.handlers.resources import SETTINGS
 
-__all__ = ["MOST_URLS", "JobRequest", "ScrapeRequest", "explain", "read_body", "read_text"]
+__all__ = ["MOST_URLS", "JobRequest", "ScrapeRequest", "parse_body", "read_body", "read_text"]
 
 MOST_URLS = 100
 """How many URLs one job may have."""
@@ -68,11 +68,19 @@ async def read_body(request: web.Request, model: type[Body]) -> Body:
         InvalidBody: it is something else, or incomplete.
         web.HTTPRequestTimeout: it did not come within ``CLIENT_TIMEOUT_SECONDS``.
     """
-    body = await read_text(request)
+    return parse_body(await read_text(request), model)
+
+
+def parse_body(body: bytes, model: type[Body]) -> Body:
+    """A whole *body* as a *model*.
+
+    Raises:
+        InvalidBody: it is something else.
+    """
     try:
         return model.model_validate_json(body)
     except ValidationError as error:
-        raise InvalidBody(text=explain(error)) from None
+        raise InvalidBody(text=_explain(error)) from None
 
 
 async def read_text(request: web.Request) -> bytes:
@@ -100,7 +108,7 @@ async def read_text(request: web.Request) -> bytes:
         raise InvalidBody(text="The body is incomplete", headers=headers) from None
 
 
-def explain(error: ValidationError) -> str:
+def _explain(error: ValidationError) -> str:
     """The first of the faults that *error* tells, without the value at fault."""
     fault = error.errors(include_url=False, include_input=False, include_context=False)[0]
     if not fault["loc"]:

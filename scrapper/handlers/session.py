@@ -5,10 +5,10 @@ from typing import Annotated
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field
 
-from middlewares.api_key import digest, given_keys
+from middlewares.api_key import known_keys
 from scrapper.base_path import BASE_PATH
 from scrapper.handlers.operation import Operation, describe
-from scrapper.handlers.request_bodies import read_body, read_text
+from scrapper.handlers.request_bodies import parse_body, read_text
 from scrapper.handlers.resources import API_KEYS, SESSIONS
 from scrapper.sessions import COOKIE, MAX_AGE_SECONDS
 
@@ -39,12 +39,11 @@ async def begin_session(request: web.Request) -> web.Response:
 
     Where the service has no keys, there is none to set.
     """
-    asked = SessionRequest()
-    if await read_text(request):
-        asked = await read_body(request, SessionRequest)
+    body = await read_text(request)
+    asked = parse_body(body, SessionRequest) if body else SessionRequest()
     response = web.Response(status=204)
-    names, sessions = request.app[API_KEYS].names(), request.app[SESSIONS]
-    name = next((names[key] for key in map(digest, given_keys(request)) if key in names), None)
+    sessions = request.app[SESSIONS]
+    name = next(known_keys(request, request.app[API_KEYS].names()), None)
     value = sessions.begin(name or sessions.name_of(request) or "")
     if value:
         response.set_cookie(
@@ -53,8 +52,8 @@ async def begin_session(request: web.Request) -> web.Response:
             max_age=MAX_AGE_SECONDS if asked.keep else None,
             httponly=True,
             samesite="Strict",
-            # A proxy that does TLS says so. If somebody else does, they get a stricter cookie.
             path=request.app[BASE_PATH].prefix_of(request) or "/",
+            # A proxy that does TLS says so. If somebody else does, they get a stricter cookie.
             secure=request.secure or request.headers.get("X-Forwarded-Proto") == "https",
         )
     return response
