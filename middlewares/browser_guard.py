@@ -47,11 +47,9 @@ def browser_guard(
         if allowed is not None and not exempt(request):
             host = request.headers.get(hdrs.HOST, "")
             if host and not _is_own(_name_of(host), allowed):
-                raise _misdirected()
+                raise _Misdirected
         if request.method not in _SAFE_METHODS and _is_foreign(request):
-            refusal = web.HTTPForbidden(text="Pages of other sites may not do this")
-            refusal.code = "cross_site"  # type: ignore[attr-defined]
-            raise refusal
+            raise _CrossSite
         return await handler(request)
 
     return middleware
@@ -59,14 +57,19 @@ def browser_guard(
 
 class _Misdirected(web.HTTPClientError):
     status_code = 421
+    code = "forbidden_host"
+
+    def __init__(self) -> None:
+        super().__init__(
+            reason="Misdirected Request", text="This service does not answer under this name"
+        )
 
 
-def _misdirected() -> web.HTTPException:
-    refusal = _Misdirected(
-        reason="Misdirected Request", text="This service does not answer under this name"
-    )
-    refusal.code = "forbidden_host"  # type: ignore[attr-defined]
-    return refusal
+class _CrossSite(web.HTTPForbidden):
+    code = "cross_site"
+
+    def __init__(self) -> None:
+        super().__init__(text="Pages of other sites may not do this")
 
 
 def _name_of(host: str) -> str:

@@ -14,7 +14,7 @@ from structlog.contextvars import bind_contextvars
 
 from middlewares.sending import send
 
-__all__ = ["REQUEST_ID", "request_context"]
+__all__ = ["REQUEST_ID", "is_from_one_of", "request_context"]
 
 REQUEST_ID = web.RequestKey("request_id", str)
 """The key of the request's ID, for handlers and inner middlewares: ``request[REQUEST_ID]``."""
@@ -95,6 +95,11 @@ def request_context(*, trusted_proxies: Sequence[IPv4Network | IPv6Network] = ()
     return middleware
 
 
+def is_from_one_of(networks: Sequence[Network], address: str | None) -> bool:
+    """Whether *address*, as a socket or a header shows it, is in one of *networks*."""
+    return _is_in(networks, _address(address))
+
+
 def _new_id() -> str:
     # Guessing an ID gains nothing, and the operating system's randomness costs ten times as much.
     return f"{random.getrandbits(128):032x}"
@@ -102,7 +107,7 @@ def _new_id() -> str:
 
 def _client_of(request: web.Request, trusted: Sequence[Network]) -> str | None:
     remote = request.remote
-    if not _is_in(trusted, _address(remote)):
+    if not is_from_one_of(trusted, remote):
         return remote
     hops = ",".join(request.headers.getall("X-Forwarded-For", ())).split(",")
     for hop in reversed(hops):

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from aiohttp import web
 
@@ -36,7 +36,7 @@ from scrapper.handlers.resources import (
 from scrapper.handlers.scrape import scrape
 from scrapper.handlers.session import begin_session, end_session
 from scrapper.instagram.client import Instagram
-from scrapper.instagram.login_file import LoginFile
+from scrapper.instagram.login_file import LoginFile, State
 from scrapper.instagram.pace_file import PaceFile
 from scrapper.jobs.local import LocalJobs
 from scrapper.jobs.sqlite_store import JobStore
@@ -96,7 +96,7 @@ def create_app(settings: Settings) -> web.Application:
         make_pace=(fleet or PaceFile(root.state / "pace.json", check=root.check)).make_pace,
         login_file=LoginFile(root.state / "login.json", check=root.check),
     )
-    measured.follow_login(lambda: instagram.login.state.state)
+    measured.follow_login(lambda: instagram.login.state.state, get_args(State))
     measured.follow_pace({name: pace.allowed_now for name, pace in instagram.paces.items()})
     app.cleanup_ctx.extend([_follow_keys, _open_library, _fleet, _scraper, _jobs, _sweeper])
     app.on_response_prepare.append(add_headers)

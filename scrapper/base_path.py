@@ -2,10 +2,10 @@
 
 import re
 from collections.abc import Sequence
-from ipaddress import ip_address
 
 from aiohttp import web
 
+from middlewares.request_context import is_from_one_of
 from scrapper.settings import Network, Settings
 
 __all__ = ["BASE_PATH", "BasePath"]
@@ -42,12 +42,7 @@ class BasePath:
     def _is_from_proxy(self, request: web.Request) -> bool:
         # request.remote is the client by now, not the proxy.
         peer = request.get_extra_info("peername")
-        try:
-            address = ip_address(peer[0])
-        except (TypeError, ValueError, IndexError):
-            return False
-        address = getattr(address, "ipv4_mapped", None) or address
-        return any(address in network for network in self._trusted)
+        return bool(peer) and is_from_one_of(self._trusted, peer[0])
 
 
 BASE_PATH = web.AppKey("base_path", BasePath)

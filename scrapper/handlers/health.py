@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import shutil
 from typing import Any
 
 from aiohttp import web
@@ -12,6 +11,7 @@ from scrapper.handlers.operation import Content, Operation, describe
 from scrapper.handlers.resources import CHECKS, INSTAGRAM, MEDIA_ROOT, SCRAPER, SETTINGS
 from scrapper.handlers.responses import ReadyResponse
 from scrapper.instagram.client import Instagram
+from scrapper.library.disk import free_bytes
 from scrapper.library.root import MediaRoot
 
 __all__ = ["health", "ready"]
@@ -48,9 +48,10 @@ async def ready(request: web.Request) -> web.Response:
     asked first and how many queries are allowed; the second is the state of the session.
     """
     root, enough = request.app[MEDIA_ROOT], request.app[SETTINGS].min_free_bytes
+    free = await asyncio.to_thread(free_bytes, root.path)
     checks = {
         "media_folder": await asyncio.to_thread(_is_usable, root),
-        "disk_space": await asyncio.to_thread(_has_room, root, enough),
+        "disk_space": free is not None and free >= enough,
         "capacity": not request.app[SCRAPER].saturated,
         **{name: await holds() for name, holds in request.app[CHECKS].items()},
     }
@@ -66,13 +67,6 @@ def _is_usable(root: MediaRoot) -> bool:
     except MediaFolderGone:
         return False
     return os.access(root.path, os.W_OK | os.X_OK)
-
-
-def _has_room(root: MediaRoot, enough: int) -> bool:
-    try:
-        return shutil.disk_usage(root.path).free >= enough
-    except OSError:
-        return False
 
 
 def _learned(instagram: Instagram) -> dict[str, dict[str, Any]]:

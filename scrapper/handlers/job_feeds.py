@@ -10,7 +10,7 @@ import orjson
 from scrapper.background import in_background
 from scrapper.cancellation import end
 from scrapper.errors import TooManyStreams
-from scrapper.jobs.contract import Jobs
+from scrapper.jobs.contract import MAKE_ROOM_SECONDS, Jobs
 from scrapper.jobs.model import Job
 
 __all__ = ["JobFeeds"]
@@ -18,7 +18,6 @@ __all__ = ["JobFeeds"]
 _SECONDS_BETWEEN_LOOKS = 0.2
 _FOLLOWERS_A_SECOND = 2500
 _MOST_OF_A_CLIENT = 20
-_RETRY_SECONDS = 5.0
 
 
 class JobFeeds:
@@ -37,7 +36,7 @@ class JobFeeds:
             TooManyStreams: the client has 20.
         """
         if self._streams[client] >= _MOST_OF_A_CLIENT:
-            raise TooManyStreams(retry_after=_RETRY_SECONDS)
+            raise TooManyStreams(retry_after=MAKE_ROOM_SECONDS)
         self._streams[client] += 1
         try:
             yield
@@ -52,7 +51,6 @@ class JobFeeds:
         feed = self._feeds.get(job.id)
         if feed is None:
             feed = self._feeds[job.id] = _Feed(self._jobs, job)
-            feed.looking = in_background(feed.look(), f"events of job {job.id}")
         feed.followers += 1
         try:
             yield feed
@@ -61,8 +59,7 @@ class JobFeeds:
             if not feed.followers:
                 # A client that comes back finds a job that goes on.
                 self._feeds.pop(job.id, None)
-                if feed.looking:
-                    await end(feed.looking)
+                await end(feed.looking)
 
 
 class _Feed:
@@ -78,9 +75,9 @@ class _Feed:
         self._last = b""
         self._over = False
         self.followers = 0
-        self.looking: asyncio.Task[None] | None = None
+        self.looking = in_background(self._look(), f"events of job {job.id}")
 
-    async def look(self) -> None:
+    async def _look(self) -> None:
         """Look at the job, until it is over, or gone, or the process ends."""
         told = -1
         try:

@@ -4,8 +4,9 @@ import asyncio
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Annotated, Literal
+from typing import Annotated
 
+import orjson
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -15,6 +16,7 @@ from scrapper.handlers.request_bodies import parse_body, read_text
 from scrapper.handlers.resources import API_KEYS, INSTAGRAM, SETTINGS
 from scrapper.instagram.cookies_file import parse_cookies
 from scrapper.instagram.login import SESSION_ID, LoginState, session_cookies
+from scrapper.instagram.login_file import State
 
 __all__ = ["delete_login", "get_login", "put_login"]
 
@@ -26,7 +28,7 @@ class LoginResponse:
     __pydantic_config__ = ConfigDict(extra="forbid")
 
     state: Annotated[
-        Literal["none", "active", "expired", "challenged"],
+        State,
         Field(
             description="`expired`: Instagram ended the session; `challenged`: it wants the "
             "account confirmed in a browser"
@@ -131,10 +133,7 @@ def _cookies_in(body: bytes) -> dict[str, str]:
 
 def _respond(state: LoginState) -> web.Response:
     since = None if state.since is None else datetime.fromtimestamp(int(state.since), UTC)
-    return web.json_response(
-        {
-            "state": state.state,
-            "username": state.username,
-            "since": None if since is None else f"{since:%Y-%m-%dT%H:%M:%SZ}",
-        }
+    body = LoginResponse(state.state, state.username, since)
+    return web.Response(
+        body=orjson.dumps(body, option=orjson.OPT_UTC_Z), content_type="application/json"
     )

@@ -1,10 +1,11 @@
 """Shapes of responses, beside a post's and a job's; they become the API's description."""
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from scrapper.instagram.login_file import State
 from scrapper.library.response import PostResponse
 
 __all__ = ["ErrorResponse", "ListingResponse", "LoginStanding", "ReadyResponse"]
@@ -46,6 +47,6 @@ class ReadyResponse(BaseModel):
     """Whether a new post could be scraped now, by check."""
 
     instagram: dict[str, LoginStanding] = Field(description="By login state; no check")
-    login: Literal["none", "active", "expired", "challenged"] = Field(description="No check")
+    login: State = Field(description="No check")
     __pydantic_extra__: dict[str, bool]
     model_config = ConfigDict(extra="allow")

@@ -1,13 +1,18 @@
 """What handlers need of the jobs, whether this process or Redis keeps them."""
 
-from typing import Protocol
+from collections.abc import Sequence
+from typing import Protocol, TypeVar
 
+from scrapper.errors import JobsFull, TooManyJobs
 from scrapper.jobs.model import Job
 
-__all__ = ["MAKE_ROOM_SECONDS", "Jobs", "share_of"]
+__all__ = ["MAKE_ROOM_SECONDS", "Jobs", "check_room"]
 
 MAKE_ROOM_SECONDS = 5.0
 """Seconds after which to try again if there was no room for a job or a post."""
+
+
+Client = TypeVar("Client")
 
 
 class Jobs(Protocol):
@@ -49,9 +54,18 @@ class Jobs(Protocol):
         ...
 
 
-def share_of(max_jobs: int) -> int:
-    """How many unfinished jobs one client may have: a quarter, so that others find room.
+def check_room(unfinished: Sequence[Client], client: Client, max_jobs: int) -> None:
+    """See that there is room for one more job of *client*.
 
-    Of fewer than four there is no quarter: one client may have them all.
+    *unfinished* names the client of each unfinished job. One client may have a quarter of
+    *max_jobs*, so that others find room. Of fewer than four there is no quarter: one client may
+    have them all.
+
+    Raises:
+        JobsFull: every job that may be kept is unfinished.
+        TooManyJobs: the client's share is used up.
     """
-    return max_jobs // 4 or max_jobs
+    if len(unfinished) >= max_jobs:
+        raise JobsFull(retry_after=MAKE_ROOM_SECONDS)
+    if unfinished.count(client) >= (max_jobs // 4 or max_jobs):
+        raise TooManyJobs(retry_after=MAKE_ROOM_SECONDS)

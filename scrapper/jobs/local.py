@@ -9,8 +9,8 @@ import structlog
 
 from scrapper.background import in_background
 from scrapper.cancellation import finished
-from scrapper.errors import INTERNAL_ERROR, JobsFull, TooManyJobs
-from scrapper.jobs.contract import MAKE_ROOM_SECONDS, share_of
+from scrapper.errors import INTERNAL_ERROR
+from scrapper.jobs.contract import check_room
 from scrapper.jobs.model import Job
 from scrapper.jobs.runner import note_progress, run_post
 from scrapper.jobs.sqlite_store import JobStore
@@ -132,11 +132,8 @@ class LocalJobs:
             await finished(asyncio.to_thread(change, *arguments))
 
     async def _make_room(self, client: str | None) -> None:
-        unfinished = [job for job in self._jobs.values() if job.state == "running"]
-        if len(unfinished) >= self._max_jobs:
-            raise JobsFull(retry_after=MAKE_ROOM_SECONDS)
-        if sum(job.client == client for job in unfinished) >= share_of(self._max_jobs):
-            raise TooManyJobs(retry_after=MAKE_ROOM_SECONDS)
+        unfinished = [job.client for job in self._jobs.values() if job.state == "running"]
+        check_room(unfinished, client, self._max_jobs)
         surplus = len(self._jobs) + 1 - self._max_jobs
         doomed = self._expired()
         doomed += [

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from scrapper.errors import DiskFull, DiskReadOnly
 
-__all__ = ["check_room", "delete", "exchange", "flush", "storing", "write_atomically"]
+__all__ = ["check_room", "delete", "exchange", "flush", "free_bytes", "storing", "write_atomically"]
 
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
@@ -27,6 +27,14 @@ def check_room(folder: Path, *, keep_free: int, coming: int = 0) -> None:
     """
     if shutil.disk_usage(folder).free - coming < keep_free:
         raise DiskFull
+
+
+def free_bytes(folder: Path) -> int | None:
+    """Free bytes on the disk of *folder*; None if it is not there."""
+    try:
+        return shutil.disk_usage(folder).free
+    except OSError:
+        return None
 
 
 @contextmanager

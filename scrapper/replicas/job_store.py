@@ -6,8 +6,7 @@ from typing import Any
 import orjson
 from redis.asyncio.client import Pipeline
 
-from scrapper.errors import JobsFull, TooManyJobs
-from scrapper.jobs.contract import MAKE_ROOM_SECONDS, share_of
+from scrapper.jobs.contract import check_room
 from scrapper.jobs.model import Job, JobPost
 from scrapper.replicas.client import PREFIX, SharedRedis
 
@@ -140,11 +139,8 @@ class RedisJobStore:
             left = dict(zip(ids, await reads.execute(), strict=True))
         gone = [id_ for id_ in ids if left[id_][0] is None]
         finished = [id_ for id_ in ids if left[id_][0] == b"0"]
-        unfinished = [id_ for id_ in ids if id_ not in gone and id_ not in finished]
-        if len(unfinished) >= self._max_jobs:
-            raise JobsFull(retry_after=MAKE_ROOM_SECONDS)
-        if sum(left[id_][1] == client.encode() for id_ in unfinished) >= share_of(self._max_jobs):
-            raise TooManyJobs(retry_after=MAKE_ROOM_SECONDS)
+        unfinished = [left[id_][1] for id_ in ids if id_ not in gone and id_ not in finished]
+        check_room(unfinished, client.encode(), self._max_jobs)
         surplus = len(ids) + 1 - self._max_jobs
         return gone + finished[: max(0, surplus - len(gone))]
 

@@ -4,7 +4,7 @@ No label holds anything that a client sends: all values are names from this code
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from importlib.metadata import version
@@ -134,9 +134,9 @@ class Metrics:
         for login, value in allowed.items():
             self.instagram_pace.labels(login).set_function(value)
 
-    def follow_login(self, current: Callable[[], str]) -> None:
-        """Export the state of the login that *current* returns."""
-        for state in ("none", "active", "expired", "challenged"):
+    def follow_login(self, current: Callable[[], str], states: Iterable[str]) -> None:
+        """Export the state of the login that *current* returns, one of *states*."""
+        for state in states:
             value = self.instagram_login.labels(state)
             value.set_function(partial(_is, current, state))
 
