@@ -14,7 +14,7 @@ from scrapper.cancellation import end
 from scrapper.handlers.docs import DOCS_FILES, docs, openapi
 from scrapper.handlers.health import health, ready
 from scrapper.handlers.job_feeds import JobFeeds
-from scrapper.handlers.jobs import cancel_job, create_job, get_job, job_events
+from scrapper.handlers.jobs import cancel_job, create_job, get_job, job_events, retry_job
 from scrapper.handlers.login import delete_login, get_login, put_login
 from scrapper.handlers.media import download, media
 from scrapper.handlers.metrics import metrics as metrics_page
@@ -38,6 +38,7 @@ from scrapper.handlers.session import begin_session, end_session
 from scrapper.instagram.client import Instagram
 from scrapper.instagram.login_file import LoginFile, State
 from scrapper.instagram.pace_file import PaceFile
+from scrapper.jobs.backlog import Backlog
 from scrapper.jobs.local import LocalJobs
 from scrapper.jobs.sqlite_store import JobStore
 from scrapper.library.clock import ClockWatch
@@ -117,6 +118,7 @@ _ROUTES = (
     web.post("/scrape", scrape),
     web.post("/jobs", create_job),
     web.get("/jobs/{id}", get_job),
+    web.post("/jobs/{id}/retry", retry_job),
     web.delete("/jobs/{id}", cancel_job),
     web.get("/jobs/{id}/events", job_events, allow_head=False),
     web.get("/posts", list_posts),
@@ -204,6 +206,8 @@ async def _jobs(app: web.Application) -> AsyncIterator[None]:
     app[JOBS] = jobs = LocalJobs(
         app[SCRAPER],
         JobStore(root.state / "jobs.sqlite3"),
+        backlog=Backlog(settings.seconds_a_query),
+        patience=settings.job_patience_seconds,
         concurrency=settings.scrape_concurrency,
         max_jobs=settings.max_jobs,
         max_age=settings.max_job_age_seconds,

@@ -198,6 +198,7 @@ class Settings(BaseSettings):
     client_timeout_seconds: Seconds = 20
     redis_url: RedisURL = SecretStr("")
     max_jobs: PositiveInt = 100
+    job_patience_seconds: Annotated[float, Field(ge=0, le=_YEAR)] = 21_600
     max_job_age_days: Annotated[float, Field(gt=0, le=36_500)] = 7
     instagram_cookies_file: ReadableFile | None = None
     instagram_session_file: ReadableFile | None = None
@@ -282,6 +283,12 @@ class Settings(BaseSettings):
     def max_job_age_seconds(self) -> float:
         """How long a finished job is kept."""
         return self.max_job_age_days * _DAY
+
+    @property
+    def seconds_a_query(self) -> float:
+        """The seconds from one query to the next at an even pace; 0 without a pace."""
+        queries = self.instagram_max_queries
+        return self.instagram_window_seconds / queries if queries else 0.0
 
     @property
     def proxies(self) -> tuple[Network, ...]:

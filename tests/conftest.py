@@ -136,6 +136,7 @@ async def start_service(
             "RATE_LIMIT_MAX_REQUESTS": "0",
             "INSTAGRAM_MAX_QUERIES": "0",
             "INSTAGRAM_COOLDOWN_SECONDS": "0",
+            "JOB_PATIENCE_SECONDS": "0",
             "SCRAPE_TIMEOUT_SECONDS": "20",
             **mode,
             **settings,

@@ -100,7 +100,14 @@ async def worker(settings: Settings, parts: WorkerParts) -> AsyncIterator[Receiv
     await library.open()
     await fleet.open()
     scraper = Scraper.from_settings(settings, library, instagram, metrics, fleet.peers)
-    fleet.queue.on_post(PostRunner(fleet.job_store, scraper).fetch)
+    runner = PostRunner(
+        fleet.job_store,
+        scraper,
+        fleet.queue,
+        fleet.backlog,
+        patience=settings.job_patience_seconds,
+    )
+    fleet.queue.on_post(runner.fetch)
     try:
         yield Receiver(
             fleet.queue,

@@ -14,7 +14,7 @@ from scrapper.handlers.request_bodies import JobRequest, read_body
 from scrapper.handlers.resources import JOB_FEEDS, JOBS, SETTINGS
 from scrapper.jobs.model import Job, JobEvent, JobResponse, new_job
 
-__all__ = ["cancel_job", "create_job", "get_job", "job_events", "tokens_of_a_batch"]
+__all__ = ["cancel_job", "create_job", "get_job", "job_events", "retry_job", "tokens_of_a_batch"]
 
 _LAST_EVENT_ID = "Last-Event-ID"
 _SEND_SECONDS = 120.0
@@ -67,7 +67,7 @@ async def get_job(request: web.Request) -> web.Response:
 @describe(
     Operation(
         id="cancelJob",
-        summary="Cancel those posts of a job that wait",
+        summary="Cancel those posts of a job that did not start",
         tag="jobs",
         response=JobResponse,
         errors=(404, 503, 507),
@@ -75,11 +75,30 @@ async def get_job(request: web.Request) -> web.Response:
     )
 )
 async def cancel_job(request: web.Request) -> web.Response:
-    """Cancel those posts of the job that wait."""
+    """Cancel those posts of the job that did not start."""
     job = await _job(request)
     if not await request.app[JOBS].cancel(job):
         raise _unknown()
     return _respond(job)
+
+
+@describe(
+    Operation(
+        id="retryJob",
+        summary="Queue the failed and cancelled posts of a job again",
+        tag="jobs",
+        response=JobResponse,
+        status=202,
+        errors=(404, 503, 507),
+        parameters=(_ID,),
+    )
+)
+async def retry_job(request: web.Request) -> web.Response:
+    """Queue those posts of the job again that failed or were cancelled."""
+    job = await _job(request)
+    if not await request.app[JOBS].retry(job):
+        raise _unknown()
+    return _respond(job, status=202)
 
 
 @describe(
@@ -122,9 +141,16 @@ async def job_events(request: web.Request) -> web.StreamResponse:
 
 
 async def tokens_of_a_batch(request: web.Request) -> int:
-    """How many tokens of the rate limit a request costs: a job one for each URL, others one."""
-    if request.app[BASE_PATH].own_path(request) != "/jobs" or request.method != hdrs.METH_POST:
+    """How many tokens of the rate limit a request costs: one for each post that it queues.
+
+    Other requests cost one.
+    """
+    path = request.app[BASE_PATH].own_path(request)
+    if request.method != hdrs.METH_POST or not path.startswith("/jobs"):
         return 1
+    if "id" in request.match_info:
+        job = await request.app[JOBS].get(request.match_info["id"])
+        return max(1, sum(post.can_be_retried for post in job.posts) if job else 0)
     try:
         return len((await read_body(request, JobRequest)).urls)
     except web.HTTPBadRequest:

@@ -42,9 +42,18 @@ class Jobs(Protocol):
         ...
 
     async def cancel(self, job: Job) -> bool:
-        """Cancel the job's posts that wait; running ones go on. Return False if it is gone.
+        """Cancel the job's posts that did not start. Return False if it is gone.
 
         Raises:
+            JobsUnreachable: Redis does not answer.
+        """
+        ...
+
+    async def retry(self, job: Job) -> bool:
+        """Queue the job's failed and cancelled posts again. Return False if it is gone.
+
+        Raises:
+            JobsFull, TooManyJobs: as for a new job, where this one is finished.
             JobsUnreachable: Redis does not answer.
         """
         ...

@@ -10,9 +10,10 @@ import structlog
 from scrapper.background import in_background
 from scrapper.cancellation import finished
 from scrapper.errors import INTERNAL_ERROR
+from scrapper.jobs.backlog import Backlog, Place
 from scrapper.jobs.contract import check_room
-from scrapper.jobs.model import Job
-from scrapper.jobs.runner import note_progress, run_post
+from scrapper.jobs.model import Job, JobPost
+from scrapper.jobs.runner import needs_no_turn, note_progress, run_post
 from scrapper.jobs.sqlite_store import JobStore
 from scrapper.scraping.scraper import Scraper
 
@@ -25,7 +26,8 @@ class LocalJobs:
     """:class:`~scrapper.jobs.contract.Jobs` run here by *scraper*, *concurrency* posts at a time.
 
     At most *max_jobs* are kept, for *max_age* seconds. A new job takes the place of the oldest
-    finished one. *check* raises where the folder of the *store* is gone.
+    finished one. Posts that meet a limit wait in the *backlog*, for *patience* seconds in all.
+    *check* raises where the folder of the *store* is gone.
     """
 
     def __init__(
@@ -33,6 +35,8 @@ class LocalJobs:
         scraper: Scraper,
         store: JobStore,
         *,
+        backlog: Backlog,
+        patience: float,
         concurrency: int,
         max_jobs: int,
         max_age: float,
@@ -45,7 +49,10 @@ class LocalJobs:
         self._max_age = max_age
         self._check = check
         self._jobs: dict[str, Job] = {}
-        self._waiting: asyncio.Queue[tuple[Job, int]] = asyncio.Queue()
+        # The oldest first: a post that waited goes before those that came later.
+        self._queue: asyncio.PriorityQueue[Place] = asyncio.PriorityQueue()
+        self._backlog = backlog
+        self._patience = patience
         self._runners: list[asyncio.Task[None]] = []
         self._tidying = asyncio.Lock()
         self._writing = asyncio.Lock()
@@ -60,6 +67,8 @@ class LocalJobs:
         for job in await asyncio.to_thread(self._store.open):
             self._jobs[job.id] = job
             self._enqueue(job)
+        self._resume_waiting()
+        self._runners.append(in_background(self._let_go(), "backlog"))
         for _ in range(self._concurrency):
             self._runners.append(in_background(self._work(), "job runner"))
 
@@ -88,34 +97,66 @@ class LocalJobs:
         return job
 
     async def cancel(self, job: Job) -> bool:
-        waiting = [index for index, post in enumerate(job.posts) if post.state == "queued"]
-        for index in waiting:
-            job.posts[index].state = "cancelled"
-        await self._write(self._store.save, job, waiting)
+        unstarted = [index for index, post in enumerate(job.posts) if post.can_be_cancelled]
+        for index in unstarted:
+            job.posts[index].cancel()
+            self._backlog.leave(job.place(index))
+        await self._write(self._store.save, job, unstarted)
+        return True
+
+    async def retry(self, job: Job) -> bool:
+        ended = [index for index, post in enumerate(job.posts) if post.can_be_retried]
+        if job.state != "running":
+            check_room(self._unfinished(), job.client, self._max_jobs)
+        for index in ended:
+            job.posts[index] = job.posts[index].anew()
+        await self._write(self._store.save, job, ended)
+        for index in ended:
+            self._queue.put_nowait(job.place(index))
         return True
 
     async def observe(self, job: Job) -> bool:
+        opens_at = self._backlog.opens_at
         for post in job.posts:
             note_progress(post, self._scraper)
+            post.note_delay(opens_at)
         return True
+
+    def _resume_waiting(self) -> None:
+        waiting = [
+            (job.place(index), post.seconds_to_wait(self._patience))
+            for job in self._jobs.values()
+            for index, post in enumerate(job.posts)
+            if post.state == "waiting"
+        ]
+        # The others' turns come after the first one's.
+        first = min((seconds for _, seconds in waiting), default=0.0)
+        for place, _ in waiting:
+            self._backlog.join(place, first)
+
+    async def _let_go(self) -> None:
+        while True:
+            self._queue.put_nowait(await self._backlog.next())
 
     def _enqueue(self, job: Job) -> None:
         for index, post in enumerate(job.posts):
             if post.state == "queued":
-                self._waiting.put_nowait((job, index))
+                self._queue.put_nowait(job.place(index))
 
     async def _work(self) -> None:
         while True:
-            job, index = await self._waiting.get()
-            post = job.posts[index]
-            if post.state == "queued":
-                post.state = "running"
-                await self._run(job, index)
+            place = await self._queue.get()
+            job = self._jobs.get(place.job_id)
+            if job and job.posts[place.position].can_be_cancelled:
+                await self._run(job, place)
 
-    async def _run(self, job: Job, index: int) -> None:
+    async def _run(self, job: Job, place: Place) -> None:
+        index = place.position
         post = job.posts[index]
         try:
-            await run_post(post, self._scraper)
+            wait = await self._try(post)
+            if wait is not None:
+                post.wait(self._backlog.join(place, wait))
         # Whatever it is, the next post must have its turn.
         except Exception:
             log.exception("post of a job failed", job=job.id)
@@ -126,20 +167,29 @@ class LocalJobs:
             # After a restart the post is looked up again.
             log.exception("job not saved", job=job.id)
 
+    async def _try(self, post: JobPost) -> float | None:
+        overtakes = post.state == "queued" and len(self._backlog) > 0
+        if overtakes and not await needs_no_turn(post, self._scraper):
+            return 0.0
+        post.start()
+        return await run_post(post, self._scraper, self._patience)
+
     async def _write(self, change: Callable[..., None], *arguments: Any) -> None:
         """Run a *change* of the store: one at a time, and to its end if the caller goes away."""
         async with self._writing:
             await finished(asyncio.to_thread(change, *arguments))
 
     async def _make_room(self, client: str | None) -> None:
-        unfinished = [job.client for job in self._jobs.values() if job.state == "running"]
-        check_room(unfinished, client, self._max_jobs)
+        check_room(self._unfinished(), client, self._max_jobs)
         surplus = len(self._jobs) + 1 - self._max_jobs
         doomed = self._expired()
         doomed += [
             job for job in self._jobs.values() if job.state != "running" and job not in doomed
         ][: max(0, surplus - len(doomed))]
         await self._remove(doomed)
+
+    def _unfinished(self) -> list[str | None]:
+        return [job.client for job in self._jobs.values() if job.state == "running"]
 
     def _expired(self) -> list[Job]:
         oldest = time.time() - self._max_age

@@ -1,5 +1,6 @@
 """A job: a batch of posts that one client asked for, and how far each of them is."""
 
+import math
 import secrets
 import time
 import uuid
@@ -11,11 +12,21 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field
 
 from scrapper.errors import RESPONSES, InvalidURL, UnsupportedLink
+from scrapper.jobs.backlog import Place
 from scrapper.links import read_link
 
-__all__ = ["Job", "JobEvent", "JobPost", "JobResponse", "PostState", "new_job"]
+__all__ = [
+    "Job",
+    "JobEvent",
+    "JobPost",
+    "JobResponse",
+    "PostState",
+    "moment",
+    "new_job",
+    "unix_time",
+]
 
-PostState = Literal["queued", "running", "done", "failed", "cancelled"]
+PostState = Literal["queued", "waiting", "running", "done", "failed", "cancelled"]
 JobState = Literal["running", "done", "cancelled"]
 
 _EPOCH = secrets.token_hex(4)
@@ -26,7 +37,8 @@ class JobPost:
     """One URL of a job.
 
     ``status``, ``code``, ``error`` and ``retry_after`` (seconds) are what ``POST /scrape`` would
-    give, once there is an outcome. ``bytes_total`` is None until the CDN says it.
+    give, once there is an outcome. ``bytes_total`` is None until the CDN says it. A post that met a
+    limit is ``waiting``; the times are in RFC 3339.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
@@ -40,16 +52,74 @@ class JobPost:
     error: str | None = None
     retry_after: Annotated[int | None, Field(description="Seconds")] = None
     code: Annotated[str | None, Field(description="What went wrong, for programs")] = None
+    next_try_at: Annotated[
+        str | None,
+        Field(
+            description="When a waiting post is tried again, at the earliest",
+            json_schema_extra={"format": "date-time"},
+        ),
+    ] = None
+    waiting_since: Annotated[
+        str | None,
+        Field(
+            description="When the post first met a limit", json_schema_extra={"format": "date-time"}
+        ),
+    ] = None
 
     @property
     def unfinished(self) -> bool:
         """Whether the post has no outcome yet."""
-        return self.state in ("queued", "running")
+        return self.state in ("queued", "waiting", "running")
+
+    @property
+    def can_be_retried(self) -> bool:
+        """Whether the post ended without success."""
+        return self.state in ("failed", "cancelled")
+
+    @property
+    def can_be_cancelled(self) -> bool:
+        """Whether the post did not start."""
+        return self.state in ("queued", "waiting")
 
     def fail(self, status: int, code: str, error: str, retry_after: int | None = None) -> None:
         """Note that the post failed."""
         self.state, self.status, self.code, self.error = "failed", status, code, error
         self.retry_after = retry_after
+
+    def wait(self, until: float) -> None:
+        """Note that the post waits until *until*, a unix time, or longer."""
+        self.state, self.next_try_at = "waiting", moment(math.ceil(until))
+        # After a clock was set back, the time that is stored may be one to come.
+        self.waiting_since = moment(min(self._since(), time.time()))
+
+    def cancel(self) -> None:
+        """Give the post up."""
+        self.state, self.next_try_at = "cancelled", None
+
+    def note_delay(self, until: float) -> None:
+        """Note that no post that waits is tried before *until*, a unix time."""
+        if self.next_try_at is not None and unix_time(self.next_try_at) < until:
+            self.next_try_at = moment(math.ceil(until))
+
+    def seconds_to_wait(self, most: float) -> float:
+        """The seconds until the next try; 0 if they are more than *most*: a clock was wrong."""
+        left = unix_time(self.next_try_at) - time.time() if self.next_try_at else 0.0
+        return max(0.0, left) if left <= most else 0.0
+
+    def start(self) -> None:
+        """Note that the post is being downloaded."""
+        self.state, self.next_try_at = "running", None
+
+    def anew(self) -> "JobPost":
+        """The same post as if it had just been asked for."""
+        return JobPost(self.url, self.shortcode)
+
+    def patience_left(self, patience: float) -> float:
+        """The seconds that are left of *patience* seconds of waiting in all."""
+        return patience - max(0.0, time.time() - self._since())
+
+    def _since(self) -> float:
+        return time.time() if self.waiting_since is None else unix_time(self.waiting_since)
 
     def to_json(self) -> dict[str, Any]:
         """The post's fields, in order: what clients receive, and what is stored."""
@@ -104,6 +174,10 @@ class Job:
         cancelled = any(post.state == "cancelled" for post in self.posts)
         return "cancelled" if cancelled else "done"
 
+    def place(self, index: int) -> Place:
+        """Where the post at *index* stands among those of all jobs."""
+        return Place(self.created_at, self.id, index)
+
     @property
     def version(self) -> int:
         """The number of the last change."""
@@ -138,11 +212,24 @@ class Job:
 
     def to_response(self) -> JobResponse:
         """What clients receive."""
-        created_at = f"{datetime.fromtimestamp(self.created_at, UTC):%Y-%m-%dT%H:%M:%SZ}"
-        return JobResponse(self.id, self.state, created_at, self.posts)
+        return JobResponse(self.id, self.state, moment(self.created_at), self.posts)
 
     def _told(self, index: int) -> dict[str, Any]:
         return {"index": index, **self.posts[index].to_json()}
+
+
+def moment(seconds: float) -> str:
+    """A unix time as RFC 3339 has it, in UTC."""
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%SZ}"
+
+
+def unix_time(text: str) -> float:
+    """The reverse of :func:`moment`.
+
+    Raises:
+        ValueError: *text* is no time.
+    """
+    return datetime.fromisoformat(text).timestamp()
 
 
 def new_job(urls: Sequence[str], *, max_url_length: int, client: str | None = None) -> Job:

@@ -1,27 +1,44 @@
 """Scrape one post of a job, and note in it how far it is and how it ended."""
 
-import asyncio
 import math
 
 import structlog
 
-from scrapper.errors import INTERNAL_ERROR, RESPONSES, ScrapeError, ServerFull
+from scrapper.errors import (
+    INTERNAL_ERROR,
+    RESPONSES,
+    PaceExceeded,
+    RateLimited,
+    ScrapeError,
+    ServerFull,
+)
 from scrapper.jobs.contract import MAKE_ROOM_SECONDS
 from scrapper.jobs.model import JobPost
 from scrapper.links import read_link
 from scrapper.scraping.scraper import Scraped, Scraper
 
-__all__ = ["note_progress", "run_post"]
+__all__ = ["needs_no_turn", "note_progress", "run_post"]
 
 log = structlog.get_logger(__name__)
 
+_LIMITS = (RateLimited, PaceExceeded, ServerFull)
+_SHORTEST_PAUSE = 1.0
 
-async def run_post(post: JobPost, scraper: Scraper) -> None:
-    """Scrape the *post* of a job and note its outcome in it; a share link is opened first."""
+
+async def run_post(post: JobPost, scraper: Scraper, patience: float) -> float | None:
+    """Scrape the *post* of a job and note its outcome in it; a share link is opened first.
+
+    If it met a limit and may wait, out of *patience* seconds in all, there is no outcome yet:
+    return the seconds after which to try again.
+    """
     try:
         stored = (await _scrape(post, scraper)).stored
     except ScrapeError as error:
         wait = error.retry_after
+        if isinstance(error, _LIMITS):
+            pause = max(_SHORTEST_PAUSE, MAKE_ROOM_SECONDS if wait is None else wait)
+            if pause <= post.patience_left(patience):
+                return pause
         post.fail(*RESPONSES[type(error)], None if wait is None else max(1, math.ceil(wait)))
     except Exception:
         log.exception("post of a job failed", shortcode=post.shortcode)
@@ -29,18 +46,19 @@ async def run_post(post: JobPost, scraper: Scraper) -> None:
     else:
         post.bytes_done = post.bytes_total = sum(file.size for file in stored.post.files)
         post.state, post.status = "done", 200
+    return None
+
+
+async def needs_no_turn(post: JobPost, scraper: Scraper) -> bool:
+    """Whether the *post* is stored already, so that Instagram need not be asked for it."""
+    return post.shortcode is not None and await scraper.has(post.shortcode)
 
 
 async def _scrape(post: JobPost, scraper: Scraper) -> Scraped:
-    while True:
-        try:
-            if post.shortcode is None:
-                link = read_link(post.url, max_length=len(post.url))
-                post.shortcode = await scraper.shortcode_of(link)
-            return await scraper.scrape(post.shortcode, post.url)
-        except ServerFull as error:
-            # A batch can wait; no client holds a connection open for it.
-            await asyncio.sleep(min(error.retry_after or MAKE_ROOM_SECONDS, MAKE_ROOM_SECONDS))
+    if post.shortcode is None:
+        link = read_link(post.url, max_length=len(post.url))
+        post.shortcode = await scraper.shortcode_of(link)
+    return await scraper.scrape(post.shortcode, post.url)
 
 
 def note_progress(post: JobPost, scraper: Scraper) -> None:

@@ -11,7 +11,7 @@ from typing import Any, get_args
 import structlog
 
 from scrapper.errors import DiskFull, DiskReadOnly
-from scrapper.jobs.model import Job, JobPost, PostState
+from scrapper.jobs.model import Job, JobPost, PostState, unix_time
 
 __all__ = ["JobStore"]
 
@@ -37,17 +37,27 @@ CREATE TABLE IF NOT EXISTS posts (
     error TEXT,
     retry_after INTEGER,
     code TEXT,
+    next_try_at TEXT,
+    waiting_since TEXT,
     PRIMARY KEY (job, position)
 );
 """
 # Columns that earlier releases did not have.
-_ADDED = (("posts", "code"), ("jobs", "client"))
+_ADDED = (
+    ("posts", "code"),
+    ("jobs", "client"),
+    ("posts", "next_try_at"),
+    ("posts", "waiting_since"),
+)
 _PRIMARY_CODE = 0xFF
 _REFUSALS = {sqlite3.SQLITE_FULL: DiskFull, sqlite3.SQLITE_READONLY: DiskReadOnly}
-_COLUMNS = "url, shortcode, state, bytes_done, bytes_total, status, error, retry_after, code"
+_COLUMNS = (
+    "url, shortcode, state, bytes_done, bytes_total, status, error, retry_after, code, "
+    "next_try_at, waiting_since"
+)
 _SAVE = (
     f"INSERT OR REPLACE INTO posts (job, position, {_COLUMNS}) "  # noqa: S608 - constants
-    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 _SIDE_FILES = ("", "-wal", "-shm", "-journal")
 _STATES = get_args(PostState)
@@ -60,6 +70,8 @@ _TYPES: tuple[type | tuple[type, ...], ...] = (
     (int, type(None)),
     (str, type(None)),
     (int, type(None)),
+    (str, type(None)),
+    (str, type(None)),
     (str, type(None)),
 )
 
@@ -195,6 +207,9 @@ def _post(columns: list[Any]) -> JobPost:
     post = JobPost(*columns)
     if post.state not in _STATES:
         raise ValueError("a post in an unknown state")
+    for text in (post.next_try_at, post.waiting_since):
+        if text is not None:
+            unix_time(text)
     if post.state == "running":
         post.state = "queued"
     return post

@@ -5,6 +5,7 @@ import asyncio
 from redis.exceptions import RedisError
 
 from scrapper.instagram.pace import Pace
+from scrapper.replicas.backlog import RedisBacklog
 from scrapper.replicas.client import SharedRedis, blocking_client
 from scrapper.replicas.gathered_scripts import GatheredScripts
 from scrapper.replicas.job_store import RedisJobStore
@@ -27,11 +28,12 @@ class Fleet:
         self._blocking = blocking_client(url)
         self.scripts = GatheredScripts(self.redis)
         self.peers = RedisPeers(self.redis)
-        self.queue = PostQueue(url, self.redis)
+        self.backlog = RedisBacklog(self.redis, settings.seconds_a_query)
+        self.queue = PostQueue(url, self.redis, self.backlog)
         self.job_store = RedisJobStore(
             self.redis, max_jobs=settings.max_jobs, max_age=settings.max_job_age_seconds
         )
-        self.jobs = SharedJobs(self.job_store, self.queue)
+        self.jobs = SharedJobs(self.job_store, self.queue, self.backlog)
 
     async def open(self) -> None:
         """Begin to listen to the other processes; Redis need not answer yet."""

@@ -25,10 +25,15 @@ local version = redis.call("HINCRBY", KEYS[1], "version", 1)
 redis.call("HSET", KEYS[1], ARGV[1], "[" .. version .. "," .. ARGV[3])
 if redis.call("HINCRBY", KEYS[1], "left", ARGV[4]) == 0 then
     redis.call("PEXPIREAT", KEYS[1], ARGV[5])
+else
+    redis.call("PERSIST", KEYS[1])
+end
+if KEYS[2] then
+    redis.call("XADD", KEYS[2], "*", "data", ARGV[6])
 end
 return 1
 """
-"""Writes a post, unless somebody changed it since it was read."""
+"""Writes a post, and perhaps queues it, unless somebody changed it since it was read."""
 
 
 class RedisJobStore:
@@ -81,6 +86,11 @@ class RedisJobStore:
         with self._redis.asking():
             await self._redis.transaction(add, _ALL)
 
+    async def created_at(self, job_id: str) -> float | None:
+        """When the job was created, as a unix time; None if it is gone."""
+        created: Any = await self._redis.hget(_key(job_id), _CREATED.decode())
+        return None if created is None else float(created)
+
     async def get(self, job_id: str) -> Job | None:
         """The job as it is now; None if it is unknown or too old."""
         job = Job(job_id, 0.0, [], epoch=_EPOCH)
@@ -92,6 +102,7 @@ class RedisJobStore:
         if not fields:
             return False
         job.created_at = float(fields[_CREATED])
+        job.client = fields[_CLIENT].decode() or None if _CLIENT in fields else None
         number = sum(name.isdigit() for name in fields)
         rows = [orjson.loads(fields[b"%d" % index]) for index in range(number)]
         job.posts[:] = [JobPost(*row[1:]) for row in rows]
@@ -105,16 +116,24 @@ class RedisJobStore:
         return version is not None and (int(version) == job.version or await self.load(job))
 
     async def change(
-        self, job_id: str, index: int, how: Callable[[JobPost], JobPost | None]
+        self,
+        job_id: str,
+        index: int,
+        how: Callable[[JobPost], JobPost | None],
+        *,
+        queue: tuple[str, bytes] | None = None,
     ) -> JobPost | None:
         """Replace a post of a job by what *how* makes of it; None from *how* leaves it alone.
 
+        With *queue*, a stream and a message, the post is also put into that stream.
         *how* is called again if somebody else changed the post meanwhile. Return the post as it
         is then, or None if there is no such job.
         """
-        key = _key(job_id)
+        keys, message = [_key(job_id)], b""
+        if queue is not None:
+            keys, message = [keys[0], queue[0]], queue[1]
         while True:
-            created, told = await self._redis.hmget(key, [_CREATED.decode(), str(index)])
+            created, told = await self._redis.hmget(keys[0], [_CREATED.decode(), str(index)])
             if created is None or told is None:
                 return None
             post = JobPost(*orjson.loads(told)[1:])
@@ -122,16 +141,25 @@ class RedisJobStore:
             if changed is None:
                 return post
             less = changed.unfinished - post.unfinished
-            arguments = [index, told, _rest(changed), less, self._expiry(float(created))]
-            if await self._swap(keys=[key], args=arguments):
+            expiry = self._expiry(float(created))
+            arguments = [index, told, _rest(changed), less, expiry, message]
+            if await self._swap(keys=keys, args=arguments):
                 return changed
 
     def _expiry(self, created_at: float) -> int:
         return int((created_at + self._max_age) * 1000)
 
-    async def _make_room(self, transaction: Pipeline, client: str) -> list[str]:
+    async def check_room(self, client: str) -> None:
+        """See that *client* may have one more unfinished job.
+
+        Raises:
+            JobsFull, TooManyJobs: not now.
+        """
+        await self._make_room(self._redis, client)
+
+    async def _make_room(self, reading: SharedRedis | Pipeline, client: str) -> list[str]:
         """The IDs of the jobs that make room for a new one, and of those that expired."""
-        names: Any = await transaction.zrange(_ALL, 0, -1)
+        names: Any = await reading.zrange(_ALL, 0, -1)
         ids = [name.decode() for name in names]
         async with self._redis.pipeline(transaction=False) as reads:
             for id_ in ids:

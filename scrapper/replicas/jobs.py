@@ -10,8 +10,9 @@ from redis.exceptions import RedisError
 from scrapper.errors import JobsUnreachable
 from scrapper.jobs.contract import MAKE_ROOM_SECONDS
 from scrapper.jobs.model import Job, JobPost
+from scrapper.replicas.backlog import RedisBacklog
 from scrapper.replicas.job_store import RedisJobStore
-from scrapper.replicas.queue import PostQueue
+from scrapper.replicas.queue import STREAM, PostQueue
 
 __all__ = ["SharedJobs"]
 
@@ -19,9 +20,10 @@ __all__ = ["SharedJobs"]
 class SharedJobs:
     """:class:`~scrapper.jobs.contract.Jobs` in *store*, whose posts wait in *queue*."""
 
-    def __init__(self, store: RedisJobStore, queue: PostQueue) -> None:
+    def __init__(self, store: RedisJobStore, queue: PostQueue, backlog: RedisBacklog) -> None:
         self._store = store
         self._queue = queue
+        self._backlog = backlog
         self.closing = False
 
     async def submit(self, job: Job) -> None:
@@ -35,17 +37,35 @@ class SharedJobs:
 
     async def get(self, job_id: str) -> Job | None:
         with _reaching():
-            return await self._store.get(job_id)
+            job = await self._store.get(job_id)
+            if job and any(post.state == "waiting" for post in job.posts):
+                opens_at = await self._backlog.opens_at()
+                for post in job.posts:
+                    post.note_delay(opens_at)
+            return job
 
     async def cancel(self, job: Job) -> bool:
         def give_up(post: JobPost) -> JobPost | None:
-            return replace(post, state="cancelled") if post.state == "queued" else None
+            cancelled = replace(post, state="cancelled", next_try_at=None)
+            return cancelled if post.can_be_cancelled else None
 
         with _reaching():
             for index, post in enumerate(job.posts):
-                # A post that left the queue never returns to it.
-                if post.state == "queued":
+                if post.unfinished:
                     await self._store.change(job.id, index, give_up)
+            return await self._store.load(job)
+
+    async def retry(self, job: Job) -> bool:
+        def again(post: JobPost) -> JobPost | None:
+            return post.anew() if post.can_be_retried else None
+
+        with _reaching():
+            if job.state != "running":
+                await self._store.check_room(job.client or "")
+            for index, post in enumerate(job.posts):
+                if post.can_be_retried:
+                    message = self._queue.message_for(job.id, index)
+                    await self._store.change(job.id, index, again, queue=(STREAM, message))
             return await self._store.load(job)
 
     async def observe(self, job: Job) -> bool:

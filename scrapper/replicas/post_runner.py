@@ -10,9 +10,12 @@ from redis.exceptions import RedisError
 from structlog.contextvars import bound_contextvars
 
 from scrapper.cancellation import end
+from scrapper.jobs.backlog import Place
 from scrapper.jobs.model import JobPost
-from scrapper.jobs.runner import note_progress, run_post
+from scrapper.jobs.runner import needs_no_turn, note_progress, run_post
+from scrapper.replicas.backlog import RedisBacklog
 from scrapper.replicas.job_store import RedisJobStore
+from scrapper.replicas.queue import PostQueue
 from scrapper.scraping.scraper import Scraper
 
 __all__ = ["PostRunner"]
@@ -24,11 +27,26 @@ Result = TypeVar("Result")
 
 
 class PostRunner:
-    """Runs posts of the jobs in *store* by *scraper*, and keeps the jobs up to date."""
+    """Runs posts of the jobs in *store* by *scraper*, and keeps the jobs up to date.
 
-    def __init__(self, store: RedisJobStore, scraper: Scraper) -> None:
+    Posts that meet a limit wait in the *backlog*, for *patience* seconds in all, and return to the
+    *queue*.
+    """
+
+    def __init__(
+        self,
+        store: RedisJobStore,
+        scraper: Scraper,
+        queue: PostQueue,
+        backlog: RedisBacklog,
+        *,
+        patience: float,
+    ) -> None:
         self._store = store
         self._scraper = scraper
+        self._queue = queue
+        self._backlog = backlog
+        self._patience = patience
 
     async def fetch(self, job_id: str, index: int) -> None:
         """Run a post, unless it is finished or cancelled, or its job is gone.
@@ -38,18 +56,44 @@ class PostRunner:
         """
 
         def start(post: JobPost) -> JobPost | None:
-            return replace(post, state="running") if post.unfinished else None
+            return replace(post, state="running", next_try_at=None) if post.unfinished else None
 
         with bound_contextvars(job=job_id):
+            found = await _insist(lambda: self._store.change(job_id, index, lambda _: None))
+            if found is None or not found.unfinished:
+                return
+            if await self._is_behind_others(found):
+                await _insist(lambda: self._wait(job_id, index, found, 0.0))
+                return
             post = await _insist(lambda: self._store.change(job_id, index, start))
             if post is None or post.state != "running":
                 return
             following = asyncio.create_task(self._follow(job_id, index, post))
             try:
-                await run_post(post, self._scraper)
+                wait = await run_post(post, self._scraper, self._patience)
             finally:
                 await end(following)
-            await _insist(lambda: self._note(job_id, index, post))
+            await _insist(
+                lambda: (
+                    self._note(job_id, index, post)
+                    if wait is None
+                    else self._wait(job_id, index, post, wait)
+                )
+            )
+
+    async def _is_behind_others(self, post: JobPost) -> bool:
+        if post.state != "queued" or not await _insist(self._backlog.has_posts):
+            return False
+        return not await needs_no_turn(post, self._scraper)
+
+    async def _wait(self, job_id: str, index: int, post: JobPost, hold: float) -> None:
+        """Let the post wait; store that only after it stands in line, or it could be lost."""
+        created_at = await self._store.created_at(job_id)
+        if created_at is not None:
+            place = Place(created_at, job_id, index)
+            message = self._queue.message_for(job_id, index)
+            post.wait(await self._backlog.join(place, message, hold))
+            await self._note(job_id, index, post)
 
     async def _follow(self, job_id: str, index: int, post: JobPost) -> None:
         """Store how far the download is, while it runs."""

@@ -4,7 +4,6 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any
-from uuid import uuid4
 
 import structlog
 from redis.asyncio import Redis
@@ -15,9 +14,10 @@ from taskiq_redis import RedisStreamBroker
 
 from scrapper.background import in_background
 from scrapper.cancellation import end, endable
+from scrapper.replicas.backlog import RedisBacklog
 from scrapper.replicas.client import PREFIX, SharedRedis, connection_options
 
-__all__ = ["ABANDONED_SECONDS", "PostQueue"]
+__all__ = ["ABANDONED_SECONDS", "STREAM", "PostQueue"]
 
 log = structlog.get_logger(__name__)
 
@@ -25,11 +25,14 @@ ABANDONED_SECONDS = 5.0
 """Seconds after which another worker takes the posts of one that shows no sign of life."""
 
 _TASK = "post"
-_STREAM = f"{PREFIX}queue"
+STREAM = f"{PREFIX}queue"
+"""The key of the stream."""
+
 _GROUP = "workers"
 _SIGNS_OF_LIFE = 4
 _BLOCK_SECONDS = 0.5
 _PAUSE_SECONDS = 1.0
+_LOOK_SECONDS = 0.25
 _MOST_AT_ONCE = 100
 _DAY_MS = 24 * 60 * 60 * 1000
 
@@ -43,24 +46,29 @@ class PostQueue(RedisStreamBroker):
     when the connection breaks, or is stopped itself, and then keeps that connection.
     """
 
-    def __init__(self, url: str, redis: SharedRedis) -> None:
+    def __init__(self, url: str, redis: SharedRedis, backlog: RedisBacklog) -> None:
         super().__init__(
             url,
-            queue_name=_STREAM,
+            queue_name=STREAM,
             consumer_group_name=_GROUP,
             consumer_id="0",
             **connection_options(),
         )
         self._redis = redis
+        self._backlog = backlog
         self._held: set[Any] = set()
-        self._caring: asyncio.Task[None] | None = None
+        self._beside: list[asyncio.Task[None]] = []
 
     def add(self, transaction: Pipeline, job_id: str, index: int) -> None:
         """Queue the post when the *transaction* is executed."""
+        transaction.xadd(STREAM, {b"data": self.message_for(job_id, index)})
+
+    def message_for(self, job_id: str, index: int) -> bytes:
+        """What the stream holds for the post; the same each time."""
         message = TaskiqMessage(
-            task_id=uuid4().hex, task_name=_TASK, labels={}, args=[job_id, index], kwargs={}
+            task_id=f"{job_id}-{index}", task_name=_TASK, labels={}, args=[job_id, index], kwargs={}
         )
-        transaction.xadd(_STREAM, {b"data": self.formatter.dumps(message).message})
+        return self.formatter.dumps(message).message
 
     def on_post(self, fetch: Callable[[str, int], Awaitable[None]]) -> None:
         """Have *fetch* called for each post that this process takes.
@@ -81,11 +89,14 @@ class PostQueue(RedisStreamBroker):
 
     async def startup(self) -> None:
         # The inherited one creates the group, but Redis need not answer yet.
-        self._caring = in_background(self._care(), "care for the queue")
+        self._beside = [
+            in_background(self._care(), "care for the queue"),
+            in_background(self._let_go(), "backlog"),
+        ]
 
     async def shutdown(self) -> None:
-        if self._caring is not None:
-            await end(self._caring)
+        for task in self._beside:
+            await end(task)
         await super().shutdown()
 
     async def listen(self) -> AsyncGenerator[AckableMessage, None]:
@@ -106,13 +117,13 @@ class PostQueue(RedisStreamBroker):
             streams: Any = await redis.xreadgroup(
                 _GROUP,
                 self.consumer_name,
-                {_STREAM: ">"},
+                {STREAM: ">"},
                 # A worker takes only what it can run at once: others may be idle.
                 count=1,
                 block=int(_BLOCK_SECONDS * 1000),
             )
         return [
-            AckableMessage(data=fields[b"data"], ack=self._ack_generator(message_id, _STREAM))
+            AckableMessage(data=fields[b"data"], ack=self._ack_generator(message_id, STREAM))
             for _, messages in streams
             for message_id, fields in messages
         ]
@@ -134,9 +145,9 @@ class PostQueue(RedisStreamBroker):
         """Remove a message from the stream; with *again*, add a new one with these fields."""
         async with self._redis.pipeline() as transaction:
             if again:
-                transaction.xadd(_STREAM, again)
-            transaction.xack(_STREAM, _GROUP, message_id)
-            transaction.xdel(_STREAM, message_id)
+                transaction.xadd(STREAM, again)
+            transaction.xack(STREAM, _GROUP, message_id)
+            transaction.xdel(STREAM, message_id)
             with self._redis.asking():
                 await transaction.execute()
 
@@ -157,17 +168,27 @@ class PostQueue(RedisStreamBroker):
             except RedisError:
                 patient_until = time.monotonic() + ABANDONED_SECONDS
 
+    async def _let_go(self) -> None:
+        """Queue the posts whose time to wait is over; all workers do, and one of them finds it."""
+        while True:
+            try:
+                while await self._backlog.let_go(STREAM):
+                    pass
+            except RedisError:
+                await asyncio.sleep(_PAUSE_SECONDS)
+            await asyncio.sleep(_LOOK_SECONDS)
+
     async def _show_life(self) -> None:
         """Show that this process still works on its messages."""
         if self._held:
             await self._redis.xclaim(
-                _STREAM, _GROUP, self.consumer_name, 0, list(self._held), justid=True
+                STREAM, _GROUP, self.consumer_name, 0, list(self._held), justid=True
             )
 
     async def _resend_abandoned(self, start: Any) -> Any:
         """Queue a killed worker's messages again; return where to look next time."""
         start, abandoned, *_ = await self._redis.xautoclaim(
-            _STREAM,
+            STREAM,
             _GROUP,
             self.consumer_name,
             min_idle_time=int(ABANDONED_SECONDS * 1000),
@@ -183,7 +204,7 @@ class PostQueue(RedisStreamBroker):
 
     async def _forget_the_gone(self) -> None:
         """Remove consumers that were silent for a day and hold no messages."""
-        consumers: Any = await self._redis.xinfo_consumers(_STREAM, _GROUP)
+        consumers: Any = await self._redis.xinfo_consumers(STREAM, _GROUP)
         for consumer in consumers:
             if consumer["idle"] > _DAY_MS and not consumer["pending"]:
-                await self._redis.xgroup_delconsumer(_STREAM, _GROUP, consumer["name"])
+                await self._redis.xgroup_delconsumer(STREAM, _GROUP, consumer["name"])

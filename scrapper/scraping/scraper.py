@@ -161,6 +161,10 @@ class Scraper:
         flight = self._flights.get(shortcode)
         return flight.progress if flight else None
 
+    async def has(self, shortcode: str) -> bool:
+        """Whether the post is stored, and fresh enough."""
+        return await self._stored(shortcode) is not None
+
     @property
     def saturated(self) -> bool:
         """Whether the next post would be refused."""

@@ -80,6 +80,8 @@ async def test_a_batch_is_downloaded_and_each_url_has_its_own_outcome(
         "error": "Invalid URL format",
         "code": "invalid_url",
         "retry_after": None,
+        "next_try_at": None,
+        "waiting_since": None,
     }
     told = await finish(client, job)
     assert told["state"] == "done"

@@ -9,6 +9,7 @@ import pytest
 from redis.asyncio.client import Pipeline
 from structlog.testing import capture_logs
 
+from scrapper.replicas.backlog import RedisBacklog
 from scrapper.replicas.client import SharedRedis
 from scrapper.replicas.queue import PostQueue
 from scrapper.telemetry.metrics import Metrics
@@ -23,7 +24,7 @@ async def new_queue(redis_server: RedisServer) -> AsyncIterator[Callable[[], Pos
     queues = []
 
     def make() -> PostQueue:
-        queues.append(PostQueue(redis_server.url, redis))
+        queues.append(PostQueue(redis_server.url, redis, RedisBacklog(redis, 0.0)))
         return queues[-1]
 
     yield make

@@ -1,0 +1,84 @@
+"""The posts of all jobs that wait for Instagram, in Redis, where all workers see them."""
+
+import math
+from typing import Any
+
+from scrapper.jobs.backlog import Place
+from scrapper.replicas.client import PREFIX, SharedRedis
+
+__all__ = ["RedisBacklog"]
+
+_LINE = f"{PREFIX}backlog"
+_HOLD = f"{PREFIX}backlog:held"
+_NOW = """
+local time = redis.call("TIME")
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local function hold(milliseconds)
+    local ends = now + milliseconds
+    if milliseconds > 0 and ends > tonumber(redis.call("GET", KEYS[2]) or 0) then
+        redis.call("SET", KEYS[2], ends, "PX", milliseconds)
+    end
+end
+"""
+_JOIN = (
+    _NOW
+    + """
+hold(tonumber(ARGV[1]))
+redis.call("ZADD", KEYS[1], ARGV[2], ARGV[3])
+return {redis.call("GET", KEYS[2]) or now, redis.call("ZRANK", KEYS[1], ARGV[3])}
+"""
+)
+_GO = (
+    _NOW
+    + """
+if redis.call("EXISTS", KEYS[2]) == 1 then
+    return 0
+end
+local first = redis.call("ZPOPMIN", KEYS[1])
+if not first[1] then
+    return 0
+end
+redis.call("XADD", KEYS[3], "*", "data", first[1])
+hold(tonumber(ARGV[1]))
+return 1
+"""
+)
+
+
+class RedisBacklog:
+    """The same as :class:`~scrapper.jobs.backlog.Backlog`, for all workers.
+
+    A sorted set holds the messages of the posts, by their places. A key that expires holds the
+    line. Calls raise :class:`redis.exceptions.RedisError` if Redis does not answer.
+    """
+
+    def __init__(self, redis: SharedRedis, spacing: float) -> None:
+        self._redis = redis
+        self._spacing = spacing
+        self._join: Any = redis.register_script(_JOIN)
+        self._go: Any = redis.register_script(_GO)
+
+    async def join(self, place: Place, message: bytes, hold: float = 0.0) -> float:
+        """Add a post, and hold the line for *hold* seconds; return when its turn comes, likely.
+
+        *message* is what the queue gets then. The time is a unix time.
+        """
+        # A double has room for the time of the job and the position of one of its posts.
+        score = place.created_at + place.position / 1e6
+        opens_at, ahead = await self._join(
+            keys=[_LINE, _HOLD], args=[math.ceil(hold * 1000), repr(score), message]
+        )
+        return int(opens_at) / 1000 + self._spacing * int(ahead)
+
+    async def has_posts(self) -> bool:
+        """Whether any post waits."""
+        return bool(await self._redis.exists(_LINE))
+
+    async def opens_at(self) -> float:
+        """The unix time at which the next post may go; 0 for at once."""
+        return int(await self._redis.get(_HOLD) or 0) / 1000
+
+    async def let_go(self, stream: str) -> bool:
+        """Put the post in front into the queue *stream*; False if none may go now."""
+        milliseconds = math.ceil(self._spacing * 1000)
+        return bool(await self._go(keys=[_LINE, _HOLD, stream], args=[milliseconds]))
