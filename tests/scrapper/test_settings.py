@@ -41,6 +41,7 @@ def test_an_empty_environment_gives_the_contract_s_defaults(
         "client_timeout_seconds": 20,
         "max_jobs": 100,
         "max_job_age_days": 7,
+        "job_patience_seconds": 21_600,
         "instagram_cookies_file": None,
         "instagram_session_file": None,
         "instagram_username": "",
