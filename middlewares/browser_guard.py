@@ -22,6 +22,7 @@ def browser_guard(
     *,
     hosts: Iterable[str] | None = (),
     exempt: Callable[[web.Request], bool] = lambda _: False,
+    changes: Callable[[web.Request], bool] = lambda _: False,
 ) -> Middleware:
     """Refuse requests under names of other sites (421), and those that their pages make (403).
 
@@ -37,8 +38,9 @@ def browser_guard(
     browser.
 
     A request that may change something is refused if ``Sec-Fetch-Site`` is ``cross-site``, or if
-    ``Origin`` is another than the request's own. Requests for which *exempt* returns true may have
-    any ``Host``.
+    ``Origin`` is another than the request's own. A GET may change something if *changes* returns
+    true; then somebody may still visit it from another site, but no page may load it as a picture
+    or in a frame. Requests for which *exempt* returns true may have any ``Host``.
     """
     allowed = None if hosts is None else frozenset(host.lower().rstrip(".") for host in hosts)
 
@@ -48,7 +50,9 @@ def browser_guard(
             host = request.headers.get(hdrs.HOST, "")
             if host and not _is_own(_name_of(host), allowed):
                 raise _Misdirected
-        if request.method not in _SAFE_METHODS and _is_foreign(request):
+        is_safe = request.method in _SAFE_METHODS
+        may_change = changes(request) and not _is_visit(request) if is_safe else True
+        if may_change and _is_foreign(request):
             raise _CrossSite
         return await handler(request)
 
@@ -86,6 +90,12 @@ def _is_own(name: str, allowed: Set[str]) -> bool:
         local = name and ("." not in name or name.endswith(_LOCAL_SUFFIXES))
         return bool(local) or name in allowed
     return True
+
+
+def _is_visit(request: web.Request) -> bool:
+    """Whether the browser shows what it gets in place of a page, address line and all."""
+    mode = request.headers.get("Sec-Fetch-Mode")
+    return mode == "navigate" and request.headers.get("Sec-Fetch-Dest") == "document"
 
 
 def _is_foreign(request: web.Request) -> bool:

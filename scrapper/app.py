@@ -16,7 +16,7 @@ from scrapper.handlers.health import health, ready
 from scrapper.handlers.job_feeds import JobFeeds
 from scrapper.handlers.jobs import cancel_job, create_job, get_job, job_events, retry_job
 from scrapper.handlers.login import delete_login, get_login, put_login
-from scrapper.handlers.media import download, media
+from scrapper.handlers.media import download, download_by_url, media
 from scrapper.handlers.metrics import metrics as metrics_page
 from scrapper.handlers.page import PAGE_FILES, page
 from scrapper.handlers.posts import delete_post, get_post, list_posts
@@ -125,6 +125,7 @@ _ROUTES = (
     web.get("/posts/{shortcode}", get_post),
     web.delete("/posts/{shortcode}", delete_post),
     web.get("/media/{shortcode}/{filename}", media),
+    web.get("/download", download_by_url, allow_head=False),
     web.get("/download/{shortcode}", download),
     web.get("/login", get_login),
     web.put("/login", put_login),

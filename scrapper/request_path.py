@@ -34,6 +34,7 @@ __all__ = ["request_path"]
 
 _FREE_PATHS = frozenset({"/health", "/ready", "/openapi.json", *PAGE_FILES, *DOCS_FILES})
 _READS = ("/jobs", "/posts", "/media", "/download", "/login", "/metrics")
+_BY_URL = "/download"
 _READING = (hdrs.METH_GET, hdrs.METH_HEAD)
 _READS_A_TOKEN = 10
 # A wrong key costs ten tokens in all, so that guessing ends soon.
@@ -58,7 +59,8 @@ def request_path(
         return base_path.own_path(request) in _FREE_PATHS
 
     def only_reads(request: web.Request) -> bool:
-        return request.method in _READING and base_path.own_path(request).startswith(_READS)
+        path = base_path.own_path(request)
+        return request.method in _READING and path.startswith(_READS) and path != _BY_URL
 
     return [
         request_context(trusted_proxies=settings.proxies),
@@ -67,6 +69,7 @@ def request_path(
         browser_guard(
             hosts=_hosts(settings, keys),
             exempt=lambda request: base_path.own_path(request) == "/health",
+            changes=lambda request: base_path.own_path(request) == _BY_URL,
         ),
         body_size(settings.max_json_body_bytes, by_path=_larger_bodies(settings)),
         *_rate_limits(settings, measured, fleet, keys, is_free, only_reads),

@@ -1,10 +1,11 @@
-"""``GET /media/{shortcode}/{filename}`` and ``GET /download/{shortcode}``: stored files."""
+"""``/media/{shortcode}/{filename}``, ``/download/{shortcode}`` and ``/download?url=``: files."""
 
 import asyncio
 import os
 import sys
 from collections.abc import Generator, Iterable
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -16,10 +17,12 @@ from scrapper.cancellation import finished
 from scrapper.handlers.operation import FILE, Operation, Parameter, describe
 from scrapper.handlers.posts import SHORTCODE, stored_files
 from scrapper.handlers.refusals import InvalidParameter
+from scrapper.handlers.request_bodies import ScrapeRequest
 from scrapper.handlers.resources import LIBRARY
+from scrapper.handlers.scrape import scraped_post
 from scrapper.library.post import MediaItem, Post
 
-__all__ = ["download", "media"]
+__all__ = ["download", "download_by_url", "media"]
 
 _ITEM_DIGITS = 9
 # A browser wraps a file that is opened alone in a document of its own, with inline styles.
@@ -35,6 +38,11 @@ _TYPES = {
     ".heic": "image/heic",
 }
 
+
+_CHOICE = (
+    Parameter("item", "query", {"type": "integer", "minimum": 1}, "Which of a carousel"),
+    Parameter("archive", "query", {"type": "string", "enum": ["zip"]}, "As one archive"),
+)
 
 # aiohttp sends these itself.
 _RANGES = {
@@ -76,11 +84,7 @@ async def media(request: web.Request) -> web.StreamResponse:
         tag="posts",
         response=FILE,
         errors=(400, 404),
-        parameters=(
-            SHORTCODE,
-            Parameter("item", "query", {"type": "integer", "minimum": 1}, "Which of a carousel"),
-            Parameter("archive", "query", {"type": "string", "enum": ["zip"]}, "As one archive"),
-        ),
+        parameters=(SHORTCODE, *_CHOICE),
         more=_RANGES,
     )
 )
@@ -90,18 +94,63 @@ async def download(request: web.Request) -> web.StreamResponse:
     ``item=2`` chooses the second file of a carousel. ``archive=zip`` puts all of them, or the
     chosen one, into an archive.
     """
-    archive = request.query.get("archive")
-    if archive not in (None, "zip"):
-        raise InvalidParameter(text="archive must be zip")
-    item = _item_number(request)
-    post = await stored_files(request)
-    if item is None:
-        chosen = post.media if archive else (post.main,)
-    elif item <= len(post.media):
-        chosen = (post.media[item - 1],)
+    choice = _Choice.of(request)
+    return await _attachment(request, await stored_files(request), choice)
+
+
+@describe(
+    Operation(
+        id="downloadByUrl",
+        summary="Download a post, and answer its main file, one of its files, or all",
+        tag="posts",
+        response=FILE,
+        errors=(400, 403, 404, 422, 502, 503, 507),
+        parameters=(
+            Parameter(
+                "url",
+                "query",
+                ScrapeRequest.model_json_schema()["properties"]["url"],
+                "The post's URL, or a share link to it",
+                required=True,
+            ),
+            *_CHOICE,
+        ),
+        more=_RANGES,
+    )
+)
+async def download_by_url(request: web.Request) -> web.StreamResponse:
+    """The post that ``url`` names, as ``GET /download/{shortcode}`` answers it, in one request."""
+    choice = _Choice.of(request)
+    url = request.query.get("url", "")
+    if not url:
+        raise InvalidParameter(text="Say which post: /download?url=https://www.instagram.com/...")
+    scraped = await scraped_post(request, url)
+    return await _attachment(request, scraped.stored.post, choice)
+
+
+@dataclass(frozen=True, slots=True)
+class _Choice:
+    """Which of a post's files are wanted, and whether as an archive."""
+
+    item: int | None
+    archive: bool
+
+    @classmethod
+    def of(cls, request: web.Request) -> "_Choice":
+        archive = request.query.get("archive")
+        if archive not in (None, "zip"):
+            raise InvalidParameter(text="archive must be zip")
+        return cls(_item_number(request), archive is not None)
+
+
+async def _attachment(request: web.Request, post: Post, choice: _Choice) -> web.StreamResponse:
+    if choice.item is None:
+        chosen = post.media if choice.archive else (post.main,)
+    elif choice.item <= len(post.media):
+        chosen = (post.media[choice.item - 1],)
     else:
         raise web.HTTPNotFound(text="The post has no such item")
-    if archive:
+    if choice.archive:
         return await _archive(request, post, chosen)
     return _file(request, post, chosen[0].filename, "attachment")
 

@@ -193,7 +193,7 @@ def _parameter(parameter: Parameter) -> dict[str, Any]:
     described: dict[str, Any] = {
         "name": parameter.name,
         "in": parameter.place,
-        "required": parameter.place == "path",
+        "required": parameter.required or parameter.place == "path",
         "schema": dict(parameter.schema),
     }
     if parameter.description:

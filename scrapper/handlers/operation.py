@@ -44,6 +44,8 @@ class Parameter:
     place: Literal["path", "query", "header"]
     schema: Mapping[str, Any]
     description: str = ""
+    required: bool = False
+    """Those in the path are, in any case."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,9 @@ from scrapper.handlers.request_bodies import ScrapeRequest, read_body
 from scrapper.handlers.resources import SCRAPER, SETTINGS
 from scrapper.library.response import PostResponse
 from scrapper.links import read_link
+from scrapper.scraping.scraper import Scraped
 
-__all__ = ["scrape"]
+__all__ = ["scrape", "scraped_post"]
 
 
 @describe(
@@ -28,11 +29,20 @@ async def scrape(request: web.Request) -> web.Response:
     With ``"refresh": true`` it is downloaded even if it is stored.
     """
     asked = await read_body(request, ScrapeRequest)
-    app = request.app
-    link = read_link(asked.url, max_length=app[SETTINGS].max_url_length)
-    shortcode = await app[SCRAPER].shortcode_of(link)
-    scraped = await app[SCRAPER].scrape(shortcode, asked.url, refresh=asked.refresh)
+    scraped = await scraped_post(request, asked.url, refresh=asked.refresh)
+    prefix = request.app[BASE_PATH].prefix_of(request)
     body = scraped.stored.rendered.to_json(
-        original_url=asked.url, cached=scraped.cached, prefix=app[BASE_PATH].prefix_of(request)
+        original_url=asked.url, cached=scraped.cached, prefix=prefix
     )
     return web.Response(body=body, content_type="application/json")
+
+
+async def scraped_post(request: web.Request, url: str, *, refresh: bool = False) -> Scraped:
+    """The post that *url* names: from disk, or downloaded.
+
+    Raises:
+        ScrapeError: one of its subclasses.
+    """
+    scraper = request.app[SCRAPER]
+    link = read_link(url, max_length=request.app[SETTINGS].max_url_length)
+    return await scraper.scrape(await scraper.shortcode_of(link), url, refresh=refresh)

@@ -56,6 +56,78 @@ async def test_download_gives_any_file_of_a_carousel(
         assert await response.read() == instagram.bytes_of("carousel-item")[2]
 
 
+async def test_one_request_downloads_a_post_and_gives_its_file(
+    instagram: StandIn, start_service: StartService
+) -> None:
+    client = await start_service()
+    url = "https://www.instagram.com/p/carousel-by-url/"
+    contents = instagram.bytes_of("carousel-by-url")
+    async with client.get("/download", params={"url": url}) as response:
+        assert response.status == 200
+        assert "carousel-by-url_2.mp4" in response.headers["Content-Disposition"]
+        assert await response.read() == contents[1]
+    async with client.get("/download", params={"url": url, "item": "3"}) as response:
+        assert await response.read() == contents[2]
+    async with client.get("/download", params={"url": url, "archive": "zip"}) as response:
+        archive = ZipFile(BytesIO(await response.read()))
+        assert [archive.read(name) for name in archive.namelist()] == contents
+    assert instagram.requests("graphql") == 1
+
+
+@pytest.mark.parametrize(
+    ("query", "status", "code"),
+    [
+        ("", 400, "invalid_parameter"),
+        ("?url=", 400, "invalid_parameter"),
+        ("?url=https://example.com/", 400, "invalid_url"),
+        ("?url=https://www.instagram.com/someone/", 400, "unsupported_link"),
+        ("?url=https://www.instagram.com/reel/notfound-by-url/", 404, "post_not_found"),
+        ("?url=https://www.instagram.com/reel/reel-by-url/&item=0", 400, "invalid_parameter"),
+        ("?url=https://www.instagram.com/reel/reel-by-url/&archive=tar", 400, "invalid_parameter"),
+        ("?url=https://www.instagram.com/reel/reel-by-url/&item=2", 404, "not_found"),
+    ],
+)
+async def test_what_cannot_be_downloaded_by_url_is_refused_as_by_scrape(
+    instagram: StandIn, start_service: StartService, query: str, status: int, code: str
+) -> None:
+    client = await start_service()
+    async with client.get(f"/download{query}") as response:
+        assert (response.status, (await response.json())["code"]) == (status, code)
+
+
+async def test_a_download_by_url_takes_from_the_smaller_bucket(
+    instagram: StandIn, start_service: StartService
+) -> None:
+    client = await start_service(RATE_LIMIT_MAX_REQUESTS="2", RATE_LIMIT_WINDOW_SECONDS="3600")
+    url = "https://www.instagram.com/reel/reel-one-token/"
+    async with client.get("/download", params={"url": url}) as response:
+        assert (response.status, response.headers["RateLimit-Remaining"]) == (200, "1")
+    async with client.get("/download/reel-one-token") as response:
+        assert (response.status, response.headers["RateLimit-Limit"]) == (200, "20")
+
+
+@pytest.mark.parametrize(
+    ("fetched", "status"),
+    [
+        (("cross-site", "no-cors", "image"), 403),
+        (("cross-site", "navigate", "iframe"), 403),
+        (("cross-site", "navigate", "document"), 200),
+        (("same-origin", "no-cors", "image"), 200),
+        (("none", "navigate", "document"), 200),
+    ],
+)
+async def test_a_page_of_another_site_can_lead_to_a_download_but_not_load_one(
+    instagram: StandIn, start_service: StartService, fetched: tuple[str, ...], status: int
+) -> None:
+    client = await start_service()
+    url = "https://www.instagram.com/reel/reel-visit/"
+    names = ("Sec-Fetch-Site", "Sec-Fetch-Mode", "Sec-Fetch-Dest")
+    headers = dict(zip(names, fetched, strict=True))
+    async with client.get("/download", params={"url": url}, headers=headers) as response:
+        assert response.status == status
+    assert instagram.requests("graphql") == (status == 200)
+
+
 async def test_download_gives_a_whole_carousel_as_an_archive(
     instagram: StandIn, start_service: StartService
 ) -> None:
