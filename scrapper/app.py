@@ -19,7 +19,13 @@ from scrapper.handlers.login import delete_login, get_login, put_login
 from scrapper.handlers.media import download, download_by_url, media
 from scrapper.handlers.metrics import metrics as metrics_page
 from scrapper.handlers.page import PAGE_FILES, page
-from scrapper.handlers.posts import delete_post, get_post, list_posts
+from scrapper.handlers.posts import (
+    delete_post,
+    get_post,
+    keep_post,
+    list_posts,
+    release_post,
+)
 from scrapper.handlers.resources import (
     API_KEYS,
     CHECKS,
@@ -124,6 +130,8 @@ _ROUTES = (
     web.get("/posts", list_posts),
     web.get("/posts/{shortcode}", get_post),
     web.delete("/posts/{shortcode}", delete_post),
+    web.put("/posts/{shortcode}/keep", keep_post),
+    web.delete("/posts/{shortcode}/keep", release_post),
     web.get("/media/{shortcode}/{filename}", media),
     web.get("/download", download_by_url, allow_head=False),
     web.get("/download/{shortcode}", download),

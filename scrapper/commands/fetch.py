@@ -155,8 +155,9 @@ async def _outcome(scraper: Scraper, link: Link, url: str) -> tuple[int, dict[st
         status, code, _ = INTERNAL_ERROR
         message = f"The post cannot be stored: {error.strerror}"
     else:
-        rendered = scraped.stored.rendered
-        return 200, orjson.loads(rendered.to_json(original_url=url, cached=scraped.cached))
+        stored = scraped.stored
+        text = stored.rendered.to_json(original_url=url, kept=stored.kept, cached=scraped.cached)
+        return 200, orjson.loads(text)
     return status, {"url": url, "status": status, "code": code, "error": message}
 
 

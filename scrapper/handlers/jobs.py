@@ -42,6 +42,7 @@ async def create_job(request: web.Request) -> web.Response:
         asked.urls,
         max_url_length=request.app[SETTINGS].max_url_length,
         client=request.remote,
+        keep=asked.keep,
     )
     await request.app[JOBS].submit(job)
     prefix = request.app[BASE_PATH].prefix_of(request)

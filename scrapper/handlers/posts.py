@@ -18,7 +18,9 @@ __all__ = [
     "SHORTCODE",
     "delete_post",
     "get_post",
+    "keep_post",
     "list_posts",
+    "release_post",
     "stored_files",
     "stored_post",
 ]
@@ -100,6 +102,42 @@ async def delete_post(request: web.Request) -> web.Response:
     return web.Response(status=204)
 
 
+@describe(
+    Operation(
+        id="keepPost",
+        summary="Never remove the post because of its age",
+        tag="posts",
+        status=204,
+        errors=(400, 404, 507),
+        parameters=(SHORTCODE,),
+    )
+)
+async def keep_post(request: web.Request) -> web.Response:
+    """Have sweeps leave the post alone."""
+    return await _keep(request, kept=True)
+
+
+@describe(
+    Operation(
+        id="releasePost",
+        summary="Let the post be removed once it is old",
+        tag="posts",
+        status=204,
+        errors=(400, 404, 507),
+        parameters=(SHORTCODE,),
+    )
+)
+async def release_post(request: web.Request) -> web.Response:
+    """Let sweeps remove the post again."""
+    return await _keep(request, kept=False)
+
+
+async def _keep(request: web.Request, *, kept: bool) -> web.Response:
+    if not await request.app[LIBRARY].keep(_shortcode(request), kept=kept):
+        raise NotStored
+    return web.Response(status=204)
+
+
 async def stored_files(request: web.Request) -> Post:
     """The post that the request's path names, or what release 0.2.0 left of it.
 
@@ -138,7 +176,7 @@ def _shortcode(request: web.Request) -> str:
 def _answer(request: web.Request, stored: StoredPost) -> bytes:
     prefix = request.app[BASE_PATH].prefix_of(request)
     return stored.rendered.to_json(
-        original_url=stored.post.original_url, cached=True, prefix=prefix
+        original_url=stored.post.original_url, kept=stored.kept, cached=True, prefix=prefix
     )
 
 

@@ -39,6 +39,7 @@ class ScrapeRequest(BaseModel):
     refresh: Annotated[bool, Field(description="Download the post again even if it is stored")] = (
         False
     )
+    keep: Annotated[bool, Field(description="Never remove the post because of its age")] = False
 
 
 class JobRequest(BaseModel):
@@ -55,6 +56,7 @@ class JobRequest(BaseModel):
             examples=[["https://www.instagram.com/reel/SHORTCODE/"]],
         ),
     ]
+    keep: Annotated[bool, Field(description="Never remove the posts because of their age")] = False
 
 
 _NO_OBJECT = "The body is not a JSON object"

@@ -26,18 +26,21 @@ __all__ = ["scrape", "scraped_post"]
 async def scrape(request: web.Request) -> web.Response:
     """Download the post that the body's ``url`` names, or give it from disk.
 
-    With ``"refresh": true`` it is downloaded even if it is stored.
+    With ``"refresh": true`` it is downloaded even if it is stored. With ``"keep": true`` it is
+    never removed because of its age.
     """
     asked = await read_body(request, ScrapeRequest)
-    scraped = await scraped_post(request, asked.url, refresh=asked.refresh)
+    scraped = await scraped_post(request, asked.url, refresh=asked.refresh, keep=asked.keep)
     prefix = request.app[BASE_PATH].prefix_of(request)
     body = scraped.stored.rendered.to_json(
-        original_url=asked.url, cached=scraped.cached, prefix=prefix
+        original_url=asked.url, kept=scraped.stored.kept, cached=scraped.cached, prefix=prefix
     )
     return web.Response(body=body, content_type="application/json")
 
 
-async def scraped_post(request: web.Request, url: str, *, refresh: bool = False) -> Scraped:
+async def scraped_post(
+    request: web.Request, url: str, *, refresh: bool = False, keep: bool = False
+) -> Scraped:
     """The post that *url* names: from disk, or downloaded.
 
     Raises:
@@ -45,4 +48,5 @@ async def scraped_post(request: web.Request, url: str, *, refresh: bool = False)
     """
     scraper = request.app[SCRAPER]
     link = read_link(url, max_length=request.app[SETTINGS].max_url_length)
-    return await scraper.scrape(await scraper.shortcode_of(link), url, refresh=refresh)
+    shortcode = await scraper.shortcode_of(link)
+    return await scraper.scrape(shortcode, url, refresh=refresh, keep=keep)

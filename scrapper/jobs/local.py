@@ -154,7 +154,7 @@ class LocalJobs:
         index = place.position
         post = job.posts[index]
         try:
-            wait = await self._try(post)
+            wait = await self._try(post, job.keep)
             if wait is not None:
                 post.wait(self._backlog.join(place, wait))
         # Whatever it is, the next post must have its turn.
@@ -167,12 +167,12 @@ class LocalJobs:
             # After a restart the post is looked up again.
             log.exception("job not saved", job=job.id)
 
-    async def _try(self, post: JobPost) -> float | None:
+    async def _try(self, post: JobPost, keep: bool) -> float | None:
         overtakes = post.state == "queued" and len(self._backlog) > 0
         if overtakes and not await needs_no_turn(post, self._scraper):
             return 0.0
         post.start()
-        return await run_post(post, self._scraper, self._patience)
+        return await run_post(post, self._scraper, keep=keep, patience=self._patience)
 
     async def _write(self, change: Callable[..., None], *arguments: Any) -> None:
         """Run a *change* of the store: one at a time, and to its end if the caller goes away."""

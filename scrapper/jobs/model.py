@@ -154,6 +154,8 @@ class JobEvent(JobPost):
 class Job:
     """A batch of posts; ``created_at`` is a unix time, ``client`` is who sent it.
 
+    With ``keep`` sweeps leave its posts alone.
+
     Its changes are numbered by this process, within an ``epoch``; :meth:`note` takes numbers that
     another process gave.
     """
@@ -162,6 +164,7 @@ class Job:
     created_at: float
     posts: list[JobPost]
     client: str | None = None
+    keep: bool = False
     epoch: str = _EPOCH
     _version: int = 0
     _seen: dict[int, tuple[int, dict[str, Any]]] = field(default_factory=dict)
@@ -232,10 +235,12 @@ def unix_time(text: str) -> float:
     return datetime.fromisoformat(text).timestamp()
 
 
-def new_job(urls: Sequence[str], *, max_url_length: int, client: str | None = None) -> Job:
+def new_job(
+    urls: Sequence[str], *, max_url_length: int, client: str | None = None, keep: bool = False
+) -> Job:
     """A job of *urls* for *client*; links that are not a post's have failed at once."""
     posts = [_post(url, max_url_length) for url in urls]
-    return Job(uuid.uuid4().hex, time.time(), posts, client=client)
+    return Job(uuid.uuid4().hex, time.time(), posts, client=client, keep=keep)
 
 
 def _post(url: str, max_url_length: int) -> JobPost:

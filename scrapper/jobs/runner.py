@@ -25,14 +25,14 @@ _LIMITS = (RateLimited, PaceExceeded, ServerFull)
 _SHORTEST_PAUSE = 1.0
 
 
-async def run_post(post: JobPost, scraper: Scraper, patience: float) -> float | None:
+async def run_post(post: JobPost, scraper: Scraper, *, keep: bool, patience: float) -> float | None:
     """Scrape the *post* of a job and note its outcome in it; a share link is opened first.
 
     If it met a limit and may wait, out of *patience* seconds in all, there is no outcome yet:
     return the seconds after which to try again.
     """
     try:
-        stored = (await _scrape(post, scraper)).stored
+        stored = (await _scrape(post, scraper, keep)).stored
     except ScrapeError as error:
         wait = error.retry_after
         if isinstance(error, _LIMITS):
@@ -54,11 +54,11 @@ async def needs_no_turn(post: JobPost, scraper: Scraper) -> bool:
     return post.shortcode is not None and await scraper.has(post.shortcode)
 
 
-async def _scrape(post: JobPost, scraper: Scraper) -> Scraped:
+async def _scrape(post: JobPost, scraper: Scraper, keep: bool) -> Scraped:
     if post.shortcode is None:
         link = read_link(post.url, max_length=len(post.url))
         post.shortcode = await scraper.shortcode_of(link)
-    return await scraper.scrape(post.shortcode, post.url)
+    return await scraper.scrape(post.shortcode, post.url, keep=keep)
 
 
 def note_progress(post: JobPost, scraper: Scraper) -> None:

@@ -23,7 +23,8 @@ PRAGMA foreign_keys = ON;
 CREATE TABLE IF NOT EXISTS jobs (
     id TEXT PRIMARY KEY,
     created_at REAL NOT NULL,
-    client TEXT
+    client TEXT,
+    keep INTEGER NOT NULL DEFAULT 0
 );
 CREATE TABLE IF NOT EXISTS posts (
     job TEXT NOT NULL REFERENCES jobs ON DELETE CASCADE,
@@ -44,10 +45,11 @@ CREATE TABLE IF NOT EXISTS posts (
 """
 # Columns that earlier releases did not have.
 _ADDED = (
-    ("posts", "code"),
-    ("jobs", "client"),
-    ("posts", "next_try_at"),
-    ("posts", "waiting_since"),
+    ("posts", "code", "TEXT"),
+    ("jobs", "client", "TEXT"),
+    ("posts", "next_try_at", "TEXT"),
+    ("posts", "waiting_since", "TEXT"),
+    ("jobs", "keep", "INTEGER NOT NULL DEFAULT 0"),
 )
 _PRIMARY_CODE = 0xFF
 _REFUSALS = {sqlite3.SQLITE_FULL: DiskFull, sqlite3.SQLITE_READONLY: DiskReadOnly}
@@ -114,8 +116,8 @@ class JobStore:
         """Store a new job."""
         with self._transaction() as database:
             database.execute(
-                "INSERT INTO jobs (id, created_at, client) VALUES (?, ?, ?)",
-                (job.id, job.created_at, job.client),
+                "INSERT INTO jobs (id, created_at, client, keep) VALUES (?, ?, ?, ?)",
+                (job.id, job.created_at, job.client, job.keep),
             )
             database.executemany(_SAVE, _rows(job, range(len(job.posts))))
 
@@ -134,10 +136,10 @@ class JobStore:
         self._database = sqlite3.connect(self._path, check_same_thread=False)
         try:
             self._database.executescript(_SCHEMA)
-            for table, column in _ADDED:
+            for table, column, type_ in _ADDED:
                 columns = {row[1] for row in self._database.execute(f"PRAGMA table_info({table})")}
                 if column not in columns:
-                    self._database.execute(f"ALTER TABLE {table} ADD COLUMN {column} TEXT")
+                    self._database.execute(f"ALTER TABLE {table} ADD COLUMN {column} {type_}")
             self._database.commit()
             if self._database.execute("PRAGMA integrity_check").fetchone() != ("ok",):
                 raise ValueError("integrity_check")
@@ -149,14 +151,14 @@ class JobStore:
     def _load(self) -> list[Job]:
         jobs: dict[str, Job] = {}
         rows = self._database.execute(
-            "SELECT id, created_at, client FROM jobs ORDER BY created_at, id"
+            "SELECT id, created_at, client, keep FROM jobs ORDER BY created_at, id"
         )
-        for id_, created_at, client in rows:
+        for id_, created_at, client, keep in rows:
             if not (isinstance(id_, str) and isinstance(created_at, float)):
                 raise ValueError("a job of another shape")  # noqa: TRY004 - the row's fault
             if not math.isfinite(created_at) or not isinstance(client, str | None):
                 raise ValueError("a job of another shape")
-            jobs[id_] = Job(id_, created_at, [], client=client)
+            jobs[id_] = Job(id_, created_at, [], client=client, keep=bool(keep))
         rows = self._database.execute(
             f"SELECT job, {_COLUMNS} FROM posts ORDER BY job, position"  # noqa: S608 - constants
         )

@@ -16,6 +16,7 @@ from pathlib import Path
 import structlog
 
 from scrapper.library.disk import delete, exchange, flush
+from scrapper.library.keeping import carry_over, is_kept
 from scrapper.library.post import Post
 from scrapper.library.stored import MANIFEST, StoredPost, fence_of
 
@@ -86,7 +87,8 @@ class Publisher:
             log.warning("a later turn stored the post", shortcode=post.shortcode)
             raise
         flush(self.root)
-        return StoredPost.seen_now(post, self.root, stored_at)
+        kept = is_kept(self.root / post.shortcode)
+        return StoredPost.seen_now(post, self.root, stored_at, kept=kept)
 
     def discard(self, folder: Path) -> None:
         """Remove a folder from :meth:`stage`, if it is still there."""
@@ -99,16 +101,43 @@ class Publisher:
         for folder in self._staged.copy():
             shutil.rmtree(folder, ignore_errors=True)
 
-    def remove(self, shortcode: str) -> None:
-        """Remove what is stored under the shortcode, by one rename first.
+    def remove(self, shortcode: str, *, unless_kept: bool = False) -> bool:
+        """Remove what is stored under the shortcode, by one rename first; return whether it went.
 
         Raises:
             OSError: it cannot be removed, or is not there.
         """
         self._check()
-        doomed = self._unused(shortcode)
-        (self.root / shortcode).rename(doomed)
+        place, doomed = self.root / shortcode, self._unused(shortcode)
+        if not unless_kept:
+            place.rename(doomed)
+        elif not self._take_unkept(place, doomed):
+            return False
         delete(doomed)
+        return True
+
+    def _take_unkept(self, place: Path, doomed: Path) -> bool:
+        if is_kept(place):
+            return False
+        # After a crash from here on, clear_leftovers() puts it back.
+        taken = self._unused(place.name, _REPLACED)
+        place.rename(taken)
+        # It may have been marked since we looked.
+        if is_kept(taken):
+            self._put_back(taken, place)
+            return False
+        taken.rename(doomed)
+        return True
+
+    def _put_back(self, taken: Path, place: Path) -> None:
+        try:
+            taken.rename(place)
+        except OSError as error:
+            if error.errno not in _OCCUPIED:
+                raise
+            # Somebody stored the post anew.
+            carry_over(taken, place)
+            delete(taken)
 
     def clear_leftovers(self) -> None:
         """Remove what a crash left, and put back a post that it left between two renames."""
@@ -140,6 +169,7 @@ class Publisher:
             if fence and fence_of(place) > fence:
                 raise Superseded
             try:
+                carry_over(place, folder)
                 replaced = self._swap(folder, place)
             except OSError as error:
                 # Another process removed or stored the post meanwhile.
@@ -151,6 +181,8 @@ class Publisher:
             # A later turn ended since we looked.
             self._put_in_place(replaced, place, theirs)
             raise Superseded
+        # It may have been marked since we looked.
+        carry_over(replaced, place)
         delete(replaced)
 
     def _swap(self, folder: Path, place: Path) -> Path:

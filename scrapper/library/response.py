@@ -18,6 +18,8 @@ __all__ = ["MediaFile", "PostResponse", "RenderedPost"]
 _CLOSED = ConfigDict(extra="forbid")
 # Where the URL of the request goes: no text of Instagram's can hold it.
 _URL_MARK = secrets.token_hex(16)
+_END = b'"kept":%b,"cached":%b}'
+_BOOLEANS = (b"false", b"true")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,7 @@ class PostResponse:
         Field(description="Numbers of the carousel's items that Instagram gave no file for"),
     ]
     details: Details
+    kept: Annotated[bool, Field(description="Whether sweeps leave the post alone")]
     cached: Annotated[bool, Field(description="Whether the post came from disk")]
 
 
@@ -90,14 +93,15 @@ class RenderedPost:
             taken_at=post.taken_at,
             missing=post.missing,
             details=post.details,
+            kept=False,
             cached=False,
         )
         before, after = orjson.dumps(response).split(b'"%b"' % _URL_MARK.encode())
-        return cls(before, after.removesuffix(b"false}"))
+        return cls(before, after.removesuffix(_END % (b"false", b"false")))
 
-    def to_json(self, *, original_url: str, cached: bool, prefix: str = "") -> bytes:
+    def to_json(self, *, original_url: str, kept: bool, cached: bool, prefix: str = "") -> bytes:
         """The whole of it, as JSON text in UTF-8; *prefix* comes before the files' URLs."""
-        end = b"true}" if cached else b"false}"
+        end = _END % (_BOOLEANS[kept], _BOOLEANS[cached])
         after = self.after_url
         if prefix:
             # In a caption the quotes would have a backslash in front.

@@ -12,6 +12,7 @@ import structlog
 
 from scrapper.library.disk import storing
 from scrapper.library.index import Index
+from scrapper.library.keeping import keep, release
 from scrapper.library.legacy import legacy_post, legacy_time
 from scrapper.library.listing import Cursor, Listing, Usage, newest, stored_before, usage_of
 from scrapper.library.post import Post
@@ -40,8 +41,8 @@ class Library:
     did not change for *abandoned_after* seconds. With 0, no other process may use the root.
     *check* raises where the root is not the one that it was: then nothing is written.
 
-    Everything but :meth:`changed` and :meth:`discard` raises :class:`~scrapper.errors
-    .MediaFolderGone` there.
+    Everything but :meth:`changed` and :meth:`discard` raises
+    :class:`~scrapper.errors.MediaFolderGone` there.
     """
 
     def __init__(
@@ -127,13 +128,27 @@ class Library:
             self.changed(shortcode)
         return True
 
+    async def keep(self, shortcode: str, *, kept: bool = True) -> bool:
+        """Have sweeps leave the post alone, or no longer; return whether it is stored.
+
+        Raises:
+            DiskFull, DiskReadOnly: the disk takes no writes.
+        """
+        if await self.get(shortcode) is None:
+            return False
+        folder = self.root / shortcode
+        with storing():
+            stored = await self._in_thread(keep if kept else release, folder)
+        self.changed(shortcode)
+        return stored is not False
+
     async def expire(
         self, max_age: float, *, reserve: Callable[[str], AbstractAsyncContextManager[bool]]
     ) -> int:
         """Remove the posts stored more than *max_age* seconds ago; return their number.
 
-        A post whose shortcode cannot be reserved stays. So does everything that is not a post:
-        other names, links, and folders without a manifest or files of release 0.2.0.
+        A kept post stays, and so does one whose shortcode cannot be reserved, and everything that
+        is not a post: other names, links, and folders without a manifest or files of release 0.2.0.
         """
         if self._abandoned_after:
             await self._in_thread(self._publisher.clear_leftovers)
@@ -214,7 +229,4 @@ class Library:
         stored_at = legacy_time(folder)
         if stored_at is None:
             stored_at = os.lstat(folder / MANIFEST).st_mtime
-        if stored_at >= moment:
-            return False
-        self._publisher.remove(shortcode)
-        return True
+        return stored_at < moment and self._publisher.remove(shortcode, unless_kept=True)

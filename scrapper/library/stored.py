@@ -10,6 +10,7 @@ from typing import BinaryIO
 
 import structlog
 
+from scrapper.library.keeping import is_kept
 from scrapper.library.post import MediaItem, Post
 from scrapper.library.response import RenderedPost
 from scrapper.library.state_file import UNREADABLE
@@ -29,6 +30,7 @@ class StoredPost:
     """A post of the library.
 
     ``stored_at`` and ``fresh_until`` are unix times, ``seen_at`` is one of the monotonic clock.
+    Sweeps leave a ``kept`` post alone.
     """
 
     post: Post
@@ -36,12 +38,14 @@ class StoredPost:
     stored_at: float
     fresh_until: float
     seen_at: float
+    kept: bool
 
     @classmethod
-    def seen_now(cls, post: Post, root: Path, stored_at: float) -> "StoredPost":
+    def seen_now(cls, post: Post, root: Path, stored_at: float, *, kept: bool) -> "StoredPost":
         """*post* as it was just found under *root*."""
         fresh_until = post.fresh_until(stored_at)
-        return cls(post, RenderedPost.of(post, root), stored_at, fresh_until, time.monotonic())
+        rendered = RenderedPost.of(post, root)
+        return cls(post, rendered, stored_at, fresh_until, time.monotonic(), kept)
 
     @property
     def fresh(self) -> bool:
@@ -58,7 +62,7 @@ def load(folder: Path) -> StoredPost | None:
             stored_at = os.fstat(file.fileno()).st_mtime
             post = Post.from_manifest(json.loads(_read(file)))
         if post.shortcode == folder.name and all(_is_whole(folder, file) for file in post.files):
-            return StoredPost.seen_now(post, folder.parent, stored_at)
+            return StoredPost.seen_now(post, folder.parent, stored_at, kept=is_kept(folder))
         log.warning("stored post incomplete", shortcode=folder.name)
     except FileNotFoundError:
         pass

@@ -14,6 +14,7 @@ __all__ = ["RedisJobStore"]
 
 _ALL = f"{PREFIX}jobs"
 _CREATED, _VERSION, _LEFT, _CLIENT = b"created_at", b"version", b"left", b"client"
+_KEEP = b"keep"
 _EPOCH = "0"
 """The epoch of all versions here: Redis counts them, so they are the same for everybody."""
 
@@ -67,6 +68,7 @@ class RedisJobStore:
             _VERSION: len(job.posts),
             _LEFT: left,
             _CLIENT: client,
+            _KEEP: int(job.keep),
         }
         for index, post in enumerate(job.posts):
             fields[b"%d" % index] = b"[%d,%b" % (index + 1, _rest(post))
@@ -86,10 +88,11 @@ class RedisJobStore:
         with self._redis.asking():
             await self._redis.transaction(add, _ALL)
 
-    async def created_at(self, job_id: str) -> float | None:
-        """When the job was created, as a unix time; None if it is gone."""
-        created: Any = await self._redis.hget(_key(job_id), _CREATED.decode())
-        return None if created is None else float(created)
+    async def head(self, job_id: str) -> Job | None:
+        """The job without its posts; None if it is gone."""
+        names = [_CREATED.decode(), _KEEP.decode()]
+        created, keep = await self._redis.hmget(_key(job_id), names)
+        return None if created is None else Job(job_id, float(created), [], keep=keep == b"1")
 
     async def get(self, job_id: str) -> Job | None:
         """The job as it is now; None if it is unknown or too old."""

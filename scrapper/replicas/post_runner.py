@@ -10,8 +10,7 @@ from redis.exceptions import RedisError
 from structlog.contextvars import bound_contextvars
 
 from scrapper.cancellation import end
-from scrapper.jobs.backlog import Place
-from scrapper.jobs.model import JobPost
+from scrapper.jobs.model import Job, JobPost
 from scrapper.jobs.runner import needs_no_turn, note_progress, run_post
 from scrapper.replicas.backlog import RedisBacklog
 from scrapper.replicas.job_store import RedisJobStore
@@ -60,24 +59,25 @@ class PostRunner:
 
         with bound_contextvars(job=job_id):
             found = await _insist(lambda: self._store.change(job_id, index, lambda _: None))
-            if found is None or not found.unfinished:
+            job = await _insist(lambda: self._store.head(job_id))
+            if job is None or found is None or not found.unfinished:
                 return
             if await self._is_behind_others(found):
-                await _insist(lambda: self._wait(job_id, index, found, 0.0))
+                await _insist(lambda: self._wait(job, index, found, 0.0))
                 return
             post = await _insist(lambda: self._store.change(job_id, index, start))
             if post is None or post.state != "running":
                 return
             following = asyncio.create_task(self._follow(job_id, index, post))
             try:
-                wait = await run_post(post, self._scraper, self._patience)
+                wait = await run_post(post, self._scraper, keep=job.keep, patience=self._patience)
             finally:
                 await end(following)
             await _insist(
                 lambda: (
                     self._note(job_id, index, post)
                     if wait is None
-                    else self._wait(job_id, index, post, wait)
+                    else self._wait(job, index, post, wait)
                 )
             )
 
@@ -86,14 +86,11 @@ class PostRunner:
             return False
         return not await needs_no_turn(post, self._scraper)
 
-    async def _wait(self, job_id: str, index: int, post: JobPost, hold: float) -> None:
+    async def _wait(self, job: Job, index: int, post: JobPost, hold: float) -> None:
         """Let the post wait; store that only after it stands in line, or it could be lost."""
-        created_at = await self._store.created_at(job_id)
-        if created_at is not None:
-            place = Place(created_at, job_id, index)
-            message = self._queue.message_for(job_id, index)
-            post.wait(await self._backlog.join(place, message, hold))
-            await self._note(job_id, index, post)
+        message = self._queue.message_for(job.id, index)
+        post.wait(await self._backlog.join(job.place(index), message, hold))
+        await self._note(job.id, index, post)
 
     async def _follow(self, job_id: str, index: int, post: JobPost) -> None:
         """Store how far the download is, while it runs."""

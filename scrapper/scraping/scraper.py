@@ -11,7 +11,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Protocol
@@ -170,16 +170,27 @@ class Scraper:
         """Whether the next post would be refused."""
         return len(self._flights) >= self._most_flights
 
-    async def scrape(self, shortcode: str, url: str, *, refresh: bool = False) -> Scraped:
+    async def scrape(
+        self, shortcode: str, url: str, *, refresh: bool = False, keep: bool = False
+    ) -> Scraped:
         """Return the post from the library, or download and store it.
 
-        With *refresh* it is downloaded even if the stored one is fresh. *url* is the post's URL
-        as the client sent it.
+        With *refresh* it is downloaded even if the stored one is fresh. With *keep* sweeps leave it
+        alone from now on. *url* is the post's URL as the client sent it.
 
         Raises:
             ScrapeError: one of its subclasses.
             OSError: the post cannot be stored.
         """
+        while True:
+            scraped = await self._scrape(shortcode, url, refresh)
+            if not keep or scraped.stored.kept:
+                return scraped
+            # Else it was removed in between.
+            if await self._library.keep(shortcode):
+                return replace(scraped, stored=replace(scraped.stored, kept=True))
+
+    async def _scrape(self, shortcode: str, url: str, refresh: bool) -> Scraped:
         while True:
             flight = self._flights.get(shortcode)
             if flight is None:

@@ -65,6 +65,7 @@ async def test_a_reel_is_downloaded_stored_and_described(
             }
         ],
         "missing": [],
+        "kept": False,
         "cached": False,
     }
     names = {"reel-one/reel-one.mp4", "reel-one/reel-one.jpg", "reel-one/post.json"}

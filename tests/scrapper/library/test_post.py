@@ -100,7 +100,7 @@ def test_a_post_with_an_unsigned_url_is_fresh_for_a_day() -> None:
 
 def answer(post: Post, original_url: str = "", *, cached: bool = False) -> dict[str, Any]:
     text = RenderedPost.of(post, Path("/data/instaloader")).to_json(
-        original_url=original_url, cached=cached
+        original_url=original_url, kept=False, cached=cached
     )
     told: dict[str, Any] = json.loads(text)
     return told
@@ -160,6 +160,7 @@ def test_the_answer_has_the_contract_s_keys() -> None:
             "music": None,
             "product_type": None,
         },
+        "kept": False,
         "cached": True,
     }
 

@@ -1,0 +1,64 @@
+"""Kept posts: a mark in a post's folder, which sweeps respect.
+
+The mark is a file, so that it needs nothing but the disk. A refresh puts another folder in the
+post's place, and a sweep takes it away, by renames. A mark that is set just then must not be lost.
+"""
+
+import os
+from contextlib import suppress
+from pathlib import Path
+
+__all__ = ["carry_over", "is_kept", "keep", "release"]
+
+_MARK = "kept"
+
+
+def keep(folder: Path) -> bool:
+    """Mark the post in *folder*; False if there is none.
+
+    Raises:
+        OSError: it cannot be marked.
+    """
+    while True:
+        try:
+            descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        except FileNotFoundError:
+            return False
+        try:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW
+            os.close(os.open(_MARK, flags, 0o644, dir_fd=descriptor))
+            os.fsync(descriptor)
+            marked = os.fstat(descriptor)
+        # Somebody removes the folder meanwhile.
+        except FileNotFoundError:
+            continue
+        finally:
+            os.close(descriptor)
+        with suppress(FileNotFoundError):
+            there = folder.stat()
+            if (there.st_dev, there.st_ino) == (marked.st_dev, marked.st_ino):
+                return True
+
+
+def release(folder: Path) -> None:
+    """Take the mark of the post in *folder* away, if it has one.
+
+    Raises:
+        OSError: it cannot be taken away.
+    """
+    (folder / _MARK).unlink(missing_ok=True)
+
+
+def is_kept(folder: Path) -> bool:
+    """Whether the post in *folder* has the mark."""
+    return os.path.lexists(folder / _MARK)
+
+
+def carry_over(old: Path, new: Path) -> None:
+    """Mark *new* if *old* is marked.
+
+    Raises:
+        OSError: it cannot be marked.
+    """
+    if is_kept(old):
+        keep(new)
