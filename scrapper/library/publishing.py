@@ -6,7 +6,7 @@ rename of that folder, so that a folder with a shortcode's name is complete afte
 
 import errno
 import json
-import shutil
+import threading
 import time
 import uuid
 from collections.abc import Callable
@@ -47,6 +47,7 @@ class Publisher:
         self.incoming = root / _INCOMING
         self._abandoned_after = abandoned_after
         self._check = check
+        self._staging = threading.Lock()
         self._staged: set[Path] = set()
         self._abandoned = False
 
@@ -58,12 +59,13 @@ class Publisher:
             OSError: it cannot be made.
         """
         self._check()
-        if self._abandoned:
-            raise FileNotFoundError(self.incoming)
-        self.incoming.mkdir(exist_ok=True)
-        folder = self._unused(shortcode)
-        folder.mkdir()
-        self._staged.add(folder)
+        with self._staging:
+            if self._abandoned:
+                raise FileNotFoundError(self.incoming)
+            self.incoming.mkdir(exist_ok=True)
+            folder = self._unused(shortcode)
+            folder.mkdir()
+            self._staged.add(folder)
         return folder
 
     def publish(self, folder: Path, post: Post, fence: int = 0) -> StoredPost:
@@ -97,9 +99,14 @@ class Publisher:
 
     def abandon(self) -> None:
         """Remove all folders from :meth:`stage`, though threads may use them; make no more."""
-        self._abandoned = True
+        with self._staging:
+            self._abandoned = True
         for folder in self._staged.copy():
-            shutil.rmtree(folder, ignore_errors=True)
+            # Under another name no thread finds it, to put one more file into it.
+            doomed = self._unused(folder.name)
+            with suppress(OSError):
+                folder.rename(doomed)
+                delete(doomed)
 
     def remove(self, shortcode: str, *, unless_kept: bool = False) -> bool:
         """Remove what is stored under the shortcode, by one rename first; return whether it went.
