@@ -183,6 +183,7 @@ async def _open_library(app: web.Application) -> AsyncIterator[None]:
         await app[LIBRARY].open()
         yield
     finally:
+        await app[LIBRARY].close()
         app[MEDIA_ROOT].close()
 
 

@@ -118,5 +118,6 @@ async def worker(settings: Settings, parts: WorkerParts) -> AsyncIterator[Receiv
     finally:
         await scraper.close()
         await fleet.close()
+        await library.close()
         instagram.close()
         root.close()

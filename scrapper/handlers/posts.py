@@ -1,5 +1,7 @@
 """``/posts`` and ``/posts/{shortcode}``: what is stored."""
 
+import re
+
 import orjson
 from aiohttp import web
 
@@ -8,6 +10,7 @@ from scrapper.handlers.operation import Operation, Parameter, describe
 from scrapper.handlers.refusals import InvalidParameter, NotStored
 from scrapper.handlers.resources import LIBRARY
 from scrapper.handlers.responses import ListingResponse
+from scrapper.library.catalogue import Search
 from scrapper.library.listing import Cursor
 from scrapper.library.post import Post
 from scrapper.library.response import PostResponse
@@ -33,24 +36,37 @@ SHORTCODE = Parameter("shortcode", "path", {"type": "string", "pattern": "^[A-Za
 """The parameter of every route to one stored post."""
 
 _LIMIT = {"type": "integer", "minimum": 1, "maximum": _MOST_POSTS}
+_MOST_SEARCHED = 200
+_OWNER = {"type": "string", "pattern": "^[A-Za-z0-9._]{1,30}$"}
 _CURSOR = {"type": "string", "pattern": r"^[0-9]{1,10}\.[0-9]{9}~[A-Za-z0-9_-]{5,64}$"}
 
 
 @describe(
     Operation(
         id="listPosts",
-        summary="The stored posts, newest first",
+        summary="The stored posts, newest first, or those that are searched for",
         tag="posts",
         response=ListingResponse,
-        errors=(400,),
+        errors=(400, 507),
         parameters=(
             Parameter("limit", "query", _LIMIT, "How many"),
+            Parameter(
+                "q",
+                "query",
+                {"type": "string", "maxLength": _MOST_SEARCHED},
+                "Words of the caption, or of the names of people",
+            ),
+            Parameter("owner", "query", _OWNER, "User name of the owner"),
+            Parameter("kept", "query", {"type": "boolean"}, "Only kept posts, or only others"),
             Parameter("cursor", "query", _CURSOR, "The `next_cursor` of the listing before"),
         ),
     )
 )
 async def list_posts(request: web.Request) -> web.Response:
-    """The stored posts, newest first: ``limit`` of them, after ``cursor``."""
+    """The stored posts, newest first: ``limit`` of them, after ``cursor``.
+
+    ``q``, ``owner`` and ``kept`` choose among them.
+    """
     limit = request.query.get("limit", str(_DEFAULT_LIMIT))
     if not (limit.isascii() and limit.isdecimal() and len(limit) <= len(str(_MOST_POSTS))):
         raise _bad_limit()
@@ -60,7 +76,7 @@ async def list_posts(request: web.Request) -> web.Response:
         after = Cursor.parse(request.query["cursor"]) if "cursor" in request.query else None
     except ValueError:
         raise InvalidParameter(text="cursor must be a next_cursor of an earlier listing") from None
-    listing = await request.app[LIBRARY].list(int(limit), after)
+    listing = await request.app[LIBRARY].list(int(limit), after, _search(request))
     next_cursor = orjson.dumps(None if listing.next is None else str(listing.next))
     body = b'{"posts":[%b],"next_cursor":%b}' % (
         b",".join(_answer(request, stored) for stored in listing.posts),
@@ -164,6 +180,18 @@ async def stored_post(request: web.Request) -> StoredPost:
     if stored is None:
         raise NotStored
     return stored
+
+
+def _search(request: web.Request) -> Search:
+    query = request.query
+    text, owner, kept = query.get("q", ""), query.get("owner", ""), query.get("kept")
+    if len(text) > _MOST_SEARCHED:
+        raise InvalidParameter(text=f"q must not have more than {_MOST_SEARCHED} characters")
+    if owner and not re.fullmatch(_OWNER["pattern"], owner):
+        raise InvalidParameter(text="owner must be a user name")
+    if kept not in (None, "true", "false"):
+        raise InvalidParameter(text="kept must be true or false")
+    return Search(text.strip(), owner, None if kept is None else kept == "true")
 
 
 def _shortcode(request: web.Request) -> str:

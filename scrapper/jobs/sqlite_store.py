@@ -10,8 +10,8 @@ from typing import Any, get_args
 
 import structlog
 
-from scrapper.errors import DiskFull, DiskReadOnly
 from scrapper.jobs.model import Job, JobPost, PostState, unix_time
+from scrapper.library.sqlite_errors import is_refusal, telling_refusals
 
 __all__ = ["JobStore"]
 
@@ -51,8 +51,6 @@ _ADDED = (
     ("posts", "waiting_since", "TEXT"),
     ("jobs", "keep", "INTEGER NOT NULL DEFAULT 0"),
 )
-_PRIMARY_CODE = 0xFF
-_REFUSALS = {sqlite3.SQLITE_FULL: DiskFull, sqlite3.SQLITE_READONLY: DiskReadOnly}
 _COLUMNS = (
     "url, shortcode, state, bytes_done, bytes_total, status, error, retry_after, code, "
     "next_try_at, waiting_since"
@@ -103,7 +101,7 @@ class JobStore:
         try:
             return self._open()
         except (sqlite3.DatabaseError, ValueError) as error:
-            if _is_refusal(error):
+            if is_refusal(error):
                 raise
             self._set_aside(error)
             return self._open()
@@ -178,29 +176,8 @@ class JobStore:
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        try:
-            with self._database as database:
-                yield database
-        except sqlite3.Error as error:
-            refusal = _REFUSALS.get(_code(error))
-            if refusal is not None:
-                raise refusal from error
-            raise
-
-
-def _code(error: Exception) -> int:
-    return getattr(error, "sqlite_errorcode", 0) & _PRIMARY_CODE
-
-
-def _is_refusal(error: Exception) -> bool:
-    """Whether the disk refuses, so that the file itself may be good."""
-    kinds = (
-        sqlite3.SQLITE_FULL,
-        sqlite3.SQLITE_READONLY,
-        sqlite3.SQLITE_BUSY,
-        sqlite3.SQLITE_IOERR,
-    )
-    return _code(error) in kinds
+        with telling_refusals(), self._database as database:
+            yield database
 
 
 def _post(columns: list[Any]) -> JobPost:

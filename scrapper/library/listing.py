@@ -15,7 +15,7 @@ from scrapper.library.legacy import legacy_time
 from scrapper.library.stored import MANIFEST, StoredPost
 from scrapper.links import is_shortcode
 
-__all__ = ["Cursor", "Listing", "Usage", "newest", "stored_before", "usage_of"]
+__all__ = ["Cursor", "Listing", "Usage", "folders", "newest", "stored_before", "usage_of"]
 
 log = structlog.get_logger(__name__)
 
@@ -64,6 +64,14 @@ class Usage(NamedTuple):
     bytes: int
 
 
+def folders(root: Path) -> Iterator[tuple[str, int]]:
+    """The folders that may be posts, each with its inode: another one is another post."""
+    with os.scandir(root) as entries:
+        for entry in entries:
+            if is_shortcode(entry.name) and entry.is_dir(follow_symlinks=False):
+                yield entry.name, entry.inode()
+
+
 def newest(root: Path, number: int, after: Cursor | None) -> list[Cursor]:
     """The places of the *number* posts stored last, of those that come *after* a place."""
     all_posts = (Cursor(stored_at, shortcode) for shortcode, stored_at in _all(root))
@@ -79,12 +87,10 @@ def stored_before(root: Path, moment: float) -> list[str]:
 
 
 def _legacy_before(root: Path, moment: float) -> Iterator[str]:
-    with os.scandir(root) as entries:
-        for entry in entries:
-            if is_shortcode(entry.name) and entry.is_dir(follow_symlinks=False):
-                stored_at = legacy_time(Path(entry.path))
-                if stored_at is not None and stored_at < moment:
-                    yield entry.name
+    for name, _ in folders(root):
+        stored_at = legacy_time(root / name)
+        if stored_at is not None and stored_at < moment:
+            yield name
 
 
 def usage_of(root: Path) -> Usage:

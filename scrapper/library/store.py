@@ -2,14 +2,19 @@
 
 import asyncio
 import os
+import sqlite3
 import time
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
 import structlog
 
+from scrapper.background import in_background
+from scrapper.cancellation import finished
+from scrapper.errors import DiskFull, DiskReadOnly, MediaFolderGone
+from scrapper.library.catalogue import Catalogue, Search
 from scrapper.library.disk import storing
 from scrapper.library.index import Index
 from scrapper.library.keeping import keep, release
@@ -18,6 +23,7 @@ from scrapper.library.listing import Cursor, Listing, Usage, newest, stored_befo
 from scrapper.library.post import Post
 from scrapper.library.publishing import Publisher
 from scrapper.library.root import MediaRoot
+from scrapper.library.sqlite_errors import is_refusal, telling_refusals
 from scrapper.library.stored import MANIFEST, StoredPost
 from scrapper.settings import Settings
 
@@ -27,7 +33,10 @@ log = structlog.get_logger(__name__)
 
 Result = TypeVar("Result")
 
+_EVERYTHING = Search()
+
 _LISTED_AT_ONCE = 1024
+_CATALOGUE = "posts.sqlite3"
 _CLOCKS_APART_SECONDS = 60
 
 
@@ -49,10 +58,14 @@ class Library:
         self,
         root: Path,
         *,
+        catalogue: Path | None = None,
         abandoned_after: float = 0.0,
         check: Callable[[], None] = lambda: None,
     ) -> None:
         self.root = root
+        self._catalogue = Catalogue(catalogue, root) if catalogue else None
+        self._syncing = asyncio.Lock()
+        self._first_sync: asyncio.Task[None] | None = None
         self._check = check
         self._abandoned_after = abandoned_after
         self._index = Index(root, check=check)
@@ -61,11 +74,12 @@ class Library:
     @classmethod
     def from_settings(cls, settings: Settings, root: MediaRoot) -> "Library":
         """The library that *settings* describe, in *root*."""
-        if not settings.redis_url.get_secret_value():
-            return cls(root.path, check=root.check)
-        # A download ends at its deadline, and two clocks may differ a little.
-        patience = 2 * settings.scrape_timeout_seconds + _CLOCKS_APART_SECONDS
-        return cls(root.path, abandoned_after=patience, check=root.check)
+        patience = 0.0
+        if settings.redis_url.get_secret_value():
+            # A download ends at its deadline, and two clocks may differ a little.
+            patience = 2 * settings.scrape_timeout_seconds + _CLOCKS_APART_SECONDS
+        catalogue = root.state / _CATALOGUE
+        return cls(root.path, catalogue=catalogue, abandoned_after=patience, check=root.check)
 
     @property
     def incoming(self) -> Path:
@@ -79,6 +93,14 @@ class Library:
             OSError: the root cannot be written.
         """
         await asyncio.to_thread(self._open)
+        self._start_sync()
+
+    async def close(self) -> None:
+        """Close what is open; the library is not used any more."""
+        if self._first_sync is not None:
+            await asyncio.wait([self._first_sync])
+        if self._catalogue is not None:
+            await asyncio.to_thread(self._catalogue.close)
 
     async def get(self, shortcode: str) -> StoredPost | None:
         """The stored post; None if it is not stored, incomplete or unreadable."""
@@ -92,23 +114,73 @@ class Library:
         """Note, on the loop, that a post was published or removed."""
         self._index.changed(shortcode)
 
-    async def list(self, limit: int, after: Cursor | None = None) -> Listing:
+    async def list(
+        self, limit: int, after: Cursor | None = None, search: Search = _EVERYTHING
+    ) -> Listing:
         """The *limit* posts stored last, or those that come *after* in that order.
 
-        Posts that are stored or removed meanwhile neither repeat nor hide others.
+        With a *search*, only those that it wants. Posts that are stored or removed meanwhile
+        neither repeat nor hide others.
+
+        Raises:
+            DiskFull, DiskReadOnly: a search needs the catalogue, which cannot be written.
         """
         posts: list[StoredPost] = []
         last = after
+        number = limit + 1 if self._catalogue else _LISTED_AT_ONCE
         while True:
-            cursors = await self._in_thread(newest, self.root, _LISTED_AT_ONCE, last)
+            cursors = await self._newest(number, last, search)
             for cursor in cursors:
                 if len(posts) == limit:
                     return Listing(posts, last)
-                if (stored := await self.get(cursor.shortcode)) is not None:
+                stored = await self.get(cursor.shortcode)
+                if stored is not None and search.allows(stored):
                     posts.append(stored)
                 last = cursor
-            if len(cursors) < _LISTED_AT_ONCE:
+            if len(cursors) < number:
                 return Listing(posts, None)
+
+    async def _newest(self, number: int, after: Cursor | None, search: Search) -> Sequence[Cursor]:
+        catalogue = self._catalogue
+        if catalogue is not None and (search != _EVERYTHING or catalogue.complete):
+            try:
+                return await self._found(catalogue, number, after, search)
+            except (DiskFull, DiskReadOnly, sqlite3.Error) as error:
+                if search != _EVERYTHING:
+                    raise
+                log.warning("catalogue not used", cause=repr(error))
+        # It may take a minute to read all manifests for the first time.
+        self._start_sync()
+        return await self._in_thread(newest, self.root, number, after)
+
+    async def _found(
+        self, catalogue: Catalogue, number: int, after: Cursor | None, search: Search
+    ) -> Sequence[Cursor]:
+        with telling_refusals():
+            try:
+                await self._sync(catalogue)
+                return await self._in_thread(catalogue.newest, number, after, search)
+            except sqlite3.DatabaseError as error:
+                if is_refusal(error):
+                    raise
+            # It was damaged, and is gone.
+            await self._sync(catalogue)
+            return await self._in_thread(catalogue.newest, number, after, search)
+
+    async def _sync(self, catalogue: Catalogue) -> None:
+        async with self._syncing:
+            await finished(self._in_thread(catalogue.sync))
+
+    def _start_sync(self) -> None:
+        if self._catalogue is not None and not self._syncing.locked():
+            self._first_sync = in_background(self._fill(self._catalogue), "catalogue")
+
+    async def _fill(self, catalogue: Catalogue) -> None:
+        try:
+            await self._sync(catalogue)
+        except (OSError, MediaFolderGone, sqlite3.Error) as error:
+            # The next listing tries again.
+            log.warning("catalogue not filled", cause=repr(error))
 
     async def remove(self, shortcode: str) -> bool:
         """Remove a post; return whether there was one.
@@ -140,6 +212,9 @@ class Library:
         with storing():
             stored = await self._in_thread(keep if kept else release, folder)
         self.changed(shortcode)
+        if self._catalogue is not None:
+            with suppress(sqlite3.Error):
+                await self._in_thread(self._catalogue.note_kept, shortcode, kept)
         return stored is not False
 
     async def expire(
@@ -152,6 +227,9 @@ class Library:
         """
         if self._abandoned_after:
             await self._in_thread(self._publisher.clear_leftovers)
+        if self._catalogue is not None:
+            with suppress(sqlite3.Error):
+                await self._in_thread(self._catalogue.doubt)
         removed = 0
         oldest = time.time() - max_age
         for shortcode in await self._in_thread(stored_before, self.root, oldest):

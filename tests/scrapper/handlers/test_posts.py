@@ -77,6 +77,11 @@ async def test_posts_are_listed_newest_first_and_page_by_page(
         "cursor=1.000000000~../x",
         "cursor=%2B1.0~reel-a",
         "cursor=1_0.0~reel-a",
+        "kept=yes",
+        "kept=",
+        "owner=some%20one",
+        "owner=" + "x" * 31,
+        "q=" + "x" * 201,
     ],
 )
 async def test_a_page_that_cannot_be_is_refused(start_service: StartService, query: str) -> None:
@@ -108,6 +113,18 @@ async def test_a_post_behind_a_link_is_not_told(
     assert (await client.get("/posts/reel-real")).status == 404
     assert (await client.delete("/posts/reel-real")).status == 404
     assert (media_root.parent / "reel-real/post.json").exists()
+
+
+async def test_posts_are_searched_for(instagram: StandIn, start_service: StartService) -> None:
+    client = await start_service()
+    await store(client, "reel-first", "reel-second")
+    assert await listed(client, q="caption second") == (["reel-second"], None)
+    assert await listed(client, q="nothing") == ([], None)
+    assert await listed(client, owner="someone", limit="1") != ([], None)
+    assert await listed(client, owner="nobody") == ([], None)
+    assert (await client.put("/posts/reel-first/keep")).status == 204
+    assert await listed(client, kept="true") == (["reel-first"], None)
+    assert await listed(client, kept="false", q="caption") == (["reel-second"], None)
 
 
 @given(
