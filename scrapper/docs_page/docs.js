@@ -4,6 +4,9 @@ function mendParts() {
   for (const table of document.querySelectorAll("table.responses-table:not([aria-label])")) {
     table.setAttribute("aria-label", `Responses of ${table.id.replace(/_responses$/, "")}`);
   }
+  for (const field of document.querySelectorAll("tr[data-param-name] select:not([aria-label])")) {
+    field.setAttribute("aria-label", field.closest("tr").dataset.paramName);
+  }
   for (const box of document.querySelectorAll("pre.microlight:not([tabindex])")) {
     box.tabIndex = 0;
   }

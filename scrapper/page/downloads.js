@@ -1,13 +1,18 @@
-/** Batches of links: sending them, and their progress. */
+/** Batches of links: sending them, their progress, and what can be done about those that failed. */
 
 import { Failure, readJSON, request } from "./api.js";
 import { advice, guarded } from "./advice.js";
+import { button, copyButton } from "./buttons.js";
 import { at, copyOf } from "./dom.js";
 import { eventsOf } from "./events.js";
-import { listStored, showPost } from "./posts.js";
+import { showPost } from "./post.js";
+import { listStored } from "./posts.js";
+import { recall, remember } from "./storage.js";
+import { TEXTS } from "./texts.js";
 
 const MOST_LINKS = 100;
-const STATES = { queued: "Waiting", running: "Downloading", done: "Done", failed: "Failed", cancelled: "Cancelled" };
+const REMEMBERED = "jobs";
+const MOST_REMEMBERED = 50;
 
 function linksIn(text) {
   const found = text.match(/(?:https?:\/\/|(?:www\.)?instagram\.com\/)[^\s,;<>"']+/gi);
@@ -16,10 +21,55 @@ function linksIn(text) {
   return [...new Set(links)].map((link) => (/^(www\.)?instagram\.com\//i.test(link) ? `https://${link}` : link));
 }
 
+/** The jobs whose end this browser has not seen. */
+const remembered = () => (recall(REMEMBERED) ?? "").split(" ").filter(Boolean);
+const rememberJob = (id) => remember(REMEMBERED, [...new Set([...remembered(), id])].slice(-MOST_REMEMBERED).join(" "));
+const forgetJob = (id) => remember(REMEMBERED, remembered().filter((known) => known !== id).join(" "));
+
+/** A job, and the row of each of its posts; a post that is tried again alone leaves its batch. */
+class Batch {
+  constructor(job, rows = null) {
+    this.job = job;
+    this.rows = rows ?? job.posts.map(rowFor);
+  }
+
+  get posts() {
+    return this.job.posts.filter((_, index) => this.rows[index]);
+  }
+
+  show() {
+    return Promise.all(this.job.posts.map((post, index) => this.update(index, post)));
+  }
+
+  async update(index, post) {
+    this.job.posts[index] = post;
+    if (this.rows[index]) {
+      await showState(this.rows[index], post, () => retry(this, index));
+    }
+  }
+
+  async follow() {
+    rememberJob(this.job.id);
+    const updates = [this.show()];
+    summarise();
+    for await (const event of eventsOf(this.job)) {
+      if (event.event === "post") {
+        const post = JSON.parse(event.data);
+        updates.push(this.update(post.index, post));
+        summarise();
+      }
+    }
+    await Promise.all(updates);
+    forgetJob(this.job.id);
+  }
+}
+
+const batches = new Set();
+
 function rowFor(post) {
   const row = copyOf("progress-template");
   row.querySelector(".name").textContent = post.shortcode ?? post.url;
-  row.querySelector("progress").setAttribute("aria-label", `Download of ${post.shortcode ?? post.url}`);
+  row.querySelector("progress").setAttribute("aria-label", TEXTS.downloadOf(post.shortcode ?? post.url));
   return { row, share: 0, shown: false };
 }
 
@@ -32,16 +82,26 @@ function showError(row, failure) {
   error.textContent = advice(failure);
 }
 
-async function update(entry, post) {
+async function showState(entry, post, retryPost) {
   const { row } = entry;
   const bar = row.querySelector("progress");
   const share = post.bytes_total ? post.bytes_done / post.bytes_total : 0;
   // The total grows with each file of a carousel; a bar that goes back says nothing.
   entry.share = post.state === "done" ? 1 : Math.max(entry.share, Math.min(share, 0.99));
   bar.value = entry.share;
-  bar.hidden = post.state === "failed" || post.state === "cancelled";
-  const percent = post.state === "running" && post.bytes_total ? `, ${Math.round(entry.share * 100)} %` : "";
-  row.querySelector(".state").textContent = STATES[post.state] + percent;
+  const failed = post.state === "failed" || post.state === "cancelled";
+  bar.hidden = failed;
+  const percent = post.bytes_total ? Math.round(entry.share * 100) : null;
+  row.querySelector(".state").textContent = TEXTS.states[post.state](post, percent);
+  row.querySelector(".error").hidden = true;
+  const actions = row.querySelector(".row-actions");
+  actions.hidden = !failed;
+  if (failed && !actions.childElementCount) {
+    actions.append(button(TEXTS.retry, retryPost), copyButton(TEXTS.copyLink, post.url));
+  }
+  if (!failed) {
+    actions.replaceChildren();
+  }
   if (post.state === "failed") {
     showError(row, new Failure(post.status, post.code, post.error, post.retry_after));
   }
@@ -57,30 +117,61 @@ async function update(entry, post) {
   }
 }
 
-const followed = new Set();
-
 function summarise() {
-  const posts = [...followed].flatMap((job) => job.posts);
-  const count = (state) => posts.filter((post) => post.state === state).length;
-  const failed = count("failed");
-  at("summary").textContent = `${count("done")} of ${posts.length} done` + (failed ? `, ${failed} failed` : "");
+  const posts = [...batches].flatMap((batch) => batch.posts);
+  const count = (...states) => posts.filter((post) => states.includes(post.state)).length;
+  const failed = count("failed", "cancelled");
+  at("summary").textContent = TEXTS.summary(count("done"), posts.length, count("failed"), count("waiting"));
+  at("retry-all").hidden = failed < 2;
 }
 
-async function follow(job) {
-  const entries = job.posts.map(rowFor);
-  at("progress").prepend(...entries.map((entry) => entry.row));
-  followed.add(job);
-  const updates = job.posts.map((post, index) => update(entries[index], post));
-  summarise();
-  for await (const event of eventsOf(job)) {
-    if (event.event === "post") {
-      const post = JSON.parse(event.data);
-      job.posts[post.index] = post;
-      updates.push(update(entries[post.index], post));
-      summarise();
+function begin(batch) {
+  batches.add(batch);
+  at("batch").hidden = false;
+  const fresh = batch.rows.filter((entry) => !entry.row.isConnected);
+  at("progress").prepend(...fresh.map((entry) => entry.row));
+  guarded(async () => {
+    await batch.follow();
+    await listStored();
+  }, false);
+}
+
+const send = async (urls, keep) =>
+  (await request("jobs", { method: "POST", body: JSON.stringify({ urls, keep }) })).json();
+
+/** Try one post again, in a job of its own and in its old row. */
+async function retry(batch, index) {
+  const job = await send([batch.job.posts[index].url], at("keep-new").checked);
+  const entry = batch.rows[index];
+  batch.rows[index] = null;
+  entry.share = 0;
+  begin(new Batch(job, [entry]));
+}
+
+/** Try everything again that failed; batches that still run look after themselves later. */
+export async function retryAll() {
+  for (const batch of batches) {
+    const ended = !batch.posts.some((post) => ["queued", "waiting", "running"].includes(post.state));
+    if (ended && batch.posts.some((post) => ["failed", "cancelled"].includes(post.state))) {
+      const response = await request(`jobs/${batch.job.id}/retry`, { method: "POST" });
+      batch.job = await response.json();
+      begin(batch);
     }
   }
-  await Promise.all(updates);
+}
+
+/** Show the batches again that were under way when the page was left. */
+export async function resume() {
+  for (const id of remembered()) {
+    try {
+      begin(new Batch(await readJSON(`jobs/${id}`)));
+    } catch (failure) {
+      if (failure.code !== "not_found") {
+        throw failure;
+      }
+      forgetJob(id);
+    }
+  }
 }
 
 /** Send the links of the field. */
@@ -92,15 +183,10 @@ export async function submit() {
   }
   while (links.length) {
     const urls = links.slice(0, MOST_LINKS);
-    const response = await request("jobs", { method: "POST", body: JSON.stringify({ urls }) });
+    const job = await send(urls, at("keep-new").checked);
     // Gone from the field as soon as they are taken: what is refused later is not sent twice.
     links.splice(0, urls.length);
     at("links").value = links.join("\n");
-    at("batch").hidden = false;
-    const job = await response.json();
-    guarded(async () => {
-      await follow(job);
-      await listStored();
-    }, false);
+    begin(new Batch(job));
   }
 }

@@ -28,7 +28,7 @@ export async function* eventsOf(job) {
     } catch (failure) {
       // A proxy whose server restarts answers with errors of its own for a while.
       if (failure.code === "not_found") {
-        throw new Failure(404, "job_forgotten", "The server has forgotten this download");
+        throw new Failure(404, "job_forgotten", "");
       }
       if (failure.status && failure.status < 500 && failure.code !== "too_many_requests") {
         throw failure;

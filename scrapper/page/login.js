@@ -4,20 +4,12 @@ import { Failure, readJSON, request } from "./api.js";
 import { advice } from "./advice.js";
 import { at } from "./dom.js";
 import { isSignedIn } from "./session.js";
-
-const STATES = {
-  none: () => "Logged out: only public posts can be downloaded.",
-  active: (who, when) => `Logged in${who} since ${when}.`,
-  expired: (who, when) =>
-    `Instagram ended the session${who} on ${when}. Public posts go on; for others, give new cookies.`,
-  challenged: (who, when) =>
-    `Instagram wants the account${who} confirmed, since ${when}. Do that in a browser, then give new cookies.`,
-};
+import { TEXTS } from "./texts.js";
 
 function show({ state, username, since }) {
-  const who = username ? ` as ${username}` : "";
+  const who = username ? TEXTS.as(username) : "";
   const when = since ? new Date(since).toLocaleString() : "";
-  at("login-state").textContent = STATES[state](who, when);
+  at("login-state").textContent = TEXTS.loginStates[state](who, when);
   at("login-box").open ||= state === "expired" || state === "challenged";
   at("forget").hidden = state === "none";
   at("login").hidden = false;

@@ -2,16 +2,23 @@
 
 import { guarded } from "./advice.js";
 import { at } from "./dom.js";
-import { submit } from "./downloads.js";
+import { resume, retryAll, submit } from "./downloads.js";
 import { showLogin } from "./login.js";
-import { listMore, listStored } from "./posts.js";
+import { listStored, watchSearch } from "./posts.js";
 import { restoreMark, signIn, signOut } from "./session.js";
+import { showHelp, takeShared } from "./shared.js";
+import { fill } from "./texts.js";
 
-const showAll = () => Promise.all([listStored(), showLogin()]);
+const showAll = () => Promise.all([listStored(), showLogin(), resume()]);
+
+fill(document);
+takeShared();
+showHelp();
+watchSearch();
 
 at("form").addEventListener("submit", (event) => {
   event.preventDefault();
-  const pressed = event.submitter ?? at("form").querySelector("button");
+  const pressed = event.submitter ?? at("form").querySelector(".main");
   pressed.disabled = true;
   guarded(async () => {
     if (at("key").value) {
@@ -42,11 +49,7 @@ at("sign-out").addEventListener("click", () => {
     location.reload();
   });
 });
-at("more").addEventListener("click", async () => {
-  at("more").disabled = true;
-  await guarded(listMore);
-  at("more").disabled = false;
-});
+at("retry-all").addEventListener("click", () => guarded(retryAll));
 
 restoreMark();
 guarded(showAll);

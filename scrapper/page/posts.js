@@ -1,114 +1,18 @@
-/** A stored post on the page, and the list of them. */
+/** The stored posts: listed, searched, and removed. */
 
 import { readJSON, request } from "./api.js";
-import { guarded, size } from "./advice.js";
-import { at, copyOf } from "./dom.js";
+import { guarded } from "./advice.js";
+import { at } from "./dom.js";
+import { showPost } from "./post.js";
+import { TEXTS } from "./texts.js";
 
 const POSTS_AT_ONCE = 12;
-
-function button(label, onClick, className = "") {
-  const made = document.createElement("button");
-  made.type = "button";
-  made.className = className;
-  made.textContent = label;
-  made.addEventListener("click", () => guarded(() => onClick(made)));
-  return made;
-}
-
-function save(path, name) {
-  const link = document.createElement("a");
-  link.href = path;
-  link.download = name;
-  link.click();
-}
-
-function preview(item, thumbnail, alt) {
-  const made = document.createElement(item.type === "video" ? "video" : "img");
-  if (item.type === "video") {
-    made.controls = true;
-    made.playsInline = true;
-    made.preload = "metadata";
-    made.setAttribute("aria-label", alt);
-    if (thumbnail) {
-      made.poster = thumbnail.url;
-    }
-  } else {
-    made.alt = alt;
-    made.loading = "lazy";
-  }
-  made.src = item.url;
-  return made;
-}
-
-function actionsOf(post, remove) {
-  const many = post.media.length > 1;
-  const actions = post.media.map((item, index) => {
-    const label = many ? `Save ${index + 1}` : "Save";
-    const made = button(label, () =>
-      save(many ? `download/${post.shortcode}?item=${index + 1}` : `download/${post.shortcode}`,
-        item.url.split("/").pop()));
-    made.title = `${item.type}, ${size(item.size)}`;
-    return made;
-  });
-  if (many) {
-    actions.push(button("Save all as ZIP", () =>
-      save(`download/${post.shortcode}?archive=zip`, `${post.shortcode}.zip`)));
-  }
-  if (post.description) {
-    actions.push(button("Copy caption", async (pressed) => {
-      await copyText(post.description);
-      pressed.textContent = "Copied";
-    }));
-  }
-  if (remove) {
-    actions.push(button("Delete", remove, "danger"));
-  }
-  return actions;
-}
-
-/** The clipboard is there on https and on localhost alone; elsewhere the old way still works. */
-async function copyText(text) {
-  if (navigator.clipboard) {
-    try {
-      await navigator.clipboard.writeText(text);
-      return;
-    } catch {
-      // Not allowed: the other way needs no permission.
-    }
-  }
-  const area = document.createElement("textarea");
-  area.value = text;
-  document.body.append(area);
-  area.select();
-  document.execCommand("copy");
-  area.remove();
-}
-
-export function showPost(post, remove = null) {
-  const made = copyOf("post-template");
-  const name = made.querySelector(".name");
-  name.textContent = post.owner ? `${post.owner}, ${post.shortcode}` : post.shortcode;
-  name.href = `https://www.instagram.com/p/${post.shortcode}/`;
-  made.querySelector(".when").textContent = post.taken_at ? new Date(post.taken_at).toLocaleDateString() : "";
-  made.querySelector(".caption").textContent = post.description;
-  made.querySelector(".actions").append(...actionsOf(post, remove && (() => remove(made))));
-  const place = made.querySelector(".media");
-  if (post.media.length > 1) {
-    place.classList.add("many");
-    place.tabIndex = 0;
-    place.setAttribute("role", "group");
-    place.setAttribute("aria-label", `${post.media.length} files`);
-  }
-  const cover = post.media.find((item) => item.type === "video");
-  for (const [index, item] of post.media.entries()) {
-    const alt = `${item.type === "video" ? "Video" : "Picture"} ${index + 1} of ${post.media.length}${post.owner ? `, by ${post.owner}` : ""}`;
-    place.append(preview(item, item === cover ? post.thumbnail : null, alt));
-  }
-  return made;
-}
+const PAUSE_MS = 300;
 
 let nextCursor = null;
 let listing = 0;
+
+const isSearch = () => Boolean(at("search").value.trim() || at("only-kept").checked);
 
 export async function listStored(cursor = null) {
   listing += 1;
@@ -116,6 +20,12 @@ export async function listStored(cursor = null) {
   const query = new URLSearchParams({ limit: POSTS_AT_ONCE });
   if (cursor) {
     query.set("cursor", cursor);
+  }
+  if (at("search").value.trim()) {
+    query.set("q", at("search").value.trim());
+  }
+  if (at("only-kept").checked) {
+    query.set("kept", "true");
   }
   const listed = await readJSON(`posts?${query}`);
   if (mine !== listing) {
@@ -165,7 +75,7 @@ function replace(places) {
 }
 
 async function remove(post, place) {
-  if (!confirm(`Delete ${post.shortcode} and its files?`)) {
+  if (!confirm(TEXTS.removeQuestion(post.shortcode))) {
     return;
   }
   try {
@@ -184,6 +94,31 @@ async function remove(post, place) {
 
 function showWhetherEmpty() {
   at("empty").hidden = at("stored").childElementCount > 0;
+  at("empty").textContent = isSearch() ? TEXTS.nothingFound : TEXTS.nothingStored;
 }
 
-export const listMore = () => listStored(nextCursor);
+async function listMore() {
+  if (nextCursor && !at("more").disabled) {
+    at("more").disabled = true;
+    await guarded(() => listStored(nextCursor));
+    at("more").disabled = false;
+  }
+}
+
+/** Let the fields of the search, the button and scrolling do what they say. */
+export function watchSearch() {
+  let pause = 0;
+  const search = () => guarded(() => listStored());
+  at("search-form").addEventListener("submit", (event) => event.preventDefault());
+  at("search").addEventListener("input", () => {
+    clearTimeout(pause);
+    pause = setTimeout(search, PAUSE_MS);
+  });
+  at("only-kept").addEventListener("change", search);
+  at("more").addEventListener("click", listMore);
+  new IntersectionObserver((entries) => {
+    if (entries.some((entry) => entry.isIntersecting)) {
+      listMore();
+    }
+  }).observe(at("more"));
+}

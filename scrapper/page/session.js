@@ -2,30 +2,17 @@
 
 import { request } from "./api.js";
 import { at } from "./dom.js";
+import { recall, remember } from "./storage.js";
 
 const MARK = "signed-in";
 
 // Only a mark, so that the page knows what to show. The cookie itself is out of its reach.
 function mark(signedIn) {
-  try {
-    if (signedIn) {
-      localStorage.setItem(MARK, "yes");
-    } else {
-      localStorage.removeItem(MARK);
-    }
-  } catch {
-    // A browser that forbids storage shows less, which is no reason to fail.
-  }
+  remember(MARK, signedIn ? "yes" : "");
   at("sign-out").hidden = !signedIn;
 }
 
-export function isSignedIn() {
-  try {
-    return localStorage.getItem(MARK) !== null;
-  } catch {
-    return false;
-  }
-}
+export const isSignedIn = () => recall(MARK) !== null;
 
 export const restoreMark = () => mark(isSignedIn());
 

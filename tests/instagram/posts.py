@@ -22,6 +22,7 @@ _PRIVATE_KEY_LENGTH = 28
 _IMAGE, _VIDEO, _CAROUSEL = 1, 2, 8
 _CAPTIONS = {
     "nocaption": None,
+    "linked": "By @some.one. and @b_2, #Grün #2026: https://example.com/a?b=(c). mail@example.com",
     "halfemoji": "Sun \ud83c",
     "emoji": (
         'Sun \U0001f31e & "sea" \U0001f30a\n\n'

@@ -58,6 +58,7 @@ SCENARIOS: Mapping[str, Scenario] = {
     "photo": _shape("a picture", "photo"),
     "carousel": _shape("a picture, a video and a picture", "carousel"),
     "twenty": _shape("a carousel of twenty pictures", "twenty"),
+    "linked": _shape("a caption with user names, tags and a link", "linked"),
     "nocaption": _shape("a video without a caption", "nocaption"),
     "emoji": _shape("a caption with emoji, quotes, line breaks, right-to-left text", "emoji"),
     "halfemoji": _shape("a video whose caption ends in half of an emoji", "halfemoji"),

@@ -1,69 +1,15 @@
 """The page, in a real browser: Debian's Chromium."""
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from typing import Any
-
 import pytest
-from playwright.async_api import Page, async_playwright, expect
+from playwright.async_api import Page, expect
 
 from scrapper.handlers.page import PAGE_FILES
-from tests.conftest import Client, StartService
+from tests.browser import DONE_SECONDS, REEL, Browse, get_posts
+from tests.conftest import StartService
 from tests.instagram import StandIn
 from tests.scrapper.handlers.test_login import cookies_txt
-from tests.service import PATIENCE_SECONDS
 
-expect.set_options(timeout=PATIENCE_SECONDS * 1000)
-
-Browse = Callable[..., Any]
-REEL = "https://www.instagram.com/reel/{}/"
 CAROUSEL = "https://www.instagram.com/p/carousel-page/"
-DONE_SECONDS = 30
-
-
-@pytest.fixture
-def browse(chromium: str) -> Browse:
-    """Open the page of a service; afterwards nothing may have gone wrong in it."""
-
-    @asynccontextmanager
-    async def opened(client: Client, **options: Any) -> AsyncIterator[Page]:
-        origin = str(client.make_url("/"))
-        wrong: list[str] = []
-        async with async_playwright() as playwright:
-            browser = await playwright.chromium.launch(
-                executable_path=chromium, args=["--no-sandbox"]
-            )
-            context = await browser.new_context(
-                **{"viewport": {"width": 1280, "height": 900}, **options}
-            )
-            page = await context.new_page()
-            page.set_default_timeout(DONE_SECONDS * 1000)
-            page.on("pageerror", lambda error: wrong.append(str(error)))
-            page.on(
-                "console",
-                lambda message: (
-                    wrong.append(message.text)
-                    if message.type == "error" and "status of" not in message.text
-                    else None
-                ),
-            )
-            page.on(
-                "request",
-                lambda request: (
-                    None if request.url.startswith((origin, "blob:")) else wrong.append(request.url)
-                ),
-            )
-            await page.goto(origin)
-            yield page
-            await browser.close()
-        assert wrong == []
-
-    return opened
-
-
-async def get(page: Page, *links: str) -> None:
-    await page.get_by_label("Links").fill("\n".join(links))
-    await page.get_by_role("button", name="Get posts").click()
 
 
 async def plays(page: Page, selector: str) -> None:
@@ -77,7 +23,7 @@ async def test_a_pasted_link_becomes_a_video_with_caption_and_download(
     client = await start_service()
     async with browse(client, permissions=["clipboard-read", "clipboard-write"]) as page:
         await expect(page.get_by_text("Nothing is stored yet.")).to_be_visible()
-        await get(page, "look at this: " + REEL.format("reel-page"))
+        await get_posts(page, "look at this: " + REEL.format("reel-page"))
         downloads = page.locator("#progress")
         await expect(page.locator("#summary")).to_have_text("1 of 1 done")
         await expect(downloads.get_by_text("A caption for reel-page")).to_be_visible()
@@ -107,7 +53,7 @@ async def test_the_bar_goes_from_nothing_to_all(
                 }).observe(document.body, { childList: true, subtree: true, attributes: true });
             }"""
         )
-        await get(page, REEL.format("slow-page"))
+        await get_posts(page, REEL.format("slow-page"))
         await expect(page.locator("#summary")).to_have_text(
             "1 of 1 done", timeout=DONE_SECONDS * 1000
         )
@@ -148,7 +94,7 @@ async def test_a_carousel_shows_all_its_files_and_saves_them_together(
 ) -> None:
     client = await start_service()
     async with browse(client) as page:
-        await get(page, CAROUSEL)
+        await get_posts(page, CAROUSEL)
         media = page.locator("#progress .media > *")
         await expect(media).to_have_count(3)
         async with page.expect_download() as download:
@@ -182,7 +128,7 @@ async def test_a_failure_says_what_to_do_next(
 ) -> None:
     client = await start_service()
     async with browse(client) as page:
-        await get(page, link)
+        await get_posts(page, link)
         await expect(page.locator("#progress .error")).to_have_text(told)
         await expect(page.locator("#summary")).to_have_text("0 of 1 done, 1 failed")
 
@@ -197,7 +143,7 @@ async def test_the_key_becomes_a_session_that_no_script_can_read(
         key = page.get_by_label("Key, if this server asks for one")
         await expect(key).to_be_focused()
         await key.fill("s3cret")
-        await get(page, REEL.format("reel-key"))
+        await get_posts(page, REEL.format("reel-key"))
         await expect(notice).to_be_hidden()
         await plays(page, "#progress video")
         async with page.expect_download() as download:
@@ -245,7 +191,7 @@ async def test_a_card_that_is_still_right_is_not_drawn_anew(
     async with browse(client) as page:
         await plays(page, "#stored video")
         await page.evaluate("document.querySelector('#stored video').dataset.mine = 'yes'")
-        await get(page, REEL.format("reel-comes"))
+        await get_posts(page, REEL.format("reel-comes"))
         await expect(page.locator("#stored > li")).to_have_count(2)
         await expect(page.locator("#stored > li").first).to_contain_text("reel-comes")
         await expect(page.locator("#stored video[data-mine=yes]")).to_have_count(1)
@@ -257,7 +203,7 @@ async def test_links_that_are_refused_stay_and_those_that_were_taken_go_on(
     client = await start_service(RATE_LIMIT_MAX_REQUESTS="100", RATE_LIMIT_WINDOW_SECONDS="3600")
     links = [REEL.format(f"reel-many-{number}") for number in range(101)]
     async with browse(client) as page:
-        await get(page, *links)
+        await get_posts(page, *links)
         await expect(page.get_by_role("alert")).to_contain_text("This server limits")
         await expect(page.get_by_label("Links")).to_have_value(links[100])
         await expect(page.locator("#summary")).to_have_text(
@@ -271,7 +217,7 @@ async def test_a_post_that_cannot_be_shown_says_so_where_it_should_be(
     client = await start_service()
     async with browse(client) as page:
         await page.route("**/posts/reel-hidden", lambda route: route.fulfill(status=503))
-        await get(page, REEL.format("reel-hidden"))
+        await get_posts(page, REEL.format("reel-hidden"))
         await expect(page.locator("#progress .error")).to_contain_text("try again later")
         await expect(page.locator("#progress .state")).to_have_text("Done")
 
@@ -282,7 +228,7 @@ async def test_progress_goes_on_after_a_gateway_s_errors(
     client = await start_service()
     async with browse(client) as page:
         await page.route("**/events", lambda route: route.fulfill(status=502), times=1)
-        await get(page, REEL.format("reel-gateway"))
+        await get_posts(page, REEL.format("reel-gateway"))
         await expect(page.locator("#summary")).to_have_text("1 of 1 done")
 
 
@@ -291,7 +237,7 @@ async def test_a_link_ends_before_the_sentence_does(
 ) -> None:
     client = await start_service()
     async with browse(client) as page:
-        await get(page, f"(See {REEL.format('reel-stop').rstrip('/')}).")
+        await get_posts(page, f"(See {REEL.format('reel-stop').rstrip('/')}).")
         await expect(page.locator("#summary")).to_have_text("1 of 1 done")
 
 
@@ -312,19 +258,6 @@ async def test_a_stored_post_is_deleted_after_a_question(
         focused = "document.activeElement.closest('#stored') !== null"
         assert await page.evaluate(focused)
     assert (await client.get("/posts/reel-goes")).status == 404
-
-
-async def test_more_stored_posts_come_on_demand(
-    instagram: StandIn, start_service: StartService, browse: Browse
-) -> None:
-    client = await start_service()
-    for number in range(13):
-        await client.post("/scrape", json={"url": REEL.format(f"reel-{number}")})
-    async with browse(client) as page:
-        await expect(page.locator("#stored > li")).to_have_count(12)
-        await page.get_by_role("button", name="Show more").dblclick()
-        await expect(page.locator("#stored > li")).to_have_count(13)
-        await expect(page.get_by_role("button", name="Show more")).to_be_hidden()
 
 
 async def test_whoever_has_the_key_can_change_the_login(
@@ -377,7 +310,7 @@ async def test_nothing_overflows(
     async with browse(
         client, viewport={"width": width, "height": 800}, color_scheme=scheme
     ) as page:
-        await get(page, CAROUSEL, REEL.format("emoji-page"), REEL.format(long))
+        await get_posts(page, CAROUSEL, REEL.format("emoji-page"), REEL.format(long))
         await expect(page.locator("#summary")).to_have_text("2 of 3 done, 1 failed")
         await expect(page.locator("#stored .caption")).to_have_count(2)
         room = "document.documentElement.scrollWidth - document.documentElement.clientWidth"

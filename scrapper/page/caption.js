@@ -1,0 +1,24 @@
+/** A caption with its links, user names and tags to press. */
+
+const PARTS = /(https?:\/\/[^\s<>"]+[^\s<>".,;:!?)\]])|(?<![\p{L}\p{N}_&/])(?:@([A-Za-z0-9._]{0,29}[A-Za-z0-9_])|#([\p{L}\p{N}\p{M}_]{1,100}))/gu;
+
+function targetOf([, link, user, tag]) {
+  return link ?? `https://www.instagram.com/${user ? `${user}/` : `explore/tags/${encodeURIComponent(tag)}/`}`;
+}
+
+/** The text as nodes of the document. */
+export function nodesOf(text) {
+  const nodes = [];
+  let end = 0;
+  for (const found of text.matchAll(PARTS)) {
+    const link = document.createElement("a");
+    link.href = targetOf(found);
+    link.target = "_blank";
+    link.rel = "noreferrer nofollow";
+    link.textContent = found[0];
+    nodes.push(text.slice(end, found.index), link);
+    end = found.index + found[0].length;
+  }
+  nodes.push(text.slice(end));
+  return nodes;
+}
