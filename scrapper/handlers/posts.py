@@ -184,14 +184,14 @@ async def stored_post(request: web.Request) -> StoredPost:
 
 def _search(request: web.Request) -> Search:
     query = request.query
-    text, owner, kept = query.get("q", ""), query.get("owner", ""), query.get("kept")
+    text, owner, kept = query.get("q", ""), query.get("owner"), query.get("kept")
     if len(text) > _MOST_SEARCHED:
         raise InvalidParameter(text=f"q must not have more than {_MOST_SEARCHED} characters")
-    if owner and not re.fullmatch(_OWNER["pattern"], owner):
+    if owner is not None and not re.fullmatch(_OWNER["pattern"], owner):
         raise InvalidParameter(text="owner must be a user name")
     if kept not in (None, "true", "false"):
         raise InvalidParameter(text="kept must be true or false")
-    return Search(text.strip(), owner, None if kept is None else kept == "true")
+    return Search(text.strip(), owner or "", None if kept is None else kept == "true")
 
 
 def _shortcode(request: web.Request) -> str:

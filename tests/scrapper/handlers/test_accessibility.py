@@ -81,3 +81,24 @@ async def test_the_page_passes_in_its_states(
     await expect(page.locator("#summary")).to_have_text("2 of 3 done, 1 failed")
     await expect(page.locator("#stored > li")).to_have_count(2)
     await check(page)
+
+
+@pytest.mark.parametrize("look", LOOKS)
+async def test_the_page_passes_while_posts_wait_and_after_they_failed(
+    instagram: StandIn, start_service: StartService, browser: Browser, look: tuple[int, Any]
+) -> None:
+    client = await start_service(INSTAGRAM_COOLDOWN_SECONDS="300", JOB_PATIENCE_SECONDS="3600")
+    for source in ("api", "web", "page"):
+        instagram.turn_off(source, "limitedbare")
+    page = await opened(browser, client, "/", look)
+    await page.get_by_text("From your phone or another page").click()
+    links = [REEL.format("reel-axe-1"), "https://example.com/1", "https://example.com/2"]
+    await page.get_by_label("Links").fill("\n".join(links))
+    await page.get_by_role("button", name="Get posts").click()
+    await expect(page.locator("#summary")).to_have_text("0 of 3 done, 2 failed, 1 waiting")
+    await expect(page.get_by_role("button", name="Retry all that failed")).to_be_visible()
+    await page.get_by_label("Search captions and people").fill("nothing")
+    await expect(page.get_by_text("Nothing is found.")).to_be_visible()
+    await check(page)
+    room = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+    assert await page.evaluate(room) == 0
