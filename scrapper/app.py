@@ -38,6 +38,7 @@ from scrapper.handlers.resources import (
     SCRAPER,
     SESSIONS,
     SETTINGS,
+    WEBHOOK_HOSTS,
 )
 from scrapper.handlers.scrape import scrape
 from scrapper.handlers.session import begin_session, end_session
@@ -47,6 +48,7 @@ from scrapper.instagram.pace_file import PaceFile
 from scrapper.jobs.backlog import Backlog
 from scrapper.jobs.local import LocalJobs
 from scrapper.jobs.sqlite_store import JobStore
+from scrapper.jobs.webhooks import WebhookHosts, delivering
 from scrapper.library.clock import ClockWatch
 from scrapper.library.root import MediaRoot
 from scrapper.library.store import Library
@@ -90,6 +92,7 @@ def create_app(settings: Settings) -> web.Application:
     app[BASE_PATH] = base_path
     app[SESSIONS] = sessions
     app[SETTINGS] = settings
+    app[WEBHOOK_HOSTS] = WebhookHosts.from_settings(settings)
     app[METRICS] = measured
     app[_FLEET] = fleet
     app[_PEERS] = fleet.peers if fleet else Alone()
@@ -225,7 +228,8 @@ async def _jobs(app: web.Application) -> AsyncIterator[None]:
     )
     app[JOB_FEEDS] = JobFeeds(jobs)
     await jobs.open()
-    yield
+    async with delivering(jobs, settings, app[METRICS]):
+        yield
     await jobs.close()
 
 

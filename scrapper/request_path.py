@@ -21,7 +21,7 @@ from scrapper.errors import RESPONSES, SettingsError
 from scrapper.handlers.docs import DOCS_FILES
 from scrapper.handlers.jobs import tokens_of_a_batch
 from scrapper.handlers.page import PAGE_FILES
-from scrapper.handlers.request_bodies import MOST_URLS
+from scrapper.handlers.request_bodies import MAX_WEBHOOK_LENGTH, MOST_URLS
 from scrapper.instagram.cookies_file import MAX_COOKIES_BYTES
 from scrapper.sessions import Sessions
 from scrapper.settings import Settings
@@ -140,7 +140,7 @@ def _hosts(settings: Settings, keys: ApiKeys) -> Sequence[str] | None:
 
 def _larger_bodies(settings: Settings) -> Mapping[str, int]:
     """Bytes of the largest body, for paths that take larger ones than others."""
-    batch = MOST_URLS * (settings.max_url_length + 16) + 64
+    batch = MOST_URLS * (settings.max_url_length + 16) + MAX_WEBHOOK_LENGTH + 128
     sizes = {
         "/jobs": max(settings.max_json_body_bytes, batch),
         "/login": max(settings.max_json_body_bytes, MAX_COOKIES_BYTES),

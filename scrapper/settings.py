@@ -1,5 +1,6 @@
 """The settings, read from the environment and checked at start."""
 
+import base64
 import math
 import os
 import pwd
@@ -46,6 +47,8 @@ PRIVATE_NETWORKS: tuple[Network, ...] = tuple(
 
 
 _BASE_PATH = re.compile(r"(?:/(?!\.{1,2}(?:/|$))[A-Za-z0-9._~-]{1,100}){1,10}")
+# The Standard Webhooks specification, version 1.0, "Symmetric".
+_WEBHOOK_SECRET_BYTES = (24, 64)
 _HOST_NAME = re.compile(r"[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63}){0,126}\.?")
 
 
@@ -67,6 +70,29 @@ def _is_host_name(name: str) -> str:
             f"{name!r} is not a host name: leave out the scheme, the port and the path"
         )
     return name.lower()
+
+
+def _is_network(text: str) -> bool:
+    try:
+        ip_network(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_host_or_network(text: str) -> str:
+    return text if _is_network(text) else _is_host_name(text)
+
+
+def _is_webhook_secret(secret: SecretStr) -> SecretStr:
+    text = secret.get_secret_value().removeprefix("whsec_")
+    try:
+        size = len(base64.b64decode(text, validate=True))
+    except ValueError:
+        size = 0
+    if text and not _WEBHOOK_SECRET_BYTES[0] <= size <= _WEBHOOK_SECRET_BYTES[1]:
+        raise ValueError("write whsec_ and the base64 of 24 to 64 random bytes")
+    return secret
 
 
 def _is_base_path(path: str) -> str:
@@ -197,6 +223,14 @@ class Settings(BaseSettings):
     max_connections: PositiveInt = 4096
     client_timeout_seconds: Seconds = 20
     redis_url: RedisURL = SecretStr("")
+    webhook_hosts: Annotated[
+        tuple[Annotated[str, AfterValidator(_is_host_or_network)], ...],
+        NoDecode,
+        BeforeValidator(_names),
+    ] = ()
+    webhook_secret: Annotated[
+        SecretStr, AfterValidator(_is_webhook_secret), Field(validate_default=True)
+    ] = SecretStr("")
     max_jobs: PositiveInt = 100
     job_patience_seconds: Annotated[float, Field(ge=0, le=_YEAR)] = 21_600
     max_job_age_days: Annotated[float, Field(gt=0, le=36_500)] = 7
@@ -230,6 +264,13 @@ class Settings(BaseSettings):
                 raise ValueError(f"{path} is empty")
         return path
 
+    @field_validator("webhook_secret")
+    @classmethod
+    def _goes_with_hosts(cls, secret: SecretStr, info: ValidationInfo) -> SecretStr:
+        if info.data.get("webhook_hosts") and not secret.get_secret_value():
+            raise ValueError("WEBHOOK_HOSTS is set: set a secret, by which receivers know us")
+        return secret
+
     @field_validator("instagram_username")
     @classmethod
     def _goes_with_session(cls, username: str, info: ValidationInfo) -> str:
@@ -254,10 +295,11 @@ class Settings(BaseSettings):
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """What no log line may hold: the API key, and Redis's password."""
+        """What no log line may hold: the API key, Redis's password, the webhooks' secret."""
         url = urlsplit(self.redis_url.get_secret_value())
         passwords = [url.password or "", *parse_qs(url.query).get("password", [])]
-        return (self.key, *passwords, *map(unquote, passwords))
+        webhook_secret = self.webhook_secret.get_secret_value()
+        return (self.key, webhook_secret, *passwords, *map(unquote, passwords))
 
     @property
     def session_file(self) -> Path | None:
@@ -283,6 +325,16 @@ class Settings(BaseSettings):
     def max_job_age_seconds(self) -> float:
         """How long a finished job is kept."""
         return self.max_job_age_days * _DAY
+
+    @property
+    def webhook_networks(self) -> tuple[Network, ...]:
+        """The networks of ``WEBHOOK_HOSTS``."""
+        return tuple(ip_network(host) for host in self.webhook_hosts if _is_network(host))
+
+    @property
+    def webhook_names(self) -> tuple[str, ...]:
+        """The host names of ``WEBHOOK_HOSTS``."""
+        return tuple(host for host in self.webhook_hosts if not _is_network(host))
 
     @property
     def seconds_a_query(self) -> float:

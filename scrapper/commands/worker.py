@@ -14,6 +14,7 @@ from taskiq.receiver import Receiver
 
 from scrapper.instagram.client import Instagram
 from scrapper.instagram.login_file import LoginFile
+from scrapper.jobs.webhooks import delivering
 from scrapper.library.root import MediaRoot
 from scrapper.library.store import Library
 from scrapper.replicas.fleet import Fleet
@@ -109,12 +110,13 @@ async def worker(settings: Settings, parts: WorkerParts) -> AsyncIterator[Receiv
     )
     fleet.queue.on_post(runner.fetch)
     try:
-        yield Receiver(
-            fleet.queue,
-            max_async_tasks=settings.scrape_concurrency,
-            ack_type=AcknowledgeType.MANUAL,
-            wait_tasks_timeout=settings.scrape_timeout_seconds + _SHUTDOWN_GRACE,
-        )
+        async with delivering(fleet.deliveries, settings, metrics):
+            yield Receiver(
+                fleet.queue,
+                max_async_tasks=settings.scrape_concurrency,
+                ack_type=AcknowledgeType.MANUAL,
+                wait_tasks_timeout=settings.scrape_timeout_seconds + _SHUTDOWN_GRACE,
+            )
     finally:
         await scraper.close()
         await fleet.close()

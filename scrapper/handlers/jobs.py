@@ -10,8 +10,9 @@ from aiohttp_sse import sse_response
 
 from scrapper.base_path import BASE_PATH
 from scrapper.handlers.operation import Operation, Parameter, describe
+from scrapper.handlers.refusals import InvalidBody, WebhooksDisabled
 from scrapper.handlers.request_bodies import JobRequest, read_body
-from scrapper.handlers.resources import JOB_FEEDS, JOBS, SETTINGS
+from scrapper.handlers.resources import JOB_FEEDS, JOBS, SETTINGS, WEBHOOK_HOSTS
 from scrapper.jobs.model import Job, JobEvent, JobResponse, new_job
 
 __all__ = ["cancel_job", "create_job", "get_job", "job_events", "retry_job", "tokens_of_a_batch"]
@@ -31,7 +32,7 @@ _ID = Parameter("id", "path", {"type": "string", "minLength": 1})
         response=JobResponse,
         status=202,
         body=JobRequest,
-        errors=(400, 408, 503, 507),
+        errors=(400, 403, 408, 503, 507),
         headers={"Location": {"required": True, "schema": {"type": "string"}}},
     )
 )
@@ -43,6 +44,7 @@ async def create_job(request: web.Request) -> web.Response:
         max_url_length=request.app[SETTINGS].max_url_length,
         client=request.remote,
         keep=asked.keep,
+        webhook=_checked_webhook(request, asked.webhook),
     )
     await request.app[JOBS].submit(job)
     prefix = request.app[BASE_PATH].prefix_of(request)
@@ -156,6 +158,17 @@ async def tokens_of_a_batch(request: web.Request) -> int:
         return len((await read_body(request, JobRequest)).urls)
     except web.HTTPBadRequest:
         return 1
+
+
+def _checked_webhook(request: web.Request, url: str | None) -> str | None:
+    hosts = request.app[WEBHOOK_HOSTS]
+    if url is None:
+        return None
+    if not hosts:
+        raise WebhooksDisabled
+    if not hosts.allow(url):
+        raise InvalidBody(text="webhook: not an http or https URL of a host in WEBHOOK_HOSTS")
+    return url
 
 
 def _respond(job: Job, *, status: int = 200, headers: LooseHeaders | None = None) -> web.Response:

@@ -2,7 +2,7 @@
 
 from aiohttp import web
 
-__all__ = ["InvalidBody", "InvalidParameter", "KeyRequired", "NotStored"]
+__all__ = ["InvalidBody", "InvalidParameter", "KeyRequired", "NotStored", "WebhooksDisabled"]
 
 
 class InvalidBody(web.HTTPBadRequest):
@@ -24,6 +24,15 @@ class KeyRequired(web.HTTPForbidden):
 
     def __init__(self) -> None:
         super().__init__(text="Set API_KEY: without a key, everybody could change the login")
+
+
+class WebhooksDisabled(web.HTTPForbidden):
+    """The operator allows no webhooks."""
+
+    code = "webhooks_disabled"
+
+    def __init__(self) -> None:
+        super().__init__(text="This server sends no webhooks: its operator must set WEBHOOK_HOSTS")
 
 
 class NotStored(web.HTTPNotFound):

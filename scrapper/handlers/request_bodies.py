@@ -9,7 +9,18 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from scrapper.handlers.refusals import InvalidBody
 from scrapper.handlers.resources import SETTINGS
 
-__all__ = ["MOST_URLS", "JobRequest", "ScrapeRequest", "parse_body", "read_body", "read_text"]
+__all__ = [
+    "MAX_WEBHOOK_LENGTH",
+    "MOST_URLS",
+    "JobRequest",
+    "ScrapeRequest",
+    "parse_body",
+    "read_body",
+    "read_text",
+]
+
+MAX_WEBHOOK_LENGTH = 2048
+"""Characters of a webhook's URL."""
 
 MOST_URLS = 100
 """How many URLs one job may have."""
@@ -57,6 +68,16 @@ class JobRequest(BaseModel):
         ),
     ]
     keep: Annotated[bool, Field(description="Never remove the posts because of their age")] = False
+    webhook: Annotated[
+        str | None,
+        Field(
+            min_length=1,
+            max_length=MAX_WEBHOOK_LENGTH,
+            description="Where the job is POSTed when it ends, signed as Standard Webhooks has it; "
+            "the host must be in WEBHOOK_HOSTS",
+            examples=["https://n8n.example.com/webhook/posts"],
+        ),
+    ] = None
 
 
 _NO_OBJECT = "The body is not a JSON object"

@@ -8,6 +8,7 @@ from scrapper.api_keys import ApiKeys
 from scrapper.handlers.job_feeds import JobFeeds
 from scrapper.instagram.client import Instagram
 from scrapper.jobs.contract import Jobs
+from scrapper.jobs.webhooks import WebhookHosts
 from scrapper.library.root import MediaRoot
 from scrapper.library.store import Library
 from scrapper.scraping.scraper import Scraper
@@ -27,6 +28,7 @@ __all__ = [
     "SCRAPER",
     "SESSIONS",
     "SETTINGS",
+    "WEBHOOK_HOSTS",
 ]
 
 API_KEYS = web.AppKey("api_keys", ApiKeys)
@@ -38,6 +40,7 @@ INSTAGRAM = web.AppKey("instagram", Instagram)
 JOBS = web.AppKey("jobs", Jobs)
 JOB_FEEDS = web.AppKey("job_feeds", JobFeeds)
 SESSIONS = web.AppKey("sessions", Sessions)
+WEBHOOK_HOSTS = web.AppKey("webhook_hosts", WebhookHosts)
 SCRAPER = web.AppKey("scraper", Scraper)
 CHECKS: web.AppKey[Mapping[str, Callable[[], Awaitable[bool]]]] = web.AppKey("checks")
 """Further checks of ``/ready``, by name."""

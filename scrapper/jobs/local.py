@@ -3,8 +3,11 @@
 import asyncio
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
+from uuid import uuid4
 
+import orjson
 import structlog
 
 from scrapper.background import in_background
@@ -15,11 +18,14 @@ from scrapper.jobs.contract import check_room
 from scrapper.jobs.model import Job, JobPost
 from scrapper.jobs.runner import needs_no_turn, note_progress, run_post
 from scrapper.jobs.sqlite_store import JobStore
+from scrapper.jobs.webhooks import Delivery
 from scrapper.scraping.scraper import Scraper
 
 __all__ = ["LocalJobs"]
 
 log = structlog.get_logger(__name__)
+
+_DAY = 24 * 60 * 60
 
 
 class LocalJobs:
@@ -53,6 +59,7 @@ class LocalJobs:
         self._queue: asyncio.PriorityQueue[Place] = asyncio.PriorityQueue()
         self._backlog = backlog
         self._patience = patience
+        self._deliveries: dict[Delivery, float] = {}
         self._runners: list[asyncio.Task[None]] = []
         self._tidying = asyncio.Lock()
         self._writing = asyncio.Lock()
@@ -67,6 +74,8 @@ class LocalJobs:
         for job in await asyncio.to_thread(self._store.open):
             self._jobs[job.id] = job
             self._enqueue(job)
+            await self._announce(job)
+        self._deliveries = await asyncio.to_thread(self._store.deliveries)
         self._resume_waiting()
         self._runners.append(in_background(self._let_go(), "backlog"))
         for _ in range(self._concurrency):
@@ -87,6 +96,7 @@ class LocalJobs:
             await self._write(self._store.add, job)
             self._jobs[job.id] = job
         self._enqueue(job)
+        await self._announce(job)
 
     async def get(self, job_id: str) -> Job | None:
         async with self._tidying:
@@ -102,6 +112,7 @@ class LocalJobs:
             job.posts[index].cancel()
             self._backlog.leave(job.place(index))
         await self._write(self._store.save, job, unstarted)
+        await self._announce(job)
         return True
 
     async def retry(self, job: Job) -> bool:
@@ -110,7 +121,8 @@ class LocalJobs:
             check_room(self._unfinished(), job.client, self._max_jobs)
         for index in ended:
             job.posts[index] = job.posts[index].anew()
-        await self._write(self._store.save, job, ended)
+        job.announced = False
+        await self._write(self._store.reopen, job, ended)
         for index in ended:
             self._queue.put_nowait(job.place(index))
         return True
@@ -121,6 +133,33 @@ class LocalJobs:
             note_progress(post, self._scraper)
             post.note_delay(opens_at)
         return True
+
+    async def take(self) -> Delivery | None:
+        """Part of :class:`~scrapper.jobs.webhooks.Deliveries`, as are the next two."""
+        now = time.time()
+        for delivery, due_at in self._deliveries.items():
+            # A time far ahead is one that a wrong clock left.
+            if not now < due_at < now + _DAY:
+                self._deliveries.pop(delivery)
+                return delivery
+        return None
+
+    async def finish(self, delivery: Delivery) -> None:
+        await self._write(self._store.finish, delivery)
+
+    async def postpone(self, delivery: Delivery, seconds: float) -> None:
+        due_at = time.time() + seconds
+        self._deliveries[replace(delivery, attempts=delivery.attempts + 1)] = due_at
+        await self._write(self._store.postpone, delivery, due_at)
+
+    async def _announce(self, job: Job) -> None:
+        """Note that the job's end is to be told, if it ended."""
+        if job.webhook is None or job.announced or job.state == "running":
+            return
+        job.announced = True
+        delivery = Delivery(f"msg_{uuid4().hex}", job.webhook, orjson.dumps(job.to_response()))
+        await self._write(self._store.announce, job, delivery)
+        self._deliveries[delivery] = 0.0
 
     def _resume_waiting(self) -> None:
         waiting = [
@@ -163,6 +202,7 @@ class LocalJobs:
             post.fail(*INTERNAL_ERROR)
         try:
             await self._write(self._store.save, job, [index])
+            await self._announce(job)
         except Exception:
             # After a restart the post is looked up again.
             log.exception("job not saved", job=job.id)

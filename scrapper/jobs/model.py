@@ -154,7 +154,8 @@ class JobEvent(JobPost):
 class Job:
     """A batch of posts; ``created_at`` is a unix time, ``client`` is who sent it.
 
-    With ``keep`` sweeps leave its posts alone.
+    With ``keep`` sweeps leave its posts alone. ``webhook`` is the URL that is told of its end;
+    ``announced`` says that the end is noted for that.
 
     Its changes are numbered by this process, within an ``epoch``; :meth:`note` takes numbers that
     another process gave.
@@ -165,6 +166,8 @@ class Job:
     posts: list[JobPost]
     client: str | None = None
     keep: bool = False
+    webhook: str | None = None
+    announced: bool = False
     epoch: str = _EPOCH
     _version: int = 0
     _seen: dict[int, tuple[int, dict[str, Any]]] = field(default_factory=dict)
@@ -236,11 +239,16 @@ def unix_time(text: str) -> float:
 
 
 def new_job(
-    urls: Sequence[str], *, max_url_length: int, client: str | None = None, keep: bool = False
+    urls: Sequence[str],
+    *,
+    max_url_length: int,
+    client: str | None = None,
+    keep: bool = False,
+    webhook: str | None = None,
 ) -> Job:
     """A job of *urls* for *client*; links that are not a post's have failed at once."""
     posts = [_post(url, max_url_length) for url in urls]
-    return Job(uuid.uuid4().hex, time.time(), posts, client=client, keep=keep)
+    return Job(uuid.uuid4().hex, time.time(), posts, client=client, keep=keep, webhook=webhook)
 
 
 def _post(url: str, max_url_length: int) -> JobPost:

@@ -11,6 +11,7 @@ from typing import Any, get_args
 import structlog
 
 from scrapper.jobs.model import Job, JobPost, PostState, unix_time
+from scrapper.jobs.webhooks import Delivery
 from scrapper.library.sqlite_errors import is_refusal, telling_refusals
 
 __all__ = ["JobStore"]
@@ -24,7 +25,9 @@ CREATE TABLE IF NOT EXISTS jobs (
     id TEXT PRIMARY KEY,
     created_at REAL NOT NULL,
     client TEXT,
-    keep INTEGER NOT NULL DEFAULT 0
+    keep INTEGER NOT NULL DEFAULT 0,
+    webhook TEXT,
+    announced INTEGER NOT NULL DEFAULT 0
 );
 CREATE TABLE IF NOT EXISTS posts (
     job TEXT NOT NULL REFERENCES jobs ON DELETE CASCADE,
@@ -42,6 +45,13 @@ CREATE TABLE IF NOT EXISTS posts (
     waiting_since TEXT,
     PRIMARY KEY (job, position)
 );
+CREATE TABLE IF NOT EXISTS deliveries (
+    id TEXT PRIMARY KEY,
+    url TEXT NOT NULL,
+    body BLOB NOT NULL,
+    attempts INTEGER NOT NULL,
+    due_at REAL NOT NULL
+);
 """
 # Columns that earlier releases did not have.
 _ADDED = (
@@ -50,6 +60,8 @@ _ADDED = (
     ("posts", "next_try_at", "TEXT"),
     ("posts", "waiting_since", "TEXT"),
     ("jobs", "keep", "INTEGER NOT NULL DEFAULT 0"),
+    ("jobs", "webhook", "TEXT"),
+    ("jobs", "announced", "INTEGER NOT NULL DEFAULT 0"),
 )
 _COLUMNS = (
     "url, shortcode, state, bytes_done, bytes_total, status, error, retry_after, code, "
@@ -59,6 +71,7 @@ _SAVE = (
     f"INSERT OR REPLACE INTO posts (job, position, {_COLUMNS}) "  # noqa: S608 - constants
     "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
+_MOST_DELIVERIES = 1000
 _SIDE_FILES = ("", "-wal", "-shm", "-journal")
 _STATES = get_args(PostState)
 _TYPES: tuple[type | tuple[type, ...], ...] = (
@@ -114,8 +127,8 @@ class JobStore:
         """Store a new job."""
         with self._transaction() as database:
             database.execute(
-                "INSERT INTO jobs (id, created_at, client, keep) VALUES (?, ?, ?, ?)",
-                (job.id, job.created_at, job.client, job.keep),
+                "INSERT INTO jobs (id, created_at, client, keep, webhook) VALUES (?, ?, ?, ?, ?)",
+                (job.id, job.created_at, job.client, job.keep, job.webhook),
             )
             database.executemany(_SAVE, _rows(job, range(len(job.posts))))
 
@@ -123,6 +136,44 @@ class JobStore:
         """Store how the job's posts at these *positions* are."""
         with self._transaction() as database:
             database.executemany(_SAVE, _rows(job, positions))
+
+    def announce(self, job: Job, delivery: Delivery) -> None:
+        """Store that *delivery* is to tell of the job's end."""
+        with self._transaction() as database:
+            database.execute("UPDATE jobs SET announced = 1 WHERE id = ?", (job.id,))
+            database.execute(
+                "INSERT INTO deliveries (id, url, body, attempts, due_at) VALUES (?, ?, ?, 0, 0)",
+                (delivery.id, delivery.url, delivery.body),
+            )
+            # A bound for webhooks that nobody ever receives.
+            database.execute(
+                "DELETE FROM deliveries WHERE rowid <= (SELECT max(rowid) FROM deliveries) - ?",
+                (_MOST_DELIVERIES,),
+            )
+
+    def reopen(self, job: Job, positions: Iterable[int]) -> None:
+        """Store that the job's posts at these *positions* begin anew, and with them the job."""
+        with self._transaction() as database:
+            database.execute("UPDATE jobs SET announced = 0 WHERE id = ?", (job.id,))
+            database.executemany(_SAVE, _rows(job, positions))
+
+    def deliveries(self) -> dict[Delivery, float]:
+        """What is to be delivered, and the unix time at which it is due."""
+        rows = self._database.execute("SELECT id, url, body, attempts, due_at FROM deliveries")
+        return {Delivery(*columns): due_at for *columns, due_at in rows}
+
+    def postpone(self, delivery: Delivery, due_at: float) -> None:
+        """Count an attempt of *delivery*, and let it be due at a unix time."""
+        with self._transaction() as database:
+            database.execute(
+                "UPDATE deliveries SET attempts = ?, due_at = ? WHERE id = ?",
+                (delivery.attempts + 1, due_at, delivery.id),
+            )
+
+    def finish(self, delivery: Delivery) -> None:
+        """Forget *delivery*."""
+        with self._transaction() as database:
+            database.execute("DELETE FROM deliveries WHERE id = ?", (delivery.id,))
 
     def remove(self, jobs: Iterable[Job]) -> None:
         """Forget these *jobs*."""
@@ -149,14 +200,24 @@ class JobStore:
     def _load(self) -> list[Job]:
         jobs: dict[str, Job] = {}
         rows = self._database.execute(
-            "SELECT id, created_at, client, keep FROM jobs ORDER BY created_at, id"
+            "SELECT id, created_at, client, keep, webhook, announced FROM jobs "
+            "ORDER BY created_at, id"
         )
-        for id_, created_at, client, keep in rows:
+        for id_, created_at, client, keep, webhook, announced in rows:
             if not (isinstance(id_, str) and isinstance(created_at, float)):
                 raise ValueError("a job of another shape")  # noqa: TRY004 - the row's fault
-            if not math.isfinite(created_at) or not isinstance(client, str | None):
+            texts = (client, webhook)
+            if not math.isfinite(created_at) or not all(isinstance(it, str | None) for it in texts):
                 raise ValueError("a job of another shape")
-            jobs[id_] = Job(id_, created_at, [], client=client, keep=bool(keep))
+            jobs[id_] = Job(
+                id_,
+                created_at,
+                [],
+                client=client,
+                keep=bool(keep),
+                webhook=webhook,
+                announced=bool(announced),
+            )
         rows = self._database.execute(
             f"SELECT job, {_COLUMNS} FROM posts ORDER BY job, position"  # noqa: S608 - constants
         )

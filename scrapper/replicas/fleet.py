@@ -7,6 +7,7 @@ from redis.exceptions import RedisError
 from scrapper.instagram.pace import Pace
 from scrapper.replicas.backlog import RedisBacklog
 from scrapper.replicas.client import SharedRedis, blocking_client
+from scrapper.replicas.deliveries import RedisDeliveries
 from scrapper.replicas.gathered_scripts import GatheredScripts
 from scrapper.replicas.job_store import RedisJobStore
 from scrapper.replicas.jobs import SharedJobs
@@ -33,6 +34,7 @@ class Fleet:
         self.job_store = RedisJobStore(
             self.redis, max_jobs=settings.max_jobs, max_age=settings.max_job_age_seconds
         )
+        self.deliveries = RedisDeliveries(self.redis, self.job_store)
         self.jobs = SharedJobs(self.job_store, self.queue, self.backlog)
 
     async def open(self) -> None:

@@ -10,11 +10,13 @@ from scrapper.jobs.contract import check_room
 from scrapper.jobs.model import Job, JobPost
 from scrapper.replicas.client import PREFIX, SharedRedis
 
-__all__ = ["RedisJobStore"]
+__all__ = ["ENDED_JOBS", "RedisJobStore"]
 
 _ALL = f"{PREFIX}jobs"
+ENDED_JOBS = f"{PREFIX}jobs:ended"
+"""The jobs that ended and have a webhook, which no worker saw yet."""
 _CREATED, _VERSION, _LEFT, _CLIENT = b"created_at", b"version", b"left", b"client"
-_KEEP = b"keep"
+_KEEP, _WEBHOOK = b"keep", b"webhook"
 _EPOCH = "0"
 """The epoch of all versions here: Redis counts them, so they are the same for everybody."""
 
@@ -24,17 +26,23 @@ if redis.call("HGET", KEYS[1], ARGV[1]) ~= ARGV[2] then
 end
 local version = redis.call("HINCRBY", KEYS[1], "version", 1)
 redis.call("HSET", KEYS[1], ARGV[1], "[" .. version .. "," .. ARGV[3])
-if redis.call("HINCRBY", KEYS[1], "left", ARGV[4]) == 0 then
-    redis.call("PEXPIREAT", KEYS[1], ARGV[5])
-else
+if redis.call("HINCRBY", KEYS[1], "left", ARGV[4]) > 0 then
     redis.call("PERSIST", KEYS[1])
+elseif tonumber(ARGV[4]) < 0 then
+    redis.call("PEXPIREAT", KEYS[1], ARGV[5])
+    if redis.call("HEXISTS", KEYS[1], "webhook") == 1 then
+        redis.call("ZADD", KEYS[2], 0, ARGV[7])
+    end
 end
-if KEYS[2] then
-    redis.call("XADD", KEYS[2], "*", "data", ARGV[6])
+if KEYS[3] then
+    redis.call("XADD", KEYS[3], "*", "data", ARGV[6])
 end
 return 1
 """
-"""Writes a post, and perhaps queues it, unless somebody changed it since it was read."""
+"""Writes a post, and perhaps queues it, unless somebody changed it since it was read.
+
+With its last post a job ends: then it is noted for its webhook.
+"""
 
 
 class RedisJobStore:
@@ -70,6 +78,8 @@ class RedisJobStore:
             _CLIENT: client,
             _KEEP: int(job.keep),
         }
+        if job.webhook is not None:
+            fields[_WEBHOOK] = job.webhook
         for index, post in enumerate(job.posts):
             fields[b"%d" % index] = b"[%d,%b" % (index + 1, _rest(post))
 
@@ -83,6 +93,8 @@ class RedisJobStore:
             transaction.hset(key, mapping=fields)
             if not left:
                 transaction.pexpireat(key, self._expiry(job.created_at))
+                if job.webhook is not None:
+                    transaction.zadd(ENDED_JOBS, {job.id: 0})
             also(transaction)
 
         with self._redis.asking():
@@ -105,6 +117,7 @@ class RedisJobStore:
         if not fields:
             return False
         job.created_at = float(fields[_CREATED])
+        job.webhook = fields[_WEBHOOK].decode() if _WEBHOOK in fields else None
         job.client = fields[_CLIENT].decode() or None if _CLIENT in fields else None
         number = sum(name.isdigit() for name in fields)
         rows = [orjson.loads(fields[b"%d" % index]) for index in range(number)]
@@ -132,9 +145,9 @@ class RedisJobStore:
         *how* is called again if somebody else changed the post meanwhile. Return the post as it
         is then, or None if there is no such job.
         """
-        keys, message = [_key(job_id)], b""
+        keys, message = [_key(job_id), ENDED_JOBS], b""
         if queue is not None:
-            keys, message = [keys[0], queue[0]], queue[1]
+            keys, message = [*keys, queue[0]], queue[1]
         while True:
             created, told = await self._redis.hmget(keys[0], [_CREATED.decode(), str(index)])
             if created is None or told is None:
@@ -145,7 +158,7 @@ class RedisJobStore:
                 return post
             less = changed.unfinished - post.unfinished
             expiry = self._expiry(float(created))
-            arguments = [index, told, _rest(changed), less, expiry, message]
+            arguments = [index, told, _rest(changed), less, expiry, message, job_id]
             if await self._swap(keys=keys, args=arguments):
                 return changed
 

@@ -106,6 +106,14 @@ class Metrics:
         )
         for outcome in ("ok", "failed", "skipped"):
             self.sweeps.labels(outcome)
+        self.webhooks = Counter(
+            "webhooks",
+            "Attempts to deliver a webhook, by outcome: delivered, failed, or given_up",
+            ["outcome"],
+            registry=registry,
+        )
+        for outcome in ("delivered", "failed", "given_up"):
+            self.webhooks.labels(outcome)
         self.swept_posts = Counter(
             "library_swept_posts", "Posts that sweeps removed", registry=registry
         )

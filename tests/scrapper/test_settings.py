@@ -16,7 +16,9 @@ def test_an_empty_environment_gives_the_contract_s_defaults(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     settings = load_settings()
-    assert settings.model_dump(exclude={"api_key", "media_root", "redis_url"}) == {
+    assert settings.model_dump(
+        exclude={"api_key", "media_root", "redis_url", "webhook_secret"}
+    ) == {
         "api_key_file": None,
         "host": "0.0.0.0",
         "port": 5633,
@@ -42,6 +44,7 @@ def test_an_empty_environment_gives_the_contract_s_defaults(
         "max_jobs": 100,
         "max_job_age_days": 7,
         "job_patience_seconds": 21_600,
+        "webhook_hosts": (),
         "instagram_cookies_file": None,
         "instagram_session_file": None,
         "instagram_username": "",
