@@ -18,14 +18,18 @@ _EXIT_INTERRUPTED = 130
 def main() -> int:
     """Run the command; return its exit code, 2 if the usage or a setting is wrong."""
     _replace_closed_streams()
-    options = _parser().parse_args()
+    parser = _parser()
+    options = parser.parse_args()
+    if options.command == "fetch" and not (options.urls or options.files):
+        parser.error("fetch needs a URL, or --from FILE")
     _leave_out("charset_normalizer")
     warnings.filterwarnings("ignore", "Unable to find acceptable character detection")
     try:
         if options.command == "fetch":
-            from scrapper.commands.fetch import fetch  # noqa: PLC0415
+            from scrapper.commands.fetch import FetchOptions, fetch  # noqa: PLC0415
 
-            return fetch(options.urls, options.into)
+            how = FetchOptions(options.into, ordered=options.ordered, wait=not options.no_wait)
+            return fetch(options.urls, options.files, how)
         if options.command == "login":
             from scrapper.commands.login import login  # noqa: PLC0415
 
@@ -110,7 +114,23 @@ def _parser() -> argparse.ArgumentParser:
         epilog="Exit codes: 0 success, 1 Instagram's answer made no sense, 2 wrong usage, "
         "3 not found, 4 forbidden, 5 rate limit, 6 unreachable or too late.",
     )
-    fetch.add_argument("urls", nargs="+", metavar="URL", help="a post's URL")
+    fetch.add_argument(
+        "urls", nargs="*", metavar="URL", help="a post's URL; - for a list on standard input"
+    )
+    fetch.add_argument(
+        "--from",
+        action="append",
+        default=[],
+        dest="files",
+        metavar="FILE",
+        help="a list of URLs, one a line; # begins a comment",
+    )
+    fetch.add_argument(
+        "--ordered", action="store_true", help="tell the outcomes in the order of the URLs"
+    )
+    fetch.add_argument(
+        "--no-wait", action="store_true", help="fail at once where Instagram allows no more for now"
+    )
     fetch.add_argument(
         "--into",
         type=Path,

@@ -4,7 +4,7 @@ import sys
 import time
 from pathlib import Path
 
-from scrapper.commands.fetch import EXIT_CODES, EXIT_USAGE
+from scrapper.commands.output import EXIT_CODES, EXIT_USAGE, logs_if_asked
 from scrapper.errors import RESPONSES, ScrapeError
 from scrapper.instagram.client import Instagram
 from scrapper.instagram.cookies_file import (
@@ -15,8 +15,8 @@ from scrapper.instagram.cookies_file import (
 )
 from scrapper.instagram.login_file import LoginFile
 from scrapper.instagram.pace_file import PaceFile
+from scrapper.library.root import MediaRoot
 from scrapper.settings import load_settings
-from scrapper.telemetry.logs import logs_to
 
 __all__ = ["login"]
 
@@ -37,18 +37,14 @@ def login(file: Path | None, *, forget: bool) -> int:
     """
     settings = load_settings()
     # The service may run meanwhile, so the folder is not locked.
-    state = settings.media_root / ".state"
+    state = MediaRoot(settings.media_root).state
     state.mkdir(parents=True, exist_ok=True)
     instagram = Instagram.from_settings(
         settings,
         make_pace=PaceFile(state / "pace.json").make_pace,
         login_file=LoginFile(state / "login.json"),
     )
-    # Failures are printed anyway. The log is for users who ask for it.
-    level = settings.log_level if "log_level" in settings.model_fields_set else "critical"
-    with logs_to(
-        sys.stderr, level=level, style="console", more_secrets=lambda: instagram.login.secrets
-    ):
+    with logs_if_asked(settings, lambda: instagram.login.secrets):
         try:
             if forget:
                 instagram.login.forget()

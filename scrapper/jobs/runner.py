@@ -17,7 +17,7 @@ from scrapper.jobs.model import JobPost
 from scrapper.links import read_link
 from scrapper.scraping.scraper import Scraped, Scraper
 
-__all__ = ["needs_no_turn", "note_progress", "run_post"]
+__all__ = ["needs_no_turn", "note_progress", "pause_after", "run_post"]
 
 log = structlog.get_logger(__name__)
 
@@ -34,11 +34,9 @@ async def run_post(post: JobPost, scraper: Scraper, *, keep: bool, patience: flo
     try:
         stored = (await _scrape(post, scraper, keep)).stored
     except ScrapeError as error:
-        wait = error.retry_after
-        if isinstance(error, _LIMITS):
-            pause = max(_SHORTEST_PAUSE, MAKE_ROOM_SECONDS if wait is None else wait)
-            if pause <= post.patience_left(patience):
-                return pause
+        pause, wait = pause_after(error), error.retry_after
+        if pause is not None and pause <= post.patience_left(patience):
+            return pause
         post.fail(*RESPONSES[type(error)], None if wait is None else max(1, math.ceil(wait)))
     except Exception:
         log.exception("post of a job failed", shortcode=post.shortcode)
@@ -47,6 +45,14 @@ async def run_post(post: JobPost, scraper: Scraper, *, keep: bool, patience: flo
         post.bytes_done = post.bytes_total = sum(file.size for file in stored.post.files)
         post.state, post.status = "done", 200
     return None
+
+
+def pause_after(error: ScrapeError) -> float | None:
+    """The seconds after which to try again, if *error* is a limit; None if it is not."""
+    if not isinstance(error, _LIMITS):
+        return None
+    wait = error.retry_after
+    return max(_SHORTEST_PAUSE, MAKE_ROOM_SECONDS if wait is None else wait)
 
 
 async def needs_no_turn(post: JobPost, scraper: Scraper) -> bool:

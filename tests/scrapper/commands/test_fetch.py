@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from tests.conftest import stored_files
+from tests.conftest import stored_files, until
 from tests.instagram import StandIn
 from tests.service import PATIENCE_SECONDS, wait_for
 
@@ -26,13 +26,14 @@ class Run(NamedTuple):
     err: str
 
 
-async def fetch(*arguments: str, **environment: str) -> Run:
+async def fetch(*arguments: str, given: str | None = None, **environment: str) -> Run:
     command = [sys.executable, "-m", "scrapper", "fetch", *arguments]
     env = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
     done = await asyncio.to_thread(
         subprocess.run,
         command,
         env=env,
+        input=given,
         capture_output=True,
         text=True,
         check=False,
@@ -77,7 +78,7 @@ async def test_the_exit_code_tells_what_went_wrong(
     instagram: StandIn, tmp_path: Path, scenario: str, code: int, status: int
 ) -> None:
     url = REEL.format(f"{scenario}-cli")
-    run = await fetch(url, REEL.format("removed-cli"), "--into", str(tmp_path))
+    run = await fetch(url, REEL.format("removed-cli"), "--no-wait", "--into", str(tmp_path))
     assert (run.code, run.err) == (code, "")
     told = next(line for line in map(json.loads, run.out.splitlines()) if line["url"] == url)
     assert told["status"] == status
@@ -95,6 +96,76 @@ async def test_wrong_usage_downloads_nothing(
     assert (run.code, run.out) == (2, "")
     assert run.err
     assert instagram.requests() == 0
+
+
+async def test_links_come_from_files_and_standard_input(instagram: StandIn, tmp_path: Path) -> None:
+    listed = tmp_path / "links.txt"
+    listed.write_bytes(
+        b"\xef\xbb\xbf# my links\r\n"
+        + f"  {REEL.format('reel-file-1')}  # the first\r\n\r\n".encode()
+        + f"{REEL.format('reel-file-2')}#part\n#{REEL.format('reel-not')}".encode()
+    )
+    arguments = (REEL.format("reel-argument"), "-", "--from", str(listed), "--ordered")
+    into = tmp_path / "into"
+    given = REEL.format("reel-input") + "\n"
+    run = await fetch(*arguments, "--into", str(into), given=given)
+    assert (run.code, run.err) == (0, "")
+    told = [json.loads(line)["shortcode"] for line in run.out.splitlines()]
+    assert told == ["reel-argument", "reel-input", "reel-file-1", "reel-file-2"]
+
+
+async def test_every_wrong_line_is_told_and_nothing_is_downloaded(
+    instagram: StandIn, tmp_path: Path
+) -> None:
+    listed = tmp_path / "links.txt"
+    listed.write_text(f"{REEL.format('reel-fine')}\nhttps://example.com/\n\nnonsense\n")
+    run = await fetch("--from", str(listed), "--into", str(tmp_path / "into"))
+    assert (run.code, run.out) == (2, "")
+    assert run.err.splitlines() == [
+        f"{listed}, line 2: Not the URL of an Instagram post: https://example.com/",
+        f"{listed}, line 4: Not the URL of an Instagram post: nonsense",
+    ]
+    assert instagram.requests() == 0
+
+
+@pytest.mark.parametrize("content", [None, b"\xff\xfe\x00"])
+async def test_a_file_that_cannot_be_read_is_wrong_usage(
+    instagram: StandIn, tmp_path: Path, content: bytes | None
+) -> None:
+    listed = tmp_path / "links.txt"
+    if content is not None:
+        listed.write_bytes(content)
+    run = await fetch("--from", str(listed), "--into", str(tmp_path / "into"))
+    assert (run.code, run.out) == (2, "")
+    assert str(listed) in run.err
+
+
+async def test_thousands_of_links_are_told_in_their_order(
+    instagram: StandIn, tmp_path: Path
+) -> None:
+    shortcodes = [f"reel-many-{number % 7}" for number in range(3000)]
+    given = "\r\n".join(map(REEL.format, shortcodes))
+    run = await fetch("-", "--ordered", "--into", str(tmp_path), given=given)
+    assert (run.code, run.err) == (0, "")
+    assert [json.loads(line)["shortcode"] for line in run.out.splitlines()] == shortcodes
+
+
+async def test_a_limit_is_waited_for_and_that_is_told(instagram: StandIn, tmp_path: Path) -> None:
+    for source in ("api", "web", "page"):
+        instagram.turn_off(source, "limitedbare")
+    urls = [REEL.format(f"reel-wait-{number}") for number in range(5)]
+    environment = {"INSTAGRAM_COOLDOWN_SECONDS": "1", "INSTAGRAM_MAX_QUERIES": "0"}
+    running = asyncio.create_task(fetch(*urls, "--ordered", "--into", str(tmp_path), **environment))
+    # Once more after the first refusals: it waits and comes again.
+    await until(lambda: instagram.requests("graphql") >= 12)
+    instagram.reset()
+    run = await running
+    assert run.code == 0
+    told = [json.loads(line)["shortcode"] for line in run.out.splitlines()]
+    assert told == [f"reel-wait-{number}" for number in range(5)]
+    lines = run.err.splitlines()
+    assert lines
+    assert all(line.startswith("Instagram allows no more for now: waiting until") for line in lines)
 
 
 async def test_a_folder_that_cannot_be_written_is_wrong_usage(

@@ -1,0 +1,82 @@
+"""Links for a command: its arguments, files, and standard input."""
+
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from scrapper.errors import InvalidURL, UnsupportedLink
+from scrapper.links import Link, read_link
+
+__all__ = ["GivenLink", "WrongLinks", "read_links"]
+
+_MAX_BYTES = 50_000_000
+_STANDARD_INPUT = "-"
+
+
+class GivenLink(NamedTuple):
+    """A link, and its text as it was given."""
+
+    link: Link
+    url: str
+
+
+class WrongLinks(Exception):
+    """Some links are not a post's, or a file cannot be read; the text names each in a line."""
+
+
+def read_links(
+    arguments: Sequence[str], files: Sequence[str], *, max_url_length: int
+) -> list[GivenLink]:
+    """The links in *arguments* and *files*, in order; ``-`` is standard input.
+
+    A file has a link a line, with whatever ends of lines. Empty lines, and what follows a ``#``
+    at the beginning of a line or after a space, count for nothing.
+
+    Raises:
+        WrongLinks: some cannot be used.
+    """
+    links, wrong = [], []
+    for where, url in _texts(arguments, files):
+        try:
+            links.append(GivenLink(read_link(url, max_length=max_url_length), url))
+        except (InvalidURL, UnsupportedLink):
+            wrong.append(f"{where}Not the URL of an Instagram post: {url[:max_url_length]}")
+    if wrong:
+        raise WrongLinks("\n".join(wrong))
+    return links
+
+
+def _texts(arguments: Sequence[str], files: Sequence[str]) -> Iterator[tuple[str, str]]:
+    for argument in arguments:
+        if argument == _STANDARD_INPUT:
+            yield from _lines(argument)
+        else:
+            yield "", argument
+    for file in files:
+        yield from _lines(file)
+
+
+def _lines(file: str) -> Iterator[tuple[str, str]]:
+    name = "standard input" if file == _STANDARD_INPUT else file
+    for number, line in enumerate(_read(file, name).splitlines(), start=1):
+        words = f" {line}".partition(" #")[0].split()
+        if words:
+            yield f"{name}, line {number}: ", " ".join(words)
+
+
+def _read(file: str, name: str) -> str:
+    try:
+        if file == _STANDARD_INPUT:
+            content = sys.stdin.buffer.read(_MAX_BYTES + 1)
+        else:
+            with Path(file).open("rb") as opened:
+                content = opened.read(_MAX_BYTES + 1)
+    except OSError as error:
+        raise WrongLinks(f"{name}: {error.strerror}") from error
+    if len(content) > _MAX_BYTES:
+        raise WrongLinks(f"{name}: larger than {_MAX_BYTES // 1_000_000} MB")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise WrongLinks(f"{name}: not a text file") from None
