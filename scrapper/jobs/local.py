@@ -18,7 +18,7 @@ from scrapper.jobs.contract import check_room
 from scrapper.jobs.model import Job, JobPost
 from scrapper.jobs.runner import needs_no_turn, note_progress, run_post
 from scrapper.jobs.sqlite_store import JobStore
-from scrapper.jobs.webhooks import Delivery
+from scrapper.jobs.webhooks import MOST_DELIVERIES, Delivery
 from scrapper.scraping.scraper import Scraper
 
 __all__ = ["LocalJobs"]
@@ -119,10 +119,16 @@ class LocalJobs:
         ended = [index for index, post in enumerate(job.posts) if post.can_be_retried]
         if job.state != "running":
             check_room(self._unfinished(), job.client, self._max_jobs)
-        for index in ended:
-            job.posts[index] = job.posts[index].anew()
+        before = {index: job.posts[index] for index in ended}
+        for index, post in before.items():
+            job.posts[index] = post.anew()
+        try:
+            await self._write(self._store.reopen, job, ended)
+        except Exception:
+            for index, post in before.items():
+                job.posts[index] = post
+            raise
         job.announced = False
-        await self._write(self._store.reopen, job, ended)
         for index in ended:
             self._queue.put_nowait(job.place(index))
         return True
@@ -158,8 +164,16 @@ class LocalJobs:
             return
         job.announced = True
         delivery = Delivery(f"msg_{uuid4().hex}", job.webhook, orjson.dumps(job.to_response()))
-        await self._write(self._store.announce, job, delivery)
+        try:
+            await self._write(self._store.announce, job, delivery)
+        except Exception:
+            # The next start finds that nobody was told.
+            log.exception("webhook not stored", job=job.id)
+            return
         self._deliveries[delivery] = 0.0
+        if len(self._deliveries) > MOST_DELIVERIES:
+            del self._deliveries[next(iter(self._deliveries))]
+            log.error("webhook given up", cause="too many wait")
 
     def _resume_waiting(self) -> None:
         waiting = [

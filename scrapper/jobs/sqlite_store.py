@@ -11,7 +11,7 @@ from typing import Any, get_args
 import structlog
 
 from scrapper.jobs.model import Job, JobPost, PostState, unix_time
-from scrapper.jobs.webhooks import Delivery
+from scrapper.jobs.webhooks import MOST_DELIVERIES, Delivery
 from scrapper.library.sqlite_errors import is_refusal, telling_refusals
 
 __all__ = ["JobStore"]
@@ -71,7 +71,6 @@ _SAVE = (
     f"INSERT OR REPLACE INTO posts (job, position, {_COLUMNS}) "  # noqa: S608 - constants
     "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
-_MOST_DELIVERIES = 1000
 _SIDE_FILES = ("", "-wal", "-shm", "-journal")
 _STATES = get_args(PostState)
 _TYPES: tuple[type | tuple[type, ...], ...] = (
@@ -145,10 +144,9 @@ class JobStore:
                 "INSERT INTO deliveries (id, url, body, attempts, due_at) VALUES (?, ?, ?, 0, 0)",
                 (delivery.id, delivery.url, delivery.body),
             )
-            # A bound for webhooks that nobody ever receives.
             database.execute(
                 "DELETE FROM deliveries WHERE rowid <= (SELECT max(rowid) FROM deliveries) - ?",
-                (_MOST_DELIVERIES,),
+                (MOST_DELIVERIES,),
             )
 
     def reopen(self, job: Job, positions: Iterable[int]) -> None:

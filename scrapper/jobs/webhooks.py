@@ -29,12 +29,14 @@ from scrapper.cancellation import end
 from scrapper.settings import Network, Settings
 from scrapper.telemetry.metrics import Metrics
 
-__all__ = ["MOST_ATTEMPTS", "Deliveries", "Delivery", "WebhookHosts", "delivering"]
+__all__ = ["MOST_DELIVERIES", "Deliveries", "Delivery", "WebhookHosts", "delivering"]
 
 log = structlog.get_logger(__name__)
 
-MOST_ATTEMPTS = 30
-"""Attempts before a delivery is given up: with these pauses, a day."""
+MOST_DELIVERIES = 1000
+"""How many deliveries are kept: a bound for webhooks that nobody ever takes."""
+
+_MOST_ATTEMPTS = 30  # With these pauses, a day.
 
 _FIRST_PAUSE = 1.0
 _GROWTH = 3.0
@@ -126,6 +128,7 @@ class _Courier:
         self._hosts = hosts
         self._signer = Webhook(secret)
         self._metrics = metrics
+        self._is_store_away = False
 
     async def run(self) -> None:
         """Deliver, until it is cancelled."""
@@ -151,11 +154,16 @@ class _Courier:
 
     async def _take(self) -> Delivery | None:
         try:
-            return await self._deliveries.take()
-        except Exception:
-            # The store may be away for a while.
-            log.exception("webhooks not looked up")
+            due = await self._deliveries.take()
+        # Whatever it is, the store may be away for a while. To say so twice a second would fill the
+        # log.
+        except Exception as error:  # noqa: BLE001
+            if not self._is_store_away:
+                log.warning("webhooks not looked up", cause=repr(error))
+            self._is_store_away = True
             return None
+        self._is_store_away = False
+        return due
 
     async def _deliver(self, session: ClientSession, delivery: Delivery) -> None:
         try:
@@ -201,7 +209,7 @@ class _Courier:
                     cause, gone = f"status {response.status}", response.status == _GONE
             except (ClientError, OSError, ValueError) as error:
                 cause = type(error).__name__
-        if gone or delivery.attempts + 1 >= MOST_ATTEMPTS:
+        if gone or delivery.attempts + 1 >= _MOST_ATTEMPTS:
             log.error("webhook given up", cause=cause or "host not allowed", **known)
             return "given_up"
         log.warning("webhook not delivered", cause=cause, attempts=delivery.attempts + 1, **known)

@@ -24,6 +24,8 @@ log = structlog.get_logger(__name__)
 _VERSION = 1
 _SCHEMA = f"""
 PRAGMA journal_mode = TRUNCATE;
+-- A cache needs no flushing: after a power cut it is checked, and made anew if it is damaged.
+PRAGMA synchronous = OFF;
 PRAGMA busy_timeout = 10000;
 CREATE TABLE IF NOT EXISTS posts (
     id INTEGER PRIMARY KEY,

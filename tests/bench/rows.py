@@ -450,7 +450,7 @@ def replicas() -> Iterator[Row]:
 
 
 def many_posts() -> Iterator[Row]:
-    """50,000 stored posts: an answer, and the loop during a sweep; beside 10."""
+    """50,000 stored posts: an answer, a listing, and the loop during a sweep; beside 10."""
     few: list[float] = []
     many: list[float] = []
     pauses: list[float] = []
@@ -470,6 +470,14 @@ def many_posts() -> Iterator[Row]:
             for name, rates in (("few", few), ("many", many)):
                 url = f"{running[name].url}/scrape"
                 rates.append(wrk(url, connections=64, seconds=2, body=body, key=_KEY).rate)
+        listings: dict[str, list[float]] = {"few": [], "many": []}
+        for name in listings:
+            # A search waits until all posts are in the catalogue.
+            running[name].get("/posts?q=nothing")
+        for _ in range(ROUNDS):
+            for name, rates in listings.items():
+                url = f"{running[name].url}/posts?limit=10"
+                rates.append(wrk(url, connections=16, seconds=2, key=_KEY).rate)
         # A sweep a second, so that each run of wrk sees some.
         settings = {**instagram.environment, "MEDIA_CLEANUP_INTERVAL_SECONDS": "1"}
         sweeping = stack.enter_context(service(folder / "many", settings))
@@ -477,6 +485,12 @@ def many_posts() -> Iterator[Row]:
             wrk(f"{sweeping.url}/health", connections=1, seconds=4).slowest for _ in range(ROUNDS)
         ]
     yield _ratio("stored post among 50,000: rate, to among 10", many, few, least=0.9)
+    yield _ratio(
+        "listing of 10 posts among 50,000: rate, to among 10",
+        listings["many"],
+        listings["few"],
+        least=0.5,
+    )
     longest = max(pauses)
     yield Row(
         "slowest /health during sweeps of 50,000",
