@@ -198,6 +198,7 @@ class _Fetching:
             if outcome.pause is not None and self._may_wait(index, outcome.pause):
                 self._wait(index, outcome.pause)
             else:
+                self._backlog.note_success()
                 self._note(index, outcome)
 
     async def _is_behind_others(self, index: int, link: Link) -> bool:

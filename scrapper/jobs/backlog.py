@@ -2,11 +2,13 @@
 
 import asyncio
 import time
-from bisect import bisect_left, insort
+from bisect import insort
 from contextlib import suppress
 from typing import NamedTuple
 
-__all__ = ["Backlog", "Place"]
+__all__ = ["Backlog", "LinePace", "Place"]
+
+_SHORTEST = 0.05
 
 
 class Place(NamedTuple):
@@ -17,48 +19,71 @@ class Place(NamedTuple):
     position: int
 
 
+class LinePace:
+    """The ``seconds`` between two posts that leave the line: *spacing* at most."""
+
+    def __init__(self, spacing: float) -> None:
+        self._spacing = self.seconds = spacing
+
+    def slow_down(self) -> None:
+        """Begin anew, after a limit."""
+        self.seconds = self._spacing
+
+    def speed_up(self) -> None:
+        """Halve the time, after a post that met no limit."""
+        self.seconds = max(self.seconds / 2, min(_SHORTEST, self._spacing))
+
+
 class Backlog:
     """Posts that met a limit, and those behind them.
 
-    Nobody leaves while the line is held. Then the post in front goes, and *spacing* seconds later
-    the next one, so that not all of them try at once.
+    Nobody leaves while the line is held. Then the post in front goes, and a while later the next
+    one: not all of them try at once. The while is *spacing* seconds at first, and halves with each
+    post that meets no limit.
     """
 
     def __init__(self, spacing: float) -> None:
-        self._spacing = spacing
+        self._pace = LinePace(spacing)
         self._line: list[Place] = []
         self._held_until = 0.0
+        self._next_at = 0.0
         self._changed = asyncio.Event()
 
     def __len__(self) -> int:
         return len(self._line)
 
     def join(self, place: Place, hold: float = 0.0) -> float:
-        """Add a post, and hold the line for *hold* seconds; return when its turn comes, likely.
+        """Add a post that met a limit, for *hold* seconds, or that is behind others.
 
-        The time is a unix time.
+        Return the unix time at which its turn comes, at the earliest.
         """
-        self._held_until = max(self._held_until, time.monotonic() + hold)
+        if hold:
+            self._pace.slow_down()
+            self._held_until = max(self._held_until, time.monotonic() + hold)
         insort(self._line, place)
         self._changed.set()
-        return self.opens_at + self._spacing * bisect_left(self._line, place)
+        return self.opens_at
 
     def leave(self, place: Place) -> None:
         """Take a post out of the line, if it is there."""
         with suppress(ValueError):
             self._line.remove(place)
 
+    def note_success(self) -> None:
+        """Note that a post met no limit."""
+        self._pace.speed_up()
+
     @property
     def opens_at(self) -> float:
-        """The unix time at which the next post may go."""
+        """The unix time until which the line is held; now if it is not."""
         return time.time() + max(0.0, self._held_until - time.monotonic())
 
     async def next(self) -> Place:
         """Take the post in front out of the line, once it may go."""
         while True:
-            wait = self._held_until - time.monotonic()
+            wait = max(self._held_until, self._next_at) - time.monotonic()
             if self._line and wait <= 0:
-                self._held_until = time.monotonic() + self._spacing
+                self._next_at = time.monotonic() + self._pace.seconds
                 return self._line.pop(0)
             self._changed.clear()
             with suppress(TimeoutError):

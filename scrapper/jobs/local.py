@@ -208,7 +208,9 @@ class LocalJobs:
         post = job.posts[index]
         try:
             wait = await self._try(post, job.keep)
-            if wait is not None:
+            if wait is None:
+                self._backlog.note_success()
+            else:
                 post.wait(self._backlog.join(place, wait))
         # Whatever it is, the next post must have its turn.
         except Exception:

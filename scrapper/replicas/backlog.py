@@ -3,82 +3,83 @@
 import math
 from typing import Any
 
-from scrapper.jobs.backlog import Place
+from scrapper.jobs.backlog import LinePace, Place
 from scrapper.replicas.client import PREFIX, SharedRedis
 
 __all__ = ["RedisBacklog"]
 
 _LINE = f"{PREFIX}backlog"
 _HOLD = f"{PREFIX}backlog:held"
-_NOW = """
+_NEXT = f"{PREFIX}backlog:next"
+_JOIN = """
 local time = redis.call("TIME")
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local function hold(milliseconds)
-    local ends = now + milliseconds
-    if milliseconds > 0 and ends > tonumber(redis.call("GET", KEYS[2]) or 0) then
-        redis.call("SET", KEYS[2], ends, "PX", milliseconds)
-    end
+local ends = now + ARGV[1]
+if tonumber(ARGV[1]) > 0 and ends > tonumber(redis.call("GET", KEYS[2]) or 0) then
+    redis.call("SET", KEYS[2], ends, "PX", ARGV[1])
 end
-"""
-_JOIN = (
-    _NOW
-    + """
-hold(tonumber(ARGV[1]))
 redis.call("ZADD", KEYS[1], ARGV[2], ARGV[3])
-return {redis.call("GET", KEYS[2]) or now, redis.call("ZRANK", KEYS[1], ARGV[3])}
+return redis.call("GET", KEYS[2]) or tostring(now)
 """
-)
-_GO = (
-    _NOW
-    + """
-if redis.call("EXISTS", KEYS[2]) == 1 then
+
+_GO = """
+if redis.call("EXISTS", KEYS[2], KEYS[3]) > 0 then
     return 0
 end
 local first = redis.call("ZPOPMIN", KEYS[1])
 if not first[1] then
     return 0
 end
-redis.call("XADD", KEYS[3], "*", "data", first[1])
-hold(tonumber(ARGV[1]))
+redis.call("XADD", KEYS[4], "*", "data", first[1])
+if tonumber(ARGV[1]) > 0 then
+    redis.call("SET", KEYS[3], "", "PX", ARGV[1])
+end
 return 1
 """
-)
 
 
 class RedisBacklog:
     """The same as :class:`~scrapper.jobs.backlog.Backlog`, for all workers.
 
     A sorted set holds the messages of the posts, by their places. A key that expires holds the
-    line. Calls raise :class:`redis.exceptions.RedisError` if Redis does not answer.
+    line, and another one keeps posts apart that leave it. Calls raise
+    :class:`redis.exceptions.RedisError` if Redis does not answer.
     """
 
     def __init__(self, redis: SharedRedis, spacing: float) -> None:
         self._redis = redis
-        self._spacing = spacing
+        self._pace = LinePace(spacing)
         self._join: Any = redis.register_script(_JOIN)
         self._go: Any = redis.register_script(_GO)
 
     async def join(self, place: Place, message: bytes, hold: float = 0.0) -> float:
-        """Add a post, and hold the line for *hold* seconds; return when its turn comes, likely.
+        """Add a post that met a limit, for *hold* seconds, or that is behind others.
 
-        *message* is what the queue gets then. The time is a unix time.
+        *message* is what the queue gets when it leaves. Return the unix time at which its turn
+        comes, at the earliest.
         """
+        if hold:
+            self._pace.slow_down()
         # A double has room for the time of the job and the position of one of its posts.
         score = place.created_at + place.position / 1e6
-        opens_at, ahead = await self._join(
+        opens_at = await self._join(
             keys=[_LINE, _HOLD], args=[math.ceil(hold * 1000), repr(score), message]
         )
-        return int(opens_at) / 1000 + self._spacing * int(ahead)
+        return int(opens_at) / 1000
+
+    def note_success(self) -> None:
+        """Note that a post met no limit."""
+        self._pace.speed_up()
 
     async def has_posts(self) -> bool:
         """Whether any post waits."""
         return bool(await self._redis.exists(_LINE))
 
     async def opens_at(self) -> float:
-        """The unix time at which the next post may go; 0 for at once."""
+        """The unix time until which the line is held; 0 if it is not."""
         return int(await self._redis.get(_HOLD) or 0) / 1000
 
     async def let_go(self, stream: str) -> bool:
         """Put the post in front into the queue *stream*; False if none may go now."""
-        milliseconds = math.ceil(self._spacing * 1000)
-        return bool(await self._go(keys=[_LINE, _HOLD, stream], args=[milliseconds]))
+        milliseconds = math.ceil(self._pace.seconds * 1000)
+        return bool(await self._go(keys=[_LINE, _HOLD, _NEXT, stream], args=[milliseconds]))

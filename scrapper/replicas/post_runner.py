@@ -73,13 +73,11 @@ class PostRunner:
                 wait = await run_post(post, self._scraper, keep=job.keep, patience=self._patience)
             finally:
                 await end(following)
-            await _insist(
-                lambda: (
-                    self._note(job_id, index, post)
-                    if wait is None
-                    else self._wait(job, index, post, wait)
-                )
-            )
+            if wait is None:
+                self._backlog.note_success()
+                await _insist(lambda: self._note(job_id, index, post))
+            else:
+                await _insist(lambda: self._wait(job, index, post, wait))
 
     async def _is_behind_others(self, post: JobPost) -> bool:
         if post.state != "queued" or not await _insist(self._backlog.has_posts):

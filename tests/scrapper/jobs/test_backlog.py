@@ -5,7 +5,7 @@ import time
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scrapper.jobs.backlog import Backlog, Place
+from scrapper.jobs.backlog import Backlog, LinePace, Place
 from scrapper.jobs.model import JobPost
 
 PLACES = st.lists(
@@ -35,12 +35,26 @@ async def test_a_post_that_left_is_not_called(places: list[Place]) -> None:
     assert [await backlog.next() for _ in remaining] == sorted(remaining)
 
 
-async def test_each_post_further_back_has_a_later_turn() -> None:
+async def test_nobody_is_called_before_the_longest_hold_ends() -> None:
     backlog = Backlog(10.0)
-    turns = [backlog.join(Place(1.0, "job", index), 1000.0) for index in range(4)]
-    assert turns == sorted(turns)
-    assert len({round(turn) for turn in turns}) == 4
-    assert turns[0] > time.time()
+    turns = [backlog.join(Place(1.0, "job", index), hold) for index, hold in enumerate((9e3, 5.0))]
+    turns.append(backlog.join(Place(0.0, "job", 0)))
+    assert min(turns) > time.time() + 8000
+
+
+def test_the_line_speeds_up_after_successes_and_slows_down_after_a_limit() -> None:
+    pace = LinePace(8.0)
+    seconds = []
+    for _ in range(10):
+        pace.speed_up()
+        seconds.append(pace.seconds)
+    assert seconds[:3] == [4.0, 2.0, 1.0]
+    assert seconds[-1] == 0.05
+    pace.slow_down()
+    assert pace.seconds == 8.0
+    unlimited = LinePace(0.0)
+    unlimited.speed_up()
+    assert unlimited.seconds == 0.0
 
 
 def test_times_that_a_wrong_clock_left_do_not_make_a_post_wait_for_years() -> None:
