@@ -5,18 +5,29 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from playwright.async_api import Page, async_playwright, expect
+from playwright.async_api import Browser, Page, async_playwright, expect
 
 from tests.conftest import Client
 from tests.service import PATIENCE_SECONDS
 
-__all__ = ["DONE_SECONDS", "REEL", "Browse", "browse", "get_posts"]
+__all__ = ["DONE_SECONDS", "REEL", "Browse", "browse", "get_posts", "launched"]
 
 expect.set_options(timeout=PATIENCE_SECONDS * 1000)
 
 Browse = Callable[..., Any]
 REEL = "https://www.instagram.com/reel/{}/"
 DONE_SECONDS = PATIENCE_SECONDS
+
+
+@asynccontextmanager
+async def launched(chromium: str, *arguments: str) -> AsyncIterator[Browser]:
+    """The browser at the path *chromium*, started with *arguments*, while the block runs."""
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(
+            executable_path=chromium, args=["--no-sandbox", *arguments]
+        )
+        yield browser
+        await browser.close()
 
 
 @pytest.fixture
@@ -27,10 +38,7 @@ def browse(chromium: str) -> Browse:
     async def opened(client: Client, path: str = "/", **options: Any) -> AsyncIterator[Page]:
         origin = str(client.make_url("/"))
         wrong: list[str] = []
-        async with async_playwright() as playwright:
-            browser = await playwright.chromium.launch(
-                executable_path=chromium, args=["--no-sandbox"]
-            )
+        async with launched(chromium) as browser:
             context = await browser.new_context(
                 **{"viewport": {"width": 1280, "height": 900}, **options}
             )
@@ -53,7 +61,6 @@ def browse(chromium: str) -> Browse:
             )
             await page.goto(str(client.make_url(path)))
             yield page
-            await browser.close()
         assert wrong == []
 
     return opened

@@ -117,14 +117,11 @@ class Instagram:
         """
         target = Target(folder, progress, self._max_bytes, self._keep_free)
         target.check_room()
-        transport = self._transports.take(deadline)
-        try:
+        with self._transports.taken(deadline) as transport:
             code = Shortcode(shortcode)
             find = partial(self._search.find, code, transport)
             context = self._contexts.logged_out(transport)
             return PostDownload(find, context, target, code).post(url)
-        finally:
-            transport.finish()
 
     def open_share_link(self, path: str, deadline: float) -> str:
         """The shortcode of the post that the share link *path* leads to; one request.
@@ -135,11 +132,8 @@ class Instagram:
             UnsupportedLink: it leads to something else.
             ScrapeError: one of its subclasses, for everything that is not a fault of ours.
         """
-        transport = self._transports.take(deadline)
-        try:
+        with self._transports.taken(deadline) as transport:
             url = self._search.open_share_link(path, transport)
-        finally:
-            transport.finish()
         try:
             link = read_link(url, max_length=_MAX_LOCATION)
         except InvalidURL:
@@ -157,11 +151,8 @@ class Instagram:
                 disk is full; the session in use stays.
             OSError: the login cannot be stored.
         """
-        transport = self._transports.take(deadline)
-        try:
+        with self._transports.taken(deadline) as transport:
             session = self._search.check(cookies, transport)
-        finally:
-            transport.finish()
         return self.login.use(session.cookies, session.username)
 
     def close(self) -> None:

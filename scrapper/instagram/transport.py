@@ -9,7 +9,8 @@ also reads a body whole, whatever its size once unpacked; here it stops at a bou
 import ssl
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -201,14 +202,21 @@ class TransportPool:
         self._local = threading.local()
         self._transports: list[PooledTransport] = []
 
-    def take(self, deadline: float) -> PooledTransport:
-        """The calling thread's transport, bound to *deadline* in :func:`time.monotonic` time."""
+    @contextmanager
+    def taken(self, deadline: float) -> Iterator[PooledTransport]:
+        """The calling thread's transport, bound to *deadline* in :func:`time.monotonic` time.
+
+        A response that was not read whole is finished when the block ends.
+        """
         self._context.deadline.at = deadline
         transport: PooledTransport | None = getattr(self._local, "transport", None)
         if transport is None:
             transport = self._local.transport = PooledTransport(self._context, self._hosts)
             self._transports.append(transport)
-        return transport
+        try:
+            yield transport
+        finally:
+            transport.finish()
 
     def close(self) -> None:
         """Close every thread's connections."""

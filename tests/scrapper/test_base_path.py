@@ -3,10 +3,11 @@
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
-from playwright.async_api import async_playwright, expect
+from playwright.async_api import expect
 
 from scrapper.errors import SettingsError
 from scrapper.settings import load_settings
+from tests.browser import launched
 from tests.conftest import Client, StartService
 from tests.instagram import StandIn
 from tests.service import PATIENCE_SECONDS
@@ -79,8 +80,7 @@ async def test_the_page_and_the_docs_work_behind_a_prefix(
     instagram: StandIn, start_service: StartService, chromium: str
 ) -> None:
     client = await start_service(BASE_PATH="/saved")
-    async with TestClient(TestServer(_proxy(client))) as proxy, async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+    async with TestClient(TestServer(_proxy(client))) as proxy, launched(chromium) as browser:
         page = await browser.new_page()
         await page.goto(str(proxy.make_url("/saved/")))
         await page.get_by_label("Links").fill(REEL.format("reel-behind"))
@@ -90,7 +90,6 @@ async def test_the_page_and_the_docs_work_behind_a_prefix(
         await expect(video).not_to_have_js_property("readyState", 0)
         await page.goto(str(proxy.make_url("/saved/docs")))
         await expect(page.get_by_text("Download a post, or give it from disk")).to_be_visible()
-        await browser.close()
 
 
 def _proxy(client: Client) -> web.Application:

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
-from playwright.async_api import Page, async_playwright
+from playwright.async_api import Page
 
+from tests.browser import launched
 from tests.conftest import Client, StartService, stored_files
 from tests.instagram import StandIn
 
@@ -24,20 +25,15 @@ async def evil_page(chromium: str) -> AsyncIterator[Page]:
 
     app = web.Application()
     app.router.add_get("/", empty)
-    async with TestServer(app) as server, async_playwright() as playwright:
-        browser = await playwright.chromium.launch(
-            executable_path=chromium,
-            args=[
-                "--no-sandbox",
-                f"--host-resolver-rules=MAP {EVIL} 127.0.0.1",
-                # What this guards against, not every browser does.
-                "--disable-features=LocalNetworkAccessChecks,BlockInsecurePrivateNetworkRequests",
-            ],
-        )
+    arguments = (
+        f"--host-resolver-rules=MAP {EVIL} 127.0.0.1",
+        # What this guards against, not every browser does.
+        "--disable-features=LocalNetworkAccessChecks,BlockInsecurePrivateNetworkRequests",
+    )
+    async with TestServer(app) as server, launched(chromium, *arguments) as browser:
         page = await browser.new_page()
         await page.goto(f"http://{EVIL}:{server.port}/")
         yield page
-        await browser.close()
 
 
 async def stored(client: Client) -> None:

@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 from axe_playwright_python.async_playwright import Axe
-from playwright.async_api import Browser, Page, async_playwright, expect
+from playwright.async_api import Browser, Page, expect
 
+from tests.browser import launched
 from tests.conftest import Client, StartService
 from tests.instagram import StandIn
 from tests.service import PATIENCE_SECONDS
@@ -20,10 +21,8 @@ REEL = "https://www.instagram.com/reel/{}/"
 
 @pytest.fixture
 async def browser(chromium: str) -> AsyncIterator[Browser]:
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+    async with launched(chromium) as browser:
         yield browser
-        await browser.close()
 
 
 async def opened(browser: Browser, client: Client, path: str, look: tuple[int, Any]) -> Page:

@@ -9,13 +9,14 @@ from typing import Any
 import pytest
 import requests
 import schemathesis
-from playwright.async_api import async_playwright, expect
+from playwright.async_api import expect
 
 from scrapper.app import create_app
 from scrapper.handlers.docs import DOCS_FILES
 from scrapper.handlers.openapi import describe_api
 from scrapper.handlers.page import PAGE_FILES
 from scrapper.settings import load_settings
+from tests.browser import launched
 from tests.conftest import StartService
 from tests.instagram import StandIn
 from tests.service import PATIENCE_SECONDS, Service
@@ -105,8 +106,7 @@ async def test_the_docs_show_every_operation_and_ask_nobody_else(
     origin = str(client.make_url("/"))
     elsewhere: list[str] = []
     errors: list[str] = []
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+    async with launched(chromium) as browser:
         page = await browser.new_page()
         page.on("request", lambda request: elsewhere.append(request.url))
         page.on("console", lambda message: errors.append(f"{message.type}: {message.text}"))
@@ -116,6 +116,5 @@ async def test_the_docs_show_every_operation_and_ask_nobody_else(
         operations = [method for path in described["paths"].values() for method in path]
         await expect(page.locator(".opblock")).to_have_count(len(operations))
         await expect(page.get_by_text("Download a post, or give it from disk")).to_be_visible()
-        await browser.close()
     assert [url for url in elsewhere if not url.startswith((origin, "data:"))] == []
     assert [error for error in errors if error.startswith("error") or ":" not in error] == []
