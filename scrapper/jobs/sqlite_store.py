@@ -71,6 +71,7 @@ _SAVE = (
     f"INSERT OR REPLACE INTO posts (job, position, {_COLUMNS}) "  # noqa: S608 - constants
     "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
+_DELIVERY_TYPES = (str, str, bytes, int, float)
 _SIDE_FILES = ("", "-wal", "-shm", "-journal")
 _STATES = get_args(PostState)
 _TYPES: tuple[type | tuple[type, ...], ...] = (
@@ -156,9 +157,16 @@ class JobStore:
             database.executemany(_SAVE, _rows(job, positions))
 
     def deliveries(self) -> dict[Delivery, float]:
-        """What is to be delivered, and the unix time at which it is due."""
+        """What is to be delivered, and the unix time at which it is due.
+
+        Rows of another shape are left out.
+        """
         rows = self._database.execute("SELECT id, url, body, attempts, due_at FROM deliveries")
-        return {Delivery(*columns): due_at for *columns, due_at in rows}
+        return {
+            Delivery(*columns): due_at
+            for *columns, due_at in rows
+            if all(map(isinstance, (*columns, due_at), _DELIVERY_TYPES))
+        }
 
     def postpone(self, delivery: Delivery, due_at: float) -> None:
         """Count an attempt of *delivery*, and let it be due at a unix time."""

@@ -162,7 +162,8 @@ export async function retryAll() {
 
 /** Show the batches again that were under way when the page was left. */
 export async function resume() {
-  for (const id of remembered()) {
+  const shown = new Set([...batches].map((batch) => batch.job.id));
+  for (const id of remembered().filter((known) => !shown.has(known))) {
     try {
       begin(new Batch(await readJSON(`jobs/${id}`)));
     } catch (failure) {
