@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import orjson
+import structlog
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
@@ -30,6 +31,8 @@ from scrapper.settings import Settings, load_settings
 from scrapper.telemetry.metrics import Metrics
 
 __all__ = ["FetchOptions", "fetch"]
+
+log = structlog.get_logger(__name__)
 
 _EXIT_SIGNAL = 128
 _LOOKS_A_SECOND = 10
@@ -154,6 +157,7 @@ class _Fetching:
         self._bars = bars
         self._queue: asyncio.PriorityQueue[int] = asyncio.PriorityQueue()
         self._backlog = Backlog(settings.seconds_a_query)
+        self._waited: set[int] = set()
         self._gives_up_at: dict[int, float] = {}
         self._told_until = 0.0
         self._outcomes: dict[int, _Outcome] = {}
@@ -197,12 +201,15 @@ class _Fetching:
                 outcome = await _outcome(self._scraper, given)
             if outcome.pause is not None and self._may_wait(index, outcome.pause):
                 self._wait(index, outcome.pause)
-            else:
+                continue
+            if outcome.pause is not None:
+                self._backlog.hold(outcome.pause)
+            elif index in self._waited:
                 self._backlog.note_success()
-                self._note(index, outcome)
+            self._note(index, outcome)
 
     async def _is_behind_others(self, index: int, link: Link) -> bool:
-        if not self._backlog or index in self._gives_up_at:
+        if not self._backlog or index in self._waited:
             return False
         return not (isinstance(link, str) and await self._scraper.has(link))
 
@@ -211,9 +218,10 @@ class _Fetching:
         return now + pause <= self._gives_up_at.get(index, now + self._patience)
 
     def _wait(self, index: int, pause: float) -> None:
-        self._gives_up_at.setdefault(index, time.monotonic() + self._patience)
-        self._backlog.join(Place(0.0, "", index), pause)
-        until = self._backlog.opens_at
+        self._waited.add(index)
+        if pause:
+            self._gives_up_at.setdefault(index, time.monotonic() + self._patience)
+        until = self._backlog.join(Place(0.0, "", index), pause)
         if until > self._told_until + 1:
             self._told_until = until
             moment = datetime.fromtimestamp(until).astimezone()
@@ -262,6 +270,9 @@ async def _outcome(scraper: Scraper, given: GivenLink) -> _Outcome:
     except OSError as error:
         status, code, _ = INTERNAL_ERROR
         message = f"The post cannot be stored: {error.strerror}"
+    except Exception:
+        log.exception("post failed", url=given.url)
+        status, code, message = INTERNAL_ERROR
     else:
         stored, cached = scraped.stored, scraped.cached
         text = stored.rendered.to_json(original_url=given.url, kept=stored.kept, cached=cached)

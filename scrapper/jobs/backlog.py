@@ -57,12 +57,16 @@ class Backlog:
 
         Return the unix time at which its turn comes, at the earliest.
         """
-        if hold:
-            self._pace.slow_down()
-            self._held_until = max(self._held_until, time.monotonic() + hold)
+        self.hold(hold)
         insort(self._line, place)
         self._changed.set()
-        return self.opens_at
+        return max(time.time(), self.held_until)
+
+    def hold(self, seconds: float) -> None:
+        """Note a limit: nobody leaves for so many *seconds*."""
+        if seconds:
+            self._pace.slow_down()
+            self._held_until = max(self._held_until, time.monotonic() + seconds)
 
     def leave(self, place: Place) -> None:
         """Take a post out of the line, if it is there."""
@@ -70,13 +74,15 @@ class Backlog:
             self._line.remove(place)
 
     def note_success(self) -> None:
-        """Note that a post met no limit."""
-        self._pace.speed_up()
+        """Note that a post that had left the line met no limit."""
+        if not self.held_until:
+            self._pace.speed_up()
 
     @property
-    def opens_at(self) -> float:
-        """The unix time until which the line is held; now if it is not."""
-        return time.time() + max(0.0, self._held_until - time.monotonic())
+    def held_until(self) -> float:
+        """The unix time until which the line is held; 0 if it is not."""
+        left = self._held_until - time.monotonic()
+        return time.time() + left if left > 0 else 0.0
 
     async def next(self) -> Place:
         """Take the post in front out of the line, once it may go."""

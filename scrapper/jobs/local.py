@@ -1,8 +1,10 @@
 """The jobs of a single process, which runs them itself."""
 
 import asyncio
+import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 from uuid import uuid4
@@ -12,10 +14,10 @@ import structlog
 
 from scrapper.background import in_background
 from scrapper.cancellation import finished
-from scrapper.errors import INTERNAL_ERROR
+from scrapper.errors import INTERNAL_ERROR, ScrapeError
 from scrapper.jobs.backlog import Backlog, Place
 from scrapper.jobs.contract import check_room
-from scrapper.jobs.model import Job, JobPost
+from scrapper.jobs.model import Job
 from scrapper.jobs.runner import needs_no_turn, note_progress, run_post
 from scrapper.jobs.sqlite_store import JobStore
 from scrapper.jobs.webhooks import MOST_DELIVERIES, Delivery
@@ -57,6 +59,7 @@ class LocalJobs:
         self._jobs: dict[str, Job] = {}
         # The oldest first: a post that waited goes before those that came later.
         self._queue: asyncio.PriorityQueue[Place] = asyncio.PriorityQueue()
+        self._queued: set[Place] = set()
         self._backlog = backlog
         self._patience = patience
         self._deliveries: dict[Delivery, float] = {}
@@ -100,7 +103,11 @@ class LocalJobs:
 
     async def get(self, job_id: str) -> Job | None:
         async with self._tidying:
-            await self._remove(self._expired())
+            try:
+                await self._remove(self._expired())
+            except (ScrapeError, sqlite3.Error) as error:
+                # A full disk is no reason to say nothing of a job.
+                log.warning("old jobs not removed", cause=repr(error))
         job = self._jobs.get(job_id)
         if job is not None:
             await self.observe(job)
@@ -108,36 +115,46 @@ class LocalJobs:
 
     async def cancel(self, job: Job) -> bool:
         unstarted = [index for index, post in enumerate(job.posts) if post.can_be_cancelled]
+        with self._restoring(job, unstarted):
+            for index in unstarted:
+                job.posts[index] = job.posts[index].cancelled()
+            await self._write(self._store.save, job, unstarted)
         for index in unstarted:
-            job.posts[index].cancel()
             self._backlog.leave(job.place(index))
-        await self._write(self._store.save, job, unstarted)
         await self._announce(job)
         return True
 
     async def retry(self, job: Job) -> bool:
         ended = [index for index, post in enumerate(job.posts) if post.can_be_retried]
+        if not ended:
+            return True
         if job.state != "running":
             check_room(self._unfinished(), job.client, self._max_jobs)
-        before = {index: job.posts[index] for index in ended}
-        for index, post in before.items():
-            job.posts[index] = post.anew()
-        try:
+        with self._restoring(job, ended):
+            for index in ended:
+                job.posts[index] = job.posts[index].anew()
             await self._write(self._store.reopen, job, ended)
+        job.announced = False
+        for index in ended:
+            self._put(job.place(index))
+        return True
+
+    @contextmanager
+    def _restoring(self, job: Job, positions: Sequence[int]) -> Iterator[None]:
+        """Put the job's posts at these *positions* back if they cannot be stored."""
+        before = {index: job.posts[index] for index in positions}
+        try:
+            yield
         except Exception:
             for index, post in before.items():
                 job.posts[index] = post
             raise
-        job.announced = False
-        for index in ended:
-            self._queue.put_nowait(job.place(index))
-        return True
 
     async def observe(self, job: Job) -> bool:
-        opens_at = self._backlog.opens_at
+        held_until = self._backlog.held_until
         for post in job.posts:
             note_progress(post, self._scraper)
-            post.note_delay(opens_at)
+            post.note_delay(held_until)
         return True
 
     async def take(self) -> Delivery | None:
@@ -182,23 +199,30 @@ class LocalJobs:
             for index, post in enumerate(job.posts)
             if post.state == "waiting"
         ]
-        # The others' turns come after the first one's.
-        first = min((seconds for _, seconds in waiting), default=0.0)
+        # The last limit set the latest time.
+        longest = max((seconds for _, seconds in waiting), default=0.0)
         for place, _ in waiting:
-            self._backlog.join(place, first)
+            self._backlog.join(place, longest)
 
     async def _let_go(self) -> None:
         while True:
-            self._queue.put_nowait(await self._backlog.next())
+            self._put(await self._backlog.next())
+
+    def _put(self, place: Place) -> None:
+        # One that was cancelled and is tried again may still stand there.
+        if place not in self._queued:
+            self._queued.add(place)
+            self._queue.put_nowait(place)
 
     def _enqueue(self, job: Job) -> None:
         for index, post in enumerate(job.posts):
             if post.state == "queued":
-                self._queue.put_nowait(job.place(index))
+                self._put(job.place(index))
 
     async def _work(self) -> None:
         while True:
             place = await self._queue.get()
+            self._queued.discard(place)
             job = self._jobs.get(place.job_id)
             if job and job.posts[place.position].can_be_cancelled:
                 await self._run(job, place)
@@ -207,11 +231,7 @@ class LocalJobs:
         index = place.position
         post = job.posts[index]
         try:
-            wait = await self._try(post, job.keep)
-            if wait is None:
-                self._backlog.note_success()
-            else:
-                post.wait(self._backlog.join(place, wait))
+            await self._try(job, place)
         # Whatever it is, the next post must have its turn.
         except Exception:
             log.exception("post of a job failed", job=job.id)
@@ -223,12 +243,26 @@ class LocalJobs:
             # After a restart the post is looked up again.
             log.exception("job not saved", job=job.id)
 
-    async def _try(self, post: JobPost, keep: bool) -> float | None:
-        overtakes = post.state == "queued" and len(self._backlog) > 0
-        if overtakes and not await needs_no_turn(post, self._scraper):
-            return 0.0
+    async def _try(self, job: Job, place: Place) -> None:
+        post = job.posts[place.position]
+        had_waited = post.state == "waiting"
+        is_behind = bool(self._backlog) and not had_waited
+        if is_behind and not await needs_no_turn(post, self._scraper):
+            # It may have been cancelled meanwhile.
+            if post is job.posts[place.position]:
+                post.wait(self._backlog.join(place), limited=False)
+            return
+        if post is not job.posts[place.position]:
+            return
         post.start()
-        return await run_post(post, self._scraper, keep=keep, patience=self._patience)
+        pause = await run_post(post, self._scraper, keep=job.keep, patience=self._patience)
+        if pause is None:
+            if had_waited:
+                self._backlog.note_success()
+        elif post.unfinished:
+            post.wait(self._backlog.join(place, pause), limited=True)
+        else:
+            self._backlog.hold(pause)
 
     async def _write(self, change: Callable[..., None], *arguments: Any) -> None:
         """Run a *change* of the store: one at a time, and to its end if the caller goes away."""

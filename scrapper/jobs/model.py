@@ -5,7 +5,7 @@ import secrets
 import time
 import uuid
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
@@ -86,15 +86,19 @@ class JobPost:
         self.state, self.status, self.code, self.error = "failed", status, code, error
         self.retry_after = retry_after
 
-    def wait(self, until: float) -> None:
-        """Note that the post waits until *until*, a unix time, or longer."""
-        self.state, self.next_try_at = "waiting", moment(math.ceil(until))
-        # After a clock was set back, the time that is stored may be one to come.
-        self.waiting_since = moment(min(self._since(), time.time()))
+    def wait(self, until: float, *, limited: bool) -> None:
+        """Note that the post waits until *until*, a unix time, or longer.
 
-    def cancel(self) -> None:
-        """Give the post up."""
-        self.state, self.next_try_at = "cancelled", None
+        Only one that was *limited* itself loses patience, not one that is behind others.
+        """
+        self.state, self.next_try_at = "waiting", moment(math.ceil(until))
+        if limited:
+            # After a clock was set back, the time that is stored may be one to come.
+            self.waiting_since = moment(min(self._since(), time.time()))
+
+    def cancelled(self) -> "JobPost":
+        """The same post, given up."""
+        return replace(self, state="cancelled", next_try_at=None)
 
     def note_delay(self, until: float) -> None:
         """Note that no post that waits is tried before *until*, a unix time."""
@@ -139,6 +143,7 @@ class JobResponse:
     state: JobState
     created_at: Annotated[str, Field(json_schema_extra={"format": "date-time"})]
     posts: list[JobPost]
+    keep: Annotated[bool, Field(description="Whether its posts are kept")]
 
 
 @dataclass(slots=True)
@@ -218,7 +223,7 @@ class Job:
 
     def to_response(self) -> JobResponse:
         """What clients receive."""
-        return JobResponse(self.id, self.state, moment(self.created_at), self.posts)
+        return JobResponse(self.id, self.state, moment(self.created_at), self.posts, self.keep)
 
     def _told(self, index: int) -> dict[str, Any]:
         return {"index": index, **self.posts[index].to_json()}

@@ -28,16 +28,16 @@ _SHORTEST_PAUSE = 1.0
 async def run_post(post: JobPost, scraper: Scraper, *, keep: bool, patience: float) -> float | None:
     """Scrape the *post* of a job and note its outcome in it; a share link is opened first.
 
-    If it met a limit and may wait, out of *patience* seconds in all, there is no outcome yet:
-    return the seconds after which to try again.
+    Return the seconds after which to try again if it met a limit, else None. A post that met one
+    has no outcome yet, unless its *patience*, so many seconds in all, is used up.
     """
     try:
         stored = (await _scrape(post, scraper, keep)).stored
     except ScrapeError as error:
         pause, wait = pause_after(error), error.retry_after
-        if pause is not None and pause <= post.patience_left(patience):
-            return pause
-        post.fail(*RESPONSES[type(error)], None if wait is None else max(1, math.ceil(wait)))
+        if pause is None or pause > post.patience_left(patience):
+            post.fail(*RESPONSES[type(error)], None if wait is None else max(1, math.ceil(wait)))
+        return pause
     except Exception:
         log.exception("post of a job failed", shortcode=post.shortcode)
         post.fail(*INTERNAL_ERROR)

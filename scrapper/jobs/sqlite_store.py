@@ -187,6 +187,8 @@ class JobStore:
             database.executemany("DELETE FROM jobs WHERE id = ?", [(job.id,) for job in jobs])
 
     def _open(self) -> list[Job]:
+        if self._path.is_dir():
+            raise sqlite3.DatabaseError("a folder")
         # Calls come from several threads, one at a time.
         self._database = sqlite3.connect(self._path, check_same_thread=False)
         try:

@@ -82,7 +82,7 @@ class WebhookHosts:
     """
 
     def __init__(self, names: Sequence[str], networks: Sequence[Network]) -> None:
-        self._names = frozenset(names)
+        self._names = frozenset(name.rstrip(".").lower() for name in names)
         self._networks = networks
 
     @classmethod

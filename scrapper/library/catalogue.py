@@ -3,7 +3,7 @@
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -80,6 +80,8 @@ class Catalogue:
         self._root = root
         self._lock = threading.Lock()
         self._database: sqlite3.Connection | None = None
+        self._suspects_lock = threading.Lock()
+        self._suspects: set[str] = set()
         self.complete = False
         """Whether every post was looked at once."""
 
@@ -90,6 +92,14 @@ class Catalogue:
                 self._database.close()
             self._database = None
 
+    def suspect(self, shortcode: str) -> None:
+        """Have the next :meth:`sync` read the post again, whatever its folder looks like.
+
+        A new folder may have the inode of an old one, and a mark changes neither.
+        """
+        with self._suspects_lock:
+            self._suspects.add(shortcode)
+
     def sync(self) -> None:
         """Bring the catalogue up to date with the folders.
 
@@ -97,17 +107,31 @@ class Catalogue:
             OSError: the root cannot be read.
             sqlite3.Error: the file cannot be written.
         """
+        with self._suspects_lock:
+            suspects, self._suspects = self._suspects, set()
+        try:
+            self._sync(suspects)
+        except BaseException:
+            with self._suspects_lock:
+                self._suspects |= suspects
+            raise
+
+    def _sync(self, suspects: Set[str]) -> None:
         changed_at = self._root.stat().st_mtime_ns
         with self._using() as database:
             known = database.execute("SELECT synced FROM state").fetchone()
-            if known == (changed_at,):
+            if known == (changed_at,) and not suspects:
                 self.complete = True
                 return
             inodes: dict[str, int] = dict(database.execute("SELECT shortcode, inode FROM posts"))
         settled = time.time() - changed_at / 1e9 > _TICK_SECONDS
         there = dict(folders(self._root))
         self._write(partial(_forget, shortcodes=[*(inodes.keys() - there.keys())]))
-        news = [(name, inode) for name, inode in there.items() if inodes.get(name) != inode]
+        news = [
+            (name, inode)
+            for name, inode in there.items()
+            if name in suspects or inodes.get(name) != inode
+        ]
         for start in range(0, len(news), _AT_ONCE):
             some = news[start : start + _AT_ONCE]
             rows = [(name, inode, load(self._root / name)) for name, inode in some]
@@ -124,19 +148,6 @@ class Catalogue:
             sqlite3.Error: the file cannot be written.
         """
         self._write(_doubt)
-
-    def note_kept(self, shortcode: str, kept: bool) -> None:
-        """Note whether the post is kept, which no :meth:`sync` sees.
-
-        Raises:
-            sqlite3.Error: the file cannot be written.
-        """
-        self._write(
-            lambda database: database.execute(
-                "UPDATE posts SET kept = ? WHERE shortcode = ?",
-                (kept, shortcode),
-            )
-        )
 
     def newest(self, number: int, after: Cursor | None, search: Search) -> list[Cursor]:
         """The places of the *number* posts stored last, of those that come *after* a place.
@@ -195,6 +206,8 @@ class Catalogue:
             return self._connect()
 
     def _connect(self) -> sqlite3.Connection:
+        if self._path.is_dir():
+            raise sqlite3.DatabaseError("a folder")
         # Calls come from several threads, one at a time.
         database = sqlite3.connect(self._path, check_same_thread=False, isolation_level=None)
         try:

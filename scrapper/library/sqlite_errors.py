@@ -10,11 +10,18 @@ __all__ = ["is_refusal", "telling_refusals"]
 
 _PRIMARY_CODE = 0xFF
 _DISK = {sqlite3.SQLITE_FULL: DiskFull, sqlite3.SQLITE_READONLY: DiskReadOnly}
-_REFUSALS = (*_DISK, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_IOERR)
+_REFUSALS = (
+    *_DISK,
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_PERM,
+    sqlite3.SQLITE_NOMEM,
+)
 
 
 def is_refusal(error: Exception) -> bool:
-    """Whether the disk refuses, or another process has the file, so that it may be good."""
+    """Whether the system refuses, or another process has the file, so that it may be good."""
     return _code(error) in _REFUSALS
 
 

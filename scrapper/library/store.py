@@ -113,6 +113,8 @@ class Library:
     def changed(self, shortcode: str) -> None:
         """Note, on the loop, that a post was published or removed."""
         self._index.changed(shortcode)
+        if self._catalogue is not None:
+            self._catalogue.suspect(shortcode)
 
     async def list(
         self, limit: int, after: Cursor | None = None, search: Search = _EVERYTHING
@@ -180,7 +182,7 @@ class Library:
             await self._sync(catalogue)
         except (OSError, MediaFolderGone, sqlite3.Error) as error:
             # The next listing tries again.
-            log.warning("catalogue not filled", cause=repr(error))
+            log.warning("catalogue not up to date", cause=repr(error))
 
     async def remove(self, shortcode: str) -> bool:
         """Remove a post; return whether there was one.
@@ -213,8 +215,8 @@ class Library:
             stored = await self._in_thread(keep if kept else release, folder)
         self.changed(shortcode)
         if self._catalogue is not None:
-            with suppress(sqlite3.Error):
-                await self._in_thread(self._catalogue.note_kept, shortcode, kept)
+            # Other processes search the same catalogue.
+            await self._fill(self._catalogue)
         return stored is not False
 
     async def expire(
@@ -230,6 +232,7 @@ class Library:
         if self._catalogue is not None:
             with suppress(sqlite3.Error):
                 await self._in_thread(self._catalogue.doubt)
+            await self._fill(self._catalogue)
         removed = 0
         oldest = time.time() - max_age
         for shortcode in await self._in_thread(stored_before, self.root, oldest):

@@ -8,7 +8,11 @@ export function button(label, onClick, className = "") {
   made.type = "button";
   made.className = className;
   made.textContent = label;
-  made.addEventListener("click", () => guarded(() => onClick(made)));
+  made.addEventListener("click", async () => {
+    made.disabled = true;
+    await guarded(() => onClick(made));
+    made.disabled = false;
+  });
   return made;
 }
 

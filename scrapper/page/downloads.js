@@ -128,7 +128,7 @@ function summarise() {
 function begin(batch) {
   batches.add(batch);
   at("batch").hidden = false;
-  const fresh = batch.rows.filter((entry) => !entry.row.isConnected);
+  const fresh = batch.rows.filter((entry) => entry && !entry.row.isConnected);
   at("progress").prepend(...fresh.map((entry) => entry.row));
   guarded(async () => {
     await batch.follow();
@@ -141,29 +141,49 @@ const send = async (urls, keep) =>
 
 /** Try one post again, in a job of its own and in its old row. */
 async function retry(batch, index) {
-  const job = await send([batch.job.posts[index].url], at("keep-new").checked);
+  const job = await send([batch.job.posts[index].url], batch.job.keep);
   const entry = batch.rows[index];
   batch.rows[index] = null;
-  entry.share = 0;
+  forgetOutcome(entry);
   begin(new Batch(job, [entry]));
 }
 
-/** Try everything again that failed; batches that still run look after themselves later. */
+/** Let a row begin anew; its buttons belong to the batch that it leaves. */
+function forgetOutcome(entry) {
+  entry.share = 0;
+  entry.row.querySelector(".row-actions").replaceChildren();
+}
+
+/** Try everything again that failed. */
 export async function retryAll() {
   for (const batch of batches) {
-    const ended = !batch.posts.some((post) => ["queued", "waiting", "running"].includes(post.state));
-    if (ended && batch.posts.some((post) => ["failed", "cancelled"].includes(post.state))) {
-      const response = await request(`jobs/${batch.job.id}/retry`, { method: "POST" });
-      batch.job = await response.json();
+    const states = batch.posts.map((post) => post.state);
+    if (!states.some((state) => ["failed", "cancelled"].includes(state))) {
+      continue;
+    }
+    const runs = states.some((state) => ["queued", "waiting", "running"].includes(state));
+    const response = await request(`jobs/${batch.job.id}/retry`, { method: "POST" });
+    batch.rows.filter(Boolean).forEach(forgetOutcome);
+    batch.job = await response.json();
+    if (runs) {
+      // Its events still come.
+      await batch.show();
+      summarise();
+    } else {
       begin(batch);
     }
   }
 }
 
+const resuming = new Set();
+
 /** Show the batches again that were under way when the page was left. */
 export async function resume() {
-  const shown = new Set([...batches].map((batch) => batch.job.id));
-  for (const id of remembered().filter((known) => !shown.has(known))) {
+  for (const id of remembered()) {
+    if (resuming.has(id) || [...batches].some((batch) => batch.job.id === id)) {
+      continue;
+    }
+    resuming.add(id);
     try {
       begin(new Batch(await readJSON(`jobs/${id}`)));
     } catch (failure) {
@@ -171,6 +191,8 @@ export async function resume() {
         throw failure;
       }
       forgetJob(id);
+    } finally {
+      resuming.delete(id);
     }
   }
 }
@@ -182,12 +204,18 @@ export async function submit() {
     at("links").focus();
     return;
   }
-  while (links.length) {
-    const urls = links.slice(0, MOST_LINKS);
-    const job = await send(urls, at("keep-new").checked);
-    // Gone from the field as soon as they are taken: what is refused later is not sent twice.
-    links.splice(0, urls.length);
-    at("links").value = links.join("\n");
-    begin(new Batch(job));
+  // What is typed meanwhile would be lost.
+  at("links").readOnly = true;
+  try {
+    while (links.length) {
+      const urls = links.slice(0, MOST_LINKS);
+      const job = await send(urls, at("keep-new").checked);
+      // Gone from the field as soon as they are taken: what is refused later is not sent twice.
+      links.splice(0, urls.length);
+      at("links").value = links.join("\n");
+      begin(new Batch(job));
+    }
+  } finally {
+    at("links").readOnly = false;
   }
 }

@@ -18,7 +18,11 @@ watchSearch();
 
 at("form").addEventListener("submit", (event) => {
   event.preventDefault();
-  const pressed = event.submitter ?? at("form").querySelector(".main");
+  const pressed = at("form").querySelector(".main");
+  // Ctrl and Enter submit whether the button is disabled or not.
+  if (pressed.disabled) {
+    return;
+  }
   pressed.disabled = true;
   guarded(async () => {
     if (at("key").value) {

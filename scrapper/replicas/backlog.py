@@ -1,6 +1,7 @@
 """The posts of all jobs that wait for Instagram, in Redis, where all workers see them."""
 
 import math
+import time
 from typing import Any
 
 from scrapper.jobs.backlog import LinePace, Place
@@ -11,15 +12,12 @@ __all__ = ["RedisBacklog"]
 _LINE = f"{PREFIX}backlog"
 _HOLD = f"{PREFIX}backlog:held"
 _NEXT = f"{PREFIX}backlog:next"
-_JOIN = """
+_HOLDING = """
 local time = redis.call("TIME")
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local ends = now + ARGV[1]
-if tonumber(ARGV[1]) > 0 and ends > tonumber(redis.call("GET", KEYS[2]) or 0) then
-    redis.call("SET", KEYS[2], ends, "PX", ARGV[1])
+local ends = time[1] * 1000 + math.floor(time[2] / 1000) + ARGV[1]
+if ends > tonumber(redis.call("GET", KEYS[1]) or 0) then
+    redis.call("SET", KEYS[1], ends, "PX", ARGV[1])
 end
-redis.call("ZADD", KEYS[1], ARGV[2], ARGV[3])
-return redis.call("GET", KEYS[2]) or tostring(now)
 """
 
 _GO = """
@@ -49,7 +47,7 @@ class RedisBacklog:
     def __init__(self, redis: SharedRedis, spacing: float) -> None:
         self._redis = redis
         self._pace = LinePace(spacing)
-        self._join: Any = redis.register_script(_JOIN)
+        self._hold: Any = redis.register_script(_HOLDING)
         self._go: Any = redis.register_script(_GO)
 
     async def join(self, place: Place, message: bytes, hold: float = 0.0) -> float:
@@ -59,23 +57,26 @@ class RedisBacklog:
         comes, at the earliest.
         """
         if hold:
-            self._pace.slow_down()
+            await self.hold(hold)
         # A double has room for the time of the job and the position of one of its posts.
         score = place.created_at + place.position / 1e6
-        opens_at = await self._join(
-            keys=[_LINE, _HOLD], args=[math.ceil(hold * 1000), repr(score), message]
-        )
-        return int(opens_at) / 1000
+        await self._redis.zadd(_LINE, {message: score})
+        return max(time.time(), await self.held_until())
+
+    async def hold(self, seconds: float) -> None:
+        """Note a limit: nobody leaves for so many *seconds*."""
+        self._pace.slow_down()
+        await self._hold(keys=[_HOLD], args=[math.ceil(seconds * 1000)])
 
     def note_success(self) -> None:
-        """Note that a post met no limit."""
+        """Note that a post that had left the line met no limit."""
         self._pace.speed_up()
 
     async def has_posts(self) -> bool:
         """Whether any post waits."""
         return bool(await self._redis.exists(_LINE))
 
-    async def opens_at(self) -> float:
+    async def held_until(self) -> float:
         """The unix time until which the line is held; 0 if it is not."""
         return int(await self._redis.get(_HOLD) or 0) / 1000
 

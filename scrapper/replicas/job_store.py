@@ -117,6 +117,7 @@ class RedisJobStore:
         if not fields:
             return False
         job.created_at = float(fields[_CREATED])
+        job.keep = fields.get(_KEEP) == b"1"
         job.webhook = fields[_WEBHOOK].decode() if _WEBHOOK in fields else None
         job.client = fields[_CLIENT].decode() or None if _CLIENT in fields else None
         number = sum(name.isdigit() for name in fields)

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 
 from redis.asyncio.client import Pipeline
 from redis.exceptions import RedisError
@@ -39,15 +38,14 @@ class SharedJobs:
         with _reaching():
             job = await self._store.get(job_id)
             if job and any(post.state == "waiting" for post in job.posts):
-                opens_at = await self._backlog.opens_at()
+                held_until = await self._backlog.held_until()
                 for post in job.posts:
-                    post.note_delay(opens_at)
+                    post.note_delay(held_until)
             return job
 
     async def cancel(self, job: Job) -> bool:
         def give_up(post: JobPost) -> JobPost | None:
-            cancelled = replace(post, state="cancelled", next_try_at=None)
-            return cancelled if post.can_be_cancelled else None
+            return post.cancelled() if post.can_be_cancelled else None
 
         with _reaching():
             for index, post in enumerate(job.posts):

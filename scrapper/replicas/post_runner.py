@@ -73,11 +73,14 @@ class PostRunner:
                 wait = await run_post(post, self._scraper, keep=job.keep, patience=self._patience)
             finally:
                 await end(following)
-            if wait is None:
+            if wait is None and found.state == "waiting":
                 self._backlog.note_success()
-                await _insist(lambda: self._note(job_id, index, post))
-            else:
+            if wait is not None and post.unfinished:
                 await _insist(lambda: self._wait(job, index, post, wait))
+                return
+            if wait is not None:
+                await _insist(lambda: self._backlog.hold(wait))
+            await _insist(lambda: self._note(job_id, index, post))
 
     async def _is_behind_others(self, post: JobPost) -> bool:
         if post.state != "queued" or not await _insist(self._backlog.has_posts):
@@ -87,7 +90,8 @@ class PostRunner:
     async def _wait(self, job: Job, index: int, post: JobPost, hold: float) -> None:
         """Let the post wait; store that only after it stands in line, or it could be lost."""
         message = self._queue.message_for(job.id, index)
-        post.wait(await self._backlog.join(job.place(index), message, hold))
+        turn = await self._backlog.join(job.place(index), message, hold)
+        post.wait(turn, limited=hold > 0)
         await self._note(job.id, index, post)
 
     async def _follow(self, job_id: str, index: int, post: JobPost) -> None:

@@ -57,11 +57,28 @@ def test_the_line_speeds_up_after_successes_and_slows_down_after_a_limit() -> No
     assert unlimited.seconds == 0.0
 
 
+def test_a_success_during_a_hold_says_nothing_of_the_limit() -> None:
+    backlog = Backlog(8.0)
+    backlog.hold(1000.0)
+    backlog.note_success()
+    assert backlog._pace.seconds == 8.0
+
+
+def test_a_post_behind_others_loses_no_patience_and_no_line_that_moves_delays_it() -> None:
+    post = JobPost("url", "shortcode")
+    post.wait(time.time() - 100, limited=False)
+    told = post.next_try_at
+    assert post.waiting_since is None
+    assert post.patience_left(10) == 10
+    post.note_delay(Backlog(1.0).held_until)
+    assert post.next_try_at == told
+
+
 def test_times_that_a_wrong_clock_left_do_not_make_a_post_wait_for_years() -> None:
     post = JobPost("url", "shortcode")
-    post.wait(time.time() + 10**9)
+    post.wait(time.time() + 10**9, limited=True)
     assert post.seconds_to_wait(3600) == 0.0
     post.waiting_since = "2999-01-01T00:00:00Z"
-    post.wait(time.time() + 5)
+    post.wait(time.time() + 5, limited=True)
     assert post.patience_left(3600) <= 3600
     assert post.waiting_since < "2999"

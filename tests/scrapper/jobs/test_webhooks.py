@@ -135,6 +135,20 @@ async def test_a_cancelled_and_a_retried_job_are_told_each_time(
     assert len(set(receiver.ids)) == 2
 
 
+async def test_a_retry_of_nothing_tells_nothing(
+    instagram: StandIn, start_service: StartService, receiver: Any
+) -> None:
+    client = await start_service(**ALLOWED)
+    job = await submit(client, receiver.url, "reel-nothing-to-retry")
+    await until(lambda: len(receiver.calls) == 1)
+    async with client.post(f"/jobs/{job['id']}/retry") as response:
+        assert (await response.json())["state"] == "done"
+    await client.delete(f"/jobs/{job['id']}")
+    await submit(client, receiver.url, "reel-nothing-to-retry")
+    await until(lambda: len(receiver.calls) == 2)
+    assert [json.loads(body)["id"] for _, body in receiver.calls].count(job["id"]) == 1
+
+
 def test_a_webhook_survives_a_kill_and_keeps_its_secrets(
     instagram: StandIn, tmp_path: Path
 ) -> None:

@@ -132,6 +132,16 @@ async def test_what_other_processes_do_is_seen(library: Library) -> None:
     assert await found(library) == ["a-post"]
 
 
+async def test_a_post_that_changed_in_the_same_folder_is_read_again(library: Library) -> None:
+    store(library, "a-post", "sun")
+    assert await found(library, "sun") == ["a-post"]
+    manifest = library.root / "a-post/post.json"
+    manifest.write_text(manifest.read_text().replace('"sun"', '"rain"'))
+    library.changed("a-post")
+    assert await found(library, "sun") == []
+    assert await found(library, "rain") == ["a-post"]
+
+
 async def test_a_folder_that_becomes_a_post_is_found_after_the_next_sweep(library: Library) -> None:
     store(library, "a-post", "sun")
     manifest = library.root / "a-post/post.json"
