@@ -31,7 +31,7 @@ def browser_guard(
         from middlewares.browser_guard import browser_guard
         app = web.Application(middlewares=[browser_guard(hosts=["posts.example.com"])])
 
-    A page whose name leads to this address, all of a sudden, is of the same origin for its browser
+    A page whose name suddenly resolves to this address counts as same-origin for its browser
     (DNS rebinding). So ``Host`` must be one of *hosts*, an IP address, a single label, or a name
     that no public site has: ``localhost``, ``*.local``, ``*.lan``, ``*.home.arpa``,
     ``*.internal``. With *hosts* None every name is good. A request without ``Host`` comes from no
@@ -93,7 +93,7 @@ def _is_own(name: str, allowed: Set[str]) -> bool:
 
 
 def _is_visit(request: web.Request) -> bool:
-    """Whether the browser shows what it gets in place of a page, address line and all."""
+    """Whether the browser navigates: the response replaces the page in its tab."""
     mode = request.headers.get("Sec-Fetch-Mode")
     return mode == "navigate" and request.headers.get("Sec-Fetch-Dest") == "document"
 

@@ -55,7 +55,7 @@ def rate_limit(
     refusals and the responses of inner handlers have ``RateLimit-Limit``, ``RateLimit-Remaining``
     and ``RateLimit-Reset`` (seconds until the bucket is full). Requests for which *exempt* returns
     true cost nothing. *penalties* are further tokens that a response costs, by its status, or as
-    many as there are. *on_refusal* is called for each refusal.
+    many of them as are left. *on_refusal* is called for each refusal.
 
     A client is ``request.remote``, for IPv6 its /64, since one host usually has a whole /64. The
     *max_clients* seen last have buckets. *own_limit* returns the name and the size of the bucket

@@ -60,7 +60,7 @@ def main() -> int:
 def _replace_closed_streams() -> None:
     """Put /dev/null where the shell closed a standard stream, as ``>&-`` does.
 
-    Otherwise the next file or socket would get its number, and somebody's output.
+    Otherwise the next file or socket would get its number, and output meant for the stream.
     """
     for number in range(3):
         try:

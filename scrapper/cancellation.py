@@ -33,7 +33,7 @@ async def endable(work: Awaitable[Result]) -> Result:
 
 
 async def finished(work: Awaitable[Result]) -> Result:
-    """Wait for *work*; if the wait is cancelled, too, for nothing can stop a thread."""
+    """Wait for *work*, even if the wait is cancelled: nothing can stop a thread."""
     task = asyncio.ensure_future(work)
     try:
         return await asyncio.shield(task)

@@ -228,7 +228,7 @@ RESPONSES: Mapping[type[Exception], tuple[int, str, str]] = {
     PaceExceeded: (
         429,
         "pace_exceeded",
-        "This service asked Instagram as often as it allows itself: wait",
+        "This service reached its own limit of requests to Instagram: wait",
     ),
     RateLimited: (
         429,

@@ -110,7 +110,7 @@ def _is_sendable(key: SecretStr) -> SecretStr:
 
 
 def _is_writable(path: Path) -> Path:
-    # Path.exists() raises if a folder on the way must not be searched.
+    # Path.exists() raises if a folder on the way cannot be searched.
     existing = next(folder for folder in (path, *path.parents) if os.path.exists(folder))  # noqa: PTH110
     for folder in (existing, path / ".incoming", path / ".state"):
         if folder.exists() and not (

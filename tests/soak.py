@@ -1,6 +1,6 @@
 """``make soak``: ten minutes of mixed load, with faults, and a SIGKILL and restart each minute.
 
-Each minute has a blow of its own besides, in turn: the job file is damaged, the clock jumps a year
+Each minute also brings one further fault, in turn: the job file is damaged, the clock jumps a year
 ahead, the media folder's disk goes away, and slow clients attack (slowhttptest, a Debian package).
 
 ``python -m tests.soak MINUTES`` takes another while. At the end no post may be half there, no

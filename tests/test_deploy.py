@@ -1,4 +1,4 @@
-"""What is shipped around the service speaks of what the service has."""
+"""What ships with the service refers only to what the service has."""
 
 import json
 import re

@@ -68,7 +68,7 @@ def fetch(urls: Sequence[str], files: Sequence[str], options: FetchOptions) -> i
     Posts that meet a limit are tried again, for ``JOB_PATIENCE_SECONDS`` in all.
 
     SIGINT and SIGTERM end the process at once, with 130 or 143, and so does an output that takes
-    no more: 141 for a pipe whose reader has gone, 1 for a full disk. What was being downloaded is
+    no more data: 141 if a pipe's reader is gone, 1 for a full disk. What was being downloaded is
     removed.
 
     Raises:

@@ -30,7 +30,7 @@ def read_links(
 ) -> list[GivenLink]:
     """The links in *arguments* and *files*, in order; ``-`` is standard input.
 
-    A file has a link a line, with whatever ends of lines. Empty lines, and what follows a ``#``
+    A file has one link per line, with any line endings. Empty lines, and what follows a ``#``
     at the beginning of a line or after a space, count for nothing.
 
     Raises:

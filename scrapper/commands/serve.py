@@ -62,7 +62,7 @@ async def _serve(app: web.Application, settings: Settings) -> None:
     runner = web.AppRunner(app, shutdown_timeout=settings.scrape_timeout_seconds + _SHUTDOWN_GRACE)
     try:
         await runner.setup()
-        # Last of all: whoever can connect gets an answer.
+        # Listen last, so that whoever can connect gets an answer.
         listener = _listen(settings)
         server = await loop.create_server(
             connections(

@@ -44,7 +44,7 @@ def openapi(*, version: str, keyed: bool, max_url_length: int) -> Handler:
     It is made on the first request: few people ever ask, and making it costs time and memory.
     """
 
-    # A proxy that is trusted may say anything.
+    # Bounded: a trusted proxy may send anything.
     @lru_cache(maxsize=8)
     def make(server: str, app: web.Application) -> bytes:
         from scrapper.handlers.openapi import describe_api  # noqa: PLC0415

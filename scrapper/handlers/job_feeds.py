@@ -70,7 +70,7 @@ class _Feed:
         self._job = job
         job.number_changes()
         self._changed = asyncio.Event()
-        # What followers ask for since the last change: the same, most of them.
+        # Pieces made since the last change: most followers ask for the same ones.
         self._pieces: dict[tuple[int, int], bytes] = {}
         self._last = b""
         self._over = False

@@ -48,7 +48,7 @@ _CHOICE = (
 _RANGES = {
     206: ("A part of the file", FILE),
     304: ("The client has it", None),
-    412: ("It is not as the client expects", None),
+    412: ("The file is not the version that the client expects", None),
     416: ("The file has no such part", None),
 }
 
@@ -101,7 +101,7 @@ async def download(request: web.Request) -> web.StreamResponse:
 @describe(
     Operation(
         id="downloadByUrl",
-        summary="Download a post, and answer its main file, one of its files, or all",
+        summary="Download a post, and return its main file, one of its files, or all",
         tag="posts",
         response=FILE,
         errors=(400, 403, 404, 422, 502, 503, 507),

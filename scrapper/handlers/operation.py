@@ -45,7 +45,7 @@ class Parameter:
     schema: Mapping[str, Any]
     description: str = ""
     required: bool = False
-    """Those in the path are, in any case."""
+    """Path parameters are always required."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,7 +33,7 @@ OnRequest = Callable[[str, str], None]
 """Called for each request for metadata with the source and the outcome: ``ok``, or a reason."""
 
 # What a browser sends where somebody types an address. Without these a page comes without data.
-# None takes out what Instaloader's sessions send of their own, and a browser does not.
+# None removes a header that Instaloader's sessions add and a browser does not send.
 _NAVIGATION: Mapping[str, str | None] = {
     "Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8",
     "Sec-Fetch-Dest": "document",

@@ -112,7 +112,7 @@ def valid_cookies(cookies: Mapping[Any, Any]) -> dict[str, str]:
         and _NAME.fullmatch(name)
         and _VALUE.fullmatch(value)
     }
-    # What opens the account comes first: it must not be the one too many.
+    # What opens the account comes first, so that the limit never drops it.
     names = sorted(valid, key=lambda name: name not in ("sessionid", "csrftoken"))
     return {name: valid[name] for name in names[:_MAX_COOKIES]}
 

@@ -176,7 +176,7 @@ class Login:
             self._store(lambda _: _record_of(cookies, self._username, stamp))
 
     def _stamp(self) -> str:
-        """What tells one content of the settings' file from another; empty without a file."""
+        """A stamp that changes when the settings' file does; empty without a file."""
         if self._path is None:
             return ""
         try:

@@ -66,7 +66,7 @@ class PostDownload:
         )
 
     def _file(self, index: int) -> MediaItem | None:
-        """The item's file; None where Instagram gives none, not in a fresh description either."""
+        """The item's file; None if Instagram gives none, even in a fresh description."""
         item = self._description.items[index]
         if item is None:
             return None

@@ -63,7 +63,7 @@ class Search:
         return {standing.name: standing for standing in standings}
 
     def find(self, shortcode: Shortcode, transport: PooledTransport) -> Description:
-        """The post as the first sources that have it describe it, as completely as they do.
+        """The post, as completely as the first sources that have it describe it.
 
         A refusal by one source never ends the search while another one might have the post,
         within the deadline and the pace.

@@ -63,7 +63,7 @@ class _DeadlineSocket(ssl.SSLSocket):
     def recv_into(self, buffer: Any, nbytes: int | None = None, flags: int = 0) -> int:
         self.settimeout(self.context.deadline.left())
         if nbytes is None and not flags:
-            # What the inherited one comes to; a file has more than a hundred reads.
+            # What the inherited one does, but faster: a file takes over a hundred reads.
             return self.read(len(buffer), buffer)  # type: ignore[return-value]
         return super().recv_into(buffer, nbytes, flags)
 

@@ -217,7 +217,7 @@ def _longest(waits: Sequence[Refusal]) -> ScrapeError:
 
 
 def _concerns_everybody(refusals: Sequence[Refusal]) -> bool:
-    """Whether a limit was met logged out; one of the account's leaves only the account alone."""
+    """Whether a limit was met logged out; a limit on the account rests only the account."""
     return any(refusal.reason in LIMITS and not refusal.with_session for refusal in refusals)
 
 

@@ -38,7 +38,7 @@ class Backlog:
     """Posts that met a limit, and those behind them.
 
     Nobody leaves while the line is held. Then the post in front goes, and a while later the next
-    one: not all of them try at once. The while is *spacing* seconds at first, and halves with each
+    one: not all of them try at once. This pause is *spacing* seconds at first, and halves with each
     post that meets no limit.
     """
 

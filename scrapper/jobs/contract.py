@@ -67,7 +67,7 @@ def check_room(unfinished: Sequence[Client], client: Client, max_jobs: int) -> N
     """See that there is room for one more job of *client*.
 
     *unfinished* names the client of each unfinished job. One client may have a quarter of
-    *max_jobs*, so that others find room. Of fewer than four there is no quarter: one client may
+    *max_jobs*, so that others find room. If *max_jobs* is below four, one client may
     have them all.
 
     Raises:

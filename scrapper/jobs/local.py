@@ -106,7 +106,7 @@ class LocalJobs:
             try:
                 await self._remove(self._expired())
             except (ScrapeError, sqlite3.Error) as error:
-                # A full disk is no reason to say nothing of a job.
+                # Even on a full disk, clients can still look at a job.
                 log.warning("old jobs not removed", cause=repr(error))
         job = self._jobs.get(job_id)
         if job is not None:
@@ -184,7 +184,7 @@ class LocalJobs:
         try:
             await self._write(self._store.announce, job, delivery)
         except Exception:
-            # The next start finds that nobody was told.
+            # The next start finds it unannounced, and tries again.
             log.exception("webhook not stored", job=job.id)
             return
         self._deliveries[delivery] = 0.0

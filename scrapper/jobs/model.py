@@ -93,7 +93,7 @@ class JobPost:
         """
         self.state, self.next_try_at = "waiting", moment(math.ceil(until))
         if limited:
-            # After a clock was set back, the time that is stored may be one to come.
+            # After the clock was set back, the stored time may be in the future.
             self.waiting_since = moment(min(self._since(), time.time()))
 
     def cancelled(self) -> "JobPost":

@@ -53,7 +53,7 @@ _MOST_WORDS = 20
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """Which posts are wanted; all of them without any wish.
+    """Which posts are wanted; all of them if no field is set.
 
     ``text`` is looked for in captions, in the names of owners, coauthors and tagged people: each
     word as the beginning of a word. ``owner`` is a user name.
@@ -83,7 +83,7 @@ class Catalogue:
         self._suspects_lock = threading.Lock()
         self._suspects: set[str] = set()
         self.complete = False
-        """Whether every post was looked at once."""
+        """Whether every post has been looked at by now."""
 
     def close(self) -> None:
         """Close the file."""

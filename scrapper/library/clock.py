@@ -59,7 +59,7 @@ def read_clocks() -> Reading:
 class ClockWatch:
     """Compares the clocks with those of the last look, which the file at *path* keeps; blocking.
 
-    While they disagree the wall clock is not believed. It is again once they agree with the last
+    While they differ the wall clock is not believed. It is believed again once they match the last
     look that was believed, or once they agreed with each other for a day: the machine was off for
     long, or its clock was set right. *check* is called before each change of the file, and raises
     where its folder is gone.

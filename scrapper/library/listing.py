@@ -65,7 +65,7 @@ class Usage(NamedTuple):
 
 
 def folders(root: Path) -> Iterator[tuple[str, int]]:
-    """The folders that may be posts, each with its inode: another one is another post."""
+    """The folders that may be posts, each with its inode: a new inode means a new post."""
     with os.scandir(root) as entries:
         for entry in entries:
             if is_shortcode(entry.name) and entry.is_dir(follow_symlinks=False):

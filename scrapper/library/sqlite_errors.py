@@ -21,7 +21,7 @@ _REFUSALS = (
 
 
 def is_refusal(error: Exception) -> bool:
-    """Whether the system refuses, or another process has the file, so that it may be good."""
+    """Whether the system refuses or another process has the file, which may itself be fine."""
     return _code(error) in _REFUSALS
 
 

@@ -21,7 +21,7 @@ UNREADABLE = (
     TypeError,
     ValueError,
 )
-"""What damaged JSON, and values of another type in it, lead to."""
+"""The errors that damaged JSON, or values of a wrong type in it, cause."""
 
 _MAX_BYTES = 10_000
 

@@ -169,7 +169,7 @@ class PostQueue(RedisStreamBroker):
                 patient_until = time.monotonic() + ABANDONED_SECONDS
 
     async def _let_go(self) -> None:
-        """Queue the posts whose time to wait is over; all workers do, and one of them finds it."""
+        """Queue the posts that have waited long enough; all workers try, one of them gets each."""
         while True:
             try:
                 while await self._backlog.let_go(STREAM):

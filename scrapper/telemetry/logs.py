@@ -50,7 +50,7 @@ def scrubber(
 
 
 def merged(*sources: Callable[[], tuple[str, ...]]) -> Callable[[], tuple[str, ...]]:
-    """What all *sources* return, as one tuple: another one if one of them returns another."""
+    """What all *sources* return, as one tuple; a new one whenever a source returns a new one."""
     known: list[tuple[str, ...]] = []
     together: tuple[str, ...] = ()
 

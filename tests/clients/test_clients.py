@@ -1,4 +1,4 @@
-"""Clients are generated of the API's description, without a warning, and used for real."""
+"""Clients are generated from the API's description, without a warning, and used for real."""
 
 import json
 import os

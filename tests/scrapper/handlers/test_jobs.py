@@ -93,7 +93,7 @@ async def test_a_batch_is_downloaded_and_each_url_has_its_own_outcome(
     assert (media_root / "carousel-batch/carousel-batch_2.mp4").exists()
 
 
-async def test_fifty_links_with_bad_ones_and_faults_among_them_end_each_for_itself(
+async def test_fifty_links_some_bad_or_failing_each_end_on_their_own(
     instagram: StandIn, start_service: StartService, media_root: Path
 ) -> None:
     client = await start_service()

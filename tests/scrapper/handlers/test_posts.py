@@ -138,7 +138,7 @@ def test_a_cursor_is_read_as_it_was_written(stored_at: float, shortcode: str) ->
 
 
 @given(st.text())
-def test_no_text_makes_a_cursor_fail_otherwise(text: str) -> None:
+def test_any_text_is_a_cursor_or_a_value_error(text: str) -> None:
     try:
         Cursor.parse(text)
     except ValueError:

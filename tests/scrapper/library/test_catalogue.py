@@ -89,7 +89,7 @@ async def test_any_text_can_be_searched_for(library: Library, text: str) -> None
     assert await found(library, text) == []
 
 
-async def test_wishes_go_together(library: Library) -> None:
+async def test_filters_can_be_combined(library: Library) -> None:
     for number in range(6):
         owner = ("Anna", "bert")[number % 2]
         store(library, f"post-{number}", ("sun", "rain")[number // 3], owner=owner)

@@ -128,7 +128,7 @@ async def test_a_file_over_max_media_mb_is_refused_before_it_is_read(
         assert response.status == 200
 
 
-async def test_a_file_of_untold_length_is_refused_once_it_is_too_large(
+async def test_a_file_of_unknown_length_is_refused_once_it_is_too_large(
     instagram: StandIn, start_service: StartService, media_root: Path
 ) -> None:
     client = await start_service(MAX_MEDIA_MB="1")

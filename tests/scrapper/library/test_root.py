@@ -51,7 +51,7 @@ def test_fetch_does_not_touch_the_folder_of_a_running_service(media_root: Path) 
     assert b"another process uses" in done.stderr
 
 
-def test_what_withdraws_leaves_nothing(tmp_path: Path) -> None:
+def test_withdrawing_leaves_no_files_behind(tmp_path: Path) -> None:
     one, other = (MediaRoot(tmp_path, shared=True) for _ in range(2))
     one.open()
     other.open()

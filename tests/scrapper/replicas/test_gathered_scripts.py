@@ -57,7 +57,7 @@ async def test_a_script_that_redis_lost_is_loaded_anew(
     assert await echo(["key"], [1]) == [b"key", b"1"]
 
 
-async def test_who_goes_away_takes_nothing_from_the_others(redis: SharedRedis) -> None:
+async def test_a_cancelled_call_does_not_disturb_the_others(redis: SharedRedis) -> None:
     echo = GatheredScripts(redis).register_script(ECHO)
     calls = [asyncio.ensure_future(echo(["key"], [number])) for number in range(3)]
     await asyncio.sleep(0)
