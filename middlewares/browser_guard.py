@@ -106,8 +106,20 @@ def _is_foreign(request: web.Request) -> bool:
     if site == "cross-site":
         return True
     origin = request.headers.get(hdrs.ORIGIN)
+    if origin is None and not site and request.method in _SAFE_METHODS:
+        return _is_part_of_page(request)
     # The scheme does not count: behind a proxy that does TLS, it is another one.
     return origin is not None and _netloc(origin) != request.headers.get(hdrs.HOST, "").lower()
+
+
+def _is_part_of_page(request: web.Request) -> bool:
+    """Whether a browser loads this for a page, as a picture for example.
+
+    Browsers send ``Sec-Fetch-*`` to https and to localhost alone. Elsewhere only ``Accept`` tells.
+    """
+    accept = request.headers.get(hdrs.ACCEPT, "text/html")
+    is_browser = request.headers.get(hdrs.USER_AGENT, "").startswith("Mozilla/")
+    return is_browser and "text/html" not in accept
 
 
 def _netloc(origin: str) -> str | None:

@@ -81,6 +81,8 @@ def fetch(urls: Sequence[str], files: Sequence[str], options: FetchOptions) -> i
     except WrongLinks as error:
         print(error, file=sys.stderr)
         return EXIT_USAGE
+    if not links:
+        return 0
     root = MediaRoot(settings.media_root, shared=True)
     root.open()
     library = Library(root.path)

@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -14,6 +15,7 @@ from scrapper.errors import ScrapeError, SettingsError
 from scrapper.instagram.cookies_file import (
     SessionFileError,
     read_cookies_file,
+    read_private,
     read_session_file,
     valid_cookies,
 )
@@ -84,6 +86,8 @@ class Login:
         self._doubt_at = 0.0
         self._look_at = 0.0
         self._complaint = ""
+        self._seen: tuple[int, ...] = ()
+        self._digest = ""
         try:
             self._look()
         except SessionFileError as error:
@@ -176,14 +180,21 @@ class Login:
             self._store(lambda _: _record_of(cookies, self._username, stamp))
 
     def _stamp(self) -> str:
-        """A stamp that changes when the settings' file does; empty without a file."""
+        """A stamp that changes when the settings' file does; empty without a file.
+
+        It depends on the content alone: each container has its own time of a mounted secret.
+        """
         if self._path is None:
             return ""
         try:
             status = self._path.stat()
+            seen = status.st_mtime_ns, status.st_size, status.st_ino
+            if seen != self._seen:
+                self._digest = sha256(read_private(self._path)).hexdigest()
+                self._seen = seen
         except OSError as error:
             raise SessionFileError(f"{self._path}: {error.strerror}") from error
-        return f"{status.st_mtime_ns}-{status.st_size}"
+        return self._digest
 
     def _replace(self, *, cookies: dict[str, str], username: str) -> LoginState:
         with self._lock:
@@ -192,7 +203,8 @@ class Login:
             except SessionFileError:
                 stamp = self._record.imported
             with storing():
-                self._adopt(self._stored.update(lambda _: _record_of(cookies, username, stamp)))
+                record = _record_of(cookies, username, stamp)
+                self._adopt(self._stored.update(lambda _: record, in_memory=False))
             self._doubt_at = 0.0
             return self.state
 

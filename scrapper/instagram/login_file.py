@@ -61,11 +61,13 @@ class LoginFile:
             self._record, self._stamp = _read(self._path), stamp
         return self._record
 
-    def update(self, change: Callable[[LoginRecord], LoginRecord]) -> LoginRecord:
+    def update(
+        self, change: Callable[[LoginRecord], LoginRecord], *, in_memory: bool = True
+    ) -> LoginRecord:
         """Put what *change* makes of the record in its place.
 
         Raises:
-            ScrapeError, OSError: it cannot be written. It changed in memory alone.
+            ScrapeError, OSError: it cannot be written. With *in_memory* it changed in memory.
         """
         if self._path is None:
             self._record = change(self._record)
@@ -74,12 +76,14 @@ class LoginFile:
             self._check()
             with self._locked(self._path):
                 known = self.load()
-                self._record = change(known)
-                if self._record != known:
-                    write_atomically(self._path, json.dumps(asdict(self._record)).encode())
+                changed = change(known)
+                if changed != known:
+                    write_atomically(self._path, json.dumps(asdict(changed)).encode())
                     self._stamp = _stamp_of(self._path)
+                self._record = changed
         except (OSError, ScrapeError):
-            self._record = change(self._record)
+            if in_memory:
+                self._record = change(self._record)
             raise
         return self._record
 

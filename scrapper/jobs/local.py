@@ -148,6 +148,12 @@ class LocalJobs:
         except Exception:
             for index, post in before.items():
                 job.posts[index] = post
+                # A runner that was free meanwhile found nothing to do there.
+                if post.state == "queued":
+                    self._put(job.place(index))
+                elif post.state == "waiting":
+                    self._backlog.leave(job.place(index))
+                    self._backlog.join(job.place(index))
             raise
 
     async def observe(self, job: Job) -> bool:
@@ -184,9 +190,8 @@ class LocalJobs:
         try:
             await self._write(self._store.announce, job, delivery)
         except Exception:
-            # The next start finds it unannounced, and tries again.
+            # It is sent from memory, or again after the next start.
             log.exception("webhook not stored", job=job.id)
-            return
         self._deliveries[delivery] = 0.0
         if len(self._deliveries) > MOST_DELIVERIES:
             del self._deliveries[next(iter(self._deliveries))]
@@ -238,10 +243,10 @@ class LocalJobs:
             post.fail(*INTERNAL_ERROR)
         try:
             await self._write(self._store.save, job, [index])
-            await self._announce(job)
         except Exception:
             # After a restart the post is looked up again.
             log.exception("job not saved", job=job.id)
+        await self._announce(job)
 
     async def _try(self, job: Job, place: Place) -> None:
         post = job.posts[place.position]

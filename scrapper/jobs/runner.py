@@ -57,7 +57,11 @@ def pause_after(error: ScrapeError) -> float | None:
 
 async def needs_no_turn(post: JobPost, scraper: Scraper) -> bool:
     """Whether the *post* is stored already, so that Instagram need not be asked for it."""
-    return post.shortcode is not None and await scraper.has(post.shortcode)
+    try:
+        return post.shortcode is not None and await scraper.has(post.shortcode)
+    except ScrapeError:
+        # Let it try: then it meets the same error, and that is noted.
+        return True
 
 
 async def _scrape(post: JobPost, scraper: Scraper, keep: bool) -> Scraped:

@@ -3,11 +3,13 @@
 import asyncio
 import random
 from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from ipaddress import IPv6Address, IPv6Network, ip_address
-from socket import AF_UNSPEC, AddressFamily
+from socket import AF_UNSPEC, AI_NUMERICHOST, SOCK_STREAM, AddressFamily, getaddrinfo
 from typing import Protocol
 from urllib.parse import urlsplit
 
@@ -21,7 +23,6 @@ from aiohttp import (
     TCPConnector,
 )
 from aiohttp.abc import AbstractResolver, ResolveResult
-from aiohttp.resolver import ThreadedResolver
 from standardwebhooks import Webhook
 
 from scrapper.background import in_background
@@ -238,19 +239,27 @@ class _Resolver(AbstractResolver):
 
     def __init__(self, hosts: WebhookHosts) -> None:
         self._hosts = hosts
-        self._resolver = ThreadedResolver()
+        # A name server that hangs must not use up the threads that everything else needs.
+        self._threads = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="webhook")
 
     async def resolve(
         self, host: str, port: int = 0, family: AddressFamily = AF_UNSPEC
     ) -> list[ResolveResult]:
-        found = await self._resolver.resolve(host, port, family)
-        allowed = [result for result in found if self._hosts.allow_address(result["host"])]
+        look_up = partial(getaddrinfo, host, port, family=family, type=SOCK_STREAM)
+        found = await asyncio.get_running_loop().run_in_executor(self._threads, look_up)
+        addresses = dict.fromkeys((kind, str(address[0])) for kind, _, _, _, address in found)
+        allowed = [it for it in addresses if self._hosts.allow_address(it[1])]
         if not allowed:
             raise ClientConnectionError("the name leads to no allowed address")
-        return allowed
+        return [
+            ResolveResult(
+                hostname=host, host=address, port=port, family=kind, proto=0, flags=AI_NUMERICHOST
+            )
+            for kind, address in allowed
+        ]
 
     async def close(self) -> None:
-        await self._resolver.close()
+        self._threads.shutdown(wait=False)
 
 
 def _is_public(address: str) -> bool:

@@ -19,6 +19,7 @@ __all__ = ["Cursor", "Listing", "Usage", "folders", "newest", "stored_before", "
 
 log = structlog.get_logger(__name__)
 
+_MOST_INODE = 2**63 - 1
 _MOMENT = re.compile(r"[0-9]{1,10}\.[0-9]{9}")
 
 
@@ -69,7 +70,8 @@ def folders(root: Path) -> Iterator[tuple[str, int]]:
     with os.scandir(root) as entries:
         for entry in entries:
             if is_shortcode(entry.name) and entry.is_dir(follow_symlinks=False):
-                yield entry.name, entry.inode()
+                # SQLite's numbers are signed, and some file systems use all 64 bits.
+                yield entry.name, entry.inode() & _MOST_INODE
 
 
 def newest(root: Path, number: int, after: Cursor | None) -> list[Cursor]:

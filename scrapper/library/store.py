@@ -13,7 +13,7 @@ import structlog
 
 from scrapper.background import in_background
 from scrapper.cancellation import finished
-from scrapper.errors import DiskFull, DiskReadOnly, MediaFolderGone
+from scrapper.errors import DiskFull, DiskReadOnly
 from scrapper.library.catalogue import Catalogue, Search
 from scrapper.library.disk import storing
 from scrapper.library.index import Index
@@ -180,8 +180,8 @@ class Library:
     async def _fill(self, catalogue: Catalogue) -> None:
         try:
             await self._sync(catalogue)
-        except (OSError, MediaFolderGone, sqlite3.Error) as error:
-            # The next listing tries again.
+        # It is only a cache, and the next listing tries again.
+        except Exception as error:  # noqa: BLE001
             log.warning("catalogue not up to date", cause=repr(error))
 
     async def remove(self, shortcode: str) -> bool:

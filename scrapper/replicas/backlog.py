@@ -72,6 +72,10 @@ class RedisBacklog:
         """Note that a post that had left the line met no limit."""
         self._pace.speed_up()
 
+    async def skip(self) -> None:
+        """Let the next post go at once: the last one was not wanted any more."""
+        await self._redis.delete(_NEXT)
+
     async def has_posts(self) -> bool:
         """Whether any post waits."""
         return bool(await self._redis.exists(_LINE))

@@ -1,5 +1,6 @@
 """Jobs in Redis, where all replicas and workers see them."""
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -17,6 +18,7 @@ ENDED_JOBS = f"{PREFIX}jobs:ended"
 """The jobs that ended and have a webhook, which no worker saw yet."""
 _CREATED, _VERSION, _LEFT, _CLIENT = b"created_at", b"version", b"left", b"client"
 _KEEP, _WEBHOOK = b"keep", b"webhook"
+_LEAST_SECONDS = 3600
 _EPOCH = "0"
 """The epoch of all versions here: Redis counts them, so they are the same for everybody."""
 
@@ -158,7 +160,8 @@ class RedisJobStore:
             if changed is None:
                 return post
             less = changed.unfinished - post.unfinished
-            expiry = self._expiry(float(created))
+            # A job that took long is told of, and can be looked at, before it goes.
+            expiry = max(self._expiry(float(created)), int((time.time() + _LEAST_SECONDS) * 1000))
             arguments = [index, told, _rest(changed), less, expiry, message, job_id]
             if await self._swap(keys=keys, args=arguments):
                 return changed
@@ -186,6 +189,10 @@ class RedisJobStore:
         finished = [id_ for id_ in ids if left[id_][0] == b"0"]
         unfinished = [left[id_][1] for id_ in ids if id_ not in gone and id_ not in finished]
         check_room(unfinished, client.encode(), self._max_jobs)
+        ended: Any = await reading.zrange(ENDED_JOBS, 0, -1)
+        untold = {name.decode() for name in ended}
+        if len(untold) < self._max_jobs:
+            finished = [id_ for id_ in finished if id_ not in untold]
         surplus = len(ids) + 1 - self._max_jobs
         return gone + finished[: max(0, surplus - len(gone))]
 

@@ -61,6 +61,7 @@ class PostRunner:
             found = await _insist(lambda: self._store.change(job_id, index, lambda _: None))
             job = await _insist(lambda: self._store.head(job_id))
             if job is None or found is None or not found.unfinished:
+                await _insist(self._backlog.skip)
                 return
             if await self._is_behind_others(found):
                 await _insist(lambda: self._wait(job, index, found, 0.0))

@@ -114,6 +114,10 @@ async def test_links_come_from_files_and_standard_input(instagram: StandIn, tmp_
     assert told == ["reel-argument", "reel-input", "reel-file-1", "reel-file-2"]
 
 
+async def test_an_empty_list_is_done_at_once(instagram: StandIn, tmp_path: Path) -> None:
+    assert await fetch("-", "--into", str(tmp_path), given="# nothing\n") == (0, "", "")
+
+
 async def test_every_wrong_line_is_told_and_nothing_is_downloaded(
     instagram: StandIn, tmp_path: Path
 ) -> None:

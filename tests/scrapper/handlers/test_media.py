@@ -128,6 +128,41 @@ async def test_a_page_of_another_site_can_lead_to_a_download_but_not_load_one(
     assert instagram.requests("graphql") == (status == 200)
 
 
+@pytest.mark.parametrize(
+    ("agent", "accept", "status"),
+    [
+        ("Mozilla/5.0 (X11) Firefox/140.0", "image/avif,image/webp,*/*;q=0.8", 403),
+        ("Mozilla/5.0 (X11) Firefox/140.0", "*/*", 403),
+        ("Mozilla/5.0 (X11) Firefox/140.0", "text/html,application/xhtml+xml,*/*;q=0.8", 200),
+        ("Mozilla/5.0 (Windows NT) WindowsPowerShell/5.1", None, 200),
+        ("curl/8.14.1", "*/*", 200),
+    ],
+)
+async def test_a_browser_that_tells_little_loads_no_download_for_a_page(
+    instagram: StandIn, start_service: StartService, agent: str, accept: str | None, status: int
+) -> None:
+    client = await start_service()
+    headers = {"User-Agent": agent, **({"Accept": accept} if accept else {})}
+    url = "https://www.instagram.com/reel/reel-plain-http/"
+    async with client.get(
+        "/download", params={"url": url}, headers=headers, skip_auto_headers=["Accept"]
+    ) as response:
+        assert response.status == status
+
+
+@pytest.mark.parametrize("path", ["/", "/media/reel-dated/reel-dated.mp4", "/download/reel-dated"])
+@pytest.mark.parametrize("name", ["If-Modified-Since", "If-Unmodified-Since", "If-Range"])
+async def test_a_date_that_no_calendar_has_is_refused(
+    instagram: StandIn, start_service: StartService, path: str, name: str
+) -> None:
+    client = await start_service()
+    url = "https://www.instagram.com/reel/reel-dated/"
+    assert (await client.post("/scrape", json={"url": url})).status == 200
+    headers = {name: "Mon, 01 Jan 99999999999 00:00:00 GMT", "Range": "bytes=0-1"}
+    async with client.get(path, headers=headers) as response:
+        assert (response.status, (await response.json())["code"]) == (400, "bad_request")
+
+
 async def test_download_gives_a_whole_carousel_as_an_archive(
     instagram: StandIn, start_service: StartService
 ) -> None:
