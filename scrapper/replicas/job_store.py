@@ -1,6 +1,5 @@
 """Jobs in Redis, where all replicas and workers see them."""
 
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -18,7 +17,6 @@ ENDED_JOBS = f"{PREFIX}jobs:ended"
 """The jobs that ended and have a webhook, which no worker saw yet."""
 _CREATED, _VERSION, _LEFT, _CLIENT = b"created_at", b"version", b"left", b"client"
 _KEEP, _WEBHOOK = b"keep", b"webhook"
-_LEAST_SECONDS = 3600
 _EPOCH = "0"
 """The epoch of all versions here: Redis counts them, so they are the same for everybody."""
 
@@ -31,10 +29,13 @@ redis.call("HSET", KEYS[1], ARGV[1], "[" .. version .. "," .. ARGV[3])
 if redis.call("HINCRBY", KEYS[1], "left", ARGV[4]) > 0 then
     redis.call("PERSIST", KEYS[1])
 elseif tonumber(ARGV[4]) < 0 then
-    redis.call("PEXPIREAT", KEYS[1], ARGV[5])
+    local expires = tonumber(ARGV[5])
     if redis.call("HEXISTS", KEYS[1], "webhook") == 1 then
         redis.call("ZADD", KEYS[2], 0, ARGV[7])
+        -- However old the job is, its webhook must be written down before it goes.
+        expires = math.max(expires, (redis.call("TIME")[1] + 3600) * 1000)
     end
+    redis.call("PEXPIREAT", KEYS[1], string.format("%.0f", expires))
 end
 if KEYS[3] then
     redis.call("XADD", KEYS[3], "*", "data", ARGV[6])
@@ -160,8 +161,7 @@ class RedisJobStore:
             if changed is None:
                 return post
             less = changed.unfinished - post.unfinished
-            # A job that took long is told of, and can be looked at, before it goes.
-            expiry = max(self._expiry(float(created)), int((time.time() + _LEAST_SECONDS) * 1000))
+            expiry = self._expiry(float(created))
             arguments = [index, told, _rest(changed), less, expiry, message, job_id]
             if await self._swap(keys=keys, args=arguments):
                 return changed
