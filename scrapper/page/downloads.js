@@ -66,6 +66,9 @@ class Batch {
 
 const batches = new Set();
 
+const hasFailed = (post) => post.state === "failed" || post.state === "cancelled";
+const isUnfinished = (post) => post.state !== "done" && !hasFailed(post);
+
 function rowFor(post) {
   const row = copyOf("progress-template");
   row.querySelector(".name").textContent = post.shortcode ?? post.url;
@@ -89,7 +92,7 @@ async function showState(entry, post, retryPost) {
   // The total grows with each file of a carousel; a bar that goes back says nothing.
   entry.share = post.state === "done" ? 1 : Math.max(entry.share, Math.min(share, 0.99));
   bar.value = entry.share;
-  const failed = post.state === "failed" || post.state === "cancelled";
+  const failed = hasFailed(post);
   bar.hidden = failed;
   const percent = post.bytes_total ? Math.round(entry.share * 100) : null;
   row.querySelector(".state").textContent = TEXTS.states[post.state](post, percent);
@@ -119,10 +122,9 @@ async function showState(entry, post, retryPost) {
 
 function summarise() {
   const posts = [...batches].flatMap((batch) => batch.posts);
-  const count = (...states) => posts.filter((post) => states.includes(post.state)).length;
-  const failed = count("failed", "cancelled");
+  const count = (state) => posts.filter((post) => post.state === state).length;
   at("summary").textContent = TEXTS.summary(count("done"), posts.length, count("failed"), count("waiting"));
-  at("retry-all").hidden = failed < 2;
+  at("retry-all").hidden = posts.filter(hasFailed).length < 2;
 }
 
 function begin(batch) {
@@ -157,11 +159,10 @@ function forgetOutcome(entry) {
 /** Try everything again that failed. */
 export async function retryAll() {
   for (const batch of batches) {
-    const states = batch.posts.map((post) => post.state);
-    if (!states.some((state) => ["failed", "cancelled"].includes(state))) {
+    if (!batch.posts.some(hasFailed)) {
       continue;
     }
-    const runs = states.some((state) => ["queued", "waiting", "running"].includes(state));
+    const runs = batch.posts.some(isUnfinished);
     const response = await request(`jobs/${batch.job.id}/retry`, { method: "POST" });
     batch.rows.filter(Boolean).forEach(forgetOutcome);
     batch.job = await response.json();
