@@ -103,11 +103,14 @@ class RedisJobStore:
         with self._redis.asking():
             await self._redis.transaction(add, _ALL)
 
-    async def head(self, job_id: str) -> Job | None:
-        """The job without its posts; None if it is gone."""
-        names = [_CREATED.decode(), _KEEP.decode()]
-        created, keep = await self._redis.hmget(_key(job_id), names)
-        return None if created is None else Job(job_id, float(created), [], keep=keep == b"1")
+    async def find(self, job_id: str, index: int) -> tuple[Job, JobPost] | None:
+        """The job without its posts, and the post at *index*; None if they are gone."""
+        names = [_CREATED.decode(), _KEEP.decode(), str(index)]
+        created, keep, told = await self._redis.hmget(_key(job_id), names)
+        if created is None or told is None:
+            return None
+        job = Job(job_id, float(created), [], keep=keep == b"1")
+        return job, JobPost(*orjson.loads(told)[1:])
 
     async def get(self, job_id: str) -> Job | None:
         """The job as it is now; None if it is unknown or too old."""

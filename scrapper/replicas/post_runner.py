@@ -58,13 +58,13 @@ class PostRunner:
             return replace(post, state="running", next_try_at=None) if post.unfinished else None
 
         with bound_contextvars(job=job_id):
-            found = await _insist(lambda: self._store.change(job_id, index, lambda _: None))
-            job = await _insist(lambda: self._store.head(job_id))
-            if job is None or found is None or not found.unfinished:
+            found = await _insist(lambda: self._store.find(job_id, index))
+            if found is None or not found[1].unfinished:
                 await _insist(self._backlog.skip)
                 return
-            if await self._is_behind_others(found):
-                await _insist(lambda: self._wait(job, index, found, 0.0))
+            job, before = found
+            if await self._is_behind_others(before):
+                await _insist(lambda: self._wait(job, index, before, 0.0))
                 return
             post = await _insist(lambda: self._store.change(job_id, index, start))
             if post is None or post.state != "running":
@@ -74,7 +74,7 @@ class PostRunner:
                 wait = await run_post(post, self._scraper, keep=job.keep, patience=self._patience)
             finally:
                 await end(following)
-            if wait is None and found.state == "waiting":
+            if wait is None and before.state == "waiting":
                 self._backlog.note_success()
             if wait is not None and post.unfinished:
                 await _insist(lambda: self._wait(job, index, post, wait))
