@@ -252,12 +252,12 @@ class LocalJobs:
         post = job.posts[place.position]
         had_waited = post.state == "waiting"
         is_behind = bool(self._backlog) and not had_waited
-        if is_behind and not await needs_no_turn(post, self._scraper):
-            # It may have been cancelled meanwhile.
-            if post is job.posts[place.position]:
-                post.wait(self._backlog.join(place), limited=False)
-            return
+        must_wait = is_behind and not await needs_no_turn(post, self._scraper)
         if post is not job.posts[place.position]:
+            # It was cancelled meanwhile.
+            return
+        if must_wait:
+            post.wait(self._backlog.join(place), limited=False)
             return
         post.start()
         pause = await run_post(post, self._scraper, keep=job.keep, patience=self._patience)
