@@ -1,4 +1,4 @@
-# Each target alone sets up what it needs: a virtual environment with the locked requirements.
+# Each target sets up what it needs: a virtual environment with the locked requirements.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -7,7 +7,7 @@ SERVICE := $(VENV)/base.txt $(if $(REDIS_URL),$(VENV)/redis.txt)
 
 .PHONY: run worker test lint demo bench soak image smoke format wheels audit lock update-instaloader clean
 
-# With REDIS_URL set, one of several replicas.
+# If REDIS_URL is set, this runs one of several replicas.
 run: $(SERVICE)
 	@MEDIA_ROOT="$${MEDIA_ROOT:-$(CURDIR)/data/instaloader}" exec $(BIN)/python -m scrapper
 
@@ -33,7 +33,7 @@ lint: $(VENV)/lint.txt
 demo: $(VENV)/dev.txt
 	@$(BIN)/python -m tests.demo
 
-# Some twenty minutes; needs wrk, ab and redis-server.
+# Takes about twenty minutes. Needs wrk, ab and redis-server.
 bench: $(VENV)/bench.txt
 	@$(BIN)/python -m tests.bench
 
@@ -41,15 +41,15 @@ bench: $(VENV)/bench.txt
 soak: $(VENV)/dev.txt
 	@$(BIN)/python -m tests.soak
 
-# By Docker, Podman or buildah, whichever is there: make image PLATFORM=linux/arm64
+# Builds with Docker, Podman or buildah, whichever is there. Another platform: make image PLATFORM=linux/arm64
 image:
 	@$(PYTHON) -m tests.image.build $(IMAGE) $(if $(PLATFORM),--platform $(PLATFORM))
 
-# Starts the image as people do, and uses it; with buildah as root. Needs redis-server.
+# Starts the image as a user would, and tries it out. With buildah, run it as root. Needs redis-server.
 smoke: $(VENV)/dev.txt
 	@IMAGE=$(IMAGE) $(BIN)/python -m pytest tests/image/checks.py
 
-# That each requirement has a wheel for amd64, arm64 and arm/v7.
+# Checks that each requirement has a wheel for amd64, arm64 and arm/v7.
 wheels:
 	@$(PYTHON) requirements/check_wheels.py
 
@@ -61,9 +61,9 @@ format: $(VENV)/lint.txt
 	@$(BIN)/ruff check --fix-only --quiet .
 	@$(BIN)/ruff format .
 
-# Resolve requirements/*.in anew, to the newest versions that fit.
+# Locks the newest versions that fit requirements/*.in.
 lock: UPGRADE = --upgrade
-# Instaloader alone; prints its version if there is a newer one.
+# Locks the newest Instaloader only, and prints its version if it changed.
 update-instaloader: UPGRADE = --upgrade-package instaloader
 
 lock update-instaloader: $(VENV)/dev.txt

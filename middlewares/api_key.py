@@ -30,10 +30,10 @@ def api_key(
         app = web.Application(middlewares=[api_key(lambda: {digest("s3cret"): "alice"})])
 
     A request carries its key as ``X-API-Key: KEY`` or ``Authorization: Bearer KEY`` (RFC 6750).
-    *keys* returns the name of each key by its :func:`digest`, and is called for each request, so
-    that keys may come and go. A digest is looked up, so that the time it takes says nothing of how
-    much of a guess is right. *stands_in* returns the key's name where something else stands for a
-    key, such as a cookie. *on_admission* is called with the name. Requests for which *exempt*
+    *keys* returns the name of each key under the key's :func:`digest`. It is called for each
+    request, so keys may come and go. The look-up is by digest, so its duration does not reveal how
+    much of a guess is right. *stands_in* returns the key's name if something else, such as a
+    cookie, stands for the key. *on_admission* is called with the name. Requests for which *exempt*
     returns true need no key.
     """
 
@@ -60,9 +60,9 @@ def digest(key: str) -> str:
 
 
 def known_keys(request: web.Request, known: Mapping[str, Known]) -> Iterator[Known]:
-    """What is known of the keys that *request* carries, in whichever header.
+    """Find the entries of *known* for the keys that *request* carries, in either header.
 
-    *known* has it by the :func:`digest` of each key.
+    *known* has one entry for each key, under its :func:`digest`.
     """
     given = [request.headers[_HEADER]] if _HEADER in request.headers else []
     authorization = request.headers.get(hdrs.AUTHORIZATION, "")

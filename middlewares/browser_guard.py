@@ -24,7 +24,7 @@ def browser_guard(
     exempt: Callable[[web.Request], bool] = lambda _: False,
     changes: Callable[[web.Request], bool] = lambda _: False,
 ) -> Middleware:
-    """Refuse requests under names of other sites (421), and those that their pages make (403).
+    """Refuse requests for another site's name (421), and those that other sites' pages make (403).
 
     ::
 

@@ -25,8 +25,8 @@ def metrics(registry: CollectorRegistry) -> Middleware:
         from middlewares.metrics import metrics
         app = web.Application(middlewares=[metrics(REGISTRY)])
 
-    The histogram ``http_request_duration_seconds``, until the last byte, has the labels
-    ``method``, ``route`` and ``status``, as sent. The route is its template, such as
+    The histogram ``http_request_duration_seconds`` measures until the last byte. Its labels are
+    ``method``, ``route`` and ``status`` as sent. The route is its template, such as
     ``/posts/{shortcode}``, or ``none``; an unknown method is ``other``. So clients cannot create
     series. A request that was cancelled before its response has status 499.
 

@@ -54,12 +54,12 @@ def rate_limit(
     ``Retry-After``. A request that costs more than the bucket holds takes all of a full one. Both
     refusals and the responses of inner handlers have ``RateLimit-Limit``, ``RateLimit-Remaining``
     and ``RateLimit-Reset`` (seconds until the bucket is full). Requests for which *exempt* returns
-    true cost nothing. *penalties* are further tokens that a response costs, by its status, or as
-    many of them as are left. *on_refusal* is called for each refusal.
+    true cost nothing. *penalties* maps the status of a response to the extra tokens that it costs;
+    if fewer are left, it takes those. *on_refusal* is called for each refusal.
 
-    A client is ``request.remote``, for IPv6 its /64, since one host usually has a whole /64. The
-    *max_clients* seen last have buckets. *own_limit* returns the name and the size of the bucket
-    of a client that has one of its own, whatever its address.
+    A client is ``request.remote``, for IPv6 its /64, since one host usually has a whole /64. Only
+    the *max_clients* seen most recently have buckets. If a client has a bucket of its own, whatever
+    its address, *own_limit* returns that bucket's name and size.
 
     With *redis*, an asyncio client of redis-py (only its ``register_script`` is used), all
     processes share the buckets called *name*. While Redis does not answer, each process has its

@@ -1,7 +1,7 @@
 """Sending a response from inside a middleware, which then knows how that went.
 
-aiohttp sends a response after the last middleware returned it. Only then is it decided whether a
-file's is a 200, a 206, a 304 or a 416, how many bytes there are, and whether they arrive.
+aiohttp sends a response after the last middleware returned it. Only then is it known whether a file
+gets a 200, a 206, a 304 or a 416, how many bytes its body has, and whether they arrive.
 """
 
 from dataclasses import dataclass
@@ -27,9 +27,9 @@ _SENT: web.RequestKey[Sent] = web.RequestKey("sent", Sent)
 async def send(
     request: web.Request, response: web.StreamResponse
 ) -> tuple[web.StreamResponse, Sent]:
-    """Send *response*, if no middleware further in did; return what to pass on, and how it went.
+    """Send *response* unless an inner middleware did; return what to pass on, and how it went.
 
-    A response that counts its own bytes, as ``bytes_sent``, is believed.
+    If a response counts its own bytes in ``bytes_sent``, that number is used.
     """
     sent = request.get(_SENT)
     if sent is not None:

@@ -5,56 +5,87 @@ import os
 import sys
 import warnings
 from pathlib import Path
+from typing import TypeAlias
 
 from scrapper import __version__
 from scrapper.errors import SettingsError
 
 __all__ = ["main"]
 
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+
 _EXIT_USAGE = 2
+_WITH_COMMAND = 2
 _EXIT_INTERRUPTED = 130
 
 
 def main() -> int:
     """Run the command; return its exit code, 2 if the usage or a setting is wrong."""
     _replace_closed_streams()
-    parser = _parser()
-    options = parser.parse_args()
-    if options.command == "fetch" and not (options.urls or options.files):
-        parser.error("fetch needs a URL, or --from FILE")
-    _leave_out("charset_normalizer")
-    warnings.filterwarnings("ignore", "Unable to find acceptable character detection")
+    parser, commands = _parser()
     try:
-        if options.command == "fetch":
-            from scrapper.commands.fetch import FetchOptions, fetch  # noqa: PLC0415
-
-            how = FetchOptions(options.into, ordered=options.ordered, wait=not options.no_wait)
-            return fetch(options.urls, options.files, how)
-        if options.command == "login":
-            from scrapper.commands.login import login  # noqa: PLC0415
-
-            return login(options.file, forget=options.forget)
-        _leave_out("rich")
-        if options.command == "worker":
-            from scrapper.settings import load_settings  # noqa: PLC0415
-
-            # First of all: it checks that the packages of a worker are installed.
-            settings = load_settings()
-            if not settings.redis_url.get_secret_value():
-                raise SettingsError("REDIS_URL: set it, for a worker takes its posts from Redis")
-            from scrapper.commands.worker import work  # noqa: PLC0415
-
-            return work(settings)
-        if not os.environ.get("REDIS_URL"):
-            _leave_out("redis")
-        from scrapper.commands.serve import serve  # noqa: PLC0415
-
-        return serve()
+        _add_commands_of_plugins(commands)
+        options = parser.parse_args()
+        _leave_out("charset_normalizer")
+        warnings.filterwarnings("ignore", "Unable to find acceptable character detection")
+        return options.func(options) or 0
     except KeyboardInterrupt:
         return _EXIT_INTERRUPTED
     except SettingsError as error:
         print(f"Wrong settings:\n{error}", file=sys.stderr)
         return _EXIT_USAGE
+
+
+# Each command imports what it alone needs.
+
+
+def _serve(_: argparse.Namespace) -> int:
+    _leave_out("rich")
+    if not os.environ.get("REDIS_URL"):
+        _leave_out("redis")
+    from scrapper.commands.serve import serve  # noqa: PLC0415
+
+    return serve()
+
+
+def _work(_: argparse.Namespace) -> int:
+    _leave_out("rich")
+    from scrapper.settings import load_settings  # noqa: PLC0415
+
+    # First of all: it checks that the packages of a worker are installed.
+    settings = load_settings()
+    if not settings.redis_url.get_secret_value():
+        raise SettingsError("REDIS_URL: set it; a worker takes its posts from Redis")
+    from scrapper.commands.worker import work  # noqa: PLC0415
+
+    return work(settings)
+
+
+def _login(options: argparse.Namespace) -> int:
+    from scrapper.commands.login import login  # noqa: PLC0415
+
+    return login(options.file, forget=options.forget)
+
+
+def _fetch(options: argparse.Namespace) -> int:
+    if not (options.urls or options.files):
+        options.parser.error("fetch needs a URL, or --from FILE")
+    from scrapper.commands.fetch import FetchOptions, fetch  # noqa: PLC0415
+
+    how = FetchOptions(options.into, ordered=options.ordered, wait=not options.no_wait)
+    return fetch(options.urls, options.files, how)
+
+
+def _middlewares(_: argparse.Namespace) -> int:
+    from scrapper.commands.middlewares import middlewares  # noqa: PLC0415
+
+    return middlewares()
+
+
+def _plugins(options: argparse.Namespace) -> int:
+    from scrapper.commands.plugins import plugins  # noqa: PLC0415
+
+    return plugins(again=options.again)
 
 
 def _replace_closed_streams() -> None:
@@ -81,23 +112,44 @@ def _leave_out(module: str) -> None:
     sys.modules[module] = None  # type: ignore[assignment]
 
 
-def _parser() -> argparse.ArgumentParser:
+def _add_commands_of_plugins(commands: Commands) -> None:
+    """Add the commands of plugins, where one of them, or help, is asked for.
+
+    Otherwise their modules need not be there yet.
+
+    Raises:
+        SettingsError: a plugin cannot be loaded.
+    """
+    if {"-h", "--help"}.isdisjoint(sys.argv) and (
+        len(sys.argv) < _WITH_COMMAND or sys.argv[1] in commands.choices or sys.argv[1][0] == "-"
+    ):
+        return
+    from scrapper.plugins.loading import Plugins  # noqa: PLC0415
+
+    names = os.environ.get("PLUGINS", "").split(",")
+    Plugins([name.strip() for name in names if name.strip()]).add_commands(commands)
+
+
+def _parser() -> tuple[argparse.ArgumentParser, Commands]:
     parser = argparse.ArgumentParser(
         prog="python -m scrapper",
         description="Instagram posts as files. Without a command: run the service.",
         epilog="Settings are environment variables; see docs/settings.md.",
     )
     parser.add_argument("--version", action="version", version=f"instagram-scrapper {__version__}")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
-    commands.add_parser(
+    parser.set_defaults(func=_serve)
+    commands = parser.add_subparsers(metavar="COMMAND")
+    worker = commands.add_parser(
         "worker", help="run the jobs that replicas of the service take; needs REDIS_URL"
     )
+    worker.set_defaults(func=_work)
     login = commands.add_parser(
         "login",
         help="give the service a session of Instagram",
-        epilog="A service that runs takes it up within a second. Exit codes: 0 success, 2 no "
-        "session in the file, 4 Instagram does not accept it, 5 rate limit, 6 unreachable.",
+        epilog="A running service uses it within a second. Exit codes: 0 success, 2 no session "
+        "in the file, 4 Instagram does not accept it, 5 rate limit, 6 unreachable.",
     )
+    login.set_defaults(func=_login)
     given = login.add_mutually_exclusive_group()
     given.add_argument(
         "file",
@@ -114,6 +166,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog="Exit codes: 0 success, 1 Instagram's answer made no sense, 2 wrong usage, "
         "3 not found, 4 forbidden, 5 rate limit, 6 unreachable or too late.",
     )
+    fetch.set_defaults(func=_fetch, parser=parser)
     fetch.add_argument(
         "urls", nargs="*", metavar="URL", help="a post's URL; - for a list on standard input"
     )
@@ -126,10 +179,10 @@ def _parser() -> argparse.ArgumentParser:
         help="a list of URLs, one a line; # begins a comment",
     )
     fetch.add_argument(
-        "--ordered", action="store_true", help="tell the outcomes in the order of the URLs"
+        "--ordered", action="store_true", help="report the outcomes in the order of the URLs"
     )
     fetch.add_argument(
-        "--no-wait", action="store_true", help="fail at once where Instagram allows no more for now"
+        "--no-wait", action="store_true", help="fail at once if Instagram allows no more for now"
     )
     fetch.add_argument(
         "--into",
@@ -138,7 +191,12 @@ def _parser() -> argparse.ArgumentParser:
         metavar="DIR",
         help="folder; the current one if not given",
     )
-    return parser
+    path = commands.add_parser("middlewares", help="show what a request passes, outermost first")
+    path.set_defaults(func=_middlewares)
+    plugins = commands.add_parser("plugins", help="show the plugins, and how far each is")
+    plugins.set_defaults(func=_plugins)
+    plugins.add_argument("--again", metavar="NAME", help="run one over the whole library")
+    return parser, commands
 
 
 if __name__ == "__main__":

@@ -33,11 +33,11 @@ class _Key(NamedTuple):
 class ApiKeys:
     """The keys of ``API_KEY``, ``API_KEY_FILE`` and ``API_KEYS_FILE``.
 
-    A line of the latter is ``name:key`` or ``name:key:requests per window``. Empty lines, and those
-    that begin with ``#``, count for nothing.
+    A line of ``API_KEYS_FILE`` is ``name:key`` or ``name:key:requests per window``. Empty lines,
+    and those that begin with ``#``, are ignored.
 
     Raises:
-        SettingsError: the file cannot be read, or a line of it is something else.
+        SettingsError: a file cannot be read, or a line has another form.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -77,7 +77,7 @@ class ApiKeys:
         return next(known_keys(request, self._limits), None)
 
     def look(self) -> None:
-        """Read the file if it changed; one that is damaged leaves things as they are."""
+        """Read the file if it changed; if it is damaged, the old keys stay."""
         try:
             with self._lock:
                 self._read()

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import TYPE_CHECKING, get_args
 
 from aiohttp import web
@@ -29,6 +30,7 @@ from scrapper.handlers.posts import (
 from scrapper.handlers.resources import (
     API_KEYS,
     CHECKS,
+    CONVERSIONS,
     INSTAGRAM,
     JOB_FEEDS,
     JOBS,
@@ -53,7 +55,11 @@ from scrapper.library.clock import ClockWatch
 from scrapper.library.root import MediaRoot
 from scrapper.library.store import Library
 from scrapper.library.sweeper import sweeping
-from scrapper.request_path import request_path
+from scrapper.plugins.finished_jobs import LocalFinishedJobs
+from scrapper.plugins.following import Followers
+from scrapper.plugins.ledger import LEDGER, Ledger
+from scrapper.plugins.loading import Plugins
+from scrapper.request_path import OwnMiddlewares, check_path, request_path
 from scrapper.response_headers import add_headers
 from scrapper.scraping.peers import Alone, Peers
 from scrapper.scraping.scraper import Scraper
@@ -66,6 +72,9 @@ if TYPE_CHECKING:
 
 __all__ = ["create_app"]
 
+_SETTINGS = web.AppKey("all_settings", Settings)
+_PLUGINS = web.AppKey("plugins", Plugins)
+_FINISHED_JOBS = web.AppKey("finished_jobs", LocalFinishedJobs)
 _FLEET: web.AppKey["Fleet | None"] = web.AppKey("fleet")
 _PEERS = web.AppKey("peers", Peers)
 _SECONDS_BETWEEN_LOOKS = 1.0
@@ -77,21 +86,38 @@ def create_app(settings: Settings) -> web.Application:
     It reads files, so do not call it on an event loop.
 
     Raises:
-        SettingsError: ``INSTAGRAM_SESSION_FILE`` holds no session, or one of
-            ``EXTRA_MIDDLEWARES`` cannot be made.
+        SettingsError: ``INSTAGRAM_SESSION_FILE`` holds no session, a middleware or plugin cannot
+            be made, or the request path leaves a door open.
     """
     measured, keys = Metrics(), ApiKeys(settings)
     sessions, base_path = Sessions(keys), BasePath(settings)
-    fleet = _make_fleet(settings, measured)
-    app = web.Application(
-        middlewares=request_path(
-            settings, measured, fleet=fleet, keys=keys, sessions=sessions, base_path=base_path
-        )
+    check_path(settings, keyed=keys.needed)
+    plugins = Plugins.from_settings(settings)
+    fleet = _make_fleet(settings, measured, plugins)
+    own = OwnMiddlewares(
+        settings, measured, fleet=fleet, keys=keys, sessions=sessions, base_path=base_path
     )
+    app = web.Application()
+    # The request path, outermost first; MIDDLEWARES may have another order.
+    path = {
+        "request_context": own.request_context,
+        "metrics": own.metrics,
+        "errors": own.errors,
+        "browser_guard": own.browser_guard,
+        "body_size": own.body_size,
+        "rate_limit": own.rate_limit,
+        "api_key": own.api_key,
+    }
+    app.middlewares.extend(request_path(settings, app, path))
+    app.middlewares.extend(plugins.middlewares(settings))
+    app[_PLUGINS] = plugins
+    app[_SETTINGS] = settings
+    app[CONVERSIONS] = {}
     app[API_KEYS] = keys
     app[BASE_PATH] = base_path
     app[SESSIONS] = sessions
-    app[SETTINGS] = settings
+    # Plugins see these.
+    app[SETTINGS] = settings.without_secrets()
     app[WEBHOOK_HOSTS] = WebhookHosts.from_settings(settings)
     app[METRICS] = measured
     app[_FLEET] = fleet
@@ -105,16 +131,20 @@ def create_app(settings: Settings) -> web.Application:
         on_request=measured.count_instagram_request,
         make_pace=(fleet or PaceFile(root.state / "pace.json", check=root.check)).make_pace,
         login_file=LoginFile(root.state / "login.json", check=root.check),
+        more_sources=plugins.sources(settings),
     )
     measured.follow_login(lambda: instagram.login.state.state, get_args(State))
     measured.follow_pace({name: pace.allowed_now for name, pace in instagram.paces.items()})
-    app.cleanup_ctx.extend([_follow_keys, _open_library, _fleet, _scraper, _jobs, _sweeper])
+    app.cleanup_ctx.extend(
+        [_follow_keys, _open_library, _fleet, _followers, _scraper, _jobs, _sweeper]
+    )
     app.on_response_prepare.append(add_headers)
     app.on_shutdown.append(_end_streams)
     app.add_routes(_ROUTES)
     # Some proxies pass the prefix on.
     if settings.base_path:
         app.add_routes(_under(settings.base_path))
+    plugins.add_routes(app, settings.base_path)
     described = openapi(
         version=__version__, keyed=keys.needed, max_url_length=settings.max_url_length
     )
@@ -158,13 +188,13 @@ def _under(prefix: str) -> list[web.RouteDef]:
     ]
 
 
-def _make_fleet(settings: Settings, measured: Metrics) -> "Fleet | None":
+def _make_fleet(settings: Settings, measured: Metrics, plugins: Plugins) -> "Fleet | None":
     if not settings.redis_url.get_secret_value():
         return None
     # A single process need not have the packages for it.
     from scrapper.replicas.fleet import Fleet  # noqa: PLC0415
 
-    return Fleet(settings, measured)
+    return Fleet(settings, measured, plugins.job_followers)
 
 
 async def _follow_keys(app: web.Application) -> AsyncIterator[None]:
@@ -199,9 +229,28 @@ async def _fleet(app: web.Application) -> AsyncIterator[None]:
         await fleet.close()
 
 
+async def _followers(app: web.Application) -> AsyncIterator[None]:
+    fleet, plugins, ledger = app[_FLEET], app[_PLUGINS], Ledger(app[MEDIA_ROOT].state / LEDGER)
+    local = LocalFinishedJobs(ledger, plugins.job_followers)
+    followers = Followers.from_settings(
+        app[SETTINGS],
+        plugins,
+        app[LIBRARY],
+        ledger,
+        app[METRICS],
+        app[_PEERS],
+        fleet.finished_jobs if fleet else local,
+    )
+    local.wake = followers.wake
+    local.new_plugins = await followers.begin()
+    app[_FINISHED_JOBS] = local
+    async with followers.running():
+        yield
+
+
 async def _scraper(app: web.Application) -> AsyncIterator[None]:
     app[SCRAPER] = scraper = Scraper.from_settings(
-        app[SETTINGS], app[LIBRARY], app[INSTAGRAM], app[METRICS], app[_PEERS]
+        app[_SETTINGS], app[LIBRARY], app[INSTAGRAM], app[METRICS], app[_PEERS]
     )
     yield
     await scraper.close()
@@ -209,7 +258,7 @@ async def _scraper(app: web.Application) -> AsyncIterator[None]:
 
 
 async def _jobs(app: web.Application) -> AsyncIterator[None]:
-    fleet, settings = app[_FLEET], app[SETTINGS]
+    fleet, settings = app[_FLEET], app[_SETTINGS]
     if fleet:
         app[JOBS] = fleet.jobs
         app[JOB_FEEDS] = JobFeeds(fleet.jobs)
@@ -224,6 +273,7 @@ async def _jobs(app: web.Application) -> AsyncIterator[None]:
         concurrency=settings.scrape_concurrency,
         max_jobs=settings.max_jobs,
         max_age=settings.max_job_age_seconds,
+        ends=app[_FINISHED_JOBS],
         check=root.check,
     )
     app[JOB_FEEDS] = JobFeeds(jobs)
@@ -238,11 +288,11 @@ async def _end_streams(app: web.Application) -> None:
 
 
 async def _sweeper(app: web.Application) -> AsyncIterator[None]:
-    settings, root = app[SETTINGS], app[MEDIA_ROOT]
+    settings, root = app[_SETTINGS], app[MEDIA_ROOT]
     async with sweeping(
         app[LIBRARY],
         app[METRICS],
-        turn=app[_PEERS].sweep,
+        turn=partial(app[_PEERS].exclusively, "sweep", in_doubt=True),
         clock_is_right=ClockWatch(root.state / "clock.json", check=root.check).is_right,
         max_age=settings.max_media_age_seconds,
         interval=settings.media_cleanup_interval_seconds,

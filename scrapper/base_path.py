@@ -11,7 +11,7 @@ from scrapper.settings import Network, Settings
 __all__ = ["BASE_PATH", "BasePath"]
 
 _HEADER = "X-Forwarded-Prefix"
-# What RFC 3986 lets stand in a path as it is. Two slashes would begin the name of another host.
+# Characters that RFC 3986 allows unescaped in a path. Two slashes would begin a host's name.
 _PREFIX = re.compile(r"(?:/[A-Za-z0-9._~!$&'()*+,;=:@-]{1,100}){1,10}")
 
 
@@ -26,7 +26,7 @@ class BasePath:
         self._trusted: Sequence[Network] = settings.proxies
 
     def prefix_of(self, request: web.Request) -> str:
-        """What the client's URLs have before the service's own paths; empty, or like ``/posts``."""
+        """The prefix of the service's own paths in the client's URLs; empty, or like ``/posts``."""
         said = request.headers.get(_HEADER, "").rstrip("/")
         if said and _PREFIX.fullmatch(said) and self._is_from_proxy(request):
             return said

@@ -154,7 +154,7 @@ class ServerFull(ScrapeError):
 
 
 class JobsFull(ScrapeError):
-    """Every job that may be kept is unfinished."""
+    """``MAX_JOBS`` jobs are kept, and none of them is finished."""
 
 
 class TooManyJobs(ScrapeError):
@@ -170,7 +170,7 @@ class JobsUnreachable(ScrapeError):
 
 
 class DiskFull(ScrapeError):
-    """The disk has no room for the post, or less than is to stay free."""
+    """The disk has no room for the post, or would have less free space than it must."""
 
 
 class DiskReadOnly(ScrapeError):

@@ -51,8 +51,8 @@ def read_link(url: str, *, max_length: int) -> Link:
         UnsupportedLink: it names something of Instagram's that is not a post.
         InvalidURL: for every other text, and for one of more than *max_length* characters.
     """
-    # urlsplit() drops line breaks and leading spaces, as the WHATWG URL standard says. Then one
-    # text could name different things to different readers.
+    # urlsplit() drops line breaks and leading spaces, as the WHATWG URL standard says. Others keep
+    # them, and could read another URL in the same text.
     if len(url) > max_length or not url.isprintable() or " " in url:
         raise InvalidURL
     try:

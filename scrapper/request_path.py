@@ -1,8 +1,9 @@
 """The request path: everything a request passes on its way to a handler."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import inspect
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pkgutil import resolve_name
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Middleware
@@ -30,7 +31,7 @@ from scrapper.telemetry.metrics import Metrics
 if TYPE_CHECKING:
     from scrapper.replicas.fleet import Fleet
 
-__all__ = ["request_path"]
+__all__ = ["OwnMiddlewares", "check_path", "path_names", "request_path", "weak_spots"]
 
 _FREE_PATHS = frozenset({"/health", "/ready", "/openapi.json", *PAGE_FILES, *DOCS_FILES})
 _READS = ("/jobs", "/posts", "/media", "/download", "/login", "/metrics")
@@ -39,61 +40,166 @@ _READING = (hdrs.METH_GET, hdrs.METH_HEAD)
 _READS_A_TOKEN = 10
 # A wrong key costs ten tokens in all, so that guessing ends soon.
 _PENALTIES = {401: 9}
+# They refuse requests by exceptions, which only `errors` turns into JSON.
+_RAISING = ("browser_guard", "body_size", "rate_limit", "api_key")
+_COSTS_OF_LEAVING_OUT = {
+    "request_context": "requests have no ID, no line in the log, and X-Forwarded-For is ignored",
+    "errors": "errors are not JSON, and all of Instagram's refusals are a 500",
+    "browser_guard": "pages of other sites can use the service through a visitor's browser",
+    "body_size": "bodies may have up to 1 MiB, whatever MAX_JSON_BODY_BYTES says",
+}
 
-Test = Callable[[web.Request], bool]
+Factory = Callable[..., Any]
+Make = Callable[[], Iterable[Middleware]]
+
+
+def path_names(settings: Settings) -> tuple[str, ...]:
+    """What the settings put into the request path, by name, outermost first."""
+    return (*settings.middlewares, *settings.extra_middlewares)
+
+
+def check_path(settings: Settings, *, keyed: bool) -> None:
+    """See that the request path of *settings* leaves no door open.
+
+    Raises:
+        SettingsError: an entry stands in it twice; or, unless ``MIDDLEWARES_UNCHECKED`` is set,
+            there is no ``api_key`` although the service is *keyed*, or ``errors`` is inside of
+            what raises.
+    """
+    names = path_names(settings)
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise SettingsError(f"MIDDLEWARES: {', '.join(twice)} stands there twice")
+    if settings.middlewares_unchecked:
+        return
+    how = "; MIDDLEWARES_UNCHECKED=1 allows it"
+    if keyed and "api_key" not in names:
+        raise SettingsError(f"MIDDLEWARES: api_key is missing, but a key is set{how}")
+    if "errors" in names:
+        outside = [name for name in names[: names.index("errors")] if name in _RAISING]
+        if outside:
+            raise SettingsError(
+                f"MIDDLEWARES: errors must come before {', '.join(outside)}, or what they refuse "
+                f"is no JSON{how}"
+            )
+
+
+def weak_spots(settings: Settings, *, keyed: bool) -> Iterator[str]:
+    """What an operator should know of the request path of *settings*, a sentence each."""
+    names = path_names(settings)
+    for name, cost in _COSTS_OF_LEAVING_OUT.items():
+        if name not in names:
+            yield f"without {name}, {cost}"
+    if keyed and "api_key" not in names:
+        yield "without api_key, everybody can use the service"
+    if "rate_limit" in names and "api_key" in names[: names.index("rate_limit")]:
+        yield "with rate_limit inside of api_key, guesses of the key cost no tokens"
+    if "rate_limit" in names and "request_context" in names[names.index("rate_limit") :]:
+        yield "with request_context inside of rate_limit, a proxy's clients share one bucket"
 
 
 def request_path(
-    settings: Settings,
-    measured: Metrics,
-    *,
-    fleet: "Fleet | None",
-    keys: ApiKeys,
-    sessions: Sessions,
-    base_path: BasePath,
-) -> list[Middleware]:
-    """Everything a request passes on its way to a handler, outermost first."""
-
-    def is_free(request: web.Request) -> bool:
-        """Whether the request needs no key and costs no token."""
-        return base_path.own_path(request) in _FREE_PATHS
-
-    def only_reads(request: web.Request) -> bool:
-        path = base_path.own_path(request)
-        return request.method in _READING and path.startswith(_READS) and path != _BY_URL
-
-    return [
-        request_context(trusted_proxies=settings.proxies),
-        metrics(measured.registry),
-        errors(RESPONSES, request_id=REQUEST_ID),
-        browser_guard(
-            hosts=_hosts(settings, keys),
-            exempt=lambda request: base_path.own_path(request) == "/health",
-            changes=lambda request: base_path.own_path(request) == _BY_URL,
-        ),
-        body_size(settings.max_json_body_bytes, by_path=_larger_bodies(settings)),
-        *_rate_limits(settings, measured, fleet, keys, is_free, only_reads),
-        *_key_checks(keys, sessions, is_free),
-        *_extras(settings),
-    ]
-
-
-def _rate_limits(  # noqa: PLR0917 - each is of another type
-    settings: Settings,
-    measured: Metrics,
-    fleet: "Fleet | None",
-    keys: ApiKeys,
-    is_free: Test,
-    only_reads: Test,
+    settings: Settings, app: web.Application, own: Mapping[str, Make]
 ) -> Iterator[Middleware]:
-    """Two buckets a client: one for requests that make work, a larger one for those that read.
+    """The middlewares in the order of *settings*, outermost first.
 
-    With one bucket, a list of previews or a look at a job would use up the downloads.
+    *own* makes those of this service, by name. A user's own factory takes nothing, or *app* and
+    the settings without secrets.
+
+    Raises:
+        SettingsError: a user's own factory failed.
     """
-    most, window = settings.rate_limit_max_requests, settings.rate_limit_window_seconds
-    if most:
+    for name in path_names(settings):
+        if name in own:
+            yield from own[name]()
+        else:
+            yield _made_by_user(name, app, settings)
+
+
+def _made_by_user(name: str, app: web.Application, settings: Settings) -> Middleware:
+    setting = "EXTRA_MIDDLEWARES" if name in settings.extra_middlewares else "MIDDLEWARES"
+    try:
+        factory = resolve_name(name)
+        made = factory(*_arguments(factory, app, settings.without_secrets()))
+    # A user's own factory may raise anything.
+    except Exception as error:
+        raise SettingsError(f"{setting}: {name!r} failed: {error!r}") from error
+    if not callable(made):
+        raise SettingsError(f"{setting}: {name!r} returned {type(made).__name__}, no middleware")
+    middleware: Middleware = made
+    return middleware
+
+
+def _arguments(factory: Factory, *offered: Any) -> tuple[Any, ...]:
+    """*offered*, or nothing if *factory* can do without."""
+    try:
+        signature = inspect.signature(factory)
+    # Some built-in functions do not tell theirs.
+    except ValueError:
+        return ()
+    try:
+        signature.bind()
+    except TypeError:
+        return offered
+    return ()
+
+
+class OwnMiddlewares:
+    """Makes each of this service's middlewares, for the path that the settings describe."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        measured: Metrics,
+        *,
+        fleet: "Fleet | None",
+        keys: ApiKeys,
+        sessions: Sessions,
+        base_path: BasePath,
+    ) -> None:
+        self._settings = settings
+        self._measured = measured
+        self._fleet = fleet
+        self._keys = keys
+        self._sessions = sessions
+        self._base_path = base_path
+
+    def request_context(self) -> Iterator[Middleware]:
+        """IDs, clients' addresses, access lines."""
+        yield request_context(trusted_proxies=self._settings.proxies)
+
+    def metrics(self) -> Iterator[Middleware]:
+        """The histogram of requests."""
+        yield metrics(self._measured.registry)
+
+    def errors(self) -> Iterator[Middleware]:
+        """JSON in the place of exceptions."""
+        yield errors(RESPONSES, request_id=REQUEST_ID)
+
+    def browser_guard(self) -> Iterator[Middleware]:
+        """Refuses pages of other sites."""
+        own_path = self._base_path.own_path
+        yield browser_guard(
+            hosts=self._hosts(),
+            exempt=lambda request: own_path(request) == "/health",
+            changes=lambda request: own_path(request) == _BY_URL,
+        )
+
+    def body_size(self) -> Iterator[Middleware]:
+        """Refuses large bodies."""
+        yield body_size(self._settings.max_json_body_bytes, by_path=self._larger_bodies())
+
+    def rate_limit(self) -> Iterator[Middleware]:
+        """Two buckets a client: one for requests that make work, a larger one for those that read.
+
+        With one bucket, a list of previews or a look at a job would use up the downloads.
+        """
+        settings, keys = self._settings, self._keys
+        most, window = settings.rate_limit_max_requests, settings.rate_limit_window_seconds
         clients = settings.rate_limit_max_ips
-        redis = fleet.scripts if fleet else None
+        redis = self._fleet.scripts if self._fleet else None
+        if not most:
+            return
         yield rate_limit(
             most,
             window,
@@ -102,9 +208,9 @@ def _rate_limits(  # noqa: PLR0917 - each is of another type
             name="scrapper:work",
             own_limit=keys.own_limit,
             penalties=_PENALTIES,
-            exempt=lambda request: is_free(request) or only_reads(request),
+            exempt=lambda request: self._is_free(request) or self._only_reads(request),
             cost=tokens_of_a_batch,
-            on_refusal=measured.rejections.labels("work").inc,
+            on_refusal=self._measured.rejections.labels("work").inc,
         )
         yield rate_limit(
             most * _READS_A_TOKEN,
@@ -114,46 +220,52 @@ def _rate_limits(  # noqa: PLR0917 - each is of another type
             name="scrapper:reads",
             own_limit=lambda request: _for_reads(keys.own_limit(request)),
             penalties=_PENALTIES,
-            exempt=lambda request: not only_reads(request),
-            on_refusal=measured.rejections.labels("reads").inc,
+            exempt=lambda request: not self._only_reads(request),
+            on_refusal=self._measured.rejections.labels("reads").inc,
         )
+
+    def api_key(self) -> Iterator[Middleware]:
+        """Asks for a key, if one is set."""
+        if self._keys.needed:
+            yield api_key(
+                self._keys.names,
+                exempt=self._is_free,
+                stands_in=self._sessions.name_of,
+                on_admission=_name,
+            )
+
+    def _is_free(self, request: web.Request) -> bool:
+        """Whether the request needs no key and costs no token."""
+        return self._base_path.own_path(request) in _FREE_PATHS
+
+    def _only_reads(self, request: web.Request) -> bool:
+        path = self._base_path.own_path(request)
+        return request.method in _READING and path.startswith(_READS) and path != _BY_URL
+
+    def _hosts(self) -> Sequence[str] | None:
+        """The service's names; None for all. A key guards against rebinding."""
+        allowed = self._settings.allowed_hosts
+        return None if self._keys.needed and not allowed else allowed
+
+    def _larger_bodies(self) -> Mapping[str, int]:
+        """Bytes of the largest body, for paths that take larger ones than others."""
+        settings = self._settings
+        batch = MOST_URLS * (settings.max_url_length + 16) + MAX_WEBHOOK_LENGTH + 128
+        sizes = {
+            "/jobs": max(settings.max_json_body_bytes, batch),
+            "/login": max(settings.max_json_body_bytes, MAX_COOKIES_BYTES),
+        }
+        return {
+            prefix + path: size
+            for prefix in ("", settings.base_path)
+            for path, size in sizes.items()
+        }
 
 
 def _for_reads(limit: tuple[str, int] | None) -> tuple[str, int] | None:
     return limit and (limit[0], limit[1] * _READS_A_TOKEN)
 
 
-def _key_checks(keys: ApiKeys, sessions: Sessions, is_free: Test) -> Iterator[Middleware]:
-    if keys.needed:
-        yield api_key(keys.names, exempt=is_free, stands_in=sessions.name_of, on_admission=_name)
-
-
 def _name(key: str) -> None:
     """Put the name of the request's key into its lines in the log."""
     bind_contextvars(key=key)
-
-
-def _hosts(settings: Settings, keys: ApiKeys) -> Sequence[str] | None:
-    """The names under which the service answers; None for all. A key guards against rebinding."""
-    return None if keys.needed and not settings.allowed_hosts else settings.allowed_hosts
-
-
-def _larger_bodies(settings: Settings) -> Mapping[str, int]:
-    """Bytes of the largest body, for paths that take larger ones than others."""
-    batch = MOST_URLS * (settings.max_url_length + 16) + MAX_WEBHOOK_LENGTH + 128
-    sizes = {
-        "/jobs": max(settings.max_json_body_bytes, batch),
-        "/login": max(settings.max_json_body_bytes, MAX_COOKIES_BYTES),
-    }
-    return {
-        prefix + path: size for prefix in ("", settings.base_path) for path, size in sizes.items()
-    }
-
-
-def _extras(settings: Settings) -> Iterator[Middleware]:
-    for name in settings.extra_middlewares:
-        try:
-            yield resolve_name(name)()
-        # A user's own factory may raise anything.
-        except Exception as error:
-            raise SettingsError(f"EXTRA_MIDDLEWARES: {name!r} failed: {error!r}") from error

@@ -5,6 +5,7 @@ import math
 import os
 import pwd
 import re
+from importlib import import_module
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from pkgutil import resolve_name
@@ -26,7 +27,18 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from scrapper.errors import SettingsError
 
-__all__ = ["PRIVATE_NETWORKS", "Network", "Settings", "load_settings"]
+__all__ = ["OWN_MIDDLEWARES", "PRIVATE_NETWORKS", "Network", "Settings", "load_settings"]
+
+OWN_MIDDLEWARES = (
+    "request_context",
+    "metrics",
+    "errors",
+    "browser_guard",
+    "body_size",
+    "rate_limit",
+    "api_key",
+)
+"""The middlewares of this service by name, in their usual order, outermost first."""
 
 Network = IPv4Network | IPv6Network
 
@@ -153,6 +165,24 @@ def _is_loadable(name: str) -> str:
     return name
 
 
+def _is_middleware(name: str) -> str:
+    if ":" not in name and name not in OWN_MIDDLEWARES:
+        raise ValueError(
+            f"there is no {name!r}; there are {', '.join(OWN_MIDDLEWARES)}, and your own as "
+            "module:factory"
+        )
+    return name if name in OWN_MIDDLEWARES else _is_loadable(name)
+
+
+def _is_importable(name: str) -> str:
+    try:
+        import_module(name)
+    # A user's module may raise anything while it is imported.
+    except Exception as error:
+        raise ValueError(f"{name!r} cannot be imported: {error}") from error
+    return name
+
+
 def _is_readable(path: Path) -> Path:
     try:
         with path.open("rb"):
@@ -178,6 +208,16 @@ def _is_redis_url(url: SecretStr) -> SecretStr:
     return url
 
 
+_SECRETS = (
+    "api_key",
+    "api_key_file",
+    "api_keys_file",
+    "redis_url",
+    "webhook_secret",
+    "instagram_cookies_file",
+    "instagram_session_file",
+    "instagram_username",
+)
 _DAY = 24 * 60 * 60
 _YEAR = 366 * _DAY
 
@@ -248,11 +288,23 @@ class Settings(BaseSettings):
     ] = "info"
     log_format: Literal["json", "console"] = "json"
     otel_traces_exporter: Literal["none", "otlp"] = "none"
+    middlewares: Annotated[
+        tuple[Annotated[str, AfterValidator(_is_middleware)], ...],
+        NoDecode,
+        BeforeValidator(_names),
+    ] = OWN_MIDDLEWARES
+    middlewares_unchecked: bool = False
     extra_middlewares: Annotated[
         tuple[Annotated[str, AfterValidator(_is_loadable)], ...],
         NoDecode,
         BeforeValidator(_names),
     ] = ()
+    plugins: Annotated[
+        tuple[Annotated[str, AfterValidator(_is_importable)], ...],
+        NoDecode,
+        BeforeValidator(_names),
+    ] = ()
+    plugin_timeout_seconds: Seconds = 900
 
     @field_validator("api_key_file")
     @classmethod
@@ -268,7 +320,7 @@ class Settings(BaseSettings):
     @classmethod
     def _goes_with_hosts(cls, secret: SecretStr, info: ValidationInfo) -> SecretStr:
         if info.data.get("webhook_hosts") and not secret.get_secret_value():
-            raise ValueError("WEBHOOK_HOSTS is set: set a secret, by which receivers know us")
+            raise ValueError("WEBHOOK_HOSTS is set: set a secret too, to sign the webhooks")
         return secret
 
     @field_validator("instagram_username")
@@ -300,6 +352,12 @@ class Settings(BaseSettings):
         passwords = [url.password or "", *parse_qs(url.query).get("password", [])]
         webhook_secret = self.webhook_secret.get_secret_value()
         return (self.key, webhook_secret, *passwords, *map(unquote, passwords))
+
+    def without_secrets(self) -> "Settings":
+        """These settings for code that is not ours: no keys, cookies or passwords."""
+        return self.model_copy(
+            update={name: type(self).model_fields[name].default for name in _SECRETS}
+        )
 
     @property
     def session_file(self) -> Path | None:

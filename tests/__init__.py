@@ -1,1 +1,1 @@
-"""The tests, and the stand-in for Instagram that they and the demonstration run against."""
+"""The tests, and the stand-in for Instagram that they and ``make demo`` run against."""

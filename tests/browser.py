@@ -32,7 +32,7 @@ async def launched(chromium: str, *arguments: str) -> AsyncIterator[Browser]:
 
 @pytest.fixture
 def browse(chromium: str) -> Browse:
-    """Open the page of a service; afterwards nothing may have gone wrong in it."""
+    """Open a service's page; at the end, fail on any error in it, or request to elsewhere."""
 
     @asynccontextmanager
     async def opened(client: Client, path: str = "/", **options: Any) -> AsyncIterator[Page]:
@@ -67,6 +67,6 @@ def browse(chromium: str) -> Browse:
 
 
 async def get_posts(page: Page, *links: str) -> None:
-    """Send *links* by the form."""
+    """Send *links* with the form."""
     await page.get_by_label("Links").fill("\n".join(links))
     await page.get_by_role("button", name="Get posts").click()

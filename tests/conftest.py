@@ -32,7 +32,7 @@ def shared_stand_in() -> Iterator[StandIn]:
 
 @pytest.fixture
 def instagram(shared_stand_in: StandIn, monkeypatch: pytest.MonkeyPatch) -> Iterator[StandIn]:
-    """The stand-in, with its counters at zero, where Instaloader will look for Instagram."""
+    """The stand-in, with its counters at zero; Instaloader reaches it instead of Instagram."""
     for name, value in shared_stand_in.environment.items():
         monkeypatch.setenv(name, value)
     shared_stand_in.reset()
@@ -42,14 +42,14 @@ def instagram(shared_stand_in: StandIn, monkeypatch: pytest.MonkeyPatch) -> Iter
 
 @pytest.fixture(autouse=True)
 def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever the tester has set for a service of their own must not count here."""
+    """Settings in the tester's own environment must not affect the tests."""
     for name in Settings.model_fields:
         monkeypatch.delenv(name.upper(), raising=False)
 
 
 @pytest.fixture(autouse=True)
 def no_blocked_loop(request: pytest.FixtureRequest) -> Iterator[None]:
-    """A call of the service's code that blocks, made on an event loop, is an error.
+    """If the service's code makes a blocking call on an event loop, that is an error.
 
     Tests with the mark ``blocks`` make such calls themselves, as a thread would.
     """
@@ -84,14 +84,14 @@ def shared_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServ
 
 @pytest.fixture
 def redis_server(shared_redis: RedisServer) -> RedisServer:
-    """A Redis that knows nothing yet."""
+    """An empty Redis."""
     shared_redis.client.flushall()
     return shared_redis
 
 
 @pytest.fixture(params=["alone", "with Redis"])
 def mode(request: pytest.FixtureRequest) -> dict[str, str]:
-    """The settings by which the service is alone, or one of several that act as one."""
+    """The settings for a service that runs alone, or as one of several that act as one."""
     if request.param == "alone":
         return {}
     server: RedisServer = request.getfixturevalue("redis_server")
@@ -111,7 +111,7 @@ async def working(settings: Settings) -> AsyncIterator[None]:
 
 
 class _Server(TestServer):
-    """A server that lets handlers go on when their clients have gone, as the service's own does.
+    """A server that lets handlers finish after their clients are gone, as the service's own does.
 
     aiohttp's test server cancels them, and aiohttp 3.14 does not close a file if the request is
     cancelled while a thread opens it.
@@ -125,9 +125,9 @@ class _Server(TestServer):
 async def start_service(
     aiohttp_client: Any, media_root: Path, mode: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[StartService]:
-    """Start the service with settings on top of the tests' own; a client for it.
+    """Start the service with settings on top of the tests' own, and return a client for it.
 
-    In each mode: where it is one of several there is a worker too.
+    In the mode with Redis, a worker runs too.
     """
 
     async def start(**settings: str) -> Client:
@@ -155,13 +155,13 @@ async def start_service(
 
 
 def stored_files(media_root: Path) -> set[str]:
-    """Every file of posts under the media root, by its path in there."""
+    """Every file of the posts, by its path under the media root."""
     files = (path.relative_to(media_root) for path in media_root.rglob("*") if path.is_file())
     return {str(path) for path in files if path.parts[0] != ".state"}
 
 
 async def until(holds: Callable[[], bool]) -> None:
-    """Wait until *holds* answers true; the test's own time limit ends it otherwise."""
+    """Wait until *holds* returns true; fail after the tests' time limit."""
     async with asyncio.timeout(PATIENCE_SECONDS):
-        while not holds():  # noqa: ASYNC110 - what is waited for happens in another thread
+        while not holds():  # noqa: ASYNC110 - it becomes true in another thread
             await asyncio.sleep(0.01)

@@ -1,7 +1,7 @@
-"""``make demo``: the main job with no Instagram at all.
+"""``make demo``: the service's main job, without Instagram.
 
-Starts the stand-in for Instagram and the service, scrapes a reel, a photo and a carousel, shows
-the answers and lists the files.
+Starts the stand-in for Instagram and the service, scrapes a reel, a photo and a carousel, prints
+the responses and lists the files.
 """
 
 import json
@@ -36,7 +36,7 @@ def main() -> int:
             print(f"{path.stat().st_size:>8}  {path.relative_to(folder)}")
         service.terminate()
         code = service.wait()
-        print(f"\nThe service ended with {code}.")
+        print(f"\nThe service ended with code {code}.")
     return 1 if failures or code else 0
 
 

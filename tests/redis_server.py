@@ -1,4 +1,4 @@
-"""A real Redis of the tests' own, on a free port of loopback."""
+"""A real Redis for the tests, on a free port of loopback."""
 
 import shutil
 import subprocess
@@ -14,7 +14,7 @@ __all__ = ["RedisServer"]
 
 
 class RedisServer:
-    """``redis-server`` while the block runs; it keeps what it knows when it is stopped."""
+    """``redis-server`` while the block runs; it keeps its data when it is stopped."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder

@@ -26,7 +26,7 @@ __all__ = [
 ]
 
 PATIENCE_SECONDS = int(os.environ.get("PATIENCE_SECONDS", "300"))
-"""After which a test takes what it waits for to hang: no machine is as slow as that."""
+"""A test that waits for longer than this fails: no machine is that slow."""
 
 _ROOT = Path(__file__).resolve().parents[1]
 
@@ -34,8 +34,8 @@ _ROOT = Path(__file__).resolve().parents[1]
 class Process:
     """``python -m`` with *module* and its arguments, and *environment* on top of ours.
 
-    :attr:`log` holds its log lines so far, as objects; :attr:`raw_log` as text. With
-    *keep_log* false they go to a process that drops them, at no cost to this one.
+    :attr:`log` holds its log lines so far as objects, :attr:`raw_log` as text. If *keep_log* is
+    false, another process drops the lines, at no cost to this one.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class Process:
         return [json.loads(line) for line in list(self.raw_log)]
 
     def logged(self, event: str) -> int:
-        """How many log lines tell of *event*."""
+        """How many log lines have this *event*."""
         return sum(line["event"] == event for line in self.log)
 
     def terminate(self) -> None:
@@ -112,7 +112,7 @@ class Process:
         self.wait()
 
     def wait(self) -> int:
-        """Wait for the end; the exit code."""
+        """Wait for the end, and return the exit code."""
         code = self._process.wait(timeout=PATIENCE_SECONDS)
         self._reader.join()
         if self._process.stdout:
@@ -133,7 +133,7 @@ class Worker(Process):
 
 
 class Service(Process):
-    """The service on a free port of loopback; *module* is what runs in its place."""
+    """The service on a free port of loopback; another *module* can run in its place."""
 
     def __init__(
         self,
@@ -154,7 +154,7 @@ class Service(Process):
         self.url = f"http://127.0.0.1:{port}"
         self._start(PORT=str(port))
         wait_for_answer(self.url + "/health")
-        # The service is meant to honour HTTPS_PROXY, the requests to it are not.
+        # HTTPS_PROXY is for the service, not for requests to it.
         self._session = requests.Session()
         self._session.trust_env = False
         return self
@@ -176,14 +176,14 @@ class Service(Process):
 
 
 def free_port() -> int:
-    """A port of loopback that nobody listens on."""
+    """A port of loopback that nothing listens on."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port: int = listener.getsockname()[1]
         return port
 
 
 def wait_for(holds: Callable[[], bool], *, seconds: float = PATIENCE_SECONDS) -> None:
-    """Wait until *holds* answers true; *seconds* at most."""
+    """Wait until *holds* returns true, for at most *seconds*."""
     end = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < end
@@ -191,7 +191,7 @@ def wait_for(holds: Callable[[], bool], *, seconds: float = PATIENCE_SECONDS) ->
 
 
 def wait_for_answer(url: str, *, seconds: float = PATIENCE_SECONDS) -> None:
-    """Wait until somebody answers under *url*, whatever the answer; *seconds* at most."""
+    """Wait until a server answers at *url*, with whatever status, for at most *seconds*."""
     end = time.monotonic() + seconds
     with requests.Session() as session:
         session.trust_env = False

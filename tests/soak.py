@@ -3,10 +3,10 @@
 Each minute also brings one further fault, in turn: the job file is damaged, the clock jumps a year
 ahead, the media folder's disk goes away, and slow clients attack (slowhttptest, a Debian package).
 
-``python -m tests.soak MINUTES`` takes another while. At the end no post may be half there, no
-finished job lost unless its file was damaged, nothing be answered 500, and the last process must
-be back to where it began: threads, open files, memory. The figures are printed; the exit code is 1
-where one is wrong.
+``python -m tests.soak MINUTES`` runs for another time. Every stored post must be complete, no
+finished job may be lost unless its file was damaged, and no response may be 500. At the end the
+last process must be back near the threads, open files and memory with which it began. The soak
+prints the figures; the exit code is 1 if one is wrong.
 """
 
 import json
@@ -48,16 +48,16 @@ _SETTINGS = {
     "MAX_JOBS": "1000000",
 }
 _POSTS = ("reel", "photo", "carousel", "slow", "big")
-# Not the one that has Instagram left alone for a while: nothing else would be scraped then.
+# Not the one that starts a cool-down: nothing else would be scraped during it.
 _FAULTS = [scenario for scenario in SCENARIOS if scenario != "limited"]
 _WELL = 0.8
 _FINE = {200, 202, 204, 206, 304, 400, 403, 404, 408, 422, 429, 502, 503}
-# Kept connections to Instagram, files under way, and the threads that look at the disk.
+# Persistent connections to Instagram, downloads under way, and threads that read the disk.
 _MORE_FILES, _MORE_THREADS, _MORE_MB = 24, _WORKERS + 8, 40
 
 
 class Figures(NamedTuple):
-    """What a process holds."""
+    """What a process uses."""
 
     threads: int
     files: int
@@ -70,7 +70,7 @@ class Figures(NamedTuple):
 
 
 class Load:
-    """Clients that do what clients do, until :meth:`stop`."""
+    """Clients that send all kinds of requests, until :meth:`stop`."""
 
     def __init__(self) -> None:
         self.url = ""
@@ -100,7 +100,7 @@ class Load:
                             return
                         self._act(dice, session)
                 except requests.RequestException:
-                    # The service was killed, and comes back.
+                    # The service was killed, and will come back.
                     self.answers["cut"] += 1
                     time.sleep(0.2)
 
@@ -153,7 +153,7 @@ def main() -> int:
     load, half, errors = Load(), 0, []
     blown: dict[str, bool] = {}
     with tempfile.TemporaryDirectory() as name, StandIn() as instagram:
-        # In a folder of its own, which can be taken away.
+        # A folder of its own, which can be taken away.
         root, environment = Path(name) / "media", {**instagram.environment, **_SETTINGS}
         for minute in range(minutes):
             blow = _BLOWS[minute % len(_BLOWS)]
@@ -185,7 +185,7 @@ def main() -> int:
             load.url = service.url
             time.sleep(30)
             load.stop()
-            # What is under way ends within its deadline, and the connections of clients are gone.
+            # By now, downloads under way have ended, and the clients' connections are gone.
             time.sleep(_TIMEOUT + 4)
             after = Figures.of(service.pid)
             lost = [path for path in load.finished_jobs if _state(service, path) != "done"]
@@ -193,11 +193,11 @@ def main() -> int:
             code = service.wait()
             errors += _errors(service)
         half += _half_posts(root, instagram)
-    print(f"answers: {dict(load.answers.most_common())}")
+    print(f"responses: {dict(load.answers.most_common())}")
     print(f"at the start of the last process: {_told(before)}; after its load: {_told(after)}")
     checks = {
-        f"answers that are wrong: {load.wrong[:5]}": not load.wrong,
-        f"half posts: {half}": half == 0,
+        f"wrong responses: {load.wrong[:5]}": not load.wrong,
+        f"incomplete posts: {half}": half == 0,
         f"finished jobs: {len(load.finished_jobs)}, lost: {len(lost)}": not lost,
         f"errors in the log: {errors[:3]}": not errors,
         f"threads: {after.threads}": after.threads <= before.threads + _MORE_THREADS,
@@ -223,14 +223,14 @@ def _damage(jobs: Path) -> None:
 
 
 def _jump_ahead(clock: Path) -> None:
-    """Let the last look at the clock seem a year ago, by a clock that jumped since."""
+    """Make the last look at the clock seem a year old, as if the clock had jumped since."""
     now = read_clocks()
     record = {"wall": now.wall - _YEAR, "running": now.running, "boot": now.boot}
     clock.write_text(json.dumps(record))
 
 
 def _unplug(service: Service, root: Path) -> bool:
-    """Take the media folder away for some seconds; whether nothing was written in its place."""
+    """Take the media folder away; return whether /ready said so and nothing took its place."""
     away = root.with_name(f"{root.name}-unplugged")
     root.rename(away)
     time.sleep(5)
@@ -242,7 +242,7 @@ def _unplug(service: Service, root: Path) -> bool:
 
 
 def _attack_slowly(service: Service, _root: Path) -> bool:
-    """Slow heads, bodies and readers, 10 s each; whether /health answered all the while."""
+    """Slow heads, bodies and readers, 10 s each; return whether /health answered throughout."""
     healthy = True
     for kind in ("-H", "-B", "-X"):
         command = ["slowhttptest", kind, "-c", "400", "-r", "200", "-i", "2", "-l", "10"]
@@ -269,14 +269,14 @@ def _state(service: Service, path: str) -> str:
 
 
 def _half_posts(root: Path, instagram: StandIn) -> int:
-    """How many of the folders that a client could be handed are not whole."""
+    """How many of the posts that a client could get are incomplete."""
     half = 0
     for folder in root.glob("[!.]*"):
         manifest = json.loads((folder / "post.json").read_text())
         files = [(folder / file["filename"]).read_bytes() for file in manifest["media"]]
         sizes = [file["size"] for file in manifest["media"]]
         half += [len(content) for content in files] != sizes
-        # Others may have lost an item, or have a smaller picture.
+        # Posts of other scenarios may lack an item, or have a smaller picture.
         if folder.name.partition("-")[0] in _POSTS:
             half += files != instagram.bytes_of(folder.name)
     return half

@@ -1,4 +1,4 @@
-"""What ships with the service refers only to what the service has."""
+"""The dashboard and the alert rules use only metrics that the service has."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""The docs speak of what is there, and leave out nothing that can be set."""
+"""The docs cover every setting and error code, and mention only what exists."""
 
 import re
 from pathlib import Path

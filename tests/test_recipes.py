@@ -1,4 +1,4 @@
-"""The commands of the recipes, run as they stand in the docs."""
+"""Runs the commands of the recipes exactly as the docs show them."""
 
 import json
 import re

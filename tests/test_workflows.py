@@ -1,4 +1,4 @@
-"""The workflows call what is there."""
+"""The workflows call only make targets that exist."""
 
 import re
 from pathlib import Path

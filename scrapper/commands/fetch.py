@@ -47,7 +47,7 @@ class _Ended(Exception):
 
 
 class FetchOptions(NamedTuple):
-    """How posts are to be downloaded: into which folder, and how that is told.
+    """How to download posts: into which folder, and how to report the outcomes.
 
     With ``ordered`` the lines come in the order of the links. Without ``wait`` a post that meets a
     limit fails at once.
@@ -122,7 +122,7 @@ async def _run(  # noqa: PLR0917 - each is of another type
         _Ended: a signal came, or the output takes no more.
     """
     if root.found_free:
-        # Else another command's downloads would go.
+        # Otherwise this would remove the downloads of another command.
         await library.open()
     scraper = Scraper.from_settings(settings, library, instagram, Metrics(), Alone())
     with _bars() as bars:
@@ -133,7 +133,7 @@ async def _run(  # noqa: PLR0917 - each is of another type
 
 
 class _Outcome(NamedTuple):
-    """The status that ``POST /scrape`` would give, what is told, and the pause after a limit."""
+    """The status of ``POST /scrape``, the line to print, and the pause after a limit."""
 
     status: int
     line: dict[str, Any]

@@ -30,8 +30,8 @@ def read_links(
 ) -> list[GivenLink]:
     """The links in *arguments* and *files*, in order; ``-`` is standard input.
 
-    A file has one link per line, with any line endings. Empty lines, and what follows a ``#``
-    at the beginning of a line or after a space, count for nothing.
+    A file has one link per line, with any line endings. Empty lines are ignored, and so is what
+    follows a ``#`` at the beginning of a line or after a space.
 
     Raises:
         WrongLinks: some cannot be used.

@@ -25,12 +25,12 @@ _PICKLE = b"\x80"
 
 
 def login(file: Path | None, *, forget: bool) -> int:
-    """Let the session in *file* be that of the service at ``MEDIA_ROOT``; return the exit code.
+    """Give the service at ``MEDIA_ROOT`` the session in *file*; return the exit code.
 
-    *file* is a browser's cookies.txt, or one that ``instaloader --login`` saved; ``-`` is a
-    cookies.txt from standard input, and without one the file that the settings name. Instagram is
-    asked once whether the session is alive. A service that runs takes it up within a second. With
-    *forget* the service is logged out instead.
+    *file* is a browser's cookies.txt, or a file that ``instaloader --login`` saved; ``-`` is a
+    cookies.txt from standard input. If it is None, the settings name the file. Instagram is asked
+    once whether the session is alive. A running service uses the session within a second. With
+    *forget*, the service is logged out instead.
 
     Raises:
         SettingsError: the environment holds wrong settings.

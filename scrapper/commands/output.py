@@ -1,4 +1,4 @@
-"""What commands tell: exit codes, and a log for those who ask for it."""
+"""What commands report: exit codes, and a log if ``LOG_LEVEL`` asks for one."""
 
 import sys
 from collections.abc import Callable, Mapping

@@ -85,7 +85,7 @@ async def _serve(app: web.Application, settings: Settings) -> None:
 def _room_for(connections: int) -> int:
     room = raise_open_files(connections)
     if room < connections:
-        log.warning("fewer connections than MAX_CONNECTIONS: open files", connections=room)
+        log.warning("limit of open files too low for MAX_CONNECTIONS", connections=room)
     return room
 
 

@@ -17,6 +17,9 @@ from scrapper.instagram.login_file import LoginFile
 from scrapper.jobs.webhooks import delivering
 from scrapper.library.root import MediaRoot
 from scrapper.library.store import Library
+from scrapper.plugins.following import Followers
+from scrapper.plugins.ledger import LEDGER, Ledger
+from scrapper.plugins.loading import Plugins
 from scrapper.replicas.fleet import Fleet
 from scrapper.replicas.post_runner import PostRunner
 from scrapper.scraping.scraper import Scraper
@@ -38,17 +41,19 @@ class WorkerParts(NamedTuple):
     fleet: Fleet
     instagram: Instagram
     root: MediaRoot
+    plugins: Plugins
 
     @classmethod
     def from_settings(cls, settings: Settings) -> "WorkerParts":
         """The parts that *settings* describe.
 
         Raises:
-            SettingsError: the session file holds no session, or a process that shares nothing
-                uses the media folder.
+            SettingsError: the session file holds no session, or a process that does not share
+                the media folder uses it.
         """
         metrics = Metrics()
-        fleet = Fleet(settings, metrics)
+        plugins = Plugins.from_settings(settings)
+        fleet = Fleet(settings, metrics, plugins.job_followers)
         root = MediaRoot(settings.media_root, shared=True)
         root.open()
         instagram = Instagram.from_settings(
@@ -56,8 +61,9 @@ class WorkerParts(NamedTuple):
             on_request=metrics.count_instagram_request,
             make_pace=fleet.make_pace,
             login_file=LoginFile(root.state / "login.json", check=root.check),
+            more_sources=plugins.sources(settings),
         )
-        return cls(metrics, fleet, instagram, root)
+        return cls(metrics, fleet, instagram, root, plugins)
 
 
 def work(settings: Settings) -> int:
@@ -96,7 +102,7 @@ async def worker(settings: Settings, parts: WorkerParts) -> AsyncIterator[Receiv
     """A receiver that, once it listens, runs ``SCRAPE_CONCURRENCY`` posts at a time."""
     # It logs each message; we log each failure.
     logging.getLogger("taskiq").setLevel(logging.WARNING)
-    metrics, fleet, instagram, root = parts
+    metrics, fleet, instagram, root, plugins = parts
     library = Library.from_settings(settings, root)
     await library.open()
     await fleet.open()
@@ -109,8 +115,18 @@ async def worker(settings: Settings, parts: WorkerParts) -> AsyncIterator[Receiv
         patience=settings.job_patience_seconds,
     )
     fleet.queue.on_post(runner.fetch)
+    followers = Followers.from_settings(
+        settings,
+        plugins,
+        library,
+        Ledger(root.state / LEDGER),
+        metrics,
+        fleet.peers,
+        fleet.finished_jobs,
+    )
+    await followers.begin()
     try:
-        async with delivering(fleet.deliveries, settings, metrics):
+        async with delivering(fleet.deliveries, settings, metrics), followers.running():
             yield Receiver(
                 fleet.queue,
                 max_async_tasks=settings.scrape_concurrency,

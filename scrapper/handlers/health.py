@@ -44,8 +44,8 @@ async def health(_request: web.Request) -> web.Response:
 async def ready(request: web.Request) -> web.Response:
     """Whether a new post could be scraped now: 200 or 503, with a key for each check.
 
-    ``instagram`` and ``login`` are no checks. The first says for each login state which source is
-    asked first and how many queries are allowed; the second is the state of the session.
+    ``instagram`` and ``login`` are not checks. The first says, for each login state, in which order
+    the sources are asked and how many queries are allowed; the second is the state of the session.
     """
     root, enough = request.app[MEDIA_ROOT], request.app[SETTINGS].min_free_bytes
     free = await asyncio.to_thread(free_bytes, root.path)

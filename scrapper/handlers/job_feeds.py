@@ -57,7 +57,7 @@ class JobFeeds:
         finally:
             feed.followers -= 1
             if not feed.followers:
-                # A client that comes back finds a job that goes on.
+                # The job may go on: a client that comes back gets a new feed.
                 self._feeds.pop(job.id, None)
                 await end(feed.looking)
 

@@ -70,7 +70,7 @@ async def get_job(request: web.Request) -> web.Response:
 @describe(
     Operation(
         id="cancelJob",
-        summary="Cancel those posts of a job that did not start",
+        summary="Cancel the posts of a job that have not started",
         tag="jobs",
         response=JobResponse,
         errors=(404, 503, 507),
@@ -122,10 +122,10 @@ async def retry_job(request: web.Request) -> web.Response:
 async def job_events(request: web.Request) -> web.StreamResponse:
     """The job's progress, as server-sent events, until its end.
 
-    A ``post`` event has one post. First comes one for each post, or for each that changed after
-    the event in ``Last-Event-ID``. The last event is ``end``, with the whole job. A client that
-    comes back after it gets 204, so that it stops reconnecting. A client may follow 20 jobs at a
-    time.
+    A ``post`` event has one post. The stream begins with one event for each post, or for each that
+    changed after the event in ``Last-Event-ID``. The last event is ``end``, with the whole job. A
+    client that reconnects after ``end`` gets 204, which tells it to stop. A client may follow 20
+    jobs at a time.
     """
     job = await _job(request)
     seen = _version_of(request.headers.get(_LAST_EVENT_ID, ""), job)

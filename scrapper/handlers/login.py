@@ -35,7 +35,7 @@ class LoginResponse:
         ),
     ]
     username: str | None
-    since: Annotated[datetime | None, Field(description="Since when the state holds")]
+    since: Annotated[datetime | None, Field(description="When this state began")]
 
 
 class LoginRequest(BaseModel):
@@ -76,7 +76,7 @@ async def get_login(request: web.Request) -> web.Response:
 @describe(
     Operation(
         id="putLogin",
-        summary="Replace the Instagram login by a browser's cookies",
+        summary="Replace the Instagram login with a browser's cookies",
         tag="login",
         body=LoginRequest,
         file_body=_COOKIES,
@@ -85,7 +85,7 @@ async def get_login(request: web.Request) -> web.Response:
     )
 )
 async def put_login(request: web.Request) -> web.Response:
-    """Let other cookies be the session, after asking Instagram once whether it is alive."""
+    """Use the body's cookies as the session, after asking Instagram once whether it is alive."""
     _check_key(request)
     cookies = _cookies_in(await read_text(request))
     deadline = time.monotonic() + request.app[SETTINGS].scrape_timeout_seconds
@@ -109,9 +109,9 @@ async def delete_login(request: web.Request) -> web.Response:
 
 
 def _check_key(request: web.Request) -> None:
-    """See that the service has a key; the middleware saw that the request has it, too.
+    """Check that the service has a key; the middleware has checked that the request carries it.
 
-    Without a key anybody on the network could take the account away, or put theirs in.
+    Without a key, anybody on the network could remove the login, or replace it with their own.
     """
     if not request.app[API_KEYS].needed:
         raise KeyRequired

@@ -18,7 +18,7 @@ from scrapper.handlers.operation import FILE, Operation, Parameter, describe
 from scrapper.handlers.posts import SHORTCODE, stored_files
 from scrapper.handlers.refusals import InvalidParameter
 from scrapper.handlers.request_bodies import ScrapeRequest
-from scrapper.handlers.resources import LIBRARY
+from scrapper.handlers.resources import CONVERSIONS, LIBRARY
 from scrapper.handlers.scrape import scraped_post
 from scrapper.library.post import MediaItem, Post
 
@@ -32,6 +32,7 @@ _POLICY = (
 )
 _TYPES = {
     ".mp4": "video/mp4",
+    ".m4a": "audio/mp4",
     ".jpg": "image/jpeg",
     ".png": "image/png",
     ".webp": "image/webp",
@@ -39,9 +40,15 @@ _TYPES = {
 }
 
 
+_CONVERSIONS = ("audio", "h264")
+_FLAG = {"type": "string", "enum": ["1"]}
 _CHOICE = (
-    Parameter("item", "query", {"type": "integer", "minimum": 1}, "Which of a carousel"),
+    Parameter("item", "query", {"type": "integer", "minimum": 1}, "Which item of a carousel"),
     Parameter("archive", "query", {"type": "string", "enum": ["zip"]}, "As one archive"),
+    Parameter("audio", "query", _FLAG, "The sound alone; needs the plugin `audio`"),
+    Parameter(
+        "h264", "query", _FLAG, "As H.264 and AAC, which plays anywhere; needs the plugin `audio`"
+    ),
 )
 
 # aiohttp sends these itself.
@@ -92,7 +99,7 @@ async def download(request: web.Request) -> web.StreamResponse:
     """A file of the post as an attachment: its first video, else its first picture.
 
     ``item=2`` chooses the second file of a carousel. ``archive=zip`` puts all of them, or the
-    chosen one, into an archive.
+    chosen one, into an archive. ``audio=1`` and ``h264=1`` have a plugin make another file of it.
     """
     choice = _Choice.of(request)
     return await _attachment(request, await stored_files(request), choice)
@@ -119,7 +126,7 @@ async def download(request: web.Request) -> web.StreamResponse:
     )
 )
 async def download_by_url(request: web.Request) -> web.StreamResponse:
-    """The post that ``url`` names, as ``GET /download/{shortcode}`` answers it, in one request."""
+    """Download the post that ``url`` names, and answer like ``GET /download/{shortcode}``."""
     choice = _Choice.of(request)
     url = request.query.get("url", "")
     if not url:
@@ -130,28 +137,40 @@ async def download_by_url(request: web.Request) -> web.StreamResponse:
 
 @dataclass(frozen=True, slots=True)
 class _Choice:
-    """Which of a post's files are wanted, and whether as an archive."""
+    """Which of a post's files are wanted, and whether as an archive or converted."""
 
     item: int | None
     archive: bool
+    conversion: str | None
 
     @classmethod
     def of(cls, request: web.Request) -> "_Choice":
         archive = request.query.get("archive")
         if archive not in (None, "zip"):
             raise InvalidParameter(text="archive must be zip")
-        return cls(_item_number(request), archive is not None)
+        conversions = [name for name in _CONVERSIONS if name in request.query]
+        for name in conversions:
+            if request.query[name] != "1":
+                raise InvalidParameter(text=f"{name} must be 1")
+        if len(conversions) + (archive is not None) > 1:
+            raise InvalidParameter(text="archive, audio and h264 exclude each other")
+        return cls(_item_number(request), archive is not None, next(iter(conversions), None))
 
 
 async def _attachment(request: web.Request, post: Post, choice: _Choice) -> web.StreamResponse:
     if choice.item is None:
-        chosen = post.media if choice.archive else (post.main,)
-    elif choice.item <= len(post.media):
-        chosen = (post.media[choice.item - 1],)
+        chosen = post.items if choice.archive else (post.main,)
+    elif choice.item <= len(post.items):
+        chosen = (post.items[choice.item - 1],)
     else:
         raise web.HTTPNotFound(text="The post has no such item")
     if choice.archive:
         return await _archive(request, post, chosen)
+    if choice.conversion is not None:
+        convert = request.app[CONVERSIONS].get(choice.conversion)
+        if convert is None:
+            raise web.HTTPNotFound(text=f"{choice.conversion} needs PLUGINS=scrapper.plugins.audio")
+        chosen = (await convert(post, chosen[0]),)
     return _file(request, post, chosen[0].filename, "attachment")
 
 

@@ -1,4 +1,4 @@
-"""The API's description, OpenAPI 3.1, made of what stands beside each route's handler."""
+"""The API's description in OpenAPI 3.1, made of the operation beside each route's handler."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from http import HTTPStatus
@@ -59,7 +59,7 @@ def describe_api(
         item = paths.setdefault(path, {})
         item[method] = _operation(operation, schemas, keyed=keyed)
     components: dict[str, Any] = {"schemas": schemas.definitions}
-    # links.py knows what no schema can say.
+    # The longest URL is a setting, which the model does not know.
     schemas.definitions["ScrapeRequest"]["properties"]["url"]["maxLength"] = max_url_length
     if keyed:
         components["securitySchemes"] = {

@@ -44,7 +44,7 @@ _CURSOR = {"type": "string", "pattern": r"^[0-9]{1,10}\.[0-9]{9}~[A-Za-z0-9_-]{5
 @describe(
     Operation(
         id="listPosts",
-        summary="The stored posts, newest first, or those that are searched for",
+        summary="The stored posts, newest first, or those that match a search",
         tag="posts",
         response=ListingResponse,
         errors=(400, 507),

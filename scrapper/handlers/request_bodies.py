@@ -63,7 +63,7 @@ class JobRequest(BaseModel):
         Field(
             min_length=1,
             max_length=MOST_URLS,
-            description="The posts' URLs; a bad one fails without the others",
+            description="The posts' URLs; a bad one fails alone",
             examples=[["https://www.instagram.com/reel/SHORTCODE/"]],
         ),
     ]
@@ -73,8 +73,8 @@ class JobRequest(BaseModel):
         Field(
             min_length=1,
             max_length=MAX_WEBHOOK_LENGTH,
-            description="Where the job is POSTed when it ends, signed as Standard Webhooks has it; "
-            "the host must be in WEBHOOK_HOSTS",
+            description="The URL to which the job is POSTed when it ends, signed according to "
+            "Standard Webhooks; its host must be in WEBHOOK_HOSTS",
             examples=["https://n8n.example.com/webhook/posts"],
         ),
     ] = None
@@ -132,7 +132,7 @@ async def read_text(request: web.Request) -> bytes:
 
 
 def _explain(error: ValidationError) -> str:
-    """The first of the faults that *error* tells, without the value at fault."""
+    """The first fault in *error*, without the value that caused it."""
     fault = error.errors(include_url=False, include_input=False, include_context=False)[0]
     if not fault["loc"]:
         return _NO_OBJECT

@@ -9,6 +9,7 @@ from scrapper.handlers.job_feeds import JobFeeds
 from scrapper.instagram.client import Instagram
 from scrapper.jobs.contract import Jobs
 from scrapper.jobs.webhooks import WebhookHosts
+from scrapper.library.post import MediaItem, Post
 from scrapper.library.root import MediaRoot
 from scrapper.library.store import Library
 from scrapper.scraping.scraper import Scraper
@@ -19,6 +20,7 @@ from scrapper.telemetry.metrics import Metrics
 __all__ = [
     "API_KEYS",
     "CHECKS",
+    "CONVERSIONS",
     "INSTAGRAM",
     "JOBS",
     "JOB_FEEDS",
@@ -42,5 +44,11 @@ JOB_FEEDS = web.AppKey("job_feeds", JobFeeds)
 SESSIONS = web.AppKey("sessions", Sessions)
 WEBHOOK_HOSTS = web.AppKey("webhook_hosts", WebhookHosts)
 SCRAPER = web.AppKey("scraper", Scraper)
+Conversion = Callable[[Post, MediaItem], Awaitable[MediaItem]]
+"""Makes another file of an item of a stored post, or finds it there."""
+
+CONVERSIONS: web.AppKey[dict[str, Conversion]] = web.AppKey("conversions")
+"""What plugins can make of an item, by the query's parameter that asks for it."""
+
 CHECKS: web.AppKey[Mapping[str, Callable[[], Awaitable[bool]]]] = web.AppKey("checks")
 """Further checks of ``/ready``, by name."""

@@ -35,9 +35,9 @@ class SessionRequest(BaseModel):
     )
 )
 async def begin_session(request: web.Request) -> web.Response:
-    """Set a cookie that stands for the key of the request, or for that of its cookie.
+    """Set a cookie for the key of the request, which carries that key or an earlier cookie for it.
 
-    Where the service has no keys, there is none to set.
+    If the service has no keys, it sets no cookie.
     """
     body = await read_text(request)
     asked = parse_body(body, SessionRequest) if body else SessionRequest()

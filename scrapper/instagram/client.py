@@ -1,6 +1,6 @@
 """A shortcode becomes files and a post: the sources in order, one verdict, then the downloads."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from scrapper.instagram.pace import Pace
 from scrapper.instagram.post_download import PostDownload
 from scrapper.instagram.search import Search, Standing
 from scrapper.instagram.shortcode import Shortcode
+from scrapper.instagram.sources import Source
 from scrapper.instagram.transport import TransportPool
 from scrapper.library.post import Post, Progress
 from scrapper.links import ShareLink, read_link
@@ -31,11 +32,11 @@ _HOSTS = ("instagram.com", "cdninstagram.com", "fbcdn.net")
 class Instagram:
     """Fetches posts; safe to share between threads, each of which gets contexts of its own.
 
-    All threads together keep the *paces*, of which each login state, ``logged_out`` and
-    ``session``, has one. A file may have *max_bytes*, and
-    *keep_free* bytes of the disk stay free. *doc_id* is the document of the logged-out web app's
-    query. The *login* is used for what cannot be had without it, or, with *login_first*, before
-    anything else. After a limit that names no time it rests for *cooldown* seconds.
+    All threads share the *paces*, one for each login state: ``logged_out`` and ``session``. A file
+    may have *max_bytes*, and *keep_free* bytes of the disk stay free. *doc_id* is the document of
+    the logged-out web app's query. The *login* is used for posts that cannot be had without it, or,
+    with *login_first*, before anything else. After a limit that names no time, the login rests for
+    *cooldown* seconds.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class Instagram:
         doc_id: str,
         login: Login,
         login_first: bool = False,
+        more_sources: Sequence[Source] = (),
         on_request: OnRequest = lambda *_: None,
     ) -> None:
         self.login = login
@@ -57,7 +59,12 @@ class Instagram:
         self.paces = paces
         self._contexts = Contexts(paces, doc_id=doc_id, on_request=on_request)
         self._search = Search(
-            login, self._contexts, paces, cooldown=cooldown, login_first=login_first
+            login,
+            self._contexts,
+            paces,
+            cooldown=cooldown,
+            login_first=login_first,
+            more_sources=more_sources,
         )
 
     @classmethod
@@ -68,8 +75,11 @@ class Instagram:
         on_request: OnRequest = lambda *_: None,
         make_pace: MakePace = lambda _, most, window: Pace(most, window),
         login_file: LoginFile | None = None,
+        more_sources: Sequence[Source] = (),
     ) -> "Instagram":
         """The client that *settings* describe; *login_file* keeps the login in use.
+
+        *more_sources* are asked after this service's own.
 
         Raises:
             SettingsError: the session file holds no session.
@@ -92,6 +102,7 @@ class Instagram:
                 username=settings.instagram_username,
             ),
             login_first=settings.instagram_login_use == "always",
+            more_sources=more_sources,
             on_request=on_request,
         )
 
@@ -107,9 +118,9 @@ class Instagram:
 
         A carousel's files are ``{shortcode}_1.jpg``, ``{shortcode}_2.mp4``, and so on. A post
         whose main file is a video has its cover as ``{shortcode}.jpg``, unless the CDN does not
-        give it. *url* becomes the post's ``original_url``, and *progress* is kept. The call
-        returns or raises soon after *deadline*, in :func:`time.monotonic` time, whatever the
-        other side does.
+        give it. *url* becomes the post's ``original_url``, and *progress* is kept up to date. The
+        call returns or raises soon after *deadline*, in :func:`time.monotonic` time, whatever
+        Instagram does.
 
         Raises:
             ScrapeError: one of its subclasses, for everything that is not a fault of ours.

@@ -141,8 +141,8 @@ class Context(InstaloaderContext):
     def query_by_instaloader(self, code: str) -> Any:
         """The answer, as JSON data, to Instaloader's own query for a post.
 
-        Instaloader would read more of it than the service needs, and fail if any of that is null:
-        the answer is captured before.
+        Instaloader would read more of it than the service needs, and fail if any of that is null,
+        so this method captures the answer first.
 
         Raises:
             Exception: whatever Instaloader and requests raise.
@@ -224,9 +224,9 @@ class Context(InstaloaderContext):
         return self._anonymous or self._pooled(super().get_anonymous_session())
 
     def load_session(self, username: str, sessiondata: dict[str, str]) -> None:
-        # Instaloader fails without one.
+        # Instaloader fails without a csrftoken.
         super().load_session(username, {"csrftoken": "", **sessiondata})  # type: ignore[no-untyped-call]
-        # It gives them no domain: a rotated cookie would be sent beside the old one.
+        # It gives the cookies no domain: a rotated one would be sent along with the old one.
         self._session.cookies = RequestsCookieJar()
         for name, value in sessiondata.items():
             self._session.cookies.set(name, value, domain=_DOMAIN)

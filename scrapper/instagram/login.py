@@ -128,7 +128,7 @@ class Login:
         return self._replace(cookies=dict(cookies), username=username or self._username)
 
     def forget(self) -> LoginState:
-        """Be logged out from now on, until the settings' file changes.
+        """Log out, until the file that the settings name changes.
 
         Raises:
             ScrapeError: the disk is full or read-only.
@@ -226,7 +226,7 @@ class Login:
         try:
             record = self._stored.update(change)
         except (OSError, ScrapeError) as error:
-            # It holds in memory. After a restart all is as it was stored last.
+            # The change holds in memory. After a restart the last stored state is back.
             log.warning("instagram login not stored", cause=repr(error))
             record = self._stored.load()
         self._adopt(record)

@@ -29,8 +29,8 @@ class LoginRecord:
     """A login and its state.
 
     Another login has another ``id``. ``since`` is the unix time since which the state holds.
-    ``imported`` is the stamp of the file that the settings name, as of when it was last read; a
-    file with another stamp is news.
+    ``imported`` is the stamp that the file named in the settings had when it was last read; if the
+    file has another stamp now, it changed.
     """
 
     id: str = ""
@@ -45,7 +45,7 @@ class LoginFile:
     """The record at *path*, readable by its owner alone; without a *path*, in memory.
 
     A damaged file counts as no login. A missing one changes nothing. *check* is called before each
-    change, and raises where the folder is no longer the one that it was.
+    change, and raises if the folder is gone or was replaced.
     """
 
     def __init__(self, path: Path | None, *, check: Callable[[], None] = lambda: None) -> None:
@@ -64,10 +64,10 @@ class LoginFile:
     def update(
         self, change: Callable[[LoginRecord], LoginRecord], *, in_memory: bool = True
     ) -> LoginRecord:
-        """Put what *change* makes of the record in its place.
+        """Replace the record with what *change* makes of it.
 
         Raises:
-            ScrapeError, OSError: it cannot be written. With *in_memory* it changed in memory.
+            ScrapeError, OSError: it cannot be written. With *in_memory* it still changed in memory.
         """
         if self._path is None:
             self._record = change(self._record)

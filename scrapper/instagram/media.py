@@ -1,8 +1,8 @@
 """Instagram's media objects, in each of their shapes, become files to download and details.
 
-Nothing else in the service knows these shapes (captures, October 2026). On any day anything
-but the media URLs may be null, missing or of another type, so that nothing but a missing URL may
-cost a file.
+Nothing else in the service knows these shapes (captures, October 2026). On any day, anything
+but the media URLs may be null, missing or of another type. So only a missing URL may make a
+file fail.
 """
 
 import math
@@ -108,7 +108,7 @@ class Description:
 
 
 def belongs_to(media: Any, shortcode: Shortcode) -> bool:
-    """Whether *media*, the answer to a query for the post, is not that of another post.
+    """Whether *media*, the answer to a query for the post, may be that post.
 
     An object without a usable ``code`` is taken: nothing contradicts the query.
     """
@@ -248,8 +248,8 @@ def _pictures(media: dict[str, Any]) -> Any:
 def _candidates(versions: Any) -> list[Candidate]:
     """The usable ones of *versions*, best first; never a crop.
 
-    If all have a size, the largest is first; otherwise Instagram's own first. A carousel's have no
-    sizes, and begin with the whole picture.
+    If all have a size, the largest is first; otherwise Instagram's order stays. In a carousel they
+    have no sizes, and the first one is the whole picture.
     """
     found: dict[str, Candidate] = {}
     for version in map(_dict, _list(versions)[:_MAX_CANDIDATES]):

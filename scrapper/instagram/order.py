@@ -1,4 +1,4 @@
-"""Which source is asked first: the ones that gave lately."""
+"""The order in which sources are asked: first those that gave a post recently."""
 
 import threading
 import time
@@ -42,7 +42,7 @@ class SourceOrder:
     twice as long each further time in a row, up to 6 hours. After that it is tried again in its
     own place.
 
-    :meth:`scout` keeps each scrape of a burst from finding out the same thing.
+    :meth:`scout` lets one scrape of a burst find out which source gives, for all of them.
     """
 
     def __init__(self, name: str, *, now: Callable[[], float] = time.monotonic) -> None:
@@ -79,8 +79,8 @@ class SourceOrder:
     def scout(self, seconds: float) -> Iterator[None]:
         """Run the block alone while nobody knows which source gives; otherwise at once.
 
-        Threads that wait here go on together as soon as one found out. A scout may be stuck: they
-        wait for three seconds at most, and for a quarter of the *seconds* that they have.
+        The other threads wait, and go on together as soon as one found out. The scout may be stuck,
+        so they wait for three seconds at most, and for no more than a quarter of their *seconds*.
         """
         if self._known:
             yield

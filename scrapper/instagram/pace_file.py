@@ -23,8 +23,8 @@ class PaceFile:
     """The JSON file at *path*: ``{login state: {"allowed": queries, "at": unix time}}``.
 
     It is read once. A missing or damaged file counts as empty. If the file cannot be written, the
-    next process starts without what this one learned. *check* is called first, and raises where
-    the folder is no longer the one that it was.
+    next process starts without what this one learned. *check* is called first, and raises if the
+    folder is gone or was replaced.
     """
 
     def __init__(self, path: Path, *, check: Callable[[], None] = lambda: None) -> None:

@@ -21,7 +21,7 @@ _LOGIN_ROUTE = b"LoginHomepageRoute"
 
 
 def refusal_of_page(response: requests.Response, *, with_session: bool) -> Refused | None:
-    """Why the page in *response* is another one; None if nothing says so."""
+    """Why the page in *response* is not the one asked for; None if nothing says so."""
     if response.is_redirect:
         return reason_of_redirect(response, with_session=with_session, page=True)
     match response.status_code:

@@ -34,8 +34,8 @@ class Search:
     """Finds posts; safe to share between threads, each of which gets *contexts* of its own.
 
     *paces* has one for each login state: ``logged_out`` and ``session``. The *login* is used for
-    what cannot be had without, or, with *login_first*, before anything else; after a limit that
-    names no time it rests for *cooldown* seconds.
+    posts that cannot be had without it, or, with *login_first*, before anything else. After a limit
+    that names no time, the login rests for *cooldown* seconds.
     """
 
     def __init__(
@@ -46,12 +46,13 @@ class Search:
         *,
         cooldown: float,
         login_first: bool,
+        more_sources: Sequence[Source] = (),
     ) -> None:
         self._login = login
         self._contexts = contexts
         self._login_first = login_first
         self._cooldown = cooldown
-        self._logged_out = Standing("logged_out", LOGGED_OUT, paces)
+        self._logged_out = Standing("logged_out", (*LOGGED_OUT, *more_sources), paces)
         self._with_session = Standing("session", WITH_SESSION, paces)
 
     @property
@@ -113,7 +114,7 @@ class Search:
         try:
             with asking("login", context):
                 username = view_as(context)
-                # By now it has those that Instagram added.
+                # By now the context also has the cookies that Instagram added.
                 return Session("", context.cookies, username)
         except Refused as error:
             if error.reason in _NOT_ALIVE:

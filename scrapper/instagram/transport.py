@@ -168,7 +168,7 @@ class PooledTransport(HTTPAdapter):
         return super().send(request, stream=stream, timeout=timeout, proxies=proxies)
 
     def finish(self) -> None:
-        """Let go of the last response; what was not read of it costs its connection."""
+        """Close the last response; if it was not read whole, its connection closes too."""
         if self.response is not None:
             self.response.close()
             self.response = None

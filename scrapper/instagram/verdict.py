@@ -164,10 +164,10 @@ _UNREADABLE = (
 def verdict(refusals: Sequence[Refusal]) -> ScrapeError:
     """The error that stands for *refusals*, all of one scrape and none contradicted by media.
 
-    What the page says of the post itself counts first: gone. Next comes a refusal that says how
-    long to wait. An account that must be confirmed and a post that needs a login come before
-    limits without a time, these before what the API merely suggests, and a login form in the
-    page's place, which can mean anything, comes last.
+    A page that says that the post is gone counts first. Next comes a refusal that says how long to
+    wait. An account that must be confirmed and a post that needs a login come before limits without
+    a time; those come before what the API merely suggests. A login form in the page's place can
+    mean anything, so it comes last.
     """
     reasons = {refusal.reason for refusal in refusals}
     if Reason.GONE in reasons:

@@ -37,9 +37,9 @@ class LinePace:
 class Backlog:
     """Posts that met a limit, and those behind them.
 
-    Nobody leaves while the line is held. Then the post in front goes, and a while later the next
-    one: not all of them try at once. This pause is *spacing* seconds at first, and halves with each
-    post that meets no limit.
+    No post leaves while the line is held. Then the posts leave one by one, with a pause between
+    them, so that they do not all try at once. This pause is *spacing* seconds at first, and halves
+    with each post that meets no limit.
     """
 
     def __init__(self, spacing: float) -> None:
@@ -53,7 +53,7 @@ class Backlog:
         return len(self._line)
 
     def join(self, place: Place, hold: float = 0.0) -> float:
-        """Add a post that met a limit, for *hold* seconds, or that is behind others.
+        """Add a post that met a limit and holds the line for *hold* seconds, or one behind others.
 
         Return the unix time at which its turn comes, at the earliest.
         """

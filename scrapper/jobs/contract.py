@@ -6,7 +6,7 @@ from typing import Protocol, TypeVar
 from scrapper.errors import JobsFull, TooManyJobs
 from scrapper.jobs.model import Job
 
-__all__ = ["MAKE_ROOM_SECONDS", "Jobs", "check_room"]
+__all__ = ["MAKE_ROOM_SECONDS", "JobEnds", "Jobs", "Nobody", "check_room"]
 
 MAKE_ROOM_SECONDS = 5.0
 """Seconds after which to try again if there was no room for a job or a post."""
@@ -25,9 +25,8 @@ class Jobs(Protocol):
         """Take a new *job*.
 
         Raises:
-            JobsFull: every job that may be kept is unfinished.
-            TooManyJobs: so many of the client's jobs are unfinished that there is no more room
-                for them.
+            JobsFull: ``MAX_JOBS`` jobs are kept, and none of them is finished.
+            TooManyJobs: the client has as many unfinished jobs as one client may have.
             JobsUnreachable: Redis does not answer.
             MediaFolderGone: there is nowhere to keep it.
         """
@@ -63,6 +62,35 @@ class Jobs(Protocol):
         ...
 
 
+class JobEnds(Protocol):
+    """Who wants to know when jobs end."""
+
+    async def opened(self, jobs: Sequence[Job]) -> None:
+        """Take note of all *jobs* of an earlier process, before any goes on."""
+        ...
+
+    def ended(self, job: Job) -> None:
+        """Take note that *job* ended, perhaps not for the first time."""
+        ...
+
+    async def reopened(self, job: Job) -> None:
+        """Take note that *job*, which may have ended, goes on."""
+        ...
+
+
+class Nobody:
+    """:class:`JobEnds` for nobody."""
+
+    async def opened(self, jobs: Sequence[Job]) -> None:
+        pass
+
+    def ended(self, job: Job) -> None:
+        pass
+
+    async def reopened(self, job: Job) -> None:
+        pass
+
+
 def check_room(unfinished: Sequence[Client], client: Client, max_jobs: int) -> None:
     """See that there is room for one more job of *client*.
 
@@ -71,7 +99,7 @@ def check_room(unfinished: Sequence[Client], client: Client, max_jobs: int) -> N
     have them all.
 
     Raises:
-        JobsFull: every job that may be kept is unfinished.
+        JobsFull: *max_jobs* jobs are kept, and none of them is finished.
         TooManyJobs: the client's share is used up.
     """
     if len(unfinished) >= max_jobs:

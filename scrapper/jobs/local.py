@@ -16,7 +16,7 @@ from scrapper.background import in_background
 from scrapper.cancellation import finished
 from scrapper.errors import INTERNAL_ERROR, ScrapeError
 from scrapper.jobs.backlog import Backlog, Place
-from scrapper.jobs.contract import check_room
+from scrapper.jobs.contract import JobEnds, Nobody, check_room
 from scrapper.jobs.model import Job
 from scrapper.jobs.runner import needs_no_turn, note_progress, run_post
 from scrapper.jobs.sqlite_store import JobStore
@@ -48,8 +48,10 @@ class LocalJobs:
         concurrency: int,
         max_jobs: int,
         max_age: float,
+        ends: JobEnds | None = None,
         check: Callable[[], None] = lambda: None,
     ) -> None:
+        self._ends = ends or Nobody()
         self._scraper = scraper
         self._store = store
         self._concurrency = concurrency
@@ -74,7 +76,9 @@ class LocalJobs:
         Raises:
             OSError, sqlite3.Error: the store cannot be used.
         """
-        for job in await asyncio.to_thread(self._store.open):
+        jobs = await asyncio.to_thread(self._store.open)
+        await self._ends.opened(jobs)
+        for job in jobs:
             self._jobs[job.id] = job
             self._enqueue(job)
             await self._announce(job)
@@ -130,6 +134,7 @@ class LocalJobs:
             return True
         if job.state != "running":
             check_room(self._unfinished(), job.client, self._max_jobs)
+        await self._ends.reopened(job)
         with self._restoring(job, ended):
             for index in ended:
                 job.posts[index] = job.posts[index].anew()
@@ -148,7 +153,7 @@ class LocalJobs:
         except Exception:
             for index, post in before.items():
                 job.posts[index] = post
-                # A runner that was free meanwhile found nothing to do there.
+                # Meanwhile a runner may have taken the post from the queue and skipped it.
                 if post.state == "queued":
                     self._put(job.place(index))
                 elif post.state == "waiting":
@@ -182,7 +187,9 @@ class LocalJobs:
         await self._write(self._store.postpone, delivery, due_at)
 
     async def _announce(self, job: Job) -> None:
-        """Note that the job's end is to be told, if it ended."""
+        """If the job ended and has a webhook, note that it is to be sent."""
+        if job.state != "running":
+            self._ends.ended(job)
         if job.webhook is None or job.announced or job.state == "running":
             return
         job.announced = True
@@ -214,7 +221,7 @@ class LocalJobs:
             self._put(await self._backlog.next())
 
     def _put(self, place: Place) -> None:
-        # One that was cancelled and is tried again may still stand there.
+        # A post that was cancelled and is tried again may still be in the queue.
         if place not in self._queued:
             self._queued.add(place)
             self._queue.put_nowait(place)
@@ -237,7 +244,7 @@ class LocalJobs:
         post = job.posts[index]
         try:
             await self._try(job, place)
-        # Whatever it is, the next post must have its turn.
+        # Whatever the error is, the next post must run.
         except Exception:
             log.exception("post of a job failed", job=job.id)
             post.fail(*INTERNAL_ERROR)

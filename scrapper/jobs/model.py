@@ -159,8 +159,8 @@ class JobEvent(JobPost):
 class Job:
     """A batch of posts; ``created_at`` is a unix time, ``client`` is who sent it.
 
-    With ``keep`` sweeps leave its posts alone. ``webhook`` is the URL that is told of its end;
-    ``announced`` says that the end is noted for that.
+    With ``keep``, sweeps leave its posts alone. ``webhook`` is the URL that gets the job when it
+    ends; ``announced`` says that this delivery is noted.
 
     Its changes are numbered by this process, within an ``epoch``; :meth:`note` takes numbers that
     another process gave.

@@ -63,7 +63,7 @@ class Deliveries(Protocol):
     """What is to be delivered, across restarts."""
 
     async def take(self) -> Delivery | None:
-        """One that is due, which nobody else gets meanwhile; None if there is none."""
+        """A delivery that is due, reserved for the caller; None if there is none."""
         ...
 
     async def finish(self, delivery: Delivery) -> None:

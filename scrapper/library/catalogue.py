@@ -55,8 +55,8 @@ _MOST_WORDS = 20
 class Search:
     """Which posts are wanted; all of them if no field is set.
 
-    ``text`` is looked for in captions, in the names of owners, coauthors and tagged people: each
-    word as the beginning of a word. ``owner`` is a user name.
+    ``text`` is looked for in captions and in the names of owners, coauthors and tagged people; each
+    of its words matches the beginning of a word there. ``owner`` is a user name.
     """
 
     text: str = ""

@@ -89,7 +89,7 @@ class ClockWatch:
                 self._file.write(asdict(now))
             except OSError as error:
                 # On a full disk, a sweep is needed most.
-                log.warning("look at the clock not stored", cause=str(error))
+                log.warning("last look at the clock not stored", cause=str(error))
             return True
         if self._doubted is None or not now.in_step_with(self._doubted):
             self._doubted = now

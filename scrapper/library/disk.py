@@ -4,6 +4,7 @@ import ctypes
 import errno
 import os
 import shutil
+import stat
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -12,7 +13,16 @@ from pathlib import Path
 
 from scrapper.errors import DiskFull, DiskReadOnly
 
-__all__ = ["check_room", "delete", "exchange", "flush", "free_bytes", "storing", "write_atomically"]
+__all__ = [
+    "check_room",
+    "delete",
+    "exchange",
+    "flush",
+    "free_bytes",
+    "is_whole",
+    "storing",
+    "write_atomically",
+]
 
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
@@ -35,6 +45,16 @@ def free_bytes(folder: Path) -> int | None:
         return shutil.disk_usage(folder).free
     except OSError:
         return None
+
+
+def is_whole(path: Path, size: int) -> bool:
+    """Whether *path* is a file of *size* bytes, and not a link, which could lead anywhere.
+
+    Raises:
+        OSError: nothing is there.
+    """
+    status = os.lstat(path)
+    return stat.S_ISREG(status.st_mode) and status.st_size == size
 
 
 @contextmanager

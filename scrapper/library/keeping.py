@@ -1,7 +1,7 @@
 """Kept posts: a mark in a post's folder, which sweeps respect.
 
-The mark is a file, so that it needs nothing but the disk. A refresh puts another folder in the
-post's place, and a sweep takes it away, by renames. A mark that is set just then must not be lost.
+The mark is a file, so that it needs nothing but the disk. A refresh replaces the post's folder, and
+a sweep removes it, both by renames. A mark that is set at that moment must not be lost.
 """
 
 import os

@@ -15,7 +15,17 @@ from scrapper.library.legacy import legacy_time
 from scrapper.library.stored import MANIFEST, StoredPost
 from scrapper.links import is_shortcode
 
-__all__ = ["Cursor", "Listing", "Usage", "folders", "newest", "stored_before", "usage_of"]
+__all__ = [
+    "Cursor",
+    "Listing",
+    "Usage",
+    "folders",
+    "newest",
+    "stored_before",
+    "usage_of",
+    "version_of",
+    "versions",
+]
 
 log = structlog.get_logger(__name__)
 
@@ -95,6 +105,20 @@ def _legacy_before(root: Path, moment: float) -> Iterator[str]:
             yield name
 
 
+def versions(root: Path) -> dict[str, int]:
+    """The version of each post: a number that changes when the post is stored anew, and grows."""
+    return {shortcode: manifest.st_mtime_ns for shortcode, manifest in _manifests(root)}
+
+
+def version_of(folder: Path) -> int | None:
+    """The version of the post in *folder*; None if there is none."""
+    try:
+        manifest = os.lstat(folder / MANIFEST)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return manifest.st_mtime_ns if stat.S_ISREG(manifest.st_mode) else None
+
+
 def usage_of(root: Path) -> Usage:
     """How much is stored; every file is looked at."""
     posts = size = 0
@@ -107,6 +131,10 @@ def usage_of(root: Path) -> Usage:
 
 
 def _all(root: Path) -> Iterator[tuple[str, float]]:
+    return ((shortcode, manifest.st_mtime) for shortcode, manifest in _manifests(root))
+
+
+def _manifests(root: Path) -> Iterator[tuple[str, os.stat_result]]:
     with os.scandir(root) as entries:
         for entry in entries:
             try:
@@ -119,4 +147,4 @@ def _all(root: Path) -> Iterator[tuple[str, float]]:
                 log.warning("post not readable", shortcode=entry.name, cause=str(error))
                 continue
             if stat.S_ISREG(manifest.st_mode):
-                yield entry.name, manifest.st_mtime
+                yield entry.name, manifest

@@ -1,14 +1,16 @@
 """A post and its media: the data that all other modules work with."""
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import parse_qs, urlsplit
 
-__all__ = ["Details", "MediaItem", "Music", "Post", "Progress", "cdn_expiry"]
+__all__ = ["Details", "MediaItem", "Music", "Post", "Progress", "cdn_expiry", "is_own_file"]
 
 _UNSIGNED_LIFETIME = 24 * 60 * 60
 _MANIFEST_VERSION = 1
+_ADDED = ("added", "object_urls")
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,10 +18,10 @@ class MediaItem:
     """One file of a post.
 
     ``size`` is in bytes, ``width`` and ``height`` in pixels, ``duration`` in seconds; None if
-    Instagram does not say.
+    Instagram does not say. ``cdn_url`` is empty for a file that a plugin made.
     """
 
-    type: Literal["video", "image"]
+    type: Literal["video", "image", "audio"]
     filename: str
     cdn_url: str
     size: int
@@ -71,6 +73,9 @@ class Post:
     RFC 3339. ``thumbnail`` is the cover picture of a post whose main file is a
     video; it is not one of the ``media``. ``missing`` are the numbers, from 1, of a carousel's
     items that Instagram gave no file for.
+
+    ``added`` are files that plugins made, and ``object_urls`` the addresses of copies, by the
+    file's name. The manifest holds neither.
     """
 
     shortcode: str
@@ -82,11 +87,18 @@ class Post:
     thumbnail: MediaItem | None = None
     missing: tuple[int, ...] = ()
     details: Details = Details()
+    added: tuple[MediaItem, ...] = ()
+    object_urls: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def items(self) -> tuple[MediaItem, ...]:
+        """The post's media, in Instagram's order, then what plugins added."""
+        return (*self.media, *self.added)
 
     @property
     def files(self) -> tuple[MediaItem, ...]:
-        """All files of the post: its media, then its thumbnail."""
-        return self.media if self.thumbnail is None else (*self.media, self.thumbnail)
+        """All files of the post: its items, then its thumbnail."""
+        return self.items if self.thumbnail is None else (*self.items, self.thumbnail)
 
     @property
     def main(self) -> MediaItem:
@@ -107,7 +119,8 @@ class Post:
 
     def to_manifest(self) -> dict[str, Any]:
         """The post as JSON data, for :meth:`from_manifest` to read."""
-        return {"version": _MANIFEST_VERSION, **asdict(self)}
+        told = {name: value for name, value in asdict(self).items() if name not in _ADDED}
+        return {"version": _MANIFEST_VERSION, **told}
 
     @classmethod
     def from_manifest(cls, data: Any) -> "Post":
@@ -133,7 +146,9 @@ class Post:
             )
         except (AttributeError, KeyError, TypeError) as error:
             raise ValueError("not a manifest") from error
-        if not post.media or not all(_is_own(file.filename, post.shortcode) for file in post.files):
+        if not post.media or not all(
+            is_own_file(file.filename, post.shortcode) for file in post.files
+        ):
             raise ValueError("no media, or media of another post")
         return post
 
@@ -153,7 +168,8 @@ class Progress:
         self.total = (self.total or 0) + size
 
 
-def _is_own(filename: str, shortcode: str) -> bool:
+def is_own_file(filename: str, shortcode: str) -> bool:
+    """Whether *filename* may be that of a file of the post, in its folder."""
     return Path(filename).name == filename and filename.startswith(shortcode)
 
 

@@ -37,7 +37,7 @@ class Publisher:
     """Puts posts under *root*, an absolute path; blocking.
 
     Leftovers are removed once they did not change for *abandoned_after* seconds. With 0, no other
-    process may use the root. *check* raises where the root is not the one that it was.
+    process may use the root. *check* raises if the root is gone or was replaced.
     """
 
     def __init__(
@@ -98,11 +98,11 @@ class Publisher:
         delete(folder)
 
     def abandon(self) -> None:
-        """Remove all folders from :meth:`stage`, though threads may use them; make no more."""
+        """Remove all folders from :meth:`stage`, even if threads use them; allow no new ones."""
         with self._staging:
             self._abandoned = True
         for folder in self._staged.copy():
-            # Under another name no thread finds it, to put one more file into it.
+            # Under another name, no thread can find the folder and put one more file into it.
             doomed = self._unused(folder.name)
             with suppress(OSError):
                 folder.rename(doomed)

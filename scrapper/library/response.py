@@ -15,6 +15,7 @@ from scrapper.library.post import Details, MediaItem, Post
 
 __all__ = ["MediaFile", "PostResponse", "RenderedPost"]
 
+_OBJECT_URL = "Address of the copy that the plugin s3 made"
 _CLOSED = ConfigDict(extra="forbid")
 # Where the URL of the request goes: no text of Instagram's can hold it.
 _URL_MARK = secrets.token_hex(16)
@@ -28,10 +29,17 @@ class MediaFile:
 
     __pydantic_config__ = _CLOSED
 
-    type: Literal["video", "image"]
+    type: Literal["video", "image", "audio"]
     path: Annotated[str, Field(description="Where the service keeps the file")]
     url: Annotated[str, Field(description="Path of the file in this API")]
-    cdn_url: Annotated[str, Field(description="Instagram's signed URL; it lasts for some days")]
+    cdn_url: Annotated[
+        str | None,
+        Field(
+            description="Instagram's signed URL; it lasts for some days. "
+            "Null for a file that a plugin made"
+        ),
+    ]
+    object_url: Annotated[str | None, Field(description=_OBJECT_URL)]
     size: Annotated[int, Field(ge=1, description="Bytes")]
     width: Annotated[int | None, Field(description="Pixels")]
     height: Annotated[int | None, Field(description="Pixels")]
@@ -50,8 +58,12 @@ class PostResponse:
     video: Annotated[str | None, Field(description="Path of the first video")]
     description: Annotated[str, Field(description="The caption, or empty")]
     cdn_url: Annotated[str, Field(description="Instagram's URL of the main file")]
+    object_url: Annotated[str | None, Field(description=_OBJECT_URL)]
     original_url: Annotated[str, Field(description="The URL that was asked for")]
-    media: Annotated[list[MediaFile], Field(min_length=1, description="In Instagram's order")]
+    media: Annotated[
+        list[MediaFile],
+        Field(min_length=1, description="In Instagram's order, then what plugins added"),
+    ]
     thumbnail: Annotated[MediaFile | None, Field(description="Cover of the first video")]
     owner: str | None
     taken_at: Annotated[str | None, Field(json_schema_extra={"format": "date-time"})]
@@ -79,15 +91,22 @@ class RenderedPost:
 
         def file(item: MediaItem) -> MediaFile:
             path, url = f"{folder}/{item.filename}", f"/media/{post.shortcode}/{item.filename}"
-            return MediaFile(path=path, url=url, **{name: getattr(item, name) for name in _SHARED})
+            return MediaFile(
+                path=path,
+                url=url,
+                cdn_url=item.cdn_url or None,
+                object_url=post.object_urls.get(item.filename),
+                **{name: getattr(item, name) for name in _SHARED},
+            )
 
         response = PostResponse(
             shortcode=post.shortcode,
             video=f"{folder}/{main.filename}" if main.type == "video" else None,
             description=post.description,
             cdn_url=main.cdn_url,
+            object_url=post.object_urls.get(main.filename),
             original_url=_URL_MARK,
-            media=[file(item) for item in post.media],
+            media=[file(item) for item in post.items],
             thumbnail=file(post.thumbnail) if post.thumbnail else None,
             owner=post.owner,
             taken_at=post.taken_at,
@@ -109,4 +128,6 @@ class RenderedPost:
         return b"%b%b%b%b" % (self.before_url, orjson.dumps(original_url), after, end)
 
 
-_SHARED = {field.name for field in fields(MediaFile)} & {field.name for field in fields(MediaItem)}
+_SHARED = {field.name for field in fields(MediaFile)} & {
+    field.name for field in fields(MediaItem)
+} - {"cdn_url"}

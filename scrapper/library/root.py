@@ -17,8 +17,8 @@ _LOCK = "lock"
 class MediaRoot:
     """The folder at *path*, which is opened first and closed last; blocking.
 
-    With *shared* other processes that say so may use it at the same time. ``found_free`` says
-    whether there were none when it was opened.
+    With *shared*, other processes that also share it may use it at the same time. ``found_free``
+    says whether none used it when it was opened.
     """
 
     def __init__(self, path: Path, *, shared: bool = False) -> None:
@@ -56,9 +56,9 @@ class MediaRoot:
         return _identity(path) == _identity_of(os.fstat(self._lock))
 
     def check(self) -> None:
-        """See that the folder is still the one that was opened.
+        """Check that the folder is still the one that was opened.
 
-        Where a disk was unplugged, there may be an empty folder in its place, on another disk.
+        After a disk was unplugged, an empty folder on another disk may be in its place.
 
         Raises:
             MediaFolderGone: it is not.

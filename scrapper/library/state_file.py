@@ -31,8 +31,7 @@ Content = TypeVar("Content")
 class StateFile:
     """The JSON file at *path*; blocking.
 
-    *check* is called before each change, and raises where the folder is no longer the one that it
-    was.
+    *check* is called before each change, and raises if the folder is gone or was replaced.
     """
 
     def __init__(self, path: Path, *, check: Callable[[], None] = lambda: None) -> None:

@@ -14,12 +14,22 @@ import structlog
 from scrapper.background import in_background
 from scrapper.cancellation import finished
 from scrapper.errors import DiskFull, DiskReadOnly
+from scrapper.library.additions import Additions, add
 from scrapper.library.catalogue import Catalogue, Search
 from scrapper.library.disk import storing
 from scrapper.library.index import Index
 from scrapper.library.keeping import keep, release
 from scrapper.library.legacy import legacy_post, legacy_time
-from scrapper.library.listing import Cursor, Listing, Usage, newest, stored_before, usage_of
+from scrapper.library.listing import (
+    Cursor,
+    Listing,
+    Usage,
+    newest,
+    stored_before,
+    usage_of,
+    version_of,
+    versions,
+)
 from scrapper.library.post import Post
 from scrapper.library.publishing import Publisher
 from scrapper.library.root import MediaRoot
@@ -48,10 +58,10 @@ class Library:
 
     A process that was killed leaves folders that it did not publish. They are removed once they
     did not change for *abandoned_after* seconds. With 0, no other process may use the root.
-    *check* raises where the root is not the one that it was: then nothing is written.
+    *check* raises if the root is gone or was replaced: then nothing is written.
 
-    Everything but :meth:`changed` and :meth:`discard` raises
-    :class:`~scrapper.errors.MediaFolderGone` there.
+    In that case everything but :meth:`changed` and :meth:`discard` raises
+    :class:`~scrapper.errors.MediaFolderGone`.
     """
 
     def __init__(
@@ -66,6 +76,7 @@ class Library:
         self._catalogue = Catalogue(catalogue, root) if catalogue else None
         self._syncing = asyncio.Lock()
         self._first_sync: asyncio.Task[None] | None = None
+        self._listeners: list[Callable[[str], None]] = []
         self._check = check
         self._abandoned_after = abandoned_after
         self._index = Index(root, check=check)
@@ -115,14 +126,48 @@ class Library:
         self._index.changed(shortcode)
         if self._catalogue is not None:
             self._catalogue.suspect(shortcode)
+        for listener in self._listeners:
+            listener(shortcode)
+
+    def listen(self, listener: Callable[[str], None]) -> None:
+        """Have *listener* called, on the loop, with the shortcode of each post that changed."""
+        self._listeners.append(listener)
+
+    async def versions(self) -> dict[str, int]:
+        """The version of each stored post: it changes when the post is stored anew, and grows."""
+        found = await self._in_thread(versions, self.root)
+        # Where the disk is away by now, the folder may have looked empty.
+        await asyncio.to_thread(self._check)
+        return found
+
+    async def version(self, shortcode: str) -> int | None:
+        """The version of one post; None if it is not stored."""
+        found = await self._in_thread(version_of, self.root / shortcode)
+        await asyncio.to_thread(self._check)
+        return found
+
+    async def changed_at(self) -> int:
+        """When a post was last stored or removed, by whatever process; nanoseconds."""
+        return await self._in_thread(lambda: self.root.stat().st_mtime_ns)
+
+    async def add(self, shortcode: str, name: str, additions: Additions) -> None:
+        """Add to a post what the plugin called *name* made; it must be stored.
+
+        Raises:
+            DiskFull, DiskReadOnly: the disk takes no writes.
+            OSError: the post is gone, or cannot be changed.
+        """
+        with storing():
+            await self._in_thread(add, self.root / shortcode, name, additions)
+        self._index.changed(shortcode)
 
     async def list(
         self, limit: int, after: Cursor | None = None, search: Search = _EVERYTHING
     ) -> Listing:
         """The *limit* posts stored last, or those that come *after* in that order.
 
-        With a *search*, only those that it wants. Posts that are stored or removed meanwhile
-        neither repeat nor hide others.
+        With a *search*, only those that match it. If posts are stored or removed between two
+        listings, no other post appears twice or is left out.
 
         Raises:
             DiskFull, DiskReadOnly: a search needs the catalogue, which cannot be written.
@@ -203,7 +248,7 @@ class Library:
         return True
 
     async def keep(self, shortcode: str, *, kept: bool = True) -> bool:
-        """Have sweeps leave the post alone, or no longer; return whether it is stored.
+        """Mark the post as kept, or take the mark away; return whether the post is stored.
 
         Raises:
             DiskFull, DiskReadOnly: the disk takes no writes.

@@ -2,7 +2,6 @@
 
 import json
 import os
-import stat
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,8 +9,10 @@ from typing import BinaryIO
 
 import structlog
 
+from scrapper.library.additions import with_additions
+from scrapper.library.disk import is_whole
 from scrapper.library.keeping import is_kept
-from scrapper.library.post import MediaItem, Post
+from scrapper.library.post import Post
 from scrapper.library.response import RenderedPost
 from scrapper.library.state_file import UNREADABLE
 
@@ -61,7 +62,10 @@ def load(folder: Path) -> StoredPost | None:
         with (folder / MANIFEST).open("rb") as file:
             stored_at = os.fstat(file.fileno()).st_mtime
             post = Post.from_manifest(json.loads(_read(file)))
-        if post.shortcode == folder.name and all(_is_whole(folder, file) for file in post.files):
+        if post.shortcode == folder.name and all(
+            is_whole(folder / file.filename, file.size) for file in post.files
+        ):
+            post = with_additions(post, folder)
             return StoredPost.seen_now(post, folder.parent, stored_at, kept=is_kept(folder))
         log.warning("stored post incomplete", shortcode=folder.name)
     except FileNotFoundError:
@@ -85,9 +89,3 @@ def _read(file: BinaryIO) -> bytes:
     if len(content) > _MAX_BYTES:
         raise ValueError("larger than any manifest")
     return content
-
-
-def _is_whole(folder: Path, file: MediaItem) -> bool:
-    # A link could lead anywhere.
-    status = os.lstat(folder / file.filename)
-    return stat.S_ISREG(status.st_mode) and status.st_size == file.size

@@ -78,5 +78,5 @@ async def _sweep(
         metrics.swept_posts.inc(removed)
         metrics.posts.set(usage.posts)
         metrics.bytes.set(usage.bytes)
-        event = "swept" if right else "sweep left out: the clock is in doubt"
+        event = "swept" if right else "sweep skipped: the clock is in doubt"
         log.info(event, removed=removed, posts=usage.posts, bytes=usage.bytes)

@@ -30,7 +30,7 @@ export async function request(path, options = {}) {
   throw new Failure(response.status, body.code ?? "unknown", body.error ?? response.statusText, seconds);
 }
 
-/** A request that only reads: where the rate limit asks to wait, that is done here. */
+/** A request that only reads: if the rate limit asks for a short wait, it waits and tries again. */
 export async function read(path, options) {
   for (;;) {
     try {

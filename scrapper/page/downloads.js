@@ -16,7 +16,7 @@ const MOST_REMEMBERED = 50;
 
 function linksIn(text) {
   const found = text.match(/(?:https?:\/\/|(?:www\.)?instagram\.com\/)[^\s,;<>"']+/gi);
-  // What holds no link at all goes to the server as it is: it says best what is wrong with it.
+  // A text without any link goes to the server as it is: the server says best what is wrong.
   const links = found?.map((link) => link.replace(/[.!?)\]]+$/, "")) ?? text.split(/[\s,;]+/).filter(Boolean);
   return [...new Set(links)].map((link) => (/^(www\.)?instagram\.com\//i.test(link) ? `https://${link}` : link));
 }
@@ -211,7 +211,7 @@ export async function submit() {
     while (links.length) {
       const urls = links.slice(0, MOST_LINKS);
       const job = await send(urls, at("keep-new").checked);
-      // Gone from the field as soon as they are taken: what is refused later is not sent twice.
+      // Accepted links leave the field at once: if a later batch is refused, they are not sent twice.
       links.splice(0, urls.length);
       at("links").value = links.join("\n");
       begin(new Batch(job));

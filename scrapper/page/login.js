@@ -15,7 +15,7 @@ function show({ state, username, since }) {
   at("login").hidden = false;
 }
 
-/** Show the login's state; who did not sign in with a key has no card. */
+/** Show the login's state; without a key, there is no card. */
 export async function showLogin() {
   if (!isSignedIn()) {
     at("login").hidden = true;

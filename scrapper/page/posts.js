@@ -105,7 +105,7 @@ async function listMore() {
   }
 }
 
-/** Let the fields of the search, the button and scrolling do what they say. */
+/** Connect the search fields, the button and scrolling to what they do. */
 export function watchSearch() {
   let pause = 0;
   const search = () => guarded(() => listStored());

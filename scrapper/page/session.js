@@ -16,7 +16,7 @@ export const isSignedIn = () => recall(MARK) !== null;
 
 export const restoreMark = () => mark(isSignedIn());
 
-/** Turn the key in the field into a session; without a key, make the one that is there anew. */
+/** Turn the key in the field into a session; without a key, renew the session that is there. */
 export async function signIn() {
   const key = at("key").value.trim();
   if (!key && !isSignedIn()) {

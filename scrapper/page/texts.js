@@ -1,6 +1,6 @@
 /** Everything that the page says, in one place. */
 
-const LOGIN = "Whoever runs this server can give it a login.";
+const LOGIN = "The operator of this server can add a login.";
 const MANY = new Intl.NumberFormat("en");
 
 const time = (moment) => new Date(moment).toLocaleTimeString("en-GB", { hour: "2-digit", minute: "2-digit" });
@@ -21,16 +21,16 @@ export const TEXTS = {
   loginChange: "Change it",
   loginCookies: "Cookies of instagram.com",
   loginHint:
-    "The text of a cookies.txt, or the value of the cookie sessionid. Whoever has it has the account: this server keeps it to itself.",
+    "The text of a cookies.txt, or the value of the cookie sessionid. Anyone who has it can use the account, so this server never shows it.",
   loginUse: "Use these cookies",
   loginForget: "Forget the login",
   loginStates: {
     none: () => "Logged out: only public posts can be downloaded.",
     active: (who, when) => `Logged in${who} since ${when}.`,
     expired: (who, when) =>
-      `Instagram ended the session${who} on ${when}. Public posts go on; for others, give new cookies.`,
+      `Instagram ended the session${who} on ${when}. Public posts still work; for others, paste new cookies.`,
     challenged: (who, when) =>
-      `Instagram wants the account${who} confirmed, since ${when}. Do that in a browser, then give new cookies.`,
+      `Logged in${who}, but since ${when} Instagram wants you to confirm the account. Do that in a browser, then paste new cookies.`,
   },
   as: (username) => ` as ${username}`,
 
@@ -96,7 +96,7 @@ export const TEXTS = {
     instagram_rate_limited: (_, later) => `Instagram asks to wait: ${later}.`,
     cooling_down: (_, later) => `Instagram asks to wait: ${later}.`,
     pace_exceeded: (_, later) => `This server asks Instagram slowly, so as not to be blocked: ${later}.`,
-    instagram_changed: ({ message }) => `${message}: try again, and if it stays so, this server may need an update.`,
+    instagram_changed: ({ message }) => `${message}: try again; if that does not help, this server may need an update.`,
   },
   otherAdvice: ({ status, message }, later) => (status === 400 ? `${message}.` : `${message}: ${later}.`),
   later: (duration) => (duration ? `try again in ${duration}` : "try again later"),

@@ -40,7 +40,7 @@ class RedisBacklog:
     """The same as :class:`~scrapper.jobs.backlog.Backlog`, for all workers.
 
     A sorted set holds the messages of the posts, by their places. A key that expires holds the
-    line, and another one keeps posts apart that leave it. Calls raise
+    line, and another one spaces out the posts that leave it. Calls raise
     :class:`redis.exceptions.RedisError` if Redis does not answer.
     """
 
@@ -51,10 +51,10 @@ class RedisBacklog:
         self._go: Any = redis.register_script(_GO)
 
     async def join(self, place: Place, message: bytes, hold: float = 0.0) -> float:
-        """Add a post that met a limit, for *hold* seconds, or that is behind others.
+        """Add a post that met a limit and holds the line for *hold* seconds, or one behind others.
 
-        *message* is what the queue gets when it leaves. Return the unix time at which its turn
-        comes, at the earliest.
+        *message* is what the queue gets when the post leaves. Return the earliest unix time at
+        which it may leave.
         """
         if hold:
             await self.hold(hold)

@@ -94,7 +94,7 @@ class SharedRedis(Redis):
 
     @contextmanager
     def asking(self) -> Iterator[None]:
-        """The same for pipelines, which do not use :meth:`execute_command`.
+        """Do for the pipeline in the block what :meth:`execute_command` does for one command.
 
         Raises:
             redis.exceptions.ConnectionError: Redis did not answer a moment ago.

@@ -19,10 +19,10 @@ class _Call(NamedTuple):
 
 
 class GatheredScripts:
-    """Runs scripts by *redis*, and sends those that wait at the same time together.
+    """Runs scripts on *redis*, and sends together those that wait at the same time.
 
-    Calls that come while another one is under way share one pipeline, which costs the requests of
-    a busy replica a fraction of a round trip each.
+    Calls that come while another one is under way share one pipeline. So each request of a busy
+    replica costs a fraction of a round trip.
     """
 
     def __init__(self, redis: SharedRedis) -> None:

@@ -1,6 +1,6 @@
 """Jobs in Redis, where all replicas and workers see them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import orjson
@@ -10,11 +10,12 @@ from scrapper.jobs.contract import check_room
 from scrapper.jobs.model import Job, JobPost
 from scrapper.replicas.client import PREFIX, SharedRedis
 
-__all__ = ["ENDED_JOBS", "RedisJobStore"]
+__all__ = ["ENDED_JOBS", "RedisJobStore", "ended_for"]
 
 _ALL = f"{PREFIX}jobs"
 ENDED_JOBS = f"{PREFIX}jobs:ended"
 """The jobs that ended and have a webhook, which no worker saw yet."""
+_UNTOLD_SECONDS = 7 * 24 * 60 * 60
 _CREATED, _VERSION, _LEFT, _CLIENT = b"created_at", b"version", b"left", b"client"
 _KEEP, _WEBHOOK = b"keep", b"webhook"
 _EPOCH = "0"
@@ -30,21 +31,29 @@ if redis.call("HINCRBY", KEYS[1], "left", ARGV[4]) > 0 then
     redis.call("PERSIST", KEYS[1])
 elseif tonumber(ARGV[4]) < 0 then
     local expires = tonumber(ARGV[5])
+    local told = #KEYS > 3
+    for plugin = 4, #KEYS do
+        redis.call("ZADD", KEYS[plugin], redis.call("TIME")[1], ARGV[7])
+        redis.call("EXPIRE", KEYS[plugin], ARGV[8])
+    end
     if redis.call("HEXISTS", KEYS[1], "webhook") == 1 then
         redis.call("ZADD", KEYS[2], 0, ARGV[7])
+        told = true
+    end
+    if told then
         -- However old the job is, its webhook must be written down before it goes.
         expires = math.max(expires, (redis.call("TIME")[1] + 3600) * 1000)
     end
     redis.call("PEXPIREAT", KEYS[1], string.format("%.0f", expires))
 end
-if KEYS[3] then
+if ARGV[6] ~= "" then
     redis.call("XADD", KEYS[3], "*", "data", ARGV[6])
 end
 return 1
 """
-"""Writes a post, and perhaps queues it, unless somebody changed it since it was read.
+"""Writes a post, and perhaps queues it, unless it changed since it was read.
 
-With its last post a job ends: then it is noted for its webhook.
+A job ends with its last post; then the script notes that its webhook is to be sent.
 """
 
 
@@ -57,7 +66,10 @@ class RedisJobStore:
     :class:`redis.exceptions.RedisError` if Redis does not answer.
     """
 
-    def __init__(self, redis: SharedRedis, *, max_jobs: int, max_age: float) -> None:
+    def __init__(
+        self, redis: SharedRedis, *, max_jobs: int, max_age: float, plugins: Sequence[str] = ()
+    ) -> None:
+        self._plugins = plugins
         self._redis = redis
         self._max_jobs = max_jobs
         self._max_age = max_age
@@ -67,7 +79,7 @@ class RedisJobStore:
         """Store a new *job*, and run *also* in the same transaction.
 
         Raises:
-            JobsFull: every job that may be kept is unfinished.
+            JobsFull: *max_jobs* jobs are kept, and none of them is finished.
             TooManyJobs: the client has as many unfinished ones as one client may have.
         """
         job.epoch = _EPOCH
@@ -98,6 +110,9 @@ class RedisJobStore:
                 transaction.pexpireat(key, self._expiry(job.created_at))
                 if job.webhook is not None:
                     transaction.zadd(ENDED_JOBS, {job.id: 0})
+                for plugin in self._plugins:
+                    transaction.zadd(ended_for(plugin), {job.id: job.created_at})
+                    transaction.expire(ended_for(plugin), _UNTOLD_SECONDS)
             also(transaction)
 
         with self._redis.asking():
@@ -152,9 +167,8 @@ class RedisJobStore:
         *how* is called again if somebody else changed the post meanwhile. Return the post as it
         is then, or None if there is no such job.
         """
-        keys, message = [_key(job_id), ENDED_JOBS], b""
-        if queue is not None:
-            keys, message = [*keys, queue[0]], queue[1]
+        stream, message = queue or ("", b"")
+        keys = [_key(job_id), ENDED_JOBS, stream, *map(ended_for, self._plugins)]
         while True:
             created, told = await self._redis.hmget(keys[0], [_CREATED.decode(), str(index)])
             if created is None or told is None:
@@ -166,6 +180,7 @@ class RedisJobStore:
             less = changed.unfinished - post.unfinished
             expiry = self._expiry(float(created))
             arguments = [index, told, _rest(changed), less, expiry, message, job_id]
+            arguments.append(_UNTOLD_SECONDS)
             if await self._swap(keys=keys, args=arguments):
                 return changed
 
@@ -198,6 +213,11 @@ class RedisJobStore:
             finished = [id_ for id_ in finished if id_ not in untold]
         surplus = len(ids) + 1 - self._max_jobs
         return gone + finished[: max(0, surplus - len(gone))]
+
+
+def ended_for(plugin: str) -> str:
+    """The set of the jobs that ended and that the plugin was not told of."""
+    return f"{ENDED_JOBS}:{plugin}"
 
 
 def _key(job_id: str) -> str:

@@ -70,11 +70,11 @@ class RedisPeers:
                 await self._tell({"post": shortcode, "stored": line.stored, **outcome})
 
     @asynccontextmanager
-    async def sweep(self) -> AsyncIterator[bool]:
+    async def exclusively(self, task: str, *, in_doubt: bool) -> AsyncIterator[bool]:
         try:
-            turn = await Turn.take(self._redis, f"{PREFIX}sweep")
+            turn = await Turn.take(self._redis, f"{PREFIX}{task}")
         except RedisError:
-            yield True
+            yield in_doubt
             return
         try:
             yield turn is not None

@@ -89,7 +89,7 @@ class PostRunner:
         return not await needs_no_turn(post, self._scraper)
 
     async def _wait(self, job: Job, index: int, post: JobPost, hold: float) -> None:
-        """Let the post wait; store that only after it stands in line, or it could be lost."""
+        """Put the post in line, and store that it waits only after that, or it could be lost."""
         message = self._queue.message_for(job.id, index)
         turn = await self._backlog.join(job.place(index), message, hold)
         post.wait(turn, limited=hold > 0)

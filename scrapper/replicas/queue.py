@@ -41,9 +41,9 @@ class PostQueue(RedisStreamBroker):
     """A taskiq broker for posts of jobs, each named by the job's ID and its index there.
 
     A message is acknowledged once its post is finished. This class makes up for what taskiq-redis
-    1.2.4 lacks: it looks for a killed worker's messages only after a new message came, takes
-    running ones for them, keeps finished messages and dead consumers for ever, and stops listening
-    when the connection breaks, or is stopped itself, and then keeps that connection.
+    1.2.4 lacks: it looks for a killed worker's messages only after a new message came, mistakes
+    running messages for those, keeps finished messages and dead consumers for ever, stops listening
+    when the connection breaks, and keeps its connection when it is stopped.
     """
 
     def __init__(self, url: str, redis: SharedRedis, backlog: RedisBacklog) -> None:

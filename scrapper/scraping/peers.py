@@ -43,8 +43,11 @@ class Peers(Protocol):
         """Stand in line for a post while the block runs."""
         ...
 
-    def sweep(self) -> AbstractAsyncContextManager[bool]:
-        """Give True if this process may sweep in the block, False while another one sweeps."""
+    def exclusively(self, task: str, *, in_doubt: bool) -> AbstractAsyncContextManager[bool]:
+        """Give True if this process alone may do the *task* in the block, else False.
+
+        If that cannot be found out, give what *in_doubt* says.
+        """
         ...
 
     async def cooldown_left(self) -> float:
@@ -74,7 +77,7 @@ class Alone:
         yield _NobodyElse()
 
     @asynccontextmanager
-    async def sweep(self) -> AsyncIterator[bool]:
+    async def exclusively(self, task: str, *, in_doubt: bool) -> AsyncIterator[bool]:  # noqa: ARG002
         yield True
 
     async def cooldown_left(self) -> float:

@@ -114,6 +114,18 @@ class Metrics:
         )
         for outcome in ("delivered", "failed", "given_up"):
             self.webhooks.labels(outcome)
+        self.plugin_calls = Counter(
+            "plugin_calls",
+            "Calls of plugins, by hook and outcome: ok, failed, or given_up",
+            ["plugin", "hook", "outcome"],
+            registry=registry,
+        )
+        self.plugin_behind = Gauge(
+            "plugin_behind",
+            "Posts and jobs that a plugin is to be told of",
+            ["plugin"],
+            registry=registry,
+        )
         self.swept_posts = Counter(
             "library_swept_posts", "Posts that sweeps removed", registry=registry
         )

@@ -1,1 +1,1 @@
-"""The service beside what a user would pick instead, and beside the limit, in one run."""
+"""Compares the service with its alternatives, and with the least work possible, in one run."""

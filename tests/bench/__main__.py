@@ -1,6 +1,6 @@
-"""``make bench``: the table, on the terminal and in ``tests/bench/RESULTS.md``.
+"""``make bench`` prints the table, and writes it to ``tests/bench/RESULTS.md``.
 
-``python -m tests.bench NAME...`` measures only the groups named, and writes no file.
+``python -m tests.bench NAME...`` measures only the named groups, and writes no file.
 """
 
 import os
@@ -18,7 +18,7 @@ _MARKS = {True: "met", False: "**missed**", None: ""}
 def main() -> int:
     if not all(map(shutil.which, ("wrk", "ab", "redis-server"))):
         print(
-            "wrk, ab and Redis are needed: on Debian, apt install wrk apache2-utils redis-server",
+            "needs wrk, ab and Redis: on Debian, apt install wrk apache2-utils redis-server",
             file=sys.stderr,
         )
         return 1
@@ -43,9 +43,10 @@ def _line(row: Row) -> str:
 
 def _about() -> str:
     return (
-        f"By `make bench`, with Python {platform.python_version()} on {os.cpu_count()} cores of "
-        f"{platform.machine()}. Pairs are measured in turn in one run of {ROUNDS} rounds; ratios "
-        "are those of the medians, with the least and the greatest of the single rounds behind."
+        f"Measured by `make bench` with Python {platform.python_version()} on {os.cpu_count()} "
+        f"cores of {platform.machine()}, in one run of {ROUNDS} rounds.\nEach round measures both "
+        "sides of a comparison in turn. A ratio is that of the two medians; the lowest and\n"
+        "highest ratios of single rounds follow in brackets."
     )
 
 

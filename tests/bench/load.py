@@ -1,4 +1,4 @@
-"""The load: wrk and ab where requests are alike, aiohttp where each differs."""
+"""The load: wrk and ab send the same request again and again, aiohttp different ones."""
 
 import asyncio
 import re
@@ -18,7 +18,7 @@ _UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0}
 
 
 class Wrk(NamedTuple):
-    """What wrk measured: requests a second, requests, and latencies in seconds."""
+    """What wrk measured: requests per second, their number, and latencies in seconds."""
 
     rate: float
     requests: int
@@ -30,7 +30,7 @@ def wrk(url: str, *, connections: int, seconds: int, body: str = "", key: str = 
     """Send one request over and over; POST with a *body*, else GET.
 
     Raises:
-        RuntimeError: some answers were errors.
+        RuntimeError: some responses were errors.
     """
     script = f'wrk.headers["X-API-Key"] = "{key}"\n'
     if body:
@@ -60,10 +60,10 @@ def wrk(url: str, *, connections: int, seconds: int, body: str = "", key: str = 
 
 
 def post_each(*bases: str, shortcodes: Iterable[str], clients: int, key: str = "") -> float:
-    """Ask for each post once, *clients* at a time over all *bases*; the seconds it took.
+    """Ask for each post once, with *clients* clients over all *bases*; returns the seconds.
 
     Raises:
-        RuntimeError: an answer was not 200.
+        RuntimeError: a response was not 200.
     """
     waiting = iter(list(shortcodes))
 
@@ -82,10 +82,10 @@ def post_each(*bases: str, shortcodes: Iterable[str], clients: int, key: str = "
 
 
 def post_at_once(base: str, shortcode: str, *, clients: int, key: str = "") -> float:
-    """Ask for one post *clients* times at once, by ab; the seconds of the slowest answer.
+    """Ask for one post *clients* times at once, with ab; returns the slowest one's seconds.
 
     Raises:
-        RuntimeError: some answers were errors.
+        RuntimeError: some responses were errors.
     """
     with tempfile.TemporaryDirectory() as folder:
         body = Path(folder) / "body.json"
@@ -95,7 +95,7 @@ def post_at_once(base: str, shortcode: str, *, clients: int, key: str = "") -> f
         command += [f"{base}/scrape"]
         text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     slowest = re.search(r"^Total:.*\s(\d+)$", text, re.MULTILINE)
-    # ab calls answers of different lengths failures: the one who fetched was told "cached": false.
+    # ab counts a response of another length as failed, such as the one with "cached": false.
     errors = re.search(r"Non-2xx responses:\s+(\d+)", text)
     if errors or not slowest:
         raise RuntimeError(text)

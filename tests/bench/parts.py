@@ -1,6 +1,6 @@
-"""What serves a stored post, part by part: each with and without its optimisation, in one process.
+"""The parts that serve a stored post, each with and without its optimisation, in one process.
 
-Over sockets the noise of a machine hides what saves a few microseconds; here it does not.
+Over sockets, the machine's noise hides savings of a few microseconds; here it does not.
 """
 
 import io
@@ -115,21 +115,21 @@ def _addresses(_manifest: dict[str, Any], _root: Path) -> tuple[Work, Work]:
 
 
 PARTS: dict[str, Callable[[dict[str, Any], Path], tuple[Work, Work]]] = {
-    "the answer rendered beforehand": _answer,
+    "the response rendered in advance": _answer,
     "a log line by orjson": _line,
     "cached loggers": _logger,
-    "request IDs without the system's randomness": _request_ids,
-    "a line's time by orjson": _times,
-    "headers merged at once": _headers,
-    "a histogram's series remembered": _series,
-    "URLs remembered": _urls,
-    "addresses remembered": _addresses,
+    "request IDs by a cheaper random generator": _request_ids,
+    "a log line's timestamp by orjson": _times,
+    "headers merged in one call": _headers,
+    "cached histogram series": _series,
+    "cached URLs": _urls,
+    "cached addresses": _addresses,
 }
-"""From a post's manifest and the media root to (with, without)."""
+"""Each makes, from a post's manifest and the media root, the pair (with, without)."""
 
 
 def seconds_of(pair: tuple[Work, Work], rounds: int) -> Iterator[tuple[float, float]]:
-    """The seconds of one call with and without, round after round."""
+    """For each round, the seconds of one call with the optimisation, and without it."""
     for _ in range(rounds):
         times = []
         for work in pair:

@@ -1,4 +1,4 @@
-"""The processes that are measured: started, stopped, and asked what they used."""
+"""Starts and stops the measured processes, and reads the CPU and memory that they used."""
 
 import json
 import os
@@ -23,7 +23,7 @@ __all__ = [
     "service",
 ]
 
-# No limits of our own: they are not what is measured.
+# Our own limits must not interfere: they are not what is measured.
 _UNLIMITED = {
     "API_KEY": "key",
     "RATE_LIMIT_MAX_REQUESTS": "1000000000",
@@ -69,7 +69,7 @@ class InstagramProcess:
 def service(
     media_root: Path, environment: Mapping[str, str], *, without: str = ""
 ) -> Iterator[Service]:
-    """The service with all middlewares, its log going to a pipe that is read.
+    """The service with all middlewares, while another process reads its log from a pipe.
 
     *without* names one of the optimisations that :mod:`tests.bench.without` can take out.
     """

@@ -1,7 +1,7 @@
-"""The rows of the table: what is measured, beside what, and the goal.
+"""The rows of the table: what is measured, what it is compared with, and the goal.
 
-Only ratios of figures from the same run are given. Pairs are measured A B A B, and the ratio is
-that of the medians; the spread is that of the single rounds' ratios.
+A ratio compares figures from the same run only. Pairs are measured A B A B; the ratio is that of
+the two medians, and its spread is that of the single rounds' ratios.
 """
 
 import json
@@ -53,7 +53,7 @@ _VARIANTS: dict[str, dict[str, str]] = {
 }
 _BARE = {
     "bare": (),
-    "bare that reads, in 5 empty middlewares": ("--read",),
+    "bare aiohttp with 5 empty middlewares, reading the body": ("--read",),
     "that, and a log line by structlog": ("--read", "--log"),
     "that, and a token of throttled-py": ("--read", "--log", "--limit"),
     "that, and an ID in structlog's context": ("--read", "--log", "--limit", "--bind"),
@@ -66,10 +66,10 @@ _LOOPS = {
     "loop": ("loop", 1),
     "that loop in 8 threads": ("loop", 8),
     "the service's fetch in 1 thread, no server": ("fetch", 1),
-    "Instaloader alone, over kept connections": ("bare_instaloader", 1),
+    "Instaloader alone, over persistent connections": ("bare_instaloader", 1),
     "that in 8 threads": ("bare_instaloader", 8),
 }
-"""The limits for a download: a module of :mod:`tests.bench.peers`, and its threads."""
+"""The least work for a download: modules of :mod:`tests.bench.peers`, and their threads."""
 
 
 class Row(NamedTuple):
@@ -82,9 +82,9 @@ class Row(NamedTuple):
 
 
 def stored_post() -> Iterator[Row]:
-    """A stored post, by all five middlewares, beside a bare handler, and Flask.
+    """A stored post through all the middlewares, compared with a bare handler and Flask.
 
-    And with parts of the service turned off, which shows what each costs.
+    Also with parts of the service turned off, which shows what each costs.
     """
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -112,27 +112,27 @@ def stored_post() -> Iterator[Row]:
         for process in running.values():
             process.terminate()
         for turn in range(ROUNDS):
-            # Anew each time: past 200 queries Instaloader would sleep for minutes.
+            # A new Flask each round: after 200 queries Instaloader would sleep for minutes.
             with flask(folder / f"flask{turn}", environment, 4) as url:
                 rates["flask health"].append(wrk(f"{url}/health", connections=64, seconds=2).rate)
                 post_each(url, shortcodes=["reel-stored"], clients=1)
                 started = time.perf_counter()
                 post_each(url, shortcodes=["reel-stored"] * 100, clients=8)
                 rates["flask"].append(100 / (time.perf_counter() - started))
-    yield _ratio("stored post: rate, to bare aiohttp", rates["all"], rates["bare"], least=0.5)
+    yield _ratio("stored post: rate vs bare aiohttp", rates["all"], rates["bare"], least=0.5)
     for what in _FLOORS:
-        yield _ratio(f"… {what}: rate, to bare aiohttp", rates[what], rates["bare"])
-    yield _ratio("stored post: CPU, to bare aiohttp", cpu["all"], cpu["bare"])
+        yield _ratio(f"… {what}: rate vs bare aiohttp", rates[what], rates["bare"])
+    yield _ratio("stored post: CPU vs bare aiohttp", cpu["all"], cpu["bare"])
     for what in _FLOORS:
-        yield _ratio(f"… {what}: CPU, to bare aiohttp", cpu[what], cpu["bare"])
+        yield _ratio(f"… {what}: CPU vs bare aiohttp", cpu[what], cpu["bare"])
     for what in _VARIANTS:
         if what != "all":
-            yield _ratio(f"… the service {what}, to bare aiohttp", rates[what], rates["bare"])
-    yield _ratio("stored post: rate, to Flask's", rates["all"], rates["flask"], least=4)
-    yield _ratio("… to Flask's /health, 4 workers", rates["all"], rates["flask health"])
-    yield _ratio("bare aiohttp: rate, to Flask's /health", rates["bare"], rates["flask health"])
+            yield _ratio(f"… the service {what}: rate vs bare aiohttp", rates[what], rates["bare"])
+    yield _ratio("stored post: rate vs Flask", rates["all"], rates["flask"], least=4)
+    yield _ratio("… vs Flask's /health, 4 workers", rates["all"], rates["flask health"])
+    yield _ratio("bare aiohttp: rate vs Flask's /health", rates["bare"], rates["flask health"])
     yield Row(
-        "stored post: CPU seconds for 1,000 answers",
+        "stored post: CPU seconds for 1,000 responses",
         f"{median(cpu['all']):.2f} (bare aiohttp {median(cpu['bare']):.2f})",
         "",
         None,
@@ -140,9 +140,10 @@ def stored_post() -> Iterator[Row]:
 
 
 def optimisations() -> Iterator[Row]:
-    """CPU for a stored post without each of the optimisations, to the service as it is.
+    """CPU for a stored post with each optimisation taken out, compared with the full service.
 
-    The index is measured for one client alone too: many at once share their looks at the disk.
+    The index is measured with a single client too, because clients that ask at the same time share
+    one disk lookup.
     """
     one: dict[str, list[float]] = {"": [], "the library's index": []}
     cpu: dict[str, list[float]] = {what: [] for what in ("", *OF_AN_ANSWER)}
@@ -155,7 +156,7 @@ def optimisations() -> Iterator[Row]:
         }
         running[""].scrape(_url("reel-stored"))
         body = json.dumps({"url": _url("reel-stored")})
-        # Many short rounds: what is looked for is little beside the noise.
+        # Many short rounds: the differences are small compared with the noise.
         for _ in range(4 * ROUNDS):
             for what, process in running.items():
                 before = cpu_seconds(process.pid)
@@ -167,14 +168,16 @@ def optimisations() -> Iterator[Row]:
                     one[what].append(run.rate)
     with_index, without_index = one.values()
     yield _ratio(
-        "stored post, one client: rate with the index, to without", with_index, without_index
+        "stored post, one client: rate with the index vs without", with_index, without_index
     )
     for what in OF_AN_ANSWER:
-        yield _ratio(f"stored post: CPU without {what}, to with", cpu[what], cpu[""])
+        yield _ratio(
+            f"stored post: CPU with {what} taken out vs the full service", cpu[what], cpu[""]
+        )
 
 
 def parts() -> Iterator[Row]:
-    """The parts of an answer by themselves, and what each saves of the CPU for a whole one."""
+    """The parts of a response by themselves, and what share of its CPU each one saves."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         instagram = stack.enter_context(InstagramProcess())
@@ -190,16 +193,16 @@ def parts() -> Iterator[Row]:
         fast, slow = (median(column) for column in zip(*times, strict=True))
         single = [without / with_it for with_it, without in times]
         yield Row(
-            f"{what}: time without, to with",
+            f"{what}: time without vs with",
             f"{slow / fast:.1f} ({min(single):.1f} to {max(single):.1f}); "
-            f"saves {(slow - fast) / whole:.1%} of an answer's CPU",
+            f"saves {(slow - fast) / whole:.1%} of a response's CPU",
             "",
             None,
         )
 
 
 def new_posts() -> Iterator[Row]:
-    """200 distinct reels, 64 clients, 200 ms latency, beside Flask and a plain loop."""
+    """200 different reels, 64 clients, 200 ms latency, compared with Flask and a plain loop."""
     rates: dict[str, list[float]] = {"ours": [], "one": [], "four": []}
     cpu: dict[str, list[float]] = {what: [] for what in ("ours", *_LOOPS)}
     connections = []
@@ -216,7 +219,7 @@ def new_posts() -> Iterator[Row]:
                 cpu["ours"].append((cpu_seconds(running.pid) - before) / _POSTS)
                 rates["ours"].append(_POSTS / seconds)
                 connections.append(instagram.counters()["connections"])
-            # Fewer posts for those who need longer: what counts is the rate.
+            # The slower peers get fewer posts: only the rate counts.
             for peer, workers, posts in (("one", 1, 20), ("four", 4, 60)):
                 with _scratch() as folder, flask(folder, environment, workers) as url:
                     seconds = post_each(url, shortcodes=_codes(posts, turn), clients=64)
@@ -224,12 +227,12 @@ def new_posts() -> Iterator[Row]:
             for what, (peer, threads) in _LOOPS.items():
                 codes = _codes(_POSTS_A_THREAD * threads, turn)
                 cpu[what].append(_cpu_a_post([f"peers.{peer}"], threads, codes, environment))
-    yield _ratio("new posts: rate, to Flask with 1 worker", rates["ours"], rates["one"], least=6)
-    yield _ratio("new posts: rate, to Flask with 4", rates["ours"], rates["four"], least=1.5)
-    yield _ratio("new posts: CPU, to a plain loop", cpu["ours"], cpu["loop"], most=1.3)
+    yield _ratio("new posts: rate vs Flask with 1 worker", rates["ours"], rates["one"], least=6)
+    yield _ratio("new posts: rate vs Flask with 4 workers", rates["ours"], rates["four"], least=1.5)
+    yield _ratio("new posts: CPU vs a plain loop", cpu["ours"], cpu["loop"], most=1.3)
     for what in tuple(_LOOPS)[1:]:
-        yield _ratio(f"… of {what}, to that loop", cpu[what], cpu["loop"])
-    yield Row("new posts: CPU seconds a post", f"{median(cpu['ours']):.4f}", "", None)
+        yield _ratio(f"… {what}: CPU vs that loop", cpu[what], cpu["loop"])
+    yield Row("new posts: CPU seconds per post", f"{median(cpu['ours']):.4f}", "", None)
     yield Row(
         "TLS connections for 200 new posts",
         str(max(connections)),
@@ -247,11 +250,13 @@ def fetches() -> Iterator[Row]:
                 codes = _codes(_POSTS, turn)
                 seconds.append(_cpu_a_post(["without", what], 1, codes, instagram.environment))
     for what in (*OF_A_DOWNLOAD, *DUTIES):
-        yield _ratio(f"a fetch: CPU without {what}, to with", cpu[what], cpu["nothing"])
+        yield _ratio(
+            f"a fetch: CPU with {what} taken out vs the full fetch", cpu[what], cpu["nothing"]
+        )
 
 
 def one_post_for_all() -> Iterator[Row]:
-    """1,000 clients at once for one new post, beside its fetch alone."""
+    """1,000 clients ask for one new post at once, compared with its fetch for one client."""
     slowest: list[float] = []
     alone: list[float] = []
     stored: list[float] = []
@@ -277,18 +282,20 @@ def one_post_for_all() -> Iterator[Row]:
             floor.append(post_at_once(floor_url, shortcode, clients=1000))
             queries = max(queries, instagram.counters()["graphql"])
     yield Row("1,000 clients, one new post: fetches", str(queries), "1", queries == 1)
-    yield _ratio("1,000 clients, one new post: slowest, to the fetch", slowest, alone, most=1.5)
-    yield _ratio("… when that post is stored", stored, alone)
+    yield _ratio(
+        "1,000 clients, one new post: slowest response vs the fetch alone", slowest, alone, most=1.5
+    )
+    yield _ratio("… when the post is stored", stored, alone)
     yield _ratio("… when bare aiohttp answers", limit, alone)
-    yield _ratio("… when that with structlog and throttled-py answers", floor, alone)
+    yield _ratio("… when bare aiohttp with structlog and throttled-py answers", floor, alone)
 
 
 def health() -> Iterator[Row]:
-    """/health while all workers download and 200 posts wait, beside an idle service.
+    """/health while all threads download and 200 posts wait, compared with an idle service.
 
-    Once with a CDN that sends 1 MB/s, as over a network, and once as fast as loopback carries,
-    where the workers and the stand-in fill both cores. A bare server on the same machine at the
-    same time shows what the machine itself then costs.
+    Measured once with a CDN that sends 1 MB/s, as over a network, and once at loopback's speed,
+    where the threads and the stand-in fill both cores. A bare server on the same machine at the
+    same time shows how much of the delay is the machine's.
     """
     p99: dict[str, list[float]] = {"idle": []}
     arguments = ("--latency", _LATENCY, "--reel-bytes", str(_REEL_BYTES))
@@ -306,21 +313,25 @@ def health() -> Iterator[Row]:
                             p99.setdefault(what, []).append(wrk(at, connections=1, seconds=2).p99)
                         ours.kill()
     yield _ratio(
-        "/health p99: busy at 1 MB/s a download, to idle", p99["slow"], p99["idle"], most=3
+        "/health p99: busy at 1 MB/s per download vs idle", p99["slow"], p99["idle"], most=3
     )
-    yield _ratio("… bare aiohttp's, beside that", p99["slow beside"], p99["idle"])
-    yield _ratio("/health p99: busy at loopback's speed, to idle", p99["reel"], p99["idle"], most=3)
-    yield _ratio("… bare aiohttp's, beside that", p99["reel beside"], p99["idle"])
+    yield _ratio(
+        "… bare aiohttp at the same time vs the idle service", p99["slow beside"], p99["idle"]
+    )
+    yield _ratio("/health p99: busy at loopback's speed vs idle", p99["reel"], p99["idle"], most=3)
+    yield _ratio(
+        "… bare aiohttp at the same time vs the idle service", p99["reel beside"], p99["idle"]
+    )
 
 
 def memory() -> Iterator[Row]:
-    """Resident memory: imports, idle, eight large videos at once, 10,000 answers."""
+    """Resident memory: imports, idle, eight large videos at once, 10,000 responses."""
     imports: list[str] = []
     for what, modules in (
         ("aiohttp, instaloader, structlog, aiofiles", "aiohttp, instaloader, structlog, aiofiles"),
-        ("and throttled-py", "throttled.asyncio"),
-        ("and pydantic-settings", "pydantic_settings"),
-        ("and orjson", "orjson"),
+        ("plus throttled-py", "throttled.asyncio"),
+        ("plus pydantic-settings", "pydantic_settings"),
+        ("plus orjson", "orjson"),
     ):
         imports.append(modules)
         yield Row(
@@ -333,7 +344,7 @@ def memory() -> Iterator[Row]:
     for module in _LEFT_OUT:
         others = tuple(other for other in _LEFT_OUT if other != module)
         more = _import_memory("scrapper.commands.serve", left_out=others) - least
-        yield Row(f"memory of {module}, which is left out", f"{more:.1f} MB", "", None)
+        yield Row(f"memory saved by not importing {module}", f"{more:.1f} MB", "", None)
     with (
         tempfile.TemporaryDirectory() as name,
         InstagramProcess("--reel-bytes", str(_BIG_BYTES)) as instagram,
@@ -341,12 +352,12 @@ def memory() -> Iterator[Row]:
     ):
         requests.get(f"{ours.url}/health", timeout=10)
         idle = memory_mb(ours.pid)
-        yield Row("memory idle", f"{idle:.1f} MB", "≤ 64 MB", idle <= 64)
+        yield Row("memory when idle", f"{idle:.1f} MB", "≤ 64 MB", idle <= 64)
         with _sampling(ours.pid) as samples:
             post_each(ours.url, shortcodes=_codes(8, 0), clients=8, key=_KEY)
         more = max(samples) - idle
         yield Row(
-            "memory, 8 videos of 100 MB coming in", f"idle + {more:.1f} MB", "+ 24", more <= 24
+            "memory while 8 videos of 100 MB arrive", f"idle + {more:.1f} MB", "+ 24", more <= 24
         )
         body, growth = json.dumps({"url": _url("reel-0-0")}), []
         for _ in range(3):
@@ -357,7 +368,7 @@ def memory() -> Iterator[Row]:
                 ).requests
             growth.append(memory_mb(ours.pid))
         yield Row(
-            "memory after 10,000 answers and more, three times",
+            "memory after each of 3 runs of at least 10,000 responses",
             ", ".join(f"{value:.1f}" for value in growth) + " MB",
             "no growth",
             growth[2] - growth[0] < 1,
@@ -365,7 +376,7 @@ def memory() -> Iterator[Row]:
 
 
 def start() -> Iterator[Row]:
-    """From the command to the first /health, beside the imports alone."""
+    """The time from the command to the first /health, compared with the imports alone."""
     ours: list[float] = []
     imports: list[float] = []
     libraries: list[float] = []
@@ -377,12 +388,14 @@ def start() -> Iterator[Row]:
                 ours.append(time.perf_counter() - started)
             imports.append(_import_seconds("aiohttp, instaloader"))
             libraries.append(_import_seconds(_LIBRARIES, left_out=_LEFT_OUT))
-    yield _ratio("start to first /health, to the imports", ours, imports, most=1.5)
-    yield _ratio("… imports of what the service needs of all, to those two", libraries, imports)
+    yield _ratio(
+        "start to first /health vs importing aiohttp and instaloader", ours, imports, most=1.5
+    )
+    yield _ratio("… importing all the libraries it needs vs those two", libraries, imports)
 
 
 def media() -> Iterator[Row]:
-    """A file of 100 MB for 8 clients, beside a bare FileResponse."""
+    """A file of 100 MB for 8 clients, compared with a bare FileResponse."""
     ours, limit = [], []
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -394,13 +407,13 @@ def media() -> Iterator[Row]:
         for _ in range(ROUNDS):
             ours.append(wrk(running.url + path, connections=8, seconds=5, key=_KEY).rate)
             limit.append(wrk(f"{bare_url}/file", connections=8, seconds=5).rate)
-    yield _ratio("/media of 100 MB, 8 clients: to FileResponse", ours, limit, least=0.9)
+    yield _ratio("/media of 100 MB, 8 clients: rate vs FileResponse", ours, limit, least=0.9)
 
 
 def replicas() -> Iterator[Row]:
-    """New posts by 1, 2 and 4 replicas over one Redis, and what Redis costs a stored answer.
+    """New posts by 1, 2 and 4 replicas over one Redis, and what Redis costs for a stored post.
 
-    So few threads each that it is Instagram's latency they wait for, and not the cores.
+    Each replica has so few threads that they wait for Instagram's latency, not for the cores.
     """
     rates: dict[int, list[float]] = {1: [], 2: [], 4: []}
     stored: dict[str, list[float]] = {what: [] for what in ("with", "without", *OF_A_REPLICA)}
@@ -414,7 +427,7 @@ def replicas() -> Iterator[Row]:
             for _ in range(max(rates))
         ]
         urls = [process.url for process in running]
-        # A thread's first post opens its connections, and reads the start page.
+        # To warm up: a thread's first post opens its connections, and reads the start page.
         warm = [f"reel-warm-{post}" for post in range(8 * len(urls))]
         post_each(*urls, shortcodes=warm, clients=len(warm), key=_KEY)
         for turn in range(ROUNDS):
@@ -438,19 +451,19 @@ def replicas() -> Iterator[Row]:
                 stored[what].append(run.rate)
     for number in (2, 4):
         ours = [rate / number for rate in rates[number]]
-        what = f"new posts by {number} replicas: rate of each, to that of 1 alone"
+        what = f"new posts by {number} replicas: rate of each vs 1 alone"
         yield _ratio(what, ours, rates[1], least=0.9)
     yield _ratio(
-        "stored post: rate with Redis, to without", stored["with"], stored["without"], least=0.5
+        "stored post: rate with Redis vs without", stored["with"], stored["without"], least=0.5
     )
     for what in OF_A_REPLICA:
         yield _ratio(
-            f"stored post: rate with Redis, with {what} to without", stored["with"], stored[what]
+            f"stored post with Redis: rate with {what} vs without", stored["with"], stored[what]
         )
 
 
 def many_posts() -> Iterator[Row]:
-    """50,000 stored posts: an answer, a listing, and the loop during a sweep; beside 10."""
+    """A stored post and a listing among 50,000 and among 10 posts; the loop during sweeps."""
     few: list[float] = []
     many: list[float] = []
     pauses: list[float] = []
@@ -478,15 +491,15 @@ def many_posts() -> Iterator[Row]:
             for name, rates in listings.items():
                 url = f"{running[name].url}/posts?limit=10"
                 rates.append(wrk(url, connections=16, seconds=2, key=_KEY).rate)
-        # A sweep a second, so that each run of wrk sees some.
+        # One sweep per second, so that each run of wrk sees some.
         settings = {**instagram.environment, "MEDIA_CLEANUP_INTERVAL_SECONDS": "1"}
         sweeping = stack.enter_context(service(folder / "many", settings))
         pauses += [
             wrk(f"{sweeping.url}/health", connections=1, seconds=4).slowest for _ in range(ROUNDS)
         ]
-    yield _ratio("stored post among 50,000: rate, to among 10", many, few, least=0.9)
+    yield _ratio("stored post among 50,000: rate vs among 10", many, few, least=0.9)
     yield _ratio(
-        "listing of 10 posts among 50,000: rate, to among 10",
+        "listing of 10 posts among 50,000: rate vs among 10",
         listings["many"],
         listings["few"],
         least=0.5,
@@ -552,7 +565,7 @@ def _codes(posts: int, turn: int) -> list[str]:
 
 @contextmanager
 def _scratch() -> Iterator[Path]:
-    """A folder for one run: pages of memory that the last one gave back are cheaper to fill."""
+    """A folder for one run; deleting it frees memory pages that the next run fills cheaply."""
     with tempfile.TemporaryDirectory() as name:
         yield Path(name)
 
@@ -565,14 +578,14 @@ def _fill(ours: Service, shortcodes: list[str]) -> None:
 def _cpu_a_post(
     how: list[str], threads: int, shortcodes: list[str], environment: dict[str, str]
 ) -> float:
-    """CPU seconds that a module of the benchmark needs for each post; its start is left out."""
+    """CPU seconds that a module of the benchmark needs per post, not counting its start."""
     module, *options = how
     with _scratch() as folder:
         command = [sys.executable, "-m", f"tests.bench.{module}", *options]
         command += [str(threads), str(folder), *shortcodes]
         environment = {**os.environ, **environment}
         done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True)
-    # Its log, if it has anything to tell, comes first.
+    # Its log lines, if there are any, come first.
     return float(done.stdout.split()[-1]) / len(shortcodes)
 
 
@@ -593,7 +606,7 @@ def _import_memory(*modules: str, left_out: Sequence[str] = ()) -> float:
 
 
 def _without(modules: Sequence[str]) -> str:
-    """Python that has these *modules* not be found by those that can do without."""
+    """Python code that hides these *modules* from libraries that can do without them."""
     if not modules:
         return ""
     return (
@@ -603,7 +616,7 @@ def _without(modules: Sequence[str]) -> str:
 
 
 def _multiply(root: Path, posts: int) -> None:
-    """Store the post ``reel-seed`` under so many more shortcodes, files and all."""
+    """Copy the post ``reel-seed``, with its files, until *posts* posts are stored."""
     manifest = (root / "reel-seed/post.json").read_text()
     media = list((root / "reel-seed").glob("reel-seed.*"))
     for number in range(posts - 1):
@@ -627,7 +640,7 @@ def _in_background(work: Callable[[], None]) -> Iterator[None]:
 
 @contextmanager
 def _sampling(pid: int) -> Iterator[list[float]]:
-    """The process's memory, every 20 ms while the block runs."""
+    """The process's memory, sampled every 20 ms while the block runs."""
     samples: list[float] = [memory_mb(pid)]
     stop = threading.Event()
 

@@ -1,7 +1,7 @@
 """The service with one of its optimisations taken out, to show what that one is worth.
 
-``python -m tests.bench.without NAME`` runs it; with arguments for :mod:`tests.bench.peers.fetch`
-behind the name, only its fetch.
+``python -m tests.bench.without NAME`` runs the service. If arguments for
+:mod:`tests.bench.peers.fetch` follow the name, it runs only the fetch.
 """
 
 import asyncio
@@ -147,7 +147,7 @@ def _copy_buffer() -> None:
 def _remembered_proxies() -> None:
     def pooled(self: Context, session: requests.Session) -> requests.Session:
         session = original(self, session)
-        # Have requests look into the environment for each request, as it does by itself.
+        # Let requests read the environment for each request, as it does by default.
         session.trust_env = True
         return session
 
@@ -170,15 +170,15 @@ def _short_reads() -> None:
 OF_AN_ANSWER: dict[str, Callable[[], None]] = {
     "nothing": _nothing,
     "the library's index": _index,
-    "one look for all who ask at once": _shared_look,
-    "the answer rendered beforehand": _rendered_answer,
+    "shared disk lookups": _shared_look,
+    "the response rendered in advance": _rendered_answer,
     "orjson": _orjson,
-    "log lines gathered": _gathered_lines,
+    "gathered log lines": _gathered_lines,
     "cached loggers": _cached_loggers,
-    "URLs and addresses remembered": _remembered,
-    "IDs, times, headers and series made cheaply": _cheap_trifles,
+    "cached URLs and addresses": _remembered,
+    "cheap IDs, timestamps, headers and series": _cheap_trifles,
 }
-"""What serves a stored post, and how to take it out; with nothing taken out: the noise."""
+"""The optimisations for a stored post; "nothing" takes none out, and so shows the noise."""
 
 
 def _flushing() -> None:
@@ -188,24 +188,24 @@ def _flushing() -> None:
 OF_A_DOWNLOAD: dict[str, Callable[[], None]] = {
     "pooled connections": _pooled_connections,
     "a copy buffer of 256 KiB": _copy_buffer,
-    "proxies remembered": _remembered_proxies,
+    "cached proxies": _remembered_proxies,
     "one session for all files": _kept_session,
-    "reads by the shortest way": _short_reads,
+    "the faster socket read": _short_reads,
 }
-"""What serves the fetch of a new post."""
+"""The optimisations for the fetch of a new post."""
 
 
 def _gathered_scripts() -> None:
-    # Only where there is a Redis: others do without its client.
+    # Imported here, so that runs without Redis do not load its client.
     fleet = importlib.import_module("scrapper.replicas.fleet")
     _replace(fleet, "GatheredScripts", lambda redis: redis)
 
 
-OF_A_REPLICA: dict[str, Callable[[], None]] = {"scripts gathered": _gathered_scripts}
-"""What serves a stored post where there is a Redis."""
+OF_A_REPLICA: dict[str, Callable[[], None]] = {"gathered scripts": _gathered_scripts}
+"""The optimisations for a stored post with Redis."""
 
 DUTIES: dict[str, Callable[[], None]] = {"flushing files to the disk": _flushing}
-"""What costs, and has to be: crashes must leave no half file."""
+"""What costs CPU but cannot be dropped: a crash must leave no half-written file."""
 
 if __name__ == "__main__":
     {**OF_AN_ANSWER, **OF_A_DOWNLOAD, **OF_A_REPLICA, **DUTIES}[sys.argv.pop(1)]()

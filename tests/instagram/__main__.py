@@ -1,8 +1,8 @@
 """The stand-in as a process: ``python -m tests.instagram``.
 
-Prints a line of JSON with the environment that leads here, then answers each line of its input:
-``counters`` with the numbers of requests and connections, ``reset`` by counting from zero. Ends
-with its input.
+Prints a line of JSON with the environment variables that lead to it. Then it answers each line of
+its input with the numbers of requests and connections; ``reset`` sets them to zero first, and
+``counters`` does not. It ends when its input does.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Ways in which a server misbehaves at the wire."""
+"""Ways in which a server can misbehave on the wire."""
 
 import asyncio
 import zlib
@@ -37,7 +37,7 @@ async def drip_headers(request: web.Request) -> web.Response:
 async def too_much(
     request: web.Request, fault: str, content_type: str
 ) -> web.StreamResponse | None:
-    """More than any client should take: endless, packed, nested; None for another *fault*."""
+    """More than any client should accept: endless, packed, nested; None for another *fault*."""
     headers = {"Content-Type": content_type}
     match fault:
         case "endless":
@@ -78,10 +78,10 @@ async def send(
     gate: asyncio.Event | None = None,
     length: str | None = None,
 ) -> web.StreamResponse:
-    """Send *body* in pieces with a *pause* after each, or *only* so much and hang up.
+    """Send *body* in pieces with a *pause* after each, or *only* so many bytes, then hang up.
 
-    With a *gate* the first piece is sent at once and the others when it opens. *length* is
-    what the header says instead of the truth.
+    With a *gate*, the first piece goes out at once and the others when the gate opens. *length*
+    is a false ``Content-Length``.
     """
     response = web.StreamResponse(headers=headers)
     if chunked:

@@ -1,4 +1,4 @@
-"""Pages of instagram.com, in the shapes of October 2026: some 1 MB, the post in one script."""
+"""Pages of instagram.com as of October 2026: about 1 MB, with the post in one script."""
 
 import json
 from typing import Any
@@ -8,14 +8,14 @@ __all__ = ["gated", "logged_out_data", "of_route", "post", "post_of_old"]
 _POST_ROUTE = "comet.igweb.PolarisLoggedOutDesktopWWWPostRoute"
 _PADDING_BYTES = 900_000
 _FILLER = json.dumps({"require": [["qplTimingsServerJS", None, None, ["x" * 4000]]]})
-# What a real page has most of: scripts that are no business of whoever wants the post.
+# Most of a real page: scripts that have nothing to do with the post.
 _PADDING = f'<script type="application/json" data-sjs>{_FILLER}</script>\n' * (
     _PADDING_BYTES // len(_FILLER)
 )
 
 
 def of_route(route: str, *scripts: Any) -> str:
-    """A page of that *route*, with data in *scripts*."""
+    """A page of this *route*, with its data in *scripts*."""
     whole = [{"canonicalRouteName": f"comet.igweb.{route}"}, *scripts]
     texts = "\n".join(
         f'<script type="application/json" data-sjs>{json.dumps(data)}</script>' for data in whole
@@ -38,7 +38,7 @@ def post(media: dict[str, Any], stubs: list[dict[str, Any]], token: str) -> str:
 
 
 def post_of_old(media: dict[str, Any]) -> str:
-    """The same in the shape of older pages."""
+    """The same page in the older shape."""
     info = {"xdt_api__v1__media__shortcode__web_info": {"items": [media]}}
     return of_route("PolarisPostRoute", _relay({"viewer": None}), _relay(info))
 
@@ -50,7 +50,7 @@ def gated(code: str) -> str:
 
 
 def logged_out_data(media: dict[str, Any], stubs: list[dict[str, Any]]) -> dict[str, Any]:
-    """The data of the logged-out web app's query, and of its page."""
+    """The data that the logged-out web app's query returns, and its page holds."""
     media = dict(media)
     if isinstance(media.get("user"), dict):
         edges = [{"node": stub} for stub in stubs]

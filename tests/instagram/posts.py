@@ -49,7 +49,7 @@ _SIDE_DATA = (
 
 
 class File(NamedTuple):
-    """A file of a post: what the CDN answers for it."""
+    """A file of a post, as the CDN sends it."""
 
     content: bytes
     content_type: str
@@ -87,7 +87,7 @@ class Posts:
         self._webp = File((_MEDIA / "picture.webp").read_bytes(), "image/webp", "webp")
 
     def files(self, shape: str) -> list[File]:
-        """The media of a post of that *shape*, in order."""
+        """The media of a post of this *shape*, in order."""
         match shape:
             case "photo" | "unsorted" | "crops":
                 return [self._photo]
@@ -107,13 +107,13 @@ class Posts:
                 return [self._video]
 
     def cover(self) -> File:
-        """The cover picture of every video, and every candidate that is not the best one."""
+        """The cover picture of every video; also sent for every candidate but the best one."""
         return self._second_photo
 
     def describe(
         self, shortcode: str, scenario: Scenario, *, whole: bool = False
     ) -> dict[str, Any]:
-        """The post's media object; a *whole* one lacks no file."""
+        """The post's media object; if it is *whole*, no file is missing."""
         shape = "carousel" if whole and scenario.shape == "noitemurl" else scenario.shape
         code = shortcode[:-_PRIVATE_KEY_LENGTH] if len(shortcode) > 33 else shortcode
         files = self.files(shape)
@@ -167,7 +167,7 @@ class Posts:
         return _altered(media, shape)
 
     def stub(self, shortcode: str) -> dict[str, Any]:
-        """What a page holds of a post in its owner's timeline: no media."""
+        """What a page says of a post in its owner's timeline, without media."""
         return {
             "pk": str(media_id(shortcode)),
             "code": shortcode,
@@ -298,7 +298,7 @@ def _altered(media: dict[str, Any], shape: str) -> dict[str, Any]:
 
 
 def signature(path: str) -> str:
-    """What the CDN wants to see in ``oh`` for *path*."""
+    """What the CDN expects as ``oh`` for *path*."""
     return hmac.new(_SIGNING_KEY, path.encode(), hashlib.sha256).hexdigest()[:32]
 
 

@@ -1,4 +1,4 @@
-"""Proxies that lead to the stand-in: HTTP (CONNECT alone, RFC 9110 section 9.3.6), SOCKS 5."""
+"""Proxies that lead to the stand-in: HTTP (CONNECT only, RFC 9110 section 9.3.6), SOCKS 5."""
 
 import asyncio
 from collections import Counter
@@ -12,7 +12,7 @@ _BUFFER_BYTES = 256 * 1024
 
 
 class Proxy:
-    """Leads connections for Instagram's hosts to *port* of loopback; refuses all others.
+    """Forwards connections for Instagram's hosts to *port* of loopback; refuses all others.
 
     ``connections`` counts them by host.
     """
@@ -45,14 +45,14 @@ class Proxy:
                 pipes.create_task(_pipe(reader, server_writer))
                 pipes.create_task(_pipe(server_reader, writer))
         except* OSError:
-            # A reset on one side is one on the other.
+            # Pass a reset on one side on to the other.
             writer.transport.abort()
         finally:
             server_writer.close()
 
 
 class SocksProxy(Proxy):
-    """The same by SOCKS 5 (RFC 1928), without authentication, for names alone."""
+    """The same over SOCKS 5 (RFC 1928), without authentication, and for host names only."""
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(OSError, asyncio.IncompleteReadError):

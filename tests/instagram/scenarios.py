@@ -1,4 +1,4 @@
-"""What can become of a post: what each way of asking for it answers, and what the CDN does."""
+"""What can happen to a post: what each source answers, and what the CDN does."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -11,11 +11,16 @@ __all__ = ["SCENARIOS", "Scenario", "scenario_name"]
 class Scenario:
     """One combination of answers.
 
-    ``api`` is what Instaloader's query gets, ``web`` the logged-out web app's (where it is empty:
-    the same), ``page`` the public page (where it is empty: the post if the API has it, else a
-    redirect to the login), ``reel`` the page as ``/reel/`` (where it is empty: the same), and
-    ``info`` media info, with a session. ``shape`` says which files the post has, ``media`` what
-    the CDN does with them, and ``change`` alters the media object in whatever way it likes.
+    Each of these says what one source answers:
+
+    - ``api``: Instaloader's query
+    - ``web``: the logged-out web app's query; if empty, the same as ``api``
+    - ``page``: the public page; if empty, the post if the API has it, else a redirect to the login
+    - ``reel``: the page under ``/reel/``; if empty, the same as ``page``
+    - ``info``: media info, with a session
+
+    ``shape`` says which files the post has, and ``media`` what the CDN does with them. ``change``
+    may alter the media object in any way.
     """
 
     about: str
@@ -29,7 +34,7 @@ class Scenario:
     change: Callable[[dict[str, Any]], dict[str, Any]] | None = None
 
     def answer(self, source: str) -> str:
-        """What the *source* answers."""
+        """What *source* answers."""
         match source:
             case "web":
                 return self.web or self.api
@@ -70,9 +75,9 @@ SCENARIOS: Mapping[str, Scenario] = {
     "slow": Scenario("a video sent within two seconds", shape="slow", media="slow"),
     "unsorted": _shape("a picture whose largest candidate is not the first", "unsorted"),
     "unsortedvideo": _shape("a video whose largest version is not the first", "unsortedvideo"),
-    "crops": _shape("a picture with nothing but crops and a whole one, last", "crops"),
+    "crops": _shape("a picture whose candidates are crops, and a whole one at the end", "crops"),
     "nullside": _shape("a video whose side data is null wherever it can be", "nullside"),
-    "loginonly": Scenario("a video for who is logged in; the API redirects", api="loginonly"),
+    "loginonly": Scenario("a video that needs a login; the API redirects", api="loginonly"),
     "removed": _api("the expected answer with no items", "removed"),
     "nullinfo": _api("the expected answer with null in the place of the items", "nullinfo"),
     "notfound": _api("404 of the API", "notfound"),
@@ -105,10 +110,10 @@ SCENARIOS: Mapping[str, Scenario] = {
     "nouser": Scenario("a post without an owner", shape="nouser", page="login"),
     "nocode": Scenario("a post without a shortcode", shape="nocode", page="login"),
     "changed": Scenario("a post with another shortcode", shape="changed", page="login"),
-    "novideo": Scenario("a video without a video", shape="novideo", page="login"),
-    "noitemurl": Scenario("a slide without a URL", shape="noitemurl", page="login"),
-    "offsite": Scenario("a media URL of another host", shape="offsite", page="login"),
-    # Several sources that say different things.
+    "novideo": Scenario("a video without a video file", shape="novideo", page="login"),
+    "noitemurl": Scenario("an item without a URL", shape="noitemurl", page="login"),
+    "offsite": Scenario("a media URL on another host", shape="offsite", page="login"),
+    # Sources that give different answers.
     "refused": Scenario("the API refuses, the page has the post", api="forbidden", page="post"),
     "apiwait": Scenario("the query is retired: 401 to everybody", api="wait", page="post"),
     "apinull": Scenario("the query is retired: null to everybody", api="nullinfo", page="post"),
@@ -121,9 +126,9 @@ SCENARIOS: Mapping[str, Scenario] = {
         "only the web app's query has it", api="nullinfo", web="post", page="login"
     ),
     "oldpage": Scenario("the page has the older shape", api="forbidden", page="old"),
-    "reelonly": Scenario("the page has it as /reel/", api="forbidden", page="login", reel="post"),
+    "reelonly": Scenario("only the /reel/ page has it", api="forbidden", page="login", reel="post"),
     "slidefrompage": Scenario(
-        "a slide whose URL only the page has", web="forbidden", page="whole", shape="noitemurl"
+        "an item whose URL only the page has", web="forbidden", page="whole", shape="noitemurl"
     ),
     "gone": Scenario("removed: the page says so", api="forbidden", page="gone"),
     "gonewait": Scenario("removed, and the API says to wait", api="wait", page="gone"),
@@ -149,11 +154,11 @@ SCENARIOS: Mapping[str, Scenario] = {
     ),
     "pagechanged": Scenario("the page has another shape", api="forbidden", page="changed"),
     "private": Scenario("only media info has it", api="forbidden", page="gated"),
-    # More than it may be.
-    "apiendless": Scenario("an endless answer of the API", api="endless"),
+    # More than a client should accept.
+    "apiendless": Scenario("an endless answer from the API", api="endless"),
     "apibomb": Scenario("a gigabyte, packed", api="bomb"),
     "pageendless": Scenario("an endless page", api="forbidden", page="endless"),
-    "pagebomb": Scenario("a gigabyte of page, packed", api="forbidden", page="bomb"),
+    "pagebomb": Scenario("a page of a gigabyte, packed", api="forbidden", page="bomb"),
     "apinested": Scenario("10^6 nested arrays", api="nested"),
     "pagenested": Scenario("10^6 nested arrays in the page", api="forbidden", page="nested"),
     "apivalues": Scenario("16 MB of empty arrays", api="values"),
@@ -185,13 +190,13 @@ SCENARIOS: Mapping[str, Scenario] = {
     "best400": Scenario("400 for the best candidate", shape="photo", media="best400"),
     "best403": Scenario("403 for the best candidate", shape="photo", media="best403"),
     "best404": Scenario("404 for the best candidate", shape="carousel", media="best404"),
-    "worn": _media("URLs that only a fresh description makes good", "worn"),
+    "worn": _media("URLs that work only after a fresh description", "worn"),
     "oneslidegone": Scenario(
-        "a slide that the CDN never gives", shape="carousel", media="slide404"
+        "an item that the CDN never sends", shape="carousel", media="slide404"
     ),
 }
 
 
 def scenario_name(shortcode: str) -> str:
-    """The scenario's name: what stands before the first ``-``."""
+    """The scenario's name: the text before the first ``-``."""
     return shortcode.partition("-")[0]

@@ -82,11 +82,11 @@ _NAVIGATION = {"Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document", "Sec-
 class Instagram:
     """The state and the routes of the stand-in's server.
 
-    ``requests`` counts by (kind, shortcode), the kind being ``start_page``, ``graphql``,
-    ``web_query``, ``post_page``, ``media_info``, ``share`` or ``media``; also ``cookie`` for a file
-    that was asked for with one, and ``account`` for a request with a session. While ``go`` is not
-    set queries wait; while ``media_go`` is not, files stop half way. A source in ``off`` answers
-    as told there, whatever the scenario.
+    ``requests`` counts by (kind, shortcode). The kinds are ``start_page``, ``graphql``,
+    ``web_query``, ``post_page``, ``media_info``, ``share`` and ``media``; also ``cookie`` for a
+    media request with a cookie, and ``account`` for any request with a session. While ``go`` is
+    not set, queries and pages of posts wait; while ``media_go`` is not set, files stop half way.
+    ``off`` maps a source to the answer that it gives for every post, whatever the scenario.
     """
 
     def __init__(self, posts: Posts, latency: float) -> None:
@@ -118,7 +118,7 @@ class Instagram:
         return app
 
     def forget(self) -> None:
-        """Forget what posts went through."""
+        """Forget how often each post was described, and which files were cut."""
         self._described.clear()
         self._cut_once.clear()
 
@@ -410,9 +410,9 @@ def _answer(answer: str) -> web.Response:
 
 
 def _ended(session: str) -> web.Response:
-    """What the API answers to a session that ended, or must be confirmed."""
+    """What the API answers to a session that has ended, or must be confirmed."""
     if session.startswith("expired401"):
-        # Some of the API's answers to it are those that an address gets which asks too much.
+        # To some requests the API answers as it does to an address that asks too often.
         return _answer("wait")
     return _answer("checkpoint" if session.startswith("challenged") else "login")
 

@@ -1,4 +1,4 @@
-"""The stand-in as a whole: TLS server, proxy and controls, in a thread of their own."""
+"""The whole stand-in: TLS server, proxies and controls, in a thread of their own."""
 
 import asyncio
 import shutil
@@ -50,7 +50,7 @@ class StandIn:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What leads requests, and with it Instaloader, here."""
+        """The variables that lead requests, and so Instaloader, here."""
         return {
             "HTTPS_PROXY": self.proxy_url,
             "https_proxy": self.proxy_url,
@@ -60,7 +60,7 @@ class StandIn:
         }
 
     def requests(self, kind: str | None = None, shortcode: str | None = None) -> int:
-        """How many requests came of a *kind*; the kinds are those of the server's counter."""
+        """How many requests of a *kind* came; the kinds are those of the server's counter."""
         return sum(
             count
             for (this_kind, this_shortcode), count in list(self._instagram.requests.items())
@@ -72,7 +72,7 @@ class StandIn:
         return self._proxy.connections.total()
 
     def socks_connections(self) -> int:
-        """How many TLS connections were opened by way of SOCKS."""
+        """How many TLS connections were opened through SOCKS."""
         return self._socks.connections.total()
 
     def bytes_of(self, shortcode: str) -> list[bytes]:
@@ -85,23 +85,23 @@ class StandIn:
         self._call(self._proxy.connections.clear)
 
     def define(self, name: str, scenario: Scenario) -> None:
-        """Let posts whose shortcode begins with *name* be as *scenario* says."""
+        """Give *scenario* to posts whose shortcode begins with *name*."""
         self._call(lambda: self._instagram.scenarios.__setitem__(name, scenario))
 
     def turn_off(self, source: str, answer: str) -> None:
-        """Let a source, ``api``, ``web``, ``page`` or ``info``, give *answer* for every post."""
+        """Let a source (``api``, ``web``, ``page`` or ``info``) give *answer* for every post."""
         self._call(lambda: self._instagram.off.__setitem__(source, answer))
 
     def accept_document(self, doc_id: str) -> None:
-        """Let *doc_id* be the only document of the logged-out web app's query."""
+        """Accept only *doc_id* as the document of the logged-out web app's query."""
         self._call(lambda: setattr(self._instagram, "doc_ids", {doc_id}))
 
     def set_token_form(self, form: str) -> None:
-        """Let the start page have its token as ``lsd``, as ``eqmc``, or ``none``."""
+        """Put the start page's token into it as ``lsd`` or ``eqmc``, or leave it out: ``none``."""
         self._call(lambda: setattr(self._instagram, "token_form", form))
 
     def reset(self) -> None:
-        """Be as at the start again."""
+        """Return to the initial state, except for defined scenarios."""
         self._call(self._instagram.off.clear)
         self._call(self._instagram.forget)
         self._call(self._instagram.go.set)

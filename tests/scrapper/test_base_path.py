@@ -70,7 +70,7 @@ async def test_a_trusted_proxy_may_say_the_prefix(
 
 
 @pytest.mark.parametrize("path", ["posts", "//evil.example", "/a b", "/a?b", "/a/../b/", "/."])
-def test_a_wrong_prefix_is_told_at_the_start(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrong_prefix_is_reported_at_start(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BASE_PATH", path)
     with pytest.raises(SettingsError, match="BASE_PATH"):
         load_settings()

@@ -137,7 +137,7 @@ def test_a_wrong_value_is_refused_by_its_name(
         load_settings()
 
 
-def test_all_faults_are_told_at_once_and_no_secret_with_them(
+def test_all_faults_are_reported_together_and_without_secrets(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("PORT", "http")

@@ -1,1 +1,1 @@
-"""What the service is measured against, each in a few lines."""
+"""The peers that the service is compared with, each in a few lines."""

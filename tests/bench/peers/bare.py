@@ -1,11 +1,14 @@
-"""The limit for HTTP: a bare aiohttp handler that returns the bytes of a file given, or the file.
+"""The least work for HTTP: a bare aiohttp handler that returns a file's bytes, or the file.
 
 ``python -m tests.bench.peers.bare PORT FILE [--read] [--log] [--limit] [--bind] [--time]
-[--check]``: with the options it reads the body and passes five middlewares that do nothing, writes
-a line for each request by structlog as its documentation has it for speed, takes a token of
-throttled-py's limiter, binds an ID for structlog to the request's context, times the request by
-prometheus-client, and checks the body by pydantic: the least that the service could do with these
-libraries.
+[--check]``. Each option adds the least that the service could do with one of its libraries:
+
+- ``--read`` reads the body, and passes five middlewares that do nothing
+- ``--log`` writes a line for each request with structlog, set up for speed as its docs advise
+- ``--limit`` takes a token from throttled-py's limiter
+- ``--bind`` binds an ID to structlog's context
+- ``--time`` times the request with prometheus-client
+- ``--check`` checks the body with pydantic
 """
 
 import sys

@@ -1,7 +1,7 @@
-"""The service's own fetch without its server: as the workers do it, in one thread.
+"""The service's own fetch without its server, as a thread of the service runs it.
 
-``python -m tests.bench.peers.fetch 1 FOLDER SHORTCODE...``; prints the CPU seconds that it
-took, the start not counted.
+``python -m tests.bench.peers.fetch 1 FOLDER SHORTCODE...`` prints the CPU seconds that it took,
+not counting the start.
 """
 
 import time

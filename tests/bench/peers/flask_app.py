@@ -1,4 +1,4 @@
-"""The usual way: Flask around one global Instaloader. ``MEDIA_ROOT`` says where to."""
+"""The usual way: Flask around one global Instaloader, which downloads to ``MEDIA_ROOT``."""
 
 import os
 from pathlib import Path

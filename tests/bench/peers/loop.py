@@ -1,7 +1,7 @@
-"""The limit for a download: the same requests, one after the other, over kept connections.
+"""The least work for a download: the same requests in sequence, over persistent connections.
 
-``python -m tests.bench.peers.loop THREADS FOLDER SHORTCODE...``: with more threads than one each
-takes its share of the posts. Prints the CPU seconds that it took, the start not counted.
+``python -m tests.bench.peers.loop THREADS FOLDER SHORTCODE...``: each thread takes its share of the
+posts. Prints the CPU seconds that it took, not counting the start.
 """
 
 import json
@@ -24,9 +24,10 @@ def main() -> None:
 
 
 def in_threads(download: Callable[[Path, list[str]], None]) -> None:
-    """Do what the command line says by *download*, of a folder and a thread's share of the posts.
+    """Run *download* in as many threads as the command line says.
 
-    Prints the CPU seconds that it took, the start not counted.
+    Each call gets the folder and its thread's share of the posts. Prints the CPU seconds that all
+    of it took, not counting the start.
     """
     started = time.process_time()
     threads, folder, shortcodes = int(sys.argv[1]), Path(sys.argv[2]), sys.argv[3:]

@@ -118,7 +118,7 @@ async def test_a_carousel_shows_all_its_files_and_saves_them_together(
             REEL.format("forbidden-page"),
             (
                 "The post is private, or Instagram asks for a login to show it. "
-                "Whoever runs this server can give it a login."
+                "The operator of this server can add a login."
             ),
         ),
     ],

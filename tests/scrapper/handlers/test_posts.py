@@ -27,7 +27,7 @@ async def listed(client: Client, **query: str) -> tuple[list[str], str | None]:
     return [post["shortcode"] for post in page["posts"]], page["next_cursor"]
 
 
-async def test_a_stored_post_is_told_as_scrape_told_it(
+async def test_a_stored_post_is_returned_as_scrape_returned_it(
     instagram: StandIn, start_service: StartService
 ) -> None:
     client = await start_service()

@@ -397,7 +397,7 @@ async def test_after_the_cool_down_instagram_is_asked_again(
     assert instagram.requests("graphql", "reel-other") == 1
 
 
-async def test_our_own_pace_is_told_as_a_429_before_instagram_is_asked(
+async def test_our_own_pace_gives_a_429_before_instagram_is_asked(
     instagram: StandIn, start_service: StartService
 ) -> None:
     client = await start_service(INSTAGRAM_MAX_QUERIES="2", INSTAGRAM_WINDOW_SECONDS="600")

@@ -63,7 +63,7 @@ async def submit(client: Client, url: str, *shortcodes: str) -> dict[str, Any]:
         return job
 
 
-async def test_the_end_of_a_job_is_told_once_and_signed(
+async def test_a_job_that_ends_sends_one_signed_webhook(
     instagram: StandIn, start_service: StartService, receiver: Any
 ) -> None:
     client = await start_service(**ALLOWED)
@@ -117,7 +117,7 @@ async def test_a_receiver_that_is_gone_is_called_no_more(
     assert len(set(receiver.ids)) == 2
 
 
-async def test_a_cancelled_and_a_retried_job_are_told_each_time(
+async def test_a_cancelled_and_a_retried_job_send_a_webhook_each_time(
     instagram: StandIn, start_service: StartService, receiver: Any
 ) -> None:
     client = await start_service(

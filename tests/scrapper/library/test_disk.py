@@ -54,7 +54,7 @@ def fill(disk: Path) -> Path:
     return filler
 
 
-def test_a_full_disk_is_told_leaves_nothing_and_is_forgotten_once_there_is_room(
+def test_a_full_disk_is_reported_leaves_nothing_and_is_forgotten_once_there_is_room(
     instagram: StandIn, small_disk: Path
 ) -> None:
     environment = {**instagram.environment, "MIN_FREE_DISK_MB": "0"}
@@ -80,7 +80,7 @@ def test_a_full_disk_is_told_leaves_nothing_and_is_forgotten_once_there_is_room(
     assert not [line for line in service.log if line["level"] == "error"]
 
 
-def test_so_much_is_left_free(instagram: StandIn, small_disk: Path) -> None:
+def test_min_free_disk_mb_is_left_free(instagram: StandIn, small_disk: Path) -> None:
     environment = {**instagram.environment, "MIN_FREE_DISK_MB": "7"}
     with Service(small_disk, environment) as service:
         assert service.scrape(URL.format("reel-small")).status_code == 200

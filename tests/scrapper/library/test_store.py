@@ -69,7 +69,7 @@ async def test_a_published_post_is_found_with_its_time(library: Library) -> None
     assert os.listdir(library.root / ".incoming") == []
 
 
-async def test_a_change_is_seen_at_once_by_who_looked_before(library: Library) -> None:
+async def test_a_change_is_seen_at_once_by_an_earlier_reader(library: Library) -> None:
     store(library, content=b"old")
     await library.get("abcde")
     folder = library.stage("abcde")

@@ -95,7 +95,7 @@ def test_300_requests_over_all_replicas_for_a_new_post_make_one_query(
     assert instagram.requests("media") == 2
 
 
-def test_an_error_is_that_of_all_replicas(
+def test_all_replicas_get_the_same_error(
     instagram: StandIn, environment: dict[str, str], media_root: Path
 ) -> None:
     with running(media_root, environment) as fleet:

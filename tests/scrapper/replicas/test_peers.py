@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 from unittest.mock import patch
 
@@ -139,7 +140,7 @@ async def test_a_turn_without_a_holder_is_free_after_its_lease(
             assert await waiting.take_turn()
 
 
-async def test_who_waits_waits_until_the_deadline_at_most(peers: list[RedisPeers]) -> None:
+async def test_a_waiting_process_gives_up_at_the_deadline(peers: list[RedisPeers]) -> None:
     async with peers[0].line("abcde") as line, peers[1].line("abcde") as waiting:
         await line.take_turn()
         assert not await waiting.wait_for_other(time.monotonic() + 0.2)
@@ -147,9 +148,12 @@ async def test_who_waits_waits_until_the_deadline_at_most(peers: list[RedisPeers
 
 async def test_one_sweeps_at_a_time(peers: list[RedisPeers]) -> None:
     one, other = peers
-    async with one.sweep() as ours, other.sweep() as theirs:
+    async with (
+        one.exclusively("sweep", in_doubt=True) as ours,
+        other.exclusively("sweep", in_doubt=True) as theirs,
+    ):
         assert (ours, theirs) == (True, False)
-    async with other.sweep() as theirs:
+    async with other.exclusively("sweep", in_doubt=True) as theirs:
         assert theirs
 
 
@@ -169,7 +173,7 @@ async def test_without_redis_each_goes_on_alone(
     await asyncio.to_thread(redis_server.stop)
     try:
         for peer in peers:
-            async with peer.line("abcde") as line, peer.sweep() as ours:
+            async with peer.line("abcde") as line, peer.exclusively("sweep", in_doubt=True) as ours:
                 assert await line.take_turn()
                 assert ours
             assert await peer.cooldown_left() == 0
@@ -225,11 +229,11 @@ async def test_what_talks_to_redis_ends_whenever_it_is_told_to(
             sweeping(
                 library,
                 Metrics(),
-                turn=peer.sweep,
+                turn=partial(peer.exclusively, "sweep", in_doubt=True),
                 clock_is_right=lambda: True,
                 max_age=60,
                 interval=0.001,
-                reserve=lambda _, peer=peer: peer.sweep(),  # type: ignore[misc]
+                reserve=lambda _, peer=peer: peer.exclusively("sweep", in_doubt=True),  # type: ignore[misc]
             ),
         ):
             await asyncio.sleep(pause / 10_000)

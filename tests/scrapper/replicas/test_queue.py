@@ -65,7 +65,7 @@ async def test_a_post_is_acknowledged_unless_it_was_broken_off(
 
 
 @pytest.mark.parametrize("posts", [0, 200])
-async def test_who_waits_for_a_post_gives_up_whenever_it_is_told_to(
+async def test_a_wait_for_a_post_ends_whenever_it_is_cancelled(
     new_queue: Callable[[], PostQueue], redis_server: RedisServer, posts: int
 ) -> None:
     sender = SharedRedis.at(redis_server.url, Metrics())

@@ -31,7 +31,7 @@ async def scrape(client: Client, shortcode: str) -> int:
         return response.status
 
 
-async def test_requests_are_told_by_method_route_and_status(start_service: StartService) -> None:
+async def test_requests_are_counted_by_method_route_and_status(start_service: StartService) -> None:
     client = await start_service(RATE_LIMIT_MAX_REQUESTS="2")
     for path in ("/health", "/posts/reel-one", "/posts/reel-two", "/nowhere", "/nowhere/else"):
         await client.get(path)

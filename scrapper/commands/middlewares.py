@@ -1,0 +1,36 @@
+"""``python -m scrapper middlewares``: the request path as the settings have it."""
+
+import sys
+
+from scrapper.api_keys import ApiKeys
+from scrapper.plugins.loading import Plugins
+from scrapper.request_path import check_path, path_names, weak_spots
+from scrapper.settings import load_settings
+
+__all__ = ["middlewares"]
+
+
+def middlewares() -> int:
+    """Print a line for each middleware, outermost first, and what to know of them; return 0.
+
+    Raises:
+        SettingsError: the service would not start with these settings.
+    """
+    settings = load_settings()
+    keyed = ApiKeys(settings).needed
+    check_path(settings, keyed=keyed)
+    off = {"api_key": not keyed, "rate_limit": not settings.rate_limit_max_requests}
+    reasons = {"api_key": "no key is set", "rate_limit": "RATE_LIMIT_MAX_REQUESTS is 0"}
+    lines = [
+        f"{name} (off: {reasons[name]})" if off.get(name) else name for name in path_names(settings)
+    ]
+    lines += [
+        f"plugin {plugin.name}"
+        for plugin in Plugins.from_settings(settings)
+        if "register_middlewares" in plugin.hooks
+    ]
+    for number, line in enumerate(lines, start=1):
+        print(f"{number}. {line}")
+    for text in weak_spots(settings, keyed=keyed):
+        print(f"Warning: {text}.", file=sys.stderr)
+    return 0

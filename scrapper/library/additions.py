@@ -1,0 +1,108 @@
+"""What plugins add to a stored post: further files, and the addresses of copies.
+
+A file in the post's folder holds it. It goes with the post, and a refresh, which brings other
+files, begins without it.
+"""
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from scrapper.library.disk import is_whole, write_atomically
+from scrapper.library.post import MediaItem, Post, is_own_file
+from scrapper.library.state_file import UNREADABLE
+
+__all__ = ["Additions", "add", "with_additions"]
+
+log = structlog.get_logger(__name__)
+
+_FILE = "added.json"
+_MAX_BYTES = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Additions:
+    """What one plugin adds to a post.
+
+    ``media`` are files that are in the post's folder by now, and whose names begin with the
+    shortcode. ``object_urls`` has the address of the copy of each file, by the file's name.
+    """
+
+    media: tuple[MediaItem, ...] = ()
+    object_urls: Mapping[str, str] = field(default_factory=dict)
+
+
+def add(folder: Path, name: str, additions: Additions) -> None:
+    """Store what the plugin called *name* adds to the post in *folder*, in place of what it had.
+
+    Raises:
+        FileNotFoundError: the post is gone.
+        OSError: it cannot be stored.
+    """
+    with _locked(folder):
+        known = _read(folder)
+        known[name] = asdict(additions)
+        write_atomically(folder / _FILE, json.dumps(known).encode())
+
+
+def with_additions(post: Post, folder: Path) -> Post:
+    """*post* with what was added to it in *folder*; files that are not whole are left out."""
+    known = _read(folder)
+    if not known:
+        return post
+    media: dict[str, MediaItem] = {}
+    object_urls: dict[str, str] = {}
+    for data in known.values():
+        try:
+            additions = _parse(data, post)
+        except UNREADABLE as error:
+            log.warning("additions unreadable", shortcode=post.shortcode, cause=repr(error))
+            continue
+        media |= {item.filename: item for item in additions.media if _is_there(folder, item)}
+        object_urls |= additions.object_urls
+    return replace(post, added=tuple(media.values()), object_urls=object_urls)
+
+
+def _parse(data: Any, post: Post) -> Additions:
+    media = tuple(MediaItem(**item) for item in data["media"])
+    if not all(is_own_file(item.filename, post.shortcode) for item in media):
+        raise ValueError("files of another post")
+    object_urls = {str(name): str(url) for name, url in data["object_urls"].items()}
+    return Additions(media, object_urls)
+
+
+def _read(folder: Path) -> dict[str, Any]:
+    try:
+        with (folder / _FILE).open("rb") as file:
+            known = json.loads(file.read(_MAX_BYTES))
+    except FileNotFoundError:
+        return {}
+    except (OSError, *UNREADABLE) as error:
+        log.warning("additions unreadable", shortcode=folder.name, cause=repr(error))
+        return {}
+    return known if isinstance(known, dict) else {}
+
+
+def _is_there(folder: Path, item: MediaItem) -> bool:
+    try:
+        return is_whole(folder / item.filename, item.size)
+    except OSError:
+        return False
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Keep other plugins and processes from changing the file meanwhile."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)

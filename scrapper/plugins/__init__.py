@@ -1,0 +1,5 @@
+"""Plugins: code of others that hangs on to what happens here, and two of our own.
+
+``hooks`` says what a plugin can hang on to, ``loading`` finds plugins, ``following`` tells them of
+posts and jobs, and ``ledger`` remembers what they were told. ``s3`` and ``audio`` are plugins.
+"""

@@ -1,0 +1,104 @@
+"""The hooks: what a plugin can hang on to.
+
+A plugin is a module with some of these functions, each marked with :data:`hookimpl`. It may leave
+out arguments that it does not need. ``docs/plugins.md`` has an example of each.
+
+The ``register_`` hooks and :func:`configure` are called once, at start, and block it. The others
+may be coroutines or plain functions; those run in a thread. They get ``PLUGIN_TIMEOUT_SECONDS``,
+are tried three times, and may be called again for the same event after a crash.
+"""
+
+import argparse
+from collections.abc import Iterable
+from pathlib import Path
+
+import pluggy
+from aiohttp import web
+from aiohttp.typedefs import Middleware
+
+from scrapper.instagram.sources import Source
+from scrapper.jobs.model import JobResponse
+from scrapper.library.additions import Additions
+from scrapper.library.post import Post
+from scrapper.settings import Settings
+
+__all__ = [
+    "PROJECT",
+    "configure",
+    "hookimpl",
+    "job_finished",
+    "post_removed",
+    "post_stored",
+    "register_commands",
+    "register_middlewares",
+    "register_routes",
+    "register_sources",
+]
+
+PROJECT = "instagram_scrapper"
+"""The group of entry points that plugins are found under, and pluggy's project name."""
+
+hookimpl = pluggy.HookimplMarker(PROJECT)
+"""Marks a plugin's function as one of the hooks here."""
+
+_hook = pluggy.HookspecMarker(PROJECT)
+
+
+@_hook
+def configure(settings: Settings) -> None:
+    """Check at start that the plugin can work: before all else, in each process that uses it.
+
+    *settings* has no keys, cookies or passwords, here and below.
+
+    Raises:
+        SettingsError: it cannot work; the process ends with the message.
+    """
+
+
+@_hook
+def register_middlewares(settings: Settings) -> Iterable[Middleware]:  # type: ignore[empty-body]
+    """Return middlewares; they are put innermost, outermost first."""
+
+
+@_hook
+def register_routes(app: web.Application) -> Iterable[web.RouteDef]:  # type: ignore[empty-body]
+    """Return routes, such as ``web.get("/hello", hello)``. They need the API key.
+
+    A path that is taken already is an error.
+    """
+
+
+@_hook
+def register_sources(settings: Settings) -> Iterable[Source]:  # type: ignore[empty-body]
+    """Return further ways of finding a post, which are asked after those of this service.
+
+    A source runs in a thread. It returns Instagram's media object, or raises
+    :class:`~scrapper.instagram.verdict.Refused`, before ``context.transport.deadline``, a
+    monotonic time. It should send its requests through *context*, which keeps the pace.
+    """
+
+
+@_hook
+def register_commands(parser: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add commands to ``python -m scrapper``, by ``parser.add_parser(name, help=...)``.
+
+    The command is ``set_defaults(func=run)``: ``run(options)`` returns the exit code, or None.
+    """
+
+
+@_hook
+def post_stored(post: Post, folder: Path) -> Additions | None:
+    """Take note that *post* was stored, or stored anew; its files are in *folder*.
+
+    What it returns becomes part of the post.
+    """
+
+
+@_hook
+def post_removed(shortcode: str) -> None:
+    """Take note that a post of an earlier :func:`post_stored` was removed, by whomever."""
+
+
+@_hook
+def job_finished(job: JobResponse) -> None:
+    """Take note that all posts of *job* have outcomes."""

@@ -1,0 +1,232 @@
+"""Which plugin was told of which post and job: in SQLite, across restarts."""
+
+import sqlite3
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Literal
+
+import structlog
+
+from scrapper.library.disk import delete
+from scrapper.library.sqlite_errors import is_refusal, telling_refusals
+
+__all__ = ["LEDGER", "Ledger", "Outcome"]
+
+LEDGER = "plugins.sqlite3"
+"""The ledger's name in the state folder."""
+
+log = structlog.get_logger(__name__)
+
+Outcome = Literal["done", "failed"]
+
+_VERSION = 1
+_SCHEMA = f"""
+PRAGMA journal_mode = TRUNCATE;
+PRAGMA busy_timeout = 10000;
+CREATE TABLE IF NOT EXISTS plugins (name TEXT PRIMARY KEY, restarts INTEGER NOT NULL DEFAULT 0);
+CREATE TABLE IF NOT EXISTS posts (
+    plugin TEXT NOT NULL,
+    shortcode TEXT NOT NULL,
+    version INTEGER NOT NULL,
+    outcome TEXT NOT NULL,
+    PRIMARY KEY (plugin, shortcode)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS jobs (
+    plugin TEXT NOT NULL,
+    job TEXT NOT NULL,
+    PRIMARY KEY (plugin, job)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS lost (at REAL NOT NULL);
+PRAGMA user_version = {_VERSION};
+"""
+_SIDE_FILES = ("", "-journal")
+
+
+class Ledger:
+    """The ledger in the SQLite file at *path*; blocking, and for any thread.
+
+    A post has a version, which changes when it is stored anew. A plugin that is new here starts
+    with the posts that are stored from then on. If the file is damaged, it is made anew, and every
+    plugin is told of every post again: none is lost.
+
+    Calls raise :class:`~scrapper.errors.DiskFull` or :class:`~scrapper.errors.DiskReadOnly`, or
+    :class:`sqlite3.Error` if the file cannot be used for another reason.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = threading.Lock()
+        self._database: sqlite3.Connection | None = None
+
+    def close(self) -> None:
+        """Close the file."""
+        with self._lock:
+            if self._database is not None:
+                self._database.close()
+            self._database = None
+
+    def unknown(self, plugins: Iterable[str]) -> set[str]:
+        """Those of the *plugins* that are new here."""
+        with self._using() as database:
+            return set(plugins) - {name for (name,) in database.execute("SELECT name FROM plugins")}
+
+    def begin(self, plugins: Iterable[str], posts: Mapping[str, int]) -> bool:
+        """Note new *plugins*, with the *posts* that are stored, by shortcode with their versions.
+
+        The plugins are not told of these, unless an earlier ledger was lost: return whether they
+        begin here.
+        """
+        with self._changing() as database:
+            [(lost,)] = database.execute("SELECT count(*) FROM lost")
+            for plugin in plugins:
+                database.execute("INSERT OR IGNORE INTO plugins (name) VALUES (?)", (plugin,))
+                if not lost:
+                    database.executemany(
+                        "INSERT OR IGNORE INTO posts VALUES (?, ?, ?, 'done')",
+                        [(plugin, *post) for post in posts.items()],
+                    )
+            database.execute("DELETE FROM lost")
+        return not lost
+
+    def posts(self, plugin: str) -> dict[str, int]:
+        """The posts that *plugin* was told of, or failed with, with their versions."""
+        with self._using() as database:
+            return dict(
+                database.execute("SELECT shortcode, version FROM posts WHERE plugin = ?", (plugin,))
+            )
+
+    def version(self, plugin: str, shortcode: str) -> int | None:
+        """The version of one post that *plugin* was told of; None if it was told of none."""
+        with self._using() as database:
+            row = database.execute(
+                "SELECT version FROM posts WHERE plugin = ? AND shortcode = ?", (plugin, shortcode)
+            ).fetchone()
+            return None if row is None else int(row[0])
+
+    def note(self, plugin: str, shortcode: str, version: int, outcome: Outcome) -> None:
+        """Note that *plugin* was told of the post, or failed with it."""
+        with self._changing() as database:
+            database.execute(
+                "INSERT OR REPLACE INTO posts VALUES (?, ?, ?, ?)",
+                (plugin, shortcode, version, outcome),
+            )
+
+    def forget(self, plugin: str, shortcode: str) -> None:
+        """Note that *plugin* knows that the post was removed."""
+        with self._changing() as database:
+            database.execute(
+                "DELETE FROM posts WHERE plugin = ? AND shortcode = ?", (plugin, shortcode)
+            )
+
+    def forget_all(self, plugin: str) -> None:
+        """Have *plugin* be told of every post again."""
+        with self._changing() as database:
+            database.execute("INSERT OR IGNORE INTO plugins (name) VALUES (?)", (plugin,))
+            database.execute("DELETE FROM posts WHERE plugin = ?", (plugin,))
+            database.execute("UPDATE plugins SET restarts = restarts + 1 WHERE name = ?", (plugin,))
+
+    def restarts(self, plugin: str) -> int:
+        """How often :meth:`forget_all` was called for *plugin*, by whatever process."""
+        with self._using() as database:
+            row = database.execute(
+                "SELECT restarts FROM plugins WHERE name = ?", (plugin,)
+            ).fetchone()
+            return int(row[0]) if row else 0
+
+    def outcomes(self, plugin: str) -> Counter[str]:
+        """How many posts have which outcome."""
+        with self._using() as database:
+            rows = database.execute(
+                "SELECT outcome, count(*) FROM posts WHERE plugin = ? GROUP BY outcome", (plugin,)
+            )
+            return Counter(dict(rows))
+
+    def knows_job(self, plugin: str, job: str) -> bool:
+        """Whether *plugin* was told of the job's end."""
+        with self._using() as database:
+            where = "SELECT 1 FROM jobs WHERE plugin = ? AND job = ?"
+            return database.execute(where, (plugin, job)).fetchone() is not None
+
+    def note_job(self, plugin: str, job: str) -> None:
+        """Note that *plugin* was told of the job's end."""
+        with self._changing() as database:
+            database.execute("INSERT OR IGNORE INTO jobs VALUES (?, ?)", (plugin, job))
+
+    def reopen_job(self, job: str) -> None:
+        """Note that the job goes on: all plugins are told when it ends again."""
+        with self._changing() as database:
+            database.execute("DELETE FROM jobs WHERE job = ?", (job,))
+
+    def keep_jobs(self, jobs: Iterable[str]) -> None:
+        """Forget all jobs but these."""
+        kept = set(jobs)
+        with self._changing() as database:
+            known = {job for (job,) in database.execute("SELECT DISTINCT job FROM jobs")}
+            gone = [(job,) for job in known - kept]
+            database.executemany("DELETE FROM jobs WHERE job = ?", gone)
+
+    @contextmanager
+    def _changing(self) -> Iterator[sqlite3.Connection]:
+        with telling_refusals(), self._using() as database, database:
+            database.execute("BEGIN IMMEDIATE")
+            yield database
+
+    @contextmanager
+    def _using(self) -> Iterator[sqlite3.Connection]:
+        with self._lock:
+            try:
+                if self._database is None:
+                    self._database = self._open()
+                yield self._database
+            except sqlite3.DatabaseError as error:
+                if not is_refusal(error):
+                    self._begin_anew(error)
+                raise
+
+    def _open(self) -> sqlite3.Connection:
+        try:
+            return _connect(self._path)
+        except sqlite3.DatabaseError as error:
+            if is_refusal(error):
+                raise
+            self._begin_anew(error)
+            return _connect(self._path)
+
+    def _begin_anew(self, error: Exception) -> None:
+        """Put a ledger that says what was lost in the place of the damaged one, by one rename."""
+        log.error("plugins' ledger unreadable: made anew", cause=repr(error))
+        if self._database is not None:
+            self._database.close()
+        self._database = None
+        fresh = self._path.with_name(f"{self._path.name}.new")
+        for suffix in _SIDE_FILES:
+            delete(fresh.with_name(fresh.name + suffix))
+        with closing(_connect(fresh)) as database:
+            database.execute("INSERT INTO lost VALUES (?)", (time.time(),))
+        if self._path.is_dir():
+            delete(self._path)
+        # A journal belongs to the damaged file, and would be applied to the new one.
+        delete(self._path.with_name(f"{self._path.name}-journal"))
+        fresh.replace(self._path)
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    if path.is_dir():
+        raise sqlite3.DatabaseError("a folder")
+    # Calls come from several threads, one at a time.
+    database = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+    try:
+        [version] = database.execute("PRAGMA user_version").fetchone()
+        if version not in (0, _VERSION):
+            raise sqlite3.DatabaseError(f"version {version}")
+        database.executescript(_SCHEMA)
+        if database.execute("PRAGMA quick_check").fetchone() != ("ok",):
+            raise sqlite3.DatabaseError("quick_check")
+    except BaseException:
+        database.close()
+        raise
+    return database

@@ -1,0 +1,213 @@
+"""Finding plugins, and asking them at start what they bring."""
+
+import argparse
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+import structlog
+from aiohttp import hdrs, web
+from aiohttp.typedefs import Middleware
+from pluggy import HookImpl, PluginManager, PluginValidationError
+
+from scrapper.errors import SettingsError
+from scrapper.instagram.context import Context
+from scrapper.instagram.shortcode import Shortcode
+from scrapper.instagram.sources import LOGGED_OUT, WITH_SESSION, Source
+from scrapper.instagram.verdict import Reason, Refused, reason_of_error
+from scrapper.plugins import hooks
+from scrapper.settings import Settings
+
+__all__ = ["Plugin", "Plugins"]
+
+log = structlog.get_logger(__name__)
+
+_OWN_PACKAGE = "scrapper.plugins."
+
+
+@dataclass(frozen=True, slots=True)
+class Plugin:
+    """A plugin in use: its *name*, where it was found, and its functions by the hook's name."""
+
+    name: str
+    origin: str
+    hooks: dict[str, HookImpl]
+
+    @property
+    def follows_posts(self) -> bool:
+        """Whether it wants to know of posts."""
+        return "post_stored" in self.hooks or "post_removed" in self.hooks
+
+    @property
+    def follows_jobs(self) -> bool:
+        """Whether it wants to know of jobs."""
+        return "job_finished" in self.hooks
+
+
+class Plugins:
+    """The plugins in use; blocking, for the start.
+
+    These are the modules of *named*, by their names (those of this service by the last part), and
+    what is installed under the entry point group ``instagram_scrapper``, by the entry point's name.
+
+    Raises:
+        SettingsError: one cannot be loaded, has a hook that does not exist, or has the name of
+            another one.
+    """
+
+    def __init__(self, named: Sequence[str]) -> None:
+        self._manager = PluginManager(hooks.PROJECT)
+        self._manager.add_hookspecs(hooks)
+        self._origins: dict[str, str] = {}
+        for module in named:
+            name = module.removeprefix(_OWN_PACKAGE)
+            self._add(name, "PLUGINS", partial(import_module, module))
+        for point in sorted(entry_points(group=hooks.PROJECT)):
+            self._add(point.name, _origin(point), point.load)
+        try:
+            self._manager.check_pending()
+        except PluginValidationError as error:
+            raise SettingsError(f"PLUGINS: {error}") from error
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> "Plugins":
+        """The plugins that *settings* name, and those installed, ready to work.
+
+        Raises:
+            SettingsError: one cannot be loaded, or says that it cannot work.
+        """
+        plugins = cls(settings.plugins)
+        plugins._call("configure", settings.without_secrets())
+        return plugins
+
+    def __iter__(self) -> Iterator[Plugin]:
+        for name, origin in self._origins.items():
+            plugin = self._manager.get_plugin(name)
+            callers = self._manager.get_hookcallers(plugin) or ()
+            found = {
+                caller.name: impl
+                for caller in callers
+                for impl in caller.get_hookimpls()
+                if impl.plugin is plugin
+            }
+            yield Plugin(name, origin, found)
+
+    @property
+    def followers(self) -> list[Plugin]:
+        """Those that want to know of events."""
+        return [plugin for plugin in self if plugin.follows_posts or plugin.follows_jobs]
+
+    @property
+    def job_followers(self) -> list[str]:
+        """The names of those that want to know of jobs."""
+        return [plugin.name for plugin in self if plugin.follows_jobs]
+
+    def middlewares(self, settings: Settings) -> Iterator[Middleware]:
+        """Their middlewares, outermost first.
+
+        Raises:
+            SettingsError: a plugin failed.
+        """
+        for _, made in self._call("register_middlewares", settings.without_secrets()):
+            yield from made
+
+    def sources(self, settings: Settings) -> Sequence[Source]:
+        """Their ways of finding a post. One that fails refuses the post, and breaks nothing.
+
+        Raises:
+            SettingsError: a plugin failed, or a name is taken.
+        """
+        sources: list[Source] = []
+        taken = {source.name for source in (*LOGGED_OUT, *WITH_SESSION)}
+        for plugin, made in self._call("register_sources", settings.without_secrets()):
+            for source in made:
+                if source.name in taken:
+                    raise SettingsError(f"plugin {plugin}: there is a source {source.name} already")
+                taken.add(source.name)
+                sources.append(_guarded(source))
+        return sources
+
+    def add_routes(self, app: web.Application, prefix: str) -> None:
+        """Add their routes to *app*, and once more under *prefix* if there is one.
+
+        Raises:
+            SettingsError: a plugin failed, or a path is taken.
+        """
+        for plugin, made in self._call("register_routes", app):
+            for route in made:
+                for start in dict.fromkeys(("", prefix)):
+                    _add_route(app, start, route, plugin)
+
+    def add_commands(self, parser: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+        """Add their commands to *parser*.
+
+        Raises:
+            SettingsError: a plugin failed.
+        """
+        list(self._call("register_commands", parser))
+
+    def _add(self, name: str, origin: str, load: Callable[[], Any]) -> None:
+        if name in self._origins:
+            raise SettingsError(f"PLUGINS: there are two plugins called {name}")
+        try:
+            loaded = load()
+            if self._manager.is_registered(loaded):
+                return
+            self._manager.register(loaded, name)
+        # A plugin may raise anything while it is loaded.
+        except Exception as error:
+            raise SettingsError(f"plugin {name}: cannot be loaded: {error}") from error
+        self._origins[name] = origin
+
+    def _call(self, hook: str, argument: Any) -> Iterable[tuple[str, Iterable[Any]]]:
+        """Call the *hook* of each plugin; yield its name, and what it returned."""
+        results = []
+        for plugin in self:
+            if hook not in plugin.hooks:
+                continue
+            impl = plugin.hooks[hook]
+            try:
+                made: Any = impl.function(*[argument for _ in impl.argnames])
+                results.append((plugin.name, list(made or ())))
+            except SettingsError as error:
+                raise SettingsError(f"plugin {plugin.name}: {error}") from error
+            # A plugin may raise anything.
+            except Exception as error:
+                raise SettingsError(f"plugin {plugin.name}: {hook} failed: {error!r}") from error
+        return results
+
+
+def _origin(point: EntryPoint) -> str:
+    return f"{point.dist.name} {point.dist.version}" if point.dist else point.value
+
+
+def _guarded(source: Source) -> Source:
+    def ask(context: Context, shortcode: Shortcode) -> dict[str, Any]:
+        try:
+            media = source.ask(context, shortcode)
+        except Refused:
+            raise
+        # A plugin may raise anything.
+        except Exception as error:
+            if reason_of_error(error) is not None:
+                raise
+            log.exception("source failed", source=source.name)
+            raise Refused(Reason.FAILED) from error
+        if not isinstance(media, dict):
+            raise Refused(Reason.CHANGED)
+        return media
+
+    return Source(source.name, ask)
+
+
+def _add_route(app: web.Application, prefix: str, route: web.RouteDef, plugin: str) -> None:
+    path = prefix + route.path
+    taken = {
+        (known.method, known.resource.canonical) for known in app.router.routes() if known.resource
+    }
+    if taken & {(method, path) for method in (route.method, hdrs.METH_ANY)}:
+        raise SettingsError(f"plugin {plugin}: {route.method} {path} is there already")
+    app.add_routes([web.RouteDef(route.method, path, route.handler, route.kwargs)])
