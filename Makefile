@@ -68,7 +68,7 @@ update-instaloader: UPGRADE = --upgrade-package instaloader
 
 lock update-instaloader: $(VENV)/dev.txt
 	@before=$$(grep ^instaloader== requirements/base.txt); \
-	for name in base redis dev lint bench otel; do \
+	for name in base redis s3 audio dev lint bench otel; do \
 	    [ $$name = base ] && overrides="--overrides requirements/overrides.txt" || overrides=; \
 	    $(BIN)/uv pip compile $(UPGRADE) --universal --python-version 3.11 --generate-hashes \
 	        --no-header --quiet $$overrides requirements/$$name.in -o requirements/$$name.txt || exit; \

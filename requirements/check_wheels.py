@@ -8,7 +8,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-_LOCKS = tuple(Path(__file__).with_name(name) for name in ("base.txt", "redis.txt"))
+_LOCKS = tuple(Path(__file__).with_name(name) for name in ("base.txt", "redis.txt", "s3.txt"))
 _PYTHON = "3.13"
 _ARCHITECTURES = {
     "linux/amd64": "x86_64",

@@ -27,7 +27,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from scrapper.errors import SettingsError
 
-__all__ = ["OWN_MIDDLEWARES", "PRIVATE_NETWORKS", "Network", "Settings", "load_settings"]
+__all__ = ["OWN_MIDDLEWARES", "PRIVATE_NETWORKS", "Network", "Settings", "explain", "load_settings"]
 
 OWN_MIDDLEWARES = (
     "request_context",
@@ -415,7 +415,12 @@ def load_settings(**given: Any) -> Settings:
     try:
         return Settings(**given)
     except ValidationError as error:
-        raise SettingsError("\n".join(_explain(fault) for fault in error.errors())) from None
+        raise SettingsError(explain(error)) from None
+
+
+def explain(error: ValidationError) -> str:
+    """Everything that is wrong with some settings, a line each, without the values."""
+    return "\n".join(_explain(fault) for fault in error.errors())
 
 
 def _explain(fault: Any) -> str:

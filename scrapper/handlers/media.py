@@ -3,7 +3,7 @@
 import asyncio
 import os
 import sys
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -152,25 +152,24 @@ class _Choice:
         for name in conversions:
             if request.query[name] != "1":
                 raise InvalidParameter(text=f"{name} must be 1")
-        if len(conversions) + (archive is not None) > 1:
-            raise InvalidParameter(text="archive, audio and h264 exclude each other")
         return cls(_item_number(request), archive is not None, next(iter(conversions), None))
 
 
 async def _attachment(request: web.Request, post: Post, choice: _Choice) -> web.StreamResponse:
-    if choice.item is None:
-        chosen = post.items if choice.archive else (post.main,)
-    elif choice.item <= len(post.items):
+    chosen: Sequence[MediaItem] = (post.main,)
+    if choice.item is not None:
+        if choice.item > len(post.items):
+            raise web.HTTPNotFound(text="The post has no such item")
         chosen = (post.items[choice.item - 1],)
-    else:
-        raise web.HTTPNotFound(text="The post has no such item")
-    if choice.archive:
-        return await _archive(request, post, chosen)
+    elif choice.archive and choice.conversion is None:
+        chosen = post.items
     if choice.conversion is not None:
         convert = request.app[CONVERSIONS].get(choice.conversion)
         if convert is None:
             raise web.HTTPNotFound(text=f"{choice.conversion} needs PLUGINS=scrapper.plugins.audio")
         chosen = (await convert(post, chosen[0]),)
+    if choice.archive:
+        return await _archive(request, post, chosen)
     return _file(request, post, chosen[0].filename, "attachment")
 
 

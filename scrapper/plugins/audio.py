@@ -1,0 +1,258 @@
+"""A plugin that makes the sound of a video a file of its own, and videos that play anywhere.
+
+``PLUGINS=scrapper.plugins.audio``, with ffmpeg and ffprobe on the PATH. Each stored video gets its
+sound as ``SHORTCODE.m4a``, as Instagram encoded it. ``/download/SHORTCODE?audio=1`` makes it at
+once where it is missing, and ``?h264=1`` makes a copy in H.264 and AAC of a video in other codecs.
+"""
+
+import asyncio
+import json
+import math
+import shutil
+import uuid
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import structlog
+from aiohttp import web
+
+from scrapper.errors import DeadlineExceeded, MediaTooLarge, ServerFull, SettingsError
+from scrapper.handlers.resources import CONVERSIONS, LIBRARY, SETTINGS
+from scrapper.library.additions import Additions
+from scrapper.library.disk import check_room, flush, storing
+from scrapper.library.post import MediaItem, Post
+from scrapper.library.store import Library
+from scrapper.plugins.hooks import hookimpl
+from scrapper.settings import Settings
+
+__all__ = ["configure", "post_stored", "register_routes"]
+
+log = structlog.get_logger(__name__)
+
+_PROGRAMS = ("ffmpeg", "ffprobe")
+_MOST_WAITING = 16
+_PROBE_BYTES = 100_000
+_ERROR_BYTES = 10_000
+# The file comes from outside: nothing but itself is opened, and it cannot ask for much memory.
+_INPUT = (
+    *("-protocol_whitelist", "file", "-max_alloc", "1000000000", "-max_pixels", "40000000"),
+    *("-f", "mov"),
+)
+_EVEN_SIZES = "scale=trunc(iw/2)*2:trunc(ih/2)*2"
+
+
+class FFmpegFailed(Exception):
+    """ffmpeg cannot convert a file; the text says why."""
+
+
+@hookimpl
+def configure(settings: Settings) -> None:  # noqa: ARG001
+    """See that ffmpeg is there.
+
+    Raises:
+        SettingsError: it is not.
+    """
+    missing = [program for program in _PROGRAMS if shutil.which(program) is None]
+    if missing:
+        raise SettingsError(f"{' and '.join(missing)} must be on the PATH: install ffmpeg")
+
+
+@hookimpl
+async def post_stored(post: Post, folder: Path) -> Additions | None:
+    """Make the sound of each video of *post* a file.
+
+    Raises:
+        FFmpegFailed, OSError: it cannot be made.
+    """
+    sounds = [
+        sound
+        for item in post.media
+        if item.type == "video" and (sound := await _sound_of(folder, item))
+    ]
+    return Additions(tuple(sounds)) if sounds else None
+
+
+@hookimpl
+def register_routes(app: web.Application) -> Iterable[web.RouteDef]:
+    """Let ``/download`` make files; there are no routes of its own."""
+    conversions = _Conversions(app[LIBRARY], app[SETTINGS])
+    app[CONVERSIONS]["audio"] = conversions.sound
+    app[CONVERSIONS]["h264"] = conversions.h264
+    return ()
+
+
+class _Conversions:
+    """Makes files while clients wait: one at a time, once for all who ask for the same one.
+
+    A client waits as long as for a scrape. The work goes on after that, and the next request finds
+    what it made.
+    """
+
+    def __init__(self, library: Library, settings: Settings) -> None:
+        self._library = library
+        self._patience = settings.scrape_timeout_seconds
+        self._timeout = settings.plugin_timeout_seconds
+        self._keep_free = settings.min_free_bytes
+        self._max_bytes = settings.max_media_bytes
+        self._one_at_a_time = asyncio.Semaphore(1)
+        self._under_way: dict[str, asyncio.Task[MediaItem | None]] = {}
+
+    async def sound(self, post: Post, item: MediaItem) -> MediaItem:
+        """The sound of *item*.
+
+        Raises:
+            web.HTTPNotFound: it has none.
+            DeadlineExceeded, ServerFull: not yet.
+        """
+        name = _name(item, ".m4a")
+        made = None
+        if item.type == "video":
+            made = await self._made(post, name, lambda folder: _sound_of(folder, item))
+        if made is None:
+            raise web.HTTPNotFound(text="The item has no sound")
+        return made
+
+    async def h264(self, post: Post, item: MediaItem) -> MediaItem:
+        """*item* in H.264 and AAC: itself, if it is so already.
+
+        Raises:
+            web.HTTPNotFound: it is not a video.
+            MediaTooLarge: the copy would be.
+            DeadlineExceeded, ServerFull: not yet.
+        """
+        if item.type != "video":
+            raise web.HTTPNotFound(text="The item is not a video")
+        name = _name(item, "_h264.mp4")
+        made = await self._made(post, name, lambda folder: self._compatible(folder, item, name))
+        return made or item
+
+    async def _made(
+        self, post: Post, name: str, make: Callable[[Path], Awaitable[MediaItem | None]]
+    ) -> MediaItem | None:
+        """The file *name*, which *make* makes if it is not there."""
+        for item in post.added:
+            if item.filename == name:
+                return item
+        work = self._under_way.get(name)
+        if work is None:
+            if len(self._under_way) >= _MOST_WAITING:
+                raise ServerFull(retry_after=math.ceil(self._patience))
+            work = asyncio.create_task(self._make(post, name, make))
+            work.add_done_callback(lambda done: done.cancelled() or done.exception())
+            self._under_way[name] = work
+        try:
+            async with asyncio.timeout(self._patience):
+                return await asyncio.shield(work)
+        except TimeoutError:
+            raise DeadlineExceeded from None
+
+    async def _make(
+        self, post: Post, name: str, make: Callable[[Path], Awaitable[MediaItem | None]]
+    ) -> MediaItem | None:
+        try:
+            async with self._one_at_a_time, asyncio.timeout(self._timeout):
+                folder = self._library.root / post.shortcode
+                size = max(item.size for item in post.media)
+                await asyncio.to_thread(
+                    check_room, folder, keep_free=self._keep_free, coming=2 * size
+                )
+                with storing():
+                    made = await make(folder)
+                if made is not None:
+                    await self._library.add(post.shortcode, name, Additions((made,)))
+                return made
+        finally:
+            del self._under_way[name]
+
+    async def _compatible(self, folder: Path, item: MediaItem, name: str) -> MediaItem | None:
+        """The copy of *item*; None if it needs none."""
+        codecs = await _codecs_of(folder / item.filename)
+        if codecs.video == "h264" and codecs.audio in ("aac", None):
+            return None
+        video = ["copy"] if codecs.video == "h264" else ["libx264", "-vf", _EVEN_SIZES]
+        options = ["-c:v", *video, "-c:a", "copy" if codecs.audio == "aac" else "aac"]
+        if codecs.video != "h264":
+            options += ["-preset", "veryfast", "-crf", "23", "-pix_fmt", "yuv420p"]
+        options += ["-movflags", "+faststart", "-fs", str(self._max_bytes)]
+        made = await _converted(folder, item, name, options)
+        if made.size >= self._max_bytes:
+            await asyncio.to_thread((folder / name).unlink)
+            raise MediaTooLarge
+        return made
+
+
+@dataclass(frozen=True, slots=True)
+class _Codecs:
+    """The names of a file's codecs, as ffprobe has them; None where there is no such stream."""
+
+    video: str | None
+    audio: str | None
+
+
+async def _sound_of(folder: Path, item: MediaItem) -> MediaItem | None:
+    """The sound of *item* as a file in *folder*; None if it has none."""
+    if item.has_audio is False or (await _codecs_of(folder / item.filename)).audio is None:
+        return None
+    made = await _converted(folder, item, _name(item, ".m4a"), ["-vn", "-c:a", "copy"])
+    return replace(made, type="audio", width=None, height=None, alt_text=None)
+
+
+async def _codecs_of(path: Path) -> _Codecs:
+    shown = ("-show_entries", "stream=codec_type,codec_name", "-of", "json")
+    output = await _run("ffprobe", *_INPUT, *shown, str(path))
+    found: dict[str, str] = {}
+    for stream in json.loads(output).get("streams", ()):
+        found.setdefault(stream.get("codec_type"), stream.get("codec_name", "unknown"))
+    return _Codecs(found.get("video"), found.get("audio"))
+
+
+async def _converted(folder: Path, item: MediaItem, name: str, options: Sequence[str]) -> MediaItem:
+    """Have ffmpeg make the file *name* of *item*; it appears whole, or not at all."""
+    # What a crash leaves there goes at the next start.
+    unfinished = (
+        folder.parent / ".incoming" / f"{folder.name}.{uuid.uuid4().hex}{Path(name).suffix}"
+    )
+    given = ["-i", str(folder / item.filename), "-map", "0:v:0?", "-map", "0:a:0?"]
+    try:
+        await _run(
+            "ffmpeg", "-nostdin", *_INPUT, *given, *options, "-f", "mp4", "-y", str(unfinished)
+        )
+        size = await asyncio.to_thread(_put, unfinished, folder / name)
+    finally:
+        await asyncio.to_thread(unfinished.unlink, missing_ok=True)
+    return replace(item, filename=name, cdn_url="", size=size)
+
+
+def _put(unfinished: Path, place: Path) -> int:
+    flush(unfinished)
+    unfinished.replace(place)
+    return place.stat().st_size
+
+
+async def _run(program: str, *arguments: str) -> bytes:
+    """What the program prints; it is killed if the wait is cancelled.
+
+    Raises:
+        FFmpegFailed: it fails.
+    """
+    # Requests come first.
+    process = await asyncio.create_subprocess_exec(
+        *("nice", program, "-hide_banner", "-loglevel", "error", *arguments),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        output, complaint = await process.communicate()
+    except BaseException:
+        process.kill()
+        await process.wait()
+        raise
+    if process.returncode != 0:
+        raise FFmpegFailed(complaint[-_ERROR_BYTES:].decode(errors="replace").strip())
+    return output[:_PROBE_BYTES]
+
+
+def _name(item: MediaItem, ending: str) -> str:
+    return f"{Path(item.filename).stem}{ending}"

@@ -1,0 +1,184 @@
+"""A plugin that copies stored posts to a bucket of S3, or of anything that speaks its protocol.
+
+``PLUGINS=scrapper.plugins.s3``, with the packages of ``requirements/s3.txt``. A copy has the post's
+files and its manifest, under ``PREFIX/SHORTCODE/``. It stays when the post is removed here.
+"""
+
+import mimetypes
+import re
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import quote
+
+import structlog
+from pydantic import AfterValidator, Field, HttpUrl, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from scrapper.errors import SettingsError
+from scrapper.library.additions import Additions
+from scrapper.library.post import Post
+from scrapper.library.stored import MANIFEST
+from scrapper.plugins.hooks import hookimpl
+from scrapper.settings import Settings, explain
+
+__all__ = ["configure", "post_stored"]
+
+log = structlog.get_logger(__name__)
+
+_BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9]")
+# What Amazon calls safe in the names of objects.
+_PREFIX = re.compile(r"[A-Za-z0-9!_.*'()/-]{0,500}")
+_PART_BYTES = 16 * 1024 * 1024
+_VERSION = "version"
+_NOT_FOUND = ("404", "NoSuchKey", "NotFound")
+_SECONDS = 60
+
+
+def _is_bucket(name: str) -> str:
+    if not _BUCKET.fullmatch(name):
+        raise ValueError("set it to the name of a bucket")
+    return name
+
+
+def _is_prefix(prefix: str) -> str:
+    if not _PREFIX.fullmatch(prefix):
+        raise ValueError("use letters, digits, slashes and any of !_.*'()-")
+    return prefix.strip("/")
+
+
+class S3Settings(BaseSettings):
+    """The plugin's settings; credentials are those of the AWS SDKs' own variables and files."""
+
+    model_config = SettingsConfigDict(frozen=True, env_ignore_empty=True)
+
+    s3_bucket: Annotated[str, AfterValidator(_is_bucket), Field(validate_default=True)] = ""
+    s3_endpoint: HttpUrl | None = None
+    s3_prefix: Annotated[
+        str,
+        Field(pattern=r"^[A-Za-z0-9!_.*'()/-]{0,500}$"),
+        AfterValidator(lambda it: it.strip("/")),
+    ] = ""
+
+
+def _settings() -> S3Settings:
+    try:
+        return S3Settings()
+    except ValidationError as error:
+        raise SettingsError(explain(error)) from None
+
+
+@hookimpl
+def configure(settings: Settings) -> None:  # noqa: ARG001
+    """See that the bucket is set and the client is there; nothing is sent yet.
+
+    Raises:
+        SettingsError: they are not.
+    """
+    _client(_settings())
+
+
+@hookimpl
+def post_stored(post: Post, folder: Path) -> Additions:
+    """Copy the files of *post*; what is there in this version already is left alone.
+
+    Raises:
+        botocore.exceptions.BotoCoreError, botocore.exceptions.ClientError, OSError: a file was not
+            copied.
+    """
+    settings = _settings()
+    client = _client(settings)
+    # A refreshed post has other files of the same names.
+    version = str((folder / MANIFEST).stat().st_mtime_ns)
+    addresses = {}
+    for name in dict.fromkeys([*(file.filename for file in post.files), MANIFEST]):
+        key = "/".join(filter(None, (settings.s3_prefix, post.shortcode, name)))
+        # The manifest comes last: where it is, the copy is complete.
+        _copy(client, settings.s3_bucket, key, folder / name, version)
+        if name != MANIFEST:
+            addresses[name] = _address(client, settings.s3_bucket, key)
+    return Additions(object_urls=addresses)
+
+
+def _client(settings: S3Settings) -> Any:
+    try:
+        import boto3  # noqa: PLC0415 - only where the plugin is used
+        from botocore.config import Config  # noqa: PLC0415
+    except ImportError as error:
+        raise SettingsError("install requirements/s3.txt for it") from error
+    endpoint = str(settings.s3_endpoint).rstrip("/") if settings.s3_endpoint else None
+    config = Config(
+        connect_timeout=_SECONDS,
+        read_timeout=_SECONDS,
+        retries={"mode": "standard", "max_attempts": 3},
+        # Servers that are not Amazon's do not all know the newer checksums.
+        request_checksum_calculation="when_required",
+        response_checksum_validation="when_required",
+        s3={"addressing_style": "path" if endpoint else "auto"},
+    )
+    session = boto3.session.Session()
+    region = session.region_name or "us-east-1"
+    return session.client("s3", endpoint_url=endpoint, region_name=region, config=config)
+
+
+def _copy(client: Any, bucket: str, key: str, path: Path, version: str) -> None:
+    """Put the file under *key*, unless it is there."""
+    from boto3.s3.transfer import TransferConfig  # noqa: PLC0415
+
+    size = path.stat().st_size
+    if _is_there(client, bucket, key, size, version):
+        return
+    if size >= _PART_BYTES:
+        _drop_unfinished(client, bucket, key)
+    kind, _ = mimetypes.guess_type(path.name)
+    client.upload_file(
+        str(path),
+        bucket,
+        key,
+        ExtraArgs={
+            "Metadata": {_VERSION: version},
+            "ContentType": kind or "application/octet-stream",
+        },
+        Config=TransferConfig(
+            multipart_threshold=_PART_BYTES, multipart_chunksize=_PART_BYTES, use_threads=False
+        ),
+    )
+    log.info("file copied", bucket=bucket, key=key, bytes=size)
+
+
+def _is_there(client: Any, bucket: str, key: str, size: int, version: str) -> bool:
+    from botocore.exceptions import ClientError  # noqa: PLC0415
+
+    try:
+        found = client.head_object(Bucket=bucket, Key=key)
+    except ClientError as error:
+        if error.response.get("Error", {}).get("Code") in _NOT_FOUND:
+            return False
+        raise
+    return bool(
+        found["ContentLength"] == size and found.get("Metadata", {}).get(_VERSION) == version
+    )
+
+
+def _drop_unfinished(client: Any, bucket: str, key: str) -> None:
+    """Give up the uploads of *key* that a crash left: their parts cost money, and nobody sees them.
+
+    Whoever may not list uploads keeps them.
+    """
+    from botocore.exceptions import ClientError  # noqa: PLC0415
+
+    try:
+        listed = client.list_multipart_uploads(Bucket=bucket, Prefix=key)
+        for upload in listed.get("Uploads", ()):
+            if upload["Key"] == key:
+                client.abort_multipart_upload(Bucket=bucket, Key=key, UploadId=upload["UploadId"])
+    except ClientError as error:
+        log.warning("unfinished uploads not dropped", key=key, cause=str(error))
+
+
+def _address(client: Any, bucket: str, key: str) -> str:
+    """The object's address, without a signature: whether it can be read is up to the bucket."""
+    endpoint = client.meta.endpoint_url
+    scheme, _, host = endpoint.partition("://")
+    if host.endswith("amazonaws.com"):
+        return f"{scheme}://{bucket}.{host}/{quote(key)}"
+    return f"{endpoint}/{bucket}/{quote(key)}"
