@@ -10,13 +10,14 @@ import json
 import math
 import shutil
 import uuid
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import structlog
 from aiohttp import web
 
+from scrapper.cancellation import end
 from scrapper.errors import DeadlineExceeded, MediaTooLarge, ServerFull, SettingsError
 from scrapper.handlers.resources import CONVERSIONS, LIBRARY, SETTINGS
 from scrapper.library.additions import Additions
@@ -79,6 +80,7 @@ def register_routes(app: web.Application) -> Iterable[web.RouteDef]:
     conversions = _Conversions(app[LIBRARY], app[SETTINGS])
     app[CONVERSIONS]["audio"] = conversions.sound
     app[CONVERSIONS]["h264"] = conversions.h264
+    app.cleanup_ctx.append(conversions.closing)
     return ()
 
 
@@ -97,6 +99,12 @@ class _Conversions:
         self._max_bytes = settings.max_media_bytes
         self._one_at_a_time = asyncio.Semaphore(1)
         self._under_way: dict[str, asyncio.Task[MediaItem | None]] = {}
+
+    async def closing(self, app: web.Application) -> AsyncIterator[None]:  # noqa: ARG002
+        """End the work under way when the service ends."""
+        yield
+        for work in list(self._under_way.values()):
+            await end(work)
 
     async def sound(self, post: Post, item: MediaItem) -> MediaItem:
         """The sound of *item*.

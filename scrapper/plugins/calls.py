@@ -42,9 +42,15 @@ class Call:
             raise TimeoutError
         return self._future.result()
 
-    async def ended(self) -> None:
-        """Wait until the function has really returned, however late."""
-        await asyncio.wait([self._future])
+    async def ended(self, seconds: float | None = None) -> None:
+        """Wait until the function has really returned, however late; so many *seconds* at most."""
+        await asyncio.wait([self._future], timeout=seconds)
+
+    async def abandon(self, seconds: float) -> None:
+        """Cancel a coroutine, and give it so many *seconds* to clean up; leave a thread alone."""
+        if self._is_coroutine:
+            self._future.cancel()
+            await self.ended(seconds)
 
 
 def _in_thread(function: Callable[..., Any], *arguments: Any) -> asyncio.Future[Any]:

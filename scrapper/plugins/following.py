@@ -34,6 +34,7 @@ log = structlog.get_logger(__name__)
 _PAUSES = (30.0, 300.0)
 _SECONDS_BETWEEN_LOOKS = 2.0
 _PAUSE_AFTER_FAULT = 30.0
+_SECONDS_TO_CLEAN_UP = 5.0
 
 Turn = Callable[[str], AbstractAsyncContextManager[bool]]
 """Gives True in the block if this process alone may do what the name says, for now."""
@@ -132,6 +133,7 @@ class Followers:
         finally:
             for task in tasks:
                 await end(task)
+            await asyncio.gather(*(follower.close() for follower in self._followers))
             await asyncio.to_thread(self._ledger.close)
 
     async def catch_up(self) -> bool:
@@ -183,6 +185,7 @@ class _Follower:
         self._look_at_all = True
         self._seen: tuple[int | None, int] | None = None
         self._awake = asyncio.Event()
+        self._call: Call | None = None
         self._tries: dict[str, int] = {}
         self._next_try: dict[str, float] = {}
 
@@ -218,6 +221,11 @@ class _Follower:
                     self._look_at_all = True
                     pause = _PAUSE_AFTER_FAULT
                 await self._sleep(pause)
+
+    async def close(self) -> None:
+        """Abandon the call under way; the plugin is told again after the next start."""
+        if self._call is not None:
+            await self._call.abandon(_SECONDS_TO_CLEAN_UP)
 
     async def catch_up(self) -> bool:
         """Tell what is to be told now; return whether something is left for another try."""
@@ -305,7 +313,7 @@ class _Follower:
         impl = self.plugin.hooks.get(hook)
         if impl is None:
             return _Told(worked=True)
-        call = Call(impl.function, *[arguments[name] for name in impl.argnames])
+        call = self._call = Call(impl.function, *[arguments[name] for name in impl.argnames])
         cause: Exception | None = None
         try:
             result = await call.result(self._timeout)

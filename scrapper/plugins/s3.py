@@ -53,11 +53,7 @@ class S3Settings(BaseSettings):
 
     s3_bucket: Annotated[str, AfterValidator(_is_bucket), Field(validate_default=True)] = ""
     s3_endpoint: HttpUrl | None = None
-    s3_prefix: Annotated[
-        str,
-        Field(pattern=r"^[A-Za-z0-9!_.*'()/-]{0,500}$"),
-        AfterValidator(lambda it: it.strip("/")),
-    ] = ""
+    s3_prefix: Annotated[str, AfterValidator(_is_prefix)] = ""
 
 
 def _settings() -> S3Settings:

@@ -82,6 +82,8 @@ class Posts:
         self._reel = File(_padded(video, reel_bytes or len(video)), "video/mp4", "mp4")
         self._big = File(_padded(video, _BIG_BYTES), "video/mp4", "mp4")
         self._slow = File(_padded(video, _SLOW_BYTES), "video/mp4", "mp4")
+        self._vp9 = File((_MEDIA / "vp9.mp4").read_bytes(), "video/mp4", "mp4")
+        self._mute = File((_MEDIA / "silent.mp4").read_bytes(), "video/mp4", "mp4")
         self._photo = File((_MEDIA / "photo.jpg").read_bytes(), "image/jpeg", "jpg")
         self._second_photo = File((_MEDIA / "photo2.jpg").read_bytes(), "image/jpeg", "jpg")
         self._webp = File((_MEDIA / "picture.webp").read_bytes(), "image/webp", "webp")
@@ -103,6 +105,10 @@ class Posts:
                 return [self._big]
             case "slow":
                 return [self._slow]
+            case "vp9":
+                return [self._vp9]
+            case "mute":
+                return [self._mute]
             case _:
                 return [self._video]
 

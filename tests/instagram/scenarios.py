@@ -68,6 +68,8 @@ SCENARIOS: Mapping[str, Scenario] = {
     "emoji": _shape("a caption with emoji, quotes, line breaks, right-to-left text", "emoji"),
     "halfemoji": _shape("a video whose caption ends in half of an emoji", "halfemoji"),
     "webp": _shape("a picture in WebP", "webp"),
+    "vp9": _shape("a video in VP9 and Opus", "vp9"),
+    "mute": _shape("a video without sound, though nothing says so", "mute"),
     "unsigned": _shape("a video whose CDN URL carries no expiry", "unsigned"),
     "expired": _shape("a video whose CDN URL has expired, though it is still served", "expired"),
     "big": _shape("a video of 20 MB", "big"),

@@ -1,0 +1,168 @@
+"""The request path is what ``MIDDLEWARES`` says, and nothing opens the service by accident."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import structlog
+from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
+
+from scrapper.app import create_app
+from scrapper.errors import SettingsError
+from scrapper.settings import OWN_MIDDLEWARES, Settings, load_settings
+from tests.conftest import StartService
+
+pytestmark = pytest.mark.blocks
+
+ALL = ",".join(OWN_MIDDLEWARES)
+log = structlog.get_logger(__name__)
+
+
+def _logging(name: str) -> Middleware:
+    @web.middleware
+    async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+        log.info("passed", name=name)
+        return await handler(request)
+
+    return middleware
+
+
+def one() -> Middleware:
+    return _logging("one")
+
+
+def two(name: str = "two") -> Middleware:
+    return _logging(name)
+
+
+def with_both(app: web.Application, settings: Settings) -> Middleware:
+    assert isinstance(app, web.Application)
+    return _logging(f"{settings.port}{settings.key}{settings.redis_url.get_secret_value()}")
+
+
+def no_middleware() -> str:
+    return "text"
+
+
+async def passed(start_service: StartService, capture: Any, **settings: str) -> list[str]:
+    """What a request to /health logs, in order: names, and ``request`` for the access line."""
+    client = await start_service(**settings)
+    with capture as lines:
+        assert (await client.get("/health")).status == 200
+    return [line.get("name", line["event"]) for line in lines]
+
+
+@pytest.mark.parametrize(
+    ("path", "order"),
+    [
+        ("{one},request_context,{two}", ["one", "two", "request"]),
+        ("request_context,{two},{one}", ["two", "one", "request"]),
+        ("request_context,errors,{one}", ["one", "request"]),
+        ("{one}", ["one"]),
+    ],
+)
+async def test_a_request_passes_the_middlewares_in_the_order_of_the_setting(
+    start_service: StartService, path: str, order: list[str]
+) -> None:
+    path = path.format(one=f"{__name__}:one", two=f"{__name__}:two")
+    capture = structlog.testing.capture_logs()
+    assert await passed(start_service, capture, MIDDLEWARES=path) == order
+
+
+async def test_extra_middlewares_come_last(start_service: StartService) -> None:
+    capture = structlog.testing.capture_logs()
+    settings = {"MIDDLEWARES": f"{__name__}:one", "EXTRA_MIDDLEWARES": f"{__name__}:two"}
+    assert await passed(start_service, capture, **settings) == ["one", "two"]
+
+
+async def test_a_factory_gets_the_settings_without_secrets(start_service: StartService) -> None:
+    capture = structlog.testing.capture_logs()
+    settings = {"EXTRA_MIDDLEWARES": f"{__name__}:with_both", "API_KEY": "s3cret", "PORT": "1"}
+    names = await passed(start_service, capture, **settings)
+    assert names[0] == "1"
+
+
+async def test_what_is_left_out_is_off(start_service: StartService) -> None:
+    client = await start_service(MIDDLEWARES="errors", RATE_LIMIT_MAX_REQUESTS="1")
+    for _ in range(3):
+        response = await client.post("/scrape", data=b"x" * 5000)
+        assert response.status == 400
+        assert "X-Request-ID" not in response.headers
+
+
+def refusal(media_root: Path, monkeypatch: pytest.MonkeyPatch, **settings: str) -> str:
+    """Why the service does not start."""
+    monkeypatch.setenv("MEDIA_ROOT", str(media_root))
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    try:
+        create_app(load_settings())
+    except SettingsError as error:
+        return str(error)
+    return ""
+
+
+KEYED = {"API_KEY": "s3cret"}
+WITHOUT_KEY = {"MIDDLEWARES": ALL.replace(",api_key", "")}
+ERRORS_INSIDE = {"MIDDLEWARES": "browser_guard,errors"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "complaint"),
+    [
+        ({"MIDDLEWARES": "errors,errors"}, "MIDDLEWARES: errors stands there twice"),
+        ({"MIDDLEWARES": "errors,metrix"}, "there is no 'metrix'"),
+        ({"MIDDLEWARES": "nowhere:factory"}, "cannot be loaded"),
+        ({"MIDDLEWARES": "os:sep"}, "is not callable"),
+        ({"MIDDLEWARES": "os:rmdir"}, "MIDDLEWARES: 'os:rmdir' failed"),
+        ({"MIDDLEWARES": f"{__name__}:no_middleware"}, "returned str, no middleware"),
+        ({**KEYED, **WITHOUT_KEY}, "api_key is missing, but a key is set"),
+        (ERRORS_INSIDE, "errors must come before browser_guard"),
+    ],
+)
+def test_a_wrong_path_is_refused_at_start(
+    media_root: Path, monkeypatch: pytest.MonkeyPatch, settings: dict[str, str], complaint: str
+) -> None:
+    assert complaint in refusal(media_root, monkeypatch, **settings)
+
+
+@pytest.mark.parametrize("settings", [{**KEYED, **WITHOUT_KEY}, ERRORS_INSIDE])
+def test_an_unsafe_path_is_taken_if_the_operator_insists(
+    media_root: Path, monkeypatch: pytest.MonkeyPatch, settings: dict[str, str]
+) -> None:
+    assert refusal(media_root, monkeypatch, **settings, MIDDLEWARES_UNCHECKED="1") == ""
+
+
+def shown(media_root: Path, **settings: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "scrapper", "middlewares"],
+        env={**os.environ, "MEDIA_ROOT": str(media_root), **settings},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_the_command_shows_the_path_as_it_would_be(media_root: Path) -> None:
+    done = shown(media_root, API_KEY="s3cret", EXTRA_MIDDLEWARES=f"{__name__}:one")
+    names = [*OWN_MIDDLEWARES, f"{__name__}:one"]
+    assert done.stdout.splitlines() == [f"{n}. {name}" for n, name in enumerate(names, start=1)]
+    assert done.returncode == 0
+    assert "s3cret" not in done.stdout + done.stderr
+
+
+def test_the_command_shows_what_is_off_and_what_is_weak(media_root: Path) -> None:
+    done = shown(media_root, MIDDLEWARES="errors,api_key,rate_limit")
+    assert "2. api_key (off: no key is set)" in done.stdout
+    assert "pages of other sites" in done.stderr
+    assert "guesses of the key cost no tokens" in done.stderr
+
+
+def test_the_command_refuses_what_the_service_would(media_root: Path) -> None:
+    done = shown(media_root, **ERRORS_INSIDE)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "errors must come before browser_guard" in done.stderr
