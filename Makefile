@@ -55,7 +55,7 @@ wheels:
 
 audit: $(VENV)/lint.txt
 	@$(BIN)/pip-audit --disable-pip --require-hashes --strict \
-	    -r requirements/base.txt -r requirements/redis.txt
+	    -r requirements/base.txt -r requirements/redis.txt -r requirements/s3.txt
 
 format: $(VENV)/lint.txt
 	@$(BIN)/ruff check --fix-only --quiet .

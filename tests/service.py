@@ -46,10 +46,11 @@ class Process:
         *,
         python_path: Path | None = None,
         keep_log: bool = True,
+        python: Path = Path(sys.executable),
     ) -> None:
         folders = [_ROOT, python_path] if python_path else [_ROOT]
         self._keep_log = keep_log
-        self._command = [sys.executable, "-m", *module]
+        self._command = [str(python), "-m", *module]
         self._environment = {
             "PATH": os.environ["PATH"],
             "PYTHONPATH": os.pathsep.join(map(str, folders)),
@@ -123,8 +124,14 @@ class Process:
 class Worker(Process):
     """``python -m scrapper worker``."""
 
-    def __init__(self, media_root: Path, environment: Mapping[str, str]) -> None:
-        super().__init__(("scrapper", "worker"), media_root, environment)
+    def __init__(
+        self,
+        media_root: Path,
+        environment: Mapping[str, str],
+        *,
+        python_path: Path | None = None,
+    ) -> None:
+        super().__init__(("scrapper", "worker"), media_root, environment, python_path=python_path)
 
     def __enter__(self) -> Self:
         self._start()
@@ -143,9 +150,15 @@ class Service(Process):
         python_path: Path | None = None,
         keep_log: bool = True,
         module: Sequence[str] = ("scrapper",),
+        python: Path = Path(sys.executable),
     ) -> None:
         super().__init__(
-            module, media_root, environment, python_path=python_path, keep_log=keep_log
+            module,
+            media_root,
+            environment,
+            python_path=python_path,
+            keep_log=keep_log,
+            python=python,
         )
         self.headers: dict[str, str] = {}
 
@@ -170,6 +183,9 @@ class Service(Process):
         return self._session.post(
             self.url + path, json=body, headers=self.headers, timeout=PATIENCE_SECONDS
         )
+
+    def delete(self, path: str) -> requests.Response:
+        return self._session.delete(self.url + path, headers=self.headers, timeout=PATIENCE_SECONDS)
 
     def scrape(self, url: str, **body: Any) -> requests.Response:
         return self.post("/scrape", {"url": url, **body})

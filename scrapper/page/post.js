@@ -25,8 +25,8 @@ function length(seconds) {
 }
 
 function preview(item, thumbnail, alt) {
-  const made = document.createElement(item.type === "video" ? "video" : "img");
-  if (item.type === "video") {
+  const made = document.createElement({ video: "video", audio: "audio" }[item.type] ?? "img");
+  if (item.type !== "image") {
     made.controls = true;
     made.playsInline = true;
     made.preload = "metadata";
@@ -59,7 +59,8 @@ function keepButton(post) {
 function actionsOf(post, remove) {
   const many = post.media.length > 1;
   const actions = post.media.map((item, index) => {
-    const made = button(many ? TEXTS.saveNumber(index + 1) : TEXTS.save, () =>
+    const numbered = item.type === "audio" ? TEXTS.saveSound : TEXTS.saveNumber(index + 1);
+    const made = button(many ? numbered : TEXTS.save, () =>
       save(many ? `download/${post.shortcode}?item=${index + 1}` : `download/${post.shortcode}`,
         item.url.split("/").pop()));
     made.title = TEXTS.fileTitle(item.type, size(item.size));

@@ -1,6 +1,7 @@
 /** Everything that the page says, in one place. */
 
 const LOGIN = "The operator of this server can add a login.";
+const NAMES = { video: "Video", image: "Picture", audio: "Sound" };
 const MANY = new Intl.NumberFormat("en");
 
 const time = (moment) => new Date(moment).toLocaleTimeString("en-GB", { hour: "2-digit", minute: "2-digit" });
@@ -60,6 +61,7 @@ export const TEXTS = {
   more: "Show more",
   save: "Save",
   saveNumber: (number) => `Save ${number}`,
+  saveSound: "Save sound",
   saveAll: "Save all as ZIP",
   copyCaption: "Copy caption",
   keep: "☆ Keep",
@@ -68,7 +70,7 @@ export const TEXTS = {
   removeQuestion: (shortcode) => `Delete ${shortcode} and its files?`,
   files: (number) => `${number} files`,
   item: (type, number, all, owner) =>
-    `${type === "video" ? "Video" : "Picture"} ${number} of ${all}${owner ? `, by ${owner}` : ""}`,
+    `${NAMES[type]} ${number} of ${all}${owner ? `, by ${owner}` : ""}`,
   fileTitle: (type, size) => `${type}, ${size}`,
   likes: (number) => `${MANY.format(number)} ${number === 1 ? "like" : "likes"}`,
   coauthors: (names) => `with ${names.join(", ")}`,

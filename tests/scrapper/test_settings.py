@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from scrapper.errors import SettingsError
-from scrapper.settings import PRIVATE_NETWORKS, load_settings
+from scrapper.settings import OWN_MIDDLEWARES, PRIVATE_NETWORKS, load_settings
 
 
 @pytest.fixture(autouse=True)
@@ -56,7 +56,11 @@ def test_an_empty_environment_gives_the_contract_s_defaults(
         "log_level": "info",
         "log_format": "json",
         "otel_traces_exporter": "none",
+        "middlewares": OWN_MIDDLEWARES,
+        "middlewares_unchecked": False,
         "extra_middlewares": (),
+        "plugins": (),
+        "plugin_timeout_seconds": 900,
     }
     assert settings.key == settings.redis_url.get_secret_value() == ""
 

@@ -1,5 +1,8 @@
 """The page's stored posts: searched, kept, scrolled through, and shown with what is known."""
 
+import shutil
+
+import pytest
 from playwright.async_api import expect
 
 from tests.browser import REEL, Browse
@@ -121,3 +124,21 @@ async def test_what_instagram_tells_of_a_post_is_shown(
         await expect(photo.locator(".details")).to_contain_text(post["details"]["location"])
         video = page.locator("#stored > li", has_text="reel-details").first
         await expect(video.locator(".details")).to_contain_text("0:01")
+
+
+@pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="needs ffmpeg")
+async def test_the_sound_of_a_video_can_be_played_and_saved(
+    instagram: StandIn, start_service: StartService, browse: Browse
+) -> None:
+    client = await start_service(PLUGINS="scrapper.plugins.audio")
+    await client.post("/scrape", json={"url": REEL.format("reel-1")})
+    assert (await client.get("/download/reel-1?audio=1")).status == 200
+    async with browse(client) as page:
+        sound = page.locator(".media audio")
+        await expect(sound).to_have_attribute("aria-label", "Sound 2 of 2, by someone")
+        seconds = "audio => new Promise(end => { audio.onended = end; audio.play(); })"
+        await sound.evaluate(seconds)
+        async with page.expect_download() as saved:
+            await page.get_by_role("button", name="Save sound").click()
+        assert (await saved.value).suggested_filename == "reel-1.m4a"
+        await page.screenshot(path="/tmp/sound.png")

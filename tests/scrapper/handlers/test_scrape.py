@@ -49,6 +49,7 @@ async def test_a_reel_is_downloaded_stored_and_described(
         "shortcode": "reel-one",
         "video": str(path),
         "cdn_url": cdn_url,
+        "object_url": None,
         "original_url": REEL.format("reel-one"),
         "media": [
             {
@@ -56,6 +57,7 @@ async def test_a_reel_is_downloaded_stored_and_described(
                 "path": str(path),
                 "url": "/media/reel-one/reel-one.mp4",
                 "cdn_url": cdn_url,
+                "object_url": None,
                 "size": len(content),
                 "width": 180,
                 "height": 320,

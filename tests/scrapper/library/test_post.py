@@ -117,6 +117,7 @@ def test_the_answer_has_the_contract_s_keys() -> None:
         "video": "/data/instaloader/abcde/abcde_2.mp4",
         "description": "text",
         "cdn_url": "https://cdn/v",
+        "object_url": None,
         "original_url": "https://www.instagram.com/p/abcde/",
         "media": [
             {
@@ -124,6 +125,7 @@ def test_the_answer_has_the_contract_s_keys() -> None:
                 "path": "/data/instaloader/abcde/abcde_1.jpg",
                 "url": "/media/abcde/abcde_1.jpg",
                 "cdn_url": "https://cdn/i",
+                "object_url": None,
                 "size": 3,
                 "width": 640,
                 "height": 480,
@@ -136,6 +138,7 @@ def test_the_answer_has_the_contract_s_keys() -> None:
                 "path": "/data/instaloader/abcde/abcde_2.mp4",
                 "url": "/media/abcde/abcde_2.mp4",
                 "cdn_url": "https://cdn/v",
+                "object_url": None,
                 "size": 9,
                 "width": None,
                 "height": None,

@@ -1,0 +1,91 @@
+"""Plugins of whole processes: over Redis, and with requests that must not wait for them."""
+
+from pathlib import Path
+from typing import Any
+
+from tests.instagram import StandIn
+from tests.redis_server import RedisServer
+from tests.service import Service, Worker, wait_for
+
+NOTING = """
+import os
+from scrapper.plugins.hooks import hookimpl
+
+def note(*words):
+    with open(os.environ["NOTED"], "a") as file:
+        file.write(" ".join(words) + "\\n")
+
+@hookimpl
+def post_stored(post):
+    note("stored", post.shortcode)
+
+@hookimpl
+def post_removed(shortcode):
+    note("removed", shortcode)
+
+@hookimpl
+def job_finished(job):
+    note("job", job.id, *(post.state for post in job.posts))
+"""
+
+HANGING = """
+import threading
+from scrapper.plugins.hooks import hookimpl
+
+@hookimpl
+def post_stored(post):
+    threading.Event().wait()
+"""
+
+
+def url(number: int) -> str:
+    return f"https://www.instagram.com/reel/reel-{number}/"
+
+
+def test_with_redis_one_process_calls_a_plugin_once_for_each_event(
+    instagram: StandIn, media_root: Path, tmp_path: Path, redis_server: RedisServer
+) -> None:
+    (tmp_path / "noting.py").write_text(NOTING)
+    noted = tmp_path / "noted"
+    noted.touch()
+    environment = {
+        **instagram.environment,
+        "REDIS_URL": redis_server.url,
+        "PLUGINS": "noting",
+        "NOTED": str(noted),
+    }
+
+    def lines() -> list[str]:
+        return sorted(noted.read_text().splitlines())
+
+    path: dict[str, Any] = {"python_path": tmp_path}
+    with (
+        Service(media_root, environment, **path) as one,
+        Service(media_root, environment, **path) as other,
+        Worker(media_root, environment, **path),
+    ):
+        for number in range(4):
+            (one, other)[number % 2].scrape(url(number))
+        job = one.post("/jobs", {"urls": [url(4), url(5)]}).json()
+        expected = [f"job {job['id']} done done", *(f"stored reel-{it}" for it in range(6))]
+        wait_for(lambda: lines() == expected)
+        other.delete("/posts/reel-0")
+        wait_for(lambda: len(lines()) == 8)
+        # A process that comes later finds nothing left to do.
+        with Service(media_root, environment, **path) as third:
+            third.scrape(url(6))
+            wait_for(lambda: "stored reel-6" in lines())
+    assert lines() == sorted([*expected, "removed reel-0", "stored reel-6"])
+
+
+def test_a_plugin_that_hangs_costs_requests_nothing_and_does_not_keep_the_service_from_ending(
+    instagram: StandIn, media_root: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "hanging.py").write_text(HANGING)
+    environment = {**instagram.environment, "PLUGINS": "hanging"}
+    with Service(media_root, environment, python_path=tmp_path) as service:
+        for number in range(20):
+            assert service.scrape(url(number)).status_code == 200
+        assert 'plugin_behind{plugin="hanging"}' in service.get("/metrics").text
+        service.terminate()
+        assert service.wait() == 0
