@@ -9,12 +9,11 @@ from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler, Middleware
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
-from middlewares.sending import send
+from middlewares.sending import CLIENT_GONE, Sent, send
 
 __all__ = ["metrics"]
 
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
-_CLIENT_GONE = 499
 
 
 def metrics(registry: CollectorRegistry) -> Middleware:
@@ -59,29 +58,30 @@ def metrics(registry: CollectorRegistry) -> Middleware:
 
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
-        started, status = time.perf_counter(), 500
-        try:
-            response = await handler(request)
-        except web.HTTPException as error:
-            status = error.status
-            raise
-        except asyncio.CancelledError:
-            status = _CLIENT_GONE
-            aborted.inc()
-            raise
-        else:
-            response, sent = await send(request, response)
-            status = sent.status
-            sizes_of(_route(request)).inc(sent.bytes)
+        started = time.perf_counter()
+
+        def note(sent: Sent) -> None:
+            route = _route(request)
+            if sent.bytes:
+                sizes_of(route).inc(sent.bytes)
             if sent.aborted:
                 aborted.inc()
-            return response
-        finally:
-            if status == HTTPStatus.INTERNAL_SERVER_ERROR:
+            if sent.status == HTTPStatus.INTERNAL_SERVER_ERROR:
                 internal_errors.inc()
             method = request.method if request.method in hdrs.METH_ALL else "other"
-            seconds = time.perf_counter() - started
-            series(method, _route(request), status).observe(seconds)
+            series(method, route, sent.status).observe(time.perf_counter() - started)
+
+        try:
+            return await send(request, await handler(request), note)
+        except web.HTTPException as error:
+            note(Sent(error.status, 0, aborted=False))
+            raise
+        except asyncio.CancelledError:
+            note(Sent(CLIENT_GONE, 0, aborted=True))
+            raise
+        except Exception:
+            note(Sent(HTTPStatus.INTERNAL_SERVER_ERROR, 0, aborted=False))
+            raise
 
     return middleware
 

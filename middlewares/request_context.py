@@ -5,6 +5,7 @@ import random
 import re
 import time
 from collections.abc import Sequence
+from http import HTTPStatus
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
 import structlog
@@ -12,7 +13,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 from structlog.contextvars import bind_contextvars
 
-from middlewares.sending import send
+from middlewares.sending import CLIENT_GONE, Sent, send
 
 __all__ = ["REQUEST_ID", "is_from_one_of", "request_context"]
 
@@ -20,7 +21,6 @@ REQUEST_ID = web.RequestKey("request_id", str)
 """The key of the request's ID, for handlers and inner middlewares: ``request[REQUEST_ID]``."""
 
 _HEADER = "X-Request-ID"
-_CLIENT_GONE = 499
 _SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 Network = IPv4Network | IPv6Network
@@ -57,40 +57,42 @@ def request_context(*, trusted_proxies: Sequence[IPv4Network | IPv6Network] = ()
         given = request.headers.get(_HEADER)
         request_id = given if given and _SANE_ID.fullmatch(given) else _new_id()
         client = request.remote
+        request[REQUEST_ID] = request_id
         if trusted_proxies:
             client = _client_of(request, trusted_proxies)
             if client != request.remote:
                 request = request.clone(remote=client or "")
-        request[REQUEST_ID] = request_id
-        outcome: dict[str, object] = {"status": 500, "bytes": 0}
         # No need to unbind it: aiohttp handles each request in its own task.
         bind_contextvars(request_id=request_id)
-        try:
-            response = await handler(request)
-        except web.HTTPException as error:
-            outcome["status"] = error.status
-            error.headers[_HEADER] = request_id
-            raise
-        except asyncio.CancelledError:
-            outcome |= {"status": _CLIENT_GONE, "aborted": True}
-            raise
-        else:
-            if not response.prepared:
-                response.headers[_HEADER] = request_id
-            response, sent = await send(request, response)
-            outcome |= {"status": sent.status, "bytes": sent.bytes}
-            if sent.aborted:
-                outcome["aborted"] = True
-            return response
-        finally:
+
+        def note(sent: Sent) -> None:
+            aborted = {"aborted": True} if sent.aborted else {}
             log.info(
                 "request",
                 method=request.method,
                 path=request.path,
                 duration_ms=round((time.perf_counter() - started) * 1000, 3),
                 client=client,
-                **outcome,
+                status=sent.status,
+                bytes=sent.bytes,
+                **aborted,
             )
+
+        try:
+            response = await handler(request)
+            if not response.prepared:
+                response.headers[_HEADER] = request_id
+            return await send(request, response, note)
+        except web.HTTPException as error:
+            error.headers[_HEADER] = request_id
+            note(Sent(error.status, 0, aborted=False))
+            raise
+        except asyncio.CancelledError:
+            note(Sent(CLIENT_GONE, 0, aborted=True))
+            raise
+        except Exception:
+            note(Sent(HTTPStatus.INTERNAL_SERVER_ERROR, 0, aborted=False))
+            raise
 
     return middleware
 

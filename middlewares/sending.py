@@ -1,15 +1,22 @@
-"""Sending a response from inside a middleware, which then knows how that went.
+"""Knowing how a response was sent, in the middlewares that want to.
 
 aiohttp sends a response after the last middleware returned it. Only then is it known whether a file
 gets a 200, a 206, a 304 or a 416, how many bytes its body has, and whether they arrive.
 """
 
+import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
+from http import HTTPStatus
 
 from aiohttp import web
 from aiohttp.helpers import must_be_empty_body
+from aiohttp.typedefs import Handler, Middleware
 
-__all__ = ["Sent", "send"]
+__all__ = ["CLIENT_GONE", "Sent", "send", "sending"]
+
+CLIENT_GONE = 499
+"""The status of a request that was cancelled before its response was sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,16 +28,65 @@ class Sent:
     aborted: bool
 
 
+Note = Callable[[Sent], None]
+
 _SENT: web.RequestKey[Sent] = web.RequestKey("sent", Sent)
+_NOTES: web.RequestKey[list[Note]] = web.RequestKey("notes", list)
+
+
+def sending() -> Middleware:
+    """Send responses, so that inner middlewares know how that went, and outer ones may change them.
+
+    ::
+
+        from middlewares.sending import sending
+        app = web.Application(middlewares=[sending(), others_of_yours(), request_context()])
+
+    Put it outermost. Without it, the first middleware that calls :func:`send` sends the response,
+    and what stands outside of it can no longer change that.
+    """
+
+    @web.middleware
+    async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+        notes = request[_NOTES] = []
+        sent = Sent(HTTPStatus.INTERNAL_SERVER_ERROR, 0, aborted=False)
+        try:
+            response, sent = await _send(request, await handler(request))
+        except web.HTTPException as error:
+            sent = Sent(error.status, 0, aborted=False)
+            raise
+        except asyncio.CancelledError:
+            sent = Sent(CLIENT_GONE, 0, aborted=True)
+            raise
+        else:
+            return response
+        finally:
+            for note in notes:
+                note(sent)
+
+    return middleware
 
 
 async def send(
-    request: web.Request, response: web.StreamResponse
-) -> tuple[web.StreamResponse, Sent]:
-    """Send *response* unless an inner middleware did; return what to pass on, and how it went.
+    request: web.Request, response: web.StreamResponse, note: Note
+) -> web.StreamResponse:
+    """Have *note* called when *response* was sent; return what to pass on.
 
+    If :func:`sending` is not there, the response is sent here, unless an inner middleware did it.
     If a response counts its own bytes in ``bytes_sent``, that number is used.
     """
+    notes = request.get(_NOTES)
+    if notes is not None:
+        notes.append(note)
+        return response
+    response, sent = await _send(request, response)
+    note(sent)
+    return response
+
+
+async def _send(
+    request: web.Request, response: web.StreamResponse
+) -> tuple[web.StreamResponse, Sent]:
     sent = request.get(_SENT)
     if sent is not None:
         return response, sent

@@ -3,6 +3,7 @@
 import argparse
 import os
 import sys
+import threading
 import warnings
 from pathlib import Path
 from typing import TypeAlias
@@ -15,25 +16,32 @@ __all__ = ["main"]
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 _EXIT_USAGE = 2
-_WITH_COMMAND = 2
 _EXIT_INTERRUPTED = 130
 
 
 def main() -> int:
     """Run the command; return its exit code, 2 if the usage or a setting is wrong."""
     _replace_closed_streams()
+    _leave_out("charset_normalizer")
+    warnings.filterwarnings("ignore", "Unable to find acceptable character detection")
     parser, commands = _parser()
     try:
         _add_commands_of_plugins(commands)
         options = parser.parse_args()
-        _leave_out("charset_normalizer")
-        warnings.filterwarnings("ignore", "Unable to find acceptable character detection")
-        return options.func(options) or 0
+        if options.func is None and options.command is not None:
+            raise SettingsError(f"plugin: the command {options.command} has no func")
+        return _exit_code((options.func or _serve)(options))
     except KeyboardInterrupt:
         return _EXIT_INTERRUPTED
     except SettingsError as error:
         print(f"Wrong settings:\n{error}", file=sys.stderr)
         return _EXIT_USAGE
+
+
+def _exit_code(returned: object) -> int:
+    if returned is None or isinstance(returned, int):
+        return returned or 0
+    raise SettingsError(f"plugin: a command returned {returned!r}, no exit code")
 
 
 # Each command imports what it alone needs.
@@ -120,14 +128,20 @@ def _add_commands_of_plugins(commands: Commands) -> None:
     Raises:
         SettingsError: a plugin cannot be loaded.
     """
-    if {"-h", "--help"}.isdisjoint(sys.argv) and (
-        len(sys.argv) < _WITH_COMMAND or sys.argv[1] in commands.choices or sys.argv[1][0] == "-"
-    ):
+    asked_for_help = not {"-h", "--help"}.isdisjoint(sys.argv)
+    command = next((word for word in sys.argv[1:2] if not word.startswith("-")), None)
+    if not asked_for_help and (command is None or command in commands.choices):
         return
     from scrapper.plugins.loading import Plugins  # noqa: PLC0415
 
     names = os.environ.get("PLUGINS", "").split(",")
-    Plugins([name.strip() for name in names if name.strip()]).add_commands(commands)
+    try:
+        Plugins([name.strip() for name in names if name.strip()]).add_commands(commands)
+    except SettingsError as error:
+        if asked_for_help:
+            print(error, file=sys.stderr)
+        else:
+            raise
 
 
 def _parser() -> tuple[argparse.ArgumentParser, Commands]:
@@ -137,8 +151,8 @@ def _parser() -> tuple[argparse.ArgumentParser, Commands]:
         epilog="Settings are environment variables; see docs/settings.md.",
     )
     parser.add_argument("--version", action="version", version=f"instagram-scrapper {__version__}")
-    parser.set_defaults(func=_serve)
-    commands = parser.add_subparsers(metavar="COMMAND")
+    parser.set_defaults(func=None)
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     worker = commands.add_parser(
         "worker", help="run the jobs that replicas of the service take; needs REDIS_URL"
     )
@@ -199,5 +213,15 @@ def _parser() -> tuple[argparse.ArgumentParser, Commands]:
     return parser, commands
 
 
+def _end(code: int) -> None:
+    """End the process, even if a thread of a plugin hangs: Python would wait for it."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    others = set(threading.enumerate()) - {threading.main_thread()}
+    if any(not thread.daemon for thread in others):
+        os._exit(code)
+    sys.exit(code)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    _end(main())

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, get_args
 
 from aiohttp import web
 
+from middlewares.sending import sending
 from scrapper import __version__
 from scrapper.api_keys import ApiKeys
 from scrapper.background import in_background
@@ -70,10 +71,10 @@ from scrapper.telemetry.metrics import Metrics
 if TYPE_CHECKING:
     from scrapper.replicas.fleet import Fleet
 
-__all__ = ["create_app"]
+__all__ = ["PLUGINS", "create_app"]
 
 _SETTINGS = web.AppKey("all_settings", Settings)
-_PLUGINS = web.AppKey("plugins", Plugins)
+PLUGINS = web.AppKey("plugins", Plugins)
 _FINISHED_JOBS = web.AppKey("finished_jobs", LocalFinishedJobs)
 _FLEET: web.AppKey["Fleet | None"] = web.AppKey("fleet")
 _PEERS = web.AppKey("peers", Peers)
@@ -97,7 +98,7 @@ def create_app(settings: Settings) -> web.Application:
     own = OwnMiddlewares(
         settings, measured, fleet=fleet, keys=keys, sessions=sessions, base_path=base_path
     )
-    app = web.Application()
+    app = web.Application(middlewares=[sending()])
     # The request path, outermost first; MIDDLEWARES may have another order.
     path = {
         "request_context": own.request_context,
@@ -110,7 +111,7 @@ def create_app(settings: Settings) -> web.Application:
     }
     app.middlewares.extend(request_path(settings, app, path))
     app.middlewares.extend(plugins.middlewares(settings))
-    app[_PLUGINS] = plugins
+    app[PLUGINS] = plugins
     app[_SETTINGS] = settings
     app[CONVERSIONS] = {}
     app[API_KEYS] = keys
@@ -144,12 +145,12 @@ def create_app(settings: Settings) -> web.Application:
     # Some proxies pass the prefix on.
     if settings.base_path:
         app.add_routes(_under(settings.base_path))
-    plugins.add_routes(app, settings.base_path)
     described = openapi(
         version=__version__, keyed=keys.needed, max_url_length=settings.max_url_length
     )
     for prefix in dict.fromkeys(("", settings.base_path)):
         app.router.add_get(f"{prefix}/openapi.json", described)
+    plugins.add_routes(app, settings.base_path)
     return app
 
 
@@ -230,7 +231,7 @@ async def _fleet(app: web.Application) -> AsyncIterator[None]:
 
 
 async def _followers(app: web.Application) -> AsyncIterator[None]:
-    fleet, plugins, ledger = app[_FLEET], app[_PLUGINS], Ledger(app[MEDIA_ROOT].state / LEDGER)
+    fleet, plugins, ledger = app[_FLEET], app[PLUGINS], Ledger(app[MEDIA_ROOT].state / LEDGER)
     local = LocalFinishedJobs(ledger, plugins.job_followers)
     followers = Followers.from_settings(
         app[SETTINGS],

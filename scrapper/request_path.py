@@ -21,6 +21,7 @@ from scrapper.base_path import BasePath
 from scrapper.errors import RESPONSES, SettingsError
 from scrapper.handlers.docs import DOCS_FILES
 from scrapper.handlers.jobs import tokens_of_a_batch
+from scrapper.handlers.media import CONVERSION_NAMES
 from scrapper.handlers.page import PAGE_FILES
 from scrapper.handlers.request_bodies import MAX_WEBHOOK_LENGTH, MOST_URLS
 from scrapper.instagram.cookies_file import MAX_COOKIES_BYTES
@@ -46,6 +47,7 @@ _COSTS_OF_LEAVING_OUT = {
     "request_context": "requests have no ID, no line in the log, and X-Forwarded-For is ignored",
     "errors": "errors are not JSON, and all of Instagram's refusals are a 500",
     "browser_guard": "pages of other sites can use the service through a visitor's browser",
+    "rate_limit": "clients may send as many requests as they like",
     "body_size": "bodies may have up to 1 MiB, whatever MAX_JSON_BODY_BYTES says",
 }
 
@@ -92,6 +94,9 @@ def weak_spots(settings: Settings, *, keyed: bool) -> Iterator[str]:
             yield f"without {name}, {cost}"
     if keyed and "api_key" not in names:
         yield "without api_key, everybody can use the service"
+    for name in names[: names.index("errors")] if "errors" in names else ():
+        if ":" in name:
+            yield f"{name} is outside of errors: an exception that it raises becomes plain text"
     if "rate_limit" in names and "api_key" in names[: names.index("rate_limit")]:
         yield "with rate_limit inside of api_key, guesses of the key cost no tokens"
     if "rate_limit" in names and "request_context" in names[names.index("rate_limit") :]:
@@ -121,13 +126,18 @@ def _made_by_user(name: str, app: web.Application, settings: Settings) -> Middle
     try:
         factory = resolve_name(name)
         made = factory(*_arguments(factory, app, settings.without_secrets()))
-    # A user's own factory may raise anything.
-    except Exception as error:
+    # A user's own factory may raise anything, or end the process.
+    except (Exception, SystemExit) as error:
         raise SettingsError(f"{setting}: {name!r} failed: {error!r}") from error
-    if not callable(made):
+    if not is_middleware(made):
         raise SettingsError(f"{setting}: {name!r} returned {type(made).__name__}, no middleware")
     middleware: Middleware = made
     return middleware
+
+
+def is_middleware(made: object) -> bool:
+    """Whether *made* is a middleware as aiohttp has it: marked by ``web.middleware``."""
+    return callable(made) and getattr(made, "__middleware_version__", 0) == 1
 
 
 def _arguments(factory: Factory, *offered: Any) -> tuple[Any, ...]:
@@ -182,7 +192,7 @@ class OwnMiddlewares:
         yield browser_guard(
             hosts=self._hosts(),
             exempt=lambda request: own_path(request) == "/health",
-            changes=lambda request: own_path(request) == _BY_URL,
+            changes=self._makes_files,
         )
 
     def body_size(self) -> Iterator[Middleware]:
@@ -238,9 +248,18 @@ class OwnMiddlewares:
         """Whether the request needs no key and costs no token."""
         return self._base_path.own_path(request) in _FREE_PATHS
 
+    def _makes_files(self, request: web.Request) -> bool:
+        """Whether a GET makes work: a download from Instagram, or a conversion."""
+        path = self._base_path.own_path(request)
+        asked = request.query.keys()
+        return path == _BY_URL or (
+            path.startswith(_BY_URL) and not asked.isdisjoint(CONVERSION_NAMES)
+        )
+
     def _only_reads(self, request: web.Request) -> bool:
         path = self._base_path.own_path(request)
-        return request.method in _READING and path.startswith(_READS) and path != _BY_URL
+        reads = request.method in _READING and path.startswith(_READS)
+        return reads and not self._makes_files(request)
 
     def _hosts(self) -> Sequence[str] | None:
         """The service's names; None for all. A key guards against rebinding."""

@@ -27,7 +27,15 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from scrapper.errors import SettingsError
 
-__all__ = ["OWN_MIDDLEWARES", "PRIVATE_NETWORKS", "Network", "Settings", "explain", "load_settings"]
+__all__ = [
+    "OWN_MIDDLEWARES",
+    "OWN_PLUGINS_PACKAGE",
+    "PRIVATE_NETWORKS",
+    "Network",
+    "Settings",
+    "explain",
+    "load_settings",
+]
 
 OWN_MIDDLEWARES = (
     "request_context",
@@ -157,8 +165,8 @@ def _is_loadable(name: str) -> str:
         raise ValueError(f"{name!r} is not of the form module:factory")
     try:
         loaded = resolve_name(name)
-    # A user's module may raise anything while it is imported.
-    except Exception as error:
+    # A user's module may raise anything while it is imported, or end the process.
+    except (Exception, SystemExit) as error:
         raise ValueError(f"{name!r} cannot be loaded: {error}") from error
     if not callable(loaded):
         raise ValueError(f"{name!r} is not callable")  # noqa: TRY004
@@ -175,10 +183,12 @@ def _is_middleware(name: str) -> str:
 
 
 def _is_importable(name: str) -> str:
+    if name in _OWN_PLUGINS:
+        name = OWN_PLUGINS_PACKAGE + name
     try:
         import_module(name)
-    # A user's module may raise anything while it is imported.
-    except Exception as error:
+    # A user's module may raise anything while it is imported, or end the process.
+    except (Exception, SystemExit) as error:
         raise ValueError(f"{name!r} cannot be imported: {error}") from error
     return name
 
@@ -208,6 +218,8 @@ def _is_redis_url(url: SecretStr) -> SecretStr:
     return url
 
 
+OWN_PLUGINS_PACKAGE = "scrapper.plugins."
+_OWN_PLUGINS = ("audio", "s3")
 _SECRETS = (
     "api_key",
     "api_key_file",
@@ -256,6 +268,7 @@ class Settings(BaseSettings):
     max_media_age_days: Annotated[float, Field(ge=0, le=36_500)] = 7
     media_cleanup_interval_seconds: Seconds = 3600
     scrape_concurrency: Annotated[int, Field(gt=0, le=1024)] = 8
+    download_concurrency: Annotated[int, Field(gt=0, le=1024)] = 8
     scrape_queue_limit: NonNegativeInt = 256
     scrape_timeout_seconds: Seconds = 55
     max_media_mb: PositiveInt = 1024

@@ -2,10 +2,12 @@
 
 import sys
 
+from aiohttp import web
+
 from scrapper.api_keys import ApiKeys
 from scrapper.plugins.loading import Plugins
-from scrapper.request_path import check_path, path_names, weak_spots
-from scrapper.settings import load_settings
+from scrapper.request_path import check_path, path_names, request_path, weak_spots
+from scrapper.settings import OWN_MIDDLEWARES, load_settings
 
 __all__ = ["middlewares"]
 
@@ -19,15 +21,17 @@ def middlewares() -> int:
     settings = load_settings()
     keyed = ApiKeys(settings).needed
     check_path(settings, keyed=keyed)
+    plugins = Plugins.from_settings(settings)
+    # Those of others are made, to see whether they can be.
+    list(request_path(settings, web.Application(), dict.fromkeys(OWN_MIDDLEWARES, tuple)))
+    list(plugins.middlewares(settings))
     off = {"api_key": not keyed, "rate_limit": not settings.rate_limit_max_requests}
     reasons = {"api_key": "no key is set", "rate_limit": "RATE_LIMIT_MAX_REQUESTS is 0"}
     lines = [
         f"{name} (off: {reasons[name]})" if off.get(name) else name for name in path_names(settings)
     ]
     lines += [
-        f"plugin {plugin.name}"
-        for plugin in Plugins.from_settings(settings)
-        if "register_middlewares" in plugin.hooks
+        f"plugin {plugin.name}" for plugin in plugins if "register_middlewares" in plugin.hooks
     ]
     for number, line in enumerate(lines, start=1):
         print(f"{number}. {line}")

@@ -48,7 +48,7 @@ async def _tell(settings: Settings, found: Plugins) -> None:
     posts = await library.versions() if settings.media_root.is_dir() else {}
     ledger = Ledger(path) if path.exists() else None
     for plugin in found:
-        hooks = ", ".join(sorted(plugin.hooks)) or "no hooks"
+        hooks = ", ".join(sorted(plugin.hooks)) or "no hooks: is @hookimpl missing?"
         print(f"{plugin.name} ({plugin.origin}): {hooks}{_state(plugin, ledger, posts)}")
     if ledger is not None:
         ledger.close()
@@ -62,21 +62,23 @@ def _state(plugin: Plugin, ledger: Ledger | None, posts: Mapping[str, int]) -> s
     outcomes, told = ledger.outcomes(plugin.name), ledger.posts(plugin.name)
     behind = sum(told.get(shortcode) != version for shortcode, version in posts.items())
     behind += len(told.keys() - posts.keys())
-    return f"; {outcomes['done']} done, {outcomes['failed']} failed, {behind} behind"
+    skipped = f", {outcomes['skipped']} from before it" if outcomes["skipped"] else ""
+    return f"; {outcomes['done']} done, {outcomes['failed']} failed, {behind} behind{skipped}"
 
 
 def _run_again(settings: Settings, plugin: Plugin) -> int:
-    root = MediaRoot(settings.media_root, shared=bool(settings.redis_url.get_secret_value()))
+    # Nobody else may use it meanwhile, with Redis or without.
+    root = MediaRoot(settings.media_root)
     ledger = Ledger(root.state / LEDGER)
     try:
         root.open()
-        is_free = root.found_free
+        is_free = True
     except SettingsError:
         is_free = False
     ledger.forget_all(plugin.name)
     if not is_free:
         # It sees the ledger, too.
-        print(f"The running service runs {plugin.name} again.")
+        print("The running service does it: python -m scrapper plugins shows how far it is.")
         return 0
     with logs_if_asked(settings, tuple):
         worked = asyncio.run(_catch_up(settings, plugin, root, ledger))

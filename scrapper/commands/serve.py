@@ -9,10 +9,11 @@ from typing import cast
 import structlog
 from aiohttp import web
 
-from scrapper.app import create_app
+from scrapper.app import PLUGINS, create_app
 from scrapper.connections import connections, raise_open_files
 from scrapper.errors import SettingsError
 from scrapper.handlers.resources import API_KEYS, INSTAGRAM, METRICS
+from scrapper.request_path import weak_spots
 from scrapper.settings import Settings, load_settings
 from scrapper.telemetry.logs import logs_to, merged
 from scrapper.telemetry.tracing import tracing
@@ -75,7 +76,15 @@ async def _serve(app: web.Application, settings: Settings) -> None:
             backlog=_BACKLOG,
         )
         host, port, *_ = listener.getsockname()
-        log.info("listening", host=host, port=port, media_root=str(settings.media_root))
+        log.info(
+            "listening",
+            host=host,
+            port=port,
+            media_root=str(settings.media_root),
+            plugins=[plugin.name for plugin in app[PLUGINS]],
+        )
+        for text in weak_spots(settings, keyed=app[API_KEYS].needed):
+            log.warning("request path is weak", cause=text)
         await ended.wait()
         server.close()
     finally:

@@ -22,7 +22,7 @@ from scrapper.handlers.resources import CONVERSIONS, LIBRARY
 from scrapper.handlers.scrape import scraped_post
 from scrapper.library.post import MediaItem, Post
 
-__all__ = ["download", "download_by_url", "media"]
+__all__ = ["CONVERSION_NAMES", "download", "download_by_url", "media"]
 
 _ITEM_DIGITS = 9
 # A browser wraps a file that is opened alone in a document of its own, with inline styles.
@@ -40,7 +40,9 @@ _TYPES = {
 }
 
 
-_CONVERSIONS = ("audio", "h264")
+CONVERSION_NAMES = ("audio", "h264")
+"""The query's parameters that ask for another file of an item."""
+
 _FLAG = {"type": "string", "enum": ["1"]}
 _CHOICE = (
     Parameter("item", "query", {"type": "integer", "minimum": 1}, "Which item of a carousel"),
@@ -148,7 +150,7 @@ class _Choice:
         archive = request.query.get("archive")
         if archive not in (None, "zip"):
             raise InvalidParameter(text="archive must be zip")
-        conversions = [name for name in _CONVERSIONS if name in request.query]
+        conversions = [name for name in CONVERSION_NAMES if name in request.query]
         for name in conversions:
             if request.query[name] != "1":
                 raise InvalidParameter(text=f"{name} must be 1")

@@ -1,22 +1,27 @@
 """A shortcode becomes files and a post: the sources in order, one verdict, then the downloads."""
 
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from contextvars import copy_context
 from pathlib import Path
 
-from scrapper.errors import InvalidURL, UnsupportedLink
+from scrapper.errors import DeadlineExceeded, InvalidURL, UnsupportedLink
 from scrapper.instagram.context import OnRequest
 from scrapper.instagram.contexts import Contexts
-from scrapper.instagram.download import Target
+from scrapper.instagram.download import Target, Wanted, download
 from scrapper.instagram.login import Login, LoginState
 from scrapper.instagram.login_file import LoginFile
+from scrapper.instagram.media import Description
 from scrapper.instagram.pace import Pace
 from scrapper.instagram.post_download import PostDownload
 from scrapper.instagram.search import Search, Standing
 from scrapper.instagram.shortcode import Shortcode
 from scrapper.instagram.sources import Source
-from scrapper.instagram.transport import TransportPool
-from scrapper.library.post import Post, Progress
+from scrapper.instagram.transport import PooledTransport, TransportPool
+from scrapper.library.post import MediaItem, Post, Progress
 from scrapper.links import ShareLink, read_link
 from scrapper.settings import Settings
 
@@ -30,7 +35,9 @@ _HOSTS = ("instagram.com", "cdninstagram.com", "fbcdn.net")
 
 
 class Instagram:
-    """Fetches posts; safe to share between threads, each of which gets contexts of its own.
+    """Fetches posts; safe to share between threads.
+
+    Instagram is asked *queries_at_once* at most, and the CDN for *files_at_once*.
 
     All threads share the *paces*, one for each login state: ``logged_out`` and ``session``. A file
     may have *max_bytes*, and *keep_free* bytes of the disk stay free. *doc_id* is the document of
@@ -49,13 +56,18 @@ class Instagram:
         doc_id: str,
         login: Login,
         login_first: bool = False,
+        queries_at_once: int,
+        files_at_once: int,
         more_sources: Sequence[Source] = (),
         on_request: OnRequest = lambda *_: None,
     ) -> None:
         self.login = login
         self._max_bytes = max_bytes
         self._keep_free = keep_free
+        self._queries = threading.BoundedSemaphore(queries_at_once)
         self._transports = TransportPool(_HOSTS)
+        self._files = ThreadPoolExecutor(files_at_once, thread_name_prefix="download")
+        self._file_transports = TransportPool(_HOSTS)
         self.paces = paces
         self._contexts = Contexts(paces, doc_id=doc_id, on_request=on_request)
         self._search = Search(
@@ -102,6 +114,8 @@ class Instagram:
                 username=settings.instagram_username,
             ),
             login_first=settings.instagram_login_use == "always",
+            queries_at_once=settings.scrape_concurrency,
+            files_at_once=settings.download_concurrency,
             more_sources=more_sources,
             on_request=on_request,
         )
@@ -112,15 +126,23 @@ class Instagram:
         return self._search.standings
 
     def fetch(
-        self, shortcode: str, url: str, folder: Path, deadline: float, progress: Progress
+        self,
+        shortcode: str,
+        url: str,
+        folder: Path,
+        deadline: float,
+        progress: Progress,
+        *,
+        on_found: Callable[[], None] = lambda: None,
     ) -> Post:
         """Download the post's media into *folder*, as ``{shortcode}.mp4`` or ``.jpg``.
 
         A carousel's files are ``{shortcode}_1.jpg``, ``{shortcode}_2.mp4``, and so on. A post
         whose main file is a video has its cover as ``{shortcode}.jpg``, unless the CDN does not
-        give it. *url* becomes the post's ``original_url``, and *progress* is kept up to date. The
-        call returns or raises soon after *deadline*, in :func:`time.monotonic` time, whatever
-        Instagram does.
+        give it. *url* becomes the post's ``original_url``, and *progress* is kept. *on_found* is
+        called, in this thread, when Instagram said where the files are: from then on only the CDN
+        is asked. The call returns or raises soon after *deadline*, in :func:`time.monotonic` time,
+        whatever the other side does.
 
         Raises:
             ScrapeError: one of its subclasses, for everything that is not a fault of ours.
@@ -128,11 +150,38 @@ class Instagram:
         """
         target = Target(folder, progress, self._max_bytes, self._keep_free)
         target.check_room()
-        with self._transports.taken(deadline) as transport:
-            code = Shortcode(shortcode)
-            find = partial(self._search.find, code, transport)
-            context = self._contexts.logged_out(transport)
-            return PostDownload(find, context, target, code).post(url)
+        code = Shortcode(shortcode)
+
+        def find() -> Description:
+            with self._asking(deadline) as transport:
+                description = self._search.find(code, transport)
+            on_found()
+            return description
+
+        def download_in_time(wanted: Wanted) -> MediaItem:
+            with self._file_transports.taken(deadline) as transport:
+                return download(self._contexts.logged_out(transport), target, wanted)
+
+        def begin(wanted: Wanted) -> Future[MediaItem]:
+            # The context carries the request ID into the thread's log lines.
+            return self._files.submit(copy_context().run, download_in_time, wanted)
+
+        return PostDownload(find, begin, code, lambda: deadline - time.monotonic()).post(url)
+
+    @contextmanager
+    def _asking(self, deadline: float) -> Iterator[PooledTransport]:
+        """A transport to ask Instagram by; so many at a time as were said.
+
+        Raises:
+            DeadlineExceeded: others ask until *deadline*.
+        """
+        if not self._queries.acquire(timeout=max(0.0, deadline - time.monotonic())):
+            raise DeadlineExceeded
+        try:
+            with self._transports.taken(deadline) as transport:
+                yield transport
+        finally:
+            self._queries.release()
 
     def open_share_link(self, path: str, deadline: float) -> str:
         """The shortcode of the post that the share link *path* leads to; one request.
@@ -143,7 +192,7 @@ class Instagram:
             UnsupportedLink: it leads to something else.
             ScrapeError: one of its subclasses, for everything that is not a fault of ours.
         """
-        with self._transports.taken(deadline) as transport:
+        with self._asking(deadline) as transport:
             url = self._search.open_share_link(path, transport)
         try:
             link = read_link(url, max_length=_MAX_LOCATION)
@@ -168,4 +217,6 @@ class Instagram:
 
     def close(self) -> None:
         """Close all connections. No thread may be in :meth:`fetch` any more."""
+        self._files.shutdown(wait=False)
         self._transports.close()
+        self._file_transports.close()

@@ -1,7 +1,7 @@
-"""Each thread's contexts: one without a session, and one with the session in use."""
+"""Each transport's contexts: one without a session, and one with the session in use."""
 
-import threading
 from collections.abc import Mapping
+from weakref import WeakKeyDictionary
 
 from scrapper.instagram.context import Context, OnRequest
 from scrapper.instagram.login import Session
@@ -13,7 +13,7 @@ __all__ = ["Contexts"]
 
 
 class Contexts:
-    """Makes contexts, and keeps them for the thread that uses them.
+    """Makes contexts, and keeps them for the transport that they use.
 
     *paces* has one for each login state: ``logged_out`` and ``session``. *doc_id* is the document
     of the logged-out web app's query.
@@ -24,20 +24,21 @@ class Contexts:
         self._doc_id = doc_id
         self._on_request = on_request
         self._tokens = Tokens()
-        self._local = threading.local()
+        self._logged_out: WeakKeyDictionary[PooledTransport, Context] = WeakKeyDictionary()
+        self._with_session: WeakKeyDictionary[PooledTransport, Context] = WeakKeyDictionary()
 
     def logged_out(self, transport: PooledTransport) -> Context:
-        """The calling thread's context without a session."""
-        context: Context | None = getattr(self._local, "logged_out", None)
+        """The context over *transport* without a session."""
+        context = self._logged_out.get(transport)
         if context is None:
-            context = self._local.logged_out = self.make(None, transport)
+            context = self._logged_out[transport] = self.make(None, transport)
         return context
 
     def with_session(self, session: Session, transport: PooledTransport) -> Context:
-        """The calling thread's context for *session*."""
-        context: Context | None = getattr(self._local, "with_session", None)
+        """The context over *transport* for *session*."""
+        context = self._with_session.get(transport)
         if context is None or context.session != session:
-            context = self._local.with_session = self.make(session, transport)
+            context = self._with_session[transport] = self.make(session, transport)
         return context
 
     def make(self, session: Session | None, transport: PooledTransport) -> Context:

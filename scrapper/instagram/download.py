@@ -1,8 +1,9 @@
 """One file of a post: whole, of the promised kind, and within bounds."""
 
+import threading
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from pathlib import Path
 
@@ -29,7 +30,7 @@ from scrapper.instagram.verdict import Reason, reason_of_error, retry_after_of
 from scrapper.library.disk import check_room
 from scrapper.library.post import MediaItem, Progress
 
-__all__ = ["CandidatesRefused", "Target", "download"]
+__all__ = ["CandidatesRefused", "Target", "Wanted", "download"]
 
 log = structlog.get_logger(__name__)
 
@@ -62,9 +63,18 @@ class CandidatesRefused(Exception):
         self.error = error
 
 
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A file to download: any of its *candidates*, best first, under the name *stem*."""
+
+    kind: Kind
+    candidates: Sequence[Candidate]
+    stem: str
+
+
 @dataclass(slots=True)
 class Target:
-    """The folder for files, their progress, and their bounds.
+    """The folder for files, their progress, and their bounds; for several threads.
 
     A file may have *max_bytes*, and *keep_free* bytes of the disk stay free.
     """
@@ -73,6 +83,7 @@ class Target:
     progress: Progress
     max_bytes: int
     keep_free: int
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def check_room(self, coming: int = 0) -> None:
         """See that there is room for *coming* bytes more.
@@ -86,29 +97,32 @@ class Target:
         """Note that a file of *size* bytes is about to come, or refuse it."""
         self._check_size(size)
         self.check_room(size)
-        self.progress.expect(size)
+        with self._lock:
+            self.progress.expect(size)
 
     def take(self, piece: bytes, size: int) -> None:
         """Note a *piece* that makes the file *size* bytes long, or refuse it."""
         self._check_size(size)
         self.check_room()
-        self.progress.done += len(piece)
+        with self._lock:
+            self.progress.done += len(piece)
+
+    def take_back(self, size: int, expected: int) -> None:
+        """Note that *size* bytes of the *expected* ones came in vain."""
+        with self._lock:
+            self.progress.done -= size
+            if self.progress.total is not None:
+                self.progress.total -= expected
 
     def _check_size(self, size: int) -> None:
         if size > self.max_bytes:
             raise MediaTooLarge
 
 
-def download(
-    context: Context,
-    target: Target,
-    kind: Kind,
-    candidates: Sequence[Candidate],
-    stem: str,
-) -> MediaItem:
-    """Download a file from the first of its *candidates* that the CDN gives.
+def download(context: Context, target: Target, wanted: Wanted) -> MediaItem:
+    """Download a file from the first of its candidates that the CDN gives.
 
-    Its name is *stem* and the extension of its type. A file that is cut is downloaded once more.
+    Its name is the stem and the extension of its type. A file that is cut is downloaded once more.
 
     Instaloader's ``download_pic`` is not used: it takes the extension from whatever type the
     server names, and mistakes a file that ends early for a whole one.
@@ -118,53 +132,51 @@ def download(
         ScrapeError: one of its subclasses, for everything else that is Instagram's doing.
         OSError: the file cannot be written.
     """
-    for candidate in candidates[:_MAX_CANDIDATES]:
+    for candidate in wanted.candidates[:_MAX_CANDIDATES]:
         try:
-            return _download(context, target, kind, candidate, stem)
+            return _download(context, target, wanted, candidate)
         except CandidatesRefused as error:
             refused = error
-            log.warning("media candidate refused", file=stem, outcome=type(error.error).__name__)
+            outcome = type(error.error).__name__
+            log.warning("media candidate refused", file=wanted.stem, outcome=outcome)
     raise refused
 
 
-def _download(context: Context, target: Target, kind: Kind, of: Candidate, stem: str) -> MediaItem:
-    progress, before = target.progress, replace(target.progress)
+def _download(context: Context, target: Target, wanted: Wanted, of: Candidate) -> MediaItem:
     for tries_left in reversed(range(_TRIES)):
         try:
-            return _download_once(context, target, kind, of, stem)
+            return _download_once(context, target, wanted, of)
         except MediaIncomplete as error:
-            log.warning("media file cut", file=stem, cause=repr(error.__cause__))
-            progress.done, progress.total = before.done, before.total
+            log.warning("media file cut", file=wanted.stem, cause=repr(error.__cause__))
             if not tries_left:
                 raise
     raise AssertionError("unreachable")
 
 
-def _download_once(
-    context: Context, target: Target, kind: Kind, of: Candidate, stem: str
-) -> MediaItem:
+def _download_once(context: Context, target: Target, wanted: Wanted, of: Candidate) -> MediaItem:
     response = _open(context, of.url)
     length = response.headers.get("Content-Length", "").strip()
     known = length.isascii() and length.isdecimal() and len(length) <= _MAX_LENGTH_DIGITS
     with closing(response):
-        path = target.folder / (stem + _extension(response, kind))
+        path = target.folder / (wanted.stem + _extension(response, wanted.kind))
         if known:
             target.expect(int(length))
+        copy = _Copy(response, path, target)
         try:
-            size = _copy(response, path, target)
-        except (urllib3.exceptions.HTTPError, TimeoutError) as error:
+            copy.run()
+            encoded = "Content-Encoding" in response.headers
+            if not copy.size or (known and not encoded and copy.size != int(length)):
+                raise MediaIncomplete
+        except (urllib3.exceptions.HTTPError, TimeoutError, MediaIncomplete) as error:
             path.unlink()
+            target.take_back(copy.size, int(length) if known else 0)
             if context.transport.is_late:
                 raise DeadlineExceeded from error
             raise MediaIncomplete from error
         except MediaTooLarge:
             path.unlink()
             raise
-    encoded = "Content-Encoding" in response.headers
-    if not size or (known and not encoded and size != int(length)):
-        path.unlink()
-        raise MediaIncomplete
-    return MediaItem(kind, path.name, of.url, size, of.width, of.height)
+    return MediaItem(wanted.kind, path.name, of.url, copy.size, of.width, of.height)
 
 
 def _open(context: Context, url: str) -> requests.Response:
@@ -198,13 +210,20 @@ def _meaning_of(error: Exception, response: requests.Response | None) -> Excepti
     return CandidatesRefused(InstagramChanged())
 
 
-def _copy(response: requests.Response, path: Path, target: Target) -> int:
-    size = 0
-    with path.open("wb") as file:
-        while piece := response.raw.read(_COPY_BYTES):
-            size += file.write(piece)
-            target.take(piece, size)
-    return size
+@dataclass(slots=True)
+class _Copy:
+    """Writes the body of *response* to *path*; ``size`` is what it wrote so far."""
+
+    response: requests.Response
+    path: Path
+    target: Target
+    size: int = 0
+
+    def run(self) -> None:
+        with self.path.open("wb") as file:
+            while piece := self.response.raw.read(_COPY_BYTES):
+                self.size += file.write(piece)
+                self.target.take(piece, self.size)
 
 
 def _extension(response: requests.Response, kind: str) -> str:

@@ -1,14 +1,15 @@
 """A post's description becomes its files, and a post."""
 
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import replace
 
 import structlog
 
 from scrapper.errors import DeadlineExceeded, DiskFull, RateLimited, ScrapeError
-from scrapper.instagram.context import Context
-from scrapper.instagram.download import CandidatesRefused, Target, download
-from scrapper.instagram.media import Candidate, Description, Item, Kind
+from scrapper.instagram.download import CandidatesRefused, Wanted
+from scrapper.instagram.media import Description
 from scrapper.instagram.shortcode import Shortcode
 from scrapper.library.post import MediaItem, Post
 
@@ -16,26 +17,36 @@ __all__ = ["PostDownload"]
 
 log = structlog.get_logger(__name__)
 
+_AT_ONCE = 4
+_COVER = -1
+
+Download = Callable[[Wanted], Future[MediaItem]]
+"""Begins to download a file in another thread."""
+
 
 class PostDownload:
-    """One post's download: its files in order, from one description or, once, a fresh one.
+    """One post's download: its files, four at a time, from one description or, once, a fresh one.
 
-    *find* describes the post as it is now; *context* is the one that files are asked for with.
+    *find* describes the post as it is now; *seconds_left* says how long there is for all of it.
     """
 
     def __init__(
         self,
         find: Callable[[], Description],
-        context: Context,
-        target: Target,
+        download: Download,
         shortcode: Shortcode,
+        seconds_left: Callable[[], float],
     ) -> None:
         self._find = find
-        self._context = context
-        self._target = target
+        self._download = download
         self._shortcode = shortcode
+        self._seconds_left = seconds_left
         self._refreshed = False
         self._error: ScrapeError | None = None
+        self._files: dict[int, MediaItem] = {}
+        self._waiting: deque[int] = deque()
+        self._running: dict[Future[MediaItem], int] = {}
+        self._refused: list[int] = []
 
     def post(self, url: str) -> Post:
         """Download all that there is of the post; *url* becomes its ``original_url``.
@@ -45,11 +56,17 @@ class PostDownload:
             OSError: the files cannot be written.
         """
         self._description = self._find()
-        files = [self._file(index) for index in range(len(self._description.items))]
-        media = tuple(file for file in files if file is not None)
+        number = len(self._description.items)
+        self._waiting.extend((*range(number), _COVER))
+        try:
+            self._download_all()
+        finally:
+            self._stop()
+        found = [self._files.get(index) for index in range(number)]
+        media = tuple(file for file in found if file is not None)
         if not media and self._error is not None:
             raise self._error
-        missing = tuple(number for number, file in enumerate(files, start=1) if file is None)
+        missing = tuple(index for index, file in enumerate(found, start=1) if file is None)
         if missing:
             log.warning("items missing", shortcode=self._shortcode.text, missing=missing)
         about = self._description
@@ -60,65 +77,94 @@ class PostDownload:
             taken_at=about.taken_at,
             original_url=url,
             media=media,
-            thumbnail=self._thumbnail(),
+            thumbnail=self._files.get(_COVER),
             missing=missing,
             details=about.details,
         )
 
-    def _file(self, index: int) -> MediaItem | None:
-        """The item's file; None if Instagram gives none, even in a fresh description."""
-        item = self._description.items[index]
+    def _download_all(self) -> None:
+        while self._waiting or self._running or self._refused:
+            if self._refused and not self._running:
+                self._refresh()
+            # What is asked for after a refusal would most likely be refused as well.
+            while self._waiting and len(self._running) < _AT_ONCE and not self._refused:
+                self._start(self._waiting.popleft())
+            done, _ = wait(self._running, timeout=self._seconds_left(), return_when=FIRST_COMPLETED)
+            if self._running and not done:
+                raise DeadlineExceeded
+            for future in done:
+                self._note(self._running.pop(future), future)
+
+    def _start(self, index: int) -> None:
+        wanted = self._cover() if index == _COVER else self._item(index)
+        if wanted is not None:
+            self._running[self._download(wanted)] = index
+
+    def _item(self, index: int) -> Wanted | None:
+        item = self._description.items[index] if index < len(self._description.items) else None
         if item is None:
             return None
-        try:
-            return self._download(index, item)
-        except CandidatesRefused as refused:
-            self._error = refused.error
-        fresh = self._fresh_item(index)
-        if fresh is not None:
-            try:
-                return self._download(index, fresh)
-            except CandidatesRefused as refused:
-                self._error = refused.error
-        return None
-
-    def _download(self, index: int, item: Item) -> MediaItem:
         stem = self._shortcode.text
         if self._description.is_carousel:
             stem += f"_{index + 1}"
-        file = self._get(item.type, item.candidates, stem)
-        return replace(
-            file, alt_text=item.alt_text, duration=item.duration, has_audio=item.has_audio
-        )
+        return Wanted(item.type, item.candidates, stem)
 
-    def _get(self, kind: Kind, candidates: Sequence[Candidate], stem: str) -> MediaItem:
-        return download(self._context, self._target, kind, candidates, stem)
-
-    def _fresh_item(self, index: int) -> Item | None:
-        """The item as Instagram describes it now; asked for once a fetch."""
-        if not self._refreshed:
-            self._refreshed = True
-            try:
-                fresh = self._find()
-            except DeadlineExceeded:
-                raise
-            except ScrapeError as error:
-                self._error = error
-                return None
-            self._description = fresh.filled_from(self._description)
-        items = self._description.items
-        return items[index] if index < len(items) else None
-
-    def _thumbnail(self) -> MediaItem | None:
+    def _cover(self) -> Wanted | None:
         """The cover of the post's first video, if there is one: the post is whole without it."""
         videos = (item for item in self._description.items if item and item.type == "video")
         video = next(videos, None)
         if video is None or not video.cover:
             return None
+        return Wanted("image", video.cover, self._shortcode.text)
+
+    def _note(self, index: int, future: Future[MediaItem]) -> None:
+        """Take the file, or note that it was refused.
+
+        Raises:
+            ScrapeError, OSError: the post cannot be had.
+        """
         try:
-            return self._get("image", video.cover, self._shortcode.text)
+            file = future.result()
         except (RateLimited, DeadlineExceeded, DiskFull):
             raise
-        except (ScrapeError, CandidatesRefused) as error:
-            log.warning("no thumbnail", file=self._shortcode.text, cause=type(error).__name__)
-            return None
+        except CandidatesRefused as refused:
+            if index != _COVER:
+                self._error = refused.error
+                if not self._refreshed:
+                    self._refused.append(index)
+                return
+            self._note_no_cover(refused)
+        except ScrapeError as error:
+            if index != _COVER:
+                raise
+            self._note_no_cover(error)
+        else:
+            item = None if index == _COVER else self._description.items[index]
+            if item is not None:
+                file = replace(
+                    file, alt_text=item.alt_text, duration=item.duration, has_audio=item.has_audio
+                )
+            self._files[index] = file
+
+    def _note_no_cover(self, error: Exception) -> None:
+        log.warning("no thumbnail", file=self._shortcode.text, cause=type(error).__name__)
+
+    def _refresh(self) -> None:
+        """Ask once how Instagram describes the post now; try what was refused again."""
+        refused, self._refused = self._refused, []
+        self._refreshed = True
+        try:
+            fresh = self._find()
+        except DeadlineExceeded:
+            raise
+        except ScrapeError as error:
+            self._error = error
+            return
+        self._description = fresh.filled_from(self._description)
+        self._waiting.extendleft(reversed(refused))
+
+    def _stop(self) -> None:
+        """Let no download run on: each of those under way ends within the deadline."""
+        for future in self._running:
+            future.cancel()
+        wait(self._running)

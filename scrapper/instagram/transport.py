@@ -76,7 +76,7 @@ class _DeadlineContext(ssl.SSLContext):
 class PooledTransport(HTTPAdapter):
     """A requests adapter that keeps its connections when a session over it is closed.
 
-    It belongs to one thread. :attr:`response` is the last response that came, or None while
+    One thread at a time uses it. :attr:`response` is the last response that came, or None while
     a request is under way or after it failed.
     """
 
@@ -182,7 +182,7 @@ class PooledTransport(HTTPAdapter):
 
 
 class TransportPool:
-    """One :class:`PooledTransport` for each thread, over one TLS context.
+    """As many :class:`PooledTransport` as are in use at once, over one TLS context.
 
     *hosts* are the allowed hosts; each stands for its subdomains too. The certificate
     authorities are those that requests would take: ``REQUESTS_CA_BUNDLE`` (a file or a
@@ -199,27 +199,30 @@ class TransportPool:
             self._context.load_verify_locations(capath=authorities)
         else:
             self._context.load_verify_locations(cafile=authorities)
-        self._local = threading.local()
+        # The one used last comes first: few connections stay open.
+        self._free: list[PooledTransport] = []
         self._transports: list[PooledTransport] = []
 
     @contextmanager
     def taken(self, deadline: float) -> Iterator[PooledTransport]:
-        """The calling thread's transport, bound to *deadline* in :func:`time.monotonic` time.
+        """A transport for the calling thread, bound to *deadline* in monotonic time.
 
         A response that was not read whole is finished when the block ends.
         """
         self._context.deadline.at = deadline
-        transport: PooledTransport | None = getattr(self._local, "transport", None)
-        if transport is None:
-            transport = self._local.transport = PooledTransport(self._context, self._hosts)
+        try:
+            transport = self._free.pop()
+        except IndexError:
+            transport = PooledTransport(self._context, self._hosts)
             self._transports.append(transport)
         try:
             yield transport
         finally:
             transport.finish()
+            self._free.append(transport)
 
     def close(self) -> None:
-        """Close every thread's connections."""
+        """Close all connections."""
         for transport in self._transports:
             transport.dispose()
 

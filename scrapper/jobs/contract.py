@@ -1,12 +1,21 @@
 """What handlers need of the jobs, whether this process or Redis keeps them."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from scrapper.errors import JobsFull, TooManyJobs
-from scrapper.jobs.model import Job
+from scrapper.jobs.model import Job, JobResponse
 
-__all__ = ["MAKE_ROOM_SECONDS", "JobEnds", "Jobs", "Nobody", "check_room"]
+__all__ = [
+    "MAKE_ROOM_SECONDS",
+    "FinishedJob",
+    "FinishedJobs",
+    "JobEnds",
+    "Jobs",
+    "Nobody",
+    "check_room",
+]
 
 MAKE_ROOM_SECONDS = 5.0
 """Seconds after which to try again if there was no room for a job or a post."""
@@ -59,6 +68,26 @@ class Jobs(Protocol):
 
     async def observe(self, job: Job) -> bool:
         """Bring *job* up to date if possible. Return False if it is gone."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedJob:
+    """A job that ended; ``end`` tells this end from later ones."""
+
+    response: JobResponse
+    end: object
+
+
+class FinishedJobs(Protocol):
+    """The jobs that ended, which plugins may not know of yet."""
+
+    async def untold(self, plugin: str) -> Sequence[FinishedJob]:
+        """Those that *plugin* was not told of, oldest first."""
+        ...
+
+    async def note_told(self, plugin: str, job: FinishedJob) -> None:
+        """Note that *plugin* was told of this end of the job."""
         ...
 
 

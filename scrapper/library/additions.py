@@ -13,18 +13,21 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import orjson
 import structlog
 
 from scrapper.library.disk import is_whole, write_atomically
 from scrapper.library.post import MediaItem, Post, is_own_file
 from scrapper.library.state_file import UNREADABLE
 
-__all__ = ["Additions", "add", "with_additions"]
+__all__ = ["Additions", "add", "check_additions", "with_additions"]
 
 log = structlog.get_logger(__name__)
 
 _FILE = "added.json"
 _MAX_BYTES = 1_000_000
+_MOST_PLUGINS = 10
+_TYPES = ("video", "image", "audio")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +42,10 @@ class Additions:
     object_urls: Mapping[str, str] = field(default_factory=dict)
 
 
-def add(folder: Path, name: str, additions: Additions) -> None:
+def add(folder: Path, name: str, additions: Additions, version: int) -> None:
     """Store what the plugin called *name* adds to the post in *folder*, in place of what it had.
+
+    It counts as long as the post has this *version*.
 
     Raises:
         FileNotFoundError: the post is gone.
@@ -48,12 +53,29 @@ def add(folder: Path, name: str, additions: Additions) -> None:
     """
     with _locked(folder):
         known = _read(folder)
-        known[name] = asdict(additions)
+        known[name] = {"version": version, **asdict(additions)}
         write_atomically(folder / _FILE, json.dumps(known).encode())
 
 
-def with_additions(post: Post, folder: Path) -> Post:
-    """*post* with what was added to it in *folder*; files that are not whole are left out."""
+def check_additions(additions: Additions, post: Post) -> None:
+    """See that *additions* can become part of *post*.
+
+    Raises:
+        ValueError, TypeError: they cannot: a value has another type, or a file another name.
+    """
+    text = json.dumps(asdict(additions))
+    if len(text) > _MAX_BYTES // _MOST_PLUGINS:
+        raise ValueError("too much to add")
+    read = _parse(json.loads(text), post)
+    for item in read.media:
+        if type(item.size) is not int or item.size < 0 or item.type not in _TYPES:
+            raise TypeError(f"not a media item: {item}")
+    # What clients get of it must be JSON.
+    orjson.dumps(read)
+
+
+def with_additions(post: Post, folder: Path, version: int) -> Post:
+    """*post* of this *version* with what was added to it; files that are not whole are left out."""
     known = _read(folder)
     if not known:
         return post
@@ -61,7 +83,11 @@ def with_additions(post: Post, folder: Path) -> Post:
     object_urls: dict[str, str] = {}
     for data in known.values():
         try:
+            if data["version"] != version:
+                # It was made of the files that were there before.
+                continue
             additions = _parse(data, post)
+            orjson.dumps(additions)
         except UNREADABLE as error:
             log.warning("additions unreadable", shortcode=post.shortcode, cause=repr(error))
             continue
@@ -74,7 +100,9 @@ def _parse(data: Any, post: Post) -> Additions:
     media = tuple(MediaItem(**item) for item in data["media"])
     if not all(is_own_file(item.filename, post.shortcode) for item in media):
         raise ValueError("files of another post")
-    object_urls = {str(name): str(url) for name, url in data["object_urls"].items()}
+    object_urls = data["object_urls"]
+    if not all(isinstance(text, str) for pair in object_urls.items() for text in pair):
+        raise TypeError("object_urls are not texts")
     return Additions(media, object_urls)
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from scrapper.library.stored import StoredPost, load
@@ -23,7 +23,8 @@ class Index:
         self._root = root
         self._check = check
         self._posts: dict[str, StoredPost] = {}
-        self._looks: dict[str, asyncio.Task[StoredPost | None]] = {}
+        self._looks: dict[str, asyncio.Future[StoredPost | None]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
 
     async def get(self, shortcode: str) -> StoredPost | None:
         """The stored post, or None: not stored, not whole any more, or not readable.
@@ -31,35 +32,68 @@ class Index:
         What was found on the disk within the last tenth of a second is not looked for again,
         and however many ask for a post at once, its folder is read once.
         """
-        known = self._posts.get(shortcode)
-        if known is not None and time.monotonic() - known.seen_at < _TRUSTED_SECONDS:
+        known = self._known(shortcode)
+        if known is not None:
             return known
-        look = self._looks.get(shortcode)
-        if look is None:
-            look = self._looks[shortcode] = asyncio.create_task(self._look(shortcode))
-        return await asyncio.shield(look)
+        if shortcode not in self._looks:
+            self._look([shortcode])
+        return await asyncio.shield(self._looks[shortcode])
+
+    async def get_all(self, shortcodes: Sequence[str]) -> list[StoredPost | None]:
+        """The same for many posts, which one thread reads one after the other."""
+        self._look([it for it in shortcodes if not self._known(it) and it not in self._looks])
+        looks = [self._known(it) or self._looks[it] for it in shortcodes]
+        return [
+            look if isinstance(look, StoredPost) else await asyncio.shield(look) for look in looks
+        ]
 
     def changed(self, shortcode: str) -> None:
         """Note that a post was published or removed."""
         self._posts.pop(shortcode, None)
         self._looks.pop(shortcode, None)
 
-    async def _look(self, shortcode: str) -> StoredPost | None:
-        stored = None
+    def _known(self, shortcode: str) -> StoredPost | None:
+        known = self._posts.get(shortcode)
+        is_trusted = known is not None and time.monotonic() - known.seen_at < _TRUSTED_SECONDS
+        return known if is_trusted else None
+
+    def _look(self, shortcodes: Sequence[str]) -> None:
+        loop = asyncio.get_running_loop()
+        looks = {shortcode: loop.create_future() for shortcode in shortcodes}
+        for look in looks.values():
+            # Everybody who waited may be gone when it fails.
+            look.add_done_callback(lambda done: done.cancelled() or done.exception())
+        self._looks |= looks
+        task = asyncio.create_task(self._read(looks))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _read(self, looks: Mapping[str, asyncio.Future[StoredPost | None]]) -> None:
         try:
-            stored = await asyncio.to_thread(self._load, shortcode)
-        finally:
+            found = await asyncio.to_thread(self._load, list(looks))
+        # Whatever it is belongs to those who wait.
+        except BaseException as error:
+            for shortcode, look in looks.items():
+                if self._looks.get(shortcode) is look:
+                    self.changed(shortcode)
+                look.cancel() if isinstance(error, asyncio.CancelledError) else look.set_exception(
+                    error
+                )
+            if not isinstance(error, Exception):
+                raise
+            return
+        for (shortcode, look), stored in zip(looks.items(), found, strict=True):
             # Else what was read may have been replaced meanwhile.
-            if self._looks.get(shortcode) is asyncio.current_task():
+            if self._looks.get(shortcode) is look:
                 self.changed(shortcode)
                 if stored is not None:
                     self._posts[shortcode] = stored
-                    if len(self._posts) > _INDEXED_POSTS:
-                        del self._posts[next(iter(self._posts))]
-        return stored
+            look.set_result(stored)
+        while len(self._posts) > _INDEXED_POSTS:
+            del self._posts[next(iter(self._posts))]
 
-    def _load(self, shortcode: str) -> StoredPost | None:
-        stored = load(self._root / shortcode)
-        if stored is None:
+    def _load(self, shortcodes: Sequence[str]) -> list[StoredPost | None]:
+        found = [load(self._root / shortcode) for shortcode in shortcodes]
+        if None in found:
             self._check()
-        return stored
+        return found

@@ -117,6 +117,11 @@ class Library:
         """The stored post; None if it is not stored, incomplete or unreadable."""
         return await self._index.get(shortcode)
 
+    async def reread(self, shortcode: str) -> StoredPost | None:
+        """The stored post as it is on the disk now, whatever was read a moment ago."""
+        self._index.changed(shortcode)
+        return await self._index.get(shortcode)
+
     async def get_legacy(self, shortcode: str) -> Post | None:
         """The files that release 0.2.0 left under the shortcode, as a post without data."""
         return await asyncio.to_thread(legacy_post, self.root / shortcode)
@@ -150,15 +155,15 @@ class Library:
         """When a post was last stored or removed, by whatever process; nanoseconds."""
         return await self._in_thread(lambda: self.root.stat().st_mtime_ns)
 
-    async def add(self, shortcode: str, name: str, additions: Additions) -> None:
-        """Add to a post what the plugin called *name* made; it must be stored.
+    async def add(self, shortcode: str, name: str, additions: Additions, version: int) -> None:
+        """Add to a post what the plugin called *name* made of this *version* of it.
 
         Raises:
             DiskFull, DiskReadOnly: the disk takes no writes.
             OSError: the post is gone, or cannot be changed.
         """
         with storing():
-            await self._in_thread(add, self.root / shortcode, name, additions)
+            await self._in_thread(add, self.root / shortcode, name, additions, version)
         self._index.changed(shortcode)
 
     async def list(
@@ -177,10 +182,10 @@ class Library:
         number = limit + 1 if self._catalogue else _LISTED_AT_ONCE
         while True:
             cursors = await self._newest(number, last, search)
-            for cursor in cursors:
+            found = await self._index.get_all([cursor.shortcode for cursor in cursors])
+            for cursor, stored in zip(cursors, found, strict=True):
                 if len(posts) == limit:
                     return Listing(posts, last)
-                stored = await self.get(cursor.shortcode)
                 if stored is not None and search.allows(stored):
                     posts.append(stored)
                 last = cursor

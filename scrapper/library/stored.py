@@ -60,13 +60,13 @@ def load(folder: Path) -> StoredPost | None:
         if folder.is_symlink():
             return None
         with (folder / MANIFEST).open("rb") as file:
-            stored_at = os.fstat(file.fileno()).st_mtime
+            status = os.fstat(file.fileno())
             post = Post.from_manifest(json.loads(_read(file)))
         if post.shortcode == folder.name and all(
             is_whole(folder / file.filename, file.size) for file in post.files
         ):
-            post = with_additions(post, folder)
-            return StoredPost.seen_now(post, folder.parent, stored_at, kept=is_kept(folder))
+            post = with_additions(post, folder, status.st_mtime_ns)
+            return StoredPost.seen_now(post, folder.parent, status.st_mtime, kept=is_kept(folder))
         log.warning("stored post incomplete", shortcode=folder.name)
     except FileNotFoundError:
         pass

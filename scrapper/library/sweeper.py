@@ -22,7 +22,7 @@ async def sweeping(
     library: Library,
     metrics: Metrics,
     *,
-    turn: Callable[[], AbstractAsyncContextManager[bool]],
+    turn: Callable[[], AbstractAsyncContextManager[object]],
     clock_is_right: Callable[[], bool],
     max_age: float,
     interval: float,

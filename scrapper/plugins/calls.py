@@ -5,6 +5,7 @@ import contextvars
 import inspect
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 __all__ = ["Call"]
@@ -13,32 +14,35 @@ __all__ = ["Call"]
 class Call:
     """A call of *function* with *arguments* that runs beside everything else.
 
-    A coroutine runs on the loop, and a plain function in a thread of its own, which ends with the
-    process at the latest: nothing can stop a thread.
+    It runs in a thread of its own, which ends with the process at the latest, for nothing can stop
+    a thread. A coroutine gets an event loop of its own there: whatever it blocks is its own.
     """
 
     def __init__(self, function: Callable[..., Any], *arguments: Any) -> None:
-        self._is_coroutine = inspect.iscoroutinefunction(function)
-        if self._is_coroutine:
-            self._future: asyncio.Future[Any] = asyncio.ensure_future(function(*arguments))
-        else:
-            self._future = _in_thread(function, *arguments)
+        loop = asyncio.get_running_loop()
+        self._future: asyncio.Future[Any] = loop.create_future()
         # Its failure is told by result(), or by nobody if it comes too late.
         self._future.add_done_callback(lambda done: done.cancelled() or done.exception())
+        self._theirs: tuple[asyncio.AbstractEventLoop, asyncio.Future[Any]] | None = None
+        run = self._run_coroutine if inspect.iscoroutinefunction(function) else function
+        given = (function, *arguments) if run is not function else arguments
+        work = contextvars.copy_context().run
+        threading.Thread(
+            target=self._run, args=(loop, work, run, *given), name="plugin", daemon=True
+        ).start()
 
     async def result(self, seconds: float) -> Any:
         """What the function returns.
 
         Raises:
             TimeoutError: it did not return within so many *seconds*; :meth:`ended` waits for it.
-            BaseException: whatever it raised.
+            Exception: whatever it raised; what is no Exception is told by a RuntimeError.
         """
         try:
             await asyncio.wait([self._future], timeout=seconds)
         finally:
-            if self._is_coroutine:
-                self._future.cancel()
-        if not self._future.done() or self._future.cancelled():
+            self._cancel()
+        if not self._future.done():
             raise TimeoutError
         return self._future.result()
 
@@ -47,37 +51,40 @@ class Call:
         await asyncio.wait([self._future], timeout=seconds)
 
     async def abandon(self, seconds: float) -> None:
-        """Cancel a coroutine, and give it so many *seconds* to clean up; leave a thread alone."""
-        if self._is_coroutine:
-            self._future.cancel()
+        """Cancel a coroutine, and give it so many *seconds* to clean up; leave a function alone."""
+        self._cancel()
+        if self._theirs is not None:
             await self.ended(seconds)
 
+    def _cancel(self) -> None:
+        if self._theirs is not None and not self._future.done():
+            loop, task = self._theirs
+            # Their loop may be closed by now.
+            with suppress(RuntimeError):
+                loop.call_soon_threadsafe(task.cancel)
 
-def _in_thread(function: Callable[..., Any], *arguments: Any) -> asyncio.Future[Any]:
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[Any] = loop.create_future()
-    context = contextvars.copy_context()
-
-    def settle(set_outcome: Callable[[Any], None], outcome: Any) -> None:
-        if not future.done():
-            set_outcome(outcome)
-
-    def run() -> None:
+    def _run(self, loop: asyncio.AbstractEventLoop, work: Callable[..., Any], *call: Any) -> None:
+        settle: Callable[[Any], None]
         try:
-            told: tuple[Any, Any] = (future.set_result, context.run(function, *arguments))
-        # Whatever it raises belongs to whoever waits.
+            settle, outcome = self._future.set_result, work(*call)
+        # Whatever it raises belongs to whoever waits; what would end the process must not.
         except BaseException as error:  # noqa: BLE001
-            told = (future.set_exception, _settable(error))
-        try:
-            loop.call_soon_threadsafe(settle, *told)
-        except RuntimeError:
-            # The loop is closed: the process ends.
-            return
+            is_usual = isinstance(error, Exception) and not isinstance(error, StopIteration)
+            settle, outcome = self._future.set_exception, error
+            if not is_usual:
+                outcome = RuntimeError(repr(error))
+        # The service's loop may be closed: the process ends.
+        with suppress(RuntimeError):
+            loop.call_soon_threadsafe(self._settle, settle, outcome)
 
-    threading.Thread(target=run, name="plugin", daemon=True).start()
-    return future
+    def _settle(self, settle: Callable[[Any], None], outcome: Any) -> None:
+        if not self._future.done():
+            settle(outcome)
 
+    def _run_coroutine(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        async def run() -> Any:
+            task = asyncio.ensure_future(function(*arguments))
+            self._theirs = asyncio.get_running_loop(), task
+            return await task
 
-def _settable(error: BaseException) -> BaseException:
-    """*error*, or what stands for one that a future does not take."""
-    return RuntimeError(repr(error)) if isinstance(error, StopIteration) else error
+        return asyncio.run(run())

@@ -3,14 +3,21 @@
 import asyncio
 from collections.abc import Callable, Sequence
 
+import structlog
+
+from scrapper.jobs.contract import FinishedJob
 from scrapper.jobs.model import Job
 from scrapper.plugins.ledger import Ledger
 
 __all__ = ["LocalFinishedJobs"]
 
+log = structlog.get_logger(__name__)
+
+_MOST_UNTOLD = 1000
+
 
 class LocalFinishedJobs:
-    """:class:`~scrapper.plugins.following.FinishedJobs` and
+    """:class:`~scrapper.jobs.contract.FinishedJobs` and
     :class:`~scrapper.jobs.contract.JobEnds`: the jobs themselves in memory, what was told in the
     *ledger*.
 
@@ -20,39 +27,51 @@ class LocalFinishedJobs:
     def __init__(self, ledger: Ledger, plugins: Sequence[str]) -> None:
         self._ledger = ledger
         self.wake: Callable[[], None] = lambda: None
-        self._ended: dict[str, dict[str, Job]] = {plugin: {} for plugin in plugins}
+        self._ended: dict[str, dict[str, FinishedJob]] = {plugin: {} for plugin in plugins}
         self.new_plugins: frozenset[str] = frozenset()
         """Those that are not to be told of jobs that ended before the start."""
 
     async def opened(self, jobs: Sequence[Job]) -> None:
         await asyncio.to_thread(self._ledger.keep_jobs, [job.id for job in jobs])
-        for plugin, ended in self._ended.items():
+        for plugin in self._ended:
             for job in jobs:
                 if job.state == "running":
                     continue
                 if plugin in self.new_plugins:
                     await asyncio.to_thread(self._ledger.note_job, plugin, job.id)
                 else:
-                    ended[job.id] = job
+                    self._note(plugin, job)
         self.wake()
 
     def ended(self, job: Job) -> None:
-        for ended in self._ended.values():
-            ended[job.id] = job
+        for plugin in self._ended:
+            self._note(plugin, job)
         self.wake()
+
+    def _note(self, plugin: str, job: Job) -> None:
+        ended = self._ended[plugin]
+        if job.id not in ended:
+            ended[job.id] = FinishedJob(job.to_response(), object())
+        if len(ended) > _MOST_UNTOLD:
+            del ended[next(iter(ended))]
+            log.error("plugin not told of a job: too many wait", plugin=plugin)
 
     async def reopened(self, job: Job) -> None:
         for ended in self._ended.values():
             ended.pop(job.id, None)
         await asyncio.to_thread(self._ledger.reopen_job, job.id)
 
-    async def untold(self, plugin: str) -> Sequence[Job]:
+    async def untold(self, plugin: str) -> Sequence[FinishedJob]:
         ended = self._ended[plugin]
         for job_id in list(ended):
             if await asyncio.to_thread(self._ledger.knows_job, plugin, job_id):
                 ended.pop(job_id, None)
         return list(ended.values())
 
-    async def note_told(self, plugin: str, job_id: str) -> None:
-        await asyncio.to_thread(self._ledger.note_job, plugin, job_id)
-        self._ended[plugin].pop(job_id, None)
+    async def note_told(self, plugin: str, job: FinishedJob) -> None:
+        ended, job_id = self._ended[plugin], job.response.id
+        # Else it went on meanwhile, and its next end is to be told.
+        if ended.get(job_id) is job:
+            await asyncio.to_thread(self._ledger.note_job, plugin, job_id)
+            if ended.get(job_id) is job:
+                del ended[job_id]

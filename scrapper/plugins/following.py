@@ -6,19 +6,19 @@ the ledger and no longer stored. So whatever a crash interrupts is done after th
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 import structlog
 from structlog.contextvars import bound_contextvars
 
 from scrapper.background import in_background
 from scrapper.cancellation import end
-from scrapper.jobs.model import Job
-from scrapper.library.additions import Additions
+from scrapper.jobs.contract import FinishedJob, FinishedJobs
+from scrapper.library.additions import Additions, check_additions
 from scrapper.library.store import Library
 from scrapper.plugins.calls import Call
 from scrapper.plugins.ledger import Ledger, Outcome
@@ -27,29 +27,23 @@ from scrapper.scraping.peers import Alone, Peers
 from scrapper.settings import Settings
 from scrapper.telemetry.metrics import Metrics
 
-__all__ = ["FinishedJobs", "Followers"]
+__all__ = ["Followers", "UnreadablePost"]
 
 log = structlog.get_logger(__name__)
 
+_NO_VERSION = 0
+_MAY_RETURN = "post_stored may return Additions or None, the others None"
 _PAUSES = (30.0, 300.0)
 _SECONDS_BETWEEN_LOOKS = 2.0
 _PAUSE_AFTER_FAULT = 30.0
 _SECONDS_TO_CLEAN_UP = 5.0
 
-Turn = Callable[[str], AbstractAsyncContextManager[bool]]
-"""Gives True in the block if this process alone may do what the name says, for now."""
+Turn = Callable[[str], AbstractAsyncContextManager[object]]
+"""Gives what is true while this process alone may do what the name says."""
 
 
-class FinishedJobs(Protocol):
-    """The jobs that ended, which plugins may not know of yet."""
-
-    async def untold(self, plugin: str) -> Sequence[Job]:
-        """Those that *plugin* was not told of, oldest first."""
-        ...
-
-    async def note_told(self, plugin: str, job_id: str) -> None:
-        """Note that *plugin* was told of the job."""
-        ...
+class UnreadablePost(Exception):
+    """A post is stored, but cannot be read."""
 
 
 class Followers:
@@ -186,8 +180,9 @@ class _Follower:
         self._seen: tuple[int | None, int] | None = None
         self._awake = asyncio.Event()
         self._call: Call | None = None
-        self._tries: dict[str, int] = {}
-        self._next_try: dict[str, float] = {}
+        self._unwritten: dict[str, _Told] = {}
+        self._tries: dict[tuple[str, str], int] = {}
+        self._next_try: dict[tuple[str, str], float] = {}
 
     def note(self, shortcode: str) -> None:
         """Look at the post again: it may have been stored or removed."""
@@ -212,7 +207,7 @@ class _Follower:
                 try:
                     async with self._turn() as ours:
                         if ours:
-                            await self.catch_up()
+                            await self.catch_up(ours)
                         # What we heard of, the other process sees for itself.
                         self._look_at_all = self._look_at_all or not ours
                 # The disk or Redis may be away; the next look finds what is to be told.
@@ -227,18 +222,22 @@ class _Follower:
         if self._call is not None:
             await self._call.abandon(_SECONDS_TO_CLEAN_UP)
 
-    async def catch_up(self) -> bool:
-        """Tell what is to be told now; return whether something is left for another try."""
+    async def catch_up(self, ours: object = True) -> bool:
+        """Tell what is to be told now; return whether something is left for another try.
+
+        It stops once *ours* is false: another process may do it then.
+        """
         if self.plugin.follows_posts:
             changes = await self._changes()
-            for number, (shortcode, version) in enumerate(changes):
+            for number, shortcode in enumerate(changes):
                 self._behind.set(len(changes) - number)
-                if self._is_due(shortcode):
-                    await self._tell_post(shortcode, version)
-        if self._jobs is not None:
+                if not ours:
+                    self._news.update(changes[number:])
+                    return True
+                await self._tell_post(shortcode)
+        if self._jobs is not None and ours:
             for job in await self._jobs.untold(self.plugin.name):
-                if self._is_due(job.id):
-                    await self._tell_job(self._jobs, job)
+                await self._tell_job(self._jobs, job)
         self._behind.set(len(self._next_try))
         return bool(self._next_try)
 
@@ -247,78 +246,115 @@ class _Follower:
             async with asyncio.timeout(seconds):
                 await self._awake.wait()
 
-    async def _changes(self) -> list[tuple[str, int | None]]:
-        """Posts that the plugin does not know as they are, with their versions: oldest first.
-
-        Those that are gone have none, and come first.
-        """
+    async def _changes(self) -> list[str]:
+        """Posts that the plugin does not know as they are: those that are gone, then the oldest."""
         news, self._news = self._news, set()
         try:
             there, known = await self._compare(news)
         except BaseException:
             self._news |= news
             raise
-        gone: list[tuple[str, int | None]] = [(it, None) for it in known if it not in there]
+        gone = [shortcode for shortcode in known if shortcode not in there]
         stored = [(version, it) for it, version in there.items() if known.get(it) != version]
-        return [*gone, *((it, version) for version, it in sorted(stored))]
+        return [*gone, *(shortcode for _, shortcode in sorted(stored))]
 
     async def _compare(self, news: set[str]) -> tuple[dict[str, int], dict[str, int]]:
         """The versions of posts that are stored, and of those that the plugin was told of."""
         name = self.plugin.name
         changed_at = await self._library.changed_at() if self._shared else None
         restarts = await asyncio.to_thread(self._ledger.restarts, name)
+        if self._seen is not None and restarts != self._seen[1]:
+            # Somebody wants everything done now, what failed included.
+            self._next_try.clear()
+            self._tries.clear()
         if self._look_at_all or (changed_at, restarts) != self._seen:
             there = await self._library.versions()
             known = await asyncio.to_thread(self._ledger.posts, name)
             self._look_at_all, self._seen = False, (changed_at, restarts)
             return there, known
         there, known = {}, {}
-        for shortcode in news | self._next_try.keys():
+        for shortcode in news | {subject for _, subject in self._next_try}:
             version = await self._library.version(shortcode)
-            told = await asyncio.to_thread(self._ledger.version, name, shortcode)
+            entry = await asyncio.to_thread(self._ledger.entry, name, shortcode)
             there |= {} if version is None else {shortcode: version}
-            known |= {} if told is None else {shortcode: told}
-            if version == told:
-                # It was removed before its next try.
-                self._next_try.pop(shortcode, None)
+            known |= {} if entry is None else {shortcode: entry[0]}
         return there, known
 
-    async def _tell_post(self, shortcode: str, version: int | None) -> None:
+    async def _tell_post(self, shortcode: str) -> None:
+        """Tell of the post as it is by now, if the plugin does not know that."""
         name = self.plugin.name
+        entry = await asyncio.to_thread(self._ledger.entry, name, shortcode)
+        try:
+            version = await self._library.version(shortcode)
+        except OSError as error:
+            # It may be there, or gone.
+            self._note_failure(shortcode, "post_stored", error)
+            return
         if version is None:
-            if await self._tell(shortcode, "post_removed", shortcode=shortcode):
-                await asyncio.to_thread(self._ledger.forget, name, shortcode)
-            return
-        stored = await self._library.get(shortcode)
-        if stored is None:
-            return
-        folder = self._library.root / shortcode
-        outcome = await self._tell(shortcode, "post_stored", post=stored.post, folder=folder)
-        if await self._library.version(shortcode) != version:
-            # The plugin worked on files that are gone.
-            self._settle(shortcode)
-            self.note(shortcode)
-        elif outcome:
-            if outcome.additions is not None:
-                await self._library.add(shortcode, name, outcome.additions)
-            word: Outcome = "done" if outcome.worked else "failed"
-            await asyncio.to_thread(self._ledger.note, name, shortcode, version, word)
+            await self._tell_removal(
+                shortcode, is_known=entry is not None and entry[1] != "skipped"
+            )
+        elif entry is None or entry[0] != version:
+            await self._tell_storing(shortcode, version)
 
-    async def _tell_job(self, jobs: FinishedJobs, job: Job) -> None:
-        if await self._tell(job.id, "job_finished", job=job.to_response()):
-            await jobs.note_told(self.plugin.name, job.id)
+    async def _tell_removal(self, shortcode: str, *, is_known: bool) -> None:
+        self._settle("post_stored", shortcode)
+        self._unwritten.pop(shortcode, None)
+        if not is_known or await self._tell(shortcode, "post_removed", shortcode=shortcode):
+            await asyncio.to_thread(self._ledger.forget, self.plugin.name, shortcode)
+
+    async def _tell_storing(self, shortcode: str, version: int) -> None:
+        name = self.plugin.name
+        told = self._unwritten.get(shortcode)
+        if told is None or told.version != version:
+            told = await self._call_with_post(shortcode, version)
+        if told is None:
+            return
+        # If the disk takes no writes, the plugin is not called once more for that.
+        self._unwritten[shortcode] = told
+        if await self._library.version(shortcode) == version:
+            if told.additions is not None:
+                await self._library.add(shortcode, name, told.additions, version)
+            word: Outcome = "done" if told.worked else "failed"
+            await asyncio.to_thread(self._ledger.note, name, shortcode, version, word)
+        else:
+            # The plugin worked on files that are gone.
+            self.note(shortcode)
+        del self._unwritten[shortcode]
+
+    async def _call_with_post(self, shortcode: str, version: int) -> "_Told | None":
+        """Call the plugin; None if that is to be done later."""
+        if self._waits("post_stored", shortcode):
+            return None
+        if "post_stored" not in self.plugin.hooks:
+            return _Told(version, worked=True)
+        stored = await self._library.reread(shortcode)
+        if stored is None:
+            told = self._note_failure(shortcode, "post_stored", UnreadablePost(shortcode))
+            return told and replace(told, version=version)
+        # Whatever ends the call: if the post is removed then, the plugin must know.
+        name = self.plugin.name
+        await asyncio.to_thread(self._ledger.note, name, shortcode, _NO_VERSION, "begun")
+        folder = self._library.root / shortcode
+        told = await self._tell(shortcode, "post_stored", post=stored.post, folder=folder)
+        return told and replace(told, version=version)
+
+    async def _tell_job(self, jobs: FinishedJobs, job: FinishedJob) -> None:
+        if await self._tell(job.response.id, "job_finished", job=job.response):
+            await jobs.note_told(self.plugin.name, job)
 
     async def _tell(self, subject: str, hook: str, **arguments: Any) -> "_Told | None":
-        """Call the *hook* if the plugin has it; None if it failed and is to be tried again."""
+        """Call the *hook* if the plugin has it; None if it is to be tried later."""
         impl = self.plugin.hooks.get(hook)
         if impl is None:
             return _Told(worked=True)
+        if self._waits(hook, subject):
+            return None
         call = self._call = Call(impl.function, *[arguments[name] for name in impl.argnames])
         cause: Exception | None = None
         try:
             result = await call.result(self._timeout)
-            if result is not None and not (hook == "post_stored" and isinstance(result, Additions)):
-                raise TypeError(f"{hook} returned {type(result).__name__}")
+            _check_result(result, hook, arguments)
         except TimeoutError as error:
             cause = error
             log.warning("plugin does not return", hook=hook, subject=subject)
@@ -326,37 +362,50 @@ class _Follower:
         # A plugin may raise anything.
         except Exception as error:  # noqa: BLE001
             cause = error
-        if cause is None:
-            self._settle(subject)
-            self._calls.labels(self.plugin.name, hook, "ok").inc()
-            return _Told(worked=True, additions=result)
-        return self._note_failure(subject, hook, cause)
+        if cause is not None:
+            return self._note_failure(subject, hook, cause)
+        self._settle(hook, subject)
+        self._calls.labels(self.plugin.name, hook, "ok").inc()
+        return _Told(worked=True, additions=result)
 
     def _note_failure(self, subject: str, hook: str, cause: Exception) -> "_Told | None":
-        tries = self._tries[subject] = self._tries.get(subject, 0) + 1
+        tries = self._tries[hook, subject] = self._tries.get((hook, subject), 0) + 1
         gave_up = tries > len(self._pauses)
         known = {"hook": hook, "subject": subject, "tries": tries, "cause": repr(cause)}
         self._calls.labels(self.plugin.name, hook, "given_up" if gave_up else "failed").inc()
         if gave_up:
             log.error("plugin gave up", **known, exc_info=cause)
-            self._settle(subject)
+            self._settle(hook, subject)
             self.gave_up = True
             return _Told(worked=False)
-        log.warning("plugin failed", **known)
-        self._next_try[subject] = time.monotonic() + self._pauses[tries - 1]
+        log.warning("plugin failed", **known, exc_info=cause if tries == 1 else None)
+        self._next_try[hook, subject] = time.monotonic() + self._pauses[tries - 1]
         return None
 
-    def _is_due(self, subject: str) -> bool:
-        return self._next_try.get(subject, 0.0) <= time.monotonic()
+    def _waits(self, hook: str, subject: str) -> bool:
+        return self._next_try.get((hook, subject), 0.0) > time.monotonic()
 
-    def _settle(self, subject: str) -> None:
-        self._tries.pop(subject, None)
-        self._next_try.pop(subject, None)
+    def _settle(self, hook: str, subject: str) -> None:
+        self._tries.pop((hook, subject), None)
+        self._next_try.pop((hook, subject), None)
 
 
 @dataclass(frozen=True, slots=True)
 class _Told:
     """A plugin was told of something, and need not be told again."""
 
-    worked: bool
+    version: int = _NO_VERSION
+    worked: bool = False
     additions: Additions | None = None
+
+
+def _check_result(result: Any, hook: str, arguments: Mapping[str, Any]) -> None:
+    """See that a hook may return *result*.
+
+    Raises:
+        TypeError, ValueError: it may not.
+    """
+    if hook == "post_stored" and isinstance(result, Additions):
+        check_additions(result, arguments["post"])
+    elif result is not None:
+        raise TypeError(f"{hook} returned {type(result).__name__}: {_MAY_RETURN}")

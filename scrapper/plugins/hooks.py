@@ -96,7 +96,10 @@ def post_stored(post: Post, folder: Path) -> Additions | None:
 
 @_hook
 def post_removed(shortcode: str) -> None:
-    """Take note that a post of an earlier :func:`post_stored` was removed, by whomever."""
+    """Take note that a post was removed, by whomever.
+
+    It is a post that :func:`post_stored` was called with, even if that failed.
+    """
 
 
 @_hook

@@ -3,9 +3,10 @@
 import sqlite3
 import threading
 import time
+import uuid
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Literal
 
@@ -21,12 +22,13 @@ LEDGER = "plugins.sqlite3"
 
 log = structlog.get_logger(__name__)
 
-Outcome = Literal["done", "failed"]
+Outcome = Literal["done", "failed", "begun", "skipped"]
+"""Of a plugin with a post: ``begun`` is not over, perhaps because of a crash, or is to be tried
+again; ``skipped`` was stored before the plugin was in use."""
 
 _VERSION = 1
 _SCHEMA = f"""
 PRAGMA journal_mode = TRUNCATE;
-PRAGMA busy_timeout = 10000;
 CREATE TABLE IF NOT EXISTS plugins (name TEXT PRIMARY KEY, restarts INTEGER NOT NULL DEFAULT 0);
 CREATE TABLE IF NOT EXISTS posts (
     plugin TEXT NOT NULL,
@@ -83,10 +85,13 @@ class Ledger:
         with self._changing() as database:
             [(lost,)] = database.execute("SELECT count(*) FROM lost")
             for plugin in plugins:
-                database.execute("INSERT OR IGNORE INTO plugins (name) VALUES (?)", (plugin,))
+                insert = "INSERT OR IGNORE INTO plugins (name) VALUES (?)"
+                if not database.execute(insert, (plugin,)).rowcount:
+                    # Another process was faster: what was stored since is to be told.
+                    continue
                 if not lost:
                     database.executemany(
-                        "INSERT OR IGNORE INTO posts VALUES (?, ?, ?, 'done')",
+                        "INSERT OR IGNORE INTO posts VALUES (?, ?, ?, 'skipped')",
                         [(plugin, *post) for post in posts.items()],
                     )
             database.execute("DELETE FROM lost")
@@ -99,13 +104,14 @@ class Ledger:
                 database.execute("SELECT shortcode, version FROM posts WHERE plugin = ?", (plugin,))
             )
 
-    def version(self, plugin: str, shortcode: str) -> int | None:
-        """The version of one post that *plugin* was told of; None if it was told of none."""
+    def entry(self, plugin: str, shortcode: str) -> tuple[int, Outcome] | None:
+        """The version of one post, and its outcome; None if *plugin* was not told of it."""
         with self._using() as database:
-            row = database.execute(
-                "SELECT version FROM posts WHERE plugin = ? AND shortcode = ?", (plugin, shortcode)
+            row: tuple[int, Outcome] | None = database.execute(
+                "SELECT version, outcome FROM posts WHERE plugin = ? AND shortcode = ?",
+                (plugin, shortcode),
             ).fetchone()
-            return None if row is None else int(row[0])
+            return row
 
     def note(self, plugin: str, shortcode: str, version: int, outcome: Outcome) -> None:
         """Note that *plugin* was told of the post, or failed with it."""
@@ -188,6 +194,10 @@ class Ledger:
                 raise
 
     def _open(self) -> sqlite3.Connection:
+        if not self._path.exists():
+            # It appears whole, so that an empty file is a damaged one.
+            with self._made(lost=False) as fresh, suppress(FileExistsError):
+                self._path.hardlink_to(fresh)
         try:
             return _connect(self._path)
         except sqlite3.DatabaseError as error:
@@ -196,22 +206,32 @@ class Ledger:
             self._begin_anew(error)
             return _connect(self._path)
 
+    @contextmanager
+    def _made(self, *, lost: bool) -> Iterator[Path]:
+        """A new file, which is removed at the end if it is still there."""
+        fresh = self._path.with_name(f"{self._path.name}.{uuid.uuid4().hex}")
+        try:
+            with closing(sqlite3.connect(fresh, isolation_level=None)) as database:
+                database.executescript(_SCHEMA)
+                if lost:
+                    database.execute("INSERT INTO lost VALUES (?)", (time.time(),))
+            yield fresh
+        finally:
+            for suffix in _SIDE_FILES:
+                delete(fresh.with_name(fresh.name + suffix))
+
     def _begin_anew(self, error: Exception) -> None:
         """Put a ledger that says what was lost in the place of the damaged one, by one rename."""
         log.error("plugins' ledger unreadable: made anew", cause=repr(error))
         if self._database is not None:
             self._database.close()
         self._database = None
-        fresh = self._path.with_name(f"{self._path.name}.new")
-        for suffix in _SIDE_FILES:
-            delete(fresh.with_name(fresh.name + suffix))
-        with closing(_connect(fresh)) as database:
-            database.execute("INSERT INTO lost VALUES (?)", (time.time(),))
-        if self._path.is_dir():
-            delete(self._path)
-        # A journal belongs to the damaged file, and would be applied to the new one.
-        delete(self._path.with_name(f"{self._path.name}-journal"))
-        fresh.replace(self._path)
+        with self._made(lost=True) as fresh:
+            if self._path.is_dir():
+                delete(self._path)
+            # A journal belongs to the damaged file, and would be applied to the new one.
+            delete(self._path.with_name(f"{self._path.name}-journal"))
+            fresh.replace(self._path)
 
 
 def _connect(path: Path) -> sqlite3.Connection:
@@ -221,9 +241,9 @@ def _connect(path: Path) -> sqlite3.Connection:
     database = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
     try:
         [version] = database.execute("PRAGMA user_version").fetchone()
-        if version not in (0, _VERSION):
+        if version != _VERSION:
             raise sqlite3.DatabaseError(f"version {version}")
-        database.executescript(_SCHEMA)
+        database.execute("PRAGMA busy_timeout = 10000")
         if database.execute("PRAGMA quick_check").fetchone() != ("ok",):
             raise sqlite3.DatabaseError("quick_check")
     except BaseException:

@@ -1,6 +1,7 @@
 """Finding plugins, and asking them at start what they bring."""
 
 import argparse
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -19,13 +20,13 @@ from scrapper.instagram.shortcode import Shortcode
 from scrapper.instagram.sources import LOGGED_OUT, WITH_SESSION, Source
 from scrapper.instagram.verdict import Reason, Refused, reason_of_error
 from scrapper.plugins import hooks
-from scrapper.settings import Settings
+from scrapper.settings import OWN_PLUGINS_PACKAGE, Settings
 
 __all__ = ["Plugin", "Plugins"]
 
 log = structlog.get_logger(__name__)
 
-_OWN_PACKAGE = "scrapper.plugins."
+_NAMED = "PLUGINS"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +63,11 @@ class Plugins:
         self._manager = PluginManager(hooks.PROJECT)
         self._manager.add_hookspecs(hooks)
         self._origins: dict[str, str] = {}
-        for module in named:
-            name = module.removeprefix(_OWN_PACKAGE)
-            self._add(name, "PLUGINS", partial(import_module, module))
         for point in sorted(entry_points(group=hooks.PROJECT)):
             self._add(point.name, _origin(point), point.load)
+        for module in named:
+            name = module.removeprefix(OWN_PLUGINS_PACKAGE)
+            self._add(name, _NAMED, partial(import_module, module))
         try:
             self._manager.check_pending()
         except PluginValidationError as error:
@@ -111,8 +112,11 @@ class Plugins:
         Raises:
             SettingsError: a plugin failed.
         """
-        for _, made in self._call("register_middlewares", settings.without_secrets()):
-            yield from made
+        for plugin, made in self._call("register_middlewares", settings.without_secrets()):
+            for middleware in made:
+                if getattr(middleware, "__middleware_version__", 0) != 1:
+                    raise SettingsError(f"plugin {plugin}: {middleware!r} is not a middleware")
+                yield middleware
 
     def sources(self, settings: Settings) -> Sequence[Source]:
         """Their ways of finding a post. One that fails refuses the post, and breaks nothing.
@@ -124,6 +128,8 @@ class Plugins:
         taken = {source.name for source in (*LOGGED_OUT, *WITH_SESSION)}
         for plugin, made in self._call("register_sources", settings.without_secrets()):
             for source in made:
+                if not isinstance(source, Source):
+                    raise SettingsError(f"plugin {plugin}: {source!r} is not a Source")
                 if source.name in taken:
                     raise SettingsError(f"plugin {plugin}: there is a source {source.name} already")
                 taken.add(source.name)
@@ -138,6 +144,8 @@ class Plugins:
         """
         for plugin, made in self._call("register_routes", app):
             for route in made:
+                if not isinstance(route, web.RouteDef):
+                    raise SettingsError(f"plugin {plugin}: {route!r} is not a web.RouteDef")
                 for start in dict.fromkeys(("", prefix)):
                     _add_route(app, start, route, plugin)
 
@@ -150,15 +158,18 @@ class Plugins:
         list(self._call("register_commands", parser))
 
     def _add(self, name: str, origin: str, load: Callable[[], Any]) -> None:
-        if name in self._origins:
-            raise SettingsError(f"PLUGINS: there are two plugins called {name}")
         try:
             loaded = load()
-            if self._manager.is_registered(loaded):
+            # One that is installed keeps its name if it is in PLUGINS, too.
+            if self._manager.is_registered(loaded) and name not in self._origins:
                 return
+            if name in self._origins:
+                raise SettingsError("there is another one of that name")
             self._manager.register(loaded, name)
-        # A plugin may raise anything while it is loaded.
-        except Exception as error:
+            if origin == _NAMED and not self._manager.get_hookcallers(loaded):
+                raise SettingsError("it has no hooks: is @hookimpl missing?")
+        # A plugin may raise anything while it is loaded, or end the process.
+        except (Exception, SystemExit) as error:
             raise SettingsError(f"plugin {name}: cannot be loaded: {error}") from error
         self._origins[name] = origin
 
@@ -174,9 +185,11 @@ class Plugins:
                 results.append((plugin.name, list(made or ())))
             except SettingsError as error:
                 raise SettingsError(f"plugin {plugin.name}: {error}") from error
-            # A plugin may raise anything.
-            except Exception as error:
-                raise SettingsError(f"plugin {plugin.name}: {hook} failed: {error!r}") from error
+            # A plugin may raise anything, or end the process.
+            except (Exception, SystemExit) as error:
+                raise SettingsError(
+                    f"plugin {plugin.name}: {hook} failed: {type(error).__name__}: {error}"
+                ) from error
         return results
 
 
@@ -190,8 +203,8 @@ def _guarded(source: Source) -> Source:
             media = source.ask(context, shortcode)
         except Refused:
             raise
-        # A plugin may raise anything.
-        except Exception as error:
+        # A plugin may raise anything, or end the process.
+        except (Exception, SystemExit) as error:
             if reason_of_error(error) is not None:
                 raise
             log.exception("source failed", source=source.name)
@@ -206,8 +219,19 @@ def _guarded(source: Source) -> Source:
 def _add_route(app: web.Application, prefix: str, route: web.RouteDef, plugin: str) -> None:
     path = prefix + route.path
     taken = {
-        (known.method, known.resource.canonical) for known in app.router.routes() if known.resource
+        (known.method, _shape(known.resource.canonical))
+        for known in app.router.routes()
+        if known.resource
     }
-    if taken & {(method, path) for method in (route.method, hdrs.METH_ANY)}:
+    if taken & {(method, _shape(path)) for method in (route.method, hdrs.METH_ANY)}:
         raise SettingsError(f"plugin {plugin}: {route.method} {path} is there already")
-    app.add_routes([web.RouteDef(route.method, path, route.handler, route.kwargs)])
+    try:
+        app.add_routes([web.RouteDef(route.method, path, route.handler, route.kwargs)])
+    # aiohttp raises whatever it stumbles over.
+    except Exception as error:
+        raise SettingsError(f"plugin {plugin}: {route.method} {path}: {error}") from error
+
+
+def _shape(path: str) -> str:
+    """*path* whatever its placeholders are called."""
+    return re.sub(r"\{[^}]*\}", "{}", path)

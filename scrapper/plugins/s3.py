@@ -4,6 +4,7 @@
 files and its manifest, under ``PREFIX/SHORTCODE/``. It stays when the post is removed here.
 """
 
+import logging
 import mimetypes
 import re
 from pathlib import Path
@@ -40,6 +41,15 @@ def _is_bucket(name: str) -> str:
     return name
 
 
+def _is_endpoint(url: HttpUrl) -> HttpUrl:
+    # It becomes part of addresses that everybody sees.
+    if url.username or url.password or url.query or url.fragment:
+        raise ValueError(
+            "write the server's address alone: credentials have variables of their own"
+        )
+    return url
+
+
 def _is_prefix(prefix: str) -> str:
     if not _PREFIX.fullmatch(prefix):
         raise ValueError("use letters, digits, slashes and any of !_.*'()-")
@@ -52,7 +62,7 @@ class S3Settings(BaseSettings):
     model_config = SettingsConfigDict(frozen=True, env_ignore_empty=True)
 
     s3_bucket: Annotated[str, AfterValidator(_is_bucket), Field(validate_default=True)] = ""
-    s3_endpoint: HttpUrl | None = None
+    s3_endpoint: Annotated[HttpUrl, AfterValidator(_is_endpoint)] | None = None
     s3_prefix: Annotated[str, AfterValidator(_is_prefix)] = ""
 
 
@@ -71,6 +81,9 @@ def configure(settings: Settings) -> None:  # noqa: ARG001
         SettingsError: they are not.
     """
     _client(_settings())
+    # In detail they log credentials.
+    for name in ("boto3", "botocore", "s3transfer"):
+        logging.getLogger(name).setLevel(logging.INFO)
 
 
 @hookimpl

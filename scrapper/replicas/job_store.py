@@ -33,14 +33,17 @@ elseif tonumber(ARGV[4]) < 0 then
     local expires = tonumber(ARGV[5])
     local told = #KEYS > 3
     for plugin = 4, #KEYS do
-        redis.call("ZADD", KEYS[plugin], redis.call("TIME")[1], ARGV[7])
+        local time = redis.call("TIME")
+        redis.call("ZADD", KEYS[plugin], time[1] * 1000000 + time[2], ARGV[7])
         redis.call("EXPIRE", KEYS[plugin], ARGV[8])
     end
     if redis.call("HEXISTS", KEYS[1], "webhook") == 1 then
         redis.call("ZADD", KEYS[2], 0, ARGV[7])
         told = true
     end
-    if told then
+    if #KEYS > 3 then
+        expires = math.max(expires, (redis.call("TIME")[1] + ARGV[8]) * 1000)
+    elseif told then
         -- However old the job is, its webhook must be written down before it goes.
         expires = math.max(expires, (redis.call("TIME")[1] + 3600) * 1000)
     end
@@ -111,7 +114,7 @@ class RedisJobStore:
                 if job.webhook is not None:
                     transaction.zadd(ENDED_JOBS, {job.id: 0})
                 for plugin in self._plugins:
-                    transaction.zadd(ended_for(plugin), {job.id: job.created_at})
+                    transaction.zadd(ended_for(plugin), {job.id: job.created_at * 1e6})
                     transaction.expire(ended_for(plugin), _UNTOLD_SECONDS)
             also(transaction)
 
@@ -207,8 +210,10 @@ class RedisJobStore:
         finished = [id_ for id_ in ids if left[id_][0] == b"0"]
         unfinished = [left[id_][1] for id_ in ids if id_ not in gone and id_ not in finished]
         check_room(unfinished, client.encode(), self._max_jobs)
-        ended: Any = await reading.zrange(ENDED_JOBS, 0, -1)
-        untold = {name.decode() for name in ended}
+        untold = set()
+        for key in (ENDED_JOBS, *map(ended_for, self._plugins)):
+            ended: Any = await reading.zrange(key, 0, -1)
+            untold |= {name.decode() for name in ended}
         if len(untold) < self._max_jobs:
             finished = [id_ for id_ in finished if id_ not in untold]
         surplus = len(ids) + 1 - self._max_jobs

@@ -70,14 +70,14 @@ class RedisPeers:
                 await self._tell({"post": shortcode, "stored": line.stored, **outcome})
 
     @asynccontextmanager
-    async def exclusively(self, task: str, *, in_doubt: bool) -> AsyncIterator[bool]:
+    async def exclusively(self, task: str, *, in_doubt: bool) -> AsyncIterator["Turn | bool"]:
         try:
             turn = await Turn.take(self._redis, f"{PREFIX}{task}")
         except RedisError:
             yield in_doubt
             return
         try:
-            yield turn is not None
+            yield turn or False
         finally:
             if turn is not None:
                 await turn.give_back()

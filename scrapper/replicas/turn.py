@@ -53,6 +53,10 @@ class Turn:
             return None
         return cls(lock, seconds * 1_000_000 + microseconds)
 
+    def __bool__(self) -> bool:
+        """Whether it lasts, as far as is known: its lease may be over since the last extension."""
+        return not self._keeping.done()
+
     async def give_back(self) -> None:
         """End the turn."""
         await end(self._keeping)

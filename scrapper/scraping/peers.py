@@ -43,8 +43,8 @@ class Peers(Protocol):
         """Stand in line for a post while the block runs."""
         ...
 
-    def exclusively(self, task: str, *, in_doubt: bool) -> AbstractAsyncContextManager[bool]:
-        """Give True if this process alone may do the *task* in the block, else False.
+    def exclusively(self, task: str, *, in_doubt: bool) -> AbstractAsyncContextManager[object]:
+        """Give what is true in the block while this process alone may do the *task*.
 
         If that cannot be found out, give what *in_doubt* says.
         """

@@ -10,7 +10,7 @@ import math
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -38,9 +38,16 @@ class Source(Protocol):
     """Where posts come from: :class:`~scrapper.instagram.client.Instagram`; blocking."""
 
     def fetch(
-        self, shortcode: str, url: str, folder: Path, deadline: float, progress: Progress
+        self,
+        shortcode: str,
+        url: str,
+        folder: Path,
+        deadline: float,
+        progress: Progress,
+        *,
+        on_found: Callable[[], None],
     ) -> Post:
-        """Download a post's files into *folder*."""
+        """Download a post's files into *folder*; call *on_found* when only files are to come."""
         ...
 
     def open_share_link(self, path: str, deadline: float) -> str:
@@ -58,6 +65,20 @@ class Scraped:
 
     stored: StoredPost
     cached: bool
+
+
+class _Slot:
+    """The right to ask Instagram, one of a few; for one flight."""
+
+    def __init__(self, slots: asyncio.Semaphore) -> None:
+        self._slots = slots
+        self._held = True
+
+    def give_back(self) -> None:
+        """Let another flight ask, if it may not yet."""
+        if self._held:
+            self._held = False
+            self._slots.release()
 
 
 class _Flight:
@@ -92,7 +113,8 @@ class _Flight:
 class Scraper:
     """Single flight, bounded executor, deadline and cool-down around the *source*.
 
-    At most *concurrency* threads download, and *queue_limit* further posts wait. A scrape has
+    At most *queries* posts are looked for at a time, and *downloads* more are downloaded; *queue*
+    further posts wait. A scrape has
     *timeout* seconds, including its wait. After a limit of Instagram's, Instagram is left alone
     for as long as it said, or for *cooldown* seconds if it did not say. The *peers* share turns
     and cool-downs; each process has its own threads and queue.
@@ -105,7 +127,8 @@ class Scraper:
         metrics: Metrics,
         peers: Peers,
         *,
-        concurrency: int,
+        queries: int,
+        downloads: int,
         queue_limit: int,
         timeout: float,
         cooldown: float,
@@ -120,9 +143,11 @@ class Scraper:
         self._flights: dict[str, _Flight] = {}
         self._shared: dict[ShareLink, str] = {}
         self._opening: dict[ShareLink, asyncio.Task[str]] = {}
-        self._most_flights = concurrency + queue_limit
-        self._threads = asyncio.Semaphore(concurrency)
-        self._executor = ThreadPoolExecutor(concurrency, thread_name_prefix="scrape")
+        self._most_flights = queries + queue_limit
+        self._queries = asyncio.Semaphore(queries)
+        threads = queries + downloads
+        self._threads = asyncio.Semaphore(threads)
+        self._executor = ThreadPoolExecutor(threads, thread_name_prefix="scrape")
         self._busy = 0
         metrics.busy_threads.set_function(lambda: self._busy)
         metrics.queue_depth.set_function(lambda: len(self._flights) - self._busy)
@@ -138,7 +163,8 @@ class Scraper:
             source,
             metrics,
             peers,
-            concurrency=settings.scrape_concurrency,
+            queries=settings.scrape_concurrency,
+            downloads=settings.download_concurrency,
             queue_limit=settings.scrape_queue_limit,
             timeout=settings.scrape_timeout_seconds,
             cooldown=settings.instagram_cooldown_seconds,
@@ -284,11 +310,11 @@ class Scraper:
         shortcode: str,
         refresh: bool,
         deadline: float,
-        work: Callable[[int], Awaitable[StoredPost]],
+        work: Callable[..., Awaitable[StoredPost]],
     ) -> Scraped:
         while True:
             # A flight that waits for another process occupies no thread.
-            async with self._thread(deadline):
+            async with self._thread(deadline) as slot:
                 fence = await line.take_turn()
                 if fence is not None:
                     # Another process may have stored the post since we looked.
@@ -298,7 +324,7 @@ class Scraper:
                             return stored
                     with suppress(Superseded):
                         async with self._respecting_cooldown():
-                            fetched = await work(fence)
+                            fetched = await work(fence=fence, slot=slot)
                         line.stored = True
                         return Scraped(fetched, cached=False)
             landed = fence is not None or await line.wait_for_other(deadline)
@@ -308,25 +334,43 @@ class Scraper:
                     return Scraped(post, cached=False)
 
     @asynccontextmanager
-    async def _thread(self, deadline: float) -> AsyncIterator[None]:
+    async def _thread(self, deadline: float) -> AsyncIterator[_Slot]:
+        """A thread, and the right to ask Instagram, which may be given back before the thread."""
         if time.monotonic() >= deadline:
             raise DeadlineExceeded
-        try:
-            async with asyncio.timeout_at(deadline):
-                await self._threads.acquire()
-        except TimeoutError:
-            raise DeadlineExceeded from None
-        try:
-            yield
-        finally:
-            self._threads.release()
+        async with AsyncExitStack() as taken:
+            try:
+                async with asyncio.timeout_at(deadline):
+                    await taken.enter_async_context(self._threads)
+                    await self._queries.acquire()
+            except TimeoutError:
+                raise DeadlineExceeded from None
+            slot = _Slot(self._queries)
+            taken.callback(slot.give_back)
+            yield slot
 
     async def _work(
-        self, shortcode: str, url: str, deadline: float, progress: Progress, fence: int
+        self,
+        shortcode: str,
+        url: str,
+        deadline: float,
+        progress: Progress,
+        *,
+        fence: int,
+        slot: _Slot,
     ) -> StoredPost:
         # The context carries the request ID into the thread's log lines.
         context, loop = contextvars.copy_context(), asyncio.get_running_loop()
-        fetch = partial(self._fetch_and_publish, shortcode, url, deadline, progress, fence)
+
+        def on_found() -> None:
+            loop.call_soon_threadsafe(slot.give_back)
+
+        fetch = partial(
+            self._fetch_and_publish,
+            *(shortcode, url, deadline, progress),
+            fence=fence,
+            on_found=on_found,
+        )
         work = partial(context.run, fetch)
         self._busy += 1
         try:
@@ -339,12 +383,21 @@ class Scraper:
         return stored
 
     def _fetch_and_publish(
-        self, shortcode: str, url: str, deadline: float, progress: Progress, fence: int
+        self,
+        shortcode: str,
+        url: str,
+        deadline: float,
+        progress: Progress,
+        *,
+        fence: int,
+        on_found: Callable[[], None],
     ) -> StoredPost:
         with storing():
             folder = self._library.stage(shortcode)
             try:
-                post = self._source.fetch(shortcode, url, folder, deadline, progress)
+                post = self._source.fetch(
+                    shortcode, url, folder, deadline, progress, on_found=on_found
+                )
                 return self._library.publish(folder, post, fence)
             except FileNotFoundError:
                 # The disk may have been unplugged in the middle of a download.

@@ -14,7 +14,7 @@ from aiohttp.typedefs import Handler, Middleware
 from scrapper.app import create_app
 from scrapper.errors import SettingsError
 from scrapper.settings import OWN_MIDDLEWARES, Settings, load_settings
-from tests.conftest import StartService
+from tests.conftest import StartService, until
 
 pytestmark = pytest.mark.blocks
 
@@ -44,6 +44,29 @@ def with_both(app: web.Application, settings: Settings) -> Middleware:
     return _logging(f"{settings.port}{settings.key}{settings.redis_url.get_secret_value()}")
 
 
+def marking() -> Middleware:
+    """Puts a header into every response."""
+
+    @web.middleware
+    async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+        response = await handler(request)
+        response.headers["X-Mine"] = str(response.status)
+        return response
+
+    return middleware
+
+
+def replacing() -> Middleware:
+    """Has a response of its own for everything."""
+
+    @web.middleware
+    async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+        await handler(request)
+        return web.Response(status=418, text="tea")
+
+    return middleware
+
+
 def no_middleware() -> str:
     return "text"
 
@@ -71,6 +94,26 @@ async def test_a_request_passes_the_middlewares_in_the_order_of_the_setting(
     path = path.format(one=f"{__name__}:one", two=f"{__name__}:two")
     capture = structlog.testing.capture_logs()
     assert await passed(start_service, capture, MIDDLEWARES=path) == order
+
+
+async def test_one_s_own_outermost_middleware_can_change_every_response(
+    start_service: StartService,
+) -> None:
+    client = await start_service(MIDDLEWARES=f"{__name__}:marking,{ALL}")
+    for path, status in (("/health", 200), ("/nowhere", 404), ("/", 200), ("/posts/no!", 400)):
+        response = await client.get(path)
+        assert (response.status, response.headers["X-Mine"]) == (status, str(status))
+
+
+async def test_one_s_own_outermost_middleware_can_replace_responses_and_the_log_says_what_was_sent(
+    start_service: StartService,
+) -> None:
+    client = await start_service(MIDDLEWARES=f"{__name__}:replacing,{ALL}")
+    with structlog.testing.capture_logs() as lines:
+        response = await client.get("/health")
+        assert (response.status, await response.text()) == (418, "tea")
+        await until(lambda: bool(lines))
+    assert [(line["event"], line["status"]) for line in lines] == [("request", 418)]
 
 
 async def test_extra_middlewares_come_last(start_service: StartService) -> None:
@@ -160,6 +203,13 @@ def test_the_command_shows_what_is_off_and_what_is_weak(media_root: Path) -> Non
     assert "2. api_key (off: no key is set)" in done.stdout
     assert "pages of other sites" in done.stderr
     assert "guesses of the key cost no tokens" in done.stderr
+
+
+@pytest.mark.parametrize("factory", ["os:rmdir", f"{__name__}:no_middleware"])
+def test_the_command_refuses_factories_that_fail(media_root: Path, factory: str) -> None:
+    done = shown(media_root, MIDDLEWARES=f"errors,{factory}")
+    assert done.returncode == 2
+    assert f"MIDDLEWARES: '{factory}'" in done.stderr
 
 
 def test_the_command_refuses_what_the_service_would(media_root: Path) -> None:

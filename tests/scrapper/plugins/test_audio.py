@@ -143,6 +143,22 @@ async def test_without_the_plugin_the_response_says_what_is_missing(
     assert "needs PLUGINS=scrapper.plugins.audio" in (await response.json())["error"]
 
 
+async def test_pages_of_other_sites_cannot_have_files_made(start_service: StartService) -> None:
+    client = await start_service(**PLUGIN)
+    await scrape(client, "vp9-3")
+    headers = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors"}
+    for query, status in (("h264=1", 403), ("audio=1", 403), ("", 200)):
+        response = await client.get(f"/download/vp9-3?{query}", headers=headers)
+        assert response.status == status, query
+
+
+async def test_a_conversion_costs_a_token_as_a_download_does(start_service: StartService) -> None:
+    client = await start_service(**PLUGIN, RATE_LIMIT_MAX_REQUESTS="2")
+    await scrape(client, "reel-5")
+    statuses = [(await client.get("/download/reel-5?audio=1")).status for _ in range(2)]
+    assert statuses == [200, 429]
+
+
 async def test_another_value_is_refused(start_service: StartService) -> None:
     client = await start_service()
     assert (await client.get("/download/reel-4?audio=yes")).status == 400
@@ -156,7 +172,7 @@ def test_missing_ffmpeg_ends_the_start(monkeypatch: pytest.MonkeyPatch, tmp_path
         audio.configure(settings=Settings())
 
 
-async def test_a_file_that_ffmpeg_cannot_read_is_an_error_of_ours_and_leaves_nothing(
+async def test_a_file_that_ffmpeg_cannot_read_says_so_and_leaves_nothing(
     start_service: StartService, media_root: Path
 ) -> None:
     client = await start_service(**PLUGIN)
@@ -164,5 +180,8 @@ async def test_a_file_that_ffmpeg_cannot_read_is_an_error_of_ours_and_leaves_not
     damaged = b"x" * post["media"][0]["size"]
     await asyncio.to_thread(Path(post["video"]).write_bytes, damaged)
     response = await client.get("/download/vp9-2?h264=1")
-    assert response.status == 500
+    assert (response.status, (await response.json())["error"]) == (
+        422,
+        "ffmpeg cannot convert the file",
+    )
     assert list((media_root / ".incoming").iterdir()) == []

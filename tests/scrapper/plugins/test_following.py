@@ -78,6 +78,7 @@ class Workshop:
         self.ledger_path = root.parent / "plugins.sqlite3"
         self.metrics = Metrics()
         self.timeout = 300.0
+        self.pauses: tuple[float, ...] = (0.0, 0.0)
         self.jobs: LocalFinishedJobs
         self.followers: Followers
 
@@ -101,7 +102,7 @@ class Workshop:
             shared=False,
             timeout=self.timeout,
             jobs=self.jobs,
-            pauses=(0.0, 0.0),
+            pauses=self.pauses,
         )
         self.jobs.wake = self.followers.wake
         self.jobs.new_plugins = await self.followers.begin()
@@ -131,6 +132,35 @@ async def test_a_plugin_is_told_of_what_is_stored_and_removed(
         store(workshop.library, "abcde")
         await until(lambda: workshop.outcome("one", "abcde") == "done")
         await workshop.library.remove("abcde")
+        await until(lambda: workshop.outcome("one", "abcde") is None)
+    assert recorder.told == [("one", "stored", "abcde"), ("one", "removed", "abcde")]
+
+
+async def test_a_plugin_hears_of_no_removal_of_a_post_that_it_never_saw(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorder = Recorder()
+    workshop.root.mkdir()
+    async with workshop.running(monkeypatch):
+        store(workshop.library, "aaaaa")
+    async with workshop.running(monkeypatch, one=recording(recorder)):
+        assert workshop.outcome("one", "aaaaa") == "skipped"
+        await workshop.library.remove("aaaaa")
+        await until(lambda: workshop.outcome("one", "aaaaa") is None)
+    assert recorder.told == []
+
+
+async def test_a_plugin_that_failed_with_a_post_hears_of_its_removal(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorder = Recorder()
+    recorder.fail = 1
+    workshop.pauses = (3600.0,)
+    async with workshop.running(monkeypatch, one=recording(recorder)):
+        store(workshop.library, "abcde")
+        await until(lambda: workshop.outcome("one", "abcde") == "begun" and bool(recorder.told))
+        await workshop.library.remove("abcde")
+        # The next try of what failed does not hold up the removal.
         await until(lambda: workshop.outcome("one", "abcde") is None)
     assert recorder.told == [("one", "stored", "abcde"), ("one", "removed", "abcde")]
 
@@ -187,16 +217,17 @@ async def test_a_new_plugin_begins_with_the_posts_stored_from_then_on(
     assert recorder.told == [("one", "stored", "bbbbb")]
 
 
-@pytest.mark.parametrize("damage", [b"", b"not a database" * 1000])
+@pytest.mark.parametrize("damage", [0, 0.5, b"not a database" * 1000])
 async def test_after_a_damaged_ledger_everything_is_told_again(
-    workshop: Workshop, monkeypatch: pytest.MonkeyPatch, damage: bytes
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch, damage: float | bytes
 ) -> None:
     recorder = Recorder()
     async with workshop.running(monkeypatch, one=recording(recorder)):
         store(workshop.library, "abcde")
         await until(lambda: workshop.outcome("one", "abcde") == "done")
     whole = workshop.ledger_path.read_bytes()
-    workshop.ledger_path.write_bytes(damage or whole[: len(whole) // 2])
+    cut = damage if isinstance(damage, bytes) else whole[: int(len(whole) * damage)]
+    workshop.ledger_path.write_bytes(cut)
     async with workshop.running(monkeypatch, one=recording(recorder)):
         await until(lambda: len(recorder.told) == 2)
     assert recorder.told == [("one", "stored", "abcde")] * 2
@@ -247,7 +278,7 @@ async def test_a_hook_that_hangs_holds_up_neither_the_end_nor_other_plugins(
             store(workshop.library, name)
             await until(lambda: workshop.outcome("three", name) == "done")  # noqa: B023
     forever.set()
-    assert workshop.outcome("one", "aaaaa") is workshop.outcome("two", "aaaaa") is None
+    assert workshop.outcome("one", "aaaaa") == workshop.outcome("two", "aaaaa") == "begun"
 
 
 async def test_a_hook_that_takes_too_long_counts_as_failed_and_is_not_called_twice_at_once(
@@ -307,20 +338,118 @@ async def test_what_hooks_return_becomes_part_of_the_post_until_it_is_stored_ane
     assert (anew.post.added, anew.post.object_urls) == ((), {})
 
 
-async def test_files_that_are_not_whole_any_more_are_not_part_of_the_post(
+async def test_a_file_that_is_not_whole_any_more_is_not_part_of_the_post(
     workshop: Workshop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def sound(post: Post, folder: Path) -> Additions:
         (folder / "abcde.m4a").write_bytes(b"sound")
-        made = replace(post.media[0], type="audio", filename="abcde.m4a", size=5, cdn_url="")
-        return Additions((made, replace(made, filename="../../etc/passwd")))
+        return Additions(
+            (replace(post.media[0], type="audio", filename="abcde.m4a", size=5, cdn_url=""),)
+        )
 
     async with workshop.running(monkeypatch, one=module(post_stored=sound)):
         store(workshop.library, "abcde")
         await until(lambda: workshop.outcome("one", "abcde") == "done")
-        stored = await workshop.library.get("abcde")
+        (workshop.root / "abcde/abcde.m4a").write_bytes(b"cut")
+        stored = await workshop.library.reread("abcde")
     assert stored
     assert stored.post.added == ()
+
+
+WRONG = [
+    {"filename": "../../etc/passwd"},
+    {"filename": "other.m4a"},
+    {"size": -1},
+    {"size": "5"},
+    {"width": 2**64},
+    {"type": "text"},
+]
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+async def test_additions_that_cannot_be_part_of_a_post_are_a_failure_and_hold_up_nothing(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch, wrong: dict[str, Any]
+) -> None:
+    def add(post: Post) -> Additions:
+        return Additions((replace(post.media[0], **wrong),))
+
+    def copy(post: Post, folder: Path) -> Additions:
+        return Additions(object_urls={post.main.filename: folder})  # type: ignore[dict-item]
+
+    modules = {"one": module(post_stored=add), "two": module(post_stored=copy)}
+    async with workshop.running(monkeypatch, **modules):
+        for name in ("aaaaa", "bbbbb"):
+            store(workshop.library, name)
+        for plugin in modules:
+            await until(lambda: workshop.outcome(plugin, "bbbbb") == "failed")  # noqa: B023
+        stored = await workshop.library.reread("aaaaa")
+    assert stored
+    assert stored.post.added == ()
+
+
+@pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt(), asyncio.CancelledError()])
+async def test_a_hook_that_would_end_the_process_has_only_failed(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    def end() -> None:
+        raise error
+
+    async def end_too() -> None:
+        raise error
+
+    modules = {"one": module(post_stored=end), "two": module(post_stored=end_too)}
+    async with workshop.running(monkeypatch, **modules):
+        store(workshop.library, "abcde")
+        for plugin in modules:
+            await until(lambda: workshop.outcome(plugin, "abcde") == "failed")  # noqa: B023
+
+
+async def test_a_post_that_is_removed_while_a_hook_works_on_it_is_told_to_be_gone(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+
+    async def stored(post: Post) -> None:
+        told.append("stored")
+        await asyncio.to_thread(shutil.rmtree, workshop.root / post.shortcode)
+
+    modules = {"one": module(post_stored=stored, post_removed=lambda: told.append("removed"))}
+    async with workshop.running(monkeypatch, **modules):
+        store(workshop.library, "abcde")
+        await until(lambda: told == ["stored", "removed"])
+
+
+async def test_while_the_ledger_takes_no_writes_a_hook_is_not_called_again(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorder = Recorder()
+    writes: list[str] = []
+    note = Ledger.note
+
+    def refusing(self: Ledger, *entry: Any) -> None:
+        writes.append(entry[-1])
+        if entry[-1] == "done" and writes.count("done") < 3:
+            raise sqlite3.OperationalError("database or disk is full")
+        note(self, *entry)
+
+    monkeypatch.setattr(Ledger, "note", refusing)
+    monkeypatch.setattr("scrapper.plugins.following._PAUSE_AFTER_FAULT", 0.01)
+    async with workshop.running(monkeypatch, one=recording(recorder)):
+        store(workshop.library, "abcde")
+        await until(lambda: workshop.outcome("one", "abcde") == "done")
+    assert recorder.told == [("one", "stored", "abcde")]
+    assert writes == ["begun", "done", "done", "done"]
+
+
+def test_two_processes_that_start_together_lose_nothing(tmp_path: Path) -> None:
+    one, other = (Ledger(tmp_path / "plugins.sqlite3") for _ in range(2))
+    # Both find the plugin new; a post is stored between their looks at the library.
+    assert one.unknown(["mine"]) == other.unknown(["mine"]) == {"mine"}
+    one.begin(["mine"], {"aaaaa": 1})
+    other.begin(["mine"], {"aaaaa": 1, "bbbbb": 2})
+    assert one.posts("mine") == other.posts("mine") == {"aaaaa": 1}
+    one.close()
+    other.close()
 
 
 async def test_a_post_that_changes_while_a_hook_works_on_it_is_told_as_it_is_then(
@@ -360,3 +489,23 @@ async def test_a_plugin_is_told_once_of_each_job_s_end_across_restarts(
         await workshop.jobs.reopened(first)
         workshop.jobs.ended(first)
         await until(lambda: recorder.told[2:] == [("one", "job", "first")])
+
+
+async def test_a_job_that_is_retried_while_the_hook_runs_is_told_again(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+    go_on = threading.Event()
+
+    def job_finished(job: JobResponse) -> None:
+        told.append(job.posts[0].state)
+        go_on.wait()
+
+    async with workshop.running(monkeypatch, one=module(job_finished=job_finished)):
+        failed = job("first", "failed")
+        workshop.jobs.ended(failed)
+        await until(lambda: told == ["failed"])
+        await workshop.jobs.reopened(failed)
+        workshop.jobs.ended(job("first", "done"))
+        go_on.set()
+        await until(lambda: told == ["failed", "done"])

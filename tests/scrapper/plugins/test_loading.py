@@ -46,8 +46,8 @@ def test_an_argument_that_does_not_exist_is_refused(monkeypatch: pytest.MonkeyPa
 
 
 def test_two_plugins_of_one_name_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(SettingsError, match="two plugins called mine"):
-        Plugins([module(monkeypatch, "mine"), "mine"])
+    with pytest.raises(SettingsError, match="plugin mine: cannot be loaded: there is another one"):
+        Plugins([module(monkeypatch, "mine", post_removed=lambda: None), "mine"])
 
 
 def test_a_plugin_that_cannot_work_ends_the_start_with_its_reason(

@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.instagram import StandIn
 from tests.redis_server import RedisServer
 from tests.service import Service, Worker, wait_for
@@ -28,13 +30,47 @@ def job_finished(job):
     note("job", job.id, *(post.state for post in job.posts))
 """
 
-HANGING = """
-import threading
-from scrapper.plugins.hooks import hookimpl
-
+HANGING = {
+    "a function": """
 @hookimpl
 def post_stored(post):
     threading.Event().wait()
+""",
+    "a pool of threads": """
+@hookimpl
+def post_stored(post):
+    ThreadPoolExecutor(1).submit(threading.Event().wait).result()
+""",
+    "a coroutine": """
+@hookimpl
+async def post_stored(post):
+    await asyncio.Event().wait()
+""",
+    "a coroutine that blocks": """
+@hookimpl
+async def post_stored(post):
+    threading.Event().wait()
+""",
+    "a coroutine with threads": """
+@hookimpl
+async def post_stored(post):
+    await asyncio.gather(*(asyncio.to_thread(threading.Event().wait) for _ in range(100)))
+""",
+    "a coroutine that will not be cancelled": """
+@hookimpl
+async def post_stored(post):
+    while True:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            pass
+""",
+}
+_IMPORTS = """
+import asyncio
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from scrapper.plugins.hooks import hookimpl
 """
 
 
@@ -78,11 +114,16 @@ def test_with_redis_one_process_calls_a_plugin_once_for_each_event(
     assert lines() == sorted([*expected, "removed reel-0", "stored reel-6"])
 
 
+@pytest.mark.parametrize("how", HANGING)
 def test_a_plugin_that_hangs_costs_requests_nothing_and_does_not_keep_the_service_from_ending(
-    instagram: StandIn, media_root: Path, tmp_path: Path
+    instagram: StandIn, media_root: Path, tmp_path: Path, how: str
 ) -> None:
-    (tmp_path / "hanging.py").write_text(HANGING)
-    environment = {**instagram.environment, "PLUGINS": "hanging"}
+    (tmp_path / "hanging.py").write_text(_IMPORTS + HANGING[how])
+    environment = {
+        **instagram.environment,
+        "PLUGINS": "hanging",
+        "PLUGIN_TIMEOUT_SECONDS": "0.05",
+    }
     with Service(media_root, environment, python_path=tmp_path) as service:
         for number in range(20):
             assert service.scrape(url(number)).status_code == 200

@@ -152,7 +152,7 @@ async def test_one_sweeps_at_a_time(peers: list[RedisPeers]) -> None:
         one.exclusively("sweep", in_doubt=True) as ours,
         other.exclusively("sweep", in_doubt=True) as theirs,
     ):
-        assert (ours, theirs) == (True, False)
+        assert (bool(ours), bool(theirs)) == (True, False)
     async with other.exclusively("sweep", in_doubt=True) as theirs:
         assert theirs
 

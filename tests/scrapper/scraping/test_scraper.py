@@ -157,7 +157,7 @@ async def test_a_post_whose_deadline_passes_in_the_queue_is_not_asked_for(
 ) -> None:
     asked, go_on = [], threading.Event()
 
-    def stuck(shortcode: str, *_: object) -> Post:
+    def stuck(shortcode: str, *_: object, **__: object) -> Post:
         asked.append(shortcode)
         go_on.wait()
         raise PostNotFound
@@ -169,7 +169,8 @@ async def test_a_post_whose_deadline_passes_in_the_queue_is_not_asked_for(
         Mock(fetch=stuck),
         Metrics(),
         Alone(),
-        concurrency=1,
+        queries=1,
+        downloads=1,
         queue_limit=1,
         timeout=3,
         cooldown=0,
