@@ -268,7 +268,7 @@ class Settings(BaseSettings):
     max_media_age_days: Annotated[float, Field(ge=0, le=36_500)] = 7
     media_cleanup_interval_seconds: Seconds = 3600
     scrape_concurrency: Annotated[int, Field(gt=0, le=1024)] = 8
-    download_concurrency: Annotated[int, Field(gt=0, le=1024)] = 8
+    download_concurrency: Annotated[int, Field(gt=0, le=1024)] | None = None
     scrape_queue_limit: NonNegativeInt = 256
     scrape_timeout_seconds: Seconds = 55
     max_media_mb: PositiveInt = 1024
@@ -376,6 +376,11 @@ class Settings(BaseSettings):
     def session_file(self) -> Path | None:
         """The file with the session, in whichever format it is set."""
         return self.instagram_cookies_file or self.instagram_session_file
+
+    @property
+    def files_at_once(self) -> int:
+        """How many files are downloaded at the same time."""
+        return self.download_concurrency or self.scrape_concurrency
 
     @property
     def max_media_bytes(self) -> int:

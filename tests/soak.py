@@ -53,7 +53,7 @@ _FAULTS = [scenario for scenario in SCENARIOS if scenario != "limited"]
 _WELL = 0.8
 _FINE = {200, 202, 204, 206, 304, 400, 403, 404, 408, 422, 429, 502, 503}
 # Persistent connections to Instagram, downloads under way, and threads that read the disk.
-_MORE_FILES, _MORE_THREADS, _MORE_MB = 24, _WORKERS + 8, 40
+_MORE_FILES, _MORE_THREADS, _MORE_MB = 24, 3 * _WORKERS + 8, 40
 
 
 class Figures(NamedTuple):

@@ -115,7 +115,7 @@ class Instagram:
             ),
             login_first=settings.instagram_login_use == "always",
             queries_at_once=settings.scrape_concurrency,
-            files_at_once=settings.download_concurrency,
+            files_at_once=settings.files_at_once,
             more_sources=more_sources,
             on_request=on_request,
         )

@@ -86,14 +86,21 @@ class PostDownload:
         while self._waiting or self._running or self._refused:
             if self._refused and not self._running:
                 self._refresh()
-            # What is asked for after a refusal would most likely be refused as well.
-            while self._waiting and len(self._running) < _AT_ONCE and not self._refused:
+            # What was asked for after a refusal would most likely be refused as well.
+            while self._may_start():
                 self._start(self._waiting.popleft())
             done, _ = wait(self._running, timeout=self._seconds_left(), return_when=FIRST_COMPLETED)
             if self._running and not done:
                 raise DeadlineExceeded
             for future in done:
                 self._note(self._running.pop(future), future)
+
+    def _may_start(self) -> bool:
+        if not self._waiting or self._refused:
+            return False
+        # The post is whole without a cover: the files that matter come first.
+        room = 1 if self._waiting[0] == _COVER else _AT_ONCE
+        return len(self._running) < room
 
     def _start(self, index: int) -> None:
         wanted = self._cover() if index == _COVER else self._item(index)

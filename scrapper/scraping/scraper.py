@@ -74,6 +74,10 @@ class _Slot:
         self._slots = slots
         self._held = True
 
+    def give_back_early(self) -> None:
+        """Let another flight ask: this one only downloads files from now on."""
+        self.give_back()
+
     def give_back(self) -> None:
         """Let another flight ask, if it may not yet."""
         if self._held:
@@ -164,7 +168,7 @@ class Scraper:
             metrics,
             peers,
             queries=settings.scrape_concurrency,
-            downloads=settings.download_concurrency,
+            downloads=settings.files_at_once,
             queue_limit=settings.scrape_queue_limit,
             timeout=settings.scrape_timeout_seconds,
             cooldown=settings.instagram_cooldown_seconds,
@@ -363,7 +367,7 @@ class Scraper:
         context, loop = contextvars.copy_context(), asyncio.get_running_loop()
 
         def on_found() -> None:
-            loop.call_soon_threadsafe(slot.give_back)
+            loop.call_soon_threadsafe(slot.give_back_early)
 
         fetch = partial(
             self._fetch_and_publish,

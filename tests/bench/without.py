@@ -29,12 +29,14 @@ import scrapper.app
 import scrapper.handlers.scrape
 import scrapper.instagram.client
 import scrapper.instagram.download
+import scrapper.instagram.post_download
 import scrapper.instagram.transport
 import scrapper.library.index
 import scrapper.library.post
 import scrapper.library.publishing
 import scrapper.library.response
 import scrapper.library.stored
+import scrapper.scraping.scraper
 import scrapper.telemetry.logs
 from middlewares.request_context import REQUEST_ID
 from scrapper.commands.serve import serve
@@ -48,7 +50,7 @@ from scrapper.links import read_link
 from scrapper.response_headers import HEADERS
 from tests.bench.peers import fetch
 
-__all__ = ["DUTIES", "OF_AN_ANSWER", "OF_A_DOWNLOAD", "OF_A_REPLICA"]
+__all__ = ["DUTIES", "OF_AN_ANSWER", "OF_A_DOWNLOAD", "OF_A_REPLICA", "OF_NEW_POSTS"]
 
 
 _STAMP = structlog.processors.TimeStamper(fmt="iso", utc=True)
@@ -167,6 +169,15 @@ def _short_reads() -> None:
     _replace(scrapper.instagram.transport._DeadlineSocket, "recv_into", recv_into)
 
 
+def _apart() -> None:
+    # A post keeps its slot until its files are there.
+    _replace(scrapper.scraping.scraper._Slot, "give_back_early", lambda _: None)
+
+
+def _files_at_once() -> None:
+    _replace(scrapper.instagram.post_download, "_AT_ONCE", 1)
+
+
 OF_AN_ANSWER: dict[str, Callable[[], None]] = {
     "nothing": _nothing,
     "the library's index": _index,
@@ -204,11 +215,17 @@ def _gathered_scripts() -> None:
 OF_A_REPLICA: dict[str, Callable[[], None]] = {"gathered scripts": _gathered_scripts}
 """The optimisations for a stored post with Redis."""
 
+OF_NEW_POSTS: dict[str, Callable[[], None]] = {
+    "queries and downloads apart": _apart,
+    "files four at a time": _files_at_once,
+}
+"""The optimisations for new posts through the whole service."""
+
 DUTIES: dict[str, Callable[[], None]] = {"flushing files to the disk": _flushing}
 """What costs CPU but cannot be dropped: a crash must leave no half-written file."""
 
 if __name__ == "__main__":
-    {**OF_AN_ANSWER, **OF_A_DOWNLOAD, **OF_A_REPLICA, **DUTIES}[sys.argv.pop(1)]()
+    {**OF_AN_ANSWER, **OF_A_DOWNLOAD, **OF_A_REPLICA, **OF_NEW_POSTS, **DUTIES}[sys.argv.pop(1)]()
     if sys.argv[1:]:
         fetch.main()
     else:

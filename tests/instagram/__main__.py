@@ -15,9 +15,14 @@ from tests.instagram import StandIn
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.instagram", description=__doc__)
     parser.add_argument("--latency", type=float, default=0.0, help="seconds before an answer")
+    parser.add_argument("--cdn-latency", type=float, default=0.0, help="the same of the CDN")
     parser.add_argument("--reel-bytes", type=int, help="size of a reel")
     options = parser.parse_args()
-    with StandIn(latency=options.latency, reel_bytes=options.reel_bytes) as instagram:
+    with StandIn(
+        latency=options.latency,
+        cdn_latency=options.cdn_latency,
+        reel_bytes=options.reel_bytes,
+    ) as instagram:
         print(json.dumps(instagram.environment), flush=True)
         for line in sys.stdin:
             if line.strip() == "reset":
@@ -26,6 +31,7 @@ def main() -> None:
                 "graphql": instagram.requests("graphql"),
                 "media": instagram.requests("media"),
                 "connections": instagram.connections(),
+                "most_queries": instagram.most_queries(),
             }
             print(json.dumps(counters), flush=True)
 

@@ -80,10 +80,15 @@ class Posts:
         video = (_MEDIA / "video.mp4").read_bytes()
         self._video = File(video, "video/mp4", "mp4")
         self._reel = File(_padded(video, reel_bytes or len(video)), "video/mp4", "mp4")
-        self._big = File(_padded(video, _BIG_BYTES), "video/mp4", "mp4")
-        self._slow = File(_padded(video, _SLOW_BYTES), "video/mp4", "mp4")
-        self._vp9 = File((_MEDIA / "vp9.mp4").read_bytes(), "video/mp4", "mp4")
-        self._mute = File((_MEDIA / "silent.mp4").read_bytes(), "video/mp4", "mp4")
+        contents = {
+            "big": _padded(video, _BIG_BYTES),
+            "slow": _padded(video, _SLOW_BYTES),
+            "vp9": (_MEDIA / "vp9.mp4").read_bytes(),
+            "mute": (_MEDIA / "silent.mp4").read_bytes(),
+        }
+        self._videos = {
+            shape: File(content, "video/mp4", "mp4") for shape, content in contents.items()
+        }
         self._photo = File((_MEDIA / "photo.jpg").read_bytes(), "image/jpeg", "jpg")
         self._second_photo = File((_MEDIA / "photo2.jpg").read_bytes(), "image/jpeg", "jpg")
         self._webp = File((_MEDIA / "picture.webp").read_bytes(), "image/webp", "webp")
@@ -97,20 +102,12 @@ class Posts:
                 return [self._webp]
             case "carousel" | "noitemurl":
                 return [self._photo, self._video, self._second_photo]
-            case "twenty":
-                return [self._photo] * 20
+            case "ten" | "twenty":
+                return [self._photo] * (10 if shape == "ten" else 20)
             case "reel":
                 return [self._reel]
-            case "big":
-                return [self._big]
-            case "slow":
-                return [self._slow]
-            case "vp9":
-                return [self._vp9]
-            case "mute":
-                return [self._mute]
             case _:
-                return [self._video]
+                return [self._videos.get(shape, self._video)]
 
     def cover(self) -> File:
         """The cover picture of every video; also sent for every candidate but the best one."""

@@ -63,6 +63,7 @@ SCENARIOS: Mapping[str, Scenario] = {
     "photo": _shape("a picture", "photo"),
     "carousel": _shape("a picture, a video and a picture", "carousel"),
     "twenty": _shape("a carousel of twenty pictures", "twenty"),
+    "ten": _shape("a carousel of ten pictures", "ten"),
     "linked": _shape("a caption with user names, tags and a link", "linked"),
     "nocaption": _shape("a video without a caption", "nocaption"),
     "emoji": _shape("a caption with emoji, quotes, line breaks, right-to-left text", "emoji"),
@@ -117,6 +118,7 @@ SCENARIOS: Mapping[str, Scenario] = {
     "offsite": Scenario("a media URL on another host", shape="offsite", page="login"),
     # Sources that give different answers.
     "refused": Scenario("the API refuses, the page has the post", api="forbidden", page="post"),
+    "pagereel": Scenario("the same, of a reel", shape="reel", api="forbidden", page="post"),
     "apiwait": Scenario("the query is retired: 401 to everybody", api="wait", page="post"),
     "apinull": Scenario("the query is retired: null to everybody", api="nullinfo", page="post"),
     "apiretired": Scenario("the query is retired: 400", api="retired", page="post"),

@@ -89,7 +89,7 @@ class Instagram:
     ``off`` maps a source to the answer that it gives for every post, whatever the scenario.
     """
 
-    def __init__(self, posts: Posts, latency: float) -> None:
+    def __init__(self, posts: Posts, latency: float, cdn_latency: float) -> None:
         self.requests: Counter[tuple[str, str]] = Counter()
         self.go, self.media_go = asyncio.Event(), asyncio.Event()
         self.go.set()
@@ -99,7 +99,8 @@ class Instagram:
         self.token_form = "lsd"
         self.doc_ids = {WEB_QUERY}
         self._posts = posts
-        self._latency = latency
+        self._latency, self._cdn_latency = latency, cdn_latency
+        self.most_queries = self._queries = 0
         self._tokens: set[str] = set()
         self._used_tokens: set[str] = set()
         self._cut_once: set[str] = set()
@@ -139,7 +140,15 @@ class Instagram:
     @web.middleware
     async def _count_account(self, request: web.Request, handler: Any) -> web.StreamResponse:
         self.requests["account", ""] += bool(request.cookies.get("sessionid"))
-        response: web.StreamResponse = await handler(request)
+        if request.path.startswith("/v/"):
+            response: web.StreamResponse = await handler(request)
+            return response
+        self._queries += 1
+        self.most_queries = max(self.most_queries, self._queries)
+        try:
+            response = await handler(request)
+        finally:
+            self._queries -= 1
         return response
 
     async def _start_page(self, request: web.Request) -> web.Response:
@@ -311,6 +320,7 @@ class Instagram:
         variant = request.match_info["variant"]
         self.requests["media", shortcode] += 1
         self.requests["cookie", shortcode] += bool(request.cookies)
+        await asyncio.sleep(self._cdn_latency)
         if request.host not in CDN_HOSTS or request.query.get("oh") != signature(request.path):
             return web.Response(status=403, text="Bad URL hash")
         files = self.files(shortcode)

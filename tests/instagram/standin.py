@@ -26,12 +26,14 @@ _NAMES = ("www.instagram.com", "i.instagram.com", "*.cdninstagram.com", "*.fber1
 class StandIn:
     """Instagram on loopback while the block runs.
 
-    *latency* is the number of seconds before each GraphQL answer, *reel_bytes* the size of a
-    reel.
+    *latency* is the number of seconds before each GraphQL answer, *cdn_latency* before each file,
+    *reel_bytes* the size of a reel.
     """
 
-    def __init__(self, *, latency: float = 0.0, reel_bytes: int | None = None) -> None:
-        self._latency = latency
+    def __init__(
+        self, *, latency: float = 0.0, cdn_latency: float = 0.0, reel_bytes: int | None = None
+    ) -> None:
+        self._latency, self._cdn_latency = latency, cdn_latency
         self._posts = Posts(reel_bytes)
         self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), name="instagram")
         self._ready = threading.Event()
@@ -67,6 +69,10 @@ class StandIn:
             if kind in (None, this_kind) and shortcode in (None, this_shortcode)
         )
 
+    def most_queries(self) -> int:
+        """How many queries and pages were under way at the same time, at most."""
+        return self._instagram.most_queries
+
     def connections(self) -> int:
         """How many TLS connections were opened."""
         return self._proxy.connections.total()
@@ -82,6 +88,7 @@ class StandIn:
     def reset_counters(self) -> None:
         """Count from zero again."""
         self._call(self._instagram.requests.clear)
+        self._instagram.most_queries = 0
         self._call(self._proxy.connections.clear)
 
     def define(self, name: str, scenario: Scenario) -> None:
@@ -138,7 +145,7 @@ class StandIn:
 
     async def _serve(self) -> None:
         self._loop, self._stopped = asyncio.get_running_loop(), asyncio.Event()
-        self._instagram = Instagram(self._posts, self._latency)
+        self._instagram = Instagram(self._posts, self._latency, self._cdn_latency)
         runner = web.AppRunner(
             self._instagram.application(),
             handler_cancellation=True,

@@ -35,7 +35,7 @@ def test_an_empty_environment_gives_the_contract_s_defaults(
         "max_media_age_days": 7,
         "media_cleanup_interval_seconds": 3600,
         "scrape_concurrency": 8,
-        "download_concurrency": 8,
+        "download_concurrency": None,
         "scrape_queue_limit": 256,
         "scrape_timeout_seconds": 55,
         "max_media_mb": 1024,

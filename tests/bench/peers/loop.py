@@ -26,15 +26,15 @@ def main() -> None:
 def in_threads(download: Callable[[Path, list[str]], None]) -> None:
     """Run *download* in as many threads as the command line says.
 
-    Each call gets the folder and its thread's share of the posts. Prints the CPU seconds that all
-    of it took, not counting the start.
+    Each call gets the folder and its thread's share of the posts. Prints the CPU seconds and
+    the seconds that all of it took, not counting the start.
     """
-    started = time.process_time()
+    cpu, wall = time.process_time(), time.perf_counter()
     threads, folder, shortcodes = int(sys.argv[1]), Path(sys.argv[2]), sys.argv[3:]
     with ThreadPoolExecutor(threads) as executor:
         shares = [shortcodes[start::threads] for start in range(threads)]
         list(executor.map(partial(download, folder), shares))
-    print(time.process_time() - started)
+    print(time.process_time() - cpu, time.perf_counter() - wall)
 
 
 def _download(folder: Path, shortcodes: list[str]) -> None:

@@ -1,0 +1,222 @@
+"""Rows about what people feel: posts that come by pages, waits, carousels, streams, long runs."""
+
+import asyncio
+import json
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from statistics import median
+
+import aiohttp
+
+from tests.bench.load import post_each, wrk
+from tests.bench.processes import InstagramProcess, cpu_seconds, memory_mb, service
+from tests.bench.rows import seconds_a_post
+from tests.bench.table import (
+    KEY,
+    LATENCY,
+    POSTS,
+    REEL_BYTES,
+    ROUNDS,
+    Row,
+    codes,
+    fill,
+    in_background,
+    ratio,
+    scratch,
+    url_of,
+)
+from tests.service import Service
+
+__all__ = ["ROWS"]
+
+_STREAMS = 1000
+_STREAMS_A_CLIENT = 20
+_CDN_LATENCY = "0.05"
+
+
+def pages() -> Iterator[Row]:
+    """Posts whose metadata comes from a page of 1 MB, compared with those that come by the API."""
+    cpu: dict[str, list[float]] = {"reel": [], "pagereel": []}
+    p99: dict[str, list[float]] = {"idle": [], "busy": []}
+    grown: list[float] = []
+    with InstagramProcess("--reel-bytes", str(REEL_BYTES)) as instagram:
+        for turn in range(ROUNDS):
+            for kind, seconds in cpu.items():
+                with scratch() as folder, service(folder, instagram.environment) as ours:
+                    warm = [f"{kind}-warm-{number}" for number in range(16)]
+                    post_each(ours.url, shortcodes=warm, clients=16, key=KEY)
+                    before = cpu_seconds(ours.pid)
+                    shortcodes = [f"{kind}-{turn}-{number}" for number in range(POSTS // 2)]
+                    post_each(ours.url, shortcodes=shortcodes, clients=8, key=KEY)
+                    seconds.append((cpu_seconds(ours.pid) - before) / len(shortcodes))
+    with InstagramProcess("--latency", LATENCY) as instagram:
+        for turn in range(ROUNDS):
+            with scratch() as folder, service(folder, instagram.environment) as ours:
+                url = f"{ours.url}/health"
+                p99["idle"].append(wrk(url, connections=1, seconds=2).p99)
+                shortcodes = [f"pagereel-{turn}-{number}" for number in range(POSTS)]
+                with in_background(partial(fill, ours, shortcodes)):
+                    time.sleep(0.5)
+                    p99["busy"].append(wrk(url, connections=1, seconds=2).p99)
+                    ours.kill()
+    with (
+        InstagramProcess() as instagram,
+        scratch() as folder,
+        service(folder, instagram.environment) as ours,
+    ):
+        for turn in range(4):
+            shortcodes = [f"pagereel-{turn}-{number}" for number in range(500)]
+            post_each(ours.url, shortcodes=shortcodes, clients=16, key=KEY)
+            grown.append(memory_mb(ours.pid))
+    yield ratio(
+        "a new post by a page of 1 MB: CPU vs by the API", cpu["pagereel"], cpu["reel"], most=1.5
+    )
+    yield ratio(
+        "/health p99 while 8 threads read pages of 1 MB vs idle", p99["busy"], p99["idle"], most=3
+    )
+    yield Row(
+        "memory after 500, 1,000, 1,500 and 2,000 posts by such pages",
+        ", ".join(f"{value:.1f}" for value in grown) + " MB",
+        "no growth",
+        grown[3] - grown[1] < 2,
+    )
+
+
+def apart() -> Iterator[Row]:
+    """Queries and downloads that take turns in one slot, as before, compared with two bounds."""
+    variants = {"now": "", "before": "queries and downloads apart"}
+    rates: dict[str, list[float]] = {what: [] for what in variants}
+    p99: dict[str, list[float]] = {what: [] for what in (*variants, "idle")}
+    most = 0
+    arguments = ("--latency", LATENCY, "--reel-bytes", str(REEL_BYTES))
+    with InstagramProcess(*arguments) as instagram:
+        for turn in range(ROUNDS):
+            for what, without in variants.items():
+                start = partial(service, environment=instagram.environment, without=without)
+                with scratch() as folder, start(folder) as ours:
+                    instagram.counters("reset")
+                    found = codes(POSTS, turn)
+                    seconds = post_each(ours.url, shortcodes=found, clients=64, key=KEY)
+                    rates[what].append(POSTS / seconds)
+                    most = max(most, instagram.counters()["most_queries"])
+                with scratch() as folder, start(folder) as ours:
+                    url = f"{ours.url}/health"
+                    if what == "now":
+                        p99["idle"].append(wrk(url, connections=1, seconds=2).p99)
+                    with in_background(partial(fill, ours, codes(POSTS, turn))):
+                        time.sleep(0.5)
+                        p99[what].append(wrk(url, connections=1, seconds=2).p99)
+                        ours.kill()
+    yield ratio(
+        "new posts, 64 clients, 200 ms latency: rate vs one slot for query and download",
+        rates["now"],
+        rates["before"],
+        least=1.5,
+    )
+    yield Row("… new posts a second", f"{median(rates['now']):.0f}", "", None)
+    # 8 queries at a time, 200 ms each.
+    yield ratio("… vs what 8 queries at a time allow", rates["now"], [40.0] * ROUNDS)
+    yield Row("… queries at a time, at most", str(most), "≤ 8", most <= 8)
+    yield ratio("… /health p99 meanwhile vs with one slot", p99["now"], p99["before"], most=1)
+    yield ratio("… /health p99 meanwhile vs idle", p99["now"], p99["idle"])
+
+
+def one_post() -> Iterator[Row]:
+    """One client that asks for one new post after the other, compared with a plain loop."""
+    ours: list[float] = []
+    loop: list[float] = []
+    fetches: list[float] = []
+    with InstagramProcess("--reel-bytes", str(REEL_BYTES)) as instagram:
+        for turn in range(ROUNDS):
+            with scratch() as folder, service(folder, instagram.environment) as running:
+                post_each(running.url, shortcodes=["reel-warm"], clients=1, key=KEY)
+                found = codes(50, turn)
+                seconds = post_each(running.url, shortcodes=found, clients=1, key=KEY)
+                ours.append(seconds / len(found))
+            found = codes(50, turn)
+            loop.append(seconds_a_post(["peers.loop"], 1, found, instagram.environment).wall)
+            fetches.append(seconds_a_post(["peers.fetch"], 1, found, instagram.environment).wall)
+    yield ratio("one new post, one client, no latency: time vs a plain loop", ours, loop, most=1.3)
+    yield ratio("… the service's fetch alone, no server: time vs that loop", fetches, loop)
+
+
+def carousel() -> Iterator[Row]:
+    """A carousel of ten pictures at 50 ms latency of the CDN, four at a time and one by one."""
+    times: dict[str, list[float]] = {"": [], "files four at a time": []}
+    with InstagramProcess("--cdn-latency", _CDN_LATENCY) as instagram, scratch() as folder:
+        for turn in range(ROUNDS):
+            for without, seconds in times.items():
+                start = service(folder / f"{turn}{without}", instagram.environment, without=without)
+                with start as ours:
+                    post_each(ours.url, shortcodes=["reel-warm"], clients=1, key=KEY)
+                    found = [f"ten-{turn}-{number}" for number in range(5)]
+                    seconds.append(post_each(ours.url, shortcodes=found, clients=1, key=KEY))
+    yield ratio(
+        "carousel of 10, 50 ms latency of the CDN: time vs one file after the other",
+        *times.values(),
+        most=0.4,
+    )
+
+
+def streams() -> Iterator[Row]:
+    """1,000 streams of events on a job of 100 posts while it runs."""
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        instagram = stack.enter_context(InstagramProcess())
+        settings = {"TRUST_PROXY": "1", "SCRAPE_CONCURRENCY": "4"}
+        ours = stack.enter_context(service(folder, {**instagram.environment, **settings}))
+        shares: dict[int, list[float]] = {0: [], _STREAMS: []}
+        for turn in range(3):
+            for number, share in shares.items():
+                urls = [url_of(f"slow-{turn}-{number}-{index}") for index in range(100)]
+                created = ours.post("/jobs", {"urls": urls})
+                path = created.headers["Location"]
+                share.append(asyncio.run(_follow(ours, number, path)))
+    with_them, alone = (median(shares[number]) for number in (_STREAMS, 0))
+    yield Row(
+        "1,000 event streams on a running job of 100 posts: of a core",
+        f"{with_them - alone:.1%} (the job itself {alone:.1%})",
+        "≤ 10 %",
+        with_them - alone <= 0.1,
+    )
+
+
+async def _follow(ours: Service, number: int, path: str) -> float:
+    """The share of a core that *ours* takes while *number* clients follow the job at *path*."""
+    connector = aiohttp.TCPConnector(limit=0)
+    async with aiohttp.ClientSession(connector=connector) as session:
+        opened = asyncio.Semaphore(0)
+
+        async def follow(index: int) -> None:
+            headers = {
+                "X-API-Key": KEY,
+                "X-Forwarded-For": f"192.0.2.{index // _STREAMS_A_CLIENT}",
+            }
+            async with session.get(f"{ours.url}{path}/events", headers=headers) as response:
+                assert response.status == 200
+                opened.release()
+                async for _ in response.content:
+                    pass
+
+        following = [asyncio.create_task(follow(index)) for index in range(number)]
+        for _ in following:
+            await opened.acquire()
+        before, started = cpu_seconds(ours.pid), time.perf_counter()
+        await asyncio.sleep(20)
+        share = (cpu_seconds(ours.pid) - before) / (time.perf_counter() - started)
+        async with session.get(f"{ours.url}{path}", headers={"X-API-Key": KEY}) as response:
+            job = json.loads(await response.read())
+        assert job["state"] == "running"
+        async with session.delete(f"{ours.url}{path}", headers={"X-API-Key": KEY}):
+            pass
+        await asyncio.gather(*following)
+    return share
+
+
+ROWS: dict[str, Callable[[], Iterator[Row]]] = {
+    function.__name__: function for function in (pages, apart, one_post, carousel, streams)
+}

@@ -1,0 +1,107 @@
+"""What all rows of the table have in common: ratios, posts and load."""
+
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from statistics import median
+from typing import NamedTuple
+
+import aiohttp
+
+from tests.bench.load import post_each
+from tests.service import Service
+
+__all__ = [
+    "KEY",
+    "LATENCY",
+    "POSTS",
+    "REEL_BYTES",
+    "ROUNDS",
+    "Row",
+    "codes",
+    "fill",
+    "in_background",
+    "multiply",
+    "ratio",
+    "scratch",
+    "url_of",
+]
+
+ROUNDS = 5
+KEY = "key"
+POSTS = 200
+REEL_BYTES = 2_000_000
+LATENCY = "0.2"
+"""Seconds before each answer of the stand-in's API."""
+
+
+class Row(NamedTuple):
+    """A line of the table. ``met`` is None for a figure without a goal."""
+
+    what: str
+    measured: str
+    goal: str
+    met: bool | None
+
+
+def ratio(
+    what: str,
+    ours: list[float],
+    other: list[float],
+    *,
+    least: float | None = None,
+    most: float | None = None,
+) -> Row:
+    value = median(ours) / median(other)
+    single = [one / another for one, another in zip(ours, other, strict=True)]
+    measured = f"{value:.2f} ({min(single):.2f} to {max(single):.2f})"
+    if least is not None:
+        return Row(what, measured, f"≥ {least}", value >= least)
+    if most is None:
+        return Row(what, measured, "", None)
+    return Row(what, measured, f"≤ {most}", value <= most)
+
+
+def url_of(shortcode: str) -> str:
+    return f"https://www.instagram.com/reel/{shortcode}/"
+
+
+def codes(posts: int, turn: int) -> list[str]:
+    return [f"reel-{turn}-{number}" for number in range(posts)]
+
+
+@contextmanager
+def scratch() -> Iterator[Path]:
+    """A folder for one run; deleting it frees memory pages that the next run fills cheaply."""
+    with tempfile.TemporaryDirectory() as name:
+        yield Path(name)
+
+
+def fill(ours: Service, shortcodes: list[str]) -> None:
+    with suppress(aiohttp.ClientError):
+        post_each(ours.url, shortcodes=shortcodes, clients=len(shortcodes), key=KEY)
+
+
+def multiply(root: Path, posts: int) -> None:
+    """Copy the post ``reel-seed``, with its files, until *posts* posts are stored."""
+    manifest = (root / "reel-seed/post.json").read_text()
+    media = list((root / "reel-seed").glob("reel-seed.*"))
+    for number in range(posts - 1):
+        shortcode = f"copy-{number}"
+        folder = root / shortcode
+        folder.mkdir()
+        (folder / "post.json").write_text(manifest.replace("reel-seed", shortcode))
+        for file in media:
+            (folder / f"{shortcode}{file.suffix}").hardlink_to(file)
+
+
+@contextmanager
+def in_background(work: Callable[[], None]) -> Iterator[None]:
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()
