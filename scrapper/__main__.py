@@ -214,11 +214,11 @@ def _parser() -> tuple[argparse.ArgumentParser, Commands]:
 
 
 def _end(code: int) -> None:
-    """End the process, even if a thread of a plugin hangs: Python would wait for it."""
+    """End the process, even if threads of a plugin hang: Python would wait for some."""
     sys.stdout.flush()
     sys.stderr.flush()
-    others = set(threading.enumerate()) - {threading.main_thread()}
-    if any(not thread.daemon for thread in others):
+    # It would wait for those of pools, even if they are daemons.
+    if threading.active_count() > 1:
         os._exit(code)
     sys.exit(code)
 

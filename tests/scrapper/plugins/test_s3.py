@@ -155,7 +155,10 @@ def command(media_root: Path, environment: dict[str, str], *words: str) -> tuple
     [
         ({}, "S3_BUCKET: set it"),
         ({"S3_BUCKET": "posts", "S3_ENDPOINT": "not a URL"}, "S3_ENDPOINT"),
-        ({"S3_BUCKET": "posts", "S3_ENDPOINT": "http://me:secret@s3.lan"}, "the address alone"),
+        (
+            {"S3_BUCKET": "posts", "S3_ENDPOINT": "http://me:secret@s3.lan"},
+            "the server's address alone",
+        ),
         ({"S3_BUCKET": "posts", "S3_PREFIX": "a?b"}, "S3_PREFIX: use letters"),
     ],
 )
