@@ -18,7 +18,7 @@ from requests.cookies import RequestsCookieJar
 
 from scrapper.instagram.login import Session
 from scrapper.instagram.pace import Kind, Pace
-from scrapper.instagram.page_refusal import refusal_of_page
+from scrapper.instagram.page_refusal import refusal_of_page, route_of
 from scrapper.instagram.tokens import HeldTokens, Tokens, find_tokens
 from scrapper.instagram.transport import PooledTransport
 from scrapper.instagram.verdict import Reason, Refused, reason_of_redirect, reason_of_response
@@ -291,7 +291,9 @@ class Context(InstaloaderContext):
         # Logged out, the start page is a login form, tokens and all.
         tokens = _tokens_of(response) if response.status_code == HTTPStatus.OK else None
         if tokens is None:
-            raise refusal_of_page(response, with_session=False) or Refused(Reason.CLOSED)
+            route = route_of(response.content)
+            refused = refusal_of_page(response, with_session=False, route=route)
+            raise refused or Refused(Reason.CLOSED)
         return tokens
 
     def _pooled(self, session: requests.Session) -> requests.Session:

@@ -3,7 +3,7 @@
 import re
 
 from scrapper.instagram.context import Context
-from scrapper.instagram.page_refusal import refusal_of_page
+from scrapper.instagram.page_refusal import refusal_of_page, route_of
 
 __all__ = ["view_as"]
 
@@ -23,7 +23,7 @@ def view_as(context: Context) -> str:
         Exception: whatever requests raises.
     """
     response = context.view("")
-    refused = refusal_of_page(response, with_session=True)
+    refused = refusal_of_page(response, with_session=True, route=route_of(response.content))
     if refused is not None:
         raise refused
     response.raise_for_status()

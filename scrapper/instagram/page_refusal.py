@@ -13,20 +13,25 @@ from scrapper.instagram.verdict import (
     retry_after_of,
 )
 
-__all__ = ["has_route", "refusal_of_page"]
+__all__ = ["refusal_of_page", "route_of"]
 
 _ROUTE = re.compile(rb'"canonicalRouteName":\s?"([^"]{1,200})"')
 _ERROR_ROUTE = b"PolarisErrorRoute"
 _LOGIN_ROUTE = b"LoginHomepageRoute"
 
 
-def refusal_of_page(response: requests.Response, *, with_session: bool) -> Refused | None:
-    """Why the page in *response* is not the one asked for; None if nothing says so."""
+def refusal_of_page(
+    response: requests.Response, *, with_session: bool, route: bytes | None
+) -> Refused | None:
+    """Why the page in *response* is not the one asked for; None if nothing says so.
+
+    *route* is the page's, see :func:`route_of`.
+    """
     if response.is_redirect:
         return reason_of_redirect(response, with_session=with_session, page=True)
     match response.status_code:
         case HTTPStatus.OK:
-            return _by_route(response.content, with_session)
+            return _by_route(route, with_session)
         case HTTPStatus.NOT_FOUND | HTTPStatus.GONE:
             return Refused(Reason.GONE)
         case HTTPStatus.TOO_MANY_REQUESTS:
@@ -38,17 +43,17 @@ def refusal_of_page(response: requests.Response, *, with_session: bool) -> Refus
     return refused
 
 
-def has_route(html: bytes) -> bool:
-    """Whether the page names its route, as each of Instagram's own does."""
-    return _ROUTE.search(html) is not None
-
-
-def _by_route(html: bytes, with_session: bool) -> Refused | None:
+def route_of(html: bytes) -> bytes | None:
+    """The route that a page names, as each of Instagram's own does; None for other pages."""
     found = _ROUTE.search(html)
-    if found is None:
+    return found[1] if found else None
+
+
+def _by_route(route: bytes | None, with_session: bool) -> Refused | None:
+    if route is None:
         return None
-    if found[1].endswith(_ERROR_ROUTE):
+    if route.endswith(_ERROR_ROUTE):
         return Refused(Reason.GONE)
-    if found[1].endswith(_LOGIN_ROUTE):
+    if route.endswith(_LOGIN_ROUTE):
         return Refused(Reason.SESSION_ENDED if with_session else Reason.LOGIN_WALL)
     return None

@@ -3,7 +3,7 @@
 from urllib.parse import urljoin
 
 from scrapper.instagram.context import WWW, Context
-from scrapper.instagram.page_refusal import refusal_of_page
+from scrapper.instagram.page_refusal import refusal_of_page, route_of
 from scrapper.instagram.verdict import Reason, Refused
 
 __all__ = ["open_share_link"]
@@ -17,7 +17,9 @@ def open_share_link(context: Context, path: str) -> str:
         requests.RequestException: no answer came.
     """
     response = context.view(path)
-    refused = refusal_of_page(response, with_session=context.is_logged_in)
+    refused = refusal_of_page(
+        response, with_session=context.is_logged_in, route=route_of(response.content)
+    )
     if response.is_redirect and refused is not None and refused.reason is Reason.CHANGED:
         return urljoin(WWW + path, response.headers["Location"])
     raise refused or Refused(Reason.CHANGED)

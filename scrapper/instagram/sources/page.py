@@ -15,7 +15,7 @@ import requests
 
 from scrapper.instagram.context import Context
 from scrapper.instagram.media import find_in_page
-from scrapper.instagram.page_refusal import has_route, refusal_of_page
+from scrapper.instagram.page_refusal import refusal_of_page, route_of
 from scrapper.instagram.safe_json import parse_json
 from scrapper.instagram.shortcode import Shortcode
 from scrapper.instagram.verdict import Reason, Refused
@@ -53,9 +53,11 @@ def _ask(context: Context, path: str, shortcode: Shortcode) -> dict[str, Any]:
     response = context.view(path)
     if response.is_redirect and (target := _same_post(response, shortcode)):
         response = context.view(target)
-    refused = refusal_of_page(response, with_session=context.is_logged_in)
+    route = route_of(response.content)
+    refused = refusal_of_page(response, with_session=context.is_logged_in, route=route)
     # If the post is there all the same, nothing else matters.
-    media = _read(response.content, shortcode) if response.status_code == HTTPStatus.OK else None
+    is_there = response.status_code == HTTPStatus.OK
+    media = _read(response.content, shortcode, route) if is_there else None
     if media is None:
         # A post's route without a post: Instagram sends such pages to whoever asks too much.
         raise refused or Refused(Reason.THROTTLED)
@@ -71,13 +73,13 @@ def _same_post(response: requests.Response, shortcode: Shortcode) -> str | None:
     return target.path.lstrip("/") if found[1] in (shortcode.text, shortcode.code) else None
 
 
-def _read(html: bytes, shortcode: Shortcode) -> dict[str, Any] | None:
+def _read(html: bytes, shortcode: Shortcode, route: bytes | None) -> dict[str, Any] | None:
     """The media object in the page; None if it holds no post at all.
 
     Raises:
         Refused: the post is gated, or the page holds something that is not understood.
     """
-    unread = not has_route(html)
+    unread = route is None
     for script in _scripts_of(html, shortcode):
         with suppress(ValueError):
             media = find_in_page(parse_json(script), shortcode)

@@ -16,6 +16,8 @@ from pathlib import Path
 
 import requests
 
+from tests.instagram.server import QUERY
+
 _SITE = "https://www.instagram.com"
 
 
@@ -46,7 +48,11 @@ def _download(folder: Path, shortcodes: list[str]) -> None:
         for shortcode in shortcodes:
             answer = session.post(
                 f"{_SITE}/api/graphql",
-                data={"variables": json.dumps({"shortcode": shortcode}), "lsd": match[1]},
+                data={
+                    "variables": json.dumps({"shortcode": shortcode}),
+                    "doc_id": QUERY,
+                    "lsd": match[1],
+                },
                 headers={"x-csrftoken": csrf},
             ).json()
             [media] = answer["data"]["xdt_api__v1__media__shortcode__web_info"]["items"]
