@@ -41,11 +41,12 @@ class Index:
 
     async def get_all(self, shortcodes: Sequence[str]) -> list[StoredPost | None]:
         """The same for many posts, which one thread reads one after the other."""
-        self._look([it for it in shortcodes if not self._known(it) and it not in self._looks])
-        looks = [self._known(it) or self._looks[it] for it in shortcodes]
-        return [
-            look if isinstance(look, StoredPost) else await asyncio.shield(look) for look in looks
-        ]
+        known = {shortcode: self._known(shortcode) for shortcode in shortcodes}
+        unknown = [shortcode for shortcode, stored in known.items() if stored is None]
+        self._look([shortcode for shortcode in unknown if shortcode not in self._looks])
+        looks = {shortcode: self._looks[shortcode] for shortcode in unknown}
+        found = {shortcode: await asyncio.shield(look) for shortcode, look in looks.items()}
+        return [known[shortcode] or found[shortcode] for shortcode in shortcodes]
 
     def changed(self, shortcode: str) -> None:
         """Note that a post was published or removed."""
@@ -72,15 +73,11 @@ class Index:
         try:
             found = await asyncio.to_thread(self._load, list(looks))
         # Whatever it is belongs to those who wait.
-        except BaseException as error:
+        except Exception as error:  # noqa: BLE001
             for shortcode, look in looks.items():
                 if self._looks.get(shortcode) is look:
                     self.changed(shortcode)
-                look.cancel() if isinstance(error, asyncio.CancelledError) else look.set_exception(
-                    error
-                )
-            if not isinstance(error, Exception):
-                raise
+                look.set_exception(error)
             return
         for (shortcode, look), stored in zip(looks.items(), found, strict=True):
             # Else what was read may have been replaced meanwhile.

@@ -8,7 +8,11 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-__all__ = ["Call"]
+__all__ = ["Call", "NotReturned"]
+
+
+class NotReturned(Exception):
+    """A call did not return in time."""
 
 
 class Call:
@@ -35,7 +39,7 @@ class Call:
         """What the function returns.
 
         Raises:
-            TimeoutError: it did not return within so many *seconds*; :meth:`ended` waits for it.
+            NotReturned: it did not return within so many *seconds*; :meth:`ended` waits for it.
             Exception: whatever it raised; what is no Exception is told by a RuntimeError.
         """
         try:
@@ -43,7 +47,7 @@ class Call:
         finally:
             self._cancel()
         if not self._future.done():
-            raise TimeoutError
+            raise NotReturned
         return self._future.result()
 
     async def ended(self, seconds: float | None = None) -> None:

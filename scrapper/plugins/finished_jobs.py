@@ -32,6 +32,8 @@ class LocalFinishedJobs:
         """Those that are not to be told of jobs that ended before the start."""
 
     async def opened(self, jobs: Sequence[Job]) -> None:
+        if not self._ended:
+            return
         await asyncio.to_thread(self._ledger.keep_jobs, [job.id for job in jobs])
         for plugin in self._ended:
             for job in jobs:
@@ -57,6 +59,8 @@ class LocalFinishedJobs:
             log.error("plugin not told of a job: too many wait", plugin=plugin)
 
     async def reopened(self, job: Job) -> None:
+        if not self._ended:
+            return
         for ended in self._ended.values():
             ended.pop(job.id, None)
         await asyncio.to_thread(self._ledger.reopen_job, job.id)

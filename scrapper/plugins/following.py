@@ -20,7 +20,7 @@ from scrapper.cancellation import end
 from scrapper.jobs.contract import FinishedJob, FinishedJobs
 from scrapper.library.additions import Additions, check_additions
 from scrapper.library.store import Library
-from scrapper.plugins.calls import Call
+from scrapper.plugins.calls import Call, NotReturned
 from scrapper.plugins.ledger import Ledger, Outcome
 from scrapper.plugins.loading import Plugin, Plugins
 from scrapper.scraping.peers import Alone, Peers
@@ -313,14 +313,23 @@ class _Follower:
         # If the disk takes no writes, the plugin is not called once more for that.
         self._unwritten[shortcode] = told
         if await self._library.version(shortcode) == version:
-            if told.additions is not None:
-                await self._library.add(shortcode, name, told.additions, version)
-            word: Outcome = "done" if told.worked else "failed"
-            await asyncio.to_thread(self._ledger.note, name, shortcode, version, word)
+            outcome = await self._add(shortcode, told)
+            if outcome is not None:
+                await asyncio.to_thread(self._ledger.note, name, shortcode, version, outcome)
         else:
             # The plugin worked on files that are gone.
             self.note(shortcode)
         del self._unwritten[shortcode]
+
+    async def _add(self, shortcode: str, told: "_Told") -> Outcome | None:
+        """Make what the plugin returned part of the post; None if it must do its work again."""
+        if told.additions is not None:
+            name = self.plugin.name
+            try:
+                await self._library.add(shortcode, name, told.additions, told.version)
+            except OSError as error:
+                return "failed" if self._note_failure(shortcode, "post_stored", error) else None
+        return "done" if told.worked else "failed"
 
     async def _call_with_post(self, shortcode: str, version: int) -> "_Told | None":
         """Call the plugin; None if that is to be done later."""
@@ -355,7 +364,7 @@ class _Follower:
         try:
             result = await call.result(self._timeout)
             _check_result(result, hook, arguments)
-        except TimeoutError as error:
+        except NotReturned as error:
             cause = error
             log.warning("plugin does not return", hook=hook, subject=subject)
             await call.ended()
