@@ -8,13 +8,14 @@ registry can be reached, Debian's debootstrap makes a stand-in for it first (see
 import argparse
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from scrapper import __version__
 from tests.image.base import BASE, make_base
 from tests.image.engine import BUILDAH, engine
 
-__all__ = ["main"]
+__all__ = ["build", "main"]
 
 _ROOT = Path(__file__).resolve().parents[2]
 _CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
@@ -26,6 +27,17 @@ def main() -> int:
     parser.add_argument("image", help="the image's name")
     parser.add_argument("--platform", help="such as linux/arm64; the machine's own if not given")
     options = parser.parse_args()
+    more = ["--build-arg", f"VERSION={__version__}"]
+    if options.platform:
+        more += ["--platform", options.platform]
+    return build(options.image, _ROOT, more)
+
+
+def build(image: str, context: Path, more: Sequence[str] = ()) -> int:
+    """Build *image* of the Dockerfile in the folder *context*, with *more* arguments.
+
+    Return the builder's exit code.
+    """
     name = engine()
     command = {
         "docker": ["docker", "buildx", "build", "--load"],
@@ -36,10 +48,7 @@ def main() -> int:
         command += ["--pull-never"] if _make_sure_of_base() else []
         # Where a proxy stands before the package index, its authority is among these.
         command += ["--volume", f"{_CERTIFICATES}:{_CERTIFICATES}:ro"]
-    if options.platform:
-        command += ["--platform", options.platform]
-    command += ["--build-arg", f"VERSION={__version__}", "--tag", options.image, str(_ROOT)]
-    return subprocess.run(command, check=False).returncode
+    return subprocess.run([*command, *more, "--tag", image, str(context)], check=False).returncode
 
 
 def _make_sure_of_base() -> bool:

@@ -5,6 +5,8 @@ engine there is.
 """
 
 import os
+import re
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ import pytest
 import requests
 
 from scrapper import __version__
+from tests.image.build import build
 from tests.image.container import Container, Image
 from tests.instagram import StandIn
 from tests.redis_server import RedisServer
@@ -42,7 +45,9 @@ def start(image: Image, instagram: StandIn, tmp_path: Path) -> Iterator[Start]:
     # Whoever the container runs as must be able to read them.
     instagram.ca_bundle.parent.chmod(0o755)
 
-    def begin(*arguments: str, user: str = _OWN_USER, **environment: str) -> Container:
+    def begin(
+        *arguments: str, user: str = _OWN_USER, image: Image = image, **environment: str
+    ) -> Container:
         media = tmp_path / "data"
         (media / "instaloader").mkdir(parents=True, exist_ok=True)
         uid, gid = map(int, user.split(":"))
@@ -123,3 +128,32 @@ def test_the_image_says_its_version_and_licence(image: Image) -> None:
     assert labels["org.opencontainers.image.version"] == __version__
     assert labels["org.opencontainers.image.licenses"] == "MIT"
     assert image.config["User"] == _OWN_USER
+
+
+def test_a_plugin_is_built_into_the_image_as_the_docs_say(
+    image: Image,
+    start: Start,
+    session: requests.Session,
+    tmp_path: Path,
+) -> None:
+    docs = Path(__file__).resolve().parents[2] / "docs"
+    [dockerfile] = re.findall(
+        r"^```dockerfile\n(.*?)^```", (docs / "plugins.md").read_text(), re.DOTALL | re.MULTILINE
+    )
+    context = tmp_path / "context"
+    shutil.copytree(docs / "plugin-template", context / "my-plugin")
+    name = f"localhost/{image.name}" if image.engine == "buildah" else image.name
+    (context / "Dockerfile").write_text(
+        re.sub("^FROM .*", f"FROM {name}", dockerfile, flags=re.MULTILINE)
+    )
+    derived = f"{image.name}-with-plugin"
+    assert build(derived, context) == 0
+    port = str(free_port())
+    container = start(image=Image(derived), PORT=port, NOTES_FOLDER="/data/instaloader/notes")
+    url = f"http://127.0.0.1:{port}"
+    wait_for_answer(f"{url}/health")
+    assert container.run(["python", "-m", "scrapper", "plugins"]) == 0
+    scraped = session.post(f"{url}/scrape", json={"url": _URL}, timeout=300)
+    assert scraped.status_code == 200, scraped.text
+    wait_for((tmp_path / "data/instaloader/notes/reel-smoke.md").exists)
+    assert container.stop() == 0

@@ -48,11 +48,11 @@ def fresh_python(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         renamed = path.rename(path.with_name(path.name.replace("notes", "memos")))
         renamed.write_text(renamed.read_text().replace("notes", "memos"))
     python = folder / "venv/bin/python"
-    uv = [sys.executable, "-m", "uv"]
-    install = [*uv, "pip", "install", "--quiet", "--python", str(python)]
+    install = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    requirements = str(ROOT / "requirements/base.txt")
     for command in (
-        [*uv, "venv", "--quiet", "--python", sys.executable, str(folder / "venv")],
-        [*install, "--no-deps", "--requirement", str(ROOT / "requirements/base.txt")],
+        [sys.executable, "-m", "venv", str(folder / "venv")],
+        [*install, "--no-deps", "--only-binary", ":all:", "--requirement", requirements],
         [*install, str(template)],
     ):
         subprocess.run(command, check=True)
