@@ -9,7 +9,7 @@ from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler, Middleware
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
-from middlewares.sending import CLIENT_GONE, Sent, send
+from middlewares.sending import CLIENT_GONE, Sent, note_failure, send
 
 __all__ = ["metrics"]
 
@@ -74,13 +74,13 @@ def metrics(registry: CollectorRegistry) -> Middleware:
         try:
             return await send(request, await handler(request), note)
         except web.HTTPException as error:
-            note(Sent(error.status, 0, aborted=False))
+            note_failure(request, note, error.status)
             raise
         except asyncio.CancelledError:
-            note(Sent(CLIENT_GONE, 0, aborted=True))
+            note_failure(request, note, CLIENT_GONE)
             raise
         except Exception:
-            note(Sent(HTTPStatus.INTERNAL_SERVER_ERROR, 0, aborted=False))
+            note_failure(request, note, HTTPStatus.INTERNAL_SERVER_ERROR)
             raise
 
     return middleware

@@ -13,7 +13,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 from structlog.contextvars import bind_contextvars
 
-from middlewares.sending import CLIENT_GONE, Sent, send
+from middlewares.sending import CLIENT_GONE, Sent, note_failure, send
 
 __all__ = ["REQUEST_ID", "is_from_one_of", "request_context"]
 
@@ -85,13 +85,13 @@ def request_context(*, trusted_proxies: Sequence[IPv4Network | IPv6Network] = ()
             return await send(request, response, note)
         except web.HTTPException as error:
             error.headers[_HEADER] = request_id
-            note(Sent(error.status, 0, aborted=False))
+            note_failure(request, note, error.status)
             raise
         except asyncio.CancelledError:
-            note(Sent(CLIENT_GONE, 0, aborted=True))
+            note_failure(request, note, CLIENT_GONE)
             raise
         except Exception:
-            note(Sent(HTTPStatus.INTERNAL_SERVER_ERROR, 0, aborted=False))
+            note_failure(request, note, HTTPStatus.INTERNAL_SERVER_ERROR)
             raise
 
     return middleware

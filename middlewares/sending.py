@@ -13,7 +13,7 @@ from aiohttp import web
 from aiohttp.helpers import must_be_empty_body
 from aiohttp.typedefs import Handler, Middleware
 
-__all__ = ["CLIENT_GONE", "Sent", "send", "sending"]
+__all__ = ["CLIENT_GONE", "Sent", "note_failure", "send", "sending"]
 
 CLIENT_GONE = 499
 """The status of a request that was cancelled before its response was sent."""
@@ -84,6 +84,18 @@ async def send(
     return response
 
 
+def note_failure(request: web.Request, note: Note, status: int) -> None:
+    """Have *note* called for a request that raised; *status* is what it would become.
+
+    If :func:`sending` is there, it is called with what is really sent in the end.
+    """
+    notes = request.get(_NOTES)
+    if notes is not None:
+        notes.append(note)
+    else:
+        note(Sent(status, 0, aborted=status == CLIENT_GONE))
+
+
 async def _send(
     request: web.Request, response: web.StreamResponse
 ) -> tuple[web.StreamResponse, Sent]:
@@ -92,7 +104,8 @@ async def _send(
         return response, sent
     aborted = False
     try:
-        await response.prepare(request)
+        if not response.prepared:
+            await response.prepare(request)
         await response.write_eof()
     except ConnectionError:
         aborted = True

@@ -1,9 +1,11 @@
 """The service as a process: its socket, its logs, its end."""
 
 import asyncio
+import os
 import signal
 import socket
 import sys
+import threading
 from typing import cast
 
 import structlog
@@ -25,6 +27,7 @@ log = structlog.get_logger("scrapper")
 _BACKLOG = 1024
 _SHUTDOWN_GRACE = 5.0
 _SHORT_KEY = 16
+_SECONDS_TO_END = 10.0
 
 
 def serve() -> int:
@@ -89,6 +92,22 @@ async def _serve(app: web.Application, settings: Settings) -> None:
         server.close()
     finally:
         await runner.cleanup()
+        plugins = app[PLUGINS]
+        if any(plugins):
+            _end_soon()
+
+
+def _end_soon() -> None:
+    """End the process in some seconds, whatever a plugin's threads do: asyncio waits for some."""
+
+    def end() -> None:
+        log.warning("stopped: a thread of a plugin hangs")
+        sys.stdout.flush()
+        os._exit(0)
+
+    timer = threading.Timer(_SECONDS_TO_END, end)
+    timer.daemon = True
+    timer.start()
 
 
 def _room_for(connections: int) -> int:

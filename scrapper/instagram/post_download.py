@@ -172,6 +172,5 @@ class PostDownload:
 
     def _stop(self) -> None:
         """Let no download run on: each of those under way ends within the deadline."""
-        for future in self._running:
-            future.cancel()
-        wait(self._running)
+        # A future that is cancelled counts as done only when the pool comes to it.
+        wait([future for future in self._running if not future.cancel()])

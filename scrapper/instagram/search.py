@@ -78,7 +78,7 @@ class Search:
             for standing in standings:
                 last = standing is standings[-1]
                 self._ask(standing, inquiry, transport, deadline, last=last)
-                if inquiry.is_over:
+                if inquiry.is_over or transport.abandoned:
                     break
         finally:
             transport.deadline = deadline
@@ -138,7 +138,7 @@ class Search:
             refused: list[str] = []
             for left, source in zip(range(len(sources), 0, -1), sources, strict=True):
                 context = self._context(standing, transport)
-                if context is None or inquiry.is_over:
+                if context is None or inquiry.is_over or transport.abandoned:
                     return
                 now = time.monotonic()
                 # A source that keeps us waiting must leave time for the next one.

@@ -84,6 +84,8 @@ class PooledTransport(HTTPAdapter):
         self._context = context
         self._hosts = hosts
         self.response: requests.Response | None = None
+        self.abandoned = False
+        """Whether a thread that hangs may still use it: nobody else must."""
         # requests would go through the whole environment, and to ~/.netrc, for each request.
         self._proxies_to = lru_cache(_REMEMBERED_HOSTS)(_proxies_to)
         super().__init__(pool_connections=_POOLED_HOSTS, pool_maxsize=1)
@@ -218,8 +220,9 @@ class TransportPool:
         try:
             yield transport
         finally:
-            transport.finish()
-            self._free.append(transport)
+            if not transport.abandoned:
+                transport.finish()
+                self._free.append(transport)
 
     def close(self) -> None:
         """Close all connections."""

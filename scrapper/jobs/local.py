@@ -135,10 +135,17 @@ class LocalJobs:
         if job.state != "running":
             check_room(self._unfinished(), job.client, self._max_jobs)
         await self._ends.reopened(job)
-        with self._restoring(job, ended):
-            for index in ended:
-                job.posts[index] = job.posts[index].anew()
-            await self._write(self._store.reopen, job, ended)
+        # Somebody else may have retried the job meanwhile.
+        ended = [index for index in ended if job.posts[index].can_be_retried]
+        try:
+            with self._restoring(job, ended):
+                for index in ended:
+                    job.posts[index] = job.posts[index].anew()
+                await self._write(self._store.reopen, job, ended)
+        except Exception:
+            if job.state != "running":
+                self._ends.ended(job)
+            raise
         job.announced = False
         for index in ended:
             self._put(job.place(index))

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import structlog
 
@@ -53,7 +54,9 @@ class LocalFinishedJobs:
     def _note(self, plugin: str, job: Job) -> None:
         ended = self._ended[plugin]
         if job.id not in ended:
-            ended[job.id] = FinishedJob(job.to_response(), object())
+            # As it is now: it may be retried before the plugin is told.
+            posts = [replace(post) for post in job.posts]
+            ended[job.id] = FinishedJob(replace(job.to_response(), posts=posts), object())
         if len(ended) > _MOST_UNTOLD:
             del ended[next(iter(ended))]
             log.error("plugin not told of a job: too many wait", plugin=plugin)
@@ -61,9 +64,9 @@ class LocalFinishedJobs:
     async def reopened(self, job: Job) -> None:
         if not self._ended:
             return
+        await asyncio.to_thread(self._ledger.reopen_job, job.id)
         for ended in self._ended.values():
             ended.pop(job.id, None)
-        await asyncio.to_thread(self._ledger.reopen_job, job.id)
 
     async def untold(self, plugin: str) -> Sequence[FinishedJob]:
         ended = self._ended[plugin]

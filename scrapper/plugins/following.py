@@ -236,7 +236,12 @@ class _Follower:
                     return True
                 await self._tell_post(shortcode)
         if self._jobs is not None and ours:
-            for job in await self._jobs.untold(self.plugin.name):
+            untold = await self._jobs.untold(self.plugin.name)
+            ids = {job.response.id for job in untold}
+            for hook, subject in list(self._next_try):
+                if hook == "job_finished" and subject not in ids:
+                    self._settle(hook, subject)
+            for job in untold:
                 await self._tell_job(self._jobs, job)
         self._behind.set(len(self._next_try))
         return bool(self._next_try)
@@ -305,6 +310,8 @@ class _Follower:
 
     async def _tell_storing(self, shortcode: str, version: int) -> None:
         name = self.plugin.name
+        # The removal of an earlier version is no news any more.
+        self._settle("post_removed", shortcode)
         told = self._unwritten.get(shortcode)
         if told is None or told.version != version:
             told = await self._call_with_post(shortcode, version)
@@ -315,6 +322,7 @@ class _Follower:
         if await self._library.version(shortcode) == version:
             outcome = await self._add(shortcode, told)
             if outcome is not None:
+                self._settle("post_stored", shortcode)
                 await asyncio.to_thread(self._ledger.note, name, shortcode, version, outcome)
         else:
             # The plugin worked on files that are gone.
@@ -349,6 +357,9 @@ class _Follower:
         return told and replace(told, version=version)
 
     async def _tell_job(self, jobs: FinishedJobs, job: FinishedJob) -> None:
+        if job not in await jobs.untold(self.plugin.name):
+            # It went on while the plugin was told of others.
+            return
         if await self._tell(job.response.id, "job_finished", job=job.response):
             await jobs.note_told(self.plugin.name, job)
 
@@ -373,7 +384,9 @@ class _Follower:
             cause = error
         if cause is not None:
             return self._note_failure(subject, hook, cause)
-        self._settle(hook, subject)
+        if hook != "post_stored":
+            # What that returned is to be stored first.
+            self._settle(hook, subject)
         self._calls.labels(self.plugin.name, hook, "ok").inc()
         return _Told(worked=True, additions=result)
 

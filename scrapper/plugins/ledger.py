@@ -6,7 +6,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Literal
 
@@ -196,8 +196,8 @@ class Ledger:
     def _open(self) -> sqlite3.Connection:
         if not self._path.exists():
             # It appears whole, so that an empty file is a damaged one.
-            with self._made(lost=False) as fresh, suppress(FileExistsError):
-                self._path.hardlink_to(fresh)
+            with self._made(lost=False) as fresh:
+                _put(fresh, self._path)
         try:
             return _connect(self._path)
         except sqlite3.DatabaseError as error:
@@ -232,6 +232,17 @@ class Ledger:
             # A journal belongs to the damaged file, and would be applied to the new one.
             delete(self._path.with_name(f"{self._path.name}-journal"))
             fresh.replace(self._path)
+
+
+def _put(fresh: Path, path: Path) -> None:
+    """Let *path* lead to *fresh*, unless another process was faster."""
+    try:
+        path.hardlink_to(fresh)
+    except FileExistsError:
+        return
+    except OSError:
+        # Some file systems have no hard links.
+        fresh.replace(path)
 
 
 def _connect(path: Path) -> sqlite3.Connection:

@@ -1,7 +1,10 @@
 """Finding plugins, and asking them at start what they bring."""
 
 import argparse
+import queue
 import re
+import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -27,6 +30,8 @@ __all__ = ["Plugin", "Plugins"]
 log = structlog.get_logger(__name__)
 
 _NAMED = "PLUGINS"
+_MOST_HANGING = 8
+_GRACE = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,16 +203,37 @@ def _origin(point: EntryPoint) -> str:
 
 
 def _guarded(source: Source) -> Source:
+    """*source*, which may hang or raise anything."""
+    hanging = threading.BoundedSemaphore(_MOST_HANGING)
+
     def ask(context: Context, shortcode: Shortcode) -> dict[str, Any]:
+        transport = context.transport
+        deadline = transport.deadline
+        outcomes: queue.SimpleQueue[tuple[Any, BaseException | None]] = queue.SimpleQueue()
+
+        def run() -> None:
+            transport.deadline = deadline
+            try:
+                outcomes.put((source.ask(context, shortcode), None))
+            # A plugin may raise anything, or end the process.
+            except BaseException as error:  # noqa: BLE001
+                outcomes.put((None, error))
+            finally:
+                hanging.release()
+
+        if not hanging.acquire(blocking=False):
+            raise Refused(Reason.CLOSED)
+        threading.Thread(target=run, name="source", daemon=True).start()
         try:
-            media = source.ask(context, shortcode)
-        except Refused:
-            raise
-        # A plugin may raise anything, or end the process.
-        except (Exception, SystemExit) as error:
-            if reason_of_error(error) is not None:
-                raise
-            log.exception("source failed", source=source.name)
+            media, error = outcomes.get(timeout=max(0.0, deadline - time.monotonic()) + _GRACE)
+        except queue.Empty:
+            transport.abandoned = True
+            log.error("source does not return", source=source.name)  # noqa: TRY400
+            raise Refused(Reason.LATE) from None
+        if error is not None:
+            if isinstance(error, Refused) or reason_of_error(error) is not None:
+                raise error
+            log.error("source failed", source=source.name, exc_info=error)
             raise Refused(Reason.FAILED) from error
         if not isinstance(media, dict):
             raise Refused(Reason.CHANGED)

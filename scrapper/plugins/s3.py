@@ -31,7 +31,8 @@ _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9]")
 _PREFIX = re.compile(r"[A-Za-z0-9!_.*'()/-]{0,500}")
 _PART_BYTES = 16 * 1024 * 1024
 _VERSION = "version"
-_NOT_FOUND = ("404", "NoSuchKey", "NotFound")
+# Without the right to list the bucket, what is not there is forbidden.
+_NOT_FOUND = ("403", "404", "NoSuchKey", "NotFound")
 _SECONDS = 60
 
 

@@ -43,6 +43,7 @@ class RedisFinishedJobs:
 
     async def note_told(self, plugin: str, job: FinishedJob) -> None:
         await self._forget(plugin, job.response.id, job.end)
+        await self._store.let_go(job.response.id)
 
     async def _forget(self, plugin: str, job_id: str, end: object) -> None:
         await self._forget_end(keys=[ended_for(plugin)], args=[job_id, repr(end)])

@@ -1,5 +1,6 @@
 """Jobs in Redis, where all replicas and workers see them."""
 
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -110,7 +111,10 @@ class RedisJobStore:
             transaction.zadd(_ALL, {job.id: job.created_at})
             transaction.hset(key, mapping=fields)
             if not left:
-                transaction.pexpireat(key, self._expiry(job.created_at))
+                expiry = self._expiry(job.created_at)
+                if self._plugins:
+                    expiry = max(expiry, int((time.time() + _UNTOLD_SECONDS) * 1000))
+                transaction.pexpireat(key, expiry)
                 if job.webhook is not None:
                     transaction.zadd(ENDED_JOBS, {job.id: 0})
                 for plugin in self._plugins:
@@ -186,6 +190,16 @@ class RedisJobStore:
             arguments.append(_UNTOLD_SECONDS)
             if await self._swap(keys=keys, args=arguments):
                 return changed
+
+    async def let_go(self, job_id: str) -> None:
+        """Let a finished job expire as usual, once all plugins were told of it."""
+        for key in map(ended_for, self._plugins):
+            if await self._redis.zscore(key, job_id) is not None:
+                return
+        created, left = await self._redis.hmget(_key(job_id), [_CREATED.decode(), _LEFT.decode()])
+        if created is not None and left == b"0":
+            # The hour that a webhook has may be over sooner: it is written down within a second.
+            await self._redis.pexpireat(_key(job_id), self._expiry(float(created)))
 
     def _expiry(self, created_at: float) -> int:
         return int((created_at + self._max_age) * 1000)

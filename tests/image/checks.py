@@ -24,6 +24,7 @@ from tests.service import free_port, wait_for, wait_for_answer
 Start = Callable[..., Container]
 
 _OWN_USER, _OTHER_USER = "10001:10001", "1234:1234"
+_PLUGINS = ("python", "-m", "scrapper", "plugins")
 _URL = "https://www.instagram.com/reel/reel-smoke/"
 
 
@@ -130,29 +131,32 @@ def test_the_image_says_its_version_and_licence(image: Image) -> None:
     assert image.config["User"] == _OWN_USER
 
 
-def test_a_plugin_is_built_into_the_image_as_the_docs_say(
-    image: Image,
-    start: Start,
-    session: requests.Session,
-    tmp_path: Path,
-) -> None:
+@pytest.fixture(scope="module")
+def image_with_plugin(image: Image, tmp_path_factory: pytest.TempPathFactory) -> Image:
+    """The image of the docs' own Dockerfile, with the template for a plugin."""
     docs = Path(__file__).resolve().parents[2] / "docs"
     [dockerfile] = re.findall(
         r"^```dockerfile\n(.*?)^```", (docs / "plugins.md").read_text(), re.DOTALL | re.MULTILINE
     )
-    context = tmp_path / "context"
+    context = tmp_path_factory.mktemp("context")
     shutil.copytree(docs / "plugin-template", context / "my-plugin")
     name = f"localhost/{image.name}" if image.engine == "buildah" else image.name
     (context / "Dockerfile").write_text(
         re.sub("^FROM .*", f"FROM {name}", dockerfile, flags=re.MULTILINE)
     )
-    derived = f"{image.name}-with-plugin"
-    assert build(derived, context) == 0
+    assert build(f"{image.name}-with-plugin", context) == 0
+    return Image(f"{image.name}-with-plugin")
+
+
+def test_a_plugin_is_built_into_the_image_as_the_docs_say(
+    image_with_plugin: Image, start: Start, session: requests.Session, tmp_path: Path
+) -> None:
     port = str(free_port())
-    container = start(image=Image(derived), PORT=port, NOTES_FOLDER="/data/instaloader/notes")
+    notes = {"NOTES_FOLDER": "/data/instaloader/notes"}
+    container = start(image=image_with_plugin, PORT=port, **notes)
     url = f"http://127.0.0.1:{port}"
     wait_for_answer(f"{url}/health")
-    assert container.run(["python", "-m", "scrapper", "plugins"]) == 0
+    assert container.run(["env", *map("=".join, notes.items()), *_PLUGINS]) == 0
     scraped = session.post(f"{url}/scrape", json={"url": _URL}, timeout=300)
     assert scraped.status_code == 200, scraped.text
     wait_for((tmp_path / "data/instaloader/notes/reel-smoke.md").exists)

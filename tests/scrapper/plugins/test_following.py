@@ -404,6 +404,25 @@ async def test_a_hook_that_would_end_the_process_has_only_failed(
             await until(lambda: workshop.outcome(plugin, "abcde") == "failed")  # noqa: B023
 
 
+async def test_additions_that_cannot_be_stored_are_a_failure_after_three_tries(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+
+    def copy(post: Post) -> Additions:
+        calls.append(post.shortcode)
+        return Additions(object_urls={post.main.filename: "https://s3.example/"})
+
+    async def refuse(*_: Any) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(Library, "add", refuse)
+    async with workshop.running(monkeypatch, one=module(post_stored=copy)):
+        store(workshop.library, "abcde")
+        await until(lambda: workshop.outcome("one", "abcde") == "failed")
+    assert calls == ["abcde"] * 3
+
+
 async def test_a_post_that_is_removed_while_a_hook_works_on_it_is_told_to_be_gone(
     workshop: Workshop, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,6 +4,7 @@ import argparse
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -140,6 +141,25 @@ async def test_a_source_of_a_plugin_is_asked_last_and_may_fail(
             url = f"https://www.instagram.com/reel/{scenario}/"
             assert (await client.post("/scrape", json={"url": url})).status == status, scenario
     assert asked == ["gated-1"] * 2
+
+
+@pytest.mark.parametrize("mode", ["alone"], indirect=True)
+async def test_a_source_that_hangs_costs_only_the_posts_that_need_it(
+    start_service: StartService, monkeypatch: pytest.MonkeyPatch, instagram: StandIn
+) -> None:
+    go_on = threading.Event()
+
+    def hang(*_: Any) -> Any:
+        go_on.wait()
+
+    name = module(monkeypatch, "mine", register_sources=lambda: [Source("mine", hang)])
+    client = await start_service(PLUGINS=name, SCRAPE_TIMEOUT_SECONDS="2", SCRAPE_CONCURRENCY="1")
+    for number in range(2):
+        url = f"https://www.instagram.com/reel/gated-{number}/"
+        assert (await client.post("/scrape", json={"url": url})).status in (403, 503, 504)
+    url = "https://www.instagram.com/reel/reel-1/"
+    assert (await client.post("/scrape", json={"url": url})).status == 200
+    go_on.set()
 
 
 def test_a_source_with_the_name_of_ours_is_refused(

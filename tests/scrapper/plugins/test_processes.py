@@ -114,6 +114,25 @@ def test_with_redis_one_process_calls_a_plugin_once_for_each_event(
     assert lines() == sorted([*expected, "removed reel-0", "stored reel-6"])
 
 
+def test_a_route_that_hangs_in_a_thread_does_not_keep_the_service_from_ending(
+    instagram: StandIn, media_root: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "hanging.py").write_text(
+        _IMPORTS + "from aiohttp import web\n"
+        "async def hang(request):\n"
+        "    asyncio.ensure_future(asyncio.to_thread(threading.Event().wait))\n"
+        "    return web.Response()\n"
+        "@hookimpl\n"
+        "def register_routes(app):\n"
+        "    return [web.get('/hang', hang)]\n"
+    )
+    environment = {**instagram.environment, "PLUGINS": "hanging"}
+    with Service(media_root, environment, python_path=tmp_path) as service:
+        assert service.get("/hang").status_code == 200
+        service.terminate()
+        assert service.wait() == 0
+
+
 @pytest.mark.parametrize("how", HANGING)
 def test_a_plugin_that_hangs_costs_requests_nothing_and_does_not_keep_the_service_from_ending(
     instagram: StandIn, media_root: Path, tmp_path: Path, how: str
