@@ -4,8 +4,9 @@ A plugin is a module with some of these functions, each marked with :data:`hooki
 out arguments that it does not need. ``docs/plugins.md`` has an example of each.
 
 The ``register_`` hooks and :func:`configure` are called once, at start, and block it. The others
-may be coroutines or plain functions; those run in a thread. They get ``PLUGIN_TIMEOUT_SECONDS``,
-are tried three times, and may be called again for the same event after a crash.
+may be coroutines or plain functions. Each call of them runs in a thread of its own, where a
+coroutine gets an event loop. It may take ``PLUGIN_TIMEOUT_SECONDS``, is tried three times, and may
+come again for the same event after a crash.
 """
 
 import argparse
