@@ -1,19 +1,12 @@
 """The settings, read from the environment and checked at start."""
 
-import base64
 import math
-import os
-import pwd
-import re
-from importlib import import_module
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
-from pkgutil import resolve_name
 from typing import Annotated, Any, Literal
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from pydantic import (
-    AfterValidator,
     BeforeValidator,
     Field,
     NonNegativeInt,
@@ -23,30 +16,32 @@ from pydantic import (
     ValidationInfo,
     field_validator,
 )
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from scrapper.errors import SettingsError
-
-__all__ = [
-    "OWN_MIDDLEWARES",
-    "OWN_PLUGINS_PACKAGE",
-    "PRIVATE_NETWORKS",
-    "Network",
-    "Settings",
-    "explain",
-    "load_settings",
-]
-
-OWN_MIDDLEWARES = (
-    "request_context",
-    "metrics",
-    "errors",
-    "browser_guard",
-    "body_size",
-    "rate_limit",
-    "api_key",
+from scrapper.setting_types import (
+    DAY,
+    OWN_MIDDLEWARES,
+    YEAR,
+    BasePathText,
+    Factories,
+    Folder,
+    HostNames,
+    HostsOrNetworks,
+    Key,
+    Middlewares,
+    Modules,
+    Networks,
+    Port,
+    ReadableFile,
+    RedisURL,
+    Seconds,
+    WebhookSecret,
+    is_network,
 )
-"""The middlewares of this service by name, in their usual order, outermost first."""
+
+__all__ = ["PRIVATE_NETWORKS", "Network", "Settings", "explain", "load_settings"]
+
 
 Network = IPv4Network | IPv6Network
 
@@ -66,160 +61,6 @@ PRIVATE_NETWORKS: tuple[Network, ...] = tuple(
 """Loopback, private and link-local addresses: RFC 1918, 3927, 4193 and 4291."""
 
 
-_BASE_PATH = re.compile(r"(?:/(?!\.{1,2}(?:/|$))[A-Za-z0-9._~-]{1,100}){1,10}")
-# The Standard Webhooks specification, version 1.0, "Symmetric".
-_WEBHOOK_SECRET_BYTES = (24, 64)
-_HOST_NAME = re.compile(r"[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63}){0,126}\.?")
-
-
-def _split(text: str) -> list[str]:
-    return [part.strip() for part in text.split(",") if part.strip()]
-
-
-def _networks(text: Any) -> Any:
-    return [ip_network(part) for part in _split(text)] if isinstance(text, str) else text
-
-
-def _names(text: Any) -> Any:
-    return _split(text) if isinstance(text, str) else text
-
-
-def _is_host_name(name: str) -> str:
-    if not _HOST_NAME.fullmatch(name):
-        raise ValueError(
-            f"{name!r} is not a host name: leave out the scheme, the port and the path"
-        )
-    return name.lower()
-
-
-def _is_network(text: str) -> bool:
-    try:
-        ip_network(text)
-    except ValueError:
-        return False
-    return True
-
-
-def _is_host_or_network(text: str) -> str:
-    return text if _is_network(text) else _is_host_name(text)
-
-
-def _is_webhook_secret(secret: SecretStr) -> SecretStr:
-    text = secret.get_secret_value().removeprefix("whsec_")
-    try:
-        size = len(base64.b64decode(text, validate=True))
-    except ValueError:
-        size = 0
-    if text and not _WEBHOOK_SECRET_BYTES[0] <= size <= _WEBHOOK_SECRET_BYTES[1]:
-        raise ValueError("write whsec_ and the base64 of 24 to 64 random bytes")
-    return secret
-
-
-def _is_base_path(path: str) -> str:
-    path = path.rstrip("/")
-    if path and not _BASE_PATH.fullmatch(path):
-        raise ValueError("write it like /posts: a slash in front, none at the end, no query")
-    return path
-
-
-def _is_sendable(key: SecretStr) -> SecretStr:
-    text = key.get_secret_value()
-    if text != text.strip() or not text.isprintable():
-        raise ValueError("a header cannot carry spaces around a key, or control characters")
-    return key
-
-
-def _is_writable(path: Path) -> Path:
-    # Path.exists() raises if a folder on the way cannot be searched.
-    existing = next(folder for folder in (path, *path.parents) if os.path.exists(folder))  # noqa: PTH110
-    for folder in (existing, path / ".incoming", path / ".state"):
-        if folder.exists() and not (
-            folder.is_dir() and os.access(folder, os.R_OK | os.W_OK | os.X_OK)
-        ):
-            raise ValueError(_why_not(folder))
-    return path
-
-
-def _why_not(folder: Path) -> str:
-    """What keeps us from writing *folder*, and what the operator can do about it."""
-    owner, ours = folder.stat().st_uid, os.getuid()
-    if owner == ours or not folder.is_dir():
-        return f"{folder} cannot be written"
-    return (
-        f"{folder} belongs to user {_named(owner)}, and the service runs as user {_named(ours)}: "
-        f"either give it the folder (chown -R {ours} {folder}), or run it as that user "
-        f'(user: "{owner}" in compose.yaml, --user {owner} with docker run)'
-    )
-
-
-def _named(uid: int) -> str:
-    try:
-        return f"{uid} ({pwd.getpwuid(uid).pw_name})"
-    except KeyError:
-        return str(uid)
-
-
-def _is_loadable(name: str) -> str:
-    module, colon, factory = name.partition(":")
-    if not (module and colon and factory):
-        raise ValueError(f"{name!r} is not of the form module:factory")
-    try:
-        loaded = resolve_name(name)
-    # A user's module may raise anything while it is imported, or end the process.
-    except (Exception, SystemExit) as error:
-        raise ValueError(f"{name!r} cannot be loaded: {error}") from error
-    if not callable(loaded):
-        raise ValueError(f"{name!r} is not callable")  # noqa: TRY004
-    return name
-
-
-def _is_middleware(name: str) -> str:
-    if ":" not in name and name not in OWN_MIDDLEWARES:
-        raise ValueError(
-            f"there is no {name!r}; there are {', '.join(OWN_MIDDLEWARES)}, and your own as "
-            "module:factory"
-        )
-    return name if name in OWN_MIDDLEWARES else _is_loadable(name)
-
-
-def _is_importable(name: str) -> str:
-    if name in _OWN_PLUGINS:
-        name = OWN_PLUGINS_PACKAGE + name
-    try:
-        import_module(name)
-    # A user's module may raise anything while it is imported, or end the process.
-    except (Exception, SystemExit) as error:
-        raise ValueError(f"{name!r} cannot be imported: {error}") from error
-    return name
-
-
-def _is_readable(path: Path) -> Path:
-    try:
-        with path.open("rb"):
-            return path
-    except OSError as error:
-        raise ValueError(f"{path} cannot be read: {error.strerror}") from error
-
-
-def _is_redis_url(url: SecretStr) -> SecretStr:
-    if not url.get_secret_value():
-        return url
-    try:
-        from redis.connection import parse_url  # noqa: PLC0415 - only where it is set
-    except ImportError as error:
-        raise ValueError("install requirements/redis.txt for it") from error
-    try:
-        parse_url(url.get_secret_value())
-    except ValueError:
-        # Its message may quote a part of the password.
-        raise ValueError(
-            "not the URL of a Redis; write /, # and @ in its password as %2F, %23 and %40"
-        ) from None
-    return url
-
-
-OWN_PLUGINS_PACKAGE = "scrapper.plugins."
-_OWN_PLUGINS = ("audio", "s3")
 _SECRETS = (
     "api_key",
     "api_key_file",
@@ -230,15 +71,6 @@ _SECRETS = (
     "instagram_session_file",
     "instagram_username",
 )
-_DAY = 24 * 60 * 60
-_YEAR = 366 * _DAY
-
-ReadableFile = Annotated[Path, AfterValidator(_is_readable)]
-Folder = Annotated[Path, AfterValidator(Path.absolute), AfterValidator(_is_writable)]
-Key = Annotated[SecretStr, AfterValidator(_is_sendable)]
-RedisURL = Annotated[SecretStr, AfterValidator(_is_redis_url)]
-Port = Annotated[int, Field(ge=0, le=65535)]
-Seconds = Annotated[float, Field(gt=0, le=_YEAR)]
 
 
 class Settings(BaseSettings):
@@ -255,15 +87,11 @@ class Settings(BaseSettings):
     max_url_length: PositiveInt = 512
     max_json_body_bytes: PositiveInt = 4096
     rate_limit_max_requests: NonNegativeInt = 30
-    rate_limit_window_seconds: Annotated[int, Field(gt=0, le=_YEAR)] = 60
+    rate_limit_window_seconds: Annotated[int, Field(gt=0, le=YEAR)] = 60
     rate_limit_max_ips: PositiveInt = 10_000
-    base_path: Annotated[str, AfterValidator(_is_base_path)] = ""
-    allowed_hosts: Annotated[
-        tuple[Annotated[str, AfterValidator(_is_host_name)], ...],
-        NoDecode,
-        BeforeValidator(_names),
-    ] = ()
-    trusted_proxies: Annotated[tuple[Network, ...], NoDecode, BeforeValidator(_networks)] = ()
+    base_path: BasePathText = ""
+    allowed_hosts: HostNames = ()
+    trusted_proxies: Networks = ()
     trust_proxy: bool = False
     max_media_age_days: Annotated[float, Field(ge=0, le=36_500)] = 7
     media_cleanup_interval_seconds: Seconds = 3600
@@ -276,16 +104,10 @@ class Settings(BaseSettings):
     max_connections: PositiveInt = 4096
     client_timeout_seconds: Seconds = 20
     redis_url: RedisURL = SecretStr("")
-    webhook_hosts: Annotated[
-        tuple[Annotated[str, AfterValidator(_is_host_or_network)], ...],
-        NoDecode,
-        BeforeValidator(_names),
-    ] = ()
-    webhook_secret: Annotated[
-        SecretStr, AfterValidator(_is_webhook_secret), Field(validate_default=True)
-    ] = SecretStr("")
+    webhook_hosts: HostsOrNetworks = ()
+    webhook_secret: WebhookSecret = SecretStr("")
     max_jobs: PositiveInt = 100
-    job_patience_seconds: Annotated[float, Field(ge=0, le=_YEAR)] = 21_600
+    job_patience_seconds: Annotated[float, Field(ge=0, le=YEAR)] = 21_600
     max_job_age_days: Annotated[float, Field(gt=0, le=36_500)] = 7
     instagram_cookies_file: ReadableFile | None = None
     instagram_session_file: ReadableFile | None = None
@@ -294,29 +116,17 @@ class Settings(BaseSettings):
     instagram_doc_id: Annotated[str, Field(pattern="^[0-9]{1,30}$")] = "27130156389949648"
     instagram_max_queries: NonNegativeInt = 200
     instagram_window_seconds: Seconds = 660
-    instagram_cooldown_seconds: Annotated[float, Field(ge=0, le=_YEAR)] = 300
+    instagram_cooldown_seconds: Annotated[float, Field(ge=0, le=YEAR)] = 300
     log_level: Annotated[
         Literal["debug", "info", "warning", "error", "critical"],
         BeforeValidator(lambda value: value.lower() if isinstance(value, str) else value),
     ] = "info"
     log_format: Literal["json", "console"] = "json"
     otel_traces_exporter: Literal["none", "otlp"] = "none"
-    middlewares: Annotated[
-        tuple[Annotated[str, AfterValidator(_is_middleware)], ...],
-        NoDecode,
-        BeforeValidator(_names),
-    ] = OWN_MIDDLEWARES
+    middlewares: Middlewares = OWN_MIDDLEWARES
     middlewares_unchecked: bool = False
-    extra_middlewares: Annotated[
-        tuple[Annotated[str, AfterValidator(_is_loadable)], ...],
-        NoDecode,
-        BeforeValidator(_names),
-    ] = ()
-    plugins: Annotated[
-        tuple[Annotated[str, AfterValidator(_is_importable)], ...],
-        NoDecode,
-        BeforeValidator(_names),
-    ] = ()
+    extra_middlewares: Factories = ()
+    plugins: Modules = ()
     plugin_timeout_seconds: Seconds = 900
 
     @field_validator("api_key_file")
@@ -395,22 +205,22 @@ class Settings(BaseSettings):
     @property
     def max_media_age_seconds(self) -> float:
         """The age at which a stored post is removed; infinite for 0 days."""
-        return self.max_media_age_days * _DAY or math.inf
+        return self.max_media_age_days * DAY or math.inf
 
     @property
     def max_job_age_seconds(self) -> float:
         """How long a finished job is kept."""
-        return self.max_job_age_days * _DAY
+        return self.max_job_age_days * DAY
 
     @property
     def webhook_networks(self) -> tuple[Network, ...]:
         """The networks of ``WEBHOOK_HOSTS``."""
-        return tuple(ip_network(host) for host in self.webhook_hosts if _is_network(host))
+        return tuple(ip_network(host) for host in self.webhook_hosts if is_network(host))
 
     @property
     def webhook_names(self) -> tuple[str, ...]:
         """The host names of ``WEBHOOK_HOSTS``."""
-        return tuple(host for host in self.webhook_hosts if not _is_network(host))
+        return tuple(host for host in self.webhook_hosts if not is_network(host))
 
     @property
     def seconds_a_query(self) -> float:

@@ -7,7 +7,8 @@ from aiohttp import web
 from scrapper.api_keys import ApiKeys
 from scrapper.plugins.loading import Plugins
 from scrapper.request_path import check_path, path_names, request_path, weak_spots
-from scrapper.settings import OWN_MIDDLEWARES, load_settings
+from scrapper.setting_types import OWN_MIDDLEWARES
+from scrapper.settings import load_settings
 
 __all__ = ["middlewares"]
 

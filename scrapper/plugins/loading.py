@@ -23,7 +23,8 @@ from scrapper.instagram.shortcode import Shortcode
 from scrapper.instagram.sources import LOGGED_OUT, WITH_SESSION, Source
 from scrapper.instagram.verdict import Reason, Refused, reason_of_error
 from scrapper.plugins import hooks
-from scrapper.settings import OWN_PLUGINS_PACKAGE, Settings
+from scrapper.setting_types import OWN_PLUGINS_PACKAGE
+from scrapper.settings import Settings
 
 __all__ = ["Plugin", "Plugins"]
 

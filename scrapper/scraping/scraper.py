@@ -11,7 +11,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Protocol
@@ -25,6 +25,7 @@ from scrapper.library.publishing import Superseded
 from scrapper.library.store import Library
 from scrapper.library.stored import StoredPost
 from scrapper.links import Link, ShareLink
+from scrapper.scraping.flight import Flight, Scraped, Slot
 from scrapper.scraping.peers import Line, Peers
 from scrapper.settings import Settings
 from scrapper.telemetry.metrics import Metrics
@@ -56,62 +57,6 @@ class Source(Protocol):
 
 
 _MAX_SHARE_LINKS = 1024
-_GRACE = 2.0
-
-
-@dataclass(frozen=True, slots=True)
-class Scraped:
-    """A post, and whether it came from disk without a request to Instagram."""
-
-    stored: StoredPost
-    cached: bool
-
-
-class _Slot:
-    """The right to ask Instagram, one of a few; for one flight."""
-
-    def __init__(self, slots: asyncio.Semaphore) -> None:
-        self._slots = slots
-        self._held = True
-
-    def give_back_early(self) -> None:
-        """Let another flight ask: this one only downloads files from now on."""
-        self.give_back()
-
-    def give_back(self) -> None:
-        """Let another flight ask, if it may not yet."""
-        if self._held:
-            self._held = False
-            self._slots.release()
-
-
-class _Flight:
-    """A download under way, shared by all requests for its post."""
-
-    def __init__(self, deadline: float, progress: Progress, task: asyncio.Task[Scraped]) -> None:
-        self.deadline = deadline
-        self.progress = progress
-        self._task = task
-        # Clients that wait get the error. If all of them went away, it is in the log already, and
-        # asyncio must not complain that nobody retrieved it.
-        task.add_done_callback(lambda done: done.cancelled() or done.exception())
-
-    async def join(self) -> Scraped:
-        """Wait for the result. Cancelling the wait does not end the flight.
-
-        Raises:
-            DeadlineExceeded: the thread is stuck where no deadline reaches it, such as in the
-                resolver of host names.
-        """
-        try:
-            async with asyncio.timeout_at(self.deadline + _GRACE):
-                return await asyncio.shield(self._task)
-        except TimeoutError:
-            raise DeadlineExceeded from None
-
-    async def settled(self) -> None:
-        """Wait until the flight is over, however it ends."""
-        await asyncio.wait([self._task])
 
 
 class Scraper:
@@ -144,7 +89,7 @@ class Scraper:
         self._timeout = timeout
         self._cooldown = cooldown
         self._cool_at = 0.0
-        self._flights: dict[str, _Flight] = {}
+        self._flights: dict[str, Flight] = {}
         self._shared: dict[ShareLink, str] = {}
         self._opening: dict[ShareLink, asyncio.Task[str]] = {}
         self._most_flights = queries + queue_limit
@@ -282,7 +227,7 @@ class Scraper:
         stored = await self._library.get(shortcode)
         return Scraped(stored, cached=True) if stored and stored.fresh else None
 
-    def _take_off(self, shortcode: str, url: str, refresh: bool) -> _Flight:
+    def _take_off(self, shortcode: str, url: str, refresh: bool) -> Flight:
         self._refuse_while_cooling()
         now = time.monotonic()
         if self.saturated:
@@ -292,7 +237,7 @@ class Scraper:
         deadline = now + self._timeout
         progress = Progress()
         task = asyncio.create_task(self._fly(shortcode, url, refresh, deadline, progress))
-        flight = self._flights[shortcode] = _Flight(deadline, progress, task)
+        flight = self._flights[shortcode] = Flight(deadline, progress, task)
         return flight
 
     async def _fly(
@@ -338,7 +283,7 @@ class Scraper:
                     return Scraped(post, cached=False)
 
     @asynccontextmanager
-    async def _thread(self, deadline: float) -> AsyncIterator[_Slot]:
+    async def _thread(self, deadline: float) -> AsyncIterator[Slot]:
         """A thread, and the right to ask Instagram, which may be given back before the thread."""
         if time.monotonic() >= deadline:
             raise DeadlineExceeded
@@ -349,7 +294,7 @@ class Scraper:
                     await self._queries.acquire()
             except TimeoutError:
                 raise DeadlineExceeded from None
-            slot = _Slot(self._queries)
+            slot = Slot(self._queries)
             taken.callback(slot.give_back)
             yield slot
 
@@ -361,7 +306,7 @@ class Scraper:
         progress: Progress,
         *,
         fence: int,
-        slot: _Slot,
+        slot: Slot,
     ) -> StoredPost:
         # The context carries the request ID into the thread's log lines.
         context, loop = contextvars.copy_context(), asyncio.get_running_loop()

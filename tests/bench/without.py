@@ -36,7 +36,7 @@ import scrapper.library.post
 import scrapper.library.publishing
 import scrapper.library.response
 import scrapper.library.stored
-import scrapper.scraping.scraper
+import scrapper.scraping.flight
 import scrapper.telemetry.logs
 from middlewares.request_context import REQUEST_ID
 from scrapper.commands.serve import serve
@@ -171,7 +171,7 @@ def _short_reads() -> None:
 
 def _apart() -> None:
     # A post keeps its slot until its files are there.
-    _replace(scrapper.scraping.scraper._Slot, "give_back_early", lambda _: None)
+    _replace(scrapper.scraping.flight.Slot, "give_back_early", lambda _: None)
 
 
 def _files_at_once() -> None:

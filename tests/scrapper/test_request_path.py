@@ -13,7 +13,8 @@ from aiohttp.typedefs import Handler, Middleware
 
 from scrapper.app import create_app
 from scrapper.errors import SettingsError
-from scrapper.settings import OWN_MIDDLEWARES, Settings, load_settings
+from scrapper.setting_types import OWN_MIDDLEWARES
+from scrapper.settings import Settings, load_settings
 from tests.conftest import StartService, until
 
 pytestmark = pytest.mark.blocks

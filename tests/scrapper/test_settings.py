@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 
 from scrapper.errors import SettingsError
-from scrapper.settings import OWN_MIDDLEWARES, PRIVATE_NETWORKS, load_settings
+from scrapper.setting_types import OWN_MIDDLEWARES
+from scrapper.settings import PRIVATE_NETWORKS, load_settings
 
 
 @pytest.fixture(autouse=True)

@@ -452,7 +452,7 @@ async def test_while_the_ledger_takes_no_writes_a_hook_is_not_called_again(
         note(self, *entry)
 
     monkeypatch.setattr(Ledger, "note", refusing)
-    monkeypatch.setattr("scrapper.plugins.following._PAUSE_AFTER_FAULT", 0.01)
+    monkeypatch.setattr("scrapper.plugins.follower._PAUSE_AFTER_FAULT", 0.01)
     async with workshop.running(monkeypatch, one=recording(recorder)):
         store(workshop.library, "abcde")
         await until(lambda: workshop.outcome("one", "abcde") == "done")

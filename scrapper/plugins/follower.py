@@ -1,0 +1,321 @@
+"""Telling one plugin of posts and jobs: in order, three times at most, and never less than once."""
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, suppress
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import structlog
+from structlog.contextvars import bound_contextvars
+
+from scrapper.jobs.contract import FinishedJob, FinishedJobs
+from scrapper.library.additions import Additions, check_additions
+from scrapper.library.store import Library
+from scrapper.plugins.calls import Call, NotReturned
+from scrapper.plugins.ledger import Ledger, Outcome
+from scrapper.plugins.loading import Plugin
+from scrapper.telemetry.metrics import Metrics
+
+__all__ = ["Follower", "Turn", "UnreadablePost"]
+
+log = structlog.get_logger(__name__)
+
+_NO_VERSION = 0
+_MAY_RETURN = "post_stored may return Additions or None, the others None"
+_SECONDS_BETWEEN_LOOKS = 2.0
+_PAUSE_AFTER_FAULT = 30.0
+_SECONDS_TO_CLEAN_UP = 5.0
+
+Turn = Callable[[str], AbstractAsyncContextManager[object]]
+"""Gives what is true while this process alone may do what the name says."""
+
+
+class UnreadablePost(Exception):
+    """A post is stored, but cannot be read."""
+
+
+class Follower:
+    """Tells one plugin."""
+
+    def __init__(  # noqa: PLR0917 - each is of another type
+        self,
+        plugin: Plugin,
+        library: Library,
+        ledger: Ledger,
+        metrics: Metrics,
+        turn: Turn,
+        shared: bool,
+        timeout: float,
+        jobs: FinishedJobs | None,
+        pauses: Sequence[float],
+    ) -> None:
+        self.plugin = plugin
+        self.gave_up = False
+        self._library = library
+        self._ledger = ledger
+        self._calls = metrics.plugin_calls
+        self._behind = metrics.plugin_behind.labels(plugin.name)
+        self._turn = partial(turn, f"plugin:{plugin.name}")
+        self._shared = shared
+        self._timeout = timeout
+        self._jobs = jobs if plugin.follows_jobs else None
+        self._pauses = pauses
+        self._news: set[str] = set()
+        self._look_at_all = True
+        self._seen: tuple[int | None, int] | None = None
+        self._awake = asyncio.Event()
+        self._call: Call | None = None
+        self._unwritten: dict[str, _Told] = {}
+        self._tries: dict[tuple[str, str], int] = {}
+        self._next_try: dict[tuple[str, str], float] = {}
+
+    def note(self, shortcode: str) -> None:
+        """Look at the post again: it may have been stored or removed."""
+        self._news.add(shortcode)
+        self.wake()
+
+    def wake(self) -> None:
+        """Look now."""
+        self._awake.set()
+
+    @property
+    def seconds_to_next(self) -> float:
+        """The seconds to the next try of what failed."""
+        return max(0.0, min(self._next_try.values(), default=0.0) - time.monotonic())
+
+    async def run(self) -> None:
+        """Tell what is to be told, until it is cancelled."""
+        with bound_contextvars(plugin=self.plugin.name):
+            while True:
+                self._awake.clear()
+                pause = _SECONDS_BETWEEN_LOOKS
+                try:
+                    async with self._turn() as ours:
+                        if ours:
+                            await self.catch_up(ours)
+                        # What we heard of, the other process sees for itself.
+                        self._look_at_all = self._look_at_all or not ours
+                # The disk or Redis may be away; the next look finds what is to be told.
+                except Exception as error:  # noqa: BLE001
+                    log.warning("plugin not told", cause=repr(error))
+                    self._look_at_all = True
+                    pause = _PAUSE_AFTER_FAULT
+                await self._sleep(pause)
+
+    async def close(self) -> None:
+        """Abandon the call under way; the plugin is told again after the next start."""
+        if self._call is not None:
+            await self._call.abandon(_SECONDS_TO_CLEAN_UP)
+
+    async def catch_up(self, ours: object = True) -> bool:
+        """Tell what is to be told now; return whether something is left for another try.
+
+        It stops once *ours* is false: another process may do it then.
+        """
+        if self.plugin.follows_posts:
+            changes = await self._changes()
+            for number, shortcode in enumerate(changes):
+                self._behind.set(len(changes) - number)
+                if not ours:
+                    self._news.update(changes[number:])
+                    return True
+                await self._tell_post(shortcode)
+        if self._jobs is not None and ours:
+            untold = await self._jobs.untold(self.plugin.name)
+            ids = {job.response.id for job in untold}
+            for hook, subject in list(self._next_try):
+                if hook == "job_finished" and subject not in ids:
+                    self._settle(hook, subject)
+            for job in untold:
+                await self._tell_job(self._jobs, job)
+        self._behind.set(len(self._next_try))
+        return bool(self._next_try)
+
+    async def _sleep(self, seconds: float) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._awake.wait()
+
+    async def _changes(self) -> list[str]:
+        """Posts that the plugin does not know as they are: those that are gone, then the oldest."""
+        news, self._news = self._news, set()
+        try:
+            there, known = await self._compare(news)
+        except BaseException:
+            self._news |= news
+            raise
+        gone = [shortcode for shortcode in known if shortcode not in there]
+        stored = [(version, it) for it, version in there.items() if known.get(it) != version]
+        return [*gone, *(shortcode for _, shortcode in sorted(stored))]
+
+    async def _compare(self, news: set[str]) -> tuple[dict[str, int], dict[str, int]]:
+        """The versions of posts that are stored, and of those that the plugin was told of."""
+        name = self.plugin.name
+        changed_at = await self._library.changed_at() if self._shared else None
+        restarts = await asyncio.to_thread(self._ledger.restarts, name)
+        if self._seen is not None and restarts != self._seen[1]:
+            # Somebody wants everything done now, what failed included.
+            self._next_try.clear()
+            self._tries.clear()
+        if self._look_at_all or (changed_at, restarts) != self._seen:
+            there = await self._library.versions()
+            known = await asyncio.to_thread(self._ledger.posts, name)
+            self._look_at_all, self._seen = False, (changed_at, restarts)
+            return there, known
+        there, known = {}, {}
+        for shortcode in news | {subject for _, subject in self._next_try}:
+            version = await self._library.version(shortcode)
+            entry = await asyncio.to_thread(self._ledger.entry, name, shortcode)
+            there |= {} if version is None else {shortcode: version}
+            known |= {} if entry is None else {shortcode: entry[0]}
+        return there, known
+
+    async def _tell_post(self, shortcode: str) -> None:
+        """Tell of the post as it is by now, if the plugin does not know that."""
+        name = self.plugin.name
+        entry = await asyncio.to_thread(self._ledger.entry, name, shortcode)
+        try:
+            version = await self._library.version(shortcode)
+        except OSError as error:
+            # It may be there, or gone.
+            self._note_failure(shortcode, "post_stored", error)
+            return
+        if version is None:
+            await self._tell_removal(
+                shortcode, is_known=entry is not None and entry[1] != "skipped"
+            )
+        elif entry is None or entry[0] != version:
+            await self._tell_storing(shortcode, version)
+
+    async def _tell_removal(self, shortcode: str, *, is_known: bool) -> None:
+        self._settle("post_stored", shortcode)
+        self._unwritten.pop(shortcode, None)
+        if not is_known or await self._tell(shortcode, "post_removed", shortcode=shortcode):
+            await asyncio.to_thread(self._ledger.forget, self.plugin.name, shortcode)
+
+    async def _tell_storing(self, shortcode: str, version: int) -> None:
+        name = self.plugin.name
+        # The removal of an earlier version is no news any more.
+        self._settle("post_removed", shortcode)
+        told = self._unwritten.get(shortcode)
+        if told is None or told.version != version:
+            told = await self._call_with_post(shortcode, version)
+        if told is None:
+            return
+        # If the disk takes no writes, the plugin is not called once more for that.
+        self._unwritten[shortcode] = told
+        if await self._library.version(shortcode) == version:
+            outcome = await self._add(shortcode, told)
+            if outcome is not None:
+                self._settle("post_stored", shortcode)
+                await asyncio.to_thread(self._ledger.note, name, shortcode, version, outcome)
+        else:
+            # The plugin worked on files that are gone.
+            self.note(shortcode)
+        del self._unwritten[shortcode]
+
+    async def _add(self, shortcode: str, told: "_Told") -> Outcome | None:
+        """Make what the plugin returned part of the post; None if it must do its work again."""
+        if told.additions is not None:
+            name = self.plugin.name
+            try:
+                await self._library.add(shortcode, name, told.additions, told.version)
+            except OSError as error:
+                return "failed" if self._note_failure(shortcode, "post_stored", error) else None
+        return "done" if told.worked else "failed"
+
+    async def _call_with_post(self, shortcode: str, version: int) -> "_Told | None":
+        """Call the plugin; None if that is to be done later."""
+        if self._waits("post_stored", shortcode):
+            return None
+        if "post_stored" not in self.plugin.hooks:
+            return _Told(version, worked=True)
+        stored = await self._library.reread(shortcode)
+        if stored is None:
+            told = self._note_failure(shortcode, "post_stored", UnreadablePost(shortcode))
+            return told and replace(told, version=version)
+        # Whatever ends the call: if the post is removed then, the plugin must know.
+        name = self.plugin.name
+        await asyncio.to_thread(self._ledger.note, name, shortcode, _NO_VERSION, "begun")
+        folder = self._library.root / shortcode
+        told = await self._tell(shortcode, "post_stored", post=stored.post, folder=folder)
+        return told and replace(told, version=version)
+
+    async def _tell_job(self, jobs: FinishedJobs, job: FinishedJob) -> None:
+        if job not in await jobs.untold(self.plugin.name):
+            # It went on while the plugin was told of others.
+            return
+        if await self._tell(job.response.id, "job_finished", job=job.response):
+            await jobs.note_told(self.plugin.name, job)
+
+    async def _tell(self, subject: str, hook: str, **arguments: Any) -> "_Told | None":
+        """Call the *hook* if the plugin has it; None if it is to be tried later."""
+        impl = self.plugin.hooks.get(hook)
+        if impl is None:
+            return _Told(worked=True)
+        if self._waits(hook, subject):
+            return None
+        call = self._call = Call(impl.function, *[arguments[name] for name in impl.argnames])
+        cause: Exception | None = None
+        try:
+            result = await call.result(self._timeout)
+            _check_result(result, hook, arguments)
+        except NotReturned as error:
+            cause = error
+            log.warning("plugin does not return", hook=hook, subject=subject)
+            await call.ended()
+        # A plugin may raise anything.
+        except Exception as error:  # noqa: BLE001
+            cause = error
+        if cause is not None:
+            return self._note_failure(subject, hook, cause)
+        if hook != "post_stored":
+            # What that returned is to be stored first.
+            self._settle(hook, subject)
+        self._calls.labels(self.plugin.name, hook, "ok").inc()
+        return _Told(worked=True, additions=result)
+
+    def _note_failure(self, subject: str, hook: str, cause: Exception) -> "_Told | None":
+        tries = self._tries[hook, subject] = self._tries.get((hook, subject), 0) + 1
+        gave_up = tries > len(self._pauses)
+        known = {"hook": hook, "subject": subject, "tries": tries, "cause": repr(cause)}
+        self._calls.labels(self.plugin.name, hook, "given_up" if gave_up else "failed").inc()
+        if gave_up:
+            log.error("plugin gave up", **known, exc_info=cause)
+            self._settle(hook, subject)
+            self.gave_up = True
+            return _Told(worked=False)
+        log.warning("plugin failed", **known, exc_info=cause if tries == 1 else None)
+        self._next_try[hook, subject] = time.monotonic() + self._pauses[tries - 1]
+        return None
+
+    def _waits(self, hook: str, subject: str) -> bool:
+        return self._next_try.get((hook, subject), 0.0) > time.monotonic()
+
+    def _settle(self, hook: str, subject: str) -> None:
+        self._tries.pop((hook, subject), None)
+        self._next_try.pop((hook, subject), None)
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """A plugin was told of something, and need not be told again."""
+
+    version: int = _NO_VERSION
+    worked: bool = False
+    additions: Additions | None = None
+
+
+def _check_result(result: Any, hook: str, arguments: Mapping[str, Any]) -> None:
+    """See that a hook may return *result*.
+
+    Raises:
+        TypeError, ValueError: it may not.
+    """
+    if hook == "post_stored" and isinstance(result, Additions):
+        check_additions(result, arguments["post"])
+    elif result is not None:
+        raise TypeError(f"{hook} returned {type(result).__name__}: {_MAY_RETURN}")

@@ -1,0 +1,235 @@
+"""The types of settings: how each is read from text, and what is wrong with one."""
+
+import base64
+import os
+import pwd
+import re
+from importlib import import_module
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from pathlib import Path
+from pkgutil import resolve_name
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
+from pydantic_settings import NoDecode
+
+__all__ = [
+    "DAY",
+    "OWN_MIDDLEWARES",
+    "OWN_PLUGINS_PACKAGE",
+    "YEAR",
+    "BasePathText",
+    "Factories",
+    "Folder",
+    "HostNames",
+    "HostsOrNetworks",
+    "Key",
+    "Middlewares",
+    "Modules",
+    "Networks",
+    "Port",
+    "ReadableFile",
+    "RedisURL",
+    "Seconds",
+    "WebhookSecret",
+    "is_network",
+]
+
+OWN_MIDDLEWARES = (
+    "request_context",
+    "metrics",
+    "errors",
+    "browser_guard",
+    "body_size",
+    "rate_limit",
+    "api_key",
+)
+"""The middlewares of this service by name, in their usual order, outermost first."""
+
+_BASE_PATH = re.compile(r"(?:/(?!\.{1,2}(?:/|$))[A-Za-z0-9._~-]{1,100}){1,10}")
+# The Standard Webhooks specification, version 1.0, "Symmetric".
+_WEBHOOK_SECRET_BYTES = (24, 64)
+_HOST_NAME = re.compile(r"[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63}){0,126}\.?")
+
+
+def _split(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _networks(text: Any) -> Any:
+    return [ip_network(part) for part in _split(text)] if isinstance(text, str) else text
+
+
+def _names(text: Any) -> Any:
+    return _split(text) if isinstance(text, str) else text
+
+
+def _is_host_name(name: str) -> str:
+    if not _HOST_NAME.fullmatch(name):
+        raise ValueError(
+            f"{name!r} is not a host name: leave out the scheme, the port and the path"
+        )
+    return name.lower()
+
+
+def is_network(text: str) -> bool:
+    """Whether *text* is an address, or a network in CIDR notation."""
+    try:
+        ip_network(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_host_or_network(text: str) -> str:
+    return text if is_network(text) else _is_host_name(text)
+
+
+def _is_webhook_secret(secret: SecretStr) -> SecretStr:
+    text = secret.get_secret_value().removeprefix("whsec_")
+    try:
+        size = len(base64.b64decode(text, validate=True))
+    except ValueError:
+        size = 0
+    if text and not _WEBHOOK_SECRET_BYTES[0] <= size <= _WEBHOOK_SECRET_BYTES[1]:
+        raise ValueError("write whsec_ and the base64 of 24 to 64 random bytes")
+    return secret
+
+
+def _is_base_path(path: str) -> str:
+    path = path.rstrip("/")
+    if path and not _BASE_PATH.fullmatch(path):
+        raise ValueError("write it like /posts: a slash in front, none at the end, no query")
+    return path
+
+
+def _is_sendable(key: SecretStr) -> SecretStr:
+    text = key.get_secret_value()
+    if text != text.strip() or not text.isprintable():
+        raise ValueError("a header cannot carry spaces around a key, or control characters")
+    return key
+
+
+def _is_writable(path: Path) -> Path:
+    # Path.exists() raises if a folder on the way cannot be searched.
+    existing = next(folder for folder in (path, *path.parents) if os.path.exists(folder))  # noqa: PTH110
+    for folder in (existing, path / ".incoming", path / ".state"):
+        if folder.exists() and not (
+            folder.is_dir() and os.access(folder, os.R_OK | os.W_OK | os.X_OK)
+        ):
+            raise ValueError(_why_not(folder))
+    return path
+
+
+def _why_not(folder: Path) -> str:
+    """What keeps us from writing *folder*, and what the operator can do about it."""
+    owner, ours = folder.stat().st_uid, os.getuid()
+    if owner == ours or not folder.is_dir():
+        return f"{folder} cannot be written"
+    return (
+        f"{folder} belongs to user {_named(owner)}, and the service runs as user {_named(ours)}: "
+        f"either give it the folder (chown -R {ours} {folder}), or run it as that user "
+        f'(user: "{owner}" in compose.yaml, --user {owner} with docker run)'
+    )
+
+
+def _named(uid: int) -> str:
+    try:
+        return f"{uid} ({pwd.getpwuid(uid).pw_name})"
+    except KeyError:
+        return str(uid)
+
+
+def _is_loadable(name: str) -> str:
+    module, colon, factory = name.partition(":")
+    if not (module and colon and factory):
+        raise ValueError(f"{name!r} is not of the form module:factory")
+    try:
+        loaded = resolve_name(name)
+    # A user's module may raise anything while it is imported, or end the process.
+    except (Exception, SystemExit) as error:
+        raise ValueError(f"{name!r} cannot be loaded: {error}") from error
+    if not callable(loaded):
+        raise ValueError(f"{name!r} is not callable")  # noqa: TRY004
+    return name
+
+
+def _is_middleware(name: str) -> str:
+    if ":" not in name and name not in OWN_MIDDLEWARES:
+        raise ValueError(
+            f"there is no {name!r}; there are {', '.join(OWN_MIDDLEWARES)}, and your own as "
+            "module:factory"
+        )
+    return name if name in OWN_MIDDLEWARES else _is_loadable(name)
+
+
+def _is_importable(name: str) -> str:
+    if name in _OWN_PLUGINS:
+        name = OWN_PLUGINS_PACKAGE + name
+    try:
+        import_module(name)
+    # A user's module may raise anything while it is imported, or end the process.
+    except (Exception, SystemExit) as error:
+        raise ValueError(f"{name!r} cannot be imported: {error}") from error
+    return name
+
+
+def _is_readable(path: Path) -> Path:
+    try:
+        with path.open("rb"):
+            return path
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def _is_redis_url(url: SecretStr) -> SecretStr:
+    if not url.get_secret_value():
+        return url
+    try:
+        from redis.connection import parse_url  # noqa: PLC0415 - only where it is set
+    except ImportError as error:
+        raise ValueError("install requirements/redis.txt for it") from error
+    try:
+        parse_url(url.get_secret_value())
+    except ValueError:
+        # Its message may quote a part of the password.
+        raise ValueError(
+            "not the URL of a Redis; write /, # and @ in its password as %2F, %23 and %40"
+        ) from None
+    return url
+
+
+OWN_PLUGINS_PACKAGE = "scrapper.plugins."
+_OWN_PLUGINS = ("audio", "s3")
+DAY = 24 * 60 * 60
+YEAR = 366 * DAY
+
+ReadableFile = Annotated[Path, AfterValidator(_is_readable)]
+Folder = Annotated[Path, AfterValidator(Path.absolute), AfterValidator(_is_writable)]
+Key = Annotated[SecretStr, AfterValidator(_is_sendable)]
+RedisURL = Annotated[SecretStr, AfterValidator(_is_redis_url)]
+Port = Annotated[int, Field(ge=0, le=65535)]
+Seconds = Annotated[float, Field(gt=0, le=YEAR)]
+
+BasePathText = Annotated[str, AfterValidator(_is_base_path)]
+HostNames = Annotated[
+    tuple[Annotated[str, AfterValidator(_is_host_name)], ...], NoDecode, BeforeValidator(_names)
+]
+HostsOrNetworks = Annotated[
+    tuple[Annotated[str, AfterValidator(_is_host_or_network)], ...],
+    NoDecode,
+    BeforeValidator(_names),
+]
+Networks = Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode, BeforeValidator(_networks)]
+WebhookSecret = Annotated[
+    SecretStr, AfterValidator(_is_webhook_secret), Field(validate_default=True)
+]
+Middlewares = Annotated[
+    tuple[Annotated[str, AfterValidator(_is_middleware)], ...], NoDecode, BeforeValidator(_names)
+]
+Factories = Annotated[
+    tuple[Annotated[str, AfterValidator(_is_loadable)], ...], NoDecode, BeforeValidator(_names)
+]
+Modules = Annotated[
+    tuple[Annotated[str, AfterValidator(_is_importable)], ...], NoDecode, BeforeValidator(_names)
+]
