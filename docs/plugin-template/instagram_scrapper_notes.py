@@ -5,7 +5,7 @@ from pathlib import Path
 
 from scrapper.errors import SettingsError
 from scrapper.library.post import Post
-from scrapper.plugins.hooks import hookimpl
+from scrapper.plugins import hookimpl
 
 
 @hookimpl
