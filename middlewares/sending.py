@@ -1,4 +1,4 @@
-"""Knowing how a response was sent, in the middlewares that want to.
+"""Telling middlewares how a response was sent.
 
 aiohttp sends a response after the last middleware returned it. Only then is it known whether a file
 gets a 200, a 206, a 304 or a 416, how many bytes its body has, and whether they arrive.
@@ -35,7 +35,7 @@ _NOTES: web.RequestKey[list[Note]] = web.RequestKey("notes", list)
 
 
 def sending() -> Middleware:
-    """Send responses, so that inner middlewares know how that went, and outer ones may change them.
+    """Send each response after all inner middlewares could change it, and tell them how it went.
 
     ::
 

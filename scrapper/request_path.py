@@ -61,12 +61,12 @@ def path_names(settings: Settings) -> tuple[str, ...]:
 
 
 def check_path(settings: Settings, *, keyed: bool) -> None:
-    """See that the request path of *settings* leaves no door open.
+    """Check that the request path of *settings* is safe.
 
     Raises:
-        SettingsError: an entry stands in it twice; or, unless ``MIDDLEWARES_UNCHECKED`` is set,
-            there is no ``api_key`` although the service is *keyed*, or ``errors`` is inside of
-            what raises.
+        SettingsError: it has an entry twice; or, unless ``MIDDLEWARES_UNCHECKED`` is set, the
+            service is *keyed* and ``api_key`` is missing, or ``errors`` comes after a middleware
+            that refuses requests by exceptions.
     """
     names = path_names(settings)
     twice = sorted({name for name in names if names.count(name) > 1})
@@ -200,9 +200,9 @@ class OwnMiddlewares:
         yield body_size(self._settings.max_json_body_bytes, by_path=self._larger_bodies())
 
     def rate_limit(self) -> Iterator[Middleware]:
-        """Two buckets a client: one for requests that make work, a larger one for those that read.
+        """Two buckets per client: one for requests that make work, a larger one for reads.
 
-        With one bucket, a list of previews or a look at a job would use up the downloads.
+        With one bucket, listing previews or polling a job would use up the tokens for downloads.
         """
         settings, keys = self._settings, self._keys
         most, window = settings.rate_limit_max_requests, settings.rate_limit_window_seconds

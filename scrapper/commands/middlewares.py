@@ -23,7 +23,7 @@ def middlewares() -> int:
     keyed = ApiKeys(settings).needed
     check_path(settings, keyed=keyed)
     plugins = Plugins.from_settings(settings)
-    # Those of others are made, to see whether they can be.
+    # This calls the factories of the user and of plugins, to see whether they work.
     list(request_path(settings, web.Application(), dict.fromkeys(OWN_MIDDLEWARES, tuple)))
     list(plugins.middlewares(settings))
     off = {"api_key": not keyed, "rate_limit": not settings.rate_limit_max_requests}

@@ -43,9 +43,9 @@ class Additions:
 
 
 def add(folder: Path, name: str, additions: Additions, version: int) -> None:
-    """Store what the plugin called *name* adds to the post in *folder*, in place of what it had.
+    """Store the *additions* of the plugin *name* to the post in *folder*, replacing earlier ones.
 
-    It counts as long as the post has this *version*.
+    They are part of the post as long as it has this *version*.
 
     Raises:
         FileNotFoundError: the post is gone.

@@ -1,8 +1,8 @@
-"""A plugin that makes the sound of a video a file of its own, and videos that play anywhere.
+"""A plugin that makes audio files of videos, and copies of videos that play anywhere.
 
-``PLUGINS=scrapper.plugins.audio``, with ffmpeg and ffprobe on the PATH. Each stored video gets its
-sound as ``SHORTCODE.m4a``, as Instagram encoded it. ``/download/SHORTCODE?audio=1`` makes it at
-once where it is missing, and ``?h264=1`` makes a copy in H.264 and AAC of a video in other codecs.
+``PLUGINS=audio``, with ffmpeg and ffprobe on the PATH. The plugin stores the sound of each video as
+``SHORTCODE.m4a``, as Instagram encoded it. ``/download/SHORTCODE?audio=1`` makes that file if it is
+missing, and ``?h264=1`` makes a copy in H.264 and AAC of a video in other codecs.
 """
 
 import asyncio
@@ -39,7 +39,7 @@ _PROGRAMS = ("ffmpeg", "ffprobe")
 _MOST_WAITING = 16
 _PROBE_BYTES = 100_000
 _ERROR_BYTES = 10_000
-# The file comes from outside: nothing but itself is opened, and it cannot ask for much memory.
+# The file comes from outside: ffmpeg opens no other file, and no single allocation is huge.
 _INPUT = (
     *("-protocol_whitelist", "file", "-max_alloc", "1000000000", "-max_pixels", "40000000"),
     *("-f", "mov"),
@@ -100,10 +100,10 @@ def register_routes(app: web.Application) -> Iterable[web.RouteDef]:
 
 
 class _Conversions:
-    """Makes files while clients wait: one at a time, once for all who ask for the same one.
+    """Makes files while clients wait, one at a time; clients of the same file share the work.
 
-    A client waits as long as for a scrape. The work goes on after that, and the next request finds
-    what it made.
+    A client waits for as long as it would for a scrape. The work goes on after that, and a later
+    request finds the file.
     """
 
     def __init__(self, library: Library, settings: Settings) -> None:

@@ -18,14 +18,14 @@ class NotReturned(Exception):
 class Call:
     """A call of *function* with *arguments* that runs beside everything else.
 
-    It runs in a thread of its own, which ends with the process at the latest, for nothing can stop
-    a thread. A coroutine gets an event loop of its own there: whatever it blocks is its own.
+    It runs in a thread of its own. Nothing can stop a thread, but this one does not keep the
+    process from ending. A coroutine gets an event loop of its own there, so it cannot block ours.
     """
 
     def __init__(self, function: Callable[..., Any], *arguments: Any) -> None:
         loop = asyncio.get_running_loop()
         self._future: asyncio.Future[Any] = loop.create_future()
-        # Its failure is told by result(), or by nobody if it comes too late.
+        # result() raises its failure. If that comes too late, asyncio must not complain of it.
         self._future.add_done_callback(lambda done: done.cancelled() or done.exception())
         self._theirs: tuple[asyncio.AbstractEventLoop, asyncio.Future[Any]] | None = None
         run = self._run_coroutine if inspect.iscoroutinefunction(function) else function
@@ -40,7 +40,7 @@ class Call:
 
         Raises:
             NotReturned: it did not return within so many *seconds*; :meth:`ended` waits for it.
-            Exception: whatever it raised; what is no Exception is told by a RuntimeError.
+            Exception: whatever it raised; a RuntimeError if that was no Exception.
         """
         try:
             await asyncio.wait([self._future], timeout=seconds)
@@ -71,7 +71,7 @@ class Call:
         settle: Callable[[Any], None]
         try:
             settle, outcome = self._future.set_result, work(*call)
-        # Whatever it raises belongs to whoever waits; what would end the process must not.
+        # result() raises its errors; even a SystemExit must not end the process.
         except BaseException as error:  # noqa: BLE001
             is_usual = isinstance(error, Exception) and not isinstance(error, StopIteration)
             settle, outcome = self._future.set_exception, error

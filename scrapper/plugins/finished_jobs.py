@@ -19,10 +19,10 @@ _MOST_UNTOLD = 1000
 
 class LocalFinishedJobs:
     """:class:`~scrapper.jobs.contract.FinishedJobs` and
-    :class:`~scrapper.jobs.contract.JobEnds`: the jobs themselves in memory, what was told in the
-    *ledger*.
+    :class:`~scrapper.jobs.contract.JobEnds`: memory holds the jobs, and the *ledger* says which
+    plugin was told of which job.
 
-    *plugins* want to know of jobs. ``wake`` is called when one ended.
+    *plugins* are the names of those to tell. ``wake`` is called when a job ended.
     """
 
     def __init__(self, ledger: Ledger, plugins: Sequence[str]) -> None:
@@ -77,7 +77,7 @@ class LocalFinishedJobs:
 
     async def note_told(self, plugin: str, job: FinishedJob) -> None:
         ended, job_id = self._ended[plugin], job.response.id
-        # Else it went on meanwhile, and its next end is to be told.
+        # Otherwise the job went on meanwhile, and the plugin is told when it ends again.
         if ended.get(job_id) is job:
             await asyncio.to_thread(self._ledger.note_job, plugin, job_id)
             if ended.get(job_id) is job:

@@ -1,4 +1,4 @@
-"""Telling one plugin of posts and jobs: in order, three times at most, and never less than once."""
+"""Telling one plugin of posts and jobs: in order, each at least once, with up to three tries."""
 
 import asyncio
 import time
@@ -30,7 +30,7 @@ _PAUSE_AFTER_FAULT = 30.0
 _SECONDS_TO_CLEAN_UP = 5.0
 
 Turn = Callable[[str], AbstractAsyncContextManager[object]]
-"""Gives what is true while this process alone may do what the name says."""
+"""Takes the name of a task; gives what is true while this process alone may do the task."""
 
 
 class UnreadablePost(Exception):
@@ -96,7 +96,7 @@ class Follower:
                     async with self._turn() as ours:
                         if ours:
                             await self.catch_up(ours)
-                        # What we heard of, the other process sees for itself.
+                        # Another process has the turn: look at all posts once it is ours.
                         self._look_at_all = self._look_at_all or not ours
                 # The disk or Redis may be away; the next look finds what is to be told.
                 except Exception as error:  # noqa: BLE001
@@ -140,7 +140,7 @@ class Follower:
                 await self._awake.wait()
 
     async def _changes(self) -> list[str]:
-        """Posts that the plugin does not know as they are: those that are gone, then the oldest."""
+        """Posts with news for the plugin: removed ones first, then stored ones, oldest first."""
         news, self._news = self._news, set()
         try:
             there, known = await self._compare(news)
@@ -205,7 +205,7 @@ class Follower:
             told = await self._call_with_post(shortcode, version)
         if told is None:
             return
-        # If the disk takes no writes, the plugin is not called once more for that.
+        # If the disk takes no writes, only the writing is tried again, not the call.
         self._unwritten[shortcode] = told
         if await self._library.version(shortcode) == version:
             outcome = await self._add(shortcode, told)
@@ -237,7 +237,7 @@ class Follower:
         if stored is None:
             told = self._note_failure(shortcode, "post_stored", UnreadablePost(shortcode))
             return told and replace(told, version=version)
-        # Whatever ends the call: if the post is removed then, the plugin must know.
+        # However the call ends, the plugin must hear of it if the post is removed later.
         name = self.plugin.name
         await asyncio.to_thread(self._ledger.note, name, shortcode, _NO_VERSION, "begun")
         folder = self._library.root / shortcode

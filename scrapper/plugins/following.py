@@ -1,7 +1,8 @@
-"""Telling plugins of posts and jobs: each in its own time, none of it lost.
+"""Telling plugins of posts and jobs: each plugin at its own pace, without losing an event.
 
-The library itself says what is to be told: what is stored and not in the ledger, and what is in
-the ledger and no longer stored. So whatever a crash interrupts is done after the next start.
+A comparison of the library with the ledger shows what a plugin must be told: posts that are stored
+but not in the ledger, and posts that are in the ledger but no longer stored. So the next start does
+whatever a crash interrupted.
 """
 
 import asyncio
@@ -26,12 +27,12 @@ _PAUSES = (30.0, 300.0)
 
 
 class Followers:
-    """Tells *plugins* what happens in *library*, and to *jobs*.
+    """Tells *plugins* of the posts in *library*, and of *jobs* that ended.
 
-    Each plugin is told one thing after the other, posts in order of storing, and holds up neither
-    requests nor other plugins. A call may take *timeout* seconds. One that fails is tried again
-    after each of the *pauses*, in seconds. Where processes share the library (*shared*),
-    one at a time has the *turn* to tell a plugin.
+    Each plugin gets one event at a time, and posts in the order in which they were stored. It holds
+    up neither requests nor other plugins. A call may take *timeout* seconds. If it fails, it is
+    tried again after each of the *pauses*, in seconds. If several processes share the library
+    (*shared*), only the one that has the *turn* tells a plugin.
     """
 
     def __init__(

@@ -3,10 +3,10 @@
 A plugin is a module with some of these functions, each marked with :data:`hookimpl`. It may leave
 out arguments that it does not need. ``docs/plugins.md`` has an example of each.
 
-The ``register_`` hooks and :func:`configure` are called once, at start, and block it. The others
-may be coroutines or plain functions. Each call of them runs in a thread of its own, where a
-coroutine gets an event loop. It may take ``PLUGIN_TIMEOUT_SECONDS``, is tried three times, and may
-come again for the same event after a crash.
+The ``register_`` hooks and :func:`configure` are called once, at the start, which waits for them.
+The other hooks may be coroutines or plain functions. Each call runs in a thread of its own, where a
+coroutine gets an event loop. A call may take ``PLUGIN_TIMEOUT_SECONDS``. If it fails, it is tried
+again, three times in all. After a crash, the call for an event may come a second time.
 """
 
 import argparse
@@ -47,9 +47,10 @@ _hook = pluggy.HookspecMarker(PROJECT)
 
 @_hook
 def configure(settings: Settings) -> None:
-    """Check at start that the plugin can work: before all else, in each process that uses it.
+    """Check at the start that the plugin can work.
 
-    *settings* has no keys, cookies or passwords, here and below.
+    Each process that uses the plugin calls this before its other hooks. *settings* has no keys,
+    cookies or passwords, here and below.
 
     Raises:
         SettingsError: it cannot work; the process ends with the message.
@@ -58,7 +59,7 @@ def configure(settings: Settings) -> None:
 
 @_hook
 def register_middlewares(settings: Settings) -> Iterable[Middleware]:  # type: ignore[empty-body]
-    """Return middlewares; they are put innermost, outermost first."""
+    """Return middlewares, outermost first; they run inside all others."""
 
 
 @_hook
@@ -97,9 +98,9 @@ def post_stored(post: Post, folder: Path) -> Additions | None:
 
 @_hook
 def post_removed(shortcode: str) -> None:
-    """Take note that a post was removed, by whomever.
+    """Take note that a post was removed, by a client, by a sweep or by hand.
 
-    It is a post that :func:`post_stored` was called with, even if that failed.
+    If the plugin has :func:`post_stored`, it got the post before, even if that call failed.
     """
 
 

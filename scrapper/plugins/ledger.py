@@ -23,8 +23,8 @@ LEDGER = "plugins.sqlite3"
 log = structlog.get_logger(__name__)
 
 Outcome = Literal["done", "failed", "begun", "skipped"]
-"""Of a plugin with a post: ``begun`` is not over, perhaps because of a crash, or is to be tried
-again; ``skipped`` was stored before the plugin was in use."""
+"""What a plugin did with a post. ``begun``: the call is not over, a crash interrupted it, or it is
+to be tried again. ``skipped``: the post was stored before the plugin was in use."""
 
 _VERSION = 1
 _SCHEMA = f"""
@@ -77,10 +77,10 @@ class Ledger:
             return set(plugins) - {name for (name,) in database.execute("SELECT name FROM plugins")}
 
     def begin(self, plugins: Iterable[str], posts: Mapping[str, int]) -> bool:
-        """Note new *plugins*, with the *posts* that are stored, by shortcode with their versions.
+        """Note new *plugins*, and the stored *posts*, by shortcode with their versions.
 
-        The plugins are not told of these, unless an earlier ledger was lost: return whether they
-        begin here.
+        The plugins skip these posts, unless an earlier ledger was lost. Return whether they skip
+        them.
         """
         with self._changing() as database:
             [(lost,)] = database.execute("SELECT count(*) FROM lost")
@@ -98,7 +98,7 @@ class Ledger:
         return not lost
 
     def posts(self, plugin: str) -> dict[str, int]:
-        """The posts that *plugin* was told of, or failed with, with their versions."""
+        """The posts that *plugin* was told of, failed with or skipped, with their versions."""
         with self._using() as database:
             return dict(
                 database.execute("SELECT shortcode, version FROM posts WHERE plugin = ?", (plugin,))
@@ -221,7 +221,7 @@ class Ledger:
                 delete(fresh.with_name(fresh.name + suffix))
 
     def _begin_anew(self, error: Exception) -> None:
-        """Put a ledger that says what was lost in the place of the damaged one, by one rename."""
+        """Replace the damaged ledger by a new one that notes the loss, with a single rename."""
         log.error("plugins' ledger unreadable: made anew", cause=repr(error))
         if self._database is not None:
             self._database.close()

@@ -170,9 +170,9 @@ def _is_there(client: Any, bucket: str, key: str, size: int, version: str) -> bo
 
 
 def _drop_unfinished(client: Any, bucket: str, key: str) -> None:
-    """Give up the uploads of *key* that a crash left: their parts cost money, and nobody sees them.
+    """Abort the uploads of *key* that a crash left: their parts cost money, and nobody sees them.
 
-    Whoever may not list uploads keeps them.
+    They stay if our credentials do not allow listing uploads.
     """
     from botocore.exceptions import ClientError  # noqa: PLC0415
 

@@ -32,7 +32,7 @@ class Slot:
         self.give_back()
 
     def give_back(self) -> None:
-        """Let another flight ask, if it may not yet."""
+        """Let another flight ask, unless this one gave its slot back already."""
         if self._held:
             self._held = False
             self._slots.release()

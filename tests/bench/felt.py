@@ -87,7 +87,7 @@ def pages() -> Iterator[Row]:
 
 
 def apart() -> Iterator[Row]:
-    """Queries and downloads that take turns in one slot, as before, compared with two bounds."""
+    """Separate bounds for queries and downloads, compared with one slot for both, as before."""
     variants = {"now": "", "before": "queries and downloads apart"}
     rates: dict[str, list[float]] = {what: [] for what in variants}
     p99: dict[str, list[float]] = {what: [] for what in (*variants, "idle")}
