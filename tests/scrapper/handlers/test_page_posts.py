@@ -141,4 +141,3 @@ async def test_the_sound_of_a_video_can_be_played_and_saved(
         async with page.expect_download() as saved:
             await page.get_by_role("button", name="Save sound").click()
         assert (await saved.value).suggested_filename == "reel-1.m4a"
-        await page.screenshot(path="/tmp/sound.png")
