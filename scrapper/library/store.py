@@ -182,14 +182,16 @@ class Library:
         number = limit + 1 if self._catalogue else _LISTED_AT_ONCE
         while True:
             cursors = await self._newest(number, last, search)
-            found = await self._index.get_all([cursor.shortcode for cursor in cursors])
-            for cursor, stored in zip(cursors, found, strict=True):
-                if len(posts) == limit:
+            is_last = len(cursors) < number
+            while cursors:
+                room = limit - len(posts)
+                if not room:
                     return Listing(posts, last)
-                if stored is not None and search.allows(stored):
-                    posts.append(stored)
-                last = cursor
-            if len(cursors) < number:
+                some, cursors = cursors[:room], cursors[room:]
+                found = await self._index.get_all([cursor.shortcode for cursor in some])
+                posts += [stored for stored in found if stored and search.allows(stored)]
+                last = some[-1]
+            if is_last:
                 return Listing(posts, None)
 
     async def _newest(self, number: int, after: Cursor | None, search: Search) -> Sequence[Cursor]:
