@@ -9,7 +9,7 @@ from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler, Middleware
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
-from middlewares.sending import CLIENT_GONE, Sent, note_failure, send
+from middlewares.sending import Sent, note_failure, send
 
 __all__ = ["metrics"]
 
@@ -73,14 +73,8 @@ def metrics(registry: CollectorRegistry) -> Middleware:
 
         try:
             return await send(request, await handler(request), note)
-        except web.HTTPException as error:
-            note_failure(request, note, error.status)
-            raise
-        except asyncio.CancelledError:
-            note_failure(request, note, CLIENT_GONE)
-            raise
-        except Exception:
-            note_failure(request, note, HTTPStatus.INTERNAL_SERVER_ERROR)
+        except (Exception, asyncio.CancelledError) as error:
+            note_failure(request, note, error)
             raise
 
     return middleware

@@ -5,7 +5,6 @@ import random
 import re
 import time
 from collections.abc import Sequence
-from http import HTTPStatus
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
 import structlog
@@ -13,7 +12,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 from structlog.contextvars import bind_contextvars
 
-from middlewares.sending import CLIENT_GONE, Sent, note_failure, send
+from middlewares.sending import Sent, note_failure, send
 
 __all__ = ["REQUEST_ID", "is_from_one_of", "request_context"]
 
@@ -83,15 +82,10 @@ def request_context(*, trusted_proxies: Sequence[IPv4Network | IPv6Network] = ()
             if not response.prepared:
                 response.headers[_HEADER] = request_id
             return await send(request, response, note)
-        except web.HTTPException as error:
-            error.headers[_HEADER] = request_id
-            note_failure(request, note, error.status)
-            raise
-        except asyncio.CancelledError:
-            note_failure(request, note, CLIENT_GONE)
-            raise
-        except Exception:
-            note_failure(request, note, HTTPStatus.INTERNAL_SERVER_ERROR)
+        except (Exception, asyncio.CancelledError) as error:
+            if isinstance(error, web.HTTPException):
+                error.headers[_HEADER] = request_id
+            note_failure(request, note, error)
             raise
 
     return middleware

@@ -49,14 +49,11 @@ def sending() -> Middleware:
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
         notes = request[_NOTES] = []
-        sent = Sent(HTTPStatus.INTERNAL_SERVER_ERROR, 0, aborted=False)
+        sent = _unsent(None)
         try:
             response, sent = await _send(request, await handler(request))
-        except web.HTTPException as error:
-            sent = Sent(error.status, 0, aborted=False)
-            raise
-        except asyncio.CancelledError:
-            sent = Sent(CLIENT_GONE, 0, aborted=True)
+        except (Exception, asyncio.CancelledError) as error:
+            sent = _unsent(error)
             raise
         else:
             return response
@@ -84,8 +81,8 @@ async def send(
     return response
 
 
-def note_failure(request: web.Request, note: Note, status: int) -> None:
-    """Have *note* called for a request that raised; *status* is what it would become.
+def note_failure(request: web.Request, note: Note, error: BaseException) -> None:
+    """Have *note* called for a request that raised *error*.
 
     If :func:`sending` is there, it is called with what is really sent in the end.
     """
@@ -93,7 +90,16 @@ def note_failure(request: web.Request, note: Note, status: int) -> None:
     if notes is not None:
         notes.append(note)
     else:
-        note(Sent(status, 0, aborted=status == CLIENT_GONE))
+        note(_unsent(error))
+
+
+def _unsent(error: BaseException | None) -> Sent:
+    """What becomes of a request that raised *error*."""
+    if isinstance(error, web.HTTPException):
+        return Sent(error.status, 0, aborted=False)
+    if isinstance(error, asyncio.CancelledError):
+        return Sent(CLIENT_GONE, 0, aborted=True)
+    return Sent(HTTPStatus.INTERNAL_SERVER_ERROR, 0, aborted=False)
 
 
 async def _send(
