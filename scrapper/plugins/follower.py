@@ -140,19 +140,15 @@ class Follower:
                 await self._awake.wait()
 
     async def _changes(self) -> list[str]:
-        """Posts with news for the plugin: removed ones first, then stored ones, oldest first."""
+        """Posts that the plugin may not know as they are: those that are gone, then the oldest."""
         news, self._news = self._news, set()
         try:
-            there, known = await self._compare(news)
+            return await self._find_changes(news)
         except BaseException:
             self._news |= news
             raise
-        gone = [shortcode for shortcode in known if shortcode not in there]
-        stored = [(version, it) for it, version in there.items() if known.get(it) != version]
-        return [*gone, *(shortcode for _, shortcode in sorted(stored))]
 
-    async def _compare(self, news: set[str]) -> tuple[dict[str, int], dict[str, int]]:
-        """The versions of posts that are stored, and of those that the plugin was told of."""
+    async def _find_changes(self, news: set[str]) -> list[str]:
         name = self.plugin.name
         changed_at = await self._library.changed_at() if self._shared else None
         restarts = await asyncio.to_thread(self._ledger.restarts, name)
@@ -164,14 +160,12 @@ class Follower:
             there = await self._library.versions()
             known = await asyncio.to_thread(self._ledger.posts, name)
             self._look_at_all, self._seen = False, (changed_at, restarts)
-            return there, known
-        there, known = {}, {}
-        for shortcode in news | {subject for _, subject in self._next_try}:
-            version = await self._library.version(shortcode)
-            entry = await asyncio.to_thread(self._ledger.entry, name, shortcode)
-            there |= {} if version is None else {shortcode: version}
-            known |= {} if entry is None else {shortcode: entry[0]}
-        return there, known
+            changed = {it for it in there.keys() | known.keys() if there.get(it) != known.get(it)}
+        else:
+            changed = news | {subject for hook, subject in self._next_try if hook != "job_finished"}
+            versions = {shortcode: await self._library.version(shortcode) for shortcode in changed}
+            there = {it: version for it, version in versions.items() if version is not None}
+        return sorted(changed, key=lambda shortcode: (there.get(shortcode, 0), shortcode))
 
     async def _tell_post(self, shortcode: str) -> None:
         """Tell of the post as it is by now, if the plugin does not know that."""
