@@ -27,10 +27,6 @@ class Slot:
         self._slots = slots
         self._held = True
 
-    def give_back_early(self) -> None:
-        """Let another flight ask: this one only downloads files from now on."""
-        self.give_back()
-
     def give_back(self) -> None:
         """Let another flight ask, unless this one gave its slot back already."""
         if self._held:

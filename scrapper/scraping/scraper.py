@@ -312,7 +312,7 @@ class Scraper:
         context, loop = contextvars.copy_context(), asyncio.get_running_loop()
 
         def on_found() -> None:
-            loop.call_soon_threadsafe(slot.give_back_early)
+            loop.call_soon_threadsafe(slot.give_back)
 
         fetch = partial(
             self._fetch_and_publish,

@@ -36,10 +36,10 @@ import scrapper.library.post
 import scrapper.library.publishing
 import scrapper.library.response
 import scrapper.library.stored
-import scrapper.scraping.flight
 import scrapper.telemetry.logs
 from middlewares.request_context import REQUEST_ID
 from scrapper.commands.serve import serve
+from scrapper.instagram.client import Instagram
 from scrapper.instagram.context import Context
 from scrapper.instagram.transport import PooledTransport
 from scrapper.library.index import Index
@@ -171,7 +171,12 @@ def _short_reads() -> None:
 
 def _apart() -> None:
     # A post keeps its slot until its files are there.
-    _replace(scrapper.scraping.flight.Slot, "give_back_early", lambda _: None)
+    def fetch(self: Instagram, *post: Any, on_found: Callable[[], None]) -> Post:
+        del on_found
+        return original(self, *post)
+
+    original = Instagram.fetch
+    _replace(Instagram, "fetch", fetch)
 
 
 def _files_at_once() -> None:
