@@ -109,8 +109,7 @@ def create_app(settings: Settings) -> web.Application:
         "rate_limit": own.rate_limit,
         "api_key": own.api_key,
     }
-    app.middlewares.extend(request_path(settings, app, path))
-    app.middlewares.extend(plugins.middlewares(settings))
+    app.middlewares.extend(request_path(settings, app, path, plugins.middlewares(settings)))
     app[PLUGINS] = plugins
     app[_SETTINGS] = settings
     app[CONVERSIONS] = {}

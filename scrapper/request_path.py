@@ -3,7 +3,7 @@
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pkgutil import resolve_name
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Middleware
@@ -104,11 +104,15 @@ def weak_spots(settings: Settings, *, keyed: bool) -> Iterator[str]:
 
 
 def request_path(
-    settings: Settings, app: web.Application, own: Mapping[str, Make]
+    settings: Settings,
+    app: web.Application,
+    own: Mapping[str, Make],
+    of_plugins: Iterable[tuple[str, object]],
 ) -> Iterator[Middleware]:
     """The middlewares in the order of *settings*, outermost first.
 
-    *own* makes those of this service, by name. A user's own factory takes nothing, or *app* and
+    *own* makes those of this service, by name. Those *of_plugins*, each with its plugin's name,
+    come last. A user's own factory takes nothing, or *app* and
     the settings without secrets.
 
     Raises:
@@ -119,6 +123,10 @@ def request_path(
             yield from own[name]()
         else:
             yield _made_by_user(name, app, settings)
+    for plugin, made in of_plugins:
+        if not _is_middleware(made):
+            raise SettingsError(f"plugin {plugin}: {made!r} is not a middleware")
+        yield made
 
 
 def _made_by_user(name: str, app: web.Application, settings: Settings) -> Middleware:
@@ -129,13 +137,12 @@ def _made_by_user(name: str, app: web.Application, settings: Settings) -> Middle
     # A user's own factory may raise anything, or end the process.
     except (Exception, SystemExit) as error:
         raise SettingsError(f"{setting}: {name!r} failed: {error!r}") from error
-    if not is_middleware(made):
+    if not _is_middleware(made):
         raise SettingsError(f"{setting}: {name!r} returned {type(made).__name__}, no middleware")
-    middleware: Middleware = made
-    return middleware
+    return made
 
 
-def is_middleware(made: object) -> bool:
+def _is_middleware(made: object) -> TypeGuard[Middleware]:
     """Whether *made* is a middleware as aiohttp has it: marked by ``web.middleware``."""
     return callable(made) and getattr(made, "__middleware_version__", 0) == 1
 

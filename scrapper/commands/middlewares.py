@@ -24,8 +24,8 @@ def middlewares() -> int:
     check_path(settings, keyed=keyed)
     plugins = Plugins.from_settings(settings)
     # This calls the factories of the user and of plugins, to see whether they work.
-    list(request_path(settings, web.Application(), dict.fromkeys(OWN_MIDDLEWARES, tuple)))
-    list(plugins.middlewares(settings))
+    own = dict.fromkeys(OWN_MIDDLEWARES, tuple)
+    list(request_path(settings, web.Application(), own, plugins.middlewares(settings)))
     off = {"api_key": not keyed, "rate_limit": not settings.rate_limit_max_requests}
     reasons = {"api_key": "no key is set", "rate_limit": "RATE_LIMIT_MAX_REQUESTS is 0"}
     lines = [

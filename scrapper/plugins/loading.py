@@ -5,7 +5,7 @@ import queue
 import re
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
@@ -14,7 +14,6 @@ from typing import Any
 
 import structlog
 from aiohttp import hdrs, web
-from aiohttp.typedefs import Middleware
 from pluggy import HookImpl, PluginManager, PluginValidationError
 
 from scrapper.errors import SettingsError
@@ -112,17 +111,15 @@ class Plugins:
         """The names of those that want to know of jobs."""
         return [plugin.name for plugin in self if plugin.follows_jobs]
 
-    def middlewares(self, settings: Settings) -> Iterator[Middleware]:
-        """Their middlewares, outermost first.
+    def middlewares(self, settings: Settings) -> Iterator[tuple[str, object]]:
+        """What they return as middlewares, outermost first, with the plugin's name.
 
         Raises:
             SettingsError: a plugin failed.
         """
         for plugin, made in self._call("register_middlewares", settings.without_secrets()):
             for middleware in made:
-                if getattr(middleware, "__middleware_version__", 0) != 1:
-                    raise SettingsError(f"plugin {plugin}: {middleware!r} is not a middleware")
-                yield middleware
+                yield plugin, middleware
 
     def sources(self, settings: Settings) -> Sequence[Source]:
         """Their ways of finding a post. One that fails refuses the post, and breaks nothing.
@@ -161,7 +158,7 @@ class Plugins:
         Raises:
             SettingsError: a plugin failed.
         """
-        list(self._call("register_commands", parser))
+        self._call("register_commands", parser)
 
     def _add(self, name: str, origin: str, load: Callable[[], Any]) -> None:
         try:
@@ -179,8 +176,8 @@ class Plugins:
             raise SettingsError(f"plugin {name}: cannot be loaded: {error}") from error
         self._origins[name] = origin
 
-    def _call(self, hook: str, argument: Any) -> Iterable[tuple[str, Iterable[Any]]]:
-        """Call the *hook* of each plugin; yield its name, and what it returned."""
+    def _call(self, hook: str, argument: Any) -> list[tuple[str, list[Any]]]:
+        """Call the *hook* of each plugin; return its name, and what it returned."""
         results = []
         for plugin in self:
             if hook not in plugin.hooks:
