@@ -3,8 +3,7 @@
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Set
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Set
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,7 +13,7 @@ import structlog
 
 from scrapper.library.disk import delete
 from scrapper.library.listing import Cursor, folders
-from scrapper.library.sqlite_errors import is_refusal
+from scrapper.library.sqlite_file import SQLiteFile
 from scrapper.library.stored import StoredPost, load
 
 __all__ = ["Catalogue", "Search"]
@@ -78,8 +77,7 @@ class Catalogue:
     def __init__(self, path: Path, root: Path) -> None:
         self._path = path
         self._root = root
-        self._lock = threading.Lock()
-        self._database: sqlite3.Connection | None = None
+        self._file = SQLiteFile(path, prepare=_prepare, replace=self._remove)
         self._suspects_lock = threading.Lock()
         self._suspects: set[str] = set()
         self.complete = False
@@ -87,10 +85,7 @@ class Catalogue:
 
     def close(self) -> None:
         """Close the file."""
-        with self._lock:
-            if self._database is not None:
-                self._database.close()
-            self._database = None
+        self._file.close()
 
     def suspect(self, shortcode: str) -> None:
         """Have the next :meth:`sync` read the post again, whatever its folder looks like.
@@ -118,7 +113,7 @@ class Catalogue:
 
     def _sync(self, suspects: Set[str]) -> None:
         changed_at = self._root.stat().st_mtime_ns
-        with self._using() as database:
+        with self._file.using() as database:
             known = database.execute("SELECT synced FROM state").fetchone()
             if known == (changed_at,) and not suspects:
                 self.complete = True
@@ -170,7 +165,7 @@ class Catalogue:
             wishes.append(("(stored_at < ? OR (stored_at = ? AND shortcode > ?))", place))
         where = " AND ".join(condition for condition, _ in wishes)
         values = [value for _, some in wishes for value in some]
-        with self._using() as database:
+        with self._file.using() as database:
             rows = database.execute(
                 f"SELECT stored_at, shortcode FROM posts WHERE {where} "  # noqa: S608 - constants
                 "ORDER BY stored_at DESC, shortcode LIMIT ?",
@@ -179,58 +174,24 @@ class Catalogue:
             return [Cursor(stored_at, shortcode) for stored_at, shortcode in rows]
 
     def _write(self, change: Callable[[sqlite3.Connection], object]) -> None:
-        with self._using() as database, database:
-            database.execute("BEGIN IMMEDIATE")
+        with self._file.changing() as database:
             change(database)
-
-    @contextmanager
-    def _using(self) -> Iterator[sqlite3.Connection]:
-        """The open file, for one thread; a damaged one is removed, and the next sync fills it."""
-        with self._lock:
-            try:
-                if self._database is None:
-                    self._database = self._open()
-                yield self._database
-            except sqlite3.DatabaseError as error:
-                if not is_refusal(error):
-                    self._remove(error)
-                raise
-
-    def _open(self) -> sqlite3.Connection:
-        try:
-            return self._connect()
-        except sqlite3.DatabaseError as error:
-            if is_refusal(error):
-                raise
-            self._remove(error)
-            return self._connect()
-
-    def _connect(self) -> sqlite3.Connection:
-        if self._path.is_dir():
-            raise sqlite3.DatabaseError("a folder")
-        # Calls come from several threads, one at a time.
-        database = sqlite3.connect(self._path, check_same_thread=False, isolation_level=None)
-        try:
-            [version] = database.execute("PRAGMA user_version").fetchone()
-            if version not in (0, _VERSION):
-                raise sqlite3.DatabaseError(f"version {version}")
-            database.executescript(_SCHEMA)
-            if database.execute("PRAGMA quick_check").fetchone() != ("ok",):
-                raise sqlite3.DatabaseError("quick_check")
-            database.execute("INSERT INTO words (words) VALUES ('integrity-check')")
-        except BaseException:
-            database.close()
-            raise
-        return database
 
     def _remove(self, error: Exception) -> None:
         log.warning("catalogue unreadable: made anew", cause=repr(error))
-        if self._database is not None:
-            self._database.close()
-        self._database = None
         self.complete = False
         for suffix in _SIDE_FILES:
             delete(self._path.with_name(self._path.name + suffix))
+
+
+def _prepare(database: sqlite3.Connection) -> None:
+    [version] = database.execute("PRAGMA user_version").fetchone()
+    if version not in (0, _VERSION):
+        raise sqlite3.DatabaseError(f"version {version}")
+    database.executescript(_SCHEMA)
+    if database.execute("PRAGMA quick_check").fetchone() != ("ok",):
+        raise sqlite3.DatabaseError("quick_check")
+    database.execute("INSERT INTO words (words) VALUES ('integrity-check')")
 
 
 def _forget(database: sqlite3.Connection, shortcodes: Iterable[str]) -> None:

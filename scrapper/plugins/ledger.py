@@ -1,7 +1,6 @@
 """Which plugin was told of which post and job: in SQLite, across restarts."""
 
 import sqlite3
-import threading
 import time
 import uuid
 from collections import Counter
@@ -13,7 +12,8 @@ from typing import Literal
 import structlog
 
 from scrapper.library.disk import delete
-from scrapper.library.sqlite_errors import is_refusal, telling_refusals
+from scrapper.library.sqlite_errors import telling_refusals
+from scrapper.library.sqlite_file import SQLiteFile
 
 __all__ = ["LEDGER", "Ledger", "Outcome"]
 
@@ -61,19 +61,15 @@ class Ledger:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._lock = threading.Lock()
-        self._database: sqlite3.Connection | None = None
+        self._file = SQLiteFile(path, prepare=_check, replace=self._begin_anew, make=self._begin)
 
     def close(self) -> None:
         """Close the file."""
-        with self._lock:
-            if self._database is not None:
-                self._database.close()
-            self._database = None
+        self._file.close()
 
     def unknown(self, plugins: Iterable[str]) -> set[str]:
         """Those of the *plugins* that are new here."""
-        with self._using() as database:
+        with self._file.using() as database:
             return set(plugins) - {name for (name,) in database.execute("SELECT name FROM plugins")}
 
     def begin(self, plugins: Iterable[str], posts: Mapping[str, int]) -> bool:
@@ -99,14 +95,14 @@ class Ledger:
 
     def posts(self, plugin: str) -> dict[str, int]:
         """The posts that *plugin* was told of, failed with or skipped, with their versions."""
-        with self._using() as database:
+        with self._file.using() as database:
             return dict(
                 database.execute("SELECT shortcode, version FROM posts WHERE plugin = ?", (plugin,))
             )
 
     def entry(self, plugin: str, shortcode: str) -> tuple[int, Outcome] | None:
         """The version of one post, and its outcome; None if *plugin* was not told of it."""
-        with self._using() as database:
+        with self._file.using() as database:
             row: tuple[int, Outcome] | None = database.execute(
                 "SELECT version, outcome FROM posts WHERE plugin = ? AND shortcode = ?",
                 (plugin, shortcode),
@@ -137,7 +133,7 @@ class Ledger:
 
     def restarts(self, plugin: str) -> int:
         """How often :meth:`forget_all` was called for *plugin*, by whatever process."""
-        with self._using() as database:
+        with self._file.using() as database:
             row = database.execute(
                 "SELECT restarts FROM plugins WHERE name = ?", (plugin,)
             ).fetchone()
@@ -145,7 +141,7 @@ class Ledger:
 
     def outcomes(self, plugin: str) -> Counter[str]:
         """How many posts have which outcome."""
-        with self._using() as database:
+        with self._file.using() as database:
             rows = database.execute(
                 "SELECT outcome, count(*) FROM posts WHERE plugin = ? GROUP BY outcome", (plugin,)
             )
@@ -153,7 +149,7 @@ class Ledger:
 
     def knows_job(self, plugin: str, job: str) -> bool:
         """Whether *plugin* was told of the job's end."""
-        with self._using() as database:
+        with self._file.using() as database:
             where = "SELECT 1 FROM jobs WHERE plugin = ? AND job = ?"
             return database.execute(where, (plugin, job)).fetchone() is not None
 
@@ -177,34 +173,13 @@ class Ledger:
 
     @contextmanager
     def _changing(self) -> Iterator[sqlite3.Connection]:
-        with telling_refusals(), self._using() as database, database:
-            database.execute("BEGIN IMMEDIATE")
+        with telling_refusals(), self._file.changing() as database:
             yield database
 
-    @contextmanager
-    def _using(self) -> Iterator[sqlite3.Connection]:
-        with self._lock:
-            try:
-                if self._database is None:
-                    self._database = self._open()
-                yield self._database
-            except sqlite3.DatabaseError as error:
-                if not is_refusal(error):
-                    self._begin_anew(error)
-                raise
-
-    def _open(self) -> sqlite3.Connection:
-        if not self._path.exists():
-            # It appears whole, so that an empty file is a damaged one.
-            with self._made(lost=False) as fresh:
-                _put(fresh, self._path)
-        try:
-            return _connect(self._path)
-        except sqlite3.DatabaseError as error:
-            if is_refusal(error):
-                raise
-            self._begin_anew(error)
-            return _connect(self._path)
+    def _begin(self) -> None:
+        # It appears whole, so that an empty file is a damaged one.
+        with self._made(lost=False) as fresh:
+            _put(fresh, self._path)
 
     @contextmanager
     def _made(self, *, lost: bool) -> Iterator[Path]:
@@ -223,9 +198,6 @@ class Ledger:
     def _begin_anew(self, error: Exception) -> None:
         """Replace the damaged ledger by a new one that notes the loss, with a single rename."""
         log.error("plugins' ledger unreadable: made anew", cause=repr(error))
-        if self._database is not None:
-            self._database.close()
-        self._database = None
         with self._made(lost=True) as fresh:
             if self._path.is_dir():
                 delete(self._path)
@@ -245,19 +217,10 @@ def _put(fresh: Path, path: Path) -> None:
         fresh.replace(path)
 
 
-def _connect(path: Path) -> sqlite3.Connection:
-    if path.is_dir():
-        raise sqlite3.DatabaseError("a folder")
-    # Calls come from several threads, one at a time.
-    database = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
-    try:
-        [version] = database.execute("PRAGMA user_version").fetchone()
-        if version != _VERSION:
-            raise sqlite3.DatabaseError(f"version {version}")
-        database.execute("PRAGMA busy_timeout = 10000")
-        if database.execute("PRAGMA quick_check").fetchone() != ("ok",):
-            raise sqlite3.DatabaseError("quick_check")
-    except BaseException:
-        database.close()
-        raise
-    return database
+def _check(database: sqlite3.Connection) -> None:
+    [version] = database.execute("PRAGMA user_version").fetchone()
+    if version != _VERSION:
+        raise sqlite3.DatabaseError(f"version {version}")
+    database.execute("PRAGMA busy_timeout = 10000")
+    if database.execute("PRAGMA quick_check").fetchone() != ("ok",):
+        raise sqlite3.DatabaseError("quick_check")
