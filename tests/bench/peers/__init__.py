@@ -1,1 +1,14 @@
 """The peers that the service is compared with, each in a few lines."""
+
+from functools import partialmethod
+from typing import Any
+
+from requests.adapters import HTTPAdapter
+from urllib3.connection import HTTPConnection
+
+# Behind a proxy urllib3 lets the kernel delay small packets. The peers would pay for that here
+# only, since it is the stand-in for Instagram that needs a proxy.
+_manager: Any = partialmethod(
+    HTTPAdapter.proxy_manager_for, socket_options=HTTPConnection.default_socket_options
+)
+HTTPAdapter.proxy_manager_for = _manager  # type: ignore[method-assign]

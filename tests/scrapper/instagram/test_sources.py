@@ -3,6 +3,7 @@
 import asyncio
 import json
 import pickle
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -11,17 +12,19 @@ from typing import Any, NamedTuple
 
 import psutil
 import pytest
+import requests
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from scrapper.errors import ScrapeError
 from scrapper.instagram.client import Instagram
+from scrapper.instagram.transport import TransportPool
 from scrapper.library.post import Post, Progress
 from scrapper.settings import load_settings
 from tests.conftest import Client, StartService
 from tests.instagram import Scenario, StandIn
 from tests.instagram.posts import Posts
-from tests.service import Service
+from tests.service import PATIENCE_SECONDS, Service
 
 POST = "https://www.instagram.com/p/{}/"
 
@@ -334,6 +337,22 @@ async def test_a_socks_proxy_leads_to_instagram_with_pooled_connections(
         assert (await scrape(client, f"carousel-socks{number}"))[0] == 200
     assert instagram.connections() == 0
     assert instagram.socks_connections() - before == 2
+
+
+@pytest.mark.parametrize("kind", ["proxy_url", "socks_url"])
+def test_a_request_by_a_proxy_leaves_at_once(
+    instagram: StandIn, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    for name in ("HTTPS_PROXY", "https_proxy"):
+        monkeypatch.setenv(name, getattr(instagram, kind))
+    pool, deadline = TransportPool(("instagram.com",)), time.monotonic() + PATIENCE_SECONDS
+    with pool.taken(deadline) as transport, requests.Session() as session:
+        session.mount("https://", transport)
+        response = session.get("https://www.instagram.com/", stream=True)
+        connection: Any = response.raw.connection
+        # Otherwise the kernel holds a body back until the headers' packet is acknowledged.
+        assert connection.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+    pool.close()
 
 
 async def test_the_deadline_holds_behind_a_socks_proxy(
