@@ -6,8 +6,8 @@ gets a 200, a 206, a 304 or a 416, how many bytes its body has, and whether they
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
 from http import HTTPStatus
+from typing import NamedTuple
 
 from aiohttp import web
 from aiohttp.helpers import must_be_empty_body
@@ -19,8 +19,7 @@ CLIENT_GONE = 499
 """The status of a request that was cancelled before its response was sent."""
 
 
-@dataclass(frozen=True, slots=True)
-class Sent:
+class Sent(NamedTuple):
     """How a response was sent: its final status, the bytes of its body, whether it broke off."""
 
     status: int
@@ -49,17 +48,15 @@ def sending() -> Middleware:
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
         notes = request[_NOTES] = []
-        sent = _unsent(None)
         try:
             response, sent = await _send(request, await handler(request))
-        except (Exception, asyncio.CancelledError) as error:
+        except BaseException as error:
             sent = _unsent(error)
             raise
-        else:
-            return response
         finally:
             for note in notes:
                 note(sent)
+        return response
 
     return middleware
 
@@ -76,7 +73,10 @@ async def send(
     if notes is not None:
         notes.append(note)
         return response
-    response, sent = await _send(request, response)
+    sent = request.get(_SENT)
+    if sent is None:
+        response, sent = await _send(request, response)
+        request[_SENT] = sent
     note(sent)
     return response
 
@@ -93,7 +93,7 @@ def note_failure(request: web.Request, note: Note, error: BaseException) -> None
         note(_unsent(error))
 
 
-def _unsent(error: BaseException | None) -> Sent:
+def _unsent(error: BaseException) -> Sent:
     """What becomes of a request that raised *error*."""
     if isinstance(error, web.HTTPException):
         return Sent(error.status, 0, aborted=False)
@@ -105,9 +105,6 @@ def _unsent(error: BaseException | None) -> Sent:
 async def _send(
     request: web.Request, response: web.StreamResponse
 ) -> tuple[web.StreamResponse, Sent]:
-    sent = request.get(_SENT)
-    if sent is not None:
-        return response, sent
     aborted = False
     try:
         if not response.prepared:
@@ -115,7 +112,7 @@ async def _send(
         await response.write_eof()
     except ConnectionError:
         aborted = True
-    sent = request[_SENT] = Sent(response.status, _bytes(request, response, aborted), aborted)
+    sent = Sent(response.status, _bytes(request, response, aborted), aborted)
     if aborted or isinstance(response, web.FileResponse):
         # aiohttp would send it again.
         response = _AlreadySent(response)

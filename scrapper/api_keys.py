@@ -74,7 +74,7 @@ class ApiKeys:
 
     def own_limit(self, request: web.Request) -> tuple[str, int] | None:
         """The name of the request's key and its limit, if that key has one of its own."""
-        return next(known_keys(request, self._limits), None)
+        return next(known_keys(request, self._limits), None) if self._limits else None
 
     def look(self) -> None:
         """Read the file if it changed; if it is damaged, the old keys stay."""

@@ -264,9 +264,11 @@ class OwnMiddlewares:
         )
 
     def _only_reads(self, request: web.Request) -> bool:
-        path = self._base_path.own_path(request)
-        reads = request.method in _READING and path.startswith(_READS)
-        return reads and not self._makes_files(request)
+        return (
+            request.method in _READING
+            and self._base_path.own_path(request).startswith(_READS)
+            and not self._makes_files(request)
+        )
 
     def _hosts(self) -> Sequence[str] | None:
         """The service's names; None for all. A key guards against rebinding."""

@@ -113,11 +113,11 @@ async def read_text(request: web.Request) -> bytes:
         InvalidBody: it is incomplete.
         web.HTTPRequestTimeout: it did not come within ``CLIENT_TIMEOUT_SECONDS``.
     """
-    # For a body that is here already, a timer would cost more than reading it.
-    is_there = request.content.is_eof()
-    limit = None if is_there else request.app[SETTINGS].client_timeout_seconds
     try:
-        async with asyncio.timeout(limit):
+        if request.content.is_eof():
+            # A timer would cost more than reading what is here already.
+            return await request.read()
+        async with asyncio.timeout(request.app[SETTINGS].client_timeout_seconds):
             return await request.read()
     except TimeoutError:
         headers = {hdrs.CONNECTION: "close"}

@@ -57,7 +57,7 @@ def merged(*sources: Callable[[], tuple[str, ...]]) -> Callable[[], tuple[str, .
     def current() -> tuple[str, ...]:
         nonlocal known, together
         now = [source() for source in sources]
-        if len(now) != len(known) or any(one is not other for one, other in zip(now, known)):  # noqa: B905
+        if now != known:
             known, together = now, tuple(chain.from_iterable(now))
         return together
 
