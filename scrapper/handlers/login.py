@@ -41,7 +41,8 @@ class LoginResponse:
 class LoginRequest(BaseModel):
     """A session, by the value of Instagram's cookie ``sessionid``."""
 
-    model_config = ConfigDict(strict=True)
+    # The pattern, compiled, takes more than a megabyte: not before the first request needs it.
+    model_config = ConfigDict(strict=True, defer_build=True)
 
     sessionid: Annotated[
         str, Field(pattern=SESSION_ID, examples=["1234567890%3AaBcDeFgHiJkLmN%3A12"])

@@ -20,7 +20,7 @@ from scrapper.instagram.post_download import PostDownload
 from scrapper.instagram.search import Search, Standing
 from scrapper.instagram.shortcode import Shortcode
 from scrapper.instagram.sources import Source
-from scrapper.instagram.transport import PooledTransport, TransportPool
+from scrapper.instagram.transport import PooledTransport, TransportPool, tls_context
 from scrapper.library.post import MediaItem, Post, Progress
 from scrapper.links import ShareLink, read_link
 from scrapper.settings import Settings
@@ -65,9 +65,10 @@ class Instagram:
         self._max_bytes = max_bytes
         self._keep_free = keep_free
         self._queries = threading.BoundedSemaphore(queries_at_once)
-        self._transports = TransportPool(_HOSTS)
+        tls = tls_context()
+        self._transports = TransportPool(_HOSTS, tls)
         self._files = ThreadPoolExecutor(files_at_once, thread_name_prefix="download")
-        self._file_transports = TransportPool(_HOSTS)
+        self._file_transports = TransportPool(_HOSTS, tls)
         self.paces = paces
         self._contexts = Contexts(paces, doc_id=doc_id, on_request=on_request)
         self._search = Search(

@@ -24,7 +24,14 @@ from urllib3.connection import HTTPConnection
 
 from scrapper.instagram.safe_json import parse_json
 
-__all__ = ["MAX_BODY_BYTES", "BodyTooLarge", "HostRefused", "PooledTransport", "TransportPool"]
+__all__ = [
+    "MAX_BODY_BYTES",
+    "BodyTooLarge",
+    "HostRefused",
+    "PooledTransport",
+    "TransportPool",
+    "tls_context",
+]
 
 MAX_BODY_BYTES = 16_000_000
 """Largest body, once unpacked, of a page or an API response; media files are streamed."""
@@ -190,23 +197,14 @@ class PooledTransport(HTTPAdapter):
 
 
 class TransportPool:
-    """As many :class:`PooledTransport` as are in use at once, over one TLS context.
+    """As many :class:`PooledTransport` as are in use at once, over the TLS context *tls*.
 
-    *hosts* are the allowed hosts; each stands for its subdomains too. The certificate
-    authorities are those that requests would take: ``REQUESTS_CA_BUNDLE`` (a file or a
-    folder), else certifi's.
+    *hosts* are the allowed hosts; each stands for its subdomains too.
     """
 
-    def __init__(self, hosts: tuple[str, ...]) -> None:
+    def __init__(self, hosts: tuple[str, ...], tls: _DeadlineContext) -> None:
         self._hosts = hosts
-        self._context = _DeadlineContext(ssl.PROTOCOL_TLS_CLIENT)
-        self._context.deadline = _Deadline()
-        self._context.set_alpn_protocols(_ALPN)
-        authorities = _certificate_authorities()
-        if authorities.is_dir():
-            self._context.load_verify_locations(capath=authorities)
-        else:
-            self._context.load_verify_locations(cafile=authorities)
+        self._context = tls
         # The one used last comes first: few connections stay open.
         self._free: list[PooledTransport] = []
         self._transports: list[PooledTransport] = []
@@ -234,6 +232,23 @@ class TransportPool:
         """Close all connections."""
         for transport in self._transports:
             transport.dispose()
+
+
+def tls_context() -> _DeadlineContext:
+    """A TLS context for any number of pools: the authorities in it take almost a megabyte.
+
+    They are those that requests would take: ``REQUESTS_CA_BUNDLE`` (a file or a folder), else
+    certifi's.
+    """
+    context = _DeadlineContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.deadline = _Deadline()
+    context.set_alpn_protocols(_ALPN)
+    authorities = _certificate_authorities()
+    if authorities.is_dir():
+        context.load_verify_locations(capath=authorities)
+    else:
+        context.load_verify_locations(cafile=authorities)
+    return context
 
 
 def _read_body(response: requests.Response) -> None:

@@ -1,6 +1,5 @@
 """The disk under the media folder: room, refusals, and what must happen atomically."""
 
-import ctypes
 import errno
 import os
 import shutil
@@ -108,6 +107,9 @@ def exchange(one: Path, other: Path) -> bool:
     """Swap two paths atomically: renameat2(2), Linux 3.15; false where it cannot be done."""
     if sys.platform != "linux":
         return False
+    # It takes half a megabyte, and only a post that is stored anew needs it.
+    import ctypes  # noqa: PLC0415
+
     try:
         renameat2 = ctypes.CDLL(None, use_errno=True).renameat2
     except AttributeError:

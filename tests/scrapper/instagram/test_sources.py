@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from scrapper.errors import ScrapeError
 from scrapper.instagram.client import Instagram
-from scrapper.instagram.transport import TransportPool
+from scrapper.instagram.transport import TransportPool, tls_context
 from scrapper.library.post import Post, Progress
 from scrapper.settings import load_settings
 from tests.conftest import Client, StartService
@@ -345,7 +345,8 @@ def test_a_request_by_a_proxy_leaves_at_once(
 ) -> None:
     for name in ("HTTPS_PROXY", "https_proxy"):
         monkeypatch.setenv(name, getattr(instagram, kind))
-    pool, deadline = TransportPool(("instagram.com",)), time.monotonic() + PATIENCE_SECONDS
+    pool = TransportPool(("instagram.com",), tls_context())
+    deadline = time.monotonic() + PATIENCE_SECONDS
     with pool.taken(deadline) as transport, requests.Session() as session:
         session.mount("https://", transport)
         response = session.get("https://www.instagram.com/", stream=True)
