@@ -37,7 +37,7 @@ MAX_BODY_BYTES = 16_000_000
 """Largest body, once unpacked, of a page or an API response; media files are streamed."""
 
 _ALPN = ["http/1.1"]
-_PIECE_BYTES = 64 * 1024
+_PIECE_BYTES = 256 * 1024
 _POOLED_HOSTS = 8
 _REMEMBERED_HOSTS = 64
 

@@ -252,7 +252,7 @@ def fetches() -> Iterator[Row]:
     with InstagramProcess("--reel-bytes", str(REEL_BYTES)) as instagram:
         for turn in range(2 * ROUNDS):
             for what, seconds in cpu.items():
-                found = codes(POSTS, turn)
+                found = codes(POSTS // 2, turn)
                 seconds.append(
                     seconds_a_post(["without", what], 1, found, instagram.environment).cpu
                 )
