@@ -29,6 +29,7 @@ from tests.bench.table import (
     scratch,
     url_of,
 )
+from tests.bench.without import OF_A_PAGE, OF_A_PROXY
 from tests.service import Service
 
 __all__ = ["ROWS"]
@@ -36,11 +37,13 @@ __all__ = ["ROWS"]
 _STREAMS = 1000
 _STREAMS_A_CLIENT = 20
 _CDN_LATENCY = "0.05"
+_POSTS_OF_ONE_CLIENT = 50
 
 
 def pages() -> Iterator[Row]:
     """Posts whose metadata comes from a page of 1 MB, compared with those that come by the API."""
     cpu: dict[str, list[float]] = {"reel": [], "pagereel": []}
+    searches: dict[str, list[float]] = {what: [] for what in ("nothing", *OF_A_PAGE)}
     p99: dict[str, list[float]] = {"idle": [], "busy": []}
     grown: list[float] = []
     with InstagramProcess("--reel-bytes", str(REEL_BYTES)) as instagram:
@@ -53,6 +56,10 @@ def pages() -> Iterator[Row]:
                     shortcodes = [f"{kind}-{turn}-{number}" for number in range(POSTS // 2)]
                     post_each(ours.url, shortcodes=shortcodes, clients=8, key=KEY)
                     seconds.append((cpu_seconds(ours.pid) - before) / len(shortcodes))
+            for what, seconds in searches.items():
+                shortcodes = [f"pagereel-{turn}-{number}" for number in range(POSTS // 2)]
+                how = ["without", what]
+                seconds.append(seconds_a_post(how, 1, shortcodes, instagram.environment).cpu)
     with InstagramProcess("--latency", LATENCY) as instagram:
         for turn in range(ROUNDS):
             with scratch() as folder, service(folder, instagram.environment) as ours:
@@ -75,6 +82,12 @@ def pages() -> Iterator[Row]:
     yield ratio(
         "a new post by a page of 1 MB: CPU vs by the API", cpu["pagereel"], cpu["reel"], most=1.5
     )
+    for what in OF_A_PAGE:
+        yield ratio(
+            f"… a fetch by a page: CPU with {what} taken out vs the full fetch",
+            searches[what],
+            searches["nothing"],
+        )
     yield ratio(
         "/health p99 while 8 threads read pages of 1 MB vs idle", p99["busy"], p99["idle"], most=3
     )
@@ -129,19 +142,25 @@ def one_post() -> Iterator[Row]:
     """One client that asks for one new post after the other, compared with a plain loop."""
     ours: list[float] = []
     loop: list[float] = []
-    fetches: list[float] = []
+    others: dict[str, list[str]] = {
+        "that loop, flushing each file to the disk": ["peers.flushing_loop"],
+        "the service's fetch alone, no server": ["peers.fetch"],
+        "that fetch, with packets delayed by the kernel": ["without", *OF_A_PROXY],
+    }
+    times: dict[str, list[float]] = {what: [] for what in others}
     with InstagramProcess("--reel-bytes", str(REEL_BYTES)) as instagram:
         for turn in range(ROUNDS):
+            found = codes(_POSTS_OF_ONE_CLIENT, turn)
             with scratch() as folder, service(folder, instagram.environment) as running:
                 post_each(running.url, shortcodes=["reel-warm"], clients=1, key=KEY)
-                found = codes(50, turn)
                 seconds = post_each(running.url, shortcodes=found, clients=1, key=KEY)
                 ours.append(seconds / len(found))
-            found = codes(50, turn)
             loop.append(seconds_a_post(["peers.loop"], 1, found, instagram.environment).wall)
-            fetches.append(seconds_a_post(["peers.fetch"], 1, found, instagram.environment).wall)
+            for what, how in others.items():
+                times[what].append(seconds_a_post(how, 1, found, instagram.environment).wall)
     yield ratio("one new post, one client, no latency: time vs a plain loop", ours, loop, most=1.3)
-    yield ratio("… the service's fetch alone, no server: time vs that loop", fetches, loop)
+    for what in others:
+        yield ratio(f"… {what}: time vs the plain loop", times[what], loop)
 
 
 def carousel() -> Iterator[Row]:

@@ -45,14 +45,22 @@ from tests.bench.table import (
     scratch,
     url_of,
 )
-from tests.bench.without import DUTIES, OF_A_DOWNLOAD, OF_A_REPLICA, OF_AN_ANSWER
+from tests.bench.without import (
+    DUTIES,
+    OF_A_DOWNLOAD,
+    OF_A_LISTING,
+    OF_A_REPLICA,
+    OF_AN_ANSWER,
+)
 from tests.redis_server import RedisServer
+from tests.service import Service
 
 __all__ = ["ROWS", "Seconds", "seconds_a_post"]
 
 _POSTS_A_THREAD = 25
 _BIG_BYTES = 100_000_000
 _FEW_THREADS = 2
+_MANY = 50_000
 _VARIANTS: dict[str, dict[str, str]] = {
     "all": {},
     "without log lines": {"LOG_LEVEL": "warning"},
@@ -67,8 +75,13 @@ _BARE = {
     "that, and an ID in structlog's context": ("--read", "--log", "--limit", "--bind"),
     "that, and a histogram": ("--read", "--log", "--limit", "--bind", "--time"),
     "that, and a check by pydantic": ("--read", "--log", "--limit", "--bind", "--time", "--check"),
+    "that, and the service's other duties, in one middleware": (
+        *("--read", "--log", "--limit", "--bind", "--time", "--check"),
+        "--duties",
+    ),
 }
 _FLOORS = tuple(_BARE)[1:]
+_LIBRARIES_ONCE, _WITH_DUTIES = _FLOORS[-2:]
 
 _LOOPS = {
     "loop": ("loop", 1),
@@ -125,9 +138,10 @@ def stored_post() -> Iterator[Row]:  # noqa: C901 - rows, one after the other
     yield ratio(
         "stored post: rate vs a bare server that uses the same libraries once each",
         rates["all"],
-        rates[_FLOORS[-1]],
+        rates[_LIBRARIES_ONCE],
         least=0.9,
     )
+    yield ratio("… vs one that also does the other duties", rates["all"], rates[_WITH_DUTIES])
     yield ratio("stored post: CPU vs bare aiohttp", cpu["all"], cpu["bare"])
     for what in _FLOORS:
         yield ratio(f"… {what}: CPU vs bare aiohttp", cpu[what], cpu["bare"])
@@ -390,7 +404,7 @@ def start() -> Iterator[Row]:
     with tempfile.TemporaryDirectory() as name, InstagramProcess() as instagram:
         with service(Path(name), instagram.environment) as seed:
             seed.scrape(url_of("reel-seed"))
-        multiply(Path(name), 50_000)
+        multiply(Path(name), _MANY)
         with service(Path(name), {}) as first:
             # The catalogue is made once.
             first.get("/posts?q=nothing")
@@ -482,54 +496,71 @@ def replicas() -> Iterator[Row]:
 
 def many_posts() -> Iterator[Row]:
     """A stored post and a listing among 50,000 and among 12 posts; the loop during sweeps."""
-    few: list[float] = []
-    many: list[float] = []
-    pauses: list[float] = []
+    stored: dict[str, list[float]] = {"few": [], "many": []}
+    listings: dict[str, list[float]] = {what: [] for what in (*stored, *OF_A_LISTING)}
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         instagram = stack.enter_context(InstagramProcess())
+        seldom = {**instagram.environment, "MEDIA_CLEANUP_INTERVAL_SECONDS": "3600"}
+        often = {**instagram.environment, "MEDIA_CLEANUP_INTERVAL_SECONDS": "1"}
+        one_go, catalogue = OF_A_LISTING
         running = {}
-        for name, posts in (("few", 12), ("many", 50_000)):
-            seed = stack.enter_context(service(folder / name, instagram.environment))
+        for what, posts in (("few", 12), (one_go, 12), ("many", _MANY)):
+            seed = stack.enter_context(service(folder / what, instagram.environment))
             seed.scrape(url_of("reel-seed"))
             seed.kill()
-            multiply(folder / name, posts)
-            settings = {**instagram.environment, "MEDIA_CLEANUP_INTERVAL_SECONDS": "3600"}
-            running[name] = stack.enter_context(service(folder / name, settings))
+            multiply(folder / what, posts)
+            without = what if what in OF_A_LISTING else ""
+            running[what] = stack.enter_context(service(folder / what, seldom, without=without))
+            _settle(running[what])
         body = json.dumps({"url": url_of("reel-seed")})
         for _ in range(ROUNDS):
-            for name, rates in (("few", few), ("many", many)):
-                url = f"{running[name].url}/scrape"
+            for what, rates in stored.items():
+                url = f"{running[what].url}/scrape"
                 rates.append(wrk(url, connections=64, seconds=2, body=body, key=KEY).rate)
-        listings: dict[str, list[float]] = {"few": [], "many": []}
-        for name in listings:
-            # A search waits until all posts are in the catalogue.
-            running[name].get("/posts?q=nothing")
         for _ in range(ROUNDS):
-            for name, rates in listings.items():
-                url = f"{running[name].url}/posts?limit=12"
-                rates.append(wrk(url, connections=16, seconds=2, key=KEY).rate)
-        # One sweep per second, so that each run of wrk sees some.
-        settings = {**instagram.environment, "MEDIA_CLEANUP_INTERVAL_SECONDS": "1"}
+            for what, process in running.items():
+                listings[what].append(_seconds_a_listing(process))
         running["many"].kill()
-        sweeping = stack.enter_context(service(folder / "many", settings))
-        pauses += [
+        with service(folder / "many", seldom, without=catalogue) as slow:
+            _settle(slow)
+            listings[catalogue] = [_seconds_a_listing(slow) for _ in range(ROUNDS)]
+        # One sweep per second, so that each run of wrk sees some.
+        sweeping = stack.enter_context(service(folder / "many", often))
+        longest = max(
             wrk(f"{sweeping.url}/health", connections=1, seconds=4).slowest for _ in range(ROUNDS)
-        ]
-    yield ratio("stored post among 50,000: rate vs among 12", many, few, least=0.9)
+        )
+    yield ratio(
+        "stored post among 50,000: rate vs among 12", stored["many"], stored["few"], least=0.9
+    )
     yield ratio(
         "GET /posts, the first 12 of 50,000: time vs with 12 stored",
-        [1 / rate for rate in listings["many"]],
-        [1 / rate for rate in listings["few"]],
+        listings["many"],
+        listings["few"],
         most=1.2,
     )
-    longest = max(pauses)
+    for what, base in ((one_go, "few"), (catalogue, "many")):
+        yield ratio(
+            f"… with {what} taken out: time vs the full service", listings[what], listings[base]
+        )
     yield Row(
         "slowest /health during sweeps of 50,000",
         f"{longest * 1000:.0f} ms",
         "≤ 50 ms",
         longest <= 0.05,
     )
+
+
+def _settle(running: Service) -> None:
+    """Wait until the first sweep is over and all posts are in the catalogue."""
+    running.get("/posts?q=nothing")
+    while 'library_sweeps_total{outcome="ok"} 1.0' not in running.get("/metrics").text:
+        time.sleep(0.1)
+
+
+def _seconds_a_listing(running: Service) -> float:
+    url = f"{running.url}/posts?limit=12"
+    return 1 / wrk(url, connections=16, seconds=2, key=KEY).rate
 
 
 ROWS: dict[str, Callable[[], Iterator[Row]]] = {

@@ -7,11 +7,12 @@
 import asyncio
 import importlib
 import json
+import re
 import ssl
 import sys
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ import requests
 import structlog
 from aiohttp import web
 from instaloader.instaloadercontext import InstaloaderContext
+from urllib3.connection import HTTPConnection
 
 import middlewares.metrics
 import middlewares.rate_limit
@@ -30,7 +32,9 @@ import scrapper.handlers.scrape
 import scrapper.instagram.client
 import scrapper.instagram.download
 import scrapper.instagram.post_download
+import scrapper.instagram.sources.page
 import scrapper.instagram.transport
+import scrapper.library.catalogue
 import scrapper.library.index
 import scrapper.library.post
 import scrapper.library.publishing
@@ -41,6 +45,7 @@ from middlewares.request_context import REQUEST_ID
 from scrapper.commands.serve import serve
 from scrapper.instagram.client import Instagram
 from scrapper.instagram.context import Context
+from scrapper.instagram.shortcode import Shortcode
 from scrapper.instagram.transport import PooledTransport
 from scrapper.library.index import Index
 from scrapper.library.post import Post
@@ -50,7 +55,16 @@ from scrapper.links import read_link
 from scrapper.response_headers import HEADERS
 from tests.bench.peers import fetch
 
-__all__ = ["DUTIES", "OF_AN_ANSWER", "OF_A_DOWNLOAD", "OF_A_REPLICA", "OF_NEW_POSTS"]
+__all__ = [
+    "DUTIES",
+    "OF_AN_ANSWER",
+    "OF_A_DOWNLOAD",
+    "OF_A_LISTING",
+    "OF_A_PAGE",
+    "OF_A_PROXY",
+    "OF_A_REPLICA",
+    "OF_NEW_POSTS",
+]
 
 
 _STAMP = structlog.processors.TimeStamper(fmt="iso", utc=True)
@@ -183,6 +197,29 @@ def _files_at_once() -> None:
     _replace(scrapper.instagram.post_download, "_AT_ONCE", 1)
 
 
+def _script_by_bytes() -> None:
+    def every_script(html: bytes, _: Shortcode) -> list[bytes]:
+        return re.findall(rb'<script type="application/json"[^>]*>(.*?)</script>', html)
+
+    _replace(scrapper.instagram.sources.page, "_scripts_of", every_script)
+
+
+def _undelayed_packets() -> None:
+    _replace(HTTPConnection, "default_socket_options", [])
+
+
+def _one_hop() -> None:
+    async def get_all(self: Index, shortcodes: Sequence[str]) -> list[StoredPost | None]:
+        return await asyncio.gather(*map(self.get, shortcodes))
+
+    _replace(Index, "get_all", get_all)
+
+
+def _catalogue() -> None:
+    never = property(lambda _: False, lambda *_: None)
+    _replace(scrapper.library.catalogue.Catalogue, "complete", never)
+
+
 OF_AN_ANSWER: dict[str, Callable[[], None]] = {
     "nothing": _nothing,
     "the library's index": _index,
@@ -220,6 +257,18 @@ def _gathered_scripts() -> None:
 OF_A_REPLICA: dict[str, Callable[[], None]] = {"gathered scripts": _gathered_scripts}
 """The optimisations for a stored post with Redis."""
 
+OF_A_PAGE: dict[str, Callable[[], None]] = {"finding the script by its bytes": _script_by_bytes}
+"""The optimisations for a post whose metadata comes from a page."""
+
+OF_A_PROXY: dict[str, Callable[[], None]] = {"packets sent at once": _undelayed_packets}
+"""The optimisations for a way to Instagram by a proxy, such as that to the stand-in."""
+
+OF_A_LISTING: dict[str, Callable[[], None]] = {
+    "reading a listing's posts in one go": _one_hop,
+    "the catalogue": _catalogue,
+}
+"""The optimisations for a listing."""
+
 OF_NEW_POSTS: dict[str, Callable[[], None]] = {
     "queries and downloads apart": _apart,
     "files four at a time": _files_at_once,
@@ -230,7 +279,17 @@ DUTIES: dict[str, Callable[[], None]] = {"flushing files to the disk": _flushing
 """What costs CPU but cannot be dropped: a crash must leave no half-written file."""
 
 if __name__ == "__main__":
-    {**OF_AN_ANSWER, **OF_A_DOWNLOAD, **OF_A_REPLICA, **OF_NEW_POSTS, **DUTIES}[sys.argv.pop(1)]()
+    takes_out = {
+        **OF_AN_ANSWER,
+        **OF_A_DOWNLOAD,
+        **OF_A_REPLICA,
+        **OF_A_PAGE,
+        **OF_A_PROXY,
+        **OF_A_LISTING,
+        **OF_NEW_POSTS,
+        **DUTIES,
+    }
+    takes_out[sys.argv.pop(1)]()
     if sys.argv[1:]:
         fetch.main()
     else:
