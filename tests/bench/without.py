@@ -34,7 +34,6 @@ import scrapper.instagram.download
 import scrapper.instagram.post_download
 import scrapper.instagram.sources.page
 import scrapper.instagram.transport
-import scrapper.library.catalogue
 import scrapper.library.index
 import scrapper.library.post
 import scrapper.library.publishing
@@ -47,6 +46,7 @@ from scrapper.instagram.client import Instagram
 from scrapper.instagram.context import Context
 from scrapper.instagram.shortcode import Shortcode
 from scrapper.instagram.transport import PooledTransport
+from scrapper.library.catalogue import Catalogue
 from scrapper.library.index import Index
 from scrapper.library.post import Post
 from scrapper.library.response import RenderedPost
@@ -216,8 +216,8 @@ def _one_hop() -> None:
 
 
 def _catalogue() -> None:
-    never = property(lambda _: False, lambda *_: None)
-    _replace(scrapper.library.catalogue.Catalogue, "complete", never)
+    never: Any = property(lambda _: False, lambda *_: None)
+    Catalogue.complete = never
 
 
 OF_AN_ANSWER: dict[str, Callable[[], None]] = {
