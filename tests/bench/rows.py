@@ -497,13 +497,13 @@ def replicas() -> Iterator[Row]:
 def many_posts() -> Iterator[Row]:
     """A stored post and a listing among 50,000 and among 12 posts; the loop during sweeps."""
     stored: dict[str, list[float]] = {"few": [], "many": []}
-    listings: dict[str, list[float]] = {what: [] for what in (*stored, *OF_A_LISTING)}
+    one_go, catalogue = OF_A_LISTING
+    listings: dict[str, list[float]] = {what: [] for what in (*stored, one_go)}
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         instagram = stack.enter_context(InstagramProcess())
         seldom = {**instagram.environment, "MEDIA_CLEANUP_INTERVAL_SECONDS": "3600"}
         often = {**instagram.environment, "MEDIA_CLEANUP_INTERVAL_SECONDS": "1"}
-        one_go, catalogue = OF_A_LISTING
         running = {}
         for what, posts in (("few", 12), (one_go, 12), ("many", _MANY)):
             seed = stack.enter_context(service(folder / what, instagram.environment))
@@ -521,10 +521,11 @@ def many_posts() -> Iterator[Row]:
         for _ in range(ROUNDS):
             for what, process in running.items():
                 listings[what].append(_seconds_a_listing(process))
+        one = [_seconds_a_listing(running["many"], clients=1) for _ in range(ROUNDS)]
         running["many"].kill()
         with service(folder / "many", seldom, without=catalogue) as slow:
             _settle(slow)
-            listings[catalogue] = [_seconds_a_listing(slow) for _ in range(ROUNDS)]
+            without_it = [_seconds_a_listing(slow, clients=1) for _ in range(ROUNDS)]
         # One sweep per second, so that each run of wrk sees some.
         sweeping = stack.enter_context(service(folder / "many", often))
         longest = max(
@@ -539,10 +540,16 @@ def many_posts() -> Iterator[Row]:
         listings["few"],
         most=1.2,
     )
-    for what, base in ((one_go, "few"), (catalogue, "many")):
-        yield ratio(
-            f"… with {what} taken out: time vs the full service", listings[what], listings[base]
-        )
+    yield ratio(
+        f"GET /posts with {one_go} taken out: time vs the full service",
+        listings[one_go],
+        listings["few"],
+    )
+    yield ratio(
+        f"GET /posts of 50,000 with {catalogue} taken out, one client: time vs the full service",
+        without_it,
+        one,
+    )
     yield Row(
         "slowest /health during sweeps of 50,000",
         f"{longest * 1000:.0f} ms",
@@ -558,9 +565,10 @@ def _settle(running: Service) -> None:
         time.sleep(0.1)
 
 
-def _seconds_a_listing(running: Service) -> float:
+def _seconds_a_listing(running: Service, *, clients: int = 16) -> float:
+    """How long the service takes for each of the listings that so many *clients* ask for."""
     url = f"{running.url}/posts?limit=12"
-    return 1 / wrk(url, connections=16, seconds=2, key=KEY).rate
+    return 1 / wrk(url, connections=clients, seconds=2, key=KEY).rate
 
 
 ROWS: dict[str, Callable[[], Iterator[Row]]] = {
