@@ -61,6 +61,7 @@ _POSTS_A_THREAD = 25
 _BIG_BYTES = 100_000_000
 _FEW_THREADS = 2
 _MANY = 50_000
+_FORGOTTEN_SECONDS = 0.2
 _VARIANTS: dict[str, dict[str, str]] = {
     "all": {},
     "without log lines": {"LOG_LEVEL": "warning"},
@@ -498,7 +499,8 @@ def many_posts() -> Iterator[Row]:
     """A stored post and a listing among 50,000 and among 12 posts; the loop during sweeps."""
     stored: dict[str, list[float]] = {"few": [], "many": []}
     one_go, catalogue = OF_A_LISTING
-    listings: dict[str, list[float]] = {what: [] for what in (*stored, one_go)}
+    listings: dict[str, list[float]] = {"few": [], "many": []}
+    rare: dict[str, list[float]] = {"few": [], one_go: []}
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         instagram = stack.enter_context(InstagramProcess())
@@ -519,8 +521,10 @@ def many_posts() -> Iterator[Row]:
                 url = f"{running[what].url}/scrape"
                 rates.append(wrk(url, connections=64, seconds=2, body=body, key=KEY).rate)
         for _ in range(ROUNDS):
-            for what, process in running.items():
-                listings[what].append(_seconds_a_listing(process))
+            for what, times in listings.items():
+                times.append(_seconds_a_listing(running[what]))
+            for what, times in rare.items():
+                times.append(_seconds_a_rare_listing(running[what]))
         one = [_seconds_a_listing(running["many"], clients=1) for _ in range(ROUNDS)]
         running["many"].kill()
         with service(folder / "many", seldom, without=catalogue) as slow:
@@ -541,9 +545,9 @@ def many_posts() -> Iterator[Row]:
         most=1.2,
     )
     yield ratio(
-        f"GET /posts with {one_go} taken out: time vs the full service",
-        listings[one_go],
-        listings["few"],
+        f"GET /posts now and then with {one_go} taken out: time vs the full service",
+        rare[one_go],
+        rare["few"],
     )
     yield ratio(
         f"GET /posts of 50,000 with {catalogue} taken out, one client: time vs the full service",
@@ -569,6 +573,17 @@ def _seconds_a_listing(running: Service, *, clients: int = 16) -> float:
     """How long the service takes for each of the listings that so many *clients* ask for."""
     url = f"{running.url}/posts?limit=12"
     return 1 / wrk(url, connections=clients, seconds=2, key=KEY).rate
+
+
+def _seconds_a_rare_listing(running: Service) -> float:
+    """How long a listing takes if what the last one read is not remembered any more."""
+    times = []
+    for _ in range(10):
+        time.sleep(_FORGOTTEN_SECONDS)
+        started = time.perf_counter()
+        running.get("/posts?limit=12")
+        times.append(time.perf_counter() - started)
+    return median(times)
 
 
 ROWS: dict[str, Callable[[], Iterator[Row]]] = {
