@@ -81,10 +81,10 @@ def service(
 
 
 @contextmanager
-def bare(file: Path, *options: str) -> Iterator[tuple[str, int]]:
-    """The bare aiohttp server: its URL and process ID."""
+def bare(file: Path, *options: str, peer: str = "bare") -> Iterator[tuple[str, int]]:
+    """The bare aiohttp server, or another *peer* of its kind: its URL and process ID."""
     port = free_port()
-    command = [sys.executable, "-m", "tests.bench.peers.bare", str(port), str(file), *options]
+    command = [sys.executable, "-m", f"tests.bench.peers.{peer}", str(port), str(file), *options]
     with _running(command, dict(os.environ), f"http://127.0.0.1:{port}", "/file") as pid:
         yield f"http://127.0.0.1:{port}", pid
 

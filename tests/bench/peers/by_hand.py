@@ -1,0 +1,131 @@
+"""What the service does for a stored post, written by hand in one middleware.
+
+``python -m tests.bench.peers.by_hand PORT FILE`` answers ``POST /scrape`` with the bytes of FILE. It
+does what the service has to do, with the same libraries, but all of it in one function: the key,
+known by its digest, the guard against other sites' pages, the bound of the body, the ID, the
+headers of the rate limit and for browsers, the counts, and a log line without secrets after the
+last byte.
+"""
+
+import hashlib
+import math
+import random
+import sys
+import time
+from contextlib import suppress
+from datetime import timedelta
+from functools import lru_cache
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import orjson
+import structlog
+from aiohttp import web
+from aiohttp.typedefs import Handler
+from prometheus_client import Counter, Histogram
+from pydantic import BaseModel
+from structlog.contextvars import bind_contextvars, merge_contextvars
+from structlog.typing import WrappedLogger
+from throttled import per_duration
+from throttled.asyncio import MemoryStore, RateLimiterType, Throttled
+
+from scrapper.response_headers import HEADERS
+
+_KEY = b"key"
+_NAMES = {hashlib.sha256(_KEY).hexdigest(): "default"}
+_OWN_SITE = ("same-origin", "none")
+_MOST_BYTES = 4096
+
+
+@web.middleware
+async def _duties(request: web.Request, handler: Handler) -> web.StreamResponse:
+    started = time.perf_counter()
+    headers = request.headers
+    request_id = headers.get("X-Request-ID") or f"{random.getrandbits(128):032x}"
+    if headers.get("Sec-Fetch-Site", "none") not in _OWN_SITE or "Origin" in headers:
+        raise web.HTTPForbidden
+    size = request.content_length or 0
+    if size > _MOST_BYTES:
+        raise web.HTTPRequestEntityTooLarge(_MOST_BYTES, size)
+    taken = await _limiter.limit(request.remote or "")
+    if taken.limited:
+        raise web.HTTPTooManyRequests
+    name = _NAMES.get(hashlib.sha256(headers.get("X-API-Key", "").encode()).hexdigest())
+    if name is None:
+        raise web.HTTPUnauthorized
+    bind_contextvars(request_id=request_id, key=name)
+    response = await handler(request)
+    response.headers["X-Request-ID"] = request_id
+    response.headers["RateLimit-Limit"] = str(taken.state.limit)
+    response.headers["RateLimit-Remaining"] = str(taken.state.remaining)
+    response.headers["RateLimit-Reset"] = str(math.ceil(taken.state.reset_after))
+    response.headers.update(HEADERS)
+    with suppress(ConnectionError):
+        await response.prepare(request)
+        await response.write_eof()
+    seconds, length = time.perf_counter() - started, getattr(response, "content_length", 0)
+    _sizes.inc(length)
+    _durations.observe(seconds)
+    _logger.info(
+        "request",
+        method=request.method,
+        path=request.path,
+        status=response.status,
+        duration_ms=round(seconds * 1000, 3),
+        bytes=length,
+        client=request.remote,
+    )
+    return response
+
+
+def _scrub(_logger: WrappedLogger, _method: str, line: bytes) -> bytes:
+    return line.replace(_KEY + _KEY, b"[secret]")
+
+
+@lru_cache
+def _shortcode(url: str) -> str:
+    return urlsplit(url).path.split("/")[2]
+
+
+structlog.configure(
+    processors=[
+        merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.JSONRenderer(serializer=orjson.dumps),
+        _scrub,  # type: ignore[list-item]
+    ],
+    logger_factory=structlog.BytesLoggerFactory(),
+)
+_logger = structlog.get_logger().bind()
+_durations = Histogram("seconds", "x", ["method", "route"]).labels("POST", "/scrape")
+_sizes = Counter("bytes", "x", ["route"]).labels("/scrape")
+_limiter = Throttled(
+    using=RateLimiterType.GCRA.value,
+    quota=per_duration(timedelta(seconds=60), 10**9, 10**9),
+    store=MemoryStore(),
+).limiter
+
+
+class _Body(BaseModel):
+    url: str
+
+
+def main() -> None:
+    port, before_end = int(sys.argv[1]), Path(sys.argv[2]).read_bytes()[:-1]
+    stored = {"reel-stored": (before_end, time.monotonic())}
+
+    async def scrape(request: web.Request) -> web.Response:
+        url = _Body.model_validate_json(await request.read()).url
+        found, seen_at = stored[_shortcode(url)]
+        if seen_at > time.monotonic():
+            raise web.HTTPNotFound
+        return web.Response(body=b"%b}" % found, content_type="application/json")
+
+    app = web.Application(middlewares=[_duties])
+    app.router.add_post("/scrape", scrape)
+    web.run_app(app, host="127.0.0.1", port=port, backlog=1024, access_log=None, print=None)
+
+
+if __name__ == "__main__":
+    main()
