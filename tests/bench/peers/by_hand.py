@@ -1,8 +1,8 @@
 """What the service does for a stored post, written by hand in one middleware.
 
-``python -m tests.bench.peers.by_hand PORT FILE`` answers ``POST /scrape`` with the bytes of FILE. It
-does what the service has to do, with the same libraries, but all of it in one function: the key,
-known by its digest, the guard against other sites' pages, the bound of the body, the ID, the
+``python -m tests.bench.peers.by_hand PORT FILE`` answers ``POST /scrape`` with the bytes of FILE.
+It does what the service has to do, with the same libraries, but all of it in one function: the
+key, known by its digest, the guard against other sites' pages, the bound of the body, the ID, the
 headers of the rate limit and for browsers, the counts, and a log line without secrets after the
 last byte.
 """
