@@ -1,4 +1,6 @@
-"""``make bench`` prints the table, and writes it to ``tests/bench/RESULTS.md``.
+"""``make bench`` prints the table, and puts it into ``tests/bench/RESULTS.md``.
+
+What stands before and after the table there stays as it is.
 
 ``python -m tests.bench NAME...`` measures only the named groups, and writes no file.
 """
@@ -14,6 +16,7 @@ from tests.bench.table import ROUNDS, Row
 
 _RESULTS = Path(__file__).with_name("RESULTS.md")
 _ROWS = {**rows.ROWS, **felt.ROWS}
+_BEFORE, _AFTER = "## The table", "## Reading it"
 _MARKS = {True: "met", False: "**missed**", None: ""}
 
 
@@ -32,10 +35,11 @@ def main() -> int:
             table.append(_line(row))
             print(table[-1], flush=True)
     if not sys.argv[1:]:
-        notes = _RESULTS.read_text().partition("## Reading it")[2] if _RESULTS.exists() else ""
-        _RESULTS.write_text(
-            f"# Benchmarks\n\n{_about()}\n\n" + "\n".join(table) + f"\n\n## Reading it{notes}"
-        )
+        text = _RESULTS.read_text()
+        before, _, rest = text.partition(_BEFORE)
+        after = rest.partition(_AFTER)[2]
+        told = "\n".join([_about(), "", *table])
+        _RESULTS.write_text(f"{before}{_BEFORE}\n\n{told}\n\n{_AFTER}{after}")
     return 0
 
 
@@ -46,9 +50,9 @@ def _line(row: Row) -> str:
 def _about() -> str:
     return (
         f"Measured by `make bench` with Python {platform.python_version()} on {os.cpu_count()} "
-        f"cores of {platform.machine()}, in one run of {ROUNDS} rounds.\nEach round measures both "
-        "sides of a comparison in turn. A ratio is that of the two medians; the lowest and\n"
-        "highest ratios of single rounds follow in brackets."
+        f"cores of {platform.machine()}, in one run. Most\nrows have {ROUNDS} rounds. Each round "
+        "measures both sides of a comparison in turn. A ratio is that of the\ntwo medians; the "
+        "lowest and highest ratios of single rounds follow in brackets."
     )
 
 

@@ -25,6 +25,7 @@ from tests.bench.table import (
     codes,
     fill,
     in_background,
+    milliseconds,
     ratio,
     scratch,
     url_of,
@@ -160,6 +161,7 @@ def one_post() -> Iterator[Row]:
             for what, how in others.items():
                 times[what].append(seconds_a_post(how, 1, found, instagram.environment).wall)
     yield ratio("one new post, one client, no latency: time vs a plain loop", ours, loop, most=1.3)
+    yield milliseconds("… the service's time itself", ours)
     for what in others:
         yield ratio(f"… {what}: time vs the plain loop", times[what], loop)
 

@@ -40,6 +40,7 @@ from tests.bench.table import (
     codes,
     fill,
     in_background,
+    milliseconds,
     multiply,
     ratio,
     scratch,
@@ -143,6 +144,7 @@ def stored_post() -> Iterator[Row]:  # noqa: C901 - rows, one after the other
     yield ratio(
         f"… {_BY_HAND}: rate vs the same libraries once each", rates[_BY_HAND], rates[_FLOORS[-1]]
     )
+    yield Row("stored post: responses a second", f"{median(rates['all']):.0f}", "", None)
     yield ratio("stored post: CPU vs bare aiohttp", cpu["all"], cpu["bare"])
     for what in _FLOORS:
         yield ratio(f"… {what}: CPU vs bare aiohttp", cpu[what], cpu["bare"])
@@ -256,7 +258,7 @@ def new_posts() -> Iterator[Row]:
     yield Row(
         "TLS connections for 200 new posts",
         str(max(connections)),
-        "≤ 16 (8 threads, 2 hosts)",
+        "≤ 16 (8 for queries, 8 for files)",
         max(connections) <= 16,
     )
 
@@ -307,6 +309,7 @@ def one_post_for_all() -> Iterator[Row]:
     yield ratio(
         "1,000 clients, one new post: slowest response vs the fetch alone", slowest, alone, most=1.5
     )
+    yield milliseconds("… the slowest response itself", slowest)
     yield ratio("… when the post is stored", stored, alone)
     yield ratio("… when bare aiohttp answers", limit, alone)
     yield ratio("… when bare aiohttp with structlog and throttled-py answers", floor, alone)
@@ -337,6 +340,8 @@ def health() -> Iterator[Row]:
     yield ratio(
         "/health p99: busy at 1 MB/s per download vs idle", p99["slow"], p99["idle"], most=3
     )
+    yield milliseconds("… busy itself", p99["slow"])
+    yield milliseconds("… idle itself", p99["idle"])
     yield ratio(
         "… bare aiohttp at the same time vs the idle service", p99["slow beside"], p99["idle"]
     )
@@ -358,7 +363,7 @@ def memory() -> Iterator[Row]:
         imports.append(modules)
         yield Row(
             f"memory of imports: {what}",
-            f"{_import_memory(*imports, left_out=('redis',)):.1f} MB",
+            f"{_import_memory(*imports, left_out=_LEFT_OUT):.1f} MB",
             "",
             None,
         )
@@ -426,6 +431,7 @@ def start() -> Iterator[Row]:
         libraries,
         most=1.4,
     )
+    yield milliseconds("… the start itself", ours)
 
 
 def media() -> Iterator[Row]:

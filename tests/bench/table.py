@@ -23,6 +23,7 @@ __all__ = [
     "codes",
     "fill",
     "in_background",
+    "milliseconds",
     "multiply",
     "ratio",
     "scratch",
@@ -62,6 +63,11 @@ def ratio(
     if most is None:
         return Row(what, measured, "", None)
     return Row(what, measured, f"≤ {most}", value <= most)
+
+
+def milliseconds(what: str, times: list[float]) -> Row:
+    """A row that has the median of *times*, which are in seconds, as milliseconds."""
+    return Row(what, f"{median(times) * 1000:.1f} ms", "", None)
 
 
 def url_of(shortcode: str) -> str:
