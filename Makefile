@@ -33,7 +33,7 @@ lint: $(VENV)/lint.txt
 demo: $(VENV)/dev.txt
 	@$(BIN)/python -m tests.demo
 
-# Takes about twenty minutes. Needs wrk, ab and redis-server.
+# Takes about half an hour. Needs wrk, ab and redis-server.
 bench: $(VENV)/bench.txt
 	@$(BIN)/python -m tests.bench
 

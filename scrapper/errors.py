@@ -150,7 +150,7 @@ class DeadlineExceeded(ScrapeError):
 
 
 class ServerFull(ScrapeError):
-    """Every thread is busy, and the queue is full."""
+    """So many posts are under way, or wait, that a further one is refused."""
 
 
 class JobsFull(ScrapeError):

@@ -37,7 +37,7 @@ _HOSTS = ("instagram.com", "cdninstagram.com", "fbcdn.net")
 class Instagram:
     """Fetches posts; safe to share between threads.
 
-    Instagram is asked *queries_at_once* at most, and the CDN for *files_at_once*.
+    At most *queries_at_once* posts are looked up at a time, and *files_at_once* files downloaded.
 
     All threads share the *paces*, one for each login state: ``logged_out`` and ``session``. A file
     may have *max_bytes*, and *keep_free* bytes of the disk stay free. *doc_id* is the document of

@@ -62,8 +62,8 @@ _MAX_SHARE_LINKS = 1024
 class Scraper:
     """Single flight, bounded executor, deadline and cool-down around the *source*.
 
-    At most *queries* posts are looked for at a time, and *downloads* more are downloaded; *queue*
-    further posts wait. A scrape has
+    At most *queries* posts are looked up at a time, and *downloads* more have a thread in which
+    their files come. Beyond *queries* posts, *queue_limit* may download or wait. A scrape has
     *timeout* seconds, including its wait. After a limit of Instagram's, Instagram is left alone
     for as long as it said, or for *cooldown* seconds if it did not say. The *peers* share turns
     and cool-downs; each process has its own threads and queue.
