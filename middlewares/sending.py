@@ -29,7 +29,7 @@ class Sent(NamedTuple):
 
 Note = Callable[[Sent], None]
 
-_SENT: web.RequestKey[Sent] = web.RequestKey("sent", Sent)
+_SENT: web.ResponseKey[Sent] = web.ResponseKey("sent", Sent)
 _NOTES: web.RequestKey[list[Note]] = web.RequestKey("notes", list)
 
 
@@ -54,6 +54,8 @@ def sending() -> Middleware:
             sent = _unsent(error)
             raise
         finally:
+            # What stands outside of this finds out by the response.
+            del request[_NOTES]
             for note in notes:
                 note(sent)
         return response
@@ -73,10 +75,9 @@ async def send(
     if notes is not None:
         notes.append(note)
         return response
-    sent = request.get(_SENT)
+    sent = response.get(_SENT)
     if sent is None:
         response, sent = await _send(request, response)
-        request[_SENT] = sent
     note(sent)
     return response
 
@@ -116,6 +117,7 @@ async def _send(
     if aborted or isinstance(response, web.FileResponse):
         # aiohttp would send it again.
         response = _AlreadySent(response)
+    response[_SENT] = sent
     return response, sent
 
 

@@ -41,7 +41,7 @@ class LoginResponse:
 class LoginRequest(BaseModel):
     """A session, by the value of Instagram's cookie ``sessionid``."""
 
-    # The pattern, compiled, takes more than a megabyte: not before the first request needs it.
+    # Compiled, the pattern takes more than a megabyte, so that waits for the first login.
     model_config = ConfigDict(strict=True, defer_build=True)
 
     sessionid: Annotated[

@@ -27,6 +27,7 @@ from scrapper.instagram.safe_json import parse_json
 __all__ = [
     "MAX_BODY_BYTES",
     "BodyTooLarge",
+    "DeadlineContext",
     "HostRefused",
     "PooledTransport",
     "TransportPool",
@@ -37,7 +38,7 @@ MAX_BODY_BYTES = 16_000_000
 """Largest body, once unpacked, of a page or an API response; media files are streamed."""
 
 _ALPN = ["http/1.1"]
-_PIECE_BYTES = 256 * 1024
+_PIECE_BYTES = 64 * 1024
 _POOLED_HOSTS = 8
 _REMEMBERED_HOSTS = 64
 
@@ -66,7 +67,7 @@ class _Deadline(threading.local):
 
 
 class _DeadlineSocket(ssl.SSLSocket):
-    context: "_DeadlineContext"
+    context: "DeadlineContext"
 
     def recv_into(self, buffer: Any, nbytes: int | None = None, flags: int = 0) -> int:
         self.settimeout(self.context.deadline.left())
@@ -76,7 +77,9 @@ class _DeadlineSocket(ssl.SSLSocket):
         return super().recv_into(buffer, nbytes, flags)
 
 
-class _DeadlineContext(ssl.SSLContext):
+class DeadlineContext(ssl.SSLContext):
+    """A TLS context whose sockets read until the calling thread's deadline."""
+
     deadline: _Deadline
     sslsocket_class = _DeadlineSocket
 
@@ -88,7 +91,7 @@ class PooledTransport(HTTPAdapter):
     a request is under way or after it failed.
     """
 
-    def __init__(self, context: _DeadlineContext, hosts: tuple[str, ...]) -> None:
+    def __init__(self, context: DeadlineContext, hosts: tuple[str, ...]) -> None:
         self._context = context
         self._hosts = hosts
         self.response: requests.Response | None = None
@@ -116,8 +119,8 @@ class PooledTransport(HTTPAdapter):
         super().init_poolmanager(*args, **kwargs, ssl_context=self._context)
 
     def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
-        # Behind a proxy urllib3 lets the kernel hold back a query's body until the packet with its
-        # headers is acknowledged (Nagle's algorithm): 40 ms for each query.
+        # Behind an HTTP proxy urllib3 lets the kernel hold back a query's body until the packet
+        # with its headers is acknowledged (Nagle's algorithm): 40 ms for each query.
         options = HTTPConnection.default_socket_options
         return super().proxy_manager_for(
             proxy, **kwargs, ssl_context=self._context, socket_options=options
@@ -199,10 +202,11 @@ class PooledTransport(HTTPAdapter):
 class TransportPool:
     """As many :class:`PooledTransport` as are in use at once, over the TLS context *tls*.
 
-    *hosts* are the allowed hosts; each stands for its subdomains too.
+    *hosts* are the allowed hosts; each stands for its subdomains too. Pools over one context share
+    the deadline of each thread.
     """
 
-    def __init__(self, hosts: tuple[str, ...], tls: _DeadlineContext) -> None:
+    def __init__(self, hosts: tuple[str, ...], tls: DeadlineContext) -> None:
         self._hosts = hosts
         self._context = tls
         # The one used last comes first: few connections stay open.
@@ -234,13 +238,13 @@ class TransportPool:
             transport.dispose()
 
 
-def tls_context() -> _DeadlineContext:
-    """A TLS context for any number of pools: the authorities in it take almost a megabyte.
+def tls_context() -> DeadlineContext:
+    """A TLS context; one for all pools, since its certificate authorities need a megabyte.
 
-    They are those that requests would take: ``REQUESTS_CA_BUNDLE`` (a file or a folder), else
+    They are those that requests would use: ``REQUESTS_CA_BUNDLE`` (a file or a folder), else
     certifi's.
     """
-    context = _DeadlineContext(ssl.PROTOCOL_TLS_CLIENT)
+    context = DeadlineContext(ssl.PROTOCOL_TLS_CLIENT)
     context.deadline = _Deadline()
     context.set_alpn_protocols(_ALPN)
     authorities = _certificate_authorities()

@@ -107,7 +107,7 @@ def exchange(one: Path, other: Path) -> bool:
     """Swap two paths atomically: renameat2(2), Linux 3.15; false where it cannot be done."""
     if sys.platform != "linux":
         return False
-    # It takes half a megabyte, and only a post that is stored anew needs it.
+    # It takes half a megabyte, and only replacing a stored post needs it.
     import ctypes  # noqa: PLC0415
 
     try:

@@ -50,7 +50,7 @@ def scrubber(
 
 
 def merged(*sources: Callable[[], tuple[str, ...]]) -> Callable[[], tuple[str, ...]]:
-    """What all *sources* return, as one tuple; a new one whenever a source returns a new one."""
+    """What all *sources* return, as one tuple: the same one until that changes."""
     known: list[tuple[str, ...]] = []
     together: tuple[str, ...] = ()
 
@@ -58,7 +58,9 @@ def merged(*sources: Callable[[], tuple[str, ...]]) -> Callable[[], tuple[str, .
         nonlocal known, together
         now = [source() for source in sources]
         if now != known:
-            known, together = now, tuple(chain.from_iterable(now))
+            together = tuple(chain.from_iterable(now))
+        # Comparing a tuple with itself costs nothing, comparing it with its equal does.
+        known = now
         return together
 
     return current

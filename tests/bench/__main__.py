@@ -27,6 +27,10 @@ def main() -> int:
             file=sys.stderr,
         )
         return 1
+    text = _RESULTS.read_text()
+    if _BEFORE not in text or _AFTER not in text:
+        print(f"needs the headings of {_RESULTS}", file=sys.stderr)
+        return 1
     names = sys.argv[1:] or list(_ROWS)
     table = ["| what | measured | goal | |", "| --- | --- | --- | --- |"]
     print("\n".join(table))
@@ -35,7 +39,6 @@ def main() -> int:
             table.append(_line(row))
             print(table[-1], flush=True)
     if not sys.argv[1:]:
-        text = _RESULTS.read_text()
         before, _, rest = text.partition(_BEFORE)
         after = rest.partition(_AFTER)[2]
         told = "\n".join([_about(), "", *table])

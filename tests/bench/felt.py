@@ -30,7 +30,7 @@ from tests.bench.table import (
     scratch,
     url_of,
 )
-from tests.bench.without import OF_A_PAGE, OF_A_PROXY
+from tests.bench.without import AT_ONCE, OF_A_PAGE
 from tests.service import Service
 
 __all__ = ["ROWS"]
@@ -145,9 +145,9 @@ def one_post() -> Iterator[Row]:
     ours: list[float] = []
     loop: list[float] = []
     others: dict[str, list[str]] = {
-        "that loop, flushing each file to the disk": ["peers.flushing_loop"],
+        "that loop, with 3 of the service's 5 flushes": ["peers.flushing_loop"],
         "the service's fetch alone, no server": ["peers.fetch"],
-        "that fetch, with packets delayed by the kernel": ["without", *OF_A_PROXY],
+        "that fetch, with packets delayed by the kernel": ["without", AT_ONCE],
     }
     times: dict[str, list[float]] = {what: [] for what in others}
     with InstagramProcess("--reel-bytes", str(REEL_BYTES)) as instagram:

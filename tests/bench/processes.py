@@ -118,10 +118,15 @@ def memory_mb(pid: int) -> float:
 def _running(
     command: list[str], environment: Mapping[str, str], url: str, path: str
 ) -> Iterator[int]:
-    process = subprocess.Popen(command, env=dict(environment), stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(command, env=dict(environment), stdout=subprocess.PIPE)
+    # Somebody reads the service's log as well.
+    reader = subprocess.Popen(["cat"], stdin=process.stdout, stdout=subprocess.DEVNULL)
     try:
         wait_for_answer(url + path)
         yield process.pid
     finally:
         process.terminate()
         process.wait()
+        assert process.stdout
+        process.stdout.close()
+        reader.wait()

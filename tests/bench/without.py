@@ -46,16 +46,20 @@ from scrapper.instagram.client import Instagram
 from scrapper.instagram.context import Context
 from scrapper.instagram.shortcode import Shortcode
 from scrapper.instagram.transport import PooledTransport
-from scrapper.library.catalogue import Catalogue
 from scrapper.library.index import Index
 from scrapper.library.post import Post
 from scrapper.library.response import RenderedPost
+from scrapper.library.root import MediaRoot
+from scrapper.library.store import Library
 from scrapper.library.stored import StoredPost, load
 from scrapper.links import read_link
 from scrapper.response_headers import HEADERS
+from scrapper.settings import Settings
 from tests.bench.peers import fetch
 
 __all__ = [
+    "AT_ONCE",
+    "CATALOGUE",
     "DUTIES",
     "OF_AN_ANSWER",
     "OF_A_DOWNLOAD",
@@ -64,6 +68,7 @@ __all__ = [
     "OF_A_PROXY",
     "OF_A_REPLICA",
     "OF_NEW_POSTS",
+    "ONE_GO",
 ]
 
 
@@ -216,8 +221,11 @@ def _one_hop() -> None:
 
 
 def _catalogue() -> None:
-    never: Any = property(lambda _: False, lambda *_: None)
-    Catalogue.complete = never
+    def from_settings(settings: Settings, root: MediaRoot) -> Library:
+        del settings
+        return Library(root.path, check=root.check)
+
+    _replace(Library, "from_settings", from_settings)
 
 
 OF_AN_ANSWER: dict[str, Callable[[], None]] = {
@@ -260,13 +268,12 @@ OF_A_REPLICA: dict[str, Callable[[], None]] = {"gathered scripts": _gathered_scr
 OF_A_PAGE: dict[str, Callable[[], None]] = {"finding the script by its bytes": _script_by_bytes}
 """The optimisations for a post whose metadata comes from a page."""
 
-OF_A_PROXY: dict[str, Callable[[], None]] = {"packets sent at once": _undelayed_packets}
-"""The optimisations for a way to Instagram by a proxy, such as that to the stand-in."""
+AT_ONCE = "packets sent at once"
+OF_A_PROXY: dict[str, Callable[[], None]] = {AT_ONCE: _undelayed_packets}
+"""The optimisations when Instagram is reached by a proxy, as the stand-in is."""
 
-OF_A_LISTING: dict[str, Callable[[], None]] = {
-    "reading a listing's posts in one go": _one_hop,
-    "the catalogue": _catalogue,
-}
+ONE_GO, CATALOGUE = "reading a listing's posts in one go", "the catalogue"
+OF_A_LISTING: dict[str, Callable[[], None]] = {ONE_GO: _one_hop, CATALOGUE: _catalogue}
 """The optimisations for a listing."""
 
 OF_NEW_POSTS: dict[str, Callable[[], None]] = {

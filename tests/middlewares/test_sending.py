@@ -6,11 +6,13 @@ from typing import Any
 
 import pytest
 from aiohttp import web
+from aiohttp.typedefs import Handler
 from prometheus_client import CollectorRegistry
 from structlog.testing import capture_logs
 
 from middlewares.metrics import metrics
 from middlewares.request_context import request_context
+from middlewares.sending import sending
 from tests.conftest import until
 
 CONTENT = bytes(range(256)) * 8
@@ -21,8 +23,25 @@ def registry() -> CollectorRegistry:
     return CollectorRegistry()
 
 
-@pytest.fixture
-async def client(aiohttp_client: Any, tmp_path: Path, registry: CollectorRegistry) -> Any:
+@web.middleware
+async def cloning(request: web.Request, handler: Handler) -> web.StreamResponse:
+    return await handler(request.clone())
+
+
+@pytest.fixture(params=["alone", "sending outermost", "sending within", "a clone within"])
+async def client(
+    request: pytest.FixtureRequest,
+    aiohttp_client: Any,
+    tmp_path: Path,
+    registry: CollectorRegistry,
+) -> Any:
+    logging, counting = request_context(), metrics(registry)
+    middlewares = {
+        "alone": [logging, counting],
+        "sending outermost": [sending(), logging, counting],
+        "sending within": [logging, sending(), counting],
+        "a clone within": [counting, cloning, logging],
+    }[request.param]
     path = tmp_path / "file"
     await asyncio.to_thread(path.write_bytes, CONTENT)
 
@@ -45,7 +64,7 @@ async def client(aiohttp_client: Any, tmp_path: Path, registry: CollectorRegistr
         except ConnectionError:
             return response
 
-    app = web.Application(middlewares=[request_context(), metrics(registry)])
+    app = web.Application(middlewares=middlewares)
     app.router.add_get("/file", file)
     app.router.add_get("/stream", stream)
     app.router.add_get("/endless", endless)

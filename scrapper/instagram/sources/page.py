@@ -93,14 +93,14 @@ def _read(html: bytes, shortcode: Shortcode, route: bytes | None) -> dict[str, A
 
 def _scripts_of(html: bytes, shortcode: Shortcode) -> Iterator[bytes]:
     """The JSON scripts that may hold the post, a few at most."""
-    code, given, end, at = shortcode.code.encode(), 0, 0, -1
+    code, given, end, mention = shortcode.code.encode(), 0, 0, -1
     while given < _MAX_SCRIPTS:
-        if at < end:
-            at = html.find(code, end)
-            if at < 0:
+        if mention < end:
+            mention = html.find(code, end)
+            if mention < 0:
                 return
             # Most scripts end before the post is mentioned: they need no look.
-            end = max(end, html.rfind(_SCRIPT_END, end, at))
+            end = max(end, html.rfind(_SCRIPT_END, end, mention))
         start = html.find(_SCRIPT, end)
         opened = html.find(b">", start, start + _LONGEST_TAG) if start >= 0 else -1
         if start < 0:

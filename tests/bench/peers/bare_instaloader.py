@@ -1,8 +1,8 @@
 """The least work for a download with Instaloader: nothing else, over persistent connections.
 
 ``python -m tests.bench.peers.bare_instaloader THREADS FOLDER SHORTCODE...``: each thread has a
-context of its own, and takes its share of the posts. Prints the CPU seconds that it took, not
-counting the start.
+context of its own, and takes its share of the posts. Prints the CPU seconds and the seconds
+that it took, not counting the start.
 """
 
 import shutil

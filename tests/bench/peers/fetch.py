@@ -1,7 +1,7 @@
 """The service's own fetch without its server, as a thread of the service runs it.
 
-``python -m tests.bench.peers.fetch 1 FOLDER SHORTCODE...`` prints the CPU seconds that it took,
-not counting the start.
+``python -m tests.bench.peers.fetch 1 FOLDER SHORTCODE...`` prints the CPU seconds and the seconds
+that it took, not counting the start.
 """
 
 import time

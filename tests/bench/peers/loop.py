@@ -40,9 +40,9 @@ def in_threads(download: Callable[[Path, list[str]], None]) -> None:
 
 
 def download(
-    folder: Path, shortcodes: list[str], *, stored: Callable[[Path], None] = lambda _: None
+    folder: Path, shortcodes: list[str], *, on_stored: Callable[[Path], None] = lambda _: None
 ) -> None:
-    """Download the posts' files; call *stored* with each file, and with the folder per post."""
+    """Download the posts; call *on_stored* with each file, and with the folder after each post."""
     with requests.Session() as session:
         page = session.get(f"{_SITE}/").text
         match = re.search(r'"LSD",\[\],\{"token":"([^"]+)"', page)
@@ -67,8 +67,8 @@ def download(
                 path = folder / f"{shortcode}.{suffix}"
                 with session.get(url, stream=True) as response, path.open("wb") as file:
                     shutil.copyfileobj(response.raw, file, 256 * 1024)
-                stored(path)
-            stored(folder)
+                on_stored(path)
+            on_stored(folder)
 
 
 if __name__ == "__main__":
