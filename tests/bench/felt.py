@@ -16,6 +16,7 @@ from tests.bench.load import post_each, wrk
 from tests.bench.processes import InstagramProcess, cpu_seconds, memory_mb, service
 from tests.bench.rows import seconds_a_post
 from tests.bench.table import (
+    BURST_SECONDS,
     KEY,
     LATENCY,
     POSTS,
@@ -68,7 +69,7 @@ def pages() -> Iterator[Row]:
                 p99["idle"].append(wrk(url, connections=1, seconds=2).p99)
                 shortcodes = [f"pagereel-{turn}-{number}" for number in range(POSTS)]
                 with in_background(partial(fill, ours, shortcodes)):
-                    time.sleep(0.5)
+                    time.sleep(BURST_SECONDS)
                     p99["busy"].append(wrk(url, connections=1, seconds=2).p99)
                     ours.kill()
     with (
@@ -123,7 +124,7 @@ def apart() -> Iterator[Row]:
                     if what == "now":
                         p99["idle"].append(wrk(url, connections=1, seconds=2).p99)
                     with in_background(partial(fill, ours, codes(POSTS, turn))):
-                        time.sleep(0.5)
+                        time.sleep(BURST_SECONDS)
                         p99[what].append(wrk(url, connections=1, seconds=2).p99)
                         ours.kill()
     yield ratio(

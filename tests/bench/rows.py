@@ -31,6 +31,7 @@ from tests.bench.processes import (
     service,
 )
 from tests.bench.table import (
+    BURST_SECONDS,
     KEY,
     LATENCY,
     POSTS,
@@ -335,7 +336,7 @@ def health() -> Iterator[Row]:
                     if kind == "slow":
                         p99["idle"].append(wrk(url, connections=1, seconds=2).p99)
                     with in_background(partial(fill, ours, shortcodes)):
-                        time.sleep(0.5)
+                        time.sleep(BURST_SECONDS)
                         for what, at in ((kind, url), (f"{kind} beside", f"{bare_url}/file")):
                             p99.setdefault(what, []).append(wrk(at, connections=1, seconds=2).p99)
                         ours.kill()
