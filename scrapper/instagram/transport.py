@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -40,7 +40,6 @@ MAX_BODY_BYTES = 16_000_000
 _ALPN = ["http/1.1"]
 _PIECE_BYTES = 64 * 1024
 _POOLED_HOSTS = 8
-_REMEMBERED_HOSTS = 64
 
 
 class HostRefused(Exception):
@@ -97,8 +96,6 @@ class PooledTransport(HTTPAdapter):
         self.response: requests.Response | None = None
         self.abandoned = False
         """Whether a thread that hangs may still use it: nobody else must."""
-        # requests would go through the whole environment, and to ~/.netrc, for each request.
-        self._proxies_to = lru_cache(_REMEMBERED_HOSTS)(_proxies_to)
         super().__init__(pool_connections=_POOLED_HOSTS, pool_maxsize=1)
 
     @property
@@ -182,7 +179,7 @@ class PooledTransport(HTTPAdapter):
     def _send(
         self, request: requests.PreparedRequest, stream: bool, host: str
     ) -> requests.Response:
-        timeout, proxies = self._context.deadline.left(), self._proxies_to(host)
+        timeout, proxies = self._context.deadline.left(), _proxies_to(host)
         return super().send(request, stream=stream, timeout=timeout, proxies=proxies)
 
     def finish(self) -> None:

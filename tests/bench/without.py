@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-import requests
 import structlog
 from aiohttp import web
 from instaloader.instaloadercontext import InstaloaderContext
@@ -165,17 +164,6 @@ def _copy_buffer() -> None:
     _replace(scrapper.instagram.download, "_COPY_BYTES", 64 * 1024)
 
 
-def _remembered_proxies() -> None:
-    def pooled(self: Context, session: requests.Session) -> requests.Session:
-        session = original(self, session)
-        # Let requests read the environment for each request, as it does by default.
-        session.trust_env = True
-        return session
-
-    original = Context._pooled
-    _replace(Context, "_pooled", pooled)
-
-
 def _kept_session() -> None:
     _replace(Context, "get_raw", InstaloaderContext.get_raw)
 
@@ -249,7 +237,6 @@ def _flushing() -> None:
 OF_A_DOWNLOAD: dict[str, Callable[[], None]] = {
     "pooled connections": _pooled_connections,
     "a copy buffer of 256 KiB": _copy_buffer,
-    "cached proxies": _remembered_proxies,
     "one session for all files": _kept_session,
     "the faster socket read": _short_reads,
 }

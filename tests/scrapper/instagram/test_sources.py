@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -347,13 +348,16 @@ def test_a_request_by_a_proxy_leaves_at_once(
         monkeypatch.setenv(name, getattr(instagram, kind))
     pool = TransportPool(("instagram.com",), tls_context())
     deadline = time.monotonic() + PATIENCE_SECONDS
-    with pool.taken(deadline) as transport, requests.Session() as session:
+    with (
+        closing(pool),
+        pool.taken(deadline) as transport,
+        requests.Session() as session,
+    ):
         session.mount("https://", transport)
         response = session.get("https://www.instagram.com/", stream=True)
         connection: Any = response.raw.connection
         # Otherwise the kernel holds a body back until the headers' packet is acknowledged.
         assert connection.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
-    pool.close()
 
 
 async def test_the_deadline_holds_behind_a_socks_proxy(

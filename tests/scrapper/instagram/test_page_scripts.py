@@ -1,0 +1,36 @@
+"""Which of a page's scripts may hold the post."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from scrapper.instagram.shortcode import Shortcode
+from scrapper.instagram.sources.page import _scripts_of
+
+CODE = "DExample001"
+JSON = b'<script type="application/json" data-sjs>%b</script>'
+POST = b'{"code":"DExample001","video_versions":[]}'
+OTHERS = st.sampled_from(
+    [
+        b'<meta property="og:url" content="https://www.instagram.com/p/DExample001/">',
+        b"<title>DExample001</title>",
+        b"</script>",
+        b"\n",
+        b"<script>open('DExample001', 'video_versions')</script>",
+        JSON % b'{"code":"DExample001"}',
+        JSON % b'{"code":"DExample002","video_versions":[]}',
+        JSON % (b'{"x":"' + b"x" * 600 + b'"}'),
+    ]
+)
+
+
+@given(before=st.lists(OTHERS), after=st.lists(OTHERS))
+def test_the_script_with_the_post_is_found_among_all_others(
+    before: list[bytes], after: list[bytes]
+) -> None:
+    page = b"".join([*before, JSON % POST, *after])
+    assert list(_scripts_of(page, Shortcode(CODE))) == [POST]
+
+
+def test_a_page_that_mentions_a_post_everywhere_gives_a_few_scripts_at_most() -> None:
+    page = (JSON % POST) * 1000
+    assert list(_scripts_of(page, Shortcode(CODE))) == [POST] * 8
