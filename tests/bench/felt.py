@@ -12,11 +12,10 @@ from statistics import median
 
 import aiohttp
 
-from tests.bench.load import post_each, wrk
-from tests.bench.processes import InstagramProcess, bare, cpu_seconds, memory_mb, service
+from tests.bench.load import post_each
+from tests.bench.processes import InstagramProcess, cpu_seconds, memory_mb, service
 from tests.bench.rows import seconds_a_post
 from tests.bench.table import (
-    BURST_SECONDS,
     KEY,
     LATENCY,
     POSTS,
@@ -24,14 +23,12 @@ from tests.bench.table import (
     ROUNDS,
     Row,
     codes,
-    fill,
-    in_background,
     milliseconds,
     ratio,
     scratch,
     url_of,
 )
-from tests.bench.without import AT_ONCE, OF_A_PAGE
+from tests.bench.without import APART, AT_ONCE, OF_A_PAGE
 from tests.service import Service
 
 __all__ = ["ROWS"]
@@ -47,7 +44,6 @@ def pages() -> Iterator[Row]:
     """Posts whose metadata comes from a page of 1 MB, compared with those that come by the API."""
     cpu: dict[str, list[float]] = {"reel": [], "pagereel": []}
     searches: dict[str, list[float]] = {what: [] for what in ("nothing", *OF_A_PAGE)}
-    p99: dict[str, list[float]] = {"idle": [], "busy": [], "beside": []}
     grown: list[float] = []
     with InstagramProcess("--reel-bytes", str(REEL_BYTES)) as instagram:
         for turn in range(ROUNDS):
@@ -63,17 +59,6 @@ def pages() -> Iterator[Row]:
                 shortcodes = [f"pagereel-{turn}-{number}" for number in range(POSTS // 2)]
                 how = ["without", what]
                 seconds.append(seconds_a_post(how, 1, shortcodes, instagram.environment).cpu)
-    with InstagramProcess("--latency", LATENCY) as instagram, bare(Path(__file__)) as (peer, _):
-        for turn in range(ROUNDS):
-            with scratch() as folder, service(folder, instagram.environment) as ours:
-                url = f"{ours.url}/health"
-                p99["idle"].append(wrk(url, connections=1, seconds=2).p99)
-                shortcodes = [f"pagereel-{turn}-{number}" for number in range(POSTS)]
-                with in_background(partial(fill, ours, shortcodes)):
-                    time.sleep(BURST_SECONDS)
-                    for what, at in (("busy", url), ("beside", f"{peer}/file")):
-                        p99[what].append(wrk(at, connections=1, seconds=2).p99)
-                    ours.kill()
     with (
         InstagramProcess() as instagram,
         scratch() as folder,
@@ -93,10 +78,6 @@ def pages() -> Iterator[Row]:
             searches[what],
             searches["nothing"],
         )
-    yield ratio(
-        "/health p99 while 8 threads read pages of 1 MB vs idle", p99["busy"], p99["idle"], most=3
-    )
-    yield ratio("… bare aiohttp at the same time vs the idle service", p99["beside"], p99["idle"])
     yield Row(
         "memory after 750, 1,500, 2,250 and 3,000 posts by such pages",
         ", ".join(f"{value:.1f}" for value in grown) + " MB",
@@ -107,45 +88,30 @@ def pages() -> Iterator[Row]:
 
 def apart() -> Iterator[Row]:
     """Separate bounds for queries and downloads, compared with one slot for both, as before."""
-    variants = {"now": "", "before": "queries and downloads apart"}
-    rates: dict[str, list[float]] = {what: [] for what in variants}
-    p99: dict[str, list[float]] = {what: [] for what in (*variants, "idle", "beside")}
+    rates: dict[str, list[float]] = {"": [], APART: []}
     most = 0
     arguments = ("--latency", LATENCY, "--reel-bytes", str(REEL_BYTES))
-    with InstagramProcess(*arguments) as instagram, bare(Path(__file__)) as (peer, _):
+    with InstagramProcess(*arguments) as instagram:
         for turn in range(ROUNDS):
-            for what, without in variants.items():
+            for without, found in rates.items():
                 start = partial(service, environment=instagram.environment, without=without)
                 with scratch() as folder, start(folder) as ours:
                     instagram.counters("reset")
-                    found = codes(POSTS, turn)
-                    seconds = post_each(ours.url, shortcodes=found, clients=64, key=KEY)
-                    rates[what].append(POSTS / seconds)
+                    shortcodes = codes(POSTS, turn)
+                    seconds = post_each(ours.url, shortcodes=shortcodes, clients=64, key=KEY)
+                    found.append(POSTS / seconds)
                     most = max(most, instagram.counters()["most_queries"])
-                with scratch() as folder, start(folder) as ours:
-                    url = f"{ours.url}/health"
-                    if what == "now":
-                        p99["idle"].append(wrk(url, connections=1, seconds=2).p99)
-                    with in_background(partial(fill, ours, codes(POSTS, turn))):
-                        time.sleep(BURST_SECONDS)
-                        p99[what].append(wrk(url, connections=1, seconds=2).p99)
-                        if what == "now":
-                            at = f"{peer}/file"
-                            p99["beside"].append(wrk(at, connections=1, seconds=2).p99)
-                        ours.kill()
+    now, before = rates.values()
     yield ratio(
         "new posts, 64 clients, 200 ms latency: rate vs one slot for query and download",
-        rates["now"],
-        rates["before"],
+        now,
+        before,
         least=1.5,
     )
-    yield Row("… new posts a second", f"{median(rates['now']):.0f}", "", None)
+    yield Row("… new posts a second", f"{median(now):.0f}", "", None)
     # 8 queries at a time, 200 ms each.
-    yield ratio("… vs what 8 queries at a time allow", rates["now"], [40.0] * ROUNDS)
+    yield ratio("… vs what 8 queries at a time allow", now, [40.0] * ROUNDS)
     yield Row("… queries at a time, at most", str(most), "≤ 8", most <= 8)
-    yield ratio("… /health p99 meanwhile vs with one slot", p99["now"], p99["before"], most=1)
-    yield ratio("… /health p99 meanwhile vs idle", p99["now"], p99["idle"])
-    yield ratio("… bare aiohttp at the same time vs the idle service", p99["beside"], p99["idle"])
 
 
 def one_post() -> Iterator[Row]:

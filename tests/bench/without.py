@@ -57,6 +57,7 @@ from scrapper.settings import Settings
 from tests.bench.peers import fetch
 
 __all__ = [
+    "APART",
     "AT_ONCE",
     "CATALOGUE",
     "DUTIES",
@@ -263,8 +264,9 @@ ONE_GO, CATALOGUE = "reading a listing's posts in one go", "the catalogue"
 OF_A_LISTING: dict[str, Callable[[], None]] = {ONE_GO: _one_hop, CATALOGUE: _catalogue}
 """The optimisations for a listing."""
 
+APART = "queries and downloads apart"
 OF_NEW_POSTS: dict[str, Callable[[], None]] = {
-    "queries and downloads apart": _apart,
+    APART: _apart,
     "files four at a time": _files_at_once,
 }
 """The optimisations for new posts through the whole service."""

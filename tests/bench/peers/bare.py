@@ -95,6 +95,9 @@ def main() -> None:
     async def file(_request: web.Request) -> web.FileResponse:
         return web.FileResponse(path)
 
+    async def health(_request: web.Request) -> web.Response:
+        return web.Response(text="OK")
+
     middlewares = [_nothing] * 5 if "--read" in options else []
     middlewares += [_bind] if "--bind" in options else []
     middlewares += [_time] if "--time" in options else []
@@ -103,6 +106,7 @@ def main() -> None:
     app = web.Application(middlewares=middlewares)
     app.router.add_post("/scrape", scrape)
     app.router.add_get("/file", file)
+    app.router.add_get("/health", health)
     web.run_app(app, host="127.0.0.1", port=port, backlog=1024, access_log=None, print=None)
 
 
