@@ -16,7 +16,7 @@ from zipstream import ZipStream
 from scrapper.cancellation import finished
 from scrapper.handlers.operation import FILE, Operation, Parameter, describe
 from scrapper.handlers.posts import SHORTCODE, stored_files
-from scrapper.handlers.refusals import InvalidParameter
+from scrapper.handlers.refusals import InvalidParameter, NotStored
 from scrapper.handlers.request_bodies import ScrapeRequest
 from scrapper.handlers.resources import CONVERSIONS, LIBRARY
 from scrapper.handlers.scrape import scraped_post
@@ -223,7 +223,12 @@ async def _archive(
     archive: Any = ZipStream(sized=True)  # type: ignore[no-untyped-call]
     for item in items:
         path = _folder(request, post) / item.filename
-        await asyncio.to_thread(archive.add_path, path, item.filename)
+        try:
+            await asyncio.to_thread(archive.add_path, path, item.filename)
+        except FileNotFoundError:
+            # A sweep may remove the post meanwhile, or the disk go away, which is another error.
+            await asyncio.to_thread(request.app[LIBRARY].check)
+            raise NotStored from None
     response = web.StreamResponse()
     response.content_type = "application/zip"
     response.content_length = len(archive)

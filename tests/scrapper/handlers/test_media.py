@@ -196,6 +196,18 @@ async def test_an_archive_that_cannot_be_finished_breaks_off(
     assert (await client.get("/download/reel-after?archive=zip")).status == 200
 
 
+async def test_an_archive_of_a_post_that_was_removed_a_moment_ago_is_404(
+    instagram: StandIn, start_service: StartService, media_root: Path
+) -> None:
+    client = await start_service()
+    await client.post("/scrape", json={"url": "https://www.instagram.com/p/reel-gone/"})
+    # The service remembers for a moment what it saw on the disk.
+    assert (await client.get("/posts/reel-gone")).status == 200
+    (media_root / "reel-gone/reel-gone.mp4").unlink()
+    async with client.get("/download/reel-gone?archive=zip") as response:
+        assert (response.status, (await response.json())["code"]) == (404, "not_stored")
+
+
 @pytest.mark.parametrize(
     ("query", "status"),
     [
