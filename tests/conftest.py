@@ -90,10 +90,13 @@ def redis_server(shared_redis: RedisServer) -> RedisServer:
 
 
 @pytest.fixture(params=["alone", "with Redis"])
-def mode(request: pytest.FixtureRequest) -> dict[str, str]:
+def mode(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """The settings for a service that runs alone, or as one of several that act as one."""
     if request.param == "alone":
         return {}
+    # The service soon goes on without a Redis that is slow, and here everything may be.
+    for name in ("_PATIENCE_SECONDS", "_TURN_SECONDS"):
+        monkeypatch.setattr(f"scrapper.replicas.client.{name}", PATIENCE_SECONDS)
     server: RedisServer = request.getfixturevalue("redis_server")
     return {"REDIS_URL": server.url}
 

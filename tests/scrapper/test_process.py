@@ -56,7 +56,8 @@ def refuses(url: str) -> bool:
     address = urlsplit(url)
     try:
         socket.create_connection((address.hostname, address.port)).close()
-    except ConnectionRefusedError:
+    # Reset: it came just when the listener was closed.
+    except (ConnectionRefusedError, ConnectionResetError):
         return True
     return False
 
