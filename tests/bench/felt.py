@@ -6,7 +6,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -94,8 +93,10 @@ def apart() -> Iterator[Row]:
     with InstagramProcess(*arguments) as instagram:
         for turn in range(ROUNDS):
             for without, found in rates.items():
-                start = partial(service, environment=instagram.environment, without=without)
-                with scratch() as folder, start(folder) as ours:
+                with (
+                    scratch() as folder,
+                    service(folder, instagram.environment, without=without) as ours,
+                ):
                     instagram.counters("reset")
                     shortcodes = codes(POSTS, turn)
                     seconds = post_each(ours.url, shortcodes=shortcodes, clients=64, key=KEY)

@@ -14,7 +14,6 @@ from tests.bench.load import post_each
 from tests.service import Service
 
 __all__ = [
-    "BURST_SECONDS",
     "KEY",
     "LATENCY",
     "POSTS",
@@ -37,9 +36,6 @@ POSTS = 200
 REEL_BYTES = 2_000_000
 LATENCY = "0.2"
 """Seconds before each answer of the stand-in's API."""
-
-BURST_SECONDS = 2.0
-"""Until 200 requests that come at once are accepted, and the downloads have begun."""
 
 
 class Row(NamedTuple):

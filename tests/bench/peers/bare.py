@@ -13,7 +13,6 @@
 
 import sys
 import time
-from datetime import timedelta
 from pathlib import Path
 
 import orjson
@@ -21,9 +20,8 @@ import structlog
 from aiohttp import web
 from aiohttp.typedefs import Handler
 from prometheus_client import Histogram
-from pydantic import BaseModel
-from throttled import per_duration
-from throttled.asyncio import MemoryStore, RateLimiterType, Throttled
+
+from tests.bench.peers.parts import LIMITER, Body, run
 
 
 @web.middleware
@@ -54,7 +52,7 @@ async def _time(request: web.Request, handler: Handler) -> web.StreamResponse:
 
 @web.middleware
 async def _limit(request: web.Request, handler: Handler) -> web.StreamResponse:
-    if (await _limiter.limit(request.remote or "")).limited:
+    if (await LIMITER.limit(request.remote or "")).limited:
         raise web.HTTPTooManyRequests
     return await handler(request)
 
@@ -70,15 +68,6 @@ structlog.configure(
 )
 _logger = structlog.get_logger().bind()
 _durations = Histogram("seconds", "x", ["method"]).labels("POST")
-_limiter = Throttled(
-    using=RateLimiterType.GCRA.value,
-    quota=per_duration(timedelta(seconds=60), 10**9, 10**9),
-    store=MemoryStore(),
-).limiter
-
-
-class _Body(BaseModel):
-    url: str
 
 
 def main() -> None:
@@ -89,7 +78,7 @@ def main() -> None:
         if "--read" in options:
             text = await request.read()
             if "--check" in options:
-                _Body.model_validate_json(text)
+                Body.model_validate_json(text)
         return web.Response(body=body, content_type="application/json")
 
     async def file(_request: web.Request) -> web.FileResponse:
@@ -107,7 +96,7 @@ def main() -> None:
     app.router.add_post("/scrape", scrape)
     app.router.add_get("/file", file)
     app.router.add_get("/health", health)
-    web.run_app(app, host="127.0.0.1", port=port, backlog=1024, access_log=None, print=None)
+    run(app, port)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ import random
 import sys
 import time
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -26,13 +26,11 @@ import structlog
 from aiohttp import web
 from aiohttp.typedefs import Handler
 from prometheus_client import Counter, Histogram
-from pydantic import BaseModel
 from structlog.contextvars import bind_contextvars, merge_contextvars
 from structlog.typing import EventDict, WrappedLogger
-from throttled import per_duration
-from throttled.asyncio import MemoryStore, RateLimiterType, Throttled
 
 from scrapper.response_headers import HEADERS
+from tests.bench.peers.parts import LIMITER, Body, run
 
 _KEY = b"key"
 _NAMES = {hashlib.sha256(_KEY).hexdigest(): "default"}
@@ -50,7 +48,7 @@ async def _duties(request: web.Request, handler: Handler) -> web.StreamResponse:
     size = request.content_length or 0
     if size > _MOST_BYTES:
         raise web.HTTPRequestEntityTooLarge(_MOST_BYTES, size)
-    taken = await _limiter.limit(request.remote or "")
+    taken = await LIMITER.limit(request.remote or "")
     if taken.limited:
         raise web.HTTPTooManyRequests
     name = _NAMES.get(hashlib.sha256(headers.get("X-API-Key", "").encode()).hexdigest())
@@ -98,15 +96,6 @@ structlog.configure(
 _logger = structlog.get_logger().bind()
 _durations = Histogram("seconds", "x", ["method", "route"]).labels("POST", "/scrape")
 _sizes = Counter("bytes", "x", ["route"]).labels("/scrape")
-_limiter = Throttled(
-    using=RateLimiterType.GCRA.value,
-    quota=per_duration(timedelta(seconds=60), 10**9, 10**9),
-    store=MemoryStore(),
-).limiter
-
-
-class _Body(BaseModel):
-    url: str
 
 
 def main() -> None:
@@ -114,13 +103,13 @@ def main() -> None:
     stored = {"reel-stored": before_end}
 
     async def scrape(request: web.Request) -> web.Response:
-        url = _Body.model_validate_json(await request.read()).url
+        url = Body.model_validate_json(await request.read()).url
         body = b"%b}" % stored[_shortcode(url)]
         return web.Response(body=body, content_type="application/json")
 
     app = web.Application(middlewares=[_duties])
     app.router.add_post("/scrape", scrape)
-    web.run_app(app, host="127.0.0.1", port=port, backlog=1024, access_log=None, print=None)
+    run(app, port)
 
 
 if __name__ == "__main__":
