@@ -112,8 +112,7 @@ def request_path(
     """The middlewares in the order of *settings*, outermost first.
 
     *own* makes those of this service, by name. Those *of_plugins*, each with its plugin's name,
-    come last. A user's own factory takes nothing, or *app* and
-    the settings without secrets.
+    come last. A user's own factory takes nothing, or *app* and the settings without secrets.
 
     Raises:
         SettingsError: a user's own factory failed.

@@ -3,9 +3,8 @@
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterable, Set
+from collections.abc import Iterable, Set
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -121,7 +120,8 @@ class Catalogue:
             inodes: dict[str, int] = dict(database.execute("SELECT shortcode, inode FROM posts"))
         settled = time.time() - changed_at / 1e9 > _TICK_SECONDS
         there = dict(folders(self._root))
-        self._write(partial(_forget, shortcodes=[*(inodes.keys() - there.keys())]))
+        with self._file.changing() as database:
+            _forget(database, inodes.keys() - there.keys())
         news = [
             (name, inode)
             for name, inode in there.items()
@@ -130,8 +130,10 @@ class Catalogue:
         for start in range(0, len(news), _AT_ONCE):
             some = news[start : start + _AT_ONCE]
             rows = [(name, inode, load(self._root / name)) for name, inode in some]
-            self._write(partial(_note, rows=rows))
-        self._write(partial(_mark_synced, changed_at=changed_at if settled else 0))
+            with self._file.changing() as database:
+                _note(database, rows)
+        with self._file.changing() as database:
+            _mark_synced(database, changed_at if settled else 0)
         self.complete = True
 
     def doubt(self) -> None:
@@ -142,7 +144,8 @@ class Catalogue:
         Raises:
             sqlite3.Error: the file cannot be written.
         """
-        self._write(_doubt)
+        with self._file.changing() as database:
+            _doubt(database)
 
     def newest(self, number: int, after: Cursor | None, search: Search) -> list[Cursor]:
         """The places of the *number* posts stored last, of those that come *after* a place.
@@ -172,10 +175,6 @@ class Catalogue:
                 [*values, number],
             )
             return [Cursor(stored_at, shortcode) for stored_at, shortcode in rows]
-
-    def _write(self, change: Callable[[sqlite3.Connection], object]) -> None:
-        with self._file.changing() as database:
-            change(database)
 
     def _remove(self, error: Exception) -> None:
         log.warning("catalogue unreadable: made anew", cause=repr(error))
