@@ -18,7 +18,7 @@ from tests.image.engine import BUILDAH, buildah, engine
 
 __all__ = ["Container", "Image"]
 
-_STOP_SECONDS = 300
+_END_SECONDS = 300
 
 _ENTER = """
 set -e
@@ -40,6 +40,10 @@ class Container(Protocol):
 
     def run(self, command: Sequence[str]) -> int:
         """Run another *command* in it; the exit code."""
+        ...
+
+    def wait(self) -> int:
+        """Wait until it ends by itself; the exit code."""
         ...
 
     def stop(self) -> int:
@@ -122,13 +126,20 @@ class _Engine:
     def run(self, command: Sequence[str]) -> int:
         return subprocess.run([self._engine, "exec", self._id, *command], check=False).returncode
 
-    def stop(self) -> int:
-        seconds = str(_STOP_SECONDS)
-        subprocess.run([self._engine, "stop", "--time", seconds, self._id], check=True)
+    def wait(self) -> int:
         waited = subprocess.run(
-            [self._engine, "wait", self._id], check=True, capture_output=True, text=True
+            [self._engine, "wait", self._id],
+            check=True,
+            capture_output=True,
+            text=True,
+            timeout=_END_SECONDS,
         )
         return int(waited.stdout)
+
+    def stop(self) -> int:
+        seconds = str(_END_SECONDS)
+        subprocess.run([self._engine, "stop", "--time", seconds, self._id], check=True)
+        return self.wait()
 
     def kill(self) -> None:
         subprocess.run([self._engine, "logs", self._id], check=False)
@@ -164,9 +175,12 @@ class _Mounted:
     def run(self, command: Sequence[str]) -> int:
         return self._enter(command).wait()
 
+    def wait(self) -> int:
+        return self._process.wait(_END_SECONDS)
+
     def stop(self) -> int:
         self._process.send_signal(signal.SIGTERM)
-        return self._process.wait(_STOP_SECONDS)
+        return self.wait()
 
     def kill(self) -> None:
         self._process.kill()
