@@ -45,12 +45,15 @@ async def too_much(
             await response.prepare(request)
             while True:
                 await response.write(b" " * _PIECE_BYTES)
+                # Nothing else would let the loop see that the client has gone.
+                await asyncio.sleep(0)
         case "bomb":
             response = web.StreamResponse(headers={**headers, "Content-Encoding": "gzip"})
             await response.prepare(request)
             packer = zlib.compressobj(9, wbits=31)
             for _ in range(_BOMB_MEGABYTES):
                 await response.write(packer.compress(b" " * _MEGABYTE))
+                await asyncio.sleep(0)
             await response.write(packer.flush())
             return response
         case "nested":
