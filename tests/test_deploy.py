@@ -1,15 +1,23 @@
-"""The dashboard and the alert rules use only metrics that the service has."""
+"""What is in ``deploy`` names only metrics that the service has, and the real tools accept it."""
 
 import json
+import os
 import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
 from tests.conftest import StartService
+from tests.instagram import StandIn
 from tests.redis_server import RedisServer
+from tests.service import Service, free_port, wait_for_answer
 
-DEPLOY = Path(__file__).resolve().parents[1] / "deploy"
+ROOT = Path(__file__).resolve().parents[1]
+DEPLOY = ROOT / "deploy"
 METRIC = re.compile(r"\b((?:http|scrape|redis|library|rate_limit|process)_[a-z_]+)(?=[{\[)])")
 
 
@@ -38,3 +46,70 @@ async def test_every_metric_that_is_shown_is_one_of_the_service_s(
     shown = {metric for line in expressions(DEPLOY / name) for metric in METRIC.findall(line)}
     assert len(shown) > 5
     assert shown <= known
+
+
+def test_systemd_accepts_the_unit(tmp_path: Path) -> None:
+    unit = (DEPLOY / "systemd/instagram-scrapper.service").read_text()
+    copy = tmp_path / "instagram-scrapper.service"
+    copy.write_text(unit.replace("/opt/instagram-scrapper/.venv/bin/python", sys.executable))
+    assert run("systemd-analyze", "verify", str(copy)) == ""
+
+
+@pytest.mark.parametrize("path", ["compose.yaml", "deploy/caddy/compose.yaml"])
+def test_compose_accepts_the_file(path: str) -> None:
+    # Of buildah it wants only the version: the file is read, and nothing is run.
+    compose = [sys.executable, "-m", "podman_compose", "--podman-path", tool("buildah")]
+    command = [*compose, "--file", str(ROOT / path), "config", "--services"]
+    assert "scrapper" in run(*command, DOMAIN="localhost", API_KEY="key").split()
+
+
+def test_behind_caddy_posts_are_downloaded_and_large_bodies_refused(
+    instagram: StandIn, media_root: Path, tmp_path: Path
+) -> None:
+    """The real Caddy, without TLS, and with another name and port of the replicas."""
+    port = free_port()
+    trusted = {"TRUSTED_PROXIES": "127.0.0.1/32", "API_KEY": "key"}
+    with Service(media_root, {**instagram.environment, **trusted}) as service:
+        caddyfile = (DEPLOY / "caddy/Caddyfile").read_text()
+        caddyfile = caddyfile.replace("name scrapper", "name localhost")
+        caddyfile = caddyfile.replace("port 5633", f"port {urlsplit(service.url).port}")
+        (tmp_path / "Caddyfile").write_text("{\n\tadmin off\n}\n" + caddyfile)
+        environment = {"DOMAIN": f"http://127.0.0.1:{port}", "HOME": str(tmp_path)}
+        command = [tool("caddy"), "run", "--config", str(tmp_path / "Caddyfile")]
+        with subprocess.Popen(command, env=environment) as caddy:
+            try:
+                service.url, service.headers["X-API-Key"] = f"http://127.0.0.1:{port}", "key"
+                wait_for_answer(f"{service.url}/health")
+                scraped = service.scrape("https://www.instagram.com/reel/reel-1/")
+                assert scraped.status_code == 200, scraped.text
+                file = service.get("/download/reel-1")
+                assert [file.content] == instagram.bytes_of("reel-1")
+                assert "Strict-Transport-Security" in file.headers
+                assert service.scrape("x" * 65_000).status_code == 413
+            finally:
+                caddy.terminate()
+
+
+def run(command: str, *arguments: str, **environment: str) -> str:
+    """What the command prints, to both outputs.
+
+    Raises:
+        subprocess.CalledProcessError: its exit code is not 0.
+    """
+    done: subprocess.CompletedProcess[str] = subprocess.run(
+        [tool(command), *arguments],
+        check=True,
+        env={**os.environ, **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    return done.stdout
+
+
+def tool(name: str) -> str:
+    """The path of a program; without it the test is skipped."""
+    path = shutil.which(name)
+    if path is None:
+        pytest.skip(f"needs {name}")
+    return path
