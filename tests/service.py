@@ -57,6 +57,8 @@ class Process:
             "HOST": "127.0.0.1",
             "MEDIA_ROOT": str(media_root),
             "RATE_LIMIT_MAX_REQUESTS": "0",
+            # As in the image, in the systemd unit and with make.
+            "MALLOC_ARENA_MAX": "2",
             **(environment or {}),
         }
         self.raw_log: list[str] = []

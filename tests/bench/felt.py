@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -43,7 +44,6 @@ def pages() -> Iterator[Row]:
     """Posts whose metadata comes from a page of 1 MB, compared with those that come by the API."""
     cpu: dict[str, list[float]] = {"reel": [], "pagereel": []}
     searches: dict[str, list[float]] = {what: [] for what in ("nothing", *OF_A_PAGE)}
-    grown: list[float] = []
     with InstagramProcess("--reel-bytes", str(REEL_BYTES)) as instagram:
         for turn in range(ROUNDS):
             for kind, seconds in cpu.items():
@@ -58,16 +58,6 @@ def pages() -> Iterator[Row]:
                 shortcodes = [f"pagereel-{turn}-{number}" for number in range(POSTS // 2)]
                 how = ["without", what]
                 seconds.append(seconds_a_post(how, 1, shortcodes, instagram.environment).cpu)
-    with (
-        InstagramProcess() as instagram,
-        scratch() as folder,
-        service(folder, instagram.environment) as ours,
-    ):
-        # The service remembers the last 1,024 posts.
-        for turn in range(4):
-            shortcodes = [f"pagereel-{turn}-{number}" for number in range(750)]
-            post_each(ours.url, shortcodes=shortcodes, clients=16, key=KEY)
-            grown.append(memory_mb(ours.pid))
     yield ratio(
         "a new post by a page of 1 MB: CPU vs by the API", cpu["pagereel"], cpu["reel"], most=1.5
     )
@@ -77,11 +67,18 @@ def pages() -> Iterator[Row]:
             searches[what],
             searches["nothing"],
         )
+    # The service remembers the last 1,024 posts.
+    grown = _memory_after_pages(4)
     yield Row(
         "memory after 750, 1,500, 2,250 and 3,000 posts by such pages",
         ", ".join(f"{value:.1f}" for value in grown) + " MB",
         "no growth",
         max(grown[2:]) - max(grown[:2]) < _NOISE_MB,
+    )
+    yield ratio(
+        "… the first of these, with as many of malloc's arenas as glibc likes, vs with two",
+        _memory_after_pages(1, MALLOC_ARENA_MAX=str(8 * (os.cpu_count() or 1))),
+        grown[:1],
     )
 
 
@@ -180,6 +177,21 @@ def streams() -> Iterator[Row]:
         "≤ 10 %",
         with_them - alone <= 0.1,
     )
+
+
+def _memory_after_pages(turns: int, **environment: str) -> list[float]:
+    """Resident memory after each of the *turns* of 750 posts, in MB."""
+    with (
+        InstagramProcess() as instagram,
+        scratch() as folder,
+        service(folder, {**instagram.environment, **environment}) as ours,
+    ):
+        grown = []
+        for turn in range(turns):
+            shortcodes = [f"pagereel-{turn}-{number}" for number in range(750)]
+            post_each(ours.url, shortcodes=shortcodes, clients=16, key=KEY)
+            grown.append(memory_mb(ours.pid))
+        return grown
 
 
 async def _follow(ours: Service, number: int, path: str) -> float:

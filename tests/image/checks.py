@@ -124,6 +124,10 @@ def test_the_command_line_works_in_the_image(start: Start, tmp_path: Path) -> No
     assert (tmp_path / "data/instaloader/reel-smoke/post.json").exists()
 
 
+def test_the_image_lets_malloc_keep_two_arenas(image: Image) -> None:
+    assert "MALLOC_ARENA_MAX=2" in image.config["Env"]
+
+
 def test_the_image_says_its_version_and_licence(image: Image) -> None:
     labels = image.config["Labels"]
     assert labels["org.opencontainers.image.version"] == __version__

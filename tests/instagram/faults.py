@@ -64,7 +64,7 @@ async def too_much(
             body = text if "json" in content_type else page
             return web.Response(body=body, headers=headers)
         case "values":
-            return web.Response(body=b"[" + b"[]," * 5 * 10**6 + b"[]]", headers=headers)
+            return web.Response(body=b"[" + b"[]," * 10**6 + b"[]]", headers=headers)
         case _:
             return None
 
