@@ -50,8 +50,8 @@ _SETTINGS = {
 # Those of the kills are all kept, to see that none is lost; later ones replace each other.
 _ALL_JOBS, _FEW_JOBS = {"MAX_JOBS": "1000000"}, {"MAX_JOBS": "100"}
 _POSTS = ("reel", "photo", "carousel", "slow", "big")
-# Not the one that starts a cool-down: nothing else would be scraped during it.
-_FAULTS = [scenario for scenario in SCENARIOS if scenario != "limited"]
+# Not those that start a cool-down: nothing else would be scraped during it.
+_FAULTS = [scenario for scenario in SCENARIOS if not scenario.startswith(("limited", "retry"))]
 _WELL = 0.8
 _FINE = {200, 202, 204, 206, 304, 400, 403, 404, 408, 422, 429, 502, 503}
 # Clients' connections, those to Instagram, and downloads under way come and go.
