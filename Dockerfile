@@ -27,7 +27,7 @@ LABEL org.opencontainers.image.title="instagram-scrapper" \
     org.opencontainers.image.description="One Instagram post, by URL, as a file" \
     org.opencontainers.image.licenses="MIT" \
     org.opencontainers.image.version="${VERSION}"
-# By default glibc keeps an arena per thread, with what large pages took.
+# Saves memory: see docs/deploy.md.
 ENV PYTHONDONTWRITEBYTECODE=1 \
     MALLOC_ARENA_MAX=2 \
     MEDIA_ROOT=/data/instaloader

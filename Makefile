@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 IMAGE ?= instagram-scrapper
 SERVICE := $(VENV)/base.txt $(if $(REDIS_URL),$(VENV)/redis.txt)
-# By default glibc keeps an arena per thread, with what large pages took.
+# Saves memory: see docs/deploy.md.
 run worker: export MALLOC_ARENA_MAX ?= 2
 
 .PHONY: run worker test lint demo bench soak image smoke format wheels audit lock update-instaloader clean

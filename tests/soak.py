@@ -1,17 +1,19 @@
-"""``make soak``: ten minutes of mixed load, with faults; in the first five, kills and restarts.
+"""``make soak``: ten minutes of mixed load, with faults; in the first half, kills and restarts.
 
-Each of the first five minutes ends with a SIGKILL and brings one further fault, in turn: the job
-file is damaged, the clock jumps a year ahead, the media folder's disk goes away, and slow clients
-attack (slowhttptest, a Debian package). The last process then runs for five minutes, in which its
-threads, open files and memory must not grow.
+Each minute of the first half ends with a SIGKILL. From the second on it brings one further fault,
+in turn: the job file is damaged, the clock jumps a year ahead, the media folder's disk goes away,
+and slow clients attack (slowhttptest, a Debian package). The last process runs for the second
+half, in which its threads, open files and memory must not grow.
 
-``python -m tests.soak MINUTES`` runs for another time. Every stored post must be complete, no
-finished job may be lost unless its file was damaged, and no response may be 500. The soak prints
-the figures; the exit code is 1 if one is wrong.
+``python -m tests.soak MINUTES`` runs for another time, of four minutes or more. Every stored
+post must be complete, no finished job may be lost unless its file was damaged, and no response may
+be 500. The soak prints the figures; the exit code is 1 if one is wrong.
 """
 
 import json
+import os
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -30,7 +32,7 @@ from scrapper.library.clock import read_clocks
 from tests.instagram import SCENARIOS, StandIn
 from tests.service import Service
 
-_MINUTES = 10
+_MINUTES, _LEAST_MINUTES = 10, 4
 _YEAR = 365 * 24 * 60 * 60
 _JOBS = ".state/jobs.sqlite3"
 _NO_SWEEP = 'library_sweeps_total{outcome="ok"} 0.0'
@@ -47,17 +49,25 @@ _SETTINGS = {
     # Half a minute: posts come and go.
     "MAX_MEDIA_AGE_DAYS": "0.00035",
 }
-# Those of the kills are all kept, to see that none is lost; later ones replace each other.
+# While the service is being killed, every job is kept, to see that none is lost. In the last
+# process new jobs replace old ones.
 _ALL_JOBS, _FEW_JOBS = {"MAX_JOBS": "1000000"}, {"MAX_JOBS": "100"}
 _POSTS = ("reel", "photo", "carousel", "slow", "big")
-# Not those that start a cool-down: nothing else would be scraped during it.
-_FAULTS = [scenario for scenario in SCENARIOS if not scenario.startswith(("limited", "retry"))]
+# Not those with a Retry-After: nothing else would be scraped during the cool-down.
+_FAULTS = [
+    name
+    for name, scenario in SCENARIOS.items()
+    if scenario.api != "limited" and not scenario.api.startswith("retry")
+]
 _WELL = 0.8
 _FINE = {200, 202, 204, 206, 304, 400, 403, 404, 408, 422, 429, 502, 503}
 # Clients' connections, those to Instagram, and downloads under way come and go.
 _MORE_FILES, _MORE_MB = _CLIENTS + 2 * _WORKERS, 10
-# Queries, downloads, login and disk, and the main one.
-_MOST_THREADS = 3 * _WORKERS + 8
+# The pools for scrapes and files, asyncio's own, the log's and the main thread.
+_MOST_THREADS = 3 * _WORKERS + min(32, (os.cpu_count() or 1) + 4) + 2
+_FETCHED = re.compile(
+    r'^scrape_fetch_duration_seconds_count\{outcome="ok"\} ([\d.]+)', re.MULTILINE
+)
 
 
 class Figures(NamedTuple):
@@ -71,6 +81,15 @@ class Figures(NamedTuple):
     def of(cls, pid: int) -> "Figures":
         process = psutil.Process(pid)
         return cls(process.num_threads(), process.num_fds(), process.memory_info().rss / 1_000_000)
+
+    @classmethod
+    def least_of(cls, pid: int) -> "Figures":
+        """The least of each in a minute: what stays while bodies and connections come and go."""
+        every = []
+        for _ in range(120):
+            time.sleep(0.5)
+            every.append(cls.of(pid))
+        return cls(*map(min, zip(*every, strict=True)))
 
 
 class Load:
@@ -154,20 +173,24 @@ def main() -> int:
     if shutil.which("slowhttptest") is None:
         print("needs slowhttptest: on Debian, apt install slowhttptest", file=sys.stderr)
         return 2
+    if minutes < _LEAST_MINUTES:
+        print(f"needs {_LEAST_MINUTES} minutes or more", file=sys.stderr)
+        return 2
     load, half, errors = Load(), 0, []
-    borne: dict[str, bool] = {}
+    held: dict[str, bool] = {}
     figures: list[Figures] = []
     with tempfile.TemporaryDirectory() as name, StandIn() as instagram:
         # A folder of its own, which can be taken away.
         root, environment = Path(name) / "media", {**instagram.environment, **_SETTINGS}
         for minute in range(1, minutes // 2 + 1):
-            these, wrong = _minute_with_blow(minute, root, {**environment, **_ALL_JOBS}, load)
-            borne |= these
-            errors += wrong
+            found, logged = _minute_with_fault(minute, root, {**environment, **_ALL_JOBS}, load)
+            held |= found
+            errors += logged
             half += _half_posts(root, instagram)
         finished = set(load.finished_jobs)
         with Service(root, {**environment, **_ALL_JOBS}) as service:
             lost = [path for path in finished if _state(service, path) != "done"]
+            errors += _errors(service)
         # Thousands of unfinished jobs would keep new ones out.
         for file in (root / _JOBS).parent.glob(f"{Path(_JOBS).name}*"):
             file.unlink()
@@ -175,9 +198,9 @@ def main() -> int:
         with Service(root, {**environment, **_FEW_JOBS}) as service:
             load.url = service.url
             for minute in range(minutes // 2 + 1, minutes + 1):
-                time.sleep(60)
-                figures.append(Figures.of(service.pid))
-                print(f"minute {minute}: {_told(figures[-1])}", flush=True)
+                figures.append(Figures.least_of(service.pid))
+                print(f"minute {minute}, at least: {_told(figures[-1])}", flush=True)
+            fetched = _FETCHED.search(service.get("/metrics").text)
             load.stop()
             done = len(load.finished_jobs - finished)
             service.terminate()
@@ -189,6 +212,9 @@ def main() -> int:
     first, last = figures[0], figures[-1]
     checks = {
         f"wrong responses: {load.wrong[:5]}": not load.wrong,
+        f"posts that the last process fetched: {fetched[1] if fetched else 0}": (
+            fetched is not None and float(fetched[1]) > len(figures)
+        ),
         f"incomplete posts: {half}": half == 0,
         f"finished jobs: {len(finished)}, lost: {len(lost)}": not lost,
         f"errors in the log: {errors[:3]}": not errors,
@@ -198,39 +224,39 @@ def main() -> int:
             last.megabytes <= first.megabytes + _MORE_MB
         ),
         f"exit code: {code}": code == 0,
-        **borne,
+        **held,
     }
     for what, holds in checks.items():
         print(f"{'ok  ' if holds else 'WRONG'} {what}")
     return 0 if all(checks.values()) else 1
 
 
-def _minute_with_blow(
+def _minute_with_fault(
     minute: int, root: Path, environment: dict[str, str], load: Load
 ) -> tuple[dict[str, bool], list[Any]]:
-    """Run the service for a minute, and kill it; whether the blow was borne, and logged errors."""
-    blow = _BLOWS[(minute - 1) % len(_BLOWS)]
-    name, borne = f"{blow}, minute {minute}", {}
-    if blow == "damaged jobs" and (root / _JOBS).exists():
+    """Run the service for a minute, and kill it: whether the fault did no harm; logged errors."""
+    fault = _EXTRA_FAULTS[(minute - 1) % len(_EXTRA_FAULTS)]
+    name, held = f"{fault}, minute {minute}", {}
+    if fault == "damaged jobs" and (root / _JOBS).exists():
         _damage(root / _JOBS)
         load.finished_jobs.clear()
     clock = root / ".state" / "clock.json"
-    if blow == "clock ahead":
+    if fault == "clock ahead":
         _jump_ahead(clock)
     with Service(root, environment) as service:
         load.url = service.url
         if minute == 1:
             load.start()
         end = time.monotonic() + 60
-        if blow in _DURING:
-            borne[name] = _DURING[blow](service, root)
+        if fault in _DURING:
+            held[name] = _DURING[fault](service, root)
         time.sleep(max(0.0, end - time.monotonic()))
-        if blow == "clock ahead":
-            borne[name] = _NO_SWEEP in service.get("/metrics").text
+        if fault == "clock ahead":
+            held[name] = _NO_SWEEP in service.get("/metrics").text
             clock.unlink()
         print(f"minute {minute}, then killed: {_told(Figures.of(service.pid))}", flush=True)
         service.kill()
-        return borne, _errors(service)
+        return held, _errors(service)
 
 
 def _errors(service: Service) -> list[Any]:
@@ -278,7 +304,7 @@ def _attack_slowly(service: Service, _root: Path) -> bool:
     return healthy
 
 
-_BLOWS = ("nothing", "damaged jobs", "clock ahead", "disk away", "slow clients")
+_EXTRA_FAULTS = ("nothing", "damaged jobs", "clock ahead", "disk away", "slow clients")
 _DURING = {"disk away": _unplug, "slow clients": _attack_slowly}
 
 

@@ -1,4 +1,4 @@
-"""What is in ``deploy`` names only metrics that the service has, and the real tools accept it."""
+"""The files that deploy and watch the service: real tools read them, and each metric exists."""
 
 import json
 import os
@@ -52,28 +52,29 @@ def test_systemd_accepts_the_unit(tmp_path: Path) -> None:
     unit = (DEPLOY / "systemd/instagram-scrapper.service").read_text()
     copy = tmp_path / "instagram-scrapper.service"
     copy.write_text(unit.replace("/opt/instagram-scrapper/.venv/bin/python", sys.executable))
-    assert run("systemd-analyze", "verify", str(copy)) == ""
+    # The exit code speaks of this unit alone, and of its warnings, too.
+    run("systemd-analyze", "verify", "--recursive-errors=no", str(copy))
 
 
 @pytest.mark.parametrize("path", ["compose.yaml", "deploy/caddy/compose.yaml"])
-def test_compose_accepts_the_file(path: str) -> None:
+def test_podman_compose_reads_the_file(path: str) -> None:
     # Of buildah it wants only the version: the file is read, and nothing is run.
     compose = [sys.executable, "-m", "podman_compose", "--podman-path", tool("buildah")]
     command = [*compose, "--file", str(ROOT / path), "config", "--services"]
     assert "scrapper" in run(*command, DOMAIN="localhost", API_KEY="key").split()
 
 
-def test_behind_caddy_posts_are_downloaded_and_large_bodies_refused(
+def test_behind_caddy_posts_are_downloaded_and_the_service_refuses_large_bodies(
     instagram: StandIn, media_root: Path, tmp_path: Path
 ) -> None:
     """The real Caddy, without TLS, and with another name and port of the replicas."""
-    port = free_port()
     trusted = {"TRUSTED_PROXIES": "127.0.0.1/32", "API_KEY": "key"}
     with Service(media_root, {**instagram.environment, **trusted}) as service:
         caddyfile = (DEPLOY / "caddy/Caddyfile").read_text()
-        caddyfile = caddyfile.replace("name scrapper", "name localhost")
+        caddyfile = caddyfile.replace("name scrapper", "name 127.0.0.1")
         caddyfile = caddyfile.replace("port 5633", f"port {urlsplit(service.url).port}")
         (tmp_path / "Caddyfile").write_text("{\n\tadmin off\n}\n" + caddyfile)
+        port = free_port()
         environment = {"DOMAIN": f"http://127.0.0.1:{port}", "HOME": str(tmp_path)}
         command = [tool("caddy"), "run", "--config", str(tmp_path / "Caddyfile")]
         with subprocess.Popen(command, env=environment) as caddy:
@@ -85,25 +86,22 @@ def test_behind_caddy_posts_are_downloaded_and_large_bodies_refused(
                 file = service.get("/download/reel-1")
                 assert [file.content] == instagram.bytes_of("reel-1")
                 assert "Strict-Transport-Security" in file.headers
-                assert service.scrape("x" * 65_000).status_code == 413
+                assert service.scrape("x" * 5_000).status_code == 413
             finally:
                 caddy.terminate()
 
 
 def run(command: str, *arguments: str, **environment: str) -> str:
-    """What the command prints, to both outputs.
-
-    Raises:
-        subprocess.CalledProcessError: its exit code is not 0.
-    """
+    """What the command prints, to both outputs; its exit code must be 0."""
     done: subprocess.CompletedProcess[str] = subprocess.run(
         [tool(command), *arguments],
-        check=True,
+        check=False,
         env={**os.environ, **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
     )
+    assert done.returncode == 0, done.stdout
     return done.stdout
 
 

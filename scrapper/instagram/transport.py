@@ -38,7 +38,7 @@ __all__ = [
 MAX_BODY_BYTES = 8_000_000
 """Largest body, once unpacked, of a page or an API response; media files are streamed.
 
-Instagram's own pages have 0.7 to 1 MB (October 2026).
+Instagram's own pages are 0.7 to 1 MB long (October 2026).
 """
 
 _ALPN = ["http/1.1"]
@@ -263,7 +263,7 @@ def _read_body(response: requests.Response) -> None:
             response.close()
             raise BodyTooLarge
         body.write(piece)
-    # Without a copy, unlike a join of the pieces.
+    # CPython hands the buffer over; a join of pieces would hold the body twice.
     response._content = body.getvalue()
     response.json = partial(parse_json, response._content)  # type: ignore[method-assign]
 

@@ -76,7 +76,7 @@ def pages() -> Iterator[Row]:
         max(grown[2:]) - max(grown[:2]) < _NOISE_MB,
     )
     yield ratio(
-        "… the first of these, with as many of malloc's arenas as glibc likes, vs with two",
+        "… after 750 posts: with glibc's default number of arenas vs two",
         _memory_after_pages(1, MALLOC_ARENA_MAX=str(8 * (os.cpu_count() or 1))),
         grown[:1],
     )

@@ -15,10 +15,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from tests.image.engine import BUILDAH, buildah, engine
+from tests.service import PATIENCE_SECONDS
 
 __all__ = ["Container", "Image"]
-
-_END_SECONDS = 300
 
 _ENTER = """
 set -e
@@ -132,12 +131,12 @@ class _Engine:
             check=True,
             capture_output=True,
             text=True,
-            timeout=_END_SECONDS,
+            timeout=PATIENCE_SECONDS,
         )
         return int(waited.stdout)
 
     def stop(self) -> int:
-        seconds = str(_END_SECONDS)
+        seconds = str(PATIENCE_SECONDS)
         subprocess.run([self._engine, "stop", "--time", seconds, self._id], check=True)
         return self.wait()
 
@@ -176,7 +175,7 @@ class _Mounted:
         return self._enter(command).wait()
 
     def wait(self) -> int:
-        return self._process.wait(_END_SECONDS)
+        return self._process.wait(PATIENCE_SECONDS)
 
     def stop(self) -> int:
         self._process.send_signal(signal.SIGTERM)
