@@ -30,6 +30,7 @@ LABEL org.opencontainers.image.title="instagram-scrapper" \
 # Saves memory: see docs/deploy.md.
 ENV PYTHONDONTWRITEBYTECODE=1 \
     MALLOC_ARENA_MAX=2 \
+    MALLOC_MMAP_THRESHOLD_=1048576 \
     MEDIA_ROOT=/data/instaloader
 COPY --from=build /install /usr/local
 COPY --from=build /app /app

@@ -6,6 +6,7 @@ IMAGE ?= instagram-scrapper
 SERVICE := $(VENV)/base.txt $(if $(REDIS_URL),$(VENV)/redis.txt)
 # Saves memory: see docs/deploy.md.
 run worker: export MALLOC_ARENA_MAX ?= 2
+run worker: export MALLOC_MMAP_THRESHOLD_ ?= 1048576
 
 .PHONY: run worker test lint demo bench soak image smoke format wheels audit lock update-instaloader clean
 

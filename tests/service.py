@@ -16,6 +16,7 @@ from typing import Any, Self
 import requests
 
 __all__ = [
+    "MALLOC",
     "PATIENCE_SECONDS",
     "Process",
     "Service",
@@ -28,14 +29,18 @@ __all__ = [
 PATIENCE_SECONDS = int(os.environ.get("PATIENCE_SECONDS", "300"))
 """A test that waits for longer than this fails: no machine is that slow."""
 
+MALLOC = {"MALLOC_ARENA_MAX": "2", "MALLOC_MMAP_THRESHOLD_": "1048576"}
+"""What the image, the systemd unit and ``make`` set, so that malloc holds on to less memory."""
+
 _ROOT = Path(__file__).resolve().parents[1]
 
 
 class Process:
     """``python -m`` with *module* and its arguments, and *environment* on top of ours.
 
-    :attr:`log` holds its log lines so far as objects, :attr:`raw_log` as text. If *keep_log* is
-    false, another process drops the lines, at no cost to this one.
+    :attr:`environment` is its whole environment, :attr:`log` holds its log lines so far as objects,
+    :attr:`raw_log` as text. If *keep_log* is false, another process drops the lines, at no cost to
+    this one.
     """
 
     def __init__(
@@ -51,14 +56,13 @@ class Process:
         folders = [_ROOT, python_path] if python_path else [_ROOT]
         self._keep_log = keep_log
         self._command = [str(python), "-m", *module]
-        self._environment = {
+        self.environment = {
             "PATH": os.environ["PATH"],
             "PYTHONPATH": os.pathsep.join(map(str, folders)),
             "HOST": "127.0.0.1",
             "MEDIA_ROOT": str(media_root),
             "RATE_LIMIT_MAX_REQUESTS": "0",
-            # As in the image, in the systemd unit and with make.
-            "MALLOC_ARENA_MAX": "2",
+            **MALLOC,
             **(environment or {}),
         }
         self.raw_log: list[str] = []
@@ -74,7 +78,7 @@ class Process:
     def _start(self, **more: str) -> None:
         self._process = subprocess.Popen(
             self._command,
-            env={**more, **self._environment},
+            env={**more, **self.environment},
             stdout=subprocess.PIPE,
             text=True,
         )

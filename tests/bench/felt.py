@@ -2,11 +2,12 @@
 
 import asyncio
 import json
-import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from http import HTTPStatus
 from pathlib import Path
 from statistics import median
 
@@ -38,6 +39,8 @@ _STREAMS_A_CLIENT = 20
 _CDN_LATENCY = "0.05"
 _POSTS_OF_ONE_CLIENT = 50
 _NOISE_MB = 3
+_LARGE_ANSWERS = 200
+_MALLOC = "glibc's malloc as it is vs as we set it"
 
 
 def pages() -> Iterator[Row]:
@@ -76,9 +79,14 @@ def pages() -> Iterator[Row]:
         max(grown[2:]) - max(grown[:2]) < _NOISE_MB,
     )
     yield ratio(
-        "… after 750 posts: with glibc's default number of arenas vs two",
-        _memory_after_pages(1, MALLOC_ARENA_MAX=str(8 * (os.cpu_count() or 1))),
+        f"… after 750 posts: {_MALLOC}",
+        _memory_after_pages(1, malloc=False),
         grown[:1],
+    )
+    yield ratio(
+        f"memory after {_LARGE_ANSWERS} refused answers of 3 MB: {_MALLOC}",
+        [_memory_after_large_answers(malloc=False)],
+        [_memory_after_large_answers()],
     )
 
 
@@ -179,12 +187,12 @@ def streams() -> Iterator[Row]:
     )
 
 
-def _memory_after_pages(turns: int, **environment: str) -> list[float]:
+def _memory_after_pages(turns: int, *, malloc: bool = True) -> list[float]:
     """Resident memory after each of the *turns* of 750 posts, in MB."""
     with (
         InstagramProcess() as instagram,
         scratch() as folder,
-        service(folder, {**instagram.environment, **environment}) as ours,
+        service(folder, instagram.environment, malloc=malloc) as ours,
     ):
         grown = []
         for turn in range(turns):
@@ -192,6 +200,20 @@ def _memory_after_pages(turns: int, **environment: str) -> list[float]:
             post_each(ours.url, shortcodes=shortcodes, clients=16, key=KEY)
             grown.append(memory_mb(ours.pid))
         return grown
+
+
+def _memory_after_large_answers(*, malloc: bool = True) -> float:
+    """Resident memory after API answers with more values than are read, in MB."""
+    with (
+        InstagramProcess() as instagram,
+        scratch() as folder,
+        service(folder, instagram.environment, malloc=malloc) as ours,
+        ThreadPoolExecutor(8) as clients,
+    ):
+        urls = [url_of(f"apivalues-{number}") for number in range(_LARGE_ANSWERS)]
+        for answer in clients.map(ours.scrape, urls):
+            assert answer.status_code == HTTPStatus.BAD_GATEWAY
+        return memory_mb(ours.pid)
 
 
 async def _follow(ours: Service, number: int, path: str) -> float:

@@ -12,7 +12,7 @@ from typing import Any
 
 import psutil
 
-from tests.service import Service, free_port, wait_for_answer
+from tests.service import MALLOC, Service, free_port, wait_for_answer
 
 __all__ = [
     "InstagramProcess",
@@ -67,15 +67,18 @@ class InstagramProcess:
 
 @contextmanager
 def service(
-    media_root: Path, environment: Mapping[str, str], *, without: str = ""
+    media_root: Path, environment: Mapping[str, str], *, without: str = "", malloc: bool = True
 ) -> Iterator[Service]:
     """The service with all middlewares, while another process reads its log from a pipe.
 
-    *without* names one of the optimisations that :mod:`tests.bench.without` can take out.
+    *without* names one of the optimisations that :mod:`tests.bench.without` can take out. If
+    *malloc* is false, malloc works as glibc sets it up.
     """
     module = ("tests.bench.without", without) if without else ("scrapper",)
     started = Service(media_root, {**_UNLIMITED, **environment}, keep_log=False, module=module)
     started.headers["X-API-Key"] = "key"
+    for name in () if malloc else MALLOC:
+        del started.environment[name]
     with started:
         yield started
 
