@@ -14,7 +14,7 @@ import pytest
 from tests.conftest import StartService
 from tests.instagram import StandIn
 from tests.redis_server import RedisServer
-from tests.service import Service, free_port, wait_for_answer
+from tests.service import MALLOC, Service, free_port, wait_for_answer
 
 ROOT = Path(__file__).resolve().parents[1]
 DEPLOY = ROOT / "deploy"
@@ -54,6 +54,12 @@ def test_systemd_accepts_the_unit(tmp_path: Path) -> None:
     copy.write_text(unit.replace("/opt/instagram-scrapper/.venv/bin/python", sys.executable))
     # The exit code speaks of this unit alone, and of its warnings, too.
     run("systemd-analyze", "verify", "--recursive-errors=no", str(copy))
+
+
+@pytest.mark.parametrize(("name", "value"), MALLOC.items())
+def test_the_unit_and_make_keep_malloc_from_holding_memory(name: str, value: str) -> None:
+    assert f"{name}={value}" in (DEPLOY / "systemd/instagram-scrapper.service").read_text()
+    assert f"run worker: export {name} ?= {value}" in (ROOT / "Makefile").read_text().splitlines()
 
 
 @pytest.mark.parametrize("path", ["compose.yaml", "deploy/caddy/compose.yaml"])
