@@ -1,7 +1,6 @@
 """Fixtures: the stand-in for Instagram, and the service over a real socket."""
 
 import asyncio
-import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -17,6 +16,7 @@ from scrapper.app import create_app
 from scrapper.commands.worker import WorkerParts, worker
 from scrapper.settings import Settings, load_settings
 from tests.instagram import StandIn
+from tests.programs import program
 from tests.redis_server import RedisServer
 from tests.service import PATIENCE_SECONDS
 
@@ -63,10 +63,7 @@ def no_blocked_loop(request: pytest.FixtureRequest) -> Iterator[None]:
 @pytest.fixture
 def chromium() -> str:
     """The path of a real browser."""
-    path = shutil.which("chromium")
-    if path is None:
-        pytest.skip("needs a browser: on Debian, apt install chromium")
-    return path
+    return program("chromium")
 
 
 @pytest.fixture

@@ -1,9 +1,7 @@
 """The files that deploy and watch the service: real tools read them, and each metric exists."""
 
 import json
-import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +11,7 @@ import pytest
 
 from tests.conftest import StartService
 from tests.instagram import StandIn
+from tests.programs import output_of, program
 from tests.redis_server import RedisServer
 from tests.service import MALLOC, Service, free_port, wait_for_answer
 
@@ -53,7 +52,8 @@ def test_systemd_accepts_the_unit(tmp_path: Path) -> None:
     copy = tmp_path / "instagram-scrapper.service"
     copy.write_text(unit.replace("/opt/instagram-scrapper/.venv/bin/python", sys.executable))
     # The exit code speaks of this unit alone, and of its warnings, too.
-    run("systemd-analyze", "verify", "--recursive-errors=no", str(copy))
+    verify = [program("systemd-analyze", packages="systemd"), "verify", "--recursive-errors=no"]
+    output_of([*verify, copy])
 
 
 @pytest.mark.parametrize(("name", "value"), MALLOC.items())
@@ -65,9 +65,10 @@ def test_the_unit_and_make_keep_malloc_from_holding_memory(name: str, value: str
 @pytest.mark.parametrize("path", ["compose.yaml", "deploy/caddy/compose.yaml"])
 def test_podman_compose_reads_the_file(path: str) -> None:
     # Of buildah it wants only the version: the file is read, and nothing is run.
-    compose = [sys.executable, "-m", "podman_compose", "--podman-path", tool("buildah")]
+    compose = [sys.executable, "-m", "podman_compose", "--podman-path", program("buildah")]
     command = [*compose, "--file", str(ROOT / path), "config", "--services"]
-    assert "scrapper" in run(*command, DOMAIN="localhost", API_KEY="key").split()
+    services = output_of(command, environment={"DOMAIN": "localhost", "API_KEY": "key"})
+    assert "scrapper" in services.split()
 
 
 def test_behind_caddy_posts_are_downloaded_and_the_service_refuses_large_bodies(
@@ -82,7 +83,7 @@ def test_behind_caddy_posts_are_downloaded_and_the_service_refuses_large_bodies(
         (tmp_path / "Caddyfile").write_text("{\n\tadmin off\n}\n" + caddyfile)
         port = free_port()
         environment = {"DOMAIN": f"http://127.0.0.1:{port}", "HOME": str(tmp_path)}
-        command = [tool("caddy"), "run", "--config", str(tmp_path / "Caddyfile")]
+        command = [program("caddy"), "run", "--config", str(tmp_path / "Caddyfile")]
         with subprocess.Popen(command, env=environment) as caddy:
             try:
                 service.url, service.headers["X-API-Key"] = f"http://127.0.0.1:{port}", "key"
@@ -95,25 +96,3 @@ def test_behind_caddy_posts_are_downloaded_and_the_service_refuses_large_bodies(
                 assert service.scrape("x" * 5_000).status_code == 413
             finally:
                 caddy.terminate()
-
-
-def run(command: str, *arguments: str, **environment: str) -> str:
-    """What the command prints, to both outputs; its exit code must be 0."""
-    done: subprocess.CompletedProcess[str] = subprocess.run(
-        [tool(command), *arguments],
-        check=False,
-        env={**os.environ, **environment},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    assert done.returncode == 0, done.stdout
-    return done.stdout
-
-
-def tool(name: str) -> str:
-    """The path of a program; without it the test is skipped."""
-    path = shutil.which(name)
-    if path is None:
-        pytest.skip(f"needs {name}")
-    return path

@@ -2,13 +2,13 @@
 
 import json
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
 from tests.instagram import StandIn
+from tests.programs import program
 from tests.service import Service
 
 RECIPES = Path(__file__).resolve().parents[1] / "docs/recipes.md"
@@ -22,9 +22,7 @@ def service(instagram: StandIn, media_root: Path) -> Service:
 
 
 def run(command: str, service: Service, folder: Path) -> str:
-    tool = command.split(maxsplit=1)[0]
-    if not shutil.which(tool):
-        pytest.skip(f"needs {tool}")
+    program(command.split(maxsplit=1)[0])
     done: subprocess.CompletedProcess[str] = subprocess.run(
         ["/bin/sh", "-c", _ADDRESS.sub(service.url, command)],
         cwd=folder,

@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -11,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.instagram import StandIn
-from tests.service import PATIENCE_SECONDS, Service
+from tests.programs import output_of, program
+from tests.service import Service
 
 KEY = "a-key-of-the-clients"
 HERE = Path(__file__).parent
@@ -61,8 +61,7 @@ def description(service: Service, tmp_path: Path) -> Path:
 @pytest.fixture(scope="module")
 def node(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the programs of package.json."""
-    if shutil.which("npm") is None:
-        pytest.skip("needs npm: on Debian, apt install nodejs npm")
+    program("npm", packages="nodejs npm")
     folder = tmp_path_factory.mktemp("node")
     for name in ("package.json", "tsconfig.json", "use.ts"):
         shutil.copy(HERE / name, folder)
@@ -72,18 +71,8 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(command: Sequence[str | Path], folder: Path) -> str:
     path = os.pathsep.join([str(BIN), os.environ["PATH"]])
-    done = subprocess.run(
-        [str(part) for part in command],
-        cwd=folder,
-        env={**os.environ, "PATH": path, "NO_COLOR": "1", "REDOCLY_TELEMETRY": "off"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-        timeout=PATIENCE_SECONDS,
-    )
-    assert done.returncode == 0, done.stdout
-    return done.stdout
+    environment = {"PATH": path, "NO_COLOR": "1", "REDOCLY_TELEMETRY": "off"}
+    return output_of(command, folder=folder, environment=environment)
 
 
 def as_expected(text: str, service: Service, instagram: StandIn) -> None:
