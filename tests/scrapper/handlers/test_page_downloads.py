@@ -1,5 +1,6 @@
 """The page's batches: what waits, what failed, and what a reload leaves of them."""
 
+import asyncio
 import re
 
 from playwright.async_api import Page, expect
@@ -7,14 +8,17 @@ from playwright.async_api import Page, expect
 from tests.browser import REEL, Browse, get_posts
 from tests.conftest import StartService
 from tests.instagram import StandIn
+from tests.service import PATIENCE_SECONDS
 
 ALL = ("api", "web", "page")
 
 
 async def nothing_is_kept(page: Page) -> None:
-    # Playwright's wait_for_function calls eval in the page, which its policy forbids.
-    while await page.evaluate("localStorage.getItem('jobs')") is not None:
-        await page.wait_for_timeout(10)
+    """Wait until the page has forgotten its batch; fail after the tests' time limit."""
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        # Not by wait_for_function: it calls eval in the page, whose policy forbids that.
+        while await page.evaluate("localStorage.getItem('jobs')") is not None:
+            await page.wait_for_timeout(10)
 
 
 async def test_what_failed_can_be_tried_again_and_its_link_be_copied(
