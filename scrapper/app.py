@@ -9,10 +9,8 @@ from aiohttp import web
 
 from middlewares.sending import sending
 from scrapper import __version__
-from scrapper.api_keys import ApiKeys
-from scrapper.background import in_background
-from scrapper.base_path import BASE_PATH, BasePath
-from scrapper.cancellation import end
+from scrapper.access.keys import ApiKeys
+from scrapper.access.sessions import Sessions
 from scrapper.handlers.docs import DOCS_FILES, docs, openapi
 from scrapper.handlers.health import health, ready
 from scrapper.handlers.job_feeds import JobFeeds
@@ -46,7 +44,7 @@ from scrapper.handlers.resources import (
 from scrapper.handlers.scrape import scrape
 from scrapper.handlers.session import begin_session, end_session
 from scrapper.instagram.client import Instagram
-from scrapper.instagram.login_file import LoginFile, State
+from scrapper.instagram.login.file import LoginFile, State
 from scrapper.instagram.pace_file import PaceFile
 from scrapper.jobs.backlog import Backlog
 from scrapper.jobs.local import LocalJobs
@@ -60,12 +58,13 @@ from scrapper.plugins.finished_jobs import LocalFinishedJobs
 from scrapper.plugins.following import Followers
 from scrapper.plugins.ledger import LEDGER, Ledger
 from scrapper.plugins.loading import Plugins
-from scrapper.request_path import OwnMiddlewares, check_path, request_path
-from scrapper.response_headers import add_headers
 from scrapper.scraping.peers import Alone, Peers
 from scrapper.scraping.scraper import Scraper
-from scrapper.sessions import Sessions
+from scrapper.serving.base_path import BASE_PATH, BasePath
+from scrapper.serving.request_path import OwnMiddlewares, check_path, request_path
+from scrapper.serving.response_headers import add_headers
 from scrapper.settings import Settings
+from scrapper.tasks import end, in_background
 from scrapper.telemetry.metrics import Metrics
 
 if TYPE_CHECKING:

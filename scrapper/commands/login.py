@@ -7,13 +7,13 @@ from pathlib import Path
 from scrapper.commands.output import EXIT_CODES, EXIT_USAGE, logs_if_asked
 from scrapper.errors import RESPONSES, ScrapeError
 from scrapper.instagram.client import Instagram
-from scrapper.instagram.cookies_file import (
+from scrapper.instagram.login.cookies import (
     SessionFileError,
     parse_cookies,
     read_cookies_file,
     read_session_file,
 )
-from scrapper.instagram.login_file import LoginFile
+from scrapper.instagram.login.file import LoginFile
 from scrapper.instagram.pace_file import PaceFile
 from scrapper.library.root import MediaRoot
 from scrapper.settings import load_settings

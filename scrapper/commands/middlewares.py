@@ -4,9 +4,9 @@ import sys
 
 from aiohttp import web
 
-from scrapper.api_keys import ApiKeys
+from scrapper.access.keys import ApiKeys
 from scrapper.plugins.loading import Plugins
-from scrapper.request_path import check_path, path_names, request_path, weak_spots
+from scrapper.serving.request_path import check_path, path_names, request_path, weak_spots
 from scrapper.setting_types import OWN_MIDDLEWARES
 from scrapper.settings import load_settings
 

@@ -12,10 +12,10 @@ import structlog
 from aiohttp import web
 
 from scrapper.app import PLUGINS, create_app
-from scrapper.connections import connections, raise_open_files
 from scrapper.errors import SettingsError
 from scrapper.handlers.resources import API_KEYS, INSTAGRAM, METRICS
-from scrapper.request_path import weak_spots
+from scrapper.serving.connections import connections, raise_open_files
+from scrapper.serving.request_path import weak_spots
 from scrapper.settings import Settings, load_settings
 from scrapper.telemetry.logs import logs_to, merged
 from scrapper.telemetry.tracing import tracing

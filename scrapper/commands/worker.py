@@ -13,7 +13,7 @@ from taskiq.acks import AcknowledgeType
 from taskiq.receiver import Receiver
 
 from scrapper.instagram.client import Instagram
-from scrapper.instagram.login_file import LoginFile
+from scrapper.instagram.login.file import LoginFile
 from scrapper.jobs.webhooks import delivering
 from scrapper.library.root import MediaRoot
 from scrapper.library.store import Library

@@ -9,8 +9,8 @@ import orjson
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from scrapper.base_path import BASE_PATH
 from scrapper.handlers.static_files import serve
+from scrapper.serving.base_path import BASE_PATH
 
 __all__ = ["DOCS_FILES", "docs", "openapi"]
 

@@ -7,11 +7,10 @@ from contextlib import asynccontextmanager, contextmanager
 
 import orjson
 
-from scrapper.background import in_background
-from scrapper.cancellation import end
 from scrapper.errors import TooManyStreams
 from scrapper.jobs.contract import MAKE_ROOM_SECONDS, Jobs
 from scrapper.jobs.model import Job
+from scrapper.tasks import end, in_background
 
 __all__ = ["JobFeeds"]
 

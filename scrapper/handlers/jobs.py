@@ -8,12 +8,12 @@ from aiohttp import hdrs, web
 from aiohttp.typedefs import LooseHeaders
 from aiohttp_sse import sse_response
 
-from scrapper.base_path import BASE_PATH
 from scrapper.handlers.operation import Operation, Parameter, describe
 from scrapper.handlers.refusals import InvalidBody, WebhooksDisabled
 from scrapper.handlers.request_bodies import JobRequest, read_body
 from scrapper.handlers.resources import JOB_FEEDS, JOBS, SETTINGS, WEBHOOK_HOSTS
 from scrapper.jobs.model import Job, JobEvent, JobResponse, new_job
+from scrapper.serving.base_path import BASE_PATH
 
 __all__ = ["cancel_job", "create_job", "get_job", "job_events", "retry_job", "tokens_of_a_batch"]
 

@@ -14,9 +14,9 @@ from scrapper.handlers.operation import Content, Operation, describe
 from scrapper.handlers.refusals import InvalidBody, KeyRequired
 from scrapper.handlers.request_bodies import parse_body, read_text
 from scrapper.handlers.resources import API_KEYS, INSTAGRAM, SETTINGS
-from scrapper.instagram.cookies_file import parse_cookies
-from scrapper.instagram.login import SESSION_ID, LoginState, session_cookies
-from scrapper.instagram.login_file import State
+from scrapper.instagram.login.cookies import parse_cookies
+from scrapper.instagram.login.file import State
+from scrapper.instagram.login.session import SESSION_ID, LoginState, session_cookies
 
 __all__ = ["delete_login", "get_login", "put_login"]
 

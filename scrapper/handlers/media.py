@@ -13,7 +13,6 @@ from aiohttp import hdrs, web
 from aiohttp.abc import AbstractStreamWriter
 from zipstream import ZipStream
 
-from scrapper.cancellation import finished
 from scrapper.handlers.operation import FILE, Operation, Parameter, describe
 from scrapper.handlers.posts import SHORTCODE, stored_files
 from scrapper.handlers.refusals import InvalidParameter, NotStored
@@ -21,6 +20,7 @@ from scrapper.handlers.request_bodies import ScrapeRequest
 from scrapper.handlers.resources import CONVERSIONS, LIBRARY
 from scrapper.handlers.scrape import scraped_post
 from scrapper.library.post import MediaItem, Post
+from scrapper.tasks import finished
 
 __all__ = ["CONVERSION_NAMES", "download", "download_by_url", "media"]
 

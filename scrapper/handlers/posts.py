@@ -5,7 +5,6 @@ import re
 import orjson
 from aiohttp import web
 
-from scrapper.base_path import BASE_PATH
 from scrapper.handlers.operation import Operation, Parameter, describe
 from scrapper.handlers.refusals import InvalidParameter, NotStored
 from scrapper.handlers.resources import LIBRARY
@@ -16,6 +15,7 @@ from scrapper.library.post import Post
 from scrapper.library.response import PostResponse
 from scrapper.library.stored import StoredPost
 from scrapper.links import is_shortcode
+from scrapper.serving.base_path import BASE_PATH
 
 __all__ = [
     "SHORTCODE",

@@ -4,7 +4,8 @@ from collections.abc import Awaitable, Callable, Mapping
 
 from aiohttp import web
 
-from scrapper.api_keys import ApiKeys
+from scrapper.access.keys import ApiKeys
+from scrapper.access.sessions import Sessions
 from scrapper.handlers.job_feeds import JobFeeds
 from scrapper.instagram.client import Instagram
 from scrapper.jobs.contract import Jobs
@@ -13,7 +14,6 @@ from scrapper.library.post import MediaItem, Post
 from scrapper.library.root import MediaRoot
 from scrapper.library.store import Library
 from scrapper.scraping.scraper import Scraper
-from scrapper.sessions import Sessions
 from scrapper.settings import Settings
 from scrapper.telemetry.metrics import Metrics
 

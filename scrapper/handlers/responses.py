@@ -5,7 +5,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from scrapper.instagram.login_file import State
+from scrapper.instagram.login.file import State
 from scrapper.library.response import PostResponse
 
 __all__ = ["ErrorResponse", "ListingResponse", "LoginStanding", "ReadyResponse"]

@@ -2,13 +2,13 @@
 
 from aiohttp import web
 
-from scrapper.base_path import BASE_PATH
 from scrapper.handlers.operation import Operation, describe
 from scrapper.handlers.request_bodies import ScrapeRequest, read_body
 from scrapper.handlers.resources import SCRAPER, SETTINGS
 from scrapper.library.response import PostResponse
 from scrapper.links import read_link
 from scrapper.scraping.scraper import Scraped
+from scrapper.serving.base_path import BASE_PATH
 
 __all__ = ["scrape", "scraped_post"]
 

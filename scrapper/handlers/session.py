@@ -6,11 +6,11 @@ from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field
 
 from middlewares.api_key import known_keys
-from scrapper.base_path import BASE_PATH
+from scrapper.access.sessions import COOKIE, MAX_AGE_SECONDS
 from scrapper.handlers.operation import Operation, describe
 from scrapper.handlers.request_bodies import parse_body, read_text
 from scrapper.handlers.resources import API_KEYS, SESSIONS
-from scrapper.sessions import COOKIE, MAX_AGE_SECONDS
+from scrapper.serving.base_path import BASE_PATH
 
 __all__ = ["begin_session", "end_session"]
 

@@ -11,12 +11,12 @@ from pathlib import Path
 from scrapper.errors import DeadlineExceeded, InvalidURL, UnsupportedLink
 from scrapper.instagram.context import OnRequest
 from scrapper.instagram.contexts import Contexts
-from scrapper.instagram.download import Target, Wanted, download
-from scrapper.instagram.login import Login, LoginState
-from scrapper.instagram.login_file import LoginFile
+from scrapper.instagram.files.fetch import Target, Wanted, download
+from scrapper.instagram.files.post import PostDownload
+from scrapper.instagram.login.file import LoginFile
+from scrapper.instagram.login.session import Login, LoginState
 from scrapper.instagram.media import Description
 from scrapper.instagram.pace import Pace
-from scrapper.instagram.post_download import PostDownload
 from scrapper.instagram.search import Search, Standing
 from scrapper.instagram.shortcode import Shortcode
 from scrapper.instagram.sources import Source

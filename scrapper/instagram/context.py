@@ -16,7 +16,7 @@ import structlog
 from instaloader.instaloadercontext import InstaloaderContext, RateController
 from requests.cookies import RequestsCookieJar
 
-from scrapper.instagram.login import Session
+from scrapper.instagram.login.session import Session
 from scrapper.instagram.pace import Kind, Pace
 from scrapper.instagram.page_refusal import refusal_of_page, route_of
 from scrapper.instagram.tokens import HeldTokens, Tokens, find_tokens

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from weakref import WeakKeyDictionary
 
 from scrapper.instagram.context import Context, OnRequest
-from scrapper.instagram.login import Session
+from scrapper.instagram.login.session import Session
 from scrapper.instagram.pace import Pace
 from scrapper.instagram.tokens import Tokens
 from scrapper.instagram.transport import PooledTransport

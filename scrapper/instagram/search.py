@@ -10,8 +10,8 @@ from scrapper.errors import SessionRefused
 from scrapper.instagram.asking import asking
 from scrapper.instagram.context import Context
 from scrapper.instagram.contexts import Contexts
-from scrapper.instagram.login import Login, Session
-from scrapper.instagram.login_check import view_as
+from scrapper.instagram.login.check import view_as
+from scrapper.instagram.login.session import Login, Session
 from scrapper.instagram.media import Description, describe
 from scrapper.instagram.order import SourceOrder
 from scrapper.instagram.pace import Pace

@@ -12,8 +12,6 @@ from uuid import uuid4
 import orjson
 import structlog
 
-from scrapper.background import in_background
-from scrapper.cancellation import finished
 from scrapper.errors import INTERNAL_ERROR, ScrapeError
 from scrapper.jobs.backlog import Backlog, Place
 from scrapper.jobs.contract import JobEnds, Nobody, check_room
@@ -22,6 +20,7 @@ from scrapper.jobs.runner import needs_no_turn, note_progress, run_post
 from scrapper.jobs.sqlite_store import JobStore
 from scrapper.jobs.webhooks import MOST_DELIVERIES, Delivery
 from scrapper.scraping.scraper import Scraper
+from scrapper.tasks import finished, in_background
 
 __all__ = ["LocalJobs"]
 

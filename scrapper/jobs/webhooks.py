@@ -25,9 +25,8 @@ from aiohttp import (
 from aiohttp.abc import AbstractResolver, ResolveResult
 from standardwebhooks import Webhook
 
-from scrapper.background import in_background
-from scrapper.cancellation import end
 from scrapper.settings import Network, Settings
+from scrapper.tasks import end, in_background
 from scrapper.telemetry.metrics import Metrics
 
 __all__ = ["MOST_DELIVERIES", "Deliveries", "Delivery", "WebhookHosts", "delivering"]

@@ -11,8 +11,6 @@ from typing import Any, TypeVar
 
 import structlog
 
-from scrapper.background import in_background
-from scrapper.cancellation import finished
 from scrapper.errors import DiskFull, DiskReadOnly
 from scrapper.library.additions import Additions, add
 from scrapper.library.catalogue import Catalogue, Search
@@ -36,6 +34,7 @@ from scrapper.library.root import MediaRoot
 from scrapper.library.sqlite_errors import is_refusal, telling_refusals
 from scrapper.library.stored import MANIFEST, StoredPost
 from scrapper.settings import Settings
+from scrapper.tasks import finished, in_background
 
 __all__ = ["Library"]
 

@@ -6,10 +6,9 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import structlog
 
-from scrapper.background import in_background
-from scrapper.cancellation import end
 from scrapper.errors import MediaFolderGone
 from scrapper.library.store import Library
+from scrapper.tasks import end, in_background
 from scrapper.telemetry.metrics import Metrics
 
 __all__ = ["sweeping"]

@@ -20,7 +20,6 @@ import structlog
 from aiohttp import web
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from scrapper.cancellation import end
 from scrapper.errors import DeadlineExceeded, MediaTooLarge, ServerFull, SettingsError
 from scrapper.handlers.refusals import NotStored
 from scrapper.handlers.resources import CONVERSIONS, LIBRARY, SETTINGS
@@ -30,6 +29,7 @@ from scrapper.library.post import MediaItem, Post
 from scrapper.library.store import Library
 from scrapper.plugins.hooks import hookimpl
 from scrapper.settings import Settings
+from scrapper.tasks import end
 
 __all__ = ["configure", "post_stored", "register_routes"]
 

@@ -10,8 +10,6 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 
-from scrapper.background import in_background
-from scrapper.cancellation import end
 from scrapper.jobs.contract import FinishedJobs
 from scrapper.library.store import Library
 from scrapper.plugins.follower import Follower, Turn
@@ -19,6 +17,7 @@ from scrapper.plugins.ledger import Ledger
 from scrapper.plugins.loading import Plugin, Plugins
 from scrapper.scraping.peers import Alone, Peers
 from scrapper.settings import Settings
+from scrapper.tasks import end, in_background
 from scrapper.telemetry.metrics import Metrics
 
 __all__ = ["Followers"]

@@ -14,11 +14,10 @@ import orjson
 import structlog
 from redis.exceptions import RedisError
 
-from scrapper.background import in_background
-from scrapper.cancellation import end
 from scrapper.errors import RESPONSES, DeadlineExceeded, PaceExceeded, ScrapeError
 from scrapper.replicas.client import PREFIX, SharedRedis
 from scrapper.replicas.turn import Turn
+from scrapper.tasks import end, in_background
 
 __all__ = ["RedisPeers"]
 

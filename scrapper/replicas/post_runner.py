@@ -9,13 +9,13 @@ from typing import TypeVar
 from redis.exceptions import RedisError
 from structlog.contextvars import bound_contextvars
 
-from scrapper.cancellation import end
 from scrapper.jobs.model import Job, JobPost
 from scrapper.jobs.runner import needs_no_turn, note_progress, run_post
 from scrapper.replicas.backlog import RedisBacklog
 from scrapper.replicas.job_store import RedisJobStore
 from scrapper.replicas.queue import PostQueue
 from scrapper.scraping.scraper import Scraper
+from scrapper.tasks import end
 
 __all__ = ["PostRunner"]
 

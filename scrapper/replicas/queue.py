@@ -12,10 +12,9 @@ from redis.exceptions import RedisError, ResponseError
 from taskiq import AckableMessage, Context, TaskiqDepends, TaskiqMessage
 from taskiq_redis import RedisStreamBroker
 
-from scrapper.background import in_background
-from scrapper.cancellation import end, endable
 from scrapper.replicas.backlog import RedisBacklog
 from scrapper.replicas.client import PREFIX, SharedRedis, connection_options
+from scrapper.tasks import end, endable, in_background
 
 __all__ = ["ABANDONED_SECONDS", "STREAM", "PostQueue"]
 

@@ -7,9 +7,8 @@ import structlog
 from redis.asyncio.lock import Lock
 from redis.exceptions import LockError, RedisError
 
-from scrapper.background import in_background
-from scrapper.cancellation import end
 from scrapper.replicas.client import SharedRedis
+from scrapper.tasks import end, in_background
 
 __all__ = ["LEASE_SECONDS", "Turn"]
 

@@ -22,7 +22,7 @@ from middlewares.request_context import _new_id
 from scrapper.library.post import Post
 from scrapper.library.response import RenderedPost
 from scrapper.links import read_link
-from scrapper.response_headers import HEADERS
+from scrapper.serving.response_headers import HEADERS
 from scrapper.telemetry.logs import _add_time
 
 __all__ = ["PARTS", "seconds_of"]

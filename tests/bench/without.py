@@ -29,8 +29,8 @@ import middlewares.request_context
 import scrapper.app
 import scrapper.handlers.scrape
 import scrapper.instagram.client
-import scrapper.instagram.download
-import scrapper.instagram.post_download
+import scrapper.instagram.files.fetch
+import scrapper.instagram.files.post
 import scrapper.instagram.sources.page
 import scrapper.instagram.transport
 import scrapper.library.index
@@ -52,7 +52,7 @@ from scrapper.library.root import MediaRoot
 from scrapper.library.store import Library
 from scrapper.library.stored import StoredPost, load
 from scrapper.links import read_link
-from scrapper.response_headers import HEADERS
+from scrapper.serving.response_headers import HEADERS
 from scrapper.settings import Settings
 from tests.bench.peers import fetch
 
@@ -162,7 +162,7 @@ def _pooled_connections() -> None:
 
 
 def _copy_buffer() -> None:
-    _replace(scrapper.instagram.download, "_COPY_BYTES", 64 * 1024)
+    _replace(scrapper.instagram.files.fetch, "_COPY_BYTES", 64 * 1024)
 
 
 def _kept_session() -> None:
@@ -188,7 +188,7 @@ def _apart() -> None:
 
 
 def _files_at_once() -> None:
-    _replace(scrapper.instagram.post_download, "_AT_ONCE", 1)
+    _replace(scrapper.instagram.files.post, "_AT_ONCE", 1)
 
 
 def _script_by_bytes() -> None:

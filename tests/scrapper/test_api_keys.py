@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from scrapper.api_keys import ApiKeys
+from scrapper.access.keys import ApiKeys
 from scrapper.errors import SettingsError
 from scrapper.settings import Settings, load_settings
 from tests.conftest import StartService

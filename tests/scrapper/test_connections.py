@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from scrapper.response_headers import HEADERS
+from scrapper.serving.response_headers import HEADERS
 from tests.service import PATIENCE_SECONDS, Service, wait_for
 
 SETTINGS = {"CLIENT_TIMEOUT_SECONDS": "4", "MAX_CONNECTIONS": "8"}

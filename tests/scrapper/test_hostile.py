@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from scrapper.response_headers import HEADERS
+from scrapper.serving.response_headers import HEADERS
 from tests.conftest import StartService
 from tests.instagram import StandIn
 from tests.service import PATIENCE_SECONDS, Service

@@ -29,7 +29,7 @@ from prometheus_client import Counter, Histogram
 from structlog.contextvars import bind_contextvars, merge_contextvars
 from structlog.typing import EventDict, WrappedLogger
 
-from scrapper.response_headers import HEADERS
+from scrapper.serving.response_headers import HEADERS
 from tests.bench.peers.parts import LIMITER, Body, run
 
 _KEY = b"key"

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 from aiohttp.test_utils import make_mocked_request
 
+from scrapper.access.sessions import MAX_AGE_SECONDS, Sessions
 from scrapper.handlers.resources import API_KEYS
-from scrapper.sessions import MAX_AGE_SECONDS, Sessions
 from tests.conftest import Client, StartService
 
 KEY = {"X-API-Key": "a-key-of-the-tests"}

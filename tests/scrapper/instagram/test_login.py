@@ -12,13 +12,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from scrapper.errors import SettingsError
-from scrapper.instagram.cookies_file import (
+from scrapper.instagram.login.cookies import (
     SessionFileError,
     read_cookies_file,
     read_session_file,
 )
-from scrapper.instagram.login import Login
-from scrapper.instagram.login_file import LoginFile
+from scrapper.instagram.login.file import LoginFile
+from scrapper.instagram.login.session import Login
 
 COOKIES = (
     "# Netscape HTTP Cookie File\r\n"
@@ -88,7 +88,7 @@ def test_a_file_of_somebody_else_is_refused(tmp_path: Path) -> None:
 def test_a_changed_file_revives_a_session_that_ended(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("scrapper.instagram.login._SECONDS_BETWEEN_LOOKS", 0)
+    monkeypatch.setattr("scrapper.instagram.login.session._SECONDS_BETWEEN_LOOKS", 0)
     path = write(tmp_path / "cookies.txt", COOKIES.encode())
     login = Login(cookies_file=path)
     session = login.session()
@@ -108,7 +108,7 @@ def test_a_changed_file_revives_a_session_that_ended(
 def test_a_file_that_becomes_damaged_leaves_the_session_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("scrapper.instagram.login._SECONDS_BETWEEN_LOOKS", 0)
+    monkeypatch.setattr("scrapper.instagram.login.session._SECONDS_BETWEEN_LOOKS", 0)
     path = write(tmp_path / "cookies.txt", COOKIES.encode())
     login = Login(cookies_file=path)
     write(path, b"nonsense")
@@ -128,7 +128,7 @@ def test_the_state_says_since_when(tmp_path: Path) -> None:
 
 @pytest.fixture
 def looks_always(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("scrapper.instagram.login._SECONDS_BETWEEN_LOOKS", 0)
+    monkeypatch.setattr("scrapper.instagram.login.session._SECONDS_BETWEEN_LOOKS", 0)
 
 
 def test_state_and_rotated_cookies_survive_a_restart(tmp_path: Path) -> None:

@@ -16,16 +16,16 @@ from middlewares.errors import errors
 from middlewares.metrics import metrics
 from middlewares.rate_limit import rate_limit
 from middlewares.request_context import REQUEST_ID, request_context
-from scrapper.api_keys import ApiKeys
-from scrapper.base_path import BasePath
+from scrapper.access.keys import ApiKeys
+from scrapper.access.sessions import Sessions
 from scrapper.errors import RESPONSES, SettingsError
 from scrapper.handlers.docs import DOCS_FILES
 from scrapper.handlers.jobs import tokens_of_a_batch
 from scrapper.handlers.media import CONVERSION_NAMES
 from scrapper.handlers.page import PAGE_FILES
 from scrapper.handlers.request_bodies import MAX_WEBHOOK_LENGTH, MOST_URLS
-from scrapper.instagram.cookies_file import MAX_COOKIES_BYTES
-from scrapper.sessions import Sessions
+from scrapper.instagram.login.cookies import MAX_COOKIES_BYTES
+from scrapper.serving.base_path import BasePath
 from scrapper.settings import Settings
 from scrapper.telemetry.metrics import Metrics
 

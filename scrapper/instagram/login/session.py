@@ -12,14 +12,14 @@ from urllib.parse import unquote
 import structlog
 
 from scrapper.errors import ScrapeError, SettingsError
-from scrapper.instagram.cookies_file import (
+from scrapper.instagram.login.cookies import (
     SessionFileError,
     read_cookies_file,
     read_private,
     read_session_file,
     valid_cookies,
 )
-from scrapper.instagram.login_file import LoginFile, LoginRecord, State
+from scrapper.instagram.login.file import LoginFile, LoginRecord, State
 from scrapper.library.disk import storing
 
 __all__ = ["SESSION_ID", "Login", "LoginState", "Session", "session_cookies"]

@@ -11,7 +11,7 @@ import orjson
 import structlog
 from aiohttp import hdrs, web
 
-from scrapper.response_headers import HEADERS
+from scrapper.serving.response_headers import HEADERS
 from scrapper.telemetry.metrics import Metrics
 
 __all__ = ["connections", "raise_open_files"]

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from aiohttp import web
 
-from scrapper.api_keys import ApiKeys
+from scrapper.access.keys import ApiKeys
 
 __all__ = ["COOKIE", "MAX_AGE_SECONDS", "Sessions"]
 

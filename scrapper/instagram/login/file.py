@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args
 import structlog
 
 from scrapper.errors import ScrapeError
-from scrapper.instagram.cookies_file import SessionFileError, read_private, valid_cookies
+from scrapper.instagram.login.cookies import SessionFileError, read_private, valid_cookies
 from scrapper.library.disk import write_atomically
 from scrapper.library.state_file import UNREADABLE
 

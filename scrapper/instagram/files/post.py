@@ -8,7 +8,7 @@ from dataclasses import replace
 import structlog
 
 from scrapper.errors import DeadlineExceeded, DiskFull, RateLimited, ScrapeError
-from scrapper.instagram.download import CandidatesRefused, Wanted
+from scrapper.instagram.files.fetch import CandidatesRefused, Wanted
 from scrapper.instagram.media import Description
 from scrapper.instagram.shortcode import Shortcode
 from scrapper.library.post import MediaItem, Post

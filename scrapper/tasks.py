@@ -1,18 +1,29 @@
-"""Cancelling tasks for certain, including those that talk to Redis.
+"""Tasks that end for certain, and that never die silently.
 
 redis-py 8.1 checks a connection with a timeout of zero before it uses it. A cancellation at that
 very moment is mistaken for the timeout, and lost.
 """
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Coroutine
 from typing import Any, TypeVar
 
-__all__ = ["end", "endable", "finished"]
+import structlog
+
+__all__ = ["end", "endable", "finished", "in_background"]
+
+log = structlog.get_logger(__name__)
 
 _SECONDS_BETWEEN_TRIES = 0.1
 
 Result = TypeVar("Result")
+
+
+def in_background(work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+    """Start *work*; if it ends by an error, log that under its *name*."""
+    task = asyncio.create_task(work, name=name)
+    task.add_done_callback(_note_end)
+    return task
 
 
 async def end(task: asyncio.Future[Any]) -> None:
@@ -41,3 +52,8 @@ async def finished(work: Awaitable[Result]) -> Result:
         if not task.done():
             await asyncio.wait([task])
         raise
+
+
+def _note_end(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()):
+        log.error("background task died", task=task.get_name(), exc_info=error)
