@@ -16,9 +16,9 @@ from scrapper.app import create_app
 from scrapper.commands.worker import WorkerParts, worker
 from scrapper.settings import Settings, load_settings
 from tests.instagram import StandIn
+from tests.process import PATIENCE_SECONDS
 from tests.programs import program
 from tests.redis_server import RedisServer
-from tests.service import PATIENCE_SECONDS
 
 Client = TestClient[Request, Application]
 StartService = Callable[..., Awaitable[Client]]

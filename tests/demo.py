@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 
 from tests.instagram import StandIn
-from tests.service import Service
+from tests.process import Service
 
 _URLS = (
     "https://www.instagram.com/reel/reel-demo/",

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.service import PATIENCE_SECONDS
+from tests.process import PATIENCE_SECONDS
 
 __all__ = ["output_of", "program"]
 

@@ -8,7 +8,7 @@ from typing import Self
 
 import redis
 
-from tests.service import free_port
+from tests.process import free_port
 
 __all__ = ["RedisServer"]
 

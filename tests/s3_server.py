@@ -7,7 +7,7 @@ from typing import Any, Self
 import boto3
 from botocore.config import Config
 
-from tests.service import free_port, wait_for_answer
+from tests.process import free_port, wait_for_answer
 
 __all__ = ["CREDENTIALS", "S3Server"]
 

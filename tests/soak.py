@@ -30,7 +30,7 @@ import requests
 
 from scrapper.library.clock import read_clocks
 from tests.instagram import SCENARIOS, StandIn
-from tests.service import Service
+from tests.process import Service
 
 _MINUTES, _LEAST_MINUTES = 10, 6
 _YEAR = 365 * 24 * 60 * 60

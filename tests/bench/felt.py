@@ -30,7 +30,7 @@ from tests.bench.table import (
     url_of,
 )
 from tests.bench.without import APART, AT_ONCE, OF_A_PAGE
-from tests.service import Service
+from tests.process import Service
 
 __all__ = ["ROWS"]
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import psutil
 
-from tests.service import MALLOC, Service, free_port, wait_for_answer
+from tests.process import MALLOC, Service, free_port, wait_for_answer
 
 __all__ = [
     "InstagramProcess",

@@ -56,8 +56,8 @@ from tests.bench.without import (
     OF_AN_ANSWER,
     ONE_GO,
 )
+from tests.process import Service, wait_for
 from tests.redis_server import RedisServer
-from tests.service import Service, wait_for
 
 __all__ = ["ROWS", "Seconds", "seconds_a_post"]
 

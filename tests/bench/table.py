@@ -11,7 +11,7 @@ from typing import NamedTuple
 import aiohttp
 
 from tests.bench.load import post_each
-from tests.service import Service
+from tests.process import Service
 
 __all__ = [
     "KEY",

@@ -18,8 +18,8 @@ from scrapper import __version__
 from tests.image.build import build
 from tests.image.container import Container, Image
 from tests.instagram import StandIn
+from tests.process import MALLOC, free_port, wait_for, wait_for_answer
 from tests.redis_server import RedisServer
-from tests.service import MALLOC, free_port, wait_for, wait_for_answer
 
 Start = Callable[..., Container]
 

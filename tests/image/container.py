@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from tests.image.engine import BUILDAH, buildah, engine
-from tests.service import PATIENCE_SECONDS
+from tests.process import PATIENCE_SECONDS
 
 __all__ = ["Container", "Image"]
 

@@ -1,0 +1,5 @@
+"""What the tests of handlers share."""
+
+from tests.browser.opening import browse
+
+__all__ = ["browse"]

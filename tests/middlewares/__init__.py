@@ -1,1 +1,0 @@
-"""Tests of each middleware alone, in an application that knows nothing of the service."""

@@ -1,0 +1,297 @@
+"""``python -m scrapper fetch``, run as a user runs it."""
+
+import asyncio
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from tests.conftest import stored_files, until
+from tests.instagram import StandIn
+from tests.process import PATIENCE_SECONDS, wait_for
+
+REEL = "https://www.instagram.com/reel/{}/"
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class Run(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+async def fetch(*arguments: str, given: str | None = None, **environment: str) -> Run:
+    command = [sys.executable, "-m", "scrapper", "fetch", *arguments]
+    env = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
+    done = await asyncio.to_thread(
+        subprocess.run,
+        command,
+        env=env,
+        input=given,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=PATIENCE_SECONDS,
+    )
+    return Run(done.returncode, done.stdout, done.stderr)
+
+
+async def test_posts_land_in_the_folder_and_each_is_told_in_a_line_of_json(
+    instagram: StandIn, tmp_path: Path
+) -> None:
+    urls = [REEL.format("reel-cli"), "https://www.instagram.com/p/carousel-cli/"]
+    run = await fetch(*urls, "--into", str(tmp_path))
+    assert (run.code, run.err) == (0, "")
+    answers = {answer["shortcode"]: answer for answer in map(json.loads, run.out.splitlines())}
+    assert set(answers) == {"reel-cli", "carousel-cli"}
+    assert answers["reel-cli"]["original_url"] == urls[0]
+    for shortcode in answers:
+        paths = [Path(item["path"]) for item in answers[shortcode]["media"]]
+        assert [path.read_bytes() for path in paths] == instagram.bytes_of(shortcode)
+    assert set(os.listdir(tmp_path)) == {"reel-cli", "carousel-cli"}
+
+
+async def test_a_stored_post_is_not_downloaded_again(instagram: StandIn, tmp_path: Path) -> None:
+    for cached in (False, True):
+        run = await fetch(REEL.format("reel-twice"), "--into", str(tmp_path))
+        assert json.loads(run.out)["cached"] is cached
+    assert instagram.requests("graphql") == 1
+
+
+@pytest.mark.parametrize(
+    ("scenario", "code", "status"),
+    [
+        ("notfound", 3, 404),
+        ("forbidden", 4, 403),
+        ("limited", 5, 429),
+        ("reset", 6, 503),
+        ("servererror", 1, 502),
+    ],
+)
+async def test_the_exit_code_tells_what_went_wrong(
+    instagram: StandIn, tmp_path: Path, scenario: str, code: int, status: int
+) -> None:
+    url = REEL.format(f"{scenario}-cli")
+    run = await fetch(url, REEL.format("removed-cli"), "--no-wait", "--into", str(tmp_path))
+    assert (run.code, run.err) == (code, "")
+    told = next(line for line in map(json.loads, run.out.splitlines()) if line["url"] == url)
+    assert told["status"] == status
+    assert told["error"]
+    assert stored_files(tmp_path) == set()
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], [REEL.format("reel-ok"), "https://example.com/"], ["--unknown"]]
+)
+async def test_wrong_usage_downloads_nothing(
+    instagram: StandIn, tmp_path: Path, arguments: list[str]
+) -> None:
+    run = await fetch(*arguments, "--into", str(tmp_path))
+    assert (run.code, run.out) == (2, "")
+    assert run.err
+    assert instagram.requests() == 0
+
+
+async def test_links_come_from_files_and_standard_input(instagram: StandIn, tmp_path: Path) -> None:
+    listed = tmp_path / "links.txt"
+    listed.write_bytes(
+        b"\xef\xbb\xbf# my links\r\n"
+        + f"  {REEL.format('reel-file-1')}  # the first\r\n\r\n".encode()
+        + f"{REEL.format('reel-file-2')}#part\n#{REEL.format('reel-not')}".encode()
+    )
+    arguments = (REEL.format("reel-argument"), "-", "--from", str(listed), "--ordered")
+    into = tmp_path / "into"
+    given = REEL.format("reel-input") + "\n"
+    run = await fetch(*arguments, "--into", str(into), given=given)
+    assert (run.code, run.err) == (0, "")
+    told = [json.loads(line)["shortcode"] for line in run.out.splitlines()]
+    assert told == ["reel-argument", "reel-input", "reel-file-1", "reel-file-2"]
+
+
+async def test_an_empty_list_is_done_at_once(instagram: StandIn, tmp_path: Path) -> None:
+    assert await fetch("-", "--into", str(tmp_path), given="# nothing\n") == (0, "", "")
+
+
+async def test_every_wrong_line_is_told_and_nothing_is_downloaded(
+    instagram: StandIn, tmp_path: Path
+) -> None:
+    listed = tmp_path / "links.txt"
+    listed.write_text(f"{REEL.format('reel-fine')}\nhttps://example.com/\n\nnonsense\n")
+    run = await fetch("--from", str(listed), "--into", str(tmp_path / "into"))
+    assert (run.code, run.out) == (2, "")
+    assert run.err.splitlines() == [
+        f"{listed}, line 2: Not the URL of an Instagram post: https://example.com/",
+        f"{listed}, line 4: Not the URL of an Instagram post: nonsense",
+    ]
+    assert instagram.requests() == 0
+
+
+@pytest.mark.parametrize("content", [None, b"\xff\xfe\x00"])
+async def test_a_file_that_cannot_be_read_is_wrong_usage(
+    instagram: StandIn, tmp_path: Path, content: bytes | None
+) -> None:
+    listed = tmp_path / "links.txt"
+    if content is not None:
+        listed.write_bytes(content)
+    run = await fetch("--from", str(listed), "--into", str(tmp_path / "into"))
+    assert (run.code, run.out) == (2, "")
+    assert str(listed) in run.err
+
+
+async def test_thousands_of_links_are_told_in_their_order(
+    instagram: StandIn, tmp_path: Path
+) -> None:
+    shortcodes = [f"reel-many-{number % 7}" for number in range(3000)]
+    given = "\r\n".join(map(REEL.format, shortcodes))
+    run = await fetch("-", "--ordered", "--into", str(tmp_path), given=given)
+    assert (run.code, run.err) == (0, "")
+    assert [json.loads(line)["shortcode"] for line in run.out.splitlines()] == shortcodes
+
+
+async def test_a_limit_is_waited_for_and_that_is_told(instagram: StandIn, tmp_path: Path) -> None:
+    for source in ("api", "web", "page"):
+        instagram.turn_off(source, "limitedbare")
+    urls = [REEL.format(f"reel-wait-{number}") for number in range(5)]
+    environment = {"INSTAGRAM_COOLDOWN_SECONDS": "1", "INSTAGRAM_MAX_QUERIES": "0"}
+    running = asyncio.create_task(fetch(*urls, "--ordered", "--into", str(tmp_path), **environment))
+    # Once more after the first refusals: it waits and comes again.
+    await until(lambda: instagram.requests("graphql") >= 12)
+    instagram.reset()
+    run = await running
+    assert run.code == 0
+    told = [json.loads(line)["shortcode"] for line in run.out.splitlines()]
+    assert told == [f"reel-wait-{number}" for number in range(5)]
+    lines = run.err.splitlines()
+    assert lines
+    assert all(line.startswith("Instagram allows no more for now: waiting until") for line in lines)
+
+
+async def test_a_folder_that_cannot_be_written_is_wrong_usage(
+    instagram: StandIn, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    run = await fetch(REEL.format("reel-ok"), "--into", str(tmp_path / "file"))
+    assert (run.code, run.out) == (2, "")
+    assert "cannot be written" in run.err
+
+
+async def test_a_terminal_shows_progress_and_paths(instagram: StandIn, tmp_path: Path) -> None:
+    leader, follower = pty.openpty()
+    command = [sys.executable, "-m", "scrapper", "fetch", REEL.format("slow-tty")]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TERM": "xterm", "COLUMNS": "100"}
+    process = subprocess.Popen(  # noqa: ASYNC220
+        command, cwd=tmp_path, env=environment, stdout=follower, stderr=follower
+    )
+    os.close(follower)
+
+    def read() -> str:
+        text = b""
+        try:
+            while piece := os.read(leader, 65536):
+                text += piece
+        # What Linux answers once nobody has the other end open.
+        except OSError:
+            pass
+        return text.decode()
+
+    text = await asyncio.to_thread(read)
+    os.close(leader)
+    assert await asyncio.to_thread(process.wait) == 0
+    assert "slow-tty" in text
+    assert "MB" in text
+    assert str(tmp_path / "slow-tty/slow-tty.mp4") in text
+
+
+def start(*arguments: str, stdout: Any = subprocess.PIPE) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "scrapper", "fetch", *arguments],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_it_at_once_and_leaves_nothing_half_done(
+    instagram: StandIn, tmp_path: Path, number: int, code: int
+) -> None:
+    done, held = REEL.format("reel-finished"), REEL.format("silent-held")
+    process = start(done, held, "--into", str(tmp_path))
+    assert process.stdout
+    # The other post is under way, and nothing of it will ever come.
+    finished = json.loads(process.stdout.readline())
+    wait_for(lambda: instagram.requests("graphql", "silent-held") == 1)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=PATIENCE_SECONDS)
+    assert (process.returncode, out, err) == (code, "", "")
+    assert finished["shortcode"] == "reel-finished"
+    assert os.listdir(tmp_path) == ["reel-finished"]
+
+
+def test_a_signal_in_the_middle_of_a_file_leaves_nothing(
+    instagram: StandIn, tmp_path: Path
+) -> None:
+    instagram.hold_media()
+    process = start(REEL.format("reel-middle"), "--into", str(tmp_path))
+    wait_for(lambda: instagram.requests("media", "reel-middle") == 1)
+    process.terminate()
+    _, err = process.communicate(timeout=PATIENCE_SECONDS)
+    assert (process.returncode, err) == (143, "")
+    assert os.listdir(tmp_path) == []
+
+
+def test_what_a_killed_command_left_goes_with_the_next_one(
+    instagram: StandIn, tmp_path: Path
+) -> None:
+    instagram.hold_media()
+    process = start(REEL.format("reel-killed"), "--into", str(tmp_path))
+    wait_for(lambda: instagram.requests("media", "reel-killed") == 1)
+    process.kill()
+    process.communicate()
+    assert ".incoming" in os.listdir(tmp_path)
+    instagram.release_media()
+    process = start(REEL.format("reel-next"), "--into", str(tmp_path))
+    process.communicate(timeout=PATIENCE_SECONDS)
+    assert os.listdir(tmp_path) == ["reel-next"]
+
+
+def test_a_reader_that_goes_away_ends_it_quietly(instagram: StandIn, tmp_path: Path) -> None:
+    urls = [REEL.format(f"reel-{number}") for number in range(20)]
+    process = start(*urls, "--into", str(tmp_path))
+    assert process.stdout
+    process.stdout.readline()
+    process.stdout.close()
+    assert process.stderr
+    with process.stderr as errors:
+        assert errors.read() == ""
+    assert process.wait(timeout=PATIENCE_SECONDS) in (0, 141)
+    assert not [name for name in os.listdir(tmp_path) if name.startswith(".")]
+
+
+def test_a_full_output_is_told_in_a_line(instagram: StandIn, tmp_path: Path) -> None:
+    with Path("/dev/full").open("w") as full:
+        process = start(REEL.format("reel-full"), "--into", str(tmp_path), stdout=full)
+        _, err = process.communicate(timeout=PATIENCE_SECONDS)
+    assert (process.returncode, err.count("\n")) == (1, 1)
+    assert "No space left" in err
+
+
+def test_a_closed_output_is_no_error(instagram: StandIn, tmp_path: Path) -> None:
+    command = f"{sys.executable} -m scrapper fetch {REEL.format('reel-closed')} --into {tmp_path}"
+    done = subprocess.run(
+        ["/bin/sh", "-c", f"exec {command} >&-"],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+        timeout=PATIENCE_SECONDS,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert os.listdir(tmp_path) == ["reel-closed"]

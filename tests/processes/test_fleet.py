@@ -1,0 +1,311 @@
+"""Replicas and workers as processes, over one Redis and one folder of media."""
+
+import json
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from scrapper.replicas.queue import ABANDONED_SECONDS
+from tests.instagram import StandIn
+from tests.process import Service, Worker, wait_for
+from tests.redis_server import RedisServer
+
+REEL = "https://www.instagram.com/reel/{}/"
+
+
+class Fleet:
+    """Some replicas and workers."""
+
+    def __init__(self, replicas: list[Service], workers: list[Worker]) -> None:
+        self.replicas = replicas
+        self.workers = workers
+
+    def submit(self, *shortcodes: str, to: int = 0) -> str:
+        answer = self.replicas[to].post("/jobs", {"urls": [REEL.format(it) for it in shortcodes]})
+        assert answer.status_code == 202
+        return f"/jobs/{answer.json()['id']}"
+
+    def finish(self, job: str, *, at: int = 1) -> dict[str, Any]:
+        wait_for(lambda: self.replicas[at].get(job).json()["state"] != "running", seconds=60)
+        told: dict[str, Any] = self.replicas[at].get(job).json()
+        return told
+
+
+@pytest.fixture
+def environment(instagram: StandIn, redis_server: RedisServer) -> dict[str, str]:
+    return {**instagram.environment, "REDIS_URL": redis_server.url, "INSTAGRAM_MAX_QUERIES": "0"}
+
+
+@contextmanager
+def running(
+    media_root: Path, environment: dict[str, str], *, replicas: int = 2, workers: int = 0
+) -> Iterator[Fleet]:
+    with ExitStack() as processes:
+        yield Fleet(
+            [processes.enter_context(Service(media_root, environment)) for _ in range(replicas)],
+            [processes.enter_context(Worker(media_root, environment)) for _ in range(workers)],
+        )
+
+
+def in_background(service: Service, shortcode: str, **body: Any) -> list[requests.Response]:
+    """Scrape in a thread; the answer, as soon as there is one."""
+    answers: list[requests.Response] = []
+
+    def scrape() -> None:
+        try:
+            answers.append(service.scrape(REEL.format(shortcode), **body))
+        except requests.ConnectionError:
+            return
+
+    threading.Thread(target=scrape).start()
+    return answers
+
+
+def fence_of(media_root: Path, shortcode: str) -> int:
+    fence: int = json.loads((media_root / shortcode / "post.json").read_text())["fence"]
+    return fence
+
+
+def test_300_requests_over_all_replicas_for_a_new_post_make_one_query(
+    instagram: StandIn, environment: dict[str, str], media_root: Path
+) -> None:
+    with running(media_root, environment, replicas=3, workers=2) as fleet:
+        instagram.hold()
+        job = fleet.submit("reel-all")
+        with ThreadPoolExecutor(300) as threads:
+            answers = [
+                threads.submit(fleet.replicas[number % 3].scrape, REEL.format("reel-all"))
+                for number in range(300)
+            ]
+            wait_for(lambda: instagram.requests("graphql") > 0)
+            time.sleep(1)
+            instagram.release()
+        statuses = Counter(answer.result().status_code for answer in answers)
+        assert statuses == {200: 300}
+        assert fleet.finish(job)["posts"][0]["status"] == 200
+    assert instagram.requests("graphql") == 1
+    assert instagram.requests("media") == 2
+
+
+def test_all_replicas_get_the_same_error(
+    instagram: StandIn, environment: dict[str, str], media_root: Path
+) -> None:
+    with running(media_root, environment) as fleet:
+        instagram.hold()
+        answers = [in_background(replica, "removed-post") for replica in fleet.replicas]
+        wait_for(lambda: instagram.requests("graphql") > 0)
+        time.sleep(0.5)
+        instagram.release()
+        wait_for(lambda: all(answers))
+    assert [answer[0].status_code for answer in answers] == [404, 404]
+    assert instagram.requests("graphql") == 1
+
+
+def test_a_killed_replica_delays_the_others_by_its_lease_alone(
+    instagram: StandIn, environment: dict[str, str], media_root: Path
+) -> None:
+    with running(media_root, environment) as fleet:
+        instagram.hold()
+        in_background(fleet.replicas[0], "reel-killed")
+        wait_for(lambda: instagram.requests("graphql") == 1)
+        answer = in_background(fleet.replicas[1], "reel-killed")
+        time.sleep(0.5)
+        assert instagram.requests("graphql") == 1
+        fleet.replicas[0].kill()
+        instagram.release()
+        wait_for(lambda: bool(answer))
+    assert answer[0].status_code == 200
+    assert instagram.requests("graphql") == 2
+    [content] = instagram.bytes_of("reel-killed")
+    assert (media_root / "reel-killed/reel-killed.mp4").read_bytes() == content
+
+
+def test_a_paused_replica_does_not_overwrite_what_came_later(
+    instagram: StandIn, environment: dict[str, str], media_root: Path
+) -> None:
+    with running(media_root, environment) as fleet:
+        fleet.replicas[1].scrape(REEL.format("reel-paused"))
+        instagram.hold()
+        early = in_background(fleet.replicas[0], "reel-paused", refresh=True)
+        wait_for(lambda: instagram.requests("graphql") == 2)
+        fleet.replicas[0].pause()
+        late = in_background(fleet.replicas[1], "reel-paused", refresh=True)
+        wait_for(lambda: instagram.requests("graphql") == 3)
+        instagram.release()
+        wait_for(lambda: bool(late))
+        assert late[0].status_code == 200
+        fence = fence_of(media_root, "reel-paused")
+        fleet.replicas[0].go_on()
+        wait_for(lambda: bool(early))
+        assert early[0].status_code == 200
+        assert fence_of(media_root, "reel-paused") == fence
+        wait_for(lambda: fleet.replicas[0].logged("a later turn stored the post") == 1)
+    assert list((media_root / ".incoming").iterdir()) == []
+
+
+def test_a_429_to_one_replica_stops_them_all(
+    instagram: StandIn, environment: dict[str, str], media_root: Path
+) -> None:
+    with running(media_root, environment, workers=1) as fleet:
+        assert fleet.replicas[0].scrape(REEL.format("limited-one")).status_code == 429
+        answer = fleet.replicas[1].scrape(REEL.format("reel-other"))
+        assert answer.status_code == 429
+        assert 1 <= int(answer.headers["Retry-After"]) <= 17
+        job = fleet.submit("reel-job")
+        wait_for(lambda: fleet.replicas[1].get(job).json()["posts"][0]["state"] == "waiting")
+    assert instagram.requests("graphql") == 1
+
+
+def test_a_killed_worker_s_posts_are_done_by_another(
+    instagram: StandIn, environment: dict[str, str], media_root: Path
+) -> None:
+    posts = [f"reel-{number}" for number in range(10)]
+    with running(media_root, environment, workers=2) as fleet:
+        instagram.hold_media()
+        job = fleet.submit(*posts)
+        wait_for(lambda: instagram.requests("media") >= 10)
+        fleet.workers[0].kill()
+        instagram.release_media()
+        told = fleet.finish(job)
+    assert [post["status"] for post in told["posts"]] == [200] * 10
+    for shortcode in posts:
+        [content] = instagram.bytes_of(shortcode)
+        assert (media_root / shortcode / f"{shortcode}.mp4").read_bytes() == content
+
+
+def test_jobs_wait_for_the_first_worker(
+    instagram: StandIn, environment: dict[str, str], media_root: Path
+) -> None:
+    with running(media_root, environment) as fleet:
+        job = fleet.submit("reel-waits")
+        with Worker(media_root, environment) as worker:
+            assert fleet.finish(job)["posts"][0]["status"] == 200
+            worker.terminate()
+            assert worker.wait() == 0
+
+
+def test_a_worker_that_ends_finishes_what_it_has(
+    instagram: StandIn, environment: dict[str, str], media_root: Path
+) -> None:
+    with running(media_root, environment, workers=1) as fleet:
+        instagram.hold()
+        job = fleet.submit("reel-last")
+        wait_for(lambda: instagram.requests("graphql") == 1)
+        with Worker(media_root, environment) as other:
+            fleet.workers[0].terminate()
+            time.sleep(ABANDONED_SECONDS * 1.5)
+            instagram.release()
+            assert fleet.workers[0].wait() == 0
+            assert fleet.finish(job)["posts"][0]["status"] == 200
+            assert other.logged("posts of a lost worker queued again") == 0
+
+
+def test_a_worker_that_starts_before_redis_works_as_soon_as_it_is_there(
+    instagram: StandIn,
+    environment: dict[str, str],
+    redis_server: RedisServer,
+    media_root: Path,
+) -> None:
+    redis_server.stop()
+    try:
+        with running(media_root, environment, workers=1) as fleet:
+            time.sleep(1)
+            redis_server.start()
+            wait_for(lambda: fleet.replicas[0].get("/ready").status_code == 200)
+            assert fleet.finish(fleet.submit("reel-early"), at=0)["posts"][0]["status"] == 200
+    finally:
+        if not redis_server.is_running():
+            redis_server.start()
+
+
+def test_redis_gone_for_a_while_costs_no_wrong_answer(
+    instagram: StandIn,
+    environment: dict[str, str],
+    redis_server: RedisServer,
+    media_root: Path,
+) -> None:
+    environment |= {"RATE_LIMIT_MAX_REQUESTS": "100000", "RATE_LIMIT_WINDOW_SECONDS": "1"}
+    answers: list[tuple[int, str, dict[str, Any]]] = []
+    ended = threading.Event()
+
+    def load(replica: Service, number: int) -> None:
+        turn = 0
+        while not ended.is_set():
+            turn += 1
+            shortcode = f"reel-{number}-{turn // 2}"
+            answer = replica.scrape(REEL.format(shortcode))
+            answers.append((answer.status_code, shortcode, answer.json()))
+            time.sleep(0.05)
+
+    with running(media_root, environment, replicas=3, workers=2) as fleet:
+        jobs = [
+            fleet.submit(*(f"reel-job{turn}-{number}" for number in range(20))) for turn in (1, 2)
+        ]
+        threads = [
+            threading.Thread(target=load, args=[replica, number])
+            for number, replica in enumerate(fleet.replicas)
+        ]
+        for thread in threads:
+            thread.start()
+        time.sleep(1)
+        redis_server.stop()
+        try:
+            time.sleep(10)
+            assert fleet.replicas[0].get("/ready").json()["redis"] is False
+            assert fleet.replicas[0].get(jobs[0]).status_code == 503
+            late = fleet.replicas[0].post("/jobs", {"urls": [REEL.format("reel-late")]})
+            assert (late.status_code, late.headers["Retry-After"]) == (503, "5")
+        finally:
+            redis_server.start()
+        for replica in fleet.replicas:
+            wait_for(lambda replica=replica: replica.get("/ready").status_code == 200)  # type: ignore[misc]
+        told = [fleet.finish(job) for job in jobs]
+        time.sleep(1)
+        ended.set()
+        for thread in threads:
+            thread.join()
+        for process in (*fleet.replicas, *fleet.workers):
+            # A slow machine may make Redis late once more.
+            gone = process.logged("redis does not answer: going on without it")
+            assert process.logged("redis is back") == gone >= 1
+            assert process.logged("posts of a lost worker queued again") == 0
+            assert [line for line in process.log if line["level"] == "error"] == []
+    assert len(answers) >= len(fleet.replicas)
+    assert {status for status, _, _ in answers} == {200}
+    assert all(answer["shortcode"] == shortcode for _, shortcode, answer in answers)
+    assert [[post["status"] for post in job["posts"]] for job in told] == [[200] * 20] * 2
+
+
+def test_a_worker_without_redis_is_told_what_it_needs(
+    media_root: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    process = Worker(media_root, {})
+    process._start()
+    assert process.wait() == 2
+    assert "REDIS_URL" in capfd.readouterr().err
+
+
+def test_redis_s_password_is_in_no_line(
+    instagram: StandIn, redis_server: RedisServer, media_root: Path
+) -> None:
+    # It has none, and refuses who shows one.
+    url = redis_server.url.replace("//", "//:pass%2Fword@")
+    environment = {**instagram.environment, "REDIS_URL": url, "LOG_LEVEL": "debug"}
+    with running(media_root, environment, workers=1) as fleet:
+        assert fleet.replicas[0].scrape(REEL.format("reel-secret")).status_code == 200
+        assert fleet.replicas[0].get("/ready").status_code == 503
+        for process in (*fleet.replicas, *fleet.workers):
+            wait_for(lambda process=process: process.logged("working") or len(process.log) > 2)  # type: ignore[misc]
+            process.terminate()
+            process.wait()
+            text = "".join(process.raw_log)
+            assert "pass/word" not in text
+            assert "pass%2Fword" not in text

@@ -1,0 +1,92 @@
+"""``python -m scrapper login``, run as a user runs it."""
+
+import asyncio
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import StartService
+from tests.instagram import StandIn
+from tests.process import PATIENCE_SECONDS
+from tests.service.handlers.test_login import cookies_txt
+
+ROOT = Path(__file__).resolve().parents[2]
+PRIVATE = {"url": "https://www.instagram.com/p/private-command/"}
+
+
+async def login(
+    *arguments: str, media_root: Path, stdin: str = "", **environment: str
+) -> tuple[int, str, str]:
+    done = await asyncio.to_thread(
+        subprocess.run,
+        [sys.executable, "-m", "scrapper", "login", *arguments],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "MEDIA_ROOT": str(media_root), **environment},
+        input=stdin,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=PATIENCE_SECONDS,
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+def private_file(path: Path, content: bytes) -> str:
+    path.write_bytes(content)
+    path.chmod(0o600)
+    return str(path)
+
+
+async def test_a_running_service_takes_up_the_cookies_and_forgets_them(
+    instagram: StandIn, start_service: StartService, media_root: Path, tmp_path: Path
+) -> None:
+    client = await start_service()
+    assert (await client.post("/scrape", json=PRIVATE)).status == 403
+    file = private_file(tmp_path / "cookies.txt", cookies_txt("alive").encode())
+    assert await login(file, media_root=media_root) == (0, "Logged in as alive.user.\n", "")
+    while (await client.post("/scrape", json=PRIVATE)).status != 200:
+        pass
+    assert await login("--forget", media_root=media_root) == (0, "Logged out.\n", "")
+    while (await (await client.get("/ready")).json())["login"] != "none":
+        pass
+
+
+@pytest.mark.parametrize("way", ["standard input", "Instaloader's file", "settings"])
+async def test_cookies_come_from_a_file_or_standard_input(
+    instagram: StandIn, media_root: Path, tmp_path: Path, way: str
+) -> None:
+    match way:
+        case "standard input":
+            done = await login("-", media_root=media_root, stdin=cookies_txt("alive"))
+        case "settings":
+            file = private_file(tmp_path / "c", cookies_txt("alive").encode())
+            done = await login(media_root=media_root, INSTAGRAM_COOKIES_FILE=file)
+        case _:
+            content = pickle.dumps({"sessionid": "alive", "ds_user_id": "1"})
+            done = await login(private_file(tmp_path / "s", content), media_root=media_root)
+    assert done == (0, "Logged in as alive.user.\n", "")
+    assert instagram.requests() == 2 * instagram.requests("account") == 2
+
+
+@pytest.mark.parametrize(("session", "code"), [("expired", 4), ("challenged", 4)])
+async def test_a_session_that_is_not_alive_is_not_stored(
+    instagram: StandIn, media_root: Path, session: str, code: int
+) -> None:
+    done = await login("-", media_root=media_root, stdin=cookies_txt(session))
+    assert done[:2] == (code, "")
+    assert "Instagram" in done[2]
+    assert "Traceback" not in done[2]
+    assert not (media_root / ".state" / "login.json").exists()
+
+
+@pytest.mark.parametrize("arguments", [(), ("/nonexistent",), ("-",), ("--forget", "file")])
+async def test_wrong_usage_is_a_line_and_exit_code_2(
+    media_root: Path, arguments: tuple[str, ...]
+) -> None:
+    code, out, err = await login(*arguments, media_root=media_root)
+    assert (code, out) == (2, "")
+    assert err
+    assert "Traceback" not in err

@@ -1,0 +1,98 @@
+"""What docs/plugins.md and the template say of plugins holds."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from scrapper.plugins.loading import Plugins
+from tests.instagram import StandIn
+from tests.process import Service, wait_for
+
+pytestmark = pytest.mark.blocks
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = (ROOT / "docs/plugins.md").read_text()
+EXAMPLES = re.findall(r"^```python\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
+
+
+@pytest.mark.parametrize("code", EXAMPLES)
+def test_each_example_is_a_plugin(code: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = ModuleType("example")
+    exec(code, module.__dict__)  # noqa: S102 - our own docs
+    monkeypatch.setitem(sys.modules, "example", module)
+    [plugin] = Plugins(["example"])
+    assert plugin.hooks
+
+
+def test_there_is_an_example_of_each_hook() -> None:
+    hooks = (ROOT / "scrapper/plugins/hooks.py").read_text()
+    names = set(re.findall(r"^@_hook\ndef (\w+)", hooks, re.MULTILINE))
+    shown = set(re.findall(r"^(?:async )?def (\w+)", "\n".join(EXAMPLES), re.MULTILINE))
+    assert names
+    assert names - shown == set()
+
+
+@pytest.fixture(scope="module")
+def fresh_python(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A fresh environment with what the service needs, and a plugin made of the template."""
+    folder = tmp_path_factory.mktemp("fresh")
+    template = shutil.copytree(ROOT / "docs/plugin-template", folder / "memos")
+    for path in list(template.iterdir()):
+        renamed = path.rename(path.with_name(path.name.replace("notes", "memos")))
+        renamed.write_text(renamed.read_text().replace("notes", "memos"))
+    python = folder / "venv/bin/python"
+    install = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    requirements = str(ROOT / "requirements/base.txt")
+    for command in (
+        [sys.executable, "-m", "venv", str(folder / "venv")],
+        [*install, "--no-deps", "--only-binary", ":all:", "--requirement", requirements],
+        [*install, str(template)],
+    ):
+        subprocess.run(command, check=True)
+    yield python
+    shutil.rmtree(folder)
+
+
+def test_a_plugin_made_of_the_template_is_found_and_runs(
+    instagram: StandIn, media_root: Path, tmp_path: Path, fresh_python: Path
+) -> None:
+    notes = tmp_path / "notes"
+    environment = {**instagram.environment, "NOTES_FOLDER": str(notes)}
+    with Service(media_root, environment, python=fresh_python) as service:
+        service.scrape("https://www.instagram.com/reel/reel-1/")
+        wait_for((notes / "reel-1.md").exists)
+        wait_for(lambda: "reel-1.mp4" in (notes / "reel-1.md").read_text())
+        assert service.delete("/posts/reel-1").status_code == 204
+        wait_for(lambda: not (notes / "reel-1.md").exists())
+    shown = subprocess.run(
+        [str(fresh_python), "-m", "scrapper", "plugins"],
+        env={**os.environ, **environment, "MEDIA_ROOT": str(media_root), "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert shown.stdout == (
+        "memos (instagram-scrapper-memos 0.1.0): configure, post_removed, post_stored; "
+        "0 done, 0 failed, 0 behind\n"
+    )
+
+
+def test_a_plugin_that_cannot_work_says_so_at_start(
+    media_root: Path, tmp_path: Path, fresh_python: Path
+) -> None:
+    done = subprocess.run(
+        [str(fresh_python), "-m", "scrapper"],
+        env={"PATH": os.environ["PATH"], "MEDIA_ROOT": str(media_root), "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "plugin memos: NOTES_FOLDER: set it to the path of a folder" in done.stderr

@@ -1,0 +1,151 @@
+"""Plugins of whole processes: over Redis, and with requests that must not wait for them."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.instagram import StandIn
+from tests.process import Service, Worker, wait_for
+from tests.redis_server import RedisServer
+
+NOTING = """
+import os
+from scrapper.plugins.hooks import hookimpl
+
+def note(*words):
+    with open(os.environ["NOTED"], "a") as file:
+        file.write(" ".join(words) + "\\n")
+
+@hookimpl
+def post_stored(post):
+    note("stored", post.shortcode)
+
+@hookimpl
+def post_removed(shortcode):
+    note("removed", shortcode)
+
+@hookimpl
+def job_finished(job):
+    note("job", job.id, *(post.state for post in job.posts))
+"""
+
+HANGING = {
+    "a function": """
+@hookimpl
+def post_stored(post):
+    threading.Event().wait()
+""",
+    "a pool of threads": """
+@hookimpl
+def post_stored(post):
+    ThreadPoolExecutor(1).submit(threading.Event().wait).result()
+""",
+    "a coroutine": """
+@hookimpl
+async def post_stored(post):
+    await asyncio.Event().wait()
+""",
+    "a coroutine that blocks": """
+@hookimpl
+async def post_stored(post):
+    threading.Event().wait()
+""",
+    "a coroutine with threads": """
+@hookimpl
+async def post_stored(post):
+    await asyncio.gather(*(asyncio.to_thread(threading.Event().wait) for _ in range(100)))
+""",
+    "a coroutine that will not be cancelled": """
+@hookimpl
+async def post_stored(post):
+    while True:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            pass
+""",
+}
+_IMPORTS = """
+import asyncio
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from scrapper.plugins.hooks import hookimpl
+"""
+
+
+def url(number: int) -> str:
+    return f"https://www.instagram.com/reel/reel-{number}/"
+
+
+def test_with_redis_one_process_calls_a_plugin_once_for_each_event(
+    instagram: StandIn, media_root: Path, tmp_path: Path, redis_server: RedisServer
+) -> None:
+    (tmp_path / "noting.py").write_text(NOTING)
+    noted = tmp_path / "noted"
+    noted.touch()
+    environment = {
+        **instagram.environment,
+        "REDIS_URL": redis_server.url,
+        "PLUGINS": "noting",
+        "NOTED": str(noted),
+    }
+
+    def lines() -> list[str]:
+        return sorted(noted.read_text().splitlines())
+
+    path: dict[str, Any] = {"python_path": tmp_path}
+    with (
+        Service(media_root, environment, **path) as one,
+        Service(media_root, environment, **path) as other,
+        Worker(media_root, environment, **path),
+    ):
+        for number in range(4):
+            (one, other)[number % 2].scrape(url(number))
+        job = one.post("/jobs", {"urls": [url(4), url(5)]}).json()
+        expected = [f"job {job['id']} done done", *(f"stored reel-{it}" for it in range(6))]
+        wait_for(lambda: lines() == expected)
+        other.delete("/posts/reel-0")
+        wait_for(lambda: len(lines()) == 8)
+        # A process that comes later finds nothing left to do.
+        with Service(media_root, environment, **path) as third:
+            third.scrape(url(6))
+            wait_for(lambda: "stored reel-6" in lines())
+    assert lines() == sorted([*expected, "removed reel-0", "stored reel-6"])
+
+
+def test_a_route_that_hangs_in_a_thread_does_not_keep_the_service_from_ending(
+    instagram: StandIn, media_root: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "hanging.py").write_text(
+        _IMPORTS + "from aiohttp import web\n"
+        "async def hang(request):\n"
+        "    asyncio.ensure_future(asyncio.to_thread(threading.Event().wait))\n"
+        "    return web.Response()\n"
+        "@hookimpl\n"
+        "def register_routes(app):\n"
+        "    return [web.get('/hang', hang)]\n"
+    )
+    environment = {**instagram.environment, "PLUGINS": "hanging"}
+    with Service(media_root, environment, python_path=tmp_path) as service:
+        assert service.get("/hang").status_code == 200
+        service.terminate()
+        assert service.wait() == 0
+
+
+@pytest.mark.parametrize("how", HANGING)
+def test_a_plugin_that_hangs_costs_requests_nothing_and_does_not_keep_the_service_from_ending(
+    instagram: StandIn, media_root: Path, tmp_path: Path, how: str
+) -> None:
+    (tmp_path / "hanging.py").write_text(_IMPORTS + HANGING[how])
+    environment = {
+        **instagram.environment,
+        "PLUGINS": "hanging",
+        "PLUGIN_TIMEOUT_SECONDS": "0.05",
+    }
+    with Service(media_root, environment, python_path=tmp_path) as service:
+        for number in range(20):
+            assert service.scrape(url(number)).status_code == 200
+        assert 'plugin_behind{plugin="hanging"}' in service.get("/metrics").text
+        service.terminate()
+        assert service.wait() == 0

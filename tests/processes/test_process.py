@@ -1,0 +1,298 @@
+"""The service as a process: signals, crashes, exit codes and what it writes."""
+
+import json
+import os
+import pickle
+import random
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from functools import partial
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+import requests
+
+from tests.instagram import StandIn
+from tests.process import PATIENCE_SECONDS, Service, wait_for
+
+URL = "https://www.instagram.com/reel/{}/"
+
+
+def asked_once(instagram: StandIn, shortcode: str) -> bool:
+    return instagram.requests("graphql", shortcode) == 1
+
+
+def scrape_in_background(service: Service, shortcode: str) -> tuple[threading.Thread, list[int]]:
+    statuses: list[int] = []
+
+    def scrape() -> None:
+        try:
+            statuses.append(service.scrape(URL.format(shortcode)).status_code)
+        except requests.ConnectionError:
+            statuses.append(0)
+
+    thread = threading.Thread(target=scrape)
+    thread.start()
+    return thread, statuses
+
+
+def test_nothing_but_log_lines_is_printed(
+    media_root: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with Service(media_root) as service:
+        service.terminate()
+        service.wait()
+    assert [line["event"] for line in service.log if line["level"] != "info"] == []
+    assert capfd.readouterr().err == ""
+
+
+def refuses(url: str) -> bool:
+    """Whether nobody listens there any more."""
+    address = urlsplit(url)
+    try:
+        socket.create_connection((address.hostname, address.port)).close()
+    # Reset: it came just when the listener was closed.
+    except (ConnectionRefusedError, ConnectionResetError):
+        return True
+    return False
+
+
+def test_sigterm_lets_what_runs_finish_and_ends_with_0(
+    instagram: StandIn, media_root: Path
+) -> None:
+    with Service(media_root, instagram.environment) as service:
+        instagram.hold()
+        thread, statuses = scrape_in_background(service, "reel-term")
+        wait_for(lambda: instagram.requests("graphql") == 1)
+        service.terminate()
+        wait_for(lambda: refuses(service.url))
+        instagram.release()
+        assert service.wait() == 0
+        thread.join()
+    assert statuses == [200]
+    assert (media_root / "reel-term/reel-term.mp4").exists()
+
+
+def test_sigterm_ends_an_idle_service_with_0(media_root: Path) -> None:
+    with Service(media_root) as service:
+        service.terminate()
+        assert service.wait() == 0
+    assert service.log[-1]["event"] == "stopped"
+
+
+def test_on_port_0_a_free_one_is_taken_and_logged(media_root: Path) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-m", "scrapper"],
+        env={**os.environ, "MEDIA_ROOT": str(media_root), "PORT": "0", "HOST": "::1"},
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout
+        line = next(line for line in process.stdout if "listening" in line)
+        assert requests.get(
+            f"http://[::1]:{json.loads(line)['port']}/health", timeout=PATIENCE_SECONDS
+        ).ok
+        process.terminate()
+
+
+def test_a_client_that_hangs_up_within_its_body_is_no_fault_of_ours(media_root: Path) -> None:
+    with Service(media_root) as service:
+        address = urlsplit(service.url)
+        with socket.create_connection((address.hostname, address.port)) as client:
+            client.sendall(b"POST /scrape HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{")
+            time.sleep(0.2)
+        service.get("/health")
+        service.terminate()
+        assert service.wait() == 0
+    assert [line["status"] for line in service.log if line.get("path") == "/scrape"] == [400]
+    assert not [line for line in service.log if line["level"] == "error"]
+
+
+def test_wrong_settings_end_with_2_and_one_message(media_root: Path) -> None:
+    environment = {**os.environ, "MEDIA_ROOT": str(media_root), "PORT": "x", "LOG_LEVEL": "y"}
+    done = subprocess.run(
+        [sys.executable, "-m", "scrapper"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("Wrong settings:\nPORT: ")
+    assert "\nLOG_LEVEL: " in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_session_file_without_a_session_ends_with_2(media_root: Path, tmp_path: Path) -> None:
+    session = tmp_path / "session"
+    session.write_bytes(b"nonsense")
+    done = subprocess.run(
+        [sys.executable, "-m", "scrapper"],
+        env={
+            **os.environ,
+            "MEDIA_ROOT": str(media_root),
+            "INSTAGRAM_SESSION_FILE": str(session),
+            "INSTAGRAM_USERNAME": "someone",
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "INSTAGRAM_SESSION_FILE: " in done.stderr
+
+
+def test_kill_at_any_instant_shows_no_half_file(instagram: StandIn, media_root: Path) -> None:
+    dice = random.Random(7)  # noqa: S311
+    for number in range(10):
+        shortcode = f"slow-{number:04}"
+        [whole] = instagram.bytes_of(shortcode)
+        with Service(media_root, instagram.environment) as service:
+            thread, _ = scrape_in_background(service, shortcode)
+            wait_for(partial(asked_once, instagram, shortcode))
+            # The stand-in sends this file within about two seconds.
+            time.sleep(dice.uniform(0, 2.4))
+            service.kill()
+            thread.join()
+        published = media_root / shortcode / f"{shortcode}.mp4"
+        assert not published.exists() or published.read_bytes() == whole
+        with Service(media_root, instagram.environment) as service:
+            assert os.listdir(media_root / ".incoming") == []
+            downloaded = service.get(f"/download/{shortcode}")
+            assert downloaded.status_code in (200, 404)
+            assert downloaded.status_code == 404 or downloaded.content == whole
+            answer = service.scrape(URL.format(shortcode))
+            assert answer.status_code == 200
+            assert published.read_bytes() == whole
+            assert answer.json()["media"][0]["size"] == len(whole)
+
+
+def test_no_secret_is_in_any_line_and_every_line_is_json(
+    instagram: StandIn, media_root: Path, tmp_path: Path
+) -> None:
+    session = tmp_path / "session-someone"
+    cookies = {"sessionid": "S3SS10N", "csrftoken": "C5RFT0K3N", "ds_user_id": "77", "mid": "m1d"}
+    session.write_bytes(pickle.dumps(cookies))
+    environment = {
+        **instagram.environment,
+        "API_KEY": "K3Y-0F-0URS",
+        "LOG_LEVEL": "debug",
+        "INSTAGRAM_SESSION_FILE": str(session),
+        "INSTAGRAM_USERNAME": "someone",
+        "INSTAGRAM_MAX_QUERIES": "0",
+        "INSTAGRAM_COOLDOWN_SECONDS": "0",
+        "SCRAPE_TIMEOUT_SECONDS": "2",
+    }
+    scenarios = ["reel", "cdnforbidden", "cdnnotfound", "cut", "cdnhtml", "nouser", "html", "wait"]
+    scenarios += ["cdnreset", "cdnsilent", "servererror", "jsonnull", "forbidden", "cdnredirect"]
+    signatures = set()
+    with Service(media_root, environment) as service:
+        service.headers["X-API-Key"] = "K3Y-0F-0URS"
+        for scenario in scenarios:
+            answer = service.scrape(URL.format(f"{scenario}-quiet"))
+            if answer.status_code == 200:
+                signatures.add(answer.json()["cdn_url"].partition("?")[2])
+            else:
+                assert "?" not in answer.text
+        service.get("/health?key=K3Y-0F-0URS")
+        service.get("/K3Y-0F-0URS")
+        service.terminate()
+        assert service.wait() == 0
+    text = "".join(service.raw_log)
+    assert signatures
+    for secret in ("K3Y-0F-0URS", "S3SS10N", "C5RFT0K3N", "oh=", "&oe=", *signatures):
+        assert secret not in text
+    assert sum(line.get("path") == "/scrape" for line in service.log) == len(scenarios)
+    for line in service.log:
+        assert {"timestamp", "level", "event"} <= line.keys()
+        assert json.dumps(line)
+
+
+def test_a_factory_of_the_user_s_own_that_fails_ends_with_2(media_root: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "scrapper"],
+        env={**os.environ, "MEDIA_ROOT": str(media_root), "EXTRA_MIDDLEWARES": "os:rmdir"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "EXTRA_MIDDLEWARES: 'os:rmdir' failed: TypeError" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_module_of_the_user_s_own_is_put_innermost(
+    instagram: StandIn, media_root: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "mine.py").write_text(
+        "from aiohttp import web\n"
+        "def factory():\n"
+        "    @web.middleware\n"
+        "    async def middleware(request, handler):\n"
+        "        response = await handler(request)\n"
+        "        response.headers['X-Mine'] = 'yes'\n"
+        "        return response\n"
+        "    return middleware\n"
+    )
+    environment = {"EXTRA_MIDDLEWARES": "mine:factory"}
+    with Service(media_root, environment, python_path=tmp_path) as service:
+        assert service.get("/health").headers["X-Mine"] == "yes"
+
+
+def test_without_redis_url_nothing_of_redis_is_imported(media_root: Path, tmp_path: Path) -> None:
+    (tmp_path / "modules.py").write_text(
+        "import sys\n"
+        "from aiohttp import web\n"
+        "def factory():\n"
+        "    @web.middleware\n"
+        "    async def middleware(request, handler):\n"
+        "        response = await handler(request)\n"
+        "        names = [name for name, module in sys.modules.items() if module]\n"
+        "        response.headers['X-Modules'] = ','.join(names)\n"
+        "        return response\n"
+        "    return middleware\n"
+    )
+    with Service(media_root, {"EXTRA_MIDDLEWARES": "modules:factory"}, python_path=tmp_path) as it:
+        modules = set(it.get("/health").headers["X-Modules"].split(","))
+    assert "throttled" in modules
+    assert modules.isdisjoint({"redis", "taskiq", "taskiq_redis", "scrapper.replicas"})
+
+
+# Python itself may be where only root can read it: it is loaded before.
+AS_SOMEBODY_ELSE = """
+import os, sys
+import scrapper.__main__, scrapper.commands.serve
+os.setgid(12345)
+os.setuid(12345)
+sys.argv = ["scrapper"]
+sys.exit(scrapper.__main__.main())
+"""
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="needs root, to be somebody else")
+@pytest.mark.parametrize("folder", ["", ".state", ".incoming"])
+def test_a_folder_of_another_user_ends_the_start_with_both_cures(folder: str) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        media_root = Path(name) / "media"
+        (media_root / folder).mkdir(parents=True)
+        if folder:
+            os.chown(media_root, 12345, 12345)
+        done = subprocess.run(
+            [sys.executable, "-c", AS_SOMEBODY_ELSE],
+            env={"PATH": os.environ["PATH"], "MEDIA_ROOT": str(media_root), "PORT": "0"},
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=Path(__file__).parents[2],
+        )
+    assert done.returncode == 2
+    assert f"{media_root / folder} belongs to user 0 (root)" in done.stderr
+    assert "chown -R 12345" in done.stderr
+    assert 'user: "0"' in done.stderr
+    assert "--user 0" in done.stderr

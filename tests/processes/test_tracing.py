@@ -1,0 +1,101 @@
+"""Traces as a collector receives them."""
+
+import gzip
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
+
+from tests.instagram import StandIn
+from tests.process import Service
+
+
+@contextmanager
+def collector() -> Iterator[tuple[str, list[Span]]]:
+    """An OTLP collector on loopback: its URL, and the spans that came."""
+    spans: list[Span] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            if self.headers.get("Content-Encoding") == "gzip":
+                body = gzip.decompress(body)
+            request = ExportTraceServiceRequest.FromString(body)
+            for resource in request.resource_spans:
+                for scope in resource.scope_spans:
+                    spans.extend(scope.spans)
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}", spans
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def test_requests_are_traced_and_log_lines_name_the_trace(
+    instagram: StandIn, tmp_path: Path
+) -> None:
+    with collector() as (url, spans):
+        environment = {
+            **instagram.environment,
+            "OTEL_TRACES_EXPORTER": "otlp",
+            "OTEL_EXPORTER_OTLP_ENDPOINT": url,
+        }
+        with Service(tmp_path, environment) as service:
+            service.scrape("https://www.instagram.com/reel/cutonce-traced/")
+            service.get("/posts?secret=S3CRET")
+            service.terminate()
+            assert service.wait() == 0
+    by_name = {span.name: span for span in spans}
+    scrape = by_name["POST /scrape"]
+    told = [line for line in service.log if line.get("trace_id") == scrape.trace_id.hex()]
+    # The worker thread's line about the file that was cut is one of them.
+    assert {"request", "media file cut"} <= {line["event"] for line in told}
+    assert len({line["request_id"] for line in told}) == 1
+    assert {line["span_id"] for line in told} == {scrape.span_id.hex()}
+    assert "GET /posts" in by_name
+    assert "S3CRET" not in str(spans)
+
+
+def test_without_the_switch_nothing_is_traced(instagram: StandIn, tmp_path: Path) -> None:
+    with collector() as (url, spans):
+        environment = {**instagram.environment, "OTEL_EXPORTER_OTLP_ENDPOINT": url}
+        with Service(tmp_path, environment) as service:
+            service.scrape("https://www.instagram.com/reel/reel-untraced/")
+            service.terminate()
+            assert service.wait() == 0
+    assert spans == []
+    assert not [line for line in service.log if "trace_id" in line]
+
+
+def test_the_switch_without_the_packages_ends_with_2(tmp_path: Path) -> None:
+    (tmp_path / "opentelemetry.py").write_text("")
+    done = subprocess.run(
+        [sys.executable, "-m", "scrapper"],
+        env={
+            **os.environ,
+            "PYTHONPATH": str(tmp_path),
+            "MEDIA_ROOT": str(tmp_path / "media"),
+            "OTEL_TRACES_EXPORTER": "otlp",
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "OTEL_TRACES_EXPORTER: install requirements/otel.txt" in done.stderr

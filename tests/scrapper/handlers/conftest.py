@@ -1,5 +1,0 @@
-"""What the tests of handlers share."""
-
-from tests.browser import browse
-
-__all__ = ["browse"]

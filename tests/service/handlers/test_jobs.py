@@ -1,0 +1,425 @@
+"""``/jobs``: batches of posts, their progress and their end."""
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import Client, StartService, until
+from tests.instagram import StandIn
+from tests.process import PATIENCE_SECONDS, Service
+
+REEL = "https://www.instagram.com/reel/{}/"
+
+
+async def submit(client: Client, *shortcodes: str) -> dict[str, Any]:
+    body = {"urls": [REEL.format(shortcode) for shortcode in shortcodes]}
+    async with client.post("/jobs", json=body) as response:
+        job: dict[str, Any] = await response.json()
+        assert (response.status, response.headers["Location"]) == (202, f"/jobs/{job['id']}")
+        return job
+
+
+async def get(client: Client, job: dict[str, Any]) -> dict[str, Any]:
+    async with client.get(f"/jobs/{job['id']}") as response:
+        assert response.status == 200
+        told: dict[str, Any] = await response.json()
+        return told
+
+
+async def finish(client: Client, job: dict[str, Any]) -> dict[str, Any]:
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while (told := await get(client, job))["state"] == "running":  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+        return told
+
+
+async def events(
+    client: Client, job: dict[str, Any], last: str = "", *, most: int = 1_000_000
+) -> list[dict[str, str]]:
+    """The job's events until the stream ends, or the first *most* of them."""
+    found: list[dict[str, str]] = [{}]
+    headers = {"Last-Event-ID": last} if last else {}
+    async with client.get(f"/jobs/{job['id']}/events", headers=headers) as response:
+        assert (response.status, response.content_type) == (200, "text/event-stream")
+        async for line in response.content:
+            text = line.decode().rstrip("\r\n")
+            if text and not text.startswith(":"):
+                name, _, value = text.partition(": ")
+                found[-1][name] = value
+            elif found[-1]:
+                if len(found) == most:
+                    return found
+                found.append({})
+    return [event for event in found if event]
+
+
+async def test_a_batch_is_downloaded_and_each_url_has_its_own_outcome(
+    instagram: StandIn, start_service: StartService, media_root: Path
+) -> None:
+    client = await start_service()
+    urls = [
+        REEL.format("reel-batch"),
+        "https://example.com/",
+        REEL.format("notfound-batch"),
+        "https://www.instagram.com/p/carousel-batch/",
+    ]
+    async with client.post("/jobs", json={"urls": urls}) as response:
+        assert response.status == 202
+        job = await response.json()
+    assert [post["url"] for post in job["posts"]] == urls
+    assert job["posts"][1] == {
+        "url": "https://example.com/",
+        "shortcode": None,
+        "state": "failed",
+        "bytes_done": 0,
+        "bytes_total": None,
+        "status": 400,
+        "error": "Invalid URL format",
+        "code": "invalid_url",
+        "retry_after": None,
+        "next_try_at": None,
+        "waiting_since": None,
+    }
+    told = await finish(client, job)
+    assert told["state"] == "done"
+    assert [post["status"] for post in told["posts"]] == [200, 400, 404, 200]
+    async with client.post("/scrape", json={"url": urls[2]}) as response:
+        assert told["posts"][2]["error"] == (await response.json())["error"]
+    reel = told["posts"][0]
+    assert reel["bytes_done"] == reel["bytes_total"] > len(instagram.bytes_of("reel-batch")[0])
+    assert (media_root / "carousel-batch/carousel-batch_2.mp4").exists()
+
+
+async def test_fifty_links_some_bad_or_failing_each_end_on_their_own(
+    instagram: StandIn, start_service: StartService, media_root: Path
+) -> None:
+    client = await start_service()
+    good = [REEL.format(f"reel-{number}") for number in range(40)]
+    bad = [f"https://example.com/{number}" for number in range(5)]
+    faults = ["notfound", "forbidden", "cut", "cdnhtml", "servererror"]
+    urls = good[:20] + bad + [REEL.format(f"{fault}-50") for fault in faults] + good[20:]
+    async with client.post("/jobs", json={"urls": urls}) as response:
+        assert response.status == 202
+        told = await finish(client, await response.json())
+    statuses = [post["status"] for post in told["posts"]]
+    assert statuses == [200] * 20 + [400] * 5 + [404, 403, 502, 502, 502] + [200] * 20
+    assert all((post["status"] == 200) == (post["error"] is None) for post in told["posts"])
+    for number in range(40):
+        [content] = instagram.bytes_of(f"reel-{number}")
+        assert (media_root / f"reel-{number}/reel-{number}.mp4").read_bytes() == content
+
+
+async def test_a_limited_post_tells_how_long_to_wait(
+    instagram: StandIn, start_service: StartService
+) -> None:
+    client = await start_service()
+    told = await finish(client, await submit(client, "limited-job"))
+    assert (told["posts"][0]["status"], told["posts"][0]["retry_after"]) == (429, 17)
+
+
+async def test_a_running_post_tells_its_bytes(
+    instagram: StandIn, start_service: StartService
+) -> None:
+    client = await start_service()
+    instagram.hold_media()
+    job = await submit(client, "big-bytes")
+    size = len(instagram.bytes_of("big-bytes")[0])
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while (post := (await get(client, job))["posts"][0])["bytes_done"] == 0:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    assert (post["state"], post["bytes_total"]) == ("running", size)
+    assert 0 < post["bytes_done"] < size
+    instagram.release_media()
+    assert (await finish(client, job))["posts"][0]["state"] == "done"
+
+
+async def test_a_job_shares_its_download_with_scrape(
+    instagram: StandIn, start_service: StartService
+) -> None:
+    client = await start_service()
+    instagram.hold()
+    job = await submit(client, "reel-shared", "reel-shared")
+    await until(lambda: instagram.requests("graphql") == 1)
+    body = {"url": REEL.format("reel-shared")}
+    scraping = asyncio.create_task(client.post("/scrape", json=body).__aenter__())
+    await asyncio.sleep(0.1)
+    instagram.release()
+    assert (await scraping).status == 200
+    await finish(client, job)
+    assert instagram.requests("graphql", "reel-shared") == 1
+
+
+async def test_cancelling_gives_up_what_waits_and_finishes_what_runs(
+    instagram: StandIn, start_service: StartService
+) -> None:
+    client = await start_service(SCRAPE_CONCURRENCY="1")
+    instagram.hold()
+    job = await submit(client, "reel-runs", "reel-waits")
+    await until(lambda: instagram.requests("graphql") == 1)
+    async with client.delete(f"/jobs/{job['id']}") as response:
+        assert response.status == 200
+        told = await response.json()
+    assert [post["state"] for post in told["posts"]] == ["running", "cancelled"]
+    instagram.release()
+    told = await finish(client, job)
+    assert told["state"] == "cancelled"
+    assert [post["state"] for post in told["posts"]] == ["done", "cancelled"]
+    assert instagram.requests("graphql", "reel-waits") == 0
+
+
+@pytest.mark.parametrize(
+    ("body", "error"),
+    [
+        ("", "The body is not a JSON object"),
+        ("[]", "The body is not a JSON object"),
+        ("{}", "urls: Field required"),
+        ('{"urls": "x"}', "urls: Input should be a valid array"),
+        ('{"urls": []}', "urls: List should have at least 1 item"),
+        ('{"urls": [1]}', "urls[0]: Input should be a valid string"),
+        (json.dumps({"urls": ["x"] * 101}), "urls: List should have at most 100 items"),
+    ],
+)
+async def test_a_body_that_is_no_batch_is_refused(
+    start_service: StartService, body: str, error: str
+) -> None:
+    client = await start_service()
+    async with client.post("/jobs", data=body) as response:
+        assert response.status == 400
+        assert (await response.json())["error"].startswith(error)
+
+
+async def test_a_hundred_long_urls_fit_and_a_larger_body_does_not(
+    start_service: StartService,
+) -> None:
+    client = await start_service()
+    urls = ["https://www.instagram.com/p/removed-x/?" + "x" * 473] * 100
+    async with client.post("/jobs", json={"urls": urls}) as response:
+        assert response.status == 202
+        assert all(post["shortcode"] for post in (await response.json())["posts"])
+    async with client.post("/jobs", data=b" " * 100_000) as response:
+        assert response.status == 413
+
+
+@pytest.mark.parametrize("method", ["get", "delete"])
+async def test_an_unknown_job_is_not_found(start_service: StartService, method: str) -> None:
+    client = await start_service()
+    async with client.request(method, "/jobs/unknown") as response:
+        assert response.status == 404
+    async with client.get("/jobs/unknown/events") as response:
+        assert response.status == 404
+
+
+async def test_events_go_from_nothing_to_all_and_end(
+    instagram: StandIn, start_service: StartService
+) -> None:
+    client = await start_service()
+    job = await submit(client, "slow-events")
+    told = await events(client, job)
+    posts = [json.loads(event["data"]) for event in told if event["event"] == "post"]
+    done = [post["bytes_done"] for post in posts]
+    assert done == sorted(done)
+    assert done[0] == 0
+    assert len(set(done)) > 3
+    assert done[-1] == posts[-1]["bytes_total"]
+    # The slow video and its cover take 2 s each: five events a second, and those at both ends.
+    assert len(posts) <= 30
+    assert [event["event"] for event in told if event["event"] != "post"] == ["end"]
+    assert json.loads(told[-1]["data"]) == await get(client, job)
+
+
+async def test_events_go_on_after_the_last_one_that_was_seen(
+    instagram: StandIn, start_service: StartService
+) -> None:
+    client = await start_service(SCRAPE_CONCURRENCY="1")
+    instagram.hold()
+    job = await submit(client, "reel-first", "reel-second")
+    [first, second] = await events(client, job, most=2)
+    assert {json.loads(event["data"])["index"] for event in (first, second)} == {0, 1}
+    instagram.release()
+    await finish(client, job)
+    rest = await events(client, job, second["id"])
+    assert [json.loads(event["data"])["state"] for event in rest[:-1]] == ["done", "done"]
+    ids = [int(event["id"].partition("-")[2]) for event in (first, second, *rest[:-1])]
+    assert ids == sorted(set(ids))
+    last = {"Last-Event-ID": rest[-2]["id"]}
+    async with client.get(f"/jobs/{job['id']}/events", headers=last) as response:
+        assert response.status == 204
+
+
+@pytest.mark.parametrize("last", ["x", "ffffffff-1", "-", "\u00b9", "9" * 5000])
+async def test_an_event_id_that_means_nothing_starts_from_the_beginning(
+    instagram: StandIn, start_service: StartService, last: str
+) -> None:
+    client = await start_service()
+    job = await submit(client, "reel-noid")
+    await finish(client, job)
+    assert [event["event"] for event in await events(client, job, last)] == ["post", "end"]
+
+
+async def test_a_stop_ends_the_streams_of_events(
+    instagram: StandIn, start_service: StartService
+) -> None:
+    client = await start_service()
+    instagram.hold()
+    job = await submit(client, "reel-stop")
+    stream = asyncio.create_task(events(client, job))
+    await until(lambda: instagram.requests("graphql") == 1)
+    closing = asyncio.create_task(client.server.close())
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        assert {event["event"] for event in await stream} == {"post"}
+    instagram.release()
+    await closing
+
+
+async def test_a_client_that_leaves_its_events_is_no_error(
+    instagram: StandIn, start_service: StartService, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = await start_service()
+    job = await submit(client, "slow-left")
+    async with client.get(f"/jobs/{job['id']}/events") as response:
+        await response.content.readany()
+    await finish(client, job)
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
+
+
+async def test_jobs_are_bounded_in_number(instagram: StandIn, start_service: StartService) -> None:
+    client = await start_service(MAX_JOBS="2")
+    instagram.hold()
+    oldest = await submit(client, "removed-old")
+    running = await submit(client, "reel-bound")
+    body = {"urls": [REEL.format("reel-more")]}
+    async with client.post("/jobs", json=body) as response:
+        assert response.status == 503
+        assert int(response.headers["Retry-After"]) > 0
+    instagram.release()
+    await finish(client, oldest)
+    await finish(client, running)
+    await submit(client, "reel-more")
+    assert (await client.get(f"/jobs/{oldest['id']}")).status == 404
+    assert (await get(client, running))["state"] == "done"
+
+
+async def test_jobs_are_bounded_in_age(instagram: StandIn, start_service: StartService) -> None:
+    client = await start_service(MAX_JOB_AGE_DAYS="0.00001")
+    job = await submit(client, "reel-age")
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while (await client.get(f"/jobs/{job['id']}")).status == 200:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+    assert (await client.get("/posts/reel-age")).status == 200
+
+
+async def test_each_url_of_a_batch_takes_a_token(
+    instagram: StandIn, start_service: StartService
+) -> None:
+    client = await start_service(RATE_LIMIT_MAX_REQUESTS="5", RATE_LIMIT_WINDOW_SECONDS="3600")
+    body = {"urls": [REEL.format("reel-token")] * 3}
+    async with client.post("/jobs", json=body) as response:
+        assert (response.status, response.headers["RateLimit-Remaining"]) == (202, "2")
+    async with client.post("/jobs", json=body) as response:
+        assert response.status == 429
+        assert int(response.headers["Retry-After"]) > 0
+    async with client.post("/jobs", json={"urls": ["x"] * 2}) as response:
+        assert (response.status, response.headers["RateLimit-Remaining"]) == (202, "0")
+
+
+async def test_what_only_reads_has_a_larger_bucket_of_its_own(
+    instagram: StandIn, start_service: StartService
+) -> None:
+    client = await start_service(RATE_LIMIT_MAX_REQUESTS="1", RATE_LIMIT_WINDOW_SECONDS="3600")
+    job = await submit(client, "reel-read")
+    for left in range(9, -1, -1):
+        async with client.get(f"/jobs/{job['id']}") as response:
+            assert (response.status, response.headers["RateLimit-Remaining"]) == (200, str(left))
+    assert (await client.get("/posts")).status == 429
+    assert (await client.get("/")).status == 200
+
+
+async def test_a_batch_larger_than_the_bucket_takes_all_of_it(
+    instagram: StandIn, start_service: StartService
+) -> None:
+    client = await start_service(RATE_LIMIT_MAX_REQUESTS="5", RATE_LIMIT_WINDOW_SECONDS="3600")
+    async with client.post("/jobs", json={"urls": [REEL.format("reel-all")] * 9}) as response:
+        assert (response.status, response.headers["RateLimit-Remaining"]) == (202, "0")
+
+
+async def test_a_killed_service_goes_on_with_its_jobs(instagram: StandIn, tmp_path: Path) -> None:
+    urls = [REEL.format(f"reel-killed-{number}") for number in range(12)]
+    environment = {**instagram.environment, "SCRAPE_CONCURRENCY": "2"}
+
+    def batch() -> str:
+        with Service(tmp_path, environment) as service:
+            job = service.post("/jobs", {"urls": [*urls, "https://example.com/"]}).json()
+            while instagram.requests("graphql") < 5:
+                service.get("/health")
+            service.kill()
+            return str(job["id"])
+
+    def after(job: str) -> dict[str, Any]:
+        with Service(tmp_path, environment) as service:
+            while (told := service.get(f"/jobs/{job}").json())["state"] == "running":
+                service.get("/health")
+            return dict(told)
+
+    told = await asyncio.to_thread(after, await asyncio.to_thread(batch))
+    assert [post["status"] for post in told["posts"]] == [200] * 12 + [400]
+    for number in range(12):
+        [content] = instagram.bytes_of(f"reel-killed-{number}")
+        path = tmp_path / f"reel-killed-{number}/reel-killed-{number}.mp4"
+        assert path.read_bytes() == content
+
+
+async def test_a_client_may_follow_twenty_jobs_at_a_time(
+    instagram: StandIn, start_service: StartService
+) -> None:
+    client = await start_service()
+    instagram.hold()
+    job = await submit(client, "reel-followed")
+    path = f"/jobs/{job['id']}/events"
+    streams = [await client.get(path) for _ in range(20)]
+    assert {stream.status for stream in streams} == {200}
+    async with client.get(path) as response:
+        assert (response.status, (await response.json())["code"]) == (429, "too_many_requests")
+        assert int(response.headers["Retry-After"]) > 0
+    instagram.release()
+    ends = [await stream.text() for stream in streams]
+    assert all(text.count("event: end") == 1 for text in ends)
+    async with client.get(path) as response:
+        assert response.status == 200
+
+
+async def test_many_streams_share_one_look_at_their_job(
+    instagram: StandIn, start_service: StartService
+) -> None:
+    client = await start_service()
+    instagram.hold()
+    job = await submit(client, "reel-shared")
+    streams = [await client.get(f"/jobs/{job['id']}/events") for _ in range(15)]
+    for stream in streams:
+        await stream.content.readuntil(b"\r\n\r\n")
+    looking = [task for task in asyncio.all_tasks() if task.get_name().startswith("events of")]
+    assert len(looking) == 1
+    instagram.release()
+    for stream in streams:
+        assert "event: end" in await stream.text()
+
+
+async def test_one_client_cannot_use_up_the_jobs(
+    instagram: StandIn, start_service: StartService
+) -> None:
+    client = await start_service(MAX_JOBS="8", TRUSTED_PROXIES="127.0.0.0/8")
+    instagram.hold()
+    body = {"urls": [REEL.format("reel-share")]}
+
+    async def status(address: str) -> int:
+        headers = {"X-Forwarded-For": address}
+        async with client.post("/jobs", json=body, headers=headers) as response:
+            return response.status
+
+    assert [await status("192.0.2.1") for _ in range(3)] == [202, 202, 429]
+    assert [await status("192.0.2.2") for _ in range(3)] == [202, 202, 429]
+    instagram.release()
+    while await status("192.0.2.1") == 429:
+        pass

@@ -1,0 +1,120 @@
+"""The API's description: true of every answer, and readable in a browser."""
+
+import asyncio
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+import schemathesis
+from playwright.async_api import expect
+
+from scrapper.app import create_app
+from scrapper.handlers.docs import DOCS_FILES
+from scrapper.handlers.openapi import describe_api
+from scrapper.handlers.page import PAGE_FILES
+from scrapper.settings import load_settings
+from tests.browser.opening import launched
+from tests.conftest import StartService
+from tests.instagram import StandIn
+from tests.process import PATIENCE_SECONDS, Service
+
+expect.set_options(timeout=PATIENCE_SECONDS * 1000)
+
+KEY = "s3cret"
+# Only for people, or for programs that read the description.
+UNDESCRIBED = {*PAGE_FILES, "/openapi.json", *DOCS_FILES}
+NO_LIMITS = {"INSTAGRAM_MAX_QUERIES": "0", "INSTAGRAM_COOLDOWN_SECONDS": "0"}
+
+
+def test_every_route_is_described(media_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = create_app(load_settings(media_root=media_root))
+    routes = {
+        (resource.canonical, route.method.lower())
+        for resource in app.router.resources()
+        for route in resource
+        if resource.canonical not in UNDESCRIBED and route.method != "HEAD"
+    }
+    paths = describe_api(app.router.routes(), version="1", keyed=True, max_url_length=1)["paths"]
+    described = {(path, method) for path, item in paths.items() for method in item}
+    assert described == routes
+
+
+@pytest.mark.parametrize("key", ["", KEY])
+async def test_no_answer_is_outside_the_description(
+    instagram: StandIn, tmp_path: Path, key: str
+) -> None:
+    def run() -> subprocess.CompletedProcess[str]:
+        environment = {**instagram.environment, **NO_LIMITS, "API_KEY": key}
+        with Service(tmp_path / "media", environment) as service:
+            service.headers["X-API-Key"] = key
+            for path in ("reel/reel-one", "p/photo-one", "p/carousel-one"):
+                assert service.scrape(f"https://www.instagram.com/{path}/").status_code == 200
+            command = [str(Path(sys.executable).with_name("schemathesis"))]
+            command += ["--config-file", str(Path(__file__).with_name("schemathesis.toml"))]
+            command += ["run", f"{service.url}/openapi.json", "--checks", "all", "--no-color"]
+            # Deleting a job gives up what waits of it; its outcome can be read afterwards. That a
+            # deleted post is gone is tested in test_posts.py.
+            command += ["--exclude-checks", "use_after_free"]
+            command += ["--seed", "1", "--max-examples", "20", "--continue-on-failure"]
+            command += ["-H", f"X-API-Key: {key}"] if key else []
+            return subprocess.run(
+                command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300
+            )
+
+    done = await asyncio.to_thread(run)
+    assert done.returncode == 0, done.stdout
+
+
+async def test_answers_about_stored_posts_are_as_described(
+    instagram: StandIn, tmp_path: Path
+) -> None:
+    def run() -> None:
+        with Service(tmp_path, {**instagram.environment, **NO_LIMITS}) as service:
+            schema: Any = schemathesis.openapi.from_url(f"{service.url}/openapi.json")
+
+            def check(response: requests.Response, path: str, status: int) -> requests.Response:
+                assert response.status_code == status
+                schema[path][str(response.request.method)].validate_response(response)
+                return response
+
+            urls = ["https://www.instagram.com/reel/reel-told/", "https://example.com/"]
+            urls.append("https://www.instagram.com/p/carousel-told/")
+            for url in (urls[0], urls[2]):
+                check(service.scrape(url), "/scrape", 200)
+            job = check(service.post("/jobs", {"urls": urls}), "/jobs", 202).headers["Location"]
+            check(service.get(f"{job}/events"), "/jobs/{id}/events", 200)
+            check(service.get(job), "/jobs/{id}", 200)
+            check(service.get("/posts?limit=1"), "/posts", 200)
+            check(service.get("/posts/reel-told"), "/posts/{shortcode}", 200)
+            media = "/media/{shortcode}/{filename}"
+            check(service.get("/media/reel-told/reel-told.mp4"), media, 200)
+            check(service.get("/media/reel-told/reel-told.jpg"), media, 200)
+            check(service.get("/download/carousel-told"), "/download/{shortcode}", 200)
+            check(service.get("/download/carousel-told?archive=zip"), "/download/{shortcode}", 200)
+            check(service.get("/ready"), "/ready", 200)
+
+    await asyncio.to_thread(run)
+
+
+async def test_the_docs_show_every_operation_and_ask_nobody_else(
+    start_service: StartService, chromium: str
+) -> None:
+    client = await start_service(API_KEY=KEY, RATE_LIMIT_MAX_REQUESTS="1")
+    origin = str(client.make_url("/"))
+    elsewhere: list[str] = []
+    errors: list[str] = []
+    async with launched(chromium) as browser:
+        page = await browser.new_page()
+        page.on("request", lambda request: elsewhere.append(request.url))
+        page.on("console", lambda message: errors.append(f"{message.type}: {message.text}"))
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        await page.goto(f"{origin}docs")
+        described = await (await client.get("/openapi.json")).json()
+        operations = [method for path in described["paths"].values() for method in path]
+        await expect(page.locator(".opblock")).to_have_count(len(operations))
+        await expect(page.get_by_text("Download a post, or give it from disk")).to_be_visible()
+    assert [url for url in elsewhere if not url.startswith((origin, "data:"))] == []
+    assert [error for error in errors if error.startswith("error") or ":" not in error] == []

@@ -1,0 +1,185 @@
+"""Jobs that meet a limit: their posts wait, go on by themselves, and can be tried again."""
+
+import asyncio
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from tests.conftest import Client, StartService
+from tests.instagram import StandIn
+from tests.process import PATIENCE_SECONDS, Service, wait_for
+from tests.service.handlers.test_jobs import REEL, finish, get, submit
+
+PATIENT = {"JOB_PATIENCE_SECONDS": "3600"}
+
+
+async def until_all(client: Client, job: dict[str, Any], state: str) -> list[dict[str, Any]]:
+    """The job's posts, once all of them are in *state*."""
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while True:
+            posts: list[dict[str, Any]] = (await get(client, job))["posts"]
+            if all(post["state"] == state for post in posts):
+                return posts
+            await asyncio.sleep(0.02)
+
+
+def refuse_all(instagram: StandIn) -> None:
+    for source in ("api", "web", "page"):
+        instagram.turn_off(source, "limitedbare")
+
+
+async def test_posts_beyond_the_pace_wait_and_go_on_by_themselves(
+    instagram: StandIn, start_service: StartService
+) -> None:
+    client = await start_service(INSTAGRAM_MAX_QUERIES="3", INSTAGRAM_WINDOW_SECONDS="3", **PATIENT)
+    job = await submit(client, *(f"reel-paced-{number}" for number in range(12)))
+    assert {post["state"] for post in job["posts"]} == {"queued"}
+    seen = set()
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while (told := await get(client, job))["state"] == "running":
+            for post in told["posts"]:
+                seen.add(post["state"])
+                assert (post["next_try_at"] is not None) == (post["state"] == "waiting")
+                if post["state"] == "waiting":
+                    assert datetime.fromisoformat(post["next_try_at"]).tzinfo is not None
+            await asyncio.sleep(0.02)
+    assert "waiting" in seen
+    assert [post["status"] for post in told["posts"]] == [200] * 12
+
+
+async def test_a_refusal_in_the_middle_of_a_batch_fails_no_post(
+    instagram: StandIn, start_service: StartService
+) -> None:
+    client = await start_service(INSTAGRAM_COOLDOWN_SECONDS="1", **PATIENT)
+    refuse_all(instagram)
+    job = await submit(client, *(f"reel-refused-{number}" for number in range(20)))
+    await until_all(client, job, "waiting")
+    instagram.reset()
+    told = await finish(client, job)
+    assert [(post["state"], post["status"]) for post in told["posts"]] == [("done", 200)] * 20
+
+
+async def test_a_post_whose_patience_is_used_up_fails(
+    instagram: StandIn, start_service: StartService
+) -> None:
+    client = await start_service(INSTAGRAM_COOLDOWN_SECONDS="300", JOB_PATIENCE_SECONDS="60")
+    refuse_all(instagram)
+    [post] = (await finish(client, await submit(client, "reel-impatient")))["posts"]
+    assert (post["state"], post["status"]) == ("failed", 429)
+    assert (post["code"], post["next_try_at"]) == ("instagram_rate_limited", None)
+
+
+async def test_a_stored_post_does_not_wait_behind_others(
+    instagram: StandIn, start_service: StartService
+) -> None:
+    client = await start_service(INSTAGRAM_COOLDOWN_SECONDS="300", **PATIENT)
+    await finish(client, await submit(client, "reel-at-hand"))
+    refuse_all(instagram)
+    job = await submit(client, "reel-behind-1", "reel-behind-2")
+    await until_all(client, job, "waiting")
+    [post] = (await finish(client, await submit(client, "reel-at-hand")))["posts"]
+    assert post["status"] == 200
+    later = await submit(client, "reel-behind-3")
+    asked = instagram.requests()
+    await until_all(client, later, "waiting")
+    assert instagram.requests() == asked
+
+
+async def test_the_oldest_job_goes_first(instagram: StandIn, start_service: StartService) -> None:
+    client = await start_service(INSTAGRAM_COOLDOWN_SECONDS="1", SCRAPE_CONCURRENCY="1", **PATIENT)
+    refuse_all(instagram)
+    older = await submit(client, *(f"reel-older-{number}" for number in range(5)))
+    newer = await submit(client, *(f"reel-newer-{number}" for number in range(5)))
+    await until_all(client, older, "waiting")
+    await until_all(client, newer, "waiting")
+    instagram.reset()
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        newest: list[dict[str, Any]] = []
+        while not any(post["state"] == "done" for post in newest):
+            newest = (await get(client, newer))["posts"]
+    # One post is downloaded at a time.
+    assert {post["state"] for post in (await get(client, older))["posts"]} == {"done"}
+    assert (await finish(client, newer))["state"] == "done"
+
+
+async def test_posts_that_wait_can_be_cancelled_and_tried_again(
+    instagram: StandIn, start_service: StartService
+) -> None:
+    client = await start_service(INSTAGRAM_COOLDOWN_SECONDS="2", **PATIENT)
+    refuse_all(instagram)
+    job = await submit(client, "reel-given-up", "notfound-given-up")
+    await until_all(client, job, "waiting")
+    async with client.delete(f"/jobs/{job['id']}") as response:
+        assert (await response.json())["state"] == "cancelled"
+    instagram.reset()
+    async with client.post(f"/jobs/{job['id']}/retry") as response:
+        assert (response.status, (await response.json())["state"]) == (202, "running")
+    told = await finish(client, job)
+    assert [post["status"] for post in told["posts"]] == [200, 404]
+    # What is done stays done.
+    async with client.post(f"/jobs/{job['id']}/retry") as response:
+        done, _ = (await response.json())["posts"]
+        assert done["state"] == "done"
+    assert [post["status"] for post in (await finish(client, job))["posts"]] == [200, 404]
+
+
+async def test_a_retry_of_a_job_that_does_not_exist_is_404(
+    instagram: StandIn, start_service: StartService
+) -> None:
+    client = await start_service()
+    async with client.post("/jobs/unknown/retry") as response:
+        assert (response.status, (await response.json())["code"]) == (404, "not_found")
+
+
+async def test_a_retry_costs_a_token_for_each_post(
+    instagram: StandIn, start_service: StartService
+) -> None:
+    client = await start_service(RATE_LIMIT_MAX_REQUESTS="10", RATE_LIMIT_WINDOW_SECONDS="3600")
+    job = await finish(client, await submit(client, *(f"notfound-{n}" for n in range(4))))
+    async with client.post(f"/jobs/{job['id']}/retry") as response:
+        assert response.headers["RateLimit-Remaining"] == "2"
+    await finish(client, job)
+    async with client.post(f"/jobs/{job['id']}/retry") as response:
+        assert response.status == 429
+
+
+async def test_a_retried_job_counts_as_an_unfinished_one(
+    instagram: StandIn, start_service: StartService
+) -> None:
+    client = await start_service(MAX_JOBS="4", INSTAGRAM_COOLDOWN_SECONDS="300", **PATIENT)
+    ended = await finish(client, await submit(client, "notfound-ended"))
+    refuse_all(instagram)
+    await until_all(client, await submit(client, "reel-share"), "waiting")
+    async with client.post(f"/jobs/{ended['id']}/retry") as response:
+        assert (response.status, (await response.json())["code"]) == (429, "too_many_requests")
+
+
+def test_a_long_batch_survives_a_refusal_a_kill_and_a_restart(
+    instagram: StandIn, tmp_path: Path
+) -> None:
+    links = 300
+    environment = {
+        **instagram.environment,
+        "INSTAGRAM_WINDOW_SECONDS": "2",
+        "INSTAGRAM_COOLDOWN_SECONDS": "1",
+        "MAX_JSON_BODY_BYTES": "65536",
+    }
+    batches = [
+        [REEL.format(f"reel-long-{number}") for number in range(first, first + 100)]
+        for first in range(0, links, 100)
+    ]
+
+    def posts(service: Service, jobs: list[str]) -> list[dict[str, Any]]:
+        return [post for job in jobs for post in service.get(f"/jobs/{job}").json()["posts"]]
+
+    with Service(tmp_path, environment) as service:
+        jobs = [service.post("/jobs", {"urls": urls}).json()["id"] for urls in batches]
+        wait_for(lambda: instagram.requests("media") > 20)
+        refuse_all(instagram)
+        wait_for(lambda: any(post["state"] == "waiting" for post in posts(service, jobs)))
+        service.kill()
+    with Service(tmp_path, environment) as service:
+        instagram.reset()
+        wait_for(lambda: all(post["state"] == "done" for post in posts(service, jobs)))
+        assert {post["status"] for post in posts(service, jobs)} == {200}
+        assert len({post["shortcode"] for post in posts(service, jobs)}) == links

@@ -1,0 +1,623 @@
+"""What each source's answer means, alone and with others, over a real socket."""
+
+import asyncio
+import json
+import pickle
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import psutil
+import pytest
+import requests
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from scrapper.errors import ScrapeError
+from scrapper.instagram.client import Instagram
+from scrapper.instagram.transport import TransportPool, tls_context
+from scrapper.library.post import Post, Progress
+from scrapper.settings import load_settings
+from tests.conftest import Client, StartService
+from tests.instagram import Scenario, StandIn
+from tests.instagram.posts import Posts
+from tests.process import PATIENCE_SECONDS, Service
+
+POST = "https://www.instagram.com/p/{}/"
+
+
+async def scrape(client: Client, shortcode: str) -> tuple[int, dict[str, Any]]:
+    async with client.post("/scrape", json={"url": POST.format(shortcode)}) as response:
+        return response.status, await response.json()
+
+
+def contents_of(post: dict[str, Any]) -> list[bytes]:
+    return [Path(item["path"]).read_bytes() for item in post["media"]]
+
+
+@pytest.mark.parametrize(
+    "scenario",
+    [
+        "refused",
+        "apiwait",
+        "apinull",
+        "apiretired",
+        "apiclosed",
+        "apihome",
+        "apilimited",
+        "apisilent",
+        "webonly",
+        "oldpage",
+        "reelonly",
+    ],
+)
+async def test_a_refusal_of_one_source_is_made_up_for_by_another(
+    instagram: StandIn, start_service: StartService, scenario: str
+) -> None:
+    client = await start_service(SCRAPE_TIMEOUT_SECONDS="20", INSTAGRAM_COOLDOWN_SECONDS="600")
+    status, post = await scrape(client, f"{scenario}-one")
+    assert (status, post.get("code"), post.get("missing")) == (200, None, [])
+    assert contents_of(post) == instagram.bytes_of(f"{scenario}-one")
+    # No cool-down: another source contradicted whatever sign of a limit there was.
+    assert (await scrape(client, "reel-next"))[0] == 200
+
+
+class Told(NamedTuple):
+    scenario: str
+    status: int
+    code: str
+    cools_down: bool = False
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        Told("gone", 404, "post_not_found"),
+        Told("gonewait", 404, "post_not_found"),
+        Told("gonelimited", 404, "post_not_found"),
+        Told("gonepage", 404, "post_not_found"),
+        Told("goneblocked", 404, "post_not_found"),
+        Told("removed", 404, "post_not_found"),
+        Told("gated", 403, "login_required"),
+        Told("gatednull", 403, "login_required"),
+        Told("gatedwait", 403, "login_required"),
+        Told("walled", 403, "login_required"),
+        Told("walledhome", 403, "login_required"),
+        Told("retiredwall", 403, "login_required"),
+        Told("throttled", 429, "instagram_rate_limited", cools_down=True),
+        Told("throttledpage", 429, "instagram_rate_limited", cools_down=True),
+        Told("softblock", 429, "instagram_rate_limited", cools_down=True),
+        Told("limited", 429, "instagram_rate_limited", cools_down=True),
+        Told("wait", 429, "instagram_rate_limited"),
+        Told("pagechanged", 403, "login_required"),
+    ],
+    ids=lambda told: told.scenario,
+)
+async def test_refusals_of_all_sources_have_one_meaning(
+    instagram: StandIn, start_service: StartService, told: Told
+) -> None:
+    client = await start_service(INSTAGRAM_COOLDOWN_SECONDS="600")
+    async with client.post("/scrape", json={"url": POST.format(f"{told.scenario}-x")}) as response:
+        assert (response.status, (await response.json())["code"]) == (told.status, told.code)
+        assert ("Retry-After" in response.headers) == (told.status == 429)
+    status, body = await scrape(client, "reel-next")
+    expected = (429, "cooling_down") if told.cools_down else (200, None)
+    assert (status, body.get("code")) == expected
+
+
+@pytest.mark.parametrize(
+    ("scenario", "seconds"),
+    [("limited", "17"), ("retry22", "86400"), ("retry400", "86400"), ("retrydate", "86400")],
+)
+async def test_a_retry_after_is_believed_for_a_day_at_most(
+    instagram: StandIn, start_service: StartService, scenario: str, seconds: str
+) -> None:
+    client = await start_service()
+    async with client.post("/scrape", json={"url": POST.format(f"{scenario}-x")}) as response:
+        assert (response.status, response.headers["Retry-After"]) == (429, seconds)
+
+
+@pytest.mark.parametrize(
+    ("scenario", "code"),
+    [
+        ("apiendless", "instagram_changed"),
+        ("apibomb", "instagram_changed"),
+        ("pageendless", "login_required"),
+        ("pagebomb", "login_required"),
+        ("apinested", "instagram_changed"),
+        ("pagenested", "login_required"),
+        ("apivalues", "instagram_changed"),
+        ("apiloop", "instagram_changed"),
+        ("cdnloop", "instagram_changed"),
+    ],
+)
+def test_too_much_of_anything_is_refused_and_takes_no_memory(
+    instagram: StandIn, tmp_path: Path, scenario: str, code: str
+) -> None:
+    environment = {**instagram.environment, "INSTAGRAM_MAX_QUERIES": "0"}
+    with Service(tmp_path, environment) as service:
+        service.scrape(POST.format("reel-first"))
+        process, peak = psutil.Process(service.pid), [0]
+        idle, done = process.memory_info().rss, threading.Event()
+
+        def watch() -> None:
+            while not done.is_set():
+                peak[0] = max(peak[0], process.memory_info().rss)
+
+        watching = threading.Thread(target=watch)
+        watching.start()
+        response = service.scrape(POST.format(f"{scenario}-x"))
+        done.set()
+        watching.join()
+        assert response.json()["code"] == code
+        assert peak[0] - idle < 64_000_000
+        assert service.scrape(POST.format("reel-after")).status_code == 200
+
+
+@pytest.mark.parametrize("scenario", ["hugenumbers", "nullside", "cdnlength", "longcaption"])
+async def test_side_data_and_headers_never_cost_the_download(
+    instagram: StandIn, start_service: StartService, scenario: str
+) -> None:
+    status, post = await scrape(await start_service(), f"{scenario}-x")
+    assert status == 200
+    assert contents_of(post) == instagram.bytes_of(f"{scenario}-x")
+    assert len(post["description"]) <= 10_000
+
+
+@pytest.mark.parametrize(
+    "scenario", ["unsorted", "unsortedvideo", "crops", "carousel", "twenty", "photo"]
+)
+async def test_the_best_candidate_is_stored_and_never_a_crop(
+    instagram: StandIn, start_service: StartService, scenario: str
+) -> None:
+    status, post = await scrape(await start_service(), f"{scenario}-x")
+    assert (status, contents_of(post)) == (200, instagram.bytes_of(f"{scenario}-x"))
+
+
+@pytest.mark.parametrize("scenario", ["best400", "best403", "best404"])
+async def test_a_candidate_that_the_cdn_refuses_is_followed_by_the_next(
+    instagram: StandIn, start_service: StartService, scenario: str
+) -> None:
+    status, post = await scrape(await start_service(), f"{scenario}-x")
+    assert (status, post["missing"]) == (200, [2] if scenario == "best404" else [])
+    assert all(item["path"].endswith(".jpg") for item in post["media"])
+
+
+async def test_urls_that_the_cdn_refuses_are_made_good_by_one_fresh_description(
+    instagram: StandIn, start_service: StartService
+) -> None:
+    status, _ = await scrape(await start_service(), "worn-x")
+    assert status == 200
+    assert instagram.requests("graphql", "worn-x") == 2
+
+
+async def test_what_stays_missing_of_a_carousel_is_named_and_asked_for_again(
+    instagram: StandIn, start_service: StartService
+) -> None:
+    client = await start_service()
+    for _ in range(2):
+        status, post = await scrape(client, "oneslidegone-x")
+        numbers = [item["path"].rpartition("_")[2] for item in post["media"]]
+        assert (status, post["missing"], post["cached"]) == (200, [2], False)
+        assert numbers == ["1.jpg", "3.jpg"]
+
+
+async def test_a_slide_without_a_url_comes_from_the_source_that_has_it(
+    instagram: StandIn, start_service: StartService
+) -> None:
+    status, post = await scrape(await start_service(), "slidefrompage-x")
+    assert (status, post["missing"], len(post["media"])) == (200, [], 3)
+
+
+async def test_details_are_told_as_instagram_gives_them(
+    instagram: StandIn, start_service: StartService
+) -> None:
+    _, post = await scrape(await start_service(), "carousel-details")
+    assert post["details"] == {
+        "owner_name": "Some One",
+        "owner_id": "100",
+        "coauthors": ["co.author"],
+        "likes": 1234,
+        "comments": 56,
+        "views": None,
+        "location": "Some Place",
+        "tagged": ["tagged.one"],
+        "music": {"title": "Original audio", "artist": "someone"},
+        "product_type": "carousel_container",
+    }
+    assert [item["alt_text"] for item in post["media"]] == [
+        "Alt text 1.",
+        "Alt text 2.",
+        "Alt text 3.",
+    ]
+    assert [item["duration"] for item in post["media"]] == [None, 1.0, None]
+
+
+async def test_a_link_with_a_private_post_s_key_is_fetched_under_its_own_name(
+    instagram: StandIn, start_service: StartService
+) -> None:
+    shortcode = "reel-aaaaaa" + "k" * 28
+    status, post = await scrape(await start_service(), shortcode)
+    assert (status, post["shortcode"]) == (200, shortcode)
+
+
+@pytest.mark.parametrize(("form", "status"), [("lsd", 200), ("eqmc", 200), ("none", 200)])
+async def test_page_tokens_are_read_in_each_form_and_missed_without_harm(
+    instagram: StandIn, start_service: StartService, form: str, status: int
+) -> None:
+    instagram.set_token_form(form)
+    assert (await scrape(await start_service(), "reel-tokens"))[0] == status
+    assert (instagram.requests("graphql") == 0) == (form == "none")
+
+
+async def test_another_document_replaces_the_built_in_one(
+    instagram: StandIn, start_service: StartService
+) -> None:
+    instagram.accept_document("1234567890")
+    client = await start_service(INSTAGRAM_DOC_ID="1234567890")
+    assert (await scrape(client, "webonly-x"))[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("source", "answer"),
+    [
+        ("api", "wait"),
+        ("api", "nullinfo"),
+        ("api", "forbidden"),
+        ("web", "retired"),
+        ("page", "loginroute"),
+        ("page", "throttled"),
+    ],
+)
+async def test_a_batch_succeeds_while_one_source_is_switched_off(
+    instagram: StandIn,
+    start_service: StartService,
+    monkeypatch: pytest.MonkeyPatch,
+    source: str,
+    answer: str,
+) -> None:
+    monkeypatch.setattr("scrapper.instagram.order._SCOUT_SECONDS", 600)
+    monkeypatch.setattr("scrapper.instagram.order._SCOUT_SHARE", 1)
+    instagram.turn_off(source, answer)
+    client = await start_service(INSTAGRAM_COOLDOWN_SECONDS="600", SCRAPE_TIMEOUT_SECONDS="600")
+    shortcodes = [f"photo-batch{number}" for number in range(50)]
+    results = await asyncio.gather(*(scrape(client, shortcode) for shortcode in shortcodes))
+    assert {status for status, _ in results} == {200}
+    asked = ("start_page", "graphql", "web_query", "post_page")
+    assert sum(instagram.requests(kind) for kind in asked) <= 55
+
+
+async def test_a_batch_costs_few_requests_while_the_api_always_refuses(
+    instagram: StandIn, start_service: StartService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("scrapper.instagram.order._SCOUT_SECONDS", 600)
+    monkeypatch.setattr("scrapper.instagram.order._SCOUT_SHARE", 1)
+    for source in ("api", "web"):
+        instagram.turn_off(source, "wait")
+    client = await start_service(SCRAPE_TIMEOUT_SECONDS="600")
+    shortcodes = [f"photo-batch{number}" for number in range(50)]
+    results = await asyncio.gather(*(scrape(client, shortcode) for shortcode in shortcodes))
+    assert {status for status, _ in results} == {200}
+    asked = ("start_page", "graphql", "web_query", "post_page")
+    assert sum(instagram.requests(kind) for kind in asked) <= 55
+    async with client.get("/ready") as response:
+        order = (await response.json())["instagram"]["logged_out"]["sources"]
+    assert order == ["page", "api", "logged_out_api"]
+    async with client.get("/metrics") as response:
+        text = await response.text()
+    assert 'instagram_requests_total{outcome="wait",source="api"} 1.0' in text
+    assert 'instagram_requests_total{outcome="ok",source="page"} 50.0' in text
+
+
+async def test_a_sign_of_a_limit_slows_the_pace_and_a_restart_remembers(
+    instagram: StandIn, start_service: StartService, mode: dict[str, str]
+) -> None:
+    for _ in range(2):
+        client = await start_service(INSTAGRAM_MAX_QUERIES="200", SCRAPE_CONCURRENCY="1")
+        async with client.get("/ready") as response:
+            allowed = (await response.json())["instagram"]["logged_out"]["allowed"]
+        if instagram.requests("graphql", "throttled-x") == 0:
+            assert allowed == 200
+            assert (await scrape(client, "throttled-x"))[0] == 429
+        await client.close()
+    assert allowed < 200
+
+
+async def test_a_socks_proxy_leads_to_instagram_with_pooled_connections(
+    instagram: StandIn, start_service: StartService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("HTTPS_PROXY", "https_proxy"):
+        monkeypatch.setenv(name, instagram.socks_url)
+    before = instagram.socks_connections()
+    client = await start_service(SCRAPE_CONCURRENCY="1")
+    for number in range(3):
+        assert (await scrape(client, f"carousel-socks{number}"))[0] == 200
+    assert instagram.connections() == 0
+    assert instagram.socks_connections() - before == 2
+
+
+@pytest.mark.parametrize("kind", ["proxy_url", "socks_url"])
+def test_a_request_by_a_proxy_leaves_at_once(
+    instagram: StandIn, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    for name in ("HTTPS_PROXY", "https_proxy"):
+        monkeypatch.setenv(name, getattr(instagram, kind))
+    pool = TransportPool(("instagram.com",), tls_context())
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    with (
+        closing(pool),
+        pool.taken(deadline) as transport,
+        requests.Session() as session,
+    ):
+        session.mount("https://", transport)
+        response = session.get("https://www.instagram.com/", stream=True)
+        connection: Any = response.raw.connection
+        # Otherwise the kernel holds a body back until the headers' packet is acknowledged.
+        assert connection.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
+async def test_the_deadline_holds_behind_a_socks_proxy(
+    instagram: StandIn, start_service: StartService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("HTTPS_PROXY", "https_proxy"):
+        monkeypatch.setenv(name, instagram.socks_url)
+    client = await start_service(SCRAPE_TIMEOUT_SECONDS="2")
+    status, body = await scrape(client, "silent-socks")
+    assert (status, body["code"]) == (503, "deadline_exceeded")
+
+
+def session_file(tmp_path: Path, sessionid: str) -> dict[str, str]:
+    file = tmp_path / "session-someone"
+    cookies = {"sessionid": sessionid, "csrftoken": "t0ken", "ds_user_id": "1"}
+    file.write_bytes(pickle.dumps(cookies))
+    file.chmod(0o600)
+    return {"INSTAGRAM_SESSION_FILE": str(file), "INSTAGRAM_USERNAME": "someone"}
+
+
+async def test_a_browser_s_cookies_open_what_needs_a_login(
+    instagram: StandIn, start_service: StartService, tmp_path: Path
+) -> None:
+    file = tmp_path / "cookies.txt"
+    lines = [
+        f"#HttpOnly_.instagram.com\tTRUE\t/\tTRUE\t0\t{name}\t{value}"
+        for name, value in (("sessionid", "alive"), ("csrftoken", "t0ken"), ("ds_user_id", "1"))
+    ]
+    file.write_text("\n".join(lines))
+    file.chmod(0o600)
+    client = await start_service(INSTAGRAM_COOKIES_FILE=str(file))
+    assert (await scrape(client, "private-cookies"))[0] == 200
+    async with client.get("/ready") as response:
+        assert (await response.json())["login"] == "active"
+
+
+async def test_the_account_is_asked_only_for_what_cannot_be_had_without(
+    instagram: StandIn, start_service: StartService, tmp_path: Path
+) -> None:
+    client = await start_service(**session_file(tmp_path, "alive"))
+    for shortcode in ("reel-public", "refused-public", "gone-x"):
+        await scrape(client, shortcode)
+    assert instagram.requests("account") == 0
+    assert (await scrape(client, "private-x"))[0] == 200
+    assert instagram.requests("media_info", "private-x") == 1
+
+
+async def test_a_login_can_be_asked_first(
+    instagram: StandIn, start_service: StartService, tmp_path: Path
+) -> None:
+    client = await start_service(**session_file(tmp_path, "alive"), INSTAGRAM_LOGIN_USE="always")
+    assert (await scrape(client, "reel-public"))[0] == 200
+    assert instagram.requests("media_info", "reel-public") == 1
+
+
+async def test_a_session_in_doubt_is_looked_into_once(
+    instagram: StandIn, start_service: StartService, tmp_path: Path
+) -> None:
+    client = await start_service(**session_file(tmp_path, "expired401"))
+    for number in range(2):
+        url = f"https://www.instagram.com/p/private-{number}/"
+        response = await client.post("/scrape", json={"url": url})
+        assert response.status in (403, 429)
+    assert (await (await client.get("/ready")).json())["login"] == "expired"
+    # Media info of the first post, and the look at the start page that it led to.
+    assert instagram.requests("account") == 2
+
+
+async def test_the_cookies_that_instagram_rotates_are_sent_from_then_on(
+    instagram: StandIn, start_service: StartService, tmp_path: Path, media_root: Path
+) -> None:
+    client = await start_service(**session_file(tmp_path, "alive"))
+    url = "https://www.instagram.com/p/private-rotated/"
+    assert (await client.post("/scrape", json={"url": url})).status == 200
+    stored = json.loads((media_root / ".state" / "login.json").read_bytes())
+    assert stored["cookies"]["csrftoken"] != "t0ken"
+    assert stored["cookies"]["mid"]
+
+
+@pytest.mark.parametrize(
+    ("sessionid", "code"), [("expired", "login_required"), ("challenged", "challenge_required")]
+)
+async def test_a_session_that_ended_costs_nothing_but_what_needs_it(
+    instagram: StandIn, start_service: StartService, tmp_path: Path, sessionid: str, code: str
+) -> None:
+    client = await start_service(
+        **session_file(tmp_path, sessionid), INSTAGRAM_LOGIN_USE="always", SCRAPE_CONCURRENCY="1"
+    )
+    assert (await scrape(client, "reel-public"))[0] == 200
+    asked = instagram.requests("account")
+    status, body = await scrape(client, "private-x")
+    assert (status, body["code"]) in ((403, code), (403, "login_required"))
+    assert (await scrape(client, "reel-another"))[0] == 200
+    # It was found out once, and is no reason not to be ready.
+    assert instagram.requests("account") == asked == 1
+    async with client.get("/ready") as response:
+        ready = await response.json()
+    assert (response.status, ready["login"]) == (200, sessionid)
+
+
+@pytest.mark.parametrize(
+    "path", ["share/reel-shared1/", "share/p/reel-shared1", "share/reel/reel-shared1/?x=1"]
+)
+async def test_a_share_link_is_opened_once_and_its_post_downloaded(
+    instagram: StandIn, start_service: StartService, path: str
+) -> None:
+    client = await start_service()
+    url = f"https://www.instagram.com/{path}"
+    for cached in (False, True):
+        async with client.post("/scrape", json={"url": url}) as response:
+            post = await response.json()
+            assert (response.status, post["shortcode"]) == (200, "reel-shared1")
+            assert (post["original_url"], post["cached"]) == (url, cached)
+    assert instagram.requests("share") == 1
+
+
+@pytest.mark.parametrize(
+    ("token", "status", "code"),
+    [
+        ("profile-token", 400, "unsupported_link"),
+        ("story-token", 400, "unsupported_link"),
+        ("offsite-token", 400, "unsupported_link"),
+        ("nowhere-token", 404, "post_not_found"),
+        ("login-token", 403, "login_required"),
+    ],
+)
+async def test_a_share_link_to_no_post_says_what_it_is(
+    instagram: StandIn, start_service: StartService, token: str, status: int, code: str
+) -> None:
+    client = await start_service()
+    url = f"https://www.instagram.com/share/{token}/"
+    async with client.post("/scrape", json={"url": url}) as response:
+        assert (response.status, (await response.json())["code"]) == (status, code)
+
+
+async def test_a_share_link_is_a_job_s_post_like_any_other(
+    instagram: StandIn, start_service: StartService
+) -> None:
+    client = await start_service()
+    urls = ["https://www.instagram.com/share/reel/reel-shared2/"]
+    async with client.post("/jobs", json={"urls": urls}) as response:
+        location = response.headers["Location"]
+    job: dict[str, Any] = {"state": "running"}
+    while job["state"] == "running":
+        async with client.get(location) as response:
+            job = await response.json()
+        await asyncio.sleep(0)
+    assert job["posts"][0]["shortcode"] == "reel-shared2"
+    assert job["posts"][0]["state"] == "done"
+
+
+# ---- hypothesis: one value of a real-shaped media object broken at a time
+
+ANYTHING = st.sampled_from([None, "", "text", 0, -1, 10**30, 1.5, True, [], {}, [None], {"a": 1}])
+SHAPES = ("video", "photo", "carousel")
+POSTS = Posts(None)
+
+
+def paths_of(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Where a value stands in a media object, for each of its values."""
+    if isinstance(value, dict | list):
+        for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
+            yield (*path, key)
+            yield from paths_of(inner, (*path, key))
+
+
+def items_of(media: dict[str, Any], shape: str) -> list[Any]:
+    if shape != "carousel":
+        return [media]
+    children = media.get("carousel_media")
+    return children if isinstance(children, list) else []
+
+
+def urls_of(item: Any, *, is_video: bool) -> set[str]:
+    """The URLs that an item's file can come from; never a cover in a video's place."""
+    if not isinstance(item, dict):
+        return set()
+    versions = item.get("video_versions")
+    if not is_video:
+        images = item.get("image_versions2")
+        versions = images.get("candidates") if isinstance(images, dict) else None
+    found = set()
+    for version in versions if isinstance(versions, list) else ():
+        url = version.get("url") if isinstance(version, dict) else None
+        if isinstance(url, str) and url.startswith("https://") and "stp=c0." not in url:
+            found.add(url)
+    return found
+
+
+class Fetcher:
+    """The client for Instagram, in this thread, into a folder."""
+
+    def __init__(self, instagram: StandIn, folder: Path) -> None:
+        self.instagram = instagram
+        self._folder = folder
+        self._number = 0
+        self._client = Instagram.from_settings(
+            load_settings(media_root=folder, instagram_max_queries=0, min_free_disk_mb=0)
+        )
+
+    def fetch(self, name: str) -> Post:
+        self._number += 1
+        folder = self._folder / str(self._number)
+        folder.mkdir()
+        shortcode = f"{name}-{self._number}"
+        deadline = time.monotonic() + 600
+        return self._client.fetch(shortcode, POST.format(shortcode), folder, deadline, Progress())
+
+
+@pytest.fixture
+def fetcher(instagram: StandIn, tmp_path: Path) -> Fetcher:
+    return Fetcher(instagram, tmp_path)
+
+
+@settings(
+    max_examples=1000,
+    deadline=None,
+    database=None,
+    suppress_health_check=list(HealthCheck),
+)
+@given(data=st.data(), shape=st.sampled_from(SHAPES), by_page=st.booleans())
+def test_one_broken_value_costs_no_file_that_has_a_url(
+    fetcher: Fetcher, data: st.DataObject, shape: str, by_page: bool
+) -> None:
+    template = POSTS.describe("broken-0", Scenario("", shape=shape))
+    path = data.draw(st.sampled_from(sorted(paths_of(template), key=str)))
+    value, remove = data.draw(ANYTHING), data.draw(st.booleans())
+    seen: list[dict[str, Any]] = []
+
+    def change(media: dict[str, Any]) -> dict[str, Any]:
+        place: Any = media
+        for key in path[:-1]:
+            place = place[key]
+        if remove and isinstance(place, dict):
+            del place[path[-1]]
+        else:
+            place[path[-1]] = value
+        seen.append(media)
+        return media
+
+    refusal = {"api": "forbidden", "web": "forbidden", "page": "post"} if by_page else {}
+    scenario = Scenario("broken", shape=shape, change=change, **refusal)
+    fetcher.instagram.define("broken", scenario)
+    try:
+        post = fetcher.fetch("broken")
+    except ScrapeError:
+        post = None
+    media = seen[0]
+    are_videos = ["video_versions" in item for item in items_of(template, shape)]
+    wanted = [
+        urls_of(item, is_video=is_video)
+        for item, is_video in zip(items_of(media, shape), are_videos, strict=False)
+    ]
+    usable_type = not isinstance(media.get("media_type"), int) or media["media_type"] in (1, 2, 8)
+    if not any(wanted) or not usable_type or not _names_itself(media):
+        return
+    assert post is not None, (path, value, remove)
+    assert len(post.media) >= sum(map(bool, wanted)), (path, value, remove)
+
+
+def _names_itself(media: dict[str, Any]) -> bool:
+    """Whether nothing says that this is another post."""
+    return not isinstance(media.get("code"), str) or media["code"].startswith("broken")

@@ -1,0 +1,308 @@
+"""Webhooks: signed, delivered at least once, and only where the operator allows it."""
+
+import asyncio
+import json
+import sqlite3
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+from hypothesis import given
+from hypothesis import strategies as st
+from standardwebhooks import Webhook
+
+from scrapper.errors import SettingsError
+from scrapper.jobs.model import new_job
+from scrapper.jobs.sqlite_store import JobStore
+from scrapper.jobs.webhooks import Delivery, WebhookHosts
+from scrapper.settings import load_settings
+from tests.conftest import Client, StartService, until
+from tests.instagram import StandIn
+from tests.process import PATIENCE_SECONDS, Service
+from tests.service.handlers.test_jobs import REEL, finish
+
+SECRET = "whsec_" + "c2VjcmV0" * 6
+ALLOWED = {"WEBHOOK_HOSTS": "localhost, 127.0.0.0/8", "WEBHOOK_SECRET": SECRET}
+
+
+class Receiver:
+    """Takes webhooks; answers *statuses* one after the other, then 204."""
+
+    def __init__(self) -> None:
+        self.statuses: list[int] = []
+        self.calls: list[tuple[dict[str, str], bytes]] = []
+
+    async def take(self, request: web.Request) -> web.Response:
+        self.calls.append((dict(request.headers), await request.read()))
+        status = self.statuses.pop(0) if self.statuses else 204
+        return web.Response(status=status, headers={"Location": "/elsewhere"})
+
+    @property
+    def ids(self) -> list[str]:
+        return [headers["webhook-id"] for headers, _ in self.calls]
+
+
+@pytest.fixture
+async def receiver() -> AsyncIterator[Receiver]:
+    receiver, app = Receiver(), web.Application()
+    app.router.add_post("/hook/secret-path", receiver.take)
+    app.router.add_route("*", "/elsewhere", receiver.take)
+    async with TestServer(app, host="127.0.0.1") as server:
+        receiver.url = str(server.make_url("/hook/secret-path"))  # type: ignore[attr-defined]
+        yield receiver
+
+
+async def submit(client: Client, url: str, *shortcodes: str) -> dict[str, Any]:
+    body = {"urls": [REEL.format(shortcode) for shortcode in shortcodes], "webhook": url}
+    async with client.post("/jobs", json=body) as response:
+        assert response.status == 202, await response.text()
+        job: dict[str, Any] = await response.json()
+        return job
+
+
+async def test_a_job_that_ends_sends_one_signed_webhook(
+    instagram: StandIn, start_service: StartService, receiver: Any
+) -> None:
+    client = await start_service(**ALLOWED)
+    job = await submit(client, receiver.url, "reel-told", "notfound-told")
+    finished = await finish(client, job)
+    await until(lambda: len(receiver.calls) == 1)
+    [(headers, body)] = receiver.calls
+    assert Webhook(SECRET).verify(body, headers) == finished
+    assert headers["Content-Type"] == "application/json"
+    # Whatever comes later is not this one again.
+    other = await submit(client, receiver.url.replace("127.0.0.1", "localhost"), "reel-told")
+    await until(lambda: len(receiver.calls) == 2)
+    assert json.loads(receiver.calls[1][1])["id"] == other["id"]
+    assert len(set(receiver.ids)) == 2
+
+
+async def test_a_job_of_bad_links_alone_is_told_too(
+    instagram: StandIn, start_service: StartService, receiver: Any
+) -> None:
+    client = await start_service(**ALLOWED)
+    body = {"urls": ["https://example.com/"], "webhook": receiver.url}
+    async with client.post("/jobs", json=body) as response:
+        assert response.status == 202
+    await until(lambda: len(receiver.calls) == 1)
+    assert json.loads(receiver.calls[0][1])["state"] == "done"
+
+
+async def test_a_receiver_that_fails_three_times_gets_its_one_call(
+    instagram: StandIn, start_service: StartService, receiver: Any
+) -> None:
+    receiver.statuses = [500, 302, 404]
+    client = await start_service(**ALLOWED)
+    await submit(client, receiver.url, "reel-thrice")
+    await until(lambda: len(receiver.calls) == 4)
+    # The same delivery each time, and no redirect was followed.
+    assert len(set(receiver.ids)) == 1
+    await submit(client, receiver.url, "reel-thrice")
+    await until(lambda: len(set(receiver.ids)) == 2)
+    assert len(receiver.calls) == 5
+
+
+async def test_a_receiver_that_is_gone_is_called_no_more(
+    instagram: StandIn, start_service: StartService, receiver: Any
+) -> None:
+    receiver.statuses = [410]
+    client = await start_service(**ALLOWED)
+    await submit(client, receiver.url, "reel-gone-hook")
+    await until(lambda: len(receiver.calls) == 1)
+    await submit(client, receiver.url, "reel-gone-hook")
+    await until(lambda: len(receiver.calls) == 2)
+    assert len(set(receiver.ids)) == 2
+
+
+async def test_a_cancelled_and_a_retried_job_send_a_webhook_each_time(
+    instagram: StandIn, start_service: StartService, receiver: Any
+) -> None:
+    client = await start_service(
+        INSTAGRAM_COOLDOWN_SECONDS="300", JOB_PATIENCE_SECONDS="3600", **ALLOWED
+    )
+    instagram.hold()
+    job = await submit(client, receiver.url, "notfound-twice")
+    instagram.release()
+    await finish(client, job)
+    await until(lambda: len(receiver.calls) == 1)
+    async with client.post(f"/jobs/{job['id']}/retry") as response:
+        assert response.status == 202
+    await finish(client, job)
+    await until(lambda: len(receiver.calls) == 2)
+    assert len(set(receiver.ids)) == 2
+
+
+async def test_a_retry_of_nothing_tells_nothing(
+    instagram: StandIn, start_service: StartService, receiver: Any
+) -> None:
+    client = await start_service(**ALLOWED)
+    job = await submit(client, receiver.url, "reel-nothing-to-retry")
+    await until(lambda: len(receiver.calls) == 1)
+    async with client.post(f"/jobs/{job['id']}/retry") as response:
+        assert (await response.json())["state"] == "done"
+    await client.delete(f"/jobs/{job['id']}")
+    await submit(client, receiver.url, "reel-nothing-to-retry")
+    await until(lambda: len(receiver.calls) == 2)
+    assert [json.loads(body)["id"] for _, body in receiver.calls].count(job["id"]) == 1
+
+
+def test_a_webhook_survives_a_kill_and_keeps_its_secrets(
+    instagram: StandIn, tmp_path: Path
+) -> None:
+    calls: list[str] = []
+
+    async def run() -> None:
+        receiver, app = Receiver(), web.Application()
+        receiver.statuses = [500] * 2
+        app.router.add_post("/hook/secret-path", receiver.take)
+        async with TestServer(app, host="127.0.0.1") as server:
+            url = str(server.make_url("/hook/secret-path"))
+            environment = {**instagram.environment, **ALLOWED}
+
+            def use() -> list[str]:
+                body = {"urls": [REEL.format("reel-killed-hook")], "webhook": url}
+                with Service(tmp_path, environment) as service:
+                    assert service.post("/jobs", body).status_code == 202
+                    while not receiver.calls:
+                        service.get("/health")
+                    service.kill()
+                    log = service.raw_log
+                with Service(tmp_path, environment) as service:
+                    while len(receiver.calls) < 3:
+                        service.get("/health")
+                    return [*log, *service.raw_log]
+
+            log = "".join(await asyncio.to_thread(use))
+        assert len(set(receiver.ids)) == 1
+        assert "webhook not delivered" in log
+        assert "secret-path" not in log
+        assert SECRET not in log
+        calls.extend(receiver.ids)
+
+    asyncio.run(run())
+    assert len(calls) >= 3
+
+
+def test_a_delivery_of_another_shape_stops_no_other(tmp_path: Path) -> None:
+    path = tmp_path / "jobs.sqlite3"
+    store = JobStore(path)
+    store.open()
+    job = new_job(["https://example.com/"], max_url_length=512, webhook="http://localhost/")
+    store.add(job)
+    delivery = Delivery("msg_good", "http://localhost/", b"{}")
+    store.announce(job, delivery)
+    database = sqlite3.connect(path)
+    with database:
+        for row in (("a", "u", "text", 0, 0.0), ("b", "u", b"", "x", 0.0), ("c", "u", b"", 0, "x")):
+            database.execute("INSERT INTO deliveries VALUES (?, ?, ?, ?, ?)", row)
+    database.close()
+    assert store.deliveries() == {delivery: 0.0}
+    store.close()
+
+
+async def test_without_hosts_there_are_no_webhooks(
+    instagram: StandIn, start_service: StartService
+) -> None:
+    client = await start_service()
+    body = {"urls": [REEL.format("reel-none")], "webhook": "https://example.com/"}
+    async with client.post("/jobs", json=body) as response:
+        assert (response.status, (await response.json())["code"]) == (403, "webhooks_disabled")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "x",
+        "https://example.com/",
+        "ftp://localhost/",
+        "http://user@localhost/",
+        "http://localhost:99999/",
+        "http://[::1/",
+        "http://localhost.example.com/",
+        "http://10.0.0.1/",
+        "//localhost/",
+        "http://" + "x" * 3000,
+    ],
+)
+async def test_other_hosts_get_no_webhook(
+    instagram: StandIn, start_service: StartService, url: str
+) -> None:
+    client = await start_service(**ALLOWED)
+    body = {"urls": [REEL.format("reel-other-host")], "webhook": url}
+    async with client.post("/jobs", json=body) as response:
+        assert (response.status, (await response.json())["code"]) == (400, "invalid_body")
+    assert instagram.requests() == 0
+
+
+# With Redis a worker delivers, and counts it elsewhere.
+@pytest.mark.parametrize("mode", ["alone"], indirect=True)
+async def test_a_name_that_leads_into_the_private_network_is_not_called(
+    instagram: StandIn, start_service: StartService, receiver: Any
+) -> None:
+    client = await start_service(WEBHOOK_HOSTS="localhost", WEBHOOK_SECRET=SECRET)
+    await submit(client, receiver.url.replace("127.0.0.1", "localhost"), "reel-rebound")
+    failed, count = 'webhooks_total{outcome="failed"}', 0.0
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while not count:
+            async with client.get("/metrics") as response:
+                lines = (await response.text()).splitlines()
+            [line] = [line for line in lines if line.startswith(failed)]
+            count = float(line.split()[1])
+    assert receiver.calls == []
+
+
+@pytest.mark.parametrize(
+    ("address", "public"),
+    [
+        ("8.8.8.8", True),
+        ("2001:4860:4860::8888", True),
+        ("127.0.0.1", False),
+        ("10.1.2.3", False),
+        ("169.254.169.254", False),
+        ("100.64.0.1", False),
+        ("224.0.0.1", False),
+        ("0.0.0.0", False),
+        ("::1", False),
+        ("::ffff:10.0.0.1", False),
+        ("::ffff:8.8.8.8", True),
+        ("64:ff9b::a00:1", False),
+        ("2002:a00:1::", False),
+        ("fe80::1%eth0", False),
+        ("fd00::1", False),
+        ("ff02::1", False),
+    ],
+)
+def test_names_lead_to_public_addresses_alone(address: str, public: bool) -> None:
+    assert WebhookHosts(["example.com"], []).allow_address(address) is public
+
+
+@given(st.ip_addresses())
+def test_every_address_is_judged(address: Any) -> None:
+    assert isinstance(WebhookHosts([], []).allow_address(str(address)), bool)
+
+
+@given(st.text())
+def test_any_text_is_judged(url: str) -> None:
+    assert WebhookHosts(["localhost"], []).allow(f"x{url}") is False
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"WEBHOOK_HOSTS": "localhost"},
+        {"WEBHOOK_HOSTS": "https://localhost/", "WEBHOOK_SECRET": SECRET},
+        {"WEBHOOK_SECRET": "short"},
+        {"WEBHOOK_SECRET": "whsec_c2VjcmV0"},
+    ],
+)
+def test_wrong_settings_are_told(monkeypatch: pytest.MonkeyPatch, settings: dict[str, str]) -> None:
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError) as told:
+        load_settings()
+    assert str(told.value).startswith("WEBHOOK_")
+    assert settings.get("WEBHOOK_SECRET", "unset") not in str(told.value)

@@ -1,0 +1,187 @@
+"""The plugin audio, with the real ffmpeg."""
+
+import asyncio
+import json
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scrapper.errors import SettingsError
+from scrapper.plugins import audio
+from scrapper.settings import Settings
+from tests.conftest import Client, StartService
+from tests.instagram import StandIn
+from tests.process import PATIENCE_SECONDS
+
+pytestmark = [
+    pytest.mark.skipif(
+        shutil.which("ffmpeg") is None, reason="needs ffmpeg: on Debian, apt install ffmpeg"
+    ),
+    pytest.mark.usefixtures("instagram"),
+]
+
+PLUGIN = {"PLUGINS": "scrapper.plugins.audio"}
+
+
+async def scrape(client: Client, shortcode: str) -> Any:
+    url = f"https://www.instagram.com/reel/{shortcode}/"
+    response = await client.post("/scrape", json={"url": url})
+    assert response.status == 200, await response.text()
+    return await response.json()
+
+
+async def post_with_sound(client: Client, shortcode: str) -> Any:
+    """The post, once its sound is there."""
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while True:
+            post = await (await client.get(f"/posts/{shortcode}")).json()
+            if any(item["type"] == "audio" for item in post["media"]):
+                return post
+            await asyncio.sleep(0.05)
+
+
+def codecs(content: bytes, path: Path) -> list[str]:
+    """The codecs in a file, as the real ffprobe names them."""
+    path.write_bytes(content)
+    command = ["ffprobe", "-v", "error", "-show_entries", "stream=codec_name", "-of", "json"]
+    done = subprocess.run([*command, str(path)], capture_output=True, check=True)
+    return [stream["codec_name"] for stream in json.loads(done.stdout)["streams"]]
+
+
+async def test_a_stored_video_gets_its_sound_as_a_file(
+    start_service: StartService, tmp_path: Path, media_root: Path
+) -> None:
+    client = await start_service(**PLUGIN)
+    await scrape(client, "reel-1")
+    post = await post_with_sound(client, "reel-1")
+    video, sound = post["media"]
+    assert video["type"] == "video"
+    assert sound["path"] == str(media_root / "reel-1/reel-1.m4a")
+    assert (sound["type"], sound["cdn_url"]) == ("audio", None)
+    assert (sound["width"], sound["height"], sound["duration"]) == (None, None, video["duration"])
+    response = await client.get(sound["url"])
+    assert response.content_type == "audio/mp4"
+    content = await response.read()
+    assert len(content) == sound["size"]
+    assert codecs(content, tmp_path / "sound") == ["aac"]
+    downloaded = await client.get("/download/reel-1?audio=1")
+    assert await downloaded.read() == content
+    assert "reel-1.m4a" in downloaded.headers["Content-Disposition"]
+    second = await client.get("/download/reel-1?item=2")
+    assert await second.read() == content
+
+
+async def test_the_sound_can_be_had_at_once_with_the_post(
+    start_service: StartService, tmp_path: Path
+) -> None:
+    client = await start_service(**PLUGIN)
+    url = "https://www.instagram.com/reel/reel-2/"
+    responses = await asyncio.gather(
+        *(client.get("/download", params={"url": url, "audio": "1"}) for _ in range(10))
+    )
+    contents = {await response.read() for response in responses}
+    assert {response.status for response in responses} == {200}
+    assert codecs(contents.pop(), tmp_path / "sound") == ["aac"]
+    assert not contents
+
+
+async def test_an_item_of_a_carousel_is_chosen_by_its_number(start_service: StartService) -> None:
+    client = await start_service(**PLUGIN)
+    await scrape(client, "carousel-1")
+    assert (await client.get("/download/carousel-1?audio=1&item=1")).status == 404
+    response = await client.get("/download/carousel-1?audio=1&item=2")
+    assert "carousel-1_2.m4a" in response.headers["Content-Disposition"]
+
+
+async def test_a_video_in_other_codecs_gets_a_copy_that_plays_anywhere(
+    start_service: StartService, tmp_path: Path
+) -> None:
+    client = await start_service(**PLUGIN)
+    await scrape(client, "vp9-1")
+    original = await (await client.get("/download/vp9-1")).read()
+    assert codecs(original, tmp_path / "video") == ["vp9", "opus"]
+    response = await client.get("/download/vp9-1?h264=1")
+    assert response.status == 200, await response.text()
+    content = await response.read()
+    assert codecs(content, tmp_path / "copy") == ["h264", "aac"]
+    again = await client.get("/download/vp9-1?h264=1")
+    assert await again.read() == content
+    post = await post_with_sound(client, "vp9-1")
+    assert "/media/vp9-1/vp9-1_h264.mp4" in [item["url"] for item in post["media"]]
+    assert post["video"].endswith("/vp9-1.mp4")
+
+
+async def test_a_video_that_plays_anywhere_is_its_own_copy(
+    start_service: StartService, instagram: StandIn
+) -> None:
+    client = await start_service(**PLUGIN)
+    await scrape(client, "reel-3")
+    response = await client.get("/download/reel-3?h264=1")
+    assert [await response.read()] == instagram.bytes_of("reel-3")
+
+
+@pytest.mark.parametrize("shortcode", ["mute-1", "photo-1"])
+async def test_what_has_no_sound_says_so(start_service: StartService, shortcode: str) -> None:
+    client = await start_service(**PLUGIN)
+    await scrape(client, shortcode)
+    response = await client.get(f"/download/{shortcode}?audio=1")
+    assert response.status == 404
+    assert (await response.json())["error"] == "The item has no sound"
+
+
+@pytest.mark.parametrize("query", ["audio=1", "h264=1"])
+async def test_without_the_plugin_the_response_says_what_is_missing(
+    start_service: StartService, query: str
+) -> None:
+    client = await start_service()
+    await scrape(client, "reel-4")
+    response = await client.get(f"/download/reel-4?{query}")
+    assert response.status == 404
+    assert "needs PLUGINS=scrapper.plugins.audio" in (await response.json())["error"]
+
+
+async def test_pages_of_other_sites_cannot_have_files_made(start_service: StartService) -> None:
+    client = await start_service(**PLUGIN)
+    await scrape(client, "vp9-3")
+    headers = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors"}
+    for query, status in (("h264=1", 403), ("audio=1", 403), ("", 200)):
+        response = await client.get(f"/download/vp9-3?{query}", headers=headers)
+        assert response.status == status, query
+
+
+async def test_a_conversion_costs_a_token_as_a_download_does(start_service: StartService) -> None:
+    client = await start_service(**PLUGIN, RATE_LIMIT_MAX_REQUESTS="2")
+    await scrape(client, "reel-5")
+    statuses = [(await client.get("/download/reel-5?audio=1")).status for _ in range(2)]
+    assert statuses == [200, 429]
+
+
+async def test_another_value_is_refused(start_service: StartService) -> None:
+    client = await start_service()
+    assert (await client.get("/download/reel-4?audio=yes")).status == 400
+
+
+@pytest.mark.blocks
+def test_missing_ffmpeg_ends_the_start(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("MEDIA_ROOT", str(tmp_path))
+    with pytest.raises(SettingsError, match="ffmpeg and ffprobe must be on the PATH"):
+        audio.configure(settings=Settings())
+
+
+async def test_a_file_that_ffmpeg_cannot_read_says_so_and_leaves_nothing(
+    start_service: StartService, media_root: Path
+) -> None:
+    client = await start_service(**PLUGIN)
+    post = await scrape(client, "vp9-2")
+    damaged = b"x" * post["media"][0]["size"]
+    await asyncio.to_thread(Path(post["video"]).write_bytes, damaged)
+    response = await client.get("/download/vp9-2?h264=1")
+    assert (response.status, (await response.json())["error"]) == (
+        422,
+        "ffmpeg cannot convert the file",
+    )
+    assert list((media_root / ".incoming").iterdir()) == []

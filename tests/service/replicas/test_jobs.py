@@ -1,0 +1,194 @@
+"""Jobs that one replica takes and another tells of."""
+
+import asyncio
+import json
+import re
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from scrapper.jobs.model import Job, JobPost, new_job
+from scrapper.replicas.client import SharedRedis
+from scrapper.replicas.job_store import RedisJobStore
+from scrapper.telemetry.metrics import Metrics
+from tests.conftest import Client, StartService, until
+from tests.instagram import StandIn
+from tests.process import PATIENCE_SECONDS
+from tests.redis_server import RedisServer
+
+REEL = "https://www.instagram.com/reel/{}/"
+
+
+@pytest.fixture
+def mode(redis_server: RedisServer) -> dict[str, str]:
+    return {"REDIS_URL": redis_server.url}
+
+
+async def submit(client: Client, *shortcodes: str) -> str:
+    body = {"urls": [REEL.format(shortcode) for shortcode in shortcodes]}
+    async with client.post("/jobs", json=body) as response:
+        assert response.status == 202
+        return response.headers["Location"]
+
+
+async def told(client: Client, job: str) -> dict[str, Any]:
+    async with client.get(job) as response:
+        assert response.status == 200
+        answer: dict[str, Any] = await response.json()
+        return answer
+
+
+async def events(client: Client, job: str, last: str = "") -> list[tuple[str, str, Any]]:
+    """The events until the stream ends: kind, ID and data."""
+    headers = {"Last-Event-ID": last} if last else {}
+    found = []
+    async with client.get(f"{job}/events", headers=headers) as response:
+        if response.status == 204:
+            return []
+        for block in (await response.text()).replace("\r\n", "\n").strip().split("\n\n"):
+            event = dict(line.split(": ", 1) for line in block.splitlines())
+            found.append((event["event"], event.get("id", ""), json.loads(event["data"])))
+    return found
+
+
+async def test_progress_reaches_whichever_replica_the_client_listens_to(
+    instagram: StandIn, start_service: StartService
+) -> None:
+    one, other = [await start_service() for _ in range(2)]
+    instagram.hold_media()
+    job = await submit(one, "big-progress")
+    received = ""
+    async with (
+        asyncio.timeout(PATIENCE_SECONDS),
+        other.get(f"{job}/events") as response,
+    ):
+        async for piece in response.content.iter_any():
+            received += piece.decode()
+            if re.search(r'"bytes_done":[1-9]', received):
+                instagram.release_media()
+    assert '"state":"running"' in received
+    assert '"state":"done"' in received
+    blocks = received.replace("\r\n", "\n").strip().split("\n\n")
+    seen = [dict(line.split(": ", 1) for line in block.splitlines()) for block in blocks]
+    posts = [json.loads(event["data"]) for event in seen if event["event"] == "post"]
+    assert any(post["bytes_total"] and post["bytes_done"] < post["bytes_total"] for post in posts)
+    assert seen[-1]["event"] == "end"
+    assert json.loads(seen[-1]["data"]) == await told(one, job)
+
+
+async def test_a_client_goes_on_at_another_replica_where_it_was(
+    instagram: StandIn, start_service: StartService
+) -> None:
+    one, other = [await start_service() for _ in range(2)]
+    job = await submit(one, *(f"reel-{number}" for number in range(5)))
+    seen = await events(one, job)
+    posts = [event for event in seen if event[0] == "post"]
+    assert await events(other, job, last=posts[-1][1]) == []
+    rest = await events(other, job, last=posts[-3][1])
+    assert [event[1] for event in rest if event[0] == "post"] == [posts[-2][1], posts[-1][1]]
+
+
+async def test_a_job_can_be_given_up_at_another_replica(
+    instagram: StandIn, start_service: StartService
+) -> None:
+    one, other = [await start_service(SCRAPE_CONCURRENCY="1") for _ in range(2)]
+    instagram.hold()
+    job = await submit(one, *(f"reel-{number}" for number in range(6)))
+    await until(lambda: instagram.requests("graphql") == 2)
+    async with other.delete(job) as response:
+        assert response.status == 200
+    instagram.release()
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while (answer := await told(one, job))["state"] == "running":  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+    states = [post["state"] for post in answer["posts"]]
+    assert answer["state"] == "cancelled"
+    assert (states.count("done"), states.count("cancelled")) == (2, 4)
+    assert instagram.requests("graphql") == 2
+
+
+async def test_what_is_done_leaves_nothing_in_the_queue(
+    instagram: StandIn, start_service: StartService, redis_server: RedisServer
+) -> None:
+    client = await start_service()
+    job = await submit(client, *(f"reel-{number}" for number in range(5)))
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while (await told(client, job))["state"] == "running":  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+    redis: Any = redis_server.client
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while await asyncio.to_thread(redis.xlen, "scrapper:queue"):  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+    assert redis.xpending("scrapper:queue", "workers")["pending"] == 0
+
+
+@pytest.fixture
+async def redis(redis_server: RedisServer) -> AsyncIterator[SharedRedis]:
+    client = SharedRedis.at(redis_server.url, Metrics())
+    yield client
+    await client.aclose()
+
+
+@pytest.fixture
+def store(redis: SharedRedis) -> RedisJobStore:
+    return RedisJobStore(redis, max_jobs=10, max_age=60)
+
+
+def batch(posts: int) -> Job:
+    return new_job([REEL.format(f"reel-{number}") for number in range(posts)], max_url_length=512)
+
+
+def done(post: JobPost) -> JobPost:
+    return replace(post, state="done")
+
+
+async def test_changes_of_many_at_once_are_all_kept(store: RedisJobStore) -> None:
+    job = batch(20)
+    await store.add(job, lambda _: None)
+
+    def count(post: JobPost) -> JobPost:
+        return replace(post, bytes_done=post.bytes_done + 1)
+
+    await asyncio.gather(*(store.change(job.id, index % 20, count) for index in range(60)))
+    await asyncio.gather(*(store.change(job.id, index, done) for index in range(20)))
+    stored = await store.get(job.id)
+    assert stored is not None
+    assert stored.state == "done"
+    assert {post.bytes_done for post in stored.posts} == {3}
+    versions = [version for version, _ in stored.changes(0)]
+    assert versions == sorted(set(versions))
+    assert versions[-1] == stored.version == 100
+    assert await store.change("unknown", 0, done) is None
+
+
+async def test_a_job_is_read_anew_where_it_changed_and_missed_where_it_is_gone(
+    store: RedisJobStore, redis: SharedRedis
+) -> None:
+    job = batch(2)
+    await store.add(job, lambda _: None)
+    seen = await store.get(job.id)
+    assert seen is not None
+    assert await store.refresh(seen)
+    assert [post.state for post in seen.posts] == ["queued", "queued"]
+    await store.change(job.id, 1, done)
+    assert await store.refresh(seen)
+    assert [post.state for post in seen.posts] == ["queued", "done"]
+    await redis.flushall()
+    assert not await store.refresh(seen)
+
+
+async def test_events_end_where_redis_lost_the_job(
+    instagram: StandIn, start_service: StartService, redis_server: RedisServer
+) -> None:
+    client = await start_service()
+    instagram.hold()
+    job = await submit(client, "reel-lost")
+    listening = asyncio.create_task(events(client, job))
+    await until(lambda: instagram.requests("graphql") == 1)
+    await asyncio.to_thread(redis_server.client.flushall)
+    seen = await listening
+    instagram.release()
+    assert "end" not in [kind for kind, _, _ in seen]
+    assert (await client.delete(job)).status == 404

@@ -1,0 +1,242 @@
+"""What replicas agree on by Redis: turns, ends of turns, sweeps and the cool-down."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from functools import partial
+from pathlib import Path
+from unittest.mock import patch
+
+import pytest
+
+from scrapper.errors import DeadlineExceeded, PostNotFound, RateLimited
+from scrapper.library.store import Library
+from scrapper.library.sweeper import sweeping
+from scrapper.replicas.client import SharedRedis
+from scrapper.replicas.peers import RedisPeers
+from scrapper.telemetry.metrics import Metrics
+from tests.process import PATIENCE_SECONDS
+from tests.redis_server import RedisServer
+
+
+def soon() -> float:
+    return time.monotonic() + PATIENCE_SECONDS
+
+
+async def fail(peer: RedisPeers, error: Exception) -> None:
+    """Have a turn that ends in *error*."""
+    async with peer.line("abcde") as line:
+        await line.take_turn()
+        await asyncio.sleep(0.1)
+        raise error
+
+
+@pytest.fixture
+async def peers(redis_server: RedisServer) -> AsyncIterator[list[RedisPeers]]:
+    """Those of two processes."""
+    async with AsyncExitStack() as ends:
+        both = []
+        for _ in range(2):
+            redis = SharedRedis.at(redis_server.url, Metrics())
+            ends.push_async_callback(redis.aclose)
+            peer = RedisPeers(redis)
+            await peer.open()
+            ends.push_async_callback(peer.close)
+            both.append(peer)
+        yield both
+
+
+async def test_one_has_the_turn_and_the_others_hear_that_it_stored_the_post(
+    peers: list[RedisPeers],
+) -> None:
+    one, other = peers
+    async with other.line("abcde") as waiting:
+        async with one.line("abcde") as line:
+            assert await line.take_turn()
+            assert await waiting.take_turn() is None
+            landed = asyncio.create_task(waiting.wait_for_other(soon()))
+            await asyncio.sleep(0.1)
+            assert not landed.done()
+            line.stored = True
+        assert await landed
+
+
+async def test_each_turn_has_a_greater_fence(peers: list[RedisPeers]) -> None:
+    fences = []
+    for number in range(10):
+        async with peers[number % 2].line("abcde") as line:
+            fences.append(await line.take_turn())
+    assert fences == sorted(set(map(int, filter(None, fences))))
+
+
+async def test_fences_grow_also_where_redis_lost_all(
+    peers: list[RedisPeers], redis_server: RedisServer
+) -> None:
+    async with peers[0].line("abcde") as line:
+        first = await line.take_turn()
+        await asyncio.to_thread(redis_server.client.flushall)
+        async with peers[1].line("abcde") as other:
+            second = await other.take_turn()
+    assert first is not None
+    assert second is not None
+    assert second > first
+
+
+async def test_an_error_of_the_post_is_that_of_all(peers: list[RedisPeers]) -> None:
+    one, other = peers
+
+    for told in (PostNotFound(), RateLimited(retry_after=17.5)):
+        failing = asyncio.create_task(fail(one, told))
+        await asyncio.sleep(0.05)
+        async with other.line("abcde") as waiting:
+            with pytest.raises(type(told)) as caught:
+                await waiting.wait_for_other(soon())
+            assert caught.value.retry_after == told.retry_after
+        with pytest.raises(type(told)):
+            await failing
+
+
+@pytest.mark.parametrize("error", [DeadlineExceeded(), OSError("disk")])
+async def test_an_error_of_the_process_leaves_the_turn_to_another(
+    peers: list[RedisPeers], error: Exception
+) -> None:
+    one, other = peers
+    async with other.line("abcde") as waiting:
+        with pytest.raises(type(error)):
+            await fail(one, error)
+        assert not await waiting.wait_for_other(soon())
+        assert await waiting.take_turn()
+
+
+async def test_a_turn_outlives_its_lease_as_long_as_its_holder_does(
+    peers: list[RedisPeers], redis_server: RedisServer
+) -> None:
+    with (
+        patch("scrapper.replicas.turn.LEASE_SECONDS", 60),
+        patch("scrapper.replicas.turn._EXTENSIONS_A_LEASE", 6000),
+    ):
+        async with peers[0].line("abcde") as line, peers[1].line("abcde") as waiting:
+            await line.take_turn()
+            [name] = await asyncio.to_thread(redis_server.client.keys, "*abcde*")
+            await asyncio.to_thread(redis_server.client.pexpire, name, 30_000)
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                while await asyncio.to_thread(redis_server.client.pttl, name) < 40_000:
+                    pass
+            assert await waiting.take_turn() is None
+
+
+async def test_a_turn_without_a_holder_is_free_after_its_lease(
+    peers: list[RedisPeers],
+) -> None:
+    with (
+        patch("scrapper.replicas.turn.LEASE_SECONDS", 0.4),
+        patch("scrapper.replicas.turn.Turn._keep", asyncio.Event().wait),
+    ):
+        async with peers[0].line("abcde") as line, peers[1].line("abcde") as waiting:
+            await line.take_turn()
+            assert await waiting.take_turn() is None
+            assert not await waiting.wait_for_other(soon())
+            assert await waiting.take_turn()
+
+
+async def test_a_waiting_process_gives_up_at_the_deadline(peers: list[RedisPeers]) -> None:
+    async with peers[0].line("abcde") as line, peers[1].line("abcde") as waiting:
+        await line.take_turn()
+        assert not await waiting.wait_for_other(time.monotonic() + 0.2)
+
+
+async def test_one_sweeps_at_a_time(peers: list[RedisPeers]) -> None:
+    one, other = peers
+    async with (
+        one.exclusively("sweep", in_doubt=True) as ours,
+        other.exclusively("sweep", in_doubt=True) as theirs,
+    ):
+        assert (bool(ours), bool(theirs)) == (True, False)
+    async with other.exclusively("sweep", in_doubt=True) as theirs:
+        assert theirs
+
+
+async def test_the_longest_cool_down_counts_for_all(peers: list[RedisPeers]) -> None:
+    one, other = peers
+    assert await other.cooldown_left() == 0
+    await one.cool_down(30)
+    await other.cool_down(10)
+    assert 20 < await other.cooldown_left() <= 30
+    await other.cool_down(60)
+    assert 50 < await one.cooldown_left() <= 60
+
+
+async def test_without_redis_each_goes_on_alone(
+    peers: list[RedisPeers], redis_server: RedisServer
+) -> None:
+    await asyncio.to_thread(redis_server.stop)
+    try:
+        for peer in peers:
+            async with peer.line("abcde") as line, peer.exclusively("sweep", in_doubt=True) as ours:
+                assert await line.take_turn()
+                assert ours
+            assert await peer.cooldown_left() == 0
+            await peer.cool_down(5)
+    finally:
+        await asyncio.to_thread(redis_server.start)
+
+
+async def test_who_missed_the_end_of_a_turn_sees_that_it_is_free(
+    peers: list[RedisPeers],
+) -> None:
+    one, other = peers
+    await other.close()
+    async with other.line("abcde") as waiting:
+        async with one.line("abcde") as line:
+            await line.take_turn()
+            assert await waiting.take_turn() is None
+        assert not await waiting.wait_for_other(soon())
+    await other.open()
+
+
+@pytest.mark.parametrize(
+    "message", [b"{", b"[]", b"{}", b'{"post": "abcde", "error": "OfTomorrow"}']
+)
+async def test_a_message_of_another_version_is_no_harm(
+    peers: list[RedisPeers], redis_server: RedisServer, message: bytes
+) -> None:
+    one, other = peers
+    async with other.line("abcde") as waiting:
+        async with one.line("abcde") as line:
+            await line.take_turn()
+            landed = asyncio.create_task(waiting.wait_for_other(soon()))
+            await asyncio.sleep(0.1)
+            await asyncio.to_thread(redis_server.client.publish, "scrapper:0:landed", message)
+            await asyncio.sleep(0.1)
+            line.stored = True
+        if not await landed:
+            assert await waiting.take_turn()
+    assert not other._listening.done()
+
+
+async def test_what_talks_to_redis_ends_whenever_it_is_told_to(
+    redis_server: RedisServer, tmp_path: Path
+) -> None:
+    library = Library(tmp_path)
+    await library.open()
+    for pause in range(40):
+        redis = SharedRedis.at(redis_server.url, Metrics())
+        peer = RedisPeers(redis)
+        await peer.open()
+        async with (
+            asyncio.timeout(PATIENCE_SECONDS),
+            sweeping(
+                library,
+                Metrics(),
+                turn=partial(peer.exclusively, "sweep", in_doubt=True),
+                clock_is_right=lambda: True,
+                max_age=60,
+                interval=0.001,
+                reserve=lambda _, peer=peer: peer.exclusively("sweep", in_doubt=True),  # type: ignore[misc]
+            ),
+        ):
+            await asyncio.sleep(pause / 10_000)
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await peer.close()
+        await redis.aclose()

@@ -1,0 +1,93 @@
+"""The token bucket that replicas share."""
+
+import asyncio
+
+import pytest
+from structlog.testing import capture_logs
+
+from tests.conftest import Client, StartService
+from tests.instagram import StandIn
+from tests.process import PATIENCE_SECONDS
+from tests.redis_server import RedisServer
+
+
+@pytest.fixture
+def mode(redis_server: RedisServer) -> dict[str, str]:
+    return {"REDIS_URL": redis_server.url}
+
+
+LIMIT = {"RATE_LIMIT_MAX_REQUESTS": "6", "RATE_LIMIT_WINDOW_SECONDS": "600"}
+
+
+async def ask(client: Client) -> int:
+    """A request that takes a token, and nothing else."""
+    async with client.post("/scrape", data=b"{}") as response:
+        return response.status
+
+
+async def test_a_client_has_one_bucket_over_all_replicas(
+    start_service: StartService,
+) -> None:
+    replicas = [await start_service(**LIMIT) for _ in range(3)]
+    statuses = [await ask(replicas[number % 3]) for number in range(9)]
+    assert statuses == [400] * 6 + [429] * 3
+
+
+async def test_what_only_reads_takes_from_another_bucket(
+    start_service: StartService, redis_server: RedisServer
+) -> None:
+    client = await start_service(**LIMIT)
+    assert [await ask(client) for _ in range(7)][-1] == 429
+    assert (await client.get("/posts")).headers["RateLimit-Remaining"] == "59"
+
+
+async def test_without_redis_each_replica_has_a_bucket_of_its_own_until_it_is_back(
+    start_service: StartService, redis_server: RedisServer
+) -> None:
+    one, other = [await start_service(**LIMIT) for _ in range(2)]
+    assert [await ask(one) for _ in range(6)] == [400] * 6
+    await asyncio.to_thread(redis_server.stop)
+    try:
+        with capture_logs() as logs:
+            for client in (one, other):
+                assert [await ask(client) for _ in range(8)] == [400] * 6 + [429] * 2
+    finally:
+        await asyncio.to_thread(redis_server.start)
+    told = [line["event"] for line in logs if "redis" in line["event"]]
+    # Once for each replica, however often it was asked.
+    assert told == ["redis does not answer: going on without it"] * 2
+    with capture_logs() as logs:
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while (await one.get("/ready")).status != 200:  # noqa: ASYNC110
+                await asyncio.sleep(0.1)
+        assert await ask(one) == 429
+    assert "redis is back" in [line["event"] for line in logs]
+
+
+async def test_a_client_waits_no_longer_than_the_bucket_says(
+    start_service: StartService, redis_server: RedisServer
+) -> None:
+    settings = {"RATE_LIMIT_MAX_REQUESTS": "2", "RATE_LIMIT_WINDOW_SECONDS": "1"}
+    one, other = [await start_service(**settings) for _ in range(2)]
+    assert [await ask(one), await ask(other)] == [400, 400]
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while await ask(other) == 429:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+
+
+async def test_a_redis_that_is_full_is_told_and_each_goes_on_alone(
+    instagram: StandIn, start_service: StartService, redis_server: RedisServer
+) -> None:
+    client = await start_service(**LIMIT)
+    url = "https://www.instagram.com/reel/reel-full/"
+    with capture_logs() as logs:
+        await asyncio.to_thread(redis_server.client.config_set, "maxmemory", "1")
+        try:
+            async with client.post("/scrape", json={"url": url}) as response:
+                assert response.status == 200
+            async with client.post("/jobs", json={"urls": [url]}) as response:
+                assert response.status == 503
+        finally:
+            await asyncio.to_thread(redis_server.client.config_set, "maxmemory", "0")
+    told = [line["event"] for line in logs if line["log_level"] == "error"]
+    assert set(told) == {"redis refuses: going on without it"}

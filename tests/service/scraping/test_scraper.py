@@ -1,0 +1,223 @@
+"""Single flight, bounds and shutdown, seen from outside."""
+
+import asyncio
+import os
+import threading
+from pathlib import Path
+from unittest.mock import Mock
+
+import pytest
+from aiohttp import ClientTimeout, web
+from aiohttp.typedefs import Handler, Middleware
+
+from scrapper.errors import DeadlineExceeded, PostNotFound
+from scrapper.library.post import Post
+from scrapper.library.store import Library
+from scrapper.scraping.peers import Alone
+from scrapper.scraping.scraper import Scraper
+from scrapper.telemetry.metrics import Metrics
+from tests.conftest import Client, StartService, stored_files, until
+from tests.instagram import StandIn
+from tests.process import PATIENCE_SECONDS
+
+
+class Arrivals:
+    """Counts the requests that reached the handlers; ``EXTRA_MIDDLEWARES`` puts it there."""
+
+    count = 0
+
+    @classmethod
+    def counted(cls) -> Middleware:
+        @web.middleware
+        async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+            cls.count += 1
+            return await handler(request)
+
+        cls.count = 0
+        return middleware
+
+
+def body(shortcode: str) -> dict[str, str]:
+    return {"url": f"https://www.instagram.com/reel/{shortcode}/"}
+
+
+async def status_of(client: Client, shortcode: str) -> int:
+    async with client.post("/scrape", json=body(shortcode)) as response:
+        await response.read()
+        return response.status
+
+
+async def test_300_requests_for_a_new_post_make_one_query_and_get_one_answer(
+    instagram: StandIn, start_service: StartService
+) -> None:
+    client = await start_service()
+
+    async def answer() -> str:
+        async with client.post("/scrape", json=body("reel-all")) as response:
+            assert response.status == 200
+            return await response.text()
+
+    answers = await asyncio.gather(*(answer() for _ in range(300)))
+    assert instagram.requests("graphql") == 1
+    assert instagram.requests("media") == 2
+    # Whoever comes when the post has just landed is told that it was stored.
+    assert len({text.replace("true", "false") for text in answers}) == 1
+
+
+async def test_300_requests_for_a_removed_post_get_one_error(
+    instagram: StandIn, start_service: StartService
+) -> None:
+    client = await start_service(EXTRA_MIDDLEWARES=f"{__name__}:Arrivals.counted")
+    instagram.hold()
+    tasks = [asyncio.create_task(status_of(client, "removed-all")) for _ in range(300)]
+    await until(lambda: Arrivals.count == 300)
+    instagram.release()
+    assert set(await asyncio.gather(*tasks)) == {404}
+    assert instagram.requests("graphql") == 1
+
+
+async def test_200_requests_for_50_new_posts_leave_50_whole_posts(
+    instagram: StandIn, start_service: StartService, media_root: Path
+) -> None:
+    client = await start_service()
+    shortcodes = [f"reel-of{number:02}" for number in range(50)]
+    statuses = await asyncio.gather(*(status_of(client, code) for code in shortcodes * 4))
+    assert set(statuses) == {200}
+    assert instagram.requests("graphql") == 50
+    assert stored_files(media_root) == {
+        f"{code}/{name}"
+        for code in shortcodes
+        for name in (f"{code}.mp4", f"{code}.jpg", "post.json")
+    }
+    for code in shortcodes:
+        content = await asyncio.to_thread((media_root / code / f"{code}.mp4").read_bytes)
+        assert [content] == instagram.bytes_of(code)
+
+
+async def test_a_client_that_goes_away_ends_nobody_s_fetch(
+    instagram: StandIn, start_service: StartService
+) -> None:
+    client = await start_service()
+    instagram.hold()
+    with pytest.raises(TimeoutError):
+        await client.post("/scrape", json=body("reel-left"), timeout=ClientTimeout(total=0.3))
+    second = asyncio.create_task(status_of(client, "reel-left"))
+    await asyncio.sleep(0.1)
+    instagram.release()
+    assert await second == 200
+    assert instagram.requests("graphql") == 1
+
+
+async def test_a_fetch_that_nobody_waits_for_any_more_is_stored_all_the_same(
+    instagram: StandIn, start_service: StartService, media_root: Path
+) -> None:
+    client = await start_service()
+    instagram.hold()
+    asking = asyncio.create_task(status_of(client, "reel-alone"))
+    await until(lambda: instagram.requests("graphql") == 1)
+    asking.cancel()
+    await asyncio.wait([asking])
+    instagram.release()
+    await until(lambda: "reel-alone/post.json" in stored_files(media_root))
+
+
+async def test_a_request_past_the_queue_s_limit_is_refused_at_once(
+    instagram: StandIn, start_service: StartService
+) -> None:
+    client = await start_service(SCRAPE_CONCURRENCY="2", SCRAPE_QUEUE_LIMIT="3")
+    instagram.hold()
+    taken = [asyncio.create_task(status_of(client, f"reel-full{n}")) for n in range(5)]
+    await until(lambda: instagram.requests("graphql") == 2)
+    async with client.post("/scrape", json=body("reel-full5")) as response:
+        assert response.status == 503
+        assert 1 <= int(response.headers["Retry-After"]) <= 20
+        assert (await response.json())["error"] == "Too many posts are waiting: try again later"
+    joined = asyncio.create_task(status_of(client, "reel-full4"))
+    await asyncio.sleep(0.1)
+    assert instagram.requests("graphql") == 2
+    instagram.release()
+    assert set(await asyncio.gather(joined, *taken)) == {200}
+
+
+async def test_the_time_in_the_queue_counts_towards_the_deadline(
+    instagram: StandIn, start_service: StartService
+) -> None:
+    client = await start_service(SCRAPE_CONCURRENCY="1", SCRAPE_TIMEOUT_SECONDS="1")
+    instagram.hold()
+    statuses = await asyncio.gather(
+        status_of(client, "reel-first"), status_of(client, "reel-second")
+    )
+    assert set(statuses) == {503}
+    instagram.release()
+    assert await status_of(client, "reel-second") == 200
+
+
+async def test_a_post_whose_deadline_passes_in_the_queue_is_not_asked_for(
+    media_root: Path,
+) -> None:
+    asked, go_on = [], threading.Event()
+
+    def stuck(shortcode: str, *_: object, **__: object) -> Post:
+        asked.append(shortcode)
+        go_on.wait()
+        raise PostNotFound
+
+    library = Library(media_root)
+    await library.open()
+    scraper = Scraper(
+        library,
+        Mock(fetch=stuck),
+        Metrics(),
+        Alone(),
+        queries=1,
+        downloads=1,
+        queue_limit=1,
+        timeout=3,
+        cooldown=0,
+    )
+    scrapes = [asyncio.create_task(scraper.scrape("first", ""))]
+    await until(lambda: bool(asked) or scrapes[0].done())
+    scrapes.append(asyncio.create_task(scraper.scrape("second", "")))
+    outcomes = await asyncio.gather(*scrapes, return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes] == [DeadlineExceeded, DeadlineExceeded]
+    assert asked == ["first"]
+    go_on.set()
+    await scraper.close()
+
+
+async def test_the_worker_of_a_dripping_server_comes_back(
+    instagram: StandIn, start_service: StartService
+) -> None:
+    client = await start_service(SCRAPE_CONCURRENCY="1", SCRAPE_TIMEOUT_SECONDS="1")
+    for scenario in ("drip", "apidrip", "headerdrip", "silent", "cdnsilent"):
+        assert await status_of(client, f"{scenario}-x") == 503
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while await status_of(client, "reel-after") != 200:
+            pass
+
+
+async def test_a_queued_post_is_not_asked_for_once_instagram_refuses(
+    instagram: StandIn, start_service: StartService
+) -> None:
+    client = await start_service(SCRAPE_CONCURRENCY="1", INSTAGRAM_COOLDOWN_SECONDS="60")
+    instagram.hold()
+    first = asyncio.create_task(status_of(client, "limited-first"))
+    await until(lambda: instagram.requests("graphql") == 1)
+    queued = asyncio.create_task(status_of(client, "reel-queued"))
+    await asyncio.sleep(0.1)
+    instagram.release()
+    assert (await first, await queued) == (429, 429)
+    assert instagram.requests("graphql", "reel-queued") == 0
+
+
+async def test_a_post_that_cannot_be_stored_is_a_fault_of_ours_and_leaves_nothing(
+    instagram: StandIn, start_service: StartService, media_root: Path
+) -> None:
+    client = await start_service()
+    incoming = media_root / ".incoming"
+    incoming.rmdir()
+    incoming.touch()
+    assert await status_of(client, "reel-nowhere") == 500
+    incoming.unlink()
+    assert await status_of(client, "reel-nowhere") == 200
+    assert os.listdir(incoming) == []

@@ -1,0 +1,113 @@
+"""The service behind a path prefix, whether the proxy takes it off or not."""
+
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestClient, TestServer
+from playwright.async_api import expect
+
+from scrapper.errors import SettingsError
+from scrapper.settings import load_settings
+from tests.browser.opening import launched
+from tests.conftest import Client, StartService
+from tests.instagram import StandIn
+from tests.process import PATIENCE_SECONDS
+
+expect.set_options(timeout=PATIENCE_SECONDS * 1000)
+
+REEL = "https://www.instagram.com/reel/{}/"
+
+
+@pytest.mark.parametrize("prefix", ["", "/saved"])
+async def test_urls_have_the_prefix_and_both_kinds_of_proxy_work(
+    instagram: StandIn, start_service: StartService, prefix: str
+) -> None:
+    client = await start_service(BASE_PATH="/saved", API_KEY="a-key-of-the-tests")
+    headers = {"X-API-Key": "a-key-of-the-tests"}
+    body = {"url": REEL.format("reel-prefix")}
+    async with client.post(f"{prefix}/scrape", json=body, headers=headers) as response:
+        url = (await response.json())["media"][0]["url"]
+    assert url == "/saved/media/reel-prefix/reel-prefix.mp4"
+    async with client.get(url, headers=headers) as response:
+        assert response.status == 200
+    jobs = {"urls": [REEL.format("reel-prefix")] * 50}
+    async with client.post(f"{prefix}/jobs", json=jobs, headers=headers) as response:
+        assert response.status == 202
+        assert response.headers["Location"].startswith("/saved/jobs/")
+    async with client.post(f"{prefix}/session", headers=headers) as response:
+        assert "Path=/saved" in response.headers["Set-Cookie"]
+    async with client.get(f"{prefix}/openapi.json") as response:
+        description = await response.json()
+    assert description["servers"][0]["url"] == "/saved"
+    assert "/scrape" in description["paths"]
+    assert not any(path.startswith("/saved") for path in description["paths"])
+    for path in ("/health", "/", "/page.js", "/docs"):
+        assert (await client.get(prefix + path)).status == 200
+    client.session.cookie_jar.clear()
+    assert (await client.get(f"{prefix}/posts")).status == 401
+
+
+@pytest.mark.parametrize(
+    ("trusted", "said", "prefix"),
+    [
+        ("127.0.0.0/8", "/by/proxy", "/by/proxy"),
+        ("127.0.0.0/8", "/by/proxy/", "/by/proxy"),
+        ("127.0.0.0/8", "//evil.example", ""),
+        ("127.0.0.0/8", "https://evil.example", ""),
+        ("127.0.0.0/8", '/"><script>', ""),
+        ("127.0.0.0/8", "/", ""),
+        ("10.0.0.0/8", "/by/proxy", ""),
+    ],
+)
+async def test_a_trusted_proxy_may_say_the_prefix(
+    instagram: StandIn, start_service: StartService, trusted: str, said: str, prefix: str
+) -> None:
+    client = await start_service(TRUSTED_PROXIES=trusted)
+    headers = {"X-Forwarded-Prefix": said, "X-Forwarded-For": "192.0.2.7"}
+    body = {"url": REEL.format("reel-said")}
+    async with client.post("/scrape", json=body, headers=headers) as response:
+        url = (await response.json())["media"][0]["url"]
+    assert url == f"{prefix}/media/reel-said/reel-said.mp4"
+
+
+@pytest.mark.parametrize("path", ["posts", "//evil.example", "/a b", "/a?b", "/a/../b/", "/."])
+def test_a_wrong_prefix_is_reported_at_start(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BASE_PATH", path)
+    with pytest.raises(SettingsError, match="BASE_PATH"):
+        load_settings()
+
+
+async def test_the_page_and_the_docs_work_behind_a_prefix(
+    instagram: StandIn, start_service: StartService, chromium: str
+) -> None:
+    client = await start_service(BASE_PATH="/saved")
+    async with TestClient(TestServer(_proxy(client))) as proxy, launched(chromium) as browser:
+        page = await browser.new_page()
+        await page.goto(str(proxy.make_url("/saved/")))
+        await page.get_by_label("Links").fill(REEL.format("reel-behind"))
+        await page.get_by_role("button", name="Get posts").click()
+        await expect(page.locator("#summary")).to_have_text("1 of 1 done")
+        video = page.locator("#stored video").first
+        await expect(video).not_to_have_js_property("readyState", 0)
+        await page.goto(str(proxy.make_url("/saved/docs")))
+        await expect(page.get_by_text("Download a post, or give it from disk")).to_be_visible()
+
+
+def _proxy(client: Client) -> web.Application:
+    """A proxy that takes the prefix off, and shows nothing else."""
+
+    async def forward(request: web.Request) -> web.Response:
+        path = "/" + request.match_info["path"]
+        async with client.request(
+            request.method,
+            path,
+            params=request.query,
+            data=await request.read(),
+            headers={"Range": request.headers["Range"]} if "Range" in request.headers else {},
+        ) as response:
+            kept = ("Content-Type", "Content-Range", "Accept-Ranges", "Content-Security-Policy")
+            headers = {name: response.headers[name] for name in kept if name in response.headers}
+            return web.Response(status=response.status, body=await response.read(), headers=headers)
+
+    app = web.Application()
+    app.router.add_route("*", "/saved/{path:.*}", forward)
+    return app

@@ -1,0 +1,155 @@
+"""Clients that mean no good, at speed."""
+
+import http.client
+import json
+import socket
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import psutil
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from scrapper.serving.response_headers import HEADERS
+from tests.conftest import StartService
+from tests.instagram import StandIn
+from tests.process import PATIENCE_SECONDS, Service
+
+MANY = 50_000
+MANY_BODIES = 10_000
+AT_ONCE = 100
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=5,
+)
+bodies = st.one_of(
+    st.binary(max_size=200),
+    json_values.map(lambda value: json.dumps(value).encode()),
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "url": json_values | st.just("https://www.instagram.com/reel/removed-x/"),
+            "urls": json_values | st.lists(st.text(), max_size=3),
+            "refresh": json_values,
+        },
+    ).map(lambda value: json.dumps(value).encode()),
+)
+
+
+def test_no_body_makes_a_fault_of_ours(instagram: StandIn, tmp_path: Path) -> None:
+    environment = {**instagram.environment, "INSTAGRAM_MAX_QUERIES": "0"}
+    with Service(tmp_path, environment) as service:
+        connection = http.client.HTTPConnection(
+            urlsplit(service.url).netloc, timeout=PATIENCE_SECONDS
+        )
+
+        @settings(
+            max_examples=MANY_BODIES // AT_ONCE,
+            deadline=None,
+            database=None,
+            derandomize=True,
+            suppress_health_check=list(HealthCheck),
+        )
+        @given(
+            st.sampled_from(["/scrape", "/jobs"]),
+            st.lists(bodies, min_size=AT_ONCE, max_size=AT_ONCE),
+        )
+        def post(path: str, some: list[bytes]) -> None:
+            for body in some:
+                connection.request("POST", path, body)
+                response = connection.getresponse()
+                answer = json.loads(response.read())
+                assert response.status in (202, 400, 404, 503)
+                assert "error" in answer or response.status == 202
+
+        post()
+        connection.close()
+        service.terminate()
+        assert service.wait() == 0
+    assert not [line for line in service.log if line["level"] == "error"]
+
+
+def test_forged_addresses_take_no_more_memory(tmp_path: Path) -> None:
+    environment = {
+        "TRUST_PROXY": "1",
+        "RATE_LIMIT_MAX_REQUESTS": "30",
+        "RATE_LIMIT_MAX_IPS": "1000",
+        "LOG_LEVEL": "warning",
+    }
+    with Service(tmp_path, environment) as service:
+        process, memory = psutil.Process(service.pid), []
+        address = urlsplit(service.url)
+        with (
+            socket.create_connection(
+                (address.hostname, address.port), timeout=PATIENCE_SECONDS
+            ) as connection,
+            connection.makefile("rb") as answers,
+        ):
+            for first in range(0, MANY, AT_ONCE):
+                for number in range(first, first + AT_ONCE):
+                    forged = f"6.{number >> 16}.{number >> 8 & 255}.{number & 255}"
+                    connection.sendall(
+                        b"DELETE /posts/x HTTP/1.1\r\nHost: x\r\n"
+                        b"X-Forwarded-For: %s\r\n\r\n" % forged.encode()
+                    )
+                for _ in range(AT_ONCE):
+                    assert answers.readline() == b"HTTP/1.1 400 Bad Request\r\n"
+                    length = 0
+                    while (line := answers.readline()) != b"\r\n":
+                        if line.lower().startswith(b"content-length:"):
+                            length = int(line.split()[1])
+                    answers.read(length)
+                if first in (MANY // 5, MANY - AT_ONCE):
+                    memory.append(process.memory_info().rss)
+    early, late = memory
+    assert late - early < 2_000_000
+
+
+async def test_wrong_keys_use_up_the_client_s_tokens(start_service: StartService) -> None:
+    client = await start_service(API_KEY="s3cret", RATE_LIMIT_MAX_REQUESTS="25")
+    statuses = []
+    for number in range(6):
+        headers = {"X-API-Key": f"guess-{number}"}
+        async with client.post("/scrape", data="{}", headers=headers) as response:
+            statuses.append(response.status)
+    assert statuses == [401] * 3 + [429] * 3
+    async with client.post("/scrape", data="{}", headers={"X-API-Key": "s3cret"}) as response:
+        assert response.status == 429
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/health"),
+        ("GET", "/ready"),
+        ("GET", "/"),
+        ("GET", "/page.js"),
+        ("GET", "/docs"),
+        ("GET", "/openapi.json"),
+        ("GET", "/metrics"),
+        ("GET", "/posts"),
+        ("GET", "/media/reel-x/reel-x.mp4"),
+        ("GET", "/download/reel-x?archive=zip"),
+        ("GET", "/jobs/unknown/events"),
+        ("GET", "/nowhere"),
+        ("PUT", "/scrape"),
+        ("POST", "/scrape"),
+        ("DELETE", "/posts/reel-x"),
+    ],
+)
+async def test_every_answer_has_the_security_headers(
+    instagram: StandIn, start_service: StartService, method: str, path: str
+) -> None:
+    client = await start_service()
+    body = {"url": "https://www.instagram.com/reel/reel-x/"}
+    async with client.post("/scrape", json=body) as response:
+        assert response.status == 200
+    async with client.request(method, path) as response:
+        for name, value in HEADERS.items():
+            assert response.headers[name]
+            if name not in ("Content-Security-Policy", "Cache-Control"):
+                assert response.headers[name] == value
+        assert response.headers["Content-Security-Policy"].startswith("default-src 'none'")
+        assert response.headers["X-Request-ID"]

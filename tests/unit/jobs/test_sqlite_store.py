@@ -1,0 +1,131 @@
+"""The file of jobs, whole and damaged."""
+
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from scrapper.jobs.model import Job, new_job
+from scrapper.jobs.sqlite_store import JobStore
+from tests.instagram import StandIn
+from tests.process import Service, wait_for
+
+URLS = ["https://www.instagram.com/reel/reel-one/", "https://example.com/"]
+
+
+def fill(path: Path) -> Job:
+    store, job = JobStore(path), new_job(URLS, max_url_length=512, client="192.0.2.1")
+    store.open()
+    store.add(job)
+    store.close()
+    return job
+
+
+def execute(path: Path, *statements: str) -> None:
+    with sqlite3.connect(path) as database:
+        for statement in statements:
+            database.execute(statement)
+    database.close()
+
+
+def rows_of(path: Path) -> int:
+    store = JobStore(path)
+    jobs = store.open()
+    store.close()
+    return len(jobs)
+
+
+def head(path: Path) -> None:
+    content = path.read_bytes()
+    path.write_bytes(bytes(200) + content[200:])
+
+
+def folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+    (path / "file").touch()
+
+
+DAMAGE: dict[str, Callable[[Path], object]] = {
+    "random bytes": lambda path: path.write_bytes(b"\x13\x37" * 5000),
+    "truncated": lambda path: path.write_bytes(path.read_bytes()[:5000]),
+    "zeroed head": head,
+    "a folder": folder,
+    "another schema": lambda path: execute(
+        path, "DROP TABLE posts", "CREATE TABLE posts (something TEXT)"
+    ),
+    "an orphan row": lambda path: execute(
+        path, "PRAGMA foreign_keys = OFF", "UPDATE posts SET job = 'nobody'"
+    ),
+    "a state of no release": lambda path: execute(path, "UPDATE posts SET state = 'lost'"),
+    "a number for a URL": lambda path: execute(path, "UPDATE posts SET url = x'00'"),
+    "a time of text": lambda path: execute(path, "UPDATE jobs SET created_at = 'soon'"),
+    "an endless time": lambda path: execute(path, "UPDATE jobs SET created_at = 9e999"),
+}
+
+
+@pytest.mark.blocks
+def test_jobs_are_read_as_they_were_stored(tmp_path: Path) -> None:
+    job = fill(tmp_path / "jobs")
+    store = JobStore(tmp_path / "jobs")
+    (read,) = store.open()
+    store.close()
+    assert (read.id, read.client, read.created_at) == (job.id, job.client, job.created_at)
+    assert read.posts == job.posts
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_file_is_set_aside_and_jobs_begin_anew(tmp_path: Path, damage: str) -> None:
+    path = tmp_path / "jobs.sqlite3"
+    fill(path)
+    DAMAGE[damage](path)
+    assert rows_of(path) == 0
+    assert list(tmp_path.glob("jobs.sqlite3.damaged-*"))
+    fill(path)
+    assert rows_of(path) == 1
+
+
+@settings(suppress_health_check=list(HealthCheck), deadline=None)
+@given(position=st.integers(0, 30_000), content=st.binary(min_size=1, max_size=600))
+def test_no_damage_keeps_the_store_from_opening(
+    tmp_path: Path, position: int, content: bytes
+) -> None:
+    path = tmp_path / "jobs.sqlite3"
+    path.unlink(missing_ok=True)
+    fill(path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:position] + content + whole[position + len(content) :])
+    assert rows_of(path) in (0, 1)
+
+
+@pytest.mark.parametrize("damage", ["random bytes", "a folder", "an orphan row"])
+def test_a_service_starts_without_the_jobs_that_were_damaged(
+    instagram: StandIn, media_root: Path, damage: str
+) -> None:
+    with Service(media_root, instagram.environment) as service:
+        assert service.scrape(URLS[0]).status_code == 200
+        service.terminate()
+        service.wait()
+    path = media_root / ".state" / "jobs.sqlite3"
+    fill(path)
+    DAMAGE[damage](path)
+    with Service(media_root, instagram.environment) as service:
+        assert service.get("/posts/reel-one").status_code == 200
+        job = service.post("/jobs", {"urls": URLS[:1]}).json()
+        wait_for(lambda: service.get(f"/jobs/{job['id']}").json()["state"] == "done")
+        wait_for(lambda: service.logged("jobs unreadable: file set aside") == 1)
+
+
+def test_a_start_that_fails_ends_the_process_and_opens_no_port(
+    media_root: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    media_root.mkdir()
+    (media_root / ".incoming").symlink_to("/dev/null")
+    service = Service(media_root)
+    service._start(PORT="0")
+    assert service.wait() != 0
+    assert service.logged("listening") == 0
+    assert capfd.readouterr().err

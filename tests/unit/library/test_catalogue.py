@@ -1,0 +1,221 @@
+"""Searches, and listings that need not look at every folder."""
+
+import os
+import shutil
+import sqlite3
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from scrapper.library.catalogue import Search
+from scrapper.library.post import Details
+from scrapper.library.store import Library
+from tests.unit.library.test_store import post
+
+pytestmark = pytest.mark.blocks
+
+
+def store(
+    library: Library,
+    shortcode: str,
+    text: str = "",
+    owner: str | None = "someone",
+    details: Details | None = None,
+) -> None:
+    folder = library.stage(shortcode)
+    (folder / f"{shortcode}.mp4").write_bytes(b"video")
+    stored = replace(post(shortcode, b"video", text), owner=owner)
+    library.publish(folder, replace(stored, details=details or Details()))
+    library.changed(shortcode)
+
+
+async def found(library: Library, text: str = "", **wishes: object) -> list[str]:
+    listing = await library.list(100, None, Search(text, **wishes))  # type: ignore[arg-type]
+    return [stored.post.shortcode for stored in listing.posts]
+
+
+@pytest.fixture
+def catalogue(tmp_path: Path) -> Path:
+    return tmp_path / "posts.sqlite3"
+
+
+@pytest.fixture
+async def library(tmp_path: Path, catalogue: Path) -> AsyncIterator[Library]:
+    library = Library(tmp_path / "media", catalogue=catalogue)
+    await library.open()
+    yield library
+    await library.close()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "sunset",
+        "SUNSET",
+        "sun",
+        "#sunset",
+        "cafe",
+        "café",
+        "sun cafe",
+        "the.friend",
+        "friend",
+        "tagged_one",
+        "Full Name",
+        "someone",
+        "naïve",
+        "日本",
+    ],
+)
+async def test_a_post_is_found_by_its_words_and_people(library: Library, text: str) -> None:
+    people = Details(owner_name="A Full Name", coauthors=("the.friend",), tagged=("tagged_one",))
+    store(library, "other-post", "Rain at the sea", owner="nobody")
+    store(library, "right-post", "A #Sunset at the Café, naïve 日本語", details=people)
+    assert await found(library, text) == ["right-post"]
+
+
+@pytest.mark.parametrize("text", ["unset", "sunset rain", "!!!", '"', "NOT", "sunset OR rain"])
+async def test_nothing_else_is_found(library: Library, text: str) -> None:
+    store(library, "right-post", "A #Sunset at the Café")
+    assert await found(library, text) == []
+
+
+@settings(suppress_health_check=list(HealthCheck), max_examples=50)
+@given(text=st.text(max_size=200))
+async def test_any_text_can_be_searched_for(library: Library, text: str) -> None:
+    assert await found(library, text) == []
+
+
+async def test_filters_can_be_combined(library: Library) -> None:
+    for number in range(6):
+        owner = ("Anna", "bert")[number % 2]
+        store(library, f"post-{number}", ("sun", "rain")[number // 3], owner=owner)
+    for shortcode in ("post-0", "post-1"):
+        assert await library.keep(shortcode)
+    assert await found(library, owner="anna") == ["post-4", "post-2", "post-0"]
+    assert await found(library, "sun", owner="Anna") == ["post-2", "post-0"]
+    assert await found(library, "sun", kept=True) == ["post-1", "post-0"]
+    assert await found(library, "sun", kept=False) == ["post-2"]
+    assert await library.keep("post-1", kept=False)
+    assert await found(library, kept=True) == ["post-0"]
+
+
+async def test_pages_of_a_search_neither_repeat_nor_miss_posts(library: Library) -> None:
+    for number in range(10):
+        store(library, f"post-{number}", "sun" if number % 2 else "rain")
+    pages, cursor = [], None
+    while True:
+        listing = await library.list(2, cursor, Search("sun"))
+        pages.append([stored.post.shortcode for stored in listing.posts])
+        cursor = listing.next
+        if cursor is None:
+            break
+        store(library, f"newer-{len(pages)}", "sun")
+    assert pages == [["post-9", "post-7"], ["post-5", "post-3"], ["post-1"]]
+
+
+async def test_what_other_processes_do_is_seen(library: Library) -> None:
+    other = Library(library.root)
+    store(library, "a-post", "sun")
+    assert await found(library, "sun") == ["a-post"]
+    store(other, "another", "sun")
+    assert await found(library, "sun") == ["another", "a-post"]
+    store(other, "a-post", "rain")
+    library.changed("a-post")
+    assert await found(library, "sun") == ["another"]
+    shutil.rmtree(library.root / "another")
+    library.changed("another")
+    assert await found(library, "sun") == []
+    assert await found(library) == ["a-post"]
+
+
+async def test_a_post_that_changed_in_the_same_folder_is_read_again(library: Library) -> None:
+    store(library, "a-post", "sun")
+    assert await found(library, "sun") == ["a-post"]
+    manifest = library.root / "a-post/post.json"
+    manifest.write_text(manifest.read_text().replace('"sun"', '"rain"'))
+    library.changed("a-post")
+    assert await found(library, "sun") == []
+    assert await found(library, "rain") == ["a-post"]
+
+
+async def test_a_folder_that_becomes_a_post_is_found_after_the_next_sweep(library: Library) -> None:
+    store(library, "a-post", "sun")
+    manifest = library.root / "a-post/post.json"
+    text = manifest.read_bytes()
+    manifest.unlink()
+    library.changed("a-post")
+    assert await found(library, "sun") == []
+    manifest.write_bytes(text)
+    await library.expire(3600, reserve=lambda _: pytest.fail("nothing is old"))
+    assert await found(library, "sun") == ["a-post"]
+
+
+def _another_schema(path: Path) -> None:
+    path.unlink()
+    database = sqlite3.connect(path)
+    database.execute("CREATE TABLE posts (other TEXT)")
+    database.close()
+
+
+def _a_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+def _another_version(path: Path) -> None:
+    database = sqlite3.connect(path)
+    database.execute("PRAGMA user_version = 99")
+    database.close()
+
+
+DAMAGES: dict[str, Callable[[Path], object]] = {
+    "random": lambda path: path.write_bytes(os.urandom(20_000)),
+    "empty": lambda path: path.write_bytes(b""),
+    "cut": lambda path: os.truncate(path, path.stat().st_size // 2),
+    "gone": lambda path: path.unlink(),
+    "zeroed head": lambda path: path.write_bytes(bytes(200) + path.read_bytes()[200:]),
+    "zeroed end": lambda path: path.write_bytes(path.read_bytes()[:-9000] + bytes(9000)),
+    "a folder": _a_folder,
+    "another schema": _another_schema,
+    "another version": _another_version,
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+async def test_a_damaged_catalogue_is_made_anew(
+    library: Library, catalogue: Path, damage: str
+) -> None:
+    for number in range(20):
+        store(library, f"post-{number:02}", f"sun {number}")
+    await found(library, "sun")
+    await library.close()
+    DAMAGES[damage](catalogue)
+    again = Library(library.root, catalogue=catalogue)
+    assert len(await found(again, "sun")) == 20
+    assert await found(again, "7") == ["post-07"]
+    assert len(await found(again)) == 20
+    await again.close()
+
+
+@pytest.mark.parametrize("damage", ["random", "cut", "zeroed end", "zeroed head"])
+async def test_damage_while_the_service_runs_costs_no_search(
+    library: Library, catalogue: Path, damage: str
+) -> None:
+    for number in range(20):
+        store(library, f"post-{number:02}", f"sun {number}")
+    await found(library, "sun")
+    DAMAGES[damage](catalogue)
+    store(library, "one-more", "sun")
+    assert len(await found(library, "sun")) == 21
+
+
+async def test_posts_are_listed_where_there_can_be_no_catalogue(tmp_path: Path) -> None:
+    library = Library(tmp_path / "media", catalogue=tmp_path / "nowhere/posts.sqlite3")
+    await library.open()
+    store(library, "a-post")
+    assert await found(library) == ["a-post"]
+    await library.close()

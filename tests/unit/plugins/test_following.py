@@ -1,0 +1,530 @@
+"""Plugins are told of every post and job: in order, three times at most, and never lost."""
+
+import asyncio
+import shutil
+import sqlite3
+import sys
+import threading
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+
+from scrapper.jobs.model import Job, JobPost, JobResponse
+from scrapper.library.additions import Additions
+from scrapper.library.post import Post
+from scrapper.library.store import Library
+from scrapper.plugins.finished_jobs import LocalFinishedJobs
+from scrapper.plugins.following import Followers
+from scrapper.plugins.hooks import hookimpl
+from scrapper.plugins.ledger import Ledger
+from scrapper.plugins.loading import Plugins
+from scrapper.scraping.peers import Alone
+from scrapper.telemetry.metrics import Metrics
+from tests.conftest import until
+from tests.unit.library.test_catalogue import store
+
+pytestmark = pytest.mark.blocks
+
+
+class Recorder:
+    """What plugins were told, in order; ``fail`` says how often the next calls fail."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[str, ...]] = []
+        self.fail = 0
+
+    def note(self, *event: str) -> None:
+        self.told.append(event)
+        if self.fail:
+            self.fail -= 1
+            raise OSError("the other side is away")
+
+
+def module(**functions: Callable[..., Any]) -> ModuleType:
+    made = ModuleType("made")
+    for name, function in functions.items():
+        setattr(made, name, hookimpl(function))
+    return made
+
+
+def recording(recorder: Recorder, name: str = "one") -> ModuleType:
+    """A plugin with all events, plain functions."""
+
+    def post_stored(post: Post, folder: Path) -> None:
+        assert (folder / "post.json").exists()
+        recorder.note(name, "stored", post.shortcode)
+
+    def post_removed(shortcode: str) -> None:
+        recorder.note(name, "removed", shortcode)
+
+    def job_finished(job: JobResponse) -> None:
+        recorder.note(name, "job", job.id)
+
+    return module(post_stored=post_stored, post_removed=post_removed, job_finished=job_finished)
+
+
+class Workshop:
+    """A library, a ledger, and what follows them; each :meth:`running` is a process's life."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.library = Library(root)
+        self.ledger_path = root.parent / "plugins.sqlite3"
+        self.metrics = Metrics()
+        self.timeout = 300.0
+        self.pauses: tuple[float, ...] = (0.0, 0.0)
+        self.jobs: LocalFinishedJobs
+        self.followers: Followers
+
+    @asynccontextmanager
+    async def running(
+        self, monkeypatch: pytest.MonkeyPatch, **modules: ModuleType
+    ) -> AsyncIterator[None]:
+        self.library = Library(self.root)
+        await self.library.open()
+        for name, made in modules.items():
+            monkeypatch.setitem(sys.modules, name, made)
+        plugins = Plugins(list(modules))
+        ledger = Ledger(self.ledger_path)
+        self.jobs = LocalFinishedJobs(ledger, plugins.job_followers)
+        self.followers = Followers(
+            plugins.followers,
+            self.library,
+            ledger,
+            self.metrics,
+            turn=partial(Alone().exclusively, in_doubt=False),
+            shared=False,
+            timeout=self.timeout,
+            jobs=self.jobs,
+            pauses=self.pauses,
+        )
+        self.jobs.wake = self.followers.wake
+        self.jobs.new_plugins = await self.followers.begin()
+        async with self.followers.running():
+            yield
+        await self.library.close()
+
+    def outcome(self, plugin: str, shortcode: str) -> str | None:
+        with sqlite3.connect(self.ledger_path) as database:
+            row = database.execute(
+                "SELECT outcome FROM posts WHERE plugin = ? AND shortcode = ?", (plugin, shortcode)
+            ).fetchone()
+        database.close()
+        return row[0] if row else None
+
+
+@pytest.fixture
+def workshop(tmp_path: Path) -> Workshop:
+    return Workshop(tmp_path / "media")
+
+
+async def test_a_plugin_is_told_of_what_is_stored_and_removed(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorder = Recorder()
+    async with workshop.running(monkeypatch, one=recording(recorder)):
+        store(workshop.library, "abcde")
+        await until(lambda: workshop.outcome("one", "abcde") == "done")
+        await workshop.library.remove("abcde")
+        await until(lambda: workshop.outcome("one", "abcde") is None)
+    assert recorder.told == [("one", "stored", "abcde"), ("one", "removed", "abcde")]
+
+
+async def test_a_plugin_hears_of_no_removal_of_a_post_that_it_never_saw(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorder = Recorder()
+    workshop.root.mkdir()
+    async with workshop.running(monkeypatch):
+        store(workshop.library, "aaaaa")
+    async with workshop.running(monkeypatch, one=recording(recorder)):
+        assert workshop.outcome("one", "aaaaa") == "skipped"
+        await workshop.library.remove("aaaaa")
+        await until(lambda: workshop.outcome("one", "aaaaa") is None)
+    assert recorder.told == []
+
+
+async def test_a_plugin_that_failed_with_a_post_hears_of_its_removal(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorder = Recorder()
+    recorder.fail = 1
+    workshop.pauses = (3600.0,)
+    async with workshop.running(monkeypatch, one=recording(recorder)):
+        store(workshop.library, "abcde")
+        await until(lambda: workshop.outcome("one", "abcde") == "begun" and bool(recorder.told))
+        await workshop.library.remove("abcde")
+        # The next try of what failed does not hold up the removal.
+        await until(lambda: workshop.outcome("one", "abcde") is None)
+    assert recorder.told == [("one", "stored", "abcde"), ("one", "removed", "abcde")]
+
+
+async def test_a_post_that_is_stored_anew_is_told_anew(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorder = Recorder()
+    async with workshop.running(monkeypatch, one=recording(recorder)):
+        for times in (1, 2):
+            store(workshop.library, "abcde")
+            await until(lambda: len(recorder.told) == times)  # noqa: B023
+    assert recorder.told == [("one", "stored", "abcde")] * 2
+
+
+async def test_what_a_crash_left_undone_is_done_after_the_next_start_in_order_of_storing(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorder = Recorder()
+    async with workshop.running(monkeypatch, one=recording(recorder)):
+        pass
+    # Stored by a process that was killed before it told anybody.
+    names = ["zzzzz", "mmmmm", "aaaaa"]
+    for name in names:
+        store(workshop.library, name)
+    async with workshop.running(monkeypatch, one=recording(recorder)):
+        await until(lambda: len(recorder.told) == 3)
+    assert recorder.told == [("one", "stored", name) for name in names]
+
+
+async def test_a_removal_that_nobody_told_of_is_told_after_the_next_start(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorder = Recorder()
+    async with workshop.running(monkeypatch, one=recording(recorder)):
+        store(workshop.library, "abcde")
+        await until(lambda: workshop.outcome("one", "abcde") == "done")
+    shutil.rmtree(workshop.root / "abcde")
+    async with workshop.running(monkeypatch, one=recording(recorder)):
+        await until(lambda: workshop.outcome("one", "abcde") is None)
+    assert recorder.told[1:] == [("one", "removed", "abcde")]
+
+
+async def test_a_new_plugin_begins_with_the_posts_stored_from_then_on(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorder = Recorder()
+    workshop.root.mkdir()
+    async with workshop.running(monkeypatch):
+        store(workshop.library, "aaaaa")
+    async with workshop.running(monkeypatch, one=recording(recorder)):
+        store(workshop.library, "bbbbb")
+        await until(lambda: workshop.outcome("one", "bbbbb") == "done")
+    assert recorder.told == [("one", "stored", "bbbbb")]
+
+
+@pytest.mark.parametrize("damage", [0, 0.5, b"not a database" * 1000])
+async def test_after_a_damaged_ledger_everything_is_told_again(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch, damage: float | bytes
+) -> None:
+    recorder = Recorder()
+    async with workshop.running(monkeypatch, one=recording(recorder)):
+        store(workshop.library, "abcde")
+        await until(lambda: workshop.outcome("one", "abcde") == "done")
+    whole = workshop.ledger_path.read_bytes()
+    cut = damage if isinstance(damage, bytes) else whole[: int(len(whole) * damage)]
+    workshop.ledger_path.write_bytes(cut)
+    async with workshop.running(monkeypatch, one=recording(recorder)):
+        await until(lambda: len(recorder.told) == 2)
+    assert recorder.told == [("one", "stored", "abcde")] * 2
+
+
+@pytest.mark.parametrize(
+    ("failures", "calls", "outcome"), [(1, 2, "done"), (2, 3, "done"), (9, 3, "failed")]
+)
+async def test_a_hook_that_fails_is_tried_three_times(
+    workshop: Workshop,
+    monkeypatch: pytest.MonkeyPatch,
+    failures: int,
+    calls: int,
+    outcome: str,
+) -> None:
+    recorder = Recorder()
+    recorder.fail = failures
+    async with workshop.running(monkeypatch, one=recording(recorder)):
+        store(workshop.library, "abcde")
+        # The next look comes after two seconds; nothing depends on how long they are.
+        await until(lambda: workshop.outcome("one", "abcde") == outcome)
+    assert len(recorder.told) == calls
+    sample = workshop.metrics.registry.get_sample_value
+    labels = {"plugin": "one", "hook": "post_stored"}
+    word = "ok" if outcome == "done" else "given_up"
+    assert sample("plugin_calls_total", {**labels, "outcome": word}) == 1
+    assert sample("plugin_calls_total", {**labels, "outcome": "failed"}) == calls - 1
+
+
+async def test_a_hook_that_hangs_holds_up_neither_the_end_nor_other_plugins(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorder, forever = Recorder(), threading.Event()
+
+    def hang(post: Post) -> None:
+        forever.wait()
+
+    async def hang_too(post: Post) -> None:
+        await asyncio.Event().wait()
+
+    modules = {
+        "one": module(post_stored=hang),
+        "two": module(post_stored=hang_too),
+        "three": recording(recorder, "three"),
+    }
+    async with workshop.running(monkeypatch, **modules):
+        for name in ("aaaaa", "bbbbb"):
+            store(workshop.library, name)
+            await until(lambda: workshop.outcome("three", name) == "done")  # noqa: B023
+    forever.set()
+    assert workshop.outcome("one", "aaaaa") == workshop.outcome("two", "aaaaa") == "begun"
+
+
+async def test_a_hook_that_takes_too_long_counts_as_failed_and_is_not_called_twice_at_once(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running: list[int] = []
+    most: list[int] = []
+
+    async def slow(post: Post) -> None:
+        running.append(1)
+        most.append(len(running))
+        try:
+            await asyncio.Event().wait()
+        finally:
+            running.pop()
+
+    workshop.timeout = 0.01
+    async with workshop.running(monkeypatch, one=module(post_stored=slow)):
+        store(workshop.library, "abcde")
+        await until(lambda: workshop.outcome("one", "abcde") == "failed")
+    assert most == [1, 1, 1]
+
+
+@pytest.mark.parametrize("result", ["text", 1, SimpleNamespace(media=())])
+async def test_a_hook_that_returns_something_else_failed(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch, result: object
+) -> None:
+    async with workshop.running(monkeypatch, one=module(post_stored=lambda: result)):
+        store(workshop.library, "abcde")
+        await until(lambda: workshop.outcome("one", "abcde") == "failed")
+
+
+async def test_what_hooks_return_becomes_part_of_the_post_until_it_is_stored_anew(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def sound(post: Post, folder: Path) -> Additions:
+        (folder / "abcde.m4a").write_bytes(b"sound")
+        made = replace(post.media[0], type="audio", filename="abcde.m4a", size=5, cdn_url="")
+        return Additions((made,))
+
+    async def copy(post: Post) -> Additions:
+        return Additions(object_urls={post.media[0].filename: "https://s3.example/abcde.mp4"})
+
+    modules = {"one": module(post_stored=sound), "two": module(post_stored=copy)}
+    async with workshop.running(monkeypatch, **modules):
+        store(workshop.library, "abcde")
+        for name in modules:
+            await until(lambda: workshop.outcome(name, "abcde") == "done")  # noqa: B023
+        stored = await workshop.library.get("abcde")
+    assert stored
+    assert [item.filename for item in stored.post.items] == ["abcde.mp4", "abcde.m4a"]
+    assert stored.post.object_urls == {"abcde.mp4": "https://s3.example/abcde.mp4"}
+    async with workshop.running(monkeypatch):
+        store(workshop.library, "abcde")
+        anew = await workshop.library.get("abcde")
+    assert anew
+    assert (anew.post.added, anew.post.object_urls) == ((), {})
+
+
+async def test_a_file_that_is_not_whole_any_more_is_not_part_of_the_post(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def sound(post: Post, folder: Path) -> Additions:
+        (folder / "abcde.m4a").write_bytes(b"sound")
+        return Additions(
+            (replace(post.media[0], type="audio", filename="abcde.m4a", size=5, cdn_url=""),)
+        )
+
+    async with workshop.running(monkeypatch, one=module(post_stored=sound)):
+        store(workshop.library, "abcde")
+        await until(lambda: workshop.outcome("one", "abcde") == "done")
+        (workshop.root / "abcde/abcde.m4a").write_bytes(b"cut")
+        stored = await workshop.library.reread("abcde")
+    assert stored
+    assert stored.post.added == ()
+
+
+WRONG = [
+    {"filename": "../../etc/passwd"},
+    {"filename": "other.m4a"},
+    {"size": -1},
+    {"size": "5"},
+    {"width": 2**64},
+    {"type": "text"},
+]
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+async def test_additions_that_cannot_be_part_of_a_post_are_a_failure_and_hold_up_nothing(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch, wrong: dict[str, Any]
+) -> None:
+    def add(post: Post) -> Additions:
+        return Additions((replace(post.media[0], **wrong),))
+
+    def copy(post: Post, folder: Path) -> Additions:
+        return Additions(object_urls={post.main.filename: folder})  # type: ignore[dict-item]
+
+    modules = {"one": module(post_stored=add), "two": module(post_stored=copy)}
+    async with workshop.running(monkeypatch, **modules):
+        for name in ("aaaaa", "bbbbb"):
+            store(workshop.library, name)
+        for plugin in modules:
+            await until(lambda: workshop.outcome(plugin, "bbbbb") == "failed")  # noqa: B023
+        stored = await workshop.library.reread("aaaaa")
+    assert stored
+    assert stored.post.added == ()
+
+
+@pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt(), asyncio.CancelledError()])
+async def test_a_hook_that_would_end_the_process_has_only_failed(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    def end() -> None:
+        raise error
+
+    async def end_too() -> None:
+        raise error
+
+    modules = {"one": module(post_stored=end), "two": module(post_stored=end_too)}
+    async with workshop.running(monkeypatch, **modules):
+        store(workshop.library, "abcde")
+        for plugin in modules:
+            await until(lambda: workshop.outcome(plugin, "abcde") == "failed")  # noqa: B023
+
+
+async def test_additions_that_cannot_be_stored_are_a_failure_after_three_tries(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+
+    def copy(post: Post) -> Additions:
+        calls.append(post.shortcode)
+        return Additions(object_urls={post.main.filename: "https://s3.example/"})
+
+    async def refuse(*_: Any) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(Library, "add", refuse)
+    async with workshop.running(monkeypatch, one=module(post_stored=copy)):
+        store(workshop.library, "abcde")
+        await until(lambda: workshop.outcome("one", "abcde") == "failed")
+    assert calls == ["abcde"] * 3
+
+
+async def test_a_post_that_is_removed_while_a_hook_works_on_it_is_told_to_be_gone(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+
+    async def stored(post: Post) -> None:
+        told.append("stored")
+        await asyncio.to_thread(shutil.rmtree, workshop.root / post.shortcode)
+
+    modules = {"one": module(post_stored=stored, post_removed=lambda: told.append("removed"))}
+    async with workshop.running(monkeypatch, **modules):
+        store(workshop.library, "abcde")
+        await until(lambda: told == ["stored", "removed"])
+
+
+async def test_while_the_ledger_takes_no_writes_a_hook_is_not_called_again(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorder = Recorder()
+    writes: list[str] = []
+    note = Ledger.note
+
+    def refusing(self: Ledger, *entry: Any) -> None:
+        writes.append(entry[-1])
+        if entry[-1] == "done" and writes.count("done") < 3:
+            raise sqlite3.OperationalError("database or disk is full")
+        note(self, *entry)
+
+    monkeypatch.setattr(Ledger, "note", refusing)
+    monkeypatch.setattr("scrapper.plugins.follower._PAUSE_AFTER_FAULT", 0.01)
+    async with workshop.running(monkeypatch, one=recording(recorder)):
+        store(workshop.library, "abcde")
+        await until(lambda: workshop.outcome("one", "abcde") == "done")
+    assert recorder.told == [("one", "stored", "abcde")]
+    assert writes == ["begun", "done", "done", "done"]
+
+
+def test_two_processes_that_start_together_lose_nothing(tmp_path: Path) -> None:
+    one, other = (Ledger(tmp_path / "plugins.sqlite3") for _ in range(2))
+    # Both find the plugin new; a post is stored between their looks at the library.
+    assert one.unknown(["mine"]) == other.unknown(["mine"]) == {"mine"}
+    one.begin(["mine"], {"aaaaa": 1})
+    other.begin(["mine"], {"aaaaa": 1, "bbbbb": 2})
+    assert one.posts("mine") == other.posts("mine") == {"aaaaa": 1}
+    one.close()
+    other.close()
+
+
+async def test_a_post_that_changes_while_a_hook_works_on_it_is_told_as_it_is_then(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    captions: list[str] = []
+
+    async def slow(post: Post) -> None:
+        captions.append(post.description)
+        if len(captions) == 1:
+            await asyncio.to_thread(store, workshop.library, "abcde", "new")
+
+    async with workshop.running(monkeypatch, one=module(post_stored=slow)):
+        store(workshop.library, "abcde", "old")
+        await until(lambda: workshop.outcome("one", "abcde") == "done")
+    assert captions == ["old", "new"]
+
+
+def job(name: str, state: Any = "done") -> Job:
+    return Job(name, 0.0, [JobPost("https://www.instagram.com/p/abcde/", "abcde", state)])
+
+
+async def test_a_plugin_is_told_once_of_each_job_s_end_across_restarts(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorder = Recorder()
+    one = recording(recorder)
+    old, first, second = job("old"), job("first"), job("second")
+    async with workshop.running(monkeypatch, one=one):
+        await workshop.jobs.opened([old, job("unfinished", "queued")])
+        workshop.jobs.ended(first)
+        workshop.jobs.ended(first)
+        await until(lambda: recorder.told == [("one", "job", "first")])
+    async with workshop.running(monkeypatch, one=one):
+        await workshop.jobs.opened([old, first, second])
+        await until(lambda: recorder.told[1:] == [("one", "job", "second")])
+        await workshop.jobs.reopened(first)
+        workshop.jobs.ended(first)
+        await until(lambda: recorder.told[2:] == [("one", "job", "first")])
+
+
+async def test_a_job_that_is_retried_while_the_hook_runs_is_told_again(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+    go_on = threading.Event()
+
+    def job_finished(job: JobResponse) -> None:
+        told.append(job.posts[0].state)
+        go_on.wait()
+
+    async with workshop.running(monkeypatch, one=module(job_finished=job_finished)):
+        failed = job("first", "failed")
+        workshop.jobs.ended(failed)
+        await until(lambda: told == ["failed"])
+        await workshop.jobs.reopened(failed)
+        workshop.jobs.ended(job("first", "done"))
+        go_on.set()
+        await until(lambda: told == ["failed", "done"])
