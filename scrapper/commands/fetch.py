@@ -4,38 +4,42 @@ import asyncio
 import os
 import signal
 import sys
-import time
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import orjson
-import structlog
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TransferSpeedColumn,
+)
 
-from scrapper.commands.links_file import GivenLink, WrongLinks, read_links
+from scrapper.commands.links_file import WrongLinks, read_links
 from scrapper.commands.output import EXIT_CODES, EXIT_USAGE, logs_if_asked
-from scrapper.errors import INTERNAL_ERROR, RESPONSES, ScrapeError
 from scrapper.instagram.client import Instagram
-from scrapper.jobs.backlog import Backlog, Place
-from scrapper.jobs.runner import pause_after
+from scrapper.jobs.engine import Jobs, running
+from scrapper.jobs.model import Job, JobPost, new_job, unix_time
+from scrapper.jobs.runner import Runner
+from scrapper.jobs.stores.memory import MemoryStore
+from scrapper.jobs.waiting import Patience
 from scrapper.library.root import MediaRoot
 from scrapper.library.store import Library
-from scrapper.links import Link
 from scrapper.scraping.peers import Alone
-from scrapper.scraping.scraper import Scraper
+from scrapper.scraping.scraper import Scraped, Scraper
 from scrapper.settings import Settings, load_settings
 from scrapper.telemetry.metrics import Metrics
 
 __all__ = ["FetchOptions", "fetch"]
 
-log = structlog.get_logger(__name__)
-
 _EXIT_SIGNAL = 128
-_LOOKS_A_SECOND = 10
+_SECONDS_BETWEEN_LOOKS = 0.1
 
 
 class _Ended(Exception):
@@ -77,11 +81,11 @@ def fetch(urls: Sequence[str], files: Sequence[str], options: FetchOptions) -> i
     """
     settings = load_settings(media_root=options.into)
     try:
-        links = read_links(urls, files, max_url_length=settings.max_url_length)
+        wanted = read_links(urls, files, max_url_length=settings.max_url_length)
     except WrongLinks as error:
         print(error, file=sys.stderr)
         return EXIT_USAGE
-    if not links:
+    if not wanted:
         return 0
     root = MediaRoot(settings.media_root, shared=True)
     root.open()
@@ -89,7 +93,7 @@ def fetch(urls: Sequence[str], files: Sequence[str], options: FetchOptions) -> i
     instagram = Instagram.from_settings(settings)
     with logs_if_asked(settings, lambda: instagram.login.secrets):
         try:
-            statuses = asyncio.run(_run(settings, root, library, instagram, links, options))
+            statuses = asyncio.run(_run(settings, root, library, instagram, wanted, options))
         except _Ended as ended:
             library.abandon()
             _clean_up(root, library)
@@ -113,10 +117,10 @@ async def _run(  # noqa: PLR0917 - each is of another type
     root: MediaRoot,
     library: Library,
     instagram: Instagram,
-    links: Sequence[GivenLink],
+    urls: Sequence[str],
     options: FetchOptions,
 ) -> list[int]:
-    """Fetch all *links*; their statuses, in order.
+    """Fetch the posts of all *urls*; their statuses, in order.
 
     Raises:
         _Ended: a signal came, or the output takes no more.
@@ -125,127 +129,95 @@ async def _run(  # noqa: PLR0917 - each is of another type
         # Otherwise this would remove the downloads of another command.
         await library.open()
     scraper = Scraper.from_settings(settings, library, instagram, Metrics(), Alone())
+    store = MemoryStore(spacing=settings.seconds_a_query)
+    patience = Patience(settings.job_patience_seconds if options.wait else 0.0)
     with _bars() as bars:
-        fetching = asyncio.ensure_future(_Fetching(settings, scraper, links, options, bars).run())
-        statuses = await _unless_signalled(fetching)
+        report = _Report(bars, ordered=options.ordered)
+        runner = Runner(store, scraper, patience, on_stored=report.keep)
+        async with running(store, runner, settings.scrape_concurrency):
+            job = new_job(urls, max_url_length=settings.max_url_length)
+            following = asyncio.ensure_future(_follow(Jobs(store), job, report))
+            await _unless_signalled(following)
     await scraper.close()
-    return statuses
+    return [post.status or 0 for post in job.posts]
 
 
-class _Outcome(NamedTuple):
-    """The status of ``POST /scrape``, the line to print, and the pause after a limit."""
+async def _follow(jobs: Jobs, job: Job, report: "_Report") -> None:
+    await jobs.submit(job)
+    seen = 0
+    async for _ in jobs.follow(job, lambda: _SECONDS_BETWEEN_LOOKS):
+        for _, change in job.changes(seen):
+            report.show(change["index"], job.posts[change["index"]])
+        seen = job.version
 
-    status: int
-    line: dict[str, Any]
-    pause: float | None = None
 
+class _Report:
+    """Shows what becomes of posts: as *bars* on a terminal, and as lines, perhaps *ordered*."""
 
-class _Fetching:
-    """Downloads *links*, ``SCRAPE_CONCURRENCY`` at a time; those that meet a limit wait in line."""
-
-    def __init__(
-        self,
-        settings: Settings,
-        scraper: Scraper,
-        links: Sequence[GivenLink],
-        options: FetchOptions,
-        bars: Progress,
-    ) -> None:
-        self._concurrency = settings.scrape_concurrency
-        self._patience = settings.job_patience_seconds if options.wait else 0.0
-        self._ordered = options.ordered
-        self._scraper = scraper
-        self._links = links
+    def __init__(self, bars: Progress, *, ordered: bool) -> None:
         self._bars = bars
-        self._queue: asyncio.PriorityQueue[int] = asyncio.PriorityQueue()
-        self._backlog = Backlog(settings.seconds_a_query)
-        self._waited: set[int] = set()
-        self._gives_up_at: dict[int, float] = {}
-        self._told_until = 0.0
-        self._outcomes: dict[int, _Outcome] = {}
-        self._told = 0
-        self._finished = asyncio.Event()
+        self._ordered = ordered
+        self._by_index: dict[int, TaskID] = {}
+        self._stored: dict[int, Scraped] = {}
+        self._lines: dict[int, dict[str, Any]] = {}
+        self._shown = 0
+        self._shown_until = 0.0
 
-    async def run(self) -> list[int]:
-        """Download all; their statuses, in order.
+    def keep(self, _job_id: str, index: int, scraped: Scraped) -> None:
+        """Keep what the scraper gave for the post at *index*, until it is shown."""
+        self._stored[index] = scraped
+
+    def show(self, index: int, post: JobPost) -> None:
+        """Show how the post at *index* is now.
 
         Raises:
             _Ended: the output takes no more.
         """
-        for index in range(len(self._links)):
-            self._queue.put_nowait(index)
-        tasks = [asyncio.create_task(self._work()) for _ in range(self._concurrency)]
-        tasks.append(asyncio.create_task(self._let_go()))
-        ended = asyncio.create_task(self._finished.wait())
-        try:
-            done, _ = await asyncio.wait([*tasks, ended], return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                task.result()
-        finally:
-            for task in (*tasks, ended):
-                task.cancel()
-            await asyncio.gather(*tasks, ended, return_exceptions=True)
-        return [self._outcomes[index].status for index in range(len(self._links))]
+        if post.state == "running":
+            if index not in self._by_index:
+                self._by_index[index] = self._bars.add_task(post.shortcode or post.url, total=None)
+            bar = self._by_index[index]
+            self._bars.update(bar, completed=post.bytes_done, total=post.bytes_total)
+        elif index in self._by_index:
+            self._bars.remove_task(self._by_index.pop(index))
+        if post.next_try_at is not None:
+            self._show_wait(unix_time(post.next_try_at))
+        if not post.unfinished:
+            self._show_line(index, self._line(index, post))
 
-    async def _let_go(self) -> None:
-        while True:
-            self._queue.put_nowait((await self._backlog.next()).position)
+    def _line(self, index: int, post: JobPost) -> dict[str, Any]:
+        if post.state != "done":
+            known = {"status": post.status, "code": post.code, "error": post.error}
+            return {"url": post.url, **known}
+        scraped = self._stored.pop(index)
+        stored, cached = scraped.stored, scraped.cached
+        text = stored.rendered.to_json(original_url=post.url, kept=stored.kept, cached=cached)
+        line: dict[str, Any] = orjson.loads(text)
+        return line
 
-    async def _work(self) -> None:
-        while True:
-            index = await self._queue.get()
-            given = self._links[index]
-            if await self._is_behind_others(index, given.link):
-                self._wait(index, 0.0)
-                continue
-            # A post's deadline begins here: no client holds a connection for it.
-            async with _bar(self._bars, self._scraper, given):
-                outcome = await _outcome(self._scraper, given)
-            if outcome.pause is not None and self._may_wait(index, outcome.pause):
-                self._wait(index, outcome.pause)
-                continue
-            if outcome.pause is not None:
-                self._backlog.hold(outcome.pause)
-            elif index in self._waited:
-                self._backlog.note_success()
-            self._note(index, outcome)
-
-    async def _is_behind_others(self, index: int, link: Link) -> bool:
-        if not self._backlog or index in self._waited:
-            return False
-        return not (isinstance(link, str) and await self._scraper.has(link))
-
-    def _may_wait(self, index: int, pause: float) -> bool:
-        now = time.monotonic()
-        return now + pause <= self._gives_up_at.get(index, now + self._patience)
-
-    def _wait(self, index: int, pause: float) -> None:
-        self._waited.add(index)
-        if pause:
-            self._gives_up_at.setdefault(index, time.monotonic() + self._patience)
-        until = self._backlog.join(Place(0.0, "", index), pause)
-        if until > self._told_until + 1:
-            self._told_until = until
-            moment = datetime.fromtimestamp(until).astimezone()
-            text = f"Instagram allows no more for now: waiting until {moment:%H:%M:%S}"
-            with suppress(OSError):
-                if self._bars.console.is_terminal:
-                    self._bars.console.print(text)
-                else:
-                    print(text, file=sys.stderr, flush=True)
-
-    def _note(self, index: int, outcome: _Outcome) -> None:
-        self._outcomes[index] = outcome
+    def _show_line(self, index: int, line: dict[str, Any]) -> None:
         if not self._ordered:
-            _tell(self._bars.console, outcome.line)
-        while self._ordered and self._told in self._outcomes:
-            _tell(self._bars.console, self._outcomes[self._told].line)
-            self._told += 1
-        if len(self._outcomes) == len(self._links):
-            self._finished.set()
+            _print(self._bars.console, line)
+            return
+        self._lines[index] = line
+        while self._shown in self._lines:
+            _print(self._bars.console, self._lines.pop(self._shown))
+            self._shown += 1
+
+    def _show_wait(self, until: float) -> None:
+        if until <= self._shown_until + 1:
+            return
+        self._shown_until = until
+        time = datetime.fromtimestamp(until).astimezone()
+        text = f"Instagram allows no more for now: waiting until {time:%H:%M:%S}"
+        with suppress(OSError):
+            if self._bars.console.is_terminal:
+                self._bars.console.print(text)
+            else:
+                print(text, file=sys.stderr, flush=True)
 
 
-async def _unless_signalled(work: asyncio.Future[list[int]]) -> list[int]:
+async def _unless_signalled(work: asyncio.Future[None]) -> None:
     signalled: asyncio.Future[int] = asyncio.Future()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -254,33 +226,12 @@ async def _unless_signalled(work: asyncio.Future[list[int]]) -> list[int]:
     await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
     if signalled.done():
         raise _Ended(_EXIT_SIGNAL + signalled.result())
-    return await work
+    await work
 
 
 def _note(signalled: asyncio.Future[int], number: int) -> None:
     if not signalled.done():
         signalled.set_result(number)
-
-
-async def _outcome(scraper: Scraper, given: GivenLink) -> _Outcome:
-    pause = None
-    try:
-        scraped = await scraper.scrape(await scraper.shortcode_of(given.link), given.url)
-    except ScrapeError as error:
-        status, code, message = RESPONSES[type(error)]
-        pause = pause_after(error)
-    except OSError as error:
-        status, code, _ = INTERNAL_ERROR
-        message = f"The post cannot be stored: {error.strerror}"
-    except Exception:
-        log.exception("post failed", url=given.url)
-        status, code, message = INTERNAL_ERROR
-    else:
-        stored, cached = scraped.stored, scraped.cached
-        text = stored.rendered.to_json(original_url=given.url, kept=stored.kept, cached=cached)
-        return _Outcome(200, orjson.loads(text))
-    line = {"url": given.url, "status": status, "code": code, "error": message}
-    return _Outcome(status, line, pause)
 
 
 def _bars() -> Progress:
@@ -291,28 +242,7 @@ def _bars() -> Progress:
     )
 
 
-@asynccontextmanager
-async def _bar(bars: Progress, scraper: Scraper, given: GivenLink) -> AsyncIterator[None]:
-    """A progress bar for the post while the block runs; it has no figures for a share link."""
-    shortcode = given.link if isinstance(given.link, str) else ""
-    bar = bars.add_task(shortcode or given.url, total=None)
-
-    async def follow() -> None:
-        while True:
-            progress = scraper.progress(shortcode)
-            if progress is not None:
-                bars.update(bar, completed=progress.done, total=progress.total)
-            await asyncio.sleep(1 / _LOOKS_A_SECOND)
-
-    following = asyncio.create_task(follow())
-    try:
-        yield
-    finally:
-        following.cancel()
-        bars.remove_task(bar)
-
-
-def _tell(console: Console, answer: dict[str, Any]) -> None:
+def _print(console: Console, answer: dict[str, Any]) -> None:
     try:
         _write(console, answer)
     except BrokenPipeError:

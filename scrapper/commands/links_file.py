@@ -3,32 +3,22 @@
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 from scrapper.errors import InvalidURL, UnsupportedLink
-from scrapper.links import Link, read_link
+from scrapper.links import read_link
 
-__all__ = ["GivenLink", "WrongLinks", "read_links"]
+__all__ = ["WrongLinks", "read_links"]
 
 _MAX_BYTES = 50_000_000
 _STANDARD_INPUT = "-"
-
-
-class GivenLink(NamedTuple):
-    """A link, and its text as it was given."""
-
-    link: Link
-    url: str
 
 
 class WrongLinks(Exception):
     """Some links are not a post's, or a file cannot be read; the text names each in a line."""
 
 
-def read_links(
-    arguments: Sequence[str], files: Sequence[str], *, max_url_length: int
-) -> list[GivenLink]:
-    """The links in *arguments* and *files*, in order; ``-`` is standard input.
+def read_links(arguments: Sequence[str], files: Sequence[str], *, max_url_length: int) -> list[str]:
+    """The URLs in *arguments* and *files*, in order; ``-`` is standard input.
 
     A file has one link per line, with any line endings. Empty lines are ignored, and so is what
     follows a ``#`` at the beginning of a line or after a space.
@@ -36,15 +26,16 @@ def read_links(
     Raises:
         WrongLinks: some cannot be used.
     """
-    links, wrong = [], []
+    urls, wrong = [], []
     for where, url in _texts(arguments, files):
         try:
-            links.append(GivenLink(read_link(url, max_length=max_url_length), url))
+            read_link(url, max_length=max_url_length)
+            urls.append(url)
         except (InvalidURL, UnsupportedLink):
             wrong.append(f"{where}Not the URL of an Instagram post: {url[:max_url_length]}")
     if wrong:
         raise WrongLinks("\n".join(wrong))
-    return links
+    return urls
 
 
 def _texts(arguments: Sequence[str], files: Sequence[str]) -> Iterator[tuple[str, str]]:

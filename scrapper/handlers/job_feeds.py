@@ -8,8 +8,9 @@ from contextlib import asynccontextmanager, contextmanager
 import orjson
 
 from scrapper.errors import TooManyStreams
-from scrapper.jobs.contract import MAKE_ROOM_SECONDS, Jobs
+from scrapper.jobs.engine import Jobs
 from scrapper.jobs.model import Job
+from scrapper.jobs.store import MAKE_ROOM_SECONDS
 from scrapper.tasks import end, in_background
 
 __all__ = ["JobFeeds"]
@@ -67,7 +68,6 @@ class _Feed:
     def __init__(self, jobs: Jobs, job: Job) -> None:
         self._jobs = jobs
         self._job = job
-        job.number_changes()
         self._changed = asyncio.Event()
         # Pieces made since the last change: most followers ask for the same ones.
         self._pieces: dict[tuple[int, int], bytes] = {}
@@ -78,23 +78,19 @@ class _Feed:
 
     async def _look(self) -> None:
         """Look at the job, until it is over, or gone, or the process ends."""
-        told = -1
         try:
-            while not self._jobs.closing and await self._jobs.observe(self._job):
-                finished = self._job.state != "running"
-                self._job.number_changes()
-                if finished:
-                    self._last = _event("end", orjson.dumps(self._job.to_response()))
-                    return
-                if self._job.version != told:
-                    told = self._job.version
-                    self._tell()
-                # A thousand streams must not keep the loop busy.
-                pause = self.followers / _FOLLOWERS_A_SECOND
-                await asyncio.sleep(_SECONDS_BETWEEN_LOOKS + pause)
+            async for job in self._jobs.follow(self._job, self._pause):
+                if job.state == "running":
+                    self._publish()
+                else:
+                    self._last = _event("end", orjson.dumps(job.to_response()))
         finally:
             self._over = True
-            self._tell()
+            self._publish()
+
+    def _pause(self) -> float:
+        # A thousand streams must not keep the loop busy.
+        return _SECONDS_BETWEEN_LOOKS + self.followers / _FOLLOWERS_A_SECOND
 
     async def after(self, seen: int) -> AsyncGenerator[bytes]:
         """The events after version *seen*, as they come, to the last one."""
@@ -115,11 +111,11 @@ class _Feed:
         if piece is None:
             piece = self._pieces[seen, now] = b"".join(
                 _event("post", orjson.dumps(change), f"{self._job.epoch}-{version}")
-                for version, change in self._job.numbered_changes(seen)
+                for version, change in self._job.changes(seen)
             )
         return piece, now
 
-    def _tell(self) -> None:
+    def _publish(self) -> None:
         self._pieces.clear()
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()

@@ -129,7 +129,7 @@ async def job_events(request: web.Request) -> web.StreamResponse:
     """
     job = await _job(request)
     seen = _version_of(request.headers.get(_LAST_EVENT_ID, ""), job)
-    if seen and job.state != "running" and not any(job.changes(seen)):
+    if seen and job.state != "running" and not job.changes(seen):
         return web.Response(status=204)
     feeds = request.app[JOB_FEEDS]
     with feeds.place(request.remote):

@@ -8,7 +8,7 @@ from scrapper.access.keys import ApiKeys
 from scrapper.access.sessions import Sessions
 from scrapper.handlers.job_feeds import JobFeeds
 from scrapper.instagram.client import Instagram
-from scrapper.jobs.contract import Jobs
+from scrapper.jobs.engine import Jobs
 from scrapper.jobs.webhooks import WebhookHosts
 from scrapper.library.post import MediaItem, Post
 from scrapper.library.root import MediaRoot

@@ -4,15 +4,16 @@ import math
 import secrets
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
+from operator import itemgetter
 from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field
 
 from scrapper.errors import RESPONSES, InvalidURL, UnsupportedLink
-from scrapper.jobs.backlog import Place
+from scrapper.jobs.waiting import Place
 from scrapper.links import read_link
 
 __all__ = [
@@ -81,49 +82,62 @@ class JobPost:
         """Whether the post did not start."""
         return self.state in ("queued", "waiting")
 
-    def fail(self, status: int, code: str, error: str, retry_after: int | None = None) -> None:
-        """Note that the post failed."""
-        self.state, self.status, self.code, self.error = "failed", status, code, error
-        self.retry_after = retry_after
+    def started(self) -> "JobPost":
+        """The same post, being downloaded."""
+        return replace(self, state="running", next_try_at=None)
 
-    def wait(self, until: float, *, limited: bool) -> None:
-        """Note that the post waits until *until*, a unix time, or longer.
+    def done(self, size: int) -> "JobPost":
+        """The same post, stored: *size* bytes."""
+        return replace(
+            self, state="done", next_try_at=None, status=200, bytes_done=size, bytes_total=size
+        )
+
+    def failed(
+        self, status: int, code: str, error: str, retry_after: int | None = None
+    ) -> "JobPost":
+        """The same post, failed for good."""
+        return replace(
+            self,
+            state="failed",
+            next_try_at=None,
+            status=status,
+            code=code,
+            error=error,
+            retry_after=retry_after,
+        )
+
+    def waiting(self, until: float, *, limited: bool) -> "JobPost":
+        """The same post, waiting until *until*, a unix time, or longer.
 
         Only one that was *limited* itself loses patience, not one that is behind others.
         """
-        self.state, self.next_try_at = "waiting", moment(math.ceil(until))
+        since = self.waiting_since
         if limited:
             # After the clock was set back, the stored time may be in the future.
-            self.waiting_since = moment(min(self._since(), time.time()))
+            now = time.time()
+            since = moment(now if since is None else min(unix_time(since), now))
+        return replace(
+            self, state="waiting", next_try_at=moment(math.ceil(until)), waiting_since=since
+        )
 
     def cancelled(self) -> "JobPost":
         """The same post, given up."""
         return replace(self, state="cancelled", next_try_at=None)
 
-    def note_delay(self, until: float) -> None:
-        """Note that no post that waits is tried before *until*, a unix time."""
-        if self.next_try_at is not None and unix_time(self.next_try_at) < until:
-            self.next_try_at = moment(math.ceil(until))
+    def anew(self) -> "JobPost":
+        """The same post as if it had just been asked for."""
+        return JobPost(self.url, self.shortcode)
+
+    def delayed(self, until: float) -> "JobPost":
+        """The same post, tried no earlier than *until*, a unix time, if it waits."""
+        if self.next_try_at is None or unix_time(self.next_try_at) >= until:
+            return self
+        return replace(self, next_try_at=moment(math.ceil(until)))
 
     def seconds_to_wait(self, most: float) -> float:
         """The seconds until the next try; 0 if they are more than *most*: a clock was wrong."""
         left = unix_time(self.next_try_at) - time.time() if self.next_try_at else 0.0
         return max(0.0, left) if left <= most else 0.0
-
-    def start(self) -> None:
-        """Note that the post is being downloaded."""
-        self.state, self.next_try_at = "running", None
-
-    def anew(self) -> "JobPost":
-        """The same post as if it had just been asked for."""
-        return JobPost(self.url, self.shortcode)
-
-    def patience_left(self, patience: float) -> float:
-        """The seconds that are left of *patience* seconds of waiting in all."""
-        return patience - max(0.0, time.time() - self._since())
-
-    def _since(self) -> float:
-        return time.time() if self.waiting_since is None else unix_time(self.waiting_since)
 
     def to_json(self) -> dict[str, Any]:
         """The post's fields, in order: what clients receive, and what is stored."""
@@ -160,10 +174,7 @@ class Job:
     """A batch of posts; ``created_at`` is a unix time, ``client`` is who sent it.
 
     With ``keep``, sweeps leave its posts alone. ``webhook`` is the URL that gets the job when it
-    ends; ``announced`` says that this delivery is noted.
-
-    Its changes are numbered by this process, within an ``epoch``; :meth:`note` takes numbers that
-    another process gave.
+    ends. Whoever keeps the job numbers its changes, within an ``epoch``.
     """
 
     id: str
@@ -172,10 +183,10 @@ class Job:
     client: str | None = None
     keep: bool = False
     webhook: str | None = None
-    announced: bool = False
     epoch: str = _EPOCH
-    _version: int = 0
-    _seen: dict[int, tuple[int, dict[str, Any]]] = field(default_factory=dict)
+    version: int = 0
+    """The number of the last change."""
+    _changes: dict[int, tuple[int, dict[str, Any]]] = field(default_factory=dict)
 
     @property
     def state(self) -> JobState:
@@ -189,44 +200,24 @@ class Job:
         """Where the post at *index* stands among those of all jobs."""
         return Place(self.created_at, self.id, index)
 
-    @property
-    def version(self) -> int:
-        """The number of the last change."""
-        return self._version
-
     def note(self, index: int, version: int) -> None:
         """Note that change number *version* made the post at *index* what it is."""
-        self._version = max(self._version, version)
-        self._seen[index] = (version, self._told(index))
+        self.version = max(self.version, version)
+        self._changes[index] = (version, {"index": index, **self.posts[index].to_json()})
 
-    def number_changes(self) -> None:
-        """Give each post that changed since the last look a number."""
-        for index in range(len(self.posts)):
-            if index not in self._seen or self._seen[index][1] != self._told(index):
-                self.note(index, self._version + 1)
-
-    def changes(self, since: int) -> Iterator[tuple[int, dict[str, Any]]]:
+    def changes(self, since: int) -> list[tuple[int, dict[str, Any]]]:
         """The posts that changed after version *since*, oldest change first.
 
-        Each comes with the number of its change. Whatever happened to a post between two calls
-        counts as one change.
+        Each comes with the number of its last change.
         """
-        self.number_changes()
-        yield from self.numbered_changes(since)
-
-    def numbered_changes(self, since: int) -> Iterator[tuple[int, dict[str, Any]]]:
-        """The same, of the changes that have a number already."""
-        yield from sorted(
-            (change for change in self._seen.values() if change[0] > since),
-            key=lambda change: change[0],
+        return sorted(
+            (change for change in self._changes.values() if change[0] > since),
+            key=itemgetter(0),
         )
 
     def to_response(self) -> JobResponse:
         """What clients receive."""
         return JobResponse(self.id, self.state, moment(self.created_at), self.posts, self.keep)
-
-    def _told(self, index: int) -> dict[str, Any]:
-        return {"index": index, **self.posts[index].to_json()}
 
 
 def moment(seconds: float) -> str:
@@ -261,6 +252,4 @@ def _post(url: str, max_url_length: int) -> JobPost:
         link = read_link(url, max_length=max_url_length)
         return JobPost(url, link if isinstance(link, str) else None)
     except (InvalidURL, UnsupportedLink) as error:
-        post = JobPost(url, None)
-        post.fail(*RESPONSES[type(error)])
-        return post
+        return JobPost(url, None).failed(*RESPONSES[type(error)])

@@ -1,8 +1,13 @@
-"""Scrape one post of a job, and note in it how far it is and how it ended."""
+"""What becomes of a post of a job: one table, and whoever acts by it."""
 
+import asyncio
 import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, NamedTuple
 
 import structlog
+from structlog.contextvars import bound_contextvars
 
 from scrapper.errors import (
     INTERNAL_ERROR,
@@ -12,68 +17,239 @@ from scrapper.errors import (
     ScrapeError,
     ServerFull,
 )
-from scrapper.jobs.contract import MAKE_ROOM_SECONDS
-from scrapper.jobs.model import JobPost
+from scrapper.jobs.model import Job, JobPost, unix_time
+from scrapper.jobs.store import MAKE_ROOM_SECONDS, JobStore
+from scrapper.jobs.waiting import Patience, Place
 from scrapper.links import read_link
 from scrapper.scraping.scraper import Scraped, Scraper
+from scrapper.tasks import end
 
-__all__ = ["needs_no_turn", "note_progress", "pause_after", "run_post"]
+__all__ = ["ROWS", "Case", "Decision", "Row", "Runner", "decide"]
 
 log = structlog.get_logger(__name__)
 
 _LIMITS = (RateLimited, PaceExceeded, ServerFull)
 _SHORTEST_PAUSE = 1.0
+_PROGRESS_SECONDS = 0.3
 
 
-async def run_post(post: JobPost, scraper: Scraper, *, keep: bool, patience: float) -> float | None:
-    """Scrape the *post* of a job and note its outcome in it; a share link is opened first.
+@dataclass(frozen=True, slots=True)
+class Case:
+    """What is known of a post when somebody must decide what becomes of it.
 
-    Return the seconds after which to try again if it met a limit, else None. A post that met one
-    has no outcome yet, unless its *patience*, so many seconds in all, is used up.
+    Before a try, ``others_wait`` says whether posts wait in line, and ``at_hand`` whether this one
+    needs no turn at Instagram. After a try there is the ``size`` in bytes of what was stored, or
+    the ``error``; ``patience_left`` is in seconds.
     """
-    try:
-        stored = (await _scrape(post, scraper, keep)).stored
-    except ScrapeError as error:
-        pause, wait = pause_after(error), error.retry_after
-        if pause is None or pause > post.patience_left(patience):
-            post.fail(*RESPONSES[type(error)], None if wait is None else max(1, math.ceil(wait)))
-        return pause
-    except Exception:
-        log.exception("post of a job failed", shortcode=post.shortcode)
-        post.fail(*INTERNAL_ERROR)
-    else:
-        post.bytes_done = post.bytes_total = sum(file.size for file in stored.post.files)
-        post.state, post.status = "done", 200
-    return None
+
+    post: JobPost
+    others_wait: bool = False
+    at_hand: bool = False
+    size: int | None = None
+    error: Exception | None = None
+    patience_left: float = 0.0
+
+    @property
+    def pause(self) -> float | None:
+        """The seconds after which to try again, if the post met a limit; else None."""
+        if not isinstance(self.error, _LIMITS):
+            return None
+        wait = self.error.retry_after
+        return max(_SHORTEST_PAUSE, MAKE_ROOM_SECONDS if wait is None else wait)
+
+    @property
+    def failure(self) -> tuple[int, str, str, int | None]:
+        """The status, code, message and ``retry_after`` that ``POST /scrape`` would give."""
+        match self.error:
+            case ScrapeError(retry_after=wait):
+                seconds = None if wait is None else max(1, math.ceil(wait))
+                return (*RESPONSES[type(self.error)], seconds)
+            case OSError(strerror=cause):
+                return (*INTERNAL_ERROR[:2], f"The post cannot be stored: {cause}", None)
+        return (*INTERNAL_ERROR, None)
 
 
-def pause_after(error: ScrapeError) -> float | None:
-    """The seconds after which to try again, if *error* is a limit; None if it is not."""
-    if not isinstance(error, _LIMITS):
-        return None
-    wait = error.retry_after
-    return max(_SHORTEST_PAUSE, MAKE_ROOM_SECONDS if wait is None else wait)
+class Decision(NamedTuple):
+    """What becomes of a post: it is skipped, run, put in line, or has ended as ``post`` says.
+
+    ``hold`` is the number of seconds for which the limit that it met holds the line.
+    """
+
+    verb: Literal["skip", "run", "wait", "end"]
+    post: JobPost
+    hold: float = 0.0
+    is_fault: bool = False
 
 
-async def needs_no_turn(post: JobPost, scraper: Scraper) -> bool:
-    """Whether the *post* is stored already, so that Instagram need not be asked for it."""
-    try:
-        return post.shortcode is not None and await scraper.has(post.shortcode)
-    except ScrapeError:
-        # Let it try: then it meets the same error, and that is noted.
-        return True
+class Row(NamedTuple):
+    """A row of the table: where ``applies`` holds, ``decide`` says what becomes of the post."""
+
+    name: str
+    applies: Callable[[Case], bool]
+    decide: Callable[[Case], Decision]
 
 
-async def _scrape(post: JobPost, scraper: Scraper, keep: bool) -> Scraped:
-    if post.shortcode is None:
-        link = read_link(post.url, max_length=len(post.url))
-        post.shortcode = await scraper.shortcode_of(link)
-    return await scraper.scrape(post.shortcode, post.url, keep=keep)
+def _failed(case: Case, *, is_fault: bool = False) -> Decision:
+    return Decision("end", case.post.failed(*case.failure), case.pause or 0.0, is_fault)
 
 
-def note_progress(post: JobPost, scraper: Scraper) -> None:
-    """Note in a running *post* how far its download is."""
-    if post.state == "running" and post.shortcode:
-        progress = scraper.progress(post.shortcode)
+ROWS: Sequence[Row] = (
+    Row(
+        "ended, or was cancelled, while it was queued",
+        lambda case: not case.post.unfinished,
+        lambda case: Decision("skip", case.post),
+    ),
+    Row(
+        "stored",
+        lambda case: case.size is not None,
+        lambda case: Decision("end", case.post.done(case.size or 0)),
+    ),
+    Row(
+        "behind others that wait",
+        lambda case: case.error is None and case.others_wait and not case.at_hand,
+        lambda case: Decision("wait", case.post),
+    ),
+    Row(
+        "not tried yet",
+        lambda case: case.error is None,
+        lambda case: Decision("run", case.post),
+    ),
+    Row(
+        "a limit, and patience is left",
+        lambda case: case.pause is not None and case.pause <= case.patience_left,
+        lambda case: Decision("wait", case.post, case.pause or 0.0),
+    ),
+    Row(
+        "refused, or a limit without patience",
+        lambda case: isinstance(case.error, ScrapeError),
+        _failed,
+    ),
+    Row("a fault", lambda _: True, lambda case: _failed(case, is_fault=True)),
+)
+"""What becomes of a post: the first row that applies."""
+
+
+def decide(case: Case) -> Decision:
+    """What becomes of the post of *case*, by :data:`ROWS`."""
+    return next(row.decide(case) for row in ROWS if row.applies(case))
+
+
+class Runner:
+    """Runs posts of the jobs in *store* by *scraper*, and keeps the jobs up to date.
+
+    Posts that meet a limit wait in line as *patience* allows. *on_stored* is called with the job's
+    ID, the post's index and what the scraper gave.
+    """
+
+    def __init__(
+        self,
+        store: JobStore,
+        scraper: Scraper,
+        patience: Patience,
+        *,
+        on_stored: Callable[[str, int, Scraped], None] = lambda *_: None,
+    ) -> None:
+        self._store = store
+        self._scraper = scraper
+        self._patience = patience
+        self._on_stored = on_stored
+
+    async def run(self, job_id: str, index: int) -> None:
+        """Decide about a queued post, and act by it.
+
+        Return only once the outcome is kept, however long the store is away. Otherwise another
+        process would find the post unfinished and run it again.
+        """
+        with bound_contextvars(job=job_id):
+            found = await self._store.find(job_id, index)
+            if found is None:
+                await self._store.skip()
+                return
+            job, post = found
+            others_wait = post.state == "queued" and await self._store.has_waiting()
+            at_hand = others_wait and await self._needs_no_turn(post)
+            decision = decide(Case(post, others_wait, at_hand))
+            if decision.verb == "run":
+                running = post.started()
+                if not await self._store.note(job_id, index, running):
+                    return
+                decision = await self._try(job, index, running)
+                if not decision.hold and post.state == "waiting":
+                    self._store.note_success()
+            await self._act(job, index, decision)
+
+    async def _act(self, job: Job, index: int, decision: Decision) -> None:
+        match decision.verb:
+            case "skip":
+                await self._store.skip()
+            case "wait":
+                await self._store.wait(job, index, decision.post, decision.hold)
+            case "end":
+                self._patience.forget(job.place(index))
+                if decision.hold:
+                    await self._store.hold(decision.hold)
+                await self._store.note(job.id, index, decision.post)
+
+    async def _try(self, job: Job, index: int, post: JobPost) -> Decision:
+        attempt = _Attempt(self._scraper, post, keep=job.keep)
+        following = asyncio.create_task(self._follow(job.id, index, attempt))
+        size, error = None, None
+        try:
+            scraped = await attempt.scrape()
+            size = sum(file.size for file in scraped.stored.post.files)
+            self._on_stored(job.id, index, scraped)
+        # Whatever it is, the table has a row for it.
+        except Exception as raised:  # noqa: BLE001
+            error = raised
+        finally:
+            await end(following)
+        case = Case(attempt.post, size=size, error=error)
+        if case.pause is not None:
+            left = await self._patience_left(job.place(index), post)
+            case = replace(case, patience_left=left)
+        decision = decide(case)
+        if decision.is_fault:
+            log.error("post of a job failed", shortcode=attempt.post.shortcode, exc_info=error)
+        return decision
+
+    async def _patience_left(self, place: Place, post: JobPost) -> float:
+        since = post.waiting_since
+        return await self._patience.left(place, None if since is None else unix_time(since))
+
+    async def _needs_no_turn(self, post: JobPost) -> bool:
+        try:
+            return post.shortcode is not None and await self._scraper.has(post.shortcode)
+        except ScrapeError:
+            # Let it try: then it meets the same error, and that is noted.
+            return True
+
+    async def _follow(self, job_id: str, index: int, attempt: "_Attempt") -> None:
+        """Keep how far the download is, while it runs."""
+        while True:
+            await asyncio.sleep(_PROGRESS_SECONDS)
+            if attempt.look():
+                await self._store.note(job_id, index, attempt.post)
+
+
+class _Attempt:
+    """One try of a *post*, whose share link is opened first."""
+
+    def __init__(self, scraper: Scraper, post: JobPost, *, keep: bool) -> None:
+        self._scraper = scraper
+        self._keep = keep
+        self.post = post
+
+    async def scrape(self) -> Scraped:
+        url, shortcode = self.post.url, self.post.shortcode
+        if shortcode is None:
+            shortcode = await self._scraper.shortcode_of(read_link(url, max_length=len(url)))
+            self.post = replace(self.post, shortcode=shortcode)
+        return await self._scraper.scrape(shortcode, url, keep=self._keep)
+
+    def look(self) -> bool:
+        """Look how far the download is; return whether that changed."""
+        post = self.post
+        progress = self._scraper.progress(post.shortcode) if post.shortcode else None
         if progress is not None:
-            post.bytes_done, post.bytes_total = progress.done, progress.total
+            self.post = replace(post, bytes_done=progress.done, bytes_total=progress.total)
+        return self.post != post

@@ -61,7 +61,7 @@ class Delivery:
 class Deliveries(Protocol):
     """What is to be delivered, across restarts."""
 
-    async def take(self) -> Delivery | None:
+    async def take_delivery(self) -> Delivery | None:
         """A delivery that is due, reserved for the caller; None if there is none."""
         ...
 
@@ -154,7 +154,7 @@ class _Courier:
 
     async def _take(self) -> Delivery | None:
         try:
-            due = await self._deliveries.take()
+            due = await self._deliveries.take_delivery()
         # Whatever it is, the store may be away for a while. To say so twice a second would fill the
         # log.
         except Exception as error:  # noqa: BLE001

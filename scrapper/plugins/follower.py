@@ -11,7 +11,7 @@ from typing import Any
 import structlog
 from structlog.contextvars import bound_contextvars
 
-from scrapper.jobs.contract import FinishedJob, FinishedJobs
+from scrapper.jobs.store import FinishedJob, FinishedJobs
 from scrapper.library.additions import Additions, check_additions
 from scrapper.library.store import Library
 from scrapper.plugins.calls import Call, NotReturned
@@ -124,12 +124,12 @@ class Follower:
                     return True
                 await self._tell_post(shortcode)
         if self._jobs is not None and ours:
-            untold = await self._jobs.untold(self.plugin.name)
-            ids = {job.response.id for job in untold}
+            unreported = await self._jobs.unreported(self.plugin.name)
+            ids = {job.response.id for job in unreported}
             for hook, subject in list(self._next_try):
                 if hook == "job_finished" and subject not in ids:
                     self._settle(hook, subject)
-            for job in untold:
+            for job in unreported:
                 await self._tell_job(self._jobs, job)
         self._behind.set(len(self._next_try))
         return bool(self._next_try)
@@ -239,11 +239,11 @@ class Follower:
         return told and replace(told, version=version)
 
     async def _tell_job(self, jobs: FinishedJobs, job: FinishedJob) -> None:
-        if job not in await jobs.untold(self.plugin.name):
+        if job not in await jobs.unreported(self.plugin.name):
             # It went on while the plugin was told of others.
             return
         if await self._tell(job.response.id, "job_finished", job=job.response):
-            await jobs.note_told(self.plugin.name, job)
+            await jobs.note_reported(self.plugin.name, job)
 
     async def _tell(self, subject: str, hook: str, **arguments: Any) -> "_Told | None":
         """Call the *hook* if the plugin has it; None if it is to be tried later."""

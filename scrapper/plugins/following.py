@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 
-from scrapper.jobs.contract import FinishedJobs
+from scrapper.jobs.store import FinishedJobs
 from scrapper.library.store import Library
 from scrapper.plugins.follower import Follower, Turn
 from scrapper.plugins.ledger import Ledger

@@ -7,12 +7,10 @@ from typing import Any
 
 import structlog
 from redis.asyncio import Redis
-from redis.asyncio.client import Pipeline
 from redis.exceptions import RedisError, ResponseError
 from taskiq import AckableMessage, Context, TaskiqDepends, TaskiqMessage
 from taskiq_redis import RedisStreamBroker
 
-from scrapper.replicas.backlog import RedisBacklog
 from scrapper.replicas.client import PREFIX, SharedRedis, connection_options
 from scrapper.tasks import end, endable, in_background
 
@@ -21,17 +19,16 @@ __all__ = ["ABANDONED_SECONDS", "STREAM", "PostQueue"]
 log = structlog.get_logger(__name__)
 
 ABANDONED_SECONDS = 5.0
-"""Seconds after which another worker takes the posts of one that shows no sign of life."""
+"""Seconds after which another worker takes the posts of one without a heartbeat."""
 
 _TASK = "post"
 STREAM = f"{PREFIX}queue"
 """The key of the stream."""
 
 _GROUP = "workers"
-_SIGNS_OF_LIFE = 4
+_HEARTBEATS = 4
 _BLOCK_SECONDS = 0.5
 _PAUSE_SECONDS = 1.0
-_LOOK_SECONDS = 0.25
 _MOST_AT_ONCE = 100
 _DAY_MS = 24 * 60 * 60 * 1000
 
@@ -45,7 +42,7 @@ class PostQueue(RedisStreamBroker):
     when the connection breaks, and keeps its connection when it is stopped.
     """
 
-    def __init__(self, url: str, redis: SharedRedis, backlog: RedisBacklog) -> None:
+    def __init__(self, url: str, redis: SharedRedis) -> None:
         super().__init__(
             url,
             queue_name=STREAM,
@@ -54,13 +51,8 @@ class PostQueue(RedisStreamBroker):
             **connection_options(),
         )
         self._redis = redis
-        self._backlog = backlog
         self._held: set[Any] = set()
-        self._beside: list[asyncio.Task[None]] = []
-
-    def add(self, transaction: Pipeline, job_id: str, index: int) -> None:
-        """Queue the post when the *transaction* is executed."""
-        transaction.xadd(STREAM, {b"data": self.message_for(job_id, index)})
+        self._maintaining: asyncio.Task[None] | None = None
 
     def message_for(self, job_id: str, index: int) -> bytes:
         """What the stream holds for the post; the same each time."""
@@ -88,14 +80,11 @@ class PostQueue(RedisStreamBroker):
 
     async def startup(self) -> None:
         # The inherited one creates the group, but Redis need not answer yet.
-        self._beside = [
-            in_background(self._care(), "care for the queue"),
-            in_background(self._let_go(), "backlog"),
-        ]
+        self._maintaining = in_background(self._maintain(), "maintenance of the queue")
 
     async def shutdown(self) -> None:
-        for task in self._beside:
-            await end(task)
+        if self._maintaining is not None:
+            await end(self._maintaining)
         await super().shutdown()
 
     async def listen(self) -> AsyncGenerator[AckableMessage, None]:
@@ -150,14 +139,14 @@ class PostQueue(RedisStreamBroker):
             with self._redis.asking():
                 await transaction.execute()
 
-    async def _care(self) -> None:
+    async def _maintain(self) -> None:
         oldest: Any = "0-0"
-        # While Redis was gone nobody could show a sign of life: allow time for it.
+        # While Redis was gone nobody could send a heartbeat: allow time for it.
         patient_until = time.monotonic() + ABANDONED_SECONDS
         while True:
-            await asyncio.sleep(ABANDONED_SECONDS / _SIGNS_OF_LIFE)
+            await asyncio.sleep(ABANDONED_SECONDS / _HEARTBEATS)
             try:
-                await self._show_life()
+                await self._heartbeat()
                 if time.monotonic() > patient_until:
                     oldest = await self._resend_abandoned(oldest)
                     await self._forget_the_gone()
@@ -167,17 +156,7 @@ class PostQueue(RedisStreamBroker):
             except RedisError:
                 patient_until = time.monotonic() + ABANDONED_SECONDS
 
-    async def _let_go(self) -> None:
-        """Queue the posts that have waited long enough; all workers try, one of them gets each."""
-        while True:
-            try:
-                while await self._backlog.let_go(STREAM):
-                    pass
-            except RedisError:
-                await asyncio.sleep(_PAUSE_SECONDS)
-            await asyncio.sleep(_LOOK_SECONDS)
-
-    async def _show_life(self) -> None:
+    async def _heartbeat(self) -> None:
         """Show that this process still works on its messages."""
         if self._held:
             await self._redis.xclaim(

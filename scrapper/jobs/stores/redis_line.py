@@ -4,12 +4,14 @@ import math
 import time
 from typing import Any
 
-from scrapper.jobs.backlog import LinePace, Place
+from scrapper.jobs.waiting import LinePace, Place
 from scrapper.replicas.client import PREFIX, SharedRedis
 
-__all__ = ["RedisBacklog"]
+__all__ = ["LINE", "RedisBacklog"]
 
-_LINE = f"{PREFIX}backlog"
+LINE = f"{PREFIX}backlog"
+"""The key of the sorted set."""
+
 _HOLD = f"{PREFIX}backlog:held"
 _NEXT = f"{PREFIX}backlog:next"
 _HOLDING = """
@@ -37,7 +39,7 @@ return 1
 
 
 class RedisBacklog:
-    """The same as :class:`~scrapper.jobs.backlog.Backlog`, for all workers.
+    """The same as :class:`~scrapper.jobs.waiting.Backlog`, for all workers.
 
     A sorted set holds the messages of the posts, by their places. A key that expires holds the
     line, and another one spaces out the posts that leave it. Calls raise
@@ -60,11 +62,11 @@ class RedisBacklog:
             await self.hold(hold)
         # A double has room for the time of the job and the position of one of its posts.
         score = place.created_at + place.position / 1e6
-        await self._redis.zadd(_LINE, {message: score})
+        await self._redis.zadd(LINE, {message: score})
         return max(time.time(), await self.held_until())
 
     async def hold(self, seconds: float) -> None:
-        """Note a limit: nobody leaves for so many *seconds*."""
+        """Note a limit: no post leaves within *seconds*."""
         self._pace.slow_down()
         await self._hold(keys=[_HOLD], args=[math.ceil(seconds * 1000)])
 
@@ -78,13 +80,13 @@ class RedisBacklog:
 
     async def has_posts(self) -> bool:
         """Whether any post waits."""
-        return bool(await self._redis.exists(_LINE))
+        return bool(await self._redis.exists(LINE))
 
     async def held_until(self) -> float:
         """The unix time until which the line is held; 0 if it is not."""
         return int(await self._redis.get(_HOLD) or 0) / 1000
 
-    async def let_go(self, stream: str) -> bool:
+    async def release(self, stream: str) -> bool:
         """Put the post in front into the queue *stream*; False if none may go now."""
         milliseconds = math.ceil(self._pace.seconds * 1000)
-        return bool(await self._go(keys=[_LINE, _HOLD, _NEXT, stream], args=[milliseconds]))
+        return bool(await self._go(keys=[LINE, _HOLD, _NEXT, stream], args=[milliseconds]))

@@ -5,9 +5,9 @@ from uuid import uuid4
 
 import orjson
 
+from scrapper.jobs.stores.redis import ENDED_JOBS, RedisStore
 from scrapper.jobs.webhooks import Delivery
 from scrapper.replicas.client import PREFIX, SharedRedis
-from scrapper.replicas.job_store import ENDED_JOBS, RedisJobStore
 
 __all__ = ["RedisDeliveries"]
 
@@ -37,13 +37,13 @@ class RedisDeliveries:
     rest of each. Calls raise :class:`redis.exceptions.RedisError` if Redis does not answer.
     """
 
-    def __init__(self, redis: SharedRedis, store: RedisJobStore) -> None:
+    def __init__(self, redis: SharedRedis, store: RedisStore) -> None:
         self._redis = redis
         self._store = store
         self._take: Any = redis.register_script(_TAKE)
         self._later: Any = redis.register_script(_LATER)
 
-    async def take(self) -> Delivery | None:
+    async def take_delivery(self) -> Delivery | None:
         while (job_id := await self._take(keys=[ENDED_JOBS], args=[_LEASE_SECONDS])) is not None:
             await self._write_down(job_id.decode())
         while (found := await self._take(keys=[_DUE], args=[_LEASE_SECONDS])) is not None:
@@ -68,7 +68,7 @@ class RedisDeliveries:
 
     async def _write_down(self, job_id: str) -> None:
         """Make a delivery of a job that ended, before the job changes or goes."""
-        job = await self._store.get(job_id)
+        job = await self._store.read(job_id)
         id_ = f"msg_{uuid4().hex}"
         async with self._redis.pipeline() as transaction:
             transaction.zrem(ENDED_JOBS, job_id)

@@ -1,12 +1,14 @@
-"""The posts that wait for Instagram, or for room: one line for all jobs, the oldest in front."""
+"""Waiting for Instagram, or for room: in one line for all jobs, as patience allows."""
 
 import asyncio
 import time
-from bisect import insort
+from bisect import bisect_left, insort
+from collections.abc import Callable, Iterator
 from contextlib import suppress
+from itertools import takewhile
 from typing import NamedTuple
 
-__all__ = ["Backlog", "LinePace", "Place"]
+__all__ = ["Backlog", "LinePace", "Patience", "Place"]
 
 _SHORTEST = 0.05
 
@@ -63,15 +65,19 @@ class Backlog:
         return max(time.time(), self.held_until)
 
     def hold(self, seconds: float) -> None:
-        """Note a limit: nobody leaves for so many *seconds*."""
+        """Note a limit: no post leaves within *seconds*."""
         if seconds:
             self._pace.slow_down()
             self._held_until = max(self._held_until, time.monotonic() + seconds)
 
+    def __iter__(self) -> Iterator[Place]:
+        return iter(self._line)
+
     def leave(self, place: Place) -> None:
         """Take a post out of the line, if it is there."""
-        with suppress(ValueError):
-            self._line.remove(place)
+        index = bisect_left(self._line, place)
+        if self._line[index : index + 1] == [place]:
+            del self._line[index]
 
     def note_success(self) -> None:
         """Note that a post that had left the line met no limit."""
@@ -95,3 +101,43 @@ class Backlog:
             with suppress(TimeoutError):
                 async with asyncio.timeout(wait if self._line else None):
                     await self._changed.wait()
+
+
+class Patience:
+    """How long each post may wait for limits: *seconds* in all.
+
+    This process counts by the monotonic clock, which nobody sets. What a post waited in an earlier
+    process or another one counts only while *clock_is_right*, which may block.
+    """
+
+    def __init__(
+        self, seconds: float, *, clock_is_right: Callable[[], bool] = lambda: True
+    ) -> None:
+        self._seconds = seconds
+        self._clock_is_right = clock_is_right
+        self._since: dict[Place, float] = {}
+
+    async def left(self, place: Place, waiting_since: float | None) -> float:
+        """The seconds that the post may still wait, from its first limit on.
+
+        *waiting_since* is the unix time of that limit; None if it is now.
+        """
+        if waiting_since is None:
+            self.forget(place)
+        if place not in self._since:
+            waited = 0.0
+            if waiting_since is not None and await asyncio.to_thread(self._clock_is_right):
+                waited = max(0.0, time.time() - waiting_since)
+            self._drop_old()
+            self._since[place] = time.monotonic() - waited
+        return self._seconds - (time.monotonic() - self._since[place])
+
+    def forget(self, place: Place) -> None:
+        """Note that the post waits no longer."""
+        self._since.pop(place, None)
+
+    def _drop_old(self) -> None:
+        """Drop posts that nobody asked about for so long that they were cancelled."""
+        latest = time.monotonic() - self._seconds
+        for place in list(takewhile(lambda it: self._since[it] < latest, self._since)):
+            del self._since[place]

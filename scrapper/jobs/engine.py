@@ -1,0 +1,105 @@
+"""Jobs: taken, followed, cancelled and tried again, whatever keeps them and whoever runs them."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import structlog
+
+from scrapper.jobs.model import Job, JobPost
+from scrapper.jobs.runner import Runner
+from scrapper.jobs.store import JobStore
+from scrapper.jobs.stores.memory import MemoryStore
+from scrapper.tasks import end, in_background
+
+__all__ = ["Jobs", "running"]
+
+log = structlog.get_logger(__name__)
+
+
+class Jobs:
+    """The jobs in *store*. ``closing`` ends all that follow jobs: the process ends."""
+
+    def __init__(self, store: JobStore) -> None:
+        self._store = store
+        self.closing = False
+
+    async def submit(self, job: Job) -> None:
+        """Take a new *job*; raises what :meth:`.JobStore.add` raises."""
+        await self._store.add(job)
+
+    async def get(self, job_id: str) -> Job | None:
+        """The job as it is now; None if it is unknown or too old.
+
+        Raises:
+            JobsUnreachable: Redis does not answer.
+        """
+        return await self._store.get(job_id)
+
+    async def cancel(self, job: Job) -> bool:
+        """Cancel the job's posts that did not start. Return False if it is gone.
+
+        Raises what :meth:`.JobStore.change` raises.
+        """
+
+        def give_up(post: JobPost) -> JobPost | None:
+            return post.cancelled() if post.can_be_cancelled else None
+
+        return await self._store.change(job, give_up)
+
+    async def retry(self, job: Job) -> bool:
+        """Queue the job's failed and cancelled posts again. Return False if it is gone.
+
+        Raises what :meth:`.JobStore.change` raises, and what :meth:`.JobStore.add` raises for a
+        new job where this one is finished.
+        """
+
+        def again(post: JobPost) -> JobPost | None:
+            return post.anew() if post.can_be_retried else None
+
+        if job.state != "running" and any(post.can_be_retried for post in job.posts):
+            await self._store.check_room(job.client)
+        return await self._store.change(job, again, queue=True)
+
+    async def follow(self, job: Job, pause: Callable[[], float]) -> AsyncIterator[Job]:
+        """*job* as it is, and after each change, until it ends, is gone, or the process ends.
+
+        It is looked at again after *pause* seconds.
+        """
+        seen = -1
+        while not self.closing and await self._store.refresh(job):
+            ended = job.state != "running"
+            if job.version != seen or ended:
+                seen = job.version
+                yield job
+            if ended:
+                return
+            await asyncio.sleep(pause())
+
+
+@asynccontextmanager
+async def running(store: MemoryStore, runner: Runner, concurrency: int) -> AsyncIterator[None]:
+    """Open *store*, and run its posts here while the block runs, *concurrency* at a time.
+
+    Unfinished posts go on when a store that lasts is opened again.
+    """
+
+    async def work() -> None:
+        while True:
+            place = await store.take()
+            try:
+                await runner.run(place.job_id, place.position)
+            # Whatever the error is, the next post must run.
+            except Exception:
+                log.exception("post of a job given up", job=place.job_id, index=place.position)
+
+    await store.open()
+    workers = [in_background(work(), "job runner") for _ in range(concurrency)]
+    try:
+        yield
+    finally:
+        for worker in workers:
+            worker.cancel()
+        for worker in workers:
+            await end(worker)
+        await store.close()

@@ -1,0 +1,148 @@
+"""What the engine and the runner need of whatever keeps the jobs."""
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+from scrapper.errors import JobsFull, TooManyJobs
+from scrapper.jobs.model import Job, JobPost, JobResponse
+
+__all__ = [
+    "MAKE_ROOM_SECONDS",
+    "Change",
+    "FinishedJob",
+    "FinishedJobs",
+    "JobStore",
+    "check_room",
+    "without_room",
+]
+
+MAKE_ROOM_SECONDS = 5.0
+"""Seconds after which to try again if there was no room for a job or a post."""
+
+Change = Callable[[JobPost], JobPost | None]
+"""What a post becomes; None leaves it as it is."""
+
+Client = TypeVar("Client")
+
+
+class JobStore(Protocol):
+    """Keeps jobs, the queue of their posts, and the line of those that wait.
+
+    The first five methods are for clients, and raise
+    :class:`~scrapper.errors.JobsUnreachable` where the store cannot be reached. The others are for
+    whoever runs posts, and return only once the store answered, however long that takes.
+    """
+
+    async def add(self, job: Job) -> None:
+        """Keep a new *job*, and queue its posts.
+
+        Raises:
+            JobsFull: ``MAX_JOBS`` jobs are kept, and none of them is finished.
+            TooManyJobs: the client has as many unfinished jobs as one client may have.
+            DiskFull, DiskReadOnly, MediaFolderGone: there is nowhere to keep it.
+        """
+        ...
+
+    async def get(self, job_id: str) -> Job | None:
+        """The job as it is now; None if it is unknown or too old."""
+        ...
+
+    async def refresh(self, job: Job) -> bool:
+        """Bring *job* up to date if possible. Return False if it is gone."""
+        ...
+
+    async def change(self, job: Job, how: Change, *, queue: bool = False) -> bool:
+        """Change the posts of *job*, and bring it up to date. Return False if it is gone.
+
+        With *queue*, the changed posts are queued. The change is kept as a whole, or not at all.
+
+        Raises:
+            DiskFull, DiskReadOnly, MediaFolderGone: it cannot be kept.
+        """
+        ...
+
+    async def check_room(self, client: str | None) -> None:
+        """See that *client* may have one more unfinished job.
+
+        Raises:
+            JobsFull, TooManyJobs: not now.
+        """
+        ...
+
+    async def find(self, job_id: str, index: int) -> tuple[Job, JobPost] | None:
+        """The job, perhaps without its posts, and the post at *index*; None if they are gone."""
+        ...
+
+    async def note(self, job_id: str, index: int, post: JobPost) -> bool:
+        """Keep what became of a post; return False if it ended meanwhile, or is gone."""
+        ...
+
+    async def wait(self, job: Job, index: int, post: JobPost, hold: float = 0.0) -> None:
+        """Put a post in line: one behind others, or one that met a limit of *hold* seconds."""
+        ...
+
+    async def hold(self, seconds: float) -> None:
+        """Note a limit: nobody leaves the line for so many *seconds*."""
+        ...
+
+    async def has_waiting(self) -> bool:
+        """Whether any post waits in line."""
+        ...
+
+    def note_success(self) -> None:
+        """Note that a post that had left the line met no limit."""
+        ...
+
+    async def skip(self) -> None:
+        """Let the next post leave the line at once: the last one was not wanted any more."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedJob:
+    """A job that ended; ``end`` distinguishes this end from later ones."""
+
+    response: JobResponse
+    end: object
+
+
+class FinishedJobs(Protocol):
+    """The jobs that ended, which plugins may not know of yet."""
+
+    async def unreported(self, plugin: str) -> Sequence[FinishedJob]:
+        """Those that *plugin* does not know of, oldest first."""
+        ...
+
+    async def note_reported(self, plugin: str, job: FinishedJob) -> None:
+        """Note that *plugin* knows of this end of the job."""
+        ...
+
+
+def check_room(unfinished: Sequence[Client], client: Client, max_jobs: int) -> None:
+    """See that there is room for one more job of *client*.
+
+    *unfinished* names the client of each unfinished job. One client may have a quarter of
+    *max_jobs*, so that others find room. If *max_jobs* is below four, one client may
+    have them all.
+
+    Raises:
+        JobsFull: *max_jobs* jobs are kept, and none of them is finished.
+        TooManyJobs: the client's share is used up.
+    """
+    if len(unfinished) >= max_jobs:
+        raise JobsFull(retry_after=MAKE_ROOM_SECONDS)
+    if unfinished.count(client) >= (max_jobs // 4 or max_jobs):
+        raise TooManyJobs(retry_after=MAKE_ROOM_SECONDS)
+
+
+def without_room(
+    kept: int, finished: Sequence[str], unreported: Collection[str], max_jobs: int
+) -> Sequence[str]:
+    """Which of the *finished* jobs, oldest first, make room for a new one beside *kept* jobs.
+
+    Those whose end is *unreported* stay, unless *max_jobs* are.
+    """
+    if len(unreported) < max_jobs:
+        finished = [job_id for job_id in finished if job_id not in unreported]
+    return finished[: max(0, kept + 1 - max_jobs)]

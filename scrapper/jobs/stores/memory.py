@@ -1,0 +1,308 @@
+"""Jobs in memory, for as long as the process lives."""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from uuid import uuid4
+
+import orjson
+import structlog
+
+from scrapper.errors import ScrapeError
+from scrapper.jobs.model import Job, JobPost
+from scrapper.jobs.store import Change, FinishedJob, check_room, without_room
+from scrapper.jobs.waiting import Backlog, Place
+from scrapper.jobs.webhooks import MOST_DELIVERIES, Delivery
+from scrapper.tasks import end, in_background
+
+__all__ = ["MemoryStore", "Record"]
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What a change of jobs leaves behind, all of it or nothing.
+
+    ``posts`` are those of ``job`` that changed, by index. If the job ends with them, there are the
+    plugins that are to know, with the number of this end, and perhaps a webhook to deliver. If it
+    goes on after an end, it was ``reopened``. ``removed`` are jobs that go.
+    """
+
+    job: Job | None = None
+    posts: Mapping[int, JobPost] = field(default_factory=dict)
+    is_new: bool = False
+    reopened: bool = False
+    ends: Mapping[str, int] = field(default_factory=dict)
+    delivery: Delivery | None = None
+    removed: Sequence[str] = ()
+
+
+class MemoryStore:
+    """:class:`~scrapper.jobs.store.JobStore`, and :class:`~scrapper.jobs.store.FinishedJobs` and
+    :class:`~scrapper.jobs.webhooks.Deliveries` of its jobs.
+
+    At most *max_jobs* are kept, for *max_age* seconds unless the wall clock is in doubt
+    (*clock_is_right* may block). *spacing* is the :class:`~scrapper.jobs.waiting.Backlog`'s.
+    *plugins* want to know of jobs that end. What lasts longer than the process overrides
+    :meth:`keep`, and the methods that deliver.
+    """
+
+    def __init__(
+        self,
+        *,
+        max_jobs: int = 1,
+        max_age: float = float("inf"),
+        spacing: float = 0.0,
+        plugins: Sequence[str] = (),
+        clock_is_right: Callable[[], bool] = lambda: True,
+    ) -> None:
+        self._max_jobs = max_jobs
+        self._max_age = max_age
+        self._clock_is_right = clock_is_right
+        self._jobs: dict[str, Job] = {}
+        self._unfinished: dict[str, int] = {}
+        # The oldest first: a post that waited goes before those that came later.
+        self._queue: asyncio.PriorityQueue[Place] = asyncio.PriorityQueue()
+        self._queued: set[Place] = set()
+        self._backlog = Backlog(spacing)
+        self._deliveries: dict[Delivery, float] = {}
+        self._ends: dict[str, dict[str, int]] = {plugin: {} for plugin in plugins}
+        self._last_end = 0
+        self._changing = asyncio.Lock()
+
+    async def open(self) -> None:
+        """Begin to let posts leave the line."""
+        self._releasing = in_background(self._release(), "backlog")
+
+    async def close(self) -> None:
+        """Stop."""
+        await end(self._releasing)
+
+    async def take(self) -> Place:
+        """The next post to run: of those in the queue, the one of the oldest job."""
+        place = await self._queue.get()
+        self._queued.discard(place)
+        return place
+
+    async def keep(self, record: Record) -> None:
+        """Keep what *record* says beyond the process; raise if that is impossible."""
+
+    async def add(self, job: Job) -> None:
+        async with self._changing:
+            await self.check_room(job.client)
+            expired = await self._expired()
+            finished = [
+                it for it, left in self._unfinished.items() if not left and it not in expired
+            ]
+            unreported = {job_id for ends in self._ends.values() for job_id in ends}
+            kept = len(self._jobs) - len(expired)
+            full = without_room(kept, finished, unreported, self._max_jobs)
+            await self._remove([*expired, *full])
+            await self._apply(job, Record(job, dict(enumerate(job.posts)), is_new=True))
+            self._jobs[job.id] = job
+
+    async def get(self, job_id: str) -> Job | None:
+        async with self._changing:
+            try:
+                await self._remove(await self._expired())
+            except (ScrapeError, OSError) as error:
+                # Even on a full disk, clients can still look at a job.
+                log.warning("old jobs not removed", cause=repr(error))
+        return self._jobs.get(job_id)
+
+    async def refresh(self, job: Job) -> bool:
+        return job.id in self._jobs
+
+    async def change(self, job: Job, how: Change, *, queue: bool = False) -> bool:  # noqa: ARG002 - a queued post is queued
+        async with self._changing:
+            kept = self._jobs.get(job.id)
+            if kept is None:
+                return False
+            posts = ((index, how(post)) for index, post in enumerate(kept.posts))
+            await self._apply(kept, Record(kept, {it: post for it, post in posts if post}))
+        return True
+
+    async def check_room(self, client: str | None) -> None:
+        unfinished = [job.client for job in self._jobs.values() if self._unfinished[job.id]]
+        check_room(unfinished, client, self._max_jobs)
+
+    async def find(self, job_id: str, index: int) -> tuple[Job, JobPost] | None:
+        job = self._jobs.get(job_id)
+        return None if job is None else (job, job.posts[index])
+
+    async def note(self, job_id: str, index: int, post: JobPost) -> bool:
+        async with self._changing:
+            job = self._jobs.get(job_id)
+            if job is None or not job.posts[index].unfinished:
+                return False
+            await self._apply(job, Record(job, {index: post}), is_outcome=True)
+        return True
+
+    async def wait(self, job: Job, index: int, post: JobPost, hold: float = 0.0) -> None:
+        await self.hold(hold)
+        place = job.place(index)
+        until = self._backlog.join(place)
+        if not await self.note(job.id, index, post.waiting(until, limited=hold > 0)):
+            self._backlog.leave(place)
+
+    async def hold(self, seconds: float) -> None:
+        self._backlog.hold(seconds)
+        until = self._backlog.held_until
+        for place in self._backlog:
+            job = self._jobs[place.job_id]
+            post = job.posts[place.position]
+            if (delayed := post.delayed(until)) is not post:
+                job.posts[place.position] = delayed
+                job.note(place.position, job.version + 1)
+
+    async def has_waiting(self) -> bool:
+        return bool(self._backlog)
+
+    def note_success(self) -> None:
+        self._backlog.note_success()
+
+    async def skip(self) -> None:
+        """Do nothing: here a post that nobody wants any more leaves the line."""
+
+    async def unreported(self, plugin: str) -> Sequence[FinishedJob]:
+        # As they are now: they may be retried before the plugin knows.
+        return [
+            FinishedJob(replace(job.to_response(), posts=list(job.posts)), number)
+            for job_id, number in self._ends[plugin].items()
+            if (job := self._jobs.get(job_id))
+        ]
+
+    async def note_reported(self, plugin: str, job: FinishedJob) -> None:
+        ends = self._ends[plugin]
+        if ends.get(job.response.id) == job.end:
+            del ends[job.response.id]
+
+    async def take_delivery(self) -> Delivery | None:
+        now = time.monotonic()
+        due = next((it for it, due_at in self._deliveries.items() if due_at <= now), None)
+        if due is not None:
+            del self._deliveries[due]
+        return due
+
+    async def finish(self, delivery: Delivery) -> None:
+        """Forget nothing: who takes a delivery has it."""
+
+    async def postpone(self, delivery: Delivery, seconds: float) -> None:
+        again = replace(delivery, attempts=delivery.attempts + 1)
+        self._deliveries[again] = time.monotonic() + seconds
+
+    async def _release(self) -> None:
+        while True:
+            self._put(await self._backlog.next())
+
+    def _put(self, place: Place) -> None:
+        # A post that was cancelled and is tried again may still be in the queue.
+        if place not in self._queued:
+            self._queued.add(place)
+            self._queue.put_nowait(place)
+
+    def _resume(self, jobs: Iterable[Job], longest_wait: float) -> None:
+        """Go on with *jobs* of an earlier process; posts wait at most *longest_wait* seconds."""
+        hold = 0.0
+        for job in jobs:
+            self._jobs[job.id] = job
+            self._unfinished[job.id] = sum(post.unfinished for post in job.posts)
+            for index, post in enumerate(job.posts):
+                job.note(index, index + 1)
+                if post.state == "queued":
+                    self._put(job.place(index))
+                elif post.state == "waiting":
+                    self._backlog.join(job.place(index))
+                    # The last limit set the latest time.
+                    hold = max(hold, post.seconds_to_wait(longest_wait))
+        self._backlog.hold(hold)
+
+    async def _apply(self, job: Job, record: Record, *, is_outcome: bool = False) -> None:
+        """Let the posts of *job* be as *record* says, once that is kept.
+
+        An outcome counts even if it cannot be kept: after a restart the post is looked up again.
+        """
+        before = self._unfinished.get(job.id, 0)
+        left = before + sum(post.unfinished for post in record.posts.values())
+        if not record.is_new:
+            left -= sum(job.posts[index].unfinished for index in record.posts)
+        if not left and (before or record.is_new):
+            record = self._ending(job, record)
+        elif left and not (before or record.is_new):
+            record = replace(record, reopened=True)
+        try:
+            await self.keep(record)
+        except Exception:
+            if not is_outcome:
+                raise
+            log.exception("job not saved", job=job.id)
+        self._unfinished[job.id] = left
+        for index, post in record.posts.items():
+            self._replace(job, index, post)
+        self._note_end(job, record)
+
+    def _replace(self, job: Job, index: int, post: JobPost) -> None:
+        old, job.posts[index] = job.posts[index], post
+        job.note(index, job.version + 1)
+        if post.state == "queued":
+            self._put(job.place(index))
+        elif old.state == "waiting" != post.state:
+            self._backlog.leave(job.place(index))
+
+    def _ending(self, job: Job, record: Record) -> Record:
+        """*record* with what is to be reported of the end of *job*."""
+        self._last_end += 1
+        delivery = None
+        if job.webhook is not None:
+            posts = [record.posts.get(index, post) for index, post in enumerate(job.posts)]
+            body = orjson.dumps(replace(job, posts=posts).to_response())
+            delivery = Delivery(f"msg_{uuid4().hex}", job.webhook, body)
+        return replace(record, ends=dict.fromkeys(self._ends, self._last_end), delivery=delivery)
+
+    def _note_end(self, job: Job, record: Record) -> None:
+        for plugin, ends in self._ends.items():
+            if record.reopened:
+                ends.pop(job.id, None)
+            elif plugin in record.ends:
+                ends[job.id] = record.ends[plugin]
+        if record.delivery is not None:
+            self._deliver(record.delivery)
+
+    def _deliver(self, delivery: Delivery) -> None:
+        self._deliveries[delivery] = 0.0
+        if len(self._deliveries) > MOST_DELIVERIES:
+            del self._deliveries[next(iter(self._deliveries))]
+            log.error("webhook given up", cause="too many wait")
+
+    async def _announce(self, job: Job) -> None:
+        """Deliver the webhook of a *job* that ended in an earlier process."""
+        record = replace(self._ending(job, Record(job)), ends={})
+        try:
+            await self.keep(record)
+        except Exception:
+            # It is sent from memory, or again after the next start.
+            log.exception("webhook not stored", job=job.id)
+        self._note_end(job, record)
+
+    async def _expired(self) -> Sequence[str]:
+        oldest = time.time() - self._max_age
+        expired = [
+            job.id
+            for job in self._jobs.values()
+            if job.created_at < oldest and not self._unfinished[job.id]
+        ]
+        if expired and not await asyncio.to_thread(self._clock_is_right):
+            return []
+        return expired
+
+    async def _remove(self, job_ids: Sequence[str]) -> None:
+        if not job_ids:
+            return
+        await self.keep(Record(removed=job_ids))
+        for job_id in job_ids:
+            del self._jobs[job_id], self._unfinished[job_id]
+            for plugin, ends in self._ends.items():
+                if ends.pop(job_id, None) is not None:
+                    log.error("plugin never knew of a job: too many wait", plugin=plugin)

@@ -1,0 +1,398 @@
+"""Jobs in Redis, where all replicas and workers see them."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
+from typing import Any, TypeVar
+
+import orjson
+import structlog
+from redis.asyncio.client import Pipeline
+from redis.exceptions import RedisError
+
+from scrapper.errors import JobsUnreachable
+from scrapper.jobs.model import Job, JobPost
+from scrapper.jobs.store import (
+    MAKE_ROOM_SECONDS,
+    Change,
+    FinishedJob,
+    check_room,
+    without_room,
+)
+from scrapper.jobs.stores.redis_line import LINE, RedisBacklog
+from scrapper.replicas.client import PREFIX, SharedRedis
+from scrapper.replicas.queue import STREAM, PostQueue
+from scrapper.tasks import end, in_background
+
+__all__ = ["ENDED_JOBS", "RedisStore"]
+
+log = structlog.get_logger(__name__)
+
+_ALL = f"{PREFIX}jobs"
+ENDED_JOBS = f"{PREFIX}jobs:ended"
+"""The jobs that ended and have a webhook, which no worker saw yet."""
+_UNREPORTED_SECONDS = 7 * 24 * 60 * 60
+_AT_ONCE = 99
+_LOOK_SECONDS = 0.25
+_PAUSE_SECONDS = 1.0
+_CREATED, _VERSION, _LEFT, _CLIENT = b"created_at", b"version", b"left", b"client"
+_KEEP, _WEBHOOK = b"keep", b"webhook"
+_EPOCH = "0"
+"""The epoch of all versions here: Redis counts them, so they are the same for everybody."""
+
+_SWAP = """
+if redis.call("HGET", KEYS[1], ARGV[1]) ~= ARGV[2] then
+    return 0
+end
+local version = redis.call("HINCRBY", KEYS[1], "version", 1)
+redis.call("HSET", KEYS[1], ARGV[1], "[" .. version .. "," .. ARGV[3])
+if redis.call("HINCRBY", KEYS[1], "left", ARGV[4]) > 0 then
+    redis.call("PERSIST", KEYS[1])
+elseif tonumber(ARGV[4]) < 0 then
+    local expires = tonumber(ARGV[5])
+    for plugin = 4, #KEYS do
+        local time = redis.call("TIME")
+        redis.call("ZADD", KEYS[plugin], time[1] * 1000000 + time[2], ARGV[7])
+        redis.call("EXPIRE", KEYS[plugin], ARGV[8])
+    end
+    if redis.call("HEXISTS", KEYS[1], "webhook") == 1 then
+        redis.call("ZADD", KEYS[2], 0, ARGV[7])
+    end
+    if #KEYS > 3 then
+        expires = math.max(expires, (redis.call("TIME")[1] + ARGV[8]) * 1000)
+    elseif redis.call("HEXISTS", KEYS[1], "webhook") == 1 then
+        -- However old the job is, its webhook must be written down before it goes.
+        expires = math.max(expires, (redis.call("TIME")[1] + 3600) * 1000)
+    end
+    redis.call("PEXPIREAT", KEYS[1], string.format("%.0f", expires))
+end
+if ARGV[6] ~= "" then
+    redis.call("XADD", KEYS[3], "*", "data", ARGV[6])
+end
+return 1
+"""
+"""Writes a post, and perhaps queues it, unless it changed since it was read.
+
+A job ends with its last post; then the script notes that its webhook is to be sent.
+"""
+
+
+
+_REQUEUE = """
+if redis.call("XLEN", KEYS[1]) == 0 and redis.call("ZCARD", KEYS[2]) == 0 then
+    for _, message in ipairs(ARGV) do
+        redis.call("XADD", KEYS[1], "*", "data", message)
+    end
+    return #ARGV
+end
+return 0
+"""
+"""Queues posts again if nothing is queued and nothing waits: the queue was lost."""
+
+_FORGET = """
+if tonumber(redis.call("ZSCORE", KEYS[1], ARGV[1])) == tonumber(ARGV[2]) then
+    redis.call("ZREM", KEYS[1], ARGV[1])
+end
+"""
+
+Result = TypeVar("Result")
+
+
+class RedisStore:
+    """:class:`~scrapper.jobs.store.JobStore`, and :class:`~scrapper.jobs.store.FinishedJobs` for
+    *plugins*, for all replicas and workers.
+
+    It keeps at most *max_jobs* jobs, for *max_age* seconds; a new one replaces the oldest finished
+    one. The posts wait in the *queue*, or, with *spacing*, in a
+    :class:`~scrapper.jobs.stores.redis_line.RedisBacklog`.
+
+    A job is a hash: its time, its client, the number of its last change, the number of its
+    unfinished posts, and each post under its index, as a list that begins with the number of its
+    last change. A sorted set holds all IDs, by time. Each plugin has a sorted set of the jobs that
+    ended and that it does not know of.
+    """
+
+    def __init__(
+        self,
+        redis: SharedRedis,
+        queue: PostQueue,
+        *,
+        max_jobs: int,
+        max_age: float,
+        spacing: float = 0.0,
+        plugins: Sequence[str] = (),
+    ) -> None:
+        self._redis = redis
+        self._queue = queue
+        self._backlog = RedisBacklog(redis, spacing)
+        self._max_jobs = max_jobs
+        self._max_age = max_age
+        self._plugins = plugins
+        self._swap: Any = redis.register_script(_SWAP)
+        self._requeue: Any = redis.register_script(_REQUEUE)
+        self._forget_end: Any = redis.register_script(_FORGET)
+        self.note_success = self._backlog.note_success
+
+    @asynccontextmanager
+    async def releasing(self) -> AsyncIterator[None]:
+        """Queue the posts that have waited long enough while the block runs.
+
+        All workers try, one of them gets each.
+        """
+
+        async def release() -> None:
+            while True:
+                while await _until_redis_answers(lambda: self._backlog.release(STREAM)):
+                    pass
+                await asyncio.sleep(_LOOK_SECONDS)
+
+        releasing = in_background(release(), "backlog")
+        try:
+            yield
+        finally:
+            await end(releasing)
+
+    async def add(self, job: Job) -> None:
+        job.epoch = _EPOCH
+        key = _key(job.id)
+        left = sum(post.unfinished for post in job.posts)
+        client = job.client or ""
+        fields: dict[Any, Any] = {
+            _CREATED: job.created_at,
+            _VERSION: len(job.posts),
+            _LEFT: left,
+            _CLIENT: client,
+            _KEEP: int(job.keep),
+        }
+        if job.webhook is not None:
+            fields[_WEBHOOK] = job.webhook
+        for index, post in enumerate(job.posts):
+            fields[b"%d" % index] = b"[%d,%b" % (index + 1, _rest(post))
+
+        async def add(transaction: Pipeline) -> None:
+            gone = await self._make_room(transaction, client)
+            transaction.multi()
+            if gone:
+                transaction.zrem(_ALL, *gone)
+                transaction.delete(*map(_key, gone))
+            transaction.zadd(_ALL, {job.id: job.created_at})
+            transaction.hset(key, mapping=fields)
+            if not left:
+                expiry = self._expiry(job.created_at)
+                if self._plugins:
+                    expiry = max(expiry, int((time.time() + _UNREPORTED_SECONDS) * 1000))
+                transaction.pexpireat(key, expiry)
+                if job.webhook is not None:
+                    transaction.zadd(ENDED_JOBS, {job.id: 0})
+                for plugin in self._plugins:
+                    transaction.zadd(_ended_for(plugin), {job.id: job.created_at * 1e6})
+                    transaction.expire(_ended_for(plugin), _UNREPORTED_SECONDS)
+            for message in self._messages(job):
+                transaction.xadd(STREAM, {b"data": message})
+
+        with _reaching(), self._redis.asking():
+            await self._redis.transaction(add, _ALL)
+
+    async def get(self, job_id: str) -> Job | None:
+        with _reaching():
+            job = await self.read(job_id)
+            if job and (messages := self._messages(job)):
+                # A crash of Redis may have cost the queue alone.
+                if await self._requeue(keys=[STREAM, LINE], args=messages):
+                    log.warning("posts without a place in the queue queued again", job=job_id)
+                held_until = await self._backlog.held_until()
+                job.posts[:] = [post.delayed(held_until) for post in job.posts]
+            return job
+
+    async def refresh(self, job: Job) -> bool:
+        # While Redis is gone, nothing new is known.
+        with suppress(RedisError):
+            version: Any = await self._redis.hget(_key(job.id), _VERSION.decode())
+            return version is not None and (int(version) == job.version or await self._load(job))
+        return True
+
+    async def change(self, job: Job, how: Change, *, queue: bool = False) -> bool:
+        with _reaching():
+            for index, post in enumerate(job.posts):
+                if how(post) is not None:
+                    await self._change_one(job.id, index, how, queue=queue)
+            return await self._load(job)
+
+    async def check_room(self, client: str | None) -> None:
+        with _reaching():
+            await self._make_room(self._redis, client or "")
+
+    async def find(self, job_id: str, index: int) -> tuple[Job, JobPost] | None:
+        names = [_CREATED.decode(), _KEEP.decode(), str(index)]
+        created, keep, row = await _until_redis_answers(
+            lambda: self._redis.hmget(_key(job_id), names)
+        )
+        if created is None or row is None:
+            return None
+        job = Job(job_id, float(created), [], keep=keep == b"1")
+        return job, JobPost(*orjson.loads(row)[1:])
+
+    async def note(self, job_id: str, index: int, post: JobPost) -> bool:
+        # Another worker may have taken this one for dead, and been faster.
+        def unless_ended(stored: JobPost) -> JobPost | None:
+            return post if stored.unfinished else None
+
+        return await _until_redis_answers(lambda: self._change_one(job_id, index, unless_ended))
+
+    async def wait(self, job: Job, index: int, post: JobPost, hold: float = 0.0) -> None:
+        message = self._queue.message_for(job.id, index)
+        place = job.place(index)
+        # First the line, then the job: in the other order a crash between the two loses the post.
+        turn = await _until_redis_answers(lambda: self._backlog.join(place, message, hold))
+        await self.note(job.id, index, post.waiting(turn, limited=hold > 0))
+
+    async def hold(self, seconds: float) -> None:
+        await _until_redis_answers(lambda: self._backlog.hold(seconds))
+
+    async def has_waiting(self) -> bool:
+        return await _until_redis_answers(self._backlog.has_posts)
+
+    async def skip(self) -> None:
+        await _until_redis_answers(self._backlog.skip)
+
+    async def unreported(self, plugin: str) -> Sequence[FinishedJob]:
+        """As the contract has it.
+
+        Raises:
+            redis.exceptions.RedisError: Redis does not answer.
+        """
+        ends: Any = await self._redis.zrange(_ended_for(plugin), 0, _AT_ONCE, withscores=True)
+        jobs = []
+        for name, number in ends:
+            job = await self.read(name.decode())
+            # One that goes on is noted again when it ends.
+            if job is None or job.state == "running":
+                await self._forget(plugin, name.decode(), number)
+            else:
+                jobs.append(FinishedJob(job.to_response(), number))
+        return jobs
+
+    async def note_reported(self, plugin: str, job: FinishedJob) -> None:
+        """As the contract has it.
+
+        Raises:
+            redis.exceptions.RedisError: Redis does not answer.
+        """
+        job_id = job.response.id
+        await self._forget(plugin, job_id, job.end)
+        for key in map(_ended_for, self._plugins):
+            if await self._redis.zscore(key, job_id) is not None:
+                return
+        created, left = await self._redis.hmget(_key(job_id), [_CREATED.decode(), _LEFT.decode()])
+        if created is not None and left == b"0":
+            # The hour that a webhook has may be over sooner: it is written down within a second.
+            await self._redis.pexpireat(_key(job_id), self._expiry(float(created)))
+
+    async def read(self, job_id: str) -> Job | None:
+        """The job as it is stored; None if it is gone.
+
+        Raises:
+            redis.exceptions.RedisError: Redis does not answer.
+        """
+        job = Job(job_id, 0.0, [], epoch=_EPOCH)
+        return job if await self._load(job) else None
+
+    async def _load(self, job: Job) -> bool:
+        """Read the whole *job*; False if it is gone."""
+        fields: Any = await self._redis.hgetall(_key(job.id))
+        if not fields:
+            return False
+        job.created_at = float(fields[_CREATED])
+        job.keep = fields.get(_KEEP) == b"1"
+        job.webhook = fields[_WEBHOOK].decode() if _WEBHOOK in fields else None
+        job.client = fields[_CLIENT].decode() or None if _CLIENT in fields else None
+        number = sum(name.isdigit() for name in fields)
+        rows = [orjson.loads(fields[b"%d" % index]) for index in range(number)]
+        job.posts[:] = [JobPost(*row[1:]) for row in rows]
+        for index, (version, *_) in enumerate(rows):
+            job.note(index, version)
+        return True
+
+    async def _change_one(
+        self, job_id: str, index: int, how: Change, *, queue: bool = False
+    ) -> bool:
+        """Replace a post by what *how* makes of it; return whether it did.
+
+        *how* is called again if somebody else changed the post meanwhile.
+        """
+        message = self._queue.message_for(job_id, index) if queue else b""
+        keys = [_key(job_id), ENDED_JOBS, STREAM, *map(_ended_for, self._plugins)]
+        while True:
+            created, row = await self._redis.hmget(keys[0], [_CREATED.decode(), str(index)])
+            if created is None or row is None:
+                return False
+            post = JobPost(*orjson.loads(row)[1:])
+            changed = how(post)
+            if changed is None:
+                return False
+            less = changed.unfinished - post.unfinished
+            expiry = self._expiry(float(created))
+            arguments = [index, row, _rest(changed), less, expiry, message, job_id]
+            if await self._swap(keys=keys, args=[*arguments, _UNREPORTED_SECONDS]):
+                return True
+
+    def _messages(self, job: Job) -> list[bytes]:
+        """What the queue holds for the job's unfinished posts."""
+        unfinished = [index for index, post in enumerate(job.posts) if post.unfinished]
+        return [self._queue.message_for(job.id, index) for index in unfinished]
+
+    async def _forget(self, plugin: str, job_id: str, number: object) -> None:
+        await self._forget_end(keys=[_ended_for(plugin)], args=[job_id, repr(number)])
+
+    def _expiry(self, created_at: float) -> int:
+        return int((created_at + self._max_age) * 1000)
+
+    async def _make_room(self, reading: SharedRedis | Pipeline, client: str) -> list[str]:
+        """The IDs of the jobs that make room for a new one, and of those that expired."""
+        names: Any = await reading.zrange(_ALL, 0, -1)
+        ids = [name.decode() for name in names]
+        async with self._redis.pipeline(transaction=False) as reads:
+            for id_ in ids:
+                reads.hmget(_key(id_), [_LEFT.decode(), _CLIENT.decode()])
+            left = dict(zip(ids, await reads.execute(), strict=True))
+        gone = [id_ for id_ in ids if left[id_][0] is None]
+        finished = [id_ for id_ in ids if left[id_][0] == b"0"]
+        unfinished = [left[id_][1] for id_ in ids if id_ not in gone and id_ not in finished]
+        check_room(unfinished, client.encode(), self._max_jobs)
+        unreported = set()
+        for key in (ENDED_JOBS, *map(_ended_for, self._plugins)):
+            ended: Any = await reading.zrange(key, 0, -1)
+            unreported |= {name.decode() for name in ended}
+        full = without_room(len(ids) - len(gone), finished, unreported, self._max_jobs)
+        return [*gone, *full]
+
+
+async def _until_redis_answers(ask: Callable[[], Awaitable[Result]]) -> Result:
+    while True:
+        try:
+            return await ask()
+        except RedisError:
+            await asyncio.sleep(_PAUSE_SECONDS)
+
+
+@contextmanager
+def _reaching() -> Iterator[None]:
+    try:
+        yield
+    except RedisError as error:
+        raise JobsUnreachable(retry_after=MAKE_ROOM_SECONDS) from error
+
+
+def _ended_for(plugin: str) -> str:
+    """The set of the jobs that ended and that the plugin does not know of."""
+    return f"{ENDED_JOBS}:{plugin}"
+
+
+def _key(job_id: str) -> str:
+    return f"{PREFIX}job:{job_id}"
+
+
+def _rest(post: JobPost) -> bytes:
+    """A post as the JSON that follows its version."""
+    return orjson.dumps(list(post.to_json().values()))[1:]
