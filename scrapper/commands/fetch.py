@@ -16,19 +16,15 @@ import structlog
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
+from scrapper.assembly import Parts, assemble_fetch
 from scrapper.commands.links_file import GivenLink, WrongLinks, read_links
 from scrapper.commands.output import EXIT_CODES, EXIT_USAGE, logs_if_asked
 from scrapper.errors import INTERNAL_ERROR, RESPONSES, ScrapeError
-from scrapper.instagram.client import Instagram
 from scrapper.jobs.backlog import Backlog, Place
 from scrapper.jobs.runner import pause_after
-from scrapper.library.root import MediaRoot
-from scrapper.library.store import Library
 from scrapper.links import Link
-from scrapper.scraping.peers import Alone
 from scrapper.scraping.scraper import Scraper
 from scrapper.settings import Settings, load_settings
-from scrapper.telemetry.metrics import Metrics
 
 __all__ = ["FetchOptions", "fetch"]
 
@@ -83,51 +79,41 @@ def fetch(urls: Sequence[str], files: Sequence[str], options: FetchOptions) -> i
         return EXIT_USAGE
     if not links:
         return 0
-    root = MediaRoot(settings.media_root, shared=True)
-    root.open()
-    library = Library(root.path)
-    instagram = Instagram.from_settings(settings)
-    with logs_if_asked(settings, lambda: instagram.login.secrets):
+    parts = assemble_fetch(settings)
+    with logs_if_asked(settings, lambda: parts.instagram.login.secrets):
         try:
-            statuses = asyncio.run(_run(settings, root, library, instagram, links, options))
+            statuses = asyncio.run(_run(parts, links, options))
         except _Ended as ended:
-            library.abandon()
-            _clean_up(root, library)
+            parts.library.abandon()
+            _clean_up(parts)
             if str(ended):
                 print(ended, file=sys.stderr)
             # Threads may be in the middle of a download, for as long as its deadline allows.
             os._exit(ended.code)
-    instagram.close()
-    _clean_up(root, library)
+    parts.instagram.close()
+    _clean_up(parts)
     return next(filter(None, (EXIT_CODES.get(status, 1) for status in statuses)), 0)
 
 
-def _clean_up(root: MediaRoot, library: Library) -> None:
+def _clean_up(parts: Parts) -> None:
     with suppress(OSError):
-        library.incoming.rmdir()
-    root.withdraw()
+        parts.library.incoming.rmdir()
+    parts.root.withdraw()
 
 
-async def _run(  # noqa: PLR0917 - each is of another type
-    settings: Settings,
-    root: MediaRoot,
-    library: Library,
-    instagram: Instagram,
-    links: Sequence[GivenLink],
-    options: FetchOptions,
-) -> list[int]:
+async def _run(parts: Parts, links: Sequence[GivenLink], options: FetchOptions) -> list[int]:
     """Fetch all *links*; their statuses, in order.
 
     Raises:
         _Ended: a signal came, or the output takes no more.
     """
-    if root.found_free:
+    if parts.root.found_free:
         # Otherwise this would remove the downloads of another command.
-        await library.open()
-    scraper = Scraper.from_settings(settings, library, instagram, Metrics(), Alone())
+        await parts.library.open()
+    scraper = parts.scraper
     with _bars() as bars:
-        fetching = asyncio.ensure_future(_Fetching(settings, scraper, links, options, bars).run())
-        statuses = await _unless_signalled(fetching)
+        work = _Fetching(parts.settings, scraper, links, options, bars).run()
+        statuses = await _unless_signalled(asyncio.ensure_future(work))
     await scraper.close()
     return statuses
 
