@@ -1,9 +1,7 @@
-"""The one place where the parts are put together."""
+"""The HTTP application: its request path and its routes."""
 
 import asyncio
 from collections.abc import AsyncIterator
-from functools import partial
-from typing import TYPE_CHECKING, get_args
 
 from aiohttp import web
 
@@ -11,6 +9,7 @@ from middlewares.sending import sending
 from scrapper import __version__
 from scrapper.access.keys import ApiKeys
 from scrapper.access.sessions import Sessions
+from scrapper.assembly import ServiceParts, serving
 from scrapper.handlers.docs import DOCS_FILES, docs, openapi
 from scrapper.handlers.health import health, ready
 from scrapper.handlers.job_feeds import JobFeeds
@@ -43,57 +42,31 @@ from scrapper.handlers.resources import (
 )
 from scrapper.handlers.scrape import scrape
 from scrapper.handlers.session import begin_session, end_session
-from scrapper.instagram.client import Instagram
-from scrapper.instagram.login.file import LoginFile, State
-from scrapper.instagram.pace_file import PaceFile
-from scrapper.jobs.backlog import Backlog
-from scrapper.jobs.local import LocalJobs
-from scrapper.jobs.sqlite_store import JobStore
-from scrapper.jobs.webhooks import WebhookHosts, delivering
-from scrapper.library.clock import ClockWatch
-from scrapper.library.root import MediaRoot
-from scrapper.library.store import Library
-from scrapper.library.sweeper import sweeping
-from scrapper.plugins.finished_jobs import LocalFinishedJobs
-from scrapper.plugins.following import Followers
-from scrapper.plugins.ledger import LEDGER, Ledger
-from scrapper.plugins.loading import Plugins
-from scrapper.scraping.peers import Alone, Peers
-from scrapper.scraping.scraper import Scraper
+from scrapper.jobs.webhooks import WebhookHosts
 from scrapper.serving.base_path import BASE_PATH, BasePath
 from scrapper.serving.request_path import OwnMiddlewares, check_path, request_path
 from scrapper.serving.response_headers import add_headers
-from scrapper.settings import Settings
 from scrapper.tasks import end, in_background
-from scrapper.telemetry.metrics import Metrics
 
-if TYPE_CHECKING:
-    from scrapper.replicas.fleet import Fleet
+__all__ = ["create_app"]
 
-__all__ = ["PLUGINS", "create_app"]
-
-_SETTINGS = web.AppKey("all_settings", Settings)
-PLUGINS = web.AppKey("plugins", Plugins)
-_FINISHED_JOBS = web.AppKey("finished_jobs", LocalFinishedJobs)
-_FLEET: web.AppKey["Fleet | None"] = web.AppKey("fleet")
-_PEERS = web.AppKey("peers", Peers)
+_PARTS = web.AppKey("parts", ServiceParts)
 _SECONDS_BETWEEN_LOOKS = 1.0
 
 
-def create_app(settings: Settings) -> web.Application:
-    """The service as an aiohttp application.
+def create_app(parts: ServiceParts) -> web.Application:
+    """The service as an aiohttp application, which runs and closes its *parts*.
 
     It reads files, so do not call it on an event loop.
 
     Raises:
-        SettingsError: ``INSTAGRAM_SESSION_FILE`` holds no session, a middleware or plugin cannot
-            be made, or the request path leaves a door open.
+        SettingsError: a middleware or a plugin's route cannot be made, or the request path leaves
+            a door open.
     """
-    measured, keys = Metrics(), ApiKeys(settings)
+    settings, measured, plugins, fleet = parts.settings, parts.metrics, parts.plugins, parts.fleet
+    keys = ApiKeys(settings)
     sessions, base_path = Sessions(keys), BasePath(settings)
     check_path(settings, keyed=keys.needed)
-    plugins = Plugins.from_settings(settings)
-    fleet = _make_fleet(settings, measured, plugins)
     own = OwnMiddlewares(
         settings, measured, fleet=fleet, keys=keys, sessions=sessions, base_path=base_path
     )
@@ -109,8 +82,7 @@ def create_app(settings: Settings) -> web.Application:
         "api_key": own.api_key,
     }
     app.middlewares.extend(request_path(settings, app, path, plugins.middlewares(settings)))
-    app[PLUGINS] = plugins
-    app[_SETTINGS] = settings
+    app[_PARTS] = parts
     app[CONVERSIONS] = {}
     app[API_KEYS] = keys
     app[BASE_PATH] = base_path
@@ -119,24 +91,12 @@ def create_app(settings: Settings) -> web.Application:
     app[SETTINGS] = settings.without_secrets()
     app[WEBHOOK_HOSTS] = WebhookHosts.from_settings(settings)
     app[METRICS] = measured
-    app[_FLEET] = fleet
-    app[_PEERS] = fleet.peers if fleet else Alone()
     app[CHECKS] = {"redis": fleet.answers} if fleet else {}
-    app[MEDIA_ROOT] = root = MediaRoot(settings.media_root, shared=fleet is not None)
-    root.open()
-    app[LIBRARY] = Library.from_settings(settings, root)
-    app[INSTAGRAM] = instagram = Instagram.from_settings(
-        settings,
-        on_request=measured.count_instagram_request,
-        make_pace=(fleet or PaceFile(root.state / "pace.json", check=root.check)).make_pace,
-        login_file=LoginFile(root.state / "login.json", check=root.check),
-        more_sources=plugins.sources(settings),
-    )
-    measured.follow_login(lambda: instagram.login.state.state, get_args(State))
-    measured.follow_pace({name: pace.allowed_now for name, pace in instagram.paces.items()})
-    app.cleanup_ctx.extend(
-        [_follow_keys, _open_library, _fleet, _followers, _scraper, _jobs, _sweeper]
-    )
+    app[MEDIA_ROOT] = parts.root
+    app[LIBRARY] = parts.library
+    app[INSTAGRAM] = parts.instagram
+    app[SCRAPER] = parts.scraper
+    app.cleanup_ctx.extend([_follow_keys, _run_parts])
     app.on_response_prepare.append(add_headers)
     app.on_shutdown.append(_end_streams)
     app.add_routes(_ROUTES)
@@ -187,13 +147,10 @@ def _under(prefix: str) -> list[web.RouteDef]:
     ]
 
 
-def _make_fleet(settings: Settings, measured: Metrics, plugins: Plugins) -> "Fleet | None":
-    if not settings.redis_url.get_secret_value():
-        return None
-    # A single process need not have the packages for it.
-    from scrapper.replicas.fleet import Fleet  # noqa: PLC0415
-
-    return Fleet(settings, measured, plugins.job_followers)
+async def _run_parts(app: web.Application) -> AsyncIterator[None]:
+    async with serving(app[_PARTS]) as jobs:
+        app[JOBS], app[JOB_FEEDS] = jobs, JobFeeds(jobs)
+        yield
 
 
 async def _follow_keys(app: web.Application) -> AsyncIterator[None]:
@@ -210,91 +167,5 @@ async def _follow_keys(app: web.Application) -> AsyncIterator[None]:
         await end(following)
 
 
-async def _open_library(app: web.Application) -> AsyncIterator[None]:
-    try:
-        await app[LIBRARY].open()
-        yield
-    finally:
-        await app[LIBRARY].close()
-        app[MEDIA_ROOT].close()
-
-
-async def _fleet(app: web.Application) -> AsyncIterator[None]:
-    fleet = app[_FLEET]
-    if fleet:
-        await fleet.open()
-    yield
-    if fleet:
-        await fleet.close()
-
-
-async def _followers(app: web.Application) -> AsyncIterator[None]:
-    fleet, plugins, ledger = app[_FLEET], app[PLUGINS], Ledger(app[MEDIA_ROOT].state / LEDGER)
-    local = LocalFinishedJobs(ledger, plugins.job_followers)
-    followers = Followers.from_settings(
-        app[SETTINGS],
-        plugins,
-        app[LIBRARY],
-        ledger,
-        app[METRICS],
-        app[_PEERS],
-        fleet.finished_jobs if fleet else local,
-    )
-    local.wake = followers.wake
-    local.new_plugins = await followers.begin()
-    app[_FINISHED_JOBS] = local
-    async with followers.running():
-        yield
-
-
-async def _scraper(app: web.Application) -> AsyncIterator[None]:
-    app[SCRAPER] = scraper = Scraper.from_settings(
-        app[_SETTINGS], app[LIBRARY], app[INSTAGRAM], app[METRICS], app[_PEERS]
-    )
-    yield
-    await scraper.close()
-    app[INSTAGRAM].close()
-
-
-async def _jobs(app: web.Application) -> AsyncIterator[None]:
-    fleet, settings = app[_FLEET], app[_SETTINGS]
-    if fleet:
-        app[JOBS] = fleet.jobs
-        app[JOB_FEEDS] = JobFeeds(fleet.jobs)
-        yield
-        return
-    root = app[MEDIA_ROOT]
-    app[JOBS] = jobs = LocalJobs(
-        app[SCRAPER],
-        JobStore(root.state / "jobs.sqlite3"),
-        backlog=Backlog(settings.seconds_a_query),
-        patience=settings.job_patience_seconds,
-        concurrency=settings.scrape_concurrency,
-        max_jobs=settings.max_jobs,
-        max_age=settings.max_job_age_seconds,
-        ends=app[_FINISHED_JOBS],
-        check=root.check,
-    )
-    app[JOB_FEEDS] = JobFeeds(jobs)
-    await jobs.open()
-    async with delivering(jobs, settings, app[METRICS]):
-        yield
-    await jobs.close()
-
-
 async def _end_streams(app: web.Application) -> None:
     app[JOBS].closing = True
-
-
-async def _sweeper(app: web.Application) -> AsyncIterator[None]:
-    settings, root = app[_SETTINGS], app[MEDIA_ROOT]
-    async with sweeping(
-        app[LIBRARY],
-        app[METRICS],
-        turn=partial(app[_PEERS].exclusively, "sweep", in_doubt=True),
-        clock_is_right=ClockWatch(root.state / "clock.json", check=root.check).is_right,
-        max_age=settings.max_media_age_seconds,
-        interval=settings.media_cleanup_interval_seconds,
-        reserve=app[SCRAPER].reserve,
-    ):
-        yield

@@ -12,8 +12,8 @@ from aiohttp.test_utils import TestClient, TestServer
 from aiohttp.web import Application, AppRunner, Request
 from blockbuster import blockbuster_ctx
 
+from scrapper import assembly
 from scrapper.app import create_app
-from scrapper.commands.worker import WorkerParts, worker
 from scrapper.settings import Settings, load_settings
 from tests.instagram import StandIn
 from tests.process import PATIENCE_SECONDS
@@ -102,8 +102,8 @@ def mode(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> dic
 async def working(settings: Settings) -> AsyncIterator[None]:
     """A worker while the block runs."""
     ended = asyncio.Event()
-    parts = await asyncio.to_thread(WorkerParts.from_settings, settings)
-    async with worker(settings, parts) as receiver:
+    parts = await asyncio.to_thread(assembly.assemble, settings)
+    async with assembly.working(parts) as receiver:
         listening = asyncio.create_task(receiver.listen(ended))
         yield
         ended.set()
@@ -144,7 +144,7 @@ async def start_service(
         for name, value in environment.items():
             monkeypatch.setenv(name, value)
         checked = await asyncio.to_thread(load_settings)
-        app = await asyncio.to_thread(create_app, checked)
+        app = await asyncio.to_thread(lambda: create_app(assembly.assemble(checked)))
         client: Client = await aiohttp_client(_Server(app), connector=TCPConnector(limit=0))
         if mode:
             await workers.enter_async_context(working(checked))

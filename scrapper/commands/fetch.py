@@ -21,20 +21,16 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
+from scrapper.assembly import Parts, assemble_fetch
 from scrapper.commands.links_file import WrongLinks, read_links
 from scrapper.commands.output import EXIT_CODES, EXIT_USAGE, logs_if_asked
-from scrapper.instagram.client import Instagram
 from scrapper.jobs.engine import Jobs, running
 from scrapper.jobs.model import Job, JobPost, new_job, unix_time
 from scrapper.jobs.runner import Runner
 from scrapper.jobs.stores.memory import MemoryStore
 from scrapper.jobs.waiting import Patience
-from scrapper.library.root import MediaRoot
-from scrapper.library.store import Library
-from scrapper.scraping.peers import Alone
-from scrapper.scraping.scraper import Scraped, Scraper
-from scrapper.settings import Settings, load_settings
-from scrapper.telemetry.metrics import Metrics
+from scrapper.scraping.scraper import Scraped
+from scrapper.settings import load_settings
 
 __all__ = ["FetchOptions", "fetch"]
 
@@ -87,58 +83,48 @@ def fetch(urls: Sequence[str], files: Sequence[str], options: FetchOptions) -> i
         return EXIT_USAGE
     if not wanted:
         return 0
-    root = MediaRoot(settings.media_root, shared=True)
-    root.open()
-    library = Library(root.path)
-    instagram = Instagram.from_settings(settings)
-    with logs_if_asked(settings, lambda: instagram.login.secrets):
+    parts = assemble_fetch(settings)
+    with logs_if_asked(settings, lambda: parts.instagram.login.secrets):
         try:
-            statuses = asyncio.run(_run(settings, root, library, instagram, wanted, options))
+            statuses = asyncio.run(_run(parts, wanted, options))
         except _Ended as ended:
-            library.abandon()
-            _clean_up(root, library)
+            parts.library.abandon()
+            _clean_up(parts)
             if str(ended):
                 print(ended, file=sys.stderr)
             # Threads may be in the middle of a download, for as long as its deadline allows.
             os._exit(ended.code)
-    instagram.close()
-    _clean_up(root, library)
+    parts.instagram.close()
+    _clean_up(parts)
     return next(filter(None, (EXIT_CODES.get(status, 1) for status in statuses)), 0)
 
 
-def _clean_up(root: MediaRoot, library: Library) -> None:
+def _clean_up(parts: Parts) -> None:
     with suppress(OSError):
-        library.incoming.rmdir()
-    root.withdraw()
+        parts.library.incoming.rmdir()
+    parts.root.withdraw()
 
 
-async def _run(  # noqa: PLR0917 - each is of another type
-    settings: Settings,
-    root: MediaRoot,
-    library: Library,
-    instagram: Instagram,
-    urls: Sequence[str],
-    options: FetchOptions,
-) -> list[int]:
+async def _run(parts: Parts, urls: Sequence[str], options: FetchOptions) -> list[int]:
     """Fetch the posts of all *urls*; their statuses, in order.
 
     Raises:
         _Ended: a signal came, or the output takes no more.
     """
-    if root.found_free:
+    if parts.root.found_free:
         # Otherwise this would remove the downloads of another command.
-        await library.open()
-    scraper = Scraper.from_settings(settings, library, instagram, Metrics(), Alone())
+        await parts.library.open()
+    settings = parts.settings
     store = MemoryStore(spacing=settings.seconds_a_query)
     patience = Patience(settings.job_patience_seconds if options.wait else 0.0)
     with _bars() as bars:
         report = _Report(bars, ordered=options.ordered)
-        runner = Runner(store, scraper, patience, on_stored=report.keep)
+        runner = Runner(store, parts.scraper, patience, on_stored=report.keep)
         async with running(store, runner, settings.scrape_concurrency):
             job = new_job(urls, max_url_length=settings.max_url_length)
             following = asyncio.ensure_future(_follow(Jobs(store), job, report))
             await _unless_signalled(following)
-    await scraper.close()
+    await parts.scraper.close()
     return [post.status or 0 for post in job.posts]
 
 

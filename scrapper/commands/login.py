@@ -4,18 +4,15 @@ import sys
 import time
 from pathlib import Path
 
+from scrapper.assembly import assemble_login
 from scrapper.commands.output import EXIT_CODES, EXIT_USAGE, logs_if_asked
 from scrapper.errors import RESPONSES, ScrapeError
-from scrapper.instagram.client import Instagram
 from scrapper.instagram.login.cookies import (
     SessionFileError,
     parse_cookies,
     read_cookies_file,
     read_session_file,
 )
-from scrapper.instagram.login.file import LoginFile
-from scrapper.instagram.pace_file import PaceFile
-from scrapper.library.root import MediaRoot
 from scrapper.settings import load_settings
 
 __all__ = ["login"]
@@ -36,14 +33,7 @@ def login(file: Path | None, *, forget: bool) -> int:
         SettingsError: the environment holds wrong settings.
     """
     settings = load_settings()
-    # The service may run meanwhile, so the folder is not locked.
-    state = MediaRoot(settings.media_root).state
-    state.mkdir(parents=True, exist_ok=True)
-    instagram = Instagram.from_settings(
-        settings,
-        make_pace=PaceFile(state / "pace.json").make_pace,
-        login_file=LoginFile(state / "login.json"),
-    )
+    instagram = assemble_login(settings)
     with logs_if_asked(settings, lambda: instagram.login.secrets):
         try:
             if forget:

@@ -2,18 +2,14 @@
 
 import asyncio
 from collections.abc import Mapping
-from functools import partial
 
+from scrapper.assembly import PluginParts, assemble_plugins
 from scrapper.commands.output import logs_if_asked
 from scrapper.errors import SettingsError
-from scrapper.library.root import MediaRoot
-from scrapper.library.store import Library
 from scrapper.plugins.following import Followers
 from scrapper.plugins.ledger import LEDGER, Ledger
-from scrapper.plugins.loading import Plugin, Plugins
-from scrapper.scraping.peers import Alone
-from scrapper.settings import Settings, load_settings
-from scrapper.telemetry.metrics import Metrics
+from scrapper.plugins.loading import Plugin
+from scrapper.settings import load_settings
 
 __all__ = ["plugins"]
 
@@ -30,28 +26,25 @@ def plugins(*, again: str | None) -> int:
     Raises:
         SettingsError: a plugin cannot be loaded, or there is none called *again*.
     """
-    settings = load_settings()
-    found = Plugins.from_settings(settings)
+    parts = assemble_plugins(load_settings(), pauses=_PAUSES)
     if again is None:
-        asyncio.run(_tell(settings, found))
+        asyncio.run(_tell(parts))
         return 0
-    chosen = [plugin for plugin in found.followers if plugin.name == again]
+    chosen = [plugin for plugin in parts.plugins.followers if plugin.name == again]
     if not chosen or not chosen[0].follows_posts:
         raise SettingsError(f"--again: no plugin called {again} wants to know of posts")
-    return _run_again(settings, chosen[0])
+    return _run_again(parts, chosen[0])
 
 
-async def _tell(settings: Settings, found: Plugins) -> None:
+async def _tell(parts: PluginParts) -> None:
     """Print how far each plugin is; the library and the ledger are only read."""
-    library = Library(settings.media_root)
-    path = settings.media_root / ".state" / LEDGER
-    posts = await library.versions() if settings.media_root.is_dir() else {}
-    ledger = Ledger(path) if path.exists() else None
-    for plugin in found:
+    library, ledger = parts.followed.library, parts.followed.ledger
+    posts = await library.versions() if library.root.is_dir() else {}
+    begun = ledger if (parts.root.state / LEDGER).exists() else None
+    for plugin in parts.plugins:
         hooks = ", ".join(sorted(plugin.hooks)) or "no hooks: is @hookimpl missing?"
-        print(f"{plugin.name} ({plugin.origin}): {hooks}{_state(plugin, ledger, posts)}")
-    if ledger is not None:
-        ledger.close()
+        print(f"{plugin.name} ({plugin.origin}): {hooks}{_state(plugin, begun, posts)}")
+    ledger.close()
 
 
 def _state(plugin: Plugin, ledger: Ledger | None, posts: Mapping[str, int]) -> str:
@@ -66,10 +59,8 @@ def _state(plugin: Plugin, ledger: Ledger | None, posts: Mapping[str, int]) -> s
     return f"; {outcomes['done']} done, {outcomes['failed']} failed, {behind} behind{skipped}"
 
 
-def _run_again(settings: Settings, plugin: Plugin) -> int:
-    # Nobody else may use it meanwhile, with Redis or without.
-    root = MediaRoot(settings.media_root)
-    ledger = Ledger(root.state / LEDGER)
+def _run_again(parts: PluginParts, plugin: Plugin) -> int:
+    root, ledger = parts.root, parts.followed.ledger
     try:
         root.open()
         is_free = True
@@ -80,24 +71,10 @@ def _run_again(settings: Settings, plugin: Plugin) -> int:
         # It sees the ledger, too.
         print("The running service does it: python -m scrapper plugins shows how far it is.")
         return 0
-    with logs_if_asked(settings, tuple):
-        worked = asyncio.run(_catch_up(settings, plugin, root, ledger))
+    with logs_if_asked(parts.settings, tuple):
+        worked = asyncio.run(Followers([plugin], parts.followed).catch_up())
     outcomes = ledger.outcomes(plugin.name)
     print(f"{plugin.name}: {outcomes['done']} done, {outcomes['failed']} failed")
     ledger.close()
     root.close()
     return 0 if worked else 1
-
-
-async def _catch_up(settings: Settings, plugin: Plugin, root: MediaRoot, ledger: Ledger) -> bool:
-    followers = Followers(
-        [plugin],
-        Library(root.path, check=root.check),
-        ledger,
-        Metrics(),
-        turn=partial(Alone().exclusively, in_doubt=True),
-        shared=False,
-        timeout=settings.plugin_timeout_seconds,
-        pauses=_PAUSES,
-    )
-    return await followers.catch_up()

@@ -11,9 +11,10 @@ from typing import cast
 import structlog
 from aiohttp import web
 
-from scrapper.app import PLUGINS, create_app
+from scrapper.app import create_app
+from scrapper.assembly import ServiceParts, assemble
 from scrapper.errors import SettingsError
-from scrapper.handlers.resources import API_KEYS, INSTAGRAM, METRICS
+from scrapper.handlers.resources import API_KEYS
 from scrapper.serving.connections import connections, raise_open_files
 from scrapper.serving.request_path import weak_spots
 from scrapper.settings import Settings, load_settings
@@ -41,25 +42,27 @@ def serve() -> int:
     """
     settings = load_settings()
     with tracing(settings.otel_traces_exporter) as processors:
-        app = create_app(settings)
+        parts = assemble(settings)
+        app = create_app(parts)
         with logs_to(
             sys.stdout,
             level=settings.log_level,
             style=settings.log_format,
             secrets=settings.secrets,
             more_secrets=merged(
-                lambda: app[INSTAGRAM].login.secrets, lambda: app[API_KEYS].secrets
+                lambda: parts.instagram.login.secrets, lambda: app[API_KEYS].secrets
             ),
             processors=processors,
         ):
             if any(len(key) < _SHORT_KEY for key in app[API_KEYS].secrets):
                 log.warning("API key is short: it can be guessed", advice="openssl rand -hex 32")
-            asyncio.run(_serve(app, settings))
+            asyncio.run(_serve(app, parts))
             log.info("stopped")
     return 0
 
 
-async def _serve(app: web.Application, settings: Settings) -> None:
+async def _serve(app: web.Application, parts: ServiceParts) -> None:
+    settings = parts.settings
     loop, ended = asyncio.get_running_loop(), asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ended.set)
@@ -71,7 +74,7 @@ async def _serve(app: web.Application, settings: Settings) -> None:
         server = await loop.create_server(
             connections(
                 cast(web.Server, runner.server),
-                app[METRICS],
+                parts.metrics,
                 most=_room_for(settings.max_connections),
                 head_timeout=settings.client_timeout_seconds,
             ),
@@ -84,7 +87,7 @@ async def _serve(app: web.Application, settings: Settings) -> None:
             host=host,
             port=port,
             media_root=str(settings.media_root),
-            plugins=[plugin.name for plugin in app[PLUGINS]],
+            plugins=[plugin.name for plugin in parts.plugins],
         )
         for text in weak_spots(settings, keyed=app[API_KEYS].needed):
             log.warning("request path is weak", cause=text)
@@ -92,8 +95,7 @@ async def _serve(app: web.Application, settings: Settings) -> None:
         server.close()
     finally:
         await runner.cleanup()
-        plugins = app[PLUGINS]
-        if any(plugins):
+        if any(parts.plugins):
             _end_soon()
 
 

@@ -2,10 +2,9 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 import structlog
@@ -17,9 +16,10 @@ from scrapper.library.store import Library
 from scrapper.plugins.calls import Call, NotReturned
 from scrapper.plugins.ledger import Ledger, Outcome
 from scrapper.plugins.loading import Plugin
+from scrapper.scraping.peers import Peers
 from scrapper.telemetry.metrics import Metrics
 
-__all__ = ["Follower", "Turn", "UnreadablePost"]
+__all__ = ["Followed", "Follower", "UnreadablePost"]
 
 log = structlog.get_logger(__name__)
 
@@ -29,8 +29,25 @@ _SECONDS_BETWEEN_LOOKS = 2.0
 _PAUSE_AFTER_FAULT = 30.0
 _SECONDS_TO_CLEAN_UP = 5.0
 
-Turn = Callable[[str], AbstractAsyncContextManager[object]]
-"""Takes the name of a task; gives what is true while this process alone may do the task."""
+_PAUSES = (30.0, 300.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Followed:
+    """What plugins are told of: the posts in the *library*, and *jobs* that ended.
+
+    The *ledger* has what they know. A call may take *timeout* seconds. If it fails, it is tried
+    again after each of the *pauses*, in seconds. If the *peers* share the library, only the process
+    that has the turn tells a plugin.
+    """
+
+    library: Library
+    ledger: Ledger
+    metrics: Metrics
+    peers: Peers
+    timeout: float
+    jobs: FinishedJobs | None = None
+    pauses: Sequence[float] = _PAUSES
 
 
 class UnreadablePost(Exception):
@@ -38,31 +55,19 @@ class UnreadablePost(Exception):
 
 
 class Follower:
-    """Tells one plugin."""
+    """Tells one plugin of what is *followed*."""
 
-    def __init__(  # noqa: PLR0917 - each is of another type
-        self,
-        plugin: Plugin,
-        library: Library,
-        ledger: Ledger,
-        metrics: Metrics,
-        turn: Turn,
-        shared: bool,
-        timeout: float,
-        jobs: FinishedJobs | None,
-        pauses: Sequence[float],
-    ) -> None:
+    def __init__(self, plugin: Plugin, followed: Followed) -> None:
         self.plugin = plugin
         self.gave_up = False
-        self._library = library
-        self._ledger = ledger
-        self._calls = metrics.plugin_calls
-        self._behind = metrics.plugin_behind.labels(plugin.name)
-        self._turn = partial(turn, f"plugin:{plugin.name}")
-        self._shared = shared
-        self._timeout = timeout
-        self._jobs = jobs if plugin.follows_jobs else None
-        self._pauses = pauses
+        self._library = followed.library
+        self._ledger = followed.ledger
+        self._calls = followed.metrics.plugin_calls
+        self._behind = followed.metrics.plugin_behind.labels(plugin.name)
+        self._peers = followed.peers
+        self._timeout = followed.timeout
+        self._jobs = followed.jobs if plugin.follows_jobs else None
+        self._pauses = followed.pauses
         self._news: set[str] = set()
         self._look_at_all = True
         self._seen: tuple[int | None, int] | None = None
@@ -93,7 +98,8 @@ class Follower:
                 self._awake.clear()
                 pause = _SECONDS_BETWEEN_LOOKS
                 try:
-                    async with self._turn() as ours:
+                    turn = f"plugin:{self.plugin.name}"
+                    async with self._peers.exclusively(turn, in_doubt=False) as ours:
                         if ours:
                             await self.catch_up(ours)
                         # Another process has the turn: look at all posts once it is ours.
@@ -150,7 +156,7 @@ class Follower:
 
     async def _find_changes(self, news: set[str]) -> list[str]:
         name = self.plugin.name
-        changed_at = await self._library.changed_at() if self._shared else None
+        changed_at = await self._library.changed_at() if self._peers.shared else None
         restarts = await asyncio.to_thread(self._ledger.restarts, name)
         if self._seen is not None and restarts != self._seen[1]:
             # Somebody wants everything done now, what failed included.

@@ -8,90 +8,37 @@ whatever a crash interrupted.
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from functools import partial
 
-from scrapper.jobs.store import FinishedJobs
-from scrapper.library.store import Library
-from scrapper.plugins.follower import Follower, Turn
-from scrapper.plugins.ledger import Ledger
-from scrapper.plugins.loading import Plugin, Plugins
-from scrapper.scraping.peers import Alone, Peers
-from scrapper.settings import Settings
+from scrapper.plugins.follower import Followed, Follower
+from scrapper.plugins.loading import Plugin
 from scrapper.tasks import end, in_background
-from scrapper.telemetry.metrics import Metrics
 
-__all__ = ["Followers"]
-
-_PAUSES = (30.0, 300.0)
+__all__ = ["Followed", "Followers"]
 
 
 class Followers:
-    """Tells *plugins* of the posts in *library*, and of *jobs* that ended.
+    """Tells *plugins* of what is *followed*: posts of the library, and jobs that ended.
 
     Each plugin gets one event at a time, and posts in the order in which they were stored. It holds
-    up neither requests nor other plugins. A call may take *timeout* seconds. If it fails, it is
-    tried again after each of the *pauses*, in seconds. If several processes share the library
-    (*shared*), only the one that has the *turn* tells a plugin.
+    up neither requests nor other plugins. If several processes share the library, one at a time
+    tells a plugin.
     """
 
-    def __init__(
-        self,
-        plugins: Sequence[Plugin],
-        library: Library,
-        ledger: Ledger,
-        metrics: Metrics,
-        *,
-        turn: Turn,
-        shared: bool,
-        timeout: float,
-        jobs: FinishedJobs | None = None,
-        pauses: Sequence[float] = _PAUSES,
-    ) -> None:
-        self._library = library
-        self._ledger = ledger
-        self._followers = [
-            Follower(plugin, library, ledger, metrics, turn, shared, timeout, jobs, pauses)
-            for plugin in plugins
-        ]
+    def __init__(self, plugins: Sequence[Plugin], followed: Followed) -> None:
+        self._library = followed.library
+        self._ledger = followed.ledger
+        self._followers = [Follower(plugin, followed) for plugin in plugins]
 
-    @classmethod
-    def from_settings(  # noqa: PLR0917 - each is of another type
-        cls,
-        settings: Settings,
-        plugins: Plugins,
-        library: Library,
-        ledger: Ledger,
-        metrics: Metrics,
-        peers: Peers,
-        jobs: FinishedJobs,
-    ) -> "Followers":
-        """The followers of *plugins* as *settings* describe them."""
-        return cls(
-            plugins.followers,
-            library,
-            ledger,
-            metrics,
-            turn=partial(peers.exclusively, in_doubt=False),
-            shared=not isinstance(peers, Alone),
-            timeout=settings.plugin_timeout_seconds,
-            jobs=jobs,
-        )
-
-    async def begin(self) -> frozenset[str]:
-        """Have new plugins start here; return them. Call it before anything is stored.
+    async def begin(self) -> None:
+        """Have new plugins start here. Call it before anything is stored.
 
         Raises:
             DiskFull, DiskReadOnly, OSError, sqlite3.Error: the ledger cannot be written.
         """
         names = [follower.plugin.name for follower in self._followers]
-        if not names:
-            return frozenset()
-        new = await asyncio.to_thread(self._ledger.unknown, names)
-        if new:
+        if names and (new := await asyncio.to_thread(self._ledger.unknown, names)):
             posts = await self._library.versions()
-            if await asyncio.to_thread(self._ledger.begin, new, posts):
-                return frozenset(new)
-        return frozenset()
+            await asyncio.to_thread(self._ledger.begin, new, posts)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -117,11 +64,6 @@ class Followers:
                 await asyncio.sleep(follower.seconds_to_next)
             worked = worked and not follower.gave_up
         return worked
-
-    def wake(self) -> None:
-        """Look now: a job ended."""
-        for follower in self._followers:
-            follower.wake()
 
     def _note_post(self, shortcode: str) -> None:
         for follower in self._followers:

@@ -147,30 +147,6 @@ class Ledger:
             )
             return Counter(dict(rows))
 
-    def knows_job(self, plugin: str, job: str) -> bool:
-        """Whether *plugin* was told of the job's end."""
-        with self._file.using() as database:
-            where = "SELECT 1 FROM jobs WHERE plugin = ? AND job = ?"
-            return database.execute(where, (plugin, job)).fetchone() is not None
-
-    def note_job(self, plugin: str, job: str) -> None:
-        """Note that *plugin* was told of the job's end."""
-        with self._changing() as database:
-            database.execute("INSERT OR IGNORE INTO jobs VALUES (?, ?)", (plugin, job))
-
-    def reopen_job(self, job: str) -> None:
-        """Note that the job goes on: all plugins are told when it ends again."""
-        with self._changing() as database:
-            database.execute("DELETE FROM jobs WHERE job = ?", (job,))
-
-    def keep_jobs(self, jobs: Iterable[str]) -> None:
-        """Forget all jobs but these."""
-        kept = set(jobs)
-        with self._changing() as database:
-            known = {job for (job,) in database.execute("SELECT DISTINCT job FROM jobs")}
-            gone = [(job,) for job in known - kept]
-            database.executemany("DELETE FROM jobs WHERE job = ?", gone)
-
     @contextmanager
     def _changing(self) -> Iterator[sqlite3.Connection]:
         with telling_refusals(), self._file.changing() as database:

@@ -1,18 +1,12 @@
 """The parts by which several processes act as one."""
 
 import asyncio
-from collections.abc import Sequence
 
 from redis.exceptions import RedisError
 
 from scrapper.instagram.pace import Pace
-from scrapper.replicas.backlog import RedisBacklog
 from scrapper.replicas.client import SharedRedis, blocking_client
-from scrapper.replicas.deliveries import RedisDeliveries
-from scrapper.replicas.finished_jobs import RedisFinishedJobs
 from scrapper.replicas.gathered_scripts import GatheredScripts
-from scrapper.replicas.job_store import RedisJobStore
-from scrapper.replicas.jobs import SharedJobs
 from scrapper.replicas.pace import RedisPaceMemory, RedisWindow
 from scrapper.replicas.peers import RedisPeers
 from scrapper.replicas.queue import PostQueue
@@ -23,28 +17,15 @@ __all__ = ["Fleet"]
 
 
 class Fleet:
-    """The parts that share the Redis of *settings*; use them between open and close.
+    """The parts that share the Redis of *settings*; use them between open and close."""
 
-    *plugins* want to know of jobs that end.
-    """
-
-    def __init__(self, settings: Settings, metrics: Metrics, plugins: Sequence[str] = ()) -> None:
+    def __init__(self, settings: Settings, metrics: Metrics) -> None:
         url = settings.redis_url.get_secret_value()
         self.redis = SharedRedis.at(url, metrics)
         self._blocking = blocking_client(url)
         self.scripts = GatheredScripts(self.redis)
         self.peers = RedisPeers(self.redis)
-        self.backlog = RedisBacklog(self.redis, settings.seconds_a_query)
-        self.queue = PostQueue(url, self.redis, self.backlog)
-        self.job_store = RedisJobStore(
-            self.redis,
-            max_jobs=settings.max_jobs,
-            max_age=settings.max_job_age_seconds,
-            plugins=plugins,
-        )
-        self.finished_jobs = RedisFinishedJobs(self.redis, self.job_store)
-        self.deliveries = RedisDeliveries(self.redis, self.job_store)
-        self.jobs = SharedJobs(self.job_store, self.queue, self.backlog)
+        self.queue = PostQueue(url, self.redis)
 
     async def open(self) -> None:
         """Begin to listen to the other processes; Redis need not answer yet."""

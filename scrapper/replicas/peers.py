@@ -33,6 +33,8 @@ _OF_ONE_REPLICA = (DeadlineExceeded, PaceExceeded)
 class RedisPeers:
     """:class:`~scrapper.scraping.peers.Peers` over *redis*; to be opened first and closed last."""
 
+    shared = True
+
     def __init__(self, redis: SharedRedis) -> None:
         self._redis = redis
         # Channels, unlike keys, belong to no database.

@@ -39,6 +39,9 @@ class Line(Protocol):
 class Peers(Protocol):
     """What the processes agree on: turns, sweeps, and how long to leave Instagram alone."""
 
+    shared: bool
+    """Whether there may be other processes at all."""
+
     def line(self, shortcode: str) -> AbstractAsyncContextManager[Line]:
         """Stand in line for a post while the block runs."""
         ...
@@ -71,6 +74,8 @@ class _NobodyElse:
 
 class Alone:
     """:class:`Peers` for a single process: every turn is its own."""
+
+    shared = False
 
     @asynccontextmanager
     async def line(self, shortcode: str) -> AsyncIterator[Line]:  # noqa: ARG002

@@ -12,6 +12,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 from scrapper.app import create_app
+from scrapper.assembly import assemble
 from scrapper.errors import SettingsError
 from scrapper.setting_types import OWN_MIDDLEWARES
 from scrapper.settings import Settings, load_settings
@@ -143,10 +144,15 @@ def refusal(media_root: Path, monkeypatch: pytest.MonkeyPatch, **settings: str) 
     monkeypatch.setenv("MEDIA_ROOT", str(media_root))
     for name, value in settings.items():
         monkeypatch.setenv(name, value)
+    parts = None
     try:
-        create_app(load_settings())
+        parts = assemble(load_settings())
+        create_app(parts)
     except SettingsError as error:
         return str(error)
+    finally:
+        if parts:
+            parts.root.close()
     return ""
 
 

@@ -78,7 +78,6 @@ A job ends with its last post; then the script notes that its webhook is to be s
 """
 
 
-
 _REQUEUE = """
 if redis.call("XLEN", KEYS[1]) == 0 and redis.call("ZCARD", KEYS[2]) == 0 then
     for _, message in ipairs(ARGV) do

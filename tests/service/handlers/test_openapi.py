@@ -12,6 +12,7 @@ import schemathesis
 from playwright.async_api import expect
 
 from scrapper.app import create_app
+from scrapper.assembly import assemble
 from scrapper.handlers.docs import DOCS_FILES
 from scrapper.handlers.openapi import describe_api
 from scrapper.handlers.page import PAGE_FILES
@@ -30,7 +31,7 @@ NO_LIMITS = {"INSTAGRAM_MAX_QUERIES": "0", "INSTAGRAM_COOLDOWN_SECONDS": "0"}
 
 
 def test_every_route_is_described(media_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    app = create_app(load_settings(media_root=media_root))
+    app = create_app(assemble(load_settings(media_root=media_root)))
     routes = {
         (resource.canonical, route.method.lower())
         for resource in app.router.resources()

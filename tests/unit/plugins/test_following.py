@@ -8,7 +8,6 @@ import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -20,7 +19,7 @@ from scrapper.library.additions import Additions
 from scrapper.library.post import Post
 from scrapper.library.store import Library
 from scrapper.plugins.finished_jobs import LocalFinishedJobs
-from scrapper.plugins.following import Followers
+from scrapper.plugins.following import Followed, Followers
 from scrapper.plugins.hooks import hookimpl
 from scrapper.plugins.ledger import Ledger
 from scrapper.plugins.loading import Plugins
@@ -93,17 +92,16 @@ class Workshop:
         plugins = Plugins(list(modules))
         ledger = Ledger(self.ledger_path)
         self.jobs = LocalFinishedJobs(ledger, plugins.job_followers)
-        self.followers = Followers(
-            plugins.followers,
-            self.library,
-            ledger,
-            self.metrics,
-            turn=partial(Alone().exclusively, in_doubt=False),
-            shared=False,
+        followed = Followed(
+            library=self.library,
+            ledger=ledger,
+            metrics=self.metrics,
+            peers=Alone(),
             timeout=self.timeout,
             jobs=self.jobs,
             pauses=self.pauses,
         )
+        self.followers = Followers(plugins.followers, followed)
         self.jobs.wake = self.followers.wake
         self.jobs.new_plugins = await self.followers.begin()
         async with self.followers.running():

@@ -1,0 +1,318 @@
+"""The one place where the parts of a process are put together, opened and closed."""
+
+import logging
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, cast, get_args
+
+from scrapper.instagram.client import Instagram
+from scrapper.instagram.login.file import LoginFile, State
+from scrapper.instagram.pace_file import PaceFile
+from scrapper.instagram.sources import Source
+from scrapper.jobs.engine import Jobs, running
+from scrapper.jobs.runner import Runner
+from scrapper.jobs.stores.sqlite import JobFile, SqliteStore
+from scrapper.jobs.waiting import Patience
+from scrapper.jobs.webhooks import delivering
+from scrapper.library.clock import ClockWatch
+from scrapper.library.root import MediaRoot
+from scrapper.library.store import Library
+from scrapper.library.sweeper import sweeping
+from scrapper.plugins.following import Followed, Followers
+from scrapper.plugins.ledger import LEDGER, Ledger
+from scrapper.plugins.loading import Plugins
+from scrapper.scraping.peers import Alone, Peers
+from scrapper.scraping.scraper import Scraper
+from scrapper.settings import Settings
+from scrapper.telemetry.metrics import Metrics
+
+if TYPE_CHECKING:
+    from taskiq.receiver import Receiver
+
+    from scrapper.jobs.stores.redis import RedisStore
+    from scrapper.replicas.fleet import Fleet
+
+__all__ = [
+    "Parts",
+    "PluginParts",
+    "ServiceParts",
+    "assemble",
+    "assemble_fetch",
+    "assemble_login",
+    "assemble_plugins",
+    "serving",
+    "working",
+]
+
+_SHUTDOWN_GRACE = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """The parts of a process that downloads posts."""
+
+    settings: Settings
+    metrics: Metrics
+    root: MediaRoot
+    library: Library
+    instagram: Instagram
+    scraper: Scraper
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceParts(Parts):
+    """The parts of the service and of a worker; ``fleet`` is None without other processes."""
+
+    plugins: Plugins
+    fleet: "Fleet | None"
+    peers: Peers
+    followers: Followers
+    clock: ClockWatch
+    jobs: "SqliteStore | RedisStore"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PluginParts:
+    """The plugins, and what they are told of; nothing is open yet."""
+
+    settings: Settings
+    plugins: Plugins
+    root: MediaRoot
+    followed: Followed
+
+
+def assemble(settings: Settings) -> ServiceParts:
+    """The parts of the service, or of a worker; blocking. The media folder is open.
+
+    Raises:
+        SettingsError: ``INSTAGRAM_SESSION_FILE`` holds no session, a plugin cannot be made, or
+            another process uses the media folder.
+    """
+    metrics, plugins = Metrics(), Plugins.from_settings(settings)
+    fleet = _fleet(settings, metrics)
+    peers = fleet.peers if fleet else Alone()
+    root = MediaRoot(settings.media_root, shared=peers.shared)
+    root.open()
+    library = Library.from_settings(settings, root)
+    instagram = _instagram(settings, root, metrics, fleet, plugins.sources(settings))
+    metrics.follow_login(lambda: instagram.login.state.state, get_args(State))
+    metrics.follow_pace({name: pace.allowed_now for name, pace in instagram.paces.items()})
+    clock = ClockWatch(root.state / "clock.json", check=root.check)
+    reported = plugins.job_followers
+    jobs = (
+        _shared_store(settings, fleet, reported)
+        if fleet
+        else _own_store(settings, root, clock, reported)
+    )
+    followed = Followed(
+        library=library,
+        ledger=Ledger(root.state / LEDGER),
+        metrics=metrics,
+        peers=peers,
+        timeout=settings.plugin_timeout_seconds,
+        jobs=jobs,
+    )
+    return ServiceParts(
+        settings=settings,
+        metrics=metrics,
+        root=root,
+        library=library,
+        instagram=instagram,
+        scraper=Scraper.from_settings(settings, library, instagram, metrics, peers),
+        plugins=plugins,
+        fleet=fleet,
+        peers=peers,
+        followers=Followers(plugins.followers, followed),
+        clock=clock,
+        jobs=jobs,
+    )
+
+
+def assemble_fetch(settings: Settings) -> Parts:
+    """The parts of ``fetch``, which leaves nothing but posts in the folder; blocking.
+
+    Raises:
+        SettingsError: as for :func:`assemble`.
+    """
+    metrics, root = Metrics(), MediaRoot(settings.media_root, shared=True)
+    root.open()
+    library, instagram = Library(root.path), Instagram.from_settings(settings)
+    return Parts(
+        settings=settings,
+        metrics=metrics,
+        root=root,
+        library=library,
+        instagram=instagram,
+        scraper=Scraper.from_settings(settings, library, instagram, metrics, Alone()),
+    )
+
+
+def assemble_login(settings: Settings) -> Instagram:
+    """A client with the login of the service at ``MEDIA_ROOT``, which may run meanwhile."""
+    root = MediaRoot(settings.media_root)
+    root.state.mkdir(parents=True, exist_ok=True)
+    return _instagram(settings, root, Metrics())
+
+
+def assemble_plugins(settings: Settings, *, pauses: Sequence[float]) -> PluginParts:
+    """The parts of ``plugins``: what a plugin fails with is tried again after each of the *pauses*.
+
+    Raises:
+        SettingsError: a plugin cannot be made.
+    """
+    # Nobody else may use it meanwhile, with Redis or without.
+    root = MediaRoot(settings.media_root)
+    followed = Followed(
+        library=Library(root.path, check=root.check),
+        ledger=Ledger(root.state / LEDGER),
+        metrics=Metrics(),
+        peers=Alone(),
+        timeout=settings.plugin_timeout_seconds,
+        pauses=pauses,
+    )
+    plugins = Plugins.from_settings(settings)
+    return PluginParts(settings=settings, plugins=plugins, root=root, followed=followed)
+
+
+@asynccontextmanager
+async def serving(parts: ServiceParts) -> AsyncIterator[Jobs]:
+    """Run the service's parts while the block runs, and close them at its end; give the jobs.
+
+    A single process also runs the jobs' posts, and delivers their webhooks.
+    """
+    settings, store = parts.settings, parts.jobs
+    async with AsyncExitStack() as opened:
+        await opened.enter_async_context(_running(parts))
+        if isinstance(store, SqliteStore):
+            work = running(store, _runner(parts), settings.scrape_concurrency)
+            await opened.enter_async_context(work)
+            await opened.enter_async_context(delivering(store, settings, parts.metrics))
+        await opened.enter_async_context(_sweeping(parts))
+        yield Jobs(store)
+
+
+@asynccontextmanager
+async def working(parts: ServiceParts) -> AsyncIterator["Receiver"]:
+    """A receiver that, once it listens, runs ``SCRAPE_CONCURRENCY`` posts at a time."""
+    # Only a process with Redis has the packages for it.
+    from taskiq.acks import AcknowledgeType  # noqa: PLC0415
+    from taskiq.receiver import Receiver  # noqa: PLC0415
+
+    from scrapper.jobs.stores.redis_deliveries import RedisDeliveries  # noqa: PLC0415
+
+    # It logs each message; we log each failure.
+    logging.getLogger("taskiq").setLevel(logging.WARNING)
+    settings, fleet, store = (
+        parts.settings,
+        cast("Fleet", parts.fleet),
+        cast("RedisStore", parts.jobs),
+    )
+    fleet.queue.on_post(_runner(parts).run)
+    deliveries = RedisDeliveries(fleet.redis, store)
+    async with (
+        _running(parts),
+        store.releasing(),
+        delivering(deliveries, settings, parts.metrics),
+    ):
+        yield Receiver(
+            fleet.queue,
+            max_async_tasks=settings.scrape_concurrency,
+            ack_type=AcknowledgeType.MANUAL,
+            wait_tasks_timeout=settings.scrape_timeout_seconds + _SHUTDOWN_GRACE,
+        )
+
+
+def _runner(parts: ServiceParts) -> Runner:
+    seconds = parts.settings.job_patience_seconds
+    patience = Patience(seconds, clock_is_right=parts.clock.is_right)
+    return Runner(parts.jobs, parts.scraper, patience)
+
+
+def _own_store(
+    settings: Settings, root: MediaRoot, clock: ClockWatch, plugins: Sequence[str]
+) -> SqliteStore:
+    """The jobs of a process that has no others beside it."""
+    return SqliteStore(
+        JobFile(root.state / "jobs.sqlite3"),
+        patience=settings.job_patience_seconds,
+        check=root.check,
+        max_jobs=settings.max_jobs,
+        max_age=settings.max_job_age_seconds,
+        spacing=settings.seconds_a_query,
+        plugins=plugins,
+        clock_is_right=clock.is_right,
+    )
+
+
+def _shared_store(settings: Settings, fleet: "Fleet", plugins: Sequence[str]) -> "RedisStore":
+    """The jobs of all processes."""
+    from scrapper.jobs.stores.redis import RedisStore  # noqa: PLC0415
+
+    return RedisStore(
+        fleet.redis,
+        fleet.queue,
+        max_jobs=settings.max_jobs,
+        max_age=settings.max_job_age_seconds,
+        spacing=settings.seconds_a_query,
+        plugins=plugins,
+    )
+
+
+@asynccontextmanager
+async def _running(parts: ServiceParts) -> AsyncIterator[None]:
+    """Run what the service and a worker have in common."""
+    async with AsyncExitStack() as opened:
+        opened.callback(parts.root.close)
+        opened.push_async_callback(parts.library.close)
+        await parts.library.open()
+        if parts.fleet:
+            await parts.fleet.open()
+            opened.push_async_callback(parts.fleet.close)
+        await parts.followers.begin()
+        await opened.enter_async_context(parts.followers.running())
+        opened.callback(parts.instagram.close)
+        opened.push_async_callback(parts.scraper.close)
+        yield
+
+
+@asynccontextmanager
+async def _sweeping(parts: ServiceParts) -> AsyncIterator[None]:
+    settings = parts.settings
+    async with sweeping(
+        parts.library,
+        parts.metrics,
+        turn=partial(parts.peers.exclusively, "sweep", in_doubt=True),
+        clock_is_right=parts.clock.is_right,
+        max_age=settings.max_media_age_seconds,
+        interval=settings.media_cleanup_interval_seconds,
+        reserve=parts.scraper.reserve,
+    ):
+        yield
+
+
+def _fleet(settings: Settings, metrics: Metrics) -> "Fleet | None":
+    if not settings.redis_url.get_secret_value():
+        return None
+    # A single process need not have the packages for it.
+    from scrapper.replicas.fleet import Fleet  # noqa: PLC0415
+
+    return Fleet(settings, metrics)
+
+
+def _instagram(
+    settings: Settings,
+    root: MediaRoot,
+    metrics: Metrics,
+    fleet: "Fleet | None" = None,
+    more_sources: Sequence[Source] = (),
+) -> Instagram:
+    """A client that keeps its login, and what its pace learned."""
+    return Instagram.from_settings(
+        settings,
+        on_request=metrics.count_instagram_request,
+        make_pace=(fleet or PaceFile(root.state / "pace.json", check=root.check)).make_pace,
+        login_file=LoginFile(root.state / "login.json", check=root.check),
+        more_sources=more_sources,
+    )
