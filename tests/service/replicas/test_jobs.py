@@ -3,16 +3,10 @@
 import asyncio
 import json
 import re
-from collections.abc import AsyncIterator
-from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from scrapper.jobs.model import Job, JobPost, new_job
-from scrapper.replicas.client import SharedRedis
-from scrapper.replicas.job_store import RedisJobStore
-from scrapper.telemetry.metrics import Metrics
 from tests.conftest import Client, StartService, until
 from tests.instagram import StandIn
 from tests.process import PATIENCE_SECONDS
@@ -122,61 +116,6 @@ async def test_what_is_done_leaves_nothing_in_the_queue(
         while await asyncio.to_thread(redis.xlen, "scrapper:queue"):  # noqa: ASYNC110
             await asyncio.sleep(0.05)
     assert redis.xpending("scrapper:queue", "workers")["pending"] == 0
-
-
-@pytest.fixture
-async def redis(redis_server: RedisServer) -> AsyncIterator[SharedRedis]:
-    client = SharedRedis.at(redis_server.url, Metrics())
-    yield client
-    await client.aclose()
-
-
-@pytest.fixture
-def store(redis: SharedRedis) -> RedisJobStore:
-    return RedisJobStore(redis, max_jobs=10, max_age=60)
-
-
-def batch(posts: int) -> Job:
-    return new_job([REEL.format(f"reel-{number}") for number in range(posts)], max_url_length=512)
-
-
-def done(post: JobPost) -> JobPost:
-    return replace(post, state="done")
-
-
-async def test_changes_of_many_at_once_are_all_kept(store: RedisJobStore) -> None:
-    job = batch(20)
-    await store.add(job, lambda _: None)
-
-    def count(post: JobPost) -> JobPost:
-        return replace(post, bytes_done=post.bytes_done + 1)
-
-    await asyncio.gather(*(store.change(job.id, index % 20, count) for index in range(60)))
-    await asyncio.gather(*(store.change(job.id, index, done) for index in range(20)))
-    stored = await store.get(job.id)
-    assert stored is not None
-    assert stored.state == "done"
-    assert {post.bytes_done for post in stored.posts} == {3}
-    versions = [version for version, _ in stored.changes(0)]
-    assert versions == sorted(set(versions))
-    assert versions[-1] == stored.version == 100
-    assert await store.change("unknown", 0, done) is None
-
-
-async def test_a_job_is_read_anew_where_it_changed_and_missed_where_it_is_gone(
-    store: RedisJobStore, redis: SharedRedis
-) -> None:
-    job = batch(2)
-    await store.add(job, lambda _: None)
-    seen = await store.get(job.id)
-    assert seen is not None
-    assert await store.refresh(seen)
-    assert [post.state for post in seen.posts] == ["queued", "queued"]
-    await store.change(job.id, 1, done)
-    assert await store.refresh(seen)
-    assert [post.state for post in seen.posts] == ["queued", "done"]
-    await redis.flushall()
-    assert not await store.refresh(seen)
 
 
 async def test_events_end_where_redis_lost_the_job(

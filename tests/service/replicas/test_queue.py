@@ -9,9 +9,8 @@ import pytest
 from redis.asyncio.client import Pipeline
 from structlog.testing import capture_logs
 
-from scrapper.replicas.backlog import RedisBacklog
 from scrapper.replicas.client import SharedRedis
-from scrapper.replicas.queue import PostQueue
+from scrapper.replicas.queue import STREAM, PostQueue
 from scrapper.telemetry.metrics import Metrics
 from tests.process import PATIENCE_SECONDS
 from tests.redis_server import RedisServer
@@ -24,7 +23,7 @@ async def new_queue(redis_server: RedisServer) -> AsyncIterator[Callable[[], Pos
     queues = []
 
     def make() -> PostQueue:
-        queues.append(PostQueue(redis_server.url, redis, RedisBacklog(redis, 0.0)))
+        queues.append(PostQueue(redis_server.url, redis))
         return queues[-1]
 
     yield make
@@ -70,9 +69,7 @@ async def test_a_wait_for_a_post_ends_whenever_it_is_cancelled(
 ) -> None:
     sender = SharedRedis.at(redis_server.url, Metrics())
     for index in range(posts):
-        async with sender.pipeline() as transaction:
-            new_queue().add(transaction, "job", index)
-            await transaction.execute()
+        await sender.xadd(STREAM, {b"data": new_queue().message_for("job", index)})
     for pause in range(40):
         messages = new_queue().listen()
         if posts:

@@ -14,11 +14,11 @@ from typing import Any
 
 import pytest
 
-from scrapper.jobs.model import Job, JobPost, JobResponse
+from scrapper.jobs.model import Job, JobPost, JobResponse, new_job
+from scrapper.jobs.stores.sqlite import JobFile, SqliteStore
 from scrapper.library.additions import Additions
 from scrapper.library.post import Post
 from scrapper.library.store import Library
-from scrapper.plugins.finished_jobs import LocalFinishedJobs
 from scrapper.plugins.following import Followed, Followers
 from scrapper.plugins.hooks import hookimpl
 from scrapper.plugins.ledger import Ledger
@@ -78,7 +78,7 @@ class Workshop:
         self.metrics = Metrics()
         self.timeout = 300.0
         self.pauses: tuple[float, ...] = (0.0, 0.0)
-        self.jobs: LocalFinishedJobs
+        self.jobs: SqliteStore
         self.followers: Followers
 
     @asynccontextmanager
@@ -91,7 +91,9 @@ class Workshop:
             monkeypatch.setitem(sys.modules, name, made)
         plugins = Plugins(list(modules))
         ledger = Ledger(self.ledger_path)
-        self.jobs = LocalFinishedJobs(ledger, plugins.job_followers)
+        self.jobs = SqliteStore(
+            JobFile(self.root.parent / "jobs.sqlite3"), max_jobs=10, plugins=plugins.job_followers
+        )
         followed = Followed(
             library=self.library,
             ledger=ledger,
@@ -102,10 +104,11 @@ class Workshop:
             pauses=self.pauses,
         )
         self.followers = Followers(plugins.followers, followed)
-        self.jobs.wake = self.followers.wake
-        self.jobs.new_plugins = await self.followers.begin()
+        await self.followers.begin()
+        await self.jobs.open()
         async with self.followers.running():
             yield
+        await self.jobs.close()
         await self.library.close()
 
     def outcome(self, plugin: str, shortcode: str) -> str | None:
@@ -485,44 +488,56 @@ async def test_a_post_that_changes_while_a_hook_works_on_it_is_told_as_it_is_the
     assert captions == ["old", "new"]
 
 
-def job(name: str, state: Any = "done") -> Job:
-    return Job(name, 0.0, [JobPost("https://www.instagram.com/p/abcde/", "abcde", state)])
+async def submit(workshop: Workshop) -> Job:
+    job = new_job(["https://www.instagram.com/p/abcde/"], max_url_length=512)
+    await workshop.jobs.add(job)
+    return job
 
 
-async def test_a_plugin_is_told_once_of_each_job_s_end_across_restarts(
+async def finish(workshop: Workshop, job: Job) -> None:
+    await workshop.jobs.note(job.id, 0, job.posts[0].failed(404, "post_not_found", "gone"))
+
+
+async def retry(workshop: Workshop, job: Job) -> None:
+    kept = await workshop.jobs.get(job.id)
+    assert kept is not None
+    await workshop.jobs.change(kept, JobPost.anew, queue=True)
+
+
+async def test_a_plugin_knows_of_each_end_of_a_job_once_across_restarts(
     workshop: Workshop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recorder = Recorder()
     one = recording(recorder)
-    old, first, second = job("old"), job("first"), job("second")
+    async with workshop.running(monkeypatch):
+        await finish(workshop, await submit(workshop))
     async with workshop.running(monkeypatch, one=one):
-        await workshop.jobs.opened([old, job("unfinished", "queued")])
-        workshop.jobs.ended(first)
-        workshop.jobs.ended(first)
-        await until(lambda: recorder.told == [("one", "job", "first")])
+        first, second = await submit(workshop), await submit(workshop)
+        await finish(workshop, first)
+        await until(lambda: recorder.told == [("one", "job", first.id)])
     async with workshop.running(monkeypatch, one=one):
-        await workshop.jobs.opened([old, first, second])
-        await until(lambda: recorder.told[1:] == [("one", "job", "second")])
-        await workshop.jobs.reopened(first)
-        workshop.jobs.ended(first)
-        await until(lambda: recorder.told[2:] == [("one", "job", "first")])
+        await finish(workshop, second)
+        await until(lambda: recorder.told[1:] == [("one", "job", second.id)])
+        await retry(workshop, first)
+        await finish(workshop, first)
+        await until(lambda: recorder.told[2:] == [("one", "job", first.id)])
 
 
-async def test_a_job_that_is_retried_while_the_hook_runs_is_told_again(
+async def test_a_job_that_is_retried_while_the_hook_runs_is_reported_again(
     workshop: Workshop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told: list[str] = []
+    told: list[str | None] = []
     go_on = threading.Event()
 
     def job_finished(job: JobResponse) -> None:
-        told.append(job.posts[0].state)
+        told.append(job.posts[0].code)
         go_on.wait()
 
     async with workshop.running(monkeypatch, one=module(job_finished=job_finished)):
-        failed = job("first", "failed")
-        workshop.jobs.ended(failed)
-        await until(lambda: told == ["failed"])
-        await workshop.jobs.reopened(failed)
-        workshop.jobs.ended(job("first", "done"))
+        job = await submit(workshop)
+        await finish(workshop, job)
+        await until(lambda: told == ["post_not_found"])
+        await retry(workshop, job)
+        await workshop.jobs.note(job.id, 0, job.posts[0].done(1))
         go_on.set()
-        await until(lambda: told == ["failed", "done"])
+        await until(lambda: told == ["post_not_found", None])

@@ -9,7 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from scrapper.jobs.model import Job, new_job
-from scrapper.jobs.sqlite_store import JobStore
+from scrapper.jobs.stores.memory import Record
+from scrapper.jobs.stores.sqlite import JobFile
 from tests.instagram import StandIn
 from tests.process import Service, wait_for
 
@@ -17,10 +18,10 @@ URLS = ["https://www.instagram.com/reel/reel-one/", "https://example.com/"]
 
 
 def fill(path: Path) -> Job:
-    store, job = JobStore(path), new_job(URLS, max_url_length=512, client="192.0.2.1")
-    store.open()
-    store.add(job)
-    store.close()
+    file, job = JobFile(path), new_job(URLS, max_url_length=512, client="192.0.2.1")
+    file.open()
+    file.write(Record(job, dict(enumerate(job.posts)), is_new=True))
+    file.close()
     return job
 
 
@@ -32,9 +33,9 @@ def execute(path: Path, *statements: str) -> None:
 
 
 def rows_of(path: Path) -> int:
-    store = JobStore(path)
-    jobs = store.open()
-    store.close()
+    file = JobFile(path)
+    jobs = file.open().jobs
+    file.close()
     return len(jobs)
 
 
@@ -70,9 +71,9 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
 @pytest.mark.blocks
 def test_jobs_are_read_as_they_were_stored(tmp_path: Path) -> None:
     job = fill(tmp_path / "jobs")
-    store = JobStore(tmp_path / "jobs")
-    (read,) = store.open()
-    store.close()
+    file = JobFile(tmp_path / "jobs")
+    (read,) = file.open().jobs
+    file.close()
     assert (read.id, read.client, read.created_at) == (job.id, job.client, job.created_at)
     assert read.posts == job.posts
 

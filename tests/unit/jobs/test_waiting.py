@@ -1,12 +1,13 @@
 """Who goes first of the posts that wait."""
 
 import time
+from dataclasses import replace
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scrapper.jobs.backlog import Backlog, LinePace, Place
 from scrapper.jobs.model import JobPost
+from scrapper.jobs.waiting import Backlog, LinePace, Place
 
 PLACES = st.lists(
     st.builds(Place, st.integers(0, 3).map(float), st.sampled_from("ab"), st.integers(0, 3)),
@@ -64,21 +65,19 @@ def test_a_success_during_a_hold_says_nothing_of_the_limit() -> None:
     assert backlog._pace.seconds == 8.0
 
 
-def test_a_post_behind_others_loses_no_patience_and_no_line_that_moves_delays_it() -> None:
-    post = JobPost("url", "shortcode")
-    post.wait(time.time() - 100, limited=False)
-    told = post.next_try_at
+def test_a_post_behind_others_loses_no_patience() -> None:
+    post = JobPost("url", "shortcode").waiting(time.time() - 100, limited=False)
     assert post.waiting_since is None
-    assert post.patience_left(10) == 10
-    post.note_delay(Backlog(1.0).held_until)
-    assert post.next_try_at == told
 
 
-def test_times_that_a_wrong_clock_left_do_not_make_a_post_wait_for_years() -> None:
-    post = JobPost("url", "shortcode")
-    post.wait(time.time() + 10**9, limited=True)
+def test_a_line_that_moves_delays_no_post() -> None:
+    post = JobPost("url", "shortcode").waiting(time.time() - 100, limited=False)
+    assert post.delayed(Backlog(1.0).held_until) == post
+
+
+def test_times_that_a_wrong_clock_left_make_no_post_wait_for_years() -> None:
+    post = JobPost("url", "shortcode").waiting(time.time() + 10**9, limited=True)
     assert post.seconds_to_wait(3600) == 0.0
-    post.waiting_since = "2999-01-01T00:00:00Z"
-    post.wait(time.time() + 5, limited=True)
-    assert post.patience_left(3600) <= 3600
-    assert post.waiting_since < "2999"
+    later = replace(post, waiting_since="2999-01-01T00:00:00Z").waiting(time.time(), limited=True)
+    assert later.waiting_since is not None
+    assert later.waiting_since < "2999"

@@ -1,0 +1,93 @@
+"""The store that replicas share."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from scrapper.jobs.stores.redis import RedisStore
+from scrapper.replicas.client import SharedRedis
+from scrapper.replicas.queue import PostQueue
+from scrapper.telemetry.metrics import Metrics
+from tests.redis_server import RedisServer
+from tests.unit.jobs.contract import StoreContract, batch
+
+STREAM, LINE = "scrapper:queue", "scrapper:backlog"
+
+
+@pytest.fixture
+async def redis(redis_server: RedisServer) -> AsyncIterator[SharedRedis]:
+    client = SharedRedis.at(redis_server.url, Metrics())
+    yield client
+    await client.aclose()
+
+
+@pytest.fixture
+async def store(redis: SharedRedis, redis_server: RedisServer) -> AsyncIterator[RedisStore]:
+    queue = PostQueue(redis_server.url, redis)
+    yield RedisStore(redis, queue, max_jobs=4, max_age=60, plugins=["one"])
+    await queue.shutdown()
+
+
+async def stream(redis: SharedRedis) -> list[tuple[str, int]]:
+    entries: Any = await redis.xrange(STREAM)
+    return [tuple(json.loads(fields[b"data"])["args"]) for _, fields in entries]
+
+
+class TestRedisStore(StoreContract):
+    async def queued(self, store: RedisStore) -> set[tuple[str, int]]:
+        return set(await stream(store._redis))
+
+
+async def test_changes_of_many_processes_are_all_kept(store: RedisStore) -> None:
+    job = batch(20)
+    await store.add(job)
+
+    async def note(index: int, size: int) -> bool:
+        return await store.note(job.id, index, replace(job.posts[index], bytes_done=size))
+
+    await asyncio.gather(*(note(it % 20, it) for it in range(60)))
+    await asyncio.gather(*(store.note(job.id, it, job.posts[it].done(3)) for it in range(20)))
+    found = await store.get(job.id)
+    assert found is not None
+    assert (found.state, {post.bytes_done for post in found.posts}) == ("done", {3})
+    assert found.version == 100
+
+
+async def test_a_job_whose_posts_lost_their_queue_is_queued_again(
+    store: RedisStore, redis: SharedRedis
+) -> None:
+    job = batch(3)
+    await store.add(job)
+    await store.note(job.id, 0, job.posts[0].done(1))
+    await store.note(job.id, 1, job.posts[1].started())
+    await redis.delete(STREAM)
+    with capture_logs() as logs:
+        for _ in range(2):
+            await store.get(job.id)
+    assert await stream(redis) == [(job.id, 1), (job.id, 2)]
+    assert [line["event"] for line in logs] == ["posts without a place in the queue queued again"]
+
+
+async def test_a_job_that_waits_in_line_is_not_queued_again(
+    store: RedisStore, redis: SharedRedis
+) -> None:
+    job = batch(1)
+    await store.add(job)
+    await store.wait(job, 0, job.posts[0], 100.0)
+    await redis.delete(STREAM)
+    await store.get(job.id)
+    assert await stream(redis) == []
+    assert await redis.zcard(LINE) == 1
+
+
+async def test_a_job_that_redis_lost_is_gone(store: RedisStore, redis: SharedRedis) -> None:
+    job = batch(1)
+    await store.add(job)
+    assert await store.refresh(job)
+    await redis.flushall()
+    assert not await store.refresh(job)

@@ -1,0 +1,196 @@
+"""What every store of jobs does, whatever it keeps them in."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from scrapper.errors import JobsFull, TooManyJobs
+from scrapper.jobs.model import Job, JobPost, new_job, unix_time
+
+__all__ = ["StoreContract", "batch", "cancelled"]
+
+REEL = "https://www.instagram.com/reel/reel-{}/"
+MAX_JOBS = 4
+
+
+def batch(posts: int, client: str = "192.0.2.1", **options: Any) -> Job:
+    urls = [REEL.format(number) for number in range(posts)]
+    return new_job(urls, max_url_length=512, client=client, **options)
+
+
+def cancelled(post: JobPost) -> JobPost | None:
+    return post.cancelled() if post.can_be_cancelled else None
+
+
+class StoreContract:
+    """Tests of a fixture ``store`` for four jobs, with the plugin ``one``."""
+
+    async def queued(self, store: Any) -> set[tuple[str, int]]:
+        """The posts that are queued now."""
+        raise NotImplementedError
+
+    async def finish(self, store: Any, job: Job) -> None:
+        for index, post in enumerate(job.posts):
+            assert await store.note(job.id, index, post.done(10))
+
+    async def found(self, store: Any, job: Job) -> Job:
+        found = await store.get(job.id)
+        assert found is not None
+        return found  # type: ignore[no-any-return]
+
+    async def test_a_new_job_is_found_with_its_posts_queued(self, store: Any) -> None:
+        job = batch(3, keep=True, webhook="https://example.com/")
+        await store.add(job)
+        found = await self.found(store, job)
+        assert found.posts == batch(3).posts
+        assert (found.client, found.keep, found.webhook) == (job.client, True, job.webhook)
+        assert found.created_at == job.created_at
+        assert await self.queued(store) == {(job.id, index) for index in range(3)}
+
+    async def test_an_unknown_job_is_none_and_cannot_be_changed(self, store: Any) -> None:
+        job = batch(1)
+        assert await store.get(job.id) is None
+        assert await store.find(job.id, 0) is None
+        assert not await store.change(job, cancelled)
+        assert not await store.refresh(job)
+        assert not await store.note(job.id, 0, job.posts[0].started())
+
+    async def test_a_post_is_found_with_what_its_job_says_of_all(self, store: Any) -> None:
+        job = batch(2, keep=True)
+        await store.add(job)
+        found, post = await store.find(job.id, 1)
+        assert (found.id, found.created_at, found.keep) == (job.id, job.created_at, True)
+        assert post == job.posts[1]
+
+    async def test_an_outcome_is_kept_once(self, store: Any) -> None:
+        job = batch(1)
+        await store.add(job)
+        assert await store.note(job.id, 0, job.posts[0].started())
+        assert await store.note(job.id, 0, job.posts[0].done(10))
+        assert not await store.note(job.id, 0, job.posts[0].failed(500, "x", "x"))
+        found = await self.found(store, job)
+        assert (found.state, found.posts[0].state) == ("done", "done")
+
+    async def test_changes_are_numbered_in_their_order(self, store: Any) -> None:
+        job = batch(3)
+        await store.add(job)
+        seen = await self.found(store, job)
+        before = seen.version
+        await store.note(job.id, 2, job.posts[2].started())
+        await store.note(job.id, 0, job.posts[0].done(10))
+        assert await store.refresh(seen)
+        assert [change["index"] for _, change in seen.changes(before)] == [2, 0]
+        numbers = [number for number, _ in seen.changes(0)]
+        assert numbers == sorted(set(numbers))
+        assert seen.changes(seen.version) == []
+
+    async def test_a_change_leaves_posts_alone_that_it_does_not_mean(self, store: Any) -> None:
+        job = batch(3)
+        await store.add(job)
+        await store.note(job.id, 0, job.posts[0].done(10))
+        assert await store.change(job, cancelled)
+        assert [post.state for post in job.posts] == ["done", "cancelled", "cancelled"]
+        assert job.state == "cancelled"
+
+    async def test_a_change_may_queue_the_posts_again(self, store: Any) -> None:
+        job = batch(2)
+        await store.add(job)
+        await self.queued(store)
+        await store.change(job, cancelled)
+        await store.change(job, JobPost.anew, queue=True)
+        assert job.state == "running"
+        assert {(job.id, 0), (job.id, 1)} <= await self.queued(store)
+
+    async def test_a_post_that_waits_says_until_when(self, store: Any) -> None:
+        job = batch(2)
+        await store.add(job)
+        assert not await store.has_waiting()
+        await store.hold(50.0)
+        await store.wait(job, 0, job.posts[0])
+        await store.wait(job, 1, job.posts[1], 100.0)
+        assert await store.has_waiting()
+        behind, limited = (await self.found(store, job)).posts
+        assert [behind.state, limited.state] == ["waiting", "waiting"]
+        assert behind.waiting_since is None
+        assert limited.waiting_since is not None
+        # Nobody leaves before the longest limit is over.
+        assert behind.next_try_at is not None
+        assert unix_time(behind.next_try_at) > unix_time(limited.waiting_since) + 90
+
+    async def test_all_jobs_together_and_each_client_have_their_bounds(self, store: Any) -> None:
+        for number in range(MAX_JOBS):
+            await store.add(batch(1, client=f"192.0.2.{number}"))
+            with pytest.raises((TooManyJobs, JobsFull)):
+                await store.add(batch(1, client=f"192.0.2.{number}"))
+        with pytest.raises(JobsFull):
+            await store.add(batch(1, client="192.0.2.9"))
+        with pytest.raises(JobsFull):
+            await store.check_room("192.0.2.9")
+
+    async def test_the_oldest_finished_job_makes_room(self, store: Any) -> None:
+        jobs = [batch(1, client=f"192.0.2.{number}") for number in range(MAX_JOBS + 1)]
+        for age, job in enumerate(reversed(jobs)):
+            job.created_at -= age
+        for job in jobs[:MAX_JOBS]:
+            await store.add(job)
+        for job in jobs[1:3]:
+            await self.finish(store, job)
+            for finished in await store.unreported("one"):
+                await store.note_reported("one", finished)
+        await store.add(jobs[-1])
+        kept = [await store.get(job.id) is not None for job in jobs]
+        assert kept == [True, False, True, True, True]
+
+    async def test_a_job_that_a_plugin_does_not_know_of_stays(self, store: Any) -> None:
+        jobs = [batch(1, client=f"192.0.2.{number}") for number in range(MAX_JOBS + 1)]
+        for age, job in enumerate(reversed(jobs)):
+            job.created_at -= age
+        for job in jobs[:MAX_JOBS]:
+            await store.add(job)
+        for job in jobs[:2]:
+            await self.finish(store, job)
+        _, second = await store.unreported("one")
+        await store.note_reported("one", second)
+        await store.add(jobs[-1])
+        kept = [await store.get(job.id) is not None for job in jobs]
+        assert kept == [True, False, True, True, True]
+
+    async def test_each_end_of_a_job_is_reported_once(self, store: Any) -> None:
+        job = batch(1)
+        await store.add(job)
+        assert await store.unreported("one") == []
+        await self.finish(store, job)
+        [first] = await store.unreported("one")
+        assert first.response.posts[0].state == "done"
+        await store.note_reported("one", first)
+        assert await store.unreported("one") == []
+
+    async def test_a_job_that_goes_on_is_reported_when_it_ends_again(self, store: Any) -> None:
+        job = batch(1)
+        await store.add(job)
+        await store.change(job, cancelled)
+        [first] = await store.unreported("one")
+        await store.change(job, JobPost.anew, queue=True)
+        assert await store.unreported("one") == []
+        await self.finish(store, job)
+        [second] = await store.unreported("one")
+        # What was noted of the first end says nothing of the second.
+        await store.note_reported("one", first)
+        assert [it.response.posts[0].state for it in await store.unreported("one")] == ["done"]
+        await store.note_reported("one", second)
+        assert await store.unreported("one") == []
+
+    async def test_a_job_without_a_link_that_can_be_used_has_ended(self, store: Any) -> None:
+        job = new_job(["https://example.com/"], max_url_length=512)
+        await store.add(job)
+        assert [it.response.id for it in await store.unreported("one")] == [job.id]
+        assert (await self.found(store, job)).state == "done"
+        assert await self.queued(store) == set()
+
+    async def test_progress_is_kept_while_a_post_runs(self, store: Any) -> None:
+        job = batch(1)
+        await store.add(job)
+        running = replace(job.posts[0].started(), bytes_done=5, bytes_total=9)
+        assert await store.note(job.id, 0, running)
+        assert (await self.found(store, job)).posts == [running]

@@ -1,0 +1,304 @@
+"""What becomes of a post of a job, row by row, and that the runner acts by it."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from structlog.testing import capture_logs
+
+from scrapper.errors import (
+    CoolingDown,
+    DiskFull,
+    PaceExceeded,
+    PostNotFound,
+    RateLimited,
+    ServerFull,
+)
+from scrapper.jobs.engine import Jobs, running
+from scrapper.jobs.model import Job, JobPost, unix_time
+from scrapper.jobs.runner import ROWS, Case, Decision, Runner, decide
+from scrapper.jobs.stores.memory import MemoryStore
+from scrapper.jobs.waiting import Patience
+from tests.conftest import until
+from tests.unit.jobs.contract import batch
+
+QUEUED = JobPost("url", "shortcode")
+WAITING = QUEUED.waiting(0.0, limited=True)
+RUNNING = QUEUED.started()
+PATIENCE = 100.0
+
+
+def ended(status: int, code: str, *, hold: float = 0.0, is_fault: bool = False) -> Any:
+    def check(decision: Decision) -> None:
+        post = decision.post
+        assert (decision.verb, post.state) == ("end", "failed")
+        assert (post.status, post.code, decision.hold) == (status, code, hold)
+        assert decision.is_fault == is_fault
+
+    return check
+
+
+def is_just(verb: str, hold: float = 0.0) -> Callable[[Decision], None]:
+    def check(decision: Decision) -> None:
+        assert (decision.verb, decision.hold, decision.is_fault) == (verb, hold, False)
+
+    return check
+
+
+def stored(decision: Decision) -> None:
+    assert (decision.verb, decision.post.state, decision.post.status) == ("end", "done", 200)
+    assert decision.post.bytes_done == decision.post.bytes_total == 7
+
+
+CASES: list[tuple[str, Case, Callable[[Decision], None]]] = [
+    ("done", Case(QUEUED.done(1)), is_just("skip")),
+    ("cancelled", Case(QUEUED.cancelled()), is_just("skip")),
+    ("cancelled behind others", Case(QUEUED.cancelled(), others_wait=True), is_just("skip")),
+    ("queued", Case(QUEUED), is_just("run")),
+    ("behind others", Case(QUEUED, others_wait=True), is_just("wait")),
+    ("at hand", Case(QUEUED, others_wait=True, at_hand=True), is_just("run")),
+    ("its turn", Case(WAITING), is_just("run")),
+    ("stored", Case(RUNNING, size=7), stored),
+    (
+        "nothing stored",
+        Case(RUNNING, size=0, patience_left=9.0),
+        lambda it: it.post.state == "done",
+    ),
+    (
+        "a limit",
+        Case(RUNNING, error=RateLimited(retry_after=60.0), patience_left=PATIENCE),
+        is_just("wait", 60.0),
+    ),
+    (
+        "a limit that does not say how long",
+        Case(RUNNING, error=ServerFull(), patience_left=PATIENCE),
+        is_just("wait", 5.0),
+    ),
+    (
+        "a limit that is over at once",
+        Case(RUNNING, error=PaceExceeded(retry_after=0.0), patience_left=PATIENCE),
+        is_just("wait", 1.0),
+    ),
+    (
+        "a limit as long as patience",
+        Case(RUNNING, error=CoolingDown(retry_after=PATIENCE), patience_left=PATIENCE),
+        is_just("wait", PATIENCE),
+    ),
+    (
+        "a limit longer than patience",
+        Case(RUNNING, error=RateLimited(retry_after=PATIENCE + 1), patience_left=PATIENCE),
+        ended(429, "instagram_rate_limited", hold=PATIENCE + 1),
+    ),
+    ("refused", Case(RUNNING, error=PostNotFound()), ended(404, "post_not_found")),
+    (
+        "refused although patience is left",
+        Case(RUNNING, error=PostNotFound(retry_after=1.0), patience_left=PATIENCE),
+        ended(404, "post_not_found"),
+    ),
+    ("a full disk", Case(RUNNING, error=DiskFull()), ended(507, "disk_full")),
+    (
+        "another fault of the disk",
+        Case(RUNNING, error=PermissionError(13, "Permission denied")),
+        ended(500, "internal_error", is_fault=True),
+    ),
+    (
+        "a fault of ours",
+        Case(RUNNING, error=KeyError("x"), others_wait=True),
+        ended(500, "internal_error", is_fault=True),
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("case", "check"), [(case, check) for _, case, check in CASES], ids=[it[0] for it in CASES]
+)
+def test_the_table_says_what_becomes_of_a_post(
+    case: Case, check: Callable[[Decision], None]
+) -> None:
+    check(decide(case))
+
+
+@pytest.mark.parametrize("row", ROWS, ids=[row.name for row in ROWS])
+def test_each_row_is_needed(row: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = [decide(case) for _, case, _ in CASES]
+    monkeypatch.setattr("scrapper.jobs.runner.ROWS", [it for it in ROWS if it is not row])
+    try:
+        found: Any = [decide(case) for _, case, _ in CASES]
+    except StopIteration:
+        found = None
+    assert found != expected
+
+
+def test_a_failure_says_when_to_try_again() -> None:
+    error = RateLimited(retry_after=PATIENCE + 0.5)
+    assert decide(Case(RUNNING, error=error)).post.retry_after == 101
+    assert decide(Case(RUNNING, error=PostNotFound())).post.retry_after is None
+
+
+def test_a_post_that_cannot_be_stored_says_why() -> None:
+    error = PermissionError(13, "Permission denied")
+    post = decide(Case(RUNNING, error=error)).post
+    assert post.error == "The post cannot be stored: Permission denied"
+
+
+class Script:
+    """A scraper that answers by what ``answers`` has for a shortcode, one after the other."""
+
+    def __init__(self) -> None:
+        self.answers: dict[str, list[Any]] = {}
+        self.at_hand: set[str] = set()
+        self.asked: list[str] = []
+        self.go = asyncio.Event()
+        self.go.set()
+        self.done: int | None = None
+
+    def progress(self, _shortcode: str) -> Any:
+        return None if self.done is None else SimpleNamespace(done=self.done, total=9)
+
+    async def has(self, shortcode: str) -> bool:
+        return shortcode in self.at_hand
+
+    async def shortcode_of(self, link: Any) -> str:
+        return link if isinstance(link, str) else "opened"
+
+    async def scrape(self, shortcode: str, _url: str, **_: Any) -> Any:
+        self.asked.append(shortcode)
+        await self.go.wait()
+        answers = self.answers.get(shortcode, [])
+        answer = answers.pop(0) if answers else None
+        if isinstance(answer, Exception):
+            raise answer
+        post = SimpleNamespace(files=[SimpleNamespace(size=4), SimpleNamespace(size=3)])
+        return SimpleNamespace(stored=SimpleNamespace(post=post))
+
+
+class Life:
+    """An engine in memory."""
+
+    def __init__(self, patience: float = PATIENCE) -> None:
+        self.scraper = Script()
+        self.store = MemoryStore(max_jobs=8)
+        self.jobs = Jobs(self.store)
+        self.runner = Runner(self.store, cast(Any, self.scraper), Patience(patience))
+
+    async def ended(self, job: Job) -> None:
+        await until(lambda: job.state != "running")
+
+
+@pytest.fixture
+async def life() -> AsyncIterator[Life]:
+    life = Life()
+    async with running(life.store, life.runner, 1):
+        yield life
+
+
+async def test_posts_of_a_job_are_run_in_their_order(life: Life) -> None:
+    job = batch(4)
+    await life.jobs.submit(job)
+    await life.ended(job)
+    assert life.scraper.asked == [f"reel-{number}" for number in range(4)]
+    assert [(post.status, post.bytes_done) for post in job.posts] == [(200, 7)] * 4
+
+
+async def test_one_post_that_fails_keeps_no_other_from_running(life: Life) -> None:
+    life.scraper.answers = {"reel-0": [KeyError("x")], "reel-1": [PostNotFound()]}
+    job = batch(3)
+    with capture_logs() as logs:
+        await life.jobs.submit(job)
+        await life.ended(job)
+    assert [post.status for post in job.posts] == [500, 404, 200]
+    assert [line["event"] for line in logs] == ["post of a job failed"]
+
+
+async def test_a_limited_post_is_run_again_and_those_behind_it_wait(life: Life) -> None:
+    life.scraper.answers = {"reel-0": [RateLimited(retry_after=0.0)]}
+    life.scraper.at_hand = {"reel-2"}
+    job = batch(3)
+    await life.jobs.submit(job)
+    await until(lambda: job.posts[2].state == "done")
+    assert [post.state for post in job.posts] == ["waiting", "waiting", "done"]
+    # Only the limit costs patience.
+    assert job.posts[0].waiting_since is not None
+    assert job.posts[1].waiting_since is None
+    assert life.scraper.asked == ["reel-0", "reel-2"]
+    await life.ended(job)
+    assert [post.status for post in job.posts] == [200] * 3
+
+
+async def test_a_limit_holds_the_line_though_its_post_gave_up(life: Life) -> None:
+    life.scraper.answers = {"reel-0": [RateLimited(retry_after=PATIENCE * 2)]}
+    job = batch(1)
+    await life.jobs.submit(job)
+    await life.ended(job)
+    assert job.posts[0].status == 429
+    other = batch(1, "192.0.2.2")
+    before = time.time()
+    await life.store.add(other)
+    await life.store.wait(other, 0, other.posts[0])
+    assert other.posts[0].next_try_at is not None
+    assert unix_time(other.posts[0].next_try_at) > before + PATIENCE
+
+
+async def test_a_cancelled_post_is_never_run(life: Life) -> None:
+    life.scraper.go.clear()
+    job = batch(3)
+    await life.jobs.submit(job)
+    await until(lambda: job.posts[0].state == "running")
+    assert await life.jobs.cancel(job)
+    life.scraper.go.set()
+    await life.ended(job)
+    assert [post.state for post in job.posts] == ["done", "cancelled", "cancelled"]
+    assert life.scraper.asked == ["reel-0"]
+
+
+async def test_a_cancelled_post_can_be_tried_again(life: Life) -> None:
+    life.scraper.answers = {"reel-1": [PostNotFound()]}
+    job = batch(2)
+    await life.jobs.submit(job)
+    await life.ended(job)
+    assert await life.jobs.retry(job)
+    await life.ended(job)
+    assert [post.state for post in job.posts] == ["done", "done"]
+    assert life.scraper.asked == ["reel-0", "reel-1", "reel-1"]
+
+
+async def test_a_share_link_is_opened_before_its_post_is_scraped(life: Life) -> None:
+    job = batch(0)
+    job.posts.append(JobPost("https://www.instagram.com/share/reel/token/", None))
+    await life.jobs.submit(job)
+    await life.ended(job)
+    assert (job.posts[0].shortcode, job.posts[0].status) == ("opened", 200)
+
+
+async def test_progress_reaches_whoever_follows_the_job(
+    life: Life, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("scrapper.jobs.runner._PROGRESS_SECONDS", 0.0)
+    life.scraper.go.clear()
+    job = batch(1)
+    seen: list[tuple[str, str, int]] = []
+
+    async def follow() -> None:
+        async for it in life.jobs.follow(job, lambda: 0.0):
+            [post] = it.posts
+            seen.append((it.state, post.state, post.bytes_done))
+
+    await life.jobs.submit(job)
+    following = asyncio.create_task(follow())
+    life.scraper.done = 5
+    await until(lambda: ("running", "running", 5) in seen)
+    life.scraper.go.set()
+    await following
+    assert seen[-1] == ("done", "done", 7)
+
+
+async def test_following_ends_with_the_process(life: Life) -> None:
+    life.scraper.go.clear()
+    job = batch(1)
+    await life.jobs.submit(job)
+    life.jobs.closing = True
+    assert [it async for it in life.jobs.follow(job, lambda: 0.0)] == []
+    life.scraper.go.set()

@@ -1,0 +1,231 @@
+"""The stores of a single process."""
+
+import asyncio
+import sqlite3
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from scrapper.errors import DiskFull
+from scrapper.jobs.model import Job
+from scrapper.jobs.stores.memory import MemoryStore, Record
+from scrapper.jobs.stores.sqlite import JobFile, SqliteStore
+from tests.unit.jobs.contract import StoreContract, batch, cancelled
+
+WEBHOOK = "https://example.com/"
+
+
+class _OwnStore(StoreContract):
+    async def queued(self, store: MemoryStore) -> set[tuple[str, int]]:
+        taken = set()
+        while store._queue.qsize():
+            place = await store.take()
+            taken.add((place.job_id, place.position))
+        return taken
+
+    async def test_the_oldest_job_goes_first(self, store: MemoryStore) -> None:
+        older, newer = batch(2, "192.0.2.1"), batch(2, "192.0.2.2")
+        older.created_at -= 10
+        await store.add(newer)
+        await store.add(older)
+        order = [(await store.take()).job_id for _ in range(4)]
+        assert order == [older.id, older.id, newer.id, newer.id]
+
+    async def test_a_post_leaves_the_line_into_the_queue(self, store: MemoryStore) -> None:
+        job = batch(1)
+        await store.add(job)
+        await store.take()
+        await store.wait(job, 0, job.posts[0])
+        place = await store.take()
+        assert (place.job_id, place.position) == (job.id, 0)
+        assert not await store.has_waiting()
+
+    async def test_a_cancelled_post_leaves_the_line(self, store: MemoryStore) -> None:
+        job = batch(1)
+        await store.add(job)
+        await store.wait(job, 0, job.posts[0], 1000.0)
+        await store.change(job, cancelled)
+        assert not await store.has_waiting()
+
+    async def test_a_webhook_is_delivered_once_a_job_ended(self, store: MemoryStore) -> None:
+        job = batch(1, webhook=WEBHOOK)
+        await store.add(job)
+        assert await store.take_delivery() is None
+        await self.finish(store, job)
+        delivery = await store.take_delivery()
+        assert delivery is not None
+        assert delivery.url == WEBHOOK
+        assert b'"state":"done"' in delivery.body
+        await store.postpone(delivery, 0.0)
+        again = await store.take_delivery()
+        assert again is not None
+        assert (again.id, again.attempts) == (delivery.id, 1)
+        await store.postpone(again, 1000.0)
+        assert await store.take_delivery() is None
+
+
+class TestMemoryStore(_OwnStore):
+    @pytest.fixture
+    async def store(self) -> AsyncIterator[MemoryStore]:
+        store = MemoryStore(max_jobs=4, plugins=["one"])
+        await store.open()
+        yield store
+        await store.close()
+
+
+class TestSqliteStore(_OwnStore):
+    @pytest.fixture
+    async def store(self, tmp_path: Path) -> AsyncIterator[SqliteStore]:
+        store = new_store(tmp_path)
+        await store.open()
+        yield store
+        await store.close()
+
+
+def new_store(folder: Path, **options: Any) -> SqliteStore:
+    options = {"max_jobs": 4, "plugins": ["one"], **options}
+    return SqliteStore(JobFile(folder / "jobs.sqlite3"), patience=3600.0, **options)
+
+
+async def restarted(store: SqliteStore, folder: Path, **options: Any) -> SqliteStore:
+    await store.close()
+    again = new_store(folder, **options)
+    await again.open()
+    return again
+
+
+async def opened(folder: Path) -> SqliteStore:
+    store = new_store(folder)
+    await store.open()
+    return store
+
+
+async def test_unfinished_posts_go_on_after_a_restart(tmp_path: Path) -> None:
+    store, job = await opened(tmp_path), batch(4)
+    await store.add(job)
+    await store.note(job.id, 0, job.posts[0].done(10))
+    await store.note(job.id, 1, job.posts[1].started())
+    await store.wait(job, 2, job.posts[2], 1000.0)
+    store = await restarted(store, tmp_path)
+    found = await store.get(job.id)
+    assert found is not None
+    assert [post.state for post in found.posts] == ["done", "queued", "waiting", "queued"]
+    assert {(await store.take()).position for _ in range(2)} == {1, 3}
+    assert await store.has_waiting()
+    await store.close()
+
+
+async def test_ends_and_deliveries_survive_a_restart(tmp_path: Path) -> None:
+    store, job = await opened(tmp_path), batch(1, webhook=WEBHOOK)
+    await store.add(job)
+    await store.note(job.id, 0, job.posts[0].done(10))
+    store = await restarted(store, tmp_path)
+    [finished] = await store.unreported("one")
+    delivery = await store.take_delivery()
+    assert delivery is not None
+    await store.note_reported("one", finished)
+    await store.postpone(delivery, 1000.0)
+    store = await restarted(store, tmp_path)
+    assert await store.unreported("one") == []
+    assert await store.take_delivery() is None
+    assert [(it.id, it.attempts) for it in store._deliveries] == [(delivery.id, 1)]
+    await store.finish(next(iter(store._deliveries)))
+    store = await restarted(store, tmp_path)
+    assert store._deliveries == {}
+    await store.close()
+
+
+async def test_a_webhook_without_a_delivery_gets_one_at_the_next_start(tmp_path: Path) -> None:
+    store, job = await opened(tmp_path), batch(1, webhook=WEBHOOK)
+    await store.add(job)
+    await store.note(job.id, 0, job.posts[0].done(10))
+    await store.close()
+    with sqlite3.connect(tmp_path / "jobs.sqlite3") as database:
+        database.execute("DELETE FROM deliveries")
+        database.execute("UPDATE jobs SET announced = 0")
+    database.close()
+    store = await opened(tmp_path)
+    assert await store.take_delivery() is not None
+    store = await restarted(store, tmp_path)
+    assert [it.url for it in store._deliveries] == [WEBHOOK]
+    await store.close()
+
+
+class _Refusing(JobFile):
+    """A file on a disk that is full while ``full``."""
+
+    full = False
+
+    def write(self, record: Record) -> None:
+        if self.full:
+            raise DiskFull
+        super().write(record)
+
+
+@pytest.fixture
+async def refusing(tmp_path: Path) -> AsyncIterator[tuple[SqliteStore, _Refusing, Job]]:
+    file = _Refusing(tmp_path / "jobs.sqlite3")
+    store, job = SqliteStore(file, max_jobs=4, plugins=["one"]), batch(2, webhook=WEBHOOK)
+    await store.open()
+    await store.add(job)
+    file.full = True
+    yield store, file, job
+    await store.close()
+
+
+async def test_a_full_disk_takes_no_job_and_no_cancel(
+    refusing: tuple[SqliteStore, _Refusing, Job],
+) -> None:
+    store, file, job = refusing
+    other = batch(1, "192.0.2.2")
+    with pytest.raises(DiskFull):
+        await store.add(other)
+    with pytest.raises(DiskFull):
+        await store.change(job, cancelled)
+    assert await store.get(other.id) is None
+    assert [post.state for post in job.posts] == ["queued", "queued"]
+    file.full = False
+    await store.add(other)
+
+
+async def test_an_outcome_counts_although_the_disk_is_full(
+    refusing: tuple[SqliteStore, _Refusing, Job],
+) -> None:
+    store, _, job = refusing
+    with capture_logs() as logs:
+        for index in range(2):
+            assert await store.note(job.id, index, job.posts[index].done(1))
+    assert [line["event"] for line in logs] == ["job not saved"] * 2
+    assert job.state == "done"
+    assert await store.take_delivery() is not None
+    assert len(await store.unreported("one")) == 1
+
+
+@pytest.mark.parametrize("is_right", [True, False])
+async def test_jobs_grow_old_only_by_a_clock_that_is_right(tmp_path: Path, is_right: bool) -> None:
+    store = new_store(tmp_path, max_age=60.0, clock_is_right=lambda: is_right)
+    await store.open()
+    old, running = batch(1, "192.0.2.1"), batch(1, "192.0.2.2")
+    old.created_at = running.created_at = time.time() - 10 * 365 * 24 * 3600
+    await store.add(old)
+    await store.add(running)
+    await store.note(old.id, 0, old.posts[0].done(1))
+    assert (await store.get(old.id) is None) == is_right
+    assert await store.get(running.id) is not None
+    await store.close()
+
+
+async def test_changes_at_the_same_time_are_all_kept(tmp_path: Path) -> None:
+    store, job = await opened(tmp_path), batch(20)
+    await store.add(job)
+    notes = [store.note(job.id, it, post.done(it)) for it, post in enumerate(job.posts)]
+    await asyncio.gather(store.change(job, lambda _: None), *notes)
+    store = await restarted(store, tmp_path)
+    found = await store.get(job.id)
+    assert found is not None
+    assert [post.bytes_done for post in found.posts] == list(range(20))
+    await store.close()
