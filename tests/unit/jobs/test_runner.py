@@ -63,11 +63,6 @@ CASES: list[tuple[str, Case, Callable[[Decision], None]]] = [
     ("its turn", Case(WAITING), is_just("run")),
     ("stored", Case(RUNNING, size=7), stored),
     (
-        "nothing stored",
-        Case(RUNNING, size=0, patience_left=9.0),
-        lambda it: it.post.state == "done",
-    ),
-    (
         "a limit",
         Case(RUNNING, error=RateLimited(retry_after=60.0), patience_left=PATIENCE),
         is_just("wait", 60.0),
