@@ -21,7 +21,7 @@ from scrapper.instagram.search import Search, Standing
 from scrapper.instagram.shortcode import Shortcode
 from scrapper.instagram.sources import Source
 from scrapper.instagram.transport import PooledTransport, TransportPool, tls_context
-from scrapper.library.post import MediaItem, Post, Progress
+from scrapper.library.post import Fetch, MediaItem, Post
 from scrapper.links import ShareLink, read_link
 from scrapper.settings import Settings
 
@@ -127,47 +127,39 @@ class Instagram:
         return self._search.standings
 
     def fetch(
-        self,
-        shortcode: str,
-        url: str,
-        folder: Path,
-        deadline: float,
-        progress: Progress,
-        *,
-        on_found: Callable[[], None] = lambda: None,
+        self, fetch: Fetch, folder: Path, *, on_found: Callable[[], None] = lambda: None
     ) -> Post:
         """Download the post's media into *folder*, as ``{shortcode}.mp4`` or ``.jpg``.
 
         A carousel's files are ``{shortcode}_1.jpg``, ``{shortcode}_2.mp4``, and so on. A post
         whose main file is a video has its cover as ``{shortcode}.jpg``, unless the CDN does not
-        give it. *url* becomes the post's ``original_url``, and *progress* is kept. *on_found* is
-        called, in this thread, when Instagram said where the files are: from then on only the CDN
-        is asked. The call returns or raises soon after *deadline*, in :func:`time.monotonic` time,
-        whatever the other side does.
+        give it. The progress is kept. *on_found* is called, in this thread, when Instagram said
+        where the files are: from then on only the CDN is asked. The call returns or raises soon
+        after the deadline, whatever the other side does.
 
         Raises:
             ScrapeError: one of its subclasses, for everything that is not a fault of ours.
             OSError: the files cannot be written.
         """
-        target = Target(folder, progress, self._max_bytes, self._keep_free)
+        target = Target(folder, fetch.progress, self._max_bytes, self._keep_free)
         target.check_room()
-        code = Shortcode(shortcode)
+        code = Shortcode(fetch.shortcode)
 
         def find() -> Description:
-            with self._asking(deadline) as transport:
+            with self._asking(fetch.deadline) as transport:
                 description = self._search.find(code, transport)
             on_found()
             return description
 
         def download_in_time(wanted: Wanted) -> MediaItem:
-            with self._file_transports.taken(deadline) as transport:
+            with self._file_transports.taken(fetch.deadline) as transport:
                 return download(self._contexts.logged_out(transport), target, wanted)
 
         def begin(wanted: Wanted) -> Future[MediaItem]:
             # The context carries the request ID into the thread's log lines.
             return self._files.submit(copy_context().run, download_in_time, wanted)
 
-        return PostDownload(find, begin, code, lambda: deadline - time.monotonic()).post(url)
+        return PostDownload(find, begin, fetch).post()
 
     @contextmanager
     def _asking(self, deadline: float) -> Iterator[PooledTransport]:

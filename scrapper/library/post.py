@@ -1,12 +1,22 @@
 """A post and its media: the data that all other modules work with."""
 
+import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import parse_qs, urlsplit
 
-__all__ = ["Details", "MediaItem", "Music", "Post", "Progress", "cdn_expiry", "is_own_file"]
+__all__ = [
+    "Details",
+    "Fetch",
+    "MediaItem",
+    "Music",
+    "Post",
+    "Progress",
+    "cdn_expiry",
+    "is_own_file",
+]
 
 _UNSIGNED_LIFETIME = 24 * 60 * 60
 _MANIFEST_VERSION = 1
@@ -166,6 +176,21 @@ class Progress:
     def expect(self, size: int) -> None:
         """Add a file of *size* bytes to the total."""
         self.total = (self.total or 0) + size
+
+
+@dataclass(frozen=True, slots=True)
+class Fetch:
+    """A post to download: its *url* as the client sent it, and the monotonic *deadline*."""
+
+    shortcode: str
+    url: str
+    deadline: float
+    progress: Progress = field(default_factory=Progress)
+
+    @property
+    def seconds_left(self) -> float:
+        """The seconds until the deadline; negative once it passed."""
+        return self.deadline - time.monotonic()
 
 
 def is_own_file(filename: str, shortcode: str) -> bool:

@@ -4,7 +4,7 @@ import asyncio
 from dataclasses import dataclass
 
 from scrapper.errors import DeadlineExceeded
-from scrapper.library.post import Progress
+from scrapper.library.post import Fetch
 from scrapper.library.stored import StoredPost
 
 __all__ = ["Flight", "Scraped", "Slot"]
@@ -37,9 +37,8 @@ class Slot:
 class Flight:
     """A download under way, shared by all requests for its post."""
 
-    def __init__(self, deadline: float, progress: Progress, task: asyncio.Task[Scraped]) -> None:
-        self.deadline = deadline
-        self.progress = progress
+    def __init__(self, fetch: Fetch, task: asyncio.Task[Scraped]) -> None:
+        self.fetch = fetch
         self._task = task
         # Clients that wait get the error. If all of them went away, it is in the log already, and
         # asyncio must not complain that nobody retrieved it.
@@ -53,7 +52,7 @@ class Flight:
                 resolver of host names.
         """
         try:
-            async with asyncio.timeout_at(self.deadline + _GRACE):
+            async with asyncio.timeout_at(self.fetch.deadline + _GRACE):
                 return await asyncio.shield(self._task)
         except TimeoutError:
             raise DeadlineExceeded from None

@@ -8,7 +8,7 @@ import asyncio
 import contextvars
 import math
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
@@ -20,7 +20,7 @@ import structlog
 
 from scrapper.errors import CoolingDown, DeadlineExceeded, RateLimited, ServerFull
 from scrapper.library.disk import storing
-from scrapper.library.post import Post, Progress
+from scrapper.library.post import Fetch, Post, Progress
 from scrapper.library.publishing import Superseded
 from scrapper.library.store import Library
 from scrapper.library.stored import StoredPost
@@ -38,16 +38,7 @@ log = structlog.get_logger(__name__)
 class Source(Protocol):
     """Where posts come from: :class:`~scrapper.instagram.client.Instagram`; blocking."""
 
-    def fetch(
-        self,
-        shortcode: str,
-        url: str,
-        folder: Path,
-        deadline: float,
-        progress: Progress,
-        *,
-        on_found: Callable[[], None],
-    ) -> Post:
+    def fetch(self, fetch: Fetch, folder: Path, *, on_found: Callable[[], None]) -> Post:
         """Download a post's files into *folder*; call *on_found* when only files are to come."""
         ...
 
@@ -134,7 +125,7 @@ class Scraper:
     def progress(self, shortcode: str) -> Progress | None:
         """How far the download of the post is; None if none is under way."""
         flight = self._flights.get(shortcode)
-        return flight.progress if flight else None
+        return flight.fetch.progress if flight else None
 
     async def has(self, shortcode: str) -> bool:
         """Whether the post is stored, and fresh enough."""
@@ -232,38 +223,29 @@ class Scraper:
         now = time.monotonic()
         if self.saturated:
             # By then the oldest flight is over, whatever happens.
-            first = min(flight.deadline for flight in self._flights.values())
+            first = min(flight.fetch.deadline for flight in self._flights.values())
             raise ServerFull(retry_after=max(1, math.ceil(first - now)))
-        deadline = now + self._timeout
-        progress = Progress()
-        task = asyncio.create_task(self._fly(shortcode, url, refresh, deadline, progress))
-        flight = self._flights[shortcode] = Flight(deadline, progress, task)
+        fetch = Fetch(shortcode, url, now + self._timeout)
+        task = asyncio.create_task(self._fly(fetch, refresh))
+        flight = self._flights[shortcode] = Flight(fetch, task)
         return flight
 
-    async def _fly(
-        self, shortcode: str, url: str, refresh: bool, deadline: float, progress: Progress
-    ) -> Scraped:
+    async def _fly(self, fetch: Fetch, refresh: bool) -> Scraped:
+        shortcode = fetch.shortcode
         try:
             # Another flight may have ended while this one looked at the disk.
             if not refresh and (stored := await self._stored(shortcode)):
                 return stored
-            work = partial(self._work, shortcode, url, deadline, progress)
             async with self._peers.line(shortcode) as line:
-                return await self._in_turn(line, shortcode, refresh, deadline, work)
+                return await self._in_turn(line, fetch, refresh)
         finally:
             del self._flights[shortcode]
 
-    async def _in_turn(
-        self,
-        line: Line,
-        shortcode: str,
-        refresh: bool,
-        deadline: float,
-        work: Callable[..., Awaitable[StoredPost]],
-    ) -> Scraped:
+    async def _in_turn(self, line: Line, fetch: Fetch, refresh: bool) -> Scraped:
+        shortcode = fetch.shortcode
         while True:
             # A flight that waits for another process occupies no thread.
-            async with self._thread(deadline) as slot:
+            async with self._thread(fetch.deadline) as slot:
                 fence = await line.take_turn()
                 if fence is not None:
                     # Another process may have stored the post since we looked.
@@ -273,10 +255,10 @@ class Scraper:
                             return stored
                     with suppress(Superseded):
                         async with self._respecting_cooldown():
-                            fetched = await work(fence=fence, slot=slot)
+                            fetched = await self._work(fetch, fence, slot)
                         line.stored = True
                         return Scraped(fetched, cached=False)
-            landed = fence is not None or await line.wait_for_other(deadline)
+            landed = fence is not None or await line.wait_for_other(fetch.deadline)
             if landed:
                 self._library.changed(shortcode)
                 if post := await self._library.get(shortcode):
@@ -298,55 +280,31 @@ class Scraper:
             taken.callback(slot.give_back)
             yield slot
 
-    async def _work(
-        self,
-        shortcode: str,
-        url: str,
-        deadline: float,
-        progress: Progress,
-        *,
-        fence: int,
-        slot: Slot,
-    ) -> StoredPost:
+    async def _work(self, fetch: Fetch, fence: int, slot: Slot) -> StoredPost:
         # The context carries the request ID into the thread's log lines.
         context, loop = contextvars.copy_context(), asyncio.get_running_loop()
 
         def on_found() -> None:
             loop.call_soon_threadsafe(slot.give_back)
 
-        fetch = partial(
-            self._fetch_and_publish,
-            *(shortcode, url, deadline, progress),
-            fence=fence,
-            on_found=on_found,
-        )
-        work = partial(context.run, fetch)
+        work = partial(context.run, self._fetch_and_publish, fetch, fence, on_found)
         self._busy += 1
         try:
             with self._metrics.fetching():
                 stored = await loop.run_in_executor(self._executor, work)
         finally:
             self._busy -= 1
-            self._metrics.downloaded_bytes.inc(progress.done)
-        self._library.changed(shortcode)
+            self._metrics.downloaded_bytes.inc(fetch.progress.done)
+        self._library.changed(fetch.shortcode)
         return stored
 
     def _fetch_and_publish(
-        self,
-        shortcode: str,
-        url: str,
-        deadline: float,
-        progress: Progress,
-        *,
-        fence: int,
-        on_found: Callable[[], None],
+        self, fetch: Fetch, fence: int, on_found: Callable[[], None]
     ) -> StoredPost:
         with storing():
-            folder = self._library.stage(shortcode)
+            folder = self._library.stage(fetch.shortcode)
             try:
-                post = self._source.fetch(
-                    shortcode, url, folder, deadline, progress, on_found=on_found
-                )
+                post = self._source.fetch(fetch, folder, on_found=on_found)
                 return self._library.publish(folder, post, fence)
             except FileNotFoundError:
                 # The disk may have been unplugged in the middle of a download.

@@ -10,8 +10,7 @@ import structlog
 from scrapper.errors import DeadlineExceeded, DiskFull, RateLimited, ScrapeError
 from scrapper.instagram.files.fetch import CandidatesRefused, Wanted
 from scrapper.instagram.media import Description
-from scrapper.instagram.shortcode import Shortcode
-from scrapper.library.post import MediaItem, Post
+from scrapper.library.post import Fetch, MediaItem, Post
 
 __all__ = ["PostDownload"]
 
@@ -27,20 +26,13 @@ Download = Callable[[Wanted], Future[MediaItem]]
 class PostDownload:
     """One post's download: its files, four at a time, from one description or, once, a fresh one.
 
-    *find* describes the post as it is now; *seconds_left* says how long there is for all of it.
+    *find* describes the post as it is now.
     """
 
-    def __init__(
-        self,
-        find: Callable[[], Description],
-        download: Download,
-        shortcode: Shortcode,
-        seconds_left: Callable[[], float],
-    ) -> None:
+    def __init__(self, find: Callable[[], Description], download: Download, fetch: Fetch) -> None:
         self._find = find
         self._download = download
-        self._shortcode = shortcode
-        self._seconds_left = seconds_left
+        self._fetch = fetch
         self._refreshed = False
         self._error: ScrapeError | None = None
         self._files: dict[int, MediaItem] = {}
@@ -48,8 +40,8 @@ class PostDownload:
         self._running: dict[Future[MediaItem], int] = {}
         self._refused: list[int] = []
 
-    def post(self, url: str) -> Post:
-        """Download all that there is of the post; *url* becomes its ``original_url``.
+    def post(self) -> Post:
+        """Download all that there is of the post.
 
         Raises:
             ScrapeError: one of its subclasses.
@@ -68,14 +60,14 @@ class PostDownload:
             raise self._error
         missing = tuple(index for index, file in enumerate(found, start=1) if file is None)
         if missing:
-            log.warning("items missing", shortcode=self._shortcode.text, missing=missing)
+            log.warning("items missing", shortcode=self._fetch.shortcode, missing=missing)
         about = self._description
         return Post(
-            shortcode=self._shortcode.text,
+            shortcode=self._fetch.shortcode,
             description=about.caption,
             owner=about.owner,
             taken_at=about.taken_at,
-            original_url=url,
+            original_url=self._fetch.url,
             media=media,
             thumbnail=self._files.get(_COVER),
             missing=missing,
@@ -89,7 +81,9 @@ class PostDownload:
             # What was asked for after a refusal would most likely be refused as well.
             while self._may_start():
                 self._start(self._waiting.popleft())
-            done, _ = wait(self._running, timeout=self._seconds_left(), return_when=FIRST_COMPLETED)
+            done, _ = wait(
+                self._running, timeout=self._fetch.seconds_left, return_when=FIRST_COMPLETED
+            )
             if self._running and not done:
                 raise DeadlineExceeded
             for future in done:
@@ -111,7 +105,7 @@ class PostDownload:
         item = self._description.items[index] if index < len(self._description.items) else None
         if item is None:
             return None
-        stem = self._shortcode.text
+        stem = self._fetch.shortcode
         if self._description.is_carousel:
             stem += f"_{index + 1}"
         return Wanted(item.type, item.candidates, stem)
@@ -122,7 +116,7 @@ class PostDownload:
         video = next(videos, None)
         if video is None or not video.cover:
             return None
-        return Wanted("image", video.cover, self._shortcode.text)
+        return Wanted("image", video.cover, self._fetch.shortcode)
 
     def _note(self, index: int, future: Future[MediaItem]) -> None:
         """Take the file, or note that it was refused.
@@ -154,7 +148,7 @@ class PostDownload:
             self._files[index] = file
 
     def _note_no_cover(self, error: Exception) -> None:
-        log.warning("no thumbnail", file=self._shortcode.text, cause=type(error).__name__)
+        log.warning("no thumbnail", file=self._fetch.shortcode, cause=type(error).__name__)
 
     def _refresh(self) -> None:
         """Ask once how Instagram describes the post now; try what was refused again."""

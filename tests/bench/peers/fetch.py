@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from scrapper.instagram.client import Instagram
-from scrapper.library.post import Progress
+from scrapper.library.post import Fetch
 from scrapper.library.store import Library
 from scrapper.settings import load_settings
 from tests.bench.peers.loop import in_threads
@@ -26,9 +26,9 @@ def _fetch(root: Path, shortcodes: list[str]) -> None:
     instagram = Instagram.from_settings(settings)
     for shortcode in shortcodes:
         folder = library.stage(shortcode)
-        deadline = time.monotonic() + _SECONDS_A_POST
         url = f"https://www.instagram.com/reel/{shortcode}/"
-        library.publish(folder, instagram.fetch(shortcode, url, folder, deadline, Progress()))
+        fetch = Fetch(shortcode, url, time.monotonic() + _SECONDS_A_POST)
+        library.publish(folder, instagram.fetch(fetch, folder))
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from scrapper.errors import ScrapeError
 from scrapper.instagram.client import Instagram
 from scrapper.instagram.transport import TransportPool, tls_context
-from scrapper.library.post import Post, Progress
+from scrapper.library.post import Fetch, Post
 from scrapper.settings import load_settings
 from tests.conftest import Client, StartService
 from tests.instagram import Scenario, StandIn
@@ -563,8 +563,8 @@ class Fetcher:
         folder = self._folder / str(self._number)
         folder.mkdir()
         shortcode = f"{name}-{self._number}"
-        deadline = time.monotonic() + 600
-        return self._client.fetch(shortcode, POST.format(shortcode), folder, deadline, Progress())
+        fetch = Fetch(shortcode, POST.format(shortcode), time.monotonic() + 600)
+        return self._client.fetch(fetch, folder)
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from aiohttp import ClientTimeout, web
 from aiohttp.typedefs import Handler, Middleware
 
 from scrapper.errors import DeadlineExceeded, PostNotFound
-from scrapper.library.post import Post
+from scrapper.library.post import Fetch, Post
 from scrapper.library.store import Library
 from scrapper.scraping.peers import Alone
 from scrapper.scraping.scraper import Scraper
@@ -157,8 +157,8 @@ async def test_a_post_whose_deadline_passes_in_the_queue_is_not_asked_for(
 ) -> None:
     asked, go_on = [], threading.Event()
 
-    def stuck(shortcode: str, *_: object, **__: object) -> Post:
-        asked.append(shortcode)
+    def stuck(fetch: Fetch, *_: object, **__: object) -> Post:
+        asked.append(fetch.shortcode)
         go_on.wait()
         raise PostNotFound
 
