@@ -9,7 +9,6 @@ from uuid import uuid4
 import orjson
 import structlog
 
-from scrapper.errors import ScrapeError
 from scrapper.jobs.model import Job, JobPost
 from scrapper.jobs.store import Change, FinishedJob, check_room, without_room
 from scrapper.jobs.waiting import Backlog, Place
@@ -104,12 +103,13 @@ class MemoryStore:
             self._jobs[job.id] = job
 
     async def get(self, job_id: str) -> Job | None:
-        async with self._changing:
-            try:
-                await self._remove(await self._expired())
-            except (ScrapeError, OSError) as error:
-                # Even on a full disk, clients can still look at a job.
-                log.warning("old jobs not removed", cause=repr(error))
+        try:
+            if await self._expired():
+                async with self._changing:
+                    await self._remove(await self._expired())
+        # Even on a full disk, clients can still look at a job.
+        except Exception as error:  # noqa: BLE001
+            log.warning("old jobs not removed", cause=repr(error))
         return self._jobs.get(job_id)
 
     async def refresh(self, job: Job) -> bool:

@@ -1,7 +1,6 @@
 """Jobs in Redis, where all replicas and workers see them."""
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any, TypeVar
@@ -33,6 +32,7 @@ _ALL = f"{PREFIX}jobs"
 ENDED_JOBS = f"{PREFIX}jobs:ended"
 """The jobs that ended and have a webhook, which no worker saw yet."""
 _UNREPORTED_SECONDS = 7 * 24 * 60 * 60
+_DAY = 24 * 60 * 60
 _AT_ONCE = 99
 _LOOK_SECONDS = 0.25
 _PAUSE_SECONDS = 1.0
@@ -154,44 +154,39 @@ class RedisStore:
 
     async def add(self, job: Job) -> None:
         job.epoch = _EPOCH
-        key = _key(job.id)
         left = sum(post.unfinished for post in job.posts)
-        client = job.client or ""
-        fields: dict[Any, Any] = {
-            _CREATED: job.created_at,
-            _VERSION: len(job.posts),
-            _LEFT: left,
-            _CLIENT: client,
-            _KEEP: int(job.keep),
-        }
-        if job.webhook is not None:
-            fields[_WEBHOOK] = job.webhook
-        for index, post in enumerate(job.posts):
-            fields[b"%d" % index] = b"[%d,%b" % (index + 1, _rest(post))
 
         async def add(transaction: Pipeline) -> None:
-            gone = await self._make_room(transaction, client)
+            now, _ = await transaction.time()
+            if abs(job.created_at - now) > _DAY:
+                # This machine's clock is wrong, and others would find the job too old.
+                job.created_at = float(now)
+            gone = await self._make_room(transaction, job.client or "")
             transaction.multi()
             if gone:
                 transaction.zrem(_ALL, *gone)
                 transaction.delete(*map(_key, gone))
             transaction.zadd(_ALL, {job.id: job.created_at})
-            transaction.hset(key, mapping=fields)
+            transaction.hset(_key(job.id), mapping=_fields(job, left))
             if not left:
-                expiry = self._expiry(job.created_at)
-                if self._plugins:
-                    expiry = max(expiry, int((time.time() + _UNREPORTED_SECONDS) * 1000))
-                transaction.pexpireat(key, expiry)
-                if job.webhook is not None:
-                    transaction.zadd(ENDED_JOBS, {job.id: 0})
-                for plugin in self._plugins:
-                    transaction.zadd(_ended_for(plugin), {job.id: job.created_at * 1e6})
-                    transaction.expire(_ended_for(plugin), _UNREPORTED_SECONDS)
+                self._note_end(transaction, job, now)
             for message in self._messages(job):
                 transaction.xadd(STREAM, {b"data": message})
 
         with _reaching(), self._redis.asking():
             await self._redis.transaction(add, _ALL)
+
+    def _note_end(self, transaction: Pipeline, job: Job, now: int) -> None:
+        """Note the end of a new job: none of its links is a post's."""
+        expiry = self._expiry(job.created_at)
+        if self._plugins:
+            expiry = max(expiry, (now + _UNREPORTED_SECONDS) * 1000)
+        transaction.pexpireat(_key(job.id), expiry)
+        if job.webhook is not None:
+            transaction.zadd(ENDED_JOBS, {job.id: 0})
+        for key in map(_ended_for, self._plugins):
+            transaction.zadd(key, {job.id: job.created_at * 1e6})
+            transaction.expire(key, _UNREPORTED_SECONDS)
 
     async def get(self, job_id: str) -> Job | None:
         with _reaching():
@@ -390,6 +385,22 @@ def _ended_for(plugin: str) -> str:
 
 def _key(job_id: str) -> str:
     return f"{PREFIX}job:{job_id}"
+
+
+def _fields(job: Job, left: int) -> dict[Any, Any]:
+    """The hash of a new job with *left* unfinished posts."""
+    fields: dict[Any, Any] = {
+        _CREATED: job.created_at,
+        _VERSION: len(job.posts),
+        _LEFT: left,
+        _CLIENT: job.client or "",
+        _KEEP: int(job.keep),
+    }
+    if job.webhook is not None:
+        fields[_WEBHOOK] = job.webhook
+    for index, post in enumerate(job.posts):
+        fields[b"%d" % index] = b"[%d,%b" % (index + 1, _rest(post))
+    return fields
 
 
 def _rest(post: JobPost) -> bytes:

@@ -91,3 +91,17 @@ async def test_a_job_that_redis_lost_is_gone(store: RedisStore, redis: SharedRed
     assert await store.refresh(job)
     await redis.flushall()
     assert not await store.refresh(job)
+
+
+@pytest.mark.parametrize("years", [-50, 10])
+async def test_a_wrong_clock_of_a_replica_makes_no_job_too_old(
+    store: RedisStore, redis: SharedRedis, years: int
+) -> None:
+    job = batch(1)
+    job.created_at += years * 365 * 24 * 3600
+    await store.add(job)
+    await store.note(job.id, 0, job.posts[0].done(1))
+    now, _ = await redis.time()
+    found = await store.get(job.id)
+    assert found is not None
+    assert found.created_at == pytest.approx(now, abs=60)
