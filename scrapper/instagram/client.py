@@ -1,14 +1,12 @@
 """A shortcode becomes files and a post: the sources in order, one verdict, then the downloads."""
 
-import threading
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
 from contextvars import copy_context
 from pathlib import Path
 
-from scrapper.errors import DeadlineExceeded, InvalidURL, UnsupportedLink
+from scrapper.errors import InvalidURL, UnsupportedLink
 from scrapper.instagram.context import OnRequest
 from scrapper.instagram.contexts import Contexts
 from scrapper.instagram.files.fetch import Target, Wanted, download
@@ -20,7 +18,7 @@ from scrapper.instagram.pace import Pace
 from scrapper.instagram.search import Search, Standing
 from scrapper.instagram.shortcode import Shortcode
 from scrapper.instagram.sources import Source
-from scrapper.instagram.transport import PooledTransport, TransportPool, tls_context
+from scrapper.instagram.transport import TransportPool, tls_context
 from scrapper.library.post import Fetch, MediaItem, Post
 from scrapper.links import ShareLink, read_link
 from scrapper.settings import Settings
@@ -37,13 +35,11 @@ _HOSTS = ("instagram.com", "cdninstagram.com", "fbcdn.net")
 class Instagram:
     """Fetches posts; safe to share between threads.
 
-    At most *queries_at_once* posts are looked up at a time, and *files_at_once* files downloaded.
-
-    All threads share the *paces*, one for each login state: ``logged_out`` and ``session``. A file
-    may have *max_bytes*, and *keep_free* bytes of the disk stay free. *doc_id* is the document of
-    the logged-out web app's query. The *login* is used for posts that cannot be had without it, or,
-    with *login_first*, before anything else. After a limit that names no time, the login rests for
-    *cooldown* seconds.
+    At most *files_at_once* files are downloaded at a time. All threads share the *paces*, one for
+    each login state: ``logged_out`` and ``session``. A file may have *max_bytes*, and *keep_free*
+    bytes of the disk stay free. *doc_id* is the document of the logged-out web app's query. The
+    *login* is used for posts that cannot be had without it, or, with *login_first*, before anything
+    else. After a limit that names no time, the login rests for *cooldown* seconds.
     """
 
     def __init__(
@@ -56,7 +52,6 @@ class Instagram:
         doc_id: str,
         login: Login,
         login_first: bool = False,
-        queries_at_once: int,
         files_at_once: int,
         more_sources: Sequence[Source] = (),
         on_request: OnRequest = lambda *_: None,
@@ -64,7 +59,6 @@ class Instagram:
         self.login = login
         self._max_bytes = max_bytes
         self._keep_free = keep_free
-        self._queries = threading.BoundedSemaphore(queries_at_once)
         tls = tls_context()
         self._transports = TransportPool(_HOSTS, tls)
         self._files = ThreadPoolExecutor(files_at_once, thread_name_prefix="download")
@@ -115,7 +109,6 @@ class Instagram:
                 username=settings.instagram_username,
             ),
             login_first=settings.instagram_login_use == "always",
-            queries_at_once=settings.scrape_concurrency,
             files_at_once=settings.files_at_once,
             more_sources=more_sources,
             on_request=on_request,
@@ -127,15 +120,19 @@ class Instagram:
         return self._search.standings
 
     def fetch(
-        self, fetch: Fetch, folder: Path, *, on_found: Callable[[], None] = lambda: None
+        self,
+        fetch: Fetch,
+        folder: Path,
+        *,
+        asking: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> Post:
         """Download the post's media into *folder*, as ``{shortcode}.mp4`` or ``.jpg``.
 
         A carousel's files are ``{shortcode}_1.jpg``, ``{shortcode}_2.mp4``, and so on. A post
         whose main file is a video has its cover as ``{shortcode}.jpg``, unless the CDN does not
-        give it. The progress is kept. *on_found* is called, in this thread, when Instagram said
-        where the files are: from then on only the CDN is asked. The call returns or raises soon
-        after the deadline, whatever the other side does.
+        give it. The progress is kept. Instagram is asked in blocks of *asking*, in this thread;
+        outside of them only the CDN is. The call returns or raises soon after the deadline,
+        whatever the other side does.
 
         Raises:
             ScrapeError: one of its subclasses, for everything that is not a fault of ours.
@@ -146,10 +143,8 @@ class Instagram:
         code = Shortcode(fetch.shortcode)
 
         def find() -> Description:
-            with self._asking(fetch.deadline) as transport:
-                description = self._search.find(code, transport)
-            on_found()
-            return description
+            with asking(), self._transports.taken(fetch.deadline) as transport:
+                return self._search.find(code, transport)
 
         def download_in_time(wanted: Wanted) -> MediaItem:
             with self._file_transports.taken(fetch.deadline) as transport:
@@ -161,21 +156,6 @@ class Instagram:
 
         return PostDownload(find, begin, fetch).post()
 
-    @contextmanager
-    def _asking(self, deadline: float) -> Iterator[PooledTransport]:
-        """A transport to ask Instagram by; so many at a time as were said.
-
-        Raises:
-            DeadlineExceeded: others ask until *deadline*.
-        """
-        if not self._queries.acquire(timeout=max(0.0, deadline - time.monotonic())):
-            raise DeadlineExceeded
-        try:
-            with self._transports.taken(deadline) as transport:
-                yield transport
-        finally:
-            self._queries.release()
-
     def open_share_link(self, path: str, deadline: float) -> str:
         """The shortcode of the post that the share link *path* leads to; one request.
 
@@ -185,7 +165,7 @@ class Instagram:
             UnsupportedLink: it leads to something else.
             ScrapeError: one of its subclasses, for everything that is not a fault of ours.
         """
-        with self._asking(deadline) as transport:
+        with self._transports.taken(deadline) as transport:
             url = self._search.open_share_link(path, transport)
         try:
             link = read_link(url, max_length=_MAX_LOCATION)

@@ -1,6 +1,8 @@
 """A download under way, shared by all who ask for its post, and its right to ask Instagram."""
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from scrapper.errors import DeadlineExceeded
@@ -21,10 +23,26 @@ class Scraped:
 
 
 class Slot:
-    """The right to ask Instagram, one of a few; for one flight."""
+    """The right to ask Instagram, one of a few, in the order of asking; for one flight."""
 
-    def __init__(self, slots: asyncio.Semaphore) -> None:
+    def __init__(self, slots: asyncio.Semaphore, deadline: float) -> None:
         self._slots = slots
+        self._deadline = deadline
+        self._loop = asyncio.get_running_loop()
+        self._held = False
+        self._is_for_first = True
+
+    async def take(self) -> None:
+        """Wait for the slot.
+
+        Raises:
+            DeadlineExceeded: others ask until the deadline.
+        """
+        try:
+            async with asyncio.timeout_at(self._deadline):
+                await self._slots.acquire()
+        except TimeoutError:
+            raise DeadlineExceeded from None
         self._held = True
 
     def give_back(self) -> None:
@@ -32,6 +50,20 @@ class Slot:
         if self._held:
             self._held = False
             self._slots.release()
+
+    @contextmanager
+    def asking(self) -> Iterator[None]:
+        """Hold the slot while the block runs in the flight's thread; it is taken for the first.
+
+        Raises:
+            DeadlineExceeded: others ask until the deadline.
+        """
+        is_taken, self._is_for_first = self._is_for_first, False
+        if not is_taken:
+            asyncio.run_coroutine_threadsafe(self.take(), self._loop).result()
+        yield
+        # After a limit the cool-down must begin first, so then it is given back with the thread.
+        self._loop.call_soon_threadsafe(self.give_back)
 
 
 class Flight:

@@ -10,7 +10,7 @@ import math
 import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -35,11 +35,14 @@ __all__ = ["Scraped", "Scraper"]
 log = structlog.get_logger(__name__)
 
 
+Asking = Callable[[], AbstractContextManager[None]]
+
+
 class Source(Protocol):
     """Where posts come from: :class:`~scrapper.instagram.client.Instagram`; blocking."""
 
-    def fetch(self, fetch: Fetch, folder: Path, *, on_found: Callable[[], None]) -> Post:
-        """Download a post's files into *folder*; call *on_found* when only files are to come."""
+    def fetch(self, fetch: Fetch, folder: Path, *, asking: Asking) -> Post:
+        """Download a post's files into *folder*; ask Instagram in blocks of *asking* alone."""
         ...
 
     def open_share_link(self, path: str, deadline: float) -> str:
@@ -273,21 +276,18 @@ class Scraper:
             try:
                 async with asyncio.timeout_at(deadline):
                     await taken.enter_async_context(self._threads)
-                    await self._queries.acquire()
             except TimeoutError:
                 raise DeadlineExceeded from None
-            slot = Slot(self._queries)
+            slot = Slot(self._queries, deadline)
             taken.callback(slot.give_back)
+            await slot.take()
             yield slot
 
     async def _work(self, fetch: Fetch, fence: int, slot: Slot) -> StoredPost:
         # The context carries the request ID into the thread's log lines.
         context, loop = contextvars.copy_context(), asyncio.get_running_loop()
 
-        def on_found() -> None:
-            loop.call_soon_threadsafe(slot.give_back)
-
-        work = partial(context.run, self._fetch_and_publish, fetch, fence, on_found)
+        work = partial(context.run, self._fetch_and_publish, fetch, fence, slot.asking)
         self._busy += 1
         try:
             with self._metrics.fetching():
@@ -298,13 +298,11 @@ class Scraper:
         self._library.changed(fetch.shortcode)
         return stored
 
-    def _fetch_and_publish(
-        self, fetch: Fetch, fence: int, on_found: Callable[[], None]
-    ) -> StoredPost:
+    def _fetch_and_publish(self, fetch: Fetch, fence: int, asking: Asking) -> StoredPost:
         with storing():
             folder = self._library.stage(fetch.shortcode)
             try:
-                post = self._source.fetch(fetch, folder, on_found=on_found)
+                post = self._source.fetch(fetch, folder, asking=asking)
                 return self._library.publish(folder, post, fence)
             except FileNotFoundError:
                 # The disk may have been unplugged in the middle of a download.

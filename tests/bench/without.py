@@ -179,8 +179,8 @@ def _short_reads() -> None:
 
 def _apart() -> None:
     # A post keeps its slot until its files are there.
-    def fetch(self: Instagram, *post: Any, on_found: Callable[[], None]) -> Post:
-        del on_found
+    def fetch(self: Instagram, *post: Any, asking: object) -> Post:
+        del asking
         return original(self, *post)
 
     original = Instagram.fetch
