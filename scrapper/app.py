@@ -229,7 +229,8 @@ async def _fleet(app: web.Application) -> AsyncIterator[None]:
 
 
 async def _followers(app: web.Application) -> AsyncIterator[None]:
-    fleet, plugins, ledger = app[_FLEET], app[PLUGINS], Ledger(app[MEDIA_ROOT].state / LEDGER)
+    fleet, plugins, root = app[_FLEET], app[PLUGINS], app[MEDIA_ROOT]
+    ledger = Ledger(root.state / LEDGER, check=root.check)
     local = LocalFinishedJobs(ledger, plugins.job_followers)
     followers = Followers.from_settings(
         app[SETTINGS],
@@ -266,7 +267,7 @@ async def _jobs(app: web.Application) -> AsyncIterator[None]:
     root = app[MEDIA_ROOT]
     app[JOBS] = jobs = LocalJobs(
         app[SCRAPER],
-        JobStore(root.state / "jobs.sqlite3"),
+        JobStore(root.state / "jobs.sqlite3", check=root.check),
         backlog=Backlog(settings.seconds_a_query),
         patience=settings.job_patience_seconds,
         concurrency=settings.scrape_concurrency,

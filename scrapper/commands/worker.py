@@ -119,7 +119,7 @@ async def worker(settings: Settings, parts: WorkerParts) -> AsyncIterator[Receiv
         settings,
         plugins,
         library,
-        Ledger(root.state / LEDGER),
+        Ledger(root.state / LEDGER, check=root.check),
         metrics,
         fleet.peers,
         fleet.finished_jobs,

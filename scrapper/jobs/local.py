@@ -64,6 +64,7 @@ class LocalJobs:
         self._backlog = backlog
         self._patience = patience
         self._deliveries: dict[Delivery, float] = {}
+        self._in_flight: set[Delivery] = set()
         self._runners: list[asyncio.Task[None]] = []
         self._tidying = asyncio.Lock()
         self._writing = asyncio.Lock()
@@ -75,7 +76,7 @@ class LocalJobs:
         Raises:
             OSError, sqlite3.Error: the store cannot be used.
         """
-        jobs = await asyncio.to_thread(self._store.open)
+        jobs = await asyncio.to_thread(self._store.open, self._everything)
         await self._ends.opened(jobs)
         for job in jobs:
             self._jobs[job.id] = job
@@ -181,16 +182,24 @@ class LocalJobs:
             # A time far ahead is one that a wrong clock left.
             if not now < due_at < now + _DAY:
                 self._deliveries.pop(delivery)
+                self._in_flight.add(delivery)
                 return delivery
         return None
 
     async def finish(self, delivery: Delivery) -> None:
+        self._in_flight.discard(delivery)
         await self._write(self._store.finish, delivery)
 
     async def postpone(self, delivery: Delivery, seconds: float) -> None:
         due_at = time.time() + seconds
+        self._in_flight.discard(delivery)
         self._deliveries[replace(delivery, attempts=delivery.attempts + 1)] = due_at
         await self._write(self._store.postpone, delivery, due_at)
+
+    def _everything(self) -> tuple[list[Job], dict[Delivery, float]]:
+        """What a new file of the store must hold; called in its thread."""
+        in_flight = dict.fromkeys(self._in_flight.copy(), 0.0)
+        return list(self._jobs.values()), {**in_flight, **self._deliveries.copy()}
 
     async def _announce(self, job: Job) -> None:
         """If the job ended and has a webhook, note that it is to be sent."""

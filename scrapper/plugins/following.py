@@ -81,11 +81,13 @@ class Followers:
         """Have new plugins start here; return them. Call it before anything is stored.
 
         Raises:
-            DiskFull, DiskReadOnly, OSError, sqlite3.Error: the ledger cannot be written.
+            SettingsError: the ledger cannot be used.
+            ScrapeError, OSError, sqlite3.Error: it cannot be written.
         """
         names = [follower.plugin.name for follower in self._followers]
         if not names:
             return frozenset()
+        await asyncio.to_thread(self._ledger.open)
         new = await asyncio.to_thread(self._ledger.unknown, names)
         if new:
             posts = await self._library.versions()

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import sqlite3
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -15,9 +14,7 @@ from hypothesis import strategies as st
 from standardwebhooks import Webhook
 
 from scrapper.errors import SettingsError
-from scrapper.jobs.model import new_job
-from scrapper.jobs.sqlite_store import JobStore
-from scrapper.jobs.webhooks import Delivery, WebhookHosts
+from scrapper.jobs.webhooks import WebhookHosts
 from scrapper.settings import load_settings
 from tests.conftest import Client, StartService, until
 from tests.instagram import StandIn
@@ -184,23 +181,6 @@ def test_a_webhook_survives_a_kill_and_keeps_its_secrets(
 
     asyncio.run(run())
     assert len(calls) >= 3
-
-
-def test_a_delivery_of_another_shape_stops_no_other(tmp_path: Path) -> None:
-    path = tmp_path / "jobs.sqlite3"
-    store = JobStore(path)
-    store.open()
-    job = new_job(["https://example.com/"], max_url_length=512, webhook="http://localhost/")
-    store.add(job)
-    delivery = Delivery("msg_good", "http://localhost/", b"{}")
-    store.announce(job, delivery)
-    database = sqlite3.connect(path)
-    with database:
-        for row in (("a", "u", "text", 0, 0.0), ("b", "u", b"", "x", 0.0), ("c", "u", b"", 0, "x")):
-            database.execute("INSERT INTO deliveries VALUES (?, ?, ?, ?, ?)", row)
-    database.close()
-    assert store.deliveries() == {delivery: 0.0}
-    store.close()
 
 
 async def test_without_hosts_there_are_no_webhooks(
