@@ -108,7 +108,7 @@ def assemble(settings: Settings) -> ServiceParts:
     )
     followed = Followed(
         library=library,
-        ledger=Ledger(root.state / LEDGER),
+        ledger=Ledger(root.state / LEDGER, check=root.check),
         metrics=metrics,
         peers=peers,
         timeout=settings.plugin_timeout_seconds,
@@ -235,7 +235,7 @@ def _own_store(
 ) -> SqliteStore:
     """The jobs of a process that has no others beside it."""
     return SqliteStore(
-        JobFile(root.state / "jobs.sqlite3"),
+        JobFile(root.state / "jobs.sqlite3", check=root.check),
         patience=settings.job_patience_seconds,
         check=root.check,
         max_jobs=settings.max_jobs,

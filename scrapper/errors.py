@@ -10,6 +10,7 @@ __all__ = [
     "INTERNAL_ERROR",
     "RESPONSES",
     "AudioLink",
+    "Busy",
     "ChallengeRequired",
     "CoolingDown",
     "DeadlineExceeded",
@@ -169,6 +170,10 @@ class JobsUnreachable(ScrapeError):
     """Redis, which keeps the jobs, does not answer."""
 
 
+class Busy(ScrapeError):
+    """Another program has locked a file of the service, or the file was begun anew just now."""
+
+
 class DiskFull(ScrapeError):
     """The disk has no room for the post, or would have less free space than it must."""
 
@@ -248,6 +253,7 @@ RESPONSES: Mapping[type[Exception], tuple[int, str, str]] = {
     InstagramUnreachable: (503, "instagram_unreachable", "Instagram could not be reached"),
     DeadlineExceeded: (503, "deadline_exceeded", "The post was not downloaded in time"),
     ServerFull: (503, "server_full", "Too many posts are waiting: try again later"),
+    Busy: (503, "busy", "A database of the service is in use: try again in a moment"),
     MediaFolderGone: (503, "media_folder_gone", "The media folder is gone: is its disk there?"),
     JobsFull: (503, "jobs_full", "Too many jobs are unfinished: try again later"),
     JobsUnreachable: (503, "jobs_unreachable", "Jobs cannot be reached for now: try again later"),

@@ -47,7 +47,7 @@ _CURSOR = {"type": "string", "pattern": r"^[0-9]{1,10}\.[0-9]{9}~[A-Za-z0-9_-]{5
         summary="The stored posts, newest first, or those that match a search",
         tag="posts",
         response=ListingResponse,
-        errors=(400, 507),
+        errors=(400, 503, 507),
         parameters=(
             Parameter("limit", "query", _LIMIT, "How many"),
             Parameter(

@@ -3,14 +3,14 @@
 import sqlite3
 import threading
 import time
-from collections.abc import Iterable, Set
+from collections.abc import Callable, Iterable, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import structlog
 
-from scrapper.library.disk import delete
+from scrapper.errors import Busy
 from scrapper.library.listing import Cursor, folders
 from scrapper.library.sqlite_file import SQLiteFile
 from scrapper.library.stored import StoredPost, load
@@ -19,30 +19,26 @@ __all__ = ["Catalogue", "Search"]
 
 log = structlog.get_logger(__name__)
 
-_VERSION = 1
-_SCHEMA = f"""
-PRAGMA journal_mode = TRUNCATE;
--- A cache needs no flushing: after a power cut it is checked, and made anew if it is damaged.
-PRAGMA synchronous = OFF;
-PRAGMA busy_timeout = 10000;
-CREATE TABLE IF NOT EXISTS posts (
+_VERSION = 2
+_SCHEMA = """
+CREATE TABLE posts (
     id INTEGER PRIMARY KEY,
     shortcode TEXT NOT NULL UNIQUE,
     inode INTEGER NOT NULL,
     stored_at REAL,
     owner TEXT,
     kept INTEGER
-);
-CREATE INDEX IF NOT EXISTS newest ON posts (stored_at DESC, shortcode);
-CREATE INDEX IF NOT EXISTS newest_of_owner ON posts (owner, stored_at DESC, shortcode);
-CREATE INDEX IF NOT EXISTS newest_kept ON posts (kept, stored_at DESC, shortcode);
+) STRICT;
+CREATE INDEX newest ON posts (stored_at DESC, shortcode);
+CREATE INDEX newest_of_owner ON posts (owner, stored_at DESC, shortcode);
+CREATE INDEX newest_kept ON posts (kept, stored_at DESC, shortcode);
 CREATE VIRTUAL TABLE IF NOT EXISTS words USING fts5 (
     description, people, tokenize = "unicode61 remove_diacritics 2"
 );
-CREATE TABLE IF NOT EXISTS state (synced INTEGER NOT NULL);
-PRAGMA user_version = {_VERSION};
+CREATE TABLE state (synced INTEGER NOT NULL) STRICT
 """
-_SIDE_FILES = ("", "-journal")
+# A search is answered, or refused, within two seconds.
+_PATIENCE_SECONDS = 0.5
 _AT_ONCE = 500
 # Two changes within one tick of the file system's clock leave the same time.
 _TICK_SECONDS = 0.1
@@ -69,18 +65,41 @@ class Search:
 class Catalogue:
     """The posts under *root*, in the file at *path*; blocking, and for any thread.
 
-    The file is a cache. It is made anew if it is missing or damaged, and each :meth:`sync` adds
-    what was stored, and drops what was removed, by whatever process.
+    The file is a cache. It is begun anew if it is missing or damaged, and each :meth:`sync` adds
+    what was stored, and drops what was removed, by whatever process. Calls raise what a use of
+    :class:`~scrapper.library.sqlite_file.SQLiteFile` raises, and so does *check*.
     """
 
-    def __init__(self, path: Path, root: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path, root: Path, *, check: Callable[[], None] = lambda: None) -> None:
         self._root = root
-        self._file = SQLiteFile(path, prepare=_prepare, replace=self._remove)
+        self._file = SQLiteFile(
+            path,
+            "catalogue",
+            version=_VERSION,
+            schema=_SCHEMA,
+            shared=True,
+            inspect=_check_words,
+            check=check,
+            # A cache needs no flushing: after a power cut it is checked, and begun anew if need be.
+            synchronous="OFF",
+            patience=_PATIENCE_SECONDS,
+        )
+        self._complete_since = 0
         self._suspects_lock = threading.Lock()
         self._suspects: set[str] = set()
-        self.complete = False
+
+    @property
+    def complete(self) -> bool:
         """Whether every post has been looked at by now."""
+        return self._complete_since == self._file.openings != 0
+
+    def open(self) -> None:
+        """Open the file at the start.
+
+        Raises:
+            SettingsError: it cannot be used.
+        """
+        self._file.open()
 
     def close(self) -> None:
         """Close the file."""
@@ -99,24 +118,26 @@ class Catalogue:
 
         Raises:
             OSError: the root cannot be read.
-            sqlite3.Error: the file cannot be written.
         """
         with self._suspects_lock:
             suspects, self._suspects = self._suspects, set()
         try:
-            self._sync(suspects)
+            while not self._sync(suspects):
+                log.info("catalogue changed while it was filled")
         except BaseException:
             with self._suspects_lock:
                 self._suspects |= suspects
             raise
 
-    def _sync(self, suspects: Set[str]) -> None:
+    def _sync(self, suspects: Set[str]) -> bool:
+        """Return false if another file came into the place of the one that was read first."""
         changed_at = self._root.stat().st_mtime_ns
         with self._file.using() as database:
+            opening = self._file.openings
             known = database.execute("SELECT synced FROM state").fetchone()
             if known == (changed_at,) and not suspects:
-                self.complete = True
-                return
+                self._complete_since = opening
+                return True
             inodes: dict[str, int] = dict(database.execute("SELECT shortcode, inode FROM posts"))
         settled = time.time() - changed_at / 1e9 > _TICK_SECONDS
         there = dict(folders(self._root))
@@ -133,26 +154,22 @@ class Catalogue:
             with self._file.changing() as database:
                 _note(database, rows)
         with self._file.changing() as database:
+            if self._file.openings != opening:
+                return False
             _mark_synced(database, changed_at if settled else 0)
-        self.complete = True
+        self._complete_since = opening
+        return True
 
     def doubt(self) -> None:
         """Have the next :meth:`sync` look again at every folder that held no post.
 
         Files may have come into it since, which :meth:`sync` does not see.
-
-        Raises:
-            sqlite3.Error: the file cannot be written.
         """
         with self._file.changing() as database:
             _doubt(database)
 
     def newest(self, number: int, after: Cursor | None, search: Search) -> list[Cursor]:
-        """The places of the *number* posts stored last, of those that come *after* a place.
-
-        Raises:
-            sqlite3.Error: the file cannot be read.
-        """
+        """The places of the *number* posts stored last, of those that come *after* a place."""
         words = _words(search.text)
         if search.text and not words:
             return []
@@ -169,6 +186,8 @@ class Catalogue:
         where = " AND ".join(condition for condition, _ in wishes)
         values = [value for _, some in wishes for value in some]
         with self._file.using() as database:
+            if not self.complete:
+                raise Busy(retry_after=1)
             rows = database.execute(
                 f"SELECT stored_at, shortcode FROM posts WHERE {where} "  # noqa: S608 - constants
                 "ORDER BY stored_at DESC, shortcode LIMIT ?",
@@ -176,20 +195,8 @@ class Catalogue:
             )
             return [Cursor(stored_at, shortcode) for stored_at, shortcode in rows]
 
-    def _remove(self, error: Exception) -> None:
-        log.warning("catalogue unreadable: made anew", cause=repr(error))
-        self.complete = False
-        for suffix in _SIDE_FILES:
-            delete(self._path.with_name(self._path.name + suffix))
 
-
-def _prepare(database: sqlite3.Connection) -> None:
-    [version] = database.execute("PRAGMA user_version").fetchone()
-    if version not in (0, _VERSION):
-        raise sqlite3.DatabaseError(f"version {version}")
-    database.executescript(_SCHEMA)
-    if database.execute("PRAGMA quick_check").fetchone() != ("ok",):
-        raise sqlite3.DatabaseError("quick_check")
+def _check_words(database: sqlite3.Connection) -> None:
     database.execute("INSERT INTO words (words) VALUES ('integrity-check')")
 
 

@@ -1,13 +1,15 @@
 """The disk under the media folder: room, refusals, and what must happen atomically."""
 
 import errno
+import glob
 import os
 import shutil
 import stat
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from scrapper.errors import DiskFull, DiskReadOnly
@@ -18,13 +20,17 @@ __all__ = [
     "exchange",
     "flush",
     "free_bytes",
+    "identity",
     "is_whole",
+    "open_lock",
+    "set_aside",
     "storing",
     "write_atomically",
 ]
 
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
+_MOST_ASIDE = 4
 
 
 def check_room(folder: Path, *, keep_free: int, coming: int = 0) -> None:
@@ -74,10 +80,52 @@ def storing() -> Iterator[None]:
         raise
 
 
+def identity(path: Path) -> tuple[int, int] | None:
+    """What tells the file at *path*, or the one that a link leads to, from any other."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def set_aside(path: Path, suffixes: Iterable[str] = ()) -> Path:
+    """Rename what is at *path*, if anything is, and what has its name and one of *suffixes*.
+
+    Return the new path: the name with ``.damaged-`` and the time. Of the files that were set aside
+    earlier the latest stay.
+
+    Raises:
+        OSError: it cannot be renamed.
+    """
+    known = sorted(path.parent.glob(f"{glob.escape(path.name)}.damaged-*"))
+    for old in known[:-_MOST_ASIDE]:
+        # What is in a folder is none of ours.
+        if not old.is_dir() or old.is_symlink():
+            old.unlink(missing_ok=True)
+    aside = path.with_name(f"{path.name}.damaged-{time.time_ns()}")
+    for suffix in (*suffixes, ""):
+        with suppress(FileNotFoundError):
+            path.with_name(path.name + suffix).rename(aside.with_name(aside.name + suffix))
+    return aside
+
+
+def open_lock(path: Path) -> int:
+    """A descriptor of the file at *path*, to lock it; what is no regular file is set aside.
+
+    Raises:
+        OSError: it cannot be opened.
+    """
+    if os.path.lexists(path) and not path.is_file():
+        set_aside(path)
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NONBLOCK, 0o600)
+
+
 def write_atomically(path: Path, content: bytes) -> None:
     """Put a file of *content*, readable by its owner alone, in the place of *path*.
 
-    After a crash at any instant the old content is there, or the new one.
+    After a crash at any instant the old content is there, or the new one. A folder in its place is
+    set aside.
 
     Raises:
         OSError: it cannot be written.
@@ -88,6 +136,8 @@ def write_atomically(path: Path, content: bytes) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
+        if path.is_dir() and not path.is_symlink():
+            set_aside(path)
         Path(name).replace(path)
     except BaseException:
         Path(name).unlink(missing_ok=True)

@@ -1,6 +1,7 @@
 """The library: the folder of stored posts."""
 
 import asyncio
+import math
 import os
 import sqlite3
 import time
@@ -11,7 +12,7 @@ from typing import Any, TypeVar
 
 import structlog
 
-from scrapper.errors import DiskFull, DiskReadOnly
+from scrapper.errors import Busy, DiskFull, DiskReadOnly, SettingsError
 from scrapper.library.additions import Additions, add
 from scrapper.library.catalogue import Catalogue, Search
 from scrapper.library.disk import storing
@@ -31,7 +32,7 @@ from scrapper.library.listing import (
 from scrapper.library.post import Post
 from scrapper.library.publishing import Publisher
 from scrapper.library.root import MediaRoot
-from scrapper.library.sqlite_errors import is_refusal, telling_refusals
+from scrapper.library.sqlite_file import NewerSchema
 from scrapper.library.stored import MANIFEST, StoredPost
 from scrapper.settings import Settings
 from scrapper.tasks import finished, in_background
@@ -45,6 +46,9 @@ Result = TypeVar("Result")
 _EVERYTHING = Search()
 
 _LISTED_AT_ONCE = 1024
+# Each may hold a thread for a while.
+_SEARCHES_AT_ONCE = 3
+_REFUSALS = (Busy, DiskFull, DiskReadOnly, sqlite3.Error)
 _CATALOGUE = "posts.sqlite3"
 _CLOCKS_APART_SECONDS = 60
 
@@ -72,7 +76,9 @@ class Library:
         check: Callable[[], None] = lambda: None,
     ) -> None:
         self.root = root
-        self._catalogue = Catalogue(catalogue, root) if catalogue else None
+        self._catalogue = Catalogue(catalogue, root, check=check) if catalogue else None
+        self._searching = asyncio.Semaphore(_SEARCHES_AT_ONCE)
+        self._busy_at = -math.inf
         self._syncing = asyncio.Lock()
         self._first_sync: asyncio.Task[None] | None = None
         self._listeners: list[Callable[[str], None]] = []
@@ -100,6 +106,7 @@ class Library:
         """Create the folders, and remove what a crash left.
 
         Raises:
+            SettingsError: a later release wrote the catalogue.
             OSError: the root cannot be written.
         """
         await asyncio.to_thread(self._open)
@@ -174,7 +181,8 @@ class Library:
         listings, no other post appears twice or is left out.
 
         Raises:
-            DiskFull, DiskReadOnly: a search needs the catalogue, which cannot be written.
+            Busy: another program has locked the catalogue, which a search needs.
+            DiskFull, DiskReadOnly: the catalogue cannot be written.
         """
         posts: list[StoredPost] = []
         last = after
@@ -198,7 +206,7 @@ class Library:
         if catalogue is not None and (search != _EVERYTHING or catalogue.complete):
             try:
                 return await self._found(catalogue, number, after, search)
-            except (DiskFull, DiskReadOnly, sqlite3.Error) as error:
+            except (*_REFUSALS, OSError) as error:
                 if search != _EVERYTHING:
                     raise
                 log.warning("catalogue not used", cause=repr(error))
@@ -209,19 +217,27 @@ class Library:
     async def _found(
         self, catalogue: Catalogue, number: int, after: Cursor | None, search: Search
     ) -> Sequence[Cursor]:
-        with telling_refusals():
+        asked_at = time.monotonic()
+        async with self._searching:
             try:
+                # Whoever waited meanwhile need not wait as long again.
+                if self._busy_at > asked_at:
+                    raise Busy(retry_after=1)
                 await self._sync(catalogue)
                 return await self._in_thread(catalogue.newest, number, after, search)
-            except sqlite3.DatabaseError as error:
-                if is_refusal(error):
+            except Busy:
+                if catalogue.complete:
+                    self._busy_at = time.monotonic()
                     raise
-            # It was damaged, and is gone.
+            # It was damaged, and is begun anew.
             await self._sync(catalogue)
             return await self._in_thread(catalogue.newest, number, after, search)
 
     async def _sync(self, catalogue: Catalogue) -> None:
+        asked_at = time.monotonic()
         async with self._syncing:
+            if self._busy_at > asked_at:
+                raise Busy(retry_after=1)
             await finished(self._in_thread(catalogue.sync))
 
     def _start_sync(self) -> None:
@@ -281,7 +297,7 @@ class Library:
         if self._abandoned_after:
             await self._in_thread(self._publisher.clear_leftovers)
         if self._catalogue is not None:
-            with suppress(sqlite3.Error):
+            with suppress(*_REFUSALS):
                 await self._in_thread(self._catalogue.doubt)
             await self._fill(self._catalogue)
         removed = 0
@@ -336,6 +352,13 @@ class Library:
     def _open(self) -> None:
         self.incoming.mkdir(parents=True, exist_ok=True)
         self._publisher.clear_leftovers()
+        if self._catalogue is not None:
+            try:
+                self._catalogue.open()
+            except NewerSchema:
+                raise
+            except SettingsError as error:
+                log.warning("catalogue not used", cause=str(error))
 
     async def _in_thread(self, function: Callable[..., Result], *arguments: Any) -> Result:
         return await asyncio.to_thread(self._present, function, *arguments)

@@ -70,7 +70,7 @@ class Follower:
         self._pauses = followed.pauses
         self._news: set[str] = set()
         self._look_at_all = True
-        self._seen: tuple[int | None, int] | None = None
+        self._seen: tuple[int | None, tuple[int, int]] | None = None
         self._awake = asyncio.Event()
         self._call: Call | None = None
         self._unwritten: dict[str, _Told] = {}
@@ -157,15 +157,15 @@ class Follower:
     async def _find_changes(self, news: set[str]) -> list[str]:
         name = self.plugin.name
         changed_at = await self._library.changed_at() if self._peers.shared else None
-        restarts = await asyncio.to_thread(self._ledger.restarts, name)
-        if self._seen is not None and restarts != self._seen[1]:
+        edition = await asyncio.to_thread(self._ledger.edition, name)
+        if self._seen is not None and edition != self._seen[1]:
             # Somebody wants everything done now, what failed included.
             self._next_try.clear()
             self._tries.clear()
-        if self._look_at_all or (changed_at, restarts) != self._seen:
+        if self._look_at_all or (changed_at, edition) != self._seen:
             there = await self._library.versions()
             known = await asyncio.to_thread(self._ledger.posts, name)
-            self._look_at_all, self._seen = False, (changed_at, restarts)
+            self._look_at_all, self._seen = False, (changed_at, edition)
             changed = {it for it in there.keys() | known.keys() if there.get(it) != known.get(it)}
         else:
             changed = news | {subject for hook, subject in self._next_try if hook != "job_finished"}

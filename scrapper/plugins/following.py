@@ -33,10 +33,14 @@ class Followers:
         """Have new plugins start here. Call it before anything is stored.
 
         Raises:
-            DiskFull, DiskReadOnly, OSError, sqlite3.Error: the ledger cannot be written.
+            SettingsError: the ledger cannot be used.
+            ScrapeError, OSError, sqlite3.Error: it cannot be written.
         """
         names = [follower.plugin.name for follower in self._followers]
-        if names and (new := await asyncio.to_thread(self._ledger.unknown, names)):
+        if not names:
+            return
+        await asyncio.to_thread(self._ledger.open)
+        if new := await asyncio.to_thread(self._ledger.unknown, names):
             posts = await self._library.versions()
             await asyncio.to_thread(self._ledger.begin, new, posts)
 

@@ -1,6 +1,7 @@
 """Jobs in memory, for as long as the process lives."""
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -183,13 +184,14 @@ class MemoryStore:
         now = time.monotonic()
         due = next((it for it, due_at in self._deliveries.items() if due_at <= now), None)
         if due is not None:
-            del self._deliveries[due]
+            self._deliveries[due] = math.inf
         return due
 
     async def finish(self, delivery: Delivery) -> None:
-        """Forget nothing: who takes a delivery has it."""
+        self._deliveries.pop(delivery, None)
 
     async def postpone(self, delivery: Delivery, seconds: float) -> None:
+        self._deliveries.pop(delivery, None)
         again = replace(delivery, attempts=delivery.attempts + 1)
         self._deliveries[again] = time.monotonic() + seconds
 

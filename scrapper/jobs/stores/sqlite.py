@@ -4,37 +4,32 @@ import asyncio
 import math
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, get_args
 
-import structlog
-
+from scrapper.errors import Busy
 from scrapper.jobs.model import Job, JobPost, PostState, unix_time
 from scrapper.jobs.store import FinishedJob
 from scrapper.jobs.stores.memory import MemoryStore, Record
 from scrapper.jobs.webhooks import MOST_DELIVERIES, Delivery
-from scrapper.library.sqlite_errors import is_refusal, telling_refusals
+from scrapper.library.sqlite_file import SQLiteFile
 from scrapper.tasks import finished
 
-__all__ = ["JobFile", "SqliteStore"]
+__all__ = ["Contents", "JobFile", "SqliteStore"]
 
-log = structlog.get_logger(__name__)
-
+_VERSION = 1
 _SCHEMA = """
-PRAGMA journal_mode = WAL;
-PRAGMA foreign_keys = ON;
-CREATE TABLE IF NOT EXISTS jobs (
-    id TEXT PRIMARY KEY,
+CREATE TABLE jobs (
+    id TEXT PRIMARY KEY NOT NULL,
     created_at REAL NOT NULL,
     client TEXT,
     keep INTEGER NOT NULL DEFAULT 0,
     webhook TEXT,
     announced INTEGER NOT NULL DEFAULT 0
-);
-CREATE TABLE IF NOT EXISTS posts (
+) STRICT;
+CREATE TABLE posts (
     job TEXT NOT NULL REFERENCES jobs ON DELETE CASCADE,
     position INTEGER NOT NULL,
     url TEXT NOT NULL,
@@ -49,31 +44,21 @@ CREATE TABLE IF NOT EXISTS posts (
     next_try_at TEXT,
     waiting_since TEXT,
     PRIMARY KEY (job, position)
-);
-CREATE TABLE IF NOT EXISTS deliveries (
-    id TEXT PRIMARY KEY,
+) STRICT;
+CREATE TABLE deliveries (
+    id TEXT PRIMARY KEY NOT NULL,
     url TEXT NOT NULL,
     body BLOB NOT NULL,
     attempts INTEGER NOT NULL,
     due_at REAL NOT NULL
-);
-CREATE TABLE IF NOT EXISTS ends (
+) STRICT;
+CREATE TABLE ends (
     plugin TEXT NOT NULL,
     job TEXT NOT NULL REFERENCES jobs ON DELETE CASCADE,
     number INTEGER NOT NULL,
     PRIMARY KEY (plugin, job)
-);
+) STRICT
 """
-# Columns that earlier releases did not have.
-_ADDED = (
-    ("posts", "code", "TEXT"),
-    ("jobs", "client", "TEXT"),
-    ("posts", "next_try_at", "TEXT"),
-    ("posts", "waiting_since", "TEXT"),
-    ("jobs", "keep", "INTEGER NOT NULL DEFAULT 0"),
-    ("jobs", "webhook", "TEXT"),
-    ("jobs", "announced", "INTEGER NOT NULL DEFAULT 0"),
-)
 _COLUMNS = (
     "url, shortcode, state, bytes_done, bytes_total, status, error, retry_after, code, "
     "next_try_at, waiting_since"
@@ -82,198 +67,166 @@ _SAVE = (
     f"INSERT OR REPLACE INTO posts (job, position, {_COLUMNS}) "  # noqa: S608 - constants
     "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
-_DELIVERY_TYPES = (str, str, bytes, int, float)
-_SIDE_FILES = ("", "-wal", "-shm", "-journal")
+_SAVE_JOB = (
+    "INSERT INTO jobs (id, created_at, client, keep, webhook, announced) VALUES (?, ?, ?, ?, ?, ?)"
+)
+_SAVE_DELIVERY = (
+    "INSERT OR REPLACE INTO deliveries (id, url, body, attempts, due_at) VALUES (?, ?, ?, ?, ?)"
+)
+_SAVE_END = "INSERT OR REPLACE INTO ends (plugin, job, number) VALUES (?, ?, ?)"
 _STATES = get_args(PostState)
 _DAY = 24 * 60 * 60
-_TYPES: tuple[type | tuple[type, ...], ...] = (
-    str,
-    (str, type(None)),
-    str,
-    int,
-    (int, type(None)),
-    (int, type(None)),
-    (str, type(None)),
-    (int, type(None)),
-    (str, type(None)),
-    (str, type(None)),
-    (str, type(None)),
-)
 
 
 @dataclass(frozen=True, slots=True)
 class Contents:
     """What a file of jobs holds, jobs oldest first.
 
-    ``ends`` are the ends of jobs that plugins do not know of, by plugin and job. ``unannounced``
-    are the IDs of jobs that ended without a delivery for their webhook. ``deliveries`` have the
-    unix time at which each is due.
+    ``ends`` are the ends of jobs that plugins do not know of, by plugin and job. ``deliveries``
+    have the unix time at which each is due. ``unannounced`` are the IDs of jobs with a webhook and
+    no delivery so far.
     """
 
-    jobs: list[Job]
-    unannounced: set[str]
-    ends: list[tuple[str, str, int]]
-    deliveries: Mapping[Delivery, float]
+    jobs: list[Job] = field(default_factory=list)
+    ends: list[tuple[str, str, int]] = field(default_factory=list)
+    deliveries: Mapping[Delivery, float] = field(default_factory=dict)
+    unannounced: frozenset[str] = frozenset()
 
 
 class JobFile:
     """The jobs in the SQLite file at *path*; blocking, and for one thread at a time.
 
-    Every change is on disk when its call returns. Calls raise
-    :class:`~scrapper.errors.DiskFull` or :class:`~scrapper.errors.DiskReadOnly`, or
-    :class:`sqlite3.Error` if the file cannot be read or written for another reason. A call that
-    raises changes nothing.
+    Every change is on disk when its call returns. Calls raise what a use of
+    :class:`~scrapper.library.sqlite_file.SQLiteFile` raises; a call that raises changes nothing.
+    *check* is called before the file is opened or made.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path, *, check: Callable[[], None] = lambda: None) -> None:
+        self._in_memory: Callable[[], Contents] = Contents
+        self._file = SQLiteFile(
+            path,
+            "jobs",
+            version=_VERSION,
+            schema=_SCHEMA,
+            shared=False,
+            fill=lambda database, _: _write_all(database, self._in_memory()),
+            inspect=_load,
+            check=check,
+        )
 
-    def open(self) -> Contents:
+    def open(self, in_memory: Callable[[], Contents] | None = None) -> Contents:
         """Open the file, or create it.
 
         A post that was running is queued again. A file that is damaged, or is something else, is
-        set aside: the posts that its jobs stored are not lost, the jobs are.
+        set aside: the posts that its jobs stored are not lost, the jobs are. If the file is
+        damaged, removed or replaced later, what *in_memory* returns, called in a thread, is
+        written into a new one.
 
         Raises:
-            OSError: a damaged file cannot be set aside.
-            sqlite3.Error: the file cannot be written.
+            SettingsError: the file cannot be used.
         """
-        try:
-            return self._open()
-        except (sqlite3.DatabaseError, ValueError) as error:
-            if is_refusal(error):
-                raise
-            self._set_aside(error)
-            return self._open()
+        self._file.open()
+        self._in_memory = in_memory or self._in_memory
+        with self._file.using() as database:
+            return _load(database)
 
     def close(self) -> None:
         """Close the file."""
-        self._database.close()
+        self._file.close()
 
     def write(self, record: Record) -> None:
         """Store what *record* says."""
-        with self._transaction() as database:
+        with self._file.changing() as database:
             removed = [(job_id,) for job_id in record.removed]
             database.executemany("DELETE FROM jobs WHERE id = ?", removed)
             job = record.job
             if job is None:
                 return
             if record.is_new:
-                database.execute(
-                    "INSERT INTO jobs (id, created_at, client, keep, webhook) "
-                    "VALUES (?, ?, ?, ?, ?)",
-                    (job.id, job.created_at, job.client, job.keep, job.webhook),
-                )
+                _write_job(database, job, announced=False)
             if record.reopened:
                 database.execute("UPDATE jobs SET announced = 0 WHERE id = ?", (job.id,))
                 database.execute("DELETE FROM ends WHERE job = ?", (job.id,))
-            rows = [(job.id, it, *post.to_json().values()) for it, post in record.posts.items()]
-            database.executemany(_SAVE, rows)
+            _write_posts(database, job.id, record.posts)
             ends = [(plugin, job.id, number) for plugin, number in record.ends.items()]
-            database.executemany("INSERT OR REPLACE INTO ends VALUES (?, ?, ?)", ends)
+            database.executemany(_SAVE_END, ends)
             if record.delivery is not None:
-                self._announce(database, job.id, record.delivery)
+                database.execute("UPDATE jobs SET announced = 1 WHERE id = ?", (job.id,))
+                _write_delivery(database, record.delivery, 0.0)
+                database.execute(
+                    "DELETE FROM deliveries WHERE rowid <= (SELECT max(rowid) FROM deliveries) - ?",
+                    (MOST_DELIVERIES,),
+                )
 
     def postpone(self, delivery: Delivery, due_at: float) -> None:
-        """Count an attempt of *delivery*, and let it be due at a unix time."""
-        with self._transaction() as database:
-            database.execute(
-                "UPDATE deliveries SET attempts = ?, due_at = ? WHERE id = ?",
-                (delivery.attempts + 1, due_at, delivery.id),
-            )
+        """Store *delivery*, which is due at a unix time."""
+        with self._file.changing() as database:
+            _write_delivery(database, delivery, due_at)
 
     def finish(self, delivery: Delivery) -> None:
         """Forget *delivery*."""
-        with self._transaction() as database:
+        with self._file.changing() as database:
             database.execute("DELETE FROM deliveries WHERE id = ?", (delivery.id,))
 
     def note_reported(self, plugin: str, job_id: str) -> None:
         """Forget an end of a job that *plugin* knows of."""
-        with self._transaction() as database:
+        with self._file.changing() as database:
             database.execute("DELETE FROM ends WHERE plugin = ? AND job = ?", (plugin, job_id))
 
-    def _announce(self, database: sqlite3.Connection, job_id: str, delivery: Delivery) -> None:
-        database.execute("UPDATE jobs SET announced = 1 WHERE id = ?", (job_id,))
-        database.execute(
-            "INSERT INTO deliveries (id, url, body, attempts, due_at) VALUES (?, ?, ?, 0, 0)",
-            (delivery.id, delivery.url, delivery.body),
-        )
-        database.execute(
-            "DELETE FROM deliveries WHERE rowid <= (SELECT max(rowid) FROM deliveries) - ?",
-            (MOST_DELIVERIES,),
-        )
 
-    def _open(self) -> Contents:
-        if self._path.is_dir():
-            raise sqlite3.DatabaseError("a folder")
-        # Calls come from several threads, one at a time.
-        self._database = sqlite3.connect(self._path, check_same_thread=False)
-        try:
-            self._database.executescript(_SCHEMA)
-            for table, column, type_ in _ADDED:
-                columns = {row[1] for row in self._database.execute(f"PRAGMA table_info({table})")}
-                if column not in columns:
-                    self._database.execute(f"ALTER TABLE {table} ADD COLUMN {column} {type_}")
-            self._database.commit()
-            if self._database.execute("PRAGMA integrity_check").fetchone() != ("ok",):
-                raise ValueError("integrity_check")
-            return self._load()
-        except BaseException:
-            self._database.close()
-            raise
+def _write_all(database: sqlite3.Connection, contents: Contents) -> None:
+    for job in contents.jobs:
+        _write_job(database, job, announced=job.webhook is not None and job.state != "running")
+        _write_posts(database, job.id, dict(enumerate(job.posts)))
+    database.executemany(_SAVE_END, contents.ends)
+    for delivery, due_at in contents.deliveries.items():
+        _write_delivery(database, delivery, due_at)
 
-    def _load(self) -> Contents:
-        jobs: dict[str, Job] = {}
-        unannounced = set()
-        rows = self._database.execute(
-            "SELECT id, created_at, client, keep, webhook, announced FROM jobs "
-            "ORDER BY created_at, id"
-        )
-        for id_, created_at, client, keep, webhook, announced in rows:
-            if not (isinstance(id_, str) and isinstance(created_at, float)):
-                raise ValueError("a job of another shape")  # noqa: TRY004 - the row's fault
-            texts = (client, webhook)
-            if not math.isfinite(created_at) or not all(isinstance(it, str | None) for it in texts):
-                raise ValueError("a job of another shape")
-            jobs[id_] = Job(id_, created_at, [], client=client, keep=bool(keep), webhook=webhook)
-            if webhook is not None and not announced:
-                unannounced.add(id_)
-        rows = self._database.execute(
-            f"SELECT job, {_COLUMNS} FROM posts ORDER BY job, position"  # noqa: S608 - constants
-        )
-        for id_, *columns in rows:
-            if id_ not in jobs:
-                raise ValueError("a post without a job")
-            jobs[id_].posts.append(_post(columns))
-        ends = list(self._database.execute("SELECT plugin, job, number FROM ends ORDER BY number"))
-        return Contents(list(jobs.values()), unannounced, ends, self._load_deliveries())
 
-    def _load_deliveries(self) -> Mapping[Delivery, float]:
-        """The deliveries, without rows of another shape."""
-        rows = self._database.execute("SELECT id, url, body, attempts, due_at FROM deliveries")
-        return {
-            Delivery(*columns): due_at
-            for *columns, due_at in rows
-            if all(map(isinstance, (*columns, due_at), _DELIVERY_TYPES))
-        }
+def _write_job(database: sqlite3.Connection, job: Job, *, announced: bool) -> None:
+    row = (job.id, job.created_at, job.client, job.keep, job.webhook, announced)
+    database.execute(_SAVE_JOB, row)
 
-    def _set_aside(self, error: Exception) -> None:
-        aside = self._path.with_name(f"{self._path.name}.damaged-{time.time_ns()}")
-        log.error("jobs unreadable: file set aside", cause=repr(error), file=str(aside))
-        for suffix in _SIDE_FILES:
-            path = self._path.with_name(self._path.name + suffix)
-            if path.exists() or path.is_symlink():
-                path.rename(aside.with_name(aside.name + suffix))
 
-    @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with telling_refusals(), self._database as database:
-            yield database
+def _write_posts(database: sqlite3.Connection, job_id: str, posts: Mapping[int, JobPost]) -> None:
+    rows = [(job_id, index, *post.to_json().values()) for index, post in posts.items()]
+    database.executemany(_SAVE, rows)
+
+
+def _write_delivery(database: sqlite3.Connection, delivery: Delivery, due_at: float) -> None:
+    row = (delivery.id, delivery.url, delivery.body, delivery.attempts, due_at)
+    database.execute(_SAVE_DELIVERY, row)
+
+
+def _load(database: sqlite3.Connection) -> Contents:
+    """What the file holds.
+
+    Raises:
+        ValueError: a value is none that a job has.
+    """
+    jobs: dict[str, Job] = {}
+    unannounced = set()
+    rows = database.execute(
+        "SELECT id, created_at, client, keep, webhook, announced FROM jobs ORDER BY created_at, id"
+    )
+    for id_, created_at, client, keep, webhook, announced in rows:
+        if not math.isfinite(created_at):
+            raise ValueError("a job of no time")
+        jobs[id_] = Job(id_, created_at, [], client=client, keep=bool(keep), webhook=webhook)
+        if webhook is not None and not announced:
+            unannounced.add(id_)
+    rows = database.execute(
+        f"SELECT job, {_COLUMNS} FROM posts ORDER BY job, position"  # noqa: S608 - constants
+    )
+    for id_, *columns in rows:
+        jobs[id_].posts.append(_post(columns))
+    ends = list(database.execute("SELECT plugin, job, number FROM ends ORDER BY number"))
+    rows = database.execute("SELECT id, url, body, attempts, due_at FROM deliveries")
+    deliveries = {Delivery(*columns): due_at for *columns, due_at in rows}
+    return Contents(list(jobs.values()), ends, deliveries, frozenset(unannounced))
 
 
 def _post(columns: list[Any]) -> JobPost:
-    if not all(map(isinstance, columns, _TYPES)):
-        raise ValueError("a post of another shape")
     post = JobPost(*columns)
     if post.state not in _STATES:
         raise ValueError("a post in an unknown state")
@@ -308,9 +261,9 @@ class SqliteStore(MemoryStore):
         """Resume the jobs that an earlier process left.
 
         Raises:
-            OSError, sqlite3.Error: the file cannot be used.
+            SettingsError: the file cannot be used.
         """
-        contents = await asyncio.to_thread(self._file.open)
+        contents = await asyncio.to_thread(self._file.open, self._contents)
         self._resume(contents.jobs, self._patience)
         for plugin, job_id, number in contents.ends:
             self._last_end = max(self._last_end, number)
@@ -341,18 +294,38 @@ class SqliteStore(MemoryStore):
         await super().note_reported(plugin, job)
 
     async def finish(self, delivery: Delivery) -> None:
+        await super().finish(delivery)
         await self._write(self._file.finish, delivery)
 
     async def postpone(self, delivery: Delivery, seconds: float) -> None:
         await super().postpone(delivery, seconds)
-        await self._write(self._file.postpone, delivery, time.time() + seconds)
+        again = replace(delivery, attempts=delivery.attempts + 1)
+        await self._write(self._file.postpone, again, time.time() + seconds)
 
     async def _write(self, change: Callable[..., None], *arguments: Any) -> None:
         """Run a *change* of the file: one at a time, and to its end if the caller goes away."""
 
         def write() -> None:
             self._check()
-            change(*arguments)
+            try:
+                change(*arguments)
+            except Busy:
+                # A damaged file was just begun anew.
+                change(*arguments)
 
         async with self._writing:
             await finished(asyncio.to_thread(write))
+
+    def _contents(self) -> Contents:
+        """What a new file must hold; called in the thread that writes it."""
+        ends = [
+            (plugin, job_id, number)
+            for plugin, ends in self._ends.items()
+            for job_id, number in ends.copy().items()
+        ]
+        now, wall = time.monotonic(), time.time()
+        deliveries = {
+            delivery: 0.0 if due_at == math.inf else wall + due_at - now
+            for delivery, due_at in self._deliveries.copy().items()
+        }
+        return Contents(list(self._jobs.values()), ends, deliveries)

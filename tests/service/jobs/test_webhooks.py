@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import sqlite3
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -15,10 +14,7 @@ from hypothesis import strategies as st
 from standardwebhooks import Webhook
 
 from scrapper.errors import SettingsError
-from scrapper.jobs.model import new_job
-from scrapper.jobs.stores.memory import Record
-from scrapper.jobs.stores.sqlite import JobFile
-from scrapper.jobs.webhooks import Delivery, WebhookHosts
+from scrapper.jobs.webhooks import WebhookHosts
 from scrapper.settings import load_settings
 from tests.conftest import Client, StartService, until
 from tests.instagram import StandIn
@@ -185,24 +181,6 @@ def test_a_webhook_survives_a_kill_and_keeps_its_secrets(
 
     asyncio.run(run())
     assert len(calls) >= 3
-
-
-def test_a_delivery_of_another_shape_stops_no_other(tmp_path: Path) -> None:
-    path = tmp_path / "jobs.sqlite3"
-    file = JobFile(path)
-    file.open()
-    job = new_job(["https://example.com/"], max_url_length=512, webhook="http://localhost/")
-    delivery = Delivery("msg_good", "http://localhost/", b"{}")
-    posts = dict(enumerate(job.posts))
-    file.write(Record(job, posts, is_new=True, delivery=delivery))
-    file.close()
-    database = sqlite3.connect(path)
-    with database:
-        for row in (("a", "u", "text", 0, 0.0), ("b", "u", b"", "x", 0.0), ("c", "u", b"", 0, "x")):
-            database.execute("INSERT INTO deliveries VALUES (?, ?, ?, ?, ?)", row)
-    database.close()
-    assert file.open().deliveries == {delivery: 0.0}
-    file.close()
 
 
 async def test_without_hosts_there_are_no_webhooks(

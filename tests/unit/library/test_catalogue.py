@@ -1,9 +1,11 @@
 """Searches, and listings that need not look at every folder."""
 
+import asyncio
 import os
 import shutil
 import sqlite3
 from collections.abc import AsyncIterator, Callable
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +13,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from scrapper.library.catalogue import Search
+from scrapper.errors import Busy
+from scrapper.library.catalogue import Catalogue, Search
 from scrapper.library.post import Details
 from scrapper.library.store import Library
 from tests.unit.library.test_store import post
@@ -166,12 +169,6 @@ def _a_folder(path: Path) -> None:
     path.mkdir()
 
 
-def _another_version(path: Path) -> None:
-    database = sqlite3.connect(path)
-    database.execute("PRAGMA user_version = 99")
-    database.close()
-
-
 DAMAGES: dict[str, Callable[[Path], object]] = {
     "random": lambda path: path.write_bytes(os.urandom(20_000)),
     "empty": lambda path: path.write_bytes(b""),
@@ -181,7 +178,6 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
     "zeroed end": lambda path: path.write_bytes(path.read_bytes()[:-9000] + bytes(9000)),
     "a folder": _a_folder,
     "another schema": _another_schema,
-    "another version": _another_version,
 }
 
 
@@ -214,8 +210,44 @@ async def test_damage_while_the_service_runs_costs_no_search(
 
 
 async def test_posts_are_listed_where_there_can_be_no_catalogue(tmp_path: Path) -> None:
-    library = Library(tmp_path / "media", catalogue=tmp_path / "nowhere/posts.sqlite3")
+    (tmp_path / "file").touch()
+    library = Library(tmp_path / "media", catalogue=tmp_path / "file/posts.sqlite3")
     await library.open()
     store(library, "a-post")
     assert await found(library) == ["a-post"]
     await library.close()
+
+
+async def test_many_searches_in_a_locked_catalogue_wait_once(
+    library: Library, catalogue: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store(library, "a-post", "sun")
+    assert await found(library, "sun") == ["a-post"]
+    syncs: list[Catalogue] = []
+    sync = Catalogue.sync
+
+    def counted(catalogue: Catalogue) -> None:
+        syncs.append(catalogue)
+        sync(catalogue)
+
+    monkeypatch.setattr(Catalogue, "sync", counted)
+    with closing(sqlite3.connect(catalogue, isolation_level=None)) as program:
+        program.execute("BEGIN EXCLUSIVE")
+        searches = [found(library, "sun") for _ in range(40)]
+        outcomes = await asyncio.gather(*searches, return_exceptions=True)
+        assert {type(outcome) for outcome in outcomes} == {Busy}
+        assert len(syncs) == 1
+        assert await found(library) == ["a-post"]
+    assert await found(library, "sun") == ["a-post"]
+
+
+@pytest.mark.parametrize("damage", ["gone", "a folder", "empty"])
+async def test_a_catalogue_that_is_replaced_costs_no_search(
+    library: Library, catalogue: Path, damage: str
+) -> None:
+    store(library, "a-post", "sun")
+    assert await found(library, "sun") == ["a-post"]
+    DAMAGES[damage](catalogue)
+    assert await found(library, "sun") == ["a-post"]
+    store(library, "one-more", "sun")
+    assert await found(library, "sun") == ["one-more", "a-post"]
