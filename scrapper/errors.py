@@ -40,6 +40,7 @@ __all__ = [
     "TooManyJobs",
     "TooManyStreams",
     "UnsupportedLink",
+    "response_to",
 ]
 
 
@@ -263,3 +264,9 @@ RESPONSES: Mapping[type[Exception], tuple[int, str, str]] = {
 """Exception type to (status, code, message); a subclass without an entry gets its base's.
 
 A code is stable; a message may be reworded, so nothing depends on its wording."""
+
+
+def response_to(error: Exception) -> tuple[int, str, str]:
+    """The status, code and message that clients get; :data:`INTERNAL_ERROR` for a fault of ours."""
+    known = (RESPONSES[base] for base in type(error).__mro__ if base in RESPONSES)
+    return next(known, INTERNAL_ERROR)

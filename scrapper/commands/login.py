@@ -6,7 +6,7 @@ from pathlib import Path
 
 from scrapper.assembly import assemble_login
 from scrapper.commands.output import EXIT_CODES, EXIT_USAGE, logs_if_asked
-from scrapper.errors import RESPONSES, ScrapeError
+from scrapper.errors import ScrapeError, response_to
 from scrapper.instagram.login.cookies import (
     SessionFileError,
     parse_cookies,
@@ -46,7 +46,7 @@ def login(file: Path | None, *, forget: bool) -> int:
             print(error, file=sys.stderr)
             return EXIT_USAGE
         except ScrapeError as error:
-            status, _, message = RESPONSES[type(error)]
+            status, _, message = response_to(error)
             print(message, file=sys.stderr)
             return EXIT_CODES.get(status, 1)
         except OSError as error:

@@ -4,6 +4,7 @@ import asyncio
 import os
 from typing import Any
 
+import aiofiles.os
 from aiohttp import web
 
 from scrapper.errors import MediaFolderGone
@@ -50,7 +51,7 @@ async def ready(request: web.Request) -> web.Response:
     root, enough = request.app[MEDIA_ROOT], request.app[SETTINGS].min_free_bytes
     free = await asyncio.to_thread(free_bytes, root.path)
     checks = {
-        "media_folder": await asyncio.to_thread(_is_usable, root),
+        "media_folder": await _is_usable(root),
         "disk_space": free is not None and free >= enough,
         "capacity": not request.app[SCRAPER].saturated,
         **{name: await holds() for name, holds in request.app[CHECKS].items()},
@@ -61,12 +62,12 @@ async def ready(request: web.Request) -> web.Response:
     return web.json_response(body, status=200 if all(checks.values()) else 503)
 
 
-def _is_usable(root: MediaRoot) -> bool:
+async def _is_usable(root: MediaRoot) -> bool:
     try:
-        root.check()
+        await asyncio.to_thread(root.check)
     except MediaFolderGone:
         return False
-    return os.access(root.path, os.W_OK | os.X_OK)
+    return bool(await aiofiles.os.access(root.path, os.W_OK | os.X_OK))
 
 
 def _learned(instagram: Instagram) -> dict[str, dict[str, Any]]:

@@ -27,6 +27,7 @@ from standardwebhooks import Webhook
 
 from scrapper.settings import Network, Settings
 from scrapper.tasks import end, in_background
+from scrapper.telemetry.complaints import Complaint
 from scrapper.telemetry.metrics import Metrics
 
 __all__ = ["MOST_DELIVERIES", "Deliveries", "Delivery", "WebhookHosts", "delivering"]
@@ -128,7 +129,7 @@ class _Courier:
         self._hosts = hosts
         self._signer = Webhook(secret)
         self._metrics = metrics
-        self._is_store_away = False
+        self._store_away = Complaint()
 
     async def run(self) -> None:
         """Deliver, until it is cancelled."""
@@ -158,11 +159,10 @@ class _Courier:
         # Whatever it is, the store may be away for a while. To say so twice a second would fill the
         # log.
         except Exception as error:  # noqa: BLE001
-            if not self._is_store_away:
+            if self._store_away.is_due():
                 log.warning("webhooks not looked up", cause=repr(error))
-            self._is_store_away = True
             return None
-        self._is_store_away = False
+        self._store_away.settle()
         return due
 
     async def _deliver(self, session: ClientSession, delivery: Delivery) -> None:

@@ -17,6 +17,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoPermissionError, OutOfMemoryError, ReadOnlyError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from scrapper.telemetry.complaints import Complaint
 from scrapper.telemetry.metrics import Metrics
 
 __all__ = ["PREFIX", "SharedRedis", "blocking_client", "connection_options"]
@@ -72,7 +73,7 @@ class SharedRedis(Redis):
     _up: Gauge
     _gone = False
     _again_at = 0.0
-    _refusal_told_at = float("-inf")
+    _refusals: Complaint
 
     @classmethod
     def at(cls, url: str, metrics: Metrics) -> Self:
@@ -84,6 +85,7 @@ class SharedRedis(Redis):
             **connection_options(),
         )
         client: Any = cls.from_pool(pool)
+        client._refusals = Complaint(_SECONDS_BETWEEN_REFUSALS)
         client._up = Gauge("redis_up", "1 while Redis answers", registry=metrics.registry)
         client._up.set(1)
         return cast(Self, client)
@@ -119,9 +121,7 @@ class SharedRedis(Redis):
             log.info("redis is back")
 
     def _note_refusal(self, error: Exception) -> None:
-        now = time.monotonic()
-        if now > self._refusal_told_at + _SECONDS_BETWEEN_REFUSALS:
-            self._refusal_told_at = now
+        if self._refusals.is_due():
             log.error("redis refuses: going on without it", cause=str(error))
 
     def _note_gone(self, error: Exception) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from scrapper.errors import DeadlineExceeded
+from scrapper.errors import DeadlineExceeded, RateLimited
 from scrapper.library.post import Fetch
 from scrapper.library.stored import StoredPost
 
@@ -30,14 +30,15 @@ class Slot:
         self._deadline = deadline
         self._loop = asyncio.get_running_loop()
         self._held = False
-        self._is_for_first = True
 
     async def take(self) -> None:
-        """Wait for the slot.
+        """Wait for the slot, unless it is held already.
 
         Raises:
             DeadlineExceeded: others ask until the deadline.
         """
+        if self._held:
+            return
         try:
             async with asyncio.timeout_at(self._deadline):
                 await self._slots.acquire()
@@ -53,17 +54,24 @@ class Slot:
 
     @contextmanager
     def asking(self) -> Iterator[None]:
-        """Hold the slot while the block runs in the flight's thread; it is taken for the first.
+        """Hold the slot while the block runs in the flight's thread.
+
+        After a limit the flight holds it to its end, so that the cool-down begins before another
+        one asks.
 
         Raises:
             DeadlineExceeded: others ask until the deadline.
         """
-        is_taken, self._is_for_first = self._is_for_first, False
-        if not is_taken:
-            asyncio.run_coroutine_threadsafe(self.take(), self._loop).result()
-        yield
-        # After a limit the cool-down must begin first, so then it is given back with the thread.
-        self._loop.call_soon_threadsafe(self.give_back)
+        asyncio.run_coroutine_threadsafe(self.take(), self._loop).result()
+        limited = False
+        try:
+            yield
+        except RateLimited:
+            limited = True
+            raise
+        finally:
+            if not limited:
+                self._loop.call_soon_threadsafe(self.give_back)
 
 
 class Flight:

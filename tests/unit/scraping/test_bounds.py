@@ -4,13 +4,13 @@ import asyncio
 import queue
 import threading
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractContextManager, asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from scrapper.errors import CoolingDown, DeadlineExceeded, PostNotFound, RateLimited
+from scrapper.errors import CoolingDown, DeadlineExceeded, PostForbidden, PostNotFound, RateLimited
 from scrapper.library.post import Fetch, Post
 from scrapper.library.store import Library
 from scrapper.scraping.peers import Alone
@@ -36,7 +36,8 @@ class Source:
         self._answers.put(error)
 
     def fetch(self, fetch: Fetch, _: Path, *, asking: Asking) -> Post:
-        self._ask(fetch.shortcode, asking)
+        with suppress(PostForbidden):
+            self._ask(fetch.shortcode, asking)
         self.files_may_come.wait(PATIENCE_SECONDS)
         if fetch.shortcode == "again":
             self._ask(fetch.shortcode, asking)
@@ -133,6 +134,18 @@ async def test_second_query_waits_behind_posts_that_came_earlier(scrapes: Scrape
     assert await scrapes.outcomes() == [PostNotFound] * 3
     assert source.asked == ["again", "two", "three", "again"]
     assert source.most == 1
+
+
+async def test_query_that_failed_lets_the_next_post_be_asked_for(scrapes: Scrapes) -> None:
+    source = scrapes.source
+    await scrapes.start("again", "two")
+    source.answer(PostForbidden())
+    await until(lambda: source.asked == ["again", "two"])
+    source.files_may_come.set()
+    source.answer()
+    source.answer()
+    assert await scrapes.outcomes() == [PostNotFound] * 2
+    assert source.asked == ["again", "two", "again"]
 
 
 async def test_limit_stops_posts_that_wait_for_a_query(scrapes: Scrapes) -> None:

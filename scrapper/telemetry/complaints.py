@@ -1,0 +1,27 @@
+"""One line in the log for a complaint that comes again and again."""
+
+import math
+import time
+
+__all__ = ["Complaint"]
+
+
+class Complaint:
+    """A complaint that is due when it is new, or has another cause, or *seconds* after a line."""
+
+    def __init__(self, seconds: float = math.inf) -> None:
+        self._seconds = seconds
+        self._cause = ""
+        self._again_at = -math.inf
+
+    def is_due(self, cause: object = "") -> bool:
+        """Whether to log the complaint now; it counts as logged then."""
+        now = time.monotonic()
+        if str(cause) == self._cause and now < self._again_at:
+            return False
+        self._cause, self._again_at = str(cause), now + self._seconds
+        return True
+
+    def settle(self) -> None:
+        """Note that all is well again."""
+        self._again_at = -math.inf
