@@ -23,6 +23,9 @@ from tests.redis_server import RedisServer
 Client = TestClient[Request, Application]
 StartService = Callable[..., Awaitable[Client]]
 
+both_modes = pytest.mark.parametrize("mode", ["alone", "with Redis"], indirect=True)
+"""Run the test once with a service that is alone, and once with one of several that act as one."""
+
 
 @pytest.fixture(scope="session")
 def shared_stand_in() -> Iterator[StandIn]:
@@ -86,10 +89,10 @@ def redis_server(shared_redis: RedisServer) -> RedisServer:
     return shared_redis
 
 
-@pytest.fixture(params=["alone", "with Redis"])
+@pytest.fixture
 def mode(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    """The settings for a service that runs alone, or as one of several that act as one."""
-    if request.param == "alone":
+    """The settings for a service that runs alone, unless the test has another mode."""
+    if getattr(request, "param", "alone") == "alone":
         return {}
     # The service soon goes on without a Redis that is slow, and here everything may be.
     for name in ("_PATIENCE_SECONDS", "_TURN_SECONDS"):
@@ -127,7 +130,7 @@ async def start_service(
 ) -> AsyncIterator[StartService]:
     """Start the service with settings on top of the tests' own, and return a client for it.
 
-    In the mode with Redis, a worker runs too.
+    With Redis, a worker runs too.
     """
 
     async def start(**settings: str) -> Client:

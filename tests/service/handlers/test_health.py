@@ -1,6 +1,6 @@
 import asyncio
 
-from tests.conftest import StartService, until
+from tests.conftest import StartService, both_modes, until
 from tests.instagram import StandIn
 
 LEARNED = {"sources": ["api", "logged_out_api", "page"], "allowed": 0, "ceiling": 0}
@@ -36,6 +36,7 @@ async def test_health_answers_while_every_worker_hangs(
     assert {response.status for response in await asyncio.gather(*hanging)} == {200}
 
 
+@both_modes
 async def test_ready_tells_each_check(
     instagram: StandIn, start_service: StartService, mode: dict[str, str]
 ) -> None:

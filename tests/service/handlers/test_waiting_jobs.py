@@ -5,7 +5,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from tests.conftest import Client, StartService
+from tests.conftest import Client, StartService, both_modes
 from tests.instagram import StandIn
 from tests.process import PATIENCE_SECONDS, Service, wait_for
 from tests.service.handlers.test_jobs import REEL, finish, get, submit
@@ -28,6 +28,7 @@ def refuse_all(instagram: StandIn) -> None:
         instagram.turn_off(source, "limitedbare")
 
 
+@both_modes
 async def test_posts_beyond_the_pace_wait_and_go_on_by_themselves(
     instagram: StandIn, start_service: StartService
 ) -> None:
@@ -47,6 +48,7 @@ async def test_posts_beyond_the_pace_wait_and_go_on_by_themselves(
     assert [post["status"] for post in told["posts"]] == [200] * 12
 
 
+@both_modes
 async def test_a_refusal_in_the_middle_of_a_batch_fails_no_post(
     instagram: StandIn, start_service: StartService
 ) -> None:
@@ -59,6 +61,7 @@ async def test_a_refusal_in_the_middle_of_a_batch_fails_no_post(
     assert [(post["state"], post["status"]) for post in told["posts"]] == [("done", 200)] * 20
 
 
+@both_modes
 async def test_a_post_whose_patience_is_used_up_fails(
     instagram: StandIn, start_service: StartService
 ) -> None:
@@ -69,6 +72,7 @@ async def test_a_post_whose_patience_is_used_up_fails(
     assert (post["code"], post["next_try_at"]) == ("instagram_rate_limited", None)
 
 
+@both_modes
 async def test_a_stored_post_does_not_wait_behind_others(
     instagram: StandIn, start_service: StartService
 ) -> None:
@@ -85,6 +89,7 @@ async def test_a_stored_post_does_not_wait_behind_others(
     assert instagram.requests() == asked
 
 
+@both_modes
 async def test_the_oldest_job_goes_first(instagram: StandIn, start_service: StartService) -> None:
     client = await start_service(INSTAGRAM_COOLDOWN_SECONDS="1", SCRAPE_CONCURRENCY="1", **PATIENT)
     refuse_all(instagram)
@@ -102,6 +107,7 @@ async def test_the_oldest_job_goes_first(instagram: StandIn, start_service: Star
     assert (await finish(client, newer))["state"] == "done"
 
 
+@both_modes
 async def test_posts_that_wait_can_be_cancelled_and_tried_again(
     instagram: StandIn, start_service: StartService
 ) -> None:
@@ -123,6 +129,7 @@ async def test_posts_that_wait_can_be_cancelled_and_tried_again(
     assert [post["status"] for post in (await finish(client, job))["posts"]] == [200, 404]
 
 
+@both_modes
 async def test_a_retry_of_a_job_that_does_not_exist_is_404(
     instagram: StandIn, start_service: StartService
 ) -> None:
@@ -131,6 +138,7 @@ async def test_a_retry_of_a_job_that_does_not_exist_is_404(
         assert (response.status, (await response.json())["code"]) == (404, "not_found")
 
 
+@both_modes
 async def test_a_retry_costs_a_token_for_each_post(
     instagram: StandIn, start_service: StartService
 ) -> None:
@@ -143,6 +151,7 @@ async def test_a_retry_costs_a_token_for_each_post(
         assert response.status == 429
 
 
+@both_modes
 async def test_a_retried_job_counts_as_an_unfinished_one(
     instagram: StandIn, start_service: StartService
 ) -> None:

@@ -22,7 +22,7 @@ from scrapper.instagram.client import Instagram
 from scrapper.instagram.transport import TransportPool, tls_context
 from scrapper.library.post import Post, Progress
 from scrapper.settings import load_settings
-from tests.conftest import Client, StartService
+from tests.conftest import Client, StartService, both_modes
 from tests.instagram import Scenario, StandIn
 from tests.instagram.posts import Posts
 from tests.process import PATIENCE_SECONDS, Service
@@ -313,6 +313,7 @@ async def test_a_batch_costs_few_requests_while_the_api_always_refuses(
     assert 'instagram_requests_total{outcome="ok",source="page"} 50.0' in text
 
 
+@both_modes
 async def test_a_sign_of_a_limit_slows_the_pace_and_a_restart_remembers(
     instagram: StandIn, start_service: StartService, mode: dict[str, str]
 ) -> None:
@@ -378,6 +379,7 @@ def session_file(tmp_path: Path, sessionid: str) -> dict[str, str]:
     return {"INSTAGRAM_SESSION_FILE": str(file), "INSTAGRAM_USERNAME": "someone"}
 
 
+@both_modes
 async def test_a_browser_s_cookies_open_what_needs_a_login(
     instagram: StandIn, start_service: StartService, tmp_path: Path
 ) -> None:
@@ -493,6 +495,7 @@ async def test_a_share_link_to_no_post_says_what_it_is(
         assert (response.status, (await response.json())["code"]) == (status, code)
 
 
+@both_modes
 async def test_a_share_link_is_a_job_s_post_like_any_other(
     instagram: StandIn, start_service: StartService
 ) -> None:

@@ -19,7 +19,7 @@ from scrapper.jobs.model import new_job
 from scrapper.jobs.sqlite_store import JobStore
 from scrapper.jobs.webhooks import Delivery, WebhookHosts
 from scrapper.settings import load_settings
-from tests.conftest import Client, StartService, until
+from tests.conftest import Client, StartService, both_modes, until
 from tests.instagram import StandIn
 from tests.process import PATIENCE_SECONDS, Service
 from tests.service.handlers.test_jobs import REEL, finish
@@ -63,6 +63,7 @@ async def submit(client: Client, url: str, *shortcodes: str) -> dict[str, Any]:
         return job
 
 
+@both_modes
 async def test_a_job_that_ends_sends_one_signed_webhook(
     instagram: StandIn, start_service: StartService, receiver: Any
 ) -> None:
@@ -80,6 +81,7 @@ async def test_a_job_that_ends_sends_one_signed_webhook(
     assert len(set(receiver.ids)) == 2
 
 
+@both_modes
 async def test_a_job_of_bad_links_alone_is_told_too(
     instagram: StandIn, start_service: StartService, receiver: Any
 ) -> None:
@@ -91,6 +93,7 @@ async def test_a_job_of_bad_links_alone_is_told_too(
     assert json.loads(receiver.calls[0][1])["state"] == "done"
 
 
+@both_modes
 async def test_a_receiver_that_fails_three_times_gets_its_one_call(
     instagram: StandIn, start_service: StartService, receiver: Any
 ) -> None:
@@ -105,6 +108,7 @@ async def test_a_receiver_that_fails_three_times_gets_its_one_call(
     assert len(receiver.calls) == 5
 
 
+@both_modes
 async def test_a_receiver_that_is_gone_is_called_no_more(
     instagram: StandIn, start_service: StartService, receiver: Any
 ) -> None:
@@ -117,6 +121,7 @@ async def test_a_receiver_that_is_gone_is_called_no_more(
     assert len(set(receiver.ids)) == 2
 
 
+@both_modes
 async def test_a_cancelled_and_a_retried_job_send_a_webhook_each_time(
     instagram: StandIn, start_service: StartService, receiver: Any
 ) -> None:
@@ -135,6 +140,7 @@ async def test_a_cancelled_and_a_retried_job_send_a_webhook_each_time(
     assert len(set(receiver.ids)) == 2
 
 
+@both_modes
 async def test_a_retry_of_nothing_tells_nothing(
     instagram: StandIn, start_service: StartService, receiver: Any
 ) -> None:
@@ -238,8 +244,6 @@ async def test_other_hosts_get_no_webhook(
     assert instagram.requests() == 0
 
 
-# With Redis a worker delivers, and counts it elsewhere.
-@pytest.mark.parametrize("mode", ["alone"], indirect=True)
 async def test_a_name_that_leads_into_the_private_network_is_not_called(
     instagram: StandIn, start_service: StartService, receiver: Any
 ) -> None:

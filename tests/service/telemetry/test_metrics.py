@@ -5,7 +5,7 @@ from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.conftest import Client, StartService, until
+from tests.conftest import Client, StartService, both_modes, until
 from tests.instagram import StandIn
 from tests.process import PATIENCE_SECONDS
 
@@ -90,6 +90,7 @@ async def test_waiting_posts_and_joined_flights_are_told(
     assert (known["scrape_busy_threads"][()], known["scrape_queue_depth"][()]) == (0, 0)
 
 
+@both_modes
 async def test_the_cool_down_is_told(instagram: StandIn, start_service: StartService) -> None:
     client = await start_service(INSTAGRAM_COOLDOWN_SECONDS="60")
     assert (await figures(client))["scrape_cooldown_active"][()] == 0
@@ -116,6 +117,7 @@ async def test_swept_posts_are_counted(instagram: StandIn, start_service: StartS
     await until_figure(client, "library_swept_posts_total", 1)
 
 
+@both_modes
 async def test_rejections_are_told_by_bucket(start_service: StartService) -> None:
     client = await start_service(RATE_LIMIT_MAX_REQUESTS="1")
     for _ in range(3):
