@@ -8,6 +8,7 @@ from scrapper.commands.output import logs_if_asked
 from scrapper.errors import SettingsError
 from scrapper.library.root import MediaRoot
 from scrapper.library.store import Library
+from scrapper.plugins.follower import Pauses
 from scrapper.plugins.following import Followers
 from scrapper.plugins.ledger import LEDGER, Ledger
 from scrapper.plugins.loading import Plugin, Plugins
@@ -18,7 +19,7 @@ from scrapper.telemetry.metrics import Metrics
 __all__ = ["plugins"]
 
 # Somebody waits.
-_PAUSES = (1.0, 10.0)
+_PAUSES = Pauses(tries=(1.0, 10.0))
 
 
 def plugins(*, again: str | None) -> int:

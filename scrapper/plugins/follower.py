@@ -19,14 +19,12 @@ from scrapper.plugins.ledger import Ledger, Outcome
 from scrapper.plugins.loading import Plugin
 from scrapper.telemetry.metrics import Metrics
 
-__all__ = ["Follower", "Turn", "UnreadablePost"]
+__all__ = ["Follower", "Pauses", "Turn", "UnreadablePost"]
 
 log = structlog.get_logger(__name__)
 
 _NO_VERSION = 0
 _MAY_RETURN = "post_stored may return Additions or None, the others None"
-_SECONDS_BETWEEN_LOOKS = 2.0
-_PAUSE_AFTER_FAULT = 30.0
 _SECONDS_TO_CLEAN_UP = 5.0
 
 Turn = Callable[[str], AbstractAsyncContextManager[object]]
@@ -35,6 +33,15 @@ Turn = Callable[[str], AbstractAsyncContextManager[object]]
 
 class UnreadablePost(Exception):
     """A post is stored, but cannot be read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pauses:
+    """Seconds between two looks, before each further try of a call, and after a fault of ours."""
+
+    looks: float = 2.0
+    tries: Sequence[float] = (30.0, 300.0)
+    fault: float = 30.0
 
 
 class Follower:
@@ -50,7 +57,7 @@ class Follower:
         shared: bool,
         timeout: float,
         jobs: FinishedJobs | None,
-        pauses: Sequence[float],
+        pauses: Pauses,
     ) -> None:
         self.plugin = plugin
         self.gave_up = False
@@ -91,7 +98,7 @@ class Follower:
         with bound_contextvars(plugin=self.plugin.name):
             while True:
                 self._awake.clear()
-                pause = _SECONDS_BETWEEN_LOOKS
+                pause = self._pauses.looks
                 try:
                     async with self._turn() as ours:
                         if ours:
@@ -102,7 +109,7 @@ class Follower:
                 except Exception as error:  # noqa: BLE001
                     log.warning("plugin not told", cause=repr(error))
                     self._look_at_all = True
-                    pause = _PAUSE_AFTER_FAULT
+                    pause = self._pauses.fault
                 await self._sleep(pause)
 
     async def close(self) -> None:
@@ -274,7 +281,7 @@ class Follower:
 
     def _note_failure(self, subject: str, hook: str, cause: Exception) -> "_Told | None":
         tries = self._tries[hook, subject] = self._tries.get((hook, subject), 0) + 1
-        gave_up = tries > len(self._pauses)
+        gave_up = tries > len(self._pauses.tries)
         known = {"hook": hook, "subject": subject, "tries": tries, "cause": repr(cause)}
         self._calls.labels(self.plugin.name, hook, "given_up" if gave_up else "failed").inc()
         if gave_up:
@@ -283,7 +290,7 @@ class Follower:
             self.gave_up = True
             return _Told(worked=False)
         log.warning("plugin failed", **known, exc_info=cause if tries == 1 else None)
-        self._next_try[hook, subject] = time.monotonic() + self._pauses[tries - 1]
+        self._next_try[hook, subject] = time.monotonic() + self._pauses.tries[tries - 1]
         return None
 
     def _waits(self, hook: str, subject: str) -> bool:

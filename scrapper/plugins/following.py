@@ -12,7 +12,7 @@ from functools import partial
 
 from scrapper.jobs.contract import FinishedJobs
 from scrapper.library.store import Library
-from scrapper.plugins.follower import Follower, Turn
+from scrapper.plugins.follower import Follower, Pauses, Turn
 from scrapper.plugins.ledger import Ledger
 from scrapper.plugins.loading import Plugin, Plugins
 from scrapper.scraping.peers import Alone, Peers
@@ -22,7 +22,7 @@ from scrapper.telemetry.metrics import Metrics
 
 __all__ = ["Followers"]
 
-_PAUSES = (30.0, 300.0)
+_PAUSES = Pauses()
 
 
 class Followers:
@@ -30,7 +30,7 @@ class Followers:
 
     Each plugin gets one event at a time, and posts in the order in which they were stored. It holds
     up neither requests nor other plugins. A call may take *timeout* seconds. If it fails, it is
-    tried again after each of the *pauses*, in seconds. If several processes share the library
+    tried again after each of the *pauses* for that. If several processes share the library
     (*shared*), only the one that has the *turn* tells a plugin.
     """
 
@@ -45,7 +45,7 @@ class Followers:
         shared: bool,
         timeout: float,
         jobs: FinishedJobs | None = None,
-        pauses: Sequence[float] = _PAUSES,
+        pauses: Pauses = _PAUSES,
     ) -> None:
         self._library = library
         self._ledger = ledger
