@@ -72,7 +72,7 @@ def no_blocked_loop(request: pytest.FixtureRequest) -> Iterator[None]:
         yield
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def chromium() -> str:
     """The path of a real browser."""
     return program("chromium")
@@ -133,14 +133,11 @@ class _Server(TestServer):
         return AppRunner(self.app, **{**kwargs, "handler_cancellation": False})
 
 
-@pytest.fixture
-async def start_service(
-    aiohttp_client: Any, media_root: Path, mode: dict[str, str], monkeypatch: pytest.MonkeyPatch
+@asynccontextmanager
+async def starting(
+    media_root: Path, mode: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[StartService]:
-    """Start the service with settings on top of the tests' own, and return a client for it.
-
-    With Redis, a worker runs too.
-    """
+    """What starts services, each of which runs until the block ends."""
 
     async def start(**settings: str) -> Client:
         environment = {
@@ -157,12 +154,25 @@ async def start_service(
             monkeypatch.setenv(name, value)
         checked = await asyncio.to_thread(load_settings)
         app = await asyncio.to_thread(create_app, checked)
-        client: Client = await aiohttp_client(_Server(app), connector=TCPConnector(limit=0))
+        client: Client = TestClient(_Server(app), connector=TCPConnector(limit=0))
+        await started.enter_async_context(client)
         if mode:
-            await workers.enter_async_context(working(checked))
+            await started.enter_async_context(working(checked))
         return client
 
-    async with AsyncExitStack() as workers:
+    async with AsyncExitStack() as started:
+        yield start
+
+
+@pytest.fixture
+async def start_service(
+    media_root: Path, mode: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[StartService]:
+    """Start the service with settings on top of the tests' own, and return a client for it.
+
+    With Redis, a worker runs too.
+    """
+    async with starting(media_root, mode, monkeypatch) as start:
         yield start
 
 

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 from playwright.async_api import Page
@@ -12,11 +13,13 @@ from tests.browser.opening import launched
 from tests.conftest import Client, StartService, stored_files
 from tests.instagram import StandIn
 
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
 URL = "https://www.instagram.com/reel/reel-{}/"
 EVIL = "evil.example"
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="session")
 async def evil_page(chromium: str) -> AsyncIterator[Page]:
     """A page of another site, in a browser for which that site's name leads to this machine."""
 
