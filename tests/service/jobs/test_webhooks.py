@@ -95,8 +95,12 @@ async def test_a_job_of_bad_links_alone_is_told_too(
 
 @both_modes
 async def test_a_receiver_that_fails_three_times_gets_its_one_call(
-    instagram: StandIn, start_service: StartService, receiver: Any
+    instagram: StandIn,
+    start_service: StartService,
+    receiver: Any,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("scrapper.jobs.webhooks._FIRST_PAUSE", 0.01)
     receiver.statuses = [500, 302, 404]
     client = await start_service(**ALLOWED)
     await submit(client, receiver.url, "reel-thrice")
