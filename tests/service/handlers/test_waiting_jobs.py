@@ -32,8 +32,8 @@ def refuse_all(instagram: StandIn) -> None:
 async def test_posts_beyond_the_pace_wait_and_go_on_by_themselves(
     instagram: StandIn, start_service: StartService
 ) -> None:
-    client = await start_service(INSTAGRAM_MAX_QUERIES="3", INSTAGRAM_WINDOW_SECONDS="3", **PATIENT)
-    job = await submit(client, *(f"reel-paced-{number}" for number in range(12)))
+    client = await start_service(INSTAGRAM_MAX_QUERIES="3", INSTAGRAM_WINDOW_SECONDS="2", **PATIENT)
+    job = await submit(client, *(f"reel-paced-{number}" for number in range(8)))
     assert {post["state"] for post in job["posts"]} == {"queued"}
     seen = set()
     async with asyncio.timeout(PATIENCE_SECONDS):
@@ -45,7 +45,7 @@ async def test_posts_beyond_the_pace_wait_and_go_on_by_themselves(
                     assert datetime.fromisoformat(post["next_try_at"]).tzinfo is not None
             await asyncio.sleep(0.02)
     assert "waiting" in seen
-    assert [post["status"] for post in told["posts"]] == [200] * 12
+    assert [post["status"] for post in told["posts"]] == [200] * 8
 
 
 @both_modes
@@ -166,16 +166,16 @@ async def test_a_retried_job_counts_as_an_unfinished_one(
 def test_a_long_batch_survives_a_refusal_a_kill_and_a_restart(
     instagram: StandIn, tmp_path: Path
 ) -> None:
-    links = 300
+    links = 150
     environment = {
         **instagram.environment,
-        "INSTAGRAM_WINDOW_SECONDS": "2",
+        "INSTAGRAM_WINDOW_SECONDS": "0.2",
         "INSTAGRAM_COOLDOWN_SECONDS": "1",
         "MAX_JSON_BODY_BYTES": "65536",
     }
     batches = [
-        [REEL.format(f"reel-long-{number}") for number in range(first, first + 100)]
-        for first in range(0, links, 100)
+        [REEL.format(f"reel-long-{number}") for number in range(first, first + 50)]
+        for first in range(0, links, 50)
     ]
 
     def posts(service: Service, jobs: list[str]) -> list[dict[str, Any]]:
