@@ -232,7 +232,7 @@ async def test_events_go_from_nothing_to_all_and_end(
     assert done[0] == 0
     assert len(set(done)) > 3
     assert done[-1] == posts[-1]["bytes_total"]
-    # The slow video and its cover take 2 s each: five events a second, and those at both ends.
+    # The slow video and its cover take 1 s each: five events a second, and those at both ends.
     assert len(posts) <= 30
     assert [event["event"] for event in told if event["event"] != "post"] == ["end"]
     assert json.loads(told[-1]["data"]) == await get(client, job)
