@@ -13,8 +13,6 @@ from tests.process import PATIENCE_SECONDS
 
 expect.set_options(timeout=PATIENCE_SECONDS * 1000)
 
-pytestmark = pytest.mark.asyncio(loop_scope="session")
-
 KEY = "a-key-of-the-tests"
 LOOKS = [(1280, "light"), (320, "dark")]
 REEL = "https://www.instagram.com/reel/{}/"

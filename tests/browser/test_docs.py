@@ -1,6 +1,5 @@
 """The docs, and both pages behind a path prefix."""
 
-import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 from playwright.async_api import expect
@@ -8,8 +7,6 @@ from playwright.async_api import expect
 from tests.browser.opening import REEL, NewPage
 from tests.conftest import Client, StartService
 from tests.instagram import StandIn
-
-pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
 async def test_the_docs_show_every_operation_and_ask_nobody_else(

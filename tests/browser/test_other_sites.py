@@ -3,7 +3,6 @@
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-import pytest
 import pytest_asyncio
 from aiohttp import web
 from aiohttp.test_utils import TestServer
@@ -12,8 +11,6 @@ from playwright.async_api import Page
 from tests.browser.opening import launched
 from tests.conftest import Client, StartService, stored_files
 from tests.instagram import StandIn
-
-pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 URL = "https://www.instagram.com/reel/reel-{}/"
 EVIL = "evil.example"

@@ -8,8 +8,6 @@ from tests.conftest import StartService
 from tests.instagram import StandIn
 from tests.service.handlers.test_login import cookies_txt
 
-pytestmark = pytest.mark.asyncio(loop_scope="session")
-
 CAROUSEL = "https://www.instagram.com/p/carousel-page/"
 
 

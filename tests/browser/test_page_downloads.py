@@ -3,15 +3,12 @@
 import asyncio
 import re
 
-import pytest
 from playwright.async_api import Page, expect
 
 from tests.browser.opening import REEL, Browse, get_posts
 from tests.conftest import StartService
 from tests.instagram import StandIn
 from tests.process import PATIENCE_SECONDS
-
-pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 ALL = ("api", "web", "page")
 

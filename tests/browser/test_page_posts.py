@@ -9,8 +9,6 @@ from tests.browser.opening import REEL, Browse
 from tests.conftest import Client, StartService
 from tests.instagram import StandIn
 
-pytestmark = pytest.mark.asyncio(loop_scope="session")
-
 
 async def store(client: Client, *shortcodes: str) -> None:
     for shortcode in shortcodes:

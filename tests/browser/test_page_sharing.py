@@ -12,8 +12,6 @@ from tests.browser.opening import REEL, Browse
 from tests.conftest import StartService
 from tests.instagram import StandIn
 
-pytestmark = pytest.mark.asyncio(loop_scope="session")
-
 LINK = REEL.format("reel-shared")
 
 
