@@ -578,7 +578,7 @@ def fetcher(instagram: StandIn, tmp_path: Path) -> Fetcher:
 
 
 @settings(
-    max_examples=1000,
+    max_examples=100,
     deadline=None,
     database=None,
     suppress_health_check=list(HealthCheck),
