@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 import structlog
 from aiohttp import TCPConnector
@@ -20,6 +21,12 @@ from tests.instagram import StandIn
 from tests.process import PATIENCE_SECONDS
 from tests.programs import program
 from tests.redis_server import RedisServer
+
+# No machine is too slow for an example.
+hypothesis.settings.register_profile(
+    "tests", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("tests")
 
 Client = TestClient[Request, Application]
 StartService = Callable[..., Awaitable[Client]]

@@ -189,7 +189,7 @@ def test_what_is_no_text_is_no_cookie(pair: tuple[Any, Any]) -> None:
 
 @pytest.mark.parametrize(
     "data",
-    [None, [], "text", {}, {"csrftoken": "t"}, {**SESSION, "x": 1}, {**SESSION, 1: "x"}],
+    [None, [], "text", {}, {"csrftoken": "t"}, {**SESSION, "x": 1}, {"sessionid": "s", 1: "x"}],
 )
 def test_a_session_file_of_another_shape_is_refused(tmp_path: Path, data: object) -> None:
     path = write(tmp_path / "session", pickle.dumps(data))

@@ -23,7 +23,7 @@ COOKIES = (
     ".example.com\tTRUE\t/\tTRUE\t0\tsessionid\tof-another-site\r\n"
     ".notinstagram.com\tTRUE\t/\tTRUE\t0\tsessionid\tof-another-site\r\n"
 )
-SLOW = settings(suppress_health_check=list(HealthCheck), deadline=None)
+SLOW = settings(suppress_health_check=list(HealthCheck))
 
 
 def write(path: Path, content: bytes) -> Path:

@@ -641,7 +641,7 @@ def items_of(media: dict[str, Any], shape: str) -> list[Any]:
     return children if isinstance(children, list) else []
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=1000)
 @given(place=st.sampled_from(PLACES), value=ANYTHING, remove=st.booleans())
 def test_one_broken_value_costs_no_file_that_has_a_url(
     place: tuple[str, tuple[Any, ...]], value: Any, remove: bool
