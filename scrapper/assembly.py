@@ -20,6 +20,7 @@ from scrapper.library.clock import ClockWatch
 from scrapper.library.root import MediaRoot
 from scrapper.library.store import Library
 from scrapper.library.sweeper import sweeping
+from scrapper.plugins.follower import Pauses
 from scrapper.plugins.following import Followed, Followers
 from scrapper.plugins.ledger import LEDGER, Ledger
 from scrapper.plugins.loading import Plugins
@@ -156,7 +157,7 @@ def assemble_login(settings: Settings) -> Instagram:
     return _instagram(settings, root, Metrics())
 
 
-def assemble_plugins(settings: Settings, *, pauses: Sequence[float]) -> PluginParts:
+def assemble_plugins(settings: Settings, *, pauses: Pauses) -> PluginParts:
     """The parts of ``plugins``: what a plugin fails with is tried again after each of the *pauses*.
 
     Raises:

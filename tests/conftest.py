@@ -6,7 +6,9 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
+import structlog
 from aiohttp import TCPConnector
 from aiohttp.test_utils import TestClient, TestServer
 from aiohttp.web import Application, AppRunner, Request
@@ -20,8 +22,17 @@ from tests.process import PATIENCE_SECONDS
 from tests.programs import program
 from tests.redis_server import RedisServer
 
+# No machine is too slow for an example.
+hypothesis.settings.register_profile(
+    "tests", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("tests")
+
 Client = TestClient[Request, Application]
 StartService = Callable[..., Awaitable[Client]]
+
+both_modes = pytest.mark.parametrize("mode", ["alone", "with Redis"], indirect=True)
+"""Run the test once with a service that is alone, and once with one of several that act as one."""
 
 
 @pytest.fixture(scope="session")
@@ -48,6 +59,14 @@ def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(autouse=True)
+def plain_tracebacks() -> None:
+    """With each frame's values, a traceback in the log takes a tenth of a second."""
+    *processors, _ = structlog.get_config()["processors"]
+    formatter = structlog.dev.plain_traceback
+    structlog.configure([*processors, structlog.dev.ConsoleRenderer(exception_formatter=formatter)])
+
+
+@pytest.fixture(autouse=True)
 def no_blocked_loop(request: pytest.FixtureRequest) -> Iterator[None]:
     """If the service's code makes a blocking call on an event loop, that is an error.
 
@@ -60,7 +79,7 @@ def no_blocked_loop(request: pytest.FixtureRequest) -> Iterator[None]:
         yield
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def chromium() -> str:
     """The path of a real browser."""
     return program("chromium")
@@ -86,10 +105,10 @@ def redis_server(shared_redis: RedisServer) -> RedisServer:
     return shared_redis
 
 
-@pytest.fixture(params=["alone", "with Redis"])
+@pytest.fixture
 def mode(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    """The settings for a service that runs alone, or as one of several that act as one."""
-    if request.param == "alone":
+    """The settings for a service that runs alone, unless the test has another mode."""
+    if getattr(request, "param", "alone") == "alone":
         return {}
     # The service soon goes on without a Redis that is slow, and here everything may be.
     for name in ("_PATIENCE_SECONDS", "_TURN_SECONDS"):
@@ -121,14 +140,11 @@ class _Server(TestServer):
         return AppRunner(self.app, **{**kwargs, "handler_cancellation": False})
 
 
-@pytest.fixture
-async def start_service(
-    aiohttp_client: Any, media_root: Path, mode: dict[str, str], monkeypatch: pytest.MonkeyPatch
+@asynccontextmanager
+async def starting(
+    media_root: Path, mode: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[StartService]:
-    """Start the service with settings on top of the tests' own, and return a client for it.
-
-    In the mode with Redis, a worker runs too.
-    """
+    """What starts services, each of which runs until the block ends."""
 
     async def start(**settings: str) -> Client:
         environment = {
@@ -145,12 +161,25 @@ async def start_service(
             monkeypatch.setenv(name, value)
         checked = await asyncio.to_thread(load_settings)
         app = await asyncio.to_thread(lambda: create_app(assembly.assemble(checked)))
-        client: Client = await aiohttp_client(_Server(app), connector=TCPConnector(limit=0))
+        client: Client = TestClient(_Server(app), connector=TCPConnector(limit=0))
+        await started.enter_async_context(client)
         if mode:
-            await workers.enter_async_context(working(checked))
+            await started.enter_async_context(working(checked))
         return client
 
-    async with AsyncExitStack() as workers:
+    async with AsyncExitStack() as started:
+        yield start
+
+
+@pytest.fixture
+async def start_service(
+    media_root: Path, mode: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[StartService]:
+    """Start the service with settings on top of the tests' own, and return a client for it.
+
+    With Redis, a worker runs too.
+    """
+    async with starting(media_root, mode, monkeypatch) as start:
         yield start
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from scrapper.assembly import PluginParts, assemble_plugins
 from scrapper.commands.output import logs_if_asked
 from scrapper.errors import SettingsError
+from scrapper.plugins.follower import Pauses
 from scrapper.plugins.following import Followers
 from scrapper.plugins.ledger import LEDGER, Ledger
 from scrapper.plugins.loading import Plugin
@@ -14,7 +15,7 @@ from scrapper.settings import load_settings
 __all__ = ["plugins"]
 
 # Somebody waits.
-_PAUSES = (1.0, 10.0)
+_PAUSES = Pauses(tries=(1.0, 10.0))
 
 
 def plugins(*, again: str | None) -> int:

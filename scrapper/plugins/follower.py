@@ -19,17 +19,22 @@ from scrapper.plugins.loading import Plugin
 from scrapper.scraping.peers import Peers
 from scrapper.telemetry.metrics import Metrics
 
-__all__ = ["Followed", "Follower", "UnreadablePost"]
+__all__ = ["Followed", "Follower", "Pauses", "UnreadablePost"]
 
 log = structlog.get_logger(__name__)
 
 _NO_VERSION = 0
 _MAY_RETURN = "post_stored may return Additions or None, the others None"
-_SECONDS_BETWEEN_LOOKS = 2.0
-_PAUSE_AFTER_FAULT = 30.0
 _SECONDS_TO_CLEAN_UP = 5.0
 
-_PAUSES = (30.0, 300.0)
+
+@dataclass(frozen=True, slots=True)
+class Pauses:
+    """Seconds between two looks, before each further try of a call, and after a fault of ours."""
+
+    looks: float = 2.0
+    tries: Sequence[float] = (30.0, 300.0)
+    fault: float = 30.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +42,7 @@ class Followed:
     """What plugins are told of: the posts in the *library*, and *jobs* that ended.
 
     The *ledger* has what they know. A call may take *timeout* seconds. If it fails, it is tried
-    again after each of the *pauses*, in seconds. If the *peers* share the library, only the process
+    again after each of the *pauses* for that. If the *peers* share the library, only the process
     that has the turn tells a plugin.
     """
 
@@ -47,7 +52,7 @@ class Followed:
     peers: Peers
     timeout: float
     jobs: FinishedJobs | None = None
-    pauses: Sequence[float] = _PAUSES
+    pauses: Pauses = Pauses()
 
 
 class UnreadablePost(Exception):
@@ -96,7 +101,7 @@ class Follower:
         with bound_contextvars(plugin=self.plugin.name):
             while True:
                 self._awake.clear()
-                pause = _SECONDS_BETWEEN_LOOKS
+                pause = self._pauses.looks
                 try:
                     turn = f"plugin:{self.plugin.name}"
                     async with self._peers.exclusively(turn, in_doubt=False) as ours:
@@ -108,7 +113,7 @@ class Follower:
                 except Exception as error:  # noqa: BLE001
                     log.warning("plugin not told", cause=repr(error))
                     self._look_at_all = True
-                    pause = _PAUSE_AFTER_FAULT
+                    pause = self._pauses.fault
                 await self._sleep(pause)
 
     async def close(self) -> None:
@@ -280,7 +285,7 @@ class Follower:
 
     def _note_failure(self, subject: str, hook: str, cause: Exception) -> "_Told | None":
         tries = self._tries[hook, subject] = self._tries.get((hook, subject), 0) + 1
-        gave_up = tries > len(self._pauses)
+        gave_up = tries > len(self._pauses.tries)
         known = {"hook": hook, "subject": subject, "tries": tries, "cause": repr(cause)}
         self._calls.labels(self.plugin.name, hook, "given_up" if gave_up else "failed").inc()
         if gave_up:
@@ -289,7 +294,7 @@ class Follower:
             self.gave_up = True
             return _Told(worked=False)
         log.warning("plugin failed", **known, exc_info=cause if tries == 1 else None)
-        self._next_try[hook, subject] = time.monotonic() + self._pauses[tries - 1]
+        self._next_try[hook, subject] = time.monotonic() + self._pauses.tries[tries - 1]
         return None
 
     def _waits(self, hook: str, subject: str) -> bool:

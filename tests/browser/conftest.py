@@ -1,5 +1,52 @@
-"""What the tests of handlers share."""
+"""One browser for all tests of a process, and so one event loop; each test has pages of its own."""
 
-from tests.browser.opening import browse
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
 
-__all__ = ["browse"]
+import pytest
+import pytest_asyncio
+from playwright.async_api import Browser, Page
+
+from tests.browser.opening import Browse, NewPage, browsing, launched
+from tests.conftest import StartService, starting
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.is_relative_to(Path(__file__).parent):
+            item.add_marker(pytest.mark.asyncio(loop_scope="session"), append=False)
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def browser(chromium: str) -> AsyncIterator[Browser]:
+    async with launched(chromium) as browser:
+        yield browser
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def new_page(browser: Browser) -> AsyncIterator[NewPage]:
+    """Make a page that shares nothing with others, with options of Playwright's for a context."""
+    async with AsyncExitStack() as contexts:
+
+        async def make(**options: Any) -> Page:
+            context = await browser.new_context(**options)
+            contexts.push_async_callback(context.close)
+            return await context.new_page()
+
+        yield make
+
+
+@pytest.fixture
+def browse(new_page: NewPage) -> Browse:
+    """Open a service's page; at the end, fail on any error in it, or request to elsewhere."""
+    return browsing(new_page)
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def start_service(
+    media_root: Path, mode: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[StartService]:
+    async with starting(media_root, mode, monkeypatch) as start:
+        yield start

@@ -1,20 +1,20 @@
 """The page in a real browser: Debian's Chromium."""
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
-import pytest
 from playwright.async_api import Browser, Page, async_playwright, expect
 
 from tests.conftest import Client
 from tests.process import PATIENCE_SECONDS
 
-__all__ = ["DONE_SECONDS", "REEL", "Browse", "browse", "get_posts", "launched"]
+__all__ = ["DONE_SECONDS", "REEL", "Browse", "NewPage", "browsing", "get_posts", "launched"]
 
 expect.set_options(timeout=PATIENCE_SECONDS * 1000)
 
-Browse = Callable[..., Any]
+Browse = Callable[..., AbstractAsyncContextManager[Page]]
+NewPage = Callable[..., Awaitable[Page]]
 REEL = "https://www.instagram.com/reel/{}/"
 DONE_SECONDS = PATIENCE_SECONDS
 
@@ -30,37 +30,33 @@ async def launched(chromium: str, *arguments: str) -> AsyncIterator[Browser]:
         await browser.close()
 
 
-@pytest.fixture
-def browse(chromium: str) -> Browse:
-    """Open a service's page; at the end, fail on any error in it, or request to elsewhere."""
+def browsing(new_page: NewPage) -> Browse:
+    """What opens a service's page, and fails on any error in it, or request to elsewhere."""
 
     @asynccontextmanager
     async def opened(client: Client, path: str = "/", **options: Any) -> AsyncIterator[Page]:
         origin = str(client.make_url("/"))
         wrong: list[str] = []
-        async with launched(chromium) as browser:
-            context = await browser.new_context(
-                **{"viewport": {"width": 1280, "height": 900}, **options}
-            )
-            page = await context.new_page()
-            page.set_default_timeout(DONE_SECONDS * 1000)
-            page.on("pageerror", lambda error: wrong.append(str(error)))
-            page.on(
-                "console",
-                lambda message: (
-                    wrong.append(message.text)
-                    if message.type == "error" and "status of" not in message.text
-                    else None
-                ),
-            )
-            page.on(
-                "request",
-                lambda request: (
-                    None if request.url.startswith((origin, "blob:")) else wrong.append(request.url)
-                ),
-            )
-            await page.goto(str(client.make_url(path)))
-            yield page
+        page = await new_page(**{"viewport": {"width": 1280, "height": 900}, **options})
+        page.set_default_timeout(DONE_SECONDS * 1000)
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.on(
+            "console",
+            lambda message: (
+                wrong.append(message.text)
+                if message.type == "error" and "status of" not in message.text
+                else None
+            ),
+        )
+        page.on(
+            "request",
+            lambda request: (
+                None if request.url.startswith((origin, "blob:")) else wrong.append(request.url)
+            ),
+        )
+        await page.goto(str(client.make_url(path)))
+        yield page
+        await page.context.close()
         assert wrong == []
 
     return opened

@@ -1,13 +1,12 @@
 """The page and the docs under axe, in their states, light and dark, down to 320 pixels."""
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 from axe_playwright_python.async_playwright import Axe
-from playwright.async_api import Browser, Page, expect
+from playwright.async_api import Page, expect
 
-from tests.browser.opening import launched
+from tests.browser.opening import NewPage
 from tests.conftest import Client, StartService
 from tests.instagram import StandIn
 from tests.process import PATIENCE_SECONDS
@@ -19,17 +18,10 @@ LOOKS = [(1280, "light"), (320, "dark")]
 REEL = "https://www.instagram.com/reel/{}/"
 
 
-@pytest.fixture
-async def browser(chromium: str) -> AsyncIterator[Browser]:
-    async with launched(chromium) as browser:
-        yield browser
-
-
-async def opened(browser: Browser, client: Client, path: str, look: tuple[int, Any]) -> Page:
+async def opened(new_page: NewPage, client: Client, path: str, look: tuple[int, Any]) -> Page:
     width, scheme = look
-    page = await browser.new_page(
-        viewport={"width": width, "height": 900}, color_scheme=scheme, bypass_csp=True
-    )
+    viewport = {"width": width, "height": 900}
+    page = await new_page(viewport=viewport, color_scheme=scheme, bypass_csp=True)
     await page.goto(str(client.make_url(path)))
     return page
 
@@ -41,10 +33,10 @@ async def check(page: Page) -> None:
 
 @pytest.mark.parametrize("look", LOOKS)
 async def test_the_docs_pass(
-    start_service: StartService, browser: Browser, look: tuple[int, Any]
+    start_service: StartService, new_page: NewPage, look: tuple[int, Any]
 ) -> None:
     client = await start_service(API_KEY=KEY)
-    page = await opened(browser, client, "/docs", look)
+    page = await opened(new_page, client, "/docs", look)
     operations = page.locator(".opblock-summary-control")
     await expect(operations.first).to_be_visible()
     await check(page)
@@ -56,10 +48,10 @@ async def test_the_docs_pass(
 
 @pytest.mark.parametrize("look", LOOKS)
 async def test_the_page_passes_in_its_states(
-    instagram: StandIn, start_service: StartService, browser: Browser, look: tuple[int, Any]
+    instagram: StandIn, start_service: StartService, new_page: NewPage, look: tuple[int, Any]
 ) -> None:
     client = await start_service(API_KEY=KEY)
-    page = await opened(browser, client, "/", look)
+    page = await opened(new_page, client, "/", look)
     key = page.get_by_label("Key, if this server asks for one")
     await expect(key).to_be_focused()
     await check(page)
@@ -84,12 +76,12 @@ async def test_the_page_passes_in_its_states(
 
 @pytest.mark.parametrize("look", LOOKS)
 async def test_the_page_passes_while_posts_wait_and_after_they_failed(
-    instagram: StandIn, start_service: StartService, browser: Browser, look: tuple[int, Any]
+    instagram: StandIn, start_service: StartService, new_page: NewPage, look: tuple[int, Any]
 ) -> None:
     client = await start_service(INSTAGRAM_COOLDOWN_SECONDS="300", JOB_PATIENCE_SECONDS="3600")
     for source in ("api", "web", "page"):
         instagram.turn_off(source, "limitedbare")
-    page = await opened(browser, client, "/", look)
+    page = await opened(new_page, client, "/", look)
     await page.get_by_text("From your phone or another page").click()
     links = [REEL.format("reel-axe-1"), "https://example.com/1", "https://example.com/2"]
     await page.get_by_label("Links").fill("\n".join(links))

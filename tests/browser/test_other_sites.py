@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-import pytest
+import pytest_asyncio
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 from playwright.async_api import Page
@@ -16,7 +16,7 @@ URL = "https://www.instagram.com/reel/reel-{}/"
 EVIL = "evil.example"
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="session")
 async def evil_page(chromium: str) -> AsyncIterator[Page]:
     """A page of another site, in a browser for which that site's name leads to this machine."""
 

@@ -3,7 +3,6 @@
 import pytest
 from playwright.async_api import Page, expect
 
-from scrapper.handlers.page import PAGE_FILES
 from tests.browser.opening import DONE_SECONDS, REEL, Browse, get_posts
 from tests.conftest import StartService
 from tests.instagram import StandIn
@@ -317,21 +316,6 @@ async def test_nothing_overflows(
         assert await page.evaluate(room) == 0
         ground = await page.evaluate("getComputedStyle(document.body).backgroundColor")
         assert (sum(map(int, ground[4:-1].split(","))) < 3 * 128) == (scheme == "dark")
-
-
-@pytest.mark.parametrize("path", PAGE_FILES)
-async def test_the_page_s_files_need_no_key_and_are_sent_once(
-    start_service: StartService, path: str
-) -> None:
-    client = await start_service(API_KEY="s3cret", RATE_LIMIT_MAX_REQUESTS="1")
-    for _ in range(3):
-        async with client.get(path) as response:
-            assert response.status == 200
-            assert "default-src 'none'" in response.headers["Content-Security-Policy"]
-            assert "unsafe" not in response.headers["Content-Security-Policy"]
-            etag = response.headers["ETag"]
-    async with client.get(path, headers={"If-None-Match": etag}) as response:
-        assert response.status == 304
 
 
 async def test_media_opens_in_a_tab_of_its_own(

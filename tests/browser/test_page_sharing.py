@@ -8,7 +8,6 @@ from urllib.parse import quote, urlencode, urljoin
 import pytest
 from playwright.async_api import Page, expect
 
-from scrapper.handlers.page import PAGE_FILES
 from tests.browser.opening import REEL, Browse
 from tests.conftest import StartService
 from tests.instagram import StandIn
@@ -107,13 +106,3 @@ async def test_the_bookmarklet_leads_here_with_the_page_s_address(
         assert opened == f"{here}?url={quote(LINK, safe='')}"
         await page.goto(opened)
         await expect(page.get_by_label("Links")).to_have_value(LINK)
-
-
-def test_all_texts_of_the_page_stand_in_one_module() -> None:
-    html = PAGE_FILES["/"][0].read_text()
-    body = html[html.index("<body>") :]
-    told = [text.strip() for text in re.findall(r">([^<]+)<", body)]
-    assert [text for text in told if text] == []
-    texts = PAGE_FILES["/texts.js"][0].read_text()
-    for name in re.findall(r'data-text="([A-Za-z]+)"', html):
-        assert re.search(rf"^  {name}:", texts, re.MULTILINE), name

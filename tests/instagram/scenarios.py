@@ -75,7 +75,7 @@ SCENARIOS: Mapping[str, Scenario] = {
     "expired": _shape("a video whose CDN URL has expired, though it is still served", "expired"),
     "big": _shape("a video of 20 MB", "big"),
     "bigchunked": Scenario("a video of 20 MB without a length", shape="big", media="bigchunked"),
-    "slow": Scenario("a video sent within two seconds", shape="slow", media="slow"),
+    "slow": Scenario("a video sent within a second", shape="slow", media="slow"),
     "unsorted": _shape("a picture whose largest candidate is not the first", "unsorted"),
     "unsortedvideo": _shape("a video whose largest version is not the first", "unsortedvideo"),
     "crops": _shape("a picture whose candidates are crops, and a whole one at the end", "crops"),

@@ -21,7 +21,7 @@ WEB_INFO = "xdt_api__v1__media__shortcode__web_info"
 _LOGIN = "https://www.instagram.com/accounts/login/"
 _HOME = "https://www.instagram.com/"
 _WAIT = "Please wait a few minutes before you try again."
-_SLOW_PIECES, _SLOW_SECONDS = 10, 2.0
+_SLOW_PIECES, _SLOW_SECONDS = 10, 1.0
 _REFUSED = {"message": "", "status": "fail"}
 _STATUSES: dict[str, tuple[int, dict[str, Any]]] = {
     "notfound": (404, _REFUSED),

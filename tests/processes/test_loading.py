@@ -122,7 +122,6 @@ async def test_a_route_that_is_there_already_is_refused(
         await start_service(PLUGINS=name)
 
 
-@pytest.mark.parametrize("mode", ["alone"], indirect=True)
 async def test_a_source_of_a_plugin_is_asked_last_and_may_fail(
     start_service: StartService, monkeypatch: pytest.MonkeyPatch, instagram: StandIn
 ) -> None:
@@ -143,7 +142,6 @@ async def test_a_source_of_a_plugin_is_asked_last_and_may_fail(
     assert asked == ["gated-1"] * 2
 
 
-@pytest.mark.parametrize("mode", ["alone"], indirect=True)
 async def test_a_source_that_hangs_costs_only_the_posts_that_need_it(
     start_service: StartService, monkeypatch: pytest.MonkeyPatch, instagram: StandIn
 ) -> None:

@@ -48,10 +48,11 @@ def fresh_python(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         renamed = path.rename(path.with_name(path.name.replace("notes", "memos")))
         renamed.write_text(renamed.read_text().replace("notes", "memos"))
     python = folder / "venv/bin/python"
-    install = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    install = [sys.executable, "-m", "pip", "--python", str(python), "install", "--no-compile"]
+    install += ["--quiet", "--disable-pip-version-check"]
     requirements = str(ROOT / "requirements/base.txt")
     for command in (
-        [sys.executable, "-m", "venv", str(folder / "venv")],
+        [sys.executable, "-m", "venv", "--without-pip", str(folder / "venv")],
         [*install, "--no-deps", "--only-binary", ":all:", "--requirement", requirements],
         [*install, str(template)],
     ):
@@ -71,6 +72,8 @@ def test_a_plugin_made_of_the_template_is_found_and_runs(
         wait_for(lambda: "reel-1.mp4" in (notes / "reel-1.md").read_text())
         assert service.delete("/posts/reel-1").status_code == 204
         wait_for(lambda: not (notes / "reel-1.md").exists())
+        # By then the service has written down what the plugin did.
+        wait_for(lambda: 'plugin_behind{plugin="memos"} 0.0' in service.get("/metrics").text)
     shown = subprocess.run(
         [str(fresh_python), "-m", "scrapper", "plugins"],
         env={**os.environ, **environment, "MEDIA_ROOT": str(media_root), "PYTHONPATH": str(ROOT)},

@@ -66,11 +66,17 @@ async def post_stored(post):
             pass
 """,
 }
-_IMPORTS = """
+# The process that loads the plugin waits for it for a moment only.
+_BEGINNING = """
 import asyncio
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from scrapper.commands import serve
+from scrapper.plugins import follower
 from scrapper.plugins.hooks import hookimpl
+
+follower._SECONDS_TO_CLEAN_UP = 0.2
+serve._SECONDS_TO_END = 0.2
 """
 
 
@@ -118,7 +124,7 @@ def test_a_route_that_hangs_in_a_thread_does_not_keep_the_service_from_ending(
     instagram: StandIn, media_root: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "hanging.py").write_text(
-        _IMPORTS + "from aiohttp import web\n"
+        _BEGINNING + "from aiohttp import web\n"
         "async def hang(request):\n"
         "    asyncio.ensure_future(asyncio.to_thread(threading.Event().wait))\n"
         "    return web.Response()\n"
@@ -137,7 +143,7 @@ def test_a_route_that_hangs_in_a_thread_does_not_keep_the_service_from_ending(
 def test_a_plugin_that_hangs_costs_requests_nothing_and_does_not_keep_the_service_from_ending(
     instagram: StandIn, media_root: Path, tmp_path: Path, how: str
 ) -> None:
-    (tmp_path / "hanging.py").write_text(_IMPORTS + HANGING[how])
+    (tmp_path / "hanging.py").write_text(_BEGINNING + HANGING[how])
     environment = {
         **instagram.environment,
         "PLUGINS": "hanging",

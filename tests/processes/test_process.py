@@ -10,14 +10,16 @@ import sys
 import tempfile
 import threading
 import time
+from dataclasses import replace
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 import requests
 
-from tests.instagram import StandIn
+from tests.instagram import Scenario, StandIn
 from tests.process import PATIENCE_SECONDS, Service, wait_for
 
 URL = "https://www.instagram.com/reel/{}/"
@@ -149,27 +151,37 @@ def test_a_session_file_without_a_session_ends_with_2(media_root: Path, tmp_path
 
 def test_kill_at_any_instant_shows_no_half_file(instagram: StandIn, media_root: Path) -> None:
     dice = random.Random(7)  # noqa: S311
-    for number in range(10):
-        shortcode = f"slow-{number:04}"
-        [whole] = instagram.bytes_of(shortcode)
+    shortcodes = [f"killed-{number:04}" for number in range(10)]
+    at_once = Scenario("the video of slow, sent at once", shape="slow")
+    instagram.define("killed", at_once)
+    [whole] = instagram.bytes_of("killed-0000")
+    for killed, shortcode in pairwise([None, *shortcodes, None]):
         with Service(media_root, instagram.environment) as service:
-            thread, _ = scrape_in_background(service, shortcode)
-            wait_for(partial(asked_once, instagram, shortcode))
-            # The stand-in sends this file within about two seconds.
-            time.sleep(dice.uniform(0, 2.4))
-            service.kill()
-            thread.join()
-        published = media_root / shortcode / f"{shortcode}.mp4"
-        assert not published.exists() or published.read_bytes() == whole
-        with Service(media_root, instagram.environment) as service:
-            assert os.listdir(media_root / ".incoming") == []
-            downloaded = service.get(f"/download/{shortcode}")
-            assert downloaded.status_code in (200, 404)
-            assert downloaded.status_code == 404 or downloaded.content == whole
-            answer = service.scrape(URL.format(shortcode))
-            assert answer.status_code == 200
-            assert published.read_bytes() == whole
-            assert answer.json()["media"][0]["size"] == len(whole)
+            if killed:
+                instagram.define("killed", at_once)
+                check_after_kill(service, media_root, killed, whole)
+            if shortcode:
+                instagram.define("killed", replace(at_once, media="slow"))
+                thread, _ = scrape_in_background(service, shortcode)
+                wait_for(partial(asked_once, instagram, shortcode))
+                # The stand-in sends this file within about a second.
+                time.sleep(dice.uniform(0, 1.2))
+                service.kill()
+                thread.join()
+                published = media_root / shortcode / f"{shortcode}.mp4"
+                assert not published.exists() or published.read_bytes() == whole
+
+
+def check_after_kill(service: Service, media_root: Path, shortcode: str, whole: bytes) -> None:
+    """The next start leaves nothing of a download that was broken off, and the post can be had."""
+    assert os.listdir(media_root / ".incoming") == []
+    downloaded = service.get(f"/download/{shortcode}")
+    assert downloaded.status_code in (200, 404)
+    assert downloaded.status_code == 404 or downloaded.content == whole
+    answer = service.scrape(URL.format(shortcode))
+    assert answer.status_code == 200
+    assert (media_root / shortcode / f"{shortcode}.mp4").read_bytes() == whole
+    assert answer.json()["media"][0]["size"] == len(whole)
 
 
 def test_no_secret_is_in_any_line_and_every_line_is_json(

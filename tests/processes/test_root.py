@@ -8,7 +8,7 @@ import pytest
 
 from scrapper.errors import MediaFolderGone, SettingsError
 from scrapper.library.root import MediaRoot
-from tests.conftest import StartService, stored_files
+from tests.conftest import StartService, both_modes, stored_files
 from tests.instagram import StandIn
 from tests.process import Service
 from tests.redis_server import RedisServer
@@ -87,6 +87,7 @@ def plug_in(root: Path, disk: Path, below: str) -> None:
     disk.rename(root)
 
 
+@both_modes
 @pytest.mark.parametrize("below", ["nothing", "an empty folder"])
 async def test_a_service_whose_folder_is_gone_says_so_and_writes_nothing(
     instagram: StandIn, start_service: StartService, media_root: Path, tmp_path: Path, below: str

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scrapper.access.keys import ApiKeys
 from scrapper.errors import SettingsError
 from scrapper.settings import Settings, load_settings
-from tests.conftest import StartService
+from tests.conftest import StartService, both_modes
 from tests.instagram import StandIn
 from tests.process import Service, wait_for
 
@@ -71,6 +71,7 @@ def test_a_changed_file_counts_and_a_damaged_one_does_not(tmp_path: Path) -> Non
     assert list(keys.names().values()) == ["carol"]
 
 
+@both_modes
 async def test_each_key_has_its_own_limit_or_its_address_s(
     instagram: StandIn, start_service: StartService, tmp_path: Path
 ) -> None:

@@ -1,18 +1,11 @@
 """The service behind a path prefix, whether the proxy takes it off or not."""
 
 import pytest
-from aiohttp import web
-from aiohttp.test_utils import TestClient, TestServer
-from playwright.async_api import expect
 
 from scrapper.errors import SettingsError
 from scrapper.settings import load_settings
-from tests.browser.opening import launched
-from tests.conftest import Client, StartService
+from tests.conftest import StartService
 from tests.instagram import StandIn
-from tests.process import PATIENCE_SECONDS
-
-expect.set_options(timeout=PATIENCE_SECONDS * 1000)
 
 REEL = "https://www.instagram.com/reel/{}/"
 
@@ -74,40 +67,3 @@ def test_a_wrong_prefix_is_reported_at_start(path: str, monkeypatch: pytest.Monk
     monkeypatch.setenv("BASE_PATH", path)
     with pytest.raises(SettingsError, match="BASE_PATH"):
         load_settings()
-
-
-async def test_the_page_and_the_docs_work_behind_a_prefix(
-    instagram: StandIn, start_service: StartService, chromium: str
-) -> None:
-    client = await start_service(BASE_PATH="/saved")
-    async with TestClient(TestServer(_proxy(client))) as proxy, launched(chromium) as browser:
-        page = await browser.new_page()
-        await page.goto(str(proxy.make_url("/saved/")))
-        await page.get_by_label("Links").fill(REEL.format("reel-behind"))
-        await page.get_by_role("button", name="Get posts").click()
-        await expect(page.locator("#summary")).to_have_text("1 of 1 done")
-        video = page.locator("#stored video").first
-        await expect(video).not_to_have_js_property("readyState", 0)
-        await page.goto(str(proxy.make_url("/saved/docs")))
-        await expect(page.get_by_text("Download a post, or give it from disk")).to_be_visible()
-
-
-def _proxy(client: Client) -> web.Application:
-    """A proxy that takes the prefix off, and shows nothing else."""
-
-    async def forward(request: web.Request) -> web.Response:
-        path = "/" + request.match_info["path"]
-        async with client.request(
-            request.method,
-            path,
-            params=request.query,
-            data=await request.read(),
-            headers={"Range": request.headers["Range"]} if "Range" in request.headers else {},
-        ) as response:
-            kept = ("Content-Type", "Content-Range", "Accept-Ranges", "Content-Security-Policy")
-            headers = {name: response.headers[name] for name in kept if name in response.headers}
-            return web.Response(status=response.status, body=await response.read(), headers=headers)
-
-    app = web.Application()
-    app.router.add_route("*", "/saved/{path:.*}", forward)
-    return app

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from scrapper.serving.response_headers import HEADERS
-from tests.conftest import StartService
+from tests.conftest import StartService, both_modes
 from tests.instagram import StandIn
 from tests.process import PATIENCE_SECONDS, Service
 
@@ -107,6 +107,7 @@ def test_forged_addresses_take_no_more_memory(tmp_path: Path) -> None:
     assert late - early < 2_000_000
 
 
+@both_modes
 async def test_wrong_keys_use_up_the_client_s_tokens(start_service: StartService) -> None:
     client = await start_service(API_KEY="s3cret", RATE_LIMIT_MAX_REQUESTS="25")
     statuses = []

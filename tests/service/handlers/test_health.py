@@ -1,7 +1,8 @@
 import asyncio
 
-from tests.conftest import StartService, until
+from tests.conftest import StartService, both_modes, until
 from tests.instagram import StandIn
+from tests.service.scraping.test_scraper import know_a_source
 
 LEARNED = {"sources": ["api", "logged_out_api", "page"], "allowed": 0, "ceiling": 0}
 WELL = {
@@ -24,6 +25,7 @@ async def test_health_answers_while_every_worker_hangs(
     instagram: StandIn, start_service: StartService
 ) -> None:
     client = await start_service(SCRAPE_CONCURRENCY="2", SCRAPE_QUEUE_LIMIT="1")
+    await know_a_source(client, instagram)
     instagram.hold()
     hanging = [
         asyncio.create_task(client.post("/scrape", json={"url": URL.format(number)}))
@@ -36,6 +38,7 @@ async def test_health_answers_while_every_worker_hangs(
     assert {response.status for response in await asyncio.gather(*hanging)} == {200}
 
 
+@both_modes
 async def test_ready_tells_each_check(
     instagram: StandIn, start_service: StartService, mode: dict[str, str]
 ) -> None:

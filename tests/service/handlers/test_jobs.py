@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import Client, StartService, until
+from tests.conftest import Client, StartService, both_modes, until
 from tests.instagram import StandIn
 from tests.process import PATIENCE_SECONDS, Service
 
@@ -56,6 +56,7 @@ async def events(
     return [event for event in found if event]
 
 
+@both_modes
 async def test_a_batch_is_downloaded_and_each_url_has_its_own_outcome(
     instagram: StandIn, start_service: StartService, media_root: Path
 ) -> None:
@@ -93,6 +94,7 @@ async def test_a_batch_is_downloaded_and_each_url_has_its_own_outcome(
     assert (media_root / "carousel-batch/carousel-batch_2.mp4").exists()
 
 
+@both_modes
 async def test_fifty_links_some_bad_or_failing_each_end_on_their_own(
     instagram: StandIn, start_service: StartService, media_root: Path
 ) -> None:
@@ -112,6 +114,7 @@ async def test_fifty_links_some_bad_or_failing_each_end_on_their_own(
         assert (media_root / f"reel-{number}/reel-{number}.mp4").read_bytes() == content
 
 
+@both_modes
 async def test_a_limited_post_tells_how_long_to_wait(
     instagram: StandIn, start_service: StartService
 ) -> None:
@@ -120,6 +123,7 @@ async def test_a_limited_post_tells_how_long_to_wait(
     assert (told["posts"][0]["status"], told["posts"][0]["retry_after"]) == (429, 17)
 
 
+@both_modes
 async def test_a_running_post_tells_its_bytes(
     instagram: StandIn, start_service: StartService
 ) -> None:
@@ -136,6 +140,7 @@ async def test_a_running_post_tells_its_bytes(
     assert (await finish(client, job))["posts"][0]["state"] == "done"
 
 
+@both_modes
 async def test_a_job_shares_its_download_with_scrape(
     instagram: StandIn, start_service: StartService
 ) -> None:
@@ -152,6 +157,7 @@ async def test_a_job_shares_its_download_with_scrape(
     assert instagram.requests("graphql", "reel-shared") == 1
 
 
+@both_modes
 async def test_cancelling_gives_up_what_waits_and_finishes_what_runs(
     instagram: StandIn, start_service: StartService
 ) -> None:
@@ -203,6 +209,7 @@ async def test_a_hundred_long_urls_fit_and_a_larger_body_does_not(
         assert response.status == 413
 
 
+@both_modes
 @pytest.mark.parametrize("method", ["get", "delete"])
 async def test_an_unknown_job_is_not_found(start_service: StartService, method: str) -> None:
     client = await start_service()
@@ -212,6 +219,7 @@ async def test_an_unknown_job_is_not_found(start_service: StartService, method: 
         assert response.status == 404
 
 
+@both_modes
 async def test_events_go_from_nothing_to_all_and_end(
     instagram: StandIn, start_service: StartService
 ) -> None:
@@ -224,12 +232,13 @@ async def test_events_go_from_nothing_to_all_and_end(
     assert done[0] == 0
     assert len(set(done)) > 3
     assert done[-1] == posts[-1]["bytes_total"]
-    # The slow video and its cover take 2 s each: five events a second, and those at both ends.
+    # The slow video and its cover take 1 s each: five events a second, and those at both ends.
     assert len(posts) <= 30
     assert [event["event"] for event in told if event["event"] != "post"] == ["end"]
     assert json.loads(told[-1]["data"]) == await get(client, job)
 
 
+@both_modes
 async def test_events_go_on_after_the_last_one_that_was_seen(
     instagram: StandIn, start_service: StartService
 ) -> None:
@@ -259,6 +268,7 @@ async def test_an_event_id_that_means_nothing_starts_from_the_beginning(
     assert [event["event"] for event in await events(client, job, last)] == ["post", "end"]
 
 
+@both_modes
 async def test_a_stop_ends_the_streams_of_events(
     instagram: StandIn, start_service: StartService
 ) -> None:
@@ -274,6 +284,7 @@ async def test_a_stop_ends_the_streams_of_events(
     await closing
 
 
+@both_modes
 async def test_a_client_that_leaves_its_events_is_no_error(
     instagram: StandIn, start_service: StartService, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -285,6 +296,7 @@ async def test_a_client_that_leaves_its_events_is_no_error(
     assert [record for record in caplog.records if record.levelname == "ERROR"] == []
 
 
+@both_modes
 async def test_jobs_are_bounded_in_number(instagram: StandIn, start_service: StartService) -> None:
     client = await start_service(MAX_JOBS="2")
     instagram.hold()
@@ -302,6 +314,7 @@ async def test_jobs_are_bounded_in_number(instagram: StandIn, start_service: Sta
     assert (await get(client, running))["state"] == "done"
 
 
+@both_modes
 async def test_jobs_are_bounded_in_age(instagram: StandIn, start_service: StartService) -> None:
     client = await start_service(MAX_JOB_AGE_DAYS="0.00001")
     job = await submit(client, "reel-age")
@@ -311,6 +324,7 @@ async def test_jobs_are_bounded_in_age(instagram: StandIn, start_service: StartS
     assert (await client.get("/posts/reel-age")).status == 200
 
 
+@both_modes
 async def test_each_url_of_a_batch_takes_a_token(
     instagram: StandIn, start_service: StartService
 ) -> None:
@@ -337,6 +351,7 @@ async def test_what_only_reads_has_a_larger_bucket_of_its_own(
     assert (await client.get("/")).status == 200
 
 
+@both_modes
 async def test_a_batch_larger_than_the_bucket_takes_all_of_it(
     instagram: StandIn, start_service: StartService
 ) -> None:
@@ -406,6 +421,7 @@ async def test_many_streams_share_one_look_at_their_job(
         assert "event: end" in await stream.text()
 
 
+@both_modes
 async def test_one_client_cannot_use_up_the_jobs(
     instagram: StandIn, start_service: StartService
 ) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import Client, StartService, stored_files
+from tests.conftest import Client, StartService, both_modes, stored_files
 from tests.instagram import StandIn
 
 KEY = {"X-API-Key": "a-key-of-the-tests"}
@@ -137,6 +137,7 @@ async def test_a_wrong_key_is_refused(client: Client, method: str) -> None:
     assert response.status == 401
 
 
+@both_modes
 async def test_a_login_survives_a_restart_and_reaches_the_other_replicas(
     start_service: StartService, client: Client, mode: dict[str, str], media_root: Path
 ) -> None:

@@ -1,4 +1,4 @@
-"""The API's description: true of every answer, and readable in a browser."""
+"""The API's description: true of every answer."""
 
 import asyncio
 import subprocess
@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 import requests
 import schemathesis
-from playwright.async_api import expect
 
 from scrapper.app import create_app
 from scrapper.assembly import assemble
@@ -17,12 +16,8 @@ from scrapper.handlers.docs import DOCS_FILES
 from scrapper.handlers.openapi import describe_api
 from scrapper.handlers.page import PAGE_FILES
 from scrapper.settings import load_settings
-from tests.browser.opening import launched
-from tests.conftest import StartService
 from tests.instagram import StandIn
-from tests.process import PATIENCE_SECONDS, Service
-
-expect.set_options(timeout=PATIENCE_SECONDS * 1000)
+from tests.process import Service
 
 KEY = "s3cret"
 # Only for people, or for programs that read the description.
@@ -98,24 +93,3 @@ async def test_answers_about_stored_posts_are_as_described(
             check(service.get("/ready"), "/ready", 200)
 
     await asyncio.to_thread(run)
-
-
-async def test_the_docs_show_every_operation_and_ask_nobody_else(
-    start_service: StartService, chromium: str
-) -> None:
-    client = await start_service(API_KEY=KEY, RATE_LIMIT_MAX_REQUESTS="1")
-    origin = str(client.make_url("/"))
-    elsewhere: list[str] = []
-    errors: list[str] = []
-    async with launched(chromium) as browser:
-        page = await browser.new_page()
-        page.on("request", lambda request: elsewhere.append(request.url))
-        page.on("console", lambda message: errors.append(f"{message.type}: {message.text}"))
-        page.on("pageerror", lambda error: errors.append(str(error)))
-        await page.goto(f"{origin}docs")
-        described = await (await client.get("/openapi.json")).json()
-        operations = [method for path in described["paths"].values() for method in path]
-        await expect(page.locator(".opblock")).to_have_count(len(operations))
-        await expect(page.get_by_text("Download a post, or give it from disk")).to_be_visible()
-    assert [url for url in elsewhere if not url.startswith((origin, "data:"))] == []
-    assert [error for error in errors if error.startswith("error") or ":" not in error] == []

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scrapper.library.listing import Cursor
-from tests.conftest import Client, StartService, stored_files
+from tests.conftest import Client, StartService, both_modes, stored_files
 from tests.instagram import StandIn
 
 
@@ -93,6 +93,7 @@ async def test_a_page_that_cannot_be_is_refused(start_service: StartService, que
         assert (await response.json())["error"].startswith(query.partition("=")[0])
 
 
+@both_modes
 async def test_a_removed_post_is_gone_with_its_files(
     instagram: StandIn, start_service: StartService, media_root: Path
 ) -> None:
@@ -117,6 +118,7 @@ async def test_a_post_behind_a_link_is_not_told(
     assert (media_root.parent / "reel-real/post.json").exists()
 
 
+@both_modes
 async def test_posts_are_searched_for(instagram: StandIn, start_service: StartService) -> None:
     client = await start_service()
     await store(client, "reel-first", "reel-second")

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.conftest import Client, StartService, stored_files, until
+from tests.conftest import Client, StartService, both_modes, stored_files, until
 from tests.instagram import StandIn
 from tests.process import PATIENCE_SECONDS
 
@@ -25,6 +25,7 @@ async def scrape(client: Client, shortcode: str, **body: Any) -> tuple[int, dict
         return response.status, await response.json()
 
 
+@both_modes
 async def test_a_reel_is_downloaded_stored_and_described(
     instagram: StandIn, start_service: StartService, media_root: Path
 ) -> None:
@@ -135,6 +136,7 @@ async def test_a_webp_picture_keeps_its_extension(
     assert answer["media"][0]["path"].endswith("/webp-one.webp")
 
 
+@both_modes
 async def test_a_stored_post_is_answered_without_asking_instagram(
     instagram: StandIn, start_service: StartService
 ) -> None:
@@ -156,6 +158,7 @@ async def test_the_answer_names_the_url_of_its_own_request(
         assert (await response.json())["original_url"] == url
 
 
+@both_modes
 async def test_refresh_downloads_a_stored_post_again(
     instagram: StandIn, start_service: StartService
 ) -> None:
@@ -166,6 +169,7 @@ async def test_refresh_downloads_a_stored_post_again(
     assert instagram.requests("media", "reel-again") == 4
 
 
+@both_modes
 async def test_the_old_post_stays_until_its_refresh_is_whole(
     instagram: StandIn, start_service: StartService
 ) -> None:
@@ -181,6 +185,7 @@ async def test_the_old_post_stays_until_its_refresh_is_whole(
     assert (status, answer["cached"]) == (200, False)
 
 
+@both_modes
 async def test_a_failed_refresh_keeps_the_old_post(
     instagram: StandIn, start_service: StartService, media_root: Path
 ) -> None:
@@ -312,6 +317,7 @@ async def test_a_fault_of_instagram_gets_its_answer_and_leaves_nothing(
     assert os.listdir(media_root / ".incoming") == []
 
 
+@both_modes
 async def test_errors_are_not_kept(instagram: StandIn, start_service: StartService) -> None:
     client = await start_service()
     for number in (1, 2):
@@ -374,6 +380,7 @@ async def test_a_pace_that_allows_no_further_source_tells_how_long_to_wait(
     assert instagram.requests("post_page") == 1
 
 
+@both_modes
 async def test_after_a_429_instagram_is_left_alone_until_the_cool_down_ends(
     instagram: StandIn, start_service: StartService
 ) -> None:
@@ -388,6 +395,7 @@ async def test_after_a_429_instagram_is_left_alone_until_the_cool_down_ends(
     assert instagram.requests() == asked
 
 
+@both_modes
 async def test_after_the_cool_down_instagram_is_asked_again(
     instagram: StandIn, start_service: StartService
 ) -> None:
@@ -399,6 +407,7 @@ async def test_after_the_cool_down_instagram_is_asked_again(
     assert instagram.requests("graphql", "reel-other") == 1
 
 
+@both_modes
 async def test_our_own_pace_gives_a_429_before_instagram_is_asked(
     instagram: StandIn, start_service: StartService
 ) -> None:
@@ -412,6 +421,7 @@ async def test_our_own_pace_gives_a_429_before_instagram_is_asked(
     assert (await scrape(client, "reel-pace1"))[0] == 200
 
 
+@both_modes
 async def test_a_session_file_opens_what_needs_a_login(
     instagram: StandIn, start_service: StartService, tmp_path: Path
 ) -> None:

@@ -5,7 +5,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from tests.conftest import Client, StartService
+from tests.conftest import Client, StartService, both_modes
 from tests.instagram import StandIn
 from tests.process import PATIENCE_SECONDS, Service, wait_for
 from tests.service.handlers.test_jobs import REEL, finish, get, submit
@@ -28,11 +28,12 @@ def refuse_all(instagram: StandIn) -> None:
         instagram.turn_off(source, "limitedbare")
 
 
+@both_modes
 async def test_posts_beyond_the_pace_wait_and_go_on_by_themselves(
     instagram: StandIn, start_service: StartService
 ) -> None:
-    client = await start_service(INSTAGRAM_MAX_QUERIES="3", INSTAGRAM_WINDOW_SECONDS="3", **PATIENT)
-    job = await submit(client, *(f"reel-paced-{number}" for number in range(12)))
+    client = await start_service(INSTAGRAM_MAX_QUERIES="3", INSTAGRAM_WINDOW_SECONDS="2", **PATIENT)
+    job = await submit(client, *(f"reel-paced-{number}" for number in range(8)))
     assert {post["state"] for post in job["posts"]} == {"queued"}
     seen = set()
     async with asyncio.timeout(PATIENCE_SECONDS):
@@ -44,9 +45,10 @@ async def test_posts_beyond_the_pace_wait_and_go_on_by_themselves(
                     assert datetime.fromisoformat(post["next_try_at"]).tzinfo is not None
             await asyncio.sleep(0.02)
     assert "waiting" in seen
-    assert [post["status"] for post in told["posts"]] == [200] * 12
+    assert [post["status"] for post in told["posts"]] == [200] * 8
 
 
+@both_modes
 async def test_a_refusal_in_the_middle_of_a_batch_fails_no_post(
     instagram: StandIn, start_service: StartService
 ) -> None:
@@ -59,6 +61,7 @@ async def test_a_refusal_in_the_middle_of_a_batch_fails_no_post(
     assert [(post["state"], post["status"]) for post in told["posts"]] == [("done", 200)] * 20
 
 
+@both_modes
 async def test_a_post_whose_patience_is_used_up_fails(
     instagram: StandIn, start_service: StartService
 ) -> None:
@@ -69,6 +72,7 @@ async def test_a_post_whose_patience_is_used_up_fails(
     assert (post["code"], post["next_try_at"]) == ("instagram_rate_limited", None)
 
 
+@both_modes
 async def test_a_stored_post_does_not_wait_behind_others(
     instagram: StandIn, start_service: StartService
 ) -> None:
@@ -85,6 +89,7 @@ async def test_a_stored_post_does_not_wait_behind_others(
     assert instagram.requests() == asked
 
 
+@both_modes
 async def test_the_oldest_job_goes_first(instagram: StandIn, start_service: StartService) -> None:
     client = await start_service(INSTAGRAM_COOLDOWN_SECONDS="1", SCRAPE_CONCURRENCY="1", **PATIENT)
     refuse_all(instagram)
@@ -102,6 +107,7 @@ async def test_the_oldest_job_goes_first(instagram: StandIn, start_service: Star
     assert (await finish(client, newer))["state"] == "done"
 
 
+@both_modes
 async def test_posts_that_wait_can_be_cancelled_and_tried_again(
     instagram: StandIn, start_service: StartService
 ) -> None:
@@ -123,6 +129,7 @@ async def test_posts_that_wait_can_be_cancelled_and_tried_again(
     assert [post["status"] for post in (await finish(client, job))["posts"]] == [200, 404]
 
 
+@both_modes
 async def test_a_retry_of_a_job_that_does_not_exist_is_404(
     instagram: StandIn, start_service: StartService
 ) -> None:
@@ -131,6 +138,7 @@ async def test_a_retry_of_a_job_that_does_not_exist_is_404(
         assert (response.status, (await response.json())["code"]) == (404, "not_found")
 
 
+@both_modes
 async def test_a_retry_costs_a_token_for_each_post(
     instagram: StandIn, start_service: StartService
 ) -> None:
@@ -143,6 +151,7 @@ async def test_a_retry_costs_a_token_for_each_post(
         assert response.status == 429
 
 
+@both_modes
 async def test_a_retried_job_counts_as_an_unfinished_one(
     instagram: StandIn, start_service: StartService
 ) -> None:
@@ -157,16 +166,16 @@ async def test_a_retried_job_counts_as_an_unfinished_one(
 def test_a_long_batch_survives_a_refusal_a_kill_and_a_restart(
     instagram: StandIn, tmp_path: Path
 ) -> None:
-    links = 300
+    links = 150
     environment = {
         **instagram.environment,
-        "INSTAGRAM_WINDOW_SECONDS": "2",
+        "INSTAGRAM_WINDOW_SECONDS": "0.2",
         "INSTAGRAM_COOLDOWN_SECONDS": "1",
         "MAX_JSON_BODY_BYTES": "65536",
     }
     batches = [
-        [REEL.format(f"reel-long-{number}") for number in range(first, first + 100)]
-        for first in range(0, links, 100)
+        [REEL.format(f"reel-long-{number}") for number in range(first, first + 50)]
+        for first in range(0, links, 50)
     ]
 
     def posts(service: Service, jobs: list[str]) -> list[dict[str, Any]]:

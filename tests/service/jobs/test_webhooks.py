@@ -16,7 +16,7 @@ from standardwebhooks import Webhook
 from scrapper.errors import SettingsError
 from scrapper.jobs.webhooks import WebhookHosts
 from scrapper.settings import load_settings
-from tests.conftest import Client, StartService, until
+from tests.conftest import Client, StartService, both_modes, until
 from tests.instagram import StandIn
 from tests.process import PATIENCE_SECONDS, Service
 from tests.service.handlers.test_jobs import REEL, finish
@@ -60,6 +60,7 @@ async def submit(client: Client, url: str, *shortcodes: str) -> dict[str, Any]:
         return job
 
 
+@both_modes
 async def test_a_job_that_ends_sends_one_signed_webhook(
     instagram: StandIn, start_service: StartService, receiver: Any
 ) -> None:
@@ -77,6 +78,7 @@ async def test_a_job_that_ends_sends_one_signed_webhook(
     assert len(set(receiver.ids)) == 2
 
 
+@both_modes
 async def test_a_job_of_bad_links_alone_is_told_too(
     instagram: StandIn, start_service: StartService, receiver: Any
 ) -> None:
@@ -88,9 +90,14 @@ async def test_a_job_of_bad_links_alone_is_told_too(
     assert json.loads(receiver.calls[0][1])["state"] == "done"
 
 
+@both_modes
 async def test_a_receiver_that_fails_three_times_gets_its_one_call(
-    instagram: StandIn, start_service: StartService, receiver: Any
+    instagram: StandIn,
+    start_service: StartService,
+    receiver: Any,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("scrapper.jobs.webhooks._FIRST_PAUSE", 0.01)
     receiver.statuses = [500, 302, 404]
     client = await start_service(**ALLOWED)
     await submit(client, receiver.url, "reel-thrice")
@@ -102,6 +109,7 @@ async def test_a_receiver_that_fails_three_times_gets_its_one_call(
     assert len(receiver.calls) == 5
 
 
+@both_modes
 async def test_a_receiver_that_is_gone_is_called_no_more(
     instagram: StandIn, start_service: StartService, receiver: Any
 ) -> None:
@@ -114,6 +122,7 @@ async def test_a_receiver_that_is_gone_is_called_no_more(
     assert len(set(receiver.ids)) == 2
 
 
+@both_modes
 async def test_a_cancelled_and_a_retried_job_send_a_webhook_each_time(
     instagram: StandIn, start_service: StartService, receiver: Any
 ) -> None:
@@ -132,6 +141,7 @@ async def test_a_cancelled_and_a_retried_job_send_a_webhook_each_time(
     assert len(set(receiver.ids)) == 2
 
 
+@both_modes
 async def test_a_retry_of_nothing_tells_nothing(
     instagram: StandIn, start_service: StartService, receiver: Any
 ) -> None:
@@ -218,8 +228,6 @@ async def test_other_hosts_get_no_webhook(
     assert instagram.requests() == 0
 
 
-# With Redis a worker delivers, and counts it elsewhere.
-@pytest.mark.parametrize("mode", ["alone"], indirect=True)
 async def test_a_name_that_leads_into_the_private_network_is_not_called(
     instagram: StandIn, start_service: StartService, receiver: Any
 ) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from scrapper.library import publishing
 from scrapper.library.keeping import is_kept, keep, release
-from tests.conftest import Client, StartService
+from tests.conftest import Client, StartService, both_modes
 from tests.instagram import StandIn
 from tests.service.handlers.test_jobs import finish
 
@@ -39,6 +39,7 @@ def grow_old(media_root: Path, shortcode: str) -> None:
     os.utime(media_root / shortcode / "post.json", (long_ago, long_ago))
 
 
+@both_modes
 async def test_a_kept_post_survives_the_sweeps_until_it_is_released(
     instagram: StandIn, start_service: StartService, media_root: Path
 ) -> None:
@@ -74,6 +75,7 @@ async def test_a_post_can_be_asked_for_and_kept_in_one_request(
         assert (response.status, (await response.json())["kept"]) == (200, True)
 
 
+@both_modes
 async def test_the_posts_of_a_job_are_kept(instagram: StandIn, start_service: StartService) -> None:
     client = await start_service()
     body = {"urls": [REEL.format("reel-job-kept"), "https://example.com/"], "keep": True}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import StartService, until
+from tests.conftest import StartService, both_modes, until
 from tests.instagram import StandIn
 
 URL = "https://www.instagram.com/reel/{}/"
@@ -56,6 +56,7 @@ async def test_links_and_foreign_files_are_not_served(
     assert (await client.get("/media/DLegacy0003/another.mp4")).status == 404
 
 
+@both_modes
 async def test_it_is_swept_by_its_age_and_young_ones_stay(
     start_service: StartService, media_root: Path
 ) -> None:
@@ -83,6 +84,7 @@ async def test_a_scrape_fetches_the_post_anew(
     )
 
 
+@both_modes
 async def test_it_can_be_deleted(start_service: StartService, media_root: Path) -> None:
     leave(media_root, "DLegacy0004/DLegacy0004.mp4")
     client = await start_service()

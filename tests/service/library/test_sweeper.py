@@ -5,7 +5,7 @@ from functools import partial
 from pathlib import Path
 
 from scrapper.handlers.resources import METRICS
-from tests.conftest import StartService, stored_files, until
+from tests.conftest import StartService, both_modes, stored_files, until
 from tests.instagram import StandIn
 from tests.process import PATIENCE_SECONDS
 
@@ -16,6 +16,7 @@ def make_old(media_root: Path, shortcode: str) -> None:
     os.utime(media_root / shortcode / "post.json", (time.time() - 1e6,) * 2)
 
 
+@both_modes
 async def test_old_posts_go_on_a_timer_and_young_ones_stay(
     instagram: StandIn, start_service: StartService, media_root: Path
 ) -> None:
@@ -41,6 +42,7 @@ async def test_zero_days_keep_every_post(
     assert "reel-forever/post.json" in stored_files(media_root)
 
 
+@both_modes
 async def test_a_post_that_is_being_refreshed_is_not_swept(
     instagram: StandIn, start_service: StartService, media_root: Path
 ) -> None:
@@ -61,6 +63,7 @@ async def test_a_post_that_is_being_refreshed_is_not_swept(
     assert (await refresh).status == 200
 
 
+@both_modes
 async def test_sweeps_go_on_after_one_that_failed(
     instagram: StandIn, start_service: StartService, media_root: Path
 ) -> None:

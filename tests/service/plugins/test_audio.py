@@ -12,7 +12,7 @@ import pytest
 from scrapper.errors import SettingsError
 from scrapper.plugins import audio
 from scrapper.settings import Settings
-from tests.conftest import Client, StartService
+from tests.conftest import Client, StartService, both_modes
 from tests.instagram import StandIn
 from tests.process import PATIENCE_SECONDS
 
@@ -51,6 +51,7 @@ def codecs(content: bytes, path: Path) -> list[str]:
     return [stream["codec_name"] for stream in json.loads(done.stdout)["streams"]]
 
 
+@both_modes
 async def test_a_stored_video_gets_its_sound_as_a_file(
     start_service: StartService, tmp_path: Path, media_root: Path
 ) -> None:
@@ -74,6 +75,7 @@ async def test_a_stored_video_gets_its_sound_as_a_file(
     assert await second.read() == content
 
 
+@both_modes
 async def test_the_sound_can_be_had_at_once_with_the_post(
     start_service: StartService, tmp_path: Path
 ) -> None:

@@ -16,7 +16,7 @@ from scrapper.library.store import Library
 from scrapper.scraping.peers import Alone
 from scrapper.scraping.scraper import Scraper
 from scrapper.telemetry.metrics import Metrics
-from tests.conftest import Client, StartService, stored_files, until
+from tests.conftest import Client, StartService, both_modes, stored_files, until
 from tests.instagram import StandIn
 from tests.process import PATIENCE_SECONDS
 
@@ -47,6 +47,13 @@ async def status_of(client: Client, shortcode: str) -> int:
         return response.status
 
 
+async def know_a_source(client: Client, instagram: StandIn) -> None:
+    """Scrape a post, so that later ones wait for no scout; count from zero then."""
+    assert await status_of(client, "reel-scout") == 200
+    instagram.reset_counters()
+
+
+@both_modes
 async def test_300_requests_for_a_new_post_make_one_query_and_get_one_answer(
     instagram: StandIn, start_service: StartService
 ) -> None:
@@ -64,6 +71,7 @@ async def test_300_requests_for_a_new_post_make_one_query_and_get_one_answer(
     assert len({text.replace("true", "false") for text in answers}) == 1
 
 
+@both_modes
 async def test_300_requests_for_a_removed_post_get_one_error(
     instagram: StandIn, start_service: StartService
 ) -> None:
@@ -76,6 +84,7 @@ async def test_300_requests_for_a_removed_post_get_one_error(
     assert instagram.requests("graphql") == 1
 
 
+@both_modes
 async def test_200_requests_for_50_new_posts_leave_50_whole_posts(
     instagram: StandIn, start_service: StartService, media_root: Path
 ) -> None:
@@ -125,6 +134,7 @@ async def test_a_request_past_the_queue_s_limit_is_refused_at_once(
     instagram: StandIn, start_service: StartService
 ) -> None:
     client = await start_service(SCRAPE_CONCURRENCY="2", SCRAPE_QUEUE_LIMIT="3")
+    await know_a_source(client, instagram)
     instagram.hold()
     taken = [asyncio.create_task(status_of(client, f"reel-full{n}")) for n in range(5)]
     await until(lambda: instagram.requests("graphql") == 2)
@@ -196,6 +206,7 @@ async def test_the_worker_of_a_dripping_server_comes_back(
             pass
 
 
+@both_modes
 async def test_a_queued_post_is_not_asked_for_once_instagram_refuses(
     instagram: StandIn, start_service: StartService
 ) -> None:
@@ -210,6 +221,7 @@ async def test_a_queued_post_is_not_asked_for_once_instagram_refuses(
     assert instagram.requests("graphql", "reel-queued") == 0
 
 
+@both_modes
 async def test_a_post_that_cannot_be_stored_is_a_fault_of_ours_and_leaves_nothing(
     instagram: StandIn, start_service: StartService, media_root: Path
 ) -> None:

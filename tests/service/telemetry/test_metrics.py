@@ -5,9 +5,10 @@ from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.conftest import Client, StartService, until
+from tests.conftest import Client, StartService, both_modes, until
 from tests.instagram import StandIn
 from tests.process import PATIENCE_SECONDS
+from tests.service.scraping.test_scraper import know_a_source
 
 URL = "https://www.instagram.com/reel/{}/"
 
@@ -76,6 +77,7 @@ async def test_waiting_posts_and_joined_flights_are_told(
     instagram: StandIn, start_service: StartService
 ) -> None:
     client = await start_service(SCRAPE_CONCURRENCY="2")
+    await know_a_source(client, instagram)
     instagram.hold()
     codes = ["reel-1", "reel-2", "reel-3", "reel-3"]
     tasks = [asyncio.create_task(scrape(client, f"{code}-queue")) for code in codes]
@@ -90,6 +92,7 @@ async def test_waiting_posts_and_joined_flights_are_told(
     assert (known["scrape_busy_threads"][()], known["scrape_queue_depth"][()]) == (0, 0)
 
 
+@both_modes
 async def test_the_cool_down_is_told(instagram: StandIn, start_service: StartService) -> None:
     client = await start_service(INSTAGRAM_COOLDOWN_SECONDS="60")
     assert (await figures(client))["scrape_cooldown_active"][()] == 0
@@ -116,6 +119,7 @@ async def test_swept_posts_are_counted(instagram: StandIn, start_service: StartS
     await until_figure(client, "library_swept_posts_total", 1)
 
 
+@both_modes
 async def test_rejections_are_told_by_bucket(start_service: StartService) -> None:
     client = await start_service(RATE_LIMIT_MAX_REQUESTS="1")
     for _ in range(3):

@@ -2,7 +2,6 @@
 
 import json
 import os
-import pickle
 import time
 from pathlib import Path
 from typing import Any
@@ -12,11 +11,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from scrapper.errors import SettingsError
-from scrapper.instagram.login.cookies import (
-    SessionFileError,
-    read_cookies_file,
-    read_session_file,
-)
 from scrapper.instagram.login.file import LoginFile
 from scrapper.instagram.login.session import Login
 
@@ -29,44 +23,13 @@ COOKIES = (
     ".example.com\tTRUE\t/\tTRUE\t0\tsessionid\tof-another-site\r\n"
     ".notinstagram.com\tTRUE\t/\tTRUE\t0\tsessionid\tof-another-site\r\n"
 )
-SLOW = settings(suppress_health_check=list(HealthCheck), deadline=None)
+SLOW = settings(suppress_health_check=list(HealthCheck))
 
 
 def write(path: Path, content: bytes) -> Path:
     path.write_bytes(content)
     path.chmod(0o600)
     return path
-
-
-@pytest.mark.parametrize("prefix", [b"", b"\xef\xbb\xbf"])
-def test_a_browsers_cookies_are_read(tmp_path: Path, prefix: bytes) -> None:
-    path = write(tmp_path / "cookies.txt", prefix + COOKIES.encode())
-    assert read_cookies_file(path) == {"sessionid": "the-session", "csrftoken": "the-token"}
-
-
-@SLOW
-@given(content=st.binary() | st.text().map(str.encode))
-def test_any_file_is_cookies_or_a_clear_refusal(tmp_path: Path, content: bytes) -> None:
-    for read in (read_cookies_file, read_session_file):
-        path = write(tmp_path / "file", content)
-        with pytest.raises(SessionFileError):
-            read(path)
-
-
-class Evil:
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def __reduce__(self) -> Any:
-        return eval, (f"__import__('pathlib').Path({str(self._path)!r}).mkdir()",)
-
-
-@pytest.mark.parametrize("inside", [lambda evil: evil, lambda evil: {"sessionid": evil}])
-def test_a_session_file_runs_no_code(tmp_path: Path, inside: Any) -> None:
-    path = write(tmp_path / "session", pickle.dumps(inside(Evil(tmp_path / "made"))))
-    with pytest.raises(SessionFileError):
-        read_session_file(path)
-    assert not (tmp_path / "made").exists()
 
 
 @pytest.mark.parametrize("mode", [0o620, 0o602, 0o666])

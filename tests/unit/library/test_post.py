@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scrapper.library.post import MediaItem, Post, cdn_expiry
+from scrapper.library.post import MediaItem, Post, cdn_expiry, is_own_file
 from scrapper.library.response import RenderedPost
 
 DAY = 24 * 60 * 60
@@ -178,3 +178,24 @@ def test_any_post_and_url_give_json(any_post: Post, url: str, cached: bool) -> N
     told = answer(any_post, url, cached=cached)
     assert (told["original_url"], told["cached"]) == (url, cached)
     assert told["description"] == any_post.description
+
+
+@pytest.mark.parametrize(
+    ("name", "is_own"),
+    [
+        ("abcde.mp4", True),
+        ("abcde_2.jpg", True),
+        ("abcde", True),
+        ("other.mp4", False),
+        ("", False),
+        (".", False),
+        ("..", False),
+        ("../abcde.mp4", False),
+        ("abcde/../../x", False),
+        ("abcde/", False),
+        ("/abcde.mp4", False),
+        ("post.json", False),
+    ],
+)
+def test_a_file_s_name_begins_with_its_post_s(name: str, is_own: bool) -> None:
+    assert is_own_file(name, "abcde") is is_own

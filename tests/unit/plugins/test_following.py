@@ -19,6 +19,7 @@ from scrapper.jobs.stores.sqlite import JobFile, SqliteStore
 from scrapper.library.additions import Additions
 from scrapper.library.post import Post
 from scrapper.library.store import Library
+from scrapper.plugins.follower import Pauses
 from scrapper.plugins.following import Followed, Followers
 from scrapper.plugins.hooks import hookimpl
 from scrapper.plugins.ledger import Ledger
@@ -77,7 +78,7 @@ class Workshop:
         self.ledger_path = root.parent / "plugins.sqlite3"
         self.metrics = Metrics()
         self.timeout = 300.0
-        self.pauses: tuple[float, ...] = (0.0, 0.0)
+        self.pauses = Pauses(looks=0.01, tries=(0.0, 0.0), fault=0.01)
         self.jobs: SqliteStore
         self.followers: Followers
 
@@ -156,7 +157,7 @@ async def test_a_plugin_that_failed_with_a_post_hears_of_its_removal(
 ) -> None:
     recorder = Recorder()
     recorder.fail = 1
-    workshop.pauses = (3600.0,)
+    workshop.pauses = Pauses(tries=(3600.0,))
     async with workshop.running(monkeypatch, one=recording(recorder)):
         store(workshop.library, "abcde")
         await until(lambda: workshop.outcome("one", "abcde") == "begun" and bool(recorder.told))
@@ -248,7 +249,6 @@ async def test_a_hook_that_fails_is_tried_three_times(
     recorder.fail = failures
     async with workshop.running(monkeypatch, one=recording(recorder)):
         store(workshop.library, "abcde")
-        # The next look comes after two seconds; nothing depends on how long they are.
         await until(lambda: workshop.outcome("one", "abcde") == outcome)
     assert len(recorder.told) == calls
     sample = workshop.metrics.registry.get_sample_value
@@ -453,7 +453,6 @@ async def test_while_the_ledger_takes_no_writes_a_hook_is_not_called_again(
         note(self, *entry)
 
     monkeypatch.setattr(Ledger, "note", refusing)
-    monkeypatch.setattr("scrapper.plugins.follower._PAUSE_AFTER_FAULT", 0.01)
     async with workshop.running(monkeypatch, one=recording(recorder)):
         store(workshop.library, "abcde")
         await until(lambda: workshop.outcome("one", "abcde") == "done")

@@ -1,0 +1,213 @@
+"""Sessions in files: what is read of them, and what is not."""
+
+import pickle
+import string
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from scrapper.instagram.login.cookies import (
+    MAX_COOKIES_BYTES,
+    SessionFileError,
+    parse_cookies,
+    read_cookies_file,
+    read_session_file,
+    valid_cookies,
+)
+from tests.unit.instagram.test_login import COOKIES, SLOW, write
+
+SESSION = {"sessionid": "the-session"}
+
+
+def line(
+    name: str = "mid",
+    value: str = "m",
+    *,
+    domain: str = ".instagram.com",
+    expires: str = "0",
+) -> str:
+    return "\t".join([domain, "TRUE", "/", "TRUE", expires, name, value])
+
+
+def parsed(*lines: str) -> dict[str, str]:
+    """What is read beside the session."""
+    text = "\n".join([line("sessionid", SESSION["sessionid"]), *lines])
+    cookies = parse_cookies(text.encode())
+    assert cookies.pop("sessionid") == SESSION["sessionid"]
+    return cookies
+
+
+@pytest.mark.parametrize("prefix", [b"", b"\xef\xbb\xbf"])
+def test_a_browsers_cookies_are_read(tmp_path: Path, prefix: bytes) -> None:
+    path = write(tmp_path / "cookies.txt", prefix + COOKIES.encode())
+    assert read_cookies_file(path) == {"sessionid": "the-session", "csrftoken": "the-token"}
+
+
+@SLOW
+@given(content=st.binary() | st.text().map(str.encode))
+def test_any_file_is_cookies_or_a_clear_refusal(tmp_path: Path, content: bytes) -> None:
+    for read in (read_cookies_file, read_session_file):
+        path = write(tmp_path / "file", content)
+        with pytest.raises(SessionFileError):
+            read(path)
+
+
+class Evil:
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __reduce__(self) -> Any:
+        return eval, (f"__import__('pathlib').Path({str(self._path)!r}).mkdir()",)
+
+
+@pytest.mark.parametrize("inside", [lambda evil: evil, lambda evil: {"sessionid": evil}])
+def test_a_session_file_runs_no_code(tmp_path: Path, inside: Any) -> None:
+    path = write(tmp_path / "session", pickle.dumps(inside(Evil(tmp_path / "made"))))
+    with pytest.raises(SessionFileError):
+        read_session_file(path)
+    assert not (tmp_path / "made").exists()
+
+
+@pytest.mark.parametrize(
+    ("domain", "is_instagram"),
+    [
+        ("instagram.com", True),
+        (".instagram.com", True),
+        ("www.instagram.com", True),
+        (".i.instagram.com", True),
+        ("Instagram.COM", True),
+        ("#HttpOnly_.instagram.com", True),
+        ("#HttpOnly_www.instagram.com", True),
+        ("#httponly_.instagram.com", False),
+        ("#.instagram.com", False),
+        ("notinstagram.com", False),
+        ("instagram.com.evil.example", False),
+        (".com", False),
+        ("", False),
+    ],
+)
+def test_only_cookies_of_instagram_are_read(domain: str, is_instagram: bool) -> None:
+    assert parsed(line(domain=domain)) == ({"mid": "m"} if is_instagram else {})
+
+
+@pytest.mark.parametrize(
+    ("expires", "is_read"),
+    [
+        ("0", True),
+        ("4102444800", True),
+        ("4102444800.5", True),
+        ("", True),
+        ("soon", True),
+        ("nan", True),
+        ("inf", True),
+        ("-1", True),
+        ("1", False),
+        ("1000000000", False),
+        ("1000000000.5", False),
+    ],
+)
+def test_an_expired_cookie_is_left_out(expires: str, is_read: bool) -> None:
+    assert parsed(line(expires=expires)) == ({"mid": "m"} if is_read else {})
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        "",
+        "# a comment",
+        "nonsense",
+        line().rpartition("\t")[0],
+        line() + "\tmore",
+        line().replace("\t", " "),
+        line(name=""),
+        line(value=""),
+        line(value="a b"),
+        line(value="a;b"),
+        line(value="a\\b"),
+        line(value="\x7f"),
+        line(value="é"),
+        line(name="a b"),
+        line(name="a=b"),
+        line(name="x" * 257),
+        line(value="x" * 4097),
+    ],
+)
+def test_a_line_of_another_shape_costs_no_other(other: str) -> None:
+    assert parsed(other, line()) == {"mid": "m"}
+    assert parsed(other) == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("x" * 256, "x" * 4096), ("!#$%&'*+.^_`|~-", "!"), ("mid", '"a,b"'), ("mid", "1%3Aa%3A2")],
+)
+def test_whatever_a_header_can_carry_is_read(name: str, value: str) -> None:
+    assert parsed(line(name, value)) == {name: value}
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_every_kind_of_line_break_is_read(end: str) -> None:
+    text = end.join([line("sessionid", "s"), line(), ""])
+    assert parse_cookies(text.encode()) == {"sessionid": "s", "mid": "m"}
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe", line().encode(), b"\x00"])
+def test_a_file_without_a_session_is_refused(content: bytes) -> None:
+    with pytest.raises(ValueError, match=r"sessionid|not a text file"):
+        parse_cookies(content)
+
+
+@given(
+    st.dictionaries(
+        st.text(string.ascii_letters + string.digits + "_-", min_size=1, max_size=20),
+        st.text(string.ascii_letters + string.digits + "%:", min_size=1, max_size=80),
+        max_size=50,
+    )
+)
+def test_every_jar_survives_its_file(jar: dict[str, str]) -> None:
+    jar = {**jar, **SESSION}
+    lines = [line(name, value) for name, value in jar.items()]
+    assert parse_cookies("\n".join(lines).encode()) == jar
+
+
+def test_a_hundred_cookies_are_kept_and_the_session_among_them() -> None:
+    many = {f"c{number}": "x" for number in range(200)}
+    kept = valid_cookies({**many, "csrftoken": "t", **SESSION})
+    assert len(kept) == 100
+    assert list(kept)[:2] == ["csrftoken", "sessionid"]
+    assert list(kept)[2:] == list(many)[:98]
+
+
+@pytest.mark.parametrize("pair", [(1, "x"), ("x", 1), (None, None), (b"x", "x"), ("x", b"x")])
+def test_what_is_no_text_is_no_cookie(pair: tuple[Any, Any]) -> None:
+    cookies: dict[Any, Any] = {pair[0]: pair[1]}
+    assert valid_cookies(cookies) == {}
+
+
+@pytest.mark.parametrize(
+    "data",
+    [None, [], "text", {}, {"csrftoken": "t"}, {**SESSION, "x": 1}, {"sessionid": "s", 1: "x"}],
+)
+def test_a_session_file_of_another_shape_is_refused(tmp_path: Path, data: object) -> None:
+    path = write(tmp_path / "session", pickle.dumps(data))
+    with pytest.raises(SessionFileError, match=str(path)):
+        read_session_file(path)
+    assert read_session_file(write(path, pickle.dumps(SESSION))) == SESSION
+
+
+def test_a_file_over_a_megabyte_is_refused(tmp_path: Path) -> None:
+    content = line("sessionid", "s").encode() + b"\n"
+    path = write(tmp_path / "file", content + b"#" * (MAX_COOKIES_BYTES - len(content)))
+    assert read_cookies_file(path) == {"sessionid": "s"}
+    write(path, path.read_bytes() + b"#")
+    with pytest.raises(SessionFileError, match="too large"):
+        read_cookies_file(path)
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    for read in (read_cookies_file, read_session_file):
+        with pytest.raises(SessionFileError, match="nothing"):
+            read(tmp_path / "nothing")

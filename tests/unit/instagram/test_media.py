@@ -1,0 +1,684 @@
+"""Instagram's media objects become descriptions, and never more than they say."""
+
+import copy
+import math
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from structlog.testing import capture_logs
+
+from scrapper.instagram.media import (
+    Candidate,
+    Item,
+    belongs_to,
+    describe,
+    find_in_page,
+    ungated,
+)
+from scrapper.instagram.shortcode import Shortcode
+from scrapper.instagram.verdict import Reason, Refused
+from scrapper.library.post import Details, Music
+from tests.instagram import Scenario
+from tests.instagram.posts import Posts, media_id
+
+POSTS = Posts(None)
+CODE = Shortcode("DExample001")
+CDN = "https://cdn.example/"
+VIDEO = {"media_type": 2, "video_versions": [{"url": CDN + "v.mp4"}]}
+PICTURE = {"media_type": 1, "image_versions2": {"candidates": [{"url": CDN + "p.jpg"}]}}
+CANDIDATE = Candidate(CDN + "p.jpg", None, None)
+OTHER_TYPES: list[Any] = [None, "", "text", True, [], {}, [None], {"a": 1}]
+
+
+def sized(name: str, width: Any = None, height: Any = None) -> dict[str, Any]:
+    return {"url": CDN + name, "width": width, "height": height}
+
+
+def picture(*versions: Any, **more: Any) -> dict[str, Any]:
+    return {"media_type": 1, "image_versions2": {"candidates": list(versions)}, **more}
+
+
+def carousel(*children: Any, **more: Any) -> dict[str, Any]:
+    return {"media_type": 8, "carousel_media": list(children), **more}
+
+
+def item(media: dict[str, Any]) -> Item:
+    [found] = describe(media).items
+    assert found is not None
+    return found
+
+
+def urls(media: dict[str, Any]) -> list[str]:
+    return [candidate.url.removeprefix(CDN) for candidate in item(media).candidates]
+
+
+def details(**values: Any) -> Details:
+    return describe({**PICTURE, **values}).details
+
+
+def reason(media: dict[str, Any]) -> Reason:
+    with pytest.raises(Refused) as refused:
+        describe(media)
+    return refused.value.reason
+
+
+# ---- types
+
+
+@pytest.mark.parametrize("kind", [1, 2, *OTHER_TYPES])
+def test_a_video_s_urls_make_a_video_whatever_the_type(kind: object) -> None:
+    assert item({**PICTURE, **VIDEO, "media_type": kind}).type == "video"
+
+
+@pytest.mark.parametrize(
+    "sign",
+    [
+        {"media_type": 2},
+        {"__typename": "XIGPolarisVideoMedia"},
+        {"media_type": True, "__typename": "XDTGraphVideo"},
+        {"has_audio": None},
+        {"is_dash_eligible": 0},
+        {"number_of_qualities": 1},
+        {"video_duration": None},
+        {"media_type": "1", "video_duration": 1.0},
+    ],
+)
+def test_a_cover_never_stands_in_for_a_video(sign: dict[str, Any]) -> None:
+    cover = {"image_versions2": PICTURE["image_versions2"]}
+    assert reason({**cover, **sign}) is Reason.CHANGED
+    described = describe(carousel({**cover, **sign}, PICTURE))
+    assert described.items == (None, Item("image", (CANDIDATE,)))
+    assert not described.complete
+
+
+@pytest.mark.parametrize("sign", ["has_audio", "video_duration"])
+def test_a_picture_s_type_outweighs_keys_of_videos(sign: str) -> None:
+    assert item({**PICTURE, sign: 1}).type == "image"
+
+
+@pytest.mark.parametrize("kind", [0, 3, 7, 9, 77, -1, 10**30])
+def test_a_type_that_is_not_known_is_refused(kind: int) -> None:
+    with capture_logs() as logs:
+        assert reason({**VIDEO, "media_type": kind}) is Reason.CHANGED
+    assert [line["media_type"] for line in logs] == [kind]
+
+
+@pytest.mark.parametrize("kind", [1, 2, 8, *OTHER_TYPES])
+def test_children_make_a_carousel_whatever_the_type(kind: object) -> None:
+    described = describe({**carousel(PICTURE), "media_type": kind})
+    assert (described.is_carousel, len(described.items)) == (True, 1)
+
+
+@pytest.mark.parametrize("children", [None, [], "text", {}])
+def test_a_carousel_without_children_is_refused(children: object) -> None:
+    assert reason({**PICTURE, "media_type": 8, "carousel_media": children}) is Reason.CHANGED
+
+
+@pytest.mark.parametrize(("count", "items"), [(1, 2), (2, 2), (3, 3), (20, 20), (21, 20)])
+def test_missing_children_are_counted_up_to_twenty(count: int, items: int) -> None:
+    described = describe(carousel(PICTURE, PICTURE, carousel_media_count=count))
+    assert len(described.items) == items
+    assert described.items[2:] == (None,) * (items - 2)
+    assert described.complete == (items == 2)
+
+
+@pytest.mark.parametrize("count", [*OTHER_TYPES, -1, math.nan, math.inf, 10**30])
+def test_a_count_of_another_shape_adds_nothing(count: object) -> None:
+    assert describe(carousel(PICTURE, carousel_media_count=count)).complete
+
+
+def test_a_single_post_has_no_missing_children() -> None:
+    assert describe({**PICTURE, "carousel_media_count": 3}).complete
+
+
+def test_fifty_children_are_read_and_more_are_refused() -> None:
+    assert len(describe(carousel(*[PICTURE] * 50)).items) == 50
+    with capture_logs() as logs:
+        assert reason(carousel(*[PICTURE] * 51)) is Reason.CHANGED
+    assert [line["items"] for line in logs] == [51]
+
+
+@pytest.mark.parametrize("child", [*OTHER_TYPES, 7])
+def test_a_child_of_another_shape_is_a_missing_one(child: object) -> None:
+    assert describe(carousel(child, PICTURE)).items[0] is None
+    assert reason(carousel(child)) is Reason.CHANGED
+
+
+# ---- candidates
+
+
+def test_the_largest_candidate_comes_first_where_all_have_sizes() -> None:
+    versions = [sized("s", 10, 10), sized("wide", 60, 10), sized("l", 30, 30), sized("m", 20, 20)]
+    assert urls(picture(*versions)) == ["l", "wide", "m", "s"]
+    video = {"media_type": 2, "video_versions": versions}
+    assert urls(video) == ["l", "wide", "m", "s"]
+
+
+@pytest.mark.parametrize("size", [(None, 10), (10, None), (0, 10), (10, 100_001), (True, 10)])
+def test_instagram_s_order_stays_where_a_size_is_missing(size: tuple[Any, Any]) -> None:
+    assert urls(picture(sized("s", 10, 10), sized("l", 30, 30), sized("x", *size))) == [
+        *("s", "l", "x")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("value", "pixels"),
+    [(1, 1), (100_000, 100_000), (7.9, 7), (0, None), (0.9, None), (100_001, None), (-1, None)]
+    + [(value, None) for value in (*OTHER_TYPES, math.nan, math.inf, 10**400, "7")],
+)
+def test_pixels_are_numbers_of_a_picture(value: object, pixels: int | None) -> None:
+    for version in (sized("x", value, 5), sized("x", 5, value)):
+        [candidate] = item(picture(version)).candidates
+        sizes = [candidate.width, candidate.height]
+        if pixels is None:
+            assert sizes == [None, None]
+        else:
+            assert sorted(sizes, key=bool) == sizes
+            assert set(sizes) == {pixels, 5}
+
+
+def test_the_first_candidate_gets_the_original_s_size() -> None:
+    original = {"original_width": 1080, "original_height": 1350}
+    first, second = item(picture(sized("a"), sized("b"), **original)).candidates
+    assert (first.width, first.height) == (1080, 1350)
+    assert (second.width, second.height) == (None, None)
+    for version in (sized("a", 5), sized("a", None, 5)):
+        [candidate] = item(picture(version, **original)).candidates
+        assert (candidate.width, candidate.height) == (1080, 1350)
+    [own] = item(picture(sized("a", 5, 6), **original)).candidates
+    assert (own.width, own.height) == (5, 6)
+    video = {"media_type": 2, "video_versions": [sized("v")], **PICTURE, **original}
+    found = item({**video, "media_type": 2})
+    assert {(it[0].width, it[0].height) for it in (found.candidates, found.cover)} == {(1080, 1350)}
+
+
+@pytest.mark.parametrize(
+    ("query", "is_crop"),
+    [
+        ("?stp=c0.420.1080.1080a_dst-jpg_e15", True),
+        ("?stp=c288.0.864.864a", True),
+        ("?stp=dst-jpg_e15_c0.420.1080.1080a", True),
+        ("?x=1&stp=dst-jpg_c1.2.3.4", True),
+        ("?stp=dst-jpg_e35_s640x640_tt6", False),
+        ("?stp=dst-jpg_cover", False),
+        ("?stp=dst-jpg&c=c0.1", False),
+        ("?stpx=c0.1.2.3", False),
+        ("?nostp=c0.1.2.3", False),
+        ("/stp=c0.1.2.3", False),
+    ],
+)
+def test_a_crop_is_no_candidate(query: str, is_crop: bool) -> None:
+    found = urls(picture(sized("crop" + query, 999, 999), sized("whole", 5, 5)))
+    assert found == (["whole"] if is_crop else ["crop" + query, "whole"])
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *OTHER_TYPES,
+        7,
+        "http://cdn.example/a",
+        "//cdn.example/a",
+        "file:///etc/passwd",
+        " https://cdn.example/a",
+        "https://cdn.example/a\n",
+        "https://cdn.example/\x00",
+        CDN + "x" * (4097 - len(CDN)),
+    ],
+)
+def test_what_is_no_https_url_is_no_candidate(url: object) -> None:
+    assert reason(picture({"url": url})) is Reason.CHANGED
+    assert urls(picture({"url": url}, sized("good"))) == ["good"]
+
+
+def test_the_longest_url_is_taken() -> None:
+    longest = "x" * (4096 - len(CDN))
+    assert urls(picture(sized(longest))) == [longest]
+
+
+@pytest.mark.parametrize("version", [*OTHER_TYPES, 7])
+def test_a_version_of_another_shape_costs_no_other(version: object) -> None:
+    assert urls(picture(version, sized("good"))) == ["good"]
+
+
+@pytest.mark.parametrize("versions", OTHER_TYPES)
+def test_versions_of_another_shape_are_none(versions: object) -> None:
+    assert item({**PICTURE, "video_versions": versions}).type == "image"
+    assert reason({"media_type": 1, "image_versions2": versions}) is Reason.CHANGED
+    assert reason({"media_type": 1, "image_versions2": {"candidates": versions}}) is Reason.CHANGED
+
+
+def test_thirty_versions_are_read_and_each_url_once() -> None:
+    versions = [sized(str(number)) for number in range(31)]
+    assert urls(picture(*versions)) == [str(number) for number in range(30)]
+    assert urls(picture(sized("a", 1, 1), sized("a", 9, 9), sized("b", 2, 2))) == ["b", "a"]
+
+
+def test_a_picture_has_neither_cover_nor_sound() -> None:
+    found = item({**PICTURE, "has_audio": True, "video_duration": 5, "accessibility_caption": "A"})
+    assert found == Item("image", (CANDIDATE,), alt_text="A")
+
+
+def test_a_video_has_its_cover_beside_it() -> None:
+    video = {**PICTURE, **VIDEO, "has_audio": False, "video_duration": 5}
+    candidates = (Candidate(CDN + "v.mp4", None, None),)
+    assert item({**video, "accessibility_caption": "A"}) == Item(
+        "video", candidates, (CANDIDATE,), alt_text="A", duration=5.0, has_audio=False
+    )
+
+
+@pytest.mark.parametrize("value", [None, 1, 0, "true", [], {}])
+def test_sound_is_said_by_true_or_false_alone(value: object) -> None:
+    assert item({**VIDEO, "has_audio": value}).has_audio is None
+    assert item({**VIDEO, "has_audio": True}).has_audio is True
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [(1, 1.0), (0.5, 0.5), (86_400, 86_400.0), (86_401, None), (0, None), (-1, None)]
+    + [(value, None) for value in (*OTHER_TYPES, math.nan, math.inf, 10**400, "5")],
+)
+def test_a_duration_is_of_a_day_at_most(value: object, seconds: float | None) -> None:
+    assert item({**VIDEO, "video_duration": value}).duration == seconds
+
+
+# ---- texts, numbers, people
+
+
+@pytest.mark.parametrize(
+    ("caption", "text"),
+    [
+        ({"text": "Sun"}, "Sun"),
+        ("Sun", "Sun"),
+        ({"text": ""}, ""),
+        ({"text": " \n"}, " \n"),
+        ({"text": None}, ""),
+        ({}, ""),
+        ("Sun \ud83c", "Sun ?"),
+        ("x" * 10_000, "x" * 10_000),
+    ]
+    + [(value, "") for value in (None, True, 7, [], ["Sun"])],
+)
+def test_a_caption_is_a_text_or_empty(caption: object, text: str) -> None:
+    with capture_logs() as logs:
+        assert describe({**PICTURE, "caption": caption}).caption == text
+    assert logs == []
+
+
+def test_a_long_caption_is_cut_and_that_is_logged() -> None:
+    with capture_logs() as logs:
+        assert describe({**PICTURE, "caption": "x" * 10_001}).caption == "x" * 10_000
+    assert [line["characters"] for line in logs] == [10_001]
+
+
+@pytest.mark.parametrize(
+    ("value", "moment"),
+    [
+        (0, "1970-01-01T00:00:00Z"),
+        (1_768_478_400, "2026-01-15T12:00:00Z"),
+        (1_768_478_400.9, "2026-01-15T12:00:00Z"),
+        ("1768478400", "2026-01-15T12:00:00Z"),
+        (253_402_300_799, "9999-12-31T23:59:59Z"),
+    ]
+    + [
+        (value, None)
+        for value in (
+            *(
+                253_402_300_800,
+                -1,
+                10**400,
+                math.nan,
+                math.inf,
+                "-1",
+                "1.5",
+                "1" * 13,
+                "\u0661",
+                "1\n",
+            ),
+            *OTHER_TYPES,
+        )
+    ],
+)
+def test_a_moment_is_a_time_in_utc(value: object, moment: str | None) -> None:
+    assert describe({**PICTURE, "taken_at": value}).taken_at == moment
+
+
+@pytest.mark.parametrize(
+    ("value", "count"),
+    [(0, 0), (7, 7), (7.9, 7), (2**53, 2**53), (2**53 + 1, None), (-1, None)]
+    + [(value, None) for value in (*OTHER_TYPES, "7", math.nan, math.inf, 10**400)],
+)
+def test_a_count_is_a_number_that_json_can_carry(value: object, count: int | None) -> None:
+    found = details(like_count=value, comment_count=value)
+    assert (found.likes, found.comments) == (count, count)
+    # Nobody looked at it, or nobody counted.
+    assert details(play_count=value).views == (count or None)
+
+
+def test_views_are_the_first_count_that_is_there() -> None:
+    counts = {"play_count": 1, "view_count": 2, "ig_play_count": 3}
+    for expected, name in enumerate(list(counts), start=1):
+        assert details(**counts).views == expected
+        counts[name] = 0
+
+
+@pytest.mark.parametrize(("hidden", "shown"), [(True, None), (False, 5), (None, 5), (1, 5)])
+def test_hidden_counts_are_not_shown(hidden: object, shown: int | None) -> None:
+    counts = {"like_count": 5, "play_count": 5, "comment_count": 5}
+    found = details(**counts, like_and_view_counts_disabled=hidden)
+    assert (found.likes, found.views, found.comments) == (shown, shown, 5)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [("a", "a"), (" a ", " a "), ("x" * 2_001, "x" * 2_000), ("a\udc00", "a?")]
+    + [(value, None) for value in ("", " \n", 7, *OTHER_TYPES[3:], None)],
+)
+def test_a_name_is_a_text_that_is_not_blank(value: object, text: str | None) -> None:
+    media = {**PICTURE, "user": {"username": value, "full_name": value}}
+    described = describe({**media, "location": {"name": value}, "product_type": value})
+    assert described.owner == described.details.owner_name == text
+    assert described.details.location == described.details.product_type == text
+    assert item({**PICTURE, "accessibility_caption": value}).alt_text == text
+
+
+@pytest.mark.parametrize("other", [*OTHER_TYPES[:5], 7])
+def test_an_owner_stands_in_for_a_user_of_another_shape(other: object) -> None:
+    people = {"user": other, "owner": {"username": "someone", "full_name": "Some One"}}
+    described = describe({**PICTURE, **people})
+    assert (described.owner, described.details.owner_name) == ("someone", "Some One")
+    assert describe({**PICTURE, "user": {"username": "first"}, "owner": {}}).owner == "first"
+
+
+@pytest.mark.parametrize(
+    ("user", "number"),
+    [
+        ({"pk": "100", "id": "200"}, "100"),
+        ({"pk": 100}, "100"),
+        ({"pk": None, "id": "200"}, "200"),
+        ({"pk": "", "id": 200}, "200"),
+        ({"pk": True}, None),
+        ({"pk": []}, None),
+        ({}, None),
+    ],
+)
+def test_an_owner_s_number_is_a_text(user: dict[str, Any], number: str | None) -> None:
+    assert details(user=user).owner_id == number
+
+
+def names(*values: Any) -> list[Any]:
+    return [{"username": value} for value in values]
+
+
+def tags(*values: Any) -> dict[str, Any]:
+    return {"usertags": {"in": [{"user": user} for user in names(*values)]}}
+
+
+def test_each_person_is_named_once_in_order() -> None:
+    people = names("b", "a", "b", None, " ", 7)
+    assert details(coauthor_producers=[*people, None, "x"]).coauthors == ("b", "a")
+    children = [{**PICTURE, **tags("d", "c")}, {**PICTURE, **tags("b", "e")}, None]
+    described = describe(carousel(*children, **tags("c", "b")))
+    assert described.details.tagged == ("c", "b", "d", "e")
+
+
+def test_a_hundred_people_are_named() -> None:
+    many = [f"user-{number}" for number in range(101)]
+    assert details(coauthor_producers=names(*many)).coauthors == tuple(many[:100])
+    assert details(**tags(*many)).tagged == tuple(many[:100])
+    # Only so many tags of one item are looked at.
+    assert details(**tags(*[None] * 100, "late")).tagged == ()
+
+
+@pytest.mark.parametrize("value", [*OTHER_TYPES, 7])
+def test_people_of_another_shape_are_nobody(value: Any) -> None:
+    assert details(coauthor_producers=value).coauthors == ()
+    for found in (value, {"in": value}, {"in": [value]}, {"in": [{"user": value}]}):
+        assert details(usertags=found).tagged == ()
+
+
+SONG = {"music_info": {"music_asset_info": {"title": "Song", "display_artist": "Band"}}}
+OWN = {"original_sound_info": {"original_audio_title": "Own", "ig_artist": {"username": "me"}}}
+
+
+@pytest.mark.parametrize(
+    ("clips", "music"),
+    [
+        ({**SONG, **OWN}, Music("Song", "Band")),
+        (OWN, Music("Own", "me")),
+        ({"music_info": {"music_asset_info": {"title": "Song"}}}, Music("Song", None)),
+        ({"original_sound_info": {"original_audio_title": "Own"}}, Music("Own", None)),
+        ({**OWN, "music_info": {"music_asset_info": {"title": " "}}}, Music("Own", "me")),
+        ({"music_info": {"music_asset_info": {"display_artist": "Band"}}}, None),
+        ({"original_sound_info": {"ig_artist": {"username": "me"}}}, None),
+    ]
+    + [(value, None) for value in OTHER_TYPES],
+)
+def test_a_song_comes_before_the_owner_s_own_sound(clips: object, music: Music | None) -> None:
+    assert details(clips_metadata=clips).music == music
+
+
+# ---- which object is the post
+
+
+@pytest.mark.parametrize(
+    ("media", "belongs"),
+    [
+        ({"code": CODE.text}, True),
+        ({"code": "another-one", "pk": str(CODE.media_id)}, True),
+        ({"code": "another-one", "pk": CODE.media_id}, True),
+        ({"code": "another-one", "pk": "1"}, False),
+        ({"code": "another-one"}, False),
+        ({"code": ""}, False),
+        ({"code": None, "pk": "1"}, True),
+        ({"code": 7}, True),
+        ({}, True),
+        *((value, False) for value in OTHER_TYPES if not isinstance(value, dict)),
+    ],
+)
+def test_only_another_code_contradicts_the_query(media: object, belongs: bool) -> None:
+    assert belongs_to(media, CODE) is belongs
+
+
+def test_a_private_link_s_post_is_known_by_code_and_text() -> None:
+    private = Shortcode("DExample001" + "k" * 28)
+    for code in (private.code, private.text):
+        assert belongs_to({"code": code}, private)
+
+
+@pytest.mark.parametrize(
+    ("wrapper", "expected"),
+    [
+        ({"if_not_gated_logged_out": None}, Reason.GATED),
+        ({"if_not_gated_logged_out": {"code": "another-one"}}, Reason.CHANGED),
+        ({"if_not_gated_logged_out": "text"}, Reason.CHANGED),
+        ({"code": CODE.text}, Reason.CHANGED),
+        ([], Reason.CHANGED),
+        (None, Reason.CHANGED),
+    ],
+)
+def test_a_wrapper_without_the_post_is_refused(wrapper: object, expected: Reason) -> None:
+    with pytest.raises(Refused) as refused:
+        ungated(wrapper, CODE)
+    assert refused.value.reason is expected
+
+
+def test_a_wrapper_gives_the_post() -> None:
+    media = {**VIDEO, "code": CODE.text}
+    assert ungated({"if_not_gated_logged_out": media}, CODE) == media
+
+
+STUB = {"code": CODE.text, "media_type": 2}
+WHOLE = {**VIDEO, "code": CODE.text}
+GATED = {"if_not_gated_logged_out": None}
+
+
+@pytest.mark.parametrize(
+    "media",
+    [
+        WHOLE,
+        {**PICTURE, "code": CODE.text},
+        {**carousel(PICTURE), "code": CODE.text},
+        {**VIDEO, "code": "another-one", "pk": str(CODE.media_id)},
+    ],
+)
+@pytest.mark.parametrize("others", [[], [STUB], [{**VIDEO, "code": "another-one"}], [GATED]])
+def test_a_page_s_post_is_found_among_others(media: Any, others: list[Any]) -> None:
+    for data in ([*others, media], [media, *others], {"a": {"b": [others, {"c": [media]}]}}):
+        assert find_in_page(data, CODE) == media
+
+
+def test_a_page_s_wrapped_post_is_found() -> None:
+    assert find_in_page([STUB, {"if_not_gated_logged_out": WHOLE}], CODE) == WHOLE
+
+
+def test_a_page_s_gate_counts_where_there_is_no_post() -> None:
+    with pytest.raises(Refused) as refused:
+        find_in_page([STUB, {"if_not_gated_logged_out": None, "code": CODE.text}], CODE)
+    assert refused.value.reason is Reason.GATED
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        [STUB],
+        [{**STUB, "video_versions": []}, {**STUB, "image_versions2": {"candidates": []}}],
+        [{**VIDEO, "code": "another-one"}],
+        [{"if_not_gated_logged_out": {**VIDEO, "code": "another-one"}}],
+        [{"if_not_gated_logged_out": None, "code": "another-one"}],
+        *([], {}, None, "text"),
+    ],
+)
+def test_a_page_without_the_post_gives_nothing(data: Any) -> None:
+    assert find_in_page(data, CODE) is None
+
+
+def test_the_outer_object_is_found_first() -> None:
+    first = {**WHOLE, "pk": 1}
+    assert find_in_page([{"a": first}, {**WHOLE, "pk": 2}], CODE) == first
+    assert find_in_page({**WHOLE, "inner": {**WHOLE, "pk": 3}}, CODE) != {**WHOLE, "pk": 3}
+    nested: Any = WHOLE
+    for _ in range(10_000):
+        nested = [nested]
+    assert find_in_page(nested, CODE) == WHOLE
+
+
+# ---- two descriptions
+
+
+def test_two_carousels_fill_each_other() -> None:
+    other = {**PICTURE, **VIDEO}
+    ours, theirs = describe(carousel(None, PICTURE)), describe(carousel(other, other, other))
+    assert ours.filled_from(theirs).items == (theirs.items[0], ours.items[1], theirs.items[2])
+    assert ours.filled_from(theirs).complete
+
+
+def test_only_a_complete_single_post_replaces_what_is_lacking() -> None:
+    lacking, single = describe(carousel(None, PICTURE)), describe(PICTURE)
+    assert lacking.filled_from(single) is single
+    assert single.filled_from(lacking) is single
+    assert describe(VIDEO).filled_from(single).items[0] == item(VIDEO)
+
+
+# ---- hypothesis: one value of a real-shaped media object broken at a time
+
+ANYTHING = st.sampled_from([None, "", "text", 0, -1, 10**30, 1.5, True, [], {}, [None], {"a": 1}])
+TEMPLATES = {
+    shape: POSTS.describe("broken-0", Scenario("", shape=shape))
+    for shape in ("video", "photo", "carousel")
+}
+
+
+def paths_of(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Where a value stands in a media object, for each of its values."""
+    if isinstance(value, dict | list):
+        for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
+            yield (*path, key)
+            yield from paths_of(inner, (*path, key))
+
+
+PLACES = [(shape, path) for shape, it in TEMPLATES.items() for path in paths_of(it)]
+
+
+def broken(media: Any, path: tuple[Any, ...], value: Any, *, remove: bool) -> dict[str, Any]:
+    """A copy of *media* with one value replaced, or removed."""
+    changed: dict[str, Any] = copy.deepcopy(media)
+    place: Any = changed
+    for key in path[:-1]:
+        place = place[key]
+    if remove and isinstance(place, dict):
+        del place[path[-1]]
+    else:
+        place[path[-1]] = value
+    return changed
+
+
+def usable_urls(media: Any, *, is_video: bool) -> set[str]:
+    """The URLs that an item's file can come from; never a cover in a video's place."""
+    if not isinstance(media, dict):
+        return set()
+    versions = media.get("video_versions")
+    if not is_video:
+        images = media.get("image_versions2")
+        versions = images.get("candidates") if isinstance(images, dict) else None
+    found = [
+        version.get("url")
+        for version in (versions if isinstance(versions, list) else ())
+        if isinstance(version, dict)
+    ]
+    urls = {url for url in found if isinstance(url, str) and url.startswith("https://")}
+    return {url for url in urls if "stp=c0." not in url}
+
+
+def items_of(media: dict[str, Any], shape: str) -> list[Any]:
+    children = media.get("carousel_media")
+    if shape != "carousel":
+        return [media]
+    return children if isinstance(children, list) else []
+
+
+@settings(max_examples=1000)
+@given(place=st.sampled_from(PLACES), value=ANYTHING, remove=st.booleans())
+def test_one_broken_value_costs_no_file_that_has_a_url(
+    place: tuple[str, tuple[Any, ...]], value: Any, remove: bool
+) -> None:
+    shape, path = place
+    media = broken(TEMPLATES[shape], path, value, remove=remove)
+    are_videos = ["video_versions" in it for it in items_of(TEMPLATES[shape], shape)]
+    wanted = [
+        usable_urls(it, is_video=is_video)
+        for it, is_video in zip(items_of(media, shape), are_videos, strict=False)
+    ]
+    usable_type = type(media.get("media_type")) is not int or media["media_type"] in (1, 2, 8)
+    if not any(wanted) or not usable_type:
+        return
+    items = describe(media).items
+    for urls, found in zip(wanted, items, strict=False):
+        assert not urls or (found and urls <= {it.url for it in found.candidates})
+    assert len(items) >= len(wanted)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from([*TEMPLATES["video"], "candidates", "in", "url"]), inner, max_size=5
+        )
+    ),
+    max_leaves=10,
+)
+
+
+@given(media=st.dictionaries(st.sampled_from(list(TEMPLATES["carousel"])), JSON))
+def test_any_object_is_a_description_or_a_refusal(media: dict[str, Any]) -> None:
+    with suppress(Refused):
+        assert any(describe(media).items)
+
+
+def test_the_code_is_the_number_in_base_64() -> None:
+    assert CODE.media_id == media_id(CODE.text)
