@@ -13,7 +13,6 @@ __all__ = ["browser_guard", "is_foreign"]
 _SAFE_METHODS = frozenset({hdrs.METH_GET, hdrs.METH_HEAD, hdrs.METH_OPTIONS, hdrs.METH_TRACE})
 # RFC 6761 and 6762, RFC 8375, and ICANN's reservation of .internal: names of no public site.
 _LOCAL_SUFFIXES = (".localhost", ".local", ".lan", ".home.arpa", ".internal")
-_OWN_SITE = ("same-origin", "none")
 _FETCH_METADATA = ("Sec-Fetch-Site", "Sec-Fetch-Mode", "Sec-Fetch-Dest")
 # RFC 9110, section 7.2: an IPv6 address in brackets or a name, then perhaps a port.
 _HOST = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._-]+))(?::[0-9]*)?")
@@ -101,11 +100,14 @@ def is_foreign(request: web.Request) -> bool:
 
     Browsers send ``Sec-Fetch-*`` to https and to localhost alone. Elsewhere ``Origin`` counts.
     """
+    headers = request.headers
     if _has_metadata(request):
-        return request.headers.get("Sec-Fetch-Site") not in _OWN_SITE
-    origin = request.headers.get(hdrs.ORIGIN)
+        site = headers.get("Sec-Fetch-Site")
+        # Chromium says "none" of what another site's page has it fetch in advance.
+        return site != "same-origin" and (site != "none" or "Sec-Purpose" in headers)
+    origin = headers.get(hdrs.ORIGIN)
     # The scheme does not count: behind a proxy that does TLS, it is another one.
-    return origin is not None and _netloc(origin) != request.headers.get(hdrs.HOST, "").lower()
+    return origin is not None and _netloc(origin) != headers.get(hdrs.HOST, "").lower()
 
 
 def _is_visit(request: web.Request) -> bool:

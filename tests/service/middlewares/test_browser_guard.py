@@ -110,7 +110,11 @@ async def test_any_host_is_answered_or_misdirected(start: Any, host: str) -> Non
         {"Sec-Fetch-Site": "same-site", "Origin": "https://other.pi.local"},
         {"Sec-Fetch-Site": "same-site"},
         {"Sec-Fetch-Site": "same-site", "Origin": "http://pi.local:5633"},
-        {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"},
+        {
+            "Sec-Fetch-Site": "cross-site",
+            "Sec-Fetch-Mode": "navigate",
+            "Sec-Fetch-Dest": "document",
+        },
         {"Sec-Fetch-Mode": "cors"},
         {"Sec-Fetch-Site": "cross-site", "Origin": "http://pi.local:5633"},
     ],
@@ -148,7 +152,7 @@ BROWSER = {"User-Agent": "Mozilla/5.0", "Accept": "text/html,*/*;q=0.8"}
         {},
         {"User-Agent": "curl/8", "Accept": "*/*"},
         {"Sec-Fetch-Site": "none", "Sec-Fetch-Mode": "cors"},
-        {"Sec-Fetch-Site": "none", "Sec-Purpose": "prefetch"},
+        {"Sec-Fetch-Site": "same-origin", "Sec-Purpose": "prefetch"},
         {"Sec-Fetch-Site": "same-origin", "Sec-Fetch-Dest": "image"},
         {"Sec-Fetch-Site": "same-site", **NAVIGATION},
         {"Sec-Fetch-Site": "cross-site", **NAVIGATION},
@@ -178,6 +182,11 @@ async def test_other_loads_cause_no_work(start: Any, site: str, headers: dict[st
     client, sent = await start(), {"Host": "pi.local:5633", "Sec-Fetch-Site": site, **headers}
     assert await code(client, path="/work", **sent) == (403, "cross_site")
     assert await code(client, path="/x", **sent) == 200
+
+
+async def test_speculation_with_no_site_causes_no_work(start: Any) -> None:
+    headers = {"Sec-Fetch-Site": "none", "Sec-Purpose": "prefetch;prerender", **NAVIGATION}
+    assert await code(await start(), path="/work", Host="pi", **headers) == (403, "cross_site")
 
 
 @pytest.mark.parametrize(
