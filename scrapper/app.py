@@ -9,6 +9,7 @@ from aiohttp import web
 
 from middlewares.sending import sending
 from scrapper import __version__
+from scrapper.access.ended_sessions import EndedSessions
 from scrapper.access.keys import ApiKeys
 from scrapper.access.sessions import Sessions
 from scrapper.handlers.docs import DOCS_FILES, docs, openapi
@@ -89,11 +90,15 @@ def create_app(settings: Settings) -> web.Application:
         SettingsError: ``INSTAGRAM_SESSION_FILE`` holds no session, a middleware or plugin cannot
             be made, or the request path leaves a door open.
     """
-    measured, keys = Metrics(), ApiKeys(settings)
-    sessions, base_path = Sessions(keys), BasePath(settings)
+    measured, keys, base_path = Metrics(), ApiKeys(settings), BasePath(settings)
     check_path(settings, keyed=keys.needed)
     plugins = Plugins.from_settings(settings)
     fleet = _make_fleet(settings, measured, plugins)
+    root = MediaRoot(settings.media_root, shared=fleet is not None)
+    root.open()
+    ended = EndedSessions(root.state / "sessions.json", check=root.check)
+    ended.look()
+    sessions = Sessions(keys, ended, shared=fleet is not None)
     own = OwnMiddlewares(
         settings, measured, fleet=fleet, keys=keys, sessions=sessions, base_path=base_path
     )
@@ -122,8 +127,7 @@ def create_app(settings: Settings) -> web.Application:
     app[_FLEET] = fleet
     app[_PEERS] = fleet.peers if fleet else Alone()
     app[CHECKS] = {"redis": fleet.answers} if fleet else {}
-    app[MEDIA_ROOT] = root = MediaRoot(settings.media_root, shared=fleet is not None)
-    root.open()
+    app[MEDIA_ROOT] = root
     app[LIBRARY] = Library.from_settings(settings, root)
     app[INSTAGRAM] = instagram = Instagram.from_settings(
         settings,
