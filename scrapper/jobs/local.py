@@ -18,7 +18,7 @@ from scrapper.jobs.contract import JobEnds, Nobody, check_room
 from scrapper.jobs.model import Job
 from scrapper.jobs.runner import needs_no_turn, note_progress, run_post
 from scrapper.jobs.sqlite_store import JobStore
-from scrapper.jobs.webhooks import MOST_DELIVERIES, Delivery
+from scrapper.jobs.webhooks import LEASE_SECONDS, Delivery, Outcome, Waiting
 from scrapper.scraping.scraper import Scraper
 from scrapper.tasks import finished, in_background
 
@@ -63,7 +63,7 @@ class LocalJobs:
         self._queued: set[Place] = set()
         self._backlog = backlog
         self._patience = patience
-        self._deliveries: dict[Delivery, float] = {}
+        self._deliveries: dict[str, tuple[Delivery, float]] = {}
         self._runners: list[asyncio.Task[None]] = []
         self._tidying = asyncio.Lock()
         self._writing = asyncio.Lock()
@@ -81,7 +81,8 @@ class LocalJobs:
             self._jobs[job.id] = job
             self._enqueue(job)
             await self._announce(job)
-        self._deliveries = await asyncio.to_thread(self._store.deliveries)
+        noted = await asyncio.to_thread(self._store.deliveries)
+        self._deliveries |= {it.id: (it, due_at) for it, due_at in noted.items()}
         self._resume_waiting()
         self._runners.append(in_background(self._let_go(), "backlog"))
         for _ in range(self._concurrency):
@@ -145,7 +146,7 @@ class LocalJobs:
             if job.state != "running":
                 self._ends.ended(job)
             raise
-        job.announced = False
+        job.announced, job.webhook_outcome = False, None
         for index in ended:
             self._put(job.place(index))
         return True
@@ -174,22 +175,32 @@ class LocalJobs:
             post.note_delay(held_until)
         return True
 
-    async def take(self) -> Delivery | None:
-        """Part of :class:`~scrapper.jobs.webhooks.Deliveries`, as are the next two."""
+    async def waiting(self) -> list[Waiting]:
+        """Part of :class:`~scrapper.jobs.webhooks.Deliveries`, as are the next three."""
         now = time.time()
-        for delivery, due_at in self._deliveries.items():
+        return [
             # A time far ahead is one that a wrong clock left.
-            if not now < due_at < now + _DAY:
-                self._deliveries.pop(delivery)
-                return delivery
-        return None
+            Waiting(it.id, it.receiver, now - (it.noted_at or now), not now < due_at < now + _DAY)
+            for it, due_at in self._deliveries.values()
+        ]
 
-    async def finish(self, delivery: Delivery) -> None:
-        await self._write(self._store.finish, delivery)
+    async def take(self, id_: str) -> Delivery | None:
+        if id_ not in self._deliveries:
+            return None
+        delivery, _ = self._deliveries[id_]
+        self._deliveries[id_] = (delivery, time.time() + LEASE_SECONDS)
+        return delivery
 
-    async def postpone(self, delivery: Delivery, seconds: float) -> None:
-        due_at = time.time() + seconds
-        self._deliveries[replace(delivery, attempts=delivery.attempts + 1)] = due_at
+    async def finish(self, id_: str, outcome: Outcome) -> None:
+        delivery, _ = self._deliveries.pop(id_)
+        job = self._jobs.get(delivery.job)
+        if job and job.announced and all(it.job != job.id for it, _ in self._deliveries.values()):
+            job.webhook_outcome = outcome
+        await self._write(self._store.finish, delivery, outcome)
+
+    async def postpone(self, id_: str, seconds: float) -> None:
+        delivery, due_at = self._deliveries[id_][0], time.time() + seconds
+        self._deliveries[id_] = (replace(delivery, attempts=delivery.attempts + 1), due_at)
         await self._write(self._store.postpone, delivery, due_at)
 
     async def _announce(self, job: Job) -> None:
@@ -199,16 +210,19 @@ class LocalJobs:
         if job.webhook is None or job.announced or job.state == "running":
             return
         job.announced = True
-        delivery = Delivery(f"msg_{uuid4().hex}", job.webhook, orjson.dumps(job.to_response()))
+        delivery = Delivery(
+            f"msg_{uuid4().hex}",
+            job.webhook,
+            orjson.dumps(job.to_response()),
+            job=job.id,
+            noted_at=time.time(),
+        )
         try:
             await self._write(self._store.announce, job, delivery)
         except Exception:
             # It is sent from memory, or again after the next start.
             log.exception("webhook not stored", job=job.id)
-        self._deliveries[delivery] = 0.0
-        if len(self._deliveries) > MOST_DELIVERIES:
-            del self._deliveries[next(iter(self._deliveries))]
-            log.error("webhook given up", cause="too many wait")
+        self._deliveries[delivery.id] = (delivery, 0.0)
 
     def _resume_waiting(self) -> None:
         waiting = [

@@ -28,6 +28,7 @@ __all__ = [
 
 PostState = Literal["queued", "waiting", "running", "done", "failed", "cancelled"]
 JobState = Literal["running", "done", "cancelled"]
+WebhookState = Literal["none", "waiting", "delivered", "given_up"]
 
 _EPOCH = secrets.token_hex(4)
 
@@ -144,6 +145,10 @@ class JobResponse:
     created_at: Annotated[str, Field(json_schema_extra={"format": "date-time"})]
     posts: list[JobPost]
     keep: Annotated[bool, Field(description="Whether its posts are kept")]
+    webhook_state: Annotated[
+        WebhookState,
+        Field(description="`none` without a webhook; `given_up`: its receiver did not take it"),
+    ]
 
 
 @dataclass(slots=True)
@@ -160,7 +165,7 @@ class Job:
     """A batch of posts; ``created_at`` is a unix time, ``client`` is who sent it.
 
     With ``keep``, sweeps leave its posts alone. ``webhook`` is the URL that gets the job when it
-    ends; ``announced`` says that this delivery is noted.
+    ends; ``announced`` says that this delivery is noted, ``webhook_outcome`` what became of it.
 
     Its changes are numbered by this process, within an ``epoch``; :meth:`note` takes numbers that
     another process gave.
@@ -173,6 +178,7 @@ class Job:
     keep: bool = False
     webhook: str | None = None
     announced: bool = False
+    webhook_outcome: Literal["delivered", "given_up"] | None = None
     epoch: str = _EPOCH
     _version: int = 0
     _seen: dict[int, tuple[int, dict[str, Any]]] = field(default_factory=dict)
@@ -223,7 +229,20 @@ class Job:
 
     def to_response(self) -> JobResponse:
         """What clients receive."""
-        return JobResponse(self.id, self.state, moment(self.created_at), self.posts, self.keep)
+        return JobResponse(
+            self.id,
+            self.state,
+            moment(self.created_at),
+            self.posts,
+            self.keep,
+            self._webhook_state(),
+        )
+
+    def _webhook_state(self) -> WebhookState:
+        if self.webhook is None:
+            return "none"
+        # One that was retried sends another webhook when it ends again.
+        return "waiting" if self.state == "running" else self.webhook_outcome or "waiting"
 
     def _told(self, index: int) -> dict[str, Any]:
         return {"index": index, **self.posts[index].to_json()}

@@ -11,7 +11,7 @@ from typing import Any, get_args
 import structlog
 
 from scrapper.jobs.model import Job, JobPost, PostState, unix_time
-from scrapper.jobs.webhooks import MOST_DELIVERIES, Delivery
+from scrapper.jobs.webhooks import Delivery, Outcome
 from scrapper.library.sqlite_errors import is_refusal, telling_refusals
 
 __all__ = ["JobStore"]
@@ -27,7 +27,8 @@ CREATE TABLE IF NOT EXISTS jobs (
     client TEXT,
     keep INTEGER NOT NULL DEFAULT 0,
     webhook TEXT,
-    announced INTEGER NOT NULL DEFAULT 0
+    announced INTEGER NOT NULL DEFAULT 0,
+    webhook_outcome TEXT
 );
 CREATE TABLE IF NOT EXISTS posts (
     job TEXT NOT NULL REFERENCES jobs ON DELETE CASCADE,
@@ -50,7 +51,9 @@ CREATE TABLE IF NOT EXISTS deliveries (
     url TEXT NOT NULL,
     body BLOB NOT NULL,
     attempts INTEGER NOT NULL,
-    due_at REAL NOT NULL
+    due_at REAL NOT NULL,
+    job TEXT NOT NULL DEFAULT '',
+    noted_at REAL NOT NULL DEFAULT 0
 );
 """
 # Columns that earlier releases did not have.
@@ -62,6 +65,9 @@ _ADDED = (
     ("jobs", "keep", "INTEGER NOT NULL DEFAULT 0"),
     ("jobs", "webhook", "TEXT"),
     ("jobs", "announced", "INTEGER NOT NULL DEFAULT 0"),
+    ("jobs", "webhook_outcome", "TEXT"),
+    ("deliveries", "job", "TEXT NOT NULL DEFAULT ''"),
+    ("deliveries", "noted_at", "REAL NOT NULL DEFAULT 0"),
 )
 _COLUMNS = (
     "url, shortcode, state, bytes_done, bytes_total, status, error, retry_after, code, "
@@ -71,7 +77,7 @@ _SAVE = (
     f"INSERT OR REPLACE INTO posts (job, position, {_COLUMNS}) "  # noqa: S608 - constants
     "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
-_DELIVERY_TYPES = (str, str, bytes, int, float)
+_DELIVERY_TYPES = (str, str, bytes, int, str, float, float)
 _SIDE_FILES = ("", "-wal", "-shm", "-journal")
 _STATES = get_args(PostState)
 _TYPES: tuple[type | tuple[type, ...], ...] = (
@@ -142,18 +148,17 @@ class JobStore:
         with self._transaction() as database:
             database.execute("UPDATE jobs SET announced = 1 WHERE id = ?", (job.id,))
             database.execute(
-                "INSERT INTO deliveries (id, url, body, attempts, due_at) VALUES (?, ?, ?, 0, 0)",
-                (delivery.id, delivery.url, delivery.body),
-            )
-            database.execute(
-                "DELETE FROM deliveries WHERE rowid <= (SELECT max(rowid) FROM deliveries) - ?",
-                (MOST_DELIVERIES,),
+                "INSERT INTO deliveries (id, url, body, attempts, due_at, job, noted_at) "
+                "VALUES (?, ?, ?, 0, 0, ?, ?)",
+                (delivery.id, delivery.url, delivery.body, delivery.job, delivery.noted_at),
             )
 
     def reopen(self, job: Job, positions: Iterable[int]) -> None:
         """Store that the job's posts at these *positions* begin anew, and with them the job."""
         with self._transaction() as database:
-            database.execute("UPDATE jobs SET announced = 0 WHERE id = ?", (job.id,))
+            database.execute(
+                "UPDATE jobs SET announced = 0, webhook_outcome = NULL WHERE id = ?", (job.id,)
+            )
             database.executemany(_SAVE, _rows(job, positions))
 
     def deliveries(self) -> dict[Delivery, float]:
@@ -161,7 +166,9 @@ class JobStore:
 
         Rows of another shape are left out.
         """
-        rows = self._database.execute("SELECT id, url, body, attempts, due_at FROM deliveries")
+        rows = self._database.execute(
+            "SELECT id, url, body, attempts, job, noted_at, due_at FROM deliveries"
+        )
         return {
             Delivery(*columns): due_at
             for *columns, due_at in rows
@@ -176,10 +183,15 @@ class JobStore:
                 (delivery.attempts + 1, due_at, delivery.id),
             )
 
-    def finish(self, delivery: Delivery) -> None:
-        """Forget *delivery*."""
+    def finish(self, delivery: Delivery, outcome: Outcome) -> None:
+        """Forget *delivery*, and note its *outcome* in its job, unless another one is to come."""
         with self._transaction() as database:
             database.execute("DELETE FROM deliveries WHERE id = ?", (delivery.id,))
+            database.execute(
+                "UPDATE jobs SET webhook_outcome = ? WHERE id = ? AND announced "
+                "AND NOT EXISTS (SELECT 1 FROM deliveries WHERE job = jobs.id)",
+                (outcome, delivery.job),
+            )
 
     def remove(self, jobs: Iterable[Job]) -> None:
         """Forget these *jobs*."""
@@ -208,10 +220,10 @@ class JobStore:
     def _load(self) -> list[Job]:
         jobs: dict[str, Job] = {}
         rows = self._database.execute(
-            "SELECT id, created_at, client, keep, webhook, announced FROM jobs "
+            "SELECT id, created_at, client, keep, webhook, announced, webhook_outcome FROM jobs "
             "ORDER BY created_at, id"
         )
-        for id_, created_at, client, keep, webhook, announced in rows:
+        for id_, created_at, client, keep, webhook, announced, outcome in rows:
             if not (isinstance(id_, str) and isinstance(created_at, float)):
                 raise ValueError("a job of another shape")  # noqa: TRY004 - the row's fault
             texts = (client, webhook)
@@ -225,6 +237,7 @@ class JobStore:
                 keep=bool(keep),
                 webhook=webhook,
                 announced=bool(announced),
+                webhook_outcome=outcome if outcome in get_args(Outcome) else None,
             )
         rows = self._database.execute(
             f"SELECT job, {_COLUMNS} FROM posts ORDER BY job, position"  # noqa: S608 - constants

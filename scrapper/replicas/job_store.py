@@ -2,23 +2,24 @@
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, get_args
 
 import orjson
 from redis.asyncio.client import Pipeline
 
 from scrapper.jobs.contract import check_room
 from scrapper.jobs.model import Job, JobPost
+from scrapper.jobs.webhooks import Outcome
 from scrapper.replicas.client import PREFIX, SharedRedis
 
-__all__ = ["ENDED_JOBS", "RedisJobStore", "ended_for"]
+__all__ = ["ENDED_JOBS", "RedisJobStore", "ended_for", "job_key"]
 
 _ALL = f"{PREFIX}jobs"
 ENDED_JOBS = f"{PREFIX}jobs:ended"
 """The jobs that ended and have a webhook, which no worker saw yet."""
 _UNTOLD_SECONDS = 7 * 24 * 60 * 60
 _CREATED, _VERSION, _LEFT, _CLIENT = b"created_at", b"version", b"left", b"client"
-_KEEP, _WEBHOOK = b"keep", b"webhook"
+_KEEP, _WEBHOOK, _OUTCOME = b"keep", b"webhook", b"webhook_outcome"
 _EPOCH = "0"
 """The epoch of all versions here: Redis counts them, so they are the same for everybody."""
 
@@ -39,6 +40,7 @@ elseif tonumber(ARGV[4]) < 0 then
         redis.call("EXPIRE", KEYS[plugin], ARGV[8])
     end
     if redis.call("HEXISTS", KEYS[1], "webhook") == 1 then
+        redis.call("HDEL", KEYS[1], "webhook_outcome")
         redis.call("ZADD", KEYS[2], 0, ARGV[7])
         told = true
     end
@@ -87,7 +89,7 @@ class RedisJobStore:
             TooManyJobs: the client has as many unfinished ones as one client may have.
         """
         job.epoch = _EPOCH
-        key = _key(job.id)
+        key = job_key(job.id)
         left = sum(post.unfinished for post in job.posts)
         client = job.client or ""
         fields: dict[Any, Any] = {
@@ -107,7 +109,7 @@ class RedisJobStore:
             transaction.multi()
             if gone:
                 transaction.zrem(_ALL, *gone)
-                transaction.delete(*map(_key, gone))
+                transaction.delete(*map(job_key, gone))
             transaction.zadd(_ALL, {job.id: job.created_at})
             transaction.hset(key, mapping=fields)
             if not left:
@@ -128,7 +130,7 @@ class RedisJobStore:
     async def find(self, job_id: str, index: int) -> tuple[Job, JobPost] | None:
         """The job without its posts, and the post at *index*; None if they are gone."""
         names = [_CREATED.decode(), _KEEP.decode(), str(index)]
-        created, keep, told = await self._redis.hmget(_key(job_id), names)
+        created, keep, told = await self._redis.hmget(job_key(job_id), names)
         if created is None or told is None:
             return None
         job = Job(job_id, float(created), [], keep=keep == b"1")
@@ -141,12 +143,14 @@ class RedisJobStore:
 
     async def load(self, job: Job) -> bool:
         """Read the whole *job*; False if it is gone."""
-        fields: Any = await self._redis.hgetall(_key(job.id))
+        fields: Any = await self._redis.hgetall(job_key(job.id))
         if not fields:
             return False
         job.created_at = float(fields[_CREATED])
         job.keep = fields.get(_KEEP) == b"1"
         job.webhook = fields[_WEBHOOK].decode() if _WEBHOOK in fields else None
+        outcome = fields.get(_OUTCOME, b"").decode()
+        job.webhook_outcome = outcome if outcome in get_args(Outcome) else None
         job.client = fields[_CLIENT].decode() or None if _CLIENT in fields else None
         number = sum(name.isdigit() for name in fields)
         rows = [orjson.loads(fields[b"%d" % index]) for index in range(number)]
@@ -157,7 +161,7 @@ class RedisJobStore:
 
     async def refresh(self, job: Job) -> bool:
         """Read *job* again if it changed; False if it is gone."""
-        version: Any = await self._redis.hget(_key(job.id), _VERSION.decode())
+        version: Any = await self._redis.hget(job_key(job.id), _VERSION.decode())
         return version is not None and (int(version) == job.version or await self.load(job))
 
     async def change(
@@ -175,7 +179,7 @@ class RedisJobStore:
         is then, or None if there is no such job.
         """
         stream, message = queue or ("", b"")
-        keys = [_key(job_id), ENDED_JOBS, stream, *map(ended_for, self._plugins)]
+        keys = [job_key(job_id), ENDED_JOBS, stream, *map(ended_for, self._plugins)]
         while True:
             created, told = await self._redis.hmget(keys[0], [_CREATED.decode(), str(index)])
             if created is None or told is None:
@@ -196,10 +200,12 @@ class RedisJobStore:
         for key in map(ended_for, self._plugins):
             if await self._redis.zscore(key, job_id) is not None:
                 return
-        created, left = await self._redis.hmget(_key(job_id), [_CREATED.decode(), _LEFT.decode()])
+        created, left = await self._redis.hmget(
+            job_key(job_id), [_CREATED.decode(), _LEFT.decode()]
+        )
         if created is not None and left == b"0":
             # The hour that a webhook has may be over sooner: it is written down within a second.
-            await self._redis.pexpireat(_key(job_id), self._expiry(float(created)))
+            await self._redis.pexpireat(job_key(job_id), self._expiry(float(created)))
 
     def _expiry(self, created_at: float) -> int:
         return int((created_at + self._max_age) * 1000)
@@ -218,7 +224,7 @@ class RedisJobStore:
         ids = [name.decode() for name in names]
         async with self._redis.pipeline(transaction=False) as reads:
             for id_ in ids:
-                reads.hmget(_key(id_), [_LEFT.decode(), _CLIENT.decode()])
+                reads.hmget(job_key(id_), [_LEFT.decode(), _CLIENT.decode()])
             left = dict(zip(ids, await reads.execute(), strict=True))
         gone = [id_ for id_ in ids if left[id_][0] is None]
         finished = [id_ for id_ in ids if left[id_][0] == b"0"]
@@ -239,7 +245,8 @@ def ended_for(plugin: str) -> str:
     return f"{ENDED_JOBS}:{plugin}"
 
 
-def _key(job_id: str) -> str:
+def job_key(job_id: str) -> str:
+    """The hash of the job."""
     return f"{PREFIX}job:{job_id}"
 
 

@@ -103,6 +103,8 @@ async def test_a_webhook_is_sent_although_the_last_post_could_not_be_stored(
         await until(lambda: job.announced and not jobs._writing.locked())
     assert store.refused == 1
     assert [line["event"] for line in logs] == ["job not saved"]
-    delivery = await jobs.take()
+    [waiting] = await jobs.waiting()
+    delivery = await jobs.take(waiting.id)
     assert delivery is not None
+    assert not (await jobs.waiting())[0].due
     assert delivery.url == "http://localhost/"
