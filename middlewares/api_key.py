@@ -1,13 +1,13 @@
 """An API key that every request must carry."""
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import TypeVar
 
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler, Middleware
 
-__all__ = ["api_key", "digest", "known_keys"]
+__all__ = ["api_key", "digest", "known_keys", "unauthorized"]
 
 _HEADER = "X-API-Key"
 _BEARER = "bearer "
@@ -19,7 +19,7 @@ def api_key(
     keys: Callable[[], Mapping[str, str]],
     *,
     exempt: Callable[[web.Request], bool] = lambda _: False,
-    stands_in: Callable[[web.Request], str | None] = lambda _: None,
+    stands_in: Callable[[web.Request], Awaitable[str | None]] | None = None,
     on_admission: Callable[[str], None] = lambda _: None,
 ) -> Middleware:
     """Let only requests through that carry one of *keys*; refuse others with 401.
@@ -41,16 +41,23 @@ def api_key(
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
         if exempt(request):
             return await handler(request)
-        name = next(known_keys(request, keys()), None) or stands_in(request)
+        name = next(known_keys(request, keys()), None)
+        if name is None and stands_in is not None:
+            name = await stands_in(request)
         if name is None:
-            raise web.HTTPUnauthorized(
-                text="The API key is missing or wrong",
-                headers={hdrs.WWW_AUTHENTICATE: f'ApiKey header="{_HEADER}", Bearer'},
-            )
+            raise unauthorized()
         on_admission(name)
         return await handler(request)
 
     return middleware
+
+
+def unauthorized() -> web.HTTPUnauthorized:
+    """The refusal of a request without a key."""
+    return web.HTTPUnauthorized(
+        text="The API key is missing or wrong",
+        headers={hdrs.WWW_AUTHENTICATE: f'ApiKey header="{_HEADER}", Bearer'},
+    )
 
 
 def digest(key: str) -> str:

@@ -8,12 +8,12 @@ from urllib.parse import urlsplit
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler, Middleware
 
-__all__ = ["browser_guard"]
+__all__ = ["browser_guard", "is_foreign"]
 
 _SAFE_METHODS = frozenset({hdrs.METH_GET, hdrs.METH_HEAD, hdrs.METH_OPTIONS, hdrs.METH_TRACE})
 # RFC 6761 and 6762, RFC 8375, and ICANN's reservation of .internal: names of no public site.
 _LOCAL_SUFFIXES = (".localhost", ".local", ".lan", ".home.arpa", ".internal")
-_OWN_SITE = ("same-origin", "none")
+_FETCH_METADATA = ("Sec-Fetch-Site", "Sec-Fetch-Mode", "Sec-Fetch-Dest")
 # RFC 9110, section 7.2: an IPv6 address in brackets or a name, then perhaps a port.
 _HOST = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._-]+))(?::[0-9]*)?")
 
@@ -37,10 +37,11 @@ def browser_guard(
     ``*.internal``. With *hosts* None every name is good. A request without ``Host`` comes from no
     browser.
 
-    A request that may change something is refused if ``Sec-Fetch-Site`` is ``cross-site``, or if
-    ``Origin`` is another than the request's own. A GET may change something if *changes* returns
-    true; then somebody may still visit it from another site, but no page may load it as a picture
-    or in a frame. Requests for which *exempt* returns true may have any ``Host``.
+    A request that may change something, which a GET may if *changes* returns true, must come from
+    the service's own page, from no page, or from no browser. Somebody may also visit such a GET
+    from another site, in a tab: but no page may load it as a picture or in a frame, from another
+    port of the same host either, and none may fetch it in advance (``Sec-Purpose``). Requests for
+    which *exempt* returns true may have any ``Host``.
     """
     allowed = None if hosts is None else frozenset(host.lower().rstrip(".") for host in hosts)
 
@@ -50,9 +51,11 @@ def browser_guard(
             host = request.headers.get(hdrs.HOST, "")
             if host and not _is_own(_name_of(host), allowed):
                 raise _Misdirected
-        is_safe = request.method in _SAFE_METHODS
-        may_change = changes(request) and not _is_visit(request) if is_safe else True
-        if may_change and _is_foreign(request):
+        foreign = is_foreign(request)
+        if request.method in _SAFE_METHODS:
+            foreign = (foreign or _is_part_of_page(request)) and not _is_visit(request)
+            foreign = foreign and changes(request)
+        if foreign:
             raise _CrossSite
         return await handler(request)
 
@@ -92,34 +95,46 @@ def _is_own(name: str, allowed: Set[str]) -> bool:
     return True
 
 
-def _is_visit(request: web.Request) -> bool:
-    """Whether the browser navigates: the response replaces the page in its tab."""
-    mode = request.headers.get("Sec-Fetch-Mode")
-    return mode == "navigate" and request.headers.get("Sec-Fetch-Dest") == "document"
+def is_foreign(request: web.Request) -> bool:
+    """Whether a browser says that a page of another origin makes the request.
 
-
-def _is_foreign(request: web.Request) -> bool:
-    """Whether a page of another site makes the request."""
-    site = request.headers.get("Sec-Fetch-Site", "")
-    if site in _OWN_SITE:
-        return False
-    if site == "cross-site":
-        return True
-    origin = request.headers.get(hdrs.ORIGIN)
-    if origin is None and not site and request.method in _SAFE_METHODS:
-        return _is_part_of_page(request)
+    Browsers send ``Sec-Fetch-*`` to https and to localhost alone. Elsewhere ``Origin`` counts.
+    """
+    headers = request.headers
+    if _has_metadata(request):
+        site = headers.get("Sec-Fetch-Site")
+        # Chromium says "none" of what another site's page has it fetch in advance.
+        return site != "same-origin" and (site != "none" or "Sec-Purpose" in headers)
+    origin = headers.get(hdrs.ORIGIN)
     # The scheme does not count: behind a proxy that does TLS, it is another one.
-    return origin is not None and _netloc(origin) != request.headers.get(hdrs.HOST, "").lower()
+    return origin is not None and _netloc(origin) != headers.get(hdrs.HOST, "").lower()
+
+
+def _is_visit(request: web.Request) -> bool:
+    """Whether the browser navigates now: the response replaces the page in its tab."""
+    headers = request.headers
+    return (
+        headers.get("Sec-Fetch-Mode") == "navigate"
+        and headers.get("Sec-Fetch-Dest") == "document"
+        and "Sec-Purpose" not in headers
+    )
 
 
 def _is_part_of_page(request: web.Request) -> bool:
-    """Whether a browser loads this for a page, as a picture for example.
+    """Whether a browser that sends no ``Sec-Fetch-*`` loads this for a page, or in advance.
 
-    Browsers send ``Sec-Fetch-*`` to https and to localhost alone. Elsewhere only ``Accept`` tells.
+    Then only ``Accept`` shows that it is a picture, for example.
     """
-    accept = request.headers.get(hdrs.ACCEPT, "text/html")
-    is_browser = request.headers.get(hdrs.USER_AGENT, "").startswith("Mozilla/")
-    return is_browser and "text/html" not in accept
+    headers = request.headers
+    if _has_metadata(request) or hdrs.ORIGIN in headers:
+        return False
+    is_browser = headers.get(hdrs.USER_AGENT, "").startswith("Mozilla/")
+    is_document = "text/html" in headers.get(hdrs.ACCEPT, "text/html")
+    return is_browser and ("Sec-Purpose" in headers or not is_document)
+
+
+def _has_metadata(request: web.Request) -> bool:
+    return any(name in request.headers for name in _FETCH_METADATA)
 
 
 def _netloc(origin: str) -> str | None:

@@ -39,7 +39,7 @@ def rate_limit(
     name: str = "",
     exempt: Callable[[web.Request], bool] = lambda _: False,
     cost: Callable[[web.Request], Awaitable[int]] | None = None,
-    own_limit: Callable[[web.Request], tuple[str, int] | None] = lambda _: None,
+    own_limit: Callable[[web.Request], Awaitable[tuple[str, int] | None]] | None = None,
     penalties: Mapping[int, int] | None = None,
     on_refusal: Callable[[], None] = lambda: None,
 ) -> Middleware:
@@ -76,7 +76,8 @@ def rate_limit(
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
         if exempt(request):
             return await handler(request)
-        client, size = own_limit(request) or (_bucket(request.remote), max_requests)
+        own = None if own_limit is None else await own_limit(request)
+        client, size = own or (_bucket(request.remote), max_requests)
         if not size:
             return await handler(request)
         tokens = 1 if cost is None else min(await cost(request), size)

@@ -7,6 +7,7 @@ from aiohttp import web
 
 from middlewares.sending import sending
 from scrapper import __version__
+from scrapper.access.ended_sessions import EndedSessions
 from scrapper.access.keys import ApiKeys
 from scrapper.access.sessions import Sessions
 from scrapper.assembly import ServiceParts, serving
@@ -64,9 +65,11 @@ def create_app(parts: ServiceParts) -> web.Application:
             a door open.
     """
     settings, measured, plugins, fleet = parts.settings, parts.metrics, parts.plugins, parts.fleet
-    keys = ApiKeys(settings)
-    sessions, base_path = Sessions(keys), BasePath(settings)
+    keys, base_path, root = ApiKeys(settings), BasePath(settings), parts.root
     check_path(settings, keyed=keys.needed)
+    ended = EndedSessions(root.state / "sessions.json", check=root.check)
+    ended.look()
+    sessions = Sessions(keys, ended, shared=fleet is not None)
     own = OwnMiddlewares(
         settings, measured, fleet=fleet, keys=keys, sessions=sessions, base_path=base_path
     )
@@ -92,7 +95,7 @@ def create_app(parts: ServiceParts) -> web.Application:
     app[WEBHOOK_HOSTS] = WebhookHosts.from_settings(settings)
     app[METRICS] = measured
     app[CHECKS] = {"redis": fleet.answers} if fleet else {}
-    app[MEDIA_ROOT] = parts.root
+    app[MEDIA_ROOT] = root
     app[LIBRARY] = parts.library
     app[INSTAGRAM] = parts.instagram
     app[SCRAPER] = parts.scraper

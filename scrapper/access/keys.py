@@ -2,7 +2,7 @@
 
 import re
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,7 +13,7 @@ from middlewares.api_key import digest, known_keys
 from scrapper.errors import SettingsError
 from scrapper.settings import Settings
 
-__all__ = ["ApiKeys"]
+__all__ = ["ApiKeys", "Key"]
 
 log = structlog.get_logger(__name__)
 
@@ -24,7 +24,9 @@ _LINE = re.compile(
 )
 
 
-class _Key(NamedTuple):
+class Key(NamedTuple):
+    """A key, and the requests that it may make in a window; None: as many as its address may."""
+
     name: str
     key: str
     limit: int | None = None
@@ -45,7 +47,6 @@ class ApiKeys:
         self._fixed = settings.key
         self._path = settings.api_keys_file
         self._stamp: tuple[int, ...] = ()
-        self._keys: Sequence[_Key] = ()
         self._complaint = ""
         self._read()
 
@@ -68,13 +69,13 @@ class ApiKeys:
         """The name of each key, by its digest."""
         return self._names
 
-    def called(self, name: str) -> tuple[str, ...]:
+    def called(self, name: str) -> Iterator[Key]:
         """The keys called *name*."""
-        return tuple(known.key for known in self._keys if known.name == name)
+        return (known for known in self._known.values() if known.name == name)
 
-    def own_limit(self, request: web.Request) -> tuple[str, int] | None:
-        """The name of the request's key and its limit, if that key has one of its own."""
-        return next(known_keys(request, self._limits), None) if self._limits else None
+    def carried_by(self, request: web.Request) -> Key | None:
+        """The key in the headers of *request*; None if there is none, or a wrong one."""
+        return next(known_keys(request, self._known), None)
 
     def look(self) -> None:
         """Read the file if it changed; if it is damaged, the old keys stay."""
@@ -96,15 +97,10 @@ class ApiKeys:
             keys = _parse(self._path)
             self._stamp = stamp
         if self._fixed:
-            keys.append(_Key(_UNNAMED, self._fixed))
-        self._keys = keys
+            keys.append(Key(_UNNAMED, self._fixed))
         self._secrets = tuple(known.key for known in keys)
-        self._names = {digest(known.key): known.name for known in keys}
-        self._limits = {
-            digest(known.key): (f"key {known.name}", known.limit)
-            for known in keys
-            if known.limit is not None
-        }
+        self._known = {digest(known.key): known for known in keys}
+        self._names = {known_by: known.name for known_by, known in self._known.items()}
         self._complaint = ""
 
 
@@ -116,7 +112,7 @@ def _stamp_of(path: Path) -> tuple[int, ...]:
     return status.st_mtime_ns, status.st_size, status.st_ino
 
 
-def _parse(path: Path) -> list[_Key]:
+def _parse(path: Path) -> list[Key]:
     try:
         with path.open("rb") as file:
             lines = file.read(_MAX_BYTES).decode("ascii").splitlines()
@@ -135,7 +131,7 @@ def _parse(path: Path) -> list[_Key]:
                 f"API_KEYS_FILE: {path}, line {number}: write name:key or name:key:limit"
             )
         limit = found["limit"]
-        keys.append(_Key(found["name"], found["key"], None if limit is None else int(limit)))
+        keys.append(Key(found["name"], found["key"], None if limit is None else int(limit)))
     if not keys:
         raise SettingsError(f"API_KEYS_FILE: {path} has no key in it")
     return keys

@@ -1,5 +1,6 @@
 """Cookies that stand for an API key: browsers send them where a page cannot send a header."""
 
+import asyncio
 import hashlib
 import hmac
 import re
@@ -9,7 +10,10 @@ from collections.abc import Callable
 
 from aiohttp import web
 
-from scrapper.access.keys import ApiKeys
+from middlewares.browser_guard import is_foreign
+from scrapper.access.ended_sessions import EndedSessions
+from scrapper.access.keys import ApiKeys, Key
+from scrapper.library.disk import storing
 
 __all__ = ["COOKIE", "MAX_AGE_SECONDS", "Sessions"]
 
@@ -20,54 +24,70 @@ MAX_AGE_SECONDS = 30 * 24 * 60 * 60
 """How long a session lasts at most."""
 
 _FORM = re.compile(r"([A-Za-z0-9._-]{1,64})~([0-9]{1,12})~([0-9a-f]{16})~([0-9a-f]{64})")
-_MOST_ENDED = 10_000
-_OWN_SITE = ("", "same-origin", "none")
+_FOUND = web.RequestKey[Key | None]("session")
 
 
 class Sessions:
-    """Sessions for the *keys*.
+    """Sessions for the *keys*; those in *ended* are over.
 
     A cookie's value says whose key it stands for, and until when; it is signed with that key. So
-    it survives a restart, holds for all replicas, and ends when the key does. A session that was
-    ended is remembered by this process.
+    it survives a restart, holds for all replicas, and ends when the key does. Replicas share their
+    media folder, and with it the list of the *ended* sessions: with *shared*, it is read again
+    whenever it changed. A request's session is its key, with the key's name and limit.
     """
 
-    def __init__(self, keys: ApiKeys, *, now: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        keys: ApiKeys,
+        ended: EndedSessions,
+        *,
+        shared: bool = False,
+        now: Callable[[], float] = time.time,
+    ) -> None:
         self._keys = keys
+        self._ended = ended
+        self._shared = shared
         self._now = now
-        self._ended: dict[str, None] = {}
 
-    def begin(self, name: str) -> str | None:
-        """The cookie's value for whoever has the key called *name*; None if there is none."""
-        keys = self._keys.called(name)
-        if not keys:
-            return None
-        text = f"{name}~{int(self._now()) + MAX_AGE_SECONDS}~{secrets.token_hex(8)}"
-        return f"{text}~{_signature(keys[0], text)}"
+    def begin(self, key: Key) -> str:
+        """The cookie's value for whoever has the *key*."""
+        text = f"{key.name}~{int(self._now()) + MAX_AGE_SECONDS}~{secrets.token_hex(8)}"
+        return f"{text}~{_signature(key.key, text)}"
 
-    def end(self, request: web.Request) -> None:
-        """End the session of *request*, if it has one."""
-        found = _FORM.fullmatch(request.cookies.get(COOKIE, ""))
-        if found and self.name_of(request) is not None:
-            self._ended[found[3]] = None
-            if len(self._ended) > _MOST_ENDED:
-                del self._ended[next(iter(self._ended))]
+    async def end(self, request: web.Request) -> None:
+        """End the session of *request* for good, if it has one.
 
-    def name_of(self, request: web.Request) -> str | None:
-        """The name of the key that the cookie of *request* stands for; None if for none.
+        Raises:
+            ScrapeError: the disk is full, read-only or gone: it may be valid after a restart.
+        """
+        key, found = await self.key_of(request), _FORM.fullmatch(request.cookies.get(COOKIE, ""))
+        if key is not None and found is not None:
+            session = (int(found[2]), found[3])
+            with storing():
+                await asyncio.to_thread(self._ended.add, key.name, session, now=self._now())
+
+    async def key_of(self, request: web.Request) -> Key | None:
+        """The key that the cookie of *request* stands for; None if for none.
 
         Requests that a page of another site made have no session, whatever they carry.
         """
-        if request.headers.get("Sec-Fetch-Site", "") not in _OWN_SITE:
-            return None
+        if _FOUND not in request:
+            request[_FOUND] = await self._key_of(request)
+        return request[_FOUND]
+
+    async def _key_of(self, request: web.Request) -> Key | None:
         found = _FORM.fullmatch(request.cookies.get(COOKIE, ""))
-        if found is None or found[3] in self._ended or int(found[2]) < self._now():
+        if found is None or is_foreign(request) or int(found[2]) < self._now():
             return None
-        text = found[0].rpartition("~")[0]
+        text, _, signature = found[0].rpartition("~")
         for key in self._keys.called(found[1]):
-            if hmac.compare_digest(_signature(key, text), found[4]):
-                return found[1]
-        return None
+            if hmac.compare_digest(_signature(key.key, text), signature):
+                break
+        else:
+            return None
+        if self._shared:
+            await asyncio.to_thread(self._ended.look)
+        return None if self._ended.has(key.name, (int(found[2]), found[3])) else key
 
 
 def _signature(key: str, text: str) -> str:

@@ -13,6 +13,7 @@ from aiohttp import hdrs, web
 from aiohttp.abc import AbstractStreamWriter
 from zipstream import ZipStream
 
+from scrapper.handlers.file_response import RangedFile
 from scrapper.handlers.operation import FILE, Operation, Parameter, describe
 from scrapper.handlers.posts import SHORTCODE, stored_files
 from scrapper.handlers.refusals import InvalidParameter, NotStored
@@ -197,7 +198,7 @@ def _file(request: web.Request, post: Post, filename: str, disposition: str) -> 
     return _MediaResponse(path, headers=headers)
 
 
-class _MediaResponse(web.FileResponse):
+class _MediaResponse(RangedFile):
     """A file, and how many of its bytes were sent: ``bytes_sent``."""
 
     bytes_sent = 0

@@ -5,7 +5,7 @@ from typing import Annotated
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field
 
-from middlewares.api_key import known_keys
+from middlewares.api_key import unauthorized
 from scrapper.access.sessions import COOKIE, MAX_AGE_SECONDS
 from scrapper.handlers.operation import Operation, describe
 from scrapper.handlers.request_bodies import parse_body, read_text
@@ -35,20 +35,21 @@ class SessionRequest(BaseModel):
     )
 )
 async def begin_session(request: web.Request) -> web.Response:
-    """Set a cookie for the key of the request, which carries that key or an earlier cookie for it.
+    """Set a cookie for the key that the request carries; an earlier cookie is not enough.
 
     If the service has no keys, it sets no cookie.
     """
     body = await read_text(request)
     asked = parse_body(body, SessionRequest) if body else SessionRequest()
     response = web.Response(status=204)
-    sessions = request.app[SESSIONS]
-    name = next(known_keys(request, request.app[API_KEYS].names()), None)
-    value = sessions.begin(name or sessions.name_of(request) or "")
-    if value:
+    keys = request.app[API_KEYS]
+    key = keys.carried_by(request)
+    if key is None and keys.needed:
+        raise unauthorized()
+    if key is not None:
         response.set_cookie(
             COOKIE,
-            value,
+            request.app[SESSIONS].begin(key),
             max_age=MAX_AGE_SECONDS if asked.keep else None,
             httponly=True,
             samesite="Strict",
@@ -65,12 +66,12 @@ async def begin_session(request: web.Request) -> web.Response:
         summary="End the session of the request's cookie",
         tag="service",
         status=204,
-        errors=(403,),
+        errors=(403, 507),
     )
 )
 async def end_session(request: web.Request) -> web.Response:
-    """End the session of the request's cookie, and have the browser forget it."""
-    request.app[SESSIONS].end(request)
+    """End the session of the request's cookie for good, and have the browser forget it."""
+    await request.app[SESSIONS].end(request)
     response = web.Response(status=204)
     response.del_cookie(COOKIE, path=request.app[BASE_PATH].prefix_of(request) or "/")
     return response

@@ -6,6 +6,7 @@ from pathlib import Path
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
 
+from scrapper.handlers.file_response import RangedFile
 from scrapper.serving.base_path import BASE_PATH
 
 __all__ = ["serve"]
@@ -17,13 +18,13 @@ def serve(files: Mapping[str, tuple[Path, str]], policy: str) -> Handler:
     *policy* is their ``Content-Security-Policy``. Browsers ask each time whether a file changed.
     """
 
-    async def handler(request: web.Request) -> web.FileResponse:
+    async def handler(request: web.Request) -> RangedFile:
         path, content_type = files[request.app[BASE_PATH].own_path(request)]
         headers = {
             hdrs.CONTENT_TYPE: content_type,
             hdrs.CACHE_CONTROL: "no-cache",
             "Content-Security-Policy": policy,
         }
-        return web.FileResponse(path, headers=headers)
+        return RangedFile(path, headers=headers)
 
     return handler

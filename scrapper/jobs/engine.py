@@ -86,7 +86,7 @@ async def running(store: MemoryStore, runner: Runner, concurrency: int) -> Async
 
     async def work() -> None:
         while True:
-            place = await store.take()
+            place = await store.next_place()
             try:
                 await runner.run(place.job_id, place.position)
             # Whatever the error is, the next post must run.

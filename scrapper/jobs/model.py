@@ -29,6 +29,7 @@ __all__ = [
 
 PostState = Literal["queued", "waiting", "running", "done", "failed", "cancelled"]
 JobState = Literal["running", "done", "cancelled"]
+WebhookState = Literal["none", "waiting", "delivered", "given_up"]
 
 _EPOCH = secrets.token_hex(4)
 
@@ -158,6 +159,10 @@ class JobResponse:
     created_at: Annotated[str, Field(json_schema_extra={"format": "date-time"})]
     posts: list[JobPost]
     keep: Annotated[bool, Field(description="Whether its posts are kept")]
+    webhook_state: Annotated[
+        WebhookState,
+        Field(description="`none` without a webhook; `given_up`: its receiver did not take it"),
+    ]
 
 
 @dataclass(slots=True)
@@ -174,7 +179,8 @@ class Job:
     """A batch of posts; ``created_at`` is a unix time, ``client`` is who sent it.
 
     With ``keep``, sweeps leave its posts alone. ``webhook`` is the URL that gets the job when it
-    ends. Whoever keeps the job numbers its changes, within an ``epoch``.
+    ends, and ``webhook_outcome`` what became of it. Whoever keeps the job numbers its changes,
+    within an ``epoch``.
     """
 
     id: str
@@ -183,6 +189,7 @@ class Job:
     client: str | None = None
     keep: bool = False
     webhook: str | None = None
+    webhook_outcome: Literal["delivered", "given_up"] | None = None
     epoch: str = _EPOCH
     version: int = 0
     """The number of the last change."""
@@ -217,7 +224,20 @@ class Job:
 
     def to_response(self) -> JobResponse:
         """What clients receive."""
-        return JobResponse(self.id, self.state, moment(self.created_at), self.posts, self.keep)
+        return JobResponse(
+            self.id,
+            self.state,
+            moment(self.created_at),
+            self.posts,
+            self.keep,
+            self._webhook_state(),
+        )
+
+    def _webhook_state(self) -> WebhookState:
+        if self.webhook is None:
+            return "none"
+        # One that was retried sends another webhook when it ends again.
+        return "waiting" if self.state == "running" else self.webhook_outcome or "waiting"
 
 
 def moment(seconds: float) -> str:

@@ -1,16 +1,22 @@
-"""Webhooks: a job's JSON is sent to its client's address when the job ends."""
+"""Webhooks: a job's JSON is sent to its client's address when the job ends.
+
+The stores keep what is to be delivered. Who gets it next, who must wait and what is given up is
+decided here, by :class:`Receivers`: one that never answers, or is gone, holds up no other.
+"""
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Sequence
+import time
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
-from ipaddress import IPv6Address, IPv6Network, ip_address
+from ipaddress import ip_address
 from socket import AF_UNSPEC, AI_NUMERICHOST, SOCK_STREAM, AddressFamily, getaddrinfo
-from typing import Protocol
+from typing import Literal, Protocol
 from urllib.parse import urlsplit
 
 import structlog
@@ -25,54 +31,166 @@ from aiohttp import (
 from aiohttp.abc import AbstractResolver, ResolveResult
 from standardwebhooks import Webhook
 
+from scrapper.jobs.addresses import is_public
 from scrapper.settings import Network, Settings
 from scrapper.tasks import end, in_background
 from scrapper.telemetry.complaints import Complaint
 from scrapper.telemetry.metrics import Metrics
 
-__all__ = ["MOST_DELIVERIES", "Deliveries", "Delivery", "WebhookHosts", "delivering"]
+__all__ = [
+    "LEASE_SECONDS",
+    "Deliveries",
+    "Delivery",
+    "Outcome",
+    "Receivers",
+    "Waiting",
+    "WebhookHosts",
+    "delivering",
+]
 
 log = structlog.get_logger(__name__)
 
-MOST_DELIVERIES = 1000
-"""How many deliveries are kept: a bound for webhooks that nobody ever takes."""
+LEASE_SECONDS = 60
+"""Within this time a delivery that was taken is finished or postponed, or it is due again."""
 
+_AT_ONCE = 8
+_MOST_WAITING = 1000
+# Of both, one receiver gets a quarter.
+_AT_ONCE_FOR_ONE = _AT_ONCE // 4
+_MOST_WAITING_FOR_ONE = _MOST_WAITING // 4
 _MOST_ATTEMPTS = 30  # With these pauses, a day.
+_DAY = 24 * 60 * 60
 
 _FIRST_PAUSE = 1.0
 _GROWTH = 3.0
 _LONGEST_PAUSE = 3600.0
-_AT_ONCE = 8
 _SECONDS_BETWEEN_LOOKS = 0.5
 _PATIENCE = ClientTimeout(total=15.0)
 _GONE = 410
-_NAT64 = IPv6Network("64:ff9b::/96")
+_TOO_MANY = 429
+_PORTS = {"http": 80, "https": 443}
+
+Outcome = Literal["delivered", "given_up"]
 
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """A body that is to be sent to *url*; its ID stays the same however often it is sent."""
+    """A body that is to be sent to *url*; its ID stays the same however often it is sent.
+
+    It reports the end of the job with the ID *job*, noted at a unix time.
+    """
 
     id: str
     url: str
     body: bytes
     attempts: int = 0
+    job: str = ""
+    noted_at: float = 0.0
+
+    @property
+    def receiver(self) -> str:
+        """Who gets it: a host and a port."""
+        parts = urlsplit(self.url)
+        host = (parts.hostname or "").rstrip(".")
+        return f"{host}:{parts.port or _PORTS.get(parts.scheme, 0)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """What a store says of a delivery: its age is in seconds."""
+
+    id: str
+    receiver: str
+    age: float
+    due: bool
 
 
 class Deliveries(Protocol):
     """What is to be delivered, across restarts."""
 
-    async def take_delivery(self) -> Delivery | None:
-        """A delivery that is due, reserved for the caller; None if there is none."""
+    async def waiting(self) -> Sequence[Waiting]:
+        """Everything that is to be delivered; what is taken is not due."""
         ...
 
-    async def finish(self, delivery: Delivery) -> None:
-        """Forget a delivery."""
+    async def take(self, id_: str) -> Delivery | None:
+        """A delivery that is due, for the caller alone; None if it is gone, or taken already."""
         ...
 
-    async def postpone(self, delivery: Delivery, seconds: float) -> None:
+    async def finish(self, id_: str, outcome: Outcome) -> None:
+        """Forget a delivery, and note its *outcome* in its job."""
+        ...
+
+    async def postpone(self, id_: str, seconds: float) -> None:
         """Count an attempt, and let the delivery be due in so many *seconds*."""
         ...
+
+
+class Receivers:
+    """Which delivery is sent next, and which are given up. A receiver is a host and a port.
+
+    One receiver gets a quarter of the slots; while it fails, one slot. After each failure in a row
+    it is left alone for longer, up to an hour. A quarter of all that may wait may wait for one
+    receiver; beyond that its oldest deliveries are given up, as are those older than a day whose
+    receiver fails.
+    """
+
+    def __init__(self, *, now: Callable[[], float] = time.monotonic) -> None:
+        self._now = now
+        self._under_way: dict[str, str] = {}
+        self._failures: Counter[str] = Counter()
+        self._resumes: dict[str, float] = {}
+
+    def next(self, waiting: Iterable[Waiting]) -> Waiting | None:
+        """The delivery to send now: of a receiver that gets the fewest, the oldest."""
+        busy = Counter(self._under_way.values())
+        if busy.total() >= _AT_ONCE:
+            return None
+        free = (one for one in waiting if one.due and self._may_begin(one, busy[one.receiver]))
+        return min(free, key=lambda one: (busy[one.receiver], -one.age), default=None)
+
+    def begin(self, one: Waiting) -> None:
+        """Note that a delivery is under way."""
+        self._under_way[one.id] = one.receiver
+
+    def end(self, id_: str, *, failed: bool) -> None:
+        """Note that a delivery is no longer under way, and whether its receiver *failed*."""
+        receiver = self._under_way.pop(id_)
+        if failed:
+            self._resumes[receiver] = self._now() + pause_after(self._failures[receiver])
+            self._failures[receiver] += 1
+        else:
+            self._failures.pop(receiver, None)
+            self._resumes.pop(receiver, None)
+
+    def hopeless(self, waiting: Collection[Waiting]) -> Iterator[tuple[Waiting, str]]:
+        """The deliveries to give up, each with the reason; forget receivers that get nothing."""
+        queues: dict[str, list[Waiting]] = defaultdict(list)
+        for one in sorted(waiting, key=lambda one: one.age):
+            if one.id not in self._under_way:
+                queues[one.receiver].append(one)
+        for receiver in set(self._failures) - set(queues) - set(self._under_way.values()):
+            del self._failures[receiver], self._resumes[receiver]
+        left = sum(map(len, queues.values()))
+        for receiver, queue in queues.items():
+            while self._failures[receiver] and queue and queue[-1].age > _DAY:
+                left -= 1
+                yield queue.pop(), "a day is over"
+            while len(queue) > _MOST_WAITING_FOR_ONE:
+                left -= 1
+                yield queue.pop(), "too many wait for the receiver"
+        for _ in range(left - _MOST_WAITING):
+            yield max(queues.values(), key=len).pop(), "too many wait"
+
+    def _may_begin(self, one: Waiting, busy: int) -> bool:
+        share = 1 if self._failures[one.receiver] else _AT_ONCE_FOR_ONE
+        is_paused = self._resumes.get(one.receiver, 0.0) > self._now()
+        return busy < share and one.id not in self._under_way and not is_paused
+
+
+def pause_after(failures: int) -> float:
+    """The seconds to wait after one failure more than so many *failures* in a row."""
+    # 3**8 is more than an hour, and 3**1000 no float.
+    return min(_FIRST_PAUSE * _GROWTH ** min(failures, 8), _LONGEST_PAUSE)
 
 
 class WebhookHosts:
@@ -111,12 +229,18 @@ class WebhookHosts:
 
     def allow_address(self, address: str) -> bool:
         """Whether an allowed name may lead to *address*."""
-        return self._is_listed(address) or _is_public(address)
+        return self._is_listed(address) or is_public(address)
 
     def _is_listed(self, address: str) -> bool:
         ip = ip_address(address.partition("%")[0])
         ip = getattr(ip, "ipv4_mapped", None) or ip
         return any(ip in network for network in self._networks)
+
+
+@dataclass(frozen=True, slots=True)
+class _Result:
+    outcome: Outcome | Literal["failed"]
+    receiver_failed: bool
 
 
 class _Courier:
@@ -129,6 +253,7 @@ class _Courier:
         self._hosts = hosts
         self._signer = Webhook(secret)
         self._metrics = metrics
+        self._receivers = Receivers()
         self._store_away = Complaint()
 
     async def run(self) -> None:
@@ -143,51 +268,72 @@ class _Courier:
         async with session:
             try:
                 while True:
-                    while len(under_way) < _AT_ONCE and (due := await self._take()):
-                        task = asyncio.create_task(self._deliver(session, due))
+                    for one in await self._chosen():
+                        task = asyncio.create_task(self._deliver(session, one))
                         under_way.add(task)
                         task.add_done_callback(under_way.discard)
-                    await asyncio.sleep(_SECONDS_BETWEEN_LOOKS)
+                    if under_way:
+                        await asyncio.wait(
+                            under_way,
+                            timeout=_SECONDS_BETWEEN_LOOKS,
+                            return_when=asyncio.FIRST_COMPLETED,
+                        )
+                    else:
+                        await asyncio.sleep(_SECONDS_BETWEEN_LOOKS)
             finally:
                 for task in under_way:
                     task.cancel()
                 await asyncio.gather(*under_way, return_exceptions=True)
 
-    async def _take(self) -> Delivery | None:
+    async def _chosen(self) -> Sequence[Delivery]:
+        """What is to be sent now; give up what is hopeless."""
+        chosen = []
         try:
-            due = await self._deliveries.take_delivery()
+            waiting = list(await self._deliveries.waiting())
+            for one, cause in self._receivers.hopeless(waiting):
+                log.error("webhook given up", cause=cause, webhook=one.id, receiver=one.receiver)
+                self._metrics.webhooks.labels("given_up").inc()
+                await self._deliveries.finish(one.id, "given_up")
+                waiting.remove(one)
+            while next_one := self._receivers.next(waiting):
+                waiting.remove(next_one)
+                delivery = await self._deliveries.take(next_one.id)
+                if delivery is not None:
+                    self._receivers.begin(next_one)
+                    chosen.append(delivery)
         # Whatever it is, the store may be away for a while. To say so twice a second would fill the
         # log.
         except Exception as error:  # noqa: BLE001
             if self._store_away.is_due():
                 log.warning("webhooks not looked up", cause=repr(error))
-            return None
-        self._store_away.settle()
-        return due
+        else:
+            self._store_away.settle()
+        return chosen
 
     async def _deliver(self, session: ClientSession, delivery: Delivery) -> None:
+        result = _Result("failed", receiver_failed=True)
         try:
-            outcome = await self._send(session, delivery)
+            result = await self._send(session, delivery)
         except Exception:
             log.exception("webhook not delivered", webhook=delivery.id)
-            outcome = "failed"
-        self._metrics.webhooks.labels(outcome).inc()
+        finally:
+            self._receivers.end(delivery.id, failed=result.receiver_failed)
+        self._metrics.webhooks.labels(result.outcome).inc()
         try:
-            if outcome == "failed":
-                pause = min(_FIRST_PAUSE * _GROWTH**delivery.attempts, _LONGEST_PAUSE)
+            if result.outcome == "failed":
                 # Many deliveries that failed together must not all come again together.
-                await self._deliveries.postpone(delivery, pause * random.uniform(1.0, 1.2))  # noqa: S311
+                pause = pause_after(delivery.attempts) * random.uniform(1.0, 1.2)  # noqa: S311
+                await self._deliveries.postpone(delivery.id, pause)
             else:
-                await self._deliveries.finish(delivery)
+                await self._deliveries.finish(delivery.id, result.outcome)
         except Exception:
             # It is delivered once more after a restart, or by another worker.
             log.exception("webhook's outcome not stored", webhook=delivery.id)
 
-    async def _send(self, session: ClientSession, delivery: Delivery) -> str:
-        """Send it once; return ``delivered``, ``failed`` or ``given_up``."""
-        cause = ""
+    async def _send(self, session: ClientSession, delivery: Delivery) -> "_Result":
+        cause, receiver_failed = "", False
         # The path of the URL may be a secret.
-        known = {"webhook": delivery.id, "host": urlsplit(delivery.url).hostname}
+        known = {"webhook": delivery.id, "receiver": delivery.receiver}
         gone = not self._hosts.allow(delivery.url)
         if not gone:
             now = datetime.now(UTC)
@@ -205,15 +351,17 @@ class _Courier:
                 ) as response:
                     if response.ok and response.status < 300:  # noqa: PLR2004
                         log.info("webhook delivered", **known)
-                        return "delivered"
+                        return _Result("delivered", receiver_failed=False)
                     cause, gone = f"status {response.status}", response.status == _GONE
+                    # Other statuses are about this URL alone.
+                    receiver_failed = response.status >= 500 or response.status == _TOO_MANY  # noqa: PLR2004
             except (ClientError, OSError, ValueError) as error:
-                cause = type(error).__name__
+                cause, receiver_failed = type(error).__name__, True
         if gone or delivery.attempts + 1 >= _MOST_ATTEMPTS:
             log.error("webhook given up", cause=cause or "host not allowed", **known)
-            return "given_up"
+            return _Result("given_up", receiver_failed=receiver_failed)
         log.warning("webhook not delivered", cause=cause, attempts=delivery.attempts + 1, **known)
-        return "failed"
+        return _Result("failed", receiver_failed=receiver_failed)
 
 
 @asynccontextmanager
@@ -259,15 +407,3 @@ class _Resolver(AbstractResolver):
 
     async def close(self) -> None:
         self._threads.shutdown(wait=False)
-
-
-def _is_public(address: str) -> bool:
-    ip = ip_address(address.partition("%")[0])
-    if isinstance(ip, IPv6Address):
-        # These reach the IPv4 address that they hold.
-        if ip in _NAT64:
-            return _is_public(str(ip_address(int(ip) & 0xFFFFFFFF)))
-        held = ip.ipv4_mapped or ip.sixtofour or (ip.teredo and ip.teredo[1])
-        if held:
-            return _is_public(str(held))
-    return ip.is_global and not ip.is_multicast

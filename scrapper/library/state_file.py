@@ -1,7 +1,10 @@
 """A small JSON file in the state folder, which may be damaged."""
 
+import fcntl
 import json
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -31,18 +34,50 @@ Content = TypeVar("Content")
 class StateFile:
     """The JSON file at *path*; blocking.
 
-    *check* is called before each change, and raises if the folder is gone or was replaced.
+    *check* is called before each change, and raises if the folder is gone or was replaced. A file
+    of more than *max_bytes* counts as damaged.
     """
 
-    def __init__(self, path: Path, *, check: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        check: Callable[[], None] = lambda: None,
+        max_bytes: int = _MAX_BYTES,
+    ) -> None:
         self._path = path
         self._check = check
+        self._max_bytes = max_bytes
+
+    def stamp(self) -> tuple[int, ...]:
+        """A stamp that changes when the file does; empty if it is missing."""
+        try:
+            status = self._path.stat()
+        except OSError:
+            return ()
+        return status.st_mtime_ns, status.st_size, status.st_ino
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other processes from changing the file while the block runs.
+
+        Raises:
+            MediaFolderGone: the folder is gone.
+            OSError: it cannot be locked.
+        """
+        self._check()
+        descriptor = os.open(self._path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
 
     def read(self, parse: Callable[[Any], Content]) -> Content | None:
         """What *parse* makes of the JSON; None if the file is missing or damaged."""
         try:
             with self._path.open("rb") as file:
-                return parse(json.loads(file.read(_MAX_BYTES)))
+                return parse(json.loads(file.read(self._max_bytes)))
         except FileNotFoundError:
             return None
         except (OSError, *UNREADABLE) as error:

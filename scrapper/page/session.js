@@ -16,23 +16,33 @@ export const isSignedIn = () => recall(MARK) !== null;
 
 export const restoreMark = () => mark(isSignedIn());
 
-/** Turn the key in the field into a session; without a key, renew the session that is there. */
-export async function signIn() {
-  const key = at("key").value.trim();
-  if (!key && !isSignedIn()) {
+// The last key that was typed, until the page is left: only it renews the session.
+let typed = "";
+let before = Promise.resolve();
+
+async function begin() {
+  typed = at("key").value.trim() || typed;
+  if (!typed) {
+    at("key").focus();
     return;
   }
-  const headers = key ? { "X-API-Key": key } : {};
   const body = JSON.stringify({ keep: at("keep").checked });
-  await request("session", { method: "POST", headers, body });
-  if (key) {
+  await request("session", { method: "POST", headers: { "X-API-Key": typed }, body });
+  if (at("key").value) {
     at("key").value = "";
     at("key-box").open = false;
   }
   mark(true);
 }
 
+/** Turn the key in the field into a session, or renew the one of the key that was there. */
+export function signIn() {
+  before = before.catch(() => {}).then(begin);
+  return before;
+}
+
 export async function signOut() {
+  typed = "";
   mark(false);
   await request("session", { method: "DELETE" });
 }

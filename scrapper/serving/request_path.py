@@ -210,7 +210,7 @@ class OwnMiddlewares:
 
         With one bucket, listing previews or polling a job would use up the tokens for downloads.
         """
-        settings, keys = self._settings, self._keys
+        settings = self._settings
         most, window = settings.rate_limit_max_requests, settings.rate_limit_window_seconds
         clients = settings.rate_limit_max_ips
         redis = self._fleet.scripts if self._fleet else None
@@ -222,7 +222,7 @@ class OwnMiddlewares:
             max_clients=clients,
             redis=redis,
             name="scrapper:work",
-            own_limit=keys.own_limit,
+            own_limit=self._own_limit,
             penalties=_PENALTIES,
             exempt=lambda request: self._is_free(request) or self._only_reads(request),
             cost=tokens_of_a_batch,
@@ -234,7 +234,7 @@ class OwnMiddlewares:
             max_clients=clients,
             redis=redis,
             name="scrapper:reads",
-            own_limit=lambda request: _for_reads(keys.own_limit(request)),
+            own_limit=self._own_limit_for_reads,
             penalties=_PENALTIES,
             exempt=lambda request: not self._only_reads(request),
             on_refusal=self._measured.rejections.labels("reads").inc,
@@ -246,9 +246,22 @@ class OwnMiddlewares:
             yield api_key(
                 self._keys.names,
                 exempt=self._is_free,
-                stands_in=self._sessions.name_of,
+                stands_in=self._session_s_name,
                 on_admission=_name,
             )
+
+    async def _own_limit(self, request: web.Request) -> tuple[str, int] | None:
+        """The bucket of the request's key, if that has one of its own. A session is its key."""
+        key = self._keys.carried_by(request) or await self._sessions.key_of(request)
+        return None if key is None or key.limit is None else (f"key {key.name}", key.limit)
+
+    async def _own_limit_for_reads(self, request: web.Request) -> tuple[str, int] | None:
+        own = await self._own_limit(request)
+        return own and (own[0], own[1] * _READS_A_TOKEN)
+
+    async def _session_s_name(self, request: web.Request) -> str | None:
+        key = await self._sessions.key_of(request)
+        return key and key.name
 
     def _is_free(self, request: web.Request) -> bool:
         """Whether the request needs no key and costs no token."""
@@ -287,10 +300,6 @@ class OwnMiddlewares:
             for prefix in ("", settings.base_path)
             for path, size in sizes.items()
         }
-
-
-def _for_reads(limit: tuple[str, int] | None) -> tuple[str, int] | None:
-    return limit and (limit[0], limit[1] * _READS_A_TOKEN)
 
 
 def _name(key: str) -> None:

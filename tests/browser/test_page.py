@@ -153,12 +153,24 @@ async def test_the_key_becomes_a_session_that_no_script_can_read(
         assert storage == '{"signed-in":"yes"}'
         [cookie] = await page.context.cookies()
         assert (cookie["httpOnly"], cookie["sameSite"], cookie["expires"]) == (True, "Strict", -1)
+        stay = page.get_by_label("Stay signed in for 30 days")
+        await page.locator("#key-box summary").click()
+        async with page.expect_response("**/session"):
+            await stay.check()
+        assert (await page.context.cookies())[0]["expires"] > 0
         await page.reload()
         await plays(page, "#stored video")
         await page.locator("#key-box summary").click()
+        # The cookie alone renews nothing: the key is asked for.
+        await stay.set_checked(not await stay.is_checked())
+        await expect(key).to_be_focused()
+        await key.fill("s3cret")
         async with page.expect_response("**/session"):
-            await page.get_by_label("Stay signed in for 30 days").check()
-        assert (await page.context.cookies())[0]["expires"] > 0
+            await page.keyboard.press("Enter")
+        await expect(key).to_have_value("")
+        lasts = (await page.context.cookies())[0]["expires"] > 0
+        assert lasts is await stay.is_checked()
+        await page.locator("#key-box summary").click()
         await page.get_by_role("button", name="Sign out").click()
         await expect(notice).to_be_visible()
         assert await page.context.cookies() == []

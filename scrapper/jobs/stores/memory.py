@@ -1,10 +1,10 @@
 """Jobs in memory, for as long as the process lives."""
 
 import asyncio
-import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 from uuid import uuid4
 
 import orjson
@@ -13,10 +13,10 @@ import structlog
 from scrapper.jobs.model import Job, JobPost
 from scrapper.jobs.store import Change, FinishedJob, check_room, without_room
 from scrapper.jobs.waiting import Backlog, Place
-from scrapper.jobs.webhooks import MOST_DELIVERIES, Delivery
+from scrapper.jobs.webhooks import LEASE_SECONDS, Delivery, Outcome, Waiting
 from scrapper.tasks import end, in_background
 
-__all__ = ["MemoryStore", "Record"]
+__all__ = ["MemoryStore", "Record", "WaitingDelivery"]
 
 log = structlog.get_logger(__name__)
 
@@ -37,6 +37,14 @@ class Record:
     ends: Mapping[str, int] = field(default_factory=dict)
     delivery: Delivery | None = None
     removed: Sequence[str] = ()
+
+
+class WaitingDelivery(NamedTuple):
+    """A delivery; the times are those of the monotonic clock."""
+
+    delivery: Delivery
+    noted_at: float
+    due_at: float
 
 
 class MemoryStore:
@@ -67,7 +75,7 @@ class MemoryStore:
         self._queue: asyncio.PriorityQueue[Place] = asyncio.PriorityQueue()
         self._queued: set[Place] = set()
         self._backlog = Backlog(spacing)
-        self._deliveries: dict[Delivery, float] = {}
+        self._deliveries: dict[str, WaitingDelivery] = {}
         self._ends: dict[str, dict[str, int]] = {plugin: {} for plugin in plugins}
         self._last_end = 0
         self._changing = asyncio.Lock()
@@ -80,7 +88,7 @@ class MemoryStore:
         """Stop."""
         await end(self._releasing)
 
-    async def take(self) -> Place:
+    async def next_place(self) -> Place:
         """The next post to run: of those in the queue, the one of the oldest job."""
         place = await self._queue.get()
         self._queued.discard(place)
@@ -180,20 +188,31 @@ class MemoryStore:
         if ends.get(job.response.id) == job.end:
             del ends[job.response.id]
 
-    async def take_delivery(self) -> Delivery | None:
+    async def waiting(self) -> Sequence[Waiting]:
         now = time.monotonic()
-        due = next((it for it, due_at in self._deliveries.items() if due_at <= now), None)
-        if due is not None:
-            self._deliveries[due] = math.inf
-        return due
+        return [
+            Waiting(id_, it.delivery.receiver, now - it.noted_at, it.due_at <= now)
+            for id_, it in self._deliveries.items()
+        ]
 
-    async def finish(self, delivery: Delivery) -> None:
-        self._deliveries.pop(delivery, None)
+    async def take(self, id_: str) -> Delivery | None:
+        found = self._deliveries.get(id_)
+        if found is None:
+            return None
+        self._deliveries[id_] = found._replace(due_at=time.monotonic() + LEASE_SECONDS)
+        return found.delivery
 
-    async def postpone(self, delivery: Delivery, seconds: float) -> None:
-        self._deliveries.pop(delivery, None)
-        again = replace(delivery, attempts=delivery.attempts + 1)
-        self._deliveries[again] = time.monotonic() + seconds
+    async def finish(self, id_: str, outcome: Outcome) -> None:
+        job = self._jobs.get(self._deliveries.pop(id_).delivery.job)
+        others = (it.delivery.job for it in self._deliveries.values())
+        # One that was retried has another webhook when it ends again.
+        if job is not None and not self._unfinished[job.id] and job.id not in others:
+            job.webhook_outcome = outcome
+
+    async def postpone(self, id_: str, seconds: float) -> None:
+        found = self._deliveries[id_]
+        again = replace(found.delivery, attempts=found.delivery.attempts + 1)
+        self._deliveries[id_] = found._replace(delivery=again, due_at=time.monotonic() + seconds)
 
     async def _release(self) -> None:
         while True:
@@ -260,23 +279,21 @@ class MemoryStore:
         if job.webhook is not None:
             posts = [record.posts.get(index, post) for index, post in enumerate(job.posts)]
             body = orjson.dumps(replace(job, posts=posts).to_response())
-            delivery = Delivery(f"msg_{uuid4().hex}", job.webhook, body)
+            id_, now = f"msg_{uuid4().hex}", time.time()
+            delivery = Delivery(id_, job.webhook, body, job=job.id, noted_at=now)
         return replace(record, ends=dict.fromkeys(self._ends, self._last_end), delivery=delivery)
 
     def _note_end(self, job: Job, record: Record) -> None:
+        if record.reopened:
+            job.webhook_outcome = None
         for plugin, ends in self._ends.items():
             if record.reopened:
                 ends.pop(job.id, None)
             elif plugin in record.ends:
                 ends[job.id] = record.ends[plugin]
         if record.delivery is not None:
-            self._deliver(record.delivery)
-
-    def _deliver(self, delivery: Delivery) -> None:
-        self._deliveries[delivery] = 0.0
-        if len(self._deliveries) > MOST_DELIVERIES:
-            del self._deliveries[next(iter(self._deliveries))]
-            log.error("webhook given up", cause="too many wait")
+            now = time.monotonic()
+            self._deliveries[record.delivery.id] = WaitingDelivery(record.delivery, now, now)
 
     async def _announce(self, job: Job) -> None:
         """Deliver the webhook of a *job* that ended in an earlier process."""

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import orjson
 import structlog
@@ -20,11 +20,12 @@ from scrapper.jobs.store import (
     without_room,
 )
 from scrapper.jobs.stores.redis_line import LINE, RedisBacklog
+from scrapper.jobs.webhooks import Outcome
 from scrapper.replicas.client import PREFIX, SharedRedis
 from scrapper.replicas.queue import STREAM, PostQueue
 from scrapper.tasks import end, in_background
 
-__all__ = ["ENDED_JOBS", "RedisStore"]
+__all__ = ["ENDED_JOBS", "RedisStore", "job_key"]
 
 log = structlog.get_logger(__name__)
 
@@ -37,7 +38,7 @@ _AT_ONCE = 99
 _LOOK_SECONDS = 0.25
 _PAUSE_SECONDS = 1.0
 _CREATED, _VERSION, _LEFT, _CLIENT = b"created_at", b"version", b"left", b"client"
-_KEEP, _WEBHOOK = b"keep", b"webhook"
+_KEEP, _WEBHOOK, _OUTCOME = b"keep", b"webhook", b"webhook_outcome"
 _EPOCH = "0"
 """The epoch of all versions here: Redis counts them, so they are the same for everybody."""
 
@@ -57,6 +58,7 @@ elseif tonumber(ARGV[4]) < 0 then
         redis.call("EXPIRE", KEYS[plugin], ARGV[8])
     end
     if redis.call("HEXISTS", KEYS[1], "webhook") == 1 then
+        redis.call("HDEL", KEYS[1], "webhook_outcome")
         redis.call("ZADD", KEYS[2], 0, ARGV[7])
     end
     if #KEYS > 3 then
@@ -165,9 +167,9 @@ class RedisStore:
             transaction.multi()
             if gone:
                 transaction.zrem(_ALL, *gone)
-                transaction.delete(*map(_key, gone))
+                transaction.delete(*map(job_key, gone))
             transaction.zadd(_ALL, {job.id: job.created_at})
-            transaction.hset(_key(job.id), mapping=_fields(job, left))
+            transaction.hset(job_key(job.id), mapping=_fields(job, left))
             if not left:
                 self._note_end(transaction, job, now)
             for message in self._messages(job):
@@ -181,7 +183,7 @@ class RedisStore:
         expiry = self._expiry(job.created_at)
         if self._plugins:
             expiry = max(expiry, (now + _UNREPORTED_SECONDS) * 1000)
-        transaction.pexpireat(_key(job.id), expiry)
+        transaction.pexpireat(job_key(job.id), expiry)
         if job.webhook is not None:
             transaction.zadd(ENDED_JOBS, {job.id: 0})
         for key in map(_ended_for, self._plugins):
@@ -202,7 +204,7 @@ class RedisStore:
     async def refresh(self, job: Job) -> bool:
         # While Redis is gone, nothing new is known.
         with suppress(RedisError):
-            version: Any = await self._redis.hget(_key(job.id), _VERSION.decode())
+            version: Any = await self._redis.hget(job_key(job.id), _VERSION.decode())
             return version is not None and (int(version) == job.version or await self._load(job))
         return True
 
@@ -220,7 +222,7 @@ class RedisStore:
     async def find(self, job_id: str, index: int) -> tuple[Job, JobPost] | None:
         names = [_CREATED.decode(), _KEEP.decode(), str(index)]
         created, keep, row = await _until_redis_answers(
-            lambda: self._redis.hmget(_key(job_id), names)
+            lambda: self._redis.hmget(job_key(job_id), names)
         )
         if created is None or row is None:
             return None
@@ -278,10 +280,12 @@ class RedisStore:
         for key in map(_ended_for, self._plugins):
             if await self._redis.zscore(key, job_id) is not None:
                 return
-        created, left = await self._redis.hmget(_key(job_id), [_CREATED.decode(), _LEFT.decode()])
+        created, left = await self._redis.hmget(
+            job_key(job_id), [_CREATED.decode(), _LEFT.decode()]
+        )
         if created is not None and left == b"0":
             # The hour that a webhook has may be over sooner: it is written down within a second.
-            await self._redis.pexpireat(_key(job_id), self._expiry(float(created)))
+            await self._redis.pexpireat(job_key(job_id), self._expiry(float(created)))
 
     async def read(self, job_id: str) -> Job | None:
         """The job as it is stored; None if it is gone.
@@ -294,12 +298,14 @@ class RedisStore:
 
     async def _load(self, job: Job) -> bool:
         """Read the whole *job*; False if it is gone."""
-        fields: Any = await self._redis.hgetall(_key(job.id))
+        fields: Any = await self._redis.hgetall(job_key(job.id))
         if not fields:
             return False
         job.created_at = float(fields[_CREATED])
         job.keep = fields.get(_KEEP) == b"1"
         job.webhook = fields[_WEBHOOK].decode() if _WEBHOOK in fields else None
+        outcome = fields.get(_OUTCOME, b"").decode()
+        job.webhook_outcome = outcome if outcome in get_args(Outcome) else None
         job.client = fields[_CLIENT].decode() or None if _CLIENT in fields else None
         number = sum(name.isdigit() for name in fields)
         rows = [orjson.loads(fields[b"%d" % index]) for index in range(number)]
@@ -316,7 +322,7 @@ class RedisStore:
         *how* is called again if somebody else changed the post meanwhile.
         """
         message = self._queue.message_for(job_id, index) if queue else b""
-        keys = [_key(job_id), ENDED_JOBS, STREAM, *map(_ended_for, self._plugins)]
+        keys = [job_key(job_id), ENDED_JOBS, STREAM, *map(_ended_for, self._plugins)]
         while True:
             created, row = await self._redis.hmget(keys[0], [_CREATED.decode(), str(index)])
             if created is None or row is None:
@@ -348,7 +354,7 @@ class RedisStore:
         ids = [name.decode() for name in names]
         async with self._redis.pipeline(transaction=False) as reads:
             for id_ in ids:
-                reads.hmget(_key(id_), [_LEFT.decode(), _CLIENT.decode()])
+                reads.hmget(job_key(id_), [_LEFT.decode(), _CLIENT.decode()])
             left = dict(zip(ids, await reads.execute(), strict=True))
         gone = [id_ for id_ in ids if left[id_][0] is None]
         finished = [id_ for id_ in ids if left[id_][0] == b"0"]
@@ -383,7 +389,8 @@ def _ended_for(plugin: str) -> str:
     return f"{ENDED_JOBS}:{plugin}"
 
 
-def _key(job_id: str) -> str:
+def job_key(job_id: str) -> str:
+    """The hash of the job."""
     return f"{PREFIX}job:{job_id}"
 
 

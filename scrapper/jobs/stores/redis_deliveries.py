@@ -1,40 +1,59 @@
 """Webhooks that are to be delivered, in Redis, where any worker finds them."""
 
+import time
 from typing import Any
 from uuid import uuid4
 
 import orjson
 
-from scrapper.jobs.stores.redis import ENDED_JOBS, RedisStore
-from scrapper.jobs.webhooks import Delivery
+from scrapper.jobs.stores.redis import ENDED_JOBS, RedisStore, job_key
+from scrapper.jobs.webhooks import LEASE_SECONDS, Delivery, Outcome, Waiting
 from scrapper.replicas.client import PREFIX, SharedRedis
 
 __all__ = ["RedisDeliveries"]
 
 _DUE = f"{PREFIX}deliveries"
-_LEASE_SECONDS = 60
-"""Within this time a worker delivers what it took, or another one takes it."""
+_ABOUT = f"{PREFIX}deliveries:about"
 _KEPT_SECONDS = 7 * 24 * 60 * 60
 
 _LATER = """
 local now = tonumber(redis.call("TIME")[1])
-redis.call("ZADD", KEYS[1], now + ARGV[1], ARGV[2])
+redis.call("ZADD", KEYS[1], "XX", now + ARGV[1], ARGV[2])
 """
 _TAKE = """
 local now = tonumber(redis.call("TIME")[1])
-local due = redis.call("ZRANGEBYSCORE", KEYS[1], "-inf", now, "LIMIT", 0, 1)
-if due[1] then
-    redis.call("ZADD", KEYS[1], now + ARGV[1], due[1])
+local due = ARGV[2] ~= "" and redis.call("ZSCORE", KEYS[1], ARGV[2])
+if ARGV[2] == "" then
+    ARGV[2], due = unpack(redis.call("ZRANGE", KEYS[1], 0, 0, "WITHSCORES"))
 end
-return due[1]
+if due and tonumber(due) <= now then
+    redis.call("ZADD", KEYS[1], now + ARGV[1], ARGV[2])
+    return ARGV[2]
+end
 """
+"""Reserves a member, the first one if none is named, if it is due."""
+_FINISH = """
+redis.call("ZREM", KEYS[1], ARGV[1])
+redis.call("HDEL", KEYS[2], ARGV[1])
+redis.call("DEL", KEYS[3])
+for _, about in ipairs(redis.call("HVALS", KEYS[2])) do
+    if string.match(about, "^%S+ (%S+)") == ARGV[2] then
+        return
+    end
+end
+if redis.call("HGET", KEYS[4], "left") == "0" and not redis.call("ZSCORE", KEYS[5], ARGV[2]) then
+    redis.call("HSET", KEYS[4], "webhook_outcome", ARGV[3])
+end
+"""
+"""Forgets a delivery, and notes its outcome in its job, unless another one is to come."""
 
 
 class RedisDeliveries:
     """:class:`~scrapper.jobs.webhooks.Deliveries` for all workers; the jobs are in *store*.
 
-    A sorted set has the IDs of deliveries, by the time at which each is due, and a hash has the
-    rest of each. Calls raise :class:`redis.exceptions.RedisError` if Redis does not answer.
+    A sorted set has the IDs of deliveries, by the time at which each is due. A hash has the time,
+    the job and the receiver of each, and another one the rest of it. Calls raise
+    :class:`redis.exceptions.RedisError` if Redis does not answer.
     """
 
     def __init__(self, redis: SharedRedis, store: RedisStore) -> None:
@@ -42,41 +61,55 @@ class RedisDeliveries:
         self._store = store
         self._take: Any = redis.register_script(_TAKE)
         self._later: Any = redis.register_script(_LATER)
+        self._finish: Any = redis.register_script(_FINISH)
 
-    async def take_delivery(self) -> Delivery | None:
-        while (job_id := await self._take(keys=[ENDED_JOBS], args=[_LEASE_SECONDS])) is not None:
+    async def waiting(self) -> list[Waiting]:
+        while job_id := await self._take(keys=[ENDED_JOBS], args=[LEASE_SECONDS, ""]):
             await self._write_down(job_id.decode())
-        while (found := await self._take(keys=[_DUE], args=[_LEASE_SECONDS])) is not None:
-            id_ = found.decode()
-            fields: Any = await self._redis.hgetall(_key(id_))
-            if fields:
-                url, attempts = fields[b"url"].decode(), int(fields[b"attempts"])
-                return Delivery(id_, url, fields[b"body"], attempts)
-            await self._redis.zrem(_DUE, id_)
-        return None
-
-    async def finish(self, delivery: Delivery) -> None:
-        async with self._redis.pipeline() as transaction:
-            transaction.zrem(_DUE, delivery.id)
-            transaction.delete(_key(delivery.id))
+        async with self._redis.pipeline(transaction=False) as reads:
+            reads.zrange(_DUE, 0, -1, withscores=True)
+            reads.hgetall(_ABOUT)
+            reads.time()
             with self._redis.asking():
-                await transaction.execute()
+                due, about, (now, _) = await reads.execute()
+        waiting = []
+        for id_, due_at in due:
+            noted_at, _, receiver = about.get(id_, b"%d - -" % now).decode().split(" ", 2)
+            waiting.append(Waiting(id_.decode(), receiver, now - float(noted_at), due_at <= now))
+        return waiting
 
-    async def postpone(self, delivery: Delivery, seconds: float) -> None:
-        await self._redis.hset(_key(delivery.id), "attempts", str(delivery.attempts + 1))
-        await self._later(keys=[_DUE], args=[int(seconds), delivery.id])
+    async def take(self, id_: str) -> Delivery | None:
+        if not await self._take(keys=[_DUE], args=[LEASE_SECONDS, id_]):
+            return None
+        fields: Any = await self._redis.hgetall(_key(id_))
+        if not fields:
+            await self.finish(id_, "given_up")
+            return None
+        url, job = fields[b"url"].decode(), fields.get(b"job", b"").decode()
+        return Delivery(id_, url, fields[b"body"], int(fields[b"attempts"]), job)
+
+    async def finish(self, id_: str, outcome: Outcome) -> None:
+        job: Any = await self._redis.hget(_key(id_), "job")
+        name = job.decode() if job else ""
+        keys = [_DUE, _ABOUT, _key(id_), job_key(name), ENDED_JOBS]
+        await self._finish(keys=keys, args=[id_, name, outcome])
+
+    async def postpone(self, id_: str, seconds: float) -> None:
+        await self._redis.hincrby(_key(id_), "attempts", 1)
+        await self._later(keys=[_DUE], args=[int(seconds), id_])
 
     async def _write_down(self, job_id: str) -> None:
         """Make a delivery of a job that ended, before the job changes or goes."""
-        job = await self._store.read(job_id)
-        id_ = f"msg_{uuid4().hex}"
+        job = await self._store.get(job_id)
         async with self._redis.pipeline() as transaction:
             transaction.zrem(ENDED_JOBS, job_id)
             if job is not None and job.webhook is not None and job.state != "running":
-                body = orjson.dumps(job.to_response())
-                fields: dict[Any, Any] = {"url": job.webhook, "body": body, "attempts": 0}
-                transaction.hset(_key(id_), mapping=fields)
+                id_, body = f"msg_{uuid4().hex}", orjson.dumps(job.to_response())
+                new = Delivery(id_, job.webhook, body, job=job_id, noted_at=time.time())
+                fields: dict[Any, Any] = {"url": new.url, "body": body, "attempts": 0}
+                transaction.hset(_key(id_), mapping={**fields, "job": job_id})
                 transaction.expire(_key(id_), _KEPT_SECONDS)
+                transaction.hset(_ABOUT, id_, f"{new.noted_at:.0f} {job_id} {new.receiver}")
                 transaction.zadd(_DUE, {id_: 0})
             with self._redis.asking():
                 await transaction.execute()

@@ -12,8 +12,8 @@ from typing import Any, get_args
 from scrapper.errors import Busy
 from scrapper.jobs.model import Job, JobPost, PostState, unix_time
 from scrapper.jobs.store import FinishedJob
-from scrapper.jobs.stores.memory import MemoryStore, Record
-from scrapper.jobs.webhooks import MOST_DELIVERIES, Delivery
+from scrapper.jobs.stores.memory import MemoryStore, Record, WaitingDelivery
+from scrapper.jobs.webhooks import Delivery, Outcome
 from scrapper.library.sqlite_file import SQLiteFile
 from scrapper.tasks import finished
 
@@ -27,7 +27,8 @@ CREATE TABLE jobs (
     client TEXT,
     keep INTEGER NOT NULL DEFAULT 0,
     webhook TEXT,
-    announced INTEGER NOT NULL DEFAULT 0
+    announced INTEGER NOT NULL DEFAULT 0,
+    webhook_outcome TEXT
 ) STRICT;
 CREATE TABLE posts (
     job TEXT NOT NULL REFERENCES jobs ON DELETE CASCADE,
@@ -50,7 +51,9 @@ CREATE TABLE deliveries (
     url TEXT NOT NULL,
     body BLOB NOT NULL,
     attempts INTEGER NOT NULL,
-    due_at REAL NOT NULL
+    due_at REAL NOT NULL,
+    job TEXT NOT NULL DEFAULT '',
+    noted_at REAL NOT NULL DEFAULT 0
 ) STRICT;
 CREATE TABLE ends (
     plugin TEXT NOT NULL,
@@ -68,10 +71,17 @@ _SAVE = (
     "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 _SAVE_JOB = (
-    "INSERT INTO jobs (id, created_at, client, keep, webhook, announced) VALUES (?, ?, ?, ?, ?, ?)"
+    "INSERT INTO jobs (id, created_at, client, keep, webhook, announced, webhook_outcome) "
+    "VALUES (?, ?, ?, ?, ?, ?, ?)"
 )
 _SAVE_DELIVERY = (
-    "INSERT OR REPLACE INTO deliveries (id, url, body, attempts, due_at) VALUES (?, ?, ?, ?, ?)"
+    "INSERT OR REPLACE INTO deliveries (id, url, body, attempts, job, noted_at, due_at) "
+    "VALUES (?, ?, ?, ?, ?, ?, ?)"
+)
+_REOPEN = "UPDATE jobs SET announced = 0, webhook_outcome = NULL WHERE id = ?"
+_NOTE_OUTCOME = (
+    "UPDATE jobs SET webhook_outcome = ? WHERE id = ? AND announced "
+    "AND NOT EXISTS (SELECT 1 FROM deliveries WHERE job = jobs.id)"
 )
 _SAVE_END = "INSERT OR REPLACE INTO ends (plugin, job, number) VALUES (?, ?, ?)"
 _STATES = get_args(PostState)
@@ -145,7 +155,7 @@ class JobFile:
             if record.is_new:
                 _write_job(database, job, announced=False)
             if record.reopened:
-                database.execute("UPDATE jobs SET announced = 0 WHERE id = ?", (job.id,))
+                database.execute(_REOPEN, (job.id,))
                 database.execute("DELETE FROM ends WHERE job = ?", (job.id,))
             _write_posts(database, job.id, record.posts)
             ends = [(plugin, job.id, number) for plugin, number in record.ends.items()]
@@ -153,20 +163,17 @@ class JobFile:
             if record.delivery is not None:
                 database.execute("UPDATE jobs SET announced = 1 WHERE id = ?", (job.id,))
                 _write_delivery(database, record.delivery, 0.0)
-                database.execute(
-                    "DELETE FROM deliveries WHERE rowid <= (SELECT max(rowid) FROM deliveries) - ?",
-                    (MOST_DELIVERIES,),
-                )
 
     def postpone(self, delivery: Delivery, due_at: float) -> None:
         """Store *delivery*, which is due at a unix time."""
         with self._file.changing() as database:
             _write_delivery(database, delivery, due_at)
 
-    def finish(self, delivery: Delivery) -> None:
-        """Forget *delivery*."""
+    def finish(self, delivery: Delivery, outcome: Outcome) -> None:
+        """Forget *delivery*, and note its *outcome* in its job, unless another one is to come."""
         with self._file.changing() as database:
             database.execute("DELETE FROM deliveries WHERE id = ?", (delivery.id,))
+            database.execute(_NOTE_OUTCOME, (outcome, delivery.job))
 
     def note_reported(self, plugin: str, job_id: str) -> None:
         """Forget an end of a job that *plugin* knows of."""
@@ -185,7 +192,7 @@ def _write_all(database: sqlite3.Connection, contents: Contents) -> None:
 
 def _write_job(database: sqlite3.Connection, job: Job, *, announced: bool) -> None:
     row = (job.id, job.created_at, job.client, job.keep, job.webhook, announced)
-    database.execute(_SAVE_JOB, row)
+    database.execute(_SAVE_JOB, (*row, job.webhook_outcome))
 
 
 def _write_posts(database: sqlite3.Connection, job_id: str, posts: Mapping[int, JobPost]) -> None:
@@ -194,8 +201,8 @@ def _write_posts(database: sqlite3.Connection, job_id: str, posts: Mapping[int, 
 
 
 def _write_delivery(database: sqlite3.Connection, delivery: Delivery, due_at: float) -> None:
-    row = (delivery.id, delivery.url, delivery.body, delivery.attempts, due_at)
-    database.execute(_SAVE_DELIVERY, row)
+    row = (delivery.id, delivery.url, delivery.body, delivery.attempts, delivery.job)
+    database.execute(_SAVE_DELIVERY, (*row, delivery.noted_at, due_at))
 
 
 def _load(database: sqlite3.Connection) -> Contents:
@@ -207,12 +214,14 @@ def _load(database: sqlite3.Connection) -> Contents:
     jobs: dict[str, Job] = {}
     unannounced = set()
     rows = database.execute(
-        "SELECT id, created_at, client, keep, webhook, announced FROM jobs ORDER BY created_at, id"
+        "SELECT id, created_at, client, keep, webhook, announced, webhook_outcome FROM jobs "
+        "ORDER BY created_at, id"
     )
-    for id_, created_at, client, keep, webhook, announced in rows:
+    for id_, created_at, client, keep, webhook, announced, outcome in rows:
         if not math.isfinite(created_at):
             raise ValueError("a job of no time")
-        jobs[id_] = Job(id_, created_at, [], client=client, keep=bool(keep), webhook=webhook)
+        job = jobs[id_] = Job(id_, created_at, [], client=client, keep=bool(keep), webhook=webhook)
+        job.webhook_outcome = outcome if outcome in get_args(Outcome) else None
         if webhook is not None and not announced:
             unannounced.add(id_)
     rows = database.execute(
@@ -221,7 +230,7 @@ def _load(database: sqlite3.Connection) -> Contents:
     for id_, *columns in rows:
         jobs[id_].posts.append(_post(columns))
     ends = list(database.execute("SELECT plugin, job, number FROM ends ORDER BY number"))
-    rows = database.execute("SELECT id, url, body, attempts, due_at FROM deliveries")
+    rows = database.execute("SELECT id, url, body, attempts, job, noted_at, due_at FROM deliveries")
     deliveries = {Delivery(*columns): due_at for *columns, due_at in rows}
     return Contents(list(jobs.values()), ends, deliveries, frozenset(unannounced))
 
@@ -269,11 +278,7 @@ class SqliteStore(MemoryStore):
             self._last_end = max(self._last_end, number)
             if plugin in self._ends:
                 self._ends[plugin][job_id] = number
-        now = time.time()
-        for delivery, due_at in contents.deliveries.items():
-            # A time far ahead is one that a wrong clock left.
-            wait = due_at - now if now < due_at < now + _DAY else 0.0
-            self._deliveries[delivery] = time.monotonic() + wait
+        await self._load_deliveries(contents.deliveries)
         for job_id in contents.unannounced:
             if self._jobs[job_id].state != "running":
                 await self._announce(self._jobs[job_id])
@@ -293,14 +298,24 @@ class SqliteStore(MemoryStore):
             await self._write(self._file.note_reported, plugin, job.response.id)
         await super().note_reported(plugin, job)
 
-    async def finish(self, delivery: Delivery) -> None:
-        await super().finish(delivery)
-        await self._write(self._file.finish, delivery)
+    async def finish(self, id_: str, outcome: Outcome) -> None:
+        delivery = self._deliveries[id_].delivery
+        await super().finish(id_, outcome)
+        await self._write(self._file.finish, delivery, outcome)
 
-    async def postpone(self, delivery: Delivery, seconds: float) -> None:
-        await super().postpone(delivery, seconds)
-        again = replace(delivery, attempts=delivery.attempts + 1)
-        await self._write(self._file.postpone, again, time.time() + seconds)
+    async def postpone(self, id_: str, seconds: float) -> None:
+        await super().postpone(id_, seconds)
+        delivery = self._deliveries[id_].delivery
+        await self._write(self._file.postpone, delivery, time.time() + seconds)
+
+    async def _load_deliveries(self, deliveries: Mapping[Delivery, float]) -> None:
+        wall, now = time.time(), time.monotonic()
+        is_right = bool(deliveries) and await asyncio.to_thread(self._clock_is_right)
+        for delivery, due_at in deliveries.items():
+            # A time far ahead is one that a wrong clock left.
+            wait = due_at - wall if is_right and wall < due_at < wall + _DAY else 0.0
+            age = max(0.0, wall - delivery.noted_at) if is_right and delivery.noted_at else 0.0
+            self._deliveries[delivery.id] = WaitingDelivery(delivery, now - age, now + wait)
 
     async def _write(self, change: Callable[..., None], *arguments: Any) -> None:
         """Run a *change* of the file: one at a time, and to its end if the caller goes away."""
@@ -323,9 +338,7 @@ class SqliteStore(MemoryStore):
             for plugin, ends in self._ends.items()
             for job_id, number in ends.copy().items()
         ]
-        now, wall = time.monotonic(), time.time()
-        deliveries = {
-            delivery: 0.0 if due_at == math.inf else wall + due_at - now
-            for delivery, due_at in self._deliveries.copy().items()
-        }
+        ahead = time.time() - time.monotonic()
+        waiting = list(self._deliveries.values())
+        deliveries = {it.delivery: it.due_at + ahead for it in waiting}
         return Contents(list(self._jobs.values()), ends, deliveries)

@@ -363,3 +363,50 @@ async def test_an_unreadable_post_costs_no_other_and_can_be_deleted(
     assert [post["shortcode"] for post in (await listing.json())["posts"]] == ["reel-good"]
     assert (await client.delete("/posts/reel-damaged")).status == 204
     assert "reel-damaged" not in {Path(file).parts[0] for file in stored_files(media_root)}
+
+
+@pytest.mark.parametrize("path", ["/media/reel-part/reel-part.mp4", "/download/reel-part", "/"])
+async def test_a_part_of_another_version_is_the_whole_file(
+    instagram: StandIn, start_service: StartService, path: str
+) -> None:
+    client = await start_service()
+    await client.post("/scrape", json={"url": "https://www.instagram.com/reel/reel-part/"})
+    async with client.get(path) as response:
+        whole, etag = await response.read(), response.headers["ETag"]
+        modified = response.headers["Last-Modified"]
+    weeks_later = "Sat, 31 Dec 2129 23:59:59 GMT"
+
+    async def ask(method: str = "GET", **headers: str) -> tuple[int, bytes]:
+        sent = {name.replace("_", "-"): value for name, value in headers.items()}
+        async with client.request(method, path, headers=sent) as response:
+            return response.status, await response.read()
+
+    for same in (etag, modified):
+        assert await ask(Range="bytes=2-5", If_Range=same) == (206, whole[2:6])
+    for other in ('"another"', f"W/{etag}", weeks_later, "nonsense", etag.strip('"')):
+        assert await ask(Range="bytes=2-5", If_Range=other) == (200, whole)
+    for unknown in ("items=0-1", "none", "bytes=0-1,4-5", "seconds=1-2"):
+        assert await ask(Range=unknown) == (200, whole)
+    assert await ask(If_Range='"another"') == (200, whole)
+    assert await ask(Range="BYTES=0-0") == (206, whole[:1])
+    assert (await ask(Range=f"bytes={len(whole)}-"))[0] == 416
+    assert await ask("HEAD", Range="bytes=0-1") == (200, b"")
+    # A part of a file that did change, for a client that had the old one.
+    assert (await ask(Range="bytes=2-5", If_Match='"another"'))[0] == 412
+
+
+async def test_a_download_resumed_after_a_refresh_joins_no_files(
+    instagram: StandIn, start_service: StartService
+) -> None:
+    client, body = await start_service(), {"url": "https://www.instagram.com/reel/reel-joined/"}
+    await client.post("/scrape", json=body)
+    async with client.get("/download/reel-joined") as response:
+        etag = response.headers["ETag"]
+    async with client.post("/scrape", json={**body, "refresh": True}) as response:
+        assert not (await response.json())["cached"]
+    headers = {"Range": "bytes=2-", "If-Range": etag}
+    async with client.get("/download/reel-joined", headers=headers) as response:
+        assert (response.status, await response.read()) == (
+            200,
+            instagram.bytes_of("reel-joined")[0],
+        )

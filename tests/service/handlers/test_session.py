@@ -1,10 +1,13 @@
 """``/session``: a cookie in the place of the key."""
 
+import asyncio
+from pathlib import Path
 from typing import Any
 
 import pytest
 from aiohttp.test_utils import make_mocked_request
 
+from scrapper.access.ended_sessions import EndedSessions
 from scrapper.access.sessions import MAX_AGE_SECONDS, Sessions
 from scrapper.handlers.resources import API_KEYS
 from tests.conftest import Client, StartService
@@ -81,14 +84,75 @@ async def test_a_changed_cookie_opens_nothing(client: Client, position: int) -> 
     assert await status(client, changed) == 401
 
 
-async def test_a_session_is_over_after_its_time(client: Client) -> None:
-    now = 1_800_000_000.0
-    sessions = Sessions(client.app[API_KEYS], now=lambda: now)
-    headers = {"Cookie": f"session={sessions.begin('default')}"}
-    request = make_mocked_request("GET", "/", headers=headers)
-    assert sessions.name_of(request) == "default"
+async def test_a_session_is_over_after_its_time(client: Client, tmp_path: Path) -> None:
+    now, keys = 1_800_000_000.0, client.app[API_KEYS]
+    sessions = Sessions(keys, EndedSessions(tmp_path / "ended.json"), now=lambda: now)
+    [key] = keys.called("default")
+    headers = {"Cookie": f"session={sessions.begin(key)}"}
+    assert await sessions.key_of(make_mocked_request("GET", "/", headers=headers)) == key
     now += MAX_AGE_SECONDS + 1
-    assert sessions.name_of(request) is None
+    assert await sessions.key_of(make_mocked_request("GET", "/", headers=headers)) is None
+
+
+async def test_a_cookie_alone_begins_and_renews_no_session(client: Client) -> None:
+    cookie = await begin(client)
+    headers = {"Cookie": cookie.partition(";")[0]}
+    async with client.post("/session", headers=headers) as response:
+        assert (response.status, "Set-Cookie" in response.headers) == (401, False)
+        assert (await response.json())["code"] == "unauthorized"
+    assert await status(client, cookie) == 200
+
+
+async def test_an_ended_session_stays_ended_after_a_restart(
+    start_service: StartService, client: Client
+) -> None:
+    cookie, other = await begin(client), await begin(client)
+    async with client.delete("/session", headers={"Cookie": cookie.partition(";")[0]}) as response:
+        assert response.status == 204
+    await client.close()
+    again = await start_service(API_KEY=KEY["X-API-Key"])
+    assert await status(again, cookie) == 401
+    assert await status(again, other) == 200
+
+
+@pytest.mark.parametrize("mode", ["with Redis"], indirect=True)
+async def test_a_session_ends_for_all_replicas(start_service: StartService) -> None:
+    one = await start_service(API_KEY=KEY["X-API-Key"])
+    other = await start_service(API_KEY=KEY["X-API-Key"])
+    for _ in range(3):
+        cookie = await begin(one)
+        assert await status(other, cookie) == 200
+        headers = {"Cookie": cookie.partition(";")[0]}
+        assert (await one.delete("/session", headers=headers)).status == 204
+        assert await status(other, cookie) == 401
+
+
+@pytest.mark.parametrize(("limit", "allowed"), [("5", 5), ("0", 30)])
+async def test_a_session_has_the_limit_of_its_key(
+    start_service: StartService, tmp_path: Path, limit: str, allowed: int
+) -> None:
+    keys = tmp_path / "keys"
+    await asyncio.to_thread(keys.write_text, f"anna:the-key-of-anna:{limit}\nbob:the-key-of-bob\n")
+    client = await start_service(API_KEYS_FILE=str(keys), RATE_LIMIT_MAX_REQUESTS="20")
+    async with client.post("/session", headers={"X-API-Key": "the-key-of-anna"}) as response:
+        headers = {"Cookie": response.headers["Set-Cookie"].partition(";")[0]}
+    client.session.cookie_jar.clear()
+    statuses = [
+        (await client.post("/scrape", data="{}", headers=headers)).status for _ in range(30)
+    ]
+    # Beginning the session took one of the key's own tokens.
+    spent = 1 if limit != "0" else 0
+    assert statuses.count(400) == allowed - spent
+    async with client.post("/scrape", data="{}", headers={"X-API-Key": "the-key-of-bob"}) as bob:
+        assert bob.headers["RateLimit-Remaining"] == "19"
+
+
+@pytest.mark.parametrize("mode", ["alone"], indirect=True)
+async def test_a_page_of_another_port_cannot_use_the_cookie(client: Client) -> None:
+    cookie = await begin(client)
+    assert await status(client, cookie, Origin="http://127.0.0.1:1") == 401
+    own = str(client.make_url("/")).rstrip("/")
+    assert await status(client, cookie, Origin=own) == 200
 
 
 async def test_a_service_without_a_key_sets_no_cookie(start_service: StartService) -> None:

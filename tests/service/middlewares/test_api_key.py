@@ -16,7 +16,7 @@ async def hello(_request: web.Request) -> web.Response:
     return web.Response(text=NAMES[-1])
 
 
-def badge(request: web.Request) -> str | None:
+async def badge(request: web.Request) -> str | None:
     return request.headers.get("X-Badge")
 
 

@@ -19,7 +19,11 @@ async def hello(_request: web.Request) -> web.Response:
 @pytest.fixture
 def start(aiohttp_client: Any) -> Any:
     async def start(hosts: Sequence[str] | None = ()) -> Any:
-        guard = browser_guard(hosts=hosts, exempt=lambda request: request.path == "/free")
+        guard = browser_guard(
+            hosts=hosts,
+            exempt=lambda request: request.path == "/free",
+            changes=lambda request: request.path == "/work",
+        )
         app = web.Application(middlewares=[errors({}), guard])
         app.router.add_route("*", "/{path}", hello)
         return await aiohttp_client(app)
@@ -104,6 +108,14 @@ async def test_any_host_is_answered_or_misdirected(start: Any, host: str) -> Non
         {"Origin": ""},
         {"Origin": "http://["},
         {"Sec-Fetch-Site": "same-site", "Origin": "https://other.pi.local"},
+        {"Sec-Fetch-Site": "same-site"},
+        {"Sec-Fetch-Site": "same-site", "Origin": "http://pi.local:5633"},
+        {
+            "Sec-Fetch-Site": "cross-site",
+            "Sec-Fetch-Mode": "navigate",
+            "Sec-Fetch-Dest": "document",
+        },
+        {"Sec-Fetch-Mode": "cors"},
         {"Sec-Fetch-Site": "cross-site", "Origin": "http://pi.local:5633"},
     ],
 )
@@ -128,3 +140,64 @@ async def test_pages_of_other_sites_change_nothing(
 )
 async def test_ones_own_page_and_programs_go_on(start: Any, headers: dict[str, str]) -> None:
     assert await code(await start(), "POST", Host="pi.local:5633", **headers) == 200
+
+
+NAVIGATION = {"Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
+BROWSER = {"User-Agent": "Mozilla/5.0", "Accept": "text/html,*/*;q=0.8"}
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"User-Agent": "curl/8", "Accept": "*/*"},
+        {"Sec-Fetch-Site": "none", "Sec-Fetch-Mode": "cors"},
+        {"Sec-Fetch-Site": "same-origin", "Sec-Purpose": "prefetch"},
+        {"Sec-Fetch-Site": "same-origin", "Sec-Fetch-Dest": "image"},
+        {"Sec-Fetch-Site": "same-site", **NAVIGATION},
+        {"Sec-Fetch-Site": "cross-site", **NAVIGATION},
+        {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-User": "?1", **NAVIGATION},
+        BROWSER,
+    ],
+)
+async def test_visits_and_programs_cause_work(start: Any, headers: dict[str, str]) -> None:
+    assert await code(await start(), path="/work", Host="pi.local:5633", **headers) == 200
+
+
+@pytest.mark.parametrize("site", ["same-site", "cross-site", "of-tomorrow"])
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"Sec-Fetch-Mode": "no-cors", "Sec-Fetch-Dest": "image"},
+        {"Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "iframe"},
+        {"Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "object"},
+        {"Sec-Fetch-Mode": "cors", "Sec-Fetch-Dest": "document"},
+        {"Sec-Purpose": "prefetch", **NAVIGATION},
+        {"Sec-Purpose": "prefetch;prerender", **NAVIGATION},
+        {"Origin": "http://pi.local:5633", "Sec-Fetch-Dest": "empty"},
+    ],
+)
+async def test_other_loads_cause_no_work(start: Any, site: str, headers: dict[str, str]) -> None:
+    client, sent = await start(), {"Host": "pi.local:5633", "Sec-Fetch-Site": site, **headers}
+    assert await code(client, path="/work", **sent) == (403, "cross_site")
+    assert await code(client, path="/x", **sent) == 200
+
+
+async def test_speculation_with_no_site_causes_no_work(start: Any) -> None:
+    headers = {"Sec-Fetch-Site": "none", "Sec-Purpose": "prefetch;prerender", **NAVIGATION}
+    assert await code(await start(), path="/work", Host="pi", **headers) == (403, "cross_site")
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {**BROWSER, "Accept": "image/avif,image/webp,*/*"},
+        {**BROWSER, "Accept": "*/*"},
+        {**BROWSER, "Sec-Purpose": "prefetch;prerender"},
+        {**BROWSER, "Origin": "http://pi.local:8000"},
+    ],
+)
+async def test_plain_http_shows_loads_by_accept(start: Any, headers: dict[str, str]) -> None:
+    sent = {"Host": "pi.local:5633", **headers}
+    assert await code(await start(), path="/work", **sent) == (403, "cross_site")

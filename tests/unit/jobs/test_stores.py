@@ -11,7 +11,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from scrapper.errors import DiskFull
-from scrapper.jobs.model import Job
+from scrapper.jobs.model import Job, JobPost
 from scrapper.jobs.stores.memory import MemoryStore, Record
 from scrapper.jobs.stores.sqlite import JobFile, SqliteStore
 from tests.unit.jobs.contract import StoreContract, batch, cancelled
@@ -23,7 +23,7 @@ class _OwnStore(StoreContract):
     async def queued(self, store: MemoryStore) -> set[tuple[str, int]]:
         taken = set()
         while store._queue.qsize():
-            place = await store.take()
+            place = await store.next_place()
             taken.add((place.job_id, place.position))
         return taken
 
@@ -32,15 +32,15 @@ class _OwnStore(StoreContract):
         older.created_at -= 10
         await store.add(newer)
         await store.add(older)
-        order = [(await store.take()).job_id for _ in range(4)]
+        order = [(await store.next_place()).job_id for _ in range(4)]
         assert order == [older.id, older.id, newer.id, newer.id]
 
     async def test_a_post_leaves_the_line_into_the_queue(self, store: MemoryStore) -> None:
         job = batch(1)
         await store.add(job)
-        await store.take()
+        await store.next_place()
         await store.wait(job, 0, job.posts[0])
-        place = await store.take()
+        place = await store.next_place()
         assert (place.job_id, place.position) == (job.id, 0)
         assert not await store.has_waiting()
 
@@ -51,21 +51,44 @@ class _OwnStore(StoreContract):
         await store.change(job, cancelled)
         assert not await store.has_waiting()
 
+    async def due(self, store: MemoryStore) -> list[str]:
+        return [waiting.id for waiting in await store.waiting() if waiting.due]
+
     async def test_a_webhook_is_delivered_once_a_job_ended(self, store: MemoryStore) -> None:
         job = batch(1, webhook=WEBHOOK)
         await store.add(job)
-        assert await store.take_delivery() is None
+        assert await store.waiting() == []
         await self.finish(store, job)
-        delivery = await store.take_delivery()
+        [id_] = await self.due(store)
+        delivery = await store.take(id_)
         assert delivery is not None
-        assert delivery.url == WEBHOOK
+        assert (delivery.url, delivery.job) == (WEBHOOK, job.id)
         assert b'"state":"done"' in delivery.body
-        await store.postpone(delivery, 0.0)
-        again = await store.take_delivery()
+        assert await self.due(store) == []
+        await store.postpone(id_, 0.0)
+        assert await self.due(store) == [id_]
+        again = await store.take(id_)
         assert again is not None
-        assert (again.id, again.attempts) == (delivery.id, 1)
-        await store.postpone(again, 1000.0)
-        assert await store.take_delivery() is None
+        assert (again.id, again.attempts) == (id_, 1)
+        await store.postpone(id_, 1000.0)
+        assert await self.due(store) == []
+        await store.finish(id_, "delivered")
+        assert await store.waiting() == []
+        assert job.to_response().webhook_state == "delivered"
+
+    async def test_each_end_of_a_job_has_a_webhook_of_its_own(self, store: MemoryStore) -> None:
+        job = batch(1, webhook=WEBHOOK)
+        await store.add(job)
+        await store.change(job, cancelled)
+        [first] = await self.due(store)
+        await store.change(job, JobPost.anew, queue=True)
+        await store.finish(first, "given_up")
+        assert job.to_response().webhook_state == "waiting"
+        await self.finish(store, job)
+        [second] = await self.due(store)
+        assert second != first
+        await store.finish(second, "delivered")
+        assert job.to_response().webhook_state == "delivered"
 
 
 class TestMemoryStore(_OwnStore):
@@ -114,7 +137,7 @@ async def test_unfinished_posts_go_on_after_a_restart(tmp_path: Path) -> None:
     found = await store.get(job.id)
     assert found is not None
     assert [post.state for post in found.posts] == ["done", "queued", "waiting", "queued"]
-    assert {(await store.take()).position for _ in range(2)} == {1, 3}
+    assert {(await store.next_place()).position for _ in range(2)} == {1, 3}
     assert await store.has_waiting()
     await store.close()
 
@@ -125,17 +148,23 @@ async def test_ends_and_deliveries_survive_a_restart(tmp_path: Path) -> None:
     await store.note(job.id, 0, job.posts[0].done(10))
     store = await restarted(store, tmp_path)
     [finished] = await store.unreported("one")
-    delivery = await store.take_delivery()
-    assert delivery is not None
+    [waiting] = await store.waiting()
+    assert waiting.due
     await store.note_reported("one", finished)
-    await store.postpone(delivery, 1000.0)
+    await store.postpone(waiting.id, 1000.0)
     store = await restarted(store, tmp_path)
     assert await store.unreported("one") == []
-    assert await store.take_delivery() is None
-    assert [(it.id, it.attempts) for it in store._deliveries] == [(delivery.id, 1)]
-    await store.finish(next(iter(store._deliveries)))
+    [again] = await store.waiting()
+    assert (again.id, again.due) == (waiting.id, False)
+    delivery = await store.take(waiting.id)
+    assert delivery is not None
+    assert delivery.attempts == 1
+    await store.finish(waiting.id, "given_up")
     store = await restarted(store, tmp_path)
-    assert store._deliveries == {}
+    assert await store.waiting() == []
+    found = await store.get(job.id)
+    assert found is not None
+    assert found.to_response().webhook_state == "given_up"
     await store.close()
 
 
@@ -149,9 +178,27 @@ async def test_a_webhook_without_a_delivery_gets_one_at_the_next_start(tmp_path:
         database.execute("UPDATE jobs SET announced = 0")
     database.close()
     store = await opened(tmp_path)
-    assert await store.take_delivery() is not None
+    [waiting] = await store.waiting()
     store = await restarted(store, tmp_path)
-    assert [it.url for it in store._deliveries] == [WEBHOOK]
+    assert [it.id for it in await store.waiting()] == [waiting.id]
+    await store.close()
+
+
+@pytest.mark.parametrize("jump", [-3650, -3, 3, 3650])
+async def test_no_jump_of_the_clock_makes_a_delivery_older(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, jump: int
+) -> None:
+    store, job = new_store(tmp_path, clock_is_right=lambda: False), batch(1, webhook=WEBHOOK)
+    await store.open()
+    await store.add(job)
+    await store.note(job.id, 0, job.posts[0].done(10))
+    now = time.time()
+    monkeypatch.setattr("time.time", lambda: now + jump * 24 * 3600)
+    [before] = await store.waiting()
+    store = await restarted(store, tmp_path, clock_is_right=lambda: False)
+    [after] = await store.waiting()
+    assert (before.due, after.due) == (True, True)
+    assert max(before.age, after.age) < 3600
     await store.close()
 
 
@@ -201,7 +248,7 @@ async def test_an_outcome_counts_although_the_disk_is_full(
             assert await store.note(job.id, index, job.posts[index].done(1))
     assert [line["event"] for line in logs] == ["job not saved"] * 2
     assert job.state == "done"
-    assert await store.take_delivery() is not None
+    assert [it.due for it in await store.waiting()] == [True]
     assert len(await store.unreported("one")) == 1
 
 

@@ -1,0 +1,77 @@
+"""The sessions that were ended before their time."""
+
+import threading
+from bisect import insort
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from scrapper.library.state_file import StateFile
+
+__all__ = ["EndedSessions"]
+
+_MOST = 500
+_MAX_BYTES = 10_000_000
+
+Session = tuple[int, str]
+
+
+class EndedSessions:
+    """The last 500 ended sessions of each key, in the file at *path*; blocking.
+
+    A full list stands for all sessions that end before its first: however many a key has, none
+    that was ended opens anything again. The file is all that processes share. *check* is that of
+    :class:`~scrapper.library.state_file.StateFile`.
+    """
+
+    def __init__(self, path: Path, *, check: Callable[[], None] = lambda: None) -> None:
+        self._file = StateFile(path, check=check, max_bytes=_MAX_BYTES)
+        self._lock = threading.Lock()
+        self._stamp: tuple[int, ...] = ()
+        self._ended: dict[str, list[Session]] = {}
+
+    def look(self) -> None:
+        """Read the file, if another process changed it."""
+        with self._lock:
+            self._look()
+
+    def has(self, key: str, session: Session) -> bool:
+        """Whether this session of the key called *key* was ended: its time of expiry, its ID."""
+        ended = self._ended.get(key, [])
+        return session in ended or (len(ended) >= _MOST and session < ended[0])
+
+    def add(self, key: str, session: Session, *, now: float) -> None:
+        """Note that a session was ended. Sessions that expired before *now* are forgotten.
+
+        Raises:
+            MediaFolderGone, OSError: it is noted in memory alone.
+        """
+        with self._lock:
+            try:
+                with self._file.locked():
+                    self._look()
+                    self._note(key, session, now)
+                    self._file.write(self._ended)
+                    self._stamp = self._file.stamp()
+            except Exception:
+                self._note(key, session, now)
+                raise
+
+    def _note(self, key: str, session: Session, now: float) -> None:
+        if not self.has(key, session):
+            insort(self._ended.setdefault(key, []), session)
+        left = {name: [one for one in some if one[0] > now] for name, some in self._ended.items()}
+        self._ended = {name: some[-_MOST:] for name, some in left.items() if some}
+
+    def _look(self) -> None:
+        stamp = self._file.stamp()
+        if stamp and stamp != self._stamp:
+            self._ended = self._file.read(_parse) or self._ended
+            self._stamp = stamp
+
+
+def _parse(data: Any) -> dict[str, list[Session]]:
+    return {
+        str(key): sorted((int(expires), str(id_)) for expires, id_ in sessions)
+        for key, sessions in data.items()
+    }

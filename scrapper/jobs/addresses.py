@@ -1,0 +1,73 @@
+"""Which addresses belong to the public internet."""
+
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+
+__all__ = ["is_public"]
+
+# IANA's IPv4 Special-Purpose Address Registry, and multicast (RFC 5771).
+_SPECIAL_V4 = tuple(
+    map(
+        IPv4Network,
+        (
+            "0.0.0.0/8",
+            "10.0.0.0/8",
+            "100.64.0.0/10",
+            "127.0.0.0/8",
+            "169.254.0.0/16",
+            "172.16.0.0/12",
+            "192.0.0.0/24",
+            "192.0.2.0/24",
+            "192.31.196.0/24",
+            "192.52.193.0/24",
+            "192.88.99.0/24",
+            "192.168.0.0/16",
+            "192.175.48.0/24",
+            "198.18.0.0/15",
+            "198.51.100.0/24",
+            "203.0.113.0/24",
+            "224.0.0.0/4",
+            "240.0.0.0/4",
+        ),
+    )
+)
+_GLOBAL_UNICAST = IPv6Network("2000::/3")
+# IANA's IPv6 Special-Purpose Address Registry, as far as it is global unicast.
+_SPECIAL_V6 = tuple(
+    map(
+        IPv6Network,
+        ("2001::/23", "2001:db8::/32", "2002::/16", "2620:4f:8000::/48", "3fff::/20"),
+    )
+)
+# Mapped, translated and compatible (RFC 4291 and 6052), and NAT64: the last 32 bits.
+_HOLDING_V4 = tuple(map(IPv6Network, ("::ffff:0:0/96", "::ffff:0:0:0/96", "::/96", "64:ff9b::/96")))
+_ISATAP = (0x00005EFE, 0x02005EFE)  # RFC 5214, before the last 32 bits.
+
+
+def is_public(address: str) -> bool:
+    """Whether *address* is reached over the public internet alone.
+
+    An IPv6 address that holds an IPv4 address leads there, and is as public as that is. The rest is
+    public if it is global unicast and in no registry of special purposes: a network that is
+    assigned tomorrow is not public by default.
+
+    Raises:
+        ValueError: it is no address.
+    """
+    ip = ip_address(address.partition("%")[0])
+    if isinstance(ip, IPv4Address):
+        return not any(ip in network for network in _SPECIAL_V4)
+    held = _held_by(ip)
+    if held is not None:
+        return is_public(str(held))
+    return ip in _GLOBAL_UNICAST and not any(ip in network for network in _SPECIAL_V6)
+
+
+def _held_by(ip: IPv6Address) -> IPv4Address | None:
+    """The IPv4 address that *ip* leads to."""
+    if ip.sixtofour or ip.teredo:
+        return ip.sixtofour or (ip.teredo and ip.teredo[1])
+    number = int(ip)
+    is_isatap = number >> 32 & 0xFFFFFFFF in _ISATAP
+    if is_isatap or any(ip in network for network in _HOLDING_V4):
+        return IPv4Address(number & 0xFFFFFFFF)
+    return None

@@ -1,0 +1,55 @@
+"""The list of ended sessions: bounded, shared by a file, and never too kind."""
+
+from pathlib import Path
+
+import pytest
+
+from scrapper.access.ended_sessions import EndedSessions
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "sessions.json"
+
+
+def test_an_ended_session_is_known_to_all_processes(path: Path) -> None:
+    one, other = EndedSessions(path), EndedSessions(path)
+    one.add("anna", (200, "a"), now=100)
+    other.add("anna", (300, "b"), now=100)
+    one.look()
+    later = EndedSessions(path)
+    later.look()
+    for ended in (one, other, later):
+        assert ended.has("anna", (200, "a"))
+        assert ended.has("anna", (300, "b"))
+        assert not ended.has("bob", (200, "a"))
+        assert not ended.has("anna", (200, "b"))
+
+
+def test_sessions_that_expired_are_forgotten(path: Path) -> None:
+    ended = EndedSessions(path)
+    ended.add("anna", (200, "a"), now=100)
+    ended.add("bob", (900, "b"), now=300)
+    assert "anna" not in path.read_text()
+    assert ended.has("bob", (900, "b"))
+
+
+def test_however_many_end_none_comes_back(path: Path) -> None:
+    ended = EndedSessions(path)
+    for number in range(520):
+        ended.add("anna", (1000 + number, f"{number:016x}"), now=100)
+    assert all(ended.has("anna", (1000 + number, f"{number:016x}")) for number in range(520))
+    assert not ended.has("anna", (2000, "one that goes on"))
+    assert not ended.has("bob", (1000, "of another key"))
+    assert path.stat().st_size < 20_000
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"anna": 1}', '{"anna": [["x", "y"]]}'])
+def test_a_damaged_list_is_replaced(path: Path, content: str) -> None:
+    path.write_text(content)
+    ended = EndedSessions(path)
+    ended.look()
+    ended.add("anna", (200, "a"), now=100)
+    later = EndedSessions(path)
+    later.look()
+    assert later.has("anna", (200, "a"))

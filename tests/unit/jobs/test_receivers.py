@@ -1,0 +1,149 @@
+"""Who gets a webhook next, and what is given up."""
+
+from collections.abc import Iterable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from scrapper.jobs.webhooks import Delivery, Receivers, Waiting, pause_after
+
+DAY = 24 * 60 * 60
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def receivers(clock: Clock) -> Receivers:
+    return Receivers(now=clock)
+
+
+def queue(receiver: str, number: int, *, age: float = 10.0, due: bool = True) -> list[Waiting]:
+    """Deliveries to *receiver*, the oldest first."""
+    return [Waiting(f"{receiver}-{n}", receiver, age - n / 1e6, due) for n in range(number)]
+
+
+def begun(receivers: Receivers, waiting: Iterable[Waiting]) -> list[Waiting]:
+    """Begin whatever may begin now."""
+    chosen = []
+    while one := receivers.next(waiting):
+        receivers.begin(one)
+        chosen.append(one)
+    return chosen
+
+
+def fail_once(receivers: Receivers, clock: Clock, waiting: list[Waiting]) -> None:
+    """Have the only receiver fail once, as soon as it may be called."""
+    while (one := receivers.next(waiting)) is None:
+        clock.now += 1
+    receivers.begin(one)
+    receivers.end(one.id, failed=True)
+
+
+def test_one_receiver_gets_a_quarter_of_the_slots(receivers: Receivers) -> None:
+    assert begun(receivers, queue("stuck:80", 50)) == queue("stuck:80", 50)[:2]
+    assert len(begun(receivers, queue("stuck:80", 50) + queue("well:80", 3))) == 2
+    assert len(begun(receivers, [one for n in range(9) for one in queue(f"{n}:80", 9)])) == 4
+
+
+def test_the_least_busy_receiver_goes_first(receivers: Receivers) -> None:
+    old, young = queue("old:80", 3, age=90), queue("young:80", 3)
+    assert begun(receivers, young + old) == [old[0], young[0], old[1], young[1]]
+
+
+def test_what_is_not_due_does_not_begin(receivers: Receivers) -> None:
+    assert begun(receivers, queue("a:80", 3, due=False)) == []
+
+
+def test_a_failing_receiver_pauses_for_longer_each_time(receivers: Receivers, clock: Clock) -> None:
+    waiting, pauses = queue("dead:80", 5), []
+    for _ in range(11):
+        fail_once(receivers, clock, waiting)
+        before = clock.now
+        while receivers.next(waiting) is None:
+            clock.now += 1
+        pauses.append(clock.now - before)
+    assert pauses == [1, 3, 9, 27, 81, 243, 729, 2187, 3600, 3600, 3600]
+    assert begun(receivers, waiting) == waiting[:1]
+    receivers.end(waiting[0].id, failed=False)
+    assert begun(receivers, waiting) == waiting[:2]
+
+
+def test_a_pause_holds_up_no_other_receiver(receivers: Receivers, clock: Clock) -> None:
+    fail_once(receivers, clock, queue("dead:80", 5))
+    assert begun(receivers, queue("dead:80", 5) + queue("well:80", 1)) == queue("well:80", 1)
+
+
+def test_a_thousand_jobs_for_one_push_out_no_other(receivers: Receivers) -> None:
+    well, dead = queue("well:80", 3, age=500), queue("dead:80", 1060)
+    given_up = dict(receivers.hopeless(well + dead))
+    assert set(given_up) == set(dead[:810])
+    assert set(given_up.values()) == {"too many wait for the receiver"}
+
+
+def test_the_longest_queue_gives_way_when_all_is_full(receivers: Receivers) -> None:
+    queues = [one for n in range(4) for one in queue(f"{n}:80", 249)]
+    given_up = list(receivers.hopeless([*queue("full:80", 250), *queues]))
+    assert len(given_up) == 246
+    assert given_up[0][0] == queue("full:80", 250)[0]
+    assert {cause for _, cause in given_up} == {"too many wait"}
+
+
+def test_after_a_day_only_a_failing_receiver_is_given_up(
+    receivers: Receivers, clock: Clock
+) -> None:
+    old = queue("a:80", 3, age=DAY + 5)
+    assert list(receivers.hopeless(old)) == []
+    fail_once(receivers, clock, old)
+    young = queue("a:80", 1, age=5)
+    assert [one for one, _ in receivers.hopeless(old + young)] == old
+
+
+def test_what_is_under_way_is_not_given_up(receivers: Receivers) -> None:
+    waiting = queue("a:80", 300)
+    sent = begun(receivers, waiting)
+    assert not set(sent) & {one for one, _ in receivers.hopeless(waiting)}
+
+
+def test_receivers_that_get_nothing_are_forgotten(receivers: Receivers, clock: Clock) -> None:
+    for number in range(50):
+        fail_once(receivers, clock, queue(f"{number}:80", 1))
+    assert list(receivers.hopeless([])) == []
+    assert not receivers._failures
+    assert not receivers._resumes
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.floats(0, 1e6), st.booleans()), max_size=40))
+def test_whatever_waits_no_receiver_gets_more(some: list[tuple[int, float, bool]]) -> None:
+    waiting = [Waiting(str(n), f"{to}:80", age, due) for n, (to, age, due) in enumerate(some)]
+    chosen = begun(Receivers(), waiting)
+    assert len(chosen) <= 8
+    assert all(sum(one.receiver == f"{to}:80" for one in chosen) <= 2 for to in range(4))
+    assert all(one.due for one in chosen)
+
+
+@pytest.mark.parametrize(
+    ("url", "receiver"),
+    [
+        ("https://n8n.example.com/a?b", "n8n.example.com:443"),
+        ("https://N8N.example.com.:443/", "n8n.example.com:443"),
+        ("http://n8n.example.com/", "n8n.example.com:80"),
+        ("http://[fd00::1]:8080/", "fd00::1:8080"),
+    ],
+)
+def test_a_receiver_is_a_host_and_a_port(url: str, receiver: str) -> None:
+    assert Delivery("msg", url, b"").receiver == receiver
+
+
+def test_a_pause_has_a_bound() -> None:
+    assert pause_after(10**6) == 3600
