@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field
 
-from scrapper.errors import RESPONSES, InvalidURL, UnsupportedLink
+from scrapper.errors import InvalidURL, UnsupportedLink, response_to
 from scrapper.jobs.waiting import Place
 from scrapper.links import read_link
 
@@ -272,4 +272,4 @@ def _post(url: str, max_url_length: int) -> JobPost:
         link = read_link(url, max_length=max_url_length)
         return JobPost(url, link if isinstance(link, str) else None)
     except (InvalidURL, UnsupportedLink) as error:
-        return JobPost(url, None).failed(*RESPONSES[type(error)])
+        return JobPost(url, None).failed(*response_to(error))

@@ -10,12 +10,11 @@ import structlog
 from structlog.contextvars import bound_contextvars
 
 from scrapper.errors import (
-    INTERNAL_ERROR,
-    RESPONSES,
     PaceExceeded,
     RateLimited,
     ScrapeError,
     ServerFull,
+    response_to,
 )
 from scrapper.jobs.model import Job, JobPost, unix_time
 from scrapper.jobs.store import MAKE_ROOM_SECONDS, JobStore
@@ -60,13 +59,12 @@ class Case:
     @property
     def failure(self) -> tuple[int, str, str, int | None]:
         """The status, code, message and ``retry_after`` that ``POST /scrape`` would give."""
-        match self.error:
-            case ScrapeError(retry_after=wait):
-                seconds = None if wait is None else max(1, math.ceil(wait))
-                return (*RESPONSES[type(self.error)], seconds)
-            case OSError(strerror=cause):
-                return (*INTERNAL_ERROR[:2], f"The post cannot be stored: {cause}", None)
-        return (*INTERNAL_ERROR, None)
+        error = self.error or Exception()
+        status, code, message = response_to(error)
+        if isinstance(error, OSError):
+            message = f"The post cannot be stored: {error.strerror}"
+        wait = getattr(error, "retry_after", None)
+        return status, code, message, None if wait is None else max(1, math.ceil(wait))
 
 
 class Decision(NamedTuple):

@@ -18,7 +18,14 @@ from pathlib import Path
 
 import structlog
 
-from scrapper.errors import RESPONSES, Busy, DiskFull, DiskReadOnly, ScrapeError, SettingsError
+from scrapper.errors import (
+    Busy,
+    DiskFull,
+    DiskReadOnly,
+    ScrapeError,
+    SettingsError,
+    response_to,
+)
 from scrapper.library.disk import delete, flush, identity, set_aside, storing
 
 __all__ = ["NewerSchema", "SQLiteFile"]
@@ -114,7 +121,7 @@ class SQLiteFile:
             with self.using():
                 pass
         except (ScrapeError, OSError, sqlite3.Error) as error:
-            cause = RESPONSES[type(error)][2] if isinstance(error, ScrapeError) else str(error)
+            cause = response_to(error)[2] if isinstance(error, ScrapeError) else str(error)
             raise SettingsError(f"{self._path}: {cause}") from error
 
     def close(self) -> None:
