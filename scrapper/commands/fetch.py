@@ -276,8 +276,7 @@ async def _outcome(scraper: Scraper, given: GivenLink) -> _Outcome:
         log.exception("post failed", url=given.url)
         status, code, message = INTERNAL_ERROR
     else:
-        stored, cached = scraped.stored, scraped.cached
-        text = stored.rendered.to_json(original_url=given.url, kept=stored.kept, cached=cached)
+        text = scraped.stored.to_json(given.url, cached=scraped.cached)
         return _Outcome(200, orjson.loads(text))
     line = {"url": given.url, "status": status, "code": code, "error": message}
     return _Outcome(status, line, pause)

@@ -7,7 +7,7 @@ from aiohttp import web
 
 from scrapper.handlers.operation import Operation, Parameter, describe
 from scrapper.handlers.refusals import InvalidParameter, NotStored
-from scrapper.handlers.resources import LIBRARY
+from scrapper.handlers.resources import LIBRARY, SETTINGS
 from scrapper.handlers.responses import ListingResponse
 from scrapper.library.catalogue import Search
 from scrapper.library.listing import Cursor
@@ -23,6 +23,7 @@ __all__ = [
     "get_post",
     "keep_post",
     "list_posts",
+    "post_json",
     "release_post",
     "stored_files",
     "stored_post",
@@ -79,7 +80,7 @@ async def list_posts(request: web.Request) -> web.Response:
     listing = await request.app[LIBRARY].list(int(limit), after, _search(request))
     next_cursor = orjson.dumps(None if listing.next is None else str(listing.next))
     body = b'{"posts":[%b],"next_cursor":%b}' % (
-        b",".join(_answer(request, stored) for stored in listing.posts),
+        b",".join(post_json(request, stored) for stored in listing.posts),
         next_cursor,
     )
     return web.Response(body=body, content_type="application/json")
@@ -98,7 +99,7 @@ async def list_posts(request: web.Request) -> web.Response:
 async def get_post(request: web.Request) -> web.Response:
     """A stored post, as ``POST /scrape`` gave it."""
     stored = await stored_post(request)
-    return web.Response(body=_answer(request, stored), content_type="application/json")
+    return web.Response(body=post_json(request, stored), content_type="application/json")
 
 
 @describe(
@@ -201,10 +202,15 @@ def _shortcode(request: web.Request) -> str:
     return shortcode
 
 
-def _answer(request: web.Request, stored: StoredPost) -> bytes:
-    prefix = request.app[BASE_PATH].prefix_of(request)
-    return stored.rendered.to_json(
-        original_url=stored.post.original_url, kept=stored.kept, cached=True, prefix=prefix
+def post_json(
+    request: web.Request, stored: StoredPost, url: str | None = None, *, cached: bool = True
+) -> bytes:
+    """The post as the answer to *request*, which asked for it by *url*, or by its shortcode."""
+    return stored.to_json(
+        url,
+        cached=cached,
+        max_age=request.app[SETTINGS].max_media_age_seconds,
+        prefix=request.app[BASE_PATH].prefix_of(request),
     )
 
 

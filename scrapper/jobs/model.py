@@ -6,13 +6,14 @@ import time
 import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field
 
 from scrapper.errors import RESPONSES, InvalidURL, UnsupportedLink
 from scrapper.jobs.backlog import Place
+from scrapper.library.post import moment
 from scrapper.links import read_link
 
 __all__ = [
@@ -21,7 +22,6 @@ __all__ = [
     "JobPost",
     "JobResponse",
     "PostState",
-    "moment",
     "new_job",
     "unix_time",
 ]
@@ -229,13 +229,8 @@ class Job:
         return {"index": index, **self.posts[index].to_json()}
 
 
-def moment(seconds: float) -> str:
-    """A unix time as RFC 3339 has it, in UTC."""
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%SZ}"
-
-
 def unix_time(text: str) -> float:
-    """The reverse of :func:`moment`.
+    """The reverse of :func:`~scrapper.library.post.moment`.
 
     Raises:
         ValueError: *text* is no time.

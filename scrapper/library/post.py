@@ -2,15 +2,26 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import parse_qs, urlsplit
 
-__all__ = ["Details", "MediaItem", "Music", "Post", "Progress", "cdn_expiry", "is_own_file"]
+__all__ = [
+    "Details",
+    "MediaItem",
+    "Music",
+    "Post",
+    "Progress",
+    "cdn_expiry",
+    "is_own_file",
+    "moment",
+]
 
 _UNSIGNED_LIFETIME = 24 * 60 * 60
 _MANIFEST_VERSION = 1
 _ADDED = ("added", "object_urls")
+_LATEST = datetime.max.replace(tzinfo=UTC).timestamp() - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +182,11 @@ class Progress:
 def is_own_file(filename: str, shortcode: str) -> bool:
     """Whether *filename* may be that of a file of the post, in its folder."""
     return Path(filename).name == filename and filename.startswith(shortcode)
+
+
+def moment(seconds: float) -> str:
+    """A unix time as RFC 3339 has it, in UTC; times that it has no form for count as its last."""
+    return f"{datetime.fromtimestamp(min(seconds, _LATEST), UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def cdn_expiry(url: str) -> int | None:

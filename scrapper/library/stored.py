@@ -1,6 +1,7 @@
 """A stored post, as it is read from its folder."""
 
 import json
+import math
 import os
 import time
 from dataclasses import dataclass
@@ -52,6 +53,29 @@ class StoredPost:
     def fresh(self) -> bool:
         """Whether the post need not be fetched again."""
         return time.time() < self.fresh_until
+
+    def to_json(
+        self,
+        url: str | None = None,
+        *,
+        cached: bool = True,
+        max_age: float = math.inf,
+        prefix: str = "",
+    ) -> bytes:
+        """The post as clients receive it, asked for by *url*, or by its own.
+
+        *max_age* is the age in seconds at which sweeps remove it. *prefix* comes before the
+        files' URLs.
+        """
+        expires = not self.kept and math.isfinite(max_age)
+        return self.rendered.to_json(
+            original_url=self.post.original_url if url is None else url,
+            expires_at=self.stored_at + max_age if expires else None,
+            kept=self.kept,
+            cached=cached,
+            stale=cached and not self.fresh,
+            prefix=prefix,
+        )
 
 
 def load(folder: Path) -> StoredPost | None:
