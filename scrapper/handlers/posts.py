@@ -11,7 +11,6 @@ from scrapper.handlers.resources import LIBRARY, SETTINGS
 from scrapper.handlers.responses import ListingResponse
 from scrapper.library.catalogue import Search
 from scrapper.library.listing import Cursor
-from scrapper.library.post import Post
 from scrapper.library.response import PostResponse
 from scrapper.library.stored import StoredPost
 from scrapper.links import is_shortcode
@@ -25,7 +24,6 @@ __all__ = [
     "list_posts",
     "post_json",
     "release_post",
-    "stored_files",
     "stored_post",
 ]
 
@@ -153,21 +151,6 @@ async def _keep(request: web.Request, *, kept: bool) -> web.Response:
     if not await request.app[LIBRARY].keep(_shortcode(request), kept=kept):
         raise NotStored
     return web.Response(status=204)
-
-
-async def stored_files(request: web.Request) -> Post:
-    """The post that the request's path names, or what release 0.2.0 left of it.
-
-    Raises:
-        InvalidParameter: it names none.
-        NotStored: nothing of it is stored.
-    """
-    shortcode, library = _shortcode(request), request.app[LIBRARY]
-    stored = await library.get(shortcode)
-    post = stored.post if stored else await library.get_legacy(shortcode)
-    if post is None:
-        raise NotStored
-    return post
 
 
 async def stored_post(request: web.Request) -> StoredPost:

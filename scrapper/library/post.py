@@ -120,9 +120,10 @@ class Post:
         """Unix time until which the post, downloaded at *fetched_at*, stays fresh.
 
         That is when the first of its signed CDN URLs expires; one without an expiry counts
-        for a day. A post with missing items is never fresh: Instagram may give them next time.
+        for a day. A post with missing items is never fresh, because Instagram may give them next
+        time, and neither is one whose files came without a URL, from release 0.2.0.
         """
-        if self.missing:
+        if self.missing or not all(item.cdn_url for item in self.media):
             return 0.0
         return min(
             cdn_expiry(item.cdn_url) or fetched_at + _UNSIGNED_LIFETIME for item in self.media
