@@ -4,7 +4,7 @@ import sys
 import time
 from pathlib import Path
 
-from scrapper.commands.output import EXIT_CODES, EXIT_USAGE, logs_if_asked
+from scrapper.commands.output import EXIT_CODES, EXIT_USAGE, logs_if_asked, say_folder
 from scrapper.errors import RESPONSES, ScrapeError
 from scrapper.instagram.client import Instagram
 from scrapper.instagram.login.cookies import (
@@ -37,7 +37,9 @@ def login(file: Path | None, *, forget: bool) -> int:
     """
     settings = load_settings()
     # The service may run meanwhile, so the folder is not locked.
-    state = MediaRoot(settings.media_root).state
+    root = MediaRoot(settings.media_root)
+    say_folder(root, must_be_used=False)
+    state = root.state
     state.mkdir(parents=True, exist_ok=True)
     instagram = Instagram.from_settings(
         settings,

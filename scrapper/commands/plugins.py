@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Mapping
 from functools import partial
 
-from scrapper.commands.output import logs_if_asked
+from scrapper.commands.output import logs_if_asked, say_folder
 from scrapper.errors import SettingsError
 from scrapper.library.root import MediaRoot
 from scrapper.library.store import Library
@@ -28,10 +28,12 @@ def plugins(*, again: str | None) -> int:
     up on some posts.
 
     Raises:
-        SettingsError: a plugin cannot be loaded, or there is none called *again*.
+        SettingsError: a plugin cannot be loaded, there is none called *again*, or no service has
+            used the folder yet.
     """
     settings = load_settings()
     found = Plugins.from_settings(settings)
+    say_folder(MediaRoot(settings.media_root), must_be_used=True)
     if again is None:
         asyncio.run(_tell(settings, found))
         return 0
@@ -45,7 +47,7 @@ async def _tell(settings: Settings, found: Plugins) -> None:
     """Print how far each plugin is; the library and the ledger are only read."""
     library = Library(settings.media_root)
     path = settings.media_root / ".state" / LEDGER
-    posts = await library.versions() if settings.media_root.is_dir() else {}
+    posts = await library.versions()
     ledger = Ledger(path) if path.exists() else None
     for plugin in found:
         hooks = ", ".join(sorted(plugin.hooks)) or "no hooks: is @hookimpl missing?"
