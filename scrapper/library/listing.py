@@ -20,6 +20,7 @@ __all__ = [
     "Listing",
     "Usage",
     "folders",
+    "is_stored",
     "newest",
     "stored_before",
     "usage_of",
@@ -120,6 +121,11 @@ def version_of(folder: Path) -> int | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     return manifest.st_mtime_ns if stat.S_ISREG(manifest.st_mode) else None
+
+
+def is_stored(folder: Path) -> bool:
+    """Whether a post is in *folder*, readable or not, or the files of release 0.2.0."""
+    return os.path.lexists(folder / MANIFEST) or legacy_time(folder) is not None
 
 
 def usage_of(root: Path) -> Usage:

@@ -22,6 +22,7 @@ from scrapper.library.listing import (
     Cursor,
     Listing,
     Usage,
+    is_stored,
     newest,
     stored_before,
     usage_of,
@@ -350,11 +351,8 @@ class Library:
             raise
 
     def _is_removable(self, shortcode: str) -> bool:
-        """Whether a post is there, readable or not, or the files of release 0.2.0."""
         folder = self.root / shortcode
-        if folder.is_symlink():
-            return False
-        return os.path.lexists(folder / MANIFEST) or legacy_time(folder) is not None
+        return not folder.is_symlink() and is_stored(folder)
 
     def _remove_if_before(self, shortcode: str, moment: float) -> bool:
         folder = self.root / shortcode
