@@ -12,10 +12,10 @@ run worker: export MALLOC_MMAP_THRESHOLD_ ?= 1048576
 
 # If REDIS_URL is set, this runs one of several replicas.
 run: $(SERVICE)
-	@MEDIA_ROOT="$${MEDIA_ROOT:-$(CURDIR)/data/instaloader}" exec $(BIN)/python -m scrapper
+	@exec $(BIN)/python -m scrapper
 
 worker: $(VENV)/base.txt $(VENV)/redis.txt
-	@MEDIA_ROOT="$${MEDIA_ROOT:-$(CURDIR)/data/instaloader}" exec $(BIN)/python -m scrapper worker
+	@exec $(BIN)/python -m scrapper worker
 
 test: $(VENV)/dev.txt
 	@$(BIN)/python -m pytest --numprocesses auto

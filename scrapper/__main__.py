@@ -96,6 +96,12 @@ def _plugins(options: argparse.Namespace) -> int:
     return plugins(again=options.again)
 
 
+def _backup(options: argparse.Namespace) -> int:
+    from scrapper.commands.backup import backup  # noqa: PLC0415
+
+    return backup(options.file, with_posts=not options.no_posts)
+
+
 def _replace_closed_streams() -> None:
     """Put /dev/null where the shell closed a standard stream, as ``>&-`` does.
 
@@ -210,6 +216,14 @@ def _parser() -> tuple[argparse.ArgumentParser, Commands]:
     plugins = commands.add_parser("plugins", help="show the plugins, and how far each is")
     plugins.set_defaults(func=_plugins)
     plugins.add_argument("--again", metavar="NAME", help="run one over the whole library")
+    backup = commands.add_parser(
+        "backup", help="write the posts and the state to an archive, while the service runs"
+    )
+    backup.set_defaults(func=_backup)
+    backup.add_argument(
+        "file", type=Path, metavar="FILE", help="a tar archive; - for standard output"
+    )
+    backup.add_argument("--no-posts", action="store_true", help="the state alone")
     return parser, commands
 
 

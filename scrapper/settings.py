@@ -73,6 +73,12 @@ _SECRETS = (
 )
 
 
+def _usual_media_root() -> Path:
+    """The image's folder where there is one, else one in the current folder."""
+    data = Path("/data")
+    return (data if data.is_dir() else Path("data")) / "instaloader"
+
+
 class Settings(BaseSettings):
     """Every setting of the service; the names are those of the environment, in lower case."""
 
@@ -83,7 +89,7 @@ class Settings(BaseSettings):
     api_keys_file: ReadableFile | None = None
     host: str = "0.0.0.0"  # noqa: S104 - a container is reached from outside
     port: Port = 5633
-    media_root: Folder = Path("/data/instaloader")
+    media_root: Folder = Field(default_factory=_usual_media_root, validate_default=True)
     max_url_length: PositiveInt = 512
     max_json_body_bytes: PositiveInt = 4096
     rate_limit_max_requests: NonNegativeInt = 30

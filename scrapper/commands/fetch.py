@@ -176,8 +176,7 @@ class _Report:
             known = {"status": post.status, "code": post.code, "error": post.error}
             return {"url": post.url, **known}
         scraped = self._stored.pop(index)
-        stored, cached = scraped.stored, scraped.cached
-        text = stored.rendered.to_json(original_url=post.url, kept=stored.kept, cached=cached)
+        text = scraped.stored.to_json(post.url, cached=scraped.cached)
         line: dict[str, Any] = orjson.loads(text)
         return line
 

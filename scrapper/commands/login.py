@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 
 from scrapper.assembly import assemble_login
-from scrapper.commands.output import EXIT_CODES, EXIT_USAGE, logs_if_asked
+from scrapper.commands.output import EXIT_CODES, EXIT_USAGE, logs_if_asked, say_folder
 from scrapper.errors import ScrapeError, response_to
 from scrapper.instagram.login.cookies import (
     SessionFileError,
@@ -13,6 +13,7 @@ from scrapper.instagram.login.cookies import (
     read_cookies_file,
     read_session_file,
 )
+from scrapper.library.root import MediaRoot
 from scrapper.settings import load_settings
 
 __all__ = ["login"]
@@ -33,6 +34,7 @@ def login(file: Path | None, *, forget: bool) -> int:
         SettingsError: the environment holds wrong settings.
     """
     settings = load_settings()
+    say_folder(MediaRoot(settings.media_root), must_be_used=False)
     instagram = assemble_login(settings)
     with logs_if_asked(settings, lambda: instagram.login.secrets):
         try:

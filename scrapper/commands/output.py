@@ -4,14 +4,30 @@ import sys
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 
+from scrapper.errors import SettingsError
+from scrapper.library.root import MediaRoot
 from scrapper.settings import Settings
 from scrapper.telemetry.logs import logs_to
 
-__all__ = ["EXIT_CODES", "EXIT_USAGE", "logs_if_asked"]
+__all__ = ["EXIT_CODES", "EXIT_USAGE", "logs_if_asked", "say_folder"]
 
 EXIT_USAGE = 2
 EXIT_CODES: Mapping[int, int] = {200: 0, 404: 3, 403: 4, 429: 5, 503: 6}
 """Exit code by the status that ``POST /scrape`` would give; 1 for any other."""
+
+
+def say_folder(root: MediaRoot, *, must_be_used: bool) -> None:
+    """Print which folder the command uses, and whether no service has used it yet.
+
+    Raises:
+        SettingsError: none has, and it *must_be_used*.
+    """
+    print(f"Media folder: {root.path}", file=sys.stderr)
+    if not root.used:
+        text = f"no service has used {root.path} yet: is this the service's MEDIA_ROOT?"
+        if must_be_used:
+            raise SettingsError(f"MEDIA_ROOT: {text}")
+        print(text[0].upper() + text[1:], file=sys.stderr)
 
 
 def logs_if_asked(

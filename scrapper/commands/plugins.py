@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Mapping
 
 from scrapper.assembly import PluginParts, assemble_plugins
-from scrapper.commands.output import logs_if_asked
+from scrapper.commands.output import logs_if_asked, say_folder
 from scrapper.errors import SettingsError
 from scrapper.plugins.follower import Pauses
 from scrapper.plugins.following import Followers
@@ -25,9 +25,11 @@ def plugins(*, again: str | None) -> int:
     up on some posts.
 
     Raises:
-        SettingsError: a plugin cannot be loaded, or there is none called *again*.
+        SettingsError: a plugin cannot be loaded, there is none called *again*, or no service has
+            used the folder yet.
     """
     parts = assemble_plugins(load_settings(), pauses=_PAUSES)
+    say_folder(parts.root, must_be_used=True)
     if again is None:
         asyncio.run(_tell(parts))
         return 0
@@ -40,7 +42,7 @@ def plugins(*, again: str | None) -> int:
 async def _tell(parts: PluginParts) -> None:
     """Print how far each plugin is; the library and the ledger are only read."""
     library, ledger = parts.followed.library, parts.followed.ledger
-    posts = await library.versions() if library.root.is_dir() else {}
+    posts = await library.versions()
     begun = ledger if (parts.root.state / LEDGER).exists() else None
     for plugin in parts.plugins:
         hooks = ", ".join(sorted(plugin.hooks)) or "no hooks: is @hookimpl missing?"

@@ -15,7 +15,7 @@ from zipstream import ZipStream
 
 from scrapper.handlers.file_response import RangedFile
 from scrapper.handlers.operation import FILE, Operation, Parameter, describe
-from scrapper.handlers.posts import SHORTCODE, stored_files
+from scrapper.handlers.posts import SHORTCODE, stored_post
 from scrapper.handlers.refusals import InvalidParameter, NotStored
 from scrapper.handlers.request_bodies import ScrapeRequest
 from scrapper.handlers.resources import CONVERSIONS, LIBRARY
@@ -79,7 +79,7 @@ _RANGES = {
 )
 async def media(request: web.Request) -> web.StreamResponse:
     """Any file of the post, inline."""
-    post = await stored_files(request)
+    post = (await stored_post(request)).post
     filename = request.match_info["filename"]
     # By name, never by path: only a post's own files can be reached.
     if not any(file.filename == filename for file in post.files):
@@ -105,7 +105,7 @@ async def download(request: web.Request) -> web.StreamResponse:
     chosen one, into an archive. ``audio=1`` and ``h264=1`` have a plugin make another file of it.
     """
     choice = _Choice.of(request)
-    return await _attachment(request, await stored_files(request), choice)
+    return await _attachment(request, (await stored_post(request)).post, choice)
 
 
 @describe(

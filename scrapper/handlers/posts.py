@@ -7,11 +7,10 @@ from aiohttp import web
 
 from scrapper.handlers.operation import Operation, Parameter, describe
 from scrapper.handlers.refusals import InvalidParameter, NotStored
-from scrapper.handlers.resources import LIBRARY
+from scrapper.handlers.resources import LIBRARY, SETTINGS
 from scrapper.handlers.responses import ListingResponse
 from scrapper.library.catalogue import Search
 from scrapper.library.listing import Cursor
-from scrapper.library.post import Post
 from scrapper.library.response import PostResponse
 from scrapper.library.stored import StoredPost
 from scrapper.links import is_shortcode
@@ -23,8 +22,8 @@ __all__ = [
     "get_post",
     "keep_post",
     "list_posts",
+    "post_json",
     "release_post",
-    "stored_files",
     "stored_post",
 ]
 
@@ -79,7 +78,7 @@ async def list_posts(request: web.Request) -> web.Response:
     listing = await request.app[LIBRARY].list(int(limit), after, _search(request))
     next_cursor = orjson.dumps(None if listing.next is None else str(listing.next))
     body = b'{"posts":[%b],"next_cursor":%b}' % (
-        b",".join(_answer(request, stored) for stored in listing.posts),
+        b",".join(post_json(request, stored) for stored in listing.posts),
         next_cursor,
     )
     return web.Response(body=body, content_type="application/json")
@@ -98,7 +97,7 @@ async def list_posts(request: web.Request) -> web.Response:
 async def get_post(request: web.Request) -> web.Response:
     """A stored post, as ``POST /scrape`` gave it."""
     stored = await stored_post(request)
-    return web.Response(body=_answer(request, stored), content_type="application/json")
+    return web.Response(body=post_json(request, stored), content_type="application/json")
 
 
 @describe(
@@ -154,21 +153,6 @@ async def _keep(request: web.Request, *, kept: bool) -> web.Response:
     return web.Response(status=204)
 
 
-async def stored_files(request: web.Request) -> Post:
-    """The post that the request's path names, or what release 0.2.0 left of it.
-
-    Raises:
-        InvalidParameter: it names none.
-        NotStored: nothing of it is stored.
-    """
-    shortcode, library = _shortcode(request), request.app[LIBRARY]
-    stored = await library.get(shortcode)
-    post = stored.post if stored else await library.get_legacy(shortcode)
-    if post is None:
-        raise NotStored
-    return post
-
-
 async def stored_post(request: web.Request) -> StoredPost:
     """The post that the request's path names.
 
@@ -201,10 +185,15 @@ def _shortcode(request: web.Request) -> str:
     return shortcode
 
 
-def _answer(request: web.Request, stored: StoredPost) -> bytes:
-    prefix = request.app[BASE_PATH].prefix_of(request)
-    return stored.rendered.to_json(
-        original_url=stored.post.original_url, kept=stored.kept, cached=True, prefix=prefix
+def post_json(
+    request: web.Request, stored: StoredPost, url: str | None = None, *, cached: bool = True
+) -> bytes:
+    """The post as the answer to *request*, which asked for it by *url*, or by its shortcode."""
+    return stored.to_json(
+        url,
+        cached=cached,
+        max_age=request.app[SETTINGS].max_media_age_seconds,
+        prefix=request.app[BASE_PATH].prefix_of(request),
     )
 
 

@@ -3,12 +3,12 @@
 from aiohttp import web
 
 from scrapper.handlers.operation import Operation, describe
+from scrapper.handlers.posts import post_json
 from scrapper.handlers.request_bodies import ScrapeRequest, read_body
 from scrapper.handlers.resources import SCRAPER, SETTINGS
 from scrapper.library.response import PostResponse
 from scrapper.links import read_link
 from scrapper.scraping.scraper import Scraped
-from scrapper.serving.base_path import BASE_PATH
 
 __all__ = ["scrape", "scraped_post"]
 
@@ -26,15 +26,13 @@ __all__ = ["scrape", "scraped_post"]
 async def scrape(request: web.Request) -> web.Response:
     """Download the post that the body's ``url`` names, or give it from disk.
 
-    With ``"refresh": true`` it is downloaded even if it is stored. With ``"keep": true`` it is
-    never removed because of its age.
+    A stored post is never an error: where Instagram gives no newer one, the answer is the stored
+    one with ``"stale": true``. With ``"refresh": true`` it is downloaded even if it is stored, and
+    a failure is an error. With ``"keep": true`` it is never removed because of its age.
     """
     asked = await read_body(request, ScrapeRequest)
     scraped = await scraped_post(request, asked.url, refresh=asked.refresh, keep=asked.keep)
-    prefix = request.app[BASE_PATH].prefix_of(request)
-    body = scraped.stored.rendered.to_json(
-        original_url=asked.url, kept=scraped.stored.kept, cached=scraped.cached, prefix=prefix
-    )
+    body = post_json(request, scraped.stored, asked.url, cached=scraped.cached)
     return web.Response(body=body, content_type="application/json")
 
 

@@ -9,7 +9,6 @@ import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from itertools import zip_longest
 from typing import Any, Literal
 
@@ -17,7 +16,7 @@ import structlog
 
 from scrapper.instagram.shortcode import Shortcode
 from scrapper.instagram.verdict import Reason, Refused
-from scrapper.library.post import Details, Music
+from scrapper.library.post import Details, Music, moment
 
 Kind = Literal["video", "image"]
 
@@ -329,7 +328,7 @@ def _moment(value: Any) -> str | None:
     seconds = int(value) if digits else value
     if not _is_number(seconds) or not 0 <= seconds <= _LATEST:
         return None
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%SZ}"
+    return moment(seconds)
 
 
 def _seconds(value: Any) -> float | None:

@@ -6,7 +6,7 @@ import time
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from operator import itemgetter
 from typing import Annotated, Any, Literal
 
@@ -14,6 +14,7 @@ from pydantic import ConfigDict, Field
 
 from scrapper.errors import InvalidURL, UnsupportedLink, response_to
 from scrapper.jobs.waiting import Place
+from scrapper.library.post import moment
 from scrapper.links import read_link
 
 __all__ = [
@@ -22,7 +23,6 @@ __all__ = [
     "JobPost",
     "JobResponse",
     "PostState",
-    "moment",
     "new_job",
     "unix_time",
 ]
@@ -240,13 +240,8 @@ class Job:
         return "waiting" if self.state == "running" else self.webhook_outcome or "waiting"
 
 
-def moment(seconds: float) -> str:
-    """A unix time as RFC 3339 has it, in UTC."""
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%SZ}"
-
-
 def unix_time(text: str) -> float:
-    """The reverse of :func:`moment`.
+    """The reverse of :func:`~scrapper.library.post.moment`.
 
     Raises:
         ValueError: *text* is no time.

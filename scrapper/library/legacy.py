@@ -1,21 +1,34 @@
 """Folders of release 0.2.0: a post's files without a manifest.
 
 That release let Instaloader write ``SHORTCODE/SHORTCODE.mp4`` or ``.jpg``, and for a carousel
-``SHORTCODE_1.jpg`` and so on, beside texts and compressed JSON. Such a folder is no post here: it
-is in no listing, and a scrape fetches the post anew. But its files are served, and sweeps remove
-it by its age.
+``SHORTCODE_1.jpg`` and so on. Beside them are the caption (``SHORTCODE.txt``) and what Instagram
+said of the post (``SHORTCODE.json.xz``). Such a folder is a stale post here: listed, found, served,
+and fetched anew when somebody asks for it.
+
+Its files have the time of the post on Instagram. So its age counts from the first sweep that saw
+it: that is the time of an empty file under ``.state/legacy``.
 """
 
+import json
 import os
 import re
+import stat
+import time
+from collections.abc import Set
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from scrapper.library.post import MediaItem, Post
+import structlog
 
-__all__ = ["legacy_post", "legacy_time"]
+from scrapper.library.post import Details, MediaItem, Post, moment
+from scrapper.library.state_file import UNREADABLE
+
+__all__ = ["first_seen", "legacy_post", "legacy_time", "note_seen"]
+
+log = structlog.get_logger(__name__)
 
 _MANIFEST = "post.json"
+_SEEN = ".state/legacy"
 _KINDS: dict[str, Literal["video", "image"]] = {
     ".mp4": "video",
     ".jpg": "image",
@@ -23,42 +36,76 @@ _KINDS: dict[str, Literal["video", "image"]] = {
     ".png": "image",
     ".webp": "image",
 }
+_MOST_BYTES = 4_000_000
+# Instaloader's own files need 9 MB to unpack.
+_UNPACKING_BYTES = 32_000_000
 
 
 def legacy_post(folder: Path) -> Post | None:
-    """The files in *folder* as a post without any data; None if it holds none of that release.
+    """The files in *folder* as a post; None if it holds none of that release.
 
-    Links are not followed.
+    Links are not followed. Texts that are missing or unreadable are left out.
     """
     try:
-        files = _files(folder)
+        media = tuple(_item(path) for path in _files(folder))
     except OSError:
         return None
-    media = tuple(_item(path) for path in files)
     # Instaloader writes a video's cover beside it, under the same name.
     videos = {Path(item.filename).stem for item in media if item.type == "video"}
-    media = tuple(
-        item for item in media if item.type == "video" or Path(item.filename).stem not in videos
-    )
+    covers = [item for item in media if item.type != "video" and Path(item.filename).stem in videos]
+    media = tuple(item for item in media if item not in covers)
     if not media:
         return None
+    name = folder.name
+    node = _node(folder / f"{name}.json.xz")
+    owner = _part(node, "owner") or _part(node, "user")
+    taken_at = node.get("taken_at_timestamp", node.get("date", node.get("taken_at")))
     return Post(
-        shortcode=folder.name,
-        description="",
-        owner=None,
-        taken_at=None,
-        original_url="",
+        shortcode=name,
+        description=_caption(folder / f"{name}.txt"),
+        owner=_text(owner.get("username")),
+        taken_at=_moment(taken_at),
+        original_url=f"https://www.instagram.com/p/{name}/",
         media=media,
+        thumbnail=covers[0] if covers and media[0].type == "video" else None,
+        details=Details(owner_name=_text(owner.get("full_name"))),
     )
 
 
 def legacy_time(folder: Path) -> float | None:
-    """When the newest file of *folder* was written (unix time); None if it is none of 0.2.0's."""
+    """The time of the newest file of *folder* (unix time); None if it is none of 0.2.0's."""
     try:
         times = [path.lstat().st_mtime for path in _files(folder)]
     except OSError:
         return None
-    return max(times, default=None)
+    return max(0.0, *times) if times else None
+
+
+def first_seen(folder: Path) -> float | None:
+    """When a sweep first saw *folder* (unix time); None if none did."""
+    try:
+        return (folder.parent / _SEEN / folder.name).lstat().st_mtime
+    except OSError:
+        return None
+
+
+def note_seen(root: Path, shortcodes: Set[str]) -> Set[str]:
+    """Note that *shortcodes* are all the folders of that release; return those that were before."""
+    seen, known = root / _SEEN, set[str]()
+    try:
+        if shortcodes:
+            seen.mkdir(parents=True, exist_ok=True)
+        known = set(os.listdir(seen))
+        for gone in known - shortcodes:
+            (seen / gone).unlink(missing_ok=True)
+        for shortcode in shortcodes - known:
+            (seen / shortcode).touch()
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        # On a full disk, the sweep is needed most.
+        log.warning("posts of release 0.2.0 not noted: they stay", cause=str(error))
+    return known - shortcodes
 
 
 def _files(folder: Path) -> list[Path]:
@@ -79,3 +126,54 @@ def _files(folder: Path) -> list[Path]:
 def _item(path: Path) -> MediaItem:
     size = path.lstat().st_size
     return MediaItem(_KINDS[path.suffix], path.name, "", size, None, None)
+
+
+def _caption(path: Path) -> str:
+    try:
+        return _read(path).decode(errors="replace").removesuffix("\n")
+    except (OSError, ValueError):
+        return ""
+
+
+def _node(path: Path) -> dict[str, Any]:
+    """What Instagram said of the post, in one of the forms that Instaloader had over the years."""
+    # Only such folders need it.
+    import lzma  # noqa: PLC0415
+
+    unpacker = lzma.LZMADecompressor(memlimit=_UNPACKING_BYTES)
+    try:
+        text = unpacker.decompress(_read(path), max_length=_MOST_BYTES)
+        return _part(json.loads(text), "node")
+    except FileNotFoundError:
+        return {}
+    except (OSError, EOFError, MemoryError, lzma.LZMAError, *UNREADABLE) as error:
+        log.warning("metadata unreadable", file=path.name, cause=repr(error)[:200])
+        return {}
+
+
+def _read(path: Path) -> bytes:
+    """A regular file, to its end.
+
+    Raises:
+        OSError, ValueError: there is none, or it is too large.
+    """
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode) or status.st_size > _MOST_BYTES:
+            raise ValueError("no file, or too large")
+        return file.read(_MOST_BYTES)
+
+
+def _part(data: Any, key: str) -> dict[str, Any]:
+    part = data.get(key) if isinstance(data, dict) else None
+    return part if isinstance(part, dict) else {}
+
+
+def _moment(value: Any) -> str | None:
+    in_time = isinstance(value, int | float) and 0 <= value < time.time()
+    return moment(value) if in_time else None
+
+
+def _text(value: Any) -> str | None:
+    # Half of an emoji cannot be sent.
+    return value.encode(errors="replace").decode() if isinstance(value, str) and value else None

@@ -4,14 +4,14 @@ import heapq
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 import structlog
 
-from scrapper.library.legacy import legacy_time
+from scrapper.library.legacy import first_seen, legacy_time, note_seen
 from scrapper.library.stored import MANIFEST, StoredPost
 from scrapper.links import is_shortcode
 
@@ -20,6 +20,7 @@ __all__ = [
     "Listing",
     "Usage",
     "folders",
+    "is_stored",
     "newest",
     "stored_before",
     "usage_of",
@@ -86,28 +87,31 @@ def folders(root: Path) -> Iterator[tuple[str, int]]:
 
 def newest(root: Path, number: int, after: Cursor | None) -> list[Cursor]:
     """The places of the *number* posts stored last, of those that come *after* a place."""
-    all_posts = (Cursor(stored_at, shortcode) for shortcode, stored_at in _all(root))
+    all_posts = (Cursor(stored_at, shortcode) for shortcode, stored_at, _ in _folders(root))
     those = (cursor for cursor in all_posts if after is None or cursor.key > after.key)
     # Not sorted as a whole: for many posts that takes the interpreter for long, and much memory.
     return heapq.nsmallest(number, those, key=lambda cursor: cursor.key)
 
 
-def stored_before(root: Path, moment: float) -> list[str]:
-    """The shortcodes of what was stored before *moment* (unix time), release 0.2.0's included."""
-    posts = (shortcode for shortcode, stored_at in _all(root) if stored_at < moment)
-    return [*posts, *_legacy_before(root, moment)]
+def stored_before(root: Path, moment: float) -> tuple[list[str], Set[str]]:
+    """The shortcodes of what was stored, or for release 0.2.0 seen, before *moment* (unix time).
 
-
-def _legacy_before(root: Path, moment: float) -> Iterator[str]:
-    for name, _ in folders(root):
-        stored_at = legacy_time(root / name)
-        if stored_at is not None and stored_at < moment:
-            yield name
+    What that release left is noted as seen. The second are those that were noted, and are gone, or
+    posts of this release by now.
+    """
+    posts = list(_folders(root))
+    legacy = {name for name, _, version in posts if version is None}
+    gone = note_seen(root, legacy)
+    since = {name: (first_seen(root / name) or moment) for name in legacy}
+    return [name for name, at, _ in posts if since.get(name, at) < moment], gone
 
 
 def versions(root: Path) -> dict[str, int]:
-    """The version of each post: a number that changes when the post is stored anew, and grows."""
-    return {shortcode: manifest.st_mtime_ns for shortcode, manifest in _manifests(root)}
+    """The version of each post: a number that changes when the post is stored anew, and grows.
+
+    What release 0.2.0 left has none.
+    """
+    return {name: version for name, _, version in _folders(root) if version is not None}
 
 
 def version_of(folder: Path) -> int | None:
@@ -119,10 +123,15 @@ def version_of(folder: Path) -> int | None:
     return manifest.st_mtime_ns if stat.S_ISREG(manifest.st_mode) else None
 
 
+def is_stored(folder: Path) -> bool:
+    """Whether a post is in *folder*, readable or not, or the files of release 0.2.0."""
+    return os.path.lexists(folder / MANIFEST) or legacy_time(folder) is not None
+
+
 def usage_of(root: Path) -> Usage:
     """How much is stored; every file is looked at."""
     posts = size = 0
-    for shortcode, _ in _all(root):
+    for shortcode, _, _ in _folders(root):
         # The post may be removed meanwhile.
         with suppress(OSError), os.scandir(root / shortcode) as entries:
             size += sum(entry.stat(follow_symlinks=False).st_size for entry in entries)
@@ -130,11 +139,8 @@ def usage_of(root: Path) -> Usage:
     return Usage(posts, size)
 
 
-def _all(root: Path) -> Iterator[tuple[str, float]]:
-    return ((shortcode, manifest.st_mtime) for shortcode, manifest in _manifests(root))
-
-
-def _manifests(root: Path) -> Iterator[tuple[str, os.stat_result]]:
+def _folders(root: Path) -> Iterator[tuple[str, float, int | None]]:
+    """Each post with the time by which it is listed, and its version; None for release 0.2.0."""
     with os.scandir(root) as entries:
         for entry in entries:
             try:
@@ -142,9 +148,11 @@ def _manifests(root: Path) -> Iterator[tuple[str, os.stat_result]]:
                     continue
                 manifest = os.lstat(os.path.join(entry.path, MANIFEST))
             except FileNotFoundError:
-                continue
+                stored_at = legacy_time(Path(entry.path))
+                if stored_at is not None:
+                    yield entry.name, stored_at, None
             except OSError as error:
                 log.warning("post not readable", shortcode=entry.name, cause=str(error))
-                continue
-            if stat.S_ISREG(manifest.st_mode):
-                yield entry.name, manifest
+            else:
+                if stat.S_ISREG(manifest.st_mode):
+                    yield entry.name, manifest.st_mtime, manifest.st_mtime_ns

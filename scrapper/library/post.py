@@ -3,6 +3,7 @@
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import parse_qs, urlsplit
@@ -16,11 +17,13 @@ __all__ = [
     "Progress",
     "cdn_expiry",
     "is_own_file",
+    "moment",
 ]
 
 _UNSIGNED_LIFETIME = 24 * 60 * 60
 _MANIFEST_VERSION = 1
 _ADDED = ("added", "object_urls")
+_LATEST = datetime.max.replace(tzinfo=UTC).timestamp() - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,9 +122,10 @@ class Post:
         """Unix time until which the post, downloaded at *fetched_at*, stays fresh.
 
         That is when the first of its signed CDN URLs expires; one without an expiry counts
-        for a day. A post with missing items is never fresh: Instagram may give them next time.
+        for a day. A post with missing items is never fresh, because Instagram may give them next
+        time, and neither is one whose files came without a URL, from release 0.2.0.
         """
-        if self.missing:
+        if self.missing or not all(item.cdn_url for item in self.media):
             return 0.0
         return min(
             cdn_expiry(item.cdn_url) or fetched_at + _UNSIGNED_LIFETIME for item in self.media
@@ -196,6 +200,11 @@ class Fetch:
 def is_own_file(filename: str, shortcode: str) -> bool:
     """Whether *filename* may be that of a file of the post, in its folder."""
     return Path(filename).name == filename and filename.startswith(shortcode)
+
+
+def moment(seconds: float) -> str:
+    """A unix time as RFC 3339 has it, in UTC; times that it has no form for count as its last."""
+    return f"{datetime.fromtimestamp(min(seconds, _LATEST), UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def cdn_expiry(url: str) -> int | None:

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 import orjson
 from pydantic import ConfigDict, Field
 
-from scrapper.library.post import Details, MediaItem, Post
+from scrapper.library.post import Details, MediaItem, Post, moment
 
 __all__ = ["MediaFile", "PostResponse", "RenderedPost"]
 
@@ -19,7 +19,7 @@ _OBJECT_URL = "Address of the copy that the plugin s3 made"
 _CLOSED = ConfigDict(extra="forbid")
 # Where the URL of the request goes: no text of Instagram's can hold it.
 _URL_MARK = secrets.token_hex(16)
-_END = b'"kept":%b,"cached":%b}'
+_END = b'"expires_at":%b,"kept":%b,"cached":%b,"stale":%b}'
 _BOOLEANS = (b"false", b"true")
 
 
@@ -72,8 +72,22 @@ class PostResponse:
         Field(description="Numbers of the carousel's items that Instagram gave no file for"),
     ]
     details: Details
+    expires_at: Annotated[
+        str | None,
+        Field(
+            description="When a sweep removes the post, or soon after; null: never",
+            json_schema_extra={"format": "date-time"},
+        ),
+    ]
     kept: Annotated[bool, Field(description="Whether sweeps leave the post alone")]
     cached: Annotated[bool, Field(description="Whether the post came from disk")]
+    stale: Annotated[
+        bool,
+        Field(
+            description="Whether the post came from disk although it should be fetched again: a "
+            "signed URL has expired, or items are missing"
+        ),
+    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,15 +126,30 @@ class RenderedPost:
             taken_at=post.taken_at,
             missing=post.missing,
             details=post.details,
+            expires_at=None,
             kept=False,
             cached=False,
+            stale=False,
         )
         before, after = orjson.dumps(response).split(b'"%b"' % _URL_MARK.encode())
-        return cls(before, after.removesuffix(_END % (b"false", b"false")))
+        return cls(before, after.removesuffix(_END % (b"null", b"false", b"false", b"false")))
 
-    def to_json(self, *, original_url: str, kept: bool, cached: bool, prefix: str = "") -> bytes:
-        """The whole of it, as JSON text in UTF-8; *prefix* comes before the files' URLs."""
-        end = _END % (_BOOLEANS[kept], _BOOLEANS[cached])
+    def to_json(
+        self,
+        *,
+        original_url: str,
+        kept: bool,
+        cached: bool,
+        stale: bool = False,
+        expires_at: float | None = None,
+        prefix: str = "",
+    ) -> bytes:
+        """The whole of it, as JSON text in UTF-8.
+
+        *expires_at* is a unix time. *prefix* comes before the files' URLs.
+        """
+        expires = b"null" if expires_at is None else b'"%b"' % moment(expires_at).encode()
+        end = _END % (expires, _BOOLEANS[kept], _BOOLEANS[cached], _BOOLEANS[stale])
         after = self.after_url
         if prefix:
             # In a caption the quotes would have a backslash in front.

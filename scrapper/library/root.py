@@ -55,6 +55,11 @@ class MediaRoot:
             )
         return _identity(path) == _identity_of(os.fstat(self._lock))
 
+    @property
+    def used(self) -> bool:
+        """Whether a service uses the folder, or did."""
+        return (self.state / _LOCK).exists() or (self.path / ".incoming").exists()
+
     def check(self) -> None:
         """Check that the folder is still the one that was opened.
 

@@ -18,11 +18,12 @@ from scrapper.library.catalogue import Catalogue, Search
 from scrapper.library.disk import storing
 from scrapper.library.index import Index
 from scrapper.library.keeping import keep, release
-from scrapper.library.legacy import legacy_post, legacy_time
+from scrapper.library.legacy import first_seen, legacy_time
 from scrapper.library.listing import (
     Cursor,
     Listing,
     Usage,
+    is_stored,
     newest,
     stored_before,
     usage_of,
@@ -127,10 +128,6 @@ class Library:
         """The stored post as it is on the disk now, whatever was read a moment ago."""
         self._index.changed(shortcode)
         return await self._index.get(shortcode)
-
-    async def get_legacy(self, shortcode: str) -> Post | None:
-        """The files that release 0.2.0 left under the shortcode, as a post without data."""
-        return await asyncio.to_thread(legacy_post, self.root / shortcode)
 
     def changed(self, shortcode: str) -> None:
         """Note, on the loop, that a post was published or removed."""
@@ -291,8 +288,9 @@ class Library:
     ) -> int:
         """Remove the posts stored more than *max_age* seconds ago; return their number.
 
-        A kept post stays, and so does one whose shortcode cannot be reserved, and everything that
-        is not a post: other names, links, and folders without a manifest or files of release 0.2.0.
+        The age of what release 0.2.0 left counts from the first call that saw it. A kept post
+        stays, and so does one whose shortcode cannot be reserved, and everything that is not a
+        post: other names, links, and folders without a manifest or files of that release.
         """
         if self._abandoned_after:
             await self._in_thread(self._publisher.clear_leftovers)
@@ -302,7 +300,10 @@ class Library:
             await self._fill(self._catalogue)
         removed = 0
         oldest = time.time() - max_age
-        for shortcode in await self._in_thread(stored_before, self.root, oldest):
+        old, replaced = await self._in_thread(stored_before, self.root, oldest)
+        for shortcode in replaced:
+            self.changed(shortcode)
+        for shortcode in old:
             async with reserve(shortcode) as reserved:
                 if not reserved:
                     continue
@@ -373,15 +374,13 @@ class Library:
             raise
 
     def _is_removable(self, shortcode: str) -> bool:
-        """Whether a post is there, readable or not, or the files of release 0.2.0."""
         folder = self.root / shortcode
-        if folder.is_symlink():
-            return False
-        return os.path.lexists(folder / MANIFEST) or legacy_post(folder) is not None
+        return not folder.is_symlink() and is_stored(folder)
 
     def _remove_if_before(self, shortcode: str, moment: float) -> bool:
         folder = self.root / shortcode
-        stored_at = legacy_time(folder)
-        if stored_at is None:
-            stored_at = os.lstat(folder / MANIFEST).st_mtime
-        return stored_at < moment and self._publisher.remove(shortcode, unless_kept=True)
+        if legacy_time(folder) is None:
+            since = os.lstat(folder / MANIFEST).st_mtime
+        else:
+            since = first_seen(folder) or moment
+        return since < moment and self._publisher.remove(shortcode, unless_kept=True)

@@ -1,6 +1,7 @@
 """A stored post, as it is read from its folder."""
 
 import json
+import math
 import os
 import time
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ import structlog
 from scrapper.library.additions import with_additions
 from scrapper.library.disk import is_whole
 from scrapper.library.keeping import is_kept
+from scrapper.library.legacy import first_seen, legacy_post, legacy_time
 from scrapper.library.post import Post
 from scrapper.library.response import RenderedPost
 from scrapper.library.state_file import UNREADABLE
@@ -31,7 +33,7 @@ class StoredPost:
     """A post of the library.
 
     ``stored_at`` and ``fresh_until`` are unix times, ``seen_at`` is one of the monotonic clock.
-    Sweeps leave a ``kept`` post alone.
+    Sweeps count the post's age from ``ages_from``, and leave a ``kept`` one alone.
     """
 
     post: Post
@@ -39,23 +41,64 @@ class StoredPost:
     stored_at: float
     fresh_until: float
     seen_at: float
+    ages_from: float
     kept: bool
 
     @classmethod
-    def seen_now(cls, post: Post, root: Path, stored_at: float, *, kept: bool) -> "StoredPost":
-        """*post* as it was just found under *root*."""
-        fresh_until = post.fresh_until(stored_at)
-        rendered = RenderedPost.of(post, root)
-        return cls(post, rendered, stored_at, fresh_until, time.monotonic(), kept)
+    def seen_now(
+        cls,
+        post: Post,
+        root: Path,
+        stored_at: float,
+        *,
+        kept: bool,
+        ages_from: float | None = None,
+    ) -> "StoredPost":
+        """*post* as it was just found under *root*; it ages from *stored_at* if not given."""
+        return cls(
+            post,
+            RenderedPost.of(post, root),
+            stored_at,
+            post.fresh_until(stored_at),
+            time.monotonic(),
+            stored_at if ages_from is None else ages_from,
+            kept,
+        )
 
     @property
     def fresh(self) -> bool:
         """Whether the post need not be fetched again."""
         return time.time() < self.fresh_until
 
+    def to_json(
+        self,
+        url: str | None = None,
+        *,
+        cached: bool = True,
+        max_age: float = math.inf,
+        prefix: str = "",
+    ) -> bytes:
+        """The post as clients receive it, asked for by *url*, or by its own.
+
+        *max_age* is the age in seconds at which sweeps remove it. *prefix* comes before the
+        files' URLs.
+        """
+        expires = not self.kept and math.isfinite(max_age)
+        return self.rendered.to_json(
+            original_url=self.post.original_url if url is None else url,
+            expires_at=self.ages_from + max_age if expires else None,
+            kept=self.kept,
+            cached=cached,
+            stale=cached and not self.fresh,
+            prefix=prefix,
+        )
+
 
 def load(folder: Path) -> StoredPost | None:
-    """The post in *folder*; None if it is not there, incomplete or unreadable."""
+    """The post in *folder*, or what release 0.2.0 left of one.
+
+    None if it is not there, incomplete or unreadable.
+    """
     try:
         if folder.is_symlink():
             return None
@@ -69,10 +112,19 @@ def load(folder: Path) -> StoredPost | None:
             return StoredPost.seen_now(post, folder.parent, status.st_mtime, kept=is_kept(folder))
         log.warning("stored post incomplete", shortcode=folder.name)
     except FileNotFoundError:
-        pass
+        return _load_legacy(folder)
     except (OSError, *UNREADABLE) as error:
         log.warning("stored post unreadable", shortcode=folder.name, cause=repr(error))
     return None
+
+
+def _load_legacy(folder: Path) -> StoredPost | None:
+    post, stored_at = legacy_post(folder), legacy_time(folder)
+    if post is None or stored_at is None:
+        return None
+    ages_from = first_seen(folder) or time.time()
+    kept = is_kept(folder)
+    return StoredPost.seen_now(post, folder.parent, stored_at, kept=kept, ages_from=ages_from)
 
 
 def fence_of(folder: Path) -> int:

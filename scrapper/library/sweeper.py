@@ -1,6 +1,7 @@
 """Sweeps: a timer that removes old posts."""
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
@@ -8,12 +9,15 @@ import structlog
 
 from scrapper.errors import MediaFolderGone
 from scrapper.library.store import Library
+from scrapper.setting_types import DAY
 from scrapper.tasks import end, in_background
 from scrapper.telemetry.metrics import Metrics
 
 __all__ = ["sweeping"]
 
 log = structlog.get_logger(__name__)
+
+_ADVICE = "MAX_MEDIA_AGE_DAYS=0 ends it; kept posts stay"
 
 
 @asynccontextmanager
@@ -39,6 +43,10 @@ async def sweeping(
             if ours:
                 await _sweep(library, metrics, clock_is_right, max_age, reserve)
 
+    if math.isfinite(max_age):
+        log.info("posts are removed when they are old", days=max_age / DAY, advice=_ADVICE)
+    else:
+        log.info("posts are never removed")
     task = in_background(_every(interval, sweep), "sweeper")
     try:
         yield

@@ -42,7 +42,7 @@ function preview(item, thumbnail, alt) {
   return made;
 }
 
-function keepButton(post) {
+function keepButton(post, stays) {
   const made = button("", async () => {
     await request(`posts/${post.shortcode}/keep`, { method: post.kept ? "DELETE" : "PUT" });
     post.kept = !post.kept;
@@ -51,12 +51,13 @@ function keepButton(post) {
   const show = () => {
     made.textContent = post.kept ? TEXTS.kept : TEXTS.keep;
     made.setAttribute("aria-pressed", post.kept);
+    stays.textContent = post.expires_at && !post.kept ? TEXTS.stays(post.expires_at) : "";
   };
   show();
   return made;
 }
 
-function actionsOf(post, remove) {
+function actionsOf(post, stays, remove) {
   const many = post.media.length > 1;
   const actions = post.media.map((item, index) => {
     const numbered = item.type === "audio" ? TEXTS.saveSound : TEXTS.saveNumber(index + 1);
@@ -73,7 +74,7 @@ function actionsOf(post, remove) {
   if (post.description) {
     actions.push(copyButton(TEXTS.copyCaption, post.description));
   }
-  actions.push(keepButton(post));
+  actions.push(keepButton(post, stays));
   if (remove) {
     actions.push(button(TEXTS.remove, remove, "danger"));
   }
@@ -99,7 +100,8 @@ export function showPost(post, remove = null) {
   made.querySelector(".when").textContent = post.taken_at ? new Date(post.taken_at).toLocaleDateString() : "";
   made.querySelector(".details").textContent = detailsOf(post);
   made.querySelector(".caption").append(...nodesOf(post.description));
-  made.querySelector(".actions").append(...actionsOf(post, remove && (() => remove(made))));
+  const stays = made.querySelector(".stays");
+  made.querySelector(".actions").append(...actionsOf(post, stays, remove && (() => remove(made))));
   const place = made.querySelector(".media");
   if (post.media.length > 1) {
     place.classList.add("many");

@@ -8,7 +8,7 @@ const time = (moment) => new Date(moment).toLocaleTimeString("en-GB", { hour: "2
 
 export const TEXTS = {
   title: "Instagram posts as files",
-  intro: "Paste links to posts. This server downloads the posts and keeps them.",
+  intro: "Paste links to posts. This server downloads the posts, and shows until when each of them stays.",
   links: "Links",
   linksHint: "One link or many, separated by spaces, commas or line breaks.",
   key: "API key",
@@ -66,6 +66,7 @@ export const TEXTS = {
   copyCaption: "Copy caption",
   keep: "☆ Keep",
   kept: "★ Kept",
+  stays: (moment) => `Stays until ${new Date(moment).toLocaleDateString()}, unless you keep it`,
   remove: "Delete",
   removeQuestion: (shortcode) => `Delete ${shortcode} and its files?`,
   files: (number) => `${number} files`,

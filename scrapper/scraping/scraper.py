@@ -18,7 +18,7 @@ from typing import Protocol
 
 import structlog
 
-from scrapper.errors import CoolingDown, DeadlineExceeded, RateLimited, ServerFull
+from scrapper.errors import CoolingDown, DeadlineExceeded, RateLimited, ScrapeError, ServerFull
 from scrapper.library.disk import storing
 from scrapper.library.post import Fetch, Post, Progress
 from scrapper.library.publishing import Superseded
@@ -51,6 +51,7 @@ class Source(Protocol):
 
 
 _MAX_SHARE_LINKS = 1024
+_MOST_PUT_OFF = 1024
 
 
 class Scraper:
@@ -84,6 +85,7 @@ class Scraper:
         self._cooldown = cooldown
         self._cool_at = 0.0
         self._flights: dict[str, Flight] = {}
+        self._put_off: dict[str, float] = {}
         self._shared: dict[ShareLink, str] = {}
         self._opening: dict[ShareLink, asyncio.Task[str]] = {}
         self._most_flights = queries + queue_limit
@@ -131,7 +133,7 @@ class Scraper:
         return flight.fetch.progress if flight else None
 
     async def has(self, shortcode: str) -> bool:
-        """Whether the post is stored, and fresh enough."""
+        """Whether the post is stored, and fresh, or Instagram would refuse it now."""
         return await self._stored(shortcode) is not None
 
     @property
@@ -144,8 +146,10 @@ class Scraper:
     ) -> Scraped:
         """Return the post from the library, or download and store it.
 
-        With *refresh* it is downloaded even if the stored one is fresh. With *keep* sweeps leave it
-        alone from now on. *url* is the post's URL as the client sent it.
+        A stored post is never an error: where a stale one cannot be downloaded again, it is the
+        answer, and Instagram is not asked for it again as long as the error said, or the cool-down.
+        With *refresh* it is downloaded even if the stored one is fresh, or the error is raised.
+        With *keep* sweeps leave it alone from now on. *url* is the URL as the client sent it.
 
         Raises:
             ScrapeError: one of its subclasses.
@@ -167,13 +171,35 @@ class Scraper:
                     self._metrics.cache_hits.inc()
                     return stored
                 flight = self._flights.get(shortcode)
-            if flight is None:
-                flight = self._take_off(shortcode, url, refresh)
-            else:
-                self._metrics.flights_joined.inc()
-            scraped = await flight.join()
+            try:
+                if flight is None:
+                    flight = self._take_off(shortcode, url, refresh)
+                else:
+                    self._metrics.flights_joined.inc()
+                scraped = await flight.join()
+            except Exception as error:
+                stale = None if refresh else await self._library.get(shortcode)
+                if stale is None:
+                    raise
+                self._put_off_after(error, shortcode)
+                self._metrics.cache_hits.inc()
+                return Scraped(stale, cached=True)
             if not (refresh and scraped.cached):
                 return scraped
+
+    def _put_off_after(self, error: Exception, shortcode: str) -> None:
+        """Answer the post from disk for a while, and ask nobody: *error* would come again."""
+        known_fault = isinstance(error, ScrapeError | OSError)
+        log.warning(
+            "stale post answered",
+            shortcode=shortcode,
+            outcome=type(error).__name__,
+            exc_info=None if known_fault else error,
+        )
+        wait = error.retry_after if isinstance(error, ScrapeError) else None
+        self._put_off[shortcode] = time.monotonic() + (self._cooldown if wait is None else wait)
+        if len(self._put_off) > _MOST_PUT_OFF:
+            del self._put_off[next(iter(self._put_off))]
 
     async def shortcode_of(self, link: Link) -> str:
         """The shortcode that *link* names. A share link is opened once for all who ask.
@@ -219,7 +245,9 @@ class Scraper:
 
     async def _stored(self, shortcode: str) -> Scraped | None:
         stored = await self._library.get(shortcode)
-        return Scraped(stored, cached=True) if stored and stored.fresh else None
+        put_off_until = max(self._cool_at, self._put_off.get(shortcode, 0.0))
+        usable = stored and (stored.fresh or time.monotonic() < put_off_until)
+        return Scraped(stored, cached=True) if stored and usable else None
 
     def _take_off(self, shortcode: str, url: str, refresh: bool) -> Flight:
         self._refuse_while_cooling()
@@ -295,6 +323,7 @@ class Scraper:
         finally:
             self._busy -= 1
             self._metrics.downloaded_bytes.inc(fetch.progress.done)
+        self._put_off.pop(fetch.shortcode, None)
         self._library.changed(fetch.shortcode)
         return stored
 

@@ -61,9 +61,11 @@ async def test_a_star_keeps_a_post_and_kept_posts_can_be_shown_alone(
     async with browse(client) as page:
         posts = page.locator("#stored > li")
         starred = posts.filter(has_text="reel-starred").first
+        await expect(starred).to_contain_text("Stays until")
         await starred.get_by_role("button", name="☆ Keep").click()
         star = starred.get_by_role("button", name="★ Kept")
         await expect(star).to_have_attribute("aria-pressed", "true")
+        await expect(starred).not_to_contain_text("Stays until")
         await page.get_by_label("Only kept posts").check()
         await expect(posts).to_have_count(1)
         async with client.get("/posts/reel-starred") as response:

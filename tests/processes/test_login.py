@@ -46,10 +46,11 @@ async def test_a_running_service_takes_up_the_cookies_and_forgets_them(
     client = await start_service()
     assert (await client.post("/scrape", json=PRIVATE)).status == 403
     file = private_file(tmp_path / "cookies.txt", cookies_txt("alive").encode())
-    assert await login(file, media_root=media_root) == (0, "Logged in as alive.user.\n", "")
+    folder = f"Media folder: {media_root}\n"
+    assert await login(file, media_root=media_root) == (0, "Logged in as alive.user.\n", folder)
     while (await client.post("/scrape", json=PRIVATE)).status != 200:
         pass
-    assert await login("--forget", media_root=media_root) == (0, "Logged out.\n", "")
+    assert await login("--forget", media_root=media_root) == (0, "Logged out.\n", folder)
     while (await (await client.get("/ready")).json())["login"] != "none":
         pass
 
@@ -67,7 +68,11 @@ async def test_cookies_come_from_a_file_or_standard_input(
         case _:
             content = pickle.dumps({"sessionid": "alive", "ds_user_id": "1"})
             done = await login(private_file(tmp_path / "s", content), media_root=media_root)
-    assert done == (0, "Logged in as alive.user.\n", "")
+    assert done[:2] == (0, "Logged in as alive.user.\n")
+    assert done[2].splitlines() == [
+        f"Media folder: {media_root}",
+        f"No service has used {media_root} yet: is this the service's MEDIA_ROOT?",
+    ]
     assert instagram.requests() == 2 * instagram.requests("account") == 2
 
 

@@ -43,6 +43,21 @@ def scrape_in_background(service: Service, shortcode: str) -> tuple[threading.Th
     return thread, statuses
 
 
+@pytest.mark.parametrize(
+    ("days", "event"),
+    [
+        (None, "posts are removed when they are old"),
+        ("0.5", "posts are removed when they are old"),
+        ("0", "posts are never removed"),
+    ],
+)
+def test_start_logs_when_posts_are_removed(media_root: Path, days: str | None, event: str) -> None:
+    with Service(media_root, {"MAX_MEDIA_AGE_DAYS": days} if days else {}) as service:
+        wait_for(lambda: service.logged(event) == 1)
+        [line] = [line for line in service.log if line["event"] == event]
+    assert line.get("days") == (None if days == "0" else float(days or 7))
+
+
 def test_nothing_but_log_lines_is_printed(
     media_root: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

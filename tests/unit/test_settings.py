@@ -206,3 +206,16 @@ def test_redis_s_password_is_a_secret_in_either_form(
 ) -> None:
     monkeypatch.setenv("REDIS_URL", url)
     assert "pass/word" in load_settings().secrets
+
+
+@pytest.mark.parametrize("image", [True, False])
+def test_media_root_is_the_images_folder_or_here(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, image: bool
+) -> None:
+    monkeypatch.delenv("MEDIA_ROOT")
+    monkeypatch.chdir(tmp_path)
+    data, is_dir = Path("/data"), Path.is_dir
+    monkeypatch.setattr(Path, "is_dir", lambda path: image if path == data else is_dir(path))
+    root = data if image else tmp_path / "data"
+    monkeypatch.setattr("scrapper.setting_types.os.access", lambda *_: True)
+    assert load_settings().media_root == root / "instaloader"

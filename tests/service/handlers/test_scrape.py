@@ -13,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from scrapper.library.post import moment
 from tests.conftest import Client, StartService, both_modes, stored_files, until
 from tests.instagram import StandIn
 from tests.process import PATIENCE_SECONDS
@@ -44,7 +45,9 @@ async def test_a_reel_is_downloaded_stored_and_described(
     cover = media_root / "reel-one/reel-one.jpg"
     assert (thumbnail["path"], thumbnail["size"]) == (str(cover), cover.stat().st_size)
     assert answer["details"]["owner_name"]
-    for key in ("taken_at", "owner", "description", "thumbnail", "details"):
+    stored_at = (media_root / "reel-one/post.json").stat().st_mtime
+    assert answer["expires_at"] == moment(stored_at + 7 * 24 * 60 * 60)
+    for key in ("taken_at", "owner", "description", "thumbnail", "details", "expires_at"):
         del answer[key]
     assert answer == {
         "shortcode": "reel-one",
@@ -70,6 +73,7 @@ async def test_a_reel_is_downloaded_stored_and_described(
         "missing": [],
         "kept": False,
         "cached": False,
+        "stale": False,
     }
     names = {"reel-one/reel-one.mp4", "reel-one/reel-one.jpg", "reel-one/post.json"}
     assert stored_files(media_root) == names

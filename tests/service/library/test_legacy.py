@@ -1,11 +1,15 @@
 """Media folders of release 0.2.0, which had no manifests."""
 
+import json
+import lzma
 import os
 import time
 from pathlib import Path
 
 import pytest
 
+from scrapper.handlers.resources import METRICS
+from scrapper.library.post import moment
 from tests.conftest import StartService, both_modes, until
 from tests.instagram import StandIn
 
@@ -30,8 +34,7 @@ async def test_its_files_are_served(
         async with client.get(path) as response:
             content = await response.read()
             assert (response.status, content) == (200, f"DLegacy0001/DLegacy0001.{suffix}".encode())
-    for path in ("/media/DLegacy0001/DLegacy0001.txt", "/posts/DLegacy0001"):
-        assert (await client.get(path)).status == 404
+    assert (await client.get("/media/DLegacy0001/DLegacy0001.txt")).status == 404
 
 
 async def test_the_items_of_a_carousel_keep_their_order(
@@ -57,19 +60,96 @@ async def test_links_and_foreign_files_are_not_served(
 
 
 @both_modes
-async def test_it_is_swept_by_its_age_and_young_ones_stay(
+async def test_old_post_ages_from_the_first_start(
     start_service: StartService, media_root: Path
 ) -> None:
-    leave(
-        media_root, "DLegacyOld1/DLegacyOld1.mp4", "DLegacyNew1/DLegacyNew1.mp4", "DNoPost1/x.txt"
-    )
+    names = ("DLegacyOld1/DLegacyOld1.mp4", "DLegacyNew1/DLegacyNew1.mp4", "DNoPost1/x.txt")
+    leave(media_root, *names)
     long_ago = time.time() - 1e6
-    for name in ("DLegacyOld1/DLegacyOld1.mp4", "DNoPost1/x.txt"):
+    for name in names:
         os.utime(media_root / name, (long_ago, long_ago))
-    await start_service(MEDIA_CLEANUP_INTERVAL_SECONDS="0.1")
+    client = await start_service(MEDIA_CLEANUP_INTERVAL_SECONDS="0.1")
+    sweeps = client.app[METRICS].sweeps.labels("ok")
+    await until(lambda: sweeps._value.get() > 2)
+    assert all((media_root / name).exists() for name in names)
+    seen = media_root / ".state/legacy"
+    assert sorted(os.listdir(seen)) == ["DLegacyNew1", "DLegacyOld1"]
+    async with client.get("/posts/DLegacyOld1") as response:
+        expires_at = (await response.json())["expires_at"]
+    assert expires_at == moment((seen / "DLegacyOld1").stat().st_mtime + 7 * 24 * 60 * 60)
+    # As if the service had seen it a week and a half ago.
+    os.utime(seen / "DLegacyOld1", (long_ago, long_ago))
     await until(lambda: not (media_root / "DLegacyOld1").exists())
+    await until(lambda: os.listdir(seen) == ["DLegacyNew1"])
     assert (media_root / "DLegacyNew1").exists()
     assert (media_root / "DNoPost1").exists()
+
+
+async def test_kept_old_post_stays_however_old(
+    start_service: StartService, media_root: Path
+) -> None:
+    leave(media_root, "DLegacyOld2/DLegacyOld2.mp4")
+    client = await start_service(MEDIA_CLEANUP_INTERVAL_SECONDS="0.1")
+    assert (await client.put("/posts/DLegacyOld2/keep")).status == 204
+    async with client.get("/posts/DLegacyOld2") as response:
+        answer = await response.json()
+        assert (answer["kept"], answer["expires_at"]) == (True, None)
+    seen = media_root / ".state/legacy/DLegacyOld2"
+    await until(seen.exists)
+    os.utime(seen, (0, 0))
+    sweeps = client.app[METRICS].sweeps.labels("ok")
+    done = sweeps._value.get()
+    await until(lambda: sweeps._value.get() > done + 1)
+    assert (media_root / "DLegacyOld2").exists()
+
+
+def metadata(**node: object) -> bytes:
+    """What Instaloader writes beside a post's files."""
+    return lzma.compress(json.dumps({"node": node, "instaloader": {"node_type": "Post"}}).encode())
+
+
+async def test_old_posts_are_listed_and_found_by_what_is_there(
+    instagram: StandIn, start_service: StartService, media_root: Path
+) -> None:
+    leave(media_root, "DLegacy0005/DLegacy0005.mp4", "DLegacy0005/DLegacy0005.jpg")
+    folder = media_root / "DLegacy0005"
+    (folder / "DLegacy0005.txt").write_text("A sunset\nat the sea\n")
+    owner = {"username": "Some.one", "full_name": "Some One"}
+    (folder / "DLegacy0005.json.xz").write_bytes(
+        metadata(owner=owner, taken_at_timestamp=1_700_000_000)
+    )
+    client = await start_service(MEDIA_CLEANUP_INTERVAL_SECONDS="0.1")
+    async with client.post("/scrape", json={"url": URL.format("reel-newer")}) as response:
+        assert response.status == 200
+    for query, found in (
+        ({}, {"reel-newer", "DLegacy0005"}),
+        ({"q": "sunset"}, {"DLegacy0005"}),
+        ({"owner": "some.one"}, {"DLegacy0005"}),
+        ({"kept": "false"}, {"reel-newer", "DLegacy0005"}),
+    ):
+        async with client.get("/posts", params=query) as response:
+            posts = (await response.json())["posts"]
+        assert {post["shortcode"] for post in posts} == found
+    async with client.get("/posts/DLegacy0005") as response:
+        answer = await response.json()
+    assert answer["description"] == "A sunset\nat the sea"
+    assert (answer["owner"], answer["taken_at"]) == ("Some.one", "2023-11-14T22:13:20Z")
+    assert answer["thumbnail"]["url"] == "/media/DLegacy0005/DLegacy0005.jpg"
+    assert answer["original_url"] == "https://www.instagram.com/p/DLegacy0005/"
+    assert (answer["cached"], answer["stale"]) == (True, True)
+
+
+@pytest.mark.parametrize("scenario", ["removed", "login", "html"])
+async def test_old_post_that_is_gone_is_answered_from_disk(
+    instagram: StandIn, start_service: StartService, media_root: Path, scenario: str
+) -> None:
+    shortcode = f"{scenario}-old"
+    leave(media_root, f"{shortcode}/{shortcode}.mp4")
+    client = await start_service()
+    async with client.post("/scrape", json={"url": URL.format(shortcode)}) as response:
+        answer = await response.json()
+        assert (response.status, answer["cached"], answer["stale"]) == (200, True, True)
+    assert (media_root / shortcode / f"{shortcode}.mp4").exists()
 
 
 async def test_a_scrape_fetches_the_post_anew(

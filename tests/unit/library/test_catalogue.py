@@ -151,6 +151,7 @@ async def test_a_folder_that_becomes_a_post_is_found_after_the_next_sweep(librar
     text = manifest.read_bytes()
     manifest.unlink()
     library.changed("a-post")
+    await library.expire(3600, reserve=lambda _: pytest.fail("nothing is old"))
     assert await found(library, "sun") == []
     manifest.write_bytes(text)
     await library.expire(3600, reserve=lambda _: pytest.fail("nothing is old"))

@@ -163,8 +163,10 @@ def test_the_answer_has_the_contract_s_keys() -> None:
             "music": None,
             "product_type": None,
         },
+        "expires_at": None,
         "kept": False,
         "cached": True,
+        "stale": False,
     }
 
 

@@ -195,9 +195,7 @@ async def test_a_crash_between_two_renames_loses_nothing(library: Library) -> No
     assert stored.post == old
 
 
-@pytest.mark.parametrize(
-    "damage", ["shorter", "missing", "no manifest", "not json", "wrong type", "other post"]
-)
+@pytest.mark.parametrize("damage", ["shorter", "missing", "not json", "wrong type", "other post"])
 async def test_a_damaged_post_counts_as_not_stored(library: Library, damage: str) -> None:
     store(library)
     folder = library.root / "abcde"
@@ -206,8 +204,6 @@ async def test_a_damaged_post_counts_as_not_stored(library: Library, damage: str
             os.truncate(folder / "abcde.mp4", 2)
         case "missing":
             (folder / "abcde.mp4").unlink()
-        case "no manifest":
-            (folder / "post.json").unlink()
         case "not json":
             (folder / "post.json").write_text('{"version": 1')
         case "wrong type":
