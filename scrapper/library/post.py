@@ -159,10 +159,12 @@ class Post:
             return post
         kept = [item for item in old.media if old.number_of(item) in self.missing]
         numbers = {old.number_of(item) for item in kept}
+        media = tuple(sorted((*self.media, *kept), key=self.number_of))
+        has_video = any(item.type == "video" for item in media)
         return replace(
             post,
-            media=tuple(sorted((*self.media, *kept), key=self.number_of)),
-            thumbnail=self.thumbnail or (old.thumbnail if self.main.type == "video" else None),
+            media=media,
+            thumbnail=self.thumbnail or (old.thumbnail if has_video else None),
             missing=tuple(number for number in self.missing if number not in numbers),
             outdated=tuple(sorted(numbers)),
         )

@@ -16,7 +16,7 @@ import structlog
 
 from scrapper.errors import RateLimited, ScrapeError
 from scrapper.instagram.files.fetch import Fetched, File, Wanted
-from scrapper.instagram.files.verdict import Outcome, Step, next_step, worst
+from scrapper.instagram.files.verdict import PASSING, Outcome, Step, next_step, worst
 from scrapper.instagram.media import Candidate, Description, Item
 from scrapper.instagram.shortcode import Shortcode
 from scrapper.library.post import MediaItem, Post
@@ -29,7 +29,7 @@ _AT_ONCE = 4
 _COVER = -1
 _TRIES = 2
 _MAX_CANDIDATES = 5
-_PAUSE_SECONDS = 1.0
+_PAUSE_SECONDS = 0.5
 _GIVES_WAY = (Outcome.SLOW, Outcome.STALLED)
 
 Find = Callable[[frozenset[str]], Description]
@@ -196,7 +196,8 @@ class PostDownload:
         whole = _whole(file, fetched)
         match next_step(fetched.outcome, file.possible(self._renewals)):
             case Step.AGAIN:
-                file.not_before = time.monotonic() + _PAUSE_SECONDS
+                if file.outcome in PASSING:
+                    file.not_before = time.monotonic() + _PAUSE_SECONDS
                 self._waiting.append(file)
             case Step.NEXT:
                 file.candidates.popleft()

@@ -30,6 +30,7 @@ from scrapper.instagram.media import Kind
 from scrapper.instagram.verdict import Reason, chain_of, reason_of_error
 
 __all__ = [
+    "PASSING",
     "Outcome",
     "Step",
     "next_step",
@@ -122,6 +123,9 @@ _STATUSES: Mapping[int, Outcome] = {
     HTTPStatus.GONE: Outcome.GONE,
     HTTPStatus.TOO_MANY_REQUESTS: Outcome.LIMITED,
 }
+PASSING = frozenset({Outcome.FAILED, Outcome.UNREACHABLE})
+"""What a moment may mend, before the same candidate is tried again."""
+
 _TIMEOUTS = (TimeoutError, requests.Timeout, urllib3.exceptions.TimeoutError)
 
 
