@@ -12,6 +12,7 @@ from scrapper import __version__
 from scrapper.access.keys import ApiKeys
 from scrapper.access.sessions import Sessions
 from scrapper.handlers.docs import DOCS_FILES, docs, openapi
+from scrapper.handlers.download_names import DownloadNames
 from scrapper.handlers.health import health, ready
 from scrapper.handlers.job_feeds import JobFeeds
 from scrapper.handlers.jobs import cancel_job, create_job, get_job, job_events, retry_job
@@ -30,6 +31,7 @@ from scrapper.handlers.resources import (
     API_KEYS,
     CHECKS,
     CONVERSIONS,
+    DOWNLOAD_NAMES,
     INSTAGRAM,
     JOB_FEEDS,
     JOBS,
@@ -112,6 +114,7 @@ def create_app(settings: Settings) -> web.Application:
     app[PLUGINS] = plugins
     app[_SETTINGS] = settings
     app[CONVERSIONS] = {}
+    app[DOWNLOAD_NAMES] = DownloadNames(settings.download_name)
     app[API_KEYS] = keys
     app[BASE_PATH] = base_path
     app[SESSIONS] = sessions

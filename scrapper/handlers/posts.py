@@ -154,8 +154,10 @@ async def _keep(request: web.Request, *, kept: bool) -> web.Response:
     return web.Response(status=204)
 
 
-async def stored_files(request: web.Request) -> Post:
-    """The post that the request's path names, or what release 0.2.0 left of it.
+async def stored_files(request: web.Request) -> tuple[Post, float]:
+    """The post that the request's path names, and when it was stored (unix time).
+
+    It may be what release 0.2.0 left of it, which never changes: stored at 0.
 
     Raises:
         InvalidParameter: it names none.
@@ -163,10 +165,12 @@ async def stored_files(request: web.Request) -> Post:
     """
     shortcode, library = _shortcode(request), request.app[LIBRARY]
     stored = await library.get(shortcode)
-    post = stored.post if stored else await library.get_legacy(shortcode)
+    if stored is not None:
+        return stored.post, stored.stored_at
+    post = await library.get_legacy(shortcode)
     if post is None:
         raise NotStored
-    return post
+    return post, 0.0
 
 
 async def stored_post(request: web.Request) -> StoredPost:

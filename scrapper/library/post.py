@@ -116,6 +116,12 @@ class Post:
         """The first video, or the first item of a post without one."""
         return next((item for item in self.media if item.type == "video"), self.media[0])
 
+    @property
+    def named(self) -> MediaItem:
+        """The item whose own code the shortcode is, or else the main one."""
+        named = (item for item in self.media if self.number_of(item) == self.named_item)
+        return next(named, self.main)
+
     def fresh_until(self, fetched_at: float) -> float:
         """Unix time until which the post, downloaded at *fetched_at*, stays fresh.
 

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -598,8 +599,9 @@ def test_one_broken_value_costs_no_file_that_has_a_url(
         seen.append(media)
         return media
 
-    refusal = {"api": "forbidden", "web": "forbidden", "page": "post"} if by_page else {}
-    scenario = Scenario("broken", shape=shape, change=change, **refusal)
+    scenario = Scenario("broken", shape=shape, change=change)
+    if by_page:
+        scenario = replace(scenario, api="forbidden", web="forbidden", page="post")
     fetcher.instagram.define("broken", scenario)
     try:
         post = fetcher.fetch("broken")
