@@ -159,7 +159,7 @@ class Instagram:
         end = deadline - min(seconds * _STORING_SHARE, _MAX_STORING_SECONDS)
 
         def find(without: frozenset[str]) -> Description:
-            with self._asking(deadline) as transport:
+            with self._asking(end) as transport:
                 description = self._search.find(code, transport, without=without)
             on_found()
             return description

@@ -7,7 +7,7 @@ file fail.
 
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import zip_longest
@@ -52,6 +52,7 @@ _MAX_COUNT = 2**53
 _LATEST = 253_402_300_799
 # Clearly smaller than what the owner uploaded: Instagram scales down by a few pixels at times.
 _SMALL = 0.9
+_LARGER = 2
 # Pictures of the web app itself, which stand where Instagram withholds a file.
 _PLACEHOLDER = "/rsrc.php/"
 _CROP = re.compile(r"[?&]stp=(?:[^&]*_)?c\d")
@@ -101,7 +102,8 @@ class Item:
         """The item, from the *other* one's URLs first if these lead to a larger picture."""
         ours, theirs = self.candidates[0].width, other.candidates[0].width
         if self.type == other.type == "image" and ours and theirs and theirs > ours:
-            return replace(self, candidates=other.candidates + self.candidates)
+            # So that some of ours are tried, too, if all of theirs fail.
+            return replace(self, candidates=other.candidates[:_LARGER] + self.candidates)
         return self
 
 
@@ -133,14 +135,20 @@ class Description:
         return any(item is not None and item.is_small for item in self.items)
 
     def filled_from(self, other: "Description") -> "Description":
-        """Fill what is lacking, or is smaller, from the *other* description of the same post."""
+        """Fill what is lacking from the *other* description of the same post."""
         if self.is_carousel != other.is_carousel:
             return other if other.complete and not self.complete else self
         pairs = zip_longest(self.items, other.items)
-        items = tuple(
-            ours.or_larger(theirs) if ours and theirs else ours or theirs for ours, theirs in pairs
-        )
-        return replace(self, items=items, sources=self.sources | other.sources)
+        return self._with_items(other, (ours or theirs for ours, theirs in pairs))
+
+    def with_larger(self, other: "Description") -> "Description":
+        """Take what is larger from the *other* description of the same post."""
+        pairs = zip_longest(self.items, other.items[: len(self.items)])
+        larger = ((ours and theirs and ours.or_larger(theirs)) or ours for ours, theirs in pairs)
+        return self._with_items(other, larger)
+
+    def _with_items(self, other: "Description", items: Iterable[Item | None]) -> "Description":
+        return replace(self, items=tuple(items), sources=self.sources | other.sources)
 
 
 def belongs_to(media: Any, shortcode: Shortcode) -> bool:

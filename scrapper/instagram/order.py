@@ -48,7 +48,7 @@ class SourceOrder:
 
     A source that refused what another one gave is asked last: for 10 minutes the first time, for
     twice as long each further time in a row, up to 6 hours. After that it is tried again in its
-    own place. The same goes for :meth:`larger`: a source that could not help is not asked for help.
+    own place. A source that had no larger pictures is not asked for them for as long.
 
     :meth:`scout` lets one scrape of a burst find out which source gives, for all of them.
     """
@@ -94,7 +94,7 @@ class SourceOrder:
     def helped(self, name: str, others: Collection[str]) -> None:
         """Note that the source *name* had larger pictures than the *others*: it comes first."""
         with self._lock:
-            del self._vain[name]
+            self._vain.pop(name, None)
         self.gave(name, others)
 
     @contextmanager

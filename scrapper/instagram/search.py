@@ -177,10 +177,12 @@ class Search:
         small, standing = inquiry.description, self._logged_out
         if small is None or not small.is_small or transport.abandoned:
             return
+        asked = {one.source for one in inquiry.refusals if not one.with_session}
         # The page knows most.
-        others = tuple(reversed(inquiry.sources(standing)))
         source = standing.order.helper(
-            one for one in others if standing.id(one) not in small.sources
+            one
+            for one in reversed(inquiry.sources(standing))
+            if one.name not in asked and standing.id(one) not in small.sources
         )
         context = self._context(standing, transport)
         if source is None or context is None:
@@ -193,8 +195,8 @@ class Search:
         except Refused as refused:
             self._heed(standing, context, refused)
             return
-        inquiry.add(found)
-        if inquiry.description is not None and inquiry.description.items != small.items:
+        inquiry.description = small.with_larger(found)
+        if inquiry.description.items != small.items:
             names = [one.name for one in standing.sources if standing.id(one) in small.sources]
             standing.order.helped(source.name, names)
 

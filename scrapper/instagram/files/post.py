@@ -261,7 +261,14 @@ class PostDownload:
                 self._renewals.clear()
                 self._reasons = reasons
             return
-        self._description = found.filled_from(self._description)
+        # What the first description says beside the files is as good.
+        filled = found.filled_from(self._description)
+        self._description = replace(
+            self._description,
+            is_carousel=filled.is_carousel,
+            items=filled.items,
+            sources=filled.sources,
+        )
         known = {file.index: file for file in (*self._waiting, *refused)}
         self._waiting = deque(self._files(known))
 

@@ -391,22 +391,10 @@ async def test_files_and_archives_have_the_post_s_time(
     assert {info.date_time for info in archive.infolist()} == {time.localtime(taken)[:6]}
 
 
-async def test_sweeps_keep_to_the_manifest_s_time(
-    instagram: StandIn, start_service: StartService, media_root: Path
-) -> None:
-    client = await start_service()
-    await client.post("/scrape", json={"url": "https://www.instagram.com/reel/reel-swept/"})
-    await client.close()
-    client = await start_service(MAX_MEDIA_AGE_DAYS="1")
-    async with client.get("/metrics") as response:
-        await response.read()
-    assert (await client.get("/posts/reel-swept")).status == 200
-
-
 async def refreshed(client: Client, instagram: StandIn) -> tuple[dict[str, str], dict[str, str]]:
     """The validators of a file before and after a refresh that brought one as large."""
     url, path = "https://www.instagram.com/p/dated-one/", "/media/dated-one/dated-one.jpg"
-    found = []
+    found: list[dict[str, str]] = []
     for name in ("photo.jpg", "other.jpg"):
         answers = {"best/1": [Answer(name)]}
         instagram.define("dated", Scenario("", shape="photo", answers=answers))

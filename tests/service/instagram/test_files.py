@@ -436,6 +436,24 @@ async def test_another_source_has_the_file_that_the_first_has_not(
     assert instagram.requests("web_query", "other-one") == 1
 
 
+async def test_another_source_s_smaller_picture_is_better_than_none(
+    instagram: StandIn, start_service: StartService
+) -> None:
+    def six_gone(media: dict[str, Any]) -> dict[str, Any]:
+        [best, *_] = large(media)["image_versions2"]["candidates"]
+        media["image_versions2"]["candidates"] = [
+            {**best, "url": best["url"].replace("/large/", f"/gone{number}/")}
+            for number in range(6)
+        ]
+        return media
+
+    answers = {**SIZES, **{f"gone{number}/1": [GONE] for number in range(6)}}
+    changes = {"api": six_gone, "web": small, "page": six_gone}
+    instagram.define("other", Scenario("", shape="photo", change_by=changes, answers=answers))
+    status, post = await scrape(await start_service(), "other-one")
+    assert (status, post["media"][0]["width"]) == (200, 640)
+
+
 # ---- larger pictures
 
 
