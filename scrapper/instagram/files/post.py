@@ -182,8 +182,12 @@ class PostDownload:
             file.candidates[0],
             f"{file.stem}.{self._tries}.part",
             with_sound=not file.is_cover and file.item.has_audio is True,
-            gives_way=lambda: file.tries < _TRIES and bool(self._waiting),
+            gives_way=lambda: file.tries < _TRIES and self._others_wait(),
         )
+
+    def _others_wait(self) -> bool:
+        # In a thread of its own: a copy, since the queue changes meanwhile.
+        return not all(file.is_cover for file in list(self._waiting))
 
     def _note(self, file: _File, fetched: Fetched) -> None:
         """Do what comes next after a try.

@@ -53,7 +53,7 @@ def test_placeholders_say_that_a_file_is_withheld(media: dict[str, Any], reason:
 )
 def test_a_song_is_read_wherever_it_is(key: str, music: Music) -> None:
     asset = {"title": "Song", "display_artist": "Band"}
-    other = {"music_metadata": None, "clips_metadata": {"music_info": None}}
+    other: dict[str, Any] = {"music_metadata": None, "clips_metadata": {"music_info": None}}
     media = picture("https://cdn/a", **{**other, key: {"music_info": {"music_asset_info": asset}}})
     assert read(media).details.music == music
 
