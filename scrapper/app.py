@@ -12,6 +12,7 @@ from scrapper.access.keys import ApiKeys
 from scrapper.access.sessions import Sessions
 from scrapper.assembly import ServiceParts, serving
 from scrapper.handlers.docs import DOCS_FILES, docs, openapi
+from scrapper.handlers.download_names import DownloadNames
 from scrapper.handlers.health import health, ready
 from scrapper.handlers.job_feeds import JobFeeds
 from scrapper.handlers.jobs import cancel_job, create_job, get_job, job_events, retry_job
@@ -30,6 +31,7 @@ from scrapper.handlers.resources import (
     API_KEYS,
     CHECKS,
     CONVERSIONS,
+    DOWNLOAD_NAMES,
     INSTAGRAM,
     JOB_FEEDS,
     JOBS,
@@ -87,6 +89,7 @@ def create_app(parts: ServiceParts) -> web.Application:
     app.middlewares.extend(request_path(settings, app, path, plugins.middlewares(settings)))
     app[_PARTS] = parts
     app[CONVERSIONS] = {}
+    app[DOWNLOAD_NAMES] = DownloadNames(settings.download_name)
     app[API_KEYS] = keys
     app[BASE_PATH] = base_path
     app[SESSIONS] = sessions

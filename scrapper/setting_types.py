@@ -8,6 +8,7 @@ from importlib import import_module
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from pkgutil import resolve_name
+from string import Formatter
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
@@ -19,6 +20,7 @@ __all__ = [
     "OWN_PLUGINS_PACKAGE",
     "YEAR",
     "BasePathText",
+    "DownloadName",
     "Factories",
     "Folder",
     "HostNames",
@@ -101,6 +103,18 @@ def _is_base_path(path: str) -> str:
     if path and not _BASE_PATH.fullmatch(path):
         raise ValueError("write it like /posts: a slash in front, none at the end, no query")
     return path
+
+
+def _is_download_name(template: str) -> str:
+    fields = ", ".join(f"{{{name}}}" for name in _DOWNLOAD_FIELDS)
+    try:
+        parsed = list(Formatter().parse(template))
+    except ValueError as error:
+        raise ValueError(f"{error}; write {{{{ and }}}} for braces") from None
+    for _, name, format_spec, conversion in parsed:
+        if name is not None and (name not in _DOWNLOAD_FIELDS or format_spec or conversion):
+            raise ValueError(f"there is no {{{name}}}; there are {fields}")
+    return template
 
 
 def _is_sendable(key: SecretStr) -> SecretStr:
@@ -201,6 +215,8 @@ def _is_redis_url(url: SecretStr) -> SecretStr:
 
 OWN_PLUGINS_PACKAGE = "scrapper.plugins."
 _OWN_PLUGINS = ("audio", "s3")
+_DOWNLOAD_FIELDS = ("shortcode", "owner", "date", "time", "number")
+_MAX_DOWNLOAD_NAME = 200
 DAY = 24 * 60 * 60
 YEAR = 366 * DAY
 
@@ -212,6 +228,9 @@ Port = Annotated[int, Field(ge=0, le=65535)]
 Seconds = Annotated[float, Field(gt=0, le=YEAR)]
 
 BasePathText = Annotated[str, AfterValidator(_is_base_path)]
+DownloadName = Annotated[
+    str, Field(min_length=1, max_length=_MAX_DOWNLOAD_NAME), AfterValidator(_is_download_name)
+]
 HostNames = Annotated[
     tuple[Annotated[str, AfterValidator(_is_host_name)], ...], NoDecode, BeforeValidator(_names)
 ]

@@ -24,6 +24,7 @@ from scrapper.setting_types import (
     OWN_MIDDLEWARES,
     YEAR,
     BasePathText,
+    DownloadName,
     Factories,
     Folder,
     HostNames,
@@ -90,6 +91,7 @@ class Settings(BaseSettings):
     host: str = "0.0.0.0"  # noqa: S104 - a container is reached from outside
     port: Port = 5633
     media_root: Folder = Field(default_factory=_usual_media_root, validate_default=True)
+    download_name: DownloadName = "{shortcode}"
     max_url_length: PositiveInt = 512
     max_json_body_bytes: PositiveInt = 4096
     rate_limit_max_requests: NonNegativeInt = 30

@@ -3,23 +3,26 @@
 import asyncio
 import os
 import sys
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import IO, Any
 
-from aiohttp import hdrs, web
+from aiohttp import ETag, hdrs, web
 from aiohttp.abc import AbstractStreamWriter
 from zipstream import ZipStream
 
-from scrapper.handlers.file_response import RangedFile
+from scrapper.handlers.download_names import disposition
 from scrapper.handlers.operation import FILE, Operation, Parameter, describe
 from scrapper.handlers.posts import SHORTCODE, stored_post
 from scrapper.handlers.refusals import InvalidParameter, NotStored
 from scrapper.handlers.request_bodies import ScrapeRequest
-from scrapper.handlers.resources import CONVERSIONS, LIBRARY
+from scrapper.handlers.resources import CONVERSIONS, DOWNLOAD_NAMES, LIBRARY
 from scrapper.handlers.scrape import scraped_post
+from scrapper.handlers.versions import Version
+from scrapper.instagram.files.kinds import MEDIA_TYPES
 from scrapper.library.post import MediaItem, Post
 from scrapper.tasks import finished
 
@@ -31,16 +34,6 @@ _POLICY = (
     "default-src 'none'; img-src 'self'; media-src 'self'; style-src 'unsafe-inline'; "
     "frame-ancestors 'none'"
 )
-_TYPES = {
-    ".mp4": "video/mp4",
-    ".m4a": "audio/mp4",
-    ".jpg": "image/jpeg",
-    ".png": "image/png",
-    ".webp": "image/webp",
-    ".heic": "image/heic",
-}
-
-
 CONVERSION_NAMES = ("audio", "h264")
 """The query's parameters that ask for another file of an item."""
 
@@ -79,12 +72,13 @@ _RANGES = {
 )
 async def media(request: web.Request) -> web.StreamResponse:
     """Any file of the post, inline."""
-    post = (await stored_post(request)).post
-    filename = request.match_info["filename"]
+    stored = await stored_post(request)
+    post, filename = stored.post, request.match_info["filename"]
     # By name, never by path: only a post's own files can be reached.
-    if not any(file.filename == filename for file in post.files):
+    file = next((file for file in post.files if file.filename == filename), None)
+    if file is None:
         raise web.HTTPNotFound(text="The post has no such file")
-    return _file(request, post, filename, "inline")
+    return _file(request, post, file, stored.stored_at, disposition("inline", filename))
 
 
 @describe(
@@ -105,7 +99,8 @@ async def download(request: web.Request) -> web.StreamResponse:
     chosen one, into an archive. ``audio=1`` and ``h264=1`` have a plugin make another file of it.
     """
     choice = _Choice.of(request)
-    return await _attachment(request, (await stored_post(request)).post, choice)
+    stored = await stored_post(request)
+    return await _attachment(request, stored.post, stored.stored_at, choice)
 
 
 @describe(
@@ -134,8 +129,8 @@ async def download_by_url(request: web.Request) -> web.StreamResponse:
     url = request.query.get("url", "")
     if not url:
         raise InvalidParameter(text="Say which post: /download?url=https://www.instagram.com/...")
-    scraped = await scraped_post(request, url)
-    return await _attachment(request, scraped.stored.post, choice)
+    stored = (await scraped_post(request, url)).stored
+    return await _attachment(request, stored.post, stored.stored_at, choice)
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,8 +153,10 @@ class _Choice:
         return cls(_item_number(request), archive is not None, next(iter(conversions), None))
 
 
-async def _attachment(request: web.Request, post: Post, choice: _Choice) -> web.StreamResponse:
-    chosen: Sequence[MediaItem] = (post.main,)
+async def _attachment(
+    request: web.Request, post: Post, stored_at: float, choice: _Choice
+) -> web.StreamResponse:
+    chosen: Sequence[MediaItem] = (post.named,)
     if choice.item is not None:
         if choice.item > len(post.items):
             raise web.HTTPNotFound(text="The post has no such item")
@@ -173,7 +170,8 @@ async def _attachment(request: web.Request, post: Post, choice: _Choice) -> web.
         chosen = (await convert(post, chosen[0]),)
     if choice.archive:
         return await _archive(request, post, chosen)
-    return _file(request, post, chosen[0].filename, "attachment")
+    name = disposition("attachment", request.app[DOWNLOAD_NAMES].of(post, chosen[0]))
+    return _file(request, post, chosen[0], stored_at, name)
 
 
 def _item_number(request: web.Request) -> int | None:
@@ -186,22 +184,50 @@ def _item_number(request: web.Request) -> int | None:
     return int(item) if len(item) <= _ITEM_DIGITS else sys.maxsize
 
 
-def _file(request: web.Request, post: Post, filename: str, disposition: str) -> web.StreamResponse:
-    path = _folder(request, post) / filename
+def _file(
+    request: web.Request, post: Post, item: MediaItem, stored_at: float, named: str
+) -> web.StreamResponse:
+    path = _folder(request, post) / item.filename
     headers = {
-        hdrs.CONTENT_TYPE: _TYPES.get(path.suffix, "application/octet-stream"),
-        hdrs.CONTENT_DISPOSITION: f'{disposition}; filename="{filename}"',
+        hdrs.CONTENT_TYPE: MEDIA_TYPES.get(path.suffix, "application/octet-stream"),
+        hdrs.CONTENT_DISPOSITION: named,
         "Content-Security-Policy": _POLICY,
         # After a refresh, other files have the same names.
         hdrs.CACHE_CONTROL: "private, no-cache",
     }
-    return _MediaResponse(path, headers=headers)
+    version = Version(f"{stored_at:.6f}-{item.size:x}", int(stored_at))
+    return version.refusal(request, headers) or _MediaResponse(path, version, headers)
 
 
-class _MediaResponse(RangedFile):
-    """A file, and how many of its bytes were sent: ``bytes_sent``."""
+class _MediaResponse(web.FileResponse):
+    """A *version* of a file, and how many of its bytes were sent: ``bytes_sent``.
+
+    The file's own time says nothing of the version: it is when the post was taken.
+    """
 
     bytes_sent = 0
+
+    def __init__(self, path: Path, version: Version, headers: Mapping[str, str]) -> None:
+        super().__init__(path, headers={**headers, **version.headers})
+        self._version = version
+
+    # aiohttp sets both to what the file's time says; the version's are in the headers.
+    @property
+    def etag(self) -> ETag | None:
+        return super().etag
+
+    @etag.setter
+    def etag(self, value: object) -> None: ...
+
+    @property
+    def last_modified(self) -> datetime | None:
+        return super().last_modified
+
+    @last_modified.setter
+    def last_modified(self, value: object) -> None: ...
+
+    async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
+        return await super().prepare(self._version.without_conditions(request))
 
     async def _sendfile(
         self, request: web.BaseRequest, fobj: IO[Any], offset: int, count: int
@@ -218,14 +244,15 @@ def _folder(request: web.Request, post: Post) -> Path:
 
 
 async def _archive(
-    request: web.Request, post: Post, items: Iterable[MediaItem]
+    request: web.Request, post: Post, items: Sequence[MediaItem]
 ) -> web.StreamResponse:
     """A ZIP archive, made while it is sent, without compression."""
     archive: Any = ZipStream(sized=True)  # type: ignore[no-untyped-call]
-    for item in items:
+    names = request.app[DOWNLOAD_NAMES]
+    for item, name in zip(items, names.of_all(post, items), strict=True):
         path = _folder(request, post) / item.filename
         try:
-            await asyncio.to_thread(archive.add_path, path, item.filename)
+            await asyncio.to_thread(archive.add_path, path, name)
         except FileNotFoundError:
             # A sweep may remove the post meanwhile, or the disk go away, which is another error.
             await asyncio.to_thread(request.app[LIBRARY].check)
@@ -233,7 +260,8 @@ async def _archive(
     response = web.StreamResponse()
     response.content_type = "application/zip"
     response.content_length = len(archive)
-    response.headers[hdrs.CONTENT_DISPOSITION] = f'attachment; filename="{post.shortcode}.zip"'
+    named = disposition("attachment", names.of_archive(post))
+    response.headers[hdrs.CONTENT_DISPOSITION] = named
     await response.prepare(request)
     if request.method != hdrs.METH_HEAD:
         # The client went away.

@@ -6,6 +6,7 @@ from aiohttp import web
 
 from scrapper.access.keys import ApiKeys
 from scrapper.access.sessions import Sessions
+from scrapper.handlers.download_names import DownloadNames
 from scrapper.handlers.job_feeds import JobFeeds
 from scrapper.instagram.client import Instagram
 from scrapper.jobs.engine import Jobs
@@ -21,6 +22,7 @@ __all__ = [
     "API_KEYS",
     "CHECKS",
     "CONVERSIONS",
+    "DOWNLOAD_NAMES",
     "INSTAGRAM",
     "JOBS",
     "JOB_FEEDS",
@@ -37,6 +39,7 @@ API_KEYS = web.AppKey("api_keys", ApiKeys)
 SETTINGS = web.AppKey("settings", Settings)
 METRICS = web.AppKey("metrics", Metrics)
 MEDIA_ROOT = web.AppKey("media_root", MediaRoot)
+DOWNLOAD_NAMES = web.AppKey("download_names", DownloadNames)
 LIBRARY = web.AppKey("library", Library)
 INSTAGRAM = web.AppKey("instagram", Instagram)
 JOBS = web.AppKey("jobs", Jobs)

@@ -6,7 +6,7 @@ from pathlib import Path
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
 
-from scrapper.handlers.file_response import RangedFile
+from scrapper.handlers.versions import RangedFile
 from scrapper.serving.base_path import BASE_PATH
 
 __all__ = ["serve"]

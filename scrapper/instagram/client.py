@@ -4,12 +4,13 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from contextvars import copy_context
+from dataclasses import replace
 from pathlib import Path
 
 from scrapper.errors import InvalidURL, UnsupportedLink
 from scrapper.instagram.context import OnRequest
 from scrapper.instagram.contexts import Contexts
-from scrapper.instagram.files.fetch import Target, Wanted, download
+from scrapper.instagram.files.fetch import Fetched, Target, Wanted, fetch_file
 from scrapper.instagram.files.post import PostDownload
 from scrapper.instagram.login.file import LoginFile
 from scrapper.instagram.login.session import Login, LoginState
@@ -19,7 +20,7 @@ from scrapper.instagram.search import Search, Standing
 from scrapper.instagram.shortcode import Shortcode
 from scrapper.instagram.sources import Source
 from scrapper.instagram.transport import TransportPool, tls_context
-from scrapper.library.post import Fetch, MediaItem, Post
+from scrapper.library.post import Fetch, Post
 from scrapper.links import ShareLink, read_link
 from scrapper.settings import Settings
 
@@ -29,6 +30,9 @@ MakePace = Callable[[str, int, float], Pace]
 """Makes the pace of a login state, ``logged_out`` or ``session``: so many queries in a window."""
 
 _MAX_LOCATION = 4096
+_STALLED_SECONDS = 10.0
+# Of the time for all of it, so that what is whole by then can be stored.
+_STORING_SHARE, _MAX_STORING_SECONDS = 0.1, 1.0
 _HOSTS = ("instagram.com", "cdninstagram.com", "fbcdn.net")
 
 
@@ -62,7 +66,7 @@ class Instagram:
         tls = tls_context()
         self._transports = TransportPool(_HOSTS, tls)
         self._files = ThreadPoolExecutor(files_at_once, thread_name_prefix="download")
-        self._file_transports = TransportPool(_HOSTS, tls)
+        self._file_transports = TransportPool(_HOSTS, tls, patience=_STALLED_SECONDS)
         self.paces = paces
         self._contexts = Contexts(paces, doc_id=doc_id, on_request=on_request)
         self._search = Search(
@@ -141,18 +145,20 @@ class Instagram:
         target = Target(folder, fetch.progress, self._max_bytes, self._keep_free)
         target.check_room()
         code = Shortcode(fetch.shortcode)
+        storing = min(fetch.seconds_left * _STORING_SHARE, _MAX_STORING_SECONDS)
+        fetch = replace(fetch, deadline=fetch.deadline - storing)
 
-        def find() -> Description:
+        def find(without: frozenset[str]) -> Description:
             with asking(), self._transports.taken(fetch.deadline) as transport:
-                return self._search.find(code, transport)
+                return self._search.find(code, transport, without=without)
 
-        def download_in_time(wanted: Wanted) -> MediaItem:
+        def fetch_in_time(wanted: Wanted) -> Fetched:
             with self._file_transports.taken(fetch.deadline) as transport:
-                return download(self._contexts.logged_out(transport), target, wanted)
+                return fetch_file(self._contexts.logged_out(transport), target, wanted)
 
-        def begin(wanted: Wanted) -> Future[MediaItem]:
+        def begin(wanted: Wanted) -> Future[Fetched]:
             # The context carries the request ID into the thread's log lines.
-            return self._files.submit(copy_context().run, download_in_time, wanted)
+            return self._files.submit(copy_context().run, fetch_in_time, wanted)
 
         return PostDownload(find, begin, fetch).post()
 

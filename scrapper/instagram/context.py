@@ -111,7 +111,6 @@ class Context(InstaloaderContext):
         self.report = on_request
         self._capturing = False
         self._fields: Mapping[str, str] = {}
-        self._anonymous: requests.Session | None = None
         super().__init__(
             sleep=False,
             quiet=True,
@@ -213,15 +212,18 @@ class Context(InstaloaderContext):
         return answer
 
     def get_raw(self, url: str) -> requests.Response:
+        """The CDN's response, unread, whatever its status.
+
+        Raises:
+            Exception: whatever requests raises.
+        """
         # Instaloader has another session for each file, with seven cookies that say nothing.
-        self._anonymous = self._for_files
-        try:
-            return super().get_raw(url)
-        finally:
-            self._anonymous = None
+        response = self._for_files.get(url, stream=True)
+        response.raw.decode_content = True
+        return response
 
     def get_anonymous_session(self) -> requests.Session:
-        return self._anonymous or self._pooled(super().get_anonymous_session())
+        return self._pooled(super().get_anonymous_session())
 
     def load_session(self, username: str, sessiondata: dict[str, str]) -> None:
         # Instaloader fails without a csrftoken.

@@ -7,7 +7,7 @@ file fail.
 
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import zip_longest
 from typing import Any, Literal
@@ -49,6 +49,11 @@ _MAX_NAMES = 100
 _MAX_SECONDS = 24 * 60 * 60
 _MAX_COUNT = 2**53
 _LATEST = 253_402_300_799
+# Clearly smaller than what the owner uploaded: Instagram scales down by a few pixels at times.
+_SMALL = 0.9
+_LARGER = 2
+# Pictures of the web app itself, which stand where Instagram withholds a file.
+_PLACEHOLDER = "/rsrc.php/"
 _CROP = re.compile(r"[?&]stp=(?:[^&]*_)?c\d")
 _VIEWS = ("play_count", "view_count", "ig_play_count")
 # Keys that Instagram gives to videos alone, should the type itself be missing.
@@ -57,18 +62,23 @@ _OF_VIDEOS = ("has_audio", "is_dash_eligible", "number_of_qualities", "video_dur
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One URL of a file, and its size in pixels if Instagram says it."""
+    """One URL of a file, and its size in pixels if Instagram says it.
+
+    ``doubtful`` is an URL that Instagram gave without TLS, as it does where it withholds a file.
+    """
 
     url: str
     width: int | None
     height: int | None
+    doubtful: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
     """One file of a post: the URLs that it may be had from, best first.
 
-    ``cover`` is the same for a video's cover picture. ``duration`` is in seconds.
+    ``cover`` is the same for a video's cover picture. ``duration`` is in seconds, ``full_width`` in
+    pixels, of what the owner uploaded.
     """
 
     type: Kind
@@ -77,13 +87,31 @@ class Item:
     alt_text: str | None = None
     duration: float | None = None
     has_audio: bool | None = None
+    full_width: int | None = None
+
+    @property
+    def is_small(self) -> bool:
+        """Whether it is a picture that is clearly smaller than the original."""
+        width = self.candidates[0].width
+        if self.type != "image" or not width or not self.full_width:
+            return False
+        return width < _SMALL * self.full_width
+
+    def or_larger(self, other: "Item") -> "Item":
+        """The item, from the *other* one's URLs first if these lead to a larger picture."""
+        ours, theirs = self.candidates[0].width, other.candidates[0].width
+        if self.type == other.type == "image" and ours and theirs and theirs > ours:
+            # So that some of ours are tried, too, if all of theirs fail.
+            return replace(self, candidates=other.candidates[:_LARGER] + self.candidates)
+        return self
 
 
 @dataclass(frozen=True, slots=True)
 class Description:
     """A post as Instagram describes it; in ``items`` None stands for one without a URL.
 
-    ``taken_at`` is a time in UTC as RFC 3339 has it.
+    ``taken_at`` is a time in UTC as RFC 3339 has it. ``named_item`` is the number, from 1, of the
+    item whose own code was asked for. ``sources`` are the sources that it is from.
     """
 
     is_carousel: bool
@@ -92,18 +120,34 @@ class Description:
     owner: str | None
     taken_at: str | None
     details: Details
+    named_item: int | None = None
+    sources: frozenset[str] = frozenset()
 
     @property
     def complete(self) -> bool:
         """Whether every item has a URL."""
         return None not in self.items
 
+    @property
+    def is_small(self) -> bool:
+        """Whether a picture is clearly smaller than the original."""
+        return any(item is not None and item.is_small for item in self.items)
+
     def filled_from(self, other: "Description") -> "Description":
         """Fill what is lacking from the *other* description of the same post."""
-        if not (self.is_carousel and other.is_carousel):
+        if self.is_carousel != other.is_carousel:
             return other if other.complete and not self.complete else self
         pairs = zip_longest(self.items, other.items)
-        return replace(self, items=tuple(ours or theirs for ours, theirs in pairs))
+        return self._with_items(other, (ours or theirs for ours, theirs in pairs))
+
+    def with_larger(self, other: "Description") -> "Description":
+        """Take what is larger from the *other* description of the same post."""
+        pairs = zip_longest(self.items, other.items[: len(self.items)])
+        larger = ((ours and theirs and ours.or_larger(theirs)) or ours for ours, theirs in pairs)
+        return self._with_items(other, larger)
+
+    def _with_items(self, other: "Description", items: Iterable[Item | None]) -> "Description":
+        return replace(self, items=tuple(items), sources=self.sources | other.sources)
 
 
 def belongs_to(media: Any, shortcode: Shortcode) -> bool:
@@ -155,8 +199,8 @@ def find_in_page(data: Any, shortcode: Shortcode) -> dict[str, Any] | None:
     return None
 
 
-def describe(media: dict[str, Any]) -> Description:
-    """Read a media object.
+def describe(media: dict[str, Any], shortcode: Shortcode) -> Description:
+    """Read a media object, the answer to a query for the post.
 
     Raises:
         Refused: it is of a type that is not known, has more than 50 items, or no URL at all.
@@ -178,7 +222,8 @@ def describe(media: dict[str, Any]) -> Description:
         told = _count(media.get("carousel_media_count")) or 0
         items += [None] * (min(told, MAX_ITEMS) - len(items))
     if not any(items):
-        raise Refused(Reason.CHANGED)
+        withheld = any(map(_is_withheld, children or [media]))
+        raise Refused(Reason.GATED if withheld else Reason.CHANGED)
     user = _dict(media.get("user")) or _dict(media.get("owner"))
     return Description(
         is_carousel=is_carousel,
@@ -187,13 +232,33 @@ def describe(media: dict[str, Any]) -> Description:
         owner=_text(user.get("username")),
         taken_at=_moment(media.get("taken_at")),
         details=_details(media, user, children),
+        named_item=None if _is_itself(media, shortcode) else _slide(children, shortcode),
     )
 
 
 def _is_of(media: dict[str, Any], shortcode: Shortcode) -> bool:
+    """Whether *media* is the post, or the one that has a slide with this code."""
+    slides = _list(media.get("carousel_media"))
+    return _is_itself(media, shortcode) or _slide(slides, shortcode) is not None
+
+
+def _is_itself(media: dict[str, Any], shortcode: Shortcode) -> bool:
     if media.get("code") in (shortcode.code, shortcode.text):
         return True
     return str(media.get("pk")) == str(shortcode.media_id)
+
+
+def _slide(slides: Sequence[Any], shortcode: Shortcode) -> int | None:
+    """The number of the slide that the shortcode names."""
+    numbered = enumerate(map(_dict, slides[:_REFUSED_ITEMS]), start=1)
+    return next((number for number, slide in numbered if _is_itself(slide, shortcode)), None)
+
+
+def _is_withheld(media: Any) -> bool:
+    """Whether placeholders stand where the file's URLs should be."""
+    media = _dict(media)
+    versions = (*_list(media.get("video_versions")), *_list(_pictures(media)))
+    return any(_PLACEHOLDER in str(_dict(version).get("url")) for version in versions)
 
 
 def _has_media(media: dict[str, Any]) -> bool:
@@ -218,7 +283,9 @@ def _item(media: Any) -> Item | None:
     videos, pictures = _candidates(media.get("video_versions")), _candidates(_pictures(media))
     if not (videos or _is_video(media)):
         candidates = _sized(pictures, media)
-        return Item("image", candidates, alt_text=_alt_text(media)) if candidates else None
+        width = _pixels(media.get("original_width"))
+        item = Item("image", candidates, alt_text=_alt_text(media), full_width=width)
+        return item if candidates else None
     if not videos:
         # There is a cover, but saving it instead of the video would be a silent fault.
         return None
@@ -245,7 +312,7 @@ def _pictures(media: dict[str, Any]) -> Any:
 
 
 def _candidates(versions: Any) -> list[Candidate]:
-    """The usable ones of *versions*, best first; never a crop.
+    """The usable ones of *versions*, best first; never a crop or a placeholder.
 
     If all have a size, the largest is first; otherwise Instagram's order stays. In a carousel they
     have no sizes, and the first one is the whole picture.
@@ -255,13 +322,16 @@ def _candidates(versions: Any) -> list[Candidate]:
         url = version.get("url")
         if not isinstance(url, str) or len(url) > _MAX_URL or not url.isprintable():
             continue
-        if url.startswith("https://") and not _CROP.search(url):
+        if _CROP.search(url) or _PLACEHOLDER in url:
+            continue
+        secure = re.sub("^http://", "https://", url)
+        if secure.startswith("https://"):
             width, height = _pixels(version.get("width")), _pixels(version.get("height"))
-            found.setdefault(url, Candidate(url, width, height))
+            found.setdefault(secure, Candidate(secure, width, height, doubtful=secure != url))
     candidates = list(found.values())
     if all(candidate.width and candidate.height for candidate in candidates):
         candidates.sort(key=lambda one: (one.width or 0) * (one.height or 0), reverse=True)
-    return candidates
+    return sorted(candidates, key=lambda one: one.doubtful)
 
 
 def _sized(candidates: Sequence[Candidate], media: dict[str, Any]) -> tuple[Candidate, ...]:
@@ -284,7 +354,8 @@ def _details(media: dict[str, Any], user: dict[str, Any], children: Sequence[Any
         views=None if hidden else views,
         location=_text(_dict(media.get("location")).get("name")),
         tagged=_names(tag.get("user") for one in (media, *children) for tag in _tags(one)),
-        music=_music(_dict(media.get("clips_metadata"))),
+        music=_music(_dict(media.get("clips_metadata")))
+        or _music(_dict(media.get("music_metadata"))),
         product_type=_text(media.get("product_type")),
     )
 

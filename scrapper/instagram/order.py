@@ -34,13 +34,21 @@ class _Setback:
     times: int = 0
     until: float = 0.0
 
+    def add(self, now: float) -> bool:
+        """Count one more, unless the last one still counts."""
+        if now < self.until:
+            return False
+        self.until = now + min(_FIRST_PAUSE_SECONDS * 2**self.times, _MAX_PAUSE_SECONDS)
+        self.times += 1
+        return True
+
 
 class SourceOrder:
     """The order of the sources of one login state; safe to share between threads.
 
     A source that refused what another one gave is asked last: for 10 minutes the first time, for
     twice as long each further time in a row, up to 6 hours. After that it is tried again in its
-    own place.
+    own place. A source that had no larger pictures is not asked for them for as long.
 
     :meth:`scout` lets one scrape of a burst find out which source gives, for all of them.
     """
@@ -51,6 +59,7 @@ class SourceOrder:
         self._lock = threading.Lock()
         self._scouting = threading.Lock()
         self._setbacks: dict[str, _Setback] = {}
+        self._vain: dict[str, _Setback] = {}
         self._known = False
 
     def sorted(self, sources: Iterable[Source]) -> list[Source]:
@@ -64,16 +73,29 @@ class SourceOrder:
         with self._lock:
             now, self._known = self._now(), True
             self._setbacks.pop(name, None)
-            changed = []
-            for other in refused:
-                setback = self._setbacks.setdefault(other, _Setback())
-                if setback.until <= now:
-                    pause = min(_FIRST_PAUSE_SECONDS * 2**setback.times, _MAX_PAUSE_SECONDS)
-                    setback.until = now + pause
-                    setback.times += 1
-                    changed.append(other)
+            setbacks = [(name, self._setbacks.setdefault(name, _Setback())) for name in refused]
+            changed = [name for name, setback in setbacks if setback.add(now)]
         if changed:
             log.info("source order changed", login=self._name, first=name, last=changed)
+
+    def helper(self, sources: Iterable[Source]) -> Source | None:
+        """The one of *sources* that may have larger pictures; None if none is worth a request.
+
+        It counts as no help until :meth:`helped`, so that of a burst one post alone finds out.
+        """
+        with self._lock:
+            now = self._now()
+            for source in sources:
+                vain = self._vain.setdefault(source.name, _Setback())
+                if not self._comes_last(source.name, now) and vain.add(now):
+                    return source
+        return None
+
+    def helped(self, name: str, others: Collection[str]) -> None:
+        """Note that the source *name* had larger pictures than the *others*: it comes first."""
+        with self._lock:
+            self._vain.pop(name, None)
+        self.gave(name, others)
 
     @contextmanager
     def scout(self, seconds: float) -> Iterator[None]:

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import structlog
 
@@ -27,6 +27,8 @@ log = structlog.get_logger(__name__)
 
 # With a session each may also mean that Instagram ended it.
 _DOUBTFUL = frozenset({Reason.NEEDS_LOGIN, Reason.WAIT, Reason.SOFT_BLOCK, Reason.LOGIN_WALL})
+# A larger picture may take this part of the time that is left.
+_LARGER_SHARE = 0.25
 _NOT_ALIVE = frozenset({Reason.SESSION_ENDED, Reason.NEEDS_LOGIN, Reason.LOGIN_WALL})
 
 
@@ -63,16 +65,23 @@ class Search:
             standings.insert(0 if self._login_first else 1, self._with_session)
         return {standing.name: standing for standing in standings}
 
-    def find(self, shortcode: Shortcode, transport: PooledTransport) -> Description:
+    def find(
+        self,
+        shortcode: Shortcode,
+        transport: PooledTransport,
+        *,
+        without: frozenset[str] = frozenset(),
+    ) -> Description:
         """The post, as completely as the first sources that have it describe it.
 
         A refusal by one source never ends the search while another one might have the post,
-        within the deadline and the pace.
+        within the deadline and the pace. Those named in *without* are not asked: they are the
+        ``sources`` of another description.
 
         Raises:
             ScrapeError: what all refusals together mean.
         """
-        inquiry, deadline = _Inquiry(shortcode), transport.deadline
+        inquiry, deadline = _Inquiry(shortcode, without), transport.deadline
         standings = list(self.standings.values())
         try:
             for standing in standings:
@@ -80,6 +89,7 @@ class Search:
                 self._ask(standing, inquiry, transport, deadline, last=last)
                 if inquiry.is_over or transport.abandoned:
                     break
+            self._ask_for_larger(inquiry, transport, deadline)
         finally:
             transport.deadline = deadline
         if inquiry.description is None:
@@ -134,7 +144,7 @@ class Search:
     ) -> None:
         """Ask the sources of one login state until the search is over."""
         with standing.order.scout(deadline - time.monotonic()):
-            sources = standing.order.sorted(standing.sources)
+            sources = standing.order.sorted(inquiry.sources(standing))
             refused: list[str] = []
             for left, source in zip(range(len(sources), 0, -1), sources, strict=True):
                 context = self._context(standing, transport)
@@ -146,7 +156,7 @@ class Search:
                 transport.deadline = now + (deadline - now) / (2 if more_to_come else 1)
                 try:
                     with asking(source.name, context):
-                        description = describe(source.ask(context, inquiry.shortcode))
+                        description = inquiry.ask(source, standing, context)
                 except Refused as error:
                     inquiry.refuse(source, standing, error)
                     self._heed(standing, context, error)
@@ -159,6 +169,36 @@ class Search:
                     standing.order.gave(source.name, refused)
                     refused = []
                     self._keep_cookies(context)
+
+    def _ask_for_larger(
+        self, inquiry: "_Inquiry", transport: PooledTransport, deadline: float
+    ) -> None:
+        """Ask one more source if the pictures are small, and that paid the last time."""
+        small, standing = inquiry.description, self._logged_out
+        if small is None or not small.is_small or transport.abandoned:
+            return
+        asked = {one.source for one in inquiry.refusals if not one.with_session}
+        # The page knows most.
+        source = standing.order.helper(
+            one
+            for one in reversed(inquiry.sources(standing))
+            if one.name not in asked and standing.id(one) not in small.sources
+        )
+        context = self._context(standing, transport)
+        if source is None or context is None:
+            return
+        now = time.monotonic()
+        transport.deadline = now + (deadline - now) * _LARGER_SHARE
+        try:
+            with asking(source.name, context):
+                found = inquiry.ask(source, standing, context)
+        except Refused as refused:
+            self._heed(standing, context, refused)
+            return
+        inquiry.description = small.with_larger(found)
+        if inquiry.description.items != small.items:
+            names = [one.name for one in standing.sources if standing.id(one) in small.sources]
+            standing.order.helped(source.name, names)
 
     def _heed(self, standing: "Standing", context: Context, refused: Refused) -> None:
         """Slow down after a limit; note what a refusal says of the session."""
@@ -219,6 +259,10 @@ class Standing:
         self.with_session = sources is WITH_SESSION
         self.rests_until = 0.0
 
+    def id(self, source: Source) -> str:
+        """The source's name among those of all login states."""
+        return f"{self.name} {source.name}"
+
     @property
     def source_names(self) -> list[str]:
         """The names of the sources in the order in which they are asked now."""
@@ -230,6 +274,7 @@ class _Inquiry:
     """What the sources said of one post so far."""
 
     shortcode: Shortcode
+    without: frozenset[str] = frozenset()
     description: Description | None = None
     refusals: list[Refusal] = field(default_factory=list)
 
@@ -239,6 +284,20 @@ class _Inquiry:
         if self.description is not None and self.description.complete:
             return True
         return any(refusal.reason is Reason.GONE for refusal in self.refusals)
+
+    def sources(self, standing: Standing) -> list[Source]:
+        """The sources of a login state that may be asked."""
+        return [one for one in standing.sources if standing.id(one) not in self.without]
+
+    def ask(self, source: Source, standing: Standing, context: Context) -> Description:
+        """The post as *source* describes it.
+
+        Raises:
+            Refused: it has no media of it.
+            Exception: whatever Instaloader and requests raise.
+        """
+        described = describe(source.ask(context, self.shortcode), self.shortcode)
+        return replace(described, sources=frozenset({standing.id(source)}))
 
     def add(self, description: Description) -> None:
         known = self.description

@@ -56,9 +56,10 @@ class BodyTooLarge(Exception):
 
 class _Deadline(threading.local):
     at: float = float("inf")
+    patience: float = float("inf")
 
     def left(self) -> float:
-        """Seconds left, more than 0.
+        """Seconds to wait for the next bytes, more than 0.
 
         Raises:
             TimeoutError: the deadline passed.
@@ -66,7 +67,7 @@ class _Deadline(threading.local):
         left = self.at - time.monotonic()
         if left <= 0:
             raise TimeoutError("the deadline passed")
-        return left
+        return min(left, self.patience)
 
 
 class _DeadlineSocket(ssl.SSLSocket):
@@ -165,7 +166,7 @@ class PooledTransport(HTTPAdapter):
         self.finish()
         try:
             self.response = self._send(request, stream, host)
-        except requests.exceptions.SSLError:
+        except (requests.exceptions.SSLError, requests.Timeout):
             raise
         except requests.ConnectionError:
             pass
@@ -204,12 +205,16 @@ class TransportPool:
     """As many :class:`PooledTransport` as are in use at once, over the TLS context *tls*.
 
     *hosts* are the allowed hosts; each stands for its subdomains too. Pools over one context share
-    the deadline of each thread.
+    the deadline of each thread. A connection over which nothing comes for *patience* seconds is
+    given up.
     """
 
-    def __init__(self, hosts: tuple[str, ...], tls: DeadlineContext) -> None:
+    def __init__(
+        self, hosts: tuple[str, ...], tls: DeadlineContext, *, patience: float = float("inf")
+    ) -> None:
         self._hosts = hosts
         self._context = tls
+        self._patience = patience
         # The one used last comes first: few connections stay open.
         self._free: list[PooledTransport] = []
         self._transports: list[PooledTransport] = []
@@ -221,6 +226,7 @@ class TransportPool:
         A response that was not read whole is finished when the block ends.
         """
         self._context.deadline.at = deadline
+        self._context.deadline.patience = self._patience
         try:
             transport = self._free.pop()
         except IndexError:

@@ -1,8 +1,9 @@
 """A post and its media: the data that all other modules work with."""
 
+import re
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -22,8 +23,11 @@ __all__ = [
 
 _UNSIGNED_LIFETIME = 24 * 60 * 60
 _MANIFEST_VERSION = 1
+_NUMBER = re.compile(r"_([0-9]{1,2})(?![0-9])")
 _ADDED = ("added", "object_urls")
 _LATEST = datetime.max.replace(tzinfo=UTC).timestamp() - 1
+_FIRST_PAUSE, _MAX_PAUSE = 60 * 60, 24 * 60 * 60
+_MAX_DOUBLINGS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +89,10 @@ class Post:
     ``original_url`` is the URL that was first asked for, ``taken_at`` the time of the post in UTC,
     RFC 3339. ``thumbnail`` is the cover picture of a post whose main file is a
     video; it is not one of the ``media``. ``missing`` are the numbers, from 1, of a carousel's
-    items that Instagram gave no file for.
+    items that could not be had. ``outdated`` are those whose file is of an earlier download,
+    because they could not be had in the last one. ``setbacks`` says how many downloads in a row
+    before the last one left something to be had. ``named_item`` is the number of the item whose
+    own code the shortcode is.
 
     ``added`` are files that plugins made, and ``object_urls`` the addresses of copies, by the
     file's name. The manifest holds neither.
@@ -100,6 +107,9 @@ class Post:
     thumbnail: MediaItem | None = None
     missing: tuple[int, ...] = ()
     details: Details = Details()
+    outdated: tuple[int, ...] = ()
+    setbacks: int = 0
+    named_item: int | None = None
     added: tuple[MediaItem, ...] = ()
     object_urls: Mapping[str, str] = field(default_factory=dict)
 
@@ -118,17 +128,66 @@ class Post:
         """The first video, or the first item of a post without one."""
         return next((item for item in self.media if item.type == "video"), self.media[0])
 
+    @property
+    def named(self) -> MediaItem:
+        """The item whose own code the shortcode is, or else the main one."""
+        named = (item for item in self.media if self.number_of(item) == self.named_item)
+        return next(named, self.main)
+
     def fresh_until(self, fetched_at: float) -> float:
         """Unix time until which the post, downloaded at *fetched_at*, stays fresh.
 
         That is when the first of its signed CDN URLs expires; one without an expiry counts
-        for a day. A post with missing items is never fresh, because Instagram may give them next
-        time, and neither is one whose files came without a URL, from release 0.2.0.
+        for a day. A post that lacks something is fresh for an hour, and for twice as long each
+        time that it still does, up to a day: Instagram may give it then.
         """
-        if self.missing or not all(item.cdn_url for item in self.media):
+        if not all(item.cdn_url for item in self.media):
+            # From release 0.2.0.
             return 0.0
-        return min(
-            cdn_expiry(item.cdn_url) or fetched_at + _UNSIGNED_LIFETIME for item in self.media
+        outdated = {self.number_of(item) for item in self.media} & set(self.outdated)
+        ends = [
+            cdn_expiry(item.cdn_url) or fetched_at + _UNSIGNED_LIFETIME
+            for item in self.media
+            if self.number_of(item) not in outdated
+        ]
+        if self.missing or self.outdated:
+            pause = _FIRST_PAUSE * 2 ** min(self.setbacks, _MAX_DOUBLINGS)
+            ends.append(fetched_at + min(pause, _MAX_PAUSE))
+        return min(ends)
+
+    @property
+    def taken_time(self) -> float | None:
+        """``taken_at`` as unix time."""
+        try:
+            return datetime.fromisoformat(self.taken_at or "").timestamp()
+        except (TypeError, ValueError, OverflowError):
+            return None
+
+    def number_of(self, item: MediaItem) -> int:
+        """The number, from 1, of the carousel's item that a file belongs to; else 1."""
+        found = _NUMBER.match(item.filename.removeprefix(self.shortcode))
+        return int(found[1]) if found else 1
+
+    def filled_from(self, old: "Post") -> "Post":
+        """The post with the files of *old*, an earlier download, that it lacks.
+
+        Where the numbers of items differ, one was removed meanwhile, and they say nothing.
+        """
+        lacks = bool(self.missing or self.outdated)
+        again = bool(old.missing or old.outdated)
+        post = replace(self, setbacks=old.setbacks + 1 if lacks and again else 0)
+        if len(old.media) + len(old.missing) != len(self.media) + len(self.missing):
+            return post
+        kept = [item for item in old.media if old.number_of(item) in self.missing]
+        numbers = {old.number_of(item) for item in kept}
+        media = tuple(sorted((*self.media, *kept), key=self.number_of))
+        has_video = any(item.type == "video" for item in media)
+        return replace(
+            post,
+            media=media,
+            thumbnail=self.thumbnail or (old.thumbnail if has_video else None),
+            missing=tuple(number for number in self.missing if number not in numbers),
+            outdated=tuple(sorted(numbers)),
         )
 
     def to_manifest(self) -> dict[str, Any]:
@@ -157,6 +216,9 @@ class Post:
                 thumbnail=MediaItem(**thumbnail) if thumbnail else None,
                 missing=tuple(data.get("missing", ())),
                 details=Details.from_manifest(data.get("details")),
+                outdated=tuple(data.get("outdated", ())),
+                setbacks=int(data.get("setbacks", 0)),
+                named_item=data.get("named_item"),
             )
         except (AttributeError, KeyError, TypeError) as error:
             raise ValueError("not a manifest") from error

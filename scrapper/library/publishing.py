@@ -6,6 +6,8 @@ rename of that folder, so that a folder with a shortcode's name is complete afte
 
 import errno
 import json
+import os
+import shutil
 import threading
 import time
 import uuid
@@ -17,8 +19,9 @@ import structlog
 
 from scrapper.library.disk import delete, exchange, flush
 from scrapper.library.keeping import carry_over, is_kept
+from scrapper.library.legacy import legacy_post
 from scrapper.library.post import Post
-from scrapper.library.stored import MANIFEST, StoredPost, fence_of
+from scrapper.library.stored import MANIFEST, StoredPost, fence_of, load
 
 __all__ = ["Publisher", "Superseded"]
 
@@ -73,9 +76,14 @@ class Publisher:
 
         *fence* is the turn's, or 0 if no other process uses the root.
 
+        What the post lacks, and an earlier download has, is kept. The files get the time at which
+        the post was taken; the manifest's is when it was stored.
+
         Raises:
             Superseded: the stored post has a greater fence, and stays.
         """
+        post = self._with_old_files(folder, post)
+        _date(folder, post)
         manifest = json.dumps({**post.to_manifest(), "fence": fence}, ensure_ascii=False, indent=1)
         (folder / MANIFEST).write_text(manifest + "\n", encoding="utf-8")
         stored_at = (folder / MANIFEST).stat().st_mtime
@@ -91,6 +99,29 @@ class Publisher:
         flush(self.root)
         kept = is_kept(self.root / post.shortcode)
         return StoredPost.seen_now(post, self.root, stored_at, kept=kept)
+
+    def _with_old_files(self, folder: Path, post: Post) -> Post:
+        """*post*, with the files in *folder* that only an earlier download has."""
+        if not post.missing and (post.thumbnail or post.main.type != "video"):
+            return post
+        place = self.root / post.shortcode
+        stored = load(place)
+        old = stored.post if stored else legacy_post(place)
+        if old is None:
+            return post
+        filled = post.filled_from(old)
+        new = {file.filename for file in post.files}
+        try:
+            for file in filled.files:
+                if file.filename not in new:
+                    _link(place / file.filename, folder / file.filename)
+        except OSError as error:
+            # Another process may have removed the post meanwhile.
+            log.warning("old files not kept", shortcode=post.shortcode, cause=str(error))
+            return post
+        if filled.outdated:
+            log.info("old files kept", shortcode=post.shortcode, items=filled.outdated)
+        return filled
 
     def discard(self, folder: Path) -> None:
         """Remove a folder from :meth:`stage`, if it is still there."""
@@ -201,3 +232,24 @@ class Publisher:
         place.rename(replaced)
         folder.rename(place)
         return replaced
+
+
+def _link(old: Path, new: Path) -> None:
+    """Put the file under another name, too, or a copy of it where the disk knows no links."""
+    try:
+        new.hardlink_to(old)
+    except FileNotFoundError:
+        raise
+    except OSError:
+        shutil.copyfile(old, new)
+
+
+def _date(folder: Path, post: Post) -> None:
+    """Give the post's files the time at which it was taken, if it is known."""
+    moment = post.taken_time
+    if moment is None:
+        return
+    for file in post.files:
+        # Some disks know few years, or no times at all.
+        with suppress(OSError, OverflowError):
+            os.utime(folder / file.filename, (moment, moment))

@@ -13,10 +13,10 @@ A post's shortcode decides what happens to it: the text before its first ``-`` n
 :data:`SCENARIOS`, and the rest makes it unique, as in ``reel-0001`` or ``cut-again``.
 
 The files in ``media`` show FFmpeg's test picture and plain colours: a video, one second long, of
-180 x 320 pixels, and pictures of 320 x 400.
+180 x 320 pixels, and pictures of 320 x 400; the same in other kinds, and larger pictures.
 """
 
-from tests.instagram.scenarios import SCENARIOS, Scenario
+from tests.instagram.scenarios import SCENARIOS, Answer, Scenario
 from tests.instagram.standin import StandIn
 
-__all__ = ["SCENARIOS", "Scenario", "StandIn"]
+__all__ = ["SCENARIOS", "Answer", "Scenario", "StandIn"]

@@ -5,7 +5,7 @@ import zlib
 
 from aiohttp import web
 
-__all__ = ["cut_off", "drip_headers", "never", "send", "too_much"]
+__all__ = ["cut_off", "drip_headers", "never", "send", "send_bare", "too_much"]
 
 _PIECE_BYTES = 256 * 1024
 _MEGABYTE = 1_000_000
@@ -105,3 +105,15 @@ async def send(
     if only is not None and request.transport is not None:
         request.transport.close()
     return response
+
+
+async def send_bare(
+    request: web.Request, body: bytes, headers: dict[str, str]
+) -> web.StreamResponse:
+    """Send *body* without a length: the end of the connection ends it."""
+    assert request.transport is not None
+    lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    head = f"HTTP/1.1 200 OK\r\nConnection: close\r\n{lines}\r\n"
+    request.transport.write(head.encode() + body)
+    request.transport.close()
+    return web.StreamResponse()

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from tests.instagram.scenarios import Scenario
 
-__all__ = ["CDN_HOSTS", "File", "Posts", "media_id", "shortcode_of", "signature"]
+__all__ = ["CDN_HOSTS", "File", "Posts", "content_of", "media_id", "shortcode_of", "signature"]
 
 CDN_HOSTS = ("scontent-lhr8-1.cdninstagram.com", "instagram.fber1-1.fna.fbcdn.net")
 
@@ -54,6 +54,11 @@ class File(NamedTuple):
     content: bytes
     content_type: str
     suffix: str
+
+
+def content_of(name: str) -> bytes:
+    """A file of the folder ``media``, or the text after ``text:``."""
+    return name[5:].encode() if name.startswith("text:") else (_MEDIA / name).read_bytes()
 
 
 def media_id(code: str) -> int:

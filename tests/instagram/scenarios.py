@@ -1,10 +1,26 @@
 """What can happen to a post: what each source answers, and what the CDN does."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
-__all__ = ["SCENARIOS", "Scenario", "scenario_name"]
+__all__ = ["SCENARIOS", "Answer", "Scenario", "scenario_name"]
+
+
+class Answer(NamedTuple):
+    """What the CDN answers to one request: a file of ``media``, its type, and how it comes.
+
+    ``wire`` is ``length``, or ``bare`` for a body that the end of the connection ends, ``chunked``,
+    ``part`` for an unasked 206, ``half`` of one, ``stall`` after the first bytes, or ``drip`` for
+    ten bytes a second. *only* is after how many bytes it ends early. Without a *file* it is
+    the post's own. With a *status* there is no body.
+    """
+
+    file: str = ""
+    content_type: str = ""
+    wire: str = "length"
+    only: int | None = None
+    status: int = 200
 
 
 @dataclass(frozen=True)
@@ -20,7 +36,10 @@ class Scenario:
     - ``info``: media info, with a session
 
     ``shape`` says which files the post has, and ``media`` what the CDN does with them. ``change``
-    may alter the media object in any way.
+    may alter the media object in any way, and ``change_by`` that of one source.
+
+    ``answers`` says what the CDN answers to each try for a candidate; the last answer is for ever.
+    The best candidate of the second item is ``best/2``.
     """
 
     about: str
@@ -32,6 +51,10 @@ class Scenario:
     shape: str = "video"
     media: str = ""
     change: Callable[[dict[str, Any]], dict[str, Any]] | None = None
+    change_by: Mapping[str, Callable[[dict[str, Any]], dict[str, Any]]] = field(
+        default_factory=dict
+    )
+    answers: Mapping[str, Sequence[Answer]] = field(default_factory=dict)
 
     def answer(self, source: str) -> str:
         """What *source* answers."""

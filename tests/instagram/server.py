@@ -9,9 +9,9 @@ from typing import Any
 from aiohttp import hdrs, web
 
 from tests.instagram import pages
-from tests.instagram.faults import cut_off, drip_headers, never, send, too_much
-from tests.instagram.posts import CDN_HOSTS, File, Posts, shortcode_of, signature
-from tests.instagram.scenarios import SCENARIOS, Scenario, scenario_name
+from tests.instagram.faults import cut_off, drip_headers, never, send, send_bare, too_much
+from tests.instagram.posts import CDN_HOSTS, File, Posts, content_of, shortcode_of, signature
+from tests.instagram.scenarios import SCENARIOS, Answer, Scenario, scenario_name
 
 __all__ = ["WEB_QUERY", "Instagram"]
 
@@ -105,6 +105,7 @@ class Instagram:
         self._used_tokens: set[str] = set()
         self._cut_once: set[str] = set()
         self._described: Counter[str] = Counter()
+        self._tries: Counter[tuple[str, str]] = Counter()
 
     def application(self) -> web.Application:
         app = web.Application(middlewares=[self._count_account])
@@ -121,6 +122,7 @@ class Instagram:
     def forget(self) -> None:
         """Forget how often each post was described, and which files were cut."""
         self._described.clear()
+        self._tries.clear()
         self._cut_once.clear()
 
     def scenario(self, shortcode: str) -> Scenario:
@@ -131,11 +133,12 @@ class Instagram:
         """The files of the post, in order."""
         return self._posts.files(self.scenario(shortcode).shape)
 
-    def _describe(self, shortcode: str, *, whole: bool = False) -> dict[str, Any]:
+    def _describe(self, shortcode: str, source: str, *, whole: bool = False) -> dict[str, Any]:
         scenario = self.scenario(shortcode)
         self._described[shortcode] += 1
         media = self._posts.describe(shortcode, scenario, whole=whole)
-        return scenario.change(media) if scenario.change else media
+        media = scenario.change(media) if scenario.change else media
+        return scenario.change_by[source](media) if source in scenario.change_by else media
 
     @web.middleware
     async def _count_account(self, request: web.Request, handler: Any) -> web.StreamResponse:
@@ -214,7 +217,7 @@ class Instagram:
     async def _give(
         self, request: web.Request, by_web: bool, shortcode: str, fault: str = ""
     ) -> web.StreamResponse:
-        media = self._describe(shortcode)
+        media = self._describe(shortcode, "web" if by_web else "api")
         data = (
             pages.logged_out_data(media, [self._posts.stub(shortcode)])
             if by_web
@@ -266,11 +269,11 @@ class Instagram:
     def _page(self, shortcode: str, answer: str) -> str | None:
         match answer:
             case "post" | "whole":
-                media = self._describe(shortcode, whole=answer == "whole")
+                media = self._describe(shortcode, "page", whole=answer == "whole")
                 stubs = [self._posts.stub("DOtherPost1"), self._posts.stub(shortcode)]
                 return pages.post(media, stubs, self._new_token())
             case "old":
-                return pages.post_of_old(self._describe(shortcode))
+                return pages.post_of_old(self._describe(shortcode, "page"))
             case "gated":
                 return pages.gated(shortcode)
             case "gone":
@@ -308,7 +311,7 @@ class Instagram:
         answer = self.off.get("info") or self.scenario(shortcode).answer("info")
         if answer != "post":
             return await self._refuse(request, answer, False, shortcode)
-        media = self._describe(shortcode, whole=True)
+        media = self._describe(shortcode, "info", whole=True)
         response = web.json_response({"items": [media], "status": "ok"})
         response.headers["x-ig-set-www-claim"] = "hmac.claim"
         self._set_cookies(response)
@@ -321,10 +324,15 @@ class Instagram:
         self.requests["media", shortcode] += 1
         self.requests["cookie", shortcode] += bool(request.cookies)
         await asyncio.sleep(self._cdn_latency)
-        if request.host not in CDN_HOSTS or request.query.get("oh") != signature(request.path):
-            return web.Response(status=403, text="Bad URL hash")
         files = self.files(shortcode)
         file = files[int(number) - 1]
+        answers = self.scenario(shortcode).answers.get(f"{variant}/{number}")
+        if answers:
+            tried = self._tries[shortcode, f"{variant}/{number}"]
+            self._tries[shortcode, f"{variant}/{number}"] += 1
+            return await _give_file(request, answers[min(tried, len(answers) - 1)], file)
+        if request.host not in CDN_HOSTS or request.query.get("oh") != signature(request.path):
+            return web.Response(status=403, text="Bad URL hash")
         if file.suffix != suffix or variant != "best":
             file = self._posts.cover()
         headers = {"Content-Type": file.content_type, "Set-Cookie": f"seen={shortcode}; Path=/"}
@@ -357,6 +365,8 @@ class Instagram:
                 return "403" if self._described[shortcode] < 2 else ""
             case "slide404":
                 return "404" if number == "2" else ""
+            case "slidedrip":
+                return "drip" if number == "2" else ""
             case _:
                 return fault
 
@@ -387,6 +397,30 @@ class Instagram:
                 return await send(request, content, headers, piece=piece, pause=pause)
             case _:
                 return await send(request, content, headers)
+
+
+async def _give_file(request: web.Request, answer: Answer, file: File) -> web.StreamResponse:
+    """One answer of the CDN, as a scenario has it."""
+    if answer.status != 200:
+        return web.Response(status=answer.status)
+    content = content_of(answer.file) if answer.file else file.content
+    headers = {"Content-Type": answer.content_type or file.content_type}
+    match answer.wire:
+        case "bare":
+            return await send_bare(request, content[: answer.only], headers)
+        case "chunked":
+            # Ended in order: whoever cut it did so behind the CDN.
+            return await send(request, content[: answer.only], headers, chunked=True)
+        case "part" | "half":
+            part = content if answer.wire == "part" else content[: len(content) // 2]
+            headers["Content-Range"] = f"bytes 0-{len(part) - 1}/{len(content)}"
+            return web.Response(status=206, body=part, headers=headers)
+        case "stall":
+            return await send(request, content, headers, piece=1000, gate=asyncio.Event())
+        case "drip":
+            return await send(request, content, headers, piece=1, pause=0.1)
+        case _:
+            return await send(request, content, headers, only=answer.only)
 
 
 async def _fault(request: web.Request, answer: str) -> web.StreamResponse:

@@ -1,9 +1,11 @@
-"""One file of a post: whole, of the promised kind, and within bounds."""
+"""One try for a file: from one URL, within bounds."""
 
+import re
 import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from pathlib import Path
 
@@ -11,65 +13,62 @@ import requests
 import structlog
 import urllib3
 
-from scrapper.errors import (
-    DeadlineExceeded,
-    InstagramChanged,
-    InstagramFailed,
-    InstagramUnreachable,
-    MediaIncomplete,
-    MediaTooLarge,
-    MediaUnexpected,
-    PostForbidden,
-    PostNotFound,
-    RateLimited,
-    ScrapeError,
-)
+from scrapper.errors import MediaTooLarge
 from scrapper.instagram.context import Context
+from scrapper.instagram.files.kinds import HEAD_BYTES, FileKind, is_whole, kind_of, read_kind
+from scrapper.instagram.files.verdict import (
+    Outcome,
+    outcome_of_error,
+    outcome_of_file,
+    outcome_of_status,
+)
 from scrapper.instagram.media import Candidate, Kind
-from scrapper.instagram.verdict import Reason, reason_of_error, retry_after_of
+from scrapper.instagram.verdict import retry_after_of
 from scrapper.library.disk import check_room
-from scrapper.library.post import MediaItem, Progress
+from scrapper.library.post import Progress
 
-__all__ = ["CandidatesRefused", "Target", "Wanted", "download"]
+__all__ = ["Fetched", "File", "Target", "Wanted", "fetch_file"]
 
 log = structlog.get_logger(__name__)
 
 _COPY_BYTES = 256 * 1024
-_TRIES = 2
-_MAX_CANDIDATES = 5
-_MAX_LENGTH_DIGITS = 15
-_EXTENSIONS = {
-    "video/mp4": ("video", ".mp4"),
-    "image/jpeg": ("image", ".jpg"),
-    "image/png": ("image", ".png"),
-    "image/webp": ("image", ".webp"),
-    "image/heic": ("image", ".heic"),
-}
-_UNTYPED = ("", "application/octet-stream", "binary/octet-stream")
-_NOMINAL_EXTENSIONS = {"video": ".mp4", "image": ".jpg"}
-_REFUSED: dict[int, type[ScrapeError]] = {
-    HTTPStatus.BAD_REQUEST: InstagramChanged,
-    HTTPStatus.FORBIDDEN: PostForbidden,
-    HTTPStatus.NOT_FOUND: PostNotFound,
-    HTTPStatus.GONE: PostNotFound,
-}
-
-
-class CandidatesRefused(Exception):
-    """The CDN refused every candidate of a file; ``error`` is what the last refusal means."""
-
-    def __init__(self, error: ScrapeError) -> None:
-        super().__init__()
-        self.error = error
+_SLOW_BYTES_A_SECOND = 4 * _COPY_BYTES
+_MEASURED_SECONDS = 2.0
+_LENGTH = re.compile(r"[0-9]{1,15}")
+_WHOLE_RANGE = re.compile(r"bytes +[0-9]+-[0-9]+/([0-9]{1,15})")
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """A file to download: any of its *candidates*, best first, under the name *stem*."""
+    """A file to try for: *candidate*, which becomes *name* in the target's folder.
+
+    *gives_way* says whether others wait for the place of a file that is too slow.
+    """
 
     kind: Kind
-    candidates: Sequence[Candidate]
-    stem: str
+    candidate: Candidate
+    name: str
+    with_sound: bool = False
+    gives_way: Callable[[], bool] = lambda: False
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A file that is there whole; ``size`` is in bytes."""
+
+    path: Path
+    kind: FileKind
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """How a try ended: with a *file*, or with a *cause* for the log."""
+
+    outcome: Outcome
+    file: File | None = None
+    retry_after: float | None = None
+    cause: str = ""
 
 
 @dataclass(slots=True)
@@ -119,119 +118,143 @@ class Target:
             raise MediaTooLarge
 
 
-def download(context: Context, target: Target, wanted: Wanted) -> MediaItem:
-    """Download a file from the first of its candidates that the CDN gives.
-
-    Its name is the stem and the extension of its type. A file that is cut is downloaded once more.
+def fetch_file(context: Context, target: Target, wanted: Wanted) -> Fetched:
+    """Try once for a file.
 
     Instaloader's ``download_pic`` is not used: it takes the extension from whatever type the
     server names, and mistakes a file that ends early for a whole one.
 
     Raises:
-        CandidatesRefused: the CDN refused all of them: 400, 403, 404, or not its own host.
-        ScrapeError: one of its subclasses, for everything else that is Instagram's doing.
-        OSError: the file cannot be written.
+        DiskFull: there is no room for it.
+        OSError: it cannot be written.
     """
-    for candidate in wanted.candidates[:_MAX_CANDIDATES]:
-        try:
-            return _download(context, target, wanted, candidate)
-        except CandidatesRefused as error:
-            refused = error
-            outcome = type(error.error).__name__
-            log.warning("media candidate refused", file=wanted.stem, outcome=outcome)
-    raise refused
-
-
-def _download(context: Context, target: Target, wanted: Wanted, of: Candidate) -> MediaItem:
-    for tries_left in reversed(range(_TRIES)):
-        try:
-            return _download_once(context, target, wanted, of)
-        except MediaIncomplete as error:
-            log.warning("media file cut", file=wanted.stem, cause=repr(error.__cause__))
-            if not tries_left:
-                raise
-    raise AssertionError("unreachable")
-
-
-def _download_once(context: Context, target: Target, wanted: Wanted, of: Candidate) -> MediaItem:
-    response = _open(context, of.url)
-    length = response.headers.get("Content-Length", "").strip()
-    known = length.isascii() and length.isdecimal() and len(length) <= _MAX_LENGTH_DIGITS
-    with closing(response):
-        path = target.folder / (wanted.stem + _extension(response, wanted.kind))
-        if known:
-            target.expect(int(length))
-        copy = _Copy(response, path, target)
-        try:
-            copy.run()
-            encoded = "Content-Encoding" in response.headers
-            if not copy.size or (known and not encoded and copy.size != int(length)):
-                raise MediaIncomplete
-        except (urllib3.exceptions.HTTPError, TimeoutError, MediaIncomplete) as error:
-            path.unlink()
-            target.take_back(copy.size, int(length) if known else 0)
-            if context.transport.is_late:
-                raise DeadlineExceeded from error
-            raise MediaIncomplete from error
-        except MediaTooLarge:
-            path.unlink()
-            raise
-    return MediaItem(wanted.kind, path.name, of.url, copy.size, of.width, of.height)
-
-
-def _open(context: Context, url: str) -> requests.Response:
-    """The CDN's response, unread, to a request for *url*."""
-    try:
-        return context.get_raw(url)
-    except Exception as error:
+    fetched = _fetch(context, target, wanted)
+    if fetched.file is not None:
+        return fetched
+    outcome = fetched.outcome
+    if outcome is not Outcome.LIMITED:
         if context.transport.is_late:
-            raise DeadlineExceeded from error
-        meaning = _meaning_of(error, context.transport.response)
-        if meaning is None:
+            outcome = Outcome.LATE
+        elif wanted.candidate.doubtful:
+            # Instagram withholds the file.
+            outcome = Outcome.FORBIDDEN
+    log.warning("media candidate failed", file=wanted.name, outcome=outcome, cause=fetched.cause)
+    return replace(fetched, outcome=outcome)
+
+
+def _fetch(context: Context, target: Target, wanted: Wanted) -> Fetched:
+    try:
+        response = context.get_raw(wanted.candidate.url)
+    except Exception as error:
+        outcome = outcome_of_error(error, began=False)
+        if outcome is None:
             raise
-        raise meaning from error
+        return Fetched(outcome, cause=type(error).__name__)
+    with closing(response):
+        refused = outcome_of_status(response.status_code)
+        if refused is None:
+            return _Copy(response, wanted, target, context.transport.deadline).run()
+        cause = f"status {response.status_code}"
+        return Fetched(refused, retry_after=retry_after_of(response), cause=cause)
 
 
-def _meaning_of(error: Exception, response: requests.Response | None) -> Exception | None:
-    if response is not None:
-        status = response.status_code
-        if status == HTTPStatus.TOO_MANY_REQUESTS:
-            return RateLimited(retry_after=retry_after_of(response))
-        if status in _REFUSED:
-            return CandidatesRefused(_REFUSED[status]())
-        if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-            return InstagramFailed()
-    refused = reason_of_error(error)
-    if refused is None:
-        return None
-    if refused.reason is Reason.UNREACHABLE:
-        return InstagramUnreachable()
-    # A redirect elsewhere counts, too: the next candidate may be on the right host.
-    return CandidatesRefused(InstagramChanged())
-
-
-@dataclass(slots=True)
 class _Copy:
-    """Writes the body of *response* to *path*; ``size`` is what it wrote so far."""
+    """The body of *response* on its way to a file."""
 
-    response: requests.Response
-    path: Path
-    target: Target
-    size: int = 0
+    def __init__(
+        self, response: requests.Response, wanted: Wanted, target: Target, deadline: float
+    ) -> None:
+        self._response = response
+        self._wanted = wanted
+        self._target = target
+        self._deadline = deadline
+        self._path = target.folder / wanted.name
+        self._length = _length_of(response)
+        self._noted = 0
+        self._content_type = response.headers.get("Content-Type", "").strip().lower()
+        self._size = 0
+        self._began = time.monotonic()
 
-    def run(self) -> None:
-        with self.path.open("wb") as file:
-            while piece := self.response.raw.read(_COPY_BYTES):
-                self.size += file.write(piece)
-                self.target.take(piece, self.size)
+    def run(self) -> Fetched:
+        """Copy all of it, and see what it is; the file stays only if it can be taken."""
+        fetched = None
+        try:
+            fetched = self._run()
+            return fetched
+        finally:
+            if fetched is None or fetched.file is None:
+                self._path.unlink(missing_ok=True)
+                self._target.take_back(self._size, self._noted)
+
+    def _run(self) -> Fetched:
+        cause = self._content_type[:100]
+        try:
+            if self._length is not None:
+                self._target.expect(self._length)
+                self._noted = self._length
+            fault = self._copy()
+        except MediaTooLarge:
+            fault = Outcome.TOO_LARGE
+        except (urllib3.exceptions.HTTPError, TimeoutError) as error:
+            fault, cause = outcome_of_error(error, began=True), type(error).__name__
+        if fault is not None:
+            return Fetched(fault, cause=cause)
+        kind = read_kind(self._path)
+        whole = self._size == self._length
+        if self._length is None and kind is not None:
+            whole = is_whole(self._path, kind)
+        outcome = outcome_of_file(
+            kind,
+            self._wanted.kind,
+            size=self._size,
+            whole=whole,
+            with_sound=self._wanted.with_sound,
+            content_type=self._content_type,
+        )
+        if kind is None or outcome not in (Outcome.WHOLE, Outcome.MUTE):
+            return Fetched(outcome, cause=cause)
+        return Fetched(outcome, File(self._path, kind, self._size))
+
+    def _copy(self) -> Outcome | None:
+        head = b""
+        with self._path.open("wb") as file:
+            while piece := self._read():
+                self._target.take(piece, self._size + len(piece))
+                self._size += file.write(piece)
+                if len(head) < HEAD_BYTES:
+                    head += piece[:HEAD_BYTES]
+                    kind = kind_of(head)
+                    wrong = kind is None or (kind.type == "image") != (self._wanted.kind == "image")
+                    if wrong and len(head) >= HEAD_BYTES:
+                        # A large file of another kind need not come whole.
+                        return Outcome.UNEXPECTED
+                if self._is_too_slow() and self._wanted.gives_way():
+                    return Outcome.SLOW
+        return None
+
+    def _read(self) -> bytes:
+        raw = self._response.raw
+        seconds = time.monotonic() - self._began
+        # Whatever there is of a slow file, so that this loop sees how slow it is.
+        if self._size < seconds * _SLOW_BYTES_A_SECOND or not self._size:
+            return bytes(raw.read1(_COPY_BYTES))
+        return bytes(raw.read(_COPY_BYTES))
+
+    def _is_too_slow(self) -> bool:
+        now = time.monotonic()
+        seconds = now - self._began
+        if self._length is None or seconds < _MEASURED_SECONDS:
+            return False
+        left = self._length - self._size
+        return left * seconds > self._size * (self._deadline - now)
 
 
-def _extension(response: requests.Response, kind: str) -> str:
-    content_type = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-    if content_type in _UNTYPED:
-        return _NOMINAL_EXTENSIONS[kind]
-    actual, extension = _EXTENSIONS.get(content_type, ("", ""))
-    if actual != kind:
-        log.warning("media file of another type", promised=kind, content_type=content_type[:100])
-        raise MediaUnexpected
-    return extension
+def _length_of(response: requests.Response) -> int | None:
+    """The bytes of the whole file, where the response says them."""
+    if "Content-Encoding" in response.headers:
+        return None
+    if response.status_code == HTTPStatus.PARTIAL_CONTENT:
+        found = _WHOLE_RANGE.fullmatch(response.headers.get("Content-Range", "").strip())
+        return int(found[1]) if found else None
+    length = response.headers.get("Content-Length", "").strip()
+    return int(length) if _LENGTH.fullmatch(length) else None

@@ -1,15 +1,23 @@
-"""A post's description becomes its files, and a post."""
+"""A post's description becomes its files, and a post: what comes next for each, until all are had.
 
+Each try for a file runs in another thread; how it ended is judged by
+:mod:`scrapper.instagram.files.verdict`. What is whole at the deadline is the post, and the rest is
+missing.
+"""
+
+import math
+import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import structlog
 
-from scrapper.errors import DeadlineExceeded, DiskFull, RateLimited, ScrapeError
-from scrapper.instagram.files.fetch import CandidatesRefused, Wanted
-from scrapper.instagram.media import Description
+from scrapper.errors import RateLimited, ScrapeError
+from scrapper.instagram.files.fetch import Fetched, File, Wanted
+from scrapper.instagram.files.verdict import PASSING, Outcome, Step, next_step, worst
+from scrapper.instagram.media import Candidate, Description, Item
 from scrapper.library.post import Fetch, MediaItem, Post
 
 __all__ = ["PostDownload"]
@@ -18,153 +26,280 @@ log = structlog.get_logger(__name__)
 
 _AT_ONCE = 4
 _COVER = -1
+_TRIES = 2
+_MAX_CANDIDATES = 5
+_PAUSE_SECONDS = 0.5
+_GIVES_WAY = (Outcome.SLOW, Outcome.STALLED)
 
-Download = Callable[[Wanted], Future[MediaItem]]
-"""Begins to download a file in another thread."""
+Find = Callable[[frozenset[str]], Description]
+"""Describes the post as it is now, by other sources than those named."""
+
+Begin = Callable[[Wanted], Future[Fetched]]
+"""Begins a try for a file in another thread."""
+
+
+@dataclass(slots=True, eq=False)
+class _File:
+    """What is still to be done for a file: its *candidates*, the one in hand first.
+
+    ``mute`` is a candidate's file that has no sound, while another one may have it.
+    """
+
+    index: int
+    stem: str
+    item: Item
+    candidates: deque[Candidate]
+    tries: int = 0
+    not_before: float = 0.0
+    outcome: Outcome = Outcome.LATE
+    mute: tuple[Candidate, File] | None = None
+
+    @property
+    def is_cover(self) -> bool:
+        return self.index == _COVER
+
+    def possible(self, renewals: deque[Step]) -> set[Step]:
+        """The steps that are left; a cover, and a file that lacks only sound, renew nothing."""
+        steps = set() if self.is_cover or self.mute else set(renewals)
+        if self.tries < _TRIES and not self.candidates[0].doubtful:
+            steps.add(Step.AGAIN)
+        if len(self.candidates) > 1:
+            steps.add(Step.NEXT)
+        return steps
 
 
 class PostDownload:
-    """One post's download: its files, four at a time, from one description or, once, a fresh one.
+    """One post's download: its files, four at a time, until the deadline of *fetch*."""
 
-    *find* describes the post as it is now.
-    """
-
-    def __init__(self, find: Callable[[], Description], download: Download, fetch: Fetch) -> None:
+    def __init__(self, find: Find, begin: Begin, fetch: Fetch) -> None:
         self._find = find
-        self._download = download
+        self._begin = begin
         self._fetch = fetch
-        self._refreshed = False
-        self._error: ScrapeError | None = None
-        self._files: dict[int, MediaItem] = {}
-        self._waiting: deque[int] = deque()
-        self._running: dict[Future[MediaItem], int] = {}
-        self._refused: list[int] = []
+        self._renewals = deque((Step.FRESH, Step.OTHER))
+        self._reasons: list[ScrapeError | Outcome] = []
+        self._media: dict[int, MediaItem] = {}
+        self._over: set[int] = set()
+        self._waiting: deque[_File] = deque()
+        self._running: dict[Future[Fetched], _File] = {}
+        self._refused: list[_File] = []
+        self._tries = 0
 
     def post(self) -> Post:
         """Download all that there is of the post.
 
         Raises:
-            ScrapeError: one of its subclasses.
+            ScrapeError: one of its subclasses: nothing could be had, or Instagram sets a limit.
             OSError: the files cannot be written.
         """
-        self._description = self._find()
-        number = len(self._description.items)
-        self._waiting.extend((*range(number), _COVER))
+        self._description = self._find(frozenset())
+        self._waiting.extend(self._files({}))
         try:
             self._download_all()
         finally:
-            self._stop()
-        found = [self._files.get(index) for index in range(number)]
-        media = tuple(file for file in found if file is not None)
-        if not media and self._error is not None:
-            raise self._error
-        missing = tuple(index for index, file in enumerate(found, start=1) if file is None)
+            ended = self._stop()
+        for file, fetched in ended:
+            self._note_last(file, fetched)
+        about = self._description
+        numbers = range(1, len(about.items) + 1)
+        missing = tuple(number for number in numbers if number - 1 not in self._media)
+        if len(missing) == len(numbers):
+            raise worst(self._reasons)
         if missing:
             log.warning("items missing", shortcode=self._fetch.shortcode, missing=missing)
-        about = self._description
         return Post(
             shortcode=self._fetch.shortcode,
             description=about.caption,
             owner=about.owner,
             taken_at=about.taken_at,
             original_url=self._fetch.url,
-            media=media,
-            thumbnail=self._files.get(_COVER),
+            media=tuple(self._media[number - 1] for number in numbers if number not in missing),
+            thumbnail=self._media.get(_COVER),
             missing=missing,
             details=about.details,
+            named_item=about.named_item,
         )
+
+    def _files(self, known: Mapping[int, _File]) -> Iterator[_File]:
+        """The files to be had by the description, with what is *known* of them; a cover last."""
+        code, items = self._fetch.shortcode, self._description.items
+        for index, item in enumerate(items):
+            if item is not None and index not in self._over:
+                stem = f"{code}_{index + 1}" if self._description.is_carousel else code
+                yield _file(index, stem, item, item.candidates, known)
+        video = next((item for item in items if item and item.type == "video"), None)
+        # The post is whole without it.
+        if video is not None and video.cover and _COVER not in self._over:
+            yield _file(_COVER, code, video, video.cover, known)
 
     def _download_all(self) -> None:
         while self._waiting or self._running or self._refused:
             if self._refused and not self._running:
-                self._refresh()
-            # What was asked for after a refusal would most likely be refused as well.
-            while self._may_start():
-                self._start(self._waiting.popleft())
-            done, _ = wait(
-                self._running, timeout=self._fetch.seconds_left, return_when=FIRST_COMPLETED
-            )
-            if self._running and not done:
-                raise DeadlineExceeded
-            for future in done:
-                self._note(self._running.pop(future), future)
+                self._renew()
+            self._start()
+            left = min(self._fetch.seconds_left, self._pause())
+            if self._running:
+                done, _ = wait(self._running, timeout=left, return_when=FIRST_COMPLETED)
+                for future in done:
+                    self._note(self._running.pop(future), future.result())
+            elif self._waiting:
+                time.sleep(max(0.0, left))
+            if self._fetch.seconds_left <= 0:
+                return
 
-    def _may_start(self) -> bool:
-        if not self._waiting or self._refused:
-            return False
-        # The post is whole without a cover: the files that matter come first.
-        room = 1 if self._waiting[0] == _COVER else _AT_ONCE
-        return len(self._running) < room
+    def _start(self) -> None:
+        """Begin what may begin now."""
+        now = time.monotonic()
+        for file in sorted(self._waiting, key=lambda one: one.is_cover):
+            # What was asked for after a refusal would most likely be refused as well. The files
+            # that matter come before the cover.
+            room = 1 if file.is_cover else _AT_ONCE
+            if self._refused or len(self._running) >= room:
+                return
+            if file.not_before <= now:
+                self._waiting.remove(file)
+                file.tries += 1
+                self._tries += 1
+                self._running[self._begin(self._wanted(file))] = file
 
-    def _start(self, index: int) -> None:
-        wanted = self._cover() if index == _COVER else self._item(index)
-        if wanted is not None:
-            self._running[self._download(wanted)] = index
+    def _pause(self) -> float:
+        """Seconds until a file may begin that waits for its moment."""
+        if self._refused and not self._running:
+            return 0.0
+        now = time.monotonic()
+        pauses = [file.not_before - now for file in self._waiting if file.not_before > now]
+        return min(pauses, default=math.inf)
 
-    def _item(self, index: int) -> Wanted | None:
-        item = self._description.items[index] if index < len(self._description.items) else None
-        if item is None:
-            return None
-        stem = self._fetch.shortcode
-        if self._description.is_carousel:
-            stem += f"_{index + 1}"
-        return Wanted(item.type, item.candidates, stem)
+    def _wanted(self, file: _File) -> Wanted:
+        return Wanted(
+            "image" if file.is_cover else file.item.type,
+            file.candidates[0],
+            f"{file.stem}.{self._tries}.part",
+            with_sound=not file.is_cover and file.item.has_audio is True,
+            gives_way=lambda: file.tries < _TRIES and self._others_wait(),
+        )
 
-    def _cover(self) -> Wanted | None:
-        """The cover of the post's first video, if there is one: the post is whole without it."""
-        videos = (item for item in self._description.items if item and item.type == "video")
-        video = next(videos, None)
-        if video is None or not video.cover:
-            return None
-        return Wanted("image", video.cover, self._fetch.shortcode)
+    def _others_wait(self) -> bool:
+        # In a thread of its own: a copy, since the queue changes meanwhile.
+        return not all(file.is_cover for file in list(self._waiting))
 
-    def _note(self, index: int, future: Future[MediaItem]) -> None:
-        """Take the file, or note that it was refused.
+    def _note(self, file: _File, fetched: Fetched) -> None:
+        """Do what comes next after a try.
 
         Raises:
-            ScrapeError, OSError: the post cannot be had.
+            RateLimited: the CDN sets a limit.
+            OSError: the file cannot be kept.
         """
-        try:
-            file = future.result()
-        except (RateLimited, DeadlineExceeded, DiskFull):
-            raise
-        except CandidatesRefused as refused:
-            if index != _COVER:
-                self._error = refused.error
-                if not self._refreshed:
-                    self._refused.append(index)
-                return
-            self._note_no_cover(refused)
-        except ScrapeError as error:
-            if index != _COVER:
-                raise
-            self._note_no_cover(error)
-        else:
-            item = None if index == _COVER else self._description.items[index]
-            if item is not None:
-                file = replace(
-                    file, alt_text=item.alt_text, duration=item.duration, has_audio=item.has_audio
-                )
-            self._files[index] = file
+        file.outcome = fetched.outcome
+        whole = _whole(file, fetched)
+        match next_step(fetched.outcome, file.possible(self._renewals)):
+            case Step.AGAIN:
+                if file.outcome in PASSING:
+                    file.not_before = time.monotonic() + _PAUSE_SECONDS
+                self._waiting.append(file)
+            case Step.NEXT:
+                file.candidates.popleft()
+                file.tries = 0
+                if file.outcome in _GIVES_WAY:
+                    self._waiting.append(file)
+                else:
+                    self._waiting.appendleft(file)
+            case Step.FRESH | Step.OTHER:
+                self._refused.append(file)
+            case Step.STOP if not file.is_cover:
+                raise RateLimited(retry_after=fetched.retry_after)
+            case _:
+                self._end(file, whole)
 
-    def _note_no_cover(self, error: Exception) -> None:
-        log.warning("no thumbnail", file=self._fetch.shortcode, cause=type(error).__name__)
+    def _note_last(self, file: _File, fetched: Fetched | None) -> None:
+        """Take the file if it is whole: there is no time for a further try."""
+        whole = _whole(file, fetched) if fetched else None
+        file.outcome = Outcome.LATE
+        self._end(file, whole)
 
-    def _refresh(self) -> None:
-        """Ask once how Instagram describes the post now; try what was refused again."""
-        refused, self._refused = self._refused, []
-        self._refreshed = True
-        try:
-            fresh = self._find()
-        except DeadlineExceeded:
-            raise
-        except ScrapeError as error:
-            self._error = error
+    def _end(self, file: _File, whole: tuple[Candidate, File] | None) -> None:
+        """Take the *whole* file, or else one without sound, or go without."""
+        self._over.add(file.index)
+        taken = whole or file.mute
+        if taken is None:
+            if file.is_cover:
+                log.warning("no thumbnail", file=file.stem, outcome=file.outcome)
+            else:
+                self._reasons.append(file.outcome)
             return
-        self._description = fresh.filled_from(self._description)
-        self._waiting.extendleft(reversed(refused))
+        if whole and file.mute:
+            file.mute[1].path.unlink()
+        candidate, found = taken
+        path = found.path.rename(found.path.with_name(file.stem + found.kind.extension))
+        width, height = candidate.width, candidate.height
+        media = MediaItem(found.kind.type, path.name, candidate.url, found.size, width, height)
+        if not file.is_cover:
+            item, has_audio = file.item, found.kind.has_audio
+            has_audio = item.has_audio if has_audio is None else has_audio
+            media = replace(
+                media, alt_text=item.alt_text, duration=item.duration, has_audio=has_audio
+            )
+        self._media[file.index] = media
 
-    def _stop(self) -> None:
-        """Let no download run on: each of those under way ends within the deadline."""
+    def _renew(self) -> None:
+        """Ask how Instagram describes the post now, or how another source does; try again."""
+        refused, self._refused = self._refused, []
+        step = self._renewals.popleft()
+        without = self._description.sources if step is Step.OTHER else frozenset()
+        try:
+            found = self._find(without)
+        except ScrapeError as error:
+            outcome = type(error).__name__
+            log.warning("not described again", shortcode=self._fetch.shortcode, outcome=outcome)
+            reasons = [*self._reasons, error]
+            for file in refused:
+                self._end(file, None)
+            if step is Step.FRESH:
+                # All sources were asked: this says more than what the CDN said.
+                self._renewals.clear()
+                self._reasons = reasons
+            return
+        # What the first description says beside the files is as good.
+        filled = found.filled_from(self._description)
+        self._description = replace(
+            self._description,
+            is_carousel=filled.is_carousel,
+            items=filled.items,
+            sources=filled.sources,
+        )
+        known = {file.index: file for file in (*self._waiting, *refused)}
+        self._waiting = deque(self._files(known))
+
+    def _stop(self) -> list[tuple[_File, Fetched | None]]:
+        """Let no download run on; return how each of those ended that were not over.
+
+        Those under way end within the deadline.
+        """
         # A future that is cancelled counts as done only when the pool comes to it.
-        wait([future for future in self._running if not future.cancel()])
+        running = {future: file for future, file in self._running.items() if not future.cancel()}
+        wait(running)
+        ended = [
+            (file, None if future.exception() else future.result())
+            for future, file in running.items()
+        ]
+        return [*ended, *((file, None) for file in (*self._waiting, *self._refused))]
+
+
+def _file(
+    index: int, stem: str, item: Item, candidates: tuple[Candidate, ...], known: Mapping[int, _File]
+) -> _File:
+    mute = known[index].mute if index in known else None
+    return _File(index, stem, item, deque(candidates[:_MAX_CANDIDATES]), mute=mute)
+
+
+def _whole(file: _File, fetched: Fetched) -> tuple[Candidate, File] | None:
+    """What a try brought; one without sound is kept with *file* while others may have it."""
+    if fetched.file is None:
+        return None
+    found = file.candidates[0], fetched.file
+    if fetched.outcome is Outcome.WHOLE:
+        return found
+    if file.mute is None:
+        file.mute = found
+    else:
+        fetched.file.path.unlink()
+    return None

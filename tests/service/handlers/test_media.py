@@ -1,16 +1,19 @@
 import asyncio
 import gc
 import os
+import time
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 from zipfile import ZipFile
 
 import psutil
 import pytest
 from aiohttp import ClientPayloadError
 
-from tests.conftest import StartService, stored_files, until
-from tests.instagram import StandIn
+from scrapper.handlers.resources import LIBRARY
+from tests.conftest import Client, StartService, stored_files, until
+from tests.instagram import Answer, Scenario, StandIn
 
 
 async def test_download_gives_the_main_file_as_an_attachment(
@@ -410,3 +413,119 @@ async def test_a_download_resumed_after_a_refresh_joins_no_files(
             200,
             instagram.bytes_of("reel-joined")[0],
         )
+
+
+# ---- dates, validators and names
+
+
+async def test_files_and_archives_have_the_post_s_time(
+    instagram: StandIn,
+    start_service: StartService,
+    media_root: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("TZ", "UTC")
+    client = await start_service()
+    await client.post("/scrape", json={"url": "https://www.instagram.com/p/carousel-time/"})
+    folder = media_root / "carousel-time"
+    taken = 1_768_478_400
+    times = {name: (folder / name).stat().st_mtime for name in os.listdir(folder)}
+    assert times.pop("post.json") > taken + 86_400
+    assert set(times.values()) == {taken}
+    assert len(times) == 4
+    async with client.get("/download/carousel-time?archive=zip") as response:
+        archive = ZipFile(BytesIO(await response.read()))
+    assert {info.date_time for info in archive.infolist()} == {time.localtime(taken)[:6]}
+
+
+async def refreshed(client: Client, instagram: StandIn) -> tuple[dict[str, str], dict[str, str]]:
+    """The validators of a file before and after a refresh that brought one as large."""
+    url, path = "https://www.instagram.com/p/dated-one/", "/media/dated-one/dated-one.jpg"
+    found: list[dict[str, str]] = []
+    for name in ("photo.jpg", "other.jpg"):
+        answers = {"best/1": [Answer(name)]}
+        instagram.define("dated", Scenario("", shape="photo", answers=answers))
+        await client.post("/scrape", json={"url": url, "refresh": True})
+        # So that the seconds of Last-Modified differ, too.
+        os.utime(media_file("dated-one", client), (1_800_000_000 + len(found),) * 2)
+        await asyncio.sleep(0.2)
+        async with client.get(path) as response:
+            found.append({key: response.headers[key] for key in ("ETag", "Last-Modified")})
+    return found[0], found[1]
+
+
+def media_file(shortcode: str, client: Client) -> Path:
+    return client.app[LIBRARY].root / shortcode / "post.json"
+
+
+async def test_a_refreshed_file_is_never_not_modified(
+    instagram: StandIn, start_service: StartService
+) -> None:
+    client = await start_service()
+    old, new = await refreshed(client, instagram)
+    path = "/media/dated-one/dated-one.jpg"
+    assert old["ETag"] != new["ETag"]
+    cases = [
+        ({"If-None-Match": old["ETag"]}, 200),
+        ({"If-None-Match": new["ETag"]}, 304),
+        ({"If-None-Match": f"W/{new['ETag']}"}, 304),
+        ({"If-None-Match": "*"}, 304),
+        ({"If-Modified-Since": old["Last-Modified"]}, 200),
+        ({"If-Modified-Since": new["Last-Modified"]}, 304),
+        ({"If-None-Match": old["ETag"], "If-Modified-Since": new["Last-Modified"]}, 200),
+        ({"If-Match": old["ETag"]}, 412),
+        ({"If-Match": new["ETag"]}, 200),
+        ({"If-Unmodified-Since": old["Last-Modified"]}, 412),
+        ({"If-Unmodified-Since": new["Last-Modified"]}, 200),
+        ({"Range": "bytes=1-2", "If-Range": old["ETag"]}, 200),
+        ({"Range": "bytes=1-2", "If-Range": new["ETag"]}, 206),
+        ({"Range": "bytes=1-2", "If-Range": old["Last-Modified"]}, 200),
+        ({"Range": "bytes=1-2", "If-Range": new["Last-Modified"]}, 206),
+        ({"Range": "bytes=1-2", "If-Match": new["ETag"]}, 206),
+        ({"Range": "bytes=999999-"}, 416),
+    ]
+    for headers, status in cases:
+        async with client.get(path, headers=headers) as response:
+            assert (headers, response.status) == (headers, status)
+            if status < 400:
+                assert response.headers["ETag"] == new["ETag"]
+                assert response.headers["Last-Modified"] == new["Last-Modified"]
+
+
+async def test_downloads_are_named_by_the_template(
+    instagram: StandIn, start_service: StartService
+) -> None:
+    client = await start_service(DOWNLOAD_NAME="{owner} {date} {number} \u202eö")
+    await client.post("/scrape", json={"url": "https://www.instagram.com/p/carousel-named/"})
+    async with client.get("/download/carousel-named?item=3") as response:
+        assert response.headers["Content-Disposition"] == (
+            'attachment; filename="someone 2026-01-15 3 _.jpg"; '
+            "filename*=UTF-8''someone%202026-01-15%203%20%C3%B6.jpg"
+        )
+    async with client.get("/download/carousel-named?archive=zip") as response:
+        assert "someone%202026-01-15" in response.headers["Content-Disposition"]
+        names = ZipFile(BytesIO(await response.read())).namelist()
+    assert names == [
+        f"someone 2026-01-15 {n} ö.{e}" for n, e in ((1, "jpg"), (2, "mp4"), (3, "jpg"))
+    ]
+    async with client.get("/media/carousel-named/carousel-named_3.jpg") as response:
+        assert 'filename="carousel-named_3.jpg"' in response.headers["Content-Disposition"]
+
+
+async def test_the_code_of_a_slide_leads_to_its_parent(
+    instagram: StandIn, start_service: StartService
+) -> None:
+    def change(media: dict[str, Any]) -> dict[str, Any]:
+        media["carousel_media"][2] |= {"code": media["code"], "pk": media["pk"]}
+        return media | {"code": "DParent0001", "pk": "1"}
+
+    client = await start_service()
+    for number, refusal in enumerate(("post", "forbidden")):
+        scenario = Scenario("", shape="carousel", change=change, api=refusal, page="post")
+        instagram.define("slide", scenario)
+        url = f"https://www.instagram.com/p/slide-{number}/"
+        async with client.post("/scrape", json={"url": url}) as response:
+            post = await response.json()
+        assert (response.status, len(post["media"])) == (200, 3)
+        async with client.get(f"/download/slide-{number}") as response:
+            assert f"slide-{number}_3.jpg" in response.headers["Content-Disposition"]

@@ -288,7 +288,6 @@ FAULTS = [
     Fault("cdnempty", 502, CUT),
     Fault("cut", 502, CUT),
     Fault("cutchunked", 502, CUT),
-    Fault("carouselcut", 502, CUT),
     Fault("cdnredirect", 502, CHANGED),
     Fault("cdnprivate", 502, CHANGED),
     Fault("offsite", 502, CHANGED),

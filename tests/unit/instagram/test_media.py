@@ -13,6 +13,7 @@ from structlog.testing import capture_logs
 
 from scrapper.instagram.media import (
     Candidate,
+    Description,
     Item,
     belongs_to,
     describe,
@@ -46,8 +47,12 @@ def carousel(*children: Any, **more: Any) -> dict[str, Any]:
     return {"media_type": 8, "carousel_media": list(children), **more}
 
 
+def read(media: dict[str, Any]) -> Description:
+    return describe(media, Shortcode("abcde"))
+
+
 def item(media: dict[str, Any]) -> Item:
-    [found] = describe(media).items
+    [found] = read(media).items
     assert found is not None
     return found
 
@@ -57,12 +62,12 @@ def urls(media: dict[str, Any]) -> list[str]:
 
 
 def details(**values: Any) -> Details:
-    return describe({**PICTURE, **values}).details
+    return read({**PICTURE, **values}).details
 
 
 def reason(media: dict[str, Any]) -> Reason:
     with pytest.raises(Refused) as refused:
-        describe(media)
+        read(media)
     return refused.value.reason
 
 
@@ -90,7 +95,7 @@ def test_a_video_s_urls_make_a_video_whatever_the_type(kind: object) -> None:
 def test_a_cover_never_stands_in_for_a_video(sign: dict[str, Any]) -> None:
     cover = {"image_versions2": PICTURE["image_versions2"]}
     assert reason({**cover, **sign}) is Reason.CHANGED
-    described = describe(carousel({**cover, **sign}, PICTURE))
+    described = read(carousel({**cover, **sign}, PICTURE))
     assert described.items == (None, Item("image", (CANDIDATE,)))
     assert not described.complete
 
@@ -109,7 +114,7 @@ def test_a_type_that_is_not_known_is_refused(kind: int) -> None:
 
 @pytest.mark.parametrize("kind", [1, 2, 8, *OTHER_TYPES])
 def test_children_make_a_carousel_whatever_the_type(kind: object) -> None:
-    described = describe({**carousel(PICTURE), "media_type": kind})
+    described = read({**carousel(PICTURE), "media_type": kind})
     assert (described.is_carousel, len(described.items)) == (True, 1)
 
 
@@ -120,7 +125,7 @@ def test_a_carousel_without_children_is_refused(children: object) -> None:
 
 @pytest.mark.parametrize(("count", "items"), [(1, 2), (2, 2), (3, 3), (20, 20), (21, 20)])
 def test_missing_children_are_counted_up_to_twenty(count: int, items: int) -> None:
-    described = describe(carousel(PICTURE, PICTURE, carousel_media_count=count))
+    described = read(carousel(PICTURE, PICTURE, carousel_media_count=count))
     assert len(described.items) == items
     assert described.items[2:] == (None,) * (items - 2)
     assert described.complete == (items == 2)
@@ -128,15 +133,15 @@ def test_missing_children_are_counted_up_to_twenty(count: int, items: int) -> No
 
 @pytest.mark.parametrize("count", [*OTHER_TYPES, -1, math.nan, math.inf, 10**30])
 def test_a_count_of_another_shape_adds_nothing(count: object) -> None:
-    assert describe(carousel(PICTURE, carousel_media_count=count)).complete
+    assert read(carousel(PICTURE, carousel_media_count=count)).complete
 
 
 def test_a_single_post_has_no_missing_children() -> None:
-    assert describe({**PICTURE, "carousel_media_count": 3}).complete
+    assert read({**PICTURE, "carousel_media_count": 3}).complete
 
 
 def test_fifty_children_are_read_and_more_are_refused() -> None:
-    assert len(describe(carousel(*[PICTURE] * 50)).items) == 50
+    assert len(read(carousel(*[PICTURE] * 50)).items) == 50
     with capture_logs() as logs:
         assert reason(carousel(*[PICTURE] * 51)) is Reason.CHANGED
     assert [line["items"] for line in logs] == [51]
@@ -144,7 +149,7 @@ def test_fifty_children_are_read_and_more_are_refused() -> None:
 
 @pytest.mark.parametrize("child", [*OTHER_TYPES, 7])
 def test_a_child_of_another_shape_is_a_missing_one(child: object) -> None:
-    assert describe(carousel(child, PICTURE)).items[0] is None
+    assert read(carousel(child, PICTURE)).items[0] is None
     assert reason(carousel(child)) is Reason.CHANGED
 
 
@@ -221,7 +226,6 @@ def test_a_crop_is_no_candidate(query: str, is_crop: bool) -> None:
     [
         *OTHER_TYPES,
         7,
-        "http://cdn.example/a",
         "//cdn.example/a",
         "file:///etc/passwd",
         " https://cdn.example/a",
@@ -305,13 +309,13 @@ def test_a_duration_is_of_a_day_at_most(value: object, seconds: float | None) ->
 )
 def test_a_caption_is_a_text_or_empty(caption: object, text: str) -> None:
     with capture_logs() as logs:
-        assert describe({**PICTURE, "caption": caption}).caption == text
+        assert read({**PICTURE, "caption": caption}).caption == text
     assert logs == []
 
 
 def test_a_long_caption_is_cut_and_that_is_logged() -> None:
     with capture_logs() as logs:
-        assert describe({**PICTURE, "caption": "x" * 10_001}).caption == "x" * 10_000
+        assert read({**PICTURE, "caption": "x" * 10_001}).caption == "x" * 10_000
     assert [line["characters"] for line in logs] == [10_001]
 
 
@@ -344,7 +348,7 @@ def test_a_long_caption_is_cut_and_that_is_logged() -> None:
     ],
 )
 def test_a_moment_is_a_time_in_utc(value: object, moment: str | None) -> None:
-    assert describe({**PICTURE, "taken_at": value}).taken_at == moment
+    assert read({**PICTURE, "taken_at": value}).taken_at == moment
 
 
 @pytest.mark.parametrize(
@@ -380,7 +384,7 @@ def test_hidden_counts_are_not_shown(hidden: object, shown: int | None) -> None:
 )
 def test_a_name_is_a_text_that_is_not_blank(value: object, text: str | None) -> None:
     media = {**PICTURE, "user": {"username": value, "full_name": value}}
-    described = describe({**media, "location": {"name": value}, "product_type": value})
+    described = read({**media, "location": {"name": value}, "product_type": value})
     assert described.owner == described.details.owner_name == text
     assert described.details.location == described.details.product_type == text
     assert item({**PICTURE, "accessibility_caption": value}).alt_text == text
@@ -389,9 +393,9 @@ def test_a_name_is_a_text_that_is_not_blank(value: object, text: str | None) -> 
 @pytest.mark.parametrize("other", [*OTHER_TYPES[:5], 7])
 def test_an_owner_stands_in_for_a_user_of_another_shape(other: object) -> None:
     people = {"user": other, "owner": {"username": "someone", "full_name": "Some One"}}
-    described = describe({**PICTURE, **people})
+    described = read({**PICTURE, **people})
     assert (described.owner, described.details.owner_name) == ("someone", "Some One")
-    assert describe({**PICTURE, "user": {"username": "first"}, "owner": {}}).owner == "first"
+    assert read({**PICTURE, "user": {"username": "first"}, "owner": {}}).owner == "first"
 
 
 @pytest.mark.parametrize(
@@ -422,7 +426,7 @@ def test_each_person_is_named_once_in_order() -> None:
     people = names("b", "a", "b", None, " ", 7)
     assert details(coauthor_producers=[*people, None, "x"]).coauthors == ("b", "a")
     children = [{**PICTURE, **tags("d", "c")}, {**PICTURE, **tags("b", "e")}, None]
-    described = describe(carousel(*children, **tags("c", "b")))
+    described = read(carousel(*children, **tags("c", "b")))
     assert described.details.tagged == ("c", "b", "d", "e")
 
 
@@ -572,16 +576,16 @@ def test_the_outer_object_is_found_first() -> None:
 
 def test_two_carousels_fill_each_other() -> None:
     other = {**PICTURE, **VIDEO}
-    ours, theirs = describe(carousel(None, PICTURE)), describe(carousel(other, other, other))
+    ours, theirs = read(carousel(None, PICTURE)), read(carousel(other, other, other))
     assert ours.filled_from(theirs).items == (theirs.items[0], ours.items[1], theirs.items[2])
     assert ours.filled_from(theirs).complete
 
 
 def test_only_a_complete_single_post_replaces_what_is_lacking() -> None:
-    lacking, single = describe(carousel(None, PICTURE)), describe(PICTURE)
+    lacking, single = read(carousel(None, PICTURE)), read(PICTURE)
     assert lacking.filled_from(single) is single
     assert single.filled_from(lacking) is single
-    assert describe(VIDEO).filled_from(single).items[0] == item(VIDEO)
+    assert read(VIDEO).filled_from(single).items[0] == item(VIDEO)
 
 
 # ---- hypothesis: one value of a real-shaped media object broken at a time
@@ -656,7 +660,7 @@ def test_one_broken_value_costs_no_file_that_has_a_url(
     usable_type = type(media.get("media_type")) is not int or media["media_type"] in (1, 2, 8)
     if not any(wanted) or not usable_type:
         return
-    items = describe(media).items
+    items = read(media).items
     for urls, found in zip(wanted, items, strict=False):
         assert not urls or (found and urls <= {it.url for it in found.candidates})
     assert len(items) >= len(wanted)
@@ -677,7 +681,7 @@ JSON = st.recursive(
 @given(media=st.dictionaries(st.sampled_from(list(TEMPLATES["carousel"])), JSON))
 def test_any_object_is_a_description_or_a_refusal(media: dict[str, Any]) -> None:
     with suppress(Refused):
-        assert any(describe(media).items)
+        assert any(read(media).items)
 
 
 def test_the_code_is_the_number_in_base_64() -> None:

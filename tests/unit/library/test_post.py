@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +97,70 @@ def test_a_post_is_fresh_until_its_first_url_expires() -> None:
 
 def test_a_post_with_an_unsigned_url_is_fresh_for_a_day() -> None:
     assert post(image("https://cdn/a")).fresh_until(1000) == 1000 + DAY
+
+
+@pytest.mark.parametrize(
+    ("setbacks", "hours"), [(0, 1), (1, 2), (2, 4), (3, 8), (4, 16), (5, 24), (6, 24), (9**9, 24)]
+)
+def test_a_post_that_lacks_something_is_fresh_ever_longer(setbacks: int, hours: int) -> None:
+    late = image(f"https://cdn/a?oe={2**40:x}")
+    lacking = replace(post(late), missing=(2,), setbacks=setbacks)
+    assert lacking.fresh_until(1000) == 1000 + hours * 3600
+
+
+def numbered(*numbers: int, size: int) -> tuple[MediaItem, ...]:
+    return tuple(
+        replace(image(f"https://cdn/{size}", f"abcde_{number}.jpg"), size=size)
+        for number in numbers
+    )
+
+
+def test_a_download_keeps_the_old_files_that_it_lacks() -> None:
+    old = replace(post(*numbered(1, 2, 3, size=1)), missing=(4,))
+    new = replace(post(*numbered(1, 3, size=2)), missing=(2, 4))
+    filled = new.filled_from(old)
+    assert [(item.filename, item.size) for item in filled.media] == [
+        ("abcde_1.jpg", 2),
+        ("abcde_2.jpg", 1),
+        ("abcde_3.jpg", 2),
+    ]
+    assert (filled.missing, filled.outdated, filled.setbacks) == ((4,), (2,), 1)
+    assert Post.from_manifest(json.loads(json.dumps(filled.to_manifest()))) == filled
+    whole = post(*numbered(1, 2, 3, 4, size=3)).filled_from(filled)
+    assert (whole.missing, whole.outdated, whole.setbacks) == ((), (), 0)
+
+
+def test_numbers_of_another_carousel_say_nothing() -> None:
+    old = post(*numbered(1, 2, 3, size=1))
+    new = replace(post(*numbered(1, size=2)), missing=(2,))
+    assert new.filled_from(old) == new
+
+
+def test_the_old_cover_stays_with_its_video() -> None:
+    old = replace(post(video()), thumbnail=image())
+    assert post(video()).filled_from(old).thumbnail == image()
+    assert post(image()).filled_from(old).thumbnail is None
+
+
+def test_a_manifest_of_an_earlier_release_is_read() -> None:
+    data = replace(post(image()), missing=(2,)).to_manifest()
+    for name in ("outdated", "setbacks", "named_item"):
+        del data[name]
+    assert Post.from_manifest(data).setbacks == 0
+
+
+@pytest.mark.parametrize(
+    ("taken_at", "moment"),
+    [
+        ("2026-01-15T12:00:00Z", 1_768_478_400),
+        ("1970-01-01T00:00:00Z", 0),
+        (None, None),
+        ("", None),
+        ("soon", None),
+    ],
+)
+def test_the_time_of_a_post_is_unix_time(taken_at: str | None, moment: float | None) -> None:
+    assert replace(post(image()), taken_at=taken_at).taken_time == moment
 
 
 def answer(post: Post, original_url: str = "", *, cached: bool = False) -> dict[str, Any]:

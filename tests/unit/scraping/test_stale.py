@@ -24,7 +24,7 @@ from scrapper.jobs.model import new_job
 from scrapper.jobs.runner import Runner
 from scrapper.jobs.stores.memory import MemoryStore
 from scrapper.jobs.waiting import Patience
-from scrapper.library.post import Post
+from scrapper.library.post import Fetch, Post
 from scrapper.library.store import Library
 from scrapper.scraping.peers import Alone
 from scrapper.scraping.scraper import Scraper
@@ -57,7 +57,8 @@ class Instagram:
         self.error: Exception | None = None
         self.asked = 0
 
-    def fetch(self, shortcode: str, _: str, folder: Path, *__: object, **___: object) -> Post:
+    def fetch(self, fetch: Fetch, folder: Path, **_: object) -> Post:
+        shortcode = fetch.shortcode
         self.asked += 1
         if self.error is not None:
             raise self.error
@@ -93,7 +94,9 @@ async def scraper(library: Library, instagram: Instagram) -> AsyncIterator[Scrap
 def store_stale(library: Library, shortcode: str = "abcde") -> None:
     folder = library.stage(shortcode)
     (folder / f"{shortcode}.mp4").write_bytes(b"video")
-    library.publish(folder, replace(post(shortcode), missing=(2,)))
+    old = post(shortcode)
+    expired = tuple(replace(item, cdn_url="https://cdn.example/?oe=1") for item in old.media)
+    library.publish(folder, replace(old, media=expired))
 
 
 @pytest.mark.parametrize("error", FAILURES, ids=lambda error: type(error).__name__)

@@ -1,0 +1,94 @@
+"""The names that downloads and archives offer, by the template in ``DOWNLOAD_NAME``.
+
+A name is safe on Windows, macOS and Linux: no reserved characters, names or endings, nothing that
+is not shown or turns the direction of the text, and at most 200 bytes.
+"""
+
+import re
+import unicodedata
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from urllib.parse import quote
+
+from scrapper.library.post import MediaItem, Post
+
+__all__ = ["DownloadNames", "disposition"]
+
+_MAX_BYTES = 200
+_NUMBER = "{number}"
+_UNKNOWN = "unknown"
+_OWN_NAME = re.compile(r"(?:_(?P<number>[0-9]+))?(?P<rest>[^.]*)(?P<extension>.*)", re.DOTALL)
+_RESERVED_LETTERS = re.compile(r'[<>:"/\\|?*]')
+# https://learn.microsoft.com/windows/win32/fileio/naming-a-file
+_RESERVED_NAMES = re.compile(
+    r"(?:con|prn|aux|nul|conin\$|conout\$|(?:com|lpt)[0-9\u00b9\u00b2\u00b3]) *(?:\.|$)",
+    re.IGNORECASE,
+)
+
+
+class DownloadNames:
+    """Names by a *template* of ``{shortcode}``, ``{owner}``, ``{date}``, ``{time}``, ``{number}``.
+
+    Without ``{number}`` the number of a carousel's item is at the end of its name.
+    """
+
+    def __init__(self, template: str) -> None:
+        self._template = template
+
+    def of(self, post: Post, item: MediaItem) -> str:
+        """The name of a file of the post."""
+        parts = _OWN_NAME.fullmatch(item.filename.removeprefix(post.shortcode))
+        number, rest, extension = parts.groups() if parts else (None, "", "")
+        if number and _NUMBER not in self._template:
+            rest = f"_{number}{rest}"
+        return self._named(post, number or "1", rest + extension)
+
+    def of_all(self, post: Post, items: Sequence[MediaItem]) -> list[str]:
+        """The names of files of the post, of which no two are equal, in whatever case."""
+        names: dict[str, str] = {}
+        for item in items:
+            name = self.of(post, item)
+            stem, dot, extension = name.rpartition(".")
+            more = 1
+            while name.casefold() in names:
+                more += 1
+                tail = f" ({more}){dot}{extension}"
+                name = _cut(stem, _MAX_BYTES - len(tail.encode())) + tail
+            names[name.casefold()] = name
+        return list(names.values())
+
+    def of_archive(self, post: Post) -> str:
+        """The name of an archive of the post's files."""
+        return self._named(post, "", ".zip", strip=" ._-")
+
+    def _named(self, post: Post, number: str, tail: str, *, strip: str = "") -> str:
+        date = time = _UNKNOWN
+        if post.taken_time is not None:
+            moment = datetime.fromtimestamp(post.taken_time, UTC)
+            date, time = f"{moment:%Y-%m-%d}", f"{moment:%H-%M-%S}"
+        owner = post.owner or _UNKNOWN
+        name = self._template.format(
+            shortcode=post.shortcode, owner=owner, date=date, time=time, number=number
+        )
+        stem = _cut(_safe(name).rstrip(strip), _MAX_BYTES - len(tail.encode())) or post.shortcode
+        if _RESERVED_NAMES.match(stem + tail):
+            stem = f"_{stem}"
+        return stem + tail
+
+
+def disposition(kind: str, name: str) -> str:
+    """The value of ``Content-Disposition`` for a file called *name* (RFC 6266)."""
+    plain = name.encode("ascii", "replace").decode().replace("?", "_")
+    value = f'{kind}; filename="{plain}"'
+    return value if plain == name else f"{value}; filename*=UTF-8''{quote(name, safe='')}"
+
+
+def _safe(text: str) -> str:
+    text = unicodedata.normalize("NFC", " ".join(text.split()))
+    # Control and format characters, those that no font has, and separators of lines.
+    shown = (one for one in text if unicodedata.category(one)[0] != "C")
+    return _RESERVED_LETTERS.sub("_", "".join(shown)).strip(" .")
+
+
+def _cut(text: str, most: int) -> str:
+    return text.encode()[:most].decode(errors="ignore").rstrip(" .")

@@ -1,0 +1,108 @@
+"""Conditional requests, and those for a part, of a version of a file (RFC 9110)."""
+
+import asyncio
+import math
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from email.utils import formatdate
+from pathlib import Path
+
+from aiohttp import ETag, hdrs, web
+from aiohttp.abc import AbstractStreamWriter
+
+__all__ = ["RangedFile", "Version"]
+
+_ONE_RANGE = re.compile(r"bytes=[^,]*", re.IGNORECASE)
+
+_CONDITIONS = (
+    hdrs.IF_MATCH,
+    hdrs.IF_NONE_MATCH,
+    hdrs.IF_MODIFIED_SINCE,
+    hdrs.IF_UNMODIFIED_SINCE,
+    hdrs.IF_RANGE,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """A version of a file: its ``tag``, and the second in which it was stored (unix time)."""
+
+    tag: str
+    stored_at: int
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The validators that a response carries."""
+        modified = formatdate(self.stored_at, usegmt=True)
+        return {hdrs.ETAG: f'"{self.tag}"', hdrs.LAST_MODIFIED: modified}
+
+    def refusal(self, request: web.BaseRequest, headers: Mapping[str, str]) -> web.Response | None:
+        """412 or 304 with *headers*, if the request asks for another version or has this one."""
+        if request.if_match is not None:
+            failed = not self._is_in(request.if_match, weak=False)
+        else:
+            since = request.if_unmodified_since
+            failed = since is not None and self.stored_at > since.timestamp()
+        if failed:
+            return web.Response(status=412)
+        if request.if_none_match is not None:
+            known = self._is_in(request.if_none_match, weak=True)
+        else:
+            since = request.if_modified_since
+            known = since is not None and self.stored_at <= since.timestamp()
+        return web.Response(status=304, headers={**headers, **self.headers}) if known else None
+
+    def without_conditions(self, request: web.BaseRequest) -> web.BaseRequest:
+        """The request without what :meth:`refusal` looked at, and a range of another version."""
+        request = self.without_other_range(request)
+        headers = request.headers.copy()
+        for name in _CONDITIONS:
+            headers.popall(name, None)
+        return request.clone(headers=headers)
+
+    def without_other_range(self, request: web.BaseRequest) -> web.BaseRequest:
+        """The request without a range that does not count (RFC 9110, 13.1.5 and 14.2).
+
+        That is one of an unknown unit, several ranges, and a range of another version.
+        """
+        if hdrs.RANGE not in request.headers or self._allows_range(request):
+            return request
+        headers = request.headers.copy()
+        headers.popall(hdrs.RANGE)
+        return request.clone(headers=headers)
+
+    def _allows_range(self, request: web.BaseRequest) -> bool:
+        is_one = _ONE_RANGE.fullmatch(request.headers.get(hdrs.RANGE, "")) is not None
+        if request.method != hdrs.METH_GET or not is_one:
+            return False
+        text = request.headers.get(hdrs.IF_RANGE)
+        if text is None or text.strip() == self.headers[hdrs.ETAG]:
+            return True
+        date = request.if_range
+        return date is not None and date.timestamp() == self.stored_at
+
+    def _is_in(self, tags: tuple[ETag, ...], *, weak: bool) -> bool:
+        return any(tag.value in ("*", self.tag) and (weak or not tag.is_weak) for tag in tags)
+
+
+class RangedFile(web.FileResponse):
+    """The file at *path*, or the part of it that the request wants.
+
+    aiohttp 3.14 knows ``If-Range`` with a date alone, and refuses ranges that it does not know.
+    """
+
+    def __init__(self, path: Path, *, headers: Mapping[str, str]) -> None:
+        super().__init__(path, headers=headers)
+        self._file = path
+
+    async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
+        try:
+            status = await asyncio.to_thread(os.stat, self._file)
+        except OSError:
+            # What there is to say of it, aiohttp says.
+            return await super().prepare(request)
+        # As aiohttp names and dates it.
+        version = Version(f"{status.st_mtime_ns:x}-{status.st_size:x}", math.ceil(status.st_mtime))
+        return await super().prepare(version.without_other_range(request))

@@ -1,0 +1,194 @@
+"""What a try for a file means, and what comes next: the one table for a file.
+
+:mod:`scrapper.instagram.verdict` has the one for a post. Only a limit stops the post, beside a full
+disk and a scrape that was abandoned, which raise exceptions of their own. Whatever else happens to
+a file costs that file alone, and only after everything in its row was tried.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from enum import Enum, StrEnum, auto
+from http import HTTPStatus
+
+import requests
+import urllib3
+
+from scrapper.errors import (
+    DeadlineExceeded,
+    InstagramChanged,
+    InstagramFailed,
+    InstagramUnreachable,
+    MediaIncomplete,
+    MediaTooLarge,
+    MediaUnexpected,
+    PostForbidden,
+    PostNotFound,
+    RateLimited,
+    ScrapeError,
+)
+from scrapper.instagram.files.kinds import FileKind
+from scrapper.instagram.media import Kind
+from scrapper.instagram.verdict import Reason, chain_of, reason_of_error
+
+__all__ = [
+    "PASSING",
+    "Outcome",
+    "Step",
+    "next_step",
+    "outcome_of_error",
+    "outcome_of_file",
+    "outcome_of_status",
+    "worst",
+]
+
+
+class Outcome(StrEnum):
+    """How a try for a file ended. The values are in log lines."""
+
+    WHOLE = "whole"
+    MUTE = "mute"
+    """Whole, but without the sound that Instagram says it has."""
+    LIMITED = "limited"
+    LATE = "late"
+    """The deadline passed."""
+    SLOW = "slow"
+    """It would not be whole by the deadline, and other files wait."""
+    STALLED = "stalled"
+    """No byte came for a while."""
+    UNREACHABLE = "unreachable"
+    FAILED = "failed"
+    """The CDN's own 5xx."""
+    CUT = "cut"
+    UNEXPECTED = "unexpected"
+    """The bytes are no such file as Instagram promised."""
+    REFUSED = "refused"
+    """Another status, or a redirect elsewhere."""
+    FORBIDDEN = "forbidden"
+    GONE = "gone"
+    TOO_LARGE = "too_large"
+
+
+class Step(Enum):
+    """What to do next for a file."""
+
+    TAKE = auto()
+    STOP = auto()
+    """Give the whole post up."""
+    AGAIN = auto()
+    """The same candidate once more, after a moment."""
+    NEXT = auto()
+    """The next candidate."""
+    FRESH = auto()
+    """A fresh description of the post."""
+    OTHER = auto()
+    """Another source's description of it."""
+    MISSING = auto()
+    """Go without the file."""
+
+
+_RENEW = (Step.FRESH, Step.OTHER)
+_STEPS: Mapping[Outcome, tuple[Step, ...]] = {
+    Outcome.WHOLE: (Step.TAKE,),
+    Outcome.MUTE: (Step.NEXT, Step.TAKE),
+    Outcome.LIMITED: (Step.STOP,),
+    Outcome.LATE: (),
+    Outcome.SLOW: (Step.AGAIN, Step.NEXT),
+    Outcome.STALLED: (Step.NEXT, *_RENEW),
+    Outcome.UNREACHABLE: (Step.AGAIN, Step.NEXT, *_RENEW),
+    Outcome.FAILED: (Step.AGAIN, Step.NEXT, *_RENEW),
+    Outcome.CUT: (Step.AGAIN, Step.NEXT, *_RENEW),
+    Outcome.UNEXPECTED: (Step.NEXT, *_RENEW),
+    Outcome.REFUSED: (Step.NEXT, *_RENEW),
+    Outcome.FORBIDDEN: (Step.NEXT, *_RENEW),
+    Outcome.GONE: (Step.NEXT, *_RENEW),
+    Outcome.TOO_LARGE: (Step.NEXT,),
+}
+_ERRORS: Mapping[Outcome, type[ScrapeError]] = {
+    Outcome.LIMITED: RateLimited,
+    Outcome.LATE: DeadlineExceeded,
+    Outcome.SLOW: DeadlineExceeded,
+    Outcome.STALLED: InstagramUnreachable,
+    Outcome.UNREACHABLE: InstagramUnreachable,
+    Outcome.FAILED: InstagramFailed,
+    Outcome.CUT: MediaIncomplete,
+    Outcome.UNEXPECTED: MediaUnexpected,
+    Outcome.REFUSED: InstagramChanged,
+    Outcome.FORBIDDEN: PostForbidden,
+    Outcome.GONE: PostNotFound,
+    Outcome.TOO_LARGE: MediaTooLarge,
+}
+_RANKS = {error: rank for rank, error in enumerate(dict.fromkeys(_ERRORS.values()))}
+_STATUSES: Mapping[int, Outcome] = {
+    HTTPStatus.FORBIDDEN: Outcome.FORBIDDEN,
+    HTTPStatus.NOT_FOUND: Outcome.GONE,
+    HTTPStatus.GONE: Outcome.GONE,
+    HTTPStatus.TOO_MANY_REQUESTS: Outcome.LIMITED,
+}
+PASSING = frozenset({Outcome.FAILED, Outcome.UNREACHABLE})
+"""What a moment may mend, before the same candidate is tried again."""
+
+_TIMEOUTS = (TimeoutError, requests.Timeout, urllib3.exceptions.TimeoutError)
+
+
+def next_step(outcome: Outcome, possible: Collection[Step]) -> Step:
+    """The first step of the outcome's row that is *possible*; to take and to stop always are."""
+    always = (Step.TAKE, Step.STOP)
+    steps = (step for step in _STEPS[outcome] if step in always or step in possible)
+    return next(steps, Step.MISSING)
+
+
+def worst(reasons: Sequence[ScrapeError | Outcome]) -> ScrapeError:
+    """The error of a post of which nothing could be had, for several *reasons*.
+
+    That is the most passing one: what may be had on another day must not count as gone.
+    """
+    errors = [one if isinstance(one, ScrapeError) else _ERRORS[one]() for one in reasons]
+    return min(errors, key=lambda error: _RANKS.get(type(error), -1))
+
+
+def outcome_of_status(status: int) -> Outcome | None:
+    """What the CDN's status means, or None where a body comes with it."""
+    if status in _STATUSES:
+        return _STATUSES[status]
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        return Outcome.FAILED
+    return None if HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES else Outcome.REFUSED
+
+
+def outcome_of_error(error: Exception, *, began: bool) -> Outcome | None:
+    """What an exception of requests means; None for a fault of ours.
+
+    *began* says whether a part of the file had come.
+    """
+    if any(isinstance(link, _TIMEOUTS) for link in chain_of(error)):
+        return Outcome.STALLED
+    refused = reason_of_error(error)
+    if refused is None:
+        return None
+    if began:
+        return Outcome.CUT
+    # A redirect to another host is refused: the next candidate may be on the right one.
+    unreachable = refused.reason is Reason.UNREACHABLE
+    return Outcome.UNREACHABLE if unreachable else Outcome.REFUSED
+
+
+def outcome_of_file(
+    kind: FileKind | None,
+    promised: Kind,
+    *,
+    size: int,
+    whole: bool,
+    with_sound: bool,
+    content_type: str,
+) -> Outcome:
+    """What the *size* bytes that came are; *kind* is what their beginning says.
+
+    *whole* says whether all of them came. *content_type* counts where nothing came: then a page
+    or a text was no file.
+    """
+    if not size:
+        return Outcome.UNEXPECTED if content_type.startswith("text/") else Outcome.CUT
+    if kind is None or kind.type != promised:
+        return Outcome.UNEXPECTED
+    if not whole:
+        return Outcome.CUT
+    return Outcome.MUTE if with_sound and kind.has_audio is False else Outcome.WHOLE

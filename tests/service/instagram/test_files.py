@@ -1,0 +1,686 @@
+"""What the CDN gives for each candidate, with what each source says: what is stored, and why."""
+
+import asyncio
+import json
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from scrapper.errors import MediaIncomplete, ScrapeError
+from scrapper.instagram.client import Instagram
+from scrapper.instagram.files.kinds import is_whole, read_kind
+from scrapper.library.post import Fetch, Post
+from scrapper.settings import load_settings
+from tests.conftest import Client, StartService, stored_files
+from tests.instagram import Answer, Scenario, StandIn
+from tests.instagram.posts import content_of
+
+POST = "https://www.instagram.com/p/{}/"
+MEDIA = Path(__file__).parents[2] / "instagram/media"
+
+JPEG, VIDEO, SILENT = Answer("photo.jpg"), Answer("video.mp4"), Answer("silent.mp4")
+AVIF = Answer("picture.avif", "image/avif")
+GONE, BROKEN, BUSY = Answer(status=404), Answer(status=500), Answer(status=503)
+CUT = Answer(only=1000)
+
+
+async def scrape(client: Client, shortcode: str, **body: Any) -> tuple[int, dict[str, Any]]:
+    async with client.post("/scrape", json={"url": POST.format(shortcode), **body}) as response:
+        return response.status, await response.json()
+
+
+def contents_of(post: dict[str, Any]) -> list[bytes]:
+    return [Path(item["path"]).read_bytes() for item in post["media"]]
+
+
+def suffixes_of(post: dict[str, Any]) -> list[str]:
+    return [Path(item["path"]).suffix for item in post["media"]]
+
+
+def second_video(media: dict[str, Any]) -> dict[str, Any]:
+    """The media object, with another candidate for each video."""
+    for item in (media, *media.get("carousel_media", ())):
+        for version in item.get("video_versions", ())[:1]:
+            url = version["url"].replace("/best/", "/second/")
+            item["video_versions"].append({**version, "url": url, "width": 90, "height": 160})
+    return media
+
+
+class Case(NamedTuple):
+    about: str
+    shape: str
+    answers: Mapping[str, Sequence[Answer]]
+    files: Sequence[str] = ()
+    """The names of the files in ``media`` that are to be stored, in order."""
+    missing: Sequence[int] = ()
+    code: str = ""
+    change: Callable[[dict[str, Any]], dict[str, Any]] | None = second_video
+
+
+CAROUSEL = ("photo.jpg", "video.mp4", "photo2.jpg")
+CASES = [
+    Case(
+        "nothing is wrong",
+        "carousel",
+        {},
+        CAROUSEL,
+    ),
+    Case(
+        "a video is a picture",
+        "carousel",
+        {"best/2": [JPEG], "second/2": [JPEG]},
+        ("photo.jpg", "photo2.jpg"),
+        [2],
+    ),
+    Case(
+        "a slide is 503 once",
+        "carousel",
+        {"best/2": [BUSY, VIDEO]},
+        CAROUSEL,
+    ),
+    Case(
+        "a slide is 502 for ever",
+        "carousel",
+        {"best/2": [BROKEN], "second/2": [BROKEN]},
+        ("photo.jpg", "photo2.jpg"),
+        [2],
+    ),
+    Case(
+        "a slide is cut each time",
+        "carousel",
+        {"best/3": [CUT], "small/3": [CUT]},
+        ("photo.jpg", "video.mp4"),
+        [3],
+    ),
+    Case(
+        "a slide is cut once",
+        "carousel",
+        {"best/3": [CUT, Answer()]},
+        CAROUSEL,
+    ),
+    Case(
+        "a file is 502 once",
+        "video",
+        {"best/1": [Answer(status=502), VIDEO]},
+        ["video.mp4"],
+    ),
+    Case(
+        "the first candidate is 500",
+        "video",
+        {"best/1": [BROKEN], "second/1": [VIDEO]},
+        ["video.mp4"],
+    ),
+    Case(
+        "the first candidate is 404",
+        "photo",
+        {"best/1": [GONE], "small/1": [JPEG]},
+        ["photo.jpg"],
+    ),
+    Case(
+        "a picture is called a video",
+        "video",
+        {"best/1": [Answer("photo.jpg", "video/mp4")], "second/1": [VIDEO]},
+        ["video.mp4"],
+    ),
+    Case(
+        "a video is AVIF first",
+        "video",
+        {"best/1": [AVIF], "second/1": [VIDEO]},
+        ["video.mp4"],
+    ),
+    Case(
+        "a video is only pictures",
+        "video",
+        {"best/1": [AVIF], "second/1": [JPEG]},
+        code="media_unexpected",
+    ),
+    Case(
+        "a picture is WebP",
+        "photo",
+        {"best/1": [Answer("picture.webp", "image/jpeg")]},
+        ["picture.webp"],
+    ),
+    Case(
+        "a picture is AVIF",
+        "photo",
+        {"best/1": [AVIF]},
+        ["picture.avif"],
+    ),
+    Case(
+        "a picture is PNG",
+        "photo",
+        {"best/1": [Answer("picture.png", "image/pjpeg")]},
+        ["picture.png"],
+    ),
+    Case(
+        "a picture is GIF",
+        "photo",
+        {"best/1": [Answer("picture.gif", "image/gif")]},
+        ["picture.gif"],
+    ),
+    Case(
+        "a picture is HEIC",
+        "photo",
+        {"best/1": [Answer("picture.heic", "image/heif")]},
+        ["picture.heic"],
+    ),
+    Case(
+        "a type is misspelt",
+        "photo",
+        {"best/1": [Answer("photo.jpg", "image/jpg")]},
+        ["photo.jpg"],
+    ),
+    Case(
+        "a type is application/mp4",
+        "video",
+        {"best/1": [Answer("video.mp4", "application/mp4")]},
+        ["video.mp4"],
+    ),
+    Case(
+        "a type is a nonsense",
+        "video",
+        {"best/1": [Answer("video.mp4", "text/html")]},
+        ["video.mp4"],
+    ),
+    Case(
+        "a page is no picture",
+        "photo",
+        {
+            "best/1": [Answer("text:<html>Log in</html>", "application/octet-stream")],
+            "small/1": [JPEG],
+        },
+        ["photo.jpg"],
+    ),
+    Case(
+        "a text is no video",
+        "video",
+        {"best/1": [Answer("text:Bad URL", "video/mp4")], "second/1": [VIDEO]},
+        ["video.mp4"],
+    ),
+    Case(
+        "a part is unasked, but whole",
+        "video",
+        {"best/1": [Answer(wire="part")]},
+        ["video.mp4"],
+    ),
+    Case(
+        "a part is half",
+        "video",
+        {"best/1": [Answer(wire="half")], "second/1": [VIDEO]},
+        ["video.mp4"],
+    ),
+    Case(
+        "no length, and whole",
+        "video",
+        {"best/1": [Answer(wire="bare")]},
+        ["video.mp4"],
+    ),
+    Case(
+        "no length, and cut once",
+        "video",
+        {"best/1": [Answer(wire="bare", only=6000), VIDEO]},
+        ["video.mp4"],
+    ),
+    Case(
+        "no length, and cut",
+        "video",
+        {"best/1": [Answer(wire="bare", only=6000)], "second/1": [VIDEO]},
+        ["video.mp4"],
+    ),
+    Case(
+        "no length, and cut for ever",
+        "video",
+        {
+            "best/1": [Answer(wire="bare", only=6000)],
+            "second/1": [Answer(wire="chunked", only=6000)],
+        },
+        code="media_incomplete",
+    ),
+    Case(
+        "in chunks, and cut",
+        "photo",
+        {"best/1": [Answer(wire="chunked", only=2000)], "small/1": [JPEG]},
+        ["photo.jpg"],
+    ),
+    Case(
+        "the second candidate has sound",
+        "video",
+        {"best/1": [SILENT], "second/1": [VIDEO]},
+        ["video.mp4"],
+    ),
+    Case(
+        "no candidate has sound",
+        "video",
+        {"best/1": [SILENT], "second/1": [Answer("silent.mp4")]},
+        ["silent.mp4"],
+    ),
+    Case(
+        "a sound is no video",
+        "video",
+        {"best/1": [Answer("sound.m4a")], "second/1": [VIDEO]},
+        ["video.mp4"],
+    ),
+    Case(
+        "only a mute one comes",
+        "video",
+        {"best/1": [SILENT], "second/1": [GONE]},
+        ["silent.mp4"],
+    ),
+    Case(
+        "a video is QuickTime",
+        "video",
+        {"best/1": [Answer("movie.mov", "video/quicktime")]},
+        ["movie.mov"],
+    ),
+    Case(
+        "reasons differ",
+        "carousel",
+        {
+            "best/1": [GONE],
+            "small/1": [GONE],
+            "best/2": [CUT],
+            "second/2": [CUT],
+            "best/3": [GONE],
+            "small/3": [GONE],
+        },
+        code="media_incomplete",
+    ),
+]
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.about)
+async def test_each_file_gets_what_there_is_of_it(
+    instagram: StandIn, start_service: StartService, media_root: Path, case: Case
+) -> None:
+    instagram.define(
+        "case", Scenario("", shape=case.shape, answers=case.answers, change=case.change)
+    )
+    status, post = await scrape(await start_service(), "case-one")
+    assert post.get("code", "") == case.code
+    if case.code:
+        assert stored_files(media_root) == set()
+        return
+    assert (status, post["missing"]) == (200, list(case.missing))
+    assert contents_of(post) == [content_of(name) for name in case.files]
+    assert suffixes_of(post) == [name[name.index(".") :] for name in case.files]
+    for item, name in zip(post["media"], case.files, strict=True):
+        assert item["has_audio"] is (None if item["type"] == "image" else name != "silent.mp4")
+    assert not any(name.endswith(".part") for name in stored_files(media_root))
+
+
+async def test_a_limit_of_the_cdn_stops_the_post(
+    instagram: StandIn, start_service: StartService, media_root: Path
+) -> None:
+    answers = {"best/2": [Answer(status=429)]}
+    instagram.define("limit", Scenario("", shape="carousel", answers=answers))
+    status, post = await scrape(await start_service(), "limit-one")
+    assert (status, post["code"]) == (429, "instagram_rate_limited")
+    assert stored_files(media_root) == set()
+
+
+async def test_a_limit_for_the_cover_costs_nothing(
+    instagram: StandIn, start_service: StartService
+) -> None:
+    answers = {"best/1": [VIDEO], "small/1": [Answer(status=429)]}
+
+    def change(media: dict[str, Any]) -> dict[str, Any]:
+        del media["image_versions2"]["candidates"][0]
+        return media
+
+    instagram.define("limit", Scenario("", answers=answers, change=change))
+    status, post = await scrape(await start_service(), "limit-one")
+    assert (status, post["thumbnail"]) == (200, None)
+
+
+async def test_tries_for_a_file_have_a_bound(
+    instagram: StandIn, start_service: StartService
+) -> None:
+    def change(media: dict[str, Any]) -> dict[str, Any]:
+        [version] = media["video_versions"]
+        media["video_versions"] = [
+            {**version, "url": version["url"].replace("/best/", f"/best{number}/")}
+            for number in range(9)
+        ]
+        return media
+
+    # Candidates that no answer is defined for are pictures.
+    answers = {f"best{number}/1": [CUT] for number in range(9)}
+    instagram.define("never", Scenario("", answers=answers, change=change))
+    assert (await scrape(await start_service(), "never-one"))[1]["code"] == "media_incomplete"
+    # Five candidates twice, by three descriptions, and two tries for the cover at most.
+    assert instagram.requests("media", "never-one") <= 3 * 5 * 2 + 2
+    described = [instagram.requests(kind, "never-one") for kind in ("graphql", "web_query")]
+    assert described == [2, 1]
+
+
+# ---- what other sources have
+
+
+def withheld(media: dict[str, Any]) -> dict[str, Any]:
+    url = "https://static.cdninstagram.com/rsrc.php/null.jpg"
+    media["image_versions2"]["candidates"] = [{"url": url, "width": 320, "height": 400}]
+    return media
+
+
+def plain(media: dict[str, Any]) -> dict[str, Any]:
+    for candidate in media["image_versions2"]["candidates"]:
+        candidate["url"] = candidate["url"].replace("https://", "http://")
+    return media
+
+
+async def test_withheld_files_come_from_another_source(
+    instagram: StandIn, start_service: StartService
+) -> None:
+    changes = {"api": withheld, "web": withheld}
+    instagram.define("withheld", Scenario("", shape="photo", change_by=changes))
+    assert (await scrape(await start_service(), "withheld-one"))[0] == 200
+
+
+async def test_files_withheld_everywhere_need_a_login(
+    instagram: StandIn, start_service: StartService
+) -> None:
+    instagram.define("withheld", Scenario("", shape="photo", change=withheld))
+    status, post = await scrape(await start_service(), "withheld-one")
+    assert (status, post["code"]) == (403, "login_required")
+
+
+@pytest.mark.parametrize("answer", [Answer(), GONE])
+async def test_a_plain_url_is_tried_once_with_tls(
+    instagram: StandIn, start_service: StartService, answer: Answer
+) -> None:
+    answers = {"best/1": [answer], "small/1": [GONE]}
+    scenario = Scenario("", shape="photo", change=plain, answers=answers)
+    instagram.define("plain", scenario)
+    status, post = await scrape(await start_service(), "plain-one")
+    expected = (200, None) if answer.status == 200 else (403, "login_required")
+    assert (status, post.get("code")) == expected
+
+
+async def test_a_plain_url_gives_way_to_another_source(
+    instagram: StandIn, start_service: StartService
+) -> None:
+    changes = {"api": plain_and_gone}
+    scenario = Scenario("", shape="photo", change_by=changes, answers={"gone/1": [GONE]})
+    instagram.define("plain", scenario)
+    assert (await scrape(await start_service(), "plain-one"))[0] == 200
+    assert instagram.requests("media", "plain-one") == 3
+
+
+def plain_and_gone(media: dict[str, Any]) -> dict[str, Any]:
+    media["image_versions2"]["candidates"] = plain(media)["image_versions2"]["candidates"][:1]
+    [candidate] = media["image_versions2"]["candidates"]
+    candidate["url"] = candidate["url"].replace("/best/", "/gone/")
+    return media
+
+
+async def test_another_source_has_the_file_that_the_first_has_not(
+    instagram: StandIn, start_service: StartService
+) -> None:
+    def other(media: dict[str, Any]) -> dict[str, Any]:
+        [version] = media["carousel_media"][1]["video_versions"]
+        version["url"] = version["url"].replace("/best/", "/other/")
+        return media
+
+    answers = {"best/2": [GONE], "other/2": [VIDEO]}
+    scenario = Scenario("", shape="carousel", change_by={"web": other}, answers=answers)
+    instagram.define("other", scenario)
+    status, post = await scrape(await start_service(), "other-one")
+    assert (status, post["missing"]) == (200, [])
+    assert instagram.requests("graphql", "other-one") == 2
+    assert instagram.requests("web_query", "other-one") == 1
+
+
+async def test_another_source_s_smaller_picture_is_better_than_none(
+    instagram: StandIn, start_service: StartService
+) -> None:
+    def six_gone(media: dict[str, Any]) -> dict[str, Any]:
+        [best, *_] = large(media)["image_versions2"]["candidates"]
+        media["image_versions2"]["candidates"] = [
+            {**best, "url": best["url"].replace("/large/", f"/gone{number}/")}
+            for number in range(6)
+        ]
+        return media
+
+    answers = {**SIZES, **{f"gone{number}/1": [GONE] for number in range(6)}}
+    changes = {"api": six_gone, "web": small, "page": six_gone}
+    instagram.define("other", Scenario("", shape="photo", change_by=changes, answers=answers))
+    status, post = await scrape(await start_service(), "other-one")
+    assert (status, post["media"][0]["width"]) == (200, 640)
+
+
+# ---- larger pictures
+
+
+def small(media: dict[str, Any]) -> dict[str, Any]:
+    for candidate in media["image_versions2"]["candidates"]:
+        candidate["url"] = candidate["url"].replace("/best/", "/medium/")
+        candidate |= {"width": 640, "height": 800}
+    return media | {"original_width": 1440, "original_height": 1800}
+
+
+def large(media: dict[str, Any]) -> dict[str, Any]:
+    for candidate in media["image_versions2"]["candidates"]:
+        candidate["url"] = candidate["url"].replace("/best/", "/large/")
+        candidate |= {"width": 1440, "height": 1800}
+    return media | {"original_width": 1440, "original_height": 1800}
+
+
+SIZES = {"medium/1": [Answer("medium.jpg")], "large/1": [Answer("large.jpg")]}
+
+
+@pytest.mark.parametrize("source", ["page", "web"])
+async def test_the_largest_picture_of_any_source_is_stored(
+    instagram: StandIn, start_service: StartService, source: str
+) -> None:
+    changes = {"api": small, "web": small, "page": small, source: large}
+    page = "" if source == "page" else "login"
+    scenario = Scenario("", shape="photo", page=page, change_by=changes, answers=SIZES)
+    instagram.define("small", scenario)
+    client = await start_service()
+    # The page is asked first; where it does not help, the web app's query is, the next time.
+    for number in range(2):
+        status, post = await scrape(client, f"small-{number}")
+    [item] = post["media"]
+    assert (status, item["width"], item["height"]) == (200, 1440, 1800)
+    assert contents_of(post) == [content_of("large.jpg")]
+
+
+@pytest.mark.parametrize("helps", ["page", "web", ""])
+async def test_larger_pictures_cost_few_requests(
+    instagram: StandIn, start_service: StartService, helps: str
+) -> None:
+    changes = {"api": small, "web": small, "page": small}
+    if helps:
+        changes[helps] = large
+    scenario = Scenario("", shape="photo", change_by=changes, answers=SIZES)
+    instagram.define("many", scenario)
+    client = await start_service()
+    posts = [await scrape(client, f"many-{number:02}") for number in range(50)]
+    assert {status for status, _ in posts} == {200}
+    metadata = instagram.requests() - sum(
+        instagram.requests(kind) for kind in ("media", "cookie", "account")
+    )
+    assert metadata <= 55
+    widths = [post["media"][0]["width"] for _, post in posts]
+    assert widths.count(1440) >= (48 if helps else 0)
+
+
+async def test_a_picture_larger_nowhere_is_stored_as_it_is(
+    instagram: StandIn, start_service: StartService
+) -> None:
+    changes = {"api": large, "page": small}
+    answers = {**SIZES, "large/1": [GONE]}
+    instagram.define("fallen", Scenario("", shape="photo", change_by=changes, answers=answers))
+    status, _ = await scrape(await start_service(), "fallen-one")
+    assert status == 200
+
+
+# ---- the deadline
+
+
+async def test_what_is_whole_at_the_deadline_is_stored(
+    instagram: StandIn, start_service: StartService
+) -> None:
+    instagram.define("stuck", Scenario("", shape="carousel", media="slidedrip"))
+    status, post = await scrape(await start_service(SCRAPE_TIMEOUT_SECONDS="2"), "stuck-one")
+    assert (status, post["missing"], len(post["media"])) == (200, [2], 2)
+
+
+async def test_a_file_that_stalls_gives_way_to_its_next_candidate(
+    instagram: StandIn, start_service: StartService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("scrapper.instagram.client._STALLED_SECONDS", 0.3)
+    answers = {"best/2": [Answer(wire="stall")], "second/2": [VIDEO]}
+    instagram.define("stall", Scenario("", shape="carousel", change=second_video, answers=answers))
+    status, post = await scrape(await start_service(), "stall-one")
+    assert (status, post["missing"]) == (200, [])
+
+
+async def test_slow_files_give_way_while_others_wait(
+    instagram: StandIn, start_service: StartService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("scrapper.instagram.files.fetch._MEASURED_SECONDS", 0.2)
+    answers = {f"best/{number}": [Answer(wire="drip"), Answer()] for number in range(1, 5)}
+    instagram.define("slowly", Scenario("", shape="ten", answers=answers))
+    status, post = await scrape(await start_service(SCRAPE_TIMEOUT_SECONDS="20"), "slowly-one")
+    assert (status, post["missing"], len(post["media"])) == (200, [], 10)
+
+
+# ---- refreshes and freshness
+
+
+async def test_a_refresh_keeps_the_files_that_it_cannot_get(
+    instagram: StandIn, start_service: StartService, media_root: Path
+) -> None:
+    client = await start_service()
+    instagram.define("old", Scenario("", shape="carousel"))
+    _, first = await scrape(client, "old-one")
+    lost = {"best/2": [GONE], "small/2": [GONE], "best/1": [Answer("picture.webp")]}
+    instagram.define("old", Scenario("", shape="carousel", answers=lost))
+    status, post = await scrape(client, "old-one", refresh=True)
+    assert (status, post["missing"]) == (200, [])
+    assert suffixes_of(post) == [".webp", ".mp4", ".jpg"]
+    assert post["media"][1] == first["media"][1]
+    assert contents_of(post)[1] == content_of("video.mp4")
+    assert post["thumbnail"]
+    assert len(stored_files(media_root)) == 5
+    # An hour later it is asked for again, and comes.
+    instagram.define("old", Scenario("", shape="carousel"))
+    manifest = media_root / "old-one/post.json"
+    assert json.loads(manifest.read_text())["outdated"] == [2]
+    assert (await scrape(client, "old-one"))[1]["cached"]
+    age(manifest, 3700)
+    await asyncio.sleep(0.2)
+    assert not (await scrape(client, "old-one"))[1]["cached"]
+    assert json.loads(manifest.read_text())["outdated"] == []
+
+
+def age(manifest: Path, seconds: float) -> None:
+    moment = time.time() - seconds
+    os.utime(manifest, (moment, moment))
+
+
+async def test_a_missing_slide_is_asked_for_ever_less_often(
+    instagram: StandIn,
+    start_service: StartService,
+    media_root: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("scrapper.library.index._TRUSTED_SECONDS", 0)
+    client = await start_service()
+    manifest = media_root / "oneslidegone-x/post.json"
+    assert (await scrape(client, "oneslidegone-x"))[1]["missing"] == [2]
+    for hours in (1, 2, 4, 8, 16, 24, 24):
+        age(manifest, 3600 * hours - 60)
+        assert (await scrape(client, "oneslidegone-x"))[1]["cached"]
+        age(manifest, 3600 * hours + 60)
+        _, post = await scrape(client, "oneslidegone-x")
+        assert (post["cached"], post["missing"]) == (False, [2])
+
+
+# ---- hypothesis: what is stored is whole, and what its name says
+
+
+class Fetcher:
+    """The client for Instagram, in this thread, into a folder."""
+
+    def __init__(self, instagram: StandIn, folder: Path) -> None:
+        self._instagram = instagram
+        self._folder = folder
+        self._number = 0
+        self._client = Instagram.from_settings(
+            load_settings(media_root=folder, instagram_max_queries=0, min_free_disk_mb=0)
+        )
+
+    def fetch(self, scenario: Scenario) -> tuple[Path, Post]:
+        self._number += 1
+        folder = self._folder / str(self._number)
+        folder.mkdir()
+        self._instagram.define("random", scenario)
+        code = f"random-{self._number}"
+        deadline = time.monotonic() + 600
+        fetch = Fetch(code, POST.format(code), deadline)
+        return folder, self._client.fetch(fetch, folder, asking=nullcontext)
+
+
+@pytest.fixture
+def fetcher(instagram: StandIn, tmp_path: Path) -> Fetcher:
+    return Fetcher(instagram, tmp_path)
+
+
+NAMES = sorted(path.name for path in MEDIA.iterdir())
+TYPES = ["video/mp4", "image/jpeg", "text/html", "application/octet-stream", "", "x"]
+ANSWERS = st.builds(
+    Answer,
+    file=st.sampled_from([*NAMES, *NAMES, "text:<html>", "text:nothing"]),
+    content_type=st.sampled_from(TYPES),
+    wire=st.sampled_from(["length", "bare", "chunked", "part", "half"]),
+    only=st.none() | st.integers(1, 13_000),
+    status=st.sampled_from([200] * 8 + [206, 403, 404, 500]),
+)
+EVERY_CANDIDATE = [f"{name}/{n}" for name in ("best", "small", "second") for n in (1, 2, 3)]
+
+
+@settings(
+    max_examples=int(os.environ.get("RANDOM_CUTS", "100")),
+    deadline=None,
+    database=None,
+    suppress_health_check=list(HealthCheck),
+)
+@given(
+    answers=st.fixed_dictionaries(
+        {name: st.lists(ANSWERS, min_size=1, max_size=3) for name in EVERY_CANDIDATE}
+    ),
+    shape=st.sampled_from(["video", "photo", "carousel"]),
+)
+def test_no_random_cut_or_label_stores_half_a_file(
+    fetcher: Fetcher, answers: dict[str, list[Answer]], shape: str
+) -> None:
+    scenario = Scenario("", shape=shape, answers=answers, change=second_video)
+    try:
+        folder, post = fetcher.fetch(scenario)
+    except ScrapeError:
+        return
+    originals = {content_of(name): Path(name).suffix for name in NAMES}
+    for item in post.files:
+        path = folder / item.filename
+        assert originals.get(path.read_bytes()) == path.suffix, answers
+        kind = read_kind(path)
+        assert kind is not None
+        assert is_whole(path, kind)
+        assert kind.type == item.type
+    assert {path.name for path in folder.iterdir()} == {item.filename for item in post.files}
+    total = 3 if shape == "carousel" else 1
+    assert sorted((*post.missing, *map(post.number_of, post.media))) == list(range(1, total + 1))
+
+
+def test_nothing_had_is_an_error_and_no_file(fetcher: Fetcher) -> None:
+    with pytest.raises(MediaIncomplete):
+        fetcher.fetch(Scenario("", answers={"best/1": [CUT]}))

@@ -1,0 +1,80 @@
+"""Instagram's media objects, read without a socket."""
+
+from typing import Any
+
+import pytest
+
+from scrapper.instagram.media import Description, describe, find_in_page
+from scrapper.instagram.shortcode import Shortcode
+from scrapper.instagram.verdict import Reason, Refused
+from scrapper.library.post import Music
+
+CODE = Shortcode("DPost000001")
+NULL = "https://static.cdninstagram.com/rsrc.php/null.jpg"
+
+
+def picture(*urls: str, width: int = 640, **more: Any) -> dict[str, Any]:
+    candidates = [{"url": url, "width": width, "height": width} for url in urls]
+    return {"media_type": 1, "image_versions2": {"candidates": candidates}, **more}
+
+
+def read(media: dict[str, Any]) -> Description:
+    return describe({"code": CODE.code, **media}, CODE)
+
+
+def test_plain_urls_come_last_and_with_tls() -> None:
+    [item] = read(picture("http://cdn/a", "https://cdn/b", NULL)).items
+    assert item is not None
+    assert [(one.url, one.doubtful) for one in item.candidates] == [
+        ("https://cdn/b", False),
+        ("https://cdn/a", True),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("media", "reason"),
+    [
+        (picture(NULL), Reason.GATED),
+        ({"media_type": 8, "carousel_media": [picture(NULL)]}, Reason.GATED),
+        ({"media_type": 2, "video_versions": [{"url": NULL}]}, Reason.GATED),
+        (picture(), Reason.CHANGED),
+        ({**picture("https://cdn/cover"), "media_type": 2, "video_versions": []}, Reason.CHANGED),
+    ],
+)
+def test_placeholders_say_that_a_file_is_withheld(media: dict[str, Any], reason: Reason) -> None:
+    with pytest.raises(Refused) as refused:
+        read(media)
+    assert refused.value.reason is reason
+
+
+@pytest.mark.parametrize(
+    ("key", "music"),
+    [("music_metadata", Music("Song", "Band")), ("clips_metadata", Music("Song", "Band"))],
+)
+def test_a_song_is_read_wherever_it_is(key: str, music: Music) -> None:
+    asset = {"title": "Song", "display_artist": "Band"}
+    other: dict[str, Any] = {"music_metadata": None, "clips_metadata": {"music_info": None}}
+    media = picture("https://cdn/a", **{**other, key: {"music_info": {"music_asset_info": asset}}})
+    assert read(media).details.music == music
+
+
+@pytest.mark.parametrize(
+    ("width", "full", "small"),
+    [(640, 1440, True), (1296, 1440, False), (1295, 1440, True), (640, None, False)],
+)
+def test_a_picture_is_small_below_nine_tenths(width: int, full: int | None, small: bool) -> None:
+    media = picture("https://cdn/a", width=width, original_width=full)
+    assert read(media).is_small is small
+
+
+def test_a_slide_s_code_names_its_item() -> None:
+    slides = [
+        picture("https://cdn/1", code="DOther00001"),
+        picture("https://cdn/2", code=CODE.code),
+    ]
+    parent = {"code": "DParent0001", "media_type": 8, "carousel_media": slides}
+    found = find_in_page({"data": {"media": parent}}, CODE)
+    assert found == parent
+    assert describe(parent, CODE).named_item == 2
+    assert describe(parent, Shortcode("DParent0001")).named_item is None
+    assert find_in_page({"data": {"media": parent}}, Shortcode("DNobody0001")) is None
