@@ -158,8 +158,8 @@ class Instagram:
         seconds = deadline - time.monotonic()
         end = deadline - min(seconds * _STORING_SHARE, _MAX_STORING_SECONDS)
 
-        def find(without: frozenset[str]) -> Description:
-            with self._asking(end) as transport:
+        def find(without: frozenset[str], seconds: float) -> Description:
+            with self._asking(time.monotonic() + seconds) as transport:
                 description = self._search.find(code, transport, without=without)
             on_found()
             return description

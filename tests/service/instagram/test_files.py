@@ -532,6 +532,25 @@ async def test_what_is_whole_at_the_deadline_is_stored(
     assert (status, post["missing"], len(post["media"])) == (200, [2], 2)
 
 
+async def test_a_slide_that_drips_keeps_no_other_from_coming(
+    instagram: StandIn, start_service: StartService
+) -> None:
+    answers = {"best/1": [GONE], "small/1": [GONE], "best/2": [Answer(wire="drip")]}
+    instagram.define("drip", Scenario("", shape="ten", answers=answers))
+    status, post = await scrape(await start_service(SCRAPE_TIMEOUT_SECONDS="3"), "drip-one")
+    assert (status, post["missing"]) == (200, [1, 2])
+
+
+async def test_expired_urls_are_renewed_once_for_all_files(
+    instagram: StandIn, start_service: StartService
+) -> None:
+    instagram.define("expired", Scenario("", shape="ten", media="worn"))
+    status, post = await scrape(await start_service(), "expired-one")
+    assert (status, post["missing"]) == (200, [])
+    described = [instagram.requests(kind, "expired-one") for kind in ("graphql", "web_query")]
+    assert described == [2, 0]
+
+
 async def test_a_file_that_stalls_gives_way_to_its_next_candidate(
     instagram: StandIn, start_service: StartService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
