@@ -62,7 +62,7 @@ def kind_of(head: bytes) -> FileKind | None:
     """What the file that begins with *head* is; None if it is nothing that posts have."""
     found = filetype.guess(head)  # type: ignore[no-untyped-call]
     extension = _EXTENSIONS.get(found.mime) if found else None
-    if found is None and head[4:8] == b"ftyp":
+    if extension is None and head[4:8] == b"ftyp":
         extension = _BRANDS.get(head[8:11], ".mp4")
     if extension is None:
         return None
