@@ -1,5 +1,6 @@
 """A shortcode becomes files and a post: the sources in order, one verdict, then the downloads."""
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
@@ -148,8 +149,8 @@ class Instagram:
         storing = min(fetch.seconds_left * _STORING_SHARE, _MAX_STORING_SECONDS)
         fetch = replace(fetch, deadline=fetch.deadline - storing)
 
-        def find(without: frozenset[str]) -> Description:
-            with asking(), self._transports.taken(fetch.deadline) as transport:
+        def find(without: frozenset[str], seconds: float) -> Description:
+            with asking(), self._transports.taken(time.monotonic() + seconds) as transport:
                 return self._search.find(code, transport, without=without)
 
         def fetch_in_time(wanted: Wanted) -> Fetched:

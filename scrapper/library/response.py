@@ -69,7 +69,7 @@ class PostResponse:
     taken_at: Annotated[str | None, Field(json_schema_extra={"format": "date-time"})]
     missing: Annotated[
         tuple[int, ...],
-        Field(description="Numbers of the carousel's items that Instagram gave no file for"),
+        Field(description="Numbers of the carousel's items that could not be had"),
     ]
     details: Details
     expires_at: Annotated[

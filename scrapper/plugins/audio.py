@@ -270,6 +270,8 @@ def _converted(
         programs.run(
             "ffmpeg", "-nostdin", *_INPUT, *given, *options, "-f", "mp4", "-y", str(unfinished)
         )
+        # With its time, which is the post's.
+        shutil.copystat(folder / item.filename, unfinished)
         flush(unfinished)
         size = unfinished.stat().st_size
         unfinished.replace(folder / name)

@@ -8,6 +8,7 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from pathlib import Path
+from typing import BinaryIO
 
 import requests
 import structlog
@@ -171,6 +172,7 @@ class _Copy:
         self._path = target.folder / wanted.name
         self._length = _length_of(response)
         self._noted = 0
+        self._kind: FileKind | None = None
         self._content_type = response.headers.get("Content-Type", "").strip().lower()
         self._size = 0
         self._began = time.monotonic()
@@ -192,18 +194,39 @@ class _Copy:
             if self._length is not None:
                 self._target.expect(self._length)
                 self._noted = self._length
-            fault = self._copy()
+            with self._path.open("w+b") as file:
+                outcome = self._copy(file) or self._judge(file)
         except MediaTooLarge:
-            fault = Outcome.TOO_LARGE
+            outcome = Outcome.TOO_LARGE
         except (urllib3.exceptions.HTTPError, TimeoutError) as error:
-            fault, cause = outcome_of_error(error, began=True), type(error).__name__
-        if fault is not None:
-            return Fetched(fault, cause=cause)
-        kind = read_kind(self._path)
+            outcome = outcome_of_error(error, began=True) or Outcome.CUT
+            cause = type(error).__name__
+        if self._kind is None or outcome not in (Outcome.WHOLE, Outcome.MUTE):
+            return Fetched(outcome, cause=cause)
+        return Fetched(outcome, File(self._path, self._kind, self._size))
+
+    def _copy(self, file: BinaryIO) -> Outcome | None:
+        head = b""
+        while piece := self._read():
+            self._target.take(piece, self._size + len(piece))
+            self._size += file.write(piece)
+            if len(head) < HEAD_BYTES:
+                head += piece[:HEAD_BYTES]
+                kind = kind_of(head)
+                wrong = kind is None or (kind.type == "image") != (self._wanted.kind == "image")
+                if wrong and len(head) >= HEAD_BYTES:
+                    # A large file of another kind need not come whole.
+                    return Outcome.UNEXPECTED
+            if self._is_too_slow() and self._wanted.gives_way():
+                return Outcome.SLOW
+        return None
+
+    def _judge(self, file: BinaryIO) -> Outcome:
+        self._kind = kind = read_kind(file)
         whole = self._size == self._length
         if self._length is None and kind is not None:
-            whole = is_whole(self._path, kind)
-        outcome = outcome_of_file(
+            whole = is_whole(file, kind)
+        return outcome_of_file(
             kind,
             self._wanted.kind,
             size=self._size,
@@ -211,26 +234,6 @@ class _Copy:
             with_sound=self._wanted.with_sound,
             content_type=self._content_type,
         )
-        if kind is None or outcome not in (Outcome.WHOLE, Outcome.MUTE):
-            return Fetched(outcome, cause=cause)
-        return Fetched(outcome, File(self._path, kind, self._size))
-
-    def _copy(self) -> Outcome | None:
-        head = b""
-        with self._path.open("wb") as file:
-            while piece := self._read():
-                self._target.take(piece, self._size + len(piece))
-                self._size += file.write(piece)
-                if len(head) < HEAD_BYTES:
-                    head += piece[:HEAD_BYTES]
-                    kind = kind_of(head)
-                    wrong = kind is None or (kind.type == "image") != (self._wanted.kind == "image")
-                    if wrong and len(head) >= HEAD_BYTES:
-                        # A large file of another kind need not come whole.
-                        return Outcome.UNEXPECTED
-                if self._is_too_slow() and self._wanted.gives_way():
-                    return Outcome.SLOW
-        return None
 
     def _read(self) -> bytes:
         raw = self._response.raw

@@ -7,8 +7,8 @@ Formats: ISO/IEC 14496-12 (MP4, MOV, M4A), 23008-12 (HEIC, AVIF), 10918-1 (JPEG)
 RFC 9649 (WebP), and the GIF89a specification.
 """
 
+import os
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 from typing import BinaryIO, Literal, NamedTuple
 
 import filetype
@@ -62,7 +62,7 @@ def kind_of(head: bytes) -> FileKind | None:
     """What the file that begins with *head* is; None if it is nothing that posts have."""
     found = filetype.guess(head)  # type: ignore[no-untyped-call]
     extension = _EXTENSIONS.get(found.mime) if found else None
-    if found is None and head[4:8] == b"ftyp":
+    if extension is None and head[4:8] == b"ftyp":
         extension = _BRANDS.get(head[8:11], ".mp4")
     if extension is None:
         return None
@@ -71,13 +71,13 @@ def kind_of(head: bytes) -> FileKind | None:
     return FileKind("image", extension)
 
 
-def read_kind(path: Path) -> FileKind | None:
-    """What the file at *path* is, by its head and, for a video or a sound, its tracks."""
-    with path.open("rb") as file:
-        kind = kind_of(file.read(HEAD_BYTES))
-        if kind is None or kind.extension not in _MOVIES:
-            return kind
-        tracks = set(_tracks(file, 0, path.stat().st_size))
+def read_kind(file: BinaryIO) -> FileKind | None:
+    """What an open file is, by its head and, for a video or a sound, its tracks."""
+    file.seek(0)
+    kind = kind_of(file.read(HEAD_BYTES))
+    if kind is None or kind.extension not in _MOVIES:
+        return kind
+    tracks = set(_tracks(file, 0, _size_of(file)))
     if not tracks:
         return kind
     if b"vide" in tracks:
@@ -85,11 +85,13 @@ def read_kind(path: Path) -> FileKind | None:
     return FileKind("audio", ".m4a", b"soun" in tracks)
 
 
-def is_whole(path: Path, kind: FileKind) -> bool:
-    """Whether the file at *path* says itself that nothing of it is missing."""
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        return _CHECKS[kind.extension](file, size)
+def is_whole(file: BinaryIO, kind: FileKind) -> bool:
+    """Whether an open file says itself that nothing of it is missing."""
+    return _CHECKS[kind.extension](file, _size_of(file))
+
+
+def _size_of(file: BinaryIO) -> int:
+    return file.seek(0, os.SEEK_END)
 
 
 def _boxes(file: BinaryIO, start: int, end: int) -> Iterator[_Box]:

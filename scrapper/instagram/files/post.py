@@ -8,7 +8,7 @@ missing.
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, replace
 
@@ -31,8 +31,8 @@ _MAX_CANDIDATES = 5
 _PAUSE_SECONDS = 0.5
 _GIVES_WAY = (Outcome.SLOW, Outcome.STALLED)
 
-Find = Callable[[frozenset[str]], Description]
-"""Describes the post as it is now, by other sources than those named."""
+Find = Callable[[frozenset[str], float], Description]
+"""Describes the post as it is now, by other sources than those named, within so many seconds."""
 
 Begin = Callable[[Wanted], Future[Fetched]]
 """Begins a try for a file in another thread."""
@@ -42,13 +42,15 @@ Begin = Callable[[Wanted], Future[Fetched]]
 class _File:
     """What is still to be done for a file: its *candidates*, the one in hand first.
 
-    ``mute`` is a candidate's file that has no sound, while another one may have it.
+    They are of the description with the number ``generation``. ``mute`` is a candidate's file that
+    has no sound, while another one may have it.
     """
 
     index: int
     stem: str
     item: Item
     candidates: deque[Candidate]
+    generation: int
     tries: int = 0
     not_before: float = 0.0
     outcome: Outcome = Outcome.LATE
@@ -58,9 +60,11 @@ class _File:
     def is_cover(self) -> bool:
         return self.index == _COVER
 
-    def possible(self, renewals: deque[Step]) -> set[Step]:
+    def possible(self, renewals: deque[Step], generation: int) -> set[Step]:
         """The steps that are left; a cover, and a file that lacks only sound, renew nothing."""
         steps = set() if self.is_cover or self.mute else set(renewals)
+        if self.generation < generation:
+            steps.add(Step.FRESH)
         if self.tries < _TRIES and not self.candidates[0].doubtful:
             steps.add(Step.AGAIN)
         if len(self.candidates) > 1:
@@ -82,7 +86,7 @@ class PostDownload:
         self._waiting: deque[_File] = deque()
         self._running: dict[Future[Fetched], _File] = {}
         self._refused: list[_File] = []
-        self._tries = 0
+        self._tries = self._generation = 0
 
     def post(self) -> Post:
         """Download all that there is of the post.
@@ -91,7 +95,7 @@ class PostDownload:
             ScrapeError: one of its subclasses: nothing could be had, or Instagram sets a limit.
             OSError: the files cannot be written.
         """
-        self._description = self._find(frozenset())
+        self._description = self._find(frozenset(), self._fetch.seconds_left)
         self._waiting.extend(self._files({}))
         try:
             self._download_all()
@@ -122,18 +126,33 @@ class PostDownload:
     def _files(self, known: Mapping[int, _File]) -> Iterator[_File]:
         """The files to be had by the description, with what is *known* of them; a cover last."""
         code, items = self._fetch.shortcode, self._description.items
+        over = self._over.union(file.index for file in self._running.values())
         for index, item in enumerate(items):
-            if item is not None and index not in self._over:
+            if item is not None and index not in over:
                 stem = f"{code}_{index + 1}" if self._description.is_carousel else code
-                yield _file(index, stem, item, item.candidates, known)
+                yield self._file(index, stem, item, item.candidates, known)
         video = next((item for item in items if item and item.type == "video"), None)
         # The post is whole without it.
-        if video is not None and video.cover and _COVER not in self._over:
-            yield _file(_COVER, code, video, video.cover, known)
+        if video is not None and video.cover and _COVER not in over:
+            yield self._file(_COVER, code, video, video.cover, known)
+
+    def _file(
+        self,
+        index: int,
+        stem: str,
+        item: Item,
+        candidates: tuple[Candidate, ...],
+        known: Mapping[int, _File],
+    ) -> _File:
+        if index in known and known[index].generation == self._generation:
+            return known[index]
+        mute = known[index].mute if index in known else None
+        some = deque(candidates[:_MAX_CANDIDATES])
+        return _File(index, stem, item, some, self._generation, mute=mute)
 
     def _download_all(self) -> None:
         while self._waiting or self._running or self._refused:
-            if self._refused and not self._running:
+            if self._refused:
                 self._renew()
             self._start()
             left = min(self._fetch.seconds_left, self._pause())
@@ -150,10 +169,8 @@ class PostDownload:
         """Begin what may begin now."""
         now = time.monotonic()
         for file in sorted(self._waiting, key=lambda one: one.is_cover):
-            # What was asked for after a refusal would most likely be refused as well. The files
-            # that matter come before the cover.
-            room = 1 if file.is_cover else _AT_ONCE
-            if self._refused or len(self._running) >= room:
+            # The files that matter come before the cover.
+            if len(self._running) >= (1 if file.is_cover else _AT_ONCE):
                 return
             if file.not_before <= now:
                 self._waiting.remove(file)
@@ -163,8 +180,6 @@ class PostDownload:
 
     def _pause(self) -> float:
         """Seconds until a file may begin that waits for its moment."""
-        if self._refused and not self._running:
-            return 0.0
         now = time.monotonic()
         pauses = [file.not_before - now for file in self._waiting if file.not_before > now]
         return min(pauses, default=math.inf)
@@ -175,12 +190,13 @@ class PostDownload:
             file.candidates[0],
             f"{file.stem}.{self._tries}.part",
             with_sound=not file.is_cover and file.item.has_audio is True,
-            gives_way=lambda: file.tries < _TRIES and self._others_wait(),
+            gives_way=lambda: file.tries < _TRIES and self._others_wait(file),
         )
 
-    def _others_wait(self) -> bool:
+    def _others_wait(self, file: _File) -> bool:
+        """Whether another file, or another candidate of this one, can have its place."""
         # In a thread of its own: a copy, since the queue changes meanwhile.
-        return not all(file.is_cover for file in list(self._waiting))
+        return len(file.candidates) > 1 or not all(it.is_cover for it in list(self._waiting))
 
     def _note(self, file: _File, fetched: Fetched) -> None:
         """Do what comes next after a try.
@@ -191,7 +207,7 @@ class PostDownload:
         """
         file.outcome = fetched.outcome
         whole = _whole(file, fetched)
-        match next_step(fetched.outcome, file.possible(self._renewals)):
+        match next_step(fetched.outcome, file.possible(self._renewals, self._generation)):
             case Step.AGAIN:
                 if file.outcome in PASSING:
                     file.not_before = time.monotonic() + _PAUSE_SECONDS
@@ -241,12 +257,24 @@ class PostDownload:
         self._media[file.index] = media
 
     def _renew(self) -> None:
-        """Ask how Instagram describes the post now, or how another source does; try again."""
+        """Try those refused by the latest description; if it is theirs, ask for another first.
+
+        At once, since what is asked for after a refusal would most likely be refused as well; and
+        within half of the time that is left, since the other files need some of it.
+        """
         refused, self._refused = self._refused, []
+        latest = [file for file in refused if file.generation == self._generation]
+        if latest:
+            self._describe(latest)
+        known = {file.index: file for file in (*self._waiting, *refused)}
+        self._waiting = deque(self._files(known))
+
+    def _describe(self, refused: Sequence[_File]) -> None:
+        """Ask how Instagram describes the post now, or how another source does; go on without."""
         step = self._renewals.popleft()
         without = self._description.sources if step is Step.OTHER else frozenset()
         try:
-            found = self._find(without)
+            found = self._find(without, self._fetch.seconds_left / 2)
         except ScrapeError as error:
             outcome = type(error).__name__
             log.warning("not described again", shortcode=self._fetch.shortcode, outcome=outcome)
@@ -266,8 +294,7 @@ class PostDownload:
             items=filled.items,
             sources=filled.sources,
         )
-        known = {file.index: file for file in (*self._waiting, *refused)}
-        self._waiting = deque(self._files(known))
+        self._generation += 1
 
     def _stop(self) -> list[tuple[_File, Fetched | None]]:
         """Let no download run on; return how each of those ended that were not over.
@@ -282,13 +309,6 @@ class PostDownload:
             for future, file in running.items()
         ]
         return [*ended, *((file, None) for file in (*self._waiting, *self._refused))]
-
-
-def _file(
-    index: int, stem: str, item: Item, candidates: tuple[Candidate, ...], known: Mapping[int, _File]
-) -> _File:
-    mute = known[index].mute if index in known else None
-    return _File(index, stem, item, deque(candidates[:_MAX_CANDIDATES]), mute=mute)
 
 
 def _whole(file: _File, fetched: Fetched) -> tuple[Candidate, File] | None:

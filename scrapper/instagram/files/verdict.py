@@ -85,54 +85,43 @@ class Step(Enum):
     """Go without the file."""
 
 
-_RENEW = (Step.FRESH, Step.OTHER)
-_STEPS: Mapping[Outcome, tuple[Step, ...]] = {
-    Outcome.WHOLE: (Step.TAKE,),
-    Outcome.MUTE: (Step.NEXT, Step.TAKE),
-    Outcome.LIMITED: (Step.STOP,),
-    Outcome.LATE: (),
-    Outcome.SLOW: (Step.AGAIN, Step.NEXT),
-    Outcome.STALLED: (Step.NEXT, *_RENEW),
-    Outcome.UNREACHABLE: (Step.AGAIN, Step.NEXT, *_RENEW),
-    Outcome.FAILED: (Step.AGAIN, Step.NEXT, *_RENEW),
-    Outcome.CUT: (Step.AGAIN, Step.NEXT, *_RENEW),
-    Outcome.UNEXPECTED: (Step.NEXT, *_RENEW),
-    Outcome.REFUSED: (Step.NEXT, *_RENEW),
-    Outcome.FORBIDDEN: (Step.NEXT, *_RENEW),
-    Outcome.GONE: (Step.NEXT, *_RENEW),
-    Outcome.TOO_LARGE: (Step.NEXT,),
+PASSING = frozenset({Outcome.FAILED, Outcome.UNREACHABLE})
+"""What a moment may mend, before the same candidate is tried again."""
+
+_NEXT = (Step.NEXT, Step.FRESH, Step.OTHER)
+_AGAIN = (Step.AGAIN, *_NEXT)
+# The steps after each outcome, the first possible one counts, and the error of a post of which
+# nothing could be had for that reason: the most passing one first.
+_TABLE: Mapping[Outcome, tuple[tuple[Step, ...], type[ScrapeError]]] = {
+    Outcome.LIMITED: ((Step.STOP,), RateLimited),
+    Outcome.LATE: ((), DeadlineExceeded),
+    Outcome.SLOW: ((Step.AGAIN, Step.NEXT), DeadlineExceeded),
+    Outcome.STALLED: (_NEXT, InstagramUnreachable),
+    Outcome.UNREACHABLE: (_AGAIN, InstagramUnreachable),
+    Outcome.FAILED: (_AGAIN, InstagramFailed),
+    Outcome.CUT: (_AGAIN, MediaIncomplete),
+    Outcome.UNEXPECTED: (_NEXT, MediaUnexpected),
+    Outcome.REFUSED: (_NEXT, InstagramChanged),
+    Outcome.FORBIDDEN: (_NEXT, PostForbidden),
+    Outcome.GONE: (_NEXT, PostNotFound),
+    Outcome.TOO_LARGE: ((Step.NEXT,), MediaTooLarge),
+    Outcome.MUTE: ((Step.NEXT, Step.TAKE), MediaUnexpected),
+    Outcome.WHOLE: ((Step.TAKE,), MediaUnexpected),
 }
-_ERRORS: Mapping[Outcome, type[ScrapeError]] = {
-    Outcome.LIMITED: RateLimited,
-    Outcome.LATE: DeadlineExceeded,
-    Outcome.SLOW: DeadlineExceeded,
-    Outcome.STALLED: InstagramUnreachable,
-    Outcome.UNREACHABLE: InstagramUnreachable,
-    Outcome.FAILED: InstagramFailed,
-    Outcome.CUT: MediaIncomplete,
-    Outcome.UNEXPECTED: MediaUnexpected,
-    Outcome.REFUSED: InstagramChanged,
-    Outcome.FORBIDDEN: PostForbidden,
-    Outcome.GONE: PostNotFound,
-    Outcome.TOO_LARGE: MediaTooLarge,
-}
-_RANKS = {error: rank for rank, error in enumerate(dict.fromkeys(_ERRORS.values()))}
+_RANKS = [error for _, error in _TABLE.values()]
 _STATUSES: Mapping[int, Outcome] = {
     HTTPStatus.FORBIDDEN: Outcome.FORBIDDEN,
     HTTPStatus.NOT_FOUND: Outcome.GONE,
     HTTPStatus.GONE: Outcome.GONE,
     HTTPStatus.TOO_MANY_REQUESTS: Outcome.LIMITED,
 }
-PASSING = frozenset({Outcome.FAILED, Outcome.UNREACHABLE})
-"""What a moment may mend, before the same candidate is tried again."""
-
 _TIMEOUTS = (TimeoutError, requests.Timeout, urllib3.exceptions.TimeoutError)
 
 
 def next_step(outcome: Outcome, possible: Collection[Step]) -> Step:
     """The first step of the outcome's row that is *possible*; to take and to stop always are."""
     always = (Step.TAKE, Step.STOP)
-    steps = (step for step in _STEPS[outcome] if step in always or step in possible)
+    steps = (step for step in _TABLE[outcome][0] if step in always or step in possible)
     return next(steps, Step.MISSING)
 
 
@@ -141,8 +130,8 @@ def worst(reasons: Sequence[ScrapeError | Outcome]) -> ScrapeError:
 
     That is the most passing one: what may be had on another day must not count as gone.
     """
-    errors = [one if isinstance(one, ScrapeError) else _ERRORS[one]() for one in reasons]
-    return min(errors, key=lambda error: _RANKS.get(type(error), -1))
+    errors = [one if isinstance(one, ScrapeError) else _TABLE[one][1]() for one in reasons]
+    return min(errors, key=lambda one: _RANKS.index(type(one)) if type(one) in _RANKS else -1)
 
 
 def outcome_of_status(status: int) -> Outcome | None:

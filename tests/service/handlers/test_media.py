@@ -447,20 +447,17 @@ async def refreshed(client: Client, instagram: StandIn) -> tuple[dict[str, str],
         instagram.define("dated", Scenario("", shape="photo", answers=answers))
         await client.post("/scrape", json={"url": url, "refresh": True})
         # So that the seconds of Last-Modified differ, too.
-        os.utime(media_file("dated-one", client), (1_800_000_000 + len(found),) * 2)
-        await asyncio.sleep(0.2)
+        manifest = client.app[LIBRARY].root / "dated-one/post.json"
+        os.utime(manifest, (1_800_000_000 + len(found),) * 2)
         async with client.get(path) as response:
             found.append({key: response.headers[key] for key in ("ETag", "Last-Modified")})
     return found[0], found[1]
 
 
-def media_file(shortcode: str, client: Client) -> Path:
-    return client.app[LIBRARY].root / shortcode / "post.json"
-
-
 async def test_a_refreshed_file_is_never_not_modified(
-    instagram: StandIn, start_service: StartService
+    instagram: StandIn, start_service: StartService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("scrapper.library.index._TRUSTED_SECONDS", 0)
     client = await start_service()
     old, new = await refreshed(client, instagram)
     path = "/media/dated-one/dated-one.jpg"
