@@ -8,7 +8,7 @@ SERVICE := $(VENV)/base.txt $(if $(REDIS_URL),$(VENV)/redis.txt)
 run worker: export MALLOC_ARENA_MAX ?= 2
 run worker: export MALLOC_MMAP_THRESHOLD_ ?= 1048576
 
-.PHONY: run worker test lint demo bench soak image smoke format wheels audit lock update-instaloader clean
+.PHONY: run worker check style test lint demo bench soak image smoke format wheels audit lock update-instaloader clean
 
 # If REDIS_URL is set, this runs one of several replicas.
 run: $(SERVICE)
@@ -17,13 +17,19 @@ run: $(SERVICE)
 worker: $(VENV)/base.txt $(VENV)/redis.txt
 	@exec $(BIN)/python -m scrapper worker
 
-test: $(VENV)/dev.txt
-	@$(BIN)/python -m pytest --numprocesses auto
+# For every save: what needs neither a socket nor a process, in less than half a minute.
+check: style $(VENV)/dev.txt
+	@$(BIN)/python -m pytest --quiet --numprocesses auto tests/unit
 
-lint: $(VENV)/lint.txt
-	@$(BIN)/ruff format --check .
-	@$(BIN)/ruff check .
+style: $(VENV)/lint.txt
+	@$(BIN)/ruff format --check --quiet .
+	@$(BIN)/ruff check --quiet .
 	@$(BIN)/mypy
+
+test: $(VENV)/dev.txt
+	@$(BIN)/python -m pytest --numprocesses auto --dist worksteal
+
+lint: style
 	@$(BIN)/lint-imports
 	@$(BIN)/hadolint Dockerfile
 	@$(BIN)/actionlint

@@ -34,7 +34,7 @@ class Fleet:
         return f"/jobs/{answer.json()['id']}"
 
     def finish(self, job: str, *, at: int = 1) -> dict[str, Any]:
-        wait_for(lambda: self.replicas[at].get(job).json()["state"] != "running", seconds=60)
+        wait_for(lambda: self.replicas[at].get(job).json()["state"] != "running")
         told: dict[str, Any] = self.replicas[at].get(job).json()
         return told
 
@@ -67,6 +67,10 @@ def in_background(service: Service, shortcode: str, **body: Any) -> list[request
 
     threading.Thread(target=scrape).start()
     return answers
+
+
+def metrics(service: Service) -> str:
+    return service.get("/metrics").text
 
 
 def fence_of(media_root: Path, shortcode: str) -> int:
@@ -102,6 +106,8 @@ def test_all_replicas_get_the_same_error(
         instagram.hold()
         answers = [in_background(replica, "removed-post") for replica in fleet.replicas]
         wait_for(lambda: instagram.requests("graphql") > 0)
+        # The other one waits in line, as its metrics say, or is about to.
+        wait_for(lambda: any("scrape_queue_depth 1.0" in it for it in map(metrics, fleet.replicas)))
         time.sleep(0.5)
         instagram.release()
         wait_for(lambda: all(answers))
@@ -258,7 +264,7 @@ def test_redis_gone_for_a_while_costs_no_wrong_answer(
         time.sleep(1)
         redis_server.stop()
         try:
-            time.sleep(10)
+            time.sleep(ABANDONED_SECONDS * 1.2)
             assert fleet.replicas[0].get("/ready").json()["redis"] is False
             assert fleet.replicas[0].get(jobs[0]).status_code == 503
             late = fleet.replicas[0].post("/jobs", {"urls": [REEL.format("reel-late")]})

@@ -3,72 +3,11 @@
 import asyncio
 from pathlib import Path
 
-import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
-
-from scrapper.access.keys import ApiKeys
-from scrapper.errors import SettingsError
-from scrapper.settings import Settings, load_settings
 from tests.conftest import StartService, both_modes
 from tests.instagram import StandIn
 from tests.process import Service, wait_for
 
 FILE = "# who may\n\nalice:a-key-of-alice\nbob:b-key-of-bob:3\n"
-
-
-def keys_of(path: Path, text: str) -> ApiKeys:
-    path.write_text(text)
-    return ApiKeys(Settings(api_keys_file=path))
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "",
-        "# nobody\n",
-        "alice\n",
-        "alice:\n",
-        ":key\n",
-        "a b:key\n",
-        "alice:k ey\n",
-        "alice:key:many\n",
-        "alice:key:1:2\n",
-        "alice:clé\n",
-    ],
-)
-def test_a_file_of_another_shape_is_refused_without_quoting_it(tmp_path: Path, text: str) -> None:
-    with pytest.raises(SettingsError) as refusal:
-        keys_of(tmp_path / "keys", text)
-    assert "API_KEYS_FILE" in str(refusal.value)
-    assert "key\n" not in str(refusal.value)
-
-
-@settings(suppress_health_check=list(HealthCheck))
-@given(content=st.binary(max_size=200))
-def test_any_file_is_keys_or_a_clear_refusal(tmp_path: Path, content: bytes) -> None:
-    path = tmp_path / "keys"
-    path.write_bytes(content)
-    try:
-        keys = ApiKeys(Settings(api_keys_file=path))
-    except SettingsError:
-        return
-    assert keys.names()
-
-
-def test_a_changed_file_counts_and_a_damaged_one_does_not(tmp_path: Path) -> None:
-    path = tmp_path / "keys"
-    keys = keys_of(path, FILE)
-    assert sorted(keys.names().values()) == ["alice", "bob"]
-    path.write_text("carol:c-key-of-carol\n")
-    keys.look()
-    assert list(keys.names().values()) == ["carol"]
-    path.write_text("nonsense")
-    keys.look()
-    assert list(keys.names().values()) == ["carol"]
-    path.unlink()
-    keys.look()
-    assert list(keys.names().values()) == ["carol"]
 
 
 @both_modes
@@ -116,11 +55,3 @@ def test_the_log_has_the_key_s_name_and_never_the_key(
     ]
     assert service.logged("API key is short: it can be guessed") == 1
     assert "d-key-that-came-later" not in "".join(service.raw_log)
-
-
-def test_both_files_of_keys_are_read(tmp_path: Path) -> None:
-    path = tmp_path / "keys"
-    path.write_text(FILE)
-    keys = ApiKeys(load_settings(api_keys_file=path, api_key="one"))
-    assert sorted(keys.names().values()) == ["alice", "bob", "default"]
-    assert set(keys.secrets) == {"a-key-of-alice", "b-key-of-bob", "one"}

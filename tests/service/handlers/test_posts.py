@@ -5,10 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from scrapper.library.listing import Cursor
 from tests.conftest import Client, StartService, both_modes, stored_files
 from tests.instagram import StandIn
 
@@ -129,19 +126,3 @@ async def test_posts_are_searched_for(instagram: StandIn, start_service: StartSe
     assert (await client.put("/posts/reel-first/keep")).status == 204
     assert await listed(client, kept="true") == (["reel-first"], None)
     assert await listed(client, kept="false", q="caption") == (["reel-second"], None)
-
-
-@given(
-    st.floats(2**22, 2**33),
-    st.from_regex(r"[A-Za-z0-9_-]{5,64}", fullmatch=True),
-)
-def test_a_cursor_is_read_as_it_was_written(stored_at: float, shortcode: str) -> None:
-    assert Cursor.parse(str(Cursor(stored_at, shortcode))) == (stored_at, shortcode)
-
-
-@given(st.text())
-def test_any_text_is_a_cursor_or_a_value_error(text: str) -> None:
-    try:
-        Cursor.parse(text)
-    except ValueError:
-        return

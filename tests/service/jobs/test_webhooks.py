@@ -3,20 +3,14 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
-from hypothesis import given
-from hypothesis import strategies as st
 from standardwebhooks import Webhook
 
-from scrapper.errors import SettingsError
-from scrapper.jobs.webhooks import WebhookHosts
-from scrapper.settings import load_settings
 from tests.conftest import Client, StartService, both_modes, until
 from tests.instagram import StandIn
 from tests.process import PATIENCE_SECONDS, Service
@@ -310,38 +304,3 @@ async def test_a_name_that_leads_into_the_private_network_is_not_called(
             [line] = [line for line in lines if line.startswith(failed)]
             count = float(line.split()[1])
     assert receiver.calls == []
-
-
-def test_names_lead_to_public_and_listed_addresses() -> None:
-    hosts = WebhookHosts(["example.com"], [ip_network("10.0.0.0/8")])
-    assert hosts.allow_address("8.8.8.8")
-    assert hosts.allow_address("::ffff:10.0.0.1")
-    assert not hosts.allow_address("192.168.0.1")
-
-
-@given(st.ip_addresses())
-def test_every_address_is_judged(address: Any) -> None:
-    assert isinstance(WebhookHosts([], []).allow_address(str(address)), bool)
-
-
-@given(st.text())
-def test_any_text_is_judged(url: str) -> None:
-    assert WebhookHosts(["localhost"], []).allow(f"x{url}") is False
-
-
-@pytest.mark.parametrize(
-    "settings",
-    [
-        {"WEBHOOK_HOSTS": "localhost"},
-        {"WEBHOOK_HOSTS": "https://localhost/", "WEBHOOK_SECRET": SECRET},
-        {"WEBHOOK_SECRET": "short"},
-        {"WEBHOOK_SECRET": "whsec_c2VjcmV0"},
-    ],
-)
-def test_wrong_settings_are_told(monkeypatch: pytest.MonkeyPatch, settings: dict[str, str]) -> None:
-    for name, value in settings.items():
-        monkeypatch.setenv(name, value)
-    with pytest.raises(SettingsError) as told:
-        load_settings()
-    assert str(told.value).startswith("WEBHOOK_")
-    assert settings.get("WEBHOOK_SECRET", "unset") not in str(told.value)

@@ -36,9 +36,13 @@ async def test_zero_days_keep_every_post(
     client = await start_service(MEDIA_CLEANUP_INTERVAL_SECONDS="0.1", MAX_MEDIA_AGE_DAYS="0")
     await client.post("/scrape", json={"url": URL.format("reel-forever")})
     make_old(media_root, "reel-forever")
-    sweeps = client.app[METRICS].sweeps.labels("ok")
-    done = sweeps._value.get()
-    await until(lambda: sweeps._value.get() > done + 1)
+    registry = client.app[METRICS].registry
+
+    def sweeps() -> float:
+        return registry.get_sample_value("library_sweeps_total", {"outcome": "ok"}) or 0.0
+
+    done = sweeps()
+    await until(lambda: sweeps() > done + 1)
     assert "reel-forever/post.json" in stored_files(media_root)
 
 

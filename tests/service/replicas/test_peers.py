@@ -3,18 +3,19 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from functools import partial
 from pathlib import Path
 from unittest.mock import patch
 
 import pytest
 
-from scrapper.errors import DeadlineExceeded, PostNotFound, RateLimited
+from scrapper.errors import DeadlineExceeded, PostNotFound, RateLimited, ScrapeError
 from scrapper.library.store import Library
 from scrapper.library.sweeper import sweeping
 from scrapper.replicas.client import SharedRedis
 from scrapper.replicas.peers import RedisPeers
+from scrapper.scraping.peers import Line
 from scrapper.telemetry.metrics import Metrics
 from tests.process import PATIENCE_SECONDS
 from tests.redis_server import RedisServer
@@ -24,12 +25,19 @@ def soon() -> float:
     return time.monotonic() + PATIENCE_SECONDS
 
 
-async def fail(peer: RedisPeers, error: Exception) -> None:
-    """Have a turn that ends in *error*."""
-    async with peer.line("abcde") as line:
-        await line.take_turn()
-        await asyncio.sleep(0.1)
-        raise error
+async def wait_in_line(server: RedisServer, line: Line) -> asyncio.Task[bool]:
+    """Wait for the other process; by now Redis said that it has the turn."""
+
+    def looks() -> int:
+        calls: int = server.client.info("commandstats").get("cmdstat_pttl", {}).get("calls", 0)
+        return calls
+
+    before = await asyncio.to_thread(looks)
+    waiting = asyncio.create_task(line.wait_for_other(soon()))
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while await asyncio.to_thread(looks) == before:
+            pass
+    return waiting
 
 
 @pytest.fixture
@@ -48,15 +56,14 @@ async def peers(redis_server: RedisServer) -> AsyncIterator[list[RedisPeers]]:
 
 
 async def test_one_has_the_turn_and_the_others_hear_that_it_stored_the_post(
-    peers: list[RedisPeers],
+    peers: list[RedisPeers], redis_server: RedisServer
 ) -> None:
     one, other = peers
     async with other.line("abcde") as waiting:
         async with one.line("abcde") as line:
             assert await line.take_turn()
             assert await waiting.take_turn() is None
-            landed = asyncio.create_task(waiting.wait_for_other(soon()))
-            await asyncio.sleep(0.1)
+            landed = await wait_in_line(redis_server, waiting)
             assert not landed.done()
             line.stored = True
         assert await landed
@@ -83,18 +90,21 @@ async def test_fences_grow_also_where_redis_lost_all(
     assert second > first
 
 
-async def test_an_error_of_the_post_is_that_of_all(peers: list[RedisPeers]) -> None:
+@pytest.mark.parametrize("error", [PostNotFound(), RateLimited(retry_after=17.5)])
+async def test_an_error_of_the_post_is_that_of_all(
+    peers: list[RedisPeers], redis_server: RedisServer, error: ScrapeError
+) -> None:
     one, other = peers
-
-    for told in (PostNotFound(), RateLimited(retry_after=17.5)):
-        failing = asyncio.create_task(fail(one, told))
-        await asyncio.sleep(0.05)
-        async with other.line("abcde") as waiting:
-            with pytest.raises(type(told)) as caught:
-                await waiting.wait_for_other(soon())
-            assert caught.value.retry_after == told.retry_after
-        with pytest.raises(type(told)):
-            await failing
+    async with other.line("abcde") as waiting:
+        with suppress(type(error)):
+            async with one.line("abcde") as line:
+                await line.take_turn()
+                assert await waiting.take_turn() is None
+                heard = await wait_in_line(redis_server, waiting)
+                raise error
+        with pytest.raises(type(error)) as caught:
+            await heard
+    assert caught.value.retry_after == error.retry_after
 
 
 @pytest.mark.parametrize("error", [DeadlineExceeded(), OSError("disk")])
@@ -103,8 +113,10 @@ async def test_an_error_of_the_process_leaves_the_turn_to_another(
 ) -> None:
     one, other = peers
     async with other.line("abcde") as waiting:
-        with pytest.raises(type(error)):
-            await fail(one, error)
+        with suppress(type(error)):
+            async with one.line("abcde") as line:
+                await line.take_turn()
+                raise error
         assert not await waiting.wait_for_other(soon())
         assert await waiting.take_turn()
 
@@ -127,15 +139,17 @@ async def test_a_turn_outlives_its_lease_as_long_as_its_holder_does(
 
 
 async def test_a_turn_without_a_holder_is_free_after_its_lease(
-    peers: list[RedisPeers],
+    peers: list[RedisPeers], redis_server: RedisServer
 ) -> None:
     with (
-        patch("scrapper.replicas.turn.LEASE_SECONDS", 0.4),
+        patch("scrapper.replicas.turn.LEASE_SECONDS", 2 * PATIENCE_SECONDS),
         patch("scrapper.replicas.turn.Turn._keep", asyncio.Event().wait),
     ):
         async with peers[0].line("abcde") as line, peers[1].line("abcde") as waiting:
             await line.take_turn()
             assert await waiting.take_turn() is None
+            [name] = await asyncio.to_thread(redis_server.client.keys, "*abcde*")
+            await asyncio.to_thread(redis_server.client.pexpire, name, 100)
             assert not await waiting.wait_for_other(soon())
             assert await waiting.take_turn()
 

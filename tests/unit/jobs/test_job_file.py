@@ -13,8 +13,6 @@ from scrapper.jobs.model import Job, new_job
 from scrapper.jobs.stores.memory import Record
 from scrapper.jobs.stores.sqlite import JobFile
 from scrapper.library.sqlite_file import NewerSchema
-from tests.instagram import StandIn
-from tests.process import Service, wait_for
 
 URLS = ["https://www.instagram.com/reel/reel-one/", "https://example.com/"]
 
@@ -102,33 +100,3 @@ def test_no_damage_keeps_the_store_from_opening(
     # Four bytes are the version of the schema.
     with suppress(NewerSchema):
         assert rows_of(path) in (0, 1)
-
-
-@pytest.mark.parametrize("damage", ["random bytes", "a folder", "an orphan row"])
-def test_a_service_starts_without_the_jobs_that_were_damaged(
-    instagram: StandIn, media_root: Path, damage: str
-) -> None:
-    with Service(media_root, instagram.environment) as service:
-        assert service.scrape(URLS[0]).status_code == 200
-        service.terminate()
-        service.wait()
-    path = media_root / ".state" / "jobs.sqlite3"
-    fill(path)
-    DAMAGE[damage](path)
-    with Service(media_root, instagram.environment) as service:
-        assert service.get("/posts/reel-one").status_code == 200
-        job = service.post("/jobs", {"urls": URLS[:1]}).json()
-        wait_for(lambda: service.get(f"/jobs/{job['id']}").json()["state"] == "done")
-        wait_for(lambda: service.logged("jobs unreadable: file set aside") == 1)
-
-
-def test_a_start_that_fails_ends_the_process_and_opens_no_port(
-    media_root: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    media_root.mkdir()
-    (media_root / ".incoming").symlink_to("/dev/null")
-    service = Service(media_root)
-    service._start(PORT="0")
-    assert service.wait() != 0
-    assert service.logged("listening") == 0
-    assert capfd.readouterr().err

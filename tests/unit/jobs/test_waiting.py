@@ -1,8 +1,12 @@
 """Who goes first of the posts that wait."""
 
+import asyncio
+import sys
 import time
 from dataclasses import replace
+from types import SimpleNamespace
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -58,11 +62,27 @@ def test_the_line_speeds_up_after_successes_and_slows_down_after_a_limit() -> No
     assert unlimited.seconds == 0.0
 
 
-def test_a_success_during_a_hold_says_nothing_of_the_limit() -> None:
+async def test_a_success_during_a_hold_says_nothing_of_the_limit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = 0.0
+    clock = SimpleNamespace(monotonic=lambda: now, time=lambda: now)
+    monkeypatch.setattr(sys.modules[Backlog.__module__], "time", clock)
     backlog = Backlog(8.0)
-    backlog.hold(1000.0)
+    first, second = Place(0.0, "job", 0), Place(0.0, "job", 1)
+    backlog.join(first, hold=1000.0)
+    backlog.join(second)
     backlog.note_success()
-    assert backlog._pace.seconds == 8.0
+    now = 1000.0
+    assert await backlog.next() == first
+    waiting = asyncio.create_task(backlog.next())
+    for now in (1007.9, 1008.0):
+        # Whoever joins wakes the line up.
+        backlog.join(Place(1.0, "job", int(10 * now)))
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert waiting.done() == (now == 1008.0)
+    assert await waiting == second
 
 
 def test_a_post_behind_others_loses_no_patience() -> None:

@@ -109,11 +109,22 @@ async def test_a_look_at_the_disk_that_a_change_overtook_is_not_remembered(
 
 
 async def test_the_index_is_bounded(library: Library) -> None:
-    with patch("scrapper.library.index._INDEXED_POSTS", 3):
+    async def looks(*numbers: int) -> int:
+        """How many of these posts are read from the disk again."""
+        with patch("scrapper.library.stored.json.loads", wraps=json.loads) as load:
+            for number in numbers:
+                assert await library.get(f"post_{number}") is not None
+        return int(load.call_count)
+
+    with (
+        patch("scrapper.library.index._INDEXED_POSTS", 3),
+        patch("scrapper.library.index._TRUSTED_SECONDS", 3600),
+    ):
         for number in range(10):
             store(library, f"post_{number}")
-            assert await library.get(f"post_{number}") is not None
-    assert len(library._index._posts) == 3
+        assert await looks(*range(10)) == 10
+        assert await looks(7, 8, 9) == 0
+        assert await looks(*range(7)) == 7
 
 
 async def test_a_staged_post_is_not_there_yet(library: Library) -> None:

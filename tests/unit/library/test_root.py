@@ -1,0 +1,32 @@
+"""The media folder stays the same folder."""
+
+from pathlib import Path
+
+import pytest
+
+from scrapper.errors import MediaFolderGone, SettingsError
+from scrapper.library.root import MediaRoot
+
+
+def test_withdrawing_leaves_no_files_behind(tmp_path: Path) -> None:
+    one, other = (MediaRoot(tmp_path, shared=True) for _ in range(2))
+    one.open()
+    other.open()
+    assert (one.found_free, other.found_free) == (True, False)
+    one.withdraw()
+    assert (tmp_path / ".state").exists()
+    other.withdraw()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_another_folder_in_its_place_is_not_the_folder(tmp_path: Path) -> None:
+    root = MediaRoot(tmp_path / "media")
+    root.open()
+    root.check()
+    root.path.rename(tmp_path / "unplugged")
+    for _ in range(2):
+        with pytest.raises(MediaFolderGone):
+            root.check()
+        root.path.mkdir(exist_ok=True)
+    with pytest.raises(SettingsError):
+        MediaRoot(tmp_path / "unplugged").open()
