@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import signal
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -24,6 +23,7 @@ from scrapper.replicas.fleet import Fleet
 from scrapper.replicas.post_runner import PostRunner
 from scrapper.scraping.scraper import Scraper
 from scrapper.settings import Settings
+from scrapper.tasks import on_signal
 from scrapper.telemetry.logs import logs_to
 from scrapper.telemetry.metrics import Metrics
 
@@ -32,6 +32,7 @@ __all__ = ["WorkerParts", "work", "worker"]
 log = structlog.get_logger("scrapper")
 
 _SHUTDOWN_GRACE = 5.0
+_SECONDS_TO_CLOSE = 3.0
 
 
 class WorkerParts(NamedTuple):
@@ -89,9 +90,7 @@ def work(settings: Settings) -> int:
 
 
 async def _work(settings: Settings, parts: WorkerParts) -> None:
-    loop, ended = asyncio.get_running_loop(), asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, ended.set)
+    ended = on_signal(settings.scrape_timeout_seconds + _SHUTDOWN_GRACE + _SECONDS_TO_CLOSE)
     async with worker(settings, parts) as receiver:
         log.info("working", media_root=str(settings.media_root))
         await receiver.listen(ended)

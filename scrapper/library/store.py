@@ -1,6 +1,7 @@
 """The library: the folder of stored posts."""
 
 import asyncio
+import math
 import os
 import sqlite3
 import time
@@ -75,6 +76,7 @@ class Library:
         self.root = root
         self._catalogue = Catalogue(catalogue, root) if catalogue else None
         self._syncing = asyncio.Lock()
+        self._synced_at = -math.inf
         self._first_sync: asyncio.Task[None] | None = None
         self._listeners: list[Callable[[str], None]] = []
         self._check = check
@@ -218,8 +220,14 @@ class Library:
             return await self._in_thread(catalogue.newest, number, after, search)
 
     async def _sync(self, catalogue: Catalogue) -> None:
+        asked_at = time.monotonic()
         async with self._syncing:
-            await finished(self._in_thread(catalogue.sync))
+            # A look that began after we came serves all who waited for it: thousands may wait, and
+            # many of them hung up long ago.
+            if self._synced_at <= asked_at:
+                began_at = time.monotonic()
+                await finished(self._in_thread(catalogue.sync))
+                self._synced_at = began_at
 
     def _start_sync(self) -> None:
         if self._catalogue is not None and not self._syncing.locked():
