@@ -208,22 +208,22 @@ class Library:
     async def _found(
         self, catalogue: Catalogue, number: int, after: Cursor | None, search: Search
     ) -> Sequence[Cursor]:
+        asked_at = time.monotonic()
         with telling_refusals():
             try:
-                await self._sync(catalogue)
+                await self._sync(catalogue, asked_at)
                 return await self._in_thread(catalogue.newest, number, after, search)
             except sqlite3.DatabaseError as error:
                 if is_refusal(error):
                     raise
             # It was damaged, and is gone.
-            await self._sync(catalogue)
+            await self._sync(catalogue, time.monotonic())
             return await self._in_thread(catalogue.newest, number, after, search)
 
-    async def _sync(self, catalogue: Catalogue) -> None:
-        asked_at = time.monotonic()
+    async def _sync(self, catalogue: Catalogue, asked_at: float) -> None:
+        """Bring the *catalogue* up to date with the library as it was at *asked_at*."""
         async with self._syncing:
-            # A look that began after we came serves all who waited for it: thousands may wait, and
-            # many of them hung up long ago.
+            # One look serves all who waited for it: thousands may, and many hung up long ago.
             if self._synced_at <= asked_at:
                 began_at = time.monotonic()
                 await finished(self._in_thread(catalogue.sync))
@@ -235,7 +235,7 @@ class Library:
 
     async def _fill(self, catalogue: Catalogue) -> None:
         try:
-            await self._sync(catalogue)
+            await self._sync(catalogue, time.monotonic())
         # It is only a cache, and the next listing tries again.
         except Exception as error:  # noqa: BLE001
             log.warning("catalogue not up to date", cause=repr(error))
