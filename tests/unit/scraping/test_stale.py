@@ -55,7 +55,9 @@ class Instagram:
         self.error: Exception | None = None
         self.asked = 0
 
-    def fetch(self, shortcode: str, _: str, folder: Path, *__: object, **___: object) -> Post:
+    def fetch(self, *given: object, **_: object) -> Post:
+        folder = next(value for value in given if isinstance(value, Path))
+        shortcode = folder.name.partition(".")[0]
         self.asked += 1
         if self.error is not None:
             raise self.error
