@@ -5,16 +5,21 @@ very moment is mistaken for the timeout, and lost.
 """
 
 import asyncio
+import os
+import signal
+import threading
+import time
 from collections.abc import Awaitable, Coroutine
 from typing import Any, TypeVar
 
 import structlog
 
-__all__ = ["end", "endable", "finished", "in_background"]
+__all__ = ["end", "end_process_within", "endable", "finished", "in_background", "on_signal"]
 
 log = structlog.get_logger(__name__)
 
 _SECONDS_BETWEEN_TRIES = 0.1
+_LOG_SECONDS = 0.2
 
 Result = TypeVar("Result")
 
@@ -52,6 +57,33 @@ async def finished(work: Awaitable[Result]) -> Result:
         if not task.done():
             await asyncio.wait([task])
         raise
+
+
+def on_signal(seconds: float) -> asyncio.Event:
+    """An event that SIGTERM or SIGINT sets; the process ends within *seconds* of that."""
+    loop, signalled = asyncio.get_running_loop(), asyncio.Event()
+
+    def note() -> None:
+        signalled.set()
+        end_process_within(seconds)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, note)
+    return signalled
+
+
+def end_process_within(seconds: float) -> None:
+    """End the process in so many *seconds*, unless it ends before, whatever its threads do."""
+
+    def end() -> None:
+        log.warning("stopped: a thread hangs")
+        # Another thread writes the log.
+        time.sleep(_LOG_SECONDS)
+        os._exit(0)
+
+    timer = threading.Timer(seconds, end)
+    timer.daemon = True
+    timer.start()
 
 
 def _note_end(task: asyncio.Task[None]) -> None:

@@ -5,6 +5,9 @@ in turn: the job file is damaged, the clock jumps a year ahead, the media folder
 and slow clients attack (slowhttptest, a Debian package). The last process runs for the second
 half, in which its threads, open files and memory must not grow once it is a minute old.
 
+Each minute every file in the state folder is removed once, one of them gives way to a FIFO, and the
+clock moves ten years ahead, three days back, and to the right time again.
+
 ``python -m tests.soak MINUTES`` runs for another time, of six minutes or more. Every stored
 post must be complete, no finished job may be lost unless its file was damaged, and no response may
 be 500. The soak prints the figures; the exit code is 1 if one is wrong.
@@ -12,6 +15,7 @@ be 500. The soak prints the figures; the exit code is 1 if one is wrong.
 
 import json
 import os
+import queue
 import random
 import re
 import shutil
@@ -21,6 +25,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
+from contextlib import suppress
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,6 +36,7 @@ import requests
 from scrapper.library.clock import read_clocks
 from tests.instagram import SCENARIOS, StandIn
 from tests.process import Service
+from tests.tampering import Clock, Notes, tamper
 
 _MINUTES, _LEAST_MINUTES = 10, 6
 _YEAR = 365 * 24 * 60 * 60
@@ -52,6 +58,12 @@ _SETTINGS = {
 # While the service is being killed, every job is kept, to see that none is lost. In the last
 # process new jobs replace old ones.
 _ALL_JOBS, _FEW_JOBS = {"MAX_JOBS": "1000000"}, {"MAX_JOBS": "100"}
+_NO_SWEEPS = {"MAX_MEDIA_AGE_DAYS": "0"}
+_CLOCK_MOVES = (10 * _YEAR, -3 * 24 * 60 * 60)
+_SECONDS_BEFORE, _SECONDS_AT_A_WRONG_TIME = 8, 8
+# What is logged when a state file was damaged or removed.
+_MENDED = (": file set aside", ": file begun anew", ": set aside")
+_SWEPT = re.compile(r'^library_sweeps_total\{outcome="ok"\} ([\d.]+)', re.MULTILINE)
 _POSTS = ("reel", "photo", "carousel", "slow", "big")
 # Not those with a Retry-After: nothing else would be scraped during the cool-down.
 _FAULTS = [
@@ -100,6 +112,7 @@ class Load:
         self.answers: Counter[str] = Counter()
         self.wrong: list[str] = []
         self.finished_jobs: set[str] = set()
+        self.accepted_jobs: set[str] = set()
         self._stopped = threading.Event()
         self._clients = [threading.Thread(target=self._run, args=[n]) for n in range(_CLIENTS)]
 
@@ -152,6 +165,8 @@ class Load:
         urls = [f"https://www.instagram.com/p/reel-{dice.randrange(200)}/" for _ in range(3)]
         answer = self._send(session, "POST", "/jobs", json={"urls": [*urls, "nonsense"]})
         path = answer.headers.get("Location", "")
+        if path:
+            self.accepted_jobs.add(path)
         for _ in range(20 if path else 0):
             if self._send(session, "GET", path).json().get("state") == "done":
                 self.finished_jobs.add(path)
@@ -182,14 +197,22 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as name, StandIn() as instagram:
         # A folder of its own, which can be taken away.
         root, environment = Path(name) / "media", {**instagram.environment, **_SETTINGS}
+        clock, notes = Clock(Path(name)), Notes(Path(name))
+        environment |= {**clock.environment, **notes.environment}
+        meddling = Meddling(root, clock)
+        meddling.start()
         for minute in range(1, minutes // 2 + 1):
-            found, logged = _minute_with_fault(minute, root, {**environment, **_ALL_JOBS}, load)
+            found, logged = _minute_with_fault(
+                minute, root, {**environment, **_ALL_JOBS}, load, meddling
+            )
             held |= found
             errors += logged
             half += _half_posts(root, instagram)
-        finished = set(load.finished_jobs)
-        with Service(root, {**environment, **_ALL_JOBS}) as service:
+        finished, accepted = set(load.finished_jobs), set(load.accepted_jobs)
+        with Service(root, {**environment, **_ALL_JOBS, **_NO_SWEEPS}) as service:
             lost = [path for path in finished if _state(service, path) != "done"]
+            unknown, ended = _account_for_jobs(service, accepted)
+            untold = notes.unaccounted(service, root, ended)
             errors += _errors(service)
         # Thousands of unfinished jobs would keep new ones out.
         for file in (root / _JOBS).parent.glob(f"{Path(_JOBS).name}*"):
@@ -198,17 +221,23 @@ def main() -> int:
         with Service(root, {**environment, **_FEW_JOBS}) as service:
             load.url = service.url
             for minute in range(minutes // 2 + 1, minutes + 1):
+                meddling.begin_minute(service)
                 figures.append(Figures.least_of(service.pid))
                 print(f"minute {minute}, at least: {_told(figures[-1])}", flush=True)
             fetched = _FETCHED.search(service.get("/metrics").text)
             load.stop()
             done = len(load.finished_jobs - finished)
+            meddling.stop()
             service.terminate()
             code = service.wait()
+            errors += _errors(service)
+        with Service(root, {**environment, **_NO_SWEEPS}) as service:
+            untold += notes.unaccounted(service, root, ())
             errors += _errors(service)
         half += _half_posts(root, instagram)
     print(f"responses: {dict(load.answers.most_common())}")
     print(f"by the last process: {load.answers.total() - answered} responses, {done} jobs")
+    print(f"plugin calls: {notes.counts()}; files removed: {meddling.removed}")
     first, last = figures[1], figures[-1]
     checks = {
         f"wrong responses: {load.wrong[:5]}": not load.wrong,
@@ -217,6 +246,13 @@ def main() -> int:
         ),
         f"incomplete posts: {half}": half == 0,
         f"finished jobs: {len(finished)}, lost: {len(lost)}": not lost,
+        f"accepted jobs: {len(accepted)}, ended: {len(ended)}, unknown: {unknown[:5]}": (
+            bool(ended) and not unknown
+        ),
+        f"events that the plugin missed: {len(untold)} {untold[:5]}": not untold,
+        f"sweeps while the clock was wrong: {meddling.wrong_sweeps}, of {meddling.moves} moves": (
+            meddling.moves > 0 and not meddling.wrong_sweeps
+        ),
         f"errors in the log: {errors[:3]}": not errors,
         f"threads: {first.threads}, later {last.threads}": last.threads <= _MOST_THREADS,
         f"open files: {first.files}, later {last.files}": last.files <= first.files + _MORE_FILES,
@@ -232,7 +268,7 @@ def main() -> int:
 
 
 def _minute_with_fault(
-    minute: int, root: Path, environment: dict[str, str], load: Load
+    minute: int, root: Path, environment: dict[str, str], load: Load, meddling: "Meddling"
 ) -> tuple[dict[str, bool], list[Any]]:
     """Run the service for a minute, and kill it: whether the fault did no harm; logged errors."""
     fault = _EXTRA_FAULTS[(minute - 1) % len(_EXTRA_FAULTS)]
@@ -240,6 +276,7 @@ def _minute_with_fault(
     if fault == "damaged jobs" and (root / _JOBS).exists():
         _damage(root / _JOBS)
         load.finished_jobs.clear()
+        load.accepted_jobs.clear()
     clock = root / ".state" / "clock.json"
     if fault == "clock ahead":
         _jump_ahead(clock)
@@ -248,6 +285,7 @@ def _minute_with_fault(
         if minute == 1:
             load.start()
         end = time.monotonic() + 60
+        meddling.begin_minute(service, with_clock=fault != "clock ahead")
         if fault in _DURING:
             held[name] = _DURING[fault](service, root)
         time.sleep(max(0.0, end - time.monotonic()))
@@ -260,8 +298,59 @@ def _minute_with_fault(
 
 
 def _errors(service: Service) -> list[Any]:
-    expected = "jobs unreadable: file set aside"
-    return [line for line in service.log if line["level"] == "error" and line["event"] != expected]
+    errors = [line for line in service.log if line["level"] == "error"]
+    return [line for line in errors if not line["event"].endswith(_MENDED)]
+
+
+def _account_for_jobs(service: Service, accepted: set[str]) -> tuple[list[str], list[str]]:
+    """The *accepted* jobs that the service does not know, and the IDs of those that ended."""
+    answers = {path: service.get(path) for path in accepted}
+    unknown = [path for path, answer in answers.items() if answer.status_code != HTTPStatus.OK]
+    known = [answer.json() for path, answer in answers.items() if path not in unknown]
+    return unknown, [job["id"] for job in known if job["state"] != "running"]
+
+
+class Meddling:
+    """Tampers with the state files under *root*, and moves the *clock*, once a minute."""
+
+    def __init__(self, root: Path, clock: Clock) -> None:
+        self._state, self._clock = root / ".state", clock
+        self._wanted: queue.Queue[tuple[Service, bool] | None] = queue.Queue()
+        self._thread = threading.Thread(target=self._run)
+        self.removed: Counter[str] = Counter()
+        self.moves = self.wrong_sweeps = 0
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._wanted.put(None)
+        self._thread.join()
+
+    def begin_minute(self, service: Service, *, with_clock: bool = True) -> None:
+        self._wanted.put((service, with_clock))
+
+    def _run(self) -> None:
+        for turn, wanted in enumerate(iter(self._wanted.get, None)):
+            # By then a disk that went away is back.
+            time.sleep(_SECONDS_BEFORE)
+            service, with_clock = wanted
+            spared = () if with_clock else ("clock.json",)
+            self.removed.update(tamper(self._state, turn, spared))
+            # A slow machine may not be done before the kill.
+            with suppress(requests.RequestException):
+                for seconds in _CLOCK_MOVES if with_clock else ():
+                    self._clock.move(seconds)
+                    before = _sweeps(service)
+                    time.sleep(_SECONDS_AT_A_WRONG_TIME)
+                    self.wrong_sweeps += _sweeps(service) != before
+                    self.moves += 1
+            self._clock.move(0)
+
+
+def _sweeps(service: Service) -> str:
+    found = _SWEPT.search(service.get("/metrics").text)
+    return found[1] if found else ""
 
 
 def _damage(jobs: Path) -> None:

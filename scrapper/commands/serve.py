@@ -1,11 +1,8 @@
 """The service as a process: its socket, its logs, its end."""
 
 import asyncio
-import os
-import signal
 import socket
 import sys
-import threading
 from typing import cast
 
 import structlog
@@ -18,6 +15,7 @@ from scrapper.handlers.resources import API_KEYS
 from scrapper.serving.connections import connections, raise_open_files
 from scrapper.serving.request_path import weak_spots
 from scrapper.settings import Settings, load_settings
+from scrapper.tasks import end_process_within, on_signal
 from scrapper.telemetry.logs import logs_to, merged
 from scrapper.telemetry.tracing import tracing
 
@@ -27,15 +25,15 @@ log = structlog.get_logger("scrapper")
 
 _BACKLOG = 1024
 _SHUTDOWN_GRACE = 5.0
+_SECONDS_TO_CLOSE = 3.0
 _SHORT_KEY = 16
-_SECONDS_TO_END = 10.0
 
 
 def serve() -> int:
     """Run until SIGTERM or SIGINT; return 0.
 
     After a signal the service takes no new connection, and lets running requests finish within
-    the deadline of a scrape.
+    the deadline of a scrape. Some seconds later the process ends, whatever its threads do.
 
     Raises:
         SettingsError: some are wrong.
@@ -63,10 +61,9 @@ def serve() -> int:
 
 async def _serve(app: web.Application, parts: ServiceParts) -> None:
     settings = parts.settings
-    loop, ended = asyncio.get_running_loop(), asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, ended.set)
-    runner = web.AppRunner(app, shutdown_timeout=settings.scrape_timeout_seconds + _SHUTDOWN_GRACE)
+    loop, grace = asyncio.get_running_loop(), settings.scrape_timeout_seconds + _SHUTDOWN_GRACE
+    ended = on_signal(grace + _SECONDS_TO_CLOSE)
+    runner = web.AppRunner(app, shutdown_timeout=grace)
     try:
         await runner.setup()
         # Listen last, so that whoever can connect gets an answer.
@@ -95,21 +92,8 @@ async def _serve(app: web.Application, parts: ServiceParts) -> None:
         server.close()
     finally:
         await runner.cleanup()
-        if any(parts.plugins):
-            _end_soon()
-
-
-def _end_soon() -> None:
-    """End the process in some seconds, whatever a plugin's threads do: asyncio waits for some."""
-
-    def end() -> None:
-        log.warning("stopped: a thread of a plugin hangs")
-        sys.stdout.flush()
-        os._exit(0)
-
-    timer = threading.Timer(_SECONDS_TO_END, end)
-    timer.daemon = True
-    timer.start()
+        # asyncio, too, waits for threads, such as one of a plugin or one that a disk holds up.
+        end_process_within(_SECONDS_TO_CLOSE)
 
 
 def _room_for(connections: int) -> int:

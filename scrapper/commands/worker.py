@@ -1,18 +1,21 @@
 """``python -m scrapper worker``: runs the jobs that replicas of the service took."""
 
 import asyncio
-import signal
 import sys
 
 import structlog
 
 from scrapper.assembly import ServiceParts, assemble, working
 from scrapper.settings import Settings
+from scrapper.tasks import on_signal
 from scrapper.telemetry.logs import logs_to
 
 __all__ = ["work"]
 
 log = structlog.get_logger("scrapper")
+
+_SHUTDOWN_GRACE = 5.0
+_SECONDS_TO_CLOSE = 3.0
 
 
 def work(settings: Settings) -> int:
@@ -38,9 +41,8 @@ def work(settings: Settings) -> int:
 
 
 async def _work(parts: ServiceParts) -> None:
-    loop, ended = asyncio.get_running_loop(), asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, ended.set)
+    seconds = parts.settings.scrape_timeout_seconds
+    ended = on_signal(seconds + _SHUTDOWN_GRACE + _SECONDS_TO_CLOSE)
     async with working(parts) as receiver:
         log.info("working", media_root=str(parts.settings.media_root))
         await receiver.listen(ended)

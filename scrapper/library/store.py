@@ -81,6 +81,7 @@ class Library:
         self._searching = asyncio.Semaphore(_SEARCHES_AT_ONCE)
         self._busy_at = -math.inf
         self._syncing = asyncio.Lock()
+        self._synced_at = -math.inf
         self._first_sync: asyncio.Task[None] | None = None
         self._listeners: list[Callable[[str], None]] = []
         self._check = check
@@ -220,22 +221,26 @@ class Library:
                 # Whoever waited meanwhile need not wait as long again.
                 if self._busy_at > asked_at:
                     raise Busy(retry_after=1)
-                await self._sync(catalogue)
+                await self._sync(catalogue, asked_at)
                 return await self._in_thread(catalogue.newest, number, after, search)
             except Busy:
                 if catalogue.complete:
                     self._busy_at = time.monotonic()
                     raise
             # It was damaged, and is begun anew.
-            await self._sync(catalogue)
+            await self._sync(catalogue, time.monotonic())
             return await self._in_thread(catalogue.newest, number, after, search)
 
-    async def _sync(self, catalogue: Catalogue) -> None:
-        asked_at = time.monotonic()
+    async def _sync(self, catalogue: Catalogue, asked_at: float) -> None:
+        """Bring the *catalogue* up to date with the library as it was at *asked_at*."""
         async with self._syncing:
             if self._busy_at > asked_at:
                 raise Busy(retry_after=1)
-            await finished(self._in_thread(catalogue.sync))
+            # One look serves all who waited for it: thousands may, and many hung up long ago.
+            if self._synced_at <= asked_at:
+                began_at = time.monotonic()
+                await finished(self._in_thread(catalogue.sync))
+                self._synced_at = began_at
 
     def _start_sync(self) -> None:
         if self._catalogue is not None and not self._syncing.locked():
@@ -243,7 +248,7 @@ class Library:
 
     async def _fill(self, catalogue: Catalogue) -> None:
         try:
-            await self._sync(catalogue)
+            await self._sync(catalogue, time.monotonic())
         # It is only a cache, and the next listing tries again.
         except Exception as error:  # noqa: BLE001
             log.warning("catalogue not up to date", cause=repr(error))

@@ -58,6 +58,32 @@ def test_start_logs_when_posts_are_removed(media_root: Path, days: str | None, e
     assert line.get("days") == (None if days == "0" else float(days or 7))
 
 
+def test_hanging_thread_keeps_no_service_from_ending(
+    instagram: StandIn, media_root: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "hanging.py").write_text(
+        "import asyncio, threading\n"
+        "from aiohttp import web\n"
+        "def make():\n"
+        "    @web.middleware\n"
+        "    async def hang(request, handler):\n"
+        "        if request.path == '/health':\n"
+        "            return await handler(request)\n"
+        "        return await asyncio.to_thread(threading.Event().wait)\n"
+        "    return hang\n"
+    )
+    environment = {"EXTRA_MIDDLEWARES": "hanging:make", "SCRAPE_TIMEOUT_SECONDS": "1"}
+    with Service(media_root, environment, python_path=tmp_path) as service:
+        host, port = urlsplit(service.url).netloc.split(":")
+        with socket.create_connection((host, int(port))) as client:
+            client.sendall(b"GET /posts HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            while service.get("/health").text != "OK":
+                pass
+            service.terminate()
+            assert service.wait() == 0
+    assert service.logged("stopped: a thread hangs") == 1
+
+
 def test_nothing_but_log_lines_is_printed(
     media_root: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

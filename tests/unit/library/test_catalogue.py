@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -118,6 +119,15 @@ async def test_pages_of_a_search_neither_repeat_nor_miss_posts(library: Library)
             break
         store(library, f"newer-{len(pages)}", "sun")
     assert pages == [["post-9", "post-7"], ["post-5", "post-3"], ["post-1"]]
+
+
+async def test_searches_that_wait_share_one_look_at_the_library(library: Library) -> None:
+    store(library, "a-post", "sun")
+    assert library._catalogue
+    with patch.object(library._catalogue, "sync", wraps=library._catalogue.sync) as sync:
+        found_by_all = await asyncio.gather(*(found(library, "sun") for _ in range(200)))
+    assert all(names == ["a-post"] for names in found_by_all)
+    assert sync.call_count <= 2
 
 
 async def test_what_other_processes_do_is_seen(library: Library) -> None:

@@ -1,0 +1,141 @@
+"""What the soak does to a running service from outside, and the account of what came of it."""
+
+import os
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+
+from tests.process import Service
+
+__all__ = ["PLUGIN", "Clock", "Notes", "tamper"]
+
+PLUGIN = "soak_notes"
+_ROOT = Path(__file__).resolve().parents[1]
+_SECONDS_TO_SEE = 1.0
+_SECONDS_TO_CATCH_UP = 60
+# Python imports it first of all. Files keep the kernel's times, as if the jump came just now.
+_SHIFTING = """
+import os, threading, time
+offset, path, real, real_ns = 0.0, os.environ.get("SOAK_CLOCK"), time.time, time.time_ns
+
+def follow():
+    global offset
+    while True:
+        try:
+            with open(path) as file:
+                offset = float(file.read() or 0)
+        except (OSError, ValueError):
+            pass
+        time.sleep(0.1)
+
+if path:
+    time.time = lambda: real() + offset
+    time.time_ns = lambda: real_ns() + int(offset * 1e9)
+    threading.Thread(target=follow, daemon=True).start()
+"""
+_NOTING = """
+import os
+from scrapper.plugins.hooks import hookimpl
+
+def note(*words):
+    with open(os.environ["SOAK_NOTES"], "a") as file:
+        file.write(" ".join(words) + "\\n")
+
+@hookimpl
+def post_stored(post):
+    note("stored", post.shortcode)
+
+@hookimpl
+def post_removed(shortcode):
+    note("removed", shortcode)
+
+@hookimpl
+def job_finished(job):
+    note("job", job.id)
+"""
+
+
+def tamper(state: Path, turn: int, spared: Iterable[str] = ()) -> list[str]:
+    """Remove each file in *state* but the *spared*, and put a FIFO in the place of one, by *turn*.
+
+    Return the names of the files.
+    """
+    names = sorted(
+        path.name
+        for path in state.glob("*")
+        if path.is_file() and path.name not in spared and ".damaged-" not in path.name
+    )
+    for index, name in enumerate(names):
+        # The service may remove one itself.
+        with suppress(OSError):
+            (state / name).unlink()
+            if index == turn % len(names):
+                os.mkfifo(state / name)
+        time.sleep(_SECONDS_TO_SEE)
+    return names
+
+
+class Clock:
+    """The wall clock of services that run in :attr:`environment`, which can be moved."""
+
+    def __init__(self, folder: Path) -> None:
+        self._offset = folder / "clock"
+        (folder / "sitecustomize.py").write_text(_SHIFTING)
+        self.environment = {
+            "SOAK_CLOCK": str(self._offset),
+            "PYTHONPATH": os.pathsep.join(map(str, (_ROOT, folder))),
+        }
+        self.move(0)
+
+    def move(self, seconds: float) -> None:
+        """Set it so many *seconds* ahead, or back; the service sees it soon."""
+        self._offset.write_text(str(seconds))
+        time.sleep(_SECONDS_TO_SEE)
+
+
+class Notes:
+    """What the plugin :data:`PLUGIN` was called with, in services that run in *environment*."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / "notes"
+        self._path.touch()
+        (folder / f"{PLUGIN}.py").write_text(_NOTING)
+        self.environment = {"PLUGINS": PLUGIN, "SOAK_NOTES": str(self._path)}
+
+    def unaccounted(self, service: Service, root: Path, jobs: Iterable[str]) -> list[str]:
+        """Which events of posts under *root* and of ended *jobs* the plugin was not called for.
+
+        Nobody may store or remove posts meanwhile.
+        """
+        behind = f'plugin_behind{{plugin="{PLUGIN}"}} 0.0'
+        for _ in range(2 * _SECONDS_TO_CATCH_UP):
+            if behind in service.get("/metrics").text:
+                break
+            time.sleep(0.5)
+        last, ended = self._read()
+        there = {path.parent.name for path in root.glob("[!.]*/post.json")}
+        known = {shortcode for shortcode, event in last.items() if event == "stored"}
+        return [
+            *(f"stored {shortcode}" for shortcode in sorted(there - known)),
+            *(f"removed {shortcode}" for shortcode in sorted(known - there)),
+            *(f"job {job}" for job in sorted(set(jobs) - ended)),
+        ]
+
+    def counts(self) -> str:
+        """How many calls came."""
+        with self._path.open() as file:
+            words = [line.partition(" ")[0] for line in file]
+        kinds = ("stored", "removed", "job")
+        return ", ".join(f"{words.count(kind)} {kind}" for kind in kinds)
+
+    def _read(self) -> tuple[dict[str, str], set[str]]:
+        last, ended = dict[str, str](), set[str]()
+        with self._path.open() as file:
+            for line in file:
+                event, _, name = line.strip().partition(" ")
+                if event == "job":
+                    ended.add(name)
+                else:
+                    last[name] = event
+        return last, ended
