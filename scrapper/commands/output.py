@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 
 from scrapper.settings import Settings
-from scrapper.telemetry.logs import logs_to
+from scrapper.telemetry.logs import Scrubber, logs_to
 
 __all__ = ["EXIT_CODES", "EXIT_USAGE", "logs_if_asked"]
 
@@ -22,4 +22,4 @@ def logs_if_asked(
     Failures are printed anyway.
     """
     level = settings.log_level if "log_level" in settings.model_fields_set else "critical"
-    return logs_to(sys.stderr, level=level, style="console", more_secrets=more_secrets)
+    return logs_to(sys.stderr, level=level, style="console", scrubber=Scrubber(more=more_secrets))

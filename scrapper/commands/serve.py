@@ -16,8 +16,8 @@ from scrapper.errors import SettingsError
 from scrapper.handlers.resources import API_KEYS, INSTAGRAM, METRICS
 from scrapper.serving.connections import connections, raise_open_files
 from scrapper.serving.request_path import weak_spots
-from scrapper.settings import Settings, load_settings
-from scrapper.telemetry.logs import logs_to, merged
+from scrapper.settings import LogSettings, Settings, load_settings
+from scrapper.telemetry.logs import Scrubber, logs_to, merged
 from scrapper.telemetry.tracing import tracing
 
 __all__ = ["serve"]
@@ -39,23 +39,26 @@ def serve() -> int:
     Raises:
         SettingsError: some are wrong.
     """
-    settings = load_settings()
-    with tracing(settings.otel_traces_exporter) as processors:
-        app = create_app(settings)
-        with logs_to(
+    scrubber, logging = Scrubber(), LogSettings.or_defaults()
+    with (
+        tracing(logging.otel_traces_exporter) as processors,
+        logs_to(
             sys.stdout,
-            level=settings.log_level,
-            style=settings.log_format,
-            secrets=settings.secrets,
-            more_secrets=merged(
-                lambda: app[INSTAGRAM].login.secrets, lambda: app[API_KEYS].secrets
-            ),
+            level=logging.log_level,
+            style=logging.log_format,
+            scrubber=scrubber,
             processors=processors,
-        ):
-            if any(len(key) < _SHORT_KEY for key in app[API_KEYS].secrets):
-                log.warning("API key is short: it can be guessed", advice="openssl rand -hex 32")
-            asyncio.run(_serve(app, settings))
-            log.info("stopped")
+        ),
+    ):
+        settings = load_settings()
+        scrubber.follow(settings.secrets, tuple)
+        app = create_app(settings)
+        secrets = merged(lambda: app[INSTAGRAM].login.secrets, lambda: app[API_KEYS].secrets)
+        scrubber.follow((), secrets)
+        if any(len(key) < _SHORT_KEY for key in app[API_KEYS].secrets):
+            log.warning("API key is short: it can be guessed", advice="openssl rand -hex 32")
+        asyncio.run(_serve(app, settings))
+        log.info("stopped")
     return 0
 
 

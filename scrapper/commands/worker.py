@@ -24,7 +24,7 @@ from scrapper.replicas.fleet import Fleet
 from scrapper.replicas.post_runner import PostRunner
 from scrapper.scraping.scraper import Scraper
 from scrapper.settings import Settings
-from scrapper.telemetry.logs import logs_to
+from scrapper.telemetry.logs import Scrubber, logs_to
 from scrapper.telemetry.metrics import Metrics
 
 __all__ = ["WorkerParts", "work", "worker"]
@@ -75,14 +75,12 @@ def work(settings: Settings) -> int:
     Raises:
         SettingsError: the session file holds no session.
     """
-    parts = WorkerParts.from_settings(settings)
+    scrubber = Scrubber(settings.secrets)
     with logs_to(
-        sys.stdout,
-        level=settings.log_level,
-        style=settings.log_format,
-        secrets=settings.secrets,
-        more_secrets=lambda: parts.instagram.login.secrets,
+        sys.stdout, level=settings.log_level, style=settings.log_format, scrubber=scrubber
     ):
+        parts = WorkerParts.from_settings(settings)
+        scrubber.follow((), lambda: parts.instagram.login.secrets)
         asyncio.run(_work(settings, parts))
         log.info("stopped")
     return 0

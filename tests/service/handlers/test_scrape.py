@@ -416,7 +416,7 @@ async def test_a_session_file_opens_what_needs_a_login(
     instagram: StandIn, start_service: StartService, tmp_path: Path
 ) -> None:
     session = tmp_path / "session-someone"
-    cookies = {"sessionid": "s3ss10n", "csrftoken": "t0ken", "ds_user_id": "1", "mid": "m"}
+    cookies = {"sessionid": "s3ss10n-1", "csrftoken": "t0ken-of-1", "ds_user_id": "1", "mid": "m"}
     session.write_bytes(pickle.dumps(cookies))
     client = await start_service(INSTAGRAM_SESSION_FILE=str(session), INSTAGRAM_USERNAME="someone")
     assert (await scrape(client, "loginonly-one"))[0] == 200
