@@ -61,7 +61,7 @@ from scrapper.plugins.ledger import LEDGER, Ledger
 from scrapper.plugins.loading import Plugins
 from scrapper.scraping.peers import Alone, Peers
 from scrapper.scraping.scraper import Scraper
-from scrapper.serving.base_path import BASE_PATH, BasePath
+from scrapper.serving.base_path import BASE_PATH, BasePath, check_base_path
 from scrapper.serving.request_path import OwnMiddlewares, check_path, request_path
 from scrapper.serving.response_headers import add_headers
 from scrapper.settings import Settings
@@ -144,6 +144,7 @@ def create_app(settings: Settings) -> web.Application:
     app.on_response_prepare.append(add_headers)
     app.on_shutdown.append(_end_streams)
     app.add_routes(_ROUTES)
+    check_base_path(settings.base_path, ["/openapi.json", *(route.path for route in _ROUTES)])
     # Some proxies pass the prefix on.
     if settings.base_path:
         app.add_routes(_under(settings.base_path))

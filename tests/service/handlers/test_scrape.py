@@ -512,3 +512,24 @@ async def test_a_body_over_the_limit_is_a_413(start_service: StartService) -> No
         async with client.post("/scrape", data=body) as response:
             assert response.status == 413
             assert (await response.json())["error"] == "The body is larger than 100 bytes"
+
+
+@pytest.mark.parametrize(
+    ("url", "status"),
+    [
+        ("https://example.com/", 400),
+        ("", 400),
+        ("https://www.instagram.com/p/notfound-limits/", 404),
+        ("https://www.instagram.com/p/servererror-limits/", 502),
+        ("https://www.instagram.com/p/reel-limits/", 200),
+    ],
+)
+async def test_every_answer_shows_the_rate_limit(
+    instagram: StandIn, start_service: StartService, url: str, status: int
+) -> None:
+    client = await start_service(RATE_LIMIT_MAX_REQUESTS="7")
+    async with client.post("/scrape", json={"url": url}) as response:
+        assert response.status == status
+        assert response.headers["RateLimit-Limit"] == "7"
+        assert response.headers["RateLimit-Remaining"] == "6"
+        assert "RateLimit-Reset" in response.headers
