@@ -4,10 +4,12 @@ Each minute of the first half ends with a SIGKILL. From the second on it brings 
 in turn: the job file is damaged, the clock jumps a year ahead, the media folder's disk goes away,
 and slow clients attack (slowhttptest, a Debian package). The last process runs for the second
 half, in which its threads, open files and memory must not grow once it is a minute old.
+Throughout, one receiver of webhooks is well, one never answers, and one is dead.
 
-``python -m tests.soak MINUTES`` runs for another time, of six minutes or more. Every stored
-post must be complete, no finished job may be lost unless its file was damaged, and no response may
-be 500. The soak prints the figures; the exit code is 1 if one is wrong.
+``python -m tests.soak MINUTES`` runs for another time; less than ten minutes have fewer faults.
+Every stored post must be complete, no finished job may be lost unless its file was damaged, each
+webhook must be delivered, given up or still wait, and no response may be 500. The soak prints the
+figures; the exit code is 1 if one is wrong.
 """
 
 import json
@@ -15,6 +17,8 @@ import os
 import random
 import re
 import shutil
+import socket
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -22,8 +26,9 @@ import threading
 import time
 from collections import Counter
 from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import psutil
 import requests
@@ -32,7 +37,7 @@ from scrapper.library.clock import read_clocks
 from tests.instagram import SCENARIOS, StandIn
 from tests.process import Service
 
-_MINUTES, _LEAST_MINUTES = 10, 6
+_MINUTES = 10
 _YEAR = 365 * 24 * 60 * 60
 _JOBS = ".state/jobs.sqlite3"
 _NO_SWEEP = 'library_sweeps_total{outcome="ok"} 0.0'
@@ -46,6 +51,8 @@ _SETTINGS = {
     "JOB_PATIENCE_SECONDS": "5",
     "SCRAPE_TIMEOUT_SECONDS": str(_TIMEOUT),
     "MEDIA_CLEANUP_INTERVAL_SECONDS": "7",
+    "WEBHOOK_HOSTS": "127.0.0.1",
+    "WEBHOOK_SECRET": f"whsec_{'c2VjcmV0' * 6}",
     # Half a minute: posts come and go.
     "MAX_MEDIA_AGE_DAYS": "0.00035",
 }
@@ -92,10 +99,45 @@ class Figures(NamedTuple):
         return cls(*map(min, zip(*every, strict=True)))
 
 
-class Load:
-    """Clients that send all kinds of requests, until :meth:`stop`."""
+class Receivers:
+    """One that is well and notes the jobs it gets, one that never answers, and one that is dead."""
 
     def __init__(self) -> None:
+        self.jobs = jobs = set[str]()
+
+        class Well(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                jobs.add(json.loads(body)["id"])
+                self.send_response(HTTPStatus.NO_CONTENT)
+                self.end_headers()
+
+            def log_message(self, *_: object) -> None:
+                """Nothing."""
+
+        self._well = ThreadingHTTPServer(("127.0.0.1", 0), Well)
+        self._stuck, self._dead = socket.create_server(("127.0.0.1", 0)), socket.socket()
+        self._dead.bind(("127.0.0.1", 0))
+        sockets = (self._well.socket, self._stuck, self._dead)
+        self.well, *self.others = (f"http://127.0.0.1:{it.getsockname()[1]}/" for it in sockets)
+
+    def __enter__(self) -> Self:
+        threading.Thread(target=self._well.serve_forever).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._well.shutdown()
+        self._well.server_close()
+        self._stuck.close()
+        self._dead.close()
+
+
+class Load:
+    """Clients that send all kinds of requests, until :meth:`stop`; *receivers* get webhooks."""
+
+    def __init__(self, receivers: Receivers) -> None:
+        self._receivers = receivers
+        self.webhooks: dict[str, str] = {}
         self.url = ""
         self.answers: Counter[str] = Counter()
         self.wrong: list[str] = []
@@ -150,10 +192,13 @@ class Load:
 
     def _job(self, dice: random.Random, session: requests.Session) -> None:
         urls = [f"https://www.instagram.com/p/reel-{dice.randrange(200)}/" for _ in range(3)]
-        answer = self._send(session, "POST", "/jobs", json={"urls": [*urls, "nonsense"]})
+        receiver = dice.choice([self._receivers.well, *self._receivers.others])
+        body = {"urls": [*urls, "nonsense"], "webhook": receiver}
+        answer = self._send(session, "POST", "/jobs", json=body)
         path = answer.headers.get("Location", "")
         for _ in range(20 if path else 0):
             if self._send(session, "GET", path).json().get("state") == "done":
+                self.webhooks[path.rpartition("/")[2]] = receiver
                 self.finished_jobs.add(path)
                 return
             time.sleep(0.2)
@@ -173,13 +218,15 @@ def main() -> int:
     if shutil.which("slowhttptest") is None:
         print("needs slowhttptest: on Debian, apt install slowhttptest", file=sys.stderr)
         return 2
-    if minutes < _LEAST_MINUTES:
-        print(f"needs {_LEAST_MINUTES} minutes or more", file=sys.stderr)
-        return 2
-    load, half, errors = Load(), 0, []
+    half, errors = 0, []
     held: dict[str, bool] = {}
     figures: list[Figures] = []
-    with tempfile.TemporaryDirectory() as name, StandIn() as instagram:
+    with (
+        tempfile.TemporaryDirectory() as name,
+        StandIn() as instagram,
+        Receivers() as receivers,
+    ):
+        load = Load(receivers)
         # A folder of its own, which can be taken away.
         root, environment = Path(name) / "media", {**instagram.environment, **_SETTINGS}
         for minute in range(1, minutes // 2 + 1):
@@ -190,26 +237,33 @@ def main() -> int:
         finished = set(load.finished_jobs)
         with Service(root, {**environment, **_ALL_JOBS}) as service:
             lost = [path for path in finished if _state(service, path) != "done"]
+            stray = _stray_webhooks(load, receivers, service, root)
             errors += _errors(service)
         # Thousands of unfinished jobs would keep new ones out.
         for file in (root / _JOBS).parent.glob(f"{Path(_JOBS).name}*"):
             file.unlink()
         answered = load.answers.total()
+        webhooks = len(load.webhooks)
+        load.webhooks.clear()
         with Service(root, {**environment, **_FEW_JOBS}) as service:
             load.url = service.url
+            if minutes == 1:
+                load.start()
             for minute in range(minutes // 2 + 1, minutes + 1):
                 figures.append(Figures.least_of(service.pid))
                 print(f"minute {minute}, at least: {_told(figures[-1])}", flush=True)
             fetched = _FETCHED.search(service.get("/metrics").text)
             load.stop()
             done = len(load.finished_jobs - finished)
+            webhooks += len(load.webhooks)
+            stray += _stray_webhooks(load, receivers, service, root)
             service.terminate()
             code = service.wait()
             errors += _errors(service)
         half += _half_posts(root, instagram)
     print(f"responses: {dict(load.answers.most_common())}")
     print(f"by the last process: {load.answers.total() - answered} responses, {done} jobs")
-    first, last = figures[1], figures[-1]
+    first, last = figures[:2][-1], figures[-1]
     checks = {
         f"wrong responses: {load.wrong[:5]}": not load.wrong,
         f"posts that the last process fetched: {fetched[1] if fetched else 0}": (
@@ -217,6 +271,7 @@ def main() -> int:
         ),
         f"incomplete posts: {half}": half == 0,
         f"finished jobs: {len(finished)}, lost: {len(lost)}": not lost,
+        f"webhooks: {webhooks}, unaccounted for: {stray[:5]}": webhooks > 0 and not stray,
         f"errors in the log: {errors[:3]}": not errors,
         f"threads: {first.threads}, later {last.threads}": last.threads <= _MOST_THREADS,
         f"open files: {first.files}, later {last.files}": last.files <= first.files + _MORE_FILES,
@@ -240,6 +295,7 @@ def _minute_with_fault(
     if fault == "damaged jobs" and (root / _JOBS).exists():
         _damage(root / _JOBS)
         load.finished_jobs.clear()
+        load.webhooks.clear()
     clock = root / ".state" / "clock.json"
     if fault == "clock ahead":
         _jump_ahead(clock)
@@ -260,8 +316,37 @@ def _minute_with_fault(
 
 
 def _errors(service: Service) -> list[Any]:
-    expected = "jobs unreadable: file set aside"
-    return [line for line in service.log if line["level"] == "error" and line["event"] != expected]
+    expected = ("jobs unreadable: file set aside", "webhook given up")
+    errors = [line for line in service.log if line["level"] == "error"]
+    return [line for line in errors if line["event"] not in expected]
+
+
+def _stray_webhooks(
+    load: Load, receivers: Receivers, service: Service, root: Path
+) -> list[tuple[str, str]]:
+    """The finished jobs of which nobody knows what became of their webhooks.
+
+    The receiver that is well must get all of its own; those of the others wait or are given up.
+    """
+    for _ in range(60):
+        well = {job for job, receiver in load.webhooks.items() if receiver == receivers.well}
+        if well <= receivers.jobs:
+            break
+        time.sleep(0.5)
+    known = receivers.jobs | {
+        line["job"] for line in service.log if line["event"] == "webhook given up"
+    }
+    with sqlite3.connect(f"file:{root / _JOBS}?mode=ro", uri=True) as database:
+        waiting = {job for (job,) in database.execute("SELECT job FROM deliveries")}
+    database.close()
+    stray = []
+    for job, receiver in load.webhooks.items():
+        if job in known or (job in waiting and receiver != receivers.well):
+            continue
+        answer = service.get(f"/jobs/{job}").json()
+        if receiver == receivers.well or answer.get("webhook_state") != "given_up":
+            stray.append((job, receiver))
+    return stray
 
 
 def _damage(jobs: Path) -> None:

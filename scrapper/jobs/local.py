@@ -180,7 +180,13 @@ class LocalJobs:
         now = time.time()
         return [
             # A time far ahead is one that a wrong clock left.
-            Waiting(it.id, it.receiver, now - (it.noted_at or now), not now < due_at < now + _DAY)
+            Waiting(
+                it.id,
+                it.job,
+                it.receiver,
+                now - (it.noted_at or now),
+                not now < due_at < now + _DAY,
+            )
             for it, due_at in self._deliveries.values()
         ]
 
