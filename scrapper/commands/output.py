@@ -1,17 +1,36 @@
 """What commands report: exit codes, and a log if ``LOG_LEVEL`` asks for one."""
 
 import sys
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 
-from scrapper.settings import Settings
+from structlog.typing import Processor
+
+from scrapper.settings import LogSettings, Settings
 from scrapper.telemetry.logs import Scrubber, logs_to
 
-__all__ = ["EXIT_CODES", "EXIT_USAGE", "logs_if_asked"]
+__all__ = ["EXIT_CODES", "EXIT_USAGE", "logs_if_asked", "process_logs"]
 
 EXIT_USAGE = 2
 EXIT_CODES: Mapping[int, int] = {200: 0, 404: 3, 403: 4, 429: 5, 503: 6}
 """Exit code by the status that ``POST /scrape`` would give; 1 for any other."""
+
+
+@contextmanager
+def process_logs(processors: Iterable[Processor] = ()) -> Iterator[Scrubber]:
+    """Log to standard output while the block runs, which may find that settings are wrong.
+
+    It gets what removes secrets from the log, to add those that it reads.
+    """
+    scrubber, logging = Scrubber(), LogSettings.or_defaults()
+    with logs_to(
+        sys.stdout,
+        level=logging.log_level,
+        style=logging.log_format,
+        scrubber=scrubber,
+        processors=processors,
+    ):
+        yield scrubber
 
 
 def logs_if_asked(

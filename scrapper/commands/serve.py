@@ -12,12 +12,13 @@ import structlog
 from aiohttp import web
 
 from scrapper.app import PLUGINS, create_app
+from scrapper.commands.output import process_logs
 from scrapper.errors import SettingsError
 from scrapper.handlers.resources import API_KEYS, INSTAGRAM, METRICS
 from scrapper.serving.connections import connections, raise_open_files
 from scrapper.serving.request_path import weak_spots
 from scrapper.settings import LogSettings, Settings, load_settings
-from scrapper.telemetry.logs import Scrubber, logs_to, merged
+from scrapper.telemetry.logs import merged
 from scrapper.telemetry.tracing import tracing
 
 __all__ = ["serve"]
@@ -39,16 +40,9 @@ def serve() -> int:
     Raises:
         SettingsError: some are wrong.
     """
-    scrubber, logging = Scrubber(), LogSettings.or_defaults()
     with (
-        tracing(logging.otel_traces_exporter) as processors,
-        logs_to(
-            sys.stdout,
-            level=logging.log_level,
-            style=logging.log_format,
-            scrubber=scrubber,
-            processors=processors,
-        ),
+        tracing(LogSettings.or_defaults().otel_traces_exporter) as processors,
+        process_logs(processors) as scrubber,
     ):
         settings = load_settings()
         scrubber.follow(settings.secrets, tuple)

@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import signal
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import NamedTuple
@@ -24,7 +23,7 @@ from scrapper.replicas.fleet import Fleet
 from scrapper.replicas.post_runner import PostRunner
 from scrapper.scraping.scraper import Scraper
 from scrapper.settings import Settings
-from scrapper.telemetry.logs import Scrubber, logs_to
+from scrapper.telemetry.logs import Scrubber
 from scrapper.telemetry.metrics import Metrics
 
 __all__ = ["WorkerParts", "work", "worker"]
@@ -66,8 +65,8 @@ class WorkerParts(NamedTuple):
         return cls(metrics, fleet, instagram, root, plugins)
 
 
-def work(settings: Settings) -> int:
-    """Run until SIGTERM or SIGINT; return 0.
+def work(settings: Settings, scrubber: Scrubber) -> int:
+    """Run until SIGTERM or SIGINT; return 0. *scrubber* removes secrets from the log.
 
     After a signal the worker takes no further post, and finishes the ones that it has within the
     deadline of a scrape.
@@ -75,14 +74,10 @@ def work(settings: Settings) -> int:
     Raises:
         SettingsError: the session file holds no session.
     """
-    scrubber = Scrubber(settings.secrets)
-    with logs_to(
-        sys.stdout, level=settings.log_level, style=settings.log_format, scrubber=scrubber
-    ):
-        parts = WorkerParts.from_settings(settings)
-        scrubber.follow((), lambda: parts.instagram.login.secrets)
-        asyncio.run(_work(settings, parts))
-        log.info("stopped")
+    parts = WorkerParts.from_settings(settings)
+    scrubber.follow(settings.secrets, lambda: parts.instagram.login.secrets)
+    asyncio.run(_work(settings, parts))
+    log.info("stopped")
     return 0
 
 
