@@ -106,6 +106,7 @@ def test_the_log_has_the_key_s_name_and_never_the_key(
         assert service.post("/session", {}).status_code == 204
         del service.headers["Authorization"]
         assert service.get("/posts").status_code == 200
+        assert service.delete("/session").status_code == 204
         path.write_text("dave:d-key-that-came-later\n")
         service.headers["Authorization"] = "Bearer d-key-that-came-later"
         wait_for(lambda: service.get("/posts").status_code == 200)
