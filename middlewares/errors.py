@@ -17,6 +17,7 @@ def errors(
     table: Mapping[type[Exception], tuple[int, str, str]],
     *,
     request_id: web.RequestKey[str] | None = None,
+    more_headers: web.RequestKey[dict[str, str]] | None = None,
 ) -> Middleware:
     """Answer exceptions with JSON: ``{"error": message, "code": code}``.
 
@@ -27,6 +28,7 @@ def errors(
         app = web.Application(middlewares=[errors(table)])
 
     *request_id* is the key under which the request keeps its ID; the body then has the ID, too.
+    Under *more_headers*, inner middlewares find a dictionary for headers that errors are to have.
 
     *table* gives the status, the code and the message of an exception by its type, or by the
     nearest of its bases. An exception's ``retry_after``, in seconds, becomes the header
@@ -47,23 +49,34 @@ def errors(
 
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+        more = _place(request, more_headers)
         try:
             _check_dates(request)
             return await handler(request)
         except web.HTTPException as error:
             if error.status < HTTPStatus.BAD_REQUEST:
                 raise
-            return respond(request, error.status, _code(error), _text(error), _kept(error))
+            return respond(
+                request, error.status, _code(error), _text(error), {**more, **_kept(error)}
+            )
         except Exception as error:
             if request.writer.output_size > 0:
                 raise
             for base in type(error).__mro__:
                 if base in table:
-                    return respond(request, *table[base], _retry_after(error))
+                    return respond(request, *table[base], {**more, **_retry_after(error)})
             log.exception("unhandled error")
-            return respond(request, 500, "internal_error", "Internal server error", {})
+            return respond(request, 500, "internal_error", "Internal server error", more)
 
     return middleware
+
+
+def _place(request: web.Request, key: web.RequestKey[dict[str, str]] | None) -> dict[str, str]:
+    """A dictionary that inner middlewares find under *key*."""
+    place: dict[str, str] = {}
+    if key is not None:
+        request[key] = place
+    return place
 
 
 def _check_dates(request: web.Request) -> None:

@@ -24,7 +24,10 @@ from throttled.asyncio import (
 )
 from throttled.exceptions import StoreUnavailableError
 
-__all__ = ["rate_limit"]
+__all__ = ["HEADERS", "rate_limit"]
+
+HEADERS = web.RequestKey[dict[str, str]]("rate_limit_headers")
+"""Where an outer middleware may put a dictionary, to get the headers of a request that fails."""
 
 _IPV6_PREFIX = 64
 _ALGORITHM = RateLimiterType.GCRA.value
@@ -98,6 +101,9 @@ def rate_limit(
                 state = (await buckets.take(client, size, penalty)).state
                 headers = _headers(state)
             error.headers.update(headers)
+            raise
+        except Exception:
+            request.get(HEADERS, {}).update(headers)
             raise
         if not response.prepared:
             response.headers.update(headers)

@@ -58,15 +58,17 @@ def _serve(_: argparse.Namespace) -> int:
 
 def _work(_: argparse.Namespace) -> int:
     _leave_out("rich")
+    from scrapper.commands.output import process_logs  # noqa: PLC0415
     from scrapper.settings import load_settings  # noqa: PLC0415
 
-    # First of all: it checks that the packages of a worker are installed.
-    settings = load_settings()
-    if not settings.redis_url.get_secret_value():
-        raise SettingsError("REDIS_URL: set it; a worker takes its posts from Redis")
-    from scrapper.commands.worker import work  # noqa: PLC0415
+    with process_logs() as scrubber:
+        # First of all: it checks that the packages of a worker are installed.
+        settings = load_settings()
+        if not settings.redis_url.get_secret_value():
+            raise SettingsError("REDIS_URL: set it; a worker takes its posts from Redis")
+        from scrapper.commands.worker import work  # noqa: PLC0415
 
-    return work(settings)
+        return work(settings, scrubber)
 
 
 def _login(options: argparse.Namespace) -> int:

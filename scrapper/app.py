@@ -46,7 +46,7 @@ from scrapper.handlers.resources import (
 from scrapper.handlers.scrape import scrape
 from scrapper.handlers.session import begin_session, end_session
 from scrapper.jobs.webhooks import WebhookHosts
-from scrapper.serving.base_path import BASE_PATH, BasePath
+from scrapper.serving.base_path import BASE_PATH, BasePath, check_base_path
 from scrapper.serving.request_path import OwnMiddlewares, check_path, request_path
 from scrapper.serving.response_headers import add_headers
 from scrapper.tasks import end, in_background
@@ -106,6 +106,7 @@ def create_app(parts: ServiceParts) -> web.Application:
     app.on_response_prepare.append(add_headers)
     app.on_shutdown.append(_end_streams)
     app.add_routes(_ROUTES)
+    check_base_path(settings.base_path, ["/openapi.json", *(route.path for route in _ROUTES)])
     # Some proxies pass the prefix on.
     if settings.base_path:
         app.add_routes(_under(settings.base_path))

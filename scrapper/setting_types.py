@@ -101,7 +101,7 @@ def _is_webhook_secret(secret: SecretStr) -> SecretStr:
 def _is_base_path(path: str) -> str:
     path = path.rstrip("/")
     if path and not _BASE_PATH.fullmatch(path):
-        raise ValueError("write it like /posts: a slash in front, none at the end, no query")
+        raise ValueError("write it like /saved: a slash in front, none at the end, no query")
     return path
 
 

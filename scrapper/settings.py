@@ -41,7 +41,7 @@ from scrapper.setting_types import (
     is_network,
 )
 
-__all__ = ["PRIVATE_NETWORKS", "Network", "Settings", "explain", "load_settings"]
+__all__ = ["PRIVATE_NETWORKS", "LogSettings", "Network", "Settings", "explain", "load_settings"]
 
 
 Network = IPv4Network | IPv6Network
@@ -80,10 +80,29 @@ def _usual_media_root() -> Path:
     return (data if data.is_dir() else Path("data")) / "instaloader"
 
 
-class Settings(BaseSettings):
-    """Every setting of the service; the names are those of the environment, in lower case."""
+class LogSettings(BaseSettings):
+    """The settings that are needed to log what comes of all others."""
 
     model_config = SettingsConfigDict(frozen=True, env_ignore_empty=True)
+
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error", "critical"],
+        BeforeValidator(lambda value: value.lower() if isinstance(value, str) else value),
+    ] = "info"
+    log_format: Literal["json", "console"] = "json"
+    otel_traces_exporter: Literal["none", "otlp"] = "none"
+
+    @classmethod
+    def or_defaults(cls) -> "LogSettings":
+        """Those of the environment, or the defaults if one is wrong, which is reported later."""
+        try:
+            return cls()
+        except ValidationError:
+            return cls.model_construct()
+
+
+class Settings(LogSettings):
+    """Every setting of the service; the names are those of the environment, in lower case."""
 
     api_key: Key = SecretStr("")
     api_key_file: ReadableFile | None = None
@@ -125,12 +144,6 @@ class Settings(BaseSettings):
     instagram_max_queries: NonNegativeInt = 200
     instagram_window_seconds: Seconds = 660
     instagram_cooldown_seconds: Annotated[float, Field(ge=0, le=YEAR)] = 300
-    log_level: Annotated[
-        Literal["debug", "info", "warning", "error", "critical"],
-        BeforeValidator(lambda value: value.lower() if isinstance(value, str) else value),
-    ] = "info"
-    log_format: Literal["json", "console"] = "json"
-    otel_traces_exporter: Literal["none", "otlp"] = "none"
     middlewares: Middlewares = OWN_MIDDLEWARES
     middlewares_unchecked: bool = False
     extra_middlewares: Factories = ()

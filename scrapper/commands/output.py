@@ -1,15 +1,17 @@
 """What commands report: exit codes, and a log if ``LOG_LEVEL`` asks for one."""
 
 import sys
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+
+from structlog.typing import Processor
 
 from scrapper.errors import SettingsError
 from scrapper.library.root import MediaRoot
-from scrapper.settings import Settings
-from scrapper.telemetry.logs import logs_to
+from scrapper.settings import LogSettings, Settings
+from scrapper.telemetry.logs import Scrubber, logs_to
 
-__all__ = ["EXIT_CODES", "EXIT_USAGE", "logs_if_asked", "say_folder"]
+__all__ = ["EXIT_CODES", "EXIT_USAGE", "logs_if_asked", "process_logs", "say_folder"]
 
 EXIT_USAGE = 2
 EXIT_CODES: Mapping[int, int] = {200: 0, 404: 3, 403: 4, 429: 5, 503: 6}
@@ -30,6 +32,23 @@ def say_folder(root: MediaRoot, *, must_be_used: bool) -> None:
         print(text[0].upper() + text[1:], file=sys.stderr)
 
 
+@contextmanager
+def process_logs(processors: Iterable[Processor] = ()) -> Iterator[Scrubber]:
+    """Log to standard output while the block runs, which may find that settings are wrong.
+
+    It gets what removes secrets from the log, to add those that it reads.
+    """
+    scrubber, logging = Scrubber(), LogSettings.or_defaults()
+    with logs_to(
+        sys.stdout,
+        level=logging.log_level,
+        style=logging.log_format,
+        scrubber=scrubber,
+        processors=processors,
+    ):
+        yield scrubber
+
+
 def logs_if_asked(
     settings: Settings, more_secrets: Callable[[], tuple[str, ...]]
 ) -> AbstractContextManager[None]:
@@ -38,4 +57,4 @@ def logs_if_asked(
     Failures are printed anyway.
     """
     level = settings.log_level if "log_level" in settings.model_fields_set else "critical"
-    return logs_to(sys.stderr, level=level, style="console", more_secrets=more_secrets)
+    return logs_to(sys.stderr, level=level, style="console", scrubber=Scrubber(more=more_secrets))

@@ -2,7 +2,6 @@
 
 import asyncio
 import socket
-import sys
 from typing import cast
 
 import structlog
@@ -10,13 +9,14 @@ from aiohttp import web
 
 from scrapper.app import create_app
 from scrapper.assembly import ServiceParts, assemble
+from scrapper.commands.output import process_logs
 from scrapper.errors import SettingsError
 from scrapper.handlers.resources import API_KEYS
 from scrapper.serving.connections import connections, raise_open_files
 from scrapper.serving.request_path import weak_spots
-from scrapper.settings import Settings, load_settings
+from scrapper.settings import LogSettings, Settings, load_settings
 from scrapper.tasks import end_process_within, on_signal
-from scrapper.telemetry.logs import logs_to, merged
+from scrapper.telemetry.logs import merged
 from scrapper.telemetry.tracing import tracing
 
 __all__ = ["serve"]
@@ -38,24 +38,20 @@ def serve() -> int:
     Raises:
         SettingsError: some are wrong.
     """
-    settings = load_settings()
-    with tracing(settings.otel_traces_exporter) as processors:
+    with (
+        tracing(LogSettings.or_defaults().otel_traces_exporter) as processors,
+        process_logs(processors) as scrubber,
+    ):
+        settings = load_settings()
+        scrubber.follow(settings.secrets, tuple)
         parts = assemble(settings)
         app = create_app(parts)
-        with logs_to(
-            sys.stdout,
-            level=settings.log_level,
-            style=settings.log_format,
-            secrets=settings.secrets,
-            more_secrets=merged(
-                lambda: parts.instagram.login.secrets, lambda: app[API_KEYS].secrets
-            ),
-            processors=processors,
-        ):
-            if any(len(key) < _SHORT_KEY for key in app[API_KEYS].secrets):
-                log.warning("API key is short: it can be guessed", advice="openssl rand -hex 32")
-            asyncio.run(_serve(app, parts))
-            log.info("stopped")
+        secrets = merged(lambda: parts.instagram.login.secrets, lambda: app[API_KEYS].secrets)
+        scrubber.follow((), secrets)
+        if any(len(key) < _SHORT_KEY for key in app[API_KEYS].secrets):
+            log.warning("API key is short: it can be guessed", advice="openssl rand -hex 32")
+        asyncio.run(_serve(app, parts))
+        log.info("stopped")
     return 0
 
 

@@ -1,14 +1,13 @@
 """``python -m scrapper worker``: runs the jobs that replicas of the service took."""
 
 import asyncio
-import sys
 
 import structlog
 
 from scrapper.assembly import ServiceParts, assemble, working
 from scrapper.settings import Settings
 from scrapper.tasks import on_signal
-from scrapper.telemetry.logs import logs_to
+from scrapper.telemetry.logs import Scrubber
 
 __all__ = ["work"]
 
@@ -18,8 +17,8 @@ _SHUTDOWN_GRACE = 5.0
 _SECONDS_TO_CLOSE = 3.0
 
 
-def work(settings: Settings) -> int:
-    """Run until SIGTERM or SIGINT; return 0.
+def work(settings: Settings, scrubber: Scrubber) -> int:
+    """Run until SIGTERM or SIGINT; return 0. *scrubber* removes secrets from the log.
 
     After a signal the worker takes no further post, and finishes the ones that it has within the
     deadline of a scrape.
@@ -28,15 +27,9 @@ def work(settings: Settings) -> int:
         SettingsError: some are wrong.
     """
     parts = assemble(settings)
-    with logs_to(
-        sys.stdout,
-        level=settings.log_level,
-        style=settings.log_format,
-        secrets=settings.secrets,
-        more_secrets=lambda: parts.instagram.login.secrets,
-    ):
-        asyncio.run(_work(parts))
-        log.info("stopped")
+    scrubber.follow(settings.secrets, lambda: parts.instagram.login.secrets)
+    asyncio.run(_work(parts))
+    log.info("stopped")
     return 0
 
 

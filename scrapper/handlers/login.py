@@ -14,7 +14,7 @@ from scrapper.handlers.operation import Content, Operation, describe
 from scrapper.handlers.refusals import InvalidBody, KeyRequired
 from scrapper.handlers.request_bodies import parse_body, read_text
 from scrapper.handlers.resources import API_KEYS, INSTAGRAM, SETTINGS
-from scrapper.instagram.login.cookies import parse_cookies
+from scrapper.instagram.login.cookies import parse_cookies, with_session
 from scrapper.instagram.login.file import State
 from scrapper.instagram.login.session import SESSION_ID, LoginState, session_cookies
 
@@ -124,9 +124,10 @@ def _cookies_in(body: bytes) -> dict[str, str]:
     Raises:
         InvalidBody: there is no session in it.
     """
-    if body.lstrip().startswith(b"{"):
-        return session_cookies(parse_body(body, LoginRequest).sessionid)
+    is_json = body.lstrip().startswith(b"{")
     try:
+        if is_json:
+            return with_session(session_cookies(parse_body(body, LoginRequest).sessionid))
         return parse_cookies(body)
     except ValueError as error:
         raise InvalidBody(text=f"{_NO_SESSION}: {error}") from None

@@ -128,7 +128,9 @@ async def read_text(request: web.Request) -> bytes:
     # begins, so the connection is useless.
     except (web.RequestPayloadError, ConnectionError):
         headers = {hdrs.CONNECTION: "close"}
-        raise InvalidBody(text="The body is incomplete", headers=headers) from None
+        raise InvalidBody(
+            text="The body is incomplete, or not encoded as its headers say", headers=headers
+        ) from None
 
 
 def _explain(error: ValidationError) -> str:

@@ -100,6 +100,7 @@ class Waiting:
     """What a store says of a delivery: its age is in seconds."""
 
     id: str
+    job: str
     receiver: str
     age: float
     due: bool
@@ -291,7 +292,8 @@ class _Courier:
         try:
             waiting = list(await self._deliveries.waiting())
             for one, cause in self._receivers.hopeless(waiting):
-                log.error("webhook given up", cause=cause, webhook=one.id, receiver=one.receiver)
+                known = {"webhook": one.id, "job": one.job, "receiver": one.receiver}
+                log.error("webhook given up", cause=cause, **known)
                 self._metrics.webhooks.labels("given_up").inc()
                 await self._deliveries.finish(one.id, "given_up")
                 waiting.remove(one)
@@ -333,7 +335,7 @@ class _Courier:
     async def _send(self, session: ClientSession, delivery: Delivery) -> "_Result":
         cause, receiver_failed = "", False
         # The path of the URL may be a secret.
-        known = {"webhook": delivery.id, "receiver": delivery.receiver}
+        known = {"webhook": delivery.id, "job": delivery.job, "receiver": delivery.receiver}
         gone = not self._hosts.allow(delivery.url)
         if not gone:
             now = datetime.now(UTC)

@@ -22,6 +22,7 @@ from scrapper.instagram.shortcode import Shortcode
 from scrapper.instagram.sources import LOGGED_OUT, WITH_SESSION, Source
 from scrapper.instagram.verdict import Reason, Refused, reason_of_error
 from scrapper.plugins import hooks
+from scrapper.serving.base_path import check_base_path
 from scrapper.setting_types import OWN_PLUGINS_PACKAGE
 from scrapper.settings import Settings
 
@@ -149,6 +150,7 @@ class Plugins:
             for route in made:
                 if not isinstance(route, web.RouteDef):
                     raise SettingsError(f"plugin {plugin}: {route!r} is not a web.RouteDef")
+                check_base_path(prefix, [route.path])
                 for start in dict.fromkeys(("", prefix)):
                     _add_route(app, start, route, plugin)
 

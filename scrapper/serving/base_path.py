@@ -1,14 +1,15 @@
 """The path under which a reverse proxy shows the service."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from aiohttp import web
 
 from middlewares.request_context import is_from_one_of
+from scrapper.errors import SettingsError
 from scrapper.settings import Network, Settings
 
-__all__ = ["BASE_PATH", "BasePath"]
+__all__ = ["BASE_PATH", "BasePath", "check_base_path"]
 
 _HEADER = "X-Forwarded-Prefix"
 # Characters that RFC 3986 allows unescaped in a path. Two slashes would begin a host's name.
@@ -43,6 +44,19 @@ class BasePath:
         # request.remote is the client by now, not the proxy.
         peer = request.get_extra_info("peername")
         return bool(peer) and is_from_one_of(self._trusted, peer[0])
+
+
+def check_base_path(path: str, routes: Iterable[str]) -> None:
+    """Check that *path* does not begin like one of the *routes*.
+
+    A request for such a route could as well be one whose prefix is still on it.
+
+    Raises:
+        SettingsError: it does.
+    """
+    first = path.split("/")[1:2]
+    if path and any(route.split("/")[1:2] == first for route in routes):
+        raise SettingsError(f"BASE_PATH: there is a route /{first[0]} already: choose another")
 
 
 BASE_PATH = web.AppKey("base_path", BasePath)

@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 import structlog
 from aiohttp import hdrs, web
+from aiohttp.http import HttpProcessingError
 
 from scrapper.serving.response_headers import HEADERS
 from scrapper.telemetry.metrics import Metrics
@@ -97,6 +98,14 @@ class _Connection(web.RequestHandler):
         if self._head_timer is not None:
             self._head_timer.cancel()
         super().connection_lost(exc)
+
+    def log_exception(self, *args: Any, **kw: Any) -> None:
+        # What remains of a body is read after the response. If it is not what its headers say,
+        # that is the client's fault, and the request has its line in the log.
+        if isinstance(kw.get("exc_info"), (HttpProcessingError, web.RequestPayloadError)):
+            log.debug("malformed body", cause=type(kw["exc_info"]).__name__)
+        else:
+            super().log_exception(*args, **kw)
 
     def handle_error(
         self,

@@ -14,7 +14,7 @@ from middlewares.body_size import body_size
 from middlewares.browser_guard import browser_guard
 from middlewares.errors import errors
 from middlewares.metrics import metrics
-from middlewares.rate_limit import rate_limit
+from middlewares.rate_limit import HEADERS, rate_limit
 from middlewares.request_context import REQUEST_ID, request_context
 from scrapper.access.keys import ApiKeys
 from scrapper.access.sessions import Sessions
@@ -190,7 +190,7 @@ class OwnMiddlewares:
 
     def errors(self) -> Iterator[Middleware]:
         """JSON in the place of exceptions."""
-        yield errors(RESPONSES, request_id=REQUEST_ID)
+        yield errors(RESPONSES, request_id=REQUEST_ID, more_headers=HEADERS)
 
     def browser_guard(self) -> Iterator[Middleware]:
         """Refuses pages of other sites."""

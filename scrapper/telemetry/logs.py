@@ -8,45 +8,124 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import lru_cache, partial
 from itertools import chain
 from typing import Any, TextIO
+from urllib.parse import unquote
 
 import orjson
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
-__all__ = ["logs_to", "merged", "scrubber"]
+__all__ = ["Scrubber", "logs_to", "merged"]
 
 _QUERY = re.compile(r"\?[\w.%~+-]+=[^\s\"'<>)\\]*")
 _BACKLOG_LINES = 10_000
 _GATHER_SECONDS = 0.02
+_DEEPEST = 8
+# A shorter secret may be a word of our own.
+_SAFE_LENGTH = 8
+# Before a token stands no letter or digit, unless it is the end of an escape, as in %3A or \n.
+_BEFORE = (
+    r"(?:(?<![A-Za-z0-9])|(?<=%[0-9A-Fa-f]{2})|(?<=%25[0-9A-Fa-f]{2})|(?<=\\[abfnrtv])"
+    r"|(?<=\\x[0-9a-f]{2})|(?<=\\u[0-9a-f]{4}))"
+)
+_AFTER = r"(?![A-Za-z0-9])"
+_NUMBERS = (int, float, datetime, type(None))
+_UNTOUCHED = frozenset({"level", "timestamp"})
 
 
-def scrubber(
-    secrets: Iterable[str], more: Callable[[], tuple[str, ...]] = tuple
-) -> Callable[[str], str]:
-    """A function that removes *secrets* and the queries of URLs from a rendered log line.
+class Scrubber:
+    """Removes *secrets* and the queries of URLs from what is logged, before it is rendered.
 
-    *more* returns secrets that come up later; whenever it returns another tuple, these are removed
-    as well. The query of a CDN URL is its signature: whoever has it may download the file. Errors
-    of requests and Instaloader quote such URLs in full.
+    A secret is removed wherever it stands as a token of its own, plain or percent-encoded. *more*
+    returns secrets that come up later; whenever it returns another tuple, these are removed as
+    well. The query of a CDN URL is its signature: whoever has it may download the file. Errors of
+    requests and Instaloader quote such URLs in full.
     """
-    fixed, added = tuple(secrets), more()
-    known = _forms(fixed + added)
 
-    def scrub(line: str) -> str:
-        nonlocal added, known
-        if (now := more()) is not added:
-            added, known = now, _forms(fixed + now)
-        for secret in known:
-            if secret in line:
-                line = line.replace(secret, "[secret]")
-        return _QUERY.sub("?[scrubbed]", line) if "?" in line else line
+    def __init__(
+        self, secrets: Iterable[str] = (), more: Callable[[], tuple[str, ...]] = tuple
+    ) -> None:
+        self._fixed = tuple(secrets)
+        self._more = more
+        self._added: tuple[str, ...] | None = None
+        self._known: list[tuple[str, bool]] = []
 
-    return scrub
+    def follow(self, secrets: Iterable[str], more: Callable[[], tuple[str, ...]]) -> None:
+        """Remove *secrets* from now on, and those that *more* returns."""
+        self._fixed, self._more, self._added = (*self._fixed, *secrets), more, None
+
+    def event(self, event: EventDict, *, constant: bool) -> EventDict:
+        """All that is in *event*, without secrets.
+
+        Where the text of the event is a *constant* of the code, a short secret may stand in it.
+        """
+        self._look()
+        # Most events hold no secret, and one look at all of it takes a third of the time.
+        texts = [value for value in event.values() if not isinstance(value, _NUMBERS)]
+        if all(isinstance(text, str) for text in texts):
+            whole = _plain("\0".join(texts))
+            if "?" not in whole and not any(it in whole for it, _ in self._known):
+                return event
+        return {
+            str(name): value
+            if name in _UNTOUCHED
+            else self._scrubbed(value, short=not constant or name != "event")
+            for name, value in event.items()
+        }
+
+    def text(self, text: str, *, short: bool = True) -> str:
+        """The *text* without secrets; *short* ones stay if it is false."""
+        self._look()
+        plain = _plain(text)
+        for secret, is_short in self._known:
+            if secret in plain and (short or not is_short):
+                text = _pattern(secret).sub("[secret]", text)
+        return _QUERY.sub("?[scrubbed]", text) if "?" in text else text
+
+    def _look(self) -> None:
+        if (now := self._more()) is not self._added:
+            self._added = now
+            known = {_plain(secret) for secret in (*self._fixed, *now)} - {""}
+            by_length = sorted(known, key=len, reverse=True)
+            self._known = [(secret, len(secret) < _SAFE_LENGTH) for secret in by_length]
+
+    def _scrubbed(self, value: Any, *, short: bool, depth: int = 0) -> Any:
+        if isinstance(value, str):
+            return self.text(value, short=short)
+        if isinstance(value, _NUMBERS):
+            return value
+        deeper = partial(self._scrubbed, short=short, depth=depth + 1)
+        if isinstance(value, Mapping) and depth < _DEEPEST:
+            return {self.text(str(name)): deeper(inner) for name, inner in value.items()}
+        if isinstance(value, (list, tuple, set, frozenset)) and depth < _DEEPEST:
+            return [deeper(inner) for inner in value]
+        return self.text(repr(value), short=short)
+
+
+def _plain(text: str) -> str:
+    """The *text* with neither percent-encoding nor backslashes, which is quick to search."""
+    for _ in range(3):
+        if "%" not in text:
+            break
+        text = unquote(text, errors="surrogateescape")
+    return text.replace("\\", "") if "\\" in text else text
+
+
+@lru_cache(maxsize=100)
+def _pattern(secret: str) -> re.Pattern[str]:
+    """What finds a *secret*, as :func:`_plain` gives it, however it is encoded."""
+    return re.compile(_BEFORE + "".join(map(_character, secret)) + _AFTER)
+
+
+def _character(character: str) -> str:
+    encoded = character.encode("utf-8", "surrogateescape")
+    escaped = "".join(f"%(?:25)*(?i:{byte:02x})" for byte in encoded)
+    return rf"\\*(?:{re.escape(character)}|{escaped})"
 
 
 def merged(*sources: Callable[[], tuple[str, ...]]) -> Callable[[], tuple[str, ...]]:
@@ -64,12 +143,6 @@ def merged(*sources: Callable[[], tuple[str, ...]]) -> Callable[[], tuple[str, .
         return together
 
     return current
-
-
-def _forms(secrets: Iterable[str]) -> list[str]:
-    """The *secrets* as a log line may have them, the longest first."""
-    forms = {form for secret in secrets if secret for form in (secret, _to_json(secret)[1:-1])}
-    return sorted(forms, key=len, reverse=True)
 
 
 def _to_json(data: Any, default: Callable[[Any], Any] = repr) -> str:
@@ -157,10 +230,9 @@ def logs_to(
     *,
     level: str,
     style: str,
-    secrets: Iterable[str] = (),
-    more_secrets: Callable[[], tuple[str, ...]] = tuple,
+    scrubber: Scrubber | None = None,
     processors: Iterable[Processor] = (),
-) -> Any:
+) -> Iterator[None]:
     """Send all logs to *stream* while the block runs, from *level* on.
 
     *style* is ``json``: one object a line with ``timestamp`` (ISO 8601, UTC), ``level``,
@@ -176,20 +248,21 @@ def logs_to(
         _add_time if style == "json" else structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
     ]
-    scrub = scrubber(secrets, more_secrets)
+    scrub = scrubber or Scrubber()
     render: Any
     if style == "json":
         render = structlog.processors.JSONRenderer(serializer=_to_json)
     else:
         render = structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty())
 
-    def rendered(logger: WrappedLogger, method: str, event: EventDict) -> str:
-        return scrub(render(logger, method, event))
+    def rendered(logger: WrappedLogger, method: str, event: EventDict, constant: bool) -> str:
+        text: str = render(logger, method, scrub.event(event, constant=constant))
+        return text
 
     numeric_level = logging.getLevelNamesMapping()[level.upper()]
     writer = _BackgroundWriter(stream)
     structlog.configure(
-        processors=[*shared, rendered],
+        processors=[*shared, partial(rendered, constant=True)],
         wrapper_class=structlog.make_filtering_bound_logger(numeric_level),
         logger_factory=structlog.WriteLoggerFactory(writer),  # type: ignore[arg-type]
         cache_logger_on_first_use=True,
@@ -198,7 +271,10 @@ def logs_to(
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, rendered],
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                partial(rendered, constant=False),
+            ],
         )
     )
     root = logging.getLogger()

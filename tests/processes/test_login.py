@@ -66,7 +66,7 @@ async def test_cookies_come_from_a_file_or_standard_input(
             file = private_file(tmp_path / "c", cookies_txt("alive").encode())
             done = await login(media_root=media_root, INSTAGRAM_COOKIES_FILE=file)
         case _:
-            content = pickle.dumps({"sessionid": "alive", "ds_user_id": "1"})
+            content = pickle.dumps({"sessionid": "alive-session", "ds_user_id": "1"})
             done = await login(private_file(tmp_path / "s", content), media_root=media_root)
     assert done[:2] == (0, "Logged in as alive.user.\n")
     assert done[2].splitlines() == [

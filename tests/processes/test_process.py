@@ -229,7 +229,12 @@ def test_no_secret_is_in_any_line_and_every_line_is_json(
     instagram: StandIn, media_root: Path, tmp_path: Path
 ) -> None:
     session = tmp_path / "session-someone"
-    cookies = {"sessionid": "S3SS10N", "csrftoken": "C5RFT0K3N", "ds_user_id": "77", "mid": "m1d"}
+    cookies = {
+        "sessionid": "S3SS10N-77",
+        "csrftoken": "C5RFT0K3N",
+        "ds_user_id": "77",
+        "mid": "m1d",
+    }
     session.write_bytes(pickle.dumps(cookies))
     environment = {
         **instagram.environment,
@@ -258,7 +263,7 @@ def test_no_secret_is_in_any_line_and_every_line_is_json(
         assert service.wait() == 0
     text = "".join(service.raw_log)
     assert signatures
-    for secret in ("K3Y-0F-0URS", "S3SS10N", "C5RFT0K3N", "oh=", "&oe=", *signatures):
+    for secret in ("K3Y-0F-0URS", "S3SS10N-77", "C5RFT0K3N", "oh=", "&oe=", *signatures):
         assert secret not in text
     assert sum(line.get("path") == "/scrape" for line in service.log) == len(scenarios)
     for line in service.log:

@@ -42,6 +42,11 @@ def test_the_log_has_the_key_s_name_and_never_the_key(
     with Service(media_root, environment) as service:
         service.headers["Authorization"] = "Bearer tiny-key"
         assert service.get("/posts").status_code == 200
+        # The cookie of a session goes on where the key is left out.
+        assert service.post("/session", {}).status_code == 204
+        del service.headers["Authorization"]
+        assert service.get("/posts").status_code == 200
+        assert service.delete("/session").status_code == 204
         path.write_text("dave:d-key-that-came-later\n")
         service.headers["Authorization"] = "Bearer d-key-that-came-later"
         wait_for(lambda: service.get("/posts").status_code == 200)
@@ -50,6 +55,7 @@ def test_the_log_has_the_key_s_name_and_never_the_key(
         service.wait()
     lines = [line for line in service.log if line["event"] == "request"]
     assert [line["key"] for line in lines if line["status"] == 200 and "key" in line] == [
+        "carol",
         "carol",
         "dave",
     ]

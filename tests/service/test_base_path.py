@@ -67,3 +67,13 @@ def test_a_wrong_prefix_is_reported_at_start(path: str, monkeypatch: pytest.Monk
     monkeypatch.setenv("BASE_PATH", path)
     with pytest.raises(SettingsError, match="BASE_PATH"):
         load_settings()
+
+
+@pytest.mark.parametrize(
+    "path", ["/docs", "/posts", "/posts/abcde", "/page.js", "/openapi.json", "/download/x/y"]
+)
+async def test_a_prefix_like_a_route_is_reported_at_start(
+    start_service: StartService, path: str
+) -> None:
+    with pytest.raises(SettingsError, match="BASE_PATH: there is a route"):
+        await start_service(BASE_PATH=path)

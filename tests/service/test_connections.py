@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+import requests
 
 from scrapper.serving.response_headers import HEADERS
 from tests.process import PATIENCE_SECONDS, Service, wait_for
@@ -226,3 +227,20 @@ def test_the_bound_is_what_open_files_allow(tmp_path: Path) -> None:
     assert [line["connections"] for line in running.log if line["level"] == "warning"] == [
         hard - 256
     ]
+
+
+@pytest.mark.parametrize("encoding", ["deflate", "gzip"])
+@pytest.mark.parametrize("path", ["/scrape", "/jobs", "/nothing"])
+def test_a_body_that_is_no_deflate_is_one_line(tmp_path: Path, encoding: str, path: str) -> None:
+    with Service(tmp_path) as running:
+        for body in (b"{}", b"\x78\x9cnonsense", b"\x00" * 50):
+            answer = requests.post(
+                running.url + path, data=body, headers={"Content-Encoding": encoding}, timeout=60
+            )
+            assert answer.status_code in ((400, 404) if path == "/nothing" else (400,))
+            assert answer.json()["code"] in ("bad_request", "invalid_body", "not_found")
+        running.terminate()
+        assert running.wait() == 0
+    lines = [line for line in running.log if line["event"] in ("request", "malformed request")]
+    assert len([line for line in lines if line.get("path") != "/health"]) == 3
+    assert not [line for line in running.log if "exception" in line or line["level"] == "error"]

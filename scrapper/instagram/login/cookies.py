@@ -9,20 +9,28 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 __all__ = [
     "MAX_COOKIES_BYTES",
+    "SECRET_COOKIES",
     "SessionFileError",
     "parse_cookies",
     "read_cookies_file",
     "read_private",
     "read_session_file",
     "valid_cookies",
+    "with_session",
 ]
 
 MAX_COOKIES_BYTES = 1_000_000
 """The largest file that is read: a cookies.txt may hold the cookies of many sites."""
 
+SECRET_COOKIES = ("sessionid", "csrftoken")
+"""The cookies that open the account."""
+
+# A shorter one could be a word of the log, from which it is removed.
+_SHORTEST_SECRET = 8
 _DOMAIN = "instagram.com"
 _HTTP_ONLY = "#HttpOnly_"
 _FIELDS = 7
@@ -83,7 +91,7 @@ def parse_cookies(content: bytes) -> dict[str, str]:
         host = domain.lstrip(".").lower()
         if (host == _DOMAIN or host.endswith(f".{_DOMAIN}")) and not _is_past(expires):
             cookies[name] = value
-    return _with_session(cookies)
+    return with_session(cookies)
 
 
 def read_session_file(path: Path) -> dict[str, str]:
@@ -97,13 +105,13 @@ def read_session_file(path: Path) -> dict[str, str]:
         data = _TextsUnpickler(io.BytesIO(read_private(path))).load()
         if not all(isinstance(text, str) for pair in data.items() for text in pair):
             raise ValueError("it holds something other than texts")
-        return _with_session(data)
+        return with_session(data)
     except _UNREADABLE as error:
         raise SessionFileError(f"{path}: {type(error).__name__}: {error}") from error
 
 
 def valid_cookies(cookies: Mapping[Any, Any]) -> dict[str, str]:
-    """Those of *cookies* that a header can carry; 100 at most."""
+    """Those of *cookies* that a header can carry, and no secret that is too short; 100 at most."""
     valid = {
         name: value
         for name, value in cookies.items()
@@ -111,9 +119,10 @@ def valid_cookies(cookies: Mapping[Any, Any]) -> dict[str, str]:
         and isinstance(value, str)
         and _NAME.fullmatch(name)
         and _VALUE.fullmatch(value)
+        and not _is_too_short(name, value)
     }
     # What opens the account comes first, so that the limit never drops it.
-    names = sorted(valid, key=lambda name: name not in ("sessionid", "csrftoken"))
+    names = sorted(valid, key=lambda name: name not in SECRET_COOKIES)
     return {name: valid[name] for name in names[:_MAX_COOKIES]}
 
 
@@ -143,11 +152,24 @@ class _TextsUnpickler(pickle.Unpickler):
         raise pickle.UnpicklingError(f"{module}.{name} is not a text")
 
 
-def _with_session(cookies: Mapping[Any, Any]) -> dict[str, str]:
+def with_session(cookies: Mapping[Any, Any]) -> dict[str, str]:
+    """Those of *cookies* that are valid.
+
+    Raises:
+        ValueError: there is no ``sessionid`` among them, or a secret has fewer than 8 characters.
+    """
+    for name in SECRET_COOKIES:
+        value = cookies.get(name)
+        if isinstance(value, str) and value and _is_too_short(name, value):
+            raise ValueError(f"its {name} has fewer than {_SHORTEST_SECRET} characters")
     valid = valid_cookies(cookies)
     if "sessionid" not in valid:
         raise ValueError("it holds no sessionid of instagram.com")
     return valid
+
+
+def _is_too_short(name: str, value: str) -> bool:
+    return name in SECRET_COOKIES and len(unquote(value)) < _SHORTEST_SECRET
 
 
 def _is_past(expires: str) -> bool:

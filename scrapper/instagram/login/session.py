@@ -13,6 +13,7 @@ import structlog
 
 from scrapper.errors import ScrapeError, SettingsError
 from scrapper.instagram.login.cookies import (
+    SECRET_COOKIES,
     SessionFileError,
     read_cookies_file,
     read_private,
@@ -29,7 +30,6 @@ log = structlog.get_logger(__name__)
 SESSION_ID = r"^[0-9]{1,20}(:|%3[Aa])[!#-+.-:<-\[\]-~-]{1,2000}$"
 """The value of Instagram's cookie ``sessionid``: the account's number, then further parts."""
 
-_SECRET_COOKIES = ("sessionid", "csrftoken")
 _MOST_SECRETS = 50
 _SECONDS_BETWEEN_LOOKS = 1.0
 _SECONDS_BETWEEN_DOUBTS = 60 * 60
@@ -233,7 +233,7 @@ class Login:
 
     def _adopt(self, record: LoginRecord) -> None:
         self._record = record
-        values = [record.cookies[name] for name in _SECRET_COOKIES if record.cookies.get(name)]
+        values = [record.cookies[name] for name in SECRET_COOKIES if record.cookies.get(name)]
         new = [value for value in values if value not in self._secrets]
         if new:
             self._secrets = (*self._secrets, *new)[-_MOST_SECRETS:]

@@ -191,7 +191,7 @@ class MemoryStore:
     async def waiting(self) -> Sequence[Waiting]:
         now = time.monotonic()
         return [
-            Waiting(id_, it.delivery.receiver, now - it.noted_at, it.due_at <= now)
+            Waiting(id_, it.delivery.job, it.delivery.receiver, now - it.noted_at, it.due_at <= now)
             for id_, it in self._deliveries.items()
         ]
 

@@ -74,8 +74,9 @@ class RedisDeliveries:
                 due, about, (now, _) = await reads.execute()
         waiting = []
         for id_, due_at in due:
-            noted_at, _, receiver = about.get(id_, b"%d - -" % now).decode().split(" ", 2)
-            waiting.append(Waiting(id_.decode(), receiver, now - float(noted_at), due_at <= now))
+            noted_at, job, receiver = about.get(id_, b"%d - -" % now).decode().split(" ", 2)
+            age = now - float(noted_at)
+            waiting.append(Waiting(id_.decode(), job, receiver, age, due_at <= now))
         return waiting
 
     async def take(self, id_: str) -> Delivery | None:

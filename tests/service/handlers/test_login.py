@@ -16,7 +16,7 @@ PRIVATE = {"url": "https://www.instagram.com/p/private-post/"}
 def cookies_txt(session: str) -> str:
     return (
         "# Netscape HTTP Cookie File\n"
-        f"#HttpOnly_.instagram.com\tTRUE\t/\tTRUE\t0\tsessionid\t{session}\n"
+        f"#HttpOnly_.instagram.com\tTRUE\t/\tTRUE\t0\tsessionid\t{session}-session\n"
         ".instagram.com\tTRUE\t/\tTRUE\t0\tds_user_id\t1\n"
     )
 
@@ -90,6 +90,10 @@ async def test_an_instagram_that_does_not_answer_replaces_nothing(
         "[]",
         "{}",
         '{"sessionid": 1}',
+        '{"sessionid": "1:a"}',
+        '{"sessionid": "1%3Aabc%3Ad"}',
+        cookies_txt("alive").replace("alive-session", "seven-7"),
+        cookies_txt("alive") + ".instagram.com\tTRUE\t/\tTRUE\t0\tcsrftoken\t,\n",
         '{"sessionid": ""}',
         '{"sessionid": "no number"}',
         '{"sessionid": "1:a\\r\\nX-Evil: 1"}',
@@ -160,5 +164,5 @@ async def test_no_answer_holds_a_cookie(client: Client) -> None:
     others = [await client.get(path, headers=KEY) for path in ("/login", "/ready", "/metrics")]
     put, login, ready, metrics = [await one.text() for one in (response, *others)]
     assert "alive.user" in login
-    assert not any('"alive"' in text or "sessionid" in text for text in (put, login, ready))
+    assert not any("alive-session" in text or "sessionid" in text for text in (put, login, ready))
     assert 'instagram_login_state{state="active"} 1.0' in metrics

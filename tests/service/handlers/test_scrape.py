@@ -429,7 +429,7 @@ async def test_a_session_file_opens_what_needs_a_login(
     instagram: StandIn, start_service: StartService, tmp_path: Path
 ) -> None:
     session = tmp_path / "session-someone"
-    cookies = {"sessionid": "s3ss10n", "csrftoken": "t0ken", "ds_user_id": "1", "mid": "m"}
+    cookies = {"sessionid": "s3ss10n-1", "csrftoken": "t0ken-of-1", "ds_user_id": "1", "mid": "m"}
     session.write_bytes(pickle.dumps(cookies))
     client = await start_service(INSTAGRAM_SESSION_FILE=str(session), INSTAGRAM_USERNAME="someone")
     assert (await scrape(client, "loginonly-one"))[0] == 200
@@ -525,3 +525,24 @@ async def test_a_body_over_the_limit_is_a_413(start_service: StartService) -> No
         async with client.post("/scrape", data=body) as response:
             assert response.status == 413
             assert (await response.json())["error"] == "The body is larger than 100 bytes"
+
+
+@pytest.mark.parametrize(
+    ("url", "status"),
+    [
+        ("https://example.com/", 400),
+        ("", 400),
+        ("https://www.instagram.com/p/notfound-limits/", 404),
+        ("https://www.instagram.com/p/servererror-limits/", 502),
+        ("https://www.instagram.com/p/reel-limits/", 200),
+    ],
+)
+async def test_every_answer_shows_the_rate_limit(
+    instagram: StandIn, start_service: StartService, url: str, status: int
+) -> None:
+    client = await start_service(RATE_LIMIT_MAX_REQUESTS="7")
+    async with client.post("/scrape", json={"url": url}) as response:
+        assert response.status == status
+        assert response.headers["RateLimit-Limit"] == "7"
+        assert response.headers["RateLimit-Remaining"] == "6"
+        assert "RateLimit-Reset" in response.headers

@@ -35,12 +35,23 @@ async def test_routes_and_middlewares_of_a_plugin_work_and_need_the_key(
         register_routes=lambda: [web.get("/hello/{name}", hello)],
         register_middlewares=lambda: [mark],
     )
-    client = await start_service(PLUGINS=name, API_KEY="s3cret", BASE_PATH="/posts")
+    client = await start_service(PLUGINS=name, API_KEY="s3cret", BASE_PATH="/saved")
     assert (await client.get("/hello/you")).status == 401
-    for path in ("/hello/you", "/posts/hello/you"):
+    for path in ("/hello/you", "/saved/hello/you"):
         response = await client.get(path, headers={"X-API-Key": "s3cret"})
         assert await response.json() == {"hello": "you"}
         assert response.headers["X-Mine"] == "yes"
+
+
+async def test_a_route_like_the_base_path_is_refused(
+    start_service: StartService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def hello(request: web.Request) -> web.Response:
+        return web.Response()
+
+    name = module(monkeypatch, "mine", register_routes=lambda: [web.get("/hello/{name}", hello)])
+    with pytest.raises(SettingsError, match="BASE_PATH: there is a route /hello already"):
+        await start_service(PLUGINS=name, BASE_PATH="/hello/you")
 
 
 async def test_a_route_that_is_there_already_is_refused(

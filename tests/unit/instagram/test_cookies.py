@@ -211,3 +211,15 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     for read in (read_cookies_file, read_session_file):
         with pytest.raises(SessionFileError, match="nothing"):
             read(tmp_path / "nothing")
+
+
+def test_a_short_secret_is_refused_by_name(tmp_path: Path) -> None:
+    for short in (COOKIES.replace("the-session", "se%41sio"), COOKIES.replace("the-token", ",")):
+        with pytest.raises(SessionFileError, match=r"its (sessionid|csrftoken) has fewer than 8"):
+            read_cookies_file(write(tmp_path / "cookies.txt", short.encode()))
+
+
+def test_a_short_secret_of_instagram_s_is_not_kept() -> None:
+    assert valid_cookies({"sessionid": "the-session", "csrftoken": ","}) == {
+        "sessionid": "the-session"
+    }

@@ -99,29 +99,33 @@ def test_state_and_rotated_cookies_survive_a_restart(tmp_path: Path) -> None:
     login = Login(stored=LoginFile(stored), cookies_file=cookies)
     session = login.session()
     assert session is not None
-    login.note_cookies(session, {"sessionid": "rotated", "csrftoken": "new"})
+    login.note_cookies(
+        session, {"sessionid": "rotated-of-8-or-more", "csrftoken": "new-of-8-or-more"}
+    )
     login = Login(stored=LoginFile(stored), cookies_file=cookies)
     session = login.session()
     assert session is not None
-    assert session.cookies == {"sessionid": "rotated", "csrftoken": "new"}
+    assert session.cookies == {"sessionid": "rotated-of-8-or-more", "csrftoken": "new-of-8-or-more"}
     login.note_ended(session)
     assert Login(stored=LoginFile(stored), cookies_file=cookies).state.state == "expired"
 
 
 def test_all_processes_share_one_login(tmp_path: Path, looks_always: None) -> None:
     one, other = (Login(stored=LoginFile(tmp_path / "login.json")) for _ in range(2))
-    one.use({"sessionid": "theirs"}, "someone")
+    one.use({"sessionid": "theirs-of-8-or-more"}, "someone")
     session = other.session()
     assert session is not None
-    assert (session.cookies, session.username) == ({"sessionid": "theirs"}, "someone")
+    assert (session.cookies, session.username) == ({"sessionid": "theirs-of-8-or-more"}, "someone")
     other.note_challenged(session)
     assert (one.session(), one.state.state) == (None, "challenged")
-    one.use({"sessionid": "mine"}, "someone")
+    one.use({"sessionid": "mine-of-8-or-more"}, "someone")
     # What one process says of an old session does not undo what another has put in since.
-    other.note_cookies(session, {"sessionid": "theirs", "csrftoken": "rotated"})
+    other.note_cookies(
+        session, {"sessionid": "theirs-of-8-or-more", "csrftoken": "rotated-of-8-or-more"}
+    )
     again = other.session()
     assert again is not None
-    assert again.cookies == {"sessionid": "mine"}
+    assert again.cookies == {"sessionid": "mine-of-8-or-more"}
 
 
 @SLOW
@@ -130,7 +134,7 @@ def test_a_damaged_login_is_no_login(tmp_path: Path, content: bytes) -> None:
     stored = write(tmp_path / "login.json", content)
     login = Login(stored=LoginFile(stored))
     assert (login.session(), login.state.state) == (None, "none")
-    login.use({"sessionid": "new"}, "")
+    login.use({"sessionid": "new-of-8-or-more"}, "")
     assert Login(stored=LoginFile(stored)).state.state == "active"
 
 
@@ -138,7 +142,7 @@ def test_a_damaged_login_is_no_login(tmp_path: Path, content: bytes) -> None:
 @pytest.mark.parametrize("value", [None, 1, [], {}, "x", [[[]]], float("nan"), 10**400])
 def test_a_login_of_another_shape_is_no_login(tmp_path: Path, name: str, value: Any) -> None:
     stored = tmp_path / "login.json"
-    Login(stored=LoginFile(stored)).use({"sessionid": "one"}, "someone")
+    Login(stored=LoginFile(stored)).use({"sessionid": "one-of-8-or-more"}, "someone")
     data = {**json.loads(stored.read_bytes()), name: value}
     write(stored, json.dumps(data).encode())
     login = Login(stored=LoginFile(stored))
@@ -149,7 +153,7 @@ def test_a_login_of_another_shape_is_no_login(tmp_path: Path, name: str, value: 
 
 def test_a_login_that_others_could_have_written_is_not_used(tmp_path: Path) -> None:
     stored = tmp_path / "login.json"
-    Login(stored=LoginFile(stored)).use({"sessionid": "one"}, "someone")
+    Login(stored=LoginFile(stored)).use({"sessionid": "one-of-8-or-more"}, "someone")
     stored.chmod(0o666)
     assert Login(stored=LoginFile(stored)).session() is None
 

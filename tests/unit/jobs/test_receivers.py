@@ -30,7 +30,7 @@ def receivers(clock: Clock) -> Receivers:
 
 def queue(receiver: str, number: int, *, age: float = 10.0, due: bool = True) -> list[Waiting]:
     """Deliveries to *receiver*, the oldest first."""
-    return [Waiting(f"{receiver}-{n}", receiver, age - n / 1e6, due) for n in range(number)]
+    return [Waiting(f"{receiver}-{n}", "job", receiver, age - n / 1e6, due) for n in range(number)]
 
 
 def begun(receivers: Receivers, waiting: Iterable[Waiting]) -> list[Waiting]:
@@ -125,7 +125,9 @@ def test_receivers_that_get_nothing_are_forgotten(receivers: Receivers, clock: C
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.floats(0, 1e6), st.booleans()), max_size=40))
 def test_whatever_waits_no_receiver_gets_more(some: list[tuple[int, float, bool]]) -> None:
-    waiting = [Waiting(str(n), f"{to}:80", age, due) for n, (to, age, due) in enumerate(some)]
+    waiting = [
+        Waiting(str(n), "job", f"{to}:80", age, due) for n, (to, age, due) in enumerate(some)
+    ]
     chosen = begun(Receivers(), waiting)
     assert len(chosen) <= 8
     assert all(sum(one.receiver == f"{to}:80" for one in chosen) <= 2 for to in range(4))
