@@ -16,6 +16,7 @@ from scrapper.instagram.login.cookies import (
 from scrapper.instagram.login.file import LoginFile
 from scrapper.instagram.pace_file import PaceFile
 from scrapper.library.root import MediaRoot
+from scrapper.local_files.opening import open_file
 from scrapper.settings import load_settings
 
 __all__ = ["login"]
@@ -79,7 +80,7 @@ def _cookies(file: Path | None) -> dict[str, str]:
         except ValueError as error:
             raise SessionFileError(f"standard input: {error}") from None
     try:
-        with file.open("rb") as opened:
+        with open_file(file) as opened:
             is_pickle = opened.read(1) == _PICKLE
     except OSError as error:
         raise SessionFileError(f"{file}: {error.strerror}") from error

@@ -27,6 +27,7 @@ log = structlog.get_logger(__name__)
 
 _SIDE_FILES = ("-journal", "-wal", "-shm")
 _NEW = ".new"
+_FIRST_WITH_STRICT = (3, 37)
 # A greater one is damage.
 _MOST_VERSIONS = 1000
 _PRIMARY_CODE = 0xFF
@@ -87,6 +88,8 @@ class SQLiteFile:
         synchronous: str = "FULL",
         patience: float = 1.0,
     ) -> None:
+        if sqlite3.sqlite_version_info < _FIRST_WITH_STRICT:
+            raise SettingsError(f"SQLite {sqlite3.sqlite_version} is too old: 3.37 is needed")
         self._path = path
         self._name = name
         self._version = version
@@ -192,9 +195,7 @@ class SQLiteFile:
     def _find(self) -> tuple[sqlite3.Connection | None, str]:
         """The file at the path, or what is wrong with it; empty if there never was one."""
         for path in filter(_is_odd, self._side_files()):
-            log.error(
-                f"{self._name}: set aside", file=str(set_aside(path)), cause="no regular file"
-            )
+            log.error(f"{self._name}: odd file set aside", file=str(set_aside(path)))
         found = identity(self._path)
         if not os.path.lexists(self._path):
             return None, "removed" if self._identity else ""
@@ -322,6 +323,9 @@ def _locked(folder: Path, patience: float) -> Iterator[None]:
             except BlockingIOError:
                 if time.monotonic() > end:
                     raise Busy(retry_after=1) from None
+            except OSError:
+                # NFS locks no folders.
+                break
             time.sleep(_SECONDS_BETWEEN_TRIES)
         yield
     finally:

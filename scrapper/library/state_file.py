@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import structlog
 
 from scrapper.library.disk import write_atomically
+from scrapper.local_files.opening import read_file
 
 __all__ = ["UNREADABLE", "StateFile"]
 
@@ -41,8 +42,7 @@ class StateFile:
     def read(self, parse: Callable[[Any], Content]) -> Content | None:
         """What *parse* makes of the JSON; None if the file is missing or damaged."""
         try:
-            with self._path.open("rb") as file:
-                return parse(json.loads(file.read(_MAX_BYTES)))
+            return parse(json.loads(read_file(self._path, _MAX_BYTES)))
         except FileNotFoundError:
             return None
         except (OSError, *UNREADABLE) as error:
