@@ -11,6 +11,8 @@ from aiohttp import web
 
 from middlewares.api_key import digest, known_keys
 from scrapper.errors import SettingsError
+from scrapper.local_files.opening import read_file
+from scrapper.local_files.watching import WatchedFile
 from scrapper.settings import Settings
 
 __all__ = ["ApiKeys"]
@@ -43,9 +45,12 @@ class ApiKeys:
     def __init__(self, settings: Settings) -> None:
         self._lock = threading.Lock()
         self._fixed = settings.key
-        self._path = settings.api_keys_file
-        self._stamp: tuple[int, ...] = ()
+        path = settings.api_keys_file
+        self._file = None if path is None else WatchedFile(path, _parse)
         self._keys: Sequence[_Key] = ()
+        self._secrets: tuple[str, ...] = ()
+        self._names: Mapping[str, str] = {}
+        self._limits: Mapping[str, tuple[str, int]] = {}
         self._complaint = ""
         self._read()
 
@@ -57,7 +62,7 @@ class ApiKeys:
     @property
     def changing(self) -> bool:
         """Whether :meth:`look` may find other keys."""
-        return self._path is not None
+        return self._file is not None
 
     @property
     def secrets(self) -> tuple[str, ...]:
@@ -88,15 +93,16 @@ class ApiKeys:
             self._complaint = str(error)
 
     def _read(self) -> None:
-        keys = []
-        if self._path is not None:
-            stamp = _stamp_of(self._path)
-            if stamp == self._stamp:
-                return
-            keys = _parse(self._path)
-            self._stamp = stamp
+        try:
+            keys = self._file.content() if self._file else []
+        except OSError as error:
+            raise SettingsError(f"API_KEYS_FILE: {error.filename}: {error.strerror}") from error
         if self._fixed:
-            keys.append(_Key(_UNNAMED, self._fixed))
+            keys = [*keys, _Key(_UNNAMED, self._fixed)]
+        self._complaint = ""
+        if keys == self._keys:
+            # Whoever follows the secrets compares tuples by identity.
+            return
         self._keys = keys
         self._secrets = tuple(known.key for known in keys)
         self._names = {digest(known.key): known.name for known in keys}
@@ -105,23 +111,11 @@ class ApiKeys:
             for known in keys
             if known.limit is not None
         }
-        self._complaint = ""
-
-
-def _stamp_of(path: Path) -> tuple[int, ...]:
-    try:
-        status = path.stat()
-    except OSError as error:
-        raise SettingsError(f"API_KEYS_FILE: {path}: {error.strerror}") from error
-    return status.st_mtime_ns, status.st_size, status.st_ino
 
 
 def _parse(path: Path) -> list[_Key]:
     try:
-        with path.open("rb") as file:
-            lines = file.read(_MAX_BYTES).decode("ascii").splitlines()
-    except OSError as error:
-        raise SettingsError(f"API_KEYS_FILE: {path}: {error.strerror}") from error
+        lines = read_file(path, _MAX_BYTES).decode("ascii").splitlines()
     except UnicodeDecodeError:
         raise SettingsError(f"API_KEYS_FILE: {path}: not ASCII") from None
     keys = []

@@ -142,8 +142,9 @@ def fifo(path: Path) -> None:
 
 
 def folder(path: Path) -> None:
-    path.unlink(missing_ok=True)
-    path.mkdir()
+    if not path.is_dir():
+        path.unlink(missing_ok=True)
+        path.mkdir()
     (path / "file").touch()
 
 
