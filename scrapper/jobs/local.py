@@ -27,6 +27,7 @@ __all__ = ["LocalJobs"]
 log = structlog.get_logger(__name__)
 
 _DAY = 24 * 60 * 60
+_SECONDS_BETWEEN_LOOKS = 5.0
 
 
 class LocalJobs:
@@ -85,6 +86,7 @@ class LocalJobs:
         self._deliveries = await asyncio.to_thread(self._store.deliveries)
         self._resume_waiting()
         self._runners.append(in_background(self._let_go(), "backlog"))
+        self._runners.append(in_background(self._watch(), "file of jobs"))
         for _ in range(self._concurrency):
             self._runners.append(in_background(self._work(), "job runner"))
 
@@ -230,6 +232,16 @@ class LocalJobs:
         longest = max((seconds for _, seconds in waiting), default=0.0)
         for place, _ in waiting:
             self._backlog.join(place, longest)
+
+    async def _watch(self) -> None:
+        """Have the jobs on disk while nothing changes, too."""
+        while True:
+            await asyncio.sleep(_SECONDS_BETWEEN_LOOKS)
+            try:
+                await self._write(self._store.look)
+            # The disk may be away for a while.
+            except Exception as error:  # noqa: BLE001
+                log.warning("jobs not on disk", cause=repr(error))
 
     async def _let_go(self) -> None:
         while True:

@@ -103,8 +103,13 @@ class JobStore:
         with self._file.using() as database:
             return _load(database)
 
+    def look(self) -> None:
+        """See that the file is in its place; begin it anew if it is not."""
+        with self._file.using():
+            pass
+
     def close(self) -> None:
-        """Close the file."""
+        """Close the file; begin it anew before if it is not in its place."""
         self._file.close()
 
     def add(self, job: Job) -> None:

@@ -54,6 +54,19 @@ def test_nothing_is_lost_with_a_state_file(
         wait_for(lambda: noted_posts(noted) >= {"reel-before", "reel-after", "reel-job-2"})
 
 
+def test_jobs_outlive_their_file_and_a_kill(instagram: StandIn, media_root: Path) -> None:
+    path = media_root / ".state" / "jobs.sqlite3"
+    with Service(media_root, instagram.environment) as service:
+        job = service.post("/jobs", {"urls": [URL.format("reel-one")]}).json()["id"]
+        wait_for(lambda: service.get(f"/jobs/{job}").json()["state"] == "done")
+        path.unlink()
+        # Nothing uses the file meanwhile.
+        wait_for(path.exists)
+        service.kill()
+    with Service(media_root, instagram.environment) as service:
+        assert service.get(f"/jobs/{job}").json()["state"] == "done"
+
+
 def noted_posts(noted: Path) -> set[str]:
     lines = [line.split() for line in noted.read_text().splitlines()]
     return {words[1] for words in lines if words[0] == "stored"}
