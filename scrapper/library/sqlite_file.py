@@ -51,6 +51,7 @@ _STRICT_TABLES = (
     "SELECT name, sql FROM main.sqlite_master WHERE type = 'table' AND sql LIKE '%STRICT%'"
 )
 _SECONDS_BETWEEN_TRIES = 0.05
+_SECONDS_TO_START = 10.0
 
 
 class NewerSchema(SettingsError):
@@ -107,15 +108,21 @@ class SQLiteFile:
         self.openings = 0
         """How often a file was opened: another number means that it may be another file."""
 
-    def open(self) -> None:
-        """Open the file at the start.
+    def open(self, patience: float = _SECONDS_TO_START) -> None:
+        """Open the file at the start; while it is locked, try again for *patience* seconds.
 
         Raises:
             SettingsError: it cannot be used; the text names it.
         """
+        end = time.monotonic() + patience
         try:
-            with self.using():
-                pass
+            while True:
+                try:
+                    with self.using():
+                        return
+                except Busy:
+                    if time.monotonic() > end:
+                        raise
         except (ScrapeError, OSError, sqlite3.Error) as error:
             cause = RESPONSES[type(error)][2] if isinstance(error, ScrapeError) else str(error)
             raise SettingsError(f"{self._path}: {cause}") from error
@@ -127,7 +134,7 @@ class SQLiteFile:
                 if self._database is not None and not self._is_in_place(self._database):
                     self._open()
             except (ScrapeError, SettingsError, OSError, sqlite3.Error) as error:
-                log.error(f"{self._name} lost", file=str(self._path), cause=repr(error))  # noqa: TRY400
+                log.error(f"{self._name} may be lost", file=str(self._path), cause=repr(error))  # noqa: TRY400
             self._close()
 
     @contextmanager
@@ -182,11 +189,14 @@ class SQLiteFile:
         folder = self._path.parent
         with storing():
             folder.mkdir(exist_ok=True)
-            with _locked(folder, self._patience):
-                found, fault = self._find()
-                if found is None:
-                    self._begin(fault)
-                    found = self._connect()
+            found, _ = self._find()
+            if found is None:
+                with _locked(folder, self._patience):
+                    # Another process may have been faster.
+                    found, fault = self._find()
+                    if found is None:
+                        self._begin(fault)
+                        found = self._connect()
         self._database = found
         self._identity = identity(self._path)
         self.openings += 1
@@ -250,7 +260,7 @@ class SQLiteFile:
                 found = database.execute(f"PRAGMA {check}").fetchone()
                 if found not in (None, ("ok",)):
                     raise sqlite3.DatabaseError(f"{check}: {found}")
-            if _strict_tables(database) != self._tables():
+            if not self._tables().items() <= _strict_tables(database).items():
                 raise sqlite3.DatabaseError("other tables")
             self._inspect(database)
             database.execute("PRAGMA foreign_keys = ON")
@@ -312,7 +322,7 @@ class SQLiteFile:
 
 @contextmanager
 def _locked(folder: Path, patience: float) -> Iterator[None]:
-    """Let one process at a time open or begin a file in *folder*."""
+    """Let one process at a time begin a file in *folder*."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         end = time.monotonic() + patience
