@@ -135,7 +135,7 @@ def create_app(settings: Settings) -> web.Application:
     measured.follow_login(lambda: instagram.login.state.state, get_args(State))
     measured.follow_pace({name: pace.allowed_now for name, pace in instagram.paces.items()})
     app.cleanup_ctx.extend(
-        [_follow_keys, _open_library, _fleet, _followers, _scraper, _jobs, _sweeper]
+        [_follow_files, _open_library, _fleet, _followers, _scraper, _jobs, _sweeper]
     )
     app.on_response_prepare.append(add_headers)
     app.on_shutdown.append(_end_streams)
@@ -196,18 +196,21 @@ def _make_fleet(settings: Settings, measured: Metrics, plugins: Plugins) -> "Fle
     return Fleet(settings, measured, plugins.job_followers)
 
 
-async def _follow_keys(app: web.Application) -> AsyncIterator[None]:
-    keys = app[API_KEYS]
+async def _follow_files(app: web.Application) -> AsyncIterator[None]:
+    """Look once a second at the files that may change: those of keys, cookies and the login."""
+
+    def look() -> None:
+        app[API_KEYS].look()
+        app[INSTAGRAM].login.session()
 
     async def follow() -> None:
         while True:
             await asyncio.sleep(_SECONDS_BETWEEN_LOOKS)
-            await asyncio.to_thread(keys.look)
+            await asyncio.to_thread(look)
 
-    following = in_background(follow(), "API keys") if keys.changing else None
+    following = in_background(follow(), "files that may change")
     yield
-    if following is not None:
-        await end(following)
+    await end(following)
 
 
 async def _open_library(app: web.Application) -> AsyncIterator[None]:

@@ -57,12 +57,7 @@ class ApiKeys:
     @property
     def needed(self) -> bool:
         """Whether requests need a key at all."""
-        return bool(self._fixed) or self.changing
-
-    @property
-    def changing(self) -> bool:
-        """Whether :meth:`look` may find other keys."""
-        return self._file is not None
+        return bool(self._fixed) or self._file is not None
 
     @property
     def secrets(self) -> tuple[str, ...]:

@@ -107,7 +107,11 @@ def test_keys_and_logins_outlive_what_replaces_their_files(
     assert login.session() is not None
 
 
-@pytest.mark.parametrize("put", [Path.unlink, *ODD])
+def damaged(path: Path) -> None:
+    path.write_bytes(b"{")
+
+
+@pytest.mark.parametrize("put", [Path.unlink, damaged, *ODD])
 def test_a_stored_login_outlives_its_file(tmp_path: Path, put: Callable[[Path], None]) -> None:
     path = tmp_path / "login.json"
     login = Login(stored=LoginFile(path))

@@ -45,9 +45,9 @@ class LoginRecord:
 class LoginFile:
     """The record at *path*, readable by its owner alone; without a *path*, in memory.
 
-    A damaged file counts as no login. One that is missing, or is no regular file, changes nothing,
-    and is written again. *check* is called before each change, and raises if the folder is gone or
-    was replaced.
+    At the start, a damaged file counts as no login. Later, one that is missing or damaged is
+    written again. *check* is called before each change, and raises if the folder is gone or was
+    replaced.
     """
 
     def __init__(self, path: Path | None, *, check: Callable[[], None] = lambda: None) -> None:
@@ -58,17 +58,18 @@ class LoginFile:
 
     def load(self) -> LoginRecord:
         """The record, which another process may have changed."""
-        try:
-            loaded = self._file.content() if self._file else self._loaded
-        except OSError:
-            if self._path and self._record != LoginRecord():
-                with suppress(OSError, ScrapeError):
-                    self._check()
-                    self._write(self._path, self._record)
-                    log.warning("stored login missing: written again")
+        if self._path is None or self._file is None:
             return self._record
+        loaded = None
+        with suppress(OSError):
+            loaded = self._file.content()
+        if loaded is None and self._record != LoginRecord():
+            with suppress(OSError, ScrapeError):
+                self._check()
+                self._write(self._path, self._record)
+                log.warning("stored login lost: written again")
         # What could not be stored holds until another process stores something.
-        if loaded != self._loaded:
+        elif loaded is not None and loaded != self._loaded:
             self._loaded = self._record = loaded
         return self._record
 
@@ -112,14 +113,14 @@ class LoginFile:
             os.close(descriptor)
 
 
-def _read(path: Path) -> LoginRecord:
+def _read(path: Path) -> LoginRecord | None:
     try:
         return _record(json.loads(read_private(path)))
     except (SessionFileError, *UNREADABLE) as error:
         # An error of the JSON parser would quote the file.
         cause = str(error) if isinstance(error, SessionFileError) else type(error).__name__
         log.warning("stored login unreadable", cause=cause)
-        return LoginRecord()
+        return None
 
 
 def _record(data: Any) -> LoginRecord:
