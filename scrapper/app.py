@@ -102,7 +102,7 @@ def create_app(parts: ServiceParts) -> web.Application:
     app[LIBRARY] = parts.library
     app[INSTAGRAM] = parts.instagram
     app[SCRAPER] = parts.scraper
-    app.cleanup_ctx.extend([_follow_keys, _run_parts])
+    app.cleanup_ctx.extend([_follow_files, _run_parts])
     app.on_response_prepare.append(add_headers)
     app.on_shutdown.append(_end_streams)
     app.add_routes(_ROUTES)
@@ -160,18 +160,21 @@ async def _run_parts(app: web.Application) -> AsyncIterator[None]:
         yield
 
 
-async def _follow_keys(app: web.Application) -> AsyncIterator[None]:
-    keys = app[API_KEYS]
+async def _follow_files(app: web.Application) -> AsyncIterator[None]:
+    """Look once a second at the files that may change: those of keys, cookies and the login."""
+
+    def look() -> None:
+        app[API_KEYS].look()
+        app[INSTAGRAM].login.session()
 
     async def follow() -> None:
         while True:
             await asyncio.sleep(_SECONDS_BETWEEN_LOOKS)
-            await asyncio.to_thread(keys.look)
+            await asyncio.to_thread(look)
 
-    following = in_background(follow(), "API keys") if keys.changing else None
+    following = in_background(follow(), "files that may change")
     yield
-    if following is not None:
-        await end(following)
+    await end(following)
 
 
 async def _end_streams(app: web.Application) -> None:

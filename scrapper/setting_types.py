@@ -14,6 +14,8 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 from pydantic_settings import NoDecode
 
+from scrapper.local_files.opening import open_file
+
 __all__ = [
     "DAY",
     "OWN_MIDDLEWARES",
@@ -127,8 +129,8 @@ def _is_sendable(key: SecretStr) -> SecretStr:
 def _is_writable(path: Path) -> Path:
     # Path.exists() raises if a folder on the way cannot be searched.
     existing = next(folder for folder in (path, *path.parents) if os.path.exists(folder))  # noqa: PTH110
-    for folder in (existing, path / ".incoming", path / ".state"):
-        if folder.exists() and not (
+    for folder in (existing, path, path / ".incoming", path / ".state"):
+        if os.path.lexists(folder) and not (
             folder.is_dir() and os.access(folder, os.R_OK | os.W_OK | os.X_OK)
         ):
             raise ValueError(_why_not(folder))
@@ -137,8 +139,10 @@ def _is_writable(path: Path) -> Path:
 
 def _why_not(folder: Path) -> str:
     """What keeps us from writing *folder*, and what the operator can do about it."""
+    if not folder.is_dir():
+        return f"{folder} is not a folder"
     owner, ours = folder.stat().st_uid, os.getuid()
-    if owner == ours or not folder.is_dir():
+    if owner == ours:
         return f"{folder} cannot be written"
     return (
         f"{folder} belongs to user {_named(owner)}, and the service runs as user {_named(ours)}: "
@@ -190,10 +194,10 @@ def _is_importable(name: str) -> str:
 
 def _is_readable(path: Path) -> Path:
     try:
-        with path.open("rb"):
-            return path
+        open_file(path).close()
     except OSError as error:
         raise ValueError(f"{path} cannot be read: {error.strerror}") from error
+    return path
 
 
 def _is_redis_url(url: SecretStr) -> SecretStr:

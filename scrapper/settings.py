@@ -19,6 +19,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from scrapper.errors import SettingsError
+from scrapper.local_files.opening import read_file
 from scrapper.setting_types import (
     DAY,
     OWN_MIDDLEWARES,
@@ -62,6 +63,7 @@ PRIVATE_NETWORKS: tuple[Network, ...] = tuple(
 """Loopback, private and link-local addresses: RFC 1918, 3927, 4193 and 4291."""
 
 
+_MAX_KEY_BYTES = 4096
 _SECRETS = (
     "api_key",
     "api_key_file",
@@ -156,7 +158,7 @@ class Settings(LogSettings):
         if path is not None:
             if info.data.get("api_key", SecretStr("")).get_secret_value():
                 raise ValueError("API_KEY is set too: set one of the two")
-            if not path.read_text(encoding="utf-8").strip():
+            if not _key_in(path):
                 raise ValueError(f"{path} is empty")
         return path
 
@@ -186,7 +188,7 @@ class Settings(LogSettings):
     def key(self) -> str:
         """The API key, from wherever it is set; empty if the service is open."""
         if self.api_key_file is not None:
-            return self.api_key_file.read_text(encoding="utf-8").strip()
+            return _key_in(self.api_key_file)
         return self.api_key.get_secret_value()
 
     @property
@@ -253,6 +255,15 @@ class Settings(LogSettings):
     def proxies(self) -> tuple[Network, ...]:
         """The networks whose ``X-Forwarded-For`` is believed."""
         return self.trusted_proxies + (PRIVATE_NETWORKS if self.trust_proxy else ())
+
+
+def _key_in(path: Path) -> str:
+    try:
+        return read_file(path, _MAX_KEY_BYTES).decode().strip()
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError:
+        raise ValueError(f"{path} is not a text in UTF-8") from None
 
 
 def load_settings(**given: Any) -> Settings:

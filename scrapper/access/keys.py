@@ -2,7 +2,7 @@
 
 import re
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,6 +11,8 @@ from aiohttp import web
 
 from middlewares.api_key import digest, known_keys
 from scrapper.errors import SettingsError
+from scrapper.local_files.opening import read_file
+from scrapper.local_files.watching import WatchedFile
 from scrapper.settings import Settings
 
 __all__ = ["ApiKeys", "Key"]
@@ -45,20 +47,19 @@ class ApiKeys:
     def __init__(self, settings: Settings) -> None:
         self._lock = threading.Lock()
         self._fixed = settings.key
-        self._path = settings.api_keys_file
-        self._stamp: tuple[int, ...] = ()
+        path = settings.api_keys_file
+        self._file = None if path is None else WatchedFile(path, _parse)
+        self._keys: Sequence[Key] = ()
+        self._secrets: tuple[str, ...] = ()
+        self._known: Mapping[str, Key] = {}
+        self._names: Mapping[str, str] = {}
         self._complaint = ""
         self._read()
 
     @property
     def needed(self) -> bool:
         """Whether requests need a key at all."""
-        return bool(self._fixed) or self.changing
-
-    @property
-    def changing(self) -> bool:
-        """Whether :meth:`look` may find other keys."""
-        return self._path is not None
+        return bool(self._fixed) or self._file is not None
 
     @property
     def secrets(self) -> tuple[str, ...]:
@@ -89,35 +90,25 @@ class ApiKeys:
             self._complaint = str(error)
 
     def _read(self) -> None:
-        keys = []
-        if self._path is not None:
-            stamp = _stamp_of(self._path)
-            if stamp == self._stamp:
-                return
-            keys = _parse(self._path)
-            self._stamp = stamp
+        try:
+            keys = self._file.content() if self._file else []
+        except OSError as error:
+            raise SettingsError(f"API_KEYS_FILE: {error.filename}: {error.strerror}") from error
         if self._fixed:
-            keys.append(Key(_UNNAMED, self._fixed))
+            keys = [*keys, Key(_UNNAMED, self._fixed)]
+        self._complaint = ""
+        if keys == self._keys:
+            # Whoever follows the secrets compares tuples by identity.
+            return
+        self._keys = keys
         self._secrets = tuple(known.key for known in keys)
         self._known = {digest(known.key): known for known in keys}
         self._names = {known_by: known.name for known_by, known in self._known.items()}
-        self._complaint = ""
-
-
-def _stamp_of(path: Path) -> tuple[int, ...]:
-    try:
-        status = path.stat()
-    except OSError as error:
-        raise SettingsError(f"API_KEYS_FILE: {path}: {error.strerror}") from error
-    return status.st_mtime_ns, status.st_size, status.st_ino
 
 
 def _parse(path: Path) -> list[Key]:
     try:
-        with path.open("rb") as file:
-            lines = file.read(_MAX_BYTES).decode("ascii").splitlines()
-    except OSError as error:
-        raise SettingsError(f"API_KEYS_FILE: {path}: {error.strerror}") from error
+        lines = read_file(path, _MAX_BYTES).decode("ascii").splitlines()
     except UnicodeDecodeError:
         raise SettingsError(f"API_KEYS_FILE: {path}: not ASCII") from None
     keys = []

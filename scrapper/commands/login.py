@@ -14,6 +14,7 @@ from scrapper.instagram.login.cookies import (
     read_session_file,
 )
 from scrapper.library.root import MediaRoot
+from scrapper.local_files.opening import open_file
 from scrapper.settings import load_settings
 
 __all__ = ["login"]
@@ -71,7 +72,7 @@ def _cookies(file: Path | None) -> dict[str, str]:
         except ValueError as error:
             raise SessionFileError(f"standard input: {error}") from None
     try:
-        with file.open("rb") as opened:
+        with open_file(file) as opened:
             is_pickle = opened.read(1) == _PICKLE
     except OSError as error:
         raise SessionFileError(f"{file}: {error.strerror}") from error

@@ -19,6 +19,7 @@ import structlog
 from scrapper.library.disk import is_whole, write_atomically
 from scrapper.library.post import MediaItem, Post, is_own_file
 from scrapper.library.state_file import UNREADABLE
+from scrapper.local_files.opening import read_file
 
 __all__ = ["Additions", "add", "check_additions", "with_additions"]
 
@@ -108,8 +109,7 @@ def _parse(data: Any, post: Post) -> Additions:
 
 def _read(folder: Path) -> dict[str, Any]:
     try:
-        with (folder / _FILE).open("rb") as file:
-            known = json.loads(file.read(_MAX_BYTES))
+        known = json.loads(read_file(folder / _FILE, _MAX_BYTES))
     except FileNotFoundError:
         return {}
     except (OSError, *UNREADABLE) as error:

@@ -99,7 +99,7 @@ class Catalogue:
         Raises:
             SettingsError: it cannot be used.
         """
-        self._file.open()
+        self._file.open(patience=0.0)
 
     def close(self) -> None:
         """Close the file."""

@@ -74,6 +74,7 @@ class ClockWatch:
     ) -> None:
         self._file = StateFile(path, check=check)
         self._read = read
+        self._known: Reading | None = None
         self._doubted: Reading | None = None
 
     def is_right(self) -> bool:
@@ -82,9 +83,10 @@ class ClockWatch:
         Raises:
             MediaFolderGone: the folder is gone.
         """
-        now, known = self._read(), self._file.read(_reading)
+        # The file may vanish while the clock is in doubt.
+        now, known = self._read(), self._file.read(_reading) or self._known
         if known is None or now.in_step_with(known) or self._has_settled(now):
-            self._doubted = None
+            self._doubted, self._known = None, now
             try:
                 self._file.write(asdict(now))
             except OSError as error:

@@ -7,6 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from scrapper.errors import MediaFolderGone, SettingsError
+from scrapper.library.disk import identity, open_lock
 
 __all__ = ["MediaRoot"]
 
@@ -33,18 +34,20 @@ class MediaRoot:
         """Make the folder if it is missing, and lock it.
 
         Raises:
-            SettingsError: another process uses it.
-            OSError: it cannot be made.
+            SettingsError: another process uses it, or it cannot be made.
         """
-        self.state.mkdir(parents=True, exist_ok=True)
-        self._identity = _identity(self.path)
-        while not self._take_lock():
-            # Somebody removed the file meanwhile: see withdraw().
-            self.close()
+        try:
+            self.state.mkdir(parents=True, exist_ok=True)
+            self._identity = identity(self.path)
+            while not self._take_lock():
+                # Somebody removed the file meanwhile: see withdraw().
+                self.close()
+        except OSError as error:
+            raise SettingsError(f"MEDIA_ROOT: {error.filename}: {error.strerror}") from error
 
     def _take_lock(self) -> bool:
         path = self.state / _LOCK
-        self._lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        self._lock = open_lock(path)
         self.found_free = _flock(self._lock, fcntl.LOCK_EX)
         ours = _flock(self._lock, fcntl.LOCK_SH) if self._shared else self.found_free
         if not ours:
@@ -53,7 +56,8 @@ class MediaRoot:
                 f"MEDIA_ROOT: another process uses {self.path}. Give each its own folder, or let "
                 "them share one over Redis (REDIS_URL)."
             )
-        return _identity(path) == _identity_of(os.fstat(self._lock))
+        locked = os.fstat(self._lock)
+        return identity(path) == (locked.st_dev, locked.st_ino)
 
     @property
     def used(self) -> bool:
@@ -68,7 +72,7 @@ class MediaRoot:
         Raises:
             MediaFolderGone: it is not.
         """
-        if self._identity is not None and _identity(self.path) != self._identity:
+        if self._identity is not None and identity(self.path) != self._identity:
             raise MediaFolderGone
 
     def withdraw(self) -> None:
@@ -84,17 +88,6 @@ class MediaRoot:
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
-
-
-def _identity(path: Path) -> tuple[int, int] | None:
-    try:
-        return _identity_of(path.stat())
-    except OSError:
-        return None
-
-
-def _identity_of(status: os.stat_result) -> tuple[int, int]:
-    return status.st_dev, status.st_ino
 
 
 def _flock(descriptor: int, kind: int) -> bool:

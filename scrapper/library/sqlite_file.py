@@ -34,6 +34,7 @@ log = structlog.get_logger(__name__)
 
 _SIDE_FILES = ("-journal", "-wal", "-shm")
 _NEW = ".new"
+_FIRST_WITH_STRICT = (3, 37)
 # A greater one is damage.
 _MOST_VERSIONS = 1000
 _PRIMARY_CODE = 0xFF
@@ -57,6 +58,7 @@ _STRICT_TABLES = (
     "SELECT name, sql FROM main.sqlite_master WHERE type = 'table' AND sql LIKE '%STRICT%'"
 )
 _SECONDS_BETWEEN_TRIES = 0.05
+_SECONDS_TO_START = 10.0
 
 
 class NewerSchema(SettingsError):
@@ -94,6 +96,8 @@ class SQLiteFile:
         synchronous: str = "FULL",
         patience: float = 1.0,
     ) -> None:
+        if sqlite3.sqlite_version_info < _FIRST_WITH_STRICT:
+            raise SettingsError(f"SQLite {sqlite3.sqlite_version} is too old: 3.37 is needed")
         self._path = path
         self._name = name
         self._version = version
@@ -111,15 +115,21 @@ class SQLiteFile:
         self.openings = 0
         """How often a file was opened: another number means that it may be another file."""
 
-    def open(self) -> None:
-        """Open the file at the start.
+    def open(self, patience: float = _SECONDS_TO_START) -> None:
+        """Open the file at the start; while it is locked, try again for *patience* seconds.
 
         Raises:
             SettingsError: it cannot be used; the text names it.
         """
+        end = time.monotonic() + patience
         try:
-            with self.using():
-                pass
+            while True:
+                try:
+                    with self.using():
+                        return
+                except Busy:
+                    if time.monotonic() > end:
+                        raise
         except (ScrapeError, OSError, sqlite3.Error) as error:
             cause = response_to(error)[2] if isinstance(error, ScrapeError) else str(error)
             raise SettingsError(f"{self._path}: {cause}") from error
@@ -131,7 +141,7 @@ class SQLiteFile:
                 if self._database is not None and not self._is_in_place(self._database):
                     self._open()
             except (ScrapeError, SettingsError, OSError, sqlite3.Error) as error:
-                log.error(f"{self._name} lost", file=str(self._path), cause=repr(error))  # noqa: TRY400
+                log.error(f"{self._name} may be lost", file=str(self._path), cause=repr(error))  # noqa: TRY400
             self._close()
 
     @contextmanager
@@ -186,11 +196,14 @@ class SQLiteFile:
         folder = self._path.parent
         with storing():
             folder.mkdir(exist_ok=True)
-            with _locked(folder, self._patience):
-                found, fault = self._find()
-                if found is None:
-                    self._begin(fault)
-                    found = self._connect()
+            found, _ = self._find()
+            if found is None:
+                with _locked(folder, self._patience):
+                    # Another process may have been faster.
+                    found, fault = self._find()
+                    if found is None:
+                        self._begin(fault)
+                        found = self._connect()
         self._database = found
         self._identity = identity(self._path)
         self.openings += 1
@@ -199,9 +212,7 @@ class SQLiteFile:
     def _find(self) -> tuple[sqlite3.Connection | None, str]:
         """The file at the path, or what is wrong with it; empty if there never was one."""
         for path in filter(_is_odd, self._side_files()):
-            log.error(
-                f"{self._name}: set aside", file=str(set_aside(path)), cause="no regular file"
-            )
+            log.error(f"{self._name}: odd file set aside", file=str(set_aside(path)))
         found = identity(self._path)
         if not os.path.lexists(self._path):
             return None, "removed" if self._identity else ""
@@ -256,7 +267,7 @@ class SQLiteFile:
                 found = database.execute(f"PRAGMA {check}").fetchone()
                 if found not in (None, ("ok",)):
                     raise sqlite3.DatabaseError(f"{check}: {found}")
-            if _strict_tables(database) != self._tables():
+            if not self._tables().items() <= _strict_tables(database).items():
                 raise sqlite3.DatabaseError("other tables")
             self._inspect(database)
             database.execute("PRAGMA foreign_keys = ON")
@@ -318,7 +329,7 @@ class SQLiteFile:
 
 @contextmanager
 def _locked(folder: Path, patience: float) -> Iterator[None]:
-    """Let one process at a time open or begin a file in *folder*."""
+    """Let one process at a time begin a file in *folder*."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         end = time.monotonic() + patience
@@ -329,6 +340,9 @@ def _locked(folder: Path, patience: float) -> Iterator[None]:
             except BlockingIOError:
                 if time.monotonic() > end:
                     raise Busy(retry_after=1) from None
+            except OSError:
+                # NFS locks no folders.
+                break
             time.sleep(_SECONDS_BETWEEN_TRIES)
         yield
     finally:

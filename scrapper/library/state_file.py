@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import structlog
 
 from scrapper.library.disk import write_atomically
+from scrapper.local_files.opening import read_file
 
 __all__ = ["UNREADABLE", "StateFile"]
 
@@ -76,8 +77,7 @@ class StateFile:
     def read(self, parse: Callable[[Any], Content]) -> Content | None:
         """What *parse* makes of the JSON; None if the file is missing or damaged."""
         try:
-            with self._path.open("rb") as file:
-                return parse(json.loads(file.read(self._max_bytes)))
+            return parse(json.loads(read_file(self._path, self._max_bytes)))
         except FileNotFoundError:
             return None
         except (OSError, *UNREADABLE) as error:

@@ -17,6 +17,7 @@ from scrapper.library.legacy import first_seen, legacy_post, legacy_time
 from scrapper.library.post import Post
 from scrapper.library.response import RenderedPost
 from scrapper.library.state_file import UNREADABLE
+from scrapper.local_files.opening import open_file, read_file
 
 __all__ = ["MANIFEST", "StoredPost", "fence_of", "load"]
 
@@ -102,7 +103,7 @@ def load(folder: Path) -> StoredPost | None:
     try:
         if folder.is_symlink():
             return None
-        with (folder / MANIFEST).open("rb") as file:
+        with open_file(folder / MANIFEST) as file:
             status = os.fstat(file.fileno())
             post = Post.from_manifest(json.loads(_read(file)))
         if post.shortcode == folder.name and all(
@@ -130,8 +131,7 @@ def _load_legacy(folder: Path) -> StoredPost | None:
 def fence_of(folder: Path) -> int:
     """The fence of the turn in which the post in *folder* was fetched; 0 if there is none."""
     try:
-        with (folder / MANIFEST).open("rb") as file:
-            return int(json.loads(_read(file))["fence"])
+        return int(json.loads(read_file(folder / MANIFEST, _MAX_BYTES))["fence"])
     except (OSError, *UNREADABLE):
         return 0
 

@@ -4,6 +4,7 @@ import os
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
@@ -140,8 +141,9 @@ def fifo(path: Path) -> None:
 
 
 def folder(path: Path) -> None:
-    path.unlink(missing_ok=True)
-    path.mkdir()
+    if not path.is_dir():
+        path.unlink(missing_ok=True)
+        path.mkdir()
     (path / "file").touch()
 
 
@@ -277,6 +279,31 @@ def test_two_processes_agree_on_a_ledger_begun_anew(tmp_path: Path) -> None:
     other.close()
 
 
+def test_many_processes_that_start_together_share_one_file(tmp_path: Path) -> None:
+    path = tmp_path / "plugins.sqlite3"
+    path.write_bytes(b"\x13\x37" * 5000)
+    ledgers = [Ledger(path) for _ in range(8)]
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(Ledger.open, ledgers))
+    for number, opened in enumerate(ledgers):
+        opened.note("mine", f"post-{number}", 1, "done")
+    assert len(ledgers[0].posts("mine")) == 8
+    assert len(list(tmp_path.glob("*.damaged-*"))) == 1
+    for opened in ledgers:
+        opened.close()
+
+
+def test_files_of_the_first_schema_are_migrated_once(tmp_path: Path) -> None:
+    path = old_file(tmp_path, "plugins")
+    ledgers = [Ledger(path) for _ in range(8)]
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(Ledger.open, ledgers))
+    for opened in ledgers:
+        assert opened.posts("one") == {"aaaaa": 1, "bbbbb": 2}
+        opened.close()
+    assert not list(tmp_path.glob("*.damaged-*"))
+
+
 @pytest.mark.parametrize("suffix", ["-journal", "-wal", "-shm"])
 @pytest.mark.parametrize("put", [fifo, folder, dangling, device])
 def test_odd_files_beside_a_database_stop_nothing(
@@ -364,7 +391,7 @@ def test_only_the_latest_damaged_files_are_kept(tmp_path: Path) -> None:
     assert 1 < len(list(tmp_path.glob("jobs.sqlite3.damaged-*"))) < 9
 
 
-def test_a_new_file_is_private_and_logged_only_where_one_was_lost(tmp_path: Path) -> None:
+def test_a_new_file_is_private_and_a_loss_is_logged(tmp_path: Path) -> None:
     path = tmp_path / "jobs.sqlite3"
     with capture_logs() as logs:
         opened = jobs(path)
@@ -396,7 +423,7 @@ def test_a_start_without_room_names_the_file(
         jobs(tmp_path / "jobs.sqlite3")
 
 
-def test_a_search_in_a_replaced_catalogue_waits_for_the_next_sync(tmp_path: Path) -> None:
+def test_a_replaced_catalogue_is_busy_until_the_next_sync(tmp_path: Path) -> None:
     (tmp_path / "media").mkdir()
     opened = catalogue(tmp_path / "posts.sqlite3")
     opened.sync()

@@ -1,8 +1,8 @@
 """Sessions in files: a browser's cookies.txt, and Instaloader's own format."""
 
-import io
 import os
 import pickle
+import pickletools
 import re
 import stat
 import time
@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
+
+from scrapper.local_files.opening import read_file
 
 __all__ = [
     "MAX_COOKIES_BYTES",
@@ -38,8 +40,15 @@ _MAX_COOKIES = 100
 # RFC 6265, section 4.1.1, and the double quote and comma that browsers let pass.
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}")
 _VALUE = re.compile(r"[!-:<-\[\]-~]{1,4096}")
+# What a pickle of a dictionary of texts is made of, in all protocols. Nothing of it can run code,
+# nest, or take longer than its length.
+_OPCODES_OF_TEXTS = (
+    *("PROTO", "FRAME", "MARK", "EMPTY_DICT", "DICT", "SETITEM", "SETITEMS", "STOP"),
+    *("UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8"),
+    *("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE", "GET", "BINGET", "LONG_BINGET"),
+)
+_MAX_PICKLE_BYTES = 100_000
 _UNREADABLE = (
-    OSError,
     ValueError,
     pickle.UnpicklingError,
     EOFError,
@@ -64,7 +73,9 @@ def read_cookies_file(path: Path) -> dict[str, str]:
     """
     try:
         return parse_cookies(read_private(path))
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise SessionFileError(f"{path}: {error.strerror}") from error
+    except ValueError as error:
         raise SessionFileError(f"{path}: {error}") from error
 
 
@@ -102,10 +113,12 @@ def read_session_file(path: Path) -> dict[str, str]:
             others could have written it.
     """
     try:
-        data = _TextsUnpickler(io.BytesIO(read_private(path))).load()
+        data = pickle.loads(_only_texts(read_private(path, _MAX_PICKLE_BYTES)))  # noqa: S301 - nothing but texts
         if not all(isinstance(text, str) for pair in data.items() for text in pair):
             raise ValueError("it holds something other than texts")
         return with_session(data)
+    except OSError as error:
+        raise SessionFileError(f"{path}: {error.strerror}") from error
     except _UNREADABLE as error:
         raise SessionFileError(f"{path}: {type(error).__name__}: {error}") from error
 
@@ -126,30 +139,37 @@ def valid_cookies(cookies: Mapping[Any, Any]) -> dict[str, str]:
     return {name: valid[name] for name in names[:_MAX_COOKIES]}
 
 
-def read_private(path: Path) -> bytes:
+def read_private(path: Path, most: int = MAX_COOKIES_BYTES) -> bytes:
     """The content of the file at *path*, if nobody but its owner and us could have written it.
 
     Raises:
-        SessionFileError: others could have written it, or it is too large.
-        OSError: it cannot be read.
+        SessionFileError: others could have written it.
+        OSError: it cannot be read, or is too large.
     """
-    with path.open("rb") as file:
-        status = os.fstat(file.fileno())
+
+    def check(status: os.stat_result) -> None:
         if status.st_uid not in (0, os.getuid()):
             raise SessionFileError(f"{path} belongs to user {status.st_uid}, who could change it")
         if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
             raise SessionFileError(f"{path} can be written by others: chmod 600 {path}")
-        content = file.read(MAX_COOKIES_BYTES + 1)
-    if len(content) > MAX_COOKIES_BYTES:
-        raise SessionFileError(f"{path} is too large")
+
+    return read_file(path, most, check=check)
+
+
+def _only_texts(content: bytes) -> bytes:
+    """*content*, a pickle, if it is a dictionary of texts and nothing else.
+
+    Raises:
+        ValueError: it is not, or is damaged.
+    """
+    dictionaries = 0
+    for number, (opcode, argument, _) in enumerate(pickletools.genops(content)):
+        dictionaries += opcode.name in ("EMPTY_DICT", "DICT")
+        # A place in the memory of texts that is far ahead would take as much memory.
+        is_far = opcode.name.endswith("PUT") and (argument or 0) > number
+        if opcode.name not in _OPCODES_OF_TEXTS or is_far or dictionaries > 1:
+            raise ValueError("it holds something other than texts")
     return content
-
-
-class _TextsUnpickler(pickle.Unpickler):
-    """Unpickles plain data only: no class is ever looked up, so no code can run."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        raise pickle.UnpicklingError(f"{module}.{name} is not a text")
 
 
 def with_session(cookies: Mapping[Any, Any]) -> dict[str, str]:

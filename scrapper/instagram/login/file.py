@@ -5,7 +5,7 @@ import json
 import math
 import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -14,8 +14,9 @@ import structlog
 
 from scrapper.errors import ScrapeError
 from scrapper.instagram.login.cookies import SessionFileError, read_private, valid_cookies
-from scrapper.library.disk import write_atomically
+from scrapper.library.disk import open_lock, write_atomically
 from scrapper.library.state_file import UNREADABLE
+from scrapper.local_files.watching import WatchedFile
 
 __all__ = ["LoginFile", "LoginRecord", "State"]
 
@@ -44,21 +45,32 @@ class LoginRecord:
 class LoginFile:
     """The record at *path*, readable by its owner alone; without a *path*, in memory.
 
-    A damaged file counts as no login. A missing one changes nothing. *check* is called before each
-    change, and raises if the folder is gone or was replaced.
+    At the start, a damaged file counts as no login. Later, one that is missing or damaged is
+    written again. *check* is called before each change, and raises if the folder is gone or was
+    replaced.
     """
 
     def __init__(self, path: Path | None, *, check: Callable[[], None] = lambda: None) -> None:
         self._path = path
         self._check = check
-        self._stamp: tuple[int, ...] | None = None
-        self._record = LoginRecord()
+        self._file = WatchedFile(path, _read) if path else None
+        self._loaded = self._record = LoginRecord()
 
     def load(self) -> LoginRecord:
         """The record, which another process may have changed."""
-        stamp = _stamp_of(self._path) if self._path else None
-        if self._path and stamp and stamp != self._stamp:
-            self._record, self._stamp = _read(self._path), stamp
+        if self._path is None or self._file is None:
+            return self._record
+        loaded = None
+        with suppress(OSError):
+            loaded = self._file.content()
+        if loaded is None and self._record != LoginRecord():
+            with suppress(OSError, ScrapeError):
+                self._check()
+                self._write(self._path, self._record)
+                log.warning("stored login lost: written again")
+        # What could not be stored holds until another process stores something.
+        elif loaded is not None and loaded != self._loaded:
+            self._loaded = self._record = loaded
         return self._record
 
     def update(
@@ -78,8 +90,7 @@ class LoginFile:
                 known = self.load()
                 changed = change(known)
                 if changed != known:
-                    write_atomically(self._path, json.dumps(asdict(changed)).encode())
-                    self._stamp = _stamp_of(self._path)
+                    self._write(self._path, changed)
                 self._record = changed
         except (OSError, ScrapeError):
             if in_memory:
@@ -87,10 +98,14 @@ class LoginFile:
             raise
         return self._record
 
+    def _write(self, path: Path, record: LoginRecord) -> None:
+        write_atomically(path, json.dumps(asdict(record)).encode())
+        self._loaded = record
+
     @contextmanager
     def _locked(self, path: Path) -> Iterator[None]:
         """Keep other processes from changing the file between our reading and our writing."""
-        descriptor = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT, 0o600)
+        descriptor = open_lock(path.with_suffix(".lock"))
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             yield
@@ -98,24 +113,14 @@ class LoginFile:
             os.close(descriptor)
 
 
-def _stamp_of(path: Path) -> tuple[int, ...] | None:
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return status.st_mtime_ns, status.st_size, status.st_ino
-
-
-def _read(path: Path) -> LoginRecord:
+def _read(path: Path) -> LoginRecord | None:
     try:
         return _record(json.loads(read_private(path)))
-    except (OSError, SessionFileError, *UNREADABLE) as error:
+    except (SessionFileError, *UNREADABLE) as error:
         # An error of the JSON parser would quote the file.
-        cause = (
-            str(error) if isinstance(error, (SessionFileError, OSError)) else type(error).__name__
-        )
+        cause = str(error) if isinstance(error, SessionFileError) else type(error).__name__
         log.warning("stored login unreadable", cause=cause)
-        return LoginRecord()
+        return None
 
 
 def _record(data: Any) -> LoginRecord:

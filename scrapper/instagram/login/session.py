@@ -22,6 +22,7 @@ from scrapper.instagram.login.cookies import (
 )
 from scrapper.instagram.login.file import LoginFile, LoginRecord, State
 from scrapper.library.disk import storing
+from scrapper.local_files.watching import WatchedFile
 
 __all__ = ["SESSION_ID", "Login", "LoginState", "Session", "session_cookies"]
 
@@ -86,8 +87,7 @@ class Login:
         self._doubt_at = 0.0
         self._look_at = 0.0
         self._complaint = ""
-        self._seen: tuple[int, ...] = ()
-        self._digest = ""
+        self._watched = WatchedFile(self._path, _digest) if self._path else None
         try:
             self._look()
         except SessionFileError as error:
@@ -184,17 +184,10 @@ class Login:
 
         It depends on the content alone: each container has its own time of a mounted secret.
         """
-        if self._path is None:
-            return ""
         try:
-            status = self._path.stat()
-            seen = status.st_mtime_ns, status.st_size, status.st_ino
-            if seen != self._seen:
-                self._digest = sha256(read_private(self._path)).hexdigest()
-                self._seen = seen
+            return self._watched.content() if self._watched else ""
         except OSError as error:
             raise SessionFileError(f"{self._path}: {error.strerror}") from error
-        return self._digest
 
     def _replace(self, *, cookies: dict[str, str], username: str) -> LoginState:
         with self._lock:
@@ -250,6 +243,10 @@ def session_cookies(session_id: str) -> dict[str, str]:
 def _record_of(cookies: Mapping[str, str], username: str, stamp: str) -> LoginRecord:
     state: State = "active" if cookies else "none"
     return LoginRecord(secrets.token_hex(8), cookies, username, state, _now(), stamp)
+
+
+def _digest(path: Path) -> str:
+    return sha256(read_private(path)).hexdigest()
 
 
 def _now() -> float:

@@ -9,15 +9,19 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, get_args
 
+import structlog
+
 from scrapper.errors import Busy
 from scrapper.jobs.model import Job, JobPost, PostState, unix_time
 from scrapper.jobs.store import FinishedJob
 from scrapper.jobs.stores.memory import MemoryStore, Record, WaitingDelivery
 from scrapper.jobs.webhooks import Delivery, Outcome
 from scrapper.library.sqlite_file import SQLiteFile
-from scrapper.tasks import finished
+from scrapper.tasks import end, finished, in_background
 
 __all__ = ["Contents", "JobFile", "SqliteStore"]
+
+log = structlog.get_logger(__name__)
 
 _VERSION = 1
 _SCHEMA = """
@@ -86,6 +90,7 @@ _NOTE_OUTCOME = (
 _SAVE_END = "INSERT OR REPLACE INTO ends (plugin, job, number) VALUES (?, ?, ?)"
 _STATES = get_args(PostState)
 _DAY = 24 * 60 * 60
+_SECONDS_BETWEEN_LOOKS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,8 +145,13 @@ class JobFile:
         with self._file.using() as database:
             return _load(database)
 
+    def look(self) -> None:
+        """See that the file is in its place; begin it anew if it is not."""
+        with self._file.using():
+            pass
+
     def close(self) -> None:
-        """Close the file."""
+        """Close the file; begin it anew before if it is not in its place."""
         self._file.close()
 
     def write(self, record: Record) -> None:
@@ -282,10 +292,12 @@ class SqliteStore(MemoryStore):
         for job_id in contents.unannounced:
             if self._jobs[job_id].state != "running":
                 await self._announce(self._jobs[job_id])
+        self._watching = in_background(self._watch(), "file of jobs")
         await super().open()
 
     async def close(self) -> None:
         await super().close()
+        await end(self._watching)
         await asyncio.to_thread(self._file.close)
 
     async def keep(self, record: Record) -> None:
@@ -316,6 +328,16 @@ class SqliteStore(MemoryStore):
             wait = due_at - wall if is_right and wall < due_at < wall + _DAY else 0.0
             age = max(0.0, wall - delivery.noted_at) if is_right and delivery.noted_at else 0.0
             self._deliveries[delivery.id] = WaitingDelivery(delivery, now - age, now + wait)
+
+    async def _watch(self) -> None:
+        """Have the jobs on disk while nothing changes, too."""
+        while True:
+            await asyncio.sleep(_SECONDS_BETWEEN_LOOKS)
+            try:
+                await self._write(self._file.look)
+            # The disk may be away for a while.
+            except Exception as error:  # noqa: BLE001
+                log.warning("jobs not on disk", cause=repr(error))
 
     async def _write(self, change: Callable[..., None], *arguments: Any) -> None:
         """Run a *change* of the file: one at a time, and to its end if the caller goes away."""

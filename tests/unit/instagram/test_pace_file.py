@@ -37,7 +37,7 @@ def test_an_entry_of_another_shape_counts_as_none(tmp_path: Path, entry: str) ->
     assert PaceFile(path).make_pace("logged_out", 200, 660).allowed_now() == 200
 
 
-@settings(suppress_health_check=list(HealthCheck))
+@settings(suppress_health_check=list(HealthCheck), deadline=None)
 @given(content=st.binary())
 def test_a_damaged_file_counts_as_none(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "pace.json"

@@ -45,6 +45,18 @@ def test_a_first_look_and_steady_clocks_are_believed(watch: ClockWatch, clocks: 
         clocks.go_on(HOUR)
 
 
+def test_a_clock_is_doubted_although_its_file_vanished(
+    watch: ClockWatch, clocks: Clocks, tmp_path: Path
+) -> None:
+    assert watch.is_right()
+    (tmp_path / "clock.json").unlink()
+    clocks.go_on(HOUR, jump=YEAR)
+    assert not watch.is_right()
+    clocks.go_on(HOUR, jump=-YEAR)
+    assert watch.is_right()
+    assert (tmp_path / "clock.json").exists()
+
+
 @pytest.mark.parametrize("jump", [YEAR, 2 * DAY, HOUR, -HOUR, -YEAR])
 def test_a_clock_that_jumps_is_believed_when_it_is_back(
     watch: ClockWatch, clocks: Clocks, jump: float

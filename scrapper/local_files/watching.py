@@ -1,0 +1,44 @@
+"""Files that may change while the service runs."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Generic, TypeVar
+
+__all__ = ["WatchedFile"]
+
+# Two changes within one tick of the file system's clock leave the same times.
+_TICK_NANOSECONDS = 100_000_000
+
+Content = TypeVar("Content")
+
+
+class WatchedFile(Generic[Content]):
+    """The file at *path*, of which *read* makes something; blocking."""
+
+    def __init__(self, path: Path, read: Callable[[Path], Content]) -> None:
+        self._path = path
+        self._read = read
+        self._known: tuple[tuple[int, ...], Content] | None = None
+
+    def content(self) -> Content:
+        """What *read* makes of the file; it is called if the file may have changed.
+
+        Raises:
+            OSError: nothing is there.
+            Exception: whatever *read* raises. It is called again the next time.
+        """
+        status = self._path.stat()
+        stamp = (
+            status.st_dev,
+            status.st_ino,
+            status.st_size,
+            status.st_mtime_ns,
+            status.st_ctime_ns,
+        )
+        if self._known is not None and self._known[0] == stamp:
+            return self._known[1]
+        content = self._read(self._path)
+        is_settled = abs(time.time_ns() - status.st_ctime_ns) > _TICK_NANOSECONDS
+        self._known = (stamp, content) if is_settled else None
+        return content
