@@ -43,7 +43,7 @@ PLACES = {
     "API_KEY_FILE": b"a-key",
     "API_KEYS_FILE": KEYS,
     "INSTAGRAM_COOKIES_FILE": COOKIES.encode(),
-    "INSTAGRAM_SESSION_FILE": pickle.dumps({"sessionid": "one"}),
+    "INSTAGRAM_SESSION_FILE": pickle.dumps({"sessionid": "one-of-8-or-more"}),
 }
 
 
@@ -115,13 +115,13 @@ def damaged(path: Path) -> None:
 def test_a_stored_login_outlives_its_file(tmp_path: Path, put: Callable[[Path], None]) -> None:
     path = tmp_path / "login.json"
     login = Login(stored=LoginFile(path))
-    login.use({"sessionid": "one"}, "me")
+    login.use({"sessionid": "one-of-8-or-more"}, "me")
     assert login.session()
     put(path)
     login._look_again()
     again = Login(stored=LoginFile(path)).session()
     assert again is not None
-    assert again.cookies == {"sessionid": "one"}
+    assert again.cookies == {"sessionid": "one-of-8-or-more"}
 
 
 @pytest.mark.parametrize("put", ODD)
@@ -142,7 +142,7 @@ def test_odd_locks_are_set_aside(tmp_path: Path, put: Callable[[Path], None]) ->
     root.open()
     with pytest.raises(SettingsError, match="another process"):
         MediaRoot(tmp_path).open()
-    Login(stored=LoginFile(tmp_path / ".state/login.json")).use({"sessionid": "one"}, "")
+    Login(stored=LoginFile(tmp_path / ".state/login.json")).use({"sessionid": "one-of-8-or-more"}, "")
     root.close()
 
 
@@ -178,7 +178,7 @@ PICKLES = {
     "a memory of gigabytes": b"\x80\x04}r\xff\xff\xff\x7f.",
     "a number of many digits": b"\x80\x04}L" + b"9" * 90_000 + b"L\n.",
     "longer than any session": pickle.dumps({"sessionid": "x" * 200_000}),
-    "cut": pickle.dumps({"sessionid": "one"})[:-5],
+    "cut": pickle.dumps({"sessionid": "one-of-8-or-more"})[:-5],
     "a set": pickle.dumps({"sessionid": {"one"}}),
     "bytes": pickle.dumps({"sessionid": b"one"}),
     "nothing": b"\x80\x04.",
@@ -194,7 +194,7 @@ def test_hostile_pickles_are_refused_at_once(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
 def test_session_files_of_all_protocols_are_read(tmp_path: Path, protocol: int) -> None:
-    cookies = {f"name-{number}": "value" for number in range(90)} | {"sessionid": "one"}
+    cookies = {f"name-{number}": "value" for number in range(90)} | {"sessionid": "one-of-8-or-more"}
     path = write(tmp_path / "session", pickle.dumps(cookies, protocol))
     assert read_session_file(path) == cookies
 

@@ -150,8 +150,8 @@ def test_whatever_a_header_can_carry_is_read(name: str, value: str) -> None:
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
 def test_every_kind_of_line_break_is_read(end: str) -> None:
-    text = end.join([line("sessionid", "s"), line(), ""])
-    assert parse_cookies(text.encode()) == {"sessionid": "s", "mid": "m"}
+    text = end.join([line("sessionid", "the-session"), line(), ""])
+    assert parse_cookies(text.encode()) == {"sessionid": "the-session", "mid": "m"}
 
 
 @pytest.mark.parametrize("content", [b"", b"\xff\xfe", line().encode(), b"\x00"])
@@ -175,7 +175,7 @@ def test_every_jar_survives_its_file(jar: dict[str, str]) -> None:
 
 def test_a_hundred_cookies_are_kept_and_the_session_among_them() -> None:
     many = {f"c{number}": "x" for number in range(200)}
-    kept = valid_cookies({**many, "csrftoken": "t", **SESSION})
+    kept = valid_cookies({**many, "csrftoken": "the-token", **SESSION})
     assert len(kept) == 100
     assert list(kept)[:2] == ["csrftoken", "sessionid"]
     assert list(kept)[2:] == list(many)[:98]
@@ -199,11 +199,11 @@ def test_a_session_file_of_another_shape_is_refused(tmp_path: Path, data: object
 
 
 def test_a_file_over_a_megabyte_is_refused(tmp_path: Path) -> None:
-    content = line("sessionid", "s").encode() + b"\n"
+    content = line("sessionid", "the-session").encode() + b"\n"
     path = write(tmp_path / "file", content + b"#" * (MAX_COOKIES_BYTES - len(content)))
-    assert read_cookies_file(path) == {"sessionid": "s"}
+    assert read_cookies_file(path) == {"sessionid": "the-session"}
     write(path, path.read_bytes() + b"#")
-    with pytest.raises(SessionFileError, match="too large"):
+    with pytest.raises(SessionFileError, match="Larger than"):
         read_cookies_file(path)
 
 
