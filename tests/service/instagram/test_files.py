@@ -242,6 +242,18 @@ CASES = [
         code="media_incomplete",
     ),
     Case(
+        "packed, though nobody asked",
+        "video",
+        {"best/1": [Answer(wire="packed")]},
+        ["video.mp4"],
+    ),
+    Case(
+        "packed, and cut",
+        "video",
+        {"best/1": [Answer(wire="packed", only=5000)], "second/1": [VIDEO]},
+        ["video.mp4"],
+    ),
+    Case(
         "in chunks, and cut",
         "photo",
         {"best/1": [Answer(wire="chunked", only=2000)], "small/1": [JPEG]},
@@ -660,7 +672,7 @@ ANSWERS = st.builds(
     Answer,
     file=st.sampled_from([*NAMES, *NAMES, "text:<html>", "text:nothing"]),
     content_type=st.sampled_from(TYPES),
-    wire=st.sampled_from(["length", "bare", "chunked", "part", "half"]),
+    wire=st.sampled_from(["length", "bare", "chunked", "packed", "part", "half"]),
     only=st.none() | st.integers(1, 13_000),
     status=st.sampled_from([200] * 8 + [206, 403, 404, 500]),
 )
