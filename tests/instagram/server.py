@@ -1,6 +1,7 @@
 """What Instagram and its CDN answer, as an aiohttp application; faults included."""
 
 import asyncio
+import gzip
 import json
 import secrets
 from collections import Counter
@@ -411,6 +412,9 @@ async def _give_file(request: web.Request, answer: Answer, file: File) -> web.St
         case "chunked":
             # Ended in order: whoever cut it did so behind the CDN.
             return await send(request, content[: answer.only], headers, chunked=True)
+        case "packed":
+            packed = gzip.compress(content)[: answer.only]
+            return await send(request, packed, {**headers, "Content-Encoding": "gzip"})
         case "part" | "half":
             part = content if answer.wire == "part" else content[: len(content) // 2]
             headers["Content-Range"] = f"bytes 0-{len(part) - 1}/{len(content)}"

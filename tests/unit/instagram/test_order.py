@@ -1,0 +1,187 @@
+"""The order of sources: who refused what another one gave comes last, for longer each time."""
+
+import threading
+from dataclasses import dataclass
+from types import SimpleNamespace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from scrapper.instagram.order import SourceOrder
+
+MINUTE = 60.0
+HOUR = 60 * MINUTE
+
+
+@dataclass(frozen=True)
+class Named:
+    name: str
+
+
+SOURCES = [Named(name) for name in "abc"]
+
+
+class Clocked:
+    """An order, and the clock that it looks at."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.order = SourceOrder("logged_out", now=lambda: self.now)
+
+    @property
+    def names(self) -> str:
+        return "".join(source.name for source in self.order.sorted(SOURCES))
+
+    def rests_for(self, name: str) -> float:
+        """The seconds until the source is in its own place again; the clock goes on by them."""
+        start = self.now
+        while self.names.index(name) != "abc".index(name):
+            self.now += MINUTE
+        return self.now - start
+
+
+@pytest.fixture
+def clocked() -> Clocked:
+    return Clocked()
+
+
+def test_sources_keep_their_order_until_one_is_contradicted(clocked: Clocked) -> None:
+    assert clocked.names == "abc"
+    clocked.order.gave("a", [])
+    clocked.order.gave("b", [])
+    assert clocked.names == "abc"
+
+
+@pytest.mark.parametrize(
+    ("gave", "refused", "names"),
+    [
+        ("b", ["a"], "bca"),
+        ("c", ["b"], "acb"),
+        ("c", ["a", "b"], "cab"),
+        ("c", ["b", "a"], "cab"),
+        ("a", ["c"], "abc"),
+    ],
+)
+def test_what_refused_comes_last(
+    clocked: Clocked, gave: str, refused: list[str], names: str
+) -> None:
+    clocked.order.gave(gave, refused)
+    assert clocked.names == names
+
+
+def test_each_further_refusal_doubles_the_pause_up_to_six_hours(clocked: Clocked) -> None:
+    pauses = []
+    for _ in range(8):
+        clocked.order.gave("b", ["a"])
+        pauses.append(clocked.rests_for("a"))
+    minutes = [10, 20, 40, 80, 160, 320, 360, 360]
+    assert pauses == [minute * MINUTE for minute in minutes]
+
+
+def test_a_pause_ends_at_its_very_end(clocked: Clocked) -> None:
+    clocked.order.gave("b", ["a"])
+    clocked.now += 10 * MINUTE - 0.001
+    assert clocked.names == "bca"
+    clocked.now += 0.001
+    assert clocked.names == "abc"
+
+
+def test_refusals_during_a_pause_lengthen_nothing(clocked: Clocked) -> None:
+    for _ in range(5):
+        clocked.order.gave("b", ["a"])
+        clocked.now += MINUTE
+    assert clocked.rests_for("a") == 5 * MINUTE
+    clocked.order.gave("b", ["a"])
+    assert clocked.rests_for("a") == 20 * MINUTE
+
+
+def test_a_source_that_gives_begins_anew(clocked: Clocked) -> None:
+    clocked.order.gave("b", ["a"])
+    clocked.order.gave("a", [])
+    assert clocked.names == "abc"
+    clocked.order.gave("b", ["a"])
+    assert clocked.rests_for("a") == 10 * MINUTE
+
+
+def test_a_source_that_gave_nothing_new_keeps_others_setbacks(clocked: Clocked) -> None:
+    clocked.order.gave("c", ["a", "b"])
+    clocked.order.gave("c", [])
+    assert clocked.names == "cab"
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from("abc"), st.sets(st.sampled_from("abc")), st.floats(0, HOUR)))
+)
+def test_every_source_is_in_every_order_and_in_its_place_after_six_hours(
+    events: list[tuple[str, set[str], float]],
+) -> None:
+    clocked = Clocked()
+    for gave, refused, seconds in events:
+        clocked.order.gave(gave, refused - {gave})
+        assert sorted(clocked.names) == list("abc")
+        places = {name: place for place, name in enumerate(clocked.names)}
+        assert all(places[gave] < places[other] for other in refused - {gave})
+        clocked.now += seconds
+    clocked.now += 6 * HOUR
+    assert clocked.names == "abc"
+
+
+def test_one_scout_goes_ahead_and_the_others_follow_together() -> None:
+    order, going, done = SourceOrder("logged_out"), threading.Event(), threading.Event()
+    went: list[str] = []
+
+    def scout() -> None:
+        with order.scout(4000.0):
+            going.set()
+            done.wait()
+            went.append("scout")
+            order.gave("a", [])
+
+    def follow() -> None:
+        with order.scout(4000.0):
+            went.append("follower")
+
+    threads = [threading.Thread(target=scout)]
+    threads[0].start()
+    going.wait()
+    threads += [threading.Thread(target=follow) for _ in range(3)]
+    for thread in threads[1:]:
+        thread.start()
+    assert went == []
+    done.set()
+    for thread in threads:
+        thread.join()
+    assert went == ["scout", *["follower"] * 3]
+
+
+def test_a_scout_that_is_stuck_is_waited_for_no_longer_than_a_share() -> None:
+    order = SourceOrder("logged_out")
+    with order.scout(4000.0), order.scout(0.0), order.scout(-1.0):
+        assert order.sorted(SOURCES) == SOURCES
+
+
+def test_a_scout_that_fails_leaves_the_scouting_to_the_next() -> None:
+    order = SourceOrder("logged_out")
+    for _ in range(2):
+        with pytest.raises(ValueError, match="refused"), order.scout(0.0):
+            raise ValueError("refused")
+
+
+class Lock:
+    """One that another thread has; it notes how long it was waited for."""
+
+    waits: list[float] = []  # noqa: RUF012 - one list for all
+
+    def acquire(self, *, timeout: float) -> bool:
+        self.waits.append(timeout)
+        return False
+
+
+def test_a_scout_is_waited_for_for_a_share_of_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("scrapper.instagram.order.threading", SimpleNamespace(Lock=Lock))
+    order = SourceOrder("logged_out")
+    for seconds in (4.0, 12.0, 13.0, 4000.0, -1.0):
+        with order.scout(seconds):
+            pass
+    assert Lock.waits == [1.0, 3.0, 3.0, 3.0, 0.0]
