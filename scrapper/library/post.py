@@ -141,15 +141,12 @@ class Post:
         for a day. A post that lacks something is fresh for an hour, and for twice as long each
         time that it still does, up to a day: Instagram may give it then.
         """
-        if not all(item.cdn_url for item in self.media):
+        outdated = {self.number_of(item) for item in self.media} & set(self.outdated)
+        recent = [item for item in self.media if self.number_of(item) not in outdated]
+        if not all(item.cdn_url for item in recent):
             # From release 0.2.0.
             return 0.0
-        outdated = {self.number_of(item) for item in self.media} & set(self.outdated)
-        ends = [
-            cdn_expiry(item.cdn_url) or fetched_at + _UNSIGNED_LIFETIME
-            for item in self.media
-            if self.number_of(item) not in outdated
-        ]
+        ends = [cdn_expiry(item.cdn_url) or fetched_at + _UNSIGNED_LIFETIME for item in recent]
         if self.missing or self.outdated:
             pause = _FIRST_PAUSE * 2 ** min(self.setbacks, _MAX_DOUBLINGS)
             ends.append(fetched_at + min(pause, _MAX_PAUSE))
