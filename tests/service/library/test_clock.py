@@ -4,7 +4,7 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scrapper.library.clock import ClockWatch, Reading, read_clocks
@@ -124,6 +124,8 @@ def test_a_look_of_another_shape_counts_as_none(tmp_path: Path, name: str, value
     assert ClockWatch(path, read=lambda: START).is_right()
 
 
+# Each look is flushed to the disk.
+@settings(deadline=None)
 @given(content=st.binary(max_size=300))
 def test_a_damaged_file_counts_as_none(
     tmp_path_factory: pytest.TempPathFactory, content: bytes
