@@ -7,6 +7,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -223,22 +224,23 @@ class Library:
                 # Whoever waited meanwhile need not wait as long again.
                 if self._busy_at > asked_at:
                     raise Busy(retry_after=1)
-                await self._sync(catalogue)
+                await self._sync(catalogue, fill=search != _EVERYTHING)
                 return await self._in_thread(catalogue.newest, number, after, search)
             except Busy:
                 if catalogue.complete:
                     self._busy_at = time.monotonic()
+                if catalogue.complete or search == _EVERYTHING:
                     raise
             # It was damaged, and is begun anew.
             await self._sync(catalogue)
             return await self._in_thread(catalogue.newest, number, after, search)
 
-    async def _sync(self, catalogue: Catalogue) -> None:
+    async def _sync(self, catalogue: Catalogue, *, fill: bool = True) -> None:
         asked_at = time.monotonic()
         async with self._syncing:
             if self._busy_at > asked_at:
                 raise Busy(retry_after=1)
-            await finished(self._in_thread(catalogue.sync))
+            await finished(self._in_thread(partial(catalogue.sync, fill=fill)))
 
     def _start_sync(self) -> None:
         if self._catalogue is not None and not self._syncing.locked():
