@@ -113,23 +113,26 @@ class Catalogue:
         with self._suspects_lock:
             self._suspects.add(shortcode)
 
-    def sync(self) -> None:
+    def sync(self, *, fill: bool = True) -> None:
         """Bring the catalogue up to date with the folders.
 
+        Unless it may *fill* a new file, which may take a minute, that is refused.
+
         Raises:
+            Busy: the file is new, and is not to be filled.
             OSError: the root cannot be read.
         """
         with self._suspects_lock:
             suspects, self._suspects = self._suspects, set()
         try:
-            while not self._sync(suspects):
+            while not self._sync(suspects, fill=fill):
                 log.info("catalogue changed while it was filled")
         except BaseException:
             with self._suspects_lock:
                 self._suspects |= suspects
             raise
 
-    def _sync(self, suspects: Set[str]) -> bool:
+    def _sync(self, suspects: Set[str], *, fill: bool) -> bool:
         """Return false if another file came into the place of the one that was read first."""
         changed_at = self._root.stat().st_mtime_ns
         with self._file.using() as database:
@@ -138,6 +141,8 @@ class Catalogue:
             if known == (changed_at,) and not suspects:
                 self._complete_since = opening
                 return True
+            if known is None and not fill:
+                raise Busy(retry_after=1)
             inodes: dict[str, int] = dict(database.execute("SELECT shortcode, inode FROM posts"))
         settled = time.time() - changed_at / 1e9 > _TICK_SECONDS
         there = dict(folders(self._root))

@@ -25,8 +25,10 @@ def keep(folder: Path) -> bool:
         except FileNotFoundError:
             return False
         try:
-            flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW
-            os.close(os.open(_MARK, flags, 0o644, dir_fd=descriptor))
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+            # Whatever has the name is the mark.
+            with suppress(FileExistsError):
+                os.close(os.open(_MARK, flags, 0o644, dir_fd=descriptor))
             os.fsync(descriptor)
             marked = os.fstat(descriptor)
         # Somebody removes the folder meanwhile.

@@ -7,6 +7,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -221,25 +222,29 @@ class Library:
                 # Whoever waited meanwhile need not wait as long again.
                 if self._busy_at > asked_at:
                     raise Busy(retry_after=1)
-                await self._sync(catalogue, asked_at)
+                await self._sync(catalogue, asked_at, fill=search != _EVERYTHING)
                 return await self._in_thread(catalogue.newest, number, after, search)
             except Busy:
                 if catalogue.complete:
                     self._busy_at = time.monotonic()
+                if catalogue.complete or search == _EVERYTHING:
                     raise
             # It was damaged, and is begun anew.
             await self._sync(catalogue, time.monotonic())
             return await self._in_thread(catalogue.newest, number, after, search)
 
-    async def _sync(self, catalogue: Catalogue, asked_at: float) -> None:
-        """Bring the *catalogue* up to date with the library as it was at *asked_at*."""
+    async def _sync(self, catalogue: Catalogue, asked_at: float, *, fill: bool = True) -> None:
+        """Bring the *catalogue* up to date with the library as it was at *asked_at*.
+
+        One that was begun anew is filled only with *fill*.
+        """
         async with self._syncing:
             if self._busy_at > asked_at:
                 raise Busy(retry_after=1)
             # One look serves all who waited for it: thousands may, and many hung up long ago.
             if self._synced_at <= asked_at:
                 began_at = time.monotonic()
-                await finished(self._in_thread(catalogue.sync))
+                await finished(self._in_thread(partial(catalogue.sync, fill=fill)))
                 self._synced_at = began_at
 
     def _start_sync(self) -> None:

@@ -13,6 +13,7 @@ from scrapper.instagram.login.cookies import SessionFileError, read_session_file
 from scrapper.instagram.login.file import LoginFile
 from scrapper.instagram.login.session import Login
 from scrapper.library.additions import Additions, add
+from scrapper.library.keeping import is_kept, keep
 from scrapper.library.root import MediaRoot
 from scrapper.library.state_file import StateFile
 from scrapper.library.stored import MANIFEST, load
@@ -154,6 +155,13 @@ def test_odd_files_in_a_post_hold_up_nobody(tmp_path: Path, put: Callable[[Path]
     put(tmp_path / "added.json")
     assert load(tmp_path) is None
     add(tmp_path, "plugin", Additions(), 1)
+
+
+@pytest.mark.parametrize("put", ODD)
+def test_an_odd_mark_keeps_a_post(tmp_path: Path, put: Callable[[Path], None]) -> None:
+    put(tmp_path / "kept")
+    assert keep(tmp_path)
+    assert is_kept(tmp_path)
 
 
 @pytest.mark.parametrize("place", [".state", ".incoming", ""])

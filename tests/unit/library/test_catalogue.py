@@ -4,6 +4,7 @@ import asyncio
 import os
 import shutil
 import sqlite3
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import closing
 from dataclasses import replace
@@ -18,6 +19,7 @@ from scrapper.errors import Busy
 from scrapper.library.catalogue import Catalogue, Search
 from scrapper.library.post import Details
 from scrapper.library.store import Library
+from scrapper.library.stored import load
 from tests.unit.library.test_store import post
 
 pytestmark = pytest.mark.blocks
@@ -237,9 +239,9 @@ async def test_many_searches_in_a_locked_catalogue_wait_once(
     syncs: list[Catalogue] = []
     sync = Catalogue.sync
 
-    def counted(catalogue: Catalogue) -> None:
+    def counted(catalogue: Catalogue, **how: bool) -> None:
         syncs.append(catalogue)
-        sync(catalogue)
+        sync(catalogue, **how)
 
     monkeypatch.setattr(Catalogue, "sync", counted)
     with closing(sqlite3.connect(catalogue, isolation_level=None)) as program:
@@ -262,3 +264,18 @@ async def test_a_catalogue_that_is_replaced_costs_no_search(
     assert await found(library, "sun") == ["a-post"]
     store(library, "one-more", "sun")
     assert await found(library, "sun") == ["one-more", "a-post"]
+
+
+async def test_a_listing_does_not_wait_for_a_new_catalogue(
+    library: Library, catalogue: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store(library, "a-post", "sun")
+    assert await found(library, "sun") == ["a-post"]
+    go_on = threading.Event()
+    monkeypatch.setattr(
+        "scrapper.library.catalogue.load", lambda folder: go_on.wait() and load(folder)
+    )
+    DAMAGES["gone"](catalogue)
+    assert await found(library) == ["a-post"]
+    go_on.set()
+    assert await found(library, "sun") == ["a-post"]
