@@ -376,7 +376,7 @@ async def test_the_deadline_holds_behind_a_socks_proxy(
 
 def session_file(tmp_path: Path, sessionid: str) -> dict[str, str]:
     file = tmp_path / "session-someone"
-    cookies = {"sessionid": sessionid, "csrftoken": "t0ken", "ds_user_id": "1"}
+    cookies = {"sessionid": f"{sessionid}-session", "csrftoken": "t0ken-of-1", "ds_user_id": "1"}
     file.write_bytes(pickle.dumps(cookies))
     file.chmod(0o600)
     return {"INSTAGRAM_SESSION_FILE": str(file), "INSTAGRAM_USERNAME": "someone"}
@@ -389,7 +389,7 @@ async def test_a_browser_s_cookies_open_what_needs_a_login(
     file = tmp_path / "cookies.txt"
     lines = [
         f"#HttpOnly_.instagram.com\tTRUE\t/\tTRUE\t0\t{name}\t{value}"
-        for name, value in (("sessionid", "alive"), ("csrftoken", "t0ken"), ("ds_user_id", "1"))
+        for name, value in (("sessionid", "alive-session"), ("csrftoken", "t0ken-of-1"))
     ]
     file.write_text("\n".join(lines))
     file.chmod(0o600)
@@ -438,7 +438,7 @@ async def test_the_cookies_that_instagram_rotates_are_sent_from_then_on(
     url = "https://www.instagram.com/p/private-rotated/"
     assert (await client.post("/scrape", json={"url": url})).status == 200
     stored = json.loads((media_root / ".state" / "login.json").read_bytes())
-    assert stored["cookies"]["csrftoken"] != "t0ken"
+    assert stored["cookies"]["csrftoken"] != "t0ken-of-1"
     assert stored["cookies"]["mid"]
 
 
