@@ -28,6 +28,7 @@ from scrapper.plugins.loading import Plugins
 from scrapper.scraping.peers import Alone
 from scrapper.telemetry.metrics import Metrics
 from tests.conftest import until
+from tests.process import PATIENCE_SECONDS
 from tests.unit.library.test_catalogue import store
 
 pytestmark = pytest.mark.blocks
@@ -501,6 +502,10 @@ async def test_a_plugin_is_told_once_of_each_job_s_end_across_restarts(
         workshop.jobs.ended(first)
         workshop.jobs.ended(first)
         await until(lambda: recorder.told == [("one", "job", "first")])
+        # A call whose end is not written down when the process ends is made again.
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while await workshop.jobs.untold("one"):  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
     async with workshop.running(monkeypatch, one=one):
         await workshop.jobs.opened([old, first, second])
         await until(lambda: recorder.told[1:] == [("one", "job", "second")])
