@@ -138,6 +138,7 @@ def test_a_share_link_is_not_read_as_a_post(url: str, path: str) -> None:
         ("some.one_1", ProfileLink),
         ("someone/reels/", ProfileLink),
         ("someone/tagged/", ProfileLink),
+        ("someone/feed/", ProfileLink),
         ("reels/audio/1234567890/", AudioLink),
         ("music/audio/1234567890/", AudioLink),
     ],
