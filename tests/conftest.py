@@ -1,6 +1,7 @@
 """Fixtures: the stand-in for Instagram, and the service over a real socket."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -186,7 +187,9 @@ async def start_service(
 
 def stored_files(media_root: Path) -> set[str]:
     """Every file of the posts, by its path under the media root."""
-    files = (path.relative_to(media_root) for path in media_root.rglob("*") if path.is_file())
+    # A folder may be renamed or removed meanwhile, which os.walk() passes over.
+    paths = (Path(folder, name) for folder, _, names in os.walk(media_root) for name in names)
+    files = (path.relative_to(media_root) for path in paths if path.is_file())
     return {str(path) for path in files if path.parts[0] != ".state"}
 
 

@@ -138,6 +138,7 @@ def test_a_share_link_is_not_read_as_a_post(url: str, path: str) -> None:
         ("some.one_1", ProfileLink),
         ("someone/reels/", ProfileLink),
         ("someone/tagged/", ProfileLink),
+        ("someone/feed/", ProfileLink),
         ("reels/audio/1234567890/", AudioLink),
         ("music/audio/1234567890/", AudioLink),
     ],
@@ -149,7 +150,12 @@ def test_a_link_to_something_else_of_instagram_s_is_told_apart(
         read_link(f"https://www.instagram.com/{path}", max_length=512)
 
 
-@pytest.mark.parametrize("path", ["", "p/", "explore/", "accounts/login/", "share/", "share/p/"])
+# What looks like a user's name, and is a page of Instagram's own.
+PAGES = ("about", "accounts", "api", "developer", "direct", "explore", "graphql", "legal")
+PAGES += ("music", "p", "press", "reel", "reels", "s", "share", "stories", "tv", "web")
+
+
+@pytest.mark.parametrize("path", ["", "accounts/login/", "share/p/", *(f"{it}/" for it in PAGES)])
 def test_a_path_that_names_nothing_is_an_invalid_url(path: str) -> None:
     with pytest.raises(InvalidURL):
         read_link(f"https://www.instagram.com/{path}", max_length=512)

@@ -100,6 +100,12 @@ def test_a_cover_never_stands_in_for_a_video(sign: dict[str, Any]) -> None:
     assert not described.complete
 
 
+@pytest.mark.parametrize("kind", OTHER_TYPES)
+def test_what_nothing_says_to_be_a_video_is_a_picture(kind: object) -> None:
+    for name in ("media_type", "__typename", "caption"):
+        assert item({"image_versions2": PICTURE["image_versions2"], name: kind}).type == "image"
+
+
 @pytest.mark.parametrize("sign", ["has_audio", "video_duration"])
 def test_a_picture_s_type_outweighs_keys_of_videos(sign: str) -> None:
     assert item({**PICTURE, sign: 1}).type == "image"

@@ -1,14 +1,17 @@
 """The order of sources: who refused what another one gave comes last, for longer each time."""
 
 import threading
+from collections.abc import Iterator
 from dataclasses import dataclass
 from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from scrapper.instagram.order import SourceOrder
+from tests.process import PATIENCE_SECONDS
 
 MINUTE = 60.0
 HOUR = 60 * MINUTE
@@ -26,7 +29,7 @@ class Clocked:
     """An order, and the clock that it looks at."""
 
     def __init__(self) -> None:
-        self.now = 1000.0
+        self.now = 0.0
         self.order = SourceOrder("logged_out", now=lambda: self.now)
 
     @property
@@ -96,6 +99,16 @@ def test_refusals_during_a_pause_lengthen_nothing(clocked: Clocked) -> None:
     assert clocked.rests_for("a") == 20 * MINUTE
 
 
+def test_a_change_of_the_order_is_logged_once(clocked: Clocked) -> None:
+    with capture_logs() as logs:
+        clocked.order.gave("b", ["a"])
+        clocked.order.gave("b", ["a"])
+        clocked.order.gave("b", [])
+    assert [(line["login"], line["first"], line["last"]) for line in logs] == [
+        ("logged_out", "b", ["a"])
+    ]
+
+
 def test_a_source_that_gives_begins_anew(clocked: Clocked) -> None:
     clocked.order.gave("b", ["a"])
     clocked.order.gave("a", [])
@@ -127,20 +140,25 @@ def test_every_source_is_in_every_order_and_in_its_place_after_six_hours(
     assert clocked.names == "abc"
 
 
-def test_one_scout_goes_ahead_and_the_others_follow_together() -> None:
+def test_one_scout_goes_ahead_and_the_others_follow_together(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("scrapper.instagram.order._SCOUT_SECONDS", 10 * PATIENCE_SECONDS)
     order, going, done = SourceOrder("logged_out"), threading.Event(), threading.Event()
+    together = threading.Barrier(3, timeout=PATIENCE_SECONDS)
     went: list[str] = []
 
     def scout() -> None:
-        with order.scout(4000.0):
+        with order.scout(1e9):
             going.set()
             done.wait()
             went.append("scout")
             order.gave("a", [])
 
     def follow() -> None:
-        with order.scout(4000.0):
+        with order.scout(1e9):
             went.append("follower")
+            together.wait()
 
     threads = [threading.Thread(target=scout)]
     threads[0].start()
@@ -153,35 +171,69 @@ def test_one_scout_goes_ahead_and_the_others_follow_together() -> None:
     for thread in threads:
         thread.join()
     assert went == ["scout", *["follower"] * 3]
-
-
-def test_a_scout_that_is_stuck_is_waited_for_no_longer_than_a_share() -> None:
-    order = SourceOrder("logged_out")
-    with order.scout(4000.0), order.scout(0.0), order.scout(-1.0):
-        assert order.sorted(SOURCES) == SOURCES
-
-
-def test_a_scout_that_fails_leaves_the_scouting_to_the_next() -> None:
-    order = SourceOrder("logged_out")
-    for _ in range(2):
-        with pytest.raises(ValueError, match="refused"), order.scout(0.0):
-            raise ValueError("refused")
+    assert not together.broken
 
 
 class Lock:
-    """One that another thread has; it notes how long it was waited for."""
+    """A lock that is never waited for; ``waits`` are the seconds that it would have been."""
 
-    waits: list[float] = []  # noqa: RUF012 - one list for all
+    def __init__(self) -> None:
+        self.waits: list[float] = []
+        self.held = False
 
     def acquire(self, *, timeout: float) -> bool:
         self.waits.append(timeout)
-        return False
+        free, self.held = not self.held, True
+        return free
+
+    def release(self) -> None:
+        assert self.held
+        self.held = False
+
+    def __enter__(self) -> None:
+        self.acquire(timeout=0.0)
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
 
 
-def test_a_scout_is_waited_for_for_a_share_of_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("scrapper.instagram.order.threading", SimpleNamespace(Lock=Lock))
+@pytest.fixture
+def scouting(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[SourceOrder, Lock]]:
+    """An order, and the lock of its scout."""
+    locks: list[Lock] = []
+
+    def make() -> Lock:
+        locks.append(Lock())
+        return locks[-1]
+
+    monkeypatch.setattr("scrapper.instagram.order.threading", SimpleNamespace(Lock=make))
     order = SourceOrder("logged_out")
-    for seconds in (4.0, 12.0, 13.0, 4000.0, -1.0):
-        with order.scout(seconds):
-            pass
-    assert Lock.waits == [1.0, 3.0, 3.0, 3.0, 0.0]
+    yield order, locks[-1]
+    assert not locks[-1].held
+
+
+def test_a_scout_is_waited_for_for_a_share_of_the_time(scouting: tuple[SourceOrder, Lock]) -> None:
+    order, lock = scouting
+    with order.scout(4000.0):
+        for seconds in (4.0, 12.0, 13.0, -1.0):
+            with order.scout(seconds):
+                assert lock.held
+    assert lock.waits == [3.0, 1.0, 3.0, 3.0, 0.0]
+
+
+def test_a_scout_that_fails_leaves_the_scouting_to_the_next(
+    scouting: tuple[SourceOrder, Lock],
+) -> None:
+    order, lock = scouting
+    for _ in range(2):
+        with pytest.raises(ValueError, match="refused"), order.scout(4.0):
+            raise ValueError("refused")
+        assert not lock.held
+    assert lock.waits == [1.0, 1.0]
+
+
+def test_nobody_waits_once_a_source_is_known(scouting: tuple[SourceOrder, Lock]) -> None:
+    order, lock = scouting
+    order.gave("a", [])
+    with order.scout(4.0):
+        assert (lock.held, lock.waits) == (False, [])

@@ -27,6 +27,7 @@ from scrapper.plugins.loading import Plugins
 from scrapper.scraping.peers import Alone
 from scrapper.telemetry.metrics import Metrics
 from tests.conftest import until
+from tests.process import PATIENCE_SECONDS
 from tests.unit.library.test_catalogue import store
 
 pytestmark = pytest.mark.blocks
@@ -514,6 +515,10 @@ async def test_a_plugin_knows_of_each_end_of_a_job_once_across_restarts(
         first, second = await submit(workshop), await submit(workshop)
         await finish(workshop, first)
         await until(lambda: recorder.told == [("one", "job", first.id)])
+        # A call whose end is not written down when the process ends is made again.
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while await workshop.jobs.unreported("one"):  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
     async with workshop.running(monkeypatch, one=one):
         await finish(workshop, second)
         await until(lambda: recorder.told[1:] == [("one", "job", second.id)])
