@@ -328,7 +328,7 @@ def _minute_with_fault(
     """Run the service for a minute, and kill it: whether the fault did no harm; logged errors."""
     fault = _EXTRA_FAULTS[(minute - 1) % len(_EXTRA_FAULTS)]
     name, held = f"{fault}, minute {minute}", {}
-    if fault == "damaged jobs" and (root / _JOBS).exists():
+    if fault == "damaged jobs" and (root / _JOBS).is_file():
         _damage(root / _JOBS)
         load.finished_jobs.clear()
         load.accepted_jobs.clear()
@@ -347,7 +347,7 @@ def _minute_with_fault(
         time.sleep(max(0.0, end - time.monotonic()))
         if fault == "clock ahead":
             held[name] = _NO_SWEEP in service.get("/metrics").text
-            clock.unlink()
+            clock.unlink(missing_ok=True)
         print(f"minute {minute}, then killed: {_told(Figures.of(service.pid))}", flush=True)
         service.kill()
         return held, _errors(service)
@@ -447,6 +447,8 @@ def _jump_ahead(clock: Path) -> None:
     """Make the last look at the clock seem a year old, as if the clock had jumped since."""
     now = read_clocks()
     record = {"wall": now.wall - _YEAR, "running": now.running, "boot": now.boot}
+    # A FIFO may be there.
+    clock.unlink(missing_ok=True)
     clock.write_text(json.dumps(record))
 
 

@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections import Counter
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -100,6 +101,7 @@ class Notes:
     def __init__(self, folder: Path) -> None:
         self._path = folder / "notes"
         self._path.touch()
+        self._calls: Counter[str] = Counter()
         (folder / f"{PLUGIN}.py").write_text(_NOTING)
         self.environment = {"PLUGINS": PLUGIN, "SOAK_NOTES": str(self._path)}
 
@@ -113,7 +115,14 @@ class Notes:
             if behind in service.get("/metrics").text:
                 break
             time.sleep(0.5)
-        last, ended = self._read()
+        last, ended = dict[str, str](), set[str]()
+        words = [line.split() for line in self._path.read_text().splitlines()]
+        for event, name in words:
+            if event == "job":
+                ended.add(name)
+            else:
+                last[name] = event
+        self._calls = Counter(event for event, _ in words)
         there = {path.parent.name for path in root.glob("[!.]*/post.json")}
         known = {shortcode for shortcode, event in last.items() if event == "stored"}
         return [
@@ -122,20 +131,6 @@ class Notes:
             *(f"job {job}" for job in sorted(set(jobs) - ended)),
         ]
 
-    def counts(self) -> str:
-        """How many calls came."""
-        with self._path.open() as file:
-            words = [line.partition(" ")[0] for line in file]
-        kinds = ("stored", "removed", "job")
-        return ", ".join(f"{words.count(kind)} {kind}" for kind in kinds)
-
-    def _read(self) -> tuple[dict[str, str], set[str]]:
-        last, ended = dict[str, str](), set[str]()
-        with self._path.open() as file:
-            for line in file:
-                event, _, name = line.strip().partition(" ")
-                if event == "job":
-                    ended.add(name)
-                else:
-                    last[name] = event
-        return last, ended
+    def counts(self) -> dict[str, int]:
+        """How many calls there were at the last account, by event."""
+        return dict(self._calls)
