@@ -151,10 +151,10 @@ def test_a_link_to_something_else_of_instagram_s_is_told_apart(
 
 
 # What looks like a user's name, and is a page of Instagram's own.
-PAGES = (
+PAGES = [
     *("about", "accounts", "api", "developer", "direct", "explore", "graphql", "legal"),
     *("music", "p", "press", "reel", "reels", "s", "share", "stories", "tv", "web"),
-)
+]
 
 
 @pytest.mark.parametrize("path", ["", "accounts/login/", "share/p/", *(f"{it}/" for it in PAGES)])
