@@ -99,6 +99,7 @@ class SQLiteFile:
         if sqlite3.sqlite_version_info < _FIRST_WITH_STRICT:
             raise SettingsError(f"SQLite {sqlite3.sqlite_version} is too old: 3.37 is needed")
         self._path = path
+        self._new = path.with_name(path.name + _NEW)
         self._name = name
         self._version = version
         self._schema = schema
@@ -215,7 +216,9 @@ class SQLiteFile:
             log.error(f"{self._name}: odd file set aside", file=str(set_aside(path)))
         found = identity(self._path)
         if not os.path.lexists(self._path):
-            return None, "removed" if self._identity else ""
+            # A crash between the two renames of a new file leaves the new one alone.
+            was_there = self._identity or os.path.lexists(self._new)
+            return None, "removed" if was_there else ""
         if not self._path.is_file():
             return None, "not a regular file"
         if not self._shared and self._identity not in (None, found):
@@ -229,7 +232,7 @@ class SQLiteFile:
 
     def _begin(self, fault: str) -> None:
         """Put a new file at the path, with everything in it, and set aside what is there."""
-        new = self._path.with_name(self._path.name + _NEW)
+        new = self._new
         delete(new)
         os.close(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
         try:

@@ -268,6 +268,19 @@ def test_a_ledger_that_was_lost_skips_no_post(
     again.close()
 
 
+def test_a_crash_while_a_ledger_is_set_aside_skips_no_post(tmp_path: Path) -> None:
+    path = tmp_path / "plugins.sqlite3"
+    known = ledger(path)
+    known.begin(["one"], {})
+    known.close()
+    path.rename(tmp_path / "plugins.sqlite3.damaged-1")
+    (tmp_path / "plugins.sqlite3.new").touch()
+    again = ledger(path)
+    assert not again.begin(["one"], {"aaaaa": 1})
+    assert again.posts("one") == {}
+    again.close()
+
+
 def test_two_processes_agree_on_a_ledger_begun_anew(tmp_path: Path) -> None:
     path = tmp_path / "plugins.sqlite3"
     one, other = ledger(path), ledger(path)
