@@ -21,7 +21,12 @@ from scrapper.instagram.pace import Kind, Pace
 from scrapper.instagram.page_refusal import refusal_of_page, route_of
 from scrapper.instagram.tokens import HeldTokens, Tokens, find_tokens
 from scrapper.instagram.transport import PooledTransport
-from scrapper.instagram.verdict import Reason, Refused, reason_of_redirect, reason_of_response
+from scrapper.instagram.verdict import (
+    Reason,
+    Refused,
+    location_of,
+    reason_of_response,
+)
 
 __all__ = ["WWW", "Context", "OnRequest"]
 
@@ -55,6 +60,7 @@ _STALE_SIGNS = frozenset({Reason.NEEDS_LOGIN, Reason.CHANGED, Reason.RETIRED})
 _DOMAIN = ".instagram.com"
 _MAX_REDIRECTS = 5
 _MAX_CLAIM = 200
+_LONGEST_HARMLESS = 5
 
 Result = TypeVar("Result")
 
@@ -196,9 +202,9 @@ class Context(InstaloaderContext):
         more = {"X-CSRFToken": self._csrf_token(), "X-IG-WWW-Claim": self.claim, **headers}
         response = self._session.get(WWW + path, headers=more, allow_redirects=False)
         self.claim = response.headers.get("x-ig-set-www-claim", self.claim)[:_MAX_CLAIM]
-        response.raise_for_status()
-        if response.is_redirect:
-            raise reason_of_redirect(response, with_session=self.is_logged_in)
+        if not response.ok or response.is_redirect:
+            refused = reason_of_response(response, with_session=self.is_logged_in)
+            raise refused or Refused(Reason.CHANGED)
         return response.json()
 
     @property
@@ -206,8 +212,19 @@ class Context(InstaloaderContext):
         """The session's cookies by now: Instagram rotates them."""
         return {cookie.name: cookie.value or "" for cookie in self._session.cookies}
 
+    @property
+    def secrets(self) -> list[str]:
+        """What no log may have: the cookies and the tokens by now."""
+        values = (*self.cookies.values(), *self._fields.values())
+        return [value for value in values if len(value) > _LONGEST_HARMLESS]
+
     def doc_id_graphql_query(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         answer: dict[str, Any] = super().doc_id_graphql_query(*args, **kwargs)
+        response = self.transport.response
+        if "__ar" in answer and response is not None:
+            # Not an answer of the API, but of what stands before it.
+            refused = reason_of_response(response, with_session=self.is_logged_in)
+            raise refused or Refused(Reason.CHANGED)
         if self._capturing:
             raise _Captured(answer)
         return answer
@@ -259,7 +276,7 @@ class Context(InstaloaderContext):
         try:
             result = query()
         except Exception:
-            if not (held.worked and _looks_stale(self.transport.response)):
+            if not _looks_stale(self.transport.response, worked=held.worked):
                 raise
             self._tokens.drop(held)
             held = self._take_tokens()
@@ -302,6 +319,7 @@ class Context(InstaloaderContext):
         # The transport looks into the environment itself.
         session.trust_env = False
         session.max_redirects = _MAX_REDIRECTS
+        session.get_redirect_target = _redirect_target  # type: ignore[method-assign, assignment]
         return session
 
 
@@ -313,8 +331,17 @@ def _tokens_of(response: requests.Response) -> HeldTokens | None:
     return HeldTokens(fields, cookies, time.monotonic())
 
 
-def _looks_stale(response: requests.Response | None) -> bool:
-    if response is None or response.ok:
+def _looks_stale(response: requests.Response | None, *, worked: bool) -> bool:
+    if response is None:
         return False
     refused = reason_of_response(response, with_session=False)
-    return refused is not None and refused.reason in _STALE_SIGNS
+    if refused is None:
+        return False
+    sign = worked and not response.ok and refused.reason in _STALE_SIGNS
+    return sign or refused.reason is Reason.STALE
+
+
+def _redirect_target(response: requests.Response) -> str | None:
+    """What requests is to take for the target of a redirect; it would raise over some texts."""
+    known = location_of(response)
+    return known.geturl() if known and response.is_redirect else None

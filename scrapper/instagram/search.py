@@ -26,8 +26,10 @@ __all__ = ["Search", "Standing"]
 log = structlog.get_logger(__name__)
 
 # With a session each may also mean that Instagram ended it.
-_DOUBTFUL = frozenset({Reason.NEEDS_LOGIN, Reason.WAIT, Reason.SOFT_BLOCK, Reason.LOGIN_WALL})
-_NOT_ALIVE = frozenset({Reason.SESSION_ENDED, Reason.NEEDS_LOGIN, Reason.LOGIN_WALL})
+_DOUBTFUL = frozenset(
+    {Reason.NEEDS_LOGIN, Reason.WAIT, Reason.SOFT_BLOCK, Reason.LOGIN_WALL, Reason.STALE}
+)
+_NOT_ALIVE = frozenset({Reason.SESSION_ENDED, Reason.NEEDS_LOGIN, Reason.LOGIN_WALL, Reason.STALE})
 
 
 class Search:

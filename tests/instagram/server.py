@@ -9,6 +9,7 @@ from typing import Any
 from aiohttp import hdrs, web
 
 from tests.instagram import pages
+from tests.instagram.answers import ANSWERS
 from tests.instagram.faults import cut_off, drip_headers, never, send, too_much
 from tests.instagram.posts import CDN_HOSTS, File, Posts, shortcode_of, signature
 from tests.instagram.scenarios import SCENARIOS, Scenario, scenario_name
@@ -153,6 +154,8 @@ class Instagram:
 
     async def _start_page(self, request: web.Request) -> web.Response:
         self.requests["start_page", ""] += 1
+        if answer := self.off.get("start"):
+            return ANSWERS[answer].response()
         session = request.cookies.get("sessionid", "")
         if session.startswith("expired"):
             return _redirect(_LOGIN)
@@ -223,6 +226,8 @@ class Instagram:
         body: dict[str, Any] = {"data": data, "extensions": {"is_final": True}}
         if request.path == "/graphql/query":
             body["status"] = "ok"
+        if fault == "warned":
+            body["errors"] = [{"message": "A field was not resolved", "severity": "WARNING"}]
         text = json.dumps(body).replace(str(10**30), "9" * 5000).encode()
         headers = {"Content-Type": "application/json; charset=utf-8"}
         if fault == "apidrip":
@@ -234,11 +239,19 @@ class Instagram:
     async def _refuse(
         self, request: web.Request, answer: str, by_web: bool, shortcode: str
     ) -> web.StreamResponse:
+        if answer in ANSWERS:
+            return ANSWERS[answer].response()
+        if answer == "staleonce":
+            # With the next token it is the post.
+            kind = "web_query" if by_web else "graphql"
+            if self.requests[kind, shortcode] == 1:
+                return ANSWERS["staletokens"].response()
+            return await self._give(request, by_web, shortcode)
         if answer in ("removed", "nullinfo") and by_web:
             return web.json_response(_GONE_FROM_THE_WEB)
         if answer in _ANSWERS:
             return web.json_response(_ANSWERS[answer])
-        if answer in ("apidrip", "apicut"):
+        if answer in ("apidrip", "apicut", "warned"):
             return await self._give(request, by_web, shortcode, answer)
         fault = await too_much(request, answer, "application/json")
         return fault or await _fault(request, answer)
@@ -255,6 +268,8 @@ class Instagram:
         answer = self.off.get("page") or self.scenario(shortcode).answer(source)
         if any(request.headers.get(name) != value for name, value in _NAVIGATION.items()):
             answer = "throttled"
+        if answer in ANSWERS:
+            return ANSWERS[answer].response()
         if answer in ("login", "home"):
             return _redirect(_LOGIN if answer == "login" else _HOME)
         text = self._page(shortcode, answer)
@@ -291,6 +306,8 @@ class Instagram:
         token = request.match_info["path"].rstrip("/").rpartition("/")[2]
         self.requests["share", token] += 1
         kind = scenario_name(token)
+        if kind in ANSWERS:
+            return ANSWERS[kind].response()
         if kind == "nowhere":
             return web.Response(status=404, text="<html>")
         if kind in ("login", "home"):

@@ -25,11 +25,11 @@ def ask(context: Context, shortcode: Shortcode) -> dict[str, Any]:
     """
     answer = context.query_by_instaloader(shortcode.code)
     data = answer.get("data") if isinstance(answer, dict) else None
-    if not isinstance(data, dict) or _KEY not in data or answer.get("errors"):
+    if not isinstance(data, dict) or _KEY not in data:
         raise Refused(Reason.CHANGED)
     info = data[_KEY]
     if info is None:
-        raise Refused(Reason.NULL)
+        raise Refused(Reason.CHANGED if answer.get("errors") else Reason.NULL)
     items = info.get("items") if isinstance(info, dict) else None
     if not isinstance(items, list):
         raise Refused(Reason.CHANGED)

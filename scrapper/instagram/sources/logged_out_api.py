@@ -25,8 +25,8 @@ def ask(context: Context, shortcode: Shortcode) -> dict[str, Any]:
     """
     answer = context.query_logged_out({"media_id": str(shortcode.media_id)})
     data = answer.get("data") if isinstance(answer, dict) else None
-    if not isinstance(data, dict) or _KEY not in data or answer.get("errors"):
+    if not isinstance(data, dict) or _KEY not in data:
         raise Refused(Reason.CHANGED)
     if data[_KEY] is None:
-        raise Refused(Reason.NULL)
+        raise Refused(Reason.CHANGED if answer.get("errors") else Reason.NULL)
     return ungated(data[_KEY], shortcode)
