@@ -30,8 +30,8 @@ class LoginResponse:
     state: Annotated[
         State,
         Field(
-            description="`expired`: Instagram ended the session; `challenged`: it wants the "
-            "account confirmed in a browser"
+            description="`expired`: Instagram ended the session; `challenged`: a person "
+            "must look at the account in a browser"
         ),
     ]
     username: str | None

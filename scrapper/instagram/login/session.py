@@ -108,11 +108,14 @@ class Login:
     def session(self) -> Session | None:
         """The session; None if there is none, or it ended, or its account needs a person.
 
-        It looks at the files once a second.
+        It looks at the file that the settings name once a second, and each time at the login in
+        use: no process asks with an account that another one has found to need a person.
         """
         with self._lock:
             if time.monotonic() >= self._look_at:
                 self._look_again()
+            else:
+                self._adopt(self._stored.load())
             record = self._record
         if record.state != "active":
             return None

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from tests.conftest import Client, StartService
+from tests.conftest import StartService
 from tests.instagram import Scenario, StandIn
 from tests.instagram.answers import ANSWERS
 from tests.service.instagram.test_sources import scrape, session_file
@@ -123,25 +123,27 @@ async def test_a_rate_limit_in_a_200_slows_the_pace(
     ],
 )
 async def test_an_account_that_needs_a_person_is_left_alone(
-    instagram: StandIn, start_service: StartService, tmp_path: Path, answer: str
+    instagram: StandIn,
+    start_service: StartService,
+    tmp_path: Path,
+    mode: dict[str, str],
+    answer: str,
 ) -> None:
     instagram.turn_off("info", answer)
-    client = await start_service(**session_file(tmp_path, "alive"), SCRAPE_CONCURRENCY="1")
-    status, body = await scrape(client, "private-first")
-    assert (status, body["code"]) == (403, CHALLENGE)
+    settings = {**session_file(tmp_path, "alive"), "SCRAPE_CONCURRENCY": "1"}
+    clients = [await start_service(**settings) for _ in range(2 if mode else 1)]
+    with capture_logs() as logs:
+        status, body = await scrape(clients[0], "private-first")
+        assert (status, body["code"]) == (403, CHALLENGE)
+        for number, client in enumerate(clients * 2):
+            assert (await scrape(client, f"private-{number}"))[1]["code"] == LOGIN
+            assert (await scrape(client, f"reel-{number}"))[0] == 200
+            ready = await (await client.get("/ready")).json()
+            assert ready["login"] == "challenged"
+            metrics = await (await client.get("/metrics")).text()
+            assert 'instagram_login_state{state="challenged"} 1.0' in metrics
     assert instagram.requests("account") == 1
-    for number in range(3):
-        assert (await scrape(client, f"private-{number}"))[1]["code"] == LOGIN
-        assert (await scrape(client, f"reel-{number}"))[0] == 200
-    assert instagram.requests("account") == 1
-    await _is_challenged(client)
-
-
-async def _is_challenged(client: Client) -> None:
-    ready = await (await client.get("/ready")).json()
-    assert ready["login"] == "challenged"
-    metrics = await (await client.get("/metrics")).text()
-    assert 'instagram_login_state{state="challenged"} 1.0' in metrics
+    assert [line["event"] for line in logs].count("instagram login lost") == 1
 
 
 async def test_media_that_the_account_sees_deleted_is_gone(
