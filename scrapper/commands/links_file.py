@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from scrapper.errors import InvalidURL, UnsupportedLink
-from scrapper.links import Link, read_link
+from scrapper.links import Link, clean_link, read_link
 
 __all__ = ["GivenLink", "WrongLinks", "read_links"]
 
@@ -37,7 +37,8 @@ def read_links(
         WrongLinks: some cannot be used.
     """
     links, wrong = [], []
-    for where, url in _texts(arguments, files):
+    for where, text in _texts(arguments, files):
+        url = clean_link(text)
         try:
             links.append(GivenLink(read_link(url, max_length=max_url_length), url))
         except (InvalidURL, UnsupportedLink):

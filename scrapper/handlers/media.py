@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -20,6 +20,7 @@ from scrapper.handlers.request_bodies import ScrapeRequest
 from scrapper.handlers.resources import CONVERSIONS, LIBRARY
 from scrapper.handlers.scrape import scraped_post
 from scrapper.library.post import MediaItem, Post
+from scrapper.links import clean_link, item_in
 from scrapper.tasks import finished
 
 __all__ = ["CONVERSION_NAMES", "download", "download_by_url", "media"]
@@ -128,12 +129,17 @@ async def download(request: web.Request) -> web.StreamResponse:
     )
 )
 async def download_by_url(request: web.Request) -> web.StreamResponse:
-    """Download the post that ``url`` names, and answer like ``GET /download/{shortcode}``."""
+    """Download the post that ``url`` names, and answer like ``GET /download/{shortcode}``.
+
+    The ``img_index`` of that URL is the ``item`` where none is given.
+    """
     choice = _Choice.of(request)
-    url = request.query.get("url", "")
+    url = clean_link(request.query.get("url", ""))
     if not url:
         raise InvalidParameter(text="Say which post: /download?url=https://www.instagram.com/...")
     scraped = await scraped_post(request, url)
+    if choice.item is None:
+        choice = replace(choice, item=item_in(url))
     return await _attachment(request, scraped.stored.post, choice)
 
 

@@ -4,10 +4,11 @@ import asyncio
 from typing import Annotated, TypeVar
 
 from aiohttp import hdrs, web
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from scrapper.handlers.refusals import InvalidBody
 from scrapper.handlers.resources import SETTINGS
+from scrapper.links import clean_link
 
 __all__ = [
     "MAX_WEBHOOK_LENGTH",
@@ -39,6 +40,7 @@ class ScrapeRequest(BaseModel):
 
     url: Annotated[
         str,
+        AfterValidator(clean_link),
         Field(
             min_length=1,
             description="The post's URL, or a share link to it",

@@ -18,6 +18,7 @@ from scrapper.instagram.login.session import Login, LoginState
 from scrapper.instagram.media import Description
 from scrapper.instagram.pace import Pace
 from scrapper.instagram.search import Search, Standing
+from scrapper.instagram.share import MAX_TARGET
 from scrapper.instagram.shortcode import Shortcode
 from scrapper.instagram.sources import Source
 from scrapper.instagram.transport import PooledTransport, TransportPool, tls_context
@@ -30,7 +31,6 @@ __all__ = ["Instagram"]
 MakePace = Callable[[str, int, float], Pace]
 """Makes the pace of a login state, ``logged_out`` or ``session``: so many queries in a window."""
 
-_MAX_LOCATION = 4096
 _HOSTS = ("instagram.com", "cdninstagram.com", "fbcdn.net")
 
 
@@ -196,7 +196,7 @@ class Instagram:
         with self._asking(deadline) as transport:
             url = self._search.open_share_link(path, transport)
         try:
-            link = read_link(url, max_length=_MAX_LOCATION)
+            link = read_link(url, max_length=MAX_TARGET)
         except InvalidURL:
             raise UnsupportedLink from None
         if isinstance(link, ShareLink):

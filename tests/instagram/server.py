@@ -312,6 +312,26 @@ class Instagram:
             return web.Response(status=404, text="<html>")
         if kind in ("login", "home"):
             return _redirect(_LOGIN if kind == "login" else _HOME)
+        code = f"reel-{token}"
+        match kind:
+            case "next":
+                return _redirect(f"{_LOGIN}?next=%2Freel%2F{code}%2F%3Figsh%3Dx")
+            case "canonical" | "ogurl":
+                url = f"https://www.instagram.com/someone/reel/{code}/?a=1&amp;b=2"
+                tags = {
+                    "canonical": f'<link href="{url}" rel="canonical">',
+                    "ogurl": f'<meta content="{url}" property="og:url" />',
+                }
+                html = f'<html><meta property="og:url" content="/share/x/">{tags[kind]}</html>'
+                return web.Response(text=html, content_type="text/html")
+            case "slash" if request.path.endswith("/"):
+                return _redirect(f"https://www.instagram.com{request.path.rstrip('/')}")
+            case "form" if "/reel/" not in request.path:
+                return _redirect(f"/share/reel/{token}/?_r=1")
+            case "slash" | "form":
+                return _redirect(f"/p/{code}/")
+            case "loop":
+                return _redirect(request.path)
         return _redirect(_SHARED.get(kind, f"https://www.instagram.com/reel/{token}/?igsh=x"))
 
     async def _media_info(self, request: web.Request) -> web.StreamResponse:

@@ -475,8 +475,25 @@ async def test_a_share_link_is_opened_once_and_its_post_downloaded(
 
 
 @pytest.mark.parametrize(
+    ("token", "requests"),
+    [("next", 1), ("canonical", 1), ("ogurl", 1), ("slash", 2), ("form", 2)],
+)
+async def test_a_share_link_leads_to_its_post_in_every_form(
+    instagram: StandIn, start_service: StartService, token: str, requests: int
+) -> None:
+    client = await start_service()
+    url = f"\ufeff https://www.instagram.com/share/{token}-token/\u200e\n"
+    async with client.post("/scrape", json={"url": url}) as response:
+        post = await response.json()
+    assert (response.status, post["shortcode"]) == (200, f"reel-{token}-token")
+    assert post["original_url"] == f"https://www.instagram.com/share/{token}-token/"
+    assert instagram.requests("share") == requests
+
+
+@pytest.mark.parametrize(
     ("token", "status", "code"),
     [
+        ("loop-token", 400, "unsupported_link"),
         ("profile-token", 400, "unsupported_link"),
         ("story-token", 400, "unsupported_link"),
         ("offsite-token", 400, "unsupported_link"),
