@@ -7,27 +7,23 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
-from urllib.parse import unquote
 
 import structlog
 
 from scrapper.errors import ScrapeError, SettingsError
+from scrapper.instagram.login.cookie_texts import valid_cookies
 from scrapper.instagram.login.cookies import (
     SessionFileError,
     read_cookies_file,
     read_private,
     read_session_file,
-    valid_cookies,
 )
 from scrapper.instagram.login.file import LoginFile, LoginRecord, State
 from scrapper.library.disk import storing
 
-__all__ = ["SESSION_ID", "Login", "LoginState", "Session", "session_cookies"]
+__all__ = ["Login", "LoginState", "Session"]
 
 log = structlog.get_logger(__name__)
-
-SESSION_ID = r"^[0-9]{1,20}(:|%3[Aa])[!#-+.-:<-\[\]-~-]{1,2000}$"
-"""The value of Instagram's cookie ``sessionid``: the account's number, then further parts."""
 
 _SECRET_COOKIES = ("sessionid", "csrftoken")
 _MOST_SECRETS = 50
@@ -240,14 +236,6 @@ class Login:
         new = [value for value in values if value not in self._secrets]
         if new:
             self._secrets = (*self._secrets, *new)[-_MOST_SECRETS:]
-
-
-def session_cookies(session_id: str) -> dict[str, str]:
-    """The cookies that *session_id*, which matches :data:`SESSION_ID`, stands for.
-
-    It begins with the number of the account, which Instagram wants as ``ds_user_id``, too.
-    """
-    return {"sessionid": session_id, "ds_user_id": unquote(session_id).partition(":")[0]}
 
 
 def _record_of(cookies: Mapping[str, str], username: str, stamp: str) -> LoginRecord:

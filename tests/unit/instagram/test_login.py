@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from scrapper.errors import SettingsError
+from scrapper.instagram.login.cookie_texts import parse_cookies
 from scrapper.instagram.login.cookies import (
     SessionFileError,
     read_cookies_file,
@@ -42,6 +43,72 @@ def write(path: Path, content: bytes) -> Path:
 def test_a_browsers_cookies_are_read(tmp_path: Path, prefix: bytes) -> None:
     path = write(tmp_path / "cookies.txt", prefix + COOKIES.encode())
     assert read_cookies_file(path) == {"sessionid": "the-session", "csrftoken": "the-token"}
+
+
+def exported(**more: Any) -> list[dict[str, Any]]:
+    cookie = {"domain": ".instagram.com", "hostOnly": False, "path": "/", "sameSite": None, **more}
+    return [
+        {**cookie, "name": "sessionid", "value": "1%3Aa%3A2", "expirationDate": 4102444800.5},
+        {**cookie, "name": "mid", "value": "m", "session": True},
+        {**cookie, "name": "old", "value": "o", "expirationDate": 1000000000},
+        {**cookie, "name": "sessionid", "value": "other", "domain": ".example.com"},
+    ]
+
+
+HEADER = "sessionid=1%3Aa%3A2; mid=m"
+WITH_TABS = COOKIES.replace("the-session", "1%3Aa%3A2").replace("csrftoken\tthe-token", "mid\tm")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        WITH_TABS,
+        WITH_TABS.replace("\t", "    "),
+        WITH_TABS.replace("\t", " ").replace("\r\n", "\n   "),
+        json.dumps(exported()),
+        json.dumps({"cookies": exported(), "origins": []}, indent=2),
+        json.dumps({"sessionid": "1%3Aa%3A2", "mid": "m"}),
+        json.dumps(
+            [
+                {"Name raw": n, "Content raw": v}
+                for n, v in (("sessionid", "1%3Aa%3A2"), ("mid", "m"))
+            ]
+        ),
+        HEADER,
+        f"Cookie: {HEADER}",
+        f"cookie:{HEADER};",
+        f"Accept: */*\r\nCookie: {HEADER}\r\nHost: www.instagram.com\r\n",
+        f"cookie\n{HEADER}\n",
+    ],
+)
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
+def test_cookies_are_read_as_people_have_them(text: str, encoding: str) -> None:
+    expected = {"sessionid": "1%3Aa%3A2", "mid": "m", "ds_user_id": "1"}
+    assert parse_cookies(text.encode(encoding)) == expected
+
+
+def test_the_value_of_the_session_alone_is_enough() -> None:
+    assert parse_cookies(b" 7:abc%3A1\n") == {"sessionid": "7:abc%3A1", "ds_user_id": "7"}
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (b"", "There is no cookie sessionid"),
+        (b"hello", "There is no cookie sessionid"),
+        (b"{", "The JSON in it is not whole"),
+        (b"[]", "There is no cookie sessionid"),
+        (b'{"sessionid": "no number"}', "There is no cookie sessionid"),
+        (b"Cookie: mid=m; csrftoken=c", "There is no cookie sessionid"),
+        (COOKIES.replace("\t0\tsessionid", "\t1000\tsessionid").encode(), "has expired"),
+        (b"\x89PNG\r\n\x1a\n\x00", "It is not a text"),
+    ],
+)
+def test_a_wrong_paste_is_answered_by_what_was_expected(content: bytes, why: str) -> None:
+    with pytest.raises(ValueError, match=why) as raised:
+        parse_cookies(content)
+    assert "a cookies.txt" in str(raised.value)
+    assert "developer tools" in str(raised.value)
 
 
 @SLOW
