@@ -35,6 +35,7 @@ __all__ = [
     "ServerFull",
     "SessionRefused",
     "SettingsError",
+    "SlideOfPost",
     "StoryLink",
     "TooManyJobs",
     "TooManyStreams",
@@ -55,6 +56,15 @@ class ScrapeError(Exception):
     def __init__(self, *, retry_after: float | None = None) -> None:
         super().__init__()
         self.retry_after = retry_after
+
+
+class SlideOfPost(ScrapeError):
+    """The shortcode is that of one item of a post: number ``item`` of the post ``shortcode``."""
+
+    def __init__(self, shortcode: str, item: int) -> None:
+        super().__init__()
+        self.shortcode = shortcode
+        self.item = item
 
 
 class InvalidURL(ScrapeError):

@@ -139,7 +139,7 @@ async def download_by_url(request: web.Request) -> web.StreamResponse:
         raise InvalidParameter(text="Say which post: /download?url=https://www.instagram.com/...")
     scraped = await scraped_post(request, url)
     if choice.item is None:
-        choice = replace(choice, item=item_in(url))
+        choice = replace(choice, item=item_in(url) or scraped.item)
     return await _attachment(request, scraped.stored.post, choice)
 
 

@@ -40,7 +40,6 @@ class ScrapeRequest(BaseModel):
 
     url: Annotated[
         str,
-        AfterValidator(clean_link),
         Field(
             min_length=1,
             description="The post's URL, or a share link to it",
@@ -48,6 +47,7 @@ class ScrapeRequest(BaseModel):
             json_schema_extra={"pattern": _POST_URL},
             examples=["https://www.instagram.com/reel/SHORTCODE/"],
         ),
+        AfterValidator(clean_link),
     ]
     refresh: Annotated[bool, Field(description="Download the post again even if it is stored")] = (
         False

@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import copy_context
+from dataclasses import replace
 from pathlib import Path
 
-from scrapper.errors import DeadlineExceeded, InvalidURL, UnsupportedLink
+from scrapper.errors import DeadlineExceeded, InvalidURL, SlideOfPost, UnsupportedLink
 from scrapper.instagram.context import OnRequest
 from scrapper.instagram.contexts import Contexts
 from scrapper.instagram.files.fetch import Target, Wanted, download
@@ -31,6 +32,8 @@ __all__ = ["Instagram"]
 MakePace = Callable[[str, int, float], Pace]
 """Makes the pace of a login state, ``logged_out`` or ``session``: so many queries in a window."""
 
+_MOST_PARENTS = 100
+_PARENT_SECONDS = 30.0
 _HOSTS = ("instagram.com", "cdninstagram.com", "fbcdn.net")
 
 
@@ -70,6 +73,7 @@ class Instagram:
         self._files = ThreadPoolExecutor(files_at_once, thread_name_prefix="download")
         self._file_transports = TransportPool(_HOSTS, tls)
         self.paces = paces
+        self._parents: dict[str, tuple[float, Description]] = {}
         self._contexts = Contexts(paces, doc_id=doc_id, on_request=on_request)
         self._search = Search(
             login,
@@ -146,16 +150,25 @@ class Instagram:
         whatever the other side does.
 
         Raises:
+            SlideOfPost: the post has another shortcode; the next call with that one asks nothing.
             ScrapeError: one of its subclasses, for everything that is not a fault of ours.
             OSError: the files cannot be written.
         """
         target = Target(folder, progress, self._max_bytes, self._keep_free)
         target.check_room()
-        code = Shortcode(shortcode)
+        code, known = Shortcode(shortcode), self._remembered(shortcode)
 
         def find() -> Description:
+            nonlocal known
+            if known is not None:
+                description, known = known, None
+                on_found()
+                return description
             with self._asking(deadline) as transport:
                 description = self._search.find(code, transport)
+            if (slide := description.slide) and slide.parent != shortcode:
+                self._remember(slide.parent, replace(description, slide=None))
+                raise SlideOfPost(slide.parent, slide.item)
             on_found()
             return description
 
@@ -168,6 +181,15 @@ class Instagram:
             return self._files.submit(copy_context().run, download_in_time, wanted)
 
         return PostDownload(find, begin, code, lambda: deadline - time.monotonic()).post(url)
+
+    def _remember(self, shortcode: str, description: Description) -> None:
+        self._parents[shortcode] = time.monotonic(), description
+        for surplus in list(self._parents)[:-_MOST_PARENTS]:
+            self._parents.pop(surplus, None)
+
+    def _remembered(self, shortcode: str) -> Description | None:
+        at, description = self._parents.pop(shortcode, (0.0, None))
+        return description if time.monotonic() - at < _PARENT_SECONDS else None
 
     @contextmanager
     def _asking(self, deadline: float) -> Iterator[PooledTransport]:

@@ -55,6 +55,12 @@ _NAVIGATION: Mapping[str, str | None] = {
     "X-Requested-With": None,
     "x-ig-app-id": None,
 }
+_FRAME: Mapping[str, str | None] = {
+    **_NAVIGATION,
+    "Sec-Fetch-Dest": "iframe",
+    "Sec-Fetch-Site": "cross-site",
+    "Sec-Fetch-User": None,
+}
 # Worth another try with fresh tokens, if these worked before.
 _STALE_SIGNS = frozenset({Reason.NEEDS_LOGIN, Reason.CHANGED, Reason.RETIRED})
 _DOMAIN = ".instagram.com"
@@ -176,15 +182,17 @@ class Context(InstaloaderContext):
             lambda: self.doc_id_graphql_query(self.doc_id, dict(variables), web_api=True)
         )
 
-    def view(self, path: str) -> requests.Response:
-        """GET a page as a browser's navigation does; redirects are not followed.
+    def view(self, path: str, *, embedded: bool = False) -> requests.Response:
+        """GET a page as a browser's navigation does, or one *embedded* in a page of another site.
+
+        Redirects are not followed.
 
         Raises:
             PaceExceeded: our pace allows none now.
             requests.RequestException: no answer came.
         """
         self.count("page")
-        headers: Any = _NAVIGATION
+        headers: Any = _FRAME if embedded else _NAVIGATION
         response = self._session.get(WWW + path, headers=headers, allow_redirects=False)
         if not self.is_logged_in and response.ok:
             self._tokens.offer(lambda: _tokens_of(response))

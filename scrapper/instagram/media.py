@@ -11,13 +11,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import zip_longest
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import structlog
 
 from scrapper.instagram.shortcode import Shortcode
 from scrapper.instagram.verdict import Reason, Refused
 from scrapper.library.post import Details, Music
+from scrapper.links import is_shortcode
 
 Kind = Literal["video", "image"]
 
@@ -27,6 +28,7 @@ __all__ = [
     "Description",
     "Item",
     "Kind",
+    "Slide",
     "belongs_to",
     "describe",
     "find_in_page",
@@ -80,11 +82,19 @@ class Item:
     has_audio: bool | None = None
 
 
+class Slide(NamedTuple):
+    """Which item of which post a code stands for that is not a post's own."""
+
+    parent: str
+    item: int
+
+
 @dataclass(frozen=True, slots=True)
 class Description:
     """A post as Instagram describes it; in ``items`` None stands for one without a URL.
 
-    ``taken_at`` is a time in UTC as RFC 3339 has it.
+    ``taken_at`` is a time in UTC as RFC 3339 has it. ``slide`` is there if the post was asked for
+    by the code of one of its items.
     """
 
     is_carousel: bool
@@ -93,6 +103,7 @@ class Description:
     owner: str | None
     taken_at: str | None
     details: Details
+    slide: "Slide | None" = None
 
     @property
     def complete(self) -> bool:
@@ -110,12 +121,15 @@ class Description:
 def belongs_to(media: Any, shortcode: Shortcode) -> bool:
     """Whether *media*, the answer to a query for the post, may be that post.
 
-    An object without a usable ``code`` is taken: nothing contradicts the query.
+    An object without a usable ``code`` is taken: nothing contradicts the query. The code may be
+    that of one of the post's items.
     """
     if not isinstance(media, dict):
         return False
     code = media.get("code")
-    return not isinstance(code, str) or _is_of(media, shortcode)
+    if not isinstance(code, str) or _is_of(media, shortcode):
+        return True
+    return _slide(media, shortcode) is not None
 
 
 def ungated(wrapper: Any, shortcode: Shortcode) -> dict[str, Any]:
@@ -144,20 +158,22 @@ def find_in_page(data: Any, shortcode: Shortcode) -> dict[str, Any] | None:
     """
     gated = False
     for value in _objects_in(data):
-        if _GATE in value and belongs_to(value, shortcode):
+        if _GATE in value and (
+            belongs_to(value, shortcode) or _slide(_dict(value[_GATE]), shortcode)
+        ):
             try:
                 return ungated(value, shortcode)
             except Refused as refused:
                 gated = gated or refused.reason is Reason.GATED
-        elif _is_of(value, shortcode) and _has_media(value):
+        elif _slide(value, shortcode) or (_is_of(value, shortcode) and _has_media(value)):
             return value
     if gated:
         raise Refused(Reason.GATED)
     return None
 
 
-def describe(media: dict[str, Any]) -> Description:
-    """Read a media object.
+def describe(media: dict[str, Any], shortcode: Shortcode) -> Description:
+    """Read a media object that was asked for by *shortcode*.
 
     Raises:
         Refused: it is of a type that is not known, has more than 50 items, or no URL at all.
@@ -188,6 +204,7 @@ def describe(media: dict[str, Any]) -> Description:
         owner=_text(user.get("username")),
         taken_at=_moment(media.get("taken_at")),
         details=_details(media, user, children),
+        slide=_slide(media, shortcode),
     )
 
 
@@ -195,6 +212,17 @@ def _is_of(media: dict[str, Any], shortcode: Shortcode) -> bool:
     if media.get("code") in (shortcode.code, shortcode.text):
         return True
     return str(media.get("pk")) == str(shortcode.media_id)
+
+
+def _slide(media: dict[str, Any], shortcode: Shortcode) -> Slide | None:
+    """The item of *media* that has the *shortcode*, which is not its own."""
+    parent = media.get("code")
+    if not isinstance(parent, str) or not is_shortcode(parent) or _is_of(media, shortcode):
+        return None
+    for item, child in enumerate(_list(media.get("carousel_media"))[:_REFUSED_ITEMS], start=1):
+        if _dict(child).get("code") == shortcode.code:
+            return Slide(parent, item)
+    return None
 
 
 def _has_media(media: dict[str, Any]) -> bool:

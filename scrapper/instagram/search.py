@@ -148,7 +148,9 @@ class Search:
                 transport.deadline = now + (deadline - now) / (2 if more_to_come else 1)
                 try:
                     with asking(source.name, context):
-                        description = describe(source.ask(context, inquiry.shortcode))
+                        description = describe(
+                            source.ask(context, inquiry.shortcode), inquiry.shortcode
+                        )
                 except Refused as error:
                     inquiry.refuse(source, standing, error)
                     self._heed(standing, context, error)

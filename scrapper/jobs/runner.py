@@ -43,6 +43,8 @@ async def run_post(post: JobPost, scraper: Scraper, *, keep: bool, patience: flo
         post.fail(*INTERNAL_ERROR)
     else:
         post.bytes_done = post.bytes_total = sum(file.size for file in stored.post.files)
+        # The link may have named one of the post's items.
+        post.shortcode = stored.post.shortcode
         post.state, post.status = "done", 200
     return None
 

@@ -14,10 +14,14 @@ _GRACE = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Scraped:
-    """A post, and whether it came from disk without a request to Instagram."""
+    """A post, and whether it came from disk without a request to Instagram.
+
+    ``item`` is the number of the item whose own shortcode was asked for, if it was not the post's.
+    """
 
     stored: StoredPost
     cached: bool
+    item: int | None = None
 
 
 class Slot:

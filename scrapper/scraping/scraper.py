@@ -18,7 +18,14 @@ from typing import Protocol
 
 import structlog
 
-from scrapper.errors import CoolingDown, DeadlineExceeded, RateLimited, ServerFull
+from scrapper.errors import (
+    CoolingDown,
+    DeadlineExceeded,
+    InstagramChanged,
+    RateLimited,
+    ServerFull,
+    SlideOfPost,
+)
 from scrapper.library.disk import storing
 from scrapper.library.post import Post, Progress
 from scrapper.library.publishing import Superseded
@@ -92,6 +99,7 @@ class Scraper:
         self._flights: dict[str, Flight] = {}
         self._shared: dict[ShareLink, str] = {}
         self._opening: dict[ShareLink, asyncio.Task[str]] = {}
+        self._slides: dict[str, SlideOfPost] = {}
         self._most_flights = queries + queue_limit
         self._queries = asyncio.Semaphore(queries)
         threads = queries + downloads
@@ -138,6 +146,8 @@ class Scraper:
 
     async def has(self, shortcode: str) -> bool:
         """Whether the post is stored, and fresh enough."""
+        if slide := self._slides.get(shortcode):
+            shortcode = slide.shortcode
         return await self._stored(shortcode) is not None
 
     @property
@@ -150,13 +160,32 @@ class Scraper:
     ) -> Scraped:
         """Return the post from the library, or download and store it.
 
-        With *refresh* it is downloaded even if the stored one is fresh. With *keep* sweeps leave it
-        alone from now on. *url* is the post's URL as the client sent it.
+        The *shortcode* may be that of one of the post's items. With *refresh* it is downloaded even
+        if the stored one is fresh. With *keep* sweeps leave it alone from now on. *url* is the
+        post's URL as the client sent it.
 
         Raises:
             ScrapeError: one of its subclasses.
             OSError: the post cannot be stored.
         """
+        slide = self._slides.get(shortcode)
+        if slide is None:
+            try:
+                return await self._scrape_and_keep(shortcode, url, refresh, keep)
+            except SlideOfPost as found:
+                slide = found
+            self._slides[shortcode] = slide
+            if len(self._slides) > _MAX_SHARE_LINKS:
+                del self._slides[next(iter(self._slides))]
+        try:
+            whole = await self._scrape_and_keep(slide.shortcode, url, refresh, keep)
+        except SlideOfPost:
+            raise InstagramChanged from None
+        return replace(whole, item=slide.item)
+
+    async def _scrape_and_keep(
+        self, shortcode: str, url: str, refresh: bool, keep: bool
+    ) -> Scraped:
         while True:
             scraped = await self._scrape(shortcode, url, refresh)
             if not keep or scraped.stored.kept:

@@ -17,6 +17,7 @@ class Scenario:
     - ``web``: the logged-out web app's query; if empty, the same as ``api``
     - ``page``: the public page; if empty, the post if the API has it, else a redirect to the login
     - ``reel``: the page under ``/reel/``; if empty, the same as ``page``
+    - ``embed``: the embed page
     - ``info``: media info, with a session
 
     ``shape`` says which files the post has, and ``media`` what the CDN does with them. ``change``
@@ -29,6 +30,7 @@ class Scenario:
     page: str = ""
     reel: str = ""
     info: str = "post"
+    embed: str = "login"
     shape: str = "video"
     media: str = ""
     change: Callable[[dict[str, Any]], dict[str, Any]] | None = None

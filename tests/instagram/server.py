@@ -77,6 +77,11 @@ _SHARED = {
     "story": "/stories/someone/1/",
     "offsite": "https://example.com/x",
 }
+_FRAME = {
+    "Sec-Fetch-Mode": "navigate",
+    "Sec-Fetch-Dest": "iframe",
+    "Sec-Fetch-Site": "cross-site",
+}
 _NAVIGATION = {"Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document", "Sec-Fetch-Site": "none"}
 
 
@@ -84,9 +89,10 @@ class Instagram:
     """The state and the routes of the stand-in's server.
 
     ``requests`` counts by (kind, shortcode). The kinds are ``start_page``, ``graphql``,
-    ``web_query``, ``post_page``, ``media_info``, ``share`` and ``media``; also ``cookie`` for a
-    media request with a cookie, and ``account`` for any request with a session. While ``go`` is
-    not set, queries and pages of posts wait; while ``media_go`` is not set, files stop half way.
+    ``web_query``, ``post_page``, ``embed_page``, ``media_info``, ``share`` and ``media``; also
+    ``cookie`` for a media request with a cookie, and ``account`` for any request with a session.
+    While ``go`` is not set, queries and pages of posts wait; while ``media_go`` is not set, files
+    stop half way.
     ``off`` maps a source to the answer that it gives for every post, whatever the scenario.
     """
 
@@ -114,6 +120,7 @@ class Instagram:
         app.router.add_get("/api/graphql", self._graphql_loop)
         app.router.add_post("/graphql/query", self._graphql)
         app.router.add_get("/{kind:p|reel}/{shortcode}/", self._post_page)
+        app.router.add_get("/p/{shortcode}/embed/captioned/", self._embed_page)
         app.router.add_get("/share/{path:.*}", self._share)
         app.router.add_get("/api/v1/media/{id}/info/", self._media_info)
         app.router.add_get("/v/t50/{variant}/{name}", self._media)
@@ -277,6 +284,20 @@ class Instagram:
             return web.Response(text=text, content_type="text/html")
         fault = await too_much(request, answer, "text/html")
         return fault or await _fault(request, answer)
+
+    async def _embed_page(self, request: web.Request) -> web.StreamResponse:
+        shortcode = request.match_info["shortcode"]
+        self.requests["embed_page", shortcode] += 1
+        await self.go.wait()
+        answer = self.off.get("embed") or self.scenario(shortcode).embed
+        if any(request.headers.get(name) != value for name, value in _FRAME.items()):
+            answer = "login"
+        if answer in ANSWERS:
+            return ANSWERS[answer].response()
+        if answer not in ("post", "empty"):
+            return await _fault(request, answer)
+        media = None if answer == "empty" else self._describe(shortcode)
+        return web.Response(text=pages.embed(media, shortcode), content_type="text/html")
 
     def _page(self, shortcode: str, answer: str) -> str | None:
         match answer:

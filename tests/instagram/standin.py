@@ -96,9 +96,9 @@ class StandIn:
         self._call(lambda: self._instagram.scenarios.__setitem__(name, scenario))
 
     def turn_off(self, source: str, answer: str) -> None:
-        """Let a source (``api``, ``web``, ``page`` or ``info``) give *answer* for every post.
+        """Let a source give *answer* for every post.
 
-        ``start`` is the start page.
+        It is ``api``, ``web``, ``page``, ``embed`` or ``info``; ``start`` is the start page.
         """
         self._call(lambda: self._instagram.off.__setitem__(source, answer))
 

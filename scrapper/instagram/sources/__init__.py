@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from scrapper.instagram.context import Context
 from scrapper.instagram.shortcode import Shortcode
-from scrapper.instagram.sources import api, logged_out_api, media_info, page
+from scrapper.instagram.sources import api, embed, logged_out_api, media_info, page
 
 __all__ = ["LOGGED_OUT", "WITH_SESSION", "Source"]
 
@@ -26,6 +26,7 @@ LOGGED_OUT = (
     Source("api", api.ask),
     Source("logged_out_api", logged_out_api.ask),
     Source("page", page.ask),
+    Source("embed", embed.ask),
 )
 """In the order in which they are asked where nothing else was learned: smallest answer first."""
 

@@ -254,6 +254,62 @@ async def test_page_tokens_are_read_in_each_form_and_missed_without_harm(
     assert (instagram.requests("graphql") == 0) == (form == "none")
 
 
+@pytest.mark.parametrize("shape", ["video", "photo", "carousel"])
+async def test_the_embed_page_has_what_the_page_refuses(
+    instagram: StandIn, start_service: StartService, shape: str
+) -> None:
+    instagram.define("framed", Scenario("", api="wait", page="login", shape=shape, embed="post"))
+    status, post = await scrape(await start_service(), "framed-x")
+    assert (status, post.get("missing"), post.get("owner")) == (200, [], "someone")
+    assert contents_of(post) == instagram.bytes_of("framed-x")
+
+
+@pytest.mark.parametrize(
+    ("shape", "embed"), [("novideo", "post"), ("video", "empty"), ("video", "notfound")]
+)
+async def test_an_embed_page_without_the_file_is_a_closed_way(
+    instagram: StandIn, start_service: StartService, shape: str, embed: str
+) -> None:
+    scenario = Scenario("", api="forbidden", page="login", shape=shape, embed=embed)
+    instagram.define("framed", scenario)
+    status, body = await scrape(await start_service(), "framed-x")
+    assert (status, body["code"]) == (403, "login_required")
+
+
+@pytest.mark.parametrize("by", ["api", "page", "embed", "info"])
+async def test_the_code_of_a_slide_leads_to_its_post(
+    instagram: StandIn, start_service: StartService, tmp_path: Path, by: str
+) -> None:
+    def change(media: dict[str, Any]) -> dict[str, Any]:
+        media["carousel_media"][1]["code"] = "slide-two"
+        return {**media, "code": "carousel-whole", "pk": "1"}
+
+    answers = {name: "post" if name == by else "login" for name in ("api", "page", "embed")}
+    instagram.define("slide", Scenario("", shape="carousel", change=change, **answers))
+    client = await start_service(**session_file(tmp_path, "alive"))
+    for cached in (False, True):
+        status, post = await scrape(client, "slide-two")
+        assert (status, post.get("shortcode"), post.get("cached")) == (
+            200,
+            "carousel-whole",
+            cached,
+        )
+    assert contents_of(post) == instagram.bytes_of("slide-two")
+    kinds = ("graphql", "web_query", "post_page", "embed_page", "media_info")
+    assert sum(instagram.requests(kind, "carousel-whole") for kind in kinds) == 0
+    url = POST.format("slide-two")
+    async with client.get("/download", params={"url": url}) as response:
+        assert await response.read() == instagram.bytes_of("slide-two")[1]
+    async with client.post("/jobs", json={"urls": [url]}) as response:
+        location = response.headers["Location"]
+    job: dict[str, Any] = {"state": "running"}
+    while job["state"] == "running":
+        async with client.get(location) as response:
+            job = await response.json()
+        await asyncio.sleep(0)
+    assert job["posts"][0]["shortcode"] == "carousel-whole"
+
+
 async def test_another_document_replaces_the_built_in_one(
     instagram: StandIn, start_service: StartService
 ) -> None:
@@ -306,7 +362,7 @@ async def test_a_batch_costs_few_requests_while_the_api_always_refuses(
     assert sum(instagram.requests(kind) for kind in asked) <= 55
     async with client.get("/ready") as response:
         order = (await response.json())["instagram"]["logged_out"]["sources"]
-    assert order == ["page", "api", "logged_out_api"]
+    assert order == ["page", "embed", "api", "logged_out_api"]
     async with client.get("/metrics") as response:
         text = await response.text()
     assert 'instagram_requests_total{outcome="wait",source="api"} 1.0' in text
