@@ -44,6 +44,7 @@ from scrapper.handlers.resources import (
 from scrapper.handlers.scrape import scrape
 from scrapper.handlers.session import begin_session, end_session
 from scrapper.instagram.client import Instagram
+from scrapper.instagram.documents import DocumentFile
 from scrapper.instagram.login.file import LoginFile, State
 from scrapper.instagram.pace_file import PaceFile
 from scrapper.jobs.backlog import Backlog
@@ -130,6 +131,9 @@ def create_app(settings: Settings) -> web.Application:
         on_request=measured.count_instagram_request,
         make_pace=(fleet or PaceFile(root.state / "pace.json", check=root.check)).make_pace,
         login_file=LoginFile(root.state / "login.json", check=root.check),
+        documents=fleet.documents
+        if fleet
+        else DocumentFile(root.state / "documents.json", check=root.check),
         more_sources=plugins.sources(settings),
     )
     measured.follow_login(lambda: instagram.login.state.state, get_args(State))

@@ -61,6 +61,7 @@ class WorkerParts(NamedTuple):
             on_request=metrics.count_instagram_request,
             make_pace=fleet.make_pace,
             login_file=LoginFile(root.state / "login.json", check=root.check),
+            documents=fleet.documents,
             more_sources=plugins.sources(settings),
         )
         return cls(metrics, fleet, instagram, root, plugins)

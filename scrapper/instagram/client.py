@@ -12,6 +12,7 @@ from pathlib import Path
 from scrapper.errors import DeadlineExceeded, InvalidURL, SlideOfPost, UnsupportedLink
 from scrapper.instagram.context import OnRequest
 from scrapper.instagram.contexts import Contexts
+from scrapper.instagram.documents import DocumentMemory, Documents
 from scrapper.instagram.files.fetch import Target, Wanted, download
 from scrapper.instagram.files.post import PostDownload
 from scrapper.instagram.login.file import LoginFile
@@ -34,6 +35,7 @@ MakePace = Callable[[str, int, float], Pace]
 
 _MOST_PARENTS = 100
 _PARENT_SECONDS = 30.0
+_SCRIPT_SECONDS = 30.0
 _HOSTS = ("instagram.com", "cdninstagram.com", "fbcdn.net")
 
 
@@ -44,7 +46,8 @@ class Instagram:
 
     All threads share the *paces*, one for each login state: ``logged_out`` and ``session``. A file
     may have *max_bytes*, and *keep_free* bytes of the disk stay free. *doc_id* is the document of
-    the logged-out web app's query. The *login* is used for posts that cannot be had without it, or,
+    the logged-out web app's query, if it is not to be the built-in one; *documents* keeps those
+    that replace retired ones. The *login* is used for posts that cannot be had without it, or,
     with *login_first*, before anything else. After a limit that names no time, the login rests for
     *cooldown* seconds.
     """
@@ -61,6 +64,7 @@ class Instagram:
         login_first: bool = False,
         queries_at_once: int,
         files_at_once: int,
+        documents: DocumentMemory | None = None,
         more_sources: Sequence[Source] = (),
         on_request: OnRequest = lambda *_: None,
     ) -> None:
@@ -74,13 +78,16 @@ class Instagram:
         self._file_transports = TransportPool(_HOSTS, tls)
         self.paces = paces
         self._parents: dict[str, tuple[float, Description]] = {}
-        self._contexts = Contexts(paces, doc_id=doc_id, on_request=on_request)
+        self.documents = Documents(override=doc_id, memory=documents, report=on_request)
+        self._contexts = Contexts(paces, documents=self.documents, on_request=on_request)
         self._search = Search(
             login,
             self._contexts,
             paces,
             cooldown=cooldown,
             login_first=login_first,
+            documents=self.documents,
+            get_script=self._script,
             more_sources=more_sources,
         )
 
@@ -92,11 +99,13 @@ class Instagram:
         on_request: OnRequest = lambda *_: None,
         make_pace: MakePace = lambda _, most, window: Pace(most, window),
         login_file: LoginFile | None = None,
+        documents: DocumentMemory | None = None,
         more_sources: Sequence[Source] = (),
     ) -> "Instagram":
         """The client that *settings* describe; *login_file* keeps the login in use.
 
-        *more_sources* are asked after this service's own.
+        *documents* keeps what was found out of the web app's queries. *more_sources* are asked
+        after this service's own.
 
         Raises:
             SettingsError: the session file holds no session.
@@ -121,6 +130,7 @@ class Instagram:
             login_first=settings.instagram_login_use == "always",
             queries_at_once=settings.scrape_concurrency,
             files_at_once=settings.files_at_once,
+            documents=documents,
             more_sources=more_sources,
             on_request=on_request,
         )
@@ -237,6 +247,10 @@ class Instagram:
         with self._transports.taken(deadline) as transport:
             session = self._search.check(cookies, transport)
         return self.login.use(session.cookies, session.username)
+
+    def _script(self, url: str) -> Iterator[bytes]:
+        with self._file_transports.taken(time.monotonic() + _SCRIPT_SECONDS) as transport:
+            yield from self._contexts.logged_out(transport).script(url)
 
     def close(self) -> None:
         """Close all connections. No thread may be in :meth:`fetch` any more."""

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from http import HTTPStatus
 from http.cookiejar import DefaultCookiePolicy
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import instaloader
 import requests
@@ -66,9 +66,18 @@ _STALE_SIGNS = frozenset({Reason.NEEDS_LOGIN, Reason.CHANGED, Reason.RETIRED})
 _DOMAIN = ".instagram.com"
 _MAX_REDIRECTS = 5
 _MAX_CLAIM = 200
+_PIECE_BYTES = 64 * 1024
 _LONGEST_HARMLESS = 5
 
 Result = TypeVar("Result")
+
+
+class Documents(Protocol):
+    """:class:`scrapper.instagram.documents.Documents`, as far as a context needs them."""
+
+    def current(self, source: str) -> tuple[str, dict[str, Any]]: ...
+
+    def note_page(self, html: bytes) -> None: ...
 
 
 class _Captured(Exception):
@@ -97,8 +106,7 @@ class Context(InstaloaderContext):
     """One thread's way to Instagram, logged out or with a session.
 
     Without a *session* the context is logged out. *tokens* are shared by all contexts that are
-    logged out. *doc_id* is the document of the logged-out web app's query. *on_request* is kept as
-    ``report``.
+    logged out. *documents* are those of the web app's queries. *on_request* is kept as ``report``.
 
     Instaloader makes one attempt only: with more, it hides the cause of a failure behind a plain
     ``ConnectionException``, and waits between them.
@@ -110,12 +118,12 @@ class Context(InstaloaderContext):
         pace: Pace,
         tokens: Tokens,
         *,
-        doc_id: str,
+        documents: Documents,
         session: Session | None = None,
         on_request: OnRequest = lambda *_: None,
     ) -> None:
         self.transport = transport
-        self.doc_id = doc_id
+        self._documents = documents
         self.claim = "0"
         self.request_number = 0
         self._pace = pace
@@ -172,15 +180,27 @@ class Context(InstaloaderContext):
 
         return query() if self.is_logged_in else self._with_tokens(query)
 
-    def query_logged_out(self, variables: Mapping[str, Any]) -> Any:
-        """The answer, as JSON data, to the logged-out web app's own query.
+    def query_web(self, source: str, variables: Mapping[str, Any]) -> Any:
+        """The answer, as JSON data, to the web app's query that the *source* asks, logged out.
 
         Raises:
             Exception: whatever Instaloader and requests raise.
         """
+        doc_id, flags = self._documents.current(source)
+        everything = {**variables, **flags}
         return self._with_tokens(
-            lambda: self.doc_id_graphql_query(self.doc_id, dict(variables), web_api=True)
+            lambda: self.doc_id_graphql_query(doc_id, everything, web_api=True)
         )
+
+    def script(self, url: str) -> Iterator[bytes]:
+        """One of a page's scripts, piece by piece; nothing where it is refused.
+
+        Raises:
+            requests.RequestException: no answer came, or it broke.
+        """
+        response = self._for_files.get(url, stream=True, allow_redirects=False)
+        if response.status_code == HTTPStatus.OK:
+            yield from response.iter_content(_PIECE_BYTES)
 
     def view(self, path: str, *, embedded: bool = False) -> requests.Response:
         """GET a page as a browser's navigation does, or one *embedded* in a page of another site.
@@ -196,6 +216,7 @@ class Context(InstaloaderContext):
         response = self._session.get(WWW + path, headers=headers, allow_redirects=False)
         if not self.is_logged_in and response.ok:
             self._tokens.offer(lambda: _tokens_of(response))
+            self._documents.note_page(response.content)
         return response
 
     def get_api(self, path: str, headers: Mapping[str, str]) -> Any:
@@ -315,6 +336,7 @@ class Context(InstaloaderContext):
         response = self._session.get(WWW, headers=headers, allow_redirects=False)
         # Logged out, the start page is a login form, tokens and all.
         tokens = _tokens_of(response) if response.status_code == HTTPStatus.OK else None
+        self._documents.note_page(response.content)
         if tokens is None:
             route = route_of(response.content)
             refused = refusal_of_page(response, with_session=False, route=route)

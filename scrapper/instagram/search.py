@@ -1,7 +1,7 @@
 """Ask the sources for a post, in the order that works, until one of them has all of it."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import structlog
@@ -10,6 +10,7 @@ from scrapper.errors import SessionRefused
 from scrapper.instagram.asking import asking
 from scrapper.instagram.context import Context
 from scrapper.instagram.contexts import Contexts
+from scrapper.instagram.documents import Documents
 from scrapper.instagram.login.check import view_as
 from scrapper.instagram.login.session import Login, Session
 from scrapper.instagram.media import Description, describe
@@ -25,6 +26,8 @@ __all__ = ["Search", "Standing"]
 
 log = structlog.get_logger(__name__)
 
+_RETIRED = frozenset({Reason.RETIRED, Reason.NULL})
+_LOOK_UP_SHARE = 4
 # With a session each may also mean that Instagram ended it.
 _DOUBTFUL = frozenset(
     {Reason.NEEDS_LOGIN, Reason.WAIT, Reason.SOFT_BLOCK, Reason.LOGIN_WALL, Reason.STALE}
@@ -37,7 +40,8 @@ class Search:
 
     *paces* has one for each login state: ``logged_out`` and ``session``. The *login* is used for
     posts that cannot be had without it, or, with *login_first*, before anything else. After a limit
-    that names no time, the login rests for *cooldown* seconds.
+    that names no time, the login rests for *cooldown* seconds. *documents* are those of the web
+    app's queries; *get_script* downloads a page's script, piece by piece.
     """
 
     def __init__(
@@ -48,8 +52,12 @@ class Search:
         *,
         cooldown: float,
         login_first: bool,
+        documents: Documents,
+        get_script: Callable[[str], Iterator[bytes]],
         more_sources: Sequence[Source] = (),
     ) -> None:
+        self.documents = documents
+        self._get_script = get_script
         self._login = login
         self._contexts = contexts
         self._login_first = login_first
@@ -162,7 +170,21 @@ class Search:
                     inquiry.add(description)
                     standing.order.gave(source.name, refused)
                     refused = []
+                    self._replace_retired(inquiry, deadline, transport)
                     self._keep_cookies(context)
+
+    def _replace_retired(
+        self, inquiry: "_Inquiry", deadline: float, transport: PooledTransport
+    ) -> None:
+        """Look up the documents of queries that are retired, now that another source gave."""
+        retired = [one.source for one in inquiry.refusals if one.reason in _RETIRED]
+        if retired:
+            context = self._contexts.logged_out(transport)
+            left = (deadline - time.monotonic()) / _LOOK_UP_SHARE
+            found = self.documents.look_up(
+                retired, self._get_script, lambda: context.count("page"), seconds=left
+            )
+            self._logged_out.order.forgive(found)
 
     def _heed(self, standing: "Standing", context: Context, refused: Refused) -> None:
         """Slow down after a limit; note what a refusal says of the session."""

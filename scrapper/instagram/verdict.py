@@ -172,6 +172,7 @@ _TOKEN = re.compile(
     re.IGNORECASE,
 )
 _TIMED = frozenset({Reason.RATE_LIMITED, Reason.SOFT_BLOCK, Reason.WAIT})
+_SAME_QUERY = {"root_query": "api"}
 _STATUSES: Mapping[int, Reason] = {
     HTTPStatus.UNAUTHORIZED: Reason.NEEDS_LOGIN,
     HTTPStatus.FORBIDDEN: Reason.NEEDS_LOGIN,
@@ -233,8 +234,12 @@ def _by_certain(reasons: Set[Reason], refusals: Sequence[Refusal]) -> ScrapeErro
 def _by_suggested(reasons: Set[Reason], refusals: Sequence[Refusal]) -> ScrapeError | None:
     """What the API suggests, and a page that is a login form may confirm."""
     # Two queries that are null at once are hardly both retired.
-    nulls = sum(refusal.reason is Reason.NULL for refusal in refusals)
-    if Reason.EMPTY in reasons or nulls > 1:
+    nulls = {
+        _SAME_QUERY.get(refusal.source, refusal.source)
+        for refusal in refusals
+        if refusal.reason is Reason.NULL
+    }
+    if Reason.EMPTY in reasons or len(nulls) > 1:
         return PostNotFound()
     if Reason.WAIT in reasons:
         return RateLimited(cool_down=False)

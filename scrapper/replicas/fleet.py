@@ -9,6 +9,7 @@ from scrapper.instagram.pace import Pace
 from scrapper.replicas.backlog import RedisBacklog
 from scrapper.replicas.client import SharedRedis, blocking_client
 from scrapper.replicas.deliveries import RedisDeliveries
+from scrapper.replicas.documents import RedisDocuments
 from scrapper.replicas.finished_jobs import RedisFinishedJobs
 from scrapper.replicas.gathered_scripts import GatheredScripts
 from scrapper.replicas.job_store import RedisJobStore
@@ -32,6 +33,7 @@ class Fleet:
         url = settings.redis_url.get_secret_value()
         self.redis = SharedRedis.at(url, metrics)
         self._blocking = blocking_client(url)
+        self.documents = RedisDocuments(self._blocking)
         self.scripts = GatheredScripts(self.redis)
         self.peers = RedisPeers(self.redis)
         self.backlog = RedisBacklog(self.redis, settings.seconds_a_query)

@@ -14,6 +14,7 @@ class Scenario:
     Each of these says what one source answers:
 
     - ``api``: Instaloader's query
+    - ``root``: the same query under its present document; if empty, the same as ``api``
     - ``web``: the logged-out web app's query; if empty, the same as ``api``
     - ``page``: the public page; if empty, the post if the API has it, else a redirect to the login
     - ``reel``: the page under ``/reel/``; if empty, the same as ``page``
@@ -26,6 +27,7 @@ class Scenario:
 
     about: str
     api: str = "post"
+    root: str = ""
     web: str = ""
     page: str = ""
     reel: str = ""
@@ -38,8 +40,8 @@ class Scenario:
     def answer(self, source: str) -> str:
         """What *source* answers."""
         match source:
-            case "web":
-                return self.web or self.api
+            case "web" | "root":
+                return str(getattr(self, source)) or self.api
             case "page":
                 return self.page or ("post" if self.api == "post" else "login")
             case "reel":

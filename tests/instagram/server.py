@@ -14,9 +14,11 @@ from tests.instagram.faults import cut_off, drip_headers, never, send, too_much
 from tests.instagram.posts import CDN_HOSTS, File, Posts, shortcode_of, signature
 from tests.instagram.scenarios import SCENARIOS, Scenario, scenario_name
 
-__all__ = ["WEB_QUERY", "Instagram"]
+__all__ = ["ROOT_FLAGS", "ROOT_QUERY", "WEB_QUERY", "Instagram"]
 
 QUERY, WEB_QUERY = "27128499623469141", "27130156389949648"
+ROOT_QUERY = "27830990013244856"
+ROOT_FLAGS = {"PolarisShortDramaEnabled": False, "PolarisMultiCaptionCarouselEnabled": True}
 WEB_INFO = "xdt_api__v1__media__shortcode__web_info"
 
 _LOGIN = "https://www.instagram.com/accounts/login/"
@@ -77,6 +79,7 @@ _SHARED = {
     "story": "/stories/someone/1/",
     "offsite": "https://example.com/x",
 }
+_SCRIPTS = "https://static.cdninstagram.com/rsrc.php/v4/"
 _FRAME = {
     "Sec-Fetch-Mode": "navigate",
     "Sec-Fetch-Dest": "iframe",
@@ -89,10 +92,10 @@ class Instagram:
     """The state and the routes of the stand-in's server.
 
     ``requests`` counts by (kind, shortcode). The kinds are ``start_page``, ``graphql``,
-    ``web_query``, ``post_page``, ``embed_page``, ``media_info``, ``share`` and ``media``; also
-    ``cookie`` for a media request with a cookie, and ``account`` for any request with a session.
-    While ``go`` is not set, queries and pages of posts wait; while ``media_go`` is not set, files
-    stop half way.
+    ``root_query``, ``web_query``, ``post_page``, ``embed_page``, ``media_info``, ``share``,
+    ``script`` and ``media``; also ``cookie`` for a media request with a cookie, and ``account`` for
+    any request with a session. While ``go`` is not set, queries and pages of posts wait; while
+    ``media_go`` is not set, files stop half way.
     ``off`` maps a source to the answer that it gives for every post, whatever the scenario.
     """
 
@@ -105,6 +108,8 @@ class Instagram:
         self.off: dict[str, str] = {}
         self.token_form = "lsd"
         self.doc_ids = {WEB_QUERY}
+        self.root_id, self.root_flags = ROOT_QUERY, ROOT_FLAGS
+        self.scripts: dict[str, bytes] = {}
         self._posts = posts
         self._latency, self._cdn_latency = latency, cdn_latency
         self.most_queries = self._queries = 0
@@ -123,6 +128,7 @@ class Instagram:
         app.router.add_get("/p/{shortcode}/embed/captioned/", self._embed_page)
         app.router.add_get("/share/{path:.*}", self._share)
         app.router.add_get("/api/v1/media/{id}/info/", self._media_info)
+        app.router.add_get("/rsrc.php/v4/{name}", self._script)
         app.router.add_get("/v/t50/{variant}/{name}", self._media)
         return app
 
@@ -178,9 +184,18 @@ class Instagram:
             page += '<script>["DTSGInitialData",[],{"token":"dtsg"},258]</script>'
             viewer = {"data": {"id": "1", "username": "alive.user"}}
             page += f'<script>["PolarisViewer",[],{json.dumps(viewer)},7]</script>'
-        response = web.Response(text=f"<html>{page}</html>", content_type="text/html")
+        links = "".join(
+            f'<script src="{_SCRIPTS}{name}?_nc_x=x"></script>' for name in self.scripts
+        )
+        response = web.Response(text=f"<html>{links}{page}</html>", content_type="text/html")
         self._set_cookies(response)
         return response
+
+    async def _script(self, request: web.Request) -> web.Response:
+        name = request.match_info["name"]
+        self.requests["script", name] += 1
+        assert (request.host, dict(request.cookies)) == ("static.cdninstagram.com", {})
+        return web.Response(body=self.scripts[name], content_type="application/x-javascript")
 
     def _new_token(self) -> str:
         token = secrets.token_urlsafe(8)
@@ -194,14 +209,23 @@ class Instagram:
     async def _graphql(self, request: web.Request) -> web.StreamResponse:
         form = await request.post()
         variables = json.loads(str(form["variables"]))
-        by_web = str(form["doc_id"]) in self.doc_ids
-        if not by_web and str(form["doc_id"]) != QUERY:
+        doc_id = str(form["doc_id"])
+        by_web = doc_id in self.doc_ids
+        source = "web" if by_web else "root" if doc_id == self.root_id else "api"
+        if source == "api" and doc_id != QUERY:
             return _answer("retired")
+        if source == "root":
+            flags = {
+                f"__relay_internal__pv__{name}relayprovider": value
+                for name, value in self.root_flags.items()
+            }
+            if variables != {"shortcode": variables["shortcode"], **flags}:
+                return _answer("badrequest")
         shortcode = (
             shortcode_of(int(variables["media_id"])) if by_web else str(variables["shortcode"])
         )
-        source = "web" if by_web else "api"
-        self.requests["web_query" if by_web else "graphql", shortcode] += 1
+        kind = {"api": "graphql", "root": "root_query", "web": "web_query"}[source]
+        self.requests[kind, shortcode] += 1
         await self.go.wait()
         await asyncio.sleep(self._latency)
         session = request.cookies.get("sessionid", "")
@@ -250,8 +274,8 @@ class Instagram:
             return ANSWERS[answer].response()
         if answer == "staleonce":
             # With the next token it is the post.
-            kind = "web_query" if by_web else "graphql"
-            if self.requests[kind, shortcode] == 1:
+            kinds = ("graphql", "root_query", "web_query")
+            if sum(self.requests[kind, shortcode] for kind in kinds) == 1:
                 return ANSWERS["staletokens"].response()
             return await self._give(request, by_web, shortcode)
         if answer in ("removed", "nullinfo") and by_web:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from scrapper.instagram.context import Context
 from scrapper.instagram.shortcode import Shortcode
-from scrapper.instagram.sources import api, embed, logged_out_api, media_info, page
+from scrapper.instagram.sources import api, embed, logged_out_api, media_info, page, root_query
 
 __all__ = ["LOGGED_OUT", "WITH_SESSION", "Source"]
 
@@ -24,6 +24,7 @@ class Source(NamedTuple):
 
 LOGGED_OUT = (
     Source("api", api.ask),
+    Source("root_query", root_query.ask),
     Source("logged_out_api", logged_out_api.ask),
     Source("page", page.ask),
     Source("embed", embed.ask),

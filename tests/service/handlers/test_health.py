@@ -3,7 +3,11 @@ import asyncio
 from tests.conftest import StartService, until
 from tests.instagram import StandIn
 
-LEARNED = {"sources": ["api", "logged_out_api", "page", "embed"], "allowed": 0, "ceiling": 0}
+LEARNED = {
+    "sources": ["api", "root_query", "logged_out_api", "page", "embed"],
+    "allowed": 0,
+    "ceiling": 0,
+}
 WELL = {
     "media_folder": True,
     "disk_space": True,

@@ -1,5 +1,6 @@
 """What Instagram's answers mean, over a real socket: each row alone, and the account's."""
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -144,6 +145,51 @@ async def test_an_account_that_needs_a_person_is_left_alone(
             assert 'instagram_login_state{state="challenged"} 1.0' in metrics
     assert instagram.requests("account") == 1
     assert [line["event"] for line in logs].count("instagram login lost") == 1
+
+
+SCRIPTS = {
+    "one.js": b"var x;",
+    "two.js": b'__d("PolarisPostRootQuery_instagramRelayOperation",[],(function(t){'
+    b't.exports="300000"}),null);__d("PolarisPostRootQuery$Parameters",["PolarisNew.relayprovider"],(function(){}));',
+}
+
+
+@pytest.mark.parametrize("retired", ["retired", "nullinfo"])
+async def test_a_retired_document_is_found_anew(
+    instagram: StandIn, start_service: StartService, mode: dict[str, str], retired: str
+) -> None:
+    instagram.link_scripts(SCRIPTS)
+    instagram.set_root_query("300000", {"PolarisNew": False})
+    for source in ("api", "web"):
+        instagram.turn_off(source, retired)
+    client = await start_service(SCRAPE_CONCURRENCY="1")
+    for number in range(3):
+        assert (await scrape(client, f"photo-{number}"))[0] == 200
+    counts = [instagram.requests(kind) for kind in ("script", "root_query", "post_page")]
+    assert counts == [2, 2, 1]
+    ready = (await (await client.get("/ready")).json())["instagram"]["logged_out"]
+    assert ready["queries"] == {"root_query": "300000"}
+    metrics = await (await client.get("/metrics")).text()
+    assert 'instagram_requests_total{outcome="ok",source="lookup_root_query"} 1.0' in metrics
+    if not mode:
+        await client.close()
+    other = await start_service(SCRAPE_CONCURRENCY="1")
+    for number in range(3):
+        assert (await scrape(other, f"reel-{number}"))[0] == 200
+    assert instagram.requests("script") == 2
+    assert instagram.requests("post_page") == 1
+
+
+async def test_a_batch_comes_whole_while_all_documents_are_retired(
+    instagram: StandIn, start_service: StartService
+) -> None:
+    instagram.link_scripts(SCRIPTS)
+    instagram.set_root_query("300000", {"PolarisNew": False})
+    instagram.accept_document("1234567890")
+    instagram.turn_off("api", "retired")
+    client = await start_service(SCRAPE_TIMEOUT_SECONDS="600")
+    results = await asyncio.gather(*(scrape(client, f"photo-{number}") for number in range(50)))
+    assert {status for status, _ in results} == {200}
 
 
 async def test_media_that_the_account_sees_deleted_is_gone(

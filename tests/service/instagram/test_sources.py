@@ -295,7 +295,7 @@ async def test_the_code_of_a_slide_leads_to_its_post(
             cached,
         )
     assert contents_of(post) == instagram.bytes_of("slide-two")
-    kinds = ("graphql", "web_query", "post_page", "embed_page", "media_info")
+    kinds = ("graphql", "root_query", "web_query", "post_page", "embed_page", "media_info")
     assert sum(instagram.requests(kind, "carousel-whole") for kind in kinds) == 0
     url = POST.format("slide-two")
     async with client.get("/download", params={"url": url}) as response:
@@ -325,7 +325,9 @@ async def test_another_document_replaces_the_built_in_one(
         ("api", "nullinfo"),
         ("api", "forbidden"),
         ("web", "retired"),
+        ("root", "retired"),
         ("page", "loginroute"),
+        ("embed", "login"),
         ("page", "throttled"),
     ],
 )
@@ -343,7 +345,7 @@ async def test_a_batch_succeeds_while_one_source_is_switched_off(
     shortcodes = [f"photo-batch{number}" for number in range(50)]
     results = await asyncio.gather(*(scrape(client, shortcode) for shortcode in shortcodes))
     assert {status for status, _ in results} == {200}
-    asked = ("start_page", "graphql", "web_query", "post_page")
+    asked = ("start_page", "graphql", "root_query", "web_query", "post_page", "embed_page")
     assert sum(instagram.requests(kind) for kind in asked) <= 55
 
 
@@ -352,17 +354,17 @@ async def test_a_batch_costs_few_requests_while_the_api_always_refuses(
 ) -> None:
     monkeypatch.setattr("scrapper.instagram.order._SCOUT_SECONDS", 600)
     monkeypatch.setattr("scrapper.instagram.order._SCOUT_SHARE", 1)
-    for source in ("api", "web"):
+    for source in ("api", "root", "web"):
         instagram.turn_off(source, "wait")
     client = await start_service(SCRAPE_TIMEOUT_SECONDS="600")
     shortcodes = [f"photo-batch{number}" for number in range(50)]
     results = await asyncio.gather(*(scrape(client, shortcode) for shortcode in shortcodes))
     assert {status for status, _ in results} == {200}
-    asked = ("start_page", "graphql", "web_query", "post_page")
+    asked = ("start_page", "graphql", "root_query", "web_query", "post_page", "embed_page")
     assert sum(instagram.requests(kind) for kind in asked) <= 55
     async with client.get("/ready") as response:
         order = (await response.json())["instagram"]["logged_out"]["sources"]
-    assert order == ["page", "embed", "api", "logged_out_api"]
+    assert order == ["page", "embed", "api", "root_query", "logged_out_api"]
     async with client.get("/metrics") as response:
         text = await response.text()
     assert 'instagram_requests_total{outcome="wait",source="api"} 1.0' in text

@@ -16,6 +16,7 @@ from urllib3 import HTTPResponse
 
 from scrapper.errors import ScrapeError
 from scrapper.instagram.contexts import Contexts
+from scrapper.instagram.documents import Documents
 from scrapper.instagram.login.session import Login
 from scrapper.instagram.media import Description
 from scrapper.instagram.pace import Pace
@@ -100,8 +101,17 @@ def search_with(session: bool) -> Search:
     if session:
         login.use({"sessionid": "1:alive:1", "csrftoken": "t0ken"}, "someone")
     paces = {name: Pace(0, 600) for name in ("logged_out", "session")}
-    contexts = Contexts(paces, doc_id="1", on_request=lambda *_: None)
-    return Search(login, contexts, paces, cooldown=1, login_first=False)
+    documents = Documents()
+    contexts = Contexts(paces, documents=documents, on_request=lambda *_: None)
+    return Search(
+        login,
+        contexts,
+        paces,
+        cooldown=1,
+        login_first=False,
+        documents=documents,
+        get_script=lambda _: iter(()),
+    )
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -136,8 +136,15 @@ def test_a_page_on_another_host_says_nothing() -> None:
     ],
 )
 def test_refusals_together_have_one_meaning(reasons: list[Reason], code: str) -> None:
-    error = verdict([Refusal("source", False, reason, None) for reason in reasons])
+    error = verdict(
+        [Refusal(str(number), False, reason, None) for number, reason in enumerate(reasons)]
+    )
     assert type(error).__name__ == code
+
+
+def test_one_query_under_two_ids_is_no_second_opinion() -> None:
+    nulls = [Refusal(name, False, R.NULL, None) for name in ("api", "root_query")]
+    assert type(verdict(nulls)).__name__ == "InstagramChanged"
 
 
 def test_a_refusal_with_a_time_beats_one_without() -> None:
