@@ -28,8 +28,10 @@ MOST_URLS = 100
 
 
 _POST_URL = (
-    "^https://(www\\.)?instagram\\.com/(([A-Za-z0-9._]{1,30}/)?(p|reel|reels|tv)|share(/p|/reel)?)"
-    "/[A-Za-z0-9_-]{5,64}([/?#][!-~]*)?$"
+    "^https://(www\\.)?instagram\\.com/(((([A-Za-z0-9._]{1,30}/)?(p|reel|reels|tv)|share(/p|/reel)?)"
+    "/[A-Za-z0-9_-]{5,64}([/?#][!-~]*)?)"
+    "|stories/[A-Za-z0-9._]{1,30}/[1-9][0-9]{8,18}/?([?#][!-~]*)?"
+    "|s/[A-Za-z0-9_-]{1,100}/?\\?story_media_id=[1-9][0-9]{8,18}(_[0-9]{1,20})?)$"
 )
 
 
@@ -42,7 +44,8 @@ class ScrapeRequest(BaseModel):
         str,
         Field(
             min_length=1,
-            description="The post's URL, or a share link to it",
+            description="The post's URL, or a share link to it; with a login, also the URL of a "
+            "story, or of a highlight's item",
             # What links.py takes, as far as a pattern can say it.
             json_schema_extra={"pattern": _POST_URL},
             examples=["https://www.instagram.com/reel/SHORTCODE/"],

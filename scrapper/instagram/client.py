@@ -9,7 +9,14 @@ from contextvars import copy_context
 from dataclasses import replace
 from pathlib import Path
 
-from scrapper.errors import DeadlineExceeded, InvalidURL, SlideOfPost, UnsupportedLink
+from scrapper.errors import (
+    DeadlineExceeded,
+    InvalidURL,
+    PostForbidden,
+    SlideOfPost,
+    StoryLink,
+    UnsupportedLink,
+)
 from scrapper.instagram.context import OnRequest
 from scrapper.instagram.contexts import Contexts
 from scrapper.instagram.documents import DocumentMemory, Documents
@@ -25,7 +32,7 @@ from scrapper.instagram.shortcode import Shortcode
 from scrapper.instagram.sources import Source
 from scrapper.instagram.transport import PooledTransport, TransportPool, tls_context
 from scrapper.library.post import MediaItem, Post, Progress
-from scrapper.links import ShareLink, read_link
+from scrapper.links import ShareLink, names_story, read_link
 from scrapper.settings import Settings
 
 __all__ = ["Instagram"]
@@ -154,10 +161,10 @@ class Instagram:
 
         A carousel's files are ``{shortcode}_1.jpg``, ``{shortcode}_2.mp4``, and so on. A post
         whose main file is a video has its cover as ``{shortcode}.jpg``, unless the CDN does not
-        give it. *url* becomes the post's ``original_url``, and *progress* is kept. *on_found* is
-        called, in this thread, when Instagram said where the files are: from then on only the CDN
-        is asked. The call returns or raises soon after *deadline*, in :func:`time.monotonic` time,
-        whatever the other side does.
+        give it. If *url* is a story's, only the session is used. *url* becomes the post's
+        ``original_url``, and *progress* is kept. *on_found* is called, in this thread, when
+        Instagram said where the files are: from then on only the CDN is asked. The call returns or
+        raises soon after *deadline*, in :func:`time.monotonic` time, whatever the other side does.
 
         Raises:
             SlideOfPost: the post has another shortcode; the next call with that one asks nothing.
@@ -167,6 +174,7 @@ class Instagram:
         target = Target(folder, progress, self._max_bytes, self._keep_free)
         target.check_room()
         code, known = Shortcode(shortcode), self._remembered(shortcode)
+        story = names_story(url)
 
         def find() -> Description:
             nonlocal known
@@ -174,8 +182,10 @@ class Instagram:
                 description, known = known, None
                 on_found()
                 return description
+            if story and self.login.session() is None:
+                raise PostForbidden
             with self._asking(deadline) as transport:
-                description = self._search.find(code, transport)
+                description = self._search.find(code, transport, story=story)
             if (slide := description.slide) and slide.parent != shortcode:
                 self._remember(slide.parent, replace(description, slide=None))
                 raise SlideOfPost(slide.parent, slide.item)
@@ -233,6 +243,9 @@ class Instagram:
             raise UnsupportedLink from None
         if isinstance(link, ShareLink):
             raise UnsupportedLink
+        if names_story(url):
+            # Its own link says that it is one.
+            raise StoryLink
         return link
 
     def log_in(self, cookies: Mapping[str, str], deadline: float) -> LoginState:

@@ -73,8 +73,12 @@ class Search:
             standings.insert(0 if self._login_first else 1, self._with_session)
         return {standing.name: standing for standing in standings}
 
-    def find(self, shortcode: Shortcode, transport: PooledTransport) -> Description:
+    def find(
+        self, shortcode: Shortcode, transport: PooledTransport, *, story: bool = False
+    ) -> Description:
         """The post, as completely as the first sources that have it describe it.
+
+        A *story* is asked for with the session alone.
 
         A refusal by one source never ends the search while another one might have the post,
         within the deadline and the pace.
@@ -82,8 +86,8 @@ class Search:
         Raises:
             ScrapeError: what all refusals together mean.
         """
-        inquiry, deadline = _Inquiry(shortcode), transport.deadline
-        standings = list(self.standings.values())
+        inquiry, deadline = _Inquiry(shortcode, story), transport.deadline
+        standings = [self._with_session] if story else list(self.standings.values())
         try:
             for standing in standings:
                 last = standing is standings[-1]
@@ -144,7 +148,11 @@ class Search:
     ) -> None:
         """Ask the sources of one login state until the search is over."""
         with standing.order.scout(deadline - time.monotonic()):
-            sources = standing.order.sorted(standing.sources)
+            sources = [
+                source
+                for source in standing.order.sorted(standing.sources)
+                if source.has_stories or not inquiry.story
+            ]
             refused: list[str] = []
             for left, source in zip(range(len(sources), 0, -1), sources, strict=True):
                 context = self._context(standing, transport)
@@ -256,6 +264,7 @@ class _Inquiry:
     """What the sources said of one post so far."""
 
     shortcode: Shortcode
+    story: bool
     description: Description | None = None
     refusals: list[Refusal] = field(default_factory=list)
 

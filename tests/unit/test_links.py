@@ -13,7 +13,15 @@ from scrapper.errors import (
     StoryLink,
     UnsupportedLink,
 )
-from scrapper.links import ShareLink, clean_link, is_shortcode, item_in, read_link
+from scrapper.instagram.shortcode import Shortcode
+from scrapper.links import (
+    ShareLink,
+    clean_link,
+    is_shortcode,
+    item_in,
+    names_story,
+    read_link,
+)
 
 SHORTCODES = st.text(string.ascii_letters + string.digits + "_-", min_size=5, max_size=64)
 
@@ -161,11 +169,33 @@ def test_a_share_link_is_not_read_as_a_post(url: str, path: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "path",
+    [
+        "stories/some.one/3456789012345678901/",
+        "stories/someone/3456789012345678901?utm_source=x",
+        "s/aGlnaGxpZ2h0OjE3OTAw?story_media_id=3456789012345678901",
+        "s/aGlnaGxpZ2h0OjE3OTAw/?igsh=x&story_media_id=3456789012345678901_4242",
+    ],
+)
+def test_the_link_of_a_story_names_its_number(path: str) -> None:
+    url = f"https://www.instagram.com/{path}"
+    code = read_link(url, max_length=512)
+    assert isinstance(code, str)
+    assert Shortcode(code).media_id == 3456789012345678901
+    assert names_story(f" {url}\n")
+    assert not names_story("https://www.instagram.com/stories.fan/p/SHORTCODE/")
+
+
+@pytest.mark.parametrize(
     ("path", "refusal"),
     [
-        ("stories/someone/3456789012345678901/", StoryLink),
+        ("stories/someone/1/", StoryLink),
+        ("stories/someone/x/", StoryLink),
+        ("s/aGlnaGxpZ2h0OjE3OTAw", HighlightLink),
+        ("s/aGlnaGxpZ2h0OjE3OTAw?story_media_id=x", HighlightLink),
         ("stories/someone/", StoryLink),
         ("stories/highlights/17900000000000000/", HighlightLink),
+        ("stories/highlights/3456789012345678901", HighlightLink),
         ("s/aGlnaGxpZ2h0OjE3OTAw?story_media_id=1", HighlightLink),
         ("someone/", ProfileLink),
         ("some.one_1", ProfileLink),

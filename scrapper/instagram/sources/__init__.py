@@ -16,10 +16,14 @@ __all__ = ["LOGGED_OUT", "WITH_SESSION", "Source"]
 
 
 class Source(NamedTuple):
-    """A way to a post; its name is in log lines, metrics and ``/ready``."""
+    """A way to a post; its name is in log lines, metrics and ``/ready``.
+
+    Those that have stories, too, say so.
+    """
 
     name: str
     ask: Callable[[Context, Shortcode], dict[str, Any]]
+    has_stories: bool = False
 
 
 LOGGED_OUT = (
@@ -32,6 +36,6 @@ LOGGED_OUT = (
 """In the order in which they are asked where nothing else was learned: smallest answer first."""
 
 WITH_SESSION = (
-    Source("media_info", media_info.ask),
+    Source("media_info", media_info.ask, has_stories=True),
     Source("api", api.ask),
 )
