@@ -26,7 +26,7 @@ from scrapper.instagram.login.file import LoginFile
 from scrapper.instagram.login.session import Login, LoginState
 from scrapper.instagram.media import Description
 from scrapper.instagram.pace import Pace
-from scrapper.instagram.search import Search, Standing
+from scrapper.instagram.search import Findings, Search, Standing
 from scrapper.instagram.share import MAX_TARGET
 from scrapper.instagram.shortcode import Shortcode
 from scrapper.instagram.sources import Source
@@ -225,6 +225,19 @@ class Instagram:
                 yield transport
         finally:
             self._queries.release()
+
+    @property
+    def tokens_age(self) -> float | None:
+        """Seconds since the page tokens were fetched; None if none are held."""
+        return self._contexts.tokens.age
+
+    def examine(self, shortcode: str, deadline: float, *, story: bool) -> Findings:
+        """What each source answers for a post, each asked once.
+
+        The account is asked only for a *story*, or a post that is known to need a login.
+        """
+        with self._asking(deadline) as transport:
+            return self._search.examine(Shortcode(shortcode), transport, story=story)
 
     def open_share_link(self, path: str, deadline: float) -> str:
         """The shortcode of the post that the share link *path* leads to; one request.

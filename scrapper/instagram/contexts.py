@@ -26,7 +26,7 @@ class Contexts:
         self._paces = paces
         self._documents = documents
         self._on_request = on_request
-        self._tokens = Tokens()
+        self.tokens = Tokens()
         self._logged_out: WeakKeyDictionary[PooledTransport, Context] = WeakKeyDictionary()
         self._with_session: WeakKeyDictionary[PooledTransport, Context] = WeakKeyDictionary()
 
@@ -49,7 +49,7 @@ class Contexts:
         return Context(
             transport,
             self._paces["session" if session else "logged_out"],
-            self._tokens,
+            self.tokens,
             documents=self._documents,
             session=session,
             on_request=self._on_request,

@@ -3,10 +3,11 @@
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import structlog
 
-from scrapper.errors import SessionRefused
+from scrapper.errors import PostForbidden, ScrapeError, SessionRefused
 from scrapper.instagram.asking import asking
 from scrapper.instagram.context import Context
 from scrapper.instagram.contexts import Contexts
@@ -22,7 +23,7 @@ from scrapper.instagram.sources import LOGGED_OUT, WITH_SESSION, Source
 from scrapper.instagram.transport import PooledTransport
 from scrapper.instagram.verdict import LIMITS, Reason, Refusal, Refused, verdict
 
-__all__ = ["Search", "Standing"]
+__all__ = ["Finding", "Findings", "Search", "Standing"]
 
 log = structlog.get_logger(__name__)
 
@@ -101,6 +102,52 @@ class Search:
             log.warning("no source gave the post", outcome=type(error).__name__)
             raise error
         return inquiry.description
+
+    def examine(
+        self, shortcode: Shortcode, transport: PooledTransport, *, story: bool
+    ) -> "Findings":
+        """Ask each source once, within the pace and the deadline, whatever the others say.
+
+        The account is asked only for a *story*, or a post that is known to need a login.
+        """
+        inquiry, deadline, found = _Inquiry(shortcode, story), transport.deadline, Findings()
+        standings = [self._with_session] if story else [self._logged_out, self._with_session]
+        asked = [
+            (standing, source)
+            for standing in standings
+            for source in standing.sources
+            if source.has_stories or not story
+        ]
+        for left, (standing, source) in zip(range(len(asked), 0, -1), asked, strict=True):
+            gated = any(one.reason is Reason.GATED for one in inquiry.refusals)
+            context = self._context(standing, transport)
+            name = f"{source.name} (session)" if standing.with_session else source.name
+            if context is None or (standing.with_session and not (story or gated)):
+                outcome = "no_session" if context is None else "not_needed"
+                found.rows.append(Finding(name, outcome))
+                continue
+            started, transport.status = time.monotonic(), None
+            transport.deadline = started + (deadline - started) / left
+            outcome, had, wait = "ok", "", None
+            try:
+                with asking(source.name, context):
+                    description = describe(source.ask(context, shortcode), shortcode)
+                inquiry.add(description)
+                had = description.summary
+                self._keep_cookies(context)
+            except Refused as error:
+                inquiry.refuse(source, standing, error)
+                self._heed(standing, context, error)
+                outcome, wait = error.reason, error.retry_after
+            took = round((time.monotonic() - started) * 1000)
+            found.rows.append(Finding(name, outcome, transport.status, had, took, wait))
+            if transport.clock_difference is not None:
+                found.clock_difference = transport.clock_difference
+        transport.deadline = deadline
+        if inquiry.description is None:
+            nobody = not inquiry.refusals
+            found.error = PostForbidden() if nobody else verdict(inquiry.refusals)
+        return found
 
     def open_share_link(self, path: str, transport: PooledTransport) -> str:
         """The URL that the share link *path* redirects to.
@@ -237,6 +284,33 @@ class Search:
         if session is None or time.monotonic() < standing.rests_until:
             return None
         return self._contexts.with_session(session, transport)
+
+
+class Finding(NamedTuple):
+    """What one source answered: ``ok``, a :class:`Reason`, or why it was not asked.
+
+    ``status`` is that of its last response, ``had`` says which files it has, and ``retry_after`` is
+    in seconds.
+    """
+
+    source: str
+    outcome: str
+    status: int | None = None
+    had: str = ""
+    milliseconds: int | None = None
+    retry_after: float | None = None
+
+
+@dataclass(slots=True)
+class Findings:
+    """What all sources answered for a post; ``error`` is None if one of them has it.
+
+    ``clock_difference`` says by how many seconds the clock here is ahead of Instagram's.
+    """
+
+    rows: list[Finding] = field(default_factory=list)
+    error: ScrapeError | None = None
+    clock_difference: float | None = None
 
 
 class Standing:

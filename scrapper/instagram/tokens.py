@@ -69,6 +69,12 @@ class Tokens:
             if self._held is tokens:
                 self._held = None
 
+    @property
+    def age(self) -> float | None:
+        """Seconds since the tokens held were fetched; None if none are held."""
+        held = self._held
+        return None if held is None else time.monotonic() - held.at
+
     def _fresh(self) -> HeldTokens | None:
         held = self._held
         fresh = held is not None and time.monotonic() - held.at < _FRESH_SECONDS
