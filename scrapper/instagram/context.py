@@ -305,10 +305,11 @@ class Context(InstaloaderContext):
         try:
             result = query()
         except Exception:
-            if not _looks_stale(self.transport.response, worked=held.worked):
+            if not _look_stale(held, self.transport.response):
                 raise
             self._tokens.drop(held)
             held = self._take_tokens()
+            held.renewed = True
             result = query()
         held.worked = True
         return result
@@ -361,14 +362,15 @@ def _tokens_of(response: requests.Response) -> HeldTokens | None:
     return HeldTokens(fields, cookies, time.monotonic())
 
 
-def _looks_stale(response: requests.Response | None, *, worked: bool) -> bool:
+def _look_stale(held: HeldTokens, response: requests.Response | None) -> bool:
     if response is None:
         return False
     refused = reason_of_response(response, with_session=False)
     if refused is None:
         return False
-    sign = worked and not response.ok and refused.reason in _STALE_SIGNS
-    return sign or refused.reason is Reason.STALE
+    if refused.reason is Reason.STALE:
+        return held.worked or not held.renewed
+    return held.worked and not response.ok and refused.reason in _STALE_SIGNS
 
 
 def _redirect_target(response: requests.Response) -> str | None:

@@ -43,7 +43,7 @@ _LONGEST_WAIT = 3.0
 _FRESH_SECONDS = 10 * 60
 _SECONDS_BETWEEN_CLAIMS = 60 * 60
 _SCRIPT = re.compile(
-    rb"""https:(?:\\?/){2}static\.cdninstagram\.com(\\?/rsrc\.php(?:\\?/[^"'\\\s<>?#]{1,300})+\.js)\b"""
+    rb"""https:(?:\\?/){2}static\.cdninstagram\.com(\\?/rsrc\.php(?:\\?/[^"'\\/\s<>?#]{1,300})+\.js)\b"""
 )
 _FLAG = re.compile(rb'"([A-Za-z0-9_]{1,100})\.relayprovider"')
 

@@ -18,7 +18,8 @@ __all__ = ["MAX_TARGET", "open_share_link"]
 MAX_TARGET = 4096
 """Characters of the longest URL that a share link may lead to."""
 
-_TAG = re.compile(rb"<(?:link|meta)\b[^>]{0,2000}>", re.IGNORECASE)
+_TAG = re.compile(rb"<(?:link|meta)\b[^<>]{0,2000}>", re.IGNORECASE)
+_HEAD_BYTES = 500_000
 _MOST_TAGS = 200
 _NAMES_PAGE = re.compile(rb"""=\s?["']?(?:canonical|og:url)\b""", re.IGNORECASE)
 _URL = re.compile(rb"""\b(?:href|content)\s?=\s?["']([^"'<>]{1,1000})["']""", re.IGNORECASE)
@@ -48,12 +49,16 @@ def open_share_link(context: Context, path: str) -> str:
 def _open(context: Context, path: str) -> tuple[requests.Response, str | None]:
     """The answer, and the URL that it leads to; None if it is a refusal."""
     response = context.view(path)
-    urls = _urls_in(response, path)
-    return response, next((url for url in urls if _post_at(url)), _elsewhere(response, path))
+    urls = list(_urls_in(response, path))
+    if post := next(filter(_post_at, urls), None):
+        return response, post
+    refused = refusal_of_page(response, with_session=False, route=route_of(response.content))
+    leads_on = refused is None or (response.is_redirect and refused.reason is Reason.CHANGED)
+    return response, urls[0] if urls and leads_on else None
 
 
 def _urls_in(response: requests.Response, path: str) -> Iterator[str]:
-    """The URLs in an answer that may be the post's."""
+    """The URLs that an answer names, other than that of a share link's own page."""
     if response.is_redirect:
         target = location_of(response)
         if target is not None:
@@ -61,19 +66,13 @@ def _urls_in(response: requests.Response, path: str) -> Iterator[str]:
             # A login form knows where the visitor wanted to go.
             yield from (urljoin(WWW, url) for url in parse_qs(target.query).get("next", ())[:1])
         return
-    for _, tag in zip(range(_MOST_TAGS), _TAG.finditer(response.content), strict=False):
+    tags = _TAG.finditer(response.content, 0, _HEAD_BYTES)
+    for _, tag in zip(range(_MOST_TAGS), tags, strict=False):
         url = _URL.search(tag[0]) if _NAMES_PAGE.search(tag[0]) else None
-        if url and not isinstance(_post_at(found := html.unescape(url[1].decode())), ShareLink):
+        if url and not isinstance(
+            _post_at(found := html.unescape(url[1].decode("utf-8", "replace"))), ShareLink
+        ):
             yield found
-
-
-def _elsewhere(response: requests.Response, path: str) -> str | None:
-    """The target of a redirect that says nothing of who asks, whatever it is."""
-    target = location_of(response) if response.is_redirect else None
-    refused = refusal_of_page(response, with_session=False, route=None)
-    if target is None or refused is None or refused.reason is not Reason.CHANGED:
-        return None
-    return urljoin(WWW + path, target.geturl())
 
 
 def _post_at(url: str) -> str | ShareLink | None:

@@ -23,12 +23,16 @@ _USER = re.compile(rb'"IG_USER_EIMU":"?(\d{1,30})')
 
 @dataclass(slots=True)
 class HeldTokens:
-    """The form fields and cookies of one page view; ``worked`` once a query with them did."""
+    """The form fields and cookies of one page view; ``worked`` once a query with them did.
+
+    ``renewed`` if they took the place of some that Instagram refused.
+    """
 
     fields: Mapping[str, str]
     cookies: Mapping[str, str]
     at: float
     worked: bool = False
+    renewed: bool = False
 
 
 class Tokens:

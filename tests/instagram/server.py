@@ -74,6 +74,11 @@ _CDN_ANSWERS: dict[str, tuple[int, str, dict[str, str]]] = {
     "cdnprivate": (302, "text/plain", {"Location": "https://10.0.0.1/private"}),
     "cdnredirect": (302, "text/plain", {"Location": "http://127.0.0.1:9/private"}),
 }
+_SHARED_PAGES = {
+    "canonical": '<link href="https://www.instagram.com/a/reel/CODE/?a=1&amp;b=2" rel="canonical">',
+    "ogurl": '<meta content="https://www.instagram.com/p/CODE/" property="og:url" />',
+    "profilepage": '<link rel="canonical" href="https://www.instagram.com/someone/">',
+}
 _SHARED = {
     "profile": "/someone/",
     "story": "/stories/someone/1/",
@@ -358,17 +363,12 @@ class Instagram:
         if kind in ("login", "home"):
             return _redirect(_LOGIN if kind == "login" else _HOME)
         code = f"reel-{token}"
+        if kind in _SHARED_PAGES:
+            html = f'<html><meta property="og:url" content="/share/x/">{_SHARED_PAGES[kind]}</html>'
+            return web.Response(text=html.replace("CODE", code), content_type="text/html")
         match kind:
             case "next":
                 return _redirect(f"{_LOGIN}?next=%2Freel%2F{code}%2F%3Figsh%3Dx")
-            case "canonical" | "ogurl":
-                url = f"https://www.instagram.com/someone/reel/{code}/?a=1&amp;b=2"
-                tags = {
-                    "canonical": f'<link href="{url}" rel="canonical">',
-                    "ogurl": f'<meta content="{url}" property="og:url" />',
-                }
-                html = f'<html><meta property="og:url" content="/share/x/">{tags[kind]}</html>'
-                return web.Response(text=html, content_type="text/html")
             case "slash" if request.path.endswith("/"):
                 return _redirect(f"https://www.instagram.com{request.path.rstrip('/')}")
             case "form" if "/reel/" not in request.path:

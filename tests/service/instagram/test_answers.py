@@ -97,6 +97,16 @@ async def test_stale_tokens_are_replaced_once(
     assert (instagram.requests("start_page"), instagram.requests("graphql")) == (2, 2)
 
 
+async def test_tokens_that_stay_stale_are_replaced_no_more(
+    instagram: StandIn, start_service: StartService
+) -> None:
+    instagram.define("staler", Scenario("", api="staletokens", page="loginroute"))
+    client = await start_service(SCRAPE_CONCURRENCY="1")
+    for _ in range(2):
+        assert (await scrape(client, "staler-one"))[0] == 403
+    assert instagram.requests("start_page") == 2
+
+
 async def test_a_rate_limit_in_a_200_slows_the_pace(
     instagram: StandIn, start_service: StartService
 ) -> None:

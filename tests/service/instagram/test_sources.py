@@ -552,6 +552,7 @@ async def test_a_share_link_leads_to_its_post_in_every_form(
     ("token", "status", "code"),
     [
         ("loop-token", 400, "unsupported_link"),
+        ("profilepage-token", 400, "unsupported_link"),
         ("profile-token", 400, "unsupported_link"),
         ("story-token", 400, "unsupported_link"),
         ("offsite-token", 400, "unsupported_link"),

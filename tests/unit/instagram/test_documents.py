@@ -66,6 +66,12 @@ def test_only_scripts_of_one_host_are_linked() -> None:
     assert scripts_of(page) == (f"{base}/v4/yA/r/one-1.js", f"{base}/v4i7/two.js")
 
 
+def test_no_page_keeps_the_search_for_scripts_busy() -> None:
+    start = b"https://static.cdninstagram.com/rsrc.php"
+    assert scripts_of(start + b"/a" * 200_000) == ()
+    assert scripts_of((start + b"/a") * 20_000) == ()
+
+
 class Site:
     """Scripts by their number, downloaded by several threads."""
 

@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scrapper.instagram.media import describe
@@ -90,12 +90,16 @@ def test_a_page_without_the_post_gives_none(page: str) -> None:
     assert _node_in(page.encode()) is None
 
 
+@settings(max_examples=50)
 @given(
     st.dictionaries(
         st.sampled_from(sorted(node(edge_sidecar_to_children=None))),
         st.recursive(
             st.none() | st.booleans() | st.integers() | st.text(),
-            lambda inner: st.lists(inner) | st.fixed_dictionaries({"edges": inner, "node": inner}),
+            lambda inner: (
+                st.lists(inner, max_size=2) | st.fixed_dictionaries({"edges": inner, "node": inner})
+            ),
+            max_leaves=6,
         ),
     )
 )
