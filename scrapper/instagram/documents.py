@@ -116,8 +116,7 @@ class Documents:
     """The documents in use; safe to share between threads.
 
     *override* is the id that the settings give for the logged-out web app's query; the built-in one
-    may be replaced. *report* is
-    called with a name and the outcome of each look-up.
+    may be replaced. *report* is called with a name and the outcome of each look-up.
     """
 
     def __init__(
@@ -191,12 +190,16 @@ class Documents:
                 self._not_before[source] = now + _SECONDS_BETWEEN_CLAIMS
         claimed = [source for source in wanted if self._memory.claim(source)]
         work = _LookUp({source: QUERIES[source] for source in claimed}, scripts, get)
+        replaced: set[str] = set()
 
         def run() -> None:
             for source, document in work.run().items():
-                if document.doc_id:
-                    self._memory.store(source, document)
                 outcome = "ok" if document.doc_id else "missing"
+                if document.doc_id == self.current(source)[0]:
+                    outcome = "same"
+                elif document.doc_id:
+                    self._memory.store(source, document)
+                    replaced.add(source)
                 self._report(f"lookup_{source}", outcome)
                 log.warning("query looked up", source=source, outcome=outcome, **asdict(document))
 
@@ -204,7 +207,7 @@ class Documents:
             thread = threading.Thread(target=copy_context().run, args=(run,), daemon=True)
             thread.start()
             thread.join(max(0.0, min(seconds, _LONGEST_WAIT)))
-        return self.found().keys() & set(claimed)
+        return set(replaced)
 
 
 class _LookUp:

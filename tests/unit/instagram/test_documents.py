@@ -135,6 +135,15 @@ def test_there_is_one_look_up_a_day_whatever_it_finds(tmp_path: Path) -> None:
     assert documents.current("root_query")[0] == QUERIES["root_query"].doc_id
 
 
+def test_the_document_in_use_replaces_nothing() -> None:
+    outcomes: list[tuple[str, str]] = []
+    documents = Documents(report=lambda *one: outcomes.append(one))
+    documents.note_page(PAGE)
+    current = SCRIPT.replace(b"20000000000000002", QUERIES["root_query"].doc_id.encode())
+    assert look_up(documents, Site(lambda _: current)) == set()
+    assert (documents.found(), outcomes) == ({}, [("lookup_root_query", "same")])
+
+
 def test_a_look_up_reads_20_megabytes_at_most() -> None:
     documents = Documents()
     documents.note_page(PAGE)
