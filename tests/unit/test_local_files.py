@@ -142,7 +142,9 @@ def test_odd_locks_are_set_aside(tmp_path: Path, put: Callable[[Path], None]) ->
     root.open()
     with pytest.raises(SettingsError, match="another process"):
         MediaRoot(tmp_path).open()
-    Login(stored=LoginFile(tmp_path / ".state/login.json")).use({"sessionid": "one-of-8-or-more"}, "")
+    Login(stored=LoginFile(tmp_path / ".state/login.json")).use(
+        {"sessionid": "one-of-8-or-more"}, ""
+    )
     root.close()
 
 
@@ -194,7 +196,9 @@ def test_hostile_pickles_are_refused_at_once(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
 def test_session_files_of_all_protocols_are_read(tmp_path: Path, protocol: int) -> None:
-    cookies = {f"name-{number}": "value" for number in range(90)} | {"sessionid": "one-of-8-or-more"}
+    cookies = {f"name-{number}": "value" for number in range(90)} | {
+        "sessionid": "one-of-8-or-more"
+    }
     path = write(tmp_path / "session", pickle.dumps(cookies, protocol))
     assert read_session_file(path) == cookies
 
