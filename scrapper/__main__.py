@@ -86,6 +86,12 @@ def _fetch(options: argparse.Namespace) -> int:
     return fetch(options.urls, options.files, how)
 
 
+def _doctor(options: argparse.Namespace) -> int:
+    from scrapper.commands.doctor import doctor  # noqa: PLC0415
+
+    return doctor(options.link)
+
+
 def _middlewares(_: argparse.Namespace) -> int:
     from scrapper.commands.middlewares import middlewares  # noqa: PLC0415
 
@@ -178,7 +184,7 @@ def _parser() -> tuple[argparse.ArgumentParser, Commands]:
         nargs="?",
         type=Path,
         metavar="FILE",
-        help="a browser's cookies.txt, or Instaloader's session file; - for standard input; "
+        help="a browser's cookies, or Instaloader's session file; - for standard input; "
         "INSTAGRAM_COOKIES_FILE or INSTAGRAM_SESSION_FILE if not given",
     )
     given.add_argument("--forget", action="store_true", help="log out instead")
@@ -213,6 +219,14 @@ def _parser() -> tuple[argparse.ArgumentParser, Commands]:
         metavar="DIR",
         help="folder; the current one if not given",
     )
+    doctor = commands.add_parser(
+        "doctor",
+        help="show what Instagram answers for a post, and what is set up here",
+        epilog="It asks each source once, and the account only if the post needs a login. A bug "
+        "report needs its output. Exit codes: 0 a source has the post, else those of fetch.",
+    )
+    doctor.set_defaults(func=_doctor)
+    doctor.add_argument("link", metavar="LINK", help="the link of a public post")
     path = commands.add_parser("middlewares", help="show what a request passes, outermost first")
     path.set_defaults(func=_middlewares)
     plugins = commands.add_parser("plugins", help="show the plugins, and how far each is")

@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, cast, get_args
 
 from scrapper.instagram.client import Instagram
+from scrapper.instagram.documents import DocumentFile
 from scrapper.instagram.login.file import LoginFile, State
 from scrapper.instagram.pace_file import PaceFile
 from scrapper.instagram.sources import Source
@@ -40,6 +41,7 @@ __all__ = [
     "PluginParts",
     "ServiceParts",
     "assemble",
+    "assemble_doctor",
     "assemble_fetch",
     "assemble_login",
     "assemble_plugins",
@@ -148,6 +150,16 @@ def assemble_fetch(settings: Settings) -> Parts:
         instagram=instagram,
         scraper=Scraper.from_settings(settings, library, instagram, metrics, Alone()),
     )
+
+
+def assemble_doctor(settings: Settings) -> Instagram:
+    """A client like that of the service at ``MEDIA_ROOT``, which may run meanwhile.
+
+    Raises:
+        SettingsError: as for :func:`assemble`.
+    """
+    root, sources = MediaRoot(settings.media_root), Plugins.from_settings(settings).sources
+    return _instagram(settings, root, Metrics(), more_sources=sources(settings))
 
 
 def assemble_login(settings: Settings) -> Instagram:
@@ -315,5 +327,8 @@ def _instagram(
         on_request=metrics.count_instagram_request,
         make_pace=(fleet or PaceFile(root.state / "pace.json", check=root.check)).make_pace,
         login_file=LoginFile(root.state / "login.json", check=root.check),
+        documents=fleet.documents
+        if fleet
+        else DocumentFile(root.state / "documents.json", check=root.check),
         more_sources=more_sources,
     )

@@ -68,11 +68,11 @@ class UnsupportedLink(ScrapeError):
 
 
 class StoryLink(UnsupportedLink):
-    """The link leads to a story."""
+    """The link leads to all stories of a user, or a share link to a story."""
 
 
 class HighlightLink(UnsupportedLink):
-    """The link leads to a highlight."""
+    """The link leads to a whole highlight."""
 
 
 class AudioLink(UnsupportedLink):
@@ -191,12 +191,12 @@ RESPONSES: Mapping[type[Exception], tuple[int, str, str]] = {
     StoryLink: (
         400,
         "unsupported_link",
-        "The link leads to a story: only posts and reels can be downloaded",
+        "The link leads to stories: open the one that you want, and copy its own link",
     ),
     HighlightLink: (
         400,
         "unsupported_link",
-        "The link leads to a highlight: only posts and reels can be downloaded",
+        "The link leads to a whole highlight: open the item that you want, and copy its own link",
     ),
     AudioLink: (
         400,

@@ -1,19 +1,35 @@
 """What an Instagram URL names: a post, a share link that leads to one, or something else."""
 
 import re
+import unicodedata
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 from scrapper.errors import AudioLink, HighlightLink, InvalidURL, ProfileLink, StoryLink
 
-__all__ = ["Link", "ShareLink", "is_shortcode", "read_link"]
+__all__ = [
+    "SHORTCODE_ALPHABET",
+    "Link",
+    "ShareLink",
+    "clean_link",
+    "is_shortcode",
+    "item_in",
+    "names_story",
+    "read_link",
+]
+
+SHORTCODE_ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+"""The digits of a shortcode, a number in base 64."""
 
 _SHORTCODE = re.compile(r"[A-Za-z0-9_-]{5,64}")
 _USER_NAME = re.compile(r"[A-Za-z0-9._]{1,30}")
 _HOSTS = frozenset({"instagram.com", "www.instagram.com"})
 _REMEMBERED_URLS = 1024
+_MEDIA_ID = re.compile(r"[0-9]{1,20}")
+_ITEM = re.compile(r"0{0,5}([1-9][0-9]{0,3})")
+_INVISIBLE = frozenset({"Zs", "Zl", "Zp", "Cf"})
 _KINDS = frozenset({"p", "reel", "reels", "tv"})
 _AUDIO = (["reels", "audio"], ["music", "audio"])
 _RESERVED = _KINDS | {"about", "accounts", "api", "developer", "direct", "explore", "graphql"}
@@ -45,12 +61,15 @@ def read_link(url: str, *, max_length: int) -> Link:
     It takes ``https`` URLs of ``instagram.com`` and ``www.instagram.com`` whose path is
     ``/<p|reel|reels|tv>/<shortcode>``, with a user name in front of it or not, or
     ``/share/[p|reel/]<token>``, and with anything after it. Shortcode and token are matched on the
-    percent-decoded path segment.
+    percent-decoded path segment. The link of one story, or of one item of a highlight, names the
+    shortcode that its number is in base 64. White space and invisible characters around the URL do
+    not count.
 
     Raises:
         UnsupportedLink: it names something of Instagram's that is not a post.
         InvalidURL: for every other text, and for one of more than *max_length* characters.
     """
+    url = clean_link(url)
     # urlsplit() drops line breaks and leading spaces, as the WHATWG URL standard says. Others keep
     # them, and could read another URL in the same text.
     if len(url) > max_length or not url.isprintable() or " " in url:
@@ -70,7 +89,36 @@ def read_link(url: str, *, max_length: int) -> Link:
     segments = [unquote(segment) for segment in parts.path.split("/")[1:]]
     if segments[:2] in _AUDIO:
         raise AudioLink
-    return _shared(segments) or _post(segments) or _refuse(segments)
+    story = _story(segments, parts.query)
+    return _shared(segments) or _post(segments) or story or _refuse(segments)
+
+
+def names_story(url: str) -> bool:
+    """Whether *url*, which names a post, is the link of a story or of a highlight's item."""
+    return urlsplit(clean_link(url)).path.startswith(("/stories/", "/s/"))
+
+
+def clean_link(text: str) -> str:
+    """*text* without white space around it, and without the invisible characters that come along
+    when somebody copies a link: zero-width ones, direction marks, a byte order mark.
+    """
+    start, end = 0, len(text)
+    while start < end and _is_invisible(text[start]):
+        start += 1
+    while start < end and _is_invisible(text[end - 1]):
+        end -= 1
+    return text[start:end]
+
+
+def item_in(url: str) -> int | None:
+    """The number of the item that a post's *url* points at, by ``img_index``; None: no item."""
+    values = parse_qs(urlsplit(clean_link(url)).query)
+    found = _ITEM.fullmatch(values.get("img_index", [""])[0])
+    return int(found[1]) if found else None
+
+
+def _is_invisible(character: str) -> bool:
+    return character.isspace() or unicodedata.category(character) in _INVISIBLE
 
 
 def _shared(segments: Sequence[str]) -> ShareLink | None:
@@ -93,12 +141,31 @@ def _post(segments: Sequence[str]) -> str | None:
             return None
 
 
+def _story(segments: Sequence[str], query: str) -> str | None:
+    number = ""
+    match [segment for segment in segments if segment]:
+        case ["stories", user, last] if user != "highlights" and _USER_NAME.fullmatch(user):
+            number = last
+        case ["s", _]:
+            # The owner's number may follow the item's.
+            number = parse_qs(query).get("story_media_id", [""])[0].partition("_")[0]
+    return _shortcode_of(int(number)) if _MEDIA_ID.fullmatch(number) else None
+
+
+def _shortcode_of(number: int) -> str | None:
+    code = ""
+    while number:
+        number, digit = divmod(number, len(SHORTCODE_ALPHABET))
+        code = SHORTCODE_ALPHABET[digit] + code
+    return code if is_shortcode(code) else None
+
+
 def _refuse(segments: Sequence[str]) -> Link:
     """Say what the link leads to, if it is something of Instagram's that is not a post."""
     match [segment for segment in segments if segment]:
         case ["stories", "highlights", _, *_] | ["s", _]:
             raise HighlightLink
-        case ["stories", _, *_]:
+        case ["stories", _] | ["stories", _, _]:
             raise StoryLink
         case [name] | [name, "reels" | "tagged" | "feed"] if (
             name not in _RESERVED and _USER_NAME.fullmatch(name)

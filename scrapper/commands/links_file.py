@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from scrapper.errors import InvalidURL, UnsupportedLink
-from scrapper.links import read_link
+from scrapper.links import clean_link, read_link
 
 __all__ = ["WrongLinks", "read_links"]
 
@@ -27,7 +27,8 @@ def read_links(arguments: Sequence[str], files: Sequence[str], *, max_url_length
         WrongLinks: some cannot be used.
     """
     urls, wrong = [], []
-    for where, url in _texts(arguments, files):
+    for where, text in _texts(arguments, files):
+        url = clean_link(text)
         try:
             read_link(url, max_length=max_url_length)
             urls.append(url)

@@ -7,9 +7,9 @@ from pathlib import Path
 from scrapper.assembly import assemble_login
 from scrapper.commands.output import EXIT_CODES, EXIT_USAGE, logs_if_asked, say_folder
 from scrapper.errors import ScrapeError, response_to
+from scrapper.instagram.login.cookie_texts import parse_cookies
 from scrapper.instagram.login.cookies import (
     SessionFileError,
-    parse_cookies,
     read_cookies_file,
     read_session_file,
 )
@@ -26,10 +26,10 @@ _PICKLE = b"\x80"
 def login(file: Path | None, *, forget: bool) -> int:
     """Give the service at ``MEDIA_ROOT`` the session in *file*; return the exit code.
 
-    *file* is a browser's cookies.txt, or a file that ``instaloader --login`` saved; ``-`` is a
-    cookies.txt from standard input. If it is None, the settings name the file. Instagram is asked
-    once whether the session is alive. A running service uses the session within a second. With
-    *forget*, the service is logged out instead.
+    *file* has a browser's cookies in any of their forms, or was saved by ``instaloader --login``;
+    ``-`` stands for cookies from standard input. If it is None, the settings name the file.
+    Instagram is asked once whether the session is alive. A running service uses the session within
+    a second. With *forget*, the service is logged out instead.
 
     Raises:
         SettingsError: the environment holds wrong settings.

@@ -46,7 +46,8 @@ async def ready(request: web.Request) -> web.Response:
     """Whether a new post could be scraped now: 200 or 503, with a key for each check.
 
     ``instagram`` and ``login`` are not checks. The first says, for each login state, in which order
-    the sources are asked and how many queries are allowed; the second is the state of the session.
+    the sources are asked, how many queries are allowed, and which documents the service found in
+    the place of retired ones; the second is the state of the session.
     """
     root, enough = request.app[MEDIA_ROOT], request.app[SETTINGS].min_free_bytes
     free = await asyncio.to_thread(free_bytes, root.path)
@@ -71,7 +72,8 @@ async def _is_usable(root: MediaRoot) -> bool:
 
 
 def _learned(instagram: Instagram) -> dict[str, dict[str, Any]]:
-    return {
+    found = {source: document.doc_id for source, document in instagram.documents.found().items()}
+    learned: dict[str, dict[str, Any]] = {
         name: {
             "sources": standing.source_names,
             "allowed": standing.pace.allowed_now(),
@@ -79,3 +81,6 @@ def _learned(instagram: Instagram) -> dict[str, dict[str, Any]]:
         }
         for name, standing in instagram.standings.items()
     }
+    if found:
+        learned["logged_out"]["queries"] = found
+    return learned

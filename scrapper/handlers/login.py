@@ -12,11 +12,11 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from scrapper.handlers.operation import Content, Operation, describe
 from scrapper.handlers.refusals import InvalidBody, KeyRequired
-from scrapper.handlers.request_bodies import parse_body, read_text
+from scrapper.handlers.request_bodies import read_text
 from scrapper.handlers.resources import API_KEYS, INSTAGRAM, SETTINGS
-from scrapper.instagram.login.cookies import parse_cookies, with_session
+from scrapper.instagram.login.cookie_texts import SESSION_ID, parse_cookies
 from scrapper.instagram.login.file import State
-from scrapper.instagram.login.session import SESSION_ID, LoginState, session_cookies
+from scrapper.instagram.login.session import LoginState
 
 __all__ = ["delete_login", "get_login", "put_login"]
 
@@ -30,8 +30,8 @@ class LoginResponse:
     state: Annotated[
         State,
         Field(
-            description="`expired`: Instagram ended the session; `challenged`: it wants the "
-            "account confirmed in a browser"
+            description="`expired`: Instagram ended the session; `challenged`: a person "
+            "must look at the account in a browser"
         ),
     ]
     username: str | None
@@ -51,9 +51,13 @@ class LoginRequest(BaseModel):
 
 _COOKIES = Content(
     ("application/octet-stream",),
-    {"type": "string", "format": "binary", "description": "A cookies.txt, Netscape format"},
+    {
+        "type": "string",
+        "format": "binary",
+        "description": "A cookies.txt, the JSON that a browser's extension exports, a `Cookie` "
+        "header, or the value of the cookie `sessionid`",
+    },
 )
-_NO_SESSION = "The body is neither a cookies.txt nor a JSON object with a sessionid"
 
 
 @describe(
@@ -88,7 +92,10 @@ async def get_login(request: web.Request) -> web.Response:
 async def put_login(request: web.Request) -> web.Response:
     """Use the body's cookies as the session, after asking Instagram once whether it is alive."""
     _check_key(request)
-    cookies = _cookies_in(await read_text(request))
+    try:
+        cookies = parse_cookies(await read_text(request))
+    except ValueError as error:
+        raise InvalidBody(text=str(error)) from None
     deadline = time.monotonic() + request.app[SETTINGS].scrape_timeout_seconds
     return _respond(await asyncio.to_thread(request.app[INSTAGRAM].log_in, cookies, deadline))
 
@@ -116,21 +123,6 @@ def _check_key(request: web.Request) -> None:
     """
     if not request.app[API_KEYS].needed:
         raise KeyRequired
-
-
-def _cookies_in(body: bytes) -> dict[str, str]:
-    """Instagram's cookies in a cookies.txt or in ``{"sessionid": ...}``.
-
-    Raises:
-        InvalidBody: there is no session in it.
-    """
-    is_json = body.lstrip().startswith(b"{")
-    try:
-        if is_json:
-            return with_session(session_cookies(parse_body(body, LoginRequest).sessionid))
-        return parse_cookies(body)
-    except ValueError as error:
-        raise InvalidBody(text=f"{_NO_SESSION}: {error}") from None
 
 
 def _respond(state: LoginState) -> web.Response:

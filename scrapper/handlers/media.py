@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import IO, Any
@@ -24,6 +24,7 @@ from scrapper.handlers.scrape import scraped_post
 from scrapper.handlers.versions import Version
 from scrapper.instagram.files.kinds import MEDIA_TYPES
 from scrapper.library.post import MediaItem, Post
+from scrapper.links import clean_link, item_in
 from scrapper.tasks import finished
 
 __all__ = ["CONVERSION_NAMES", "download", "download_by_url", "media"]
@@ -124,12 +125,17 @@ async def download(request: web.Request) -> web.StreamResponse:
     )
 )
 async def download_by_url(request: web.Request) -> web.StreamResponse:
-    """Download the post that ``url`` names, and answer like ``GET /download/{shortcode}``."""
+    """Download the post that ``url`` names, and answer like ``GET /download/{shortcode}``.
+
+    The ``img_index`` of that URL is the ``item`` where none is given.
+    """
     choice = _Choice.of(request)
-    url = request.query.get("url", "")
+    url = clean_link(request.query.get("url", ""))
     if not url:
         raise InvalidParameter(text="Say which post: /download?url=https://www.instagram.com/...")
     stored = (await scraped_post(request, url)).stored
+    if choice.item is None:
+        choice = replace(choice, item=item_in(url))
     return await _attachment(request, stored.post, stored.stored_at, choice)
 
 

@@ -4,10 +4,11 @@ import asyncio
 from typing import Annotated, TypeVar
 
 from aiohttp import hdrs, web
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from scrapper.handlers.refusals import InvalidBody
 from scrapper.handlers.resources import SETTINGS
+from scrapper.links import clean_link
 
 __all__ = [
     "MAX_WEBHOOK_LENGTH",
@@ -27,8 +28,10 @@ MOST_URLS = 100
 
 
 _POST_URL = (
-    "^https://(www\\.)?instagram\\.com/(([A-Za-z0-9._]{1,30}/)?(p|reel|reels|tv)|share(/p|/reel)?)"
-    "/[A-Za-z0-9_-]{5,64}([/?#][!-~]*)?$"
+    "^https://(www\\.)?instagram\\.com/(((([A-Za-z0-9._]{1,30}/)?(p|reel|reels|tv)|share(/p|/reel)?)"
+    "/[A-Za-z0-9_-]{5,64}([/?#][!-~]*)?)"
+    "|stories/[A-Za-z0-9._]{1,30}/[1-9][0-9]{8,18}/?([?#][!-~]*)?"
+    "|s/[A-Za-z0-9_-]{1,100}/?\\?story_media_id=[1-9][0-9]{8,18}(_[0-9]{1,20})?)$"
 )
 
 
@@ -41,11 +44,13 @@ class ScrapeRequest(BaseModel):
         str,
         Field(
             min_length=1,
-            description="The post's URL, or a share link to it",
+            description="The post's URL, or a share link to it; with a login, also the URL of a "
+            "story, or of a highlight's item",
             # What links.py takes, as far as a pattern can say it.
             json_schema_extra={"pattern": _POST_URL},
             examples=["https://www.instagram.com/reel/SHORTCODE/"],
         ),
+        AfterValidator(clean_link),
     ]
     refresh: Annotated[bool, Field(description="Download the post again even if it is stored")] = (
         False

@@ -1,6 +1,6 @@
 """Shapes of responses, beside a post's and a job's; they become the API's description."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -41,6 +41,10 @@ class LoginStanding:
     sources: Annotated[list[str], Field(description="In the order in which they are asked")]
     allowed: Annotated[int, Field(description="Queries that the learned pace allows in a window")]
     ceiling: Annotated[int, Field(description="INSTAGRAM_MAX_QUERIES; 0: no limit")]
+    queries: Annotated[
+        dict[str, str],
+        Field(description="Documents that the service found in the place of retired ones"),
+    ] = field(default_factory=dict)
 
 
 class ReadyResponse(BaseModel):

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import structlog
 
@@ -12,11 +13,15 @@ from scrapper.instagram.verdict import (
     chain_of,
     reason_of_error,
     reason_of_response,
+    seen_in,
 )
 
 __all__ = ["asking"]
 
 log = structlog.get_logger(__name__)
+
+# Where a source finds no post, the answer may say why.
+_VAGUE = frozenset({Reason.CHANGED, Reason.NULL})
 
 
 @contextmanager
@@ -29,7 +34,7 @@ def asking(source: str, context: Context) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        refused = error if isinstance(error, Refused) else _judge(error, context)
+        refused = _judge(error, context)
         if refused is None:
             raise
         context.report(source, refused.reason)
@@ -39,8 +44,7 @@ def asking(source: str, context: Context) -> Iterator[None]:
             reason=refused.reason,
             cause=str(error),
             chain=" <- ".join(type(link).__name__ for link in chain_of(error)),
-            # Whoever reads the log will want to look into the answer.
-            exc_info=error if refused.reason is Reason.CHANGED else None,
+            **(_seen(error, context) if refused.reason is Reason.CHANGED else {}),
         )
         if refused is error:
             raise
@@ -50,12 +54,22 @@ def asking(source: str, context: Context) -> Iterator[None]:
     context.report(source, "ok")
 
 
+def _seen(error: Exception, context: Context) -> dict[str, Any]:
+    """What whoever reads the log will want to look into."""
+    response = context.transport.response
+    seen = None if response is None else seen_in(response, context.secrets)
+    return {"exc_info": error, "seen": seen}
+
+
 def _judge(error: Exception, context: Context) -> Refused | None:
     """What *error* of a source means, or None where it is a fault of ours."""
-    refused = reason_of_error(error)
+    refused = error if isinstance(error, Refused) else reason_of_error(error)
     if refused is None or refused.reason is Reason.PACE:
         return refused
-    if context.transport.is_late:
+    if isinstance(error, Refused):
+        if refused.reason not in _VAGUE:
+            return refused
+    elif context.transport.is_late:
         return Refused(Reason.LATE)
     response = context.transport.response
     if response is not None:

@@ -1,28 +1,30 @@
 """A shortcode becomes files and a post: the sources in order, one verdict, then the downloads."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from contextvars import copy_context
 from dataclasses import replace
 from pathlib import Path
 
-from scrapper.errors import InvalidURL, UnsupportedLink
+from scrapper.errors import InvalidURL, PostForbidden, StoryLink, UnsupportedLink
 from scrapper.instagram.context import OnRequest
 from scrapper.instagram.contexts import Contexts
+from scrapper.instagram.documents import DocumentMemory, Documents
 from scrapper.instagram.files.fetch import Fetched, Target, Wanted, fetch_file
 from scrapper.instagram.files.post import PostDownload
 from scrapper.instagram.login.file import LoginFile
 from scrapper.instagram.login.session import Login, LoginState
 from scrapper.instagram.media import Description
 from scrapper.instagram.pace import Pace
-from scrapper.instagram.search import Search, Standing
+from scrapper.instagram.search import Findings, Search, Standing
+from scrapper.instagram.share import MAX_TARGET
 from scrapper.instagram.shortcode import Shortcode
 from scrapper.instagram.sources import Source
 from scrapper.instagram.transport import TransportPool, tls_context
 from scrapper.library.post import Fetch, Post
-from scrapper.links import ShareLink, read_link
+from scrapper.links import ShareLink, names_story, read_link
 from scrapper.settings import Settings
 
 __all__ = ["Instagram"]
@@ -30,10 +32,10 @@ __all__ = ["Instagram"]
 MakePace = Callable[[str, int, float], Pace]
 """Makes the pace of a login state, ``logged_out`` or ``session``: so many queries in a window."""
 
-_MAX_LOCATION = 4096
 _STALLED_SECONDS = 10.0
 # Of the time for all of it, so that what is whole by then can be stored.
 _STORING_SHARE, _MAX_STORING_SECONDS = 0.1, 1.0
+_SCRIPT_SECONDS = 30.0
 _HOSTS = ("instagram.com", "cdninstagram.com", "fbcdn.net")
 
 
@@ -42,9 +44,10 @@ class Instagram:
 
     At most *files_at_once* files are downloaded at a time. All threads share the *paces*, one for
     each login state: ``logged_out`` and ``session``. A file may have *max_bytes*, and *keep_free*
-    bytes of the disk stay free. *doc_id* is the document of the logged-out web app's query. The
-    *login* is used for posts that cannot be had without it, or, with *login_first*, before anything
-    else. After a limit that names no time, the login rests for *cooldown* seconds.
+    bytes of the disk stay free. *doc_id* is the document of the logged-out web app's query, if it
+    is not to be the built-in one; *documents* keeps those that replace retired ones. The *login* is
+    used for posts that cannot be had without it, or, with *login_first*, before anything else.
+    After a limit that names no time, the login rests for *cooldown* seconds.
     """
 
     def __init__(
@@ -58,6 +61,7 @@ class Instagram:
         login: Login,
         login_first: bool = False,
         files_at_once: int,
+        documents: DocumentMemory | None = None,
         more_sources: Sequence[Source] = (),
         on_request: OnRequest = lambda *_: None,
     ) -> None:
@@ -69,13 +73,16 @@ class Instagram:
         self._files = ThreadPoolExecutor(files_at_once, thread_name_prefix="download")
         self._file_transports = TransportPool(_HOSTS, tls, patience=_STALLED_SECONDS)
         self.paces = paces
-        self._contexts = Contexts(paces, doc_id=doc_id, on_request=on_request)
+        self.documents = Documents(override=doc_id, memory=documents, report=on_request)
+        self._contexts = Contexts(paces, documents=self.documents, on_request=on_request)
         self._search = Search(
             login,
             self._contexts,
             paces,
             cooldown=cooldown,
             login_first=login_first,
+            documents=self.documents,
+            get_script=self._script,
             more_sources=more_sources,
         )
 
@@ -87,11 +94,13 @@ class Instagram:
         on_request: OnRequest = lambda *_: None,
         make_pace: MakePace = lambda _, most, window: Pace(most, window),
         login_file: LoginFile | None = None,
+        documents: DocumentMemory | None = None,
         more_sources: Sequence[Source] = (),
     ) -> "Instagram":
         """The client that *settings* describe; *login_file* keeps the login in use.
 
-        *more_sources* are asked after this service's own.
+        *documents* keeps what was found out of the web app's queries. *more_sources* are asked
+        after this service's own.
 
         Raises:
             SettingsError: the session file holds no session.
@@ -115,6 +124,7 @@ class Instagram:
             ),
             login_first=settings.instagram_login_use == "always",
             files_at_once=settings.files_at_once,
+            documents=documents,
             more_sources=more_sources,
             on_request=on_request,
         )
@@ -135,9 +145,9 @@ class Instagram:
 
         A carousel's files are ``{shortcode}_1.jpg``, ``{shortcode}_2.mp4``, and so on. A post
         whose main file is a video has its cover as ``{shortcode}.jpg``, unless the CDN does not
-        give it. The progress is kept. Instagram is asked in blocks of *asking*, in this thread;
-        outside of them only the CDN is. The call returns or raises soon after the deadline,
-        whatever the other side does.
+        give it. A story is asked for with the session alone. The progress is kept. Instagram is
+        asked in blocks of *asking*, in this thread; outside of them only the CDN is. The call
+        returns or raises soon after the deadline, whatever the other side does.
 
         Raises:
             ScrapeError: one of its subclasses, for everything that is not a fault of ours.
@@ -145,13 +155,15 @@ class Instagram:
         """
         target = Target(folder, fetch.progress, self._max_bytes, self._keep_free)
         target.check_room()
-        code = Shortcode(fetch.shortcode)
+        code, story = Shortcode(fetch.shortcode), names_story(fetch.url)
         storing = min(fetch.seconds_left * _STORING_SHARE, _MAX_STORING_SECONDS)
         fetch = replace(fetch, deadline=fetch.deadline - storing)
 
         def find(without: frozenset[str], seconds: float) -> Description:
+            if story and self.login.session() is None:
+                raise PostForbidden
             with asking(), self._transports.taken(time.monotonic() + seconds) as transport:
-                return self._search.find(code, transport, without=without)
+                return self._search.find(code, transport, without=without, story=story)
 
         def fetch_in_time(wanted: Wanted) -> Fetched:
             with self._file_transports.taken(fetch.deadline) as transport:
@@ -162,6 +174,19 @@ class Instagram:
             return self._files.submit(copy_context().run, fetch_in_time, wanted)
 
         return PostDownload(find, begin, fetch).post()
+
+    @property
+    def tokens_age(self) -> float | None:
+        """Seconds since the page tokens were fetched; None if none are held."""
+        return self._contexts.tokens.age
+
+    def examine(self, shortcode: str, deadline: float, *, story: bool) -> Findings:
+        """What each source answers for a post, each asked once.
+
+        The account is asked only for a *story*, or a post that is known to need a login.
+        """
+        with self._transports.taken(deadline) as transport:
+            return self._search.examine(Shortcode(shortcode), transport, story=story)
 
     def open_share_link(self, path: str, deadline: float) -> str:
         """The shortcode of the post that the share link *path* leads to; one request.
@@ -175,11 +200,14 @@ class Instagram:
         with self._transports.taken(deadline) as transport:
             url = self._search.open_share_link(path, transport)
         try:
-            link = read_link(url, max_length=_MAX_LOCATION)
+            link = read_link(url, max_length=MAX_TARGET)
         except InvalidURL:
             raise UnsupportedLink from None
         if isinstance(link, ShareLink):
             raise UnsupportedLink
+        if names_story(url):
+            # Its own link says that it is one.
+            raise StoryLink
         return link
 
     def log_in(self, cookies: Mapping[str, str], deadline: float) -> LoginState:
@@ -194,6 +222,10 @@ class Instagram:
         with self._transports.taken(deadline) as transport:
             session = self._search.check(cookies, transport)
         return self.login.use(session.cookies, session.username)
+
+    def _script(self, url: str) -> Iterator[bytes]:
+        with self._file_transports.taken(time.monotonic() + _SCRIPT_SECONDS) as transport:
+            yield from self._contexts.logged_out(transport).script(url)
 
     def close(self) -> None:
         """Close all connections. No thread may be in :meth:`fetch` any more."""

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from http import HTTPStatus
 from http.cookiejar import DefaultCookiePolicy
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import instaloader
 import requests
@@ -21,7 +21,12 @@ from scrapper.instagram.pace import Kind, Pace
 from scrapper.instagram.page_refusal import refusal_of_page, route_of
 from scrapper.instagram.tokens import HeldTokens, Tokens, find_tokens
 from scrapper.instagram.transport import PooledTransport
-from scrapper.instagram.verdict import Reason, Refused, reason_of_redirect, reason_of_response
+from scrapper.instagram.verdict import (
+    Reason,
+    Refused,
+    location_of,
+    reason_of_response,
+)
 
 __all__ = ["WWW", "Context", "OnRequest"]
 
@@ -50,13 +55,29 @@ _NAVIGATION: Mapping[str, str | None] = {
     "X-Requested-With": None,
     "x-ig-app-id": None,
 }
+_FRAME: Mapping[str, str | None] = {
+    **_NAVIGATION,
+    "Sec-Fetch-Dest": "iframe",
+    "Sec-Fetch-Site": "cross-site",
+    "Sec-Fetch-User": None,
+}
 # Worth another try with fresh tokens, if these worked before.
 _STALE_SIGNS = frozenset({Reason.NEEDS_LOGIN, Reason.CHANGED, Reason.RETIRED})
 _DOMAIN = ".instagram.com"
 _MAX_REDIRECTS = 5
 _MAX_CLAIM = 200
+_PIECE_BYTES = 64 * 1024
+_LONGEST_HARMLESS = 5
 
 Result = TypeVar("Result")
+
+
+class Documents(Protocol):
+    """:class:`scrapper.instagram.documents.Documents`, as far as a context needs them."""
+
+    def current(self, source: str) -> tuple[str, dict[str, Any]]: ...
+
+    def note_page(self, html: bytes) -> None: ...
 
 
 class _Captured(Exception):
@@ -85,8 +106,7 @@ class Context(InstaloaderContext):
     """One thread's way to Instagram, logged out or with a session.
 
     Without a *session* the context is logged out. *tokens* are shared by all contexts that are
-    logged out. *doc_id* is the document of the logged-out web app's query. *on_request* is kept as
-    ``report``.
+    logged out. *documents* are those of the web app's queries. *on_request* is kept as ``report``.
 
     Instaloader makes one attempt only: with more, it hides the cause of a failure behind a plain
     ``ConnectionException``, and waits between them.
@@ -98,12 +118,12 @@ class Context(InstaloaderContext):
         pace: Pace,
         tokens: Tokens,
         *,
-        doc_id: str,
+        documents: Documents,
         session: Session | None = None,
         on_request: OnRequest = lambda *_: None,
     ) -> None:
         self.transport = transport
-        self.doc_id = doc_id
+        self._documents = documents
         self.claim = "0"
         self.request_number = 0
         self._pace = pace
@@ -159,28 +179,43 @@ class Context(InstaloaderContext):
 
         return query() if self.is_logged_in else self._with_tokens(query)
 
-    def query_logged_out(self, variables: Mapping[str, Any]) -> Any:
-        """The answer, as JSON data, to the logged-out web app's own query.
+    def query_web(self, source: str, variables: Mapping[str, Any]) -> Any:
+        """The answer, as JSON data, to the web app's query that the *source* asks, logged out.
 
         Raises:
             Exception: whatever Instaloader and requests raise.
         """
+        doc_id, flags = self._documents.current(source)
+        everything = {**variables, **flags}
         return self._with_tokens(
-            lambda: self.doc_id_graphql_query(self.doc_id, dict(variables), web_api=True)
+            lambda: self.doc_id_graphql_query(doc_id, everything, web_api=True)
         )
 
-    def view(self, path: str) -> requests.Response:
-        """GET a page as a browser's navigation does; redirects are not followed.
+    def script(self, url: str) -> Iterator[bytes]:
+        """One of a page's scripts, piece by piece; nothing where it is refused.
+
+        Raises:
+            requests.RequestException: no answer came, or it broke.
+        """
+        response = self._for_files.get(url, stream=True, allow_redirects=False)
+        if response.status_code == HTTPStatus.OK:
+            yield from response.iter_content(_PIECE_BYTES)
+
+    def view(self, path: str, *, embedded: bool = False) -> requests.Response:
+        """GET a page as a browser's navigation does, or one *embedded* in a page of another site.
+
+        Redirects are not followed.
 
         Raises:
             PaceExceeded: our pace allows none now.
             requests.RequestException: no answer came.
         """
         self.count("page")
-        headers: Any = _NAVIGATION
+        headers: Any = _FRAME if embedded else _NAVIGATION
         response = self._session.get(WWW + path, headers=headers, allow_redirects=False)
         if not self.is_logged_in and response.ok:
             self._tokens.offer(lambda: _tokens_of(response))
+            self._documents.note_page(response.content)
         return response
 
     def get_api(self, path: str, headers: Mapping[str, str]) -> Any:
@@ -195,9 +230,9 @@ class Context(InstaloaderContext):
         more = {"X-CSRFToken": self._csrf_token(), "X-IG-WWW-Claim": self.claim, **headers}
         response = self._session.get(WWW + path, headers=more, allow_redirects=False)
         self.claim = response.headers.get("x-ig-set-www-claim", self.claim)[:_MAX_CLAIM]
-        response.raise_for_status()
-        if response.is_redirect:
-            raise reason_of_redirect(response, with_session=self.is_logged_in)
+        if not response.ok or response.is_redirect:
+            refused = reason_of_response(response, with_session=self.is_logged_in)
+            raise refused or Refused(Reason.CHANGED)
         return response.json()
 
     @property
@@ -205,8 +240,19 @@ class Context(InstaloaderContext):
         """The session's cookies by now: Instagram rotates them."""
         return {cookie.name: cookie.value or "" for cookie in self._session.cookies}
 
+    @property
+    def secrets(self) -> list[str]:
+        """What no log may have: the cookies and the tokens by now."""
+        values = (*self.cookies.values(), *self._fields.values())
+        return [value for value in values if len(value) > _LONGEST_HARMLESS]
+
     def doc_id_graphql_query(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         answer: dict[str, Any] = super().doc_id_graphql_query(*args, **kwargs)
+        response = self.transport.response
+        if "__ar" in answer and response is not None:
+            # Not an answer of the API, but of what stands before it.
+            refused = reason_of_response(response, with_session=self.is_logged_in)
+            raise refused or Refused(Reason.CHANGED)
         if self._capturing:
             raise _Captured(answer)
         return answer
@@ -261,10 +307,11 @@ class Context(InstaloaderContext):
         try:
             result = query()
         except Exception:
-            if not (held.worked and _looks_stale(self.transport.response)):
+            if not _look_stale(held, self.transport.response):
                 raise
             self._tokens.drop(held)
             held = self._take_tokens()
+            held.renewed = True
             result = query()
         held.worked = True
         return result
@@ -292,6 +339,7 @@ class Context(InstaloaderContext):
         response = self._session.get(WWW, headers=headers, allow_redirects=False)
         # Logged out, the start page is a login form, tokens and all.
         tokens = _tokens_of(response) if response.status_code == HTTPStatus.OK else None
+        self._documents.note_page(response.content)
         if tokens is None:
             route = route_of(response.content)
             refused = refusal_of_page(response, with_session=False, route=route)
@@ -304,6 +352,7 @@ class Context(InstaloaderContext):
         # The transport looks into the environment itself.
         session.trust_env = False
         session.max_redirects = _MAX_REDIRECTS
+        session.get_redirect_target = _redirect_target  # type: ignore[method-assign, assignment]
         return session
 
 
@@ -315,8 +364,18 @@ def _tokens_of(response: requests.Response) -> HeldTokens | None:
     return HeldTokens(fields, cookies, time.monotonic())
 
 
-def _looks_stale(response: requests.Response | None) -> bool:
-    if response is None or response.ok:
+def _look_stale(held: HeldTokens, response: requests.Response | None) -> bool:
+    if response is None:
         return False
     refused = reason_of_response(response, with_session=False)
-    return refused is not None and refused.reason in _STALE_SIGNS
+    if refused is None:
+        return False
+    if refused.reason is Reason.STALE:
+        return held.worked or not held.renewed
+    return held.worked and not response.ok and refused.reason in _STALE_SIGNS
+
+
+def _redirect_target(response: requests.Response) -> str | None:
+    """What requests is to take for the target of a redirect; it would raise over some texts."""
+    known = location_of(response)
+    return known.geturl() if known and response.is_redirect else None

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from weakref import WeakKeyDictionary
 
 from scrapper.instagram.context import Context, OnRequest
+from scrapper.instagram.documents import Documents
 from scrapper.instagram.login.session import Session
 from scrapper.instagram.pace import Pace
 from scrapper.instagram.tokens import Tokens
@@ -15,15 +16,17 @@ __all__ = ["Contexts"]
 class Contexts:
     """Makes contexts, and keeps them for the transport that they use.
 
-    *paces* has one for each login state: ``logged_out`` and ``session``. *doc_id* is the document
-    of the logged-out web app's query.
+    *paces* has one for each login state: ``logged_out`` and ``session``. *documents* are
+    those of the web app's queries.
     """
 
-    def __init__(self, paces: Mapping[str, Pace], *, doc_id: str, on_request: OnRequest) -> None:
+    def __init__(
+        self, paces: Mapping[str, Pace], *, documents: Documents, on_request: OnRequest
+    ) -> None:
         self._paces = paces
-        self._doc_id = doc_id
+        self._documents = documents
         self._on_request = on_request
-        self._tokens = Tokens()
+        self.tokens = Tokens()
         self._logged_out: WeakKeyDictionary[PooledTransport, Context] = WeakKeyDictionary()
         self._with_session: WeakKeyDictionary[PooledTransport, Context] = WeakKeyDictionary()
 
@@ -46,8 +49,8 @@ class Contexts:
         return Context(
             transport,
             self._paces["session" if session else "logged_out"],
-            self._tokens,
-            doc_id=self._doc_id,
+            self.tokens,
+            documents=self._documents,
             session=session,
             on_request=self._on_request,
         )

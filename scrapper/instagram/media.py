@@ -133,6 +133,17 @@ class Description:
         """Whether a picture is clearly smaller than the original."""
         return any(item is not None and item.is_small for item in self.items)
 
+    @property
+    def summary(self) -> str:
+        """Which files there are, in a few words: ``2 images, 1 video, 1 missing``."""
+        names = [item.type if item else "missing" for item in self.items]
+        counts = ((name, names.count(name)) for name in ("image", "video", "missing"))
+        return ", ".join(
+            f"{count} {name}{'s' if count > 1 and name != 'missing' else ''}"
+            for name, count in counts
+            if count
+        )
+
     def filled_from(self, other: "Description") -> "Description":
         """Fill what is lacking from the *other* description of the same post."""
         if self.is_carousel != other.is_carousel:

@@ -97,6 +97,12 @@ class SourceOrder:
             self._vain.pop(name, None)
         self.gave(name, others)
 
+    def forgive(self, names: Iterable[str]) -> None:
+        """Ask the sources *names* in their own place again: why they refused is mended."""
+        with self._lock:
+            for name in names:
+                self._setbacks.pop(name, None)
+
     @contextmanager
     def scout(self, seconds: float) -> Iterator[None]:
         """Run the block alone while nobody knows which source gives; otherwise at once.

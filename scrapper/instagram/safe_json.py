@@ -14,6 +14,7 @@ MAX_JSON_BYTES = 4_000_000
 
 _MAX_VALUES = 300_000
 _MAX_DIGITS = 20
+_GUARD = b"for (;;);"
 
 
 class UnreadableJSON(json.JSONDecodeError):
@@ -25,6 +26,8 @@ class UnreadableJSON(json.JSONDecodeError):
 
 def parse_json(text: bytes) -> Any:
     """Parse *text*, UTF-8; invalid bytes become U+FFFD.
+
+    Instagram puts ``for (;;);`` before some answers, so that no script tag can run them.
 
     Integers of more than 20 digits, NaN and Infinity become None: no value that the service uses
     is one of these, and one of them somewhere must not cost the rest.
@@ -39,7 +42,9 @@ def parse_json(text: bytes) -> Any:
         raise UnreadableJSON(f"more than {_MAX_VALUES} values")
     try:
         return json.loads(
-            text.decode("utf-8", "replace"), parse_int=_integer, parse_constant=lambda _: None
+            text.removeprefix(_GUARD).decode("utf-8", "replace"),
+            parse_int=_integer,
+            parse_constant=lambda _: None,
         )
     except (ValueError, RecursionError) as error:
         raise UnreadableJSON(type(error).__name__) from error

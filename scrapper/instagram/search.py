@@ -1,15 +1,17 @@
 """Ask the sources for a post, in the order that works, until one of them has all of it."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import structlog
 
-from scrapper.errors import SessionRefused
+from scrapper.errors import PostForbidden, ScrapeError, SessionRefused
 from scrapper.instagram.asking import asking
 from scrapper.instagram.context import Context
 from scrapper.instagram.contexts import Contexts
+from scrapper.instagram.documents import Documents
 from scrapper.instagram.login.check import view_as
 from scrapper.instagram.login.session import Login, Session
 from scrapper.instagram.media import Description, describe
@@ -19,17 +21,21 @@ from scrapper.instagram.share import open_share_link
 from scrapper.instagram.shortcode import Shortcode
 from scrapper.instagram.sources import LOGGED_OUT, WITH_SESSION, Source
 from scrapper.instagram.transport import PooledTransport
-from scrapper.instagram.verdict import LIMITS, Reason, Refusal, Refused, verdict
+from scrapper.instagram.verdict import LIMITS, SAME_QUERY, Reason, Refusal, Refused, verdict
 
-__all__ = ["Search", "Standing"]
+__all__ = ["Finding", "Findings", "Search", "Standing"]
 
 log = structlog.get_logger(__name__)
 
-# With a session each may also mean that Instagram ended it.
-_DOUBTFUL = frozenset({Reason.NEEDS_LOGIN, Reason.WAIT, Reason.SOFT_BLOCK, Reason.LOGIN_WALL})
+_RETIRED = frozenset({Reason.RETIRED, Reason.NULL})
+_LOOK_UP_SHARE = 4
 # A larger picture may take this part of the time that is left.
 _LARGER_SHARE = 0.25
-_NOT_ALIVE = frozenset({Reason.SESSION_ENDED, Reason.NEEDS_LOGIN, Reason.LOGIN_WALL})
+# With a session each may also mean that Instagram ended it.
+_DOUBTFUL = frozenset(
+    {Reason.NEEDS_LOGIN, Reason.WAIT, Reason.SOFT_BLOCK, Reason.LOGIN_WALL, Reason.STALE}
+)
+_NOT_ALIVE = frozenset({Reason.SESSION_ENDED, Reason.NEEDS_LOGIN, Reason.LOGIN_WALL, Reason.STALE})
 
 
 class Search:
@@ -37,7 +43,8 @@ class Search:
 
     *paces* has one for each login state: ``logged_out`` and ``session``. The *login* is used for
     posts that cannot be had without it, or, with *login_first*, before anything else. After a limit
-    that names no time, the login rests for *cooldown* seconds.
+    that names no time, the login rests for *cooldown* seconds. *documents* are those of the web
+    app's queries; *get_script* downloads a page's script, piece by piece.
     """
 
     def __init__(
@@ -48,8 +55,12 @@ class Search:
         *,
         cooldown: float,
         login_first: bool,
+        documents: Documents,
+        get_script: Callable[[str], Iterator[bytes]],
         more_sources: Sequence[Source] = (),
     ) -> None:
+        self.documents = documents
+        self._get_script = get_script
         self._login = login
         self._contexts = contexts
         self._login_first = login_first
@@ -71,8 +82,11 @@ class Search:
         transport: PooledTransport,
         *,
         without: frozenset[str] = frozenset(),
+        story: bool = False,
     ) -> Description:
         """The post, as completely as the first sources that have it describe it.
+
+        A *story* is asked for with the session alone.
 
         A refusal by one source never ends the search while another one might have the post,
         within the deadline and the pace. Those named in *without* are not asked: they are the
@@ -81,8 +95,8 @@ class Search:
         Raises:
             ScrapeError: what all refusals together mean.
         """
-        inquiry, deadline = _Inquiry(shortcode, without), transport.deadline
-        standings = list(self.standings.values())
+        inquiry, deadline = _Inquiry(shortcode, story, without), transport.deadline
+        standings = [self._with_session] if story else list(self.standings.values())
         try:
             for standing in standings:
                 last = standing is standings[-1]
@@ -97,6 +111,47 @@ class Search:
             log.warning("no source gave the post", outcome=type(error).__name__)
             raise error
         return inquiry.description
+
+    def examine(
+        self, shortcode: Shortcode, transport: PooledTransport, *, story: bool
+    ) -> "Findings":
+        """Ask each source once, within the pace and the deadline, whatever the others say.
+
+        The account is asked only for a *story*, or a post that is known to need a login.
+        """
+        inquiry, deadline, found = _Inquiry(shortcode, story), transport.deadline, Findings()
+        standings = [self._with_session] if story else [self._logged_out, self._with_session]
+        asked = [(one, source) for one in standings for source in inquiry.sources(one)]
+        for left, (standing, source) in zip(range(len(asked), 0, -1), asked, strict=True):
+            gated = any(one.reason is Reason.GATED for one in inquiry.refusals)
+            context = self._context(standing, transport)
+            name = f"{source.name} (session)" if standing.with_session else source.name
+            if context is None or (standing.with_session and not (story or gated)):
+                outcome = "no_session" if context is None else "not_needed"
+                found.rows.append(Finding(name, outcome))
+                continue
+            started, transport.status = time.monotonic(), None
+            transport.deadline = started + (deadline - started) / left
+            outcome, had, wait = "ok", "", None
+            try:
+                with asking(source.name, context):
+                    description = inquiry.ask(source, standing, context)
+                inquiry.add(description)
+                had = description.summary
+                self._keep_cookies(context)
+            except Refused as error:
+                inquiry.refuse(source, standing, error)
+                self._heed(standing, context, error)
+                outcome, wait = error.reason, error.retry_after
+            took = round((time.monotonic() - started) * 1000)
+            found.rows.append(Finding(name, outcome, transport.status, had, took, wait))
+            if transport.clock_difference is not None:
+                found.clock_difference = transport.clock_difference
+        transport.deadline = deadline
+        if inquiry.description is None:
+            nobody = not inquiry.refusals
+            found.error = PostForbidden() if nobody else verdict(inquiry.refusals)
+        return found
 
     def open_share_link(self, path: str, transport: PooledTransport) -> str:
         """The URL that the share link *path* redirects to.
@@ -168,6 +223,7 @@ class Search:
                     inquiry.add(description)
                     standing.order.gave(source.name, refused)
                     refused = []
+                    self._replace_retired(inquiry, deadline, transport)
                     self._keep_cookies(context)
 
     def _ask_for_larger(
@@ -181,7 +237,7 @@ class Search:
         # The page knows most.
         source = standing.order.helper(
             one
-            for one in reversed(inquiry.sources(standing))
+            for one in sorted(inquiry.sources(standing), key=lambda one: one.name != "page")
             if one.name not in asked and standing.id(one) not in small.sources
         )
         context = self._context(standing, transport)
@@ -199,6 +255,19 @@ class Search:
         if inquiry.description.items != small.items:
             names = [one.name for one in standing.sources if standing.id(one) in small.sources]
             standing.order.helped(source.name, names)
+
+    def _replace_retired(
+        self, inquiry: "_Inquiry", deadline: float, transport: PooledTransport
+    ) -> None:
+        """Look up the documents of queries that are retired, now that another source gave."""
+        retired = [one.source for one in inquiry.refusals if one.reason in _RETIRED]
+        if retired:
+            context = self._contexts.logged_out(transport)
+            left = (deadline - time.monotonic()) / _LOOK_UP_SHARE
+            found = self.documents.look_up(
+                retired, self._get_script, lambda: context.count("page"), seconds=left
+            )
+            self._logged_out.order.forgive(found)
 
     def _heed(self, standing: "Standing", context: Context, refused: Refused) -> None:
         """Slow down after a limit; note what a refusal says of the session."""
@@ -245,6 +314,33 @@ class Search:
         return self._contexts.with_session(session, transport)
 
 
+class Finding(NamedTuple):
+    """What one source answered: ``ok``, a :class:`Reason`, or why it was not asked.
+
+    ``status`` is that of its last response, ``had`` says which files it has, and ``retry_after`` is
+    in seconds.
+    """
+
+    source: str
+    outcome: str
+    status: int | None = None
+    had: str = ""
+    milliseconds: int | None = None
+    retry_after: float | None = None
+
+
+@dataclass(slots=True)
+class Findings:
+    """What all sources answered for a post; ``error`` is None if one of them has it.
+
+    ``clock_difference`` says by how many seconds the clock here is ahead of Instagram's.
+    """
+
+    rows: list[Finding] = field(default_factory=list)
+    error: ScrapeError | None = None
+    clock_difference: float | None = None
+
+
 class Standing:
     """What is known of Instagram in one login state: its sources, their order, the pace.
 
@@ -260,8 +356,8 @@ class Standing:
         self.rests_until = 0.0
 
     def id(self, source: Source) -> str:
-        """The source's name among those of all login states."""
-        return f"{self.name} {source.name}"
+        """What the source asks, by a name that no other question of any login state has."""
+        return f"{self.name} {SAME_QUERY.get(source.name, source.name)}"
 
     @property
     def source_names(self) -> list[str]:
@@ -274,6 +370,7 @@ class _Inquiry:
     """What the sources said of one post so far."""
 
     shortcode: Shortcode
+    story: bool
     without: frozenset[str] = frozenset()
     description: Description | None = None
     refusals: list[Refusal] = field(default_factory=list)
@@ -287,7 +384,11 @@ class _Inquiry:
 
     def sources(self, standing: Standing) -> list[Source]:
         """The sources of a login state that may be asked."""
-        return [one for one in standing.sources if standing.id(one) not in self.without]
+        return [
+            one
+            for one in standing.sources
+            if standing.id(one) not in self.without and (one.has_stories or not self.story)
+        ]
 
     def ask(self, source: Source, standing: Standing, context: Context) -> Description:
         """The post as *source* describes it.

@@ -1,25 +1,82 @@
-"""Share links: opening one, without following it, gives the post's URL."""
+"""Share links: opening one gives the URL that it leads to."""
 
-from urllib.parse import urljoin
+import html
+import re
+from collections.abc import Iterator
+from urllib.parse import parse_qs, urljoin
 
+import requests
+
+from scrapper.errors import InvalidURL, UnsupportedLink
 from scrapper.instagram.context import WWW, Context
 from scrapper.instagram.page_refusal import refusal_of_page, route_of
-from scrapper.instagram.verdict import Reason, Refused
+from scrapper.instagram.verdict import Reason, Refused, location_of
+from scrapper.links import ShareLink, read_link
 
-__all__ = ["open_share_link"]
+__all__ = ["MAX_TARGET", "open_share_link"]
+
+MAX_TARGET = 4096
+"""Characters of the longest URL that a share link may lead to."""
+
+_TAG = re.compile(rb"<(?:link|meta)\b[^<>]{0,2000}>", re.IGNORECASE)
+_HEAD_BYTES = 500_000
+_MOST_TAGS = 200
+_NAMES_PAGE = re.compile(rb"""=\s?["']?(?:canonical|og:url)\b""", re.IGNORECASE)
+_URL = re.compile(rb"""\b(?:href|content)\s?=\s?["']([^"'<>]{1,1000})["']""", re.IGNORECASE)
 
 
 def open_share_link(context: Context, path: str) -> str:
-    """The URL that the share link *path* redirects to, whatever it is.
+    """The URL that the share link *path* leads to, whatever it is; one request, or two.
+
+    Instagram redirects to it, or to a login form that would lead on to it, or answers with the
+    page itself. It may redirect to another form of the share link first, which differs by a slash.
 
     Raises:
-        Refused: Instagram does not redirect, or to a login form.
+        Refused: it leads to a login form alone, or nowhere.
         requests.RequestException: no answer came.
     """
-    response = context.view(path)
+    response, target = _open(context, path)
+    if target is not None and isinstance(_post_at(target), ShareLink):
+        response, target = _open(context, target.removeprefix(WWW))
+    if target is not None:
+        return target
     refused = refusal_of_page(
         response, with_session=context.is_logged_in, route=route_of(response.content)
     )
-    if response.is_redirect and refused is not None and refused.reason is Reason.CHANGED:
-        return urljoin(WWW + path, response.headers["Location"])
     raise refused or Refused(Reason.CHANGED)
+
+
+def _open(context: Context, path: str) -> tuple[requests.Response, str | None]:
+    """The answer, and the URL that it leads to; None if it is a refusal."""
+    response = context.view(path)
+    urls = list(_urls_in(response, path))
+    if post := next(filter(_post_at, urls), None):
+        return response, post
+    refused = refusal_of_page(response, with_session=False, route=route_of(response.content))
+    leads_on = refused is None or (response.is_redirect and refused.reason is Reason.CHANGED)
+    return response, urls[0] if urls and leads_on else None
+
+
+def _urls_in(response: requests.Response, path: str) -> Iterator[str]:
+    """The URLs that an answer names, other than that of a share link's own page."""
+    if response.is_redirect:
+        target = location_of(response)
+        if target is not None:
+            yield urljoin(WWW + path, target.geturl())
+            # A login form knows where the visitor wanted to go.
+            yield from (urljoin(WWW, url) for url in parse_qs(target.query).get("next", ())[:1])
+        return
+    tags = _TAG.finditer(response.content, 0, _HEAD_BYTES)
+    for _, tag in zip(range(_MOST_TAGS), tags, strict=False):
+        url = _URL.search(tag[0]) if _NAMES_PAGE.search(tag[0]) else None
+        if url and not isinstance(
+            _post_at(found := html.unescape(url[1].decode("utf-8", "replace"))), ShareLink
+        ):
+            yield found
+
+
+def _post_at(url: str) -> str | ShareLink | None:
+    try:
+        return read_link(url, max_length=MAX_TARGET)
+    except (InvalidURL, UnsupportedLink):
+        return None

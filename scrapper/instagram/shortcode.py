@@ -2,10 +2,11 @@
 
 from typing import NamedTuple
 
+from scrapper.links import SHORTCODE_ALPHABET
+
 __all__ = ["Shortcode"]
 
-_ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
-_DIGITS = {letter: value for value, letter in enumerate(_ALPHABET)}
+_DIGITS = {letter: value for value, letter in enumerate(SHORTCODE_ALPHABET)}
 _KEY_LENGTH = 28
 _MIN_LENGTH = 5
 
@@ -30,5 +31,5 @@ class Shortcode(NamedTuple):
         """The number that the code is in base 64, digits ``A-Za-z0-9-_``: Instagram's ``pk``."""
         number = 0
         for letter in self.code:
-            number = number * len(_ALPHABET) + _DIGITS[letter]
+            number = number * len(SHORTCODE_ALPHABET) + _DIGITS[letter]
         return number

@@ -16,18 +16,23 @@ __all__ = ["HeldTokens", "Tokens", "find_tokens"]
 
 _FRESH_SECONDS = 10 * 60
 _LSD = re.compile(rb'"LSD",\[\],\{[^{}]{0,500}"token":"([^"]{1,200})"')
+_DTSG = re.compile(rb'"DTSGInitialData",\[\],\{[^{}]{0,500}"token":"([^"]{1,300})"')
 _EQMC = re.compile(rb'<script[^>]{0,200}id="__eqmc"[^>]{0,200}>([^<]{1,20000})</script>')
 _USER = re.compile(rb'"IG_USER_EIMU":"?(\d{1,30})')
 
 
 @dataclass(slots=True)
 class HeldTokens:
-    """The form fields and cookies of one page view; ``worked`` once a query with them did."""
+    """The form fields and cookies of one page view; ``worked`` once a query with them did.
+
+    ``renewed`` if they took the place of some that Instagram refused.
+    """
 
     fields: Mapping[str, str]
     cookies: Mapping[str, str]
     at: float
     worked: bool = False
+    renewed: bool = False
 
 
 class Tokens:
@@ -68,6 +73,12 @@ class Tokens:
             if self._held is tokens:
                 self._held = None
 
+    @property
+    def age(self) -> float | None:
+        """Seconds since the tokens held were fetched; None if none are held."""
+        held = self._held
+        return None if held is None else time.monotonic() - held.at
+
     def _fresh(self) -> HeldTokens | None:
         held = self._held
         fresh = held is not None and time.monotonic() - held.at < _FRESH_SECONDS
@@ -78,18 +89,23 @@ def find_tokens(html: bytes) -> Mapping[str, str] | None:
     """The form fields that go with a query, from a page of instagram.com; None: it has none.
 
     The token stands in the page's scripts as ``["LSD",[],{"token":...}]``, on some days only in
-    the script ``__eqmc``, under ``l`` (captures, October 2026). Instaloader 4.16 reads the first
-    form alone, and gives up if the user's number is missing, which is 0 when logged out.
+    the script ``__eqmc``, under ``l``, and another one, ``fb_dtsg``, under ``f``. Instaloader
+    4.16 reads the first form alone, and gives up if the user's number is missing, which is 0 when
+    logged out.
     """
     found = _LSD.search(html)
     token = found[1].decode("utf-8", "replace") if found else _token_of_eqmc(html)
     if token is None:
         return None
     user = _USER.search(html)
-    return {"lsd": token, "av": user[1].decode() if user else "0"}
+    fields = {"lsd": token, "av": user[1].decode() if user else "0"}
+    dtsg = _DTSG.search(html)
+    more = dtsg[1].decode("utf-8", "replace") if dtsg else _token_of_eqmc(html, "f")
+    # Logged out, most pages have none.
+    return fields | {"fb_dtsg": more} if more else fields
 
 
-def _token_of_eqmc(html: bytes) -> str | None:
+def _token_of_eqmc(html: bytes, key: str = "l") -> str | None:
     script = _EQMC.search(html)
     if script is None:
         return None
@@ -97,5 +113,5 @@ def _token_of_eqmc(html: bytes) -> str | None:
         data = parse_json(script[1])
     except ValueError:
         return None
-    token = data.get("l") if isinstance(data, dict) else None
+    token = data.get(key) if isinstance(data, dict) else None
     return token if isinstance(token, str) and token else None

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from email.utils import parsedate_to_datetime
 from functools import partial
 from io import BytesIO
 from pathlib import Path
@@ -99,6 +100,10 @@ class PooledTransport(HTTPAdapter):
         self._context = context
         self._hosts = hosts
         self.response: requests.Response | None = None
+        self.status: int | None = None
+        """The status of the last response, also once that is finished."""
+        self.clock_difference: float | None = None
+        """Seconds by which the clock here is ahead of the one that sent the last response."""
         self.abandoned = False
         """Whether a thread that hangs may still use it: nobody else must."""
         super().__init__(pool_connections=_POOLED_HOSTS, pool_maxsize=1)
@@ -173,6 +178,7 @@ class PooledTransport(HTTPAdapter):
         if self.response is None:
             self.response = self._send(request, stream, host)
         response = self.response
+        self.status, self.clock_difference = response.status_code, _clock_difference(response)
         if not stream or response.is_redirect:
             try:
                 _read_body(response)
@@ -272,6 +278,13 @@ def _read_body(response: requests.Response) -> None:
     # CPython hands the buffer over; a join of pieces would hold the body twice.
     response._content = body.getvalue()
     response.json = partial(parse_json, response._content)  # type: ignore[method-assign]
+
+
+def _clock_difference(response: requests.Response) -> float | None:
+    try:
+        return time.time() - parsedate_to_datetime(response.headers.get("Date", "")).timestamp()
+    except (ValueError, TypeError, OverflowError, IndexError):
+        return None
 
 
 def _proxies_to(host: str) -> dict[str, str]:

@@ -5,13 +5,14 @@ source of Instaloader 4.16. Three things are decided here and nowhere else: the 
 of one refusal, which of several refusals counts, and whether to leave Instagram alone for a while.
 """
 
-from collections.abc import Iterator, Mapping, Sequence, Set
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence, Set
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
 from http import HTTPStatus
-from typing import NamedTuple
-from urllib.parse import urlsplit
+from typing import Any, NamedTuple
+from urllib.parse import SplitResult, urlsplit
 
 import requests
 import urllib3
@@ -29,18 +30,22 @@ from scrapper.errors import (
     RateLimited,
     ScrapeError,
 )
+from scrapper.instagram.safe_json import parse_json
 from scrapper.instagram.transport import BodyTooLarge, HostRefused
 
 __all__ = [
     "LIMITS",
+    "SAME_QUERY",
     "Reason",
     "Refusal",
     "Refused",
     "chain_of",
+    "location_of",
     "reason_of_error",
     "reason_of_redirect",
     "reason_of_response",
     "retry_after_of",
+    "seen_in",
     "verdict",
 ]
 
@@ -48,8 +53,11 @@ MAX_RETRY_AFTER_SECONDS = 24 * 60 * 60
 """Longest ``Retry-After`` that is believed."""
 
 _MAX_RETRY_AFTER_DIGITS = 5
-_COMPLAINT_BYTES = 1000
-_HOSTS = ("", "instagram.com", "www.instagram.com")
+_COMPLAINT_CHARACTERS = 1000
+_MOST_ERRORS = 10
+_MOST_KEYS = 20
+_SEEN_CHARACTERS = 200
+_HOSTS = (None, "instagram.com", "www.instagram.com")
 
 
 class Reason(StrEnum):
@@ -64,7 +72,7 @@ class Reason(StrEnum):
     RETIRED = "retired"
     """``execution error`` or ``invalid request``: the query is retired, or the post is gone."""
     GATED = "gated"
-    """The post itself needs a login: age, region, private."""
+    """The post itself needs a login, or is not shown in this country: age, region, private."""
     NEEDS_LOGIN = "needs_login"
     """The API refuses whoever is not logged in."""
     LOGIN_WALL = "login_wall"
@@ -72,9 +80,11 @@ class Reason(StrEnum):
     SESSION_ENDED = "session_ended"
     """Instagram ended the session."""
     CHALLENGE = "challenge"
-    """The account must be confirmed in a browser."""
+    """A person must look at the account in a browser."""
+    STALE = "stale"
+    """The page tokens, or the session, are out of date."""
     RATE_LIMITED = "rate_limited"
-    """429: a rate limit, without doubt."""
+    """429, or the same as an error in a 200: a rate limit, without doubt."""
     SOFT_BLOCK = "soft_block"
     """401 with ``require_login`` and no message: this address is blocked for a while."""
     THROTTLED = "throttled"
@@ -82,7 +92,8 @@ class Reason(StrEnum):
     WAIT = "wait"
     """"Please wait a few minutes": a rate limit, or a retired query."""
     CLOSED = "closed"
-    """This way is closed for a while: ``feedback_required``, or the page tokens are missing."""
+    """This way is closed for a while: ``feedback_required``, the page tokens are missing, or
+    Instagram wants the TLS handshake of a browser."""
     PACE = "pace"
     """Our own pace allows no request now; nothing was sent."""
     CHANGED = "changed"
@@ -97,6 +108,9 @@ class Reason(StrEnum):
 
 LIMITS = frozenset({Reason.RATE_LIMITED, Reason.SOFT_BLOCK, Reason.THROTTLED})
 """The signs of a limit: they slow the pace and, uncontradicted, begin a cool-down."""
+
+SAME_QUERY: Mapping[str, str] = {"root_query": "api"}
+"""Sources that ask what another one asks, too: they have the same files, and the same gaps."""
 
 
 class Refused(Exception):
@@ -118,7 +132,8 @@ class Refusal(NamedTuple):
 
 
 _UNCERTAIN = frozenset({Reason.RETIRED, Reason.NULL, Reason.CLOSED})
-_LOGIN_ASKED = frozenset({Reason.LOGIN_WALL, Reason.SESSION_ENDED})
+_WALLS = frozenset({Reason.LOGIN_WALL, Reason.STALE})
+_LOGIN_ASKED = _WALLS | {Reason.SESSION_ENDED}
 _OWN: Mapping[Reason, type[ScrapeError]] = {
     Reason.CHANGED: InstagramChanged,
     Reason.NULL: InstagramChanged,
@@ -127,15 +142,40 @@ _OWN: Mapping[Reason, type[ScrapeError]] = {
     Reason.UNREACHABLE: InstagramUnreachable,
     Reason.LATE: DeadlineExceeded,
 }
-_MESSAGES = (
-    ("wait a few minutes", Reason.WAIT),
+# Those that concern the account come first: to leave it alone is always right.
+_WORDS = (
     ("checkpoint_required", Reason.CHALLENGE),
     ("challenge_required", Reason.CHALLENGE),
+    ("consent_required", Reason.CHALLENGE),
+    ("wait a few minutes", Reason.WAIT),
+    ("geoblock_required", Reason.GATED),
     ("feedback_required", Reason.CLOSED),
     ("login_required", Reason.NEEDS_LOGIN),
-    ("execution error", Reason.RETIRED),
-    ("invalid request", Reason.RETIRED),
 )
+_RETIRED_WORDS = ("execution error", "invalid request")
+_DELETED = re.compile(r"\b(?:media|post)\b.{0,40}\b(?:deleted|removed|not found|unavailable)\b")
+_CODES = {
+    "1675004": Reason.RATE_LIMITED,
+    "1357004": Reason.STALE,
+    "1357054": Reason.CLOSED,
+}
+_CONSENT = "/consent"
+_ACCOUNT_PATHS = (
+    "/challenge",
+    "/auth_platform",
+    "/terms/unblock",
+    "/privacy/checks",
+    "/accounts/suspended",
+    "/accounts/disabled",
+    _CONSENT,
+)
+_NO_JSON = object()
+_QUERY = re.compile(r"\?[^\s\"'<>]*")
+_TOKEN = re.compile(
+    r"""(\\?"(?:[a-z_]*(?:token|nonce|secret)|lsd|fb_dtsg|sessionid|[lf])\\?"\s?:\s?\\?")[^"\\]*""",
+    re.IGNORECASE,
+)
+_TIMED = frozenset({Reason.RATE_LIMITED, Reason.SOFT_BLOCK, Reason.WAIT})
 _STATUSES: Mapping[int, Reason] = {
     HTTPStatus.UNAUTHORIZED: Reason.NEEDS_LOGIN,
     HTTPStatus.FORBIDDEN: Reason.NEEDS_LOGIN,
@@ -197,12 +237,16 @@ def _by_certain(reasons: Set[Reason], refusals: Sequence[Refusal]) -> ScrapeErro
 def _by_suggested(reasons: Set[Reason], refusals: Sequence[Refusal]) -> ScrapeError | None:
     """What the API suggests, and a page that is a login form may confirm."""
     # Two queries that are null at once are hardly both retired.
-    nulls = sum(refusal.reason is Reason.NULL for refusal in refusals)
-    if Reason.EMPTY in reasons or nulls > 1:
+    nulls = {
+        SAME_QUERY.get(refusal.source, refusal.source)
+        for refusal in refusals
+        if refusal.reason is Reason.NULL
+    }
+    if Reason.EMPTY in reasons or len(nulls) > 1:
         return PostNotFound()
     if Reason.WAIT in reasons:
         return RateLimited(cool_down=False)
-    confirmed = Reason.LOGIN_WALL in reasons and reasons & _UNCERTAIN
+    confirmed = reasons & _WALLS and reasons & _UNCERTAIN
     if Reason.NEEDS_LOGIN in reasons or confirmed:
         return PostForbidden()
     return None
@@ -224,41 +268,72 @@ def _concerns_everybody(refusals: Sequence[Refusal]) -> bool:
 def reason_of_response(response: requests.Response, *, with_session: bool) -> Refused | None:
     """Why the API refuses, or None where its answer is no refusal.
 
-    *response* is one whose body was read.
+    *response* is one whose body was read and has no media: an error beside media is a warning.
     """
-    status = response.status_code
     if response.is_redirect:
         return reason_of_redirect(response, with_session=with_session)
+    reason = _reason_of_answer(response, with_session=with_session)
+    if reason is None:
+        return None
+    return Refused(reason, retry_after=retry_after_of(response) if reason in _TIMED else None)
+
+
+def _reason_of_answer(response: requests.Response, *, with_session: bool) -> Reason | None:
+    status, ok = response.status_code, response.status_code == HTTPStatus.OK
     if status == HTTPStatus.TOO_MANY_REQUESTS:
-        return Refused(Reason.RATE_LIMITED, retry_after=retry_after_of(response))
-    message, requires_login = _complaint(response)
-    for words, reason in _MESSAGES:
-        if words in message:
-            ended = with_session and reason is Reason.NEEDS_LOGIN
-            return Refused(Reason.SESSION_ENDED if ended else reason)
-    if requires_login and not message:
-        return Refused(Reason.SOFT_BLOCK)
-    if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        return Refused(Reason.FAILED)
-    if status in _STATUSES:
-        return Refused(_STATUSES[status])
-    return None if status == HTTPStatus.OK and not message else Refused(Reason.CHANGED)
+        return Reason.RATE_LIMITED
+    said = _Complaint.of(response)
+    reason = said.reason(with_session=with_session)
+    if reason is None and (not ok or said.failed):
+        reason = said.reason_of_failure(with_session=with_session)
+    if reason is None and status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        return Reason.FAILED
+    unknown = Reason.CHANGED if not ok or (said.failed and said.words) else None
+    return reason or _STATUSES.get(status, unknown)
 
 
 def reason_of_redirect(
     response: requests.Response, *, with_session: bool, page: bool = False
 ) -> Refused:
     """What a redirect away from the post means: a login form, a challenge, or nothing known."""
-    target = urlsplit(response.headers.get("Location", ""))
-    if target.netloc not in _HOSTS:
+    target = location_of(response)
+    if target is None or target.hostname not in _HOSTS:
         return Refused(Reason.CHANGED)
-    if target.path.startswith(("/challenge", "/accounts/suspended")):
+    path = target.path
+    consent = path.startswith(_CONSENT) and not with_session
+    if path.startswith(_ACCOUNT_PATHS) and not consent:
         return Refused(Reason.CHALLENGE)
-    if target.path in ("", "/") or target.path.startswith("/accounts/login"):
+    if consent or path in ("", "/") or path.startswith("/accounts/login"):
         if with_session:
             return Refused(Reason.SESSION_ENDED)
         return Refused(Reason.LOGIN_WALL if page else Reason.NEEDS_LOGIN)
     return Refused(Reason.CHANGED)
+
+
+def location_of(response: requests.Response) -> SplitResult | None:
+    """Where a redirect leads to, relative or not; None if its ``Location`` is no URL."""
+    try:
+        target = urlsplit(response.headers.get("Location", ""))
+        # A port that is no number raises only when it is read.
+        _ = target.port
+    except ValueError:
+        return None
+    return target
+
+
+def seen_in(response: requests.Response, secrets: Collection[str] = ()) -> dict[str, Any]:
+    """What an answer that nobody understands looks like, for the log.
+
+    Its status, the keys of its JSON, and the first 200 characters. Left out are *secrets*, what
+    looks like a token, and the queries of URLs.
+    """
+    start = response.content[: 10 * _SEEN_CHARACTERS].decode("utf-8", "replace")
+    for secret in secrets:
+        start = start.replace(secret, "[secret]")
+    start = _TOKEN.sub(r"\1[secret]", _QUERY.sub("?[scrubbed]", start))
+    data = _json_of(response)
+    keys = [str(key)[:50] for key in data][:_MOST_KEYS] if isinstance(data, dict) else None
+    return {"status": response.status_code, "keys": keys, "start": start[:_SEEN_CHARACTERS]}
 
 
 def reason_of_error(error: BaseException) -> Refused | None:
@@ -308,28 +383,64 @@ def retry_after_of(response: requests.Response) -> float | None:
     return min(max(0.0, seconds), float(MAX_RETRY_AFTER_SECONDS))
 
 
-def _complaint(response: requests.Response) -> tuple[str, bool]:
-    """The message of a refusal and its ``require_login``; nothing for an answer that is fine.
+class _Complaint(NamedTuple):
+    """What an answer says beside its data, in lower case; nothing for one that is fine.
 
-    Any caption may hold the words in question, so answers that are fine are never searched.
+    Any caption may hold the words in question, so the data itself is never searched.
     """
+
+    words: str
+    codes: tuple[str, ...] = ()
+    requires_login: bool = False
+    failed: bool = False
+    is_json: bool = False
+
+    @classmethod
+    def of(cls, response: requests.Response) -> "_Complaint":
+        data, ok = _json_of(response), response.status_code == HTTPStatus.OK
+        if data is _NO_JSON:
+            start = b"" if ok else response.content[:_COMPLAINT_CHARACTERS]
+            return cls(start.decode("utf-8", "replace").lower())
+        if not isinstance(data, dict):
+            return cls("")
+        listed = data.get("errors")
+        errors = [data, *(listed[:_MOST_ERRORS] if isinstance(listed, list) else ())]
+        errors = [error for error in errors if isinstance(error, dict)]
+        texts = [error.get(key) for error in errors for key in ("message", "error_type")]
+        codes = [error.get(key) for error in errors for key in ("error", "code")]
+        return cls(
+            " ".join(
+                text[:_COMPLAINT_CHARACTERS].lower() for text in texts if isinstance(text, str)
+            ).strip(),
+            tuple(str(code)[:20] for code in codes if isinstance(code, int | str)),
+            data.get("require_login") is True,
+            data.get("status", "ok") != "ok",
+            is_json=True,
+        )
+
+    def reason(self, *, with_session: bool) -> Reason | None:
+        """What it means in whatever answer it stands; None if nothing is known for certain."""
+        for code in self.codes:
+            if code in _CODES:
+                return _CODES[code]
+        for word, reason in _WORDS:
+            if word in self.words:
+                ended = with_session and reason is Reason.NEEDS_LOGIN
+                return Reason.SESSION_ENDED if ended else reason
+        return None
+
+    def reason_of_failure(self, *, with_session: bool) -> Reason | None:
+        """What else it means in an answer that says that it failed."""
+        if any(word in self.words for word in _RETIRED_WORDS):
+            return Reason.RETIRED
+        if self.is_json and _DELETED.search(self.words):
+            # Logged out, only the page knows.
+            return Reason.GONE if with_session else Reason.EMPTY
+        return Reason.SOFT_BLOCK if self.requires_login and not self.words else None
+
+
+def _json_of(response: requests.Response) -> Any:
     try:
-        data = response.json()
+        return parse_json(response.content)
     except ValueError:
-        if response.status_code == HTTPStatus.OK:
-            return "", False
-        return response.content[:_COMPLAINT_BYTES].decode("utf-8", "replace"), False
-    if not isinstance(data, dict):
-        return "", False
-    if response.status_code == HTTPStatus.OK and data.get("status", "ok") == "ok":
-        return "", False
-    messages = [data.get("message"), *_error_messages(data)]
-    text = " ".join(message for message in messages if isinstance(message, str))
-    return text, data.get("require_login") is True
-
-
-def _error_messages(data: dict[str, object]) -> Iterator[object]:
-    errors = data.get("errors")
-    for error in errors[:10] if isinstance(errors, list) else ():
-        if isinstance(error, dict):
-            yield error.get("message")
+        return _NO_JSON

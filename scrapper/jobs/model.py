@@ -15,7 +15,7 @@ from pydantic import ConfigDict, Field
 from scrapper.errors import InvalidURL, UnsupportedLink, response_to
 from scrapper.jobs.waiting import Place
 from scrapper.library.post import moment
-from scrapper.links import read_link
+from scrapper.links import clean_link, read_link
 
 __all__ = [
     "Job",
@@ -263,6 +263,7 @@ def new_job(
 
 
 def _post(url: str, max_url_length: int) -> JobPost:
+    url = clean_link(url)
     try:
         link = read_link(url, max_length=max_url_length)
         return JobPost(url, link if isinstance(link, str) else None)

@@ -56,9 +56,7 @@ async function replace() {
     at("cookies").focus();
     return;
   }
-  const isFile = /\s/.test(text.trim());
-  const body = isFile ? text : JSON.stringify({ sessionid: text.trim() });
-  const response = await request("login", { method: "PUT", body });
+  const response = await request("login", { method: "PUT", body: text });
   at("cookies").value = "";
   at("login-box").open = false;
   show(await response.json());

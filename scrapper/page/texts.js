@@ -22,7 +22,7 @@ export const TEXTS = {
   loginChange: "Change it",
   loginCookies: "Cookies of instagram.com",
   loginHint:
-    "The text of a cookies.txt, or the value of the cookie sessionid. Anyone who has it can use the account, so this server never shows it.",
+    "The text of a cookies.txt, what an extension exports as JSON, a Cookie header, or the value of the cookie sessionid. Anyone who has it can use the account, so this server never shows it.",
   loginUse: "Use these cookies",
   loginForget: "Forget the login",
   loginStates: {
@@ -31,7 +31,7 @@ export const TEXTS = {
     expired: (who, when) =>
       `Instagram ended the session${who} on ${when}. Public posts still work; for others, paste new cookies.`,
     challenged: (who, when) =>
-      `Logged in${who}, but since ${when} Instagram wants you to confirm the account. Do that in a browser, then paste new cookies.`,
+      `Logged in${who}, but since ${when} Instagram wants a person to look at the account. Do that in a browser, then paste new cookies.`,
   },
   as: (username) => ` as ${username}`,
 

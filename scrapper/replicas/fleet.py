@@ -6,6 +6,7 @@ from redis.exceptions import RedisError
 
 from scrapper.instagram.pace import Pace
 from scrapper.replicas.client import SharedRedis, blocking_client
+from scrapper.replicas.documents import RedisDocuments
 from scrapper.replicas.gathered_scripts import GatheredScripts
 from scrapper.replicas.pace import RedisPaceMemory, RedisWindow
 from scrapper.replicas.peers import RedisPeers
@@ -23,6 +24,7 @@ class Fleet:
         url = settings.redis_url.get_secret_value()
         self.redis = SharedRedis.at(url, metrics)
         self._blocking = blocking_client(url)
+        self.documents = RedisDocuments(self._blocking)
         self.scripts = GatheredScripts(self.redis)
         self.peers = RedisPeers(self.redis)
         self.queue = PostQueue(url, self.redis)

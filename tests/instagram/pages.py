@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-__all__ = ["gated", "logged_out_data", "of_route", "post", "post_of_old"]
+__all__ = ["embed", "gated", "logged_out_data", "of_route", "post", "post_of_old"]
 
 _POST_ROUTE = "comet.igweb.PolarisLoggedOutDesktopWWWPostRoute"
 _PADDING_BYTES = 900_000
@@ -41,6 +41,50 @@ def post_of_old(media: dict[str, Any]) -> str:
     """The same page in the older shape."""
     info = {"xdt_api__v1__media__shortcode__web_info": {"items": [media]}}
     return of_route("PolarisPostRoute", _relay({"viewer": None}), _relay(info))
+
+
+def embed(media: dict[str, Any] | None, code: str) -> str:
+    """The embed page of a post, in the older shape (captures embed_video and embed_carousel)."""
+    context = {
+        "context": {"shortcode": code, "media_id": "3000000000000000001"},
+        "gql_data": media and {"shortcode_media": _in_older_shape(media)},
+    }
+    text = json.dumps({"contextJSON": json.dumps(context)})
+    return (
+        '<!DOCTYPE html><html lang="en"><head><title>Instagram</title></head><body>'
+        '<div class="Embed"></div><script>requireLazy(["TimeSliceImpl","ServerJS"],'
+        'function(TimeSlice,ServerJS){(new ServerJS()).handle({"require":[["PolarisEmbedSimple",'
+        f'"init",[],[{text}]]]}});}});</script></body></html>'
+    )
+
+
+def _in_older_shape(media: dict[str, Any]) -> dict[str, Any]:
+    pictures = (media.get("image_versions2") or {}).get("candidates") or []
+    node: dict[str, Any] = {
+        "__typename": "GraphImage",
+        "id": media.get("pk"),
+        "shortcode": media.get("code"),
+        "dimensions": {"height": 400, "width": 320},
+        "is_video": False,
+        "display_url": pictures[0]["url"] if pictures else None,
+        "display_resources": [
+            {"src": one["url"], "config_width": 320, "config_height": 400} for one in pictures[:1]
+        ],
+        "taken_at_timestamp": media.get("taken_at"),
+        "owner": {"id": "4242", "username": media.get("user", {}).get("username")},
+        "edge_media_to_caption": {"edges": [{"node": media.get("caption")}]},
+        "edge_liked_by": {"count": 7},
+        "edge_media_to_comment": {"count": 2},
+        "edge_media_to_tagged_user": {"edges": [{"node": {"user": {"username": "tagged.one"}}}]},
+    }
+    if versions := media.get("video_versions"):
+        node |= {"__typename": "GraphVideo", "is_video": True, "video_url": versions[0]["url"]}
+    elif media.get("media_type") == 2:
+        node |= {"__typename": "GraphVideo", "is_video": True}
+    if children := media.get("carousel_media"):
+        edges = [{"node": _in_older_shape(child)} for child in children]
+        node |= {"__typename": "GraphSidecar", "edge_sidecar_to_children": {"edges": edges}}
+    return node
 
 
 def gated(code: str) -> str:

@@ -30,9 +30,11 @@ class Scenario:
     Each of these says what one source answers:
 
     - ``api``: Instaloader's query
+    - ``root``: the same query under its present document; if empty, the same as ``api``
     - ``web``: the logged-out web app's query; if empty, the same as ``api``
     - ``page``: the public page; if empty, the post if the API has it, else a redirect to the login
     - ``reel``: the page under ``/reel/``; if empty, the same as ``page``
+    - ``embed``: the embed page
     - ``info``: media info, with a session
 
     ``shape`` says which files the post has, and ``media`` what the CDN does with them. ``change``
@@ -44,10 +46,12 @@ class Scenario:
 
     about: str
     api: str = "post"
+    root: str = ""
     web: str = ""
     page: str = ""
     reel: str = ""
     info: str = "post"
+    embed: str = "login"
     shape: str = "video"
     media: str = ""
     change: Callable[[dict[str, Any]], dict[str, Any]] | None = None
@@ -59,8 +63,8 @@ class Scenario:
     def answer(self, source: str) -> str:
         """What *source* answers."""
         match source:
-            case "web":
-                return self.web or self.api
+            case "web" | "root":
+                return str(getattr(self, source)) or self.api
             case "page":
                 return self.page or ("post" if self.api == "post" else "login")
             case "reel":

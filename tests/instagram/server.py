@@ -10,13 +10,16 @@ from typing import Any
 from aiohttp import hdrs, web
 
 from tests.instagram import pages
+from tests.instagram.answers import ANSWERS
 from tests.instagram.faults import cut_off, drip_headers, never, send, send_bare, too_much
 from tests.instagram.posts import CDN_HOSTS, File, Posts, content_of, shortcode_of, signature
 from tests.instagram.scenarios import SCENARIOS, Answer, Scenario, scenario_name
 
-__all__ = ["WEB_QUERY", "Instagram"]
+__all__ = ["ROOT_FLAGS", "ROOT_QUERY", "WEB_QUERY", "Instagram"]
 
 QUERY, WEB_QUERY = "27128499623469141", "27130156389949648"
+ROOT_QUERY = "27830990013244856"
+ROOT_FLAGS = {"PolarisShortDramaEnabled": False, "PolarisMultiCaptionCarouselEnabled": True}
 WEB_INFO = "xdt_api__v1__media__shortcode__web_info"
 
 _LOGIN = "https://www.instagram.com/accounts/login/"
@@ -72,10 +75,21 @@ _CDN_ANSWERS: dict[str, tuple[int, str, dict[str, str]]] = {
     "cdnprivate": (302, "text/plain", {"Location": "https://10.0.0.1/private"}),
     "cdnredirect": (302, "text/plain", {"Location": "http://127.0.0.1:9/private"}),
 }
+_SHARED_PAGES = {
+    "canonical": '<link href="https://www.instagram.com/a/reel/CODE/?a=1&amp;b=2" rel="canonical">',
+    "ogurl": '<meta content="https://www.instagram.com/p/CODE/" property="og:url" />',
+    "profilepage": '<link rel="canonical" href="https://www.instagram.com/someone/">',
+}
 _SHARED = {
     "profile": "/someone/",
     "story": "/stories/someone/1/",
     "offsite": "https://example.com/x",
+}
+_SCRIPTS = "https://static.cdninstagram.com/rsrc.php/v4/"
+_FRAME = {
+    "Sec-Fetch-Mode": "navigate",
+    "Sec-Fetch-Dest": "iframe",
+    "Sec-Fetch-Site": "cross-site",
 }
 _NAVIGATION = {"Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document", "Sec-Fetch-Site": "none"}
 
@@ -84,9 +98,10 @@ class Instagram:
     """The state and the routes of the stand-in's server.
 
     ``requests`` counts by (kind, shortcode). The kinds are ``start_page``, ``graphql``,
-    ``web_query``, ``post_page``, ``media_info``, ``share`` and ``media``; also ``cookie`` for a
-    media request with a cookie, and ``account`` for any request with a session. While ``go`` is
-    not set, queries and pages of posts wait; while ``media_go`` is not set, files stop half way.
+    ``root_query``, ``web_query``, ``post_page``, ``embed_page``, ``media_info``, ``share``,
+    ``script`` and ``media``; also ``cookie`` for a media request with a cookie, and ``account`` for
+    any request with a session. While ``go`` is not set, queries and pages of posts wait; while
+    ``media_go`` is not set, files stop half way.
     ``off`` maps a source to the answer that it gives for every post, whatever the scenario.
     """
 
@@ -99,6 +114,8 @@ class Instagram:
         self.off: dict[str, str] = {}
         self.token_form = "lsd"
         self.doc_ids = {WEB_QUERY}
+        self.root_id, self.root_flags = ROOT_QUERY, ROOT_FLAGS
+        self.scripts: dict[str, bytes] = {}
         self._posts = posts
         self._latency, self._cdn_latency = latency, cdn_latency
         self.most_queries = self._queries = 0
@@ -115,8 +132,10 @@ class Instagram:
         app.router.add_get("/api/graphql", self._graphql_loop)
         app.router.add_post("/graphql/query", self._graphql)
         app.router.add_get("/{kind:p|reel}/{shortcode}/", self._post_page)
+        app.router.add_get("/p/{shortcode}/embed/captioned/", self._embed_page)
         app.router.add_get("/share/{path:.*}", self._share)
         app.router.add_get("/api/v1/media/{id}/info/", self._media_info)
+        app.router.add_get("/rsrc.php/v4/{name}", self._script)
         app.router.add_get("/v/t50/{variant}/{name}", self._media)
         return app
 
@@ -157,6 +176,8 @@ class Instagram:
 
     async def _start_page(self, request: web.Request) -> web.Response:
         self.requests["start_page", ""] += 1
+        if answer := self.off.get("start"):
+            return ANSWERS[answer].response()
         session = request.cookies.get("sessionid", "")
         if session.startswith("expired"):
             return _redirect(_LOGIN)
@@ -172,9 +193,18 @@ class Instagram:
             page += '<script>["DTSGInitialData",[],{"token":"dtsg"},258]</script>'
             viewer = {"data": {"id": "1", "username": "alive.user"}}
             page += f'<script>["PolarisViewer",[],{json.dumps(viewer)},7]</script>'
-        response = web.Response(text=f"<html>{page}</html>", content_type="text/html")
+        links = "".join(
+            f'<script src="{_SCRIPTS}{name}?_nc_x=x"></script>' for name in self.scripts
+        )
+        response = web.Response(text=f"<html>{links}{page}</html>", content_type="text/html")
         self._set_cookies(response)
         return response
+
+    async def _script(self, request: web.Request) -> web.Response:
+        name = request.match_info["name"]
+        self.requests["script", name] += 1
+        assert (request.host, dict(request.cookies)) == ("static.cdninstagram.com", {})
+        return web.Response(body=self.scripts[name], content_type="application/x-javascript")
 
     def _new_token(self) -> str:
         token = secrets.token_urlsafe(8)
@@ -188,14 +218,23 @@ class Instagram:
     async def _graphql(self, request: web.Request) -> web.StreamResponse:
         form = await request.post()
         variables = json.loads(str(form["variables"]))
-        by_web = str(form["doc_id"]) in self.doc_ids
-        if not by_web and str(form["doc_id"]) != QUERY:
+        doc_id = str(form["doc_id"])
+        by_web = doc_id in self.doc_ids
+        source = "web" if by_web else "root" if doc_id == self.root_id else "api"
+        if source == "api" and doc_id != QUERY:
             return _answer("retired")
+        if source == "root":
+            flags = {
+                f"__relay_internal__pv__{name}relayprovider": value
+                for name, value in self.root_flags.items()
+            }
+            if variables != {"shortcode": variables["shortcode"], **flags}:
+                return _answer("badrequest")
         shortcode = (
             shortcode_of(int(variables["media_id"])) if by_web else str(variables["shortcode"])
         )
-        source = "web" if by_web else "api"
-        self.requests["web_query" if by_web else "graphql", shortcode] += 1
+        kind = {"api": "graphql", "root": "root_query", "web": "web_query"}[source]
+        self.requests[kind, shortcode] += 1
         await self.go.wait()
         await asyncio.sleep(self._latency)
         session = request.cookies.get("sessionid", "")
@@ -227,6 +266,8 @@ class Instagram:
         body: dict[str, Any] = {"data": data, "extensions": {"is_final": True}}
         if request.path == "/graphql/query":
             body["status"] = "ok"
+        if fault == "warned":
+            body["errors"] = [{"message": "A field was not resolved", "severity": "WARNING"}]
         text = json.dumps(body).replace(str(10**30), "9" * 5000).encode()
         headers = {"Content-Type": "application/json; charset=utf-8"}
         if fault == "apidrip":
@@ -238,11 +279,19 @@ class Instagram:
     async def _refuse(
         self, request: web.Request, answer: str, by_web: bool, shortcode: str
     ) -> web.StreamResponse:
+        if answer in ANSWERS:
+            return ANSWERS[answer].response()
+        if answer == "staleonce":
+            # With the next token it is the post.
+            kinds = ("graphql", "root_query", "web_query")
+            if sum(self.requests[kind, shortcode] for kind in kinds) == 1:
+                return ANSWERS["staletokens"].response()
+            return await self._give(request, by_web, shortcode)
         if answer in ("removed", "nullinfo") and by_web:
             return web.json_response(_GONE_FROM_THE_WEB)
         if answer in _ANSWERS:
             return web.json_response(_ANSWERS[answer])
-        if answer in ("apidrip", "apicut"):
+        if answer in ("apidrip", "apicut", "warned"):
             return await self._give(request, by_web, shortcode, answer)
         fault = await too_much(request, answer, "application/json")
         return fault or await _fault(request, answer)
@@ -259,6 +308,8 @@ class Instagram:
         answer = self.off.get("page") or self.scenario(shortcode).answer(source)
         if any(request.headers.get(name) != value for name, value in _NAVIGATION.items()):
             answer = "throttled"
+        if answer in ANSWERS:
+            return ANSWERS[answer].response()
         if answer in ("login", "home"):
             return _redirect(_LOGIN if answer == "login" else _HOME)
         text = self._page(shortcode, answer)
@@ -266,6 +317,20 @@ class Instagram:
             return web.Response(text=text, content_type="text/html")
         fault = await too_much(request, answer, "text/html")
         return fault or await _fault(request, answer)
+
+    async def _embed_page(self, request: web.Request) -> web.StreamResponse:
+        shortcode = request.match_info["shortcode"]
+        self.requests["embed_page", shortcode] += 1
+        await self.go.wait()
+        answer = self.off.get("embed") or self.scenario(shortcode).embed
+        if any(request.headers.get(name) != value for name, value in _FRAME.items()):
+            answer = "login"
+        if answer in ANSWERS:
+            return ANSWERS[answer].response()
+        if answer not in ("post", "empty"):
+            return await _fault(request, answer)
+        media = None if answer == "empty" else self._describe(shortcode, "embed")
+        return web.Response(text=pages.embed(media, shortcode), content_type="text/html")
 
     def _page(self, shortcode: str, answer: str) -> str | None:
         match answer:
@@ -295,10 +360,27 @@ class Instagram:
         token = request.match_info["path"].rstrip("/").rpartition("/")[2]
         self.requests["share", token] += 1
         kind = scenario_name(token)
+        if kind in ANSWERS:
+            return ANSWERS[kind].response()
         if kind == "nowhere":
             return web.Response(status=404, text="<html>")
         if kind in ("login", "home"):
             return _redirect(_LOGIN if kind == "login" else _HOME)
+        code = f"reel-{token}"
+        if kind in _SHARED_PAGES:
+            html = f'<html><meta property="og:url" content="/share/x/">{_SHARED_PAGES[kind]}</html>'
+            return web.Response(text=html.replace("CODE", code), content_type="text/html")
+        match kind:
+            case "next":
+                return _redirect(f"{_LOGIN}?next=%2Freel%2F{code}%2F%3Figsh%3Dx")
+            case "slash" if request.path.endswith("/"):
+                return _redirect(f"https://www.instagram.com{request.path.rstrip('/')}")
+            case "form" if "/reel/" not in request.path:
+                return _redirect(f"/share/reel/{token}/?_r=1")
+            case "slash" | "form":
+                return _redirect(f"/p/{code}/")
+            case "loop":
+                return _redirect(request.path)
         return _redirect(_SHARED.get(kind, f"https://www.instagram.com/reel/{token}/?igsh=x"))
 
     async def _media_info(self, request: web.Request) -> web.StreamResponse:

@@ -15,7 +15,7 @@ from aiohttp import web
 from tests.instagram.posts import Posts
 from tests.instagram.proxy import Proxy, SocksProxy
 from tests.instagram.scenarios import Scenario
-from tests.instagram.server import WEB_QUERY, Instagram
+from tests.instagram.server import ROOT_FLAGS, ROOT_QUERY, WEB_QUERY, Instagram
 
 __all__ = ["StandIn"]
 
@@ -96,12 +96,25 @@ class StandIn:
         self._call(lambda: self._instagram.scenarios.__setitem__(name, scenario))
 
     def turn_off(self, source: str, answer: str) -> None:
-        """Let a source (``api``, ``web``, ``page`` or ``info``) give *answer* for every post."""
+        """Let a source give *answer* for every post.
+
+        It is ``api``, ``root``, ``web``, ``page``, ``embed``, ``info``, or, for the start page,
+        ``start``.
+        """
         self._call(lambda: self._instagram.off.__setitem__(source, answer))
 
     def accept_document(self, doc_id: str) -> None:
         """Accept only *doc_id* as the document of the logged-out web app's query."""
         self._call(lambda: setattr(self._instagram, "doc_ids", {doc_id}))
+
+    def link_scripts(self, scripts: dict[str, bytes]) -> None:
+        """Let the start page link these *scripts*, by name."""
+        self._call(lambda: setattr(self._instagram, "scripts", scripts))
+
+    def set_root_query(self, doc_id: str, flags: dict[str, bool]) -> None:
+        """Accept only this document, with these relay *flags*, for ``PolarisPostRootQuery``."""
+        self._call(lambda: setattr(self._instagram, "root_id", doc_id))
+        self._call(lambda: setattr(self._instagram, "root_flags", flags))
 
     def set_token_form(self, form: str) -> None:
         """Put the start page's token into it as ``lsd`` or ``eqmc``, or leave it out: ``none``."""
@@ -115,6 +128,8 @@ class StandIn:
         self._call(self._instagram.media_go.set)
         self.set_token_form("lsd")
         self.accept_document(WEB_QUERY)
+        self.set_root_query(ROOT_QUERY, ROOT_FLAGS)
+        self.link_scripts({})
         self.reset_counters()
 
     def hold(self) -> None:

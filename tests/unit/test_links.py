@@ -13,7 +13,15 @@ from scrapper.errors import (
     StoryLink,
     UnsupportedLink,
 )
-from scrapper.links import ShareLink, is_shortcode, read_link
+from scrapper.instagram.shortcode import Shortcode
+from scrapper.links import (
+    ShareLink,
+    clean_link,
+    is_shortcode,
+    item_in,
+    names_story,
+    read_link,
+)
 
 SHORTCODES = st.text(string.ascii_letters + string.digits + "_-", min_size=5, max_size=64)
 
@@ -74,8 +82,10 @@ def test_a_post_url_names_its_shortcode(url: str) -> None:
         "https://www.instagram.com/reel/SHORTCODE%00/",
         "https://www.instagram.com/reel/SHORTCODE%0A/",
         "https://www.instagram.com/reel/SHORT\nCODE/",
-        " https://www.instagram.com/reel/SHORTCODE/",
-        "https://www.instagram.com/reel/SHORTCODE/\n",
+        "https://www.instagram.com/reel/SHORT\u200bCODE/",
+        "\x00https://www.instagram.com/reel/SHORTCODE/",
+        "see https://www.instagram.com/reel/SHORTCODE/",
+        " ",
         "https://www.instagram.com/reel/SHORTCODE/?a=b c",
         "https://www.instagram.com/reel/SHORTCÖDE/",
         "https://www.instagram.com/reel/SHORTCODE/?\ud800",
@@ -85,6 +95,37 @@ def test_a_post_url_names_its_shortcode(url: str) -> None:
 def test_every_other_text_is_refused(url: str) -> None:
     with pytest.raises(InvalidURL):
         read_link(url, max_length=512)
+
+
+@pytest.mark.parametrize(
+    "around",
+    list(" \t\r\n\v\f\x1c\x85\u00a0\u2003\u2028\u2029\u202f\u3000")
+    + list("\u200b\u200c\u200d\u2060\ufeff\u200e\u200f\u202a\u202e\u2066\u2069\u061c\u00ad"),
+)
+def test_white_and_invisible_characters_around_a_url_do_not_count(around: str) -> None:
+    url = "https://www.instagram.com/reel/SHORTCODE/"
+    for text in (around + url, url + around, f"{around} {url}\n{around}"):
+        assert read_link(text, max_length=len(url)) == "SHORTCODE"
+        assert clean_link(text) == url
+
+
+@pytest.mark.parametrize(
+    ("query", "item"),
+    [
+        ("?img_index=3", 3),
+        ("?igsh=x&img_index=12#top", 12),
+        ("?img_index=03", 3),
+        ("", None),
+        ("?img_index=", None),
+        ("?img_index=0", None),
+        ("?img_index=-1", None),
+        ("?img_index=x", None),
+        ("?img_index=\u0663", None),
+        ("?img_index=" + "9" * 400, None),
+    ],
+)
+def test_a_link_may_name_an_item(query: str, item: int | None) -> None:
+    assert item_in(f"https://www.instagram.com/p/SHORTCODE/{query}") == item
 
 
 def test_a_url_of_the_greatest_length_is_taken_and_a_longer_one_refused() -> None:
@@ -128,11 +169,33 @@ def test_a_share_link_is_not_read_as_a_post(url: str, path: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "path",
+    [
+        "stories/some.one/3456789012345678901/",
+        "stories/someone/3456789012345678901?utm_source=x",
+        "s/aGlnaGxpZ2h0OjE3OTAw?story_media_id=3456789012345678901",
+        "s/aGlnaGxpZ2h0OjE3OTAw/?igsh=x&story_media_id=3456789012345678901_4242",
+    ],
+)
+def test_the_link_of_a_story_names_its_number(path: str) -> None:
+    url = f"https://www.instagram.com/{path}"
+    code = read_link(url, max_length=512)
+    assert isinstance(code, str)
+    assert Shortcode(code).media_id == 3456789012345678901
+    assert names_story(f" {url}\n")
+    assert not names_story("https://www.instagram.com/stories.fan/p/SHORTCODE/")
+
+
+@pytest.mark.parametrize(
     ("path", "refusal"),
     [
-        ("stories/someone/3456789012345678901/", StoryLink),
+        ("stories/someone/1/", StoryLink),
+        ("stories/someone/x/", StoryLink),
+        ("s/aGlnaGxpZ2h0OjE3OTAw", HighlightLink),
+        ("s/aGlnaGxpZ2h0OjE3OTAw?story_media_id=x", HighlightLink),
         ("stories/someone/", StoryLink),
         ("stories/highlights/17900000000000000/", HighlightLink),
+        ("stories/highlights/3456789012345678901", HighlightLink),
         ("s/aGlnaGxpZ2h0OjE3OTAw?story_media_id=1", HighlightLink),
         ("someone/", ProfileLink),
         ("some.one_1", ProfileLink),

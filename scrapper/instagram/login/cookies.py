@@ -1,45 +1,25 @@
-"""Sessions in files: a browser's cookies.txt, and Instaloader's own format."""
+"""Sessions in files: a browser's cookies, and Instaloader's own format."""
 
 import os
 import pickle
 import pickletools
-import re
 import stat
-import time
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
-from urllib.parse import unquote
 
+from scrapper.instagram.login.cookie_texts import parse_cookies, with_session
 from scrapper.local_files.opening import read_file
 
 __all__ = [
     "MAX_COOKIES_BYTES",
-    "SECRET_COOKIES",
     "SessionFileError",
-    "parse_cookies",
     "read_cookies_file",
     "read_private",
     "read_session_file",
-    "valid_cookies",
-    "with_session",
 ]
 
 MAX_COOKIES_BYTES = 1_000_000
 """The largest file that is read: a cookies.txt may hold the cookies of many sites."""
 
-SECRET_COOKIES = ("sessionid", "csrftoken")
-"""The cookies that open the account."""
-
-# A shorter one could be a word of the log, from which it is removed.
-_SHORTEST_SECRET = 8
-_DOMAIN = "instagram.com"
-_HTTP_ONLY = "#HttpOnly_"
-_FIELDS = 7
-_MAX_COOKIES = 100
-# RFC 6265, section 4.1.1, and the double quote and comma that browsers let pass.
-_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}")
-_VALUE = re.compile(r"[!-:<-\[\]-~]{1,4096}")
 # What a pickle of a dictionary of texts is made of, in all protocols. Nothing of it can run code,
 # nest, or take longer than its length.
 _OPCODES_OF_TEXTS = (
@@ -66,7 +46,7 @@ class SessionFileError(Exception):
 
 
 def read_cookies_file(path: Path) -> dict[str, str]:
-    """Instagram's cookies in the cookies.txt at *path*, by name.
+    """Instagram's cookies in the file at *path*, by name; see :func:`parse_cookies`.
 
     Raises:
         SessionFileError: there is no ``sessionid`` in it, or others could have written it.
@@ -77,32 +57,6 @@ def read_cookies_file(path: Path) -> dict[str, str]:
         raise SessionFileError(f"{path}: {error.strerror}") from error
     except ValueError as error:
         raise SessionFileError(f"{path}: {error}") from error
-
-
-def parse_cookies(content: bytes) -> dict[str, str]:
-    """Instagram's cookies in a cookies.txt, by name.
-
-    The format is Netscape's, as browsers' extensions write it: seven fields a line, separated by
-    tabs, with ``#HttpOnly_`` in front of the domain of some. Expired cookies are left out; 0 as the
-    time means that the cookie ends with the browser.
-
-    Raises:
-        ValueError: it is not text, or there is no ``sessionid`` in it.
-    """
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise ValueError("not a text file") from None
-    cookies = {}
-    for line in text.splitlines():
-        fields = line.removeprefix(_HTTP_ONLY).split("\t")
-        if len(fields) != _FIELDS or (line.startswith("#") and not line.startswith(_HTTP_ONLY)):
-            continue
-        domain, _, _, _, expires, name, value = fields
-        host = domain.lstrip(".").lower()
-        if (host == _DOMAIN or host.endswith(f".{_DOMAIN}")) and not _is_past(expires):
-            cookies[name] = value
-    return with_session(cookies)
 
 
 def read_session_file(path: Path) -> dict[str, str]:
@@ -121,22 +75,6 @@ def read_session_file(path: Path) -> dict[str, str]:
         raise SessionFileError(f"{path}: {error.strerror}") from error
     except _UNREADABLE as error:
         raise SessionFileError(f"{path}: {type(error).__name__}: {error}") from error
-
-
-def valid_cookies(cookies: Mapping[Any, Any]) -> dict[str, str]:
-    """Those of *cookies* that a header can carry, and no secret that is too short; 100 at most."""
-    valid = {
-        name: value
-        for name, value in cookies.items()
-        if isinstance(name, str)
-        and isinstance(value, str)
-        and _NAME.fullmatch(name)
-        and _VALUE.fullmatch(value)
-        and not _is_too_short(name, value)
-    }
-    # What opens the account comes first, so that the limit never drops it.
-    names = sorted(valid, key=lambda name: name not in SECRET_COOKIES)
-    return {name: valid[name] for name in names[:_MAX_COOKIES]}
 
 
 def read_private(path: Path, most: int = MAX_COOKIES_BYTES) -> bytes:
@@ -170,31 +108,3 @@ def _only_texts(content: bytes) -> bytes:
         if opcode.name not in _OPCODES_OF_TEXTS or is_far or dictionaries > 1:
             raise ValueError("it holds something other than texts")
     return content
-
-
-def with_session(cookies: Mapping[Any, Any]) -> dict[str, str]:
-    """Those of *cookies* that are valid.
-
-    Raises:
-        ValueError: there is no ``sessionid`` among them, or a secret has fewer than 8 characters.
-    """
-    for name in SECRET_COOKIES:
-        value = cookies.get(name)
-        if isinstance(value, str) and value and _is_too_short(name, value):
-            raise ValueError(f"its {name} has fewer than {_SHORTEST_SECRET} characters")
-    valid = valid_cookies(cookies)
-    if "sessionid" not in valid:
-        raise ValueError("it holds no sessionid of instagram.com")
-    return valid
-
-
-def _is_too_short(name: str, value: str) -> bool:
-    return name in SECRET_COOKIES and len(unquote(value)) < _SHORTEST_SECRET
-
-
-def _is_past(expires: str) -> bool:
-    try:
-        moment = float(expires)
-    except ValueError:
-        return False
-    return 0 < moment < time.time()

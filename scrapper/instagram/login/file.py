@@ -13,7 +13,8 @@ from typing import Any, Literal, get_args
 import structlog
 
 from scrapper.errors import ScrapeError
-from scrapper.instagram.login.cookies import SessionFileError, read_private, valid_cookies
+from scrapper.instagram.login.cookie_texts import valid_cookies
+from scrapper.instagram.login.cookies import SessionFileError, read_private
 from scrapper.library.disk import open_lock, write_atomically
 from scrapper.library.state_file import UNREADABLE
 from scrapper.local_files.watching import WatchedFile

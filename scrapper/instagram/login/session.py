@@ -7,29 +7,24 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
-from urllib.parse import unquote
 
 import structlog
 
 from scrapper.errors import ScrapeError, SettingsError
+from scrapper.instagram.login.cookie_texts import SECRET_COOKIES, valid_cookies
 from scrapper.instagram.login.cookies import (
-    SECRET_COOKIES,
     SessionFileError,
     read_cookies_file,
     read_private,
     read_session_file,
-    valid_cookies,
 )
 from scrapper.instagram.login.file import LoginFile, LoginRecord, State
 from scrapper.library.disk import storing
 from scrapper.local_files.watching import WatchedFile
 
-__all__ = ["SESSION_ID", "Login", "LoginState", "Session", "session_cookies"]
+__all__ = ["Login", "LoginState", "Session"]
 
 log = structlog.get_logger(__name__)
-
-SESSION_ID = r"^[0-9]{1,20}(:|%3[Aa])[!#-+.-:<-\[\]-~-]{1,2000}$"
-"""The value of Instagram's cookie ``sessionid``: the account's number, then further parts."""
 
 _MOST_SECRETS = 50
 _SECONDS_BETWEEN_LOOKS = 1.0
@@ -108,11 +103,14 @@ class Login:
     def session(self) -> Session | None:
         """The session; None if there is none, or it ended, or its account needs a person.
 
-        It looks at the files once a second.
+        It looks at the file that the settings name once a second, and each time at the login in
+        use: no process asks with an account that another one has found to need a person.
         """
         with self._lock:
             if time.monotonic() >= self._look_at:
                 self._look_again()
+            else:
+                self._adopt(self._stored.load())
             record = self._record
         if record.state != "active":
             return None
@@ -230,14 +228,6 @@ class Login:
         new = [value for value in values if value not in self._secrets]
         if new:
             self._secrets = (*self._secrets, *new)[-_MOST_SECRETS:]
-
-
-def session_cookies(session_id: str) -> dict[str, str]:
-    """The cookies that *session_id*, which matches :data:`SESSION_ID`, stands for.
-
-    It begins with the number of the account, which Instagram wants as ``ds_user_id``, too.
-    """
-    return {"sessionid": session_id, "ds_user_id": unquote(session_id).partition(":")[0]}
 
 
 def _record_of(cookies: Mapping[str, str], username: str, stamp: str) -> LoginRecord:

@@ -11,7 +11,7 @@ from scrapper.instagram.media import belongs_to
 from scrapper.instagram.shortcode import Shortcode
 from scrapper.instagram.verdict import Reason, Refused
 
-__all__ = ["ask"]
+__all__ = ["ask", "media_in"]
 
 _KEY = "xdt_api__v1__media__shortcode__web_info"
 
@@ -23,13 +23,21 @@ def ask(context: Context, shortcode: Shortcode) -> dict[str, Any]:
         Refused: the answer has no media object of this post.
         Exception: whatever Instaloader and requests raise.
     """
-    answer = context.query_by_instaloader(shortcode.code)
+    return media_in(context.query_by_instaloader(shortcode.code), shortcode)
+
+
+def media_in(answer: Any, shortcode: Shortcode) -> dict[str, Any]:
+    """The media object in the *answer* to a query of this kind.
+
+    Raises:
+        Refused: it has no media object of this post.
+    """
     data = answer.get("data") if isinstance(answer, dict) else None
-    if not isinstance(data, dict) or _KEY not in data or answer.get("errors"):
+    if not isinstance(data, dict) or _KEY not in data:
         raise Refused(Reason.CHANGED)
     info = data[_KEY]
     if info is None:
-        raise Refused(Reason.NULL)
+        raise Refused(Reason.CHANGED if answer.get("errors") else Reason.NULL)
     items = info.get("items") if isinstance(info, dict) else None
     if not isinstance(items, list):
         raise Refused(Reason.CHANGED)

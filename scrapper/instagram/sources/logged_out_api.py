@@ -1,7 +1,7 @@
 """The logged-out web app's own query, which the public page is filled from too.
 
-POST ``/api/graphql`` with the document of ``INSTAGRAM_DOC_ID``, variable ``media_id`` (capture
-api_logged_out_200, October 2026).
+POST ``/api/graphql``, with the document of ``INSTAGRAM_DOC_ID`` if it is set, variable
+``media_id`` (capture api_logged_out_200, October 2026).
 """
 
 from typing import Any
@@ -23,10 +23,10 @@ def ask(context: Context, shortcode: Shortcode) -> dict[str, Any]:
         Refused: the answer has no media object of this post.
         Exception: whatever Instaloader and requests raise.
     """
-    answer = context.query_logged_out({"media_id": str(shortcode.media_id)})
+    answer = context.query_web("logged_out_api", {"media_id": str(shortcode.media_id)})
     data = answer.get("data") if isinstance(answer, dict) else None
-    if not isinstance(data, dict) or _KEY not in data or answer.get("errors"):
+    if not isinstance(data, dict) or _KEY not in data:
         raise Refused(Reason.CHANGED)
     if data[_KEY] is None:
-        raise Refused(Reason.NULL)
+        raise Refused(Reason.CHANGED if answer.get("errors") else Reason.NULL)
     return ungated(data[_KEY], shortcode)

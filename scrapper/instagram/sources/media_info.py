@@ -1,4 +1,4 @@
-"""Media info, for a session: private and age-gated posts.
+"""Media info, for a session: private and age-gated posts, stories, and items of highlights.
 
 GET ``/api/v1/media/MEDIA_ID/info/`` of ``www.``; ``i.`` answers 404 to good cookies.
 """

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from contextlib import suppress
 from http import HTTPStatus
 from typing import Any
-from urllib.parse import urlsplit
 
 import requests
 
@@ -18,7 +17,7 @@ from scrapper.instagram.media import find_in_page
 from scrapper.instagram.page_refusal import refusal_of_page, route_of
 from scrapper.instagram.safe_json import parse_json
 from scrapper.instagram.shortcode import Shortcode
-from scrapper.instagram.verdict import Reason, Refused
+from scrapper.instagram.verdict import Reason, Refused, location_of
 
 __all__ = ["ask"]
 
@@ -66,9 +65,11 @@ def _ask(context: Context, path: str, shortcode: Shortcode) -> dict[str, Any]:
 
 def _same_post(response: requests.Response, shortcode: Shortcode) -> str | None:
     """The path of another page of the same post that a redirect leads to, or None."""
-    target = urlsplit(response.headers.get("Location", ""))
-    found = _SAME_POST.fullmatch(target.path)
-    if target.netloc not in ("", "www.instagram.com", "instagram.com") or not found:
+    target = location_of(response)
+    found = target and _SAME_POST.fullmatch(target.path)
+    if not target or target.hostname not in (None, "www.instagram.com", "instagram.com"):
+        return None
+    if not found:
         return None
     return target.path.lstrip("/") if found[1] in (shortcode.text, shortcode.code) else None
 

@@ -4,7 +4,11 @@ from tests.conftest import StartService, both_modes, until
 from tests.instagram import StandIn
 from tests.service.scraping.test_scraper import know_a_source
 
-LEARNED = {"sources": ["api", "logged_out_api", "page"], "allowed": 0, "ceiling": 0}
+LEARNED = {
+    "sources": ["api", "root_query", "logged_out_api", "page", "embed"],
+    "allowed": 0,
+    "ceiling": 0,
+}
 WELL = {
     "media_folder": True,
     "disk_space": True,

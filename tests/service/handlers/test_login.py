@@ -52,8 +52,20 @@ async def test_a_browsers_cookies_open_what_needs_a_login(
     assert stored.stat().st_mode & 0o777 == 0o600
 
 
-async def test_the_value_of_one_cookie_is_enough(instagram: StandIn, client: Client) -> None:
-    status, answer = await put(client, json.dumps({"sessionid": "1%3Aalive%3A12"}))
+@pytest.mark.parametrize(
+    "body",
+    [
+        json.dumps({"sessionid": "1%3Aalive%3A12"}),
+        json.dumps([{"name": "sessionid", "value": "1%3Aalive%3A12", "domain": ".instagram.com"}]),
+        "1%3Aalive%3A12",
+        "Cookie: sessionid=1%3Aalive%3A12; mid=m",
+        cookies_txt("alive").replace("\t", "  "),
+    ],
+)
+async def test_the_session_may_come_in_every_form(
+    instagram: StandIn, client: Client, body: str
+) -> None:
+    status, answer = await put(client, body)
     assert (status, answer["username"]) == (200, "alive.user")
     # The check brought the other cookies that media info wants.
     assert (await client.post("/scrape", json=PRIVATE, headers=KEY)).status == 200
@@ -108,6 +120,8 @@ async def test_a_body_without_a_session_is_refused_without_asking_instagram(
 ) -> None:
     status, answer = await put(client, body)
     assert (status, answer["code"]) == (400, "invalid_body")
+    assert "a cookies.txt" in answer["error"]
+    assert "^" not in answer["error"]
     assert instagram.requests() == 0
 
 

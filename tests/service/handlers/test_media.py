@@ -71,6 +71,13 @@ async def test_one_request_downloads_a_post_and_gives_its_file(
         assert await response.read() == contents[1]
     async with client.get("/download", params={"url": url, "item": "3"}) as response:
         assert await response.read() == contents[2]
+    async with client.get("/download", params={"url": f"{url}?img_index=1 "}) as response:
+        assert await response.read() == contents[0]
+    params = {"url": f"{url}?img_index=1", "item": "3"}
+    async with client.get("/download", params=params) as response:
+        assert await response.read() == contents[2]
+    async with client.get("/download", params={"url": f"{url}?img_index=4"}) as response:
+        assert response.status == 404
     async with client.get("/download", params={"url": url, "archive": "zip"}) as response:
         archive = ZipFile(BytesIO(await response.read()))
         assert [archive.read(name) for name in archive.namelist()] == contents

@@ -257,6 +257,62 @@ async def test_page_tokens_are_read_in_each_form_and_missed_without_harm(
     assert (instagram.requests("graphql") == 0) == (form == "none")
 
 
+@pytest.mark.parametrize("shape", ["video", "photo", "carousel"])
+async def test_the_embed_page_has_what_the_page_refuses(
+    instagram: StandIn, start_service: StartService, shape: str
+) -> None:
+    instagram.define("framed", Scenario("", api="wait", page="login", shape=shape, embed="post"))
+    status, post = await scrape(await start_service(), "framed-x")
+    assert (status, post.get("missing"), post.get("owner")) == (200, [], "someone")
+    assert contents_of(post) == instagram.bytes_of("framed-x")
+
+
+@pytest.mark.parametrize(
+    ("shape", "embed"), [("novideo", "post"), ("video", "empty"), ("video", "notfound")]
+)
+async def test_an_embed_page_without_the_file_is_a_closed_way(
+    instagram: StandIn, start_service: StartService, shape: str, embed: str
+) -> None:
+    scenario = Scenario("", api="forbidden", page="login", shape=shape, embed=embed)
+    instagram.define("framed", scenario)
+    status, body = await scrape(await start_service(), "framed-x")
+    assert (status, body["code"]) == (403, "login_required")
+
+
+@pytest.mark.parametrize("by", ["api", "page", "embed", "info"])
+async def test_the_code_of_a_slide_leads_to_its_post(
+    instagram: StandIn, start_service: StartService, tmp_path: Path, by: str
+) -> None:
+    def change(media: dict[str, Any]) -> dict[str, Any]:
+        media["carousel_media"][1]["code"] = "slide-two"
+        return {**media, "code": "carousel-whole", "pk": "1"}
+
+    answers: dict[str, Any] = {
+        name: "post" if name == by else "login" for name in ("api", "page", "embed")
+    }
+    instagram.define("slide", Scenario("", shape="carousel", change=change, **answers))
+    client = await start_service(**session_file(tmp_path, "alive"))
+    for cached in (False, True):
+        status, post = await scrape(client, "slide-two")
+        assert (status, post.get("shortcode"), post.get("cached")) == (
+            200,
+            "slide-two",
+            cached,
+        )
+    assert contents_of(post) == instagram.bytes_of("slide-two")
+    url = POST.format("slide-two")
+    async with client.get("/download", params={"url": url}) as response:
+        assert await response.read() == instagram.bytes_of("slide-two")[1]
+    async with client.post("/jobs", json={"urls": [url]}) as response:
+        location = response.headers["Location"]
+    job: dict[str, Any] = {"state": "running"}
+    while job["state"] == "running":
+        async with client.get(location) as response:
+            job = await response.json()
+        await asyncio.sleep(0)
+    assert job["posts"][0]["shortcode"] == "slide-two"
+
+
 async def test_another_document_replaces_the_built_in_one(
     instagram: StandIn, start_service: StartService
 ) -> None:
@@ -272,7 +328,9 @@ async def test_another_document_replaces_the_built_in_one(
         ("api", "nullinfo"),
         ("api", "forbidden"),
         ("web", "retired"),
+        ("root", "retired"),
         ("page", "loginroute"),
+        ("embed", "login"),
         ("page", "throttled"),
     ],
 )
@@ -290,7 +348,7 @@ async def test_a_batch_succeeds_while_one_source_is_switched_off(
     shortcodes = [f"photo-batch{number}" for number in range(50)]
     results = await asyncio.gather(*(scrape(client, shortcode) for shortcode in shortcodes))
     assert {status for status, _ in results} == {200}
-    asked = ("start_page", "graphql", "web_query", "post_page")
+    asked = ("start_page", "graphql", "root_query", "web_query", "post_page", "embed_page")
     assert sum(instagram.requests(kind) for kind in asked) <= 55
 
 
@@ -299,17 +357,17 @@ async def test_a_batch_costs_few_requests_while_the_api_always_refuses(
 ) -> None:
     monkeypatch.setattr("scrapper.instagram.order._SCOUT_SECONDS", 600)
     monkeypatch.setattr("scrapper.instagram.order._SCOUT_SHARE", 1)
-    for source in ("api", "web"):
+    for source in ("api", "root", "web"):
         instagram.turn_off(source, "wait")
     client = await start_service(SCRAPE_TIMEOUT_SECONDS="600")
     shortcodes = [f"photo-batch{number}" for number in range(50)]
     results = await asyncio.gather(*(scrape(client, shortcode) for shortcode in shortcodes))
     assert {status for status, _ in results} == {200}
-    asked = ("start_page", "graphql", "web_query", "post_page")
+    asked = ("start_page", "graphql", "root_query", "web_query", "post_page", "embed_page")
     assert sum(instagram.requests(kind) for kind in asked) <= 55
     async with client.get("/ready") as response:
         order = (await response.json())["instagram"]["logged_out"]["sources"]
-    assert order == ["page", "api", "logged_out_api"]
+    assert order == ["page", "embed", "api", "root_query", "logged_out_api"]
     async with client.get("/metrics") as response:
         text = await response.text()
     assert 'instagram_requests_total{outcome="wait",source="api"} 1.0' in text
@@ -480,8 +538,26 @@ async def test_a_share_link_is_opened_once_and_its_post_downloaded(
 
 
 @pytest.mark.parametrize(
+    ("token", "requests"),
+    [("next", 1), ("canonical", 1), ("ogurl", 1), ("slash", 2), ("form", 2)],
+)
+async def test_a_share_link_leads_to_its_post_in_every_form(
+    instagram: StandIn, start_service: StartService, token: str, requests: int
+) -> None:
+    client = await start_service()
+    url = f"\ufeff https://www.instagram.com/share/{token}-token/\u200e\n"
+    async with client.post("/scrape", json={"url": url}) as response:
+        post = await response.json()
+    assert (response.status, post["shortcode"]) == (200, f"reel-{token}-token")
+    assert post["original_url"] == f"https://www.instagram.com/share/{token}-token/"
+    assert instagram.requests("share") == requests
+
+
+@pytest.mark.parametrize(
     ("token", "status", "code"),
     [
+        ("loop-token", 400, "unsupported_link"),
+        ("profilepage-token", 400, "unsupported_link"),
         ("profile-token", 400, "unsupported_link"),
         ("story-token", 400, "unsupported_link"),
         ("offsite-token", 400, "unsupported_link"),

@@ -1,5 +1,6 @@
 """Sessions in files: what is read of them, and what is not."""
 
+import json
 import pickle
 import string
 from pathlib import Path
@@ -9,13 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from scrapper.instagram.login.cookie_texts import parse_cookies, valid_cookies
 from scrapper.instagram.login.cookies import (
     MAX_COOKIES_BYTES,
     SessionFileError,
-    parse_cookies,
     read_cookies_file,
     read_session_file,
-    valid_cookies,
 )
 from tests.unit.instagram.test_login import COOKIES, SLOW, write
 
@@ -44,6 +44,74 @@ def parsed(*lines: str) -> dict[str, str]:
 def test_a_browsers_cookies_are_read(tmp_path: Path, prefix: bytes) -> None:
     path = write(tmp_path / "cookies.txt", prefix + COOKIES.encode())
     assert read_cookies_file(path) == {"sessionid": "the-session", "csrftoken": "the-token"}
+
+
+def exported(**more: Any) -> list[dict[str, Any]]:
+    cookie = {"domain": ".instagram.com", "hostOnly": False, "path": "/", "sameSite": None, **more}
+    return [
+        {**cookie, "name": "sessionid", "value": "1%3Aabcdef%3A2", "expirationDate": 4102444800.5},
+        {**cookie, "name": "mid", "value": "m", "session": True},
+        {**cookie, "name": "old", "value": "o", "expirationDate": 1000000000},
+        {**cookie, "name": "sessionid", "value": "other", "domain": ".example.com"},
+    ]
+
+
+HEADER = "sessionid=1%3Aabcdef%3A2; mid=m"
+WITH_TABS = COOKIES.replace("the-session", "1%3Aabcdef%3A2").replace(
+    "csrftoken\tthe-token", "mid\tm"
+)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        WITH_TABS,
+        WITH_TABS.replace("\t", "    "),
+        WITH_TABS.replace("\t", " ").replace("\r\n", "\n   "),
+        json.dumps(exported()),
+        json.dumps({"cookies": exported(), "origins": []}, indent=2),
+        json.dumps({"sessionid": "1%3Aabcdef%3A2", "mid": "m"}),
+        json.dumps(
+            [
+                {"Name raw": n, "Content raw": v}
+                for n, v in (("sessionid", "1%3Aabcdef%3A2"), ("mid", "m"))
+            ]
+        ),
+        HEADER,
+        f"Cookie: {HEADER}",
+        f"cookie:{HEADER};",
+        f"Accept: */*\r\nCookie: {HEADER}\r\nHost: www.instagram.com\r\n",
+        f"cookie\n{HEADER}\n",
+    ],
+)
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
+def test_cookies_are_read_as_people_have_them(text: str, encoding: str) -> None:
+    expected = {"sessionid": "1%3Aabcdef%3A2", "mid": "m", "ds_user_id": "1"}
+    assert parse_cookies(text.encode(encoding)) == expected
+
+
+def test_the_value_of_the_session_alone_is_enough() -> None:
+    assert parse_cookies(b" 7:abcdef%3A1\n") == {"sessionid": "7:abcdef%3A1", "ds_user_id": "7"}
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (b"", "There is no cookie sessionid"),
+        (b"hello", "There is no cookie sessionid"),
+        (b"{", "The JSON in it is not whole"),
+        (b"[]", "There is no cookie sessionid"),
+        (b'{"sessionid": "no number"}', "There is no cookie sessionid"),
+        (b"Cookie: mid=m; csrftoken=c", "There is no cookie sessionid"),
+        (COOKIES.replace("\t0\tsessionid", "\t1000\tsessionid").encode(), "has expired"),
+        (b"\x89PNG\r\n\x1a\n\x00", "It is not a text"),
+    ],
+)
+def test_a_wrong_paste_is_answered_by_what_was_expected(content: bytes, why: str) -> None:
+    with pytest.raises(ValueError, match=why) as raised:
+        parse_cookies(content)
+    assert "a cookies.txt" in str(raised.value)
+    assert "developer tools" in str(raised.value)
 
 
 @SLOW
@@ -121,7 +189,6 @@ def test_an_expired_cookie_is_left_out(expires: str, is_read: bool) -> None:
         "nonsense",
         line().rpartition("\t")[0],
         line() + "\tmore",
-        line().replace("\t", " "),
         line(name=""),
         line(value=""),
         line(value="a b"),
@@ -215,7 +282,7 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 def test_a_short_secret_is_refused_by_name(tmp_path: Path) -> None:
     for short in (COOKIES.replace("the-session", "se%41sio"), COOKIES.replace("the-token", ",")):
-        with pytest.raises(SessionFileError, match=r"its (sessionid|csrftoken) has fewer than 8"):
+        with pytest.raises(SessionFileError, match=r"Its (sessionid|csrftoken) has fewer than 8"):
             read_cookies_file(write(tmp_path / "cookies.txt", short.encode()))
 
 

@@ -1,0 +1,191 @@
+"""``python -m scrapper doctor LINK``: what each source answers now, and what is set up here."""
+
+import os
+import platform
+import shutil
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from requests.utils import get_environ_proxies
+
+from scrapper import __version__
+from scrapper.assembly import assemble_doctor
+from scrapper.commands.output import EXIT_CODES, EXIT_USAGE, logs_if_asked
+from scrapper.errors import ScrapeError, response_to
+from scrapper.instagram.client import Instagram
+from scrapper.instagram.search import Findings
+from scrapper.library.disk import free_bytes
+from scrapper.links import ShareLink, names_story, read_link
+from scrapper.settings import Settings, load_settings
+
+__all__ = ["doctor"]
+
+_MB = 1_000_000
+_CLOCK_SECONDS = 120
+# The meaning of each outcome, and what to do about it.
+_MEANINGS: Mapping[str, tuple[str, str]] = {
+    "ok": ("has the post", ""),
+    "gone": ("the post does not exist", "Open the link in a private window: is the post there?"),
+    "empty": ("no such post, or hidden", "Open the link in a private window: is the post there?"),
+    "null": (
+        "query retired, or no such post",
+        "Update the service: Instagram may have new queries.",
+    ),
+    "retired": ("query retired", "Update the service: Instagram may have new queries."),
+    "gated": ("the post needs a login", "Give the service a login: docs/login.md."),
+    "needs_login": (
+        "refuses whoever is not logged in",
+        "Wait, or use another network, or a login.",
+    ),
+    "login_wall": ("a login form", "Wait some hours, or use another network, or a login."),
+    "session_ended": ("the session ended", "Copy the cookies anew: docs/login.md."),
+    "challenge": (
+        "a person must look at the account",
+        "Open Instagram in a browser with this account, do what it asks, copy the cookies anew.",
+    ),
+    "stale": ("tokens or session out of date", "Try again; if it stays, copy the cookies anew."),
+    "rate_limited": ("rate limit", "Wait an hour or more, and ask for less."),
+    "soft_block": ("this address is blocked for a while", "Wait some hours, and ask for less."),
+    "throttled": ("the page without its data", "Wait some hours, and ask for less."),
+    "wait": ("rate limit, or query retired", "Wait some minutes. If it stays, update the service."),
+    "closed": ("closed for a while", ""),
+    "pace": ("not asked: our own pace", "Wait: the service asked as much as it allows itself."),
+    "changed": ("answer not understood", "Update the service. If that does not help, report it."),
+    "failed": ("Instagram's own error", "Try again later."),
+    "unreachable": ("no connection", "Check the network, the proxy, and REQUESTS_CA_BUNDLE."),
+    "late": ("no answer in time", "Check the network and the proxy."),
+    "not_needed": ("not asked: nothing says that the post needs a login", ""),
+    "no_session": ("not asked: no session in use", ""),
+}
+
+
+def doctor(link: str) -> int:
+    """Ask each source once for the post of *link*; print what came, and what is set up here.
+
+    The account is asked only if the post is known to need a login. The exit code is 0 if a source
+    has the post, else what ``fetch`` would give.
+
+    Raises:
+        SettingsError: the environment holds wrong settings.
+    """
+    settings = load_settings()
+    instagram = assemble_doctor(settings)
+    with logs_if_asked(settings, lambda: instagram.login.secrets):
+        try:
+            return _examine(settings, instagram, link)
+        except ScrapeError as error:
+            status, _, message = response_to(error)
+            print(message, file=sys.stderr)
+            return EXIT_USAGE if status == 400 else EXIT_CODES.get(status, 1)  # noqa: PLR2004
+        finally:
+            instagram.close()
+
+
+def _examine(settings: Settings, instagram: Instagram, link: str) -> int:
+    known = read_link(link, max_length=settings.max_url_length)
+    deadline = time.monotonic() + settings.scrape_timeout_seconds
+    if isinstance(known, ShareLink):
+        known = instagram.open_share_link(known.path, deadline)
+        print(f"The share link leads to the post {known}.")
+    found = instagram.examine(known, deadline, story=names_story(link))
+    print(f"instagram-scrapper {__version__}, {_surroundings()}\n")
+    for line in (*_table(found), "", *_state(settings, instagram, found), "", *_next(found)):
+        print(line)
+    if found.error is None:
+        return 0
+    return EXIT_CODES.get(response_to(found.error)[0], 1)
+
+
+def _surroundings() -> str:
+    parts = (f"Python {platform.python_version()}", f"{platform.system()} {platform.machine()}")
+    return ", ".join((f"Instaloader {version('instaloader')}", *parts))
+
+
+def _table(found: Findings) -> Iterator[str]:
+    rows = [("source", "status", "meaning", "had", "ms")]
+    for one in found.rows:
+        meaning = _MEANINGS.get(one.outcome, (one.outcome, ""))[0]
+        waits = "" if one.retry_after is None else f" (wait {one.retry_after:.0f} s)"
+        took = "" if one.milliseconds is None else str(one.milliseconds)
+        rows.append((one.source, str(one.status or ""), meaning + waits, one.had, took))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = (text.ljust(width) for text, width in zip(row, widths, strict=True))
+        yield "  ".join(cells).rstrip()
+
+
+def _state(settings: Settings, instagram: Instagram, found: Findings) -> Iterator[str]:
+    login, tokens = instagram.login.state, instagram.tokens_age
+    yield f"tokens   {'none' if tokens is None else f'{tokens:.0f} s old'}"
+    yield f"session  {login.state}{f', {login.username}' if login.username else ''}"
+    documents = ", ".join(
+        f"{name} {one.doc_id}" for name, one in instagram.documents.found().items()
+    )
+    yield f"queries  {documents or 'as built in'}"
+    yield f"proxy    {_proxy()}"
+    yield f"clock    {_clock(found.clock_difference)}"
+    yield f"folder   {_folder(settings.media_root, settings.min_free_bytes)}"
+    yield f"ffmpeg   {'found' if shutil.which('ffmpeg') else 'not found'}"
+    yield f"redis    {_redis(settings.redis_url.get_secret_value())}"
+
+
+def _proxy() -> str:
+    """The proxy on the way to Instagram, without its user and password."""
+    proxies = get_environ_proxies("https://www.instagram.com/")
+    url = proxies.get("https") or proxies.get("all")
+    if not url:
+        return "none"
+    try:
+        parts = urlsplit(url if "://" in url else f"http://{url}")
+        place = f"{parts.scheme}://{parts.hostname}" + (f":{parts.port}" if parts.port else "")
+    except ValueError:
+        return "not a URL"
+    return f"{place}, with a password" if parts.password else place
+
+
+def _clock(difference: float | None) -> str:
+    if difference is None:
+        return "unknown: no answer came"
+    if abs(difference) < _CLOCK_SECONDS:
+        return "right"
+    return (
+        f"{abs(difference):.0f} s {'ahead of' if difference > 0 else 'behind'} Instagram's: set it"
+    )
+
+
+def _folder(path: Path, enough: int) -> str:
+    if not path.is_dir():
+        return f"{path} is not there"
+    free = free_bytes(path) or 0
+    room = f"{free // _MB} MB free" + ("" if free >= enough else ": too few")
+    return f"{path}, {'' if os.access(path, os.W_OK | os.X_OK) else 'not '}writable, {room}"
+
+
+def _redis(url: str) -> str:
+    if not url:
+        return "not used"
+    # A single process need not have the packages for it.
+    from redis.exceptions import RedisError  # noqa: PLC0415
+
+    from scrapper.replicas.client import blocking_client  # noqa: PLC0415
+
+    client = blocking_client(url)
+    try:
+        return "answers" if client.ping() else "does not answer"
+    except RedisError as error:
+        return f"does not answer: {type(error).__name__}"
+    finally:
+        client.close()
+
+
+def _next(found: Findings) -> Sequence[str]:
+    """What to do next."""
+    if found.error is None:
+        return ["A source has the post, so the service can download it."]
+    outcomes = dict.fromkeys(one.outcome for one in found.rows)
+    advice = dict.fromkeys(_MEANINGS.get(outcome, ("", ""))[1] for outcome in outcomes)
+    return [f"{response_to(found.error)[2]}.", *(f"- {text}" for text in advice if text)]

@@ -1,0 +1,184 @@
+"""Instagram's cookies in a text, in each of the forms in which people have them.
+
+A cookies.txt (Netscape format) whose tabs may have become spaces on the way through a form; the
+JSON that a browser's extension exports; a ``Cookie`` header from the developer tools; or the value
+of ``sessionid`` alone. In UTF-8, or in UTF-16, as PowerShell writes it.
+"""
+
+import codecs
+import re
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
+from urllib.parse import unquote
+
+from scrapper.instagram.safe_json import parse_json
+
+__all__ = ["SECRET_COOKIES", "SESSION_ID", "parse_cookies", "valid_cookies", "with_session"]
+
+SECRET_COOKIES = ("sessionid", "csrftoken")
+"""The cookies that open the account."""
+
+SESSION_ID = r"^[0-9]{1,20}(:|%3[Aa])[!#-+.-:<-\[\]-~-]{1,2000}$"
+"""The value of Instagram's cookie ``sessionid``: the account's number, then further parts."""
+
+_EXPECTED = (
+    "Expected is one of these, copied from a browser that is logged in to instagram.com: the text "
+    "of a cookies.txt, the JSON that an extension for cookies exports, the Cookie header of a "
+    "request to instagram.com (developer tools, Network), or the value of the cookie sessionid "
+    "(developer tools, Storage or Application)"
+)
+# A shorter one could be a word of the log, from which it is removed.
+_SHORTEST_SECRET = 8
+_DOMAIN = "instagram.com"
+_HTTP_ONLY = "#HttpOnly_"
+_FIELDS = 7
+_FLAGS = ("TRUE", "FALSE")
+_MAX_COOKIES = 100
+# RFC 6265, section 4.1.1, and the double quote and comma that browsers let pass.
+_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}")
+_VALUE = re.compile(r"[!-:<-\[\]-~]{1,4096}")
+_HEADER = re.compile(r"^.{0,100}?\bcookie:\s*", re.IGNORECASE)
+_MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
+
+
+class _Cookie(NamedTuple):
+    name: Any
+    value: Any
+    domain: Any = _DOMAIN
+    expires: Any = 0
+
+    @property
+    def is_instagrams(self) -> bool:
+        host = str(self.domain).removeprefix("https://").strip("./").lower()
+        return host == _DOMAIN or host.endswith(f".{_DOMAIN}")
+
+    @property
+    def is_past(self) -> bool:
+        """Whether it expired; 0 as the time means that the cookie ends with the browser."""
+        try:
+            return 0 < float(self.expires) < time.time()
+        except (TypeError, ValueError, OverflowError):
+            return False
+
+
+def parse_cookies(content: bytes) -> dict[str, str]:
+    """Instagram's cookies in *content*, by name; expired ones are left out.
+
+    Raises:
+        ValueError: there is no ``sessionid`` in it; the text says what was expected instead.
+    """
+    text = _text_of(content).strip()
+    if text.startswith(("{", "[")):
+        cookies = list(_in_json(text))
+    elif re.fullmatch(SESSION_ID, text):
+        cookies = [_Cookie("sessionid", text)]
+    else:
+        lines = text.splitlines()
+        cookies = [*_in_lines(lines)] or [*_in_header(lines)]
+    ours = [cookie for cookie in cookies if cookie.is_instagrams]
+    fresh = {cookie.name: cookie.value for cookie in ours if not cookie.is_past}
+    if "sessionid" not in fresh and any(cookie.name == "sessionid" for cookie in ours):
+        raise ValueError(f"The cookie sessionid in it has expired. {_EXPECTED}")
+    return with_session(fresh)
+
+
+def valid_cookies(cookies: Mapping[Any, Any]) -> dict[str, str]:
+    """Those of *cookies* that a header can carry, and no secret that is too short; 100 at most."""
+    valid = {
+        name: value
+        for name, value in cookies.items()
+        if isinstance(name, str)
+        and isinstance(value, str)
+        and _NAME.fullmatch(name)
+        and _VALUE.fullmatch(value)
+        and not _is_too_short(name, value)
+    }
+    # What opens the account comes first, so that the limit never drops it.
+    names = sorted(valid, key=lambda name: name not in SECRET_COOKIES)
+    return {name: valid[name] for name in names[:_MAX_COOKIES]}
+
+
+def with_session(cookies: Mapping[Any, Any]) -> dict[str, str]:
+    """The valid ones of *cookies*, with the number of the account, which Instagram wants, too.
+
+    Raises:
+        ValueError: there is no ``sessionid`` among them, or a secret has fewer than 8 characters.
+    """
+    for name in SECRET_COOKIES:
+        value = cookies.get(name)
+        if isinstance(value, str) and value and _is_too_short(name, value):
+            raise ValueError(
+                f"Its {name} has fewer than {_SHORTEST_SECRET} characters. {_EXPECTED}"
+            )
+    valid = valid_cookies(cookies)
+    session = valid.get("sessionid")
+    if session is None:
+        raise ValueError(f"There is no cookie sessionid of instagram.com in it. {_EXPECTED}")
+    if re.fullmatch(SESSION_ID, session):
+        valid.setdefault("ds_user_id", unquote(session).partition(":")[0])
+    return valid
+
+
+def _is_too_short(name: str, value: str) -> bool:
+    return name in SECRET_COOKIES and len(unquote(value)) < _SHORTEST_SECRET
+
+
+def _text_of(content: bytes) -> str:
+    encoding = next((name for mark, name in _MARKS if content.startswith(mark)), "utf-8")
+    if encoding == "utf-8" and b"\0" in content[:2]:
+        encoding = "utf-16-be" if content[:1] == b"\0" else "utf-16-le"
+    try:
+        return content.decode(encoding)
+    except UnicodeDecodeError:
+        raise ValueError(f"It is not a text. {_EXPECTED}") from None
+
+
+def _in_json(text: str) -> Iterator[_Cookie]:
+    try:
+        data = parse_json(text.encode("utf-8", "replace"))
+    except ValueError:
+        raise ValueError(f"The JSON in it is not whole. {_EXPECTED}") from None
+    exported = data.get("cookies") if isinstance(data, dict) else data
+    if isinstance(exported, list):
+        for one in exported:
+            if isinstance(one, dict):
+                yield _Cookie(
+                    _first(one, "name", "Name raw"),
+                    _first(one, "value", "Content raw"),
+                    _first(one, "domain", "host", "Host raw") or _DOMAIN,
+                    _first(one, "expirationDate", "expires", "Expires raw"),
+                )
+    elif isinstance(data, dict):
+        values = exported if isinstance(exported, dict) else data
+        for name, value in values.items():
+            # Somebody typed it: nothing else says that it is whole.
+            if name != "sessionid" or re.fullmatch(SESSION_ID, str(value)):
+                yield _Cookie(name, value)
+
+
+def _first(data: Mapping[str, Any], *names: str) -> Any:
+    return next((data[name] for name in names if name in data), None)
+
+
+def _in_lines(lines: Iterable[str]) -> Iterator[_Cookie]:
+    for line in lines:
+        whole = line.strip(" ").removeprefix(_HTTP_ONLY)
+        fields = whole.split("\t")
+        if len(fields) != _FIELDS:
+            fields = whole.split()
+        is_comment = whole.startswith("#")
+        if (
+            len(fields) == _FIELDS
+            and not is_comment
+            and {fields[1].upper(), fields[3].upper()} <= {*_FLAGS}
+        ):
+            yield _Cookie(fields[5], fields[6], fields[0], fields[4])
+
+
+def _in_header(lines: Iterable[str]) -> Iterator[_Cookie]:
+    for line in lines:
+        if "sessionid=" in line:
+            for pair in _HEADER.sub("", line).split(";"):
+                name, _, value = pair.strip().partition("=")
+                yield _Cookie(name, value)

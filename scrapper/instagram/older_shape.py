@@ -1,0 +1,70 @@
+"""Media objects in the older shape, as the embed page has them, in the shape of today."""
+
+from collections.abc import Iterator
+from typing import Any
+
+__all__ = ["in_todays_shape"]
+
+_PICTURE, _VIDEO, _CAROUSEL = 1, 2, 8
+_MOST_NODES = 100
+
+
+def in_todays_shape(node: dict[str, Any]) -> dict[str, Any]:
+    """What :mod:`scrapper.instagram.media` reads, from a *node* of any shape; never raises.
+
+    What is not known stays away: a video without ``video_url`` has no file.
+    """
+    children = [in_todays_shape(child) for child in _nodes(node.get("edge_sidecar_to_children"))]
+    is_video = node.get("is_video") is True or node.get("__typename") == "GraphVideo"
+    owner, size = _dict(node.get("owner")), _dict(node.get("dimensions"))
+    width, height = size.get("width"), size.get("height")
+    likes = _dict(node.get("edge_liked_by")) or _dict(node.get("edge_media_preview_like"))
+    captions = _nodes(node.get("edge_media_to_caption"))
+    media = {
+        "code": node.get("shortcode"),
+        "pk": node.get("id"),
+        "media_type": _CAROUSEL if children else _VIDEO if is_video else _PICTURE,
+        "taken_at": node.get("taken_at_timestamp"),
+        "caption": {"text": next(captions, {}).get("text")},
+        "user": {**owner, "pk": owner.get("id")},
+        "original_width": width,
+        "original_height": height,
+        "image_versions2": {
+            "candidates": [
+                *map(_candidate, _list(node.get("display_resources"))),
+                {"url": node.get("display_url"), "width": width, "height": height},
+            ]
+        },
+        "carousel_media": children,
+        "usertags": {"in": list(_nodes(node.get("edge_media_to_tagged_user")))},
+        "like_count": likes.get("count"),
+        "comment_count": _dict(node.get("edge_media_to_comment")).get("count"),
+        "view_count": node.get("video_view_count"),
+    }
+    if is_video:
+        url = {"url": node.get("video_url"), "width": width, "height": height}
+        media["video_versions"] = [url]
+    same = ("location", "accessibility_caption", "has_audio", "video_duration", "product_type")
+    return media | {key: node[key] for key in same if key in node}
+
+
+def _candidate(resource: Any) -> dict[str, Any]:
+    resource = _dict(resource)
+    return {
+        "url": resource.get("src"),
+        "width": resource.get("config_width"),
+        "height": resource.get("config_height"),
+    }
+
+
+def _nodes(connection: Any) -> Iterator[dict[str, Any]]:
+    edges = _list(_dict(connection).get("edges"))[:_MOST_NODES]
+    return (_dict(_dict(edge).get("node")) for edge in edges)
+
+
+def _dict(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []

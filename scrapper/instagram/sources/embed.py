@@ -1,0 +1,64 @@
+"""The post's embed page, as another site's frame opens it.
+
+GET ``/p/CODE/embed/captioned/``, which answers on some days on which the page does not. The post is
+JSON inside of a JSON text, in the older shape (captures embed_video and embed_carousel).
+"""
+
+import re
+from typing import Any
+
+from scrapper.instagram.context import Context
+from scrapper.instagram.media import belongs_to
+from scrapper.instagram.older_shape import in_todays_shape
+from scrapper.instagram.page_refusal import refusal_of_page, route_of
+from scrapper.instagram.safe_json import parse_json
+from scrapper.instagram.shortcode import Shortcode
+from scrapper.instagram.verdict import Reason, Refused
+
+__all__ = ["ask"]
+
+_KEY = b'"contextJSON"'
+_TEXT = re.compile(_KEY + rb'\s?:\s?("(?:[^"\\]++|\\.)*+")', re.DOTALL)
+
+
+def ask(context: Context, shortcode: Shortcode) -> dict[str, Any]:
+    """The media object that the embed page holds.
+
+    Raises:
+        Refused: the page has none, or its owner switched embedded playback off. What it lacks says
+            nothing of the post.
+        requests.RequestException: no answer came.
+    """
+    response = context.view(f"p/{shortcode.text}/embed/captioned/", embedded=True)
+    route = route_of(response.content)
+    refused = refusal_of_page(response, with_session=context.is_logged_in, route=route)
+    if refused is not None:
+        raise Refused(Reason.CLOSED) if refused.reason is Reason.GONE else refused
+    node = _node_in(response.content)
+    media = in_todays_shape(node) if node else None
+    if media is None or not belongs_to(media, shortcode) or _lacks_video(media):
+        raise Refused(Reason.CLOSED)
+    return media
+
+
+def _node_in(html: bytes) -> dict[str, Any] | None:
+    """The post in the page; None where Instagram left it out."""
+    at = html.find(_KEY)
+    found = _TEXT.match(html, at) if at >= 0 else None
+    if found is None:
+        return None
+    try:
+        data = parse_json(str(parse_json(found[1])).encode("utf-8", "replace"))
+    except ValueError:
+        raise Refused(Reason.CHANGED) from None
+    data = data.get("gql_data") if isinstance(data, dict) else None
+    for key in ("shortcode_media", "xdt_shortcode_media"):
+        node = data.get(key) if isinstance(data, dict) else None
+        if isinstance(node, dict):
+            return node
+    return None
+
+
+def _lacks_video(media: dict[str, Any]) -> bool:
+    versions = media.get("video_versions")
+    return versions is not None and not versions[0]["url"]

@@ -1,0 +1,22 @@
+"""Instaloader's query as the web app sends it today, under another document.
+
+POST ``/api/graphql``, ``PolarisPostRootQuery``, variable ``shortcode`` and the relay flags.
+"""
+
+from typing import Any
+
+from scrapper.instagram.context import Context
+from scrapper.instagram.shortcode import Shortcode
+from scrapper.instagram.sources.api import media_in
+
+__all__ = ["ask"]
+
+
+def ask(context: Context, shortcode: Shortcode) -> dict[str, Any]:
+    """The media object under ``data.xdt_api__v1__media__shortcode__web_info.items[0]``.
+
+    Raises:
+        Refused: the answer has no media object of this post.
+        Exception: whatever Instaloader and requests raise.
+    """
+    return media_in(context.query_web("root_query", {"shortcode": shortcode.code}), shortcode)

@@ -1,0 +1,88 @@
+"""One story, or one item of a highlight, by its link: with a session, or not at all."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import Client, StartService
+from tests.instagram import Scenario, StandIn
+from tests.instagram.posts import media_id
+from tests.service.instagram.test_sources import contents_of, session_file
+
+NUMBER = media_id("story-one")
+LINKS = (
+    f"https://www.instagram.com/stories/someone/{NUMBER}/",
+    f"https://www.instagram.com/s/aGlnaGxpZ2h0OjE3OTAw?story_media_id={NUMBER}_4242&igsh=x",
+)
+LACKS = ("caption", "location", "clips_metadata", "like_count", "comment_count", "usertags")
+
+
+def of_story(media: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in media.items() if key not in LACKS}
+
+
+async def scrape(client: Client, url: str) -> tuple[int, dict[str, Any]]:
+    response = await client.post("/scrape", json={"url": url})
+    return response.status, await response.json()
+
+
+@pytest.mark.parametrize("url", LINKS)
+async def test_a_story_is_had_by_one_request_with_the_session(
+    instagram: StandIn, start_service: StartService, tmp_path: Path, url: str
+) -> None:
+    instagram.define("story", Scenario("", shape="reel", change=of_story))
+    client = await start_service(**session_file(tmp_path, "alive"))
+    status, post = await scrape(client, url)
+    assert (status, post["shortcode"], post["original_url"]) == (200, "story-one", url)
+    assert contents_of(post) == instagram.bytes_of("story-one")
+    assert (post["description"], post["details"]["likes"], post["details"]["music"]) == (
+        "",
+        None,
+        None,
+    )
+    assert instagram.requests() - instagram.requests("media") == 2
+    assert instagram.requests("account") == instagram.requests("media_info", "story-one") == 1
+    async with client.get("/download", params={"url": url}) as response:
+        assert [await response.read()] == instagram.bytes_of("story-one")
+    assert instagram.requests("account") == 1
+
+
+@pytest.mark.parametrize("url", LINKS)
+async def test_without_a_session_nobody_is_asked_for_a_story(
+    instagram: StandIn, start_service: StartService, url: str
+) -> None:
+    client = await start_service()
+    status, body = await scrape(client, url)
+    assert (status, body["code"]) == (403, "login_required")
+    async with client.post("/jobs", json={"urls": [url]}) as response:
+        location = response.headers["Location"]
+    job: dict[str, Any] = {"state": "running"}
+    while job["state"] == "running":
+        async with client.get(location) as response:
+            job = await response.json()
+        await asyncio.sleep(0)
+    post = job["posts"][0]
+    assert (post["status"], post["code"]) == (403, "login_required")
+    assert instagram.requests() == 0
+
+
+@pytest.mark.parametrize("info", ["deleted", "notfound"])
+async def test_a_story_that_ended_is_gone(
+    instagram: StandIn, start_service: StartService, tmp_path: Path, info: str
+) -> None:
+    instagram.define("story", Scenario("", info=info))
+    client = await start_service(**session_file(tmp_path, "alive"))
+    assert (await scrape(client, LINKS[0]))[1]["code"] == "post_not_found"
+    assert instagram.requests("account") == 1
+
+
+async def test_an_account_that_needs_a_person_is_not_asked_for_stories(
+    instagram: StandIn, start_service: StartService, tmp_path: Path
+) -> None:
+    instagram.define("story", Scenario("", info="to_terms"))
+    client = await start_service(**session_file(tmp_path, "alive"))
+    codes = [(await scrape(client, LINKS[0]))[1]["code"] for _ in range(3)]
+    assert codes == ["challenge_required", "login_required", "login_required"]
+    assert instagram.requests("account") == 1

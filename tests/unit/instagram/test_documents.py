@@ -1,0 +1,198 @@
+"""Which documents queries have, and what a look-up reads and bounds; without a socket."""
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from scrapper.errors import PaceExceeded
+from scrapper.instagram.documents import (
+    DocumentFile,
+    Documents,
+    document_in,
+    scripts_of,
+)
+from scrapper.instagram.sources.queries import QUERIES
+
+NAME = "PolarisPostRootQuery"
+OPERATION = (
+    ';/*FB_PKG_DELIM*/\n__d("PolarisInventedQuery_instagramRelayOperation",[],(function(t,n,r,o,a,i)'
+    '{a.exports="20000000000000001"}),null);\n__d("PolarisPostRootQuery_instagramRelayOperation",[],'
+    '(function(t,n,r,o,a,i){"use strict";a.exports="20000000000000002"}),null);\n'
+)
+PARAMETERS = (
+    '__d("PolarisPostRootQuery%s",["PolarisMultiCaptionCarouselEnabled.relayprovider",'
+    '"PolarisPostRootQuery_instagramRelayOperation","PolarisNewThing.relayprovider"],(function(t){}'
+    "),null);"
+)
+SCRIPT = (OPERATION + PARAMETERS % "$Parameters").encode()
+LINK = b"https://static.cdninstagram.com/rsrc.php/v4/yA/%d.js"
+PAGE = b"".join(b'<script src="%b?x=1"></script>' % (LINK % number) for number in range(9))
+
+
+@pytest.mark.parametrize("module", ["$Parameters", ".graphql"])
+def test_a_script_gives_the_id_and_the_flags(module: str) -> None:
+    flags = ("PolarisMultiCaptionCarouselEnabled", "PolarisNewThing")
+    assert document_in((OPERATION + PARAMETERS % module).encode(), NAME) == (
+        "20000000000000002",
+        flags,
+    )
+    assert document_in(OPERATION.encode(), NAME) == ("20000000000000002", None)
+    assert document_in(SCRIPT, "PolarisPostRoot") == ("", None)
+
+
+@given(st.binary() | st.text().map(lambda text: SCRIPT[: len(text) * 9] + text.encode()))
+def test_no_script_is_too_strange(script: bytes) -> None:
+    doc_id, _ = document_in(script, NAME)
+    assert doc_id in ("", "20000000000000002")
+
+
+def test_only_scripts_of_one_host_are_linked() -> None:
+    page = (
+        b'<script src="https://static.cdninstagram.com/rsrc.php/v4/yA/r/one-1.js?_nc_x=1"></script>'
+        b'{"src":"https:\\/\\/static.cdninstagram.com\\/rsrc.php\\/v4i7\\/two.js"}'
+        b'<script src="https://static.cdninstagram.com.example/rsrc.php/x.js"></script>'
+        b'<script src="https://example.com/static.cdninstagram.com/rsrc.php/x.js"></script>'
+        b'<script src="http://static.cdninstagram.com/rsrc.php/x.js"></script>'
+        b'<link href="https://static.cdninstagram.com/rsrc.php/x.css">'
+        b'<script src="https://static.cdninstagram.com/rsrc.php/v4/yA/r/one-1.js"></script>'
+    )
+    base = "https://static.cdninstagram.com/rsrc.php"
+    assert scripts_of(page) == (f"{base}/v4/yA/r/one-1.js", f"{base}/v4i7/two.js")
+
+
+def test_no_page_keeps_the_search_for_scripts_busy() -> None:
+    start = b"https://static.cdninstagram.com/rsrc.php"
+    assert scripts_of(start + b"/a" * 200_000) == ()
+    assert scripts_of((start + b"/a") * 20_000) == ()
+
+
+class Site:
+    """Scripts by their number, downloaded by several threads."""
+
+    def __init__(self, content: Callable[[int], bytes]) -> None:
+        self.content = content
+        self.asked: list[int] = []
+        self.at_once = self.most_at_once = 0
+        self.begun = 0
+        self._lock = threading.Lock()
+
+    def get(self, url: str) -> Iterator[bytes]:
+        number = int(url.rpartition("/")[2].removesuffix(".js"))
+        with self._lock:
+            self.asked.append(number)
+            self.at_once += 1
+            self.most_at_once = max(self.most_at_once, self.at_once)
+        content = self.content(number)
+        for start in range(0, len(content), 100_000):
+            yield content[start : start + 100_000]
+        with self._lock:
+            self.at_once -= 1
+
+    def begin(self) -> None:
+        self.begun += 1
+
+
+def look_up(documents: Documents, site: Site, *sources: str) -> set[str]:
+    wanted = sources or ("root_query",)
+    return documents.look_up(wanted, site.get, site.begin, seconds=60)
+
+
+def test_a_retired_document_is_replaced_for_good(tmp_path: Path) -> None:
+    path, outcomes = tmp_path / "documents.json", []
+    documents = Documents(memory=DocumentFile(path), report=lambda *one: outcomes.append(one))
+    documents.note_page(PAGE)
+    before = documents.current("root_query")
+    site = Site(lambda number: SCRIPT if number == 4 else b"var x;")
+    assert look_up(documents, site) == {"root_query"}
+    for known in (documents, Documents(memory=DocumentFile(path))):
+        assert known.current("root_query") == (
+            "20000000000000002",
+            {
+                "__relay_internal__pv__PolarisMultiCaptionCarouselEnabledrelayprovider": True,
+                "__relay_internal__pv__PolarisNewThingrelayprovider": False,
+            },
+        )
+    assert before[0] == QUERIES["root_query"].doc_id
+    assert outcomes == [("lookup_root_query", "ok")]
+    assert (site.begun, site.most_at_once <= 3) == (1, True)
+
+
+def test_there_is_one_look_up_a_day_whatever_it_finds(tmp_path: Path) -> None:
+    path = tmp_path / "documents.json"
+    site = Site(lambda _: b"")
+    for _ in range(2):
+        documents = Documents(memory=DocumentFile(path))
+        documents.note_page(PAGE)
+        for _ in range(3):
+            assert look_up(documents, site) == set()
+    assert sorted(site.asked) == list(range(9))
+    assert documents.current("root_query")[0] == QUERIES["root_query"].doc_id
+
+
+def test_the_document_in_use_replaces_nothing() -> None:
+    outcomes: list[tuple[str, str]] = []
+    documents = Documents(report=lambda *one: outcomes.append(one))
+    documents.note_page(PAGE)
+    current = SCRIPT.replace(b"20000000000000002", QUERIES["root_query"].doc_id.encode())
+    assert look_up(documents, Site(lambda _: current)) == set()
+    assert (documents.found(), outcomes) == ({}, [("lookup_root_query", "same")])
+
+
+def test_a_look_up_reads_20_megabytes_at_most() -> None:
+    documents = Documents()
+    documents.note_page(PAGE)
+    sent = []
+    site = Site(lambda number: sent.append(number) or bytes(7_000_000))  # type: ignore[func-returns-value]
+    assert look_up(documents, site) == set()
+    assert len(sent) <= 5
+
+
+def test_nothing_is_looked_up_outside_the_pace() -> None:
+    documents, site = Documents(), Site(lambda _: SCRIPT)
+    documents.note_page(PAGE)
+
+    def refuse() -> None:
+        raise PaceExceeded(retry_after=1)
+
+    assert documents.look_up(["root_query"], site.get, refuse, seconds=60) == set()
+    assert site.asked == []
+    assert look_up(documents, site) == {"root_query"}
+
+
+def test_nothing_is_looked_up_without_a_page_or_for_other_sources() -> None:
+    documents, site = Documents(), Site(lambda _: SCRIPT)
+    assert look_up(documents, site) == set()
+    documents.note_page(PAGE)
+    assert look_up(documents, site, "api", "page", "of_a_plugin") == set()
+    assert (site.asked, site.begun) == ([], 0)
+
+
+def test_the_settings_document_wins() -> None:
+    documents, site = Documents(override="123456"), Site(lambda _: SCRIPT)
+    documents.note_page(PAGE)
+    assert look_up(documents, site, "logged_out_api") == set()
+    assert documents.current("logged_out_api") == ("123456", {})
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        [],
+        {"root_query": None},
+        {"root_query": {"doc_id": "x", "flags": [], "instead_of": "", "looked_at": 0}},
+        {"root_query": {"doc_id": "123456", "flags": 1, "instead_of": "", "looked_at": 0}},
+        {"root_query": {"doc_id": "123456", "flags": [], "instead_of": "9", "looked_at": "x"}},
+        {"root_query": {"doc_id": "123456", "flags": [], "instead_of": "99999", "looked_at": 0}},
+    ],
+)
+def test_a_damaged_or_older_file_changes_nothing(tmp_path: Path, data: Any) -> None:
+    path = tmp_path / "documents.json"
+    path.write_text(json.dumps(data))
+    documents = Documents(memory=DocumentFile(path))
+    assert documents.current("root_query")[0] == QUERIES["root_query"].doc_id

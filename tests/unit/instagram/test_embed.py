@@ -1,0 +1,107 @@
+"""The embed page's older shape becomes the same items, without a socket."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from scrapper.instagram.media import describe
+from scrapper.instagram.older_shape import in_todays_shape
+from scrapper.instagram.shortcode import Shortcode
+from scrapper.instagram.sources.embed import _node_in
+from scrapper.instagram.verdict import Refused
+
+CODE = Shortcode("INVENTED123")
+CDN = "https://scontent.cdninstagram.com/v/t50/"
+
+
+def node(**more: Any) -> dict[str, Any]:
+    return {
+        "__typename": "GraphImage",
+        "id": "3000000000000000001",
+        "shortcode": CODE.text,
+        "dimensions": {"height": 1280, "width": 720},
+        "is_video": False,
+        "display_url": f"{CDN}cover.jpg?oe=7FFFFFFF",
+        "display_resources": [
+            {"src": f"{CDN}cover_640.jpg?oe=7FFFFFFF", "config_width": 640, "config_height": 1137},
+            {"src": f"{CDN}cover.jpg?oe=7FFFFFFF", "config_width": 720, "config_height": 1280},
+        ],
+        "taken_at_timestamp": 1790000000,
+        "owner": {"id": "4242", "username": "invented.user"},
+        "edge_media_to_caption": {"edges": [{"node": {"text": "An invented caption"}}]},
+        "edge_liked_by": {"count": 7},
+        "edge_media_to_comment": {"count": 2},
+        "edge_media_to_tagged_user": {"edges": [{"node": {"user": {"username": "tagged"}}}]},
+        **more,
+    }
+
+
+def test_a_picture_is_read_with_its_details() -> None:
+    post = describe(in_todays_shape(node()), CODE)
+    (item,) = post.items
+    assert item is not None
+    assert (item.type, item.candidates[0].url) == ("image", f"{CDN}cover.jpg?oe=7FFFFFFF")
+    assert [one.width for one in item.candidates] == [720, 640]
+    assert (post.caption, post.owner, post.taken_at) == (
+        "An invented caption",
+        "invented.user",
+        "2026-09-21T14:13:20Z",
+    )
+    details = post.details
+    assert (details.likes, details.comments, details.tagged) == (7, 2, ("tagged",))
+    assert details.owner_id == "4242"
+
+
+def test_a_video_is_its_file_and_never_its_cover() -> None:
+    video = {"is_video": True, "__typename": "GraphVideo"}
+    (item,) = describe(in_todays_shape(node(**video, video_url=f"{CDN}v.mp4")), CODE).items
+    assert item is not None
+    assert (item.type, item.candidates[0].url) == ("video", f"{CDN}v.mp4")
+    with pytest.raises(Refused):
+        describe(in_todays_shape(node(**video)), CODE)
+
+
+def test_a_carousel_keeps_its_order_and_lacks_what_is_withheld() -> None:
+    children = [node(shortcode="ITEM1"), node(shortcode="ITEM2", is_video=True)]
+    children.append(node(shortcode="ITEM3", is_video=True, video_url=f"{CDN}v.mp4"))
+    edges = {"edges": [{"node": child} for child in children]}
+    post = describe(in_todays_shape(node(edge_sidecar_to_children=edges)), CODE)
+    assert [item and item.type for item in post.items] == ["image", None, "video"]
+    asked = Shortcode("ITEM3")
+    named = describe(in_todays_shape(node(edge_sidecar_to_children=edges)), asked).named_item
+    assert named == 3
+
+
+@pytest.mark.parametrize("key", ["shortcode_media", "xdt_shortcode_media"])
+def test_the_post_is_json_inside_of_json(key: str) -> None:
+    context = json.dumps({"context": {}, "gql_data": {key: node()}})
+    page = f'<script>x.handle({{"a":[{json.dumps({"contextJSON": context})}]}});</script>'
+    assert _node_in(page.encode()) == node()
+
+
+@pytest.mark.parametrize(
+    "page",
+    ["", '{"contextJSON":null}', '{"contextJSON":"{}"}', '"contextJSON":"{\\"gql_data\\":null}"'],
+)
+def test_a_page_without_the_post_gives_none(page: str) -> None:
+    assert _node_in(page.encode()) is None
+
+
+@settings(max_examples=50)
+@given(
+    st.dictionaries(
+        st.sampled_from(sorted(node(edge_sidecar_to_children=None))),
+        st.recursive(
+            st.none() | st.booleans() | st.integers() | st.text(),
+            lambda inner: (
+                st.lists(inner, max_size=2) | st.fixed_dictionaries({"edges": inner, "node": inner})
+            ),
+            max_leaves=6,
+        ),
+    )
+)
+def test_no_node_is_too_strange(strange: dict[str, Any]) -> None:
+    assert in_todays_shape(strange)["media_type"] in (1, 2, 8)
