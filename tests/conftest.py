@@ -139,7 +139,8 @@ class _Server(TestServer):
     """
 
     async def _make_runner(self, **kwargs: Any) -> AppRunner:
-        return AppRunner(self.app, **{**kwargs, "handler_cancellation": False})
+        kwargs |= {"handler_cancellation": False, "auto_decompress": False}
+        return AppRunner(self.app, **kwargs)
 
 
 @asynccontextmanager

@@ -75,7 +75,13 @@ class _Connection(web.RequestHandler):
         head_timeout: float,
         lost: Callable[["_Connection"], None],
     ) -> None:
-        super().__init__(server, loop=loop, access_log=None, keepalive_timeout=_KEEPALIVE_SECONDS)  # type: ignore[arg-type]
+        super().__init__(
+            server,
+            loop=loop,
+            access_log=None,  # type: ignore[arg-type]
+            auto_decompress=False,
+            keepalive_timeout=_KEEPALIVE_SECONDS,
+        )
         self._head_timeout = head_timeout
         self._head_timer: asyncio.TimerHandle | None = None
         self._lost = lost

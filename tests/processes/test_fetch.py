@@ -178,7 +178,7 @@ async def test_a_folder_that_cannot_be_written_is_wrong_usage(
     (tmp_path / "file").touch()
     run = await fetch(REEL.format("reel-ok"), "--into", str(tmp_path / "file"))
     assert (run.code, run.out) == (2, "")
-    assert "cannot be written" in run.err
+    assert "is not a folder" in run.err
 
 
 async def test_a_terminal_shows_progress_and_paths(instagram: StandIn, tmp_path: Path) -> None:
