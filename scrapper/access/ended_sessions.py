@@ -3,10 +3,13 @@
 import threading
 from bisect import insort
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from scrapper.errors import ScrapeError
 from scrapper.library.state_file import StateFile
+from scrapper.local_files.watching import WatchedFile
 
 __all__ = ["EndedSessions"]
 
@@ -27,7 +30,7 @@ class EndedSessions:
     def __init__(self, path: Path, *, check: Callable[[], None] = lambda: None) -> None:
         self._file = StateFile(path, check=check, max_bytes=_MAX_BYTES)
         self._lock = threading.Lock()
-        self._stamp: tuple[int, ...] = ()
+        self._watched = WatchedFile(path, lambda _: self._file.read(_parse))
         self._ended: dict[str, list[Session]] = {}
 
     def look(self) -> None:
@@ -52,7 +55,6 @@ class EndedSessions:
                     self._look()
                     self._note(key, session, now)
                     self._file.write(self._ended)
-                    self._stamp = self._file.stamp()
             except Exception:
                 self._note(key, session, now)
                 raise
@@ -64,10 +66,13 @@ class EndedSessions:
         self._ended = {name: some[-_MOST:] for name, some in left.items() if some}
 
     def _look(self) -> None:
-        stamp = self._file.stamp()
-        if stamp and stamp != self._stamp:
-            self._ended = self._file.read(_parse) or self._ended
-            self._stamp = stamp
+        try:
+            self._ended = self._watched.content() or self._ended
+        except OSError:
+            # It vanished: an ended session must stay ended after a restart, too.
+            if self._ended:
+                with suppress(OSError, ScrapeError):
+                    self._file.write(self._ended)
 
 
 def _parse(data: Any) -> dict[str, list[Session]]:

@@ -4,7 +4,6 @@ A file in the post's folder holds it. It goes with the post, and a refresh, whic
 files, begins without it.
 """
 
-import fcntl
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -16,7 +15,7 @@ from typing import Any
 import orjson
 import structlog
 
-from scrapper.library.disk import is_whole, write_atomically
+from scrapper.library.disk import is_whole, locked, write_atomically
 from scrapper.library.post import MediaItem, Post, is_own_file
 from scrapper.library.state_file import UNREADABLE
 from scrapper.local_files.opening import read_file
@@ -128,9 +127,5 @@ def _is_there(folder: Path, item: MediaItem) -> bool:
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
     """Keep other plugins and processes from changing the file meanwhile."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    with locked(os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)):
         yield
-    finally:
-        os.close(descriptor)

@@ -1,6 +1,7 @@
 """The disk under the media folder: room, refusals, and what must happen atomically."""
 
 import errno
+import fcntl
 import glob
 import os
 import shutil
@@ -22,6 +23,7 @@ __all__ = [
     "free_bytes",
     "identity",
     "is_whole",
+    "locked",
     "open_lock",
     "set_aside",
     "storing",
@@ -119,6 +121,16 @@ def open_lock(path: Path) -> int:
     if os.path.lexists(path) and not path.is_file():
         set_aside(path)
     return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NONBLOCK, 0o600)
+
+
+@contextmanager
+def locked(descriptor: int) -> Iterator[None]:
+    """Hold the lock of an open file or folder while the block runs, then close it."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def write_atomically(path: Path, content: bytes) -> None:

@@ -1,8 +1,6 @@
 """A small JSON file in the state folder, which may be damaged."""
 
-import fcntl
 import json
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,7 +8,7 @@ from typing import Any, TypeVar
 
 import structlog
 
-from scrapper.library.disk import write_atomically
+from scrapper.library.disk import locked, open_lock, write_atomically
 from scrapper.local_files.opening import read_file
 
 __all__ = ["UNREADABLE", "StateFile"]
@@ -50,14 +48,6 @@ class StateFile:
         self._check = check
         self._max_bytes = max_bytes
 
-    def stamp(self) -> tuple[int, ...]:
-        """A stamp that changes when the file does; empty if it is missing."""
-        try:
-            status = self._path.stat()
-        except OSError:
-            return ()
-        return status.st_mtime_ns, status.st_size, status.st_ino
-
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Keep other processes from changing the file while the block runs.
@@ -67,12 +57,8 @@ class StateFile:
             OSError: it cannot be locked.
         """
         self._check()
-        descriptor = os.open(self._path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        with locked(open_lock(self._path.with_suffix(".lock"))):
             yield
-        finally:
-            os.close(descriptor)
 
     def read(self, parse: Callable[[Any], Content]) -> Content | None:
         """What *parse* makes of the JSON; None if the file is missing or damaged."""

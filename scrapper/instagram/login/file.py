@@ -1,11 +1,9 @@
 """The login in use, in a file: it survives restarts, and all processes share it."""
 
-import fcntl
 import json
 import math
-import os
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -15,7 +13,7 @@ import structlog
 from scrapper.errors import ScrapeError
 from scrapper.instagram.login.cookie_texts import valid_cookies
 from scrapper.instagram.login.cookies import SessionFileError, read_private
-from scrapper.library.disk import open_lock, write_atomically
+from scrapper.library.disk import locked, open_lock, write_atomically
 from scrapper.library.state_file import UNREADABLE
 from scrapper.local_files.watching import WatchedFile
 
@@ -87,7 +85,7 @@ class LoginFile:
             return self._record
         try:
             self._check()
-            with self._locked(self._path):
+            with locked(open_lock(self._path.with_suffix(".lock"))):
                 known = self.load()
                 changed = change(known)
                 if changed != known:
@@ -102,16 +100,6 @@ class LoginFile:
     def _write(self, path: Path, record: LoginRecord) -> None:
         write_atomically(path, json.dumps(asdict(record)).encode())
         self._loaded = record
-
-    @contextmanager
-    def _locked(self, path: Path) -> Iterator[None]:
-        """Keep other processes from changing the file between our reading and our writing."""
-        descriptor = open_lock(path.with_suffix(".lock"))
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(descriptor)
 
 
 def _read(path: Path) -> LoginRecord | None:

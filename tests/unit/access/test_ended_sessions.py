@@ -55,3 +55,14 @@ def test_a_damaged_list_is_replaced(path: Path, content: str) -> None:
     later = EndedSessions(path)
     later.look()
     assert later.has("anna", (200, "a"))
+
+
+def test_sessions_stay_ended_although_their_file_vanished(tmp_path: Path) -> None:
+    path = tmp_path / "sessions.json"
+    ended = EndedSessions(path)
+    ended.add("one", (2_000_000_000, "a"), now=0.0)
+    path.unlink()
+    ended.look()
+    later = EndedSessions(path)
+    later.look()
+    assert later.has("one", (2_000_000_000, "a"))
