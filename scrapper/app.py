@@ -161,11 +161,12 @@ async def _run_parts(app: web.Application) -> AsyncIterator[None]:
 
 
 async def _follow_files(app: web.Application) -> AsyncIterator[None]:
-    """Look once a second at the files that may change: those of keys, cookies and the login."""
+    """Look once a second at the files that may change: those of keys, logins and sessions."""
 
     def look() -> None:
         app[API_KEYS].look()
         app[INSTAGRAM].login.session()
+        app[SESSIONS].look()
 
     async def follow() -> None:
         while True:

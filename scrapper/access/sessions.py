@@ -54,6 +54,10 @@ class Sessions:
         text = f"{key.name}~{int(self._now()) + MAX_AGE_SECONDS}~{secrets.token_hex(8)}"
         return f"{text}~{_signature(key.key, text)}"
 
+    def look(self) -> None:
+        """Read again which sessions were ended; blocking."""
+        self._ended.look()
+
     async def end(self, request: web.Request) -> None:
         """End the session of *request* for good, if it has one.
 
