@@ -20,7 +20,7 @@ from scrapper.library.clock import ClockWatch
 from scrapper.library.root import MediaRoot
 from scrapper.library.store import Library
 from scrapper.library.sweeper import sweeping
-from scrapper.plugins.following import Followed, Followers
+from scrapper.plugins.follower import Followed, Followers
 from scrapper.plugins.ledger import LEDGER, Ledger
 from scrapper.plugins.loading import Plugins
 from scrapper.scraping.peers import Alone, Peers

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from scrapper.assembly import PluginParts, assemble_plugins
 from scrapper.commands.output import logs_if_asked
 from scrapper.errors import SettingsError
-from scrapper.plugins.following import Followers
+from scrapper.plugins.follower import Followers
 from scrapper.plugins.ledger import LEDGER, Ledger
 from scrapper.plugins.loading import Plugin
 from scrapper.settings import load_settings

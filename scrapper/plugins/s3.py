@@ -156,11 +156,9 @@ def _copy(client: Any, bucket: str, key: str, path: Path, version: str) -> None:
 
 
 def _is_there(client: Any, bucket: str, key: str, size: int, version: str) -> bool:
-    from botocore.exceptions import ClientError  # noqa: PLC0415
-
     try:
         found = client.head_object(Bucket=bucket, Key=key)
-    except ClientError as error:
+    except client.exceptions.ClientError as error:
         if error.response.get("Error", {}).get("Code") in _NOT_FOUND:
             return False
         raise
@@ -174,14 +172,12 @@ def _drop_unfinished(client: Any, bucket: str, key: str) -> None:
 
     They stay if our credentials do not allow listing uploads.
     """
-    from botocore.exceptions import ClientError  # noqa: PLC0415
-
     try:
         listed = client.list_multipart_uploads(Bucket=bucket, Prefix=key)
         for upload in listed.get("Uploads", ()):
             if upload["Key"] == key:
                 client.abort_multipart_upload(Bucket=bucket, Key=key, UploadId=upload["UploadId"])
-    except ClientError as error:
+    except client.exceptions.ClientError as error:
         log.warning("unfinished uploads not dropped", key=key, cause=str(error))
 
 

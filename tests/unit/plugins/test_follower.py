@@ -19,7 +19,7 @@ from scrapper.jobs.stores.sqlite import JobFile, SqliteStore
 from scrapper.library.additions import Additions
 from scrapper.library.post import Post
 from scrapper.library.store import Library
-from scrapper.plugins.following import Followed, Followers
+from scrapper.plugins.follower import Followed, Followers
 from scrapper.plugins.hooks import hookimpl
 from scrapper.plugins.ledger import Ledger
 from scrapper.plugins.loading import Plugins
