@@ -11,12 +11,11 @@ from scrapper.access.keys import ApiKeys
 from scrapper.access.sessions import Sessions
 from scrapper.assembly import ServiceParts, serving
 from scrapper.handlers.docs import DOCS_FILES, docs, openapi
-from scrapper.handlers.health import health, ready
+from scrapper.handlers.health import health, metrics, ready
 from scrapper.handlers.job_feeds import JobFeeds
 from scrapper.handlers.jobs import cancel_job, create_job, get_job, job_events, retry_job
 from scrapper.handlers.login import delete_login, get_login, put_login
 from scrapper.handlers.media import download, download_by_url, media
-from scrapper.handlers.metrics import metrics as metrics_page
 from scrapper.handlers.page import PAGE_FILES, page
 from scrapper.handlers.posts import (
     delete_post,
@@ -134,7 +133,7 @@ _ROUTES = (
     web.delete("/session", end_session),
     *(web.get(path, page) for path in PAGE_FILES),
     *(web.get(path, docs) for path in DOCS_FILES),
-    web.get("/metrics", metrics_page),
+    web.get("/metrics", metrics),
     web.get("/health", health),
     web.get("/ready", ready),
 )

@@ -9,7 +9,8 @@ import orjson
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from scrapper.handlers.static_files import serve
+from scrapper.handlers.openapi import describe_api
+from scrapper.handlers.page import serve
 from scrapper.serving.base_path import BASE_PATH
 
 __all__ = ["DOCS_FILES", "docs", "openapi"]
@@ -47,8 +48,6 @@ def openapi(*, version: str, keyed: bool, max_url_length: int) -> Handler:
     # Bounded: a trusted proxy may send anything.
     @lru_cache(maxsize=8)
     def make(server: str, app: web.Application) -> bytes:
-        from scrapper.handlers.openapi import describe_api  # noqa: PLC0415
-
         description = describe_api(
             app.router.routes(),
             version=version,

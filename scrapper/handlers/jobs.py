@@ -8,7 +8,7 @@ from aiohttp import hdrs, web
 from aiohttp.typedefs import LooseHeaders
 from aiohttp_sse import sse_response
 
-from scrapper.handlers.operation import Operation, Parameter, describe
+from scrapper.handlers.openapi import Operation, Parameter
 from scrapper.handlers.refusals import InvalidBody, WebhooksDisabled
 from scrapper.handlers.request_bodies import JobRequest, read_body
 from scrapper.handlers.resources import JOB_FEEDS, JOBS, SETTINGS, WEBHOOK_HOSTS
@@ -24,17 +24,15 @@ _SEND_SECONDS = 120.0
 _ID = Parameter("id", "path", {"type": "string", "minLength": 1})
 
 
-@describe(
-    Operation(
-        id="createJob",
-        summary="Download posts in the background",
-        tag="jobs",
-        response=JobResponse,
-        status=202,
-        body=JobRequest,
-        errors=(400, 403, 408, 503, 507),
-        headers={"Location": {"required": True, "schema": {"type": "string"}}},
-    )
+@Operation(
+    id="createJob",
+    summary="Download posts in the background",
+    tag="jobs",
+    response=JobResponse,
+    status=202,
+    body=JobRequest,
+    errors=(400, 403, 408, 503, 507),
+    headers={"Location": {"required": True, "schema": {"type": "string"}}},
 )
 async def create_job(request: web.Request) -> web.Response:
     """Start to download the posts of the body's ``urls`` in the background."""
@@ -52,30 +50,26 @@ async def create_job(request: web.Request) -> web.Response:
     return _respond(job, status=202, headers=headers)
 
 
-@describe(
-    Operation(
-        id="getJob",
-        summary="A job, and how far each of its posts is",
-        tag="jobs",
-        response=JobResponse,
-        errors=(404, 503),
-        parameters=(_ID,),
-    )
+@Operation(
+    id="getJob",
+    summary="A job, and how far each of its posts is",
+    tag="jobs",
+    response=JobResponse,
+    errors=(404, 503),
+    parameters=(_ID,),
 )
 async def get_job(request: web.Request) -> web.Response:
     """The job, and how far each of its posts is."""
     return _respond(await _job(request))
 
 
-@describe(
-    Operation(
-        id="cancelJob",
-        summary="Cancel the posts of a job that have not started",
-        tag="jobs",
-        response=JobResponse,
-        errors=(404, 503, 507),
-        parameters=(_ID,),
-    )
+@Operation(
+    id="cancelJob",
+    summary="Cancel the posts of a job that have not started",
+    tag="jobs",
+    response=JobResponse,
+    errors=(404, 503, 507),
+    parameters=(_ID,),
 )
 async def cancel_job(request: web.Request) -> web.Response:
     """Cancel those posts of the job that did not start."""
@@ -85,16 +79,14 @@ async def cancel_job(request: web.Request) -> web.Response:
     return _respond(job)
 
 
-@describe(
-    Operation(
-        id="retryJob",
-        summary="Queue the failed and cancelled posts of a job again",
-        tag="jobs",
-        response=JobResponse,
-        status=202,
-        errors=(404, 503, 507),
-        parameters=(_ID,),
-    )
+@Operation(
+    id="retryJob",
+    summary="Queue the failed and cancelled posts of a job again",
+    tag="jobs",
+    response=JobResponse,
+    status=202,
+    errors=(404, 503, 507),
+    parameters=(_ID,),
 )
 async def retry_job(request: web.Request) -> web.Response:
     """Queue those posts of the job again that failed or were cancelled."""
@@ -104,20 +96,18 @@ async def retry_job(request: web.Request) -> web.Response:
     return _respond(job, status=202)
 
 
-@describe(
-    Operation(
-        id="followJob",
-        summary="A job's progress as server-sent events: `post` for each change, then `end`",
-        tag="jobs",
-        response=JobEvent | JobResponse,
-        events=True,
-        errors=(404, 503),
-        parameters=(
-            _ID,
-            Parameter("Last-Event-ID", "header", {"type": "string"}, "Go on after this event"),
-        ),
-        more={204: ("There are no more events", None)},
-    )
+@Operation(
+    id="followJob",
+    summary="A job's progress as server-sent events: `post` for each change, then `end`",
+    tag="jobs",
+    response=JobEvent | JobResponse,
+    events=True,
+    errors=(404, 503),
+    parameters=(
+        _ID,
+        Parameter("Last-Event-ID", "header", {"type": "string"}, "Go on after this event"),
+    ),
+    more={204: ("There are no more events", None)},
 )
 async def job_events(request: web.Request) -> web.StreamResponse:
     """The job's progress, as server-sent events, until its end.
