@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, cast, get_args
 
 from scrapper.instagram.client import Instagram
 from scrapper.instagram.login.file import LoginFile, State
-from scrapper.instagram.pace_file import PaceFile
+from scrapper.instagram.pace import PaceFile
 from scrapper.instagram.sources import Source
 from scrapper.jobs.engine import Jobs, running
 from scrapper.jobs.runner import Runner

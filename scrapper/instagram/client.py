@@ -9,8 +9,7 @@ from contextvars import copy_context
 from pathlib import Path
 
 from scrapper.errors import DeadlineExceeded, InvalidURL, UnsupportedLink
-from scrapper.instagram.context import OnRequest
-from scrapper.instagram.contexts import Contexts
+from scrapper.instagram.context import Contexts, OnRequest
 from scrapper.instagram.files.fetch import Target, Wanted, download
 from scrapper.instagram.files.post import PostDownload
 from scrapper.instagram.login.file import LoginFile

@@ -1,4 +1,4 @@
-"""The Instaloader context under every source: paced, pooled, silent, and never asleep.
+"""The Instaloader contexts under every source: paced, pooled, silent, and never asleep.
 
 What it overrides of Instaloader 4.16, private names included, is named where it does.
 """
@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from http import HTTPStatus
 from http.cookiejar import DefaultCookiePolicy
 from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
 
 import instaloader
 import requests
@@ -23,7 +24,7 @@ from scrapper.instagram.tokens import HeldTokens, Tokens, find_tokens
 from scrapper.instagram.transport import PooledTransport
 from scrapper.instagram.verdict import Reason, Refused, reason_of_redirect, reason_of_response
 
-__all__ = ["WWW", "Context", "OnRequest"]
+__all__ = ["WWW", "Context", "Contexts", "OnRequest"]
 
 log = structlog.get_logger(__name__)
 
@@ -303,6 +304,46 @@ class Context(InstaloaderContext):
         session.trust_env = False
         session.max_redirects = _MAX_REDIRECTS
         return session
+
+
+class Contexts:
+    """Makes contexts, and keeps them for the transport that they use.
+
+    *paces* has one for each login state: ``logged_out`` and ``session``.
+    """
+
+    def __init__(self, paces: Mapping[str, Pace], *, doc_id: str, on_request: OnRequest) -> None:
+        self._paces = paces
+        self._doc_id = doc_id
+        self._on_request = on_request
+        self._tokens = Tokens()
+        self._logged_out: WeakKeyDictionary[PooledTransport, Context] = WeakKeyDictionary()
+        self._with_session: WeakKeyDictionary[PooledTransport, Context] = WeakKeyDictionary()
+
+    def logged_out(self, transport: PooledTransport) -> Context:
+        """The context over *transport* without a session."""
+        context = self._logged_out.get(transport)
+        if context is None:
+            context = self._logged_out[transport] = self.make(None, transport)
+        return context
+
+    def with_session(self, session: Session, transport: PooledTransport) -> Context:
+        """The context over *transport* for *session*."""
+        context = self._with_session.get(transport)
+        if context is None or context.session != session:
+            context = self._with_session[transport] = self.make(session, transport)
+        return context
+
+    def make(self, session: Session | None, transport: PooledTransport) -> Context:
+        """A context that is kept for nobody."""
+        return Context(
+            transport,
+            self._paces["session" if session else "logged_out"],
+            self._tokens,
+            doc_id=self._doc_id,
+            session=session,
+            on_request=self._on_request,
+        )
 
 
 def _tokens_of(response: requests.Response) -> HeldTokens | None:

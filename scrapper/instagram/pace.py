@@ -1,24 +1,20 @@
 """How often Instagram may be asked, counted over all threads, and learned from its refusals."""
 
+import math
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Literal, NamedTuple, Protocol
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, Protocol
 
 import structlog
 
-from scrapper.errors import PaceExceeded
+from scrapper.errors import PaceExceeded, ScrapeError
+from scrapper.library.state_file import StateFile
 
-__all__ = [
-    "Kind",
-    "Learned",
-    "Pace",
-    "PaceMemory",
-    "ProcessMemory",
-    "ProcessWindow",
-    "Window",
-]
+__all__ = ["Kind", "Learned", "Pace", "PaceFile", "ProcessMemory", "ProcessWindow"]
 
 log = structlog.get_logger(__name__)
 
@@ -29,6 +25,7 @@ _PAGES_PER_200_QUERIES = 75
 _MIN_ALLOWED = 10
 _HOUR = 60 * 60
 _RECOVERY_HOURS = 10
+_MAX_ALLOWED = 2**31
 
 
 class Learned(NamedTuple):
@@ -175,3 +172,49 @@ class Pace:
         if kind == "query":
             return allowed
         return max(min(allowed, _PAGES_PER_200_QUERIES), allowed * _PAGES_PER_200_QUERIES // 200)
+
+
+class PaceFile:
+    """The JSON file at *path*: ``{login state: {"allowed": queries, "at": unix time}}``.
+
+    It is read once, and a missing or damaged one counts as empty. If it cannot be written, the next
+    process starts without what this one learned. *check* raises if the folder was replaced.
+    """
+
+    def __init__(self, path: Path, *, check: Callable[[], None] = lambda: None) -> None:
+        self._file = StateFile(path, check=check)
+        self._lock = threading.Lock()
+        self.learned = self._file.read(_learned_in) or {}
+
+    def make_pace(self, login_state: str, max_queries: int, window: float) -> Pace:
+        """The pace of one login state, which keeps here what it learns."""
+        return Pace(max_queries, window, memory=_InFile(self, login_state))
+
+    def keep(self, login_state: str, learned: Learned) -> None:
+        """Keep what one login state learned."""
+        with self._lock:
+            self.learned[login_state] = learned
+            data = {name: known._asdict() for name, known in self.learned.items()}
+            try:
+                self._file.write(data)
+            except (OSError, ScrapeError) as error:
+                log.warning("pace not stored", cause=repr(error))
+
+
+class _InFile(ProcessMemory):
+    """What one login state learned, kept in *file* as well."""
+
+    def __init__(self, file: PaceFile, login_state: str) -> None:
+        self._learned = file.learned.get(login_state)
+        self._keep = partial(file.keep, login_state)
+
+    def store(self, learned: Learned) -> None:
+        self._learned = learned
+        self._keep(learned)
+
+
+def _learned_in(data: Any) -> dict[str, Learned]:
+    learned = {name: Learned(int(it["allowed"]), float(it["at"])) for name, it in data.items()}
+    if not all(0 < it.allowed < _MAX_ALLOWED and math.isfinite(it.at) for it in learned.values()):
+        raise ValueError("out of range")
+    return learned

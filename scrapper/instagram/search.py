@@ -8,8 +8,7 @@ import structlog
 
 from scrapper.errors import SessionRefused
 from scrapper.instagram.asking import asking
-from scrapper.instagram.context import Context
-from scrapper.instagram.contexts import Contexts
+from scrapper.instagram.context import Context, Contexts
 from scrapper.instagram.login.check import view_as
 from scrapper.instagram.login.session import Login, Session
 from scrapper.instagram.media import Description, describe
