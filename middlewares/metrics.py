@@ -1,6 +1,5 @@
 """The number and duration of requests, for Prometheus."""
 
-import asyncio
 import time
 from functools import cache
 from http import HTTPStatus
@@ -9,7 +8,7 @@ from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler, Middleware
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
-from middlewares.sending import Sent, note_failure, send
+from middlewares.sending import Sent, send
 
 __all__ = ["metrics"]
 
@@ -61,7 +60,8 @@ def metrics(registry: CollectorRegistry) -> Middleware:
         started = time.perf_counter()
 
         def note(sent: Sent) -> None:
-            route = _route(request)
+            resource = request.match_info.route.resource
+            route = "none" if resource is None else resource.canonical
             if sent.bytes:
                 sizes_of(route).inc(sent.bytes)
             if sent.aborted:
@@ -71,15 +71,6 @@ def metrics(registry: CollectorRegistry) -> Middleware:
             method = request.method if request.method in hdrs.METH_ALL else "other"
             series(method, route, sent.status).observe(time.perf_counter() - started)
 
-        try:
-            return await send(request, await handler(request), note)
-        except (Exception, asyncio.CancelledError) as error:
-            note_failure(request, note, error)
-            raise
+        return await send(request, handler, note)
 
     return middleware
-
-
-def _route(request: web.Request) -> str:
-    resource = request.match_info.route.resource
-    return "none" if resource is None else resource.canonical
