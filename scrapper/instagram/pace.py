@@ -7,14 +7,14 @@ from collections import deque
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple
 
 import structlog
 
 from scrapper.errors import PaceExceeded, ScrapeError
 from scrapper.library.state_file import StateFile
 
-__all__ = ["Kind", "Learned", "Pace", "PaceFile", "ProcessMemory", "ProcessWindow"]
+__all__ = ["Kind", "Learned", "Pace", "PaceFile", "PaceMemory", "Window"]
 
 log = structlog.get_logger(__name__)
 
@@ -35,52 +35,34 @@ class Learned(NamedTuple):
     at: float
 
 
-class PaceMemory(Protocol):
-    """Keeps what one login state learned, across restarts or replicas.
+class PaceMemory:
+    """Keeps what one login state learned, as long as the process lasts; others keep it for longer.
 
-    Neither method raises: if nothing can be kept, the memory lasts as long as the process.
+    Neither method raises.
     """
+
+    _learned: Learned | None = None
 
     def load(self) -> Learned | None:
         """What was stored last, by this process or another one; None if nothing was."""
-        ...
-
-    def store(self, learned: Learned) -> None:
-        """Keep *learned*."""
-        ...
-
-
-class ProcessMemory:
-    """A :class:`PaceMemory` that ends with the process."""
-
-    def __init__(self) -> None:
-        self._learned: Learned | None = None
-
-    def load(self) -> Learned | None:
         return self._learned
 
     def store(self, learned: Learned) -> None:
+        """Keep *learned*."""
         self._learned = learned
 
 
-class Window(Protocol):
-    """Counts the requests of the last so many seconds."""
+class Window:
+    """Counts the requests of this process; its owner sees to it that threads take turns."""
+
+    def __init__(self) -> None:
+        self._sent: dict[Kind, deque[float]] = {"query": deque(), "page": deque()}
 
     def take(self, kind: Kind, most: int, seconds: float) -> float | None:
         """Count a request, if fewer than *most* of its *kind* were counted in the last *seconds*.
 
         Otherwise return the seconds after which there is room.
         """
-        ...
-
-
-class ProcessWindow:
-    """A :class:`Window` of this process; its owner sees to it that threads take turns."""
-
-    def __init__(self) -> None:
-        self._sent: dict[Kind, deque[float]] = {"query": deque(), "page": deque()}
-
-    def take(self, kind: Kind, most: int, seconds: float) -> float | None:
         sent, now = self._sent[kind], time.monotonic()
         while sent and sent[0] <= now - seconds:
             sent.popleft()
@@ -116,10 +98,10 @@ class Pace:
     ) -> None:
         self.ceiling = max_queries
         self._window = window
-        self._memory = memory or ProcessMemory()
+        self._memory = memory or PaceMemory()
         self._now = now
         self._lock = threading.Lock()
-        self._counts = counts or ProcessWindow()
+        self._counts = counts or Window()
         self._number = 0
         self._slowed_at_number = 0
 
@@ -201,7 +183,7 @@ class PaceFile:
                 log.warning("pace not stored", cause=repr(error))
 
 
-class _InFile(ProcessMemory):
+class _InFile(PaceMemory):
     """What one login state learned, kept in *file* as well."""
 
     def __init__(self, file: PaceFile, login_state: str) -> None:

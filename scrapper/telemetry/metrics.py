@@ -25,6 +25,7 @@ from scrapper.errors import ScrapeError
 
 __all__ = ["Metrics"]
 
+_INSTALOADER = version("instaloader")
 _FETCH_BUCKETS = (0.25, 0.5, 1, 2, 4, 8, 15, 30, 60, 120)
 
 
@@ -36,7 +37,7 @@ class Metrics:
         for collector in (ProcessCollector, PlatformCollector, GCCollector):
             collector(registry=registry)
         build = Info("scrapper_build", "The versions that run here", registry=registry)
-        build.info({"version": __version__, "instaloader": version("instaloader")})
+        build.info({"version": __version__, "instaloader": _INSTALOADER})
         counter, gauge = partial(Counter, registry=registry), partial(Gauge, registry=registry)
         self.cache_hits = counter("scrape_cache_hits", "Scrapes answered from disk")
         self.flights_joined = counter(
