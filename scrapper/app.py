@@ -10,13 +10,13 @@ from scrapper import __version__
 from scrapper.access.keys import ApiKeys
 from scrapper.access.sessions import Sessions
 from scrapper.assembly import ServiceParts, serving
-from scrapper.handlers.docs import DOCS_FILES, docs, openapi
 from scrapper.handlers.health import health, metrics, ready
 from scrapper.handlers.job_feeds import JobFeeds
 from scrapper.handlers.jobs import cancel_job, create_job, get_job, job_events, retry_job
 from scrapper.handlers.login import delete_login, get_login, put_login
 from scrapper.handlers.media import download, download_by_url, media
-from scrapper.handlers.page import PAGE_FILES, page
+from scrapper.handlers.openapi import openapi
+from scrapper.handlers.page import DOCS_FILES, PAGE_FILES, docs, page
 from scrapper.handlers.posts import (
     delete_post,
     get_post,

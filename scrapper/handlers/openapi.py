@@ -1,17 +1,21 @@
 """The API's description in OpenAPI 3.1, made of the operation beside each route's handler."""
 
+import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from http import HTTPStatus
 from typing import Any, Literal, TypeVar, cast
 
+import orjson
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
 from pydantic import TypeAdapter
 
 from scrapper.handlers.responses import ErrorResponse
+from scrapper.serving.base_path import BASE_PATH
 
-__all__ = ["FILE", "TEXT", "Content", "Operation", "Parameter", "describe_api"]
+__all__ = ["FILE", "TEXT", "Content", "Operation", "Parameter", "describe_api", "openapi"]
 
 _ATTRIBUTE = "openapi_operation"
 _ERRORS = {
@@ -102,6 +106,32 @@ class Operation:
     def __call__(self, handler: Described) -> Described:
         handler.__dict__[_ATTRIBUTE] = self
         return handler
+
+
+def openapi(*, version: str, keyed: bool, max_url_length: int) -> Handler:
+    """A handler of ``GET /openapi.json``; *keyed* says whether a key is needed.
+
+    It is made on the first request: few people ever ask, and making it costs time and memory.
+    """
+
+    # Bounded: a trusted proxy may send anything.
+    @lru_cache(maxsize=8)
+    def make(server: str, app: web.Application) -> bytes:
+        description = describe_api(
+            app.router.routes(),
+            version=version,
+            keyed=keyed,
+            max_url_length=max_url_length,
+            server=server,
+        )
+        return orjson.dumps(description)
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        server = request.app[BASE_PATH].prefix_of(request) or "/"
+        body = await asyncio.to_thread(make, server, request.app)
+        return web.Response(body=body, content_type="application/json")
+
+    return handler
 
 
 def describe_api(

@@ -1,6 +1,7 @@
-"""``GET /``: the page, and the files that it is made of."""
+"""``GET /`` and ``GET /docs``: the page, the API for people, and the files they are made of."""
 
 from collections.abc import Mapping
+from importlib.metadata import distribution
 from pathlib import Path
 
 from aiohttp import hdrs, web
@@ -8,9 +9,11 @@ from aiohttp.typedefs import Handler
 
 from scrapper.serving.base_path import BASE_PATH
 
-__all__ = ["PAGE_FILES", "page", "serve"]
+__all__ = ["DOCS_FILES", "PAGE_FILES", "docs", "page"]
 
-_FOLDER = Path(__file__).resolve().parents[1] / "page"
+_PACKAGE = Path(__file__).resolve().parents[1]
+# swagger-ui-py is a package of Python code around these files; only the files are used.
+_SWAGGER = Path(str(distribution("swagger-ui-py").locate_file("swagger_ui/static")))
 _TYPES = {
     ".html": "text/html; charset=utf-8",
     ".css": "text/css; charset=utf-8",
@@ -21,22 +24,31 @@ _TYPES = {
 }
 
 PAGE_FILES = {
-    "/" if path.name == "index.html" else f"/{path.name}": (path, _TYPES[path.suffix])
-    for path in sorted(_FOLDER.iterdir())
+    "/" if path.name == "index.html" else f"/{path.name}": path
+    for path in sorted((_PACKAGE / "page").iterdir())
 }
-"""The page's files and their types, by path."""
+"""The page's files, by path."""
+
+DOCS_FILES = {
+    "/docs": _PACKAGE / "docs_page/index.html",
+    "/docs/docs.css": _PACKAGE / "docs_page/docs.css",
+    "/docs/docs.js": _PACKAGE / "docs_page/docs.js",
+    "/docs/swagger-ui.js": _SWAGGER / "swagger-ui-bundle.js",
+    "/docs/swagger-ui.css": _SWAGGER / "swagger-ui.css",
+}
+"""The files of ``/docs``, where Swagger UI shows the description, by path."""
 
 
-def serve(files: Mapping[str, tuple[Path, str]], policy: str) -> Handler:
-    """A handler of files of the service's own, by path: where they are, and their type.
+def _serve(files: Mapping[str, Path], policy: str) -> Handler:
+    """A handler that answers the *files*, by path; *policy* is their ``Content-Security-Policy``.
 
-    *policy* is their ``Content-Security-Policy``. Browsers ask each time whether a file changed.
+    Browsers ask each time whether a file changed.
     """
 
     async def handler(request: web.Request) -> web.FileResponse:
-        path, content_type = files[request.app[BASE_PATH].own_path(request)]
+        path = files[request.app[BASE_PATH].own_path(request)]
         headers = {
-            hdrs.CONTENT_TYPE: content_type,
+            hdrs.CONTENT_TYPE: _TYPES[path.suffix],
             hdrs.CACHE_CONTROL: "no-cache",
             "Content-Security-Policy": policy,
         }
@@ -45,9 +57,17 @@ def serve(files: Mapping[str, tuple[Path, str]], policy: str) -> Handler:
     return handler
 
 
-page = serve(
+page = _serve(
     PAGE_FILES,
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
     "media-src 'self'; connect-src 'self'; manifest-src 'self'; form-action 'none'; "
     "base-uri 'none'; frame-ancestors 'none'",
+)
+
+# Swagger UI sets styles inline, and its icons are data: URLs.
+docs = _serve(
+    DOCS_FILES,
+    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; "
+    "img-src 'self' data:; connect-src 'self'; form-action 'none'; base-uri 'none'; "
+    "frame-ancestors 'none'",
 )

@@ -13,9 +13,8 @@ from playwright.async_api import expect
 
 from scrapper.app import create_app
 from scrapper.assembly import assemble
-from scrapper.handlers.docs import DOCS_FILES
 from scrapper.handlers.openapi import describe_api
-from scrapper.handlers.page import PAGE_FILES
+from scrapper.handlers.page import DOCS_FILES, PAGE_FILES
 from scrapper.settings import load_settings
 from tests.browser.opening import launched
 from tests.conftest import StartService
