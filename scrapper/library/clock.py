@@ -83,7 +83,10 @@ class ClockWatch:
             MediaFolderGone: the folder is gone.
         """
         now, known = self._read(), self._file.read(_reading)
-        if known is None or now.in_step_with(known) or self._has_settled(now):
+        doubted = self._doubted
+        agreed = doubted is not None and now.in_step_with(doubted)
+        settled = doubted is not None and agreed and now.running - doubted.running >= _DAY
+        if known is None or now.in_step_with(known) or settled:
             self._doubted = None
             try:
                 self._file.write(asdict(now))
@@ -91,7 +94,7 @@ class ClockWatch:
                 # On a full disk, a sweep is needed most.
                 log.warning("last look at the clock not stored", cause=str(error))
             return True
-        if self._doubted is None or not now.in_step_with(self._doubted):
+        if not agreed:
             self._doubted = now
         log.warning(
             "clock in doubt",
@@ -99,14 +102,6 @@ class ClockWatch:
             running_seconds=round(now.running - known.running),
         )
         return False
-
-    def _has_settled(self, now: Reading) -> bool:
-        doubted = self._doubted
-        return (
-            doubted is not None
-            and now.in_step_with(doubted)
-            and now.running - doubted.running >= _DAY
-        )
 
 
 def _reading(data: Any) -> Reading:

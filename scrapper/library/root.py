@@ -10,7 +10,6 @@ from scrapper.errors import MediaFolderGone, SettingsError
 
 __all__ = ["MediaRoot"]
 
-_STATE = ".state"
 _LOCK = "lock"
 
 
@@ -23,7 +22,7 @@ class MediaRoot:
 
     def __init__(self, path: Path, *, shared: bool = False) -> None:
         self.path = path
-        self.state = path / _STATE
+        self.state = path / ".state"
         self._shared = shared
         self._identity: tuple[int, int] | None = None
         self._lock: int | None = None
@@ -53,7 +52,7 @@ class MediaRoot:
                 f"MEDIA_ROOT: another process uses {self.path}. Give each its own folder, or let "
                 "them share one over Redis (REDIS_URL)."
             )
-        return _identity(path) == _identity_of(os.fstat(self._lock))
+        return _identity(path) == _identity(self._lock)
 
     def check(self) -> None:
         """Check that the folder is still the one that was opened.
@@ -81,15 +80,11 @@ class MediaRoot:
             self._lock = None
 
 
-def _identity(path: Path) -> tuple[int, int] | None:
-    try:
-        return _identity_of(path.stat())
-    except OSError:
-        return None
-
-
-def _identity_of(status: os.stat_result) -> tuple[int, int]:
-    return status.st_dev, status.st_ino
+def _identity(file: Path | int) -> tuple[int, int] | None:
+    with suppress(OSError):
+        status = os.stat(file)  # noqa: PTH116 - it may be open
+        return status.st_dev, status.st_ino
+    return None
 
 
 def _flock(descriptor: int, kind: int) -> bool:
