@@ -23,7 +23,7 @@ from scrapper.library.sweeper import sweeping
 from scrapper.plugins.follower import Followed, Followers
 from scrapper.plugins.ledger import LEDGER, Ledger
 from scrapper.plugins.loading import Plugins
-from scrapper.scraping.peers import Alone, Peers
+from scrapper.scraping.peers import Peers
 from scrapper.scraping.scraper import Scraper
 from scrapper.settings import Settings
 from scrapper.telemetry.metrics import Metrics
@@ -92,7 +92,7 @@ def assemble(settings: Settings) -> ServiceParts:
     """
     metrics, plugins = Metrics(), Plugins.from_settings(settings)
     fleet = _fleet(settings, metrics)
-    peers = fleet.peers if fleet else Alone()
+    peers = fleet.peers if fleet else Peers()
     root = MediaRoot(settings.media_root, shared=peers.shared)
     root.open()
     library = Library.from_settings(settings, root)
@@ -145,7 +145,7 @@ def assemble_fetch(settings: Settings) -> Parts:
         root=root,
         library=library,
         instagram=instagram,
-        scraper=Scraper.from_settings(settings, library, instagram, metrics, Alone()),
+        scraper=Scraper.from_settings(settings, library, instagram, metrics, Peers()),
     )
 
 
@@ -168,7 +168,7 @@ def assemble_plugins(settings: Settings, *, pauses: Sequence[float]) -> PluginPa
         library=Library(root.path, check=root.check),
         ledger=Ledger(root.state / LEDGER),
         metrics=Metrics(),
-        peers=Alone(),
+        peers=Peers(),
         timeout=settings.plugin_timeout_seconds,
         pauses=pauses,
     )

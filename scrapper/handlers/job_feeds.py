@@ -79,7 +79,10 @@ class _Feed:
     async def _look(self) -> None:
         """Look at the job, until it is over, or gone, or the process ends."""
         try:
-            async for job in self._jobs.follow(self._job, self._pause):
+            # A thousand streams must not keep the loop busy.
+            async for job in self._jobs.follow(
+                self._job, lambda: _SECONDS_BETWEEN_LOOKS + self.followers / _FOLLOWERS_A_SECOND
+            ):
                 if job.state == "running":
                     self._publish()
                 else:
@@ -87,10 +90,6 @@ class _Feed:
         finally:
             self._over = True
             self._publish()
-
-    def _pause(self) -> float:
-        # A thousand streams must not keep the loop busy.
-        return _SECONDS_BETWEEN_LOOKS + self.followers / _FOLLOWERS_A_SECOND
 
     async def after(self, seen: int) -> AsyncGenerator[bytes]:
         """The events after version *seen*, as they come, to the last one."""

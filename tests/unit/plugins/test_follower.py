@@ -23,7 +23,7 @@ from scrapper.plugins.follower import Followed, Followers
 from scrapper.plugins.hooks import hookimpl
 from scrapper.plugins.ledger import Ledger
 from scrapper.plugins.loading import Plugins
-from scrapper.scraping.peers import Alone
+from scrapper.scraping.peers import Peers
 from scrapper.telemetry.metrics import Metrics
 from tests.conftest import until
 from tests.unit.library.test_catalogue import store
@@ -98,7 +98,7 @@ class Workshop:
             library=self.library,
             ledger=ledger,
             metrics=self.metrics,
-            peers=Alone(),
+            peers=Peers(),
             timeout=self.timeout,
             jobs=self.jobs,
             pauses=self.pauses,
