@@ -8,16 +8,8 @@ from aiohttp import hdrs, web
 from prometheus_client.exposition import choose_encoder
 
 from scrapper.errors import MediaFolderGone
+from scrapper.handlers import resources
 from scrapper.handlers.openapi import TEXT, Content, Operation
-from scrapper.handlers.resources import (
-    CHECKS,
-    INSTAGRAM,
-    LIBRARY,
-    MEDIA_ROOT,
-    METRICS,
-    SCRAPER,
-    SETTINGS,
-)
 from scrapper.handlers.responses import ReadyResponse
 from scrapper.instagram.client import Instagram
 from scrapper.library.disk import free_bytes
@@ -52,16 +44,16 @@ async def ready(request: web.Request) -> web.Response:
     ``instagram`` and ``login`` are not checks. The first says, for each login state, in which order
     the sources are asked and how many queries are allowed; the second is the state of the session.
     """
-    root, enough = request.app[MEDIA_ROOT], request.app[SETTINGS].min_free_bytes
+    root, enough = request.app[resources.MEDIA_ROOT], request.app[resources.SETTINGS].min_free_bytes
     free = await asyncio.to_thread(free_bytes, root.path)
     checks = {
         "media_folder": await asyncio.to_thread(_is_usable, root),
         "disk_space": free is not None and free >= enough,
-        "capacity": not request.app[SCRAPER].saturated,
-        **{name: await holds() for name, holds in request.app[CHECKS].items()},
+        "capacity": not request.app[resources.SCRAPER].saturated,
+        **{name: await holds() for name, holds in request.app[resources.CHECKS].items()},
     }
-    learned = await asyncio.to_thread(_learned, request.app[INSTAGRAM])
-    login = request.app[INSTAGRAM].login.state.state
+    learned = await asyncio.to_thread(_learned, request.app[resources.INSTAGRAM])
+    login = request.app[resources.INSTAGRAM].login.state.state
     body = {**checks, "instagram": learned, "login": login}
     return web.json_response(body, status=200 if all(checks.values()) else 503)
 
@@ -74,8 +66,8 @@ async def ready(request: web.Request) -> web.Response:
 )
 async def metrics(request: web.Request) -> web.StreamResponse:
     """Every metric, in the text format that ``Accept`` asks for."""
-    known = request.app[METRICS]
-    free = await asyncio.to_thread(free_bytes, request.app[LIBRARY].root)
+    known = request.app[resources.METRICS]
+    free = await asyncio.to_thread(free_bytes, request.app[resources.LIBRARY].root)
     known.free_bytes.set(free or 0)
     encode, content_type = choose_encoder(",".join(request.headers.getall(hdrs.ACCEPT, ())))
     # It reads what the system knows of the process, from files.

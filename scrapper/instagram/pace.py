@@ -94,12 +94,10 @@ class Pace:
         *,
         memory: PaceMemory | None = None,
         counts: Window | None = None,
-        now: Callable[[], float] = time.time,
     ) -> None:
         self.ceiling = max_queries
         self._window = window
         self._memory = memory or PaceMemory()
-        self._now = now
         self._lock = threading.Lock()
         self._counts = counts or Window()
         self._number = 0
@@ -121,7 +119,11 @@ class Pace:
             self._number += 1
             if not self.ceiling:
                 return self._number
-            wait = self._counts.take(kind, self._limit(kind), self._window)
+            most = allowed = self._allowed()
+            if kind == "page":
+                pages = allowed * _PAGES_PER_200_QUERIES // 200
+                most = max(min(allowed, _PAGES_PER_200_QUERIES), pages)
+            wait = self._counts.take(kind, most, self._window)
             if wait is not None:
                 raise PaceExceeded(retry_after=wait)
             return self._number
@@ -137,7 +139,7 @@ class Pace:
                 return
             self._slowed_at_number = self._number
             allowed = max(min(_MIN_ALLOWED, self.ceiling), self._allowed() // 2)
-            self._memory.store(Learned(allowed, self._now()))
+            self._memory.store(Learned(allowed, time.time()))
         log.warning("pace slowed", allowed=allowed, ceiling=self.ceiling)
 
     def _allowed(self) -> int:
@@ -145,15 +147,9 @@ class Pace:
         if learned is None:
             return self.ceiling
         # After the clock was set back, nobody knows the hours since.
-        hours = int(max(0.0, self._now() - learned.at) // _HOUR)
+        hours = int(max(0.0, time.time() - learned.at) // _HOUR)
         regained = min(hours, _RECOVERY_HOURS) * self.ceiling // _RECOVERY_HOURS
         return min(self.ceiling, learned.allowed + regained)
-
-    def _limit(self, kind: Kind) -> int:
-        allowed = self._allowed()
-        if kind == "query":
-            return allowed
-        return max(min(allowed, _PAGES_PER_200_QUERIES), allowed * _PAGES_PER_200_QUERIES // 200)
 
 
 class PaceFile:
