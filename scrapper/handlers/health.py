@@ -65,7 +65,6 @@ async def ready(request: web.Request) -> web.Response:
     response=TEXT,
 )
 async def metrics(request: web.Request) -> web.StreamResponse:
-    """Every metric, in the text format that ``Accept`` asks for."""
     known = request.app[resources.METRICS]
     free = await asyncio.to_thread(free_bytes, request.app[resources.LIBRARY].root)
     known.free_bytes.set(free or 0)

@@ -35,7 +35,6 @@ _ID = Parameter("id", "path", {"type": "string", "minLength": 1})
     headers={"Location": {"required": True, "schema": {"type": "string"}}},
 )
 async def create_job(request: web.Request) -> web.Response:
-    """Start to download the posts of the body's ``urls`` in the background."""
     asked = await read_body(request, JobRequest)
     job = new_job(
         asked.urls,
@@ -59,7 +58,6 @@ async def create_job(request: web.Request) -> web.Response:
     parameters=(_ID,),
 )
 async def get_job(request: web.Request) -> web.Response:
-    """The job, and how far each of its posts is."""
     return _respond(await _job(request))
 
 
@@ -72,7 +70,6 @@ async def get_job(request: web.Request) -> web.Response:
     parameters=(_ID,),
 )
 async def cancel_job(request: web.Request) -> web.Response:
-    """Cancel those posts of the job that did not start."""
     job = await _job(request)
     if not await request.app[JOBS].cancel(job):
         raise _unknown()
@@ -89,7 +86,6 @@ async def cancel_job(request: web.Request) -> web.Response:
     parameters=(_ID,),
 )
 async def retry_job(request: web.Request) -> web.Response:
-    """Queue those posts of the job again that failed or were cancelled."""
     job = await _job(request)
     if not await request.app[JOBS].retry(job):
         raise _unknown()

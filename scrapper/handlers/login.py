@@ -97,7 +97,6 @@ async def put_login(request: web.Request) -> web.Response:
     errors=(403, 507),
 )
 async def delete_login(request: web.Request) -> web.Response:
-    """Be logged out from now on."""
     _check_key(request)
     await asyncio.to_thread(request.app[INSTAGRAM].login.forget)
     return web.Response(status=204)

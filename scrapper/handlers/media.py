@@ -75,7 +75,6 @@ _RANGES = {
     more=_RANGES,
 )
 async def media(request: web.Request) -> web.StreamResponse:
-    """Any file of the post, inline."""
     post = await stored_files(request)
     filename = request.match_info["filename"]
     # By name, never by path: only a post's own files can be reached.

@@ -92,7 +92,6 @@ async def list_posts(request: web.Request) -> web.Response:
     parameters=(SHORTCODE,),
 )
 async def get_post(request: web.Request) -> web.Response:
-    """A stored post, as ``POST /scrape`` gave it."""
     stored = await stored_post(request)
     return web.Response(body=_answer(request, stored), content_type="application/json")
 
@@ -106,7 +105,6 @@ async def get_post(request: web.Request) -> web.Response:
     parameters=(SHORTCODE,),
 )
 async def delete_post(request: web.Request) -> web.Response:
-    """Remove a stored post and its files."""
     if not await request.app[LIBRARY].remove(_shortcode(request)):
         raise NotStored
     return web.Response(status=204)
@@ -121,7 +119,6 @@ async def delete_post(request: web.Request) -> web.Response:
     parameters=(SHORTCODE,),
 )
 async def keep_post(request: web.Request) -> web.Response:
-    """Have sweeps leave the post alone."""
     return await _keep(request, kept=True)
 
 
@@ -134,7 +131,6 @@ async def keep_post(request: web.Request) -> web.Response:
     parameters=(SHORTCODE,),
 )
 async def release_post(request: web.Request) -> web.Response:
-    """Let sweeps remove the post again."""
     return await _keep(request, kept=False)
 
 
