@@ -10,6 +10,7 @@ from scrapper import __version__
 from scrapper.access.keys import ApiKeys
 from scrapper.access.sessions import Sessions
 from scrapper.assembly import ServiceParts, serving
+from scrapper.handlers import resources
 from scrapper.handlers.health import health, metrics, ready
 from scrapper.handlers.job_feeds import JobFeeds
 from scrapper.handlers.jobs import cancel_job, create_job, get_job, job_events, retry_job
@@ -17,28 +18,7 @@ from scrapper.handlers.login import delete_login, get_login, put_login
 from scrapper.handlers.media import download, download_by_url, media
 from scrapper.handlers.openapi import openapi
 from scrapper.handlers.page import DOCS_FILES, PAGE_FILES, docs, page
-from scrapper.handlers.posts import (
-    delete_post,
-    get_post,
-    keep_post,
-    list_posts,
-    release_post,
-)
-from scrapper.handlers.resources import (
-    API_KEYS,
-    CHECKS,
-    CONVERSIONS,
-    INSTAGRAM,
-    JOB_FEEDS,
-    JOBS,
-    LIBRARY,
-    MEDIA_ROOT,
-    METRICS,
-    SCRAPER,
-    SESSIONS,
-    SETTINGS,
-    WEBHOOK_HOSTS,
-)
+from scrapper.handlers.posts import delete_post, get_post, keep_post, list_posts, release_post
 from scrapper.handlers.scrape import scrape
 from scrapper.handlers.session import begin_session, end_session
 from scrapper.jobs.webhooks import WebhookHosts
@@ -82,19 +62,19 @@ def create_app(parts: ServiceParts) -> web.Application:
     }
     app.middlewares.extend(request_path(settings, app, path, plugins.middlewares(settings)))
     app[_PARTS] = parts
-    app[CONVERSIONS] = {}
-    app[API_KEYS] = keys
+    app[resources.CONVERSIONS] = {}
+    app[resources.API_KEYS] = keys
     app[BASE_PATH] = base_path
-    app[SESSIONS] = sessions
+    app[resources.SESSIONS] = sessions
     # Plugins see these.
-    app[SETTINGS] = settings.without_secrets()
-    app[WEBHOOK_HOSTS] = WebhookHosts.from_settings(settings)
-    app[METRICS] = measured
-    app[CHECKS] = {"redis": fleet.answers} if fleet else {}
-    app[MEDIA_ROOT] = parts.root
-    app[LIBRARY] = parts.library
-    app[INSTAGRAM] = parts.instagram
-    app[SCRAPER] = parts.scraper
+    app[resources.SETTINGS] = settings.without_secrets()
+    app[resources.WEBHOOK_HOSTS] = WebhookHosts.from_settings(settings)
+    app[resources.METRICS] = measured
+    app[resources.CHECKS] = {"redis": fleet.answers} if fleet else {}
+    app[resources.MEDIA_ROOT] = parts.root
+    app[resources.LIBRARY] = parts.library
+    app[resources.INSTAGRAM] = parts.instagram
+    app[resources.SCRAPER] = parts.scraper
     app.cleanup_ctx.extend([_follow_keys, _run_parts])
     app.on_response_prepare.append(add_headers)
     app.on_shutdown.append(_end_streams)
@@ -148,12 +128,12 @@ def _under(prefix: str) -> list[web.RouteDef]:
 
 async def _run_parts(app: web.Application) -> AsyncIterator[None]:
     async with serving(app[_PARTS]) as jobs:
-        app[JOBS], app[JOB_FEEDS] = jobs, JobFeeds(jobs)
+        app[resources.JOBS], app[resources.JOB_FEEDS] = jobs, JobFeeds(jobs)
         yield
 
 
 async def _follow_keys(app: web.Application) -> AsyncIterator[None]:
-    keys = app[API_KEYS]
+    keys = app[resources.API_KEYS]
 
     async def follow() -> None:
         while True:
@@ -167,4 +147,4 @@ async def _follow_keys(app: web.Application) -> AsyncIterator[None]:
 
 
 async def _end_streams(app: web.Application) -> None:
-    app[JOBS].closing = True
+    app[resources.JOBS].closing = True

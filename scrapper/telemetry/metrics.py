@@ -9,16 +9,7 @@ from contextlib import contextmanager
 from functools import partial
 from importlib.metadata import version
 
-from prometheus_client import (
-    CollectorRegistry,
-    Counter,
-    Gauge,
-    GCCollector,
-    Histogram,
-    Info,
-    PlatformCollector,
-    ProcessCollector,
-)
+import prometheus_client as prometheus
 
 from scrapper import __version__
 from scrapper.errors import ScrapeError
@@ -33,17 +24,24 @@ class Metrics:
     """The service's own metrics, in a registry of their own, with those of the process."""
 
     def __init__(self) -> None:
-        self.registry = registry = CollectorRegistry()
-        for collector in (ProcessCollector, PlatformCollector, GCCollector):
+        self.registry = registry = prometheus.CollectorRegistry()
+        for collector in (
+            prometheus.ProcessCollector,
+            prometheus.PlatformCollector,
+            prometheus.GCCollector,
+        ):
             collector(registry=registry)
-        build = Info("scrapper_build", "The versions that run here", registry=registry)
+        build = prometheus.Info("scrapper_build", "The versions that run here", registry=registry)
         build.info({"version": __version__, "instaloader": _INSTALOADER})
-        counter, gauge = partial(Counter, registry=registry), partial(Gauge, registry=registry)
+        counter, gauge = (
+            partial(prometheus.Counter, registry=registry),
+            partial(prometheus.Gauge, registry=registry),
+        )
         self.cache_hits = counter("scrape_cache_hits", "Scrapes answered from disk")
         self.flights_joined = counter(
             "scrape_flights_joined", "Scrapes that joined a download already under way"
         )
-        self._fetches = Histogram(
+        self._fetches = prometheus.Histogram(
             "scrape_fetch_duration_seconds",
             "Downloads, without the wait for a thread; by outcome: ok, or the error",
             ["outcome"],
@@ -138,7 +136,7 @@ class Metrics:
             self._fetches.labels(outcome).observe(time.perf_counter() - started)
 
 
-def _begin(metric: Counter | Histogram, *values: str) -> None:
+def _begin(metric: prometheus.Counter | prometheus.Histogram, *values: str) -> None:
     """Begin series that alerts are about: one born with its first event shows no increase."""
     for value in values:
         metric.labels(value)
