@@ -25,18 +25,13 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = registry = prometheus.CollectorRegistry()
-        for collector in (
-            prometheus.ProcessCollector,
-            prometheus.PlatformCollector,
-            prometheus.GCCollector,
-        ):
-            collector(registry=registry)
+        prometheus.ProcessCollector(registry=registry)
+        prometheus.PlatformCollector(registry=registry)
+        prometheus.GCCollector(registry=registry)
         build = prometheus.Info("scrapper_build", "The versions that run here", registry=registry)
         build.info({"version": __version__, "instaloader": _INSTALOADER})
-        counter, gauge = (
-            partial(prometheus.Counter, registry=registry),
-            partial(prometheus.Gauge, registry=registry),
-        )
+        counter = partial(prometheus.Counter, registry=registry)
+        gauge = partial(prometheus.Gauge, registry=registry)
         self.cache_hits = counter("scrape_cache_hits", "Scrapes answered from disk")
         self.flights_joined = counter(
             "scrape_flights_joined", "Scrapes that joined a download already under way"
