@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator
 from aiohttp import web
 
 from middlewares.sending import sending
-from scrapper import __version__
 from scrapper.access.keys import ApiKeys
 from scrapper.access.sessions import Sessions
 from scrapper.assembly import ServiceParts, serving
@@ -82,9 +81,7 @@ def create_app(parts: ServiceParts) -> web.Application:
     # Some proxies pass the prefix on.
     if settings.base_path:
         app.add_routes(_under(settings.base_path))
-    described = openapi(
-        version=__version__, keyed=keys.needed, max_url_length=settings.max_url_length
-    )
+    described = openapi()
     for prefix in dict.fromkeys(("", settings.base_path)):
         app.router.add_get(f"{prefix}/openapi.json", described)
     plugins.add_routes(app, settings.base_path)

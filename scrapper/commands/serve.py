@@ -75,7 +75,7 @@ async def _serve(app: web.Application, parts: ServiceParts) -> None:
             connections(
                 cast(web.Server, runner.server),
                 parts.metrics,
-                most=_room_for(settings.max_connections),
+                most=raise_open_files(settings.max_connections),
                 head_timeout=settings.client_timeout_seconds,
             ),
             sock=listener,
@@ -110,13 +110,6 @@ def _end_soon() -> None:
     timer = threading.Timer(_SECONDS_TO_END, end)
     timer.daemon = True
     timer.start()
-
-
-def _room_for(connections: int) -> int:
-    room = raise_open_files(connections)
-    if room < connections:
-        log.warning("limit of open files too low for MAX_CONNECTIONS", connections=room)
-    return room
 
 
 def _listen(settings: Settings) -> socket.socket:

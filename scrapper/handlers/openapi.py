@@ -1,7 +1,7 @@
 """The API's description in OpenAPI 3.1, made of the operation beside each route's handler."""
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from http import HTTPStatus
@@ -12,6 +12,8 @@ from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
 from pydantic import TypeAdapter
 
+from scrapper import __version__
+from scrapper.handlers.resources import API_KEYS, SETTINGS
 from scrapper.handlers.responses import ErrorResponse
 from scrapper.serving.base_path import BASE_PATH
 
@@ -108,23 +110,16 @@ class Operation:
         return handler
 
 
-def openapi(*, version: str, keyed: bool, max_url_length: int) -> Handler:
-    """A handler of ``GET /openapi.json``; *keyed* says whether a key is needed.
+def openapi() -> Handler:
+    """A handler of ``GET /openapi.json``, which makes the description when it is asked for.
 
-    It is made on the first request: few people ever ask, and making it costs time and memory.
+    Few people ever ask, and making it costs time and memory.
     """
 
     # Bounded: a trusted proxy may send anything.
     @lru_cache(maxsize=8)
     def make(server: str, app: web.Application) -> bytes:
-        description = describe_api(
-            app.router.routes(),
-            version=version,
-            keyed=keyed,
-            max_url_length=max_url_length,
-            server=server,
-        )
-        return orjson.dumps(description)
+        return orjson.dumps(describe_api(app, server))
 
     async def handler(request: web.Request) -> web.StreamResponse:
         server = request.app[BASE_PATH].prefix_of(request) or "/"
@@ -134,20 +129,14 @@ def openapi(*, version: str, keyed: bool, max_url_length: int) -> Handler:
     return handler
 
 
-def describe_api(
-    routes: Iterable[web.AbstractRoute],
-    *,
-    version: str,
-    keyed: bool,
-    max_url_length: int,
-    server: str = "/",
-) -> dict[str, Any]:
-    """The description of *routes* under *server*; *keyed* says whether a key is needed.
+def describe_api(app: web.Application, server: str) -> dict[str, Any]:
+    """The description of *app* under *server*.
 
     It leaves out routes whose handlers are not described, such as pages.
     """
+    keyed, max_url_length = app[API_KEYS].needed, app[SETTINGS].max_url_length
     operations: dict[str, tuple[str, str, Operation]] = {}
-    for route in routes:
+    for route in app.router.routes():
         operation = getattr(route.handler, _ATTRIBUTE, None)
         if operation and route.resource and route.method != hdrs.METH_HEAD:
             # With BASE_PATH each operation has two routes: the first one counts.
@@ -169,7 +158,7 @@ def describe_api(
         "openapi": "3.1.0",
         "info": {
             "title": "instagram-scrapper",
-            "version": version,
+            "version": __version__,
             "summary": "One Instagram post, by URL, as a file",
             "license": {"name": "MIT", "identifier": "MIT"},
         },

@@ -52,7 +52,7 @@ def connections(
 def raise_open_files(connections: int) -> int:
     """Raise this process's limit of open files, so that there is room for *connections*.
 
-    Return how many there is room for: fewer if the hard limit forbids more.
+    Return how many there is room for; it logs if the hard limit forbids as many.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     needed = connections + _FILES_OF_OUR_OWN
@@ -60,7 +60,10 @@ def raise_open_files(connections: int) -> int:
         needed = min(needed, hard)
     if needed > soft:
         resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
-    return max(1, needed - _FILES_OF_OUR_OWN)
+    room = max(1, needed - _FILES_OF_OUR_OWN)
+    if room < connections:
+        log.warning("limit of open files too low for MAX_CONNECTIONS", connections=room)
+    return room
 
 
 class _Connection(web.RequestHandler):
