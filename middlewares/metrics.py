@@ -1,7 +1,7 @@
 """The number and duration of requests, for Prometheus."""
 
 import time
-from functools import cache
+from functools import cache, partial
 from http import HTTPStatus
 
 from aiohttp import hdrs, web
@@ -41,17 +41,12 @@ def metrics(registry: CollectorRegistry) -> Middleware:
         buckets=_BUCKETS,
         registry=registry,
     )
-    sizes = Counter(
-        "http_response_bytes", "Bytes of response bodies, by route", ["route"], registry=registry
+    counter = partial(Counter, registry=registry)
+    sizes = counter("http_response_bytes", "Bytes of response bodies, by route", ["route"])
+    aborted = counter(
+        "http_requests_aborted", "Requests whose client went away before the last byte"
     )
-    aborted = Counter(
-        "http_requests_aborted",
-        "Requests whose client went away before the last byte",
-        registry=registry,
-    )
-    internal_errors = Counter(
-        "http_internal_errors", "Requests that ended with 500", registry=registry
-    )
+    internal_errors = counter("http_internal_errors", "Requests that ended with 500")
     # A look-up by labels takes a lock and builds strings.
     series, sizes_of = cache(histogram.labels), cache(sizes.labels)
 

@@ -121,11 +121,8 @@ class Metrics:
         started, outcome = time.perf_counter(), "ok"
         try:
             yield
-        except ScrapeError as error:
-            outcome = type(error).__name__
-            raise
-        except Exception:
-            outcome = "error"
+        except Exception as error:
+            outcome = type(error).__name__ if isinstance(error, ScrapeError) else "error"
             raise
         finally:
             self._fetches.labels(outcome).observe(time.perf_counter() - started)
