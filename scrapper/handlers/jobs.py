@@ -117,15 +117,14 @@ async def job_events(request: web.Request) -> web.StreamResponse:
     seen = _version_of(request.headers.get(_LAST_EVENT_ID, ""), job)
     if seen and job.state != "running" and not job.changes(seen):
         return web.Response(status=204)
-    feeds = request.app[JOB_FEEDS]
-    with feeds.place(request.remote):
-        async with sse_response(request) as response, feeds.following(job) as feed:
-            # The client went away, or reads nothing.
-            with suppress(ConnectionError, TimeoutError):
-                async with aclosing(feed.after(seen)) as pieces:
-                    async for piece in pieces:
-                        async with asyncio.timeout(_SEND_SECONDS):
-                            await response.write(piece)
+    following = request.app[JOB_FEEDS].following(job, request.remote)
+    async with following as feed, sse_response(request) as response:
+        # The client went away, or reads nothing.
+        with suppress(ConnectionError, TimeoutError):
+            async with aclosing(feed.after(seen)) as pieces:
+                async for piece in pieces:
+                    async with asyncio.timeout(_SEND_SECONDS):
+                        await response.write(piece)
     return response
 
 
