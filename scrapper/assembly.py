@@ -75,7 +75,7 @@ class ServiceParts(Parts):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PluginParts:
-    """The plugins, and what they are told of; nothing is open yet."""
+    """The plugins, and what they follow; nothing is open yet."""
 
     settings: Settings
     plugins: Plugins

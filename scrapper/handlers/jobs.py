@@ -110,7 +110,7 @@ async def job_events(request: web.Request) -> web.StreamResponse:
 
     A ``post`` event has one post. The stream begins with one event for each post, or for each that
     changed after the event in ``Last-Event-ID``. The last event is ``end``, with the whole job. A
-    client that reconnects after ``end`` gets 204, which tells it to stop. A client may follow 20
+    client that reconnects after ``end`` gets 204, which makes it stop. A client may follow 20
     jobs at a time.
     """
     job = await _job(request)

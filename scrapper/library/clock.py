@@ -25,7 +25,7 @@ class Reading:
     """Both clocks at one moment.
 
     ``wall`` is a unix time. ``running`` counts the seconds since the machine was started, sleep
-    included, and cannot be set; ``boot`` tells one start of the machine from another, and is empty
+    included, and cannot be set; ``boot`` names one start of the machine, and is empty
     where that is unknown, as in a sandbox that hides it.
     """
 
