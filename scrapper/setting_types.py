@@ -8,7 +8,7 @@ from importlib import import_module
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from pkgutil import resolve_name
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 from pydantic_settings import NoDecode
@@ -49,6 +49,7 @@ OWN_MIDDLEWARES = (
 _BASE_PATH = re.compile(r"(?:/(?!\.{1,2}(?:/|$))[A-Za-z0-9._~-]{1,100}){1,10}")
 # The Standard Webhooks specification, version 1.0, "Symmetric".
 _WEBHOOK_SECRET_BYTES = (24, 64)
+_Item = TypeVar("_Item")
 _HOST_NAME = re.compile(r"[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63}){0,126}\.?")
 
 
@@ -212,24 +213,13 @@ Port = Annotated[int, Field(ge=0, le=65535)]
 Seconds = Annotated[float, Field(gt=0, le=YEAR)]
 
 BasePathText = Annotated[str, AfterValidator(_is_base_path)]
-HostNames = Annotated[
-    tuple[Annotated[str, AfterValidator(_is_host_name)], ...], NoDecode, BeforeValidator(_names)
-]
-HostsOrNetworks = Annotated[
-    tuple[Annotated[str, AfterValidator(_is_host_or_network)], ...],
-    NoDecode,
-    BeforeValidator(_names),
-]
+_Listed = Annotated[tuple[_Item, ...], NoDecode, BeforeValidator(_names)]
+HostNames = _Listed[Annotated[str, AfterValidator(_is_host_name)]]
+HostsOrNetworks = _Listed[Annotated[str, AfterValidator(_is_host_or_network)]]
 Networks = Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode, BeforeValidator(_networks)]
 WebhookSecret = Annotated[
     SecretStr, AfterValidator(_is_webhook_secret), Field(validate_default=True)
 ]
-Middlewares = Annotated[
-    tuple[Annotated[str, AfterValidator(_is_middleware)], ...], NoDecode, BeforeValidator(_names)
-]
-Factories = Annotated[
-    tuple[Annotated[str, AfterValidator(_is_loadable)], ...], NoDecode, BeforeValidator(_names)
-]
-Modules = Annotated[
-    tuple[Annotated[str, AfterValidator(_is_importable)], ...], NoDecode, BeforeValidator(_names)
-]
+Middlewares = _Listed[Annotated[str, AfterValidator(_is_middleware)]]
+Factories = _Listed[Annotated[str, AfterValidator(_is_loadable)]]
+Modules = _Listed[Annotated[str, AfterValidator(_is_importable)]]
