@@ -63,12 +63,15 @@ class Deliveries(Protocol):
 
     async def take_delivery(self) -> Delivery | None:
         """A delivery that is due, reserved for the caller; None if there is none."""
+        ...
 
     async def finish(self, delivery: Delivery) -> None:
         """Forget a delivery."""
+        ...
 
     async def postpone(self, delivery: Delivery, seconds: float) -> None:
         """Count an attempt, and let the delivery be due in so many *seconds*."""
+        ...
 
 
 class WebhookHosts:

@@ -40,9 +40,11 @@ class Source(Protocol):
 
     def fetch(self, fetch: Fetch, folder: Path, *, on_found: Callable[[], None]) -> Post:
         """Download a post's files into *folder*; call *on_found* when only files are to come."""
+        ...
 
     def open_share_link(self, path: str, deadline: float) -> str:
         """The shortcode of the post that a share link leads to."""
+        ...
 
 
 _MAX_SHARE_LINKS = 1024
