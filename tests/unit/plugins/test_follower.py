@@ -19,12 +19,11 @@ from scrapper.jobs.stores.sqlite import JobFile, SqliteStore
 from scrapper.library.additions import Additions
 from scrapper.library.post import Post
 from scrapper.library.store import Library
-from scrapper.plugins.follower import Pauses
-from scrapper.plugins.following import Followed, Followers
+from scrapper.plugins.follower import Followed, Followers, Pauses
 from scrapper.plugins.hooks import hookimpl
 from scrapper.plugins.ledger import Ledger
 from scrapper.plugins.loading import Plugins
-from scrapper.scraping.peers import Alone
+from scrapper.scraping.peers import Peers
 from scrapper.telemetry.metrics import Metrics
 from tests.conftest import until
 from tests.process import PATIENCE_SECONDS
@@ -100,7 +99,7 @@ class Workshop:
             library=self.library,
             ledger=ledger,
             metrics=self.metrics,
-            peers=Alone(),
+            peers=Peers(),
             timeout=self.timeout,
             jobs=self.jobs,
             pauses=self.pauses,
