@@ -141,6 +141,8 @@ class _Follower:
         self._behind = followed.metrics.plugin_behind.labels(plugin.name)
         self._jobs = followed.jobs if plugin.follows_jobs else None
         self._news: set[str] = set()
+        # If they are gone, the plugin must learn of it: an earlier ledger may have had them.
+        self._without_entry: set[str] = set()
         self._look_at_all = True
         self._seen: tuple[int | None, tuple[int, int]] | None = None
         self._awake = asyncio.Event()
@@ -197,7 +199,12 @@ class _Follower:
                 self._behind.set(len(changes) - number)
                 if not ours:
                     return True
-                await self._look_at(shortcode)
+                self._news.discard(shortcode)
+                try:
+                    await self._look_at(shortcode)
+                except Exception:
+                    self._news.add(shortcode)
+                    raise
         if self._jobs is not None and ours:
             name = self.plugin.name
             unreported = await self._jobs.unreported(name)
@@ -216,11 +223,12 @@ class _Follower:
 
     async def _changes(self) -> list[str]:
         """Posts that the plugin may not know as they are: those that are gone, then the oldest."""
-        news, self._news = self._news, set()
         name = self.plugin.name
+        changed = {subject for hook, subject in self._next_try if hook != "job_finished"}
         changed_at = await self._library.changed_at() if self._followed.peers.shared else None
         edition = await asyncio.to_thread(self._ledger.edition, name)
-        if self._seen is not None and edition != self._seen[1]:
+        if self._is_new(edition):
+            self._without_entry |= changed | self._news
             # Somebody wants everything done now, what failed included.
             self._next_try.clear()
             self._tries.clear()
@@ -228,12 +236,16 @@ class _Follower:
             there = await self._library.versions()
             known = await asyncio.to_thread(self._ledger.posts, name)
             self._look_at_all, self._seen = False, (changed_at, edition)
-            changed = {it for it in there.keys() | known.keys() if there.get(it) != known.get(it)}
+            changed |= {it for it in there.keys() | known.keys() if there.get(it) != known.get(it)}
+            self._news |= changed
         else:
-            changed = news | {subject for hook, subject in self._next_try if hook != "job_finished"}
-            versions = {shortcode: await self._library.version(shortcode) for shortcode in changed}
+            self._news |= changed
+            versions = {it: await self._library.version(it) for it in tuple(self._news)}
             there = {it: version for it, version in versions.items() if version is not None}
-        return sorted(changed, key=lambda shortcode: (there.get(shortcode, 0), shortcode))
+        return sorted(self._news, key=lambda shortcode: (there.get(shortcode, 0), shortcode))
+
+    def _is_new(self, edition: tuple[int, int]) -> bool:
+        return self._seen is not None and edition != self._seen[1]
 
     async def _look_at(self, shortcode: str) -> None:
         """Notify the plugin of the post as it is by now, unless it knows that."""
@@ -248,10 +260,15 @@ class _Follower:
         if version is None:
             self._settle("post_stored", shortcode)
             self._unwritten.pop(shortcode, None)
-            is_known = entry is not None and entry[1] != "skipped"
+            if not entry and self._is_new(await asyncio.to_thread(self._ledger.edition, name)):
+                self._without_entry.add(shortcode)
+            is_known = entry[1] != "skipped" if entry else shortcode in self._without_entry
             if not is_known or await self._notify(shortcode, "post_removed", shortcode=shortcode):
                 await asyncio.to_thread(self._ledger.forget, name, shortcode)
-        elif entry is None or entry[0] != version:
+                self._without_entry.discard(shortcode)
+            return
+        self._without_entry.discard(shortcode)
+        if entry is None or entry[0] != version:
             await self._report_stored(shortcode, version)
 
     async def _report_stored(self, shortcode: str, version: int) -> None:

@@ -487,6 +487,56 @@ async def test_a_post_that_changes_while_a_hook_works_on_it_is_told_as_it_is_the
     assert captions == ["old", "new"]
 
 
+def refuse_to_forget_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    forget = Ledger.forget
+
+    def refuse(self: Ledger, *entry: str) -> None:
+        monkeypatch.setattr(Ledger, "forget", forget)
+        raise sqlite3.OperationalError("disk I/O error")
+
+    monkeypatch.setattr(Ledger, "forget", refuse)
+
+
+@pytest.mark.parametrize(
+    ("moment", "again"),
+    [("before", []), ("while", []), ("while, with a failure", ["aaaaa"]), ("fault", ["aaaaa"])],
+)
+async def test_removals_survive_the_loss_of_the_ledger(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch, moment: str, again: list[str]
+) -> None:
+    removed: list[str] = []
+    works, go_on = threading.Event(), threading.Event()
+
+    def post_stored(post: Post) -> None:
+        if post.shortcode == "ddddd":
+            works.set()
+            go_on.wait()
+
+    def post_removed(shortcode: str) -> None:
+        removed.append(shortcode)
+        if moment != "before" and len(removed) == 1:
+            workshop.ledger_path.unlink()
+            if "failure" in moment:
+                raise OSError("the other side is away")
+
+    if moment == "fault":
+        refuse_to_forget_once(monkeypatch)
+    names = ["aaaaa", "bbbbb", "ccccc"]
+    plugin = module(post_stored=post_stored, post_removed=post_removed)
+    async with workshop.running(monkeypatch, one=plugin):
+        for name in names:
+            store(workshop.library, name)
+            await until(lambda: workshop.outcome("one", name) == "done")  # noqa: B023
+        store(workshop.library, "ddddd")
+        await until(works.is_set)
+        for name in names:
+            await workshop.library.remove(name)
+        if moment == "before":
+            workshop.ledger_path.unlink()
+        go_on.set()
+        await until(lambda: sorted(removed) == sorted(names + again))
+
+
 async def submit(workshop: Workshop) -> Job:
     job = new_job(["https://www.instagram.com/p/abcde/"], max_url_length=512)
     await workshop.jobs.add(job)
