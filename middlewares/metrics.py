@@ -1,15 +1,14 @@
 """The number and duration of requests, for Prometheus."""
 
-import asyncio
 import time
-from functools import cache
+from functools import cache, partial
 from http import HTTPStatus
 
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler, Middleware
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
-from middlewares.sending import Sent, note_failure, send
+from middlewares.sending import Sent, send
 
 __all__ = ["metrics"]
 
@@ -42,17 +41,12 @@ def metrics(registry: CollectorRegistry) -> Middleware:
         buckets=_BUCKETS,
         registry=registry,
     )
-    sizes = Counter(
-        "http_response_bytes", "Bytes of response bodies, by route", ["route"], registry=registry
+    counter = partial(Counter, registry=registry)
+    sizes = counter("http_response_bytes", "Bytes of response bodies, by route", ["route"])
+    aborted = counter(
+        "http_requests_aborted", "Requests whose client went away before the last byte"
     )
-    aborted = Counter(
-        "http_requests_aborted",
-        "Requests whose client went away before the last byte",
-        registry=registry,
-    )
-    internal_errors = Counter(
-        "http_internal_errors", "Requests that ended with 500", registry=registry
-    )
+    internal_errors = counter("http_internal_errors", "Requests that ended with 500")
     # A look-up by labels takes a lock and builds strings.
     series, sizes_of = cache(histogram.labels), cache(sizes.labels)
 
@@ -61,7 +55,8 @@ def metrics(registry: CollectorRegistry) -> Middleware:
         started = time.perf_counter()
 
         def note(sent: Sent) -> None:
-            route = _route(request)
+            resource = request.match_info.route.resource
+            route = "none" if resource is None else resource.canonical
             if sent.bytes:
                 sizes_of(route).inc(sent.bytes)
             if sent.aborted:
@@ -71,15 +66,6 @@ def metrics(registry: CollectorRegistry) -> Middleware:
             method = request.method if request.method in hdrs.METH_ALL else "other"
             series(method, route, sent.status).observe(time.perf_counter() - started)
 
-        try:
-            return await send(request, await handler(request), note)
-        except (Exception, asyncio.CancelledError) as error:
-            note_failure(request, note, error)
-            raise
+        return await send(request, handler, note)
 
     return middleware
-
-
-def _route(request: web.Request) -> str:
-    resource = request.match_info.route.resource
-    return "none" if resource is None else resource.canonical

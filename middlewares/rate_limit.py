@@ -10,18 +10,7 @@ from typing import Any
 
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
-from throttled.asyncio import (
-    BaseRateLimiter,
-    MemoryStore,
-    Quota,
-    RateLimiterType,
-    RateLimitResult,
-    RateLimitState,
-    RedisStore,
-    RedisStoreBackend,
-    Throttled,
-    per_duration,
-)
+from throttled import asyncio as throttled
 from throttled.exceptions import StoreUnavailableError
 
 __all__ = ["HEADERS", "rate_limit"]
@@ -30,7 +19,7 @@ HEADERS = web.RequestKey[dict[str, str]]("rate_limit_headers")
 """Where an outer middleware may put a dictionary, to get the headers of a request that fails."""
 
 _IPV6_PREFIX = 64
-_ALGORITHM = RateLimiterType.GCRA.value
+_ALGORITHM = throttled.RateLimiterType.GCRA.value
 
 
 def rate_limit(
@@ -117,26 +106,28 @@ class _Buckets:
 
     def __init__(self, window_seconds: int, max_clients: int, redis: Any, name: str) -> None:
         self._window = timedelta(seconds=window_seconds)
-        self._memory = MemoryStore(options={"MAX_SIZE": max_clients})
+        self._memory = throttled.MemoryStore(options={"MAX_SIZE": max_clients})
         self._redis = redis
         self._name = name
         # One for each size.
         self._limiters = cache(self._limiters_of)
 
-    async def take(self, client: str, size: int, tokens: int) -> RateLimitResult:
+    async def take(self, client: str, size: int, tokens: int) -> throttled.RateLimitResult:
         limiter, shared = self._limiters(size)
         if shared is not None:
             with suppress(StoreUnavailableError):
                 return await shared.limit(f"{self._name}:{client}", tokens)
         return await limiter.limit(client, tokens)
 
-    def _limiters_of(self, size: int) -> tuple[BaseRateLimiter, BaseRateLimiter | None]:
-        quota = per_duration(self._window, size, size)
-        limiter = Throttled(using=_ALGORITHM, quota=quota, store=self._memory).limiter
+    def _limiters_of(
+        self, size: int
+    ) -> tuple[throttled.BaseRateLimiter, throttled.BaseRateLimiter | None]:
+        quota = throttled.per_duration(self._window, size, size)
+        limiter = throttled.Throttled(using=_ALGORITHM, quota=quota, store=self._memory).limiter
         return limiter, _shared_limiter(self._redis, quota) if self._redis else None
 
 
-def _headers(state: RateLimitState) -> dict[str, str]:
+def _headers(state: throttled.RateLimitState) -> dict[str, str]:
     return {
         "RateLimit-Limit": str(state.limit),
         "RateLimit-Remaining": str(state.remaining),
@@ -144,16 +135,16 @@ def _headers(state: RateLimitState) -> dict[str, str]:
     }
 
 
-def _shared_limiter(redis: Any, quota: Quota) -> BaseRateLimiter:
+def _shared_limiter(redis: Any, quota: throttled.Quota) -> throttled.BaseRateLimiter:
     # Otherwise throttled-py makes its own connections, with its own timeouts.
-    class Backend(RedisStoreBackend):
+    class Backend(throttled.RedisStoreBackend):
         def get_client(self) -> Any:
             return redis
 
-    class Store(RedisStore):
+    class Store(throttled.RedisStore):
         _BACKEND_CLASS = Backend
 
-    return Throttled(using=_ALGORITHM, quota=quota, store=Store()).limiter
+    return throttled.Throttled(using=_ALGORITHM, quota=quota, store=Store()).limiter
 
 
 @lru_cache

@@ -1,6 +1,5 @@
 """The request's ID, its client's address, and its access line."""
 
-import asyncio
 import random
 import re
 import time
@@ -12,7 +11,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 from structlog.contextvars import bind_contextvars
 
-from middlewares.sending import Sent, note_failure, send
+from middlewares.sending import Sent, send
 
 __all__ = ["REQUEST_ID", "is_from_one_of", "request_context"]
 
@@ -28,7 +27,7 @@ Address = IPv4Address | IPv6Address
 log = structlog.get_logger("access")
 
 
-def request_context(*, trusted_proxies: Sequence[IPv4Network | IPv6Network] = ()) -> Middleware:
+def request_context(*, trusted_proxies: Sequence[Network] = ()) -> Middleware:
     """Give each request an ID, find its client's address, and log one line about it.
 
     ::
@@ -55,17 +54,14 @@ def request_context(*, trusted_proxies: Sequence[IPv4Network | IPv6Network] = ()
         started = time.perf_counter()
         given = request.headers.get(_HEADER)
         request_id = given if given and _SANE_ID.fullmatch(given) else _new_id()
-        client = request.remote
         request[REQUEST_ID] = request_id
-        if trusted_proxies:
-            client = _client_of(request, trusted_proxies)
-            if client != request.remote:
-                request = request.clone(remote=client or "")
+        client = _client_of(request, trusted_proxies) if trusted_proxies else request.remote
+        if client != request.remote:
+            request = request.clone(remote=client or "")
         # No need to unbind it: aiohttp handles each request in its own task.
         bind_contextvars(request_id=request_id)
 
         def note(sent: Sent) -> None:
-            aborted = {"aborted": True} if sent.aborted else {}
             log.info(
                 "request",
                 method=request.method,
@@ -74,19 +70,20 @@ def request_context(*, trusted_proxies: Sequence[IPv4Network | IPv6Network] = ()
                 client=client,
                 status=sent.status,
                 bytes=sent.bytes,
-                **aborted,
+                **({"aborted": True} if sent.aborted else {}),
             )
 
-        try:
-            response = await handler(request)
+        async def identified(request: web.Request) -> web.StreamResponse:
+            try:
+                response = await handler(request)
+            except web.HTTPException as error:
+                error.headers[_HEADER] = request_id
+                raise
             if not response.prepared:
                 response.headers[_HEADER] = request_id
-            return await send(request, response, note)
-        except (Exception, asyncio.CancelledError) as error:
-            if isinstance(error, web.HTTPException):
-                error.headers[_HEADER] = request_id
-            note_failure(request, note, error)
-            raise
+            return response
+
+        return await send(request, identified, note)
 
     return middleware
 

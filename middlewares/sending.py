@@ -1,4 +1,4 @@
-"""Telling middlewares how a response was sent.
+"""Reports to middlewares how a response was sent.
 
 aiohttp sends a response after the last middleware returned it. Only then is it known whether a file
 gets a 200, a 206, a 304 or a 416, how many bytes its body has, and whether they arrive.
@@ -13,10 +13,9 @@ from aiohttp import web
 from aiohttp.helpers import must_be_empty_body
 from aiohttp.typedefs import Handler, Middleware
 
-__all__ = ["CLIENT_GONE", "Sent", "note_failure", "send", "sending"]
+__all__ = ["Sent", "send", "sending"]
 
-CLIENT_GONE = 499
-"""The status of a request that was cancelled before its response was sent."""
+_CLIENT_GONE = 499
 
 
 class Sent(NamedTuple):
@@ -34,7 +33,7 @@ _NOTES: web.RequestKey[list[Note]] = web.RequestKey("notes", list)
 
 
 def sending() -> Middleware:
-    """Send each response after all inner middlewares could change it, and tell them how it went.
+    """Send each response after all inner middlewares could change it, and report how it went.
 
     ::
 
@@ -48,50 +47,47 @@ def sending() -> Middleware:
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
         notes = request[_NOTES] = []
-        try:
-            response, sent = await _send(request, await handler(request))
-        except BaseException as error:
-            sent = _unsent(error)
-            raise
-        finally:
+
+        def note_all(sent: Sent) -> None:
             # What stands outside of this finds out by the response.
             del request[_NOTES]
             for note in notes:
                 note(sent)
-        return response
+
+        return await _send(request, handler, note_all)
 
     return middleware
 
 
-async def send(
-    request: web.Request, response: web.StreamResponse, note: Note
-) -> web.StreamResponse:
-    """Have *note* called when *response* was sent; return what to pass on.
+async def send(request: web.Request, handler: Handler, note: Note) -> web.StreamResponse:
+    """Return what *handler* answers to *request*; *note* is called when it was sent, or failed.
 
     If :func:`sending` is not there, the response is sent here, unless an inner middleware did it.
-    If a response counts its own bytes in ``bytes_sent``, that number is used.
+    If a response counts its own bytes in ``bytes_sent``, that number is used. A request that was
+    cancelled before its response was sent has the status 499.
     """
     notes = request.get(_NOTES)
-    if notes is not None:
-        notes.append(note)
-        return response
-    sent = response.get(_SENT)
-    if sent is None:
-        response, sent = await _send(request, response)
+    if notes is None:
+        return await _send(request, handler, note)
+    notes.append(note)
+    return await handler(request)
+
+
+async def _send(request: web.Request, handler: Handler, note: Note) -> web.StreamResponse:
+    try:
+        response = await handler(request)
+        sent = response.get(_SENT)
+        if sent is None:
+            sent = await _finish(request, response)
+            if sent.aborted or isinstance(response, web.FileResponse):
+                # aiohttp would send it again.
+                response = _AlreadySent(response)
+            response[_SENT] = sent
+    except BaseException as error:
+        note(_unsent(error))
+        raise
     note(sent)
     return response
-
-
-def note_failure(request: web.Request, note: Note, error: BaseException) -> None:
-    """Have *note* called for a request that raised *error*.
-
-    If :func:`sending` is there, it is called with what is really sent in the end.
-    """
-    notes = request.get(_NOTES)
-    if notes is not None:
-        notes.append(note)
-    else:
-        note(_unsent(error))
 
 
 def _unsent(error: BaseException) -> Sent:
@@ -99,13 +95,11 @@ def _unsent(error: BaseException) -> Sent:
     if isinstance(error, web.HTTPException):
         return Sent(error.status, 0, aborted=False)
     if isinstance(error, asyncio.CancelledError):
-        return Sent(CLIENT_GONE, 0, aborted=True)
+        return Sent(_CLIENT_GONE, 0, aborted=True)
     return Sent(HTTPStatus.INTERNAL_SERVER_ERROR, 0, aborted=False)
 
 
-async def _send(
-    request: web.Request, response: web.StreamResponse
-) -> tuple[web.StreamResponse, Sent]:
+async def _finish(request: web.Request, response: web.StreamResponse) -> Sent:
     aborted = False
     try:
         if not response.prepared:
@@ -113,12 +107,7 @@ async def _send(
         await response.write_eof()
     except ConnectionError:
         aborted = True
-    sent = Sent(response.status, _bytes(request, response, aborted), aborted)
-    if aborted or isinstance(response, web.FileResponse):
-        # aiohttp would send it again.
-        response = _AlreadySent(response)
-    response[_SENT] = sent
-    return response, sent
+    return Sent(response.status, _bytes(request, response, aborted), aborted)
 
 
 def _bytes(request: web.Request, response: web.StreamResponse, aborted: bool) -> int:

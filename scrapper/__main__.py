@@ -30,18 +30,15 @@ def main() -> int:
         options = parser.parse_args()
         if options.func is None and options.command is not None:
             raise SettingsError(f"plugin: the command {options.command} has no func")
-        return _exit_code((options.func or _serve)(options))
+        returned = (options.func or _serve)(options)
+        if returned is None or isinstance(returned, int):
+            return returned or 0
+        raise SettingsError(f"plugin: a command returned {returned!r}, no exit code")
     except KeyboardInterrupt:
         return _EXIT_INTERRUPTED
     except SettingsError as error:
         print(f"Wrong settings:\n{error}", file=sys.stderr)
         return _EXIT_USAGE
-
-
-def _exit_code(returned: object) -> int:
-    if returned is None or isinstance(returned, int):
-        return returned or 0
-    raise SettingsError(f"plugin: a command returned {returned!r}, no exit code")
 
 
 # Each command imports what it alone needs.

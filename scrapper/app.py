@@ -6,43 +6,20 @@ from collections.abc import AsyncIterator
 from aiohttp import web
 
 from middlewares.sending import sending
-from scrapper import __version__
 from scrapper.access.ended_sessions import EndedSessions
 from scrapper.access.keys import ApiKeys
 from scrapper.access.sessions import Sessions
 from scrapper.assembly import ServiceParts, serving
-from scrapper.handlers.docs import DOCS_FILES, docs, openapi
+from scrapper.handlers import resources
 from scrapper.handlers.download_names import DownloadNames
-from scrapper.handlers.health import health, ready
+from scrapper.handlers.health import health, metrics, ready
 from scrapper.handlers.job_feeds import JobFeeds
 from scrapper.handlers.jobs import cancel_job, create_job, get_job, job_events, retry_job
 from scrapper.handlers.login import delete_login, get_login, put_login
 from scrapper.handlers.media import download, download_by_url, media
-from scrapper.handlers.metrics import metrics as metrics_page
-from scrapper.handlers.page import PAGE_FILES, page
-from scrapper.handlers.posts import (
-    delete_post,
-    get_post,
-    keep_post,
-    list_posts,
-    release_post,
-)
-from scrapper.handlers.resources import (
-    API_KEYS,
-    CHECKS,
-    CONVERSIONS,
-    DOWNLOAD_NAMES,
-    INSTAGRAM,
-    JOB_FEEDS,
-    JOBS,
-    LIBRARY,
-    MEDIA_ROOT,
-    METRICS,
-    SCRAPER,
-    SESSIONS,
-    SETTINGS,
-    WEBHOOK_HOSTS,
-)
+from scrapper.handlers.openapi import openapi
+from scrapper.handlers.page import DOCS_FILES, PAGE_FILES, docs, page
+from scrapper.handlers.posts import delete_post, get_post, keep_post, list_posts, release_post
 from scrapper.handlers.scrape import scrape
 from scrapper.handlers.session import begin_session, end_session
 from scrapper.jobs.webhooks import WebhookHosts
@@ -88,20 +65,20 @@ def create_app(parts: ServiceParts) -> web.Application:
     }
     app.middlewares.extend(request_path(settings, app, path, plugins.middlewares(settings)))
     app[_PARTS] = parts
-    app[CONVERSIONS] = {}
-    app[DOWNLOAD_NAMES] = DownloadNames(settings.download_name)
-    app[API_KEYS] = keys
+    app[resources.CONVERSIONS] = {}
+    app[resources.DOWNLOAD_NAMES] = DownloadNames(settings.download_name)
+    app[resources.API_KEYS] = keys
     app[BASE_PATH] = base_path
-    app[SESSIONS] = sessions
+    app[resources.SESSIONS] = sessions
     # Plugins see these.
-    app[SETTINGS] = settings.without_secrets()
-    app[WEBHOOK_HOSTS] = WebhookHosts.from_settings(settings)
-    app[METRICS] = measured
-    app[CHECKS] = {"redis": fleet.answers} if fleet else {}
-    app[MEDIA_ROOT] = root
-    app[LIBRARY] = parts.library
-    app[INSTAGRAM] = parts.instagram
-    app[SCRAPER] = parts.scraper
+    app[resources.SETTINGS] = settings.without_secrets()
+    app[resources.WEBHOOK_HOSTS] = WebhookHosts.from_settings(settings)
+    app[resources.METRICS] = measured
+    app[resources.CHECKS] = {"redis": fleet.answers} if fleet else {}
+    app[resources.MEDIA_ROOT] = root
+    app[resources.LIBRARY] = parts.library
+    app[resources.INSTAGRAM] = parts.instagram
+    app[resources.SCRAPER] = parts.scraper
     app.cleanup_ctx.extend([_follow_files, _run_parts])
     app.on_response_prepare.append(add_headers)
     app.on_shutdown.append(_end_streams)
@@ -110,9 +87,7 @@ def create_app(parts: ServiceParts) -> web.Application:
     # Some proxies pass the prefix on.
     if settings.base_path:
         app.add_routes(_under(settings.base_path))
-    described = openapi(
-        version=__version__, keyed=keys.needed, max_url_length=settings.max_url_length
-    )
+    described = openapi()
     for prefix in dict.fromkeys(("", settings.base_path)):
         app.router.add_get(f"{prefix}/openapi.json", described)
     plugins.add_routes(app, settings.base_path)
@@ -141,7 +116,7 @@ _ROUTES = (
     web.delete("/session", end_session),
     *(web.get(path, page) for path in PAGE_FILES),
     *(web.get(path, docs) for path in DOCS_FILES),
-    web.get("/metrics", metrics_page),
+    web.get("/metrics", metrics),
     web.get("/health", health),
     web.get("/ready", ready),
 )
@@ -156,7 +131,7 @@ def _under(prefix: str) -> list[web.RouteDef]:
 
 async def _run_parts(app: web.Application) -> AsyncIterator[None]:
     async with serving(app[_PARTS]) as jobs:
-        app[JOBS], app[JOB_FEEDS] = jobs, JobFeeds(jobs)
+        app[resources.JOBS], app[resources.JOB_FEEDS] = jobs, JobFeeds(jobs)
         yield
 
 
@@ -164,9 +139,9 @@ async def _follow_files(app: web.Application) -> AsyncIterator[None]:
     """Look once a second at the files that may change: those of keys, logins and sessions."""
 
     def look() -> None:
-        app[API_KEYS].look()
-        app[INSTAGRAM].login.session()
-        app[SESSIONS].look()
+        app[resources.API_KEYS].look()
+        app[resources.INSTAGRAM].login.session()
+        app[resources.SESSIONS].look()
 
     async def follow() -> None:
         while True:
@@ -179,4 +154,4 @@ async def _follow_files(app: web.Application) -> AsyncIterator[None]:
 
 
 async def _end_streams(app: web.Application) -> None:
-    app[JOBS].closing = True
+    app[resources.JOBS].closing = True

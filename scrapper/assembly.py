@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, cast, get_args
 from scrapper.instagram.client import Instagram
 from scrapper.instagram.documents import DocumentFile
 from scrapper.instagram.login.file import LoginFile, State
-from scrapper.instagram.pace_file import PaceFile
+from scrapper.instagram.pace import PaceFile
 from scrapper.instagram.sources import Source
 from scrapper.jobs.engine import Jobs, running
 from scrapper.jobs.runner import Runner
@@ -21,11 +21,10 @@ from scrapper.library.clock import ClockWatch
 from scrapper.library.root import MediaRoot
 from scrapper.library.store import Library
 from scrapper.library.sweeper import sweeping
-from scrapper.plugins.follower import Pauses
-from scrapper.plugins.following import Followed, Followers
+from scrapper.plugins.follower import Followed, Followers, Pauses
 from scrapper.plugins.ledger import LEDGER, Ledger
 from scrapper.plugins.loading import Plugins
-from scrapper.scraping.peers import Alone, Peers
+from scrapper.scraping.peers import Peers
 from scrapper.scraping.scraper import Scraper
 from scrapper.settings import Settings
 from scrapper.telemetry.metrics import Metrics
@@ -78,7 +77,7 @@ class ServiceParts(Parts):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PluginParts:
-    """The plugins, and what they are told of; nothing is open yet."""
+    """The plugins, and what they follow; nothing is open yet."""
 
     settings: Settings
     plugins: Plugins
@@ -95,7 +94,7 @@ def assemble(settings: Settings) -> ServiceParts:
     """
     metrics, plugins = Metrics(), Plugins.from_settings(settings)
     fleet = _fleet(settings, metrics)
-    peers = fleet.peers if fleet else Alone()
+    peers = fleet.peers if fleet else Peers()
     root = MediaRoot(settings.media_root, shared=peers.shared)
     root.open()
     library = Library.from_settings(settings, root)
@@ -148,7 +147,7 @@ def assemble_fetch(settings: Settings) -> Parts:
         root=root,
         library=library,
         instagram=instagram,
-        scraper=Scraper.from_settings(settings, library, instagram, metrics, Alone()),
+        scraper=Scraper.from_settings(settings, library, instagram, metrics, Peers()),
     )
 
 
@@ -181,7 +180,7 @@ def assemble_plugins(settings: Settings, *, pauses: Pauses) -> PluginParts:
         library=Library(root.path, check=root.check),
         ledger=Ledger(root.state / LEDGER),
         metrics=Metrics(),
-        peers=Alone(),
+        peers=Peers(),
         timeout=settings.plugin_timeout_seconds,
         pauses=pauses,
     )

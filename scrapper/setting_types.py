@@ -9,7 +9,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from pkgutil import resolve_name
 from string import Formatter
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 from pydantic_settings import NoDecode
@@ -53,6 +53,7 @@ OWN_MIDDLEWARES = (
 _BASE_PATH = re.compile(r"(?:/(?!\.{1,2}(?:/|$))[A-Za-z0-9._~-]{1,100}){1,10}")
 # The Standard Webhooks specification, version 1.0, "Symmetric".
 _WEBHOOK_SECRET_BYTES = (24, 64)
+_Item = TypeVar("_Item")
 _HOST_NAME = re.compile(r"[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63}){0,126}\.?")
 
 
@@ -235,24 +236,13 @@ BasePathText = Annotated[str, AfterValidator(_is_base_path)]
 DownloadName = Annotated[
     str, Field(min_length=1, max_length=_MAX_DOWNLOAD_NAME), AfterValidator(_is_download_name)
 ]
-HostNames = Annotated[
-    tuple[Annotated[str, AfterValidator(_is_host_name)], ...], NoDecode, BeforeValidator(_names)
-]
-HostsOrNetworks = Annotated[
-    tuple[Annotated[str, AfterValidator(_is_host_or_network)], ...],
-    NoDecode,
-    BeforeValidator(_names),
-]
+_Listed = Annotated[tuple[_Item, ...], NoDecode, BeforeValidator(_names)]
+HostNames = _Listed[Annotated[str, AfterValidator(_is_host_name)]]
+HostsOrNetworks = _Listed[Annotated[str, AfterValidator(_is_host_or_network)]]
 Networks = Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode, BeforeValidator(_networks)]
 WebhookSecret = Annotated[
     SecretStr, AfterValidator(_is_webhook_secret), Field(validate_default=True)
 ]
-Middlewares = Annotated[
-    tuple[Annotated[str, AfterValidator(_is_middleware)], ...], NoDecode, BeforeValidator(_names)
-]
-Factories = Annotated[
-    tuple[Annotated[str, AfterValidator(_is_loadable)], ...], NoDecode, BeforeValidator(_names)
-]
-Modules = Annotated[
-    tuple[Annotated[str, AfterValidator(_is_importable)], ...], NoDecode, BeforeValidator(_names)
-]
+Middlewares = _Listed[Annotated[str, AfterValidator(_is_middleware)]]
+Factories = _Listed[Annotated[str, AfterValidator(_is_loadable)]]
+Modules = _Listed[Annotated[str, AfterValidator(_is_importable)]]

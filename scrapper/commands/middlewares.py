@@ -26,14 +26,12 @@ def middlewares() -> int:
     # This calls the factories of the user and of plugins, to see whether they work.
     own = dict.fromkeys(OWN_MIDDLEWARES, tuple)
     list(request_path(settings, web.Application(), own, plugins.middlewares(settings)))
-    off = {"api_key": not keyed, "rate_limit": not settings.rate_limit_max_requests}
-    reasons = {"api_key": "no key is set", "rate_limit": "RATE_LIMIT_MAX_REQUESTS is 0"}
-    lines = [
-        f"{name} (off: {reasons[name]})" if off.get(name) else name for name in path_names(settings)
-    ]
-    lines += [
-        f"plugin {plugin.name}" for plugin in plugins if "register_middlewares" in plugin.hooks
-    ]
+    off = {} if keyed else {"api_key": " (off: no key is set)"}
+    if not settings.rate_limit_max_requests:
+        off["rate_limit"] = " (off: RATE_LIMIT_MAX_REQUESTS is 0)"
+    lines = [name + off.get(name, "") for name in path_names(settings)]
+    made = [plugin for plugin in plugins if "register_middlewares" in plugin.hooks]
+    lines += [f"plugin {plugin.name}" for plugin in made]
     for number, line in enumerate(lines, start=1):
         print(f"{number}. {line}")
     for text in weak_spots(settings, keyed=keyed):

@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from scrapper.assembly import PluginParts, assemble_plugins
 from scrapper.commands.output import logs_if_asked, say_folder
 from scrapper.errors import SettingsError
-from scrapper.plugins.follower import Pauses
-from scrapper.plugins.following import Followers
+from scrapper.plugins.follower import Followers, Pauses
 from scrapper.plugins.ledger import LEDGER, Ledger
 from scrapper.plugins.loading import Plugin
 from scrapper.settings import load_settings
@@ -31,7 +30,7 @@ def plugins(*, again: str | None) -> int:
     parts = assemble_plugins(load_settings(), pauses=_PAUSES)
     say_folder(parts.root, must_be_used=True)
     if again is None:
-        asyncio.run(_tell(parts))
+        asyncio.run(_show(parts))
         return 0
     chosen = [plugin for plugin in parts.plugins.followers if plugin.name == again]
     if not chosen or not chosen[0].follows_posts:
@@ -39,7 +38,7 @@ def plugins(*, again: str | None) -> int:
     return _run_again(parts, chosen[0])
 
 
-async def _tell(parts: PluginParts) -> None:
+async def _show(parts: PluginParts) -> None:
     """Print how far each plugin is; the library and the ledger are only read."""
     library, ledger = parts.followed.library, parts.followed.ledger
     posts = await library.versions()
@@ -66,14 +65,12 @@ def _run_again(parts: PluginParts, plugin: Plugin) -> int:
     root, ledger = parts.root, parts.followed.ledger
     try:
         root.open()
-        is_free = True
     except SettingsError:
-        is_free = False
-    ledger.forget_all(plugin.name)
-    if not is_free:
-        # It sees the ledger, too.
+        # The process that uses the folder sees the ledger, too.
+        ledger.forget_all(plugin.name)
         print("The running service does it: python -m scrapper plugins shows how far it is.")
         return 0
+    ledger.forget_all(plugin.name)
     with logs_if_asked(parts.settings, tuple):
         worked = asyncio.run(Followers([plugin], parts.followed).catch_up())
     outcomes = ledger.outcomes(plugin.name)

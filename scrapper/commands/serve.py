@@ -68,7 +68,7 @@ async def _serve(app: web.Application, parts: ServiceParts) -> None:
             connections(
                 cast(web.Server, runner.server),
                 parts.metrics,
-                most=_room_for(settings.max_connections),
+                most=raise_open_files(settings.max_connections),
                 head_timeout=settings.client_timeout_seconds,
             ),
             sock=listener,
@@ -90,13 +90,6 @@ async def _serve(app: web.Application, parts: ServiceParts) -> None:
         await runner.cleanup()
         # asyncio, too, waits for threads, such as one of a plugin or one that a disk holds up.
         end_process_within(_SECONDS_TO_CLOSE)
-
-
-def _room_for(connections: int) -> int:
-    room = raise_open_files(connections)
-    if room < connections:
-        log.warning("limit of open files too low for MAX_CONNECTIONS", connections=room)
-    return room
 
 
 def _listen(settings: Settings) -> socket.socket:

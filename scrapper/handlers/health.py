@@ -1,46 +1,43 @@
-"""``GET /health`` and ``GET /ready``, for orchestrators and monitoring."""
+"""``GET /health``, ``GET /ready`` and ``GET /metrics``, for orchestrators and monitoring."""
 
 import asyncio
 import os
 from typing import Any
 
 import aiofiles.os
-from aiohttp import web
+from aiohttp import hdrs, web
+from prometheus_client.exposition import choose_encoder
 
 from scrapper.errors import MediaFolderGone
-from scrapper.handlers.operation import Content, Operation, describe
-from scrapper.handlers.resources import CHECKS, INSTAGRAM, MEDIA_ROOT, SCRAPER, SETTINGS
+from scrapper.handlers import resources
+from scrapper.handlers.openapi import TEXT, Content, Operation
 from scrapper.handlers.responses import ReadyResponse
 from scrapper.instagram.client import Instagram
 from scrapper.library.disk import free_bytes
 from scrapper.library.root import MediaRoot
 
-__all__ = ["health", "ready"]
+__all__ = ["health", "metrics", "ready"]
 
 
-@describe(
-    Operation(
-        id="getHealth",
-        summary="Whether the service runs",
-        tag="service",
-        response=Content(("text/plain",), {"type": "string", "const": "OK"}),
-        free=True,
-    )
+@Operation(
+    id="getHealth",
+    summary="Whether the service runs",
+    tag="service",
+    response=Content(("text/plain",), {"type": "string", "const": "OK"}),
+    free=True,
 )
 async def health(_request: web.Request) -> web.Response:
     """``OK`` as long as the event loop runs."""
     return web.Response(text="OK")
 
 
-@describe(
-    Operation(
-        id="getReady",
-        summary="Whether a new post could be scraped now",
-        tag="service",
-        response=ReadyResponse,
-        more={503: ("A new post could not be scraped", ReadyResponse)},
-        free=True,
-    )
+@Operation(
+    id="getReady",
+    summary="Whether a new post could be scraped now",
+    tag="service",
+    response=ReadyResponse,
+    more={503: ("A new post could not be scraped", ReadyResponse)},
+    free=True,
 )
 async def ready(request: web.Request) -> web.Response:
     """Whether a new post could be scraped now: 200 or 503, with a key for each check.
@@ -49,18 +46,36 @@ async def ready(request: web.Request) -> web.Response:
     the sources are asked, how many queries are allowed, and which documents the service found in
     the place of retired ones; the second is the state of the session.
     """
-    root, enough = request.app[MEDIA_ROOT], request.app[SETTINGS].min_free_bytes
+    root, enough = request.app[resources.MEDIA_ROOT], request.app[resources.SETTINGS].min_free_bytes
     free = await asyncio.to_thread(free_bytes, root.path)
     checks = {
         "media_folder": await _is_usable(root),
         "disk_space": free is not None and free >= enough,
-        "capacity": not request.app[SCRAPER].saturated,
-        **{name: await holds() for name, holds in request.app[CHECKS].items()},
+        "capacity": not request.app[resources.SCRAPER].saturated,
+        **{name: await holds() for name, holds in request.app[resources.CHECKS].items()},
     }
-    learned = await asyncio.to_thread(_learned, request.app[INSTAGRAM])
-    login = request.app[INSTAGRAM].login.state.state
+    learned = await asyncio.to_thread(_learned, request.app[resources.INSTAGRAM])
+    login = request.app[resources.INSTAGRAM].login.state.state
     body = {**checks, "instagram": learned, "login": login}
     return web.json_response(body, status=200 if all(checks.values()) else 503)
+
+
+@Operation(
+    id="getMetrics",
+    summary="The service's figures, for Prometheus",
+    tag="service",
+    response=TEXT,
+)
+async def metrics(request: web.Request) -> web.StreamResponse:
+    known = request.app[resources.METRICS]
+    free = await asyncio.to_thread(free_bytes, request.app[resources.LIBRARY].root)
+    known.free_bytes.set(free or 0)
+    encode, content_type = choose_encoder(",".join(request.headers.getall(hdrs.ACCEPT, ())))
+    # It reads what the system knows of the process, from files.
+    body = await asyncio.to_thread(encode, known.registry)
+    response = web.Response(body=body, headers={hdrs.CONTENT_TYPE: content_type})
+    response.enable_compression()
+    return response
 
 
 async def _is_usable(root: MediaRoot) -> bool:

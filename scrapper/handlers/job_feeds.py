@@ -2,8 +2,8 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
 
 import orjson
 
@@ -28,9 +28,9 @@ class JobFeeds:
         self._feeds: dict[str, _Feed] = {}
         self._streams: Counter[str | None] = Counter()
 
-    @contextmanager
-    def place(self, client: str | None) -> Iterator[None]:
-        """A place for one more stream of *client*, while the block runs.
+    @asynccontextmanager
+    async def following(self, job: Job, client: str | None) -> AsyncIterator["_Feed"]:
+        """The feed of *job* for a stream of *client*; it looks while anybody follows the job.
 
         Raises:
             TooManyStreams: the client has 20.
@@ -38,16 +38,6 @@ class JobFeeds:
         if self._streams[client] >= _MOST_OF_A_CLIENT:
             raise TooManyStreams(retry_after=MAKE_ROOM_SECONDS)
         self._streams[client] += 1
-        try:
-            yield
-        finally:
-            self._streams[client] -= 1
-            if not self._streams[client]:
-                del self._streams[client]
-
-    @asynccontextmanager
-    async def following(self, job: Job) -> AsyncIterator["_Feed"]:
-        """The feed of *job*, which looks at it while anybody follows it."""
         feed = self._feeds.get(job.id)
         if feed is None:
             feed = self._feeds[job.id] = _Feed(self._jobs, job)
@@ -55,6 +45,9 @@ class JobFeeds:
         try:
             yield feed
         finally:
+            self._streams[client] -= 1
+            if not self._streams[client]:
+                del self._streams[client]
             feed.followers -= 1
             if not feed.followers:
                 # The job may go on: a client that comes back gets a new feed.
@@ -79,7 +72,10 @@ class _Feed:
     async def _look(self) -> None:
         """Look at the job, until it is over, or gone, or the process ends."""
         try:
-            async for job in self._jobs.follow(self._job, self._pause):
+            # A thousand streams must not keep the loop busy.
+            async for job in self._jobs.follow(
+                self._job, lambda: _SECONDS_BETWEEN_LOOKS + self.followers / _FOLLOWERS_A_SECOND
+            ):
                 if job.state == "running":
                     self._publish()
                 else:
@@ -87,10 +83,6 @@ class _Feed:
         finally:
             self._over = True
             self._publish()
-
-    def _pause(self) -> float:
-        # A thousand streams must not keep the loop busy.
-        return _SECONDS_BETWEEN_LOOKS + self.followers / _FOLLOWERS_A_SECOND
 
     async def after(self, seen: int) -> AsyncGenerator[bytes]:
         """The events after version *seen*, as they come, to the last one."""

@@ -8,7 +8,7 @@ from aiohttp import hdrs, web
 from aiohttp.typedefs import LooseHeaders
 from aiohttp_sse import sse_response
 
-from scrapper.handlers.operation import Operation, Parameter, describe
+from scrapper.handlers.openapi import Operation, Parameter
 from scrapper.handlers.refusals import InvalidBody, WebhooksDisabled
 from scrapper.handlers.request_bodies import JobRequest, read_body
 from scrapper.handlers.resources import JOB_FEEDS, JOBS, SETTINGS, WEBHOOK_HOSTS
@@ -24,20 +24,17 @@ _SEND_SECONDS = 120.0
 _ID = Parameter("id", "path", {"type": "string", "minLength": 1})
 
 
-@describe(
-    Operation(
-        id="createJob",
-        summary="Download posts in the background",
-        tag="jobs",
-        response=JobResponse,
-        status=202,
-        body=JobRequest,
-        errors=(400, 403, 408, 503, 507),
-        headers={"Location": {"required": True, "schema": {"type": "string"}}},
-    )
+@Operation(
+    id="createJob",
+    summary="Download posts in the background",
+    tag="jobs",
+    response=JobResponse,
+    status=202,
+    body=JobRequest,
+    errors=(400, 403, 408, 503, 507),
+    headers={"Location": {"required": True, "schema": {"type": "string"}}},
 )
 async def create_job(request: web.Request) -> web.Response:
-    """Start to download the posts of the body's ``urls`` in the background."""
     asked = await read_body(request, JobRequest)
     job = new_job(
         asked.urls,
@@ -52,94 +49,82 @@ async def create_job(request: web.Request) -> web.Response:
     return _respond(job, status=202, headers=headers)
 
 
-@describe(
-    Operation(
-        id="getJob",
-        summary="A job, and how far each of its posts is",
-        tag="jobs",
-        response=JobResponse,
-        errors=(404, 503),
-        parameters=(_ID,),
-    )
+@Operation(
+    id="getJob",
+    summary="A job, and how far each of its posts is",
+    tag="jobs",
+    response=JobResponse,
+    errors=(404, 503),
+    parameters=(_ID,),
 )
 async def get_job(request: web.Request) -> web.Response:
-    """The job, and how far each of its posts is."""
     return _respond(await _job(request))
 
 
-@describe(
-    Operation(
-        id="cancelJob",
-        summary="Cancel the posts of a job that have not started",
-        tag="jobs",
-        response=JobResponse,
-        errors=(404, 503, 507),
-        parameters=(_ID,),
-    )
+@Operation(
+    id="cancelJob",
+    summary="Cancel the posts of a job that have not started",
+    tag="jobs",
+    response=JobResponse,
+    errors=(404, 503, 507),
+    parameters=(_ID,),
 )
 async def cancel_job(request: web.Request) -> web.Response:
-    """Cancel those posts of the job that did not start."""
     job = await _job(request)
     if not await request.app[JOBS].cancel(job):
         raise _unknown()
     return _respond(job)
 
 
-@describe(
-    Operation(
-        id="retryJob",
-        summary="Queue the failed and cancelled posts of a job again",
-        tag="jobs",
-        response=JobResponse,
-        status=202,
-        errors=(404, 503, 507),
-        parameters=(_ID,),
-    )
+@Operation(
+    id="retryJob",
+    summary="Queue the failed and cancelled posts of a job again",
+    tag="jobs",
+    response=JobResponse,
+    status=202,
+    errors=(404, 503, 507),
+    parameters=(_ID,),
 )
 async def retry_job(request: web.Request) -> web.Response:
-    """Queue those posts of the job again that failed or were cancelled."""
     job = await _job(request)
     if not await request.app[JOBS].retry(job):
         raise _unknown()
     return _respond(job, status=202)
 
 
-@describe(
-    Operation(
-        id="followJob",
-        summary="A job's progress as server-sent events: `post` for each change, then `end`",
-        tag="jobs",
-        response=JobEvent | JobResponse,
-        events=True,
-        errors=(404, 503),
-        parameters=(
-            _ID,
-            Parameter("Last-Event-ID", "header", {"type": "string"}, "Go on after this event"),
-        ),
-        more={204: ("There are no more events", None)},
-    )
+@Operation(
+    id="followJob",
+    summary="A job's progress as server-sent events: `post` for each change, then `end`",
+    tag="jobs",
+    response=JobEvent | JobResponse,
+    events=True,
+    errors=(404, 503),
+    parameters=(
+        _ID,
+        Parameter("Last-Event-ID", "header", {"type": "string"}, "Go on after this event"),
+    ),
+    more={204: ("There are no more events", None)},
 )
 async def job_events(request: web.Request) -> web.StreamResponse:
     """The job's progress, as server-sent events, until its end.
 
     A ``post`` event has one post. The stream begins with one event for each post, or for each that
     changed after the event in ``Last-Event-ID``. The last event is ``end``, with the whole job. A
-    client that reconnects after ``end`` gets 204, which tells it to stop. A client may follow 20
+    client that reconnects after ``end`` gets 204, which makes it stop. A client may follow 20
     jobs at a time.
     """
     job = await _job(request)
     seen = _version_of(request.headers.get(_LAST_EVENT_ID, ""), job)
     if seen and job.state != "running" and not job.changes(seen):
         return web.Response(status=204)
-    feeds = request.app[JOB_FEEDS]
-    with feeds.place(request.remote):
-        async with sse_response(request) as response, feeds.following(job) as feed:
-            # The client went away, or reads nothing.
-            with suppress(ConnectionError, TimeoutError):
-                async with aclosing(feed.after(seen)) as pieces:
-                    async for piece in pieces:
-                        async with asyncio.timeout(_SEND_SECONDS):
-                            await response.write(piece)
+    following = request.app[JOB_FEEDS].following(job, request.remote)
+    async with following as feed, sse_response(request) as response:
+        # The client went away, or reads nothing.
+        with suppress(ConnectionError, TimeoutError):
+            async with aclosing(feed.after(seen)) as pieces:
+                async for piece in pieces:
+                    async with asyncio.timeout(_SEND_SECONDS):
+                        await response.write(piece)
     return response
 
 

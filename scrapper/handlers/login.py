@@ -10,7 +10,7 @@ import orjson
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field
 
-from scrapper.handlers.operation import Content, Operation, describe
+from scrapper.handlers.openapi import Content, Operation
 from scrapper.handlers.refusals import InvalidBody, KeyRequired
 from scrapper.handlers.request_bodies import read_text
 from scrapper.handlers.resources import API_KEYS, INSTAGRAM, SETTINGS
@@ -60,14 +60,12 @@ _COOKIES = Content(
 )
 
 
-@describe(
-    Operation(
-        id="getLogin",
-        summary="The state of the Instagram login",
-        tag="login",
-        response=LoginResponse,
-        errors=(403,),
-    )
+@Operation(
+    id="getLogin",
+    summary="The state of the Instagram login",
+    tag="login",
+    response=LoginResponse,
+    errors=(403,),
 )
 async def get_login(request: web.Request) -> web.Response:
     """The state of the login, never a cookie."""
@@ -78,16 +76,14 @@ async def get_login(request: web.Request) -> web.Response:
     return _respond(login.state)
 
 
-@describe(
-    Operation(
-        id="putLogin",
-        summary="Replace the Instagram login with a browser's cookies",
-        tag="login",
-        body=LoginRequest,
-        file_body=_COOKIES,
-        response=LoginResponse,
-        errors=(400, 403, 502, 503, 507),
-    )
+@Operation(
+    id="putLogin",
+    summary="Replace the Instagram login with a browser's cookies",
+    tag="login",
+    body=LoginRequest,
+    file_body=_COOKIES,
+    response=LoginResponse,
+    errors=(400, 403, 502, 503, 507),
 )
 async def put_login(request: web.Request) -> web.Response:
     """Use the body's cookies as the session, after asking Instagram once whether it is alive."""
@@ -100,17 +96,14 @@ async def put_login(request: web.Request) -> web.Response:
     return _respond(await asyncio.to_thread(request.app[INSTAGRAM].log_in, cookies, deadline))
 
 
-@describe(
-    Operation(
-        id="deleteLogin",
-        summary="Forget the Instagram login",
-        tag="login",
-        status=204,
-        errors=(403, 507),
-    )
+@Operation(
+    id="deleteLogin",
+    summary="Forget the Instagram login",
+    tag="login",
+    status=204,
+    errors=(403, 507),
 )
 async def delete_login(request: web.Request) -> web.Response:
-    """Be logged out from now on."""
     _check_key(request)
     await asyncio.to_thread(request.app[INSTAGRAM].login.forget)
     return web.Response(status=204)

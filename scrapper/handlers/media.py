@@ -15,7 +15,7 @@ from aiohttp.abc import AbstractStreamWriter
 from zipstream import ZipStream
 
 from scrapper.handlers.download_names import disposition
-from scrapper.handlers.operation import FILE, Operation, Parameter, describe
+from scrapper.handlers.openapi import FILE, Operation, Parameter
 from scrapper.handlers.posts import SHORTCODE, stored_post
 from scrapper.handlers.refusals import InvalidParameter, NotStored
 from scrapper.handlers.request_bodies import ScrapeRequest
@@ -57,22 +57,19 @@ _RANGES = {
 }
 
 
-@describe(
-    Operation(
-        id="getMedia",
-        summary="A file of a stored post, inline",
-        tag="posts",
-        response=FILE,
-        errors=(400, 404),
-        parameters=(
-            SHORTCODE,
-            Parameter("filename", "path", {"type": "string", "minLength": 1}),
-        ),
-        more=_RANGES,
-    )
+@Operation(
+    id="getMedia",
+    summary="A file of a stored post, inline",
+    tag="posts",
+    response=FILE,
+    errors=(400, 404),
+    parameters=(
+        SHORTCODE,
+        Parameter("filename", "path", {"type": "string", "minLength": 1}),
+    ),
+    more=_RANGES,
 )
 async def media(request: web.Request) -> web.StreamResponse:
-    """Any file of the post, inline."""
     stored = await stored_post(request)
     post, filename = stored.post, request.match_info["filename"]
     # By name, never by path: only a post's own files can be reached.
@@ -82,16 +79,14 @@ async def media(request: web.Request) -> web.StreamResponse:
     return _file(request, post, file, stored.stored_at, disposition("inline", filename))
 
 
-@describe(
-    Operation(
-        id="download",
-        summary="The main file of a stored post, one of its files, or all, as an attachment",
-        tag="posts",
-        response=FILE,
-        errors=(400, 404),
-        parameters=(SHORTCODE, *_CHOICE),
-        more=_RANGES,
-    )
+@Operation(
+    id="download",
+    summary="The main file of a stored post, one of its files, or all, as an attachment",
+    tag="posts",
+    response=FILE,
+    errors=(400, 404),
+    parameters=(SHORTCODE, *_CHOICE),
+    more=_RANGES,
 )
 async def download(request: web.Request) -> web.StreamResponse:
     """A file of the post as an attachment: its first video, else its first picture.
@@ -104,25 +99,23 @@ async def download(request: web.Request) -> web.StreamResponse:
     return await _attachment(request, stored.post, stored.stored_at, choice)
 
 
-@describe(
-    Operation(
-        id="downloadByUrl",
-        summary="Download a post, and return its main file, one of its files, or all",
-        tag="posts",
-        response=FILE,
-        errors=(400, 403, 404, 422, 502, 503, 507),
-        parameters=(
-            Parameter(
-                "url",
-                "query",
-                ScrapeRequest.model_json_schema()["properties"]["url"],
-                "The post's URL, or a share link to it",
-                required=True,
-            ),
-            *_CHOICE,
+@Operation(
+    id="downloadByUrl",
+    summary="Download a post, and return its main file, one of its files, or all",
+    tag="posts",
+    response=FILE,
+    errors=(400, 403, 404, 422, 502, 503, 507),
+    parameters=(
+        Parameter(
+            "url",
+            "query",
+            ScrapeRequest.model_json_schema()["properties"]["url"],
+            "The post's URL, or a share link to it",
+            required=True,
         ),
-        more=_RANGES,
-    )
+        *_CHOICE,
+    ),
+    more=_RANGES,
 )
 async def download_by_url(request: web.Request) -> web.StreamResponse:
     """Download the post that ``url`` names, and answer like ``GET /download/{shortcode}``.

@@ -1,17 +1,25 @@
 """The API's description in OpenAPI 3.1, made of the operation beside each route's handler."""
 
-from collections.abc import Iterable, Iterator, Sequence
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
 from http import HTTPStatus
-from typing import Any, cast
+from typing import Any, Literal, TypeVar, cast
 
+import orjson
 from aiohttp import hdrs, web
+from aiohttp.typedefs import Handler
 from pydantic import TypeAdapter
 
-from scrapper.handlers.operation import Content, Operation, Parameter, operation_of
+from scrapper import __version__
+from scrapper.handlers.resources import API_KEYS, SETTINGS
 from scrapper.handlers.responses import ErrorResponse
+from scrapper.serving.base_path import BASE_PATH
 
-__all__ = ["describe_api"]
+__all__ = ["FILE", "TEXT", "Content", "Operation", "Parameter", "describe_api", "openapi"]
 
+_ATTRIBUTE = "openapi_operation"
 _ERRORS = {
     400: "The request cannot be understood; `code` and `error` say why",
     401: "The key is missing or wrong",
@@ -42,25 +50,105 @@ _TAGS = {
 }
 _SCHEMAS = "#/components/schemas/{model}"
 
+Described = TypeVar("Described", bound=Handler)
 
-def describe_api(
-    routes: Iterable[web.AbstractRoute],
-    *,
-    version: str,
-    keyed: bool,
-    max_url_length: int,
-    server: str = "/",
-) -> dict[str, Any]:
-    """The description of *routes* under *server*; *keyed* says whether a key is needed."""
-    operations = list(_operations(routes))
-    schemas = _Schemas([operation for _, _, operation in operations])
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """A response body that is not JSON: its types, and its schema in OpenAPI 3.1."""
+
+    types: Sequence[str]
+    schema: Mapping[str, Any]
+
+
+FILE = Content(
+    ("application/octet-stream", "video/mp4", "image/*", "application/zip"),
+    {"type": "string", "format": "binary"},
+)
+TEXT = Content(("text/plain",), {"type": "string"})
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """A parameter of a route: where it stands, and its schema in OpenAPI 3.1."""
+
+    name: str
+    place: Literal["path", "query", "header"]
+    schema: Mapping[str, Any]
+    description: str = ""
+    required: bool = False
+    """Path parameters are always required."""
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One operation of the API; as a decorator it describes the handler below.
+
+    ``response`` is the type that a success has as JSON, another content, or None for no body; with
+    ``events`` it is what each server-sent event holds. ``body`` is the type that the request has as
+    JSON, and ``file_body`` what it may be instead. ``errors`` are the statuses beside those
+    that every operation may have. An operation that is ``free`` needs no key.
+    """
+
+    id: str
+    summary: str
+    tag: str
+    response: Any = None
+    status: int = 200
+    errors: Sequence[int] = ()
+    body: Any = None
+    body_required: bool = True
+    file_body: Content | None = None
+    parameters: Sequence[Parameter] = ()
+    headers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    more: Mapping[int, tuple[str, Any]] = field(default_factory=dict)
+    events: bool = False
+    free: bool = False
+
+    def __call__(self, handler: Described) -> Described:
+        handler.__dict__[_ATTRIBUTE] = self
+        return handler
+
+
+def openapi() -> Handler:
+    """A handler of ``GET /openapi.json``, which makes the description when it is asked for.
+
+    Few people ever ask, and making it costs time and memory.
+    """
+
+    # Bounded: a trusted proxy may send anything.
+    @lru_cache(maxsize=8)
+    def make(server: str, app: web.Application) -> bytes:
+        return orjson.dumps(describe_api(app, server))
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        server = request.app[BASE_PATH].prefix_of(request) or "/"
+        body = await asyncio.to_thread(make, server, request.app)
+        return web.Response(body=body, content_type="application/json")
+
+    return handler
+
+
+def describe_api(app: web.Application, server: str) -> dict[str, Any]:
+    """The description of *app* under *server*.
+
+    It leaves out routes whose handlers are not described, such as pages.
+    """
+    keyed, max_url_length = app[API_KEYS].needed, app[SETTINGS].max_url_length
+    operations: dict[str, tuple[str, str, Operation]] = {}
+    for route in app.router.routes():
+        operation = getattr(route.handler, _ATTRIBUTE, None)
+        if operation and route.resource and route.method != hdrs.METH_HEAD:
+            # With BASE_PATH each operation has two routes: the first one counts.
+            described = route.resource.canonical, route.method.lower(), operation
+            operations.setdefault(operation.id, described)
+    describer = _Describer([operation for _, _, operation in operations.values()], keyed=keyed)
     paths: dict[str, dict[str, Any]] = {}
-    for path, method, operation in operations:
-        item = paths.setdefault(path, {})
-        item[method] = _operation(operation, schemas, keyed=keyed)
-    components: dict[str, Any] = {"schemas": schemas.definitions}
+    for path, method, operation in operations.values():
+        paths.setdefault(path, {})[method] = describer.operation(operation)
+    components: dict[str, Any] = {"schemas": describer.definitions}
     # The longest URL is a setting, which the model does not know.
-    schemas.definitions["ScrapeRequest"]["properties"]["url"]["maxLength"] = max_url_length
+    describer.definitions["ScrapeRequest"]["properties"]["url"]["maxLength"] = max_url_length
     if keyed:
         components["securitySchemes"] = {
             "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
@@ -70,7 +158,7 @@ def describe_api(
         "openapi": "3.1.0",
         "info": {
             "title": "instagram-scrapper",
-            "version": version,
+            "version": __version__,
             "summary": "One Instagram post, by URL, as a file",
             "license": {"name": "MIT", "identifier": "MIT"},
         },
@@ -82,22 +170,11 @@ def describe_api(
     }
 
 
-def _operations(routes: Iterable[web.AbstractRoute]) -> Iterator[tuple[str, str, Operation]]:
-    seen = set()
-    for route in routes:
-        operation = operation_of(route.handler)
-        if operation is None or route.method == hdrs.METH_HEAD or operation.id in seen:
-            continue
-        # With BASE_PATH each operation has two routes.
-        seen.add(operation.id)
-        if route.resource:
-            yield route.resource.canonical, route.method.lower(), operation
+class _Describer:
+    """Describes *operations* of an API whose schemas are each stated once."""
 
-
-class _Schemas:
-    """The JSON schemas of everything that operations take and give, each stated once."""
-
-    def __init__(self, operations: Sequence[Operation]) -> None:
+    def __init__(self, operations: Sequence[Operation], *, keyed: bool) -> None:
+        self._keyed = keyed
         types = [ErrorResponse]
         for operation in operations:
             more = (response for _, response in operation.more.values())
@@ -110,45 +187,51 @@ class _Schemas:
         self._refs, definitions = TypeAdapter.json_schemas(cast(Any, inputs), ref_template=_SCHEMAS)
         self.definitions: dict[str, Any] = definitions["$defs"]
 
-    def of(self, type_: Any) -> dict[str, Any]:
-        """A reference to the schema of *type_*."""
-        return self._refs[cast(Any, (type_, "validation"))]
-
-
-def _operation(operation: Operation, schemas: _Schemas, *, keyed: bool) -> dict[str, Any]:
-    statuses = [*operation.errors, *_OF_EVERY_OPERATION]
-    statuses += [401] if keyed and not operation.free else []
-    described: dict[str, Any] = {
-        "operationId": operation.id,
-        "summary": operation.summary,
-        "tags": [operation.tag],
-        "responses": {
-            str(operation.status): _success(operation, schemas),
-            **{str(status): _error(status, schemas) for status in sorted(statuses)},
-            **{
-                str(status): _response(text, _content(response, schemas))
-                for status, (text, response) in operation.more.items()
+    def operation(self, operation: Operation) -> dict[str, Any]:
+        statuses = [*operation.errors, *_OF_EVERY_OPERATION]
+        statuses += [401] if self._keyed and not operation.free else []
+        described: dict[str, Any] = {
+            "operationId": operation.id,
+            "summary": operation.summary,
+            "tags": [operation.tag],
+            "responses": {
+                str(operation.status): self._success(operation),
+                **{str(status): self._error(status) for status in sorted(statuses)},
+                **{
+                    str(status): _response(text, self._content(response))
+                    for status, (text, response) in operation.more.items()
+                },
             },
-        },
-    }
-    if operation.free:
-        described["security"] = []
-    if operation.body is not None:
-        content = _content(operation.body, schemas) | _content(operation.file_body, schemas)
-        described["requestBody"] = {"required": operation.body_required, "content": content}
-    if operation.parameters:
-        described["parameters"] = [_parameter(parameter) for parameter in operation.parameters]
-    return described
+        }
+        if operation.free:
+            described["security"] = []
+        if operation.body is not None:
+            content = self._content(operation.body) | self._content(operation.file_body)
+            described["requestBody"] = {"required": operation.body_required, "content": content}
+        if operation.parameters:
+            described["parameters"] = [_parameter(parameter) for parameter in operation.parameters]
+        return described
 
+    def _success(self, operation: Operation) -> dict[str, Any]:
+        content = self._content(operation.response)
+        if operation.events:
+            data = content["application/json"]["schema"]
+            content = {"text/event-stream": {"schema": _event(data)}}
+        text = HTTPStatus(operation.status).phrase
+        streamed = operation.events or isinstance(operation.response, Content)
+        headers = {**({} if streamed else _REQUEST_ID), **operation.headers}
+        return _response(text, content, headers)
 
-def _success(operation: Operation, schemas: _Schemas) -> dict[str, Any]:
-    content = _content(operation.response, schemas)
-    if operation.events:
-        content = {"text/event-stream": {"schema": _event(content["application/json"]["schema"])}}
-    text = HTTPStatus(operation.status).phrase
-    streamed = operation.events or isinstance(operation.response, Content)
-    headers = {**({} if streamed else _REQUEST_ID), **operation.headers}
-    return _response(text, content, headers)
+    def _error(self, status: int) -> dict[str, Any]:
+        headers = {**_REQUEST_ID, **_HEADERS_OF_STATUS.get(status, {})}
+        return _response(_ERRORS[status], self._content(ErrorResponse), headers)
+
+    def _content(self, response: Any) -> dict[str, Any]:
+        if response is None:
+            return {}
+        if isinstance(response, Content):
+            return {type_: {"schema": dict(response.schema)} for type_ in response.types}
+        return {"application/json": {"schema": self._refs[response, "validation"]}}
 
 
 def _event(data: dict[str, Any]) -> dict[str, Any]:
@@ -165,37 +248,18 @@ def _event(data: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _error(status: int, schemas: _Schemas) -> dict[str, Any]:
-    headers = {**_REQUEST_ID, **_HEADERS_OF_STATUS.get(status, {})}
-    return _response(_ERRORS[status], _content(ErrorResponse, schemas), headers)
-
-
 def _response(
     text: str, content: dict[str, Any], headers: dict[str, Any] | None = None
 ) -> dict[str, Any]:
-    described: dict[str, Any] = {"description": text}
-    if headers:
-        described["headers"] = headers
-    if content:
-        described["content"] = content
-    return described
-
-
-def _content(response: Any, schemas: _Schemas) -> dict[str, Any]:
-    if response is None:
-        return {}
-    if isinstance(response, Content):
-        return {type_: {"schema": dict(response.schema)} for type_ in response.types}
-    return {"application/json": {"schema": schemas.of(response)}}
+    parts = {"description": text, "headers": headers, "content": content}
+    return {name: part for name, part in parts.items() if part}
 
 
 def _parameter(parameter: Parameter) -> dict[str, Any]:
-    described: dict[str, Any] = {
+    return {
         "name": parameter.name,
         "in": parameter.place,
         "required": parameter.required or parameter.place == "path",
         "schema": dict(parameter.schema),
+        **({"description": parameter.description} if parameter.description else {}),
     }
-    if parameter.description:
-        described["description"] = parameter.description
-    return described

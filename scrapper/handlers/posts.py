@@ -5,7 +5,7 @@ import re
 import orjson
 from aiohttp import web
 
-from scrapper.handlers.operation import Operation, Parameter, describe
+from scrapper.handlers.openapi import Operation, Parameter
 from scrapper.handlers.refusals import InvalidParameter, NotStored
 from scrapper.handlers.resources import LIBRARY, SETTINGS
 from scrapper.handlers.responses import ListingResponse
@@ -40,26 +40,24 @@ _OWNER = {"type": "string", "pattern": "^[A-Za-z0-9._]{1,30}$"}
 _CURSOR = {"type": "string", "pattern": r"^[0-9]{1,10}\.[0-9]{9}~[A-Za-z0-9_-]{5,64}$"}
 
 
-@describe(
-    Operation(
-        id="listPosts",
-        summary="The stored posts, newest first, or those that match a search",
-        tag="posts",
-        response=ListingResponse,
-        errors=(400, 503, 507),
-        parameters=(
-            Parameter("limit", "query", _LIMIT, "How many"),
-            Parameter(
-                "q",
-                "query",
-                {"type": "string", "maxLength": _MOST_SEARCHED},
-                "Words of the caption, or of the names of people",
-            ),
-            Parameter("owner", "query", _OWNER, "User name of the owner"),
-            Parameter("kept", "query", {"type": "boolean"}, "Only kept posts, or only others"),
-            Parameter("cursor", "query", _CURSOR, "The `next_cursor` of the listing before"),
+@Operation(
+    id="listPosts",
+    summary="The stored posts, newest first, or those that match a search",
+    tag="posts",
+    response=ListingResponse,
+    errors=(400, 503, 507),
+    parameters=(
+        Parameter("limit", "query", _LIMIT, "How many"),
+        Parameter(
+            "q",
+            "query",
+            {"type": "string", "maxLength": _MOST_SEARCHED},
+            "Words of the caption, or of the names of people",
         ),
-    )
+        Parameter("owner", "query", _OWNER, "User name of the owner"),
+        Parameter("kept", "query", {"type": "boolean"}, "Only kept posts, or only others"),
+        Parameter("cursor", "query", _CURSOR, "The `next_cursor` of the listing before"),
+    ),
 )
 async def list_posts(request: web.Request) -> web.Response:
     """The stored posts, newest first: ``limit`` of them, after ``cursor``.
@@ -84,66 +82,54 @@ async def list_posts(request: web.Request) -> web.Response:
     return web.Response(body=body, content_type="application/json")
 
 
-@describe(
-    Operation(
-        id="getPost",
-        summary="A stored post",
-        tag="posts",
-        response=PostResponse,
-        errors=(400, 404),
-        parameters=(SHORTCODE,),
-    )
+@Operation(
+    id="getPost",
+    summary="A stored post",
+    tag="posts",
+    response=PostResponse,
+    errors=(400, 404),
+    parameters=(SHORTCODE,),
 )
 async def get_post(request: web.Request) -> web.Response:
-    """A stored post, as ``POST /scrape`` gave it."""
     stored = await stored_post(request)
     return web.Response(body=post_json(request, stored), content_type="application/json")
 
 
-@describe(
-    Operation(
-        id="deletePost",
-        summary="Remove a stored post and its files",
-        tag="posts",
-        status=204,
-        errors=(400, 404, 507),
-        parameters=(SHORTCODE,),
-    )
+@Operation(
+    id="deletePost",
+    summary="Remove a stored post and its files",
+    tag="posts",
+    status=204,
+    errors=(400, 404, 507),
+    parameters=(SHORTCODE,),
 )
 async def delete_post(request: web.Request) -> web.Response:
-    """Remove a stored post and its files."""
     if not await request.app[LIBRARY].remove(_shortcode(request)):
         raise NotStored
     return web.Response(status=204)
 
 
-@describe(
-    Operation(
-        id="keepPost",
-        summary="Never remove the post because of its age",
-        tag="posts",
-        status=204,
-        errors=(400, 404, 507),
-        parameters=(SHORTCODE,),
-    )
+@Operation(
+    id="keepPost",
+    summary="Never remove the post because of its age",
+    tag="posts",
+    status=204,
+    errors=(400, 404, 507),
+    parameters=(SHORTCODE,),
 )
 async def keep_post(request: web.Request) -> web.Response:
-    """Have sweeps leave the post alone."""
     return await _keep(request, kept=True)
 
 
-@describe(
-    Operation(
-        id="releasePost",
-        summary="Let the post be removed once it is old",
-        tag="posts",
-        status=204,
-        errors=(400, 404, 507),
-        parameters=(SHORTCODE,),
-    )
+@Operation(
+    id="releasePost",
+    summary="Let the post be removed once it is old",
+    tag="posts",
+    status=204,
+    errors=(400, 404, 507),
+    parameters=(SHORTCODE,),
 )
 async def release_post(request: web.Request) -> web.Response:
-    """Let sweeps remove the post again."""
     return await _keep(request, kept=False)
 
 

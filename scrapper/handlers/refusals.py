@@ -18,8 +18,6 @@ class InvalidParameter(web.HTTPBadRequest):
 
 
 class KeyRequired(web.HTTPForbidden):
-    """The route is open only where the service has a key."""
-
     code = "unauthorized"
 
     def __init__(self) -> None:
@@ -27,8 +25,6 @@ class KeyRequired(web.HTTPForbidden):
 
 
 class WebhooksDisabled(web.HTTPForbidden):
-    """The operator allows no webhooks."""
-
     code = "webhooks_disabled"
 
     def __init__(self) -> None:
@@ -36,8 +32,6 @@ class WebhooksDisabled(web.HTTPForbidden):
 
 
 class NotStored(web.HTTPNotFound):
-    """The post is not stored."""
-
     code = "not_stored"
 
     def __init__(self) -> None:

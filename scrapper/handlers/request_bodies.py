@@ -53,10 +53,8 @@ class ScrapeRequest(BaseModel):
         ),
         AfterValidator(clean_link),
     ]
-    refresh: Annotated[bool, Field(description="Download the post again even if it is stored")] = (
-        False
-    )
-    keep: Annotated[bool, Field(description="Never remove the post because of its age")] = False
+    refresh: bool = Field(False, description="Download the post again even if it is stored")
+    keep: bool = Field(False, description="Never remove the post because of its age")
 
 
 class JobRequest(BaseModel):
@@ -64,30 +62,26 @@ class JobRequest(BaseModel):
 
     model_config = ConfigDict(strict=True)
 
-    urls: Annotated[
-        list[str],
-        Field(
-            min_length=1,
-            max_length=MOST_URLS,
-            description="The posts' URLs; a bad one fails alone",
-            examples=[["https://www.instagram.com/reel/SHORTCODE/"]],
-        ),
-    ]
-    keep: Annotated[bool, Field(description="Never remove the posts because of their age")] = False
-    webhook: Annotated[
-        str | None,
-        Field(
-            min_length=1,
-            max_length=MAX_WEBHOOK_LENGTH,
-            description="The URL to which the job is POSTed when it ends, signed according to "
-            "Standard Webhooks; its host must be in WEBHOOK_HOSTS",
-            examples=["https://n8n.example.com/webhook/posts"],
-        ),
-    ] = None
+    urls: list[str] = Field(
+        min_length=1,
+        max_length=MOST_URLS,
+        description="The posts' URLs; a bad one fails alone",
+        examples=[["https://www.instagram.com/reel/SHORTCODE/"]],
+    )
+    keep: bool = Field(False, description="Never remove the posts because of their age")
+    webhook: str | None = Field(
+        None,
+        min_length=1,
+        max_length=MAX_WEBHOOK_LENGTH,
+        description="The URL to which the job is POSTed when it ends, signed according to "
+        "Standard Webhooks; its host must be in WEBHOOK_HOSTS",
+        examples=["https://n8n.example.com/webhook/posts"],
+    )
 
 
 _WINDOWS = {"gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
-_NO_OBJECT = "The body is not a JSON object"
+# Nobody knows where the next request begins.
+_CLOSE = {hdrs.CONNECTION: "close"}
 Body = TypeVar("Body", bound=BaseModel)
 
 
@@ -127,16 +121,11 @@ async def read_text(request: web.Request) -> bytes:
         async with asyncio.timeout(request.app[SETTINGS].client_timeout_seconds):
             return _unpacked(request, await request.read())
     except TimeoutError:
-        headers = {hdrs.CONNECTION: "close"}
-        raise web.HTTPRequestTimeout(
-            text="The body did not come in time", headers=headers
-        ) from None
-    # The body is not what its headers say, or incomplete. Nobody knows where the next request
-    # begins, so the connection is useless.
+        raise web.HTTPRequestTimeout(text="The body did not come in time", headers=_CLOSE) from None
+    # The body is not what its headers say, or incomplete.
     except (web.RequestPayloadError, ConnectionError, zlib.error):
-        headers = {hdrs.CONNECTION: "close"}
         raise InvalidBody(
-            text="The body is incomplete, or not encoded as its headers say", headers=headers
+            text="The body is incomplete, or not encoded as its headers say", headers=_CLOSE
         ) from None
 
 
@@ -171,6 +160,6 @@ def _explain(error: ValidationError) -> str:
     """The first fault in *error*, without the value that caused it."""
     fault = error.errors(include_url=False, include_input=False, include_context=False)[0]
     if not fault["loc"]:
-        return _NO_OBJECT
+        return "The body is not a JSON object"
     where = "".join(f"[{part}]" if isinstance(part, int) else str(part) for part in fault["loc"])
     return f"{where}: {fault['msg']}"

@@ -2,7 +2,7 @@
 
 from aiohttp import web
 
-from scrapper.handlers.operation import Operation, describe
+from scrapper.handlers.openapi import Operation
 from scrapper.handlers.posts import post_json
 from scrapper.handlers.request_bodies import ScrapeRequest, read_body
 from scrapper.handlers.resources import SCRAPER, SETTINGS
@@ -13,15 +13,13 @@ from scrapper.scraping.scraper import Scraped
 __all__ = ["scrape", "scraped_post"]
 
 
-@describe(
-    Operation(
-        id="scrape",
-        summary="Download a post, or give it from disk",
-        tag="posts",
-        response=PostResponse,
-        body=ScrapeRequest,
-        errors=(400, 403, 404, 408, 422, 502, 503, 507),
-    )
+@Operation(
+    id="scrape",
+    summary="Download a post, or give it from disk",
+    tag="posts",
+    response=PostResponse,
+    body=ScrapeRequest,
+    errors=(400, 403, 404, 408, 422, 502, 503, 507),
 )
 async def scrape(request: web.Request) -> web.Response:
     """Download the post that the body's ``url`` names, or give it from disk.

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from middlewares.api_key import unauthorized
 from scrapper.access.sessions import COOKIE, MAX_AGE_SECONDS
-from scrapper.handlers.operation import Operation, describe
+from scrapper.handlers.openapi import Operation
 from scrapper.handlers.request_bodies import parse_body, read_text
 from scrapper.handlers.resources import API_KEYS, SESSIONS
 from scrapper.serving.base_path import BASE_PATH
@@ -23,16 +23,14 @@ class SessionRequest(BaseModel):
     keep: Annotated[bool, Field(description="For 30 days, not only until the browser ends")] = False
 
 
-@describe(
-    Operation(
-        id="beginSession",
-        summary="A cookie that stands for the API key",
-        tag="service",
-        status=204,
-        body=SessionRequest,
-        body_required=False,
-        errors=(400, 403, 408),
-    )
+@Operation(
+    id="beginSession",
+    summary="A cookie that stands for the API key",
+    tag="service",
+    status=204,
+    body=SessionRequest,
+    body_required=False,
+    errors=(400, 403, 408),
 )
 async def begin_session(request: web.Request) -> web.Response:
     """Set a cookie for the key that the request carries; an earlier cookie is not enough.
@@ -60,14 +58,12 @@ async def begin_session(request: web.Request) -> web.Response:
     return response
 
 
-@describe(
-    Operation(
-        id="endSession",
-        summary="End the session of the request's cookie",
-        tag="service",
-        status=204,
-        errors=(403, 507),
-    )
+@Operation(
+    id="endSession",
+    summary="End the session of the request's cookie",
+    tag="service",
+    status=204,
+    errors=(403, 507),
 )
 async def end_session(request: web.Request) -> web.Response:
     """End the session of the request's cookie for good, and have the browser forget it."""

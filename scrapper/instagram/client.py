@@ -9,8 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from scrapper.errors import InvalidURL, PostForbidden, StoryLink, UnsupportedLink
-from scrapper.instagram.context import OnRequest
-from scrapper.instagram.contexts import Contexts
+from scrapper.instagram.context import Contexts, OnRequest
 from scrapper.instagram.documents import DocumentMemory, Documents
 from scrapper.instagram.files.fetch import Fetched, Target, Wanted, fetch_file
 from scrapper.instagram.files.post import PostDownload

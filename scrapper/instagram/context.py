@@ -1,4 +1,4 @@
-"""The Instaloader context under every source: paced, pooled, silent, and never asleep.
+"""The Instaloader contexts under every source: paced, pooled, silent, and never asleep.
 
 What it overrides of Instaloader 4.16, private names included, is named where it does.
 """
@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from http import HTTPStatus
 from http.cookiejar import DefaultCookiePolicy
 from typing import Any, Protocol, TypeVar
+from weakref import WeakKeyDictionary
 
 import instaloader
 import requests
@@ -28,7 +29,7 @@ from scrapper.instagram.verdict import (
     reason_of_response,
 )
 
-__all__ = ["WWW", "Context", "OnRequest"]
+__all__ = ["WWW", "Context", "Contexts", "OnRequest"]
 
 log = structlog.get_logger(__name__)
 
@@ -354,6 +355,49 @@ class Context(InstaloaderContext):
         session.max_redirects = _MAX_REDIRECTS
         session.get_redirect_target = _redirect_target  # type: ignore[method-assign, assignment]
         return session
+
+
+class Contexts:
+    """Makes contexts, and keeps them for the transport that they use.
+
+    *paces* has one for each login state: ``logged_out`` and ``session``. *documents* are
+    those of the web app's queries.
+    """
+
+    def __init__(
+        self, paces: Mapping[str, Pace], *, documents: Documents, on_request: OnRequest
+    ) -> None:
+        self._paces = paces
+        self._documents = documents
+        self._on_request = on_request
+        self.tokens = Tokens()
+        self._logged_out: WeakKeyDictionary[PooledTransport, Context] = WeakKeyDictionary()
+        self._with_session: WeakKeyDictionary[PooledTransport, Context] = WeakKeyDictionary()
+
+    def logged_out(self, transport: PooledTransport) -> Context:
+        """The context over *transport* without a session."""
+        context = self._logged_out.get(transport)
+        if context is None:
+            context = self._logged_out[transport] = self.make(None, transport)
+        return context
+
+    def with_session(self, session: Session, transport: PooledTransport) -> Context:
+        """The context over *transport* for *session*."""
+        context = self._with_session.get(transport)
+        if context is None or context.session != session:
+            context = self._with_session[transport] = self.make(session, transport)
+        return context
+
+    def make(self, session: Session | None, transport: PooledTransport) -> Context:
+        """A context that is kept for nobody."""
+        return Context(
+            transport,
+            self._paces["session" if session else "logged_out"],
+            self.tokens,
+            documents=self._documents,
+            session=session,
+            on_request=self._on_request,
+        )
 
 
 def _tokens_of(response: requests.Response) -> HeldTokens | None:

@@ -1,24 +1,20 @@
 """How often Instagram may be asked, counted over all threads, and learned from its refusals."""
 
+import math
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Literal, NamedTuple, Protocol
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
 
 import structlog
 
-from scrapper.errors import PaceExceeded
+from scrapper.errors import PaceExceeded, ScrapeError
+from scrapper.library.state_file import StateFile
 
-__all__ = [
-    "Kind",
-    "Learned",
-    "Pace",
-    "PaceMemory",
-    "ProcessMemory",
-    "ProcessWindow",
-    "Window",
-]
+__all__ = ["Kind", "Learned", "Pace", "PaceFile", "PaceMemory", "Window"]
 
 log = structlog.get_logger(__name__)
 
@@ -29,6 +25,7 @@ _PAGES_PER_200_QUERIES = 75
 _MIN_ALLOWED = 10
 _HOUR = 60 * 60
 _RECOVERY_HOURS = 10
+_MAX_ALLOWED = 2**31
 
 
 class Learned(NamedTuple):
@@ -38,52 +35,34 @@ class Learned(NamedTuple):
     at: float
 
 
-class PaceMemory(Protocol):
-    """Keeps what one login state learned, across restarts or replicas.
+class PaceMemory:
+    """Keeps what one login state learned, as long as the process lasts; others keep it for longer.
 
-    Neither method raises: if nothing can be kept, the memory lasts as long as the process.
+    Neither method raises.
     """
+
+    _learned: Learned | None = None
 
     def load(self) -> Learned | None:
         """What was stored last, by this process or another one; None if nothing was."""
-        ...
-
-    def store(self, learned: Learned) -> None:
-        """Keep *learned*."""
-        ...
-
-
-class ProcessMemory:
-    """A :class:`PaceMemory` that ends with the process."""
-
-    def __init__(self) -> None:
-        self._learned: Learned | None = None
-
-    def load(self) -> Learned | None:
         return self._learned
 
     def store(self, learned: Learned) -> None:
+        """Keep *learned*."""
         self._learned = learned
 
 
-class Window(Protocol):
-    """Counts the requests of the last so many seconds."""
+class Window:
+    """Counts the requests of this process; its owner sees to it that threads take turns."""
+
+    def __init__(self) -> None:
+        self._sent: dict[Kind, deque[float]] = {"query": deque(), "page": deque()}
 
     def take(self, kind: Kind, most: int, seconds: float) -> float | None:
         """Count a request, if fewer than *most* of its *kind* were counted in the last *seconds*.
 
         Otherwise return the seconds after which there is room.
         """
-        ...
-
-
-class ProcessWindow:
-    """A :class:`Window` of this process; its owner sees to it that threads take turns."""
-
-    def __init__(self) -> None:
-        self._sent: dict[Kind, deque[float]] = {"query": deque(), "page": deque()}
-
-    def take(self, kind: Kind, most: int, seconds: float) -> float | None:
         sent, now = self._sent[kind], time.monotonic()
         while sent and sent[0] <= now - seconds:
             sent.popleft()
@@ -115,14 +94,12 @@ class Pace:
         *,
         memory: PaceMemory | None = None,
         counts: Window | None = None,
-        now: Callable[[], float] = time.time,
     ) -> None:
         self.ceiling = max_queries
         self._window = window
-        self._memory = memory or ProcessMemory()
-        self._now = now
+        self._memory = memory or PaceMemory()
         self._lock = threading.Lock()
-        self._counts = counts or ProcessWindow()
+        self._counts = counts or Window()
         self._number = 0
         self._slowed_at_number = 0
 
@@ -142,7 +119,11 @@ class Pace:
             self._number += 1
             if not self.ceiling:
                 return self._number
-            wait = self._counts.take(kind, self._limit(kind), self._window)
+            most = allowed = self._allowed()
+            if kind == "page":
+                pages = allowed * _PAGES_PER_200_QUERIES // 200
+                most = max(min(allowed, _PAGES_PER_200_QUERIES), pages)
+            wait = self._counts.take(kind, most, self._window)
             if wait is not None:
                 raise PaceExceeded(retry_after=wait)
             return self._number
@@ -158,7 +139,7 @@ class Pace:
                 return
             self._slowed_at_number = self._number
             allowed = max(min(_MIN_ALLOWED, self.ceiling), self._allowed() // 2)
-            self._memory.store(Learned(allowed, self._now()))
+            self._memory.store(Learned(allowed, time.time()))
         log.warning("pace slowed", allowed=allowed, ceiling=self.ceiling)
 
     def _allowed(self) -> int:
@@ -166,12 +147,52 @@ class Pace:
         if learned is None:
             return self.ceiling
         # After the clock was set back, nobody knows the hours since.
-        hours = int(max(0.0, self._now() - learned.at) // _HOUR)
+        hours = int(max(0.0, time.time() - learned.at) // _HOUR)
         regained = min(hours, _RECOVERY_HOURS) * self.ceiling // _RECOVERY_HOURS
         return min(self.ceiling, learned.allowed + regained)
 
-    def _limit(self, kind: Kind) -> int:
-        allowed = self._allowed()
-        if kind == "query":
-            return allowed
-        return max(min(allowed, _PAGES_PER_200_QUERIES), allowed * _PAGES_PER_200_QUERIES // 200)
+
+class PaceFile:
+    """The JSON file at *path*: ``{login state: {"allowed": queries, "at": unix time}}``.
+
+    It is read once, and a missing or damaged one counts as empty. If it cannot be written, the next
+    process starts without what this one learned. *check* raises if the folder was replaced.
+    """
+
+    def __init__(self, path: Path, *, check: Callable[[], None] = lambda: None) -> None:
+        self._file = StateFile(path, check=check)
+        self._lock = threading.Lock()
+        self.learned = self._file.read(_learned_in) or {}
+
+    def make_pace(self, login_state: str, max_queries: int, window: float) -> Pace:
+        """The pace of one login state, which keeps here what it learns."""
+        return Pace(max_queries, window, memory=_InFile(self, login_state))
+
+    def keep(self, login_state: str, learned: Learned) -> None:
+        """Keep what one login state learned."""
+        with self._lock:
+            self.learned[login_state] = learned
+            data = {name: known._asdict() for name, known in self.learned.items()}
+            try:
+                self._file.write(data)
+            except (OSError, ScrapeError) as error:
+                log.warning("pace not stored", cause=repr(error))
+
+
+class _InFile(PaceMemory):
+    """What one login state learned, kept in *file* as well."""
+
+    def __init__(self, file: PaceFile, login_state: str) -> None:
+        self._learned = file.learned.get(login_state)
+        self._keep = partial(file.keep, login_state)
+
+    def store(self, learned: Learned) -> None:
+        self._learned = learned
+        self._keep(learned)
+
+
+def _learned_in(data: Any) -> dict[str, Learned]:
+    learned = {name: Learned(int(it["allowed"]), float(it["at"])) for name, it in data.items()}
+    if not all(0 < it.allowed < _MAX_ALLOWED and math.isfinite(it.at) for it in learned.values()):
+        raise ValueError("out of range")
+    return learned

@@ -9,8 +9,7 @@ import structlog
 
 from scrapper.errors import PostForbidden, ScrapeError, SessionRefused
 from scrapper.instagram.asking import asking
-from scrapper.instagram.context import Context
-from scrapper.instagram.contexts import Contexts
+from scrapper.instagram.context import Context, Contexts
 from scrapper.instagram.documents import Documents
 from scrapper.instagram.login.check import view_as
 from scrapper.instagram.login.session import Login, Session

@@ -51,9 +51,7 @@ class Tokens:
         if not self._lock.acquire(timeout=max(0.0, seconds)):
             raise TimeoutError("waited for another thread's page tokens")
         try:
-            held = self._fresh()
-            if held is None:
-                held = self._held = fetch()
+            self._held = held = self._fresh() or fetch()
             return held
         finally:
             self._lock.release()

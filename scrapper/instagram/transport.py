@@ -190,7 +190,7 @@ class PooledTransport(HTTPAdapter):
     def _send(
         self, request: requests.PreparedRequest, stream: bool, host: str
     ) -> requests.Response:
-        timeout, proxies = self._context.deadline.left(), _proxies_to(host)
+        timeout, proxies = self._context.deadline.left(), get_environ_proxies(f"https://{host}/")
         return super().send(request, stream=stream, timeout=timeout, proxies=proxies)
 
     def finish(self) -> None:
@@ -260,7 +260,12 @@ def tls_context() -> DeadlineContext:
     context = DeadlineContext(ssl.PROTOCOL_TLS_CLIENT)
     context.deadline = _Deadline()
     context.set_alpn_protocols(_ALPN)
-    authorities = _certificate_authorities()
+    with requests.Session() as session:
+        known = session.merge_environment_settings(
+            "https://www.instagram.com/", {}, None, None, None
+        )
+    verify = known["verify"]
+    authorities = Path(verify if isinstance(verify, str) else certifi.where())
     if authorities.is_dir():
         context.load_verify_locations(capath=authorities)
     else:
@@ -285,16 +290,3 @@ def _clock_difference(response: requests.Response) -> float | None:
         return time.time() - parsedate_to_datetime(response.headers.get("Date", "")).timestamp()
     except (ValueError, TypeError, OverflowError, IndexError):
         return None
-
-
-def _proxies_to(host: str) -> dict[str, str]:
-    return get_environ_proxies(f"https://{host}/")
-
-
-def _certificate_authorities() -> Path:
-    with requests.Session() as session:
-        settings = session.merge_environment_settings(
-            "https://www.instagram.com/", {}, None, None, None
-        )
-    verify = settings["verify"]
-    return Path(verify if isinstance(verify, str) else certifi.where())

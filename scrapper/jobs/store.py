@@ -42,15 +42,12 @@ class JobStore(Protocol):
             TooManyJobs: the client has as many unfinished jobs as one client may have.
             DiskFull, DiskReadOnly, MediaFolderGone: there is nowhere to keep it.
         """
-        ...
 
     async def get(self, job_id: str) -> Job | None:
         """The job as it is now; None if it is unknown or too old."""
-        ...
 
     async def refresh(self, job: Job) -> bool:
         """Bring *job* up to date if possible. Return False if it is gone."""
-        ...
 
     async def change(self, job: Job, how: Change, *, queue: bool = False) -> bool:
         """Change the posts of *job*, and bring it up to date. Return False if it is gone.
@@ -60,7 +57,6 @@ class JobStore(Protocol):
         Raises:
             DiskFull, DiskReadOnly, MediaFolderGone: it cannot be kept.
         """
-        ...
 
     async def check_room(self, client: str | None) -> None:
         """See that *client* may have one more unfinished job.
@@ -68,35 +64,27 @@ class JobStore(Protocol):
         Raises:
             JobsFull, TooManyJobs: not now.
         """
-        ...
 
     async def find(self, job_id: str, index: int) -> tuple[Job, JobPost] | None:
         """The job, perhaps without its posts, and the post at *index*; None if they are gone."""
-        ...
 
     async def note(self, job_id: str, index: int, post: JobPost) -> bool:
         """Keep what became of a post; return False if it ended meanwhile, or is gone."""
-        ...
 
     async def wait(self, job: Job, index: int, post: JobPost, hold: float = 0.0) -> None:
         """Put a post in line: one behind others, or one that met a limit of *hold* seconds."""
-        ...
 
     async def hold(self, seconds: float) -> None:
         """Note a limit: nobody leaves the line for so many *seconds*."""
-        ...
 
     async def has_waiting(self) -> bool:
         """Whether any post waits in line."""
-        ...
 
     def note_success(self) -> None:
         """Note that a post that had left the line met no limit."""
-        ...
 
     async def skip(self) -> None:
         """Let the next post leave the line at once: the last one was not wanted any more."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,11 +100,9 @@ class FinishedJobs(Protocol):
 
     async def unreported(self, plugin: str) -> Sequence[FinishedJob]:
         """Those that *plugin* does not know of, oldest first."""
-        ...
 
     async def note_reported(self, plugin: str, job: FinishedJob) -> None:
         """Note that *plugin* knows of this end of the job."""
-        ...
 
 
 def check_room(unfinished: Sequence[Client], client: Client, max_jobs: int) -> None:

@@ -128,16 +128,13 @@ class Patience:
             waited = 0.0
             if waiting_since is not None and await asyncio.to_thread(self._clock_is_right):
                 waited = max(0.0, time.time() - waiting_since)
-            self._drop_old()
+            # Drop posts that nobody asked about for so long that they were cancelled.
+            latest = time.monotonic() - self._seconds
+            for old in list(takewhile(lambda it: self._since[it] < latest, self._since)):
+                del self._since[old]
             self._since[place] = time.monotonic() - waited
         return self._seconds - (time.monotonic() - self._since[place])
 
     def forget(self, place: Place) -> None:
         """Note that the post waits no longer."""
         self._since.pop(place, None)
-
-    def _drop_old(self) -> None:
-        """Drop posts that nobody asked about for so long that they were cancelled."""
-        latest = time.monotonic() - self._seconds
-        for place in list(takewhile(lambda it: self._since[it] < latest, self._since)):
-            del self._since[place]

@@ -25,7 +25,7 @@ class Reading:
     """Both clocks at one moment.
 
     ``wall`` is a unix time. ``running`` counts the seconds since the machine was started, sleep
-    included, and cannot be set; ``boot`` tells one start of the machine from another, and is empty
+    included, and cannot be set; ``boot`` names one start of the machine, and is empty
     where that is unknown, as in a sandbox that hides it.
     """
 
@@ -85,7 +85,10 @@ class ClockWatch:
         """
         # The file may vanish while the clock is in doubt.
         now, known = self._read(), self._file.read(_reading) or self._known
-        if known is None or now.in_step_with(known) or self._has_settled(now):
+        doubted = self._doubted
+        agreed = doubted is not None and now.in_step_with(doubted)
+        settled = doubted is not None and agreed and now.running - doubted.running >= _DAY
+        if known is None or now.in_step_with(known) or settled:
             self._doubted, self._known = None, now
             try:
                 self._file.write(asdict(now))
@@ -93,7 +96,7 @@ class ClockWatch:
                 # On a full disk, a sweep is needed most.
                 log.warning("last look at the clock not stored", cause=str(error))
             return True
-        if self._doubted is None or not now.in_step_with(self._doubted):
+        if not agreed:
             self._doubted = now
         log.warning(
             "clock in doubt",
@@ -101,14 +104,6 @@ class ClockWatch:
             running_seconds=round(now.running - known.running),
         )
         return False
-
-    def _has_settled(self, now: Reading) -> bool:
-        doubted = self._doubted
-        return (
-            doubted is not None
-            and now.in_step_with(doubted)
-            and now.running - doubted.running >= _DAY
-        )
 
 
 def _reading(data: Any) -> Reading:

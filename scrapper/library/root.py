@@ -11,7 +11,6 @@ from scrapper.library.disk import identity, open_lock
 
 __all__ = ["MediaRoot"]
 
-_STATE = ".state"
 _LOCK = "lock"
 
 
@@ -24,7 +23,7 @@ class MediaRoot:
 
     def __init__(self, path: Path, *, shared: bool = False) -> None:
         self.path = path
-        self.state = path / _STATE
+        self.state = path / ".state"
         self._shared = shared
         self._identity: tuple[int, int] | None = None
         self._lock: int | None = None

@@ -13,7 +13,8 @@ import subprocess
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -46,7 +47,11 @@ _INPUT = (
 )
 # Requests come first, and a killed service leaves no ffmpeg behind.
 _WRAPPED = ("setpriv", "--pdeathsig", "KILL", "nice")
-_EVEN_SIZES = "scale=trunc(iw/2)*2:trunc(ih/2)*2"
+_TO_H264 = (
+    *("libx264", "-vf", "scale=trunc(iw/2)*2:trunc(ih/2)*2"),
+    *("-preset", "veryfast", "-crf", "23", "-pix_fmt", "yuv420p"),
+)
+_SOUND = ".m4a"
 
 
 class _AudioSettings(BaseSettings):
@@ -80,13 +85,10 @@ def post_stored(post: Post, folder: Path) -> Additions | None:
     Raises:
         FFmpegFailed, OSError, subprocess.TimeoutExpired: it cannot be made.
     """
-    programs = _Programs(_AudioSettings().plugin_timeout_seconds)
-    sounds = [
-        sound
-        for item in post.media
-        if item.type == "video" and (sound := _sound_of(programs, folder, item))
-    ]
-    return Additions(tuple(sounds)) if sounds else None
+    ffmpeg = _FFmpeg(_AudioSettings().plugin_timeout_seconds)
+    videos = [item for item in post.media if item.type == "video"]
+    sounds = tuple(filter(None, (ffmpeg.sound_of(folder, item) for item in videos)))
+    return Additions(sounds) if sounds else None
 
 
 @hookimpl
@@ -109,7 +111,7 @@ class _Conversions:
     def __init__(self, library: Library, settings: Settings) -> None:
         self._library = library
         self._patience = settings.scrape_timeout_seconds
-        self._programs = _Programs(settings.plugin_timeout_seconds)
+        self._ffmpeg = _FFmpeg(settings.plugin_timeout_seconds)
         self._keep_free = settings.min_free_bytes
         self._max_bytes = settings.max_media_bytes
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="convert")
@@ -119,7 +121,7 @@ class _Conversions:
         """End the work under way when the service ends."""
         yield
         self._thread.shutdown(wait=False, cancel_futures=True)
-        self._programs.kill()
+        self._ffmpeg.kill()
         for work in list(self._under_way.values()):
             await end(work)
 
@@ -130,15 +132,11 @@ class _Conversions:
             web.HTTPNotFound: it has none.
             DeadlineExceeded, ServerFull: not yet.
         """
-        name = _name(item, ".m4a")
-        made = None
         if item.type == "video":
-            made = await self._made(
-                post, name, lambda folder: _sound_of(self._programs, folder, item)
-            )
-        if made is None:
-            raise web.HTTPNotFound(text="The item has no sound")
-        return made
+            make = partial(self._ffmpeg.sound_of, item=item)
+            if made := await self._made(post, _name(item, _SOUND), make):
+                return made
+        raise web.HTTPNotFound(text="The item has no sound")
 
     async def h264(self, post: Post, item: MediaItem) -> MediaItem:
         """*item* in H.264 and AAC: itself, if it is so already.
@@ -151,12 +149,10 @@ class _Conversions:
         if item.type != "video":
             raise web.HTTPNotFound(text="The item is not a video")
         name = _name(item, "_h264.mp4")
-        made = await self._made(post, name, lambda folder: self._compatible(folder, item, name))
-        return made or item
+        make = partial(self._ffmpeg.h264_of, item=item, name=name, max_bytes=self._max_bytes)
+        return await self._made(post, name, make) or item
 
-    async def _made(
-        self, post: Post, name: str, make: Callable[[Path], MediaItem | None]
-    ) -> MediaItem | None:
+    async def _made(self, post: Post, name: str, make: "_Make") -> MediaItem | None:
         """The file *name*, which *make* makes if it is not there."""
         for item in post.added:
             if item.filename == name:
@@ -178,17 +174,18 @@ class _Conversions:
         except TimeoutError:
             raise DeadlineExceeded from None
 
-    async def _make(
-        self,
-        post: Post,
-        name: str,
-        version: int,
-        make: Callable[[Path], MediaItem | None],
-    ) -> MediaItem | None:
+    async def _make(self, post: Post, name: str, version: int, make: "_Make") -> MediaItem | None:
         folder = self._library.root / post.shortcode
+
+        def work() -> MediaItem | None:
+            size = max(item.size for item in post.media)
+            check_room(folder, keep_free=self._keep_free, coming=2 * size)
+            with storing():
+                return make(folder)
+
         loop = asyncio.get_running_loop()
         try:
-            made = await loop.run_in_executor(self._thread, self._make_file, post, folder, make)
+            made = await loop.run_in_executor(self._thread, work)
             if made is not None:
                 await self._library.add(post.shortcode, name, Additions((made,)), version)
             if await self._library.version(post.shortcode) != version:
@@ -208,86 +205,76 @@ class _Conversions:
         finally:
             del self._under_way[name, version]
 
-    def _make_file(
-        self, post: Post, folder: Path, make: Callable[[Path], MediaItem | None]
-    ) -> MediaItem | None:
-        size = max(item.size for item in post.media)
-        check_room(folder, keep_free=self._keep_free, coming=2 * size)
-        with storing():
-            return make(folder)
 
-    def _compatible(self, folder: Path, item: MediaItem, name: str) -> MediaItem | None:
-        """The copy of *item*; None if it needs none."""
-        codecs = _codecs_of(self._programs, folder / item.filename)
-        if codecs.video == "h264" and codecs.audio in ("aac", None):
-            return None
-        video = ["copy"] if codecs.video == "h264" else ["libx264", "-vf", _EVEN_SIZES]
-        options = ["-c:v", *video, "-c:a", "copy" if codecs.audio == "aac" else "aac"]
-        if codecs.video != "h264":
-            options += ["-preset", "veryfast", "-crf", "23", "-pix_fmt", "yuv420p"]
-        options += ["-movflags", "+faststart", "-fs", str(self._max_bytes)]
-        made = _converted(self._programs, folder, item, name, options)
-        if made.size >= self._max_bytes:
-            (folder / name).unlink()
-            raise MediaTooLarge
-        return made
+_Make = Callable[[Path], MediaItem | None]
+"""Makes a file of a post in its folder; None if there is nothing to make."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Codecs:
-    """The names of a file's codecs, as ffprobe has them; None where there is no such stream."""
-
-    video: str | None
-    audio: str | None
-
-
-def _sound_of(programs: "_Programs", folder: Path, item: MediaItem) -> MediaItem | None:
-    """The sound of *item* as a file in *folder*; None if it has none."""
-    if item.has_audio is False or _codecs_of(programs, folder / item.filename).audio is None:
-        return None
-    name = _name(item, ".m4a")
-    made = _converted(programs, folder, item, name, ["-vn", "-c:a", "copy"])
-    return replace(made, type="audio", width=None, height=None, alt_text=None)
-
-
-def _codecs_of(programs: "_Programs", path: Path) -> _Codecs:
-    shown = ("-show_entries", "stream=codec_type,codec_name", "-of", "json")
-    output = programs.run("ffprobe", *_INPUT, *shown, str(path))
-    found: dict[str, str] = {}
-    for stream in json.loads(output).get("streams", ()):
-        found.setdefault(stream.get("codec_type"), stream.get("codec_name", "unknown"))
-    return _Codecs(found.get("video"), found.get("audio"))
-
-
-def _converted(
-    programs: "_Programs", folder: Path, item: MediaItem, name: str, options: Sequence[str]
-) -> MediaItem:
-    """Have ffmpeg make the file *name* of *item*; it appears whole, or not at all."""
-    # What a crash leaves there goes at the next start.
-    unfinished = folder.parent / ".incoming" / f"{folder.name}.{uuid.uuid4().hex}.part"
-    given = ["-i", str(folder / item.filename), "-map", "0:v:0?", "-map", "0:a:0?"]
-    try:
-        programs.run(
-            "ffmpeg", "-nostdin", *_INPUT, *given, *options, "-f", "mp4", "-y", str(unfinished)
-        )
-        # With its time, which is the post's.
-        shutil.copystat(folder / item.filename, unfinished)
-        flush(unfinished)
-        size = unfinished.stat().st_size
-        unfinished.replace(folder / name)
-    finally:
-        unfinished.unlink(missing_ok=True)
-    return replace(item, filename=name, cdn_url="", size=size)
-
-
-class _Programs:
-    """Runs ffmpeg and ffprobe, each for *timeout* seconds at most; one at a time."""
+class _FFmpeg:
+    """Makes files by ffmpeg, one at a time; a program may take *timeout* seconds."""
 
     def __init__(self, timeout: float) -> None:
         self._timeout = timeout
         self._process: subprocess.Popen[bytes] | None = None
 
-    def run(self, program: str, *arguments: str) -> bytes:
+    def kill(self) -> None:
+        """End what runs."""
+        if self._process is not None:
+            self._process.kill()
+
+    def sound_of(self, folder: Path, item: MediaItem) -> MediaItem | None:
+        """The sound of *item* as a file in *folder*; None if it has none."""
+        if item.has_audio is False or "audio" not in self._codecs_of(folder / item.filename):
+            return None
+        made = self._convert(folder, item, _name(item, _SOUND), ["-vn", "-c:a", "copy"])
+        return replace(made, type="audio", width=None, height=None, alt_text=None)
+
+    def h264_of(self, folder: Path, item: MediaItem, name: str, max_bytes: int) -> MediaItem | None:
+        """The copy of *item* in *folder*; None if it needs none.
+
+        Raises:
+            MediaTooLarge: it would have more than *max_bytes*.
+        """
+        codecs = self._codecs_of(folder / item.filename)
+        video, audio = codecs.get("video"), codecs.get("audio")
+        if video == "h264" and audio in ("aac", None):
+            return None
+        options = ["-c:v", *(["copy"] if video == "h264" else _TO_H264)]
+        options += ["-c:a", "copy" if audio == "aac" else "aac"]
+        options += ["-movflags", "+faststart", "-fs", str(max_bytes)]
+        made = self._convert(folder, item, name, options)
+        if made.size >= max_bytes:
+            (folder / name).unlink()
+            raise MediaTooLarge
+        return made
+
+    def _codecs_of(self, path: Path) -> dict[str, str]:
+        """The codec of the first stream of each type, by the names that ffprobe has for them."""
+        shown = ("-show_entries", "stream=codec_type,codec_name", "-of", "json")
+        found: dict[str, str] = {}
+        for stream in json.loads(self._run("ffprobe", *shown, str(path))).get("streams", ()):
+            found.setdefault(stream.get("codec_type"), stream.get("codec_name", "unknown"))
+        return found
+
+    def _convert(
+        self, folder: Path, item: MediaItem, name: str, options: Sequence[str]
+    ) -> MediaItem:
+        """Make the file *name* of *item*; it appears whole, or not at all."""
+        # What a crash leaves there goes at the next start.
+        unfinished = folder.parent / ".incoming" / f"{folder.name}.{uuid.uuid4().hex}.part"
+        given = ["-nostdin", "-i", str(folder / item.filename), "-map", "0:v:0?", "-map", "0:a:0?"]
+        try:
+            self._run("ffmpeg", *given, *options, "-f", "mp4", str(unfinished))
+            # With its time, which is the post's.
+            shutil.copystat(folder / item.filename, unfinished)
+            flush(unfinished)
+            size = unfinished.stat().st_size
+            unfinished.replace(folder / name)
+        finally:
+            unfinished.unlink(missing_ok=True)
+        return replace(item, filename=name, cdn_url="", size=size)
+
+    def _run(self, program: str, *arguments: str) -> bytes:
         """What the program prints.
 
         Raises:
@@ -295,7 +282,7 @@ class _Programs:
             subprocess.TimeoutExpired: it takes too long.
         """
         with subprocess.Popen(  # noqa: S603 - no shell, and paths of our own
-            [*_WRAPPED, program, "-hide_banner", "-loglevel", "error", *arguments],
+            [*_WRAPPED, program, "-hide_banner", "-loglevel", "error", *_INPUT, *arguments],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -309,11 +296,6 @@ class _Programs:
         if process.returncode != 0:
             raise FFmpegFailed(complaint[-_ERROR_BYTES:].decode(errors="replace").strip())
         return output[:_PROBE_BYTES]
-
-    def kill(self) -> None:
-        """End what runs."""
-        if self._process is not None:
-            self._process.kill()
 
 
 def _name(item: MediaItem, ending: str) -> str:

@@ -27,13 +27,31 @@ class Call:
         self._future: asyncio.Future[Any] = loop.create_future()
         # result() raises its failure. If that comes too late, asyncio must not complain of it.
         self._future.add_done_callback(lambda done: done.cancelled() or done.exception())
-        self._theirs: tuple[asyncio.AbstractEventLoop, asyncio.Future[Any]] | None = None
-        run = self._run_coroutine if inspect.iscoroutinefunction(function) else function
-        given = (function, *arguments) if run is not function else arguments
-        work = contextvars.copy_context().run
-        threading.Thread(
-            target=self._run, args=(loop, work, run, *given), name="plugin", daemon=True
-        ).start()
+        self._theirs: tuple[asyncio.AbstractEventLoop, asyncio.Task[Any]] | None = None
+
+        async def run_coroutine() -> Any:
+            task = asyncio.ensure_future(function(*arguments))
+            self._theirs = asyncio.get_running_loop(), task
+            return await task
+
+        def run() -> None:
+            settle: Callable[[Any], None] = self._future.set_result
+            try:
+                if inspect.iscoroutinefunction(function):
+                    result = asyncio.run(run_coroutine())
+                else:
+                    result = function(*arguments)
+            # result() raises its errors; even a SystemExit must not end the process.
+            except BaseException as error:  # noqa: BLE001
+                is_usual = isinstance(error, Exception) and not isinstance(error, StopIteration)
+                result = error if is_usual else RuntimeError(repr(error))
+                settle = self._future.set_exception
+            # The service's loop may be closed: the process ends.
+            with suppress(RuntimeError):
+                loop.call_soon_threadsafe(settle, result)
+
+        context = contextvars.copy_context()
+        threading.Thread(target=context.run, args=(run,), name="plugin", daemon=True).start()
 
     async def result(self, seconds: float) -> Any:
         """What the function returns.
@@ -66,29 +84,3 @@ class Call:
             # Their loop may be closed by now.
             with suppress(RuntimeError):
                 loop.call_soon_threadsafe(task.cancel)
-
-    def _run(self, loop: asyncio.AbstractEventLoop, work: Callable[..., Any], *call: Any) -> None:
-        settle: Callable[[Any], None]
-        try:
-            settle, outcome = self._future.set_result, work(*call)
-        # result() raises its errors; even a SystemExit must not end the process.
-        except BaseException as error:  # noqa: BLE001
-            is_usual = isinstance(error, Exception) and not isinstance(error, StopIteration)
-            settle, outcome = self._future.set_exception, error
-            if not is_usual:
-                outcome = RuntimeError(repr(error))
-        # The service's loop may be closed: the process ends.
-        with suppress(RuntimeError):
-            loop.call_soon_threadsafe(self._settle, settle, outcome)
-
-    def _settle(self, settle: Callable[[Any], None], outcome: Any) -> None:
-        if not self._future.done():
-            settle(outcome)
-
-    def _run_coroutine(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        async def run() -> Any:
-            task = asyncio.ensure_future(function(*arguments))
-            self._theirs = asyncio.get_running_loop(), task
-            return await task
-
-        return asyncio.run(run())

@@ -1,15 +1,15 @@
 """Finding plugins, and asking them at start what they bring."""
 
 import argparse
-import queue
 import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import entry_points
 from typing import Any
 
 import structlog
@@ -33,6 +33,7 @@ log = structlog.get_logger(__name__)
 _NAMED = "PLUGINS"
 _MOST_HANGING = 8
 _GRACE = 1.0
+_PLACEHOLDER = re.compile(r"\{[^}]*\}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +46,12 @@ class Plugin:
 
     @property
     def follows_posts(self) -> bool:
-        """Whether it wants to know of posts."""
+        """Whether it has a hook for posts."""
         return "post_stored" in self.hooks or "post_removed" in self.hooks
 
     @property
     def follows_jobs(self) -> bool:
-        """Whether it wants to know of jobs."""
+        """Whether it has a hook for jobs."""
         return "job_finished" in self.hooks
 
 
@@ -70,7 +71,9 @@ class Plugins:
         self._manager.add_hookspecs(hooks)
         self._origins: dict[str, str] = {}
         for point in sorted(entry_points(group=hooks.PROJECT)):
-            self._add(point.name, _origin(point), point.load)
+            package = point.dist
+            origin = f"{package.name} {package.version}" if package else point.value
+            self._add(point.name, origin, point.load)
         for module in named:
             name = module.removeprefix(OWN_PLUGINS_PACKAGE)
             self._add(name, _NAMED, partial(import_module, module))
@@ -93,10 +96,9 @@ class Plugins:
     def __iter__(self) -> Iterator[Plugin]:
         for name, origin in self._origins.items():
             plugin = self._manager.get_plugin(name)
-            callers = self._manager.get_hookcallers(plugin) or ()
             found = {
                 caller.name: impl
-                for caller in callers
+                for caller in self._manager.get_hookcallers(plugin) or ()
                 for impl in caller.get_hookimpls()
                 if impl.plugin is plugin
             }
@@ -104,12 +106,12 @@ class Plugins:
 
     @property
     def followers(self) -> list[Plugin]:
-        """Those that want to know of events."""
+        """Those with hooks for events."""
         return [plugin for plugin in self if plugin.follows_posts or plugin.follows_jobs]
 
     @property
     def job_followers(self) -> list[str]:
-        """The names of those that want to know of jobs."""
+        """The names of those with a hook for jobs."""
         return [plugin.name for plugin in self if plugin.follows_jobs]
 
     def middlewares(self, settings: Settings) -> Iterator[tuple[str, object]]:
@@ -198,10 +200,6 @@ class Plugins:
         return results
 
 
-def _origin(point: EntryPoint) -> str:
-    return f"{point.dist.name} {point.dist.version}" if point.dist else point.value
-
-
 def _guarded(source: Source) -> Source:
     """*source*, which may hang or raise anything."""
     hanging = threading.BoundedSemaphore(_MOST_HANGING)
@@ -209,15 +207,15 @@ def _guarded(source: Source) -> Source:
     def ask(context: Context, shortcode: Shortcode) -> dict[str, Any]:
         transport = context.transport
         deadline = transport.deadline
-        outcomes: queue.SimpleQueue[tuple[Any, BaseException | None]] = queue.SimpleQueue()
+        outcome: Future[Any] = Future()
 
         def run() -> None:
             transport.deadline = deadline
             try:
-                outcomes.put((source.ask(context, shortcode), None))
+                outcome.set_result(source.ask(context, shortcode))
             # A plugin may raise anything, or end the process.
             except BaseException as error:  # noqa: BLE001
-                outcomes.put((None, error))
+                outcome.set_exception(error)
             finally:
                 hanging.release()
 
@@ -225,8 +223,8 @@ def _guarded(source: Source) -> Source:
             raise Refused(Reason.CLOSED)
         threading.Thread(target=run, name="source", daemon=True).start()
         try:
-            media, error = outcomes.get(timeout=max(0.0, deadline - time.monotonic()) + _GRACE)
-        except queue.Empty:
+            error = outcome.exception(max(0.0, deadline - time.monotonic()) + _GRACE)
+        except TimeoutError:
             transport.abandoned = True
             log.error("source does not return", source=source.name)  # noqa: TRY400
             raise Refused(Reason.LATE) from None
@@ -235,6 +233,7 @@ def _guarded(source: Source) -> Source:
                 raise error
             log.error("source failed", source=source.name, exc_info=error)
             raise Refused(Reason.FAILED) from error
+        media = outcome.result()
         if not isinstance(media, dict):
             raise Refused(Reason.CHANGED)
         return media
@@ -244,20 +243,16 @@ def _guarded(source: Source) -> Source:
 
 def _add_route(app: web.Application, prefix: str, route: web.RouteDef, plugin: str) -> None:
     path = prefix + route.path
+    where = f"plugin {plugin}: {route.method} {path}"
     taken = {
-        (known.method, _shape(known.resource.canonical))
+        (known.method, _PLACEHOLDER.sub("{}", known.resource.canonical))
         for known in app.router.routes()
         if known.resource
     }
-    if taken & {(method, _shape(path)) for method in (route.method, hdrs.METH_ANY)}:
-        raise SettingsError(f"plugin {plugin}: {route.method} {path} is there already")
+    if taken & {(method, _PLACEHOLDER.sub("{}", path)) for method in (route.method, hdrs.METH_ANY)}:
+        raise SettingsError(f"{where} is there already")
     try:
         app.add_routes([web.RouteDef(route.method, path, route.handler, route.kwargs)])
     # aiohttp raises whatever it stumbles over.
     except Exception as error:
-        raise SettingsError(f"plugin {plugin}: {route.method} {path}: {error}") from error
-
-
-def _shape(path: str) -> str:
-    """*path* whatever its placeholders are called."""
-    return re.sub(r"\{[^}]*\}", "{}", path)
+        raise SettingsError(f"{where}: {error}") from error

@@ -96,16 +96,16 @@ def post_stored(post: Post, folder: Path) -> Additions:
             copied.
     """
     settings = _settings()
-    client = _client(settings)
+    client, bucket = _client(settings), settings.s3_bucket
     # A refreshed post has other files of the same names.
     version = str((folder / MANIFEST).stat().st_mtime_ns)
     addresses = {}
     for name in dict.fromkeys([*(file.filename for file in post.files), MANIFEST]):
         key = "/".join(filter(None, (settings.s3_prefix, post.shortcode, name)))
         # The manifest comes last: where it is, the copy is complete.
-        _copy(client, settings.s3_bucket, key, folder / name, version)
+        _copy(client, bucket, key, folder / name, version)
         if name != MANIFEST:
-            addresses[name] = _address(client, settings.s3_bucket, key)
+            addresses[name] = _address(client, bucket, key)
     return Additions(object_urls=addresses)
 
 
@@ -135,38 +135,22 @@ def _copy(client: Any, bucket: str, key: str, path: Path, version: str) -> None:
     from boto3.s3.transfer import TransferConfig  # noqa: PLC0415
 
     size = path.stat().st_size
-    if _is_there(client, bucket, key, size, version):
-        return
-    if size >= _PART_BYTES:
-        _drop_unfinished(client, bucket, key)
-    kind, _ = mimetypes.guess_type(path.name)
-    client.upload_file(
-        str(path),
-        bucket,
-        key,
-        ExtraArgs={
-            "Metadata": {_VERSION: version},
-            "ContentType": kind or "application/octet-stream",
-        },
-        Config=TransferConfig(
-            multipart_threshold=_PART_BYTES, multipart_chunksize=_PART_BYTES, use_threads=False
-        ),
-    )
-    log.info("file copied", bucket=bucket, key=key, bytes=size)
-
-
-def _is_there(client: Any, bucket: str, key: str, size: int, version: str) -> bool:
-    from botocore.exceptions import ClientError  # noqa: PLC0415
-
     try:
         found = client.head_object(Bucket=bucket, Key=key)
-    except ClientError as error:
-        if error.response.get("Error", {}).get("Code") in _NOT_FOUND:
-            return False
-        raise
-    return bool(
-        found["ContentLength"] == size and found.get("Metadata", {}).get(_VERSION) == version
+        if found["ContentLength"] == size and found.get("Metadata", {}).get(_VERSION) == version:
+            return
+    except client.exceptions.ClientError as error:
+        if error.response.get("Error", {}).get("Code") not in _NOT_FOUND:
+            raise
+    if size >= _PART_BYTES:
+        _drop_unfinished(client, bucket, key)
+    kind = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
+    more = {"Metadata": {_VERSION: version}, "ContentType": kind}
+    config = TransferConfig(
+        multipart_threshold=_PART_BYTES, multipart_chunksize=_PART_BYTES, use_threads=False
     )
+    client.upload_file(str(path), bucket, key, ExtraArgs=more, Config=config)
+    log.info("file copied", bucket=bucket, key=key, bytes=size)
 
 
 def _drop_unfinished(client: Any, bucket: str, key: str) -> None:
@@ -174,14 +158,12 @@ def _drop_unfinished(client: Any, bucket: str, key: str) -> None:
 
     They stay if our credentials do not allow listing uploads.
     """
-    from botocore.exceptions import ClientError  # noqa: PLC0415
-
     try:
         listed = client.list_multipart_uploads(Bucket=bucket, Prefix=key)
         for upload in listed.get("Uploads", ()):
             if upload["Key"] == key:
                 client.abort_multipart_upload(Bucket=bucket, Key=key, UploadId=upload["UploadId"])
-    except ClientError as error:
+    except client.exceptions.ClientError as error:
         log.warning("unfinished uploads not dropped", key=key, cause=str(error))
 
 

@@ -9,7 +9,7 @@ import structlog
 from redis import Redis
 from redis.exceptions import RedisError
 
-from scrapper.instagram.pace import Kind, Learned, ProcessWindow
+from scrapper.instagram.pace import Kind, Learned, PaceMemory, Window
 from scrapper.replicas.client import PREFIX
 
 __all__ = ["RedisPaceMemory", "RedisWindow"]
@@ -35,8 +35,8 @@ return -1
 """
 
 
-class RedisPaceMemory:
-    """A :class:`~scrapper.instagram.pace.PaceMemory` in a hash of Redis; blocking.
+class RedisPaceMemory(PaceMemory):
+    """What a login state learned, in a hash of Redis; blocking.
 
     It reads Redis every five seconds at most. While Redis does not answer, it goes by what this
     process knows.
@@ -46,7 +46,6 @@ class RedisPaceMemory:
         self._redis = redis
         self._login_state = login_state
         self._lock = threading.Lock()
-        self._learned: Learned | None = None
         self._look_at = 0.0
 
     def load(self) -> Learned | None:
@@ -78,16 +77,16 @@ class RedisPaceMemory:
             log.warning("shared pace not read", cause=repr(error))
 
 
-class RedisWindow:
-    """A :class:`~scrapper.instagram.pace.Window` in Redis: one account, however many replicas.
+class RedisWindow(Window):
+    """The count in Redis: one account, however many replicas.
 
     While Redis does not answer, each process counts its own requests.
     """
 
     def __init__(self, redis: Redis, login_state: str) -> None:
+        super().__init__()
         self._take = redis.register_script(_TAKE)
         self._key = f"{PREFIX}window:{login_state}"
-        self._own = ProcessWindow()
 
     def take(self, kind: Kind, most: int, seconds: float) -> float | None:
         arguments: list[str | int] = [most, int(seconds * 1_000_000), secrets.token_hex(8)]
@@ -95,9 +94,9 @@ class RedisWindow:
             wait: Any = self._take(keys=[f"{self._key}:{kind}"], args=arguments)
         except RedisError as error:
             log.warning("pace not shared", cause=str(error))
-            return self._own.take(kind, most, seconds)
+            return super().take(kind, most, seconds)
         if wait >= 0:
             return float(wait) / 1_000_000
         # For the time when Redis does not answer.
-        self._own.take(kind, most, seconds)
+        super().take(kind, most, seconds)
         return None

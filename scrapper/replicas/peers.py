@@ -17,6 +17,7 @@ from redis.exceptions import RedisError
 from scrapper.errors import RESPONSES, DeadlineExceeded, PaceExceeded, ScrapeError
 from scrapper.replicas.client import PREFIX, SharedRedis
 from scrapper.replicas.turn import Turn
+from scrapper.scraping.peers import Line, Peers
 from scrapper.tasks import end, in_background
 
 __all__ = ["RedisPeers"]
@@ -30,8 +31,8 @@ _OF_ONE_REPLICA = (DeadlineExceeded, PaceExceeded)
 """Errors of one process, which another one need not meet."""
 
 
-class RedisPeers:
-    """:class:`~scrapper.scraping.peers.Peers` over *redis*; to be opened first and closed last."""
+class RedisPeers(Peers):
+    """Peers over *redis*; to be opened first and closed last."""
 
     shared = True
 
@@ -68,7 +69,10 @@ class RedisPeers:
                 self._lines.pop(shortcode, None)
             if line.turn is not None:
                 await line.turn.give_back()
-                await self._tell({"post": shortcode, "stored": line.stored, **outcome})
+                message = {"post": shortcode, "stored": line.stored, **outcome}
+                # A process that misses it looks for itself.
+                with suppress(RedisError):
+                    await self._redis.publish(self._channel, orjson.dumps(message))
 
     @asynccontextmanager
     async def exclusively(self, task: str, *, in_doubt: bool) -> AsyncIterator["Turn | bool"]:
@@ -94,11 +98,6 @@ class RedisPeers:
             with suppress(RedisError):
                 await self._redis.set(_COOLDOWN, 1, px=max(1, int(seconds * 1000)))
 
-    async def _tell(self, outcome: dict[str, Any]) -> None:
-        # A process that misses the message looks for itself.
-        with suppress(RedisError):
-            await self._redis.publish(self._channel, orjson.dumps(outcome))
-
     async def _listen(self) -> None:
         while True:
             with suppress(RedisError):
@@ -120,7 +119,7 @@ class RedisPeers:
             line.hear(outcome)
 
 
-class _Line:
+class _Line(Line):
     """A process's place in the line for a post; *name* is the turn's."""
 
     def __init__(self, redis: SharedRedis, name: str) -> None:
@@ -128,7 +127,6 @@ class _Line:
         self._name = name
         self._heard: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         self.turn: Turn | None = None
-        self.stored = False
 
     def hear(self, outcome: dict[str, Any]) -> None:
         self._heard.put_nowait(outcome)

@@ -21,10 +21,10 @@ log = structlog.get_logger(__name__)
 ABANDONED_SECONDS = 5.0
 """Seconds after which another worker takes the posts of one without a heartbeat."""
 
-_TASK = "post"
 STREAM = f"{PREFIX}queue"
 """The key of the stream."""
 
+_TASK = "post"
 _GROUP = "workers"
 _HEARTBEATS = 4
 _BLOCK_SECONDS = 0.5
@@ -146,7 +146,12 @@ class PostQueue(RedisStreamBroker):
         while True:
             await asyncio.sleep(ABANDONED_SECONDS / _HEARTBEATS)
             try:
-                await self._heartbeat()
+                if self._held:
+                    # Show that this process still works on its messages.
+                    held = list(self._held)
+                    await self._redis.xclaim(
+                        STREAM, _GROUP, self.consumer_name, 0, held, justid=True
+                    )
                 if time.monotonic() > patient_until:
                     oldest = await self._resend_abandoned(oldest)
                     await self._forget_the_gone()
@@ -155,13 +160,6 @@ class PostQueue(RedisStreamBroker):
                 continue
             except RedisError:
                 patient_until = time.monotonic() + ABANDONED_SECONDS
-
-    async def _heartbeat(self) -> None:
-        """Show that this process still works on its messages."""
-        if self._held:
-            await self._redis.xclaim(
-                STREAM, _GROUP, self.consumer_name, 0, list(self._held), justid=True
-            )
 
     async def _resend_abandoned(self, start: Any) -> Any:
         """Queue a killed worker's messages again; return where to look next time."""

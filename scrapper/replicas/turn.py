@@ -2,6 +2,7 @@
 
 import asyncio
 from contextlib import suppress
+from typing import Any
 
 import structlog
 from redis.asyncio.lock import Lock
@@ -69,15 +70,13 @@ class Turn:
             try:
                 await self._lock.reacquire()
             except LockError:
-                if not await self._take_again():
+                # Redis was gone, or lost it: perhaps nobody has it.
+                taken: Any = False
+                with suppress(RedisError):
+                    taken = await self._lock.do_acquire(self._lock.local.token)
+                if not taken:
                     log.warning("turn expired", turn=self._lock.name)
                     return
             except RedisError:
                 # Redis may be back before the lease ends.
                 continue
-
-    async def _take_again(self) -> bool:
-        """Take the turn again if nobody has it: Redis was gone, or lost it."""
-        with suppress(RedisError):
-            return bool(await self._lock.do_acquire(self._lock.local.token))
-        return False

@@ -1,13 +1,12 @@
-"""The contract between processes that share one library."""
+"""What processes that share one library agree on; the classes here are for one that is alone."""
 
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Protocol
+from contextlib import asynccontextmanager
 
-__all__ = ["Alone", "Line", "Peers"]
+__all__ = ["Line", "Peers"]
 
 
-class Line(Protocol):
+class Line:
     """The processes that want one post: one has the turn and downloads it, the others wait.
 
     The turn ends with the block in which the process stood in line. The others then learn how it
@@ -15,7 +14,7 @@ class Line(Protocol):
     :class:`~scrapper.errors.ScrapeError` that leaves the block reaches them too.
     """
 
-    stored: bool
+    stored = False
 
     async def take_turn(self) -> int | None:
         """Take the turn and return its fence; None while another process has the turn.
@@ -23,7 +22,7 @@ class Line(Protocol):
         A fence is a number greater than that of every earlier turn for this post. It is 0 if
         there are no other processes.
         """
-        ...
+        return 0
 
     async def wait_for_other(self, deadline: float) -> bool:
         """Wait until another process ends its turn, at most until *deadline* (monotonic time).
@@ -33,60 +32,31 @@ class Line(Protocol):
         Raises:
             ScrapeError: the other process met it, and this one would meet it too.
         """
-        ...
+        raise NotImplementedError
 
 
-class Peers(Protocol):
+class Peers:
     """What the processes agree on: turns, sweeps, and how long to leave Instagram alone."""
 
-    shared: bool
+    shared = False
     """Whether there may be other processes at all."""
 
-    def line(self, shortcode: str) -> AbstractAsyncContextManager[Line]:
+    @asynccontextmanager
+    async def line(self, shortcode: str) -> AsyncIterator[Line]:  # noqa: ARG002
         """Stand in line for a post while the block runs."""
-        ...
+        yield Line()
 
-    def exclusively(self, task: str, *, in_doubt: bool) -> AbstractAsyncContextManager[object]:
+    @asynccontextmanager
+    async def exclusively(self, task: str, *, in_doubt: bool) -> AsyncIterator[object]:  # noqa: ARG002
         """Give what is true in the block while this process alone may do the *task*.
 
         If that cannot be found out, give what *in_doubt* says.
         """
-        ...
-
-    async def cooldown_left(self) -> float:
-        """Seconds for which Instagram is to be left alone, as any process said; 0 if none did."""
-        ...
-
-    async def cool_down(self, seconds: float) -> None:
-        """Tell all processes to leave Instagram alone for so many seconds."""
-        ...
-
-
-class _NobodyElse:
-    stored = False
-
-    async def take_turn(self) -> int | None:
-        return 0
-
-    async def wait_for_other(self, deadline: float) -> bool:  # noqa: ARG002
-        raise AssertionError("unreachable")
-
-
-class Alone:
-    """:class:`Peers` for a single process: every turn is its own."""
-
-    shared = False
-
-    @asynccontextmanager
-    async def line(self, shortcode: str) -> AsyncIterator[Line]:  # noqa: ARG002
-        yield _NobodyElse()
-
-    @asynccontextmanager
-    async def exclusively(self, task: str, *, in_doubt: bool) -> AsyncIterator[bool]:  # noqa: ARG002
         yield True
 
     async def cooldown_left(self) -> float:
+        """Seconds for which Instagram is to be left alone, as any process said; 0 if none did."""
         return 0.0
 
     async def cool_down(self, seconds: float) -> None:
-        pass
+        """Have all processes leave Instagram alone for so many seconds."""

@@ -29,8 +29,11 @@ class BasePath:
     def prefix_of(self, request: web.Request) -> str:
         """The prefix of the service's own paths in the client's URLs; empty, or like ``/posts``."""
         said = request.headers.get(_HEADER, "").rstrip("/")
-        if said and _PREFIX.fullmatch(said) and self._is_from_proxy(request):
-            return said
+        if said and _PREFIX.fullmatch(said):
+            # request.remote is the client by now, not the proxy.
+            peer = request.get_extra_info("peername")
+            if peer and is_from_one_of(self._trusted, peer[0]):
+                return said
         return self._path
 
     def own_path(self, request: web.Request) -> str:
@@ -39,11 +42,6 @@ class BasePath:
         if self._path and (path == self._path or path.startswith(f"{self._path}/")):
             return path[len(self._path) :] or "/"
         return path
-
-    def _is_from_proxy(self, request: web.Request) -> bool:
-        # request.remote is the client by now, not the proxy.
-        peer = request.get_extra_info("peername")
-        return bool(peer) and is_from_one_of(self._trusted, peer[0])
 
 
 def check_base_path(path: str, routes: Iterable[str]) -> None:

@@ -35,15 +35,14 @@ def connections(
     more than *head_timeout* seconds, or never comes, gets 408 and is closed. Malformed HTTP gets
     400. Each of these is JSON, like every other error.
     """
-    loop = asyncio.get_running_loop()
     # The server's own list comes too late: asyncio accepts a whole burst first.
     open_: set[_Connection] = set()
 
     def make() -> asyncio.Protocol:
         if len(open_) >= most:
             metrics.connections_refused.inc()
-            return _Refusal(loop)
-        connection = _Connection(server, loop, head_timeout, open_.discard)
+            return _Refusal()
+        connection = _Connection(server, head_timeout, open_.discard)
         open_.add(connection)
         return connection
 
@@ -54,7 +53,7 @@ def connections(
 def raise_open_files(connections: int) -> int:
     """Raise this process's limit of open files, so that there is room for *connections*.
 
-    Return how many there is room for: fewer if the hard limit forbids more.
+    Return how many there is room for; it logs if the hard limit forbids as many.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     needed = connections + _FILES_OF_OUR_OWN
@@ -62,7 +61,10 @@ def raise_open_files(connections: int) -> int:
         needed = min(needed, hard)
     if needed > soft:
         resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
-    return max(1, needed - _FILES_OF_OUR_OWN)
+    room = max(1, needed - _FILES_OF_OUR_OWN)
+    if room < connections:
+        log.warning("limit of open files too low for MAX_CONNECTIONS", connections=room)
+    return room
 
 
 class _Connection(web.RequestHandler):
@@ -71,13 +73,12 @@ class _Connection(web.RequestHandler):
     def __init__(
         self,
         server: web.Server,
-        loop: asyncio.AbstractEventLoop,
         head_timeout: float,
         lost: Callable[["_Connection"], None],
     ) -> None:
         super().__init__(
             server,
-            loop=loop,
+            loop=asyncio.get_running_loop(),
             access_log=None,  # type: ignore[arg-type]
             auto_decompress=False,
             keepalive_timeout=_KEEPALIVE_SECONDS,
@@ -148,14 +149,11 @@ class _Connection(web.RequestHandler):
 class _Refusal(asyncio.Protocol):
     """Sends 503, and hangs up when the client does, or soon after."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
-
     def connection_made(self, transport: Any) -> None:
         transport.write(_respond(503, "server_full", "Too many connections: try again later"))
         # Closing at once, with the client's request unread, would discard the response.
         transport.write_eof()
-        self._loop.call_later(_REFUSAL_SECONDS, transport.abort)
+        asyncio.get_running_loop().call_later(_REFUSAL_SECONDS, transport.abort)
 
 
 def _error(code: str, message: str, request_id: str) -> tuple[bytes, dict[str, str]]:

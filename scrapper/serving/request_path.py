@@ -19,10 +19,9 @@ from middlewares.request_context import REQUEST_ID, request_context
 from scrapper.access.keys import ApiKeys
 from scrapper.access.sessions import Sessions
 from scrapper.errors import RESPONSES, SettingsError
-from scrapper.handlers.docs import DOCS_FILES
 from scrapper.handlers.jobs import tokens_of_a_batch
 from scrapper.handlers.media import CONVERSION_NAMES
-from scrapper.handlers.page import PAGE_FILES
+from scrapper.handlers.page import DOCS_FILES, PAGE_FILES
 from scrapper.handlers.request_bodies import MAX_WEBHOOK_LENGTH, MOST_URLS
 from scrapper.instagram.login.cookies import MAX_COOKIES_BYTES
 from scrapper.serving.base_path import BasePath

@@ -19,8 +19,8 @@ HEADERS: Mapping[str, str] = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
-"""They tell browsers to trust the content type, to show nothing inside another site's page, and to
-store nothing. ``Strict-Transport-Security`` is up to the proxy that does TLS."""
+"""They make browsers trust the content type, show nothing inside another site's page, and store
+nothing. ``Strict-Transport-Security`` is up to the proxy that does TLS."""
 
 _HEADERS = CIMultiDict(HEADERS)
 

@@ -79,7 +79,7 @@ async def test_the_page_passes_while_posts_wait_and_after_they_failed(
     instagram: StandIn, start_service: StartService, new_page: NewPage, look: tuple[int, Any]
 ) -> None:
     client = await start_service(INSTAGRAM_COOLDOWN_SECONDS="300", JOB_PATIENCE_SECONDS="3600")
-    for source in ("api", "web", "page"):
+    for source in ("api", "root", "web", "page", "embed"):
         instagram.turn_off(source, "limitedbare")
     page = await opened(new_page, client, "/", look)
     await page.get_by_text("From your phone or another page").click()

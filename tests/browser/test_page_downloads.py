@@ -10,7 +10,7 @@ from tests.conftest import StartService
 from tests.instagram import StandIn
 from tests.process import PATIENCE_SECONDS
 
-ALL = ("api", "web", "page")
+ALL = ("api", "root", "web", "page", "embed")
 
 
 async def nothing_is_kept(page: Page) -> None:

@@ -155,7 +155,7 @@ async def test_thousands_of_links_are_told_in_their_order(
 
 
 async def test_a_limit_is_waited_for_and_that_is_told(instagram: StandIn, tmp_path: Path) -> None:
-    for source in ("api", "web", "page"):
+    for source in ("api", "root", "web", "page", "embed"):
         instagram.turn_off(source, "limitedbare")
     urls = [REEL.format(f"reel-wait-{number}") for number in range(5)]
     environment = {"INSTAGRAM_COOLDOWN_SECONDS": "1", "INSTAGRAM_MAX_QUERIES": "0"}

@@ -6,10 +6,10 @@ from scrapper.handlers.page import PAGE_FILES
 
 
 def test_all_texts_of_the_page_stand_in_one_module() -> None:
-    html = PAGE_FILES["/"][0].read_text()
+    html = PAGE_FILES["/"].read_text()
     body = html[html.index("<body>") :]
     told = [text.strip() for text in re.findall(r">([^<]+)<", body)]
     assert [text for text in told if text] == []
-    texts = PAGE_FILES["/texts.js"][0].read_text()
+    texts = PAGE_FILES["/texts.js"].read_text()
     for name in re.findall(r'data-text="([A-Za-z]+)"', html):
         assert re.search(rf"^  {name}:", texts, re.MULTILINE), name

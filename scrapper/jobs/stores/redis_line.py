@@ -66,12 +66,10 @@ class RedisBacklog:
         return max(time.time(), await self.held_until())
 
     async def hold(self, seconds: float) -> None:
-        """Note a limit: no post leaves within *seconds*."""
         self._pace.slow_down()
         await self._hold(keys=[_HOLD], args=[math.ceil(seconds * 1000)])
 
     def note_success(self) -> None:
-        """Note that a post that had left the line met no limit."""
         self._pace.speed_up()
 
     async def skip(self) -> None:
@@ -83,7 +81,6 @@ class RedisBacklog:
         return bool(await self._redis.exists(LINE))
 
     async def held_until(self) -> float:
-        """The unix time until which the line is held; 0 if it is not."""
         return int(await self._redis.get(_HOLD) or 0) / 1000
 
     async def release(self, stream: str) -> bool:

@@ -11,9 +11,8 @@ import schemathesis
 
 from scrapper.app import create_app
 from scrapper.assembly import assemble
-from scrapper.handlers.docs import DOCS_FILES
 from scrapper.handlers.openapi import describe_api
-from scrapper.handlers.page import PAGE_FILES
+from scrapper.handlers.page import DOCS_FILES, PAGE_FILES
 from scrapper.settings import load_settings
 from tests.instagram import StandIn
 from tests.process import Service
@@ -33,7 +32,7 @@ def test_every_route_is_described(media_root: Path, monkeypatch: pytest.MonkeyPa
         for route in resource
         if resource.canonical not in UNDESCRIBED and route.method != "HEAD"
     }
-    paths = describe_api(app.router.routes(), version="1", keyed=True, max_url_length=1)["paths"]
+    paths = describe_api(app, "/")["paths"]
     described = {(path, method) for path, item in paths.items() for method in item}
     assert described == routes
 

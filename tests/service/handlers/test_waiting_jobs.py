@@ -24,7 +24,7 @@ async def until_all(client: Client, job: dict[str, Any], state: str) -> list[dic
 
 
 def refuse_all(instagram: StandIn) -> None:
-    for source in ("api", "web", "page"):
+    for source in ("api", "root", "web", "page", "embed"):
         instagram.turn_off(source, "limitedbare")
 
 

@@ -5,7 +5,7 @@ import pytest
 from redis.exceptions import RedisError, ResponseError
 
 from scrapper.replicas.client import SharedRedis
-from scrapper.replicas.gathered_scripts import GatheredScripts
+from scrapper.replicas.fleet import GatheredScripts
 from scrapper.telemetry.metrics import Metrics
 from tests.process import PATIENCE_SECONDS
 from tests.redis_server import RedisServer

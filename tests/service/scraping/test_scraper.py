@@ -13,7 +13,7 @@ from aiohttp.typedefs import Handler, Middleware
 from scrapper.errors import DeadlineExceeded, PostNotFound
 from scrapper.library.post import Fetch, Post
 from scrapper.library.store import Library
-from scrapper.scraping.peers import Alone
+from scrapper.scraping.peers import Peers
 from scrapper.scraping.scraper import Scraper
 from scrapper.telemetry.metrics import Metrics
 from tests.conftest import Client, StartService, both_modes, stored_files, until
@@ -178,7 +178,7 @@ async def test_a_post_whose_deadline_passes_in_the_queue_is_not_asked_for(
         library,
         Mock(fetch=stuck),
         Metrics(),
-        Alone(),
+        Peers(),
         queries=1,
         downloads=1,
         queue_limit=1,

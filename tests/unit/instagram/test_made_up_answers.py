@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from urllib3 import HTTPResponse
 
 from scrapper.errors import ScrapeError
-from scrapper.instagram.contexts import Contexts
+from scrapper.instagram.context import Contexts
 from scrapper.instagram.documents import Documents
 from scrapper.instagram.login.session import Login
 from scrapper.instagram.media import Description

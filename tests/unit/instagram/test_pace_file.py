@@ -6,7 +6,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from scrapper.instagram.pace_file import PaceFile
+from scrapper.instagram.pace import PaceFile
 
 
 def test_what_was_learned_survives_a_restart(tmp_path: Path) -> None:

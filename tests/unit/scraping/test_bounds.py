@@ -13,7 +13,7 @@ import pytest
 from scrapper.errors import CoolingDown, DeadlineExceeded, PostForbidden, PostNotFound, RateLimited
 from scrapper.library.post import Fetch, Post
 from scrapper.library.store import Library
-from scrapper.scraping.peers import Alone
+from scrapper.scraping.peers import Peers
 from scrapper.scraping.scraper import Scraper
 from scrapper.telemetry.metrics import Metrics
 from tests.conftest import until
@@ -66,7 +66,7 @@ class Scrapes:
             Library(root),
             self.source,
             Metrics(),
-            Alone(),
+            Peers(),
             queries=1,
             downloads=3,
             queue_limit=10,

@@ -26,7 +26,7 @@ from scrapper.jobs.stores.memory import MemoryStore
 from scrapper.jobs.waiting import Patience
 from scrapper.library.post import Fetch, Post
 from scrapper.library.store import Library
-from scrapper.scraping.peers import Alone
+from scrapper.scraping.peers import Peers
 from scrapper.scraping.scraper import Scraper
 from scrapper.telemetry.metrics import Metrics
 from tests.unit.library.test_store import post, store
@@ -81,7 +81,7 @@ async def library(tmp_path: Path) -> Library:
 def make_scraper(library: Library, instagram: Instagram, cooldown: float = 0.0) -> Scraper:
     source = Mock(fetch=instagram.fetch)
     bounds = {"queries": 1, "downloads": 1, "queue_limit": 1}
-    return Scraper(library, source, Metrics(), Alone(), **bounds, timeout=20, cooldown=cooldown)
+    return Scraper(library, source, Metrics(), Peers(), **bounds, timeout=20, cooldown=cooldown)
 
 
 @pytest.fixture

@@ -19,12 +19,11 @@ from scrapper.jobs.stores.sqlite import JobFile, SqliteStore
 from scrapper.library.additions import Additions
 from scrapper.library.post import Post
 from scrapper.library.store import Library
-from scrapper.plugins.follower import Pauses
-from scrapper.plugins.following import Followed, Followers
+from scrapper.plugins.follower import Followed, Followers, Pauses
 from scrapper.plugins.hooks import hookimpl
 from scrapper.plugins.ledger import Ledger
 from scrapper.plugins.loading import Plugins
-from scrapper.scraping.peers import Alone
+from scrapper.scraping.peers import Peers
 from scrapper.telemetry.metrics import Metrics
 from tests.conftest import until
 from tests.process import PATIENCE_SECONDS
@@ -100,7 +99,7 @@ class Workshop:
             library=self.library,
             ledger=ledger,
             metrics=self.metrics,
-            peers=Alone(),
+            peers=Peers(),
             timeout=self.timeout,
             jobs=self.jobs,
             pauses=self.pauses,
@@ -486,6 +485,56 @@ async def test_a_post_that_changes_while_a_hook_works_on_it_is_told_as_it_is_the
         store(workshop.library, "abcde", "old")
         await until(lambda: workshop.outcome("one", "abcde") == "done")
     assert captions == ["old", "new"]
+
+
+def refuse_to_forget_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    forget = Ledger.forget
+
+    def refuse(self: Ledger, *entry: str) -> None:
+        monkeypatch.setattr(Ledger, "forget", forget)
+        raise sqlite3.OperationalError("disk I/O error")
+
+    monkeypatch.setattr(Ledger, "forget", refuse)
+
+
+@pytest.mark.parametrize(
+    ("moment", "again"),
+    [("before", []), ("while", []), ("while, with a failure", ["aaaaa"]), ("fault", ["aaaaa"])],
+)
+async def test_removals_survive_the_loss_of_the_ledger(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch, moment: str, again: list[str]
+) -> None:
+    removed: list[str] = []
+    works, go_on = threading.Event(), threading.Event()
+
+    def post_stored(post: Post) -> None:
+        if post.shortcode == "ddddd":
+            works.set()
+            go_on.wait()
+
+    def post_removed(shortcode: str) -> None:
+        removed.append(shortcode)
+        if moment != "before" and len(removed) == 1:
+            workshop.ledger_path.unlink()
+            if "failure" in moment:
+                raise OSError("the other side is away")
+
+    if moment == "fault":
+        refuse_to_forget_once(monkeypatch)
+    names = ["aaaaa", "bbbbb", "ccccc"]
+    plugin = module(post_stored=post_stored, post_removed=post_removed)
+    async with workshop.running(monkeypatch, one=plugin):
+        for name in names:
+            store(workshop.library, name)
+            await until(lambda: workshop.outcome("one", name) == "done")  # noqa: B023
+        store(workshop.library, "ddddd")
+        await until(works.is_set)
+        for name in names:
+            await workshop.library.remove(name)
+        if moment == "before":
+            workshop.ledger_path.unlink()
+        go_on.set()
+        await until(lambda: sorted(removed) == sorted(names + again))
 
 
 async def submit(workshop: Workshop) -> Job:
