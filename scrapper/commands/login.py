@@ -57,7 +57,7 @@ def login(file: Path | None, *, forget: bool) -> int:
             return 1
         finally:
             instagram.close()
-    print(f"Logged in as {used.username or 'somebody whose name Instagram did not say'}.")
+    print(f"Logged in as {used.username}." if used.username else "Logged in; user name unknown.")
     return 0
 
 

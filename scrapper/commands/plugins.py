@@ -57,7 +57,7 @@ def _state(plugin: Plugin, ledger: Ledger | None, posts: Mapping[str, int]) -> s
     outcomes, told = ledger.outcomes(plugin.name), ledger.posts(plugin.name)
     behind = sum(told.get(shortcode) != version for shortcode, version in posts.items())
     behind += len(told.keys() - posts.keys())
-    skipped = f", {outcomes['skipped']} from before it" if outcomes["skipped"] else ""
+    skipped = f", {outcomes['skipped']} older than the plugin" if outcomes["skipped"] else ""
     return f"; {outcomes['done']} done, {outcomes['failed']} failed, {behind} behind{skipped}"
 
 
