@@ -238,9 +238,10 @@ def logs_to(
     *style* is ``json``: one object a line with ``timestamp`` (ISO 8601, UTC), ``level``,
     ``event``, the bound context such as ``request_id``, and ``exception`` with a traceback; or
     ``console``, for people. Further *processors* may add to each line. Warnings and the records
-    of :mod:`logging` are written in the same form. *secrets* and *more_secrets* are those of
-    :func:`scrubber`.
+    of :mod:`logging` are written in the same form. The *scrubber* removes secrets.
     """
+    # Below errors it quotes signed URLs, and headers with cookies that nobody knows of yet.
+    logging.getLogger("urllib3").setLevel(logging.ERROR)
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         *processors,

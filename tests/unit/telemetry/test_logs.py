@@ -55,7 +55,7 @@ def test_what_is_bound_to_the_request_is_in_every_line(lines_of: Lines) -> None:
 
 def test_python_s_own_loggers_and_warnings_come_the_same_way(lines_of: Lines) -> None:
     def speak() -> None:
-        logging.getLogger("urllib3").warning("a %s of theirs", "record")
+        logging.getLogger("aiohttp.server").warning("a %s of theirs", "record")
         with warnings.catch_warnings():
             warnings.simplefilter("always")
             warnings.warn("careful", UserWarning, stacklevel=1)
@@ -63,6 +63,15 @@ def test_python_s_own_loggers_and_warnings_come_the_same_way(lines_of: Lines) ->
     record, warning = lines_of(speak)
     assert (record["event"], record["level"]) == ("a record of theirs", "warning")
     assert "UserWarning: careful" in warning["event"]
+
+
+def test_what_urllib3_quotes_of_the_wire_is_not_logged(lines_of: Lines) -> None:
+    def quote() -> None:
+        wire = logging.getLogger("urllib3.connection")
+        wire.warning("Failed to parse headers: Set-Cookie: sessionid=unknown-secret")
+        logging.getLogger("urllib3.connectionpool").debug("GET /v.mp4?oh=signature")
+
+    assert lines_of(quote, level="debug") == []
 
 
 @pytest.mark.parametrize("name", ["structlog", "logging"])
