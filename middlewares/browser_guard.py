@@ -13,7 +13,6 @@ __all__ = ["browser_guard", "is_foreign"]
 _SAFE_METHODS = frozenset({hdrs.METH_GET, hdrs.METH_HEAD, hdrs.METH_OPTIONS, hdrs.METH_TRACE})
 # RFC 6761 and 6762, RFC 8375, and ICANN's reservation of .internal: names of no public site.
 _LOCAL_SUFFIXES = (".localhost", ".local", ".lan", ".home.arpa", ".internal")
-_FETCH_METADATA = ("Sec-Fetch-Site", "Sec-Fetch-Mode", "Sec-Fetch-Dest")
 # RFC 9110, section 7.2: an IPv6 address in brackets or a name, then perhaps a port.
 _HOST = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._-]+))(?::[0-9]*)?")
 
@@ -104,10 +103,15 @@ def is_foreign(request: web.Request) -> bool:
     if _has_metadata(request):
         site = headers.get("Sec-Fetch-Site")
         # Chromium says "none" of what another site's page has it fetch in advance.
-        return site != "same-origin" and (site != "none" or "Sec-Purpose" in headers)
+        return site != "same-origin" and (site != "none" or _is_in_advance(request))
     origin = headers.get(hdrs.ORIGIN)
     # The scheme does not count: behind a proxy that does TLS, it is another one.
     return origin is not None and _netloc(origin) != headers.get(hdrs.HOST, "").lower()
+
+
+def _is_in_advance(request: web.Request) -> bool:
+    """Whether a browser loads this before anybody visits it, by today's header or older ones."""
+    return any(name in request.headers for name in ("Sec-Purpose", "Purpose", "X-Moz"))
 
 
 def _is_visit(request: web.Request) -> bool:
@@ -116,7 +120,7 @@ def _is_visit(request: web.Request) -> bool:
     return (
         headers.get("Sec-Fetch-Mode") == "navigate"
         and headers.get("Sec-Fetch-Dest") == "document"
-        and "Sec-Purpose" not in headers
+        and not _is_in_advance(request)
     )
 
 
@@ -130,11 +134,12 @@ def _is_part_of_page(request: web.Request) -> bool:
         return False
     is_browser = headers.get(hdrs.USER_AGENT, "").startswith("Mozilla/")
     is_document = "text/html" in headers.get(hdrs.ACCEPT, "text/html")
-    return is_browser and ("Sec-Purpose" in headers or not is_document)
+    return is_browser and (_is_in_advance(request) or not is_document)
 
 
 def _has_metadata(request: web.Request) -> bool:
-    return any(name in request.headers for name in _FETCH_METADATA)
+    # Node's fetch sends Sec-Fetch-Mode alone, and is no browser.
+    return "Sec-Fetch-Site" in request.headers
 
 
 def _netloc(origin: str) -> str | None:

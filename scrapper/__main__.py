@@ -242,8 +242,12 @@ def _parser() -> tuple[argparse.ArgumentParser, Commands]:
 
 def _end(code: int) -> None:
     """End the process, even if threads of a plugin hang: Python would wait for some."""
-    sys.stdout.flush()
-    sys.stderr.flush()
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except OSError:
+        # Python would try again, and complain, if the reader of a pipe went away.
+        os._exit(code)
     # It would wait for those of pools, even if they are daemons.
     if threading.active_count() > 1:
         os._exit(code)

@@ -136,12 +136,13 @@ async def _run_parts(app: web.Application) -> AsyncIterator[None]:
 
 
 async def _follow_files(app: web.Application) -> AsyncIterator[None]:
-    """Look once a second at the files that may change: those of keys, logins and sessions."""
+    """Look once a second at the files that may change: of keys, logins, sessions, and the lock."""
 
     def look() -> None:
         app[resources.API_KEYS].look()
         app[resources.INSTAGRAM].login.session()
         app[resources.SESSIONS].look()
+        app[resources.MEDIA_ROOT].keep_lock()
 
     async def follow() -> None:
         while True:

@@ -57,7 +57,7 @@ _SETTINGS = {
     "JOB_PATIENCE_SECONDS": "5",
     "SCRAPE_TIMEOUT_SECONDS": str(_TIMEOUT),
     "MEDIA_CLEANUP_INTERVAL_SECONDS": "7",
-    "WEBHOOK_HOSTS": "127.0.0.1",
+    "WEBHOOK_HOSTS": "127.0.0.1,127.0.0.2,127.0.0.3",
     "WEBHOOK_SECRET": f"whsec_{'c2VjcmV0' * 6}",
     # Half a minute: posts come and go.
     "MAX_MEDIA_AGE_DAYS": "0.00035",
@@ -134,11 +134,12 @@ class Receivers:
             def log_message(self, *_: object) -> None:
                 """Nothing."""
 
+        # A receiver is a host.
         self._well = ThreadingHTTPServer(("127.0.0.1", 0), Well)
-        self._stuck, self._dead = socket.create_server(("127.0.0.1", 0)), socket.socket()
-        self._dead.bind(("127.0.0.1", 0))
+        self._stuck, self._dead = socket.create_server(("127.0.0.2", 0)), socket.socket()
+        self._dead.bind(("127.0.0.3", 0))
         sockets = (self._well.socket, self._stuck, self._dead)
-        self.well, *self.others = (f"http://127.0.0.1:{it.getsockname()[1]}/" for it in sockets)
+        self.well, *self.others = ("http://{}:{}/".format(*it.getsockname()) for it in sockets)
 
     def __enter__(self) -> Self:
         threading.Thread(target=self._well.serve_forever).start()

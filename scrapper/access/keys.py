@@ -47,7 +47,7 @@ class ApiKeys:
     def __init__(self, settings: Settings) -> None:
         self._lock = threading.Lock()
         self._fixed = settings.key
-        path = settings.api_keys_file
+        self._path = path = settings.api_keys_file
         self._file = None if path is None else WatchedFile(path, _parse)
         self._keys: Sequence[Key] = ()
         self._secrets: tuple[str, ...] = ()
@@ -93,7 +93,7 @@ class ApiKeys:
         try:
             keys = self._file.content() if self._file else []
         except OSError as error:
-            raise SettingsError(f"API_KEYS_FILE: {error.filename}: {error.strerror}") from error
+            raise SettingsError(f"API_KEYS_FILE: {self._path}: {error.strerror}") from error
         if self._fixed:
             keys = [*keys, Key(_UNNAMED, self._fixed)]
         self._complaint = ""

@@ -79,7 +79,8 @@ class JobRequest(BaseModel):
     )
 
 
-_WINDOWS = {"gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
+_GZIP = 16 + zlib.MAX_WBITS
+_WINDOWS = {"gzip": _GZIP, "x-gzip": _GZIP, "deflate": zlib.MAX_WBITS}
 # Nobody knows where the next request begins.
 _CLOSE = {hdrs.CONNECTION: "close"}
 Body = TypeVar("Body", bound=BaseModel)

@@ -14,7 +14,8 @@ from aiohttp.abc import AbstractStreamWriter
 
 __all__ = ["RangedFile", "Version"]
 
-_ONE_RANGE = re.compile(r"bytes=[^,]*", re.IGNORECASE)
+# aiohttp 3.14 takes the last 0 bytes for all of them, as a part.
+_ONE_RANGE = re.compile(r"bytes=(?!\s*-0*$)[^,]*", re.IGNORECASE)
 
 _CONDITIONS = (
     hdrs.IF_MATCH,

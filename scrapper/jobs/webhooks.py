@@ -68,7 +68,6 @@ _SECONDS_BETWEEN_LOOKS = 0.5
 _PATIENCE = ClientTimeout(total=15.0)
 _GONE = 410
 _TOO_MANY = 429
-_PORTS = {"http": 80, "https": 443}
 
 Outcome = Literal["delivered", "given_up"]
 
@@ -89,10 +88,13 @@ class Delivery:
 
     @property
     def receiver(self) -> str:
-        """Who gets it: a host and a port."""
-        parts = urlsplit(self.url)
-        host = (parts.hostname or "").rstrip(".")
-        return f"{host}:{parts.port or _PORTS.get(parts.scheme, 0)}"
+        """Who gets it: a host, whatever its port, by one name."""
+        host = (urlsplit(self.url).hostname or "").rstrip(".")
+        try:
+            address = ip_address(host)
+        except ValueError:
+            return host
+        return str(getattr(address, "ipv4_mapped", None) or address)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +129,7 @@ class Deliveries(Protocol):
 
 
 class Receivers:
-    """Which delivery is sent next, and which are given up. A receiver is a host and a port.
+    """Which delivery is sent next, and which are given up. A receiver is a host.
 
     One receiver gets a quarter of the slots; while it fails, one slot. After each failure in a row
     it is left alone for longer, up to an hour. A quarter of all that may wait may wait for one

@@ -6,10 +6,15 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-from scrapper.errors import MediaFolderGone, SettingsError
+import structlog
+
+from scrapper.errors import MediaFolderGone, ScrapeError, SettingsError
 from scrapper.library.disk import identity, open_lock
+from scrapper.telemetry.complaints import Complaint
 
 __all__ = ["MediaRoot"]
+
+log = structlog.get_logger(__name__)
 
 _LOCK = "lock"
 
@@ -27,6 +32,7 @@ class MediaRoot:
         self._shared = shared
         self._identity: tuple[int, int] | None = None
         self._lock: int | None = None
+        self._not_locked = Complaint()
         self.found_free = False
 
     def open(self) -> None:
@@ -55,8 +61,25 @@ class MediaRoot:
                 f"MEDIA_ROOT: another process uses {self.path}. Give each its own folder, or let "
                 "them share one over Redis (REDIS_URL)."
             )
-        locked = os.fstat(self._lock)
-        return identity(path) == (locked.st_dev, locked.st_ino)
+        return _is_at(path, self._lock)
+
+    def keep_lock(self) -> None:
+        """Lock the folder again if somebody removed its lock; blocking."""
+        lock = self._lock
+        try:
+            if lock is None or _is_at(self.state / _LOCK, lock):
+                return
+            self.check()
+            self._take_lock()
+        # Another process was faster, or the disk refuses.
+        except (ScrapeError, SettingsError, OSError) as error:
+            self._lock = lock
+            if self._not_locked.is_due(str(error)):
+                log.error("media folder not locked", cause=str(error))  # noqa: TRY400
+        else:
+            os.close(lock)
+            self._not_locked.settle()
+            log.warning("media folder locked again: its lock was removed")
 
     @property
     def used(self) -> bool:
@@ -87,6 +110,11 @@ class MediaRoot:
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
+
+
+def _is_at(path: Path, descriptor: int) -> bool:
+    status = os.fstat(descriptor)
+    return identity(path) == (status.st_dev, status.st_ino)
 
 
 def _flock(descriptor: int, kind: int) -> bool:

@@ -112,6 +112,7 @@ class SQLiteFile:
         self._lock = threading.Lock()
         self._database: sqlite3.Connection | None = None
         self._identity: tuple[int, int] | None = None
+        self._stamp: tuple[int, int] | None = None
         self._begun = 0
         self.openings = 0
         """How often a file was opened: another number means that it may be another file."""
@@ -163,6 +164,8 @@ class SQLiteFile:
                     if self._begun > begun:
                         raise Busy(retry_after=1) from error
                 raise
+            finally:
+                self._stamp = _stamp(self._path)
         except sqlite3.Error as error:
             code = getattr(error, "sqlite_errorcode", 0)
             refusal = _REFUSALS.get(code) or _REFUSALS.get(code & _PRIMARY_CODE)
@@ -183,6 +186,8 @@ class SQLiteFile:
         """Whether the path leads to the open file, and the file is one of ours."""
         if identity(self._path) != self._identity or any(map(_is_odd, self._side_files())):
             return False
+        if self._was_overwritten():
+            return False
         try:
             [version] = database.execute("PRAGMA user_version").fetchone()
         except sqlite3.DatabaseError as error:
@@ -191,11 +196,17 @@ class SQLiteFile:
             raise
         return bool(version == self._version)
 
+    def _was_overwritten(self) -> bool:
+        """Whether somebody else wrote into a file that is ours alone, since our last use of it."""
+        return not self._shared and self._stamp is not None and _stamp(self._path) != self._stamp
+
     def _open(self) -> sqlite3.Connection:
         self._close()
         self._check()
         folder = self._path.parent
         with storing():
+            if os.path.lexists(folder) and not folder.is_dir():
+                set_aside(folder)
             folder.mkdir(exist_ok=True)
             found, _ = self._find()
             if found is None:
@@ -206,7 +217,7 @@ class SQLiteFile:
                         self._begin(fault)
                         found = self._connect()
         self._database = found
-        self._identity = identity(self._path)
+        self._identity, self._stamp = identity(self._path), _stamp(self._path)
         self.openings += 1
         return found
 
@@ -223,6 +234,8 @@ class SQLiteFile:
             return None, "not a regular file"
         if not self._shared and self._identity not in (None, found):
             return None, "another file in its place"
+        if self._was_overwritten():
+            return None, "overwritten"
         try:
             return self._connect(), ""
         except (sqlite3.DatabaseError, ValueError) as error:
@@ -350,6 +363,15 @@ def _locked(folder: Path, patience: float) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    """What changes whenever somebody writes into the file."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_size, status.st_mtime_ns
 
 
 def _is_odd(path: Path) -> bool:

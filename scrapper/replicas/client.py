@@ -14,7 +14,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.driver_info import DriverInfo
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import NoPermissionError, OutOfMemoryError, ReadOnlyError
+from redis.exceptions import NoPermissionError, OutOfMemoryError, ReadOnlyError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from scrapper.telemetry.complaints import Complaint
@@ -114,6 +114,13 @@ class SharedRedis(Redis):
         except (OutOfMemoryError, ReadOnlyError, NoPermissionError) as error:
             self._note_refusal(error)
             raise
+        except ResponseError:
+            # It answers, if only that it does not know a script.
+            self._note_back(finding_out)
+            raise
+        self._note_back(finding_out)
+
+    def _note_back(self, finding_out: bool) -> None:
         # A reply to an earlier request proves nothing.
         if finding_out and self._gone:
             self._gone = False

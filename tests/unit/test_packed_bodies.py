@@ -34,6 +34,7 @@ def unpacked(body: bytes, encoding: str | None) -> bytes:
         ("identity", TEXT),
         ("gzip", gzip.compress(TEXT)),
         ("GZIP", gzip.compress(TEXT)),
+        ("x-gzip", gzip.compress(TEXT)),
         ("deflate", zlib.compress(TEXT)),
         ("deflate", raw_deflate(TEXT)),
     ],

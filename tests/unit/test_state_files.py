@@ -162,6 +162,12 @@ def another(path: Path) -> None:
     (path.parent / "other").replace(path)
 
 
+def zeros(path: Path) -> None:
+    with path.open("r+b") as file:
+        file.seek(4096)
+        file.write(bytes(8192))
+
+
 CHANGES: dict[str, Callable[[Path], object]] = {
     "removed": Path.unlink,
     "a FIFO": fifo,
@@ -235,6 +241,26 @@ def test_jobs_are_written_anew_at_the_end(engine: Engine, tmp_path: Path, how: s
     CHANGES[how](tmp_path / "jobs.sqlite3")
     engine.store.close()
     assert reopened(tmp_path / "jobs.sqlite3")[0] == {job.id}
+
+
+@pytest.mark.parametrize("how", ["an older copy", "zeros in the middle"])
+@pytest.mark.parametrize("is_looked_at", [True, False])
+def test_jobs_outlive_what_others_write_into_their_file(
+    engine: Engine, tmp_path: Path, how: str, is_looked_at: bool
+) -> None:
+    path = tmp_path / "jobs.sqlite3"
+    first, older = engine.add(), path.read_bytes()
+    second = engine.add()
+    if how == "an older copy":
+        path.write_bytes(older)
+    else:
+        zeros(path)
+    if is_looked_at:
+        engine.store.look()
+        # As a killed process leaves it.
+        assert reopened(path)[0] == {first.id, second.id}
+    engine.store.close()
+    assert reopened(path)[0] == {first.id, second.id}
 
 
 def test_an_older_copy_of_the_jobs_is_set_aside(engine: Engine, tmp_path: Path) -> None:

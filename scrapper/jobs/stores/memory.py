@@ -2,7 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 from uuid import uuid4
@@ -10,6 +11,7 @@ from uuid import uuid4
 import orjson
 import structlog
 
+from scrapper.errors import Busy
 from scrapper.jobs.model import Job, JobPost
 from scrapper.jobs.store import Change, FinishedJob, check_room, without_room
 from scrapper.jobs.waiting import Backlog, Place
@@ -79,6 +81,7 @@ class MemoryStore:
         self._ends: dict[str, dict[str, int]] = {plugin: {} for plugin in plugins}
         self._last_end = 0
         self._changing = asyncio.Lock()
+        self._busy_at = float("-inf")
 
     async def open(self) -> None:
         """Begin to let posts leave the line."""
@@ -98,7 +101,7 @@ class MemoryStore:
         """Keep what *record* says beyond the process; raise if that is impossible."""
 
     async def add(self, job: Job) -> None:
-        async with self._changing:
+        async with self._turn():
             await self.check_room(job.client)
             expired = await self._expired()
             finished = [
@@ -125,7 +128,7 @@ class MemoryStore:
         return job.id in self._jobs
 
     async def change(self, job: Job, how: Change, *, queue: bool = False) -> bool:  # noqa: ARG002 - a queued post is queued
-        async with self._changing:
+        async with self._turn():
             kept = self._jobs.get(job.id)
             if kept is None:
                 return False
@@ -213,6 +216,23 @@ class MemoryStore:
         found = self._deliveries[id_]
         again = replace(found.delivery, attempts=found.delivery.attempts + 1)
         self._deliveries[id_] = found._replace(delivery=again, due_at=time.monotonic() + seconds)
+
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        """A client's turn to change jobs.
+
+        Raises:
+            Busy: whoever had one meanwhile was refused, and each refusal takes seconds.
+        """
+        asked_at = time.monotonic()
+        async with self._changing:
+            if self._busy_at > asked_at:
+                raise Busy(retry_after=1)
+            try:
+                yield
+            except Busy:
+                self._busy_at = time.monotonic()
+                raise
 
     async def _release(self) -> None:
         while True:

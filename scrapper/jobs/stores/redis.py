@@ -1,6 +1,7 @@
 """Jobs in Redis, where all replicas and workers see them."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any, TypeVar, get_args
@@ -36,6 +37,8 @@ _UNREPORTED_SECONDS = 7 * 24 * 60 * 60
 _DAY = 24 * 60 * 60
 _AT_ONCE = 99
 _LOOK_SECONDS = 0.25
+_STUCK_SECONDS = 5.0
+_MOST_FOLLOWED = 1000
 _PAUSE_SECONDS = 1.0
 _CREATED, _VERSION, _LEFT, _CLIENT = b"created_at", b"version", b"left", b"client"
 _KEEP, _WEBHOOK, _OUTCOME = b"keep", b"webhook", b"webhook_outcome"
@@ -81,15 +84,25 @@ A job ends with its last post; then the script notes that its webhook is to be s
 
 
 _REQUEUE = """
-if redis.call("XLEN", KEYS[1]) == 0 and redis.call("ZCARD", KEYS[2]) == 0 then
-    for _, message in ipairs(ARGV) do
-        redis.call("XADD", KEYS[1], "*", "data", message)
-    end
-    return #ARGV
+if ARGV[1] == "" and redis.call("XLEN", KEYS[1]) > 0 then
+    return 0
 end
-return 0
+local queued, again = {}, 0
+for _, entry in ipairs(redis.call("XRANGE", KEYS[1], "-", "+", "COUNT", 20000)) do
+    queued[entry[2][2]] = true
+end
+for index = 2, #ARGV do
+    if not queued[ARGV[index]] and not redis.call("ZSCORE", KEYS[2], ARGV[index]) then
+        redis.call("XADD", KEYS[1], "*", "data", ARGV[index])
+        again = again + 1
+    end
+end
+return again
 """
-"""Queues posts again if nothing is queued and nothing waits: the queue was lost."""
+"""Queues posts again that are neither in the queue nor in the line: the queue was lost.
+
+A queue that holds anything is looked through only if the job is ``stuck``.
+"""
 
 _FORGET = """
 if tonumber(redis.call("ZSCORE", KEYS[1], ARGV[1])) == tonumber(ARGV[2]) then
@@ -130,6 +143,7 @@ class RedisStore:
         self._max_jobs = max_jobs
         self._max_age = max_age
         self._plugins = plugins
+        self._unchanged: dict[str, tuple[int, float]] = {}
         self._swap: Any = redis.register_script(_SWAP)
         self._requeue: Any = redis.register_script(_REQUEUE)
         self._forget_end: Any = redis.register_script(_FORGET)
@@ -193,10 +207,8 @@ class RedisStore:
     async def get(self, job_id: str) -> Job | None:
         with _reaching():
             job = await self.read(job_id)
-            if job and (messages := self._messages(job)):
-                # A crash of Redis may have cost the queue alone.
-                if await self._requeue(keys=[STREAM, LINE], args=messages):
-                    log.warning("posts without a place in the queue queued again", job=job_id)
+            if job and job.state == "running":
+                await self._queue_lost_posts(job)
                 held_until = await self._backlog.held_until()
                 job.posts[:] = [post.delayed(held_until) for post in job.posts]
             return job
@@ -205,8 +217,33 @@ class RedisStore:
         # While Redis is gone, nothing new is known.
         with suppress(RedisError):
             version: Any = await self._redis.hget(job_key(job.id), _VERSION.decode())
-            return version is not None and (int(version) == job.version or await self._load(job))
+            if version is None:
+                return False
+            if int(version) != job.version:
+                return await self._load(job)
+            if job.state == "running" and self._is_stuck(job):
+                await self._queue_lost_posts(job)
         return True
+
+    async def _queue_lost_posts(self, job: Job) -> None:
+        """Queue posts again whose place in the queue a crash of Redis may have cost."""
+        stuck = b"stuck" if self._is_stuck(job) else b""
+        arguments = [stuck, *self._messages(job)]
+        if await self._requeue(keys=[STREAM, LINE], args=arguments):
+            log.warning("posts without a place in the queue queued again", job=job.id)
+
+    def _is_stuck(self, job: Job) -> bool:
+        """Whether the job did not change for some seconds; true once in that time."""
+        now = time.monotonic()
+        version, since = self._unchanged.pop(job.id, (job.version, now))
+        is_stuck = version == job.version and now - since > _STUCK_SECONDS
+        self._unchanged[job.id] = (
+            job.version,
+            now if is_stuck or version != job.version else since,
+        )
+        if len(self._unchanged) > _MOST_FOLLOWED:
+            del self._unchanged[next(iter(self._unchanged))]
+        return is_stuck
 
     async def change(self, job: Job, how: Change, *, queue: bool = False) -> bool:
         with _reaching():

@@ -73,6 +73,23 @@ async def test_a_job_whose_posts_lost_their_queue_is_queued_again(
     assert [line["event"] for line in logs] == ["posts without a place in the queue queued again"]
 
 
+async def test_lost_posts_are_queued_again_beside_those_of_others(
+    store: RedisStore, redis: SharedRedis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("scrapper.jobs.stores.redis._STUCK_SECONDS", 0.0)
+    lost, other = batch(2), batch(1, "192.0.2.2")
+    await store.add(lost)
+    await redis.delete(STREAM)
+    await store.add(other)
+    await store.wait(other, 0, other.posts[0], 100.0)
+    found = await store.get(lost.id)
+    assert found is not None
+    # Whoever follows the job finds it, too.
+    for _ in range(2):
+        assert await store.refresh(found)
+    assert await stream(redis) == [(other.id, 0), (lost.id, 0), (lost.id, 1)]
+
+
 async def test_a_job_that_waits_in_line_is_not_queued_again(
     store: RedisStore, redis: SharedRedis
 ) -> None:

@@ -115,7 +115,6 @@ async def test_any_host_is_answered_or_misdirected(start: Any, host: str) -> Non
             "Sec-Fetch-Mode": "navigate",
             "Sec-Fetch-Dest": "document",
         },
-        {"Sec-Fetch-Mode": "cors"},
         {"Sec-Fetch-Site": "cross-site", "Origin": "http://pi.local:5633"},
     ],
 )
@@ -182,6 +181,19 @@ async def test_other_loads_cause_no_work(start: Any, site: str, headers: dict[st
     client, sent = await start(), {"Host": "pi.local:5633", "Sec-Fetch-Site": site, **headers}
     assert await code(client, path="/work", **sent) == (403, "cross_site")
     assert await code(client, path="/x", **sent) == 200
+
+
+async def test_fetch_of_node_is_no_browser_s(start: Any) -> None:
+    client = await start()
+    node = {"Sec-Fetch-Mode": "cors", "User-Agent": "node", "Accept": "*/*"}
+    for method in ("GET", "POST"):
+        assert await code(client, method, path="/work", Host="pi", **node) == 200
+
+
+@pytest.mark.parametrize("name", ["Sec-Purpose", "Purpose", "X-Moz"])
+async def test_what_is_loaded_in_advance_causes_no_work(start: Any, name: str) -> None:
+    headers = {"Sec-Fetch-Site": "none", name: "prefetch", **NAVIGATION}
+    assert await code(await start(), path="/work", Host="pi", **headers) == (403, "cross_site")
 
 
 async def test_speculation_with_no_site_causes_no_work(start: Any) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from scrapper.errors import DiskFull
+from scrapper.errors import Busy, DiskFull
 from scrapper.jobs.model import Job, JobPost
 from scrapper.jobs.stores.memory import MemoryStore, Record
 from scrapper.jobs.stores.sqlite import JobFile, SqliteStore
@@ -263,6 +263,23 @@ async def test_jobs_grow_old_only_by_a_clock_that_is_right(tmp_path: Path, is_ri
     await store.note(old.id, 0, old.posts[0].done(1))
     assert (await store.get(old.id) is None) == is_right
     assert await store.get(running.id) is not None
+    await store.close()
+
+
+async def test_whoever_waits_for_a_locked_file_is_refused_with_the_first(tmp_path: Path) -> None:
+    store, tries = await opened(tmp_path), 0
+
+    async def refuse(record: Record) -> None:
+        nonlocal tries
+        tries += 1
+        await asyncio.sleep(0)
+        raise Busy(retry_after=1)
+
+    store.keep = refuse  # type: ignore[method-assign]
+    adding = [store.add(batch(1, f"192.0.2.{it}")) for it in range(12)]
+    refusals = await asyncio.gather(*adding, return_exceptions=True)
+    assert [type(it) for it in refusals] == [Busy] * 12
+    assert tries == 1
     await store.close()
 
 
