@@ -190,13 +190,15 @@ class PostDownload:
             file.candidates[0],
             f"{file.stem}.{self._tries}.part",
             with_sound=not file.is_cover and file.item.has_audio is True,
-            gives_way=lambda: file.tries < _TRIES and self._others_wait(file),
+            gives_way=lambda: self._gives_way(file),
         )
 
-    def _others_wait(self, file: _File) -> bool:
-        """Whether another file, or another candidate of this one, can have its place."""
+    def _gives_way(self, file: _File) -> bool:
+        """Whether another candidate of a slow file, or another file before it, can be had."""
+        steps = file.possible(deque(), self._generation)
         # In a thread of its own: a copy, since the queue changes meanwhile.
-        return len(file.candidates) > 1 or not all(it.is_cover for it in list(self._waiting))
+        others = not all(it.is_cover for it in list(self._waiting))
+        return Step.NEXT in steps or (Step.AGAIN in steps and others)
 
     def _note(self, file: _File, fetched: Fetched) -> None:
         """Do what comes next after a try.

@@ -27,7 +27,7 @@ MEDIA = Path(__file__).parents[2] / "instagram/media"
 JPEG, VIDEO, SILENT = Answer("photo.jpg"), Answer("video.mp4"), Answer("silent.mp4")
 AVIF = Answer("picture.avif", "image/avif")
 GONE, BROKEN, BUSY = Answer(status=404), Answer(status=500), Answer(status=503)
-CUT = Answer(only=1000)
+CUT, DRIP = Answer(only=1000), Answer(wire="drip")
 
 
 async def scrape(client: Client, shortcode: str, **body: Any) -> tuple[int, dict[str, Any]]:
@@ -547,7 +547,7 @@ async def test_what_is_whole_at_the_deadline_is_stored(
 async def test_a_slide_that_drips_keeps_no_other_from_coming(
     instagram: StandIn, start_service: StartService
 ) -> None:
-    answers = {"best/1": [GONE], "small/1": [GONE], "best/2": [Answer(wire="drip")]}
+    answers = {"best/1": [GONE], "small/1": [GONE], "best/2": [DRIP], "small/2": [DRIP]}
     instagram.define("drip", Scenario("", shape="ten", answers=answers))
     status, post = await scrape(await start_service(SCRAPE_TIMEOUT_SECONDS="3"), "drip-one")
     assert (status, post["missing"]) == (200, [1, 2])
@@ -577,10 +577,39 @@ async def test_slow_files_give_way_while_others_wait(
     instagram: StandIn, start_service: StartService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("scrapper.instagram.files.fetch._MEASURED_SECONDS", 0.2)
-    answers = {f"best/{number}": [Answer(wire="drip")] for number in range(1, 5)}
+    names = [f"{name}/{number}" for name in ("best", "small") for number in range(1, 5)]
+    answers = {name: [DRIP] for name in names}
     instagram.define("slowly", Scenario("", shape="ten", answers=answers))
     status, post = await scrape(await start_service(SCRAPE_TIMEOUT_SECONDS="5"), "slowly-one")
     assert (status, post["missing"]) == (200, [1, 2, 3, 4])
+
+
+@pytest.mark.parametrize(
+    ("scenario", "files"),
+    [
+        (Scenario("", shape="photo", answers={"best/1": [DRIP], "small/1": [JPEG]}), 1),
+        (
+            Scenario(
+                "",
+                shape="carousel",
+                answers={"best/2": [DRIP], "second/2": [VIDEO]},
+                change=second_video,
+            ),
+            3,
+        ),
+    ],
+)
+async def test_a_slow_file_gives_way_to_its_next_candidate(
+    instagram: StandIn,
+    start_service: StartService,
+    monkeypatch: pytest.MonkeyPatch,
+    scenario: Scenario,
+    files: int,
+) -> None:
+    monkeypatch.setattr("scrapper.instagram.files.fetch._MEASURED_SECONDS", 0.2)
+    instagram.define("slowly", scenario)
+    status, post = await scrape(await start_service(SCRAPE_TIMEOUT_SECONDS="5"), "slowly-one")
+    assert (status, len(post.get("media", ()))) == (200, files)
 
 
 # ---- refreshes and freshness
