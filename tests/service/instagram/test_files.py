@@ -612,6 +612,25 @@ async def test_a_slow_file_gives_way_to_its_next_candidate(
     assert (status, len(post.get("media", ()))) == (200, files)
 
 
+async def test_files_come_from_the_cdn_alone(
+    instagram: StandIn, start_service: StartService
+) -> None:
+    def change(media: dict[str, Any]) -> dict[str, Any]:
+        [best, *others] = media["image_versions2"]["candidates"]
+        media["image_versions2"]["candidates"] = [
+            {**best, "url": POST.format("other-page")},
+            {**best, "url": best["url"].replace("/best/", "/lead/")},
+            *others,
+        ]
+        return media
+
+    answers = {"lead/1": [Answer(wire="to " + POST.format("other-page"))], "small/1": [JPEG]}
+    instagram.define("cdn", Scenario("", shape="photo", change=change, answers=answers))
+    assert (await scrape(await start_service(), "cdn-one"))[0] == 200
+    assert instagram.requests("media", "cdn-one") == 2
+    assert instagram.requests(shortcode="other-page") == 0
+
+
 # ---- refreshes and freshness
 
 
