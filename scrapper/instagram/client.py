@@ -72,7 +72,9 @@ class Instagram:
         tls = tls_context()
         self._transports = TransportPool(_HOSTS, tls)
         self._files = ThreadPoolExecutor(files_at_once, thread_name_prefix="download")
-        self._file_transports = TransportPool(_CDN_HOSTS, tls, patience=_STALLED_SECONDS)
+        self._file_transports = TransportPool(
+            _CDN_HOSTS, tls, patience=_STALLED_SECONDS, repeats=False
+        )
         self.paces = paces
         self.documents = Documents(override=doc_id, memory=documents, report=on_request)
         self._contexts = Contexts(paces, documents=self.documents, on_request=on_request)

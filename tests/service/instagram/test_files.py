@@ -365,10 +365,20 @@ async def test_tries_for_a_file_have_a_bound(
     answers = {f"best{number}/1": [CUT] for number in range(9)}
     instagram.define("never", Scenario("", answers=answers, change=change))
     assert (await scrape(await start_service(), "never-one"))[1]["code"] == "media_incomplete"
-    # Five candidates twice, by three descriptions, and two tries for the cover at most.
-    assert instagram.requests("media", "never-one") <= 3 * 5 * 2 + 2
+    # Five candidates twice, whatever describes them, and two tries for the cover at most.
+    assert instagram.requests("media", "never-one") <= 5 * 2 + 2
     described = [instagram.requests(kind, "never-one") for kind in ("graphql", "web_query")]
     assert described == [2, 1]
+
+
+async def test_no_answer_at_all_is_a_try_like_any_other(
+    instagram: StandIn, start_service: StartService
+) -> None:
+    answers = {name: [Answer(wire="reset")] for name in ("best/1", "small/1")}
+    instagram.define("reset", Scenario("", shape="photo", answers=answers))
+    _, post = await scrape(await start_service(), "reset-one")
+    assert post["code"] == "instagram_unreachable"
+    assert instagram.requests("media", "reset-one") == 2 * 2
 
 
 # ---- what other sources have
@@ -421,7 +431,7 @@ async def test_a_plain_url_gives_way_to_another_source(
     scenario = Scenario("", shape="photo", change_by=changes, answers={"gone/1": [GONE]})
     instagram.define("plain", scenario)
     assert (await scrape(await start_service(), "plain-one"))[0] == 200
-    assert instagram.requests("media", "plain-one") == 3
+    assert instagram.requests("media", "plain-one") == 2
 
 
 def plain_and_gone(media: dict[str, Any]) -> dict[str, Any]:
