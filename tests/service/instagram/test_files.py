@@ -375,10 +375,10 @@ async def test_no_answer_at_all_is_a_try_like_any_other(
     instagram: StandIn, start_service: StartService
 ) -> None:
     answers = {name: [Answer(wire="reset")] for name in ("best/1", "small/1")}
-    instagram.define("reset", Scenario("", shape="photo", answers=answers))
-    _, post = await scrape(await start_service(), "reset-one")
+    instagram.define("noanswer", Scenario("", shape="photo", answers=answers))
+    _, post = await scrape(await start_service(), "noanswer-one")
     assert post["code"] == "instagram_unreachable"
-    assert instagram.requests("media", "reset-one") == 2 * 2
+    assert instagram.requests("media", "noanswer-one") == 2 * 2
 
 
 # ---- what other sources have
@@ -558,8 +558,8 @@ async def test_a_slide_that_drips_keeps_no_other_from_coming(
     instagram: StandIn, start_service: StartService
 ) -> None:
     answers = {"best/1": [GONE], "small/1": [GONE], "best/2": [DRIP], "small/2": [DRIP]}
-    instagram.define("drip", Scenario("", shape="ten", answers=answers))
-    status, post = await scrape(await start_service(SCRAPE_TIMEOUT_SECONDS="3"), "drip-one")
+    instagram.define("dripping", Scenario("", shape="ten", answers=answers))
+    status, post = await scrape(await start_service(SCRAPE_TIMEOUT_SECONDS="3"), "dripping-one")
     assert (status, post["missing"]) == (200, [1, 2])
 
 
