@@ -156,12 +156,15 @@ async def _attachment(
     request: web.Request, post: Post, stored_at: float, choice: _Choice
 ) -> web.StreamResponse:
     chosen: Sequence[MediaItem] = (post.named,)
-    if choice.item is not None:
-        if choice.item > len(post.items):
-            raise web.HTTPNotFound(text="The post has no such item")
-        chosen = (post.items[choice.item - 1],)
-    elif choice.archive and choice.conversion is None:
+    if choice.item is None and choice.archive and choice.conversion is None:
         chosen = post.items
+    elif (choice.item or post.named_item) in post.missing:
+        raise web.HTTPNotFound(text="The item is missing: Instagram did not give it")
+    elif choice.item is not None:
+        item = post.item(choice.item)
+        if item is None:
+            raise web.HTTPNotFound(text="The post has no such item")
+        chosen = (item,)
     if choice.conversion is not None:
         convert = request.app[CONVERSIONS].get(choice.conversion)
         if convert is None:

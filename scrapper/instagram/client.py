@@ -35,7 +35,9 @@ _STALLED_SECONDS = 10.0
 # Of the time for all of it, so that what is whole by then can be stored.
 _STORING_SHARE, _MAX_STORING_SECONDS = 0.1, 1.0
 _SCRIPT_SECONDS = 30.0
-_HOSTS = ("instagram.com", "cdninstagram.com", "fbcdn.net")
+_CDN_HOSTS = ("cdninstagram.com", "fbcdn.net")
+# A file must not come from where the pace counts.
+_HOSTS = ("instagram.com", *_CDN_HOSTS)
 
 
 class Instagram:
@@ -70,7 +72,9 @@ class Instagram:
         tls = tls_context()
         self._transports = TransportPool(_HOSTS, tls)
         self._files = ThreadPoolExecutor(files_at_once, thread_name_prefix="download")
-        self._file_transports = TransportPool(_HOSTS, tls, patience=_STALLED_SECONDS)
+        self._file_transports = TransportPool(
+            _CDN_HOSTS, tls, patience=_STALLED_SECONDS, repeats=False
+        )
         self.paces = paces
         self.documents = Documents(override=doc_id, memory=documents, report=on_request)
         self._contexts = Contexts(paces, documents=self.documents, on_request=on_request)

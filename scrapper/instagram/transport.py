@@ -96,9 +96,12 @@ class PooledTransport(HTTPAdapter):
     a request is under way or after it failed.
     """
 
-    def __init__(self, context: DeadlineContext, hosts: tuple[str, ...]) -> None:
+    def __init__(
+        self, context: DeadlineContext, hosts: tuple[str, ...], *, repeats: bool = True
+    ) -> None:
         self._context = context
         self._hosts = hosts
+        self._repeats = repeats
         self.response: requests.Response | None = None
         self.status: int | None = None
         """The status of the last response, also once that is finished."""
@@ -153,8 +156,9 @@ class PooledTransport(HTTPAdapter):
         body of the response is read here, and its ``json()`` is :func:`parse_json`; the body of a
         redirect is always read here, since requests would read it without a bound.
 
-        A connection that broke before any answer came is tried once more: a pooled one may
-        have been closed by the other side, or forgotten by a router, since its last use.
+        A connection that broke before any answer came is tried once more, if the transport
+        *repeats*: a pooled one may have been closed by the other side, or forgotten by a router,
+        since its last use.
 
         Raises:
             BodyTooLarge: the body is larger than :data:`MAX_BODY_BYTES`.
@@ -174,7 +178,8 @@ class PooledTransport(HTTPAdapter):
         except (requests.exceptions.SSLError, requests.Timeout):
             raise
         except requests.ConnectionError:
-            pass
+            if not self._repeats:
+                raise
         if self.response is None:
             self.response = self._send(request, stream, host)
         response = self.response
@@ -212,13 +217,18 @@ class TransportPool:
 
     *hosts* are the allowed hosts; each stands for its subdomains too. Pools over one context share
     the deadline of each thread. A connection over which nothing comes for *patience* seconds is
-    given up.
+    given up. Without *repeats* every request is sent once: the caller counts its tries.
     """
 
     def __init__(
-        self, hosts: tuple[str, ...], tls: DeadlineContext, *, patience: float = float("inf")
+        self,
+        hosts: tuple[str, ...],
+        tls: DeadlineContext,
+        *,
+        patience: float = float("inf"),
+        repeats: bool = True,
     ) -> None:
-        self._hosts = hosts
+        self._make = partial(PooledTransport, tls, hosts, repeats=repeats)
         self._context = tls
         self._patience = patience
         # The one used last comes first: few connections stay open.
@@ -236,7 +246,7 @@ class TransportPool:
         try:
             transport = self._free.pop()
         except IndexError:
-            transport = PooledTransport(self._context, self._hosts)
+            transport = self._make()
             self._transports.append(transport)
         try:
             yield transport

@@ -160,6 +160,14 @@ class Post:
         except (TypeError, ValueError, OverflowError):
             return None
 
+    def item(self, number: int) -> MediaItem | None:
+        """The one of the items with that *number*, from 1; None if it is missing, or none has it.
+
+        Missing ones keep their numbers, and what plugins added comes after the last one.
+        """
+        index = number - 1 - sum(lost < number for lost in self.missing)
+        return None if number in self.missing else next(iter(self.items[index : index + 1]), None)
+
     def number_of(self, item: MediaItem) -> int:
         """The number, from 1, of the carousel's item that a file belongs to; else 1."""
         found = _NUMBER.match(item.filename.removeprefix(self.shortcode))

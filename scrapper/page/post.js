@@ -59,11 +59,15 @@ function keepButton(post, stays) {
 
 function actionsOf(post, stays, remove) {
   const many = post.media.length > 1;
-  const actions = post.media.map((item, index) => {
-    const numbered = item.type === "audio" ? TEXTS.saveSound : TEXTS.saveNumber(index + 1);
+  let number = 0;
+  const actions = post.media.map((item) => {
+    do {
+      number += 1;
+    } while (post.missing.includes(number));
+    const path = `download/${post.shortcode}?item=${number}`;
+    const numbered = item.type === "audio" ? TEXTS.saveSound : TEXTS.saveNumber(number);
     const made = button(many ? numbered : TEXTS.save, () =>
-      save(many ? `download/${post.shortcode}?item=${index + 1}` : `download/${post.shortcode}`,
-        item.url.split("/").pop()));
+      save(path, item.url.split("/").pop()));
     made.title = TEXTS.fileTitle(item.type, size(item.size));
     return made;
   });

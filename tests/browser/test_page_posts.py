@@ -143,3 +143,15 @@ async def test_the_sound_of_a_video_can_be_played_and_saved(
         async with page.expect_download() as saved:
             await page.get_by_role("button", name="Save sound").click()
         assert (await saved.value).suggested_filename == "reel-1.m4a"
+
+
+async def test_a_missing_slide_moves_no_other_one_up(
+    instagram: StandIn, start_service: StartService, browse: Browse
+) -> None:
+    client = await start_service()
+    await store(client, "oneslidegone-1")
+    async with browse(client) as page:
+        await expect(page.get_by_role("button", name="Save 2")).to_have_count(0)
+        async with page.expect_download() as saved:
+            await page.get_by_role("button", name="Save 3").click()
+        assert (await saved.value).suggested_filename == "oneslidegone-1_3.jpg"

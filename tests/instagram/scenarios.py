@@ -11,9 +11,10 @@ class Answer(NamedTuple):
     """What the CDN answers to one request: a file of ``media``, its type, and how it comes.
 
     ``wire`` is ``length``, or ``bare`` for a body that the end of the connection ends, ``chunked``,
-    ``packed``, ``part`` for an unasked 206, ``half`` of one, ``stall`` after the first bytes, or
-    ``drip`` for ten bytes a second. *only* is after how many bytes it ends early. Without a *file*
-    it is the post's own. With a *status* there is no body.
+    ``packed``, ``part`` for an unasked 206, ``half`` of one, ``stall`` after the first bytes,
+    ``drip`` for ten bytes a second, ``reset`` for no answer, or ``to `` and where else it is.
+    *only* is after how many bytes it ends early. Without a *file* it is the post's own. With a
+    *status* there is no body.
     """
 
     file: str = ""

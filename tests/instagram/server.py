@@ -505,6 +505,10 @@ async def _give_file(request: web.Request, answer: Answer, file: File) -> web.St
             return await send(request, content, headers, piece=1000, gate=asyncio.Event())
         case "drip":
             return await send(request, content, headers, piece=1, pause=0.1)
+        case "reset":
+            return cut_off(request)
+        case wire if wire.startswith("to "):
+            return _redirect(wire.removeprefix("to "))
         case _:
             return await send(request, content, headers, only=answer.only)
 

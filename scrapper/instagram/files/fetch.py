@@ -43,7 +43,7 @@ _WHOLE_RANGE = re.compile(r"bytes +[0-9]+-[0-9]+/([0-9]{1,15})")
 class Wanted:
     """A file to try for: *candidate*, which becomes *name* in the target's folder.
 
-    *gives_way* says whether others wait for the place of a file that is too slow.
+    *gives_way* says whether something else waits for the place of a file that is too slow.
     """
 
     kind: Kind

@@ -8,6 +8,7 @@ RFC 9649 (WebP), and the GIF89a specification.
 """
 
 import os
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import BinaryIO, Literal, NamedTuple
 
@@ -105,8 +106,8 @@ def _boxes(file: BinaryIO, start: int, end: int) -> Iterator[_Box]:
         size, name = int.from_bytes(header[:4], "big"), header[4:8]
         if size == 1:
             size, content = int.from_bytes(header[8:], "big"), start + 16
-        # A size of 0: to the end of the file.
-        box = _Box(name, content, start + size if size else end)
+        # A size of 0: to the end of the file, wherever that was before the connection ended.
+        box = _Box(name, content, start + size if size else sys.maxsize)
         if box.end < content:
             return
         yield box

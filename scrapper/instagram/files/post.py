@@ -7,10 +7,10 @@ missing.
 
 import math
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import structlog
 
@@ -42,8 +42,9 @@ Begin = Callable[[Wanted], Future[Fetched]]
 class _File:
     """What is still to be done for a file: its *candidates*, the one in hand first.
 
-    They are of the description with the number ``generation``. ``mute`` is a candidate's file that
-    has no sound, while another one may have it.
+    They are of the description with the number ``generation``. ``tries`` are counted by URL, over
+    all descriptions. ``mute`` is a candidate's file that has no sound, while another one may have
+    it.
     """
 
     index: int
@@ -51,7 +52,7 @@ class _File:
     item: Item
     candidates: deque[Candidate]
     generation: int
-    tries: int = 0
+    tries: Counter[str] = field(default_factory=Counter)
     not_before: float = 0.0
     outcome: Outcome = Outcome.LATE
     mute: tuple[Candidate, File] | None = None
@@ -65,11 +66,14 @@ class _File:
         steps = set() if self.is_cover or self.mute else set(renewals)
         if self.generation < generation:
             steps.add(Step.FRESH)
-        if self.tries < _TRIES and not self.candidates[0].doubtful:
+        if self.candidates and self.may_try(self.candidates[0]):
             steps.add(Step.AGAIN)
         if len(self.candidates) > 1:
             steps.add(Step.NEXT)
         return steps
+
+    def may_try(self, candidate: Candidate) -> bool:
+        return self.tries[candidate.url] < (1 if candidate.doubtful else _TRIES)
 
 
 class PostDownload:
@@ -144,11 +148,14 @@ class PostDownload:
         candidates: tuple[Candidate, ...],
         known: Mapping[int, _File],
     ) -> _File:
-        if index in known and known[index].generation == self._generation:
-            return known[index]
-        mute = known[index].mute if index in known else None
-        some = deque(candidates[:_MAX_CANDIDATES])
-        return _File(index, stem, item, some, self._generation, mute=mute)
+        old = known.get(index)
+        if old is not None and old.generation == self._generation:
+            return old
+        file = _File(index, stem, item, deque(), self._generation)
+        if old is not None:
+            file.tries, file.outcome, file.mute = old.tries, old.outcome, old.mute
+        file.candidates.extend(filter(file.may_try, candidates[:_MAX_CANDIDATES]))
+        return file
 
     def _download_all(self) -> None:
         while self._waiting or self._running or self._refused:
@@ -174,7 +181,7 @@ class PostDownload:
                 return
             if file.not_before <= now:
                 self._waiting.remove(file)
-                file.tries += 1
+                file.tries[file.candidates[0].url] += 1
                 self._tries += 1
                 self._running[self._begin(self._wanted(file))] = file
 
@@ -190,13 +197,15 @@ class PostDownload:
             file.candidates[0],
             f"{file.stem}.{self._tries}.part",
             with_sound=not file.is_cover and file.item.has_audio is True,
-            gives_way=lambda: file.tries < _TRIES and self._others_wait(file),
+            gives_way=lambda: self._gives_way(file),
         )
 
-    def _others_wait(self, file: _File) -> bool:
-        """Whether another file, or another candidate of this one, can have its place."""
+    def _gives_way(self, file: _File) -> bool:
+        """Whether another candidate of a slow file, or another file before it, can be had."""
+        steps = file.possible(deque(), self._generation)
         # In a thread of its own: a copy, since the queue changes meanwhile.
-        return len(file.candidates) > 1 or not all(it.is_cover for it in list(self._waiting))
+        others = not all(it.is_cover for it in list(self._waiting))
+        return Step.NEXT in steps or (Step.AGAIN in steps and others)
 
     def _note(self, file: _File, fetched: Fetched) -> None:
         """Do what comes next after a try.
@@ -206,15 +215,21 @@ class PostDownload:
             OSError: the file cannot be kept.
         """
         file.outcome = fetched.outcome
-        whole = _whole(file, fetched)
-        match next_step(fetched.outcome, file.possible(self._renewals, self._generation)):
+        self._go_on(file, _whole(file, fetched), fetched.retry_after)
+
+    def _go_on(
+        self,
+        file: _File,
+        whole: tuple[Candidate, File] | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        match next_step(file.outcome, file.possible(self._renewals, self._generation)):
             case Step.AGAIN:
                 if file.outcome in PASSING:
                     file.not_before = time.monotonic() + _PAUSE_SECONDS
                 self._waiting.append(file)
             case Step.NEXT:
                 file.candidates.popleft()
-                file.tries = 0
                 if file.outcome in _GIVES_WAY:
                     self._waiting.append(file)
                 else:
@@ -222,7 +237,7 @@ class PostDownload:
             case Step.FRESH | Step.OTHER:
                 self._refused.append(file)
             case Step.STOP if not file.is_cover:
-                raise RateLimited(retry_after=fetched.retry_after)
+                raise RateLimited(retry_after=retry_after)
             case _:
                 self._end(file, whole)
 
@@ -267,7 +282,13 @@ class PostDownload:
         if latest:
             self._describe(latest)
         known = {file.index: file for file in (*self._waiting, *refused)}
-        self._waiting = deque(self._files(known))
+        self._waiting.clear()
+        for file in list(self._files(known)):
+            if file.candidates:
+                self._waiting.append(file)
+            else:
+                # The description has only URLs that failed before.
+                self._go_on(file)
 
     def _describe(self, refused: Sequence[_File]) -> None:
         """Ask how Instagram describes the post now, or how another source does; go on without."""

@@ -51,7 +51,7 @@ class Outcome(StrEnum):
     LATE = "late"
     """The deadline passed."""
     SLOW = "slow"
-    """It would not be whole by the deadline, and other files wait."""
+    """It would not be whole by the deadline, and another candidate or file waits."""
     STALLED = "stalled"
     """No byte came for a while."""
     UNREACHABLE = "unreachable"
@@ -95,7 +95,7 @@ _AGAIN = (Step.AGAIN, *_NEXT)
 _TABLE: Mapping[Outcome, tuple[tuple[Step, ...], type[ScrapeError]]] = {
     Outcome.LIMITED: ((Step.STOP,), RateLimited),
     Outcome.LATE: ((), DeadlineExceeded),
-    Outcome.SLOW: ((Step.AGAIN, Step.NEXT), DeadlineExceeded),
+    Outcome.SLOW: ((Step.NEXT, Step.AGAIN), DeadlineExceeded),
     Outcome.STALLED: (_NEXT, InstagramUnreachable),
     Outcome.UNREACHABLE: (_AGAIN, InstagramUnreachable),
     Outcome.FAILED: (_AGAIN, InstagramFailed),

@@ -516,6 +516,28 @@ async def test_downloads_are_named_by_the_template(
         assert 'filename="carousel-named_3.jpg"' in response.headers["Content-Disposition"]
 
 
+async def test_a_missing_slide_is_never_another_one(
+    instagram: StandIn, start_service: StartService
+) -> None:
+    def change(media: dict[str, Any]) -> dict[str, Any]:
+        media["carousel_media"][1] |= {"code": media["code"], "pk": media["pk"]}
+        return media | {"code": "DParent0001", "pk": "1"}
+
+    client = await start_service()
+    instagram.define("lost", Scenario("", shape="carousel", media="slide404", change=change))
+    url = "https://www.instagram.com/p/lost-slide/"
+    async with client.get("/download", params={"url": f"{url}?img_index=3"}) as response:
+        assert response.status == 200
+        assert await response.read() == instagram.bytes_of("lost-slide")[2]
+    for path in ("/download/lost-slide?item=2", f"/download?url={url}", "/download/lost-slide"):
+        async with client.get(path) as response:
+            assert response.status == 404
+            assert "missing" in await response.text()
+    assert (await client.get("/download/lost-slide?item=4")).status == 404
+    async with client.get("/download/lost-slide?archive=zip") as response:
+        assert response.status == 200
+
+
 async def test_the_code_of_a_slide_leads_to_its_parent(
     instagram: StandIn, start_service: StartService
 ) -> None:

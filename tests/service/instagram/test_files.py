@@ -27,7 +27,7 @@ MEDIA = Path(__file__).parents[2] / "instagram/media"
 JPEG, VIDEO, SILENT = Answer("photo.jpg"), Answer("video.mp4"), Answer("silent.mp4")
 AVIF = Answer("picture.avif", "image/avif")
 GONE, BROKEN, BUSY = Answer(status=404), Answer(status=500), Answer(status=503)
-CUT = Answer(only=1000)
+CUT, DRIP = Answer(only=1000), Answer(wire="drip")
 
 
 async def scrape(client: Client, shortcode: str, **body: Any) -> tuple[int, dict[str, Any]]:
@@ -365,10 +365,20 @@ async def test_tries_for_a_file_have_a_bound(
     answers = {f"best{number}/1": [CUT] for number in range(9)}
     instagram.define("never", Scenario("", answers=answers, change=change))
     assert (await scrape(await start_service(), "never-one"))[1]["code"] == "media_incomplete"
-    # Five candidates twice, by three descriptions, and two tries for the cover at most.
-    assert instagram.requests("media", "never-one") <= 3 * 5 * 2 + 2
+    # Five candidates twice, whatever describes them, and two tries for the cover at most.
+    assert instagram.requests("media", "never-one") <= 5 * 2 + 2
     described = [instagram.requests(kind, "never-one") for kind in ("graphql", "web_query")]
     assert described == [2, 1]
+
+
+async def test_no_answer_at_all_is_a_try_like_any_other(
+    instagram: StandIn, start_service: StartService
+) -> None:
+    answers = {name: [Answer(wire="reset")] for name in ("best/1", "small/1")}
+    instagram.define("noanswer", Scenario("", shape="photo", answers=answers))
+    _, post = await scrape(await start_service(), "noanswer-one")
+    assert post["code"] == "instagram_unreachable"
+    assert instagram.requests("media", "noanswer-one") == 2 * 2
 
 
 # ---- what other sources have
@@ -421,7 +431,7 @@ async def test_a_plain_url_gives_way_to_another_source(
     scenario = Scenario("", shape="photo", change_by=changes, answers={"gone/1": [GONE]})
     instagram.define("plain", scenario)
     assert (await scrape(await start_service(), "plain-one"))[0] == 200
-    assert instagram.requests("media", "plain-one") == 3
+    assert instagram.requests("media", "plain-one") == 2
 
 
 def plain_and_gone(media: dict[str, Any]) -> dict[str, Any]:
@@ -547,9 +557,9 @@ async def test_what_is_whole_at_the_deadline_is_stored(
 async def test_a_slide_that_drips_keeps_no_other_from_coming(
     instagram: StandIn, start_service: StartService
 ) -> None:
-    answers = {"best/1": [GONE], "small/1": [GONE], "best/2": [Answer(wire="drip")]}
-    instagram.define("drip", Scenario("", shape="ten", answers=answers))
-    status, post = await scrape(await start_service(SCRAPE_TIMEOUT_SECONDS="3"), "drip-one")
+    answers = {"best/1": [GONE], "small/1": [GONE], "best/2": [DRIP], "small/2": [DRIP]}
+    instagram.define("dripping", Scenario("", shape="ten", answers=answers))
+    status, post = await scrape(await start_service(SCRAPE_TIMEOUT_SECONDS="3"), "dripping-one")
     assert (status, post["missing"]) == (200, [1, 2])
 
 
@@ -577,10 +587,58 @@ async def test_slow_files_give_way_while_others_wait(
     instagram: StandIn, start_service: StartService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("scrapper.instagram.files.fetch._MEASURED_SECONDS", 0.2)
-    answers = {f"best/{number}": [Answer(wire="drip")] for number in range(1, 5)}
+    names = [f"{name}/{number}" for name in ("best", "small") for number in range(1, 5)]
+    answers = {name: [DRIP] for name in names}
     instagram.define("slowly", Scenario("", shape="ten", answers=answers))
     status, post = await scrape(await start_service(SCRAPE_TIMEOUT_SECONDS="5"), "slowly-one")
     assert (status, post["missing"]) == (200, [1, 2, 3, 4])
+
+
+@pytest.mark.parametrize(
+    ("scenario", "files"),
+    [
+        (Scenario("", shape="photo", answers={"best/1": [DRIP], "small/1": [JPEG]}), 1),
+        (
+            Scenario(
+                "",
+                shape="carousel",
+                answers={"best/2": [DRIP], "second/2": [VIDEO]},
+                change=second_video,
+            ),
+            3,
+        ),
+    ],
+)
+async def test_a_slow_file_gives_way_to_its_next_candidate(
+    instagram: StandIn,
+    start_service: StartService,
+    monkeypatch: pytest.MonkeyPatch,
+    scenario: Scenario,
+    files: int,
+) -> None:
+    monkeypatch.setattr("scrapper.instagram.files.fetch._MEASURED_SECONDS", 0.2)
+    instagram.define("slowly", scenario)
+    status, post = await scrape(await start_service(SCRAPE_TIMEOUT_SECONDS="5"), "slowly-one")
+    assert (status, len(post.get("media", ()))) == (200, files)
+
+
+async def test_files_come_from_the_cdn_alone(
+    instagram: StandIn, start_service: StartService
+) -> None:
+    def change(media: dict[str, Any]) -> dict[str, Any]:
+        [best, *others] = media["image_versions2"]["candidates"]
+        media["image_versions2"]["candidates"] = [
+            {**best, "url": POST.format("other-page")},
+            {**best, "url": best["url"].replace("/best/", "/lead/")},
+            *others,
+        ]
+        return media
+
+    answers = {"lead/1": [Answer(wire="to " + POST.format("other-page"))], "small/1": [JPEG]}
+    instagram.define("cdn", Scenario("", shape="photo", change=change, answers=answers))
+    assert (await scrape(await start_service(), "cdn-one"))[0] == 200
+    assert instagram.requests("media", "cdn-one") == 2
+    assert instagram.requests(shortcode="other-page") == 0
 
 
 # ---- refreshes and freshness

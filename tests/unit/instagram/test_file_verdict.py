@@ -51,7 +51,7 @@ def steps(outcome: Outcome) -> str:
         (Outcome.MUTE, "next take"),
         (Outcome.LIMITED, "stop"),
         (Outcome.LATE, "missing"),
-        (Outcome.SLOW, "again next missing"),
+        (Outcome.SLOW, "next again missing"),
         (Outcome.STALLED, "next fresh other missing"),
         (Outcome.UNREACHABLE, "again next fresh other missing"),
         (Outcome.FAILED, "again next fresh other missing"),

@@ -89,6 +89,16 @@ def test_pages_and_texts_are_no_file(head: bytes) -> None:
     assert kind_of(head) is None
 
 
+@pytest.mark.parametrize("name", ["fast.mp4", "picture.heic"])
+def test_a_last_box_without_a_size_proves_nothing(name: str) -> None:
+    content = (MEDIA / name).read_bytes()
+    at = content.index(b"mdat") - 4
+    file = BytesIO(content[:at] + bytes(4) + content[at + 4 : -100])
+    kind = read_kind(file)
+    assert kind == KINDS[name]
+    assert not is_whole(file, kind)
+
+
 def test_something_behind_a_picture_does_no_harm() -> None:
     file = BytesIO((MEDIA / "photo.jpg").read_bytes() + b"what a phone adds")
     assert is_whole(file, FileKind("image", ".jpg"))

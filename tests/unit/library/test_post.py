@@ -1,4 +1,5 @@
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -128,6 +129,14 @@ def test_a_download_keeps_the_old_files_that_it_lacks() -> None:
     assert Post.from_manifest(json.loads(json.dumps(filled.to_manifest()))) == filled
     whole = post(*numbered(1, 2, 3, 4, size=3)).filled_from(filled)
     assert (whole.missing, whole.outdated, whole.setbacks) == ((), (), 0)
+
+
+def test_missing_items_keep_their_numbers() -> None:
+    sound = image(filename="abcde_3.m4a")
+    lacking = replace(post(*numbered(1, 3, size=1)), missing=(2, 4), added=(sound,))
+    found = [lacking.item(number) for number in range(1, 7)]
+    assert found == [lacking.media[0], None, lacking.media[1], None, sound, None]
+    assert lacking.item(sys.maxsize) is None
 
 
 def test_numbers_of_another_carousel_say_nothing() -> None:

@@ -1,0 +1,60 @@
+"""How often each URL of a file is tried, without a socket."""
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import Future
+
+import pytest
+
+from scrapper.errors import ScrapeError
+from scrapper.instagram.files.fetch import Fetched, Wanted
+from scrapper.instagram.files.post import PostDownload
+from scrapper.instagram.files.verdict import Outcome
+from scrapper.instagram.media import Candidate, Description, Item
+from scrapper.library.post import Details, Fetch
+
+
+def described(*urls: str, doubtful: bool = False) -> Description:
+    candidates = tuple(Candidate(url, None, None, doubtful=doubtful) for url in urls)
+    return Description(False, (Item("image", candidates),), "", None, None, Details())
+
+
+def tries(descriptions: Sequence[Description], outcome: Outcome) -> Counter[str]:
+    """How often each URL is tried where the sources say one thing after the other."""
+    coming, tried = list(descriptions), Counter[str]()
+
+    def begin(wanted: Wanted) -> Future[Fetched]:
+        tried[wanted.candidate.url] += 1
+        future = Future[Fetched]()
+        future.set_result(Fetched(outcome))
+        return future
+
+    fetch = Fetch("abcde", "url", time.monotonic() + 60)
+    with pytest.raises(ScrapeError):
+        PostDownload(lambda *_: coming.pop(0), begin, fetch).post()
+    assert not coming
+    return tried
+
+
+@pytest.fixture(autouse=True)
+def _without_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("scrapper.instagram.files.post._PAUSE_SECONDS", 0)
+
+
+@pytest.mark.parametrize("outcome", [Outcome.UNREACHABLE, Outcome.FAILED, Outcome.CUT])
+def test_a_url_is_tried_twice_whoever_describes_it(outcome: Outcome) -> None:
+    same = described("a", "b")
+    assert tries([same, same, described("b", "c")], outcome) == {"a": 2, "b": 2, "c": 2}
+
+
+def test_a_refused_url_is_tried_once_a_description_up_to_twice() -> None:
+    assert tries([described("a")] * 3, Outcome.GONE) == {"a": 2}
+
+
+def test_a_doubtful_url_is_tried_once() -> None:
+    assert tries([described("a", doubtful=True)] * 3, Outcome.FORBIDDEN) == {"a": 1}
+
+
+def test_a_file_has_five_candidates_at_most() -> None:
+    assert tries([described(*"abcdefg")] * 3, Outcome.CUT) == dict.fromkeys("abcde", 2)
