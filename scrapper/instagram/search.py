@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import structlog
 
-from scrapper.errors import PostForbidden, ScrapeError, SessionRefused
+from scrapper.errors import PostForbidden, RateLimited, ScrapeError, SessionRefused
 from scrapper.instagram.asking import asking
 from scrapper.instagram.context import Context, Contexts
 from scrapper.instagram.documents import Documents
@@ -194,7 +194,10 @@ class Search:
                 raise SessionRefused from error
             if error.reason in LIMITS:
                 context.slow_down()
-            raise verdict([Refusal("login", True, error.reason, error.retry_after)]) from error
+            meaning = verdict([Refusal("login", True, error.reason, error.retry_after)])
+            if isinstance(meaning, RateLimited) and meaning.retry_after is None:
+                meaning.retry_after = self._cooldown
+            raise meaning from error
 
     def _ask(
         self,

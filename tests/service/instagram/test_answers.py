@@ -256,8 +256,7 @@ async def test_no_answer_to_new_cookies_is_a_fault(
     instagram.turn_off("start", answer)
     body: dict[str, Any] = {"sessionid": "1%3Aalive%3A12"}
     response = await client.put("/login", json=body, headers=key)
-    assert response.status in (200, 403, 502)
-    assert (response.status == 200) == (answer == "nonsense")
+    assert response.status in (403, 502)
 
 
 @pytest.mark.parametrize("answer", ["to_nourl", "teapot", "nonsense", "guarded"])
