@@ -5,7 +5,7 @@ import unicodedata
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
 from scrapper.errors import AudioLink, HighlightLink, InvalidURL, ProfileLink, StoryLink
 
@@ -86,7 +86,7 @@ def read_link(url: str, *, max_length: int) -> Link:
         or port not in (None, 443)
     ):
         raise InvalidURL
-    segments = [unquote(segment) for segment in parts.path.split("/")[1:]]
+    segments = _segments(parts)
     if segments[:2] in _AUDIO:
         raise AudioLink
     story = _story(segments, parts.query)
@@ -95,7 +95,10 @@ def read_link(url: str, *, max_length: int) -> Link:
 
 def names_story(url: str) -> bool:
     """Whether *url*, which names a post, is the link of a story or of a highlight's item."""
-    return urlsplit(clean_link(url)).path.startswith(("/stories/", "/s/"))
+    parts = urlsplit(clean_link(url))
+    segments = _segments(parts)
+    post = _shared(segments) or _post(segments)
+    return post is None and _story(segments, parts.query) is not None
 
 
 def clean_link(text: str) -> str:
@@ -119,6 +122,10 @@ def item_in(url: str) -> int | None:
 
 def _is_invisible(character: str) -> bool:
     return character.isspace() or unicodedata.category(character) in _INVISIBLE
+
+
+def _segments(parts: SplitResult) -> list[str]:
+    return [unquote(segment) for segment in parts.path.split("/")[1:]]
 
 
 def _shared(segments: Sequence[str]) -> ShareLink | None:

@@ -131,6 +131,7 @@ class Context(InstaloaderContext):
         self._tokens = tokens
         self.report = on_request
         self._capturing = False
+        self._sought_token = False
         self._fields: Mapping[str, str] = {}
         super().__init__(
             sleep=False,
@@ -227,8 +228,9 @@ class Context(InstaloaderContext):
             Refused: the answer is a refusal, or is no JSON.
             requests.RequestException: no answer came.
         """
+        token = self._csrf_token()
         self.count("query")
-        more = {"X-CSRFToken": self._csrf_token(), "X-IG-WWW-Claim": self.claim, **headers}
+        more: Any = {"X-CSRFToken": token or None, "X-IG-WWW-Claim": self.claim, **headers}
         response = self._session.get(WWW + path, headers=more, allow_redirects=False)
         self.claim = response.headers.get("x-ig-set-www-claim", self.claim)[:_MAX_CLAIM]
         if not response.ok or response.is_redirect:
@@ -297,7 +299,21 @@ class Context(InstaloaderContext):
 
     def _csrf_token(self) -> str:
         # The inherited one views the start page for it, and our pace would not count that.
-        return self.cookies.get("csrftoken", "")
+        token = self.cookies.get("csrftoken", "")
+        if self.is_logged_in and not token and not self._sought_token:
+            self._seek_token()
+            token = self.cookies.get("csrftoken", "")
+        return token
+
+    def _seek_token(self) -> None:
+        """View the start page with the session: it sets the cookie that a browser's copy lacks."""
+        response = self.view("")
+        route = route_of(response.content)
+        refused = refusal_of_page(response, with_session=True, route=route)
+        self.report("start_page", refused.reason if refused else "ok")
+        if refused:
+            raise refused
+        self._sought_token = True
 
     def _web_api_tokens(self) -> dict[str, str]:
         return dict(self._fields)

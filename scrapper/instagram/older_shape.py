@@ -15,7 +15,7 @@ def in_todays_shape(node: dict[str, Any]) -> dict[str, Any]:
     What is not known stays away: a video without ``video_url`` has no file.
     """
     children = [in_todays_shape(child) for child in _nodes(node.get("edge_sidecar_to_children"))]
-    is_video = node.get("is_video") is True or node.get("__typename") == "GraphVideo"
+    is_video = node.get("is_video") is True or "Video" in str(node.get("__typename"))
     owner, size = _dict(node.get("owner")), _dict(node.get("dimensions"))
     width, height = size.get("width"), size.get("height")
     likes = _dict(node.get("edge_liked_by")) or _dict(node.get("edge_media_preview_like"))

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import structlog
 
-from scrapper.errors import PostForbidden, ScrapeError, SessionRefused
+from scrapper.errors import PostForbidden, RateLimited, ScrapeError, SessionRefused
 from scrapper.instagram.asking import asking
 from scrapper.instagram.context import Context, Contexts
 from scrapper.instagram.documents import Documents
@@ -34,6 +34,11 @@ _LARGER_SHARE = 0.25
 _DOUBTFUL = frozenset(
     {Reason.NEEDS_LOGIN, Reason.WAIT, Reason.SOFT_BLOCK, Reason.LOGIN_WALL, Reason.STALE}
 )
+# Trouble of a source, whatever the post: the account is not asked by that way for a while.
+_TROUBLE = frozenset({Reason.FAILED, Reason.CHANGED, Reason.WAIT, Reason.STALE})
+_SHORT_REST_SECONDS = 30.0
+# What is worth waiting for: the others ask for a login, or another query.
+_PASSES = LIMITS | {Reason.FAILED, Reason.CHANGED, Reason.WAIT, Reason.CLOSED}
 _NOT_ALIVE = frozenset({Reason.SESSION_ENDED, Reason.NEEDS_LOGIN, Reason.LOGIN_WALL, Reason.STALE})
 
 
@@ -129,6 +134,10 @@ class Search:
                 outcome = "no_session" if context is None else "not_needed"
                 found.rows.append(Finding(name, outcome))
                 continue
+            if rest := standing.rest_of(source.name):
+                inquiry.refuse(source, standing, rest)
+                found.rows.append(Finding(name, rest.reason, retry_after=rest.retry_after))
+                continue
             started, transport.status = time.monotonic(), None
             transport.deadline = started + (deadline - started) / left
             outcome, had, wait = "ok", "", None
@@ -140,7 +149,7 @@ class Search:
                 self._keep_cookies(context)
             except Refused as error:
                 inquiry.refuse(source, standing, error)
-                self._heed(standing, context, error)
+                self._heed(standing, context, error, source.name)
                 outcome, wait = error.reason, error.retry_after
             took = round((time.monotonic() - started) * 1000)
             found.rows.append(Finding(name, outcome, transport.status, had, took, wait))
@@ -163,7 +172,7 @@ class Search:
             with asking("share", context):
                 return open_share_link(context, path)
         except Refused as error:
-            self._heed(self._logged_out, context, error)
+            self._heed(self._logged_out, context, error, "share")
             refusal = Refusal("share", False, error.reason, error.retry_after)
             raise verdict([refusal]) from None
 
@@ -185,7 +194,10 @@ class Search:
                 raise SessionRefused from error
             if error.reason in LIMITS:
                 context.slow_down()
-            raise verdict([Refusal("login", True, error.reason, error.retry_after)]) from error
+            meaning = verdict([Refusal("login", True, error.reason, error.retry_after)])
+            if isinstance(meaning, RateLimited) and meaning.retry_after is None:
+                meaning.retry_after = self._cooldown
+            raise meaning from error
 
     def _ask(
         self,
@@ -204,6 +216,9 @@ class Search:
                 context = self._context(standing, transport)
                 if context is None or inquiry.is_over or transport.abandoned:
                     return
+                if rest := standing.rest_of(source.name):
+                    inquiry.refuse(source, standing, rest)
+                    continue
                 now = time.monotonic()
                 # A source that keeps us waiting must leave time for the next one.
                 more_to_come = left > 1 or not last
@@ -213,9 +228,10 @@ class Search:
                         description = inquiry.ask(source, standing, context)
                 except Refused as error:
                     inquiry.refuse(source, standing, error)
-                    self._heed(standing, context, error)
-                    if error.reason is Reason.PACE:
-                        # There is one pace: no other source may be asked now, either.
+                    self._heed(standing, context, error, source.name)
+                    gated = error.reason is Reason.GATED and standing.with_session
+                    if error.reason is Reason.PACE or gated:
+                        # There is one pace, and one account: no other source has more now.
                         return
                     refused.append(source.name)
                 else:
@@ -248,7 +264,7 @@ class Search:
             with asking(source.name, context):
                 found = inquiry.ask(source, standing, context)
         except Refused as refused:
-            self._heed(standing, context, refused)
+            self._heed(standing, context, refused, source.name)
             return
         inquiry.description = small.with_larger(found)
         if inquiry.description.items != small.items:
@@ -268,16 +284,14 @@ class Search:
             )
             self._logged_out.order.forgive(found)
 
-    def _heed(self, standing: "Standing", context: Context, refused: Refused) -> None:
+    def _heed(self, standing: "Standing", context: Context, refused: Refused, source: str) -> None:
         """Slow down after a limit; note what a refusal says of the session."""
         if refused.reason in LIMITS:
             context.slow_down()
         if context.session is None:
             return
         self._note(context.session, refused)
-        if refused.reason in LIMITS:
-            wait = self._cooldown if refused.retry_after is None else refused.retry_after
-            standing.rests_until = time.monotonic() + wait
+        standing.rest(source, refused, self._cooldown)
         if refused.reason in _DOUBTFUL and self._login.may_doubt():
             self._verify(context)
 
@@ -304,11 +318,11 @@ class Search:
             context.session = self._login.session()
 
     def _context(self, standing: "Standing", transport: PooledTransport) -> Context | None:
-        """The calling thread's context; None where there is no session to be used now."""
+        """The calling thread's context; None where there is no session."""
         if standing is self._logged_out:
             return self._contexts.logged_out(transport)
         session = self._login.session()
-        if session is None or time.monotonic() < standing.rests_until:
+        if session is None:
             return None
         return self._contexts.with_session(session, transport)
 
@@ -341,18 +355,53 @@ class Findings:
 
 
 class Standing:
-    """What is known of Instagram in one login state: its sources, their order, the pace.
-
-    ``rests_until`` is a monotonic time: before it the account is left alone.
+    """What is known of Instagram in one login state: its sources, their order, the pace, and which
+    of them are not asked for a while.
     """
 
-    def __init__(self, name: str, sources: Sequence[Source], paces: Mapping[str, Pace]) -> None:
+    def __init__(
+        self,
+        name: str,
+        sources: Sequence[Source],
+        paces: Mapping[str, Pace],
+        *,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.name = name
         self.sources = sources
         self.order = SourceOrder(name)
         self.pace = paces[name]
         self.with_session = sources is WITH_SESSION
-        self.rests_until = 0.0
+        self._now = now
+        self._rests = {source.name: (0.0, Reason.CLOSED) for source in sources}
+
+    def rest(self, name: str, refused: Refused, cooldown: float) -> None:
+        """Leave the account alone, or the source *name* of it, as long as what it said is likely
+        to hold: *cooldown* seconds if it is a limit without a time, or closes this way.
+        """
+        reason, names = refused.reason, [name]
+        if reason in LIMITS:
+            names = [source.name for source in self.sources]
+            seconds = cooldown if refused.retry_after is None else refused.retry_after
+        elif reason in _TROUBLE:
+            seconds = _SHORT_REST_SECONDS
+        elif reason is Reason.CLOSED:
+            seconds = cooldown
+        elif reason in _DOUBTFUL | _RETIRED:
+            # No other way is open then: the post waits for that one, and asks this one with it.
+            seconds = max(end - self._now() for end, _ in list(self._rests.values()))
+        else:
+            return
+        for one in names:
+            self._rests[one] = (self._now() + seconds, reason)
+
+    def rest_of(self, name: str) -> Refused | None:
+        """What the source *name* said, if it is not to be asked now."""
+        end, reason = self._rests[name]
+        left = end - self._now()
+        if left <= 0:
+            return None
+        return Refused(reason, retry_after=left if reason in _PASSES else None)
 
     def id(self, source: Source) -> str:
         """What the source asks, by a name that no other question of any login state has."""

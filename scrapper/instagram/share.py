@@ -3,7 +3,7 @@
 import html
 import re
 from collections.abc import Iterator
-from urllib.parse import parse_qs, urljoin
+from urllib.parse import parse_qs, urljoin, urlsplit
 
 import requests
 
@@ -22,7 +22,7 @@ _TAG = re.compile(rb"<(?:link|meta)\b[^<>]{0,2000}>", re.IGNORECASE)
 _HEAD_BYTES = 500_000
 _MOST_TAGS = 200
 _NAMES_PAGE = re.compile(rb"""=\s?["']?(?:canonical|og:url)\b""", re.IGNORECASE)
-_URL = re.compile(rb"""\b(?:href|content)\s?=\s?["']([^"'<>]{1,1000})["']""", re.IGNORECASE)
+_URL = re.compile(rb"""\b(?:href|content)\s?=\s?["']?([^"'<>\s]{1,1000})""", re.IGNORECASE)
 
 
 def open_share_link(context: Context, path: str) -> str:
@@ -37,7 +37,8 @@ def open_share_link(context: Context, path: str) -> str:
     """
     response, target = _open(context, path)
     if target is not None and isinstance(_post_at(target), ShareLink):
-        response, target = _open(context, target.removeprefix(WWW))
+        path = urlsplit(target)._replace(scheme="", netloc="").geturl().lstrip("/")
+        response, target = _open(context, path)
     if target is not None:
         return target
     refused = refusal_of_page(
@@ -62,17 +63,25 @@ def _urls_in(response: requests.Response, path: str) -> Iterator[str]:
     if response.is_redirect:
         target = location_of(response)
         if target is not None:
-            yield urljoin(WWW + path, target.geturl())
+            yield _absolute(target.geturl(), path)
             # A login form knows where the visitor wanted to go.
-            yield from (urljoin(WWW, url) for url in parse_qs(target.query).get("next", ())[:1])
+            yield from (_absolute(url) for url in parse_qs(target.query).get("next", ())[:1])
         return
     tags = _TAG.finditer(response.content, 0, _HEAD_BYTES)
     for _, tag in zip(range(_MOST_TAGS), tags, strict=False):
         url = _URL.search(tag[0]) if _NAMES_PAGE.search(tag[0]) else None
-        if url and not isinstance(
-            _post_at(found := html.unescape(url[1].decode("utf-8", "replace"))), ShareLink
-        ):
+        found = _absolute(html.unescape(url[1].decode("utf-8", "replace"))) if url else ""
+        if found and not isinstance(_post_at(found), ShareLink):
             yield found
+
+
+def _absolute(url: str, path: str = "") -> str:
+    """*url* as it is meant on the page *path*; without TLS it names the same as with it."""
+    try:
+        absolute = urljoin(WWW + path, url)
+    except ValueError:
+        return url
+    return re.sub("^http:", "https:", absolute)
 
 
 def _post_at(url: str) -> str | ShareLink | None:

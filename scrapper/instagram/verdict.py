@@ -207,8 +207,13 @@ def verdict(refusals: Sequence[Refusal]) -> ScrapeError:
     A page that says that the post is gone counts first. Next comes a refusal that says how long to
     wait. An account that must be confirmed and a post that needs a login come before limits without
     a time; those come before what the API merely suggests. A login form in the page's place can
-    mean anything, so it comes last.
+    mean anything, so it comes last. Where a login is needed and was used, its own trouble counts.
     """
+    error = _of_all(refusals)
+    return (_by_session(refusals) if type(error) is PostForbidden else None) or error
+
+
+def _of_all(refusals: Sequence[Refusal]) -> ScrapeError:
     reasons = {refusal.reason for refusal in refusals}
     if Reason.GONE in reasons:
         return PostNotFound()
@@ -221,6 +226,16 @@ def verdict(refusals: Sequence[Refusal]) -> ScrapeError:
         or next((_OWN[one.reason]() for one in refusals if one.reason in _OWN), None)
         or (PostForbidden() if reasons & _LOGIN_ASKED else RateLimited(cool_down=False))
     )
+
+
+def _by_session(refusals: Sequence[Refusal]) -> ScrapeError | None:
+    """What kept the session from a post that needs it; None if it saw that it may not have it."""
+    reasons = [refusal.reason for refusal in refusals if refusal.with_session]
+    if not {Reason.GATED, Reason.SESSION_ENDED}.isdisjoint(reasons):
+        return None
+    if not (LIMITS | {Reason.WAIT, Reason.CLOSED}).isdisjoint(reasons):
+        return RateLimited(cool_down=_concerns_everybody(refusals))
+    return next((_OWN[one]() for one in reasons if one in _OWN and one not in _UNCERTAIN), None)
 
 
 def _by_certain(reasons: Set[Reason], refusals: Sequence[Refusal]) -> ScrapeError | None:

@@ -77,6 +77,7 @@ ANSWERS: Mapping[str, RawAnswer] = {
     "loginword": RawAnswer(403, {"message": "login_required", "status": "fail"}),
     "fivehundred": RawAnswer(503, "<html>"),
     "nonsense": RawAnswer(200, {"surprise": [{"token": "s3cret-of-the-page"}]}),
+    "blank": RawAnswer(200, "<html><body></body></html>"),
     "teapot": RawAnswer(418, {"message": "I am a teapot"}),
     **{f"to_{name}": RawAnswer(302, "", {"Location": to}) for name, to in REDIRECTS.items()},
 }

@@ -76,6 +76,9 @@ _CDN_ANSWERS: dict[str, tuple[int, str, dict[str, str]]] = {
     "cdnredirect": (302, "text/plain", {"Location": "http://127.0.0.1:9/private"}),
 }
 _SHARED_PAGES = {
+    "relative": '<link rel="canonical" href="/p/CODE/" />',
+    "unquoted": "<link rel=canonical href=https://www.instagram.com/p/CODE/>",
+    "bare": "<meta property=og:url content=/reel/CODE/?x=1 data-x>",
     "canonical": '<link href="https://www.instagram.com/a/reel/CODE/?a=1&amp;b=2" rel="canonical">',
     "ogurl": '<meta content="https://www.instagram.com/p/CODE/" property="og:url" />',
     "profilepage": '<link rel="canonical" href="https://www.instagram.com/someone/">',
@@ -84,7 +87,9 @@ _SHARED = {
     "profile": "/someone/",
     "story": "/stories/someone/1/",
     "offsite": "https://example.com/x",
+    "plain": "http://www.instagram.com/p/CODE/",
 }
+_HOPS = {"form": "", "host": "http://instagram.com"}
 _SCRIPTS = "https://static.cdninstagram.com/rsrc.php/v4/"
 _FRAME = {
     "Sec-Fetch-Mode": "navigate",
@@ -375,13 +380,14 @@ class Instagram:
                 return _redirect(f"{_LOGIN}?next=%2Freel%2F{code}%2F%3Figsh%3Dx")
             case "slash" if request.path.endswith("/"):
                 return _redirect(f"https://www.instagram.com{request.path.rstrip('/')}")
-            case "form" if "/reel/" not in request.path:
-                return _redirect(f"/share/reel/{token}/?_r=1")
-            case "slash" | "form":
+            case "form" | "host" if "/reel/" not in request.path:
+                return _redirect(f"{_HOPS[kind]}/share/reel/{token}/?_r=1")
+            case "slash" | "form" | "host":
                 return _redirect(f"/p/{code}/")
             case "loop":
                 return _redirect(request.path)
-        return _redirect(_SHARED.get(kind, f"https://www.instagram.com/reel/{token}/?igsh=x"))
+        target = _SHARED.get(kind, f"https://www.instagram.com/reel/{token}/?igsh=x")
+        return _redirect(target.replace("CODE", code))
 
     async def _media_info(self, request: web.Request) -> web.StreamResponse:
         shortcode = shortcode_of(int(request.match_info["id"]))

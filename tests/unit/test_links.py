@@ -175,6 +175,11 @@ def test_a_share_link_is_not_read_as_a_post(url: str, path: str) -> None:
         "stories/someone/3456789012345678901?utm_source=x",
         "s/aGlnaGxpZ2h0OjE3OTAw?story_media_id=3456789012345678901",
         "s/aGlnaGxpZ2h0OjE3OTAw/?igsh=x&story_media_id=3456789012345678901_4242",
+        "/stories/someone/3456789012345678901/",
+        "%73tories/someone/3456789012345678901/",
+        "stories//someone/345678901234567890%31/",
+        "/s/aGlnaGxpZ2h0OjE3OTAw?story_media_id=3456789012345678901",
+        "%73/aGlnaGxpZ2h0OjE3OTAw?story_media_id=3456789012345678901",
     ],
 )
 def test_the_link_of_a_story_names_its_number(path: str) -> None:
@@ -183,7 +188,13 @@ def test_the_link_of_a_story_names_its_number(path: str) -> None:
     assert isinstance(code, str)
     assert Shortcode(code).media_id == 3456789012345678901
     assert names_story(f" {url}\n")
-    assert not names_story("https://www.instagram.com/stories.fan/p/SHORTCODE/")
+
+
+@pytest.mark.parametrize("path", ["stories/p", "s/p", "stories/reel", "stories.fan/p", "p"])
+def test_what_is_read_as_a_post_is_no_story(path: str) -> None:
+    url = f"https://www.instagram.com/{path}/SHORTCODE/?story_media_id=3456789012345678901"
+    assert read_link(url, max_length=512) == "SHORTCODE"
+    assert not names_story(url)
 
 
 @pytest.mark.parametrize(

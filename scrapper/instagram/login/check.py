@@ -4,10 +4,13 @@ import re
 
 from scrapper.instagram.context import Context
 from scrapper.instagram.page_refusal import refusal_of_page, route_of
+from scrapper.instagram.tokens import find_tokens
+from scrapper.instagram.verdict import Reason, Refused
 
 __all__ = ["view_as"]
 
 _MAX_OBJECT_BYTES = 20_000
+_DTSG = b'"DTSGInitialData"'
 _USERNAME = re.compile(rb'"username":\s?"([A-Za-z0-9._]{1,30})"')
 
 
@@ -19,7 +22,7 @@ def view_as(context: Context) -> str:
 
     Raises:
         Refused: the session ended, or its account must be confirmed, or Instagram cannot be
-            asked now.
+            asked now, or the page is not Instagram's.
         Exception: whatever requests raises.
     """
     response = context.view("")
@@ -27,7 +30,10 @@ def view_as(context: Context) -> str:
     if refused is not None:
         raise refused
     response.raise_for_status()
-    return _username(response.content, context.cookies.get("ds_user_id", ""))
+    name = _username(response.content, context.cookies.get("ds_user_id", ""))
+    if not (name or _DTSG in response.content or find_tokens(response.content)):
+        raise Refused(Reason.CHANGED)
+    return name
 
 
 def _username(html: bytes, number: str) -> str:

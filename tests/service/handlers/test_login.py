@@ -94,6 +94,27 @@ async def test_an_instagram_that_does_not_answer_replaces_nothing(
 
 
 @pytest.mark.parametrize(
+    ("answer", "status", "code"),
+    [
+        ("softblocked", 429, "instagram_rate_limited"),
+        ("ratecode", 429, "instagram_rate_limited"),
+        ("feedbackword", 429, "instagram_rate_limited"),
+        ("nonsense", 502, "instagram_changed"),
+        ("blank", 502, "instagram_changed"),
+    ],
+)
+async def test_a_start_page_that_is_none_replaces_nothing(
+    instagram: StandIn, client: Client, answer: str, status: int, code: str
+) -> None:
+    assert (await put(client, cookies_txt("alive")))[0] == 200
+    instagram.turn_off("start", answer)
+    response = await client.put("/login", data=cookies_txt("other"), headers=KEY)
+    assert (response.status, (await response.json())["code"]) == (status, code)
+    assert ("Retry-After" in response.headers) == (status == 429)
+    assert (await (await client.get("/login", headers=KEY)).json())["username"] == "alive.user"
+
+
+@pytest.mark.parametrize(
     "body",
     [
         "",

@@ -9,6 +9,7 @@ from tests.conftest import Client, StartService, both_modes
 from tests.instagram import StandIn
 from tests.process import PATIENCE_SECONDS, Service, wait_for
 from tests.service.handlers.test_jobs import REEL, finish, get, submit
+from tests.service.instagram.test_sources import session_file
 
 PATIENT = {"JOB_PATIENCE_SECONDS": "3600"}
 
@@ -46,6 +47,17 @@ async def test_posts_beyond_the_pace_wait_and_go_on_by_themselves(
             await asyncio.sleep(0.02)
     assert "waiting" in seen
     assert [post["status"] for post in told["posts"]] == [200] * 8
+
+
+@both_modes
+async def test_private_posts_wait_while_the_account_rests(
+    instagram: StandIn, start_service: StartService, tmp_path: Path
+) -> None:
+    instagram.turn_off("info", "toomany")
+    client = await start_service(**session_file(tmp_path, "alive"), **PATIENT)
+    job = await submit(client, *(f"private-resting-{number}" for number in range(4)))
+    await until_all(client, job, "waiting")
+    await until_all(client, await submit(client, "private-resting-later"), "waiting")
 
 
 @both_modes

@@ -457,6 +457,18 @@ async def test_a_browser_s_cookies_open_what_needs_a_login(
         assert (await response.json())["login"] == "active"
 
 
+async def test_a_session_without_a_token_fetches_one_first(
+    instagram: StandIn, start_service: StartService, tmp_path: Path
+) -> None:
+    file = tmp_path / "cookies.txt"
+    file.write_text(".instagram.com\tTRUE\t/\tTRUE\t0\tsessionid\talive-session\n")
+    file.chmod(0o600)
+    client = await start_service(INSTAGRAM_COOKIES_FILE=str(file), SCRAPE_CONCURRENCY="1")
+    for number in range(2):
+        assert (await scrape(client, f"private-{number}"))[0] == 200
+    assert instagram.requests("account") == 3
+
+
 async def test_the_account_is_asked_only_for_what_cannot_be_had_without(
     instagram: StandIn, start_service: StartService, tmp_path: Path
 ) -> None:
@@ -539,7 +551,10 @@ async def test_a_share_link_is_opened_once_and_its_post_downloaded(
 
 @pytest.mark.parametrize(
     ("token", "requests"),
-    [("next", 1), ("canonical", 1), ("ogurl", 1), ("slash", 2), ("form", 2)],
+    [
+        *(("next", 1), ("canonical", 1), ("ogurl", 1), ("slash", 2), ("form", 2)),
+        *(("relative", 1), ("unquoted", 1), ("bare", 1), ("plain", 1), ("host", 2)),
+    ],
 )
 async def test_a_share_link_leads_to_its_post_in_every_form(
     instagram: StandIn, start_service: StartService, token: str, requests: int

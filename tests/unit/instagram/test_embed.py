@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scrapper.instagram.media import describe
 from scrapper.instagram.older_shape import in_todays_shape
 from scrapper.instagram.shortcode import Shortcode
-from scrapper.instagram.sources.embed import _node_in
+from scrapper.instagram.sources.embed import _lacks_video, _node_in
 from scrapper.instagram.verdict import Refused
 
 CODE = Shortcode("INVENTED123")
@@ -62,6 +62,18 @@ def test_a_video_is_its_file_and_never_its_cover() -> None:
     assert (item.type, item.candidates[0].url) == ("video", f"{CDN}v.mp4")
     with pytest.raises(Refused):
         describe(in_todays_shape(node(**video)), CODE)
+
+
+@pytest.mark.parametrize("name", ["GraphVideo", "XDTGraphVideo", "XDTVideo"])
+@pytest.mark.parametrize("more", [{}, {"is_video": None}])
+def test_a_video_by_its_type_alone_has_no_cover(name: str, more: dict[str, Any]) -> None:
+    video = {**node(), **more, "__typename": name}
+    if not more:
+        del video["is_video"]
+    assert _lacks_video(in_todays_shape(video))
+    edges = {"edges": [{"node": node(shortcode="SLIDE1")}, {"node": video}]}
+    post = describe(in_todays_shape(node(edge_sidecar_to_children=edges)), CODE)
+    assert [item and item.type for item in post.items] == ["image", None]
 
 
 def test_a_carousel_keeps_its_order_and_lacks_what_is_withheld() -> None:

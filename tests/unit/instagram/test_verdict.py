@@ -142,6 +142,39 @@ def test_refusals_together_have_one_meaning(reasons: list[Reason], code: str) ->
     assert type(error).__name__ == code
 
 
+@pytest.mark.parametrize(
+    ("reasons", "code"),
+    [
+        ([R.FAILED, R.NEEDS_LOGIN], "InstagramFailed"),
+        ([R.CHANGED, R.NEEDS_LOGIN], "InstagramChanged"),
+        ([R.UNREACHABLE, R.LATE], "InstagramUnreachable"),
+        ([R.RATE_LIMITED], "RateLimited"),
+        ([R.SOFT_BLOCK, R.NEEDS_LOGIN], "RateLimited"),
+        ([R.WAIT], "RateLimited"),
+        ([R.CLOSED, R.RETIRED], "RateLimited"),
+        ([R.CHALLENGE], "ChallengeRequired"),
+        ([R.SESSION_ENDED, R.FAILED], "PostForbidden"),
+        ([R.GATED], "PostForbidden"),
+        ([R.STALE], "PostForbidden"),
+        ([R.GONE], "PostNotFound"),
+    ],
+)
+@pytest.mark.parametrize("logged_out", [[R.GATED], [R.NEEDS_LOGIN, R.LOGIN_WALL]])
+def test_the_session_s_trouble_is_that_of_a_gated_post(
+    logged_out: list[Reason], reasons: list[Reason], code: str
+) -> None:
+    refusals = [Refusal("page", False, reason, None) for reason in logged_out]
+    refusals += [Refusal("media_info", True, reason, None) for reason in reasons]
+    error = verdict(refusals)
+    assert type(error).__name__ == code
+    assert not getattr(error, "cool_down", False)
+
+
+def test_a_gated_post_that_the_account_does_not_see_is_forbidden() -> None:
+    refusals = [Refusal("page", False, R.GATED, None), Refusal("media_info", True, R.EMPTY, None)]
+    assert type(verdict(refusals)).__name__ == "PostForbidden"
+
+
 def test_one_query_under_two_ids_is_no_second_opinion() -> None:
     nulls = [Refusal(name, False, R.NULL, None) for name in ("api", "root_query")]
     assert type(verdict(nulls)).__name__ == "InstagramChanged"

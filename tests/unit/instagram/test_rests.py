@@ -1,0 +1,66 @@
+"""How long the account is left alone after what a source with a session said."""
+
+import pytest
+
+from scrapper.instagram.pace import Pace
+from scrapper.instagram.search import Standing
+from scrapper.instagram.sources import WITH_SESSION
+from scrapper.instagram.verdict import Reason, Refused
+
+R = Reason
+
+
+class Clocked:
+    """The account's standing, and the clock that it looks at."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        paces = {"session": Pace(100, 60)}
+        self.standing = Standing("session", WITH_SESSION, paces, now=lambda: self.now)
+
+    def rest(self, name: str, reason: Reason, retry_after: float | None = None) -> None:
+        self.standing.rest(name, Refused(reason, retry_after=retry_after), 300.0)
+
+    def rests(self) -> dict[str, tuple[Reason, float | None]]:
+        found = {source.name: self.standing.rest_of(source.name) for source in WITH_SESSION}
+        return {name: (it.reason, it.retry_after) for name, it in found.items() if it}
+
+
+@pytest.fixture
+def account() -> Clocked:
+    return Clocked()
+
+
+@pytest.mark.parametrize("reason", [R.RATE_LIMITED, R.SOFT_BLOCK, R.THROTTLED])
+def test_a_limit_lets_the_whole_account_rest(account: Clocked, reason: Reason) -> None:
+    account.rest("media_info", reason, 120.0)
+    account.now += 20
+    assert account.rests() == {"media_info": (reason, 100.0), "api": (reason, 100.0)}
+    account.now += 100
+    assert account.rests() == {}
+
+
+@pytest.mark.parametrize(
+    ("reason", "seconds"),
+    [(R.CLOSED, 300.0), (R.FAILED, 30.0), (R.CHANGED, 30.0), (R.WAIT, 30.0), (R.STALE, None)],
+)
+def test_trouble_lets_one_source_rest(
+    account: Clocked, reason: Reason, seconds: float | None
+) -> None:
+    account.rest("media_info", reason)
+    assert account.rests() == {"media_info": (reason, seconds)}
+
+
+@pytest.mark.parametrize("reason", [R.GONE, R.EMPTY, R.GATED, R.NEEDS_LOGIN, R.NULL, R.RETIRED])
+def test_a_word_on_one_post_lets_nothing_rest(account: Clocked, reason: Reason) -> None:
+    account.rest("media_info", reason)
+    assert account.rests() == {}
+
+
+def test_a_doubtful_source_rests_as_long_as_the_other(account: Clocked) -> None:
+    account.rest("media_info", R.CLOSED)
+    account.now += 10
+    account.rest("api", R.NEEDS_LOGIN)
+    assert account.rests() == {"media_info": (R.CLOSED, 290.0), "api": (R.NEEDS_LOGIN, None)}
+    account.now += 290
+    assert account.rests() == {}
