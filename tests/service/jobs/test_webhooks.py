@@ -241,9 +241,10 @@ async def test_stuck_and_dead_receivers_hold_up_no_other(
         writer.close()
 
     client = await start_service(MAX_JOBS="1000", **ALLOWED)
-    server = await asyncio.start_server(hang, "127.0.0.1", 0)
-    stuck = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
-    dead = "http://127.0.0.1:9/"
+    # A receiver is a host.
+    server = await asyncio.start_server(hang, "127.0.0.2", 0)
+    stuck = f"http://127.0.0.2:{server.sockets[0].getsockname()[1]}/"
+    dead = "http://127.0.0.3:9/"
     waiting = [await submit(client, url, "reel-stuck") for url in [stuck, dead] * 12]
     await until(lambda: len(calls) == 2)
     for number in range(5):
