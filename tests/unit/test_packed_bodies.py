@@ -16,6 +16,11 @@ from scrapper.handlers.request_bodies import _unpacked
 TEXT = b'{"url": "x"}'
 
 
+def gzipped(content: bytes) -> bytes:
+    # Without the time, so that the names of the tests stay the same.
+    return gzip.compress(content, mtime=0)
+
+
 def raw_deflate(content: bytes) -> bytes:
     packing = zlib.compressobj(wbits=-zlib.MAX_WBITS)
     return packing.compress(content) + packing.flush()
@@ -32,9 +37,9 @@ def unpacked(body: bytes, encoding: str | None) -> bytes:
     [
         (None, TEXT),
         ("identity", TEXT),
-        ("gzip", gzip.compress(TEXT)),
-        ("GZIP", gzip.compress(TEXT)),
-        ("x-gzip", gzip.compress(TEXT)),
+        ("gzip", gzipped(TEXT)),
+        ("GZIP", gzipped(TEXT)),
+        ("x-gzip", gzipped(TEXT)),
         ("deflate", zlib.compress(TEXT)),
         ("deflate", raw_deflate(TEXT)),
     ],
@@ -48,13 +53,13 @@ def test_a_packed_body_is_read_as_it_was(encoding: str | None, body: bytes) -> N
     [
         ("gzip", TEXT),
         ("gzip", b""),
-        ("gzip", gzip.compress(TEXT)[:-4]),
+        ("gzip", gzipped(TEXT)[:-4]),
         ("gzip", zlib.compress(TEXT)),
         ("deflate", TEXT),
         ("deflate", b""),
         ("deflate", zlib.compress(TEXT)[:-1]),
         ("br", TEXT),
-        ("gzip, gzip", gzip.compress(gzip.compress(TEXT))),
+        ("gzip, gzip", gzipped(gzipped(TEXT))),
     ],
 )
 def test_a_body_packed_otherwise_is_refused(encoding: str, body: bytes) -> None:
@@ -62,9 +67,9 @@ def test_a_body_packed_otherwise_is_refused(encoding: str, body: bytes) -> None:
         unpacked(body, encoding)
 
 
-@pytest.mark.parametrize("pack", [gzip.compress, zlib.compress])
+@pytest.mark.parametrize("pack", [gzipped, zlib.compress])
 def test_a_bomb_is_refused_without_unpacking_it(pack: Any) -> None:
-    encoding = "gzip" if pack is gzip.compress else "deflate"
+    encoding = "gzip" if pack is gzipped else "deflate"
     assert unpacked(pack(bytes(100)), encoding) == bytes(100)
     with pytest.raises(web.HTTPRequestEntityTooLarge):
         unpacked(pack(bytes(10_000_000)), encoding)
