@@ -294,14 +294,20 @@ class Library:
         return stored is not False
 
     async def expire(
-        self, max_age: float, *, reserve: Callable[[str], AbstractAsyncContextManager[bool]]
+        self,
+        max_age: float,
+        *,
+        reserve: Callable[[str], AbstractAsyncContextManager[bool]],
+        now: float | None = None,
     ) -> int:
-        """Remove the posts stored more than *max_age* seconds ago; return their number.
+        """Remove the posts stored more than *max_age* seconds before *now*; return their number.
 
+        *now*, in Unix seconds, is a time that the caller trusts; the wall clock's by default.
         The age of what release 0.2.0 left counts from the first call that saw it. A kept post
         stays, and so does one whose shortcode cannot be reserved, and everything that is not a
         post: other names, links, and folders without a manifest or files of that release.
         """
+        now = time.time() if now is None else now
         if self._abandoned_after:
             await self._in_thread(self._publisher.clear_leftovers)
         if self._catalogue is not None:
@@ -309,7 +315,7 @@ class Library:
                 await self._in_thread(self._catalogue.doubt)
             await self._fill(self._catalogue)
         removed = 0
-        oldest = time.time() - max_age
+        oldest = now - max_age
         old, replaced = await self._in_thread(stored_before, self.root, oldest)
         for shortcode in replaced:
             self.changed(shortcode)

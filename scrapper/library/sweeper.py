@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
@@ -69,9 +70,11 @@ async def _sweep(
 ) -> None:
     removed = 0
     try:
+        # Read before the check: the clock may jump between the check and the removal.
+        now = time.time()
         right = await asyncio.to_thread(clock_is_right)
         if right:
-            removed = await library.expire(max_age, reserve=reserve)
+            removed = await library.expire(max_age, now=now, reserve=reserve)
         usage = await library.usage()
     except (OSError, MediaFolderGone) as error:
         # The disk may be away for a while. The next sweep tries again.
