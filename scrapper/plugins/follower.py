@@ -19,7 +19,7 @@ from scrapper.jobs.store import FinishedJobs
 from scrapper.library.additions import Additions, check_additions
 from scrapper.library.store import Library
 from scrapper.plugins.calls import Call, NotReturned
-from scrapper.plugins.ledger import Ledger, Outcome
+from scrapper.plugins.ledger import NO_VERSION, Ledger, Outcome
 from scrapper.plugins.loading import Plugin
 from scrapper.scraping.peers import Peers
 from scrapper.tasks import end, in_background
@@ -29,7 +29,6 @@ __all__ = ["Followed", "Followers", "Pauses"]
 
 log = structlog.get_logger(__name__)
 
-_NO_VERSION = 0
 _MAY_RETURN = "post_stored may return Additions or None, the others None"
 _SECONDS_TO_CLEAN_UP = 5.0
 
@@ -229,6 +228,8 @@ class _Follower:
         edition = await asyncio.to_thread(self._ledger.edition, name)
         if self._is_new(edition):
             self._without_entry |= changed | self._news
+            posts = await self._library.versions()
+            await asyncio.to_thread(self._ledger.begin_again, name, posts)
             # Somebody wants everything done now, what failed included.
             self._next_try.clear()
             self._tries.clear()
@@ -312,7 +313,7 @@ class _Follower:
             return self._note_failure(shortcode, "post_stored", _UnreadablePost(shortcode))
         # However the call ends, the plugin must learn of it if the post is removed later.
         name = self.plugin.name
-        await asyncio.to_thread(self._ledger.note, name, shortcode, _NO_VERSION, "begun")
+        await asyncio.to_thread(self._ledger.note, name, shortcode, NO_VERSION, "begun")
         folder = self._library.root / shortcode
         return await self._notify(shortcode, "post_stored", post=stored.post, folder=folder)
 

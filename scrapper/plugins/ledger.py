@@ -9,7 +9,7 @@ from typing import Literal
 
 from scrapper.library.sqlite_file import SQLiteFile
 
-__all__ = ["LEDGER", "Ledger", "Outcome"]
+__all__ = ["LEDGER", "NO_VERSION", "Ledger", "Outcome"]
 
 LEDGER = "plugins.sqlite3"
 """The ledger's name in the state folder."""
@@ -17,6 +17,9 @@ LEDGER = "plugins.sqlite3"
 Outcome = Literal["done", "failed", "begun", "skipped"]
 """What a plugin did with a post. ``begun``: the call is not over, a crash interrupted it, or it is
 to be tried again. ``skipped``: the post was stored before the plugin was in use."""
+
+NO_VERSION = 0
+"""No stored post has this version."""
 
 _VERSION = 2
 _SCHEMA = """
@@ -84,13 +87,20 @@ class Ledger:
                 if not database.execute(insert, (plugin,)).rowcount:
                     # Another process was faster: what was stored since is to be told.
                     continue
-                if not lost:
+                if lost:
+                    _insert_begun(database, plugin, posts)
+                else:
                     database.executemany(
                         "INSERT OR IGNORE INTO posts VALUES (?, ?, ?, 'skipped')",
                         [(plugin, *post) for post in posts.items()],
                     )
             database.execute("DELETE FROM lost")
         return not lost
+
+    def begin_again(self, plugin: str, posts: Iterable[str]) -> None:
+        """Note that *plugin* may know the *posts*, and is to be told of those not noted yet."""
+        with self._file.changing() as database:
+            _insert_begun(database, plugin, posts)
 
     def posts(self, plugin: str) -> dict[str, int]:
         """The posts that *plugin* was told of, failed with or skipped, with their versions."""
@@ -148,6 +158,14 @@ class Ledger:
                 "SELECT outcome, count(*) FROM posts WHERE plugin = ? GROUP BY outcome", (plugin,)
             )
             return Counter(dict(rows))
+
+
+def _insert_begun(database: sqlite3.Connection, plugin: str, posts: Iterable[str]) -> None:
+    # The plugin must learn of their removal, too: an earlier ledger may have had them.
+    database.executemany(
+        "INSERT OR IGNORE INTO posts VALUES (?, ?, ?, 'begun')",
+        [(plugin, shortcode, NO_VERSION) for shortcode in posts],
+    )
 
 
 def _note_loss(database: sqlite3.Connection, lost: bool) -> None:

@@ -18,7 +18,7 @@ from scrapper.jobs.stores.sqlite import Contents, JobFile
 from scrapper.jobs.webhooks import Delivery
 from scrapper.library.catalogue import Catalogue, Search
 from scrapper.library.sqlite_file import NewerSchema, SQLiteFile
-from scrapper.plugins.ledger import Ledger
+from scrapper.plugins.ledger import NO_VERSION, Ledger
 
 pytestmark = pytest.mark.blocks
 
@@ -290,7 +290,7 @@ def test_a_ledger_that_was_lost_skips_no_post(
     again = ledger(path)
     assert again.unknown(["one"]) == {"one"}
     assert not again.begin(["one"], {"aaaaa": 1})
-    assert again.posts("one") == {}
+    assert again.entry("one", "aaaaa") == (NO_VERSION, "begun")
     again.close()
 
 
@@ -303,7 +303,7 @@ def test_a_crash_while_a_ledger_is_set_aside_skips_no_post(tmp_path: Path) -> No
     (tmp_path / "plugins.sqlite3.new").touch()
     again = ledger(path)
     assert not again.begin(["one"], {"aaaaa": 1})
-    assert again.posts("one") == {}
+    assert again.entry("one", "aaaaa") == (NO_VERSION, "begun")
     again.close()
 
 

@@ -537,6 +537,37 @@ async def test_removals_survive_the_loss_of_the_ledger(
         await until(lambda: sorted(removed) == sorted(names + again))
 
 
+async def test_a_restart_while_posts_are_told_again_loses_no_removal(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    removed: list[str] = []
+    lost, works, go_on = threading.Event(), threading.Event(), threading.Event()
+
+    def post_stored(post: Post) -> None:
+        if lost.is_set():
+            works.set()
+            go_on.wait()
+
+    def post_removed(shortcode: str) -> None:
+        removed.append(shortcode)
+
+    plugin = module(post_stored=post_stored, post_removed=post_removed)
+    names = ["aaaaa", "bbbbb", "ccccc"]
+    workshop.pauses = replace(workshop.pauses, tries=(300.0, 300.0))
+    async with workshop.running(monkeypatch, one=plugin):
+        for name in names:
+            store(workshop.library, name)
+            await until(lambda: workshop.outcome("one", name) == "done")  # noqa: B023
+        lost.set()
+        workshop.ledger_path.unlink()
+        await until(works.is_set)
+        asyncio.get_running_loop().call_later(0.1, go_on.set)
+    for name in names:
+        shutil.rmtree(workshop.root / name)
+    async with workshop.running(monkeypatch, one=plugin):
+        await until(lambda: sorted(removed) == names)
+
+
 async def submit(workshop: Workshop) -> Job:
     job = new_job(["https://www.instagram.com/p/abcde/"], max_url_length=512)
     await workshop.jobs.add(job)
