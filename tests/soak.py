@@ -67,7 +67,7 @@ _SETTINGS = {
 _ALL_JOBS, _FEW_JOBS = {"MAX_JOBS": "1000000"}, {"MAX_JOBS": "100"}
 _NO_SWEEPS = {"MAX_MEDIA_AGE_DAYS": "0"}
 _CLOCK_MOVES = (10 * _YEAR, -3 * 24 * 60 * 60)
-_SECONDS_BEFORE, _SECONDS_AT_A_WRONG_TIME = 8, 8
+_SECONDS_BEFORE, _SECONDS_FOR_A_SWEEP, _SECONDS_AT_A_WRONG_TIME = 8, 3, 8
 # What is logged of damaged or removed state files, of a dead receiver, and where few jobs are kept
 # of one that was replaced before the plugin knew of it.
 _EXPECTED = (
@@ -405,6 +405,8 @@ class Meddling:
             with suppress(requests.RequestException):
                 for seconds in _CLOCK_MOVES if with_clock else ():
                     self._clock.move(seconds)
+                    # A sweep that began at the right time may end now.
+                    time.sleep(_SECONDS_FOR_A_SWEEP)
                     before = _sweeps(service)
                     time.sleep(_SECONDS_AT_A_WRONG_TIME)
                     self.wrong_sweeps += _sweeps(service) != before
