@@ -145,7 +145,8 @@ class Instagram:
         return app
 
     def forget(self) -> None:
-        """Forget how often each post was described, and which files were cut."""
+        """Forget how often each post was described, which files were cut, and what was defined."""
+        self.scenarios = dict(SCENARIOS)
         self._described.clear()
         self._tries.clear()
         self._cut_once.clear()

@@ -92,7 +92,7 @@ class StandIn:
         self._call(self._proxy.connections.clear)
 
     def define(self, name: str, scenario: Scenario) -> None:
-        """Give *scenario* to posts whose shortcode begins with *name*."""
+        """Give *scenario* to posts whose shortcode begins with *name*, until :meth:`reset`."""
         self._call(lambda: self._instagram.scenarios.__setitem__(name, scenario))
 
     def turn_off(self, source: str, answer: str) -> None:
@@ -121,7 +121,7 @@ class StandIn:
         self._call(lambda: setattr(self._instagram, "token_form", form))
 
     def reset(self) -> None:
-        """Return to the initial state, except for defined scenarios."""
+        """Return to the initial state."""
         self._call(self._instagram.off.clear)
         self._call(self._instagram.forget)
         self._call(self._instagram.go.set)
