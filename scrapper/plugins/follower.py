@@ -226,15 +226,16 @@ class _Follower:
         changed = {subject for hook, subject in self._next_try if hook != "job_finished"}
         changed_at = await self._library.changed_at() if self._followed.peers.shared else None
         edition = await asyncio.to_thread(self._ledger.edition, name)
-        if self._is_new(edition):
+        is_new = self._is_new(edition)
+        if is_new:
             self._without_entry |= changed | self._news
-            posts = await self._library.versions()
-            await asyncio.to_thread(self._ledger.begin_again, name, posts)
             # Somebody wants everything done now, what failed included.
             self._next_try.clear()
             self._tries.clear()
         if self._look_at_all or (changed_at, edition) != self._seen:
             there = await self._library.versions()
+            if is_new:
+                await asyncio.to_thread(self._ledger.begin_again, name, there)
             known = await asyncio.to_thread(self._ledger.posts, name)
             self._look_at_all, self._seen = False, (changed_at, edition)
             changed |= {it for it in there.keys() | known.keys() if there.get(it) != known.get(it)}

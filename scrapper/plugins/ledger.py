@@ -90,10 +90,7 @@ class Ledger:
                 if lost:
                     _insert_begun(database, plugin, posts)
                 else:
-                    database.executemany(
-                        "INSERT OR IGNORE INTO posts VALUES (?, ?, ?, 'skipped')",
-                        [(plugin, *post) for post in posts.items()],
-                    )
+                    _insert(database, plugin, posts, "skipped")
             database.execute("DELETE FROM lost")
         return not lost
 
@@ -162,9 +159,15 @@ class Ledger:
 
 def _insert_begun(database: sqlite3.Connection, plugin: str, posts: Iterable[str]) -> None:
     # The plugin must learn of their removal, too: an earlier ledger may have had them.
+    _insert(database, plugin, dict.fromkeys(posts, NO_VERSION), "begun")
+
+
+def _insert(
+    database: sqlite3.Connection, plugin: str, posts: Mapping[str, int], outcome: Outcome
+) -> None:
     database.executemany(
-        "INSERT OR IGNORE INTO posts VALUES (?, ?, ?, 'begun')",
-        [(plugin, shortcode, NO_VERSION) for shortcode in posts],
+        "INSERT OR IGNORE INTO posts VALUES (?, ?, ?, ?)",
+        [(plugin, shortcode, version, outcome) for shortcode, version in posts.items()],
     )
 
 
