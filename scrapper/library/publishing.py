@@ -9,7 +9,6 @@ import json
 import os
 import shutil
 import threading
-import time
 import uuid
 from collections.abc import Callable
 from contextlib import suppress
@@ -177,9 +176,9 @@ class Publisher:
             carry_over(taken, place)
             delete(taken)
 
-    def clear_leftovers(self) -> None:
-        """Remove what a crash left, and put back a post that it left between two renames."""
-        newest = time.time() - self._abandoned_after
+    def clear_leftovers(self, now: float) -> None:
+        """Remove what a crash left by *now*, and put back a post left between two renames."""
+        newest = now - self._abandoned_after
         for leftover in self.incoming.iterdir():
             # Several processes may do this at once.
             with suppress(FileNotFoundError):

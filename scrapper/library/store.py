@@ -309,7 +309,7 @@ class Library:
         """
         now = time.time() if now is None else now
         if self._abandoned_after:
-            await self._in_thread(self._publisher.clear_leftovers)
+            await self._in_thread(self._publisher.clear_leftovers, now)
         if self._catalogue is not None:
             with suppress(*_REFUSALS):
                 await self._in_thread(self._catalogue.doubt)
@@ -368,7 +368,7 @@ class Library:
 
     def _open(self) -> None:
         self.incoming.mkdir(parents=True, exist_ok=True)
-        self._publisher.clear_leftovers()
+        self._publisher.clear_leftovers(time.time())
         if self._catalogue is not None:
             try:
                 self._catalogue.open()
