@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, cast, get_args
@@ -289,10 +289,9 @@ async def _running(parts: ServiceParts) -> AsyncIterator[None]:
         yield
 
 
-@asynccontextmanager
-async def _sweeping(parts: ServiceParts) -> AsyncIterator[None]:
+def _sweeping(parts: ServiceParts) -> AbstractAsyncContextManager[None]:
     settings = parts.settings
-    async with sweeping(
+    return sweeping(
         parts.library,
         parts.metrics,
         turn=partial(parts.peers.exclusively, "sweep", in_doubt=True),
@@ -300,8 +299,7 @@ async def _sweeping(parts: ServiceParts) -> AsyncIterator[None]:
         max_age=settings.max_media_age_seconds,
         interval=settings.media_cleanup_interval_seconds,
         reserve=parts.scraper.reserve,
-    ):
-        yield
+    )
 
 
 def _fleet(settings: Settings, metrics: Metrics) -> "Fleet | None":
