@@ -1,4 +1,4 @@
-"""What the soak does to a running service from outside, and the account of what came of it."""
+"""What is done to a running service from outside, and the account of what came of it."""
 
 import os
 import time
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tests.process import Service
 
-__all__ = ["PLUGIN", "Clock", "Notes", "tamper"]
+__all__ = ["NOTING", "PLUGIN", "Clock", "Notes", "tamper"]
 
 PLUGIN = "soak_notes"
 _ROOT = Path(__file__).resolve().parents[1]
@@ -35,12 +35,12 @@ if path:
     time.time_ns = lambda: real_ns() + int(offset * 1e9)
     threading.Thread(target=follow, daemon=True).start()
 """
-_NOTING = """
+NOTING = """
 import os
 from scrapper.plugins.hooks import hookimpl
 
 def note(*words):
-    with open(os.environ["SOAK_NOTES"], "a") as file:
+    with open(os.environ["NOTED"], "a") as file:
         file.write(" ".join(words) + "\\n")
 
 @hookimpl
@@ -53,8 +53,9 @@ def post_removed(shortcode):
 
 @hookimpl
 def job_finished(job):
-    note("job", job.id)
+    note("job", job.id, *(post.state for post in job.posts))
 """
+"""A plugin that writes what it is called with into the file ``NOTED``."""
 
 
 def tamper(state: Path, turn: int, spared: Iterable[str] = ()) -> list[str]:
@@ -102,8 +103,8 @@ class Notes:
         self._path = folder / "notes"
         self._path.touch()
         self._calls: Counter[str] = Counter()
-        (folder / f"{PLUGIN}.py").write_text(_NOTING)
-        self.environment = {"PLUGINS": PLUGIN, "SOAK_NOTES": str(self._path)}
+        (folder / f"{PLUGIN}.py").write_text(NOTING)
+        self.environment = {"PLUGINS": PLUGIN, "NOTED": str(self._path)}
 
     def unaccounted(self, service: Service, root: Path, jobs: Iterable[str]) -> list[str]:
         """Which events of posts under *root* and of ended *jobs* the plugin was not called for.
@@ -117,12 +118,12 @@ class Notes:
             time.sleep(0.5)
         last, ended = dict[str, str](), set[str]()
         words = [line.split() for line in self._path.read_text().splitlines()]
-        for event, name in words:
+        for event, name, *_ in words:
             if event == "job":
                 ended.add(name)
             else:
                 last[name] = event
-        self._calls = Counter(event for event, _ in words)
+        self._calls = Counter(event for event, *_ in words)
         there = {path.parent.name for path in root.glob("[!.]*/post.json")}
         known = {shortcode for shortcode, event in last.items() if event == "stored"}
         return [

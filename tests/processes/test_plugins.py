@@ -8,27 +8,7 @@ import pytest
 from tests.instagram import StandIn
 from tests.process import Service, Worker, wait_for
 from tests.redis_server import RedisServer
-
-NOTING = """
-import os
-from scrapper.plugins.hooks import hookimpl
-
-def note(*words):
-    with open(os.environ["NOTED"], "a") as file:
-        file.write(" ".join(words) + "\\n")
-
-@hookimpl
-def post_stored(post):
-    note("stored", post.shortcode)
-
-@hookimpl
-def post_removed(shortcode):
-    note("removed", shortcode)
-
-@hookimpl
-def job_finished(job):
-    note("job", job.id, *(post.state for post in job.posts))
-"""
+from tests.tampering import NOTING
 
 HANGING = {
     "a function": """

@@ -9,7 +9,7 @@ import pytest
 
 from tests.instagram import StandIn
 from tests.process import Service, wait_for
-from tests.processes.test_plugins import NOTING
+from tests.tampering import NOTING
 from tests.unit.instagram.test_login import COOKIES, write
 from tests.unit.test_state_files import dangling, device, fifo, folder
 
