@@ -78,7 +78,7 @@ def fence_of(media_root: Path, shortcode: str) -> int:
     return fence
 
 
-def test_300_requests_over_all_replicas_for_a_new_post_make_one_query(
+def test_300_requests_over_all_replicas_make_one_query(
     instagram: StandIn, environment: dict[str, str], media_root: Path
 ) -> None:
     with running(media_root, environment, replicas=3, workers=2) as fleet:
@@ -214,7 +214,7 @@ def test_a_worker_that_ends_finishes_what_it_has(
             assert other.logged("posts of a lost worker queued again") == 0
 
 
-def test_a_worker_that_starts_before_redis_works_as_soon_as_it_is_there(
+def test_a_worker_started_before_redis_works_once_redis_answers(
     instagram: StandIn,
     environment: dict[str, str],
     redis_server: RedisServer,
@@ -290,7 +290,7 @@ def test_redis_gone_for_a_while_costs_no_wrong_answer(
     assert [[post["status"] for post in job["posts"]] for job in told] == [[200] * 20] * 2
 
 
-def test_a_worker_without_redis_is_told_what_it_needs(
+def test_a_worker_without_redis_says_what_it_needs(
     media_root: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     process = Worker(media_root, {})

@@ -90,7 +90,7 @@ async def passed(start_service: StartService, capture: Any, **settings: str) -> 
         ("{one}", ["one"]),
     ],
 )
-async def test_a_request_passes_the_middlewares_in_the_order_of_the_setting(
+async def test_middlewares_run_in_the_order_of_the_setting(
     start_service: StartService, path: str, order: list[str]
 ) -> None:
     path = path.format(one=f"{__name__}:one", two=f"{__name__}:two")
@@ -107,7 +107,7 @@ async def test_one_s_own_outermost_middleware_can_change_every_response(
         assert (response.status, response.headers["X-Mine"]) == (status, str(status))
 
 
-async def test_one_s_own_outermost_middleware_can_replace_responses_and_the_log_says_what_was_sent(
+async def test_the_log_has_the_response_of_the_outermost_middleware(
     start_service: StartService,
 ) -> None:
     client = await start_service(MIDDLEWARES=f"{__name__}:replacing,{ALL}")
@@ -181,7 +181,7 @@ def test_a_wrong_path_is_refused_at_start(
 
 
 @pytest.mark.parametrize("settings", [{**KEYED, **WITHOUT_KEY}, ERRORS_INSIDE])
-def test_an_unsafe_path_is_taken_if_the_operator_insists(
+def test_an_unsafe_path_is_taken_if_the_operator_allows_it(
     media_root: Path, monkeypatch: pytest.MonkeyPatch, settings: dict[str, str]
 ) -> None:
     assert refusal(media_root, monkeypatch, **settings, MIDDLEWARES_UNCHECKED="1") == ""

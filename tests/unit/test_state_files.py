@@ -294,7 +294,7 @@ def test_a_ledger_that_was_lost_skips_no_post(
     again.close()
 
 
-def test_a_crash_while_a_ledger_is_set_aside_skips_no_post(tmp_path: Path) -> None:
+def test_a_crash_while_replacing_a_ledger_skips_no_post(tmp_path: Path) -> None:
     path = tmp_path / "plugins.sqlite3"
     known = ledger(path)
     known.begin(["one"], {})

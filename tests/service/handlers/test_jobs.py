@@ -57,7 +57,7 @@ async def events(
 
 
 @both_modes
-async def test_a_batch_is_downloaded_and_each_url_has_its_own_outcome(
+async def test_each_url_of_a_batch_has_its_own_outcome(
     instagram: StandIn, start_service: StartService, media_root: Path
 ) -> None:
     client = await start_service()
@@ -95,7 +95,7 @@ async def test_a_batch_is_downloaded_and_each_url_has_its_own_outcome(
 
 
 @both_modes
-async def test_fifty_links_some_bad_or_failing_each_end_on_their_own(
+async def test_fifty_links_good_or_bad_each_end_separately(
     instagram: StandIn, start_service: StartService, media_root: Path
 ) -> None:
     client = await start_service()
@@ -115,7 +115,7 @@ async def test_fifty_links_some_bad_or_failing_each_end_on_their_own(
 
 
 @both_modes
-async def test_a_limited_post_tells_how_long_to_wait(
+async def test_a_limited_post_says_how_long_to_wait(
     instagram: StandIn, start_service: StartService
 ) -> None:
     client = await start_service()
@@ -124,7 +124,7 @@ async def test_a_limited_post_tells_how_long_to_wait(
 
 
 @both_modes
-async def test_a_running_post_tells_its_bytes(
+async def test_a_running_post_shows_its_bytes(
     instagram: StandIn, start_service: StartService
 ) -> None:
     client = await start_service()
@@ -197,7 +197,7 @@ async def test_a_body_that_is_no_batch_is_refused(
         assert (await response.json())["error"].startswith(error)
 
 
-async def test_a_hundred_long_urls_fit_and_a_larger_body_does_not(
+async def test_a_hundred_long_urls_fit_into_a_body(
     start_service: StartService,
 ) -> None:
     client = await start_service()

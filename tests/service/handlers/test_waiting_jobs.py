@@ -61,7 +61,7 @@ async def test_private_posts_wait_while_the_account_rests(
 
 
 @both_modes
-async def test_a_refusal_in_the_middle_of_a_batch_fails_no_post(
+async def test_a_refusal_amid_a_batch_fails_no_post(
     instagram: StandIn, start_service: StartService
 ) -> None:
     client = await start_service(INSTAGRAM_COOLDOWN_SECONDS="1", **PATIENT)
@@ -142,7 +142,7 @@ async def test_posts_that_wait_can_be_cancelled_and_tried_again(
 
 
 @both_modes
-async def test_a_retry_of_a_job_that_does_not_exist_is_404(
+async def test_a_retry_of_an_unknown_job_is_404(
     instagram: StandIn, start_service: StartService
 ) -> None:
     client = await start_service()
@@ -175,9 +175,7 @@ async def test_a_retried_job_counts_as_an_unfinished_one(
         assert (response.status, (await response.json())["code"]) == (429, "too_many_requests")
 
 
-def test_a_long_batch_survives_a_refusal_a_kill_and_a_restart(
-    instagram: StandIn, tmp_path: Path
-) -> None:
+def test_a_long_batch_survives_a_refusal_and_a_kill(instagram: StandIn, tmp_path: Path) -> None:
     links = 150
     environment = {
         **instagram.environment,

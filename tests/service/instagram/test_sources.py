@@ -56,7 +56,7 @@ def contents_of(post: dict[str, Any]) -> list[bytes]:
         "reelonly",
     ],
 )
-async def test_a_refusal_of_one_source_is_made_up_for_by_another(
+async def test_another_source_makes_up_for_a_refusal(
     instagram: StandIn, start_service: StartService, scenario: str
 ) -> None:
     # A source that hangs gets half of the time that is left.
@@ -182,7 +182,7 @@ async def test_the_best_candidate_is_stored_and_never_a_crop(
 
 
 @pytest.mark.parametrize("scenario", ["best400", "best403", "best404"])
-async def test_a_candidate_that_the_cdn_refuses_is_followed_by_the_next(
+async def test_a_candidate_refused_by_the_cdn_gives_way_to_another(
     instagram: StandIn, start_service: StartService, scenario: str
 ) -> None:
     status, post = await scrape(await start_service(), f"{scenario}-x")
@@ -190,7 +190,7 @@ async def test_a_candidate_that_the_cdn_refuses_is_followed_by_the_next(
     assert all(item["path"].endswith(".jpg") for item in post["media"])
 
 
-async def test_urls_that_the_cdn_refuses_are_made_good_by_one_fresh_description(
+async def test_one_fresh_description_replaces_urls_refused_by_the_cdn(
     instagram: StandIn, start_service: StartService
 ) -> None:
     status, _ = await scrape(await start_service(), "worn-x")
@@ -209,14 +209,14 @@ async def test_what_stays_missing_of_a_carousel_is_named(
         assert numbers == ["1.jpg", "3.jpg"]
 
 
-async def test_a_slide_without_a_url_comes_from_the_source_that_has_it(
+async def test_a_slide_without_a_url_comes_from_another_source(
     instagram: StandIn, start_service: StartService
 ) -> None:
     status, post = await scrape(await start_service(), "slidefrompage-x")
     assert (status, post["missing"], len(post["media"])) == (200, [], 3)
 
 
-async def test_details_are_told_as_instagram_gives_them(
+async def test_details_are_those_of_instagram(
     instagram: StandIn, start_service: StartService
 ) -> None:
     _, post = await scrape(await start_service(), "carousel-details")
@@ -240,7 +240,7 @@ async def test_details_are_told_as_instagram_gives_them(
     assert [item["duration"] for item in post["media"]] == [None, 1.0, None]
 
 
-async def test_a_link_with_a_private_post_s_key_is_fetched_under_its_own_name(
+async def test_a_link_with_a_private_key_keeps_its_name(
     instagram: StandIn, start_service: StartService
 ) -> None:
     shortcode = "reel-aaaaaa" + "k" * 28
@@ -249,7 +249,7 @@ async def test_a_link_with_a_private_post_s_key_is_fetched_under_its_own_name(
 
 
 @pytest.mark.parametrize(("form", "status"), [("lsd", 200), ("eqmc", 200), ("none", 200)])
-async def test_page_tokens_are_read_in_each_form_and_missed_without_harm(
+async def test_page_tokens_are_read_in_each_form_or_missing(
     instagram: StandIn, start_service: StartService, form: str, status: int
 ) -> None:
     instagram.set_token_form(form)
@@ -375,7 +375,7 @@ async def test_a_batch_costs_few_requests_while_the_api_always_refuses(
 
 
 @both_modes
-async def test_a_sign_of_a_limit_slows_the_pace_and_a_restart_remembers(
+async def test_a_limit_slows_the_pace_across_restarts(
     instagram: StandIn, start_service: StartService, mode: dict[str, str]
 ) -> None:
     for _ in range(2):
@@ -469,7 +469,7 @@ async def test_a_session_without_a_token_fetches_one_first(
     assert instagram.requests("account") == 3
 
 
-async def test_the_account_is_asked_only_for_what_cannot_be_had_without(
+async def test_the_account_is_used_only_for_posts_that_need_it(
     instagram: StandIn, start_service: StartService, tmp_path: Path
 ) -> None:
     client = await start_service(**session_file(tmp_path, "alive"))
@@ -590,7 +590,7 @@ async def test_a_share_link_to_no_post_says_what_it_is(
 
 
 @both_modes
-async def test_a_share_link_is_a_job_s_post_like_any_other(
+async def test_a_job_takes_a_share_link_like_any_other(
     instagram: StandIn, start_service: StartService
 ) -> None:
     client = await start_service()

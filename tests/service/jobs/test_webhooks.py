@@ -74,7 +74,7 @@ async def test_a_job_that_ends_sends_one_signed_webhook(
 
 
 @both_modes
-async def test_a_job_of_bad_links_alone_is_told_too(
+async def test_a_job_of_bad_links_sends_a_webhook_too(
     instagram: StandIn, start_service: StartService, receiver: Any
 ) -> None:
     client = await start_service(**ALLOWED)
@@ -118,7 +118,7 @@ async def test_a_receiver_that_is_gone_is_called_no_more(
 
 
 @both_modes
-async def test_a_cancelled_and_a_retried_job_send_a_webhook_each_time(
+async def test_each_end_of_a_job_sends_a_webhook(
     instagram: StandIn, start_service: StartService, receiver: Any
 ) -> None:
     client = await start_service(
@@ -137,7 +137,7 @@ async def test_a_cancelled_and_a_retried_job_send_a_webhook_each_time(
 
 
 @both_modes
-async def test_a_retry_of_nothing_tells_nothing(
+async def test_a_retry_of_nothing_sends_nothing(
     instagram: StandIn, start_service: StartService, receiver: Any
 ) -> None:
     client = await start_service(**ALLOWED)
@@ -292,7 +292,7 @@ async def test_other_hosts_get_no_webhook(
     assert instagram.requests() == 0
 
 
-async def test_a_name_that_leads_into_the_private_network_is_not_called(
+async def test_a_name_that_resolves_to_private_addresses_is_refused(
     instagram: StandIn, start_service: StartService, receiver: Any
 ) -> None:
     client = await start_service(WEBHOOK_HOSTS="localhost", WEBHOOK_SECRET=SECRET)

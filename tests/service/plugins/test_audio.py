@@ -98,7 +98,7 @@ async def test_an_item_of_a_carousel_is_chosen_by_its_number(start_service: Star
     assert "carousel-1_2.m4a" in response.headers["Content-Disposition"]
 
 
-async def test_a_video_in_other_codecs_gets_a_copy_that_plays_anywhere(
+async def test_a_video_in_other_codecs_gets_a_playable_copy(
     start_service: StartService, tmp_path: Path
 ) -> None:
     client = await start_service(**PLUGIN)
@@ -174,7 +174,7 @@ def test_missing_ffmpeg_ends_the_start(monkeypatch: pytest.MonkeyPatch, tmp_path
         audio.configure(settings=Settings())
 
 
-async def test_a_file_that_ffmpeg_cannot_read_says_so_and_leaves_nothing(
+async def test_a_file_that_ffmpeg_cannot_read_is_reported(
     start_service: StartService, media_root: Path
 ) -> None:
     client = await start_service(**PLUGIN)

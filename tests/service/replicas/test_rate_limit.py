@@ -41,7 +41,7 @@ async def test_what_only_reads_takes_from_another_bucket(
     assert (await client.get("/posts")).headers["RateLimit-Remaining"] == "59"
 
 
-async def test_without_redis_each_replica_has_a_bucket_of_its_own_until_it_is_back(
+async def test_without_redis_each_replica_has_its_own_bucket(
     start_service: StartService, redis_server: RedisServer
 ) -> None:
     one, other = [await start_service(**LIMIT) for _ in range(2)]
@@ -75,7 +75,7 @@ async def test_a_client_waits_no_longer_than_the_bucket_says(
             await asyncio.sleep(0.05)
 
 
-async def test_a_redis_that_is_full_is_told_and_each_goes_on_alone(
+async def test_a_full_redis_is_logged_and_each_goes_on_alone(
     instagram: StandIn, start_service: StartService, redis_server: RedisServer
 ) -> None:
     client = await start_service(**LIMIT)

@@ -165,7 +165,7 @@ def test_nothing_is_looked_up_outside_the_pace() -> None:
     assert look_up(documents, site) == {"root_query"}
 
 
-def test_nothing_is_looked_up_without_a_page_or_for_other_sources() -> None:
+def test_nothing_is_looked_up_without_a_page() -> None:
     documents, site = Documents(), Site(lambda _: SCRIPT)
     assert look_up(documents, site) == set()
     documents.note_page(PAGE)

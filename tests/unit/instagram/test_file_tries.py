@@ -48,7 +48,7 @@ def test_a_url_is_tried_twice_whoever_describes_it(outcome: Outcome) -> None:
     assert tries([same, same, described("b", "c")], outcome) == {"a": 2, "b": 2, "c": 2}
 
 
-def test_a_refused_url_is_tried_once_a_description_up_to_twice() -> None:
+def test_a_refused_url_is_tried_twice_at_most() -> None:
     assert tries([described("a")] * 3, Outcome.GONE) == {"a": 2}
 
 

@@ -494,7 +494,7 @@ def test_only_another_code_contradicts_the_query(media: object, belongs: bool) -
     assert belongs_to(media, CODE) is belongs
 
 
-def test_a_private_link_s_post_is_known_by_code_and_text() -> None:
+def test_a_private_link_matches_by_code_and_text() -> None:
     private = Shortcode("DExample001" + "k" * 28)
     for code in (private.code, private.text):
         assert belongs_to({"code": code}, private)

@@ -170,7 +170,7 @@ def test_the_session_s_trouble_is_that_of_a_gated_post(
     assert not getattr(error, "cool_down", False)
 
 
-def test_a_gated_post_that_the_account_does_not_see_is_forbidden() -> None:
+def test_a_gated_post_hidden_from_the_account_is_forbidden() -> None:
     refusals = [Refusal("page", False, R.GATED, None), Refusal("media_info", True, R.EMPTY, None)]
     assert type(verdict(refusals)).__name__ == "PostForbidden"
 

@@ -208,7 +208,7 @@ async def test_one_post_that_fails_keeps_no_other_from_running(life: Life) -> No
     assert [line["event"] for line in logs] == ["post of a job failed"]
 
 
-async def test_a_limited_post_is_run_again_and_those_behind_it_wait(life: Life) -> None:
+async def test_a_limited_post_runs_again_before_those_behind_it(life: Life) -> None:
     life.scraper.answers = {"reel-0": [RateLimited(retry_after=0.0)]}
     life.scraper.at_hand = {"reel-2"}
     job = batch(3)

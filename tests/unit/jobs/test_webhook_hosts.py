@@ -57,7 +57,9 @@ def test_any_text_is_judged(url: str) -> None:
         {"WEBHOOK_SECRET": "whsec_c2VjcmV0"},
     ],
 )
-def test_wrong_settings_are_told(monkeypatch: pytest.MonkeyPatch, settings: dict[str, str]) -> None:
+def test_wrong_settings_are_named(
+    monkeypatch: pytest.MonkeyPatch, settings: dict[str, str]
+) -> None:
     for name, value in settings.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(SettingsError) as told:

@@ -87,7 +87,7 @@ def test_other_json_is_no_manifest(data: object) -> None:
         ("https://cdn/x.mp4?oe=nonsense", None),
     ],
 )
-def test_the_expiry_of_a_signed_url_is_read_from_its_query(url: str, expiry: int | None) -> None:
+def test_a_signed_url_s_expiry_is_in_its_query(url: str, expiry: int | None) -> None:
     assert cdn_expiry(url) == expiry
 
 
@@ -96,7 +96,7 @@ def test_a_post_is_fresh_until_its_first_url_expires() -> None:
     assert post(*media).fresh_until(0) == 0x6973B1BF
 
 
-def test_a_post_with_an_unsigned_url_is_fresh_for_a_day() -> None:
+def test_a_post_with_unsigned_urls_is_fresh_for_a_day() -> None:
     assert post(image("https://cdn/a")).fresh_until(1000) == 1000 + DAY
 
 

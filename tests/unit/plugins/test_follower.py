@@ -126,7 +126,7 @@ def workshop(tmp_path: Path) -> Workshop:
     return Workshop(tmp_path / "media")
 
 
-async def test_a_plugin_is_told_of_what_is_stored_and_removed(
+async def test_a_plugin_hears_of_stored_and_removed_posts(
     workshop: Workshop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recorder = Recorder()
@@ -138,7 +138,7 @@ async def test_a_plugin_is_told_of_what_is_stored_and_removed(
     assert recorder.told == [("one", "stored", "abcde"), ("one", "removed", "abcde")]
 
 
-async def test_a_plugin_hears_of_no_removal_of_a_post_that_it_never_saw(
+async def test_a_removal_of_an_unseen_post_is_not_reported(
     workshop: Workshop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recorder = Recorder()
@@ -152,7 +152,7 @@ async def test_a_plugin_hears_of_no_removal_of_a_post_that_it_never_saw(
     assert recorder.told == []
 
 
-async def test_a_plugin_that_failed_with_a_post_hears_of_its_removal(
+async def test_a_removal_is_reported_after_a_failure_too(
     workshop: Workshop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recorder = Recorder()
@@ -167,7 +167,7 @@ async def test_a_plugin_that_failed_with_a_post_hears_of_its_removal(
     assert recorder.told == [("one", "stored", "abcde"), ("one", "removed", "abcde")]
 
 
-async def test_a_post_that_is_stored_anew_is_told_anew(
+async def test_a_post_stored_again_is_reported_again(
     workshop: Workshop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recorder = Recorder()
@@ -178,7 +178,7 @@ async def test_a_post_that_is_stored_anew_is_told_anew(
     assert recorder.told == [("one", "stored", "abcde")] * 2
 
 
-async def test_what_a_crash_left_undone_is_done_after_the_next_start_in_order_of_storing(
+async def test_after_a_crash_hooks_resume_in_order_of_storing(
     workshop: Workshop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recorder = Recorder()
@@ -193,7 +193,7 @@ async def test_what_a_crash_left_undone_is_done_after_the_next_start_in_order_of
     assert recorder.told == [("one", "stored", name) for name in names]
 
 
-async def test_a_removal_that_nobody_told_of_is_told_after_the_next_start(
+async def test_an_unreported_removal_is_reported_after_the_next_start(
     workshop: Workshop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recorder = Recorder()
@@ -206,7 +206,7 @@ async def test_a_removal_that_nobody_told_of_is_told_after_the_next_start(
     assert recorder.told[1:] == [("one", "removed", "abcde")]
 
 
-async def test_a_new_plugin_begins_with_the_posts_stored_from_then_on(
+async def test_a_new_plugin_starts_with_the_next_stored_post(
     workshop: Workshop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recorder = Recorder()
@@ -220,7 +220,7 @@ async def test_a_new_plugin_begins_with_the_posts_stored_from_then_on(
 
 
 @pytest.mark.parametrize("damage", [0, 0.5, b"not a database" * 1000])
-async def test_after_a_damaged_ledger_everything_is_told_again(
+async def test_after_a_damaged_ledger_everything_is_reported_again(
     workshop: Workshop, monkeypatch: pytest.MonkeyPatch, damage: float | bytes
 ) -> None:
     recorder = Recorder()
@@ -258,7 +258,7 @@ async def test_a_hook_that_fails_is_tried_three_times(
     assert sample("plugin_calls_total", {**labels, "outcome": "failed"}) == calls - 1
 
 
-async def test_a_hook_that_hangs_holds_up_neither_the_end_nor_other_plugins(
+async def test_a_hanging_hook_delays_neither_other_plugins_nor_the_end(
     workshop: Workshop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recorder, forever = Recorder(), threading.Event()
@@ -282,7 +282,7 @@ async def test_a_hook_that_hangs_holds_up_neither_the_end_nor_other_plugins(
     assert workshop.outcome("one", "aaaaa") == workshop.outcome("two", "aaaaa") == "begun"
 
 
-async def test_a_hook_that_takes_too_long_counts_as_failed_and_is_not_called_twice_at_once(
+async def test_a_slow_hook_fails_and_never_runs_twice_at_once(
     workshop: Workshop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     running: list[int] = []
@@ -312,7 +312,7 @@ async def test_a_hook_that_returns_something_else_failed(
         await until(lambda: workshop.outcome("one", "abcde") == "failed")
 
 
-async def test_what_hooks_return_becomes_part_of_the_post_until_it_is_stored_anew(
+async def test_additions_belong_to_a_post_until_its_next_download(
     workshop: Workshop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def sound(post: Post, folder: Path) -> Additions:
@@ -339,7 +339,7 @@ async def test_what_hooks_return_becomes_part_of_the_post_until_it_is_stored_ane
     assert (anew.post.added, anew.post.object_urls) == ((), {})
 
 
-async def test_a_file_that_is_not_whole_any_more_is_not_part_of_the_post(
+async def test_a_file_cut_short_is_left_out_of_the_post(
     workshop: Workshop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def sound(post: Post, folder: Path) -> Additions:
@@ -368,7 +368,7 @@ WRONG = [
 
 
 @pytest.mark.parametrize("wrong", WRONG)
-async def test_additions_that_cannot_be_part_of_a_post_are_a_failure_and_hold_up_nothing(
+async def test_unusable_additions_are_a_failure_that_delays_nothing(
     workshop: Workshop, monkeypatch: pytest.MonkeyPatch, wrong: dict[str, Any]
 ) -> None:
     def add(post: Post) -> Additions:
@@ -405,7 +405,7 @@ async def test_a_hook_that_would_end_the_process_has_only_failed(
             await until(lambda: workshop.outcome(plugin, "abcde") == "failed")  # noqa: B023
 
 
-async def test_additions_that_cannot_be_stored_are_a_failure_after_three_tries(
+async def test_additions_that_cannot_be_stored_fail_after_three_tries(
     workshop: Workshop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[str] = []
@@ -424,7 +424,7 @@ async def test_additions_that_cannot_be_stored_are_a_failure_after_three_tries(
     assert calls == ["abcde"] * 3
 
 
-async def test_a_post_that_is_removed_while_a_hook_works_on_it_is_told_to_be_gone(
+async def test_a_post_removed_during_its_hook_is_reported_as_removed(
     workshop: Workshop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told: list[str] = []
@@ -439,7 +439,7 @@ async def test_a_post_that_is_removed_while_a_hook_works_on_it_is_told_to_be_gon
         await until(lambda: told == ["stored", "removed"])
 
 
-async def test_while_the_ledger_takes_no_writes_a_hook_is_not_called_again(
+async def test_a_hook_is_not_repeated_while_the_ledger_is_locked(
     workshop: Workshop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recorder = Recorder()
@@ -471,7 +471,7 @@ def test_two_processes_that_start_together_lose_nothing(tmp_path: Path) -> None:
     other.close()
 
 
-async def test_a_post_that_changes_while_a_hook_works_on_it_is_told_as_it_is_then(
+async def test_a_post_changed_during_its_hook_is_reported_as_changed(
     workshop: Workshop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     captions: list[str] = []
@@ -537,7 +537,7 @@ async def test_removals_survive_the_loss_of_the_ledger(
         await until(lambda: sorted(removed) == sorted(names + again))
 
 
-async def test_a_restart_while_posts_are_told_again_loses_no_removal(
+async def test_a_restart_during_a_repeat_loses_no_removal(
     workshop: Workshop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     removed: list[str] = []
@@ -584,7 +584,7 @@ async def retry(workshop: Workshop, job: Job) -> None:
     await workshop.jobs.change(kept, JobPost.anew, queue=True)
 
 
-async def test_a_plugin_knows_of_each_end_of_a_job_once_across_restarts(
+async def test_each_end_of_a_job_is_reported_once_across_restarts(
     workshop: Workshop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recorder = Recorder()
@@ -607,7 +607,7 @@ async def test_a_plugin_knows_of_each_end_of_a_job_once_across_restarts(
         await until(lambda: recorder.told[2:] == [("one", "job", first.id)])
 
 
-async def test_a_job_that_is_retried_while_the_hook_runs_is_reported_again(
+async def test_a_job_retried_during_its_hook_is_reported_again(
     workshop: Workshop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told: list[str | None] = []

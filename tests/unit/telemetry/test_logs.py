@@ -38,7 +38,7 @@ def fail() -> None:
     raise ValueError("https://cdn.example/x.mp4?oh=signature&oe=1")
 
 
-def test_a_line_is_one_json_object_with_time_level_and_event(lines_of: Lines) -> None:
+def test_a_line_is_json_with_time_level_and_event(lines_of: Lines) -> None:
     [line] = lines_of(lambda: structlog.get_logger("x").info("hello\nthere", number=1))
     assert line.pop("timestamp").endswith("Z")
     assert line == {"level": "info", "event": "hello\nthere", "number": 1}
