@@ -54,9 +54,9 @@ def _state(plugin: Plugin, ledger: Ledger | None, posts: Mapping[str, int]) -> s
         return ""
     if ledger is None or ledger.unknown([plugin.name]):
         return "; not started yet"
-    outcomes, told = ledger.outcomes(plugin.name), ledger.posts(plugin.name)
-    behind = sum(told.get(shortcode) != version for shortcode, version in posts.items())
-    behind += len(told.keys() - posts.keys())
+    outcomes, known = ledger.outcomes(plugin.name), ledger.posts(plugin.name)
+    behind = sum(known.get(shortcode) != version for shortcode, version in posts.items())
+    behind += len(known.keys() - posts.keys())
     skipped = f", {outcomes['skipped']} older than the plugin" if outcomes["skipped"] else ""
     return f"; {outcomes['done']} done, {outcomes['failed']} failed, {behind} behind{skipped}"
 

@@ -230,8 +230,8 @@ def describe(media: dict[str, Any], shortcode: Shortcode) -> Description:
         raise Refused(Reason.CHANGED)
     items = [_item(child) for child in children] if is_carousel else [_item(media)]
     if is_carousel:
-        told = _count(media.get("carousel_media_count")) or 0
-        items += [None] * (min(told, MAX_ITEMS) - len(items))
+        announced = _count(media.get("carousel_media_count")) or 0
+        items += [None] * (min(announced, MAX_ITEMS) - len(items))
     if not any(items):
         withheld = any(map(_is_withheld, children or [media]))
         raise Refused(Reason.GATED if withheld else Reason.CHANGED)

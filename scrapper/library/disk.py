@@ -66,7 +66,7 @@ def is_whole(path: Path, size: int) -> bool:
 
 @contextmanager
 def storing() -> Iterator[None]:
-    """Tell a disk that is full or read-only from what is a fault of ours.
+    """Distinguish a disk that is full or read-only from a fault of ours.
 
     Raises:
         DiskFull: the disk, or our quota, has no room.
@@ -83,7 +83,7 @@ def storing() -> Iterator[None]:
 
 
 def identity(path: Path) -> tuple[int, int] | None:
-    """What tells the file at *path*, or the one that a link leads to, from any other."""
+    """What identifies the file at *path*, or the one that a link leads to."""
     try:
         status = path.stat()
     except OSError:

@@ -46,7 +46,7 @@ class Cursor(NamedTuple):
         return -self.stored_at, self.shortcode
 
     def __str__(self) -> str:
-        # Nine digits tell any two times apart that a float of today can hold.
+        # Nine digits distinguish any two times that a float of today can hold.
         return f"{self.stored_at:.9f}~{self.shortcode}"
 
     @classmethod

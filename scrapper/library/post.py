@@ -197,8 +197,8 @@ class Post:
 
     def to_manifest(self) -> dict[str, Any]:
         """The post as JSON data, for :meth:`from_manifest` to read."""
-        told = {name: value for name, value in asdict(self).items() if name not in _ADDED}
-        return {"version": _MANIFEST_VERSION, **told}
+        values = {name: value for name, value in asdict(self).items() if name not in _ADDED}
+        return {"version": _MANIFEST_VERSION, **values}
 
     @classmethod
     def from_manifest(cls, data: Any) -> "Post":

@@ -149,7 +149,7 @@ def _arguments(factory: Factory, *offered: Any) -> tuple[Any, ...]:
     """*offered*, or nothing if *factory* can do without."""
     try:
         signature = inspect.signature(factory)
-    # Some built-in functions do not tell theirs.
+    # Some built-in functions have no signature to read.
     except ValueError:
         return ()
     try:

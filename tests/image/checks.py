@@ -1,4 +1,4 @@
-"""``make smoke``: the image is started, asked, told to work, and stopped, as people do it.
+"""``make smoke``: the image is started, asked, given work, and stopped, as people do it.
 
 The image's name comes from the environment, ``IMAGE``. As root, with buildah; else with whichever
 engine there is.

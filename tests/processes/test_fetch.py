@@ -80,9 +80,9 @@ async def test_the_exit_code_says_what_went_wrong(
     url = REEL.format(f"{scenario}-cli")
     run = await fetch(url, REEL.format("removed-cli"), "--no-wait", "--into", str(tmp_path))
     assert (run.code, run.err) == (code, "")
-    told = next(line for line in map(json.loads, run.out.splitlines()) if line["url"] == url)
-    assert told["status"] == status
-    assert told["error"]
+    printed = next(line for line in map(json.loads, run.out.splitlines()) if line["url"] == url)
+    assert printed["status"] == status
+    assert printed["error"]
     assert stored_files(tmp_path) == set()
 
 
@@ -110,8 +110,8 @@ async def test_links_come_from_files_and_standard_input(instagram: StandIn, tmp_
     given = REEL.format("reel-input") + "\n"
     run = await fetch(*arguments, "--into", str(into), given=given)
     assert (run.code, run.err) == (0, "")
-    told = [json.loads(line)["shortcode"] for line in run.out.splitlines()]
-    assert told == ["reel-argument", "reel-input", "reel-file-1", "reel-file-2"]
+    shortcodes = [json.loads(line)["shortcode"] for line in run.out.splitlines()]
+    assert shortcodes == ["reel-argument", "reel-input", "reel-file-1", "reel-file-2"]
 
 
 async def test_an_empty_list_is_done_at_once(instagram: StandIn, tmp_path: Path) -> None:
@@ -163,8 +163,8 @@ async def test_a_wait_for_a_limit_is_announced(instagram: StandIn, tmp_path: Pat
     instagram.reset()
     run = await running
     assert run.code == 0
-    told = [json.loads(line)["shortcode"] for line in run.out.splitlines()]
-    assert told == [f"reel-wait-{number}" for number in range(5)]
+    shortcodes = [json.loads(line)["shortcode"] for line in run.out.splitlines()]
+    assert shortcodes == [f"reel-wait-{number}" for number in range(5)]
     lines = run.err.splitlines()
     assert lines
     assert all(line.startswith("Instagram allows no more for now: waiting until") for line in lines)

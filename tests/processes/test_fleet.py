@@ -35,8 +35,8 @@ class Fleet:
 
     def finish(self, job: str, *, at: int = 1) -> dict[str, Any]:
         wait_for(lambda: self.replicas[at].get(job).json()["state"] != "running")
-        told: dict[str, Any] = self.replicas[at].get(job).json()
-        return told
+        shown: dict[str, Any] = self.replicas[at].get(job).json()
+        return shown
 
 
 @pytest.fixture
@@ -180,8 +180,8 @@ def test_a_killed_worker_s_posts_are_done_by_another(
         wait_for(lambda: instagram.requests("media") >= 10)
         fleet.workers[0].kill()
         instagram.release_media()
-        told = fleet.finish(job)
-    assert [post["status"] for post in told["posts"]] == [200] * 10
+        finished = fleet.finish(job)
+    assert [post["status"] for post in finished["posts"]] == [200] * 10
     for shortcode in posts:
         [content] = instagram.bytes_of(shortcode)
         assert (media_root / shortcode / f"{shortcode}.mp4").read_bytes() == content
@@ -273,7 +273,7 @@ def test_redis_gone_for_a_while_costs_no_wrong_answer(
             redis_server.start()
         for replica in fleet.replicas:
             wait_for(lambda replica=replica: replica.get("/ready").status_code == 200)  # type: ignore[misc]
-        told = [fleet.finish(job) for job in jobs]
+        finished = [fleet.finish(job) for job in jobs]
         time.sleep(1)
         ended.set()
         for thread in threads:
@@ -287,7 +287,7 @@ def test_redis_gone_for_a_while_costs_no_wrong_answer(
     assert len(answers) >= len(fleet.replicas)
     assert {status for status, _, _ in answers} == {200}
     assert all(answer["shortcode"] == shortcode for _, shortcode, answer in answers)
-    assert [[post["status"] for post in job["posts"]] for job in told] == [[200] * 20] * 2
+    assert [[post["status"] for post in job["posts"]] for job in finished] == [[200] * 20] * 2
 
 
 def test_a_worker_without_redis_says_what_it_needs(

@@ -69,7 +69,7 @@ async def test_another_source_makes_up_for_a_refusal(
     assert (await scrape(client, "reel-next"))[0] == 200
 
 
-class Told(NamedTuple):
+class Meaning(NamedTuple):
     scenario: str
     status: int
     code: str
@@ -77,38 +77,40 @@ class Told(NamedTuple):
 
 
 @pytest.mark.parametrize(
-    "told",
+    "meaning",
     [
-        Told("gone", 404, "post_not_found"),
-        Told("gonewait", 404, "post_not_found"),
-        Told("gonelimited", 404, "post_not_found"),
-        Told("gonepage", 404, "post_not_found"),
-        Told("goneblocked", 404, "post_not_found"),
-        Told("removed", 404, "post_not_found"),
-        Told("gated", 403, "login_required"),
-        Told("gatednull", 403, "login_required"),
-        Told("gatedwait", 403, "login_required"),
-        Told("walled", 403, "login_required"),
-        Told("walledhome", 403, "login_required"),
-        Told("retiredwall", 403, "login_required"),
-        Told("throttled", 429, "instagram_rate_limited", cools_down=True),
-        Told("throttledpage", 429, "instagram_rate_limited", cools_down=True),
-        Told("softblock", 429, "instagram_rate_limited", cools_down=True),
-        Told("limited", 429, "instagram_rate_limited", cools_down=True),
-        Told("wait", 429, "instagram_rate_limited"),
-        Told("pagechanged", 403, "login_required"),
+        Meaning("gone", 404, "post_not_found"),
+        Meaning("gonewait", 404, "post_not_found"),
+        Meaning("gonelimited", 404, "post_not_found"),
+        Meaning("gonepage", 404, "post_not_found"),
+        Meaning("goneblocked", 404, "post_not_found"),
+        Meaning("removed", 404, "post_not_found"),
+        Meaning("gated", 403, "login_required"),
+        Meaning("gatednull", 403, "login_required"),
+        Meaning("gatedwait", 403, "login_required"),
+        Meaning("walled", 403, "login_required"),
+        Meaning("walledhome", 403, "login_required"),
+        Meaning("retiredwall", 403, "login_required"),
+        Meaning("throttled", 429, "instagram_rate_limited", cools_down=True),
+        Meaning("throttledpage", 429, "instagram_rate_limited", cools_down=True),
+        Meaning("softblock", 429, "instagram_rate_limited", cools_down=True),
+        Meaning("limited", 429, "instagram_rate_limited", cools_down=True),
+        Meaning("wait", 429, "instagram_rate_limited"),
+        Meaning("pagechanged", 403, "login_required"),
     ],
-    ids=lambda told: told.scenario,
+    ids=lambda meaning: meaning.scenario,
 )
 async def test_refusals_of_all_sources_have_one_meaning(
-    instagram: StandIn, start_service: StartService, told: Told
+    instagram: StandIn, start_service: StartService, meaning: Meaning
 ) -> None:
     client = await start_service(INSTAGRAM_COOLDOWN_SECONDS="600")
-    async with client.post("/scrape", json={"url": POST.format(f"{told.scenario}-x")}) as response:
-        assert (response.status, (await response.json())["code"]) == (told.status, told.code)
-        assert ("Retry-After" in response.headers) == (told.status == 429)
+    async with client.post(
+        "/scrape", json={"url": POST.format(f"{meaning.scenario}-x")}
+    ) as response:
+        assert (response.status, (await response.json())["code"]) == (meaning.status, meaning.code)
+        assert ("Retry-After" in response.headers) == (meaning.status == 429)
     status, body = await scrape(client, "reel-next")
-    expected = (429, "cooling_down") if told.cools_down else (200, None)
+    expected = (429, "cooling_down") if meaning.cools_down else (200, None)
     assert (status, body.get("code")) == expected
 
 

@@ -60,14 +60,14 @@ async def test_a_job_that_ends_sends_one_signed_webhook(
     instagram: StandIn, start_service: StartService, receiver: Any
 ) -> None:
     client = await start_service(**ALLOWED)
-    job = await submit(client, receiver.url, "reel-told", "notfound-told")
+    job = await submit(client, receiver.url, "reel-one", "notfound-one")
     finished = await finish(client, job)
     await until(lambda: len(receiver.calls) == 1)
     [(headers, body)] = receiver.calls
     assert Webhook(SECRET).verify(body, headers) == {**finished, "webhook_state": "waiting"}
     assert headers["Content-Type"] == "application/json"
     # Whatever comes later is not this one again.
-    other = await submit(client, receiver.url.replace("127.0.0.1", "localhost"), "reel-told")
+    other = await submit(client, receiver.url.replace("127.0.0.1", "localhost"), "reel-one")
     await until(lambda: len(receiver.calls) == 2)
     assert json.loads(receiver.calls[1][1])["id"] == other["id"]
     assert len(set(receiver.ids)) == 2

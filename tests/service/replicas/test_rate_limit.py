@@ -53,9 +53,9 @@ async def test_without_redis_each_replica_has_its_own_bucket(
                 assert [await ask(client) for _ in range(8)] == [400] * 6 + [429] * 2
     finally:
         await asyncio.to_thread(redis_server.start)
-    told = [line["event"] for line in logs if "redis" in line["event"]]
+    logged = [line["event"] for line in logs if "redis" in line["event"]]
     # Once for each replica, however often it was asked.
-    assert told == ["redis does not answer: going on without it"] * 2
+    assert logged == ["redis does not answer: going on without it"] * 2
     with capture_logs() as logs:
         async with asyncio.timeout(PATIENCE_SECONDS):
             while (await one.get("/ready")).status != 200:  # noqa: ASYNC110
@@ -89,5 +89,5 @@ async def test_a_full_redis_is_logged_and_each_goes_on_alone(
                 assert response.status == 503
         finally:
             await asyncio.to_thread(redis_server.client.config_set, "maxmemory", "0")
-    told = [line["event"] for line in logs if line["log_level"] == "error"]
-    assert set(told) == {"redis refuses: going on without it"}
+    logged = [line["event"] for line in logs if line["log_level"] == "error"]
+    assert set(logged) == {"redis refuses: going on without it"}

@@ -67,7 +67,7 @@ async def test_300_requests_for_a_new_post_make_one_query(
     answers = await asyncio.gather(*(answer() for _ in range(300)))
     assert instagram.requests("graphql") == 1
     assert instagram.requests("media") == 2
-    # Whoever comes when the post has just landed is told that it was stored.
+    # A request just after the post has landed gets it as stored.
     assert len({text.replace("true", "false") for text in answers}) == 1
 
 

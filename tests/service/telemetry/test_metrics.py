@@ -1,4 +1,4 @@
-"""What ``/metrics`` tells."""
+"""What ``/metrics`` shows."""
 
 import asyncio
 from pathlib import Path

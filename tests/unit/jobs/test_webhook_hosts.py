@@ -62,7 +62,7 @@ def test_wrong_settings_are_named(
 ) -> None:
     for name, value in settings.items():
         monkeypatch.setenv(name, value)
-    with pytest.raises(SettingsError) as told:
+    with pytest.raises(SettingsError) as refused:
         load_settings()
-    assert str(told.value).startswith("WEBHOOK_")
-    assert settings.get("WEBHOOK_SECRET", "unset") not in str(told.value)
+    assert str(refused.value).startswith("WEBHOOK_")
+    assert settings.get("WEBHOOK_SECRET", "unset") not in str(refused.value)
