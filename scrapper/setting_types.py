@@ -1,4 +1,4 @@
-"""The types of settings: how each is read from text, and what is wrong with one."""
+"""The types of settings: how each is read from text, and its error messages."""
 
 import base64
 import os
@@ -139,7 +139,7 @@ def _is_writable(path: Path) -> Path:
 
 
 def _why_not(folder: Path) -> str:
-    """What keeps us from writing *folder*, and what the operator can do about it."""
+    """Why *folder* cannot be written, and what the operator can do about it."""
     if not folder.is_dir():
         return f"{folder} is not a folder"
     owner, ours = folder.stat().st_uid, os.getuid()

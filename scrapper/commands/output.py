@@ -34,9 +34,9 @@ def say_folder(root: MediaRoot, *, must_be_used: bool) -> None:
 
 @contextmanager
 def process_logs(processors: Iterable[Processor] = ()) -> Iterator[Scrubber]:
-    """Log to standard output while the block runs, which may find that settings are wrong.
+    """Log to standard output while the block runs; print an error in the settings that it raises.
 
-    It gets what removes secrets from the log, to add those that it reads.
+    The block gets the scrubber of the log, to add the secrets that it reads.
     """
     scrubber, logging = Scrubber(), LogSettings.or_defaults()
     with logs_to(

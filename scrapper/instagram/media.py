@@ -52,7 +52,7 @@ _LATEST = 253_402_300_799
 # Clearly smaller than what the owner uploaded: Instagram scales down by a few pixels at times.
 _SMALL = 0.9
 _LARGER = 2
-# Pictures of the web app itself, which stand where Instagram withholds a file.
+# Pictures of the web app itself, shown where Instagram withholds a file.
 _PLACEHOLDER = "/rsrc.php/"
 _CROP = re.compile(r"[?&]stp=(?:[^&]*_)?c\d")
 _VIEWS = ("play_count", "view_count", "ig_play_count")
@@ -145,14 +145,14 @@ class Description:
         )
 
     def filled_from(self, other: "Description") -> "Description":
-        """Fill what is lacking from the *other* description of the same post."""
+        """Fill gaps from the *other* description of the same post."""
         if self.is_carousel != other.is_carousel:
             return other if other.complete and not self.complete else self
         pairs = zip_longest(self.items, other.items)
         return self._with_items(other, (ours or theirs for ours, theirs in pairs))
 
     def with_larger(self, other: "Description") -> "Description":
-        """Take what is larger from the *other* description of the same post."""
+        """Take larger pictures from the *other* description of the same post."""
         pairs = zip_longest(self.items, other.items[: len(self.items)])
         larger = ((ours and theirs and ours.or_larger(theirs)) or ours for ours, theirs in pairs)
         return self._with_items(other, larger)

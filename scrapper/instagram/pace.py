@@ -1,4 +1,4 @@
-"""How often Instagram may be asked, counted over all threads, and learned from its refusals."""
+"""The pace of requests to Instagram, counted over all threads, and learned from its refusals."""
 
 import math
 import threading
@@ -19,7 +19,7 @@ __all__ = ["Kind", "Learned", "Pace", "PaceFile", "PaceMemory", "Window"]
 log = structlog.get_logger(__name__)
 
 Kind = Literal["query", "page"]
-"""What is counted: queries of the API, and views of pages."""
+"""The kinds of requests that are counted: queries of the API, and views of pages."""
 
 _PAGES_PER_200_QUERIES = 75
 _MIN_ALLOWED = 10
@@ -53,7 +53,7 @@ class PaceMemory:
 
 
 class Window:
-    """Counts the requests of this process; its owner sees to it that threads take turns."""
+    """Counts the requests of this process; its owner serialises the threads."""
 
     def __init__(self) -> None:
         self._sent: dict[Kind, deque[float]] = {"query": deque(), "page": deque()}

@@ -1,4 +1,4 @@
-"""Ask the sources for a post, in the order that works, until one of them has all of it."""
+"""Asks the sources for a post, best first, until one of them has all of it."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -37,7 +37,7 @@ _DOUBTFUL = frozenset(
 # Trouble of a source, whatever the post: the account is not asked by that way for a while.
 _TROUBLE = frozenset({Reason.FAILED, Reason.CHANGED, Reason.WAIT, Reason.STALE})
 _SHORT_REST_SECONDS = 30.0
-# What is worth waiting for: the others ask for a login, or another query.
+# Refusals that pass with time; the others need a login, or another query.
 _PASSES = LIMITS | {Reason.FAILED, Reason.CHANGED, Reason.WAIT, Reason.CLOSED}
 _NOT_ALIVE = frozenset({Reason.SESSION_ENDED, Reason.NEEDS_LOGIN, Reason.LOGIN_WALL, Reason.STALE})
 
@@ -74,7 +74,7 @@ class Search:
 
     @property
     def standings(self) -> Mapping[str, "Standing"]:
-        """What was learned, by login state: ``logged_out``, and ``session`` where there is one."""
+        """The learned state, by login state: ``logged_out``, and ``session`` where there is one."""
         standings = [self._logged_out]
         if self._login.session() is not None:
             standings.insert(0 if self._login_first else 1, self._with_session)
@@ -376,8 +376,9 @@ class Standing:
         self._rests = {source.name: (0.0, Reason.CLOSED) for source in sources}
 
     def rest(self, name: str, refused: Refused, cooldown: float) -> None:
-        """Leave the account alone, or the source *name* of it, as long as what it said is likely
-        to hold: *cooldown* seconds if it is a limit without a time, or closes this way.
+        """Leave the account alone, or its source *name*, while the refusal is likely to hold.
+
+        That is *cooldown* seconds for a limit without a time, or a closed way.
         """
         reason, names = refused.reason, [name]
         if reason in LIMITS:
@@ -396,7 +397,7 @@ class Standing:
             self._rests[one] = (self._now() + seconds, reason)
 
     def rest_of(self, name: str) -> Refused | None:
-        """What the source *name* said, if it is not to be asked now."""
+        """The refusal of the source *name*, while it must not be asked."""
         end, reason = self._rests[name]
         left = end - self._now()
         if left <= 0:
@@ -415,7 +416,7 @@ class Standing:
 
 @dataclass(slots=True)
 class _Inquiry:
-    """What the sources said of one post so far."""
+    """The sources' answers about one post so far."""
 
     shortcode: Shortcode
     story: bool

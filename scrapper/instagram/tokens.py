@@ -36,7 +36,7 @@ class HeldTokens:
 
 
 class Tokens:
-    """What the last page view gave, for ten minutes; safe to share between threads."""
+    """The tokens of the last page view, for ten minutes; safe to share between threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

@@ -1,4 +1,4 @@
-"""What the engine and the runner need of whatever keeps the jobs."""
+"""The contract of a store of jobs, for the engine and the runner."""
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ MAKE_ROOM_SECONDS = 5.0
 """Seconds after which to try again if there was no room for a job or a post."""
 
 Change = Callable[[JobPost], JobPost | None]
-"""What a post becomes; None leaves it as it is."""
+"""Returns the changed post, or None to leave it as it is."""
 
 Client = TypeVar("Client")
 
@@ -84,7 +84,7 @@ class JobStore(Protocol):
         """Note that a post that had left the line met no limit."""
 
     async def skip(self) -> None:
-        """Let the next post leave the line at once: the last one was not wanted any more."""
+        """Let the next post leave the line at once, since the last one was cancelled."""
 
 
 @dataclass(frozen=True, slots=True)

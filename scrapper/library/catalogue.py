@@ -58,7 +58,7 @@ class Search:
     kept: bool | None = None
 
     def allows(self, stored: StoredPost) -> bool:
-        """Whether *stored* is kept or not as wanted: marks may have changed since the last look."""
+        """Whether *stored* is still kept, or not kept, as wanted: its mark may have changed."""
         return self.kept is None or stored.kept == self.kept
 
 
@@ -168,7 +168,7 @@ class Catalogue:
     def doubt(self) -> None:
         """Have the next :meth:`sync` look again at every folder that held no post.
 
-        Files may have come into it since, which :meth:`sync` does not see.
+        Otherwise it would not notice files that were added since.
         """
         with self._file.changing() as database:
             _doubt(database)
@@ -217,7 +217,7 @@ def _forget(database: sqlite3.Connection, shortcodes: Iterable[str]) -> None:
 def _note(database: sqlite3.Connection, rows: Iterable[tuple[str, int, StoredPost | None]]) -> None:
     for shortcode, inode, stored in rows:
         _forget(database, [shortcode])
-        # What is no post is noted, too, so that it is not read again and again.
+        # Folders without a post are noted, too, so that they are not read again and again.
         post = stored.post if stored else None
         row = database.execute(
             "INSERT INTO posts (shortcode, inode, stored_at, owner, kept) VALUES (?, ?, ?, ?, ?)",

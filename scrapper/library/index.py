@@ -1,4 +1,4 @@
-"""What was read of the library lately, so that many requests share one look at the disk."""
+"""Recently read posts, so that many requests share one read of the disk."""
 
 import asyncio
 import time
@@ -62,7 +62,7 @@ class Index:
         loop = asyncio.get_running_loop()
         looks = {shortcode: loop.create_future() for shortcode in shortcodes}
         for look in looks.values():
-            # Everybody who waited may be gone when it fails.
+            # Nobody may be waiting any more when it fails.
             look.add_done_callback(lambda done: done.cancelled() or done.exception())
         self._looks |= looks
         task = asyncio.create_task(self._read(looks))
@@ -72,7 +72,7 @@ class Index:
     async def _read(self, looks: Mapping[str, asyncio.Future[StoredPost | None]]) -> None:
         try:
             found = await asyncio.to_thread(self._load, list(looks))
-        # Whatever it is belongs to those who wait.
+        # Those who wait get the error.
         except Exception as error:  # noqa: BLE001
             for shortcode, look in looks.items():
                 if self._looks.get(shortcode) is look:

@@ -1,4 +1,4 @@
-"""A SQLite file of the service: opened, checked, migrated, set aside and begun anew in one way.
+"""A SQLite file of the service, and the one way to open, check, migrate and replace it.
 
 The file may be damaged, removed or replaced at any moment, also while it is open: SQLite would go
 on writing to a file that nobody finds again. So each use looks first whether the path still leads
@@ -35,7 +35,7 @@ log = structlog.get_logger(__name__)
 _SIDE_FILES = ("-journal", "-wal", "-shm")
 _NEW = ".new"
 _FIRST_WITH_STRICT = (3, 37)
-# A greater one is damage.
+# A greater version is damage.
 _MOST_VERSIONS = 1000
 _PRIMARY_CODE = 0xFF
 _REFUSALS: dict[int, Callable[[], ScrapeError]] = {
@@ -115,7 +115,7 @@ class SQLiteFile:
         self._stamp: tuple[int, int] | None = None
         self._begun = 0
         self.openings = 0
-        """How often a file was opened: another number means that it may be another file."""
+        """How often the file was opened: after a change it may be another file."""
 
     def open(self, patience: float = _SECONDS_TO_START) -> None:
         """Open the file at the start; while it is locked, try again for *patience* seconds.
@@ -222,7 +222,7 @@ class SQLiteFile:
         return found
 
     def _find(self) -> tuple[sqlite3.Connection | None, str]:
-        """The file at the path, or what is wrong with it; empty if there never was one."""
+        """The file at the path, or why it cannot be used; empty if there never was one."""
         for path in filter(_is_odd, self._side_files()):
             log.error(f"{self._name}: odd file set aside", file=str(set_aside(path)))
         found = identity(self._path)
@@ -366,7 +366,7 @@ def _locked(folder: Path, patience: float) -> Iterator[None]:
 
 
 def _stamp(path: Path) -> tuple[int, int] | None:
-    """What changes whenever somebody writes into the file."""
+    """A value that changes whenever somebody writes into the file."""
     try:
         status = path.stat()
     except OSError:

@@ -1,4 +1,4 @@
-"""Open files from outside: what a setting names, or what is found in the media folder.
+"""Opens files from outside: those that settings name, and those in the media folder.
 
 Anything may be at such a path. Whoever opens a FIFO or a device may wait for ever, so only regular
 files are opened, and links to them, as Docker's and Kubernetes' secrets are.
@@ -32,7 +32,7 @@ def read_file(
 ) -> bytes:
     """The content of the regular file at *path*, of at most *most* bytes; a longer one is refused.
 
-    *check* raises if the file's owner or mode does not do.
+    *check* raises if the file's owner or mode is not acceptable.
 
     Raises:
         OSError: it is longer, or cannot be read, or is no regular file; the error names it.

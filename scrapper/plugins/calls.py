@@ -16,7 +16,7 @@ class NotReturned(Exception):
 
 
 class Call:
-    """A call of *function* with *arguments* that runs beside everything else.
+    """A call of *function* with *arguments* that blocks nothing else.
 
     It runs in a thread of its own. Nothing can stop a thread, but this one does not keep the
     process from ending. A coroutine gets an event loop of its own there, so it cannot block ours.
@@ -25,7 +25,7 @@ class Call:
     def __init__(self, function: Callable[..., Any], *arguments: Any) -> None:
         loop = asyncio.get_running_loop()
         self._future: asyncio.Future[Any] = loop.create_future()
-        # result() raises its failure. If that comes too late, asyncio must not complain of it.
+        # result() raises its failure. If nobody waits any more, asyncio must not log it.
         self._future.add_done_callback(lambda done: done.cancelled() or done.exception())
         self._theirs: tuple[asyncio.AbstractEventLoop, asyncio.Task[Any]] | None = None
 

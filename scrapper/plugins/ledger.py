@@ -138,7 +138,7 @@ class Ledger:
             database.execute("UPDATE plugins SET restarts = restarts + 1 WHERE name = ?", (plugin,))
 
     def edition(self, plugin: str) -> tuple[int, int]:
-        """Another value if the posts that *plugin* knows may be others than those noted here.
+        """A value that changes when the ledger may no longer match what *plugin* knows.
 
         It changes when any process calls :meth:`forget_all`, and when the file is another.
         """

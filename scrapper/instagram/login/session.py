@@ -1,4 +1,4 @@
-"""The session of an Instagram account: where it comes from, and whether it is alive."""
+"""The session of an Instagram account: its source, and whether it is alive."""
 
 import secrets
 import threading
@@ -101,7 +101,7 @@ class Login:
         return LoginState(record.state, record.username or None, record.since)
 
     def session(self) -> Session | None:
-        """The session; None if there is none, or it ended, or its account needs a person.
+        """The session; None if there is none, or it ended, or its account must be confirmed.
 
         It looks at the file that the settings name once a second, and each time at the login in
         use: no process asks with an account that another one has found to need a person.
@@ -149,7 +149,7 @@ class Login:
             self._change(session, lambda record: replace(record, cookies=valid))
 
     def may_doubt(self) -> bool:
-        """Whether it is time to find out if the session is alive; true once an hour."""
+        """Whether to check now if the session is alive; true once an hour."""
         with self._lock:
             now = time.monotonic()
             if now < self._doubt_at:
