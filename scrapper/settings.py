@@ -164,14 +164,14 @@ class Settings(LogSettings):
 
     @field_validator("webhook_secret")
     @classmethod
-    def _goes_with_hosts(cls, secret: SecretStr, info: ValidationInfo) -> SecretStr:
+    def _is_set_with_hosts(cls, secret: SecretStr, info: ValidationInfo) -> SecretStr:
         if info.data.get("webhook_hosts") and not secret.get_secret_value():
             raise ValueError("WEBHOOK_HOSTS is set: set a secret too, to sign the webhooks")
         return secret
 
     @field_validator("instagram_username")
     @classmethod
-    def _goes_with_session(cls, username: str, info: ValidationInfo) -> str:
+    def _is_set_with_session_file(cls, username: str, info: ValidationInfo) -> str:
         session_file = info.data.get("instagram_session_file", username)
         if bool(session_file) != bool(username):
             raise ValueError("set both INSTAGRAM_SESSION_FILE and INSTAGRAM_USERNAME, or neither")

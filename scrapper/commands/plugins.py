@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Mapping
 
 from scrapper.assembly import PluginParts, assemble_plugins
-from scrapper.commands.output import logs_if_asked, say_folder
+from scrapper.commands.output import logs_if_asked, print_folder
 from scrapper.errors import SettingsError
 from scrapper.plugins.follower import Followers, Pauses
 from scrapper.plugins.ledger import LEDGER, Ledger
@@ -28,7 +28,7 @@ def plugins(*, again: str | None) -> int:
             used the folder yet.
     """
     parts = assemble_plugins(load_settings(), pauses=_PAUSES)
-    say_folder(parts.root, must_be_used=True)
+    print_folder(parts.root, must_be_used=True)
     if again is None:
         asyncio.run(_show(parts))
         return 0

@@ -97,7 +97,7 @@ class SourceOrder:
             self._vain.pop(name, None)
         self.gave(name, others)
 
-    def forgive(self, names: Iterable[str]) -> None:
+    def restore(self, names: Iterable[str]) -> None:
         """Put the sources *names* back in their own place: the cause of their refusals is gone."""
         with self._lock:
             for name in names:

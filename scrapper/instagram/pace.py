@@ -162,7 +162,7 @@ class PaceFile:
     def __init__(self, path: Path, *, check: Callable[[], None] = lambda: None) -> None:
         self._file = StateFile(path, check=check)
         self._lock = threading.Lock()
-        self.learned = self._file.read(_learned_in) or {}
+        self.learned = self._file.read(_parse_learned) or {}
 
     def make_pace(self, login_state: str, max_queries: int, window: float) -> Pace:
         """The pace of one login state, which keeps here what it learns."""
@@ -191,7 +191,7 @@ class _InFile(PaceMemory):
         self._keep(learned)
 
 
-def _learned_in(data: Any) -> dict[str, Learned]:
+def _parse_learned(data: Any) -> dict[str, Learned]:
     learned = {name: Learned(int(it["allowed"]), float(it["at"])) for name, it in data.items()}
     if not all(0 < it.allowed < _MAX_ALLOWED and math.isfinite(it.at) for it in learned.values()):
         raise ValueError("out of range")

@@ -149,7 +149,7 @@ class Search:
                 self._keep_cookies(context)
             except Refused as error:
                 inquiry.refuse(source, standing, error)
-                self._heed(standing, context, error, source.name)
+                self._react(standing, context, error, source.name)
                 outcome, wait = error.reason, error.retry_after
             took = round((time.monotonic() - started) * 1000)
             found.rows.append(Finding(name, outcome, transport.status, had, took, wait))
@@ -172,7 +172,7 @@ class Search:
             with asking("share", context):
                 return open_share_link(context, path)
         except Refused as error:
-            self._heed(self._logged_out, context, error, "share")
+            self._react(self._logged_out, context, error, "share")
             refusal = Refusal("share", False, error.reason, error.retry_after)
             raise verdict([refusal]) from None
 
@@ -228,7 +228,7 @@ class Search:
                         description = inquiry.ask(source, standing, context)
                 except Refused as error:
                     inquiry.refuse(source, standing, error)
-                    self._heed(standing, context, error, source.name)
+                    self._react(standing, context, error, source.name)
                     gated = error.reason is Reason.GATED and standing.with_session
                     if error.reason is Reason.PACE or gated:
                         # There is one pace, and one account: no other source has more now.
@@ -264,7 +264,7 @@ class Search:
             with asking(source.name, context):
                 found = inquiry.ask(source, standing, context)
         except Refused as refused:
-            self._heed(standing, context, refused, source.name)
+            self._react(standing, context, refused, source.name)
             return
         inquiry.description = small.with_larger(found)
         if inquiry.description.items != small.items:
@@ -282,9 +282,9 @@ class Search:
             found = self.documents.look_up(
                 retired, self._get_script, lambda: context.count("page"), seconds=left
             )
-            self._logged_out.order.forgive(found)
+            self._logged_out.order.restore(found)
 
-    def _heed(self, standing: "Standing", context: Context, refused: Refused, source: str) -> None:
+    def _react(self, standing: "Standing", context: Context, refused: Refused, source: str) -> None:
         """Slow down after a limit; note what a refusal says of the session."""
         if refused.reason in LIMITS:
             context.slow_down()
@@ -292,7 +292,7 @@ class Search:
             return
         self._note(context.session, refused)
         standing.rest(source, refused, self._cooldown)
-        if refused.reason in _DOUBTFUL and self._login.may_doubt():
+        if refused.reason in _DOUBTFUL and self._login.check_is_due():
             self._verify(context)
 
     def _verify(self, context: Context) -> None:

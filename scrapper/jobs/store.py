@@ -14,7 +14,7 @@ __all__ = [
     "FinishedJobs",
     "JobStore",
     "check_room",
-    "without_room",
+    "jobs_to_drop",
 ]
 
 MAKE_ROOM_SECONDS = 5.0
@@ -122,7 +122,7 @@ def check_room(unfinished: Sequence[Client], client: Client, max_jobs: int) -> N
         raise TooManyJobs(retry_after=MAKE_ROOM_SECONDS)
 
 
-def without_room(
+def jobs_to_drop(
     kept: int, finished: Sequence[str], unreported: Collection[str], max_jobs: int
 ) -> Sequence[str]:
     """Which of the *finished* jobs, oldest first, make room for a new one beside *kept* jobs.

@@ -165,7 +165,7 @@ class Receivers:
             self._failures.pop(receiver, None)
             self._resumes.pop(receiver, None)
 
-    def hopeless(self, waiting: Collection[Waiting]) -> Iterator[tuple[Waiting, str]]:
+    def to_give_up(self, waiting: Collection[Waiting]) -> Iterator[tuple[Waiting, str]]:
         """The deliveries to give up, each with the reason; forget receivers that get nothing."""
         queues: dict[str, list[Waiting]] = defaultdict(list)
         for one in sorted(waiting, key=lambda one: one.age):
@@ -293,7 +293,7 @@ class _Courier:
         chosen = []
         try:
             waiting = list(await self._deliveries.waiting())
-            for one, cause in self._receivers.hopeless(waiting):
+            for one, cause in self._receivers.to_give_up(waiting):
                 known = {"webhook": one.id, "job": one.job, "receiver": one.receiver}
                 log.error("webhook given up", cause=cause, **known)
                 self._metrics.webhooks.labels("given_up").inc()

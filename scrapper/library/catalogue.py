@@ -165,13 +165,13 @@ class Catalogue:
         self._complete_since = opening
         return True
 
-    def doubt(self) -> None:
+    def recheck(self) -> None:
         """Have the next :meth:`sync` look again at every folder that held no post.
 
         Otherwise it would not notice files that were added since.
         """
         with self._file.changing() as database:
-            _doubt(database)
+            _forget_non_posts(database)
 
     def newest(self, number: int, after: Cursor | None, search: Search) -> list[Cursor]:
         """The places of the *number* posts stored last, of those that come *after* a place."""
@@ -238,7 +238,7 @@ def _note(database: sqlite3.Connection, rows: Iterable[tuple[str, int, StoredPos
             )
 
 
-def _doubt(database: sqlite3.Connection) -> None:
+def _forget_non_posts(database: sqlite3.Connection) -> None:
     database.execute("DELETE FROM posts WHERE stored_at IS NULL")
     _mark_synced(database, 0)
 

@@ -184,7 +184,7 @@ class SQLiteFile:
 
     def _is_in_place(self, database: sqlite3.Connection) -> bool:
         """Whether the path leads to the open file, and the file is one of ours."""
-        if identity(self._path) != self._identity or any(map(_is_odd, self._side_files())):
+        if identity(self._path) != self._identity or any(map(_is_no_file, self._side_files())):
             return False
         if self._was_overwritten():
             return False
@@ -223,8 +223,8 @@ class SQLiteFile:
 
     def _find(self) -> tuple[sqlite3.Connection | None, str]:
         """The file at the path, or why it cannot be used; empty if there never was one."""
-        for path in filter(_is_odd, self._side_files()):
-            log.error(f"{self._name}: odd file set aside", file=str(set_aside(path)))
+        for path in filter(_is_no_file, self._side_files()):
+            log.error(f"{self._name} unreadable: journal set aside", file=str(set_aside(path)))
         found = identity(self._path)
         if not os.path.lexists(self._path):
             # A crash between the two renames of a new file leaves the new one alone.
@@ -374,7 +374,7 @@ def _stamp(path: Path) -> tuple[int, int] | None:
     return status.st_size, status.st_mtime_ns
 
 
-def _is_odd(path: Path) -> bool:
+def _is_no_file(path: Path) -> bool:
     """Whether something is at *path* that SQLite must not open."""
     return os.path.lexists(path) and not path.is_file()
 

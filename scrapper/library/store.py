@@ -312,7 +312,7 @@ class Library:
             await self._in_thread(self._publisher.clear_leftovers, now)
         if self._catalogue is not None:
             with suppress(*_REFUSALS):
-                await self._in_thread(self._catalogue.doubt)
+                await self._in_thread(self._catalogue.recheck)
             await self._fill(self._catalogue)
         removed = 0
         oldest = now - max_age

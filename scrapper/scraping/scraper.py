@@ -181,13 +181,13 @@ class Scraper:
                 stale = None if refresh else await self._library.get(shortcode)
                 if stale is None:
                     raise
-                self._put_off_after(error, shortcode)
+                self._postpone_refresh(error, shortcode)
                 self._metrics.cache_hits.inc()
                 return Scraped(stale, cached=True)
             if not (refresh and scraped.cached):
                 return scraped
 
-    def _put_off_after(self, error: Exception, shortcode: str) -> None:
+    def _postpone_refresh(self, error: Exception, shortcode: str) -> None:
         """Answer the post from disk for a while: another try would meet the same *error*."""
         known_fault = isinstance(error, ScrapeError | OSError)
         log.warning(

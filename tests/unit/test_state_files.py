@@ -366,7 +366,7 @@ def use(opened: JobFile | Ledger | Catalogue) -> None:
         case Ledger():
             opened.note("one", "aaaaa", 1, "done")
         case Catalogue():
-            opened.doubt()
+            opened.recheck()
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import structlog
 
 from scrapper.errors import Busy
 from scrapper.jobs.model import Job, JobPost
-from scrapper.jobs.store import Change, FinishedJob, check_room, without_room
+from scrapper.jobs.store import Change, FinishedJob, check_room, jobs_to_drop
 from scrapper.jobs.waiting import Backlog, Place
 from scrapper.jobs.webhooks import LEASE_SECONDS, Delivery, Outcome, Waiting
 from scrapper.tasks import end, in_background
@@ -109,7 +109,7 @@ class MemoryStore:
             ]
             unreported = {job_id for ends in self._ends.values() for job_id in ends}
             kept = len(self._jobs) - len(expired)
-            full = without_room(kept, finished, unreported, self._max_jobs)
+            full = jobs_to_drop(kept, finished, unreported, self._max_jobs)
             await self._remove([*expired, *full])
             await self._apply(job, Record(job, dict(enumerate(job.posts)), is_new=True))
             self._jobs[job.id] = job
