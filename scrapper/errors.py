@@ -172,7 +172,7 @@ class JobsUnreachable(ScrapeError):
 
 
 class Busy(ScrapeError):
-    """Another program has locked a file of the service, or the file was begun anew just now."""
+    """Another program has locked a file of the service, or the file was recreated just now."""
 
 
 class DiskFull(ScrapeError):
@@ -222,7 +222,7 @@ RESPONSES: Mapping[type[Exception], tuple[int, str, str]] = {
     SessionRefused: (
         403,
         "login_required",
-        "Instagram does not accept this session: log in with a browser, and copy the cookies anew",
+        "Instagram does not accept this session: log in with a browser, and copy the cookies again",
     ),
     PostNotFound: (404, "post_not_found", "The post does not exist or was removed"),
     MediaTooLarge: (422, "media_too_large", "A file of the post is larger than this service takes"),

@@ -73,7 +73,7 @@ _SECONDS_BEFORE, _SECONDS_FOR_A_SWEEP, _SECONDS_AT_A_WRONG_TIME = 8, 3, 8
 _EXPECTED = (
     "file set aside",
     ": file begun anew",
-    ": set aside",
+    "journal set aside",
     "webhook given up",
     "plugin never knew of a job: too many wait",
 )

@@ -98,7 +98,7 @@ class ApiKeys:
             keys = [*keys, Key(_UNNAMED, self._fixed)]
         self._complaint = ""
         if keys == self._keys:
-            # Whoever follows the secrets compares tuples by identity.
+            # The scrubber compares tuples of secrets by identity.
             return
         self._keys = keys
         self._secrets = tuple(known.key for known in keys)

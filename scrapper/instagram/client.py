@@ -29,7 +29,7 @@ from scrapper.settings import Settings
 __all__ = ["Instagram"]
 
 MakePace = Callable[[str, int, float], Pace]
-"""Makes the pace of a login state, ``logged_out`` or ``session``: so many queries in a window."""
+"""Makes the pace of a login state, ``logged_out`` or ``session``, for a number of queries."""
 
 _STALLED_SECONDS = 10.0
 # A share of the time, so that complete files can still be stored.

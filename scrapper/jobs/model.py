@@ -179,8 +179,8 @@ class Job:
     """A batch of posts; ``created_at`` is a unix time, ``client`` is who sent it.
 
     With ``keep``, sweeps leave its posts alone. ``webhook`` is the URL that gets the job when it
-    ends, and ``webhook_outcome`` what became of it. Whoever keeps the job numbers its changes,
-    within an ``epoch``.
+    ends, and ``webhook_outcome`` the result. The store numbers the job's changes, within an
+    ``epoch``.
     """
 
     id: str

@@ -29,9 +29,9 @@ Client = TypeVar("Client")
 class JobStore(Protocol):
     """Keeps jobs, the queue of their posts, and the line of those that wait.
 
-    The first five methods are for clients, and raise
-    :class:`~scrapper.errors.JobsUnreachable` where the store cannot be reached. The others are for
-    whoever runs posts, and return only once the store answered, however long that takes.
+    The first five methods are for clients, and raise :class:`~scrapper.errors.JobsUnreachable`
+    where the store cannot be reached. The others are for the runner, and return only once the store
+    answered, however long that takes.
     """
 
     async def add(self, job: Job) -> None:
@@ -75,7 +75,7 @@ class JobStore(Protocol):
         """Put a post in line: one behind others, or one that met a limit of *hold* seconds."""
 
     async def hold(self, seconds: float) -> None:
-        """Note a limit: nobody leaves the line for so many *seconds*."""
+        """Note a limit: nobody leaves the line for *seconds*."""
 
     async def has_waiting(self) -> bool:
         """Whether any post waits in line."""

@@ -28,7 +28,7 @@ class LinePace:
         self._spacing = self.seconds = spacing
 
     def slow_down(self) -> None:
-        """Begin anew, after a limit."""
+        """Start over after a limit."""
         self.seconds = self._spacing
 
     def speed_up(self) -> None:

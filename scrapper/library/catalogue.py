@@ -65,7 +65,7 @@ class Search:
 class Catalogue:
     """The posts under *root*, in the file at *path*; blocking, and for any thread.
 
-    The file is a cache. It is begun anew if it is missing or damaged, and each :meth:`sync` adds
+    The file is a cache. It is recreated if it is missing or damaged, and each :meth:`sync` adds
     what was stored, and drops what was removed, by whatever process. Calls raise what a use of
     :class:`~scrapper.library.sqlite_file.SQLiteFile` raises, and so does *check*.
     """
@@ -80,7 +80,7 @@ class Catalogue:
             shared=True,
             inspect=_check_words,
             check=check,
-            # A cache needs no flushing: after a power cut it is checked, and begun anew if need be.
+            # A cache needs no flushing: after a power cut it is checked, and recreated if need be.
             synchronous="OFF",
             patience=_PATIENCE_SECONDS,
         )

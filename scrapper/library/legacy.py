@@ -3,7 +3,7 @@
 That release let Instaloader write ``SHORTCODE/SHORTCODE.mp4`` or ``.jpg``, and for a carousel
 ``SHORTCODE_1.jpg`` and so on. Beside them are the caption (``SHORTCODE.txt``) and Instagram's
 metadata (``SHORTCODE.json.xz``). Such a folder is a stale post here: listed, found, served, and
-fetched anew when somebody asks for it.
+fetched again when somebody asks for it.
 
 Its files have the time of the post on Instagram. So its age counts from the first sweep that saw
 it: that is the time of an empty file under ``.state/legacy``.

@@ -107,7 +107,7 @@ def stored_before(root: Path, moment: float) -> tuple[list[str], Set[str]]:
 
 
 def versions(root: Path) -> dict[str, int]:
-    """The version of each post: a number that changes when the post is stored anew, and grows.
+    """The version of each post: a number that changes when the post is stored again, and grows.
 
     What release 0.2.0 left has none.
     """

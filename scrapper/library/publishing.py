@@ -172,7 +172,7 @@ class Publisher:
         except OSError as error:
             if error.errno not in _OCCUPIED:
                 raise
-            # Somebody stored the post anew.
+            # Somebody stored the post again.
             carry_over(taken, place)
             delete(taken)
 

@@ -69,14 +69,14 @@ class SQLiteFile:
     """The file at *path*, which holds the service's *name*; blocking, and for any thread.
 
     *schema* is the statements that make its tables, which are STRICT, as of *version*. A file of an
-    earlier version is migrated: its tables are made anew with the rows and columns that they share.
+    earlier version is migrated: its tables are rebuilt with the rows and columns that they share.
     *inspect* raises :class:`ValueError` or :class:`sqlite3.DatabaseError` if the content is not
     ours. *fill* writes into each new file what is to be in it; its second argument is whether an
     earlier file was lost. Other processes use a *shared* file, too, so one that another process
-    began anew is taken over; otherwise it is set aside. *check* raises if the folder is gone.
+    recreated is taken over; otherwise it is set aside. *check* raises if the folder is gone.
 
     A use raises :class:`~scrapper.errors.Busy` if another program has locked the file for
-    *patience* seconds, or if it was damaged and is begun anew by now,
+    *patience* seconds, or if it was damaged and is recreated by now,
     :class:`~scrapper.errors.DiskFull`, :class:`~scrapper.errors.DiskReadOnly`, :class:`NewerSchema`
     or :class:`~scrapper.errors.MediaFolderGone`, and :class:`OSError` or :class:`sqlite3.Error` if
     the file cannot be used for another reason. Then nothing is changed.
@@ -137,7 +137,7 @@ class SQLiteFile:
             raise SettingsError(f"{self._path}: {cause}") from error
 
     def close(self) -> None:
-        """Close the file; if it was removed or replaced meanwhile, begin it anew before."""
+        """Close the file; if it was removed or replaced meanwhile, recreate it before."""
         with self._lock:
             try:
                 if self._database is not None and not self._is_in_place(self._database):
@@ -313,7 +313,7 @@ class SQLiteFile:
             return _strict_tables(database)
 
     def _migrate(self, database: sqlite3.Connection) -> None:
-        """Make the tables anew, with the rows and columns that are there."""
+        """Rebuild the tables with the rows and columns that are there."""
         with database:
             database.execute("BEGIN IMMEDIATE")
             old = {name: _columns(database, name) for name in self._tables()}

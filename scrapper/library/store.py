@@ -144,7 +144,7 @@ class Library:
         self._listeners.append(listener)
 
     async def versions(self) -> dict[str, int]:
-        """The version of each stored post: it changes when the post is stored anew, and grows."""
+        """The version of each stored post: it changes when the post is stored again, and grows."""
         found = await self._in_thread(versions, self.root)
         # Where the disk is away by now, the folder may have looked empty.
         await asyncio.to_thread(self._check)
@@ -229,7 +229,7 @@ class Library:
                     self._busy_at = time.monotonic()
                 if catalogue.complete or search == _EVERYTHING:
                     raise
-            # It was damaged, and is begun anew.
+            # It was damaged, and is recreated.
             await self._sync(catalogue, time.monotonic())
             return await self._in_thread(catalogue.newest, number, after, search)
 

@@ -1,7 +1,7 @@
 """Opens files from outside: those that settings name, and those in the media folder.
 
-Anything may be at such a path. Whoever opens a FIFO or a device may wait for ever, so only regular
-files are opened, and links to them, as Docker's and Kubernetes' secrets are.
+Anything may be at such a path. Opening a FIFO or a device may block for ever, so only regular files
+are opened, and links to them, as Docker's and Kubernetes' secrets are.
 """
 
 import errno

@@ -57,7 +57,7 @@ class Call:
         """What the function returns.
 
         Raises:
-            NotReturned: it did not return within so many *seconds*; :meth:`ended` waits for it.
+            NotReturned: it did not return within *seconds*; :meth:`ended` waits for it.
             Exception: whatever it raised; a RuntimeError if that was no Exception.
         """
         try:
@@ -69,11 +69,11 @@ class Call:
         return self._future.result()
 
     async def ended(self, seconds: float | None = None) -> None:
-        """Wait until the function has really returned, however late; so many *seconds* at most."""
+        """Wait until the function has really returned, however late; *seconds* at most."""
         await asyncio.wait([self._future], timeout=seconds)
 
     async def abandon(self, seconds: float) -> None:
-        """Cancel a coroutine, and give it so many *seconds* to clean up; leave a function alone."""
+        """Cancel a coroutine, and give it *seconds* to clean up; leave a function alone."""
         self._cancel()
         if self._theirs is not None:
             await self.ended(seconds)

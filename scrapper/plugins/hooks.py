@@ -90,7 +90,7 @@ def register_commands(parser: "argparse._SubParsersAction[argparse.ArgumentParse
 
 @_hook
 def post_stored(post: Post, folder: Path) -> Additions | None:
-    """Take note that *post* was stored, or stored anew; its files are in *folder*.
+    """Take note that *post* was stored, or stored again; its files are in *folder*.
 
     The returned additions become part of the post.
     """

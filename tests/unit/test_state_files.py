@@ -307,7 +307,7 @@ def test_a_crash_while_replacing_a_ledger_skips_no_post(tmp_path: Path) -> None:
     again.close()
 
 
-def test_two_processes_agree_on_a_ledger_begun_anew(tmp_path: Path) -> None:
+def test_two_processes_agree_on_a_recreated_ledger(tmp_path: Path) -> None:
     path = tmp_path / "plugins.sqlite3"
     one, other = ledger(path), ledger(path)
     path.unlink()
@@ -413,7 +413,7 @@ def test_nothing_is_begun_where_the_folder_is_gone(tmp_path: Path) -> None:
     assert not (tmp_path / "state").exists()
 
 
-def test_a_removed_state_folder_is_made_anew(tmp_path: Path) -> None:
+def test_a_removed_state_folder_is_recreated(tmp_path: Path) -> None:
     (tmp_path / "state").mkdir()
     one = Engine(tmp_path / "state/jobs.sqlite3")
     job = one.add()

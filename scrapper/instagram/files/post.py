@@ -32,7 +32,7 @@ _PAUSE_SECONDS = 0.5
 _GIVES_WAY = (Outcome.SLOW, Outcome.STALLED)
 
 Find = Callable[[frozenset[str], float], Description]
-"""Describes the post as it is now, by other sources than those named, within so many seconds."""
+"""Describes the post as it is now, without the named sources, within a number of seconds."""
 
 Begin = Callable[[Wanted], Future[Fetched]]
 """Begins a try for a file in another thread."""

@@ -152,7 +152,7 @@ async def test_old_post_that_is_gone_is_answered_from_disk(
     assert (media_root / shortcode / f"{shortcode}.mp4").exists()
 
 
-async def test_a_scrape_fetches_the_post_anew(
+async def test_a_scrape_fetches_the_post_again(
     instagram: StandIn, start_service: StartService, media_root: Path
 ) -> None:
     leave(media_root, "reel-legacy/reel-legacy.mp4")

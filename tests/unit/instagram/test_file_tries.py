@@ -43,7 +43,7 @@ def _without_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("outcome", [Outcome.UNREACHABLE, Outcome.FAILED, Outcome.CUT])
-def test_a_url_is_tried_twice_whoever_describes_it(outcome: Outcome) -> None:
+def test_a_url_is_tried_twice_over_all_descriptions(outcome: Outcome) -> None:
     same = described("a", "b")
     assert tries([same, same, described("b", "c")], outcome) == {"a": 2, "b": 2, "c": 2}
 

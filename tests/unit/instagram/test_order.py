@@ -109,7 +109,7 @@ def test_a_change_of_the_order_is_logged_once(clocked: Clocked) -> None:
     ]
 
 
-def test_a_source_that_gives_begins_anew(clocked: Clocked) -> None:
+def test_a_source_that_works_starts_over(clocked: Clocked) -> None:
     clocked.order.gave("b", ["a"])
     clocked.order.gave("a", [])
     assert clocked.names == "abc"

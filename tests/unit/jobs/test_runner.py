@@ -268,7 +268,7 @@ async def test_a_share_link_is_opened_before_its_post_is_scraped(life: Life) -> 
     assert (job.posts[0].shortcode, job.posts[0].status) == ("opened", 200)
 
 
-async def test_progress_reaches_whoever_follows_the_job(
+async def test_progress_reaches_followers_of_the_job(
     life: Life, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("scrapper.jobs.runner._PROGRESS_SECONDS", 0.0)

@@ -20,7 +20,7 @@ PLACES = st.lists(
 
 
 @given(places=PLACES)
-async def test_the_oldest_post_leaves_first_whoever_joined_first(places: list[Place]) -> None:
+async def test_the_oldest_post_leaves_first_in_any_order_of_joining(places: list[Place]) -> None:
     backlog = Backlog(0.0)
     for place in places:
         backlog.join(place)

@@ -195,7 +195,7 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-async def test_a_damaged_catalogue_is_made_anew(
+async def test_a_damaged_catalogue_is_rebuilt(
     library: Library, catalogue: Path, damage: str
 ) -> None:
     for number in range(20):
