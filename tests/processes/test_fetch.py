@@ -245,7 +245,7 @@ def test_a_signal_in_the_middle_of_a_file_leaves_nothing(
     assert os.listdir(tmp_path) == []
 
 
-def test_what_a_killed_command_left_goes_with_the_next_one(
+def test_the_next_command_removes_a_killed_one_s_leftovers(
     instagram: StandIn, tmp_path: Path
 ) -> None:
     instagram.hold_media()

@@ -134,7 +134,7 @@ def test_a_killed_replica_delays_the_others_by_its_lease_alone(
     assert (media_root / "reel-killed/reel-killed.mp4").read_bytes() == content
 
 
-def test_a_paused_replica_does_not_overwrite_what_came_later(
+def test_a_paused_replica_does_not_overwrite_later_posts(
     instagram: StandIn, environment: dict[str, str], media_root: Path
 ) -> None:
     with running(media_root, environment) as fleet:

@@ -105,7 +105,7 @@ def refuses(url: str) -> bool:
     return False
 
 
-def test_sigterm_lets_what_runs_finish_and_ends_with_0(
+def test_sigterm_lets_requests_finish_and_exits_with_0(
     instagram: StandIn, media_root: Path
 ) -> None:
     with Service(media_root, instagram.environment) as service:

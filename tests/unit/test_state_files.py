@@ -245,7 +245,7 @@ def test_jobs_are_written_anew_at_the_end(engine: Engine, tmp_path: Path, how: s
 
 @pytest.mark.parametrize("how", ["an older copy", "zeros in the middle"])
 @pytest.mark.parametrize("is_looked_at", [True, False])
-def test_jobs_outlive_what_others_write_into_their_file(
+def test_jobs_survive_foreign_writes_into_their_file(
     engine: Engine, tmp_path: Path, how: str, is_looked_at: bool
 ) -> None:
     path = tmp_path / "jobs.sqlite3"

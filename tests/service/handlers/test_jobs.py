@@ -158,7 +158,7 @@ async def test_a_job_shares_its_download_with_scrape(
 
 
 @both_modes
-async def test_cancelling_gives_up_what_waits_and_finishes_what_runs(
+async def test_cancelling_spares_the_running_post_alone(
     instagram: StandIn, start_service: StartService
 ) -> None:
     client = await start_service(SCRAPE_CONCURRENCY="1")
@@ -339,7 +339,7 @@ async def test_each_url_of_a_batch_takes_a_token(
         assert (response.status, response.headers["RateLimit-Remaining"]) == (202, "0")
 
 
-async def test_what_only_reads_has_a_larger_bucket_of_its_own(
+async def test_reads_have_a_larger_bucket_of_their_own(
     instagram: StandIn, start_service: StartService
 ) -> None:
     client = await start_service(RATE_LIMIT_MAX_REQUESTS="1", RATE_LIMIT_WINDOW_SECONDS="3600")

@@ -305,7 +305,7 @@ async def test_a_part_of_a_file_can_be_asked_for(
         ("x" * 65, 400, "Invalid shortcode"),
     ],
 )
-async def test_what_is_not_stored_is_not_given(
+async def test_files_of_an_unstored_post_are_refused(
     start_service: StartService, path: str, shortcode: str, status: int, error: str
 ) -> None:
     client = await start_service()

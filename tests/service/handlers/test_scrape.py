@@ -425,7 +425,7 @@ async def test_our_own_pace_gives_a_429_before_instagram_is_asked(
 
 
 @both_modes
-async def test_a_session_file_opens_what_needs_a_login(
+async def test_a_session_file_opens_gated_posts(
     instagram: StandIn, start_service: StartService, tmp_path: Path
 ) -> None:
     session = tmp_path / "session-someone"

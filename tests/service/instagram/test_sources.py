@@ -200,7 +200,7 @@ async def test_one_fresh_description_replaces_urls_refused_by_the_cdn(
     assert instagram.requests("graphql", "worn-x") == 2
 
 
-async def test_what_stays_missing_of_a_carousel_is_named(
+async def test_missing_items_of_a_carousel_are_named(
     instagram: StandIn, start_service: StartService
 ) -> None:
     client = await start_service()
@@ -260,7 +260,7 @@ async def test_page_tokens_are_read_in_each_form_or_missing(
 
 
 @pytest.mark.parametrize("shape", ["video", "photo", "carousel"])
-async def test_the_embed_page_has_what_the_page_refuses(
+async def test_the_embed_page_has_posts_that_the_page_refuses(
     instagram: StandIn, start_service: StartService, shape: str
 ) -> None:
     instagram.define("framed", Scenario("", api="wait", page="login", shape=shape, embed="post"))
@@ -443,7 +443,7 @@ def session_file(tmp_path: Path, sessionid: str) -> dict[str, str]:
 
 
 @both_modes
-async def test_a_browser_s_cookies_open_what_needs_a_login(
+async def test_a_browser_s_cookies_open_gated_posts(
     instagram: StandIn, start_service: StartService, tmp_path: Path
 ) -> None:
     file = tmp_path / "cookies.txt"
@@ -517,7 +517,7 @@ async def test_the_cookies_that_instagram_rotates_are_sent_from_then_on(
 @pytest.mark.parametrize(
     ("sessionid", "code"), [("expired", "login_required"), ("challenged", "challenge_required")]
 )
-async def test_a_session_that_ended_costs_nothing_but_what_needs_it(
+async def test_an_ended_session_costs_only_gated_posts(
     instagram: StandIn, start_service: StartService, tmp_path: Path, sessionid: str, code: str
 ) -> None:
     client = await start_service(

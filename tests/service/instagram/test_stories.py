@@ -29,7 +29,7 @@ async def scrape(client: Client, url: str) -> tuple[int, dict[str, Any]]:
 
 
 @pytest.mark.parametrize("url", LINKS)
-async def test_a_story_is_had_by_one_request_with_the_session(
+async def test_a_story_takes_one_request_with_the_session(
     instagram: StandIn, start_service: StartService, tmp_path: Path, url: str
 ) -> None:
     instagram.define("story", Scenario("", shape="reel", change=of_story))

@@ -108,7 +108,7 @@ def metadata(**node: object) -> bytes:
     return lzma.compress(json.dumps({"node": node, "instaloader": {"node_type": "Post"}}).encode())
 
 
-async def test_old_posts_are_listed_and_found_by_what_is_there(
+async def test_old_posts_are_listed_and_searchable(
     instagram: StandIn, start_service: StartService, media_root: Path
 ) -> None:
     leave(media_root, "DLegacy0005/DLegacy0005.mp4", "DLegacy0005/DLegacy0005.jpg")

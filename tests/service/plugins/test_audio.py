@@ -76,7 +76,7 @@ async def test_a_stored_video_gets_its_sound_as_a_file(
 
 
 @both_modes
-async def test_the_sound_can_be_had_at_once_with_the_post(
+async def test_the_sound_is_there_at_once_with_the_post(
     start_service: StartService, tmp_path: Path
 ) -> None:
     client = await start_service(**PLUGIN)
@@ -126,7 +126,9 @@ async def test_a_video_that_plays_anywhere_is_its_own_copy(
 
 
 @pytest.mark.parametrize("shortcode", ["mute-1", "photo-1"])
-async def test_what_has_no_sound_says_so(start_service: StartService, shortcode: str) -> None:
+async def test_an_item_without_sound_is_reported(
+    start_service: StartService, shortcode: str
+) -> None:
     client = await start_service(**PLUGIN)
     await scrape(client, shortcode)
     response = await client.get(f"/download/{shortcode}?audio=1")

@@ -103,7 +103,7 @@ async def test_a_job_can_be_given_up_at_another_replica(
     assert instagram.requests("graphql") == 2
 
 
-async def test_what_is_done_leaves_nothing_in_the_queue(
+async def test_a_finished_post_leaves_the_queue(
     instagram: StandIn, start_service: StartService, redis_server: RedisServer
 ) -> None:
     client = await start_service()

@@ -33,7 +33,7 @@ async def test_a_client_has_one_bucket_over_all_replicas(
     assert statuses == [400] * 6 + [429] * 3
 
 
-async def test_what_only_reads_takes_from_another_bucket(
+async def test_reads_take_from_another_bucket(
     start_service: StartService, redis_server: RedisServer
 ) -> None:
     client = await start_service(**LIMIT)

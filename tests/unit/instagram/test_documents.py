@@ -123,7 +123,7 @@ def test_a_retired_document_is_replaced_for_good(tmp_path: Path) -> None:
     assert (site.begun, site.most_at_once <= 3) == (1, True)
 
 
-def test_there_is_one_look_up_a_day_whatever_it_finds(tmp_path: Path) -> None:
+def test_there_is_at_most_one_look_up_a_day(tmp_path: Path) -> None:
     path = tmp_path / "documents.json"
     site = Site(lambda _: b"")
     for _ in range(2):

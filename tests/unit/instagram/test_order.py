@@ -66,7 +66,7 @@ def test_sources_keep_their_order_until_one_is_contradicted(clocked: Clocked) ->
         ("a", ["c"], "abc"),
     ],
 )
-def test_what_refused_comes_last(
+def test_a_source_that_refused_comes_last(
     clocked: Clocked, gave: str, refused: list[str], names: str
 ) -> None:
     clocked.order.gave(gave, refused)

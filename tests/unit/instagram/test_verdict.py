@@ -188,7 +188,7 @@ def test_a_refusal_with_a_time_beats_one_without() -> None:
     assert verdict(refusals).retry_after == 90
 
 
-def test_what_is_seen_has_no_secrets_and_no_length() -> None:
+def test_the_logged_answer_is_short_and_without_secrets() -> None:
     data = {
         "token": "s3cret-token",
         "url": "https://scontent.cdninstagram.com/a.mp4?oh=s1gned&oe=7FFFFFFF",

@@ -61,7 +61,7 @@ def test_the_least_busy_receiver_goes_first(receivers: Receivers) -> None:
     assert begun(receivers, young + old) == [old[0], young[0], old[1], young[1]]
 
 
-def test_what_is_not_due_does_not_begin(receivers: Receivers) -> None:
+def test_a_delivery_that_is_not_due_does_not_begin(receivers: Receivers) -> None:
     assert begun(receivers, queue("a:80", 3, due=False)) == []
 
 
@@ -109,7 +109,7 @@ def test_after_a_day_only_a_failing_receiver_is_given_up(
     assert [one for one, _ in receivers.to_give_up(old + young)] == old
 
 
-def test_what_is_under_way_is_not_given_up(receivers: Receivers) -> None:
+def test_a_delivery_under_way_is_not_given_up(receivers: Receivers) -> None:
     waiting = queue("a:80", 300)
     sent = begun(receivers, waiting)
     assert not set(sent) & {one for one, _ in receivers.to_give_up(waiting)}
@@ -124,7 +124,7 @@ def test_receivers_that_get_nothing_are_forgotten(receivers: Receivers, clock: C
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.floats(0, 1e6), st.booleans()), max_size=40))
-def test_whatever_waits_no_receiver_gets_more(some: list[tuple[int, float, bool]]) -> None:
+def test_no_receiver_gets_more_than_its_share(some: list[tuple[int, float, bool]]) -> None:
     waiting = [
         Waiting(str(n), "job", f"{to}:80", age, due) for n, (to, age, due) in enumerate(some)
     ]

@@ -110,9 +110,7 @@ CASES: list[tuple[str, Case, Callable[[Decision], None]]] = [
 @pytest.mark.parametrize(
     ("case", "check"), [(case, check) for _, case, check in CASES], ids=[it[0] for it in CASES]
 )
-def test_the_table_says_what_becomes_of_a_post(
-    case: Case, check: Callable[[Decision], None]
-) -> None:
+def test_each_case_has_its_decision(case: Case, check: Callable[[Decision], None]) -> None:
     check(decide(case))
 
 

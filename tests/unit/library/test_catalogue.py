@@ -132,7 +132,7 @@ async def test_searches_that_wait_share_one_look_at_the_library(library: Library
     assert sync.call_count <= 2
 
 
-async def test_what_other_processes_do_is_seen(library: Library) -> None:
+async def test_changes_by_other_processes_are_noticed(library: Library) -> None:
     other = Library(library.root)
     store(library, "a-post", "sun")
     assert await found(library, "sun") == ["a-post"]

@@ -297,7 +297,7 @@ async def test_an_unreadable_folder_is_logged_and_skipped(
     assert [line["shortcode"] for line in lines] == ["other"]
 
 
-async def test_what_was_fetched_in_a_later_turn_stays(library: Library) -> None:
+async def test_a_post_of_a_later_turn_stays(library: Library) -> None:
     for content, fence in ((b"late", 2), (b"early", 1)):
         folder = library.stage("abcde")
         (folder / "abcde.mp4").write_bytes(content)
@@ -339,7 +339,7 @@ async def test_a_later_turn_s_post_stays(
     assert os.listdir(library.incoming) == []
 
 
-async def test_of_several_processes_none_clears_away_what_another_works_on(
+async def test_no_process_clears_another_s_download(
     tmp_path: Path,
 ) -> None:
     one, other = (Library(tmp_path / "media", abandoned_after=60) for _ in range(2))
