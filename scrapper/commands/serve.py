@@ -1,6 +1,7 @@
 """The service as a process: its socket, its logs, its end."""
 
 import asyncio
+import gc
 import socket
 from typing import cast
 
@@ -27,6 +28,7 @@ _BACKLOG = 1024
 _SHUTDOWN_GRACE = 5.0
 _SECONDS_TO_CLOSE = 3.0
 _SHORT_KEY = 16
+_COLLECT_AFTER = 10_000, 20, 20
 
 
 def serve() -> int:
@@ -84,12 +86,24 @@ async def _serve(app: web.Application, parts: ServiceParts) -> None:
         )
         for text in weak_spots(settings, keyed=app[API_KEYS].needed):
             log.warning("request path is weak", cause=text)
+        _collect_less()
         await ended.wait()
         server.close()
     finally:
         await runner.cleanup()
         # asyncio, too, waits for threads, such as one of a plugin or one that a disk holds up.
         end_process_within(_SECONDS_TO_CLOSE)
+
+
+def _collect_less() -> None:
+    """Leave what is there by now out of garbage collections, and collect less often.
+
+    Otherwise each collection looks at every connection: with 4,000 of them an answer took twice as
+    much CPU as with 64.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*_COLLECT_AFTER)
 
 
 def _listen(settings: Settings) -> socket.socket:
