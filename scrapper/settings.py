@@ -83,7 +83,7 @@ def _usual_media_root() -> Path:
 
 
 class LogSettings(BaseSettings):
-    """The settings that are needed to log what comes of all others."""
+    """The settings that are needed to log errors of all others."""
 
     model_config = SettingsConfigDict(frozen=True, env_ignore_empty=True)
 
@@ -96,7 +96,7 @@ class LogSettings(BaseSettings):
 
     @classmethod
     def or_defaults(cls) -> "LogSettings":
-        """Those of the environment, or the defaults if one is wrong, which is reported later."""
+        """Those of the environment, or the defaults if one is wrong; that is reported later."""
         try:
             return cls()
         except ValidationError:
@@ -164,14 +164,14 @@ class Settings(LogSettings):
 
     @field_validator("webhook_secret")
     @classmethod
-    def _goes_with_hosts(cls, secret: SecretStr, info: ValidationInfo) -> SecretStr:
+    def _is_set_with_hosts(cls, secret: SecretStr, info: ValidationInfo) -> SecretStr:
         if info.data.get("webhook_hosts") and not secret.get_secret_value():
             raise ValueError("WEBHOOK_HOSTS is set: set a secret too, to sign the webhooks")
         return secret
 
     @field_validator("instagram_username")
     @classmethod
-    def _goes_with_session(cls, username: str, info: ValidationInfo) -> str:
+    def _is_set_with_session_file(cls, username: str, info: ValidationInfo) -> str:
         session_file = info.data.get("instagram_session_file", username)
         if bool(session_file) != bool(username):
             raise ValueError("set both INSTAGRAM_SESSION_FILE and INSTAGRAM_USERNAME, or neither")
@@ -200,7 +200,7 @@ class Settings(LogSettings):
         return (self.key, webhook_secret, *passwords, *map(unquote, passwords))
 
     def without_secrets(self) -> "Settings":
-        """These settings for code that is not ours: no keys, cookies or passwords."""
+        """These settings for foreign code: no keys, cookies or passwords."""
         return self.model_copy(
             update={name: type(self).model_fields[name].default for name in _SECRETS}
         )
@@ -279,7 +279,7 @@ def load_settings(**given: Any) -> Settings:
 
 
 def explain(error: ValidationError) -> str:
-    """Everything that is wrong with some settings, a line each, without the values."""
+    """The errors in the settings, one line each, without the values."""
     return "\n".join(_explain(fault) for fault in error.errors())
 
 

@@ -64,7 +64,7 @@ async def _serve(app: web.Application, parts: ServiceParts) -> None:
     runner = web.AppRunner(app, shutdown_timeout=grace)
     try:
         await runner.setup()
-        # Listen last, so that whoever can connect gets an answer.
+        # Listen last, so that every client that can connect gets an answer.
         listener = _listen(settings)
         server = await loop.create_server(
             connections(

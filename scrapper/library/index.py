@@ -64,7 +64,7 @@ class Index:
 
     def _look(self, shortcode: str) -> Look:
         look: Look = asyncio.get_running_loop().create_future()
-        # Everybody who waited may be gone when it fails.
+        # Nobody may be waiting any more when it fails.
         look.add_done_callback(lambda done: done.cancelled() or done.exception())
         self._looks[shortcode] = look
         self._waiting.append((shortcode, look))
@@ -118,7 +118,7 @@ class Index:
                 if stored is None:
                     self._check()
                 found.append(stored)
-            # Whatever it is belongs to those who wait for this post.
+            # Those who wait for this post get the error.
             except Exception as error:  # noqa: BLE001
                 found.append(error)
         return found

@@ -58,7 +58,7 @@ class Music:
 
 @dataclass(frozen=True, slots=True)
 class Details:
-    """What Instagram says of a post beside its media; None if it does not, or hides it."""
+    """Instagram's details of a post beside its media; None if unknown or hidden."""
 
     owner_name: str | None = None
     owner_id: str | None = None
@@ -175,7 +175,7 @@ class Post:
     def filled_from(self, old: "Post") -> "Post":
         """The post with the files of *old*, an earlier download, that it lacks.
 
-        Where the numbers of items differ, one was removed meanwhile, and they say nothing.
+        If the numbers of items differ, an item was removed meanwhile, so nothing is taken.
         """
         lacks = bool(self.missing or self.outdated)
         again = bool(old.missing or old.outdated)
@@ -196,8 +196,8 @@ class Post:
 
     def to_manifest(self) -> dict[str, Any]:
         """The post as JSON data, for :meth:`from_manifest` to read."""
-        told = {name: value for name, value in asdict(self).items() if name not in _ADDED}
-        return {"version": _MANIFEST_VERSION, **told}
+        values = {name: value for name, value in asdict(self).items() if name not in _ADDED}
+        return {"version": _MANIFEST_VERSION, **values}
 
     @classmethod
     def from_manifest(cls, data: Any) -> "Post":
@@ -235,7 +235,7 @@ class Post:
 
 @dataclass(slots=True)
 class Progress:
-    """How far a download is, in bytes; written by the thread that downloads.
+    """The progress of a download in bytes; written by the thread that downloads.
 
     ``total`` grows with each file whose length the CDN says, and is None before the first.
     """

@@ -95,7 +95,7 @@ class StoredPost:
 
 
 def load(folder: Path) -> StoredPost | None:
-    """The post in *folder*, or what release 0.2.0 left of one.
+    """The post in *folder*, or that of release 0.2.0.
 
     None if it is not there, incomplete or unreadable.
     """

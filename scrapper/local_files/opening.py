@@ -30,7 +30,7 @@ def read_file(
 ) -> bytes:
     """The content of the regular file at *path*, of at most *most* bytes; a longer one is refused.
 
-    *check* gets the file's status, and raises if its owner or mode does not do.
+    *check* gets the file's status, and raises if its owner or mode is not acceptable.
 
     Raises:
         OSError: it is longer, or cannot be read, or is no regular file; the error names it.
