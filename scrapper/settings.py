@@ -24,10 +24,12 @@ from scrapper.setting_types import (
     DAY,
     OWN_MIDDLEWARES,
     YEAR,
+    AuthProxies,
     BasePathText,
     DownloadName,
     Factories,
     Folder,
+    HeaderName,
     HostNames,
     HostsOrNetworks,
     Key,
@@ -38,6 +40,8 @@ from scrapper.setting_types import (
     ReadableFile,
     RedisURL,
     Seconds,
+    SocketMode,
+    SocketPath,
     WebhookSecret,
     is_network,
 )
@@ -68,6 +72,7 @@ _SECRETS = (
     "api_key",
     "api_key_file",
     "api_keys_file",
+    "tls_key_file",
     "redis_url",
     "webhook_secret",
     "instagram_cookies_file",
@@ -111,6 +116,12 @@ class Settings(LogSettings):
     api_keys_file: ReadableFile | None = None
     host: str = "0.0.0.0"  # noqa: S104 - a container is reached from outside
     port: Port = 5633
+    unix_socket: SocketPath | None = None
+    unix_socket_mode: SocketMode = 0o660
+    tls_cert_file: ReadableFile | None = None
+    tls_key_file: Annotated[ReadableFile | None, Field(validate_default=True)] = None
+    auth_proxies: AuthProxies = ()
+    auth_proxy_header: Annotated[HeaderName, Field(validate_default=True)] = ""
     media_root: Folder = Field(default_factory=_usual_media_root, validate_default=True)
     download_name: DownloadName = "{shortcode}"
     max_url_length: PositiveInt = 512
@@ -161,6 +172,32 @@ class Settings(LogSettings):
             if not _key_in(path):
                 raise ValueError(f"{path} is empty")
         return path
+
+    @field_validator("auth_proxies")
+    @classmethod
+    def _listens_for_proxies(cls, proxies: tuple[str, ...], info: ValidationInfo) -> Any:
+        """Write the Unix socket as ``unix``; it must be the one that the service listens on."""
+        own = info.data.get("unix_socket")
+        for proxy in proxies:
+            is_path = proxy.startswith("/")
+            if (is_path or proxy == "unix") and (own is None or (is_path and Path(proxy) != own)):
+                raise ValueError(f"{proxy}: UNIX_SOCKET must be set to it")
+        return tuple("unix" if proxy.startswith("/") else proxy for proxy in proxies)
+
+    @field_validator("auth_proxy_header")
+    @classmethod
+    def _goes_with_proxies(cls, header: str, info: ValidationInfo) -> str:
+        if bool(info.data.get("auth_proxies", header)) != bool(header):
+            raise ValueError("set both AUTH_PROXY_HEADER and AUTH_PROXIES, or neither")
+        return header
+
+    @field_validator("tls_key_file")
+    @classmethod
+    def _goes_with_certificate(cls, key: Path | None, info: ValidationInfo) -> Path | None:
+        certificate = info.data.get("tls_cert_file", key)
+        if (certificate is None) != (key is None):
+            raise ValueError("set both TLS_CERT_FILE and TLS_KEY_FILE, or neither")
+        return key
 
     @field_validator("webhook_secret")
     @classmethod
