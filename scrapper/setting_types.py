@@ -9,7 +9,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from pkgutil import resolve_name
 from string import Formatter
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 from pydantic_settings import NoDecode
@@ -32,7 +32,7 @@ __all__ = [
     "Key",
     "Middlewares",
     "Modules",
-    "Networks",
+    "Peers",
     "Port",
     "ReadableFile",
     "RedisURL",
@@ -74,8 +74,10 @@ def _split(text: str) -> list[str]:
     return [part.strip() for part in text.split(",") if part.strip()]
 
 
-def _networks(text: Any) -> Any:
-    return [ip_network(part) for part in _split(text)] if isinstance(text, str) else text
+def _peers(text: Any) -> Any:
+    if not isinstance(text, str):
+        return text
+    return [part if part == "unix" else ip_network(part) for part in _split(text)]
 
 
 def _names(text: Any) -> Any:
@@ -292,7 +294,9 @@ _Listed = Annotated[tuple[_Item, ...], NoDecode, BeforeValidator(_names)]
 AuthProxies = _Listed[Annotated[str, AfterValidator(_is_proxy)]]
 HostNames = _Listed[Annotated[str, AfterValidator(_is_host_name)]]
 HostsOrNetworks = _Listed[Annotated[str, AfterValidator(_is_host_or_network)]]
-Networks = Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode, BeforeValidator(_networks)]
+Peers = Annotated[
+    tuple[IPv4Network | IPv6Network | Literal["unix"], ...], NoDecode, BeforeValidator(_peers)
+]
 WebhookSecret = Annotated[
     SecretStr, AfterValidator(_is_webhook_secret), Field(validate_default=True)
 ]

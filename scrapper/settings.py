@@ -35,7 +35,7 @@ from scrapper.setting_types import (
     Key,
     Middlewares,
     Modules,
-    Networks,
+    Peers,
     Port,
     ReadableFile,
     RedisURL,
@@ -131,7 +131,7 @@ class Settings(LogSettings):
     rate_limit_max_ips: PositiveInt = 10_000
     base_path: BasePathText = ""
     allowed_hosts: HostNames = ()
-    trusted_proxies: Networks = ()
+    trusted_proxies: Peers = ()
     trust_proxy: bool = False
     max_media_age_days: Annotated[float, Field(ge=0, le=36_500)] = 7
     media_cleanup_interval_seconds: Seconds = 3600
@@ -289,8 +289,8 @@ class Settings(LogSettings):
         return self.instagram_window_seconds / queries if queries else 0.0
 
     @property
-    def proxies(self) -> tuple[Network, ...]:
-        """The networks whose ``X-Forwarded-For`` is believed."""
+    def proxies(self) -> tuple[Network | Literal["unix"], ...]:
+        """The networks, and perhaps the Unix socket, whose ``X-Forwarded-For`` is believed."""
         return self.trusted_proxies + (PRIVATE_NETWORKS if self.trust_proxy else ())
 
 

@@ -1,16 +1,16 @@
 """Sign-in by a proxy: the name that it sends in a header stands for a key."""
 
 import re
-import socket
 import struct
 from collections.abc import Iterator
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 
 import structlog
 from aiohttp import web
 
 from middlewares.browser_guard import is_foreign
+from middlewares.request_context import peer_of
 from scrapper.settings import Settings
 
 __all__ = ["ProxySignIn", "gateways"]
@@ -45,7 +45,7 @@ class ProxySignIn:
         given = request.headers.getall(self._header, ()) if self._header else ()
         if not given or is_foreign(request):
             return None
-        peer = _peer(request)
+        peer = peer_of(request)
         if peer not in self._proxies:
             cause = "not from AUTH_PROXIES"
         elif len(given) > 1:
@@ -58,23 +58,6 @@ class ProxySignIn:
             self._logged.add(cause)
             log.warning("sign-in by proxy ignored", header=self._header, cause=cause, peer=peer)
         return None
-
-
-def _peer(request: web.Request) -> str:
-    """Who opened the connection, as the settings write it; empty if nobody knows any more.
-
-    ``request.remote`` may be the client that a proxy named.
-    """
-    opened = request.get_extra_info("socket")
-    if opened is not None and opened.family == socket.AF_UNIX:
-        return "unix"
-    name = request.get_extra_info("peername")
-    try:
-        address = ip_address(name[0])
-    except (TypeError, LookupError, ValueError):
-        return ""
-    # A socket that listens on both families shows an IPv4 client as ::ffff:192.0.2.1.
-    return str(getattr(address, "ipv4_mapped", None) or address)
 
 
 def gateways(routes: Path = _ROUTES, ipv6_routes: Path = _IPV6_ROUTES) -> set[str]:

@@ -1,6 +1,7 @@
 """Whose word counts, and which gateways the start warns of."""
 
 import socket
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -36,11 +37,12 @@ def sign_in(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ProxySignIn:
     return ProxySignIn(load_settings())
 
 
-def request(peer: Any, *names: str, family: int = socket.AF_INET, **headers: str) -> Any:
+def request(
+    peer: Any, *names: str, family: int = socket.AF_INET, headers: Mapping[str, str] | None = None
+) -> Any:
     known = {"peername": peer, "socket": Mock(family=family)}
     transport = Mock(get_extra_info=lambda name, default=None: known.get(name, default))
-    sent = [(name.replace("_", "-"), value) for name, value in headers.items()]
-    sent += [("Remote-User", name) for name in names]
+    sent = [*(headers or {}).items(), *(("Remote-User", name) for name in names)]
     return make_mocked_request("GET", "/posts", headers=CIMultiDict(sent), transport=transport)
 
 
@@ -74,8 +76,8 @@ def test_a_listed_proxy_signs_people_in(
     ],
 )
 def test_nobody_else_does(sign_in: ProxySignIn, peer: Any) -> None:
-    forwarded = {"X_Forwarded_For": "192.0.2.1", "Forwarded": "for=192.0.2.1"}
-    assert sign_in.name_of(request(peer, "anna", **forwarded)) is None
+    forwarded = {"X-Forwarded-For": "192.0.2.1", "Forwarded": "for=192.0.2.1"}
+    assert sign_in.name_of(request(peer, "anna", headers=forwarded)) is None
 
 
 @pytest.mark.parametrize(
