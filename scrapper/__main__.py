@@ -46,8 +46,6 @@ def main() -> int:
 
 def _serve(_: argparse.Namespace) -> int:
     _leave_out("rich")
-    if not os.environ.get("REDIS_URL"):
-        _leave_out("redis")
     from scrapper.commands.serve import serve  # noqa: PLC0415
 
     return serve()
@@ -124,9 +122,9 @@ def _replace_closed_streams() -> None:
 def _leave_out(module: str) -> None:
     """Hide *module* from libraries that work without it.
 
-    Each takes 3 MB or more: rich, which structlog uses for coloured tracebacks; redis, which
-    throttled-py imports if it is installed; and charset_normalizer, which requests uses to guess
-    encodings. Without it requests assumes UTF-8, which is what Instagram sends.
+    Each takes 3 MB or more: rich, which structlog uses for coloured tracebacks; and
+    charset_normalizer, which requests uses to guess encodings. Without it requests assumes UTF-8,
+    which is what Instagram sends.
     """
     sys.modules[module] = None  # type: ignore[assignment]
 

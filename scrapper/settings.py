@@ -24,20 +24,24 @@ from scrapper.setting_types import (
     DAY,
     OWN_MIDDLEWARES,
     YEAR,
+    AuthProxies,
     BasePathText,
     DownloadName,
     Factories,
     Folder,
+    HeaderName,
     HostNames,
     HostsOrNetworks,
     Key,
     Middlewares,
     Modules,
-    Networks,
+    Peers,
     Port,
     ReadableFile,
     RedisURL,
     Seconds,
+    SocketMode,
+    SocketPath,
     WebhookSecret,
     is_network,
 )
@@ -68,6 +72,7 @@ _SECRETS = (
     "api_key",
     "api_key_file",
     "api_keys_file",
+    "tls_key_file",
     "redis_url",
     "webhook_secret",
     "instagram_cookies_file",
@@ -111,6 +116,12 @@ class Settings(LogSettings):
     api_keys_file: ReadableFile | None = None
     host: str = "0.0.0.0"  # noqa: S104 - a container is reached from outside
     port: Port = 5633
+    unix_socket: SocketPath | None = None
+    unix_socket_mode: SocketMode = 0o660
+    tls_cert_file: ReadableFile | None = None
+    tls_key_file: Annotated[ReadableFile | None, Field(validate_default=True)] = None
+    auth_proxies: AuthProxies = ()
+    auth_proxy_header: Annotated[HeaderName, Field(validate_default=True)] = ""
     media_root: Folder = Field(default_factory=_usual_media_root, validate_default=True)
     download_name: DownloadName = "{shortcode}"
     max_url_length: PositiveInt = 512
@@ -120,7 +131,7 @@ class Settings(LogSettings):
     rate_limit_max_ips: PositiveInt = 10_000
     base_path: BasePathText = ""
     allowed_hosts: HostNames = ()
-    trusted_proxies: Networks = ()
+    trusted_proxies: Peers = ()
     trust_proxy: bool = False
     max_media_age_days: Annotated[float, Field(ge=0, le=36_500)] = 7
     media_cleanup_interval_seconds: Seconds = 3600
@@ -161,6 +172,32 @@ class Settings(LogSettings):
             if not _key_in(path):
                 raise ValueError(f"{path} is empty")
         return path
+
+    @field_validator("auth_proxies")
+    @classmethod
+    def _listens_for_proxies(cls, proxies: tuple[str, ...], info: ValidationInfo) -> Any:
+        """Write the Unix socket as ``unix``; it must be the one that the service listens on."""
+        own = info.data.get("unix_socket")
+        for proxy in proxies:
+            is_path = proxy.startswith("/")
+            if (is_path or proxy == "unix") and (own is None or (is_path and Path(proxy) != own)):
+                raise ValueError(f"{proxy}: UNIX_SOCKET must be set to it")
+        return tuple("unix" if proxy.startswith("/") else proxy for proxy in proxies)
+
+    @field_validator("auth_proxy_header")
+    @classmethod
+    def _goes_with_proxies(cls, header: str, info: ValidationInfo) -> str:
+        if bool(info.data.get("auth_proxies", header)) != bool(header):
+            raise ValueError("set both AUTH_PROXY_HEADER and AUTH_PROXIES, or neither")
+        return header
+
+    @field_validator("tls_key_file")
+    @classmethod
+    def _goes_with_certificate(cls, key: Path | None, info: ValidationInfo) -> Path | None:
+        certificate = info.data.get("tls_cert_file", key)
+        if (certificate is None) != (key is None):
+            raise ValueError("set both TLS_CERT_FILE and TLS_KEY_FILE, or neither")
+        return key
 
     @field_validator("webhook_secret")
     @classmethod
@@ -252,8 +289,8 @@ class Settings(LogSettings):
         return self.instagram_window_seconds / queries if queries else 0.0
 
     @property
-    def proxies(self) -> tuple[Network, ...]:
-        """The networks whose ``X-Forwarded-For`` is believed."""
+    def proxies(self) -> tuple[Network | Literal["unix"], ...]:
+        """The networks, and perhaps the Unix socket, whose ``X-Forwarded-For`` is believed."""
         return self.trusted_proxies + (PRIVATE_NETWORKS if self.trust_proxy else ())
 
 

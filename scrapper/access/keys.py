@@ -47,6 +47,7 @@ class ApiKeys:
     def __init__(self, settings: Settings) -> None:
         self._lock = threading.Lock()
         self._fixed = settings.key
+        self._has_proxies = bool(settings.auth_proxies)
         self._path = path = settings.api_keys_file
         self._file = None if path is None else WatchedFile(path, _parse)
         self._keys: Sequence[Key] = ()
@@ -58,8 +59,8 @@ class ApiKeys:
 
     @property
     def needed(self) -> bool:
-        """Whether requests need a key at all."""
-        return bool(self._fixed) or self._file is not None
+        """Whether requests need a key at all, or a proxy that signs their sender in."""
+        return bool(self._fixed) or self._file is not None or self._has_proxies
 
     @property
     def secrets(self) -> tuple[str, ...]:

@@ -54,7 +54,7 @@ def free_bytes(folder: Path) -> int | None:
         return None
 
 
-def is_whole(path: Path, size: int) -> bool:
+def is_whole(path: str | Path, size: int) -> bool:
     """Whether *path* is a file of *size* bytes, and not a link, which could lead anywhere.
 
     Raises:

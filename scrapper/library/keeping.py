@@ -53,7 +53,7 @@ def release(folder: Path) -> None:
 
 def is_kept(folder: Path) -> bool:
     """Whether the post in *folder* has the mark."""
-    return os.path.lexists(folder / _MARK)
+    return os.path.lexists(f"{folder}/{_MARK}")
 
 
 def carry_over(old: Path, new: Path) -> None:

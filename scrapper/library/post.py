@@ -5,9 +5,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import parse_qs, urlsplit
 
 __all__ = [
     "Details",
@@ -24,6 +22,7 @@ __all__ = [
 _UNSIGNED_LIFETIME = 24 * 60 * 60
 _MANIFEST_VERSION = 1
 _NUMBER = re.compile(r"_([0-9]{1,2})(?![0-9])")
+_EXPIRY = re.compile(r"[?&]oe=([0-9A-Fa-f]{1,16})(?=[&#]|$)")
 _ADDED = ("added", "object_urls")
 _LATEST = datetime.max.replace(tzinfo=UTC).timestamp() - 1
 _FIRST_PAUSE, _MAX_PAUSE = 60 * 60, 24 * 60 * 60
@@ -266,7 +265,7 @@ class Fetch:
 
 def is_own_file(filename: str, shortcode: str) -> bool:
     """Whether *filename* may be that of a file of the post, in its folder."""
-    return Path(filename).name == filename and filename.startswith(shortcode)
+    return filename.startswith(shortcode) and "/" not in filename
 
 
 def moment(seconds: float) -> str:
@@ -276,7 +275,5 @@ def moment(seconds: float) -> str:
 
 def cdn_expiry(url: str) -> int | None:
     """Unix time at which a signed CDN URL expires: its query's ``oe``, in hex; else None."""
-    try:
-        return int(parse_qs(urlsplit(url).query)["oe"][0], 16)
-    except (KeyError, ValueError):
-        return None
+    found = _EXPIRY.search(url)
+    return int(found[1], 16) if found else None

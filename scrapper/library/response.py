@@ -97,6 +97,11 @@ class RenderedPost:
     before_url: bytes
     after_url: bytes
 
+    @property
+    def size(self) -> int:
+        """How many bytes of memory it takes, about: with the post that it was rendered from."""
+        return 3 * (len(self.before_url) + len(self.after_url))
+
     @classmethod
     def of(cls, post: Post, root: Path) -> "RenderedPost":
         """Render *post*, whose files are under *root*/shortcode."""

@@ -317,7 +317,7 @@ def test_without_redis_url_nothing_of_redis_is_imported(media_root: Path, tmp_pa
     )
     with Service(media_root, {"EXTRA_MIDDLEWARES": "modules:factory"}, python_path=tmp_path) as it:
         modules = set(it.get("/health").headers["X-Modules"].split(","))
-    assert "throttled" in modules
+    assert "middlewares.rate_limit" in modules
     assert modules.isdisjoint({"redis", "taskiq", "taskiq_redis", "scrapper.replicas"})
 
 
