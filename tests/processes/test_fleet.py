@@ -211,7 +211,7 @@ def test_a_worker_that_ends_finishes_what_it_has(
             instagram.release()
             assert fleet.workers[0].wait() == 0
             assert fleet.finish(job)["posts"][0]["status"] == 200
-            assert other.logged("posts of a lost worker queued again") == 0
+            assert other.logged("post of a lost worker taken over") == 0
 
 
 def test_a_worker_that_starts_before_redis_works_as_soon_as_it_is_there(
@@ -282,7 +282,7 @@ def test_redis_gone_for_a_while_costs_no_wrong_answer(
             # A slow machine may make Redis late once more.
             gone = process.logged("redis does not answer: going on without it")
             assert process.logged("redis is back") == gone >= 1
-            assert process.logged("posts of a lost worker queued again") == 0
+            assert process.logged("post of a lost worker taken over") == 0
             assert [line for line in process.log if line["level"] == "error"] == []
     assert len(answers) >= len(fleet.replicas)
     assert {status for status, _, _ in answers} == {200}
