@@ -10,11 +10,11 @@ from aiohttp import web
 
 from scrapper.app import create_worker_app
 from scrapper.assembly import ServiceParts, assemble, working
-from scrapper.errors import SettingsError
 from scrapper.handlers.resources import API_KEYS
 from scrapper.replicas.fleet import Fleet
 from scrapper.replicas.queue import STREAM
 from scrapper.serving.connections import connections
+from scrapper.serving.listeners import tcp_listener
 from scrapper.settings import Settings
 from scrapper.tasks import end_process_within, on_signal
 from scrapper.telemetry.logs import Scrubber, merged
@@ -82,14 +82,9 @@ async def _watchable(parts: ServiceParts, app: web.Application) -> AsyncIterator
             most=_MOST_WATCHERS,
             head_timeout=settings.client_timeout_seconds,
         )
-        try:
-            server = await loop.create_server(connect, settings.host, settings.worker_port)
-        except OSError as error:
-            raise SettingsError(
-                f"HOST, WORKER_PORT: cannot listen on {settings.host}:{settings.worker_port}: "
-                f"{error.strerror}"
-            ) from error
-        host, port, *_ = server.sockets[0].getsockname()
+        listener = tcp_listener(settings.host, settings.worker_port or 0, "WORKER_PORT")
+        server = await loop.create_server(connect, sock=listener)
+        host, port, *_ = listener.getsockname()
         yield {"host": host, "port": port}
         server.close()
     finally:

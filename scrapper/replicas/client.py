@@ -38,7 +38,7 @@ __all__ = [
 log = structlog.get_logger(__name__)
 
 PREFIX = "scrapper:"
-"""What every key begins with."""
+"""The prefix of every key."""
 
 _PATIENCE_SECONDS = 1.0
 _PAUSE_SECONDS = 1.0
@@ -86,7 +86,7 @@ async def until_redis_answers(ask: Callable[[], Awaitable[Result]]) -> Result:
 
 
 class SharedRedis(Redis):
-    """A client that does not keep its callers waiting while Redis is gone.
+    """A client whose calls fail fast while Redis is gone.
 
     A reply may take a second. If none comes, calls within the next second fail at once with
     :class:`redis.exceptions.ConnectionError`; then one call tries again. It logs once that Redis
