@@ -253,6 +253,11 @@ class Scraper:
             del self._shared[next(iter(self._shared))]
         return shortcode
 
+    async def break_off(self) -> None:
+        """End the flights: others may take their turns, and what their threads store is void."""
+        for flight in list(self._flights.values()):
+            await flight.break_off()
+
     async def close(self) -> None:
         """Wait for the downloads under way; each ends within its deadline."""
         for flight in list(self._flights.values()):
