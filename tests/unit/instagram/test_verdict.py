@@ -5,6 +5,7 @@ import json
 import pytest
 import requests
 
+from scrapper.commands.doctor import MEANINGS
 from scrapper.instagram.page_refusal import refusal_of_page, route_of
 from scrapper.instagram.verdict import (
     Reason,
@@ -168,6 +169,100 @@ def test_the_session_s_trouble_is_that_of_a_gated_post(
     error = verdict(refusals)
     assert type(error).__name__ == code
     assert not getattr(error, "cool_down", False)
+
+
+def refused(
+    reason: Reason, seconds: float | None = None, *, with_session: bool = False, source: str = ""
+) -> Refusal:
+    return Refusal(source or reason, with_session, reason, seconds)
+
+
+@pytest.mark.parametrize(
+    ("reasons", "code", "cools_down"),
+    [
+        ([R.EMPTY], "PostNotFound", None),
+        ([R.EMPTY, R.WAIT], "PostNotFound", None),
+        ([R.NULL], "InstagramChanged", None),
+        ([R.RETIRED], "InstagramChanged", None),
+        ([R.CHANGED], "InstagramChanged", None),
+        ([R.FAILED, R.LATE], "InstagramFailed", None),
+        ([R.LATE, R.FAILED], "DeadlineExceeded", None),
+        ([R.UNREACHABLE], "InstagramUnreachable", None),
+        ([R.CHALLENGE, R.RATE_LIMITED], "ChallengeRequired", None),
+        ([R.GATED, R.RATE_LIMITED], "PostForbidden", None),
+        ([R.RATE_LIMITED, R.EMPTY], "RateLimited", True),
+        ([R.SOFT_BLOCK], "RateLimited", True),
+        ([R.THROTTLED], "RateLimited", True),
+        ([R.WAIT, R.NEEDS_LOGIN], "RateLimited", False),
+        ([R.WAIT], "RateLimited", False),
+        ([R.CLOSED], "RateLimited", False),
+        ([R.PACE], "RateLimited", False),
+        ([R.NEEDS_LOGIN, R.CHANGED], "PostForbidden", None),
+        ([R.LOGIN_WALL], "PostForbidden", None),
+        ([R.SESSION_ENDED], "PostForbidden", None),
+        ([R.NULL, R.LOGIN_WALL], "PostForbidden", None),
+        ([R.RETIRED, R.LOGIN_WALL], "PostForbidden", None),
+        ([R.RETIRED, R.STALE], "PostForbidden", None),
+        ([R.CLOSED, R.CHANGED, R.LOGIN_WALL], "PostForbidden", None),
+        ([R.CLOSED, R.CHANGED], "InstagramChanged", None),
+    ],
+)
+def test_refusals_without_a_session_have_one_meaning(
+    reasons: list[Reason], code: str, cools_down: bool | None
+) -> None:
+    error = verdict([refused(reason) for reason in reasons])
+    assert (type(error).__name__, getattr(error, "cool_down", None)) == (code, cools_down)
+
+
+@pytest.mark.parametrize(
+    ("refusals", "code", "retry_after", "cools_down"),
+    [
+        ([refused(R.PACE, 30.0), refused(R.PACE, 20.0)], "PaceExceeded", 30.0, None),
+        ([refused(R.PACE, 90.0), refused(R.WAIT, 10.0)], "RateLimited", 10.0, False),
+        ([refused(R.RATE_LIMITED, 10.0), refused(R.WAIT, 50.0)], "RateLimited", 50.0, True),
+        ([refused(R.RATE_LIMITED, 0.0)], "RateLimited", 0.0, True),
+        ([refused(R.RATE_LIMITED, 5.0, with_session=True)], "RateLimited", 5.0, False),
+        ([refused(R.GATED), refused(R.RATE_LIMITED, 5.0)], "RateLimited", 5.0, True),
+        ([refused(R.GONE), refused(R.RATE_LIMITED, 5.0)], "PostNotFound", None, None),
+    ],
+)
+def test_a_refusal_with_a_time_says_how_long_to_wait(
+    refusals: list[Refusal], code: str, retry_after: float | None, cools_down: bool | None
+) -> None:
+    error = verdict(refusals)
+    assert (type(error).__name__, error.retry_after) == (code, retry_after)
+    assert getattr(error, "cool_down", None) == cools_down
+
+
+@pytest.mark.parametrize(
+    ("logged_out", "with_session", "code", "cools_down"),
+    [
+        (R.GATED, R.NULL, "PostForbidden", None),
+        (R.GATED, R.RETIRED, "PostForbidden", None),
+        (R.GATED, R.EMPTY, "PostForbidden", None),
+        (R.GATED, R.LATE, "DeadlineExceeded", None),
+        (R.GATED, R.CLOSED, "RateLimited", False),
+        (R.GATED, R.THROTTLED, "RateLimited", False),
+        (R.NEEDS_LOGIN, R.SESSION_ENDED, "PostForbidden", None),
+        (R.NEEDS_LOGIN, R.GATED, "PostForbidden", None),
+        (R.RATE_LIMITED, R.FAILED, "RateLimited", True),
+    ],
+)
+def test_the_session_counts_only_for_posts_that_need_it(
+    logged_out: Reason, with_session: Reason, code: str, cools_down: bool | None
+) -> None:
+    error = verdict([refused(logged_out), refused(with_session, with_session=True)])
+    assert (type(error).__name__, getattr(error, "cool_down", None)) == (code, cools_down)
+
+
+def test_a_limit_of_this_address_counts_for_a_gated_post_too() -> None:
+    refusals = [refused(R.GATED), refused(R.SOFT_BLOCK), refused(R.WAIT, with_session=True)]
+    error = verdict(refusals)
+    assert (type(error).__name__, getattr(error, "cool_down", None)) == ("RateLimited", True)
+
+
+def test_the_doctor_explains_each_reason() -> None:
+    assert set(MEANINGS) == {*R, "ok", "not_needed", "no_session"}
 
 
 def test_a_gated_post_hidden_from_the_account_is_forbidden() -> None:
