@@ -301,6 +301,17 @@ async def test_the_line_learns_whether_a_post_met_a_limit(
     assert (store.successes, store.holds) == (successes, holds)
 
 
+async def test_a_stored_post_is_reported_and_no_longer_followed() -> None:
+    store, script, job = Line(), Script(), batch(0)
+    job.posts.append(WAITING)
+    stored: list[tuple[str, int]] = []
+    runner = Runner(store, cast(Any, script), Watch(), on_stored=lambda *it: stored.append(it[:2]))
+    await store.add(job)
+    await runner.run(job.id, 0)
+    assert stored == [(job.id, 0)]
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
 async def test_a_post_that_ended_needs_no_patience() -> None:
     store, patience, job = Line(), Watch(), batch(0)
     job.posts.extend([WAITING, WAITING])
