@@ -207,7 +207,7 @@ def _is_redis_url(url: SecretStr) -> SecretStr:
     try:
         from redis.connection import parse_url  # noqa: PLC0415 - only where it is set
     except ImportError as error:
-        raise ValueError("install instagram-scrapper[redis], or requirements/redis.txt, for it") from error
+        raise ValueError("install instagram-scrapper[redis], or requirements/redis.txt") from error
     try:
         parse_url(url.get_secret_value())
     except ValueError:

@@ -44,7 +44,7 @@ def tracing(exporter: str) -> Iterator[list[Processor]]:
         from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415
     except ImportError as error:
         raise SettingsError(
-            "OTEL_TRACES_EXPORTER: install instagram-scrapper[otel], or requirements/otel.txt, for it"
+            "OTEL_TRACES_EXPORTER: install instagram-scrapper[otel], or requirements/otel.txt"
         ) from error
 
     class WithoutQueries(SpanProcessor):
