@@ -73,7 +73,8 @@ wheels:
 
 audit: $(VENV)/lint.txt
 	@$(BIN)/pip-audit --disable-pip --require-hashes --strict \
-	    -r requirements/base.txt -r requirements/docs.txt -r requirements/redis.txt -r requirements/s3.txt
+	    -r requirements/base.txt -r requirements/docs.txt -r requirements/notify.txt \
+	    -r requirements/redis.txt -r requirements/s3.txt
 
 format: $(VENV)/lint.txt
 	@$(BIN)/ruff check --fix-only --quiet .
@@ -86,9 +87,9 @@ update-instaloader: UPGRADE = --upgrade-package instaloader
 
 lock update-instaloader: $(VENV)/dev.txt
 	@before=$$(grep ^instaloader== requirements/base.txt); \
-	for name in base docs redis s3 otel dev lint bench build; do \
+	for name in base docs notify otel redis s3 dev lint bench build; do \
 	    case $$name in base|docs) more="--overrides requirements/overrides.txt";; *) more=;; esac; \
-	    case $$name in docs|redis|s3|otel) more="$$more --constraints requirements/base.txt";; esac; \
+	    case $$name in docs|notify|otel|redis|s3) more="$$more --constraints requirements/base.txt";; esac; \
 	    $(BIN)/uv pip compile $(UPGRADE) --universal --python-version 3.11 --generate-hashes \
 	        --no-header --quiet $$more requirements/$$name.in -o requirements/$$name.txt || exit; \
 	done; \
