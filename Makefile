@@ -8,7 +8,7 @@ SERVICE := $(VENV)/base.txt $(VENV)/docs.txt $(if $(REDIS_URL),$(VENV)/redis.txt
 run worker: export MALLOC_ARENA_MAX ?= 2
 run worker: export MALLOC_MMAP_THRESHOLD_ ?= 1048576
 
-.PHONY: run worker check style test lint demo bench soak package image smoke arm format wheels audit lock update-instaloader clean
+.PHONY: run worker check style unit test lint demo bench soak package image smoke arm format wheels audit lock update-instaloader clean
 
 # If REDIS_URL is set, this runs one of several replicas.
 run: $(SERVICE)
@@ -18,7 +18,9 @@ worker: $(VENV)/base.txt $(VENV)/redis.txt
 	@exec $(BIN)/python -m scrapper worker
 
 # For every save: what needs neither a socket nor a process, in less than half a minute.
-check: style $(VENV)/dev.txt
+check: style unit
+
+unit: $(VENV)/dev.txt
 	@$(BIN)/python -m pytest --quiet --numprocesses auto tests/unit
 
 style: $(VENV)/lint.txt
