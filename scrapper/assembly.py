@@ -21,10 +21,12 @@ from scrapper.library.clock import ClockWatch
 from scrapper.library.root import MediaRoot
 from scrapper.library.store import Library
 from scrapper.library.sweeper import sweeping
+from scrapper.plugins.conditions import Conditions
 from scrapper.plugins.follower import Followed, Followers, Pauses
 from scrapper.plugins.ledger import LEDGER, Ledger
 from scrapper.plugins.loading import Plugins
 from scrapper.scraping.peers import Peers
+from scrapper.scraping.refusals import Refusals
 from scrapper.scraping.scraper import Scraper
 from scrapper.settings import Settings
 from scrapper.telemetry.metrics import Metrics
@@ -100,6 +102,7 @@ def assemble(settings: Settings) -> ServiceParts:
     metrics.follow_login(lambda: instagram.login.state.state, get_args(State))
     metrics.follow_pace({name: pace.allowed_now for name, pace in instagram.paces.items()})
     clock = ClockWatch(root.state / "clock.json", check=root.check)
+    refusals = Refusals(root.state / "refusals.json", check=root.check)
     reported = plugins.job_followers
     jobs = (
         _shared_store(settings, fleet, reported)
@@ -113,6 +116,7 @@ def assemble(settings: Settings) -> ServiceParts:
         peers=peers,
         timeout=settings.plugin_timeout_seconds,
         jobs=jobs,
+        conditions=Conditions(settings, instagram.login, refusals),
     )
     return ServiceParts(
         settings=settings,
@@ -120,7 +124,9 @@ def assemble(settings: Settings) -> ServiceParts:
         root=root,
         library=library,
         instagram=instagram,
-        scraper=Scraper.from_settings(settings, library, instagram, metrics, peers),
+        scraper=Scraper.from_settings(
+            settings, library, instagram, metrics, peers, refusals=refusals
+        ),
         plugins=plugins,
         fleet=fleet,
         peers=peers,
