@@ -41,7 +41,7 @@ def main() -> int:
         return _EXIT_USAGE
 
 
-# Each command imports what it alone needs.
+# Each command imports only what it needs.
 
 
 def _serve(_: argparse.Namespace) -> int:
@@ -244,9 +244,9 @@ def _end(code: int) -> None:
         sys.stdout.flush()
         sys.stderr.flush()
     except OSError:
-        # Python would try again, and complain, if the reader of a pipe went away.
+        # If the reader of a pipe went away, Python would flush again and print an error.
         os._exit(code)
-    # It would wait for those of pools, even if they are daemons.
+    # Python would wait for the threads of pools, even if they are daemons.
     if threading.active_count() > 1:
         os._exit(code)
     sys.exit(code)

@@ -50,8 +50,6 @@ __all__ = [
     "working",
 ]
 
-_SHUTDOWN_GRACE = 5.0
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
@@ -213,7 +211,10 @@ async def serving(parts: ServiceParts) -> AsyncIterator[Jobs]:
 
 @asynccontextmanager
 async def working(parts: ServiceParts) -> AsyncIterator["Receiver"]:
-    """A receiver that, once it listens, runs ``SCRAPE_CONCURRENCY`` posts at a time."""
+    """A receiver that, once it listens, runs ``SCRAPE_CONCURRENCY`` posts at a time.
+
+    What it did not finish when it ended is handed back.
+    """
     # Only a process with Redis has the packages for it.
     from taskiq.acks import AcknowledgeType  # noqa: PLC0415
     from taskiq.receiver import Receiver  # noqa: PLC0415
@@ -234,12 +235,18 @@ async def working(parts: ServiceParts) -> AsyncIterator["Receiver"]:
         store.releasing(),
         delivering(deliveries, settings, parts.metrics),
     ):
-        yield Receiver(
-            fleet.queue,
-            max_async_tasks=settings.scrape_concurrency,
-            ack_type=AcknowledgeType.MANUAL,
-            wait_tasks_timeout=settings.scrape_timeout_seconds + _SHUTDOWN_GRACE,
-        )
+        try:
+            yield Receiver(
+                fleet.queue,
+                max_async_tasks=settings.scrape_concurrency,
+                ack_type=AcknowledgeType.MANUAL,
+                wait_tasks_timeout=settings.worker_grace,
+            )
+        finally:
+            if fleet.queue.holds_posts:
+                # Others cannot download the posts while this process has their turns.
+                await parts.scraper.break_off()
+            await fleet.queue.hand_back()
 
 
 def _runner(parts: ServiceParts) -> Runner:

@@ -1,4 +1,4 @@
-"""The types of settings: how each is read from text, and what is wrong with one."""
+"""The types of settings: how each is read from text, and its error messages."""
 
 import base64
 import os
@@ -185,12 +185,12 @@ def _is_writable(path: Path) -> Path:
         if os.path.lexists(folder) and not (
             folder.is_dir() and os.access(folder, os.R_OK | os.W_OK | os.X_OK)
         ):
-            raise ValueError(_why_not(folder))
+            raise ValueError(_reason_not_writable(folder))
     return path
 
 
-def _why_not(folder: Path) -> str:
-    """What keeps us from writing *folder*, and what the operator can do about it."""
+def _reason_not_writable(folder: Path) -> str:
+    """Why *folder* cannot be written, and what the operator can do about it."""
     if not folder.is_dir():
         return f"{folder} is not a folder"
     owner, ours = folder.stat().st_uid, os.getuid()

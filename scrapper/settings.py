@@ -46,7 +46,15 @@ from scrapper.setting_types import (
     is_network,
 )
 
-__all__ = ["PRIVATE_NETWORKS", "LogSettings", "Network", "Settings", "explain", "load_settings"]
+__all__ = [
+    "GRACE_SECONDS",
+    "PRIVATE_NETWORKS",
+    "LogSettings",
+    "Network",
+    "Settings",
+    "explain",
+    "load_settings",
+]
 
 
 Network = IPv4Network | IPv6Network
@@ -66,6 +74,9 @@ PRIVATE_NETWORKS: tuple[Network, ...] = tuple(
 )
 """Loopback, private and link-local addresses: RFC 1918, 3927, 4193 and 4291."""
 
+
+GRACE_SECONDS = 5.0
+"""How long a process that stops waits for requests or posts beyond the deadline of a scrape."""
 
 _MAX_KEY_BYTES = 4096
 _SECRETS = (
@@ -88,7 +99,7 @@ def _usual_media_root() -> Path:
 
 
 class LogSettings(BaseSettings):
-    """The settings that are needed to log what comes of all others."""
+    """The settings that are needed to log errors of all others."""
 
     model_config = SettingsConfigDict(frozen=True, env_ignore_empty=True)
 
@@ -101,7 +112,7 @@ class LogSettings(BaseSettings):
 
     @classmethod
     def or_defaults(cls) -> "LogSettings":
-        """Those of the environment, or the defaults if one is wrong, which is reported later."""
+        """Those of the environment, or the defaults if one is wrong; that is reported later."""
         try:
             return cls()
         except ValidationError:
@@ -144,6 +155,8 @@ class Settings(LogSettings):
     max_connections: PositiveInt = 4096
     client_timeout_seconds: Seconds = 20
     redis_url: RedisURL = SecretStr("")
+    worker_port: Port | None = None
+    worker_grace_seconds: Annotated[float, Field(ge=0, le=YEAR)] | None = None
     webhook_hosts: HostsOrNetworks = ()
     webhook_secret: WebhookSecret = SecretStr("")
     max_jobs: PositiveInt = 100
@@ -201,14 +214,14 @@ class Settings(LogSettings):
 
     @field_validator("webhook_secret")
     @classmethod
-    def _goes_with_hosts(cls, secret: SecretStr, info: ValidationInfo) -> SecretStr:
+    def _is_set_with_hosts(cls, secret: SecretStr, info: ValidationInfo) -> SecretStr:
         if info.data.get("webhook_hosts") and not secret.get_secret_value():
             raise ValueError("WEBHOOK_HOSTS is set: set a secret too, to sign the webhooks")
         return secret
 
     @field_validator("instagram_username")
     @classmethod
-    def _goes_with_session(cls, username: str, info: ValidationInfo) -> str:
+    def _is_set_with_session_file(cls, username: str, info: ValidationInfo) -> str:
         session_file = info.data.get("instagram_session_file", username)
         if bool(session_file) != bool(username):
             raise ValueError("set both INSTAGRAM_SESSION_FILE and INSTAGRAM_USERNAME, or neither")
@@ -237,7 +250,7 @@ class Settings(LogSettings):
         return (self.key, webhook_secret, *passwords, *map(unquote, passwords))
 
     def without_secrets(self) -> "Settings":
-        """These settings for code that is not ours: no keys, cookies or passwords."""
+        """These settings for foreign code: no keys, cookies or passwords."""
         return self.model_copy(
             update={name: type(self).model_fields[name].default for name in _SECRETS}
         )
@@ -251,6 +264,12 @@ class Settings(LogSettings):
     def files_at_once(self) -> int:
         """How many files are downloaded at the same time."""
         return self.download_concurrency or self.scrape_concurrency
+
+    @property
+    def worker_grace(self) -> float:
+        """The seconds in which a worker that stops finishes what it holds."""
+        given = self.worker_grace_seconds
+        return self.scrape_timeout_seconds + GRACE_SECONDS if given is None else given
 
     @property
     def max_media_bytes(self) -> int:
@@ -316,7 +335,7 @@ def load_settings(**given: Any) -> Settings:
 
 
 def explain(error: ValidationError) -> str:
-    """Everything that is wrong with some settings, a line each, without the values."""
+    """The errors in the settings, one line each, without the values."""
     return "\n".join(_explain(fault) for fault in error.errors())
 
 

@@ -1,4 +1,4 @@
-"""The API keys: one without a name, several with names, and who has which limit."""
+"""The API keys: one without a name or several with names, and the limit of each."""
 
 import re
 import threading
@@ -27,7 +27,7 @@ _LINE = re.compile(
 
 
 class Key(NamedTuple):
-    """A key, and the requests that it may make in a window; None: as many as its address may."""
+    """A key, and the requests that it may make in a window; None if its address's limit applies."""
 
     name: str
     key: str
@@ -99,7 +99,7 @@ class ApiKeys:
             keys = [*keys, Key(_UNNAMED, self._fixed)]
         self._complaint = ""
         if keys == self._keys:
-            # Whoever follows the secrets compares tuples by identity.
+            # The scrubber compares tuples of secrets by identity.
             return
         self._keys = keys
         self._secrets = tuple(known.key for known in keys)

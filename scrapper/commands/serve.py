@@ -1,6 +1,7 @@
 """The service as a process: its parts, its logs, its end."""
 
 import asyncio
+import gc
 from typing import cast
 
 import structlog
@@ -13,7 +14,7 @@ from scrapper.handlers.resources import API_KEYS
 from scrapper.serving.connections import connections, raise_open_files
 from scrapper.serving.listeners import listening
 from scrapper.serving.request_path import weak_spots
-from scrapper.settings import LogSettings, load_settings
+from scrapper.settings import GRACE_SECONDS, LogSettings, load_settings
 from scrapper.tasks import end_process_within, on_signal
 from scrapper.telemetry.logs import merged
 from scrapper.telemetry.tracing import tracing
@@ -22,9 +23,9 @@ __all__ = ["serve"]
 
 log = structlog.get_logger("scrapper")
 
-_SHUTDOWN_GRACE = 5.0
 _SECONDS_TO_CLOSE = 3.0
 _SHORT_KEY = 16
+_COLLECT_AFTER = 10_000, 20, 20
 
 
 def serve() -> int:
@@ -55,7 +56,7 @@ def serve() -> int:
 
 async def _serve(app: web.Application, parts: ServiceParts) -> None:
     settings = parts.settings
-    grace = settings.scrape_timeout_seconds + _SHUTDOWN_GRACE
+    grace = settings.scrape_timeout_seconds + GRACE_SECONDS
     ended = on_signal(grace + _SECONDS_TO_CLOSE)
     runner = web.AppRunner(app, shutdown_timeout=grace)
     try:
@@ -66,7 +67,7 @@ async def _serve(app: web.Application, parts: ServiceParts) -> None:
             most=raise_open_files(settings.max_connections),
             head_timeout=settings.client_timeout_seconds,
         )
-        # Listen last, so that whoever can connect gets an answer.
+        # Listen last, so that every client that can connect gets an answer.
         async with listening(settings, connect) as (host, port):
             log.info(
                 "listening",
@@ -79,8 +80,20 @@ async def _serve(app: web.Application, parts: ServiceParts) -> None:
             )
             for text in weak_spots(settings, keyed=app[API_KEYS].needed):
                 log.warning("request path is weak", cause=text)
+            _collect_less()
             await ended.wait()
     finally:
         await runner.cleanup()
         # asyncio, too, waits for threads, such as one of a plugin or one that a disk holds up.
         end_process_within(_SECONDS_TO_CLOSE)
+
+
+def _collect_less() -> None:
+    """Leave what is there by now out of garbage collections, and collect less often.
+
+    Otherwise each collection looks at every connection: with 4,000 of them an answer took twice as
+    much CPU as with 64.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*_COLLECT_AFTER)

@@ -56,7 +56,7 @@ Make = Callable[[], Iterable[Middleware]]
 
 
 def path_names(settings: Settings) -> tuple[str, ...]:
-    """What the settings put into the request path, by name, outermost first."""
+    """The middlewares that the settings put into the request path, by name, outermost first."""
     return (*settings.middlewares, *settings.extra_middlewares)
 
 
@@ -89,7 +89,7 @@ def check_path(settings: Settings, *, keyed: bool) -> None:
 
 
 def weak_spots(settings: Settings, *, keyed: bool) -> Iterator[str]:
-    """What an operator should know of the request path of *settings*, a sentence each."""
+    """Warnings for the operator about the request path of *settings*, one sentence each."""
     names = path_names(settings)
     for name, cost in _COSTS_OF_LEAVING_OUT.items():
         if name not in names:
@@ -157,7 +157,7 @@ def _arguments(factory: Factory, *offered: Any) -> tuple[Any, ...]:
     """*offered*, or nothing if *factory* can do without."""
     try:
         signature = inspect.signature(factory)
-    # Some built-in functions do not tell theirs.
+    # Some built-in functions have no signature to read.
     except ValueError:
         return ()
     try:
@@ -249,7 +249,7 @@ class OwnMiddlewares:
         )
 
     def api_key(self) -> Iterator[Middleware]:
-        """Asks for a key, if one is set."""
+        """Demands a key, if one is set."""
         if self._keys.needed:
             yield api_key(
                 self._keys.names,
@@ -318,5 +318,5 @@ class OwnMiddlewares:
 
 
 def _name(key: str) -> None:
-    """Put the name of the request's key into its lines in the log."""
+    """Put the name of the request's key into its log lines."""
     bind_contextvars(key=key)

@@ -591,7 +591,7 @@ def _settle(running: Service) -> None:
 
 
 def _seconds_a_listing(running: Service, *, clients: int = 16) -> float:
-    """The time of all listings together, by their number, while so many *clients* ask for them."""
+    """The time of all listings together, by their number, while *clients* ask for them."""
     url = f"{running.url}/posts?limit=12"
     return 1 / wrk(url, connections=clients, seconds=2, key=KEY).rate
 

@@ -52,6 +52,8 @@ def test_an_empty_environment_gives_the_contract_s_defaults(
         "client_timeout_seconds": 20,
         "max_jobs": 100,
         "max_job_age_days": 7,
+        "worker_grace_seconds": None,
+        "worker_port": None,
         "job_patience_seconds": 21_600,
         "webhook_hosts": (),
         "instagram_cookies_file": None,
@@ -96,7 +98,7 @@ def test_the_key_can_be_read_from_a_file(monkeypatch: pytest.MonkeyPatch, tmp_pa
     assert load_settings().key == "s3cret"
 
 
-def test_trusted_proxies_are_networks_and_trust_proxy_adds_the_private_ones(
+def test_trust_proxy_adds_private_networks_to_the_trusted_ones(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("TRUSTED_PROXIES", "203.0.113.7, 2001:db8::/32")
@@ -221,7 +223,7 @@ def test_every_form_of_redis_url_is_taken(monkeypatch: pytest.MonkeyPatch, url: 
 @pytest.mark.parametrize(
     "url", ["http://:s3cret@localhost", "redis://:s3cret#x@localhost:6379", "redis://:a/s3cret@b"]
 )
-def test_another_url_is_no_redis_url_and_is_not_told(
+def test_another_url_is_no_redis_url_and_stays_hidden(
     monkeypatch: pytest.MonkeyPatch, url: str
 ) -> None:
     monkeypatch.setenv("REDIS_URL", url)

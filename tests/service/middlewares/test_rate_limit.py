@@ -57,7 +57,7 @@ async def test_a_full_bucket_serves_that_many_and_refuses_the_next(aiohttp_clien
     assert (await client.get("/health")).status == 200
 
 
-async def test_unknown_routes_cost_a_token_and_tell_the_rest(aiohttp_client: Any) -> None:
+async def test_unknown_routes_cost_a_token_and_show_the_rest(aiohttp_client: Any) -> None:
     client = await aiohttp_client(web.Application(middlewares=[rate_limit(3, 60)]))
     response = await client.get("/nowhere")
     assert (response.status, response.headers["RateLimit-Remaining"]) == (404, "2")
@@ -159,7 +159,7 @@ async def test_a_bucket_is_exactly_the_textbook_one(
         assert response.headers["RateLimit-Reset"] == str(full)
 
 
-async def test_a_penalty_takes_further_tokens_and_never_more_than_there_are(
+async def test_a_penalty_takes_at_most_the_tokens_left(
     aiohttp_client: Any,
 ) -> None:
     async def deny(_request: web.Request) -> web.Response:
