@@ -270,7 +270,7 @@ def _is_redis_url(url: SecretStr) -> SecretStr:
 
 
 OWN_PLUGINS_PACKAGE = "scrapper.plugins."
-_OWN_PLUGINS = ("audio", "s3")
+_OWN_PLUGINS = ("audio", "notify", "s3")
 _DOWNLOAD_FIELDS = ("shortcode", "owner", "date", "time", "number")
 _MAX_DOWNLOAD_NAME = 200
 DAY = 24 * 60 * 60
