@@ -186,7 +186,7 @@ class Catalogue:
         if search.kept is not None:
             wishes.append(("kept = ?", (search.kept,)))
         if after is not None:
-            place = after.stored_at, after.stored_at, after.shortcode
+            place = after.time, after.time, after.name
             wishes.append(("(stored_at < ? OR (stored_at = ? AND shortcode > ?))", place))
         where = " AND ".join(condition for condition, _ in wishes)
         values = [value for _, some in wishes for value in some]

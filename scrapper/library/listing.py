@@ -31,23 +31,23 @@ __all__ = [
 log = structlog.get_logger(__name__)
 
 _MOST_INODE = 2**63 - 1
-_MOMENT = re.compile(r"[0-9]{1,10}\.[0-9]{9}")
+_MOMENT = re.compile(r"[0-9]{1,12}\.[0-9]{9}")
 
 
 class Cursor(NamedTuple):
-    """A post's place among all that are stored, newest first."""
+    """The place of a post, or of a job, among all of them by a time, newest first."""
 
-    stored_at: float
-    shortcode: str
+    time: float
+    name: str
 
     @property
     def key(self) -> tuple[float, str]:
         """What the places are sorted by."""
-        return -self.stored_at, self.shortcode
+        return -self.time, self.name
 
     def __str__(self) -> str:
         # Nine digits tell any two times apart that a float of today can hold.
-        return f"{self.stored_at:.9f}~{self.shortcode}"
+        return f"{self.time:.9f}~{self.name}"
 
     @classmethod
     def parse(cls, text: str) -> "Cursor":
@@ -56,10 +56,10 @@ class Cursor(NamedTuple):
         Raises:
             ValueError: *text* is something else.
         """
-        stored_at, _, shortcode = text.partition("~")
-        if not (_MOMENT.fullmatch(stored_at) and is_shortcode(shortcode)):
+        time, _, name = text.partition("~")
+        if not (_MOMENT.fullmatch(time) and is_shortcode(name)):
             raise ValueError(text)
-        return cls(float(stored_at), shortcode)
+        return cls(float(time), name)
 
 
 class Listing(NamedTuple):

@@ -194,7 +194,7 @@ class Library:
                 if not room:
                     return Listing(posts, last)
                 some, cursors = cursors[:room], cursors[room:]
-                found = await self._index.get_all([cursor.shortcode for cursor in some])
+                found = await self._index.get_all([cursor.name for cursor in some])
                 posts += [stored for stored in found if stored and search.allows(stored)]
                 last = some[-1]
             if is_last:
