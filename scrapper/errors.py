@@ -247,7 +247,11 @@ RESPONSES: Mapping[type[Exception], tuple[int, str, str]] = {
         "instagram_rate_limited",
         "Instagram's rate limit is reached: wait before the next try",
     ),
-    TooManyStreams: (429, "too_many_requests", "You follow too many streams of events at once: end one"),
+    TooManyStreams: (
+        429,
+        "too_many_requests",
+        "You follow too many streams of events at once: end one",
+    ),
     TooManyJobs: (429, "too_many_requests", "Too many of your jobs are unfinished: wait for them"),
     InstagramChanged: (
         502,

@@ -6,11 +6,11 @@ import orjson
 from aiohttp import web
 
 from scrapper.handlers.openapi import Operation, Parameter
+from scrapper.handlers.queries import CURSOR, LIMIT, choice_in, cursor_in, limit_in
 from scrapper.handlers.refusals import InvalidParameter, NotStored
 from scrapper.handlers.resources import LIBRARY, SETTINGS
 from scrapper.handlers.responses import ListingResponse
 from scrapper.library.catalogue import Search
-from scrapper.library.listing import Cursor
 from scrapper.library.response import PostResponse
 from scrapper.library.stored import StoredPost
 from scrapper.links import is_shortcode
@@ -27,17 +27,11 @@ __all__ = [
     "stored_post",
 ]
 
-_DEFAULT_LIMIT = 20
-_MOST_POSTS = 100
-
-
 SHORTCODE = Parameter("shortcode", "path", {"type": "string", "pattern": "^[A-Za-z0-9_-]{5,64}$"})
 """The parameter of every route to one stored post."""
 
-_LIMIT = {"type": "integer", "minimum": 1, "maximum": _MOST_POSTS}
 _MOST_SEARCHED = 200
 _OWNER = {"type": "string", "pattern": "^[A-Za-z0-9._]{1,30}$"}
-_CURSOR = {"type": "string", "pattern": r"^[0-9]{1,10}\.[0-9]{9}~[A-Za-z0-9_-]{5,64}$"}
 
 
 @Operation(
@@ -47,7 +41,7 @@ _CURSOR = {"type": "string", "pattern": r"^[0-9]{1,10}\.[0-9]{9}~[A-Za-z0-9_-]{5
     response=ListingResponse,
     errors=(400, 503, 507),
     parameters=(
-        Parameter("limit", "query", _LIMIT, "How many"),
+        LIMIT,
         Parameter(
             "q",
             "query",
@@ -56,7 +50,7 @@ _CURSOR = {"type": "string", "pattern": r"^[0-9]{1,10}\.[0-9]{9}~[A-Za-z0-9_-]{5
         ),
         Parameter("owner", "query", _OWNER, "User name of the owner"),
         Parameter("kept", "query", {"type": "boolean"}, "Only kept posts, or only others"),
-        Parameter("cursor", "query", _CURSOR, "The `next_cursor` of the listing before"),
+        CURSOR,
     ),
 )
 async def list_posts(request: web.Request) -> web.Response:
@@ -64,16 +58,8 @@ async def list_posts(request: web.Request) -> web.Response:
 
     ``q``, ``owner`` and ``kept`` choose among them.
     """
-    limit = request.query.get("limit", str(_DEFAULT_LIMIT))
-    if not (limit.isascii() and limit.isdecimal() and len(limit) <= len(str(_MOST_POSTS))):
-        raise _bad_limit()
-    if not 1 <= int(limit) <= _MOST_POSTS:
-        raise _bad_limit()
-    try:
-        after = Cursor.parse(request.query["cursor"]) if "cursor" in request.query else None
-    except ValueError:
-        raise InvalidParameter(text="cursor must be a next_cursor of an earlier listing") from None
-    listing = await request.app[LIBRARY].list(int(limit), after, _search(request))
+    limit, after = limit_in(request), cursor_in(request)
+    listing = await request.app[LIBRARY].list(limit, after, _search(request))
     next_cursor = orjson.dumps(None if listing.next is None else str(listing.next))
     body = b'{"posts":[%b],"next_cursor":%b}' % (
         b",".join(post_json(request, stored) for stored in listing.posts),
@@ -154,13 +140,12 @@ async def stored_post(request: web.Request) -> StoredPost:
 
 def _search(request: web.Request) -> Search:
     query = request.query
-    text, owner, kept = query.get("q", ""), query.get("owner"), query.get("kept")
+    text, owner = query.get("q", ""), query.get("owner")
+    kept = choice_in(request, "kept", ["true", "false"])
     if len(text) > _MOST_SEARCHED:
         raise InvalidParameter(text=f"q must not have more than {_MOST_SEARCHED} characters")
     if owner is not None and not re.fullmatch(_OWNER["pattern"], owner):
         raise InvalidParameter(text="owner must be a user name")
-    if kept not in (None, "true", "false"):
-        raise InvalidParameter(text="kept must be true or false")
     return Search(text.strip(), owner or "", None if kept is None else kept == "true")
 
 
@@ -181,7 +166,3 @@ def post_json(
         max_age=request.app[SETTINGS].max_media_age_seconds,
         prefix=request.app[BASE_PATH].prefix_of(request),
     )
-
-
-def _bad_limit() -> InvalidParameter:
-    return InvalidParameter(text=f"limit must be a number from 1 to {_MOST_POSTS}")

@@ -7,7 +7,9 @@ from aiohttp import web
 from scrapper.access.keys import ApiKeys
 from scrapper.access.sessions import Sessions
 from scrapper.handlers.download_names import DownloadNames
+from scrapper.handlers.event_feed import EventFeed
 from scrapper.handlers.job_feeds import JobFeeds
+from scrapper.handlers.streams import StreamLimit
 from scrapper.instagram.client import Instagram
 from scrapper.jobs.engine import Jobs
 from scrapper.jobs.webhooks import WebhookHosts
@@ -23,6 +25,7 @@ __all__ = [
     "CHECKS",
     "CONVERSIONS",
     "DOWNLOAD_NAMES",
+    "EVENTS",
     "INSTAGRAM",
     "JOBS",
     "JOB_FEEDS",
@@ -32,6 +35,7 @@ __all__ = [
     "SCRAPER",
     "SESSIONS",
     "SETTINGS",
+    "STREAMS",
     "WEBHOOK_HOSTS",
 ]
 
@@ -44,6 +48,8 @@ LIBRARY = web.AppKey("library", Library)
 INSTAGRAM = web.AppKey("instagram", Instagram)
 JOBS = web.AppKey("jobs", Jobs)
 JOB_FEEDS = web.AppKey("job_feeds", JobFeeds)
+EVENTS = web.AppKey("events", EventFeed)
+STREAMS = web.AppKey("streams", StreamLimit)
 SESSIONS = web.AppKey("sessions", Sessions)
 WEBHOOK_HOSTS = web.AppKey("webhook_hosts", WebhookHosts)
 SCRAPER = web.AppKey("scraper", Scraper)

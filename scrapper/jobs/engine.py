@@ -1,9 +1,8 @@
 """Jobs: taken, followed, cancelled and tried again, whatever keeps them and whoever runs them."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from collections.abc import Sequence
 
 import structlog
 

@@ -14,13 +14,20 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.driver_info import DriverInfo
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import NoPermissionError, OutOfMemoryError, ReadOnlyError, ResponseError
+from redis.exceptions import (
+    NoPermissionError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+)
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from scrapper.errors import JobsUnreachable
 from scrapper.telemetry.complaints import Complaint
 from scrapper.telemetry.metrics import Metrics
 
-__all__ = ["PREFIX", "SharedRedis", "blocking_client", "connection_options"]
+__all__ = ["PREFIX", "SharedRedis", "blocking_client", "connection_options", "reaching"]
 
 log = structlog.get_logger(__name__)
 
@@ -29,6 +36,7 @@ PREFIX = "scrapper:"
 
 _PATIENCE_SECONDS = 1.0
 _PAUSE_SECONDS = 1.0
+_RETRY_SECONDS = 5.0
 _TURN_SECONDS = 2.0
 """How long to wait for a connection while a burst uses all of them."""
 _MOST_CONNECTIONS = 32
@@ -59,6 +67,19 @@ def blocking_client(url: str) -> redis.Redis:
         protocol=2,
     )
     return client
+
+
+@contextmanager
+def reaching() -> Iterator[None]:
+    """Do what a client of the service waits for, or say that it cannot be done now.
+
+    Raises:
+        JobsUnreachable: Redis does not answer.
+    """
+    try:
+        yield
+    except RedisError as error:
+        raise JobsUnreachable(retry_after=_RETRY_SECONDS) from error
 
 
 class SharedRedis(Redis):

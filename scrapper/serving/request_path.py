@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 __all__ = ["OwnMiddlewares", "check_path", "path_names", "request_path", "weak_spots"]
 
 _FREE_PATHS = frozenset({"/health", "/ready", "/openapi.json", *PAGE_FILES, *DOCS_FILES})
-_READS = ("/jobs", "/posts", "/media", "/download", "/login", "/metrics")
+_READS = ("/events", "/jobs", "/posts", "/media", "/download", "/login", "/metrics")
 _BY_URL = "/download"
 _READING = (hdrs.METH_GET, hdrs.METH_HEAD)
 _READS_A_TOKEN = 10
@@ -251,7 +251,7 @@ class OwnMiddlewares:
 
     async def _own_limit(self, request: web.Request) -> tuple[str, int] | None:
         """The bucket of the request's key, if that has one of its own. A session is its key."""
-        key = self._keys.carried_by(request) or await self._sessions.key_of(request)
+        key = await self._sessions.key_behind(request)
         return None if key is None or key.limit is None else (f"key {key.name}", key.limit)
 
     async def _own_limit_for_reads(self, request: web.Request) -> tuple[str, int] | None:

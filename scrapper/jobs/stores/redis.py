@@ -2,8 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeVar, get_args
 
 import orjson
@@ -11,10 +11,8 @@ import structlog
 from redis.asyncio.client import Pipeline
 from redis.exceptions import RedisError
 
-from scrapper.errors import JobsUnreachable
 from scrapper.jobs.model import Job, JobFilter, JobPost
 from scrapper.jobs.store import (
-    MAKE_ROOM_SECONDS,
     Change,
     FinishedJob,
     JobChanges,
@@ -24,7 +22,7 @@ from scrapper.jobs.store import (
 from scrapper.jobs.stores.redis_line import LINE, RedisBacklog
 from scrapper.jobs.webhooks import Outcome
 from scrapper.library.listing import Cursor
-from scrapper.replicas.client import PREFIX, SharedRedis
+from scrapper.replicas.client import PREFIX, SharedRedis, reaching
 from scrapper.replicas.queue import STREAM, PostQueue
 from scrapper.tasks import end, in_background
 
@@ -157,10 +155,10 @@ class RedisStore:
     one. The posts wait in the *queue*, or, with *spacing*, in a
     :class:`~scrapper.jobs.stores.redis_line.RedisBacklog`.
 
-    A job is a hash: its time, its client and owner, the number of its last change, the number of its
-    unfinished posts, and each post under its index, as a list that begins with the number of its
-    last change. A sorted set holds all IDs, by time. Each plugin has a sorted set of the jobs that
-    ended and that it does not know of.
+    A job is a hash: its time, its client, its owner, the number of its last change, the number of
+    its unfinished posts, and each post under its index, as a list that begins with the number of
+    its last change. A sorted set holds all IDs, by time. Each plugin has a sorted set of the jobs
+    that ended and that it does not know of.
     """
 
     def __init__(
@@ -232,7 +230,7 @@ class RedisStore:
             # The latest changes are enough: whoever follows them looks every second.
             transaction.zremrangebyrank(CHANGES[1], 0, -2 * self._max_jobs)
 
-        with _reaching():
+        with reaching():
             with self._redis.asking():
                 await self._redis.transaction(add, _ALL)
             for id_, owner in (*gone.items(), (job.id, b"")):
@@ -251,7 +249,7 @@ class RedisStore:
             transaction.expire(key, _UNREPORTED_SECONDS)
 
     async def get(self, job_id: str) -> Job | None:
-        with _reaching():
+        with reaching():
             job = await self.read(job_id)
             if job is None or job.forgotten:
                 return None
@@ -261,9 +259,11 @@ class RedisStore:
             return job
 
     async def newest(self, number: int, after: Cursor | None, wanted: JobFilter) -> Sequence[Job]:
-        with _reaching():
+        with reaching():
             names: Any = await self._redis.zrange(_ALL, 0, -1, withscores=True)
-            places = sorted((Cursor(time, id_.decode()) for id_, time in names), key=lambda it: it.key)
+            places = sorted(
+                (Cursor(time, id_.decode()) for id_, time in names), key=lambda it: it.key
+            )
             places = [place for place in places if after is None or place.key > after.key]
             held_until = await self._backlog.held_until()
             jobs: list[Job] = []
@@ -282,11 +282,11 @@ class RedisStore:
             return jobs[:number]
 
     async def forget(self, job: Job) -> bool:
-        with _reaching():
+        with reaching():
             return bool(await self._forget_job(keys=[*CHANGES, job_key(job.id)], args=[job.id]))
 
     async def changed(self, since: int) -> JobChanges:
-        with _reaching():
+        with reaching():
             number = int(await self._redis.get(CHANGES[0]) or 0)
             found: Any = await self._redis.zrange(
                 CHANGES[1], "+inf", f"({since}", desc=True, byscore=True
@@ -328,7 +328,7 @@ class RedisStore:
         return is_stuck
 
     async def change(self, job: Job, how: Change, *, queue: bool = False) -> bool:
-        with _reaching():
+        with reaching():
             if await self._redis.hexists(job_key(job.id), _FORGOTTEN.decode()):
                 return False
             for index, post in enumerate(job.posts):
@@ -337,7 +337,7 @@ class RedisStore:
             return await self._load(job)
 
     async def check_room(self, client: str | None) -> None:
-        with _reaching():
+        with reaching():
             await self._make_room(self._redis, client or "")
 
     async def find(self, job_id: str, index: int) -> tuple[Job, JobPost] | None:
@@ -482,14 +482,6 @@ async def _until_redis_answers(ask: Callable[[], Awaitable[Result]]) -> Result:
             return await ask()
         except RedisError:
             await asyncio.sleep(_PAUSE_SECONDS)
-
-
-@contextmanager
-def _reaching() -> Iterator[None]:
-    try:
-        yield
-    except RedisError as error:
-        raise JobsUnreachable(retry_after=MAKE_ROOM_SECONDS) from error
 
 
 def _ended_for(plugin: str) -> str:
