@@ -31,6 +31,7 @@ from scrapper.handlers.page import DOCS_FILES, PAGE_FILES, docs, page
 from scrapper.handlers.posts import delete_post, get_post, keep_post, list_posts, release_post
 from scrapper.handlers.scrape import scrape
 from scrapper.handlers.session import begin_session, end_session
+from scrapper.handlers.storage import storage
 from scrapper.handlers.streams import StreamLimit
 from scrapper.jobs.webhooks import WebhookHosts
 from scrapper.serving.base_path import BASE_PATH, BasePath, check_base_path
@@ -114,6 +115,7 @@ _ROUTES = (
     web.delete("/jobs/{id}", cancel_job),
     web.get("/jobs/{id}/events", job_events, allow_head=False),
     web.get("/events", events, allow_head=False),
+    web.get("/storage", storage),
     web.get("/posts", list_posts),
     web.get("/posts/{shortcode}", get_post),
     web.delete("/posts/{shortcode}", delete_post),

@@ -1,19 +1,22 @@
 """``/posts`` and ``/posts/{shortcode}``: what is stored."""
 
 import re
+from collections.abc import Sequence
+from typing import cast
 
 import orjson
 from aiohttp import web
 
+from scrapper.errors import InvalidURL, UnsupportedLink
 from scrapper.handlers.openapi import Operation, Parameter
 from scrapper.handlers.queries import CURSOR, LIMIT, choice_in, cursor_in, limit_in
 from scrapper.handlers.refusals import InvalidParameter, NotStored
 from scrapper.handlers.resources import LIBRARY, SETTINGS
 from scrapper.handlers.responses import ListingResponse
-from scrapper.library.catalogue import Search
+from scrapper.library.catalogue import Kind, Search, Sort
 from scrapper.library.response import PostResponse
 from scrapper.library.stored import StoredPost
-from scrapper.links import is_shortcode
+from scrapper.links import clean_link, is_shortcode, read_link
 from scrapper.serving.base_path import BASE_PATH
 
 __all__ = [
@@ -31,6 +34,8 @@ SHORTCODE = Parameter("shortcode", "path", {"type": "string", "pattern": "^[A-Za
 """The parameter of every route to one stored post."""
 
 _MOST_SEARCHED = 200
+_KINDS: Sequence[Kind] = ("video", "image", "carousel")
+_SORTS: Sequence[Sort] = ("stored", "taken")
 _OWNER = {"type": "string", "pattern": "^[A-Za-z0-9._]{1,30}$"}
 
 
@@ -46,17 +51,25 @@ _OWNER = {"type": "string", "pattern": "^[A-Za-z0-9._]{1,30}$"}
             "q",
             "query",
             {"type": "string", "maxLength": _MOST_SEARCHED},
-            "Words of the caption, or of the names of people",
+            "Words of the caption or of the names of people, the beginning of a shortcode, or a "
+            "post's link",
         ),
         Parameter("owner", "query", _OWNER, "User name of the owner"),
         Parameter("kept", "query", {"type": "boolean"}, "Only kept posts, or only others"),
+        Parameter("type", "query", {"type": "string", "enum": _KINDS}, "Only posts of this type"),
+        Parameter(
+            "sort",
+            "query",
+            {"type": "string", "enum": _SORTS, "default": "stored"},
+            "Which come first: those stored last, or those taken last",
+        ),
         CURSOR,
     ),
 )
 async def list_posts(request: web.Request) -> web.Response:
     """The stored posts, newest first: ``limit`` of them, after ``cursor``.
 
-    ``q``, ``owner`` and ``kept`` choose among them.
+    ``q``, ``owner``, ``kept`` and ``type`` choose among them. A ``cursor`` belongs to its ``sort``.
     """
     limit, after = limit_in(request), cursor_in(request)
     listing = await request.app[LIBRARY].list(limit, after, _search(request))
@@ -142,11 +155,27 @@ def _search(request: web.Request) -> Search:
     query = request.query
     text, owner = query.get("q", ""), query.get("owner")
     kept = choice_in(request, "kept", ["true", "false"])
-    if len(text) > _MOST_SEARCHED:
+    text = clean_link(text)
+    if len(text) > _MOST_SEARCHED and not _is_link(request, text):
         raise InvalidParameter(text=f"q must not have more than {_MOST_SEARCHED} characters")
     if owner is not None and not re.fullmatch(_OWNER["pattern"], owner):
         raise InvalidParameter(text="owner must be a user name")
-    return Search(text.strip(), owner or "", None if kept is None else kept == "true")
+    return Search(
+        text,
+        owner or "",
+        None if kept is None else kept == "true",
+        cast(Kind | None, choice_in(request, "type", _KINDS)) or "",
+        cast(Sort | None, choice_in(request, "sort", _SORTS)) or "stored",
+    )
+
+
+def _is_link(request: web.Request, text: str) -> bool:
+    """Whether *text* is a post's link: one may be longer than other texts that are looked for."""
+    try:
+        read_link(text, max_length=request.app[SETTINGS].max_url_length)
+    except (InvalidURL, UnsupportedLink):
+        return False
+    return True
 
 
 def _shortcode(request: web.Request) -> str:

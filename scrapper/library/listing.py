@@ -22,6 +22,7 @@ __all__ = [
     "folders",
     "is_stored",
     "newest",
+    "size_of",
     "stored_before",
     "usage_of",
     "version_of",
@@ -133,10 +134,20 @@ def usage_of(root: Path) -> Usage:
     posts = size = 0
     for shortcode, _, _ in _folders(root):
         # The post may be removed meanwhile.
-        with suppress(OSError), os.scandir(root / shortcode) as entries:
-            size += sum(entry.stat(follow_symlinks=False).st_size for entry in entries)
+        with suppress(OSError):
+            size += size_of(root / shortcode)
             posts += 1
     return Usage(posts, size)
+
+
+def size_of(folder: Path) -> int:
+    """The bytes of the files in *folder*.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with os.scandir(folder) as entries:
+        return sum(entry.stat(follow_symlinks=False).st_size for entry in entries)
 
 
 def _folders(root: Path) -> Iterator[tuple[str, float, int | None]]:

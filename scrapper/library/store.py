@@ -88,6 +88,7 @@ class Library:
         self._syncing = asyncio.Lock()
         self._synced_at = -math.inf
         self._first_sync: asyncio.Task[None] | None = None
+        self._usage: Usage | None = None
         self._listeners: list[Callable[[str], None]] = []
         self._check = check
         self._abandoned_after = abandoned_after
@@ -360,7 +361,20 @@ class Library:
         Raises:
             OSError: the root cannot be read.
         """
-        return await self._in_thread(usage_of, self.root)
+        self._usage = await self._in_thread(usage_of, self.root)
+        return self._usage
+
+    async def usage_now(self) -> Usage:
+        """How much is stored, by the catalogue; or, while it cannot be used, at the last look.
+
+        Raises:
+            OSError: the root cannot be read.
+        """
+        if self._catalogue is not None and self._catalogue.complete:
+            with suppress(*_REFUSALS):
+                await self._sync(self._catalogue, time.monotonic(), fill=False)
+                return await self._in_thread(self._catalogue.usage)
+        return self._usage or await self.usage()
 
     def stage(self, shortcode: str) -> Path:
         """Make an empty folder for the files of a post that is being downloaded."""

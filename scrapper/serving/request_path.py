@@ -34,7 +34,16 @@ if TYPE_CHECKING:
 __all__ = ["OwnMiddlewares", "check_path", "path_names", "request_path", "weak_spots"]
 
 _FREE_PATHS = frozenset({"/health", "/ready", "/openapi.json", *PAGE_FILES, *DOCS_FILES})
-_READS = ("/events", "/jobs", "/posts", "/media", "/download", "/login", "/metrics")
+_READS = (
+    "/events",
+    "/jobs",
+    "/posts",
+    "/storage",
+    "/media",
+    "/download",
+    "/login",
+    "/metrics",
+)
 _BY_URL = "/download"
 _READING = (hdrs.METH_GET, hdrs.METH_HEAD)
 _READS_A_TOKEN = 10
