@@ -1,4 +1,4 @@
-"""Which plugin was told of which post and job: in SQLite, across restarts."""
+"""Which plugin knows of which post, login state and condition: in SQLite, across restarts."""
 
 import sqlite3
 import time
@@ -21,7 +21,7 @@ to be tried again. ``skipped``: the post was stored before the plugin was in use
 NO_VERSION = 0
 """No stored post has this version."""
 
-_VERSION = 2
+_VERSION = 3
 _SCHEMA = """
 CREATE TABLE plugins (name TEXT PRIMARY KEY, restarts INTEGER NOT NULL DEFAULT 0) STRICT;
 CREATE TABLE posts (
@@ -30,6 +30,12 @@ CREATE TABLE posts (
     version INTEGER NOT NULL,
     outcome TEXT NOT NULL,
     PRIMARY KEY (plugin, shortcode)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE conditions (
+    plugin TEXT NOT NULL,
+    name TEXT NOT NULL,
+    value TEXT NOT NULL,
+    PRIMARY KEY (plugin, name)
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE lost (at REAL NOT NULL) STRICT
 """
@@ -121,6 +127,20 @@ class Ledger:
             database.execute(
                 "INSERT OR REPLACE INTO posts VALUES (?, ?, ?, ?)",
                 (plugin, shortcode, version, outcome),
+            )
+
+    def conditions(self, plugin: str) -> dict[str, str]:
+        """The conditions that *plugin* knows, by name, as texts."""
+        with self._file.using() as database:
+            return dict(
+                database.execute("SELECT name, value FROM conditions WHERE plugin = ?", (plugin,))
+            )
+
+    def note_condition(self, plugin: str, name: str, value: str) -> None:
+        """Note that *plugin* knows the condition called *name* as it is now."""
+        with self._file.changing() as database:
+            database.execute(
+                "INSERT OR REPLACE INTO conditions VALUES (?, ?, ?)", (plugin, name, value)
             )
 
     def forget(self, plugin: str, shortcode: str) -> None:
