@@ -97,7 +97,7 @@ def assemble(settings: Settings) -> ServiceParts:
     peers = fleet.peers if fleet else Peers()
     root = MediaRoot(settings.media_root, shared=peers.shared)
     root.open()
-    library = Library.from_settings(settings, root)
+    library = Library.from_settings(settings, root, fleet.news if fleet else None)
     instagram = _instagram(settings, root, metrics, fleet, plugins.sources(settings))
     metrics.follow_login(lambda: instagram.login.state.state, get_args(State))
     metrics.follow_pace({name: pace.allowed_now for name, pace in instagram.paces.items()})
