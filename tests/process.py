@@ -146,7 +146,10 @@ class Worker(Process):
 
 
 class Service(Process):
-    """The service on a free port of loopback; another *module* can run in its place."""
+    """The service on loopback, on a free port unless *environment* has one.
+
+    Another *module* can run in its place.
+    """
 
     def __init__(
         self,
@@ -169,7 +172,7 @@ class Service(Process):
         self.headers: dict[str, str] = {}
 
     def __enter__(self) -> Self:
-        port = free_port()
+        port = int(self.environment.get("PORT") or free_port())
         self.url = f"http://127.0.0.1:{port}"
         self._start(PORT=str(port))
         wait_for_answer(self.url + "/health")
@@ -189,6 +192,9 @@ class Service(Process):
         return self._session.post(
             self.url + path, json=body, headers=self.headers, timeout=PATIENCE_SECONDS
         )
+
+    def put(self, path: str) -> requests.Response:
+        return self._session.put(self.url + path, headers=self.headers, timeout=PATIENCE_SECONDS)
 
     def delete(self, path: str) -> requests.Response:
         return self._session.delete(self.url + path, headers=self.headers, timeout=PATIENCE_SECONDS)
