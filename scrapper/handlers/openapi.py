@@ -181,7 +181,7 @@ class _Describer:
     """Describes *operations* of an API whose schemas are each stated once."""
 
     def __init__(self, operations: Sequence[Operation]) -> None:
-        types = [ErrorResponse, JobResponse]
+        types: list[Any] = [ErrorResponse, JobResponse]
         for operation in operations:
             more = (response for _, response in operation.more.values())
             types += [
