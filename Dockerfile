@@ -42,8 +42,10 @@ VOLUME ["/data"]
 EXPOSE 5633
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=30s --timeout=5s --start-period=30s --retries=3 CMD ["python", "-c", \
-    "import http.client, os, sys; \
-    c = http.client.HTTPConnection('127.0.0.1', int(os.environ.get('PORT') or 5633), timeout=4); \
+    "import http.client as h, os, ssl, sys; \
+    at = {'host': '127.0.0.1', 'port': int(os.environ.get('PORT') or 5633), 'timeout': 4}; \
+    c = h.HTTPSConnection(**at, context=ssl._create_unverified_context()) \
+    if os.environ.get('TLS_CERT_FILE') else h.HTTPConnection(**at); \
     c.request('GET', '/health'); \
     sys.exit(c.getresponse().status != 200)"]
 ENTRYPOINT ["python", "-m", "scrapper"]

@@ -65,7 +65,7 @@ wheels:
 
 audit: $(VENV)/lint.txt
 	@$(BIN)/pip-audit --disable-pip --require-hashes --strict \
-	    -r requirements/base.txt -r requirements/redis.txt -r requirements/s3.txt
+	    -r requirements/base.txt -r requirements/redis.txt -r requirements/s3.txt -r requirements/notify.txt
 
 format: $(VENV)/lint.txt
 	@$(BIN)/ruff check --fix-only --quiet .
@@ -78,7 +78,7 @@ update-instaloader: UPGRADE = --upgrade-package instaloader
 
 lock update-instaloader: $(VENV)/dev.txt
 	@before=$$(grep ^instaloader== requirements/base.txt); \
-	for name in base redis s3 audio dev lint bench otel; do \
+	for name in base redis s3 audio notify dev lint bench otel; do \
 	    [ $$name = base ] && overrides="--overrides requirements/overrides.txt" || overrides=; \
 	    $(BIN)/uv pip compile $(UPGRADE) --universal --python-version 3.11 --generate-hashes \
 	        --no-header --quiet $$overrides requirements/$$name.in -o requirements/$$name.txt || exit; \

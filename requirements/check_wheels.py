@@ -1,6 +1,6 @@
 """See that every locked requirement has a wheel for each architecture of the image.
 
-``python requirements/check_wheels.py``: 0 if so, else 1, after pip told what is missing.
+``python requirements/check_wheels.py``: 0 if so, else 1, after pip listed what is missing.
 """
 
 import subprocess

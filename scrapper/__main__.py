@@ -51,13 +51,11 @@ def main() -> int:
         return _EXIT_USAGE
 
 
-# Each command imports what it alone needs.
+# Each command imports only what it needs.
 
 
 def _serve(_: argparse.Namespace) -> int:
     _leave_out("rich")
-    if not os.environ.get("REDIS_URL"):
-        _leave_out("redis")
     from scrapper.commands.serve import serve  # noqa: PLC0415
 
     return serve()
@@ -134,9 +132,9 @@ def _replace_closed_streams() -> None:
 def _leave_out(module: str) -> None:
     """Hide *module* from libraries that work without it.
 
-    Each takes 3 MB or more: rich, which structlog uses for coloured tracebacks; redis, which
-    throttled-py imports if it is installed; and charset_normalizer, which requests uses to guess
-    encodings. Without it requests assumes UTF-8, which is what Instagram sends.
+    Each takes 3 MB or more: rich, which structlog uses for coloured tracebacks; and
+    charset_normalizer, which requests uses to guess encodings. Without it requests assumes UTF-8,
+    which is what Instagram sends.
     """
     sys.modules[module] = None  # type: ignore[assignment]
 
@@ -256,9 +254,9 @@ def _end(code: int) -> None:
         sys.stdout.flush()
         sys.stderr.flush()
     except OSError:
-        # Python would try again, and complain, if the reader of a pipe went away.
+        # If the reader of a pipe went away, Python would flush again and print an error.
         os._exit(code)
-    # It would wait for those of pools, even if they are daemons.
+    # Python would wait for the threads of pools, even if they are daemons.
     if threading.active_count() > 1:
         os._exit(code)
     sys.exit(code)

@@ -40,8 +40,8 @@ def create_app(parts: ServiceParts) -> web.Application:
     It reads files, so do not call it on an event loop.
 
     Raises:
-        SettingsError: a middleware or a plugin's route cannot be made, or the request path leaves
-            a door open.
+        SettingsError: a middleware or a plugin's route cannot be made, or the request path is not
+        safe.
     """
     settings, measured, plugins, fleet = parts.settings, parts.metrics, parts.plugins, parts.fleet
     keys, base_path, root = ApiKeys(settings), BasePath(settings), parts.root

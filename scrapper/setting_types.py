@@ -1,15 +1,15 @@
-"""The types of settings: how each is read from text, and what is wrong with one."""
+"""The types of settings: how each is read from text, and its error messages."""
 
 import base64
 import os
 import pwd
 import re
 from importlib import import_module
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from pkgutil import resolve_name
 from string import Formatter
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
@@ -22,20 +22,24 @@ __all__ = [
     "OWN_MIDDLEWARES",
     "OWN_PLUGINS_PACKAGE",
     "YEAR",
+    "AuthProxies",
     "BasePathText",
     "DownloadName",
     "Factories",
     "Folder",
+    "HeaderName",
     "HostNames",
     "HostsOrNetworks",
     "Key",
     "Middlewares",
     "Modules",
-    "Networks",
+    "Peers",
     "Port",
     "ReadableFile",
     "RedisURL",
     "Seconds",
+    "SocketMode",
+    "SocketPath",
     "WebhookSecret",
     "is_network",
     "why_no_proxy",
@@ -57,6 +61,15 @@ _BASE_PATH = re.compile(r"(?:/(?!\.{1,2}(?:/|$))[A-Za-z0-9._~-]{1,100}){1,10}")
 _WEBHOOK_SECRET_BYTES = (24, 64)
 _PROXY_SCHEMES = ("http", "https", "socks4", "socks4a", "socks5", "socks5h")
 _Item = TypeVar("_Item")
+_HEADER_NAME = re.compile(r"[A-Za-z0-9-]{1,64}")
+# Clients or other proxies send these themselves.
+_OTHER_HEADERS = (
+    *("authorization", "cookie", "host", "origin", "x-api-key"),
+    *("forwarded", "x-forwarded-for", "x-forwarded-prefix", "x-forwarded-proto", "x-request-id"),
+)
+# sockaddr_un has 108 bytes on Linux and 104 elsewhere, the last of which is 0.
+_MAX_SOCKET_PATH = 103
+_MODE = re.compile("0?[0-7]{3}")
 _HOST_NAME = re.compile(r"[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63}){0,126}\.?")
 
 
@@ -64,8 +77,10 @@ def _split(text: str) -> list[str]:
     return [part.strip() for part in text.split(",") if part.strip()]
 
 
-def _networks(text: Any) -> Any:
-    return [ip_network(part) for part in _split(text)] if isinstance(text, str) else text
+def _peers(text: Any) -> Any:
+    if not isinstance(text, str):
+        return text
+    return [part if part == "unix" else ip_network(part) for part in _split(text)]
 
 
 def _names(text: Any) -> Any:
@@ -91,6 +106,42 @@ def is_network(text: str) -> bool:
 
 def _is_host_or_network(text: str) -> str:
     return text if is_network(text) else _is_host_name(text)
+
+
+def _is_proxy(text: str) -> str:
+    """*text* as a connection shows its peer: an address, ``unix``, or the path of a socket."""
+    if text == "unix" or text.startswith(("/", "unix:/")):
+        return text.removeprefix("unix:")
+    host, slash, prefix = text.partition("/")
+    try:
+        address = ip_address(host)
+    except ValueError:
+        raise ValueError(f"{text!r} is neither an address nor a Unix socket") from None
+    if (slash and prefix != str(address.max_prefixlen)) or address.is_unspecified:
+        raise ValueError(f"{text!r} is not a single address: name each proxy by its own")
+    return str(getattr(address, "ipv4_mapped", None) or address)
+
+
+def _is_header_name(name: str) -> str:
+    if (name and not _HEADER_NAME.fullmatch(name)) or name.lower() in _OTHER_HEADERS:
+        raise ValueError("write the name of a header of its own, such as Remote-User")
+    return name
+
+
+def _is_socket_path(path: Path) -> Path:
+    if len(os.fsencode(path)) > _MAX_SOCKET_PATH:
+        raise ValueError(f"the path is too long: {_MAX_SOCKET_PATH} bytes at most")
+    if not path.parent.is_dir():
+        raise ValueError(f"there is no folder {path.parent}")
+    return path
+
+
+def _mode(text: Any) -> Any:
+    if not isinstance(text, str):
+        return text
+    if not _MODE.fullmatch(text):
+        raise ValueError("write the permissions in octal, such as 660")
+    return int(text, 8)
 
 
 def _is_webhook_secret(secret: SecretStr) -> SecretStr:
@@ -144,12 +195,12 @@ def _is_writable(path: Path) -> Path:
         if os.path.lexists(folder) and not (
             folder.is_dir() and os.access(folder, os.R_OK | os.W_OK | os.X_OK)
         ):
-            raise ValueError(_why_not(folder, path))
+            raise ValueError(_reason_not_writable(folder, path))
     return path
 
 
-def _why_not(folder: Path, wanted: Path) -> str:
-    """What keeps us from writing *folder*, and what the operator can do about it.
+def _reason_not_writable(folder: Path, wanted: Path) -> str:
+    """Why *folder* cannot be written, and what the operator can do about it.
 
     It is *wanted* itself, a folder in it, or the nearest one above it that exists.
     """
@@ -270,14 +321,20 @@ RedisURL = Annotated[SecretStr, AfterValidator(_is_redis_url)]
 Port = Annotated[int, Field(ge=0, le=65535)]
 Seconds = Annotated[float, Field(gt=0, le=YEAR)]
 
+HeaderName = Annotated[str, AfterValidator(_is_header_name)]
+SocketMode = Annotated[int, BeforeValidator(_mode)]
+SocketPath = Annotated[Path, AfterValidator(Path.absolute), AfterValidator(_is_socket_path)]
 BasePathText = Annotated[str, AfterValidator(_is_base_path)]
 DownloadName = Annotated[
     str, Field(min_length=1, max_length=_MAX_DOWNLOAD_NAME), AfterValidator(_is_download_name)
 ]
 _Listed = Annotated[tuple[_Item, ...], NoDecode, BeforeValidator(_names)]
+AuthProxies = _Listed[Annotated[str, AfterValidator(_is_proxy)]]
 HostNames = _Listed[Annotated[str, AfterValidator(_is_host_name)]]
 HostsOrNetworks = _Listed[Annotated[str, AfterValidator(_is_host_or_network)]]
-Networks = Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode, BeforeValidator(_networks)]
+Peers = Annotated[
+    tuple[IPv4Network | IPv6Network | Literal["unix"], ...], NoDecode, BeforeValidator(_peers)
+]
 WebhookSecret = Annotated[
     SecretStr, AfterValidator(_is_webhook_secret), Field(validate_default=True)
 ]

@@ -27,20 +27,24 @@ from scrapper.setting_types import (
     DAY,
     OWN_MIDDLEWARES,
     YEAR,
+    AuthProxies,
     BasePathText,
     DownloadName,
     Factories,
     Folder,
+    HeaderName,
     HostNames,
     HostsOrNetworks,
     Key,
     Middlewares,
     Modules,
-    Networks,
+    Peers,
     Port,
     ReadableFile,
     RedisURL,
     Seconds,
+    SocketMode,
+    SocketPath,
     WebhookSecret,
     is_network,
     why_no_proxy,
@@ -86,6 +90,7 @@ _SECRETS = (
     "api_key",
     "api_key_file",
     "api_keys_file",
+    "tls_key_file",
     "redis_url",
     "webhook_secret",
     "instagram_cookies_file",
@@ -101,7 +106,7 @@ def _usual_media_root() -> Path:
 
 
 class LogSettings(BaseSettings):
-    """The settings that are needed to log what comes of all others."""
+    """The settings that are needed to log errors of all others."""
 
     model_config = SettingsConfigDict(frozen=True, env_ignore_empty=True)
 
@@ -114,7 +119,7 @@ class LogSettings(BaseSettings):
 
     @classmethod
     def or_defaults(cls) -> "LogSettings":
-        """Those of the environment, or the defaults if one is wrong, which is reported later."""
+        """Those of the environment, or the defaults if one is wrong; that is reported later."""
         try:
             return cls()
         except ValidationError:
@@ -129,6 +134,12 @@ class Settings(LogSettings):
     api_keys_file: ReadableFile | None = None
     host: str = "0.0.0.0"  # noqa: S104 - a container is reached from outside
     port: Port = 5633
+    unix_socket: SocketPath | None = None
+    unix_socket_mode: SocketMode = 0o660
+    tls_cert_file: ReadableFile | None = None
+    tls_key_file: Annotated[ReadableFile | None, Field(validate_default=True)] = None
+    auth_proxies: AuthProxies = ()
+    auth_proxy_header: Annotated[HeaderName, Field(validate_default=True)] = ""
     media_root: Folder = Field(default_factory=_usual_media_root, validate_default=True)
     download_name: DownloadName = "{shortcode}"
     max_url_length: PositiveInt = 512
@@ -138,7 +149,7 @@ class Settings(LogSettings):
     rate_limit_max_ips: PositiveInt = 10_000
     base_path: BasePathText = ""
     allowed_hosts: HostNames = ()
-    trusted_proxies: Networks = ()
+    trusted_proxies: Peers = ()
     trust_proxy: bool = False
     max_media_age_days: Annotated[float, Field(ge=0, le=36_500)] = 7
     media_cleanup_interval_seconds: Seconds = 3600
@@ -180,16 +191,42 @@ class Settings(LogSettings):
                 raise ValueError(f"{path} is empty")
         return path
 
+    @field_validator("auth_proxies")
+    @classmethod
+    def _listens_for_proxies(cls, proxies: tuple[str, ...], info: ValidationInfo) -> Any:
+        """Write the Unix socket as ``unix``; it must be the one that the service listens on."""
+        own = info.data.get("unix_socket")
+        for proxy in proxies:
+            is_path = proxy.startswith("/")
+            if (is_path or proxy == "unix") and (own is None or (is_path and Path(proxy) != own)):
+                raise ValueError(f"{proxy}: UNIX_SOCKET must be set to it")
+        return tuple("unix" if proxy.startswith("/") else proxy for proxy in proxies)
+
+    @field_validator("auth_proxy_header")
+    @classmethod
+    def _goes_with_proxies(cls, header: str, info: ValidationInfo) -> str:
+        if bool(info.data.get("auth_proxies", header)) != bool(header):
+            raise ValueError("set both AUTH_PROXY_HEADER and AUTH_PROXIES, or neither")
+        return header
+
+    @field_validator("tls_key_file")
+    @classmethod
+    def _goes_with_certificate(cls, key: Path | None, info: ValidationInfo) -> Path | None:
+        certificate = info.data.get("tls_cert_file", key)
+        if (certificate is None) != (key is None):
+            raise ValueError("set both TLS_CERT_FILE and TLS_KEY_FILE, or neither")
+        return key
+
     @field_validator("webhook_secret")
     @classmethod
-    def _goes_with_hosts(cls, secret: SecretStr, info: ValidationInfo) -> SecretStr:
+    def _is_set_with_hosts(cls, secret: SecretStr, info: ValidationInfo) -> SecretStr:
         if info.data.get("webhook_hosts") and not secret.get_secret_value():
             raise ValueError("WEBHOOK_HOSTS is set: set a secret too, to sign the webhooks")
         return secret
 
     @field_validator("instagram_username")
     @classmethod
-    def _goes_with_session(cls, username: str, info: ValidationInfo) -> str:
+    def _is_set_with_session_file(cls, username: str, info: ValidationInfo) -> str:
         session_file = info.data.get("instagram_session_file", username)
         if bool(session_file) != bool(username):
             raise ValueError("set both INSTAGRAM_SESSION_FILE and INSTAGRAM_USERNAME, or neither")
@@ -218,7 +255,7 @@ class Settings(LogSettings):
         return (self.key, webhook_secret, *passwords, *map(unquote, passwords))
 
     def without_secrets(self) -> "Settings":
-        """These settings for code that is not ours: no keys, cookies or passwords."""
+        """These settings for foreign code: no keys, cookies or passwords."""
         return self.model_copy(
             update={name: type(self).model_fields[name].default for name in _SECRETS}
         )
@@ -270,8 +307,8 @@ class Settings(LogSettings):
         return self.instagram_window_seconds / queries if queries else 0.0
 
     @property
-    def proxies(self) -> tuple[Network, ...]:
-        """The networks whose ``X-Forwarded-For`` is believed."""
+    def proxies(self) -> tuple[Network | Literal["unix"], ...]:
+        """The networks, and perhaps the Unix socket, whose ``X-Forwarded-For`` is believed."""
         return self.trusted_proxies + (PRIVATE_NETWORKS if self.trust_proxy else ())
 
 
@@ -327,7 +364,7 @@ def _leaves_words_out(name: str, setting: str) -> bool:
 
 
 def explain(error: ValidationError) -> str:
-    """Everything that is wrong with some settings, a line each, without the values."""
+    """The errors in the settings, one line each, without the values."""
     return "\n".join(_explain(fault) for fault in error.errors())
 
 

@@ -13,13 +13,7 @@ from scrapper.library.root import MediaRoot
 from scrapper.settings import LogSettings, Settings, near_misses
 from scrapper.telemetry.logs import Scrubber, logs_to
 
-__all__ = [
-    "EXIT_CODES",
-    "EXIT_USAGE",
-    "logs_if_asked",
-    "process_logs",
-    "say_folder",
-]
+__all__ = ["EXIT_CODES", "EXIT_USAGE", "logs_if_asked", "print_folder", "process_logs"]
 
 log = structlog.get_logger(__name__)
 
@@ -28,7 +22,7 @@ EXIT_CODES: Mapping[int, int] = {200: 0, 404: 3, 403: 4, 429: 5, 503: 6}
 """Exit code by the status that ``POST /scrape`` would give; 1 for any other."""
 
 
-def say_folder(root: MediaRoot, *, must_be_used: bool) -> None:
+def print_folder(root: MediaRoot, *, must_be_used: bool) -> None:
     """Print which folder the command uses, and whether no service has used it yet.
 
     Raises:
@@ -44,10 +38,10 @@ def say_folder(root: MediaRoot, *, must_be_used: bool) -> None:
 
 @contextmanager
 def process_logs(processors: Iterable[Processor] = ()) -> Iterator[Scrubber]:
-    """Log to standard output while the block runs, which may find that settings are wrong.
+    """Log to standard output while the block runs; print an error in the settings that it raises.
 
-    The first lines are of variables whose names are almost those of settings. The block gets what
-    removes secrets from the log, to add those that it reads.
+    The first lines are of variables whose names are almost those of settings. The block gets the
+    scrubber of the log, to add the secrets that it reads.
     """
     scrubber, logging = Scrubber(), LogSettings.or_defaults()
     with logs_to(

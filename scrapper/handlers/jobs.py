@@ -119,7 +119,7 @@ async def job_events(request: web.Request) -> web.StreamResponse:
         return web.Response(status=204)
     following = request.app[JOB_FEEDS].following(job, request.remote)
     async with following as feed, sse_response(request) as response:
-        # The client went away, or reads nothing.
+        # The client went away, or stopped reading.
         with suppress(ConnectionError, TimeoutError):
             async with aclosing(feed.after(seen)) as pieces:
                 async for piece in pieces:
@@ -173,7 +173,7 @@ def _unknown() -> web.HTTPNotFound:
 
 
 def _version_of(event_id: str, job: Job) -> int:
-    # Numbers of another epoch mean nothing here.
+    # Numbers of another epoch are not comparable.
     epoch, _, version = event_id.partition("-")
     known = epoch == job.epoch and version.isascii() and version.isdecimal() and len(version) < 16  # noqa: PLR2004
     return int(version) if known else 0

@@ -1,4 +1,4 @@
-"""``GET /`` and ``GET /docs``: the page, the API for people, and the files they are made of."""
+"""``GET /`` and ``GET /docs``: the page, the API reference, and their files."""
 
 from collections.abc import Mapping
 from importlib.metadata import distribution
@@ -41,7 +41,7 @@ DOCS_FILES = {
 
 
 def _serve(files: Mapping[str, Path], policy: str) -> Handler:
-    """A handler that answers the *files*, by path; *policy* is their ``Content-Security-Policy``.
+    """A handler that serves the *files*, by path; *policy* is their ``Content-Security-Policy``.
 
     Browsers ask each time whether a file changed.
     """

@@ -48,10 +48,10 @@ SESSIONS = web.AppKey("sessions", Sessions)
 WEBHOOK_HOSTS = web.AppKey("webhook_hosts", WebhookHosts)
 SCRAPER = web.AppKey("scraper", Scraper)
 Conversion = Callable[[Post, MediaItem], Awaitable[MediaItem]]
-"""Makes another file of an item of a stored post, or finds it there."""
+"""Converts an item of a stored post to another file, or finds that file."""
 
 CONVERSIONS: web.AppKey[dict[str, Conversion]] = web.AppKey("conversions")
-"""What plugins can make of an item, by the query's parameter that asks for it."""
+"""The conversions that plugins offer, by the query's parameter that asks for one."""
 
 CHECKS: web.AppKey[Mapping[str, Callable[[], Awaitable[bool]]]] = web.AppKey("checks")
 """Further checks of ``/ready``, by name."""

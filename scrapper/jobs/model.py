@@ -110,7 +110,7 @@ class JobPost:
     def waiting(self, until: float, *, limited: bool) -> "JobPost":
         """The same post, waiting until *until*, a unix time, or longer.
 
-        Only one that was *limited* itself loses patience, not one that is behind others.
+        Only a post that was *limited* itself uses up its patience; one behind others does not.
         """
         since = self.waiting_since
         if limited:
@@ -179,8 +179,8 @@ class Job:
     """A batch of posts; ``created_at`` is a unix time, ``client`` is who sent it.
 
     With ``keep``, sweeps leave its posts alone. ``webhook`` is the URL that gets the job when it
-    ends, and ``webhook_outcome`` what became of it. Whoever keeps the job numbers its changes,
-    within an ``epoch``.
+    ends, and ``webhook_outcome`` the result. The store numbers the job's changes, within an
+    ``epoch``.
     """
 
     id: str
@@ -204,11 +204,11 @@ class Job:
         return "cancelled" if cancelled else "done"
 
     def place(self, index: int) -> Place:
-        """Where the post at *index* stands among those of all jobs."""
+        """The order of the post at *index* among those of all jobs."""
         return Place(self.created_at, self.id, index)
 
     def note(self, index: int, version: int) -> None:
-        """Note that change number *version* made the post at *index* what it is."""
+        """Note that change number *version* was the last one of the post at *index*."""
         self.version = max(self.version, version)
         self._changes[index] = (version, {"index": index, **self.posts[index].to_json()})
 

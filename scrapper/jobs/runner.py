@@ -1,4 +1,4 @@
-"""What becomes of a post of a job: one table, and whoever acts by it."""
+"""Decides by one table what happens to a post of a job, and does it."""
 
 import asyncio
 import math
@@ -34,7 +34,7 @@ _PROGRESS_SECONDS = 0.3
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """What is known of a post when somebody must decide what becomes of it.
+    """What is known of a post when its next step is decided.
 
     Before a try, ``others_wait`` says whether posts wait in line, and ``at_hand`` whether this one
     needs no turn at Instagram. After a try there is the ``size`` in bytes of what was stored, or
@@ -70,7 +70,7 @@ class Case:
 class Decision(NamedTuple):
     """What becomes of a post: it is skipped, run, put in line, or has ended as ``post`` says.
 
-    ``hold`` is the number of seconds for which the limit that it met holds the line.
+    ``hold`` is the number of seconds for which its limit holds the line.
     """
 
     verb: Literal["skip", "run", "wait", "end"]
@@ -196,7 +196,7 @@ class Runner:
             scraped = await attempt.scrape()
             size = sum(file.size for file in scraped.stored.post.files)
             self._on_stored(job.id, index, scraped)
-        # Whatever it is, the table has a row for it.
+        # The table has a row for every error.
         except Exception as raised:  # noqa: BLE001
             error = raised
         finally:
@@ -218,11 +218,11 @@ class Runner:
         try:
             return post.shortcode is not None and await self._scraper.has(post.shortcode)
         except ScrapeError:
-            # Let it try: then it meets the same error, and that is noted.
+            # The try meets the same error, and notes it.
             return True
 
     async def _follow(self, job_id: str, index: int, attempt: "_Attempt") -> None:
-        """Keep how far the download is, while it runs."""
+        """Store the progress of the download while it runs."""
         while True:
             await asyncio.sleep(_PROGRESS_SECONDS)
             if attempt.look():
@@ -245,7 +245,7 @@ class _Attempt:
         return await self._scraper.scrape(shortcode, url, keep=self._keep)
 
     def look(self) -> bool:
-        """Look how far the download is; return whether that changed."""
+        """Read the progress of the download; return whether it changed."""
         post = self.post
         progress = self._scraper.progress(post.shortcode) if post.shortcode else None
         if progress is not None:

@@ -1,4 +1,4 @@
-"""The media folder itself: the same one all the time, and used by one process at a time."""
+"""The media folder itself: always the same one, and used by one process at a time."""
 
 import errno
 import fcntl
@@ -114,7 +114,7 @@ class MediaRoot:
             raise MediaFolderGone
 
     def withdraw(self) -> None:
-        """Close the folder, and leave nothing of the service's own in it if nobody else uses it."""
+        """Close the folder, and remove the service's own files if nobody else uses it."""
         if self._lock is not None and _flock(self._lock, fcntl.LOCK_EX):
             (self.state / _LOCK).unlink(missing_ok=True)
             with suppress(OSError):

@@ -104,7 +104,7 @@ class Followers:
             await asyncio.to_thread(self._ledger.close)
 
     async def catch_up(self) -> bool:
-        """Notify the plugins of all there is now, with all tries; return whether all worked."""
+        """Notify the plugins of everything until now, with all tries; return whether all worked."""
         worked = True
         for follower in self._followers:
             while await follower.catch_up():  # noqa: ASYNC110 - not an event: the next try
@@ -122,7 +122,7 @@ class _UnreadablePost(Exception):
 
 
 class _Ended(NamedTuple):
-    """How a call ended that is not to be repeated."""
+    """The outcome of a call that is not to be repeated."""
 
     worked: bool
     additions: Additions | None = None
@@ -140,7 +140,7 @@ class _Follower:
         self._behind = followed.metrics.plugin_behind.labels(plugin.name)
         self._jobs = followed.jobs if plugin.follows_jobs else None
         self._news: set[str] = set()
-        # If they are gone, the plugin must learn of it: an earlier ledger may have had them.
+        # The plugin must learn of their removal: an earlier ledger may have had them.
         self._without_entry: set[str] = set()
         self._look_at_all = True
         self._seen: tuple[int | None, tuple[int, int]] | None = None
@@ -188,7 +188,7 @@ class _Follower:
             await self._call.abandon(_SECONDS_TO_CLEAN_UP)
 
     async def catch_up(self, ours: object = True) -> bool:
-        """Notify the plugin of all there is now; return whether something is left for another try.
+        """Notify the plugin of everything until now; return whether anything is left to retry.
 
         It stops once *ours* is false: another process may do it then.
         """
@@ -221,7 +221,7 @@ class _Follower:
         return bool(self._next_try)
 
     async def _changes(self) -> list[str]:
-        """Posts that the plugin may not know as they are: those that are gone, then the oldest."""
+        """Posts that the plugin may not know as they are: removed ones, then the oldest."""
         name = self.plugin.name
         changed = {subject for hook, subject in self._next_try if hook != "job_finished"}
         changed_at = await self._library.changed_at() if self._followed.peers.shared else None
@@ -229,7 +229,7 @@ class _Follower:
         is_new = self._is_new(edition)
         if is_new:
             self._without_entry |= changed | self._news
-            # Somebody wants everything done now, what failed included.
+            # Everything is to be done again now, failures included.
             self._next_try.clear()
             self._tries.clear()
         if self._look_at_all or (changed_at, edition) != self._seen:
@@ -250,7 +250,7 @@ class _Follower:
         return self._seen is not None and edition != self._seen[1]
 
     async def _look_at(self, shortcode: str) -> None:
-        """Notify the plugin of the post as it is by now, unless it knows that."""
+        """Notify the plugin of the post's present state, unless it knows that."""
         name = self.plugin.name
         entry = await asyncio.to_thread(self._ledger.entry, name, shortcode)
         try:
@@ -340,7 +340,7 @@ class _Follower:
         except Exception as error:  # noqa: BLE001
             return self._note_failure(subject, hook, error)
         if hook != "post_stored":
-            # What that returned is to be stored first.
+            # The returned additions must be stored first.
             self._settle(hook, subject)
         self._followed.metrics.plugin_calls.labels(self.plugin.name, hook, "ok").inc()
         return _Ended(worked=True, additions=result)

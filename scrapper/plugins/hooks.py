@@ -1,4 +1,4 @@
-"""The hooks: what a plugin can hang on to.
+"""The hooks that a plugin can have.
 
 A plugin is a module with some of these functions, each marked with :data:`hookimpl`. It may leave
 out arguments that it does not need. ``docs/plugins.md`` has an example of each.
@@ -90,9 +90,9 @@ def register_commands(parser: "argparse._SubParsersAction[argparse.ArgumentParse
 
 @_hook
 def post_stored(post: Post, folder: Path) -> Additions | None:
-    """Take note that *post* was stored, or stored anew; its files are in *folder*.
+    """Take note that *post* was stored, or stored again; its files are in *folder*.
 
-    What it returns becomes part of the post.
+    The returned additions become part of the post.
     """
 
 

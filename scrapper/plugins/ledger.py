@@ -1,4 +1,4 @@
-"""Which plugin was told of which post and job: in SQLite, across restarts."""
+"""Which plugin knows which post: in SQLite, across restarts."""
 
 import sqlite3
 import time
@@ -38,9 +38,9 @@ CREATE TABLE lost (at REAL NOT NULL) STRICT
 class Ledger:
     """The ledger in the SQLite file at *path*; blocking, and for any thread.
 
-    A post has a version, which changes when it is stored anew. A plugin that is new here starts
+    A post has a version, which changes when it is stored again. A plugin that is new here starts
     with the posts that are stored from then on. If the file is damaged, removed or replaced, it is
-    begun anew, and every plugin is notified of every post again: none is lost.
+    recreated, and every plugin is notified of every post again: none is lost.
 
     Calls raise what a use of :class:`~scrapper.library.sqlite_file.SQLiteFile` raises; *check*
     is called before the file is opened or made.
@@ -85,7 +85,7 @@ class Ledger:
             for plugin in plugins:
                 insert = "INSERT OR IGNORE INTO plugins (name) VALUES (?)"
                 if not database.execute(insert, (plugin,)).rowcount:
-                    # Another process was faster: what was stored since is to be told.
+                    # Another process was faster: the plugin is to learn what was stored since.
                     continue
                 if lost:
                     _insert_begun(database, plugin, posts)
@@ -95,19 +95,19 @@ class Ledger:
         return not lost
 
     def begin_again(self, plugin: str, posts: Iterable[str]) -> None:
-        """Note that *plugin* may know the *posts*, and is to be told of those not noted yet."""
+        """Note that *plugin* may know the *posts*, and is to be notified of those not noted yet."""
         with self._file.changing() as database:
             _insert_begun(database, plugin, posts)
 
     def posts(self, plugin: str) -> dict[str, int]:
-        """The posts that *plugin* was told of, failed with or skipped, with their versions."""
+        """The posts that *plugin* was notified of, failed with or skipped, with their versions."""
         with self._file.using() as database:
             return dict(
                 database.execute("SELECT shortcode, version FROM posts WHERE plugin = ?", (plugin,))
             )
 
     def entry(self, plugin: str, shortcode: str) -> tuple[int, Outcome] | None:
-        """The version of one post, and its outcome; None if *plugin* was not told of it."""
+        """The version of one post, and its outcome; None if *plugin* was not notified."""
         with self._file.using() as database:
             row: tuple[int, Outcome] | None = database.execute(
                 "SELECT version, outcome FROM posts WHERE plugin = ? AND shortcode = ?",
@@ -116,7 +116,7 @@ class Ledger:
             return row
 
     def note(self, plugin: str, shortcode: str, version: int, outcome: Outcome) -> None:
-        """Note that *plugin* was told of the post, or failed with it."""
+        """Note that *plugin* was notified of the post, or failed with it."""
         with self._file.changing() as database:
             database.execute(
                 "INSERT OR REPLACE INTO posts VALUES (?, ?, ?, ?)",
@@ -131,14 +131,14 @@ class Ledger:
             )
 
     def forget_all(self, plugin: str) -> None:
-        """Have *plugin* be told of every post again."""
+        """Have *plugin* be notified of every post again."""
         with self._file.changing() as database:
             database.execute("INSERT OR IGNORE INTO plugins (name) VALUES (?)", (plugin,))
             database.execute("DELETE FROM posts WHERE plugin = ?", (plugin,))
             database.execute("UPDATE plugins SET restarts = restarts + 1 WHERE name = ?", (plugin,))
 
     def edition(self, plugin: str) -> tuple[int, int]:
-        """Another value if the posts that *plugin* knows may be others than those noted here.
+        """A value that changes when the ledger may no longer match what *plugin* knows.
 
         It changes when any process calls :meth:`forget_all`, and when the file is another.
         """

@@ -1,4 +1,4 @@
-"""Finding plugins, and asking them at start what they bring."""
+"""Finds plugins, and collects what they register at the start."""
 
 import argparse
 import re
@@ -115,7 +115,7 @@ class Plugins:
         return [plugin.name for plugin in self if plugin.follows_jobs]
 
     def middlewares(self, settings: Settings) -> Iterator[tuple[str, object]]:
-        """What they return as middlewares, outermost first, with the plugin's name.
+        """Their middlewares, outermost first, each with the plugin's name.
 
         Raises:
             SettingsError: a plugin failed.
@@ -253,6 +253,6 @@ def _add_route(app: web.Application, prefix: str, route: web.RouteDef, plugin: s
         raise SettingsError(f"{where} is there already")
     try:
         app.add_routes([web.RouteDef(route.method, path, route.handler, route.kwargs)])
-    # aiohttp raises whatever it stumbles over.
+    # aiohttp may raise anything here.
     except Exception as error:
         raise SettingsError(f"{where}: {error}") from error

@@ -25,7 +25,7 @@ __all__ = ["PREFIX", "SharedRedis", "blocking_client", "connection_options"]
 log = structlog.get_logger(__name__)
 
 PREFIX = "scrapper:"
-"""What every key begins with."""
+"""The prefix of every key."""
 
 _PATIENCE_SECONDS = 1.0
 _PAUSE_SECONDS = 1.0
@@ -62,7 +62,7 @@ def blocking_client(url: str) -> redis.Redis:
 
 
 class SharedRedis(Redis):
-    """A client that does not keep its callers waiting while Redis is gone.
+    """A client whose calls fail fast while Redis is gone.
 
     A reply may take a second. If none comes, calls within the next second fail at once with
     :class:`redis.exceptions.ConnectionError`; then one call tries again. It logs once that Redis

@@ -68,7 +68,7 @@ class _Call(NamedTuple):
 
 
 class GatheredScripts:
-    """Runs scripts on *redis*, and sends together those that wait at the same time.
+    """Runs scripts on *redis*, and sends simultaneous calls together.
 
     Calls that come while another one is under way share one pipeline. So each request of a busy
     replica costs a fraction of a round trip.
@@ -106,7 +106,7 @@ class GatheredScripts:
             calls, self._waiting = self._waiting, []
             try:
                 replies = await self._send(calls)
-            # Whatever it is, the callers get it.
+            # The callers get every error.
             except Exception as error:  # noqa: BLE001
                 replies = [error] * len(calls)
             for call, reply in zip(calls, replies, strict=True):

@@ -23,7 +23,7 @@ class Scraped:
 
 
 class Slot:
-    """The right to ask Instagram, one of a few, in the order of asking; for one flight."""
+    """A flight's right to ask Instagram: one of a few, in the order of requests."""
 
     def __init__(self, slots: asyncio.Semaphore, deadline: float) -> None:
         self._slots = slots

@@ -128,7 +128,7 @@ class Scraper:
             yield await line.take_turn() is not None
 
     def progress(self, shortcode: str) -> Progress | None:
-        """How far the download of the post is; None if none is under way."""
+        """The progress of the post's download; None if none is under way."""
         flight = self._flights.get(shortcode)
         return flight.fetch.progress if flight else None
 
@@ -159,7 +159,7 @@ class Scraper:
             scraped = await self._scrape(shortcode, url, refresh)
             if not keep or scraped.stored.kept:
                 return scraped
-            # Else it was removed in between.
+            # Otherwise it was removed in between.
             if await self._library.keep(shortcode):
                 return replace(scraped, stored=replace(scraped.stored, kept=True))
 
@@ -181,14 +181,14 @@ class Scraper:
                 stale = None if refresh else await self._library.get(shortcode)
                 if stale is None:
                     raise
-                self._put_off_after(error, shortcode)
+                self._postpone_refresh(error, shortcode)
                 self._metrics.cache_hits.inc()
                 return Scraped(stale, cached=True)
             if not (refresh and scraped.cached):
                 return scraped
 
-    def _put_off_after(self, error: Exception, shortcode: str) -> None:
-        """Answer the post from disk for a while, and ask nobody: *error* would come again."""
+    def _postpone_refresh(self, error: Exception, shortcode: str) -> None:
+        """Answer the post from disk for a while: another try would meet the same *error*."""
         known_fault = isinstance(error, ScrapeError | OSError)
         log.warning(
             "stale post answered",
@@ -205,7 +205,7 @@ class Scraper:
         """The shortcode that *link* names. A share link is opened once for all who ask.
 
         Raises:
-            UnsupportedLink: it leads to something else than a post.
+            UnsupportedLink: it leads to something other than a post.
             ScrapeError: one of its subclasses.
         """
         if isinstance(link, str):
@@ -297,7 +297,7 @@ class Scraper:
 
     @asynccontextmanager
     async def _thread(self, deadline: float) -> AsyncIterator[Slot]:
-        """A thread, and the right to ask Instagram, which may be given back before the thread."""
+        """A thread, and the right to ask Instagram, which may be released before the thread."""
         if time.monotonic() >= deadline:
             raise DeadlineExceeded
         async with AsyncExitStack() as taken:

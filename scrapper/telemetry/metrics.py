@@ -129,6 +129,6 @@ class Metrics:
 
 
 def _begin(metric: prometheus.Counter | prometheus.Histogram, *values: str) -> None:
-    """Begin series that alerts are about: one born with its first event shows no increase."""
+    """Create the series that alerts use: a series born with its first event never increases."""
     for value in values:
         metric.labels(value)

@@ -41,8 +41,8 @@ def main() -> int:
     if not sys.argv[1:]:
         before, _, rest = text.partition(_BEFORE)
         after = rest.partition(_AFTER)[2]
-        told = "\n".join([_about(), "", *table])
-        _RESULTS.write_text(f"{before}{_BEFORE}\n\n{told}\n\n{_AFTER}{after}")
+        results = "\n".join([_about(), "", *table])
+        _RESULTS.write_text(f"{before}{_BEFORE}\n\n{results}\n\n{_AFTER}{after}")
     return 0
 
 

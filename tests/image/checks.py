@@ -1,4 +1,4 @@
-"""``make smoke``: the image is started, asked, told to work, and stopped, as people do it.
+"""``make smoke``: the image is started, asked, given work, and stopped, as people do it.
 
 The image's name comes from the environment, ``IMAGE``. As root, with buildah; else with whichever
 engine there is.
@@ -152,7 +152,7 @@ def image_with_plugin(image: Image, tmp_path_factory: pytest.TempPathFactory) ->
     return Image(f"{image.name}-with-plugin")
 
 
-def test_a_plugin_is_built_into_the_image_as_the_docs_say(
+def test_a_plugin_is_built_in_as_the_docs_say(
     image_with_plugin: Image, start: Start, session: requests.Session, tmp_path: Path
 ) -> None:
     port = str(free_port())

@@ -33,7 +33,7 @@ def mode(redis_server: RedisServer) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("name", ["grafana/dashboard.json", "prometheus/alerts.yml"])
-async def test_every_metric_that_is_shown_is_one_of_the_service_s(
+async def test_every_metric_shown_is_one_of_the_service(
     start_service: StartService, name: str
 ) -> None:
     client = await start_service()
@@ -71,7 +71,7 @@ def test_podman_compose_reads_the_file(path: str) -> None:
     assert "scrapper" in services.split()
 
 
-def test_behind_caddy_posts_are_downloaded_and_the_service_refuses_large_bodies(
+def test_caddy_passes_downloads_and_refusals_of_large_bodies(
     instagram: StandIn, media_root: Path, tmp_path: Path
 ) -> None:
     """The real Caddy, without TLS, and with another name and port of the replicas."""

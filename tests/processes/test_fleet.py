@@ -35,8 +35,8 @@ class Fleet:
 
     def finish(self, job: str, *, at: int = 1) -> dict[str, Any]:
         wait_for(lambda: self.replicas[at].get(job).json()["state"] != "running")
-        told: dict[str, Any] = self.replicas[at].get(job).json()
-        return told
+        shown: dict[str, Any] = self.replicas[at].get(job).json()
+        return shown
 
 
 @pytest.fixture
@@ -78,7 +78,7 @@ def fence_of(media_root: Path, shortcode: str) -> int:
     return fence
 
 
-def test_300_requests_over_all_replicas_for_a_new_post_make_one_query(
+def test_300_requests_over_all_replicas_make_one_query(
     instagram: StandIn, environment: dict[str, str], media_root: Path
 ) -> None:
     with running(media_root, environment, replicas=3, workers=2) as fleet:
@@ -134,7 +134,7 @@ def test_a_killed_replica_delays_the_others_by_its_lease_alone(
     assert (media_root / "reel-killed/reel-killed.mp4").read_bytes() == content
 
 
-def test_a_paused_replica_does_not_overwrite_what_came_later(
+def test_a_paused_replica_does_not_overwrite_later_posts(
     instagram: StandIn, environment: dict[str, str], media_root: Path
 ) -> None:
     with running(media_root, environment) as fleet:
@@ -180,8 +180,8 @@ def test_a_killed_worker_s_posts_are_done_by_another(
         wait_for(lambda: instagram.requests("media") >= 10)
         fleet.workers[0].kill()
         instagram.release_media()
-        told = fleet.finish(job)
-    assert [post["status"] for post in told["posts"]] == [200] * 10
+        finished = fleet.finish(job)
+    assert [post["status"] for post in finished["posts"]] == [200] * 10
     for shortcode in posts:
         [content] = instagram.bytes_of(shortcode)
         assert (media_root / shortcode / f"{shortcode}.mp4").read_bytes() == content
@@ -214,7 +214,7 @@ def test_a_worker_that_ends_finishes_what_it_has(
             assert other.logged("posts of a lost worker queued again") == 0
 
 
-def test_a_worker_that_starts_before_redis_works_as_soon_as_it_is_there(
+def test_a_worker_started_before_redis_works_once_redis_answers(
     instagram: StandIn,
     environment: dict[str, str],
     redis_server: RedisServer,
@@ -273,7 +273,7 @@ def test_redis_gone_for_a_while_costs_no_wrong_answer(
             redis_server.start()
         for replica in fleet.replicas:
             wait_for(lambda replica=replica: replica.get("/ready").status_code == 200)  # type: ignore[misc]
-        told = [fleet.finish(job) for job in jobs]
+        finished = [fleet.finish(job) for job in jobs]
         time.sleep(1)
         ended.set()
         for thread in threads:
@@ -287,10 +287,10 @@ def test_redis_gone_for_a_while_costs_no_wrong_answer(
     assert len(answers) >= len(fleet.replicas)
     assert {status for status, _, _ in answers} == {200}
     assert all(answer["shortcode"] == shortcode for _, shortcode, answer in answers)
-    assert [[post["status"] for post in job["posts"]] for job in told] == [[200] * 20] * 2
+    assert [[post["status"] for post in job["posts"]] for job in finished] == [[200] * 20] * 2
 
 
-def test_a_worker_without_redis_is_told_what_it_needs(
+def test_a_worker_without_redis_says_what_it_needs(
     media_root: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     process = Worker(media_root, {})

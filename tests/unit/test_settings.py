@@ -23,6 +23,12 @@ def test_an_empty_environment_gives_the_contract_s_defaults(
         "api_key_file": None,
         "host": "0.0.0.0",
         "port": 5633,
+        "unix_socket": None,
+        "unix_socket_mode": 0o660,
+        "tls_cert_file": None,
+        "tls_key_file": None,
+        "auth_proxy_header": "",
+        "auth_proxies": (),
         "download_name": "{shortcode}",
         "max_url_length": 512,
         "max_json_body_bytes": 4096,
@@ -90,7 +96,7 @@ def test_the_key_can_be_read_from_a_file(monkeypatch: pytest.MonkeyPatch, tmp_pa
     assert load_settings().key == "s3cret"
 
 
-def test_trusted_proxies_are_networks_and_trust_proxy_adds_the_private_ones(
+def test_trust_proxy_adds_private_networks_to_the_trusted_ones(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("TRUSTED_PROXIES", "203.0.113.7, 2001:db8::/32")
@@ -125,6 +131,16 @@ def test_trusted_proxies_are_networks_and_trust_proxy_adds_the_private_ones(
         ("TRUSTED_PROXIES", "10.0.0.0/33"),
         ("TRUSTED_PROXIES", "10.0.0.1/8"),
         ("TRUST_PROXY", "perhaps"),
+        ("AUTH_PROXIES", "10.0.0.0/8"),
+        ("AUTH_PROXIES", "10.0.0.1/31"),
+        ("AUTH_PROXIES", "0.0.0.0"),
+        ("AUTH_PROXIES", "2001:db8::/64"),
+        ("AUTH_PROXIES", "proxy.lan"),
+        ("AUTH_PROXIES", "unix"),
+        ("AUTH_PROXIES", "/run/proxy.sock"),
+        ("AUTH_PROXY_HEADER", "Remote-User"),
+        ("AUTH_PROXY_HEADER", "Remote User"),
+        ("AUTH_PROXY_HEADER", "X-Forwarded-For"),
         ("MAX_MEDIA_AGE_DAYS", "-1"),
         ("MAX_MEDIA_AGE_DAYS", "nan"),
         ("MEDIA_CLEANUP_INTERVAL_SECONDS", "0"),
@@ -156,6 +172,12 @@ def test_a_wrong_value_is_refused_by_its_name(
 ) -> None:
     monkeypatch.setenv(name, value)
     with pytest.raises(SettingsError, match=rf"^{name}: ."):
+        load_settings()
+
+
+def test_proxies_without_their_header_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AUTH_PROXIES", "192.0.2.1")
+    with pytest.raises(SettingsError, match="AUTH_PROXY_HEADER: set both"):
         load_settings()
 
 
@@ -207,7 +229,7 @@ def test_every_form_of_redis_url_is_taken(monkeypatch: pytest.MonkeyPatch, url: 
 @pytest.mark.parametrize(
     "url", ["http://:s3cret@localhost", "redis://:s3cret#x@localhost:6379", "redis://:a/s3cret@b"]
 )
-def test_another_url_is_no_redis_url_and_is_not_told(
+def test_another_url_is_no_redis_url_and_stays_hidden(
     monkeypatch: pytest.MonkeyPatch, url: str
 ) -> None:
     monkeypatch.setenv("REDIS_URL", url)

@@ -245,7 +245,7 @@ def test_jobs_are_written_anew_at_the_end(engine: Engine, tmp_path: Path, how: s
 
 @pytest.mark.parametrize("how", ["an older copy", "zeros in the middle"])
 @pytest.mark.parametrize("is_looked_at", [True, False])
-def test_jobs_outlive_what_others_write_into_their_file(
+def test_jobs_survive_foreign_writes_into_their_file(
     engine: Engine, tmp_path: Path, how: str, is_looked_at: bool
 ) -> None:
     path = tmp_path / "jobs.sqlite3"
@@ -294,7 +294,7 @@ def test_a_ledger_that_was_lost_skips_no_post(
     again.close()
 
 
-def test_a_crash_while_a_ledger_is_set_aside_skips_no_post(tmp_path: Path) -> None:
+def test_a_crash_while_replacing_a_ledger_skips_no_post(tmp_path: Path) -> None:
     path = tmp_path / "plugins.sqlite3"
     known = ledger(path)
     known.begin(["one"], {})
@@ -307,7 +307,7 @@ def test_a_crash_while_a_ledger_is_set_aside_skips_no_post(tmp_path: Path) -> No
     again.close()
 
 
-def test_two_processes_agree_on_a_ledger_begun_anew(tmp_path: Path) -> None:
+def test_two_processes_agree_on_a_recreated_ledger(tmp_path: Path) -> None:
     path = tmp_path / "plugins.sqlite3"
     one, other = ledger(path), ledger(path)
     path.unlink()
@@ -366,7 +366,7 @@ def use(opened: JobFile | Ledger | Catalogue) -> None:
         case Ledger():
             opened.note("one", "aaaaa", 1, "done")
         case Catalogue():
-            opened.doubt()
+            opened.recheck()
 
 
 @pytest.fixture
@@ -413,7 +413,7 @@ def test_nothing_is_begun_where_the_folder_is_gone(tmp_path: Path) -> None:
     assert not (tmp_path / "state").exists()
 
 
-def test_a_removed_state_folder_is_made_anew(tmp_path: Path) -> None:
+def test_a_removed_state_folder_is_recreated(tmp_path: Path) -> None:
     (tmp_path / "state").mkdir()
     one = Engine(tmp_path / "state/jobs.sqlite3")
     job = one.add()

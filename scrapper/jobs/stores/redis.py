@@ -18,7 +18,7 @@ from scrapper.jobs.store import (
     Change,
     FinishedJob,
     check_room,
-    without_room,
+    jobs_to_drop,
 )
 from scrapper.jobs.stores.redis_line import LINE, RedisBacklog
 from scrapper.jobs.webhooks import Outcome
@@ -401,7 +401,7 @@ class RedisStore:
         for key in (ENDED_JOBS, *map(_ended_for, self._plugins)):
             ended: Any = await reading.zrange(key, 0, -1)
             unreported |= {name.decode() for name in ended}
-        full = without_room(len(ids) - len(gone), finished, unreported, self._max_jobs)
+        full = jobs_to_drop(len(ids) - len(gone), finished, unreported, self._max_jobs)
         return [*gone, *full]
 
 

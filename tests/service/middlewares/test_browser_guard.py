@@ -214,7 +214,7 @@ async def test_fetch_of_node_is_no_browser_s(start: Any) -> None:
 
 
 @pytest.mark.parametrize("name", ["Sec-Purpose", "Purpose", "X-Moz"])
-async def test_what_is_loaded_in_advance_causes_no_work(start: Any, name: str) -> None:
+async def test_a_prefetch_causes_no_work(start: Any, name: str) -> None:
     headers = {"Sec-Fetch-Site": "none", name: "prefetch", **NAVIGATION}
     assert await code(await start(), path="/work", Host="pi", **headers) == (403, "cross_site")
 

@@ -131,7 +131,7 @@ PICTURE, SOUND = FileKind("image", ".jpg"), FileKind("audio", ".m4a", True)
         (None, "image", True, False, Outcome.UNEXPECTED),
     ],
 )
-def test_what_came_is_compared_with_what_was_promised(
+def test_received_bytes_are_compared_with_the_announcement(
     kind: FileKind | None, promised: Kind, whole: bool, with_sound: bool, outcome: Outcome
 ) -> None:
     found = outcome_of_file(

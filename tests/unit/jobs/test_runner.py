@@ -110,9 +110,7 @@ CASES: list[tuple[str, Case, Callable[[Decision], None]]] = [
 @pytest.mark.parametrize(
     ("case", "check"), [(case, check) for _, case, check in CASES], ids=[it[0] for it in CASES]
 )
-def test_the_table_says_what_becomes_of_a_post(
-    case: Case, check: Callable[[Decision], None]
-) -> None:
+def test_each_case_has_its_decision(case: Case, check: Callable[[Decision], None]) -> None:
     check(decide(case))
 
 
@@ -208,7 +206,7 @@ async def test_one_post_that_fails_keeps_no_other_from_running(life: Life) -> No
     assert [line["event"] for line in logs] == ["post of a job failed"]
 
 
-async def test_a_limited_post_is_run_again_and_those_behind_it_wait(life: Life) -> None:
+async def test_a_limited_post_runs_again_before_those_behind_it(life: Life) -> None:
     life.scraper.answers = {"reel-0": [RateLimited(retry_after=0.0)]}
     life.scraper.at_hand = {"reel-2"}
     job = batch(3)
@@ -268,7 +266,7 @@ async def test_a_share_link_is_opened_before_its_post_is_scraped(life: Life) -> 
     assert (job.posts[0].shortcode, job.posts[0].status) == ("opened", 200)
 
 
-async def test_progress_reaches_whoever_follows_the_job(
+async def test_progress_reaches_followers_of_the_job(
     life: Life, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("scrapper.jobs.runner._PROGRESS_SECONDS", 0.0)
