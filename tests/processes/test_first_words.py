@@ -12,19 +12,25 @@ from tests.process import Process, Service, wait_for
 OPEN = "open to everybody who reaches the port"
 
 
-@pytest.mark.parametrize("arguments", [[], ["worker"], ["fetch", "https://example.com/"]])
-def test_without_packages_it_says_make_run(arguments: list[str]) -> None:
-    # -S leaves out everything that is installed.
+def refused(*arguments: str, **environment: str) -> str:
+    """What Python prints with these *arguments* in the repository; it ends with 2, in peace."""
     done = subprocess.run(
-        [sys.executable, "-S", "-m", "scrapper", *arguments],
+        [sys.executable, *arguments],
         cwd=Path(__file__).parents[2],
+        env=environment,
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 2
-    assert "make run" in done.stderr
     assert "Traceback" not in done.stderr
+    return done.stderr
+
+
+@pytest.mark.parametrize("arguments", [[], ["worker"], ["fetch", "https://example.com/"]])
+def test_without_packages_it_says_make_run(arguments: list[str]) -> None:
+    # -S leaves out everything that is installed.
+    assert "make run" in refused("-S", "-m", "scrapper", *arguments)
 
 
 @pytest.mark.parametrize(
@@ -79,14 +85,5 @@ def test_a_browser_reads_which_name_is_refused_and_why(
 @pytest.mark.parametrize("command", [[], ["login", "--forget"]])
 @pytest.mark.parametrize("folder", ["/proc/posts", "/dev/null/posts", "/sys/posts"])
 def test_a_bad_folder_is_a_message(folder: str, command: list[str]) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "scrapper", *command],
-        env={"MEDIA_ROOT": folder, "PORT": "0", "HOST": "127.0.0.1"},
-        cwd=Path(__file__).parents[2],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 2
-    assert "MEDIA_ROOT: /" in done.stderr
-    assert "Traceback" not in done.stderr
+    settings = {"MEDIA_ROOT": folder, "PORT": "0", "HOST": "127.0.0.1"}
+    assert "MEDIA_ROOT: /" in refused("-m", "scrapper", *command, **settings)
