@@ -26,6 +26,7 @@ from tests.programs import output_of, program
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 RECIPES = (DOCS / "recipes.md").read_text()
+README = (DOCS.parent / "README.md").read_text()
 SECTIONS = dict(re.findall(r"^## (.+?)\n(.*?)(?=^## |\Z)", RECIPES, re.MULTILINE | re.DOTALL))
 _BLOCK = r"^```{}\n(.*?)\n```"
 COMMANDS = re.findall(_BLOCK.format("sh"), RECIPES, re.MULTILINE | re.DOTALL)
@@ -168,6 +169,24 @@ def test_a_download_saves_the_post_under_its_own_name(
     else:
         assert saved.name == "reel-demo.mp4"
         assert [saved.read_bytes()] == instagram.bytes_of("reel-demo")
+
+
+def test_the_readme_s_first_requests_give_what_it_shows(
+    instagram: StandIn, service: Service, folder: Path
+) -> None:
+    blocks = re.findall(_BLOCK.format("sh"), README, re.MULTILINE | re.DOTALL)
+    [scrape, download] = [block for block in blocks if "curl" in block]
+    [shown] = re.findall(_BLOCK.format("json"), README, re.MULTILINE | re.DOTALL)
+    with service:
+        response, example = json.loads(run(scrape, service, folder)), json.loads(shown)
+        run(download, service, folder)
+    for was, is_shown in ((response, example), (response["media"][0], example["media"][0])):
+        assert set(is_shown) <= set(was)
+        for name in ("shortcode", "description", "original_url", "size", "width", "duration"):
+            assert is_shown.get(name) == was.get(name)
+    saved = {path.name: path.read_bytes() for path in folder.iterdir()}
+    files = [*instagram.bytes_of("reel-demo"), *instagram.bytes_of("photo-demo")]
+    assert saved == dict(zip(("reel-demo.mp4", "photo-demo.jpg"), files, strict=True))
 
 
 def test_a_file_of_links_becomes_a_job(service: Service, tmp_path: Path) -> None:
