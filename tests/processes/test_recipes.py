@@ -178,7 +178,9 @@ def test_the_readme_s_first_requests_give_what_it_shows(
     [scrape, download] = [block for block in blocks if "curl" in block]
     [shown] = re.findall(_BLOCK.format("json"), README, re.MULTILINE | re.DOTALL)
     with service:
-        response, example = json.loads(run(scrape, service, folder)), json.loads(shown)
+        # In front of it stands curl's own progress.
+        printed = run(scrape, service, folder)
+        response, example = json.loads(printed[printed.index('{"') :]), json.loads(shown)
         run(download, service, folder)
     for was, is_shown in ((response, example), (response["media"][0], example["media"][0])):
         assert set(is_shown) <= set(was)
