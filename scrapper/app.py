@@ -28,7 +28,7 @@ from scrapper.serving.request_path import OwnMiddlewares, check_path, request_pa
 from scrapper.serving.response_headers import add_headers
 from scrapper.tasks import end, in_background
 
-__all__ = ["create_app"]
+__all__ = ["create_app", "create_worker_app"]
 
 _PARTS = web.AppKey("parts", ServiceParts)
 _SECONDS_BETWEEN_LOOKS = 1.0
@@ -43,6 +43,34 @@ def create_app(parts: ServiceParts) -> web.Application:
         SettingsError: a middleware or a plugin's route cannot be made, or the request path is not
         safe.
     """
+    settings = parts.settings
+    app = _application(parts)
+    app.cleanup_ctx.append(_run_parts)
+    app.on_shutdown.append(_end_streams)
+    app.add_routes(_ROUTES)
+    check_base_path(settings.base_path, ["/openapi.json", *(route.path for route in _ROUTES)])
+    # Some proxies pass the prefix on.
+    if settings.base_path:
+        app.add_routes(_under(settings.base_path))
+    described = openapi()
+    for prefix in dict.fromkeys(("", settings.base_path)):
+        app.router.add_get(f"{prefix}/openapi.json", described)
+    parts.plugins.add_routes(app, settings.base_path)
+    return app
+
+
+def create_worker_app(parts: ServiceParts) -> web.Application:
+    """What a worker serves, behind the same middlewares: how it is. *parts* run elsewhere.
+
+    Raises what :func:`create_app` raises.
+    """
+    app = _application(parts)
+    app.add_routes(_WATCHED)
+    return app
+
+
+def _application(parts: ServiceParts) -> web.Application:
+    """An application with the request path and the resources, without routes."""
     settings, measured, plugins, fleet = parts.settings, parts.metrics, parts.plugins, parts.fleet
     keys, base_path, root = ApiKeys(settings), BasePath(settings), parts.root
     check_path(settings, keyed=keys.needed)
@@ -79,20 +107,16 @@ def create_app(parts: ServiceParts) -> web.Application:
     app[resources.LIBRARY] = parts.library
     app[resources.INSTAGRAM] = parts.instagram
     app[resources.SCRAPER] = parts.scraper
-    app.cleanup_ctx.extend([_follow_files, _run_parts])
+    app.cleanup_ctx.append(_follow_files)
     app.on_response_prepare.append(add_headers)
-    app.on_shutdown.append(_end_streams)
-    app.add_routes(_ROUTES)
-    check_base_path(settings.base_path, ["/openapi.json", *(route.path for route in _ROUTES)])
-    # Some proxies pass the prefix on.
-    if settings.base_path:
-        app.add_routes(_under(settings.base_path))
-    described = openapi()
-    for prefix in dict.fromkeys(("", settings.base_path)):
-        app.router.add_get(f"{prefix}/openapi.json", described)
-    plugins.add_routes(app, settings.base_path)
     return app
 
+
+_WATCHED = (
+    web.get("/metrics", metrics),
+    web.get("/health", health),
+    web.get("/ready", ready),
+)
 
 _ROUTES = (
     web.post("/scrape", scrape),
@@ -116,9 +140,7 @@ _ROUTES = (
     web.delete("/session", end_session),
     *(web.get(path, page) for path in PAGE_FILES),
     *(web.get(path, docs) for path in DOCS_FILES),
-    web.get("/metrics", metrics),
-    web.get("/health", health),
-    web.get("/ready", ready),
+    *_WATCHED,
 )
 
 

@@ -51,6 +51,7 @@ from scrapper.setting_types import (
 )
 
 __all__ = [
+    "GRACE_SECONDS",
     "PRIVATE_NETWORKS",
     "LogSettings",
     "Network",
@@ -78,6 +79,9 @@ PRIVATE_NETWORKS: tuple[Network, ...] = tuple(
 )
 """Loopback, private and link-local addresses: RFC 1918, 3927, 4193 and 4291."""
 
+
+GRACE_SECONDS = 5.0
+"""How long a process that stops waits for requests or posts beyond the deadline of a scrape."""
 
 _MAX_KEY_BYTES = 4096
 # Those by which requests reaches Instagram; it reads them itself.
@@ -162,6 +166,8 @@ class Settings(LogSettings):
     max_connections: PositiveInt = 4096
     client_timeout_seconds: Seconds = 20
     redis_url: RedisURL = SecretStr("")
+    worker_port: Port | None = None
+    worker_grace_seconds: Annotated[float, Field(ge=0, le=YEAR)] | None = None
     webhook_hosts: HostsOrNetworks = ()
     webhook_secret: WebhookSecret = SecretStr("")
     max_jobs: PositiveInt = 100
@@ -269,6 +275,12 @@ class Settings(LogSettings):
     def files_at_once(self) -> int:
         """How many files are downloaded at the same time."""
         return self.download_concurrency or self.scrape_concurrency
+
+    @property
+    def worker_grace(self) -> float:
+        """The seconds in which a worker that stops finishes what it holds."""
+        given = self.worker_grace_seconds
+        return self.scrape_timeout_seconds + GRACE_SECONDS if given is None else given
 
     @property
     def max_media_bytes(self) -> int:

@@ -15,7 +15,7 @@ from scrapper.handlers.resources import API_KEYS
 from scrapper.serving.connections import connections, raise_open_files
 from scrapper.serving.listeners import listening
 from scrapper.serving.request_path import weak_spots
-from scrapper.settings import LogSettings, load_settings
+from scrapper.settings import GRACE_SECONDS, LogSettings, load_settings
 from scrapper.tasks import end_process_within, on_signal
 from scrapper.telemetry.logs import merged
 from scrapper.telemetry.tracing import tracing
@@ -24,7 +24,6 @@ __all__ = ["serve"]
 
 log = structlog.get_logger("scrapper")
 
-_SHUTDOWN_GRACE = 5.0
 _SECONDS_TO_CLOSE = 3.0
 _SHORT_KEY = 16
 _COLLECT_AFTER = 10_000, 20, 20
@@ -58,7 +57,7 @@ def serve() -> int:
 
 async def _serve(app: web.Application, parts: ServiceParts) -> None:
     settings = parts.settings
-    grace = settings.scrape_timeout_seconds + _SHUTDOWN_GRACE
+    grace = settings.scrape_timeout_seconds + GRACE_SECONDS
     ended = on_signal(grace + _SECONDS_TO_CLOSE)
     runner = web.AppRunner(app, shutdown_timeout=grace)
     try:

@@ -17,17 +17,21 @@ import pluggy
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
+from scrapper.instagram.login.session import LoginState
 from scrapper.instagram.sources import Source
 from scrapper.jobs.model import JobResponse
 from scrapper.library.additions import Additions
 from scrapper.library.post import Post
+from scrapper.plugins.conditions import Condition
 from scrapper.settings import Settings
 
 __all__ = [
     "PROJECT",
+    "condition_changed",
     "configure",
     "hookimpl",
     "job_finished",
+    "login_changed",
     "post_removed",
     "post_stored",
     "register_commands",
@@ -107,3 +111,20 @@ def post_removed(shortcode: str) -> None:
 @_hook
 def job_finished(job: JobResponse) -> None:
     """Take note that all posts of *job* have outcomes."""
+
+
+@_hook
+def login_changed(login: LoginState) -> None:
+    """Take note of a new state of the Instagram login.
+
+    Of several changes in a row, the plugin may get the last one alone.
+    """
+
+
+@_hook
+def condition_changed(condition: Condition) -> None:
+    """Take note that a condition began to hold, or ended.
+
+    :data:`~scrapper.plugins.conditions.ConditionName` has all of them. One that ended before the
+    plugin was called did not happen for it.
+    """

@@ -54,6 +54,11 @@ class Plugin:
         """Whether it has a hook for jobs."""
         return "job_finished" in self.hooks
 
+    @property
+    def follows_conditions(self) -> bool:
+        """Whether it has a hook for the login's state, or for conditions."""
+        return "login_changed" in self.hooks or "condition_changed" in self.hooks
+
 
 class Plugins:
     """The plugins in use; blocking, for the start.
@@ -107,7 +112,11 @@ class Plugins:
     @property
     def followers(self) -> list[Plugin]:
         """Those with hooks for events."""
-        return [plugin for plugin in self if plugin.follows_posts or plugin.follows_jobs]
+        return [
+            plugin
+            for plugin in self
+            if plugin.follows_posts or plugin.follows_jobs or plugin.follows_conditions
+        ]
 
     @property
     def job_followers(self) -> list[str]:

@@ -1,9 +1,10 @@
 """The connection to the Redis that replicas share, with short timeouts."""
 
+import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Self, cast
+from typing import Any, Self, TypeVar, cast
 
 import redis
 import redis.retry
@@ -14,13 +15,25 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.driver_info import DriverInfo
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import NoPermissionError, OutOfMemoryError, ReadOnlyError, ResponseError
+from redis.exceptions import (
+    NoPermissionError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+)
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from scrapper.telemetry.complaints import Complaint
 from scrapper.telemetry.metrics import Metrics
 
-__all__ = ["PREFIX", "SharedRedis", "blocking_client", "connection_options"]
+__all__ = [
+    "PREFIX",
+    "SharedRedis",
+    "blocking_client",
+    "connection_options",
+    "until_redis_answers",
+]
 
 log = structlog.get_logger(__name__)
 
@@ -35,6 +48,8 @@ _MOST_CONNECTIONS = 32
 # Otherwise redis-py looks its version up on the disk for each connection.
 _DRIVER = DriverInfo()
 _SECONDS_BETWEEN_REFUSALS = 60.0
+
+Result = TypeVar("Result")
 
 
 def connection_options() -> dict[str, Any]:
@@ -59,6 +74,15 @@ def blocking_client(url: str) -> redis.Redis:
         protocol=2,
     )
     return client
+
+
+async def until_redis_answers(ask: Callable[[], Awaitable[Result]]) -> Result:
+    """What *ask* returns, which is called until it meets no error of Redis."""
+    while True:
+        try:
+            return await ask()
+        except RedisError:
+            await asyncio.sleep(_PAUSE_SECONDS)
 
 
 class SharedRedis(Redis):

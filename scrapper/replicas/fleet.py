@@ -1,9 +1,12 @@
 """The parts by which several processes act as one."""
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
+from prometheus_client import Gauge
 from redis.exceptions import NoScriptError, RedisError
 
 from scrapper.instagram.pace import Pace
@@ -29,6 +32,18 @@ class Fleet:
         self.scripts = GatheredScripts(self.redis)
         self.peers = RedisPeers(self.redis)
         self.queue = PostQueue(url, self.redis)
+        parts = urlsplit(url)
+        self.redis_address = f"{parts.netloc.rpartition('@')[2]}{parts.path}"
+        """Where Redis is, without its password."""
+        registry = metrics.registry
+        self._posts = Gauge(
+            "queue_posts",
+            "Posts of jobs that wait for a worker, or that one took",
+            ["state"],
+            registry=registry,
+        )
+        self._workers = Gauge("queue_workers", "Workers that are connected", registry=registry)
+        metrics.before_reading(self._count)
 
     async def open(self) -> None:
         """Begin to listen to the other processes; Redis need not answer yet."""
@@ -51,6 +66,16 @@ class Fleet:
         counts = RedisWindow(self._blocking, login_state) if login_state == "session" else None
         memory = RedisPaceMemory(self._blocking, login_state)
         return Pace(max_queries, window, memory=memory, counts=counts)
+
+    async def _count(self) -> None:
+        """Count posts and workers, for all processes; NaN while Redis does not answer."""
+        try:
+            standing: tuple[float, ...] = await self.queue.standing()
+        except RedisError:
+            standing = (math.nan,) * 3
+        gauges = (self._posts.labels("waiting"), self._posts.labels("taken"), self._workers)
+        for gauge, number in zip(gauges, standing, strict=True):
+            gauge.set(number)
 
     async def answers(self) -> bool:
         """Whether Redis answers."""

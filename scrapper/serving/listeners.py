@@ -20,7 +20,7 @@ from scrapper.settings import Settings
 from scrapper.tasks import end, in_background
 from scrapper.telemetry.complaints import Complaint
 
-__all__ = ["Certificate", "listening", "unix_listener"]
+__all__ = ["Certificate", "listening", "tcp_listener", "unix_listener"]
 
 log = structlog.get_logger(__name__)
 
@@ -48,7 +48,7 @@ async def listening(
                 connect, sock=opened.enter_context(own), backlog=_BACKLOG
             )
             opened.callback(server.close)
-        listener = _tcp_listener(settings)
+        listener = tcp_listener(settings.host, settings.port)
         server = await loop.create_server(
             connect,
             sock=listener,
@@ -178,13 +178,18 @@ def _remove_stale(path: Path) -> None:
     raise OSError(errno.EADDRINUSE, "another process listens there")
 
 
-def _tcp_listener(settings: Settings) -> socket.socket:
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+def tcp_listener(host: str, port: int, setting: str = "PORT") -> socket.socket:
+    """A socket that listens on *port*, which *setting* names.
+
+    Raises:
+        SettingsError: it cannot.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((settings.host, settings.port), family=family, backlog=_BACKLOG)
+        return socket.create_server((host, port), family=family, backlog=_BACKLOG)
     except OSError as error:
         raise SettingsError(
-            f"HOST, PORT: cannot listen on {settings.host}:{settings.port}: {error.strerror}"
+            f"HOST, {setting}: cannot listen on {host}:{port}: {error.strerror}"
         ) from error
 
 

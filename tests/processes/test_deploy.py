@@ -17,7 +17,7 @@ from tests.redis_server import RedisServer
 
 ROOT = Path(__file__).resolve().parents[2]
 DEPLOY = ROOT / "deploy"
-METRIC = re.compile(r"\b((?:http|scrape|redis|library|rate_limit|process)_[a-z_]+)(?=[{\[)])")
+METRIC = re.compile(r"\b((?:http|scrape|queue|redis|library|rate_limit|process)_[a-z_]+)(?=[{\[)])")
 
 
 def expressions(path: Path) -> list[str]:

@@ -211,7 +211,94 @@ def test_a_worker_that_ends_finishes_what_it_has(
             instagram.release()
             assert fleet.workers[0].wait() == 0
             assert fleet.finish(job)["posts"][0]["status"] == 200
-            assert other.logged("posts of a lost worker queued again") == 0
+            assert other.logged("post of a lost worker taken over") == 0
+
+
+def test_a_worker_hands_back_what_it_cannot_finish(
+    instagram: StandIn, environment: dict[str, str], media_root: Path
+) -> None:
+    impatient = {**environment, "WORKER_GRACE_SECONDS": "0.2"}
+    with running(media_root, environment) as fleet, Worker(media_root, impatient) as worker:
+        instagram.hold_media()
+        job = fleet.submit("reel-back", "reel-too")
+        wait_for(lambda: instagram.requests("media") == 2)
+        with Worker(media_root, environment) as other:
+            worker.terminate()
+            # The other one has the turn: the first one gave it back.
+            wait_for(lambda: instagram.requests("media") == 4)
+            assert worker.wait() == 0
+            instagram.release_media()
+            assert [post["status"] for post in fleet.finish(job)["posts"]] == [200, 200]
+            assert other.logged("post of a lost worker taken over") == 0
+        assert worker.logged("posts handed back") == 1
+        assert [line for line in worker.log if line["level"] == "error"] == []
+
+
+def test_killed_workers_cost_no_other_post_a_second_fetch(
+    instagram: StandIn,
+    environment: dict[str, str],
+    redis_server: RedisServer,
+    media_root: Path,
+) -> None:
+    shortcodes = [f"slow-{number}" for number in range(24)]
+    environment |= {"SCRAPE_CONCURRENCY": "2"}
+    again: set[str] = set()
+    with running(media_root, environment) as fleet, ExitStack() as workers:
+
+        def start() -> Worker:
+            return workers.enter_context(Worker(media_root, environment))
+
+        alive = [start() for _ in range(3)]
+        job = fleet.submit(*shortcodes)
+        for _ in range(3):
+            wait_for(lambda: bool(held_by(redis_server, alive[0])))
+            killed = alive.pop(0)
+            killed.kill()
+            again |= {shortcodes[index] for index in held_by(redis_server, killed)}
+            alive.append(start())
+        told = fleet.finish(job)
+    assert [post["status"] for post in told["posts"]] == [200] * len(shortcodes)
+    twice = {it for it in shortcodes if instagram.requests("graphql", it) > 1}
+    assert twice <= again
+    assert all(instagram.requests("graphql", it) for it in shortcodes)
+
+
+def held_by(redis_server: RedisServer, worker: Worker) -> set[int]:
+    """The indexes of the posts that the worker holds, in their job."""
+    [name] = [line["worker"] for line in worker.log if line["event"] == "working"]
+    redis: Any = redis_server.client
+    pending = redis.xpending_range("scrapper:queue", "workers", "-", "+", 100, name)
+    data = dict(redis.xrange("scrapper:queue"))
+    messages = [data.get(entry["message_id"]) for entry in pending]
+    return {json.loads(fields[b"data"])["args"][1] for fields in messages if fields}
+
+
+def test_a_worker_can_be_watched(
+    instagram: StandIn, environment: dict[str, str], media_root: Path
+) -> None:
+    environment |= {"WORKER_PORT": "0", "API_KEY": "sixteen-characters"}
+    with (
+        running(media_root, environment, replicas=1, workers=1) as fleet,
+        requests.Session() as web,
+    ):
+        web.trust_env = False
+        [worker] = fleet.workers
+        [start] = [line for line in worker.log if line["event"] == "working"]
+        assert environment["REDIS_URL"].endswith(start["redis"])
+        assert (start["queue"], start["posts_at_once"]) == ("scrapper:queue", 8)
+        url = f"http://{start['host']}:{start['port']}"
+        assert web.get(f"{url}/health", timeout=60).text == "OK"
+        ready = web.get(f"{url}/ready", timeout=60)
+        assert (ready.status_code, ready.json()["redis"]) == (200, True)
+        assert web.get(f"{url}/metrics", timeout=60).status_code == 401
+        assert web.get(f"{url}/posts", timeout=60).status_code == 401
+        for headers in (web.headers, fleet.replicas[0].headers):
+            headers["X-API-Key"] = "sixteen-characters"
+        assert web.get(f"{url}/posts", timeout=60).status_code == 404
+        wait_for(lambda: "queue_workers 1.0" in web.get(f"{url}/metrics", timeout=60).text)
+        assert 'queue_posts{state="waiting"} 0.0' in metrics(fleet.replicas[0])
+        worker.terminate()
+        assert worker.wait() == 0
 
 
 def test_a_worker_started_before_redis_works_once_redis_answers(
@@ -282,7 +369,7 @@ def test_redis_gone_for_a_while_costs_no_wrong_answer(
             # A slow machine may make Redis late once more.
             gone = process.logged("redis does not answer: going on without it")
             assert process.logged("redis is back") == gone >= 1
-            assert process.logged("posts of a lost worker queued again") == 0
+            assert process.logged("post of a lost worker taken over") == 0
             assert [line for line in process.log if line["level"] == "error"] == []
     assert len(answers) >= len(fleet.replicas)
     assert {status for status, _, _ in answers} == {200}

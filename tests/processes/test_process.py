@@ -318,7 +318,7 @@ def test_without_redis_url_nothing_of_redis_is_imported(media_root: Path, tmp_pa
     with Service(media_root, {"EXTRA_MIDDLEWARES": "modules:factory"}, python_path=tmp_path) as it:
         modules = set(it.get("/health").headers["X-Modules"].split(","))
     assert "middlewares.rate_limit" in modules
-    assert modules.isdisjoint({"redis", "taskiq", "taskiq_redis", "scrapper.replicas"})
+    assert modules.isdisjoint({"redis", "taskiq", "scrapper.replicas"})
 
 
 # Python itself may be where only root can read it: it is loaded before.

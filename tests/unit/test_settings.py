@@ -52,6 +52,8 @@ def test_an_empty_environment_gives_the_contract_s_defaults(
         "client_timeout_seconds": 20,
         "max_jobs": 100,
         "max_job_age_days": 7,
+        "worker_grace_seconds": None,
+        "worker_port": None,
         "job_patience_seconds": 21_600,
         "webhook_hosts": (),
         "instagram_cookies_file": None,

@@ -70,7 +70,7 @@ def old_file(folder: Path, name: str) -> Path:
 def test_files_of_the_first_schema_are_migrated(tmp_path: Path, name: str) -> None:
     path = old_file(tmp_path, name)
     OPENERS[name](path).close()
-    assert query(path, "PRAGMA user_version") == [(1 if name == "jobs" else 2,)]
+    assert query(path, "PRAGMA user_version") == [({"jobs": 1, "plugins": 3}.get(name, 2),)]
     tables = query(path, "PRAGMA table_list")
     assert {row[1] for row in tables if row[5]} >= {"posts"}
     assert not list(tmp_path.glob("*.damaged-*"))

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from structlog.contextvars import merge_contextvars
 from structlog.testing import capture_logs
 
 from scrapper.errors import (
@@ -125,10 +126,15 @@ def test_each_row_is_needed(row: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     assert found != expected
 
 
-def test_a_failure_says_when_to_try_again() -> None:
-    error = RateLimited(retry_after=PATIENCE + 0.5)
-    assert decide(Case(RUNNING, error=error)).post.retry_after == 101
-    assert decide(Case(RUNNING, error=PostNotFound())).post.retry_after is None
+@pytest.mark.parametrize(("wait", "said"), [(PATIENCE + 0.5, 101), (0.0, 1), (None, None)])
+def test_a_failure_says_when_to_try_again(wait: float | None, said: int | None) -> None:
+    decision = decide(Case(RUNNING, error=RateLimited(retry_after=wait)))
+    assert decision.post.retry_after == said
+
+
+def test_an_empty_post_is_stored_without_a_byte() -> None:
+    post = decide(Case(RUNNING, size=0)).post
+    assert (post.state, post.bytes_done) == ("done", 0)
 
 
 def test_a_post_that_cannot_be_stored_says_why() -> None:
@@ -199,11 +205,21 @@ async def test_posts_of_a_job_are_run_in_their_order(life: Life) -> None:
 async def test_one_post_that_fails_keeps_no_other_from_running(life: Life) -> None:
     life.scraper.answers = {"reel-0": [KeyError("x")], "reel-1": [PostNotFound()]}
     job = batch(3)
-    with capture_logs() as logs:
+    with capture_logs([merge_contextvars]) as logs:
         await life.jobs.submit(job)
         await life.ended(job)
     assert [post.status for post in job.posts] == [500, 404, 200]
-    assert [line["event"] for line in logs] == ["post of a job failed"]
+    [line] = logs
+    assert (line["event"], line["job"], line["shortcode"]) == (
+        "post of a job failed",
+        job.id,
+        "reel-0",
+    )
+
+
+async def test_a_post_whose_job_is_gone_is_not_run(life: Life) -> None:
+    await life.runner.run("gone", 0)
+    assert life.scraper.asked == []
 
 
 async def test_a_limited_post_runs_again_before_those_behind_it(life: Life) -> None:

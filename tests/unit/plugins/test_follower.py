@@ -13,6 +13,7 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
+from prometheus_client import generate_latest
 
 from scrapper.jobs.model import Job, JobPost, JobResponse, new_job
 from scrapper.jobs.stores.sqlite import JobFile, SqliteStore
@@ -80,6 +81,7 @@ class Workshop:
         self.timeout = 300.0
         self.pauses = Pauses(looks=0.01, tries=(0.0, 0.0), fault=0.01)
         self.jobs: SqliteStore
+        self.conditions: Any = None
         self.followers: Followers
 
     @asynccontextmanager
@@ -102,6 +104,7 @@ class Workshop:
             peers=Peers(),
             timeout=self.timeout,
             jobs=self.jobs,
+            conditions=self.conditions,
             pauses=self.pauses,
         )
         self.followers = Followers(plugins.followers, followed)
@@ -111,6 +114,9 @@ class Workshop:
             yield
         await self.jobs.close()
         await self.library.close()
+
+    def metrics_page(self) -> str:
+        return generate_latest(self.metrics.registry).decode()
 
     def outcome(self, plugin: str, shortcode: str) -> str | None:
         with sqlite3.connect(self.ledger_path) as database:
