@@ -69,7 +69,9 @@ def main() -> int:
     if _is_taken():
         print(f"Another program listens on port {_PORT}: end it first.", file=sys.stderr)
         return 2
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # A shell lets what it runs in the background ignore SIGINT.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     try:
         with (
             tempfile.TemporaryDirectory() as folder,
