@@ -166,9 +166,13 @@ def assemble_doctor(settings: Settings) -> Instagram:
 
 
 def assemble_login(settings: Settings) -> Instagram:
-    """A client with the login of the service at ``MEDIA_ROOT``, which may run meanwhile."""
+    """A client with the login of the service at ``MEDIA_ROOT``, which may run meanwhile.
+
+    Raises:
+        SettingsError: the folder cannot be made.
+    """
     root = MediaRoot(settings.media_root)
-    root.state.mkdir(parents=True, exist_ok=True)
+    root.make()
     return _instagram(settings, root, Metrics())
 
 
