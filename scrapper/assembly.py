@@ -97,7 +97,7 @@ def assemble(settings: Settings) -> ServiceParts:
     peers = fleet.peers if fleet else Peers()
     root = MediaRoot(settings.media_root, shared=peers.shared)
     root.open()
-    library = Library.from_settings(settings, root)
+    library = Library.from_settings(settings, root, fleet.news if fleet else None)
     instagram = _instagram(settings, root, metrics, fleet, plugins.sources(settings))
     metrics.follow_login(lambda: instagram.login.state.state, get_args(State))
     metrics.follow_pace({name: pace.allowed_now for name, pace in instagram.paces.items()})
@@ -166,9 +166,13 @@ def assemble_doctor(settings: Settings) -> Instagram:
 
 
 def assemble_login(settings: Settings) -> Instagram:
-    """A client with the login of the service at ``MEDIA_ROOT``, which may run meanwhile."""
+    """A client with the login of the service at ``MEDIA_ROOT``, which may run meanwhile.
+
+    Raises:
+        SettingsError: the folder cannot be made.
+    """
     root = MediaRoot(settings.media_root)
-    root.state.mkdir(parents=True, exist_ok=True)
+    root.make()
     return _instagram(settings, root, Metrics())
 
 

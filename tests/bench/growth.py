@@ -59,9 +59,9 @@ class _Place(NamedTuple):
     def finish(self, *jobs: str) -> None:
         """Wait until the jobs are done, at few requests to Redis."""
         for job in jobs:
-            while (told := self.replica.get(job).json())["state"] == "running":
+            while (shown := self.replica.get(job).json())["state"] == "running":
                 time.sleep(_SECONDS_BETWEEN_LOOKS)
-            assert {post["status"] for post in told["posts"]} == {200}
+            assert {post["status"] for post in shown["posts"]} == {200}
 
 
 @contextmanager

@@ -259,8 +259,8 @@ def test_killed_workers_cost_no_other_post_a_second_fetch(
             killed.kill()
             again |= {shortcodes[index] for index in held_by(redis_server, killed)}
             alive.append(start())
-        told = fleet.finish(job)
-    assert [post["status"] for post in told["posts"]] == [200] * len(shortcodes)
+        finished = fleet.finish(job)
+    assert [post["status"] for post in finished["posts"]] == [200] * len(shortcodes)
     twice = {it for it in shortcodes if instagram.requests("graphql", it) > 1}
     assert twice <= again
     assert all(instagram.requests("graphql", it) for it in shortcodes)
