@@ -34,6 +34,7 @@ from scrapper.handlers.scrape import scrape
 from scrapper.handlers.session import begin_session, end_session
 from scrapper.handlers.storage import storage
 from scrapper.handlers.streams import StreamLimit
+from scrapper.handlers.thumbnails import thumbnail
 from scrapper.jobs.webhooks import WebhookHosts
 from scrapper.serving.base_path import BASE_PATH, BasePath, check_base_path
 from scrapper.serving.request_path import OwnMiddlewares, check_path, request_path
@@ -152,6 +153,7 @@ _ROUTES = (
     web.get("/posts", list_posts),
     web.get("/posts/{shortcode}", get_post),
     web.delete("/posts/{shortcode}", delete_post),
+    web.get("/posts/{shortcode}/thumbnail", thumbnail),
     web.put("/posts/{shortcode}/keep", keep_post),
     web.delete("/posts/{shortcode}/keep", release_post),
     web.get("/media/{shortcode}/{filename}", media),

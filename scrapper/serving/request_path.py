@@ -24,6 +24,7 @@ from scrapper.handlers.jobs import tokens_of_a_batch
 from scrapper.handlers.media import CONVERSION_NAMES
 from scrapper.handlers.page import DOCS_FILES, PAGE_FILES
 from scrapper.handlers.request_bodies import MAX_WEBHOOK_LENGTH, MOST_URLS
+from scrapper.handlers.thumbnails import thumbnail
 from scrapper.instagram.login.cookies import MAX_COOKIES_BYTES
 from scrapper.serving.base_path import BasePath
 from scrapper.settings import Settings
@@ -280,8 +281,16 @@ class OwnMiddlewares:
         return None if name is None else (name, self._settings.rate_limit_max_requests)
 
     async def _own_limit_for_reads(self, request: web.Request) -> tuple[str, int] | None:
+        if request.match_info.handler is thumbnail and await self._is_admitted(request):
+            # A gallery shows thousands at once.
+            return "", 0
         own = await self._own_limit(request)
         return own and (own[0], own[1] * _READS_A_TOKEN)
+
+    async def _is_admitted(self, request: web.Request) -> bool:
+        if not self._keys.needed or self._proxy.name_of(request):
+            return True
+        return await self._sessions.key_behind(request) is not None
 
     async def _stands_in(self, request: web.Request) -> str | None:
         """The name of the request's session, or of whom a proxy signed in."""
