@@ -128,6 +128,10 @@ class JobPost:
         """The same post, given up."""
         return replace(self, state="cancelled", next_try_at=None)
 
+    def left(self) -> "JobPost":
+        """The same post, queued for another process after a try that was broken off."""
+        return replace(self, state="queued", bytes_done=0, bytes_total=None)
+
     def anew(self) -> "JobPost":
         """The same post as if it had just been asked for."""
         return JobPost(self.url, self.shortcode)

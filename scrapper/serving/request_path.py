@@ -216,6 +216,7 @@ class OwnMiddlewares:
         own_path = self._base_path.own_path
         yield browser_guard(
             hosts=self._hosts(),
+            advice=self._host_advice(),
             exempt=lambda request: own_path(request) == "/health",
             changes=self._makes_files,
         )
@@ -320,6 +321,14 @@ class OwnMiddlewares:
         """The service's names; None for all. A key guards against rebinding."""
         allowed = self._settings.allowed_hosts
         return None if self._keys.needed and not allowed else allowed
+
+    def _host_advice(self) -> str:
+        if self._keys.needed:
+            return "To allow the name, add it to ALLOWED_HOSTS."
+        return (
+            "To allow the name, add it to ALLOWED_HOSTS. Or set API_KEY: with a key, the service "
+            "answers under every name."
+        )
 
     def _larger_bodies(self) -> Mapping[str, int]:
         """Bytes of the largest body, for paths that take larger ones than others."""

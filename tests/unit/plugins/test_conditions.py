@@ -65,7 +65,7 @@ async def test_each_change_is_one_event_across_restarts(
         expected.append(event)
         for _ in range(2):
             async with workshop.running(monkeypatch, one=following(recorder)):
-                await until(lambda: recorder.told == expected)
+                await until(lambda: recorder.events == expected)
 
 
 async def test_a_new_plugin_gets_nothing_where_all_is_usual(
@@ -74,7 +74,7 @@ async def test_a_new_plugin_gets_nothing_where_all_is_usual(
     recorder = Recorder()
     async with workshop.running(monkeypatch, one=following(recorder)):
         workshop.conditions.full = True
-        await until(lambda: recorder.told == [("disk_nearly_full", "True")])
+        await until(lambda: recorder.events == [("disk_nearly_full", "True")])
 
 
 async def test_a_change_is_tried_three_times(
@@ -84,9 +84,9 @@ async def test_a_change_is_tried_three_times(
     recorder.fail = 3
     async with workshop.running(monkeypatch, one=following(recorder)):
         workshop.conditions.full = True
-        await until(lambda: len(recorder.told) == 3)
+        await until(lambda: len(recorder.events) == 3)
         workshop.conditions.login = EXPIRED
-        await until(lambda: recorder.told[3:] == [("expired",)])
+        await until(lambda: recorder.events[3:] == [("expired",)])
 
 
 async def test_a_change_that_is_over_is_tried_no_more(
@@ -97,10 +97,10 @@ async def test_a_change_that_is_over_is_tried_no_more(
     workshop.pauses = type(workshop.pauses)(looks=0.01, tries=(3600.0, 3600.0), fault=0.01)
     async with workshop.running(monkeypatch, one=following(recorder)):
         workshop.conditions.full = True
-        await until(lambda: len(recorder.told) == 1)
+        await until(lambda: len(recorder.events) == 1)
         workshop.conditions.full = False
         workshop.conditions.login = ACTIVE
-        await until(lambda: recorder.told[1:] == [("active",)])
+        await until(lambda: recorder.events[1:] == [("active",)])
         await until(lambda: 'plugin_behind{plugin="one"} 0.0' in workshop.metrics_page())
 
 
