@@ -117,6 +117,8 @@ def test_trust_proxy_adds_private_networks_to_the_trusted_ones(
         ("PORT", "65536"),
         ("PORT", "http"),
         ("MEDIA_ROOT", "/dev/null/media"),
+        ("MEDIA_ROOT", "~/media"),
+        ("MEDIA_ROOT", "/tmp/\udcff"),
         ("DOWNLOAD_NAME", "{caption}"),
         ("DOWNLOAD_NAME", "{owner!r}"),
         ("DOWNLOAD_NAME", "{date:>9999}"),
