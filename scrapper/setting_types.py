@@ -301,7 +301,7 @@ def _is_redis_url(url: SecretStr) -> SecretStr:
     try:
         from redis.connection import parse_url  # noqa: PLC0415 - only where it is set
     except ImportError as error:
-        raise ValueError("install requirements/redis.txt for it") from error
+        raise ValueError("install instagram-scrapper[redis], or requirements/redis.txt") from error
     try:
         parse_url(url.get_secret_value())
     except ValueError:
@@ -313,7 +313,7 @@ def _is_redis_url(url: SecretStr) -> SecretStr:
 
 
 OWN_PLUGINS_PACKAGE = "scrapper.plugins."
-_OWN_PLUGINS = ("audio", "s3")
+_OWN_PLUGINS = ("audio", "notify", "s3")
 _DOWNLOAD_FIELDS = ("shortcode", "owner", "date", "time", "number")
 _MAX_DOWNLOAD_NAME = 200
 DAY = 24 * 60 * 60

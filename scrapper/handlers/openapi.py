@@ -27,6 +27,7 @@ _ERRORS = {
     403: "Instagram asks for a login or a checkpoint, or the service needs a key for this",
     404: "Nothing is there: no such post, job, file or route",
     408: "The body did not come in time",
+    409: "The job is not finished",
     413: "The body is too large",
     422: "A file of the post is larger than the service takes",
     429: "A rate limit is reached, the service's or Instagram's",
@@ -91,9 +92,9 @@ class Operation:
     """One operation of the API; as a decorator it describes the handler below.
 
     ``response`` is the type that a success has as JSON, another content, or None for no body; with
-    ``events`` it is what each server-sent event holds. ``body`` is the type that the request has as
-    JSON, and ``file_body`` what it may be instead. ``errors`` are the statuses beside those
-    that every operation may have. An operation that is ``free`` needs no key.
+    ``events``, the names of server-sent events, it is what each of them holds. ``body`` is the type
+    that the request has as JSON, and ``file_body`` what it may be instead. ``errors`` are the
+    statuses beside those that every operation may have. An operation that is ``free`` needs no key.
     """
 
     id: str
@@ -108,7 +109,7 @@ class Operation:
     parameters: Sequence[Parameter] = ()
     headers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     more: Mapping[int, tuple[str, Any]] = field(default_factory=dict)
-    events: bool = False
+    events: Sequence[str] = ()
     free: bool = False
 
     def __call__(self, handler: Described) -> Described:
@@ -241,7 +242,7 @@ class _Describer:
         content = self._content(operation.response)
         if operation.events:
             data = content["application/json"]["schema"]
-            content = {"text/event-stream": {"schema": _event(data)}}
+            content = {"text/event-stream": {"schema": _event(operation.events, data)}}
         text = HTTPStatus(operation.status).phrase
         streamed = operation.events or isinstance(operation.response, Content)
         headers = {**({} if streamed else _REQUEST_ID), **operation.headers}
@@ -259,14 +260,14 @@ class _Describer:
         return {"application/json": {"schema": self._refs[response, "validation"]}}
 
 
-def _event(data: dict[str, Any]) -> dict[str, Any]:
+def _event(names: Sequence[str], data: dict[str, Any]) -> dict[str, Any]:
     """The schema of a server-sent event whose data is JSON of the schema *data*."""
     text = {"type": "string", "contentMediaType": "application/json", "contentSchema": data}
     return {
         "type": "object",
         "required": ["event", "data"],
         "properties": {
-            "event": {"type": "string", "enum": ["post", "end"]},
+            "event": {"type": "string", "enum": list(names)},
             "id": {"type": "string"},
             "data": text,
         },

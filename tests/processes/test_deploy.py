@@ -62,7 +62,9 @@ def test_the_unit_and_make_keep_malloc_from_holding_memory(name: str, value: str
     assert f"run worker: export {name} ?= {value}" in (ROOT / "Makefile").read_text().splitlines()
 
 
-@pytest.mark.parametrize("path", ["compose.yaml", "deploy/caddy/compose.yaml"])
+@pytest.mark.parametrize(
+    "path", ["compose.yaml", "deploy/caddy/compose.yaml", "deploy/https/compose.yaml"]
+)
 def test_podman_compose_reads_the_file(path: str) -> None:
     # Of buildah it wants only the version: the file is read, and nothing is run.
     compose = [sys.executable, "-m", "podman_compose", "--podman-path", program("buildah")]
