@@ -121,7 +121,7 @@ class PaceExceeded(ScrapeError):
 
 
 class InstagramChanged(ScrapeError):
-    """Instagram's answer is not the one that this version of Instaloader understands."""
+    """Instagram's answer makes no sense to this version of the service."""
 
 
 class InstagramFailed(ScrapeError):
@@ -133,7 +133,7 @@ class MediaIncomplete(ScrapeError):
 
 
 class MediaUnexpected(ScrapeError):
-    """A file of the post is not of the type that Instagram promised."""
+    """A file of the post is not of the type that Instagram announced."""
 
 
 class MediaTooLarge(ScrapeError):
@@ -153,7 +153,7 @@ class DeadlineExceeded(ScrapeError):
 
 
 class ServerFull(ScrapeError):
-    """So many posts are under way, or wait, that a further one is refused."""
+    """Too many posts are under way or wait already."""
 
 
 class JobsFull(ScrapeError):
@@ -161,7 +161,7 @@ class JobsFull(ScrapeError):
 
 
 class TooManyJobs(ScrapeError):
-    """The client has as many unfinished jobs as one client may have."""
+    """The client has the maximum number of unfinished jobs."""
 
 
 class JobRunning(ScrapeError):
@@ -169,7 +169,7 @@ class JobRunning(ScrapeError):
 
 
 class TooManyStreams(ScrapeError):
-    """The client has as many streams of events as one client may have at a time."""
+    """The client follows the maximum number of streams of events."""
 
 
 class JobsUnreachable(ScrapeError):
@@ -177,7 +177,7 @@ class JobsUnreachable(ScrapeError):
 
 
 class Busy(ScrapeError):
-    """Another program has locked a file of the service, or the file was begun anew just now."""
+    """Another program has locked a file of the service, or the file was recreated just now."""
 
 
 class DiskFull(ScrapeError):
@@ -189,7 +189,7 @@ class DiskReadOnly(ScrapeError):
 
 
 INTERNAL_ERROR = (500, "internal_error", "Internal server error")
-"""What a fault of ours looks like from outside."""
+"""The response to a fault of ours."""
 
 RESPONSES: Mapping[type[Exception], tuple[int, str, str]] = {
     InvalidURL: (400, "invalid_url", "Invalid URL format"),
@@ -227,7 +227,7 @@ RESPONSES: Mapping[type[Exception], tuple[int, str, str]] = {
     SessionRefused: (
         403,
         "login_required",
-        "Instagram does not accept this session: log in with a browser, and copy the cookies anew",
+        "Instagram does not accept this session: log in with a browser, and copy the cookies again",
     ),
     PostNotFound: (404, "post_not_found", "The post does not exist or was removed"),
     JobRunning: (409, "job_running", "The job is not finished: cancel it, or wait for its end"),

@@ -1,4 +1,4 @@
-"""The events of jobs: looked up and written once for all streams of a job."""
+"""The events of jobs, read and rendered once for all streams of a job."""
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
@@ -48,7 +48,7 @@ class _Feed:
         self._jobs = jobs
         self._job = job
         self._changed = asyncio.Event()
-        # Pieces made since the last change: most followers ask for the same ones.
+        # Rendered since the last change: most followers ask for the same ones.
         self._pieces: dict[tuple[int, int], bytes] = {}
         self._last = b""
         self._over = False

@@ -13,6 +13,7 @@ from scrapper.handlers.request_bodies import JobRequest, read_body
 from scrapper.handlers.resources import (
     JOB_FEEDS,
     JOBS,
+    PROXY,
     SESSIONS,
     SETTINGS,
     STREAMS,
@@ -173,9 +174,12 @@ async def job_events(request: web.Request) -> web.StreamResponse:
 
 
 async def owner_of(request: web.Request) -> str | None:
-    """Whose jobs the client of *request* sees and changes: its key's; None for everybody's."""
+    """Whose jobs the client of *request* sees and changes: its key's; None for everybody's.
+
+    Whom a proxy signs in has a name, too.
+    """
     key = await request.app[SESSIONS].key_behind(request)
-    return key and key.owner
+    return key.owner if key else request.app[PROXY].name_of(request)
 
 
 async def tokens_of_a_batch(request: web.Request) -> int:
@@ -225,7 +229,7 @@ def _unknown() -> web.HTTPNotFound:
 
 
 def _version_of(event_id: str, job: Job) -> int:
-    # Numbers of another epoch mean nothing here.
+    # Numbers of another epoch are not comparable.
     epoch, _, version = event_id.partition("-")
     known = epoch == job.epoch and version.isascii() and version.isdecimal() and len(version) < 16  # noqa: PLR2004
     return int(version) if known else 0

@@ -1,4 +1,4 @@
-"""``/login``: the Instagram session, for whoever has the API key."""
+"""``/login``: the Instagram session, for clients with the API key."""
 
 import asyncio
 import time

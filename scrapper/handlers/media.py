@@ -27,7 +27,7 @@ from scrapper.library.post import MediaItem, Post
 from scrapper.links import clean_link, item_in
 from scrapper.tasks import finished
 
-__all__ = ["CONVERSION_NAMES", "download", "download_by_url", "media"]
+__all__ = ["CONVERSION_NAMES", "RANGES", "download", "download_by_url", "file_response", "media"]
 
 _ITEM_DIGITS = 9
 # A browser wraps a file that is opened alone in a document of its own, with inline styles.
@@ -48,13 +48,13 @@ _CHOICE = (
     ),
 )
 
-# aiohttp sends these itself.
-_RANGES = {
+RANGES = {
     206: ("A part of the file", FILE),
     304: ("The client has it", None),
     412: ("The file is not the version that the client expects", None),
     416: ("The file has no such part", None),
 }
+"""What aiohttp itself answers, beside the whole file."""
 
 
 @Operation(
@@ -67,7 +67,7 @@ _RANGES = {
         SHORTCODE,
         Parameter("filename", "path", {"type": "string", "minLength": 1}),
     ),
-    more=_RANGES,
+    more=RANGES,
 )
 async def media(request: web.Request) -> web.StreamResponse:
     stored = await stored_post(request)
@@ -76,7 +76,7 @@ async def media(request: web.Request) -> web.StreamResponse:
     file = next((file for file in post.files if file.filename == filename), None)
     if file is None:
         raise web.HTTPNotFound(text="The post has no such file")
-    return _file(request, post, file, stored.stored_at, disposition("inline", filename))
+    return file_response(request, post, file, stored.stored_at, disposition("inline", filename))
 
 
 @Operation(
@@ -86,7 +86,7 @@ async def media(request: web.Request) -> web.StreamResponse:
     response=FILE,
     errors=(400, 404),
     parameters=(SHORTCODE, *_CHOICE),
-    more=_RANGES,
+    more=RANGES,
 )
 async def download(request: web.Request) -> web.StreamResponse:
     """A file of the post as an attachment: its first video, else its first picture.
@@ -106,24 +106,25 @@ async def download(request: web.Request) -> web.StreamResponse:
     response=FILE,
     errors=(400, 403, 404, 422, 502, 503, 507),
     parameters=(
+        # Generated clients rename a parameter that is called `url`.
         Parameter(
-            "url",
+            "link",
             "query",
             ScrapeRequest.model_json_schema()["properties"]["url"],
-            "The post's URL, or a share link to it",
+            "The post's URL, or a share link to it; `url` is another name of this parameter",
             required=True,
         ),
         *_CHOICE,
     ),
-    more=_RANGES,
+    more=RANGES,
 )
 async def download_by_url(request: web.Request) -> web.StreamResponse:
-    """Download the post that ``url`` names, and answer like ``GET /download/{shortcode}``.
+    """Download the post of ``url`` or ``link``, and answer like ``GET /download/{shortcode}``.
 
     The ``img_index`` of that URL is the ``item`` where none is given.
     """
     choice = _Choice.of(request)
-    url = clean_link(request.query.get("url", ""))
+    url = clean_link(request.query.get("url") or request.query.get("link", ""))
     if not url:
         raise InvalidParameter(text="Say which post: /download?url=https://www.instagram.com/...")
     stored = (await scraped_post(request, url)).stored
@@ -173,7 +174,7 @@ async def _attachment(
     if choice.archive:
         return await _archive(request, post, chosen)
     name = disposition("attachment", request.app[DOWNLOAD_NAMES].of(post, chosen[0]))
-    return _file(request, post, chosen[0], stored_at, name)
+    return file_response(request, post, chosen[0], stored_at, name)
 
 
 def _item_number(request: web.Request) -> int | None:
@@ -186,16 +187,23 @@ def _item_number(request: web.Request) -> int | None:
     return int(item) if len(item) <= _ITEM_DIGITS else sys.maxsize
 
 
-def _file(
-    request: web.Request, post: Post, item: MediaItem, stored_at: float, named: str
+def file_response(
+    request: web.Request,
+    post: Post,
+    item: MediaItem,
+    stored_at: float,
+    named: str,
+    *,
+    # After a refresh, other files have the same names.
+    cache: str = "private, no-cache",
 ) -> web.StreamResponse:
+    """A file of a post that was stored at a unix time, *named* by ``Content-Disposition``."""
     path = _folder(request, post) / item.filename
     headers = {
         hdrs.CONTENT_TYPE: MEDIA_TYPES.get(path.suffix, "application/octet-stream"),
         hdrs.CONTENT_DISPOSITION: named,
         "Content-Security-Policy": _POLICY,
-        # After a refresh, other files have the same names.
-        hdrs.CACHE_CONTROL: "private, no-cache",
+        hdrs.CACHE_CONTROL: cache,
     }
     version = Version(f"{stored_at:.6f}-{item.size:x}", int(stored_at))
     return version.refusal(request, headers) or _MediaResponse(path, version, headers)

@@ -15,6 +15,7 @@ from pydantic import TypeAdapter
 from scrapper import __version__
 from scrapper.handlers.resources import API_KEYS, SETTINGS
 from scrapper.handlers.responses import ErrorResponse
+from scrapper.jobs.model import JobResponse
 from scrapper.serving.base_path import BASE_PATH
 
 __all__ = ["FILE", "TEXT", "Content", "Operation", "Parameter", "describe_api", "openapi"]
@@ -49,6 +50,11 @@ _TAGS = {
     "login": "The Instagram login, for posts that need one",
     "service": "How the service is",
 }
+_WEBHOOK_HEADERS = (
+    ("webhook-id", "The same each time that this webhook is sent"),
+    ("webhook-timestamp", "Seconds since 1970 at which it is sent"),
+    ("webhook-signature", "v1, and the base64 of an HMAC with WEBHOOK_SECRET"),
+)
 _SCHEMAS = "#/components/schemas/{model}"
 
 Described = TypeVar("Described", bound=Handler)
@@ -143,18 +149,17 @@ def describe_api(app: web.Application, server: str) -> dict[str, Any]:
             # With BASE_PATH each operation has two routes: the first one counts.
             described = route.resource.canonical, route.method.lower(), operation
             operations.setdefault(operation.id, described)
-    describer = _Describer([operation for _, _, operation in operations.values()], keyed=keyed)
+    describer = _Describer([operation for _, _, operation in operations.values()])
     paths: dict[str, dict[str, Any]] = {}
     for path, method, operation in operations.values():
         paths.setdefault(path, {})[method] = describer.operation(operation)
     components: dict[str, Any] = {"schemas": describer.definitions}
     # The longest URL is a setting, which the model does not know.
     describer.definitions["ScrapeRequest"]["properties"]["url"]["maxLength"] = max_url_length
-    if keyed:
-        components["securitySchemes"] = {
-            "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
-            "bearer": {"type": "http", "scheme": "bearer"},
-        }
+    components["securitySchemes"] = {
+        "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+        "bearer": {"type": "http", "scheme": "bearer"},
+    }
     return {
         "openapi": "3.1.0",
         "info": {
@@ -165,8 +170,10 @@ def describe_api(app: web.Application, server: str) -> dict[str, Any]:
         },
         "servers": [{"url": server, "description": "This service"}],
         "tags": [{"name": name, "description": text} for name, text in _TAGS.items()],
-        "security": [{"key": []}, {"bearer": []}] if keyed else [],
+        # Without a key it is optional: a generated client fits services with one, too.
+        "security": [*([] if keyed else [{}]), {"key": []}, {"bearer": []}],
         "paths": paths,
+        "webhooks": {"jobEnded": {"post": describer.webhook()}},
         "components": components,
     }
 
@@ -174,9 +181,8 @@ def describe_api(app: web.Application, server: str) -> dict[str, Any]:
 class _Describer:
     """Describes *operations* of an API whose schemas are each stated once."""
 
-    def __init__(self, operations: Sequence[Operation], *, keyed: bool) -> None:
-        self._keyed = keyed
-        types = [ErrorResponse]
+    def __init__(self, operations: Sequence[Operation]) -> None:
+        types: list[Any] = [ErrorResponse, JobResponse]
         for operation in operations:
             more = (response for _, response in operation.more.values())
             types += [
@@ -190,7 +196,7 @@ class _Describer:
 
     def operation(self, operation: Operation) -> dict[str, Any]:
         statuses = [*operation.errors, *_OF_EVERY_OPERATION]
-        statuses += [401] if self._keyed and not operation.free else []
+        statuses += [] if operation.free else [401]
         described: dict[str, Any] = {
             "operationId": operation.id,
             "summary": operation.summary,
@@ -212,6 +218,25 @@ class _Describer:
         if operation.parameters:
             described["parameters"] = [_parameter(parameter) for parameter in operation.parameters]
         return described
+
+    def webhook(self) -> dict[str, Any]:
+        """What a job that ends sends to its ``webhook``."""
+        return {
+            "operationId": "jobEnded",
+            "summary": "A job ended; signed according to Standard Webhooks",
+            "tags": ["jobs"],
+            "security": [],
+            "parameters": [
+                _parameter(Parameter(name, "header", {"type": "string"}, text, required=True))
+                for name, text in _WEBHOOK_HEADERS
+            ],
+            "requestBody": {"required": True, "content": self._content(JobResponse)},
+            "responses": {
+                "2XX": {"description": "Delivered"},
+                "410": {"description": "Never try again"},
+                "default": {"description": "Try again later"},
+            },
+        }
 
     def _success(self, operation: Operation) -> dict[str, Any]:
         content = self._content(operation.response)

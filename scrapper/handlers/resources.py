@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from aiohttp import web
 
 from scrapper.access.keys import ApiKeys
+from scrapper.access.proxy import ProxySignIn
 from scrapper.access.sessions import Sessions
 from scrapper.handlers.download_names import DownloadNames
 from scrapper.handlers.event_feed import EventFeed
@@ -32,6 +33,7 @@ __all__ = [
     "LIBRARY",
     "MEDIA_ROOT",
     "METRICS",
+    "PROXY",
     "SCRAPER",
     "SESSIONS",
     "SETTINGS",
@@ -50,14 +52,15 @@ JOBS = web.AppKey("jobs", Jobs)
 JOB_FEEDS = web.AppKey("job_feeds", JobFeeds)
 EVENTS = web.AppKey("events", EventFeed)
 STREAMS = web.AppKey("streams", StreamLimit)
+PROXY = web.AppKey("proxy", ProxySignIn)
 SESSIONS = web.AppKey("sessions", Sessions)
 WEBHOOK_HOSTS = web.AppKey("webhook_hosts", WebhookHosts)
 SCRAPER = web.AppKey("scraper", Scraper)
 Conversion = Callable[[Post, MediaItem], Awaitable[MediaItem]]
-"""Makes another file of an item of a stored post, or finds it there."""
+"""Converts an item of a stored post to another file, or finds that file."""
 
 CONVERSIONS: web.AppKey[dict[str, Conversion]] = web.AppKey("conversions")
-"""What plugins can make of an item, by the query's parameter that asks for it."""
+"""The conversions that plugins offer, by the query's parameter that asks for one."""
 
 CHECKS: web.AppKey[Mapping[str, Callable[[], Awaitable[bool]]]] = web.AppKey("checks")
 """Further checks of ``/ready``, by name."""

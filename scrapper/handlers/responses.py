@@ -1,4 +1,4 @@
-"""Shapes of responses, beside a post's and a job's; they become the API's description."""
+"""Shapes of responses other than a post's and a job's, for the API's description."""
 
 from dataclasses import dataclass, field
 from typing import Annotated

@@ -29,10 +29,10 @@ from scrapper.settings import Settings
 __all__ = ["Instagram"]
 
 MakePace = Callable[[str, int, float], Pace]
-"""Makes the pace of a login state, ``logged_out`` or ``session``: so many queries in a window."""
+"""Makes the pace of a login state, ``logged_out`` or ``session``, for a number of queries."""
 
 _STALLED_SECONDS = 10.0
-# Of the time for all of it, so that what is whole by then can be stored.
+# A share of the time, so that complete files can still be stored.
 _STORING_SHARE, _MAX_STORING_SECONDS = 0.1, 1.0
 _SCRIPT_SECONDS = 30.0
 _CDN_HOSTS = ("cdninstagram.com", "fbcdn.net")
@@ -169,8 +169,10 @@ class Instagram:
                 return self._search.find(code, transport, without=without, story=story)
 
         def fetch_in_time(wanted: Wanted) -> Fetched:
-            with self._file_transports.taken(fetch.deadline) as transport:
-                return fetch_file(self._contexts.logged_out(transport), target, wanted)
+            deadline = min(fetch.deadline, time.monotonic() + wanted.patience)
+            bounded = replace(target, max_bytes=min(target.max_bytes, wanted.max_bytes))
+            with self._file_transports.taken(deadline) as transport:
+                return fetch_file(self._contexts.logged_out(transport), bounded, wanted)
 
         def begin(wanted: Wanted) -> Future[Fetched]:
             # The context carries the request ID into the thread's log lines.

@@ -16,7 +16,7 @@ import structlog
 
 from scrapper.instagram.shortcode import Shortcode
 from scrapper.instagram.verdict import Reason, Refused
-from scrapper.library.post import Details, Music, moment
+from scrapper.library.post import SMALL_PIXELS, Details, Music, moment
 
 Kind = Literal["video", "image"]
 
@@ -52,9 +52,11 @@ _LATEST = 253_402_300_799
 # Clearly smaller than what the owner uploaded: Instagram scales down by a few pixels at times.
 _SMALL = 0.9
 _LARGER = 2
-# Pictures of the web app itself, which stand where Instagram withholds a file.
+# Pictures of the web app itself, shown where Instagram withholds a file.
 _PLACEHOLDER = "/rsrc.php/"
 _CROP = re.compile(r"[?&]stp=(?:[^&]*_)?c\d")
+# How the CDN scaled a picture: into a box, where the list of candidates has no sizes.
+_SCALED = re.compile(r"[?&]stp=(?:[^&]*_)?[ps](\d{2,5})x(\d{2,5})(?![^_&])")
 _VIEWS = ("play_count", "view_count", "ig_play_count")
 # Keys that Instagram gives to videos alone, should the type itself be missing.
 _OF_VIDEOS = ("has_audio", "is_dash_eligible", "number_of_qualities", "video_duration")
@@ -78,7 +80,7 @@ class Item:
     """One file of a post: the URLs that it may be had from, best first.
 
     ``cover`` is the same for a video's cover picture. ``duration`` is in seconds, ``full_width`` in
-    pixels, of what the owner uploaded.
+    pixels, of what the owner uploaded. ``small`` is a picture of it for lists, perhaps a crop.
     """
 
     type: Kind
@@ -88,6 +90,7 @@ class Item:
     duration: float | None = None
     has_audio: bool | None = None
     full_width: int | None = None
+    small: Candidate | None = None
 
     @property
     def is_small(self) -> bool:
@@ -145,14 +148,14 @@ class Description:
         )
 
     def filled_from(self, other: "Description") -> "Description":
-        """Fill what is lacking from the *other* description of the same post."""
+        """Fill gaps from the *other* description of the same post."""
         if self.is_carousel != other.is_carousel:
             return other if other.complete and not self.complete else self
         pairs = zip_longest(self.items, other.items)
         return self._with_items(other, (ours or theirs for ours, theirs in pairs))
 
     def with_larger(self, other: "Description") -> "Description":
-        """Take what is larger from the *other* description of the same post."""
+        """Take larger pictures from the *other* description of the same post."""
         pairs = zip_longest(self.items, other.items[: len(self.items)])
         larger = ((ours and theirs and ours.or_larger(theirs)) or ours for ours, theirs in pairs)
         return self._with_items(other, larger)
@@ -169,7 +172,7 @@ def belongs_to(media: Any, shortcode: Shortcode) -> bool:
     if not isinstance(media, dict):
         return False
     code = media.get("code")
-    return not isinstance(code, str) or _is_of(media, shortcode)
+    return not isinstance(code, str) or _includes(media, shortcode)
 
 
 def ungated(wrapper: Any, shortcode: Shortcode) -> dict[str, Any]:
@@ -203,7 +206,7 @@ def find_in_page(data: Any, shortcode: Shortcode) -> dict[str, Any] | None:
                 return ungated(value, shortcode)
             except Refused as refused:
                 gated = gated or refused.reason is Reason.GATED
-        elif _is_of(value, shortcode) and _has_media(value):
+        elif _includes(value, shortcode) and _has_media(value):
             return value
     if gated:
         raise Refused(Reason.GATED)
@@ -230,8 +233,8 @@ def describe(media: dict[str, Any], shortcode: Shortcode) -> Description:
         raise Refused(Reason.CHANGED)
     items = [_item(child) for child in children] if is_carousel else [_item(media)]
     if is_carousel:
-        told = _count(media.get("carousel_media_count")) or 0
-        items += [None] * (min(told, MAX_ITEMS) - len(items))
+        announced = _count(media.get("carousel_media_count")) or 0
+        items += [None] * (min(announced, MAX_ITEMS) - len(items))
     if not any(items):
         withheld = any(map(_is_withheld, children or [media]))
         raise Refused(Reason.GATED if withheld else Reason.CHANGED)
@@ -243,17 +246,17 @@ def describe(media: dict[str, Any], shortcode: Shortcode) -> Description:
         owner=_text(user.get("username")),
         taken_at=_moment(media.get("taken_at")),
         details=_details(media, user, children),
-        named_item=None if _is_itself(media, shortcode) else _slide(children, shortcode),
+        named_item=None if _has_code(media, shortcode) else _slide(children, shortcode),
     )
 
 
-def _is_of(media: dict[str, Any], shortcode: Shortcode) -> bool:
+def _includes(media: dict[str, Any], shortcode: Shortcode) -> bool:
     """Whether *media* is the post, or the one that has a slide with this code."""
     slides = _list(media.get("carousel_media"))
-    return _is_itself(media, shortcode) or _slide(slides, shortcode) is not None
+    return _has_code(media, shortcode) or _slide(slides, shortcode) is not None
 
 
-def _is_itself(media: dict[str, Any], shortcode: Shortcode) -> bool:
+def _has_code(media: dict[str, Any], shortcode: Shortcode) -> bool:
     if media.get("code") in (shortcode.code, shortcode.text):
         return True
     return str(media.get("pk")) == str(shortcode.media_id)
@@ -262,7 +265,7 @@ def _is_itself(media: dict[str, Any], shortcode: Shortcode) -> bool:
 def _slide(slides: Sequence[Any], shortcode: Shortcode) -> int | None:
     """The number of the slide that the shortcode names."""
     numbered = enumerate(map(_dict, slides[:_REFUSED_ITEMS]), start=1)
-    return next((number for number, slide in numbered if _is_itself(slide, shortcode)), None)
+    return next((number for number, slide in numbered if _has_code(slide, shortcode)), None)
 
 
 def _is_withheld(media: Any) -> bool:
@@ -295,7 +298,13 @@ def _item(media: Any) -> Item | None:
     if not (videos or _is_video(media)):
         candidates = _sized(pictures, media)
         width = _pixels(media.get("original_width"))
-        item = Item("image", candidates, alt_text=_alt_text(media), full_width=width)
+        item = Item(
+            "image",
+            candidates,
+            alt_text=_alt_text(media),
+            full_width=width,
+            small=_small(_pictures(media)),
+        )
         return item if candidates else None
     if not videos:
         # There is a cover, but saving it instead of the video would be a silent fault.
@@ -308,6 +317,7 @@ def _item(media: Any) -> Item | None:
         alt_text=_alt_text(media),
         duration=_seconds(media.get("video_duration")),
         has_audio=has_audio if isinstance(has_audio, bool) else None,
+        small=_small(_pictures(media)),
     )
 
 
@@ -322,8 +332,31 @@ def _pictures(media: dict[str, Any]) -> Any:
     return _dict(media.get("image_versions2")).get("candidates")
 
 
-def _candidates(versions: Any) -> list[Candidate]:
-    """The usable ones of *versions*, best first; never a crop or a placeholder.
+def _small(versions: Any) -> Candidate | None:
+    """The best one of *versions* for a list: the largest that is within 320 pixels.
+
+    If there is none, one whose shorter side is: those of tall pictures go by it.
+    """
+    sizes = {one: _size(one) for one in _candidates(versions, crops=True)}
+    fitting = {one: size for one, size in sizes.items() if size and min(size) <= SMALL_PIXELS}
+
+    def rank(one: Candidate) -> tuple[bool, int]:
+        longer = max(fitting[one])
+        return (True, longer) if longer <= SMALL_PIXELS else (False, -longer)
+
+    return max(fitting, key=rank, default=None)
+
+
+def _size(candidate: Candidate) -> tuple[int, int] | None:
+    """The pixels of *candidate*, or those of the box that it was scaled into."""
+    if candidate.width and candidate.height:
+        return candidate.width, candidate.height
+    scaled = _SCALED.search(candidate.url)
+    return (int(scaled[1]), int(scaled[2])) if scaled else None
+
+
+def _candidates(versions: Any, *, crops: bool = False) -> list[Candidate]:
+    """The usable ones of *versions*, best first; never a placeholder, nor, without *crops*, a crop.
 
     If all have a size, the largest is first; otherwise Instagram's order stays. In a carousel they
     have no sizes, and the first one is the whole picture.
@@ -333,7 +366,7 @@ def _candidates(versions: Any) -> list[Candidate]:
         url = version.get("url")
         if not isinstance(url, str) or len(url) > _MAX_URL or not url.isprintable():
             continue
-        if _CROP.search(url) or _PLACEHOLDER in url:
+        if (_CROP.search(url) and not crops) or _PLACEHOLDER in url:
             continue
         secure = re.sub("^http://", "https://", url)
         if secure.startswith("https://"):

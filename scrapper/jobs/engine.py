@@ -1,4 +1,4 @@
-"""Jobs: taken, followed, cancelled and tried again, whatever keeps them and whoever runs them."""
+"""Accepts, follows, cancels and retries jobs, over any store and runner."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -96,9 +96,9 @@ class Jobs:
         return await self._store.change(job, again, queue=True)
 
     async def follow(self, job: Job, pause: Callable[[], float]) -> AsyncIterator[Job]:
-        """*job* as it is, and after each change, until it ends, is gone, or the process ends.
+        """Yield *job* as it is, and after each change, until it ends, is gone, or the process ends.
 
-        It is looked at again after *pause* seconds.
+        The store is asked every *pause* seconds.
         """
         seen = -1
         while not self.closing and await self._store.refresh(job):

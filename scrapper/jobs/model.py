@@ -113,7 +113,7 @@ class JobPost:
     def waiting(self, until: float, *, limited: bool) -> "JobPost":
         """The same post, waiting until *until*, a unix time, or longer.
 
-        Only one that was *limited* itself loses patience, not one that is behind others.
+        Only a post that was *limited* itself uses up its patience; one behind others does not.
         """
         since = self.waiting_since
         if limited:
@@ -127,6 +127,10 @@ class JobPost:
     def cancelled(self) -> "JobPost":
         """The same post, given up."""
         return replace(self, state="cancelled", next_try_at=None)
+
+    def left(self) -> "JobPost":
+        """The same post, queued for another process after a try that was broken off."""
+        return replace(self, state="queued", bytes_done=0, bytes_total=None)
 
     def anew(self) -> "JobPost":
         """The same post as if it had just been asked for."""
@@ -183,8 +187,8 @@ class Job:
 
     ``owner`` is the name of the key that it was sent with, None if that is not one of several.
     With ``keep``, sweeps leave its posts alone. ``webhook`` is the URL that gets the job when it
-    ends, and ``webhook_outcome`` what became of it. A ``forgotten`` job is not shown any more.
-    Whoever keeps the job numbers its changes, within an ``epoch``.
+    ends, and ``webhook_outcome`` the result. A ``forgotten`` job is not shown any more. The store
+    numbers the job's changes, within an ``epoch``.
     """
 
     id: str
@@ -215,7 +219,7 @@ class Job:
         return Cursor(self.created_at, self.id)
 
     def place(self, index: int) -> Place:
-        """Where the post at *index* stands among those of all jobs."""
+        """The order of the post at *index* among those of all jobs."""
         return Place(self.created_at, self.id, index)
 
     def delay(self, until: float) -> None:
@@ -223,7 +227,7 @@ class Job:
         self.posts[:] = [post.delayed(until) for post in self.posts]
 
     def note(self, index: int, version: int) -> None:
-        """Note that change number *version* made the post at *index* what it is."""
+        """Note that change number *version* was the last one of the post at *index*."""
         self.version = max(self.version, version)
         self._changes[index] = (version, {"index": index, **self.posts[index].to_json()})
 

@@ -1,4 +1,4 @@
-"""What the engine and the runner need of whatever keeps the jobs."""
+"""The contract of a store of jobs, for the engine and the runner."""
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
@@ -16,14 +16,14 @@ __all__ = [
     "JobChanges",
     "JobStore",
     "check_room",
-    "without_room",
+    "jobs_to_drop",
 ]
 
 MAKE_ROOM_SECONDS = 5.0
 """Seconds after which to try again if there was no room for a job or a post."""
 
 Change = Callable[[JobPost], JobPost | None]
-"""What a post becomes; None leaves it as it is."""
+"""Returns the changed post, or None to leave it as it is."""
 
 Client = TypeVar("Client")
 
@@ -38,9 +38,9 @@ class JobChanges(NamedTuple):
 class JobStore(Protocol):
     """Keeps jobs, the queue of their posts, and the line of those that wait.
 
-    The first eight methods are for clients, and raise
-    :class:`~scrapper.errors.JobsUnreachable` where the store cannot be reached. The others are for
-    whoever runs posts, and return only once the store answered, however long that takes.
+    The first eight methods are for clients, and raise :class:`~scrapper.errors.JobsUnreachable`
+    where the store cannot be reached. The others are for the runner, and return only once the store
+    answered, however long that takes.
     """
 
     async def add(self, job: Job) -> None:
@@ -102,7 +102,7 @@ class JobStore(Protocol):
         """Put a post in line: one behind others, or one that met a limit of *hold* seconds."""
 
     async def hold(self, seconds: float) -> None:
-        """Note a limit: nobody leaves the line for so many *seconds*."""
+        """Note a limit: nobody leaves the line for *seconds*."""
 
     async def has_waiting(self) -> bool:
         """Whether any post waits in line."""
@@ -111,7 +111,7 @@ class JobStore(Protocol):
         """Note that a post that had left the line met no limit."""
 
     async def skip(self) -> None:
-        """Let the next post leave the line at once: the last one was not wanted any more."""
+        """Let the next post leave the line at once, since the last one was cancelled."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +149,7 @@ def check_room(unfinished: Sequence[Client], client: Client, max_jobs: int) -> N
         raise TooManyJobs(retry_after=MAKE_ROOM_SECONDS)
 
 
-def without_room(
+def jobs_to_drop(
     kept: int, finished: Sequence[str], unreported: Collection[str], max_jobs: int
 ) -> Sequence[str]:
     """Which of the *finished* jobs, oldest first, make room for a new one beside *kept* jobs.

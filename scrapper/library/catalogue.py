@@ -81,14 +81,14 @@ class Search:
     sort: Sort = "stored"
 
     def allows(self, stored: StoredPost) -> bool:
-        """Whether *stored* is kept or not as wanted: marks may have changed since the last look."""
+        """Whether *stored* is still kept, or not kept, as wanted: its mark may have changed."""
         return self.kept is None or stored.kept == self.kept
 
 
 class Catalogue:
     """The posts under *root*, in the file at *path*; blocking, and for any thread.
 
-    The file is a cache. It is begun anew if it is missing or damaged, and each :meth:`sync` adds
+    The file is a cache. It is recreated if it is missing or damaged, and each :meth:`sync` adds
     what was stored, and drops what was removed, by whatever process. Calls raise what a use of
     :class:`~scrapper.library.sqlite_file.SQLiteFile` raises, and so does *check*.
     """
@@ -104,7 +104,7 @@ class Catalogue:
             inspect=_check_words,
             migrate=_read_all_again,
             check=check,
-            # A cache needs no flushing: after a power cut it is checked, and begun anew if need be.
+            # A cache needs no flushing: after a power cut it is checked, and recreated if need be.
             synchronous="OFF",
             patience=_PATIENCE_SECONDS,
         )
@@ -189,13 +189,13 @@ class Catalogue:
         self._complete_since = opening
         return True
 
-    def doubt(self) -> None:
+    def recheck(self) -> None:
         """Have the next :meth:`sync` look again at every folder that held no post.
 
-        Files may have come into it since, which :meth:`sync` does not see.
+        Otherwise it would not notice files that were added since.
         """
         with self._file.changing() as database:
-            _doubt(database)
+            _forget_non_posts(database)
 
     def newest(self, number: int, after: Cursor | None, search: Search) -> list[Cursor]:
         """The places of the *number* first posts of a *search*, of those that come *after* one."""
@@ -275,7 +275,7 @@ def _read(root: Path, shortcode: str, inode: int) -> _Row:
 def _note(database: sqlite3.Connection, rows: Iterable[_Row]) -> None:
     for shortcode, inode, size, stored in rows:
         _forget(database, [shortcode])
-        # What is no post is noted, too, so that it is not read again and again.
+        # Folders without a post are noted, too, so that they are not read again and again.
         post = stored.post if stored else None
         row = database.execute(
             "INSERT INTO posts (shortcode, inode, stored_at, taken_at, owner, kept, kind, bytes, "
@@ -301,7 +301,7 @@ def _note(database: sqlite3.Connection, rows: Iterable[_Row]) -> None:
             )
 
 
-def _doubt(database: sqlite3.Connection) -> None:
+def _forget_non_posts(database: sqlite3.Connection) -> None:
     database.execute("DELETE FROM posts WHERE stored_at IS NULL")
     _mark_synced(database, 0)
 

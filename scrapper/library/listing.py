@@ -1,4 +1,4 @@
-"""Which posts are stored, in which order, and how much space they take."""
+"""Which posts are stored, their order, and how much space they take."""
 
 import heapq
 import os
@@ -47,7 +47,7 @@ class Cursor(NamedTuple):
         return -self.time, self.name
 
     def __str__(self) -> str:
-        # Nine digits tell any two times apart that a float of today can hold.
+        # Nine digits distinguish any two times that a float of today can hold.
         return f"{self.time:.9f}~{self.name}"
 
     @classmethod
@@ -90,15 +90,15 @@ def newest(root: Path, number: int, after: Cursor | None) -> list[Cursor]:
     """The places of the *number* posts stored last, of those that come *after* a place."""
     all_posts = (Cursor(stored_at, shortcode) for shortcode, stored_at, _ in _folders(root))
     those = (cursor for cursor in all_posts if after is None or cursor.key > after.key)
-    # Not sorted as a whole: for many posts that takes the interpreter for long, and much memory.
+    # Not sorted as a whole: for many posts that would take long, and much memory.
     return heapq.nsmallest(number, those, key=lambda cursor: cursor.key)
 
 
 def stored_before(root: Path, moment: float) -> tuple[list[str], Set[str]]:
     """The shortcodes of what was stored, or for release 0.2.0 seen, before *moment* (unix time).
 
-    What that release left is noted as seen. The second are those that were noted, and are gone, or
-    posts of this release by now.
+    What that release left is noted as seen. The second list has those that were noted, and are
+    gone, or posts of this release by now.
     """
     posts = list(_folders(root))
     legacy = {name for name, _, version in posts if version is None}
@@ -108,7 +108,7 @@ def stored_before(root: Path, moment: float) -> tuple[list[str], Set[str]]:
 
 
 def versions(root: Path) -> dict[str, int]:
-    """The version of each post: a number that changes when the post is stored anew, and grows.
+    """The version of each post: a number that changes when the post is stored again, and grows.
 
     What release 0.2.0 left has none.
     """
@@ -125,7 +125,7 @@ def version_of(folder: Path) -> int | None:
 
 
 def is_stored(folder: Path) -> bool:
-    """Whether a post is in *folder*, readable or not, or the files of release 0.2.0."""
+    """Whether *folder* holds a post, readable or not, or files of release 0.2.0."""
     return os.path.lexists(folder / MANIFEST) or legacy_time(folder) is not None
 
 

@@ -5,11 +5,11 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import parse_qs, urlsplit
 
 __all__ = [
+    "SMALL_BYTES",
+    "SMALL_PIXELS",
     "Details",
     "Fetch",
     "MediaItem",
@@ -21,9 +21,14 @@ __all__ = [
     "moment",
 ]
 
+SMALL_BYTES, SMALL_PIXELS = 25_000, 320
+"""What a small picture may have: bytes, and pixels of its shorter side."""
+
+_SHOWN = (".jpg", ".png", ".webp", ".gif")
 _UNSIGNED_LIFETIME = 24 * 60 * 60
 _MANIFEST_VERSION = 1
 _NUMBER = re.compile(r"_([0-9]{1,2})(?![0-9])")
+_EXPIRY = re.compile(r"[?&]oe=([0-9A-Fa-f]{1,16})(?=[&#]|$)")
 _ADDED = ("added", "object_urls")
 _LATEST = datetime.max.replace(tzinfo=UTC).timestamp() - 1
 _FIRST_PAUSE, _MAX_PAUSE = 60 * 60, 24 * 60 * 60
@@ -48,6 +53,18 @@ class MediaItem:
     duration: float | None = None
     has_audio: bool | None = None
 
+    @property
+    def is_light(self) -> bool:
+        """Whether it is a picture of at most 25 KB, of a kind that every browser shows."""
+        is_shown = self.filename.endswith(_SHOWN)
+        return self.type == "image" and self.size <= SMALL_BYTES and is_shown
+
+    @property
+    def is_small(self) -> bool:
+        """Whether it is light, and its shorter side, if known, has at most 320 pixels."""
+        sides = [side for side in (self.width, self.height) if side]
+        return self.is_light and min(sides, default=0) <= SMALL_PIXELS
+
 
 @dataclass(frozen=True, slots=True)
 class Music:
@@ -59,7 +76,7 @@ class Music:
 
 @dataclass(frozen=True, slots=True)
 class Details:
-    """What Instagram says of a post beside its media; None if it does not, or hides it."""
+    """Instagram's details of a post beside its media; None if unknown or hidden."""
 
     owner_name: str | None = None
     owner_id: str | None = None
@@ -94,6 +111,9 @@ class Post:
     before the last one left something to be had. ``named_item`` is the number of the item whose
     own code the shortcode is.
 
+    ``small`` is a smaller copy of the post's picture, for lists; it is not one of the ``media``
+    either, and a post whose picture is small has none.
+
     ``added`` are files that plugins made, and ``object_urls`` the addresses of copies, by the
     file's name. The manifest holds neither.
     """
@@ -110,6 +130,7 @@ class Post:
     outdated: tuple[int, ...] = ()
     setbacks: int = 0
     named_item: int | None = None
+    small: MediaItem | None = None
     added: tuple[MediaItem, ...] = ()
     object_urls: Mapping[str, str] = field(default_factory=dict)
 
@@ -120,8 +141,28 @@ class Post:
 
     @property
     def files(self) -> tuple[MediaItem, ...]:
-        """All files of the post: its items, then its thumbnail."""
-        return self.items if self.thumbnail is None else (*self.items, self.thumbnail)
+        """All files of the post: its items, its thumbnail, and its small picture."""
+        return (*self.items, *filter(None, (self.thumbnail, self.small)))
+
+    @property
+    def lead(self) -> MediaItem:
+        """The item that stands for the post in a list: the one that it is named for, or the first.
+
+        One of the post's own, however many there are.
+        """
+        named = (item for item in self.media if self.number_of(item) == self.named_item)
+        return next(named, self.media[0])
+
+    @property
+    def picture(self) -> MediaItem | None:
+        """The picture that stands for the post: its lead, or else the cover of its first video."""
+        return self.lead if self.lead.type == "image" else self.thumbnail
+
+    @property
+    def listed_picture(self) -> MediaItem | None:
+        """What a list shows of the post: its small picture, or another one of at most 25 KB."""
+        pictures = filter(None, (self.small, self.picture, self.thumbnail))
+        return next((one for one in pictures if one.is_light), None)
 
     @property
     def main(self) -> MediaItem:
@@ -183,7 +224,7 @@ class Post:
     def filled_from(self, old: "Post") -> "Post":
         """The post with the files of *old*, an earlier download, that it lacks.
 
-        Where the numbers of items differ, one was removed meanwhile, and they say nothing.
+        If the numbers of items differ, an item was removed meanwhile, so nothing is taken.
         """
         lacks = bool(self.missing or self.outdated)
         again = bool(old.missing or old.outdated)
@@ -204,8 +245,8 @@ class Post:
 
     def to_manifest(self) -> dict[str, Any]:
         """The post as JSON data, for :meth:`from_manifest` to read."""
-        told = {name: value for name, value in asdict(self).items() if name not in _ADDED}
-        return {"version": _MANIFEST_VERSION, **told}
+        values = {name: value for name, value in asdict(self).items() if name not in _ADDED}
+        return {"version": _MANIFEST_VERSION, **values}
 
     @classmethod
     def from_manifest(cls, data: Any) -> "Post":
@@ -217,7 +258,7 @@ class Post:
         try:
             if data["version"] != _MANIFEST_VERSION:
                 raise ValueError(f"unknown manifest version {data['version']!r}")
-            thumbnail = data.get("thumbnail")
+            thumbnail, small = data.get("thumbnail"), data.get("small")
             post = cls(
                 shortcode=data["shortcode"],
                 description=data["description"],
@@ -231,6 +272,7 @@ class Post:
                 outdated=tuple(data.get("outdated", ())),
                 setbacks=int(data.get("setbacks", 0)),
                 named_item=data.get("named_item"),
+                small=MediaItem(**small) if small else None,
             )
         except (AttributeError, KeyError, TypeError) as error:
             raise ValueError("not a manifest") from error
@@ -243,7 +285,7 @@ class Post:
 
 @dataclass(slots=True)
 class Progress:
-    """How far a download is, in bytes; written by the thread that downloads.
+    """The progress of a download in bytes; written by the thread that downloads.
 
     ``total`` grows with each file whose length the CDN says, and is None before the first.
     """
@@ -273,7 +315,7 @@ class Fetch:
 
 def is_own_file(filename: str, shortcode: str) -> bool:
     """Whether *filename* may be that of a file of the post, in its folder."""
-    return Path(filename).name == filename and filename.startswith(shortcode)
+    return filename.startswith(shortcode) and "/" not in filename
 
 
 def moment(seconds: float) -> str:
@@ -283,7 +325,5 @@ def moment(seconds: float) -> str:
 
 def cdn_expiry(url: str) -> int | None:
     """Unix time at which a signed CDN URL expires: its query's ``oe``, in hex; else None."""
-    try:
-        return int(parse_qs(urlsplit(url).query)["oe"][0], 16)
-    except (KeyError, ValueError):
-        return None
+    found = _EXPIRY.search(url)
+    return int(found[1], 16) if found else None

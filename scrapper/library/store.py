@@ -140,7 +140,7 @@ class Library:
         return await self._index.get(shortcode)
 
     async def reread(self, shortcode: str) -> StoredPost | None:
-        """The stored post as it is on the disk now, whatever was read a moment ago."""
+        """The stored post as it is on the disk now, without a recent read."""
         self._index.changed(shortcode)
         return await self._index.get(shortcode)
 
@@ -165,7 +165,7 @@ class Library:
         self._listeners.append(listener)
 
     async def versions(self) -> dict[str, int]:
-        """The version of each stored post: it changes when the post is stored anew, and grows."""
+        """The version of each stored post: it changes when the post is stored again, and grows."""
         found = await self._in_thread(versions, self.root)
         # Where the disk is away by now, the folder may have looked empty.
         await asyncio.to_thread(self._check)
@@ -240,7 +240,7 @@ class Library:
         asked_at = time.monotonic()
         async with self._searching:
             try:
-                # Whoever waited meanwhile need not wait as long again.
+                # Those who waited meanwhile need not wait again.
                 if self._busy_at > asked_at:
                     raise Busy(retry_after=1)
                 await self._sync(catalogue, asked_at, fill=search != _EVERYTHING)
@@ -250,19 +250,19 @@ class Library:
                     self._busy_at = time.monotonic()
                 if catalogue.complete or search == _EVERYTHING:
                     raise
-            # It was damaged, and is begun anew.
+            # It was damaged, and is recreated.
             await self._sync(catalogue, time.monotonic())
             return await self._in_thread(catalogue.newest, number, after, search)
 
     async def _sync(self, catalogue: Catalogue, asked_at: float, *, fill: bool = True) -> None:
         """Bring the *catalogue* up to date with the library as it was at *asked_at*.
 
-        One that was begun anew is filled only with *fill*.
+        A new one is filled only with *fill*.
         """
         async with self._syncing:
             if self._busy_at > asked_at:
                 raise Busy(retry_after=1)
-            # One look serves all who waited for it: thousands may, and many hung up long ago.
+            # One look serves all who waited: there may be thousands, and many hung up long ago.
             if self._synced_at <= asked_at:
                 began_at = time.monotonic()
                 await finished(self._in_thread(partial(catalogue.sync, fill=fill)))
@@ -335,7 +335,7 @@ class Library:
             await self._in_thread(self._publisher.clear_leftovers, now)
         if self._catalogue is not None:
             with suppress(*_REFUSALS):
-                await self._in_thread(self._catalogue.doubt)
+                await self._in_thread(self._catalogue.recheck)
             await self._fill(self._catalogue)
         removed = 0
         oldest = now - max_age
@@ -419,7 +419,7 @@ class Library:
         return await asyncio.to_thread(self._present, function, *arguments)
 
     def _present(self, function: Callable[..., Result], *arguments: Any) -> Result:
-        """Call *function*; if it fails because the root is gone, say that."""
+        """Call *function*; if it fails because the root is gone, raise that error."""
         self._check()
         try:
             return function(*arguments)

@@ -1,9 +1,10 @@
 """The connection to the Redis that replicas share, with short timeouts."""
 
+import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Self, cast
+from typing import Any, Self, TypeVar, cast
 
 import redis
 import redis.retry
@@ -27,12 +28,19 @@ from scrapper.errors import JobsUnreachable
 from scrapper.telemetry.complaints import Complaint
 from scrapper.telemetry.metrics import Metrics
 
-__all__ = ["PREFIX", "SharedRedis", "blocking_client", "connection_options", "reaching"]
+__all__ = [
+    "PREFIX",
+    "SharedRedis",
+    "blocking_client",
+    "connection_options",
+    "reaching",
+    "until_redis_answers",
+]
 
 log = structlog.get_logger(__name__)
 
 PREFIX = "scrapper:"
-"""What every key begins with."""
+"""The prefix of every key."""
 
 _PATIENCE_SECONDS = 1.0
 _PAUSE_SECONDS = 1.0
@@ -43,6 +51,8 @@ _MOST_CONNECTIONS = 32
 # Otherwise redis-py looks its version up on the disk for each connection.
 _DRIVER = DriverInfo()
 _SECONDS_BETWEEN_REFUSALS = 60.0
+
+Result = TypeVar("Result")
 
 
 def connection_options() -> dict[str, Any]:
@@ -82,8 +92,17 @@ def reaching() -> Iterator[None]:
         raise JobsUnreachable(retry_after=_RETRY_SECONDS) from error
 
 
+async def until_redis_answers(ask: Callable[[], Awaitable[Result]]) -> Result:
+    """What *ask* returns, which is called until it meets no error of Redis."""
+    while True:
+        try:
+            return await ask()
+        except RedisError:
+            await asyncio.sleep(_PAUSE_SECONDS)
+
+
 class SharedRedis(Redis):
-    """A client that does not keep its callers waiting while Redis is gone.
+    """A client whose calls fail fast while Redis is gone.
 
     A reply may take a second. If none comes, calls within the next second fail at once with
     :class:`redis.exceptions.ConnectionError`; then one call tries again. It logs once that Redis

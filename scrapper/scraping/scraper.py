@@ -18,7 +18,14 @@ from typing import Protocol
 
 import structlog
 
-from scrapper.errors import CoolingDown, DeadlineExceeded, RateLimited, ScrapeError, ServerFull
+from scrapper.errors import (
+    CoolingDown,
+    DeadlineExceeded,
+    PostNotFound,
+    RateLimited,
+    ScrapeError,
+    ServerFull,
+)
 from scrapper.library.disk import storing
 from scrapper.library.post import Fetch, Post, Progress
 from scrapper.library.publishing import Superseded
@@ -27,6 +34,7 @@ from scrapper.library.stored import StoredPost
 from scrapper.links import Link, ShareLink
 from scrapper.scraping.flight import Flight, Scraped, Slot
 from scrapper.scraping.peers import Line, Peers
+from scrapper.scraping.refusals import Refusals
 from scrapper.settings import Settings
 from scrapper.telemetry.metrics import Metrics
 
@@ -61,7 +69,7 @@ class Scraper:
     their files come. Beyond *queries* posts, *queue_limit* may download or wait. A scrape has
     *timeout* seconds, including its wait. After a limit of Instagram's, Instagram is left alone
     for as long as it said, or for *cooldown* seconds if it did not say. The *peers* share turns
-    and cool-downs; each process has its own threads and queue.
+    and cool-downs; each process has its own threads and queue. The *refusals* are kept up to date.
     """
 
     def __init__(
@@ -76,6 +84,7 @@ class Scraper:
         queue_limit: int,
         timeout: float,
         cooldown: float,
+        refusals: Refusals | None = None,
     ) -> None:
         self._library = library
         self._source = source
@@ -83,6 +92,7 @@ class Scraper:
         self._peers = peers
         self._timeout = timeout
         self._cooldown = cooldown
+        self._refusals = refusals
         self._cool_at = 0.0
         self._flights: dict[str, Flight] = {}
         self._put_off: dict[str, float] = {}
@@ -100,7 +110,14 @@ class Scraper:
 
     @classmethod
     def from_settings(
-        cls, settings: Settings, library: Library, source: Source, metrics: Metrics, peers: Peers
+        cls,
+        settings: Settings,
+        library: Library,
+        source: Source,
+        metrics: Metrics,
+        peers: Peers,
+        *,
+        refusals: Refusals | None = None,
     ) -> "Scraper":
         """The scraper that *settings* describe."""
         return cls(
@@ -113,6 +130,7 @@ class Scraper:
             queue_limit=settings.scrape_queue_limit,
             timeout=settings.scrape_timeout_seconds,
             cooldown=settings.instagram_cooldown_seconds,
+            refusals=refusals,
         )
 
     @asynccontextmanager
@@ -128,7 +146,7 @@ class Scraper:
             yield await line.take_turn() is not None
 
     def progress(self, shortcode: str) -> Progress | None:
-        """How far the download of the post is; None if none is under way."""
+        """The progress of the post's download; None if none is under way."""
         flight = self._flights.get(shortcode)
         return flight.fetch.progress if flight else None
 
@@ -159,7 +177,7 @@ class Scraper:
             scraped = await self._scrape(shortcode, url, refresh)
             if not keep or scraped.stored.kept:
                 return scraped
-            # Else it was removed in between.
+            # Otherwise it was removed in between.
             if await self._library.keep(shortcode):
                 return replace(scraped, stored=replace(scraped.stored, kept=True))
 
@@ -181,14 +199,14 @@ class Scraper:
                 stale = None if refresh else await self._library.get(shortcode)
                 if stale is None:
                     raise
-                self._put_off_after(error, shortcode)
+                self._postpone_refresh(error, shortcode)
                 self._metrics.cache_hits.inc()
                 return Scraped(stale, cached=True)
             if not (refresh and scraped.cached):
                 return scraped
 
-    def _put_off_after(self, error: Exception, shortcode: str) -> None:
-        """Answer the post from disk for a while, and ask nobody: *error* would come again."""
+    def _postpone_refresh(self, error: Exception, shortcode: str) -> None:
+        """Answer the post from disk for a while: another try would meet the same *error*."""
         known_fault = isinstance(error, ScrapeError | OSError)
         log.warning(
             "stale post answered",
@@ -205,7 +223,7 @@ class Scraper:
         """The shortcode that *link* names. A share link is opened once for all who ask.
 
         Raises:
-            UnsupportedLink: it leads to something else than a post.
+            UnsupportedLink: it leads to something other than a post.
             ScrapeError: one of its subclasses.
         """
         if isinstance(link, str):
@@ -234,6 +252,11 @@ class Scraper:
         if len(self._shared) > _MAX_SHARE_LINKS:
             del self._shared[next(iter(self._shared))]
         return shortcode
+
+    async def break_off(self) -> None:
+        """End the flights: others may take their turns, and what their threads store is void."""
+        for flight in list(self._flights.values()):
+            await flight.break_off()
 
     async def close(self) -> None:
         """Wait for the downloads under way; each ends within its deadline."""
@@ -297,7 +320,7 @@ class Scraper:
 
     @asynccontextmanager
     async def _thread(self, deadline: float) -> AsyncIterator[Slot]:
-        """A thread, and the right to ask Instagram, which may be given back before the thread."""
+        """A thread, and the right to ask Instagram, which may be released before the thread."""
         if time.monotonic() >= deadline:
             raise DeadlineExceeded
         async with AsyncExitStack() as taken:
@@ -356,7 +379,17 @@ class Scraper:
             self._cool_at = max(self._cool_at, time.monotonic() + error.retry_after)
             log.warning("cooling down", seconds=round(error.retry_after, 1))
             await self._peers.cool_down(error.retry_after)
+            if self._refusals:
+                await self._refusals.note_limit(error.retry_after)
             raise
+        except PostNotFound:
+            await self._note_answer()
+            raise
+        await self._note_answer()
+
+    async def _note_answer(self) -> None:
+        if self._refusals:
+            await self._refusals.note_answer()
 
     def _refuse_while_cooling(self) -> None:
         left = self._cool_at - time.monotonic()

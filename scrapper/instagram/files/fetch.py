@@ -1,5 +1,6 @@
 """One try for a file: from one URL, within bounds."""
 
+import math
 import re
 import threading
 import time
@@ -43,13 +44,16 @@ _WHOLE_RANGE = re.compile(r"bytes +[0-9]+-[0-9]+/([0-9]{1,15})")
 class Wanted:
     """A file to try for: *candidate*, which becomes *name* in the target's folder.
 
-    *gives_way* says whether something else waits for the place of a file that is too slow.
+    It may have *max_bytes*, and take *patience* seconds. *gives_way* says whether something else
+    waits for the place of a file that is too slow.
     """
 
     kind: Kind
     candidate: Candidate
     name: str
     with_sound: bool = False
+    max_bytes: float = math.inf
+    patience: float = math.inf
     gives_way: Callable[[], bool] = lambda: False
 
 
@@ -64,7 +68,7 @@ class File:
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """How a try ended: with a *file*, or with a *cause* for the log."""
+    """The outcome of a try: with a *file*, or with a *cause* for the log."""
 
     outcome: Outcome
     file: File | None = None
@@ -81,12 +85,12 @@ class Target:
 
     folder: Path
     progress: Progress
-    max_bytes: int
+    max_bytes: float
     keep_free: int
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def check_room(self, coming: int = 0) -> None:
-        """See that there is room for *coming* bytes more.
+        """Check that there is room for *coming* more bytes.
 
         Raises:
             DiskFull: there is not.
@@ -108,7 +112,7 @@ class Target:
             self.progress.done += len(piece)
 
     def take_back(self, size: int, expected: int) -> None:
-        """Note that *size* bytes of the *expected* ones came in vain."""
+        """Note that *size* of the *expected* bytes were received in vain."""
         with self._lock:
             self.progress.done -= size
             if self.progress.total is not None:

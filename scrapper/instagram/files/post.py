@@ -1,8 +1,8 @@
-"""A post's description becomes its files, and a post: what comes next for each, until all are had.
+"""Downloads the files of a post by its description, and chooses the next step for each.
 
 Each try for a file runs in another thread; how it ended is judged by
-:mod:`scrapper.instagram.files.verdict`. What is whole at the deadline is the post, and the rest is
-missing.
+:mod:`scrapper.instagram.files.verdict`. The files that are whole at the deadline are the post; the
+rest is missing.
 """
 
 import math
@@ -18,7 +18,7 @@ from scrapper.errors import RateLimited, ScrapeError
 from scrapper.instagram.files.fetch import Fetched, File, Wanted
 from scrapper.instagram.files.verdict import PASSING, Outcome, Step, next_step, worst
 from scrapper.instagram.media import Candidate, Description, Item
-from scrapper.library.post import Fetch, MediaItem, Post
+from scrapper.library.post import SMALL_BYTES, Fetch, MediaItem, Post
 
 __all__ = ["PostDownload"]
 
@@ -29,10 +29,11 @@ _COVER = -1
 _TRIES = 2
 _MAX_CANDIDATES = 5
 _PAUSE_SECONDS = 0.5
+_SMALL_SECONDS = 3.0
 _GIVES_WAY = (Outcome.SLOW, Outcome.STALLED)
 
 Find = Callable[[frozenset[str], float], Description]
-"""Describes the post as it is now, by other sources than those named, within so many seconds."""
+"""Describes the post as it is now, without the named sources, within a number of seconds."""
 
 Begin = Callable[[Wanted], Future[Fetched]]
 """Begins a try for a file in another thread."""
@@ -62,7 +63,7 @@ class _File:
         return self.index == _COVER
 
     def possible(self, renewals: deque[Step], generation: int) -> set[Step]:
-        """The steps that are left; a cover, and a file that lacks only sound, renew nothing."""
+        """The steps that are left; a cover, or a file that lacks only sound, renews nothing."""
         steps = set() if self.is_cover or self.mute else set(renewals)
         if self.generation < generation:
             steps.add(Step.FRESH)
@@ -93,7 +94,7 @@ class PostDownload:
         self._tries = self._generation = 0
 
     def post(self) -> Post:
-        """Download all that there is of the post.
+        """Download as much of the post as possible.
 
         Raises:
             ScrapeError: one of its subclasses: nothing could be had, or Instagram sets a limit.
@@ -114,7 +115,7 @@ class PostDownload:
             raise worst(self._reasons)
         if missing:
             log.warning("items missing", shortcode=self._fetch.shortcode, missing=missing)
-        return Post(
+        post = Post(
             shortcode=self._fetch.shortcode,
             description=about.caption,
             owner=about.owner,
@@ -126,6 +127,27 @@ class PostDownload:
             details=about.details,
             named_item=about.named_item,
         )
+        return replace(post, small=self._small(post))
+
+    def _small(self, post: Post) -> MediaItem | None:
+        """A small picture of *post*, unless its picture is small; the post is whole without it."""
+        item = self._description.items[post.number_of(post.lead) - 1]
+        if item is None or item.small is None or (post.picture and post.picture.is_small):
+            return None
+        candidate, name = item.small, f"{post.shortcode}_small"
+        wanted = Wanted(
+            "image", candidate, f"{name}.part", max_bytes=SMALL_BYTES, patience=_SMALL_SECONDS
+        )
+        try:
+            fetched = self._begin(wanted).result()
+        except (ScrapeError, OSError) as error:
+            log.warning("no small picture", shortcode=post.shortcode, cause=repr(error))
+            return None
+        if fetched.file is None:
+            return None
+        path, kind, size = fetched.file.path, fetched.file.kind, fetched.file.size
+        path = path.rename(path.with_name(name + kind.extension))
+        return MediaItem("image", path.name, candidate.url, size, candidate.width, candidate.height)
 
     def _files(self, known: Mapping[int, _File]) -> Iterator[_File]:
         """The files to be had by the description, with what is *known* of them; a cover last."""
@@ -248,7 +270,7 @@ class PostDownload:
         self._end(file, whole)
 
     def _end(self, file: _File, whole: tuple[Candidate, File] | None) -> None:
-        """Take the *whole* file, or else one without sound, or go without."""
+        """Take the *whole* file, else one without sound, else none."""
         self._over.add(file.index)
         taken = whole or file.mute
         if taken is None:
@@ -307,7 +329,7 @@ class PostDownload:
                 self._renewals.clear()
                 self._reasons = reasons
             return
-        # What the first description says beside the files is as good.
+        # The other details of the first description stay valid.
         filled = found.filled_from(self._description)
         self._description = replace(
             self._description,
@@ -322,7 +344,7 @@ class PostDownload:
 
         Those under way end within the deadline.
         """
-        # A future that is cancelled counts as done only when the pool comes to it.
+        # A cancelled future counts as done only once the pool reaches it.
         running = {future: file for future, file in self._running.items() if not future.cancel()}
         wait(running)
         ended = [
@@ -333,7 +355,7 @@ class PostDownload:
 
 
 def _whole(file: _File, fetched: Fetched) -> tuple[Candidate, File] | None:
-    """What a try brought; one without sound is kept with *file* while others may have it."""
+    """The result of a try; one without sound is kept with *file* while others may have it."""
     if fetched.file is None:
         return None
     found = file.candidates[0], fetched.file

@@ -14,7 +14,7 @@ import structlog
 
 from scrapper.errors import Busy
 from scrapper.jobs.model import Job, JobFilter, JobPost
-from scrapper.jobs.store import Change, FinishedJob, JobChanges, check_room, without_room
+from scrapper.jobs.store import Change, FinishedJob, JobChanges, check_room, jobs_to_drop
 from scrapper.jobs.waiting import Backlog, Place
 from scrapper.jobs.webhooks import LEASE_SECONDS, Delivery, Outcome, Waiting
 from scrapper.library.listing import Cursor
@@ -29,10 +29,9 @@ log = structlog.get_logger(__name__)
 class Record:
     """What a change of jobs leaves behind, all of it or nothing.
 
-    ``posts`` are those of ``job`` that changed, by index. If the job ends with them, there are the
-    plugins that are to know, with the number of this end, and perhaps a webhook to deliver. If it
-    goes on after an end, it was ``reopened``. It may be ``forgotten``. ``removed`` are jobs that
-    go.
+    ``posts`` are those of ``job`` that changed, by index. If the job ends with them, the plugins to
+    notify, the number of this end, and perhaps a webhook belong to it. A job that goes on after an
+    end was ``reopened``. It may be ``forgotten``. ``removed`` are jobs to drop.
     """
 
     job: Job | None = None
@@ -59,8 +58,8 @@ class MemoryStore:
 
     At most *max_jobs* are kept, for *max_age* seconds unless the wall clock is in doubt
     (*clock_is_right* may block). *spacing* is the :class:`~scrapper.jobs.waiting.Backlog`'s.
-    *plugins* want to know of jobs that end. What lasts longer than the process overrides
-    :meth:`keep`, and the methods that deliver.
+    *plugins* want to know of jobs that end. A store that outlives the process overrides
+    :meth:`keep` and the methods of deliveries.
     """
 
     def __init__(
@@ -116,7 +115,7 @@ class MemoryStore:
             ]
             unreported = {job_id for ends in self._ends.values() for job_id in ends}
             kept = len(self._jobs) - len(expired)
-            full = without_room(kept, finished, unreported, self._max_jobs)
+            full = jobs_to_drop(kept, finished, unreported, self._max_jobs)
             await self._remove([*expired, *full])
             await self._apply(job, Record(job, dict(enumerate(job.posts)), is_new=True))
             self._jobs[job.id] = job
@@ -206,7 +205,7 @@ class MemoryStore:
         self._backlog.note_success()
 
     async def skip(self) -> None:
-        """Do nothing: here a post that nobody wants any more leaves the line."""
+        """Do nothing: here a cancelled post leaves the line by itself."""
 
     async def unreported(self, plugin: str) -> Sequence[FinishedJob]:
         # As they are now: they may be retried before the plugin knows.
@@ -253,7 +252,7 @@ class MemoryStore:
         """A client's turn to change jobs.
 
         Raises:
-            Busy: whoever had one meanwhile was refused, and each refusal takes seconds.
+            Busy: a client before this one was refused meanwhile, and each refusal takes seconds.
         """
         asked_at = time.monotonic()
         async with self._changing:

@@ -2,9 +2,9 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
-from typing import Any, TypeVar, get_args
+from typing import Any, get_args
 
 import orjson
 import structlog
@@ -17,12 +17,12 @@ from scrapper.jobs.store import (
     FinishedJob,
     JobChanges,
     check_room,
-    without_room,
+    jobs_to_drop,
 )
 from scrapper.jobs.stores.redis_line import LINE, RedisBacklog
 from scrapper.jobs.webhooks import Outcome
 from scrapper.library.listing import Cursor
-from scrapper.replicas.client import PREFIX, SharedRedis, reaching
+from scrapper.replicas.client import PREFIX, SharedRedis, reaching, until_redis_answers
 from scrapper.replicas.queue import STREAM, PostQueue
 from scrapper.tasks import end, in_background
 
@@ -41,7 +41,6 @@ _AT_ONCE = 99
 _LOOK_SECONDS = 0.25
 _STUCK_SECONDS = 5.0
 _MOST_FOLLOWED = 1000
-_PAUSE_SECONDS = 1.0
 _CREATED, _VERSION, _LEFT, _CLIENT = b"created_at", b"version", b"left", b"client"
 _KEEP, _WEBHOOK, _OUTCOME = b"keep", b"webhook", b"webhook_outcome"
 _OWNER, _FORGOTTEN = b"owner", b"forgotten"
@@ -144,8 +143,6 @@ if tonumber(redis.call("ZSCORE", KEYS[1], ARGV[1])) == tonumber(ARGV[2]) then
 end
 """
 
-Result = TypeVar("Result")
-
 
 class RedisStore:
     """:class:`~scrapper.jobs.store.JobStore`, and :class:`~scrapper.jobs.store.FinishedJobs` for
@@ -194,7 +191,7 @@ class RedisStore:
 
         async def release() -> None:
             while True:
-                while await _until_redis_answers(lambda: self._backlog.release(STREAM)):
+                while await until_redis_answers(lambda: self._backlog.release(STREAM)):
                     pass
                 await asyncio.sleep(_LOOK_SECONDS)
 
@@ -342,7 +339,7 @@ class RedisStore:
 
     async def find(self, job_id: str, index: int) -> tuple[Job, JobPost] | None:
         names = [_CREATED.decode(), _KEEP.decode(), str(index)]
-        created, keep, row = await _until_redis_answers(
+        created, keep, row = await until_redis_answers(
             lambda: self._redis.hmget(job_key(job_id), names)
         )
         if created is None or row is None:
@@ -355,23 +352,23 @@ class RedisStore:
         def unless_ended(stored: JobPost) -> JobPost | None:
             return post if stored.unfinished else None
 
-        return await _until_redis_answers(lambda: self._change_one(job_id, index, unless_ended))
+        return await until_redis_answers(lambda: self._change_one(job_id, index, unless_ended))
 
     async def wait(self, job: Job, index: int, post: JobPost, hold: float = 0.0) -> None:
         message = self._queue.message_for(job.id, index)
         place = job.place(index)
         # First the line, then the job: in the other order a crash between the two loses the post.
-        turn = await _until_redis_answers(lambda: self._backlog.join(place, message, hold))
+        turn = await until_redis_answers(lambda: self._backlog.join(place, message, hold))
         await self.note(job.id, index, post.waiting(turn, limited=hold > 0))
 
     async def hold(self, seconds: float) -> None:
-        await _until_redis_answers(lambda: self._backlog.hold(seconds))
+        await until_redis_answers(lambda: self._backlog.hold(seconds))
 
     async def has_waiting(self) -> bool:
-        return await _until_redis_answers(self._backlog.has_posts)
+        return await until_redis_answers(self._backlog.has_posts)
 
     async def skip(self) -> None:
-        await _until_redis_answers(self._backlog.skip)
+        await until_redis_answers(self._backlog.skip)
 
     async def unreported(self, plugin: str) -> Sequence[FinishedJob]:
         """As the contract has it.
@@ -472,16 +469,8 @@ class RedisStore:
         for key in (ENDED_JOBS, *map(_ended_for, self._plugins)):
             ended: Any = await reading.zrange(key, 0, -1)
             unreported |= {name.decode() for name in ended}
-        full = without_room(len(ids) - len(gone), finished, unreported, self._max_jobs)
+        full = jobs_to_drop(len(ids) - len(gone), finished, unreported, self._max_jobs)
         return {id_: left[id_][2] or b"" for id_ in (*gone, *full)}
-
-
-async def _until_redis_answers(ask: Callable[[], Awaitable[Result]]) -> Result:
-    while True:
-        try:
-            return await ask()
-        except RedisError:
-            await asyncio.sleep(_PAUSE_SECONDS)
 
 
 def _ended_for(plugin: str) -> str:

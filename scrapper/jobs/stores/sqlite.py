@@ -148,12 +148,12 @@ class JobFile:
             return _load(database)
 
     def look(self) -> None:
-        """See that the file is in its place; begin it anew if it is not."""
+        """See that the file is in its place; recreate it if it is not."""
         with self._file.using():
             pass
 
     def close(self) -> None:
-        """Close the file; begin it anew before if it is not in its place."""
+        """Close the file; recreate it before if it is not in its place."""
         self._file.close()
 
     def write(self, record: Record) -> None:
@@ -352,7 +352,7 @@ class SqliteStore(MemoryStore):
             try:
                 change(*arguments)
             except Busy:
-                # A damaged file was just begun anew.
+                # A damaged file was just recreated.
                 change(*arguments)
 
         async with self._writing:

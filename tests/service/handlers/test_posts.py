@@ -103,7 +103,7 @@ async def test_a_removed_post_is_gone_with_its_files(
     assert {name.partition("/")[0] for name in stored_files(media_root)} == {"reel-kept"}
 
 
-async def test_a_post_behind_a_link_is_not_told(
+async def test_a_post_behind_a_symlink_is_hidden(
     instagram: StandIn, start_service: StartService, media_root: Path
 ) -> None:
     client = await start_service()

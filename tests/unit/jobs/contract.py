@@ -56,7 +56,7 @@ class StoreContract:
         assert not await store.refresh(job)
         assert not await store.note(job.id, 0, job.posts[0].started())
 
-    async def test_a_post_is_found_with_what_its_job_says_of_all(self, store: Any) -> None:
+    async def test_a_post_is_found_with_its_job_s_settings(self, store: Any) -> None:
         job = batch(2, keep=True)
         await store.add(job)
         found, post = await store.find(job.id, 1)
@@ -166,7 +166,7 @@ class StoreContract:
         await store.note_reported("one", first)
         assert await store.unreported("one") == []
 
-    async def test_a_job_that_goes_on_is_reported_when_it_ends_again(self, store: Any) -> None:
+    async def test_a_job_that_resumes_is_reported_at_its_end(self, store: Any) -> None:
         job = batch(1)
         await store.add(job)
         await store.change(job, cancelled)
@@ -181,7 +181,7 @@ class StoreContract:
         await store.note_reported("one", second)
         assert await store.unreported("one") == []
 
-    async def test_a_job_without_a_link_that_can_be_used_has_ended(self, store: Any) -> None:
+    async def test_a_job_without_usable_links_has_ended(self, store: Any) -> None:
         job = new_job(["https://example.com/"], max_url_length=512)
         await store.add(job)
         assert [it.response.id for it in await store.unreported("one")] == [job.id]

@@ -254,7 +254,7 @@ async def test_searches_that_wait_share_one_look_at_the_library(library: Library
     assert sync.call_count <= 2
 
 
-async def test_what_other_processes_do_is_seen(library: Library) -> None:
+async def test_changes_by_other_processes_are_noticed(library: Library) -> None:
     other = Library(library.root)
     store(library, "a-post", "sun")
     assert await found(library, "sun") == ["a-post"]
@@ -269,7 +269,7 @@ async def test_what_other_processes_do_is_seen(library: Library) -> None:
     assert await found(library) == ["a-post"]
 
 
-async def test_a_post_that_changed_in_the_same_folder_is_read_again(library: Library) -> None:
+async def test_a_post_changed_in_place_is_read_again(library: Library) -> None:
     store(library, "a-post", "sun")
     assert await found(library, "sun") == ["a-post"]
     manifest = library.root / "a-post/post.json"
@@ -279,7 +279,7 @@ async def test_a_post_that_changed_in_the_same_folder_is_read_again(library: Lib
     assert await found(library, "rain") == ["a-post"]
 
 
-async def test_a_folder_that_becomes_a_post_is_found_after_the_next_sweep(library: Library) -> None:
+async def test_the_sweep_finds_a_folder_that_became_a_post(library: Library) -> None:
     store(library, "a-post", "sun")
     manifest = library.root / "a-post/post.json"
     text = manifest.read_bytes()
@@ -317,7 +317,7 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-async def test_a_damaged_catalogue_is_made_anew(
+async def test_a_damaged_catalogue_is_rebuilt(
     library: Library, catalogue: Path, damage: str
 ) -> None:
     for number in range(20):
