@@ -29,7 +29,14 @@ from scrapper.handlers.login import delete_login, get_login, login_json, put_log
 from scrapper.handlers.media import download, download_by_url, media
 from scrapper.handlers.openapi import openapi
 from scrapper.handlers.page import DOCS_FILES, PAGE_FILES, docs, page
-from scrapper.handlers.posts import delete_post, get_post, keep_post, list_posts, release_post
+from scrapper.handlers.posts import (
+    bulk_change,
+    delete_post,
+    get_post,
+    keep_post,
+    list_posts,
+    release_post,
+)
 from scrapper.handlers.scrape import scrape
 from scrapper.handlers.session import begin_session, end_session
 from scrapper.handlers.storage import storage
@@ -151,6 +158,7 @@ _ROUTES = (
     web.get("/events", events, allow_head=False),
     web.get("/storage", storage),
     web.get("/posts", list_posts),
+    web.post("/posts/bulk", bulk_change),
     web.get("/posts/{shortcode}", get_post),
     web.delete("/posts/{shortcode}", delete_post),
     web.get("/posts/{shortcode}/thumbnail", thumbnail),

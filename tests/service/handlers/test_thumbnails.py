@@ -135,7 +135,7 @@ async def test_a_smaller_candidate_is_kept_for_lists(
     await asyncio.to_thread(small.unlink)
     # Another one is light enough, too, once the folder is looked at again.
     async with asyncio.timeout(PATIENCE_SECONDS):
-        while (await client.get((await thumbnail_url(client, "wide-one")) or "")).status == 404:
+        while (await client.get((await thumbnail_url(client, "wide-one")) or "")).status == 404:  # noqa: ASYNC110
             await asyncio.sleep(0.05)
 
 
