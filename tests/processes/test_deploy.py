@@ -63,7 +63,7 @@ def test_the_unit_and_make_keep_malloc_from_holding_memory(name: str, value: str
 
 
 @pytest.mark.parametrize(
-    "path", ["compose.yaml", "deploy/caddy/compose.yaml", "deploy/https/compose.yaml"]
+    "path", ["compose.yaml", "deploy/caddy/compose.yaml", "deploy/caddy/single.yaml"]
 )
 def test_podman_compose_reads_the_file(path: str) -> None:
     # Of buildah it wants only the version: the file is read, and nothing is run.
