@@ -41,8 +41,9 @@ lint: style
 	        && promtool test rules deploy/prometheus/alerts.test.yml; \
 	else echo "Alert rules left unchecked: on Debian, apt install prometheus" >&2; fi
 
+# The page and the API with a stand-in for Instagram, until Ctrl-C. With CHECK=1 it ends by itself.
 demo: $(VENV)/dev.txt
-	@$(BIN)/python -m tests.demo
+	@$(BIN)/python -m tests.demo $(if $(CHECK),--check)
 
 # Takes about half an hour. Needs wrk, ab and redis-server.
 bench: $(VENV)/bench.txt

@@ -15,6 +15,11 @@ __all__ = ["main", "run"]
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
+_OWN_PACKAGES = ("scrapper", "middlewares")
+_PACKAGE_IS_MISSING = """\
+The Python package {name} is not installed here. In a clone of the repository:
+  make run                               sets up everything, and runs the service
+  .venv/bin/python -m scrapper COMMAND   runs a command after that"""
 _EXIT_USAGE = 2
 _EXIT_INTERRUPTED = 130
 
@@ -38,6 +43,11 @@ def main() -> int:
         return _EXIT_INTERRUPTED
     except SettingsError as error:
         print(f"Wrong settings:\n{error}", file=sys.stderr)
+        return _EXIT_USAGE
+    except ModuleNotFoundError as error:
+        if str(error.name).partition(".")[0] in _OWN_PACKAGES:
+            raise
+        print(_PACKAGE_IS_MISSING.format(name=error.name), file=sys.stderr)
         return _EXIT_USAGE
 
 

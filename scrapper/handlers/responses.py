@@ -6,9 +6,10 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field
 
 from scrapper.instagram.login.file import State
+from scrapper.jobs.model import JobResponse
 from scrapper.library.response import PostResponse
 
-__all__ = ["ErrorResponse", "ListingResponse", "LoginStanding", "ReadyResponse"]
+__all__ = ["ErrorResponse", "JobListing", "ListingResponse", "LoginStanding", "ReadyResponse"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,16 @@ class ListingResponse:
     __pydantic_config__ = ConfigDict(extra="forbid")
 
     posts: list[PostResponse]
+    next_cursor: Annotated[str | None, Field(description="Where the next listing begins")]
+
+
+@dataclass(frozen=True, slots=True)
+class JobListing:
+    """Some jobs, newest first."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    jobs: list[JobResponse]
     next_cursor: Annotated[str | None, Field(description="Where the next listing begins")]
 
 

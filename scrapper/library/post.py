@@ -128,6 +128,13 @@ class Post:
         return next((item for item in self.media if item.type == "video"), self.media[0])
 
     @property
+    def kind(self) -> Literal["video", "image", "carousel"]:
+        """What the post is: a carousel, or what its one item is."""
+        if len(self.media) + len(self.missing) > 1:
+            return "carousel"
+        return "video" if self.main.type == "video" else "image"
+
+    @property
     def named(self) -> MediaItem:
         """The item whose own code the shortcode is, or else the main one."""
         named = (item for item in self.media if self.number_of(item) == self.named_item)

@@ -91,7 +91,7 @@ class Ledger:
             for plugin in plugins:
                 insert = "INSERT OR IGNORE INTO plugins (name) VALUES (?)"
                 if not database.execute(insert, (plugin,)).rowcount:
-                    # Another process was faster: what was stored since is to be told.
+                    # Another process was faster: the plugin is to learn what was stored since.
                     continue
                 if lost:
                     _insert_begun(database, plugin, posts)
@@ -101,19 +101,19 @@ class Ledger:
         return not lost
 
     def begin_again(self, plugin: str, posts: Iterable[str]) -> None:
-        """Note that *plugin* may know the *posts*, and is to be told of those not noted yet."""
+        """Note that *plugin* may know the *posts*, and is to be notified of those not noted yet."""
         with self._file.changing() as database:
             _insert_begun(database, plugin, posts)
 
     def posts(self, plugin: str) -> dict[str, int]:
-        """The posts that *plugin* was told of, failed with or skipped, with their versions."""
+        """The posts that *plugin* was notified of, failed with or skipped, with their versions."""
         with self._file.using() as database:
             return dict(
                 database.execute("SELECT shortcode, version FROM posts WHERE plugin = ?", (plugin,))
             )
 
     def entry(self, plugin: str, shortcode: str) -> tuple[int, Outcome] | None:
-        """The version of one post, and its outcome; None if *plugin* was not told of it."""
+        """The version of one post, and its outcome; None if *plugin* was not notified."""
         with self._file.using() as database:
             row: tuple[int, Outcome] | None = database.execute(
                 "SELECT version, outcome FROM posts WHERE plugin = ? AND shortcode = ?",
@@ -122,7 +122,7 @@ class Ledger:
             return row
 
     def note(self, plugin: str, shortcode: str, version: int, outcome: Outcome) -> None:
-        """Note that *plugin* was told of the post, or failed with it."""
+        """Note that *plugin* was notified of the post, or failed with it."""
         with self._file.changing() as database:
             database.execute(
                 "INSERT OR REPLACE INTO posts VALUES (?, ?, ?, ?)",
@@ -151,7 +151,7 @@ class Ledger:
             )
 
     def forget_all(self, plugin: str) -> None:
-        """Have *plugin* be told of every post again."""
+        """Have *plugin* be notified of every post again."""
         with self._file.changing() as database:
             database.execute("INSERT OR IGNORE INTO plugins (name) VALUES (?)", (plugin,))
             database.execute("DELETE FROM posts WHERE plugin = ?", (plugin,))

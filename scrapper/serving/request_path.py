@@ -35,7 +35,16 @@ if TYPE_CHECKING:
 __all__ = ["OwnMiddlewares", "check_path", "path_names", "request_path", "weak_spots"]
 
 _FREE_PATHS = frozenset({"/health", "/ready", "/openapi.json", *PAGE_FILES, *DOCS_FILES})
-_READS = ("/jobs", "/posts", "/media", "/download", "/login", "/metrics")
+_READS = (
+    "/events",
+    "/jobs",
+    "/posts",
+    "/storage",
+    "/media",
+    "/download",
+    "/login",
+    "/metrics",
+)
 _BY_URL = "/download"
 _READING = (hdrs.METH_GET, hdrs.METH_HEAD)
 _READS_A_TOKEN = 10
@@ -178,6 +187,7 @@ class OwnMiddlewares:
         fleet: "Fleet | None",
         keys: ApiKeys,
         sessions: Sessions,
+        proxy: ProxySignIn,
         base_path: BasePath,
     ) -> None:
         self._settings = settings
@@ -185,7 +195,7 @@ class OwnMiddlewares:
         self._fleet = fleet
         self._keys = keys
         self._sessions = sessions
-        self._proxy = ProxySignIn(settings)
+        self._proxy = proxy
         self._base_path = base_path
 
     def request_context(self) -> Iterator[Middleware]:
@@ -205,6 +215,7 @@ class OwnMiddlewares:
         own_path = self._base_path.own_path
         yield browser_guard(
             hosts=self._hosts(),
+            advice=self._host_advice(),
             exempt=lambda request: own_path(request) == "/health",
             changes=self._makes_files,
         )
@@ -263,7 +274,7 @@ class OwnMiddlewares:
 
         Each person whom a proxy signs in has one: all of them have the proxy's address.
         """
-        key = self._keys.carried_by(request) or await self._sessions.key_of(request)
+        key = await self._sessions.key_behind(request)
         if key is not None:
             return None if key.limit is None else (f"key {key.name}", key.limit)
         name = self._proxy.name_of(request)
@@ -301,6 +312,14 @@ class OwnMiddlewares:
         """The service's names; None for all. A key guards against rebinding."""
         allowed = self._settings.allowed_hosts
         return None if self._keys.needed and not allowed else allowed
+
+    def _host_advice(self) -> str:
+        if self._keys.needed:
+            return "To allow the name, add it to ALLOWED_HOSTS."
+        return (
+            "To allow the name, add it to ALLOWED_HOSTS. Or set API_KEY: with a key, the service "
+            "answers under every name."
+        )
 
     def _larger_bodies(self) -> Mapping[str, int]:
         """Bytes of the largest body, for paths that take larger ones than others."""

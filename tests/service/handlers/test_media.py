@@ -555,3 +555,14 @@ async def test_the_code_of_a_slide_leads_to_its_parent(
         assert (response.status, len(post["media"])) == (200, 3)
         async with client.get(f"/download/slide-{number}") as response:
             assert f"slide-{number}_3.jpg" in response.headers["Content-Disposition"]
+
+
+async def test_link_is_another_name_for_url(start_service: StartService) -> None:
+    client = await start_service()
+    for name, code in (
+        ("link", "invalid_url"),
+        ("url", "invalid_url"),
+        ("href", "invalid_parameter"),
+    ):
+        async with client.get("/download", params={name: "https://example.com/"}) as response:
+            assert (await response.json())["code"] == code

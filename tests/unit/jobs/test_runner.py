@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -12,6 +13,7 @@ from structlog.testing import capture_logs
 
 from scrapper.errors import (
     CoolingDown,
+    DeadlineExceeded,
     DiskFull,
     PaceExceeded,
     PostNotFound,
@@ -63,6 +65,13 @@ CASES: list[tuple[str, Case, Callable[[Decision], None]]] = [
     ("at hand", Case(QUEUED, others_wait=True, at_hand=True), is_just("run")),
     ("its turn", Case(WAITING), is_just("run")),
     ("stored", Case(RUNNING, size=7), stored),
+    ("stored in a process that ends", Case(RUNNING, size=7, stopping=True), stored),
+    (
+        "out of time in a process that ends",
+        Case(RUNNING, error=DeadlineExceeded(), stopping=True),
+        is_just("leave"),
+    ),
+    ("out of time", Case(RUNNING, error=DeadlineExceeded()), ended(503, "deadline_exceeded")),
     (
         "a limit",
         Case(RUNNING, error=RateLimited(retry_after=60.0), patience_left=PATIENCE),
@@ -150,6 +159,7 @@ class Script:
         self.answers: dict[str, list[Any]] = {}
         self.at_hand: set[str] = set()
         self.asked: list[str] = []
+        self.looked_for: list[str] = []
         self.go = asyncio.Event()
         self.go.set()
         self.done: int | None = None
@@ -158,6 +168,7 @@ class Script:
         return None if self.done is None else SimpleNamespace(done=self.done, total=9)
 
     async def has(self, shortcode: str) -> bool:
+        self.looked_for.append(shortcode)
         return shortcode in self.at_hand
 
     async def shortcode_of(self, link: Any) -> str:
@@ -217,9 +228,54 @@ async def test_one_post_that_fails_keeps_no_other_from_running(life: Life) -> No
     )
 
 
-async def test_a_post_whose_job_is_gone_is_not_run(life: Life) -> None:
-    await life.runner.run("gone", 0)
-    assert life.scraper.asked == []
+class Line(MemoryStore):
+    """A store with others in line; it counts the turns that are passed on."""
+
+    passed_on = 0
+
+    async def has_waiting(self) -> bool:
+        return True
+
+    async def skip(self) -> None:
+        self.passed_on += 1
+
+
+def in_line(*posts: JobPost) -> tuple[Line, Script, Runner, Job]:
+    store, script = Line(max_jobs=8), Script()
+    job = batch(0)
+    job.posts.extend(posts)
+    return store, script, Runner(store, cast(Any, script), Patience(PATIENCE)), job
+
+
+async def test_a_post_whose_job_is_gone_passes_its_turn_on() -> None:
+    store, script, runner, _ = in_line()
+    await runner.run("gone", 0)
+    assert (script.asked, store.passed_on) == ([], 1)
+
+
+async def test_a_cancelled_post_passes_its_turn_on() -> None:
+    store, script, runner, job = in_line(QUEUED, QUEUED)
+    await store.add(job)
+    await store.note(job.id, 0, QUEUED.cancelled())
+    await runner.run(job.id, 0)
+    assert (script.asked, store.passed_on) == ([], 1)
+
+
+async def test_a_post_that_left_the_line_runs_before_others() -> None:
+    store, script, runner, job = in_line(WAITING)
+    await store.add(job)
+    await runner.run(job.id, 0)
+    assert (script.asked, script.looked_for) == (["shortcode"], [])
+
+
+async def test_a_post_behind_others_runs_only_if_at_hand() -> None:
+    store, script, runner, job = in_line(QUEUED, replace(QUEUED, shortcode="at-hand"))
+    script.at_hand = {"at-hand"}
+    await store.add(job)
+    for index in (0, 1):
+        await runner.run(job.id, index)
+    assert script.asked == ["at-hand"]
+    assert job.posts[0].state == "waiting"
 
 
 async def test_a_limited_post_runs_again_before_those_behind_it(life: Life) -> None:
