@@ -11,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -101,15 +102,18 @@ def url(root: Path, instagram: StandIn) -> Iterator[str]:
         text=True,
     ) as process:
         assert process.stdout
+        # If it hangs, this ends it, and so its log.
+        too_late = threading.Timer(PATIENCE_SECONDS, process.kill)
+        too_late.start()
         try:
             events = map(json.loads, process.stdout)
             port = next(event["port"] for event in events if event["event"] == "listening")
             yield f"http://127.0.0.1:{port}"
             process.send_signal(signal.SIGTERM)
-            # Its log ends with it.
             process.stdout.read()
-            assert process.wait(PATIENCE_SECONDS) == 0
+            assert process.wait() == 0
         finally:
+            too_late.cancel()
             process.kill()
 
 
