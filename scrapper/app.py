@@ -8,20 +8,40 @@ from aiohttp import web
 from middlewares.sending import sending
 from scrapper.access.ended_sessions import EndedSessions
 from scrapper.access.keys import ApiKeys
+from scrapper.access.proxy import ProxySignIn
 from scrapper.access.sessions import Sessions
 from scrapper.assembly import ServiceParts, serving
 from scrapper.handlers import resources
 from scrapper.handlers.download_names import DownloadNames
+from scrapper.handlers.event_feed import EventFeed
+from scrapper.handlers.events import events
 from scrapper.handlers.health import health, metrics, ready
 from scrapper.handlers.job_feeds import JobFeeds
-from scrapper.handlers.jobs import cancel_job, create_job, get_job, job_events, retry_job
-from scrapper.handlers.login import delete_login, get_login, put_login
+from scrapper.handlers.jobs import (
+    cancel_job,
+    create_job,
+    get_job,
+    job_events,
+    list_jobs,
+    retry_job,
+)
+from scrapper.handlers.login import delete_login, get_login, login_json, put_login
 from scrapper.handlers.media import download, download_by_url, media
 from scrapper.handlers.openapi import openapi
 from scrapper.handlers.page import DOCS_FILES, PAGE_FILES, docs, page
-from scrapper.handlers.posts import delete_post, get_post, keep_post, list_posts, release_post
+from scrapper.handlers.posts import (
+    bulk_change,
+    delete_post,
+    get_post,
+    keep_post,
+    list_posts,
+    release_post,
+)
 from scrapper.handlers.scrape import scrape
 from scrapper.handlers.session import begin_session, end_session
+from scrapper.handlers.storage import storage
+from scrapper.handlers.streams import StreamLimit
+from scrapper.handlers.thumbnails import thumbnail
 from scrapper.jobs.webhooks import WebhookHosts
 from scrapper.serving.base_path import BASE_PATH, BasePath, check_base_path
 from scrapper.serving.request_path import OwnMiddlewares, check_path, request_path
@@ -77,8 +97,15 @@ def _application(parts: ServiceParts) -> web.Application:
     ended = EndedSessions(root.state / "sessions.json", check=root.check)
     ended.look()
     sessions = Sessions(keys, ended, shared=fleet is not None)
+    proxy = ProxySignIn(settings)
     own = OwnMiddlewares(
-        settings, measured, fleet=fleet, keys=keys, sessions=sessions, base_path=base_path
+        settings,
+        measured,
+        fleet=fleet,
+        keys=keys,
+        sessions=sessions,
+        proxy=proxy,
+        base_path=base_path,
     )
     app = web.Application(middlewares=[sending()])
     # The request path, outermost first; MIDDLEWARES may have another order.
@@ -98,6 +125,7 @@ def _application(parts: ServiceParts) -> web.Application:
     app[resources.API_KEYS] = keys
     app[BASE_PATH] = base_path
     app[resources.SESSIONS] = sessions
+    app[resources.PROXY] = proxy
     # Plugins see these.
     app[resources.SETTINGS] = settings.without_secrets()
     app[resources.WEBHOOK_HOSTS] = WebhookHosts.from_settings(settings)
@@ -107,6 +135,7 @@ def _application(parts: ServiceParts) -> web.Application:
     app[resources.LIBRARY] = parts.library
     app[resources.INSTAGRAM] = parts.instagram
     app[resources.SCRAPER] = parts.scraper
+    app[resources.STREAMS] = StreamLimit()
     app.cleanup_ctx.append(_follow_files)
     app.on_response_prepare.append(add_headers)
     return app
@@ -121,13 +150,18 @@ _WATCHED = (
 _ROUTES = (
     web.post("/scrape", scrape),
     web.post("/jobs", create_job),
+    web.get("/jobs", list_jobs),
     web.get("/jobs/{id}", get_job),
     web.post("/jobs/{id}/retry", retry_job),
     web.delete("/jobs/{id}", cancel_job),
     web.get("/jobs/{id}/events", job_events, allow_head=False),
+    web.get("/events", events, allow_head=False),
+    web.get("/storage", storage),
     web.get("/posts", list_posts),
+    web.post("/posts/bulk", bulk_change),
     web.get("/posts/{shortcode}", get_post),
     web.delete("/posts/{shortcode}", delete_post),
+    web.get("/posts/{shortcode}/thumbnail", thumbnail),
     web.put("/posts/{shortcode}/keep", keep_post),
     web.delete("/posts/{shortcode}/keep", release_post),
     web.get("/media/{shortcode}/{filename}", media),
@@ -152,9 +186,19 @@ def _under(prefix: str) -> list[web.RouteDef]:
 
 
 async def _run_parts(app: web.Application) -> AsyncIterator[None]:
-    async with serving(app[_PARTS]) as jobs:
+    parts = app[_PARTS]
+    async with serving(parts) as jobs:
         app[resources.JOBS], app[resources.JOB_FEEDS] = jobs, JobFeeds(jobs)
+        login = parts.instagram.login
+        feed = EventFeed(
+            jobs,
+            parts.library.news,
+            # As for GET /login: nobody may know of it without a key.
+            (lambda: login_json(login.state)) if app[resources.API_KEYS].needed else None,
+        )
+        app[resources.EVENTS] = feed
         yield
+        await feed.close()
 
 
 async def _follow_files(app: web.Application) -> AsyncIterator[None]:

@@ -1,7 +1,7 @@
 """The one place where the parts of a process are put together, opened and closed."""
 
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -97,7 +97,7 @@ def assemble(settings: Settings) -> ServiceParts:
     peers = fleet.peers if fleet else Peers()
     root = MediaRoot(settings.media_root, shared=peers.shared)
     root.open()
-    library = Library.from_settings(settings, root)
+    library = Library.from_settings(settings, root, fleet.news if fleet else None)
     instagram = _instagram(settings, root, metrics, fleet, plugins.sources(settings))
     metrics.follow_login(lambda: instagram.login.state.state, get_args(State))
     metrics.follow_pace({name: pace.allowed_now for name, pace in instagram.paces.items()})
@@ -166,9 +166,13 @@ def assemble_doctor(settings: Settings) -> Instagram:
 
 
 def assemble_login(settings: Settings) -> Instagram:
-    """A client with the login of the service at ``MEDIA_ROOT``, which may run meanwhile."""
+    """A client with the login of the service at ``MEDIA_ROOT``, which may run meanwhile.
+
+    Raises:
+        SettingsError: the folder cannot be made.
+    """
     root = MediaRoot(settings.media_root)
-    root.state.mkdir(parents=True, exist_ok=True)
+    root.make()
     return _instagram(settings, root, Metrics())
 
 
@@ -228,7 +232,7 @@ async def working(parts: ServiceParts) -> AsyncIterator["Receiver"]:
         cast("Fleet", parts.fleet),
         cast("RedisStore", parts.jobs),
     )
-    fleet.queue.on_post(_runner(parts).run)
+    fleet.queue.on_post(_runner(parts, stopping=lambda: fleet.queue.stopping).run)
     deliveries = RedisDeliveries(fleet.redis, store)
     async with (
         _running(parts),
@@ -249,10 +253,10 @@ async def working(parts: ServiceParts) -> AsyncIterator["Receiver"]:
             await fleet.queue.hand_back()
 
 
-def _runner(parts: ServiceParts) -> Runner:
+def _runner(parts: ServiceParts, *, stopping: Callable[[], bool] = lambda: False) -> Runner:
     seconds = parts.settings.job_patience_seconds
     patience = Patience(seconds, clock_is_right=parts.clock.is_right)
-    return Runner(parts.jobs, parts.scraper, patience)
+    return Runner(parts.jobs, parts.scraper, patience, stopping=stopping)
 
 
 def _own_store(

@@ -21,6 +21,7 @@ __all__ = [
     "InstagramFailed",
     "InstagramUnreachable",
     "InvalidURL",
+    "JobRunning",
     "JobsFull",
     "JobsUnreachable",
     "MediaFolderGone",
@@ -163,8 +164,12 @@ class TooManyJobs(ScrapeError):
     """The client has the maximum number of unfinished jobs."""
 
 
+class JobRunning(ScrapeError):
+    """The job is not finished, so that it cannot be forgotten."""
+
+
 class TooManyStreams(ScrapeError):
-    """The client follows the maximum number of jobs."""
+    """The client follows the maximum number of streams of events."""
 
 
 class JobsUnreachable(ScrapeError):
@@ -225,6 +230,7 @@ RESPONSES: Mapping[type[Exception], tuple[int, str, str]] = {
         "Instagram does not accept this session: log in with a browser, and copy the cookies again",
     ),
     PostNotFound: (404, "post_not_found", "The post does not exist or was removed"),
+    JobRunning: (409, "job_running", "The job is not finished: cancel it, or wait for its end"),
     MediaTooLarge: (422, "media_too_large", "A file of the post is larger than this service takes"),
     CoolingDown: (
         429,
@@ -241,7 +247,11 @@ RESPONSES: Mapping[type[Exception], tuple[int, str, str]] = {
         "instagram_rate_limited",
         "Instagram's rate limit is reached: wait before the next try",
     ),
-    TooManyStreams: (429, "too_many_requests", "You follow too many jobs at once: end a stream"),
+    TooManyStreams: (
+        429,
+        "too_many_requests",
+        "You follow too many streams of events at once: end one",
+    ),
     TooManyJobs: (429, "too_many_requests", "Too many of your jobs are unfinished: wait for them"),
     InstagramChanged: (
         502,

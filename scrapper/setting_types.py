@@ -10,6 +10,7 @@ from pathlib import Path
 from pkgutil import resolve_name
 from string import Formatter
 from typing import Annotated, Any, Literal, TypeVar
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 from pydantic_settings import NoDecode
@@ -41,6 +42,7 @@ __all__ = [
     "SocketPath",
     "WebhookSecret",
     "is_network",
+    "why_no_proxy",
 ]
 
 OWN_MIDDLEWARES = (
@@ -57,6 +59,7 @@ OWN_MIDDLEWARES = (
 _BASE_PATH = re.compile(r"(?:/(?!\.{1,2}(?:/|$))[A-Za-z0-9._~-]{1,100}){1,10}")
 # The Standard Webhooks specification, version 1.0, "Symmetric".
 _WEBHOOK_SECRET_BYTES = (24, 64)
+_PROXY_SCHEMES = ("http", "https", "socks4", "socks4a", "socks5", "socks5h")
 _Item = TypeVar("_Item")
 _HEADER_NAME = re.compile(r"[A-Za-z0-9-]{1,64}")
 # Clients or other proxies send these themselves.
@@ -178,6 +181,18 @@ def _is_sendable(key: SecretStr) -> SecretStr:
     return key
 
 
+def _absolute(path: Path) -> Path:
+    if str(path).startswith("~"):
+        raise ValueError("~ stands for nothing here: write the whole path")
+    try:
+        str(path).encode()
+        return path.absolute()
+    except UnicodeEncodeError:
+        raise ValueError("its name is not UTF-8, as responses must be: choose another") from None
+    except FileNotFoundError:
+        raise ValueError("the current folder was removed: write the whole path") from None
+
+
 def _is_writable(path: Path) -> Path:
     # Path.exists() raises if a folder on the way cannot be searched.
     existing = next(folder for folder in (path, *path.parents) if os.path.exists(folder))  # noqa: PTH110
@@ -185,21 +200,49 @@ def _is_writable(path: Path) -> Path:
         if os.path.lexists(folder) and not (
             folder.is_dir() and os.access(folder, os.R_OK | os.W_OK | os.X_OK)
         ):
-            raise ValueError(_reason_not_writable(folder))
+            raise ValueError(_reason_not_writable(folder, path))
     return path
 
 
-def _reason_not_writable(folder: Path) -> str:
-    """Why *folder* cannot be written, and what the operator can do about it."""
+def _reason_not_writable(folder: Path, wanted: Path) -> str:
+    """Why *folder* cannot be written, and what the operator can do about it.
+
+    It is *wanted* itself, a folder in it, or the nearest one above it that exists.
+    """
     if not folder.is_dir():
         return f"{folder} is not a folder"
+    if os.statvfs(folder).f_flag & os.ST_RDONLY:
+        return f"{folder} is on a read-only file system: choose a folder that takes files"
     owner, ours = folder.stat().st_uid, os.getuid()
+    above = folder in wanted.parents
+    missing = f"{wanted} cannot be made or reached: " if above else ""
     if owner == ours:
-        return f"{folder} cannot be written"
+        return f"{missing}{folder} cannot be written: give its owner the rights (chmod u+rwx)"
+    # Nobody should give away a folder of the system.
+    give = (
+        f"make it first (mkdir -p {wanted} && chown {ours} {wanted})"
+        if above
+        else f"either give it the folder (chown -R {ours} {wanted})"
+    )
     return (
-        f"{folder} belongs to user {_named(owner)}, and the service runs as user {_named(ours)}: "
-        f"either give it the folder (chown -R {ours} {folder}), or run it as that user "
+        f"{missing}{folder} belongs to user {_named(owner)}, and the service runs as user "
+        f"{_named(ours)}: {give}, or run it as that user "
         f'(user: "{owner}" in compose.yaml, --user {owner} with docker run)'
+    )
+
+
+def why_no_proxy(url: str) -> str | None:
+    """What is wrong with *url* as that of a proxy; the text does not quote it."""
+    try:
+        parts = urlsplit(url)
+        is_proxy = parts.scheme in _PROXY_SCHEMES and parts.hostname and parts.port != 0
+    except ValueError:
+        is_proxy = False
+    if is_proxy and not any(map(str.isspace, url)):
+        return None
+    return (
+        "not the URL of a proxy: write it like http://proxy.example:3128 or "
+        "socks5h://127.0.0.1:9050; in its password write /, # and @ as %2F, %23 and %40"
     )
 
 
@@ -258,7 +301,7 @@ def _is_redis_url(url: SecretStr) -> SecretStr:
     try:
         from redis.connection import parse_url  # noqa: PLC0415 - only where it is set
     except ImportError as error:
-        raise ValueError("install requirements/redis.txt for it") from error
+        raise ValueError("install instagram-scrapper[redis], or requirements/redis.txt") from error
     try:
         parse_url(url.get_secret_value())
     except ValueError:
@@ -270,14 +313,14 @@ def _is_redis_url(url: SecretStr) -> SecretStr:
 
 
 OWN_PLUGINS_PACKAGE = "scrapper.plugins."
-_OWN_PLUGINS = ("audio", "s3")
+_OWN_PLUGINS = ("audio", "notify", "s3")
 _DOWNLOAD_FIELDS = ("shortcode", "owner", "date", "time", "number")
 _MAX_DOWNLOAD_NAME = 200
 DAY = 24 * 60 * 60
 YEAR = 366 * DAY
 
 ReadableFile = Annotated[Path, AfterValidator(_is_readable)]
-Folder = Annotated[Path, AfterValidator(Path.absolute), AfterValidator(_is_writable)]
+Folder = Annotated[Path, AfterValidator(_absolute), AfterValidator(_is_writable)]
 Key = Annotated[SecretStr, AfterValidator(_is_sendable)]
 RedisURL = Annotated[SecretStr, AfterValidator(_is_redis_url)]
 Port = Annotated[int, Field(ge=0, le=65535)]

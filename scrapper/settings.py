@@ -1,6 +1,9 @@
 """The settings, read from the environment and checked at start."""
 
 import math
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from difflib import get_close_matches
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -44,6 +47,7 @@ from scrapper.setting_types import (
     SocketPath,
     WebhookSecret,
     is_network,
+    why_no_proxy,
 )
 
 __all__ = [
@@ -54,6 +58,7 @@ __all__ = [
     "Settings",
     "explain",
     "load_settings",
+    "near_misses",
 ]
 
 
@@ -79,6 +84,12 @@ GRACE_SECONDS = 5.0
 """How long a process that stops waits for requests or posts beyond the deadline of a scrape."""
 
 _MAX_KEY_BYTES = 4096
+# Those by which requests reaches Instagram; it reads them itself.
+_PROXIES = ("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY")
+_OTHERS_NAMES = ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY", "REQUESTS_CA_BUNDLE")
+# Of OpenTelemetry and OpenSSL: like ours, but no mistakes.
+_NO_MISTAKES = ("OTEL_", "SSL_CERT_FILE")
+_LIKENESS = 0.82
 _SECRETS = (
     "api_key",
     "api_key_file",
@@ -328,10 +339,40 @@ def load_settings(**given: Any) -> Settings:
     Raises:
         SettingsError: some are wrong.
     """
+    faults = list(_wrong_proxies(os.environ))
     try:
-        return Settings(**given)
+        settings = Settings(**given)
     except ValidationError as error:
-        raise SettingsError(explain(error)) from None
+        faults.insert(0, explain(error))
+    if faults:
+        raise SettingsError("\n".join(faults))
+    return settings
+
+
+def _wrong_proxies(environment: Mapping[str, str]) -> Iterator[str]:
+    for name in _PROXIES:
+        why = why_no_proxy(environment[name]) if environment.get(name) else None
+        if why is not None:
+            yield f"{name}: {why}"
+
+
+def near_misses(names: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Those of *names* that are no setting but look like one, each with the nearest setting."""
+    settings = [*sorted(map(str.upper, Settings.model_fields)), *_OTHERS_NAMES]
+    for name in sorted(names):
+        text = name.upper()
+        if text in settings or text.startswith(_NO_MISTAKES):
+            continue
+        near = get_close_matches(text, settings, n=1, cutoff=_LIKENESS)
+        near = near or [setting for setting in settings if _leaves_words_out(text, setting)]
+        if near:
+            yield name, near[0]
+
+
+def _leaves_words_out(name: str, setting: str) -> bool:
+    """Whether *name* is *setting* without some of its words, such as MAX_AGE_DAYS."""
+    words, left = name.split("_"), iter(setting.split("_"))
+    return len(words) > 1 and all(word in left for word in words)
 
 
 def explain(error: ValidationError) -> str:

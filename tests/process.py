@@ -146,9 +146,10 @@ class Worker(Process):
 
 
 class Service(Process):
-    """The service on a free port of loopback; another *module* can run in its place.
+    """The service on loopback, on a free port unless *environment* has one.
 
-    With *authority*, a file with a CA's certificate, it speaks https.
+    Another *module* can run in its place. With *authority*, a file with a CA's certificate, it
+    speaks https.
     """
 
     def __init__(
@@ -174,7 +175,7 @@ class Service(Process):
         self._authority = authority
 
     def __enter__(self) -> Self:
-        port = free_port()
+        port = int(self.environment.get("PORT") or free_port())
         self.url = f"{'https' if self._authority else 'http'}://127.0.0.1:{port}"
         self._start(PORT=str(port))
         verify = str(self._authority) if self._authority else True
@@ -195,6 +196,9 @@ class Service(Process):
         return self._session.post(
             self.url + path, json=body, headers=self.headers, timeout=PATIENCE_SECONDS
         )
+
+    def put(self, path: str) -> requests.Response:
+        return self._session.put(self.url + path, headers=self.headers, timeout=PATIENCE_SECONDS)
 
     def delete(self, path: str) -> requests.Response:
         return self._session.delete(self.url + path, headers=self.headers, timeout=PATIENCE_SECONDS)

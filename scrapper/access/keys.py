@@ -27,11 +27,20 @@ _LINE = re.compile(
 
 
 class Key(NamedTuple):
-    """A key, and the requests that it may make in a window; None if its address's limit applies."""
+    """A key, and the requests that it may make in a window; None if its address's limit applies.
+
+    ``sees_all`` is that of ``API_KEY``: with one of several keys, a client sees its own jobs.
+    """
 
     name: str
     key: str
     limit: int | None = None
+    sees_all: bool = False
+
+    @property
+    def owner(self) -> str | None:
+        """Whose jobs the key sees: those of its own name, or, with None, everybody's."""
+        return None if self.sees_all else self.name
 
 
 class ApiKeys:
@@ -96,7 +105,7 @@ class ApiKeys:
         except OSError as error:
             raise SettingsError(f"API_KEYS_FILE: {self._path}: {error.strerror}") from error
         if self._fixed:
-            keys = [*keys, Key(_UNNAMED, self._fixed)]
+            keys = [*keys, Key(_UNNAMED, self._fixed, sees_all=True)]
         self._complaint = ""
         if keys == self._keys:
             # The scrubber compares tuples of secrets by identity.

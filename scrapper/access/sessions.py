@@ -70,6 +70,10 @@ class Sessions:
             with storing():
                 await asyncio.to_thread(self._ended.add, key.name, session, now=self._now())
 
+    async def key_behind(self, request: web.Request) -> Key | None:
+        """The key that *request* carries, or that its session stands for; None if there is none."""
+        return self._keys.carried_by(request) or await self.key_of(request)
+
     async def key_of(self, request: web.Request) -> Key | None:
         """The key that the cookie of *request* stands for; None if for none.
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+from ipaddress import ip_address
 from typing import cast
 
 import structlog
@@ -78,6 +79,11 @@ async def _serve(app: web.Application, parts: ServiceParts) -> None:
                 media_root=str(settings.media_root),
                 plugins=[plugin.name for plugin in parts.plugins],
             )
+            if not (app[API_KEYS].needed or _is_loopback(host)):
+                log.warning(
+                    "open to everybody who reaches the port",
+                    advice="set API_KEY, or HOST=127.0.0.1",
+                )
             for text in weak_spots(settings, keyed=app[API_KEYS].needed):
                 log.warning("request path is weak", cause=text)
             _collect_less()
@@ -86,6 +92,11 @@ async def _serve(app: web.Application, parts: ServiceParts) -> None:
         await runner.cleanup()
         # asyncio, too, waits for threads, such as one of a plugin or one that a disk holds up.
         end_process_within(_SECONDS_TO_CLOSE)
+
+
+def _is_loopback(host: str) -> bool:
+    address = ip_address(host.partition("%")[0])
+    return (getattr(address, "ipv4_mapped", None) or address).is_loopback
 
 
 def _collect_less() -> None:

@@ -14,14 +14,17 @@ from pydantic import ConfigDict, Field
 
 from scrapper.errors import InvalidURL, UnsupportedLink, response_to
 from scrapper.jobs.waiting import Place
+from scrapper.library.listing import Cursor
 from scrapper.library.post import moment
 from scrapper.links import clean_link, read_link
 
 __all__ = [
     "Job",
     "JobEvent",
+    "JobFilter",
     "JobPost",
     "JobResponse",
+    "JobState",
     "PostState",
     "new_job",
     "unix_time",
@@ -125,6 +128,10 @@ class JobPost:
         """The same post, given up."""
         return replace(self, state="cancelled", next_try_at=None)
 
+    def left(self) -> "JobPost":
+        """The same post, queued for another process after a try that was broken off."""
+        return replace(self, state="queued", bytes_done=0, bytes_total=None)
+
     def anew(self) -> "JobPost":
         """The same post as if it had just been asked for."""
         return JobPost(self.url, self.shortcode)
@@ -176,11 +183,12 @@ class JobEvent(JobPost):
 
 @dataclass(slots=True)
 class Job:
-    """A batch of posts; ``created_at`` is a unix time, ``client`` is who sent it.
+    """A batch of posts; ``created_at`` is a unix time, ``client`` the address that sent it.
 
+    ``owner`` is the name of the key that it was sent with, None if that is not one of several.
     With ``keep``, sweeps leave its posts alone. ``webhook`` is the URL that gets the job when it
-    ends, and ``webhook_outcome`` the result. The store numbers the job's changes, within an
-    ``epoch``.
+    ends, and ``webhook_outcome`` the result. A ``forgotten`` job is not shown any more. The store
+    numbers the job's changes, within an ``epoch``.
     """
 
     id: str
@@ -189,6 +197,8 @@ class Job:
     client: str | None = None
     keep: bool = False
     webhook: str | None = None
+    owner: str | None = None
+    forgotten: bool = False
     webhook_outcome: Literal["delivered", "given_up"] | None = None
     epoch: str = _EPOCH
     version: int = 0
@@ -203,9 +213,18 @@ class Job:
         cancelled = any(post.state == "cancelled" for post in self.posts)
         return "cancelled" if cancelled else "done"
 
+    @property
+    def cursor(self) -> Cursor:
+        """Where the job stands among all, newest first."""
+        return Cursor(self.created_at, self.id)
+
     def place(self, index: int) -> Place:
         """The order of the post at *index* among those of all jobs."""
         return Place(self.created_at, self.id, index)
+
+    def delay(self, until: float) -> None:
+        """Note that the posts that wait are tried no earlier than *until*, a unix time."""
+        self.posts[:] = [post.delayed(until) for post in self.posts]
 
     def note(self, index: int, version: int) -> None:
         """Note that change number *version* was the last one of the post at *index*."""
@@ -240,6 +259,22 @@ class Job:
         return "waiting" if self.state == "running" else self.webhook_outcome or "waiting"
 
 
+@dataclass(frozen=True, slots=True)
+class JobFilter:
+    """Which jobs are wanted: those of an ``owner``, None for everybody's, and in a ``state``."""
+
+    owner: str | None = None
+    state: JobState | None = None
+
+    def allows(self, job: Job) -> bool:
+        """Whether *job* is wanted; a forgotten one never is."""
+        return (
+            not job.forgotten
+            and self.owner in (None, job.owner)
+            and self.state in (None, job.state)
+        )
+
+
 def unix_time(text: str) -> float:
     """The reverse of :func:`~scrapper.library.post.moment`.
 
@@ -256,10 +291,19 @@ def new_job(
     client: str | None = None,
     keep: bool = False,
     webhook: str | None = None,
+    owner: str | None = None,
 ) -> Job:
     """A job of *urls* for *client*; links that are not a post's have failed at once."""
     posts = [_post(url, max_url_length) for url in urls]
-    return Job(uuid.uuid4().hex, time.time(), posts, client=client, keep=keep, webhook=webhook)
+    return Job(
+        uuid.uuid4().hex,
+        time.time(),
+        posts,
+        client=client,
+        keep=keep,
+        webhook=webhook,
+        owner=owner,
+    )
 
 
 def _post(url: str, max_url_length: int) -> JobPost:

@@ -2,16 +2,18 @@
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 from scrapper.errors import JobsFull, TooManyJobs
-from scrapper.jobs.model import Job, JobPost, JobResponse
+from scrapper.jobs.model import Job, JobFilter, JobPost, JobResponse
+from scrapper.library.listing import Cursor
 
 __all__ = [
     "MAKE_ROOM_SECONDS",
     "Change",
     "FinishedJob",
     "FinishedJobs",
+    "JobChanges",
     "JobStore",
     "check_room",
     "jobs_to_drop",
@@ -26,10 +28,17 @@ Change = Callable[[JobPost], JobPost | None]
 Client = TypeVar("Client")
 
 
+class JobChanges(NamedTuple):
+    """Which jobs changed, or went: their IDs and owners; and the ``number`` of the last change."""
+
+    number: int
+    jobs: Sequence[tuple[str, str | None]]
+
+
 class JobStore(Protocol):
     """Keeps jobs, the queue of their posts, and the line of those that wait.
 
-    The first five methods are for clients, and raise :class:`~scrapper.errors.JobsUnreachable`
+    The first eight methods are for clients, and raise :class:`~scrapper.errors.JobsUnreachable`
     where the store cannot be reached. The others are for the runner, and return only once the store
     answered, however long that takes.
     """
@@ -56,6 +65,24 @@ class JobStore(Protocol):
 
         Raises:
             DiskFull, DiskReadOnly, MediaFolderGone: it cannot be kept.
+        """
+
+    async def newest(self, number: int, after: Cursor | None, wanted: JobFilter) -> Sequence[Job]:
+        """The *number* jobs taken last of those that are *wanted* and come *after* a place."""
+
+    async def forget(self, job: Job) -> bool:
+        """Show *job* to nobody any more; False if it is gone, or goes on.
+
+        Its webhook is delivered nevertheless, and plugins are notified of its end.
+
+        Raises:
+            DiskFull, DiskReadOnly, MediaFolderGone: that cannot be kept.
+        """
+
+    async def changed(self, since: int) -> JobChanges:
+        """The jobs that changed after change number *since*, the last one first.
+
+        Where the store begins anew, numbers do, too.
         """
 
     async def check_room(self, client: str | None) -> None:

@@ -4,7 +4,7 @@ import heapq
 import os
 import re
 import stat
-from collections.abc import Iterator, Set
+from collections.abc import Iterable, Iterator, Set
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -20,8 +20,10 @@ __all__ = [
     "Listing",
     "Usage",
     "folders",
+    "folders_of",
     "is_stored",
     "newest",
+    "size_of",
     "stored_before",
     "usage_of",
     "version_of",
@@ -31,23 +33,23 @@ __all__ = [
 log = structlog.get_logger(__name__)
 
 _MOST_INODE = 2**63 - 1
-_MOMENT = re.compile(r"[0-9]{1,10}\.[0-9]{9}")
+_MOMENT = re.compile(r"[0-9]{1,12}\.[0-9]{9}")
 
 
 class Cursor(NamedTuple):
-    """A post's place among all that are stored, newest first."""
+    """The place of a post, or of a job, among all of them by a time, newest first."""
 
-    stored_at: float
-    shortcode: str
+    time: float
+    name: str
 
     @property
     def key(self) -> tuple[float, str]:
         """What the places are sorted by."""
-        return -self.stored_at, self.shortcode
+        return -self.time, self.name
 
     def __str__(self) -> str:
         # Nine digits distinguish any two times that a float of today can hold.
-        return f"{self.stored_at:.9f}~{self.shortcode}"
+        return f"{self.time:.9f}~{self.name}"
 
     @classmethod
     def parse(cls, text: str) -> "Cursor":
@@ -56,10 +58,10 @@ class Cursor(NamedTuple):
         Raises:
             ValueError: *text* is something else.
         """
-        stored_at, _, shortcode = text.partition("~")
-        if not (_MOMENT.fullmatch(stored_at) and is_shortcode(shortcode)):
+        time, _, name = text.partition("~")
+        if not (_MOMENT.fullmatch(time) and is_shortcode(name)):
             raise ValueError(text)
-        return cls(float(stored_at), shortcode)
+        return cls(float(time), name)
 
 
 class Listing(NamedTuple):
@@ -83,6 +85,15 @@ def folders(root: Path) -> Iterator[tuple[str, int]]:
             if is_shortcode(entry.name) and entry.is_dir(follow_symlinks=False):
                 # SQLite's numbers are signed, and some file systems use all 64 bits.
                 yield entry.name, entry.inode() & _MOST_INODE
+
+
+def folders_of(root: Path, shortcodes: Iterable[str]) -> Iterator[tuple[str, int]]:
+    """The same, of these *shortcodes*."""
+    for shortcode in shortcodes:
+        with suppress(FileNotFoundError):
+            status = os.lstat(root / shortcode)
+            if stat.S_ISDIR(status.st_mode):
+                yield shortcode, status.st_ino & _MOST_INODE
 
 
 def newest(root: Path, number: int, after: Cursor | None) -> list[Cursor]:
@@ -133,10 +144,20 @@ def usage_of(root: Path) -> Usage:
     posts = size = 0
     for shortcode, _, _ in _folders(root):
         # The post may be removed meanwhile.
-        with suppress(OSError), os.scandir(root / shortcode) as entries:
-            size += sum(entry.stat(follow_symlinks=False).st_size for entry in entries)
+        with suppress(OSError):
+            size += size_of(root / shortcode)
             posts += 1
     return Usage(posts, size)
+
+
+def size_of(folder: Path) -> int:
+    """The bytes of the files in *folder*.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with os.scandir(folder) as entries:
+        return sum(entry.stat(follow_symlinks=False).st_size for entry in entries)
 
 
 def _folders(root: Path) -> Iterator[tuple[str, float, int | None]]:

@@ -39,16 +39,32 @@ class MediaRoot:
         """Make the folder if it is missing, and lock it.
 
         Raises:
-            SettingsError: another process uses it, or it cannot be made.
+            SettingsError: another process uses it, or it cannot be made or locked.
         """
+        self.make()
         try:
-            self.state.mkdir(parents=True, exist_ok=True)
             self._identity = identity(self.path)
             while not self._take_lock():
                 # Somebody removed the file meanwhile: see withdraw().
                 self.close()
         except OSError as error:
-            raise SettingsError(f"MEDIA_ROOT: {error.filename}: {error.strerror}") from error
+            raise SettingsError(
+                f"MEDIA_ROOT: {self.path} cannot be locked: {error.strerror}"
+            ) from error
+
+    def make(self) -> None:
+        """Make the folder if it is missing.
+
+        Raises:
+            SettingsError: it cannot be made.
+        """
+        try:
+            self.state.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise SettingsError(
+                f"MEDIA_ROOT: {self.path} cannot be made or written ({error.strerror}): choose a "
+                "folder on a disk that takes files"
+            ) from error
 
     def _take_lock(self) -> bool:
         path = self.state / _LOCK

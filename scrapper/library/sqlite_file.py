@@ -69,7 +69,8 @@ class SQLiteFile:
     """The file at *path*, which holds the service's *name*; blocking, and for any thread.
 
     *schema* is the statements that make its tables, which are STRICT, as of *version*. A file of an
-    earlier version is migrated: its tables are rebuilt with the rows and columns that they share.
+    earlier version is migrated: its tables are rebuilt with the rows and columns that they share,
+    and *migrate* does the rest.
     *inspect* raises :class:`ValueError` or :class:`sqlite3.DatabaseError` if the content is not
     ours. *fill* writes into each new file what is to be in it; its second argument is whether an
     earlier file was lost. Other processes use a *shared* file, too, so one that another process
@@ -92,6 +93,7 @@ class SQLiteFile:
         shared: bool,
         fill: Callable[[sqlite3.Connection, bool], object] = lambda *_: None,
         inspect: Callable[[sqlite3.Connection], object] = lambda _: None,
+        migrate: Callable[[sqlite3.Connection], object] = lambda _: None,
         check: Callable[[], None] = lambda: None,
         synchronous: str = "FULL",
         patience: float = 1.0,
@@ -106,6 +108,7 @@ class SQLiteFile:
         self._shared = shared
         self._fill = fill
         self._inspect = inspect
+        self._finish_migration = migrate
         self._check = check
         self._synchronous = synchronous
         self._patience = patience
@@ -330,6 +333,7 @@ class SQLiteFile:
                     f"INSERT INTO main.{name} ({shared}) SELECT {shared} FROM old_{name}"  # noqa: S608 - constants
                 )
                 database.execute(f"DROP TABLE old_{name}")
+            self._finish_migration(database)
         log.info(f"{self._name} migrated", file=str(self._path), schema=self._version)
 
     def _side_files(self) -> list[Path]:

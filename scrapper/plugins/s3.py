@@ -114,7 +114,7 @@ def _client(settings: S3Settings) -> Any:
         import boto3  # noqa: PLC0415 - only where the plugin is used
         from botocore.config import Config  # noqa: PLC0415
     except ImportError as error:
-        raise SettingsError("install requirements/s3.txt for it") from error
+        raise SettingsError("install instagram-scrapper[s3], or requirements/s3.txt") from error
     endpoint = str(settings.s3_endpoint).rstrip("/") if settings.s3_endpoint else None
     config = Config(
         connect_timeout=_SECONDS,

@@ -24,6 +24,7 @@ from redis.exceptions import (
 )
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from scrapper.errors import JobsUnreachable
 from scrapper.telemetry.complaints import Complaint
 from scrapper.telemetry.metrics import Metrics
 
@@ -32,6 +33,7 @@ __all__ = [
     "SharedRedis",
     "blocking_client",
     "connection_options",
+    "reaching",
     "until_redis_answers",
 ]
 
@@ -42,6 +44,7 @@ PREFIX = "scrapper:"
 
 _PATIENCE_SECONDS = 1.0
 _PAUSE_SECONDS = 1.0
+_RETRY_SECONDS = 5.0
 _TURN_SECONDS = 2.0
 """How long to wait for a connection while a burst uses all of them."""
 _MOST_CONNECTIONS = 32
@@ -74,6 +77,19 @@ def blocking_client(url: str) -> redis.Redis:
         protocol=2,
     )
     return client
+
+
+@contextmanager
+def reaching() -> Iterator[None]:
+    """Do what a client of the service waits for, or say that it cannot be done now.
+
+    Raises:
+        JobsUnreachable: Redis does not answer.
+    """
+    try:
+        yield
+    except RedisError as error:
+        raise JobsUnreachable(retry_after=_RETRY_SECONDS) from error
 
 
 async def until_redis_answers(ask: Callable[[], Awaitable[Result]]) -> Result:

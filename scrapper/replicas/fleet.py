@@ -12,6 +12,7 @@ from redis.exceptions import NoScriptError, RedisError
 from scrapper.instagram.pace import Pace
 from scrapper.replicas.client import SharedRedis, blocking_client
 from scrapper.replicas.documents import RedisDocuments
+from scrapper.replicas.news import RedisNews
 from scrapper.replicas.pace import RedisPaceMemory, RedisWindow
 from scrapper.replicas.peers import RedisPeers
 from scrapper.replicas.queue import PostQueue
@@ -32,6 +33,7 @@ class Fleet:
         self.scripts = GatheredScripts(self.redis)
         self.peers = RedisPeers(self.redis)
         self.queue = PostQueue(url, self.redis)
+        self.news = RedisNews(self.redis)
         parts = urlsplit(url)
         self.redis_address = f"{parts.netloc.rpartition('@')[2]}{parts.path}"
         """Where Redis is, without its password."""
@@ -48,9 +50,11 @@ class Fleet:
     async def open(self) -> None:
         """Begin to listen to the other processes; Redis need not answer yet."""
         await self.peers.open()
+        await self.news.open()
 
     async def close(self) -> None:
         """Close all connections."""
+        await self.news.close()
         await self.peers.close()
         await self.scripts.close()
         await self.queue.shutdown()

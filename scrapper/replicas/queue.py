@@ -83,9 +83,12 @@ class PostQueue(AsyncBroker):
     """A taskiq broker for posts of jobs, each named by its job's ID and its index there.
 
     Use it with :attr:`taskiq.AcknowledgeType.MANUAL`: a message leaves the stream once its post is
-    finished. ``name`` is that of this process among the workers. *redis* is for what may wait
-    while Redis is away; reads and heartbeats have connections of their own.
+    finished. ``name`` is that of this process among the workers, ``stopping`` whether it takes no
+    more posts. *redis* is for what may wait while Redis is away; reads and heartbeats have
+    connections of their own.
     """
+
+    stopping = False
 
     def __init__(self, url: str, redis: SharedRedis) -> None:
         super().__init__()
@@ -95,7 +98,7 @@ class PostQueue(AsyncBroker):
         # Channels, unlike keys, belong to no database.
         database = self._own.connection_pool.connection_kwargs.get("db") or 0
         self._channel = f"{PREFIX}{database}:worker:"
-        self._held: set[bytes] = set()
+        self._held: dict[bytes, bytes] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._look_at = 0.0
         self._away_at = -math.inf
@@ -107,20 +110,25 @@ class PostQueue(AsyncBroker):
         )
         return self.formatter.dumps(message).message
 
-    def on_post(self, fetch: Callable[[str, int], Awaitable[None]]) -> None:
+    def on_post(self, fetch: Callable[[str, int], Awaitable[bool]]) -> None:
         """Have *fetch* called for each post that this process takes.
 
-        If *fetch* is cancelled, the post is handed back.
+        If it returns False, or is cancelled, the post is handed back.
         """
 
         async def post(job_id: str, index: int, context: Context = TaskiqDepends()) -> None:  # noqa: B008
             try:
                 try:
-                    await fetch(job_id, index)
+                    is_finished = await fetch(job_id, index)
                 except Exception:
                     # The next try would fail in the same way.
                     log.exception("post of a job given up", job=job_id, index=index)
-                await context.ack()
+                    is_finished = True
+                if is_finished:
+                    await context.ack()
+                else:
+                    data = self.message_for(job_id, index)
+                    await self._give_back([it for it, held in self._held.items() if held == data])
             except asyncio.CancelledError:
                 # taskiq would log it as an error.
                 return
@@ -164,17 +172,20 @@ class PostQueue(AsyncBroker):
         await self._redis.xadd(STREAM, {b"data": message.message})
 
     async def listen(self) -> AsyncGenerator[AckableMessage, None]:
-        """Posts as they come; Redis may go and come back."""
-        while True:
-            try:
-                await endable(self._join_group())
-                while True:
-                    for message in await endable(self._next()):
-                        yield message
-            # Redis may also have lost the stream, and the group with it.
-            except (RedisError, OSError):
-                self._away_at = time.monotonic()
-                await asyncio.sleep(_PAUSE_SECONDS)
+        """Posts as they come; Redis may go and come back. At its end this process stops."""
+        try:
+            while True:
+                try:
+                    await endable(self._join_group())
+                    while True:
+                        for message in await endable(self._next()):
+                            yield message
+                # Redis may also have lost the stream, and the group with it.
+                except (RedisError, OSError):
+                    self._away_at = time.monotonic()
+                    await asyncio.sleep(_PAUSE_SECONDS)
+        finally:
+            self.stopping = True
 
     async def hand_back(self) -> None:
         """Let other workers have at once what this process holds; call it when all has ended."""
@@ -186,10 +197,23 @@ class PostQueue(AsyncBroker):
             pending: Any = await self._own.xpending_range(
                 STREAM, _GROUP, "-", "+", _MOST_AT_ONCE, consumername=self.name
             )
-            if ids := [entry["message_id"] for entry in pending]:
+        except RedisError as error:
+            log.warning("posts not handed back", cause=type(error).__name__)
+            return
+        silent = _HANDED_BACK_SECONDS * 1000
+        held = [it["message_id"] for it in pending if it["time_since_delivered"] < silent]
+        await self._give_back(held)
+
+    async def _give_back(self, message_ids: list[Any]) -> None:
+        for message_id in message_ids:
+            self._held.pop(message_id, None)
+        try:
+            if message_ids:
                 silent = int(_HANDED_BACK_SECONDS * 1000)
-                await self._own.xclaim(STREAM, _GROUP, self.name, 0, ids, idle=silent, justid=True)
-                log.info("posts handed back", posts=len(ids))
+                await self._own.xclaim(
+                    STREAM, _GROUP, self.name, 0, message_ids, idle=silent, justid=True
+                )
+                log.info("posts handed back", posts=len(message_ids))
         except RedisError as error:
             log.warning("posts not handed back", cause=type(error).__name__)
 
@@ -276,15 +300,15 @@ class PostQueue(AsyncBroker):
         return min(up, time.monotonic() - self._away_at)
 
     def _hold(self, message_id: bytes, fields: dict[bytes, bytes]) -> AckableMessage:
-        self._held.add(message_id)
+        # taskiq drops what it cannot read.
+        data = self._held[message_id] = fields.get(b"data", b"")
 
         async def acknowledge() -> None:
             # Until then it is held: others would take it for lost.
             await until_redis_answers(lambda: self._remove(message_id))
-            self._held.discard(message_id)
+            self._held.pop(message_id, None)
 
-        # taskiq drops what it cannot read.
-        return AckableMessage(data=fields.get(b"data", b""), ack=acknowledge)
+        return AckableMessage(data=data, ack=acknowledge)
 
     async def _remove(self, message_id: bytes) -> None:
         async with self._redis.pipeline() as transaction:

@@ -304,7 +304,7 @@ class Scraper:
                 if fence is not None:
                     # Another process may have stored the post since we looked.
                     if fence and not refresh:
-                        self._library.changed(shortcode)
+                        self._library.changed(shortcode, None)
                         if stored := await self._stored(shortcode):
                             return stored
                     with suppress(Superseded):
@@ -314,7 +314,7 @@ class Scraper:
                         return Scraped(fetched, cached=False)
             landed = fence is not None or await line.wait_for_other(fetch.deadline)
             if landed:
-                self._library.changed(shortcode)
+                self._library.changed(shortcode, None)
                 if post := await self._library.get(shortcode):
                     return Scraped(post, cached=False)
 

@@ -6,6 +6,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from scrapper.replicas.queue import STREAM
 from tests.bench.processes import InstagramProcess, cpu_seconds, service
 from tests.bench.table import LATENCY, ROUNDS, Row, ratio, scratch, url_of
 from tests.process import Service, Worker, wait_for
@@ -33,11 +34,15 @@ class _Place(NamedTuple):
         """What Redis counted so far."""
         found: Any = self.redis.client.info()
         return {
-            "bytes of memory": found["used_memory"],
             "commands": found["total_commands_processed"],
             "bytes": found["total_net_input_bytes"] + found["total_net_output_bytes"],
             "seconds": found["used_cpu_user"] + found["used_cpu_sys"],
         }
+
+    def bytes_of(self, *keys: str) -> int:
+        """What these keys take of Redis's memory."""
+        redis: Any = self.redis.client
+        return sum(redis.memory_usage(key, samples=0) or 0 for key in keys)
 
     @contextmanager
     def workers(self, number: int, **settings: str) -> Iterator[list[Worker]]:
@@ -104,10 +109,11 @@ def queued_posts() -> Iterator[Row]:
     """1,000 queued posts of 40 jobs: what they take of Redis, and how fast they are done."""
     few: list[float] = []
     with _place() as place:
-        before = place.figures()
         started = time.perf_counter()
         jobs = [place.submit(f"queued-{job}", _POSTS_A_JOB) for job in range(_JOBS)]
         submitting = time.perf_counter() - started
+        keys = [f"scrapper:job:{job.removeprefix('/jobs/')}" for job in jobs]
+        memory = place.bytes_of(STREAM, *keys) / _JOBS
         queued = place.figures()
         with place.workers(4) as running:
             started = time.perf_counter()
@@ -122,8 +128,7 @@ def queued_posts() -> Iterator[Row]:
             empty = 'queue_posts{state="waiting"} 0.0'
             wait_for(lambda: empty in place.replica.get("/metrics").text, seconds=_LONG_SECONDS)
         a_post = {name: (done[name] - queued[name]) / _QUEUED for name in done}
-        memory = (queued["bytes of memory"] - before["bytes of memory"]) / _JOBS
-        kept = (done["bytes of memory"] - before["bytes of memory"]) / _JOBS
+        kept = place.bytes_of(*keys) / _JOBS
     yield ratio(
         "1,000 queued posts of 40 jobs, 4 workers: rate vs 25 posts of 1 job",
         [many] * ROUNDS,
@@ -133,7 +138,7 @@ def queued_posts() -> Iterator[Row]:
     yield Row("… CPU seconds of the workers per post", f"{cpu:.4f}", "", None)
     yield Row("… a job of 25 posts submitted", f"{submitting / _JOBS * 1000:.1f} ms", "", None)
     yield Row("… memory of Redis per queued job of 25 posts", f"{memory / 1000:.1f} kB", "", None)
-    yield Row("… memory of Redis per finished job of 25", f"{kept / 1000:.1f} kB", "", None)
+    yield Row("… memory of Redis per finished job of 25 posts", f"{kept / 1000:.1f} kB", "", None)
     yield Row("… commands of Redis per post", f"{a_post['commands']:.0f}", "", None)
     yield Row("… CPU of Redis per post", f"{a_post['seconds'] * 1e6:.0f} µs", "", None)
     yield Row("… bytes to and from Redis per post", f"{a_post['bytes'] / 1000:.1f} kB", "", None)

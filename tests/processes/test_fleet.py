@@ -214,10 +214,13 @@ def test_a_worker_that_ends_finishes_what_it_has(
             assert other.logged("post of a lost worker taken over") == 0
 
 
+@pytest.mark.parametrize(
+    "settings", [{"WORKER_GRACE_SECONDS": "0.2"}, {"SCRAPE_TIMEOUT_SECONDS": "6"}]
+)
 def test_a_worker_hands_back_what_it_cannot_finish(
-    instagram: StandIn, environment: dict[str, str], media_root: Path
+    instagram: StandIn, environment: dict[str, str], media_root: Path, settings: dict[str, str]
 ) -> None:
-    impatient = {**environment, "WORKER_GRACE_SECONDS": "0.2"}
+    impatient = {**environment, **settings}
     with running(media_root, environment) as fleet, Worker(media_root, impatient) as worker:
         instagram.hold_media()
         job = fleet.submit("reel-back", "reel-too")
@@ -230,7 +233,7 @@ def test_a_worker_hands_back_what_it_cannot_finish(
             instagram.release_media()
             assert [post["status"] for post in fleet.finish(job)["posts"]] == [200, 200]
             assert other.logged("post of a lost worker taken over") == 0
-        assert worker.logged("posts handed back") == 1
+        assert worker.logged("posts handed back") >= 1
         assert [line for line in worker.log if line["level"] == "error"] == []
 
 

@@ -98,4 +98,4 @@ def test_the_switch_without_the_packages_ends_with_2(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 2
-    assert "OTEL_TRACES_EXPORTER: install requirements/otel.txt" in done.stderr
+    assert "OTEL_TRACES_EXPORTER: install instagram-scrapper[otel]" in done.stderr

@@ -5,7 +5,7 @@ import pytest
 
 from scrapper.errors import SettingsError
 from scrapper.setting_types import OWN_MIDDLEWARES
-from scrapper.settings import PRIVATE_NETWORKS, load_settings
+from scrapper.settings import PRIVATE_NETWORKS, load_settings, near_misses
 
 
 @pytest.fixture(autouse=True)
@@ -117,6 +117,8 @@ def test_trust_proxy_adds_private_networks_to_the_trusted_ones(
         ("PORT", "65536"),
         ("PORT", "http"),
         ("MEDIA_ROOT", "/dev/null/media"),
+        ("MEDIA_ROOT", "~/media"),
+        ("MEDIA_ROOT", "/tmp/\udcff"),
         ("DOWNLOAD_NAME", "{caption}"),
         ("DOWNLOAD_NAME", "{owner!r}"),
         ("DOWNLOAD_NAME", "{date:>9999}"),
@@ -156,6 +158,14 @@ def test_trust_proxy_adds_private_networks_to_the_trusted_ones(
         ("INSTAGRAM_COOLDOWN_SECONDS", "-1"),
         ("LOG_LEVEL", "loud"),
         ("LOG_FORMAT", "xml"),
+        ("HTTPS_PROXY", "proxy.example"),
+        ("https_proxy", "proxy.example:3128"),
+        ("HTTPS_PROXY", "ftp://proxy.example"),
+        ("HTTPS_PROXY", "http://"),
+        ("HTTPS_PROXY", "http://proxy.example:many"),
+        ("HTTPS_PROXY", "http://proxy.example:99999"),
+        ("HTTPS_PROXY", "http://proxy example:3128"),
+        ("ALL_PROXY", "http://[::1"),
         ("EXTRA_MIDDLEWARES", "nowhere"),
         ("EXTRA_MIDDLEWARES", "nowhere:factory"),
         ("EXTRA_MIDDLEWARES", "os:sep"),
@@ -251,3 +261,65 @@ def test_media_root_is_the_images_folder_or_here(
     root = data if image else tmp_path / "data"
     monkeypatch.setattr("scrapper.setting_types.os.access", lambda *_: True)
     assert load_settings().media_root == root / "instaloader"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://proxy:3128",
+        "https://u:p%40@[2001:db8::1]:1",
+        "socks5h://127.0.0.1:9050",
+        "http://p/",
+    ],
+)
+def test_every_form_of_proxy_is_taken(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", url)
+    load_settings()
+
+
+def test_a_wrong_proxy_is_reported_beside_others_and_not_quoted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "user:s3cret@proxy")
+    monkeypatch.setenv("PORT", "http")
+    with pytest.raises(SettingsError) as refused:
+        load_settings()
+    names = [line.partition(":")[0] for line in str(refused.value).splitlines()]
+    assert names == ["PORT", "HTTPS_PROXY"]
+    assert "s3cret" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "setting"),
+    [
+        ("API_KEYS", "API_KEY"),
+        ("MAX_MEDIA_AGE_DAY", "MAX_MEDIA_AGE_DAYS"),
+        ("allowed_host", "ALLOWED_HOSTS"),
+        ("LOGLEVEL", "LOG_LEVEL"),
+        ("REDIS_URI", "REDIS_URL"),
+        ("SCRAPE_TIMEOUT", "SCRAPE_TIMEOUT_SECONDS"),
+        ("COOKIES_FILE", "INSTAGRAM_COOKIES_FILE"),
+        ("HTTPS_PROXIES", "HTTPS_PROXY"),
+    ],
+)
+def test_names_that_are_almost_settings_are_found(name: str, setting: str) -> None:
+    assert list(near_misses(["PATH", name])) == [(name, setting)]
+
+
+def test_other_names_are_no_near_misses() -> None:
+    usual = ["PATH", "HOSTNAME", "GPG_KEY", "PYTHON_VERSION", "REDIS_PORT", "REDIS_SERVICE_HOST"]
+    proxies = ["HTTPS_PROXY", "https_proxy", "http_proxy", "no_proxy", "REQUESTS_CA_BUNDLE"]
+    others = ["OTEL_TRACES_SAMPLER", "SSL_CERT_FILE", "S3_BUCKET", "PUID", "DATA_FOLDER", "port"]
+    assert list(near_misses([*usual, *proxies, *others])) == []
+
+
+def test_a_removed_current_folder_is_a_wrong_setting(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    monkeypatch.setenv("MEDIA_ROOT", "posts")
+    with pytest.raises(SettingsError, match=r"^MEDIA_ROOT: the current folder was removed"):
+        load_settings()

@@ -70,7 +70,7 @@ def old_file(folder: Path, name: str) -> Path:
 def test_files_of_the_first_schema_are_migrated(tmp_path: Path, name: str) -> None:
     path = old_file(tmp_path, name)
     OPENERS[name](path).close()
-    assert query(path, "PRAGMA user_version") == [({"jobs": 1, "plugins": 3}.get(name, 2),)]
+    assert query(path, "PRAGMA user_version") == [({"plugins": 3, "posts": 3}.get(name, 2),)]
     tables = query(path, "PRAGMA table_list")
     assert {row[1] for row in tables if row[5]} >= {"posts"}
     assert not list(tmp_path.glob("*.damaged-*"))
@@ -123,6 +123,13 @@ def test_words_of_a_migrated_catalogue_are_found(tmp_path: Path) -> None:
         "SELECT shortcode FROM posts WHERE id IN (SELECT rowid FROM words WHERE words MATCH 'sun')"
     )
     assert len(query(path, words)) == 2
+
+
+def test_a_migrated_catalogue_reads_every_post_again(tmp_path: Path) -> None:
+    path = old_file(tmp_path, "posts")
+    catalogue(path).close()
+    assert query(path, "SELECT * FROM state") == []
+    assert {row[0] for row in query(path, "SELECT inode FROM posts")} == {-1}
 
 
 def test_a_file_of_a_later_release_is_refused(tmp_path: Path, name: str) -> None:

@@ -439,3 +439,94 @@ async def test_one_client_cannot_use_up_the_jobs(
     instagram.release()
     while await status("192.0.2.1") == 429:
         pass
+
+
+async def listed(client: Client, query: str = "", **headers: str) -> list[str]:
+    """The IDs of all listed jobs, by pages."""
+    found: list[str] = []
+    cursor = ""
+    while True:
+        async with client.get(f"/jobs?{query}{cursor}", headers=headers) as response:
+            assert response.status == 200
+            page = await response.json()
+        found += [job["id"] for job in page["jobs"]]
+        if page["next_cursor"] is None:
+            return found
+        cursor = f"&cursor={page['next_cursor']}"
+
+
+@both_modes
+async def test_jobs_are_listed_newest_first_by_pages(
+    instagram: StandIn, start_service: StartService
+) -> None:
+    client = await start_service()
+    jobs = [await submit(client, f"removed-{number}") for number in range(5)]
+    for job in jobs:
+        await finish(client, job)
+    ids = [job["id"] for job in reversed(jobs)]
+    assert await listed(client) == await listed(client, "limit=2") == ids
+    assert await listed(client, "state=done") == ids
+    assert await listed(client, "state=running") == []
+    async with client.get("/jobs?limit=1") as response:
+        assert (await response.json())["jobs"] == [await get(client, jobs[-1])]
+
+
+@pytest.mark.parametrize(
+    "query", ["limit=0", "limit=101", "limit=x", "state=failed", "state=", "cursor=x"]
+)
+async def test_a_listing_of_jobs_checks_its_parameters(
+    start_service: StartService, query: str
+) -> None:
+    client = await start_service()
+    async with client.get(f"/jobs?{query}") as response:
+        assert (response.status, (await response.json())["code"]) == (400, "invalid_parameter")
+
+
+@both_modes
+async def test_a_finished_job_is_forgotten_for_everybody(
+    instagram: StandIn, start_service: StartService
+) -> None:
+    client = await start_service()
+    instagram.hold()
+    job = await submit(client, "reel-forgotten")
+    path = f"/jobs/{job['id']}"
+    async with client.delete(f"{path}?forget=1") as response:
+        assert (response.status, (await response.json())["code"]) == (409, "job_running")
+    instagram.release()
+    await finish(client, job)
+    assert (await client.delete(f"{path}?forget=2")).status == 400
+    assert (await client.delete(f"{path}?forget=1")).status == 204
+    assert await listed(client) == []
+    for method in ("get", "delete"):
+        assert (await client.request(method, path)).status == 404
+    assert (await client.delete(f"{path}?forget=1")).status == 404
+    assert (await client.post(f"{path}/retry")).status == 404
+    assert (await client.get("/posts/reel-forgotten")).status == 200
+
+
+@both_modes
+async def test_jobs_of_another_key_are_not_there(
+    instagram: StandIn, start_service: StartService, tmp_path: Path
+) -> None:
+    # Whatever it is called, a key of the file is a named one.
+    (tmp_path / "keys").write_text("default:anna-s-key\nbert:bert-s-key\n")
+    client = await start_service(API_KEYS_FILE=str(tmp_path / "keys"), API_KEY="the-key")
+    anna, bert, every = ({"X-API-Key": key} for key in ("anna-s-key", "bert-s-key", "the-key"))
+    body = {"urls": [REEL.format("removed-anna")]}
+    async with client.post("/jobs", json=body, headers=anna) as response:
+        path = response.headers["Location"]
+    foreign = [
+        ("get", path),
+        ("get", f"{path}/events"),
+        ("post", f"{path}/retry"),
+        ("delete", path),
+        ("delete", f"{path}?forget=1"),
+    ]
+    for method, url in foreign:
+        async with client.request(method, url, headers=bert) as response:
+            assert (response.status, (await response.json())["code"]) == (404, "not_found")
+    assert await listed(client, **bert) == []
+    for headers in (anna, every):
+        assert await listed(client, **headers) == [path.removeprefix("/jobs/")]
+        assert (await client.get(f"{path}/events", headers=headers)).status == 200
+        assert (await client.post(f"{path}/retry", headers=headers)).status == 202

@@ -38,6 +38,32 @@ def test_every_route_is_described(media_root: Path, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize("key", ["", KEY])
+def test_clients_fit_services_with_a_key_and_without(
+    media_root: Path, monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    monkeypatch.setenv("API_KEY", key)
+    described = describe_api(create_app(assemble(load_settings(media_root=media_root))), "/")
+    assert set(described["components"]["securitySchemes"]) == {"key", "bearer"}
+    assert ({} in described["security"]) is (key == "")
+    assert described["security"][-2:] == [{"key": []}, {"bearer": []}]
+    assert "401" in described["paths"]["/scrape"]["post"]["responses"]
+
+
+def test_the_webhook_is_described_as_the_job(
+    media_root: Path,
+) -> None:
+    described = describe_api(create_app(assemble(load_settings(media_root=media_root))), "/")
+    webhook = described["webhooks"]["jobEnded"]["post"]
+    job = described["paths"]["/jobs/{id}"]["get"]["responses"]["200"]["content"]
+    assert webhook["requestBody"]["content"] == job
+    assert {parameter["name"] for parameter in webhook["parameters"]} == {
+        "webhook-id",
+        "webhook-timestamp",
+        "webhook-signature",
+    }
+
+
+@pytest.mark.parametrize("key", ["", KEY])
 async def test_no_answer_is_outside_the_description(
     instagram: StandIn, tmp_path: Path, key: str
 ) -> None:

@@ -52,7 +52,8 @@ async def add(queue: PostQueue, *indexes: int) -> None:
         await task.kiq("job", index)
 
 
-async def nothing(_job: str, _index: int) -> None: ...
+async def nothing(_job: str, _index: int) -> bool:
+    return True
 
 
 def index_of(message: AckableMessage) -> int:
@@ -86,9 +87,10 @@ class Acknowledged:
 async def test_a_post_is_acknowledged_unless_it_was_broken_off(
     new_queue: NewQueue, error: BaseException | None, count: int
 ) -> None:
-    async def fetch(_job: str, _index: int) -> None:
+    async def fetch(_job: str, _index: int) -> bool:
         if error is not None:
             raise error
+        return True
 
     queue = new_queue()
     queue.on_post(fetch)

@@ -13,6 +13,7 @@ from structlog.testing import capture_logs
 
 from scrapper.errors import (
     CoolingDown,
+    DeadlineExceeded,
     DiskFull,
     PaceExceeded,
     PostNotFound,
@@ -64,6 +65,13 @@ CASES: list[tuple[str, Case, Callable[[Decision], None]]] = [
     ("at hand", Case(QUEUED, others_wait=True, at_hand=True), is_just("run")),
     ("its turn", Case(WAITING), is_just("run")),
     ("stored", Case(RUNNING, size=7), stored),
+    ("stored in a process that ends", Case(RUNNING, size=7, stopping=True), stored),
+    (
+        "out of time in a process that ends",
+        Case(RUNNING, error=DeadlineExceeded(), stopping=True),
+        is_just("leave"),
+    ),
+    ("out of time", Case(RUNNING, error=DeadlineExceeded()), ended(503, "deadline_exceeded")),
     (
         "a limit",
         Case(RUNNING, error=RateLimited(retry_after=60.0), patience_left=PATIENCE),
