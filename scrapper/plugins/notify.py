@@ -255,7 +255,7 @@ class _Notifier:
     async def _send_all(self, target: _Target, ending: asyncio.Event) -> None:
         while not await _is_set(ending):
             for message in await asyncio.to_thread(self._outbox.due, target.name):
-                call = Call(self._send, target, message)
+                call = Call.of(self._send, target, message)
                 try:
                     await call.result(_SECONDS_TO_SEND)
                 except NotReturned:
