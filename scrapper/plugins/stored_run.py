@@ -17,8 +17,8 @@ from scrapper.plugins.loading import Plugin
 
 __all__ = ["StoredCall", "StoredRun", "check_result"]
 
-_SECONDS_BETWEEN_NOTES = 0.2
-"""The work that a plugin may repeat after a crash; each note waits for the disk."""
+_SECONDS_TOGETHER = 0.2
+"""The calls of about this time are noted together, since each note waits for the disk."""
 _BEGUN: Outcome = "begun"
 _DONE: Outcome = "done"
 _MAY_RETURN = "post_stored may return Additions or None, the others None"
@@ -86,17 +86,20 @@ class StoredRun:
             MediaFolderGone: the library is away.
             sqlite3.Error, ScrapeError, OSError: the ledger is.
         """
+        size = 1
+        while len(self.called) < len(self._posts) and not call.stopped and self._ours:
+            began_at = time.monotonic()
+            self._call_with_some(call, self.left[:size])
+            size = size * 2 if time.monotonic() - began_at < _SECONDS_TOGETHER / 2 else 1
+
+    def _call_with_some(self, call: Call, posts: Sequence[tuple[str, int]]) -> None:
         # However a call ends, the plugin must learn of it if the post is removed later.
-        begun = [(shortcode, NO_VERSION, _BEGUN) for shortcode, _ in self._posts]
+        begun = [(shortcode, NO_VERSION, _BEGUN) for shortcode, _ in posts]
         self._ledger.note(self._plugin.name, *begun)
-        noted_at = time.monotonic()
-        for shortcode, version in self._posts:
+        for shortcode, version in posts:
             if call.stopped or not self._ours:
                 break
             self.called.append(self._call_with(call, shortcode, version))
-            if time.monotonic() - noted_at > _SECONDS_BETWEEN_NOTES:
-                self._note_done()
-                noted_at = time.monotonic()
         self._note_done()
 
     def _call_with(self, call: Call, shortcode: str, version: int) -> StoredCall:
