@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 import pytest
 import trustme
 
+from scrapper.serving.listeners import unix_listener
 from tests.instagram import StandIn
 from tests.process import PATIENCE_SECONDS, Service, wait_for
 
@@ -98,6 +99,16 @@ def test_what_others_have_there_is_left_alone(tmp_path: Path, media_root: Path) 
         assert "UNIX_SOCKET: " in refusal(media_root, UNIX_SOCKET=str(wrong))
     wrong_mode = {"UNIX_SOCKET": str(tmp_path / "socket"), "UNIX_SOCKET_MODE": "rw"}
     assert "UNIX_SOCKET_MODE: " in refusal(media_root, **wrong_mode)
+
+
+@pytest.mark.blocks
+def test_the_socket_of_a_successor_stays(tmp_path: Path) -> None:
+    path = tmp_path / "scrapper.sock"
+    with unix_listener(path, 0o600):
+        path.unlink()
+        with socket.socket(socket.AF_UNIX) as successor:
+            successor.bind(str(path))
+    assert path.exists()
 
 
 def test_a_proxy_at_the_socket_signs_in_and_names_clients(tmp_path: Path, media_root: Path) -> None:
