@@ -73,7 +73,7 @@ def test_the_unit_and_make_keep_malloc_from_holding_memory(name: str, value: str
         "compose.yaml",
         "deploy/caddy/compose.yaml",
         "deploy/caddy/authelia/compose.yaml",
-        "deploy/https/compose.yaml",
+        "deploy/caddy/single.yaml",
     ],
 )
 def test_podman_compose_reads_the_file(path: str) -> None:
