@@ -153,7 +153,8 @@ def test_the_service_speaks_https_and_renews_its_certificate(
         issue(tmp_path)
         wait_for(lambda: certificate_of(service, authority) != first)
         second = certificate_of(service, authority)
-        Path(settings["TLS_KEY_FILE"]).write_text("no key")
+        (tmp_path / "new").write_text("no key")
+        (tmp_path / "new").rename(settings["TLS_KEY_FILE"])
         wait_for(lambda: service.logged("certificate unusable: the old one stays") == 1)
         Path(settings["TLS_CERT_FILE"]).unlink()
         wait_for(lambda: service.logged("certificate unusable: the old one stays") == 2)
@@ -235,3 +236,5 @@ def test_wrong_files_are_wrong_settings(tmp_path: Path, media_root: Path, wrong:
     printed = refusal(media_root, **settings)
     assert printed.startswith("Wrong settings:\nTLS_")
     assert len(printed.splitlines()) == 2
+    # All that is wrong is reported at once.
+    assert "\nTLS_" in refusal(media_root, **settings, LOG_LEVEL="loud")
