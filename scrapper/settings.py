@@ -22,6 +22,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from scrapper.errors import SettingsError
+from scrapper.local_files.certificates import load_certificate
 from scrapper.local_files.opening import read_file
 from scrapper.setting_types import (
     DAY,
@@ -221,6 +222,8 @@ class Settings(LogSettings):
         certificate = info.data.get("tls_cert_file", key)
         if (certificate is None) != (key is None):
             raise ValueError("set both TLS_CERT_FILE and TLS_KEY_FILE, or neither")
+        if certificate is not None and key is not None:
+            load_certificate(certificate, key)
         return key
 
     @field_validator("webhook_secret")
