@@ -156,7 +156,8 @@ class Instagram:
             ScrapeError: one of its subclasses, for everything that is not a fault of ours.
             OSError: the files cannot be written.
         """
-        target = Target(folder, fetch.progress, self._max_bytes, self._keep_free)
+        max_bytes = min(self._max_bytes, fetch.wish.max_bytes or self._max_bytes)
+        target = Target(folder, fetch.progress, max_bytes, self._keep_free)
         target.check_room()
         code, story = Shortcode(fetch.shortcode), names_story(fetch.url)
         storing = min(fetch.seconds_left * _STORING_SHARE, _MAX_STORING_SECONDS)
@@ -176,7 +177,7 @@ class Instagram:
             # The context carries the request ID into the thread's log lines.
             return self._files.submit(copy_context().run, fetch_in_time, wanted)
 
-        return PostDownload(find, begin, fetch).post()
+        return PostDownload(find, begin, fetch, max_bytes=max_bytes).post()
 
     @property
     def tokens_age(self) -> float | None:

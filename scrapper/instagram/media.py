@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import structlog
 
+from scrapper.instagram.files.dash import Representation, read_manifest
 from scrapper.instagram.shortcode import Shortcode
 from scrapper.instagram.verdict import Reason, Refused
 from scrapper.library.post import Details, Music, moment
@@ -65,20 +66,24 @@ class Candidate:
     """One URL of a file, and its size in pixels if Instagram says it.
 
     ``doubtful`` is an URL that Instagram gave without TLS, as it does where it withholds a file.
+    ``in_parts`` is a video of a DASH manifest, to be joined with the file at ``sound``, if any.
     """
 
     url: str
     width: int | None
     height: int | None
     doubtful: bool = False
+    in_parts: bool = False
+    sound: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
     """One file of a post: the URLs that it may be had from, best first.
 
-    ``cover`` is the same for a video's cover picture. ``duration`` is in seconds, ``full_width`` in
-    pixels, of what the owner uploaded.
+    ``cover`` is the same for a video's cover picture. ``streams`` are the videos and sounds of its
+    DASH manifest; a video without ``candidates`` has some. ``duration`` is in seconds,
+    ``full_width`` in pixels, of what the owner uploaded.
     """
 
     type: Kind
@@ -88,19 +93,22 @@ class Item:
     duration: float | None = None
     has_audio: bool | None = None
     full_width: int | None = None
+    streams: tuple[Representation, ...] = ()
 
     @property
     def is_small(self) -> bool:
         """Whether it is a picture that is clearly smaller than the original."""
-        width = self.candidates[0].width
-        if self.type != "image" or not width or not self.full_width:
+        if self.type != "image":
             return False
-        return width < _SMALL * self.full_width
+        width = self.candidates[0].width
+        return bool(width and self.full_width) and (width or 0) < _SMALL * (self.full_width or 0)
 
     def or_larger(self, other: "Item") -> "Item":
         """The item, from the *other* one's URLs first if these lead to a larger picture."""
+        if not self.type == other.type == "image":
+            return self
         ours, theirs = self.candidates[0].width, other.candidates[0].width
-        if self.type == other.type == "image" and ours and theirs and theirs > ours:
+        if ours and theirs and theirs > ours:
             # So that some of ours are tried, too, if all of theirs fail.
             return replace(self, candidates=other.candidates[:_LARGER] + self.candidates)
         return self
@@ -297,18 +305,37 @@ def _item(media: Any) -> Item | None:
         width = _pixels(media.get("original_width"))
         item = Item("image", candidates, alt_text=_alt_text(media), full_width=width)
         return item if candidates else None
-    if not videos:
+    streams = tuple(_streams(media))
+    if not (videos or any(stream.type == "video" for stream in streams)):
         # There is a cover, but saving it instead of the video would be a silent fault.
         return None
     has_audio = media.get("has_audio")
     return Item(
         "video",
-        _sized(videos, media),
+        # The original's size is not that of the file: the manifest may have that one.
+        tuple(videos),
         cover=_sized(pictures, media),
         alt_text=_alt_text(media),
         duration=_seconds(media.get("video_duration")),
         has_audio=has_audio if isinstance(has_audio, bool) else None,
+        streams=streams,
     )
+
+
+def _streams(media: dict[str, Any]) -> Iterator[Representation]:
+    """What the DASH manifest has, as far as it can be read and leads to usable URLs."""
+    text = media.get("video_dash_manifest")
+    if not isinstance(text, str) or not text.strip():
+        return
+    try:
+        found = read_manifest(text)
+    except ValueError as error:
+        log.warning("manifest not read", cause=str(error))
+        return
+    for stream in found:
+        url, doubtful = _checked_url(stream.url)
+        if url and not doubtful:
+            yield replace(stream, url=url)
 
 
 def _is_video(media: dict[str, Any]) -> bool:
@@ -330,19 +357,23 @@ def _candidates(versions: Any) -> list[Candidate]:
     """
     found: dict[str, Candidate] = {}
     for version in map(_dict, _list(versions)[:_MAX_CANDIDATES]):
-        url = version.get("url")
-        if not isinstance(url, str) or len(url) > _MAX_URL or not url.isprintable():
-            continue
-        if _CROP.search(url) or _PLACEHOLDER in url:
-            continue
-        secure = re.sub("^http://", "https://", url)
-        if secure.startswith("https://"):
+        url, doubtful = _checked_url(version.get("url"))
+        if url and not _CROP.search(url):
             width, height = _pixels(version.get("width")), _pixels(version.get("height"))
-            found.setdefault(secure, Candidate(secure, width, height, doubtful=secure != url))
+            found.setdefault(url, Candidate(url, width, height, doubtful=doubtful))
     candidates = list(found.values())
     if all(candidate.width and candidate.height for candidate in candidates):
         candidates.sort(key=lambda one: (one.width or 0) * (one.height or 0), reverse=True)
     return sorted(candidates, key=lambda one: one.doubtful)
+
+
+def _checked_url(url: Any) -> tuple[str | None, bool]:
+    """A file's URL with TLS, or None if it is not usable, and whether it came without TLS."""
+    if not isinstance(url, str) or len(url) > _MAX_URL or not url.isprintable():
+        return None, False
+    secure = re.sub("^http://", "https://", url)
+    usable = secure.startswith("https://") and _PLACEHOLDER not in secure
+    return secure if usable else None, secure != url
 
 
 def _sized(candidates: Sequence[Candidate], media: dict[str, Any]) -> tuple[Candidate, ...]:

@@ -1,6 +1,7 @@
 """A post and its media: the data that all other modules work with."""
 
 import re
+import sys
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -16,10 +17,14 @@ __all__ = [
     "Music",
     "Post",
     "Progress",
+    "Quality",
+    "Wish",
     "cdn_expiry",
     "is_own_file",
     "moment",
 ]
+
+Quality = Literal["compatible", "best"]
 
 _UNSIGNED_LIFETIME = 24 * 60 * 60
 _MANIFEST_VERSION = 1
@@ -35,7 +40,8 @@ class MediaItem:
     """One file of a post.
 
     ``size`` is in bytes, ``width`` and ``height`` in pixels, ``duration`` in seconds; None if
-    Instagram does not say. ``cdn_url`` is empty for a file that a plugin made.
+    Instagram does not say. ``cdn_url`` is empty for a file that a plugin made. ``codec`` is that of
+    a video, or of a sound, by ffprobe's name, and ``bit_rate`` in bits per second, as they are.
     """
 
     type: Literal["video", "image", "audio"]
@@ -47,14 +53,25 @@ class MediaItem:
     alt_text: str | None = None
     duration: float | None = None
     has_audio: bool | None = None
+    codec: str | None = None
+    bit_rate: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """Which files of a post are wanted: the *quality* of videos, and *max_bytes* for each file."""
+
+    quality: Quality = "compatible"
+    max_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Music:
-    """The sound of a post: a song, or the owner's own."""
+    """The sound of a post: a song, or the owner's own. ``url`` is Instagram's, of the song."""
 
     title: str
     artist: str | None
+    url: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +109,8 @@ class Post:
     items that could not be had. ``outdated`` are those whose file is of an earlier download,
     because they could not be had in the last one. ``setbacks`` says how many downloads in a row
     before the last one left something to be had. ``named_item`` is the number of the item whose
-    own code the shortcode is.
+    own code the shortcode is. ``quality`` is the one that was asked for, and ``max_bytes`` the size
+    that was, if larger files were passed over because of it.
 
     ``added`` are files that plugins made, and ``object_urls`` the addresses of copies, by the
     file's name. The manifest holds neither.
@@ -110,6 +128,8 @@ class Post:
     outdated: tuple[int, ...] = ()
     setbacks: int = 0
     named_item: int | None = None
+    quality: Quality = "compatible"
+    max_bytes: int | None = None
     added: tuple[MediaItem, ...] = ()
     object_urls: Mapping[str, str] = field(default_factory=dict)
 
@@ -151,6 +171,22 @@ class Post:
             pause = _FIRST_PAUSE * 2 ** min(self.setbacks, _MAX_DOUBLINGS)
             ends.append(fetched_at + min(pause, _MAX_PAUSE))
         return min(ends)
+
+    def satisfies(self, wish: Wish) -> bool:
+        """Whether the post need not be fetched again for the sake of *wish*.
+
+        Pictures satisfy any quality, and the best satisfies all if it is H.264. Files of an
+        earlier download, which could not be had anew, count for nothing.
+        """
+        recent = [item for item in self.media if self.number_of(item) not in self.outdated]
+        if wish.max_bytes is not None and any(item.size > wish.max_bytes for item in recent):
+            return False
+        if self.max_bytes is not None and self.max_bytes < (wish.max_bytes or sys.maxsize):
+            return False
+        videos = [item for item in recent if item.type == "video"]
+        if not videos or wish.quality == self.quality:
+            return True
+        return self.quality == "best" and all(item.codec in (None, "h264") for item in videos)
 
     @property
     def taken_time(self) -> float | None:
@@ -224,6 +260,8 @@ class Post:
                 outdated=tuple(data.get("outdated", ())),
                 setbacks=int(data.get("setbacks", 0)),
                 named_item=data.get("named_item"),
+                quality="best" if data.get("quality") == "best" else "compatible",
+                max_bytes=data.get("max_bytes"),
             )
         except (AttributeError, KeyError, TypeError) as error:
             raise ValueError("not a manifest") from error
@@ -257,6 +295,7 @@ class Fetch:
     url: str
     deadline: float
     progress: Progress = field(default_factory=Progress)
+    wish: Wish = Wish()
 
     @property
     def seconds_left(self) -> float:
