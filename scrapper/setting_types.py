@@ -9,11 +9,12 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from pkgutil import resolve_name
 from string import Formatter
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 from pydantic_settings import NoDecode
 
+from scrapper.ffmpeg import missing_programs
 from scrapper.local_files.opening import open_file
 
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
     "ReadableFile",
     "RedisURL",
     "Seconds",
+    "VideoQuality",
     "WebhookSecret",
     "is_network",
 ]
@@ -201,6 +203,12 @@ def _is_readable(path: Path) -> Path:
     return path
 
 
+def _is_possible(quality: str) -> str:
+    if quality == "best" and (missing := missing_programs()):
+        raise ValueError(f"best needs {' and '.join(missing)} on the PATH: install ffmpeg")
+    return quality
+
+
 def _is_redis_url(url: SecretStr) -> SecretStr:
     if not url.get_secret_value():
         return url
@@ -229,6 +237,7 @@ ReadableFile = Annotated[Path, AfterValidator(_is_readable)]
 Folder = Annotated[Path, AfterValidator(Path.absolute), AfterValidator(_is_writable)]
 Key = Annotated[SecretStr, AfterValidator(_is_sendable)]
 RedisURL = Annotated[SecretStr, AfterValidator(_is_redis_url)]
+VideoQuality = Annotated[Literal["compatible", "best"], AfterValidator(_is_possible)]
 Port = Annotated[int, Field(ge=0, le=65535)]
 Seconds = Annotated[float, Field(gt=0, le=YEAR)]
 

@@ -14,7 +14,7 @@ from pydantic import ConfigDict, Field
 
 from scrapper.errors import InvalidURL, UnsupportedLink, response_to
 from scrapper.jobs.waiting import Place
-from scrapper.library.post import moment
+from scrapper.library.post import Wish, moment
 from scrapper.links import clean_link, read_link
 
 __all__ = [
@@ -31,6 +31,7 @@ PostState = Literal["queued", "waiting", "running", "done", "failed", "cancelled
 JobState = Literal["running", "done", "cancelled"]
 WebhookState = Literal["none", "waiting", "delivered", "given_up"]
 
+_ANY = Wish()
 _EPOCH = secrets.token_hex(4)
 
 
@@ -178,9 +179,9 @@ class JobEvent(JobPost):
 class Job:
     """A batch of posts; ``created_at`` is a unix time, ``client`` is who sent it.
 
-    With ``keep``, sweeps leave its posts alone. ``webhook`` is the URL that gets the job when it
-    ends, and ``webhook_outcome`` what became of it. Whoever keeps the job numbers its changes,
-    within an ``epoch``.
+    With ``keep``, sweeps leave its posts alone, which are to be as the ``wish`` has it. ``webhook``
+    is the URL that gets the job when it ends, and ``webhook_outcome`` what became of it. Whoever
+    keeps the job numbers its changes, within an ``epoch``.
     """
 
     id: str
@@ -189,6 +190,7 @@ class Job:
     client: str | None = None
     keep: bool = False
     webhook: str | None = None
+    wish: Wish = _ANY
     webhook_outcome: Literal["delivered", "given_up"] | None = None
     epoch: str = _EPOCH
     version: int = 0
@@ -256,10 +258,13 @@ def new_job(
     client: str | None = None,
     keep: bool = False,
     webhook: str | None = None,
+    wish: Wish = _ANY,
 ) -> Job:
     """A job of *urls* for *client*; links that are not a post's have failed at once."""
     posts = [_post(url, max_url_length) for url in urls]
-    return Job(uuid.uuid4().hex, time.time(), posts, client=client, keep=keep, webhook=webhook)
+    job = Job(uuid.uuid4().hex, time.time(), posts, client=client, keep=keep, webhook=webhook)
+    job.wish = wish
+    return job
 
 
 def _post(url: str, max_url_length: int) -> JobPost:

@@ -3,7 +3,7 @@
 import re
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -161,8 +161,7 @@ class Post:
         for a day. A post that lacks something is fresh for an hour, and for twice as long each
         time that it still does, up to a day: Instagram may give it then.
         """
-        outdated = {self.number_of(item) for item in self.media} & set(self.outdated)
-        recent = [item for item in self.media if self.number_of(item) not in outdated]
+        recent = self._recent
         if not all(item.cdn_url for item in recent):
             # From release 0.2.0.
             return 0.0
@@ -178,15 +177,23 @@ class Post:
         Pictures satisfy any quality, and the best satisfies all if it is H.264. Files of an
         earlier download, which could not be had anew, count for nothing.
         """
-        recent = [item for item in self.media if self.number_of(item) not in self.outdated]
-        if wish.max_bytes is not None and any(item.size > wish.max_bytes for item in recent):
+        if not self.fits(wish.max_bytes):
             return False
         if self.max_bytes is not None and self.max_bytes < (wish.max_bytes or sys.maxsize):
             return False
-        videos = [item for item in recent if item.type == "video"]
+        videos = [item for item in self._recent if item.type == "video"]
         if not videos or wish.quality == self.quality:
             return True
         return self.quality == "best" and all(item.codec in (None, "h264") for item in videos)
+
+    def fits(self, max_bytes: int | None) -> bool:
+        """Whether no file of the last download has more than *max_bytes*; None: any size."""
+        return max_bytes is None or all(item.size <= max_bytes for item in self._recent)
+
+    @property
+    def _recent(self) -> Sequence[MediaItem]:
+        """The files of the last download."""
+        return [item for item in self.media if self.number_of(item) not in self.outdated]
 
     @property
     def taken_time(self) -> float | None:
