@@ -185,7 +185,7 @@ def _fetch_parts(context: Context, target: Target, wanted: Wanted) -> Fetched:
     if missing_programs():
         return Fetched(Outcome.NO_FFMPEG)
     parts: list[File] = []
-    candidate = wanted.candidate
+    fetched, candidate = Fetched(Outcome.WHOLE), wanted.candidate
     video = replace(wanted, name=f"{wanted.name}.video", with_sound=False)
     try:
         # The sound is the smaller part: without it there is no need for the other.
@@ -195,10 +195,13 @@ def _fetch_parts(context: Context, target: Target, wanted: Wanted) -> Fetched:
             fetched = _fetch(context, target, replace(of_sound, name=f"{wanted.name}.sound"))
             if fetched.outcome is Outcome.MUTE:
                 fetched = _put_away(fetched, Outcome.UNEXPECTED)
-            if fetched.file is None:
+            if fetched.file is not None:
+                parts.append(fetched.file)
+            elif not fetched.size:
                 return fetched
-            parts.append(fetched.file)
-        fetched = _fetch(context, target, replace(video, besides=sum(one.size for one in parts)))
+        # After a sound that is too large, the video only says how large both are.
+        besides = sum(one.size for one in parts) or fetched.size or 0
+        fetched = _fetch(context, target, replace(video, besides=besides))
         if fetched.file is None:
             return fetched
         parts.insert(0, fetched.file)

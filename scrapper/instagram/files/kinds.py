@@ -169,10 +169,13 @@ def _size_of(file: BinaryIO) -> int:
 def _boxes(file: BinaryIO, start: int, end: int) -> Iterator[_Box]:
     """The boxes between two places; the last one may claim to end behind *end*."""
     for _ in range(_MOST_PARTS):
+        content = start + _PART_HEADER
+        # A box may claim to end where no file can.
+        if content > end:
+            return
         file.seek(start)
         header = file.read(16)
-        content = start + _PART_HEADER
-        if content > end or len(header) < _PART_HEADER:
+        if len(header) < _PART_HEADER:
             return
         size, name = int.from_bytes(header[:4], "big"), header[4:8]
         if size == 1:
