@@ -19,7 +19,7 @@ __all__ = ["FFmpeg", "FFmpegFailed", "missing_programs"]
 _AT_ONCE = 2
 _OUTPUT_BYTES, _ERROR_BYTES = 100_000, 10_000
 _PIECE_BYTES = 64 * 1024
-_PROGRAMS = ("ffmpeg", "ffprobe", "setpriv", "prlimit", "nice")
+_PROGRAMS = (("ffmpeg", "ffprobe"), ("setpriv", "prlimit", "nice"))
 # MP4 and its kin alone: no playlist that names other files.
 _INPUT = ("-protocol_whitelist", "file", "-max_pixels", "40000000", "-f", "mov")
 # Of this process, whoever runs them: a Raspberry Pi has four cores, and little memory.
@@ -30,9 +30,10 @@ class FFmpegFailed(Exception):
     """A program cannot do it; the text, from the program, says why."""
 
 
-def missing_programs(names: Sequence[str] = _PROGRAMS) -> list[str]:
-    """Those of the programs that are not on the PATH."""
-    return [name for name in names if shutil.which(name) is None]
+def missing_programs() -> list[str]:
+    """The programs that are not on the PATH: ffmpeg's, or else those that bound it."""
+    missing = ([name for name in names if shutil.which(name) is None] for names in _PROGRAMS)
+    return next(filter(None, missing), [])
 
 
 class FFmpeg:

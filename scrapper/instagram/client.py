@@ -21,7 +21,7 @@ from scrapper.instagram.search import Findings, Search, Standing
 from scrapper.instagram.share import MAX_TARGET
 from scrapper.instagram.shortcode import Shortcode
 from scrapper.instagram.sources import Source
-from scrapper.instagram.transport import TransportPool, tls_context
+from scrapper.instagram.transport import CDN_HOSTS, STALLED_SECONDS, TransportPool, tls_context
 from scrapper.library.post import Fetch, Post
 from scrapper.links import ShareLink, names_story, read_link
 from scrapper.settings import Settings
@@ -31,13 +31,10 @@ __all__ = ["Instagram"]
 MakePace = Callable[[str, int, float], Pace]
 """Makes the pace of a login state, ``logged_out`` or ``session``: so many queries in a window."""
 
-_STALLED_SECONDS = 10.0
 # Of the time for all of it, so that what is whole by then can be stored.
 _STORING_SHARE, _MAX_STORING_SECONDS = 0.1, 1.0
 _SCRIPT_SECONDS = 30.0
-_CDN_HOSTS = ("cdninstagram.com", "fbcdn.net")
-# A file must not come from where the pace counts.
-_HOSTS = ("instagram.com", *_CDN_HOSTS)
+_HOSTS = ("instagram.com", *CDN_HOSTS)
 
 
 class Instagram:
@@ -73,7 +70,7 @@ class Instagram:
         self._transports = TransportPool(_HOSTS, tls)
         self._files = ThreadPoolExecutor(files_at_once, thread_name_prefix="download")
         self._file_transports = TransportPool(
-            _CDN_HOSTS, tls, patience=_STALLED_SECONDS, repeats=False
+            CDN_HOSTS, tls, patience=STALLED_SECONDS, repeats=False
         )
         self.paces = paces
         self.documents = Documents(override=doc_id, memory=documents, report=on_request)

@@ -56,6 +56,7 @@ _LARGER = 2
 # Pictures of the web app itself, which stand where Instagram withholds a file.
 _PLACEHOLDER = "/rsrc.php/"
 _CROP = re.compile(r"[?&]stp=(?:[^&]*_)?c\d")
+_SONG_URLS = ("progressive_download_url", "fast_start_progressive_download_url")
 _VIEWS = ("play_count", "view_count", "ig_play_count")
 # Keys that Instagram gives to videos alone, should the type itself be missing.
 _OF_VIDEOS = ("has_audio", "is_dash_eligible", "number_of_qualities", "video_duration")
@@ -415,7 +416,9 @@ def _names(users: Any) -> tuple[str, ...]:
 def _music(clips: dict[str, Any]) -> Music | None:
     asset = _dict(_dict(clips.get("music_info")).get("music_asset_info"))
     if title := _text(asset.get("title")):
-        return Music(title, _text(asset.get("display_artist")))
+        urls = (_checked_url(asset.get(key)) for key in _SONG_URLS)
+        url = next((url for url, doubtful in urls if url and not doubtful), None)
+        return Music(title, _text(asset.get("display_artist")), url)
     sound = _dict(clips.get("original_sound_info"))
     if title := _text(sound.get("original_audio_title")):
         return Music(title, _text(_dict(sound.get("ig_artist")).get("username")))

@@ -20,6 +20,7 @@ __all__ = [
     "NOT_A_MOVIE",
     "FileKind",
     "Movie",
+    "bit_rate",
     "ends_early",
     "is_whole",
     "kind_of",
@@ -127,6 +128,11 @@ def read_kind(file: BinaryIO) -> FileKind | None:
     if b"vide" in tracks:
         return FileKind("video", ".mov" if kind.extension == ".mov" else ".mp4", b"soun" in tracks)
     return FileKind("audio", ".m4a", b"soun" in tracks)
+
+
+def bit_rate(size: int, seconds: float | None) -> int | None:
+    """Bits a second of a file of *size* bytes that plays for so many *seconds*."""
+    return round(8 * size / seconds) if seconds else None
 
 
 def is_whole(file: BinaryIO, kind: FileKind) -> bool:

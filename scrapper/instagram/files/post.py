@@ -18,6 +18,7 @@ import structlog
 from scrapper.errors import MediaTooLarge, RateLimited, ScrapeError
 from scrapper.instagram.files.choice import MAX_CANDIDATES, Choice, choose
 from scrapper.instagram.files.fetch import Fetched, File, Wanted
+from scrapper.instagram.files.kinds import bit_rate
 from scrapper.instagram.files.verdict import PASSING, Outcome, Step, next_step, worst
 from scrapper.instagram.media import Candidate, Description, Item
 from scrapper.library.post import Fetch, MediaItem, Post
@@ -303,16 +304,13 @@ class PostDownload:
         media = MediaItem(found.kind.type, path.name, candidate.url, found.size, width, height)
         if not file.is_cover:
             item, has_audio = file.item, found.kind.has_audio
-            seconds = movie.seconds or item.duration
             media = replace(
                 media,
                 alt_text=item.alt_text,
-                duration=item.duration,
+                duration=item.duration or movie.seconds,
                 has_audio=item.has_audio if has_audio is None else has_audio,
                 codec=movie.codec,
-                bit_rate=round(8 * found.size / seconds)
-                if seconds and item.type == "video"
-                else None,
+                bit_rate=bit_rate(found.size, movie.seconds or item.duration),
             )
         self._media[file.index] = media
 
