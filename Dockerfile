@@ -2,14 +2,14 @@
 
 FROM python:3.13-slim AS build
 WORKDIR /build
-COPY requirements/base.txt requirements/redis.txt ./
+COPY requirements/base.txt requirements/docs.txt requirements/redis.txt ./
 # Wheels alone, as they were locked: nothing is compiled, for whichever architecture. The lock is
 # complete, and --no-deps keeps pip from asking for what requirements/overrides.txt leaves out.
 #
 # Then goes what no running service needs: tests, sources of what is compiled, types, maps for
 # debuggers, and of Swagger UI everything but the two files that /docs shows.
 RUN python -m pip install --no-cache-dir --no-deps --only-binary=:all: --require-hashes \
-        --prefix=/install --requirement=base.txt --requirement=redis.txt \
+        --prefix=/install --requirement=base.txt --requirement=docs.txt --requirement=redis.txt \
     && find /install -depth \( \
         -path '*/swagger_ui/static/*' ! -name swagger-ui-bundle.js ! -name swagger-ui.css \
         -o -type d -regex '.*-packages/\(.*/\)?tests?' \
@@ -17,9 +17,10 @@ RUN python -m pip install --no-cache-dir --no-deps --only-binary=:all: --require
     \) -exec rm -r {} +
 COPY scrapper /app/scrapper
 COPY middlewares /app/middlewares
-# The root file system is read-only later on, and the volume takes its owner from the folder.
+# The root file system is read-only later on. A new volume takes owner and mode from the folder, and
+# may be used by any user that the container runs as.
 RUN python -m compileall -q /app \
-    && install --directory --owner=10001 --group=10001 /data /data/instaloader
+    && install --directory --owner=10001 --group=10001 --mode=0777 /data /data/instaloader
 
 FROM python:3.13-slim
 ARG VERSION=unknown
@@ -42,8 +43,11 @@ VOLUME ["/data"]
 EXPOSE 5633
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=30s --timeout=5s --start-period=30s --retries=3 CMD ["python", "-c", \
-    "import http.client, os, sys; \
-    c = http.client.HTTPConnection('127.0.0.1', int(os.environ.get('PORT') or 5633), timeout=4); \
+    "import http.client as h, os, ssl, sys; \
+    at = {'host': '127.0.0.1', 'port': int(os.environ.get('PORT') or 5633), 'timeout': 4}; \
+    c = h.HTTPSConnection(**at, context=ssl._create_unverified_context()) \
+    if os.environ.get('TLS_CERT_FILE') else h.HTTPConnection(**at); \
     c.request('GET', '/health'); \
     sys.exit(c.getresponse().status != 200)"]
-ENTRYPOINT ["python", "-m", "scrapper"]
+# Docker has no option for the mode of new files.
+ENTRYPOINT ["sh", "-c", "umask \"${UMASK:-022}\" && exec python -m scrapper \"$@\"", "sh"]

@@ -3,12 +3,12 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 IMAGE ?= instagram-scrapper
-SERVICE := $(VENV)/base.txt $(if $(REDIS_URL),$(VENV)/redis.txt)
+SERVICE := $(VENV)/base.txt $(VENV)/docs.txt $(if $(REDIS_URL),$(VENV)/redis.txt)
 # Saves memory: see docs/deploy.md.
 run worker: export MALLOC_ARENA_MAX ?= 2
 run worker: export MALLOC_MMAP_THRESHOLD_ ?= 1048576
 
-.PHONY: run worker check style test lint demo bench soak image smoke format wheels audit lock update-instaloader clean
+.PHONY: run worker check style unit test lint demo bench soak package image smoke arm format wheels audit lock update-instaloader clean
 
 # If REDIS_URL is set, this runs one of several replicas.
 run: $(SERVICE)
@@ -18,7 +18,9 @@ worker: $(VENV)/base.txt $(VENV)/redis.txt
 	@exec $(BIN)/python -m scrapper worker
 
 # For every save: what needs neither a socket nor a process, in less than half a minute.
-check: style $(VENV)/dev.txt
+check: style unit
+
+unit: $(VENV)/dev.txt
 	@$(BIN)/python -m pytest --quiet --numprocesses auto tests/unit
 
 style: $(VENV)/lint.txt
@@ -39,8 +41,9 @@ lint: style
 	        && promtool test rules deploy/prometheus/alerts.test.yml; \
 	else echo "Alert rules left unchecked: on Debian, apt install prometheus" >&2; fi
 
+# The page and the API with a stand-in for Instagram, until Ctrl-C. With CHECK=1 it ends by itself.
 demo: $(VENV)/dev.txt
-	@$(BIN)/python -m tests.demo
+	@$(BIN)/python -m tests.demo $(if $(CHECK),--check)
 
 # Takes about half an hour. Needs wrk, ab and redis-server.
 bench: $(VENV)/bench.txt
@@ -50,6 +53,10 @@ bench: $(VENV)/bench.txt
 soak: $(VENV)/dev.txt
 	@$(BIN)/python -m tests.soak
 
+# Builds dist/*.whl, with the locked tools.
+package: $(VENV)/dev.txt
+	@$(BIN)/uv build --quiet --build-constraints requirements/build.txt --require-hashes
+
 # Builds with Docker, Podman or buildah, whichever is there. Another platform: make image PLATFORM=linux/arm64
 image:
 	@$(PYTHON) -m tests.image.build $(IMAGE) $(if $(PLATFORM),--platform $(PLATFORM))
@@ -58,13 +65,19 @@ image:
 smoke: $(VENV)/dev.txt
 	@IMAGE=$(IMAGE) $(BIN)/python -m pytest tests/image/checks.py
 
+# Runs the service on the processors of Raspberry Pis, without an engine. Needs root on Debian, with
+# debootstrap and qemu-user-static.
+arm: $(VENV)/dev.txt
+	@$(BIN)/python -m pytest tests/image/arm.py
+
 # Checks that each requirement has a wheel for amd64, arm64 and arm/v7.
 wheels:
 	@$(PYTHON) requirements/check_wheels.py
 
 audit: $(VENV)/lint.txt
 	@$(BIN)/pip-audit --disable-pip --require-hashes --strict \
-	    -r requirements/base.txt -r requirements/redis.txt -r requirements/s3.txt
+	    -r requirements/base.txt -r requirements/docs.txt -r requirements/notify.txt \
+	    -r requirements/redis.txt -r requirements/s3.txt
 
 format: $(VENV)/lint.txt
 	@$(BIN)/ruff check --fix-only --quiet .
@@ -77,10 +90,11 @@ update-instaloader: UPGRADE = --upgrade-package instaloader
 
 lock update-instaloader: $(VENV)/dev.txt
 	@before=$$(grep ^instaloader== requirements/base.txt); \
-	for name in base redis s3 audio dev lint bench otel; do \
-	    [ $$name = base ] && overrides="--overrides requirements/overrides.txt" || overrides=; \
+	for name in base docs notify otel redis s3 dev lint bench build; do \
+	    case $$name in base|docs) more="--overrides requirements/overrides.txt";; *) more=;; esac; \
+	    case $$name in docs|notify|otel|redis|s3) more="$$more --constraints requirements/base.txt";; esac; \
 	    $(BIN)/uv pip compile $(UPGRADE) --universal --python-version 3.11 --generate-hashes \
-	        --no-header --quiet $$overrides requirements/$$name.in -o requirements/$$name.txt || exit; \
+	        --no-header --quiet $$more requirements/$$name.in -o requirements/$$name.txt || exit; \
 	done; \
 	after=$$(grep ^instaloader== requirements/base.txt); \
 	[ "$$before" = "$$after" ] || expr "$$after" : 'instaloader==\([0-9.]*\)'

@@ -32,9 +32,9 @@ def api_key(
     A request carries its key as ``X-API-Key: KEY`` or ``Authorization: Bearer KEY`` (RFC 6750).
     *keys* returns the name of each key under the key's :func:`digest`. It is called for each
     request, so keys may come and go. The look-up is by digest, so its duration does not reveal how
-    much of a guess is right. *stands_in* returns the key's name if something else, such as a
-    cookie, stands for the key. *on_admission* is called with the name. Requests for which *exempt*
-    returns true need no key.
+    much of a guess is right. *stands_in* returns a name if something else stands for a key, such as
+    a cookie, or the word of a proxy that signs people in. *on_admission* is called with the name.
+    Requests for which *exempt* returns true need no key.
     """
 
     @web.middleware

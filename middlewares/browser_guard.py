@@ -1,5 +1,6 @@
 """Keeps pages of other sites from using the service by way of a visitor's browser."""
 
+import html
 import re
 from collections.abc import Callable, Iterable, Set
 from ipaddress import ip_address
@@ -13,6 +14,18 @@ __all__ = ["browser_guard", "is_foreign"]
 _SAFE_METHODS = frozenset({hdrs.METH_GET, hdrs.METH_HEAD, hdrs.METH_OPTIONS, hdrs.METH_TRACE})
 # RFC 6761 and 6762, RFC 8375, and ICANN's reservation of .internal: names of no public site.
 _LOCAL_SUFFIXES = (".localhost", ".local", ".lan", ".home.arpa", ".internal")
+_MOST_SHOWN = 253  # The longest host name: RFC 1035, section 2.3.4.
+_PAGE = """<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width">
+<meta name="color-scheme" content="light dark">
+<title>Misdirected request</title>
+<h1>This name is not allowed</h1>
+<p>{text}</p>
+<p><small>421 {code}</small></p>
+</html>
+"""
 # RFC 9110, section 7.2: an IPv6 address in brackets or a name, then perhaps a port.
 _HOST = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._-]+))(?::[0-9]*)?")
 
@@ -20,6 +33,7 @@ _HOST = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._-]+))(?::[0-9]*)?")
 def browser_guard(
     *,
     hosts: Iterable[str] | None = (),
+    advice: str = "",
     exempt: Callable[[web.Request], bool] = lambda _: False,
     changes: Callable[[web.Request], bool] = lambda _: False,
 ) -> Middleware:
@@ -34,7 +48,8 @@ def browser_guard(
     (DNS rebinding). So ``Host`` must be one of *hosts*, an IP address, a single label, or a name
     that no public site has: ``localhost``, ``*.local``, ``*.lan``, ``*.home.arpa``,
     ``*.internal``. With *hosts* None every name is good. A request without ``Host`` comes from no
-    browser.
+    browser. The 421 names the refused host and gives *advice*: what the operator can change. Where
+    a browser asks for a page, it is one.
 
     A request that may change something, which a GET may if *changes* returns true, must come from
     the service's own page, from no page, or from no browser. Somebody may also visit such a GET
@@ -48,8 +63,12 @@ def browser_guard(
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
         if allowed is not None and not exempt(request):
             host = request.headers.get(hdrs.HOST, "")
-            if host and not _is_own(_name_of(host), allowed):
-                raise _Misdirected
+            name = _name_of(host)
+            if host and not _is_own(name, allowed):
+                refusal = _Misdirected(name, advice)
+                if _wants_page(request):
+                    return refusal.page()
+                raise refusal
         foreign = is_foreign(request)
         if request.method in _SAFE_METHODS:
             foreign = (foreign or _is_part_of_page(request)) and not _is_visit(request)
@@ -65,9 +84,18 @@ class _Misdirected(web.HTTPClientError):
     status_code = 421
     code = "forbidden_host"
 
-    def __init__(self) -> None:
-        super().__init__(
-            reason="Misdirected Request", text="This service does not answer under this name"
+    def __init__(self, name: str, advice: str) -> None:
+        shown = f"the name {name[:_MOST_SHOWN]}" if name else "this name"
+        text = f"This service does not answer under {shown}. {advice}".strip()
+        super().__init__(reason="Misdirected Request", text=text)
+
+    def page(self) -> web.Response:
+        """The same for people."""
+        return web.Response(
+            status=self.status_code,
+            reason=self.reason,
+            text=_PAGE.format(text=html.escape(self.text or ""), code=self.code),
+            content_type="text/html",
         )
 
 
@@ -82,6 +110,10 @@ def _name_of(host: str) -> str:
     """The name in a ``Host`` header, in lower case; empty if there is none."""
     found = _HOST.fullmatch(host)
     return (found[1] or found[2]).lower().rstrip(".") if found else ""
+
+
+def _wants_page(request: web.Request) -> bool:
+    return request.method in _SAFE_METHODS and "text/html" in request.headers.get(hdrs.ACCEPT, "")
 
 
 def _is_own(name: str, allowed: Set[str]) -> bool:

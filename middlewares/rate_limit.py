@@ -1,17 +1,13 @@
 """A token bucket for each client."""
 
-import math
+import time
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
-from datetime import timedelta
-from functools import cache, lru_cache
+from functools import lru_cache
 from ipaddress import IPv6Address, ip_address
-from typing import Any
+from typing import Any, NamedTuple
 
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
-from throttled import asyncio as throttled
-from throttled.exceptions import StoreUnavailableError
 
 __all__ = ["HEADERS", "rate_limit"]
 
@@ -19,7 +15,20 @@ HEADERS = web.RequestKey[dict[str, str]]("rate_limit_headers")
 """Where an outer middleware may put a dictionary, to get the headers of a request that fails."""
 
 _IPV6_PREFIX = 64
-_ALGORITHM = throttled.RateLimiterType.GCRA.value
+# The same sum as in _Memory.take, by the one clock of Redis.
+_TAKE = """
+local size, window, cost = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]) * ARGV[2]
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local held = redis.call('HMGET', KEYS[1], 'level', 'at')
+local level = tonumber(held[1]) or size * window
+level = math.min(size * window, level + math.max(0, now - (tonumber(held[2]) or now)) * size)
+local refused = cost > level
+if not refused then level = level - cost end
+redis.call('HSET', KEYS[1], 'level', string.format('%.0f', level), 'at', string.format('%.0f', now))
+redis.call('PEXPIRE', KEYS[1], window)
+return {refused and 1 or 0, string.format('%.0f', level)}
+"""
 
 
 def rate_limit(
@@ -34,6 +43,7 @@ def rate_limit(
     own_limit: Callable[[web.Request], Awaitable[tuple[str, int] | None]] | None = None,
     penalties: Mapping[int, int] | None = None,
     on_refusal: Callable[[], None] = lambda: None,
+    clock: Callable[[], int] = time.monotonic_ns,
 ) -> Middleware:
     """Give each client a bucket of *max_requests* tokens, refilled within *window_seconds*.
 
@@ -55,13 +65,11 @@ def rate_limit(
 
     With *redis*, an asyncio client of redis-py (only its ``register_script`` is used), all
     processes share the buckets called *name*. While Redis does not answer, each process has its
-    own buckets.
-
-    The bucket is stored as one timestamp (GCRA, which gives the same limit). The algorithm that
-    throttled-py 3.5 calls ``token_bucket`` drops fractions of a second at each request: with half a
-    token a second and one request a second, no token would ever come.
+    own buckets, which are refilled by *clock*: nanoseconds that never go back.
     """
-    buckets = _Buckets(window_seconds, max_clients, redis, name)
+    buckets = _Memory(window_seconds, max_clients, clock)
+    shared = None if redis is None else _Shared(window_seconds, redis, name, buckets)
+    take = buckets.take if shared is None else shared.take
     fines = penalties or {}
 
     @web.middleware
@@ -73,22 +81,20 @@ def rate_limit(
         if not size:
             return await handler(request)
         tokens = 1 if cost is None else min(await cost(request), size)
-        result = await buckets.take(client, size, tokens)
-        state = result.state
-        headers = _headers(state)
-        if result.limited:
+        level = await take(client, size, tokens)
+        headers = level.headers()
+        if level.refused:
             on_refusal()
-            headers["Retry-After"] = str(max(1, math.ceil(state.retry_after)))
+            headers["Retry-After"] = str(level.seconds_to(tokens))
             raise web.HTTPTooManyRequests(
                 text="Too many requests: wait before the next one", headers=headers
             )
         try:
             response = await handler(request)
         except web.HTTPException as error:
-            penalty = min(fines.get(error.status, 0), state.remaining)
+            penalty = min(fines.get(error.status, 0), level.remaining)
             if penalty:
-                state = (await buckets.take(client, size, penalty)).state
-                headers = _headers(state)
+                headers = (await take(client, size, penalty)).headers()
             error.headers.update(headers)
             raise
         except Exception:
@@ -101,50 +107,75 @@ def rate_limit(
     return middleware
 
 
-class _Buckets:
-    """The buckets of all clients: in *redis*, if it is there and answers, else in memory."""
+class _Level(NamedTuple):
+    """How full a bucket is after a request, in tokens times the window's milliseconds."""
 
-    def __init__(self, window_seconds: int, max_clients: int, redis: Any, name: str) -> None:
-        self._window = timedelta(seconds=window_seconds)
-        self._memory = throttled.MemoryStore(options={"MAX_SIZE": max_clients})
-        self._redis = redis
+    level: int
+    size: int
+    window: int
+    refused: bool
+
+    @property
+    def remaining(self) -> int:
+        """The whole tokens in the bucket."""
+        return self.level // self.window
+
+    def seconds_to(self, tokens: int) -> int:
+        """The seconds until the bucket holds *tokens*, rounded up."""
+        return max(0, -(-(tokens * self.window - self.level) // (self.size * 1000)))
+
+    def headers(self) -> dict[str, str]:
+        return {
+            "RateLimit-Limit": str(self.size),
+            "RateLimit-Remaining": str(self.remaining),
+            "RateLimit-Reset": str(self.seconds_to(self.size)),
+        }
+
+
+class _Memory:
+    """The buckets of this process, in whole numbers: no fraction of a token is lost or won."""
+
+    def __init__(self, window_seconds: int, max_clients: int, clock: Callable[[], int]) -> None:
+        self._window = window_seconds * 1000
+        self._max_clients = max_clients
+        self._clock = clock
+        # The level and when it was so, by client and size; those seen longest ago come first.
+        self._buckets: dict[tuple[str, int], tuple[int, int]] = {}
+
+    async def take(self, client: str, size: int, tokens: int) -> _Level:
+        now = self._clock() // 1_000_000
+        most, cost = size * self._window, tokens * self._window
+        level, at = self._buckets.pop((client, size), (most, now))
+        level = min(most, level + (now - at) * size)
+        refused = cost > level
+        if not refused:
+            level -= cost
+        self._buckets[client, size] = level, now
+        if len(self._buckets) > self._max_clients:
+            del self._buckets[next(iter(self._buckets))]
+        return _Level(level, size, self._window, refused)
+
+
+class _Shared:
+    """The buckets called *name* in *redis*, or those of this process while it does not answer."""
+
+    def __init__(self, window_seconds: int, redis: Any, name: str, own: _Memory) -> None:
+        # Only who has a client has the library.
+        from redis.exceptions import RedisError  # noqa: PLC0415
+
+        self._unavailable = RedisError
+        self._window = window_seconds * 1000
+        self._script = redis.register_script(_TAKE)
         self._name = name
-        # One for each size.
-        self._limiters = cache(self._limiters_of)
+        self._own = own
 
-    async def take(self, client: str, size: int, tokens: int) -> throttled.RateLimitResult:
-        limiter, shared = self._limiters(size)
-        if shared is not None:
-            with suppress(StoreUnavailableError):
-                return await shared.limit(f"{self._name}:{client}", tokens)
-        return await limiter.limit(client, tokens)
-
-    def _limiters_of(
-        self, size: int
-    ) -> tuple[throttled.BaseRateLimiter, throttled.BaseRateLimiter | None]:
-        quota = throttled.per_duration(self._window, size, size)
-        limiter = throttled.Throttled(using=_ALGORITHM, quota=quota, store=self._memory).limiter
-        return limiter, _shared_limiter(self._redis, quota) if self._redis else None
-
-
-def _headers(state: throttled.RateLimitState) -> dict[str, str]:
-    return {
-        "RateLimit-Limit": str(state.limit),
-        "RateLimit-Remaining": str(state.remaining),
-        "RateLimit-Reset": str(math.ceil(state.reset_after)),
-    }
-
-
-def _shared_limiter(redis: Any, quota: throttled.Quota) -> throttled.BaseRateLimiter:
-    # Otherwise throttled-py makes its own connections, with its own timeouts.
-    class Backend(throttled.RedisStoreBackend):
-        def get_client(self) -> Any:
-            return redis
-
-    class Store(throttled.RedisStore):
-        _BACKEND_CLASS = Backend
-
-    return throttled.Throttled(using=_ALGORITHM, quota=quota, store=Store()).limiter
+    async def take(self, client: str, size: int, tokens: int) -> _Level:
+        key = f"{self._name}:{client}:{size}"
+        try:
+            refused, level = await self._script([key], [size, self._window, tokens])
+        except self._unavailable:
+            return await self._own.take(client, size, tokens)
+        return _Level(int(level), size, self._window, bool(refused))
 
 
 @lru_cache

@@ -2,9 +2,11 @@
 
 import random
 import re
+import socket
 import time
 from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from typing import Literal
 
 import structlog
 from aiohttp import web
@@ -13,7 +15,7 @@ from structlog.contextvars import bind_contextvars
 
 from middlewares.sending import Sent, send
 
-__all__ = ["REQUEST_ID", "is_from_one_of", "request_context"]
+__all__ = ["REQUEST_ID", "is_from_one_of", "peer_of", "request_context"]
 
 REQUEST_ID = web.RequestKey("request_id", str)
 """The key of the request's ID, for handlers and inner middlewares: ``request[REQUEST_ID]``."""
@@ -21,7 +23,9 @@ REQUEST_ID = web.RequestKey("request_id", str)
 _HEADER = "X-Request-ID"
 _SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
-Network = IPv4Network | IPv6Network
+_UNIX = "unix"
+
+Network = IPv4Network | IPv6Network | Literal["unix"]
 Address = IPv4Address | IPv6Address
 
 log = structlog.get_logger("access")
@@ -39,9 +43,10 @@ def request_context(*, trusted_proxies: Sequence[Network] = ()) -> Middleware:
     ``-``); otherwise one is made. The response carries it, and every structlog line has it as
     ``request_id``.
 
-    If the connection comes from one of *trusted_proxies*, ``request.remote`` becomes the first
-    address in ``X-Forwarded-For``, read from the right, that is not trusted. Whatever a client
-    wrote into that header stands further left and is ignored.
+    If the connection comes from one of *trusted_proxies*, which are networks, or ``"unix"`` for
+    Unix sockets, ``request.remote`` becomes the first address in ``X-Forwarded-For``, read from the
+    right, that is not trusted. Whatever a client wrote into that header stands further left and is
+    ignored.
 
     The line, event ``request`` of logger ``access``, has ``method``, ``path`` (without the
     query, which may hold secrets), ``status`` as sent, ``duration_ms`` until the last byte,
@@ -55,7 +60,7 @@ def request_context(*, trusted_proxies: Sequence[Network] = ()) -> Middleware:
         given = request.headers.get(_HEADER)
         request_id = given if given and _SANE_ID.fullmatch(given) else _new_id()
         request[REQUEST_ID] = request_id
-        client = _client_of(request, trusted_proxies) if trusted_proxies else request.remote
+        client = _client_of(request, trusted_proxies)
         if client != request.remote:
             request = request.clone(remote=client or "")
         # No need to unbind it: aiohttp handles each request in its own task.
@@ -90,7 +95,20 @@ def request_context(*, trusted_proxies: Sequence[Network] = ()) -> Middleware:
 
 def is_from_one_of(networks: Sequence[Network], address: str | None) -> bool:
     """Whether *address*, as a socket or a header shows it, is in one of *networks*."""
-    return _is_in(networks, _address(address))
+    return address in networks if address == _UNIX else _is_in(networks, _address(address))
+
+
+def peer_of(request: web.Request) -> str:
+    """The address that opened the connection of *request*, or ``unix``; empty if it is unknown.
+
+    ``request.remote`` may be the client that a proxy named.
+    """
+    opened = request.get_extra_info("socket")
+    if opened is not None and opened.family == socket.AF_UNIX:
+        return _UNIX
+    name = request.get_extra_info("peername")
+    address = _address(name[0]) if isinstance(name, tuple) and name else None
+    return "" if address is None else str(address)
 
 
 def _new_id() -> str:
@@ -99,8 +117,9 @@ def _new_id() -> str:
 
 
 def _client_of(request: web.Request, trusted: Sequence[Network]) -> str | None:
-    remote = request.remote
-    if not is_from_one_of(trusted, remote):
+    # On a Unix socket there is no address.
+    remote = request.remote or peer_of(request)
+    if not trusted or not is_from_one_of(trusted, remote):
         return remote
     hops = ",".join(request.headers.getall("X-Forwarded-For", ())).split(",")
     for hop in reversed(hops):
@@ -121,7 +140,9 @@ def _without_port(hop: str) -> str:
 
 
 def _is_in(networks: Sequence[Network], address: Address | None) -> bool:
-    return address is not None and any(address in network for network in networks)
+    return address is not None and any(
+        address in network for network in networks if not isinstance(network, str)
+    )
 
 
 def _address(text: str | None) -> Address | None:

@@ -1,6 +1,6 @@
 """See that every locked requirement has a wheel for each architecture of the image.
 
-``python requirements/check_wheels.py``: 0 if so, else 1, after pip told what is missing.
+``python requirements/check_wheels.py``: 0 if so, else 1, after pip listed what is missing.
 """
 
 import subprocess
@@ -8,13 +8,17 @@ import sys
 import tempfile
 from pathlib import Path
 
-_LOCKS = tuple(Path(__file__).with_name(name) for name in ("base.txt", "redis.txt", "s3.txt"))
-_PYTHON = "3.13"
-_ARCHITECTURES = {
+__all__ = ["ARCHITECTURES", "wheel_options"]
+
+ARCHITECTURES = {
     "linux/amd64": "x86_64",
     "linux/arm64": "aarch64",
     "linux/arm/v7": "armv7l",
 }
+"""The image's platforms, and what wheels call each."""
+
+_LOCKS = ("base.txt", "redis.txt", "docs.txt", "s3.txt")
+_PYTHON = "3.13"
 # pip takes the tags that it is given and no older ones: all that Debian 13, the base of the image,
 # with its glibc 2.41 can load.
 _TAGS = (
@@ -26,30 +30,30 @@ _TAGS = (
 
 
 def main() -> int:
-    missing = [platform for platform in _ARCHITECTURES if not _has_wheels(platform)]
-    for platform in _ARCHITECTURES:
+    missing = [platform for platform, name in ARCHITECTURES.items() if not _has_wheels(name)]
+    for platform in ARCHITECTURES:
         print(f"{platform}: {'a wheel is missing' if platform in missing else 'complete'}")
     return 1 if missing else 0
 
 
-def _has_wheels(platform: str) -> bool:
-    architecture = _ARCHITECTURES[platform]
+def wheel_options(architecture: str, folder: Path) -> list[str]:
+    """Options of ``pip install`` for the wheels of the image's Python, into *folder*."""
+    return [
+        "--disable-pip-version-check",
+        "--ignore-installed",
+        "--only-binary=:all:",
+        "--implementation=cp",
+        f"--python-version={_PYTHON}",
+        f"--target={folder}",
+        *(f"--platform={tag}_{architecture}" for tag in _TAGS),
+    ]
+
+
+def _has_wheels(architecture: str) -> bool:
     with tempfile.TemporaryDirectory() as folder:
-        command = [
-            sys.executable,
-            "-m",
-            "pip",
-            "install",
-            "--quiet",
-            "--dry-run",
-            "--target",
-            folder,
-        ]
-        command += ["--disable-pip-version-check", "--ignore-installed", "--no-deps"]
-        command += ["--only-binary=:all:", "--require-hashes"]
-        command += [f"--requirement={lock}" for lock in _LOCKS]
-        command += ["--implementation=cp", f"--python-version={_PYTHON}"]
-        command += [f"--platform={tag}_{architecture}" for tag in _TAGS]
+        command = [sys.executable, "-m", "pip", "install", "--quiet", "--dry-run"]
+        command += [*wheel_options(architecture, Path(folder)), "--no-deps", "--require-hashes"]
+        command += [f"--requirement={Path(__file__).with_name(lock)}" for lock in _LOCKS]
         return subprocess.run(command, check=False).returncode == 0
 
 

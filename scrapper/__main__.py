@@ -1,4 +1,4 @@
-"""``python -m scrapper``: run the service, or one of its commands."""
+"""``python -m scrapper``, or ``instagram-scrapper``: run the service, or one of its commands."""
 
 import argparse
 import os
@@ -6,15 +6,20 @@ import sys
 import threading
 import warnings
 from pathlib import Path
-from typing import TypeAlias
+from typing import NoReturn, TypeAlias
 
 from scrapper import __version__
 from scrapper.errors import SettingsError
 
-__all__ = ["main"]
+__all__ = ["main", "run"]
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
+_OWN_PACKAGES = ("scrapper", "middlewares")
+_PACKAGE_IS_MISSING = """\
+The Python package {name} is not installed here. In a clone of the repository:
+  make run                               sets up everything, and runs the service
+  .venv/bin/python -m scrapper COMMAND   runs a command after that"""
 _EXIT_USAGE = 2
 _EXIT_INTERRUPTED = 130
 _MAX_MEGABYTES = 1_000_000
@@ -40,15 +45,18 @@ def main() -> int:
     except SettingsError as error:
         print(f"Wrong settings:\n{error}", file=sys.stderr)
         return _EXIT_USAGE
+    except ModuleNotFoundError as error:
+        if str(error.name).partition(".")[0] in _OWN_PACKAGES:
+            raise
+        print(_PACKAGE_IS_MISSING.format(name=error.name), file=sys.stderr)
+        return _EXIT_USAGE
 
 
-# Each command imports what it alone needs.
+# Each command imports only what it needs.
 
 
 def _serve(_: argparse.Namespace) -> int:
     _leave_out("rich")
-    if not os.environ.get("REDIS_URL"):
-        _leave_out("redis")
     from scrapper.commands.serve import serve  # noqa: PLC0415
 
     return serve()
@@ -138,9 +146,9 @@ def _replace_closed_streams() -> None:
 def _leave_out(module: str) -> None:
     """Hide *module* from libraries that work without it.
 
-    Each takes 3 MB or more: rich, which structlog uses for coloured tracebacks; redis, which
-    throttled-py imports if it is installed; and charset_normalizer, which requests uses to guess
-    encodings. Without it requests assumes UTF-8, which is what Instagram sends.
+    Each takes 3 MB or more: rich, which structlog uses for coloured tracebacks; and
+    charset_normalizer, which requests uses to guess encodings. Without it requests assumes UTF-8,
+    which is what Instagram sends.
     """
     sys.modules[module] = None  # type: ignore[assignment]
 
@@ -169,15 +177,23 @@ def _add_commands_of_plugins(commands: Commands) -> None:
             raise
 
 
+def _program() -> str:
+    """How the user called it."""
+    name = Path(sys.argv[0]).name
+    return "python -m scrapper" if name == "__main__.py" else name
+
+
 def _parser() -> tuple[argparse.ArgumentParser, Commands]:
     parser = argparse.ArgumentParser(
-        prog="python -m scrapper",
+        prog=_program(),
         description="Instagram posts as files. Without a command: run the service.",
         epilog="Settings are environment variables; see docs/settings.md.",
     )
     parser.add_argument("--version", action="version", version=f"instagram-scrapper {__version__}")
     parser.set_defaults(func=None)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    serve = commands.add_parser("serve", help="run the service, as without a command")
+    serve.set_defaults(func=_serve)
     worker = commands.add_parser(
         "worker", help="run the jobs that replicas of the service take; needs REDIS_URL"
     )
@@ -265,19 +281,24 @@ def _parser() -> tuple[argparse.ArgumentParser, Commands]:
     return parser, commands
 
 
-def _end(code: int) -> None:
+def run() -> NoReturn:
+    """Run the command, and end the process with its exit code."""
+    _end(main())
+
+
+def _end(code: int) -> NoReturn:
     """End the process, even if threads of a plugin hang: Python would wait for some."""
     try:
         sys.stdout.flush()
         sys.stderr.flush()
     except OSError:
-        # Python would try again, and complain, if the reader of a pipe went away.
+        # If the reader of a pipe went away, Python would flush again and print an error.
         os._exit(code)
-    # It would wait for those of pools, even if they are daemons.
+    # Python would wait for the threads of pools, even if they are daemons.
     if threading.active_count() > 1:
         os._exit(code)
     sys.exit(code)
 
 
 if __name__ == "__main__":
-    _end(main())
+    run()

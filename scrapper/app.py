@@ -8,27 +8,39 @@ from aiohttp import web
 from middlewares.sending import sending
 from scrapper.access.ended_sessions import EndedSessions
 from scrapper.access.keys import ApiKeys
+from scrapper.access.proxy import ProxySignIn
 from scrapper.access.sessions import Sessions
 from scrapper.assembly import ServiceParts, serving
 from scrapper.handlers import resources
 from scrapper.handlers.download_names import DownloadNames
+from scrapper.handlers.event_feed import EventFeed
+from scrapper.handlers.events import events
 from scrapper.handlers.health import health, metrics, ready
 from scrapper.handlers.job_feeds import JobFeeds
-from scrapper.handlers.jobs import cancel_job, create_job, get_job, job_events, retry_job
-from scrapper.handlers.login import delete_login, get_login, put_login
+from scrapper.handlers.jobs import (
+    cancel_job,
+    create_job,
+    get_job,
+    job_events,
+    list_jobs,
+    retry_job,
+)
+from scrapper.handlers.login import delete_login, get_login, login_json, put_login
 from scrapper.handlers.media import download, download_by_url, media
 from scrapper.handlers.openapi import openapi
 from scrapper.handlers.page import DOCS_FILES, PAGE_FILES, docs, page
 from scrapper.handlers.posts import delete_post, get_post, keep_post, list_posts, release_post
 from scrapper.handlers.scrape import scrape
 from scrapper.handlers.session import begin_session, end_session
+from scrapper.handlers.storage import storage
+from scrapper.handlers.streams import StreamLimit
 from scrapper.jobs.webhooks import WebhookHosts
 from scrapper.serving.base_path import BASE_PATH, BasePath, check_base_path
 from scrapper.serving.request_path import OwnMiddlewares, check_path, request_path
 from scrapper.serving.response_headers import add_headers
 from scrapper.tasks import end, in_background
 
-__all__ = ["create_app"]
+__all__ = ["create_app", "create_worker_app"]
 
 _PARTS = web.AppKey("parts", ServiceParts)
 _SECONDS_BETWEEN_LOOKS = 1.0
@@ -40,17 +52,52 @@ def create_app(parts: ServiceParts) -> web.Application:
     It reads files, so do not call it on an event loop.
 
     Raises:
-        SettingsError: a middleware or a plugin's route cannot be made, or the request path leaves
-            a door open.
+        SettingsError: a middleware or a plugin's route cannot be made, or the request path is not
+        safe.
     """
+    settings = parts.settings
+    app = _application(parts)
+    app.cleanup_ctx.append(_run_parts)
+    app.on_shutdown.append(_end_streams)
+    app.add_routes(_ROUTES)
+    check_base_path(settings.base_path, ["/openapi.json", *(route.path for route in _ROUTES)])
+    # Some proxies pass the prefix on.
+    if settings.base_path:
+        app.add_routes(_under(settings.base_path))
+    described = openapi()
+    for prefix in dict.fromkeys(("", settings.base_path)):
+        app.router.add_get(f"{prefix}/openapi.json", described)
+    parts.plugins.add_routes(app, settings.base_path)
+    return app
+
+
+def create_worker_app(parts: ServiceParts) -> web.Application:
+    """What a worker serves, behind the same middlewares: how it is. *parts* run elsewhere.
+
+    Raises what :func:`create_app` raises.
+    """
+    app = _application(parts)
+    app.add_routes(_WATCHED)
+    return app
+
+
+def _application(parts: ServiceParts) -> web.Application:
+    """An application with the request path and the resources, without routes."""
     settings, measured, plugins, fleet = parts.settings, parts.metrics, parts.plugins, parts.fleet
     keys, base_path, root = ApiKeys(settings), BasePath(settings), parts.root
     check_path(settings, keyed=keys.needed)
     ended = EndedSessions(root.state / "sessions.json", check=root.check)
     ended.look()
     sessions = Sessions(keys, ended, shared=fleet is not None)
+    proxy = ProxySignIn(settings)
     own = OwnMiddlewares(
-        settings, measured, fleet=fleet, keys=keys, sessions=sessions, base_path=base_path
+        settings,
+        measured,
+        fleet=fleet,
+        keys=keys,
+        sessions=sessions,
+        proxy=proxy,
+        base_path=base_path,
     )
     app = web.Application(middlewares=[sending()])
     # The request path, outermost first; MIDDLEWARES may have another order.
@@ -70,6 +117,7 @@ def create_app(parts: ServiceParts) -> web.Application:
     app[resources.API_KEYS] = keys
     app[BASE_PATH] = base_path
     app[resources.SESSIONS] = sessions
+    app[resources.PROXY] = proxy
     # Plugins see these.
     app[resources.SETTINGS] = settings.without_secrets()
     app[resources.WEBHOOK_HOSTS] = WebhookHosts.from_settings(settings)
@@ -79,28 +127,28 @@ def create_app(parts: ServiceParts) -> web.Application:
     app[resources.LIBRARY] = parts.library
     app[resources.INSTAGRAM] = parts.instagram
     app[resources.SCRAPER] = parts.scraper
-    app.cleanup_ctx.extend([_follow_files, _run_parts])
+    app[resources.STREAMS] = StreamLimit()
+    app.cleanup_ctx.append(_follow_files)
     app.on_response_prepare.append(add_headers)
-    app.on_shutdown.append(_end_streams)
-    app.add_routes(_ROUTES)
-    check_base_path(settings.base_path, ["/openapi.json", *(route.path for route in _ROUTES)])
-    # Some proxies pass the prefix on.
-    if settings.base_path:
-        app.add_routes(_under(settings.base_path))
-    described = openapi()
-    for prefix in dict.fromkeys(("", settings.base_path)):
-        app.router.add_get(f"{prefix}/openapi.json", described)
-    plugins.add_routes(app, settings.base_path)
     return app
 
+
+_WATCHED = (
+    web.get("/metrics", metrics),
+    web.get("/health", health),
+    web.get("/ready", ready),
+)
 
 _ROUTES = (
     web.post("/scrape", scrape),
     web.post("/jobs", create_job),
+    web.get("/jobs", list_jobs),
     web.get("/jobs/{id}", get_job),
     web.post("/jobs/{id}/retry", retry_job),
     web.delete("/jobs/{id}", cancel_job),
     web.get("/jobs/{id}/events", job_events, allow_head=False),
+    web.get("/events", events, allow_head=False),
+    web.get("/storage", storage),
     web.get("/posts", list_posts),
     web.get("/posts/{shortcode}", get_post),
     web.delete("/posts/{shortcode}", delete_post),
@@ -116,9 +164,7 @@ _ROUTES = (
     web.delete("/session", end_session),
     *(web.get(path, page) for path in PAGE_FILES),
     *(web.get(path, docs) for path in DOCS_FILES),
-    web.get("/metrics", metrics),
-    web.get("/health", health),
-    web.get("/ready", ready),
+    *_WATCHED,
 )
 
 
@@ -130,9 +176,19 @@ def _under(prefix: str) -> list[web.RouteDef]:
 
 
 async def _run_parts(app: web.Application) -> AsyncIterator[None]:
-    async with serving(app[_PARTS]) as jobs:
+    parts = app[_PARTS]
+    async with serving(parts) as jobs:
         app[resources.JOBS], app[resources.JOB_FEEDS] = jobs, JobFeeds(jobs)
+        login = parts.instagram.login
+        feed = EventFeed(
+            jobs,
+            parts.library.news,
+            # As for GET /login: nobody may know of it without a key.
+            (lambda: login_json(login.state)) if app[resources.API_KEYS].needed else None,
+        )
+        app[resources.EVENTS] = feed
         yield
+        await feed.close()
 
 
 async def _follow_files(app: web.Application) -> AsyncIterator[None]:

@@ -1,7 +1,7 @@
 """The one place where the parts of a process are put together, opened and closed."""
 
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -21,10 +21,12 @@ from scrapper.library.clock import ClockWatch
 from scrapper.library.root import MediaRoot
 from scrapper.library.store import Library
 from scrapper.library.sweeper import sweeping
+from scrapper.plugins.conditions import Conditions
 from scrapper.plugins.follower import Followed, Followers, Pauses
 from scrapper.plugins.ledger import LEDGER, Ledger
 from scrapper.plugins.loading import Plugins
 from scrapper.scraping.peers import Peers
+from scrapper.scraping.refusals import Refusals
 from scrapper.scraping.scraper import Scraper
 from scrapper.settings import Settings
 from scrapper.telemetry.metrics import Metrics
@@ -47,8 +49,6 @@ __all__ = [
     "serving",
     "working",
 ]
-
-_SHUTDOWN_GRACE = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,11 +97,12 @@ def assemble(settings: Settings) -> ServiceParts:
     peers = fleet.peers if fleet else Peers()
     root = MediaRoot(settings.media_root, shared=peers.shared)
     root.open()
-    library = Library.from_settings(settings, root)
+    library = Library.from_settings(settings, root, fleet.news if fleet else None)
     instagram = _instagram(settings, root, metrics, fleet, plugins.sources(settings))
     metrics.follow_login(lambda: instagram.login.state.state, get_args(State))
     metrics.follow_pace({name: pace.allowed_now for name, pace in instagram.paces.items()})
     clock = ClockWatch(root.state / "clock.json", check=root.check)
+    refusals = Refusals(root.state / "refusals.json", check=root.check)
     reported = plugins.job_followers
     jobs = (
         _shared_store(settings, fleet, reported)
@@ -115,6 +116,7 @@ def assemble(settings: Settings) -> ServiceParts:
         peers=peers,
         timeout=settings.plugin_timeout_seconds,
         jobs=jobs,
+        conditions=Conditions(settings, instagram.login, refusals),
     )
     return ServiceParts(
         settings=settings,
@@ -122,7 +124,9 @@ def assemble(settings: Settings) -> ServiceParts:
         root=root,
         library=library,
         instagram=instagram,
-        scraper=Scraper.from_settings(settings, library, instagram, metrics, peers),
+        scraper=Scraper.from_settings(
+            settings, library, instagram, metrics, peers, refusals=refusals
+        ),
         plugins=plugins,
         fleet=fleet,
         peers=peers,
@@ -162,9 +166,13 @@ def assemble_doctor(settings: Settings) -> Instagram:
 
 
 def assemble_login(settings: Settings) -> Instagram:
-    """A client with the login of the service at ``MEDIA_ROOT``, which may run meanwhile."""
+    """A client with the login of the service at ``MEDIA_ROOT``, which may run meanwhile.
+
+    Raises:
+        SettingsError: the folder cannot be made.
+    """
     root = MediaRoot(settings.media_root)
-    root.state.mkdir(parents=True, exist_ok=True)
+    root.make()
     return _instagram(settings, root, Metrics())
 
 
@@ -207,7 +215,10 @@ async def serving(parts: ServiceParts) -> AsyncIterator[Jobs]:
 
 @asynccontextmanager
 async def working(parts: ServiceParts) -> AsyncIterator["Receiver"]:
-    """A receiver that, once it listens, runs ``SCRAPE_CONCURRENCY`` posts at a time."""
+    """A receiver that, once it listens, runs ``SCRAPE_CONCURRENCY`` posts at a time.
+
+    What it did not finish when it ended is handed back.
+    """
     # Only a process with Redis has the packages for it.
     from taskiq.acks import AcknowledgeType  # noqa: PLC0415
     from taskiq.receiver import Receiver  # noqa: PLC0415
@@ -221,25 +232,31 @@ async def working(parts: ServiceParts) -> AsyncIterator["Receiver"]:
         cast("Fleet", parts.fleet),
         cast("RedisStore", parts.jobs),
     )
-    fleet.queue.on_post(_runner(parts).run)
+    fleet.queue.on_post(_runner(parts, stopping=lambda: fleet.queue.stopping).run)
     deliveries = RedisDeliveries(fleet.redis, store)
     async with (
         _running(parts),
         store.releasing(),
         delivering(deliveries, settings, parts.metrics),
     ):
-        yield Receiver(
-            fleet.queue,
-            max_async_tasks=settings.scrape_concurrency,
-            ack_type=AcknowledgeType.MANUAL,
-            wait_tasks_timeout=settings.scrape_timeout_seconds + _SHUTDOWN_GRACE,
-        )
+        try:
+            yield Receiver(
+                fleet.queue,
+                max_async_tasks=settings.scrape_concurrency,
+                ack_type=AcknowledgeType.MANUAL,
+                wait_tasks_timeout=settings.worker_grace,
+            )
+        finally:
+            if fleet.queue.holds_posts:
+                # Others cannot download the posts while this process has their turns.
+                await parts.scraper.break_off()
+            await fleet.queue.hand_back()
 
 
-def _runner(parts: ServiceParts) -> Runner:
+def _runner(parts: ServiceParts, *, stopping: Callable[[], bool] = lambda: False) -> Runner:
     seconds = parts.settings.job_patience_seconds
     patience = Patience(seconds, clock_is_right=parts.clock.is_right)
-    return Runner(parts.jobs, parts.scraper, patience)
+    return Runner(parts.jobs, parts.scraper, patience, stopping=stopping)
 
 
 def _own_store(

@@ -23,6 +23,7 @@ __all__ = [
     "InstagramFailed",
     "InstagramUnreachable",
     "InvalidURL",
+    "JobRunning",
     "JobsFull",
     "JobsUnreachable",
     "MediaFolderGone",
@@ -122,7 +123,7 @@ class PaceExceeded(ScrapeError):
 
 
 class InstagramChanged(ScrapeError):
-    """Instagram's answer is not the one that this version of Instaloader understands."""
+    """Instagram's answer makes no sense to this version of the service."""
 
 
 class InstagramFailed(ScrapeError):
@@ -134,7 +135,7 @@ class MediaIncomplete(ScrapeError):
 
 
 class MediaUnexpected(ScrapeError):
-    """A file of the post is not of the type that Instagram promised."""
+    """A file of the post is not of the type that Instagram announced."""
 
 
 class MediaTooLarge(ScrapeError):
@@ -177,7 +178,7 @@ class DeadlineExceeded(ScrapeError):
 
 
 class ServerFull(ScrapeError):
-    """So many posts are under way, or wait, that a further one is refused."""
+    """Too many posts are under way or wait already."""
 
 
 class JobsFull(ScrapeError):
@@ -185,11 +186,15 @@ class JobsFull(ScrapeError):
 
 
 class TooManyJobs(ScrapeError):
-    """The client has as many unfinished jobs as one client may have."""
+    """The client has the maximum number of unfinished jobs."""
+
+
+class JobRunning(ScrapeError):
+    """The job is not finished, so that it cannot be forgotten."""
 
 
 class TooManyStreams(ScrapeError):
-    """The client follows as many jobs as one client may follow at a time."""
+    """The client follows the maximum number of streams of events."""
 
 
 class JobsUnreachable(ScrapeError):
@@ -197,7 +202,7 @@ class JobsUnreachable(ScrapeError):
 
 
 class Busy(ScrapeError):
-    """Another program has locked a file of the service, or the file was begun anew just now."""
+    """Another program has locked a file of the service, or the file was recreated just now."""
 
 
 class DiskFull(ScrapeError):
@@ -209,7 +214,7 @@ class DiskReadOnly(ScrapeError):
 
 
 INTERNAL_ERROR = (500, "internal_error", "Internal server error")
-"""What a fault of ours looks like from outside."""
+"""The response to a fault of ours."""
 
 RESPONSES: Mapping[type[Exception], tuple[int, str, str]] = {
     InvalidURL: (400, "invalid_url", "Invalid URL format"),
@@ -247,9 +252,10 @@ RESPONSES: Mapping[type[Exception], tuple[int, str, str]] = {
     SessionRefused: (
         403,
         "login_required",
-        "Instagram does not accept this session: log in with a browser, and copy the cookies anew",
+        "Instagram does not accept this session: log in with a browser, and copy the cookies again",
     ),
     PostNotFound: (404, "post_not_found", "The post does not exist or was removed"),
+    JobRunning: (409, "job_running", "The job is not finished: cancel it, or wait for its end"),
     MediaTooLarge: (422, "media_too_large", "Every file of the post is larger than it may be"),
     CoolingDown: (
         429,
@@ -266,7 +272,11 @@ RESPONSES: Mapping[type[Exception], tuple[int, str, str]] = {
         "instagram_rate_limited",
         "Instagram's rate limit is reached: wait before the next try",
     ),
-    TooManyStreams: (429, "too_many_requests", "You follow too many jobs at once: end a stream"),
+    TooManyStreams: (
+        429,
+        "too_many_requests",
+        "You follow too many streams of events at once: end one",
+    ),
     TooManyJobs: (429, "too_many_requests", "Too many of your jobs are unfinished: wait for them"),
     InstagramChanged: (
         502,

@@ -1,4 +1,4 @@
-"""What an Instagram URL names: a post, a share link that leads to one, or something else."""
+"""What an Instagram URL leads to: a post, a share link, or something else."""
 
 import re
 import unicodedata
@@ -168,7 +168,7 @@ def _shortcode_of(number: int) -> str | None:
 
 
 def _refuse(segments: Sequence[str]) -> Link:
-    """Say what the link leads to, if it is something of Instagram's that is not a post."""
+    """Raise the error for a link to something of Instagram's that is not a post."""
     match [segment for segment in segments if segment]:
         case ["stories", "highlights", _, *_] | ["s", _]:
             raise HighlightLink

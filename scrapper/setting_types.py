@@ -1,15 +1,16 @@
-"""The types of settings: how each is read from text, and what is wrong with one."""
+"""The types of settings: how each is read from text, and its error messages."""
 
 import base64
 import os
 import pwd
 import re
 from importlib import import_module
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from pkgutil import resolve_name
 from string import Formatter
 from typing import Annotated, Any, Literal, TypeVar
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 from pydantic_settings import NoDecode
@@ -22,23 +23,28 @@ __all__ = [
     "OWN_MIDDLEWARES",
     "OWN_PLUGINS_PACKAGE",
     "YEAR",
+    "AuthProxies",
     "BasePathText",
     "DownloadName",
     "Factories",
     "Folder",
+    "HeaderName",
     "HostNames",
     "HostsOrNetworks",
     "Key",
     "Middlewares",
     "Modules",
-    "Networks",
+    "Peers",
     "Port",
     "ReadableFile",
     "RedisURL",
     "Seconds",
+    "SocketMode",
+    "SocketPath",
     "VideoQuality",
     "WebhookSecret",
     "is_network",
+    "why_no_proxy",
 ]
 
 OWN_MIDDLEWARES = (
@@ -55,7 +61,17 @@ OWN_MIDDLEWARES = (
 _BASE_PATH = re.compile(r"(?:/(?!\.{1,2}(?:/|$))[A-Za-z0-9._~-]{1,100}){1,10}")
 # The Standard Webhooks specification, version 1.0, "Symmetric".
 _WEBHOOK_SECRET_BYTES = (24, 64)
+_PROXY_SCHEMES = ("http", "https", "socks4", "socks4a", "socks5", "socks5h")
 _Item = TypeVar("_Item")
+_HEADER_NAME = re.compile(r"[A-Za-z0-9-]{1,64}")
+# Clients or other proxies send these themselves.
+_OTHER_HEADERS = (
+    *("authorization", "cookie", "host", "origin", "x-api-key"),
+    *("forwarded", "x-forwarded-for", "x-forwarded-prefix", "x-forwarded-proto", "x-request-id"),
+)
+# sockaddr_un has 108 bytes on Linux and 104 elsewhere, the last of which is 0.
+_MAX_SOCKET_PATH = 103
+_MODE = re.compile("0?[0-7]{3}")
 _HOST_NAME = re.compile(r"[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63}){0,126}\.?")
 
 
@@ -63,8 +79,10 @@ def _split(text: str) -> list[str]:
     return [part.strip() for part in text.split(",") if part.strip()]
 
 
-def _networks(text: Any) -> Any:
-    return [ip_network(part) for part in _split(text)] if isinstance(text, str) else text
+def _peers(text: Any) -> Any:
+    if not isinstance(text, str):
+        return text
+    return [part if part == "unix" else ip_network(part) for part in _split(text)]
 
 
 def _names(text: Any) -> Any:
@@ -90,6 +108,42 @@ def is_network(text: str) -> bool:
 
 def _is_host_or_network(text: str) -> str:
     return text if is_network(text) else _is_host_name(text)
+
+
+def _is_proxy(text: str) -> str:
+    """*text* as a connection shows its peer: an address, ``unix``, or the path of a socket."""
+    if text == "unix" or text.startswith(("/", "unix:/")):
+        return text.removeprefix("unix:")
+    host, slash, prefix = text.partition("/")
+    try:
+        address = ip_address(host)
+    except ValueError:
+        raise ValueError(f"{text!r} is neither an address nor a Unix socket") from None
+    if (slash and prefix != str(address.max_prefixlen)) or address.is_unspecified:
+        raise ValueError(f"{text!r} is not a single address: name each proxy by its own")
+    return str(getattr(address, "ipv4_mapped", None) or address)
+
+
+def _is_header_name(name: str) -> str:
+    if (name and not _HEADER_NAME.fullmatch(name)) or name.lower() in _OTHER_HEADERS:
+        raise ValueError("write the name of a header of its own, such as Remote-User")
+    return name
+
+
+def _is_socket_path(path: Path) -> Path:
+    if len(os.fsencode(path)) > _MAX_SOCKET_PATH:
+        raise ValueError(f"the path is too long: {_MAX_SOCKET_PATH} bytes at most")
+    if not path.parent.is_dir():
+        raise ValueError(f"there is no folder {path.parent}")
+    return path
+
+
+def _mode(text: Any) -> Any:
+    if not isinstance(text, str):
+        return text
+    if not _MODE.fullmatch(text):
+        raise ValueError("write the permissions in octal, such as 660")
+    return int(text, 8)
 
 
 def _is_webhook_secret(secret: SecretStr) -> SecretStr:
@@ -129,6 +183,13 @@ def _is_sendable(key: SecretStr) -> SecretStr:
     return key
 
 
+def _absolute(path: Path) -> Path:
+    try:
+        return path.absolute()
+    except FileNotFoundError:
+        raise ValueError("the current folder was removed: write the whole path") from None
+
+
 def _is_writable(path: Path) -> Path:
     # Path.exists() raises if a folder on the way cannot be searched.
     existing = next(folder for folder in (path, *path.parents) if os.path.exists(folder))  # noqa: PTH110
@@ -136,21 +197,49 @@ def _is_writable(path: Path) -> Path:
         if os.path.lexists(folder) and not (
             folder.is_dir() and os.access(folder, os.R_OK | os.W_OK | os.X_OK)
         ):
-            raise ValueError(_why_not(folder))
+            raise ValueError(_reason_not_writable(folder, path))
     return path
 
 
-def _why_not(folder: Path) -> str:
-    """What keeps us from writing *folder*, and what the operator can do about it."""
+def _reason_not_writable(folder: Path, wanted: Path) -> str:
+    """Why *folder* cannot be written, and what the operator can do about it.
+
+    It is *wanted* itself, a folder in it, or the nearest one above it that exists.
+    """
     if not folder.is_dir():
         return f"{folder} is not a folder"
+    if os.statvfs(folder).f_flag & os.ST_RDONLY:
+        return f"{folder} is on a read-only file system: choose a folder that takes files"
     owner, ours = folder.stat().st_uid, os.getuid()
+    above = folder in wanted.parents
+    missing = f"{wanted} cannot be made or reached: " if above else ""
     if owner == ours:
-        return f"{folder} cannot be written"
+        return f"{missing}{folder} cannot be written: give its owner the rights (chmod u+rwx)"
+    # Nobody should give away a folder of the system.
+    give = (
+        f"make it first (mkdir -p {wanted} && chown {ours} {wanted})"
+        if above
+        else f"either give it the folder (chown -R {ours} {wanted})"
+    )
     return (
-        f"{folder} belongs to user {_named(owner)}, and the service runs as user {_named(ours)}: "
-        f"either give it the folder (chown -R {ours} {folder}), or run it as that user "
+        f"{missing}{folder} belongs to user {_named(owner)}, and the service runs as user "
+        f"{_named(ours)}: {give}, or run it as that user "
         f'(user: "{owner}" in compose.yaml, --user {owner} with docker run)'
+    )
+
+
+def why_no_proxy(url: str) -> str | None:
+    """What is wrong with *url* as that of a proxy; the text does not quote it."""
+    try:
+        parts = urlsplit(url)
+        is_proxy = parts.scheme in _PROXY_SCHEMES and parts.hostname and parts.port != 0
+    except ValueError:
+        is_proxy = False
+    if is_proxy and not any(map(str.isspace, url)):
+        return None
+    return (
+        "not the URL of a proxy: write it like http://proxy.example:3128 or "
+        "socks5h://127.0.0.1:9050; in its password write /, # and @ as %2F, %23 and %40"
     )
 
 
@@ -215,7 +304,7 @@ def _is_redis_url(url: SecretStr) -> SecretStr:
     try:
         from redis.connection import parse_url  # noqa: PLC0415 - only where it is set
     except ImportError as error:
-        raise ValueError("install requirements/redis.txt for it") from error
+        raise ValueError("install instagram-scrapper[redis], or requirements/redis.txt") from error
     try:
         parse_url(url.get_secret_value())
     except ValueError:
@@ -227,28 +316,34 @@ def _is_redis_url(url: SecretStr) -> SecretStr:
 
 
 OWN_PLUGINS_PACKAGE = "scrapper.plugins."
-_OWN_PLUGINS = ("audio", "s3")
+_OWN_PLUGINS = ("audio", "notify", "s3")
 _DOWNLOAD_FIELDS = ("shortcode", "owner", "date", "time", "number")
 _MAX_DOWNLOAD_NAME = 200
 DAY = 24 * 60 * 60
 YEAR = 366 * DAY
 
 ReadableFile = Annotated[Path, AfterValidator(_is_readable)]
-Folder = Annotated[Path, AfterValidator(Path.absolute), AfterValidator(_is_writable)]
+Folder = Annotated[Path, AfterValidator(_absolute), AfterValidator(_is_writable)]
 Key = Annotated[SecretStr, AfterValidator(_is_sendable)]
 RedisURL = Annotated[SecretStr, AfterValidator(_is_redis_url)]
 VideoQuality = Annotated[Literal["compatible", "best"], AfterValidator(_is_possible)]
 Port = Annotated[int, Field(ge=0, le=65535)]
 Seconds = Annotated[float, Field(gt=0, le=YEAR)]
 
+HeaderName = Annotated[str, AfterValidator(_is_header_name)]
+SocketMode = Annotated[int, BeforeValidator(_mode)]
+SocketPath = Annotated[Path, AfterValidator(Path.absolute), AfterValidator(_is_socket_path)]
 BasePathText = Annotated[str, AfterValidator(_is_base_path)]
 DownloadName = Annotated[
     str, Field(min_length=1, max_length=_MAX_DOWNLOAD_NAME), AfterValidator(_is_download_name)
 ]
 _Listed = Annotated[tuple[_Item, ...], NoDecode, BeforeValidator(_names)]
+AuthProxies = _Listed[Annotated[str, AfterValidator(_is_proxy)]]
 HostNames = _Listed[Annotated[str, AfterValidator(_is_host_name)]]
 HostsOrNetworks = _Listed[Annotated[str, AfterValidator(_is_host_or_network)]]
-Networks = Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode, BeforeValidator(_networks)]
+Peers = Annotated[
+    tuple[IPv4Network | IPv6Network | Literal["unix"], ...], NoDecode, BeforeValidator(_peers)
+]
 WebhookSecret = Annotated[
     SecretStr, AfterValidator(_is_webhook_secret), Field(validate_default=True)
 ]

@@ -1,6 +1,9 @@
 """The settings, read from the environment and checked at start."""
 
 import math
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from difflib import get_close_matches
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -24,26 +27,40 @@ from scrapper.setting_types import (
     DAY,
     OWN_MIDDLEWARES,
     YEAR,
+    AuthProxies,
     BasePathText,
     DownloadName,
     Factories,
     Folder,
+    HeaderName,
     HostNames,
     HostsOrNetworks,
     Key,
     Middlewares,
     Modules,
-    Networks,
+    Peers,
     Port,
     ReadableFile,
     RedisURL,
     Seconds,
+    SocketMode,
+    SocketPath,
     VideoQuality,
     WebhookSecret,
     is_network,
+    why_no_proxy,
 )
 
-__all__ = ["PRIVATE_NETWORKS", "LogSettings", "Network", "Settings", "explain", "load_settings"]
+__all__ = [
+    "GRACE_SECONDS",
+    "PRIVATE_NETWORKS",
+    "LogSettings",
+    "Network",
+    "Settings",
+    "explain",
+    "load_settings",
+    "near_misses",
+]
 
 
 Network = IPv4Network | IPv6Network
@@ -64,11 +81,21 @@ PRIVATE_NETWORKS: tuple[Network, ...] = tuple(
 """Loopback, private and link-local addresses: RFC 1918, 3927, 4193 and 4291."""
 
 
+GRACE_SECONDS = 5.0
+"""How long a process that stops waits for requests or posts beyond the deadline of a scrape."""
+
 _MAX_KEY_BYTES = 4096
+# Those by which requests reaches Instagram; it reads them itself.
+_PROXIES = ("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY")
+_OTHERS_NAMES = ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY", "REQUESTS_CA_BUNDLE")
+# Of OpenTelemetry; there are many, and some are like ours.
+_OTHERS_PREFIX = "OTEL_"
+_LIKENESS = 0.82
 _SECRETS = (
     "api_key",
     "api_key_file",
     "api_keys_file",
+    "tls_key_file",
     "redis_url",
     "webhook_secret",
     "instagram_cookies_file",
@@ -84,7 +111,7 @@ def _usual_media_root() -> Path:
 
 
 class LogSettings(BaseSettings):
-    """The settings that are needed to log what comes of all others."""
+    """The settings that are needed to log errors of all others."""
 
     model_config = SettingsConfigDict(frozen=True, env_ignore_empty=True)
 
@@ -97,7 +124,7 @@ class LogSettings(BaseSettings):
 
     @classmethod
     def or_defaults(cls) -> "LogSettings":
-        """Those of the environment, or the defaults if one is wrong, which is reported later."""
+        """Those of the environment, or the defaults if one is wrong; that is reported later."""
         try:
             return cls()
         except ValidationError:
@@ -112,6 +139,12 @@ class Settings(LogSettings):
     api_keys_file: ReadableFile | None = None
     host: str = "0.0.0.0"  # noqa: S104 - a container is reached from outside
     port: Port = 5633
+    unix_socket: SocketPath | None = None
+    unix_socket_mode: SocketMode = 0o660
+    tls_cert_file: ReadableFile | None = None
+    tls_key_file: Annotated[ReadableFile | None, Field(validate_default=True)] = None
+    auth_proxies: AuthProxies = ()
+    auth_proxy_header: Annotated[HeaderName, Field(validate_default=True)] = ""
     media_root: Folder = Field(default_factory=_usual_media_root, validate_default=True)
     download_name: DownloadName = "{shortcode}"
     max_url_length: PositiveInt = 512
@@ -121,7 +154,7 @@ class Settings(LogSettings):
     rate_limit_max_ips: PositiveInt = 10_000
     base_path: BasePathText = ""
     allowed_hosts: HostNames = ()
-    trusted_proxies: Networks = ()
+    trusted_proxies: Peers = ()
     trust_proxy: bool = False
     max_media_age_days: Annotated[float, Field(ge=0, le=36_500)] = 7
     media_cleanup_interval_seconds: Seconds = 3600
@@ -135,6 +168,8 @@ class Settings(LogSettings):
     max_connections: PositiveInt = 4096
     client_timeout_seconds: Seconds = 20
     redis_url: RedisURL = SecretStr("")
+    worker_port: Port | None = None
+    worker_grace_seconds: Annotated[float, Field(ge=0, le=YEAR)] | None = None
     webhook_hosts: HostsOrNetworks = ()
     webhook_secret: WebhookSecret = SecretStr("")
     max_jobs: PositiveInt = 100
@@ -164,16 +199,42 @@ class Settings(LogSettings):
                 raise ValueError(f"{path} is empty")
         return path
 
+    @field_validator("auth_proxies")
+    @classmethod
+    def _listens_for_proxies(cls, proxies: tuple[str, ...], info: ValidationInfo) -> Any:
+        """Write the Unix socket as ``unix``; it must be the one that the service listens on."""
+        own = info.data.get("unix_socket")
+        for proxy in proxies:
+            is_path = proxy.startswith("/")
+            if (is_path or proxy == "unix") and (own is None or (is_path and Path(proxy) != own)):
+                raise ValueError(f"{proxy}: UNIX_SOCKET must be set to it")
+        return tuple("unix" if proxy.startswith("/") else proxy for proxy in proxies)
+
+    @field_validator("auth_proxy_header")
+    @classmethod
+    def _goes_with_proxies(cls, header: str, info: ValidationInfo) -> str:
+        if bool(info.data.get("auth_proxies", header)) != bool(header):
+            raise ValueError("set both AUTH_PROXY_HEADER and AUTH_PROXIES, or neither")
+        return header
+
+    @field_validator("tls_key_file")
+    @classmethod
+    def _goes_with_certificate(cls, key: Path | None, info: ValidationInfo) -> Path | None:
+        certificate = info.data.get("tls_cert_file", key)
+        if (certificate is None) != (key is None):
+            raise ValueError("set both TLS_CERT_FILE and TLS_KEY_FILE, or neither")
+        return key
+
     @field_validator("webhook_secret")
     @classmethod
-    def _goes_with_hosts(cls, secret: SecretStr, info: ValidationInfo) -> SecretStr:
+    def _is_set_with_hosts(cls, secret: SecretStr, info: ValidationInfo) -> SecretStr:
         if info.data.get("webhook_hosts") and not secret.get_secret_value():
             raise ValueError("WEBHOOK_HOSTS is set: set a secret too, to sign the webhooks")
         return secret
 
     @field_validator("instagram_username")
     @classmethod
-    def _goes_with_session(cls, username: str, info: ValidationInfo) -> str:
+    def _is_set_with_session_file(cls, username: str, info: ValidationInfo) -> str:
         session_file = info.data.get("instagram_session_file", username)
         if bool(session_file) != bool(username):
             raise ValueError("set both INSTAGRAM_SESSION_FILE and INSTAGRAM_USERNAME, or neither")
@@ -202,7 +263,7 @@ class Settings(LogSettings):
         return (self.key, webhook_secret, *passwords, *map(unquote, passwords))
 
     def without_secrets(self) -> "Settings":
-        """These settings for code that is not ours: no keys, cookies or passwords."""
+        """These settings for foreign code: no keys, cookies or passwords."""
         return self.model_copy(
             update={name: type(self).model_fields[name].default for name in _SECRETS}
         )
@@ -216,6 +277,12 @@ class Settings(LogSettings):
     def files_at_once(self) -> int:
         """How many files are downloaded at the same time."""
         return self.download_concurrency or self.scrape_concurrency
+
+    @property
+    def worker_grace(self) -> float:
+        """The seconds in which a worker that stops finishes what it holds."""
+        given = self.worker_grace_seconds
+        return self.scrape_timeout_seconds + GRACE_SECONDS if given is None else given
 
     @property
     def max_media_bytes(self) -> int:
@@ -254,8 +321,8 @@ class Settings(LogSettings):
         return self.instagram_window_seconds / queries if queries else 0.0
 
     @property
-    def proxies(self) -> tuple[Network, ...]:
-        """The networks whose ``X-Forwarded-For`` is believed."""
+    def proxies(self) -> tuple[Network | Literal["unix"], ...]:
+        """The networks, and perhaps the Unix socket, whose ``X-Forwarded-For`` is believed."""
         return self.trusted_proxies + (PRIVATE_NETWORKS if self.trust_proxy else ())
 
 
@@ -274,14 +341,44 @@ def load_settings(**given: Any) -> Settings:
     Raises:
         SettingsError: some are wrong.
     """
+    faults = list(_wrong_proxies(os.environ))
     try:
-        return Settings(**given)
+        settings = Settings(**given)
     except ValidationError as error:
-        raise SettingsError(explain(error)) from None
+        faults.insert(0, explain(error))
+    if faults:
+        raise SettingsError("\n".join(faults))
+    return settings
+
+
+def _wrong_proxies(environment: Mapping[str, str]) -> Iterator[str]:
+    for name in _PROXIES:
+        why = why_no_proxy(environment[name]) if environment.get(name) else None
+        if why is not None:
+            yield f"{name}: {why}"
+
+
+def near_misses(names: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Those of *names* that are no setting but look like one, each with the nearest setting."""
+    settings = [*sorted(map(str.upper, Settings.model_fields)), *_OTHERS_NAMES]
+    for name in sorted(names):
+        text = name.upper()
+        if text in settings or text.startswith(_OTHERS_PREFIX):
+            continue
+        near = get_close_matches(text, settings, n=1, cutoff=_LIKENESS)
+        near = near or [setting for setting in settings if _leaves_words_out(text, setting)]
+        if near:
+            yield name, near[0]
+
+
+def _leaves_words_out(name: str, setting: str) -> bool:
+    """Whether *name* is *setting* without some of its words, such as MAX_AGE_DAYS."""
+    words, left = name.split("_"), iter(setting.split("_"))
+    return len(words) > 1 and all(word in left for word in words)
 
 
 def explain(error: ValidationError) -> str:
-    """Everything that is wrong with some settings, a line each, without the values."""
+    """The errors in the settings, one line each, without the values."""
     return "\n".join(_explain(fault) for fault in error.errors())
 
 

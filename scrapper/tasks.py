@@ -1,4 +1,4 @@
-"""Tasks that end for certain, and that never die silently.
+"""Tasks that end for certain, and whose errors are always logged.
 
 redis-py 8.1 checks a connection with a timeout of zero before it uses it. A cancellation at that
 very moment is mistaken for the timeout, and lost.
@@ -25,7 +25,7 @@ Result = TypeVar("Result")
 
 
 def in_background(work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
-    """Start *work*; if it ends by an error, log that under its *name*."""
+    """Start *work*; log an error that ends it, under its *name*."""
     task = asyncio.create_task(work, name=name)
     task.add_done_callback(_note_end)
     return task
@@ -39,7 +39,7 @@ async def end(task: asyncio.Future[Any]) -> None:
 
 
 async def endable(work: Awaitable[Result]) -> Result:
-    """Wait for *work*; cancelling the wait ends *work* for certain."""
+    """Wait for *work*, and end it for certain if the wait is cancelled."""
     task = asyncio.ensure_future(work)
     try:
         await asyncio.wait([task])
@@ -73,7 +73,7 @@ def on_signal(seconds: float) -> asyncio.Event:
 
 
 def end_process_within(seconds: float) -> None:
-    """End the process in so many *seconds*, unless it ends before, whatever its threads do."""
+    """End the process within *seconds*, whatever its threads do."""
 
     def end() -> None:
         log.warning("stopped: a thread hangs")

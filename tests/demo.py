@@ -1,43 +1,127 @@
-"""``make demo``: the service's main job, without Instagram.
+"""``make demo``: the page and the API on port 5633, with a stand-in for Instagram, until Ctrl-C.
 
-Starts the stand-in for Instagram and the service, scrapes a reel, a photo and a carousel, prints
-the responses and lists the files.
+There are posts of every kind, and jobs whose posts are done, failed, running and waiting. The
+commands of docs/recipes.md can be pasted against it. ``--check`` ends it once all of that is there.
 """
 
-import json
+import argparse
+import signal
+import socket
 import sys
 import tempfile
+import threading
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from tests.instagram import StandIn
-from tests.process import Service
+from tests.process import Service, wait_for
 
-_URLS = (
-    "https://www.instagram.com/reel/reel-demo/",
-    "https://www.instagram.com/p/photo-demo/",
-    "https://www.instagram.com/someone/p/carousel-demo/?img_index=1",
+_PORT = 5633
+_SECRET = "whsec_aW5zdGFncmFtLXNjcmFwcGVyIGRlbW8h"
+_DAY = str(24 * 60 * 60)
+_SETTINGS = {
+    "PORT": str(_PORT),
+    # The post that takes an hour has as long as it needs.
+    "SCRAPE_TIMEOUT_SECONDS": _DAY,
+    "JOB_PATIENCE_SECONDS": _DAY,
+    # How long the post that meets a limit holds up other jobs.
+    "INSTAGRAM_COOLDOWN_SECONDS": "20",
+    "INSTAGRAM_MAX_QUERIES": "0",
+    "WEBHOOK_HOSTS": "localhost, 127.0.0.0/8, ::1",
+    "WEBHOOK_SECRET": _SECRET,
+}
+_STORED = (
+    "reel/nocaption-demo",
+    "reel/mute-demo",
+    "p/webp-demo",
+    "p/twenty-demo",
+    "p/oneslidegone-demo",
+    "reel/emoji-demo",
+    "reel/linked-demo",
+    "p/photo-demo",
+    "someone/p/carousel-demo",
+    "reel/reel-demo",
 )
+_KEPT = "photo-demo"
+_FAILING = {
+    "p/gone-demo": "post_not_found",
+    "reel/gated-demo": "login_required",
+    "reel/cut-demo": "media_incomplete",
+    "someone": "unsupported_link",
+}
+_RUNNING, _WAITING = "reel/hour-demo", "reel/wait-demo"
+_WELCOME = f"""
+The page:        http://localhost:{_PORT}/
+Stored:          curl localhost:{_PORT}/posts/reel-demo
+A new post:      https://www.instagram.com/reel/reel-ANYTHING/, and so with /p/photo-... and
+                 /p/carousel-...; these links exist here alone
+The recipes:     docs/recipes.md, as they stand
+Webhooks:        to localhost, signed with {_SECRET}
+
+It uses no Instagram, and keeps nothing. Ctrl-C ends it."""
 
 
 def main() -> int:
-    failures = 0
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        StandIn() as instagram,
-        Service(Path(folder), instagram.environment) as service,
-    ):
-        for url in _URLS:
-            print(f'POST /scrape {{"url": "{url}"}}')
-            response = service.scrape(url)
-            failures += response.status_code != 200
-            print(response.status_code, json.dumps(response.json(), indent=2), "\n")
-        print("Files under MEDIA_ROOT:")
-        for path in sorted(Path(folder).glob("[!.]*/*")):
-            print(f"{path.stat().st_size:>8}  {path.relative_to(folder)}")
-        service.terminate()
-        code = service.wait()
-        print(f"\nThe service ended with code {code}.")
-    return 1 if failures or code else 0
+    parser = argparse.ArgumentParser(prog="python -m tests.demo", description=__doc__)
+    parser.add_argument("--check", action="store_true", help="end once everything is there")
+    only_check = parser.parse_args().check
+    if _is_taken():
+        print(f"Another program listens on port {_PORT}: end it first.", file=sys.stderr)
+        return 2
+    # A shell lets what it runs in the background ignore SIGINT.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
+    try:
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            StandIn() as instagram,
+            Service(Path(folder), {**instagram.environment, **_SETTINGS}) as service,
+        ):
+            if not _fill(service):
+                return 1
+            print(_WELCOME, flush=True)
+            if not only_check:
+                threading.Event().wait()
+    except KeyboardInterrupt:
+        print()
+    return 0
+
+
+def _is_taken() -> bool:
+    try:
+        with socket.create_server(("127.0.0.1", _PORT)):
+            return False
+    except OSError:
+        return True
+
+
+def _fill(service: Service) -> bool:
+    """Have a post in every state; print them; return whether each is as it should be."""
+    # One by one, so that the newest is always the same.
+    jobs = [_job(service, [path], state="done") for path in _STORED]
+    jobs.append(_job(service, list(_FAILING), state="failed"))
+    jobs.append(_job(service, [_RUNNING], state="running"))
+    jobs.append(_job(service, [_WAITING], state="waiting"))
+    kept = service.put(f"/posts/{_KEPT}/keep").status_code == 204
+    posts = [post for job in jobs for post in _posts(service, job)]
+    for post in posts:
+        print(f"{post['state']:8} {post['url']}  {post['code'] or ''}".rstrip())
+    failed = [post["code"] for post in posts if post["state"] == "failed"]
+    return kept and failed == list(_FAILING.values())
+
+
+def _job(service: Service, paths: Sequence[str], *, state: str) -> str:
+    """A job of the posts at *paths*, once all of them are in this *state*."""
+    urls = [f"https://www.instagram.com/{path}/" for path in paths]
+    job = service.post("/jobs", {"urls": urls}).headers["Location"]
+    wait_for(lambda: {post["state"] for post in _posts(service, job)} == {state})
+    return job
+
+
+def _posts(service: Service, job: str) -> list[dict[str, Any]]:
+    posts: list[dict[str, Any]] = service.get(job).json()["posts"]
+    return posts
 
 
 if __name__ == "__main__":

@@ -146,7 +146,11 @@ class Worker(Process):
 
 
 class Service(Process):
-    """The service on a free port of loopback; another *module* can run in its place."""
+    """The service on loopback, on a free port unless *environment* has one.
+
+    Another *module* can run in its place. With *authority*, a file with a CA's certificate, it
+    speaks https.
+    """
 
     def __init__(
         self,
@@ -157,6 +161,7 @@ class Service(Process):
         keep_log: bool = True,
         module: Sequence[str] = ("scrapper",),
         python: Path = Path(sys.executable),
+        authority: Path | None = None,
     ) -> None:
         super().__init__(
             module,
@@ -167,15 +172,17 @@ class Service(Process):
             python=python,
         )
         self.headers: dict[str, str] = {}
+        self._authority = authority
 
     def __enter__(self) -> Self:
-        port = free_port()
-        self.url = f"http://127.0.0.1:{port}"
+        port = int(self.environment.get("PORT") or free_port())
+        self.url = f"{'https' if self._authority else 'http'}://127.0.0.1:{port}"
         self._start(PORT=str(port))
-        wait_for_answer(self.url + "/health")
+        verify = str(self._authority) if self._authority else True
+        wait_for_answer(self.url + "/health", verify=verify)
         # HTTPS_PROXY is for the service, not for requests to it.
         self._session = requests.Session()
-        self._session.trust_env = False
+        self._session.trust_env, self._session.verify = False, verify
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -189,6 +196,9 @@ class Service(Process):
         return self._session.post(
             self.url + path, json=body, headers=self.headers, timeout=PATIENCE_SECONDS
         )
+
+    def put(self, path: str) -> requests.Response:
+        return self._session.put(self.url + path, headers=self.headers, timeout=PATIENCE_SECONDS)
 
     def delete(self, path: str) -> requests.Response:
         return self._session.delete(self.url + path, headers=self.headers, timeout=PATIENCE_SECONDS)
@@ -212,11 +222,13 @@ def wait_for(holds: Callable[[], bool], *, seconds: float = PATIENCE_SECONDS) ->
         time.sleep(0.01)
 
 
-def wait_for_answer(url: str, *, seconds: float = PATIENCE_SECONDS) -> None:
+def wait_for_answer(
+    url: str, *, seconds: float = PATIENCE_SECONDS, verify: str | bool = True
+) -> None:
     """Wait until a server answers at *url*, with whatever status, for at most *seconds*."""
     end = time.monotonic() + seconds
     with requests.Session() as session:
-        session.trust_env = False
+        session.trust_env, session.verify = False, verify
         while True:
             try:
                 session.get(url, timeout=PATIENCE_SECONDS, headers={"Connection": "close"})

@@ -73,7 +73,7 @@ _SECONDS_BEFORE, _SECONDS_FOR_A_SWEEP, _SECONDS_AT_A_WRONG_TIME = 8, 3, 8
 _EXPECTED = (
     "file set aside",
     ": file begun anew",
-    ": set aside",
+    "journal set aside",
     "webhook given up",
     "plugin never knew of a job: too many wait",
 )
@@ -267,7 +267,7 @@ def main() -> int:  # noqa: PLR0915 - one story, from its first minute to its la
         with Service(root, {**environment, **_ALL_JOBS, **_NO_SWEEPS}) as service:
             lost = [path for path in finished if _state(service, path) != "done"]
             unknown, ended = _account_for_jobs(service, accepted)
-            untold = notes.unaccounted(service, root, ended)
+            unreported = notes.unaccounted(service, root, ended)
             stray = _stray_webhooks(load, receivers, service, root)
             errors += _errors(service)
         # Thousands of unfinished jobs would keep new ones out.
@@ -283,7 +283,7 @@ def main() -> int:  # noqa: PLR0915 - one story, from its first minute to its la
             for minute in range(minutes // 2 + 1, minutes + 1):
                 meddling.begin_minute(service)
                 figures.append(Figures.least_of(service.pid))
-                print(f"minute {minute}, at least: {_told(figures[-1])}", flush=True)
+                print(f"minute {minute}, at least: {_shown(figures[-1])}", flush=True)
             fetched = _FETCHED.search(service.get("/metrics").text)
             load.stop()
             done = len(load.finished_jobs - finished)
@@ -294,7 +294,7 @@ def main() -> int:  # noqa: PLR0915 - one story, from its first minute to its la
             code = service.wait()
             errors += _errors(service)
         with Service(root, {**environment, **_NO_SWEEPS}) as service:
-            untold += notes.unaccounted(service, root, ())
+            unreported += notes.unaccounted(service, root, ())
             errors += _errors(service)
         half += _half_posts(root, instagram)
     print(f"responses: {dict(load.answers.most_common())}")
@@ -311,7 +311,7 @@ def main() -> int:  # noqa: PLR0915 - one story, from its first minute to its la
         f"accepted jobs: {len(accepted)}, ended: {len(ended)}, unknown: {unknown[:5]}": (
             bool(ended) and not unknown
         ),
-        f"events that the plugin missed: {len(untold)} {untold[:5]}": not untold,
+        f"events that the plugin missed: {len(unreported)} {unreported[:5]}": not unreported,
         f"sweeps while the clock was wrong: {meddling.wrong_sweeps}, of {meddling.moves} moves": (
             meddling.moves > 0 and not meddling.wrong_sweeps
         ),
@@ -356,7 +356,7 @@ def _minute_with_fault(
         if fault == "clock ahead":
             held[name] = _NO_SWEEP in service.get("/metrics").text
             clock.unlink(missing_ok=True)
-        print(f"minute {minute}, then killed: {_told(Figures.of(service.pid))}", flush=True)
+        print(f"minute {minute}, then killed: {_shown(Figures.of(service.pid))}", flush=True)
         service.kill()
         return held, _errors(service)
 
@@ -493,7 +493,7 @@ _EXTRA_FAULTS = ("nothing", "damaged jobs", "clock ahead", "disk away", "slow cl
 _DURING = {"disk away": _unplug, "slow clients": _attack_slowly}
 
 
-def _told(figures: Figures) -> str:
+def _shown(figures: Figures) -> str:
     return f"{figures.threads} threads, {figures.files} files, {figures.megabytes:.0f} MB"
 
 

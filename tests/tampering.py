@@ -91,7 +91,7 @@ class Clock:
         self.move(0)
 
     def move(self, seconds: float) -> None:
-        """Set it so many *seconds* ahead, or back; the service sees it soon."""
+        """Set it *seconds* ahead, or back; the service sees it soon."""
         self._offset.write_text(str(seconds))
         time.sleep(_SECONDS_TO_SEE)
 

@@ -1,4 +1,4 @@
-"""The sessions that were ended before their time."""
+"""The sessions that were ended early."""
 
 import threading
 from bisect import insort
@@ -22,9 +22,9 @@ Session = tuple[int, str]
 class EndedSessions:
     """The last 500 ended sessions of each key, in the file at *path*; blocking.
 
-    A full list stands for all sessions that end before its first: however many a key has, none
-    that was ended opens anything again. The file is all that processes share. *check* is that of
-    :class:`~scrapper.library.state_file.StateFile`.
+    Once the list is full, every session that expires before the first one in it counts as ended
+    too, so an ended session never becomes valid again. The file is all that processes share.
+    *check* is that of :class:`~scrapper.library.state_file.StateFile`.
     """
 
     def __init__(self, path: Path, *, check: Callable[[], None] = lambda: None) -> None:

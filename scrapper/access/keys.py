@@ -1,4 +1,4 @@
-"""The API keys: one without a name, several with names, and who has which limit."""
+"""The API keys: one without a name or several with names, and the limit of each."""
 
 import re
 import threading
@@ -27,11 +27,20 @@ _LINE = re.compile(
 
 
 class Key(NamedTuple):
-    """A key, and the requests that it may make in a window; None: as many as its address may."""
+    """A key, and the requests that it may make in a window; None if its address's limit applies.
+
+    ``sees_all`` is that of ``API_KEY``: with one of several keys, a client sees its own jobs.
+    """
 
     name: str
     key: str
     limit: int | None = None
+    sees_all: bool = False
+
+    @property
+    def owner(self) -> str | None:
+        """Whose jobs the key sees: those of its own name, or, with None, everybody's."""
+        return None if self.sees_all else self.name
 
 
 class ApiKeys:
@@ -47,6 +56,7 @@ class ApiKeys:
     def __init__(self, settings: Settings) -> None:
         self._lock = threading.Lock()
         self._fixed = settings.key
+        self._has_proxies = bool(settings.auth_proxies)
         self._path = path = settings.api_keys_file
         self._file = None if path is None else WatchedFile(path, _parse)
         self._keys: Sequence[Key] = ()
@@ -58,8 +68,8 @@ class ApiKeys:
 
     @property
     def needed(self) -> bool:
-        """Whether requests need a key at all."""
-        return bool(self._fixed) or self._file is not None
+        """Whether requests need a key at all, or a proxy that signs their sender in."""
+        return bool(self._fixed) or self._file is not None or self._has_proxies
 
     @property
     def secrets(self) -> tuple[str, ...]:
@@ -95,10 +105,10 @@ class ApiKeys:
         except OSError as error:
             raise SettingsError(f"API_KEYS_FILE: {self._path}: {error.strerror}") from error
         if self._fixed:
-            keys = [*keys, Key(_UNNAMED, self._fixed)]
+            keys = [*keys, Key(_UNNAMED, self._fixed, sees_all=True)]
         self._complaint = ""
         if keys == self._keys:
-            # Whoever follows the secrets compares tuples by identity.
+            # The scrubber compares tuples of secrets by identity.
             return
         self._keys = keys
         self._secrets = tuple(known.key for known in keys)

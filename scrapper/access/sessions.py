@@ -50,7 +50,7 @@ class Sessions:
         self._now = now
 
     def begin(self, key: Key) -> str:
-        """The cookie's value for whoever has the *key*."""
+        """The cookie's value for the *key*."""
         text = f"{key.name}~{int(self._now()) + MAX_AGE_SECONDS}~{secrets.token_hex(8)}"
         return f"{text}~{_signature(key.key, text)}"
 
@@ -70,10 +70,14 @@ class Sessions:
             with storing():
                 await asyncio.to_thread(self._ended.add, key.name, session, now=self._now())
 
+    async def key_behind(self, request: web.Request) -> Key | None:
+        """The key that *request* carries, or that its session stands for; None if there is none."""
+        return self._keys.carried_by(request) or await self.key_of(request)
+
     async def key_of(self, request: web.Request) -> Key | None:
         """The key that the cookie of *request* stands for; None if for none.
 
-        Requests that a page of another site made have no session, whatever they carry.
+        A request that another site's page made has no session, whatever it carries.
         """
         if _FOUND not in request:
             request[_FOUND] = await self._key_of(request)

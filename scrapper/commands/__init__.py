@@ -1,1 +1,1 @@
-"""The commands of ``python -m scrapper``, a module each."""
+"""The commands of ``python -m scrapper``, one module for each."""

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from scrapper.commands.output import EXIT_USAGE, say_folder
+from scrapper.commands.output import EXIT_USAGE, print_folder
 from scrapper.library.backup import back_up
 from scrapper.library.disk import flush
 from scrapper.library.root import MediaRoot
@@ -30,7 +30,7 @@ def backup(file: Path, *, with_posts: bool) -> int:
         SettingsError: the environment holds wrong settings, or no service has used the folder yet.
     """
     root = MediaRoot(load_settings().media_root)
-    say_folder(root, must_be_used=True)
+    print_folder(root, must_be_used=True)
     if file == _STANDARD_OUTPUT and sys.stdout.isatty():
         print("An archive is nothing for a terminal: backup FILE", file=sys.stderr)
         return EXIT_USAGE

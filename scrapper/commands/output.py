@@ -1,24 +1,28 @@
 """What commands report: exit codes, and a log if ``LOG_LEVEL`` asks for one."""
 
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 
+import structlog
 from structlog.typing import Processor
 
 from scrapper.errors import SettingsError
 from scrapper.library.root import MediaRoot
-from scrapper.settings import LogSettings, Settings
+from scrapper.settings import LogSettings, Settings, near_misses
 from scrapper.telemetry.logs import Scrubber, logs_to
 
-__all__ = ["EXIT_CODES", "EXIT_USAGE", "logs_if_asked", "process_logs", "say_folder"]
+__all__ = ["EXIT_CODES", "EXIT_USAGE", "logs_if_asked", "print_folder", "process_logs"]
+
+log = structlog.get_logger(__name__)
 
 EXIT_USAGE = 2
 EXIT_CODES: Mapping[int, int] = {200: 0, 404: 3, 403: 4, 429: 5, 503: 6}
 """Exit code by the status that ``POST /scrape`` would give; 1 for any other."""
 
 
-def say_folder(root: MediaRoot, *, must_be_used: bool) -> None:
+def print_folder(root: MediaRoot, *, must_be_used: bool) -> None:
     """Print which folder the command uses, and whether no service has used it yet.
 
     Raises:
@@ -34,9 +38,10 @@ def say_folder(root: MediaRoot, *, must_be_used: bool) -> None:
 
 @contextmanager
 def process_logs(processors: Iterable[Processor] = ()) -> Iterator[Scrubber]:
-    """Log to standard output while the block runs, which may find that settings are wrong.
+    """Log to standard output while the block runs; print an error in the settings that it raises.
 
-    It gets what removes secrets from the log, to add those that it reads.
+    The first lines are of variables whose names are almost those of settings. The block gets the
+    scrubber of the log, to add the secrets that it reads.
     """
     scrubber, logging = Scrubber(), LogSettings.or_defaults()
     with logs_to(
@@ -46,6 +51,8 @@ def process_logs(processors: Iterable[Processor] = ()) -> Iterator[Scrubber]:
         scrubber=scrubber,
         processors=processors,
     ):
+        for name, setting in near_misses(os.environ):
+            log.warning("unknown variable: it changes nothing", name=name, nearest=setting)
         yield scrubber
 
 

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Mapping
 
 from scrapper.assembly import PluginParts, assemble_plugins
-from scrapper.commands.output import logs_if_asked, say_folder
+from scrapper.commands.output import logs_if_asked, print_folder
 from scrapper.errors import SettingsError
 from scrapper.plugins.follower import Followers, Pauses
 from scrapper.plugins.ledger import LEDGER, Ledger
@@ -28,7 +28,7 @@ def plugins(*, again: str | None) -> int:
             used the folder yet.
     """
     parts = assemble_plugins(load_settings(), pauses=_PAUSES)
-    say_folder(parts.root, must_be_used=True)
+    print_folder(parts.root, must_be_used=True)
     if again is None:
         asyncio.run(_show(parts))
         return 0
@@ -54,9 +54,9 @@ def _state(plugin: Plugin, ledger: Ledger | None, posts: Mapping[str, int]) -> s
         return ""
     if ledger is None or ledger.unknown([plugin.name]):
         return "; not started yet"
-    outcomes, told = ledger.outcomes(plugin.name), ledger.posts(plugin.name)
-    behind = sum(told.get(shortcode) != version for shortcode, version in posts.items())
-    behind += len(told.keys() - posts.keys())
+    outcomes, known = ledger.outcomes(plugin.name), ledger.posts(plugin.name)
+    behind = sum(known.get(shortcode) != version for shortcode, version in posts.items())
+    behind += len(known.keys() - posts.keys())
     skipped = f", {outcomes['skipped']} older than the plugin" if outcomes["skipped"] else ""
     return f"; {outcomes['done']} done, {outcomes['failed']} failed, {behind} behind{skipped}"
 

@@ -1,41 +1,91 @@
 """``python -m scrapper worker``: runs the jobs that replicas of the service took."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import cast
 
 import structlog
+from aiohttp import web
 
+from scrapper.app import create_worker_app
 from scrapper.assembly import ServiceParts, assemble, working
+from scrapper.handlers.resources import API_KEYS
+from scrapper.replicas.fleet import Fleet
+from scrapper.replicas.queue import STREAM
+from scrapper.serving.connections import connections
+from scrapper.serving.listeners import tcp_listener
 from scrapper.settings import Settings
-from scrapper.tasks import on_signal
-from scrapper.telemetry.logs import Scrubber
+from scrapper.tasks import end_process_within, on_signal
+from scrapper.telemetry.logs import Scrubber, merged
 
 __all__ = ["work"]
 
 log = structlog.get_logger("scrapper")
 
-_SHUTDOWN_GRACE = 5.0
 _SECONDS_TO_CLOSE = 3.0
+_MOST_WATCHERS = 64
 
 
 def work(settings: Settings, scrubber: Scrubber) -> int:
     """Run until SIGTERM or SIGINT; return 0. *scrubber* removes secrets from the log.
 
-    After a signal the worker takes no further post, and finishes the ones that it has within the
-    deadline of a scrape.
+    After a signal the worker takes no further post. It finishes what it holds within
+    ``WORKER_GRACE_SECONDS``, and hands the rest back to other workers.
 
     Raises:
         SettingsError: some are wrong.
     """
     parts = assemble(settings)
     scrubber.follow(settings.secrets, lambda: parts.instagram.login.secrets)
-    asyncio.run(_work(parts))
+    app = None
+    if settings.worker_port is not None:
+        app = create_worker_app(parts)
+        keys = app[API_KEYS]
+        scrubber.follow((), merged(lambda: parts.instagram.login.secrets, lambda: keys.secrets))
+    asyncio.run(_work(parts, app))
     log.info("stopped")
     return 0
 
 
-async def _work(parts: ServiceParts) -> None:
-    seconds = parts.settings.scrape_timeout_seconds
-    ended = on_signal(seconds + _SHUTDOWN_GRACE + _SECONDS_TO_CLOSE)
-    async with working(parts) as receiver:
-        log.info("working", media_root=str(parts.settings.media_root))
+async def _work(parts: ServiceParts, app: web.Application | None) -> None:
+    settings, fleet = parts.settings, cast(Fleet, parts.fleet)
+    ended = on_signal(settings.worker_grace + 2 * _SECONDS_TO_CLOSE)
+    async with AsyncExitStack() as running:
+        receiver = await running.enter_async_context(working(parts))
+        where = await running.enter_async_context(_watchable(parts, app)) if app else {}
+        log.info(
+            "working",
+            worker=fleet.queue.name,
+            redis=fleet.redis_address,
+            queue=STREAM,
+            posts_at_once=settings.scrape_concurrency,
+            media_root=str(settings.media_root),
+            plugins=[plugin.name for plugin in parts.plugins],
+            **where,
+        )
         await receiver.listen(ended)
+        # What the threads still do, nobody waits for.
+        end_process_within(2 * _SECONDS_TO_CLOSE)
+
+
+@asynccontextmanager
+async def _watchable(parts: ServiceParts, app: web.Application) -> AsyncIterator[dict[str, object]]:
+    """Serve *app* on ``WORKER_PORT`` while the block runs; give its host and port."""
+    settings, loop = parts.settings, asyncio.get_running_loop()
+    runner = web.AppRunner(app, shutdown_timeout=_SECONDS_TO_CLOSE)
+    try:
+        await runner.setup()
+        connect = connections(
+            cast(web.Server, runner.server),
+            parts.metrics,
+            most=_MOST_WATCHERS,
+            head_timeout=settings.client_timeout_seconds,
+        )
+        listener = tcp_listener(settings.host, settings.worker_port or 0, "WORKER_PORT")
+        server = await loop.create_server(connect, sock=listener)
+        host, port, *_ = listener.getsockname()
+        yield {"host": host, "port": port}
+        server.close()
+    finally:
+        await runner.cleanup()

@@ -1,1 +1,1 @@
-"""The HTTP routes, a module a resource."""
+"""The HTTP routes, one module for each resource."""

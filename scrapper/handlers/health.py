@@ -70,6 +70,7 @@ async def metrics(request: web.Request) -> web.StreamResponse:
     known = request.app[resources.METRICS]
     free = await asyncio.to_thread(free_bytes, request.app[resources.LIBRARY].root)
     known.free_bytes.set(free or 0)
+    await known.count()
     encode, content_type = choose_encoder(",".join(request.headers.getall(hdrs.ACCEPT, ())))
     # It reads what the system knows of the process, from files.
     body = await asyncio.to_thread(encode, known.registry)

@@ -1,27 +1,46 @@
 """``/jobs``: batches of posts, and their progress as server-sent events."""
 
-import asyncio
-from contextlib import aclosing, suppress
+from typing import cast, get_args
 
 import orjson
 from aiohttp import hdrs, web
 from aiohttp.typedefs import LooseHeaders
-from aiohttp_sse import sse_response
 
 from scrapper.handlers.openapi import Operation, Parameter
+from scrapper.handlers.queries import CURSOR, FLAG, LIMIT, choice_in, cursor_in, flag_in, limit_in
 from scrapper.handlers.refusals import InvalidBody, WebhooksDisabled
 from scrapper.handlers.request_bodies import JobRequest, read_body
-from scrapper.handlers.resources import JOB_FEEDS, JOBS, SETTINGS, WEBHOOK_HOSTS
-from scrapper.jobs.model import Job, JobEvent, JobResponse, new_job
+from scrapper.handlers.resources import (
+    JOB_FEEDS,
+    JOBS,
+    PROXY,
+    SESSIONS,
+    SETTINGS,
+    STREAMS,
+    WEBHOOK_HOSTS,
+)
+from scrapper.handlers.responses import JobListing
+from scrapper.handlers.streams import LAST_EVENT_ID, send_events
+from scrapper.jobs.model import Job, JobEvent, JobFilter, JobResponse, JobState, new_job
 from scrapper.serving.base_path import BASE_PATH
 
-__all__ = ["cancel_job", "create_job", "get_job", "job_events", "retry_job", "tokens_of_a_batch"]
+__all__ = [
+    "LAST_EVENT",
+    "cancel_job",
+    "create_job",
+    "get_job",
+    "job_events",
+    "list_jobs",
+    "owner_of",
+    "retry_job",
+    "tokens_of_a_batch",
+]
 
-_LAST_EVENT_ID = "Last-Event-ID"
-_SEND_SECONDS = 120.0
-
+LAST_EVENT = Parameter(LAST_EVENT_ID, "header", {"type": "string"}, "Go on after this event")
+"""The parameter of every stream of events."""
 
 _ID = Parameter("id", "path", {"type": "string", "minLength": 1})
+_STATES = get_args(JobState)
 
 
 @Operation(
@@ -43,11 +62,37 @@ async def create_job(request: web.Request) -> web.Response:
         keep=asked.keep,
         wish=asked.wish(request.app[SETTINGS].video_quality),
         webhook=_checked_webhook(request, asked.webhook),
+        owner=await owner_of(request),
     )
     await request.app[JOBS].submit(job)
     prefix = request.app[BASE_PATH].prefix_of(request)
     headers = {hdrs.LOCATION: f"{prefix}/jobs/{job.id}"}
     return _respond(job, status=202, headers=headers)
+
+
+@Operation(
+    id="listJobs",
+    summary="The jobs, newest first",
+    tag="jobs",
+    response=JobListing,
+    errors=(400, 503),
+    parameters=(
+        LIMIT,
+        CURSOR,
+        Parameter("state", "query", {"type": "string", "enum": _STATES}, "Only jobs in this state"),
+    ),
+)
+async def list_jobs(request: web.Request) -> web.Response:
+    """The jobs, newest first: ``limit`` of them, after ``cursor``.
+
+    A named key sees its own.
+    """
+    limit, after = limit_in(request), cursor_in(request)
+    state = cast(JobState | None, choice_in(request, "state", _STATES))
+    wanted = JobFilter(await owner_of(request), state)
+    jobs, last = await request.app[JOBS].list(limit, after, wanted)
+    listing = JobListing([job.to_response() for job in jobs], last and str(last))
+    return web.Response(body=orjson.dumps(listing), content_type="application/json")
 
 
 @Operation(
@@ -64,14 +109,24 @@ async def get_job(request: web.Request) -> web.Response:
 
 @Operation(
     id="cancelJob",
-    summary="Cancel the posts of a job that have not started",
+    summary="Cancel the posts of a job that have not started, or forget a finished job",
     tag="jobs",
     response=JobResponse,
-    errors=(404, 503, 507),
-    parameters=(_ID,),
+    errors=(400, 404, 409, 503, 507),
+    parameters=(
+        _ID,
+        Parameter("forget", "query", FLAG, "Take the finished job off the list, for everybody"),
+    ),
+    more={204: ("The job is forgotten", None)},
 )
 async def cancel_job(request: web.Request) -> web.Response:
+    """Cancel what has not started of the job; with ``forget=1``, take it off the list."""
+    forgets = flag_in(request, "forget")
     job = await _job(request)
+    if forgets:
+        if not await request.app[JOBS].forget(job):
+            raise _unknown()
+        return web.Response(status=204)
     if not await request.app[JOBS].cancel(job):
         raise _unknown()
     return _respond(job)
@@ -98,12 +153,9 @@ async def retry_job(request: web.Request) -> web.Response:
     summary="A job's progress as server-sent events: `post` for each change, then `end`",
     tag="jobs",
     response=JobEvent | JobResponse,
-    events=True,
+    events=("post", "end"),
     errors=(404, 503),
-    parameters=(
-        _ID,
-        Parameter("Last-Event-ID", "header", {"type": "string"}, "Go on after this event"),
-    ),
+    parameters=(_ID, LAST_EVENT),
     more={204: ("There are no more events", None)},
 )
 async def job_events(request: web.Request) -> web.StreamResponse:
@@ -111,22 +163,24 @@ async def job_events(request: web.Request) -> web.StreamResponse:
 
     A ``post`` event has one post. The stream begins with one event for each post, or for each that
     changed after the event in ``Last-Event-ID``. The last event is ``end``, with the whole job. A
-    client that reconnects after ``end`` gets 204, which makes it stop. A client may follow 20
-    jobs at a time.
+    client that reconnects after ``end`` gets 204, which makes it stop.
     """
     job = await _job(request)
-    seen = _version_of(request.headers.get(_LAST_EVENT_ID, ""), job)
+    seen = _version_of(request.headers.get(LAST_EVENT_ID, ""), job)
     if seen and job.state != "running" and not job.changes(seen):
         return web.Response(status=204)
-    following = request.app[JOB_FEEDS].following(job, request.remote)
-    async with following as feed, sse_response(request) as response:
-        # The client went away, or reads nothing.
-        with suppress(ConnectionError, TimeoutError):
-            async with aclosing(feed.after(seen)) as pieces:
-                async for piece in pieces:
-                    async with asyncio.timeout(_SEND_SECONDS):
-                        await response.write(piece)
-    return response
+    with request.app[STREAMS].one_of(request.remote):
+        async with request.app[JOB_FEEDS].following(job) as feed:
+            return await send_events(request, feed.after(seen))
+
+
+async def owner_of(request: web.Request) -> str | None:
+    """Whose jobs the client of *request* sees and changes: its key's; None for everybody's.
+
+    Whom a proxy signs in has a name, too.
+    """
+    key = await request.app[SESSIONS].key_behind(request)
+    return key.owner if key else request.app[PROXY].name_of(request)
 
 
 async def tokens_of_a_batch(request: web.Request) -> int:
@@ -164,7 +218,9 @@ def _respond(job: Job, *, status: int = 200, headers: LooseHeaders | None = None
 
 async def _job(request: web.Request) -> Job:
     job = await request.app[JOBS].get(request.match_info["id"])
-    if job is None:
+    owner = await owner_of(request)
+    # Of others' jobs a client learns nothing, not even that they are there.
+    if job is None or owner not in (None, job.owner):
         raise _unknown()
     return job
 
@@ -174,7 +230,7 @@ def _unknown() -> web.HTTPNotFound:
 
 
 def _version_of(event_id: str, job: Job) -> int:
-    # Numbers of another epoch mean nothing here.
+    # Numbers of another epoch are not comparable.
     epoch, _, version = event_id.partition("-")
     known = epoch == job.epoch and version.isascii() and version.isdecimal() and len(version) < 16  # noqa: PLR2004
     return int(version) if known else 0

@@ -1,4 +1,4 @@
-"""``/login``: the Instagram session, for whoever has the API key."""
+"""``/login``: the Instagram session, for clients with the API key."""
 
 import asyncio
 import time
@@ -18,7 +18,7 @@ from scrapper.instagram.login.cookie_texts import SESSION_ID, parse_cookies
 from scrapper.instagram.login.file import State
 from scrapper.instagram.login.session import LoginState
 
-__all__ = ["delete_login", "get_login", "put_login"]
+__all__ = ["LoginResponse", "delete_login", "get_login", "login_json", "put_login"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,9 +118,12 @@ def _check_key(request: web.Request) -> None:
         raise KeyRequired
 
 
-def _respond(state: LoginState) -> web.Response:
+def login_json(state: LoginState) -> bytes:
+    """The *state* of the login as clients receive it."""
     since = None if state.since is None else datetime.fromtimestamp(int(state.since), UTC)
     body = LoginResponse(state.state, state.username, since)
-    return web.Response(
-        body=orjson.dumps(body, option=orjson.OPT_UTC_Z), content_type="application/json"
-    )
+    return orjson.dumps(body, option=orjson.OPT_UTC_Z)
+
+
+def _respond(state: LoginState) -> web.Response:
+    return web.Response(body=login_json(state), content_type="application/json")

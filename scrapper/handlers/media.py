@@ -107,11 +107,12 @@ async def download(request: web.Request) -> web.StreamResponse:
     response=FILE,
     errors=(400, 403, 404, 422, 502, 503, 507),
     parameters=(
+        # Generated clients rename a parameter that is called `url`.
         Parameter(
-            "url",
+            "link",
             "query",
             ScrapeRequest.model_json_schema()["properties"]["url"],
-            "The post's URL, or a share link to it",
+            "The post's URL, or a share link to it; `url` is another name of this parameter",
             required=True,
         ),
         Parameter("quality", "query", {"type": "string", "enum": list(get_args(Quality))}),
@@ -126,13 +127,13 @@ async def download(request: web.Request) -> web.StreamResponse:
     more=_RANGES,
 )
 async def download_by_url(request: web.Request) -> web.StreamResponse:
-    """Download the post that ``url`` names, and answer like ``GET /download/{shortcode}``.
+    """Download the post of ``url`` or ``link``, and answer like ``GET /download/{shortcode}``.
 
     The ``img_index`` of that URL is the ``item`` where none is given. ``quality`` and ``max_mb``
     are as for ``POST /scrape``.
     """
     choice = _Choice.of(request)
-    url = clean_link(request.query.get("url", ""))
+    url = clean_link(request.query.get("url") or request.query.get("link", ""))
     if not url:
         raise InvalidParameter(text="Say which post: /download?url=https://www.instagram.com/...")
     stored = (await scraped_post(request, url, _wish_of(request))).stored

@@ -15,6 +15,7 @@ from pydantic import TypeAdapter
 from scrapper import __version__
 from scrapper.handlers.resources import API_KEYS, SETTINGS
 from scrapper.handlers.responses import ErrorResponse
+from scrapper.jobs.model import JobResponse
 from scrapper.serving.base_path import BASE_PATH
 
 __all__ = ["FILE", "TEXT", "Content", "Operation", "Parameter", "describe_api", "openapi"]
@@ -26,6 +27,7 @@ _ERRORS = {
     403: "Instagram asks for a login or a checkpoint, or the service needs a key for this",
     404: "Nothing is there: no such post, job, file or route",
     408: "The body did not come in time",
+    409: "The job is not finished",
     413: "The body is too large",
     422: "A file of the post is larger than the service takes",
     429: "A rate limit is reached, the service's or Instagram's",
@@ -48,6 +50,11 @@ _TAGS = {
     "login": "The Instagram login, for posts that need one",
     "service": "How the service is",
 }
+_WEBHOOK_HEADERS = (
+    ("webhook-id", "The same each time that this webhook is sent"),
+    ("webhook-timestamp", "Seconds since 1970 at which it is sent"),
+    ("webhook-signature", "v1, and the base64 of an HMAC with WEBHOOK_SECRET"),
+)
 _SCHEMAS = "#/components/schemas/{model}"
 
 Described = TypeVar("Described", bound=Handler)
@@ -85,9 +92,9 @@ class Operation:
     """One operation of the API; as a decorator it describes the handler below.
 
     ``response`` is the type that a success has as JSON, another content, or None for no body; with
-    ``events`` it is what each server-sent event holds. ``body`` is the type that the request has as
-    JSON, and ``file_body`` what it may be instead. ``errors`` are the statuses beside those
-    that every operation may have. An operation that is ``free`` needs no key.
+    ``events``, the names of server-sent events, it is what each of them holds. ``body`` is the type
+    that the request has as JSON, and ``file_body`` what it may be instead. ``errors`` are the
+    statuses beside those that every operation may have. An operation that is ``free`` needs no key.
     """
 
     id: str
@@ -102,7 +109,7 @@ class Operation:
     parameters: Sequence[Parameter] = ()
     headers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     more: Mapping[int, tuple[str, Any]] = field(default_factory=dict)
-    events: bool = False
+    events: Sequence[str] = ()
     free: bool = False
 
     def __call__(self, handler: Described) -> Described:
@@ -142,18 +149,17 @@ def describe_api(app: web.Application, server: str) -> dict[str, Any]:
             # With BASE_PATH each operation has two routes: the first one counts.
             described = route.resource.canonical, route.method.lower(), operation
             operations.setdefault(operation.id, described)
-    describer = _Describer([operation for _, _, operation in operations.values()], keyed=keyed)
+    describer = _Describer([operation for _, _, operation in operations.values()])
     paths: dict[str, dict[str, Any]] = {}
     for path, method, operation in operations.values():
         paths.setdefault(path, {})[method] = describer.operation(operation)
     components: dict[str, Any] = {"schemas": describer.definitions}
     # The longest URL is a setting, which the model does not know.
     describer.definitions["ScrapeRequest"]["properties"]["url"]["maxLength"] = max_url_length
-    if keyed:
-        components["securitySchemes"] = {
-            "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
-            "bearer": {"type": "http", "scheme": "bearer"},
-        }
+    components["securitySchemes"] = {
+        "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+        "bearer": {"type": "http", "scheme": "bearer"},
+    }
     return {
         "openapi": "3.1.0",
         "info": {
@@ -164,8 +170,10 @@ def describe_api(app: web.Application, server: str) -> dict[str, Any]:
         },
         "servers": [{"url": server, "description": "This service"}],
         "tags": [{"name": name, "description": text} for name, text in _TAGS.items()],
-        "security": [{"key": []}, {"bearer": []}] if keyed else [],
+        # Without a key it is optional: a generated client fits services with one, too.
+        "security": [*([] if keyed else [{}]), {"key": []}, {"bearer": []}],
         "paths": paths,
+        "webhooks": {"jobEnded": {"post": describer.webhook()}},
         "components": components,
     }
 
@@ -173,9 +181,8 @@ def describe_api(app: web.Application, server: str) -> dict[str, Any]:
 class _Describer:
     """Describes *operations* of an API whose schemas are each stated once."""
 
-    def __init__(self, operations: Sequence[Operation], *, keyed: bool) -> None:
-        self._keyed = keyed
-        types = [ErrorResponse]
+    def __init__(self, operations: Sequence[Operation]) -> None:
+        types: list[Any] = [ErrorResponse, JobResponse]
         for operation in operations:
             more = (response for _, response in operation.more.values())
             types += [
@@ -189,7 +196,7 @@ class _Describer:
 
     def operation(self, operation: Operation) -> dict[str, Any]:
         statuses = [*operation.errors, *_OF_EVERY_OPERATION]
-        statuses += [401] if self._keyed and not operation.free else []
+        statuses += [] if operation.free else [401]
         described: dict[str, Any] = {
             "operationId": operation.id,
             "summary": operation.summary,
@@ -212,11 +219,30 @@ class _Describer:
             described["parameters"] = [_parameter(parameter) for parameter in operation.parameters]
         return described
 
+    def webhook(self) -> dict[str, Any]:
+        """What a job that ends sends to its ``webhook``."""
+        return {
+            "operationId": "jobEnded",
+            "summary": "A job ended; signed according to Standard Webhooks",
+            "tags": ["jobs"],
+            "security": [],
+            "parameters": [
+                _parameter(Parameter(name, "header", {"type": "string"}, text, required=True))
+                for name, text in _WEBHOOK_HEADERS
+            ],
+            "requestBody": {"required": True, "content": self._content(JobResponse)},
+            "responses": {
+                "2XX": {"description": "Delivered"},
+                "410": {"description": "Never try again"},
+                "default": {"description": "Try again later"},
+            },
+        }
+
     def _success(self, operation: Operation) -> dict[str, Any]:
         content = self._content(operation.response)
         if operation.events:
             data = content["application/json"]["schema"]
-            content = {"text/event-stream": {"schema": _event(data)}}
+            content = {"text/event-stream": {"schema": _event(operation.events, data)}}
         text = HTTPStatus(operation.status).phrase
         streamed = operation.events or isinstance(operation.response, Content)
         headers = {**({} if streamed else _REQUEST_ID), **operation.headers}
@@ -234,14 +260,14 @@ class _Describer:
         return {"application/json": {"schema": self._refs[response, "validation"]}}
 
 
-def _event(data: dict[str, Any]) -> dict[str, Any]:
+def _event(names: Sequence[str], data: dict[str, Any]) -> dict[str, Any]:
     """The schema of a server-sent event whose data is JSON of the schema *data*."""
     text = {"type": "string", "contentMediaType": "application/json", "contentSchema": data}
     return {
         "type": "object",
         "required": ["event", "data"],
         "properties": {
-            "event": {"type": "string", "enum": ["post", "end"]},
+            "event": {"type": "string", "enum": list(names)},
             "id": {"type": "string"},
             "data": text,
         },

@@ -1,7 +1,7 @@
-"""``GET /`` and ``GET /docs``: the page, the API for people, and the files they are made of."""
+"""``GET /`` and ``GET /docs``: the page, the API reference, and their files."""
 
 from collections.abc import Mapping
-from importlib.metadata import distribution
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 from aiohttp import hdrs, web
@@ -13,8 +13,6 @@ from scrapper.serving.base_path import BASE_PATH
 __all__ = ["DOCS_FILES", "PAGE_FILES", "docs", "page"]
 
 _PACKAGE = Path(__file__).resolve().parents[1]
-# swagger-ui-py is a package of Python code around these files; only the files are used.
-_SWAGGER = Path(str(distribution("swagger-ui-py").locate_file("swagger_ui/static")))
 _TYPES = {
     ".html": "text/html; charset=utf-8",
     ".css": "text/css; charset=utf-8",
@@ -30,18 +28,30 @@ PAGE_FILES = {
 }
 """The page's files, by path."""
 
-DOCS_FILES = {
-    "/docs": _PACKAGE / "docs_page/index.html",
-    "/docs/docs.css": _PACKAGE / "docs_page/docs.css",
-    "/docs/docs.js": _PACKAGE / "docs_page/docs.js",
-    "/docs/swagger-ui.js": _SWAGGER / "swagger-ui-bundle.js",
-    "/docs/swagger-ui.css": _SWAGGER / "swagger-ui.css",
-}
-"""The files of ``/docs``, where Swagger UI shows the description, by path."""
+
+def _docs_files() -> dict[str, Path]:
+    ours = _PACKAGE / "docs_page"
+    try:
+        # A package of Python code around the files of Swagger UI; only the files are used.
+        package = distribution("swagger-ui-py")
+    except PackageNotFoundError:
+        return {"/docs": ours / "missing.html"}
+    theirs = Path(str(package.locate_file("swagger_ui/static")))
+    return {
+        "/docs": ours / "index.html",
+        "/docs/docs.css": ours / "docs.css",
+        "/docs/docs.js": ours / "docs.js",
+        "/docs/swagger-ui.js": theirs / "swagger-ui-bundle.js",
+        "/docs/swagger-ui.css": theirs / "swagger-ui.css",
+    }
+
+
+DOCS_FILES = _docs_files()
+"""The files of ``/docs``, by path: Swagger UI with the description, or how to install it."""
 
 
 def _serve(files: Mapping[str, Path], policy: str) -> Handler:
-    """A handler that answers the *files*, by path; *policy* is their ``Content-Security-Policy``.
+    """A handler that serves the *files*, by path; *policy* is their ``Content-Security-Policy``.
 
     Browsers ask each time whether a file changed.
     """

@@ -1,19 +1,22 @@
 """``/posts`` and ``/posts/{shortcode}``: what is stored."""
 
 import re
+from collections.abc import Sequence
+from typing import cast
 
 import orjson
 from aiohttp import web
 
+from scrapper.errors import InvalidURL, UnsupportedLink
 from scrapper.handlers.openapi import Operation, Parameter
+from scrapper.handlers.queries import CURSOR, LIMIT, choice_in, cursor_in, limit_in
 from scrapper.handlers.refusals import InvalidParameter, NotStored
 from scrapper.handlers.resources import LIBRARY, SETTINGS
 from scrapper.handlers.responses import ListingResponse
-from scrapper.library.catalogue import Search
-from scrapper.library.listing import Cursor
+from scrapper.library.catalogue import Kind, Search, Sort
 from scrapper.library.response import PostResponse
 from scrapper.library.stored import StoredPost
-from scrapper.links import is_shortcode
+from scrapper.links import clean_link, is_shortcode, read_link
 from scrapper.serving.base_path import BASE_PATH
 
 __all__ = [
@@ -27,17 +30,13 @@ __all__ = [
     "stored_post",
 ]
 
-_DEFAULT_LIMIT = 20
-_MOST_POSTS = 100
-
-
 SHORTCODE = Parameter("shortcode", "path", {"type": "string", "pattern": "^[A-Za-z0-9_-]{5,64}$"})
 """The parameter of every route to one stored post."""
 
-_LIMIT = {"type": "integer", "minimum": 1, "maximum": _MOST_POSTS}
 _MOST_SEARCHED = 200
+_KINDS: Sequence[Kind] = ("video", "image", "carousel")
+_SORTS: Sequence[Sort] = ("stored", "taken")
 _OWNER = {"type": "string", "pattern": "^[A-Za-z0-9._]{1,30}$"}
-_CURSOR = {"type": "string", "pattern": r"^[0-9]{1,10}\.[0-9]{9}~[A-Za-z0-9_-]{5,64}$"}
 
 
 @Operation(
@@ -47,33 +46,33 @@ _CURSOR = {"type": "string", "pattern": r"^[0-9]{1,10}\.[0-9]{9}~[A-Za-z0-9_-]{5
     response=ListingResponse,
     errors=(400, 503, 507),
     parameters=(
-        Parameter("limit", "query", _LIMIT, "How many"),
+        LIMIT,
         Parameter(
             "q",
             "query",
             {"type": "string", "maxLength": _MOST_SEARCHED},
-            "Words of the caption, or of the names of people",
+            "Words of the caption or of the names of people, the beginning of a shortcode, or a "
+            "post's link",
         ),
         Parameter("owner", "query", _OWNER, "User name of the owner"),
         Parameter("kept", "query", {"type": "boolean"}, "Only kept posts, or only others"),
-        Parameter("cursor", "query", _CURSOR, "The `next_cursor` of the listing before"),
+        Parameter("type", "query", {"type": "string", "enum": _KINDS}, "Only posts of this type"),
+        Parameter(
+            "sort",
+            "query",
+            {"type": "string", "enum": _SORTS, "default": "stored"},
+            "Which come first: those stored last, or those taken last",
+        ),
+        CURSOR,
     ),
 )
 async def list_posts(request: web.Request) -> web.Response:
     """The stored posts, newest first: ``limit`` of them, after ``cursor``.
 
-    ``q``, ``owner`` and ``kept`` choose among them.
+    ``q``, ``owner``, ``kept`` and ``type`` choose among them. A ``cursor`` belongs to its ``sort``.
     """
-    limit = request.query.get("limit", str(_DEFAULT_LIMIT))
-    if not (limit.isascii() and limit.isdecimal() and len(limit) <= len(str(_MOST_POSTS))):
-        raise _bad_limit()
-    if not 1 <= int(limit) <= _MOST_POSTS:
-        raise _bad_limit()
-    try:
-        after = Cursor.parse(request.query["cursor"]) if "cursor" in request.query else None
-    except ValueError:
-        raise InvalidParameter(text="cursor must be a next_cursor of an earlier listing") from None
-    listing = await request.app[LIBRARY].list(int(limit), after, _search(request))
+    limit, after = limit_in(request), cursor_in(request)
+    listing = await request.app[LIBRARY].list(limit, after, _search(request))
     next_cursor = orjson.dumps(None if listing.next is None else str(listing.next))
     body = b'{"posts":[%b],"next_cursor":%b}' % (
         b",".join(post_json(request, stored) for stored in listing.posts),
@@ -154,14 +153,29 @@ async def stored_post(request: web.Request) -> StoredPost:
 
 def _search(request: web.Request) -> Search:
     query = request.query
-    text, owner, kept = query.get("q", ""), query.get("owner"), query.get("kept")
-    if len(text) > _MOST_SEARCHED:
+    text, owner = query.get("q", ""), query.get("owner")
+    kept = choice_in(request, "kept", ["true", "false"])
+    text = clean_link(text)
+    if len(text) > _MOST_SEARCHED and not _is_link(request, text):
         raise InvalidParameter(text=f"q must not have more than {_MOST_SEARCHED} characters")
     if owner is not None and not re.fullmatch(_OWNER["pattern"], owner):
         raise InvalidParameter(text="owner must be a user name")
-    if kept not in (None, "true", "false"):
-        raise InvalidParameter(text="kept must be true or false")
-    return Search(text.strip(), owner or "", None if kept is None else kept == "true")
+    return Search(
+        text,
+        owner or "",
+        None if kept is None else kept == "true",
+        cast(Kind | None, choice_in(request, "type", _KINDS)) or "",
+        cast(Sort | None, choice_in(request, "sort", _SORTS)) or "stored",
+    )
+
+
+def _is_link(request: web.Request, text: str) -> bool:
+    """Whether *text* is a post's link: one may be longer than other texts that are looked for."""
+    try:
+        read_link(text, max_length=request.app[SETTINGS].max_url_length)
+    except (InvalidURL, UnsupportedLink):
+        return False
+    return True
 
 
 def _shortcode(request: web.Request) -> str:
@@ -181,7 +195,3 @@ def post_json(
         max_age=request.app[SETTINGS].max_media_age_seconds,
         prefix=request.app[BASE_PATH].prefix_of(request),
     )
-
-
-def _bad_limit() -> InvalidParameter:
-    return InvalidParameter(text=f"limit must be a number from 1 to {_MOST_POSTS}")

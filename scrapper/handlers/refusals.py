@@ -1,4 +1,4 @@
-"""What is wrong with a request, each with its code."""
+"""Errors in a request, each with its code."""
 
 from aiohttp import web
 
@@ -6,13 +6,13 @@ __all__ = ["InvalidBody", "InvalidParameter", "KeyRequired", "NotStored", "Webho
 
 
 class InvalidBody(web.HTTPBadRequest):
-    """The body is not what the route takes."""
+    """The body does not suit the route."""
 
     code = "invalid_body"
 
 
 class InvalidParameter(web.HTTPBadRequest):
-    """A part of the path or the query is not what the route takes."""
+    """A part of the path or the query does not suit the route."""
 
     code = "invalid_parameter"
 

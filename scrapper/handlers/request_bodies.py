@@ -1,4 +1,4 @@
-"""Request bodies: the models that check them, and that describe them."""
+"""Request bodies: the models that check and describe them."""
 
 import asyncio
 import math
@@ -105,7 +105,7 @@ class JobRequest(WishRequest):
 
 _GZIP = 16 + zlib.MAX_WBITS
 _WINDOWS = {"gzip": _GZIP, "x-gzip": _GZIP, "deflate": zlib.MAX_WBITS}
-# Nobody knows where the next request begins.
+# It is unknown where the next request begins.
 _CLOSE = {hdrs.CONNECTION: "close"}
 Body = TypeVar("Body", bound=BaseModel)
 

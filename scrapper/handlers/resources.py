@@ -5,9 +5,12 @@ from collections.abc import Awaitable, Callable, Mapping
 from aiohttp import web
 
 from scrapper.access.keys import ApiKeys
+from scrapper.access.proxy import ProxySignIn
 from scrapper.access.sessions import Sessions
 from scrapper.handlers.download_names import DownloadNames
+from scrapper.handlers.event_feed import EventFeed
 from scrapper.handlers.job_feeds import JobFeeds
+from scrapper.handlers.streams import StreamLimit
 from scrapper.instagram.client import Instagram
 from scrapper.jobs.engine import Jobs
 from scrapper.jobs.webhooks import WebhookHosts
@@ -23,15 +26,18 @@ __all__ = [
     "CHECKS",
     "CONVERSIONS",
     "DOWNLOAD_NAMES",
+    "EVENTS",
     "INSTAGRAM",
     "JOBS",
     "JOB_FEEDS",
     "LIBRARY",
     "MEDIA_ROOT",
     "METRICS",
+    "PROXY",
     "SCRAPER",
     "SESSIONS",
     "SETTINGS",
+    "STREAMS",
     "WEBHOOK_HOSTS",
 ]
 
@@ -44,14 +50,17 @@ LIBRARY = web.AppKey("library", Library)
 INSTAGRAM = web.AppKey("instagram", Instagram)
 JOBS = web.AppKey("jobs", Jobs)
 JOB_FEEDS = web.AppKey("job_feeds", JobFeeds)
+EVENTS = web.AppKey("events", EventFeed)
+STREAMS = web.AppKey("streams", StreamLimit)
+PROXY = web.AppKey("proxy", ProxySignIn)
 SESSIONS = web.AppKey("sessions", Sessions)
 WEBHOOK_HOSTS = web.AppKey("webhook_hosts", WebhookHosts)
 SCRAPER = web.AppKey("scraper", Scraper)
 Conversion = Callable[[Post, MediaItem], Awaitable[MediaItem]]
-"""Makes another file of an item of a stored post, or finds it there."""
+"""Converts an item of a stored post to another file, or finds that file."""
 
 CONVERSIONS: web.AppKey[dict[str, Conversion]] = web.AppKey("conversions")
-"""What plugins can make of an item, by the query's parameter that asks for it."""
+"""The conversions that plugins offer, by the query's parameter that asks for one."""
 
 CHECKS: web.AppKey[Mapping[str, Callable[[], Awaitable[bool]]]] = web.AppKey("checks")
 """Further checks of ``/ready``, by name."""

@@ -1,4 +1,4 @@
-"""Shapes of responses, beside a post's and a job's; they become the API's description."""
+"""Shapes of responses other than a post's and a job's, for the API's description."""
 
 from dataclasses import dataclass, field
 from typing import Annotated
@@ -6,9 +6,10 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field
 
 from scrapper.instagram.login.file import State
+from scrapper.jobs.model import JobResponse
 from scrapper.library.response import PostResponse
 
-__all__ = ["ErrorResponse", "ListingResponse", "LoginStanding", "ReadyResponse"]
+__all__ = ["ErrorResponse", "JobListing", "ListingResponse", "LoginStanding", "ReadyResponse"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,16 @@ class ListingResponse:
     __pydantic_config__ = ConfigDict(extra="forbid")
 
     posts: list[PostResponse]
+    next_cursor: Annotated[str | None, Field(description="Where the next listing begins")]
+
+
+@dataclass(frozen=True, slots=True)
+class JobListing:
+    """Some jobs, newest first."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    jobs: list[JobResponse]
     next_cursor: Annotated[str | None, Field(description="Where the next listing begins")]
 
 

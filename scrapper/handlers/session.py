@@ -52,7 +52,8 @@ async def begin_session(request: web.Request) -> web.Response:
             httponly=True,
             samesite="Strict",
             path=request.app[BASE_PATH].prefix_of(request) or "/",
-            # A proxy that does TLS says so. If somebody else does, they get a stricter cookie.
+            # A proxy that does TLS sends this header. Anybody else who sends it gets a stricter
+            # cookie.
             secure=request.secure or request.headers.get("X-Forwarded-Proto") == "https",
         )
     return response

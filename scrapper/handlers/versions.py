@@ -102,7 +102,7 @@ class RangedFile(web.FileResponse):
         try:
             status = await asyncio.to_thread(os.stat, self._file)
         except OSError:
-            # What there is to say of it, aiohttp says.
+            # aiohttp sends the error of an invalid range.
             return await super().prepare(request)
         # As aiohttp names and dates it.
         version = Version(f"{status.st_mtime_ns:x}-{status.st_size:x}", math.ceil(status.st_mtime))

@@ -55,7 +55,7 @@ def asking(source: str, context: Context) -> Iterator[None]:
 
 
 def _seen(error: Exception, context: Context) -> dict[str, Any]:
-    """What whoever reads the log will want to look into."""
+    """Details for the log."""
     response = context.transport.response
     seen = None if response is None else seen_in(response, context.secrets)
     return {"exc_info": error, "seen": seen}

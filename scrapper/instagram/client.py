@@ -29,9 +29,9 @@ from scrapper.settings import Settings
 __all__ = ["Instagram"]
 
 MakePace = Callable[[str, int, float], Pace]
-"""Makes the pace of a login state, ``logged_out`` or ``session``: so many queries in a window."""
+"""Makes the pace of a login state, ``logged_out`` or ``session``, for a number of queries."""
 
-# Of the time for all of it, so that what is whole by then can be stored.
+# A share of the time, so that complete files can still be stored.
 _STORING_SHARE, _MAX_STORING_SECONDS = 0.1, 1.0
 _SCRIPT_SECONDS = 30.0
 _HOSTS = ("instagram.com", *CDN_HOSTS)

@@ -1,4 +1,4 @@
-"""Which documents the web app's queries have, and the look-up of those that replace retired ones.
+"""The documents of the web app's queries, and the look-up of replacements for retired ones.
 
 A page of instagram.com links some fifty scripts. One of them has the id of each query's document,
 one the names of its relay flags (capture script_queries).
@@ -63,10 +63,10 @@ class Document:
 
 
 class DocumentMemory(Protocol):
-    """Keeps what look-ups found, by source, across restarts or replicas; no method raises."""
+    """Keeps the results of look-ups, by source, across restarts or replicas; no method raises."""
 
     def load(self) -> Mapping[str, Document]:
-        """What was found, by this process or another one."""
+        """The results of this process and others."""
         ...
 
     def claim(self, source: str) -> bool:
@@ -74,7 +74,7 @@ class DocumentMemory(Protocol):
         ...
 
     def store(self, source: str, document: Document) -> None:
-        """Keep what a look-up found."""
+        """Keep the result of a look-up."""
         ...
 
 
@@ -142,7 +142,7 @@ class Documents:
         return self._override.get(source, doc_id), flag_variables(flags)
 
     def found(self) -> dict[str, Document]:
-        """What look-ups found and is in use, by source."""
+        """The results of look-ups that are in use, by source."""
         return {
             source: document
             for source, document in self._memory.load().items()

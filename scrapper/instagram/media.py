@@ -53,7 +53,7 @@ _LATEST = 253_402_300_799
 # Clearly smaller than what the owner uploaded: Instagram scales down by a few pixels at times.
 _SMALL = 0.9
 _LARGER = 2
-# Pictures of the web app itself, which stand where Instagram withholds a file.
+# Pictures of the web app itself, shown where Instagram withholds a file.
 _PLACEHOLDER = "/rsrc.php/"
 _CROP = re.compile(r"[?&]stp=(?:[^&]*_)?c\d")
 _SONG_URLS = ("progressive_download_url", "fast_start_progressive_download_url")
@@ -154,14 +154,14 @@ class Description:
         )
 
     def filled_from(self, other: "Description") -> "Description":
-        """Fill what is lacking from the *other* description of the same post."""
+        """Fill gaps from the *other* description of the same post."""
         if self.is_carousel != other.is_carousel:
             return other if other.complete and not self.complete else self
         pairs = zip_longest(self.items, other.items)
         return self._with_items(other, (ours or theirs for ours, theirs in pairs))
 
     def with_larger(self, other: "Description") -> "Description":
-        """Take what is larger from the *other* description of the same post."""
+        """Take larger pictures from the *other* description of the same post."""
         pairs = zip_longest(self.items, other.items[: len(self.items)])
         larger = ((ours and theirs and ours.or_larger(theirs)) or ours for ours, theirs in pairs)
         return self._with_items(other, larger)
@@ -178,7 +178,7 @@ def belongs_to(media: Any, shortcode: Shortcode) -> bool:
     if not isinstance(media, dict):
         return False
     code = media.get("code")
-    return not isinstance(code, str) or _is_of(media, shortcode)
+    return not isinstance(code, str) or _includes(media, shortcode)
 
 
 def ungated(wrapper: Any, shortcode: Shortcode) -> dict[str, Any]:
@@ -212,7 +212,7 @@ def find_in_page(data: Any, shortcode: Shortcode) -> dict[str, Any] | None:
                 return ungated(value, shortcode)
             except Refused as refused:
                 gated = gated or refused.reason is Reason.GATED
-        elif _is_of(value, shortcode) and _has_media(value):
+        elif _includes(value, shortcode) and _has_media(value):
             return value
     if gated:
         raise Refused(Reason.GATED)
@@ -239,8 +239,8 @@ def describe(media: dict[str, Any], shortcode: Shortcode) -> Description:
         raise Refused(Reason.CHANGED)
     items = [_item(child) for child in children] if is_carousel else [_item(media)]
     if is_carousel:
-        told = _count(media.get("carousel_media_count")) or 0
-        items += [None] * (min(told, MAX_ITEMS) - len(items))
+        announced = _count(media.get("carousel_media_count")) or 0
+        items += [None] * (min(announced, MAX_ITEMS) - len(items))
     if not any(items):
         withheld = any(map(_is_withheld, children or [media]))
         raise Refused(Reason.GATED if withheld else Reason.CHANGED)
@@ -252,17 +252,17 @@ def describe(media: dict[str, Any], shortcode: Shortcode) -> Description:
         owner=_text(user.get("username")),
         taken_at=_moment(media.get("taken_at")),
         details=_details(media, user, children),
-        named_item=None if _is_itself(media, shortcode) else _slide(children, shortcode),
+        named_item=None if _has_code(media, shortcode) else _slide(children, shortcode),
     )
 
 
-def _is_of(media: dict[str, Any], shortcode: Shortcode) -> bool:
+def _includes(media: dict[str, Any], shortcode: Shortcode) -> bool:
     """Whether *media* is the post, or the one that has a slide with this code."""
     slides = _list(media.get("carousel_media"))
-    return _is_itself(media, shortcode) or _slide(slides, shortcode) is not None
+    return _has_code(media, shortcode) or _slide(slides, shortcode) is not None
 
 
-def _is_itself(media: dict[str, Any], shortcode: Shortcode) -> bool:
+def _has_code(media: dict[str, Any], shortcode: Shortcode) -> bool:
     if media.get("code") in (shortcode.code, shortcode.text):
         return True
     return str(media.get("pk")) == str(shortcode.media_id)
@@ -271,7 +271,7 @@ def _is_itself(media: dict[str, Any], shortcode: Shortcode) -> bool:
 def _slide(slides: Sequence[Any], shortcode: Shortcode) -> int | None:
     """The number of the slide that the shortcode names."""
     numbered = enumerate(map(_dict, slides[:_REFUSED_ITEMS]), start=1)
-    return next((number for number, slide in numbered if _is_itself(slide, shortcode)), None)
+    return next((number for number, slide in numbered if _has_code(slide, shortcode)), None)
 
 
 def _is_withheld(media: Any) -> bool:

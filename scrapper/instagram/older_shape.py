@@ -3,18 +3,18 @@
 from collections.abc import Iterator
 from typing import Any
 
-__all__ = ["in_todays_shape"]
+__all__ = ["to_current_shape"]
 
 _PICTURE, _VIDEO, _CAROUSEL = 1, 2, 8
 _MOST_NODES = 100
 
 
-def in_todays_shape(node: dict[str, Any]) -> dict[str, Any]:
+def to_current_shape(node: dict[str, Any]) -> dict[str, Any]:
     """What :mod:`scrapper.instagram.media` reads, from a *node* of any shape; never raises.
 
     What is not known stays away: a video without ``video_url`` has no file.
     """
-    children = [in_todays_shape(child) for child in _nodes(node.get("edge_sidecar_to_children"))]
+    children = [to_current_shape(child) for child in _nodes(node.get("edge_sidecar_to_children"))]
     is_video = node.get("is_video") is True or "Video" in str(node.get("__typename"))
     owner, size = _dict(node.get("owner")), _dict(node.get("dimensions"))
     width, height = size.get("width"), size.get("height")

@@ -29,7 +29,7 @@ Source = TypeVar("Source", bound=_Named)
 
 @dataclass(slots=True)
 class _Setback:
-    """How often in a row a source refused what another gave, and until when it comes last."""
+    """How often in a row a source refused a post that another gave, and until when it is last."""
 
     times: int = 0
     until: float = 0.0
@@ -50,7 +50,7 @@ class SourceOrder:
     twice as long each further time in a row, up to 6 hours. After that it is tried again in its
     own place. A source that had no larger pictures is not asked for them for as long.
 
-    :meth:`scout` lets one scrape of a burst find out which source gives, for all of them.
+    :meth:`scout` lets one scrape of a burst find out for all of them which source works.
     """
 
     def __init__(self, name: str, *, now: Callable[[], float] = time.monotonic) -> None:
@@ -97,15 +97,15 @@ class SourceOrder:
             self._vain.pop(name, None)
         self.gave(name, others)
 
-    def forgive(self, names: Iterable[str]) -> None:
-        """Ask the sources *names* in their own place again: why they refused is mended."""
+    def restore(self, names: Iterable[str]) -> None:
+        """Put the sources *names* back in their own place: the cause of their refusals is gone."""
         with self._lock:
             for name in names:
                 self._setbacks.pop(name, None)
 
     @contextmanager
     def scout(self, seconds: float) -> Iterator[None]:
-        """Run the block alone while nobody knows which source gives; otherwise at once.
+        """Run the block alone while it is unknown which source works; otherwise at once.
 
         The other threads wait, and go on together as soon as one found out. The scout may be stuck,
         so they wait for three seconds at most, and for no more than a quarter of their *seconds*.

@@ -1,4 +1,4 @@
-"""How often Instagram may be asked, counted over all threads, and learned from its refusals."""
+"""The pace of requests to Instagram, counted over all threads, and learned from its refusals."""
 
 import math
 import threading
@@ -19,7 +19,7 @@ __all__ = ["Kind", "Learned", "Pace", "PaceFile", "PaceMemory", "Window"]
 log = structlog.get_logger(__name__)
 
 Kind = Literal["query", "page"]
-"""What is counted: queries of the API, and views of pages."""
+"""The kinds of requests that are counted: queries of the API, and views of pages."""
 
 _PAGES_PER_200_QUERIES = 75
 _MIN_ALLOWED = 10
@@ -53,7 +53,7 @@ class PaceMemory:
 
 
 class Window:
-    """Counts the requests of this process; its owner sees to it that threads take turns."""
+    """Counts the requests of this process; its owner serialises the threads."""
 
     def __init__(self) -> None:
         self._sent: dict[Kind, deque[float]] = {"query": deque(), "page": deque()}
@@ -162,7 +162,7 @@ class PaceFile:
     def __init__(self, path: Path, *, check: Callable[[], None] = lambda: None) -> None:
         self._file = StateFile(path, check=check)
         self._lock = threading.Lock()
-        self.learned = self._file.read(_learned_in) or {}
+        self.learned = self._file.read(_parse_learned) or {}
 
     def make_pace(self, login_state: str, max_queries: int, window: float) -> Pace:
         """The pace of one login state, which keeps here what it learns."""
@@ -191,7 +191,7 @@ class _InFile(PaceMemory):
         self._keep(learned)
 
 
-def _learned_in(data: Any) -> dict[str, Learned]:
+def _parse_learned(data: Any) -> dict[str, Learned]:
     learned = {name: Learned(int(it["allowed"]), float(it["at"])) for name, it in data.items()}
     if not all(0 < it.allowed < _MAX_ALLOWED and math.isfinite(it.at) for it in learned.values()):
         raise ValueError("out of range")

@@ -39,7 +39,7 @@ def refusal_of_page(
             return Refused(Reason.RATE_LIMITED, retry_after=retry_after_of(response))
     refused = reason_of_response(response, with_session=with_session) or Refused(Reason.CHANGED)
     if refused.reason is Reason.NEEDS_LOGIN:
-        # Weaker than the API's word: a page also refuses an address that asked too much.
+        # Weaker evidence than the API's: a page also refuses an address that asked too much.
         return Refused(Reason.LOGIN_WALL)
     return refused
 

@@ -1,4 +1,4 @@
-"""Ask the sources for a post, in the order that works, until one of them has all of it."""
+"""Asks the sources for a post, best first, until one of them has all of it."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -37,7 +37,7 @@ _DOUBTFUL = frozenset(
 # Trouble of a source, whatever the post: the account is not asked by that way for a while.
 _TROUBLE = frozenset({Reason.FAILED, Reason.CHANGED, Reason.WAIT, Reason.STALE})
 _SHORT_REST_SECONDS = 30.0
-# What is worth waiting for: the others ask for a login, or another query.
+# Refusals that pass with time; the others need a login, or another query.
 _PASSES = LIMITS | {Reason.FAILED, Reason.CHANGED, Reason.WAIT, Reason.CLOSED}
 _NOT_ALIVE = frozenset({Reason.SESSION_ENDED, Reason.NEEDS_LOGIN, Reason.LOGIN_WALL, Reason.STALE})
 
@@ -74,7 +74,7 @@ class Search:
 
     @property
     def standings(self) -> Mapping[str, "Standing"]:
-        """What was learned, by login state: ``logged_out``, and ``session`` where there is one."""
+        """The learned state, by login state: ``logged_out``, and ``session`` where there is one."""
         standings = [self._logged_out]
         if self._login.session() is not None:
             standings.insert(0 if self._login_first else 1, self._with_session)
@@ -149,7 +149,7 @@ class Search:
                 self._keep_cookies(context)
             except Refused as error:
                 inquiry.refuse(source, standing, error)
-                self._heed(standing, context, error, source.name)
+                self._react(standing, context, error, source.name)
                 outcome, wait = error.reason, error.retry_after
             took = round((time.monotonic() - started) * 1000)
             found.rows.append(Finding(name, outcome, transport.status, had, took, wait))
@@ -172,7 +172,7 @@ class Search:
             with asking("share", context):
                 return open_share_link(context, path)
         except Refused as error:
-            self._heed(self._logged_out, context, error, "share")
+            self._react(self._logged_out, context, error, "share")
             refusal = Refusal("share", False, error.reason, error.retry_after)
             raise verdict([refusal]) from None
 
@@ -228,7 +228,7 @@ class Search:
                         description = inquiry.ask(source, standing, context)
                 except Refused as error:
                     inquiry.refuse(source, standing, error)
-                    self._heed(standing, context, error, source.name)
+                    self._react(standing, context, error, source.name)
                     gated = error.reason is Reason.GATED and standing.with_session
                     if error.reason is Reason.PACE or gated:
                         # There is one pace, and one account: no other source has more now.
@@ -264,7 +264,7 @@ class Search:
             with asking(source.name, context):
                 found = inquiry.ask(source, standing, context)
         except Refused as refused:
-            self._heed(standing, context, refused, source.name)
+            self._react(standing, context, refused, source.name)
             return
         inquiry.description = small.with_larger(found)
         if inquiry.description.items != small.items:
@@ -282,9 +282,9 @@ class Search:
             found = self.documents.look_up(
                 retired, self._get_script, lambda: context.count("page"), seconds=left
             )
-            self._logged_out.order.forgive(found)
+            self._logged_out.order.restore(found)
 
-    def _heed(self, standing: "Standing", context: Context, refused: Refused, source: str) -> None:
+    def _react(self, standing: "Standing", context: Context, refused: Refused, source: str) -> None:
         """Slow down after a limit; note what a refusal says of the session."""
         if refused.reason in LIMITS:
             context.slow_down()
@@ -292,7 +292,7 @@ class Search:
             return
         self._note(context.session, refused)
         standing.rest(source, refused, self._cooldown)
-        if refused.reason in _DOUBTFUL and self._login.may_doubt():
+        if refused.reason in _DOUBTFUL and self._login.check_is_due():
             self._verify(context)
 
     def _verify(self, context: Context) -> None:
@@ -376,8 +376,9 @@ class Standing:
         self._rests = {source.name: (0.0, Reason.CLOSED) for source in sources}
 
     def rest(self, name: str, refused: Refused, cooldown: float) -> None:
-        """Leave the account alone, or the source *name* of it, as long as what it said is likely
-        to hold: *cooldown* seconds if it is a limit without a time, or closes this way.
+        """Leave the account alone, or its source *name*, while the refusal is likely to hold.
+
+        That is *cooldown* seconds for a limit without a time, or a closed way.
         """
         reason, names = refused.reason, [name]
         if reason in LIMITS:
@@ -396,7 +397,7 @@ class Standing:
             self._rests[one] = (self._now() + seconds, reason)
 
     def rest_of(self, name: str) -> Refused | None:
-        """What the source *name* said, if it is not to be asked now."""
+        """The refusal of the source *name*, while it must not be asked."""
         end, reason = self._rests[name]
         left = end - self._now()
         if left <= 0:
@@ -415,7 +416,7 @@ class Standing:
 
 @dataclass(slots=True)
 class _Inquiry:
-    """What the sources said of one post so far."""
+    """The sources' answers about one post so far."""
 
     shortcode: Shortcode
     story: bool

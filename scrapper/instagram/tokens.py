@@ -36,7 +36,7 @@ class HeldTokens:
 
 
 class Tokens:
-    """What the last page view gave, for ten minutes; safe to share between threads."""
+    """The tokens of the last page view, for ten minutes; safe to share between threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -46,7 +46,7 @@ class Tokens:
         """The tokens held, or those that *fetch* returns; one thread fetches, the others wait.
 
         Raises:
-            TimeoutError: another thread did not get any within so many *seconds*.
+            TimeoutError: another thread did not get any within *seconds*.
         """
         if not self._lock.acquire(timeout=max(0.0, seconds)):
             raise TimeoutError("waited for another thread's page tokens")

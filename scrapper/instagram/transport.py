@@ -116,7 +116,7 @@ class PooledTransport(HTTPAdapter):
         self.clock_difference: float | None = None
         """Seconds by which the clock here is ahead of the one that sent the last response."""
         self.abandoned = False
-        """Whether a thread that hangs may still use it: nobody else must."""
+        """Whether a hanging thread may still use it, so that nobody else must."""
         super().__init__(pool_connections=_POOLED_HOSTS, pool_maxsize=1)
 
     @property
@@ -224,8 +224,8 @@ class TransportPool:
     """As many :class:`PooledTransport` as are in use at once, over the TLS context *tls*.
 
     *hosts* are the allowed hosts; each stands for its subdomains too. Pools over one context share
-    the deadline of each thread. A connection over which nothing comes for *patience* seconds is
-    given up. Without *repeats* every request is sent once: the caller counts its tries.
+    the deadline of each thread. A connection that is silent for *patience* seconds is given up.
+    Without *repeats* every request is sent once: the caller counts its tries.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""What Instagram's answers mean, and what clients get when every source refused.
+"""What Instagram's answers mean, and the error for clients when every source refused.
 
 The meanings are those of captures and bug reports of autumn 2026; Instaloader's are read from the
 source of Instaloader 4.16. Three things are decided here and nowhere else: the :class:`Reason`
@@ -66,7 +66,7 @@ class Reason(StrEnum):
     GONE = "gone"
     """The page says that the post does not exist."""
     EMPTY = "empty"
-    """The API has no such post: gone, most likely, or hidden from whoever asked."""
+    """The API has no such post: gone, most likely, or hidden from this client."""
     NULL = "null"
     """``null`` where the post should be: the query is retired, or the post is gone."""
     RETIRED = "retired"
@@ -74,7 +74,7 @@ class Reason(StrEnum):
     GATED = "gated"
     """The post itself needs a login, or is not shown in this country: age, region, private."""
     NEEDS_LOGIN = "needs_login"
-    """The API refuses whoever is not logged in."""
+    """The API refuses clients that are not logged in."""
     LOGIN_WALL = "login_wall"
     """The page is a login form: this address asked too much, or the post needs a login."""
     SESSION_ENDED = "session_ended"
@@ -337,7 +337,7 @@ def location_of(response: requests.Response) -> SplitResult | None:
 
 
 def seen_in(response: requests.Response, secrets: Collection[str] = ()) -> dict[str, Any]:
-    """What an answer that nobody understands looks like, for the log.
+    """The look of an unexpected answer, for the log.
 
     Its status, the keys of its JSON, and the first 200 characters. Left out are *secrets*, what
     looks like a token, and the queries of URLs.
@@ -399,7 +399,7 @@ def retry_after_of(response: requests.Response) -> float | None:
 
 
 class _Complaint(NamedTuple):
-    """What an answer says beside its data, in lower case; nothing for one that is fine.
+    """The error texts of an answer beside its data, in lower case; empty for a good answer.
 
     Any caption may hold the words in question, so the data itself is never searched.
     """
@@ -434,7 +434,7 @@ class _Complaint(NamedTuple):
         )
 
     def reason(self, *, with_session: bool) -> Reason | None:
-        """What it means in whatever answer it stands; None if nothing is known for certain."""
+        """Its meaning in any answer; None if nothing is certain."""
         for code in self.codes:
             if code in _CODES:
                 return _CODES[code]
@@ -445,7 +445,7 @@ class _Complaint(NamedTuple):
         return None
 
     def reason_of_failure(self, *, with_session: bool) -> Reason | None:
-        """What else it means in an answer that says that it failed."""
+        """Its further meaning in an answer that failed."""
         if any(word in self.words for word in _RETIRED_WORDS):
             return Reason.RETIRED
         if self.is_json and _DELETED.search(self.words):

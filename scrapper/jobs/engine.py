@@ -1,15 +1,17 @@
-"""Jobs: taken, followed, cancelled and tried again, whatever keeps them and whoever runs them."""
+"""Accepts, follows, cancels and retries jobs, over any store and runner."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
 import structlog
 
-from scrapper.jobs.model import Job, JobPost
+from scrapper.errors import JobRunning
+from scrapper.jobs.model import Job, JobFilter, JobPost
 from scrapper.jobs.runner import Runner
-from scrapper.jobs.store import JobStore
+from scrapper.jobs.store import JobChanges, JobStore
 from scrapper.jobs.stores.memory import MemoryStore
+from scrapper.library.listing import Cursor
 from scrapper.tasks import end, in_background
 
 __all__ = ["Jobs", "running"]
@@ -35,6 +37,38 @@ class Jobs:
             JobsUnreachable: Redis does not answer.
         """
         return await self._store.get(job_id)
+
+    async def list(
+        self, limit: int, after: Cursor | None, wanted: JobFilter
+    ) -> tuple[Sequence[Job], Cursor | None]:
+        """The *limit* jobs taken last that are *wanted* and come *after* a place; and that of the
+        last one, if more follow.
+
+        Raises:
+            JobsUnreachable: Redis does not answer.
+        """
+        jobs = await self._store.newest(limit + 1, after, wanted)
+        return jobs[:limit], jobs[limit - 1].cursor if len(jobs) > limit else None
+
+    async def changed(self, since: int) -> JobChanges:
+        """The jobs that changed after change number *since*.
+
+        Raises:
+            JobsUnreachable: Redis does not answer.
+        """
+        return await self._store.changed(since)
+
+    async def forget(self, job: Job) -> bool:
+        """Show a finished *job* to nobody any more. Return False if it is gone.
+
+        Raises what :meth:`.JobStore.forget` raises, and:
+            JobRunning: it is not finished.
+        """
+        if await self._store.forget(job):
+            return True
+        if await self._store.get(job.id) is None:
+            return False
+        raise JobRunning
 
     async def cancel(self, job: Job) -> bool:
         """Cancel the job's posts that did not start. Return False if it is gone.
@@ -62,9 +96,9 @@ class Jobs:
         return await self._store.change(job, again, queue=True)
 
     async def follow(self, job: Job, pause: Callable[[], float]) -> AsyncIterator[Job]:
-        """*job* as it is, and after each change, until it ends, is gone, or the process ends.
+        """Yield *job* as it is, and after each change, until it ends, is gone, or the process ends.
 
-        It is looked at again after *pause* seconds.
+        The store is asked every *pause* seconds.
         """
         seen = -1
         while not self.closing and await self._store.refresh(job):

@@ -14,14 +14,17 @@ from pydantic import ConfigDict, Field
 
 from scrapper.errors import InvalidURL, UnsupportedLink, response_to
 from scrapper.jobs.waiting import Place
+from scrapper.library.listing import Cursor
 from scrapper.library.post import Wish, moment
 from scrapper.links import clean_link, read_link
 
 __all__ = [
     "Job",
     "JobEvent",
+    "JobFilter",
     "JobPost",
     "JobResponse",
+    "JobState",
     "PostState",
     "new_job",
     "unix_time",
@@ -111,7 +114,7 @@ class JobPost:
     def waiting(self, until: float, *, limited: bool) -> "JobPost":
         """The same post, waiting until *until*, a unix time, or longer.
 
-        Only one that was *limited* itself loses patience, not one that is behind others.
+        Only a post that was *limited* itself uses up its patience; one behind others does not.
         """
         since = self.waiting_since
         if limited:
@@ -125,6 +128,10 @@ class JobPost:
     def cancelled(self) -> "JobPost":
         """The same post, given up."""
         return replace(self, state="cancelled", next_try_at=None)
+
+    def left(self) -> "JobPost":
+        """The same post, queued for another process after a try that was broken off."""
+        return replace(self, state="queued", bytes_done=0, bytes_total=None)
 
     def anew(self) -> "JobPost":
         """The same post as if it had just been asked for."""
@@ -177,11 +184,12 @@ class JobEvent(JobPost):
 
 @dataclass(slots=True)
 class Job:
-    """A batch of posts; ``created_at`` is a unix time, ``client`` is who sent it.
+    """A batch of posts; ``created_at`` is a unix time, ``client`` the address that sent it.
 
+    ``owner`` is the name of the key that it was sent with, None if that is not one of several.
     With ``keep``, sweeps leave its posts alone, which are to be as the ``wish`` has it. ``webhook``
-    is the URL that gets the job when it ends, and ``webhook_outcome`` what became of it. Whoever
-    keeps the job numbers its changes, within an ``epoch``.
+    is the URL that gets the job when it ends, and ``webhook_outcome`` the result. A ``forgotten``
+    job is not shown any more. The store numbers the job's changes, within an ``epoch``.
     """
 
     id: str
@@ -190,6 +198,8 @@ class Job:
     client: str | None = None
     keep: bool = False
     webhook: str | None = None
+    owner: str | None = None
+    forgotten: bool = False
     wish: Wish = _ANY
     webhook_outcome: Literal["delivered", "given_up"] | None = None
     epoch: str = _EPOCH
@@ -205,12 +215,21 @@ class Job:
         cancelled = any(post.state == "cancelled" for post in self.posts)
         return "cancelled" if cancelled else "done"
 
+    @property
+    def cursor(self) -> Cursor:
+        """Where the job stands among all, newest first."""
+        return Cursor(self.created_at, self.id)
+
     def place(self, index: int) -> Place:
-        """Where the post at *index* stands among those of all jobs."""
+        """The order of the post at *index* among those of all jobs."""
         return Place(self.created_at, self.id, index)
 
+    def delay(self, until: float) -> None:
+        """Note that the posts that wait are tried no earlier than *until*, a unix time."""
+        self.posts[:] = [post.delayed(until) for post in self.posts]
+
     def note(self, index: int, version: int) -> None:
-        """Note that change number *version* made the post at *index* what it is."""
+        """Note that change number *version* was the last one of the post at *index*."""
         self.version = max(self.version, version)
         self._changes[index] = (version, {"index": index, **self.posts[index].to_json()})
 
@@ -242,6 +261,22 @@ class Job:
         return "waiting" if self.state == "running" else self.webhook_outcome or "waiting"
 
 
+@dataclass(frozen=True, slots=True)
+class JobFilter:
+    """Which jobs are wanted: those of an ``owner``, None for everybody's, and in a ``state``."""
+
+    owner: str | None = None
+    state: JobState | None = None
+
+    def allows(self, job: Job) -> bool:
+        """Whether *job* is wanted; a forgotten one never is."""
+        return (
+            not job.forgotten
+            and self.owner in (None, job.owner)
+            and self.state in (None, job.state)
+        )
+
+
 def unix_time(text: str) -> float:
     """The reverse of :func:`~scrapper.library.post.moment`.
 
@@ -258,13 +293,21 @@ def new_job(
     client: str | None = None,
     keep: bool = False,
     webhook: str | None = None,
+    owner: str | None = None,
     wish: Wish = _ANY,
 ) -> Job:
     """A job of *urls* for *client*; links that are not a post's have failed at once."""
     posts = [_post(url, max_url_length) for url in urls]
-    job = Job(uuid.uuid4().hex, time.time(), posts, client=client, keep=keep, webhook=webhook)
-    job.wish = wish
-    return job
+    return Job(
+        uuid.uuid4().hex,
+        time.time(),
+        posts,
+        client=client,
+        keep=keep,
+        webhook=webhook,
+        owner=owner,
+        wish=wish,
+    )
 
 
 def _post(url: str, max_url_length: int) -> JobPost:

@@ -1,4 +1,4 @@
-"""What becomes of a post of a job: one table, and whoever acts by it."""
+"""Decides by one table what happens to a post of a job, and does it."""
 
 import asyncio
 import math
@@ -10,6 +10,7 @@ import structlog
 from structlog.contextvars import bound_contextvars
 
 from scrapper.errors import (
+    DeadlineExceeded,
     PaceExceeded,
     RateLimited,
     ScrapeError,
@@ -35,11 +36,11 @@ _PROGRESS_SECONDS = 0.3
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """What is known of a post when somebody must decide what becomes of it.
+    """What is known of a post when its next step is decided.
 
     Before a try, ``others_wait`` says whether posts wait in line, and ``at_hand`` whether this one
     needs no turn at Instagram. After a try there is the ``size`` in bytes of what was stored, or
-    the ``error``; ``patience_left`` is in seconds.
+    the ``error``; ``patience_left`` is in seconds. ``stopping`` says that this process ends.
     """
 
     post: JobPost
@@ -48,6 +49,7 @@ class Case:
     size: int | None = None
     error: Exception | None = None
     patience_left: float = 0.0
+    stopping: bool = False
 
     @property
     def pause(self) -> float | None:
@@ -69,12 +71,13 @@ class Case:
 
 
 class Decision(NamedTuple):
-    """What becomes of a post: it is skipped, run, put in line, or has ended as ``post`` says.
+    """What becomes of a post: it is skipped, run, put in line, left to another process, or has
+    ended as ``post`` says.
 
-    ``hold`` is the number of seconds for which the limit that it met holds the line.
+    ``hold`` is the number of seconds for which its limit holds the line.
     """
 
-    verb: Literal["skip", "run", "wait", "end"]
+    verb: Literal["skip", "run", "wait", "leave", "end"]
     post: JobPost
     hold: float = 0.0
     is_fault: bool = False
@@ -102,6 +105,11 @@ ROWS: Sequence[Row] = (
         "stored",
         lambda case: case.size is not None,
         lambda case: Decision("end", case.post.done(case.size or 0)),
+    ),
+    Row(
+        "out of time in a process that ends",
+        lambda case: case.stopping and isinstance(case.error, DeadlineExceeded),
+        lambda case: Decision("leave", case.post.left()),
     ),
     Row(
         "behind others that wait",
@@ -147,14 +155,16 @@ class Runner:
         patience: Patience,
         *,
         on_stored: Callable[[str, int, Scraped], None] = lambda *_: None,
+        stopping: Callable[[], bool] = lambda: False,
     ) -> None:
         self._store = store
         self._scraper = scraper
         self._patience = patience
         self._on_stored = on_stored
+        self._stopping = stopping
 
-    async def run(self, job_id: str, index: int) -> None:
-        """Decide about a queued post, and act by it.
+    async def run(self, job_id: str, index: int) -> bool:
+        """Decide about a queued post, and act by it; False if it is left to another process.
 
         Return only once the outcome is kept, however long the store is away. Otherwise another
         process would find the post unfinished and run it again.
@@ -163,7 +173,7 @@ class Runner:
             found = await self._store.find(job_id, index)
             if found is None:
                 await self._store.skip()
-                return
+                return True
             job, post = found
             others_wait = post.state == "queued" and await self._store.has_waiting()
             at_hand = others_wait and await self._needs_no_turn(post, job.wish)
@@ -171,11 +181,12 @@ class Runner:
             if decision.verb == "run":
                 running = post.started()
                 if not await self._store.note(job_id, index, running):
-                    return
+                    return True
                 decision = await self._try(job, index, running)
                 if not decision.hold and post.state == "waiting":
                     self._store.note_success()
             await self._act(job, index, decision)
+            return decision.verb != "leave"
 
     async def _act(self, job: Job, index: int, decision: Decision) -> None:
         match decision.verb:
@@ -183,6 +194,8 @@ class Runner:
                 await self._store.skip()
             case "wait":
                 await self._store.wait(job, index, decision.post, decision.hold)
+            case "leave":
+                await self._store.note(job.id, index, decision.post)
             case "end":
                 self._patience.forget(job.place(index))
                 if decision.hold:
@@ -197,12 +210,12 @@ class Runner:
             scraped = await attempt.scrape()
             size = sum(file.size for file in scraped.stored.post.files)
             self._on_stored(job.id, index, scraped)
-        # Whatever it is, the table has a row for it.
+        # The table has a row for every error.
         except Exception as raised:  # noqa: BLE001
             error = raised
         finally:
             await end(following)
-        case = Case(attempt.post, size=size, error=error)
+        case = Case(attempt.post, size=size, error=error, stopping=self._stopping())
         if case.pause is not None:
             left = await self._patience_left(job.place(index), post)
             case = replace(case, patience_left=left)
@@ -219,11 +232,11 @@ class Runner:
         try:
             return post.shortcode is not None and await self._scraper.has(post.shortcode, wish)
         except ScrapeError:
-            # Let it try: then it meets the same error, and that is noted.
+            # The try meets the same error, and notes it.
             return True
 
     async def _follow(self, job_id: str, index: int, attempt: "_Attempt") -> None:
-        """Keep how far the download is, while it runs."""
+        """Store the progress of the download while it runs."""
         while True:
             await asyncio.sleep(_PROGRESS_SECONDS)
             if attempt.look():
@@ -247,7 +260,7 @@ class _Attempt:
         return await self._scraper.scrape(shortcode, url, keep=self._keep, wish=self._wish)
 
     def look(self) -> bool:
-        """Look how far the download is; return whether that changed."""
+        """Read the progress of the download; return whether it changed."""
         post = self.post
         progress = self._scraper.progress(post.shortcode) if post.shortcode else None
         if progress is not None:

@@ -1,37 +1,46 @@
-"""What the engine and the runner need of whatever keeps the jobs."""
+"""The contract of a store of jobs, for the engine and the runner."""
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 from scrapper.errors import JobsFull, TooManyJobs
-from scrapper.jobs.model import Job, JobPost, JobResponse
+from scrapper.jobs.model import Job, JobFilter, JobPost, JobResponse
+from scrapper.library.listing import Cursor
 
 __all__ = [
     "MAKE_ROOM_SECONDS",
     "Change",
     "FinishedJob",
     "FinishedJobs",
+    "JobChanges",
     "JobStore",
     "check_room",
-    "without_room",
+    "jobs_to_drop",
 ]
 
 MAKE_ROOM_SECONDS = 5.0
 """Seconds after which to try again if there was no room for a job or a post."""
 
 Change = Callable[[JobPost], JobPost | None]
-"""What a post becomes; None leaves it as it is."""
+"""Returns the changed post, or None to leave it as it is."""
 
 Client = TypeVar("Client")
+
+
+class JobChanges(NamedTuple):
+    """Which jobs changed, or went: their IDs and owners; and the ``number`` of the last change."""
+
+    number: int
+    jobs: Sequence[tuple[str, str | None]]
 
 
 class JobStore(Protocol):
     """Keeps jobs, the queue of their posts, and the line of those that wait.
 
-    The first five methods are for clients, and raise
-    :class:`~scrapper.errors.JobsUnreachable` where the store cannot be reached. The others are for
-    whoever runs posts, and return only once the store answered, however long that takes.
+    The first eight methods are for clients, and raise :class:`~scrapper.errors.JobsUnreachable`
+    where the store cannot be reached. The others are for the runner, and return only once the store
+    answered, however long that takes.
     """
 
     async def add(self, job: Job) -> None:
@@ -58,6 +67,24 @@ class JobStore(Protocol):
             DiskFull, DiskReadOnly, MediaFolderGone: it cannot be kept.
         """
 
+    async def newest(self, number: int, after: Cursor | None, wanted: JobFilter) -> Sequence[Job]:
+        """The *number* jobs taken last of those that are *wanted* and come *after* a place."""
+
+    async def forget(self, job: Job) -> bool:
+        """Show *job* to nobody any more; False if it is gone, or goes on.
+
+        Its webhook is delivered nevertheless, and plugins are notified of its end.
+
+        Raises:
+            DiskFull, DiskReadOnly, MediaFolderGone: that cannot be kept.
+        """
+
+    async def changed(self, since: int) -> JobChanges:
+        """The jobs that changed after change number *since*, the last one first.
+
+        Where the store begins anew, numbers do, too.
+        """
+
     async def check_room(self, client: str | None) -> None:
         """See that *client* may have one more unfinished job.
 
@@ -75,7 +102,7 @@ class JobStore(Protocol):
         """Put a post in line: one behind others, or one that met a limit of *hold* seconds."""
 
     async def hold(self, seconds: float) -> None:
-        """Note a limit: nobody leaves the line for so many *seconds*."""
+        """Note a limit: nobody leaves the line for *seconds*."""
 
     async def has_waiting(self) -> bool:
         """Whether any post waits in line."""
@@ -84,7 +111,7 @@ class JobStore(Protocol):
         """Note that a post that had left the line met no limit."""
 
     async def skip(self) -> None:
-        """Let the next post leave the line at once: the last one was not wanted any more."""
+        """Let the next post leave the line at once, since the last one was cancelled."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +149,7 @@ def check_room(unfinished: Sequence[Client], client: Client, max_jobs: int) -> N
         raise TooManyJobs(retry_after=MAKE_ROOM_SECONDS)
 
 
-def without_room(
+def jobs_to_drop(
     kept: int, finished: Sequence[str], unreported: Collection[str], max_jobs: int
 ) -> Sequence[str]:
     """Which of the *finished* jobs, oldest first, make room for a new one beside *kept* jobs.

@@ -1,4 +1,4 @@
-"""Waiting for Instagram, or for room: in one line for all jobs, as patience allows."""
+"""Posts that wait for Instagram, or for room: one line for all jobs, and each post's patience."""
 
 import asyncio
 import time
@@ -28,7 +28,7 @@ class LinePace:
         self._spacing = self.seconds = spacing
 
     def slow_down(self) -> None:
-        """Begin anew, after a limit."""
+        """Start over after a limit."""
         self.seconds = self._spacing
 
     def speed_up(self) -> None:
@@ -91,7 +91,7 @@ class Backlog:
         return time.time() + left if left > 0 else 0.0
 
     async def next(self) -> Place:
-        """Take the post in front out of the line, once it may go."""
+        """Take the first post out of the line, once it may go."""
         while True:
             wait = max(self._held_until, self._next_at) - time.monotonic()
             if self._line and wait <= 0:
@@ -128,7 +128,7 @@ class Patience:
             waited = 0.0
             if waiting_since is not None and await asyncio.to_thread(self._clock_is_right):
                 waited = max(0.0, time.time() - waiting_since)
-            # Drop posts that nobody asked about for so long that they were cancelled.
+            # Forget posts that nobody has asked about for long: they were cancelled.
             latest = time.monotonic() - self._seconds
             for old in list(takewhile(lambda it: self._since[it] < latest, self._since)):
                 del self._since[old]

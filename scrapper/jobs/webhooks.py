@@ -1,7 +1,7 @@
 """Webhooks: a job's JSON is sent to its client's address when the job ends.
 
-The stores keep what is to be delivered. Who gets it next, who must wait and what is given up is
-decided here, by :class:`Receivers`: one that never answers, or is gone, holds up no other.
+The stores keep what is to be delivered. :class:`Receivers` decides which is sent next and which is
+given up, so that a receiver that never answers delays no other.
 """
 
 import asyncio
@@ -88,7 +88,7 @@ class Delivery:
 
     @property
     def receiver(self) -> str:
-        """Who gets it: a host, whatever its port, by one name."""
+        """Its receiver: the normalised host, without the port."""
         host = (urlsplit(self.url).hostname or "").rstrip(".")
         try:
             address = ip_address(host)
@@ -112,11 +112,11 @@ class Deliveries(Protocol):
     """What is to be delivered, across restarts."""
 
     async def waiting(self) -> Sequence[Waiting]:
-        """Everything that is to be delivered; what is taken is not due."""
+        """All deliveries; one that was taken is not due."""
         ...
 
     async def take(self, id_: str) -> Delivery | None:
-        """A delivery that is due, for the caller alone; None if it is gone, or taken already."""
+        """Take a delivery that is due, for the caller alone; None if gone, or taken already."""
         ...
 
     async def finish(self, id_: str, outcome: Outcome) -> None:
@@ -124,7 +124,7 @@ class Deliveries(Protocol):
         ...
 
     async def postpone(self, id_: str, seconds: float) -> None:
-        """Count an attempt, and let the delivery be due in so many *seconds*."""
+        """Count an attempt, and let the delivery be due in *seconds*."""
         ...
 
 
@@ -144,7 +144,7 @@ class Receivers:
         self._resumes: dict[str, float] = {}
 
     def next(self, waiting: Iterable[Waiting]) -> Waiting | None:
-        """The delivery to send now: of a receiver that gets the fewest, the oldest."""
+        """The delivery to send now: the oldest one of the receiver with the fewest under way."""
         busy = Counter(self._under_way.values())
         if busy.total() >= _AT_ONCE:
             return None
@@ -165,7 +165,7 @@ class Receivers:
             self._failures.pop(receiver, None)
             self._resumes.pop(receiver, None)
 
-    def hopeless(self, waiting: Collection[Waiting]) -> Iterator[tuple[Waiting, str]]:
+    def to_give_up(self, waiting: Collection[Waiting]) -> Iterator[tuple[Waiting, str]]:
         """The deliveries to give up, each with the reason; forget receivers that get nothing."""
         queues: dict[str, list[Waiting]] = defaultdict(list)
         for one in sorted(waiting, key=lambda one: one.age):
@@ -191,7 +191,7 @@ class Receivers:
 
 
 def pause_after(failures: int) -> float:
-    """The seconds to wait after one failure more than so many *failures* in a row."""
+    """The seconds to wait after the failure that follows *failures* others in a row."""
     # 3**8 is more than an hour, and 3**1000 no float.
     return min(_FIRST_PAUSE * _GROWTH ** min(failures, 8), _LONGEST_PAUSE)
 
@@ -289,11 +289,11 @@ class _Courier:
                 await asyncio.gather(*under_way, return_exceptions=True)
 
     async def _chosen(self) -> Sequence[Delivery]:
-        """What is to be sent now; give up what is hopeless."""
+        """The next delivery to send; give up those that must be given up."""
         chosen = []
         try:
             waiting = list(await self._deliveries.waiting())
-            for one, cause in self._receivers.hopeless(waiting):
+            for one, cause in self._receivers.to_give_up(waiting):
                 known = {"webhook": one.id, "job": one.job, "receiver": one.receiver}
                 log.error("webhook given up", cause=cause, **known)
                 self._metrics.webhooks.labels("given_up").inc()

@@ -108,7 +108,7 @@ def _parse(data: Any, post: Post) -> Additions:
 
 def _read(folder: Path) -> dict[str, Any]:
     try:
-        known = json.loads(read_file(folder / _FILE, _MAX_BYTES))
+        known = json.loads(read_file(f"{folder}/{_FILE}", _MAX_BYTES))
     except FileNotFoundError:
         return {}
     except (OSError, *UNREADABLE) as error:

@@ -1,7 +1,7 @@
 """A backup of the media folder as one tar archive, written while the service runs.
 
-Nothing waits for it: SQLite copies its files itself, and the files of a post are all open before
-the first is read, so that a refresh or a sweep meanwhile takes nothing from it.
+Nothing waits for it: SQLite copies its own files, and all files of a post are opened before the
+first is read, so a refresh or a sweep meanwhile does no harm.
 """
 
 import os
@@ -22,7 +22,7 @@ __all__ = ["BackedUp", "back_up"]
 
 _LEGACY = "legacy"
 _DATABASE = ".sqlite3"
-# A cache, what only this machine can know, and what a lock or a transaction leaves.
+# A cache, values of this machine alone, and leftovers of locks and transactions.
 _LEFT_OUT = ("posts.sqlite3", "clock.json", "lock")
 _REMAINS = ("-journal", "-wal", "-shm", ".new", ".damaged-")
 _SECONDS_TO_WAIT = 30.0
@@ -106,7 +106,7 @@ def _add_post(archive: tarfile.TarFile, folder: Path) -> bool:
                 now = folder.lstat()
             except FileNotFoundError:
                 return False
-            # Else it was replaced meanwhile, and its files were on their way out.
+            # Otherwise it was replaced meanwhile, and its files may be incomplete.
             if (now.st_dev, now.st_ino) == (there.st_dev, there.st_ino):
                 _add(archive, folder.name, there)
                 for name, file in files:

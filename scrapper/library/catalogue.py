@@ -3,35 +3,48 @@
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterable, Set
+from collections.abc import Callable, Iterable, Iterator, Set
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import structlog
 
-from scrapper.errors import Busy
-from scrapper.library.listing import Cursor, folders
+from scrapper.errors import Busy, InvalidURL, UnsupportedLink
+from scrapper.library.listing import Cursor, Usage, folders, size_of
 from scrapper.library.sqlite_file import SQLiteFile
 from scrapper.library.stored import StoredPost, load
+from scrapper.links import ShareLink, is_shortcode, read_link
 
-__all__ = ["Catalogue", "Search"]
+__all__ = ["Catalogue", "Kind", "Search", "Sort"]
 
 log = structlog.get_logger(__name__)
 
-_VERSION = 2
+_VERSION = 3
 _SCHEMA = """
 CREATE TABLE posts (
     id INTEGER PRIMARY KEY,
     shortcode TEXT NOT NULL UNIQUE,
     inode INTEGER NOT NULL,
     stored_at REAL,
+    taken_at REAL,
     owner TEXT,
-    kept INTEGER
+    kept INTEGER,
+    kind TEXT,
+    bytes INTEGER,
+    share TEXT
 ) STRICT;
-CREATE INDEX newest ON posts (stored_at DESC, shortcode);
+CREATE INDEX newest ON posts (stored_at DESC, shortcode, bytes);
 CREATE INDEX newest_of_owner ON posts (owner, stored_at DESC, shortcode);
 CREATE INDEX newest_kept ON posts (kept, stored_at DESC, shortcode);
+CREATE INDEX newest_of_kind ON posts (kind, stored_at DESC, shortcode);
+CREATE INDEX latest ON posts (taken_at DESC, shortcode);
+CREATE INDEX latest_of_owner ON posts (owner, taken_at DESC, shortcode);
+CREATE INDEX latest_kept ON posts (kept, taken_at DESC, shortcode);
+CREATE INDEX latest_of_kind ON posts (kind, taken_at DESC, shortcode);
+CREATE INDEX by_shortcode ON posts (shortcode COLLATE NOCASE);
+CREATE INDEX by_share_link ON posts (share) WHERE share IS NOT NULL;
 CREATE VIRTUAL TABLE IF NOT EXISTS words USING fts5 (
     description, people, tokenize = "unicode61 remove_diacritics 2"
 );
@@ -43,29 +56,39 @@ _AT_ONCE = 500
 # Two changes within one tick of the file system's clock leave the same time.
 _TICK_SECONDS = 0.1
 _MOST_WORDS = 20
+_MOST_LINK = 4096
+_LAST_LETTER = "\U0010ffff"
+
+
+Kind = Literal["video", "image", "carousel"]
+Sort = Literal["stored", "taken"]
 
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """Which posts are wanted; all of them if no field is set.
+    """Which posts are wanted; all of them, those stored last first, if no field is set.
 
     ``text`` is looked for in captions and in the names of owners, coauthors and tagged people; each
-    of its words matches the beginning of a word there. ``owner`` is a user name.
+    of its words matches the beginning of a word there. The beginning of a shortcode is found, too,
+    and the link of a post finds that post alone. ``owner`` is a user name. With ``sort`` "taken",
+    the posts that were taken last come first, and last those of which that is not known.
     """
 
     text: str = ""
     owner: str = ""
     kept: bool | None = None
+    kind: Kind | Literal[""] = ""
+    sort: Sort = "stored"
 
     def allows(self, stored: StoredPost) -> bool:
-        """Whether *stored* is kept or not as wanted: marks may have changed since the last look."""
+        """Whether *stored* is still kept, or not kept, as wanted: its mark may have changed."""
         return self.kept is None or stored.kept == self.kept
 
 
 class Catalogue:
     """The posts under *root*, in the file at *path*; blocking, and for any thread.
 
-    The file is a cache. It is begun anew if it is missing or damaged, and each :meth:`sync` adds
+    The file is a cache. It is recreated if it is missing or damaged, and each :meth:`sync` adds
     what was stored, and drops what was removed, by whatever process. Calls raise what a use of
     :class:`~scrapper.library.sqlite_file.SQLiteFile` raises, and so does *check*.
     """
@@ -79,8 +102,9 @@ class Catalogue:
             schema=_SCHEMA,
             shared=True,
             inspect=_check_words,
+            migrate=_read_all_again,
             check=check,
-            # A cache needs no flushing: after a power cut it is checked, and begun anew if need be.
+            # A cache needs no flushing: after a power cut it is checked, and recreated if need be.
             synchronous="OFF",
             patience=_PATIENCE_SECONDS,
         )
@@ -155,7 +179,7 @@ class Catalogue:
         ]
         for start in range(0, len(news), _AT_ONCE):
             some = news[start : start + _AT_ONCE]
-            rows = [(name, inode, load(self._root / name)) for name, inode in some]
+            rows = [_read(self._root, name, inode) for name, inode in some]
             with self._file.changing() as database:
                 _note(database, rows)
         with self._file.changing() as database:
@@ -165,40 +189,57 @@ class Catalogue:
         self._complete_since = opening
         return True
 
-    def doubt(self) -> None:
+    def recheck(self) -> None:
         """Have the next :meth:`sync` look again at every folder that held no post.
 
-        Files may have come into it since, which :meth:`sync` does not see.
+        Otherwise it would not notice files that were added since.
         """
         with self._file.changing() as database:
-            _doubt(database)
+            _forget_non_posts(database)
 
     def newest(self, number: int, after: Cursor | None, search: Search) -> list[Cursor]:
-        """The places of the *number* posts stored last, of those that come *after* a place."""
-        words = _words(search.text)
-        if search.text and not words:
+        """The places of the *number* first posts of a *search*, of those that come *after* one."""
+        text = _text(search.text)
+        if search.text and text is None:
             return []
-        wishes: list[tuple[str, tuple[Any, ...]]] = [("stored_at IS NOT NULL", ())]
-        if words:
-            wishes.append(("id IN (SELECT rowid FROM words WHERE words MATCH ?)", (words,)))
+        moment = "taken_at" if search.sort == "taken" else "stored_at"
+        wishes: list[tuple[str, tuple[Any, ...]]] = [(f"{moment} IS NOT NULL", ())]
+        if text is not None:
+            wishes.append(text)
         if search.owner:
             wishes.append(("owner = ?", (search.owner.lower(),)))
         if search.kept is not None:
             wishes.append(("kept = ?", (search.kept,)))
+        if search.kind:
+            wishes.append(("kind = ?", (search.kind,)))
         if after is not None:
-            place = after.stored_at, after.stored_at, after.shortcode
-            wishes.append(("(stored_at < ? OR (stored_at = ? AND shortcode > ?))", place))
+            # The first condition has SQLite begin at the right place of the index.
+            place = after.time, after.time, after.name
+            wishes.append((f"{moment} <= ? AND ({moment} < ? OR shortcode > ?)", place))
         where = " AND ".join(condition for condition, _ in wishes)
         values = [value for _, some in wishes for value in some]
+        with self._using_whole() as database:
+            rows = database.execute(
+                f"SELECT {moment}, shortcode FROM posts WHERE {where} "  # noqa: S608 - constants
+                f"ORDER BY {moment} DESC, shortcode LIMIT ?",
+                [*values, number],
+            )
+            return [Cursor(*row) for row in rows]
+
+    def usage(self) -> Usage:
+        """How many posts there are, and the bytes of their files."""
+        with self._using_whole() as database:
+            row = database.execute(
+                "SELECT count(*), coalesce(sum(bytes), 0) FROM posts WHERE stored_at IS NOT NULL"
+            ).fetchone()
+            return Usage(*row)
+
+    @contextmanager
+    def _using_whole(self) -> Iterator[sqlite3.Connection]:
         with self._file.using() as database:
             if not self.complete:
                 raise Busy(retry_after=1)
-            rows = database.execute(
-                f"SELECT stored_at, shortcode FROM posts WHERE {where} "  # noqa: S608 - constants
-                "ORDER BY stored_at DESC, shortcode LIMIT ?",
-                [*values, number],
-            )
-            return [Cursor(stored_at, shortcode) for stored_at, shortcode in rows]
+            yield database
 
 
 def _check_words(database: sqlite3.Connection) -> None:
@@ -214,19 +255,41 @@ def _forget(database: sqlite3.Connection, shortcodes: Iterable[str]) -> None:
         database.execute("DELETE FROM posts WHERE shortcode = ?", (shortcode,))
 
 
-def _note(database: sqlite3.Connection, rows: Iterable[tuple[str, int, StoredPost | None]]) -> None:
-    for shortcode, inode, stored in rows:
+class _Row(NamedTuple):
+    """A folder: its inode, the bytes of its files, and the post in it."""
+
+    shortcode: str
+    inode: int
+    size: int
+    stored: StoredPost | None
+
+
+def _read(root: Path, shortcode: str, inode: int) -> _Row:
+    stored, size = load(root / shortcode), 0
+    # It may be removed meanwhile.
+    with suppress(OSError):
+        size = size_of(root / shortcode)
+    return _Row(shortcode, inode, size, stored)
+
+
+def _note(database: sqlite3.Connection, rows: Iterable[_Row]) -> None:
+    for shortcode, inode, size, stored in rows:
         _forget(database, [shortcode])
-        # What is no post is noted, too, so that it is not read again and again.
+        # Folders without a post are noted, too, so that they are not read again and again.
         post = stored.post if stored else None
         row = database.execute(
-            "INSERT INTO posts (shortcode, inode, stored_at, owner, kept) VALUES (?, ?, ?, ?, ?)",
+            "INSERT INTO posts (shortcode, inode, stored_at, taken_at, owner, kept, kind, bytes, "
+            "share) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 shortcode,
                 inode,
                 stored.stored_at if stored else None,
+                max(0.0, post.taken_time or 0.0) if post else None,
                 post.owner.lower() if post and post.owner else None,
                 stored.kept if stored else None,
+                post.kind if post else None,
+                size,
+                _share_link(post.original_url) if post else None,
             ),
         )
         if post is not None:
@@ -238,7 +301,7 @@ def _note(database: sqlite3.Connection, rows: Iterable[tuple[str, int, StoredPos
             )
 
 
-def _doubt(database: sqlite3.Connection) -> None:
+def _forget_non_posts(database: sqlite3.Connection) -> None:
     database.execute("DELETE FROM posts WHERE stored_at IS NULL")
     _mark_synced(database, 0)
 
@@ -246,6 +309,41 @@ def _doubt(database: sqlite3.Connection) -> None:
 def _mark_synced(database: sqlite3.Connection, changed_at: int) -> None:
     database.execute("DELETE FROM state")
     database.execute("INSERT INTO state VALUES (?)", (changed_at,))
+
+
+def _read_all_again(database: sqlite3.Connection) -> None:
+    """Have the next :meth:`Catalogue.sync` read every post: earlier releases noted less of them."""
+    database.execute("UPDATE posts SET inode = -1")
+    database.execute("DELETE FROM state")
+
+
+def _text(text: str) -> tuple[str, tuple[Any, ...]] | None:
+    """The condition that a post has *text* in it, and its values; None if nothing can have it."""
+    try:
+        link = read_link(text, max_length=_MOST_LINK)
+    except (InvalidURL, UnsupportedLink):
+        pass
+    else:
+        if isinstance(link, ShareLink):
+            return "share = ?", (link.path,)
+        return "shortcode = ?", (link,)
+    found, values = [], []
+    if words := _words(text):
+        found.append("SELECT rowid FROM words WHERE words MATCH ?")
+        values.append(words)
+    if is_shortcode(text):
+        found.append("SELECT id FROM posts WHERE shortcode COLLATE NOCASE BETWEEN ? AND ?")
+        values += [text, text + _LAST_LETTER]
+    return (f"id IN ({' UNION '.join(found)})", tuple(values)) if found else None
+
+
+def _share_link(url: str) -> str | None:
+    """The path of the share link *url*; None if it is another link."""
+    try:
+        link = read_link(url, max_length=_MOST_LINK)
+    except (InvalidURL, UnsupportedLink):
+        return None
+    return link.path if isinstance(link, ShareLink) else None
 
 
 def _words(text: str) -> str:

@@ -1,4 +1,4 @@
-"""The disk under the media folder: room, refusals, and what must happen atomically."""
+"""The disk under the media folder: free space, its errors, and atomic changes."""
 
 import errno
 import fcntl
@@ -54,7 +54,7 @@ def free_bytes(folder: Path) -> int | None:
         return None
 
 
-def is_whole(path: Path, size: int) -> bool:
+def is_whole(path: str | Path, size: int) -> bool:
     """Whether *path* is a file of *size* bytes, and not a link, which could lead anywhere.
 
     Raises:
@@ -66,7 +66,7 @@ def is_whole(path: Path, size: int) -> bool:
 
 @contextmanager
 def storing() -> Iterator[None]:
-    """Tell a disk that is full or read-only from what is a fault of ours.
+    """Distinguish a disk that is full or read-only from a fault of ours.
 
     Raises:
         DiskFull: the disk, or our quota, has no room.
@@ -83,7 +83,7 @@ def storing() -> Iterator[None]:
 
 
 def identity(path: Path) -> tuple[int, int] | None:
-    """What tells the file at *path*, or the one that a link leads to, from any other."""
+    """What identifies the file at *path*, or the one that a link leads to."""
     try:
         status = path.stat()
     except OSError:
@@ -92,17 +92,17 @@ def identity(path: Path) -> tuple[int, int] | None:
 
 
 def set_aside(path: Path, suffixes: Iterable[str] = ()) -> Path:
-    """Rename what is at *path*, if anything is, and what has its name and one of *suffixes*.
+    """Rename what is at *path*, if anything is, and its companions with one of *suffixes*.
 
-    Return the new path: the name with ``.damaged-`` and the time. Of the files that were set aside
-    earlier the latest stay.
+    Return the new path: the name with ``.damaged-`` and the time. Of the files set aside earlier
+    the latest stay.
 
     Raises:
         OSError: it cannot be renamed.
     """
     known = sorted(path.parent.glob(f"{glob.escape(path.name)}.damaged-*"))
     for old in known[:-_MOST_ASIDE]:
-        # What is in a folder is none of ours.
+        # The contents of a folder are not ours.
         if not old.is_dir() or old.is_symlink():
             old.unlink(missing_ok=True)
     aside = path.with_name(f"{path.name}.damaged-{time.time_ns()}")

@@ -2,7 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from scrapper.library.stored import StoredPost, load
@@ -10,7 +11,12 @@ from scrapper.library.stored import StoredPost, load
 __all__ = ["Index"]
 
 _TRUSTED_SECONDS = 0.1
-_INDEXED_POSTS = 1024
+_MOST_BYTES = 4_000_000
+_READERS = 2
+"""Threads at a time: more of them wait for each other more than for the disk."""
+_READ_AT_ONCE = 32
+
+Look = asyncio.Future[StoredPost | None]
 
 
 class Index:
@@ -23,8 +29,11 @@ class Index:
         self._root = root
         self._check = check
         self._posts: dict[str, StoredPost] = {}
-        self._looks: dict[str, asyncio.Future[StoredPost | None]] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._bytes = 0
+        self._looks: dict[str, Look] = {}
+        self._waiting: deque[tuple[str, Look]] = deque()
+        self._reading = 0
+        self._readers: set[asyncio.Task[None]] = set()
 
     async def get(self, shortcode: str) -> StoredPost | None:
         """The stored post, or None: not stored, not whole any more, or not readable.
@@ -35,62 +44,81 @@ class Index:
         known = self._known(shortcode)
         if known is not None:
             return known
-        if shortcode not in self._looks:
-            self._look([shortcode])
-        return await asyncio.shield(self._looks[shortcode])
+        return await asyncio.shield(self._looks.get(shortcode) or self._look(shortcode))
 
     async def get_all(self, shortcodes: Sequence[str]) -> list[StoredPost | None]:
-        """The same for many posts, which one thread reads one after the other."""
-        known = {shortcode: self._known(shortcode) for shortcode in shortcodes}
-        unknown = [shortcode for shortcode, stored in known.items() if stored is None]
-        self._look([shortcode for shortcode in unknown if shortcode not in self._looks])
-        looks = {shortcode: self._looks[shortcode] for shortcode in unknown}
-        found = {shortcode: await asyncio.shield(look) for shortcode, look in looks.items()}
-        return [known[shortcode] or found[shortcode] for shortcode in shortcodes]
+        """The same for many posts."""
+        return await asyncio.gather(*map(self.get, shortcodes))
 
     def changed(self, shortcode: str) -> None:
         """Note that a post was published or removed."""
-        self._posts.pop(shortcode, None)
         self._looks.pop(shortcode, None)
+        known = self._posts.pop(shortcode, None)
+        if known is not None:
+            self._bytes -= known.rendered.size
 
     def _known(self, shortcode: str) -> StoredPost | None:
         known = self._posts.get(shortcode)
         is_trusted = known is not None and time.monotonic() - known.seen_at < _TRUSTED_SECONDS
         return known if is_trusted else None
 
-    def _look(self, shortcodes: Sequence[str]) -> None:
-        loop = asyncio.get_running_loop()
-        looks = {shortcode: loop.create_future() for shortcode in shortcodes}
-        for look in looks.values():
-            # Everybody who waited may be gone when it fails.
-            look.add_done_callback(lambda done: done.cancelled() or done.exception())
-        self._looks |= looks
-        task = asyncio.create_task(self._read(looks))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+    def _look(self, shortcode: str) -> Look:
+        look: Look = asyncio.get_running_loop().create_future()
+        # Nobody may be waiting any more when it fails.
+        look.add_done_callback(lambda done: done.cancelled() or done.exception())
+        self._looks[shortcode] = look
+        self._waiting.append((shortcode, look))
+        if self._reading < _READERS:
+            self._reading += 1
+            reader = asyncio.create_task(self._read())
+            self._readers.add(reader)
+            reader.add_done_callback(self._readers.discard)
+        return look
 
-    async def _read(self, looks: Mapping[str, asyncio.Future[StoredPost | None]]) -> None:
+    async def _read(self) -> None:
+        """Read what waits. A thread for each post would cost more than reading it."""
         try:
-            found = await asyncio.to_thread(self._load, list(looks))
-        # Whatever it is belongs to those who wait.
-        except Exception as error:  # noqa: BLE001
-            for shortcode, look in looks.items():
-                if self._looks.get(shortcode) is look:
-                    self.changed(shortcode)
-                look.set_exception(error)
-            return
-        for (shortcode, look), stored in zip(looks.items(), found, strict=True):
+            while self._waiting:
+                number = min(len(self._waiting), _READ_AT_ONCE)
+                some = [self._waiting.popleft() for _ in range(number)]
+                await self._read_now(some)
+        finally:
+            self._reading -= 1
+
+    async def _read_now(self, some: Sequence[tuple[str, Look]]) -> None:
+        shortcodes = [shortcode for shortcode, _ in some]
+        found: Sequence[StoredPost | Exception | None]
+        try:
+            found = await asyncio.to_thread(self._load, shortcodes)
+        # There is no thread any more, since the process ends.
+        except RuntimeError as error:
+            found = [error] * len(some)
+        for (shortcode, look), stored in zip(some, found, strict=True):
             # Else what was read may have been replaced meanwhile.
             if self._looks.get(shortcode) is look:
-                self.changed(shortcode)
-                if stored is not None:
-                    self._posts[shortcode] = stored
-            look.set_result(stored)
-        while len(self._posts) > _INDEXED_POSTS:
-            del self._posts[next(iter(self._posts))]
+                self._note(shortcode, stored)
+            if isinstance(stored, Exception):
+                look.set_exception(stored)
+            else:
+                look.set_result(stored)
 
-    def _load(self, shortcodes: Sequence[str]) -> list[StoredPost | None]:
-        found = [load(self._root / shortcode) for shortcode in shortcodes]
-        if None in found:
-            self._check()
+    def _note(self, shortcode: str, stored: StoredPost | Exception | None) -> None:
+        self.changed(shortcode)
+        if isinstance(stored, StoredPost):
+            self._posts[shortcode] = stored
+            self._bytes += stored.rendered.size
+            while self._bytes > _MOST_BYTES:
+                self.changed(next(iter(self._posts)))
+
+    def _load(self, shortcodes: Sequence[str]) -> list[StoredPost | Exception | None]:
+        found: list[StoredPost | Exception | None] = []
+        for shortcode in shortcodes:
+            try:
+                stored = load(self._root / shortcode)
+                if stored is None:
+                    self._check()
+                found.append(stored)
+            # Those who wait for this post get the error.
+            except Exception as error:  # noqa: BLE001
+                found.append(error)
         return found

@@ -1,6 +1,6 @@
 """Kept posts: a mark in a post's folder, which sweeps respect.
 
-The mark is a file, so that it needs nothing but the disk. A refresh replaces the post's folder, and
+The mark is a file, so it needs only the disk. A refresh replaces the post's folder, and
 a sweep removes it, both by renames. A mark that is set at that moment must not be lost.
 """
 
@@ -26,7 +26,7 @@ def keep(folder: Path) -> bool:
             return False
         try:
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
-            # Whatever has the name is the mark.
+            # Anything with the name counts as the mark.
             with suppress(FileExistsError):
                 os.close(os.open(_MARK, flags, 0o644, dir_fd=descriptor))
             os.fsync(descriptor)
@@ -43,17 +43,17 @@ def keep(folder: Path) -> bool:
 
 
 def release(folder: Path) -> None:
-    """Take the mark of the post in *folder* away, if it has one.
+    """Remove the mark of the post in *folder*, if it has one.
 
     Raises:
-        OSError: it cannot be taken away.
+        OSError: it cannot be removed.
     """
     (folder / _MARK).unlink(missing_ok=True)
 
 
 def is_kept(folder: Path) -> bool:
     """Whether the post in *folder* has the mark."""
-    return os.path.lexists(folder / _MARK)
+    return os.path.lexists(f"{folder}/{_MARK}")
 
 
 def carry_over(old: Path, new: Path) -> None:

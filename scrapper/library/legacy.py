@@ -1,9 +1,9 @@
 """Folders of release 0.2.0: a post's files without a manifest.
 
 That release let Instaloader write ``SHORTCODE/SHORTCODE.mp4`` or ``.jpg``, and for a carousel
-``SHORTCODE_1.jpg`` and so on. Beside them are the caption (``SHORTCODE.txt``) and what Instagram
-said of the post (``SHORTCODE.json.xz``). Such a folder is a stale post here: listed, found, served,
-and fetched anew when somebody asks for it.
+``SHORTCODE_1.jpg`` and so on. Beside them are the caption (``SHORTCODE.txt``) and Instagram's
+metadata (``SHORTCODE.json.xz``). Such a folder is a stale post here: listed, found, served, and
+fetched again when somebody asks for it.
 
 Its files have the time of the post on Instagram. So its age counts from the first sweep that saw
 it: that is the time of an empty file under ``.state/legacy``.
@@ -73,7 +73,7 @@ def legacy_post(folder: Path) -> Post | None:
 
 
 def legacy_time(folder: Path) -> float | None:
-    """The time of the newest file of *folder* (unix time); None if it is none of 0.2.0's."""
+    """The time of the newest file of *folder* (unix time); None if 0.2.0 did not write it."""
     try:
         times = [path.lstat().st_mtime for path in _files(folder)]
     except OSError:
@@ -90,7 +90,7 @@ def first_seen(folder: Path) -> float | None:
 
 
 def note_seen(root: Path, shortcodes: Set[str]) -> Set[str]:
-    """Note that *shortcodes* are all the folders of that release; return those that were before."""
+    """Note that *shortcodes* are all the folders of that release; return those noted before."""
     seen, known = root / _SEEN, set[str]()
     try:
         if shortcodes:

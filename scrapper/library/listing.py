@@ -1,4 +1,4 @@
-"""Which posts are stored, in which order, and how much space they take."""
+"""Which posts are stored, their order, and how much space they take."""
 
 import heapq
 import os
@@ -22,6 +22,7 @@ __all__ = [
     "folders",
     "is_stored",
     "newest",
+    "size_of",
     "stored_before",
     "usage_of",
     "version_of",
@@ -31,23 +32,23 @@ __all__ = [
 log = structlog.get_logger(__name__)
 
 _MOST_INODE = 2**63 - 1
-_MOMENT = re.compile(r"[0-9]{1,10}\.[0-9]{9}")
+_MOMENT = re.compile(r"[0-9]{1,12}\.[0-9]{9}")
 
 
 class Cursor(NamedTuple):
-    """A post's place among all that are stored, newest first."""
+    """The place of a post, or of a job, among all of them by a time, newest first."""
 
-    stored_at: float
-    shortcode: str
+    time: float
+    name: str
 
     @property
     def key(self) -> tuple[float, str]:
         """What the places are sorted by."""
-        return -self.stored_at, self.shortcode
+        return -self.time, self.name
 
     def __str__(self) -> str:
-        # Nine digits tell any two times apart that a float of today can hold.
-        return f"{self.stored_at:.9f}~{self.shortcode}"
+        # Nine digits distinguish any two times that a float of today can hold.
+        return f"{self.time:.9f}~{self.name}"
 
     @classmethod
     def parse(cls, text: str) -> "Cursor":
@@ -56,10 +57,10 @@ class Cursor(NamedTuple):
         Raises:
             ValueError: *text* is something else.
         """
-        stored_at, _, shortcode = text.partition("~")
-        if not (_MOMENT.fullmatch(stored_at) and is_shortcode(shortcode)):
+        time, _, name = text.partition("~")
+        if not (_MOMENT.fullmatch(time) and is_shortcode(name)):
             raise ValueError(text)
-        return cls(float(stored_at), shortcode)
+        return cls(float(time), name)
 
 
 class Listing(NamedTuple):
@@ -89,15 +90,15 @@ def newest(root: Path, number: int, after: Cursor | None) -> list[Cursor]:
     """The places of the *number* posts stored last, of those that come *after* a place."""
     all_posts = (Cursor(stored_at, shortcode) for shortcode, stored_at, _ in _folders(root))
     those = (cursor for cursor in all_posts if after is None or cursor.key > after.key)
-    # Not sorted as a whole: for many posts that takes the interpreter for long, and much memory.
+    # Not sorted as a whole: for many posts that would take long, and much memory.
     return heapq.nsmallest(number, those, key=lambda cursor: cursor.key)
 
 
 def stored_before(root: Path, moment: float) -> tuple[list[str], Set[str]]:
     """The shortcodes of what was stored, or for release 0.2.0 seen, before *moment* (unix time).
 
-    What that release left is noted as seen. The second are those that were noted, and are gone, or
-    posts of this release by now.
+    What that release left is noted as seen. The second list has those that were noted, and are
+    gone, or posts of this release by now.
     """
     posts = list(_folders(root))
     legacy = {name for name, _, version in posts if version is None}
@@ -107,7 +108,7 @@ def stored_before(root: Path, moment: float) -> tuple[list[str], Set[str]]:
 
 
 def versions(root: Path) -> dict[str, int]:
-    """The version of each post: a number that changes when the post is stored anew, and grows.
+    """The version of each post: a number that changes when the post is stored again, and grows.
 
     What release 0.2.0 left has none.
     """
@@ -124,7 +125,7 @@ def version_of(folder: Path) -> int | None:
 
 
 def is_stored(folder: Path) -> bool:
-    """Whether a post is in *folder*, readable or not, or the files of release 0.2.0."""
+    """Whether *folder* holds a post, readable or not, or files of release 0.2.0."""
     return os.path.lexists(folder / MANIFEST) or legacy_time(folder) is not None
 
 
@@ -133,10 +134,20 @@ def usage_of(root: Path) -> Usage:
     posts = size = 0
     for shortcode, _, _ in _folders(root):
         # The post may be removed meanwhile.
-        with suppress(OSError), os.scandir(root / shortcode) as entries:
-            size += sum(entry.stat(follow_symlinks=False).st_size for entry in entries)
+        with suppress(OSError):
+            size += size_of(root / shortcode)
             posts += 1
     return Usage(posts, size)
+
+
+def size_of(folder: Path) -> int:
+    """The bytes of the files in *folder*.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with os.scandir(folder) as entries:
+        return sum(entry.stat(follow_symlinks=False).st_size for entry in entries)
 
 
 def _folders(root: Path) -> Iterator[tuple[str, float, int | None]]:

@@ -6,9 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import parse_qs, urlsplit
 
 __all__ = [
     "Details",
@@ -29,6 +27,7 @@ Quality = Literal["compatible", "best"]
 _UNSIGNED_LIFETIME = 24 * 60 * 60
 _MANIFEST_VERSION = 1
 _NUMBER = re.compile(r"_([0-9]{1,2})(?![0-9])")
+_EXPIRY = re.compile(r"[?&]oe=([0-9A-Fa-f]{1,16})(?=[&#]|$)")
 _ADDED = ("added", "object_urls")
 _LATEST = datetime.max.replace(tzinfo=UTC).timestamp() - 1
 _FIRST_PAUSE, _MAX_PAUSE = 60 * 60, 24 * 60 * 60
@@ -76,7 +75,7 @@ class Music:
 
 @dataclass(frozen=True, slots=True)
 class Details:
-    """What Instagram says of a post beside its media; None if it does not, or hides it."""
+    """Instagram's details of a post beside its media; None if unknown or hidden."""
 
     owner_name: str | None = None
     owner_id: str | None = None
@@ -149,6 +148,13 @@ class Post:
         return next((item for item in self.media if item.type == "video"), self.media[0])
 
     @property
+    def kind(self) -> Literal["video", "image", "carousel"]:
+        """What the post is: a carousel, or what its one item is."""
+        if len(self.media) + len(self.missing) > 1:
+            return "carousel"
+        return "video" if self.main.type == "video" else "image"
+
+    @property
     def named(self) -> MediaItem:
         """The item whose own code the shortcode is, or else the main one."""
         named = (item for item in self.media if self.number_of(item) == self.named_item)
@@ -219,7 +225,7 @@ class Post:
     def filled_from(self, old: "Post") -> "Post":
         """The post with the files of *old*, an earlier download, that it lacks.
 
-        Where the numbers of items differ, one was removed meanwhile, and they say nothing.
+        If the numbers of items differ, an item was removed meanwhile, so nothing is taken.
         """
         lacks = bool(self.missing or self.outdated)
         again = bool(old.missing or old.outdated)
@@ -240,8 +246,8 @@ class Post:
 
     def to_manifest(self) -> dict[str, Any]:
         """The post as JSON data, for :meth:`from_manifest` to read."""
-        told = {name: value for name, value in asdict(self).items() if name not in _ADDED}
-        return {"version": _MANIFEST_VERSION, **told}
+        values = {name: value for name, value in asdict(self).items() if name not in _ADDED}
+        return {"version": _MANIFEST_VERSION, **values}
 
     @classmethod
     def from_manifest(cls, data: Any) -> "Post":
@@ -281,7 +287,7 @@ class Post:
 
 @dataclass(slots=True)
 class Progress:
-    """How far a download is, in bytes; written by the thread that downloads.
+    """The progress of a download in bytes; written by the thread that downloads.
 
     ``total`` grows with each file whose length the CDN says, and is None before the first.
     """
@@ -312,7 +318,7 @@ class Fetch:
 
 def is_own_file(filename: str, shortcode: str) -> bool:
     """Whether *filename* may be that of a file of the post, in its folder."""
-    return Path(filename).name == filename and filename.startswith(shortcode)
+    return filename.startswith(shortcode) and "/" not in filename
 
 
 def moment(seconds: float) -> str:
@@ -322,7 +328,5 @@ def moment(seconds: float) -> str:
 
 def cdn_expiry(url: str) -> int | None:
     """Unix time at which a signed CDN URL expires: its query's ``oe``, in hex; else None."""
-    try:
-        return int(parse_qs(urlsplit(url).query)["oe"][0], 16)
-    except (KeyError, ValueError):
-        return None
+    found = _EXPIRY.search(url)
+    return int(found[1], 16) if found else None

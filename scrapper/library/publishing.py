@@ -1,4 +1,4 @@
-"""How a post gets into the library, and out of it: whole at any instant.
+"""Puts posts into the library and removes them, so that a post is complete at any instant.
 
 Files are gathered in a folder under ``ROOT/.incoming``, flushed to the disk, and published by one
 rename of that folder, so that a folder with a shortcode's name is complete after a power cut, too.
@@ -71,11 +71,11 @@ class Publisher:
         return folder
 
     def publish(self, folder: Path, post: Post, fence: int = 0) -> StoredPost:
-        """Replace what is stored of the post by *folder*, from :meth:`stage`.
+        """Replace the stored post, if any, by *folder*, from :meth:`stage`.
 
         *fence* is the turn's, or 0 if no other process uses the root.
 
-        What the post lacks, and an earlier download has, is kept. The files get the time at which
+        Items that it lacks are kept from an earlier download. The files get the time at which
         the post was taken; the manifest's is when it was stored.
 
         Raises:
@@ -139,7 +139,7 @@ class Publisher:
                 delete(doomed)
 
     def remove(self, shortcode: str, *, unless_kept: bool = False) -> bool:
-        """Remove what is stored under the shortcode, by one rename first; return whether it went.
+        """Remove the post, by one rename first; return whether there was one.
 
         Raises:
             OSError: it cannot be removed, or is not there.
@@ -172,12 +172,12 @@ class Publisher:
         except OSError as error:
             if error.errno not in _OCCUPIED:
                 raise
-            # Somebody stored the post anew.
+            # Somebody stored the post again.
             carry_over(taken, place)
             delete(taken)
 
     def clear_leftovers(self, now: float) -> None:
-        """Remove what a crash left by *now*, and put back a post left between two renames."""
+        """Remove leftovers of a crash as of *now*, and put back a post left between two renames."""
         newest = now - self._abandoned_after
         for leftover in self.incoming.iterdir():
             # Several processes may do this at once.

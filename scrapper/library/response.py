@@ -1,4 +1,4 @@
-"""A post as clients receive it: the one statement of its JSON.
+"""A post as clients receive it: the only definition of its JSON.
 
 The field names, types and descriptions here become the API's description too.
 """
@@ -17,7 +17,7 @@ __all__ = ["MediaFile", "PostResponse", "RenderedPost"]
 
 _OBJECT_URL = "Address of the copy that the plugin s3 made"
 _CLOSED = ConfigDict(extra="forbid")
-# Where the URL of the request goes: no text of Instagram's can hold it.
+# The placeholder of the request's URL: no text of Instagram's can contain it.
 _URL_MARK = secrets.token_hex(16)
 _END = b'"expires_at":%b,"kept":%b,"cached":%b,"stale":%b}'
 _BOOLEANS = (b"false", b"true")
@@ -96,10 +96,15 @@ class PostResponse:
 
 @dataclass(frozen=True, slots=True)
 class RenderedPost:
-    """The JSON of a :class:`PostResponse`, but for what differs from request to request."""
+    """The JSON of a :class:`PostResponse`, without the values that depend on the request."""
 
     before_url: bytes
     after_url: bytes
+
+    @property
+    def size(self) -> int:
+        """How many bytes of memory it takes, about: with the post that it was rendered from."""
+        return 3 * (len(self.before_url) + len(self.after_url))
 
     @classmethod
     def of(cls, post: Post, root: Path) -> "RenderedPost":

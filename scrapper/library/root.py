@@ -1,4 +1,4 @@
-"""The media folder itself: the same one all the time, and used by one process at a time."""
+"""The media folder itself: always the same one, and used by one process at a time."""
 
 import errno
 import fcntl
@@ -39,16 +39,32 @@ class MediaRoot:
         """Make the folder if it is missing, and lock it.
 
         Raises:
-            SettingsError: another process uses it, or it cannot be made.
+            SettingsError: another process uses it, or it cannot be made or locked.
         """
+        self.make()
         try:
-            self.state.mkdir(parents=True, exist_ok=True)
             self._identity = identity(self.path)
             while not self._take_lock():
                 # Somebody removed the file meanwhile: see withdraw().
                 self.close()
         except OSError as error:
-            raise SettingsError(f"MEDIA_ROOT: {error.filename}: {error.strerror}") from error
+            raise SettingsError(
+                f"MEDIA_ROOT: {self.path} cannot be locked: {error.strerror}"
+            ) from error
+
+    def make(self) -> None:
+        """Make the folder if it is missing.
+
+        Raises:
+            SettingsError: it cannot be made.
+        """
+        try:
+            self.state.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise SettingsError(
+                f"MEDIA_ROOT: {self.path} cannot be made or written ({error.strerror}): choose a "
+                "folder on a disk that takes files"
+            ) from error
 
     def _take_lock(self) -> bool:
         path = self.state / _LOCK
@@ -98,7 +114,7 @@ class MediaRoot:
             raise MediaFolderGone
 
     def withdraw(self) -> None:
-        """Close the folder, and leave nothing of the service's own in it if nobody else uses it."""
+        """Close the folder, and remove the service's own files if nobody else uses it."""
         if self._lock is not None and _flock(self._lock, fcntl.LOCK_EX):
             (self.state / _LOCK).unlink(missing_ok=True)
             with suppress(OSError):

@@ -1,4 +1,4 @@
-"""A SQLite file of the service: opened, checked, migrated, set aside and begun anew in one way.
+"""A SQLite file of the service, and the one way to open, check, migrate and replace it.
 
 The file may be damaged, removed or replaced at any moment, also while it is open: SQLite would go
 on writing to a file that nobody finds again. So each use looks first whether the path still leads
@@ -35,7 +35,7 @@ log = structlog.get_logger(__name__)
 _SIDE_FILES = ("-journal", "-wal", "-shm")
 _NEW = ".new"
 _FIRST_WITH_STRICT = (3, 37)
-# A greater one is damage.
+# A greater version is damage.
 _MOST_VERSIONS = 1000
 _PRIMARY_CODE = 0xFF
 _REFUSALS: dict[int, Callable[[], ScrapeError]] = {
@@ -69,14 +69,15 @@ class SQLiteFile:
     """The file at *path*, which holds the service's *name*; blocking, and for any thread.
 
     *schema* is the statements that make its tables, which are STRICT, as of *version*. A file of an
-    earlier version is migrated: its tables are made anew with the rows and columns that they share.
+    earlier version is migrated: its tables are rebuilt with the rows and columns that they share,
+    and *migrate* does the rest.
     *inspect* raises :class:`ValueError` or :class:`sqlite3.DatabaseError` if the content is not
     ours. *fill* writes into each new file what is to be in it; its second argument is whether an
     earlier file was lost. Other processes use a *shared* file, too, so one that another process
-    began anew is taken over; otherwise it is set aside. *check* raises if the folder is gone.
+    recreated is taken over; otherwise it is set aside. *check* raises if the folder is gone.
 
     A use raises :class:`~scrapper.errors.Busy` if another program has locked the file for
-    *patience* seconds, or if it was damaged and is begun anew by now,
+    *patience* seconds, or if it was damaged and is recreated by now,
     :class:`~scrapper.errors.DiskFull`, :class:`~scrapper.errors.DiskReadOnly`, :class:`NewerSchema`
     or :class:`~scrapper.errors.MediaFolderGone`, and :class:`OSError` or :class:`sqlite3.Error` if
     the file cannot be used for another reason. Then nothing is changed.
@@ -92,6 +93,7 @@ class SQLiteFile:
         shared: bool,
         fill: Callable[[sqlite3.Connection, bool], object] = lambda *_: None,
         inspect: Callable[[sqlite3.Connection], object] = lambda _: None,
+        migrate: Callable[[sqlite3.Connection], object] = lambda _: None,
         check: Callable[[], None] = lambda: None,
         synchronous: str = "FULL",
         patience: float = 1.0,
@@ -106,6 +108,7 @@ class SQLiteFile:
         self._shared = shared
         self._fill = fill
         self._inspect = inspect
+        self._finish_migration = migrate
         self._check = check
         self._synchronous = synchronous
         self._patience = patience
@@ -115,7 +118,7 @@ class SQLiteFile:
         self._stamp: tuple[int, int] | None = None
         self._begun = 0
         self.openings = 0
-        """How often a file was opened: another number means that it may be another file."""
+        """How often the file was opened: after a change it may be another file."""
 
     def open(self, patience: float = _SECONDS_TO_START) -> None:
         """Open the file at the start; while it is locked, try again for *patience* seconds.
@@ -137,7 +140,7 @@ class SQLiteFile:
             raise SettingsError(f"{self._path}: {cause}") from error
 
     def close(self) -> None:
-        """Close the file; if it was removed or replaced meanwhile, begin it anew before."""
+        """Close the file; if it was removed or replaced meanwhile, recreate it before."""
         with self._lock:
             try:
                 if self._database is not None and not self._is_in_place(self._database):
@@ -184,7 +187,7 @@ class SQLiteFile:
 
     def _is_in_place(self, database: sqlite3.Connection) -> bool:
         """Whether the path leads to the open file, and the file is one of ours."""
-        if identity(self._path) != self._identity or any(map(_is_odd, self._side_files())):
+        if identity(self._path) != self._identity or any(map(_is_no_file, self._side_files())):
             return False
         if self._was_overwritten():
             return False
@@ -222,9 +225,9 @@ class SQLiteFile:
         return found
 
     def _find(self) -> tuple[sqlite3.Connection | None, str]:
-        """The file at the path, or what is wrong with it; empty if there never was one."""
-        for path in filter(_is_odd, self._side_files()):
-            log.error(f"{self._name}: odd file set aside", file=str(set_aside(path)))
+        """The file at the path, or why it cannot be used; empty if there never was one."""
+        for path in filter(_is_no_file, self._side_files()):
+            log.error(f"{self._name} unreadable: journal set aside", file=str(set_aside(path)))
         found = identity(self._path)
         if not os.path.lexists(self._path):
             # A crash between the two renames of a new file leaves the new one alone.
@@ -313,7 +316,7 @@ class SQLiteFile:
             return _strict_tables(database)
 
     def _migrate(self, database: sqlite3.Connection) -> None:
-        """Make the tables anew, with the rows and columns that are there."""
+        """Rebuild the tables with the rows and columns that are there."""
         with database:
             database.execute("BEGIN IMMEDIATE")
             old = {name: _columns(database, name) for name in self._tables()}
@@ -330,6 +333,7 @@ class SQLiteFile:
                     f"INSERT INTO main.{name} ({shared}) SELECT {shared} FROM old_{name}"  # noqa: S608 - constants
                 )
                 database.execute(f"DROP TABLE old_{name}")
+            self._finish_migration(database)
         log.info(f"{self._name} migrated", file=str(self._path), schema=self._version)
 
     def _side_files(self) -> list[Path]:
@@ -366,7 +370,7 @@ def _locked(folder: Path, patience: float) -> Iterator[None]:
 
 
 def _stamp(path: Path) -> tuple[int, int] | None:
-    """What changes whenever somebody writes into the file."""
+    """A value that changes whenever somebody writes into the file."""
     try:
         status = path.stat()
     except OSError:
@@ -374,7 +378,7 @@ def _stamp(path: Path) -> tuple[int, int] | None:
     return status.st_size, status.st_mtime_ns
 
 
-def _is_odd(path: Path) -> bool:
+def _is_no_file(path: Path) -> bool:
     """Whether something is at *path* that SQLite must not open."""
     return os.path.lexists(path) and not path.is_file()
 

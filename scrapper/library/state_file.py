@@ -71,7 +71,7 @@ class StateFile:
             return None
 
     def write(self, data: Any) -> None:
-        """Put *data* in the place of what was there.
+        """Replace the content by *data*.
 
         Raises:
             MediaFolderGone: the folder is gone.

@@ -31,6 +31,7 @@ from scrapper.library.listing import (
     version_of,
     versions,
 )
+from scrapper.library.news import Change, LocalNews, News
 from scrapper.library.post import Post
 from scrapper.library.publishing import Publisher
 from scrapper.library.root import MediaRoot
@@ -76,14 +77,18 @@ class Library:
         catalogue: Path | None = None,
         abandoned_after: float = 0.0,
         check: Callable[[], None] = lambda: None,
+        news: News | None = None,
     ) -> None:
         self.root = root
+        self.news: News = news or LocalNews()
+        """Which posts changed lately."""
         self._catalogue = Catalogue(catalogue, root, check=check) if catalogue else None
         self._searching = asyncio.Semaphore(_SEARCHES_AT_ONCE)
         self._busy_at = -math.inf
         self._syncing = asyncio.Lock()
         self._synced_at = -math.inf
         self._first_sync: asyncio.Task[None] | None = None
+        self._usage: Usage | None = None
         self._listeners: list[Callable[[str], None]] = []
         self._check = check
         self._abandoned_after = abandoned_after
@@ -91,14 +96,22 @@ class Library:
         self._publisher = Publisher(root, abandoned_after=abandoned_after, check=check)
 
     @classmethod
-    def from_settings(cls, settings: Settings, root: MediaRoot) -> "Library":
-        """The library that *settings* describe, in *root*."""
+    def from_settings(
+        cls, settings: Settings, root: MediaRoot, news: News | None = None
+    ) -> "Library":
+        """The library that *settings* describe, in *root*; *news* are those of all processes."""
         patience = 0.0
         if settings.redis_url.get_secret_value():
             # A download ends at its deadline, and two clocks may differ a little.
             patience = 2 * settings.scrape_timeout_seconds + _CLOCKS_APART_SECONDS
         catalogue = root.state / _CATALOGUE
-        return cls(root.path, catalogue=catalogue, abandoned_after=patience, check=root.check)
+        return cls(
+            root.path,
+            catalogue=catalogue,
+            abandoned_after=patience,
+            check=root.check,
+            news=news,
+        )
 
     @property
     def incoming(self) -> Path:
@@ -127,24 +140,32 @@ class Library:
         return await self._index.get(shortcode)
 
     async def reread(self, shortcode: str) -> StoredPost | None:
-        """The stored post as it is on the disk now, whatever was read a moment ago."""
+        """The stored post as it is on the disk now, without a recent read."""
         self._index.changed(shortcode)
         return await self._index.get(shortcode)
 
-    def changed(self, shortcode: str) -> None:
-        """Note, on the loop, that a post was published or removed."""
+    def changed(self, shortcode: str, change: Change | None = "stored") -> None:
+        """Note, on the loop, that a post was published or removed.
+
+        With None for the *change*, another process may have done that, and notes it itself.
+        """
+        self._note(shortcode, change)
+        for listener in self._listeners:
+            listener(shortcode)
+
+    def _note(self, shortcode: str, change: Change | None) -> None:
         self._index.changed(shortcode)
         if self._catalogue is not None:
             self._catalogue.suspect(shortcode)
-        for listener in self._listeners:
-            listener(shortcode)
+        if change is not None:
+            self.news.note(shortcode, change)
 
     def listen(self, listener: Callable[[str], None]) -> None:
         """Have *listener* called, on the loop, with the shortcode of each post that changed."""
         self._listeners.append(listener)
 
     async def versions(self) -> dict[str, int]:
-        """The version of each stored post: it changes when the post is stored anew, and grows."""
+        """The version of each stored post: it changes when the post is stored again, and grows."""
         found = await self._in_thread(versions, self.root)
         # Where the disk is away by now, the folder may have looked empty.
         await asyncio.to_thread(self._check)
@@ -169,7 +190,7 @@ class Library:
         """
         with storing():
             await self._in_thread(add, self.root / shortcode, name, additions, version)
-        self._index.changed(shortcode)
+        self._note(shortcode, "changed")
 
     async def list(
         self, limit: int, after: Cursor | None = None, search: Search = _EVERYTHING
@@ -194,7 +215,7 @@ class Library:
                 if not room:
                     return Listing(posts, last)
                 some, cursors = cursors[:room], cursors[room:]
-                found = await self._index.get_all([cursor.shortcode for cursor in some])
+                found = await self._index.get_all([cursor.name for cursor in some])
                 posts += [stored for stored in found if stored and search.allows(stored)]
                 last = some[-1]
             if is_last:
@@ -219,7 +240,7 @@ class Library:
         asked_at = time.monotonic()
         async with self._searching:
             try:
-                # Whoever waited meanwhile need not wait as long again.
+                # Those who waited meanwhile need not wait again.
                 if self._busy_at > asked_at:
                     raise Busy(retry_after=1)
                 await self._sync(catalogue, asked_at, fill=search != _EVERYTHING)
@@ -229,19 +250,19 @@ class Library:
                     self._busy_at = time.monotonic()
                 if catalogue.complete or search == _EVERYTHING:
                     raise
-            # It was damaged, and is begun anew.
+            # It was damaged, and is recreated.
             await self._sync(catalogue, time.monotonic())
             return await self._in_thread(catalogue.newest, number, after, search)
 
     async def _sync(self, catalogue: Catalogue, asked_at: float, *, fill: bool = True) -> None:
         """Bring the *catalogue* up to date with the library as it was at *asked_at*.
 
-        One that was begun anew is filled only with *fill*.
+        A new one is filled only with *fill*.
         """
         async with self._syncing:
             if self._busy_at > asked_at:
                 raise Busy(retry_after=1)
-            # One look serves all who waited for it: thousands may, and many hung up long ago.
+            # One look serves all who waited: there may be thousands, and many hung up long ago.
             if self._synced_at <= asked_at:
                 began_at = time.monotonic()
                 await finished(self._in_thread(partial(catalogue.sync, fill=fill)))
@@ -267,13 +288,15 @@ class Library:
         """
         if not await self._in_thread(self._is_removable, shortcode):
             return False
+        gone = False
         try:
             with storing():
                 await self._in_thread(self._publisher.remove, shortcode)
+            gone = True
         except FileNotFoundError:
             return False
         finally:
-            self.changed(shortcode)
+            self.changed(shortcode, "removed" if gone else None)
         return True
 
     async def keep(self, shortcode: str, *, kept: bool = True) -> bool:
@@ -287,7 +310,7 @@ class Library:
         folder = self.root / shortcode
         with storing():
             stored = await self._in_thread(keep if kept else release, folder)
-        self.changed(shortcode)
+        self.changed(shortcode, "changed")
         if self._catalogue is not None:
             # Other processes search the same catalogue.
             await self._fill(self._catalogue)
@@ -312,22 +335,24 @@ class Library:
             await self._in_thread(self._publisher.clear_leftovers, now)
         if self._catalogue is not None:
             with suppress(*_REFUSALS):
-                await self._in_thread(self._catalogue.doubt)
+                await self._in_thread(self._catalogue.recheck)
             await self._fill(self._catalogue)
         removed = 0
         oldest = now - max_age
         old, replaced = await self._in_thread(stored_before, self.root, oldest)
         for shortcode in replaced:
-            self.changed(shortcode)
+            self.changed(shortcode, None)
         for shortcode in old:
             async with reserve(shortcode) as reserved:
                 if not reserved:
                     continue
+                gone = False
                 try:
-                    removed += await asyncio.to_thread(self._remove_if_before, shortcode, oldest)
+                    gone = await asyncio.to_thread(self._remove_if_before, shortcode, oldest)
                 except OSError as error:
                     log.warning("post not removed", shortcode=shortcode, cause=str(error))
-                self.changed(shortcode)
+                removed += gone
+                self.changed(shortcode, "removed" if gone else None)
         return removed
 
     async def usage(self) -> Usage:
@@ -336,7 +361,20 @@ class Library:
         Raises:
             OSError: the root cannot be read.
         """
-        return await self._in_thread(usage_of, self.root)
+        self._usage = await self._in_thread(usage_of, self.root)
+        return self._usage
+
+    async def usage_now(self) -> Usage:
+        """How much is stored, by the catalogue; or, while it cannot be used, at the last look.
+
+        Raises:
+            OSError: the root cannot be read.
+        """
+        if self._catalogue is not None and self._catalogue.complete:
+            with suppress(*_REFUSALS):
+                await self._sync(self._catalogue, time.monotonic(), fill=False)
+                return await self._in_thread(self._catalogue.usage)
+        return self._usage or await self.usage()
 
     def stage(self, shortcode: str) -> Path:
         """Make an empty folder for the files of a post that is being downloaded."""
@@ -381,7 +419,7 @@ class Library:
         return await asyncio.to_thread(self._present, function, *arguments)
 
     def _present(self, function: Callable[..., Result], *arguments: Any) -> Result:
-        """Call *function*; if it fails because the root is gone, say that."""
+        """Call *function*; if it fails because the root is gone, raise that error."""
         self._check()
         try:
             return function(*arguments)

@@ -6,7 +6,6 @@ import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 import structlog
 
@@ -17,7 +16,7 @@ from scrapper.library.legacy import first_seen, legacy_post, legacy_time
 from scrapper.library.post import Post
 from scrapper.library.response import RenderedPost
 from scrapper.library.state_file import UNREADABLE
-from scrapper.local_files.opening import open_file, read_file
+from scrapper.local_files.opening import read_file
 
 __all__ = ["MANIFEST", "StoredPost", "fence_of", "load"]
 
@@ -96,19 +95,21 @@ class StoredPost:
 
 
 def load(folder: Path) -> StoredPost | None:
-    """The post in *folder*, or what release 0.2.0 left of one.
+    """The post in *folder*, or that of release 0.2.0.
 
     None if it is not there, incomplete or unreadable.
     """
+    statuses: list[os.stat_result] = []
     try:
         if folder.is_symlink():
             return None
-        with open_file(folder / MANIFEST) as file:
-            status = os.fstat(file.fileno())
-            post = Post.from_manifest(json.loads(_read(file)))
+        # Paths as text: making Path objects would cost as much as reading the file.
+        content = read_file(f"{folder}/{MANIFEST}", _MAX_BYTES, check=statuses.append)
+        post = Post.from_manifest(json.loads(content))
         if post.shortcode == folder.name and all(
-            is_whole(folder / file.filename, file.size) for file in post.files
+            is_whole(f"{folder}/{file.filename}", file.size) for file in post.files
         ):
+            status = statuses[0]
             post = with_additions(post, folder, status.st_mtime_ns)
             return StoredPost.seen_now(post, folder.parent, status.st_mtime, kept=is_kept(folder))
         log.warning("stored post incomplete", shortcode=folder.name)
@@ -134,10 +135,3 @@ def fence_of(folder: Path) -> int:
         return int(json.loads(read_file(folder / MANIFEST, _MAX_BYTES))["fence"])
     except (OSError, *UNREADABLE):
         return 0
-
-
-def _read(file: BinaryIO) -> bytes:
-    content = file.read(_MAX_BYTES + 1)
-    if len(content) > _MAX_BYTES:
-        raise ValueError("larger than any manifest")
-    return content

@@ -1,1 +1,1 @@
-"""Files that others write: what may be read of them, and when to read again."""
+"""Files that others write: safe reading, and noticing changes."""

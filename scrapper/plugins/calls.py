@@ -16,7 +16,7 @@ class NotReturned(Exception):
 
 
 class Call:
-    """A call of *function* with *arguments* that runs beside everything else.
+    """A call of *function* with *arguments* that blocks nothing else.
 
     It runs in a thread of its own. Nothing can stop a thread, but this one does not keep the
     process from ending. A coroutine gets an event loop of its own there, so it cannot block ours.
@@ -25,7 +25,7 @@ class Call:
     def __init__(self, function: Callable[..., Any], *arguments: Any) -> None:
         loop = asyncio.get_running_loop()
         self._future: asyncio.Future[Any] = loop.create_future()
-        # result() raises its failure. If that comes too late, asyncio must not complain of it.
+        # result() raises its failure. If nobody waits any more, asyncio must not log it.
         self._future.add_done_callback(lambda done: done.cancelled() or done.exception())
         self._theirs: tuple[asyncio.AbstractEventLoop, asyncio.Task[Any]] | None = None
 
@@ -57,7 +57,7 @@ class Call:
         """What the function returns.
 
         Raises:
-            NotReturned: it did not return within so many *seconds*; :meth:`ended` waits for it.
+            NotReturned: it did not return within *seconds*; :meth:`ended` waits for it.
             Exception: whatever it raised; a RuntimeError if that was no Exception.
         """
         try:
@@ -69,11 +69,11 @@ class Call:
         return self._future.result()
 
     async def ended(self, seconds: float | None = None) -> None:
-        """Wait until the function has really returned, however late; so many *seconds* at most."""
+        """Wait until the function has really returned, however late; *seconds* at most."""
         await asyncio.wait([self._future], timeout=seconds)
 
     async def abandon(self, seconds: float) -> None:
-        """Cancel a coroutine, and give it so many *seconds* to clean up; leave a function alone."""
+        """Cancel a coroutine, and give it *seconds* to clean up; leave a function alone."""
         self._cancel()
         if self._theirs is not None:
             await self.ended(seconds)

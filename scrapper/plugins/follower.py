@@ -1,24 +1,28 @@
-"""Notifies plugins of posts and jobs: each plugin in order and at its own pace, with three tries.
+"""Notifies plugins of events: each plugin in order and at its own pace, with three tries.
 
 A comparison of the library with the ledger shows what a plugin does not know yet: posts that are
 stored but not in the ledger, and posts that are in the ledger but no longer stored. So the next
-start does whatever a crash interrupted.
+start does whatever a crash interrupted. In the same way the ledger has the conditions that a plugin
+knows.
 """
 
 import asyncio
+import json
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any, NamedTuple
 
 import structlog
 from structlog.contextvars import bound_contextvars
 
+from scrapper.instagram.login.session import LoginState
 from scrapper.jobs.store import FinishedJobs
 from scrapper.library.additions import Additions, check_additions
 from scrapper.library.store import Library
 from scrapper.plugins.calls import Call, NotReturned
+from scrapper.plugins.conditions import Condition, Conditions
 from scrapper.plugins.ledger import NO_VERSION, Ledger, Outcome
 from scrapper.plugins.loading import Plugin
 from scrapper.scraping.peers import Peers
@@ -29,6 +33,7 @@ __all__ = ["Followed", "Followers", "Pauses"]
 
 log = structlog.get_logger(__name__)
 
+_OF_POSTS = ("post_stored", "post_removed")
 _MAY_RETURN = "post_stored may return Additions or None, the others None"
 _SECONDS_TO_CLEAN_UP = 5.0
 
@@ -44,7 +49,7 @@ class Pauses:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Followed:
-    """What plugins follow: the posts in the *library*, and *jobs* that ended.
+    """What plugins follow: the posts in the *library*, *jobs* that ended, and *conditions*.
 
     The *ledger* has what they know. A call may take *timeout* seconds. If it fails, it is tried
     again after each of the *pauses* for that. If the *peers* share the library, only the process
@@ -57,6 +62,7 @@ class Followed:
     peers: Peers
     timeout: float
     jobs: FinishedJobs | None = None
+    conditions: Conditions | None = None
     pauses: Pauses = Pauses()
 
 
@@ -104,7 +110,7 @@ class Followers:
             await asyncio.to_thread(self._ledger.close)
 
     async def catch_up(self) -> bool:
-        """Notify the plugins of all there is now, with all tries; return whether all worked."""
+        """Notify the plugins of everything until now, with all tries; return whether all worked."""
         worked = True
         for follower in self._followers:
             while await follower.catch_up():  # noqa: ASYNC110 - not an event: the next try
@@ -122,7 +128,7 @@ class _UnreadablePost(Exception):
 
 
 class _Ended(NamedTuple):
-    """How a call ended that is not to be repeated."""
+    """The outcome of a call that is not to be repeated."""
 
     worked: bool
     additions: Additions | None = None
@@ -139,8 +145,9 @@ class _Follower:
         self._ledger = followed.ledger
         self._behind = followed.metrics.plugin_behind.labels(plugin.name)
         self._jobs = followed.jobs if plugin.follows_jobs else None
+        self._conditions = followed.conditions if plugin.follows_conditions else None
         self._news: set[str] = set()
-        # If they are gone, the plugin must learn of it: an earlier ledger may have had them.
+        # The plugin must learn of their removal: an earlier ledger may have had them.
         self._without_entry: set[str] = set()
         self._look_at_all = True
         self._seen: tuple[int | None, tuple[int, int]] | None = None
@@ -188,7 +195,7 @@ class _Follower:
             await self._call.abandon(_SECONDS_TO_CLEAN_UP)
 
     async def catch_up(self, ours: object = True) -> bool:
-        """Notify the plugin of all there is now; return whether something is left for another try.
+        """Notify the plugin of everything until now; return whether anything is left to retry.
 
         It stops once *ours* is false: another process may do it then.
         """
@@ -204,32 +211,23 @@ class _Follower:
                 except Exception:
                     self._news.add(shortcode)
                     raise
+        if self._conditions is not None and ours:
+            await self._look_at_conditions(self._conditions)
         if self._jobs is not None and ours:
-            name = self.plugin.name
-            unreported = await self._jobs.unreported(name)
-            ids = {job.response.id for job in unreported}
-            for hook, subject in list(self._next_try):
-                if hook == "job_finished" and subject not in ids:
-                    self._settle(hook, subject)
-            for job in unreported:
-                # It may have gone on while the plugin worked on others.
-                if job in await self._jobs.unreported(name) and await self._notify(
-                    job.response.id, "job_finished", job=job.response
-                ):
-                    await self._jobs.note_reported(name, job)
+            await self._look_at_jobs(self._jobs)
         self._behind.set(len(self._next_try))
         return bool(self._next_try)
 
     async def _changes(self) -> list[str]:
-        """Posts that the plugin may not know as they are: those that are gone, then the oldest."""
+        """Posts that the plugin may not know as they are: removed ones, then the oldest."""
         name = self.plugin.name
-        changed = {subject for hook, subject in self._next_try if hook != "job_finished"}
+        changed = {subject for hook, subject in self._next_try if hook in _OF_POSTS}
         changed_at = await self._library.changed_at() if self._followed.peers.shared else None
         edition = await asyncio.to_thread(self._ledger.edition, name)
         is_new = self._is_new(edition)
         if is_new:
             self._without_entry |= changed | self._news
-            # Somebody wants everything done now, what failed included.
+            # Everything is to be done again now, failures included.
             self._next_try.clear()
             self._tries.clear()
         if self._look_at_all or (changed_at, edition) != self._seen:
@@ -249,8 +247,35 @@ class _Follower:
     def _is_new(self, edition: tuple[int, int]) -> bool:
         return self._seen is not None and edition != self._seen[1]
 
+    async def _look_at_jobs(self, jobs: FinishedJobs) -> None:
+        """Notify the plugin of each end of a job that it does not know."""
+        name = self.plugin.name
+        unreported = await jobs.unreported(name)
+        ids = {job.response.id for job in unreported}
+        for hook, subject in list(self._next_try):
+            if hook == "job_finished" and subject not in ids:
+                self._settle(hook, subject)
+        for job in unreported:
+            # It may have gone on while the plugin worked on others.
+            if job in await jobs.unreported(name) and await self._notify(
+                job.response.id, "job_finished", job=job.response
+            ):
+                await jobs.note_reported(name, job)
+
+    async def _look_at_conditions(self, conditions: Conditions) -> None:
+        """Notify the plugin of each condition that it knows as something else."""
+        plugin = self.plugin.name
+        known = await asyncio.to_thread(self._ledger.conditions, plugin)
+        for name, condition in (await asyncio.to_thread(conditions.now)).items():
+            hook = "condition_changed" if isinstance(condition, Condition) else "login_changed"
+            value = json.dumps(astuple(condition))
+            if value == known.get(name) or (name not in known and _is_usual(condition)):
+                self._settle(hook, name)
+            elif await self._notify(name, hook, login=condition, condition=condition):
+                await asyncio.to_thread(self._ledger.note_condition, plugin, name, value)
+
     async def _look_at(self, shortcode: str) -> None:
-        """Notify the plugin of the post as it is by now, unless it knows that."""
+        """Notify the plugin of the post's present state, unless it knows that."""
         name = self.plugin.name
         entry = await asyncio.to_thread(self._ledger.entry, name, shortcode)
         try:
@@ -340,7 +365,7 @@ class _Follower:
         except Exception as error:  # noqa: BLE001
             return self._note_failure(subject, hook, error)
         if hook != "post_stored":
-            # What that returned is to be stored first.
+            # The returned additions must be stored first.
             self._settle(hook, subject)
         self._followed.metrics.plugin_calls.labels(self.plugin.name, hook, "ok").inc()
         return _Ended(worked=True, additions=result)
@@ -366,3 +391,8 @@ class _Follower:
     def _settle(self, hook: str, subject: str) -> None:
         self._tries.pop((hook, subject), None)
         self._next_try.pop((hook, subject), None)
+
+
+def _is_usual(condition: LoginState | Condition) -> bool:
+    """Whether *condition* is no news for a plugin that knows of none yet."""
+    return not condition.holds if isinstance(condition, Condition) else condition.state == "none"

@@ -1,4 +1,4 @@
-"""The hooks: what a plugin can hang on to.
+"""The hooks that a plugin can have.
 
 A plugin is a module with some of these functions, each marked with :data:`hookimpl`. It may leave
 out arguments that it does not need. ``docs/plugins.md`` has an example of each.
@@ -17,17 +17,21 @@ import pluggy
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
+from scrapper.instagram.login.session import LoginState
 from scrapper.instagram.sources import Source
 from scrapper.jobs.model import JobResponse
 from scrapper.library.additions import Additions
 from scrapper.library.post import Post
+from scrapper.plugins.conditions import Condition
 from scrapper.settings import Settings
 
 __all__ = [
     "PROJECT",
+    "condition_changed",
     "configure",
     "hookimpl",
     "job_finished",
+    "login_changed",
     "post_removed",
     "post_stored",
     "register_commands",
@@ -90,9 +94,9 @@ def register_commands(parser: "argparse._SubParsersAction[argparse.ArgumentParse
 
 @_hook
 def post_stored(post: Post, folder: Path) -> Additions | None:
-    """Take note that *post* was stored, or stored anew; its files are in *folder*.
+    """Take note that *post* was stored, or stored again; its files are in *folder*.
 
-    What it returns becomes part of the post.
+    The returned additions become part of the post.
     """
 
 
@@ -107,3 +111,20 @@ def post_removed(shortcode: str) -> None:
 @_hook
 def job_finished(job: JobResponse) -> None:
     """Take note that all posts of *job* have outcomes."""
+
+
+@_hook
+def login_changed(login: LoginState) -> None:
+    """Take note of a new state of the Instagram login.
+
+    Of several changes in a row, the plugin may get the last one alone.
+    """
+
+
+@_hook
+def condition_changed(condition: Condition) -> None:
+    """Take note that a condition began to hold, or ended.
+
+    :data:`~scrapper.plugins.conditions.ConditionName` has all of them. One that ended before the
+    plugin was called did not happen for it.
+    """

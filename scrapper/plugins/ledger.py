@@ -1,4 +1,4 @@
-"""Which plugin was told of which post and job: in SQLite, across restarts."""
+"""Which plugin knows of which post, login state and condition: in SQLite, across restarts."""
 
 import sqlite3
 import time
@@ -21,7 +21,7 @@ to be tried again. ``skipped``: the post was stored before the plugin was in use
 NO_VERSION = 0
 """No stored post has this version."""
 
-_VERSION = 2
+_VERSION = 3
 _SCHEMA = """
 CREATE TABLE plugins (name TEXT PRIMARY KEY, restarts INTEGER NOT NULL DEFAULT 0) STRICT;
 CREATE TABLE posts (
@@ -30,6 +30,12 @@ CREATE TABLE posts (
     version INTEGER NOT NULL,
     outcome TEXT NOT NULL,
     PRIMARY KEY (plugin, shortcode)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE conditions (
+    plugin TEXT NOT NULL,
+    name TEXT NOT NULL,
+    value TEXT NOT NULL,
+    PRIMARY KEY (plugin, name)
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE lost (at REAL NOT NULL) STRICT
 """
@@ -85,7 +91,7 @@ class Ledger:
             for plugin in plugins:
                 insert = "INSERT OR IGNORE INTO plugins (name) VALUES (?)"
                 if not database.execute(insert, (plugin,)).rowcount:
-                    # Another process was faster: what was stored since is to be told.
+                    # Another process was faster: the plugin is to learn what was stored since.
                     continue
                 if lost:
                     _insert_begun(database, plugin, posts)
@@ -95,19 +101,19 @@ class Ledger:
         return not lost
 
     def begin_again(self, plugin: str, posts: Iterable[str]) -> None:
-        """Note that *plugin* may know the *posts*, and is to be told of those not noted yet."""
+        """Note that *plugin* may know the *posts*, and is to be notified of those not noted yet."""
         with self._file.changing() as database:
             _insert_begun(database, plugin, posts)
 
     def posts(self, plugin: str) -> dict[str, int]:
-        """The posts that *plugin* was told of, failed with or skipped, with their versions."""
+        """The posts that *plugin* was notified of, failed with or skipped, with their versions."""
         with self._file.using() as database:
             return dict(
                 database.execute("SELECT shortcode, version FROM posts WHERE plugin = ?", (plugin,))
             )
 
     def entry(self, plugin: str, shortcode: str) -> tuple[int, Outcome] | None:
-        """The version of one post, and its outcome; None if *plugin* was not told of it."""
+        """The version of one post, and its outcome; None if *plugin* was not notified."""
         with self._file.using() as database:
             row: tuple[int, Outcome] | None = database.execute(
                 "SELECT version, outcome FROM posts WHERE plugin = ? AND shortcode = ?",
@@ -116,11 +122,25 @@ class Ledger:
             return row
 
     def note(self, plugin: str, shortcode: str, version: int, outcome: Outcome) -> None:
-        """Note that *plugin* was told of the post, or failed with it."""
+        """Note that *plugin* was notified of the post, or failed with it."""
         with self._file.changing() as database:
             database.execute(
                 "INSERT OR REPLACE INTO posts VALUES (?, ?, ?, ?)",
                 (plugin, shortcode, version, outcome),
+            )
+
+    def conditions(self, plugin: str) -> dict[str, str]:
+        """The conditions that *plugin* knows, by name, as texts."""
+        with self._file.using() as database:
+            return dict(
+                database.execute("SELECT name, value FROM conditions WHERE plugin = ?", (plugin,))
+            )
+
+    def note_condition(self, plugin: str, name: str, value: str) -> None:
+        """Note that *plugin* knows the condition called *name* as it is now."""
+        with self._file.changing() as database:
+            database.execute(
+                "INSERT OR REPLACE INTO conditions VALUES (?, ?, ?)", (plugin, name, value)
             )
 
     def forget(self, plugin: str, shortcode: str) -> None:
@@ -131,7 +151,7 @@ class Ledger:
             )
 
     def forget_all(self, plugin: str) -> None:
-        """Have *plugin* be told of every post again."""
+        """Have *plugin* be notified of every post again."""
         with self._file.changing() as database:
             database.execute("INSERT OR IGNORE INTO plugins (name) VALUES (?)", (plugin,))
             database.execute("DELETE FROM posts WHERE plugin = ?", (plugin,))

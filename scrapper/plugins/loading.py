@@ -1,4 +1,4 @@
-"""Finding plugins, and asking them at start what they bring."""
+"""Finds plugins, and collects what they register at the start."""
 
 import argparse
 import re
@@ -54,6 +54,11 @@ class Plugin:
         """Whether it has a hook for jobs."""
         return "job_finished" in self.hooks
 
+    @property
+    def follows_conditions(self) -> bool:
+        """Whether it has a hook for the login's state, or for conditions."""
+        return "login_changed" in self.hooks or "condition_changed" in self.hooks
+
 
 class Plugins:
     """The plugins in use; blocking, for the start.
@@ -107,7 +112,11 @@ class Plugins:
     @property
     def followers(self) -> list[Plugin]:
         """Those with hooks for events."""
-        return [plugin for plugin in self if plugin.follows_posts or plugin.follows_jobs]
+        return [
+            plugin
+            for plugin in self
+            if plugin.follows_posts or plugin.follows_jobs or plugin.follows_conditions
+        ]
 
     @property
     def job_followers(self) -> list[str]:
@@ -115,7 +124,7 @@ class Plugins:
         return [plugin.name for plugin in self if plugin.follows_jobs]
 
     def middlewares(self, settings: Settings) -> Iterator[tuple[str, object]]:
-        """What they return as middlewares, outermost first, with the plugin's name.
+        """Their middlewares, outermost first, each with the plugin's name.
 
         Raises:
             SettingsError: a plugin failed.
@@ -253,6 +262,6 @@ def _add_route(app: web.Application, prefix: str, route: web.RouteDef, plugin: s
         raise SettingsError(f"{where} is there already")
     try:
         app.add_routes([web.RouteDef(route.method, path, route.handler, route.kwargs)])
-    # aiohttp raises whatever it stumbles over.
+    # aiohttp may raise anything here.
     except Exception as error:
         raise SettingsError(f"{where}: {error}") from error

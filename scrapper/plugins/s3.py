@@ -1,4 +1,4 @@
-"""A plugin that copies stored posts to a bucket of S3, or of anything that speaks its protocol.
+"""A plugin that copies stored posts to a bucket of S3 or of a compatible server.
 
 ``PLUGINS=scrapper.plugins.s3``, with the packages of ``requirements/s3.txt``. A copy has the post's
 files and its manifest, under ``PREFIX/SHORTCODE/``. It stays when the post is removed here.
@@ -89,7 +89,7 @@ def configure(settings: Settings) -> None:  # noqa: ARG001
 
 @hookimpl
 def post_stored(post: Post, folder: Path) -> Additions:
-    """Copy the files of *post*; what is there in this version already is left alone.
+    """Copy the files of *post*, except those that the bucket has in this version already.
 
     Raises:
         botocore.exceptions.BotoCoreError, botocore.exceptions.ClientError, OSError: a file was not
@@ -114,7 +114,7 @@ def _client(settings: S3Settings) -> Any:
         import boto3  # noqa: PLC0415 - only where the plugin is used
         from botocore.config import Config  # noqa: PLC0415
     except ImportError as error:
-        raise SettingsError("install requirements/s3.txt for it") from error
+        raise SettingsError("install instagram-scrapper[s3], or requirements/s3.txt") from error
     endpoint = str(settings.s3_endpoint).rstrip("/") if settings.s3_endpoint else None
     config = Config(
         connect_timeout=_SECONDS,
@@ -168,7 +168,7 @@ def _drop_unfinished(client: Any, bucket: str, key: str) -> None:
 
 
 def _address(client: Any, bucket: str, key: str) -> str:
-    """The object's address, without a signature: whether it can be read is up to the bucket."""
+    """The object's address, without a signature: the bucket decides who can read it."""
     endpoint = client.meta.endpoint_url
     scheme, _, host = endpoint.partition("://")
     if host.endswith("amazonaws.com"):

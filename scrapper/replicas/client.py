@@ -1,9 +1,10 @@
 """The connection to the Redis that replicas share, with short timeouts."""
 
+import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Self, cast
+from typing import Any, Self, TypeVar, cast
 
 import redis
 import redis.retry
@@ -14,27 +15,44 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.driver_info import DriverInfo
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import NoPermissionError, OutOfMemoryError, ReadOnlyError, ResponseError
+from redis.exceptions import (
+    NoPermissionError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+)
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from scrapper.errors import JobsUnreachable
 from scrapper.telemetry.complaints import Complaint
 from scrapper.telemetry.metrics import Metrics
 
-__all__ = ["PREFIX", "SharedRedis", "blocking_client", "connection_options"]
+__all__ = [
+    "PREFIX",
+    "SharedRedis",
+    "blocking_client",
+    "connection_options",
+    "reaching",
+    "until_redis_answers",
+]
 
 log = structlog.get_logger(__name__)
 
 PREFIX = "scrapper:"
-"""What every key begins with."""
+"""The prefix of every key."""
 
 _PATIENCE_SECONDS = 1.0
 _PAUSE_SECONDS = 1.0
+_RETRY_SECONDS = 5.0
 _TURN_SECONDS = 2.0
 """How long to wait for a connection while a burst uses all of them."""
 _MOST_CONNECTIONS = 32
 # Otherwise redis-py looks its version up on the disk for each connection.
 _DRIVER = DriverInfo()
 _SECONDS_BETWEEN_REFUSALS = 60.0
+
+Result = TypeVar("Result")
 
 
 def connection_options() -> dict[str, Any]:
@@ -61,8 +79,30 @@ def blocking_client(url: str) -> redis.Redis:
     return client
 
 
+@contextmanager
+def reaching() -> Iterator[None]:
+    """Do what a client of the service waits for, or say that it cannot be done now.
+
+    Raises:
+        JobsUnreachable: Redis does not answer.
+    """
+    try:
+        yield
+    except RedisError as error:
+        raise JobsUnreachable(retry_after=_RETRY_SECONDS) from error
+
+
+async def until_redis_answers(ask: Callable[[], Awaitable[Result]]) -> Result:
+    """What *ask* returns, which is called until it meets no error of Redis."""
+    while True:
+        try:
+            return await ask()
+        except RedisError:
+            await asyncio.sleep(_PAUSE_SECONDS)
+
+
 class SharedRedis(Redis):
-    """A client that does not keep its callers waiting while Redis is gone.
+    """A client whose calls fail fast while Redis is gone.
 
     A reply may take a second. If none comes, calls within the next second fail at once with
     :class:`redis.exceptions.ConnectionError`; then one call tries again. It logs once that Redis

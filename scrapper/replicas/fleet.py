@@ -1,14 +1,18 @@
 """The parts by which several processes act as one."""
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
+from prometheus_client import Gauge
 from redis.exceptions import NoScriptError, RedisError
 
 from scrapper.instagram.pace import Pace
 from scrapper.replicas.client import SharedRedis, blocking_client
 from scrapper.replicas.documents import RedisDocuments
+from scrapper.replicas.news import RedisNews
 from scrapper.replicas.pace import RedisPaceMemory, RedisWindow
 from scrapper.replicas.peers import RedisPeers
 from scrapper.replicas.queue import PostQueue
@@ -29,13 +33,28 @@ class Fleet:
         self.scripts = GatheredScripts(self.redis)
         self.peers = RedisPeers(self.redis)
         self.queue = PostQueue(url, self.redis)
+        self.news = RedisNews(self.redis)
+        parts = urlsplit(url)
+        self.redis_address = f"{parts.netloc.rpartition('@')[2]}{parts.path}"
+        """Where Redis is, without its password."""
+        registry = metrics.registry
+        self._posts = Gauge(
+            "queue_posts",
+            "Posts of jobs that wait for a worker, or that one took",
+            ["state"],
+            registry=registry,
+        )
+        self._workers = Gauge("queue_workers", "Workers that are connected", registry=registry)
+        metrics.before_reading(self._count)
 
     async def open(self) -> None:
         """Begin to listen to the other processes; Redis need not answer yet."""
         await self.peers.open()
+        await self.news.open()
 
     async def close(self) -> None:
         """Close all connections."""
+        await self.news.close()
         await self.peers.close()
         await self.scripts.close()
         await self.queue.shutdown()
@@ -51,6 +70,16 @@ class Fleet:
         counts = RedisWindow(self._blocking, login_state) if login_state == "session" else None
         memory = RedisPaceMemory(self._blocking, login_state)
         return Pace(max_queries, window, memory=memory, counts=counts)
+
+    async def _count(self) -> None:
+        """Count posts and workers, for all processes; NaN while Redis does not answer."""
+        try:
+            standing: tuple[float, ...] = await self.queue.standing()
+        except RedisError:
+            standing = (math.nan,) * 3
+        gauges = (self._posts.labels("waiting"), self._posts.labels("taken"), self._workers)
+        for gauge, number in zip(gauges, standing, strict=True):
+            gauge.set(number)
 
     async def answers(self) -> bool:
         """Whether Redis answers."""
@@ -68,7 +97,7 @@ class _Call(NamedTuple):
 
 
 class GatheredScripts:
-    """Runs scripts on *redis*, and sends together those that wait at the same time.
+    """Runs scripts on *redis*, and sends simultaneous calls together.
 
     Calls that come while another one is under way share one pipeline. So each request of a busy
     replica costs a fraction of a round trip.
@@ -106,7 +135,7 @@ class GatheredScripts:
             calls, self._waiting = self._waiting, []
             try:
                 replies = await self._send(calls)
-            # Whatever it is, the callers get it.
+            # The callers get every error.
             except Exception as error:  # noqa: BLE001
                 replies = [error] * len(calls)
             for call, reply in zip(calls, replies, strict=True):

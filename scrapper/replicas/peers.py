@@ -1,7 +1,7 @@
 """Turns, sweeps and cool-downs that replicas agree on over Redis.
 
-While Redis does not answer, each replica goes on as if it were alone: several may download the same
-post, and each has its own cool-down.
+While Redis does not answer, each replica works on its own: several may download the same post, and
+each has its own cool-down.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ _SECONDS_BETWEEN_LOOKS = 1.0
 _COOLDOWN = f"{PREFIX}cooldown"
 _ERRORS: dict[str, Any] = {error.__name__: error for error in RESPONSES}
 _OF_ONE_REPLICA = (DeadlineExceeded, PaceExceeded)
-"""Errors of one process, which another one need not meet."""
+"""Errors of one process that another one need not meet."""
 
 
 class RedisPeers(Peers):

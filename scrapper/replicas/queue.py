@@ -1,58 +1,107 @@
-"""The queue of posts that wait for a worker: taskiq, over a stream of Redis."""
+"""The queue of posts that wait for a worker: a taskiq broker over a stream of Redis.
+
+Each message of the stream names a post of a job. A worker reads one whenever it can run one more
+post, and holds it until that post is finished. Several times within :data:`ABANDONED_SECONDS` a
+heartbeat shows that it still does. A worker that stops hands back what it holds. Before a worker
+reads a new message, it takes over what others handed back, and what lost workers held.
+
+A worker is lost once it was silent for :data:`ABANDONED_SECONDS` and its connection is gone, as
+when it was killed. One that is connected may only be late, since its machine is busy: it is lost
+after :data:`LATE_SECONDS`. Silence while Redis was away counts for nothing, and then all of them
+have :data:`LATE_SECONDS` to come back.
+"""
 
 import asyncio
+import math
+import os
+import secrets
+import socket
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import structlog
 from redis.asyncio import Redis
-from redis.exceptions import RedisError, ResponseError
-from taskiq import AckableMessage, Context, TaskiqDepends, TaskiqMessage
-from taskiq_redis import RedisStreamBroker
+from redis.exceptions import NoPermissionError, RedisError, ResponseError
+from taskiq import (
+    AckableMessage,
+    AsyncBroker,
+    BrokerMessage,
+    Context,
+    TaskiqDepends,
+    TaskiqMessage,
+)
 
-from scrapper.replicas.client import PREFIX, SharedRedis, connection_options
+from scrapper.replicas.client import PREFIX, SharedRedis, connection_options, until_redis_answers
 from scrapper.tasks import end, endable, in_background
 
-__all__ = ["ABANDONED_SECONDS", "STREAM", "PostQueue"]
+__all__ = ["ABANDONED_SECONDS", "LATE_SECONDS", "STREAM", "PostQueue", "Standing", "is_lost"]
 
 log = structlog.get_logger(__name__)
 
 ABANDONED_SECONDS = 5.0
-"""Seconds after which another worker takes the posts of one without a heartbeat."""
+"""Seconds after which others take over from a worker that is silent and not connected."""
+
+LATE_SECONDS = 15.0
+"""The same for one that is connected, or that was not heard since Redis was away."""
 
 STREAM = f"{PREFIX}queue"
 """The key of the stream."""
 
 _TASK = "post"
 _GROUP = "workers"
-_HEARTBEATS = 4
+_HEARTBEAT_SECONDS = ABANDONED_SECONDS / 4
+_RETRY_SECONDS = 0.25
 _BLOCK_SECONDS = 0.5
 _PAUSE_SECONDS = 1.0
-_MOST_AT_ONCE = 100
-_DAY_MS = 24 * 60 * 60 * 1000
+_MOST_AT_ONCE = 2000
+_DAY_SECONDS = 24 * 60 * 60.0
+_HANDED_BACK_SECONDS = _DAY_SECONDS
+"""For how long a worker that stops claims to have been silent."""
 
 
-class PostQueue(RedisStreamBroker):
-    """A taskiq broker for posts of jobs, each named by the job's ID and its index there.
+class Standing(NamedTuple):
+    """Posts that no worker took yet, posts that one holds, and connected workers."""
 
-    A message is acknowledged once its post is finished. This class makes up for what taskiq-redis
-    1.2.4 lacks: it looks for a killed worker's messages only after a new message came, mistakes
-    running messages for those, keeps finished messages and dead consumers for ever, stops listening
-    when the connection breaks, and keeps its connection when it is stopped.
+    waiting: int
+    taken: int
+    workers: int
+
+
+def is_lost(silent: float, *, connected: bool, reachable: float) -> bool:
+    """Whether others take over a message whose worker has been *silent* for so many seconds.
+
+    *reachable* is the number of seconds since Redis started, or since it last did not answer.
+    """
+    if silent >= _HANDED_BACK_SECONDS:
+        return True
+    may_be_late = connected or silent > reachable
+    return min(silent, reachable) >= (LATE_SECONDS if may_be_late else ABANDONED_SECONDS)
+
+
+class PostQueue(AsyncBroker):
+    """A taskiq broker for posts of jobs, each named by its job's ID and its index there.
+
+    Use it with :attr:`taskiq.AcknowledgeType.MANUAL`: a message leaves the stream once its post is
+    finished. ``name`` is that of this process among the workers, ``stopping`` whether it takes no
+    more posts. *redis* is for what may wait while Redis is away; reads and heartbeats have
+    connections of their own.
     """
 
+    stopping = False
+
     def __init__(self, url: str, redis: SharedRedis) -> None:
-        super().__init__(
-            url,
-            queue_name=STREAM,
-            consumer_group_name=_GROUP,
-            consumer_id="0",
-            **connection_options(),
-        )
+        super().__init__()
+        self.name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
         self._redis = redis
-        self._held: set[Any] = set()
-        self._maintaining: asyncio.Task[None] | None = None
+        self._own = Redis.from_url(url, **connection_options())
+        # Channels, unlike keys, belong to no database.
+        database = self._own.connection_pool.connection_kwargs.get("db") or 0
+        self._channel = f"{PREFIX}{database}:worker:"
+        self._held: dict[bytes, bytes] = {}
+        self._tasks: list[asyncio.Task[None]] = []
+        self._look_at = 0.0
+        self._away_at = -math.inf
 
     def message_for(self, job_id: str, index: int) -> bytes:
         """What the stream holds for the post; the same each time."""
@@ -61,126 +110,237 @@ class PostQueue(RedisStreamBroker):
         )
         return self.formatter.dumps(message).message
 
-    def on_post(self, fetch: Callable[[str, int], Awaitable[None]]) -> None:
+    def on_post(self, fetch: Callable[[str, int], Awaitable[bool]]) -> None:
         """Have *fetch* called for each post that this process takes.
 
-        Use it with :attr:`taskiq.AcknowledgeType.MANUAL`. If *fetch* is cancelled, another worker
-        takes the post.
+        If it returns False, or is cancelled, the post is handed back.
         """
 
         async def post(job_id: str, index: int, context: Context = TaskiqDepends()) -> None:  # noqa: B008
             try:
-                await fetch(job_id, index)
-            except Exception:
-                # The next try would fail in the same way.
-                log.exception("post of a job given up", job=job_id, index=index)
-            await context.ack()
+                try:
+                    is_finished = await fetch(job_id, index)
+                except Exception:
+                    # The next try would fail in the same way.
+                    log.exception("post of a job given up", job=job_id, index=index)
+                    is_finished = True
+                if is_finished:
+                    await context.ack()
+                else:
+                    data = self.message_for(job_id, index)
+                    await self._give_back([it for it, held in self._held.items() if held == data])
+            except asyncio.CancelledError:
+                # taskiq would log it as an error.
+                return
 
         self.register_task(post, task_name=_TASK)
 
+    @property
+    def holds_posts(self) -> bool:
+        """Whether this process holds posts that are not finished."""
+        return bool(self._held)
+
+    async def standing(self) -> Standing:
+        """How many posts and workers there are.
+
+        Raises:
+            redis.exceptions.RedisError: Redis does not answer.
+        """
+        posts = await self._redis.xlen(STREAM)
+        try:
+            taken: int = (await self._redis.xpending(STREAM, _GROUP))["pending"]
+        except ResponseError:
+            # No worker has made the group yet.
+            taken = 0
+        return Standing(posts - taken, taken, len(await self._connected()))
+
     async def startup(self) -> None:
-        # The inherited one creates the group, but Redis need not answer yet.
-        self._maintaining = in_background(self._maintain(), "maintenance of the queue")
+        await super().startup()
+        # Redis need not answer yet.
+        self._tasks = [
+            in_background(self._beat(), "heartbeat"),
+            in_background(self._stay_connected(), "connection of a worker"),
+        ]
 
     async def shutdown(self) -> None:
-        if self._maintaining is not None:
-            await end(self._maintaining)
+        for task in self._tasks:
+            await end(task)
         await super().shutdown()
+        await self._own.aclose()
+
+    async def kick(self, message: BrokerMessage) -> None:
+        await self._redis.xadd(STREAM, {b"data": message.message})
 
     async def listen(self) -> AsyncGenerator[AckableMessage, None]:
-        """Posts as they come; Redis may go and come back."""
-        while True:
-            try:
-                await endable(self._declare_consumer_group())
-                while True:
-                    for message in await endable(self._take()):
-                        yield message
-            # Redis may also have lost the stream, and the group with it.
-            except (RedisError, OSError):
-                await asyncio.sleep(_PAUSE_SECONDS)
+        """Posts as they come; Redis may go and come back. At its end this process stops."""
+        try:
+            while True:
+                try:
+                    await endable(self._join_group())
+                    while True:
+                        for message in await endable(self._next()):
+                            yield message
+                # Redis may also have lost the stream, and the group with it.
+                except (RedisError, OSError):
+                    self._away_at = time.monotonic()
+                    await asyncio.sleep(_PAUSE_SECONDS)
+        finally:
+            self.stopping = True
 
-    async def _take(self) -> list[AckableMessage]:
-        """The next post; none if none came within half a second."""
-        async with Redis(connection_pool=self.connection_pool) as redis:
-            streams: Any = await redis.xreadgroup(
-                _GROUP,
-                self.consumer_name,
-                {STREAM: ">"},
-                # A worker takes only what it can run at once: others may be idle.
-                count=1,
-                block=int(_BLOCK_SECONDS * 1000),
+    async def hand_back(self) -> None:
+        """Let other workers have at once what this process holds; call it when all has ended."""
+        while self._tasks:
+            await end(self._tasks.pop())
+        self._held.clear()
+        try:
+            # Also what Redis sent and this process did not receive.
+            pending: Any = await self._own.xpending_range(
+                STREAM, _GROUP, "-", "+", _MOST_AT_ONCE, consumername=self.name
             )
+        except RedisError as error:
+            log.warning("posts not handed back", cause=type(error).__name__)
+            return
+        silent = _HANDED_BACK_SECONDS * 1000
+        held = [it["message_id"] for it in pending if it["time_since_delivered"] < silent]
+        await self._give_back(held)
+
+    async def _give_back(self, message_ids: list[Any]) -> None:
+        for message_id in message_ids:
+            self._held.pop(message_id, None)
+        try:
+            if message_ids:
+                silent = int(_HANDED_BACK_SECONDS * 1000)
+                await self._own.xclaim(
+                    STREAM, _GROUP, self.name, 0, message_ids, idle=silent, justid=True
+                )
+                log.info("posts handed back", posts=len(message_ids))
+        except RedisError as error:
+            log.warning("posts not handed back", cause=type(error).__name__)
+
+    async def _join_group(self) -> None:
+        """Make the group, and forget workers of which nothing was heard for a day."""
+        try:
+            await self._own.xgroup_create(STREAM, _GROUP, id="0", mkstream=True)
+        except ResponseError:
+            # It is there already.
+            consumers: Any = await self._own.xinfo_consumers(STREAM, _GROUP)
+            for consumer in consumers:
+                if consumer["idle"] > _DAY_SECONDS * 1000 and not consumer["pending"]:
+                    await self._own.xgroup_delconsumer(STREAM, _GROUP, consumer["name"])
+
+    async def _next(self) -> list[AckableMessage]:
+        """A message that was handed back or lost, else a new one, if one comes soon."""
+        return await self._take_over() or await self._read()
+
+    async def _read(self) -> list[AckableMessage]:
+        streams: Any = await self._own.xreadgroup(
+            _GROUP,
+            self.name,
+            {STREAM: ">"},
+            # A worker takes only what it can run at once: others may be idle.
+            count=1,
+            block=int(_BLOCK_SECONDS * 1000),
+        )
         return [
-            AckableMessage(data=fields[b"data"], ack=self._ack_generator(message_id, STREAM))
+            self._hold(message_id, fields)
             for _, messages in streams
             for message_id, fields in messages
         ]
 
-    def _ack_generator(self, id: Any, queue_name: str) -> Callable[[], Awaitable[None]]:  # noqa: A002
-        self._held.add(id)
+    async def _take_over(self) -> list[AckableMessage]:
+        if time.monotonic() < self._look_at:
+            return []
+        for message_id, worker, silent in await self._lost_messages():
+            claimed: Any = await self._own.xclaim(
+                STREAM, _GROUP, self.name, int(ABANDONED_SECONDS * 1000), [message_id]
+            )
+            for _, fields in claimed:
+                if fields is None:
+                    # Redis 6.2 also lists messages that are gone.
+                    await self._own.xack(STREAM, _GROUP, message_id)
+                    continue
+                if silent < _HANDED_BACK_SECONDS:
+                    log.warning("post of a lost worker taken over", worker=worker, silent=silent)
+                return [self._hold(message_id, fields)]
+        self._look_at = time.monotonic() + _BLOCK_SECONDS
+        return []
 
-        async def done() -> None:
-            # First of all: if it cannot be acknowledged, another worker must find it.
-            self._held.discard(id)
-            try:
-                await self._finish(id)
-            except RedisError:
-                log.warning("post not acknowledged", queue=queue_name)
+    async def _lost_messages(self) -> list[tuple[bytes, str, float]]:
+        """The messages to be taken over: each one's ID, its worker, and for how long it is silent.
 
-        return done
+        Another worker may be faster.
+        """
+        pending: Any = await self._own.xpending_range(
+            STREAM, _GROUP, "-", "+", _MOST_AT_ONCE, idle=int(ABANDONED_SECONDS * 1000)
+        )
+        if not pending:
+            return []
+        connected, reachable = await self._connected(), await self._reachable_seconds()
+        lost = []
+        for entry in pending:
+            if entry["message_id"] in self._held:
+                continue
+            worker, silent = entry["consumer"].decode(), entry["time_since_delivered"] / 1000
+            if is_lost(silent, connected=worker in connected, reachable=reachable):
+                lost.append((entry["message_id"], worker, silent))
+        return lost
 
-    async def _finish(self, message_id: Any, again: Any = None) -> None:
-        """Remove a message from the stream; with *again*, add a new one with these fields."""
+    async def _connected(self) -> set[str]:
+        """The names of the workers that are connected to Redis."""
+        channels: Any = await self._redis.pubsub_channels(f"{self._channel}*")
+        return {channel.decode().removeprefix(self._channel) for channel in channels}
+
+    async def _reachable_seconds(self) -> float:
+        """For how long Redis has been up, and has answered this process."""
+        try:
+            server: Any = await self._own.info("server")
+            up = float(server["uptime_in_seconds"])
+        except NoPermissionError:
+            up = math.inf
+        return min(up, time.monotonic() - self._away_at)
+
+    def _hold(self, message_id: bytes, fields: dict[bytes, bytes]) -> AckableMessage:
+        # taskiq drops what it cannot read.
+        data = self._held[message_id] = fields.get(b"data", b"")
+
+        async def acknowledge() -> None:
+            # Until then it is held: others would take it for lost.
+            await until_redis_answers(lambda: self._remove(message_id))
+            self._held.pop(message_id, None)
+
+        return AckableMessage(data=data, ack=acknowledge)
+
+    async def _remove(self, message_id: bytes) -> None:
         async with self._redis.pipeline() as transaction:
-            if again:
-                transaction.xadd(STREAM, again)
             transaction.xack(STREAM, _GROUP, message_id)
             transaction.xdel(STREAM, message_id)
             with self._redis.asking():
                 await transaction.execute()
 
-    async def _maintain(self) -> None:
-        oldest: Any = "0-0"
-        # While Redis was gone nobody could send a heartbeat: allow time for it.
-        patient_until = time.monotonic() + ABANDONED_SECONDS
+    async def _beat(self) -> None:
+        """Show that this process still works on what it holds."""
         while True:
-            await asyncio.sleep(ABANDONED_SECONDS / _HEARTBEATS)
+            pause = _HEARTBEAT_SECONDS
             try:
-                if self._held:
-                    # Show that this process still works on its messages.
-                    held = list(self._held)
-                    await self._redis.xclaim(
-                        STREAM, _GROUP, self.consumer_name, 0, held, justid=True
-                    )
-                if time.monotonic() > patient_until:
-                    oldest = await self._resend_abandoned(oldest)
-                    await self._forget_the_gone()
+                held: Any = list(self._held)
+                if held:
+                    await self._own.xclaim(STREAM, _GROUP, self.name, 0, held, justid=True)
             except ResponseError:
-                # There is no group yet.
-                continue
+                # Redis lost the stream.
+                pass
             except RedisError:
-                patient_until = time.monotonic() + ABANDONED_SECONDS
+                self._away_at = time.monotonic()
+                pause = _RETRY_SECONDS
+            await asyncio.sleep(pause)
 
-    async def _resend_abandoned(self, start: Any) -> Any:
-        """Queue a killed worker's messages again; return where to look next time."""
-        start, abandoned, *_ = await self._redis.xautoclaim(
-            STREAM,
-            _GROUP,
-            self.consumer_name,
-            min_idle_time=int(ABANDONED_SECONDS * 1000),
-            start_id=start,
-            count=_MOST_AT_ONCE,
-        )
-        for message_id, fields in abandoned:
-            # Redis 6.2 also lists messages that are gone, without fields.
-            await self._finish(message_id, again=fields)
-        if abandoned:
-            log.warning("posts of a lost worker queued again", posts=len(abandoned))
-        return start
-
-    async def _forget_the_gone(self) -> None:
-        """Remove consumers that were silent for a day and hold no messages."""
-        consumers: Any = await self._redis.xinfo_consumers(STREAM, _GROUP)
-        for consumer in consumers:
-            if consumer["idle"] > _DAY_MS and not consumer["pending"]:
-                await self._redis.xgroup_delconsumer(STREAM, _GROUP, consumer["name"])
+    async def _stay_connected(self) -> None:
+        """Listen on a channel, where nothing is sent: it shows whether this process is there."""
+        while True:
+            try:
+                async with self._own.pubsub() as pubsub:
+                    await pubsub.subscribe(f"{self._channel}{self.name}")
+                    async for _ in pubsub.listen():
+                        continue
+            except RedisError:
+                self._away_at = time.monotonic()
+            await asyncio.sleep(_RETRY_SECONDS)

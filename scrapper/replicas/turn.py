@@ -1,4 +1,4 @@
-"""A turn: what one replica at a time does, under a lease."""
+"""A turn: a lock under a lease, for work that one replica at a time does."""
 
 import asyncio
 from contextlib import suppress
@@ -54,7 +54,7 @@ class Turn:
         return cls(lock, seconds * 1_000_000 + microseconds)
 
     def __bool__(self) -> bool:
-        """Whether it lasts, as far as is known: its lease may be over since the last extension."""
+        """Whether the turn lasts, as far as is known: its lease may have ended meanwhile."""
         return not self._keeping.done()
 
     async def give_back(self) -> None:

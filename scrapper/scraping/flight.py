@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from scrapper.errors import DeadlineExceeded, RateLimited
 from scrapper.library.post import Fetch
 from scrapper.library.stored import StoredPost
+from scrapper.tasks import end
 
 __all__ = ["Flight", "Scraped", "Slot"]
 
@@ -23,7 +24,7 @@ class Scraped:
 
 
 class Slot:
-    """The right to ask Instagram, one of a few, in the order of asking; for one flight."""
+    """A flight's right to ask Instagram: one of a few, in the order of requests."""
 
     def __init__(self, slots: asyncio.Semaphore, deadline: float) -> None:
         self._slots = slots
@@ -96,6 +97,10 @@ class Flight:
                 return await asyncio.shield(self._task)
         except TimeoutError:
             raise DeadlineExceeded from None
+
+    async def break_off(self) -> None:
+        """End the flight; its thread goes on for nothing."""
+        await end(self._task)
 
     async def settled(self) -> None:
         """Wait until the flight is over, however it ends."""

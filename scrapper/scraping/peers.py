@@ -1,4 +1,4 @@
-"""What processes that share one library agree on; the classes here are for one that is alone."""
+"""The contract between processes that share a library, and its single-process form."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -48,15 +48,15 @@ class Peers:
 
     @asynccontextmanager
     async def exclusively(self, task: str, *, in_doubt: bool) -> AsyncIterator[object]:  # noqa: ARG002
-        """Give what is true in the block while this process alone may do the *task*.
+        """Give a value that is true in the block while this process alone may do the *task*.
 
-        If that cannot be found out, give what *in_doubt* says.
+        If that cannot be found out, the value is *in_doubt*.
         """
         yield True
 
     async def cooldown_left(self) -> float:
-        """Seconds for which Instagram is to be left alone, as any process said; 0 if none did."""
+        """Seconds for which Instagram must be left alone, as any process found; 0 if none did."""
         return 0.0
 
     async def cool_down(self, seconds: float) -> None:
-        """Have all processes leave Instagram alone for so many seconds."""
+        """Make all processes leave Instagram alone for *seconds*."""

@@ -22,6 +22,7 @@ from scrapper.errors import (
     CoolingDown,
     DeadlineExceeded,
     MediaTooLarge,
+    PostNotFound,
     RateLimited,
     ScrapeError,
     ServerFull,
@@ -34,6 +35,7 @@ from scrapper.library.stored import StoredPost
 from scrapper.links import Link, ShareLink
 from scrapper.scraping.flight import Flight, Scraped, Slot
 from scrapper.scraping.peers import Line, Peers
+from scrapper.scraping.refusals import Refusals
 from scrapper.settings import Settings
 from scrapper.telemetry.metrics import Metrics
 
@@ -69,7 +71,7 @@ class Scraper:
     their files come. Beyond *queries* posts, *queue_limit* may download or wait. A scrape has
     *timeout* seconds, including its wait. After a limit of Instagram's, Instagram is left alone
     for as long as it said, or for *cooldown* seconds if it did not say. The *peers* share turns
-    and cool-downs; each process has its own threads and queue.
+    and cool-downs; each process has its own threads and queue. The *refusals* are kept up to date.
     """
 
     def __init__(
@@ -84,6 +86,7 @@ class Scraper:
         queue_limit: int,
         timeout: float,
         cooldown: float,
+        refusals: Refusals | None = None,
     ) -> None:
         self._library = library
         self._source = source
@@ -91,6 +94,7 @@ class Scraper:
         self._peers = peers
         self._timeout = timeout
         self._cooldown = cooldown
+        self._refusals = refusals
         self._cool_at = 0.0
         self._flights: dict[str, Flight] = {}
         self._put_off: dict[str, float] = {}
@@ -108,7 +112,14 @@ class Scraper:
 
     @classmethod
     def from_settings(
-        cls, settings: Settings, library: Library, source: Source, metrics: Metrics, peers: Peers
+        cls,
+        settings: Settings,
+        library: Library,
+        source: Source,
+        metrics: Metrics,
+        peers: Peers,
+        *,
+        refusals: Refusals | None = None,
     ) -> "Scraper":
         """The scraper that *settings* describe."""
         return cls(
@@ -121,6 +132,7 @@ class Scraper:
             queue_limit=settings.scrape_queue_limit,
             timeout=settings.scrape_timeout_seconds,
             cooldown=settings.instagram_cooldown_seconds,
+            refusals=refusals,
         )
 
     @asynccontextmanager
@@ -136,7 +148,7 @@ class Scraper:
             yield await line.take_turn() is not None
 
     def progress(self, shortcode: str) -> Progress | None:
-        """How far the download of the post is; None if none is under way."""
+        """The progress of the post's download; None if none is under way."""
         flight = self._flights.get(shortcode)
         return flight.fetch.progress if flight else None
 
@@ -174,7 +186,7 @@ class Scraper:
             scraped = await self._scrape(shortcode, url, refresh, wish)
             if not keep or scraped.stored.kept:
                 return scraped
-            # Else it was removed in between.
+            # Otherwise it was removed in between.
             if await self._library.keep(shortcode):
                 return replace(scraped, stored=replace(scraped.stored, kept=True))
 
@@ -200,7 +212,7 @@ class Scraper:
                 too_large = isinstance(error, MediaTooLarge)
                 if stale is None or (too_large and not stale.post.fits(wish.max_bytes)):
                     raise
-                self._put_off_after(error, shortcode)
+                self._postpone_refresh(error, shortcode)
                 self._metrics.cache_hits.inc()
                 return _from_disk(stale, wish)
             if refresh and scraped.cached:
@@ -208,8 +220,8 @@ class Scraper:
             if same_wish or scraped.stored.post.satisfies(wish):
                 return scraped
 
-    def _put_off_after(self, error: Exception, shortcode: str) -> None:
-        """Answer the post from disk for a while, and ask nobody: *error* would come again."""
+    def _postpone_refresh(self, error: Exception, shortcode: str) -> None:
+        """Answer the post from disk for a while: another try would meet the same *error*."""
         known_fault = isinstance(error, ScrapeError | OSError)
         log.warning(
             "stale post answered",
@@ -226,7 +238,7 @@ class Scraper:
         """The shortcode that *link* names. A share link is opened once for all who ask.
 
         Raises:
-            UnsupportedLink: it leads to something else than a post.
+            UnsupportedLink: it leads to something other than a post.
             ScrapeError: one of its subclasses.
         """
         if isinstance(link, str):
@@ -255,6 +267,11 @@ class Scraper:
         if len(self._shared) > _MAX_SHARE_LINKS:
             del self._shared[next(iter(self._shared))]
         return shortcode
+
+    async def break_off(self) -> None:
+        """End the flights: others may take their turns, and what their threads store is void."""
+        for flight in list(self._flights.values()):
+            await flight.break_off()
 
     async def close(self) -> None:
         """Wait for the downloads under way; each ends within its deadline."""
@@ -304,7 +321,7 @@ class Scraper:
                 if fence is not None:
                     # Another process may have stored the post since we looked.
                     if fence and not refresh:
-                        self._library.changed(shortcode)
+                        self._library.changed(shortcode, None)
                         if stored := await self._stored(shortcode, fetch.wish):
                             return stored
                     with suppress(Superseded):
@@ -314,14 +331,14 @@ class Scraper:
                         return Scraped(fetched, cached=False)
             landed = fence is not None or await line.wait_for_other(fetch.deadline)
             if landed:
-                self._library.changed(shortcode)
+                self._library.changed(shortcode, None)
                 post = await self._library.get(shortcode)
                 if post and post.post.satisfies(fetch.wish):
                     return Scraped(post, cached=False)
 
     @asynccontextmanager
     async def _thread(self, deadline: float) -> AsyncIterator[Slot]:
-        """A thread, and the right to ask Instagram, which may be given back before the thread."""
+        """A thread, and the right to ask Instagram, which may be released before the thread."""
         if time.monotonic() >= deadline:
             raise DeadlineExceeded
         async with AsyncExitStack() as taken:
@@ -380,7 +397,17 @@ class Scraper:
             self._cool_at = max(self._cool_at, time.monotonic() + error.retry_after)
             log.warning("cooling down", seconds=round(error.retry_after, 1))
             await self._peers.cool_down(error.retry_after)
+            if self._refusals:
+                await self._refusals.note_limit(error.retry_after)
             raise
+        except PostNotFound:
+            await self._note_answer()
+            raise
+        await self._note_answer()
+
+    async def _note_answer(self) -> None:
+        if self._refusals:
+            await self._refusals.note_answer()
 
     def _refuse_while_cooling(self) -> None:
         left = self._cool_at - time.monotonic()

@@ -5,9 +5,9 @@ from collections.abc import Iterable, Sequence
 
 from aiohttp import web
 
-from middlewares.request_context import is_from_one_of
+from middlewares.request_context import Network, is_from_one_of, peer_of
 from scrapper.errors import SettingsError
-from scrapper.settings import Network, Settings
+from scrapper.settings import Settings
 
 __all__ = ["BASE_PATH", "BasePath", "check_base_path"]
 
@@ -29,11 +29,9 @@ class BasePath:
     def prefix_of(self, request: web.Request) -> str:
         """The prefix of the service's own paths in the client's URLs; empty, or like ``/posts``."""
         said = request.headers.get(_HEADER, "").rstrip("/")
-        if said and _PREFIX.fullmatch(said):
-            # request.remote is the client by now, not the proxy.
-            peer = request.get_extra_info("peername")
-            if peer and is_from_one_of(self._trusted, peer[0]):
-                return said
+        trusted = said and is_from_one_of(self._trusted, peer_of(request))
+        if trusted and _PREFIX.fullmatch(said):
+            return said
         return self._path
 
     def own_path(self, request: web.Request) -> str:

@@ -44,6 +44,7 @@ def connections(
             return _Refusal()
         connection = _Connection(server, head_timeout, open_.discard)
         open_.add(connection)
+        connection.await_head()
         return connection
 
     metrics.connections.set_function(lambda: len(open_))
@@ -87,15 +88,15 @@ class _Connection(web.RequestHandler):
         self._head_timer: asyncio.TimerHandle | None = None
         self._lost = lost
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        super().connection_made(transport)
-        self._await_head()
+    def await_head(self) -> None:
+        if self._head_timer is None:
+            self._head_timer = self._loop.call_later(self._head_timeout, self._give_up)
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
         # aiohttp 3.14 waits in _waiter for the next request, until its head is whole.
         if self._waiter is not None and not self._waiter.done():
-            self._await_head()
+            self.await_head()
         elif self._head_timer is not None:
             self._head_timer.cancel()
             self._head_timer = None
@@ -136,13 +137,12 @@ class _Connection(web.RequestHandler):
         response.force_close()
         return response
 
-    def _await_head(self) -> None:
-        if self._head_timer is None:
-            self._head_timer = self._loop.call_later(self._head_timeout, self._give_up)
-
     def _give_up(self) -> None:
         if self.transport is not None:
             self.transport.write(_respond(408, "timeout", "The request did not come in time"))
+        else:
+            # A TLS handshake that failed: asyncio does not say so.
+            self._lost(self)
         self.force_close()
 
 
@@ -152,7 +152,8 @@ class _Refusal(asyncio.Protocol):
     def connection_made(self, transport: Any) -> None:
         transport.write(_respond(503, "server_full", "Too many connections: try again later"))
         # Closing at once, with the client's request unread, would discard the response.
-        transport.write_eof()
+        if transport.can_write_eof():
+            transport.write_eof()
         asyncio.get_running_loop().call_later(_REFUSAL_SECONDS, transport.abort)
 
 

@@ -17,6 +17,7 @@ from middlewares.metrics import metrics
 from middlewares.rate_limit import HEADERS, rate_limit
 from middlewares.request_context import REQUEST_ID, request_context
 from scrapper.access.keys import ApiKeys
+from scrapper.access.proxy import ProxySignIn, gateways
 from scrapper.access.sessions import Sessions
 from scrapper.errors import RESPONSES, SettingsError
 from scrapper.handlers.jobs import tokens_of_a_batch
@@ -34,7 +35,16 @@ if TYPE_CHECKING:
 __all__ = ["OwnMiddlewares", "check_path", "path_names", "request_path", "weak_spots"]
 
 _FREE_PATHS = frozenset({"/health", "/ready", "/openapi.json", *PAGE_FILES, *DOCS_FILES})
-_READS = ("/jobs", "/posts", "/media", "/download", "/login", "/metrics")
+_READS = (
+    "/events",
+    "/jobs",
+    "/posts",
+    "/storage",
+    "/media",
+    "/download",
+    "/login",
+    "/metrics",
+)
 _BY_URL = "/download"
 _READING = (hdrs.METH_GET, hdrs.METH_HEAD)
 _READS_A_TOKEN = 10
@@ -55,7 +65,7 @@ Make = Callable[[], Iterable[Middleware]]
 
 
 def path_names(settings: Settings) -> tuple[str, ...]:
-    """What the settings put into the request path, by name, outermost first."""
+    """The middlewares that the settings put into the request path, by name, outermost first."""
     return (*settings.middlewares, *settings.extra_middlewares)
 
 
@@ -75,7 +85,9 @@ def check_path(settings: Settings, *, keyed: bool) -> None:
         return
     how = "; MIDDLEWARES_UNCHECKED=1 allows it"
     if keyed and "api_key" not in names:
-        raise SettingsError(f"MIDDLEWARES: api_key is missing, but a key is set{how}")
+        raise SettingsError(
+            f"MIDDLEWARES: api_key is missing, but a key is set, or AUTH_PROXIES{how}"
+        )
     if "errors" in names:
         outside = [name for name in names[: names.index("errors")] if name in _RAISING]
         if outside:
@@ -86,7 +98,7 @@ def check_path(settings: Settings, *, keyed: bool) -> None:
 
 
 def weak_spots(settings: Settings, *, keyed: bool) -> Iterator[str]:
-    """What an operator should know of the request path of *settings*, a sentence each."""
+    """Warnings for the operator about the request path of *settings*, one sentence each."""
     names = path_names(settings)
     for name, cost in _COSTS_OF_LEAVING_OUT.items():
         if name not in names:
@@ -96,6 +108,11 @@ def weak_spots(settings: Settings, *, keyed: bool) -> Iterator[str]:
     for name in names[: names.index("errors")] if "errors" in names else ():
         if ":" in name:
             yield f"{name} is outside of errors: an exception that it raises becomes plain text"
+    for address in sorted(gateways().intersection(settings.auth_proxies)):
+        yield (
+            f"{address} of AUTH_PROXIES is a gateway of this machine: connections to a port that "
+            "Docker publishes may come from it, whoever opened them"
+        )
     if "rate_limit" in names and "api_key" in names[: names.index("rate_limit")]:
         yield "with rate_limit inside of api_key, guesses of the key cost no tokens"
     if "rate_limit" in names and "request_context" in names[names.index("rate_limit") :]:
@@ -149,7 +166,7 @@ def _arguments(factory: Factory, *offered: Any) -> tuple[Any, ...]:
     """*offered*, or nothing if *factory* can do without."""
     try:
         signature = inspect.signature(factory)
-    # Some built-in functions do not tell theirs.
+    # Some built-in functions have no signature to read.
     except ValueError:
         return ()
     try:
@@ -170,6 +187,7 @@ class OwnMiddlewares:
         fleet: "Fleet | None",
         keys: ApiKeys,
         sessions: Sessions,
+        proxy: ProxySignIn,
         base_path: BasePath,
     ) -> None:
         self._settings = settings
@@ -177,6 +195,7 @@ class OwnMiddlewares:
         self._fleet = fleet
         self._keys = keys
         self._sessions = sessions
+        self._proxy = proxy
         self._base_path = base_path
 
     def request_context(self) -> Iterator[Middleware]:
@@ -196,6 +215,7 @@ class OwnMiddlewares:
         own_path = self._base_path.own_path
         yield browser_guard(
             hosts=self._hosts(),
+            advice=self._host_advice(),
             exempt=lambda request: own_path(request) == "/health",
             changes=self._makes_files,
         )
@@ -240,27 +260,34 @@ class OwnMiddlewares:
         )
 
     def api_key(self) -> Iterator[Middleware]:
-        """Asks for a key, if one is set."""
+        """Demands a key, if one is set."""
         if self._keys.needed:
             yield api_key(
                 self._keys.names,
                 exempt=self._is_free,
-                stands_in=self._session_s_name,
+                stands_in=self._stands_in,
                 on_admission=_name,
             )
 
     async def _own_limit(self, request: web.Request) -> tuple[str, int] | None:
-        """The bucket of the request's key, if that has one of its own. A session is its key."""
-        key = self._keys.carried_by(request) or await self._sessions.key_of(request)
-        return None if key is None or key.limit is None else (f"key {key.name}", key.limit)
+        """The bucket of the request's key, if that has one of its own. A session is its key.
+
+        Each person whom a proxy signs in has one: all of them have the proxy's address.
+        """
+        key = await self._sessions.key_behind(request)
+        if key is not None:
+            return None if key.limit is None else (f"key {key.name}", key.limit)
+        name = self._proxy.name_of(request)
+        return None if name is None else (name, self._settings.rate_limit_max_requests)
 
     async def _own_limit_for_reads(self, request: web.Request) -> tuple[str, int] | None:
         own = await self._own_limit(request)
         return own and (own[0], own[1] * _READS_A_TOKEN)
 
-    async def _session_s_name(self, request: web.Request) -> str | None:
+    async def _stands_in(self, request: web.Request) -> str | None:
+        """The name of the request's session, or of whom a proxy signed in."""
         key = await self._sessions.key_of(request)
-        return key and key.name
+        return key.name if key else self._proxy.name_of(request)
 
     def _is_free(self, request: web.Request) -> bool:
         """Whether the request needs no key and costs no token."""
@@ -286,6 +313,14 @@ class OwnMiddlewares:
         allowed = self._settings.allowed_hosts
         return None if self._keys.needed and not allowed else allowed
 
+    def _host_advice(self) -> str:
+        if self._keys.needed:
+            return "To allow the name, add it to ALLOWED_HOSTS."
+        return (
+            "To allow the name, add it to ALLOWED_HOSTS. Or set API_KEY: with a key, the service "
+            "answers under every name."
+        )
+
     def _larger_bodies(self) -> Mapping[str, int]:
         """Bytes of the largest body, for paths that take larger ones than others."""
         settings = self._settings
@@ -302,5 +337,5 @@ class OwnMiddlewares:
 
 
 def _name(key: str) -> None:
-    """Put the name of the request's key into its lines in the log."""
+    """Put the name of the request's key into its log lines."""
     bind_contextvars(key=key)

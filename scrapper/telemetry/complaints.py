@@ -1,4 +1,4 @@
-"""One line in the log for a complaint that comes again and again."""
+"""Logs a repeated complaint once."""
 
 import math
 import time
@@ -23,5 +23,5 @@ class Complaint:
         return True
 
     def settle(self) -> None:
-        """Note that all is well again."""
+        """Note that the fault is over."""
         self._again_at = -math.inf

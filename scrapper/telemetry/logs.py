@@ -28,7 +28,7 @@ _GATHER_SECONDS = 0.02
 _DEEPEST = 8
 # A shorter secret may be a word of our own.
 _SAFE_LENGTH = 8
-# Before a token stands no letter or digit, unless it is the end of an escape, as in %3A or \n.
+# No letter or digit stands before a token, unless it ends an escape, as in %3A or \n.
 _BEFORE = (
     r"(?:(?<![A-Za-z0-9])|(?<=%[0-9A-Fa-f]{2})|(?<=%25[0-9A-Fa-f]{2})|(?<=\\[abfnrtv])"
     r"|(?<=\\x[0-9a-f]{2})|(?<=\\u[0-9a-f]{4}))"
@@ -60,7 +60,7 @@ class Scrubber:
         self._fixed, self._more, self._added = (*self._fixed, *secrets), more, None
 
     def event(self, event: EventDict, *, constant: bool) -> EventDict:
-        """All that is in *event*, without secrets.
+        """The values of *event*, without secrets.
 
         Where the text of the event is a *constant* of the code, a short secret may stand in it.
         """
@@ -118,7 +118,7 @@ def _plain(text: str) -> str:
 
 @lru_cache(maxsize=100)
 def _pattern(secret: str) -> re.Pattern[str]:
-    """What finds a *secret*, as :func:`_plain` gives it, however it is encoded."""
+    """A pattern that finds a *secret*, as :func:`_plain` gives it, in any encoding."""
     return re.compile(_BEFORE + "".join(map(_character, secret)) + _AFTER)
 
 
@@ -129,7 +129,7 @@ def _character(character: str) -> str:
 
 
 def merged(*sources: Callable[[], tuple[str, ...]]) -> Callable[[], tuple[str, ...]]:
-    """What all *sources* return, as one tuple: the same one until that changes."""
+    """The secrets of all *sources* as one tuple, which stays the same object until one changes."""
     known: list[tuple[str, ...]] = []
     together: tuple[str, ...] = ()
 

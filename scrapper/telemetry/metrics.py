@@ -4,7 +4,7 @@ No label holds anything that a client sends: all values are names from this code
 """
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from importlib.metadata import version
@@ -25,6 +25,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = registry = prometheus.CollectorRegistry()
+        self._counts: list[Callable[[], Awaitable[None]]] = []
         prometheus.ProcessCollector(registry=registry)
         prometheus.PlatformCollector(registry=registry)
         prometheus.GCCollector(registry=registry)
@@ -100,6 +101,15 @@ class Metrics:
             "http_connections_refused", "Connections refused because there were too many"
         )
 
+    def before_reading(self, count: Callable[[], Awaitable[None]]) -> None:
+        """Have *count* called whenever somebody is about to read the metrics."""
+        self._counts.append(count)
+
+    async def count(self) -> None:
+        """Bring up to date what is counted only for readers."""
+        for count in self._counts:
+            await count()
+
     def count_instagram_request(self, source: str, outcome: str) -> None:
         """Count a request for metadata."""
         self.instagram_requests.labels(source, outcome).inc()
@@ -129,6 +139,6 @@ class Metrics:
 
 
 def _begin(metric: prometheus.Counter | prometheus.Histogram, *values: str) -> None:
-    """Begin series that alerts are about: one born with its first event shows no increase."""
+    """Create the series that alerts use: a series born with its first event never increases."""
     for value in values:
         metric.labels(value)

@@ -43,7 +43,9 @@ def tracing(exporter: str) -> Iterator[list[Processor]]:
         from opentelemetry.sdk.trace import SpanProcessor, TracerProvider  # noqa: PLC0415
         from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415
     except ImportError as error:
-        raise SettingsError("OTEL_TRACES_EXPORTER: install requirements/otel.txt for it") from error
+        raise SettingsError(
+            "OTEL_TRACES_EXPORTER: install instagram-scrapper[otel], or requirements/otel.txt"
+        ) from error
 
     class WithoutQueries(SpanProcessor):
         def on_start(self, span: Any, parent_context: Any = None) -> None:  # noqa: ARG002

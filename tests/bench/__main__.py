@@ -11,11 +11,11 @@ import shutil
 import sys
 from pathlib import Path
 
-from tests.bench import felt, rows
+from tests.bench import felt, growth, rows
 from tests.bench.table import ROUNDS, Row
 
 _RESULTS = Path(__file__).with_name("RESULTS.md")
-_ROWS = {**rows.ROWS, **felt.ROWS}
+_ROWS = {**rows.ROWS, **growth.ROWS, **felt.ROWS}
 _BEFORE, _AFTER = "## The table", "## Reading it"
 _MARKS = {True: "met", False: "**missed**", None: ""}
 
@@ -41,8 +41,8 @@ def main() -> int:
     if not sys.argv[1:]:
         before, _, rest = text.partition(_BEFORE)
         after = rest.partition(_AFTER)[2]
-        told = "\n".join([_about(), "", *table])
-        _RESULTS.write_text(f"{before}{_BEFORE}\n\n{told}\n\n{_AFTER}{after}")
+        results = "\n".join([_about(), "", *table])
+        _RESULTS.write_text(f"{before}{_BEFORE}\n\n{results}\n\n{_AFTER}{after}")
     return 0
 
 

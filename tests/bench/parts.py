@@ -45,10 +45,10 @@ _LINE = {
 def _answer(manifest: dict[str, Any], root: Path) -> tuple[Work, Work]:
     post = Post.from_manifest(manifest)
     rendered = RenderedPost.of(post, root)
-    tell = {"original_url": post.original_url, "kept": False, "cached": True}
+    asked = {"original_url": post.original_url, "kept": False, "cached": True}
     return (
-        lambda: rendered.to_json(**tell),  # type: ignore[arg-type]
-        lambda: RenderedPost.of(post, root).to_json(**tell),  # type: ignore[arg-type]
+        lambda: rendered.to_json(**asked),  # type: ignore[arg-type]
+        lambda: RenderedPost.of(post, root).to_json(**asked),  # type: ignore[arg-type]
     )
 
 

@@ -78,7 +78,7 @@ _BARE = {
     "bare": (),
     "bare aiohttp with 5 empty middlewares, reading the body": ("--read",),
     "that, and a log line by structlog": ("--read", "--log"),
-    "that, and a token of throttled-py": ("--read", "--log", "--limit"),
+    "that, and a token bucket": ("--read", "--log", "--limit"),
     "that, and an ID in structlog's context": ("--read", "--log", "--limit", "--bind"),
     "that, and a histogram": ("--read", "--log", "--limit", "--bind", "--time"),
     "that, and a check by pydantic": ("--read", "--log", "--limit", "--bind", "--time", "--check"),
@@ -298,7 +298,7 @@ def one_post_for_all() -> Iterator[Row]:
         InstagramProcess(*arguments) as instagram,
         service(Path(name), {**instagram.environment, "SCRAPE_CONCURRENCY": "1"}) as ours,
         bare(Path(__file__)) as (bare_url, _),
-        bare(Path(__file__), *_BARE["that, and a token of throttled-py"]) as (floor_url, _),
+        bare(Path(__file__), *_BARE["that, and a token bucket"]) as (floor_url, _),
     ):
         post_at_once(ours.url, "reel-warm", clients=1, key=KEY)
         for turn in range(ROUNDS):
@@ -317,7 +317,7 @@ def one_post_for_all() -> Iterator[Row]:
     yield milliseconds("… the slowest response itself", slowest)
     yield ratio("… when the post is stored", stored, alone)
     yield ratio("… when bare aiohttp answers", limit, alone)
-    yield ratio("… when bare aiohttp with structlog and throttled-py answers", floor, alone)
+    yield ratio("… when bare aiohttp with structlog and a token bucket answers", floor, alone)
 
 
 def health() -> Iterator[Row]:
@@ -371,7 +371,6 @@ def memory() -> Iterator[Row]:
     imports: list[str] = []
     for what, modules in (
         ("aiohttp, instaloader, structlog, aiofiles", "aiohttp, instaloader, structlog, aiofiles"),
-        ("plus throttled-py", "throttled.asyncio"),
         ("plus pydantic-settings", "pydantic_settings"),
         ("plus orjson", "orjson"),
     ):
@@ -592,7 +591,7 @@ def _settle(running: Service) -> None:
 
 
 def _seconds_a_listing(running: Service, *, clients: int = 16) -> float:
-    """The time of all listings together, by their number, while so many *clients* ask for them."""
+    """The time of all listings together, by their number, while *clients* ask for them."""
     url = f"{running.url}/posts?limit=12"
     return 1 / wrk(url, connections=clients, seconds=2, key=KEY).rate
 
@@ -626,10 +625,8 @@ ROWS: dict[str, Callable[[], Iterator[Row]]] = {
     )
 }
 
-_LEFT_OUT = ("rich", "charset_normalizer", "redis")
-_LIBRARIES = (
-    "aiohttp.web, instaloader, structlog, aiofiles.os, throttled.asyncio, pydantic_settings, orjson"
-)
+_LEFT_OUT = ("rich", "charset_normalizer")
+_LIBRARIES = "aiohttp.web, instaloader, structlog, aiofiles.os, pydantic_settings, orjson"
 
 
 class Seconds(NamedTuple):

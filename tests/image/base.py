@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tests.image.engine import buildah
 
-__all__ = ["BASE", "make_base"]
+__all__ = ["BASE", "make_base", "unpack_debian"]
 
 _DOCKERFILE = Path(__file__).resolve().parents[2] / "Dockerfile"
 BASE = re.findall(r"^FROM (\S+)", _DOCKERFILE.read_text(), re.MULTILINE)[-1]
@@ -31,8 +31,7 @@ def make_base() -> None:
     """
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
-        command = ["debootstrap", "--variant=minbase", f"--include={_PACKAGES}", "trixie"]
-        subprocess.run([*command, str(root), _mirror()], check=True, stdout=subprocess.DEVNULL)
+        _debootstrap(root, _PACKAGES)
         for marker in root.glob("usr/lib/python3*/EXTERNALLY-MANAGED"):
             marker.unlink()
         (root / "usr/bin/python").symlink_to("python3")
@@ -43,6 +42,24 @@ def make_base() -> None:
         buildah("copy", "--quiet", container, str(root), "/")
         buildah("config", "--env", _PATH, "--cmd", "python3", container)
         buildah("commit", "--quiet", "--rm", container, BASE)
+
+
+def unpack_debian(root: Path, architecture: str) -> None:
+    """Unpack the same Debian with Python for another *architecture* in the folder *root*.
+
+    Nothing is set up, since its programs do not run here.
+
+    Raises:
+        subprocess.CalledProcessError: a step failed.
+    """
+    _debootstrap(root, "python3", "--foreign", f"--arch={architecture}")
+    for package in root.glob("var/cache/apt/archives/*.deb"):
+        subprocess.run(["dpkg-deb", "--extract", str(package), str(root)], check=True)
+
+
+def _debootstrap(root: Path, packages: str, *options: str) -> None:
+    command = ["debootstrap", "--variant=minbase", f"--include={packages}", *options, "trixie"]
+    subprocess.run([*command, str(root), _mirror()], check=True, stdout=subprocess.DEVNULL)
 
 
 def _mirror() -> str:

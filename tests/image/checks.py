@@ -1,4 +1,4 @@
-"""``make smoke``: the image is started, asked, told to work, and stopped, as people do it.
+"""``make smoke``: the image is started, asked, given work, and stopped, as people do it.
 
 The image's name comes from the environment, ``IMAGE``. As root, with buildah; else with whichever
 engine there is.
@@ -99,6 +99,24 @@ def test_the_image_starts_answers_scrapes_and_ends(
     assert container.stop() == 0
 
 
+def test_new_files_have_the_user_s_owner_and_umask(
+    start: Start, session: requests.Session, tmp_path: Path
+) -> None:
+    port = str(free_port())
+    start(user=_OTHER_USER, PORT=port, UMASK="027")
+    wait_for_answer(f"http://127.0.0.1:{port}/health")
+    scraped = session.post(f"http://127.0.0.1:{port}/scrape", json={"url": _URL}, timeout=300)
+    assert scraped.status_code == 200, scraped.text
+    folder = tmp_path / "data/instaloader/reel-smoke"
+    paths = [folder, *folder.iterdir()]
+    assert {f"{path.stat().st_uid}:{path.stat().st_gid}" for path in paths} == {_OTHER_USER}
+    assert {f"{path.stat().st_mode & 0o777:o}" for path in paths} == {"750", "640"}
+
+
+def test_a_wrong_umask_ends_the_start(start: Start) -> None:
+    assert start(UMASK="rw").wait() == 2
+
+
 def test_a_worker_in_the_image_does_a_job(
     start: Start, redis_server: RedisServer, session: requests.Session
 ) -> None:
@@ -152,7 +170,7 @@ def image_with_plugin(image: Image, tmp_path_factory: pytest.TempPathFactory) ->
     return Image(f"{image.name}-with-plugin")
 
 
-def test_a_plugin_is_built_into_the_image_as_the_docs_say(
+def test_a_plugin_is_built_in_as_the_docs_say(
     image_with_plugin: Image, start: Start, session: requests.Session, tmp_path: Path
 ) -> None:
     port = str(free_port())

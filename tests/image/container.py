@@ -1,6 +1,6 @@
 """A running container of an image, under Docker, Podman, or a chroot of buildah's.
 
-Each is run as users are told to: another user than root, nothing but ``/data`` and ``/tmp`` to
+Each is run as the docs say: another user than root, nothing but ``/data`` and ``/tmp`` to
 write to, no new privileges, and the host's network, on which the stand-in for Instagram listens.
 buildah cannot make the root read-only, so that its container is mounted, bound read-only in a
 mount namespace of its own, and entered by chroot.

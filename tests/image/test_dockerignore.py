@@ -55,6 +55,6 @@ def test_every_readmitting_line_is_needed(rule: str) -> None:
     assert any(not survives(name, rest) for name in files())
 
 
-def test_what_the_image_does_not_need_stays_out() -> None:
+def test_files_the_image_does_not_need_stay_out() -> None:
     unneeded = ("tests/conftest.py", ".git/config", "README.md", "scrapper/__pycache__/app.pyc")
     assert [name for name in unneeded if survives(name, RULES)] == []

@@ -27,7 +27,7 @@ def test_a_service_starts_without_the_jobs_that_were_damaged(
         wait_for(lambda: service.logged("jobs unreadable: file set aside") == 1)
 
 
-def test_a_start_that_fails_ends_the_process_and_opens_no_port(
+def test_a_failed_start_ends_the_process_without_a_port(
     media_root: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     media_root.mkdir()

@@ -17,7 +17,7 @@ from tests.redis_server import RedisServer
 
 ROOT = Path(__file__).resolve().parents[2]
 DEPLOY = ROOT / "deploy"
-METRIC = re.compile(r"\b((?:http|scrape|redis|library|rate_limit|process)_[a-z_]+)(?=[{\[)])")
+METRIC = re.compile(r"\b((?:http|scrape|queue|redis|library|rate_limit|process)_[a-z_]+)(?=[{\[)])")
 
 
 def expressions(path: Path) -> list[str]:
@@ -33,7 +33,7 @@ def mode(redis_server: RedisServer) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("name", ["grafana/dashboard.json", "prometheus/alerts.yml"])
-async def test_every_metric_that_is_shown_is_one_of_the_service_s(
+async def test_every_metric_shown_is_one_of_the_service(
     start_service: StartService, name: str
 ) -> None:
     client = await start_service()
@@ -62,7 +62,9 @@ def test_the_unit_and_make_keep_malloc_from_holding_memory(name: str, value: str
     assert f"run worker: export {name} ?= {value}" in (ROOT / "Makefile").read_text().splitlines()
 
 
-@pytest.mark.parametrize("path", ["compose.yaml", "deploy/caddy/compose.yaml"])
+@pytest.mark.parametrize(
+    "path", ["compose.yaml", "deploy/caddy/compose.yaml", "deploy/https/compose.yaml"]
+)
 def test_podman_compose_reads_the_file(path: str) -> None:
     # Of buildah it wants only the version: the file is read, and nothing is run.
     compose = [sys.executable, "-m", "podman_compose", "--podman-path", program("buildah")]
@@ -71,7 +73,7 @@ def test_podman_compose_reads_the_file(path: str) -> None:
     assert "scrapper" in services.split()
 
 
-def test_behind_caddy_posts_are_downloaded_and_the_service_refuses_large_bodies(
+def test_caddy_passes_downloads_and_refusals_of_large_bodies(
     instagram: StandIn, media_root: Path, tmp_path: Path
 ) -> None:
     """The real Caddy, without TLS, and with another name and port of the replicas."""

@@ -69,7 +69,7 @@ def test_the_account_is_asked_for_what_needs_it(
     assert "the post needs a login" in out
 
 
-def test_what_to_do_next_is_said(instagram: StandIn, media_root: Path) -> None:
+def test_the_next_step_is_printed(instagram: StandIn, media_root: Path) -> None:
     code, out, _ = doctor("https://www.instagram.com/p/softblock-one/", media_root)
     assert code == 5
     assert "Instagram's rate limit is reached" in out

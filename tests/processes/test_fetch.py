@@ -42,7 +42,7 @@ async def fetch(*arguments: str, given: str | None = None, **environment: str) -
     return Run(done.returncode, done.stdout, done.stderr)
 
 
-async def test_posts_land_in_the_folder_and_each_is_told_in_a_line_of_json(
+async def test_each_stored_post_is_printed_as_a_json_line(
     instagram: StandIn, tmp_path: Path
 ) -> None:
     urls = [REEL.format("reel-cli"), "https://www.instagram.com/p/carousel-cli/"]
@@ -74,15 +74,15 @@ async def test_a_stored_post_is_not_downloaded_again(instagram: StandIn, tmp_pat
         ("servererror", 1, 502),
     ],
 )
-async def test_the_exit_code_tells_what_went_wrong(
+async def test_the_exit_code_says_what_went_wrong(
     instagram: StandIn, tmp_path: Path, scenario: str, code: int, status: int
 ) -> None:
     url = REEL.format(f"{scenario}-cli")
     run = await fetch(url, REEL.format("removed-cli"), "--no-wait", "--into", str(tmp_path))
     assert (run.code, run.err) == (code, "")
-    told = next(line for line in map(json.loads, run.out.splitlines()) if line["url"] == url)
-    assert told["status"] == status
-    assert told["error"]
+    printed = next(line for line in map(json.loads, run.out.splitlines()) if line["url"] == url)
+    assert printed["status"] == status
+    assert printed["error"]
     assert stored_files(tmp_path) == set()
 
 
@@ -110,15 +110,15 @@ async def test_links_come_from_files_and_standard_input(instagram: StandIn, tmp_
     given = REEL.format("reel-input") + "\n"
     run = await fetch(*arguments, "--into", str(into), given=given)
     assert (run.code, run.err) == (0, "")
-    told = [json.loads(line)["shortcode"] for line in run.out.splitlines()]
-    assert told == ["reel-argument", "reel-input", "reel-file-1", "reel-file-2"]
+    shortcodes = [json.loads(line)["shortcode"] for line in run.out.splitlines()]
+    assert shortcodes == ["reel-argument", "reel-input", "reel-file-1", "reel-file-2"]
 
 
 async def test_an_empty_list_is_done_at_once(instagram: StandIn, tmp_path: Path) -> None:
     assert await fetch("-", "--into", str(tmp_path), given="# nothing\n") == (0, "", "")
 
 
-async def test_every_wrong_line_is_told_and_nothing_is_downloaded(
+async def test_every_wrong_line_is_reported_before_any_download(
     instagram: StandIn, tmp_path: Path
 ) -> None:
     listed = tmp_path / "links.txt"
@@ -144,9 +144,7 @@ async def test_a_file_that_cannot_be_read_is_wrong_usage(
     assert str(listed) in run.err
 
 
-async def test_thousands_of_links_are_told_in_their_order(
-    instagram: StandIn, tmp_path: Path
-) -> None:
+async def test_thousands_of_links_are_reported_in_order(instagram: StandIn, tmp_path: Path) -> None:
     shortcodes = [f"reel-many-{number % 7}" for number in range(3000)]
     given = "\r\n".join(map(REEL.format, shortcodes))
     run = await fetch("-", "--ordered", "--into", str(tmp_path), given=given)
@@ -154,7 +152,7 @@ async def test_thousands_of_links_are_told_in_their_order(
     assert [json.loads(line)["shortcode"] for line in run.out.splitlines()] == shortcodes
 
 
-async def test_a_limit_is_waited_for_and_that_is_told(instagram: StandIn, tmp_path: Path) -> None:
+async def test_a_wait_for_a_limit_is_announced(instagram: StandIn, tmp_path: Path) -> None:
     for source in ("api", "root", "web", "page", "embed"):
         instagram.turn_off(source, "limitedbare")
     urls = [REEL.format(f"reel-wait-{number}") for number in range(5)]
@@ -165,8 +163,8 @@ async def test_a_limit_is_waited_for_and_that_is_told(instagram: StandIn, tmp_pa
     instagram.reset()
     run = await running
     assert run.code == 0
-    told = [json.loads(line)["shortcode"] for line in run.out.splitlines()]
-    assert told == [f"reel-wait-{number}" for number in range(5)]
+    shortcodes = [json.loads(line)["shortcode"] for line in run.out.splitlines()]
+    assert shortcodes == [f"reel-wait-{number}" for number in range(5)]
     lines = run.err.splitlines()
     assert lines
     assert all(line.startswith("Instagram allows no more for now: waiting until") for line in lines)
@@ -219,7 +217,7 @@ def start(*arguments: str, stdout: Any = subprocess.PIPE) -> subprocess.Popen[st
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_ends_it_at_once_and_leaves_nothing_half_done(
+def test_a_signal_ends_it_and_leaves_nothing_half_done(
     instagram: StandIn, tmp_path: Path, number: int, code: int
 ) -> None:
     done, held = REEL.format("reel-finished"), REEL.format("silent-held")
@@ -247,7 +245,7 @@ def test_a_signal_in_the_middle_of_a_file_leaves_nothing(
     assert os.listdir(tmp_path) == []
 
 
-def test_what_a_killed_command_left_goes_with_the_next_one(
+def test_the_next_command_removes_a_killed_one_s_leftovers(
     instagram: StandIn, tmp_path: Path
 ) -> None:
     instagram.hold_media()
@@ -275,7 +273,7 @@ def test_a_reader_that_goes_away_ends_it_quietly(instagram: StandIn, tmp_path: P
     assert not [name for name in os.listdir(tmp_path) if name.startswith(".")]
 
 
-def test_a_full_output_is_told_in_a_line(instagram: StandIn, tmp_path: Path) -> None:
+def test_a_full_output_is_reported_in_a_line(instagram: StandIn, tmp_path: Path) -> None:
     with Path("/dev/full").open("w") as full:
         process = start(REEL.format("reel-full"), "--into", str(tmp_path), stdout=full)
         _, err = process.communicate(timeout=PATIENCE_SECONDS)

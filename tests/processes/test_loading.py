@@ -36,7 +36,7 @@ def register_commands(parser):
 """
 
 
-def test_a_command_of_a_plugin_runs_and_is_in_the_help(tmp_path: Path) -> None:
+def test_a_plugin_s_command_runs_and_appears_in_help(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(COMMAND)
     done = run("greet", "you", path=tmp_path, PLUGINS="mine")
     assert (done.returncode, done.stdout, done.stderr) == (3, "hello you\n", "")
@@ -44,7 +44,7 @@ def test_a_command_of_a_plugin_runs_and_is_in_the_help(tmp_path: Path) -> None:
     assert run("greet", "you", path=tmp_path).returncode == 2
 
 
-def test_a_plugin_that_cannot_be_imported_ends_the_start_with_2(tmp_path: Path) -> None:
+def test_a_plugin_that_cannot_be_imported_exits_with_2(tmp_path: Path) -> None:
     done = run(path=tmp_path, PLUGINS="nowhere.to_be_found")
     assert done.returncode == 2
     assert "PLUGINS: 'nowhere.to_be_found' cannot be imported" in done.stderr

@@ -64,7 +64,7 @@ def test_lines_before_the_service_listens_are_json_too(tmp_path: Path) -> None:
     assert any("careful" in event for event in events)
 
 
-def test_wrong_settings_are_reported_whatever_the_log_s_are(tmp_path: Path) -> None:
+def test_wrong_settings_are_reported_despite_wrong_log_settings(tmp_path: Path) -> None:
     service = Service(tmp_path, {"LOG_FORMAT": "xml", "LOG_LEVEL": "loud"})
     service._start(PORT="0")
     assert service.wait() == 2

@@ -64,7 +64,7 @@ def url(number: int) -> str:
     return f"https://www.instagram.com/reel/reel-{number}/"
 
 
-def test_with_redis_one_process_calls_a_plugin_once_for_each_event(
+def test_with_redis_each_event_calls_a_plugin_once(
     instagram: StandIn, media_root: Path, tmp_path: Path, redis_server: RedisServer
 ) -> None:
     (tmp_path / "noting.py").write_text(NOTING)
@@ -100,7 +100,7 @@ def test_with_redis_one_process_calls_a_plugin_once_for_each_event(
     assert lines() == sorted([*expected, "removed reel-0", "stored reel-6"])
 
 
-def test_a_route_that_hangs_in_a_thread_does_not_keep_the_service_from_ending(
+def test_a_hanging_route_does_not_delay_the_end(
     instagram: StandIn, media_root: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "hanging.py").write_text(
@@ -120,7 +120,7 @@ def test_a_route_that_hangs_in_a_thread_does_not_keep_the_service_from_ending(
 
 
 @pytest.mark.parametrize("how", HANGING)
-def test_a_plugin_that_hangs_costs_requests_nothing_and_does_not_keep_the_service_from_ending(
+def test_a_hanging_plugin_delays_neither_requests_nor_the_end(
     instagram: StandIn, media_root: Path, tmp_path: Path, how: str
 ) -> None:
     (tmp_path / "hanging.py").write_text(_BEGINNING + HANGING[how])

@@ -59,7 +59,7 @@ def test_a_stored_post_is_copied_and_says_where_to(
     assert CREDENTIALS["AWS_SECRET_ACCESS_KEY"] not in text
 
 
-def test_after_a_kill_between_the_post_and_its_upload_there_is_exactly_one_right_copy(
+def test_a_kill_before_the_upload_still_gives_one_copy(
     instagram: StandIn, media_root: Path
 ) -> None:
     # Nobody listens there: the upload cannot have begun.
@@ -80,7 +80,7 @@ def test_after_a_kill_between_the_post_and_its_upload_there_is_exactly_one_right
     assert len(objects) == 3
 
 
-def test_a_large_file_goes_in_parts_and_what_a_crash_left_of_them_is_dropped(
+def test_a_large_file_is_uploaded_in_parts_without_leftovers(
     instagram: StandIn, media_root: Path, bucket: S3Server
 ) -> None:
     key = "big-1/big-1.mp4"
@@ -94,7 +94,7 @@ def test_a_large_file_goes_in_parts_and_what_a_crash_left_of_them_is_dropped(
     assert "Uploads" not in bucket.client.list_multipart_uploads(Bucket="posts")
 
 
-def test_a_refreshed_post_is_copied_anew_and_what_is_there_is_left_alone(
+def test_a_refreshed_post_is_copied_again_beside_other_objects(
     instagram: StandIn, media_root: Path, bucket: S3Server
 ) -> None:
     def changed_at() -> Any:

@@ -63,11 +63,11 @@ def test_requests_are_traced_and_log_lines_name_the_trace(
             assert service.wait() == 0
     by_name = {span.name: span for span in spans}
     scrape = by_name["POST /scrape"]
-    told = [line for line in service.log if line.get("trace_id") == scrape.trace_id.hex()]
+    lines = [line for line in service.log if line.get("trace_id") == scrape.trace_id.hex()]
     # The worker thread's line about the file that was cut is one of them.
-    assert {"request", "media candidate failed"} <= {line["event"] for line in told}
-    assert len({line["request_id"] for line in told}) == 1
-    assert {line["span_id"] for line in told} == {scrape.span_id.hex()}
+    assert {"request", "media candidate failed"} <= {line["event"] for line in lines}
+    assert len({line["request_id"] for line in lines}) == 1
+    assert {line["span_id"] for line in lines} == {scrape.span_id.hex()}
     assert "GET /posts" in by_name
     assert "S3CRET" not in str(spans)
 
@@ -98,4 +98,4 @@ def test_the_switch_without_the_packages_ends_with_2(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 2
-    assert "OTEL_TRACES_EXPORTER: install requirements/otel.txt" in done.stderr
+    assert "OTEL_TRACES_EXPORTER: install instagram-scrapper[otel]" in done.stderr

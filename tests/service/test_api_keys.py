@@ -33,7 +33,7 @@ async def test_each_key_has_its_own_limit_or_its_address_s(
     assert await limit(X_API_Key="wrong") == "5"
 
 
-def test_the_log_has_the_key_s_name_and_never_the_key(
+def test_the_log_names_the_key_without_its_value(
     instagram: StandIn, media_root: Path, tmp_path: Path
 ) -> None:
     path = tmp_path / "keys"

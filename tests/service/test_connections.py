@@ -137,7 +137,7 @@ def test_no_request_is_smuggled_in_another(service: Service, sent: bytes) -> Non
     assert "error" in body
 
 
-def test_the_log_tells_of_malformed_requests_without_a_traceback(tmp_path: Path) -> None:
+def test_malformed_requests_are_logged_without_a_traceback(tmp_path: Path) -> None:
     with Service(tmp_path) as running:
         exchange(running, b"nonsense\r\n\r\n")
         running.terminate()
@@ -188,7 +188,7 @@ def test_a_body_that_drips_is_given_up(service: Service) -> None:
     assert headers["Connection"] == "close"
 
 
-def test_connections_past_the_bound_get_503_and_the_others_go_on(service: Service) -> None:
+def test_connections_past_the_bound_get_503(service: Service) -> None:
     with ExitStack() as stack:
         first = stack.enter_context(closing(connect_alone(service)))
         for _ in range(7):

@@ -90,7 +90,7 @@ async def passed(start_service: StartService, capture: Any, **settings: str) -> 
         ("{one}", ["one"]),
     ],
 )
-async def test_a_request_passes_the_middlewares_in_the_order_of_the_setting(
+async def test_middlewares_run_in_the_order_of_the_setting(
     start_service: StartService, path: str, order: list[str]
 ) -> None:
     path = path.format(one=f"{__name__}:one", two=f"{__name__}:two")
@@ -107,7 +107,7 @@ async def test_one_s_own_outermost_middleware_can_change_every_response(
         assert (response.status, response.headers["X-Mine"]) == (status, str(status))
 
 
-async def test_one_s_own_outermost_middleware_can_replace_responses_and_the_log_says_what_was_sent(
+async def test_the_log_has_the_response_of_the_outermost_middleware(
     start_service: StartService,
 ) -> None:
     client = await start_service(MIDDLEWARES=f"{__name__}:replacing,{ALL}")
@@ -131,7 +131,7 @@ async def test_a_factory_gets_the_settings_without_secrets(start_service: StartS
     assert names[0] == "1"
 
 
-async def test_what_is_left_out_is_off(start_service: StartService) -> None:
+async def test_a_middleware_left_out_is_off(start_service: StartService) -> None:
     client = await start_service(MIDDLEWARES="errors", RATE_LIMIT_MAX_REQUESTS="1")
     for _ in range(3):
         response = await client.post("/scrape", data=b"x" * 5000)
@@ -181,7 +181,7 @@ def test_a_wrong_path_is_refused_at_start(
 
 
 @pytest.mark.parametrize("settings", [{**KEYED, **WITHOUT_KEY}, ERRORS_INSIDE])
-def test_an_unsafe_path_is_taken_if_the_operator_insists(
+def test_an_unsafe_path_is_taken_if_the_operator_allows_it(
     media_root: Path, monkeypatch: pytest.MonkeyPatch, settings: dict[str, str]
 ) -> None:
     assert refusal(media_root, monkeypatch, **settings, MIDDLEWARES_UNCHECKED="1") == ""
@@ -205,7 +205,7 @@ def test_the_command_shows_the_path_as_it_would_be(media_root: Path) -> None:
     assert "s3cret" not in done.stdout + done.stderr
 
 
-def test_the_command_shows_what_is_off_and_what_is_weak(media_root: Path) -> None:
+def test_the_command_shows_disabled_and_weak_parts(media_root: Path) -> None:
     done = shown(media_root, MIDDLEWARES="errors,api_key,rate_limit")
     assert "2. api_key (off: no key is set)" in done.stdout
     assert "pages of other sites" in done.stderr
@@ -219,7 +219,7 @@ def test_the_command_refuses_factories_that_fail(media_root: Path, factory: str)
     assert f"MIDDLEWARES: '{factory}'" in done.stderr
 
 
-def test_the_command_refuses_what_the_service_would(media_root: Path) -> None:
+def test_the_command_refuses_the_service_s_bad_settings(media_root: Path) -> None:
     done = shown(media_root, **ERRORS_INSIDE)
     assert (done.returncode, done.stdout) == (2, "")
     assert "errors must come before browser_guard" in done.stderr

@@ -9,7 +9,7 @@ from blockbuster import BlockingError
 from scrapper.library.store import Library
 
 
-async def test_a_call_of_the_service_that_blocks_the_loop_is_an_error(tmp_path: Path) -> None:
+async def test_a_call_that_blocks_the_loop_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(BlockingError):
         Library(tmp_path).stage("SHORTCODE")
     await asyncio.to_thread(Library(tmp_path).stage, "SHORTCODE")

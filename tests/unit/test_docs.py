@@ -15,7 +15,8 @@ PAGES += sorted((ROOT / "docs").glob("*.md"))
 
 def test_every_setting_is_documented() -> None:
     text = (ROOT / "docs/settings.md").read_text()
-    documented = set(re.findall(r"^\| `([A-Z_]+)`", text, re.MULTILINE))
+    names = re.findall(r"^\|([^|]+)\|", text, re.MULTILINE)
+    documented = {name for cell in names for name in re.findall(r"`([A-Z_]+)`", cell)}
     assert {name.upper() for name in Settings.model_fields} <= documented
 
 
@@ -41,7 +42,7 @@ def test_every_link_leads_somewhere(page: Path) -> None:
 
 
 def test_the_readme_stays_short() -> None:
-    assert len((ROOT / "README.md").read_text().splitlines()) <= 200
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 150
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

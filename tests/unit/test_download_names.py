@@ -44,7 +44,7 @@ def test_a_template_names_files_and_archives(
     assert names.of_archive(POST) == archive
 
 
-def test_what_is_unknown_is_said_to_be() -> None:
+def test_unknown_values_are_named_unknown() -> None:
     post = replace(POST, owner=None, taken_at=None)
     names = DownloadNames("{owner} {date} {time}")
     assert names.of(post, post.media[0]) == "unknown unknown unknown.jpg"

@@ -128,7 +128,7 @@ def test_a_link_may_name_an_item(query: str, item: int | None) -> None:
     assert item_in(f"https://www.instagram.com/p/SHORTCODE/{query}") == item
 
 
-def test_a_url_of_the_greatest_length_is_taken_and_a_longer_one_refused() -> None:
+def test_a_url_may_have_the_greatest_length_at_most() -> None:
     url = "https://www.instagram.com/reel/SHORTCODE/?x="
     longest = url + "y" * (512 - len(url))
     assert read_link(longest, max_length=512) == "SHORTCODE"
@@ -150,7 +150,7 @@ def test_every_shortcode_survives_in_every_form_of_url(
 
 
 @given(st.text() | st.text().map("https://www.instagram.com/".__add__))
-def test_any_text_gives_a_shortcode_or_invalid_url_and_nothing_else(text: str) -> None:
+def test_any_text_gives_a_shortcode_or_invalid_url(text: str) -> None:
     with suppress(InvalidURL, UnsupportedLink):
         link = read_link(text, max_length=512)
         assert isinstance(link, ShareLink) or is_shortcode(link)
@@ -191,7 +191,7 @@ def test_the_link_of_a_story_names_its_number(path: str) -> None:
 
 
 @pytest.mark.parametrize("path", ["stories/p", "s/p", "stories/reel", "stories.fan/p", "p"])
-def test_what_is_read_as_a_post_is_no_story(path: str) -> None:
+def test_a_post_s_link_is_no_story(path: str) -> None:
     url = f"https://www.instagram.com/{path}/SHORTCODE/?story_media_id=3456789012345678901"
     assert read_link(url, max_length=512) == "SHORTCODE"
     assert not names_story(url)
@@ -217,9 +217,7 @@ def test_what_is_read_as_a_post_is_no_story(path: str) -> None:
         ("music/audio/1234567890/", AudioLink),
     ],
 )
-def test_a_link_to_something_else_of_instagram_s_is_told_apart(
-    path: str, refusal: type[UnsupportedLink]
-) -> None:
+def test_a_link_to_another_kind_of_page_is_named(path: str, refusal: type[UnsupportedLink]) -> None:
     with pytest.raises(refusal):
         read_link(f"https://www.instagram.com/{path}", max_length=512)
 

@@ -87,7 +87,7 @@ def test_links_to_files_are_followed(
 
 
 @pytest.mark.parametrize("put", [*ODD, too_large])
-def test_keys_and_logins_outlive_what_replaces_their_files(
+def test_keys_and_logins_survive_replaced_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, put: Callable[[Path], None]
 ) -> None:
     monkeypatch.setattr("scrapper.instagram.login.session._SECONDS_BETWEEN_LOOKS", 0)

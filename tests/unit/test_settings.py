@@ -5,7 +5,7 @@ import pytest
 
 from scrapper.errors import SettingsError
 from scrapper.setting_types import OWN_MIDDLEWARES
-from scrapper.settings import PRIVATE_NETWORKS, load_settings
+from scrapper.settings import PRIVATE_NETWORKS, load_settings, near_misses
 
 
 @pytest.fixture(autouse=True)
@@ -23,6 +23,12 @@ def test_an_empty_environment_gives_the_contract_s_defaults(
         "api_key_file": None,
         "host": "0.0.0.0",
         "port": 5633,
+        "unix_socket": None,
+        "unix_socket_mode": 0o660,
+        "tls_cert_file": None,
+        "tls_key_file": None,
+        "auth_proxy_header": "",
+        "auth_proxies": (),
         "download_name": "{shortcode}",
         "max_url_length": 512,
         "max_json_body_bytes": 4096,
@@ -46,6 +52,8 @@ def test_an_empty_environment_gives_the_contract_s_defaults(
         "client_timeout_seconds": 20,
         "max_jobs": 100,
         "max_job_age_days": 7,
+        "worker_grace_seconds": None,
+        "worker_port": None,
         "job_patience_seconds": 21_600,
         "webhook_hosts": (),
         "instagram_cookies_file": None,
@@ -90,7 +98,7 @@ def test_the_key_can_be_read_from_a_file(monkeypatch: pytest.MonkeyPatch, tmp_pa
     assert load_settings().key == "s3cret"
 
 
-def test_trusted_proxies_are_networks_and_trust_proxy_adds_the_private_ones(
+def test_trust_proxy_adds_private_networks_to_the_trusted_ones(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("TRUSTED_PROXIES", "203.0.113.7, 2001:db8::/32")
@@ -125,6 +133,16 @@ def test_trusted_proxies_are_networks_and_trust_proxy_adds_the_private_ones(
         ("TRUSTED_PROXIES", "10.0.0.0/33"),
         ("TRUSTED_PROXIES", "10.0.0.1/8"),
         ("TRUST_PROXY", "perhaps"),
+        ("AUTH_PROXIES", "10.0.0.0/8"),
+        ("AUTH_PROXIES", "10.0.0.1/31"),
+        ("AUTH_PROXIES", "0.0.0.0"),
+        ("AUTH_PROXIES", "2001:db8::/64"),
+        ("AUTH_PROXIES", "proxy.lan"),
+        ("AUTH_PROXIES", "unix"),
+        ("AUTH_PROXIES", "/run/proxy.sock"),
+        ("AUTH_PROXY_HEADER", "Remote-User"),
+        ("AUTH_PROXY_HEADER", "Remote User"),
+        ("AUTH_PROXY_HEADER", "X-Forwarded-For"),
         ("MAX_MEDIA_AGE_DAYS", "-1"),
         ("MAX_MEDIA_AGE_DAYS", "nan"),
         ("MEDIA_CLEANUP_INTERVAL_SECONDS", "0"),
@@ -138,6 +156,14 @@ def test_trusted_proxies_are_networks_and_trust_proxy_adds_the_private_ones(
         ("INSTAGRAM_COOLDOWN_SECONDS", "-1"),
         ("LOG_LEVEL", "loud"),
         ("LOG_FORMAT", "xml"),
+        ("HTTPS_PROXY", "proxy.example"),
+        ("https_proxy", "proxy.example:3128"),
+        ("HTTPS_PROXY", "ftp://proxy.example"),
+        ("HTTPS_PROXY", "http://"),
+        ("HTTPS_PROXY", "http://proxy.example:many"),
+        ("HTTPS_PROXY", "http://proxy.example:99999"),
+        ("HTTPS_PROXY", "http://proxy example:3128"),
+        ("ALL_PROXY", "http://[::1"),
         ("EXTRA_MIDDLEWARES", "nowhere"),
         ("EXTRA_MIDDLEWARES", "nowhere:factory"),
         ("EXTRA_MIDDLEWARES", "os:sep"),
@@ -148,6 +174,12 @@ def test_a_wrong_value_is_refused_by_its_name(
 ) -> None:
     monkeypatch.setenv(name, value)
     with pytest.raises(SettingsError, match=rf"^{name}: ."):
+        load_settings()
+
+
+def test_proxies_without_their_header_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AUTH_PROXIES", "192.0.2.1")
+    with pytest.raises(SettingsError, match="AUTH_PROXY_HEADER: set both"):
         load_settings()
 
 
@@ -199,7 +231,7 @@ def test_every_form_of_redis_url_is_taken(monkeypatch: pytest.MonkeyPatch, url: 
 @pytest.mark.parametrize(
     "url", ["http://:s3cret@localhost", "redis://:s3cret#x@localhost:6379", "redis://:a/s3cret@b"]
 )
-def test_another_url_is_no_redis_url_and_is_not_told(
+def test_another_url_is_no_redis_url_and_stays_hidden(
     monkeypatch: pytest.MonkeyPatch, url: str
 ) -> None:
     monkeypatch.setenv("REDIS_URL", url)
@@ -227,3 +259,65 @@ def test_media_root_is_the_images_folder_or_here(
     root = data if image else tmp_path / "data"
     monkeypatch.setattr("scrapper.setting_types.os.access", lambda *_: True)
     assert load_settings().media_root == root / "instaloader"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://proxy:3128",
+        "https://u:p%40@[2001:db8::1]:1",
+        "socks5h://127.0.0.1:9050",
+        "http://p/",
+    ],
+)
+def test_every_form_of_proxy_is_taken(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", url)
+    load_settings()
+
+
+def test_a_wrong_proxy_is_reported_beside_others_and_not_quoted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "user:s3cret@proxy")
+    monkeypatch.setenv("PORT", "http")
+    with pytest.raises(SettingsError) as refused:
+        load_settings()
+    names = [line.partition(":")[0] for line in str(refused.value).splitlines()]
+    assert names == ["PORT", "HTTPS_PROXY"]
+    assert "s3cret" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "setting"),
+    [
+        ("API_KEYS", "API_KEY"),
+        ("MAX_MEDIA_AGE_DAY", "MAX_MEDIA_AGE_DAYS"),
+        ("allowed_host", "ALLOWED_HOSTS"),
+        ("LOGLEVEL", "LOG_LEVEL"),
+        ("REDIS_URI", "REDIS_URL"),
+        ("SCRAPE_TIMEOUT", "SCRAPE_TIMEOUT_SECONDS"),
+        ("COOKIES_FILE", "INSTAGRAM_COOKIES_FILE"),
+        ("HTTPS_PROXIES", "HTTPS_PROXY"),
+    ],
+)
+def test_names_that_are_almost_settings_are_found(name: str, setting: str) -> None:
+    assert list(near_misses(["PATH", name])) == [(name, setting)]
+
+
+def test_other_names_are_no_near_misses() -> None:
+    usual = ["PATH", "HOSTNAME", "GPG_KEY", "PYTHON_VERSION", "REDIS_PORT", "REDIS_SERVICE_HOST"]
+    proxies = ["HTTPS_PROXY", "https_proxy", "http_proxy", "no_proxy", "REQUESTS_CA_BUNDLE"]
+    others = ["OTEL_TRACES_SAMPLER", "WEB_CONCURRENCY", "S3_BUCKET", "DOMAIN", "API_KEY", "port"]
+    assert list(near_misses([*usual, *proxies, *others])) == []
+
+
+def test_a_removed_current_folder_is_a_wrong_setting(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    monkeypatch.setenv("MEDIA_ROOT", "posts")
+    with pytest.raises(SettingsError, match=r"^MEDIA_ROOT: the current folder was removed"):
+        load_settings()

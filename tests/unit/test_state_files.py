@@ -70,7 +70,7 @@ def old_file(folder: Path, name: str) -> Path:
 def test_files_of_the_first_schema_are_migrated(tmp_path: Path, name: str) -> None:
     path = old_file(tmp_path, name)
     OPENERS[name](path).close()
-    assert query(path, "PRAGMA user_version") == [(1 if name == "jobs" else 2,)]
+    assert query(path, "PRAGMA user_version") == [({"plugins": 3, "posts": 3}.get(name, 2),)]
     tables = query(path, "PRAGMA table_list")
     assert {row[1] for row in tables if row[5]} >= {"posts"}
     assert not list(tmp_path.glob("*.damaged-*"))
@@ -123,6 +123,13 @@ def test_words_of_a_migrated_catalogue_are_found(tmp_path: Path) -> None:
         "SELECT shortcode FROM posts WHERE id IN (SELECT rowid FROM words WHERE words MATCH 'sun')"
     )
     assert len(query(path, words)) == 2
+
+
+def test_a_migrated_catalogue_reads_every_post_again(tmp_path: Path) -> None:
+    path = old_file(tmp_path, "posts")
+    catalogue(path).close()
+    assert query(path, "SELECT * FROM state") == []
+    assert {row[0] for row in query(path, "SELECT inode FROM posts")} == {-1}
 
 
 def test_a_file_of_a_later_release_is_refused(tmp_path: Path, name: str) -> None:
@@ -245,7 +252,7 @@ def test_jobs_are_written_anew_at_the_end(engine: Engine, tmp_path: Path, how: s
 
 @pytest.mark.parametrize("how", ["an older copy", "zeros in the middle"])
 @pytest.mark.parametrize("is_looked_at", [True, False])
-def test_jobs_outlive_what_others_write_into_their_file(
+def test_jobs_survive_foreign_writes_into_their_file(
     engine: Engine, tmp_path: Path, how: str, is_looked_at: bool
 ) -> None:
     path = tmp_path / "jobs.sqlite3"
@@ -294,7 +301,7 @@ def test_a_ledger_that_was_lost_skips_no_post(
     again.close()
 
 
-def test_a_crash_while_a_ledger_is_set_aside_skips_no_post(tmp_path: Path) -> None:
+def test_a_crash_while_replacing_a_ledger_skips_no_post(tmp_path: Path) -> None:
     path = tmp_path / "plugins.sqlite3"
     known = ledger(path)
     known.begin(["one"], {})
@@ -307,7 +314,7 @@ def test_a_crash_while_a_ledger_is_set_aside_skips_no_post(tmp_path: Path) -> No
     again.close()
 
 
-def test_two_processes_agree_on_a_ledger_begun_anew(tmp_path: Path) -> None:
+def test_two_processes_agree_on_a_recreated_ledger(tmp_path: Path) -> None:
     path = tmp_path / "plugins.sqlite3"
     one, other = ledger(path), ledger(path)
     path.unlink()
@@ -366,7 +373,7 @@ def use(opened: JobFile | Ledger | Catalogue) -> None:
         case Ledger():
             opened.note("one", "aaaaa", 1, "done")
         case Catalogue():
-            opened.doubt()
+            opened.recheck()
 
 
 @pytest.fixture
@@ -413,7 +420,7 @@ def test_nothing_is_begun_where_the_folder_is_gone(tmp_path: Path) -> None:
     assert not (tmp_path / "state").exists()
 
 
-def test_a_removed_state_folder_is_made_anew(tmp_path: Path) -> None:
+def test_a_removed_state_folder_is_recreated(tmp_path: Path) -> None:
     (tmp_path / "state").mkdir()
     one = Engine(tmp_path / "state/jobs.sqlite3")
     job = one.add()

@@ -80,7 +80,7 @@ class File:
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """How a try ended: with a *file*, or with a *cause* for the log.
+    """The outcome of a try: with a *file*, or with a *cause* for the log.
 
     *size* is that of a file that is too large, if it is known.
     """
@@ -106,7 +106,7 @@ class Target:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def check_room(self, coming: int = 0) -> None:
-        """See that there is room for *coming* bytes more.
+        """Check that there is room for *coming* more bytes.
 
         Raises:
             DiskFull: there is not.
@@ -128,7 +128,7 @@ class Target:
             self.progress.done += len(piece)
 
     def take_back(self, size: int, expected: int) -> None:
-        """Note that *size* bytes of the *expected* ones came in vain."""
+        """Note that *size* of the *expected* bytes were received in vain."""
         with self._lock:
             self.progress.done -= size
             if self.progress.total is not None:

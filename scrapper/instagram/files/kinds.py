@@ -1,4 +1,4 @@
-"""What a file is and whether it is whole, by its bytes: a head, and the headers of its parts.
+"""The kind of a file, and whether it is whole, by its bytes: the head and its parts' headers.
 
 The library *filetype* knows the kinds. It names all of ours right in 10 microseconds and needs as
 much memory as puremagic (1.4 MB), which takes HEIC and M4A for MP4. What is added here are the
@@ -29,7 +29,7 @@ __all__ = [
 ]
 
 HEAD_BYTES = 1024
-"""As many bytes of a file's beginning say what it is."""
+"""The number of bytes at a file's beginning that show its kind."""
 
 MEDIA_TYPES: Mapping[str, str] = {
     ".mp4": "video/mp4",
@@ -104,7 +104,7 @@ class _Box(NamedTuple):
 
 
 def kind_of(head: bytes) -> FileKind | None:
-    """What the file that begins with *head* is; None if it is nothing that posts have."""
+    """The kind of the file that begins with *head*; None if posts have no such files."""
     found = filetype.guess(head)  # type: ignore[no-untyped-call]
     extension = _EXTENSIONS.get(found.mime) if found else None
     if extension is None and head[4:8] == b"ftyp":

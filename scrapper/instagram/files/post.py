@@ -1,8 +1,8 @@
-"""A post's description becomes its files, and a post: what comes next for each, until all are had.
+"""Downloads the files of a post by its description, and chooses the next step for each.
 
 Each try for a file runs in another thread; how it ended is judged by
-:mod:`scrapper.instagram.files.verdict`. What is whole at the deadline is the post, and the rest is
-missing.
+:mod:`scrapper.instagram.files.verdict`. The files that are whole at the deadline are the post; the
+rest is missing.
 """
 
 import math
@@ -34,7 +34,7 @@ _PAUSE_SECONDS = 0.5
 _GIVES_WAY = (Outcome.SLOW, Outcome.STALLED)
 
 Find = Callable[[frozenset[str], float], Description]
-"""Describes the post as it is now, by other sources than those named, within so many seconds."""
+"""Describes the post as it is now, without the named sources, within a number of seconds."""
 
 Begin = Callable[[Wanted], Future[Fetched]]
 """Begins a try for a file in another thread."""
@@ -66,7 +66,7 @@ class _File:
         return self.index == _COVER
 
     def possible(self, renewals: deque[Step], generation: int) -> set[Step]:
-        """The steps that are left; a cover, and a file that lacks only sound, renew nothing."""
+        """The steps that are left; a cover, or a file that lacks only sound, renews nothing."""
         steps = set() if self.is_cover or self.mute else set(renewals)
         if self.generation < generation:
             steps.add(Step.FRESH)
@@ -115,7 +115,7 @@ class PostDownload:
         self._passed_over = False
 
     def post(self) -> Post:
-        """Download all that there is of the post.
+        """Download as much of the post as possible.
 
         Raises:
             ScrapeError: one of its subclasses: nothing could be had, or Instagram sets a limit.
@@ -285,7 +285,7 @@ class PostDownload:
         self._end(file, whole)
 
     def _end(self, file: _File, whole: tuple[Candidate, File] | None) -> None:
-        """Take the *whole* file, or else one without sound, or go without."""
+        """Take the *whole* file, else one without sound, else none."""
         self._over.add(file.index)
         taken = whole or file.mute
         if taken is None:
@@ -350,7 +350,7 @@ class PostDownload:
                 self._renewals.clear()
                 self._reasons = reasons
             return
-        # What the first description says beside the files is as good.
+        # The other details of the first description stay valid.
         filled = found.filled_from(self._description)
         self._description = replace(
             self._description,
@@ -365,7 +365,7 @@ class PostDownload:
 
         Those under way end within the deadline.
         """
-        # A future that is cancelled counts as done only when the pool comes to it.
+        # A cancelled future counts as done only once the pool reaches it.
         running = {future: file for future, file in self._running.items() if not future.cancel()}
         wait(running)
         ended = [
@@ -376,7 +376,7 @@ class PostDownload:
 
 
 def _whole(file: _File, fetched: Fetched) -> tuple[Candidate, File] | None:
-    """What a try brought; one without sound is kept with *file* while others may have it."""
+    """The result of a try; one without sound is kept with *file* while others may have it."""
     if fetched.file is None:
         return None
     found = file.candidates[0], fetched.file

@@ -1,8 +1,8 @@
-"""What a try for a file means, and what comes next: the one table for a file.
+"""Decides by one table what a try for a file means, and what comes next.
 
 :mod:`scrapper.instagram.verdict` has the one for a post. Only a limit stops the post, beside a full
-disk and a scrape that was abandoned, which raise exceptions of their own. Whatever else happens to
-a file costs that file alone, and only after everything in its row was tried.
+disk and a scrape that was abandoned, which raise exceptions of their own. Any other failure costs
+that file alone, and only after all steps of its row were tried.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -93,12 +93,12 @@ class Step(Enum):
 
 
 PASSING = frozenset({Outcome.FAILED, Outcome.UNREACHABLE})
-"""What a moment may mend, before the same candidate is tried again."""
+"""Failures that may pass in a moment, so that the same candidate is tried again."""
 
 _NEXT = (Step.NEXT, Step.FRESH, Step.OTHER)
 _AGAIN = (Step.AGAIN, *_NEXT)
-# The steps after each outcome, the first possible one counts, and the error of a post of which
-# nothing could be had for that reason: the most passing one first.
+# By outcome, the steps to try, of which the first possible one counts, and the error of a post that
+# has no file for that reason. The most temporary error comes first.
 _TABLE: Mapping[Outcome, tuple[tuple[Step, ...], type[ScrapeError]]] = {
     Outcome.LIMITED: ((Step.STOP,), RateLimited),
     Outcome.LATE: ((), DeadlineExceeded),
@@ -135,9 +135,9 @@ def next_step(outcome: Outcome, possible: Collection[Step]) -> Step:
 
 
 def worst(reasons: Sequence[ScrapeError | Outcome]) -> ScrapeError:
-    """The error of a post of which nothing could be had, for several *reasons*.
+    """The error of a post that has no file, for several *reasons*.
 
-    That is the most passing one: what may be had on another day must not count as gone.
+    That is the most temporary one: a file that may be there on another day must not count as gone.
     """
     errors = [one if isinstance(one, ScrapeError) else _TABLE[one][1]() for one in reasons]
     return min(errors, key=lambda one: _RANKS.index(type(one)) if type(one) in _RANKS else -1)

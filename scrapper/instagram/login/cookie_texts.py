@@ -1,4 +1,4 @@
-"""Instagram's cookies in a text, in each of the forms in which people have them.
+"""Reads Instagram's cookies from a text, in each common form.
 
 A cookies.txt (Netscape format) whose tabs may have become spaces on the way through a form; the
 JSON that a browser's extension exports; a ``Cookie`` header from the developer tools; or the value
@@ -84,7 +84,7 @@ def parse_cookies(content: bytes) -> dict[str, str]:
 
 
 def valid_cookies(cookies: Mapping[Any, Any]) -> dict[str, str]:
-    """Those of *cookies* that a header can carry, and no secret that is too short; 100 at most."""
+    """The *cookies* that a header can carry, without secrets that are too short; at most 100."""
     valid = {
         name: value
         for name, value in cookies.items()
@@ -94,7 +94,7 @@ def valid_cookies(cookies: Mapping[Any, Any]) -> dict[str, str]:
         and _VALUE.fullmatch(value)
         and not _is_too_short(name, value)
     }
-    # What opens the account comes first, so that the limit never drops it.
+    # Session cookies come first, so that the limit never drops them.
     names = sorted(valid, key=lambda name: name not in SECRET_COOKIES)
     return {name: valid[name] for name in names[:_MAX_COOKIES]}
 
@@ -152,7 +152,7 @@ def _in_json(text: str) -> Iterator[_Cookie]:
     elif isinstance(data, dict):
         values = exported if isinstance(exported, dict) else data
         for name, value in values.items():
-            # Somebody typed it: nothing else says that it is whole.
+            # A person may have typed it: only its form shows that it is whole.
             if name != "sessionid" or re.fullmatch(SESSION_ID, str(value)):
                 yield _Cookie(name, value)
 

@@ -20,7 +20,7 @@ __all__ = [
 MAX_COOKIES_BYTES = 1_000_000
 """The largest file that is read: a cookies.txt may hold the cookies of many sites."""
 
-# What a pickle of a dictionary of texts is made of, in all protocols. Nothing of it can run code,
+# The opcodes of a pickled dictionary of texts, in all protocols. Nothing of it can run code,
 # nest, or take longer than its length.
 _OPCODES_OF_TEXTS = (
     *("PROTO", "FRAME", "MARK", "EMPTY_DICT", "DICT", "SETITEM", "SETITEMS", "STOP"),
@@ -42,7 +42,7 @@ _UNREADABLE = (
 
 
 class SessionFileError(Exception):
-    """The file holds no session, or others could have written it; the text says which."""
+    """The file holds no session, or others could have written it."""
 
 
 def read_cookies_file(path: Path) -> dict[str, str]:
@@ -103,7 +103,7 @@ def _only_texts(content: bytes) -> bytes:
     dictionaries = 0
     for number, (opcode, argument, _) in enumerate(pickletools.genops(content)):
         dictionaries += opcode.name in ("EMPTY_DICT", "DICT")
-        # A place in the memory of texts that is far ahead would take as much memory.
+        # A memo index far ahead would allocate that much memory.
         is_far = opcode.name.endswith("PUT") and (argument or 0) > number
         if opcode.name not in _OPCODES_OF_TEXTS or is_far or dictionaries > 1:
             raise ValueError("it holds something other than texts")

@@ -1,4 +1,4 @@
-"""The session of an Instagram account: where it comes from, and whether it is alive."""
+"""The session of an Instagram account: its source, and whether it is alive."""
 
 import secrets
 import threading
@@ -28,7 +28,7 @@ log = structlog.get_logger(__name__)
 
 _MOST_SECRETS = 50
 _SECONDS_BETWEEN_LOOKS = 1.0
-_SECONDS_BETWEEN_DOUBTS = 60 * 60
+_SECONDS_BETWEEN_CHECKS = 60 * 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,10 +79,11 @@ class Login:
         self._username = username
         self._record = LoginRecord()
         self._secrets: tuple[str, ...] = ()
-        self._doubt_at = 0.0
+        self._check_at = 0.0
         self._look_at = 0.0
         self._complaint = ""
         self._watched = WatchedFile(self._path, _digest) if self._path else None
+        self._listeners: list[Callable[[LoginState], None]] = []
         try:
             self._look()
         except SessionFileError as error:
@@ -100,8 +101,16 @@ class Login:
         record = self._record
         return LoginState(record.state, record.username or None, record.since)
 
+    def listen(self, listener: Callable[[LoginState], None]) -> None:
+        """Have *listener* called with each new state, whichever process caused it.
+
+        It is called in any thread, with the login locked: it returns at once, and asks the login
+        nothing. The change of another process shows with the next look at the files.
+        """
+        self._listeners.append(listener)
+
     def session(self) -> Session | None:
-        """The session; None if there is none, or it ended, or its account needs a person.
+        """The session; None if there is none, or it ended, or its account must be confirmed.
 
         It looks at the file that the settings name once a second, and each time at the login in
         use: no process asks with an account that another one has found to need a person.
@@ -148,13 +157,13 @@ class Login:
         if valid.get("sessionid") and valid != session.cookies:
             self._change(session, lambda record: replace(record, cookies=valid))
 
-    def may_doubt(self) -> bool:
-        """Whether it is time to find out if the session is alive; true once an hour."""
+    def check_is_due(self) -> bool:
+        """Whether to check now if the session is alive; true once an hour."""
         with self._lock:
             now = time.monotonic()
-            if now < self._doubt_at:
+            if now < self._check_at:
                 return False
-            self._doubt_at = now + _SECONDS_BETWEEN_DOUBTS
+            self._check_at = now + _SECONDS_BETWEEN_CHECKS
             return True
 
     def _look_again(self) -> None:
@@ -196,7 +205,7 @@ class Login:
             with storing():
                 record = _record_of(cookies, username, stamp)
                 self._adopt(self._stored.update(lambda _: record, in_memory=False))
-            self._doubt_at = 0.0
+            self._check_at = 0.0
             return self.state
 
     def _note(self, session: Session, state: State) -> None:
@@ -223,7 +232,10 @@ class Login:
         self._adopt(record)
 
     def _adopt(self, record: LoginRecord) -> None:
-        self._record = record
+        before, self._record = self.state, record
+        if self.state != before:
+            for listener in self._listeners:
+                listener(self.state)
         values = [record.cookies[name] for name in SECRET_COOKIES if record.cookies.get(name)]
         new = [value for value in values if value not in self._secrets]
         if new:

@@ -9,7 +9,7 @@ from typing import Any
 
 from scrapper.instagram.context import Context
 from scrapper.instagram.media import belongs_to
-from scrapper.instagram.older_shape import in_todays_shape
+from scrapper.instagram.older_shape import to_current_shape
 from scrapper.instagram.page_refusal import refusal_of_page, route_of
 from scrapper.instagram.safe_json import parse_json
 from scrapper.instagram.shortcode import Shortcode
@@ -35,7 +35,7 @@ def ask(context: Context, shortcode: Shortcode) -> dict[str, Any]:
     if refused is not None:
         raise Refused(Reason.CLOSED) if refused.reason is Reason.GONE else refused
     node = _node_in(response.content)
-    media = in_todays_shape(node) if node else None
+    media = to_current_shape(node) if node else None
     if media is None or not belongs_to(media, shortcode) or _lacks_video(media):
         raise Refused(Reason.CLOSED)
     return media

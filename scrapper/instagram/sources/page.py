@@ -58,7 +58,7 @@ def _ask(context: Context, path: str, shortcode: Shortcode) -> dict[str, Any]:
     is_there = response.status_code == HTTPStatus.OK
     media = _read(response.content, shortcode, route) if is_there else None
     if media is None:
-        # A post's route without a post: Instagram sends such pages to whoever asks too much.
+        # A post's route without a post: Instagram sends such pages to clients that ask too much.
         raise refused or Refused(Reason.THROTTLED)
     return media
 

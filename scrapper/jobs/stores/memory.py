@@ -5,6 +5,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from itertools import islice, takewhile
 from typing import NamedTuple
 from uuid import uuid4
 
@@ -12,10 +13,11 @@ import orjson
 import structlog
 
 from scrapper.errors import Busy
-from scrapper.jobs.model import Job, JobPost
-from scrapper.jobs.store import Change, FinishedJob, check_room, without_room
+from scrapper.jobs.model import Job, JobFilter, JobPost
+from scrapper.jobs.store import Change, FinishedJob, JobChanges, check_room, jobs_to_drop
 from scrapper.jobs.waiting import Backlog, Place
 from scrapper.jobs.webhooks import LEASE_SECONDS, Delivery, Outcome, Waiting
+from scrapper.library.listing import Cursor
 from scrapper.tasks import end, in_background
 
 __all__ = ["MemoryStore", "Record", "WaitingDelivery"]
@@ -27,15 +29,16 @@ log = structlog.get_logger(__name__)
 class Record:
     """What a change of jobs leaves behind, all of it or nothing.
 
-    ``posts`` are those of ``job`` that changed, by index. If the job ends with them, there are the
-    plugins that are to know, with the number of this end, and perhaps a webhook to deliver. If it
-    goes on after an end, it was ``reopened``. ``removed`` are jobs that go.
+    ``posts`` are those of ``job`` that changed, by index. If the job ends with them, the plugins to
+    notify, the number of this end, and perhaps a webhook belong to it. A job that goes on after an
+    end was ``reopened``. It may be ``forgotten``. ``removed`` are jobs to drop.
     """
 
     job: Job | None = None
     posts: Mapping[int, JobPost] = field(default_factory=dict)
     is_new: bool = False
     reopened: bool = False
+    forgotten: bool = False
     ends: Mapping[str, int] = field(default_factory=dict)
     delivery: Delivery | None = None
     removed: Sequence[str] = ()
@@ -55,8 +58,8 @@ class MemoryStore:
 
     At most *max_jobs* are kept, for *max_age* seconds unless the wall clock is in doubt
     (*clock_is_right* may block). *spacing* is the :class:`~scrapper.jobs.waiting.Backlog`'s.
-    *plugins* want to know of jobs that end. What lasts longer than the process overrides
-    :meth:`keep`, and the methods that deliver.
+    *plugins* want to know of jobs that end. A store that outlives the process overrides
+    :meth:`keep` and the methods of deliveries.
     """
 
     def __init__(
@@ -82,6 +85,9 @@ class MemoryStore:
         self._last_end = 0
         self._changing = asyncio.Lock()
         self._busy_at = float("-inf")
+        # The last change of each job, by number, with the job's owner; the latest is at the end.
+        self._changes: dict[str, tuple[int, str | None]] = {}
+        self._last_change = 0
 
     async def open(self) -> None:
         """Begin to let posts leave the line."""
@@ -109,7 +115,7 @@ class MemoryStore:
             ]
             unreported = {job_id for ends in self._ends.values() for job_id in ends}
             kept = len(self._jobs) - len(expired)
-            full = without_room(kept, finished, unreported, self._max_jobs)
+            full = jobs_to_drop(kept, finished, unreported, self._max_jobs)
             await self._remove([*expired, *full])
             await self._apply(job, Record(job, dict(enumerate(job.posts)), is_new=True))
             self._jobs[job.id] = job
@@ -122,15 +128,37 @@ class MemoryStore:
         # Even on a full disk, clients can still look at a job.
         except Exception as error:  # noqa: BLE001
             log.warning("old jobs not removed", cause=repr(error))
-        return self._jobs.get(job_id)
+        job = self._jobs.get(job_id)
+        return None if job is None or job.forgotten else job
+
+    async def newest(self, number: int, after: Cursor | None, wanted: JobFilter) -> Sequence[Job]:
+        jobs = sorted(self._jobs.values(), key=lambda job: job.cursor.key)
+        rest = (job for job in jobs if after is None or job.cursor.key > after.key)
+        return list(islice(filter(wanted.allows, rest), number))
+
+    async def forget(self, job: Job) -> bool:
+        async with self._turn():
+            kept = self._jobs.get(job.id)
+            if kept is None or self._unfinished[job.id]:
+                return False
+            await self.keep(Record(kept, forgotten=True))
+            kept.forgotten = True
+            self._note_change(kept)
+        return True
+
+    async def changed(self, since: int) -> JobChanges:
+        changes = reversed(self._changes.items())
+        later = takewhile(lambda change: change[1][0] > since, changes)
+        return JobChanges(self._last_change, [(id_, owner) for id_, (_, owner) in later])
 
     async def refresh(self, job: Job) -> bool:
-        return job.id in self._jobs
+        kept = self._jobs.get(job.id)
+        return kept is not None and not kept.forgotten
 
     async def change(self, job: Job, how: Change, *, queue: bool = False) -> bool:  # noqa: ARG002 - a queued post is queued
         async with self._turn():
             kept = self._jobs.get(job.id)
-            if kept is None:
+            if kept is None or kept.forgotten:
                 return False
             posts = ((index, how(post)) for index, post in enumerate(kept.posts))
             await self._apply(kept, Record(kept, {it: post for it, post in posts if post}))
@@ -168,6 +196,7 @@ class MemoryStore:
             if (delayed := post.delayed(until)) is not post:
                 job.posts[place.position] = delayed
                 job.note(place.position, job.version + 1)
+                self._note_change(job)
 
     async def has_waiting(self) -> bool:
         return bool(self._backlog)
@@ -176,7 +205,7 @@ class MemoryStore:
         self._backlog.note_success()
 
     async def skip(self) -> None:
-        """Do nothing: here a post that nobody wants any more leaves the line."""
+        """Do nothing: here a cancelled post leaves the line by itself."""
 
     async def unreported(self, plugin: str) -> Sequence[FinishedJob]:
         # As they are now: they may be retried before the plugin knows.
@@ -211,6 +240,7 @@ class MemoryStore:
         # One that was retried has another webhook when it ends again.
         if job is not None and not self._unfinished[job.id] and job.id not in others:
             job.webhook_outcome = outcome
+            self._note_change(job)
 
     async def postpone(self, id_: str, seconds: float) -> None:
         found = self._deliveries[id_]
@@ -222,7 +252,7 @@ class MemoryStore:
         """A client's turn to change jobs.
 
         Raises:
-            Busy: whoever had one meanwhile was refused, and each refusal takes seconds.
+            Busy: a client before this one was refused meanwhile, and each refusal takes seconds.
         """
         asked_at = time.monotonic()
         async with self._changing:
@@ -283,6 +313,7 @@ class MemoryStore:
         for index, post in record.posts.items():
             self._replace(job, index, post)
         self._note_end(job, record)
+        self._note_change(job)
 
     def _replace(self, job: Job, index: int, post: JobPost) -> None:
         old, job.posts[index] = job.posts[index], post
@@ -291,6 +322,13 @@ class MemoryStore:
             self._put(job.place(index))
         elif old.state == "waiting" != post.state:
             self._backlog.leave(job.place(index))
+
+    def _note_change(self, job: Job) -> None:
+        self._last_change += 1
+        self._changes.pop(job.id, None)
+        self._changes[job.id] = self._last_change, job.owner
+        if len(self._changes) > 2 * self._max_jobs:
+            del self._changes[next(iter(self._changes))]
 
     def _ending(self, job: Job, record: Record) -> Record:
         """*record* with what is to be reported of the end of *job*."""
@@ -327,20 +365,20 @@ class MemoryStore:
 
     async def _expired(self) -> Sequence[str]:
         oldest = time.time() - self._max_age
-        expired = [
-            job.id
-            for job in self._jobs.values()
-            if job.created_at < oldest and not self._unfinished[job.id]
-        ]
+        finished = [job for job in self._jobs.values() if not self._unfinished[job.id]]
+        unreported = {job_id for ends in self._ends.values() for job_id in ends}
+        forgotten = [job.id for job in finished if job.forgotten and job.id not in unreported]
+        expired = [job.id for job in finished if job.created_at < oldest]
         if expired and not await asyncio.to_thread(self._clock_is_right):
-            return []
-        return expired
+            return forgotten
+        return list({*forgotten, *expired})
 
     async def _remove(self, job_ids: Sequence[str]) -> None:
         if not job_ids:
             return
         await self.keep(Record(removed=job_ids))
         for job_id in job_ids:
+            self._note_change(self._jobs[job_id])
             del self._jobs[job_id], self._unfinished[job_id]
             for plugin, ends in self._ends.items():
                 if ends.pop(job_id, None) is not None:

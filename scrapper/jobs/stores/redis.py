@@ -2,50 +2,81 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
-from typing import Any, TypeVar, get_args
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from typing import Any, get_args
 
 import orjson
 import structlog
 from redis.asyncio.client import Pipeline
 from redis.exceptions import RedisError
 
-from scrapper.errors import JobsUnreachable
-from scrapper.jobs.model import Job, JobPost
+from scrapper.jobs.model import Job, JobFilter, JobPost
 from scrapper.jobs.store import (
-    MAKE_ROOM_SECONDS,
     Change,
     FinishedJob,
+    JobChanges,
     check_room,
-    without_room,
+    jobs_to_drop,
 )
 from scrapper.jobs.stores.redis_line import LINE, RedisBacklog
 from scrapper.jobs.webhooks import Outcome
-from scrapper.replicas.client import PREFIX, SharedRedis
+from scrapper.library.listing import Cursor
+from scrapper.replicas.client import PREFIX, SharedRedis, reaching, until_redis_answers
 from scrapper.replicas.queue import STREAM, PostQueue
 from scrapper.tasks import end, in_background
 
-__all__ = ["ENDED_JOBS", "RedisStore", "job_key"]
+__all__ = ["CHANGES", "ENDED_JOBS", "NOTE_CHANGE", "RedisStore", "job_key"]
 
 log = structlog.get_logger(__name__)
 
 _ALL = f"{PREFIX}jobs"
 ENDED_JOBS = f"{PREFIX}jobs:ended"
 """The jobs that ended and have a webhook, which no worker saw yet."""
+CHANGES = (f"{PREFIX}jobs:changes", f"{PREFIX}jobs:changed")
+"""The number of the last change of any job, and the jobs by the numbers of their last changes."""
 _UNREPORTED_SECONDS = 7 * 24 * 60 * 60
 _DAY = 24 * 60 * 60
 _AT_ONCE = 99
 _LOOK_SECONDS = 0.25
 _STUCK_SECONDS = 5.0
 _MOST_FOLLOWED = 1000
-_PAUSE_SECONDS = 1.0
 _CREATED, _VERSION, _LEFT, _CLIENT = b"created_at", b"version", b"left", b"client"
 _KEEP, _WEBHOOK, _OUTCOME = b"keep", b"webhook", b"webhook_outcome"
+_OWNER, _FORGOTTEN = b"owner", b"forgotten"
 _EPOCH = "0"
 """The epoch of all versions here: Redis counts them, so they are the same for everybody."""
 
-_SWAP = """
+NOTE_CHANGE = """
+local function note_change(count, changes, job, id, owner)
+    owner = redis.call("HGET", job, "owner") or owner or ""
+    redis.call("ZADD", changes, redis.call("INCR", count), id .. " " .. owner)
+end
+"""
+"""Notes that a job changed; a part of scripts."""
+
+_NOTE_CHANGE = (
+    NOTE_CHANGE
+    + """
+note_change(KEYS[1], KEYS[2], KEYS[3], ARGV[1], ARGV[2])
+"""
+)
+_FORGET_JOB = (
+    NOTE_CHANGE
+    + """
+if redis.call("HGET", KEYS[3], "left") ~= "0" then
+    return 0
+end
+redis.call("HSET", KEYS[3], "forgotten", 1)
+note_change(KEYS[1], KEYS[2], KEYS[3], ARGV[1])
+return 1
+"""
+)
+"""Marks a job as forgotten, unless it is gone or goes on."""
+
+_SWAP = (
+    NOTE_CHANGE
+    + """
 if redis.call("HGET", KEYS[1], ARGV[1]) ~= ARGV[2] then
     return 0
 end
@@ -55,7 +86,7 @@ if redis.call("HINCRBY", KEYS[1], "left", ARGV[4]) > 0 then
     redis.call("PERSIST", KEYS[1])
 elseif tonumber(ARGV[4]) < 0 then
     local expires = tonumber(ARGV[5])
-    for plugin = 4, #KEYS do
+    for plugin = 6, #KEYS do
         local time = redis.call("TIME")
         redis.call("ZADD", KEYS[plugin], time[1] * 1000000 + time[2], ARGV[7])
         redis.call("EXPIRE", KEYS[plugin], ARGV[8])
@@ -64,7 +95,7 @@ elseif tonumber(ARGV[4]) < 0 then
         redis.call("HDEL", KEYS[1], "webhook_outcome")
         redis.call("ZADD", KEYS[2], 0, ARGV[7])
     end
-    if #KEYS > 3 then
+    if #KEYS > 5 then
         expires = math.max(expires, (redis.call("TIME")[1] + ARGV[8]) * 1000)
     elseif redis.call("HEXISTS", KEYS[1], "webhook") == 1 then
         -- However old the job is, its webhook must be written down before it goes.
@@ -75,8 +106,10 @@ end
 if ARGV[6] ~= "" then
     redis.call("XADD", KEYS[3], "*", "data", ARGV[6])
 end
+note_change(KEYS[4], KEYS[5], KEYS[1], ARGV[7])
 return 1
 """
+)
 """Writes a post, and perhaps queues it, unless it changed since it was read.
 
 A job ends with its last post; then the script notes that its webhook is to be sent.
@@ -110,8 +143,6 @@ if tonumber(redis.call("ZSCORE", KEYS[1], ARGV[1])) == tonumber(ARGV[2]) then
 end
 """
 
-Result = TypeVar("Result")
-
 
 class RedisStore:
     """:class:`~scrapper.jobs.store.JobStore`, and :class:`~scrapper.jobs.store.FinishedJobs` for
@@ -121,10 +152,10 @@ class RedisStore:
     one. The posts wait in the *queue*, or, with *spacing*, in a
     :class:`~scrapper.jobs.stores.redis_line.RedisBacklog`.
 
-    A job is a hash: its time, its client, the number of its last change, the number of its
-    unfinished posts, and each post under its index, as a list that begins with the number of its
-    last change. A sorted set holds all IDs, by time. Each plugin has a sorted set of the jobs that
-    ended and that it does not know of.
+    A job is a hash: its time, its client, its owner, the number of its last change, the number of
+    its unfinished posts, and each post under its index, as a list that begins with the number of
+    its last change. A sorted set holds all IDs, by time. Each plugin has a sorted set of the jobs
+    that ended and that it does not know of.
     """
 
     def __init__(
@@ -147,6 +178,8 @@ class RedisStore:
         self._swap: Any = redis.register_script(_SWAP)
         self._requeue: Any = redis.register_script(_REQUEUE)
         self._forget_end: Any = redis.register_script(_FORGET)
+        self._forget_job: Any = redis.register_script(_FORGET_JOB)
+        self._note: Any = redis.register_script(_NOTE_CHANGE)
         self.note_success = self._backlog.note_success
 
     @asynccontextmanager
@@ -158,7 +191,7 @@ class RedisStore:
 
         async def release() -> None:
             while True:
-                while await _until_redis_answers(lambda: self._backlog.release(STREAM)):
+                while await until_redis_answers(lambda: self._backlog.release(STREAM)):
                     pass
                 await asyncio.sleep(_LOOK_SECONDS)
 
@@ -172,7 +205,10 @@ class RedisStore:
         job.epoch = _EPOCH
         left = sum(post.unfinished for post in job.posts)
 
+        gone: dict[str, bytes] = {}
+
         async def add(transaction: Pipeline) -> None:
+            nonlocal gone
             now, _ = await transaction.time()
             if abs(job.created_at - now) > _DAY:
                 # This machine's clock is wrong, and others would find the job too old.
@@ -188,9 +224,14 @@ class RedisStore:
                 self._note_end(transaction, job, now)
             for message in self._messages(job):
                 transaction.xadd(STREAM, {b"data": message})
+            # The latest changes are enough: whoever follows them looks every second.
+            transaction.zremrangebyrank(CHANGES[1], 0, -2 * self._max_jobs)
 
-        with _reaching(), self._redis.asking():
-            await self._redis.transaction(add, _ALL)
+        with reaching():
+            with self._redis.asking():
+                await self._redis.transaction(add, _ALL)
+            for id_, owner in (*gone.items(), (job.id, b"")):
+                await self._note(keys=[*CHANGES, job_key(id_)], args=[id_, owner])
 
     def _note_end(self, transaction: Pipeline, job: Job, now: int) -> None:
         """Note the end of a new job: none of its links is a post's."""
@@ -205,19 +246,57 @@ class RedisStore:
             transaction.expire(key, _UNREPORTED_SECONDS)
 
     async def get(self, job_id: str) -> Job | None:
-        with _reaching():
+        with reaching():
             job = await self.read(job_id)
-            if job and job.state == "running":
+            if job is None or job.forgotten:
+                return None
+            if job.state == "running":
                 await self._queue_lost_posts(job)
-                held_until = await self._backlog.held_until()
-                job.posts[:] = [post.delayed(held_until) for post in job.posts]
+                job.delay(await self._backlog.held_until())
             return job
+
+    async def newest(self, number: int, after: Cursor | None, wanted: JobFilter) -> Sequence[Job]:
+        with reaching():
+            names: Any = await self._redis.zrange(_ALL, 0, -1, withscores=True)
+            places = sorted(
+                (Cursor(time, id_.decode()) for id_, time in names), key=lambda it: it.key
+            )
+            places = [place for place in places if after is None or place.key > after.key]
+            held_until = await self._backlog.held_until()
+            jobs: list[Job] = []
+            while places and len(jobs) < number:
+                some, places = places[:number], places[number:]
+                async with self._redis.pipeline(transaction=False) as reads:
+                    for place in some:
+                        reads.hgetall(job_key(place.name))
+                    with self._redis.asking():
+                        found = await reads.execute()
+                pairs = zip(some, found, strict=True)
+                read = (_read(Job(it.name, it.time, []), fields) for it, fields in pairs)
+                jobs += filter(wanted.allows, filter(None, read))
+            for job in jobs[:number]:
+                job.delay(held_until)
+            return jobs[:number]
+
+    async def forget(self, job: Job) -> bool:
+        with reaching():
+            return bool(await self._forget_job(keys=[*CHANGES, job_key(job.id)], args=[job.id]))
+
+    async def changed(self, since: int) -> JobChanges:
+        with reaching():
+            number = int(await self._redis.get(CHANGES[0]) or 0)
+            found: Any = await self._redis.zrange(
+                CHANGES[1], "+inf", f"({since}", desc=True, byscore=True
+            )
+        jobs = [member.decode().partition(" ")[::2] for member in found]
+        return JobChanges(number, [(id_, owner or None) for id_, owner in jobs])
 
     async def refresh(self, job: Job) -> bool:
         # While Redis is gone, nothing new is known.
         with suppress(RedisError):
-            version: Any = await self._redis.hget(job_key(job.id), _VERSION.decode())
-            if version is None:
+            names = [_VERSION.decode(), _FORGOTTEN.decode()]
+            version, forgotten = await self._redis.hmget(job_key(job.id), names)
+            if version is None or forgotten:
                 return False
             if int(version) != job.version:
                 return await self._load(job)
@@ -246,19 +325,21 @@ class RedisStore:
         return is_stuck
 
     async def change(self, job: Job, how: Change, *, queue: bool = False) -> bool:
-        with _reaching():
+        with reaching():
+            if await self._redis.hexists(job_key(job.id), _FORGOTTEN.decode()):
+                return False
             for index, post in enumerate(job.posts):
                 if how(post) is not None:
                     await self._change_one(job.id, index, how, queue=queue)
             return await self._load(job)
 
     async def check_room(self, client: str | None) -> None:
-        with _reaching():
+        with reaching():
             await self._make_room(self._redis, client or "")
 
     async def find(self, job_id: str, index: int) -> tuple[Job, JobPost] | None:
         names = [_CREATED.decode(), _KEEP.decode(), str(index)]
-        created, keep, row = await _until_redis_answers(
+        created, keep, row = await until_redis_answers(
             lambda: self._redis.hmget(job_key(job_id), names)
         )
         if created is None or row is None:
@@ -271,23 +352,23 @@ class RedisStore:
         def unless_ended(stored: JobPost) -> JobPost | None:
             return post if stored.unfinished else None
 
-        return await _until_redis_answers(lambda: self._change_one(job_id, index, unless_ended))
+        return await until_redis_answers(lambda: self._change_one(job_id, index, unless_ended))
 
     async def wait(self, job: Job, index: int, post: JobPost, hold: float = 0.0) -> None:
         message = self._queue.message_for(job.id, index)
         place = job.place(index)
         # First the line, then the job: in the other order a crash between the two loses the post.
-        turn = await _until_redis_answers(lambda: self._backlog.join(place, message, hold))
+        turn = await until_redis_answers(lambda: self._backlog.join(place, message, hold))
         await self.note(job.id, index, post.waiting(turn, limited=hold > 0))
 
     async def hold(self, seconds: float) -> None:
-        await _until_redis_answers(lambda: self._backlog.hold(seconds))
+        await until_redis_answers(lambda: self._backlog.hold(seconds))
 
     async def has_waiting(self) -> bool:
-        return await _until_redis_answers(self._backlog.has_posts)
+        return await until_redis_answers(self._backlog.has_posts)
 
     async def skip(self) -> None:
-        await _until_redis_answers(self._backlog.skip)
+        await until_redis_answers(self._backlog.skip)
 
     async def unreported(self, plugin: str) -> Sequence[FinishedJob]:
         """As the contract has it.
@@ -336,20 +417,7 @@ class RedisStore:
     async def _load(self, job: Job) -> bool:
         """Read the whole *job*; False if it is gone."""
         fields: Any = await self._redis.hgetall(job_key(job.id))
-        if not fields:
-            return False
-        job.created_at = float(fields[_CREATED])
-        job.keep = fields.get(_KEEP) == b"1"
-        job.webhook = fields[_WEBHOOK].decode() if _WEBHOOK in fields else None
-        outcome = fields.get(_OUTCOME, b"").decode()
-        job.webhook_outcome = outcome if outcome in get_args(Outcome) else None
-        job.client = fields[_CLIENT].decode() or None if _CLIENT in fields else None
-        number = sum(name.isdigit() for name in fields)
-        rows = [orjson.loads(fields[b"%d" % index]) for index in range(number)]
-        job.posts[:] = [JobPost(*row[1:]) for row in rows]
-        for index, (version, *_) in enumerate(rows):
-            job.note(index, version)
-        return True
+        return _read(job, fields) is not None
 
     async def _change_one(
         self, job_id: str, index: int, how: Change, *, queue: bool = False
@@ -359,7 +427,7 @@ class RedisStore:
         *how* is called again if somebody else changed the post meanwhile.
         """
         message = self._queue.message_for(job_id, index) if queue else b""
-        keys = [job_key(job_id), ENDED_JOBS, STREAM, *map(_ended_for, self._plugins)]
+        keys = [job_key(job_id), ENDED_JOBS, STREAM, *CHANGES, *map(_ended_for, self._plugins)]
         while True:
             created, row = await self._redis.hmget(keys[0], [_CREATED.decode(), str(index)])
             if created is None or row is None:
@@ -385,13 +453,13 @@ class RedisStore:
     def _expiry(self, created_at: float) -> int:
         return int((created_at + self._max_age) * 1000)
 
-    async def _make_room(self, reading: SharedRedis | Pipeline, client: str) -> list[str]:
-        """The IDs of the jobs that make room for a new one, and of those that expired."""
+    async def _make_room(self, reading: SharedRedis | Pipeline, client: str) -> dict[str, bytes]:
+        """The jobs that make room for a new one, and those that expired, with their owners."""
         names: Any = await reading.zrange(_ALL, 0, -1)
         ids = [name.decode() for name in names]
         async with self._redis.pipeline(transaction=False) as reads:
             for id_ in ids:
-                reads.hmget(job_key(id_), [_LEFT.decode(), _CLIENT.decode()])
+                reads.hmget(job_key(id_), [it.decode() for it in (_LEFT, _CLIENT, _OWNER)])
             left = dict(zip(ids, await reads.execute(), strict=True))
         gone = [id_ for id_ in ids if left[id_][0] is None]
         finished = [id_ for id_ in ids if left[id_][0] == b"0"]
@@ -401,24 +469,8 @@ class RedisStore:
         for key in (ENDED_JOBS, *map(_ended_for, self._plugins)):
             ended: Any = await reading.zrange(key, 0, -1)
             unreported |= {name.decode() for name in ended}
-        full = without_room(len(ids) - len(gone), finished, unreported, self._max_jobs)
-        return [*gone, *full]
-
-
-async def _until_redis_answers(ask: Callable[[], Awaitable[Result]]) -> Result:
-    while True:
-        try:
-            return await ask()
-        except RedisError:
-            await asyncio.sleep(_PAUSE_SECONDS)
-
-
-@contextmanager
-def _reaching() -> Iterator[None]:
-    try:
-        yield
-    except RedisError as error:
-        raise JobsUnreachable(retry_after=MAKE_ROOM_SECONDS) from error
+        full = jobs_to_drop(len(ids) - len(gone), finished, unreported, self._max_jobs)
+        return {id_: left[id_][2] or b"" for id_ in (*gone, *full)}
 
 
 def _ended_for(plugin: str) -> str:
@@ -442,9 +494,32 @@ def _fields(job: Job, left: int) -> dict[Any, Any]:
     }
     if job.webhook is not None:
         fields[_WEBHOOK] = job.webhook
+    if job.owner is not None:
+        fields[_OWNER] = job.owner
     for index, post in enumerate(job.posts):
         fields[b"%d" % index] = b"[%d,%b" % (index + 1, _rest(post))
     return fields
+
+
+def _read(job: Job, fields: Any) -> Job | None:
+    """*job* with what the *fields* of its hash say; None if there are none."""
+    if not fields:
+        return None
+    job.epoch = _EPOCH
+    job.created_at = float(fields[_CREATED])
+    job.keep = fields.get(_KEEP) == b"1"
+    job.webhook = fields[_WEBHOOK].decode() if _WEBHOOK in fields else None
+    job.owner = fields[_OWNER].decode() if _OWNER in fields else None
+    job.forgotten = _FORGOTTEN in fields
+    outcome = fields.get(_OUTCOME, b"").decode()
+    job.webhook_outcome = outcome if outcome in get_args(Outcome) else None
+    job.client = fields[_CLIENT].decode() or None if _CLIENT in fields else None
+    number = sum(name.isdigit() for name in fields)
+    rows = [orjson.loads(fields[b"%d" % index]) for index in range(number)]
+    job.posts[:] = [JobPost(*row[1:]) for row in rows]
+    for index, (version, *_) in enumerate(rows):
+        job.note(index, version)
+    return job
 
 
 def _rest(post: JobPost) -> bytes:

@@ -6,7 +6,7 @@ from uuid import uuid4
 
 import orjson
 
-from scrapper.jobs.stores.redis import ENDED_JOBS, RedisStore, job_key
+from scrapper.jobs.stores.redis import CHANGES, ENDED_JOBS, NOTE_CHANGE, RedisStore, job_key
 from scrapper.jobs.webhooks import LEASE_SECONDS, Delivery, Outcome, Waiting
 from scrapper.replicas.client import PREFIX, SharedRedis
 
@@ -32,7 +32,9 @@ if due and tonumber(due) <= now then
 end
 """
 """Reserves a member, the first one if none is named, if it is due."""
-_FINISH = """
+_FINISH = (
+    NOTE_CHANGE
+    + """
 redis.call("ZREM", KEYS[1], ARGV[1])
 redis.call("HDEL", KEYS[2], ARGV[1])
 redis.call("DEL", KEYS[3])
@@ -43,8 +45,10 @@ for _, about in ipairs(redis.call("HVALS", KEYS[2])) do
 end
 if redis.call("HGET", KEYS[4], "left") == "0" and not redis.call("ZSCORE", KEYS[5], ARGV[2]) then
     redis.call("HSET", KEYS[4], "webhook_outcome", ARGV[3])
+    note_change(KEYS[6], KEYS[7], KEYS[4], ARGV[2])
 end
 """
+)
 """Forgets a delivery, and notes its outcome in its job, unless another one is to come."""
 
 
@@ -92,7 +96,7 @@ class RedisDeliveries:
     async def finish(self, id_: str, outcome: Outcome) -> None:
         job: Any = await self._redis.hget(_key(id_), "job")
         name = job.decode() if job else ""
-        keys = [_DUE, _ABOUT, _key(id_), job_key(name), ENDED_JOBS]
+        keys = [_DUE, _ABOUT, _key(id_), job_key(name), ENDED_JOBS, *CHANGES]
         await self._finish(keys=keys, args=[id_, name, outcome])
 
     async def postpone(self, id_: str, seconds: float) -> None:
@@ -101,7 +105,7 @@ class RedisDeliveries:
 
     async def _write_down(self, job_id: str) -> None:
         """Make a delivery of a job that ended, before the job changes or goes."""
-        job = await self._store.get(job_id)
+        job = await self._store.read(job_id)
         async with self._redis.pipeline() as transaction:
             transaction.zrem(ENDED_JOBS, job_id)
             if job is not None and job.webhook is not None and job.state != "running":

@@ -23,7 +23,7 @@ __all__ = ["Contents", "JobFile", "SqliteStore"]
 
 log = structlog.get_logger(__name__)
 
-_VERSION = 1
+_VERSION = 2
 _SCHEMA = """
 CREATE TABLE jobs (
     id TEXT PRIMARY KEY NOT NULL,
@@ -32,7 +32,9 @@ CREATE TABLE jobs (
     keep INTEGER NOT NULL DEFAULT 0,
     webhook TEXT,
     announced INTEGER NOT NULL DEFAULT 0,
-    webhook_outcome TEXT
+    webhook_outcome TEXT,
+    owner TEXT,
+    forgotten INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 CREATE TABLE posts (
     job TEXT NOT NULL REFERENCES jobs ON DELETE CASCADE,
@@ -75,8 +77,8 @@ _SAVE = (
     "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 _SAVE_JOB = (
-    "INSERT INTO jobs (id, created_at, client, keep, webhook, announced, webhook_outcome) "
-    "VALUES (?, ?, ?, ?, ?, ?, ?)"
+    "INSERT INTO jobs (id, created_at, client, keep, webhook, owner, forgotten, announced, "
+    "webhook_outcome) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 _SAVE_DELIVERY = (
     "INSERT OR REPLACE INTO deliveries (id, url, body, attempts, job, noted_at, due_at) "
@@ -146,12 +148,12 @@ class JobFile:
             return _load(database)
 
     def look(self) -> None:
-        """See that the file is in its place; begin it anew if it is not."""
+        """See that the file is in its place; recreate it if it is not."""
         with self._file.using():
             pass
 
     def close(self) -> None:
-        """Close the file; begin it anew before if it is not in its place."""
+        """Close the file; recreate it before if it is not in its place."""
         self._file.close()
 
     def write(self, record: Record) -> None:
@@ -167,6 +169,8 @@ class JobFile:
             if record.reopened:
                 database.execute(_REOPEN, (job.id,))
                 database.execute("DELETE FROM ends WHERE job = ?", (job.id,))
+            if record.forgotten:
+                database.execute("UPDATE jobs SET forgotten = 1 WHERE id = ?", (job.id,))
             _write_posts(database, job.id, record.posts)
             ends = [(plugin, job.id, number) for plugin, number in record.ends.items()]
             database.executemany(_SAVE_END, ends)
@@ -201,8 +205,8 @@ def _write_all(database: sqlite3.Connection, contents: Contents) -> None:
 
 
 def _write_job(database: sqlite3.Connection, job: Job, *, announced: bool) -> None:
-    row = (job.id, job.created_at, job.client, job.keep, job.webhook, announced)
-    database.execute(_SAVE_JOB, (*row, job.webhook_outcome))
+    row = (job.id, job.created_at, job.client, job.keep, job.webhook, job.owner, job.forgotten)
+    database.execute(_SAVE_JOB, (*row, announced, job.webhook_outcome))
 
 
 def _write_posts(database: sqlite3.Connection, job_id: str, posts: Mapping[int, JobPost]) -> None:
@@ -224,13 +228,14 @@ def _load(database: sqlite3.Connection) -> Contents:
     jobs: dict[str, Job] = {}
     unannounced = set()
     rows = database.execute(
-        "SELECT id, created_at, client, keep, webhook, announced, webhook_outcome FROM jobs "
-        "ORDER BY created_at, id"
+        "SELECT id, created_at, client, keep, webhook, owner, forgotten, announced, "
+        "webhook_outcome FROM jobs ORDER BY created_at, id"
     )
-    for id_, created_at, client, keep, webhook, announced, outcome in rows:
+    for id_, created_at, client, keep, webhook, owner, forgotten, announced, outcome in rows:
         if not math.isfinite(created_at):
             raise ValueError("a job of no time")
         job = jobs[id_] = Job(id_, created_at, [], client=client, keep=bool(keep), webhook=webhook)
+        job.owner, job.forgotten = owner, bool(forgotten)
         job.webhook_outcome = outcome if outcome in get_args(Outcome) else None
         if webhook is not None and not announced:
             unannounced.add(id_)
@@ -347,7 +352,7 @@ class SqliteStore(MemoryStore):
             try:
                 change(*arguments)
             except Busy:
-                # A damaged file was just begun anew.
+                # A damaged file was just recreated.
                 change(*arguments)
 
         async with self._writing:

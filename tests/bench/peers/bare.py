@@ -1,11 +1,11 @@
 """The least work for HTTP: a bare aiohttp handler that returns a file's bytes, or the file.
 
 ``python -m tests.bench.peers.bare PORT FILE [--read] [--log] [--limit] [--bind] [--time]
-[--check]``. Each option adds the least that the service could do with one of its libraries:
+[--check]``. Each option adds the least that the service could do:
 
 - ``--read`` reads the body, and passes five middlewares that do nothing
 - ``--log`` writes a line for each request with structlog, set up for speed as its docs advise
-- ``--limit`` takes a token from throttled-py's limiter
+- ``--limit`` takes a token from a bucket in a dictionary
 - ``--bind`` binds an ID to structlog's context
 - ``--time`` times the request with prometheus-client
 - ``--check`` checks the body with pydantic
@@ -21,7 +21,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 from prometheus_client import Histogram
 
-from tests.bench.peers.parts import LIMITER, Body, run
+from tests.bench.peers.parts import Body, run, tokens_left
 
 
 @web.middleware
@@ -52,7 +52,7 @@ async def _time(request: web.Request, handler: Handler) -> web.StreamResponse:
 
 @web.middleware
 async def _limit(request: web.Request, handler: Handler) -> web.StreamResponse:
-    if (await LIMITER.limit(request.remote or "")).limited:
+    if tokens_left(request.remote or "") < 0:
         raise web.HTTPTooManyRequests
     return await handler(request)
 

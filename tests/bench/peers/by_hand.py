@@ -30,7 +30,7 @@ from structlog.contextvars import bind_contextvars, merge_contextvars
 from structlog.typing import EventDict, WrappedLogger
 
 from scrapper.serving.response_headers import HEADERS
-from tests.bench.peers.parts import LIMITER, Body, run
+from tests.bench.peers.parts import SIZE, Body, run, tokens_left
 
 _KEY = b"key"
 _NAMES = {hashlib.sha256(_KEY).hexdigest(): "default"}
@@ -48,8 +48,8 @@ async def _duties(request: web.Request, handler: Handler) -> web.StreamResponse:
     size = request.content_length or 0
     if size > _MOST_BYTES:
         raise web.HTTPRequestEntityTooLarge(_MOST_BYTES, size)
-    taken = await LIMITER.limit(request.remote or "")
-    if taken.limited:
+    left = tokens_left(request.remote or "")
+    if left < 0:
         raise web.HTTPTooManyRequests
     name = _NAMES.get(hashlib.sha256(headers.get("X-API-Key", "").encode()).hexdigest())
     if name is None:
@@ -57,9 +57,9 @@ async def _duties(request: web.Request, handler: Handler) -> web.StreamResponse:
     bind_contextvars(request_id=request_id, key=name)
     response = await handler(request)
     response.headers["X-Request-ID"] = request_id
-    response.headers["RateLimit-Limit"] = str(taken.state.limit)
-    response.headers["RateLimit-Remaining"] = str(taken.state.remaining)
-    response.headers["RateLimit-Reset"] = str(math.ceil(taken.state.reset_after))
+    response.headers["RateLimit-Limit"] = str(SIZE)
+    response.headers["RateLimit-Remaining"] = str(int(left))
+    response.headers["RateLimit-Reset"] = str(math.ceil((SIZE - left) * 60 / SIZE))
     response.headers.update(HEADERS)
     with suppress(ConnectionError):
         await response.prepare(request)

@@ -1,7 +1,7 @@
 """Clients are generated from the API's description, without a warning, and used for real."""
 
-import json
 import os
+import re
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
@@ -17,31 +17,10 @@ KEY = "a-key-of-the-clients"
 HERE = Path(__file__).parent
 BIN = Path(sys.executable).parent
 
-USE = """
-import json, sys
-from client import AuthenticatedClient
-from client.api.jobs import create_job, get_job
-from client.api.posts import download, list_posts, scrape
-from client.models import ErrorResponse, JobRequest, ScrapeRequest
-
-client = AuthenticatedClient(
-    base_url=sys.argv[1], token=sys.argv[2], prefix="", auth_header_name="X-API-Key"
-)
-post = scrape.sync(client=client, body=ScrapeRequest(url="https://www.instagram.com/reel/reel-client/"))
-listing = list_posts.sync(client=client, limit=1)
-file = download.sync(post.shortcode, client=client)
-job = create_job.sync(client=client, body=JobRequest(urls=["https://example.com/"]))
-again = get_job.sync(job.id, client=client)
-failed = scrape.sync(client=client, body=ScrapeRequest(url="https://example.com/"))
-assert isinstance(failed, ErrorResponse)
-print(json.dumps({
-    "video": post.video,
-    "listed": len(listing.posts),
-    "bytes": len(file.payload.read()),
-    "state": again.posts[0].code,
-    "code": failed.code,
-}))
-"""
+DOCS = (HERE.parents[2] / "docs/clients.md").read_text()
+POST = "https://www.instagram.com/p/photo-demo/"
+# What the programs of the docs print.
+PRINTED = [f"{POST} done", "https://example.com/ failed invalid_url", "invalid_url"]
 
 
 @pytest.fixture
@@ -63,7 +42,7 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the programs of package.json."""
     program("npm", packages="nodejs npm")
     folder = tmp_path_factory.mktemp("node")
-    for name in ("package.json", "tsconfig.json", "use.ts"):
+    for name in ("package.json", "tsconfig.json"):
         shutil.copy(HERE / name, folder)
     run(["npm", "install", "--no-package-lock", "--no-fund", "--no-audit"], folder)
     return folder
@@ -75,39 +54,62 @@ def run(command: Sequence[str | Path], folder: Path) -> str:
     return output_of(command, folder=folder, environment=environment)
 
 
-def as_expected(text: str, service: Service, instagram: StandIn) -> None:
-    said = json.loads(text.strip().splitlines()[-1])
-    assert said["video"].endswith("/reel-client/reel-client.mp4")
-    assert said == {
-        "video": said["video"],
-        "listed": 1,
-        "bytes": len(instagram.bytes_of("reel-client")[0]),
-        "state": "invalid_url",
-        "code": "invalid_url",
-    }
+def shown(language: str, service: Service, *, begins: str = "") -> str:
+    """The block of the docs that is in *language*, as it is for *service*."""
+    blocks = re.findall(rf"^```{language}\n(.*?)^```", DOCS, re.MULTILINE | re.DOTALL)
+    [block] = [block for block in blocks if block.startswith(begins)]
+    return str(block.replace("http://localhost:5633", service.url).replace("YOUR-KEY", KEY))
 
 
-def test_a_generated_python_client_works(
-    service: Service, description: Path, instagram: StandIn, tmp_path: Path
+def generate(service: Service, folder: Path, *, installs: str) -> str:
+    """Run the commands of the docs, but what they install is there."""
+    commands = shown("sh", service, begins=installs).partition("\n")[2]
+    # The service of the docs has no key.
+    commands = commands.replace("curl ", f"curl -H X-API-Key:{KEY} ")
+    return run(["/bin/sh", "-ec", commands], folder)
+
+
+def as_the_docs_say(text: str, folder: Path, instagram: StandIn) -> None:
+    lines = text.replace(" None", "").replace(" null", "").splitlines()
+    assert [line for line in lines if "[" not in line] == PRINTED
+    [stored] = [line for line in lines if "[" in line]
+    assert set(re.findall(r"\w+-demo", stored)) == {"reel-demo", "photo-demo"}
+    assert [(folder / "reel-demo.mp4").read_bytes()] == instagram.bytes_of("reel-demo")
+
+
+def test_the_python_client_of_the_docs_works(
+    service: Service, instagram: StandIn, tmp_path: Path
 ) -> None:
-    generate = [str(BIN / "openapi-python-client"), "generate", "--path", str(description)]
-    generate += ["--output-path", "client", "--meta", "none", "--fail-on-warning"]
-    run(generate, tmp_path)
-    use = tmp_path / "use.py"
-    use.write_text(USE)
-    as_expected(run([sys.executable, use, service.url, KEY], tmp_path), service, instagram)
+    said = generate(service, tmp_path, installs="python -m pip")
+    assert "warning" not in said.lower()
+    (tmp_path / "use.py").write_text(shown("python", service))
+    as_the_docs_say(run([sys.executable, "use.py"], tmp_path), tmp_path, instagram)
+    pytest.importorskip("mypy", reason="needs mypy: make lint")
+    # Of the generated code, the types alone matter.
+    mypy = ["-m", "mypy", "--strict", "--follow-imports", "silent", "use.py"]
+    run([sys.executable, *mypy], tmp_path)
 
 
-def test_a_generated_typescript_client_compiles_and_works(
-    service: Service, description: Path, instagram: StandIn, node: Path
+def test_generated_clients_keep_the_parameters_names(service: Service, tmp_path: Path) -> None:
+    generate(service, tmp_path, installs="python -m pip")
+    described = service.get("/openapi.json").json()["paths"]
+    for operation in (operation for path in described.values() for operation in path.values()):
+        module = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", operation["operationId"]).lower()
+        text = (tmp_path / f"scrapper_client/api/{operation['tags'][0]}/{module}.py").read_text()
+        head = text.partition("\ndef sync_detailed(")[2].partition(") -> Response")[0]
+        for parameter in operation.get("parameters", []):
+            name = parameter["name"].lower().replace("-", "_")
+            # A built-in function has this name.
+            assert f"    {'type_' if name == 'type' else name}:" in head
+
+
+def test_the_typescript_client_of_the_docs_compiles_and_works(
+    service: Service, instagram: StandIn, node: Path
 ) -> None:
-    plugins = ["@hey-api/typescript", "@hey-api/sdk", "@hey-api/client-fetch"]
-    generate = [str(node / "node_modules/.bin/openapi-ts"), "-i", str(description)]
-    generate += ["-o", "client", "-p"]
-    assert "warn" not in run([*generate, *plugins], node).lower()
+    assert "warn" not in generate(service, node, installs="npm install").lower()
+    (node / "use.ts").write_text(shown("ts", service))
     run([node / "node_modules/.bin/tsc", "--project", "tsconfig.json"], node)
-    text = run(["node", "built/use.js", service.url, KEY], node)
-    as_expected(text, service, instagram)
+    as_the_docs_say(run(["node", "built/use.js"], node), node, instagram)
 
 
 def test_redocly_finds_nothing_to_complain_of(description: Path, node: Path) -> None:

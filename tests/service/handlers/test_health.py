@@ -43,7 +43,7 @@ async def test_health_answers_while_every_worker_hangs(
 
 
 @both_modes
-async def test_ready_tells_each_check(
+async def test_ready_reports_each_check(
     instagram: StandIn, start_service: StartService, mode: dict[str, str]
 ) -> None:
     well = {**WELL, "redis": True} if mode else WELL

@@ -25,15 +25,15 @@ async def submit(client: Client, *shortcodes: str) -> dict[str, Any]:
 async def get(client: Client, job: dict[str, Any]) -> dict[str, Any]:
     async with client.get(f"/jobs/{job['id']}") as response:
         assert response.status == 200
-        told: dict[str, Any] = await response.json()
-        return told
+        shown: dict[str, Any] = await response.json()
+        return shown
 
 
 async def finish(client: Client, job: dict[str, Any]) -> dict[str, Any]:
     async with asyncio.timeout(PATIENCE_SECONDS):
-        while (told := await get(client, job))["state"] == "running":  # noqa: ASYNC110
+        while (shown := await get(client, job))["state"] == "running":  # noqa: ASYNC110
             await asyncio.sleep(0.02)
-        return told
+        return shown
 
 
 async def events(
@@ -57,7 +57,7 @@ async def events(
 
 
 @both_modes
-async def test_a_batch_is_downloaded_and_each_url_has_its_own_outcome(
+async def test_each_url_of_a_batch_has_its_own_outcome(
     instagram: StandIn, start_service: StartService, media_root: Path
 ) -> None:
     client = await start_service()
@@ -84,18 +84,18 @@ async def test_a_batch_is_downloaded_and_each_url_has_its_own_outcome(
         "next_try_at": None,
         "waiting_since": None,
     }
-    told = await finish(client, job)
-    assert told["state"] == "done"
-    assert [post["status"] for post in told["posts"]] == [200, 400, 404, 200]
+    shown = await finish(client, job)
+    assert shown["state"] == "done"
+    assert [post["status"] for post in shown["posts"]] == [200, 400, 404, 200]
     async with client.post("/scrape", json={"url": urls[2]}) as response:
-        assert told["posts"][2]["error"] == (await response.json())["error"]
-    reel = told["posts"][0]
+        assert shown["posts"][2]["error"] == (await response.json())["error"]
+    reel = shown["posts"][0]
     assert reel["bytes_done"] == reel["bytes_total"] > len(instagram.bytes_of("reel-batch")[0])
     assert (media_root / "carousel-batch/carousel-batch_2.mp4").exists()
 
 
 @both_modes
-async def test_fifty_links_some_bad_or_failing_each_end_on_their_own(
+async def test_fifty_links_good_or_bad_each_end_separately(
     instagram: StandIn, start_service: StartService, media_root: Path
 ) -> None:
     client = await start_service()
@@ -105,26 +105,26 @@ async def test_fifty_links_some_bad_or_failing_each_end_on_their_own(
     urls = good[:20] + bad + [REEL.format(f"{fault}-50") for fault in faults] + good[20:]
     async with client.post("/jobs", json={"urls": urls}) as response:
         assert response.status == 202
-        told = await finish(client, await response.json())
-    statuses = [post["status"] for post in told["posts"]]
+        shown = await finish(client, await response.json())
+    statuses = [post["status"] for post in shown["posts"]]
     assert statuses == [200] * 20 + [400] * 5 + [404, 403, 502, 502, 502] + [200] * 20
-    assert all((post["status"] == 200) == (post["error"] is None) for post in told["posts"])
+    assert all((post["status"] == 200) == (post["error"] is None) for post in shown["posts"])
     for number in range(40):
         [content] = instagram.bytes_of(f"reel-{number}")
         assert (media_root / f"reel-{number}/reel-{number}.mp4").read_bytes() == content
 
 
 @both_modes
-async def test_a_limited_post_tells_how_long_to_wait(
+async def test_a_limited_post_says_how_long_to_wait(
     instagram: StandIn, start_service: StartService
 ) -> None:
     client = await start_service()
-    told = await finish(client, await submit(client, "limited-job"))
-    assert (told["posts"][0]["status"], told["posts"][0]["retry_after"]) == (429, 17)
+    shown = await finish(client, await submit(client, "limited-job"))
+    assert (shown["posts"][0]["status"], shown["posts"][0]["retry_after"]) == (429, 17)
 
 
 @both_modes
-async def test_a_running_post_tells_its_bytes(
+async def test_a_running_post_shows_its_bytes(
     instagram: StandIn, start_service: StartService
 ) -> None:
     client = await start_service()
@@ -158,7 +158,7 @@ async def test_a_job_shares_its_download_with_scrape(
 
 
 @both_modes
-async def test_cancelling_gives_up_what_waits_and_finishes_what_runs(
+async def test_cancelling_spares_the_running_post_alone(
     instagram: StandIn, start_service: StartService
 ) -> None:
     client = await start_service(SCRAPE_CONCURRENCY="1")
@@ -167,12 +167,12 @@ async def test_cancelling_gives_up_what_waits_and_finishes_what_runs(
     await until(lambda: instagram.requests("graphql") == 1)
     async with client.delete(f"/jobs/{job['id']}") as response:
         assert response.status == 200
-        told = await response.json()
-    assert [post["state"] for post in told["posts"]] == ["running", "cancelled"]
+        shown = await response.json()
+    assert [post["state"] for post in shown["posts"]] == ["running", "cancelled"]
     instagram.release()
-    told = await finish(client, job)
-    assert told["state"] == "cancelled"
-    assert [post["state"] for post in told["posts"]] == ["done", "cancelled"]
+    shown = await finish(client, job)
+    assert shown["state"] == "cancelled"
+    assert [post["state"] for post in shown["posts"]] == ["done", "cancelled"]
     assert instagram.requests("graphql", "reel-waits") == 0
 
 
@@ -197,7 +197,7 @@ async def test_a_body_that_is_no_batch_is_refused(
         assert (await response.json())["error"].startswith(error)
 
 
-async def test_a_hundred_long_urls_fit_and_a_larger_body_does_not(
+async def test_a_hundred_long_urls_fit_into_a_body(
     start_service: StartService,
 ) -> None:
     client = await start_service()
@@ -225,8 +225,8 @@ async def test_events_go_from_nothing_to_all_and_end(
 ) -> None:
     client = await start_service()
     job = await submit(client, "slow-events")
-    told = await events(client, job)
-    posts = [json.loads(event["data"]) for event in told if event["event"] == "post"]
+    seen = await events(client, job)
+    posts = [json.loads(event["data"]) for event in seen if event["event"] == "post"]
     done = [post["bytes_done"] for post in posts]
     assert done == sorted(done)
     assert done[0] == 0
@@ -234,8 +234,8 @@ async def test_events_go_from_nothing_to_all_and_end(
     assert done[-1] == posts[-1]["bytes_total"]
     # The slow video and its cover take 1 s each: five events a second, and those at both ends.
     assert len(posts) <= 30
-    assert [event["event"] for event in told if event["event"] != "post"] == ["end"]
-    assert json.loads(told[-1]["data"]) == await get(client, job)
+    assert [event["event"] for event in seen if event["event"] != "post"] == ["end"]
+    assert json.loads(seen[-1]["data"]) == await get(client, job)
 
 
 @both_modes
@@ -339,7 +339,7 @@ async def test_each_url_of_a_batch_takes_a_token(
         assert (response.status, response.headers["RateLimit-Remaining"]) == (202, "0")
 
 
-async def test_what_only_reads_has_a_larger_bucket_of_its_own(
+async def test_reads_have_a_larger_bucket_of_their_own(
     instagram: StandIn, start_service: StartService
 ) -> None:
     client = await start_service(RATE_LIMIT_MAX_REQUESTS="1", RATE_LIMIT_WINDOW_SECONDS="3600")
@@ -374,12 +374,12 @@ async def test_a_killed_service_goes_on_with_its_jobs(instagram: StandIn, tmp_pa
 
     def after(job: str) -> dict[str, Any]:
         with Service(tmp_path, environment) as service:
-            while (told := service.get(f"/jobs/{job}").json())["state"] == "running":
+            while (shown := service.get(f"/jobs/{job}").json())["state"] == "running":
                 service.get("/health")
-            return dict(told)
+            return dict(shown)
 
-    told = await asyncio.to_thread(after, await asyncio.to_thread(batch))
-    assert [post["status"] for post in told["posts"]] == [200] * 12 + [400]
+    shown = await asyncio.to_thread(after, await asyncio.to_thread(batch))
+    assert [post["status"] for post in shown["posts"]] == [200] * 12 + [400]
     for number in range(12):
         [content] = instagram.bytes_of(f"reel-killed-{number}")
         path = tmp_path / f"reel-killed-{number}/reel-killed-{number}.mp4"
@@ -439,3 +439,94 @@ async def test_one_client_cannot_use_up_the_jobs(
     instagram.release()
     while await status("192.0.2.1") == 429:
         pass
+
+
+async def listed(client: Client, query: str = "", **headers: str) -> list[str]:
+    """The IDs of all listed jobs, by pages."""
+    found: list[str] = []
+    cursor = ""
+    while True:
+        async with client.get(f"/jobs?{query}{cursor}", headers=headers) as response:
+            assert response.status == 200
+            page = await response.json()
+        found += [job["id"] for job in page["jobs"]]
+        if page["next_cursor"] is None:
+            return found
+        cursor = f"&cursor={page['next_cursor']}"
+
+
+@both_modes
+async def test_jobs_are_listed_newest_first_by_pages(
+    instagram: StandIn, start_service: StartService
+) -> None:
+    client = await start_service()
+    jobs = [await submit(client, f"removed-{number}") for number in range(5)]
+    for job in jobs:
+        await finish(client, job)
+    ids = [job["id"] for job in reversed(jobs)]
+    assert await listed(client) == await listed(client, "limit=2") == ids
+    assert await listed(client, "state=done") == ids
+    assert await listed(client, "state=running") == []
+    async with client.get("/jobs?limit=1") as response:
+        assert (await response.json())["jobs"] == [await get(client, jobs[-1])]
+
+
+@pytest.mark.parametrize(
+    "query", ["limit=0", "limit=101", "limit=x", "state=failed", "state=", "cursor=x"]
+)
+async def test_a_listing_of_jobs_checks_its_parameters(
+    start_service: StartService, query: str
+) -> None:
+    client = await start_service()
+    async with client.get(f"/jobs?{query}") as response:
+        assert (response.status, (await response.json())["code"]) == (400, "invalid_parameter")
+
+
+@both_modes
+async def test_a_finished_job_is_forgotten_for_everybody(
+    instagram: StandIn, start_service: StartService
+) -> None:
+    client = await start_service()
+    instagram.hold()
+    job = await submit(client, "reel-forgotten")
+    path = f"/jobs/{job['id']}"
+    async with client.delete(f"{path}?forget=1") as response:
+        assert (response.status, (await response.json())["code"]) == (409, "job_running")
+    instagram.release()
+    await finish(client, job)
+    assert (await client.delete(f"{path}?forget=2")).status == 400
+    assert (await client.delete(f"{path}?forget=1")).status == 204
+    assert await listed(client) == []
+    for method in ("get", "delete"):
+        assert (await client.request(method, path)).status == 404
+    assert (await client.delete(f"{path}?forget=1")).status == 404
+    assert (await client.post(f"{path}/retry")).status == 404
+    assert (await client.get("/posts/reel-forgotten")).status == 200
+
+
+@both_modes
+async def test_jobs_of_another_key_are_not_there(
+    instagram: StandIn, start_service: StartService, tmp_path: Path
+) -> None:
+    # Whatever it is called, a key of the file is a named one.
+    (tmp_path / "keys").write_text("default:anna-s-key\nbert:bert-s-key\n")
+    client = await start_service(API_KEYS_FILE=str(tmp_path / "keys"), API_KEY="the-key")
+    anna, bert, every = ({"X-API-Key": key} for key in ("anna-s-key", "bert-s-key", "the-key"))
+    body = {"urls": [REEL.format("removed-anna")]}
+    async with client.post("/jobs", json=body, headers=anna) as response:
+        path = response.headers["Location"]
+    foreign = [
+        ("get", path),
+        ("get", f"{path}/events"),
+        ("post", f"{path}/retry"),
+        ("delete", path),
+        ("delete", f"{path}?forget=1"),
+    ]
+    for method, url in foreign:
+        async with client.request(method, url, headers=bert) as response:
+            assert (response.status, (await response.json())["code"]) == (404, "not_found")
+    assert await listed(client, **bert) == []
+    for headers in (anna, every):
+        assert await listed(client, **headers) == [path.removeprefix("/jobs/")]
+        assert (await client.get(f"{path}/events", headers=headers)).status == 200
+        assert (await client.post(f"{path}/retry", headers=headers)).status == 202

@@ -37,7 +37,7 @@ async def state(client: Client) -> Any:
     return (await response.json())["state"]
 
 
-async def test_a_browsers_cookies_open_what_needs_a_login(
+async def test_browser_cookies_open_gated_posts(
     instagram: StandIn, client: Client, media_root: Path
 ) -> None:
     assert (await client.post("/scrape", json=PRIVATE, headers=KEY)).status == 403

@@ -30,7 +30,7 @@ async def test_download_gives_the_main_file_as_an_attachment(
         assert await response.read() == instagram.bytes_of("carousel-dl")[1]
 
 
-async def test_media_gives_each_file_inline_under_the_url_of_the_answer(
+async def test_media_serves_each_file_inline_under_its_url(
     instagram: StandIn, start_service: StartService
 ) -> None:
     client = await start_service()
@@ -97,7 +97,7 @@ async def test_one_request_downloads_a_post_and_gives_its_file(
         ("?url=https://www.instagram.com/reel/reel-by-url/&item=2", 404, "not_found"),
     ],
 )
-async def test_what_cannot_be_downloaded_by_url_is_refused_as_by_scrape(
+async def test_downloads_by_url_refuse_what_scrape_refuses(
     instagram: StandIn, start_service: StartService, query: str, status: int, code: str
 ) -> None:
     client = await start_service()
@@ -126,7 +126,7 @@ async def test_a_download_by_url_takes_from_the_smaller_bucket(
         (("none", "navigate", "document"), 200),
     ],
 )
-async def test_a_page_of_another_site_can_lead_to_a_download_but_not_load_one(
+async def test_another_site_may_link_to_downloads_but_not_embed_them(
     instagram: StandIn, start_service: StartService, fetched: tuple[str, ...], status: int
 ) -> None:
     client = await start_service()
@@ -148,7 +148,7 @@ async def test_a_page_of_another_site_can_lead_to_a_download_but_not_load_one(
         ("curl/8.14.1", "*/*", 200),
     ],
 )
-async def test_a_browser_that_tells_little_loads_no_download_for_a_page(
+async def test_a_browser_without_fetch_metadata_embeds_no_download(
     instagram: StandIn, start_service: StartService, agent: str, accept: str | None, status: int
 ) -> None:
     client = await start_service()
@@ -206,7 +206,7 @@ async def test_an_archive_that_cannot_be_finished_breaks_off(
     assert (await client.get("/download/reel-after?archive=zip")).status == 200
 
 
-async def test_an_archive_of_a_post_that_was_removed_a_moment_ago_is_404(
+async def test_an_archive_of_a_post_just_removed_is_404(
     instagram: StandIn, start_service: StartService, media_root: Path
 ) -> None:
     client = await start_service()
@@ -258,7 +258,7 @@ async def test_a_file_that_did_not_change_is_not_sent_again(
         assert response.status == 200
 
 
-async def test_a_link_in_the_place_of_a_file_is_not_followed(
+async def test_a_symlink_in_place_of_a_file_is_not_followed(
     instagram: StandIn, start_service: StartService, media_root: Path
 ) -> None:
     client = await start_service()
@@ -305,7 +305,7 @@ async def test_a_part_of_a_file_can_be_asked_for(
         ("x" * 65, 400, "Invalid shortcode"),
     ],
 )
-async def test_what_is_not_stored_is_not_given(
+async def test_files_of_an_unstored_post_are_refused(
     start_service: StartService, path: str, shortcode: str, status: int, error: str
 ) -> None:
     client = await start_service()
@@ -555,3 +555,14 @@ async def test_the_code_of_a_slide_leads_to_its_parent(
         assert (response.status, len(post["media"])) == (200, 3)
         async with client.get(f"/download/slide-{number}") as response:
             assert f"slide-{number}_3.jpg" in response.headers["Content-Disposition"]
+
+
+async def test_link_is_another_name_for_url(start_service: StartService) -> None:
+    client = await start_service()
+    for name, code in (
+        ("link", "invalid_url"),
+        ("url", "invalid_url"),
+        ("href", "invalid_parameter"),
+    ):
+        async with client.get("/download", params={name: "https://example.com/"}) as response:
+            assert (await response.json())["code"] == code

@@ -38,6 +38,32 @@ def test_every_route_is_described(media_root: Path, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize("key", ["", KEY])
+def test_clients_fit_services_with_a_key_and_without(
+    media_root: Path, monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    monkeypatch.setenv("API_KEY", key)
+    described = describe_api(create_app(assemble(load_settings(media_root=media_root))), "/")
+    assert set(described["components"]["securitySchemes"]) == {"key", "bearer"}
+    assert ({} in described["security"]) is (key == "")
+    assert described["security"][-2:] == [{"key": []}, {"bearer": []}]
+    assert "401" in described["paths"]["/scrape"]["post"]["responses"]
+
+
+def test_the_webhook_is_described_as_the_job(
+    media_root: Path,
+) -> None:
+    described = describe_api(create_app(assemble(load_settings(media_root=media_root))), "/")
+    webhook = described["webhooks"]["jobEnded"]["post"]
+    job = described["paths"]["/jobs/{id}"]["get"]["responses"]["200"]["content"]
+    assert webhook["requestBody"]["content"] == job
+    assert {parameter["name"] for parameter in webhook["parameters"]} == {
+        "webhook-id",
+        "webhook-timestamp",
+        "webhook-signature",
+    }
+
+
+@pytest.mark.parametrize("key", ["", KEY])
 async def test_no_answer_is_outside_the_description(
     instagram: StandIn, tmp_path: Path, key: str
 ) -> None:
@@ -72,20 +98,20 @@ async def test_answers_about_stored_posts_are_as_described(
                 schema[path][str(response.request.method)].validate_response(response)
                 return response
 
-            urls = ["https://www.instagram.com/reel/reel-told/", "https://example.com/"]
-            urls.append("https://www.instagram.com/p/carousel-told/")
+            urls = ["https://www.instagram.com/reel/reel-one/", "https://example.com/"]
+            urls.append("https://www.instagram.com/p/carousel-one/")
             for url in (urls[0], urls[2]):
                 check(service.scrape(url), "/scrape", 200)
             job = check(service.post("/jobs", {"urls": urls}), "/jobs", 202).headers["Location"]
             check(service.get(f"{job}/events"), "/jobs/{id}/events", 200)
             check(service.get(job), "/jobs/{id}", 200)
             check(service.get("/posts?limit=1"), "/posts", 200)
-            check(service.get("/posts/reel-told"), "/posts/{shortcode}", 200)
+            check(service.get("/posts/reel-one"), "/posts/{shortcode}", 200)
             media = "/media/{shortcode}/{filename}"
-            check(service.get("/media/reel-told/reel-told.mp4"), media, 200)
-            check(service.get("/media/reel-told/reel-told.jpg"), media, 200)
-            check(service.get("/download/carousel-told"), "/download/{shortcode}", 200)
-            check(service.get("/download/carousel-told?archive=zip"), "/download/{shortcode}", 200)
+            check(service.get("/media/reel-one/reel-one.mp4"), media, 200)
+            check(service.get("/media/reel-one/reel-one.jpg"), media, 200)
+            check(service.get("/download/carousel-one"), "/download/{shortcode}", 200)
+            check(service.get("/download/carousel-one?archive=zip"), "/download/{shortcode}", 200)
             check(service.get("/ready"), "/ready", 200)
 
     await asyncio.to_thread(run)

@@ -7,7 +7,7 @@ from tests.conftest import StartService
 
 
 @pytest.mark.parametrize("path", PAGE_FILES)
-async def test_the_page_s_files_need_no_key_and_are_sent_once(
+async def test_page_files_need_no_key_and_are_sent_once(
     start_service: StartService, path: str
 ) -> None:
     client = await start_service(API_KEY="s3cret", RATE_LIMIT_MAX_REQUESTS="1")

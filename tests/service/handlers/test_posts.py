@@ -103,7 +103,7 @@ async def test_a_removed_post_is_gone_with_its_files(
     assert {name.partition("/")[0] for name in stored_files(media_root)} == {"reel-kept"}
 
 
-async def test_a_post_behind_a_link_is_not_told(
+async def test_a_post_behind_a_symlink_is_hidden(
     instagram: StandIn, start_service: StartService, media_root: Path
 ) -> None:
     client = await start_service()
@@ -126,3 +126,44 @@ async def test_posts_are_searched_for(instagram: StandIn, start_service: StartSe
     assert (await client.put("/posts/reel-first/keep")).status == 204
     assert await listed(client, kept="true") == (["reel-first"], None)
     assert await listed(client, kept="false", q="caption") == (["reel-second"], None)
+
+
+async def test_posts_are_sorted_and_chosen_by_type(
+    instagram: StandIn, start_service: StartService
+) -> None:
+    client = await start_service()
+    for path in ("reel/reel-one", "p/photo-one", "p/carousel-one"):
+        url = f"https://www.instagram.com/{path}/"
+        assert (await client.post("/scrape", json={"url": url})).status == 200
+    # All were taken at the same time, and then their names count.
+    assert (await listed(client, sort="taken"))[0] == ["carousel-one", "photo-one", "reel-one"]
+    assert (await listed(client, sort="stored"))[0] == ["carousel-one", "photo-one", "reel-one"]
+    for kind, shortcode in (("video", "reel-one"), ("image", "photo-one")):
+        assert (await listed(client, type=kind))[0] == [shortcode]
+    assert (await listed(client, type="carousel", sort="taken"))[0] == ["carousel-one"]
+    link = "https://www.instagram.com/reel/reel-one/?igsh=" + "x" * 200
+    assert (await listed(client, q=link))[0] == ["reel-one"]
+    assert (await listed(client, q="photo-o"))[0] == ["photo-one"]
+
+
+@pytest.mark.parametrize("query", ["sort=likes", "sort=", "type=story", "type="])
+async def test_a_listing_checks_its_sort_and_type(start_service: StartService, query: str) -> None:
+    client = await start_service()
+    async with client.get(f"/posts?{query}") as response:
+        assert (response.status, (await response.json())["code"]) == (400, "invalid_parameter")
+
+
+async def test_storage_is_what_is_there_now(
+    instagram: StandIn, start_service: StartService, media_root: Path
+) -> None:
+    client = await start_service(MAX_MEDIA_AGE_DAYS="30")
+    await store(client, "reel-one", "reel-two")
+    files = [media_root / name for name in stored_files(media_root)]
+    sizes = [path.stat().st_size for path in files if path.is_file()]
+    async with client.get("/storage") as response:
+        body = await response.json()
+    assert body.pop("free_bytes") > 0
+    assert body == {"posts": 2, "bytes": sum(sizes), "max_age_days": 30}
+    assert (await client.delete("/posts/reel-one")).status == 204
+    async with client.get("/storage") as response:
+        assert (await response.json())["posts"] == 1

@@ -124,7 +124,7 @@ async def test_a_caption_with_emoji_survives(
     assert any(ord(letter) > 0xFFFF for letter in first["description"])
 
 
-async def test_a_caption_that_ends_in_half_an_emoji_does_no_harm(
+async def test_a_caption_that_ends_in_half_an_emoji_is_stored(
     instagram: StandIn, start_service: StartService
 ) -> None:
     client = await start_service()
@@ -328,7 +328,7 @@ async def test_errors_are_not_kept(instagram: StandIn, start_service: StartServi
         assert instagram.requests("graphql", "removed-one") == number
 
 
-async def test_a_file_that_is_cut_once_is_downloaded_again_at_once(
+async def test_a_file_cut_short_is_downloaded_again_at_once(
     instagram: StandIn, start_service: StartService, media_root: Path
 ) -> None:
     client = await start_service()
@@ -339,7 +339,7 @@ async def test_a_file_that_is_cut_once_is_downloaded_again_at_once(
     assert instagram.requests("graphql", "cutonce-one") == 1
 
 
-async def test_a_refused_api_is_made_up_for_by_the_public_page(
+async def test_the_public_page_makes_up_for_a_refused_api(
     instagram: StandIn, start_service: StartService, media_root: Path
 ) -> None:
     client = await start_service()
@@ -373,7 +373,7 @@ async def test_refusals_cost_no_more_requests_than_tries_that_make_sense(
     assert instagram.requests("post_page") == 6
 
 
-async def test_a_pace_that_allows_no_further_source_tells_how_long_to_wait(
+async def test_a_spent_pace_says_how_long_to_wait(
     instagram: StandIn, start_service: StartService
 ) -> None:
     client = await start_service(INSTAGRAM_MAX_QUERIES="3", SCRAPE_CONCURRENCY="1")
@@ -384,7 +384,7 @@ async def test_a_pace_that_allows_no_further_source_tells_how_long_to_wait(
 
 
 @both_modes
-async def test_after_a_429_instagram_is_left_alone_until_the_cool_down_ends(
+async def test_after_a_429_nothing_is_sent_during_the_cool_down(
     instagram: StandIn, start_service: StartService
 ) -> None:
     client = await start_service(INSTAGRAM_COOLDOWN_SECONDS="600")
@@ -425,7 +425,7 @@ async def test_our_own_pace_gives_a_429_before_instagram_is_asked(
 
 
 @both_modes
-async def test_a_session_file_opens_what_needs_a_login(
+async def test_a_session_file_opens_gated_posts(
     instagram: StandIn, start_service: StartService, tmp_path: Path
 ) -> None:
     session = tmp_path / "session-someone"
@@ -478,7 +478,7 @@ async def test_connections_are_kept_and_shared(
         ),
     ],
 )
-async def test_a_wrong_body_is_a_400_that_says_what_is_wrong(
+async def test_a_wrong_body_is_a_400_with_the_reason(
     start_service: StartService, body: bytes, error: str
 ) -> None:
     client = await start_service()

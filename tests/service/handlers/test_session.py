@@ -36,7 +36,7 @@ async def status(client: Client, cookie: str, method: str = "GET", **headers: st
         return response.status
 
 
-async def test_the_cookie_opens_what_the_key_does(client: Client) -> None:
+async def test_the_cookie_opens_the_same_routes_as_the_key(client: Client) -> None:
     cookie = await begin(client)
     assert "HttpOnly" in cookie
     assert "SameSite=Strict" in cookie

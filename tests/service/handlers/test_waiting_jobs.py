@@ -38,15 +38,15 @@ async def test_posts_beyond_the_pace_wait_and_go_on_by_themselves(
     assert {post["state"] for post in job["posts"]} == {"queued"}
     seen = set()
     async with asyncio.timeout(PATIENCE_SECONDS):
-        while (told := await get(client, job))["state"] == "running":
-            for post in told["posts"]:
+        while (shown := await get(client, job))["state"] == "running":
+            for post in shown["posts"]:
                 seen.add(post["state"])
                 assert (post["next_try_at"] is not None) == (post["state"] == "waiting")
                 if post["state"] == "waiting":
                     assert datetime.fromisoformat(post["next_try_at"]).tzinfo is not None
             await asyncio.sleep(0.02)
     assert "waiting" in seen
-    assert [post["status"] for post in told["posts"]] == [200] * 8
+    assert [post["status"] for post in shown["posts"]] == [200] * 8
 
 
 @both_modes
@@ -61,7 +61,7 @@ async def test_private_posts_wait_while_the_account_rests(
 
 
 @both_modes
-async def test_a_refusal_in_the_middle_of_a_batch_fails_no_post(
+async def test_a_refusal_amid_a_batch_fails_no_post(
     instagram: StandIn, start_service: StartService
 ) -> None:
     client = await start_service(INSTAGRAM_COOLDOWN_SECONDS="1", **PATIENT)
@@ -69,8 +69,8 @@ async def test_a_refusal_in_the_middle_of_a_batch_fails_no_post(
     job = await submit(client, *(f"reel-refused-{number}" for number in range(20)))
     await until_all(client, job, "waiting")
     instagram.reset()
-    told = await finish(client, job)
-    assert [(post["state"], post["status"]) for post in told["posts"]] == [("done", 200)] * 20
+    shown = await finish(client, job)
+    assert [(post["state"], post["status"]) for post in shown["posts"]] == [("done", 200)] * 20
 
 
 @both_modes
@@ -132,8 +132,8 @@ async def test_posts_that_wait_can_be_cancelled_and_tried_again(
     instagram.reset()
     async with client.post(f"/jobs/{job['id']}/retry") as response:
         assert (response.status, (await response.json())["state"]) == (202, "running")
-    told = await finish(client, job)
-    assert [post["status"] for post in told["posts"]] == [200, 404]
+    shown = await finish(client, job)
+    assert [post["status"] for post in shown["posts"]] == [200, 404]
     # What is done stays done.
     async with client.post(f"/jobs/{job['id']}/retry") as response:
         done, _ = (await response.json())["posts"]
@@ -142,7 +142,7 @@ async def test_posts_that_wait_can_be_cancelled_and_tried_again(
 
 
 @both_modes
-async def test_a_retry_of_a_job_that_does_not_exist_is_404(
+async def test_a_retry_of_an_unknown_job_is_404(
     instagram: StandIn, start_service: StartService
 ) -> None:
     client = await start_service()
@@ -175,9 +175,7 @@ async def test_a_retried_job_counts_as_an_unfinished_one(
         assert (response.status, (await response.json())["code"]) == (429, "too_many_requests")
 
 
-def test_a_long_batch_survives_a_refusal_a_kill_and_a_restart(
-    instagram: StandIn, tmp_path: Path
-) -> None:
+def test_a_long_batch_survives_a_refusal_and_a_kill(instagram: StandIn, tmp_path: Path) -> None:
     links = 150
     environment = {
         **instagram.environment,

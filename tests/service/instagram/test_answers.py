@@ -202,7 +202,7 @@ SCRIPTS = {
 
 
 @pytest.mark.parametrize("retired", ["retired", "nullinfo"])
-async def test_a_retired_document_is_found_anew(
+async def test_a_replacement_for_a_retired_document_is_found(
     instagram: StandIn, start_service: StartService, mode: dict[str, str], retired: str
 ) -> None:
     instagram.link_scripts(SCRIPTS)

@@ -307,7 +307,7 @@ CASES = [
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.about)
-async def test_each_file_gets_what_there_is_of_it(
+async def test_the_best_available_file_of_each_item_is_stored(
     instagram: StandIn, start_service: StartService, media_root: Path, case: Case
 ) -> None:
     instagram.define(
@@ -546,7 +546,7 @@ async def test_a_picture_larger_nowhere_is_stored_as_it_is(
 # ---- the deadline
 
 
-async def test_what_is_whole_at_the_deadline_is_stored(
+async def test_files_complete_at_the_deadline_are_stored(
     instagram: StandIn, start_service: StartService
 ) -> None:
     instagram.define("stuck", Scenario("", shape="carousel", media="slidedrip"))
@@ -773,6 +773,6 @@ def test_no_random_cut_or_label_stores_half_a_file(
     assert sorted((*post.missing, *map(post.number_of, post.media))) == list(range(1, total + 1))
 
 
-def test_nothing_had_is_an_error_and_no_file(fetcher: Fetcher) -> None:
+def test_a_post_without_files_is_an_error(fetcher: Fetcher) -> None:
     with pytest.raises(MediaIncomplete):
         fetcher.fetch(Scenario("", answers={"best/1": [CUT]}))

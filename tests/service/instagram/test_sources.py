@@ -56,7 +56,7 @@ def contents_of(post: dict[str, Any]) -> list[bytes]:
         "reelonly",
     ],
 )
-async def test_a_refusal_of_one_source_is_made_up_for_by_another(
+async def test_another_source_makes_up_for_a_refusal(
     instagram: StandIn, start_service: StartService, scenario: str
 ) -> None:
     # A source that hangs gets half of the time that is left.
@@ -69,7 +69,7 @@ async def test_a_refusal_of_one_source_is_made_up_for_by_another(
     assert (await scrape(client, "reel-next"))[0] == 200
 
 
-class Told(NamedTuple):
+class Meaning(NamedTuple):
     scenario: str
     status: int
     code: str
@@ -77,38 +77,40 @@ class Told(NamedTuple):
 
 
 @pytest.mark.parametrize(
-    "told",
+    "meaning",
     [
-        Told("gone", 404, "post_not_found"),
-        Told("gonewait", 404, "post_not_found"),
-        Told("gonelimited", 404, "post_not_found"),
-        Told("gonepage", 404, "post_not_found"),
-        Told("goneblocked", 404, "post_not_found"),
-        Told("removed", 404, "post_not_found"),
-        Told("gated", 403, "login_required"),
-        Told("gatednull", 403, "login_required"),
-        Told("gatedwait", 403, "login_required"),
-        Told("walled", 403, "login_required"),
-        Told("walledhome", 403, "login_required"),
-        Told("retiredwall", 403, "login_required"),
-        Told("throttled", 429, "instagram_rate_limited", cools_down=True),
-        Told("throttledpage", 429, "instagram_rate_limited", cools_down=True),
-        Told("softblock", 429, "instagram_rate_limited", cools_down=True),
-        Told("limited", 429, "instagram_rate_limited", cools_down=True),
-        Told("wait", 429, "instagram_rate_limited"),
-        Told("pagechanged", 403, "login_required"),
+        Meaning("gone", 404, "post_not_found"),
+        Meaning("gonewait", 404, "post_not_found"),
+        Meaning("gonelimited", 404, "post_not_found"),
+        Meaning("gonepage", 404, "post_not_found"),
+        Meaning("goneblocked", 404, "post_not_found"),
+        Meaning("removed", 404, "post_not_found"),
+        Meaning("gated", 403, "login_required"),
+        Meaning("gatednull", 403, "login_required"),
+        Meaning("gatedwait", 403, "login_required"),
+        Meaning("walled", 403, "login_required"),
+        Meaning("walledhome", 403, "login_required"),
+        Meaning("retiredwall", 403, "login_required"),
+        Meaning("throttled", 429, "instagram_rate_limited", cools_down=True),
+        Meaning("throttledpage", 429, "instagram_rate_limited", cools_down=True),
+        Meaning("softblock", 429, "instagram_rate_limited", cools_down=True),
+        Meaning("limited", 429, "instagram_rate_limited", cools_down=True),
+        Meaning("wait", 429, "instagram_rate_limited"),
+        Meaning("pagechanged", 403, "login_required"),
     ],
-    ids=lambda told: told.scenario,
+    ids=lambda meaning: meaning.scenario,
 )
 async def test_refusals_of_all_sources_have_one_meaning(
-    instagram: StandIn, start_service: StartService, told: Told
+    instagram: StandIn, start_service: StartService, meaning: Meaning
 ) -> None:
     client = await start_service(INSTAGRAM_COOLDOWN_SECONDS="600")
-    async with client.post("/scrape", json={"url": POST.format(f"{told.scenario}-x")}) as response:
-        assert (response.status, (await response.json())["code"]) == (told.status, told.code)
-        assert ("Retry-After" in response.headers) == (told.status == 429)
+    async with client.post(
+        "/scrape", json={"url": POST.format(f"{meaning.scenario}-x")}
+    ) as response:
+        assert (response.status, (await response.json())["code"]) == (meaning.status, meaning.code)
+        assert ("Retry-After" in response.headers) == (meaning.status == 429)
     status, body = await scrape(client, "reel-next")
-    expected = (429, "cooling_down") if told.cools_down else (200, None)
+    expected = (429, "cooling_down") if meaning.cools_down else (200, None)
     assert (status, body.get("code")) == expected
 
 
@@ -182,7 +184,7 @@ async def test_the_best_candidate_is_stored_and_never_a_crop(
 
 
 @pytest.mark.parametrize("scenario", ["best400", "best403", "best404"])
-async def test_a_candidate_that_the_cdn_refuses_is_followed_by_the_next(
+async def test_a_candidate_refused_by_the_cdn_gives_way_to_another(
     instagram: StandIn, start_service: StartService, scenario: str
 ) -> None:
     status, post = await scrape(await start_service(), f"{scenario}-x")
@@ -190,7 +192,7 @@ async def test_a_candidate_that_the_cdn_refuses_is_followed_by_the_next(
     assert all(item["path"].endswith(".jpg") for item in post["media"])
 
 
-async def test_urls_that_the_cdn_refuses_are_made_good_by_one_fresh_description(
+async def test_one_fresh_description_replaces_urls_refused_by_the_cdn(
     instagram: StandIn, start_service: StartService
 ) -> None:
     status, _ = await scrape(await start_service(), "worn-x")
@@ -198,7 +200,7 @@ async def test_urls_that_the_cdn_refuses_are_made_good_by_one_fresh_description(
     assert instagram.requests("graphql", "worn-x") == 2
 
 
-async def test_what_stays_missing_of_a_carousel_is_named(
+async def test_missing_items_of_a_carousel_are_named(
     instagram: StandIn, start_service: StartService
 ) -> None:
     client = await start_service()
@@ -209,14 +211,14 @@ async def test_what_stays_missing_of_a_carousel_is_named(
         assert numbers == ["1.jpg", "3.jpg"]
 
 
-async def test_a_slide_without_a_url_comes_from_the_source_that_has_it(
+async def test_a_slide_without_a_url_comes_from_another_source(
     instagram: StandIn, start_service: StartService
 ) -> None:
     status, post = await scrape(await start_service(), "slidefrompage-x")
     assert (status, post["missing"], len(post["media"])) == (200, [], 3)
 
 
-async def test_details_are_told_as_instagram_gives_them(
+async def test_details_are_those_of_instagram(
     instagram: StandIn, start_service: StartService
 ) -> None:
     _, post = await scrape(await start_service(), "carousel-details")
@@ -240,7 +242,7 @@ async def test_details_are_told_as_instagram_gives_them(
     assert [item["duration"] for item in post["media"]] == [None, 1.0, None]
 
 
-async def test_a_link_with_a_private_post_s_key_is_fetched_under_its_own_name(
+async def test_a_link_with_a_private_key_keeps_its_name(
     instagram: StandIn, start_service: StartService
 ) -> None:
     shortcode = "reel-aaaaaa" + "k" * 28
@@ -249,7 +251,7 @@ async def test_a_link_with_a_private_post_s_key_is_fetched_under_its_own_name(
 
 
 @pytest.mark.parametrize(("form", "status"), [("lsd", 200), ("eqmc", 200), ("none", 200)])
-async def test_page_tokens_are_read_in_each_form_and_missed_without_harm(
+async def test_page_tokens_are_read_in_each_form_or_missing(
     instagram: StandIn, start_service: StartService, form: str, status: int
 ) -> None:
     instagram.set_token_form(form)
@@ -258,7 +260,7 @@ async def test_page_tokens_are_read_in_each_form_and_missed_without_harm(
 
 
 @pytest.mark.parametrize("shape", ["video", "photo", "carousel"])
-async def test_the_embed_page_has_what_the_page_refuses(
+async def test_the_embed_page_has_posts_that_the_page_refuses(
     instagram: StandIn, start_service: StartService, shape: str
 ) -> None:
     instagram.define("framed", Scenario("", api="wait", page="login", shape=shape, embed="post"))
@@ -375,7 +377,7 @@ async def test_a_batch_costs_few_requests_while_the_api_always_refuses(
 
 
 @both_modes
-async def test_a_sign_of_a_limit_slows_the_pace_and_a_restart_remembers(
+async def test_a_limit_slows_the_pace_across_restarts(
     instagram: StandIn, start_service: StartService, mode: dict[str, str]
 ) -> None:
     for _ in range(2):
@@ -441,7 +443,7 @@ def session_file(tmp_path: Path, sessionid: str) -> dict[str, str]:
 
 
 @both_modes
-async def test_a_browser_s_cookies_open_what_needs_a_login(
+async def test_a_browser_s_cookies_open_gated_posts(
     instagram: StandIn, start_service: StartService, tmp_path: Path
 ) -> None:
     file = tmp_path / "cookies.txt"
@@ -469,7 +471,7 @@ async def test_a_session_without_a_token_fetches_one_first(
     assert instagram.requests("account") == 3
 
 
-async def test_the_account_is_asked_only_for_what_cannot_be_had_without(
+async def test_the_account_is_used_only_for_posts_that_need_it(
     instagram: StandIn, start_service: StartService, tmp_path: Path
 ) -> None:
     client = await start_service(**session_file(tmp_path, "alive"))
@@ -515,7 +517,7 @@ async def test_the_cookies_that_instagram_rotates_are_sent_from_then_on(
 @pytest.mark.parametrize(
     ("sessionid", "code"), [("expired", "login_required"), ("challenged", "challenge_required")]
 )
-async def test_a_session_that_ended_costs_nothing_but_what_needs_it(
+async def test_an_ended_session_costs_only_gated_posts(
     instagram: StandIn, start_service: StartService, tmp_path: Path, sessionid: str, code: str
 ) -> None:
     client = await start_service(
@@ -590,7 +592,7 @@ async def test_a_share_link_to_no_post_says_what_it_is(
 
 
 @both_modes
-async def test_a_share_link_is_a_job_s_post_like_any_other(
+async def test_a_job_takes_a_share_link_like_any_other(
     instagram: StandIn, start_service: StartService
 ) -> None:
     client = await start_service()

@@ -29,7 +29,7 @@ async def scrape(client: Client, url: str) -> tuple[int, dict[str, Any]]:
 
 
 @pytest.mark.parametrize("url", LINKS)
-async def test_a_story_is_had_by_one_request_with_the_session(
+async def test_a_story_takes_one_request_with_the_session(
     instagram: StandIn, start_service: StartService, tmp_path: Path, url: str
 ) -> None:
     instagram.define("story", Scenario("", shape="reel", change=of_story))
@@ -78,7 +78,7 @@ async def test_a_story_that_ended_is_gone(
     assert instagram.requests("account") == 1
 
 
-async def test_an_account_that_needs_a_person_is_not_asked_for_stories(
+async def test_an_account_that_needs_attention_fetches_no_stories(
     instagram: StandIn, start_service: StartService, tmp_path: Path
 ) -> None:
     instagram.define("story", Scenario("", info="to_terms"))

@@ -111,7 +111,7 @@ async def test_a_job_that_redis_lost_is_gone(store: RedisStore, redis: SharedRed
 
 
 @pytest.mark.parametrize("years", [-50, 10])
-async def test_a_wrong_clock_of_a_replica_makes_no_job_too_old(
+async def test_a_replica_s_wrong_clock_makes_no_job_too_old(
     store: RedisStore, redis: SharedRedis, years: int
 ) -> None:
     job = batch(1)

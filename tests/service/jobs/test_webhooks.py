@@ -60,21 +60,21 @@ async def test_a_job_that_ends_sends_one_signed_webhook(
     instagram: StandIn, start_service: StartService, receiver: Any
 ) -> None:
     client = await start_service(**ALLOWED)
-    job = await submit(client, receiver.url, "reel-told", "notfound-told")
+    job = await submit(client, receiver.url, "reel-one", "notfound-one")
     finished = await finish(client, job)
     await until(lambda: len(receiver.calls) == 1)
     [(headers, body)] = receiver.calls
     assert Webhook(SECRET).verify(body, headers) == {**finished, "webhook_state": "waiting"}
     assert headers["Content-Type"] == "application/json"
     # Whatever comes later is not this one again.
-    other = await submit(client, receiver.url.replace("127.0.0.1", "localhost"), "reel-told")
+    other = await submit(client, receiver.url.replace("127.0.0.1", "localhost"), "reel-one")
     await until(lambda: len(receiver.calls) == 2)
     assert json.loads(receiver.calls[1][1])["id"] == other["id"]
     assert len(set(receiver.ids)) == 2
 
 
 @both_modes
-async def test_a_job_of_bad_links_alone_is_told_too(
+async def test_a_job_of_bad_links_sends_a_webhook_too(
     instagram: StandIn, start_service: StartService, receiver: Any
 ) -> None:
     client = await start_service(**ALLOWED)
@@ -118,7 +118,7 @@ async def test_a_receiver_that_is_gone_is_called_no_more(
 
 
 @both_modes
-async def test_a_cancelled_and_a_retried_job_send_a_webhook_each_time(
+async def test_each_end_of_a_job_sends_a_webhook(
     instagram: StandIn, start_service: StartService, receiver: Any
 ) -> None:
     client = await start_service(
@@ -137,7 +137,7 @@ async def test_a_cancelled_and_a_retried_job_send_a_webhook_each_time(
 
 
 @both_modes
-async def test_a_retry_of_nothing_tells_nothing(
+async def test_a_retry_of_nothing_sends_nothing(
     instagram: StandIn, start_service: StartService, receiver: Any
 ) -> None:
     client = await start_service(**ALLOWED)
@@ -292,7 +292,7 @@ async def test_other_hosts_get_no_webhook(
     assert instagram.requests() == 0
 
 
-async def test_a_name_that_leads_into_the_private_network_is_not_called(
+async def test_a_name_that_resolves_to_private_addresses_is_refused(
     instagram: StandIn, start_service: StartService, receiver: Any
 ) -> None:
     client = await start_service(WEBHOOK_HOSTS="localhost", WEBHOOK_SECRET=SECRET)

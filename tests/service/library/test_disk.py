@@ -54,9 +54,7 @@ def fill(disk: Path) -> Path:
     return filler
 
 
-def test_a_full_disk_is_reported_leaves_nothing_and_is_forgotten_once_there_is_room(
-    instagram: StandIn, small_disk: Path
-) -> None:
+def test_a_full_disk_is_reported_until_there_is_room(instagram: StandIn, small_disk: Path) -> None:
     environment = {**instagram.environment, "MIN_FREE_DISK_MB": "0"}
     with Service(small_disk, environment) as service:
         assert service.scrape(URL.format("reel-before")).status_code == 200
@@ -95,7 +93,7 @@ def test_min_free_disk_mb_is_left_free(instagram: StandIn, small_disk: Path) -> 
         assert service.scrape(URL.format("reel-other")).status_code == 200
 
 
-def test_a_disk_that_turns_read_only_is_told_and_what_it_has_is_served(
+def test_a_disk_that_turns_read_only_still_serves_posts(
     instagram: StandIn, small_disk: Path
 ) -> None:
     environment = {**instagram.environment, "MIN_FREE_DISK_MB": "0"}
@@ -115,7 +113,7 @@ def test_a_disk_that_turns_read_only_is_told_and_what_it_has_is_served(
         assert service.scrape(URL.format("reel-during")).status_code == 200
 
 
-async def test_a_file_over_max_media_mb_is_refused_before_it_is_read(
+async def test_a_file_over_max_media_mb_is_refused_unread(
     instagram: StandIn, start_service: StartService, media_root: Path
 ) -> None:
     client = await start_service(MAX_MEDIA_MB="1")
@@ -128,7 +126,7 @@ async def test_a_file_over_max_media_mb_is_refused_before_it_is_read(
         assert response.status == 200
 
 
-async def test_a_file_of_unknown_length_is_refused_once_it_is_too_large(
+async def test_a_file_of_unknown_length_stops_at_the_limit(
     instagram: StandIn, start_service: StartService, media_root: Path
 ) -> None:
     client = await start_service(MAX_MEDIA_MB="1")

@@ -47,7 +47,7 @@ async def test_a_kept_post_survives_the_sweeps_until_it_is_released(
     assert not (media_root / "reel-kept").exists()
 
 
-async def test_a_post_can_be_asked_for_and_kept_in_one_request(
+async def test_one_request_fetches_and_keeps_a_post(
     instagram: StandIn, start_service: StartService
 ) -> None:
     client = await start_service()

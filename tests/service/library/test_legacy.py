@@ -108,7 +108,7 @@ def metadata(**node: object) -> bytes:
     return lzma.compress(json.dumps({"node": node, "instaloader": {"node_type": "Post"}}).encode())
 
 
-async def test_old_posts_are_listed_and_found_by_what_is_there(
+async def test_old_posts_are_listed_and_searchable(
     instagram: StandIn, start_service: StartService, media_root: Path
 ) -> None:
     leave(media_root, "DLegacy0005/DLegacy0005.mp4", "DLegacy0005/DLegacy0005.jpg")
@@ -152,7 +152,7 @@ async def test_old_post_that_is_gone_is_answered_from_disk(
     assert (media_root / shortcode / f"{shortcode}.mp4").exists()
 
 
-async def test_a_scrape_fetches_the_post_anew(
+async def test_a_scrape_fetches_the_post_again(
     instagram: StandIn, start_service: StartService, media_root: Path
 ) -> None:
     leave(media_root, "reel-legacy/reel-legacy.mp4")

@@ -24,7 +24,7 @@ def plug_in(root: Path, disk: Path, below: str) -> None:
 
 @both_modes
 @pytest.mark.parametrize("below", ["nothing", "an empty folder"])
-async def test_a_service_whose_folder_is_gone_says_so_and_writes_nothing(
+async def test_a_missing_media_folder_is_reported_and_not_recreated(
     instagram: StandIn, start_service: StartService, media_root: Path, tmp_path: Path, below: str
 ) -> None:
     client = await start_service()

@@ -21,6 +21,7 @@ def start(aiohttp_client: Any) -> Any:
     async def start(hosts: Sequence[str] | None = ()) -> Any:
         guard = browser_guard(
             hosts=hosts,
+            advice="See ALLOWED_HOSTS.",
             exempt=lambda request: request.path == "/free",
             changes=lambda request: request.path == "/work",
         )
@@ -82,6 +83,28 @@ async def test_names_of_other_sites_are_misdirected(start: Any, host: str) -> No
     client = await start(["posts.example.com"])
     assert await code(client, Host=host) == (421, "forbidden_host")
     assert await code(client, path="/free", Host=host) == 200
+
+
+@pytest.mark.parametrize(
+    ("host", "shown"),
+    [
+        ("Evil.example:5633", "the name evil.example."),
+        ("a" * 300 + ".example", f"the name {'a' * 253}."),
+        ("<b>&", "this name."),
+    ],
+)
+async def test_misdirected_requests_learn_name_and_advice(
+    start: Any, host: str, shown: str
+) -> None:
+    client, text = await start(), f"This service does not answer under {shown} See ALLOWED_HOSTS."
+    async with client.get("/x", headers={"Host": host}) as response:
+        assert (await response.json())["error"] == text
+    accept = "text/html,application/xhtml+xml,*/*;q=0.8"
+    async with client.get("/x", headers={"Host": host, "Accept": accept}) as response:
+        assert (response.status, response.content_type) == (421, "text/html")
+        assert f"<p>{text}</p>" in await response.text()
+    async with client.post("/x", headers={"Host": host, "Accept": accept}) as response:
+        assert response.content_type == "application/json"
 
 
 async def test_without_hosts_every_name_is_answered(start: Any) -> None:
@@ -191,7 +214,7 @@ async def test_fetch_of_node_is_no_browser_s(start: Any) -> None:
 
 
 @pytest.mark.parametrize("name", ["Sec-Purpose", "Purpose", "X-Moz"])
-async def test_what_is_loaded_in_advance_causes_no_work(start: Any, name: str) -> None:
+async def test_a_prefetch_causes_no_work(start: Any, name: str) -> None:
     headers = {"Sec-Fetch-Site": "none", name: "prefetch", **NAVIGATION}
     assert await code(await start(), path="/work", Host="pi", **headers) == (403, "cross_site")
 

@@ -79,7 +79,7 @@ async def test_an_exception_is_answered_by_the_table(
     assert (response.status, await response.json()) == (status, {"error": error, "code": code})
 
 
-async def test_an_unknown_route_and_a_wrong_method_are_answered_in_json(client: Any) -> None:
+async def test_an_unknown_route_or_method_is_answered_in_json(client: Any) -> None:
     response = await client.get("/a/b")
     assert (response.status, await response.json()) == (
         404,
@@ -93,13 +93,13 @@ async def test_an_unknown_route_and_a_wrong_method_are_answered_in_json(client: 
     assert response.headers["Allow"] == "GET,HEAD"
 
 
-async def test_the_answer_tells_the_request_s_id_where_it_has_one(client: Any) -> None:
+async def test_the_answer_has_the_request_id_if_any(client: Any) -> None:
     response = await client.get("/late?id=mine")
     assert await response.json() == {"error": "Too late", "code": "too_late", "request_id": "mine"}
 
 
 @pytest.mark.parametrize(("kind", "seconds"), [("late", "1"), ("later", "13"), ("limited", "7")])
-async def test_retry_after_is_told_in_whole_seconds(client: Any, kind: str, seconds: str) -> None:
+async def test_retry_after_is_in_whole_seconds(client: Any, kind: str, seconds: str) -> None:
     response = await client.get(f"/{kind}")
     assert response.headers["Retry-After"] == seconds
 
@@ -109,7 +109,7 @@ async def test_a_redirect_stays_one(client: Any) -> None:
     assert (response.status, response.headers["Location"]) == (302, "/elsewhere")
 
 
-async def test_what_is_not_foreseen_is_logged_with_its_traceback_and_not_told(
+async def test_an_unforeseen_error_is_logged_but_not_disclosed(
     client: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.ERROR, "middlewares.errors"):

@@ -11,7 +11,7 @@ from middlewares.request_context import REQUEST_ID, request_context
 from tests.process import PATIENCE_SECONDS
 
 
-async def tell(request: web.Request) -> web.Response:
+async def show(request: web.Request) -> web.Response:
     bound = structlog.contextvars.get_contextvars().get("request_id")
     return web.json_response({"id": request[REQUEST_ID], "bound": bound, "remote": request.remote})
 
@@ -23,22 +23,22 @@ async def fail(_request: web.Request) -> web.Response:
 def application(*trusted: str) -> web.Application:
     networks = [ip_network(network) for network in trusted]
     app = web.Application(middlewares=[request_context(trusted_proxies=networks)])
-    app.router.add_get("/tell", tell)
+    app.router.add_get("/show", show)
     app.router.add_get("/fail", fail)
     return app
 
 
 async def test_a_request_without_an_id_gets_one(aiohttp_client: Any) -> None:
     client = await aiohttp_client(application())
-    first, second = await client.get("/tell"), await client.get("/tell")
-    told = await first.json()
-    assert told["id"] == told["bound"] == first.headers["X-Request-ID"]
+    first, second = await client.get("/show"), await client.get("/show")
+    shown = await first.json()
+    assert shown["id"] == shown["bound"] == first.headers["X-Request-ID"]
     assert first.headers["X-Request-ID"] != second.headers["X-Request-ID"]
 
 
 async def test_a_sane_id_is_taken_and_returned(aiohttp_client: Any) -> None:
     client = await aiohttp_client(application())
-    response = await client.get("/tell", headers={"X-Request-ID": "a-B_3." + "x" * 122})
+    response = await client.get("/show", headers={"X-Request-ID": "a-B_3." + "x" * 122})
     assert response.headers["X-Request-ID"] == "a-B_3." + "x" * 122
     assert (await response.json())["id"] == response.headers["X-Request-ID"]
 
@@ -46,7 +46,7 @@ async def test_a_sane_id_is_taken_and_returned(aiohttp_client: Any) -> None:
 @pytest.mark.parametrize("given", ["x" * 129, "a b", 'a"b', "ä", "{}", ""])
 async def test_any_other_id_is_replaced(aiohttp_client: Any, given: str) -> None:
     client = await aiohttp_client(application())
-    response = await client.get("/tell", headers={"X-Request-ID": given})
+    response = await client.get("/show", headers={"X-Request-ID": given})
     assert response.headers["X-Request-ID"] != given
     assert len(response.headers["X-Request-ID"]) == 32
 
@@ -58,7 +58,7 @@ async def test_a_refusal_carries_the_id_too(aiohttp_client: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "status"), [("/tell?key=secret", 200), ("/fail", 403), ("/no", 404)]
+    ("path", "status"), [("/show?key=secret", 200), ("/fail", 403), ("/no", 404)]
 )
 async def test_each_request_has_one_access_line_without_its_query(
     aiohttp_client: Any, path: str, status: int
@@ -130,7 +130,7 @@ async def test_the_client_is_the_last_untrusted_address(
     service = await aiohttp_client(application(*trusted))
     headers = {} if forwarded is None else {"X-Forwarded-For": forwarded}
     with capture_logs() as lines:
-        response = await service.get("/tell", headers=headers)
+        response = await service.get("/show", headers=headers)
     assert (await response.json())["remote"] == client
     assert lines[0]["client"] == client
 
@@ -138,5 +138,5 @@ async def test_the_client_is_the_last_untrusted_address(
 async def test_several_forwarded_headers_are_read_as_one(aiohttp_client: Any) -> None:
     service = await aiohttp_client(application("127.0.0.0/8", "10.0.0.0/8"))
     headers = [("X-Forwarded-For", "203.0.113.9"), ("X-Forwarded-For", "10.0.0.1")]
-    response = await service.get("/tell", headers=headers)
+    response = await service.get("/show", headers=headers)
     assert (await response.json())["remote"] == "203.0.113.9"

@@ -79,7 +79,7 @@ async def test_a_stored_video_gets_its_sound_as_a_file(
 
 
 @both_modes
-async def test_the_sound_can_be_had_at_once_with_the_post(
+async def test_the_sound_is_there_at_once_with_the_post(
     start_service: StartService, tmp_path: Path
 ) -> None:
     client = await start_service(**PLUGIN)
@@ -101,7 +101,7 @@ async def test_an_item_of_a_carousel_is_chosen_by_its_number(start_service: Star
     assert "carousel-1_2.m4a" in response.headers["Content-Disposition"]
 
 
-async def test_a_video_in_other_codecs_gets_a_copy_that_plays_anywhere(
+async def test_a_video_in_other_codecs_gets_a_playable_copy(
     start_service: StartService, tmp_path: Path
 ) -> None:
     client = await start_service(**PLUGIN)
@@ -129,7 +129,9 @@ async def test_a_video_that_plays_anywhere_is_its_own_copy(
 
 
 @pytest.mark.parametrize("shortcode", ["mute-1", "photo-1"])
-async def test_what_has_no_sound_says_so(start_service: StartService, shortcode: str) -> None:
+async def test_an_item_without_sound_is_reported(
+    start_service: StartService, shortcode: str
+) -> None:
     client = await start_service(**PLUGIN)
     await scrape(client, shortcode)
     response = await client.get(f"/download/{shortcode}?audio=1")
@@ -177,7 +179,7 @@ def test_missing_ffmpeg_ends_the_start(monkeypatch: pytest.MonkeyPatch, tmp_path
         audio.configure(settings=Settings())
 
 
-async def test_a_file_that_ffmpeg_cannot_read_says_so_and_leaves_nothing(
+async def test_a_file_that_ffmpeg_cannot_read_is_reported(
     start_service: StartService, media_root: Path
 ) -> None:
     client = await start_service(**PLUGIN)

@@ -17,7 +17,7 @@ from tests.unit.plugins.test_loading import module
 pytestmark = pytest.mark.blocks
 
 
-async def test_routes_and_middlewares_of_a_plugin_work_and_need_the_key(
+async def test_a_plugin_s_routes_and_middlewares_need_the_key(
     start_service: StartService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def hello(request: web.Request) -> web.Response:
@@ -65,7 +65,7 @@ async def test_a_route_that_is_there_already_is_refused(
         await start_service(PLUGINS=name)
 
 
-async def test_a_source_of_a_plugin_is_asked_last_and_may_fail(
+async def test_a_plugin_s_source_comes_last_and_may_fail(
     start_service: StartService, monkeypatch: pytest.MonkeyPatch, instagram: StandIn
 ) -> None:
     asked: list[str] = []
@@ -85,7 +85,7 @@ async def test_a_source_of_a_plugin_is_asked_last_and_may_fail(
     assert asked == ["gated-1"] * 2
 
 
-async def test_a_source_that_hangs_costs_only_the_posts_that_need_it(
+async def test_a_hanging_source_delays_only_posts_that_need_it(
     start_service: StartService, monkeypatch: pytest.MonkeyPatch, instagram: StandIn
 ) -> None:
     go_on = threading.Event()

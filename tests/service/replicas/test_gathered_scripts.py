@@ -48,7 +48,7 @@ async def test_many_calls_at_once_take_few_round_trips(
     assert int(redis_server.client.info("stats")["total_reads_processed"]) - reads < 10
 
 
-async def test_a_script_that_redis_lost_is_loaded_anew(
+async def test_a_script_lost_by_redis_is_loaded_again(
     redis: SharedRedis, redis_server: RedisServer
 ) -> None:
     echo = GatheredScripts(redis).register_script(ECHO)

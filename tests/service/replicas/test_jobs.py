@@ -1,4 +1,4 @@
-"""Jobs that one replica takes and another tells of."""
+"""Jobs that one replica takes and another shows."""
 
 import asyncio
 import json
@@ -27,7 +27,7 @@ async def submit(client: Client, *shortcodes: str) -> str:
         return response.headers["Location"]
 
 
-async def told(client: Client, job: str) -> dict[str, Any]:
+async def shown(client: Client, job: str) -> dict[str, Any]:
     async with client.get(job) as response:
         assert response.status == 200
         answer: dict[str, Any] = await response.json()
@@ -69,7 +69,7 @@ async def test_progress_reaches_whichever_replica_the_client_listens_to(
     posts = [json.loads(event["data"]) for event in seen if event["event"] == "post"]
     assert any(post["bytes_total"] and post["bytes_done"] < post["bytes_total"] for post in posts)
     assert seen[-1]["event"] == "end"
-    assert json.loads(seen[-1]["data"]) == await told(one, job)
+    assert json.loads(seen[-1]["data"]) == await shown(one, job)
 
 
 async def test_a_client_goes_on_at_another_replica_where_it_was(
@@ -95,7 +95,7 @@ async def test_a_job_can_be_given_up_at_another_replica(
         assert response.status == 200
     instagram.release()
     async with asyncio.timeout(PATIENCE_SECONDS):
-        while (answer := await told(one, job))["state"] == "running":  # noqa: ASYNC110
+        while (answer := await shown(one, job))["state"] == "running":  # noqa: ASYNC110
             await asyncio.sleep(0.05)
     states = [post["state"] for post in answer["posts"]]
     assert answer["state"] == "cancelled"
@@ -103,13 +103,13 @@ async def test_a_job_can_be_given_up_at_another_replica(
     assert instagram.requests("graphql") == 2
 
 
-async def test_what_is_done_leaves_nothing_in_the_queue(
+async def test_a_finished_post_leaves_the_queue(
     instagram: StandIn, start_service: StartService, redis_server: RedisServer
 ) -> None:
     client = await start_service()
     job = await submit(client, *(f"reel-{number}" for number in range(5)))
     async with asyncio.timeout(PATIENCE_SECONDS):
-        while (await told(client, job))["state"] == "running":  # noqa: ASYNC110
+        while (await shown(client, job))["state"] == "running":  # noqa: ASYNC110
             await asyncio.sleep(0.05)
     redis: Any = redis_server.client
     async with asyncio.timeout(PATIENCE_SECONDS):

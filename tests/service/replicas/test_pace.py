@@ -5,7 +5,7 @@ from scrapper.replicas.pace import RedisWindow
 from tests.redis_server import RedisServer
 
 
-def test_replicas_count_together_what_they_ask_with_the_session(
+def test_replicas_count_session_requests_together(
     redis_server: RedisServer,
 ) -> None:
     client = blocking_client(redis_server.url)

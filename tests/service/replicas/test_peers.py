@@ -55,7 +55,7 @@ async def peers(redis_server: RedisServer) -> AsyncIterator[list[RedisPeers]]:
         yield both
 
 
-async def test_one_has_the_turn_and_the_others_hear_that_it_stored_the_post(
+async def test_those_without_the_turn_hear_of_the_stored_post(
     peers: list[RedisPeers], redis_server: RedisServer
 ) -> None:
     one, other = peers
@@ -121,7 +121,7 @@ async def test_an_error_of_the_process_leaves_the_turn_to_another(
         assert await waiting.take_turn()
 
 
-async def test_a_turn_outlives_its_lease_as_long_as_its_holder_does(
+async def test_a_turn_outlives_its_lease_while_its_holder_lives(
     peers: list[RedisPeers], redis_server: RedisServer
 ) -> None:
     with (
@@ -196,7 +196,7 @@ async def test_without_redis_each_goes_on_alone(
         await asyncio.to_thread(redis_server.start)
 
 
-async def test_who_missed_the_end_of_a_turn_sees_that_it_is_free(
+async def test_a_missed_end_of_a_turn_is_noticed(
     peers: list[RedisPeers],
 ) -> None:
     one, other = peers
@@ -229,7 +229,7 @@ async def test_a_message_of_another_version_is_no_harm(
     assert not other._listening.done()
 
 
-async def test_what_talks_to_redis_ends_whenever_it_is_told_to(
+async def test_redis_tasks_end_whenever_they_are_cancelled(
     redis_server: RedisServer, tmp_path: Path
 ) -> None:
     library = Library(tmp_path)

@@ -1,23 +1,34 @@
-"""When a post leaves the queue."""
+"""When a post enters the queue, who has it, and when it leaves."""
 
 import asyncio
 import gc
-from collections.abc import AsyncIterator, Callable
+import json
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from redis.asyncio.client import Pipeline
 from structlog.testing import capture_logs
+from taskiq import AckableMessage
+from taskiq.receiver import Receiver
 
 from scrapper.replicas.client import SharedRedis
-from scrapper.replicas.queue import STREAM, PostQueue
+from scrapper.replicas.queue import ABANDONED_SECONDS, STREAM, PostQueue, Standing
 from scrapper.telemetry.metrics import Metrics
+from tests.conftest import StartService
+from tests.instagram import StandIn
 from tests.process import PATIENCE_SECONDS
 from tests.redis_server import RedisServer
 
+BEFORE = Path(__file__).with_name("queue_before.json")
+
+NewQueue = Callable[[], PostQueue]
+
 
 @pytest.fixture
-async def new_queue(redis_server: RedisServer) -> AsyncIterator[Callable[[], PostQueue]]:
+async def new_queue(redis_server: RedisServer) -> AsyncIterator[NewQueue]:
     """Makes the queue as processes have it."""
     redis = SharedRedis.at(redis_server.url, Metrics())
     queues = []
@@ -30,6 +41,35 @@ async def new_queue(redis_server: RedisServer) -> AsyncIterator[Callable[[], Pos
     for queue in queues:
         await queue.shutdown()
     await redis.aclose()
+
+
+async def add(queue: PostQueue, *indexes: int) -> None:
+    """Queue posts of a job, as taskiq's clients do."""
+    queue.on_post(nothing)
+    task = queue.find_task("post")
+    assert task is not None
+    for index in indexes:
+        await task.kiq("job", index)
+
+
+async def nothing(_job: str, _index: int) -> bool:
+    return True
+
+
+def index_of(message: AckableMessage) -> int:
+    index: int = json.loads(message.data)["args"][1]
+    return index
+
+
+async def take(messages: AsyncGenerator[AckableMessage, None]) -> int:
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        return index_of(await anext(messages))
+
+
+async def until_standing(queue: PostQueue, standing: Standing) -> None:
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while await queue.standing() != standing:  # noqa: ASYNC110 - others change it
+            await asyncio.sleep(0.01)
 
 
 class Acknowledged:
@@ -45,11 +85,12 @@ class Acknowledged:
     ("error", "count"), [(None, 1), (KeyError("job"), 1), (asyncio.CancelledError(), 0)]
 )
 async def test_a_post_is_acknowledged_unless_it_was_broken_off(
-    new_queue: Callable[[], PostQueue], error: BaseException | None, count: int
+    new_queue: NewQueue, error: BaseException | None, count: int
 ) -> None:
-    async def fetch(_job: str, _index: int) -> None:
+    async def fetch(_job: str, _index: int) -> bool:
         if error is not None:
             raise error
+        return True
 
     queue = new_queue()
     queue.on_post(fetch)
@@ -65,7 +106,7 @@ async def test_a_post_is_acknowledged_unless_it_was_broken_off(
 
 @pytest.mark.parametrize("posts", [0, 200])
 async def test_a_wait_for_a_post_ends_whenever_it_is_cancelled(
-    new_queue: Callable[[], PostQueue], redis_server: RedisServer, posts: int
+    new_queue: NewQueue, redis_server: RedisServer, posts: int
 ) -> None:
     sender = SharedRedis.at(redis_server.url, Metrics())
     for index in range(posts):
@@ -83,3 +124,170 @@ async def test_a_wait_for_a_post_ends_whenever_it_is_cancelled(
     await sender.aclose()
     pipelines = [thing for thing in gc.get_objects() if isinstance(thing, Pipeline)]
     assert [pipeline for pipeline in pipelines if pipeline.connection is not None] == []
+
+
+async def test_a_post_that_was_kicked_reaches_one_worker(new_queue: NewQueue) -> None:
+    one, other = new_queue(), new_queue()
+    await add(one, 0, 1)
+    assert [await take(one.listen()), await take(other.listen())] == [0, 1]
+    assert await one.standing() == Standing(waiting=0, taken=2, workers=0)
+
+
+async def test_the_standing_counts_posts_and_workers(new_queue: NewQueue) -> None:
+    queue, worker = new_queue(), new_queue()
+    await add(queue, 0, 1, 2)
+    assert await queue.standing() == Standing(waiting=3, taken=0, workers=0)
+    await worker.startup()
+    await take(worker.listen())
+    await until_standing(queue, Standing(waiting=2, taken=1, workers=1))
+
+
+async def test_what_a_worker_hands_back_another_has_first(
+    new_queue: NewQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stopping, other = new_queue(), new_queue()
+    await stopping.startup()
+    await add(stopping, 0, 1, 2)
+    messages = stopping.listen()
+    assert [await take(messages), await take(messages)] == [0, 1]
+    # Nobody waits for it to be lost.
+    monkeypatch.setattr("scrapper.replicas.queue.ABANDONED_SECONDS", 3600.0)
+    monkeypatch.setattr("scrapper.replicas.queue.LATE_SECONDS", 3600.0)
+    await stopping.hand_back()
+    assert not stopping.holds_posts
+    messages = other.listen()
+    assert [await take(messages) for _ in range(3)] == [0, 1, 2]
+
+
+async def test_a_late_worker_keeps_its_post_while_it_is_connected(
+    new_queue: NewQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("scrapper.replicas.queue.ABANDONED_SECONDS", 0.1)
+    monkeypatch.setattr("scrapper.replicas.queue._HEARTBEAT_SECONDS", 3600.0)
+    late, other = new_queue(), new_queue()
+    await late.startup()
+    await until_standing(late, Standing(waiting=0, taken=0, workers=1))
+    await add(late, 0, 1)
+    assert await take(late.listen()) == 0
+    await asyncio.sleep(0.3)
+    messages = other.listen()
+    # What is lost comes before what is new.
+    assert await take(messages) == 1
+    await late.shutdown()
+    assert await take(messages) == 0
+
+
+async def test_a_heartbeat_keeps_a_post_from_being_lost(
+    new_queue: NewQueue, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("scrapper.replicas.queue._HEARTBEAT_SECONDS", 0.01)
+    worker = new_queue()
+    await worker.startup()
+    await add(worker, 0)
+    await take(worker.listen())
+
+    def idle() -> int:
+        redis: Any = redis_server.client
+        [entry] = redis.xpending_range(STREAM, "workers", "-", "+", 1)
+        milliseconds: int = entry["time_since_delivered"]
+        return milliseconds
+
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        before = await asyncio.to_thread(idle)
+        while (now := await asyncio.to_thread(idle)) >= before:
+            before = now
+
+
+async def test_an_acknowledgement_is_retried_until_redis_answers(
+    new_queue: NewQueue, tmp_path: Path
+) -> None:
+    with RedisServer(tmp_path) as server:
+        redis = SharedRedis.at(server.url, Metrics())
+        queue = PostQueue(server.url, redis)
+        await add(queue, 0)
+        message = await anext(queue.listen())
+        await asyncio.to_thread(server.stop)
+        acknowledging: Any = asyncio.ensure_future(message.ack())  # type: ignore[arg-type]
+        await asyncio.sleep(0.1)
+        assert queue.holds_posts
+        await asyncio.to_thread(server.start)
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await acknowledging
+        assert not queue.holds_posts
+        assert await redis.xlen(STREAM) == 0
+        await queue.shutdown()
+        await redis.aclose()
+
+
+async def test_a_message_that_makes_no_sense_leaves_the_queue(
+    new_queue: NewQueue, redis_server: RedisServer
+) -> None:
+    queue = new_queue()
+    await asyncio.to_thread(redis_server.client.xadd, STREAM, {"other": "thing"})
+    await Receiver(queue, max_async_tasks=1).callback(await anext(queue.listen()))
+    assert await queue.standing() == Standing(0, 0, 0)
+
+
+async def test_a_message_that_redis_lost_is_forgotten(
+    new_queue: NewQueue, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost, other = new_queue(), new_queue()
+    await add(lost, 0, 1)
+    await take(lost.listen())
+    await lost.hand_back()
+    redis: Any = redis_server.client
+    [(first, _), _] = redis.xrange(STREAM)
+    redis.xdel(STREAM, first)
+    assert await take(other.listen()) == 1
+    assert redis.xpending(STREAM, "workers")["pending"] == 1
+
+
+async def test_workers_that_are_gone_are_forgotten_unless_they_hold_posts(
+    new_queue: NewQueue, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue = new_queue()
+    await add(queue, 0, 1)
+    redis: Any = redis_server.client
+    redis.xgroup_create(STREAM, "workers", id="0")
+    redis.xgroup_createconsumer(STREAM, "workers", "idle")
+    redis.xreadgroup("workers", "busy", {STREAM: ">"}, count=1)
+    monkeypatch.setattr("scrapper.replicas.queue._DAY_SECONDS", -1.0)
+    await take(queue.listen())
+    names = {consumer["name"].decode() for consumer in redis.xinfo_consumers(STREAM, "workers")}
+    assert names == {"busy", queue.name}
+
+
+@pytest.mark.parametrize("mode", ["with Redis"], indirect=True)
+async def test_jobs_that_the_version_before_queued_go_on(
+    instagram: StandIn,
+    start_service: StartService,
+    new_queue: NewQueue,
+    redis_server: RedisServer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # The Redis of the tests may have started a moment ago.
+    monkeypatch.setattr("scrapper.replicas.queue.LATE_SECONDS", 0.0)
+    before = json.loads(BEFORE.read_text())
+    redis: Any = redis_server.client
+    job_id, now = before["id"], time.time()
+    redis.hset(f"scrapper:job:{job_id}", mapping={**before["job"], "created_at": now})
+    redis.zadd("scrapper:jobs", {job_id: now})
+    for message_id, data in before["stream"].items():
+        redis.xadd(STREAM, {"data": data}, id=message_id)
+    redis.xgroup_create(STREAM, "workers", id="0")
+    for worker, posts in before["held"].items():
+        # It was killed long ago.
+        redis.xreadgroup("workers", worker, {STREAM: ">"}, count=posts)
+        held = list(before["stream"])[:posts]
+        idle = int(ABANDONED_SECONDS * 1000)
+        redis.xclaim(STREAM, "workers", worker, 0, held, idle=idle, justid=True)
+    client = await start_service()
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while True:
+            async with client.get(f"/jobs/{job_id}") as response:
+                job = await response.json()
+            if job["state"] != "running":
+                break
+            await asyncio.sleep(0.05)
+    await until_standing(new_queue(), Standing(waiting=0, taken=0, workers=1))
+    assert [post["status"] for post in job["posts"]] == [200] * 4

@@ -33,7 +33,7 @@ async def test_a_client_has_one_bucket_over_all_replicas(
     assert statuses == [400] * 6 + [429] * 3
 
 
-async def test_what_only_reads_takes_from_another_bucket(
+async def test_reads_take_from_another_bucket(
     start_service: StartService, redis_server: RedisServer
 ) -> None:
     client = await start_service(**LIMIT)
@@ -41,7 +41,7 @@ async def test_what_only_reads_takes_from_another_bucket(
     assert (await client.get("/posts")).headers["RateLimit-Remaining"] == "59"
 
 
-async def test_without_redis_each_replica_has_a_bucket_of_its_own_until_it_is_back(
+async def test_without_redis_each_replica_has_its_own_bucket(
     start_service: StartService, redis_server: RedisServer
 ) -> None:
     one, other = [await start_service(**LIMIT) for _ in range(2)]
@@ -53,9 +53,9 @@ async def test_without_redis_each_replica_has_a_bucket_of_its_own_until_it_is_ba
                 assert [await ask(client) for _ in range(8)] == [400] * 6 + [429] * 2
     finally:
         await asyncio.to_thread(redis_server.start)
-    told = [line["event"] for line in logs if "redis" in line["event"]]
+    logged = [line["event"] for line in logs if "redis" in line["event"]]
     # Once for each replica, however often it was asked.
-    assert told == ["redis does not answer: going on without it"] * 2
+    assert logged == ["redis does not answer: going on without it"] * 2
     with capture_logs() as logs:
         async with asyncio.timeout(PATIENCE_SECONDS):
             while (await one.get("/ready")).status != 200:  # noqa: ASYNC110
@@ -75,7 +75,7 @@ async def test_a_client_waits_no_longer_than_the_bucket_says(
             await asyncio.sleep(0.05)
 
 
-async def test_a_redis_that_is_full_is_told_and_each_goes_on_alone(
+async def test_a_full_redis_is_logged_and_each_goes_on_alone(
     instagram: StandIn, start_service: StartService, redis_server: RedisServer
 ) -> None:
     client = await start_service(**LIMIT)
@@ -89,5 +89,5 @@ async def test_a_redis_that_is_full_is_told_and_each_goes_on_alone(
                 assert response.status == 503
         finally:
             await asyncio.to_thread(redis_server.client.config_set, "maxmemory", "0")
-    told = [line["event"] for line in logs if line["log_level"] == "error"]
-    assert set(told) == {"redis refuses: going on without it"}
+    logged = [line["event"] for line in logs if line["log_level"] == "error"]
+    assert set(logged) == {"redis refuses: going on without it"}

@@ -54,7 +54,7 @@ async def know_a_source(client: Client, instagram: StandIn) -> None:
 
 
 @both_modes
-async def test_300_requests_for_a_new_post_make_one_query_and_get_one_answer(
+async def test_300_requests_for_a_new_post_make_one_query(
     instagram: StandIn, start_service: StartService
 ) -> None:
     client = await start_service()
@@ -67,7 +67,7 @@ async def test_300_requests_for_a_new_post_make_one_query_and_get_one_answer(
     answers = await asyncio.gather(*(answer() for _ in range(300)))
     assert instagram.requests("graphql") == 1
     assert instagram.requests("media") == 2
-    # Whoever comes when the post has just landed is told that it was stored.
+    # A request just after the post has landed gets it as stored.
     assert len({text.replace("true", "false") for text in answers}) == 1
 
 
@@ -117,7 +117,7 @@ async def test_a_client_that_goes_away_ends_nobody_s_fetch(
     assert instagram.requests("graphql") == 1
 
 
-async def test_a_fetch_that_nobody_waits_for_any_more_is_stored_all_the_same(
+async def test_an_abandoned_fetch_is_still_stored(
     instagram: StandIn, start_service: StartService, media_root: Path
 ) -> None:
     client = await start_service()
@@ -130,7 +130,7 @@ async def test_a_fetch_that_nobody_waits_for_any_more_is_stored_all_the_same(
     await until(lambda: "reel-alone/post.json" in stored_files(media_root))
 
 
-async def test_a_request_past_the_queue_s_limit_is_refused_at_once(
+async def test_a_request_past_the_queue_limit_is_refused_at_once(
     instagram: StandIn, start_service: StartService
 ) -> None:
     client = await start_service(SCRAPE_CONCURRENCY="2", SCRAPE_QUEUE_LIMIT="3")
@@ -162,7 +162,7 @@ async def test_the_time_in_the_queue_counts_towards_the_deadline(
     assert await status_of(client, "reel-second") == 200
 
 
-async def test_a_post_whose_deadline_passes_in_the_queue_is_not_asked_for(
+async def test_a_post_too_late_in_the_queue_is_not_fetched(
     media_root: Path,
 ) -> None:
     asked, go_on = [], threading.Event()
@@ -222,7 +222,7 @@ async def test_a_queued_post_is_not_asked_for_once_instagram_refuses(
 
 
 @both_modes
-async def test_a_post_that_cannot_be_stored_is_a_fault_of_ours_and_leaves_nothing(
+async def test_a_post_that_cannot_be_stored_leaves_nothing(
     instagram: StandIn, start_service: StartService, media_root: Path
 ) -> None:
     client = await start_service()

@@ -1,4 +1,4 @@
-"""What ``/metrics`` tells."""
+"""What ``/metrics`` shows."""
 
 import asyncio
 from pathlib import Path
@@ -48,7 +48,9 @@ async def test_requests_are_counted_by_method_route_and_status(start_service: St
     }
 
 
-async def test_scrapes_are_told_by_outcome(instagram: StandIn, start_service: StartService) -> None:
+async def test_scrapes_are_counted_by_outcome(
+    instagram: StandIn, start_service: StartService
+) -> None:
     client = await start_service()
     for shortcode in ("reel-a", "reel-a", "reel-b", "removed-a", "limited-a"):
         await scrape(client, shortcode)
@@ -73,7 +75,7 @@ async def until_figure(client: Client, name: str, value: float) -> None:
             pass
 
 
-async def test_waiting_posts_and_joined_flights_are_told(
+async def test_waiting_posts_and_joined_flights_are_counted(
     instagram: StandIn, start_service: StartService
 ) -> None:
     client = await start_service(SCRAPE_CONCURRENCY="2")
@@ -93,14 +95,14 @@ async def test_waiting_posts_and_joined_flights_are_told(
 
 
 @both_modes
-async def test_the_cool_down_is_told(instagram: StandIn, start_service: StartService) -> None:
+async def test_the_cool_down_has_a_metric(instagram: StandIn, start_service: StartService) -> None:
     client = await start_service(INSTAGRAM_COOLDOWN_SECONDS="60")
     assert (await figures(client))["scrape_cooldown_active"][()] == 0
     assert await scrape(client, "limited-x") == 429
     assert (await figures(client))["scrape_cooldown_active"][()] == 1
 
 
-async def test_sweeps_and_what_is_stored_are_told(
+async def test_sweeps_and_stored_posts_have_metrics(
     instagram: StandIn, start_service: StartService, media_root: Path
 ) -> None:
     client = await start_service(MEDIA_CLEANUP_INTERVAL_SECONDS="0.2")
@@ -120,7 +122,7 @@ async def test_swept_posts_are_counted(instagram: StandIn, start_service: StartS
 
 
 @both_modes
-async def test_rejections_are_told_by_bucket(start_service: StartService) -> None:
+async def test_rejections_are_counted_by_bucket(start_service: StartService) -> None:
     client = await start_service(RATE_LIMIT_MAX_REQUESTS="1")
     for _ in range(3):
         await client.post("/scrape", data="{}")

@@ -107,7 +107,7 @@ def test_the_value_of_the_session_alone_is_enough() -> None:
         (b"\x89PNG\r\n\x1a\n\x00", "It is not a text"),
     ],
 )
-def test_a_wrong_paste_is_answered_by_what_was_expected(content: bytes, why: str) -> None:
+def test_a_wrong_paste_is_answered_with_the_expected_forms(content: bytes, why: str) -> None:
     with pytest.raises(ValueError, match=why) as raised:
         parse_cookies(content)
     assert "a cookies.txt" in str(raised.value)
@@ -211,7 +211,7 @@ def test_a_line_of_another_shape_costs_no_other(other: str) -> None:
     ("name", "value"),
     [("x" * 256, "x" * 4096), ("!#$%&'*+.^_`|~-", "!"), ("mid", '"a,b"'), ("mid", "1%3Aa%3A2")],
 )
-def test_whatever_a_header_can_carry_is_read(name: str, value: str) -> None:
+def test_any_value_that_a_header_can_carry_is_read(name: str, value: str) -> None:
     assert parsed(line(name, value)) == {name: value}
 
 
@@ -250,7 +250,7 @@ def test_a_hundred_cookies_are_kept_and_the_session_among_them() -> None:
 
 
 @pytest.mark.parametrize("pair", [(1, "x"), ("x", 1), (None, None), (b"x", "x"), ("x", b"x")])
-def test_what_is_no_text_is_no_cookie(pair: tuple[Any, Any]) -> None:
+def test_only_texts_are_cookies(pair: tuple[Any, Any]) -> None:
     cookies: dict[Any, Any] = {pair[0]: pair[1]}
     assert valid_cookies(cookies) == {}
 

@@ -123,7 +123,7 @@ def test_a_retired_document_is_replaced_for_good(tmp_path: Path) -> None:
     assert (site.begun, site.most_at_once <= 3) == (1, True)
 
 
-def test_there_is_one_look_up_a_day_whatever_it_finds(tmp_path: Path) -> None:
+def test_there_is_at_most_one_look_up_a_day(tmp_path: Path) -> None:
     path = tmp_path / "documents.json"
     site = Site(lambda _: b"")
     for _ in range(2):
@@ -165,7 +165,7 @@ def test_nothing_is_looked_up_outside_the_pace() -> None:
     assert look_up(documents, site) == {"root_query"}
 
 
-def test_nothing_is_looked_up_without_a_page_or_for_other_sources() -> None:
+def test_nothing_is_looked_up_without_a_page() -> None:
     documents, site = Documents(), Site(lambda _: SCRIPT)
     assert look_up(documents, site) == set()
     documents.note_page(PAGE)

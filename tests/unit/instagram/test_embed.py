@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scrapper.instagram.media import describe
-from scrapper.instagram.older_shape import in_todays_shape
+from scrapper.instagram.older_shape import to_current_shape
 from scrapper.instagram.shortcode import Shortcode
 from scrapper.instagram.sources.embed import _lacks_video, _node_in
 from scrapper.instagram.verdict import Refused
@@ -40,7 +40,7 @@ def node(**more: Any) -> dict[str, Any]:
 
 
 def test_a_picture_is_read_with_its_details() -> None:
-    post = describe(in_todays_shape(node()), CODE)
+    post = describe(to_current_shape(node()), CODE)
     (item,) = post.items
     assert item is not None
     assert (item.type, item.candidates[0].url) == ("image", f"{CDN}cover.jpg?oe=7FFFFFFF")
@@ -57,11 +57,11 @@ def test_a_picture_is_read_with_its_details() -> None:
 
 def test_a_video_is_its_file_and_never_its_cover() -> None:
     video = {"is_video": True, "__typename": "GraphVideo"}
-    (item,) = describe(in_todays_shape(node(**video, video_url=f"{CDN}v.mp4")), CODE).items
+    (item,) = describe(to_current_shape(node(**video, video_url=f"{CDN}v.mp4")), CODE).items
     assert item is not None
     assert (item.type, item.candidates[0].url) == ("video", f"{CDN}v.mp4")
     with pytest.raises(Refused):
-        describe(in_todays_shape(node(**video)), CODE)
+        describe(to_current_shape(node(**video)), CODE)
 
 
 @pytest.mark.parametrize("name", ["GraphVideo", "XDTGraphVideo", "XDTVideo"])
@@ -70,9 +70,9 @@ def test_a_video_by_its_type_alone_has_no_cover(name: str, more: dict[str, Any])
     video = {**node(), **more, "__typename": name}
     if not more:
         del video["is_video"]
-    assert _lacks_video(in_todays_shape(video))
+    assert _lacks_video(to_current_shape(video))
     edges = {"edges": [{"node": node(shortcode="SLIDE1")}, {"node": video}]}
-    post = describe(in_todays_shape(node(edge_sidecar_to_children=edges)), CODE)
+    post = describe(to_current_shape(node(edge_sidecar_to_children=edges)), CODE)
     assert [item and item.type for item in post.items] == ["image", None]
 
 
@@ -80,10 +80,10 @@ def test_a_carousel_keeps_its_order_and_lacks_what_is_withheld() -> None:
     children = [node(shortcode="ITEM1"), node(shortcode="ITEM2", is_video=True)]
     children.append(node(shortcode="ITEM3", is_video=True, video_url=f"{CDN}v.mp4"))
     edges = {"edges": [{"node": child} for child in children]}
-    post = describe(in_todays_shape(node(edge_sidecar_to_children=edges)), CODE)
+    post = describe(to_current_shape(node(edge_sidecar_to_children=edges)), CODE)
     assert [item and item.type for item in post.items] == ["image", None, "video"]
     asked = Shortcode("ITEM3")
-    named = describe(in_todays_shape(node(edge_sidecar_to_children=edges)), asked).named_item
+    named = describe(to_current_shape(node(edge_sidecar_to_children=edges)), asked).named_item
     assert named == 3
 
 
@@ -116,4 +116,4 @@ def test_a_page_without_the_post_gives_none(page: str) -> None:
     )
 )
 def test_no_node_is_too_strange(strange: dict[str, Any]) -> None:
-    assert in_todays_shape(strange)["media_type"] in (1, 2, 8)
+    assert to_current_shape(strange)["media_type"] in (1, 2, 8)

@@ -43,12 +43,12 @@ def _without_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("outcome", [Outcome.UNREACHABLE, Outcome.FAILED, Outcome.CUT])
-def test_a_url_is_tried_twice_whoever_describes_it(outcome: Outcome) -> None:
+def test_a_url_is_tried_twice_over_all_descriptions(outcome: Outcome) -> None:
     same = described("a", "b")
     assert tries([same, same, described("b", "c")], outcome) == {"a": 2, "b": 2, "c": 2}
 
 
-def test_a_refused_url_is_tried_once_a_description_up_to_twice() -> None:
+def test_a_refused_url_is_tried_twice_at_most() -> None:
     assert tries([described("a")] * 3, Outcome.GONE) == {"a": 2}
 
 

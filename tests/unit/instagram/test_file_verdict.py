@@ -1,5 +1,8 @@
 """The table for a file, without a socket."""
 
+import re
+from pathlib import Path
+
 import pytest
 import requests
 import urllib3
@@ -20,6 +23,7 @@ from scrapper.errors import (
 )
 from scrapper.instagram.files.kinds import FileKind
 from scrapper.instagram.files.verdict import (
+    PASSING,
     Outcome,
     Step,
     next_step,
@@ -31,6 +35,7 @@ from scrapper.instagram.files.verdict import (
 from scrapper.instagram.media import Kind
 from scrapper.instagram.transport import HostRefused
 
+OPERATIONS = Path(__file__).parents[3] / "docs/operations.md"
 EVERY = (Step.AGAIN, Step.NEXT, Step.FRESH, Step.OTHER)
 
 
@@ -67,6 +72,19 @@ def test_each_outcome_has_its_steps_in_order(outcome: Outcome, expected: str) ->
     assert steps(outcome) == expected
 
 
+def test_only_faults_of_the_way_may_pass_in_a_moment() -> None:
+    assert [outcome for outcome in Outcome if outcome in PASSING] == [
+        Outcome.UNREACHABLE,
+        Outcome.FAILED,
+    ]
+
+
+def test_the_docs_name_each_outcome_of_the_log() -> None:
+    [row] = re.findall(r"^\| `media candidate failed`.*", OPERATIONS.read_text(), re.MULTILINE)
+    documented = set(re.findall(r"`(\w+)`", row.partition("says why")[2]))
+    assert documented == {*Outcome} - {Outcome.WHOLE, Outcome.MUTE}
+
+
 def test_only_a_limit_stops_the_post() -> None:
     stopping = [outcome for outcome in Outcome if next_step(outcome, ()) is Step.STOP]
     assert stopping == [Outcome.LIMITED]
@@ -100,6 +118,7 @@ def test_each_status_means_something(status: int, outcome: Outcome | None) -> No
         (requests.ConnectionError(), False, Outcome.UNREACHABLE),
         (requests.ReadTimeout(), False, Outcome.STALLED),
         (requests.ConnectTimeout(), False, Outcome.STALLED),
+        (urllib3.exceptions.TimeoutError(), True, Outcome.STALLED),
         (HostRefused("http://127.0.0.1"), False, Outcome.REFUSED),
         (requests.TooManyRedirects(), False, Outcome.REFUSED),
         (urllib3.exceptions.ProtocolError(), True, Outcome.CUT),
@@ -131,7 +150,7 @@ PICTURE, SOUND = FileKind("image", ".jpg"), FileKind("audio", ".m4a", True)
         (None, "image", True, False, Outcome.UNEXPECTED),
     ],
 )
-def test_what_came_is_compared_with_what_was_promised(
+def test_received_bytes_are_compared_with_the_announcement(
     kind: FileKind | None, promised: Kind, whole: bool, with_sound: bool, outcome: Outcome
 ) -> None:
     found = outcome_of_file(

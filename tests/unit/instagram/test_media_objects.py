@@ -101,7 +101,7 @@ def test_a_cover_never_stands_in_for_a_video(sign: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("kind", OTHER_TYPES)
-def test_what_nothing_says_to_be_a_video_is_a_picture(kind: object) -> None:
+def test_an_item_without_signs_of_a_video_is_a_picture(kind: object) -> None:
     for name in ("media_type", "__typename", "caption"):
         assert item({"image_versions2": PICTURE["image_versions2"], name: kind}).type == "image"
 
@@ -242,7 +242,7 @@ def test_a_crop_is_no_candidate(query: str, is_crop: bool) -> None:
         CDN + "x" * (4097 - len(CDN)),
     ],
 )
-def test_what_is_no_https_url_is_no_candidate(url: object) -> None:
+def test_only_https_urls_are_candidates(url: object) -> None:
     assert reason(picture({"url": url})) is Reason.CHANGED
     assert urls(picture({"url": url}, sized("good"))) == ["good"]
 
@@ -496,7 +496,7 @@ def test_only_another_code_contradicts_the_query(media: object, belongs: bool) -
     assert belongs_to(media, CODE) is belongs
 
 
-def test_a_private_link_s_post_is_known_by_code_and_text() -> None:
+def test_a_private_link_matches_by_code_and_text() -> None:
     private = Shortcode("DExample001" + "k" * 28)
     for code in (private.code, private.text):
         assert belongs_to({"code": code}, private)
@@ -589,7 +589,7 @@ def test_two_carousels_fill_each_other() -> None:
     assert ours.filled_from(theirs).complete
 
 
-def test_only_a_complete_single_post_replaces_what_is_lacking() -> None:
+def test_only_a_complete_single_post_fills_gaps() -> None:
     lacking, single = read(carousel(None, PICTURE)), read(PICTURE)
     assert lacking.filled_from(single) is single
     assert single.filled_from(lacking) is single

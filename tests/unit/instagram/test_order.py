@@ -66,7 +66,7 @@ def test_sources_keep_their_order_until_one_is_contradicted(clocked: Clocked) ->
         ("a", ["c"], "abc"),
     ],
 )
-def test_what_refused_comes_last(
+def test_a_source_that_refused_comes_last(
     clocked: Clocked, gave: str, refused: list[str], names: str
 ) -> None:
     clocked.order.gave(gave, refused)
@@ -109,7 +109,7 @@ def test_a_change_of_the_order_is_logged_once(clocked: Clocked) -> None:
     ]
 
 
-def test_a_source_that_gives_begins_anew(clocked: Clocked) -> None:
+def test_a_source_that_works_starts_over(clocked: Clocked) -> None:
     clocked.order.gave("b", ["a"])
     clocked.order.gave("a", [])
     assert clocked.names == "abc"
@@ -126,7 +126,7 @@ def test_a_source_that_gave_nothing_new_keeps_others_setbacks(clocked: Clocked) 
 @given(
     st.lists(st.tuples(st.sampled_from("abc"), st.sets(st.sampled_from("abc")), st.floats(0, HOUR)))
 )
-def test_every_source_is_in_every_order_and_in_its_place_after_six_hours(
+def test_every_order_has_all_sources_in_place_after_six_hours(
     events: list[tuple[str, set[str], float]],
 ) -> None:
     clocked = Clocked()
@@ -212,7 +212,7 @@ def scouting(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[SourceOrder, Loc
     assert not locks[-1].held
 
 
-def test_a_scout_is_waited_for_for_a_share_of_the_time(scouting: tuple[SourceOrder, Lock]) -> None:
+def test_a_scout_is_awaited_for_a_share_of_the_time(scouting: tuple[SourceOrder, Lock]) -> None:
     order, lock = scouting
     with order.scout(4000.0):
         for seconds in (4.0, 12.0, 13.0, -1.0):

@@ -24,7 +24,7 @@ def clock() -> Iterator[Clock]:
         yield clock
 
 
-def test_a_full_window_refuses_and_tells_the_wait(clock: Clock) -> None:
+def test_a_full_window_refuses_with_the_wait(clock: Clock) -> None:
     pace = Pace(2, 660)
     pace.count("query")
     clock.now = 100

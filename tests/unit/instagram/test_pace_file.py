@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scrapper.instagram.pace import PaceFile
 
 
-def test_what_was_learned_survives_a_restart(tmp_path: Path) -> None:
+def test_the_learned_pace_survives_a_restart(tmp_path: Path) -> None:
     pace = PaceFile(tmp_path / "pace.json").make_pace("logged_out", 200, 660)
     pace.slow_down(pace.count("query"))
     again = PaceFile(tmp_path / "pace.json")

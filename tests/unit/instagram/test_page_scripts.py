@@ -31,6 +31,6 @@ def test_the_script_with_the_post_is_found_among_all_others(
     assert list(_scripts_of(page, Shortcode(CODE))) == [POST]
 
 
-def test_a_page_that_mentions_a_post_everywhere_gives_a_few_scripts_at_most() -> None:
+def test_a_page_full_of_mentions_gives_few_scripts() -> None:
     page = (JSON % POST) * 1000
     assert list(_scripts_of(page, Shortcode(CODE))) == [POST] * 8

@@ -170,7 +170,7 @@ def test_the_session_s_trouble_is_that_of_a_gated_post(
     assert not getattr(error, "cool_down", False)
 
 
-def test_a_gated_post_that_the_account_does_not_see_is_forbidden() -> None:
+def test_a_gated_post_hidden_from_the_account_is_forbidden() -> None:
     refusals = [Refusal("page", False, R.GATED, None), Refusal("media_info", True, R.EMPTY, None)]
     assert type(verdict(refusals)).__name__ == "PostForbidden"
 
@@ -188,7 +188,7 @@ def test_a_refusal_with_a_time_beats_one_without() -> None:
     assert verdict(refusals).retry_after == 90
 
 
-def test_what_is_seen_has_no_secrets_and_no_length() -> None:
+def test_the_logged_answer_is_short_and_without_secrets() -> None:
     data = {
         "token": "s3cret-token",
         "url": "https://scontent.cdninstagram.com/a.mp4?oh=s1gned&oe=7FFFFFFF",

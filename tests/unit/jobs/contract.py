@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from scrapper.errors import JobsFull, TooManyJobs
-from scrapper.jobs.model import Job, JobPost, new_job, unix_time
+from scrapper.jobs.model import Job, JobFilter, JobPost, new_job, unix_time
 
 __all__ = ["StoreContract", "batch", "cancelled"]
 
@@ -56,7 +56,7 @@ class StoreContract:
         assert not await store.refresh(job)
         assert not await store.note(job.id, 0, job.posts[0].started())
 
-    async def test_a_post_is_found_with_what_its_job_says_of_all(self, store: Any) -> None:
+    async def test_a_post_is_found_with_its_job_s_settings(self, store: Any) -> None:
         job = batch(2, keep=True)
         await store.add(job)
         found, post = await store.find(job.id, 1)
@@ -166,7 +166,7 @@ class StoreContract:
         await store.note_reported("one", first)
         assert await store.unreported("one") == []
 
-    async def test_a_job_that_goes_on_is_reported_when_it_ends_again(self, store: Any) -> None:
+    async def test_a_job_that_resumes_is_reported_at_its_end(self, store: Any) -> None:
         job = batch(1)
         await store.add(job)
         await store.change(job, cancelled)
@@ -181,7 +181,7 @@ class StoreContract:
         await store.note_reported("one", second)
         assert await store.unreported("one") == []
 
-    async def test_a_job_without_a_link_that_can_be_used_has_ended(self, store: Any) -> None:
+    async def test_a_job_without_usable_links_has_ended(self, store: Any) -> None:
         job = new_job(["https://example.com/"], max_url_length=512)
         await store.add(job)
         assert [it.response.id for it in await store.unreported("one")] == [job.id]
@@ -194,3 +194,76 @@ class StoreContract:
         running = replace(job.posts[0].started(), bytes_done=5, bytes_total=9)
         assert await store.note(job.id, 0, running)
         assert (await self.found(store, job)).posts == [running]
+
+    async def test_jobs_are_listed_newest_first_page_by_page(self, store: Any) -> None:
+        jobs = [batch(1, client=f"192.0.2.{number}") for number in range(MAX_JOBS)]
+        for age, job in enumerate(jobs):
+            job.created_at -= age
+            await store.add(job)
+        first = await store.newest(3, None, JobFilter())
+        rest = await store.newest(3, first[-1].cursor, JobFilter())
+        assert [job.id for job in (*first, *rest)] == [job.id for job in jobs]
+        assert first[0].posts == jobs[0].posts
+
+    async def test_jobs_are_listed_by_owner_and_state(self, store: Any) -> None:
+        jobs = [batch(1, client=f"192.0.2.{it}", owner="anna" if it % 2 else None) for it in (1, 2)]
+        for job in jobs:
+            await store.add(job)
+        await store.change(jobs[1], cancelled)
+
+        async def found(owner: str | None, state: Any = None) -> set[str]:
+            return {it.id for it in await store.newest(9, None, JobFilter(owner, state))}
+
+        assert await found("anna") == {jobs[0].id}
+        assert await found("bert") == set()
+        assert await found(None) == {job.id for job in jobs}
+        assert await found(None, "running") == {jobs[0].id}
+        assert await found(None, "cancelled") == {jobs[1].id}
+        assert await found("anna", "done") == set()
+
+    async def test_a_finished_job_can_be_forgotten(self, store: Any) -> None:
+        job = batch(1, webhook="https://example.com/")
+        await store.add(job)
+        assert not await store.forget(job)
+        await self.finish(store, job)
+        assert await store.forget(job)
+        assert await store.get(job.id) is None
+        assert not await store.refresh(job)
+        assert not await store.change(job, JobPost.anew, queue=True)
+        assert await store.newest(9, None, JobFilter()) == []
+        # Who is to know of its end still gets to know of it.
+        assert [it.response.id for it in await store.unreported("one")] == [job.id]
+        assert not await store.forget(batch(1))
+
+    async def test_each_change_of_a_job_is_noticed(self, store: Any) -> None:
+        job, other = batch(2, owner="anna"), batch(1, client="192.0.2.2")
+        seen = (await store.changed(0)).number
+
+        async def changed() -> list[tuple[str, str | None]]:
+            nonlocal seen
+            seen, jobs = await store.changed(seen)
+            return list(jobs)
+
+        await store.add(job)
+        await store.add(other)
+        assert await changed() == [(other.id, None), (job.id, "anna")]
+        assert await changed() == []
+        await store.note(job.id, 0, job.posts[0].started())
+        assert await changed() == [(job.id, "anna")]
+        await store.change(job, cancelled)
+        await store.note(job.id, 0, job.posts[0].done(1))
+        assert await changed() == [(job.id, "anna")]
+        assert await store.forget(job)
+        assert await changed() == [(job.id, "anna")]
+
+    async def test_a_job_that_makes_room_is_noticed(self, store: Any) -> None:
+        jobs = [batch(1, f"192.0.2.{number}", owner="anna") for number in range(MAX_JOBS + 1)]
+        for job in jobs[:MAX_JOBS]:
+            await store.add(job)
+        await self.finish(store, jobs[0])
+        for finished in await store.unreported("one"):
+            await store.note_reported("one", finished)
+        seen = (await store.changed(0)).number
+        await store.add(jobs[-1])
+        changed = (await store.changed(seen)).jobs
+        assert set(changed) == {(jobs[0].id, "anna"), (jobs[-1].id, "anna")}

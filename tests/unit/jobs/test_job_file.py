@@ -77,7 +77,7 @@ def test_jobs_are_read_as_they_were_stored(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_a_damaged_file_is_set_aside_and_jobs_begin_anew(tmp_path: Path, damage: str) -> None:
+def test_a_damaged_job_file_is_set_aside(tmp_path: Path, damage: str) -> None:
     path = tmp_path / "jobs.sqlite3"
     fill(path)
     DAMAGE[damage](path)

@@ -36,7 +36,7 @@ async def test_a_time_in_the_future_is_no_time_waited() -> None:
     assert await Patience(60.0).left(PLACE, time.time() + DAY) == pytest.approx(60.0, abs=5)
 
 
-async def test_a_post_that_begins_anew_has_all_patience_again() -> None:
+async def test_a_retried_post_has_all_patience_again() -> None:
     patience = Patience(60.0)
     await patience.left(PLACE, time.time() - 50)
     assert await patience.left(PLACE, None) == pytest.approx(60.0, abs=5)

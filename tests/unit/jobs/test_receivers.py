@@ -61,7 +61,7 @@ def test_the_least_busy_receiver_goes_first(receivers: Receivers) -> None:
     assert begun(receivers, young + old) == [old[0], young[0], old[1], young[1]]
 
 
-def test_what_is_not_due_does_not_begin(receivers: Receivers) -> None:
+def test_a_delivery_that_is_not_due_does_not_begin(receivers: Receivers) -> None:
     assert begun(receivers, queue("a:80", 3, due=False)) == []
 
 
@@ -86,14 +86,14 @@ def test_a_pause_holds_up_no_other_receiver(receivers: Receivers, clock: Clock) 
 
 def test_a_thousand_jobs_for_one_push_out_no_other(receivers: Receivers) -> None:
     well, dead = queue("well:80", 3, age=500), queue("dead:80", 1060)
-    given_up = dict(receivers.hopeless(well + dead))
+    given_up = dict(receivers.to_give_up(well + dead))
     assert set(given_up) == set(dead[:810])
     assert set(given_up.values()) == {"too many wait for the receiver"}
 
 
 def test_the_longest_queue_gives_way_when_all_is_full(receivers: Receivers) -> None:
     queues = [one for n in range(4) for one in queue(f"{n}:80", 249)]
-    given_up = list(receivers.hopeless([*queue("full:80", 250), *queues]))
+    given_up = list(receivers.to_give_up([*queue("full:80", 250), *queues]))
     assert len(given_up) == 246
     assert given_up[0][0] == queue("full:80", 250)[0]
     assert {cause for _, cause in given_up} == {"too many wait"}
@@ -103,28 +103,28 @@ def test_after_a_day_only_a_failing_receiver_is_given_up(
     receivers: Receivers, clock: Clock
 ) -> None:
     old = queue("a:80", 3, age=DAY + 5)
-    assert list(receivers.hopeless(old)) == []
+    assert list(receivers.to_give_up(old)) == []
     fail_once(receivers, clock, old)
     young = queue("a:80", 1, age=5)
-    assert [one for one, _ in receivers.hopeless(old + young)] == old
+    assert [one for one, _ in receivers.to_give_up(old + young)] == old
 
 
-def test_what_is_under_way_is_not_given_up(receivers: Receivers) -> None:
+def test_a_delivery_under_way_is_not_given_up(receivers: Receivers) -> None:
     waiting = queue("a:80", 300)
     sent = begun(receivers, waiting)
-    assert not set(sent) & {one for one, _ in receivers.hopeless(waiting)}
+    assert not set(sent) & {one for one, _ in receivers.to_give_up(waiting)}
 
 
 def test_receivers_that_get_nothing_are_forgotten(receivers: Receivers, clock: Clock) -> None:
     for number in range(50):
         fail_once(receivers, clock, queue(f"{number}:80", 1))
-    assert list(receivers.hopeless([])) == []
+    assert list(receivers.to_give_up([])) == []
     assert not receivers._failures
     assert not receivers._resumes
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.floats(0, 1e6), st.booleans()), max_size=40))
-def test_whatever_waits_no_receiver_gets_more(some: list[tuple[int, float, bool]]) -> None:
+def test_no_receiver_gets_more_than_its_share(some: list[tuple[int, float, bool]]) -> None:
     waiting = [
         Waiting(str(n), "job", f"{to}:80", age, due) for n, (to, age, due) in enumerate(some)
     ]

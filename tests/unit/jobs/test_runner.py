@@ -3,14 +3,17 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from structlog.contextvars import merge_contextvars
 from structlog.testing import capture_logs
 
 from scrapper.errors import (
     CoolingDown,
+    DeadlineExceeded,
     DiskFull,
     PaceExceeded,
     PostNotFound,
@@ -62,6 +65,13 @@ CASES: list[tuple[str, Case, Callable[[Decision], None]]] = [
     ("at hand", Case(QUEUED, others_wait=True, at_hand=True), is_just("run")),
     ("its turn", Case(WAITING), is_just("run")),
     ("stored", Case(RUNNING, size=7), stored),
+    ("stored in a process that ends", Case(RUNNING, size=7, stopping=True), stored),
+    (
+        "out of time in a process that ends",
+        Case(RUNNING, error=DeadlineExceeded(), stopping=True),
+        is_just("leave"),
+    ),
+    ("out of time", Case(RUNNING, error=DeadlineExceeded()), ended(503, "deadline_exceeded")),
     (
         "a limit",
         Case(RUNNING, error=RateLimited(retry_after=60.0), patience_left=PATIENCE),
@@ -110,9 +120,7 @@ CASES: list[tuple[str, Case, Callable[[Decision], None]]] = [
 @pytest.mark.parametrize(
     ("case", "check"), [(case, check) for _, case, check in CASES], ids=[it[0] for it in CASES]
 )
-def test_the_table_says_what_becomes_of_a_post(
-    case: Case, check: Callable[[Decision], None]
-) -> None:
+def test_each_case_has_its_decision(case: Case, check: Callable[[Decision], None]) -> None:
     check(decide(case))
 
 
@@ -127,10 +135,15 @@ def test_each_row_is_needed(row: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     assert found != expected
 
 
-def test_a_failure_says_when_to_try_again() -> None:
-    error = RateLimited(retry_after=PATIENCE + 0.5)
-    assert decide(Case(RUNNING, error=error)).post.retry_after == 101
-    assert decide(Case(RUNNING, error=PostNotFound())).post.retry_after is None
+@pytest.mark.parametrize(("wait", "said"), [(PATIENCE + 0.5, 101), (0.0, 1), (None, None)])
+def test_a_failure_says_when_to_try_again(wait: float | None, said: int | None) -> None:
+    decision = decide(Case(RUNNING, error=RateLimited(retry_after=wait)))
+    assert decision.post.retry_after == said
+
+
+def test_an_empty_post_is_stored_without_a_byte() -> None:
+    post = decide(Case(RUNNING, size=0)).post
+    assert (post.state, post.bytes_done) == ("done", 0)
 
 
 def test_a_post_that_cannot_be_stored_says_why() -> None:
@@ -146,6 +159,7 @@ class Script:
         self.answers: dict[str, list[Any]] = {}
         self.at_hand: set[str] = set()
         self.asked: list[str] = []
+        self.looked_for: list[str] = []
         self.go = asyncio.Event()
         self.go.set()
         self.done: int | None = None
@@ -154,6 +168,7 @@ class Script:
         return None if self.done is None else SimpleNamespace(done=self.done, total=9)
 
     async def has(self, shortcode: str) -> bool:
+        self.looked_for.append(shortcode)
         return shortcode in self.at_hand
 
     async def shortcode_of(self, link: Any) -> str:
@@ -201,14 +216,69 @@ async def test_posts_of_a_job_are_run_in_their_order(life: Life) -> None:
 async def test_one_post_that_fails_keeps_no_other_from_running(life: Life) -> None:
     life.scraper.answers = {"reel-0": [KeyError("x")], "reel-1": [PostNotFound()]}
     job = batch(3)
-    with capture_logs() as logs:
+    with capture_logs([merge_contextvars]) as logs:
         await life.jobs.submit(job)
         await life.ended(job)
     assert [post.status for post in job.posts] == [500, 404, 200]
-    assert [line["event"] for line in logs] == ["post of a job failed"]
+    [line] = logs
+    assert (line["event"], line["job"], line["shortcode"]) == (
+        "post of a job failed",
+        job.id,
+        "reel-0",
+    )
 
 
-async def test_a_limited_post_is_run_again_and_those_behind_it_wait(life: Life) -> None:
+class Line(MemoryStore):
+    """A store with others in line; it counts the turns that are passed on."""
+
+    passed_on = 0
+
+    async def has_waiting(self) -> bool:
+        return True
+
+    async def skip(self) -> None:
+        self.passed_on += 1
+
+
+def in_line(*posts: JobPost) -> tuple[Line, Script, Runner, Job]:
+    store, script = Line(max_jobs=8), Script()
+    job = batch(0)
+    job.posts.extend(posts)
+    return store, script, Runner(store, cast(Any, script), Patience(PATIENCE)), job
+
+
+async def test_a_post_whose_job_is_gone_passes_its_turn_on() -> None:
+    store, script, runner, _ = in_line()
+    await runner.run("gone", 0)
+    assert (script.asked, store.passed_on) == ([], 1)
+
+
+async def test_a_cancelled_post_passes_its_turn_on() -> None:
+    store, script, runner, job = in_line(QUEUED, QUEUED)
+    await store.add(job)
+    await store.note(job.id, 0, QUEUED.cancelled())
+    await runner.run(job.id, 0)
+    assert (script.asked, store.passed_on) == ([], 1)
+
+
+async def test_a_post_that_left_the_line_runs_before_others() -> None:
+    store, script, runner, job = in_line(WAITING)
+    await store.add(job)
+    await runner.run(job.id, 0)
+    assert (script.asked, script.looked_for) == (["shortcode"], [])
+
+
+async def test_a_post_behind_others_runs_only_if_at_hand() -> None:
+    store, script, runner, job = in_line(QUEUED, replace(QUEUED, shortcode="at-hand"))
+    script.at_hand = {"at-hand"}
+    await store.add(job)
+    for index in (0, 1):
+        await runner.run(job.id, index)
+    assert script.asked == ["at-hand"]
+    assert job.posts[0].state == "waiting"
+
+
+async def test_a_limited_post_runs_again_before_those_behind_it(life: Life) -> None:
     life.scraper.answers = {"reel-0": [RateLimited(retry_after=0.0)]}
     life.scraper.at_hand = {"reel-2"}
     job = batch(3)
@@ -268,7 +338,7 @@ async def test_a_share_link_is_opened_before_its_post_is_scraped(life: Life) -> 
     assert (job.posts[0].shortcode, job.posts[0].status) == ("opened", 200)
 
 
-async def test_progress_reaches_whoever_follows_the_job(
+async def test_progress_reaches_followers_of_the_job(
     life: Life, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("scrapper.jobs.runner._PROGRESS_SECONDS", 0.0)

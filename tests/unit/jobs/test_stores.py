@@ -76,7 +76,7 @@ class _OwnStore(StoreContract):
         assert await store.waiting() == []
         assert job.to_response().webhook_state == "delivered"
 
-    async def test_each_end_of_a_job_has_a_webhook_of_its_own(self, store: MemoryStore) -> None:
+    async def test_each_end_of_a_job_has_its_own_webhook(self, store: MemoryStore) -> None:
         job = batch(1, webhook=WEBHOOK)
         await store.add(job)
         await store.change(job, cancelled)
@@ -168,7 +168,7 @@ async def test_ends_and_deliveries_survive_a_restart(tmp_path: Path) -> None:
     await store.close()
 
 
-async def test_a_webhook_without_a_delivery_gets_one_at_the_next_start(tmp_path: Path) -> None:
+async def test_an_undelivered_webhook_is_delivered_at_the_next_start(tmp_path: Path) -> None:
     store, job = await opened(tmp_path), batch(1, webhook=WEBHOOK)
     await store.add(job)
     await store.note(job.id, 0, job.posts[0].done(10))
@@ -266,7 +266,7 @@ async def test_jobs_grow_old_only_by_a_clock_that_is_right(tmp_path: Path, is_ri
     await store.close()
 
 
-async def test_whoever_waits_for_a_locked_file_is_refused_with_the_first(tmp_path: Path) -> None:
+async def test_all_who_wait_for_a_locked_file_are_refused(tmp_path: Path) -> None:
     store, tries = await opened(tmp_path), 0
 
     async def refuse(record: Record) -> None:

@@ -20,7 +20,7 @@ PLACES = st.lists(
 
 
 @given(places=PLACES)
-async def test_the_oldest_post_leaves_first_whoever_joined_first(places: list[Place]) -> None:
+async def test_the_oldest_post_leaves_first_in_any_order_of_joining(places: list[Place]) -> None:
     backlog = Backlog(0.0)
     for place in places:
         backlog.join(place)
@@ -47,7 +47,7 @@ async def test_nobody_is_called_before_the_longest_hold_ends() -> None:
     assert min(turns) > time.time() + 8000
 
 
-def test_the_line_speeds_up_after_successes_and_slows_down_after_a_limit() -> None:
+def test_successes_speed_the_line_up_and_limits_slow_it() -> None:
     pace = LinePace(8.0)
     seconds = []
     for _ in range(10):
@@ -95,7 +95,7 @@ def test_a_line_that_moves_delays_no_post() -> None:
     assert post.delayed(Backlog(1.0).held_until) == post
 
 
-def test_times_that_a_wrong_clock_left_make_no_post_wait_for_years() -> None:
+def test_a_wrong_clock_makes_no_post_wait_for_years() -> None:
     post = JobPost("url", "shortcode").waiting(time.time() + 10**9, limited=True)
     assert post.seconds_to_wait(3600) == 0.0
     later = replace(post, waiting_since="2999-01-01T00:00:00Z").waiting(time.time(), limited=True)

@@ -57,10 +57,12 @@ def test_any_text_is_judged(url: str) -> None:
         {"WEBHOOK_SECRET": "whsec_c2VjcmV0"},
     ],
 )
-def test_wrong_settings_are_told(monkeypatch: pytest.MonkeyPatch, settings: dict[str, str]) -> None:
+def test_wrong_settings_are_named(
+    monkeypatch: pytest.MonkeyPatch, settings: dict[str, str]
+) -> None:
     for name, value in settings.items():
         monkeypatch.setenv(name, value)
-    with pytest.raises(SettingsError) as told:
+    with pytest.raises(SettingsError) as refused:
         load_settings()
-    assert str(told.value).startswith("WEBHOOK_")
-    assert settings.get("WEBHOOK_SECRET", "unset") not in str(told.value)
+    assert str(refused.value).startswith("WEBHOOK_")
+    assert settings.get("WEBHOOK_SECRET", "unset") not in str(refused.value)

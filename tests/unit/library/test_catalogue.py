@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from scrapper.errors import Busy
 from scrapper.library.catalogue import Catalogue, Search
+from scrapper.library.listing import Cursor
 from scrapper.library.post import Details
 from scrapper.library.store import Library
 from scrapper.library.stored import load
@@ -109,6 +110,127 @@ async def test_filters_can_be_combined(library: Library) -> None:
     assert await found(library, kept=True) == ["post-0"]
 
 
+async def test_a_post_is_found_by_the_beginning_of_its_shortcode(library: Library) -> None:
+    store(library, "DAbCdEf-_1", "rain")
+    store(library, "another-one", "dabcd in its caption")
+    assert await found(library, "DAbCdEf-_1") == ["DAbCdEf-_1"]
+    assert await found(library, "dabcde") == ["DAbCdEf-_1"]
+    assert await found(library, "DAbCd") == ["another-one", "DAbCdEf-_1"]
+    assert await found(library, "bCdEf") == []
+
+
+@pytest.mark.parametrize(
+    "link",
+    [
+        "https://www.instagram.com/reel/right-post/?igsh=abc==",
+        "https://instagram.com/someone/p/right-post/",
+        "  https://www.instagram.com/p/right-post\u200b\n",
+    ],
+)
+async def test_a_post_is_found_by_its_link(library: Library, link: str) -> None:
+    store(library, "right-post")
+    store(library, "right-post-2", "reel right-post")
+    assert await found(library, link) == ["right-post"]
+    assert await found(library, link, owner="somebody") == []
+
+
+async def test_a_post_is_found_by_the_share_link_it_was_asked_by(library: Library) -> None:
+    folder = library.stage("a-post")
+    (folder / "a-post.mp4").write_bytes(b"video")
+    url = "https://www.instagram.com/share/reel/BAtoken123?x=1"
+    library.publish(folder, replace(post("a-post", b"video"), original_url=url))
+    library.changed("a-post")
+    assert await found(library, "https://www.instagram.com/share/reel/BAtoken123/") == ["a-post"]
+    assert await found(library, "https://www.instagram.com/share/reel/BAtoken124/") == []
+
+
+async def test_posts_are_listed_by_when_they_were_taken(library: Library) -> None:
+    times = ["2024-01-01T00:00:00Z", None, "2026-01-01T00:00:00Z", "2025-01-01T00:00:00Z", "?"]
+    for number, taken_at in enumerate(times):
+        folder = library.stage(f"post-{number}")
+        (folder / f"post-{number}.mp4").write_bytes(b"video")
+        library.publish(folder, replace(post(f"post-{number}", b"video"), taken_at=taken_at))
+        library.changed(f"post-{number}")
+    assert await library.keep("post-0")
+    order = ["post-2", "post-3", "post-0", "post-1", "post-4"]
+    assert await found(library, sort="taken") == order
+    assert await found(library, sort="taken", kept=True) == ["post-0"]
+    pages: list[str] = []
+    cursor = None
+    while not pages or cursor:
+        listing = await library.list(2, cursor, Search(sort="taken"))
+        pages += [stored.post.shortcode for stored in listing.posts]
+        cursor = listing.next
+    assert pages == order
+
+
+async def test_posts_are_listed_by_their_type(library: Library) -> None:
+    store(library, "a-video")
+    for shortcode, items, missing in (
+        ("a-picture", 1, ()),
+        ("carousel", 2, ()),
+        ("remainder", 1, (2,)),
+    ):
+        folder = library.stage(shortcode)
+        names = [f"{shortcode}_{number}.jpg" for number in range(1, items + 1)]
+        for name in names:
+            (folder / name).write_bytes(b"video")
+        [item] = post(shortcode, b"video").media
+        media = tuple(replace(item, type="image", filename=name) for name in names)
+        whole = replace(post(shortcode, b"video"), media=media, missing=missing)
+        library.publish(folder, whole)
+        library.changed(shortcode)
+    assert await found(library, kind="video") == ["a-video"]
+    assert await found(library, kind="image") == ["a-picture"]
+    assert await found(library, kind="carousel") == ["remainder", "carousel"]
+    assert await found(library, kind="carousel", sort="taken") == ["carousel", "remainder"]
+
+
+async def test_usage_is_that_of_all_files_at_any_moment(library: Library) -> None:
+    for number in range(3):
+        store(library, f"post-{number}")
+    whole = await library.usage()
+    assert await library.usage_now() == whole
+    assert whole.posts == 3
+    await library.remove("post-1")
+    assert await library.usage_now() == await library.usage()
+    assert (await library.usage_now()).posts == 2
+
+
+@pytest.mark.parametrize(
+    "search",
+    [
+        Search(),
+        Search(sort="taken"),
+        Search(kind="video"),
+        Search(kind="image", sort="taken"),
+        Search(owner="someone", sort="taken"),
+        Search(kept=True, sort="taken"),
+        Search("DAbCdEf"),
+        Search("https://www.instagram.com/p/DAbCdEf/"),
+        Search("https://www.instagram.com/share/DAbCdEf/"),
+    ],
+    ids=str,
+)
+async def test_no_listing_looks_at_every_post(library: Library, search: Search) -> None:
+    store(library, "a-post")
+    await library.list(1, None, Search("nothing"))
+    assert library._catalogue
+    plans: list[str] = []
+    with library._catalogue._file.using() as database:
+        database.set_trace_callback(plans.append)
+        library._catalogue._file._lock.release()
+        try:
+            library._catalogue.newest(20, Cursor(1.0, "a-post"), search)
+        finally:
+            library._catalogue._file._lock.acquire()
+            database.set_trace_callback(None)
+        [statement] = [it for it in plans if it.startswith("SELECT")]
+        steps = [row[3] for row in database.execute(f"EXPLAIN QUERY PLAN {statement}")]
+    assert steps
+    assert not [step for step in steps if step.startswith("SCAN posts")]
+
+
 async def test_pages_of_a_search_neither_repeat_nor_miss_posts(library: Library) -> None:
     for number in range(10):
         store(library, f"post-{number}", "sun" if number % 2 else "rain")
@@ -132,7 +254,7 @@ async def test_searches_that_wait_share_one_look_at_the_library(library: Library
     assert sync.call_count <= 2
 
 
-async def test_what_other_processes_do_is_seen(library: Library) -> None:
+async def test_changes_by_other_processes_are_noticed(library: Library) -> None:
     other = Library(library.root)
     store(library, "a-post", "sun")
     assert await found(library, "sun") == ["a-post"]
@@ -147,7 +269,7 @@ async def test_what_other_processes_do_is_seen(library: Library) -> None:
     assert await found(library) == ["a-post"]
 
 
-async def test_a_post_that_changed_in_the_same_folder_is_read_again(library: Library) -> None:
+async def test_a_post_changed_in_place_is_read_again(library: Library) -> None:
     store(library, "a-post", "sun")
     assert await found(library, "sun") == ["a-post"]
     manifest = library.root / "a-post/post.json"
@@ -157,7 +279,7 @@ async def test_a_post_that_changed_in_the_same_folder_is_read_again(library: Lib
     assert await found(library, "rain") == ["a-post"]
 
 
-async def test_a_folder_that_becomes_a_post_is_found_after_the_next_sweep(library: Library) -> None:
+async def test_the_sweep_finds_a_folder_that_became_a_post(library: Library) -> None:
     store(library, "a-post", "sun")
     manifest = library.root / "a-post/post.json"
     text = manifest.read_bytes()
@@ -195,7 +317,7 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-async def test_a_damaged_catalogue_is_made_anew(
+async def test_a_damaged_catalogue_is_rebuilt(
     library: Library, catalogue: Path, damage: str
 ) -> None:
     for number in range(20):

@@ -70,9 +70,7 @@ def test_a_clock_that_jumps_is_believed_when_it_is_back(
     assert watch.is_right()
 
 
-def test_a_clock_that_stays_where_it_jumped_is_believed_after_a_day(
-    watch: ClockWatch, clocks: Clocks
-) -> None:
+def test_a_clock_that_jumped_is_believed_after_a_day(watch: ClockWatch, clocks: Clocks) -> None:
     assert watch.is_right()
     clocks.go_on(HOUR, jump=YEAR)
     looks = 0
@@ -82,7 +80,7 @@ def test_a_clock_that_stays_where_it_jumped_is_believed_after_a_day(
     assert looks == 24
 
 
-def test_a_clock_that_is_ahead_at_a_start_is_not_believed(
+def test_a_clock_ahead_at_a_start_is_not_believed(
     tmp_path: Path, watch: ClockWatch, clocks: Clocks
 ) -> None:
     assert watch.is_right()
@@ -95,7 +93,7 @@ def test_a_clock_that_is_ahead_at_a_start_is_not_believed(
 
 
 @pytest.mark.parametrize("off", [0.0, HOUR, DAY])
-def test_a_machine_that_was_off_for_up_to_a_day_is_believed(
+def test_a_machine_off_for_a_day_is_believed(
     tmp_path: Path, watch: ClockWatch, clocks: Clocks, off: float
 ) -> None:
     assert watch.is_right()
@@ -103,7 +101,7 @@ def test_a_machine_that_was_off_for_up_to_a_day_is_believed(
     assert ClockWatch(tmp_path / "clock.json", read=clocks.read).is_right()
 
 
-def test_a_machine_without_a_clock_begins_in_the_past_and_is_not_believed(
+def test_a_clock_that_begins_in_the_past_is_not_believed(
     tmp_path: Path, watch: ClockWatch, clocks: Clocks
 ) -> None:
     assert watch.is_right()

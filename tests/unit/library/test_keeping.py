@@ -22,9 +22,7 @@ def stored(root: Path, shortcode: str = "a-post") -> Path:
     return folder
 
 
-def test_a_mark_that_is_set_while_a_sweep_takes_the_post_is_seen(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_sweep_sees_a_mark_set_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = stored(tmp_path)
     looks = []
 
@@ -42,7 +40,7 @@ def test_a_mark_that_is_set_while_a_sweep_takes_the_post_is_seen(
     assert list((tmp_path / ".incoming").iterdir()) == []
 
 
-def test_a_mark_is_set_on_the_post_that_is_there_in_the_end(
+def test_a_mark_is_set_on_the_post_that_remains(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder, newer = stored(tmp_path), stored(tmp_path, "newer")
@@ -59,7 +57,7 @@ def test_a_mark_is_set_on_the_post_that_is_there_in_the_end(
     assert is_kept(folder)
 
 
-def test_a_link_in_the_place_of_a_post_is_not_followed(tmp_path: Path) -> None:
+def test_a_symlink_in_place_of_a_post_is_not_followed(tmp_path: Path) -> None:
     elsewhere = stored(tmp_path, "elsewhere")
     (tmp_path / "a-link").symlink_to(elsewhere)
     with pytest.raises(OSError, match="a-link"):
@@ -67,6 +65,6 @@ def test_a_link_in_the_place_of_a_post_is_not_followed(tmp_path: Path) -> None:
     assert not is_kept(elsewhere)
 
 
-def test_what_is_not_there_cannot_be_kept_and_is_released_already(tmp_path: Path) -> None:
+def test_a_missing_post_cannot_be_kept_and_counts_as_released(tmp_path: Path) -> None:
     assert not keep(tmp_path / "nothing")
     release(stored(tmp_path))

@@ -87,7 +87,7 @@ def test_other_json_is_no_manifest(data: object) -> None:
         ("https://cdn/x.mp4?oe=nonsense", None),
     ],
 )
-def test_the_expiry_of_a_signed_url_is_read_from_its_query(url: str, expiry: int | None) -> None:
+def test_a_signed_url_s_expiry_is_in_its_query(url: str, expiry: int | None) -> None:
     assert cdn_expiry(url) == expiry
 
 
@@ -96,7 +96,7 @@ def test_a_post_is_fresh_until_its_first_url_expires() -> None:
     assert post(*media).fresh_until(0) == 0x6973B1BF
 
 
-def test_a_post_with_an_unsigned_url_is_fresh_for_a_day() -> None:
+def test_a_post_with_unsigned_urls_is_fresh_for_a_day() -> None:
     assert post(image("https://cdn/a")).fresh_until(1000) == 1000 + DAY
 
 
@@ -176,17 +176,17 @@ def answer(post: Post, original_url: str = "", *, cached: bool = False) -> dict[
     text = RenderedPost.of(post, Path("/data/instaloader")).to_json(
         original_url=original_url, kept=False, cached=cached
     )
-    told: dict[str, Any] = json.loads(text)
-    return told
+    given: dict[str, Any] = json.loads(text)
+    return given
 
 
 def test_the_answer_has_the_contract_s_keys() -> None:
-    told = answer(
+    given = answer(
         post(image("https://cdn/i", "abcde_1.jpg"), video("abcde_2.mp4")),
         "https://www.instagram.com/p/abcde/",
         cached=True,
     )
-    assert told == {
+    assert given == {
         "shortcode": "abcde",
         "video": "/data/instaloader/abcde/abcde_2.mp4",
         "description": "text",
@@ -245,15 +245,15 @@ def test_the_answer_has_the_contract_s_keys() -> None:
 
 
 def test_a_post_without_a_video_has_none() -> None:
-    told = answer(post(image("https://cdn/i")))
-    assert (told["video"], told["cdn_url"]) == (None, "https://cdn/i")
+    given = answer(post(image("https://cdn/i")))
+    assert (given["video"], given["cdn_url"]) == (None, "https://cdn/i")
 
 
 @given(posts, st.text(), st.booleans())
 def test_any_post_and_url_give_json(any_post: Post, url: str, cached: bool) -> None:
-    told = answer(any_post, url, cached=cached)
-    assert (told["original_url"], told["cached"]) == (url, cached)
-    assert told["description"] == any_post.description
+    given = answer(any_post, url, cached=cached)
+    assert (given["original_url"], given["cached"]) == (url, cached)
+    assert given["description"] == any_post.description
 
 
 @pytest.mark.parametrize(

@@ -30,3 +30,10 @@ def test_another_folder_in_its_place_is_not_the_folder(tmp_path: Path) -> None:
         root.path.mkdir(exist_ok=True)
     with pytest.raises(SettingsError):
         MediaRoot(tmp_path / "unplugged").open()
+
+
+@pytest.mark.parametrize("folder", ["/proc/posts", "/sys/posts", "/proc/self/fd/999/posts"])
+def test_a_folder_that_cannot_be_made_is_named(folder: str) -> None:
+    for use in (MediaRoot(Path(folder)).open, MediaRoot(Path(folder)).make):
+        with pytest.raises(SettingsError, match=f"^MEDIA_ROOT: {folder} cannot be made"):
+            use()

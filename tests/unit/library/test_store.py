@@ -84,7 +84,7 @@ async def test_a_change_is_seen_at_once_by_an_earlier_reader(library: Library) -
     assert await library.get("abcde") is None
 
 
-async def test_many_who_ask_at_once_share_one_look_at_the_disk(library: Library) -> None:
+async def test_many_simultaneous_lookups_read_the_disk_once(library: Library) -> None:
     store(library)
     with patch("scrapper.library.stored.json.loads", wraps=json.loads) as load:
         found = await asyncio.gather(*(library.get("abcde") for _ in range(100)))
@@ -92,7 +92,7 @@ async def test_many_who_ask_at_once_share_one_look_at_the_disk(library: Library)
     assert load.call_count == 1
 
 
-async def test_a_look_at_the_disk_that_a_change_overtook_is_not_remembered(
+async def test_a_read_overtaken_by_a_change_is_not_cached(
     library: Library,
 ) -> None:
     store(library, content=b"old")
@@ -116,13 +116,16 @@ async def test_the_index_is_bounded(library: Library) -> None:
                 assert await library.get(f"post_{number}") is not None
         return int(load.call_count)
 
+    store(library, "post_0")
+    found = await library.get("post_0")
+    assert found is not None
     with (
-        patch("scrapper.library.index._INDEXED_POSTS", 3),
+        patch("scrapper.library.index._MOST_BYTES", 3 * found.rendered.size),
         patch("scrapper.library.index._TRUSTED_SECONDS", 3600),
     ):
-        for number in range(10):
+        for number in range(1, 10):
             store(library, f"post_{number}")
-        assert await looks(*range(10)) == 10
+        assert await looks(*range(1, 10)) == 9
         assert await looks(7, 8, 9) == 0
         assert await looks(*range(7)) == 7
 
@@ -151,7 +154,7 @@ async def test_a_published_post_takes_the_place_of_the_old_one(
 
 
 @pytest.mark.parametrize("kind", ["file", "empty folder", "foreign folder", "link"])
-async def test_what_is_in_a_post_s_place_without_being_one_is_replaced(
+async def test_anything_else_in_a_post_s_place_is_replaced(
     library: Library, kind: str, tmp_path: Path
 ) -> None:
     place, elsewhere = library.root / "abcde", tmp_path / "elsewhere"
@@ -260,7 +263,7 @@ async def test_nothing_but_posts_expires(library: Library, tmp_path: Path) -> No
     assert await elsewhere.get("linked") is not None
 
 
-async def test_a_post_that_cannot_be_removed_is_logged_and_stops_no_other(
+async def test_a_post_that_cannot_be_removed_is_logged_and_skipped(
     library: Library,
 ) -> None:
     for shortcode in ("first", "other", "third"):
@@ -278,7 +281,7 @@ async def test_a_post_that_cannot_be_removed_is_logged_and_stops_no_other(
     assert [line["shortcode"] for line in lines] == ["other"]
 
 
-async def test_a_folder_that_cannot_be_read_is_logged_and_stops_no_other(
+async def test_an_unreadable_folder_is_logged_and_skipped(
     library: Library,
 ) -> None:
     for shortcode in ("first", "other", "third"):
@@ -297,7 +300,7 @@ async def test_a_folder_that_cannot_be_read_is_logged_and_stops_no_other(
     assert [line["shortcode"] for line in lines] == ["other"]
 
 
-async def test_what_was_fetched_in_a_later_turn_stays(library: Library) -> None:
+async def test_a_post_of_a_later_turn_stays(library: Library) -> None:
     for content, fence in ((b"late", 2), (b"early", 1)):
         folder = library.stage("abcde")
         (folder / "abcde.mp4").write_bytes(content)
@@ -312,7 +315,7 @@ async def test_what_was_fetched_in_a_later_turn_stays(library: Library) -> None:
 
 
 @pytest.mark.parametrize("atomically", [True, False])
-async def test_a_later_turn_that_ends_while_we_are_held_up_stays(
+async def test_a_later_turn_s_post_stays(
     library: Library, atomically: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not atomically:
@@ -339,7 +342,7 @@ async def test_a_later_turn_that_ends_while_we_are_held_up_stays(
     assert os.listdir(library.incoming) == []
 
 
-async def test_of_several_processes_none_clears_away_what_another_works_on(
+async def test_no_process_clears_another_s_download(
     tmp_path: Path,
 ) -> None:
     one, other = (Library(tmp_path / "media", abandoned_after=60) for _ in range(2))
@@ -354,7 +357,7 @@ async def test_of_several_processes_none_clears_away_what_another_works_on(
     assert not folder.exists()
 
 
-async def test_a_post_that_was_renewed_since_the_look_is_not_swept(library: Library) -> None:
+async def test_a_post_renewed_during_a_sweep_stays(library: Library) -> None:
     store(library)
     age(library, "abcde", 8 * DAY)
 
@@ -368,7 +371,7 @@ async def test_a_post_that_was_renewed_since_the_look_is_not_swept(library: Libr
 
 
 @pytest.mark.parametrize("atomically", [True, False])
-async def test_a_post_that_is_removed_while_it_is_replaced_is_stored(
+async def test_a_post_removed_while_it_is_replaced_is_stored(
     library: Library, atomically: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     exchange = scrapper.library.disk.exchange

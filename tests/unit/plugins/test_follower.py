@@ -1,4 +1,4 @@
-"""Plugins are told of every post and job: in order, three times at most, and never lost."""
+"""Plugins are notified of every post and job: in order, with at most three tries, never lost."""
 
 import asyncio
 import shutil
@@ -13,6 +13,7 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
+from prometheus_client import generate_latest
 
 from scrapper.jobs.model import Job, JobPost, JobResponse, new_job
 from scrapper.jobs.stores.sqlite import JobFile, SqliteStore
@@ -33,14 +34,14 @@ pytestmark = pytest.mark.blocks
 
 
 class Recorder:
-    """What plugins were told, in order; ``fail`` says how often the next calls fail."""
+    """The events that plugins got, in order; the next ``fail`` calls fail."""
 
     def __init__(self) -> None:
-        self.told: list[tuple[str, ...]] = []
+        self.events: list[tuple[str, ...]] = []
         self.fail = 0
 
     def note(self, *event: str) -> None:
-        self.told.append(event)
+        self.events.append(event)
         if self.fail:
             self.fail -= 1
             raise OSError("the other side is away")
@@ -80,6 +81,7 @@ class Workshop:
         self.timeout = 300.0
         self.pauses = Pauses(looks=0.01, tries=(0.0, 0.0), fault=0.01)
         self.jobs: SqliteStore
+        self.conditions: Any = None
         self.followers: Followers
 
     @asynccontextmanager
@@ -102,6 +104,7 @@ class Workshop:
             peers=Peers(),
             timeout=self.timeout,
             jobs=self.jobs,
+            conditions=self.conditions,
             pauses=self.pauses,
         )
         self.followers = Followers(plugins.followers, followed)
@@ -111,6 +114,9 @@ class Workshop:
             yield
         await self.jobs.close()
         await self.library.close()
+
+    def metrics_page(self) -> str:
+        return generate_latest(self.metrics.registry).decode()
 
     def outcome(self, plugin: str, shortcode: str) -> str | None:
         with sqlite3.connect(self.ledger_path) as database:
@@ -126,7 +132,7 @@ def workshop(tmp_path: Path) -> Workshop:
     return Workshop(tmp_path / "media")
 
 
-async def test_a_plugin_is_told_of_what_is_stored_and_removed(
+async def test_a_plugin_hears_of_stored_and_removed_posts(
     workshop: Workshop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recorder = Recorder()
@@ -135,10 +141,10 @@ async def test_a_plugin_is_told_of_what_is_stored_and_removed(
         await until(lambda: workshop.outcome("one", "abcde") == "done")
         await workshop.library.remove("abcde")
         await until(lambda: workshop.outcome("one", "abcde") is None)
-    assert recorder.told == [("one", "stored", "abcde"), ("one", "removed", "abcde")]
+    assert recorder.events == [("one", "stored", "abcde"), ("one", "removed", "abcde")]
 
 
-async def test_a_plugin_hears_of_no_removal_of_a_post_that_it_never_saw(
+async def test_a_removal_of_an_unseen_post_is_not_reported(
     workshop: Workshop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recorder = Recorder()
@@ -149,10 +155,10 @@ async def test_a_plugin_hears_of_no_removal_of_a_post_that_it_never_saw(
         assert workshop.outcome("one", "aaaaa") == "skipped"
         await workshop.library.remove("aaaaa")
         await until(lambda: workshop.outcome("one", "aaaaa") is None)
-    assert recorder.told == []
+    assert recorder.events == []
 
 
-async def test_a_plugin_that_failed_with_a_post_hears_of_its_removal(
+async def test_a_removal_is_reported_after_a_failure_too(
     workshop: Workshop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recorder = Recorder()
@@ -160,40 +166,40 @@ async def test_a_plugin_that_failed_with_a_post_hears_of_its_removal(
     workshop.pauses = Pauses(tries=(3600.0,))
     async with workshop.running(monkeypatch, one=recording(recorder)):
         store(workshop.library, "abcde")
-        await until(lambda: workshop.outcome("one", "abcde") == "begun" and bool(recorder.told))
+        await until(lambda: workshop.outcome("one", "abcde") == "begun" and bool(recorder.events))
         await workshop.library.remove("abcde")
         # The next try of what failed does not hold up the removal.
         await until(lambda: workshop.outcome("one", "abcde") is None)
-    assert recorder.told == [("one", "stored", "abcde"), ("one", "removed", "abcde")]
+    assert recorder.events == [("one", "stored", "abcde"), ("one", "removed", "abcde")]
 
 
-async def test_a_post_that_is_stored_anew_is_told_anew(
+async def test_a_post_stored_again_is_reported_again(
     workshop: Workshop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recorder = Recorder()
     async with workshop.running(monkeypatch, one=recording(recorder)):
         for times in (1, 2):
             store(workshop.library, "abcde")
-            await until(lambda: len(recorder.told) == times)  # noqa: B023
-    assert recorder.told == [("one", "stored", "abcde")] * 2
+            await until(lambda: len(recorder.events) == times)  # noqa: B023
+    assert recorder.events == [("one", "stored", "abcde")] * 2
 
 
-async def test_what_a_crash_left_undone_is_done_after_the_next_start_in_order_of_storing(
+async def test_after_a_crash_hooks_resume_in_order_of_storing(
     workshop: Workshop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recorder = Recorder()
     async with workshop.running(monkeypatch, one=recording(recorder)):
         pass
-    # Stored by a process that was killed before it told anybody.
+    # Stored by a process that was killed before it notified anybody.
     names = ["zzzzz", "mmmmm", "aaaaa"]
     for name in names:
         store(workshop.library, name)
     async with workshop.running(monkeypatch, one=recording(recorder)):
-        await until(lambda: len(recorder.told) == 3)
-    assert recorder.told == [("one", "stored", name) for name in names]
+        await until(lambda: len(recorder.events) == 3)
+    assert recorder.events == [("one", "stored", name) for name in names]
 
 
-async def test_a_removal_that_nobody_told_of_is_told_after_the_next_start(
+async def test_an_unreported_removal_is_reported_after_the_next_start(
     workshop: Workshop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recorder = Recorder()
@@ -203,10 +209,10 @@ async def test_a_removal_that_nobody_told_of_is_told_after_the_next_start(
     shutil.rmtree(workshop.root / "abcde")
     async with workshop.running(monkeypatch, one=recording(recorder)):
         await until(lambda: workshop.outcome("one", "abcde") is None)
-    assert recorder.told[1:] == [("one", "removed", "abcde")]
+    assert recorder.events[1:] == [("one", "removed", "abcde")]
 
 
-async def test_a_new_plugin_begins_with_the_posts_stored_from_then_on(
+async def test_a_new_plugin_starts_with_the_next_stored_post(
     workshop: Workshop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recorder = Recorder()
@@ -216,11 +222,11 @@ async def test_a_new_plugin_begins_with_the_posts_stored_from_then_on(
     async with workshop.running(monkeypatch, one=recording(recorder)):
         store(workshop.library, "bbbbb")
         await until(lambda: workshop.outcome("one", "bbbbb") == "done")
-    assert recorder.told == [("one", "stored", "bbbbb")]
+    assert recorder.events == [("one", "stored", "bbbbb")]
 
 
 @pytest.mark.parametrize("damage", [0, 0.5, b"not a database" * 1000])
-async def test_after_a_damaged_ledger_everything_is_told_again(
+async def test_after_a_damaged_ledger_everything_is_reported_again(
     workshop: Workshop, monkeypatch: pytest.MonkeyPatch, damage: float | bytes
 ) -> None:
     recorder = Recorder()
@@ -231,8 +237,8 @@ async def test_after_a_damaged_ledger_everything_is_told_again(
     cut = damage if isinstance(damage, bytes) else whole[: int(len(whole) * damage)]
     workshop.ledger_path.write_bytes(cut)
     async with workshop.running(monkeypatch, one=recording(recorder)):
-        await until(lambda: len(recorder.told) == 2)
-    assert recorder.told == [("one", "stored", "abcde")] * 2
+        await until(lambda: len(recorder.events) == 2)
+    assert recorder.events == [("one", "stored", "abcde")] * 2
 
 
 @pytest.mark.parametrize(
@@ -250,7 +256,7 @@ async def test_a_hook_that_fails_is_tried_three_times(
     async with workshop.running(monkeypatch, one=recording(recorder)):
         store(workshop.library, "abcde")
         await until(lambda: workshop.outcome("one", "abcde") == outcome)
-    assert len(recorder.told) == calls
+    assert len(recorder.events) == calls
     sample = workshop.metrics.registry.get_sample_value
     labels = {"plugin": "one", "hook": "post_stored"}
     word = "ok" if outcome == "done" else "given_up"
@@ -258,7 +264,7 @@ async def test_a_hook_that_fails_is_tried_three_times(
     assert sample("plugin_calls_total", {**labels, "outcome": "failed"}) == calls - 1
 
 
-async def test_a_hook_that_hangs_holds_up_neither_the_end_nor_other_plugins(
+async def test_a_hanging_hook_delays_neither_other_plugins_nor_the_end(
     workshop: Workshop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recorder, forever = Recorder(), threading.Event()
@@ -282,7 +288,7 @@ async def test_a_hook_that_hangs_holds_up_neither_the_end_nor_other_plugins(
     assert workshop.outcome("one", "aaaaa") == workshop.outcome("two", "aaaaa") == "begun"
 
 
-async def test_a_hook_that_takes_too_long_counts_as_failed_and_is_not_called_twice_at_once(
+async def test_a_slow_hook_fails_and_never_runs_twice_at_once(
     workshop: Workshop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     running: list[int] = []
@@ -312,7 +318,7 @@ async def test_a_hook_that_returns_something_else_failed(
         await until(lambda: workshop.outcome("one", "abcde") == "failed")
 
 
-async def test_what_hooks_return_becomes_part_of_the_post_until_it_is_stored_anew(
+async def test_additions_belong_to_a_post_until_its_next_download(
     workshop: Workshop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def sound(post: Post, folder: Path) -> Additions:
@@ -339,7 +345,7 @@ async def test_what_hooks_return_becomes_part_of_the_post_until_it_is_stored_ane
     assert (anew.post.added, anew.post.object_urls) == ((), {})
 
 
-async def test_a_file_that_is_not_whole_any_more_is_not_part_of_the_post(
+async def test_a_file_cut_short_is_left_out_of_the_post(
     workshop: Workshop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def sound(post: Post, folder: Path) -> Additions:
@@ -368,7 +374,7 @@ WRONG = [
 
 
 @pytest.mark.parametrize("wrong", WRONG)
-async def test_additions_that_cannot_be_part_of_a_post_are_a_failure_and_hold_up_nothing(
+async def test_unusable_additions_are_a_failure_that_delays_nothing(
     workshop: Workshop, monkeypatch: pytest.MonkeyPatch, wrong: dict[str, Any]
 ) -> None:
     def add(post: Post) -> Additions:
@@ -405,7 +411,7 @@ async def test_a_hook_that_would_end_the_process_has_only_failed(
             await until(lambda: workshop.outcome(plugin, "abcde") == "failed")  # noqa: B023
 
 
-async def test_additions_that_cannot_be_stored_are_a_failure_after_three_tries(
+async def test_additions_that_cannot_be_stored_fail_after_three_tries(
     workshop: Workshop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[str] = []
@@ -424,22 +430,22 @@ async def test_additions_that_cannot_be_stored_are_a_failure_after_three_tries(
     assert calls == ["abcde"] * 3
 
 
-async def test_a_post_that_is_removed_while_a_hook_works_on_it_is_told_to_be_gone(
+async def test_a_post_removed_during_its_hook_is_reported_as_removed(
     workshop: Workshop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told: list[str] = []
+    seen: list[str] = []
 
     async def stored(post: Post) -> None:
-        told.append("stored")
+        seen.append("stored")
         await asyncio.to_thread(shutil.rmtree, workshop.root / post.shortcode)
 
-    modules = {"one": module(post_stored=stored, post_removed=lambda: told.append("removed"))}
+    modules = {"one": module(post_stored=stored, post_removed=lambda: seen.append("removed"))}
     async with workshop.running(monkeypatch, **modules):
         store(workshop.library, "abcde")
-        await until(lambda: told == ["stored", "removed"])
+        await until(lambda: seen == ["stored", "removed"])
 
 
-async def test_while_the_ledger_takes_no_writes_a_hook_is_not_called_again(
+async def test_a_hook_is_not_repeated_while_the_ledger_is_locked(
     workshop: Workshop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recorder = Recorder()
@@ -456,7 +462,7 @@ async def test_while_the_ledger_takes_no_writes_a_hook_is_not_called_again(
     async with workshop.running(monkeypatch, one=recording(recorder)):
         store(workshop.library, "abcde")
         await until(lambda: workshop.outcome("one", "abcde") == "done")
-    assert recorder.told == [("one", "stored", "abcde")]
+    assert recorder.events == [("one", "stored", "abcde")]
     assert writes == ["begun", "done", "done", "done"]
 
 
@@ -471,7 +477,7 @@ def test_two_processes_that_start_together_lose_nothing(tmp_path: Path) -> None:
     other.close()
 
 
-async def test_a_post_that_changes_while_a_hook_works_on_it_is_told_as_it_is_then(
+async def test_a_post_changed_during_its_hook_is_reported_as_changed(
     workshop: Workshop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     captions: list[str] = []
@@ -537,7 +543,7 @@ async def test_removals_survive_the_loss_of_the_ledger(
         await until(lambda: sorted(removed) == sorted(names + again))
 
 
-async def test_a_restart_while_posts_are_told_again_loses_no_removal(
+async def test_a_restart_during_a_repeat_loses_no_removal(
     workshop: Workshop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     removed: list[str] = []
@@ -584,7 +590,7 @@ async def retry(workshop: Workshop, job: Job) -> None:
     await workshop.jobs.change(kept, JobPost.anew, queue=True)
 
 
-async def test_a_plugin_knows_of_each_end_of_a_job_once_across_restarts(
+async def test_each_end_of_a_job_is_reported_once_across_restarts(
     workshop: Workshop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recorder = Recorder()
@@ -594,34 +600,34 @@ async def test_a_plugin_knows_of_each_end_of_a_job_once_across_restarts(
     async with workshop.running(monkeypatch, one=one):
         first, second = await submit(workshop), await submit(workshop)
         await finish(workshop, first)
-        await until(lambda: recorder.told == [("one", "job", first.id)])
+        await until(lambda: recorder.events == [("one", "job", first.id)])
         # A call whose end is not written down when the process ends is made again.
         async with asyncio.timeout(PATIENCE_SECONDS):
             while await workshop.jobs.unreported("one"):  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
     async with workshop.running(monkeypatch, one=one):
         await finish(workshop, second)
-        await until(lambda: recorder.told[1:] == [("one", "job", second.id)])
+        await until(lambda: recorder.events[1:] == [("one", "job", second.id)])
         await retry(workshop, first)
         await finish(workshop, first)
-        await until(lambda: recorder.told[2:] == [("one", "job", first.id)])
+        await until(lambda: recorder.events[2:] == [("one", "job", first.id)])
 
 
-async def test_a_job_that_is_retried_while_the_hook_runs_is_reported_again(
+async def test_a_job_retried_during_its_hook_is_reported_again(
     workshop: Workshop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told: list[str | None] = []
+    seen: list[str | None] = []
     go_on = threading.Event()
 
     def job_finished(job: JobResponse) -> None:
-        told.append(job.posts[0].code)
+        seen.append(job.posts[0].code)
         go_on.wait()
 
     async with workshop.running(monkeypatch, one=module(job_finished=job_finished)):
         job = await submit(workshop)
         await finish(workshop, job)
-        await until(lambda: told == ["post_not_found"])
+        await until(lambda: seen == ["post_not_found"])
         await retry(workshop, job)
         await workshop.jobs.note(job.id, 0, job.posts[0].done(1))
         go_on.set()
-        await until(lambda: told == ["post_not_found", None])
+        await until(lambda: seen == ["post_not_found", None])

@@ -43,7 +43,7 @@ def test_two_plugins_of_one_name_are_refused(monkeypatch: pytest.MonkeyPatch) ->
         Plugins([module(monkeypatch, "mine", post_removed=lambda: None), "mine"])
 
 
-def test_a_plugin_that_cannot_work_ends_the_start_with_its_reason(
+def test_a_plugin_that_cannot_work_ends_the_start(
     monkeypatch: pytest.MonkeyPatch, media_root: Path
 ) -> None:
     def configure(settings: Settings) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from unittest.mock import Mock
 
 import pytest
@@ -80,7 +81,7 @@ async def library(tmp_path: Path) -> Library:
 
 def make_scraper(library: Library, instagram: Instagram, cooldown: float = 0.0) -> Scraper:
     source = Mock(fetch=instagram.fetch)
-    bounds = {"queries": 1, "downloads": 1, "queue_limit": 1}
+    bounds: dict[str, Any] = {"queries": 1, "downloads": 1, "queue_limit": 1}
     return Scraper(library, source, Metrics(), Peers(), **bounds, timeout=20, cooldown=cooldown)
 
 

@@ -38,13 +38,13 @@ def fail() -> None:
     raise ValueError("https://cdn.example/x.mp4?oh=signature&oe=1")
 
 
-def test_a_line_is_one_json_object_with_time_level_and_event(lines_of: Lines) -> None:
+def test_a_line_is_json_with_time_level_and_event(lines_of: Lines) -> None:
     [line] = lines_of(lambda: structlog.get_logger("x").info("hello\nthere", number=1))
     assert line.pop("timestamp").endswith("Z")
     assert line == {"level": "info", "event": "hello\nthere", "number": 1}
 
 
-def test_what_is_bound_to_the_request_is_in_every_line(lines_of: Lines) -> None:
+def test_values_bound_to_the_request_are_in_every_line(lines_of: Lines) -> None:
     def speak() -> None:
         with structlog.contextvars.bound_contextvars(request_id="mine"):
             structlog.get_logger("x").info("ours")
@@ -65,7 +65,7 @@ def test_python_s_own_loggers_and_warnings_come_the_same_way(lines_of: Lines) ->
     assert "UserWarning: careful" in warning["event"]
 
 
-def test_what_urllib3_quotes_of_the_wire_is_not_logged(lines_of: Lines) -> None:
+def test_urllib3_s_quotes_of_the_wire_are_not_logged(lines_of: Lines) -> None:
     def quote() -> None:
         wire = logging.getLogger("urllib3.connection")
         wire.warning("Failed to parse headers: Set-Cookie: sessionid=unknown-secret")
@@ -217,7 +217,7 @@ def test_a_secret_that_comes_up_later_is_scrubbed_too() -> None:
     assert scrubber.text("first second third") == "[secret] [secret] [secret]"
 
 
-def test_what_holds_itself_is_logged_all_the_same(lines_of: Lines) -> None:
+def test_a_value_that_contains_itself_is_logged(lines_of: Lines) -> None:
     loop: dict[str, Any] = {}
     loop["loop"] = loop
     [line] = lines_of(lambda: structlog.get_logger("x").info("loop", loop=loop))

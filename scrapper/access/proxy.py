@@ -1,0 +1,87 @@
+"""Sign-in by a proxy: the name that it sends in a header stands for a key."""
+
+import re
+import struct
+from collections.abc import Iterator
+from ipaddress import IPv4Address, IPv6Address
+from pathlib import Path
+
+import structlog
+from aiohttp import web
+
+from middlewares.browser_guard import is_foreign
+from middlewares.request_context import peer_of
+from scrapper.settings import Settings
+
+__all__ = ["ProxySignIn", "gateways"]
+
+log = structlog.get_logger(__name__)
+
+_NAME = re.compile(r"[A-Za-z0-9._@-]{1,64}")
+_NAMESPACE = "proxy:"
+_ROUTES = Path("/proc/net/route")
+_IPV6_ROUTES = Path("/proc/net/ipv6_route")
+_IS_GATEWAY = 0x2
+
+
+class ProxySignIn:
+    """The word of ``AUTH_PROXIES`` about who sends a request, in ``AUTH_PROXY_HEADER``.
+
+    It counts only on a connection that one of these proxies opened itself, whatever
+    ``X-Forwarded-For`` says, and not for a request of another site's page. What does not count is
+    logged once for each cause.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._header = settings.auth_proxy_header
+        self._proxies = frozenset(settings.auth_proxies)
+        self._logged: set[str] = set()
+
+    def name_of(self, request: web.Request) -> str | None:
+        """``proxy:NAME`` for whom a proxy signed in; None for anybody else.
+
+        No key has such a name.
+        """
+        given = request.headers.getall(self._header, ()) if self._header else ()
+        if not given or is_foreign(request):
+            return None
+        peer = peer_of(request)
+        if peer not in self._proxies:
+            cause = "not from AUTH_PROXIES"
+        elif len(given) > 1:
+            cause = "sent more than once"
+        elif not _NAME.fullmatch(given[0]):
+            cause = "not a name: 1 to 64 letters, digits and any of ._@-"
+        else:
+            return _NAMESPACE + given[0]
+        if cause not in self._logged:
+            self._logged.add(cause)
+            log.warning("sign-in by proxy ignored", header=self._header, cause=cause, peer=peer)
+        return None
+
+
+def gateways(routes: Path = _ROUTES, ipv6_routes: Path = _IPV6_ROUTES) -> set[str]:
+    """The addresses of this machine's gateways, as Linux lists its *routes*; blocking.
+
+    Connections to a port that Docker publishes may come from the gateway, whoever opened them.
+    """
+    return {*_ipv4_gateways(routes), *_ipv6_gateways(ipv6_routes)}
+
+
+def _ipv4_gateways(routes: Path) -> Iterator[str]:
+    for fields in _lines(routes)[1:]:
+        if int(fields[3], 16) & _IS_GATEWAY:
+            yield str(IPv4Address(struct.pack("=L", int(fields[2], 16))))
+
+
+def _ipv6_gateways(routes: Path) -> Iterator[str]:
+    for fields in _lines(routes):
+        if int(fields[8], 16) & _IS_GATEWAY:
+            yield str(IPv6Address(bytes.fromhex(fields[4])))
+
+
+def _lines(path: Path) -> list[list[str]]:
+    try:
+        return [line.split() for line in path.read_text().splitlines()]
+    except OSError:
+        return []

@@ -1,0 +1,107 @@
+"""The latest events, as bytes of a stream, for streams that read them at their own pace."""
+
+import re
+import secrets
+from collections import deque
+from typing import NamedTuple
+
+__all__ = ["Journal", "event"]
+
+_MOST_BYTES = 4_000_000
+_PIECE_BYTES = 64 * 1024
+_ID = re.compile(r"([0-9a-f]{8})-([0-9]{1,15})")
+
+
+class _Event(NamedTuple):
+    """An event; one that is ``private`` is for its ``owner``, and for who sees all."""
+
+    text: bytes
+    owner: str | None
+    private: bool
+
+
+class Journal:
+    """The latest events, 4 MB of them, numbered.
+
+    A reader knows the number of the last event that it saw, and may go on from there while the
+    next one is still here. Pieces are made once, and shared by the readers that want the same.
+    """
+
+    def __init__(self) -> None:
+        self._epoch = secrets.token_hex(4)
+        self._events: deque[_Event] = deque()
+        self._before_first = 0
+        self._bytes = 0
+        self._pieces: dict[tuple[int, str | None], tuple[bytes, int]] = {}
+
+    @property
+    def last(self) -> int:
+        """The number of the last event."""
+        return self._before_first + len(self._events)
+
+    def add(
+        self, name: str, data: bytes, *, private: bool = False, owner: str | None = None
+    ) -> None:
+        """Note an event with *data*, JSON; a *private* one is for *owner*, and for who sees all."""
+        text = event(name, data, self._id(self.last + 1))
+        self._events.append(_Event(text, owner, private))
+        self._bytes += len(text)
+        while self._bytes > _MOST_BYTES and len(self._events) > 1:
+            self._bytes -= len(self._events.popleft().text)
+            self._before_first += 1
+        self._pieces.clear()
+
+    def begin_anew(self) -> None:
+        """Let no reader go on: events may have been lost."""
+        self._before_first = self.last + 1
+        self._events.clear()
+        self._bytes = 0
+        self._pieces.clear()
+
+    def place_of(self, event_id: str) -> int | None:
+        """The number in the ID of an event, if a reader may go on from there."""
+        found = _ID.fullmatch(event_id)
+        place = int(found[2]) if found and found[1] == self._epoch else None
+        return place if place is not None and self.goes_on_from(place) else None
+
+    def goes_on_from(self, place: int) -> bool:
+        """Whether the event after number *place* is still here, or is the next to come."""
+        return self._before_first <= place <= self.last
+
+    def reset(self) -> bytes:
+        """The event that begins a stream which cannot go on."""
+        return event("reset", b"{}", self._id(self.last))
+
+    def after(self, place: int, viewer: str | None) -> tuple[bytes, int]:
+        """The events after number *place* that *viewer* may see, and the number of the last.
+
+        At most 64 KB of them, or one: a reader that is slow has no more than that in memory.
+        *viewer* is None for who sees all.
+        """
+        made = self._pieces.get((place, viewer))
+        if made is None:
+            made = self._pieces[place, viewer] = self._make(place, viewer)
+        return made
+
+    def _make(self, place: int, viewer: str | None) -> tuple[bytes, int]:
+        texts: list[bytes] = []
+        size = 0
+        # From the end: an index of a deque is found from the nearer one.
+        while place < self.last and size < _PIECE_BYTES:
+            text, owner, private = self._events[place - self._before_first]
+            if not private or viewer in (None, owner):
+                if texts and size + len(text) > _PIECE_BYTES:
+                    break
+                texts.append(text)
+                size += len(text)
+            place += 1
+        return b"".join(texts), place
+
+    def _id(self, number: int) -> str:
+        return f"{self._epoch}-{number}"
+
+
+def event(name: str, data: bytes, id_: str = "") -> bytes:
+    """One event of a stream: HTML Living Standard, section 9.2."""
+    head = f"id: {id_}\r\n" if id_ else ""
+    return b"%bevent: %b\r\ndata: %b\r\n\r\n" % (head.encode(), name.encode(), data)

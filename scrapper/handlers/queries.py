@@ -1,0 +1,75 @@
+"""Parameters of queries that several routes share, and how each is read."""
+
+from collections.abc import Sequence
+
+from aiohttp import web
+
+from scrapper.handlers.openapi import Parameter
+from scrapper.handlers.refusals import InvalidParameter
+from scrapper.library.listing import Cursor
+
+__all__ = ["CURSOR", "FLAG", "LIMIT", "choice_in", "cursor_in", "flag_in", "limit_in"]
+
+_DEFAULT_LIMIT = 20
+_MOST = 100
+
+LIMIT = Parameter(
+    "limit",
+    "query",
+    {"type": "integer", "minimum": 1, "maximum": _MOST, "default": _DEFAULT_LIMIT},
+    "How many",
+)
+CURSOR = Parameter(
+    "cursor",
+    "query",
+    {"type": "string", "pattern": r"^[0-9]{1,12}\.[0-9]{9}~[A-Za-z0-9_-]{5,64}$"},
+    "The `next_cursor` of the listing before",
+)
+FLAG = {"type": "string", "enum": ["1"]}
+"""The schema of a parameter that is there, or not."""
+
+
+def limit_in(request: web.Request) -> int:
+    """The ``limit`` of a listing.
+
+    Raises:
+        InvalidParameter: it is none.
+    """
+    limit = request.query.get("limit", str(_DEFAULT_LIMIT))
+    is_number = limit.isascii() and limit.isdecimal() and len(limit) <= len(str(_MOST))
+    if not is_number or not 1 <= int(limit) <= _MOST:
+        raise InvalidParameter(text=f"limit must be a number from 1 to {_MOST}")
+    return int(limit)
+
+
+def cursor_in(request: web.Request) -> Cursor | None:
+    """The ``cursor`` of a listing; None if it begins at the beginning.
+
+    Raises:
+        InvalidParameter: it is none.
+    """
+    try:
+        return Cursor.parse(request.query["cursor"]) if "cursor" in request.query else None
+    except ValueError:
+        raise InvalidParameter(text="cursor must be a next_cursor of an earlier listing") from None
+
+
+def choice_in(request: web.Request, name: str, choices: Sequence[str]) -> str | None:
+    """The value of the parameter *name*, one of the *choices*; None if it is not there.
+
+    Raises:
+        InvalidParameter: it is another one.
+    """
+    value = request.query.get(name)
+    if value not in (None, *choices):
+        raise InvalidParameter(text=f"{name} must be {' or '.join(choices)}")
+    return value
+
+
+def flag_in(request: web.Request, name: str) -> bool:
+    """Whether the parameter *name* is there.
+
+    Raises:
+        InvalidParameter: it is not ``1``.
+    """
+    return choice_in(request, name, ["1"]) is not None

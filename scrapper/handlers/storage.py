@@ -1,0 +1,48 @@
+"""``GET /storage``: how much is stored."""
+
+import asyncio
+from dataclasses import dataclass
+from typing import Annotated
+
+import orjson
+from aiohttp import web
+from pydantic import ConfigDict, Field
+
+from scrapper.errors import MediaFolderGone
+from scrapper.handlers.openapi import Operation
+from scrapper.handlers.resources import LIBRARY, SETTINGS
+from scrapper.library.disk import free_bytes
+
+__all__ = ["storage"]
+
+
+@dataclass(frozen=True, slots=True)
+class StorageResponse:
+    """How much is stored, and for how long."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    posts: Annotated[int, Field(ge=0)]
+    bytes: Annotated[int, Field(ge=0, description="Of the posts' files")]
+    free_bytes: Annotated[int, Field(ge=0, description="Of the disk")]
+    max_age_days: Annotated[
+        float, Field(ge=0, description="When a sweep removes a post that is not kept; 0: never")
+    ]
+
+
+@Operation(
+    id="getStorage",
+    summary="How much is stored, and how much room is left",
+    tag="service",
+    response=StorageResponse,
+    errors=(503,),
+)
+async def storage(request: web.Request) -> web.Response:
+    library = request.app[LIBRARY]
+    usage = await library.usage_now()
+    free = await asyncio.to_thread(free_bytes, library.root)
+    if free is None:
+        raise MediaFolderGone
+    days = request.app[SETTINGS].max_media_age_days
+    body = orjson.dumps(StorageResponse(usage.posts, usage.bytes, free, days))
+    return web.Response(body=body, content_type="application/json")

@@ -1,0 +1,61 @@
+"""What may hold for a while, and plugins may want to know of: the login's state, and conditions."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from scrapper.instagram.login.session import Login, LoginState
+from scrapper.library.disk import free_bytes
+from scrapper.scraping.refusals import Refusals
+from scrapper.settings import Settings
+
+__all__ = ["Condition", "ConditionName", "Conditions"]
+
+ConditionName = Literal["disk_nearly_full", "instagram_refuses"]
+"""``disk_nearly_full``: beyond ``MIN_FREE_DISK_MB``, there is no room for a file of
+``MAX_MEDIA_MB``. ``instagram_refuses``: for an hour there was nothing but limits."""
+
+# Else the condition would come and go with each file at the edge.
+_ROOM_TO_END = 1.1
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """Whether the condition called *name* *holds* now."""
+
+    name: ConditionName
+    holds: bool
+
+
+class Conditions:
+    """The *login*'s state, and the conditions of this service; blocking."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        login: Login,
+        refusals: Refusals,
+        *,
+        free: Callable[[Path], int | None] = free_bytes,
+    ) -> None:
+        self._root = settings.media_root
+        self._enough = settings.min_free_bytes + settings.max_media_bytes
+        self._login = login
+        self._refusals = refusals
+        self._free = free
+        self._disk_nearly_full = False
+
+    def now(self) -> Mapping[str, LoginState | Condition]:
+        """All of them, by name; the login's is ``login``."""
+        free = self._free(self._root)
+        if free is not None:
+            factor = _ROOM_TO_END if self._disk_nearly_full else 1
+            self._disk_nearly_full = free < self._enough * factor
+        # It looks at the files, which another process may have changed.
+        self._login.session()
+        conditions = (
+            Condition("disk_nearly_full", self._disk_nearly_full),
+            Condition("instagram_refuses", self._refusals.last_long),
+        )
+        return {"login": self._login.state, **{one.name: one for one in conditions}}

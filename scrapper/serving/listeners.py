@@ -1,0 +1,205 @@
+"""What the service listens on: an address, with TLS or without, and a Unix socket."""
+
+import asyncio
+import errno
+import socket
+import ssl
+import stat
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from hashlib import sha256
+from pathlib import Path
+
+import structlog
+
+from scrapper.errors import SettingsError
+from scrapper.library.disk import identity
+from scrapper.local_files.opening import read_file
+from scrapper.local_files.watching import WatchedFile
+from scrapper.settings import Settings
+from scrapper.tasks import end, in_background
+from scrapper.telemetry.complaints import Complaint
+
+__all__ = ["Certificate", "listening", "tcp_listener", "unix_listener"]
+
+log = structlog.get_logger(__name__)
+
+_BACKLOG = 1024
+_MAX_BYTES = 1_000_000
+_SECONDS_BETWEEN_LOOKS = 1.0
+_SECONDS_TO_PROBE = 1.0
+
+
+@asynccontextmanager
+async def listening(
+    settings: Settings, connect: Callable[[], asyncio.Protocol]
+) -> AsyncIterator[tuple[str, int]]:
+    """Have *connect* make a protocol for each connection while the block runs; give host and port.
+
+    Raises:
+        SettingsError: an address cannot be used, or the certificate.
+    """
+    loop = asyncio.get_running_loop()
+    async with AsyncExitStack() as opened:
+        certificate = await asyncio.to_thread(Certificate.from_settings, settings)
+        if settings.unix_socket:
+            own = unix_listener(settings.unix_socket, settings.unix_socket_mode)
+            server = await loop.create_unix_server(
+                connect, sock=opened.enter_context(own), backlog=_BACKLOG
+            )
+            opened.callback(server.close)
+        listener = tcp_listener(settings.host, settings.port)
+        server = await loop.create_server(
+            connect,
+            sock=listener,
+            backlog=_BACKLOG,
+            ssl=certificate.context if certificate else None,
+            ssl_handshake_timeout=settings.client_timeout_seconds if certificate else None,
+        )
+        opened.callback(server.close)
+        if certificate:
+            opened.push_async_callback(end, in_background(certificate.follow(), "certificate"))
+        host, port, *_ = listener.getsockname()
+        yield host, port
+
+
+class Certificate:
+    """A certificate with its key, in two files of PEM that may be renewed at any time.
+
+    New connections get the newest pair that can be used; those that are open stay.
+
+    Raises:
+        SettingsError: the files cannot be read, or do not belong together.
+    """
+
+    def __init__(self, certificate: Path, key: Path) -> None:
+        self._paths = certificate, key
+        self._watched = [WatchedFile(path, _digest) for path in self._paths]
+        self._unusable = Complaint()
+        try:
+            self._stamp = self._look_at_files()
+            self.context = self._current = self._load()
+        except (OSError, ValueError) as error:
+            raise SettingsError(f"TLS_CERT_FILE, TLS_KEY_FILE: {_explain(error)}") from None
+        # It is called for each handshake, also if the client names no server.
+        self.context.sni_callback = self._use_current
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> "Certificate | None":
+        """The certificate that *settings* name, if any; blocking."""
+        if settings.tls_cert_file is None or settings.tls_key_file is None:
+            return None
+        return cls(settings.tls_cert_file, settings.tls_key_file)
+
+    def look(self) -> None:
+        """Load the files if they changed; if they cannot be used, the old pair stays. Blocking."""
+        try:
+            stamp = self._look_at_files()
+            if stamp != self._stamp:
+                self._current = self._load()
+                self._stamp = stamp
+                log.info("certificate renewed")
+        except (OSError, ValueError) as error:
+            if self._unusable.is_due(cause := _explain(error)):
+                log.error("certificate unusable: the old one stays", cause=cause)  # noqa: TRY400
+        else:
+            self._unusable.settle()
+
+    async def follow(self) -> None:
+        """Look once a second, until this is cancelled."""
+        while True:
+            await asyncio.sleep(_SECONDS_BETWEEN_LOOKS)
+            await asyncio.to_thread(self.look)
+
+    def _look_at_files(self) -> list[str]:
+        return [watched.content() for watched in self._watched]
+
+    def _load(self) -> ssl.SSLContext:
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.set_alpn_protocols(["http/1.1"])
+        # Without a password, OpenSSL would ask for that of an encrypted key on the terminal.
+        context.load_cert_chain(*self._paths, password="")
+        return context
+
+    def _use_current(
+        self, connection: ssl.SSLObject | ssl.SSLSocket, _name: str | None, _: ssl.SSLContext
+    ) -> None:
+        connection.context = self._current
+
+
+@contextmanager
+def unix_listener(path: Path, mode: int) -> Iterator[socket.socket]:
+    """A socket at *path* with the permissions *mode*, which is gone after the block.
+
+    What a killed process left there is replaced.
+
+    Raises:
+        SettingsError: another process listens there, or something else is there.
+    """
+    with socket.socket(socket.AF_UNIX) as listener:
+        try:
+            _remove_stale(path)
+            listener.bind(str(path))
+            # Nobody can connect before it listens.
+            path.chmod(mode)
+            listener.listen(_BACKLOG)
+        except OSError as error:
+            raise SettingsError(
+                f"UNIX_SOCKET: cannot listen on {path}: {error.strerror}"
+            ) from error
+        ours = identity(path)
+        try:
+            yield listener
+        finally:
+            # A process that was started meanwhile may have put its own there.
+            if identity(path) == ours:
+                path.unlink(missing_ok=True)
+
+
+def _remove_stale(path: Path) -> None:
+    """Remove the socket at *path* on which nobody listens any more.
+
+    Raises:
+        OSError: something else is there.
+    """
+    try:
+        status = path.lstat()
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(status.st_mode):
+        raise OSError(errno.EEXIST, "a file that is no socket is there")
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(_SECONDS_TO_PROBE)
+        try:
+            probe.connect(str(path))
+        except (ConnectionRefusedError, FileNotFoundError):
+            path.unlink(missing_ok=True)
+            return
+    raise OSError(errno.EADDRINUSE, "another process listens there")
+
+
+def tcp_listener(host: str, port: int, setting: str = "PORT") -> socket.socket:
+    """A socket that listens on *port*, which *setting* names.
+
+    Raises:
+        SettingsError: it cannot.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=_BACKLOG)
+    except OSError as error:
+        raise SettingsError(
+            f"HOST, {setting}: cannot listen on {host}:{port}: {error.strerror}"
+        ) from error
+
+
+def _digest(path: Path) -> str:
+    return sha256(read_file(path, _MAX_BYTES)).hexdigest()
+
+
+def _explain(error: Exception) -> str:
+    """What is wrong with the files, without their content."""
+    if isinstance(error, ssl.SSLError):
+        reason = (error.reason or "no PEM").replace("_", " ").lower()
+        return f"they are no certificate and its key, unencrypted, in PEM: {reason}"
+    return f"{getattr(error, 'filename', '')}: {getattr(error, 'strerror', error)}"

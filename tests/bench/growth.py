@@ -1,0 +1,149 @@
+"""The rows about growth: what more workers bring, and what each post of a job costs Redis."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from scrapper.replicas.queue import STREAM
+from tests.bench.processes import InstagramProcess, cpu_seconds, service
+from tests.bench.table import LATENCY, ROUNDS, Row, ratio, scratch, url_of
+from tests.process import Service, Worker, wait_for
+from tests.redis_server import RedisServer
+
+__all__ = ["ROWS"]
+
+_FEW_THREADS = 2
+_POSTS_A_WORKER = 40
+_JOBS, _POSTS_A_JOB = 40, 25
+_QUEUED = _JOBS * _POSTS_A_JOB
+_SECONDS_BETWEEN_LOOKS = 0.1
+_LONG_SECONDS = 600.0
+
+
+class _Place(NamedTuple):
+    """A Redis, a folder, and a replica that takes jobs for the workers."""
+
+    redis: RedisServer
+    environment: dict[str, str]
+    folder: Path
+    replica: Service
+
+    def figures(self) -> dict[str, float]:
+        """What Redis counted so far."""
+        found: Any = self.redis.client.info()
+        return {
+            "commands": found["total_commands_processed"],
+            "bytes": found["total_net_input_bytes"] + found["total_net_output_bytes"],
+            "seconds": found["used_cpu_user"] + found["used_cpu_sys"],
+        }
+
+    def bytes_of(self, *keys: str) -> int:
+        """What these keys take of Redis's memory."""
+        redis: Any = self.redis.client
+        return sum(redis.memory_usage(key, samples=0) or 0 for key in keys)
+
+    @contextmanager
+    def workers(self, number: int, **settings: str) -> Iterator[list[Worker]]:
+        with ExitStack() as running:
+            environment = {**self.environment, **settings}
+            yield [running.enter_context(Worker(self.folder, environment)) for _ in range(number)]
+
+    def submit(self, name: str, posts: int) -> str:
+        urls = [url_of(f"reel-{name}-{number}") for number in range(posts)]
+        answer = self.replica.post("/jobs", {"urls": urls})
+        assert answer.status_code == 202, answer.text
+        return f"/jobs/{answer.json()['id']}"
+
+    def finish(self, *jobs: str) -> None:
+        """Wait until the jobs are done, at few requests to Redis."""
+        for job in jobs:
+            while (shown := self.replica.get(job).json())["state"] == "running":
+                time.sleep(_SECONDS_BETWEEN_LOOKS)
+            assert {post["status"] for post in shown["posts"]} == {200}
+
+
+@contextmanager
+def _place() -> Iterator[_Place]:
+    with scratch() as folder, ExitStack() as running:
+        redis = running.enter_context(RedisServer(folder))
+        instagram = running.enter_context(InstagramProcess("--latency", LATENCY))
+        # Our own limits must not interfere.
+        environment = {
+            **instagram.environment,
+            "REDIS_URL": redis.url,
+            "INSTAGRAM_MAX_QUERIES": "0",
+            "MAX_JOBS": str(10 * _JOBS),
+        }
+        replica = running.enter_context(service(folder / "media", environment))
+        yield _Place(redis, environment, folder / "media", replica)
+
+
+def workers() -> Iterator[Row]:
+    """The posts of a job by 1, 2 and 4 workers.
+
+    Each has so few threads that it waits for Instagram's latency, not for the cores.
+    """
+    rates: dict[int, list[float]] = {1: [], 2: [], 4: []}
+    with _place() as place:
+        for turn in range(ROUNDS):
+            for number, found in rates.items():
+                few = {"SCRAPE_CONCURRENCY": str(_FEW_THREADS)}
+                with place.workers(number, **few):
+                    name = f"{turn}-{number}"
+                    # A worker's first query finds out which source answers.
+                    place.finish(place.submit(f"warm-{name}", 8 * number))
+                    started = time.perf_counter()
+                    jobs = [place.submit(f"{name}-{one}", _POSTS_A_WORKER) for one in range(number)]
+                    place.finish(*jobs)
+                    found.append(number * _POSTS_A_WORKER / (time.perf_counter() - started))
+    for number in (2, 4):
+        ours = [rate / number for rate in rates[number]]
+        yield ratio(
+            f"posts of jobs by {number} workers: rate of each vs 1 alone", ours, rates[1], least=0.9
+        )
+
+
+def queued_posts() -> Iterator[Row]:
+    """1,000 queued posts of 40 jobs: what they take of Redis, and how fast they are done."""
+    few: list[float] = []
+    with _place() as place:
+        started = time.perf_counter()
+        jobs = [place.submit(f"queued-{job}", _POSTS_A_JOB) for job in range(_JOBS)]
+        submitting = time.perf_counter() - started
+        keys = [f"scrapper:job:{job.removeprefix('/jobs/')}" for job in jobs]
+        memory = place.bytes_of(STREAM, *keys) / _JOBS
+        queued = place.figures()
+        with place.workers(4) as running:
+            started = time.perf_counter()
+            place.finish(*jobs)
+            many = _QUEUED / (time.perf_counter() - started)
+            done = place.figures()
+            cpu = sum(cpu_seconds(worker.pid) for worker in running) / _QUEUED
+            for turn in range(ROUNDS):
+                started = time.perf_counter()
+                place.finish(place.submit(f"few-{turn}", _POSTS_A_JOB))
+                few.append(_POSTS_A_JOB / (time.perf_counter() - started))
+            empty = 'queue_posts{state="waiting"} 0.0'
+            wait_for(lambda: empty in place.replica.get("/metrics").text, seconds=_LONG_SECONDS)
+        a_post = {name: (done[name] - queued[name]) / _QUEUED for name in done}
+        kept = place.bytes_of(*keys) / _JOBS
+    yield ratio(
+        "1,000 queued posts of 40 jobs, 4 workers: rate vs 25 posts of 1 job",
+        [many] * ROUNDS,
+        few,
+    )
+    yield Row("… posts a second, all processes on the same cores", f"{many:.0f}", "", None)
+    yield Row("… CPU seconds of the workers per post", f"{cpu:.4f}", "", None)
+    yield Row("… a job of 25 posts submitted", f"{submitting / _JOBS * 1000:.1f} ms", "", None)
+    yield Row("… memory of Redis per queued job of 25 posts", f"{memory / 1000:.1f} kB", "", None)
+    yield Row("… memory of Redis per finished job of 25 posts", f"{kept / 1000:.1f} kB", "", None)
+    yield Row("… commands of Redis per post", f"{a_post['commands']:.0f}", "", None)
+    yield Row("… CPU of Redis per post", f"{a_post['seconds'] * 1e6:.0f} µs", "", None)
+    yield Row("… bytes to and from Redis per post", f"{a_post['bytes'] / 1000:.1f} kB", "", None)
+
+
+ROWS: dict[str, Callable[[], Iterator[Row]]] = {
+    function.__name__: function for function in (workers, queued_posts)
+}

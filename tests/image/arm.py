@@ -1,0 +1,138 @@
+"""``make arm``: the service runs on each ARM processor of the image, emulated by qemu.
+
+Needs root, debootstrap and qemu-user-static, but neither an engine nor binfmt: a Debian of the
+processor's is unpacked and entered by chroot, where qemu runs Python, called by its path. The
+packages are the wheels of the lock, as in the image.
+"""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import requests
+
+from requirements.check_wheels import wheel_options
+from tests.image.base import unpack_debian
+from tests.instagram import StandIn
+from tests.process import PATIENCE_SECONDS, free_port, wait_for
+
+_ROOT = Path(__file__).resolve().parents[2]
+_LOCKS = ("base.txt", "docs.txt", "redis.txt")
+_URL = "https://www.instagram.com/{}/{}/"
+_ENTER = """
+set -e
+mount --make-rprivate /
+mount -t tmpfs -o size=16m,mode=1777 tmpfs "$ROOT/tmp"
+mount --bind "$CERTIFICATES" "$ROOT/mnt"
+mount -t proc proc "$ROOT/proc"
+mount --rbind /dev "$ROOT/dev"
+exec env --ignore-environment "$@"
+"""
+
+
+class Processor(NamedTuple):
+    """What Debian, wheels and qemu call a processor."""
+
+    debian: str
+    wheels: str
+    qemu: str
+
+
+@pytest.fixture(
+    scope="module",
+    params=[Processor("armhf", "armv7l", "arm"), Processor("arm64", "aarch64", "aarch64")],
+    ids=["arm/v7", "arm64"],
+)
+def processor(request: pytest.FixtureRequest) -> Processor:
+    processor: Processor = request.param
+    return processor
+
+
+@pytest.fixture(scope="module")
+def root(processor: Processor, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Debian for the *processor*, with the service, its packages and qemu."""
+    folder = tmp_path_factory.mktemp(processor.debian)
+    folder.chmod(0o755)
+    unpack_debian(folder, processor.debian)
+    install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--require-hashes"]
+    install += wheel_options(processor.wheels, folder / "app")
+    install += [f"--requirement={_ROOT / 'requirements' / lock}" for lock in _LOCKS]
+    subprocess.run(install, check=True)
+    for name in ("scrapper", "middlewares"):
+        shutil.copytree(_ROOT / name, folder / "app" / name)
+    shutil.copy(f"/usr/bin/qemu-{processor.qemu}-static", folder / "qemu")
+    for name in ("data", "mnt", "proc", "dev", "tmp"):
+        (folder / name).mkdir(exist_ok=True)
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def url(root: Path, instagram: StandIn) -> Iterator[str]:
+    """The running service; it ends with code 0."""
+    port = str(free_port())
+    environment = {
+        **instagram.environment,
+        "REQUESTS_CA_BUNDLE": f"/mnt/{instagram.ca_bundle.name}",
+        "HOST": "127.0.0.1",
+        "MEDIA_ROOT": "/data/instaloader",
+        "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
+        "PORT": port,
+        "PYTHONPATH": "/app",
+        "SCRAPE_TIMEOUT_SECONDS": "300",
+    }
+    service = ["chroot", str(root), "/qemu", "/usr/bin/python3", "-m", "scrapper"]
+    variables = [f"{name}={value}" for name, value in environment.items()]
+    process = subprocess.Popen(
+        ["unshare", "--mount", "sh", "-c", _ENTER, "sh", *variables, *service],
+        env={
+            "PATH": os.environ["PATH"],
+            "ROOT": str(root),
+            "CERTIFICATES": str(instagram.ca_bundle.parent),
+        },
+    )
+    try:
+        wait_for(lambda: process.poll() is not None or _answers(f"http://127.0.0.1:{port}/health"))
+        assert process.poll() is None
+        yield f"http://127.0.0.1:{port}"
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(PATIENCE_SECONDS) == 0
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _answers(url: str) -> bool:
+    with requests.Session() as session:
+        session.trust_env = False
+        try:
+            return session.get(url, timeout=PATIENCE_SECONDS).ok
+        except requests.ConnectionError:
+            return False
+
+
+def test_the_service_scrapes_does_a_job_and_searches(
+    url: str, processor: Processor, instagram: StandIn
+) -> None:
+    with requests.Session() as session:
+        session.trust_env = False
+        link = _URL.format("reel", "reel-arm")
+        scraped = session.post(f"{url}/scrape", json={"url": link}, timeout=PATIENCE_SECONDS)
+        assert scraped.status_code == 200, scraped.text
+        file = session.get(f"{url}/download/reel-arm", timeout=PATIENCE_SECONDS)
+        assert [file.content] == instagram.bytes_of("reel-arm")
+        link = _URL.format("p", "carousel-arm")
+        created = session.post(f"{url}/jobs", json={"urls": [link]}, timeout=PATIENCE_SECONDS)
+        assert created.status_code == 202, created.text
+        job = url + created.headers["Location"]
+        wait_for(lambda: session.get(job, timeout=PATIENCE_SECONDS).json()["state"] == "done")
+        found = session.get(f"{url}/posts?q=carousel-arm", timeout=PATIENCE_SECONDS).json()
+        assert [post["shortcode"] for post in found["posts"]] == ["carousel-arm"]
+        for path in ("/", "/docs", "/metrics"):
+            assert session.get(url + path, timeout=PATIENCE_SECONDS).status_code == 200, path

@@ -1,0 +1,89 @@
+"""What somebody reads who starts the service for the first time, or sets it up wrongly."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import requests
+
+from tests.process import Process, Service, wait_for
+
+OPEN = "open to everybody who reaches the port"
+
+
+def refused(*arguments: str, **environment: str) -> str:
+    """What Python prints with these *arguments* in the repository; it ends with 2, in peace."""
+    done = subprocess.run(
+        [sys.executable, *arguments],
+        cwd=Path(__file__).parents[2],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    return done.stderr
+
+
+@pytest.mark.parametrize("arguments", [[], ["worker"], ["fetch", "https://example.com/"]])
+def test_without_packages_it_says_make_run(arguments: list[str]) -> None:
+    # -S leaves out everything that is installed.
+    assert "make run" in refused("-S", "-m", "scrapper", *arguments)
+
+
+@pytest.mark.parametrize(
+    ("settings", "warnings"),
+    [
+        ({"HOST": "0.0.0.0"}, 1),
+        ({"HOST": "127.0.0.1"}, 0),
+        ({"HOST": "::1"}, 0),
+        ({"HOST": "0.0.0.0", "API_KEY": "a-key-that-is-long-enough"}, 0),
+    ],
+)
+def test_an_open_service_on_a_network_warns_once(
+    tmp_path: Path, settings: dict[str, str], warnings: int
+) -> None:
+    process = Process(("scrapper",), tmp_path, {**settings, "PORT": "0"})
+    with process:
+        wait_for(lambda: process.logged("listening") == 1)
+        process.terminate()
+        assert process.wait() == 0
+    assert process.logged(OPEN) == warnings
+
+
+def test_a_name_that_is_almost_a_setting_is_a_warning(tmp_path: Path) -> None:
+    with Service(tmp_path, {"API_KEYS": "s3cret-value", "MAX_MEDIA_AGE_DAY": "3"}) as service:
+        service.terminate()
+        service.wait()
+    lines = [line for line in service.log if line["event"].startswith("unknown variable")]
+    assert [(line["name"], line["nearest"]) for line in lines] == [
+        ("API_KEYS", "API_KEY"),
+        ("MAX_MEDIA_AGE_DAY", "MAX_MEDIA_AGE_DAYS"),
+    ]
+    assert "s3cret-value" not in "".join(service.raw_log)
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({}, {"other.example", "ALLOWED_HOSTS", "API_KEY"}),
+        ({"API_KEY": "a-long-enough-key", "ALLOWED_HOSTS": "a.example"}, {"ALLOWED_HOSTS"}),
+    ],
+)
+def test_a_browser_reads_which_name_is_refused_and_why(
+    tmp_path: Path, settings: dict[str, str], named: set[str]
+) -> None:
+    with Service(tmp_path, settings) as service:
+        headers = {"Host": "other.example", "Accept": "text/html,*/*;q=0.8"}
+        page = requests.get(service.url, headers=headers, timeout=60)
+    assert (page.status_code, page.headers["Content-Type"]) == (421, "text/html; charset=utf-8")
+    assert {name for name in named if name not in page.text} == set()
+
+
+@pytest.mark.parametrize("command", [[], ["login", "--forget"]])
+@pytest.mark.parametrize("folder", ["/proc/posts", "/dev/null/posts", "/sys/posts"])
+def test_a_bad_folder_is_a_message(folder: str, command: list[str]) -> None:
+    settings = {"MEDIA_ROOT": folder, "PORT": "0", "HOST": "127.0.0.1"}
+    assert "MEDIA_ROOT: /" in refused("-m", "scrapper", *command, **settings)

@@ -1,0 +1,172 @@
+"""Notifications of real processes, to a receiver that speaks as ntfy does."""
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from tests.instagram import StandIn
+from tests.process import Service, Worker, wait_for
+from tests.redis_server import RedisServer
+
+PASSWORD = "s3cret-of-the-tests"
+GONE = "https://www.instagram.com/p/gone-1/"
+STORED = "https://www.instagram.com/reel/reel-1/"
+
+
+class Receiver:
+    """Takes notifications as a server of ntfy does; ``status`` is what it answers."""
+
+    def __init__(self) -> None:
+        self.titles: list[str] = []
+        self.status = 200
+        self.asked = 0
+        receiver = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                message = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                receiver.asked += 1
+                if receiver.status == 200:
+                    receiver.titles.append(message["title"])
+                self.send_response(receiver.status)
+                self.send_header("Content-Length", "2")
+                self.end_headers()
+                self.wfile.write(b"{}")
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"ntfy://user:{PASSWORD}@127.0.0.1:{self._server.server_port}/topic"
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    made = Receiver()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def environment(instagram: StandIn, receiver: Receiver) -> dict[str, str]:
+    return {
+        **instagram.environment,
+        "PLUGINS": "notify",
+        "NOTIFY_URLS": receiver.url,
+        "LOG_LEVEL": "debug",
+        "INSTAGRAM_MAX_QUERIES": "0",
+        "INSTAGRAM_COOLDOWN_SECONDS": "0.1",
+    }
+
+
+def counts(media_root: Path) -> dict[str, int]:
+    """How many events of each kind wait for the target, as a kill would leave them."""
+    waiting = json.loads((media_root / ".state/notify.json").read_text())["waiting"]["1"]
+    return {kind: fields["count"] for kind, fields in waiting.items() if fields["count"]}
+
+
+def test_each_event_arrives_once_over_kills(
+    instagram: StandIn, media_root: Path, receiver: Receiver, environment: dict[str, str]
+) -> None:
+    expected = []
+    full = {"MIN_FREE_DISK_MB": "0", "MAX_MEDIA_MB": "1"}
+    with Service(media_root, {**environment, **full}) as service:
+        service.post("/jobs", {"urls": [STORED, GONE]})
+        expected += ["A job is done", "1 post of a job failed"]
+        wait_for(lambda: sorted(receiver.titles) == sorted(expected))
+        wait_for(lambda: not counts(media_root))
+        receiver.status = 500
+        asked = receiver.asked
+        log = service
+    # The disk is nearly full now, and the receiver away, when the process is killed again.
+    full["MAX_MEDIA_MB"] = "1000000000"
+    with Service(media_root, {**environment, **full}) as service:
+        wait_for(lambda: receiver.asked > asked)
+        service.kill()
+    receiver.status = 200
+    with Service(media_root, {**environment, **full}) as service:
+        expected.append("The disk is nearly full")
+        wait_for(lambda: sorted(receiver.titles) == sorted(expected))
+        wait_for(lambda: not counts(media_root))
+        service.kill()
+    with Service(media_root, {**environment, **full}) as service:
+        # Further jobs wait for an hour, over kills.
+        service.post("/jobs", {"urls": [STORED]})
+        wait_for(lambda: counts(media_root) == {"job": 1})
+        service.terminate()
+        assert service.wait() == 0
+    assert sorted(receiver.titles) == sorted(expected)
+    for running in (log, service):
+        assert PASSWORD not in "".join(running.raw_log)
+        assert "/topic" not in "".join(running.raw_log)
+
+
+def test_a_target_that_hangs_delays_nobody(
+    instagram: StandIn, media_root: Path, receiver: Receiver, environment: dict[str, str]
+) -> None:
+    hanging = ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler)
+    url = f"slow=json://user:{PASSWORD}@127.0.0.1:{hanging.server_port} {receiver.url}"
+    with Service(media_root, {**environment, "NOTIFY_URLS": url}) as service:
+        service.post("/jobs", {"urls": [STORED]})
+        wait_for(lambda: receiver.titles == ["A job is done"])
+        wait_for(lambda: service.logged("notification not sent") > 0)
+        assert service.get("/posts").status_code == 200
+        service.terminate()
+        assert service.wait() == 0
+        assert PASSWORD not in "".join(service.raw_log)
+    hanging.server_close()
+
+
+def test_a_login_that_ended_is_reported(
+    instagram: StandIn, media_root: Path, receiver: Receiver, environment: dict[str, str]
+) -> None:
+    settings = {**environment, "API_KEY": "a-key-of-the-tests"}
+    with Service(media_root, settings) as service:
+        service.headers["X-API-Key"] = "a-key-of-the-tests"
+        state = media_root / ".state/login.json"
+        state.write_text(
+            json.dumps(
+                {
+                    "id": "one",
+                    "cookies": {"sessionid": "1234567%3Aabc%3A1"},
+                    "username": "anna",
+                    "state": "expired",
+                    "since": 1_800_000_000.0,
+                    "imported": "",
+                }
+            )
+        )
+        state.chmod(0o600)
+        title = "The Instagram login (anna) needs attention"
+        wait_for(lambda: receiver.titles == [title])
+
+
+def test_of_several_processes_one_sends(
+    instagram: StandIn,
+    media_root: Path,
+    receiver: Receiver,
+    environment: dict[str, str],
+    redis_server: RedisServer,
+) -> None:
+    settings = {**environment, "REDIS_URL": redis_server.url}
+    with (
+        Service(media_root, settings) as one,
+        Service(media_root, settings) as other,
+        Worker(media_root, settings),
+    ):
+        one.post("/jobs", {"urls": [STORED]})
+        wait_for(lambda: receiver.titles == ["A job is done"])
+        sender, left = (one, other) if one.logged("notification sent") else (other, one)
+        sender.kill()
+        left.post("/jobs", {"urls": [GONE]})
+        wait_for(lambda: "1 post of a job failed" in receiver.titles)
+    assert sorted(receiver.titles) == ["1 post of a job failed", "A job is done"]

@@ -1,0 +1,236 @@
+"""``GET /events``: what changes of jobs, posts and the login."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import Client, StartService, both_modes
+from tests.instagram import StandIn
+from tests.process import PATIENCE_SECONDS
+from tests.service.handlers.test_jobs import finish, get, submit
+
+KEYS = "anna:anna-s-key\nbert:bert-s-key\n"
+ANNA, BERT = {"X-API-Key": "anna-s-key"}, {"X-API-Key": "bert-s-key"}
+
+
+class Stream:
+    """A stream of events, read one by one."""
+
+    def __init__(self, content: asyncio.StreamReader) -> None:
+        self._content = content
+        self.last = ""
+
+    async def next(self) -> tuple[str, Any]:
+        """The name of the next event, and its data."""
+        fields: dict[str, str] = {}
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while True:
+                line = (await self._content.readline()).decode().rstrip("\r\n")
+                if not line and fields:
+                    self.last = fields["id"]
+                    return fields["event"], json.loads(fields["data"])
+                if line and not line.startswith(":"):
+                    name, _, value = line.partition(": ")
+                    fields[name] = value
+
+    async def until(self, name: str, **wanted: Any) -> Any:
+        """The data of the next event called *name* that has the *wanted* values."""
+        while True:
+            found, data = await self.next()
+            if found == name and wanted.items() <= data.items():
+                return data
+
+
+@asynccontextmanager
+async def following(client: Client, last: str = "", **headers: str) -> AsyncIterator[Stream]:
+    headers |= {"Last-Event-ID": last} if last else {}
+    async with client.get("/events", headers=headers) as response:
+        assert (response.status, response.content_type) == (200, "text/event-stream")
+        yield Stream(response.content)  # type: ignore[arg-type]
+
+
+async def service_with_keys(start: StartService, folder: Path, **settings: str) -> Client:
+    (folder / "keys").write_text(KEYS)
+    return await start(API_KEYS_FILE=str(folder / "keys"), API_KEY="the-key", **settings)
+
+
+@both_modes
+async def test_a_job_is_followed_from_its_beginning_to_its_end(
+    instagram: StandIn, start_service: StartService
+) -> None:
+    client = await start_service()
+    async with following(client) as stream:
+        assert await stream.next() == ("reset", {})
+        job = await submit(client, "reel-a", "reel-b")
+        new = await stream.until("job", id=job["id"])
+        assert [post["index"] for post in new["posts"]] == [0, 1]
+        shown = {post["index"]: post for post in new["posts"]}
+        change = new
+        while change["state"] == "running":
+            change = await stream.until("job", id=job["id"])
+            shown |= {post["index"]: post for post in change["posts"]}
+        for post in shown.values():
+            del post["index"]
+        assert {**change, "posts": [shown[0], shown[1]]} == await get(client, job)
+
+
+@both_modes
+async def test_only_the_posts_of_a_job_that_changed_are_sent(
+    instagram: StandIn, start_service: StartService
+) -> None:
+    client = await start_service(SCRAPE_CONCURRENCY="1")
+    instagram.hold()
+    async with following(client) as stream:
+        job = await submit(client, "reel-1", "reel-2", "reel-3")
+        shown = await stream.until("job", id=job["id"])
+        while shown["posts"][0]["state"] != "running":
+            shown = await stream.until("job", id=job["id"])
+        await client.delete(f"/jobs/{job['id']}")
+        cancelled = await stream.until("job", id=job["id"])
+        assert {post["index"] for post in cancelled["posts"]} == {1, 2}
+        instagram.release()
+
+
+@both_modes
+async def test_posts_are_followed_from_stored_to_removed(
+    instagram: StandIn, start_service: StartService
+) -> None:
+    client = await start_service()
+    async with following(client) as stream:
+        await stream.next()
+        url = "https://www.instagram.com/reel/reel-post/"
+        assert (await client.post("/scrape", json={"url": url})).status == 200
+        await stream.until("post", shortcode="reel-post", change="stored")
+        assert (await client.put("/posts/reel-post/keep")).status == 204
+        await stream.until("post", shortcode="reel-post", change="changed")
+        assert (await client.delete("/posts/reel-post")).status == 204
+        await stream.until("post", shortcode="reel-post", change="removed")
+
+
+@both_modes
+async def test_a_stream_goes_on_after_the_last_event_seen(
+    instagram: StandIn, start_service: StartService
+) -> None:
+    client = await start_service()
+    async with following(client) as stream:
+        await stream.next()
+        last = stream.last
+    job = await submit(client, "reel-on")
+    await finish(client, job)
+    async with following(client, last) as stream:
+        names = set()
+        while True:
+            name, data = await stream.next()
+            names.add(name)
+            if data.get("state") == "done":
+                break
+        assert names <= {"job", "post"}
+
+
+@pytest.mark.parametrize("last", ["x", "ffffffff-1", "-", "9" * 5000])
+async def test_an_event_id_that_means_nothing_is_a_reset(
+    start_service: StartService, last: str
+) -> None:
+    client = await start_service()
+    async with following(client, last) as stream:
+        assert await stream.next() == ("reset", {})
+
+
+async def test_a_restart_is_a_reset(start_service: StartService) -> None:
+    client = await start_service()
+    async with following(client) as stream:
+        await stream.next()
+    await client.close()
+    client = await start_service()
+    async with following(client, stream.last) as again:
+        assert await again.next() == ("reset", {})
+
+
+@pytest.mark.parametrize("mode", ["with Redis"], indirect=True)
+async def test_events_of_one_replica_reach_streams_of_another(
+    instagram: StandIn, start_service: StartService
+) -> None:
+    one, other = await start_service(), await start_service()
+    async with following(one) as stream:
+        await stream.next()
+        job = await submit(other, "reel-far")
+        await stream.until("job", id=job["id"], state="done")
+        assert (await other.delete("/posts/reel-far")).status == 204
+        await stream.until("post", shortcode="reel-far", change="removed")
+        assert (await other.delete(f"/jobs/{job['id']}?forget=1")).status == 204
+        await stream.until("job", id=job["id"], forgotten=True)
+
+
+@both_modes
+async def test_a_named_key_follows_its_own_jobs_alone(
+    instagram: StandIn, start_service: StartService, tmp_path: Path
+) -> None:
+    client = await service_with_keys(start_service, tmp_path)
+    async with (
+        following(client, **ANNA) as anna,
+        following(client, **BERT) as bert,
+        following(client, **{"X-API-Key": "the-key"}) as everybody,
+    ):
+        body = {"urls": ["https://www.instagram.com/reel/reel-anna/"]}
+        async with client.post("/jobs", json=body, headers=ANNA) as response:
+            job = await response.json()
+        await anna.until("job", id=job["id"], state="done")
+        await everybody.until("job", id=job["id"], state="done")
+        # Posts are for all.
+        await bert.until("post", shortcode="reel-anna")
+        async with client.post("/jobs", json=body, headers=BERT) as response:
+            own = await response.json()
+        names = []
+        while True:
+            name, data = await bert.next()
+            names.append(data.get("id", name))
+            if data.get("state") == "done":
+                break
+        assert set(names) <= {own["id"], "post"}
+
+
+async def test_the_login_is_followed_with_a_key_alone(
+    instagram: StandIn, start_service: StartService, tmp_path: Path
+) -> None:
+    client = await service_with_keys(start_service, tmp_path)
+    async with following(client, **ANNA) as stream:
+        await stream.next()
+        body = {"sessionid": "1%3Aalive%3A12"}
+        async with client.put("/login", json=body, headers=ANNA) as response:
+            state = await response.json()
+        assert await stream.until("login", state="active") == state
+
+
+async def test_a_client_may_have_twenty_streams_at_a_time(start_service: StartService) -> None:
+    client = await start_service()
+    streams = [await client.get("/events") for _ in range(20)]
+    async with client.get("/events") as response:
+        assert (response.status, (await response.json())["code"]) == (429, "too_many_requests")
+    for stream in streams:
+        stream.close()
+
+
+async def test_many_streams_share_one_look(start_service: StartService) -> None:
+    client = await start_service()
+    streams = [await client.get("/events") for _ in range(15)]
+    for stream in streams:
+        await stream.content.readuntil(b"\r\n\r\n")
+    assert len([it for it in asyncio.all_tasks() if it.get_name() == "events"]) == 1
+    for stream in streams:
+        stream.close()
+
+
+@both_modes
+async def test_a_stop_ends_streams_of_all_events(start_service: StartService) -> None:
+    client = await start_service()
+    async with client.get("/events") as response:
+        await response.content.readuntil(b"\r\n\r\n")
+        closing = asyncio.create_task(client.server.close())
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await response.content.read()
+        await closing

@@ -1,0 +1,212 @@
+"""A Unix socket and TLS, as a process has them: files that are stale, renewed or wrong."""
+
+import os
+import socket
+import ssl
+import stat
+import subprocess
+import sys
+from http.client import HTTPConnection
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+import trustme
+
+from tests.process import PATIENCE_SECONDS, Service, wait_for
+
+CA = trustme.CA()
+
+
+def get(path: Path, **headers: str) -> tuple[int, str | None]:
+    """The status of a request over the Unix socket at *path*, and the rate limit that is left."""
+    connection = HTTPConnection("localhost", timeout=PATIENCE_SECONDS)
+    connection.sock = socket.socket(socket.AF_UNIX)
+    connection.sock.connect(str(path))
+    names = {name.replace("_", "-"): value for name, value in headers.items()}
+    connection.request("GET", "/posts", headers=names)
+    response = connection.getresponse()
+    response.read()
+    connection.close()
+    return response.status, response.headers["RateLimit-Remaining"]
+
+
+def refusal(media_root: Path, **settings: str) -> str:
+    """What the service prints when it does not start."""
+    environment = {**os.environ, "MEDIA_ROOT": str(media_root), "HOST": "127.0.0.1", "PORT": "0"}
+    command = [sys.executable, "-m", "scrapper"]
+    ended = subprocess.run(
+        command, env={**environment, **settings}, capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 2, ended.stderr
+    return ended.stderr
+
+
+def issue(folder: Path, *names: str) -> dict[str, str]:
+    """The settings for a new certificate in *folder*."""
+    issued = CA.issue_cert(*(names or ("127.0.0.1",)))
+    paths = {"TLS_CERT_FILE": folder / "cert.pem", "TLS_KEY_FILE": folder / "key.pem"}
+    for name, blob in zip(paths, (issued.cert_chain_pems[0], issued.private_key_pem), strict=True):
+        new = folder / "new"
+        blob.write_to_path(new)
+        # As certbot does, and the files that follow it.
+        new.rename(paths[name])
+    return {name: str(path) for name, path in paths.items()}
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Path:
+    path = tmp_path / "ca.pem"
+    CA.cert_pem.write_to_path(path)
+    return path
+
+
+@pytest.mark.parametrize(("mode", "expected"), [("", 0o660), ("600", 0o600), ("0666", 0o666)])
+def test_the_socket_has_its_mode_and_is_gone_at_the_end(
+    tmp_path: Path, media_root: Path, mode: str, expected: int
+) -> None:
+    path = tmp_path / "scrapper.sock"
+    with Service(media_root, {"UNIX_SOCKET": str(path), "UNIX_SOCKET_MODE": mode}) as service:
+        assert stat.S_IMODE(path.stat().st_mode) == expected
+        assert get(path)[0] == service.get("/posts").status_code == 200
+        service.terminate()
+        assert service.wait() == 0
+        assert not path.exists()
+
+
+def test_a_killed_process_leaves_no_socket_in_the_way(tmp_path: Path, media_root: Path) -> None:
+    path = tmp_path / "scrapper.sock"
+    for _ in range(2):
+        with Service(media_root, {"UNIX_SOCKET": str(path)}) as service:
+            assert get(path)[0] == 200
+            service.kill()
+        assert path.exists()
+
+
+def test_what_others_have_there_is_left_alone(tmp_path: Path, media_root: Path) -> None:
+    path = tmp_path / "scrapper.sock"
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind(str(path))
+        other.listen()
+        assert "another process listens there" in refusal(media_root, UNIX_SOCKET=str(path))
+    path.unlink()
+    path.write_text("notes")
+    assert "no socket" in refusal(media_root, UNIX_SOCKET=str(path))
+    assert path.read_text() == "notes"
+    for wrong in (tmp_path / "nowhere/socket", tmp_path / ("x" * 100)):
+        assert "UNIX_SOCKET: " in refusal(media_root, UNIX_SOCKET=str(wrong))
+    wrong_mode = {"UNIX_SOCKET": str(tmp_path / "socket"), "UNIX_SOCKET_MODE": "rw"}
+    assert "UNIX_SOCKET_MODE: " in refusal(media_root, **wrong_mode)
+
+
+def test_a_proxy_at_the_socket_signs_in_and_names_clients(tmp_path: Path, media_root: Path) -> None:
+    path = tmp_path / "scrapper.sock"
+    settings = {
+        "UNIX_SOCKET": str(path),
+        "AUTH_PROXY_HEADER": "Remote-User",
+        "AUTH_PROXIES": str(path),
+        "TRUSTED_PROXIES": "unix",
+        "API_KEY": "a-key-of-the-tests",
+        "RATE_LIMIT_MAX_REQUESTS": "1",
+    }
+    with Service(media_root, settings) as service:
+        assert get(path, Remote_User="anna")[0] == 200
+        assert get(path)[0] == 401
+        service.headers["Remote-User"] = "anna"
+        assert service.get("/posts").status_code == 401
+        key = {"X_API_Key": "a-key-of-the-tests"}
+        for client in ("198.51.100.1", "198.51.100.2"):
+            assert get(path, X_Forwarded_For=client, **key) == (200, "9")
+        expected = {"unix", "198.51.100.1", "198.51.100.2"}
+        wait_for(lambda: {line.get("client") for line in service.log} >= expected)
+
+
+def certificate_of(service: Service, authority: Path) -> bytes:
+    """The certificate that a new connection gets."""
+    address = urlsplit(service.url)
+    context = ssl.create_default_context(cafile=str(authority))
+    connection = socket.create_connection((address.hostname, address.port), PATIENCE_SECONDS)
+    with context.wrap_socket(connection, server_hostname="127.0.0.1") as secured:
+        return secured.getpeercert(binary_form=True) or b""
+
+
+def test_the_service_speaks_https_and_renews_its_certificate(
+    tmp_path: Path, media_root: Path, authority: Path
+) -> None:
+    settings = issue(tmp_path)
+    with Service(media_root, settings, authority=authority) as service:
+        # One connection is kept over all of it.
+        assert service.get("/posts").json()["posts"] == []
+        first = certificate_of(service, authority)
+        issue(tmp_path)
+        wait_for(lambda: certificate_of(service, authority) != first)
+        second = certificate_of(service, authority)
+        Path(settings["TLS_KEY_FILE"]).write_text("no key")
+        wait_for(lambda: service.logged("certificate unusable: the old one stays") == 1)
+        Path(settings["TLS_CERT_FILE"]).unlink()
+        wait_for(lambda: service.logged("certificate unusable: the old one stays") == 2)
+        assert certificate_of(service, authority) == second
+        issue(tmp_path)
+        wait_for(lambda: certificate_of(service, authority) != second)
+        assert service.get("/posts").status_code == 200
+    assert "no key" not in "".join(service.raw_log)
+
+
+def test_a_renewal_drops_no_connection(tmp_path: Path, media_root: Path, authority: Path) -> None:
+    with Service(media_root, issue(tmp_path), authority=authority) as service:
+        address = urlsplit(service.url)
+        context = ssl.create_default_context(cafile=str(authority))
+        plain = socket.create_connection((address.hostname, address.port), PATIENCE_SECONDS)
+        with context.wrap_socket(plain, server_hostname="127.0.0.1") as connection:
+            request = f"GET /health HTTP/1.1\r\nHost: {address.netloc}\r\n\r\n".encode()
+            for _ in range(2):
+                connection.sendall(request)
+                assert connection.recv(65536).endswith(b"OK")
+                issue(tmp_path)
+                renewed = service.logged("certificate renewed")
+                wait_for(lambda done=renewed: service.logged("certificate renewed") > done)  # type: ignore[misc]
+
+
+def test_failed_handshakes_take_no_connection_for_good(
+    tmp_path: Path, media_root: Path, authority: Path
+) -> None:
+    settings = {**issue(tmp_path), "MAX_CONNECTIONS": "4", "CLIENT_TIMEOUT_SECONDS": "1"}
+    with Service(media_root, settings, authority=authority) as service:
+        address = urlsplit(service.url)
+        for sent in (b"GET / HTTP/1.1\r\n\r\n", b"", b"\x16\x03\x01\x02\x00"):
+            for _ in range(4):
+                with socket.create_connection((address.hostname, address.port)) as connection:
+                    connection.sendall(sent)
+        wait_for(lambda: "http_connections 1.0" in service.get("/metrics").text)
+        held = [socket.create_connection((address.hostname, address.port)) for _ in range(4)]
+        assert certificate_of(service, authority)
+        for connection in held:
+            connection.close()
+        wait_for(lambda: service.get("/health").status_code == 200)
+    assert not [line for line in service.log if line["level"] == "error"]
+
+
+@pytest.mark.parametrize(
+    "wrong", ["missing", "text", "mismatched", "swapped", "encrypted", "alone"]
+)
+def test_wrong_files_are_wrong_settings(tmp_path: Path, media_root: Path, wrong: str) -> None:
+    settings = issue(tmp_path)
+    certificate, key = settings.values()
+    if wrong == "missing":
+        Path(key).unlink()
+    elif wrong == "text":
+        Path(certificate).write_text("-----BEGIN CERTIFICATE-----\nx\n-----END CERTIFICATE-----\n")
+    elif wrong == "mismatched":
+        CA.issue_cert("127.0.0.1").private_key_pem.write_to_path(key)
+    elif wrong == "swapped":
+        settings = {"TLS_CERT_FILE": key, "TLS_KEY_FILE": certificate}
+    elif wrong == "encrypted":
+        command = ["openssl", "rsa", "-aes256", "-passout", "pass:secret", "-in", key, "-out", key]
+        if "BEGIN EC" in Path(key).read_text():
+            command[1] = "ec"
+        subprocess.run(command, check=True, capture_output=True)
+    else:
+        del settings["TLS_KEY_FILE"]
+    printed = refusal(media_root, **settings)
+    assert printed.startswith("Wrong settings:\nTLS_")
+    assert len(printed.splitlines()) == 2

@@ -1,0 +1,124 @@
+"""The login's state and conditions: when they begin and end, and what plugins learn of them."""
+
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+from unittest.mock import Mock
+
+import pytest
+
+from scrapper.instagram.login.session import Login, LoginState
+from scrapper.plugins.conditions import Condition, Conditions
+from scrapper.settings import Settings
+from tests.conftest import until
+from tests.unit.plugins.test_follower import Recorder, Workshop, module
+
+pytestmark = pytest.mark.blocks
+NONE = LoginState("none", None, None)
+ACTIVE = LoginState("active", "anna", 1.0)
+EXPIRED = LoginState("expired", "anna", 2.0)
+
+
+class Scripted:
+    """Conditions as a test sets them."""
+
+    def __init__(self) -> None:
+        self.login = NONE
+        self.full = False
+
+    def now(self) -> Any:
+        return {"login": self.login, "disk": Condition("disk_nearly_full", self.full)}
+
+
+@pytest.fixture
+def workshop(tmp_path: Path) -> Workshop:
+    made = Workshop(tmp_path / "media")
+    made.conditions = Scripted()
+    return made
+
+
+def following(recorder: Recorder) -> ModuleType:
+    def login_changed(login: LoginState) -> None:
+        recorder.note(login.state)
+
+    async def condition_changed(condition: Condition) -> None:
+        recorder.note(condition.name, str(condition.holds))
+
+    return module(login_changed=login_changed, condition_changed=condition_changed)
+
+
+async def test_each_change_is_one_event_across_restarts(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorder = Recorder()
+    expected: list[tuple[str, ...]] = []
+    changes: list[tuple[str, Any, tuple[str, ...]]] = [
+        ("login", ACTIVE, ("active",)),
+        ("login", EXPIRED, ("expired",)),
+        ("full", True, ("disk_nearly_full", "True")),
+        ("full", False, ("disk_nearly_full", "False")),
+        ("login", NONE, ("none",)),
+    ]
+    for name, value, event in changes:
+        # It happens while no process runs.
+        setattr(workshop.conditions, name, value)
+        expected.append(event)
+        for _ in range(2):
+            async with workshop.running(monkeypatch, one=following(recorder)):
+                await until(lambda: recorder.events == expected)
+
+
+async def test_a_new_plugin_gets_nothing_where_all_is_usual(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorder = Recorder()
+    async with workshop.running(monkeypatch, one=following(recorder)):
+        workshop.conditions.full = True
+        await until(lambda: recorder.events == [("disk_nearly_full", "True")])
+
+
+async def test_a_change_is_tried_three_times(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorder = Recorder()
+    recorder.fail = 3
+    async with workshop.running(monkeypatch, one=following(recorder)):
+        workshop.conditions.full = True
+        await until(lambda: len(recorder.events) == 3)
+        workshop.conditions.login = EXPIRED
+        await until(lambda: recorder.events[3:] == [("expired",)])
+
+
+async def test_a_change_that_is_over_is_tried_no_more(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorder = Recorder()
+    recorder.fail = 1
+    workshop.pauses = type(workshop.pauses)(looks=0.01, tries=(3600.0, 3600.0), fault=0.01)
+    async with workshop.running(monkeypatch, one=following(recorder)):
+        workshop.conditions.full = True
+        await until(lambda: len(recorder.events) == 1)
+        workshop.conditions.full = False
+        workshop.conditions.login = ACTIVE
+        await until(lambda: recorder.events[1:] == [("active",)])
+        await until(lambda: 'plugin_behind{plugin="one"} 0.0' in workshop.metrics_page())
+
+
+@pytest.mark.parametrize(("min_free", "max_media"), [("100", "1024"), ("0", "1")])
+def test_the_disk_is_nearly_full_where_one_large_file_has_no_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, min_free: str, max_media: str
+) -> None:
+    monkeypatch.setenv("MEDIA_ROOT", str(tmp_path))
+    monkeypatch.setenv("MIN_FREE_DISK_MB", min_free)
+    monkeypatch.setenv("MAX_MEDIA_MB", max_media)
+    limit = (int(min_free) + int(max_media)) * 1_000_000
+    free = iter((limit, limit - 1, limit, None, limit * 2, limit * 2))
+    conditions = Conditions(Settings(), Login(), Mock(last_long=False), free=lambda _: next(free))
+    seen = []
+    for _ in range(5):
+        now = conditions.now()["disk_nearly_full"]
+        assert isinstance(now, Condition)
+        seen.append(now.holds)
+    # A disk that is away says nothing.
+    assert seen == [False, True, True, True, False]
+    assert conditions.now()["login"] == NONE

@@ -1,0 +1,146 @@
+"""Which notifications there are, what they say, and where they go."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scrapper.errors import SettingsError
+from scrapper.instagram.login.session import LoginState
+from scrapper.jobs.model import JobPost, JobResponse
+from scrapper.plugins import notify
+from scrapper.plugins.conditions import Condition
+from scrapper.settings import load_settings
+
+pytestmark = [
+    pytest.mark.blocks,
+    # Apprise imports it where it is still there.
+    pytest.mark.filterwarnings("ignore:'imghdr':DeprecationWarning"),
+]
+SECRET = "s3cret-token-of-the-tests"
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("MEDIA_ROOT", str(tmp_path))
+    (tmp_path / ".state").mkdir()
+    for name in ("NOTIFY_URLS", "NOTIFY_EVENTS"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def configure(monkeypatch: pytest.MonkeyPatch, urls: str, events: str = "") -> None:
+    monkeypatch.setenv("NOTIFY_URLS", urls)
+    monkeypatch.setenv("NOTIFY_EVENTS", events)
+    notify.configure(load_settings())
+
+
+def waiting(tmp_path: Path) -> dict[str, list[str]]:
+    """The kinds of messages in the outbox, by target."""
+    path = tmp_path / ".state/notify.json"
+    if not path.exists():
+        return {}
+    kept: dict[str, Any] = json.loads(path.read_text())["waiting"]
+    return {target: sorted(kinds) for target, kinds in kept.items()}
+
+
+def job(*states: Any, state: Any = "done") -> JobResponse:
+    posts = [
+        JobPost(f"https://www.instagram.com/p/post-{number}/", f"post-{number}", one, error="gone")
+        for number, one in enumerate(states)
+    ]
+    return JobResponse("id", state, "2026-01-15T12:00:00Z", posts, False, "none")
+
+
+def report_all() -> None:
+    notify.job_finished(job("done", "failed"))
+    notify.login_changed(LoginState("expired", "anna", 1.0))
+    for name in ("disk_nearly_full", "instagram_refuses"):
+        notify.condition_changed(Condition(name, holds=True))
+
+
+EVERY = ["disk", "instagram", "job", "login", "posts"]
+TWO = f"json://127.0.0.1:1/{SECRET} mail=mailto://user:{SECRET}@example.com"
+
+
+@pytest.mark.parametrize(
+    ("urls", "events", "expected"),
+    [
+        (f"ntfy://127.0.0.1:1/{SECRET}", "", {"1": EVERY}),
+        (TWO, "", {"1": EVERY, "mail": EVERY}),
+        (TWO.replace(" ", ", "), "login,disk", {"1": ["disk", "login"], "mail": ["disk", "login"]}),
+        (TWO, "mail=job", {"1": EVERY, "mail": ["job"]}),
+        (TWO, "login 1=posts,job", {"1": ["job", "posts"], "mail": ["login"]}),
+        (f"json://127.0.0.1:1/?to=a,b&x=y={SECRET}", "", {"1": EVERY}),
+    ],
+)
+def test_events_go_where_the_settings_say(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    urls: str,
+    events: str,
+    expected: dict[str, list[str]],
+) -> None:
+    configure(monkeypatch, urls, events)
+    report_all()
+    assert waiting(tmp_path) == expected
+    assert SECRET not in (tmp_path / ".state/notify.json").read_text()
+
+
+@pytest.mark.parametrize(
+    ("urls", "events", "complaint"),
+    [
+        ("", "", "NOTIFY_URLS: number 1 is no URL"),
+        (SECRET, "", "NOTIFY_URLS: number 1 is no URL"),
+        (f"ntfy://{SECRET} {SECRET}", "", "NOTIFY_URLS: number 1 is no URL"),
+        (f"nowhere://{SECRET}", "", "NOTIFY_URLS: Apprise cannot use 1"),
+        (f"a=json://host a=json://{SECRET}", "", "NOTIFY_URLS: give each"),
+        (f"json://{SECRET} " * 21, "", "NOTIFY_URLS: give each of at most 20"),
+        (f"json://{SECRET}", "weather", "NOTIFY_EVENTS: write events"),
+        (f"json://{SECRET}", "job login", "NOTIFY_EVENTS: write events"),
+        (f"json://{SECRET}", "phone=job", "NOTIFY_EVENTS: NOTIFY_URLS has no phone"),
+    ],
+)
+def test_wrong_settings_are_refused_without_the_url(
+    monkeypatch: pytest.MonkeyPatch, urls: str, events: str, complaint: str
+) -> None:
+    with pytest.raises(SettingsError) as refused:
+        configure(monkeypatch, urls, events)
+    assert str(refused.value).startswith(complaint)
+    assert SECRET not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("finished", "kinds"),
+    [
+        (job("done", "done"), ["job"]),
+        (job("failed"), ["job", "posts"]),
+        (job("done", "cancelled", state="cancelled"), []),
+        (job("failed", "cancelled", state="cancelled"), ["posts"]),
+    ],
+)
+def test_a_job_gives_what_is_worth_reading(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, finished: JobResponse, kinds: list[str]
+) -> None:
+    configure(monkeypatch, "json://127.0.0.1:1")
+    notify.job_finished(finished)
+    assert waiting(tmp_path).get("1", []) == kinds
+
+
+def test_what_needs_nobody_is_no_news(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    configure(monkeypatch, "json://127.0.0.1:1")
+    notify.login_changed(LoginState("active", "anna", 1.0))
+    notify.login_changed(LoginState("none", None, 2.0))
+    notify.condition_changed(Condition("disk_nearly_full", holds=False))
+    assert waiting(tmp_path) == {}
+
+
+def test_a_job_with_many_failures_names_some(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    configure(monkeypatch, "json://127.0.0.1:1")
+    notify.job_finished(job(*["failed"] * 8))
+    kept = json.loads((tmp_path / ".state/notify.json").read_text())["waiting"]["1"]["posts"]
+    assert kept["title"] == "8 posts of a job failed"
+    assert kept["body"].splitlines()[0] == "https://www.instagram.com/p/post-0/: gone"
+    assert kept["body"].splitlines()[5:] == ["and 3 more"]

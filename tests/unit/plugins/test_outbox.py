@@ -1,0 +1,188 @@
+"""At most one notification an hour of each kind, none lost, and none twice."""
+
+from pathlib import Path
+
+import pytest
+
+from scrapper.plugins.outbox import Message, Outbox
+
+HOUR = 3600
+
+
+class Clock:
+    now = 1_800_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "notify.json"
+
+
+@pytest.fixture
+def outbox(path: Path, clock: Clock) -> Outbox:
+    return Outbox(path, now=clock)
+
+
+def job(number: int) -> Message:
+    return Message("job", "done", f"number {number}")
+
+
+def add(outbox: Outbox, number: int, target: str = "phone") -> None:
+    outbox.add("job", str(number), [(target, job(number))])
+
+
+def send(outbox: Outbox, target: str = "phone") -> list[str]:
+    due = outbox.due(target)
+    for message in due:
+        outbox.note_sent(target, message)
+    return [message.text for message in due]
+
+
+def test_the_first_event_is_due_at_once_and_the_others_in_an_hour(
+    outbox: Outbox, clock: Clock
+) -> None:
+    add(outbox, 1)
+    assert send(outbox) == ["number 1"]
+    for number in (2, 3, 4):
+        add(outbox, number)
+        assert send(outbox) == []
+    clock.now += HOUR - 1
+    assert send(outbox) == []
+    clock.now += 1
+    [text] = send(outbox)
+    assert text.startswith("number 4\n\n2 earlier notifications were held back")
+    clock.now += HOUR
+    assert send(outbox) == []
+
+
+def test_kinds_and_targets_do_not_wait_for_each_other(outbox: Outbox) -> None:
+    add(outbox, 1)
+    add(outbox, 2, "mail")
+    outbox.add("login", "expired", [("phone", Message("login", "login", "expired"))])
+    assert send(outbox) == ["number 1", "expired"]
+    assert send(outbox, "mail") == ["number 2"]
+
+
+def test_an_event_that_comes_while_another_is_sent_is_not_lost(
+    outbox: Outbox, clock: Clock
+) -> None:
+    add(outbox, 1)
+    [message] = outbox.due("phone")
+    add(outbox, 2)
+    outbox.note_sent("phone", message)
+    clock.now += HOUR
+    assert send(outbox) == ["number 2"]
+
+
+def test_what_failed_is_tried_again_after_growing_pauses(outbox: Outbox, clock: Clock) -> None:
+    add(outbox, 1)
+    pauses = []
+    for _ in range(7):
+        [message] = outbox.due("phone")
+        pauses.append(outbox.note_failed("phone", message))
+        assert outbox.due("phone") == []
+        clock.now += pauses[-1]
+    assert pauses == [5, 30, 300, 1800, 3600, 3600, 3600]
+    add(outbox, 2)
+    [message] = outbox.due("phone")
+    assert (message.count, message.body) == (2, "number 2")
+
+
+def test_a_restart_tries_at_once_and_repeats_nothing(
+    outbox: Outbox, path: Path, clock: Clock
+) -> None:
+    add(outbox, 1)
+    send(outbox)
+    outbox.add("login", "expired", [("phone", Message("login", "login", "expired"))])
+    outbox.note_failed("phone", outbox.due("phone")[0])
+    restarted = Outbox(path, now=clock)
+    restarted.hasten()
+    assert send(restarted) == ["expired"]
+    assert send(Outbox(path, now=clock)) == []
+
+
+def test_an_event_that_a_crash_repeats_counts_once(
+    outbox: Outbox, path: Path, clock: Clock
+) -> None:
+    add(outbox, 1)
+    restarted = Outbox(path, now=clock)
+    add(restarted, 1)
+    assert send(restarted) == ["number 1"]
+    # A job may end in the same way twice.
+    add(restarted, 2)
+    add(restarted, 2)
+    assert restarted.due("phone") == []
+    clock.now += HOUR
+    [message] = restarted.due("phone")
+    assert message.count == 2
+
+
+def test_what_is_over_is_said_to_be_over(outbox: Outbox, clock: Clock) -> None:
+    outbox.amend("job", "over")
+    assert outbox.due("phone") == []
+    add(outbox, 1)
+    outbox.amend("job", "over")
+    assert send(outbox) == ["over"]
+
+
+@pytest.mark.parametrize("jump", [-30 * 24 * HOUR, 30 * 24 * HOUR])
+def test_a_wrong_clock_holds_nothing_back_for_long(
+    outbox: Outbox, clock: Clock, jump: float
+) -> None:
+    add(outbox, 1)
+    send(outbox)
+    add(outbox, 2)
+    outbox.note_failed("phone", job(2))
+    clock.now += jump
+    assert send(outbox) == ["number 2"]
+
+
+@pytest.mark.parametrize("damage", [None, b"", b"{", b"[]", b'{"waiting": {"phone": 1}}', b"\xff"])
+def test_a_file_that_is_lost_or_damaged_costs_nothing(
+    outbox: Outbox, path: Path, clock: Clock, damage: bytes | None
+) -> None:
+    add(outbox, 1)
+    if damage is None:
+        path.unlink()
+    else:
+        path.write_bytes(damage)
+    assert [message.body for message in outbox.due("phone")] == ["number 1"]
+    assert send(Outbox(path, now=clock)) == ["number 1"]
+
+
+def test_two_processes_share_the_file(outbox: Outbox, path: Path, clock: Clock) -> None:
+    other = Outbox(path, now=clock)
+    add(outbox, 1)
+    assert send(other) == ["number 1"]
+    assert outbox.due("phone") == []
+    add(other, 2)
+    clock.now += HOUR
+    assert send(outbox) == ["number 2"]
+
+
+def test_a_disk_that_takes_no_writes_repeats_nothing(
+    outbox: Outbox, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add(outbox, 1)
+
+    def refuse(*_: object) -> None:
+        raise OSError(28, "no space")
+
+    monkeypatch.setattr("scrapper.library.state_file.write_atomically", refuse)
+    assert send(outbox) == ["number 1"]
+    assert send(outbox) == []
+    with pytest.raises(OSError, match="no space"):
+        add(outbox, 2)
+
+
+def test_a_text_of_any_length_is_cut(outbox: Outbox) -> None:
+    outbox.add("job", "1", [("phone", Message("job", "done", "\U0001f600" * 10_000))])
+    assert [len(message.body) for message in outbox.due("phone")] == [1000]

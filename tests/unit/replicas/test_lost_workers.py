@@ -1,0 +1,33 @@
+"""When others take over what a worker holds."""
+
+import math
+
+import pytest
+
+from scrapper.replicas.queue import ABANDONED_SECONDS, LATE_SECONDS, is_lost
+
+DAY = 24 * 3600.0
+
+
+@pytest.mark.parametrize(
+    ("silent", "connected", "reachable", "lost"),
+    [
+        (ABANDONED_SECONDS - 1, False, math.inf, False),
+        (ABANDONED_SECONDS, False, math.inf, True),
+        (ABANDONED_SECONDS, True, math.inf, False),
+        (LATE_SECONDS, True, math.inf, True),
+        # Redis was away: nobody could be heard.
+        (60.0, False, LATE_SECONDS - 1, False),
+        (60.0, False, LATE_SECONDS, True),
+        (60.0, True, LATE_SECONDS - 1, False),
+        # It was heard since then, and killed.
+        (ABANDONED_SECONDS, False, ABANDONED_SECONDS + 1, True),
+        (ABANDONED_SECONDS, False, ABANDONED_SECONDS - 1, False),
+        # It handed the post back.
+        (DAY, True, 0.0, True),
+    ],
+)
+def test_silence_makes_a_worker_lost_unless_it_may_be_late(
+    silent: float, connected: bool, reachable: float, lost: bool
+) -> None:
+    assert is_lost(silent, connected=connected, reachable=reachable) is lost

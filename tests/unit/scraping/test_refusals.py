@@ -1,0 +1,128 @@
+"""Since when Instagram refuses: an hour of limits, and nothing else."""
+
+from pathlib import Path
+from unittest.mock import AsyncMock, Mock
+
+import pytest
+
+from scrapper.errors import InstagramUnreachable, PostForbidden, PostNotFound, RateLimited
+from scrapper.library.store import Library
+from scrapper.scraping.peers import Peers
+from scrapper.scraping.refusals import Refusals
+from scrapper.scraping.scraper import Scraper
+from scrapper.telemetry.metrics import Metrics
+
+pytestmark = pytest.mark.blocks
+HOUR = 3600.0
+
+
+class Clock:
+    now = 1_800_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def refusals(tmp_path: Path, clock: Clock) -> Refusals:
+    return Refusals(tmp_path / "refusals.json", now=clock)
+
+
+async def test_limits_for_an_hour_last_long_until_an_answer(
+    refusals: Refusals, clock: Clock
+) -> None:
+    for _ in range(12):
+        await refusals.note_limit(300)
+        assert not refusals.last_long
+        clock.now += 300
+    assert refusals.last_long
+    await refusals.note_answer()
+    assert not refusals.last_long
+
+
+async def test_one_short_limit_says_nothing_of_the_hour_after(
+    refusals: Refusals, clock: Clock
+) -> None:
+    await refusals.note_limit(300)
+    clock.now += 2 * HOUR
+    assert not refusals.last_long
+    # What happened in between, nobody knows.
+    await refusals.note_limit(300)
+    assert not refusals.last_long
+
+
+async def test_a_long_limit_lasts_long_after_an_hour(refusals: Refusals, clock: Clock) -> None:
+    await refusals.note_limit(24 * HOUR)
+    assert not refusals.last_long
+    clock.now += HOUR
+    assert refusals.last_long
+
+
+@pytest.mark.parametrize("damage", [None, "{", '"text"', "[1]"])
+async def test_they_survive_a_restart_and_damage(
+    tmp_path: Path, clock: Clock, damage: str | None
+) -> None:
+    path = tmp_path / "refusals.json"
+    first = Refusals(path, now=clock)
+    await first.note_limit(2 * HOUR)
+    clock.now += HOUR
+    other = Refusals(path, now=clock)
+    assert other.last_long
+    if damage is not None:
+        path.write_text(damage)
+        assert not other.last_long
+    await other.note_answer()
+    assert not Refusals(path, now=clock).last_long
+
+
+async def test_a_clock_that_was_wrong_makes_no_hour(refusals: Refusals, clock: Clock) -> None:
+    await refusals.note_limit(300)
+    clock.now -= 5 * HOUR
+    await refusals.note_limit(300)
+    clock.now += 6 * HOUR
+    assert not refusals.last_long
+
+
+@pytest.mark.parametrize(
+    ("error", "noted"),
+    [
+        (RateLimited(retry_after=7), "limit 7"),
+        (RateLimited(), "limit 5"),
+        (RateLimited(cool_down=False), ""),
+        (PostNotFound(), "answer"),
+        (PostForbidden(), ""),
+        (InstagramUnreachable(), ""),
+    ],
+)
+async def test_the_scraper_notes_limits_and_answers(
+    tmp_path: Path, error: Exception, noted: str
+) -> None:
+    library = Library(tmp_path / "media")
+    await library.open()
+    seen: list[str] = []
+    refusals = Mock(
+        note_limit=AsyncMock(side_effect=lambda seconds: seen.append(f"limit {seconds:g}")),
+        note_answer=AsyncMock(side_effect=lambda: seen.append("answer")),
+    )
+    scraper = Scraper(
+        library,
+        Mock(fetch=Mock(side_effect=error)),
+        Metrics(),
+        Peers(),
+        queries=1,
+        downloads=1,
+        queue_limit=1,
+        timeout=20,
+        cooldown=5,
+        refusals=refusals,
+    )
+    with pytest.raises(type(error)):
+        await scraper.scrape("abcde", "https://www.instagram.com/p/abcde/")
+    await scraper.close()
+    await library.close()
+    assert " ".join(seen) == noted
