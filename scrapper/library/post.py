@@ -63,6 +63,11 @@ class Wish:
     quality: Quality = "compatible"
     max_bytes: int | None = None
 
+    @classmethod
+    def stored(cls, quality: Any, max_bytes: Any) -> "Wish":
+        """The wish as a manifest or a job keeps it; older ones have none."""
+        return cls("best" if quality == "best" else "compatible", max_bytes)
+
 
 @dataclass(frozen=True, slots=True)
 class Music:
@@ -257,6 +262,7 @@ class Post:
             ValueError: *data* is something else.
         """
         try:
+            wish = Wish.stored(data.get("quality"), data.get("max_bytes"))
             if data["version"] != _MANIFEST_VERSION:
                 raise ValueError(f"unknown manifest version {data['version']!r}")
             thumbnail = data.get("thumbnail")
@@ -273,8 +279,8 @@ class Post:
                 outdated=tuple(data.get("outdated", ())),
                 setbacks=int(data.get("setbacks", 0)),
                 named_item=data.get("named_item"),
-                quality="best" if data.get("quality") == "best" else "compatible",
-                max_bytes=data.get("max_bytes"),
+                quality=wish.quality,
+                max_bytes=wish.max_bytes,
             )
         except (AttributeError, KeyError, TypeError) as error:
             raise ValueError("not a manifest") from error

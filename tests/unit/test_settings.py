@@ -46,6 +46,7 @@ def test_an_empty_environment_gives_the_contract_s_defaults(
         "download_concurrency": None,
         "scrape_queue_limit": 256,
         "scrape_timeout_seconds": 55,
+        "video_quality": "compatible",
         "max_media_mb": 1024,
         "min_free_disk_mb": 100,
         "max_connections": 4096,

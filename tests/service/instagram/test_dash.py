@@ -184,7 +184,7 @@ FAULTS: Mapping[str, Callable[[Cdn], Mapping[str, Answer | str]]] = {
     "the video is a sound": lambda _: {"video": "aac"},
     "the video is a picture": lambda _: {"video": Answer("photo.jpg", "video/mp4")},
     "the video is gone": lambda _: {"video": GONE},
-    "the video is cut": lambda cdn: {"video": cdn.cut("h264", 6_000)},
+    "the video is cut": lambda cdn: {"video": cdn.cut("h264", 2_000)},
     "the sound is cut": lambda cdn: {"sound": cdn.cut("aac", 6_000)},
     "the CDN has half of the video": lambda cdn: {
         "video": cdn.damaged("h264", lambda content: content[: len(content) // 2])

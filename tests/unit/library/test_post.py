@@ -206,6 +206,8 @@ def test_the_answer_has_the_contract_s_keys() -> None:
                 "alt_text": None,
                 "duration": None,
                 "has_audio": None,
+                "codec": None,
+                "bit_rate": None,
             },
             {
                 "type": "video",
@@ -219,6 +221,8 @@ def test_the_answer_has_the_contract_s_keys() -> None:
                 "alt_text": None,
                 "duration": None,
                 "has_audio": None,
+                "codec": None,
+                "bit_rate": None,
             },
         ],
         "thumbnail": None,
