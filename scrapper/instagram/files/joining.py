@@ -8,7 +8,7 @@ from scrapper.ffmpeg import FFmpeg, FFmpegFailed
 
 __all__ = ["NotJoined", "join"]
 
-_MEMORY = 256_000_000
+_MEMORY = 160_000_000
 _MORE_BYTES = 1_000_000
 _CAUSE_LENGTH = 300
 
