@@ -1,14 +1,29 @@
 """DASH manifests in the shape of the capture, and real videos and sounds for them, by ffmpeg."""
 
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from xml.sax.saxutils import quoteattr
 
 from tests.instagram.posts import CDN_HOSTS, signature
+from tests.instagram.scenarios import Answer, Scenario
+from tests.instagram.standin import StandIn
 
-__all__ = ["SOUNDS", "VIDEOS", "Stream", "make_stream", "manifest", "url_of"]
+__all__ = [
+    "CODE",
+    "SOUNDS",
+    "VIDEOS",
+    "Cdn",
+    "Stream",
+    "make_stream",
+    "make_streams",
+    "manifest",
+    "url_of",
+]
+
+CODE = "dash-one"
+"""The shortcode of the post that :class:`Cdn` gives a manifest."""
 
 _FRAGMENTED = ("-movflags", "frag_keyframe+default_base_moof+dash+global_sidx", "-f", "mp4")
 # A second of black, a second of white; a second of silence, a second of a tone.
@@ -101,3 +116,62 @@ def _representation(shortcode: str, stream: Stream, number: int) -> str:
         '<SegmentBase indexRange="818-897"><Initialization range="0-817"/></SegmentBase>'
         "</Representation>"
     )
+
+
+def make_streams(folder: Path) -> Mapping[str, Path]:
+    """Videos and sounds by their names, in *folder*."""
+    known = {**VIDEOS, **SOUNDS}
+    made = {name: make_stream(folder / f"{name}.mp4", options) for name, options in known.items()}
+    still = folder / "still.mp4"
+    made["a frame a second"] = make_stream(still, VIDEOS["h264 with B-frames"], rate=1)
+    made["large"] = make_stream(folder / "large.mp4", VIDEOS["h264"], size="360x640")
+    return made
+
+
+class Cdn:
+    """What the manifest of a post says, and what the CDN sends; *streams* are real files."""
+
+    def __init__(self, instagram: StandIn, streams: Mapping[str, Path]) -> None:
+        self._instagram = instagram
+        self.streams = streams
+
+    def gives(
+        self,
+        text: str | Sequence[Stream],
+        answers: Mapping[str, Answer | str],
+        *,
+        shape: str = "video",
+        number: int = 1,
+        change: Callable[[dict[str, Any]], None] = lambda _: None,
+    ) -> None:
+        """Give the post a manifest, and an answer, or a stream, to each variant in an URL."""
+
+        def with_manifest(media: dict[str, Any]) -> dict[str, Any]:
+            item = media["carousel_media"][number - 1] if shape == "carousel" else media
+            item["video_dash_manifest"] = (
+                text if isinstance(text, str) else manifest(CODE, *text, number=number)
+            )
+            change(item)
+            return media
+
+        sent = {
+            f"{variant}/{number}": [Answer(str(self.streams[one])) if isinstance(one, str) else one]
+            for variant, one in answers.items()
+        }
+        scenario = Scenario("", shape=shape, change=with_manifest, answers=sent)
+        self._instagram.define("dash", scenario)
+
+    def damaged(self, name: str, damage: Callable[[bytes], bytes]) -> Answer:
+        """A stream as the CDN has it whole, but damaged before that."""
+        content = self.streams[name].read_bytes()
+        path = self.streams[name].with_name(f"damaged-{name}.mp4")
+        path.write_bytes(damage(content))
+        return Answer(str(path))
+
+    def cut(self, name: str, only: int) -> Answer:
+        """A stream that ends early on its way."""
+        return Answer(str(self.streams[name]), only=only)
+
+    def size_of(self, name: str) -> int:
+        """Bytes of a video and of the sound that goes with it."""
+        return sum(self.streams[one].stat().st_size for one in (name, "aac"))

@@ -12,7 +12,7 @@ import pytest
 
 from tests.conftest import Client, StartService, stored_files
 from tests.instagram import Answer, Scenario, StandIn
-from tests.instagram.dash import SOUNDS, VIDEOS, Stream, make_stream, manifest
+from tests.instagram.dash import CODE, SOUNDS, VIDEOS, Cdn, Stream, manifest
 from tests.instagram.posts import content_of
 
 pytestmark = pytest.mark.skipif(
@@ -20,79 +20,12 @@ pytestmark = pytest.mark.skipif(
 )
 
 POST = "https://www.instagram.com/p/{}/"
-CODE = "dash-one"
 GONE = Answer(status=404)
 PROGRESSIVE = Answer("video.mp4")
 HTML = Answer("text:<html>Log in</html>", "video/mp4")
 LARGE = Answer("text:" + "x" * 3_000_000)
 VIDEO = Stream("video", "avc1.64001f", 1920)
 SOUND = Stream("sound", "mp4a.40.5")
-
-
-@pytest.fixture(scope="session")
-def streams(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Path]:
-    """Videos and sounds by their names, in fragments, each made once."""
-    folder = tmp_path_factory.mktemp("streams")
-    known = {**VIDEOS, **SOUNDS}
-    made = {name: make_stream(folder / f"{name}.mp4", options) for name, options in known.items()}
-    still = folder / "still.mp4"
-    made["a frame a second"] = make_stream(still, VIDEOS["h264 with B-frames"], rate=1)
-    made["large"] = make_stream(folder / "large.mp4", VIDEOS["h264"], size="360x640")
-    return made
-
-
-class Cdn:
-    """What the manifest of a post says, and what the CDN sends; *streams* are real files."""
-
-    def __init__(self, instagram: StandIn, streams: Mapping[str, Path]) -> None:
-        self._instagram = instagram
-        self.streams = streams
-
-    def gives(
-        self,
-        text: str | Sequence[Stream],
-        answers: Mapping[str, Answer | str],
-        *,
-        shape: str = "video",
-        number: int = 1,
-        change: Callable[[dict[str, Any]], None] = lambda _: None,
-    ) -> None:
-        """Give the post a manifest, and an answer, or a stream, to each variant in an URL."""
-
-        def with_manifest(media: dict[str, Any]) -> dict[str, Any]:
-            item = media["carousel_media"][number - 1] if shape == "carousel" else media
-            item["video_dash_manifest"] = (
-                text if isinstance(text, str) else manifest(CODE, *text, number=number)
-            )
-            change(item)
-            return media
-
-        sent = {
-            f"{variant}/{number}": [Answer(str(self.streams[one])) if isinstance(one, str) else one]
-            for variant, one in answers.items()
-        }
-        scenario = Scenario("", shape=shape, change=with_manifest, answers=sent)
-        self._instagram.define("dash", scenario)
-
-    def damaged(self, name: str, damage: Callable[[bytes], bytes]) -> Answer:
-        """A stream as the CDN has it whole, but damaged before that."""
-        content = self.streams[name].read_bytes()
-        path = self.streams[name].with_name(f"damaged-{name}.mp4")
-        path.write_bytes(damage(content))
-        return Answer(str(path))
-
-    def cut(self, name: str, only: int) -> Answer:
-        """A stream that ends early on its way."""
-        return Answer(str(self.streams[name]), only=only)
-
-    def size_of(self, name: str) -> int:
-        """Bytes of a video and of the sound that goes with it."""
-        return sum(self.streams[one].stat().st_size for one in (name, "aac"))
-
-
-@pytest.fixture
-def cdn(instagram: StandIn, streams: Mapping[str, Path]) -> Cdn:
-    return Cdn(instagram, streams)
 
 
 async def scrape(client: Client, **body: Any) -> tuple[int, dict[str, Any]]:
