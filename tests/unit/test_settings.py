@@ -322,3 +322,14 @@ def test_a_removed_current_folder_is_a_wrong_setting(
     monkeypatch.setenv("MEDIA_ROOT", "posts")
     with pytest.raises(SettingsError, match=r"^MEDIA_ROOT: the current folder was removed"):
         load_settings()
+
+
+def test_best_quality_without_ffmpeg_is_a_wrong_setting(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("VIDEO_QUALITY", "best")
+    with pytest.raises(SettingsError, match=r"VIDEO_QUALITY: .*ffmpeg.* install ffmpeg"):
+        load_settings()
+    monkeypatch.setenv("VIDEO_QUALITY", "compatible")
+    assert load_settings().video_quality == "compatible"

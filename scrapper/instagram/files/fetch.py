@@ -205,10 +205,13 @@ def _fetch_parts(context: Context, target: Target, wanted: Wanted) -> Fetched:
         if fetched.file is None:
             return fetched
         parts.insert(0, fetched.file)
-        return _join(parts, target, wanted, context.transport.deadline)
+        fetched = _join(parts, target, wanted, context.transport.deadline)
+        return fetched
     finally:
         for part in parts:
             part.path.unlink(missing_ok=True)
+            if fetched.file is None:
+                target.take_back(part.size, part.size)
 
 
 def _put_away(fetched: Fetched, outcome: Outcome) -> Fetched:

@@ -1,5 +1,6 @@
 """The best quality, and the largest size that fits, from real files that ffmpeg made."""
 
+import asyncio
 import json
 import re
 import shutil
@@ -10,10 +11,11 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import Client, StartService, stored_files
+from tests.conftest import Client, StartService, both_modes, stored_files
 from tests.instagram import Answer, Scenario, StandIn
 from tests.instagram.dash import CODE, SOUNDS, VIDEOS, Cdn, Stream, manifest
 from tests.instagram.posts import content_of
+from tests.process import PATIENCE_SECONDS
 
 pytestmark = pytest.mark.skipif(
     shutil.which("ffmpeg") is None, reason="needs ffmpeg: on Debian, apt install ffmpeg"
@@ -356,6 +358,7 @@ async def test_a_query_must_be_right_too(start_service: StartService, query: str
 # ---- what is stored, and asked for otherwise
 
 
+@both_modes
 async def test_a_compatible_post_is_fetched_once_for_best(
     start_service: StartService,
     cdn: Cdn,
@@ -436,3 +439,49 @@ async def test_a_size_is_kept_to_whatever_is_stored(start_service: StartService,
     assert (again["cached"], again["media"][0]["height"]) == (False, 640)
     assert (await scrape(client))[1]["cached"]
     assert (await scrape(client, max_mb=500))[1]["cached"]
+
+
+@both_modes
+async def test_a_job_takes_quality_and_size_too(start_service: StartService, cdn: Cdn) -> None:
+    cdn.gives([VIDEO, SOUND], {"video": "h264", "sound": "aac"})
+    client = await start_service()
+
+    async def job(**body: Any) -> dict[str, Any]:
+        created = await client.post("/jobs", json={"urls": [POST.format(CODE)], **body})
+        assert created.status == 202, await created.text()
+        found: dict[str, Any] = {}
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while found.get("state") in (None, "running"):
+                await asyncio.sleep(0.05)
+                found = await (await client.get(created.headers["Location"])).json()
+        [post] = found["posts"]
+        return dict(post)
+
+    await job()
+    assert (await job(quality="best"))["status"] == 200
+    post = await (await client.get(f"/posts/{CODE}")).json()
+    assert "/video/" in post["cdn_url"]
+    failed = await job(max_mb=0.001)
+    assert (failed["status"], failed["code"]) == (422, "media_too_large")
+
+
+async def test_clients_with_other_wishes_do_not_get_each_other_s_files(
+    start_service: StartService, cdn: Cdn, instagram: StandIn
+) -> None:
+    cdn.gives([VIDEO, SOUND], {"video": "vp9", "sound": "aac"})
+    client = await start_service()
+    instagram.hold()
+    wishes: list[dict[str, Any]] = [
+        {},
+        {"quality": "best"},
+        {"max_mb": 0.001},
+        {"quality": "best"},
+        {},
+    ]
+    scrapes = [asyncio.create_task(scrape(client, **wish)) for wish in wishes]
+    await asyncio.sleep(0.1)
+    instagram.release()
+    plain, best, small, again, last = await asyncio.gather(*scrapes)
+    assert {answer[1]["media"][0]["codec"] for answer in (plain, last)} == {"h264"}
+    assert {answer[1]["media"][0]["codec"] for answer in (best, again)} == {"vp9"}
+    assert small[0] == 422
