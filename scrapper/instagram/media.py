@@ -17,7 +17,7 @@ import structlog
 from scrapper.instagram.files.dash import Representation, read_manifest
 from scrapper.instagram.shortcode import Shortcode
 from scrapper.instagram.verdict import Reason, Refused
-from scrapper.library.post import Details, Music, moment
+from scrapper.library.post import SMALL_PIXELS, Details, Music, moment
 
 Kind = Literal["video", "image"]
 
@@ -57,6 +57,8 @@ _LARGER = 2
 _PLACEHOLDER = "/rsrc.php/"
 _CROP = re.compile(r"[?&]stp=(?:[^&]*_)?c\d")
 _SONG_URLS = ("progressive_download_url", "fast_start_progressive_download_url")
+# How the CDN scaled a picture: into a box, where the list of candidates has no sizes.
+_SCALED = re.compile(r"[?&]stp=(?:[^&]*_)?[ps](\d{2,5})x(\d{2,5})(?![^_&])")
 _VIEWS = ("play_count", "view_count", "ig_play_count")
 # Keys that Instagram gives to videos alone, should the type itself be missing.
 _OF_VIDEOS = ("has_audio", "is_dash_eligible", "number_of_qualities", "video_duration")
@@ -84,7 +86,8 @@ class Item:
 
     ``cover`` is the same for a video's cover picture. ``streams`` are the videos and sounds of its
     DASH manifest; a video without ``candidates`` has some. ``duration`` is in seconds,
-    ``full_width`` in pixels, of what the owner uploaded.
+    ``full_width`` in pixels, of what the owner uploaded. ``small`` is a picture of it for lists,
+    perhaps a crop.
     """
 
     type: Kind
@@ -94,6 +97,7 @@ class Item:
     duration: float | None = None
     has_audio: bool | None = None
     full_width: int | None = None
+    small: Candidate | None = None
     streams: tuple[Representation, ...] = ()
 
     @property
@@ -304,7 +308,13 @@ def _item(media: Any) -> Item | None:
     if not (videos or _is_video(media)):
         candidates = _sized(pictures, media)
         width = _pixels(media.get("original_width"))
-        item = Item("image", candidates, alt_text=_alt_text(media), full_width=width)
+        item = Item(
+            "image",
+            candidates,
+            alt_text=_alt_text(media),
+            full_width=width,
+            small=_small(_pictures(media)),
+        )
         return item if candidates else None
     streams = tuple(_streams(media))
     if not (videos or any(stream.type == "video" for stream in streams)):
@@ -320,6 +330,7 @@ def _item(media: Any) -> Item | None:
         duration=_seconds(media.get("video_duration")),
         has_audio=has_audio if isinstance(has_audio, bool) else None,
         streams=streams,
+        small=_small(_pictures(media)),
     )
 
 
@@ -350,8 +361,31 @@ def _pictures(media: dict[str, Any]) -> Any:
     return _dict(media.get("image_versions2")).get("candidates")
 
 
-def _candidates(versions: Any) -> list[Candidate]:
-    """The usable ones of *versions*, best first; never a crop or a placeholder.
+def _small(versions: Any) -> Candidate | None:
+    """The best one of *versions* for a list: the largest that is within 320 pixels.
+
+    If there is none, one whose shorter side is: those of tall pictures go by it.
+    """
+    sizes = {one: _size(one) for one in _candidates(versions, crops=True)}
+    fitting = {one: size for one, size in sizes.items() if size and min(size) <= SMALL_PIXELS}
+
+    def rank(one: Candidate) -> tuple[bool, int]:
+        longer = max(fitting[one])
+        return (True, longer) if longer <= SMALL_PIXELS else (False, -longer)
+
+    return max(fitting, key=rank, default=None)
+
+
+def _size(candidate: Candidate) -> tuple[int, int] | None:
+    """The pixels of *candidate*, or those of the box that it was scaled into."""
+    if candidate.width and candidate.height:
+        return candidate.width, candidate.height
+    scaled = _SCALED.search(candidate.url)
+    return (int(scaled[1]), int(scaled[2])) if scaled else None
+
+
+def _candidates(versions: Any, *, crops: bool = False) -> list[Candidate]:
+    """The usable ones of *versions*, best first; never a placeholder, nor, without *crops*, a crop.
 
     If all have a size, the largest is first; otherwise Instagram's order stays. In a carousel they
     have no sizes, and the first one is the whole picture.
@@ -359,7 +393,7 @@ def _candidates(versions: Any) -> list[Candidate]:
     found: dict[str, Candidate] = {}
     for version in map(_dict, _list(versions)[:_MAX_CANDIDATES]):
         url, doubtful = _checked_url(version.get("url"))
-        if url and not _CROP.search(url):
+        if url and (crops or not _CROP.search(url)):
             width, height = _pixels(version.get("width")), _pixels(version.get("height"))
             found.setdefault(url, Candidate(url, width, height, doubtful=doubtful))
     candidates = list(found.values())

@@ -1,5 +1,6 @@
 """One try for a file: from one URL, within bounds."""
 
+import math
 import re
 import threading
 import time
@@ -56,14 +57,17 @@ _WHOLE_RANGE = re.compile(r"bytes +[0-9]+-[0-9]+/([0-9]{1,15})")
 class Wanted:
     """A file to try for: *candidate*, which becomes *name* in the target's folder.
 
-    *gives_way* says whether something else waits for the place of a file that is too slow.
-    *besides* is the size in bytes of what is to be joined with it.
+    It may have *max_bytes*, and take *patience* seconds. *gives_way* says whether something else
+    waits for the place of a file that is too slow. *besides* is the size in bytes of what is to be
+    joined with it.
     """
 
     kind: Promised
     candidate: Candidate
     name: str
     with_sound: bool = False
+    max_bytes: float = math.inf
+    patience: float = math.inf
     besides: int = 0
     gives_way: Callable[[], bool] = lambda: False
 
@@ -101,7 +105,7 @@ class Target:
 
     folder: Path
     progress: Progress
-    max_bytes: int
+    max_bytes: float
     keep_free: int
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
