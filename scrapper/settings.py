@@ -45,6 +45,7 @@ from scrapper.setting_types import (
     Seconds,
     SocketMode,
     SocketPath,
+    VideoQuality,
     WebhookSecret,
     is_network,
     why_no_proxy,
@@ -161,6 +162,7 @@ class Settings(LogSettings):
     download_concurrency: Annotated[int, Field(gt=0, le=1024)] | None = None
     scrape_queue_limit: NonNegativeInt = 256
     scrape_timeout_seconds: Seconds = 55
+    video_quality: VideoQuality = "compatible"
     max_media_mb: PositiveInt = 1024
     min_free_disk_mb: NonNegativeInt = 100
     max_connections: PositiveInt = 4096

@@ -4,6 +4,7 @@ import asyncio
 import json
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ from scrapper.errors import SettingsError
 from scrapper.plugins import audio
 from scrapper.settings import Settings
 from tests.conftest import Client, StartService, both_modes
-from tests.instagram import StandIn
+from tests.instagram import Answer, Scenario, StandIn
+from tests.instagram.dash import url_of
+from tests.instagram.posts import content_of
 from tests.process import PATIENCE_SECONDS
 
 pytestmark = [
@@ -189,3 +192,77 @@ async def test_a_file_that_ffmpeg_cannot_read_is_reported(
         "ffmpeg cannot convert the file",
     )
     assert list((media_root / ".incoming").iterdir()) == []
+
+
+def with_song(url: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    """Give a post the song that its pictures play to."""
+
+    def change(media: dict[str, Any]) -> dict[str, Any]:
+        asset = {"title": "A song", "display_artist": "Band", "progressive_download_url": url}
+        media["music_metadata"] = {"music_info": {"music_asset_info": asset}}
+        media["clips_metadata"] = None
+        return media
+
+    return change
+
+
+SONG = url_of("song-1", "song")
+
+
+@pytest.mark.parametrize("shape", ["photo", "ten"])
+@both_modes
+async def test_pictures_have_their_song_in_one_request(
+    start_service: StartService, instagram: StandIn, tmp_path: Path, shape: str
+) -> None:
+    answers = {"song/1": [Answer("sound.m4a", "audio/mp4")]}
+    instagram.define("song", Scenario("", shape=shape, change=with_song(SONG), answers=answers))
+    client = await start_service(**PLUGIN)
+    url = "https://www.instagram.com/p/song-1/"
+    response = await client.get("/download", params={"url": url, "audio": "1"})
+    assert response.status == 200, await response.text()
+    assert await response.read() == content_of("sound.m4a")
+    assert "song-1.m4a" in response.headers["Content-Disposition"]
+    post = await post_with_sound(client, "song-1")
+    assert post["details"]["music"] == {"title": "A song", "artist": "Band", "url": SONG}
+    *pictures, sound = post["media"]
+    assert {picture["type"] for picture in pictures} == {"image"}
+    assert (sound["type"], sound["codec"], sound["duration"]) == ("audio", "aac", 1.0)
+
+
+@pytest.mark.parametrize(
+    ("answer", "status"),
+    [
+        (Answer(status=403), 404),
+        (Answer(status=503), 502),
+        (Answer("photo.jpg", "audio/mp4"), 502),
+        (Answer("silent.mp4", "audio/mp4"), 502),
+        (Answer("sound.m4a", only=1000), 502),
+    ],
+)
+async def test_a_song_that_cannot_be_had_costs_nothing_else(
+    start_service: StartService,
+    instagram: StandIn,
+    media_root: Path,
+    answer: Answer,
+    status: int,
+) -> None:
+    answers = {"song/1": [answer]}
+    scenario = Scenario("", shape="photo", change=with_song(SONG), answers=answers)
+    instagram.define("song", scenario)
+    client = await start_service(**PLUGIN)
+    await scrape(client, "song-1")
+    assert (await client.get("/download/song-1?audio=1")).status == status
+    assert (await client.get("/download/song-1")).status == 200
+    assert list((media_root / ".incoming").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "url", ["https://example.com/a.m4a", "http://127.0.0.1/a.m4a", "file:///x"]
+)
+async def test_a_song_comes_from_the_cdn_alone(
+    start_service: StartService, instagram: StandIn, url: str
+) -> None:
+    instagram.define("song", Scenario("", shape="photo", change=with_song(url)))
+    client = await start_service(**PLUGIN)
+    await scrape(client, "song-1")
+    assert (await client.get("/download/song-1?audio=1")).status in (404, 502)
