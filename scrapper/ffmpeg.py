@@ -20,8 +20,7 @@ _AT_ONCE = 2
 _OUTPUT_BYTES, _ERROR_BYTES = 100_000, 10_000
 _PIECE_BYTES = 64 * 1024
 _PROGRAMS = (("ffmpeg", "ffprobe"), ("setpriv", "prlimit", "nice"))
-# MP4 and its kin alone: no playlist that names other files.
-_INPUT = ("-protocol_whitelist", "file", "-max_pixels", "40000000", "-f", "mov")
+_INPUT = ("-protocol_whitelist", "file", "-max_pixels", "40000000")
 # Of this process, whoever runs them: a Raspberry Pi has four cores, and little memory.
 _slots = threading.BoundedSemaphore(_AT_ONCE)
 
@@ -45,9 +44,14 @@ class FFmpeg:
         self._lock = threading.Lock()
 
     @staticmethod
-    def input(path: Path, *, delay: float = 0.0) -> Sequence[str]:
-        """The arguments for a file to read, which begins *delay* seconds late."""
-        return (*(("-itsoffset", f"{delay:.6f}") if delay else ()), *_INPUT, "-i", str(path))
+    def input(path: Path, *, delay: float = 0.0, form: str = "mov") -> Sequence[str]:
+        """The arguments for a file to read, which begins *delay* seconds late.
+
+        It is read as MP4 and its kin, or in another *form*, never as a playlist that names other
+        files.
+        """
+        late = ("-itsoffset", f"{delay:.6f}") if delay else ()
+        return (*late, *_INPUT, "-f", form, "-i", str(path))
 
     def run(self, program: str, *arguments: str, seconds: float, max_bytes: int = 0) -> bytes:
         """What *program* prints, 100 kB at most; its files may have *max_bytes*.

@@ -3,7 +3,8 @@
 ``PLUGINS=audio``, with ffmpeg and ffprobe on the PATH. The plugin stores the sound of each video as
 ``SHORTCODE.m4a``, as Instagram encoded it, and so the song that plays to pictures, where Instagram
 gives its URL. ``/download/SHORTCODE?audio=1`` makes that file if it is missing, and ``?h264=1``
-makes a copy in H.264 and AAC of a video in other codecs.
+makes a copy in H.264 and AAC of a video in other codecs. Posts whose picture is large get a small
+one for lists, those that are stored already one after the other.
 """
 
 import asyncio
@@ -39,11 +40,11 @@ from scrapper.instagram.files.kinds import bit_rate, read_movie
 from scrapper.instagram.files.song import fetch_song
 from scrapper.library.additions import Additions
 from scrapper.library.disk import check_room, flush, storing
-from scrapper.library.post import MediaItem, Post
+from scrapper.library.post import SMALL_BYTES, SMALL_PIXELS, MediaItem, Post
 from scrapper.library.store import Library
 from scrapper.plugins.hooks import hookimpl
 from scrapper.settings import Settings
-from scrapper.tasks import end
+from scrapper.tasks import end, finished, in_background
 
 __all__ = ["configure", "post_stored", "register_routes"]
 
@@ -57,6 +58,16 @@ _TO_H264 = (
     *("-preset", "veryfast", "-crf", "23", "-pix_fmt", "yuv420p"),
 )
 _SOUND = ".m4a"
+_SMALL = "small"
+_LISTED_AT_ONCE = 100
+_PAUSE_SECONDS = 60.0
+_FORMS = {".jpg": "jpeg_pipe", ".png": "png_pipe", ".webp": "webp_pipe", ".gif": "gif"}
+_SCALED = (
+    f"scale=w='min({SMALL_PIXELS},iw)':h='min({SMALL_PIXELS},ih)'"
+    ":force_original_aspect_ratio=decrease,format=yuvj420p"
+)
+# From good to bad: the scale of ffmpeg's encoder of JPEG.
+_QUALITIES = ("5", "12", "25")
 
 
 class _AudioSettings(BaseSettings):
@@ -97,7 +108,13 @@ def post_stored(post: Post, folder: Path) -> Additions | None:
             if not sounds:
                 raise
             log.warning("song not had", shortcode=post.shortcode, outcome=type(error).__name__)
-    return Additions(tuple(sounds)) if sounds else None
+    small = None
+    try:
+        small = maker.small_of(folder, post)
+    # The sound is there, and a list can do without a picture.
+    except (FFmpegFailed, OSError) as error:
+        log.warning("no small picture", shortcode=post.shortcode, cause=repr(error))
+    return Additions(tuple(sounds), small=small) if sounds or small else None
 
 
 @hookimpl
@@ -107,7 +124,56 @@ def register_routes(app: web.Application) -> Iterable[web.RouteDef]:
     app[CONVERSIONS]["audio"] = conversions.sound
     app[CONVERSIONS]["h264"] = conversions.h264
     app.cleanup_ctx.append(conversions.closing)
+    app.cleanup_ctx.append(_SmallPictures(app[LIBRARY], app[SETTINGS]).making)
     return ()
+
+
+class _SmallPictures:
+    """Makes the small pictures that posts lack which were stored before, one after the other."""
+
+    def __init__(self, library: Library, settings: Settings) -> None:
+        self._library = library
+        self._maker = _Maker(settings)
+        self._keep_free = settings.min_free_bytes
+
+    async def making(self, app: web.Application) -> AsyncIterator[None]:  # noqa: ARG002
+        """Go through the library once while the service runs."""
+        work = in_background(self._make_all(), "small pictures")
+        yield
+        self._maker.kill()
+        await end(work)
+
+    async def _make_all(self) -> None:
+        cursor, is_over = None, False
+        while not is_over:
+            try:
+                listing = await self._library.list(_LISTED_AT_ONCE, cursor)
+                for stored in listing.posts:
+                    await self._make(stored.post)
+            except (ScrapeError, OSError) as error:
+                log.warning("small pictures not made for a while", cause=repr(error))
+                await asyncio.sleep(_PAUSE_SECONDS)
+            else:
+                cursor, is_over = listing.next, listing.next is None
+
+    async def _make(self, post: Post) -> None:
+        version = await self._library.version(post.shortcode)
+        if post.small is not None or version is None:
+            return
+        folder = self._library.root / post.shortcode
+
+        def work() -> MediaItem | None:
+            check_room(folder, keep_free=self._keep_free)
+            with storing():
+                return self._maker.small_of(folder, post)
+
+        try:
+            made = await finished(asyncio.to_thread(work))
+            if made is not None:
+                await self._library.add(post.shortcode, _SMALL, Additions(small=made), version)
+        # It cannot be read, or was removed meanwhile.
+        except (FFmpegFailed, FileNotFoundError, TimeoutError) as error:
+            log.warning("no small picture", shortcode=post.shortcode, cause=repr(error))
 
 
 class _Conversions:
@@ -285,6 +351,32 @@ class _Maker:
             (folder / name).unlink()
             raise MediaTooLarge
         return made
+
+    def small_of(self, folder: Path, post: Post) -> MediaItem | None:
+        """A small picture of *post* as a file in *folder*; None if its picture is small.
+
+        Raises:
+            FFmpegFailed, OSError: it cannot be made.
+        """
+        name = f"{post.shortcode}_{_SMALL}.jpg"
+        if post.small is not None:
+            return post.small if post.small.filename == name else None
+        picture = post.picture or post.main
+        if picture.is_small:
+            return None
+        source, unfinished = folder / picture.filename, _unfinished(folder)
+        form = _FORMS.get(source.suffix, "mov")
+        given = ["-nostdin", *FFmpeg.input(source, form=form), "-frames:v", "1", "-vf", _SCALED]
+        with _appearing(unfinished, folder / name, source):
+            for quality in _QUALITIES:
+                made = ["-q:v", quality, "-f", "image2", "-update", "1", "-y", str(unfinished)]
+                self._ffmpeg.run(
+                    "ffmpeg", *given, *made, seconds=self._seconds, max_bytes=_MORE_BYTES
+                )
+                size = unfinished.stat().st_size
+                if size <= SMALL_BYTES:
+                    return MediaItem("image", name, "", size, None, None)
+            raise FFmpegFailed("no quality is small enough")
 
     def _codecs_of(self, path: Path) -> dict[str, str]:
         """The codec of the first stream of each type, by the names that ffprobe has for them."""
