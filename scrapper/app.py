@@ -29,11 +29,19 @@ from scrapper.handlers.login import delete_login, get_login, login_json, put_log
 from scrapper.handlers.media import download, download_by_url, media
 from scrapper.handlers.openapi import openapi
 from scrapper.handlers.page import DOCS_FILES, PAGE_FILES, docs, page
-from scrapper.handlers.posts import delete_post, get_post, keep_post, list_posts, release_post
+from scrapper.handlers.posts import (
+    bulk_change,
+    delete_post,
+    get_post,
+    keep_post,
+    list_posts,
+    release_post,
+)
 from scrapper.handlers.scrape import scrape
 from scrapper.handlers.session import begin_session, end_session
 from scrapper.handlers.storage import storage
 from scrapper.handlers.streams import StreamLimit
+from scrapper.handlers.thumbnails import thumbnail
 from scrapper.jobs.webhooks import WebhookHosts
 from scrapper.serving.base_path import BASE_PATH, BasePath, check_base_path
 from scrapper.serving.request_path import OwnMiddlewares, check_path, request_path
@@ -150,8 +158,10 @@ _ROUTES = (
     web.get("/events", events, allow_head=False),
     web.get("/storage", storage),
     web.get("/posts", list_posts),
+    web.post("/posts/bulk", bulk_change),
     web.get("/posts/{shortcode}", get_post),
     web.delete("/posts/{shortcode}", delete_post),
+    web.get("/posts/{shortcode}/thumbnail", thumbnail),
     web.put("/posts/{shortcode}/keep", keep_post),
     web.delete("/posts/{shortcode}/keep", release_post),
     web.get("/media/{shortcode}/{filename}", media),

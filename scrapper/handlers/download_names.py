@@ -6,7 +6,7 @@ is not shown or turns the direction of the text, and at most 200 bytes.
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from urllib.parse import quote
 
@@ -45,21 +45,16 @@ class DownloadNames:
 
     def of_all(self, post: Post, items: Sequence[MediaItem]) -> list[str]:
         """The names of files of the post, of which no two are equal, in whatever case."""
-        names: dict[str, str] = {}
-        for item in items:
-            name = self.of(post, item)
-            stem, dot, extension = name.rpartition(".")
-            more = 1
-            while name.casefold() in names:
-                more += 1
-                tail = f" ({more}){dot}{extension}"
-                name = _cut(stem, _MAX_BYTES - len(tail.encode())) + tail
-            names[name.casefold()] = name
-        return list(names.values())
+        return _distinct(self.of(post, item) for item in items)
 
     def of_archive(self, post: Post) -> str:
         """The name of an archive of the post's files."""
         return self._named(post, "", ".zip", strip=" ._-")
+
+    def of_folders(self, posts: Iterable[Post]) -> list[str]:
+        """The names of folders of the posts' files, of which no two are equal, in whatever case."""
+        names = _distinct(self.of_archive(post) for post in posts)
+        return [name.removesuffix(".zip") for name in names]
 
     def _named(self, post: Post, number: str, tail: str, *, strip: str = "") -> str:
         date = time = _UNKNOWN
@@ -81,6 +76,20 @@ def disposition(kind: str, name: str) -> str:
     plain = name.encode("ascii", "replace").decode().replace("?", "_")
     value = f'{kind}; filename="{plain}"'
     return value if plain == name else f"{value}; filename*=UTF-8''{quote(name, safe='')}"
+
+
+def _distinct(names: Iterable[str]) -> list[str]:
+    """*names*; those that are there already, in whatever case, with a number."""
+    distinct: dict[str, str] = {}
+    for name in names:
+        stem, dot, extension = name.rpartition(".")
+        more = 1
+        while name.casefold() in distinct:
+            more += 1
+            tail = f" ({more}){dot}{extension}"
+            name = _cut(stem, _MAX_BYTES - len(tail.encode())) + tail  # noqa: PLW2901
+        distinct[name.casefold()] = name
+    return list(distinct.values())
 
 
 def _safe(text: str) -> str:

@@ -24,10 +24,10 @@ from scrapper.handlers.scrape import scraped_post
 from scrapper.handlers.versions import Version
 from scrapper.instagram.files.kinds import MEDIA_TYPES
 from scrapper.library.post import MediaItem, Post
-from scrapper.links import clean_link, item_in
+from scrapper.links import clean_link, is_shortcode, item_in
 from scrapper.tasks import finished
 
-__all__ = ["CONVERSION_NAMES", "download", "download_by_url", "media"]
+__all__ = ["CONVERSION_NAMES", "RANGES", "download", "download_by_url", "file_response", "media"]
 
 _ITEM_DIGITS = 9
 # A browser wraps a file that is opened alone in a document of its own, with inline styles.
@@ -48,13 +48,17 @@ _CHOICE = (
     ),
 )
 
-# aiohttp sends these itself.
-_RANGES = {
+_MOST_POSTS = 100
+_SHORTCODES = f"^[A-Za-z0-9_-]{{5,64}}(,[A-Za-z0-9_-]{{5,64}}){{0,{_MOST_POSTS - 1}}}$"
+_NOT_STORED = "X-Not-Stored"
+
+RANGES = {
     206: ("A part of the file", FILE),
     304: ("The client has it", None),
     412: ("The file is not the version that the client expects", None),
     416: ("The file has no such part", None),
 }
+"""What aiohttp itself answers, beside the whole file."""
 
 
 @Operation(
@@ -67,7 +71,7 @@ _RANGES = {
         SHORTCODE,
         Parameter("filename", "path", {"type": "string", "minLength": 1}),
     ),
-    more=_RANGES,
+    more=RANGES,
 )
 async def media(request: web.Request) -> web.StreamResponse:
     stored = await stored_post(request)
@@ -76,7 +80,7 @@ async def media(request: web.Request) -> web.StreamResponse:
     file = next((file for file in post.files if file.filename == filename), None)
     if file is None:
         raise web.HTTPNotFound(text="The post has no such file")
-    return _file(request, post, file, stored.stored_at, disposition("inline", filename))
+    return file_response(request, post, file, stored.stored_at, disposition("inline", filename))
 
 
 @Operation(
@@ -86,7 +90,7 @@ async def media(request: web.Request) -> web.StreamResponse:
     response=FILE,
     errors=(400, 404),
     parameters=(SHORTCODE, *_CHOICE),
-    more=_RANGES,
+    more=RANGES,
 )
 async def download(request: web.Request) -> web.StreamResponse:
     """A file of the post as an attachment: its first video, else its first picture.
@@ -112,17 +116,31 @@ async def download(request: web.Request) -> web.StreamResponse:
             "query",
             ScrapeRequest.model_json_schema()["properties"]["url"],
             "The post's URL, or a share link to it; `url` is another name of this parameter",
-            required=True,
+        ),
+        Parameter(
+            "shortcodes",
+            "query",
+            {"type": "string", "pattern": _SHORTCODES},
+            "Instead of a link: up to 100 stored posts, separated by commas, as one archive",
         ),
         *_CHOICE,
     ),
-    more=_RANGES,
+    headers={
+        _NOT_STORED: {
+            "description": "The shortcodes of those that are not stored, separated by commas",
+            "schema": {"type": "string"},
+        }
+    },
+    more=RANGES,
 )
 async def download_by_url(request: web.Request) -> web.StreamResponse:
     """Download the post of ``url`` or ``link``, and answer like ``GET /download/{shortcode}``.
 
-    The ``img_index`` of that URL is the ``item`` where none is given.
+    The ``img_index`` of that URL is the ``item`` where none is given. With ``shortcodes`` and
+    ``archive=zip``, the answer is an archive of stored posts, a folder a post.
     """
+    if "shortcodes" in request.query:
+        return await _archive_of_posts(request, _shortcodes(request))
     choice = _Choice.of(request)
     url = clean_link(request.query.get("url") or request.query.get("link", ""))
     if not url:
@@ -131,6 +149,22 @@ async def download_by_url(request: web.Request) -> web.StreamResponse:
     if choice.item is None:
         choice = replace(choice, item=item_in(url))
     return await _attachment(request, stored.post, stored.stored_at, choice)
+
+
+def _shortcodes(request: web.Request) -> Sequence[str]:
+    """The posts that the query names.
+
+    Raises:
+        InvalidParameter: it names none, too many, or something beside them.
+    """
+    if not request.query.keys().isdisjoint(("url", "link", "item", *CONVERSION_NAMES)):
+        raise InvalidParameter(text="shortcodes go with archive=zip alone")
+    if request.query.get("archive") != "zip":
+        raise InvalidParameter(text="shortcodes need archive=zip")
+    found = list(dict.fromkeys(request.query["shortcodes"].split(",")))
+    if len(found) > _MOST_POSTS or not all(map(is_shortcode, found)):
+        raise InvalidParameter(text=f"shortcodes must be up to {_MOST_POSTS}, with commas between")
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +208,7 @@ async def _attachment(
     if choice.archive:
         return await _archive(request, post, chosen)
     name = disposition("attachment", request.app[DOWNLOAD_NAMES].of(post, chosen[0]))
-    return _file(request, post, chosen[0], stored_at, name)
+    return file_response(request, post, chosen[0], stored_at, name)
 
 
 def _item_number(request: web.Request) -> int | None:
@@ -187,16 +221,23 @@ def _item_number(request: web.Request) -> int | None:
     return int(item) if len(item) <= _ITEM_DIGITS else sys.maxsize
 
 
-def _file(
-    request: web.Request, post: Post, item: MediaItem, stored_at: float, named: str
+def file_response(
+    request: web.Request,
+    post: Post,
+    item: MediaItem,
+    stored_at: float,
+    named: str,
+    *,
+    # After a refresh, other files have the same names.
+    cache: str = "private, no-cache",
 ) -> web.StreamResponse:
+    """A file of a post that was stored at a unix time, *named* by ``Content-Disposition``."""
     path = _folder(request, post) / item.filename
     headers = {
         hdrs.CONTENT_TYPE: MEDIA_TYPES.get(path.suffix, "application/octet-stream"),
         hdrs.CONTENT_DISPOSITION: named,
         "Content-Security-Policy": _POLICY,
-        # After a refresh, other files have the same names.
-        hdrs.CACHE_CONTROL: "private, no-cache",
+        hdrs.CACHE_CONTROL: cache,
     }
     version = Version(f"{stored_at:.6f}-{item.size:x}", int(stored_at))
     return version.refusal(request, headers) or _MediaResponse(path, version, headers)
@@ -249,28 +290,75 @@ def _folder(request: web.Request, post: Post) -> Path:
 async def _archive(
     request: web.Request, post: Post, items: Sequence[MediaItem]
 ) -> web.StreamResponse:
-    """A ZIP archive, made while it is sent, without compression."""
-    archive: Any = ZipStream(sized=True)  # type: ignore[no-untyped-call]
+    """A ZIP archive of some files of a post."""
     names = request.app[DOWNLOAD_NAMES]
-    for item, name in zip(items, names.of_all(post, items), strict=True):
-        path = _folder(request, post) / item.filename
+    archive = _Archive(request.app[LIBRARY].root)
+    if not await asyncio.to_thread(archive.add, post, items, names.of_all(post, items)):
+        # A sweep may remove the post meanwhile, or the disk go away, which is another error.
+        await asyncio.to_thread(request.app[LIBRARY].check)
+        raise NotStored
+    return await archive.send(request, names.of_archive(post))
+
+
+async def _archive_of_posts(request: web.Request, shortcodes: Sequence[str]) -> web.StreamResponse:
+    """A ZIP archive of all files of the posts that are stored, a folder a post."""
+    library, names = request.app[LIBRARY], request.app[DOWNLOAD_NAMES]
+    found = [stored.post for stored in await library.get_all(shortcodes) if stored]
+    folders = names.of_folders(found)
+    archive = _Archive(library.root)
+
+    def add() -> set[str]:
+        """Add the posts; return the shortcodes of those that are there."""
+        return {
+            post.shortcode
+            for post, folder in zip(found, folders, strict=True)
+            if archive.add(
+                post, post.items, [f"{folder}/{it}" for it in names.of_all(post, post.items)]
+            )
+        }
+
+    added = await asyncio.to_thread(add)
+    if not added:
+        await asyncio.to_thread(library.check)
+        raise NotStored
+    missing = [shortcode for shortcode in shortcodes if shortcode not in added]
+    headers = {_NOT_STORED: ", ".join(missing)} if missing else {}
+    return await archive.send(request, f"{len(added)} posts.zip", headers)
+
+
+class _Archive:
+    """A ZIP archive of posts under *root*, made while it is sent, without compression."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._zip: Any = ZipStream(sized=True)  # type: ignore[no-untyped-call]
+
+    def add(self, post: Post, items: Sequence[MediaItem], names: Sequence[str]) -> bool:
+        """Add *items* of the post under *names*; False if one of them is gone. Blocking."""
+        paths = [self._root / post.shortcode / item.filename for item in items]
+        if not all(map(os.path.lexists, paths)):
+            return False
         try:
-            await asyncio.to_thread(archive.add_path, path, name)
+            for path, name in zip(paths, names, strict=True):
+                self._zip.add_path(path, name)
         except FileNotFoundError:
-            # A sweep may remove the post meanwhile, or the disk go away, which is another error.
-            await asyncio.to_thread(request.app[LIBRARY].check)
-            raise NotStored from None
-    response = web.StreamResponse()
-    response.content_type = "application/zip"
-    response.content_length = len(archive)
-    named = disposition("attachment", names.of_archive(post))
-    response.headers[hdrs.CONTENT_DISPOSITION] = named
-    await response.prepare(request)
-    if request.method != hdrs.METH_HEAD:
-        # The client went away.
-        with suppress(ConnectionError):
-            await _send(response, iter(archive))
-    return response
+            return False
+        return True
+
+    async def send(
+        self, request: web.Request, name: str, headers: Mapping[str, str] | None = None
+    ) -> web.StreamResponse:
+        """Answer *request* with all of it."""
+        response = web.StreamResponse(headers=headers)
+        response.content_type = "application/zip"
+        response.content_length = len(self._zip)
+        response.headers[hdrs.CONTENT_DISPOSITION] = disposition("attachment", name)
+        await response.prepare(request)
+        if request.method != hdrs.METH_HEAD:
+            # The client went away.
+            with suppress(ConnectionError):
+                await _send(response, iter(self._zip))
+        return response
 
 
 async def _send(response: web.StreamResponse, pieces: Generator[bytes]) -> None:

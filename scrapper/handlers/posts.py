@@ -1,18 +1,21 @@
 """``/posts`` and ``/posts/{shortcode}``: what is stored."""
 
+import asyncio
 import re
 from collections.abc import Sequence
 from typing import cast
 
 import orjson
+import structlog
 from aiohttp import web
 
-from scrapper.errors import InvalidURL, UnsupportedLink
+from scrapper.errors import InvalidURL, ScrapeError, UnsupportedLink, response_to
 from scrapper.handlers.openapi import Operation, Parameter
 from scrapper.handlers.queries import CURSOR, LIMIT, choice_in, cursor_in, limit_in
 from scrapper.handlers.refusals import InvalidParameter, NotStored
+from scrapper.handlers.request_bodies import BulkRequest, read_body
 from scrapper.handlers.resources import LIBRARY, SETTINGS
-from scrapper.handlers.responses import ListingResponse
+from scrapper.handlers.responses import BulkResponse, ListingResponse, PostOutcome
 from scrapper.library.catalogue import Kind, Search, Sort
 from scrapper.library.response import PostResponse
 from scrapper.library.stored import StoredPost
@@ -21,6 +24,7 @@ from scrapper.serving.base_path import BASE_PATH
 
 __all__ = [
     "SHORTCODE",
+    "bulk_change",
     "delete_post",
     "get_post",
     "keep_post",
@@ -30,10 +34,13 @@ __all__ = [
     "stored_post",
 ]
 
+log = structlog.get_logger(__name__)
+
 SHORTCODE = Parameter("shortcode", "path", {"type": "string", "pattern": "^[A-Za-z0-9_-]{5,64}$"})
 """The parameter of every route to one stored post."""
 
 _MOST_SEARCHED = 200
+_CHANGED_AT_ONCE = 4
 _KINDS: Sequence[Kind] = ("video", "image", "carousel")
 _SORTS: Sequence[Sort] = ("stored", "taken")
 _OWNER = {"type": "string", "pattern": "^[A-Za-z0-9._]{1,30}$"}
@@ -130,6 +137,43 @@ async def keep_post(request: web.Request) -> web.Response:
 )
 async def release_post(request: web.Request) -> web.Response:
     return await _keep(request, kept=False)
+
+
+@Operation(
+    id="bulkChange",
+    summary="Keep, release or delete up to 500 stored posts",
+    tag="posts",
+    response=BulkResponse,
+    body=BulkRequest,
+    errors=(400, 408, 503),
+)
+async def bulk_change(request: web.Request) -> web.Response:
+    """Do to each post what its own route does, and say what became of each."""
+    asked, library = await read_body(request, BulkRequest), request.app[LIBRARY]
+    turns = asyncio.Semaphore(_CHANGED_AT_ONCE)
+
+    async def change(shortcode: str) -> PostOutcome:
+        if not is_shortcode(shortcode):
+            return PostOutcome(shortcode, 400, InvalidParameter.code)
+        async with turns:
+            try:
+                if asked.action == "delete":
+                    there = await library.remove(shortcode)
+                else:
+                    there = await library.mark(shortcode, kept=asked.action == "keep")
+            except (ScrapeError, OSError) as error:
+                status, code, _ = response_to(error)
+                log.warning("post not changed", shortcode=shortcode, cause=repr(error))
+                return PostOutcome(shortcode, status, code)
+        return PostOutcome(shortcode, *((204, None) if there else (404, NotStored.code)))
+
+    shortcodes = list(dict.fromkeys(asked.shortcodes))
+    outcomes = await asyncio.gather(*map(change, shortcodes))
+    if asked.action != "delete":
+        await library.note_marks()
+    by_shortcode = {outcome.shortcode: outcome for outcome in outcomes}
+    body = BulkResponse([by_shortcode[shortcode] for shortcode in asked.shortcodes])
+    return web.Response(body=orjson.dumps(body), content_type="application/json")
 
 
 async def _keep(request: web.Request, *, kept: bool) -> web.Response:

@@ -2,7 +2,7 @@
 
 import asyncio
 import zlib
-from typing import Annotated, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 from aiohttp import hdrs, web
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
@@ -13,7 +13,9 @@ from scrapper.links import clean_link
 
 __all__ = [
     "MAX_WEBHOOK_LENGTH",
+    "MOST_SHORTCODES",
     "MOST_URLS",
+    "BulkRequest",
     "JobRequest",
     "ScrapeRequest",
     "parse_body",
@@ -26,6 +28,9 @@ MAX_WEBHOOK_LENGTH = 2048
 
 MOST_URLS = 100
 """How many URLs one job may have."""
+
+MOST_SHORTCODES = 500
+"""How many posts one request may keep, release or delete."""
 
 
 _POST_URL = (
@@ -76,6 +81,22 @@ class JobRequest(BaseModel):
         description="The URL to which the job is POSTed when it ends, signed according to "
         "Standard Webhooks; its host must be in WEBHOOK_HOSTS",
         examples=["https://n8n.example.com/webhook/posts"],
+    )
+
+
+class BulkRequest(BaseModel):
+    """Stored posts to keep, to release or to delete."""
+
+    model_config = ConfigDict(strict=True)
+
+    shortcodes: list[Annotated[str, Field(max_length=64)]] = Field(
+        min_length=1,
+        max_length=MOST_SHORTCODES,
+        description="The posts; a bad one fails alone",
+        examples=[["SHORTCODE"]],
+    )
+    action: Literal["keep", "release", "delete"] = Field(
+        description="As PUT /posts/{shortcode}/keep, DELETE of it, and DELETE /posts/{shortcode}"
     )
 
 

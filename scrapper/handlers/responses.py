@@ -9,7 +9,15 @@ from scrapper.instagram.login.file import State
 from scrapper.jobs.model import JobResponse
 from scrapper.library.response import PostResponse
 
-__all__ = ["ErrorResponse", "JobListing", "ListingResponse", "LoginStanding", "ReadyResponse"]
+__all__ = [
+    "BulkResponse",
+    "ErrorResponse",
+    "JobListing",
+    "ListingResponse",
+    "LoginStanding",
+    "PostOutcome",
+    "ReadyResponse",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +39,26 @@ class ListingResponse:
 
     posts: list[PostResponse]
     next_cursor: Annotated[str | None, Field(description="Where the next listing begins")]
+
+
+@dataclass(frozen=True, slots=True)
+class PostOutcome:
+    """What became of one post of several."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    shortcode: str
+    status: Annotated[int, Field(description="As the post's own route would give it")]
+    code: Annotated[str | None, Field(description="What went wrong, for programs")]
+
+
+@dataclass(frozen=True, slots=True)
+class BulkResponse:
+    """What became of each post, in the order of the request."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    posts: list[PostOutcome]
 
 
 @dataclass(frozen=True, slots=True)

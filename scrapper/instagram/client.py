@@ -169,8 +169,10 @@ class Instagram:
                 return self._search.find(code, transport, without=without, story=story)
 
         def fetch_in_time(wanted: Wanted) -> Fetched:
-            with self._file_transports.taken(fetch.deadline) as transport:
-                return fetch_file(self._contexts.logged_out(transport), target, wanted)
+            deadline = min(fetch.deadline, time.monotonic() + wanted.patience)
+            bounded = replace(target, max_bytes=min(target.max_bytes, wanted.max_bytes))
+            with self._file_transports.taken(deadline) as transport:
+                return fetch_file(self._contexts.logged_out(transport), bounded, wanted)
 
         def begin(wanted: Wanted) -> Future[Fetched]:
             # The context carries the request ID into the thread's log lines.

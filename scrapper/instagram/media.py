@@ -16,7 +16,7 @@ import structlog
 
 from scrapper.instagram.shortcode import Shortcode
 from scrapper.instagram.verdict import Reason, Refused
-from scrapper.library.post import Details, Music, moment
+from scrapper.library.post import SMALL_PIXELS, Details, Music, moment
 
 Kind = Literal["video", "image"]
 
@@ -55,6 +55,8 @@ _LARGER = 2
 # Pictures of the web app itself, shown where Instagram withholds a file.
 _PLACEHOLDER = "/rsrc.php/"
 _CROP = re.compile(r"[?&]stp=(?:[^&]*_)?c\d")
+# How the CDN scaled a picture: into a box, where the list of candidates has no sizes.
+_SCALED = re.compile(r"[?&]stp=(?:[^&]*_)?[ps](\d{2,5})x(\d{2,5})(?![^_&])")
 _VIEWS = ("play_count", "view_count", "ig_play_count")
 # Keys that Instagram gives to videos alone, should the type itself be missing.
 _OF_VIDEOS = ("has_audio", "is_dash_eligible", "number_of_qualities", "video_duration")
@@ -78,7 +80,7 @@ class Item:
     """One file of a post: the URLs that it may be had from, best first.
 
     ``cover`` is the same for a video's cover picture. ``duration`` is in seconds, ``full_width`` in
-    pixels, of what the owner uploaded.
+    pixels, of what the owner uploaded. ``small`` is a picture of it for lists, perhaps a crop.
     """
 
     type: Kind
@@ -88,6 +90,7 @@ class Item:
     duration: float | None = None
     has_audio: bool | None = None
     full_width: int | None = None
+    small: Candidate | None = None
 
     @property
     def is_small(self) -> bool:
@@ -295,7 +298,13 @@ def _item(media: Any) -> Item | None:
     if not (videos or _is_video(media)):
         candidates = _sized(pictures, media)
         width = _pixels(media.get("original_width"))
-        item = Item("image", candidates, alt_text=_alt_text(media), full_width=width)
+        item = Item(
+            "image",
+            candidates,
+            alt_text=_alt_text(media),
+            full_width=width,
+            small=_small(_pictures(media)),
+        )
         return item if candidates else None
     if not videos:
         # There is a cover, but saving it instead of the video would be a silent fault.
@@ -308,6 +317,7 @@ def _item(media: Any) -> Item | None:
         alt_text=_alt_text(media),
         duration=_seconds(media.get("video_duration")),
         has_audio=has_audio if isinstance(has_audio, bool) else None,
+        small=_small(_pictures(media)),
     )
 
 
@@ -322,8 +332,31 @@ def _pictures(media: dict[str, Any]) -> Any:
     return _dict(media.get("image_versions2")).get("candidates")
 
 
-def _candidates(versions: Any) -> list[Candidate]:
-    """The usable ones of *versions*, best first; never a crop or a placeholder.
+def _small(versions: Any) -> Candidate | None:
+    """The best one of *versions* for a list: the largest that is within 320 pixels.
+
+    If there is none, one whose shorter side is: those of tall pictures go by it.
+    """
+    sizes = {one: _size(one) for one in _candidates(versions, crops=True)}
+    fitting = {one: size for one, size in sizes.items() if size and min(size) <= SMALL_PIXELS}
+
+    def rank(one: Candidate) -> tuple[bool, int]:
+        longer = max(fitting[one])
+        return (True, longer) if longer <= SMALL_PIXELS else (False, -longer)
+
+    return max(fitting, key=rank, default=None)
+
+
+def _size(candidate: Candidate) -> tuple[int, int] | None:
+    """The pixels of *candidate*, or those of the box that it was scaled into."""
+    if candidate.width and candidate.height:
+        return candidate.width, candidate.height
+    scaled = _SCALED.search(candidate.url)
+    return (int(scaled[1]), int(scaled[2])) if scaled else None
+
+
+def _candidates(versions: Any, *, crops: bool = False) -> list[Candidate]:
+    """The usable ones of *versions*, best first; never a placeholder, nor, without *crops*, a crop.
 
     If all have a size, the largest is first; otherwise Instagram's order stays. In a carousel they
     have no sizes, and the first one is the whole picture.
@@ -333,7 +366,7 @@ def _candidates(versions: Any) -> list[Candidate]:
         url = version.get("url")
         if not isinstance(url, str) or len(url) > _MAX_URL or not url.isprintable():
             continue
-        if _CROP.search(url) or _PLACEHOLDER in url:
+        if (_CROP.search(url) and not crops) or _PLACEHOLDER in url:
             continue
         secure = re.sub("^http://", "https://", url)
         if secure.startswith("https://"):

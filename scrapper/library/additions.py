@@ -36,10 +36,17 @@ class Additions:
 
     ``media`` are files that are in the post's folder by now, and whose names begin with the
     shortcode. ``object_urls`` has the address of the copy of each file, by the file's name.
+    ``small`` is a small picture of a post that has none, another such file.
     """
 
     media: tuple[MediaItem, ...] = ()
     object_urls: Mapping[str, str] = field(default_factory=dict)
+    small: MediaItem | None = None
+
+    @property
+    def files(self) -> tuple[MediaItem, ...]:
+        """All files that are added."""
+        return self.media if self.small is None else (*self.media, self.small)
 
 
 def add(folder: Path, name: str, additions: Additions, version: int) -> None:
@@ -67,7 +74,7 @@ def check_additions(additions: Additions, post: Post) -> None:
     if len(text) > _MAX_BYTES // _MOST_PLUGINS:
         raise ValueError("too much to add")
     read = _parse(json.loads(text), post)
-    for item in read.media:
+    for item in read.files:
         if type(item.size) is not int or item.size < 0 or item.type not in _TYPES:
             raise TypeError(f"not a media item: {item}")
     # What clients get of it must be JSON.
@@ -77,7 +84,8 @@ def check_additions(additions: Additions, post: Post) -> None:
 def with_additions(post: Post, folder: Path, version: int) -> Post:
     """*post* of this *version* with what was added to it; files that are not whole are left out."""
     known = _read(folder)
-    if not known:
+    small = post.small if post.small and _is_there(folder, post.small) else None
+    if not known and small is post.small:
         return post
     media: dict[str, MediaItem] = {}
     object_urls: dict[str, str] = {}
@@ -93,17 +101,20 @@ def with_additions(post: Post, folder: Path, version: int) -> Post:
             continue
         media |= {item.filename: item for item in additions.media if _is_there(folder, item)}
         object_urls |= additions.object_urls
-    return replace(post, added=tuple(media.values()), object_urls=object_urls)
+        if additions.small is not None and _is_there(folder, additions.small):
+            small = small or additions.small
+    return replace(post, added=tuple(media.values()), object_urls=object_urls, small=small)
 
 
 def _parse(data: Any, post: Post) -> Additions:
     media = tuple(MediaItem(**item) for item in data["media"])
-    if not all(is_own_file(item.filename, post.shortcode) for item in media):
+    small = data.get("small")
+    additions = Additions(media, data["object_urls"], MediaItem(**small) if small else None)
+    if not all(is_own_file(item.filename, post.shortcode) for item in additions.files):
         raise ValueError("files of another post")
-    object_urls = data["object_urls"]
-    if not all(isinstance(text, str) for pair in object_urls.items() for text in pair):
+    if not all(isinstance(text, str) for pair in additions.object_urls.items() for text in pair):
         raise TypeError("object_urls are not texts")
-    return Additions(media, object_urls)
+    return additions
 
 
 def _read(folder: Path) -> dict[str, Any]:

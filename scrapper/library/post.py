@@ -8,6 +8,8 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 __all__ = [
+    "SMALL_BYTES",
+    "SMALL_PIXELS",
     "Details",
     "Fetch",
     "MediaItem",
@@ -19,6 +21,10 @@ __all__ = [
     "moment",
 ]
 
+SMALL_BYTES, SMALL_PIXELS = 25_000, 320
+"""What a small picture may have: bytes, and pixels of its shorter side."""
+
+_SHOWN = (".jpg", ".png", ".webp", ".gif")
 _UNSIGNED_LIFETIME = 24 * 60 * 60
 _MANIFEST_VERSION = 1
 _NUMBER = re.compile(r"_([0-9]{1,2})(?![0-9])")
@@ -46,6 +52,18 @@ class MediaItem:
     alt_text: str | None = None
     duration: float | None = None
     has_audio: bool | None = None
+
+    @property
+    def is_light(self) -> bool:
+        """Whether it is a picture of at most 25 KB, of a kind that every browser shows."""
+        is_shown = self.filename.endswith(_SHOWN)
+        return self.type == "image" and self.size <= SMALL_BYTES and is_shown
+
+    @property
+    def is_small(self) -> bool:
+        """Whether it is light, and its shorter side, if known, has at most 320 pixels."""
+        sides = [side for side in (self.width, self.height) if side]
+        return self.is_light and min(sides, default=0) <= SMALL_PIXELS
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +111,9 @@ class Post:
     before the last one left something to be had. ``named_item`` is the number of the item whose
     own code the shortcode is.
 
+    ``small`` is a smaller copy of the post's picture, for lists; it is not one of the ``media``
+    either, and a post whose picture is small has none.
+
     ``added`` are files that plugins made, and ``object_urls`` the addresses of copies, by the
     file's name. The manifest holds neither.
     """
@@ -109,6 +130,7 @@ class Post:
     outdated: tuple[int, ...] = ()
     setbacks: int = 0
     named_item: int | None = None
+    small: MediaItem | None = None
     added: tuple[MediaItem, ...] = ()
     object_urls: Mapping[str, str] = field(default_factory=dict)
 
@@ -119,8 +141,28 @@ class Post:
 
     @property
     def files(self) -> tuple[MediaItem, ...]:
-        """All files of the post: its items, then its thumbnail."""
-        return self.items if self.thumbnail is None else (*self.items, self.thumbnail)
+        """All files of the post: its items, its thumbnail, and its small picture."""
+        return (*self.items, *filter(None, (self.thumbnail, self.small)))
+
+    @property
+    def lead(self) -> MediaItem:
+        """The item that stands for the post in a list: the one that it is named for, or the first.
+
+        One of the post's own, however many there are.
+        """
+        named = (item for item in self.media if self.number_of(item) == self.named_item)
+        return next(named, self.media[0])
+
+    @property
+    def picture(self) -> MediaItem | None:
+        """The picture that stands for the post: its lead, or else the cover of its first video."""
+        return self.lead if self.lead.type == "image" else self.thumbnail
+
+    @property
+    def listed_picture(self) -> MediaItem | None:
+        """What a list shows of the post: its small picture, or another one of at most 25 KB."""
+        pictures = filter(None, (self.small, self.picture, self.thumbnail))
+        return next((one for one in pictures if one.is_light), None)
 
     @property
     def main(self) -> MediaItem:
@@ -216,7 +258,7 @@ class Post:
         try:
             if data["version"] != _MANIFEST_VERSION:
                 raise ValueError(f"unknown manifest version {data['version']!r}")
-            thumbnail = data.get("thumbnail")
+            thumbnail, small = data.get("thumbnail"), data.get("small")
             post = cls(
                 shortcode=data["shortcode"],
                 description=data["description"],
@@ -230,6 +272,7 @@ class Post:
                 outdated=tuple(data.get("outdated", ())),
                 setbacks=int(data.get("setbacks", 0)),
                 named_item=data.get("named_item"),
+                small=MediaItem(**small) if small else None,
             )
         except (AttributeError, KeyError, TypeError) as error:
             raise ValueError("not a manifest") from error

@@ -13,7 +13,7 @@ from pydantic import ConfigDict, Field
 
 from scrapper.library.post import Details, MediaItem, Post, moment
 
-__all__ = ["MediaFile", "PostResponse", "RenderedPost"]
+__all__ = ["MediaFile", "PostResponse", "RenderedPost", "picture_version"]
 
 _OBJECT_URL = "Address of the copy that the plugin s3 made"
 _CLOSED = ConfigDict(extra="forbid")
@@ -65,6 +65,13 @@ class PostResponse:
         Field(min_length=1, description="In Instagram's order, then what plugins added"),
     ]
     thumbnail: Annotated[MediaFile | None, Field(description="Cover of the first video")]
+    thumbnail_url: Annotated[
+        str | None,
+        Field(
+            description="Path of a small picture of the post, for lists; another picture has "
+            "another one. Null if there is none"
+        ),
+    ]
     owner: str | None
     taken_at: Annotated[str | None, Field(json_schema_extra={"format": "date-time"})]
     missing: Annotated[
@@ -103,8 +110,8 @@ class RenderedPost:
         return 3 * (len(self.before_url) + len(self.after_url))
 
     @classmethod
-    def of(cls, post: Post, root: Path) -> "RenderedPost":
-        """Render *post*, whose files are under *root*/shortcode."""
+    def of(cls, post: Post, root: Path, stored_at: float = 0.0) -> "RenderedPost":
+        """Render *post*, stored at a unix time, whose files are under *root*/shortcode."""
         folder = f"{root}/{post.shortcode}"
         main = post.main
 
@@ -127,6 +134,7 @@ class RenderedPost:
             original_url=_URL_MARK,
             media=[file(item) for item in post.items],
             thumbnail=file(post.thumbnail) if post.thumbnail else None,
+            thumbnail_url=_thumbnail_url(post, stored_at),
             owner=post.owner,
             taken_at=post.taken_at,
             missing=post.missing,
@@ -158,8 +166,22 @@ class RenderedPost:
         after = self.after_url
         if prefix:
             # In a caption the quotes would have a backslash in front.
-            after = after.replace(b'"url":"/media/', b'"url":"%b/media/' % prefix.encode())
+            for key, path in ((b"url", b"/media/"), (b"thumbnail_url", b"/posts/")):
+                start = b'"%b":"' % key
+                after = after.replace(start + path, start + prefix.encode() + path)
         return b"%b%b%b%b" % (self.before_url, orjson.dumps(original_url), after, end)
+
+
+def picture_version(picture: MediaItem, stored_at: float) -> str:
+    """The version of a *picture* of a post that was stored at a unix time."""
+    return f"{stored_at * 1e6:.0f}-{picture.size}"
+
+
+def _thumbnail_url(post: Post, stored_at: float) -> str | None:
+    picture = post.listed_picture
+    if picture is None:
+        return None
+    return f"/posts/{post.shortcode}/thumbnail?v={picture_version(picture, stored_at)}"
 
 
 _SHARED = {field.name for field in fields(MediaFile)} & {

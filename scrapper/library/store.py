@@ -82,7 +82,10 @@ class Library:
         self.root = root
         self.news: News = news or LocalNews()
         """Which posts changed lately."""
-        self._catalogue = Catalogue(catalogue, root, check=check) if catalogue else None
+        self._publisher = Publisher(root, abandoned_after=abandoned_after, check=check)
+        self._catalogue = (
+            Catalogue(catalogue, root, self._publisher.changes, check=check) if catalogue else None
+        )
         self._searching = asyncio.Semaphore(_SEARCHES_AT_ONCE)
         self._busy_at = -math.inf
         self._syncing = asyncio.Lock()
@@ -93,7 +96,6 @@ class Library:
         self._check = check
         self._abandoned_after = abandoned_after
         self._index = Index(root, check=check)
-        self._publisher = Publisher(root, abandoned_after=abandoned_after, check=check)
 
     @classmethod
     def from_settings(
@@ -138,6 +140,10 @@ class Library:
     async def get(self, shortcode: str) -> StoredPost | None:
         """The stored post; None if it is not stored, incomplete or unreadable."""
         return await self._index.get(shortcode)
+
+    async def get_all(self, shortcodes: Sequence[str]) -> Sequence[StoredPost | None]:
+        """The same for many posts, in their order."""
+        return await self._index.get_all(shortcodes)
 
     async def reread(self, shortcode: str) -> StoredPost | None:
         """The stored post as it is on the disk now, without a recent read."""
@@ -305,16 +311,25 @@ class Library:
         Raises:
             DiskFull, DiskReadOnly: the disk takes no writes.
         """
+        there = await self.mark(shortcode, kept=kept)
+        if there:
+            await self.note_marks()
+        return there
+
+    async def mark(self, shortcode: str, *, kept: bool = True) -> bool:
+        """The same for one of many posts; :meth:`note_marks` must be called after the last."""
         if await self.get(shortcode) is None:
             return False
         folder = self.root / shortcode
         with storing():
             stored = await self._in_thread(keep if kept else release, folder)
         self.changed(shortcode, "changed")
-        if self._catalogue is not None:
-            # Other processes search the same catalogue.
-            await self._fill(self._catalogue)
         return stored is not False
+
+    async def note_marks(self) -> None:
+        """Have other processes, which search the same catalogue, find what was marked."""
+        if self._catalogue is not None:
+            await self._fill(self._catalogue)
 
     async def expire(
         self,

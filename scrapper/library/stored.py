@@ -57,7 +57,7 @@ class StoredPost:
         """*post* as it was just found under *root*; it ages from *stored_at* if not given."""
         return cls(
             post,
-            RenderedPost.of(post, root),
+            RenderedPost.of(post, root, stored_at),
             stored_at,
             post.fresh_until(stored_at),
             time.monotonic(),
@@ -107,7 +107,9 @@ def load(folder: Path) -> StoredPost | None:
         content = read_file(f"{folder}/{MANIFEST}", _MAX_BYTES, check=statuses.append)
         post = Post.from_manifest(json.loads(content))
         if post.shortcode == folder.name and all(
-            is_whole(f"{folder}/{file.filename}", file.size) for file in post.files
+            is_whole(f"{folder}/{file.filename}", file.size)
+            for file in post.files
+            if file is not post.small
         ):
             status = statuses[0]
             post = with_additions(post, folder, status.st_mtime_ns)

@@ -1,13 +1,13 @@
 /** What a failure means to the person in front of the page, and what to do about it. */
 
 import { Failure } from "./api.js";
-import { at } from "./dom.js";
 import { TEXTS } from "./texts.js";
+import { toast } from "./toast.js";
 
 export function advice(failure) {
   const later = TEXTS.later(failure.retryAfter && duration(failure.retryAfter));
-  const told = TEXTS.advice[failure.code] ?? TEXTS.otherAdvice;
-  return told(failure, later);
+  const words = TEXTS.advice[failure.code] ?? TEXTS.otherAdvice;
+  return words(failure, later);
 }
 
 function duration(seconds) {
@@ -18,27 +18,28 @@ function duration(seconds) {
   return minutes < 100 ? TEXTS.minutes(minutes) : TEXTS.hours(Math.ceil(minutes / 60));
 }
 
-export function notice(failure) {
-  const place = at("notice");
-  place.hidden = !failure;
-  place.textContent = failure ? advice(failure) : "";
-  if (failure?.code === "unauthorized") {
-    at("key-box").open = true;
-    at("key").focus();
+// A new post, a login or another link is needed first: the same request would fail the same way.
+const FINAL = new Set(["invalid_url", "unsupported_link", "post_not_found", "media_too_large", "login_required"]);
+
+/** Whether the same link can succeed at another time. */
+export const canHelp = (code) => !FINAL.has(code);
+
+/** Show a failure where the hand is. What is no failure of a request is a fault, and stays one. */
+export function report(failure) {
+  if (!(failure instanceof Failure)) {
+    throw failure;
+  }
+  // The sign-in screen says it.
+  if (failure.status !== 401) {
+    toast(advice(failure), { bad: true });
   }
 }
 
-/** Run *work* and show its failure; *anew*, as on a press of a button, hides the last one. */
-export async function guarded(work, anew = true) {
-  if (anew) {
-    notice(null);
-  }
+/** Run *work*, and show its failure. */
+export async function guarded(work) {
   try {
-    await work();
+    return await work();
   } catch (failure) {
-    if (!(failure instanceof Failure)) {
-      throw failure;
-    }
-    notice(failure);
+    return report(failure);
   }
 }

@@ -1,48 +1,56 @@
-/** Server-sent events of a job, read by fetch(), which can tell why a stream does not begin. */
+/** The server's events, read by fetch(), which can say why a stream does not begin. */
 
-import { Failure, read } from "./api.js";
+import { Failure, request, wait } from "./api.js";
 
 const LONGEST_PAUSE = 30;
+// The server sends at least a comment every 25 s.
+const SILENCE_MS = 60_000;
 
-const wait = (seconds) => new Promise((resolve) => setTimeout(resolve, seconds * 1000));
+let last = "";
 
-/** The events of a job, to its end; a stream that breaks is taken up after the last one seen. */
-export async function* eventsOf(job) {
-  let last = "";
-  for (let pause = 1; ; pause = Math.min(2 * pause, LONGEST_PAUSE)) {
+/**
+ * Call *happened* with the name and the data of each event, until *signal* is aborted. A stream that
+ * breaks is taken up after the last event seen. *changed* is called with the failure when there is no
+ * stream, and with null when there is one.
+ */
+export async function follow(signal, happened, changed) {
+  for (let pause = 1; !signal.aborted; pause = Math.min(2 * pause, LONGEST_PAUSE)) {
+    let seconds = pause;
+    const silence = new AbortController();
     try {
-      const response = await read(`jobs/${job.id}/events`, {
+      const response = await request("events", {
         headers: last ? { "Last-Event-ID": last } : {},
+        signal: AbortSignal.any([signal, silence.signal]),
       });
-      if (response.status === 204) {
-        return;
-      }
-      for await (const event of parseEvents(response.body)) {
+      changed(null);
+      for await (const event of parse(response.body, silence)) {
         last = event.id ?? last;
         pause = 1;
-        yield event;
-        if (event.event === "end") {
-          return;
-        }
+        happened(event.event, JSON.parse(event.data));
       }
+      seconds = 0.2;
     } catch (failure) {
-      // A proxy whose server restarts answers with errors of its own for a while.
-      if (failure.code === "not_found") {
-        throw new Failure(404, "job_forgotten", "");
+      if (signal.aborted) {
+        return;
       }
-      if (failure.status && failure.status < 500 && failure.code !== "too_many_requests") {
-        throw failure;
+      const known = failure instanceof Failure ? failure : new Failure(0, "unreachable", "");
+      if (known.status === 401) {
+        last = "";
+        return;
       }
+      changed(known);
+      seconds = known.retryAfter ?? pause;
     }
-    await wait(pause);
+    await wait(seconds);
   }
 }
 
-async function* parseEvents(stream) {
+async function* parse(stream, silence) {
   const reader = stream.pipeThrough(new TextDecoderStream()).getReader();
   let text = "";
   for (;;) {
-    const { done, value } = await reader.read();
+    const timer = setTimeout(() => silence.abort(), SILENCE_MS);
+    const { done, value } = await reader.read().finally(() => clearTimeout(timer));
     if (done) {
       return;
     }

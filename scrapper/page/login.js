@@ -1,33 +1,41 @@
-/** The card of the Instagram login, for whoever has the key. */
+/** The Instagram login: how it is, and how to change it. */
 
-import { Failure, readJSON, request } from "./api.js";
 import { advice } from "./advice.js";
+import { Failure, readJSON, request } from "./api.js";
 import { at } from "./dom.js";
-import { isSignedIn } from "./session.js";
 import { TEXTS } from "./texts.js";
 
-function show({ state, username, since }) {
+const TROUBLE = new Set(["expired", "challenged"]);
+
+let known = () => {};
+let keyless = false;
+
+/** Show a login's state, as GET /login gives it. */
+export function showLogin({ state, username, since }) {
   const who = username ? TEXTS.as(username) : "";
-  const when = since ? new Date(since).toLocaleString() : "";
-  at("login-state").textContent = TEXTS.loginStates[state](who, when);
-  at("login-box").open ||= state === "expired" || state === "challenged";
+  const text = TEXTS.loginStates[state](who, since ? TEXTS.moment(since) : "");
+  at("login-state").textContent = text;
+  at("login-form").hidden = keyless;
   at("forget").hidden = state === "none";
-  at("login").hidden = false;
+  at("login-trouble").hidden = !TROUBLE.has(state);
+  at("login-trouble-text").textContent = text;
+  known({ state });
 }
 
-/** Show the login's state; without a key, there is no card. */
-export async function showLogin() {
-  if (!isSignedIn()) {
-    at("login").hidden = true;
-    return;
-  }
+/** Show the login's state; without a key, how to set one. */
+export async function loadLogin() {
   try {
-    show(await readJSON("login"));
+    const login = await readJSON("login");
+    keyless = false;
+    showLogin(login);
   } catch (failure) {
-    at("login").hidden = true;
-    if (failure.code !== "unauthorized") {
+    if (failure.status !== 403) {
       throw failure;
     }
+    keyless = true;
+    at("login-state").textContent = TEXTS.loginNeedsKey;
+    at("login-form").hidden = true;
+    at("login-trouble").hidden = true;
   }
 }
 
@@ -58,18 +66,20 @@ async function replace() {
   }
   const response = await request("login", { method: "PUT", body: text });
   at("cookies").value = "";
-  at("login-box").open = false;
-  show(await response.json());
+  showLogin(await response.json());
 }
 
 async function forget() {
   await request("login", { method: "DELETE" });
-  at("login-box").open = false;
-  await showLogin();
+  await loadLogin();
 }
 
-at("login-form").addEventListener("submit", (event) => {
-  event.preventDefault();
-  attempt(replace);
-});
-at("forget").addEventListener("click", () => attempt(forget));
+/** *changed* is called with each state that becomes known. */
+export function watchLogin(changed) {
+  known = changed;
+  at("login-form").addEventListener("submit", (event) => {
+    event.preventDefault();
+    attempt(replace);
+  });
+  at("forget").addEventListener("click", () => attempt(forget));
+}

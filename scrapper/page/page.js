@@ -1,59 +1,84 @@
-/** The page: its form, its key, and what it shows at the start. */
+/** The page: how its parts hang together, and the server's events that keep them up to date. */
 
 import { guarded } from "./advice.js";
-import { at } from "./dom.js";
-import { resume, retryAll, submit } from "./downloads.js";
-import { showLogin } from "./login.js";
-import { listStored, watchSearch } from "./posts.js";
-import { restoreMark, signIn, signOut } from "./session.js";
-import { showHelp, takeShared } from "./shared.js";
+import { soon } from "./dom.js";
+import { follow } from "./events.js";
+import { putBack, watchField } from "./field.js";
+import { openAt, watchFilters } from "./filters.js";
+import { list, takePost, watchGallery } from "./gallery.js";
+import { knowLogin, loadJobs, show, takeJob, watchJobs } from "./jobs.js";
+import { loadLogin, showLogin, watchLogin } from "./login.js";
+import { pump, watchOutbox } from "./outbox.js";
+import { clearSelection, watchSelection } from "./selection.js";
+import { watchSession } from "./session.js";
+import { watchSettings } from "./settings.js";
+import { showAway, showStorage } from "./standing.js";
 import { fill } from "./texts.js";
+import { showOpened, takeShownPost, watchViewer } from "./viewer.js";
 
-const showAll = () => Promise.all([listStored(), showLogin(), resume()]);
+const STORAGE_PAUSE_MS = 1_000;
 
-fill(document);
-takeShared();
-showHelp();
-watchSearch();
+let stream = null;
 
-at("form").addEventListener("submit", (event) => {
-  event.preventDefault();
-  const pressed = at("form").querySelector(".main");
-  // Ctrl and Enter submit whether the button is disabled or not.
-  if (pressed.disabled) {
+function loadAll() {
+  return Promise.all([list, loadJobs, showStorage, loadLogin].map(guarded));
+}
+
+const storageSoon = soon(() => guarded(showStorage), STORAGE_PAUSE_MS);
+
+const EVENTS = {
+  reset: loadAll,
+  job: (change) => takeJob(change),
+  post: (change) => {
+    takePost(change);
+    takeShownPost(change);
+    storageSoon();
+  },
+  login: showLogin,
+};
+
+function begin() {
+  if (stream || document.hidden) {
     return;
   }
-  pressed.disabled = true;
-  guarded(async () => {
-    if (at("key").value) {
-      await signIn();
-      await showAll();
+  stream = new AbortController();
+  follow(stream.signal, (name, data) => EVENTS[name]?.(data), (failure) => {
+    showAway(Boolean(failure?.away));
+    // Without a stream the page looks now and then.
+    if (failure && !failure.away) {
+      loadAll();
     }
-    await submit();
-  }).finally(() => {
-    pressed.disabled = false;
+    if (!failure) {
+      pump();
+    }
   });
-});
-at("links").addEventListener("keydown", (event) => {
-  if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
-    event.preventDefault();
-    at("form").requestSubmit();
-  }
-});
-at("key").addEventListener("change", () => {
-  guarded(async () => {
-    await signIn();
-    await showAll();
-  });
-});
-at("keep").addEventListener("change", () => guarded(signIn));
-at("sign-out").addEventListener("click", () => {
-  guarded(async () => {
-    await signOut();
-    location.reload();
-  });
-});
-at("retry-all").addEventListener("click", () => guarded(retryAll));
+}
 
-restoreMark();
-guarded(showAll);
+function end() {
+  stream?.abort();
+  stream = null;
+}
+
+fill(document);
+watchSession(begin, end);
+watchGallery();
+watchFilters({
+  listed: () => {
+    clearSelection();
+    guarded(list);
+  },
+  shown: showOpened,
+});
+watchJobs(openAt);
+watchLogin(knowLogin);
+watchOutbox({ changed: show, accepted: (job) => takeJob(job, true), refused: putBack });
+watchSelection(openAt);
+watchSettings();
+watchViewer();
+watchField();
+// A browser allows six connections to a server: windows that nobody sees must not hold them.
+document.addEventListener("visibilitychange", () => (document.hidden ? end() : begin()));
+begin();
+navigator.serviceWorker?.register("worker.js").catch(() => {
+  // Private windows, for example, forbid it; the page needs it for a start without the server alone.
+});

@@ -1,48 +1,79 @@
 /** The API key of whoever is at the page: it becomes a cookie that no script can read. */
 
-import { request } from "./api.js";
+import { advice, guarded } from "./advice.js";
+import { Failure, request, send } from "./api.js";
 import { at } from "./dom.js";
 import { recall, remember } from "./storage.js";
-
-const MARK = "signed-in";
+import { TEXTS } from "./texts.js";
 
 // Only a mark, so that the page knows what to show. The cookie itself is out of its reach.
+const MARK = "signed-in";
+
 function mark(signedIn) {
   remember(MARK, signedIn ? "yes" : "");
   at("sign-out").hidden = !signedIn;
 }
 
-export const isSignedIn = () => recall(MARK) !== null;
+function showSignIn(needed) {
+  if (needed && at("sign-in").hidden) {
+    document.querySelectorAll("dialog[open]").forEach((dialog) => dialog.close());
+  }
+  const focus = needed && at("sign-in").hidden;
+  at("sign-in").hidden = !needed;
+  at("app").hidden = needed;
+  at("open-settings").hidden = needed;
+  if (focus) {
+    at("key").focus();
+  }
+}
 
-export const restoreMark = () => mark(isSignedIn());
-
-// The last key that was typed, until the page is left: only it renews the session.
-let typed = "";
-let before = Promise.resolve();
-
-async function begin() {
-  typed = at("key").value.trim() || typed;
+async function signIn() {
+  const typed = at("key").value.trim();
+  at("key-error").hidden = true;
   if (!typed) {
     at("key").focus();
     return;
   }
-  const body = JSON.stringify({ keep: at("keep").checked });
+  const body = JSON.stringify({ keep: at("stay").checked });
   await request("session", { method: "POST", headers: { "X-API-Key": typed }, body });
-  if (at("key").value) {
-    at("key").value = "";
-    at("key-box").open = false;
-  }
+  at("key").value = "";
   mark(true);
+  showSignIn(false);
 }
 
-/** Turn the key in the field into a session, or renew the one of the key that was there. */
-export function signIn() {
-  before = before.catch(() => {}).then(begin);
-  return before;
-}
-
-export async function signOut() {
-  typed = "";
+async function signOut() {
   mark(false);
-  await request("session", { method: "DELETE" });
+  await send("session", "DELETE");
+  location.reload();
+}
+
+/** *signedIn* is called when somebody signed in, *signedOut* when the server asks for a key. */
+export function watchSession(signedIn, signedOut) {
+  at("sign-out").hidden = recall(MARK) === null;
+  document.addEventListener("signed-out", () => {
+    mark(false);
+    showSignIn(true);
+    signedOut();
+  });
+  at("sign-in-form").addEventListener("submit", async (event) => {
+    event.preventDefault();
+    const button = at("sign-in-form").querySelector("[type=submit]");
+    button.disabled = true;
+    try {
+      await signIn();
+      if (at("sign-in").hidden) {
+        signedIn();
+      }
+    } catch (failure) {
+      if (!(failure instanceof Failure)) {
+        throw failure;
+      }
+      at("key-error").textContent = failure.status === 401 ? TEXTS.wrongKey : advice(failure);
+      at("key-error").hidden = false;
+      at("key").select();
+    } finally {
+      button.disabled = false;
+    }
+  });
+  at("sign-out").addEventListener("click", () => guarded(signOut));
 }

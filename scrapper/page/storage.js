@@ -1,19 +1,20 @@
 /** What this browser remembers of the page; one that forbids storage remembers nothing. */
 
-export function recall(name) {
+/** *kind* is `localStorage`, or `sessionStorage` for what belongs to one tab. */
+export function recall(name, kind = "localStorage") {
   try {
-    return localStorage.getItem(name);
+    return window[kind].getItem(name);
   } catch {
     return null;
   }
 }
 
-export function remember(name, text) {
+export function remember(name, text, kind = "localStorage") {
   try {
     if (text) {
-      localStorage.setItem(name, text);
+      window[kind].setItem(name, text);
     } else {
-      localStorage.removeItem(name);
+      window[kind].removeItem(name);
     }
   } catch {
     // The page shows less, which is no reason to fail.

@@ -1,32 +1,90 @@
 /** Everything that the page says, in one place. */
 
-const LOGIN = "The operator of this server can add a login.";
+const LOCALE = "en-GB";
 const NAMES = { video: "Video", image: "Picture", audio: "Sound" };
 const MANY = new Intl.NumberFormat("en");
+const DAY = new Intl.DateTimeFormat(LOCALE, { day: "numeric", month: "long" });
+const DATE = new Intl.DateTimeFormat(LOCALE, { day: "numeric", month: "long", year: "numeric" });
+const TIME = new Intl.DateTimeFormat(LOCALE, { hour: "2-digit", minute: "2-digit" });
 
-const time = (moment) => new Date(moment).toLocaleTimeString("en-GB", { hour: "2-digit", minute: "2-digit" });
+const moment = (when) => `${DATE.format(new Date(when))}, ${TIME.format(new Date(when))}`;
+const some = (number, one, many = `${one}s`) => `${MANY.format(number)} ${number === 1 ? one : many}`;
+
+function size(bytes) {
+  const units = ["B", "kB", "MB", "GB", "TB"];
+  const power = bytes > 0 ? Math.min(4, Math.floor(Math.log10(bytes) / 3)) : 0;
+  const number = bytes / 1000 ** power;
+  return `${number.toFixed(power > 1 && number < 10 ? 1 : 0)} ${units[power]}`;
+}
+
+function length(seconds) {
+  const whole = Math.round(seconds);
+  return `${Math.floor(whole / 60)}:${String(whole % 60).padStart(2, "0")}`;
+}
+
+/** "14:05", or with the day if that is another one. */
+function clock(when) {
+  const date = new Date(when);
+  const today = date.toDateString() === new Date().toDateString();
+  return today ? TIME.format(date) : `${TIME.format(date)} on ${DAY.format(date)}`;
+}
+
+const KINDS = { reel: "Reel", reels: "Reel", tv: "Video", p: "Post", share: "Shared link", stories: "Story", s: "Highlight" };
+
+/** What a link names, in few words. */
+function nameOfLink(link) {
+  const path = /instagram\.com\/(.*?)\/?(?:[?#].*)?$/.exec(link)?.[1];
+  if (!path) {
+    return link;
+  }
+  const parts = path.split("/");
+  const kind = parts.find((part) => KINDS[part]);
+  return kind ? `${KINDS[kind]} ${parts.at(-1)}` : path;
+}
+
+/** Why a post waits, by what it met. */
+const LIMITS = {
+  too_many_requests: "this server limits how much you may ask",
+  jobs_full: "this server has too much to do",
+  server_full: "this server has too much to do",
+  jobs_unreachable: "this server cannot take downloads for now",
+  busy: "this server is busy",
+};
 
 export const TEXTS = {
   title: "Instagram posts as files",
-  intro: "Paste links to posts. This server downloads the posts, and shows until when each of them stays.",
   links: "Links",
-  linksHint: "One link or many, separated by spaces, commas or line breaks.",
-  key: "API key",
-  keyLabel: "Key, if this server asks for one",
-  staySignedIn: "Stay signed in for 30 days",
-  signOut: "Sign out",
-  keepNew: "Keep these posts: never remove them because of their age",
+  placeholder: "Paste a link to a post or reel",
+  paste: "Paste",
   getPosts: "Get posts",
+  get: "Get",
+  keepNew: "Don't auto-delete",
+  starting: (number) => (number === 1 ? "Getting the post…" : `Getting ${MANY.format(number)} posts…`),
+  undo: "Undo",
+  noClipboard: "The browser did not let this page read the clipboard: paste into the field instead.",
+  close: "Close",
+  open: "Open",
 
+  signInTitle: "Sign in",
+  signInHint: "This server asks for its API key. Whoever runs it can give you one.",
+  key: "API key",
+  stay: "Stay signed in for 30 days",
+  signIn: "Sign in",
+  signOut: "Sign out",
+  wrongKey: "This key is not right: check it, and try again.",
+
+  settings: "Settings and help",
   loginTitle: "Instagram login",
-  loginChange: "Change it",
+  loginMend: "Fix the login",
+  loginNeedsKey:
+    "Public posts can be downloaded. For private ones this server can use an Instagram login, but only once it has an API key: set API_KEY where the server is started, start it again, and sign in here.",
   loginCookies: "Cookies of instagram.com",
   loginHint:
     "The text of a cookies.txt, what an extension exports as JSON, a Cookie header, or the value of the cookie sessionid. Anyone who has it can use the account, so this server never shows it.",
   loginUse: "Use these cookies",
   loginForget: "Forget the login",
   loginStates: {
-    none: () => "Logged out: only public posts can be downloaded.",
+    none: () => "Logged out: only public posts can be downloaded. To get more, paste the cookies of a browser that is logged in.",
     active: (who, when) => `Logged in${who} since ${when}.`,
     expired: (who, when) =>
       `Instagram ended the session${who} on ${when}. Public posts still work; for others, paste new cookies.`,
@@ -35,46 +93,128 @@ export const TEXTS = {
   },
   as: (username) => ` as ${username}`,
 
-  downloads: "Downloads",
+  running: (percent) => (percent ? `Downloading, ${percent} %` : "Downloading"),
+  runningTitle: "Downloads",
   downloadOf: (name) => `Download of ${name}`,
-  states: {
-    queued: () => "In line",
-    waiting: (post) =>
-      new Date(post.next_try_at) > new Date() ? `Waiting until ${time(post.next_try_at)}` : "Waiting for its turn",
-    running: (post, percent) => (percent ? `Downloading, ${percent} %` : "Downloading"),
-    done: () => "Done",
-    failed: () => "Failed",
-    cancelled: () => "Cancelled",
+  nameOfLink,
+  nameOf: (shortcode) => `Post ${shortcode}`,
+  group: (names) => (names.length === 1 ? names[0] : `${names[0]} and ${MANY.format(names.length - 1)} more`),
+  unsent: ({ why, at }) => {
+    if (!why) {
+      return "To be sent";
+    }
+    return `To be sent at ${clock(at)}: ${LIMITS[why]}`;
   },
-  summary: (done, all, failed, waiting) =>
-    `${done} of ${all} done` + (failed ? `, ${failed} failed` : "") + (waiting ? `, ${waiting} waiting` : ""),
+  next: (posts) => {
+    const waiting = posts.filter((post) => post.state === "waiting");
+    const times = waiting.map((post) => post.next_try_at).filter((at) => at && new Date(at) > new Date()).sort();
+    if (!waiting.length) {
+      return "In line";
+    }
+    return times.length ? `Waiting until ${clock(times[0])}: Instagram allows no more for now` : "Waiting for its turn";
+  },
+  cancelled: "Cancelled",
+  summary: ({ done, all, waiting, failed }) =>
+    [
+      all ? `${MANY.format(done)} of ${MANY.format(all)} done` : "",
+      waiting ? `${MANY.format(waiting)} waiting` : "",
+      failed ? `${MANY.format(failed)} failed` : "",
+    ].filter(Boolean).join(" · "),
   retry: "Retry",
-  retryAll: "Retry all that failed",
-  copyLink: "Copy link",
+  retryAll: "Retry all",
+  cancel: "Cancel",
+  cancelAll: "Cancel all",
+  clear: "Clear finished",
+  moreLines: (number) => `Show ${MANY.format(number)} more`,
+  fewerLines: "Show fewer",
+  ready: (number) => (number === 1 ? "The post is ready." : `${MANY.format(number)} posts are ready.`),
+  failedOf: (failed, all, reason) =>
+    reason || `${MANY.format(failed)} of ${some(all, "post")} failed: the list of downloads says why.`,
   copied: "Copied",
 
   stored: "Stored posts",
-  search: "Search captions and people",
-  onlyKept: "Only kept posts",
-  nothingStored: "Nothing is stored yet.",
-  nothingFound: "Nothing is found.",
-  more: "Show more",
+  storage: ({ posts, bytes, free_bytes: free, max_age_days: days }) =>
+    [
+      posts ? `${some(posts, "post")}, ${size(bytes)}` : "",
+      `${size(free)} free`,
+      days ? `removed after ${some(days, "day")} unless kept` : "never removed by themselves",
+    ].filter(Boolean).join(" · "),
+  reconnecting: "Reconnecting…",
+  search: "Search, or paste a link",
+  sort: "Order",
+  sortStored: "Newest stored",
+  sortTaken: "Newest taken",
+  type: "Type",
+  anyType: "All types",
+  videos: "Videos",
+  pictures: "Pictures",
+  carousels: "Carousels",
+  owner: "Person",
+  kept: "Kept",
+  noFilters: "Clear filters",
+  newPosts: "New posts",
+  firstStepTitle: "Nothing is here yet",
+  firstStep: "In Instagram, open a post, tap Share, then Copy link. Paste it above: the post appears here.",
+  nothing: "No post matches.",
+  tile: ({ shortcode, owner, video, slides, caption, kept }) => {
+    const what = slides > 1 ? `${slides} slides` : NAMES[video ? "video" : "image"];
+    return `${what} by ${owner ?? "unknown"}, ${caption || shortcode}${kept ? ", kept" : ""}`;
+  },
+  select: ({ shortcode, owner }) => `Select ${owner ? `${owner}, ` : ""}${shortcode}`,
+  selected: (number) => `${MANY.format(number)} selected`,
+  selection: "Selected posts",
+  selectNone: "Clear the selection",
+  saveArchive: "ZIP",
+  archives: (number) => (number === 1 ? "The archive is on its way." : `${number} archives are on their way.`),
+  deleted: (number) => `${some(number, "post")} deleted`,
+  notDeleted: (number) => `${some(number, "post")} could not be deleted: try again later.`,
+  keptMany: (number, kept) => (kept ? `${some(number, "post")} kept` : `${some(number, "post")} no longer kept`),
+  notKept: (number) => `${some(number, "post")} could not be changed: try again later.`,
+
+  previous: "Previous",
+  nextOne: "Next",
+  count: (number, all) => `${number} / ${all}`,
   save: "Save",
-  saveNumber: (number) => `Save ${number}`,
-  saveSound: "Save sound",
   saveAll: "Save all as ZIP",
+  more: "More",
+  copyLink: "Copy link",
   copyCaption: "Copy caption",
-  keep: "☆ Keep",
-  kept: "★ Kept",
-  stays: (moment) => `Stays until ${new Date(moment).toLocaleDateString()}, unless you keep it`,
+  fetchAgain: "Fetch again",
+  fetching: "Fetching the post again…",
+  fetched: "Fetched again",
+  keep: "Keep",
+  release: "Don't keep",
   remove: "Delete",
-  removeQuestion: (shortcode) => `Delete ${shortcode} and its files?`,
-  files: (number) => `${number} files`,
-  item: (type, number, all, owner) =>
-    `${NAMES[type]} ${number} of ${all}${owner ? `, by ${owner}` : ""}`,
-  fileTitle: (type, size) => `${type}, ${size}`,
-  likes: (number) => `${MANY.format(number)} ${number === 1 ? "like" : "likes"}`,
-  coauthors: (names) => `with ${names.join(", ")}`,
+  byOwner: "All by this person",
+  onInstagram: "Open on Instagram",
+  slides: "Slides",
+  stays: ({ kept, expires_at: expires }) => {
+    if (kept) {
+      return "Kept: never removed by itself";
+    }
+    return expires ? `Removed on ${DAY.format(new Date(expires))} unless kept` : "";
+  },
+  item: (type, number, all, owner) => `${NAMES[type]} ${number} of ${all}${owner ? `, by ${owner}` : ""}`,
+  file: ({ type, width, height, size: bytes, duration }) =>
+    [NAMES[type], duration ? length(duration) : "", width && height ? `${width} × ${height}` : "", size(bytes)]
+      .filter(Boolean).join(" · "),
+  facts: {
+    taken: "Taken",
+    stored: "Stored",
+    reactions: "Reactions",
+    place: "Place",
+    coauthors: "With",
+    music: "Music",
+    missing: "Slides that Instagram did not give",
+  },
+  reactions: ({ likes, comments, views }) =>
+    [
+      likes === null ? "" : some(likes, "like"),
+      comments === null ? "" : some(comments, "comment"),
+      views === null ? "" : some(views, "view"),
+    ].filter(Boolean).join(" · "),
+  music: ({ title, artist }) => [title, artist].filter(Boolean).join(", "),
+  moment,
 
   help: "From your phone or another page",
   helpAndroid:
@@ -84,16 +224,19 @@ export const TEXTS = {
   helpIOSAddress: "Address for the shortcut",
   helpBookmarklet: "Elsewhere: drag this link to your bookmarks, and press it on a post's page.",
   bookmarklet: "Get this post",
+  helpKeys: "Keys: Shift and click selects up to a post, Ctrl+A selects all, arrows leaf through posts, Esc closes.",
   api: "The API",
 
   advice: {
     unreachable: () => "The server does not answer: check that it runs, then try again.",
-    unauthorized: () => "The API key is missing or wrong: type it in the field above.",
+    unauthorized: () => "The API key is missing or wrong: sign in again.",
     invalid_url: () => "This is not the link of an Instagram post: copy it from the post's share menu.",
-    login_required: ({ message }) => `${message}. ${LOGIN}`,
+    unsupported_link: ({ message }) => `${message}.`,
+    login_required: ({ message }) => `${message}. An Instagram login can be added in the settings of this page.`,
     challenge_required: ({ message }) => `${message}.`,
     post_not_found: () => "This post does not exist, or was removed: check the link.",
-    job_forgotten: () => "The server has forgotten this download: send the link again.",
+    not_stored: () => "This post is no longer stored: get it again by its link.",
+    media_too_large: ({ message }) => `${message}.`,
     body_too_large: () => "These are too many links at once: send fewer.",
     too_many_requests: (_, later) => `This server limits how much you may ask: ${later}.`,
     instagram_rate_limited: (_, later) => `Instagram asks to wait: ${later}.`,
@@ -108,10 +251,20 @@ export const TEXTS = {
   hours: (number) => `${number} h`,
 };
 
+const ATTRIBUTES = { label: "aria-label", placeholder: "placeholder" };
+
 /** Put the texts where the document, or a template of it, names them. */
 export function fill(root) {
   for (const place of root.querySelectorAll("[data-text]")) {
     place.textContent = TEXTS[place.dataset.text];
+  }
+  for (const [name, attribute] of Object.entries(ATTRIBUTES)) {
+    for (const place of root.querySelectorAll(`[data-${name}]`)) {
+      place.setAttribute(attribute, TEXTS[place.dataset[name]]);
+      if (name === "label" && place.matches("button, summary")) {
+        place.title = TEXTS[place.dataset[name]];
+      }
+    }
   }
   for (const template of root.querySelectorAll("template")) {
     fill(template.content);

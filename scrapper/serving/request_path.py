@@ -3,7 +3,7 @@
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pkgutil import resolve_name
-from typing import TYPE_CHECKING, Any, TypeGuard
+from typing import TYPE_CHECKING, Any, Literal, TypeGuard
 
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Middleware
@@ -20,10 +20,12 @@ from scrapper.access.keys import ApiKeys
 from scrapper.access.proxy import ProxySignIn, gateways
 from scrapper.access.sessions import Sessions
 from scrapper.errors import RESPONSES, SettingsError
-from scrapper.handlers.jobs import tokens_of_a_batch
+from scrapper.handlers.jobs import cancel_job, tokens_of_a_batch
 from scrapper.handlers.media import CONVERSION_NAMES
 from scrapper.handlers.page import DOCS_FILES, PAGE_FILES
-from scrapper.handlers.request_bodies import MAX_WEBHOOK_LENGTH, MOST_URLS
+from scrapper.handlers.posts import bulk_change, delete_post, keep_post, release_post
+from scrapper.handlers.request_bodies import MAX_WEBHOOK_LENGTH, MOST_SHORTCODES, MOST_URLS
+from scrapper.handlers.thumbnails import thumbnail
 from scrapper.instagram.login.cookies import MAX_COOKIES_BYTES
 from scrapper.serving.base_path import BasePath
 from scrapper.settings import Settings
@@ -35,16 +37,9 @@ if TYPE_CHECKING:
 __all__ = ["OwnMiddlewares", "check_path", "path_names", "request_path", "weak_spots"]
 
 _FREE_PATHS = frozenset({"/health", "/ready", "/openapi.json", *PAGE_FILES, *DOCS_FILES})
-_READS = (
-    "/events",
-    "/jobs",
-    "/posts",
-    "/storage",
-    "/media",
-    "/download",
-    "/login",
-    "/metrics",
-)
+_READS = ("/events", "/jobs", "/posts", "/storage", "/login", "/metrics")
+_FILES = ("/media", "/download")
+_CHEAP_CHANGES = (bulk_change, cancel_job, delete_post, keep_post, release_post)
 _BY_URL = "/download"
 _READING = (hdrs.METH_GET, hdrs.METH_HEAD)
 _READS_A_TOKEN = 10
@@ -60,6 +55,7 @@ _COSTS_OF_LEAVING_OUT = {
     "body_size": "bodies may have up to 1 MiB, whatever MAX_JSON_BODY_BYTES says",
 }
 
+Bucket = Literal["work", "reads", "files"]
 Factory = Callable[..., Any]
 Make = Callable[[], Iterable[Middleware]]
 
@@ -225,38 +221,29 @@ class OwnMiddlewares:
         yield body_size(self._settings.max_json_body_bytes, by_path=self._larger_bodies())
 
     def rate_limit(self) -> Iterator[Middleware]:
-        """Two buckets per client: one for requests that make work, a larger one for reads.
+        """Three buckets per client: for what makes work, and larger ones for the rest.
 
         With one bucket, listing previews or polling a job would use up the tokens for downloads.
         """
-        settings = self._settings
-        most, window = settings.rate_limit_max_requests, settings.rate_limit_window_seconds
-        clients = settings.rate_limit_max_ips
-        redis = self._fleet.scripts if self._fleet else None
+        most = self._settings.rate_limit_max_requests
         if not most:
             return
-        yield rate_limit(
-            most,
-            window,
-            max_clients=clients,
-            redis=redis,
-            name="scrapper:work",
-            own_limit=self._own_limit,
+        yield self._bucket("work", most, own_limit=self._own_limit, cost=tokens_of_a_batch)
+        for name in ("reads", "files"):
+            size = most * _READS_A_TOKEN
+            yield self._bucket(name, size, own_limit=self._own_larger_limit)
+
+    def _bucket(self, name: Bucket, size: int, **options: Any) -> Middleware:
+        return rate_limit(
+            size,
+            self._settings.rate_limit_window_seconds,
+            max_clients=self._settings.rate_limit_max_ips,
+            redis=self._fleet.scripts if self._fleet else None,
+            name=f"scrapper:{name}",
             penalties=_PENALTIES,
-            exempt=lambda request: self._is_free(request) or self._only_reads(request),
-            cost=tokens_of_a_batch,
-            on_refusal=self._measured.rejections.labels("work").inc,
-        )
-        yield rate_limit(
-            most * _READS_A_TOKEN,
-            window,
-            max_clients=clients,
-            redis=redis,
-            name="scrapper:reads",
-            own_limit=self._own_limit_for_reads,
-            penalties=_PENALTIES,
-            exempt=lambda request: not self._only_reads(request),
-            on_refusal=self._measured.rejections.labels("reads").inc,
+            exempt=lambda request: self._bucket_of(request) != name,
+            on_refusal=self._measured.rejections.labels(name).inc,
+            **options,
         )
 
     def api_key(self) -> Iterator[Middleware]:
@@ -280,9 +267,17 @@ class OwnMiddlewares:
         name = self._proxy.name_of(request)
         return None if name is None else (name, self._settings.rate_limit_max_requests)
 
-    async def _own_limit_for_reads(self, request: web.Request) -> tuple[str, int] | None:
+    async def _own_larger_limit(self, request: web.Request) -> tuple[str, int] | None:
+        if request.match_info.handler is thumbnail and await self._is_admitted(request):
+            # A gallery shows thousands at once.
+            return "", 0
         own = await self._own_limit(request)
         return own and (own[0], own[1] * _READS_A_TOKEN)
+
+    async def _is_admitted(self, request: web.Request) -> bool:
+        if not self._keys.needed or self._proxy.name_of(request):
+            return True
+        return await self._sessions.key_behind(request) is not None
 
     async def _stands_in(self, request: web.Request) -> str | None:
         """The name of the request's session, or of whom a proxy signed in."""
@@ -293,20 +288,25 @@ class OwnMiddlewares:
         """Whether the request needs no key and costs no token."""
         return self._base_path.own_path(request) in _FREE_PATHS
 
+    def _bucket_of(self, request: web.Request) -> Bucket | None:
+        """Which bucket the request takes tokens from; None if it is free."""
+        path = self._base_path.own_path(request)
+        if self._is_free(request):
+            return None
+        if self._makes_files(request):
+            return "work"
+        if request.method in _READING:
+            if path.startswith(_FILES):
+                return "files"
+            return "reads" if path.startswith(_READS) else "work"
+        return "reads" if request.match_info.handler in _CHEAP_CHANGES else "work"
+
     def _makes_files(self, request: web.Request) -> bool:
         """Whether a GET makes work: a download from Instagram, or a conversion."""
-        path = self._base_path.own_path(request)
-        asked = request.query.keys()
-        return path == _BY_URL or (
-            path.startswith(_BY_URL) and not asked.isdisjoint(CONVERSION_NAMES)
-        )
-
-    def _only_reads(self, request: web.Request) -> bool:
-        return (
-            request.method in _READING
-            and self._base_path.own_path(request).startswith(_READS)
-            and not self._makes_files(request)
-        )
+        path, asked = self._base_path.own_path(request), request.query.keys()
+        if path == _BY_URL:
+            return "shortcodes" not in asked or not asked.isdisjoint(("url", "link"))
+        return path.startswith(_BY_URL) and not asked.isdisjoint(CONVERSION_NAMES)
 
     def _hosts(self) -> Sequence[str] | None:
         """The service's names; None for all. A key guards against rebinding."""
@@ -314,12 +314,10 @@ class OwnMiddlewares:
         return None if self._keys.needed and not allowed else allowed
 
     def _host_advice(self) -> str:
+        advice = "Its IP address works. To allow the name, add it to ALLOWED_HOSTS"
         if self._keys.needed:
-            return "To allow the name, add it to ALLOWED_HOSTS."
-        return (
-            "To allow the name, add it to ALLOWED_HOSTS. Or set API_KEY: with a key, the service "
-            "answers under every name."
-        )
+            return f"{advice}."
+        return f"{advice}, or set API_KEY: with a key, the service answers under every name."
 
     def _larger_bodies(self) -> Mapping[str, int]:
         """Bytes of the largest body, for paths that take larger ones than others."""
@@ -327,6 +325,7 @@ class OwnMiddlewares:
         batch = MOST_URLS * (settings.max_url_length + 16) + MAX_WEBHOOK_LENGTH + 128
         sizes = {
             "/jobs": max(settings.max_json_body_bytes, batch),
+            "/posts/bulk": max(settings.max_json_body_bytes, MOST_SHORTCODES * 72 + 128),
             "/login": max(settings.max_json_body_bytes, MAX_COOKIES_BYTES),
         }
         return {

@@ -69,7 +69,7 @@ class Metrics:
             "Requests refused because a bucket was empty, by bucket",
             ["bucket"],
         )
-        _begin(self.rejections, "work", "reads")
+        _begin(self.rejections, "work", "reads", "files")
         self.sweeps = counter(
             "library_sweeps",
             "Sweeps, by outcome: ok, failed, or skipped: the clock is in doubt",

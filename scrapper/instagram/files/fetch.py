@@ -1,5 +1,6 @@
 """One try for a file: from one URL, within bounds."""
 
+import math
 import re
 import threading
 import time
@@ -43,13 +44,16 @@ _WHOLE_RANGE = re.compile(r"bytes +[0-9]+-[0-9]+/([0-9]{1,15})")
 class Wanted:
     """A file to try for: *candidate*, which becomes *name* in the target's folder.
 
-    *gives_way* says whether something else waits for the place of a file that is too slow.
+    It may have *max_bytes*, and take *patience* seconds. *gives_way* says whether something else
+    waits for the place of a file that is too slow.
     """
 
     kind: Kind
     candidate: Candidate
     name: str
     with_sound: bool = False
+    max_bytes: float = math.inf
+    patience: float = math.inf
     gives_way: Callable[[], bool] = lambda: False
 
 
@@ -81,7 +85,7 @@ class Target:
 
     folder: Path
     progress: Progress
-    max_bytes: int
+    max_bytes: float
     keep_free: int
     _lock: threading.Lock = field(default_factory=threading.Lock)
 

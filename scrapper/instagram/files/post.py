@@ -18,7 +18,7 @@ from scrapper.errors import RateLimited, ScrapeError
 from scrapper.instagram.files.fetch import Fetched, File, Wanted
 from scrapper.instagram.files.verdict import PASSING, Outcome, Step, next_step, worst
 from scrapper.instagram.media import Candidate, Description, Item
-from scrapper.library.post import Fetch, MediaItem, Post
+from scrapper.library.post import SMALL_BYTES, Fetch, MediaItem, Post
 
 __all__ = ["PostDownload"]
 
@@ -29,6 +29,7 @@ _COVER = -1
 _TRIES = 2
 _MAX_CANDIDATES = 5
 _PAUSE_SECONDS = 0.5
+_SMALL_SECONDS = 3.0
 _GIVES_WAY = (Outcome.SLOW, Outcome.STALLED)
 
 Find = Callable[[frozenset[str], float], Description]
@@ -114,7 +115,7 @@ class PostDownload:
             raise worst(self._reasons)
         if missing:
             log.warning("items missing", shortcode=self._fetch.shortcode, missing=missing)
-        return Post(
+        post = Post(
             shortcode=self._fetch.shortcode,
             description=about.caption,
             owner=about.owner,
@@ -126,6 +127,27 @@ class PostDownload:
             details=about.details,
             named_item=about.named_item,
         )
+        return replace(post, small=self._small(post))
+
+    def _small(self, post: Post) -> MediaItem | None:
+        """A small picture of *post*, unless its picture is small; the post is whole without it."""
+        item = self._description.items[post.number_of(post.lead) - 1]
+        if item is None or item.small is None or (post.picture and post.picture.is_small):
+            return None
+        candidate, name = item.small, f"{post.shortcode}_small"
+        wanted = Wanted(
+            "image", candidate, f"{name}.part", max_bytes=SMALL_BYTES, patience=_SMALL_SECONDS
+        )
+        try:
+            fetched = self._begin(wanted).result()
+        except (ScrapeError, OSError) as error:
+            log.warning("no small picture", shortcode=post.shortcode, cause=repr(error))
+            return None
+        if fetched.file is None:
+            return None
+        path, kind, size = fetched.file.path, fetched.file.kind, fetched.file.size
+        path = path.rename(path.with_name(name + kind.extension))
+        return MediaItem("image", path.name, candidate.url, size, candidate.width, candidate.height)
 
     def _files(self, known: Mapping[int, _File]) -> Iterator[_File]:
         """The files to be had by the description, with what is *known* of them; a cover last."""

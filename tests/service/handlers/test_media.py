@@ -566,3 +566,66 @@ async def test_link_is_another_name_for_url(start_service: StartService) -> None
     ):
         async with client.get("/download", params={name: "https://example.com/"}) as response:
             assert (await response.json())["code"] == code
+
+
+async def test_several_posts_come_as_one_archive(
+    instagram: StandIn, start_service: StartService, media_root: Path
+) -> None:
+    client = await start_service(DOWNLOAD_NAME="{owner}")
+    for path in ("reel/reel-one", "p/carousel-one"):
+        url = f"https://www.instagram.com/{path}/"
+        assert (await client.post("/scrape", json={"url": url})).status == 200
+    query = "shortcodes=reel-one,never-stored,carousel-one,reel-one&archive=zip"
+    async with client.get(f"/download?{query}") as response:
+        assert (response.status, response.content_type) == (200, "application/zip")
+        assert response.headers["X-Not-Stored"] == "never-stored"
+        assert "2 posts.zip" in response.headers["Content-Disposition"]
+        content = await response.read()
+        assert len(content) == response.content_length
+    with ZipFile(BytesIO(content)) as archive:
+        assert archive.testzip() is None
+        names = archive.namelist()
+        # One owner, so that the folders need a number.
+        assert names == [
+            "someone/someone.mp4",
+            "someone (2)/someone_1.jpg",
+            "someone (2)/someone_2.mp4",
+            "someone (2)/someone_3.jpg",
+        ]
+        reel = (media_root / "reel-one/reel-one.mp4").read_bytes()
+        assert archive.read(names[0]) == reel
+    assert instagram.requests("graphql", "never-stored") == 0
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "shortcodes=reel-one",
+        "shortcodes=&archive=zip",
+        "shortcodes=reel-one,&archive=zip",
+        "shortcodes=reel-one,../x&archive=zip",
+        "shortcodes=" + ",".join(f"reel-{number}" for number in range(101)) + "&archive=zip",
+        "shortcodes=reel-one&archive=zip&item=1",
+        "shortcodes=reel-one&archive=zip&audio=1",
+        "shortcodes=reel-one&archive=zip&url=https://www.instagram.com/reel/reel-one/",
+        "shortcodes=reel-one&archive=zip&link=https://www.instagram.com/reel/reel-one/",
+    ],
+)
+async def test_an_archive_of_posts_checks_its_parameters(
+    start_service: StartService, query: str
+) -> None:
+    client = await start_service()
+    async with client.get(f"/download?{query}") as response:
+        assert (response.status, (await response.json())["code"]) == (400, "invalid_parameter")
+
+
+async def test_an_archive_of_posts_only_reads(start_service: StartService) -> None:
+    client = await start_service(RATE_LIMIT_MAX_REQUESTS="2", RATE_LIMIT_WINDOW_SECONDS="3600")
+    async with client.get("/download?shortcodes=reel-one&archive=zip") as response:
+        assert (response.status, (await response.json())["code"]) == (404, "not_stored")
+        assert response.headers["RateLimit-Limit"] == "20"
+    # Another site's page may not have a post downloaded under the same address.
+    headers = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors"}
+    query = "shortcodes=reel-one&archive=zip&link=https://www.instagram.com/reel/reel-one/"
+    async with client.get(f"/download?{query}", headers=headers) as response:
+        assert response.status == 403

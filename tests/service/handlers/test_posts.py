@@ -1,5 +1,6 @@
 """``/posts``: what is stored, listed, read and removed."""
 
+import errno
 import os
 from pathlib import Path
 from typing import Any
@@ -167,3 +168,77 @@ async def test_storage_is_what_is_there_now(
     assert (await client.delete("/posts/reel-one")).status == 204
     async with client.get("/storage") as response:
         assert (await response.json())["posts"] == 1
+
+
+async def bulk(client: Client, action: str, *shortcodes: str) -> dict[str, tuple[int, str | None]]:
+    body = {"action": action, "shortcodes": shortcodes}
+    async with client.post("/posts/bulk", json=body) as response:
+        assert response.status == 200
+        posts = (await response.json())["posts"]
+    assert [post["shortcode"] for post in posts] == list(shortcodes)
+    return {post["shortcode"]: (post["status"], post["code"]) for post in posts}
+
+
+@both_modes
+async def test_many_posts_are_kept_released_and_deleted_at_once(
+    instagram: StandIn, start_service: StartService
+) -> None:
+    client = await start_service()
+    shortcodes = [f"reel-{number}" for number in range(5)]
+    await store(client, *shortcodes)
+    done = (204, None)
+    assert await bulk(client, "keep", *shortcodes[:3]) == dict.fromkeys(shortcodes[:3], done)
+    assert set((await listed(client, kept="true"))[0]) == set(shortcodes[:3])
+    outcomes = await bulk(client, "release", "reel-0", "never-stored", "bad!", "reel-0")
+    assert outcomes == {
+        "reel-0": done,
+        "never-stored": (404, "not_stored"),
+        "bad!": (400, "invalid_parameter"),
+    }
+    assert set((await listed(client, kept="true"))[0]) == {"reel-1", "reel-2"}
+    assert await bulk(client, "delete", *shortcodes[1:]) == dict.fromkeys(shortcodes[1:], done)
+    assert (await listed(client))[0] == ["reel-0"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"shortcodes": ["reel-one"]},
+        {"shortcodes": [], "action": "keep"},
+        {"shortcodes": ["reel-one"], "action": "burn"},
+        {"shortcodes": "reel-one", "action": "keep"},
+        {"shortcodes": ["x" * 65], "action": "keep"},
+        {"shortcodes": ["reel-one"] * 501, "action": "keep"},
+    ],
+)
+async def test_a_bulk_change_checks_its_body(start_service: StartService, body: object) -> None:
+    client = await start_service()
+    async with client.post("/posts/bulk", json=body) as response:
+        assert (response.status, (await response.json())["code"]) == (400, "invalid_body")
+
+
+async def test_a_bulk_change_of_five_hundred_takes_one_token(start_service: StartService) -> None:
+    client = await start_service(RATE_LIMIT_MAX_REQUESTS="2", RATE_LIMIT_WINDOW_SECONDS="3600")
+    body = {"shortcodes": [f"{number:064}" for number in range(500)], "action": "delete"}
+    async with client.post("/posts/bulk", json=body) as response:
+        assert (response.status, response.headers["RateLimit-Remaining"]) == (200, "19")
+
+
+async def test_a_full_disk_is_the_outcome_of_each_post(
+    instagram: StandIn, start_service: StartService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = await start_service()
+    await store(client, "reel-full", "reel-full-2")
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EROFS, "read-only")
+
+    monkeypatch.setattr("scrapper.library.store.keep", refuse)
+    outcomes = await bulk(client, "keep", "reel-full", "other-one", "reel-full-2")
+    refused = (507, "disk_read_only")
+    assert outcomes == {
+        "reel-full": refused,
+        "other-one": (404, "not_stored"),
+        "reel-full-2": refused,
+    }

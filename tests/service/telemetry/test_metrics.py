@@ -126,7 +126,11 @@ async def test_rejections_are_counted_by_bucket(start_service: StartService) -> 
     client = await start_service(RATE_LIMIT_MAX_REQUESTS="1")
     for _ in range(3):
         await client.post("/scrape", data="{}")
-    assert (await figures(client))["rate_limit_rejections_total"] == {("work",): 2, ("reads",): 0}
+    assert (await figures(client))["rate_limit_rejections_total"] == {
+        ("work",): 2,
+        ("reads",): 0,
+        ("files",): 0,
+    }
 
 
 async def test_metrics_need_the_key(start_service: StartService) -> None:

@@ -222,6 +222,7 @@ def test_the_answer_has_the_contract_s_keys() -> None:
             },
         ],
         "thumbnail": None,
+        "thumbnail_url": "/posts/abcde/thumbnail?v=0-3",
         "owner": "owner",
         "taken_at": "2026-01-15T12:00:00Z",
         "missing": [],

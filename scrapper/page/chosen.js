@@ -1,0 +1,3 @@
+/** Which posts are selected. */
+
+export const chosen = new Set();

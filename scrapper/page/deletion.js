@@ -1,0 +1,48 @@
+/** Deletion with an undo: nothing is deleted before its time is over, nor after the page was left. */
+
+import { guarded } from "./advice.js";
+import { bulk } from "./bulk.js";
+import { hide, unhide } from "./gallery.js";
+import { TEXTS } from "./texts.js";
+import { toast } from "./toast.js";
+
+const SECONDS = 8;
+
+const pending = new Set();
+
+/** Delete posts, unless it is undone in time. */
+export function remove(shortcodes) {
+  hide(shortcodes);
+  const undo = () => {
+    pending.delete(leave);
+    unhide(shortcodes);
+  };
+  const takeAway = toast(TEXTS.deleted(shortcodes.length), {
+    action: TEXTS.undo,
+    act: undo,
+    ended: () => {
+      pending.delete(leave);
+      perform(shortcodes);
+    },
+    seconds: SECONDS,
+  });
+  const leave = () => {
+    takeAway();
+    undo();
+  };
+  pending.add(leave);
+}
+
+async function perform(shortcodes) {
+  let failed = shortcodes;
+  await guarded(async () => {
+    failed = await bulk(shortcodes, "delete");
+    if (failed.length) {
+      toast(TEXTS.notDeleted(failed.length), { bad: true });
+    }
+  });
+  unhide(failed);
+}
+
+// A page that comes back from the browser's own memory goes on where it was left.
+addEventListener("pagehide", () => pending.forEach((leave) => leave()));

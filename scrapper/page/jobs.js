@@ -1,0 +1,297 @@
+/** What runs: the jobs of everybody whom this visitor may see, a line for each post or group of posts. */
+
+import { advice, canHelp, guarded } from "./advice.js";
+import { Failure, readJSON, send } from "./api.js";
+import { at, copyOf, icon, soon } from "./dom.js";
+import { drop, put, unsent } from "./outbox.js";
+import { TEXTS } from "./texts.js";
+import { toast } from "./toast.js";
+
+const JOBS_AT_ONCE = 50;
+const MOST_JOBS = 500;
+const SHOWN = 6;
+
+const jobs = new Map();
+/** Those that this page sent, until it said what became of them. */
+const own = new Set();
+/** A carousel's total grows with each of its files; a bar that goes back says nothing. */
+const shares = new Map();
+const lines = new Map();
+
+let openPost = () => {};
+let loggedIn = false;
+let expanded = false;
+
+const canBeCancelled = (post) => post.state === "queued" || post.state === "waiting";
+const keyOf = (post) => post.shortcode ?? post.url;
+const mayRetry = (post) => canHelp(post.code) || (post.code === "login_required" && loggedIn);
+
+/** Load the list; what the server forgot goes. */
+export async function loadJobs() {
+  const found = [];
+  let cursor = null;
+  do {
+    const query = new URLSearchParams({ limit: JOBS_AT_ONCE, ...(cursor && { cursor }) });
+    const page = await readJSON(`jobs?${query}`);
+    found.push(...page.jobs);
+    cursor = page.next_cursor;
+  } while (cursor && found.length < MOST_JOBS);
+  jobs.clear();
+  found.reverse().forEach((job) => jobs.set(job.id, job));
+  own.forEach(finish);
+  show();
+}
+
+/** Take in an event of the stream, or a new job; *mine* is one that this page sent. */
+export function takeJob(change, mine = false) {
+  if (change.forgotten) {
+    jobs.delete(change.id);
+    own.delete(change.id);
+  } else {
+    const known = jobs.get(change.id);
+    if (mine) {
+      own.add(change.id);
+    }
+    // The events may be ahead of the answer to what began the job.
+    if (!mine || !known) {
+      const posts = known?.posts ?? [];
+      for (const [place, { index = place, ...post }] of change.posts.entries()) {
+        posts[index] = post;
+      }
+      jobs.set(change.id, { ...change, posts });
+    }
+    finish(change.id);
+  }
+  show();
+}
+
+/** Say what became of a job that this page sent, once it is over. */
+function finish(id) {
+  const job = jobs.get(id);
+  if (!job || job.state === "running" || !own.delete(id)) {
+    return;
+  }
+  const done = job.posts.filter((post) => post.state === "done");
+  const failed = job.posts.filter((post) => post.state === "failed");
+  if (failed.length) {
+    const reason = failed.length === 1 ? advice(failureOf(failed[0])) : "";
+    toast(TEXTS.failedOf(failed.length, job.posts.length, reason), { bad: true });
+  }
+  if (done.length) {
+    toast(TEXTS.ready(done.length), {
+      action: done.length === 1 ? TEXTS.open : "",
+      act: () => openPost(done[0].shortcode),
+    });
+  }
+}
+
+const failureOf = (post) => new Failure(post.status, post.code, post.error, post.retry_after);
+
+/** Newest first, also of those of one second: a map has the latest last. */
+const newestFirst = () =>
+  [...jobs.values()].reverse().sort((one, other) => other.created_at.localeCompare(one.created_at));
+
+/** The lines of the list, in order: failures first, then waiting, running, queued. */
+function linesOf() {
+  const found = unsent().map((entry) => ({
+    key: `unsent ${entry.id}`,
+    rank: 4,
+    state: "unsent",
+    name: TEXTS.group(entry.urls.map(TEXTS.nameOfLink)),
+    text: TEXTS.unsent(entry),
+    actions: [[TEXTS.cancel, () => drop(entry.id)]],
+  }));
+  const seen = new Set();
+  for (const job of newestFirst()) {
+    const fresh = job.posts.filter((post) => !seen.has(keyOf(post)));
+    job.posts.forEach((post) => seen.add(keyOf(post)));
+    found.push(...linesOfJob(job, fresh));
+  }
+  return found.sort((one, other) => one.rank - other.rank);
+}
+
+function* linesOfJob(job, posts) {
+  for (const post of posts) {
+    const line = { key: `${job.id} ${keyOf(post)}`, name: TEXTS.nameOfLink(post.url), link: post.url, state: post.state };
+    if (post.state === "running") {
+      const share = Math.min(post.bytes_total ? post.bytes_done / post.bytes_total : 0, 0.99);
+      line.share = Math.max(shares.get(line.key) ?? 0, share);
+      shares.set(line.key, line.share);
+      yield { ...line, rank: 2, text: TEXTS.running(post.bytes_total ? Math.round(line.share * 100) : null) };
+    } else {
+      shares.delete(line.key);
+    }
+    if (post.state === "failed") {
+      const retry = mayRetry(post) ? [[TEXTS.retry, () => void put([post.url], job.keep)]] : [];
+      yield { ...line, rank: 0, text: advice(failureOf(post)), actions: retry };
+    }
+  }
+  const waiting = posts.filter(canBeCancelled);
+  const cancelled = posts.filter((post) => post.state === "cancelled");
+  if (waiting.length) {
+    const waits = waiting.some((post) => post.state === "waiting");
+    yield {
+      key: `${job.id} next`,
+      rank: waits ? 1 : 3,
+      state: waits ? "waiting" : "queued",
+      name: TEXTS.group(waiting.map((post) => TEXTS.nameOfLink(post.url))),
+      text: TEXTS.next(waiting),
+      actions: [[TEXTS.cancel, () => cancel([job])]],
+    };
+  }
+  if (cancelled.length) {
+    yield {
+      key: `${job.id} cancelled`,
+      rank: 5,
+      state: "cancelled",
+      name: TEXTS.group(cancelled.map((post) => TEXTS.nameOfLink(post.url))),
+      text: TEXTS.cancelled,
+      actions: [[TEXTS.retry, () => void put(cancelled.map((post) => post.url), job.keep)]],
+    };
+  }
+}
+
+const SYMBOLS = { failed: "alert", waiting: "clock", running: "down", queued: "dots", unsent: "dots", cancelled: "close" };
+
+function draw(line) {
+  const row = lines.get(line.key) ?? copyOf("line-template");
+  lines.set(line.key, row);
+  const { version } = row;
+  row.version = JSON.stringify(line);
+  if (version === row.version) {
+    return row;
+  }
+  row.dataset.state = line.state;
+  row.querySelector(".symbol").replaceChildren(icon(SYMBOLS[line.state]));
+  const name = row.querySelector(".name");
+  name.textContent = line.name;
+  if (line.link && URL.canParse(line.link) && /^https:/.test(line.link)) {
+    name.href = line.link;
+  } else {
+    name.removeAttribute("href");
+  }
+  row.querySelector(".state").textContent = line.text;
+  const bar = row.querySelector("progress");
+  bar.hidden = line.state !== "running";
+  bar.value = line.share ?? 0;
+  bar.setAttribute("aria-label", TEXTS.downloadOf(line.name));
+  const wanted = line.actions ?? [];
+  const actions = row.querySelector(".line-actions");
+  row.acts = wanted.map(([, act]) => act);
+  if (wanted.map(([label]) => label).join() !== [...actions.children].map((button) => button.textContent).join()) {
+    actions.replaceChildren(...wanted.map(([label], index) => {
+      const button = document.createElement("button");
+      button.type = "button";
+      button.className = "quiet";
+      button.textContent = label;
+      button.setAttribute("aria-label", `${label}: ${line.name}`);
+      button.addEventListener("click", () => guarded(() => row.acts[index]()));
+      return button;
+    }));
+  }
+  return row;
+}
+
+function render() {
+  const all = linesOf();
+  const keys = new Set(all.map((line) => line.key));
+  for (const [key, row] of lines) {
+    if (!keys.has(key)) {
+      lines.delete(key);
+      const focused = row.contains(document.activeElement);
+      row.remove();
+      if (focused) {
+        at("running-title").focus();
+      }
+    }
+  }
+  const shown = expanded ? all : all.slice(0, SHOWN);
+  const rows = shown.map(draw);
+  const list = at("lines");
+  rows.forEach((row, index) => {
+    if (list.children[index] !== row) {
+      list.insertBefore(row, list.children[index] ?? null);
+    }
+  });
+  [...list.children].slice(rows.length).forEach((row) => row.remove());
+  at("running").hidden = !all.length;
+  at("more-lines").hidden = all.length <= SHOWN;
+  at("more-lines").textContent = expanded ? TEXTS.fewerLines : TEXTS.moreLines(all.length - SHOWN);
+  at("more-lines").setAttribute("aria-expanded", String(expanded));
+  const posts = [...jobs.values()].filter((job) => job.state === "running").flatMap((job) => job.posts);
+  const count = (state) => posts.filter((post) => post.state === state).length;
+  const failures = all.filter((line) => line.state === "failed").length;
+  at("summary").textContent = TEXTS.summary({
+    done: count("done"),
+    all: posts.length,
+    waiting: count("waiting"),
+    failed: failures,
+  });
+  at("retry-all").hidden = all.filter((line) => line.state === "failed" && line.actions.length).length < 2;
+  const chances = cancellable().length + unsent().length;
+  // One alone has a button of its own, if its line is shown.
+  at("cancel-all").hidden = chances < (all.length > SHOWN ? 1 : 2);
+  at("clear").hidden = !all.some((line) => line.state === "failed" || line.state === "cancelled");
+}
+
+/** Show the list anew, soon: many events come at once. */
+export const show = soon(render, 50);
+
+export function knowLogin({ state }) {
+  loggedIn = state === "active";
+  show();
+}
+
+const cancellable = () => [...jobs.values()].filter((job) => job.posts.some(canBeCancelled));
+
+async function cancel(which) {
+  for (const job of which) {
+    takeJob(await (await send(`jobs/${job.id}`, "DELETE")).json());
+  }
+}
+
+/** Send everything again that failed and can be helped. */
+function retryAll() {
+  const seen = new Set();
+  const again = { true: [], false: [] };
+  for (const job of newestFirst()) {
+    for (const post of job.posts.filter((one) => !seen.has(keyOf(one)))) {
+      seen.add(keyOf(post));
+      if (post.state === "failed" && mayRetry(post)) {
+        again[job.keep].push(post.url);
+      }
+    }
+  }
+  put(again.true, true);
+  put(again.false, false);
+}
+
+/** Have the server forget the jobs that are over. */
+async function clear() {
+  for (const job of [...jobs.values()].filter((one) => one.state !== "running")) {
+    try {
+      await send(`jobs/${job.id}?forget=1`, "DELETE");
+    } catch (failure) {
+      // Somebody else was faster: what was wanted is so.
+      if (failure.code !== "not_found") {
+        throw failure;
+      }
+    }
+    takeJob({ id: job.id, forgotten: true });
+  }
+}
+
+/** Connect the buttons; *open* shows a stored post. */
+export function watchJobs(open) {
+  openPost = open;
+  at("retry-all").addEventListener("click", retryAll);
+  at("cancel-all").addEventListener("click", () => guarded(async () => {
+    unsent().map(({ id }) => id).forEach(drop);
+    await cancel(cancellable());
+  }));
+  at("clear").addEventListener("click", () => guarded(clear));
+  at("more-lines").addEventListener("click", () => {
+    expanded = !expanded;
+    render();
+  });
+}

@@ -1,0 +1,118 @@
+/** Links on their way to the server: in jobs of at most 100, as fast as its limit lets them go. */
+
+import { report } from "./advice.js";
+import { Failure, send } from "./api.js";
+import { recall, remember } from "./storage.js";
+
+const MOST_LINKS = 100;
+const PLACE = "to-send";
+// The server says "later" with these, and perhaps for how long.
+const LATER = new Set(["too_many_requests", "jobs_full", "jobs_unreachable", "server_full", "busy"]);
+const PAUSE_MS = 5_000;
+
+let entries = read();
+let next = entries.length;
+let timer = 0;
+let sending = false;
+let listeners = { changed: () => {}, accepted: () => {}, refused: () => {} };
+
+// In this tab alone: two of them must not send the same links.
+function read() {
+  try {
+    return JSON.parse(recall(PLACE, "sessionStorage")) ?? [];
+  } catch {
+    return [];
+  }
+}
+
+function save() {
+  remember(PLACE, entries.length ? JSON.stringify(entries) : "", "sessionStorage");
+  listeners.changed();
+}
+
+/** What is not sent yet, first come first: the links, when they go, and why no sooner. */
+export const unsent = () => entries;
+
+/**
+ * *changed* is called when :func:`unsent` changes; *accepted* with each job that the server took;
+ * *refused* with links that it did not want.
+ */
+export function watchOutbox(watchers) {
+  listeners = watchers;
+  pump();
+}
+
+/** Send *urls*, after *delay* seconds; returns what takes back those that are not sent yet. */
+export function put(urls, keep, delay = 0) {
+  const at = Date.now() + delay * 1000;
+  const mine = [];
+  for (let start = 0; start < urls.length; start += MOST_LINKS) {
+    next += 1;
+    mine.push({ id: `${Date.now()}-${next}`, urls: urls.slice(start, start + MOST_LINKS), keep, at, why: "", chosen: delay > 0 });
+  }
+  entries = [...entries, ...mine];
+  save();
+  pump();
+  return () => mine.forEach(({ id }) => drop(id));
+}
+
+export function drop(id) {
+  entries = entries.filter((entry) => entry.id !== id);
+  save();
+}
+
+/** Send at once what only waits for an "Undo". */
+export function hurry() {
+  for (const entry of entries.filter((one) => one.chosen)) {
+    Object.assign(entry, { at: 0, chosen: false });
+  }
+  pump();
+}
+
+/** Send what may go now, and come back for the rest. */
+export async function pump() {
+  clearTimeout(timer);
+  const entry = entries[0];
+  if (!entry || sending) {
+    return;
+  }
+  const left = entry.at - Date.now();
+  if (left > 0) {
+    timer = setTimeout(pump, Math.min(left, 60_000));
+    return;
+  }
+  sending = true;
+  entry.chosen = false;
+  let refusal = null;
+  try {
+    const response = await send("jobs", "POST", { urls: entry.urls, keep: entry.keep });
+    drop(entry.id);
+    listeners.accepted(await response.json());
+  } catch (failure) {
+    refusal = failure;
+  } finally {
+    sending = false;
+  }
+  if (refusal) {
+    postpone(entry, refusal);
+  } else {
+    pump();
+  }
+}
+
+function postpone(entry, failure) {
+  if (failure.status === 401) {
+    // Whoever signs in sends them.
+    return;
+  }
+  if (failure instanceof Failure && (LATER.has(failure.code) || failure.away)) {
+    const at = Date.now() + (failure.retryAfter ? failure.retryAfter * 1000 : PAUSE_MS);
+    entries.forEach((one) => Object.assign(one, { at: Math.max(at, one.at), why: failure.away ? "" : failure.code }));
+    save();
+    pump();
+    return;
+  }
+  drop(entry.id);
+  listeners.refused(entry.urls);
+  report(failure);
+}

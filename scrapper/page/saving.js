@@ -1,0 +1,62 @@
+/** Files on their way to the visitor's own device. */
+
+const MOST_BYTES = 50_000_000;
+
+export function saveFile(path) {
+  const link = document.createElement("a");
+  link.href = path;
+  link.download = "";
+  link.click();
+}
+
+const isPhone = () => matchMedia("(pointer: coarse)").matches && Boolean(navigator.canShare);
+
+/** A file of a post that can be saved, on a phone by its share sheet, which leads to its photos. */
+export class Saving {
+  #file = null;
+  #stop = new AbortController();
+
+  /** *path* is what downloads the file, *item* its media object. */
+  constructor(path, item) {
+    this.path = path;
+    if (isPhone() && item.size <= MOST_BYTES) {
+      this.#fetch(item);
+    }
+  }
+
+  // A share must follow its tap at once: then the file has to be there.
+  async #fetch(item) {
+    try {
+      const response = await fetch(item.url, { signal: this.#stop.signal });
+      if (!response.ok) {
+        return;
+      }
+      const blob = await response.blob();
+      const file = new File([blob], item.url.split("/").pop(), { type: blob.type });
+      if (navigator.canShare({ files: [file] })) {
+        this.#file = file;
+      }
+    } catch {
+      // The viewer was closed, or the connection broke: the plain download is left.
+    }
+  }
+
+  async save() {
+    if (this.#file) {
+      try {
+        await navigator.share({ files: [this.#file] });
+        return;
+      } catch (error) {
+        if (error.name === "AbortError") {
+          return;
+        }
+      }
+    }
+    saveFile(this.path);
+  }
+
+  close() {
+    this.#stop.abort();
+    this.#file = null;
+  }
+}

@@ -1,0 +1,23 @@
+/** How things stand: what is stored, how much room is left, and whether the server answers. */
+
+import { readJSON } from "./api.js";
+import { at } from "./dom.js";
+import { TEXTS } from "./texts.js";
+
+let storage = null;
+
+/** After how many days posts are removed; 0: never. */
+export const ageDays = () => storage?.max_age_days ?? 0;
+
+export async function showStorage() {
+  storage = await readJSON("storage");
+  at("storage").textContent = TEXTS.storage(storage);
+  // Where nothing is removed, there is nothing to choose.
+  at("keep-new").closest("label").hidden = !storage.max_age_days;
+}
+
+/** Show that the server is away, or that it is there again. */
+export function showAway(away) {
+  document.body.classList.toggle("away", away);
+  at("connection").textContent = away ? TEXTS.reconnecting : "";
+}

@@ -1,0 +1,205 @@
+"""The page's field for links, in a real browser, and how links get into it from elsewhere."""
+
+import json
+from typing import Any
+from urllib.parse import quote, urlencode, urljoin
+
+import pytest
+from playwright.async_api import Page, expect
+
+from tests.browser.opening import CLIPBOARD, REEL, Browse, get_posts, lines, paste, tile, tiles
+from tests.conftest import StartService
+from tests.instagram import StandIn
+
+LINK = REEL.format("reel-shared")
+NO_POSTS = [f"https://example.com/{number}" for number in range(101)]
+
+
+async def test_pasted_links_start_unless_undone(
+    instagram: StandIn, start_service: StartService, browse: Browse
+) -> None:
+    client = await start_service()
+    text = f"look: {REEL.format('reel-one')} and instagram.com/p/photo-two!"
+    async with browse(client, permissions=CLIPBOARD) as page:
+        await page.clock.install()
+        field = page.get_by_label("Links", exact=True)
+        await expect(field).to_be_focused()
+        await paste(page, text)
+        await expect(page.get_by_text("Getting 2 posts…")).to_be_visible()
+        await expect(field).to_have_value("")
+        await page.get_by_role("button", name="Undo").click()
+        await expect(field).to_have_value(text)
+        await expect(lines(page)).to_have_count(0)
+        await field.fill("")
+        await page.get_by_role("button", name="Paste").click()
+        await expect(lines(page)).to_contain_text("To be sent")
+        await page.clock.fast_forward(4000)
+        assert instagram.requests() == 0
+        await page.clock.fast_forward(2000)
+        await expect(tiles(page)).to_have_count(2)
+
+
+async def test_a_pasted_link_goes_when_its_page_is_left(
+    instagram: StandIn, start_service: StartService, browse: Browse
+) -> None:
+    client = await start_service()
+    async with browse(client, permissions=CLIPBOARD) as page:
+        await page.clock.install()
+        await paste(page, LINK)
+        await expect(lines(page)).to_contain_text("To be sent")
+        await page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+        await expect(tile(page, "reel-shared")).to_be_visible()
+
+
+async def test_the_keyboard_alone_sends_several_lines(
+    instagram: StandIn, start_service: StartService, browse: Browse
+) -> None:
+    client = await start_service()
+    async with browse(client) as page:
+        await expect(page.get_by_label("Links", exact=True)).to_be_focused()
+        await page.keyboard.type(f"(See {REEL.format('reel-stop').rstrip('/')}).")
+        await page.keyboard.press("Shift+Enter")
+        await page.keyboard.type(REEL.format("reel-two"))
+        assert instagram.requests() == 0
+        await page.keyboard.press("Enter")
+        await expect(tiles(page)).to_have_count(2)
+
+
+async def test_the_switch_keeps_new_posts_and_is_remembered(
+    instagram: StandIn, start_service: StartService, browse: Browse
+) -> None:
+    client = await start_service()
+    async with browse(client) as page:
+        await page.get_by_role("switch", name="Don't auto-delete").check()
+        await page.reload()
+        await expect(page.get_by_role("switch", name="Don't auto-delete")).to_be_checked()
+        await get_posts(page, REEL.format("reel-for-good"))
+        await expect(tile(page, "reel-for-good")).to_be_visible()
+    async with client.get("/posts/reel-for-good") as response:
+        assert (await response.json())["kept"] is True
+
+
+async def test_more_than_100_links_go_in_several_jobs(
+    instagram: StandIn, start_service: StartService, browse: Browse
+) -> None:
+    client = await start_service(RATE_LIMIT_MAX_REQUESTS="20", RATE_LIMIT_WINDOW_SECONDS="20")
+    async with browse(client) as page:
+        await get_posts(page, *NO_POSTS)
+        rest = lines(page).filter(has_text="this server limits how much you may ask")
+        await page.get_by_role("button", name="Show").click()
+        await expect(rest).to_contain_text("https://example.com/100")
+        await expect(rest).to_have_count(0)
+        await expect(lines(page)).to_have_count(101)
+    jobs = (await (await client.get("/jobs")).json())["jobs"]
+    assert [len(job["posts"]) for job in jobs] == [1, 100]
+
+
+async def test_links_that_wait_for_the_server_outlive_a_reload(
+    instagram: StandIn, start_service: StartService, browse: Browse
+) -> None:
+    client = await start_service()
+    async with browse(client) as page:
+        await page.route("**/jobs", lambda route: route.abort())
+        await get_posts(page, LINK)
+        await expect(lines(page)).to_contain_text("Reel reel-shared")
+        await page.reload()
+        await expect(lines(page)).to_contain_text("To be sent")
+        await page.unroute("**/jobs")
+        await page.reload()
+        await expect(tile(page, "reel-shared")).to_be_visible()
+
+
+async def test_refused_links_return_to_the_field(
+    instagram: StandIn, start_service: StartService, browse: Browse
+) -> None:
+    client = await start_service()
+    body = json.dumps({"error": "x", "code": "body_too_large"})
+    async with browse(client) as page:
+        await page.route("**/jobs", lambda route: route.fulfill(status=413, body=body))
+        await get_posts(page, LINK)
+        await expect(page.get_by_role("alert")).to_contain_text("too many links at once")
+        await expect(page.get_by_label("Links", exact=True)).to_have_value(LINK)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "/?" + urlencode({"title": "A reel", "text": f"Look: {LINK}?igsh=x so good"}),
+        "/#" + quote(LINK, safe=""),
+    ],
+)
+async def test_a_link_in_the_address_waits_in_the_field(
+    instagram: StandIn, start_service: StartService, browse: Browse, address: str
+) -> None:
+    client = await start_service()
+    async with browse(client, address) as page:
+        field = page.get_by_label("Links", exact=True)
+        await expect(field).to_have_value(f"{LINK}?igsh=x" if "igsh" in address else LINK)
+        await expect(page.get_by_role("button", name="Get posts")).to_be_focused()
+        assert page.url == str(client.make_url("/"))
+        assert instagram.requests() == 0
+        await page.keyboard.press("Enter")
+        await expect(tiles(page)).to_have_count(1)
+
+
+@pytest.mark.parametrize("address", ["/?url=https://example.com/", "/#%", "/?text=hello"])
+async def test_anything_else_in_the_address_changes_nothing(
+    instagram: StandIn, start_service: StartService, browse: Browse, address: str
+) -> None:
+    client = await start_service()
+    async with browse(client, address) as page:
+        await expect(page.get_by_text("Nothing is here yet")).to_be_visible()
+        await expect(page.get_by_label("Links", exact=True)).to_have_value("")
+
+
+async def asked(page: Page, method: str) -> dict[str, Any]:
+    session = await page.context.new_cdp_session(page)
+    answer: dict[str, Any] = await session.send(method)
+    return answer
+
+
+async def test_the_page_is_installable_and_takes_shared_text(
+    instagram: StandIn, start_service: StartService, browse: Browse
+) -> None:
+    client = await start_service()
+    async with browse(client) as page:
+        await page.wait_for_load_state()
+        manifest = await asked(page, "Page.getAppManifest")
+        assert manifest["errors"] == []
+        errors = (await asked(page, "Page.getInstallabilityErrors"))["installabilityErrors"]
+        # A test's browser has no profile of its own.
+        assert [it for it in errors if it["errorId"] != "in-incognito"] == []
+        content = json.loads(manifest["data"])
+        icons = [*content["icons"], *(icon for it in content["shortcuts"] for icon in it["icons"])]
+        for icon in icons:
+            async with client.get(f"/{icon['src']}") as response:
+                assert (response.status, response.content_type) == (200, icon["type"])
+        target = content["share_target"]
+        # Instagram's app shares a link as text.
+        query = urlencode({target["params"]["text"]: f"Look at this: {LINK}?igsh=abc=="})
+        await page.goto(urljoin(manifest["url"], target["action"]) + "?" + query)
+        await expect(page.get_by_label("Links", exact=True)).to_have_value(f"{LINK}?igsh=abc==")
+        await page.goto(urljoin(manifest["url"], content["shortcuts"][0]["url"]))
+        await expect(page.get_by_label("Kept")).to_be_checked()
+
+
+async def test_the_bookmarklet_leads_here_with_the_page_s_address(
+    instagram: StandIn, start_service: StartService, browse: Browse
+) -> None:
+    client = await start_service()
+    async with browse(client) as page:
+        await page.get_by_role("button", name="Settings and help").click()
+        bookmarklet = await page.get_by_role("link", name="Get this post").get_attribute("href")
+        assert bookmarklet
+        here = str(client.make_url("/"))
+        address = await page.get_by_label("Address for the shortcut").input_value()
+        assert address == f"{here}download?url="
+        # As a bookmark runs it, with what window.open would be given.
+        opened = await page.evaluate(
+            f"(() => {{ let to; const window = {{ open: (url) => (to = url) }}; "
+            f"const location = {{ href: {json.dumps(LINK)} }}; "
+            f"{bookmarklet.removeprefix('javascript:')}; return to; }})()"
+        )
+        assert opened == f"{here}?url={quote(LINK, safe='')}"
+        await page.goto(opened)
+        await expect(page.get_by_label("Links", exact=True)).to_have_value(LINK)
