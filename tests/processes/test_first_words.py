@@ -1,5 +1,7 @@
 """What somebody reads who starts the service for the first time, or sets it up wrongly."""
 
+import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -51,6 +53,25 @@ def test_an_open_service_on_a_network_warns_once(
         process.terminate()
         assert process.wait() == 0
     assert process.logged(OPEN) == warnings
+
+
+def test_a_terminal_shows_where_the_page_is(tmp_path: Path) -> None:
+    ours, terminal = os.openpty()
+    environment = {"HOST": "0.0.0.0", "PORT": "0", "MEDIA_ROOT": str(tmp_path)}
+    command = [sys.executable, "-m", "scrapper"]
+    with subprocess.Popen(
+        command,
+        cwd=Path(__file__).parents[2],
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=terminal,
+    ) as service:
+        shown = os.read(ours, 1000).decode()
+        service.terminate()
+    found = re.fullmatch(r"The page: http://localhost:[0-9]+/\r\n", shown)
+    assert found, shown
+    for end in (ours, terminal):
+        os.close(end)
 
 
 def test_a_name_that_is_almost_a_setting_is_a_warning(tmp_path: Path) -> None:
