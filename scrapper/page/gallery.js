@@ -1,6 +1,6 @@
 /** The stored posts as a grid, of which only what is in view is in the document. */
 
-import { guarded } from "./advice.js";
+import { quietly } from "./advice.js";
 import { readJSON } from "./api.js";
 import { at, soon } from "./dom.js";
 import { chooses, query } from "./filters.js";
@@ -130,7 +130,7 @@ async function refresh() {
   render();
 }
 
-const refreshSoon = soon(() => guarded(refresh), 300);
+const refreshSoon = soon(() => quietly(refresh), 300);
 
 /** Take in what the server says of a post. */
 export function takePost({ shortcode, change }) {
@@ -139,7 +139,7 @@ export function takePost({ shortcode, change }) {
     hidden.delete(shortcode);
     render();
   } else if (change === "changed" && posts.some((post) => post.shortcode === shortcode)) {
-    guarded(async () => update(await readJSON(`posts/${shortcode}`).catch((failure) => {
+    quietly(async () => update(await readJSON(`posts/${shortcode}`).catch((failure) => {
       if (failure.code !== "not_stored") {
         throw failure;
       }
@@ -245,7 +245,7 @@ function place() {
     }
   }
   if (cursor && !loading && last >= rows - 4) {
-    guarded(more);
+    quietly(more);
   }
   if (stale && isAtTop()) {
     refreshSoon();
