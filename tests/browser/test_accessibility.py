@@ -28,6 +28,11 @@ async def opened(new_page: NewPage, client: Client, path: str, look: tuple[int, 
 async def check(page: Page) -> None:
     results = await Axe().run(page)
     assert results.violations_count == 0, results.generate_report()
+
+
+async def fits(page: Page) -> None:
+    """Check the page, that nothing of it is cut off, and that it follows the look."""
+    await check(page)
     room = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
     assert await page.evaluate(room) == 0
     ground = await page.evaluate("getComputedStyle(document.body).backgroundColor")
@@ -61,14 +66,14 @@ async def test_the_page_passes_in_its_states(
     await key.fill("wrong")
     await page.keyboard.press("Enter")
     await expect(page.get_by_role("alert")).to_be_visible()
-    await check(page)
+    await fits(page)
     await key.fill(KEY)
     await page.keyboard.press("Enter")
     await expect(page.get_by_text("Nothing is here yet")).to_be_visible()
-    await check(page)
+    await fits(page)
     await page.get_by_role("button", name="Settings and help").click()
     await expect(page.get_by_label("Cookies of instagram.com")).to_be_visible()
-    await check(page)
+    await fits(page)
     await page.keyboard.press("Escape")
     instagram.hold()
     await get_posts(
@@ -77,19 +82,22 @@ async def test_the_page_passes_in_its_states(
         "https://www.instagram.com/p/carousel-axe/",
         "https://example.com/" + "x" * 200,
     )
-    await expect(page.locator("#summary")).to_have_text("1 of 11 done · 1 failed")
-    await check(page)
+    await expect(page.locator("#summary")).to_have_text("0 of 11 done · 1 failed")
+    await fits(page)
     instagram.release()
+    await expect(tiles(page).first).to_have_attribute("aria-setsize", "10")
+    # Only what is in view is in the document.
+    await page.evaluate("document.getElementById('gallery').scrollIntoView()")
     await expect(tiles(page)).to_have_count(10)
     await tiles(page).nth(1).get_by_role("checkbox").check()
-    await check(page)
+    await fits(page)
     await page.get_by_role("button", name="Delete").click()
     await expect(page.get_by_role("button", name="Undo")).to_be_visible()
-    await check(page)
+    await fits(page)
     await tile(page, "carousel-axe").get_by_role("link").click()
     await expect(page.locator("#count")).to_have_text("1 / 3")
     await page.locator("#post-menu summary").click()
-    await check(page)
+    await fits(page)
 
 
 @pytest.mark.parametrize("look", LOOKS)
@@ -110,4 +118,4 @@ async def test_the_page_passes_while_posts_wait_and_after_they_failed(
             "document.dispatchEvent(new Event('visibilitychange'))"
         )
     await expect(page.get_by_text("Reconnecting…")).to_be_visible()
-    await check(page)
+    await fits(page)

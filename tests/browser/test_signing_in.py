@@ -111,7 +111,7 @@ async def test_the_page_starts_without_its_server(
         if request.path.endswith("/events"):
             return web.Response(status=502)
         if answers["with"] != "server":
-            return web.Response(status=int(answers["with"]))
+            return web.Response(status=int(answers["with"]), text="Nothing is here")
         async with client.request(request.method, request.path_qs) as response:
             kept = ("Content-Type", "Content-Security-Policy", "Cache-Control")
             headers = {name: response.headers[name] for name in kept if name in response.headers}
