@@ -182,8 +182,13 @@ def _is_sendable(key: SecretStr) -> SecretStr:
 
 
 def _absolute(path: Path) -> Path:
+    if str(path).startswith("~"):
+        raise ValueError("~ stands for nothing here: write the whole path")
     try:
+        str(path).encode()
         return path.absolute()
+    except UnicodeEncodeError:
+        raise ValueError("its name is not UTF-8, as responses must be: choose another") from None
     except FileNotFoundError:
         raise ValueError("the current folder was removed: write the whole path") from None
 

@@ -87,8 +87,8 @@ _MAX_KEY_BYTES = 4096
 # Those by which requests reaches Instagram; it reads them itself.
 _PROXIES = ("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY")
 _OTHERS_NAMES = ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY", "REQUESTS_CA_BUNDLE")
-# Of OpenTelemetry; there are many, and some are like ours.
-_OTHERS_PREFIX = "OTEL_"
+# Of OpenTelemetry and OpenSSL: like ours, but no mistakes.
+_NO_MISTAKES = ("OTEL_", "SSL_CERT_FILE")
 _LIKENESS = 0.82
 _SECRETS = (
     "api_key",
@@ -361,7 +361,7 @@ def near_misses(names: Iterable[str]) -> Iterator[tuple[str, str]]:
     settings = [*sorted(map(str.upper, Settings.model_fields)), *_OTHERS_NAMES]
     for name in sorted(names):
         text = name.upper()
-        if text in settings or text.startswith(_OTHERS_PREFIX):
+        if text in settings or text.startswith(_NO_MISTAKES):
             continue
         near = get_close_matches(text, settings, n=1, cutoff=_LIKENESS)
         near = near or [setting for setting in settings if _leaves_words_out(text, setting)]

@@ -58,7 +58,10 @@ def _output(file: Path) -> Iterator[IO[bytes]]:
     if os.path.lexists(file) and not file.is_file():
         raise FileExistsError(f"{file} is no regular file")
     # Only its owner can read it, from the beginning.
-    descriptor, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
+    try:
+        descriptor, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
+    except OSError as error:
+        raise OSError(f"{file.parent} cannot be written: {error.strerror}") from error
     try:
         with os.fdopen(descriptor, "wb") as stream:
             yield stream

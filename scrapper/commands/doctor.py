@@ -22,12 +22,11 @@ from scrapper.library.disk import free_bytes
 from scrapper.links import ShareLink, names_story, read_link
 from scrapper.settings import Settings, load_settings
 
-__all__ = ["doctor"]
+__all__ = ["MEANINGS", "doctor"]
 
 _MB = 1_000_000
 _CLOCK_SECONDS = 120
-# The meaning of each outcome, and what to do about it.
-_MEANINGS: Mapping[str, tuple[str, str]] = {
+MEANINGS: Mapping[str, tuple[str, str]] = {
     "ok": ("has the post", ""),
     "gone": ("the post does not exist", "Open the link in a private window: is the post there?"),
     "empty": ("no such post, or hidden", "Open the link in a private window: is the post there?"),
@@ -42,7 +41,7 @@ _MEANINGS: Mapping[str, tuple[str, str]] = {
         "Wait, or use another network, or a login.",
     ),
     "login_wall": ("a login form", "Wait some hours, or use another network, or a login."),
-    "session_ended": ("the session ended", "copy the cookies again: docs/login.md."),
+    "session_ended": ("the session ended", "Copy the cookies again: docs/login.md."),
     "challenge": (
         "a person must look at the account",
         "Open Instagram in a browser with this account, do what it asks, copy the cookies again.",
@@ -61,6 +60,7 @@ _MEANINGS: Mapping[str, tuple[str, str]] = {
     "not_needed": ("not asked: nothing says that the post needs a login", ""),
     "no_session": ("not asked: no session in use", ""),
 }
+"""By outcome, what it means, and what to do about it."""
 
 
 def doctor(link: str) -> int:
@@ -108,7 +108,7 @@ def _surroundings() -> str:
 def _table(found: Findings) -> Iterator[str]:
     rows = [("source", "status", "meaning", "had", "ms")]
     for one in found.rows:
-        meaning = _MEANINGS.get(one.outcome, (one.outcome, ""))[0]
+        meaning = MEANINGS.get(one.outcome, (one.outcome, ""))[0]
         waits = "" if one.retry_after is None else f" (wait {one.retry_after:.0f} s)"
         took = "" if one.milliseconds is None else str(one.milliseconds)
         rows.append((one.source, str(one.status or ""), meaning + waits, one.had, took))
@@ -187,5 +187,5 @@ def _next(found: Findings) -> Sequence[str]:
     if found.error is None:
         return ["A source has the post, so the service can download it."]
     outcomes = dict.fromkeys(one.outcome for one in found.rows)
-    advice = dict.fromkeys(_MEANINGS.get(outcome, ("", ""))[1] for outcome in outcomes)
+    advice = dict.fromkeys(MEANINGS.get(outcome, ("", ""))[1] for outcome in outcomes)
     return [f"{response_to(found.error)[2]}.", *(f"- {text}" for text in advice if text)]

@@ -16,7 +16,7 @@ from scrapper.replicas.queue import STREAM
 from scrapper.serving.connections import connections
 from scrapper.serving.listeners import tcp_listener
 from scrapper.settings import Settings
-from scrapper.tasks import end_process_within, on_signal
+from scrapper.tasks import on_signal
 from scrapper.telemetry.logs import Scrubber, merged
 
 __all__ = ["work"]
@@ -50,7 +50,7 @@ def work(settings: Settings, scrubber: Scrubber) -> int:
 
 async def _work(parts: ServiceParts, app: web.Application | None) -> None:
     settings, fleet = parts.settings, cast(Fleet, parts.fleet)
-    ended = on_signal(settings.worker_grace + 2 * _SECONDS_TO_CLOSE)
+    ended = on_signal(settings.worker_grace + _SECONDS_TO_CLOSE)
     async with AsyncExitStack() as running:
         receiver = await running.enter_async_context(working(parts))
         where = await running.enter_async_context(_watchable(parts, app)) if app else {}
@@ -65,8 +65,6 @@ async def _work(parts: ServiceParts, app: web.Application | None) -> None:
             **where,
         )
         await receiver.listen(ended)
-        # What the threads still do, nobody waits for.
-        end_process_within(2 * _SECONDS_TO_CLOSE)
 
 
 @asynccontextmanager

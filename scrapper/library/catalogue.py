@@ -12,7 +12,8 @@ from typing import Any, Literal, NamedTuple
 import structlog
 
 from scrapper.errors import Busy, InvalidURL, UnsupportedLink
-from scrapper.library.listing import Cursor, Usage, folders, size_of
+from scrapper.library.listing import Cursor, Usage, folders, folders_of, size_of
+from scrapper.library.own_changes import OwnChanges
 from scrapper.library.sqlite_file import SQLiteFile
 from scrapper.library.stored import StoredPost, load
 from scrapper.links import ShareLink, is_shortcode, read_link
@@ -89,12 +90,21 @@ class Catalogue:
     """The posts under *root*, in the file at *path*; blocking, and for any thread.
 
     The file is a cache. It is recreated if it is missing or damaged, and each :meth:`sync` adds
-    what was stored, and drops what was removed, by whatever process. Calls raise what a use of
+    what was stored, and drops what was removed, by whatever process. The whole folder is compared
+    only if something else than our own *changes* may have happened. Calls raise what a use of
     :class:`~scrapper.library.sqlite_file.SQLiteFile` raises, and so does *check*.
     """
 
-    def __init__(self, path: Path, root: Path, *, check: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        root: Path,
+        changes: OwnChanges | None = None,
+        *,
+        check: Callable[[], None] = lambda: None,
+    ) -> None:
         self._root = root
+        self._changes = changes or OwnChanges(root)
         self._file = SQLiteFile(
             path,
             "catalogue",
@@ -167,11 +177,22 @@ class Catalogue:
                 return True
             if known is None and not fill:
                 raise Busy(retry_after=1)
-            inodes: dict[str, int] = dict(database.execute("SELECT shortcode, inode FROM posts"))
-        settled = time.time() - changed_at / 1e9 > _TICK_SECONDS
-        there = dict(folders(self._root))
+            ours = self._changes.between(known[0], changed_at) if known else None
+            if ours is None:
+                rows_there = database.execute("SELECT shortcode, inode FROM posts")
+                inodes: dict[str, int] = dict(rows_there)
+        if ours is None:
+            settled = time.time() - changed_at / 1e9 > _TICK_SECONDS
+            there = dict(folders(self._root))
+            gone = inodes.keys() - there.keys()
+        else:
+            settled = True
+            changed = suspects | ours
+            there = dict(folders_of(self._root, changed))
+            gone = changed - there.keys()
+            inodes = {}
         with self._file.changing() as database:
-            _forget(database, inodes.keys() - there.keys())
+            _forget(database, gone)
         news = [
             (name, inode)
             for name, inode in there.items()

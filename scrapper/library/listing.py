@@ -4,7 +4,7 @@ import heapq
 import os
 import re
 import stat
-from collections.abc import Iterator, Set
+from collections.abc import Iterable, Iterator, Set
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -20,6 +20,7 @@ __all__ = [
     "Listing",
     "Usage",
     "folders",
+    "folders_of",
     "is_stored",
     "newest",
     "size_of",
@@ -84,6 +85,15 @@ def folders(root: Path) -> Iterator[tuple[str, int]]:
             if is_shortcode(entry.name) and entry.is_dir(follow_symlinks=False):
                 # SQLite's numbers are signed, and some file systems use all 64 bits.
                 yield entry.name, entry.inode() & _MOST_INODE
+
+
+def folders_of(root: Path, shortcodes: Iterable[str]) -> Iterator[tuple[str, int]]:
+    """The same, of these *shortcodes*."""
+    for shortcode in shortcodes:
+        with suppress(FileNotFoundError):
+            status = os.lstat(root / shortcode)
+            if stat.S_ISDIR(status.st_mode):
+                yield shortcode, status.st_ino & _MOST_INODE
 
 
 def newest(root: Path, number: int, after: Cursor | None) -> list[Cursor]:

@@ -19,6 +19,7 @@ import structlog
 from scrapper.library.disk import delete, exchange, flush
 from scrapper.library.keeping import carry_over, is_kept
 from scrapper.library.legacy import legacy_post
+from scrapper.library.own_changes import OwnChanges
 from scrapper.library.post import Post
 from scrapper.library.stored import MANIFEST, StoredPost, fence_of, load
 
@@ -47,6 +48,7 @@ class Publisher:
     ) -> None:
         self.root = root
         self.incoming = root / _INCOMING
+        self.changes = OwnChanges(root)
         self._abandoned_after = abandoned_after
         self._check = check
         self._staging = threading.Lock()
@@ -91,7 +93,8 @@ class Publisher:
         flush(folder)
         self._check()
         try:
-            self._put_in_place(folder, self.root / post.shortcode, fence)
+            with self.changes.making(post.shortcode):
+                self._put_in_place(folder, self.root / post.shortcode, fence)
         except Superseded:
             log.warning("a later turn stored the post", shortcode=post.shortcode)
             raise
@@ -146,10 +149,11 @@ class Publisher:
         """
         self._check()
         place, doomed = self.root / shortcode, self._unused(shortcode)
-        if not unless_kept:
-            place.rename(doomed)
-        elif not self._take_unkept(place, doomed):
-            return False
+        with self.changes.making(shortcode):
+            if not unless_kept:
+                place.rename(doomed)
+            elif not self._take_unkept(place, doomed):
+                return False
         delete(doomed)
         return True
 

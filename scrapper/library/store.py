@@ -82,7 +82,10 @@ class Library:
         self.root = root
         self.news: News = news or LocalNews()
         """Which posts changed lately."""
-        self._catalogue = Catalogue(catalogue, root, check=check) if catalogue else None
+        self._publisher = Publisher(root, abandoned_after=abandoned_after, check=check)
+        self._catalogue = (
+            Catalogue(catalogue, root, self._publisher.changes, check=check) if catalogue else None
+        )
         self._searching = asyncio.Semaphore(_SEARCHES_AT_ONCE)
         self._busy_at = -math.inf
         self._syncing = asyncio.Lock()
@@ -93,7 +96,6 @@ class Library:
         self._check = check
         self._abandoned_after = abandoned_after
         self._index = Index(root, check=check)
-        self._publisher = Publisher(root, abandoned_after=abandoned_after, check=check)
 
     @classmethod
     def from_settings(

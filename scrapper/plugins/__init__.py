@@ -1,8 +1,8 @@
-"""Plugins: functions that the service calls when something happens, and two plugins of our own.
+"""Plugins: functions that the service calls when something happens, and three plugins of our own.
 
 ``hooks`` describes the functions that a plugin may have, ``loading`` finds plugins, ``follower``
-notifies them of posts and jobs, and ``ledger`` remembers what they know. ``s3`` and ``audio`` are
-plugins.
+notifies them of posts, jobs and ``conditions``, and ``ledger`` remembers what they know. ``s3``,
+``audio`` and ``notify`` are plugins; ``outbox`` is part of the last one.
 """
 
 from scrapper.plugins.hooks import hookimpl

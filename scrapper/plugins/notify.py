@@ -177,7 +177,7 @@ class _Notifier:
                 raise SettingsError(f"NOTIFY_URLS: Apprise cannot use {target.name}: see its wiki")
         state = settings.media_root / ".state"
         self._outbox = Outbox(state / "notify.json")
-        self._lock = state / "notify.sending"
+        self._lock = state / "sending.lock"
 
     @hookimpl
     def job_finished(self, job: JobResponse) -> None:

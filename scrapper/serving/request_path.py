@@ -314,12 +314,10 @@ class OwnMiddlewares:
         return None if self._keys.needed and not allowed else allowed
 
     def _host_advice(self) -> str:
+        advice = "Its IP address works. To allow the name, add it to ALLOWED_HOSTS"
         if self._keys.needed:
-            return "To allow the name, add it to ALLOWED_HOSTS."
-        return (
-            "To allow the name, add it to ALLOWED_HOSTS. Or set API_KEY: with a key, the service "
-            "answers under every name."
-        )
+            return f"{advice}."
+        return f"{advice}, or set API_KEY: with a key, the service answers under every name."
 
     def _larger_bodies(self) -> Mapping[str, int]:
         """Bytes of the largest body, for paths that take larger ones than others."""

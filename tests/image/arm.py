@@ -5,11 +5,13 @@ processor's is unpacked and entered by chroot, where qemu runs Python, called by
 packages are the wheels of the lock, as in the image.
 """
 
+import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -20,7 +22,7 @@ import requests
 from requirements.check_wheels import wheel_options
 from tests.image.base import unpack_debian
 from tests.instagram import StandIn
-from tests.process import PATIENCE_SECONDS, free_port, wait_for
+from tests.process import PATIENCE_SECONDS, wait_for
 
 _ROOT = Path(__file__).resolve().parents[2]
 _LOCKS = ("base.txt", "docs.txt", "redis.txt")
@@ -76,45 +78,43 @@ def root(processor: Processor, tmp_path_factory: pytest.TempPathFactory) -> Iter
 @pytest.fixture
 def url(root: Path, instagram: StandIn) -> Iterator[str]:
     """The running service; it ends with code 0."""
-    port = str(free_port())
     environment = {
         **instagram.environment,
         "REQUESTS_CA_BUNDLE": f"/mnt/{instagram.ca_bundle.name}",
         "HOST": "127.0.0.1",
         "MEDIA_ROOT": "/data/instaloader",
         "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
-        "PORT": port,
+        # Until it listens, others would have time to take a port that is free now.
+        "PORT": "0",
         "PYTHONPATH": "/app",
         "SCRAPE_TIMEOUT_SECONDS": "300",
     }
     service = ["chroot", str(root), "/qemu", "/usr/bin/python3", "-m", "scrapper"]
     variables = [f"{name}={value}" for name, value in environment.items()]
-    process = subprocess.Popen(
+    with subprocess.Popen(
         ["unshare", "--mount", "sh", "-c", _ENTER, "sh", *variables, *service],
         env={
             "PATH": os.environ["PATH"],
             "ROOT": str(root),
             "CERTIFICATES": str(instagram.ca_bundle.parent),
         },
-    )
-    try:
-        wait_for(lambda: process.poll() is not None or _answers(f"http://127.0.0.1:{port}/health"))
-        assert process.poll() is None
-        yield f"http://127.0.0.1:{port}"
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(PATIENCE_SECONDS) == 0
-    finally:
-        process.kill()
-        process.wait()
-
-
-def _answers(url: str) -> bool:
-    with requests.Session() as session:
-        session.trust_env = False
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout
+        # If it hangs, this ends it, and so its log.
+        too_late = threading.Timer(PATIENCE_SECONDS, process.kill)
+        too_late.start()
         try:
-            return session.get(url, timeout=PATIENCE_SECONDS).ok
-        except requests.ConnectionError:
-            return False
+            events = map(json.loads, process.stdout)
+            port = next(event["port"] for event in events if event["event"] == "listening")
+            yield f"http://127.0.0.1:{port}"
+            process.send_signal(signal.SIGTERM)
+            process.stdout.read()
+            assert process.wait() == 0
+        finally:
+            too_late.cancel()
+            process.kill()
 
 
 def test_the_service_scrapes_does_a_job_and_searches(

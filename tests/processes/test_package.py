@@ -104,7 +104,7 @@ def _normal(requirement: str) -> tuple[str, frozenset[str]]:
 @pytest.mark.parametrize("architecture", ARCHITECTURES.values())
 def test_a_plain_install_compiles_nothing(wheel: Path, architecture: str, tmp_path: Path) -> None:
     install = [sys.executable, "-m", "pip", "install", "--quiet", "--dry-run"]
-    output_of([*install, *wheel_options(architecture, tmp_path), f"{wheel}[redis,s3]"])
+    output_of([*install, *wheel_options(architecture, tmp_path), f"{wheel}[otel,redis,s3]"])
 
 
 def test_the_installed_command_serves_posts(

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 import pytest
 import trustme
 
+from tests.instagram import StandIn
 from tests.process import PATIENCE_SECONDS, Service, wait_for
 
 CA = trustme.CA()
@@ -150,6 +151,19 @@ def test_the_service_speaks_https_and_renews_its_certificate(
         wait_for(lambda: certificate_of(service, authority) != second)
         assert service.get("/posts").status_code == 200
     assert "no key" not in "".join(service.raw_log)
+
+
+def test_files_and_secure_cookies_come_over_https(
+    instagram: StandIn, tmp_path: Path, media_root: Path, authority: Path
+) -> None:
+    settings = {**issue(tmp_path), **instagram.environment, "API_KEY": "a-key-of-the-tests"}
+    with Service(media_root, settings, authority=authority) as service:
+        service.headers["X-API-Key"] = "a-key-of-the-tests"
+        scraped = service.scrape("https://www.instagram.com/p/carousel-1/")
+        assert scraped.status_code == 200, scraped.text
+        files = [service.get(item["url"]).content for item in scraped.json()["media"]]
+        assert files == instagram.bytes_of("carousel-1")
+        assert "Secure" in service.post("/session", {}).headers["Set-Cookie"]
 
 
 def test_a_renewal_drops_no_connection(tmp_path: Path, media_root: Path, authority: Path) -> None:

@@ -117,6 +117,8 @@ def test_trust_proxy_adds_private_networks_to_the_trusted_ones(
         ("PORT", "65536"),
         ("PORT", "http"),
         ("MEDIA_ROOT", "/dev/null/media"),
+        ("MEDIA_ROOT", "~/media"),
+        ("MEDIA_ROOT", "/tmp/\udcff"),
         ("DOWNLOAD_NAME", "{caption}"),
         ("DOWNLOAD_NAME", "{owner!r}"),
         ("DOWNLOAD_NAME", "{date:>9999}"),
@@ -307,7 +309,7 @@ def test_names_that_are_almost_settings_are_found(name: str, setting: str) -> No
 def test_other_names_are_no_near_misses() -> None:
     usual = ["PATH", "HOSTNAME", "GPG_KEY", "PYTHON_VERSION", "REDIS_PORT", "REDIS_SERVICE_HOST"]
     proxies = ["HTTPS_PROXY", "https_proxy", "http_proxy", "no_proxy", "REQUESTS_CA_BUNDLE"]
-    others = ["OTEL_TRACES_SAMPLER", "WEB_CONCURRENCY", "S3_BUCKET", "DOMAIN", "API_KEY", "port"]
+    others = ["OTEL_TRACES_SAMPLER", "SSL_CERT_FILE", "S3_BUCKET", "PUID", "DATA_FOLDER", "port"]
     assert list(near_misses([*usual, *proxies, *others])) == []
 
 

@@ -83,7 +83,6 @@ class Login:
         self._look_at = 0.0
         self._complaint = ""
         self._watched = WatchedFile(self._path, _digest) if self._path else None
-        self._listeners: list[Callable[[LoginState], None]] = []
         try:
             self._look()
         except SessionFileError as error:
@@ -100,14 +99,6 @@ class Login:
         """What clients may know of the login, as of the last look at the files."""
         record = self._record
         return LoginState(record.state, record.username or None, record.since)
-
-    def listen(self, listener: Callable[[LoginState], None]) -> None:
-        """Have *listener* called with each new state, whichever process caused it.
-
-        It is called in any thread, with the login locked: it returns at once, and asks the login
-        nothing. The change of another process shows with the next look at the files.
-        """
-        self._listeners.append(listener)
 
     def session(self) -> Session | None:
         """The session; None if there is none, or it ended, or its account must be confirmed.
@@ -232,10 +223,7 @@ class Login:
         self._adopt(record)
 
     def _adopt(self, record: LoginRecord) -> None:
-        before, self._record = self.state, record
-        if self.state != before:
-            for listener in self._listeners:
-                listener(self.state)
+        self._record = record
         values = [record.cookies[name] for name in SECRET_COOKIES if record.cookies.get(name)]
         new = [value for value in values if value not in self._secrets]
         if new:

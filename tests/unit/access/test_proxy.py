@@ -12,6 +12,7 @@ from multidict import CIMultiDict
 from structlog.testing import capture_logs
 
 from scrapper.access.proxy import ProxySignIn, gateways
+from scrapper.serving.request_path import weak_spots
 from scrapper.settings import load_settings
 
 ROUTES = """Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT
@@ -111,3 +112,15 @@ def test_gateways_are_those_of_the_routes(tmp_path: Path) -> None:
     ipv6_routes.write_text(IPV6_ROUTES)
     assert gateways(routes, ipv6_routes) == {"172.17.0.1", "fd00::1"}
     assert gateways(tmp_path / "none", tmp_path / "none") == set()
+
+
+@pytest.mark.parametrize(("proxies", "warned"), [("172.17.0.1", True), ("172.17.0.2", False)])
+def test_the_start_warns_of_a_gateway_among_the_proxies(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, proxies: str, warned: bool
+) -> None:
+    monkeypatch.setattr("scrapper.serving.request_path.gateways", lambda: {"172.17.0.1"})
+    monkeypatch.setenv("MEDIA_ROOT", str(tmp_path))
+    monkeypatch.setenv("AUTH_PROXY_HEADER", "Remote-User")
+    monkeypatch.setenv("AUTH_PROXIES", proxies)
+    spots = list(weak_spots(load_settings(), keyed=True))
+    assert any("gateway of this machine" in spot for spot in spots) == warned

@@ -176,20 +176,3 @@ def test_the_secrets_of_earlier_sessions_stay_secret(tmp_path: Path) -> None:
     for number in range(3):
         login.use({"sessionid": f"session-{number}"}, "")
     assert login.secrets == ("session-0", "session-1", "session-2")
-
-
-def test_listener_gets_each_new_state_once(tmp_path: Path) -> None:
-    path = tmp_path / "login.json"
-    login, other = Login(stored=LoginFile(path)), Login(stored=LoginFile(path))
-    states: list[str] = []
-    login.listen(lambda state: states.append(state.state))
-    login.use({"sessionid": "the-session"}, "anna")
-    session = login.session()
-    assert session is not None
-    login.note_cookies(session, {"sessionid": "the-session", "rur": "rotated"})
-    login.note_challenged(session)
-    login.note_challenged(session)
-    other.use({"sessionid": "the-other-session"}, "anna")
-    login.session()
-    login.session()
-    assert states == ["active", "challenged", "active"]

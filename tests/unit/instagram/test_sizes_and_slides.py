@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from scrapper.instagram.media import Description, describe, find_in_page
+from scrapper.instagram.media import Candidate, Description, Item, Kind, describe, find_in_page
 from scrapper.instagram.shortcode import Shortcode
 from scrapper.instagram.verdict import Reason, Refused
 from scrapper.library.post import Music
@@ -78,3 +78,38 @@ def test_a_slide_s_code_names_its_item() -> None:
     assert describe(parent, CODE).named_item == 2
     assert describe(parent, Shortcode("DParent0001")).named_item is None
     assert find_in_page({"data": {"media": parent}}, Shortcode("DNobody0001")) is None
+
+
+def item(kind: Kind, *widths: int | None, full_width: int | None = None) -> Item:
+    candidates = (Candidate(f"https://cdn/{kind}-{width}", width, width) for width in widths)
+    return Item(kind, tuple(candidates), full_width=full_width)
+
+
+@pytest.mark.parametrize(
+    ("one", "small"),
+    [
+        (item("image", 100, full_width=1000), True),
+        (item("video", 100, full_width=1000), False),
+        (item("image", None, full_width=1000), False),
+        (item("image", 100), False),
+    ],
+)
+def test_only_a_picture_of_known_width_is_small(one: Item, small: bool) -> None:
+    assert one.is_small is small
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "widths"),
+    [
+        (item("image", 10, 5), item("image", 90, 80, 70), [90, 80, 10, 5]),
+        (item("image", 10), item("image", 10, 5), [10]),
+        (item("image", None), item("image", 90), [None]),
+        (item("image", 10), item("image", None), [10]),
+        (item("image", 10), item("video", 90), [10]),
+        (item("video", 10), item("video", 90), [10]),
+    ],
+)
+def test_larger_pictures_come_before_ours(
+    ours: Item, theirs: Item, widths: list[int | None]
+) -> None:
+    assert [one.width for one in ours.or_larger(theirs).candidates] == widths

@@ -1,16 +1,25 @@
 """What each answer means, without a socket."""
 
 import json
+from datetime import UTC, datetime, timedelta
 
 import pytest
 import requests
+import urllib3
+from instaloader import exceptions
 
+from scrapper.commands.doctor import MEANINGS
+from scrapper.errors import PaceExceeded
 from scrapper.instagram.page_refusal import refusal_of_page, route_of
+from scrapper.instagram.transport import BodyTooLarge, HostRefused
 from scrapper.instagram.verdict import (
     Reason,
     Refusal,
+    chain_of,
+    reason_of_error,
     reason_of_redirect,
     reason_of_response,
+    retry_after_of,
     seen_in,
     verdict,
 )
@@ -73,6 +82,177 @@ def test_each_answer_of_the_api_has_its_meaning(
     for session, expected in ((False, logged_out), (True, with_session)):
         refused = reason_of_response(response_of(ANSWERS[name]), with_session=session)
         assert (refused and refused.reason) == expected
+
+
+@pytest.mark.parametrize(
+    ("raw", "logged_out", "with_session"),
+    [
+        (RawAnswer(400, {"message": "Execution error"}), R.RETIRED, R.RETIRED),
+        (RawAnswer(200, {"message": "invalid request", "status": "fail"}), R.RETIRED, R.RETIRED),
+        (RawAnswer(200, {"message": "invalid request"}), None, None),
+        (RawAnswer(200, {"message": "surprise", "status": "fail"}), R.CHANGED, R.CHANGED),
+        (RawAnswer(200, {"status": "fail"}), None, None),
+        (RawAnswer(200, {"status": "ok", "message": "wait a few minutes"}), R.WAIT, R.WAIT),
+        (RawAnswer(200, {"caption": "wait a few minutes"}), None, None),
+        (RawAnswer(200, "please wait a few minutes"), None, None),
+        (RawAnswer(400, "Please wait a few minutes"), R.WAIT, R.WAIT),
+        (RawAnswer(400, "x" * 990 + "Please wait a few minutes"), R.CHANGED, R.CHANGED),
+        (RawAnswer(400, "media not found"), R.CHANGED, R.CHANGED),
+        (RawAnswer(400, {"message": "The post was removed"}), R.EMPTY, R.GONE),
+        (RawAnswer(400, {"message": "post" + " " * 41 + "removed"}), R.CHANGED, R.CHANGED),
+        (RawAnswer(400, {"message": "mediation deleted"}), R.CHANGED, R.CHANGED),
+        (RawAnswer(400, {"message": "x" * 999 + "login_required"}), R.CHANGED, R.CHANGED),
+        (RawAnswer(401, {"message": "x", "require_login": True}), R.NEEDS_LOGIN, R.NEEDS_LOGIN),
+        (RawAnswer(401, {"require_login": True}), R.SOFT_BLOCK, R.SOFT_BLOCK),
+        (RawAnswer(401, {"require_login": 1}), R.NEEDS_LOGIN, R.NEEDS_LOGIN),
+        (RawAnswer(401), R.NEEDS_LOGIN, R.NEEDS_LOGIN),
+        (RawAnswer(403, []), R.NEEDS_LOGIN, R.NEEDS_LOGIN),
+        (RawAnswer(404), R.EMPTY, R.EMPTY),
+        (RawAnswer(410), R.CHANGED, R.CHANGED),
+        (RawAnswer(500, {"message": "checkpoint_required"}), R.CHALLENGE, R.CHALLENGE),
+        (RawAnswer(500, {"message": "surprise"}), R.FAILED, R.FAILED),
+        (RawAnswer(200, {"code": 1357004}), R.STALE, R.STALE),
+        (RawAnswer(200, {"error": 1357054, "message": "login_required"}), R.CLOSED, R.CLOSED),
+        (RawAnswer(200, {"errors": "login_required"}), None, None),
+        (RawAnswer(200, {"errors": ["login_required", 7]}), None, None),
+        (RawAnswer(200, {"errors": [{}] * 9 + [{"code": 1357004}]}), R.STALE, R.STALE),
+        (RawAnswer(200, {"errors": [{}] * 10 + [{"code": 1357004}]}), None, None),
+        (RawAnswer(200, {"message": ["login_required"], "code": [1357004]}), None, None),
+        (
+            RawAnswer(400, {"message": "feedback_required", "error_type": "challenge_required"}),
+            R.CHALLENGE,
+            R.CHALLENGE,
+        ),
+    ],
+)
+def test_an_error_counts_only_where_it_stands(
+    raw: RawAnswer, logged_out: Reason | None, with_session: Reason | None
+) -> None:
+    for session, expected in ((False, logged_out), (True, with_session)):
+        found = reason_of_response(response_of(raw), with_session=session)
+        assert (found and found.reason) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "seconds"),
+    [
+        ("toomany", 7.0),
+        ("ratecode", 7.0),
+        ("softblocked", 7.0),
+        ("waitcapital", 7.0),
+        ("feedbackword", None),
+        ("fivehundred", None),
+    ],
+)
+def test_only_a_limit_has_a_time(name: str, seconds: float | None) -> None:
+    response = response_of(ANSWERS[name])
+    response.headers["Retry-After"] = "7"
+    found = reason_of_response(response, with_session=False)
+    assert found is not None
+    assert found.retry_after == seconds
+
+
+DAY = 24 * 60 * 60
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        ("17", 17.0),
+        (" 0017 ", 17.0),
+        ("0", 0.0),
+        ("000", 0.0),
+        (str(DAY), DAY),
+        (str(DAY + 1), DAY),
+        ("99999", DAY),
+        ("100000", DAY),
+        ("1" + "0" * 5000, DAY),
+        ("0" * 5000 + "5", 5.0),
+        ("Wed, 01 Jan 2020 00:00:00 GMT", 0.0),
+        ("Wed, 01 Jan 2098 00:00:00 GMT", DAY),
+        ("Wed, 01 Jan 2098 00:00:00", DAY),
+        ("", None),
+        ("-5", None),
+        ("1.5", None),
+        ("\u0665", None),
+        ("soon", None),
+        ("Wed, 01 Jan 99999999999 00:00:00 GMT", None),
+    ],
+)
+def test_a_time_to_wait_is_read_in_both_forms(value: str, seconds: float | None) -> None:
+    assert retry_after_of(response_of(RawAnswer(429, "", {"Retry-After": value}))) == seconds
+
+
+def test_a_date_without_a_zone_is_utc() -> None:
+    moment = datetime.now(UTC) + timedelta(hours=1)
+    value = moment.strftime("%a, %d %b %Y %H:%M:%S")
+    found = retry_after_of(response_of(RawAnswer(429, "", {"Retry-After": value})))
+    assert found == pytest.approx(3600, abs=60)
+
+
+def test_an_answer_without_a_time_has_none() -> None:
+    assert retry_after_of(response_of(RawAnswer(429))) is None
+
+
+def caused(error: Exception, by: Exception) -> Exception:
+    error.__cause__ = by
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (requests.ConnectionError(), R.UNREACHABLE),
+        (requests.Timeout(), R.UNREACHABLE),
+        (TimeoutError(), R.UNREACHABLE),
+        (caused(exceptions.ConnectionException(), requests.ConnectionError()), R.UNREACHABLE),
+        (caused(exceptions.InstaloaderException(), PaceExceeded(retry_after=3.0)), R.PACE),
+        (BodyTooLarge("x"), R.CHANGED),
+        (HostRefused("x"), R.CHANGED),
+        (exceptions.InstaloaderException(), R.CHANGED),
+        (exceptions.AbortDownloadException(), R.CHANGED),
+        (requests.RequestException(), R.CHANGED),
+        (urllib3.exceptions.HTTPError(), R.CHANGED),
+        (AssertionError(), R.CHANGED),
+        (AttributeError(), R.CHANGED),
+        (KeyError(), R.CHANGED),
+        (OverflowError(), R.CHANGED),
+        (RecursionError(), R.CHANGED),
+        (TypeError(), R.CHANGED),
+        (ValueError(), R.CHANGED),
+        (OSError(), None),
+        (RuntimeError(), None),
+        (MemoryError(), None),
+    ],
+)
+def test_each_exception_has_its_meaning(error: Exception, reason: Reason | None) -> None:
+    found = reason_of_error(error)
+    assert (found and found.reason) == reason
+    assert (found and found.retry_after) == (3.0 if reason is R.PACE else None)
+
+
+def test_a_chain_of_causes_may_be_a_ring() -> None:
+    first, second, third = ValueError("1"), ValueError("2"), ValueError("3")
+    first.__cause__, second.__context__, third.__cause__ = second, third, first
+    assert [str(link) for link in chain_of(first)] == ["1", "2", "3"]
+
+
+@pytest.mark.parametrize(
+    ("to", "reason"),
+    [
+        ("https://instagram.com/challenge/", R.CHALLENGE),
+        ("http://www.instagram.com/challenge/", R.CHALLENGE),
+        ("https://i.instagram.com/challenge/", R.CHANGED),
+        ("/challenge", R.CHALLENGE),
+        ("/p/other/", R.CHANGED),
+        ("/accounts/login", R.SESSION_ENDED),
+        ("/accounts/edit", R.CHANGED),
+        ("//", R.SESSION_ENDED),
+    ],
+)
+def test_a_redirect_counts_by_host_and_path(to: str, reason: Reason) -> None:
+    response = response_of(RawAnswer(302, "", {"Location": to}))
+    assert reason_of_redirect(response, with_session=True).reason is reason
 
 
 def page(*scripts: str) -> RawAnswer:
@@ -170,6 +350,100 @@ def test_the_session_s_trouble_is_that_of_a_gated_post(
     assert not getattr(error, "cool_down", False)
 
 
+def refused(
+    reason: Reason, seconds: float | None = None, *, with_session: bool = False, source: str = ""
+) -> Refusal:
+    return Refusal(source or reason, with_session, reason, seconds)
+
+
+@pytest.mark.parametrize(
+    ("reasons", "code", "cools_down"),
+    [
+        ([R.EMPTY], "PostNotFound", None),
+        ([R.EMPTY, R.WAIT], "PostNotFound", None),
+        ([R.NULL], "InstagramChanged", None),
+        ([R.RETIRED], "InstagramChanged", None),
+        ([R.CHANGED], "InstagramChanged", None),
+        ([R.FAILED, R.LATE], "InstagramFailed", None),
+        ([R.LATE, R.FAILED], "DeadlineExceeded", None),
+        ([R.UNREACHABLE], "InstagramUnreachable", None),
+        ([R.CHALLENGE, R.RATE_LIMITED], "ChallengeRequired", None),
+        ([R.GATED, R.RATE_LIMITED], "PostForbidden", None),
+        ([R.RATE_LIMITED, R.EMPTY], "RateLimited", True),
+        ([R.SOFT_BLOCK], "RateLimited", True),
+        ([R.THROTTLED], "RateLimited", True),
+        ([R.WAIT, R.NEEDS_LOGIN], "RateLimited", False),
+        ([R.WAIT], "RateLimited", False),
+        ([R.CLOSED], "RateLimited", False),
+        ([R.PACE], "RateLimited", False),
+        ([R.NEEDS_LOGIN, R.CHANGED], "PostForbidden", None),
+        ([R.LOGIN_WALL], "PostForbidden", None),
+        ([R.SESSION_ENDED], "PostForbidden", None),
+        ([R.NULL, R.LOGIN_WALL], "PostForbidden", None),
+        ([R.RETIRED, R.LOGIN_WALL], "PostForbidden", None),
+        ([R.RETIRED, R.STALE], "PostForbidden", None),
+        ([R.CLOSED, R.CHANGED, R.LOGIN_WALL], "PostForbidden", None),
+        ([R.CLOSED, R.CHANGED], "InstagramChanged", None),
+    ],
+)
+def test_refusals_without_a_session_have_one_meaning(
+    reasons: list[Reason], code: str, cools_down: bool | None
+) -> None:
+    error = verdict([refused(reason) for reason in reasons])
+    assert (type(error).__name__, getattr(error, "cool_down", None)) == (code, cools_down)
+
+
+@pytest.mark.parametrize(
+    ("refusals", "code", "retry_after", "cools_down"),
+    [
+        ([refused(R.PACE, 30.0), refused(R.PACE, 20.0)], "PaceExceeded", 30.0, None),
+        ([refused(R.PACE, 90.0), refused(R.WAIT, 10.0)], "RateLimited", 10.0, False),
+        ([refused(R.RATE_LIMITED, 10.0), refused(R.WAIT, 50.0)], "RateLimited", 50.0, True),
+        ([refused(R.RATE_LIMITED, 0.0)], "RateLimited", 0.0, True),
+        ([refused(R.RATE_LIMITED, 5.0, with_session=True)], "RateLimited", 5.0, False),
+        ([refused(R.GATED), refused(R.RATE_LIMITED, 5.0)], "RateLimited", 5.0, True),
+        ([refused(R.GONE), refused(R.RATE_LIMITED, 5.0)], "PostNotFound", None, None),
+    ],
+)
+def test_a_refusal_with_a_time_says_how_long_to_wait(
+    refusals: list[Refusal], code: str, retry_after: float | None, cools_down: bool | None
+) -> None:
+    error = verdict(refusals)
+    assert (type(error).__name__, error.retry_after) == (code, retry_after)
+    assert getattr(error, "cool_down", None) == cools_down
+
+
+@pytest.mark.parametrize(
+    ("logged_out", "with_session", "code", "cools_down"),
+    [
+        (R.GATED, R.NULL, "PostForbidden", None),
+        (R.GATED, R.RETIRED, "PostForbidden", None),
+        (R.GATED, R.EMPTY, "PostForbidden", None),
+        (R.GATED, R.LATE, "DeadlineExceeded", None),
+        (R.GATED, R.CLOSED, "RateLimited", False),
+        (R.GATED, R.THROTTLED, "RateLimited", False),
+        (R.NEEDS_LOGIN, R.SESSION_ENDED, "PostForbidden", None),
+        (R.NEEDS_LOGIN, R.GATED, "PostForbidden", None),
+        (R.RATE_LIMITED, R.FAILED, "RateLimited", True),
+    ],
+)
+def test_the_session_counts_only_for_posts_that_need_it(
+    logged_out: Reason, with_session: Reason, code: str, cools_down: bool | None
+) -> None:
+    error = verdict([refused(logged_out), refused(with_session, with_session=True)])
+    assert (type(error).__name__, getattr(error, "cool_down", None)) == (code, cools_down)
+
+
+def test_a_limit_of_this_address_counts_for_a_gated_post_too() -> None:
+    refusals = [refused(R.GATED), refused(R.SOFT_BLOCK), refused(R.WAIT, with_session=True)]
+    error = verdict(refusals)
+    assert (type(error).__name__, getattr(error, "cool_down", None)) == ("RateLimited", True)
+
+
+def test_the_doctor_explains_each_reason() -> None:
+    assert set(MEANINGS) == {*R, "ok", "not_needed", "no_session"}
+
+
 def test_a_gated_post_hidden_from_the_account_is_forbidden() -> None:
     refusals = [Refusal("page", False, R.GATED, None), Refusal("media_info", True, R.EMPTY, None)]
     assert type(verdict(refusals)).__name__ == "PostForbidden"
@@ -199,6 +473,34 @@ def test_the_logged_answer_is_short_and_without_secrets() -> None:
     assert (seen["status"], seen["keys"]) == (200, ["token", "url", "cookie", "text"])
     assert len(seen["start"]) == 200
     assert not any(text in json.dumps(seen) for text in ("s3cret", "s1gned", "of-the-session"))
+
+
+@pytest.mark.parametrize("name", ["token", "nonce", "secret", "csrf_token", "LSD", "l", "f"])
+@pytest.mark.parametrize("quote", ['"', '\\"'])
+def test_tokens_are_not_logged(name: str, quote: str) -> None:
+    body = f"{{{quote}{name}{quote}: {quote}hidden{quote}, {quote}x{quote}:{quote}seen{quote}}}"
+    start = seen_in(response_of(RawAnswer(200, body)))["start"]
+    assert "hidden" not in start
+    assert "seen" in start
+
+
+@pytest.mark.parametrize("name", ["fb_dtsg", "sessionid"])
+def test_session_values_are_not_logged(name: str) -> None:
+    assert "hidden" not in seen_in(response_of(RawAnswer(200, {name: "hidden"})))["start"]
+
+
+def test_the_logged_keys_are_few_and_short() -> None:
+    keys = [f"{number:060}" for number in range(30)]
+    seen = seen_in(response_of(RawAnswer(404, dict.fromkeys(keys))))
+    assert (seen["status"], seen["keys"]) == (404, [key[:50] for key in keys[:20]])
+    for body in ("<html>", "[1]"):
+        assert seen_in(response_of(RawAnswer(200, body)))["keys"] is None
+
+
+def test_the_logged_answer_is_cut_after_its_secrets_are_out() -> None:
+    url = "https://x/?" + "s" * 900
+    seen = seen_in(response_of(RawAnswer(200, f"{url} {url} end")))
+    assert seen["start"] == "https://x/?[scrubbed] https://x/?[scrubbed] end"
 
 
 @pytest.mark.parametrize("status", [200, 400, 401, 403, 429, 500])

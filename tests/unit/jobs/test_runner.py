@@ -24,7 +24,7 @@ from scrapper.jobs.engine import Jobs, running
 from scrapper.jobs.model import Job, JobPost, unix_time
 from scrapper.jobs.runner import ROWS, Case, Decision, Runner, decide
 from scrapper.jobs.stores.memory import MemoryStore
-from scrapper.jobs.waiting import Patience
+from scrapper.jobs.waiting import Patience, Place
 from tests.conftest import until
 from tests.unit.jobs.contract import batch
 
@@ -229,9 +229,14 @@ async def test_one_post_that_fails_keeps_no_other_from_running(life: Life) -> No
 
 
 class Line(MemoryStore):
-    """A store with others in line; it counts the turns that are passed on."""
+    """A store with others in line; it notes what it is called for."""
 
     passed_on = 0
+    successes = 0
+
+    def __init__(self) -> None:
+        super().__init__(max_jobs=8)
+        self.holds: list[float] = []
 
     async def has_waiting(self) -> bool:
         return True
@@ -239,12 +244,29 @@ class Line(MemoryStore):
     async def skip(self) -> None:
         self.passed_on += 1
 
+    async def hold(self, seconds: float) -> None:
+        self.holds.append(seconds)
+
+    def note_success(self) -> None:
+        self.successes += 1
+
+
+class Watch(Patience):
+    """Patience that notes which posts it forgets."""
+
+    def __init__(self) -> None:
+        super().__init__(PATIENCE)
+        self.forgotten: list[Place] = []
+
+    def forget(self, place: Place) -> None:
+        self.forgotten.append(place)
+
 
 def in_line(*posts: JobPost) -> tuple[Line, Script, Runner, Job]:
-    store, script = Line(max_jobs=8), Script()
+    store, script = Line(), Script()
     job = batch(0)
     job.posts.extend(posts)
-    return store, script, Runner(store, cast(Any, script), Patience(PATIENCE)), job
+    return store, script, Runner(store, cast(Any, script), Watch()), job
 
 
 async def test_a_post_whose_job_is_gone_passes_its_turn_on() -> None:
@@ -266,6 +288,48 @@ async def test_a_post_that_left_the_line_runs_before_others() -> None:
     await store.add(job)
     await runner.run(job.id, 0)
     assert (script.asked, script.looked_for) == (["shortcode"], [])
+
+
+@pytest.mark.parametrize(
+    ("post", "error", "successes", "holds"),
+    [
+        (WAITING, None, 1, []),
+        (WAITING, PostNotFound(), 1, []),
+        (WAITING, RateLimited(retry_after=PATIENCE * 2), 0, [PATIENCE * 2]),
+        (replace(QUEUED, shortcode="at-hand"), None, 0, []),
+    ],
+)
+async def test_the_line_learns_whether_a_post_met_a_limit(
+    post: JobPost, error: Exception | None, successes: int, holds: list[float]
+) -> None:
+    store, script, runner, job = in_line(post)
+    script.answers, script.at_hand = {"shortcode": [error]}, {"at-hand"}
+    await store.add(job)
+    await runner.run(job.id, 0)
+    assert (store.successes, store.holds) == (successes, holds)
+
+
+async def test_a_stored_post_is_reported_and_no_longer_followed() -> None:
+    store, script, job = Line(), Script(), batch(0)
+    job.posts.append(WAITING)
+    stored: list[tuple[str, int]] = []
+    runner = Runner(store, cast(Any, script), Watch(), on_stored=lambda *it: stored.append(it[:2]))
+    await store.add(job)
+    await runner.run(job.id, 0)
+    assert stored == [(job.id, 0)]
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+async def test_a_post_that_ended_needs_no_patience() -> None:
+    store, patience, job = Line(), Watch(), batch(0)
+    job.posts.extend([WAITING, WAITING])
+    script = Script()
+    script.answers = {"shortcode": [RateLimited(retry_after=1.0)]}
+    runner = Runner(store, cast(Any, script), patience)
+    await store.add(job)
+    for index in (0, 1):
+        await runner.run(job.id, index)
+    assert patience.forgotten == [job.place(1)]
 
 
 async def test_a_post_behind_others_runs_only_if_at_hand() -> None:

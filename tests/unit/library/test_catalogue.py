@@ -254,6 +254,20 @@ async def test_searches_that_wait_share_one_look_at_the_library(library: Library
     assert sync.call_count <= 2
 
 
+async def test_own_changes_need_no_look_at_the_whole_folder(library: Library) -> None:
+    store(library, "older", "sunset")
+    assert await found(library, "sunset") == ["older"]
+    os.utime(library.root, (1, 1))
+    assert await found(library, "sunset") == ["older"]
+    with patch("scrapper.library.catalogue.folders", side_effect=AssertionError):
+        store(library, "newer", "sunset")
+        assert await found(library, "sunset") == ["newer", "older"]
+        assert await library.keep("older")
+        assert await found(library, "sunset", kept=True) == ["older"]
+        assert await library.remove("newer")
+        assert await found(library, "sunset") == ["older"]
+
+
 async def test_changes_by_other_processes_are_noticed(library: Library) -> None:
     other = Library(library.root)
     store(library, "a-post", "sun")
