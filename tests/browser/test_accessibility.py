@@ -89,7 +89,7 @@ async def test_the_page_passes_in_its_states(
     # Only what is in view is in the document.
     await page.evaluate("document.getElementById('gallery').scrollIntoView()")
     await expect(tiles(page)).to_have_count(10)
-    await tiles(page).nth(1).get_by_role("checkbox").check()
+    await tile(page, "reel-axe-3").get_by_role("checkbox").check()
     await fits(page)
     await page.get_by_role("button", name="Delete").click()
     await expect(page.get_by_role("button", name="Undo")).to_be_visible()
