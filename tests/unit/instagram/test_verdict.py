@@ -434,7 +434,7 @@ def test_the_session_counts_only_for_posts_that_need_it(
     assert (type(error).__name__, getattr(error, "cool_down", None)) == (code, cools_down)
 
 
-def test_a_limit_of_this_address_counts_for_a_gated_post_too() -> None:
+def test_a_limit_of_this_address_counts_for_gated_posts_too() -> None:
     refusals = [refused(R.GATED), refused(R.SOFT_BLOCK), refused(R.WAIT, with_session=True)]
     error = verdict(refusals)
     assert (type(error).__name__, getattr(error, "cool_down", None)) == ("RateLimited", True)
