@@ -106,6 +106,7 @@ def exported_beside(**fields: Any) -> dict[str, str]:
         ("Instagram.com", True),
         ("www.instagram.com", True),
         ("https://.instagram.com/", True),
+        ("https://instagram.com/", True),
         ("https://i.instagram.com/", True),
         ("", True),
         (None, True),
@@ -128,6 +129,8 @@ def test_an_export_says_whose_a_cookie_is(key: str, domain: object, is_ours: boo
         (4102444800, False),
         (0, False),
         (-1, False),
+        (10**15, False),
+        ("9" * 400, False),
         ("", False),
         ("soon", False),
         (None, False),
@@ -192,6 +195,23 @@ def test_a_header_begins_with_its_name(text: str, is_read: bool) -> None:
     else:
         with pytest.raises(ValueError, match="There is no cookie sessionid"):
             parse_cookies(text.encode())
+
+
+@pytest.mark.parametrize("value", [7, None, "", ["the-token"], {}])
+def test_a_token_that_is_no_text_is_left_out(value: object) -> None:
+    assert exported_beside(name="csrftoken", value=value) == {}
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+@pytest.mark.parametrize("others", [0, 300])
+def test_sessions_of_every_protocol_are_read(tmp_path: Path, protocol: int, others: int) -> None:
+    # The second time a pickle names a text by its place in the memo.
+    text = "the-same-text"
+    cookies = {f"x{number}": f"value-{number}" for number in range(others)}
+    cookies = {"mid": text, **cookies, "sessionid": text, "csrftoken": text}
+    path = write(tmp_path / "session", pickle.dumps(cookies, protocol))
+    found = read_session_file(path)
+    assert (found["sessionid"], found["csrftoken"]) == (text, text)
 
 
 def test_the_account_s_own_number_is_kept() -> None:

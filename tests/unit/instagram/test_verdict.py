@@ -374,6 +374,8 @@ def refused(
         ([R.THROTTLED], "RateLimited", True),
         ([R.WAIT, R.NEEDS_LOGIN], "RateLimited", False),
         ([R.WAIT], "RateLimited", False),
+        ([R.WAIT, R.FAILED], "RateLimited", False),
+        ([R.WAIT, R.LOGIN_WALL], "RateLimited", False),
         ([R.CLOSED], "RateLimited", False),
         ([R.PACE], "RateLimited", False),
         ([R.NEEDS_LOGIN, R.CHANGED], "PostForbidden", None),
@@ -432,6 +434,12 @@ def test_the_session_counts_only_for_posts_that_need_it(
 ) -> None:
     error = verdict([refused(logged_out), refused(with_session, with_session=True)])
     assert (type(error).__name__, getattr(error, "cool_down", None)) == (code, cools_down)
+
+
+@pytest.mark.parametrize("reason", [R.GATED, R.SESSION_ENDED])
+def test_a_gate_that_the_session_met_counts_first(reason: Reason) -> None:
+    trouble = [refused(one, with_session=True) for one in (R.FAILED, reason, R.RATE_LIMITED)]
+    assert type(verdict([refused(R.GATED), *trouble])).__name__ == "PostForbidden"
 
 
 def test_a_limit_of_this_address_counts_for_gated_posts_too() -> None:
