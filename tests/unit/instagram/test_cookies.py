@@ -420,3 +420,17 @@ def test_a_short_secret_of_instagram_s_is_not_kept() -> None:
     assert valid_cookies({"sessionid": "the-session", "csrftoken": ","}) == {
         "sessionid": "the-session"
     }
+
+
+def test_a_secret_of_eight_characters_is_kept() -> None:
+    jar = {"sessionid": "12345678", "csrftoken": "%41234567"}
+    assert valid_cookies(jar) == {"sessionid": "12345678"}
+    assert valid_cookies({**jar, "csrftoken": "%412345678"})["csrftoken"] == "%412345678"
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_a_session_that_holds_itself_is_refused(tmp_path: Path, protocol: int) -> None:
+    data: dict[str, Any] = dict(SESSION)
+    data["itself"] = data
+    with pytest.raises(SessionFileError, match="something other than texts"):
+        read_session_file(write(tmp_path / "session", pickle.dumps(data, protocol)))
