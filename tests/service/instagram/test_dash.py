@@ -133,6 +133,23 @@ def head(content: bytes) -> bytes:
     return content[: content.index(b"moof") - 4]
 
 
+def repeated(_: bytes) -> bytes:
+    """A video whose list of edits plays all of it two thousand times: 24 kB become 15 MB."""
+    content, edits = content_of("video.mp4"), b""
+    for _number in range(2_000):
+        edits += (1_000).to_bytes(4, "big") + bytes(4) + b"\0\1\0\0"
+    at = content.index(b"elst")
+    old = int.from_bytes(content[at - 4 : at], "big")
+    new = bytes(4) + (2_000).to_bytes(4, "big") + edits
+    made = bytearray(content[: at - 4] + (8 + len(new)).to_bytes(4, "big") + b"elst" + new)
+    made += content[at - 4 + old :]
+    for name in (b"edts", b"trak", b"moov"):
+        start = content.index(name) - 4
+        size = int.from_bytes(content[start : start + 4], "big") + 8 + len(new) - old
+        made[start : start + 4] = size.to_bytes(4, "big")
+    return bytes(made)
+
+
 FAULTS: Mapping[str, Callable[[Cdn], Mapping[str, Answer | str]]] = {
     "the sound is gone": lambda _: {"sound": GONE},
     "the sound is a page": lambda _: {"sound": HTML},
@@ -153,6 +170,7 @@ FAULTS: Mapping[str, Callable[[Cdn], Mapping[str, Answer | str]]] = {
     "noise follows the head": lambda cdn: {
         "video": cdn.damaged("h264", lambda content: head(content) + b"\xff" * 50_000)
     },
+    "the video repeats itself": lambda cdn: {"video": cdn.damaged("h264", repeated)},
     "zeros follow the head": lambda cdn: {
         "video": cdn.damaged("h264", lambda content: head(content) + bytes(50_000))
     },
