@@ -36,7 +36,13 @@ def main() -> int:
         options = parser.parse_args()
         if options.func is None and options.command is not None:
             raise SettingsError(f"plugin: the command {options.command} has no func")
-        returned = (options.func or _serve)(options)
+        command = options.func or _serve
+        if command not in (_serve, _work):
+            # Those two log it.
+            from scrapper.commands.output import print_near_misses  # noqa: PLC0415
+
+            print_near_misses()
+        returned = command(options)
         if returned is None or isinstance(returned, int):
             return returned or 0
         raise SettingsError(f"plugin: a command returned {returned!r}, no exit code")

@@ -25,12 +25,15 @@ from tests.bench.table import (
     Row,
     codes,
     milliseconds,
+    multiply,
     ratio,
     scratch,
     url_of,
 )
 from tests.bench.without import APART, AT_ONCE, OF_A_PAGE
+from tests.browser.opening import launched
 from tests.process import Service
+from tests.programs import program
 
 __all__ = ["ROWS"]
 
@@ -40,6 +43,9 @@ _CDN_LATENCY = "0.05"
 _POSTS_OF_ONE_CLIENT = 50
 _NOISE_MB = 3
 _LARGE_ANSWERS = 200
+_STORED = 5000
+_THUMBNAIL_BYTES = 25_000
+_SETTLED_SECONDS = 2
 _MALLOC = "glibc's malloc as it is vs as we set it"
 
 
@@ -252,6 +258,52 @@ async def _follow(ours: Service, job_path: str, stream: str) -> float:
     return share
 
 
+def first_view() -> Iterator[Row]:
+    """What a browser loads for the page of 5,000 posts until it has all that is in view."""
+    with InstagramProcess() as instagram, scratch() as folder:
+        with service(folder, instagram.environment) as seed:
+            seed.scrape(url_of("reel-seed"))
+        multiply(folder, _STORED)
+        with service(folder, instagram.environment) as ours:
+            sizes = asyncio.run(_loaded(ours.url))
+    thumbnails = [size for url, size in sizes if "/thumbnail" in url]
+    rest = sum(size for _, size in sizes) - sum(thumbnails)
+    # The stand-in's pictures are small: each counts as large as a thumbnail may be.
+    most = rest + len(thumbnails) * _THUMBNAIL_BYTES
+    yield Row(
+        f"first view of the page with 5,000 posts: {len(thumbnails)} thumbnails of 25 kB, the rest",
+        f"{most / 1_000_000:.2f} MB, of which the rest {rest / 1_000_000:.2f} MB",
+        "≤ 1 MB",
+        0 < most <= 1_000_000 and len(thumbnails) > 0,
+    )
+
+
+async def _loaded(url: str) -> list[tuple[str, int]]:
+    """The URLs that a browser of 1280 x 900 pixels loads for the page, and their bytes."""
+    asked: dict[str, str] = {}
+    sizes: list[tuple[str, int]] = []
+    async with launched(program("chromium")) as browser:
+        context = await browser.new_context(
+            viewport={"width": 1280, "height": 900}, extra_http_headers={"X-API-Key": KEY}
+        )
+        page = await context.new_page()
+        session = await context.new_cdp_session(page)
+        await session.send("Network.enable")
+        session.on(
+            "Network.requestWillBeSent",
+            lambda event: asked.update({event["requestId"]: event["request"]["url"]}),
+        )
+        session.on(
+            "Network.loadingFinished",
+            lambda event: sizes.append((asked[event["requestId"]], event["encodedDataLength"])),
+        )
+        await page.goto(url)
+        await page.locator("#grid img").last.wait_for()
+        await page.wait_for_timeout(_SETTLED_SECONDS * 1000)
+    return sizes
+
+
 ROWS: dict[str, Callable[[], Iterator[Row]]] = {
-    function.__name__: function for function in (pages, apart, one_post, carousel, streams)
+    function.__name__: function
+    for function in (pages, apart, one_post, carousel, streams, first_view)
 }

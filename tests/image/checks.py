@@ -76,12 +76,23 @@ def start(image: Image, instagram: StandIn, tmp_path: Path) -> Iterator[Start]:
         container.kill()
 
 
-@pytest.mark.parametrize("user", [_OWN_USER, _OTHER_USER])
+@pytest.mark.parametrize(
+    ("user", "umask", "modes"),
+    [(_OWN_USER, "", {"755", "644"}), (_OTHER_USER, "027", {"750", "640"})],
+)
 def test_the_image_starts_answers_scrapes_and_ends(
-    start: Start, image: Image, instagram: StandIn, session: requests.Session, user: str
+    *,
+    start: Start,
+    image: Image,
+    instagram: StandIn,
+    session: requests.Session,
+    tmp_path: Path,
+    user: str,
+    umask: str,
+    modes: set[str],
 ) -> None:
     port = str(free_port())
-    container = start(user=user, PORT=port)
+    container = start(user=user, PORT=port, UMASK=umask)
     url = f"http://127.0.0.1:{port}"
     wait_for_answer(f"{url}/health")
     health = session.get(f"{url}/health", timeout=120)
@@ -99,24 +110,10 @@ def test_the_image_starts_answers_scrapes_and_ends(
         assert session.get(url + path, timeout=120).status_code == 200, path
     assert container.run(["python", "-c", "open('/app/x', 'w')"]) != 0, "the root can be written"
     assert container.stop() == 0
-
-
-def test_new_files_have_the_user_s_owner_and_umask(
-    start: Start, session: requests.Session, tmp_path: Path
-) -> None:
-    port = str(free_port())
-    start(user=_OTHER_USER, PORT=port, UMASK="027")
-    wait_for_answer(f"http://127.0.0.1:{port}/health")
-    scraped = session.post(f"http://127.0.0.1:{port}/scrape", json={"url": _URL}, timeout=300)
-    assert scraped.status_code == 200, scraped.text
     folder = tmp_path / "data/instaloader/reel-smoke"
-    paths = [folder, *folder.iterdir()]
-    assert {f"{path.stat().st_uid}:{path.stat().st_gid}" for path in paths} == {_OTHER_USER}
-    assert {f"{path.stat().st_mode & 0o777:o}" for path in paths} == {"750", "640"}
-
-
-def test_a_wrong_umask_ends_the_start(start: Start) -> None:
-    assert start(UMASK="rw").wait() == 2
+    stored = [path.stat() for path in (folder, *folder.iterdir())]
+    assert {f"{status.st_uid}:{status.st_gid}" for status in stored} == {user}
+    assert {f"{status.st_mode & 0o777:o}" for status in stored} == modes
 
 
 def test_a_worker_in_the_image_does_a_job(

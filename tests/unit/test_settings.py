@@ -276,6 +276,9 @@ def test_media_root_is_the_images_folder_or_here(
 def test_every_form_of_proxy_is_taken(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
     monkeypatch.setenv("HTTPS_PROXY", url)
     load_settings()
+    # Only where there is no other one does this count.
+    monkeypatch.setenv("ALL_PROXY", "socks://127.0.0.1:1080/")
+    load_settings()
 
 
 def test_a_wrong_proxy_is_reported_beside_others_and_not_quoted(
