@@ -138,12 +138,18 @@ async function refresh() {
 
 const refreshSoon = soon(() => quietly(refresh), 300);
 
+/** Posts that are gone; should they come back, they are shown. */
+export function drop(shortcodes) {
+  const gone = new Set(shortcodes);
+  posts = posts.filter((post) => !gone.has(post.shortcode));
+  gone.forEach((shortcode) => hidden.delete(shortcode));
+  render();
+}
+
 /** Take in what the server says of a post. */
 export function takePost({ shortcode, change }) {
   if (change === "removed") {
-    posts = posts.filter((post) => post.shortcode !== shortcode);
-    hidden.delete(shortcode);
-    render();
+    drop([shortcode]);
   } else if (change === "changed" && posts.some((post) => post.shortcode === shortcode)) {
     quietly(async () => update(await readJSON(`posts/${shortcode}`).catch((failure) => {
       if (failure.code !== "not_stored") {
