@@ -300,9 +300,13 @@ class SQLiteFile:
         database = sqlite3.connect(
             path, timeout=self._patience, check_same_thread=False, isolation_level=None
         )
-        database.execute(f"PRAGMA synchronous = {self._synchronous}")
-        # Some containers have nowhere to put a temporary file.
-        database.execute("PRAGMA temp_store = MEMORY")
+        try:
+            database.execute(f"PRAGMA synchronous = {self._synchronous}")
+            # Some containers have nowhere to put a temporary file.
+            database.execute("PRAGMA temp_store = MEMORY")
+        except BaseException:
+            database.close()
+            raise
         return database
 
     def _make_tables(self, database: sqlite3.Connection) -> None:

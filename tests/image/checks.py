@@ -17,9 +17,11 @@ import requests
 from scrapper import __version__
 from tests.image.build import build
 from tests.image.container import Container, Image
-from tests.instagram import StandIn
+from tests.instagram import Answer, Scenario, StandIn
+from tests.instagram.dash import SOUNDS, VIDEOS, Stream, make_stream, manifest
 from tests.process import MALLOC, free_port, wait_for, wait_for_answer
 from tests.redis_server import RedisServer
+from tests.s3_server import S3Server
 
 Start = Callable[..., Container]
 
@@ -74,12 +76,23 @@ def start(image: Image, instagram: StandIn, tmp_path: Path) -> Iterator[Start]:
         container.kill()
 
 
-@pytest.mark.parametrize("user", [_OWN_USER, _OTHER_USER])
+@pytest.mark.parametrize(
+    ("user", "umask", "modes"),
+    [(_OWN_USER, "", {"755", "644"}), (_OTHER_USER, "027", {"750", "640"})],
+)
 def test_the_image_starts_answers_scrapes_and_ends(
-    start: Start, image: Image, instagram: StandIn, session: requests.Session, user: str
+    *,
+    start: Start,
+    image: Image,
+    instagram: StandIn,
+    session: requests.Session,
+    tmp_path: Path,
+    user: str,
+    umask: str,
+    modes: set[str],
 ) -> None:
     port = str(free_port())
-    container = start(user=user, PORT=port)
+    container = start(user=user, PORT=port, UMASK=umask)
     url = f"http://127.0.0.1:{port}"
     wait_for_answer(f"{url}/health")
     health = session.get(f"{url}/health", timeout=120)
@@ -97,24 +110,10 @@ def test_the_image_starts_answers_scrapes_and_ends(
         assert session.get(url + path, timeout=120).status_code == 200, path
     assert container.run(["python", "-c", "open('/app/x', 'w')"]) != 0, "the root can be written"
     assert container.stop() == 0
-
-
-def test_new_files_have_the_user_s_owner_and_umask(
-    start: Start, session: requests.Session, tmp_path: Path
-) -> None:
-    port = str(free_port())
-    start(user=_OTHER_USER, PORT=port, UMASK="027")
-    wait_for_answer(f"http://127.0.0.1:{port}/health")
-    scraped = session.post(f"http://127.0.0.1:{port}/scrape", json={"url": _URL}, timeout=300)
-    assert scraped.status_code == 200, scraped.text
     folder = tmp_path / "data/instaloader/reel-smoke"
-    paths = [folder, *folder.iterdir()]
-    assert {f"{path.stat().st_uid}:{path.stat().st_gid}" for path in paths} == {_OTHER_USER}
-    assert {f"{path.stat().st_mode & 0o777:o}" for path in paths} == {"750", "640"}
-
-
-def test_a_wrong_umask_ends_the_start(start: Start) -> None:
-    assert start(UMASK="rw").wait() == 2
+    stored = [path.stat() for path in (folder, *folder.iterdir())]
+    assert {f"{status.st_uid}:{status.st_gid}" for status in stored} == {user}
+    assert {f"{status.st_mode & 0o777:o}" for status in stored} == modes
 
 
 def test_a_worker_in_the_image_does_a_job(
@@ -183,3 +182,47 @@ def test_a_plugin_is_built_in_as_the_docs_say(
     assert scraped.status_code == 200, scraped.text
     wait_for((tmp_path / "data/instaloader/notes/reel-smoke.md").exists)
     assert container.stop() == 0
+
+
+@pytest.fixture(scope="module")
+def full_image(image: Image) -> Image:
+    """The image with ffmpeg and what the plugins need."""
+    if os.environ.get("PLATFORM", "linux/amd64") != "linux/amd64":
+        pytest.skip("tried out on one platform alone: ffmpeg takes minutes to install elsewhere")
+    root = Path(__file__).resolve().parents[2]
+    assert build(f"{image.name}-full", root, ["--target", "full"]) == 0
+    return Image(f"{image.name}-full")
+
+
+def test_full_image_joins_videos_makes_sounds_and_copies(
+    full_image: Image,
+    start: Start,
+    instagram: StandIn,
+    session: requests.Session,
+    tmp_path: Path,
+) -> None:
+    make_stream(tmp_path / "video.mp4", VIDEOS["h264"])
+    make_stream(tmp_path / "sound.mp4", SOUNDS["aac"])
+    streams = [Stream("video", height=1920), Stream("sound", "mp4a.40.2")]
+
+    def change(media: dict[str, Any]) -> dict[str, Any]:
+        return {**media, "video_dash_manifest": manifest("parts-one", *streams)}
+
+    answers = {f"{one.variant}/1": [Answer(f"{tmp_path}/{one.variant}.mp4")] for one in streams}
+    instagram.define("parts", Scenario("", change=change, answers=answers))
+    port = str(free_port())
+    url = f"http://127.0.0.1:{port}"
+    with S3Server() as bucket:
+        plugins = {**bucket.environment, "PLUGINS": "audio,s3"}
+        container = start(image=full_image, PORT=port, VIDEO_QUALITY="best", **plugins)
+        wait_for_answer(f"{url}/health")
+        link = {"url": "https://www.instagram.com/reel/parts-one/"}
+        scraped = session.post(f"{url}/scrape", json=link, timeout=300)
+        assert scraped.status_code == 200, scraped.text
+        assert "/video/" in scraped.json()["cdn_url"]
+        assert scraped.json()["media"][0]["has_audio"]
+        params = {**link, "audio": "1"}
+        sound = session.get(f"{url}/download", params=params, timeout=300)
+        assert (sound.status_code, sound.headers["Content-Type"]) == (200, "audio/mp4")
+        wait_for(lambda: "parts-one/parts-one.mp4" in bucket.objects())
+        assert container.stop() == 0
