@@ -230,7 +230,8 @@ function place() {
   grid.style.height = `${Math.max(0, rows * step - GAP)}px`;
   const top = -grid.getBoundingClientRect().top;
   const first = Math.max(0, Math.floor(top / step) - beyond);
-  const last = Math.floor((top + innerHeight) / step) + beyond;
+  // The first row is there also if it is below the window: the keyboard comes from above.
+  const last = Math.max(0, Math.floor((top + innerHeight) / step) + beyond);
   const wanted = new Set();
   let before = null;
   for (let index = first * columns; index < Math.min(shown.length, (last + 1) * columns); index += 1) {
@@ -293,7 +294,7 @@ export function watchGallery() {
     onScroll();
   };
   addEventListener("scroll", goOn, { passive: true });
-  at("grid").addEventListener("focusin", goOn);
+  at("gallery").addEventListener("focusin", goOn);
   new ResizeObserver(() => {
     measure();
     onScroll();
