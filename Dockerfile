@@ -22,7 +22,7 @@ COPY middlewares /app/middlewares
 RUN python -m compileall -q /app \
     && install --directory --owner=10001 --group=10001 --mode=0777 /data /data/instaloader
 
-FROM python:3.13-slim
+FROM python:3.13-slim AS slim
 ARG VERSION=unknown
 LABEL org.opencontainers.image.title="instagram-scrapper" \
     org.opencontainers.image.description="One Instagram post, by URL, as a file" \
@@ -51,3 +51,25 @@ HEALTHCHECK --interval=30s --timeout=5s --start-period=30s --retries=3 CMD ["pyt
     sys.exit(c.getresponse().status != 200)"]
 # Docker has no option for the mode of new files.
 ENTRYPOINT ["sh", "-c", "umask \"${UMASK:-022}\" && exec python -m scrapper \"$@\"", "sh"]
+
+# One package of the plugin notify has no wheel for arm/v7: it is left out there.
+FROM build AS plugins
+ARG TARGETARCH
+COPY requirements/notify.txt requirements/s3.txt ./
+RUN if [ "$TARGETARCH" = arm ]; then : >notify.txt; fi \
+    && python -m pip install --no-cache-dir --no-deps --only-binary=:all: --require-hashes \
+        --prefix=/plugins --requirement=s3.txt --requirement=notify.txt
+
+# With what the plugins need: docker build --target full .
+FROM slim AS full
+USER 0:0
+# A rebuild gets the fixes of Debian's ffmpeg.
+# hadolint ignore=DL3008
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends ffmpeg \
+    && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/log/*
+COPY --from=plugins /plugins /usr/local
+USER 10001:10001
+
+# What is built unless a target is named.
+FROM slim

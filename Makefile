@@ -58,8 +58,9 @@ package: $(VENV)/dev.txt
 	@$(BIN)/uv build --quiet --build-constraints requirements/build.txt --require-hashes
 
 # Builds with Docker, Podman or buildah, whichever is there. Another platform: make image PLATFORM=linux/arm64
+# With ffmpeg: make image TARGET=full
 image:
-	@$(PYTHON) -m tests.image.build $(IMAGE) $(if $(PLATFORM),--platform $(PLATFORM))
+	@$(PYTHON) -m tests.image.build $(IMAGE) $(if $(TARGET),--target $(TARGET)) $(if $(PLATFORM),--platform $(PLATFORM))
 
 # Starts the image as a user would, and tries it out. With buildah, run it as root. Needs redis-server.
 smoke: $(VENV)/dev.txt

@@ -126,17 +126,18 @@ def _is_own(name: str, allowed: Set[str]) -> bool:
     return True
 
 
-def is_foreign(request: web.Request) -> bool:
+def is_foreign(request: web.Request, *, by_referer: bool = False) -> bool:
     """Whether a browser says that a page of another origin makes the request.
 
-    Browsers send ``Sec-Fetch-*`` to https and to localhost alone. Elsewhere ``Origin`` counts.
+    Browsers send ``Sec-Fetch-*`` to https and to localhost alone. Elsewhere ``Origin`` counts, and
+    *by_referer* also ``Referer``, which follows a visit from another site, too.
     """
     headers = request.headers
     if _has_metadata(request):
         site = headers.get("Sec-Fetch-Site")
         # Chromium says "none" of what another site's page has it fetch in advance.
         return site != "same-origin" and (site != "none" or _is_in_advance(request))
-    origin = headers.get(hdrs.ORIGIN)
+    origin = headers.get(hdrs.ORIGIN, headers.get(hdrs.REFERER) if by_referer else None)
     # The scheme does not count: behind a proxy that does TLS, it is another one.
     return origin is not None and _netloc(origin) != headers.get(hdrs.HOST, "").lower()
 

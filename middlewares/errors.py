@@ -4,6 +4,7 @@ import logging
 import math
 from collections.abc import Mapping
 from http import HTTPStatus
+from typing import Any
 
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler, Middleware
@@ -32,7 +33,8 @@ def errors(
 
     *table* gives the status, the code and the message of an exception by its type, or by the
     nearest of its bases. An exception's ``retry_after``, in seconds, becomes the header
-    ``Retry-After``. aiohttp's own HTTP exceptions keep status, text and headers; their code is the
+    ``Retry-After``, its ``detail`` the end of the message, and its ``fields`` part of the body.
+    aiohttp's own HTTP exceptions keep status, text and headers; their code is the
     exception's attribute ``code``, else the status's name: ``not_found``, ``method_not_allowed``.
     Everything else is a 500, ``internal_error``, without details; its traceback is logged. If a
     handler fails after its response has begun, aiohttp logs it and breaks the connection: nothing
@@ -40,11 +42,10 @@ def errors(
     """
 
     def respond(
-        request: web.Request, status: int, code: str, message: str, headers: Mapping[str, str]
+        request: web.Request, status: int, body: Mapping[str, Any], headers: Mapping[str, str]
     ) -> web.Response:
-        body = {"error": message, "code": code}
         if request_id is not None and request_id in request:
-            body["request_id"] = request[request_id]
+            body = {**body, "request_id": request[request_id]}
         return web.json_response(body, status=status, headers=headers)
 
     @web.middleware
@@ -56,17 +57,18 @@ def errors(
         except web.HTTPException as error:
             if error.status < HTTPStatus.BAD_REQUEST:
                 raise
-            return respond(
-                request, error.status, _code(error), _text(error), {**more, **_kept(error)}
-            )
+            body = {"error": _text(error), "code": _code(error)}
+            return respond(request, error.status, body, {**more, **_kept(error)})
         except Exception as error:
             if request.writer.output_size > 0:
                 raise
             for base in type(error).__mro__:
                 if base in table:
-                    return respond(request, *table[base], {**more, **_retry_after(error)})
+                    status, body = _described(error, table[base])
+                    return respond(request, status, body, {**more, **_retry_after(error)})
             log.exception("unhandled error")
-            return respond(request, 500, "internal_error", "Internal server error", more)
+            body = {"error": "Internal server error", "code": "internal_error"}
+            return respond(request, 500, body, more)
 
     return middleware
 
@@ -111,6 +113,14 @@ def _text(error: web.HTTPException) -> str:
     if error.text and error.text != default:
         return error.text
     return HTTPStatus(error.status).phrase
+
+
+def _described(error: Exception, row: tuple[int, str, str]) -> tuple[int, dict[str, Any]]:
+    """The status and the body of an exception, by its row of the table."""
+    status, code, message = row
+    detail = getattr(error, "detail", "")
+    fields = getattr(error, "fields", {})
+    return status, {"error": f"{message}: {detail}" if detail else message, "code": code, **fields}
 
 
 def _kept(error: web.HTTPException) -> Mapping[str, str]:

@@ -22,6 +22,7 @@ The Python package {name} is not installed here. In a clone of the repository:
   .venv/bin/python -m scrapper COMMAND   runs a command after that"""
 _EXIT_USAGE = 2
 _EXIT_INTERRUPTED = 130
+_MAX_MEGABYTES = 1_000_000
 
 
 def main() -> int:
@@ -35,7 +36,13 @@ def main() -> int:
         options = parser.parse_args()
         if options.func is None and options.command is not None:
             raise SettingsError(f"plugin: the command {options.command} has no func")
-        returned = (options.func or _serve)(options)
+        command = options.func or _serve
+        if command not in (_serve, _work):
+            # Those two log it.
+            from scrapper.commands.output import print_near_misses  # noqa: PLC0415
+
+            print_near_misses()
+        returned = command(options)
         if returned is None or isinstance(returned, int):
             return returned or 0
         raise SettingsError(f"plugin: a command returned {returned!r}, no exit code")
@@ -87,8 +94,21 @@ def _fetch(options: argparse.Namespace) -> int:
         options.parser.error("fetch needs a URL, or --from FILE")
     from scrapper.commands.fetch import FetchOptions, fetch  # noqa: PLC0415
 
-    how = FetchOptions(options.into, ordered=options.ordered, wait=not options.no_wait)
+    how = FetchOptions(
+        options.into,
+        ordered=options.ordered,
+        wait=not options.no_wait,
+        quality=options.quality,
+        max_mb=options.max_mb,
+    )
     return fetch(options.urls, options.files, how)
+
+
+def _megabytes(text: str) -> float:
+    number = float(text)
+    if not 0 < number <= _MAX_MEGABYTES:
+        raise ValueError(text)
+    return number
 
 
 def _doctor(options: argparse.Namespace) -> int:
@@ -224,6 +244,17 @@ def _parser() -> tuple[argparse.ArgumentParser, Commands]:
     )
     fetch.add_argument(
         "--no-wait", action="store_true", help="fail at once if Instagram allows no more for now"
+    )
+    fetch.add_argument(
+        "--quality",
+        choices=("compatible", "best"),
+        help="of videos; VIDEO_QUALITY if not given; best needs ffmpeg",
+    )
+    fetch.add_argument(
+        "--max-mb",
+        type=_megabytes,
+        metavar="N",
+        help="the largest files that have no more than so many megabytes",
     )
     fetch.add_argument(
         "--into",

@@ -159,8 +159,9 @@ _ROUTES = (
     web.get("/storage", storage),
     web.get("/posts", list_posts),
     web.post("/posts/bulk", bulk_change),
-    web.get("/posts/{shortcode}", get_post),
-    web.delete("/posts/{shortcode}", delete_post),
+    # Too short for a shortcode, it is a path of its own.
+    web.get("/posts/{shortcode:(?!bulk$)[^{}/]+}", get_post),
+    web.delete("/posts/{shortcode:(?!bulk$)[^{}/]+}", delete_post),
     web.get("/posts/{shortcode}/thumbnail", thumbnail),
     web.put("/posts/{shortcode}/keep", keep_post),
     web.delete("/posts/{shortcode}/keep", release_post),

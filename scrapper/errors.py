@@ -4,6 +4,7 @@ Clients get the messages of :data:`RESPONSES` and nothing else. What Instagram o
 goes to the log, because it may hold signed CDN URLs.
 """
 
+import math
 from collections.abc import Mapping
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "DeadlineExceeded",
     "DiskFull",
     "DiskReadOnly",
+    "FFmpegMissing",
     "HighlightLink",
     "InstagramChanged",
     "InstagramFailed",
@@ -137,7 +139,30 @@ class MediaUnexpected(ScrapeError):
 
 
 class MediaTooLarge(ScrapeError):
-    """A file of the post is larger than the service takes."""
+    """Every file of the post is larger than the client, or the service, takes.
+
+    ``smallest`` is the size in bytes of the smallest one that there is, if known.
+    """
+
+    def __init__(self, smallest: int | None = None) -> None:
+        super().__init__()
+        self.smallest = smallest
+
+    @property
+    def detail(self) -> str:
+        """What clients read beside the message: the least ``max_mb`` that would help."""
+        if self.smallest is None:
+            return ""
+        return f"the smallest one has {math.ceil(self.smallest / 10_000) / 100:g} MB"
+
+    @property
+    def fields(self) -> Mapping[str, int | None]:
+        """What programs read beside the code."""
+        return {"smallest_size": self.smallest}
+
+
+class FFmpegMissing(ScrapeError):
+    """The post's video and sound come apart, and there is no ffmpeg to join them."""
 
 
 class InstagramUnreachable(ScrapeError):
@@ -231,7 +256,7 @@ RESPONSES: Mapping[type[Exception], tuple[int, str, str]] = {
     ),
     PostNotFound: (404, "post_not_found", "The post does not exist or was removed"),
     JobRunning: (409, "job_running", "The job is not finished: cancel it, or wait for its end"),
-    MediaTooLarge: (422, "media_too_large", "A file of the post is larger than this service takes"),
+    MediaTooLarge: (422, "media_too_large", "Every file of the post is larger than it may be"),
     CoolingDown: (
         429,
         "cooling_down",
@@ -261,6 +286,11 @@ RESPONSES: Mapping[type[Exception], tuple[int, str, str]] = {
     InstagramFailed: (502, "instagram_failed", "Instagram answered with an error of its own"),
     MediaIncomplete: (502, "media_incomplete", "A file of the post could not be downloaded whole"),
     MediaUnexpected: (502, "media_unexpected", "A file of the post is not of the promised type"),
+    FFmpegMissing: (
+        502,
+        "ffmpeg_missing",
+        "Instagram gives this video and its sound apart: install ffmpeg, which joins them",
+    ),
     InstagramUnreachable: (503, "instagram_unreachable", "Instagram could not be reached"),
     DeadlineExceeded: (503, "deadline_exceeded", "The post was not downloaded in time"),
     ServerFull: (503, "server_full", "Too many posts are waiting: try again later"),
@@ -279,4 +309,6 @@ A code is stable; a message may be reworded, so nothing depends on its wording."
 def response_to(error: Exception) -> tuple[int, str, str]:
     """The status, code and message that clients get; :data:`INTERNAL_ERROR` for a fault of ours."""
     known = (RESPONSES[base] for base in type(error).__mro__ if base in RESPONSES)
-    return next(known, INTERNAL_ERROR)
+    status, code, message = next(known, INTERNAL_ERROR)
+    detail = getattr(error, "detail", "")
+    return status, code, f"{message}: {detail}" if detail else message

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 from pydantic_settings import NoDecode
 
+from scrapper.ffmpeg import missing_programs
 from scrapper.local_files.opening import open_file
 
 __all__ = [
@@ -40,6 +41,7 @@ __all__ = [
     "Seconds",
     "SocketMode",
     "SocketPath",
+    "VideoQuality",
     "WebhookSecret",
     "is_network",
     "why_no_proxy",
@@ -295,6 +297,12 @@ def _is_readable(path: Path) -> Path:
     return path
 
 
+def _is_possible(quality: str) -> str:
+    if quality == "best" and (missing := missing_programs()):
+        raise ValueError(f"best needs {' and '.join(missing)} on the PATH: install ffmpeg")
+    return quality
+
+
 def _is_redis_url(url: SecretStr) -> SecretStr:
     if not url.get_secret_value():
         return url
@@ -323,6 +331,7 @@ ReadableFile = Annotated[Path, AfterValidator(_is_readable)]
 Folder = Annotated[Path, AfterValidator(_absolute), AfterValidator(_is_writable)]
 Key = Annotated[SecretStr, AfterValidator(_is_sendable)]
 RedisURL = Annotated[SecretStr, AfterValidator(_is_redis_url)]
+VideoQuality = Annotated[Literal["compatible", "best"], AfterValidator(_is_possible)]
 Port = Annotated[int, Field(ge=0, le=65535)]
 Seconds = Annotated[float, Field(gt=0, le=YEAR)]
 

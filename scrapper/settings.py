@@ -2,12 +2,13 @@
 
 import math
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.request import getproxies_environment
 
 from pydantic import (
     BeforeValidator,
@@ -22,6 +23,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from scrapper.errors import SettingsError
+from scrapper.local_files.certificates import load_certificate
 from scrapper.local_files.opening import read_file
 from scrapper.setting_types import (
     DAY,
@@ -45,6 +47,7 @@ from scrapper.setting_types import (
     Seconds,
     SocketMode,
     SocketPath,
+    VideoQuality,
     WebhookSecret,
     is_network,
     why_no_proxy,
@@ -84,8 +87,7 @@ GRACE_SECONDS = 5.0
 """How long a process that stops waits for requests or posts beyond the deadline of a scrape."""
 
 _MAX_KEY_BYTES = 4096
-# Those by which requests reaches Instagram; it reads them itself.
-_PROXIES = ("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY")
+_PROXIES = ("https_proxy", "all_proxy")
 _OTHERS_NAMES = ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY", "REQUESTS_CA_BUNDLE")
 # Of OpenTelemetry and OpenSSL: like ours, but no mistakes.
 _NO_MISTAKES = ("OTEL_", "SSL_CERT_FILE")
@@ -161,6 +163,7 @@ class Settings(LogSettings):
     download_concurrency: Annotated[int, Field(gt=0, le=1024)] | None = None
     scrape_queue_limit: NonNegativeInt = 256
     scrape_timeout_seconds: Seconds = 55
+    video_quality: VideoQuality = "compatible"
     max_media_mb: PositiveInt = 1024
     min_free_disk_mb: NonNegativeInt = 100
     max_connections: PositiveInt = 4096
@@ -221,6 +224,8 @@ class Settings(LogSettings):
         certificate = info.data.get("tls_cert_file", key)
         if (certificate is None) != (key is None):
             raise ValueError("set both TLS_CERT_FILE and TLS_KEY_FILE, or neither")
+        if certificate is not None and key is not None:
+            load_certificate(certificate, key)
         return key
 
     @field_validator("webhook_secret")
@@ -339,7 +344,7 @@ def load_settings(**given: Any) -> Settings:
     Raises:
         SettingsError: some are wrong.
     """
-    faults = list(_wrong_proxies(os.environ))
+    faults = list(_wrong_proxy())
     try:
         settings = Settings(**given)
     except ValidationError as error:
@@ -349,11 +354,14 @@ def load_settings(**given: Any) -> Settings:
     return settings
 
 
-def _wrong_proxies(environment: Mapping[str, str]) -> Iterator[str]:
-    for name in _PROXIES:
-        why = why_no_proxy(environment[name]) if environment.get(name) else None
-        if why is not None:
-            yield f"{name}: {why}"
+def _wrong_proxy() -> Iterator[str]:
+    """What is wrong with the proxy by which requests reaches Instagram, if anything is."""
+    proxies = getproxies_environment()
+    url = proxies.get("https") or proxies.get("all")
+    why = why_no_proxy(url) if url else None
+    if why is not None:
+        named = (name for name, value in os.environ.items() if value == url)
+        yield f"{next(name for name in named if name.lower() in _PROXIES)}: {why}"
 
 
 def near_misses(names: Iterable[str]) -> Iterator[tuple[str, str]]:

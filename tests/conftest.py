@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from scrapper import assembly
 from scrapper.app import create_app
 from scrapper.settings import Settings, load_settings
 from tests.instagram import StandIn
+from tests.instagram.dash import Cdn, make_streams
 from tests.process import PATIENCE_SECONDS
 from tests.programs import program
 from tests.redis_server import RedisServer
@@ -51,6 +52,19 @@ def instagram(shared_stand_in: StandIn, monkeypatch: pytest.MonkeyPatch) -> Iter
     shared_stand_in.reset()
     yield shared_stand_in
     shared_stand_in.reset()
+
+
+@pytest.fixture(scope="session")
+def streams(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Path]:
+    """Videos and sounds in fragments by their names, made by ffmpeg, if there is one."""
+    program("ffmpeg")
+    return make_streams(tmp_path_factory.mktemp("streams"))
+
+
+@pytest.fixture
+def cdn(instagram: StandIn, streams: Mapping[str, Path]) -> Cdn:
+    """What the CDN has of a post with a DASH manifest."""
+    return Cdn(instagram, streams)
 
 
 @pytest.fixture(autouse=True)

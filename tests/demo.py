@@ -1,7 +1,8 @@
 """``make demo``: the page and the API on port 5633, with a stand-in for Instagram, until Ctrl-C.
 
 There are posts of every kind, and jobs whose posts are done, failed, running and waiting. The
-commands of docs/recipes.md can be pasted against it. ``--check`` ends it once all of that is there.
+commands of docs/recipes.md can be pasted against it. ``--check`` ends it once all of that is there,
+and takes any port.
 """
 
 import argparse
@@ -21,7 +22,6 @@ _PORT = 5633
 _SECRET = "whsec_aW5zdGFncmFtLXNjcmFwcGVyIGRlbW8h"
 _DAY = str(24 * 60 * 60)
 _SETTINGS = {
-    "PORT": str(_PORT),
     # The post that takes an hour has as long as it needs.
     "SCRAPE_TIMEOUT_SECONDS": _DAY,
     "JOB_PATIENCE_SECONDS": _DAY,
@@ -66,7 +66,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.demo", description=__doc__)
     parser.add_argument("--check", action="store_true", help="end once everything is there")
     only_check = parser.parse_args().check
-    if _is_taken():
+    port = {} if only_check else {"PORT": str(_PORT)}
+    if port and _is_taken():
         print(f"Another program listens on port {_PORT}: end it first.", file=sys.stderr)
         return 2
     # A shell lets what it runs in the background ignore SIGINT.
@@ -76,13 +77,13 @@ def main() -> int:
         with (
             tempfile.TemporaryDirectory() as folder,
             StandIn() as instagram,
-            Service(Path(folder), {**instagram.environment, **_SETTINGS}) as service,
+            Service(Path(folder), {**instagram.environment, **_SETTINGS, **port}) as service,
         ):
-            if not _fill(service):
-                return 1
+            filled = _fill(service)
+            if not filled or only_check:
+                return 0 if filled else 1
             print(_WELCOME, flush=True)
-            if not only_check:
-                threading.Event().wait()
+            threading.Event().wait()
     except KeyboardInterrupt:
         print()
     return 0

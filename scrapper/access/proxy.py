@@ -43,7 +43,7 @@ class ProxySignIn:
         No key has such a name.
         """
         given = request.headers.getall(self._header, ()) if self._header else ()
-        if not given or is_foreign(request):
+        if not given or is_foreign(request, by_referer=True):
             return None
         peer = peer_of(request)
         if peer not in self._proxies:

@@ -24,11 +24,13 @@ from rich.progress import (
 from scrapper.assembly import Parts, assemble_fetch
 from scrapper.commands.links_file import WrongLinks, read_links
 from scrapper.commands.output import EXIT_CODES, EXIT_USAGE, logs_if_asked
+from scrapper.handlers.request_bodies import WishRequest
 from scrapper.jobs.engine import Jobs, running
 from scrapper.jobs.model import Job, JobPost, new_job, unix_time
 from scrapper.jobs.runner import Runner
 from scrapper.jobs.stores.memory import MemoryStore
 from scrapper.jobs.waiting import Patience
+from scrapper.library.post import Quality
 from scrapper.scraping.scraper import Scraped
 from scrapper.settings import load_settings
 
@@ -50,12 +52,15 @@ class FetchOptions(NamedTuple):
     """How to download posts: into which folder, and how to report the outcomes.
 
     With ``ordered`` the lines come in the order of the links. Without ``wait`` a post that meets a
-    limit fails at once.
+    limit fails at once. ``quality`` is by default that of ``VIDEO_QUALITY``, and ``max_mb`` how
+    large each file may be.
     """
 
     into: Path
     ordered: bool = False
     wait: bool = True
+    quality: Quality | None = None
+    max_mb: float | None = None
 
 
 def fetch(urls: Sequence[str], files: Sequence[str], options: FetchOptions) -> int:
@@ -121,7 +126,9 @@ async def _run(parts: Parts, urls: Sequence[str], options: FetchOptions) -> list
         report = _Report(bars, ordered=options.ordered)
         runner = Runner(store, parts.scraper, patience, on_stored=report.keep)
         async with running(store, runner, settings.scrape_concurrency):
-            job = new_job(urls, max_url_length=settings.max_url_length)
+            wanted = WishRequest(quality=options.quality, max_mb=options.max_mb)
+            wish = wanted.wish(settings.video_quality)
+            job = new_job(urls, max_url_length=settings.max_url_length, wish=wish)
             following = asyncio.ensure_future(_follow(Jobs(store), job, report))
             await _unless_signalled(following)
     await parts.scraper.close()

@@ -13,7 +13,14 @@ from scrapper.library.root import MediaRoot
 from scrapper.settings import LogSettings, Settings, near_misses
 from scrapper.telemetry.logs import Scrubber, logs_to
 
-__all__ = ["EXIT_CODES", "EXIT_USAGE", "logs_if_asked", "print_folder", "process_logs"]
+__all__ = [
+    "EXIT_CODES",
+    "EXIT_USAGE",
+    "logs_if_asked",
+    "print_folder",
+    "print_near_misses",
+    "process_logs",
+]
 
 log = structlog.get_logger(__name__)
 
@@ -34,6 +41,12 @@ def print_folder(root: MediaRoot, *, must_be_used: bool) -> None:
         if must_be_used:
             raise SettingsError(f"MEDIA_ROOT: {text}")
         print(text[0].upper() + text[1:], file=sys.stderr)
+
+
+def print_near_misses() -> None:
+    """Print which variables of the environment are almost settings."""
+    for name, setting in near_misses(os.environ):
+        print(f"{name} changes nothing: is it meant for {setting}?", file=sys.stderr)
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import sys
 from ipaddress import ip_address
 from typing import cast
 
@@ -15,7 +16,7 @@ from scrapper.handlers.resources import API_KEYS
 from scrapper.serving.connections import connections, raise_open_files
 from scrapper.serving.listeners import listening
 from scrapper.serving.request_path import weak_spots
-from scrapper.settings import GRACE_SECONDS, LogSettings, load_settings
+from scrapper.settings import GRACE_SECONDS, LogSettings, Settings, load_settings
 from scrapper.tasks import end_process_within, on_signal
 from scrapper.telemetry.logs import merged
 from scrapper.telemetry.tracing import tracing
@@ -79,6 +80,8 @@ async def _serve(app: web.Application, parts: ServiceParts) -> None:
                 media_root=str(settings.media_root),
                 plugins=[plugin.name for plugin in parts.plugins],
             )
+            if sys.stderr.isatty():
+                print(f"The page: {_address(settings, host, port)}", file=sys.stderr)
             if not (app[API_KEYS].needed or _is_loopback(host)):
                 log.warning(
                     "open to everybody who reaches the port",
@@ -92,6 +95,15 @@ async def _serve(app: web.Application, parts: ServiceParts) -> None:
         await runner.cleanup()
         # asyncio, too, waits for threads, such as one of a plugin or one that a disk holds up.
         end_process_within(_SECONDS_TO_CLOSE)
+
+
+def _address(settings: Settings, host: str, port: int) -> str:
+    """Where a browser on this machine finds the page."""
+    scheme = "https" if settings.tls_cert_file else "http"
+    if ip_address(host.partition("%")[0]).is_unspecified:
+        host = "localhost"
+    shown = f"[{host}]" if ":" in host else host
+    return f"{scheme}://{shown}:{port}{settings.base_path}/"
 
 
 def _is_loopback(host: str) -> bool:

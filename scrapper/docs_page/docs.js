@@ -1,6 +1,7 @@
-/* Swagger UI leaves parts without a name for screen readers, and boxes that the keyboard cannot scroll. */
+/* Swagger UI leaves parts without a name or a level for screen readers, and boxes that the keyboard cannot scroll. */
 function mendParts() {
   document.getElementById("servers")?.setAttribute("aria-label", "Server");
+  document.querySelector("section.models > h4")?.setAttribute("aria-level", "3");
   for (const table of document.querySelectorAll("table.responses-table:not([aria-label])")) {
     table.setAttribute("aria-label", `Responses of ${table.id.replace(/_responses$/, "")}`);
   }

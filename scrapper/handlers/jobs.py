@@ -60,6 +60,7 @@ async def create_job(request: web.Request) -> web.Response:
         max_url_length=request.app[SETTINGS].max_url_length,
         client=request.remote,
         keep=asked.keep,
+        wish=asked.wish(request.app[SETTINGS].video_quality),
         webhook=_checked_webhook(request, asked.webhook),
         owner=await owner_of(request),
     )

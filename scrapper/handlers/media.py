@@ -8,22 +8,23 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, get_args
 
 from aiohttp import ETag, hdrs, web
 from aiohttp.abc import AbstractStreamWriter
+from pydantic import ValidationError
 from zipstream import ZipStream
 
 from scrapper.handlers.download_names import disposition
 from scrapper.handlers.openapi import FILE, Operation, Parameter
 from scrapper.handlers.posts import SHORTCODE, stored_post
 from scrapper.handlers.refusals import InvalidParameter, NotStored
-from scrapper.handlers.request_bodies import ScrapeRequest
-from scrapper.handlers.resources import CONVERSIONS, DOWNLOAD_NAMES, LIBRARY
+from scrapper.handlers.request_bodies import ScrapeRequest, WishRequest
+from scrapper.handlers.resources import CONVERSIONS, DOWNLOAD_NAMES, LIBRARY, SETTINGS
 from scrapper.handlers.scrape import scraped_post
 from scrapper.handlers.versions import Version
 from scrapper.instagram.files.kinds import MEDIA_TYPES
-from scrapper.library.post import MediaItem, Post
+from scrapper.library.post import MediaItem, Post, Quality, Wish
 from scrapper.links import clean_link, is_shortcode, item_in
 from scrapper.tasks import finished
 
@@ -123,6 +124,13 @@ async def download(request: web.Request) -> web.StreamResponse:
             {"type": "string", "pattern": _SHORTCODES},
             "Instead of a link: up to 100 stored posts, separated by commas, as one archive",
         ),
+        Parameter("quality", "query", {"type": "string", "enum": list(get_args(Quality))}),
+        Parameter(
+            "max_mb",
+            "query",
+            {"type": "number", "exclusiveMinimum": 0, "maximum": 1_000_000},
+            "The largest file that is no larger, in millions of bytes",
+        ),
         *_CHOICE,
     ),
     headers={
@@ -136,8 +144,9 @@ async def download(request: web.Request) -> web.StreamResponse:
 async def download_by_url(request: web.Request) -> web.StreamResponse:
     """Download the post of ``url`` or ``link``, and answer like ``GET /download/{shortcode}``.
 
-    The ``img_index`` of that URL is the ``item`` where none is given. With ``shortcodes`` and
-    ``archive=zip``, the answer is an archive of stored posts, a folder a post.
+    The ``img_index`` of that URL is the ``item`` where none is given. ``quality`` and ``max_mb``
+    are as for ``POST /scrape``. With ``shortcodes`` and ``archive=zip``, the answer is an archive
+    of stored posts, a folder a post.
     """
     if "shortcodes" in request.query:
         return await _archive_of_posts(request, _shortcodes(request))
@@ -145,7 +154,7 @@ async def download_by_url(request: web.Request) -> web.StreamResponse:
     url = clean_link(request.query.get("url") or request.query.get("link", ""))
     if not url:
         raise InvalidParameter(text="Say which post: /download?url=https://www.instagram.com/...")
-    stored = (await scraped_post(request, url)).stored
+    stored = (await scraped_post(request, url, _wish_of(request))).stored
     if choice.item is None:
         choice = replace(choice, item=item_in(url))
     return await _attachment(request, stored.post, stored.stored_at, choice)
@@ -209,6 +218,17 @@ async def _attachment(
         return await _archive(request, post, chosen)
     name = disposition("attachment", request.app[DOWNLOAD_NAMES].of(post, chosen[0]))
     return file_response(request, post, chosen[0], stored_at, name)
+
+
+def _wish_of(request: web.Request) -> Wish:
+    asked = {name: request.query[name] for name in ("quality", "max_mb") if name in request.query}
+    try:
+        return WishRequest.model_validate(asked).wish(request.app[SETTINGS].video_quality)
+    except ValidationError:
+        known = " or ".join(get_args(Quality))
+        raise InvalidParameter(
+            text=f"quality must be {known}, and max_mb a number of megabytes, more than 0"
+        ) from None
 
 
 def _item_number(request: web.Request) -> int | None:

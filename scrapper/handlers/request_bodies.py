@@ -1,6 +1,7 @@
 """Request bodies: the models that check and describe them."""
 
 import asyncio
+import math
 import zlib
 from typing import Annotated, Literal, TypeVar
 
@@ -9,6 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from scrapper.handlers.refusals import InvalidBody
 from scrapper.handlers.resources import SETTINGS
+from scrapper.library.post import Quality, Wish
 from scrapper.links import clean_link
 
 __all__ = [
@@ -18,6 +20,7 @@ __all__ = [
     "BulkRequest",
     "JobRequest",
     "ScrapeRequest",
+    "WishRequest",
     "parse_body",
     "read_body",
     "read_text",
@@ -33,6 +36,7 @@ MOST_SHORTCODES = 500
 """How many posts one request may keep, release or delete."""
 
 
+_MAX_MEGABYTES = 1_000_000
 _POST_URL = (
     "^https://(www\\.)?instagram\\.com/(((([A-Za-z0-9._]{1,30}/)?(p|reel|reels|tv)|share(/p|/reel)?)"
     "/[A-Za-z0-9_-]{5,64}([/?#][!-~]*)?)"
@@ -41,7 +45,27 @@ _POST_URL = (
 )
 
 
-class ScrapeRequest(BaseModel):
+class WishRequest(BaseModel):
+    """Which files are wanted."""
+
+    quality: Quality | None = Field(
+        None,
+        description="Of videos: `best` is the largest one that there is, joined with its sound; "
+        "VIDEO_QUALITY if not given",
+    )
+    max_mb: Annotated[float, Field(gt=0, le=_MAX_MEGABYTES, allow_inf_nan=False)] | None = Field(
+        None,
+        description="Millions of bytes that each file may have: of several sizes the largest that "
+        "fits is chosen",
+    )
+
+    def wish(self, default: Quality) -> Wish:
+        """What is wanted, where the service's own quality is *default*."""
+        max_bytes = None if self.max_mb is None else max(1, math.floor(self.max_mb * 1_000_000))
+        return Wish(self.quality or default, max_bytes)
+
+
+class ScrapeRequest(WishRequest):
     """A post to download."""
 
     model_config = ConfigDict(strict=True)
@@ -62,7 +86,7 @@ class ScrapeRequest(BaseModel):
     keep: bool = Field(False, description="Never remove the post because of its age")
 
 
-class JobRequest(BaseModel):
+class JobRequest(WishRequest):
     """Posts to download in the background."""
 
     model_config = ConfigDict(strict=True)

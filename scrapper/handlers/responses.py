@@ -29,6 +29,10 @@ class ErrorResponse:
     error: Annotated[str, Field(description="For people; it may be reworded")]
     code: Annotated[str, Field(description="For programs; it is stable")]
     request_id: str
+    smallest_size: Annotated[
+        int | None,
+        Field(description="Of `media_too_large`: bytes of the smallest file that there is"),
+    ] = None
 
 
 @dataclass(frozen=True, slots=True)

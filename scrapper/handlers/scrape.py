@@ -6,6 +6,7 @@ from scrapper.handlers.openapi import Operation
 from scrapper.handlers.posts import post_json
 from scrapper.handlers.request_bodies import ScrapeRequest, read_body
 from scrapper.handlers.resources import SCRAPER, SETTINGS
+from scrapper.library.post import Wish
 from scrapper.library.response import PostResponse
 from scrapper.links import read_link
 from scrapper.scraping.scraper import Scraped
@@ -27,17 +28,22 @@ async def scrape(request: web.Request) -> web.Response:
     A stored post is never an error: where Instagram gives no newer one, the answer is the stored
     one with ``"stale": true``. With ``"refresh": true`` it is downloaded even if it is stored, and
     a failure is an error. With ``"keep": true`` it is never removed because of its age.
+
+    ``"quality": "best"`` asks for the largest video, and ``"max_mb": 8`` for the largest file that
+    is no larger. A post that was stored otherwise is downloaded again.
     """
     asked = await read_body(request, ScrapeRequest)
-    scraped = await scraped_post(request, asked.url, refresh=asked.refresh, keep=asked.keep)
+    wish = asked.wish(request.app[SETTINGS].video_quality)
+    how = {"refresh": asked.refresh, "keep": asked.keep}
+    scraped = await scraped_post(request, asked.url, wish, **how)
     body = post_json(request, scraped.stored, asked.url, cached=scraped.cached)
     return web.Response(body=body, content_type="application/json")
 
 
 async def scraped_post(
-    request: web.Request, url: str, *, refresh: bool = False, keep: bool = False
+    request: web.Request, url: str, wish: Wish, *, refresh: bool = False, keep: bool = False
 ) -> Scraped:
-    """The post that *url* names: from disk, or downloaded.
+    """The post that *url* names, as the *wish* has it: from disk, or downloaded.
 
     Raises:
         ScrapeError: one of its subclasses.
@@ -45,4 +51,4 @@ async def scraped_post(
     scraper = request.app[SCRAPER]
     link = read_link(url, max_length=request.app[SETTINGS].max_url_length)
     shortcode = await scraper.shortcode_of(link)
-    return await scraper.scrape(shortcode, url, refresh=refresh, keep=keep)
+    return await scraper.scrape(shortcode, url, refresh=refresh, keep=keep, wish=wish)

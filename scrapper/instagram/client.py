@@ -21,7 +21,7 @@ from scrapper.instagram.search import Findings, Search, Standing
 from scrapper.instagram.share import MAX_TARGET
 from scrapper.instagram.shortcode import Shortcode
 from scrapper.instagram.sources import Source
-from scrapper.instagram.transport import TransportPool, tls_context
+from scrapper.instagram.transport import CDN_HOSTS, STALLED_SECONDS, TransportPool, tls_context
 from scrapper.library.post import Fetch, Post
 from scrapper.links import ShareLink, names_story, read_link
 from scrapper.settings import Settings
@@ -31,13 +31,10 @@ __all__ = ["Instagram"]
 MakePace = Callable[[str, int, float], Pace]
 """Makes the pace of a login state, ``logged_out`` or ``session``, for a number of queries."""
 
-_STALLED_SECONDS = 10.0
 # A share of the time, so that complete files can still be stored.
 _STORING_SHARE, _MAX_STORING_SECONDS = 0.1, 1.0
 _SCRIPT_SECONDS = 30.0
-_CDN_HOSTS = ("cdninstagram.com", "fbcdn.net")
-# A file must not come from where the pace counts.
-_HOSTS = ("instagram.com", *_CDN_HOSTS)
+_HOSTS = ("instagram.com", *CDN_HOSTS)
 
 
 class Instagram:
@@ -73,7 +70,7 @@ class Instagram:
         self._transports = TransportPool(_HOSTS, tls)
         self._files = ThreadPoolExecutor(files_at_once, thread_name_prefix="download")
         self._file_transports = TransportPool(
-            _CDN_HOSTS, tls, patience=_STALLED_SECONDS, repeats=False
+            CDN_HOSTS, tls, patience=STALLED_SECONDS, repeats=False
         )
         self.paces = paces
         self.documents = Documents(override=doc_id, memory=documents, report=on_request)
@@ -156,7 +153,8 @@ class Instagram:
             ScrapeError: one of its subclasses, for everything that is not a fault of ours.
             OSError: the files cannot be written.
         """
-        target = Target(folder, fetch.progress, self._max_bytes, self._keep_free)
+        max_bytes = min(self._max_bytes, fetch.wish.max_bytes or self._max_bytes)
+        target = Target(folder, fetch.progress, max_bytes, self._keep_free)
         target.check_room()
         code, story = Shortcode(fetch.shortcode), names_story(fetch.url)
         storing = min(fetch.seconds_left * _STORING_SHARE, _MAX_STORING_SECONDS)
@@ -178,7 +176,7 @@ class Instagram:
             # The context carries the request ID into the thread's log lines.
             return self._files.submit(copy_context().run, fetch_in_time, wanted)
 
-        return PostDownload(find, begin, fetch).post()
+        return PostDownload(find, begin, fetch, max_bytes=max_bytes).post()
 
     @property
     def tokens_age(self) -> float | None:

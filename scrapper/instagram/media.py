@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import structlog
 
+from scrapper.instagram.files.dash import Representation, read_manifest
 from scrapper.instagram.shortcode import Shortcode
 from scrapper.instagram.verdict import Reason, Refused
 from scrapper.library.post import SMALL_PIXELS, Details, Music, moment
@@ -55,6 +56,7 @@ _LARGER = 2
 # Pictures of the web app itself, shown where Instagram withholds a file.
 _PLACEHOLDER = "/rsrc.php/"
 _CROP = re.compile(r"[?&]stp=(?:[^&]*_)?c\d")
+_SONG_URLS = ("progressive_download_url", "fast_start_progressive_download_url")
 # How the CDN scaled a picture: into a box, where the list of candidates has no sizes.
 _SCALED = re.compile(r"[?&]stp=(?:[^&]*_)?[ps](\d{2,5})x(\d{2,5})(?![^_&])")
 _VIEWS = ("play_count", "view_count", "ig_play_count")
@@ -67,20 +69,25 @@ class Candidate:
     """One URL of a file, and its size in pixels if Instagram says it.
 
     ``doubtful`` is an URL that Instagram gave without TLS, as it does where it withholds a file.
+    ``in_parts`` is a video of a DASH manifest, to be joined with the file at ``sound``, if any.
     """
 
     url: str
     width: int | None
     height: int | None
     doubtful: bool = False
+    in_parts: bool = False
+    sound: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
     """One file of a post: the URLs that it may be had from, best first.
 
-    ``cover`` is the same for a video's cover picture. ``duration`` is in seconds, ``full_width`` in
-    pixels, of what the owner uploaded. ``small`` is a picture of it for lists, perhaps a crop.
+    ``cover`` is the same for a video's cover picture. ``streams`` are the videos and sounds of its
+    DASH manifest; a video without ``candidates`` has some. ``duration`` is in seconds,
+    ``full_width`` in pixels, of what the owner uploaded. ``small`` is a picture of it for lists,
+    perhaps a crop.
     """
 
     type: Kind
@@ -91,19 +98,22 @@ class Item:
     has_audio: bool | None = None
     full_width: int | None = None
     small: Candidate | None = None
+    streams: tuple[Representation, ...] = ()
 
     @property
     def is_small(self) -> bool:
         """Whether it is a picture that is clearly smaller than the original."""
-        width = self.candidates[0].width
-        if self.type != "image" or not width or not self.full_width:
+        if self.type != "image":
             return False
-        return width < _SMALL * self.full_width
+        width = self.candidates[0].width
+        return bool(width and self.full_width) and (width or 0) < _SMALL * (self.full_width or 0)
 
     def or_larger(self, other: "Item") -> "Item":
         """The item, from the *other* one's URLs first if these lead to a larger picture."""
+        if not self.type == other.type == "image":
+            return self
         ours, theirs = self.candidates[0].width, other.candidates[0].width
-        if self.type == other.type == "image" and ours and theirs and theirs > ours:
+        if ours and theirs and theirs > ours:
             # So that some of ours are tried, too, if all of theirs fail.
             return replace(self, candidates=other.candidates[:_LARGER] + self.candidates)
         return self
@@ -306,19 +316,38 @@ def _item(media: Any) -> Item | None:
             small=_small(_pictures(media)),
         )
         return item if candidates else None
-    if not videos:
+    streams = tuple(_streams(media))
+    if not (videos or any(stream.type == "video" for stream in streams)):
         # There is a cover, but saving it instead of the video would be a silent fault.
         return None
     has_audio = media.get("has_audio")
     return Item(
         "video",
-        _sized(videos, media),
+        # The original's size is not that of the file: the manifest may have that one.
+        tuple(videos),
         cover=_sized(pictures, media),
         alt_text=_alt_text(media),
         duration=_seconds(media.get("video_duration")),
         has_audio=has_audio if isinstance(has_audio, bool) else None,
+        streams=streams,
         small=_small(_pictures(media)),
     )
+
+
+def _streams(media: dict[str, Any]) -> Iterator[Representation]:
+    """What the DASH manifest has, as far as it can be read and leads to usable URLs."""
+    text = media.get("video_dash_manifest")
+    if not isinstance(text, str) or not text.strip():
+        return
+    try:
+        found = read_manifest(text)
+    except ValueError as error:
+        log.warning("manifest not read", cause=str(error))
+        return
+    for stream in found:
+        url, doubtful = _checked_url(stream.url)
+        if url and not doubtful:
+            yield replace(stream, url=url)
 
 
 def _is_video(media: dict[str, Any]) -> bool:
@@ -363,19 +392,23 @@ def _candidates(versions: Any, *, crops: bool = False) -> list[Candidate]:
     """
     found: dict[str, Candidate] = {}
     for version in map(_dict, _list(versions)[:_MAX_CANDIDATES]):
-        url = version.get("url")
-        if not isinstance(url, str) or len(url) > _MAX_URL or not url.isprintable():
-            continue
-        if (_CROP.search(url) and not crops) or _PLACEHOLDER in url:
-            continue
-        secure = re.sub("^http://", "https://", url)
-        if secure.startswith("https://"):
+        url, doubtful = _checked_url(version.get("url"))
+        if url and (crops or not _CROP.search(url)):
             width, height = _pixels(version.get("width")), _pixels(version.get("height"))
-            found.setdefault(secure, Candidate(secure, width, height, doubtful=secure != url))
+            found.setdefault(url, Candidate(url, width, height, doubtful=doubtful))
     candidates = list(found.values())
     if all(candidate.width and candidate.height for candidate in candidates):
         candidates.sort(key=lambda one: (one.width or 0) * (one.height or 0), reverse=True)
     return sorted(candidates, key=lambda one: one.doubtful)
+
+
+def _checked_url(url: Any) -> tuple[str | None, bool]:
+    """A file's URL with TLS, or None if it is not usable, and whether it came without TLS."""
+    if not isinstance(url, str) or len(url) > _MAX_URL or not url.isprintable():
+        return None, False
+    secure = re.sub("^http://", "https://", url)
+    usable = secure.startswith("https://") and _PLACEHOLDER not in secure
+    return secure if usable else None, secure != url
 
 
 def _sized(candidates: Sequence[Candidate], media: dict[str, Any]) -> tuple[Candidate, ...]:
@@ -417,7 +450,9 @@ def _names(users: Any) -> tuple[str, ...]:
 def _music(clips: dict[str, Any]) -> Music | None:
     asset = _dict(_dict(clips.get("music_info")).get("music_asset_info"))
     if title := _text(asset.get("title")):
-        return Music(title, _text(asset.get("display_artist")))
+        urls = (_checked_url(asset.get(key)) for key in _SONG_URLS)
+        url = next((url for url, doubtful in urls if url and not doubtful), None)
+        return Music(title, _text(asset.get("display_artist")), url)
     sound = _dict(clips.get("original_sound_info"))
     if title := _text(sound.get("original_audio_title")):
         return Music(title, _text(_dict(sound.get("ig_artist")).get("username")))

@@ -44,6 +44,7 @@ def to_current_shape(node: dict[str, Any]) -> dict[str, Any]:
     if is_video:
         url = {"url": node.get("video_url"), "width": width, "height": height}
         media["video_versions"] = [url]
+        media["video_dash_manifest"] = _dict(node.get("dash_info")).get("video_dash_manifest")
     same = ("location", "accessibility_caption", "has_audio", "video_duration", "product_type")
     return media | {key: node[key] for key in same if key in node}
 

@@ -27,7 +27,9 @@ from urllib3.connection import HTTPConnection
 from scrapper.instagram.safe_json import parse_json
 
 __all__ = [
+    "CDN_HOSTS",
     "MAX_BODY_BYTES",
+    "STALLED_SECONDS",
     "BodyTooLarge",
     "DeadlineContext",
     "HostRefused",
@@ -41,6 +43,12 @@ MAX_BODY_BYTES = 8_000_000
 
 Instagram's own pages are 0.7 to 1 MB long (October 2026).
 """
+
+CDN_HOSTS = ("cdninstagram.com", "fbcdn.net")
+"""The hosts of files, and theirs alone: a file must not come from where the pace counts."""
+
+STALLED_SECONDS = 10.0
+"""How long a file may send nothing before it is given up."""
 
 _ALPN = ["http/1.1"]
 _PIECE_BYTES = 64 * 1024

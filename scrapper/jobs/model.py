@@ -15,7 +15,7 @@ from pydantic import ConfigDict, Field
 from scrapper.errors import InvalidURL, UnsupportedLink, response_to
 from scrapper.jobs.waiting import Place
 from scrapper.library.listing import Cursor
-from scrapper.library.post import moment
+from scrapper.library.post import Wish, moment
 from scrapper.links import clean_link, read_link
 
 __all__ = [
@@ -34,6 +34,7 @@ PostState = Literal["queued", "waiting", "running", "done", "failed", "cancelled
 JobState = Literal["running", "done", "cancelled"]
 WebhookState = Literal["none", "waiting", "delivered", "given_up"]
 
+_ANY = Wish()
 _EPOCH = secrets.token_hex(4)
 
 
@@ -186,9 +187,9 @@ class Job:
     """A batch of posts; ``created_at`` is a unix time, ``client`` the address that sent it.
 
     ``owner`` is the name of the key that it was sent with, None if that is not one of several.
-    With ``keep``, sweeps leave its posts alone. ``webhook`` is the URL that gets the job when it
-    ends, and ``webhook_outcome`` the result. A ``forgotten`` job is not shown any more. The store
-    numbers the job's changes, within an ``epoch``.
+    With ``keep``, sweeps leave its posts alone, which are to be as the ``wish`` has it. ``webhook``
+    is the URL that gets the job when it ends, and ``webhook_outcome`` the result. A ``forgotten``
+    job is not shown any more. The store numbers the job's changes, within an ``epoch``.
     """
 
     id: str
@@ -199,6 +200,7 @@ class Job:
     webhook: str | None = None
     owner: str | None = None
     forgotten: bool = False
+    wish: Wish = _ANY
     webhook_outcome: Literal["delivered", "given_up"] | None = None
     epoch: str = _EPOCH
     version: int = 0
@@ -292,6 +294,7 @@ def new_job(
     keep: bool = False,
     webhook: str | None = None,
     owner: str | None = None,
+    wish: Wish = _ANY,
 ) -> Job:
     """A job of *urls* for *client*; links that are not a post's have failed at once."""
     posts = [_post(url, max_url_length) for url in urls]
@@ -303,6 +306,7 @@ def new_job(
         keep=keep,
         webhook=webhook,
         owner=owner,
+        wish=wish,
     )
 
 

@@ -20,6 +20,7 @@ from scrapper.errors import (
 from scrapper.jobs.model import Job, JobPost, unix_time
 from scrapper.jobs.store import MAKE_ROOM_SECONDS, JobStore
 from scrapper.jobs.waiting import Patience, Place
+from scrapper.library.post import Wish
 from scrapper.links import read_link
 from scrapper.scraping.scraper import Scraped, Scraper
 from scrapper.tasks import end
@@ -175,7 +176,7 @@ class Runner:
                 return True
             job, post = found
             others_wait = post.state == "queued" and await self._store.has_waiting()
-            at_hand = others_wait and await self._needs_no_turn(post)
+            at_hand = others_wait and await self._needs_no_turn(post, job.wish)
             decision = decide(Case(post, others_wait, at_hand))
             if decision.verb == "run":
                 running = post.started()
@@ -202,7 +203,7 @@ class Runner:
                 await self._store.note(job.id, index, decision.post)
 
     async def _try(self, job: Job, index: int, post: JobPost) -> Decision:
-        attempt = _Attempt(self._scraper, post, keep=job.keep)
+        attempt = _Attempt(self._scraper, post, job.wish, keep=job.keep)
         following = asyncio.create_task(self._follow(job.id, index, attempt))
         size, error = None, None
         try:
@@ -227,9 +228,9 @@ class Runner:
         since = post.waiting_since
         return await self._patience.left(place, None if since is None else unix_time(since))
 
-    async def _needs_no_turn(self, post: JobPost) -> bool:
+    async def _needs_no_turn(self, post: JobPost, wish: Wish) -> bool:
         try:
-            return post.shortcode is not None and await self._scraper.has(post.shortcode)
+            return post.shortcode is not None and await self._scraper.has(post.shortcode, wish)
         except ScrapeError:
             # The try meets the same error, and notes it.
             return True
@@ -245,8 +246,9 @@ class Runner:
 class _Attempt:
     """One try of a *post*, whose share link is opened first."""
 
-    def __init__(self, scraper: Scraper, post: JobPost, *, keep: bool) -> None:
+    def __init__(self, scraper: Scraper, post: JobPost, wish: Wish, *, keep: bool) -> None:
         self._scraper = scraper
+        self._wish = wish
         self._keep = keep
         self.post = post
 
@@ -255,7 +257,7 @@ class _Attempt:
         if shortcode is None:
             shortcode = await self._scraper.shortcode_of(read_link(url, max_length=len(url)))
             self.post = replace(self.post, shortcode=shortcode)
-        return await self._scraper.scrape(shortcode, url, keep=self._keep)
+        return await self._scraper.scrape(shortcode, url, keep=self._keep, wish=self._wish)
 
     def look(self) -> bool:
         """Read the progress of the download; return whether it changed."""

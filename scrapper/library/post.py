@@ -1,8 +1,9 @@
 """A post and its media: the data that all other modules work with."""
 
 import re
+import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -16,10 +17,14 @@ __all__ = [
     "Music",
     "Post",
     "Progress",
+    "Quality",
+    "Wish",
     "cdn_expiry",
     "is_own_file",
     "moment",
 ]
+
+Quality = Literal["compatible", "best"]
 
 SMALL_BYTES, SMALL_PIXELS = 25_000, 320
 """What a small picture may have: bytes, and pixels of its shorter side."""
@@ -40,7 +45,8 @@ class MediaItem:
     """One file of a post.
 
     ``size`` is in bytes, ``width`` and ``height`` in pixels, ``duration`` in seconds; None if
-    Instagram does not say. ``cdn_url`` is empty for a file that a plugin made.
+    Instagram does not say. ``cdn_url`` is empty for a file that a plugin made. ``codec`` is that of
+    a video, or of a sound, by ffprobe's name, and ``bit_rate`` in bits per second, as they are.
     """
 
     type: Literal["video", "image", "audio"]
@@ -52,6 +58,8 @@ class MediaItem:
     alt_text: str | None = None
     duration: float | None = None
     has_audio: bool | None = None
+    codec: str | None = None
+    bit_rate: int | None = None
 
     @property
     def is_light(self) -> bool:
@@ -67,11 +75,25 @@ class MediaItem:
 
 
 @dataclass(frozen=True, slots=True)
+class Wish:
+    """Which files of a post are wanted: the *quality* of videos, and *max_bytes* for each file."""
+
+    quality: Quality = "compatible"
+    max_bytes: int | None = None
+
+    @classmethod
+    def stored(cls, quality: Any, max_bytes: Any) -> "Wish":
+        """The wish as a manifest or a job keeps it; older ones have none."""
+        return cls("best" if quality == "best" else "compatible", max_bytes)
+
+
+@dataclass(frozen=True, slots=True)
 class Music:
-    """The sound of a post: a song, or the owner's own."""
+    """The sound of a post: a song, or the owner's own. ``url`` is Instagram's, of the song."""
 
     title: str
     artist: str | None
+    url: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +131,8 @@ class Post:
     items that could not be had. ``outdated`` are those whose file is of an earlier download,
     because they could not be had in the last one. ``setbacks`` says how many downloads in a row
     before the last one left something to be had. ``named_item`` is the number of the item whose
-    own code the shortcode is.
+    own code the shortcode is. ``quality`` is the one that was asked for, and ``max_bytes`` the size
+    that was, if larger files were passed over because of it.
 
     ``small`` is a smaller copy of the post's picture, for lists; it is not one of the ``media``
     either, and a post whose picture is small has none.
@@ -131,6 +154,8 @@ class Post:
     setbacks: int = 0
     named_item: int | None = None
     small: MediaItem | None = None
+    quality: Quality = "compatible"
+    max_bytes: int | None = None
     added: tuple[MediaItem, ...] = ()
     object_urls: Mapping[str, str] = field(default_factory=dict)
 
@@ -189,8 +214,7 @@ class Post:
         for a day. A post that lacks something is fresh for an hour, and for twice as long each
         time that it still does, up to a day: Instagram may give it then.
         """
-        outdated = {self.number_of(item) for item in self.media} & set(self.outdated)
-        recent = [item for item in self.media if self.number_of(item) not in outdated]
+        recent = self._recent
         if not all(item.cdn_url for item in recent):
             # From release 0.2.0.
             return 0.0
@@ -199,6 +223,30 @@ class Post:
             pause = _FIRST_PAUSE * 2 ** min(self.setbacks, _MAX_DOUBLINGS)
             ends.append(fetched_at + min(pause, _MAX_PAUSE))
         return min(ends)
+
+    def satisfies(self, wish: Wish) -> bool:
+        """Whether the post need not be fetched again for the sake of *wish*.
+
+        Pictures satisfy any quality, and the best satisfies all if it is H.264. Files of an
+        earlier download, which could not be had anew, count for nothing.
+        """
+        if not self.fits(wish.max_bytes):
+            return False
+        if self.max_bytes is not None and self.max_bytes < (wish.max_bytes or sys.maxsize):
+            return False
+        videos = [item for item in self._recent if item.type == "video"]
+        if not videos or wish.quality == self.quality:
+            return True
+        return self.quality == "best" and all(item.codec in (None, "h264") for item in videos)
+
+    def fits(self, max_bytes: int | None) -> bool:
+        """Whether no file of the last download has more than *max_bytes*; None: any size."""
+        return max_bytes is None or all(item.size <= max_bytes for item in self._recent)
+
+    @property
+    def _recent(self) -> Sequence[MediaItem]:
+        """The files of the last download."""
+        return [item for item in self.media if self.number_of(item) not in self.outdated]
 
     @property
     def taken_time(self) -> float | None:
@@ -256,6 +304,7 @@ class Post:
             ValueError: *data* is something else.
         """
         try:
+            wish = Wish.stored(data.get("quality"), data.get("max_bytes"))
             if data["version"] != _MANIFEST_VERSION:
                 raise ValueError(f"unknown manifest version {data['version']!r}")
             thumbnail, small = data.get("thumbnail"), data.get("small")
@@ -273,6 +322,8 @@ class Post:
                 setbacks=int(data.get("setbacks", 0)),
                 named_item=data.get("named_item"),
                 small=MediaItem(**small) if small else None,
+                quality=wish.quality,
+                max_bytes=wish.max_bytes,
             )
         except (AttributeError, KeyError, TypeError) as error:
             raise ValueError("not a manifest") from error
@@ -306,6 +357,7 @@ class Fetch:
     url: str
     deadline: float
     progress: Progress = field(default_factory=Progress)
+    wish: Wish = Wish()
 
     @property
     def seconds_left(self) -> float:

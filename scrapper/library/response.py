@@ -46,6 +46,10 @@ class MediaFile:
     alt_text: str | None
     duration: Annotated[float | None, Field(description="Seconds")]
     has_audio: bool | None
+    codec: Annotated[
+        str | None, Field(description="Of a video, or of a sound: such as h264, vp9, av1, aac")
+    ]
+    bit_rate: Annotated[int | None, Field(description="Bits per second")]
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ import math
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
 from functools import partial
 from pathlib import Path
@@ -36,7 +36,7 @@ from scrapper.library.post import Post
 from scrapper.library.publishing import Publisher
 from scrapper.library.root import MediaRoot
 from scrapper.library.sqlite_file import NewerSchema
-from scrapper.library.stored import MANIFEST, StoredPost
+from scrapper.library.stored import MANIFEST, StoredPost, load
 from scrapper.settings import Settings
 from scrapper.tasks import finished, in_background
 
@@ -180,6 +180,19 @@ class Library:
     async def version(self, shortcode: str) -> int | None:
         """The version of one post; None if it is not stored."""
         found = await self._in_thread(version_of, self.root / shortcode)
+        await asyncio.to_thread(self._check)
+        return found
+
+    async def versions_of(self, shortcodes: Iterable[str]) -> dict[str, int | OSError | None]:
+        """The version of each of these posts; an error if that cannot be read."""
+
+        def look(shortcode: str) -> int | OSError | None:
+            try:
+                return version_of(self.root / shortcode)
+            except OSError as error:
+                return error
+
+        found = await asyncio.to_thread(lambda: {it: look(it) for it in shortcodes})
         await asyncio.to_thread(self._check)
         return found
 
@@ -390,6 +403,21 @@ class Library:
                 await self._sync(self._catalogue, time.monotonic(), fill=False)
                 return await self._in_thread(self._catalogue.usage)
         return self._usage or await self.usage()
+
+    def load(self, shortcode: str) -> StoredPost | None:
+        """The stored post, read from the disk by the calling thread."""
+        stored = load(self.root / shortcode)
+        if stored is None:
+            self._check()
+        return stored
+
+    def has_version(self, shortcode: str, version: int) -> bool:
+        """Whether the stored post has this *version*.
+
+        Raises:
+            OSError: that cannot be read.
+        """
+        return version_of(self.root / shortcode) == version
 
     def stage(self, shortcode: str) -> Path:
         """Make an empty folder for the files of a post that is being downloaded."""

@@ -6,7 +6,7 @@ import { toast } from "./toast.js";
 
 export function advice(failure) {
   const later = TEXTS.later(failure.retryAfter && duration(failure.retryAfter));
-  const words = TEXTS.advice[failure.code] ?? TEXTS.otherAdvice;
+  const words = TEXTS.advice[failure.away ? "unreachable" : failure.code] ?? TEXTS.otherAdvice;
   return words(failure, later);
 }
 
@@ -41,5 +41,16 @@ export async function guarded(work) {
     return await work();
   } catch (failure) {
     return report(failure);
+  }
+}
+
+/** The same for work that nobody asked for: that the server is away, the top of the page says. */
+export async function quietly(work) {
+  try {
+    await work();
+  } catch (failure) {
+    if (!failure.away) {
+      report(failure);
+    }
   }
 }

@@ -99,16 +99,18 @@ export function watchFilters(changed) {
   listed = query().toString();
   let pause = 0;
   at("filters").addEventListener("submit", (event) => event.preventDefault());
-  for (const [id, name] of [["search", "q"], ["owner", "owner"]]) {
+  const typed = () => ({ q: at("search").value.trim(), owner: at("owner").value.trim().replace(/^@/, "") });
+  for (const id of ["search", "owner"]) {
     at(id).addEventListener("input", () => {
       clearTimeout(pause);
-      pause = setTimeout(() => choose({ [name]: at(id).value.trim().replace(name === "owner" ? /^@/ : "", "") }, false), PAUSE_MS);
+      pause = setTimeout(() => choose(typed(), false), PAUSE_MS);
     });
   }
+  // What was typed just before counts, too.
   for (const name of ["sort", "type"]) {
-    at(name).addEventListener("change", () => choose({ [name]: at(name).value }));
+    at(name).addEventListener("change", () => choose({ ...typed(), [name]: at(name).value }));
   }
-  at("kept").addEventListener("change", () => choose({ kept: at("kept").checked ? "true" : "" }));
+  at("kept").addEventListener("change", () => choose({ ...typed(), kept: at("kept").checked ? "true" : "" }));
   at("no-filters").addEventListener("click", () => choose({ q: "", type: "", owner: "", kept: "" }));
   addEventListener("popstate", sync);
   sync();

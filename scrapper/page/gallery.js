@@ -1,19 +1,16 @@
 /** The stored posts as a grid, of which only what is in view is in the document. */
 
-import { guarded } from "./advice.js";
+import { quietly } from "./advice.js";
 import { readJSON } from "./api.js";
 import { at, soon } from "./dom.js";
 import { chooses, query } from "./filters.js";
 import { TEXTS } from "./texts.js";
 import { draw } from "./tile.js";
 
-const FIRST = 30;
 const AT_ONCE = 100;
 const GAP = 6;
 const SMALLEST_TILE = 116;
 const LARGEST_TILE = 250;
-// Rows beyond the window, so that scrolling meets no holes.
-const MORE_ROWS = 1;
 
 /** In the order of the listing; each has what its tile shows, and no more. */
 let posts = [];
@@ -26,6 +23,8 @@ let loading = null;
 let stale = false;
 let loaded = false;
 let shape = { columns: 2, size: 0 };
+/** Rows beyond the window, so that scrolling and the keyboard meet no holes; none for the first view. */
+let beyond = 0;
 
 /** A few hundred bytes a post: of 5,000 too, all of them fit. */
 function slim(post) {
@@ -54,6 +53,13 @@ async function page(limit, after) {
   return readJSON(`posts?${asked}`);
 }
 
+/** As many posts as fill the window, and a row or two more. */
+function windowful() {
+  measure();
+  const rows = Math.ceil(innerHeight / (shape.size + GAP)) + 1;
+  return Math.min(AT_ONCE, shape.columns * rows);
+}
+
 /** List anew, from the start. */
 export async function list() {
   listing += 1;
@@ -61,7 +67,7 @@ export async function list() {
   loading = null;
   stale = false;
   at("new-posts").hidden = true;
-  const found = await page(FIRST, null);
+  const found = await page(windowful(), null);
   if (mine !== listing) {
     return;
   }
@@ -112,7 +118,7 @@ async function refresh() {
     return;
   }
   const mine = listing;
-  const found = await page(FIRST, null);
+  const found = await page(windowful(), null);
   if (mine !== listing) {
     return;
   }
@@ -130,7 +136,7 @@ async function refresh() {
   render();
 }
 
-const refreshSoon = soon(() => guarded(refresh), 300);
+const refreshSoon = soon(() => quietly(refresh), 300);
 
 /** Take in what the server says of a post. */
 export function takePost({ shortcode, change }) {
@@ -139,7 +145,7 @@ export function takePost({ shortcode, change }) {
     hidden.delete(shortcode);
     render();
   } else if (change === "changed" && posts.some((post) => post.shortcode === shortcode)) {
-    guarded(async () => update(await readJSON(`posts/${shortcode}`).catch((failure) => {
+    quietly(async () => update(await readJSON(`posts/${shortcode}`).catch((failure) => {
       if (failure.code !== "not_stored") {
         throw failure;
       }
@@ -217,8 +223,8 @@ function place() {
   const rows = Math.ceil(shown.length / columns);
   grid.style.height = `${Math.max(0, rows * step - GAP)}px`;
   const top = -grid.getBoundingClientRect().top;
-  const first = Math.max(0, Math.floor(top / step) - MORE_ROWS);
-  const last = Math.floor((top + innerHeight) / step) + MORE_ROWS;
+  const first = Math.max(0, Math.floor(top / step) - beyond);
+  const last = Math.floor((top + innerHeight) / step) + beyond;
   const wanted = new Set();
   let before = null;
   for (let index = first * columns; index < Math.min(shown.length, (last + 1) * columns); index += 1) {
@@ -244,8 +250,8 @@ function place() {
       tile.querySelector("img")?.removeAttribute("src");
     }
   }
-  if (cursor && !loading && last >= rows - 4) {
-    guarded(more);
+  if (cursor && !loading && last >= rows - 2) {
+    quietly(more);
   }
   if (stale && isAtTop()) {
     refreshSoon();
@@ -276,7 +282,12 @@ export function watchGallery() {
       });
     }
   };
-  addEventListener("scroll", onScroll, { passive: true });
+  const goOn = () => {
+    beyond = 2;
+    onScroll();
+  };
+  addEventListener("scroll", goOn, { passive: true });
+  at("grid").addEventListener("focusin", goOn);
   new ResizeObserver(() => {
     measure();
     onScroll();

@@ -8,7 +8,7 @@ import { TEXTS } from "./texts.js";
 import { toast } from "./toast.js";
 
 const JOBS_AT_ONCE = 50;
-const MOST_JOBS = 500;
+const MOST_JOBS = 200;
 const SHOWN = 6;
 
 const jobs = new Map();
@@ -235,7 +235,7 @@ function render() {
 }
 
 /** Show the list anew, soon: many events come at once. */
-export const show = soon(render, 50);
+export const show = soon(render, 100);
 
 export function knowLogin({ state }) {
   loggedIn = state === "active";

@@ -18,7 +18,7 @@ export function showLogin({ state, username, since }) {
   at("login-form").hidden = keyless;
   at("forget").hidden = state === "none";
   at("login-trouble").hidden = !TROUBLE.has(state);
-  at("login-trouble-text").textContent = text;
+  at("login-trouble-text").textContent = TROUBLE.has(state) ? text : "";
   known({ state });
 }
 

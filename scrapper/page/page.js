@@ -1,6 +1,6 @@
 /** The page: how its parts hang together, and the server's events that keep them up to date. */
 
-import { guarded } from "./advice.js";
+import { guarded, quietly } from "./advice.js";
 import { soon } from "./dom.js";
 import { follow } from "./events.js";
 import { putBack, watchField } from "./field.js";
@@ -21,10 +21,10 @@ const STORAGE_PAUSE_MS = 1_000;
 let stream = null;
 
 function loadAll() {
-  return Promise.all([list, loadJobs, showStorage, loadLogin].map(guarded));
+  return Promise.all([list, loadJobs, showStorage, loadLogin].map(quietly));
 }
 
-const storageSoon = soon(() => guarded(showStorage), STORAGE_PAUSE_MS);
+const storageSoon = soon(() => quietly(showStorage), STORAGE_PAUSE_MS);
 
 const EVENTS = {
   reset: loadAll,
@@ -60,7 +60,10 @@ function end() {
 }
 
 fill(document);
-watchSession(begin, end);
+watchSession(() => {
+  begin();
+  showOpened();
+}, end);
 watchGallery();
 watchFilters({
   listed: () => {

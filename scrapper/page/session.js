@@ -15,14 +15,12 @@ function mark(signedIn) {
 }
 
 function showSignIn(needed) {
-  if (needed && at("sign-in").hidden) {
-    document.querySelectorAll("dialog[open]").forEach((dialog) => dialog.close());
-  }
   const focus = needed && at("sign-in").hidden;
   at("sign-in").hidden = !needed;
   at("app").hidden = needed;
   at("open-settings").hidden = needed;
   if (focus) {
+    document.querySelectorAll("dialog[open]").forEach((dialog) => dialog.close());
     at("key").focus();
   }
 }

@@ -224,7 +224,7 @@ export const TEXTS = {
   helpIOSAddress: "Address for the shortcut",
   helpBookmarklet: "Elsewhere: drag this link to your bookmarks, and press it on a post's page.",
   bookmarklet: "Get this post",
-  helpKeys: "Keys: Shift and click selects up to a post, Ctrl+A selects all, arrows leaf through posts, Esc closes.",
+  helpKeys: "Keys: Shift and click selects up to a post, Ctrl+A selects all, arrow keys move through posts, Esc closes.",
   api: "The API",
 
   advice: {

@@ -171,7 +171,8 @@ export async function showOpened() {
     try {
       found = await readJSON(`posts/${encodeURIComponent(shortcode)}`);
     } catch (failure) {
-      if (asked === shortcode) {
+      // What is signed in for stays in the address.
+      if (asked === shortcode && failure.status !== 401) {
         close();
         guarded(() => {
           throw failure;
@@ -306,8 +307,9 @@ export function watchViewer() {
       guarded(act);
     });
   }
-  dialog.addEventListener("keydown", (event) => {
-    if (event.target.closest("video, audio") || event.altKey || event.ctrlKey || event.metaKey) {
+  // A button that goes takes the focus with it, out of the dialog.
+  document.addEventListener("keydown", (event) => {
+    if (!dialog.open || event.target.closest("video, audio") || event.altKey || event.ctrlKey || event.metaKey) {
       return;
     }
     const by = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
@@ -332,7 +334,9 @@ export function watchViewer() {
     const last = post?.shortcode;
     post = null;
     place();
-    close();
+    if (at("sign-in").hidden) {
+      close();
+    }
     if (last) {
       focusOn(last);
     }

@@ -1,18 +1,20 @@
-"""A plugin that makes audio files of videos, and copies of videos that play anywhere.
+"""A plugin that makes audio files of posts, and copies of videos that play anywhere.
 
 ``PLUGINS=audio``, with ffmpeg and ffprobe on the PATH. The plugin stores the sound of each video as
-``SHORTCODE.m4a``, as Instagram encoded it. ``/download/SHORTCODE?audio=1`` makes that file if it is
-missing, and ``?h264=1`` makes a copy in H.264 and AAC of a video in other codecs.
+``SHORTCODE.m4a``, as Instagram encoded it, and so the song that plays to pictures, where Instagram
+gives its URL. ``/download/SHORTCODE?audio=1`` makes that file if it is missing, and ``?h264=1``
+makes a copy in H.264 and AAC of a video in other codecs. Posts whose picture is large get a small
+one for lists, those that are stored already one after the other.
 """
 
 import asyncio
 import json
 import math
 import shutil
-import subprocess
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -21,37 +23,51 @@ import structlog
 from aiohttp import web
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from scrapper.errors import DeadlineExceeded, MediaTooLarge, ServerFull, SettingsError
+from scrapper.errors import (
+    DeadlineExceeded,
+    InstagramChanged,
+    MediaTooLarge,
+    PostForbidden,
+    PostNotFound,
+    ScrapeError,
+    ServerFull,
+    SettingsError,
+)
+from scrapper.ffmpeg import FFmpeg, FFmpegFailed, missing_programs
 from scrapper.handlers.refusals import NotStored
 from scrapper.handlers.resources import CONVERSIONS, LIBRARY, SETTINGS
+from scrapper.instagram.files.kinds import bit_rate, read_movie
+from scrapper.instagram.files.song import fetch_song
 from scrapper.library.additions import Additions
 from scrapper.library.disk import check_room, flush, storing
-from scrapper.library.post import MediaItem, Post
+from scrapper.library.post import SMALL_BYTES, SMALL_PIXELS, MediaItem, Post
 from scrapper.library.store import Library
 from scrapper.plugins.hooks import hookimpl
 from scrapper.settings import Settings
-from scrapper.tasks import end
+from scrapper.tasks import end, finished, in_background
 
 __all__ = ["configure", "post_stored", "register_routes"]
 
 log = structlog.get_logger(__name__)
 
-_PROGRAMS = ("ffmpeg", "ffprobe")
 _MOST_WAITING = 16
-_PROBE_BYTES = 100_000
-_ERROR_BYTES = 10_000
-# The file comes from outside: ffmpeg opens no other file, and no single allocation is huge.
-_INPUT = (
-    *("-protocol_whitelist", "file", "-max_alloc", "1000000000", "-max_pixels", "40000000"),
-    *("-f", "mov"),
-)
-# Requests come first, and a killed service leaves no ffmpeg behind.
-_WRAPPED = ("setpriv", "--pdeathsig", "KILL", "nice")
+_MEMORY = 1_000_000_000
+_MORE_BYTES = 10_000_000
 _TO_H264 = (
     *("libx264", "-vf", "scale=trunc(iw/2)*2:trunc(ih/2)*2"),
     *("-preset", "veryfast", "-crf", "23", "-pix_fmt", "yuv420p"),
 )
 _SOUND = ".m4a"
+_SMALL = "small"
+_LISTED_AT_ONCE = 100
+_PAUSE_SECONDS = 60.0
+_FORMS = {".jpg": "jpeg_pipe", ".png": "png_pipe", ".webp": "webp_pipe", ".gif": "gif"}
+_SCALED = (
+    f"scale=w='min({SMALL_PIXELS},iw)':h='min({SMALL_PIXELS},ih)'"
+    ":force_original_aspect_ratio=decrease,format=yuvj420p"
+)
+# From good to bad: the scale of ffmpeg's encoder of JPEG.
+_QUALITIES = ("5", "12", "25")
 
 
 class _AudioSettings(BaseSettings):
@@ -60,10 +76,8 @@ class _AudioSettings(BaseSettings):
     model_config = SettingsConfigDict(env_ignore_empty=True)
 
     plugin_timeout_seconds: float = 900
-
-
-class FFmpegFailed(Exception):
-    """ffmpeg cannot convert a file; the text says why."""
+    max_media_mb: int = 1024
+    min_free_disk_mb: int = 100
 
 
 @hookimpl
@@ -73,22 +87,34 @@ def configure(settings: Settings) -> None:  # noqa: ARG001
     Raises:
         SettingsError: it is not.
     """
-    missing = [program for program in _PROGRAMS if shutil.which(program) is None]
-    if missing:
+    if missing := missing_programs():
         raise SettingsError(f"{' and '.join(missing)} must be on the PATH: install ffmpeg")
 
 
 @hookimpl
 def post_stored(post: Post, folder: Path) -> Additions | None:
-    """Make the sound of each video of *post* a file.
+    """Make the sound of each video of *post* a file, and fetch the song of its pictures.
 
     Raises:
-        FFmpegFailed, OSError, subprocess.TimeoutExpired: it cannot be made.
+        FFmpegFailed, ScrapeError, OSError: one cannot be had.
     """
-    ffmpeg = _FFmpeg(_AudioSettings().plugin_timeout_seconds)
+    maker = _Maker(_AudioSettings())
     videos = [item for item in post.media if item.type == "video"]
-    sounds = tuple(filter(None, (ffmpeg.sound_of(folder, item) for item in videos)))
-    return Additions(sounds) if sounds else None
+    sounds = [made for item in videos if (made := maker.sound_of(folder, item))]
+    if url := _song_of(post):
+        try:
+            sounds.append(maker.song_of(folder, post, url))
+        except ScrapeError as error:
+            if not sounds:
+                raise
+            log.warning("song not had", shortcode=post.shortcode, outcome=type(error).__name__)
+    small = None
+    try:
+        small = maker.small_of(folder, post)
+    # The sound is there, and a list can do without a picture.
+    except (FFmpegFailed, OSError) as error:
+        log.warning("no small picture", shortcode=post.shortcode, cause=repr(error))
+    return Additions(tuple(sounds), small=small) if sounds or small else None
 
 
 @hookimpl
@@ -98,7 +124,56 @@ def register_routes(app: web.Application) -> Iterable[web.RouteDef]:
     app[CONVERSIONS]["audio"] = conversions.sound
     app[CONVERSIONS]["h264"] = conversions.h264
     app.cleanup_ctx.append(conversions.closing)
+    app.cleanup_ctx.append(_SmallPictures(app[LIBRARY], app[SETTINGS]).making)
     return ()
+
+
+class _SmallPictures:
+    """Makes the small pictures that posts lack which were stored before, one after the other."""
+
+    def __init__(self, library: Library, settings: Settings) -> None:
+        self._library = library
+        self._maker = _Maker(settings)
+        self._keep_free = settings.min_free_bytes
+
+    async def making(self, app: web.Application) -> AsyncIterator[None]:  # noqa: ARG002
+        """Go through the library once while the service runs."""
+        work = in_background(self._make_all(), "small pictures")
+        yield
+        self._maker.kill()
+        await end(work)
+
+    async def _make_all(self) -> None:
+        cursor, is_over = None, False
+        while not is_over:
+            try:
+                listing = await self._library.list(_LISTED_AT_ONCE, cursor)
+                for stored in listing.posts:
+                    await self._make(stored.post)
+            except (ScrapeError, OSError) as error:
+                log.warning("small pictures not made for a while", cause=repr(error))
+                await asyncio.sleep(_PAUSE_SECONDS)
+            else:
+                cursor, is_over = listing.next, listing.next is None
+
+    async def _make(self, post: Post) -> None:
+        version = await self._library.version(post.shortcode)
+        if post.small is not None or version is None:
+            return
+        folder = self._library.root / post.shortcode
+
+        def work() -> MediaItem | None:
+            check_room(folder, keep_free=self._keep_free)
+            with storing():
+                return self._maker.small_of(folder, post)
+
+        try:
+            made = await finished(asyncio.to_thread(work))
+            if made is not None:
+                await self._library.add(post.shortcode, _SMALL, Additions(small=made), version)
+        # It cannot be read, or was removed meanwhile.
+        except (FFmpegFailed, FileNotFoundError, TimeoutError) as error:
+            log.warning("no small picture", shortcode=post.shortcode, cause=repr(error))
 
 
 class _Conversions:
@@ -111,9 +186,8 @@ class _Conversions:
     def __init__(self, library: Library, settings: Settings) -> None:
         self._library = library
         self._patience = settings.scrape_timeout_seconds
-        self._ffmpeg = _FFmpeg(settings.plugin_timeout_seconds)
+        self._maker = _Maker(settings)
         self._keep_free = settings.min_free_bytes
-        self._max_bytes = settings.max_media_bytes
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="convert")
         self._under_way: dict[tuple[str, int], asyncio.Task[MediaItem | None]] = {}
 
@@ -121,22 +195,32 @@ class _Conversions:
         """End the work under way when the service ends."""
         yield
         self._thread.shutdown(wait=False, cancel_futures=True)
-        self._ffmpeg.kill()
+        self._maker.kill()
         for work in list(self._under_way.values()):
             await end(work)
 
     async def sound(self, post: Post, item: MediaItem) -> MediaItem:
-        """The sound of *item*.
+        """The sound of *item*: a video's own, or the song that plays to the post's pictures.
 
         Raises:
-            web.HTTPNotFound: it has none.
-            DeadlineExceeded, ServerFull: not yet.
+            web.HTTPNotFound: it has none, or Instagram's URL of the song expired.
+            ScrapeError: not yet, or Instagram does not give the song now.
         """
+        made = None
         if item.type == "video":
-            make = partial(self._ffmpeg.sound_of, item=item)
-            if made := await self._made(post, _name(item, _SOUND), make):
-                return made
-        raise web.HTTPNotFound(text="The item has no sound")
+            of_video = partial(self._maker.sound_of, item=item)
+            made = await self._made(post, _name(item, _SOUND), of_video)
+        elif url := _song_of(post):
+            song = partial(self._maker.song_of, post=post, url=url)
+            try:
+                made = await self._made(post, _song_name(post), song)
+            except (PostNotFound, PostForbidden, InstagramChanged):
+                raise web.HTTPNotFound(
+                    text="The song's URL has expired: ask for the post with refresh"
+                ) from None
+        if made is None:
+            raise web.HTTPNotFound(text="The item has no sound")
+        return made
 
     async def h264(self, post: Post, item: MediaItem) -> MediaItem:
         """*item* in H.264 and AAC: itself, if it is so already.
@@ -149,7 +233,7 @@ class _Conversions:
         if item.type != "video":
             raise web.HTTPNotFound(text="The item is not a video")
         name = _name(item, "_h264.mp4")
-        make = partial(self._ffmpeg.h264_of, item=item, name=name, max_bytes=self._max_bytes)
+        make = partial(self._maker.h264_of, item=item, name=name)
         return await self._made(post, name, make) or item
 
     async def _made(self, post: Post, name: str, make: "_Make") -> MediaItem | None:
@@ -198,7 +282,7 @@ class _Conversions:
             await asyncio.to_thread(check_room, self._library.root, keep_free=self._keep_free)
             log.warning("video not converted", shortcode=post.shortcode, cause=str(error))
             raise web.HTTPUnprocessableEntity(text="ffmpeg cannot convert the file") from error
-        except subprocess.TimeoutExpired:
+        except TimeoutError:
             raise DeadlineExceeded from None
         else:
             return made
@@ -210,17 +294,18 @@ _Make = Callable[[Path], MediaItem | None]
 """Makes a file of a post in its folder; None if there is nothing to make."""
 
 
-class _FFmpeg:
-    """Makes files by ffmpeg, one at a time; a program may take *timeout* seconds."""
+class _Maker:
+    """Makes files of a post's items; what makes one may take so many seconds."""
 
-    def __init__(self, timeout: float) -> None:
-        self._timeout = timeout
-        self._process: subprocess.Popen[bytes] | None = None
+    def __init__(self, settings: "Settings | _AudioSettings") -> None:
+        self._seconds = settings.plugin_timeout_seconds
+        self._max_bytes = settings.max_media_mb * 1_000_000
+        self._keep_free = settings.min_free_disk_mb * 1_000_000
+        self._ffmpeg = FFmpeg(_MEMORY)
 
     def kill(self) -> None:
         """End what runs."""
-        if self._process is not None:
-            self._process.kill()
+        self._ffmpeg.kill()
 
     def sound_of(self, folder: Path, item: MediaItem) -> MediaItem | None:
         """The sound of *item* as a file in *folder*; None if it has none."""
@@ -229,11 +314,30 @@ class _FFmpeg:
         made = self._convert(folder, item, _name(item, _SOUND), ["-vn", "-c:a", "copy"])
         return replace(made, type="audio", width=None, height=None, alt_text=None)
 
-    def h264_of(self, folder: Path, item: MediaItem, name: str, max_bytes: int) -> MediaItem | None:
+    def song_of(self, folder: Path, post: Post, url: str) -> MediaItem:
+        """The song that plays to the pictures of *post*, as a file in *folder*.
+
+        Raises:
+            ScrapeError: Instagram does not give it now.
+        """
+        unfinished = _unfinished(folder)
+        fetch_song(
+            url,
+            unfinished.parent,
+            unfinished.name,
+            seconds=self._seconds,
+            max_bytes=self._max_bytes,
+            keep_free=self._keep_free,
+        )
+        with _appearing(unfinished, folder / _song_name(post), folder / post.main.filename):
+            item = MediaItem("audio", _song_name(post), "", 0, None, None, has_audio=True)
+            return _described(item, unfinished)
+
+    def h264_of(self, folder: Path, item: MediaItem, name: str) -> MediaItem | None:
         """The copy of *item* in *folder*; None if it needs none.
 
         Raises:
-            MediaTooLarge: it would have more than *max_bytes*.
+            MediaTooLarge: it would be larger than a file may be.
         """
         codecs = self._codecs_of(folder / item.filename)
         video, audio = codecs.get("video"), codecs.get("audio")
@@ -241,61 +345,105 @@ class _FFmpeg:
             return None
         options = ["-c:v", *(["copy"] if video == "h264" else _TO_H264)]
         options += ["-c:a", "copy" if audio == "aac" else "aac"]
-        options += ["-movflags", "+faststart", "-fs", str(max_bytes)]
+        options += ["-movflags", "+faststart", "-fs", str(self._max_bytes)]
         made = self._convert(folder, item, name, options)
-        if made.size >= max_bytes:
+        if made.size >= self._max_bytes:
             (folder / name).unlink()
             raise MediaTooLarge
         return made
 
+    def small_of(self, folder: Path, post: Post) -> MediaItem | None:
+        """A small picture of *post* as a file in *folder*; None if its picture is small.
+
+        Raises:
+            FFmpegFailed, OSError: it cannot be made.
+        """
+        name = f"{post.shortcode}_{_SMALL}.jpg"
+        if post.small is not None:
+            return post.small if post.small.filename == name else None
+        picture = post.picture or post.main
+        if picture.is_small:
+            return None
+        source, unfinished = folder / picture.filename, _unfinished(folder)
+        form = _FORMS.get(source.suffix, "mov")
+        given = ["-nostdin", *FFmpeg.input(source, form=form), "-frames:v", "1", "-vf", _SCALED]
+        with _appearing(unfinished, folder / name, source):
+            for quality in _QUALITIES:
+                made = ["-q:v", quality, "-f", "image2", "-update", "1", "-y", str(unfinished)]
+                self._ffmpeg.run(
+                    "ffmpeg", *given, *made, seconds=self._seconds, max_bytes=_MORE_BYTES
+                )
+                size = unfinished.stat().st_size
+                if size <= SMALL_BYTES:
+                    return MediaItem("image", name, "", size, None, None)
+            raise FFmpegFailed("no quality is small enough")
+
     def _codecs_of(self, path: Path) -> dict[str, str]:
         """The codec of the first stream of each type, by the names that ffprobe has for them."""
         shown = ("-show_entries", "stream=codec_type,codec_name", "-of", "json")
+        printed = self._ffmpeg.run("ffprobe", *shown, *FFmpeg.input(path), seconds=self._seconds)
         found: dict[str, str] = {}
-        for stream in json.loads(self._run("ffprobe", *shown, str(path))).get("streams", ()):
-            found.setdefault(stream.get("codec_type"), stream.get("codec_name", "unknown"))
+        try:
+            for stream in json.loads(printed).get("streams", ()):
+                found.setdefault(stream.get("codec_type"), stream.get("codec_name", "unknown"))
+        except ValueError:
+            raise FFmpegFailed("more streams than any video has") from None
         return found
 
     def _convert(
         self, folder: Path, item: MediaItem, name: str, options: Sequence[str]
     ) -> MediaItem:
         """Make the file *name* of *item*; it appears whole, or not at all."""
-        # What a crash leaves there goes at the next start.
-        unfinished = folder.parent / ".incoming" / f"{folder.name}.{uuid.uuid4().hex}.part"
-        given = ["-nostdin", "-i", str(folder / item.filename), "-map", "0:v:0?", "-map", "0:a:0?"]
-        try:
-            self._run("ffmpeg", *given, *options, "-f", "mp4", str(unfinished))
-            # With its time, which is the post's.
-            shutil.copystat(folder / item.filename, unfinished)
-            flush(unfinished)
-            size = unfinished.stat().st_size
-            unfinished.replace(folder / name)
-        finally:
-            unfinished.unlink(missing_ok=True)
-        return replace(item, filename=name, cdn_url="", size=size)
+        source, unfinished = folder / item.filename, _unfinished(folder)
+        with _appearing(unfinished, folder / name, source):
+            given = ["-nostdin", *FFmpeg.input(source), "-map", "0:v:0?", "-map", "0:a:0?"]
+            made = [*options, "-f", "mp4", str(unfinished)]
+            most = self._max_bytes + _MORE_BYTES
+            self._ffmpeg.run("ffmpeg", *given, *made, seconds=self._seconds, max_bytes=most)
+            return _described(replace(item, filename=name, cdn_url=""), unfinished)
 
-    def _run(self, program: str, *arguments: str) -> bytes:
-        """What the program prints.
 
-        Raises:
-            FFmpegFailed: it fails.
-            subprocess.TimeoutExpired: it takes too long.
-        """
-        with subprocess.Popen(  # noqa: S603 - no shell, and paths of our own
-            [*_WRAPPED, program, "-hide_banner", "-loglevel", "error", *_INPUT, *arguments],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        ) as process:
-            self._process = process
-            try:
-                output, complaint = process.communicate(timeout=self._timeout)
-            finally:
-                process.kill()
-                self._process = None
-        if process.returncode != 0:
-            raise FFmpegFailed(complaint[-_ERROR_BYTES:].decode(errors="replace").strip())
-        return output[:_PROBE_BYTES]
+def _unfinished(folder: Path) -> Path:
+    """Where a file of the post in *folder* is made; what a crash leaves goes at the next start."""
+    return folder.parent / ".incoming" / f"{folder.name}.{uuid.uuid4().hex}.part"
+
+
+@contextmanager
+def _appearing(unfinished: Path, place: Path, model: Path) -> Iterator[None]:
+    """Put what the block makes in its place, with the time of *model*, which is the post's."""
+    try:
+        yield
+        shutil.copystat(model, unfinished)
+        flush(unfinished)
+        unfinished.replace(place)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def _described(item: MediaItem, path: Path) -> MediaItem:
+    """*item* as the file at *path* is."""
+    with path.open("rb") as file:
+        movie, size = read_movie(file), path.stat().st_size
+    duration = movie.seconds or item.duration
+    return replace(
+        item,
+        size=size,
+        width=movie.width,
+        height=movie.height,
+        duration=duration,
+        codec=movie.codec,
+        bit_rate=bit_rate(size, duration),
+    )
+
+
+def _song_of(post: Post) -> str | None:
+    """The URL of the song that plays to the post's pictures; a video has its sound itself."""
+    has_pictures = any(item.type == "image" for item in post.media)
+    return post.details.music.url if has_pictures and post.details.music else None
+
+
+def _song_name(post: Post) -> str:
+    return f"{post.shortcode}{_SOUND}"
 
 
 def _name(item: MediaItem, ending: str) -> str:

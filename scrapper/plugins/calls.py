@@ -1,9 +1,10 @@
-"""Calling a plugin's function without depending on it: it may hang, block, or fail."""
+"""Calling a plugin's functions without depending on it: it may hang, block, or fail."""
 
 import asyncio
 import contextvars
 import inspect
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -16,36 +17,29 @@ class NotReturned(Exception):
 
 
 class Call:
-    """A call of *function* with *arguments* that blocks nothing else.
+    """*work* that calls functions of a plugin, by :meth:`invoke`, and blocks nothing else.
 
     It runs in a thread of its own. Nothing can stop a thread, but this one does not keep the
     process from ending. A coroutine gets an event loop of its own there, so it cannot block ours.
     """
 
-    def __init__(self, function: Callable[..., Any], *arguments: Any) -> None:
+    def __init__(self, work: Callable[["Call"], Any]) -> None:
         loop = asyncio.get_running_loop()
         self._future: asyncio.Future[Any] = loop.create_future()
         # result() raises its failure. If nobody waits any more, asyncio must not log it.
         self._future.add_done_callback(lambda done: done.cancelled() or done.exception())
+        self._since: float | None = None
         self._theirs: tuple[asyncio.AbstractEventLoop, asyncio.Task[Any]] | None = None
-
-        async def run_coroutine() -> Any:
-            task = asyncio.ensure_future(function(*arguments))
-            self._theirs = asyncio.get_running_loop(), task
-            return await task
+        self.stopped = False
+        """Whether the work is to call no further function."""
 
         def run() -> None:
             settle: Callable[[Any], None] = self._future.set_result
             try:
-                if inspect.iscoroutinefunction(function):
-                    result = asyncio.run(run_coroutine())
-                else:
-                    result = function(*arguments)
-            # result() raises its errors; even a SystemExit must not end the process.
-            except BaseException as error:  # noqa: BLE001
-                is_usual = isinstance(error, Exception) and not isinstance(error, StopIteration)
-                result = error if is_usual else RuntimeError(repr(error))
-                settle = self._future.set_exception
+                result = work(self)
+            # result() raises it.
+            except Exception as error:  # noqa: BLE001
+                result, settle = error, self._future.set_exception
             # The service's loop may be closed: the process ends.
             with suppress(RuntimeError):
                 loop.call_soon_threadsafe(settle, result)
@@ -53,34 +47,73 @@ class Call:
         context = contextvars.copy_context()
         threading.Thread(target=context.run, args=(run,), name="plugin", daemon=True).start()
 
-    async def result(self, seconds: float) -> Any:
-        """What the function returns.
+    @classmethod
+    def of(cls, function: Callable[..., Any], *arguments: Any) -> "Call":
+        """A call of one *function*, whose result is that of the call."""
+        return cls(lambda call: call.invoke(function, *arguments))
+
+    def invoke(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Call *function*, for the work alone.
 
         Raises:
-            NotReturned: it did not return within *seconds*; :meth:`ended` waits for it.
             Exception: whatever it raised; a RuntimeError if that was no Exception.
         """
+
+        async def run_coroutine() -> Any:
+            task = asyncio.ensure_future(function(*arguments))
+            self._theirs = asyncio.get_running_loop(), task
+            return await task
+
+        self._since = time.monotonic()
         try:
-            await asyncio.wait([self._future], timeout=seconds)
+            if inspect.iscoroutinefunction(function):
+                return asyncio.run(run_coroutine())
+            return function(*arguments)
+        except StopIteration as error:
+            # No future can have it.
+            raise RuntimeError(repr(error)) from error
+        except Exception:
+            raise
+        # Even a SystemExit must not end the process.
+        except BaseException as error:
+            raise RuntimeError(repr(error)) from error
         finally:
-            self._cancel()
-        if not self._future.done():
-            raise NotReturned
+            self._since = self._theirs = None
+
+    async def result(self, seconds: float) -> Any:
+        """What the work returns.
+
+        Raises:
+            NotReturned: a function did not return within *seconds*; :meth:`ended` waits for it.
+            Exception: whatever the work raised.
+        """
+        try:
+            while not self._future.done():
+                since = self._since
+                left = seconds if since is None else since + seconds - time.monotonic()
+                if left <= 0:
+                    raise NotReturned
+                await asyncio.wait([self._future], timeout=left)
+        finally:
+            self._stop()
         return self._future.result()
 
     async def ended(self, seconds: float | None = None) -> None:
-        """Wait until the function has really returned, however late; *seconds* at most."""
+        """Wait until the work has really ended, however late; *seconds* at most."""
         await asyncio.wait([self._future], timeout=seconds)
 
     async def abandon(self, seconds: float) -> None:
         """Cancel a coroutine, and give it *seconds* to clean up; leave a function alone."""
-        self._cancel()
-        if self._theirs is not None:
+        theirs = self._theirs
+        self._stop()
+        if theirs is not None:
             await self.ended(seconds)
 
-    def _cancel(self) -> None:
-        if self._theirs is not None and not self._future.done():
-            loop, task = self._theirs
+    def _stop(self) -> None:
+        self.stopped = True
+        theirs = self._theirs
+        if theirs is not None:
+            loop, task = theirs
             # Their loop may be closed by now.
             with suppress(RuntimeError):
                 loop.call_soon_threadsafe(task.cancel)

@@ -19,12 +19,13 @@ from structlog.contextvars import bound_contextvars
 
 from scrapper.instagram.login.session import LoginState
 from scrapper.jobs.store import FinishedJobs
-from scrapper.library.additions import Additions, check_additions
+from scrapper.library.additions import Additions
 from scrapper.library.store import Library
 from scrapper.plugins.calls import Call, NotReturned
 from scrapper.plugins.conditions import Condition, Conditions
-from scrapper.plugins.ledger import NO_VERSION, Ledger, Outcome
+from scrapper.plugins.ledger import Ledger, Outcome
 from scrapper.plugins.loading import Plugin
+from scrapper.plugins.stored_run import StoredCall, StoredRun, check_result
 from scrapper.scraping.peers import Peers
 from scrapper.tasks import end, in_background
 from scrapper.telemetry.metrics import Metrics
@@ -34,7 +35,7 @@ __all__ = ["Followed", "Followers", "Pauses"]
 log = structlog.get_logger(__name__)
 
 _OF_POSTS = ("post_stored", "post_removed")
-_MAY_RETURN = "post_stored may return Additions or None, the others None"
+_POSTS_AT_ONCE = 64
 _SECONDS_TO_CLEAN_UP = 5.0
 
 
@@ -123,10 +124,6 @@ class Followers:
             follower.note(shortcode)
 
 
-class _UnreadablePost(Exception):
-    """A post is stored, but cannot be read."""
-
-
 class _Ended(NamedTuple):
     """The outcome of a call that is not to be repeated."""
 
@@ -201,15 +198,16 @@ class _Follower:
         """
         if self.plugin.follows_posts:
             changes = await self._changes()
-            for number, shortcode in enumerate(changes):
-                self._behind.set(len(changes) - number)
+            for start in range(0, len(changes), _POSTS_AT_ONCE):
+                self._behind.set(len(changes) - start)
                 if not ours:
                     return True
-                self._news.discard(shortcode)
+                some = changes[start : start + _POSTS_AT_ONCE]
+                self._news.difference_update(some)
                 try:
-                    await self._look_at(shortcode)
+                    await self._look_at(some, ours)
                 except Exception:
-                    self._news.add(shortcode)
+                    self._news.update(some)
                     raise
         if self._conditions is not None and ours:
             await self._look_at_conditions(self._conditions)
@@ -240,8 +238,8 @@ class _Follower:
             self._news |= changed
         else:
             self._news |= changed
-            versions = {it: await self._library.version(it) for it in tuple(self._news)}
-            there = {it: version for it, version in versions.items() if version is not None}
+            versions = await self._library.versions_of(tuple(self._news))
+            there = {it: version for it, version in versions.items() if isinstance(version, int)}
         return sorted(self._news, key=lambda shortcode: (there.get(shortcode, 0), shortcode))
 
     def _is_new(self, edition: tuple[int, int]) -> bool:
@@ -274,38 +272,91 @@ class _Follower:
             elif await self._notify(name, hook, login=condition, condition=condition):
                 await asyncio.to_thread(self._ledger.note_condition, plugin, name, value)
 
-    async def _look_at(self, shortcode: str) -> None:
-        """Notify the plugin of the post's present state, unless it knows that."""
-        name = self.plugin.name
-        entry = await asyncio.to_thread(self._ledger.entry, name, shortcode)
-        try:
-            version = await self._library.version(shortcode)
-        except OSError as error:
-            # It may be there, or gone.
-            self._note_failure(shortcode, "post_stored", error)
-            return
-        if version is None:
-            self._settle("post_stored", shortcode)
-            self._unwritten.pop(shortcode, None)
-            if not entry and self._is_new(await asyncio.to_thread(self._ledger.edition, name)):
-                self._without_entry.add(shortcode)
-            is_known = entry[1] != "skipped" if entry else shortcode in self._without_entry
-            if not is_known or await self._notify(shortcode, "post_removed", shortcode=shortcode):
-                await asyncio.to_thread(self._ledger.forget, name, shortcode)
+    async def _look_at(self, shortcodes: Sequence[str], ours: object) -> None:
+        """Notify the plugin of the present state of posts, unless it knows that."""
+        entries = await asyncio.to_thread(self._ledger.entries, self.plugin.name, shortcodes)
+        stored = []
+        for shortcode, version in (await self._library.versions_of(shortcodes)).items():
+            entry = entries.get(shortcode)
+            if isinstance(version, OSError):
+                # It may be there, or gone.
+                self._note_failure(shortcode, "post_stored", version)
+            elif version is None:
+                await self._report_removed(shortcode, entry)
+            else:
                 self._without_entry.discard(shortcode)
-            return
-        self._without_entry.discard(shortcode)
-        if entry is None or entry[0] != version:
-            await self._report_stored(shortcode, version)
+                if entry is None or entry[0] != version:
+                    stored.append((shortcode, version))
+        await self._report_stored(stored, ours)
 
-    async def _report_stored(self, shortcode: str, version: int) -> None:
-        # The removal of an earlier version is no news any more.
-        self._settle("post_removed", shortcode)
-        known, ended = self._unwritten.get(shortcode, (None, None))
-        if known != version:
-            ended = await self._call_with_post(shortcode)
-        if ended is None:
-            return
+    async def _report_removed(self, shortcode: str, entry: tuple[int, Outcome] | None) -> None:
+        name = self.plugin.name
+        self._settle("post_stored", shortcode)
+        self._unwritten.pop(shortcode, None)
+        if not entry and self._is_new(await asyncio.to_thread(self._ledger.edition, name)):
+            self._without_entry.add(shortcode)
+        is_known = entry[1] != "skipped" if entry else shortcode in self._without_entry
+        if not is_known or await self._notify(shortcode, "post_removed", shortcode=shortcode):
+            await asyncio.to_thread(self._ledger.forget, name, shortcode)
+            self._without_entry.discard(shortcode)
+
+    async def _report_stored(self, posts: Sequence[tuple[str, int]], ours: object) -> None:
+        """Notify the plugin of *posts*, each with its version."""
+        to_call = []
+        for shortcode, version in posts:
+            # The removal of an earlier version is no news any more.
+            self._settle("post_removed", shortcode)
+            known, ended = self._unwritten.get(shortcode, (None, None))
+            if ended is not None and known == version:
+                await self._write(shortcode, version, ended)
+            elif self._waits("post_stored", shortcode):
+                continue
+            elif "post_stored" in self.plugin.hooks:
+                to_call.append((shortcode, version))
+            else:
+                await self._write(shortcode, version, _Ended(worked=True))
+        left: Sequence[tuple[str, int]] = to_call
+        while left and ours:
+            left = await self._follow(
+                StoredRun(self.plugin, self._library, self._ledger, left, ours)
+            )
+
+    async def _follow(self, run: StoredRun) -> Sequence[tuple[str, int]]:
+        """Have the plugin called with the posts of *run*; return those that are left."""
+        call = self._call = Call(run)
+        fault: Exception | None = None
+        try:
+            await call.result(self._followed.timeout)
+        except NotReturned as error:
+            number = len(run.called)
+            log.warning("plugin does not return", hook="post_stored", subject=run.left[0][0])
+            await call.ended()
+            # However it ended, it was too late.
+            run.fail(number, error)
+        # The disk may be away: what was done before counts.
+        except Exception as error:  # noqa: BLE001
+            fault = error
+        for called in run.called:
+            await self._note_call(called)
+        if fault is not None:
+            raise fault
+        return run.left
+
+    async def _note_call(self, called: StoredCall) -> None:
+        shortcode, result = called.shortcode, called.result
+        ended: _Ended | None
+        if called.error is not None:
+            ended = self._note_failure(shortcode, "post_stored", called.error)
+        else:
+            if called.made:
+                self._note_success("post_stored")
+            ended = _Ended(worked=True, additions=result)
+        if called.noted:
+            self._settle("post_stored", shortcode)
+        elif ended is not None:
+            await self._write(shortcode, called.version, ended)
+
+    async def _write(self, shortcode: str, version: int, ended: _Ended) -> None:
         # If the disk takes no writes, only the writing is tried again, not the call.
         self._unwritten[shortcode] = version, ended
         if await self._library.version(shortcode) == version:
@@ -313,7 +364,7 @@ class _Follower:
             if outcome is not None:
                 self._settle("post_stored", shortcode)
                 name = self.plugin.name
-                await asyncio.to_thread(self._ledger.note, name, shortcode, version, outcome)
+                await asyncio.to_thread(self._ledger.note, name, (shortcode, version, outcome))
         else:
             # The plugin worked on files that are gone.
             self.note(shortcode)
@@ -328,21 +379,6 @@ class _Follower:
                 return "failed" if self._note_failure(shortcode, "post_stored", error) else None
         return "done" if ended.worked else "failed"
 
-    async def _call_with_post(self, shortcode: str) -> _Ended | None:
-        """Call the plugin; None if that is to be done later."""
-        if self._waits("post_stored", shortcode):
-            return None
-        if "post_stored" not in self.plugin.hooks:
-            return _Ended(worked=True)
-        stored = await self._library.reread(shortcode)
-        if stored is None:
-            return self._note_failure(shortcode, "post_stored", _UnreadablePost(shortcode))
-        # However the call ends, the plugin must learn of it if the post is removed later.
-        name = self.plugin.name
-        await asyncio.to_thread(self._ledger.note, name, shortcode, NO_VERSION, "begun")
-        folder = self._library.root / shortcode
-        return await self._notify(shortcode, "post_stored", post=stored.post, folder=folder)
-
     async def _notify(self, subject: str, hook: str, **arguments: Any) -> _Ended | None:
         """Call the *hook* if the plugin has it; None if it is to be tried later."""
         impl = self.plugin.hooks.get(hook)
@@ -350,13 +386,9 @@ class _Follower:
             return _Ended(worked=True)
         if self._waits(hook, subject):
             return None
-        call = self._call = Call(impl.function, *[arguments[name] for name in impl.argnames])
+        call = self._call = Call.of(impl.function, *[arguments[name] for name in impl.argnames])
         try:
-            result = await call.result(self._followed.timeout)
-            if hook == "post_stored" and isinstance(result, Additions):
-                check_additions(result, arguments["post"])
-            elif result is not None:
-                raise TypeError(f"{hook} returned {type(result).__name__}: {_MAY_RETURN}")
+            check_result(hook, await call.result(self._followed.timeout))
         except NotReturned as error:
             log.warning("plugin does not return", hook=hook, subject=subject)
             await call.ended()
@@ -364,11 +396,12 @@ class _Follower:
         # A plugin may raise anything.
         except Exception as error:  # noqa: BLE001
             return self._note_failure(subject, hook, error)
-        if hook != "post_stored":
-            # The returned additions must be stored first.
-            self._settle(hook, subject)
+        self._settle(hook, subject)
+        self._note_success(hook)
+        return _Ended(worked=True)
+
+    def _note_success(self, hook: str) -> None:
         self._followed.metrics.plugin_calls.labels(self.plugin.name, hook, "ok").inc()
-        return _Ended(worked=True, additions=result)
 
     def _note_failure(self, subject: str, hook: str, cause: Exception) -> _Ended | None:
         tries = self._tries[hook, subject] = self._tries.get((hook, subject), 0) + 1

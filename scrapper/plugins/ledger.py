@@ -1,9 +1,10 @@
 """Which plugin knows of which post, login state and condition: in SQLite, across restarts."""
 
+import json
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -112,21 +113,22 @@ class Ledger:
                 database.execute("SELECT shortcode, version FROM posts WHERE plugin = ?", (plugin,))
             )
 
-    def entry(self, plugin: str, shortcode: str) -> tuple[int, Outcome] | None:
-        """The version of one post, and its outcome; None if *plugin* was not notified."""
+    def entries(self, plugin: str, shortcodes: Sequence[str]) -> dict[str, tuple[int, Outcome]]:
+        """The version of each post, and its outcome, of those that *plugin* was notified of."""
         with self._file.using() as database:
-            row: tuple[int, Outcome] | None = database.execute(
-                "SELECT version, outcome FROM posts WHERE plugin = ? AND shortcode = ?",
-                (plugin, shortcode),
-            ).fetchone()
-            return row
+            rows = database.execute(
+                "SELECT shortcode, version, outcome FROM posts WHERE plugin = ? AND shortcode IN "
+                "(SELECT value FROM json_each(?))",
+                (plugin, json.dumps(shortcodes)),
+            )
+            return {shortcode: (version, outcome) for shortcode, version, outcome in rows}
 
-    def note(self, plugin: str, shortcode: str, version: int, outcome: Outcome) -> None:
-        """Note that *plugin* was notified of the post, or failed with it."""
+    def note(self, plugin: str, *posts: tuple[str, int, Outcome]) -> None:
+        """Note of which version of *posts* the plugin was notified, and how that ended."""
         with self._file.changing() as database:
-            database.execute(
+            database.executemany(
                 "INSERT OR REPLACE INTO posts VALUES (?, ?, ?, ?)",
-                (plugin, shortcode, version, outcome),
+                [(plugin, *post) for post in posts],
             )
 
     def conditions(self, plugin: str) -> dict[str, str]:

@@ -156,10 +156,9 @@ class _NotifySettings(BaseSettings):
 class _Notifier:
     """The hooks, and what they share: all but one of them get no application to keep it in."""
 
-    def __init__(self) -> None:
-        self._targets: Sequence[_Target] = ()
-        self._outbox = Outbox(Path(os.devnull))
-        self._lock = Path(os.devnull)
+    _targets: Sequence[_Target]
+    _outbox: Outbox
+    _lock: Path
 
     @hookimpl
     def configure(self, settings: Settings) -> None:
@@ -174,7 +173,7 @@ class _Notifier:
             raise SettingsError(explain(error)) from None
         for target in self._targets:
             if not _made(target):
-                raise SettingsError(f"NOTIFY_URLS: Apprise cannot use {target.name}: see its wiki")
+                raise SettingsError(f"NOTIFY_URLS: Apprise cannot use the URL of {target.name}")
         state = settings.media_root / ".state"
         self._outbox = Outbox(state / "notify.json")
         self._lock = state / "sending.lock"
@@ -255,7 +254,7 @@ class _Notifier:
     async def _send_all(self, target: _Target, ending: asyncio.Event) -> None:
         while not await _is_set(ending):
             for message in await asyncio.to_thread(self._outbox.due, target.name):
-                call = Call(self._send, target, message)
+                call = Call.of(self._send, target, message)
                 try:
                     await call.result(_SECONDS_TO_SEND)
                 except NotReturned:
@@ -269,7 +268,13 @@ class _Notifier:
         known = {"target": target.name, "kind": message.kind, "count": message.count}
         try:
             made = _made(target)
-            sent = made and made.notify(title=message.title, body=message.text)
+            sent = made and made.notify(
+                title=message.title,
+                body=message.text,
+                # What clients sent may be in it: it is no markup.
+                body_format="text",
+                notify_type="info" if message.kind == "job" else "warning",
+            )
             cause = "" if sent else "refused or unreachable"
         # Its text may hold the URL, and a target may raise anything.
         except Exception as error:  # noqa: BLE001

@@ -3,7 +3,8 @@
 Each message of the stream names a post of a job. A worker reads one whenever it can run one more
 post, and holds it until that post is finished. Several times within :data:`ABANDONED_SECONDS` a
 heartbeat shows that it still does. A worker that stops hands back what it holds. Before a worker
-reads a new message, it takes over what others handed back, and what lost workers held.
+reads a new message, it takes over what others handed back, and what lost workers held. When it
+joins, it forgets workers that have been dead for a day.
 
 A worker is lost once it was silent for :data:`ABANDONED_SECONDS` and its connection is gone, as
 when it was killed. One that is connected may only be late, since its machine is busy: it is lost
@@ -18,6 +19,7 @@ import secrets
 import socket
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import structlog
@@ -101,7 +103,7 @@ class PostQueue(AsyncBroker):
         self._held: dict[bytes, bytes] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._look_at = 0.0
-        self._away_at = -math.inf
+        self._answered_at = self._away_at = -math.inf
 
     def message_for(self, job_id: str, index: int) -> bytes:
         """What the stream holds for the post; the same each time."""
@@ -158,7 +160,7 @@ class PostQueue(AsyncBroker):
         await super().startup()
         # Redis need not answer yet.
         self._tasks = [
-            in_background(self._beat(), "heartbeat"),
+            in_background(self._send_heartbeats(), "heartbeat"),
             in_background(self._stay_connected(), "connection of a worker"),
         ]
 
@@ -176,19 +178,21 @@ class PostQueue(AsyncBroker):
         try:
             while True:
                 try:
-                    await endable(self._join_group())
+                    await endable(self._join())
                     while True:
-                        for message in await endable(self._next()):
+                        messages = await endable(self._next())
+                        self._answered_at = time.monotonic()
+                        for message in messages:
                             yield message
                 # Redis may also have lost the stream, and the group with it.
                 except (RedisError, OSError):
-                    self._away_at = time.monotonic()
+                    self._note_error()
                     await asyncio.sleep(_PAUSE_SECONDS)
         finally:
             self.stopping = True
 
     async def hand_back(self) -> None:
-        """Let other workers have at once what this process holds; call it when all has ended."""
+        """Let other workers have at once what this process holds; call it last."""
         while self._tasks:
             await end(self._tasks.pop())
         self._held.clear()
@@ -217,16 +221,18 @@ class PostQueue(AsyncBroker):
         except RedisError as error:
             log.warning("posts not handed back", cause=type(error).__name__)
 
-    async def _join_group(self) -> None:
-        """Make the group, and forget workers of which nothing was heard for a day."""
-        try:
+    async def _join(self) -> None:
+        # The group may be there already.
+        with suppress(ResponseError):
             await self._own.xgroup_create(STREAM, _GROUP, id="0", mkstream=True)
-        except ResponseError:
-            # It is there already.
-            consumers: Any = await self._own.xinfo_consumers(STREAM, _GROUP)
-            for consumer in consumers:
-                if consumer["idle"] > _DAY_SECONDS * 1000 and not consumer["pending"]:
-                    await self._own.xgroup_delconsumer(STREAM, _GROUP, consumer["name"])
+        await self._forget_dead_workers()
+
+    async def _forget_dead_workers(self) -> None:
+        """Remove those that were silent for a day and hold nothing."""
+        consumers: Any = await self._own.xinfo_consumers(STREAM, _GROUP)
+        for consumer in consumers:
+            if consumer["idle"] > _DAY_SECONDS * 1000 and not consumer["pending"]:
+                await self._own.xgroup_delconsumer(STREAM, _GROUP, consumer["name"])
 
     async def _next(self) -> list[AckableMessage]:
         """A message that was handed back or lost, else a new one, if one comes soon."""
@@ -299,6 +305,12 @@ class PostQueue(AsyncBroker):
             up = math.inf
         return min(up, time.monotonic() - self._away_at)
 
+    def _note_error(self) -> None:
+        # A moment without Redis makes nobody silent for long.
+        now = time.monotonic()
+        if now - self._answered_at > 2 * _HEARTBEAT_SECONDS:
+            self._away_at = now
+
     def _hold(self, message_id: bytes, fields: dict[bytes, bytes]) -> AckableMessage:
         # taskiq drops what it cannot read.
         data = self._held[message_id] = fields.get(b"data", b"")
@@ -317,7 +329,7 @@ class PostQueue(AsyncBroker):
             with self._redis.asking():
                 await transaction.execute()
 
-    async def _beat(self) -> None:
+    async def _send_heartbeats(self) -> None:
         """Show that this process still works on what it holds."""
         while True:
             pause = _HEARTBEAT_SECONDS
@@ -325,11 +337,12 @@ class PostQueue(AsyncBroker):
                 held: Any = list(self._held)
                 if held:
                     await self._own.xclaim(STREAM, _GROUP, self.name, 0, held, justid=True)
+                    self._answered_at = time.monotonic()
             except ResponseError:
                 # Redis lost the stream.
                 pass
             except RedisError:
-                self._away_at = time.monotonic()
+                self._note_error()
                 pause = _RETRY_SECONDS
             await asyncio.sleep(pause)
 
@@ -342,5 +355,5 @@ class PostQueue(AsyncBroker):
                     async for _ in pubsub.listen():
                         continue
             except RedisError:
-                self._away_at = time.monotonic()
+                self._note_error()
             await asyncio.sleep(_RETRY_SECONDS)

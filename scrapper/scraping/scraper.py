@@ -21,13 +21,14 @@ import structlog
 from scrapper.errors import (
     CoolingDown,
     DeadlineExceeded,
+    MediaTooLarge,
     PostNotFound,
     RateLimited,
     ScrapeError,
     ServerFull,
 )
 from scrapper.library.disk import storing
-from scrapper.library.post import Fetch, Post, Progress
+from scrapper.library.post import Fetch, Post, Progress, Wish
 from scrapper.library.publishing import Superseded
 from scrapper.library.store import Library
 from scrapper.library.stored import StoredPost
@@ -58,6 +59,7 @@ class Source(Protocol):
         ...
 
 
+_ANY = Wish()
 _MAX_SHARE_LINKS = 1024
 _MOST_PUT_OFF = 1024
 
@@ -150,9 +152,9 @@ class Scraper:
         flight = self._flights.get(shortcode)
         return flight.fetch.progress if flight else None
 
-    async def has(self, shortcode: str) -> bool:
-        """Whether the post is stored, and fresh, or Instagram would refuse it now."""
-        return await self._stored(shortcode) is not None
+    async def has(self, shortcode: str, wish: Wish = _ANY) -> bool:
+        """Whether the post is stored as wished, and fresh, or Instagram would refuse it now."""
+        return await self._stored(shortcode, wish) is not None
 
     @property
     def saturated(self) -> bool:
@@ -160,12 +162,19 @@ class Scraper:
         return len(self._flights) >= self._most_flights
 
     async def scrape(
-        self, shortcode: str, url: str, *, refresh: bool = False, keep: bool = False
+        self,
+        shortcode: str,
+        url: str,
+        *,
+        refresh: bool = False,
+        keep: bool = False,
+        wish: Wish = _ANY,
     ) -> Scraped:
-        """Return the post from the library, or download and store it.
+        """Return the post from the library, or download and store it, as the *wish* has it.
 
-        A stored post is never an error: where a stale one cannot be downloaded again, it is the
-        answer, and Instagram is not asked for it again as long as the error said, or the cool-down.
+        A stored post is never an error: where a stale one, or one that is not as wished, cannot be
+        downloaded again, it is the answer, and Instagram is not asked for it again as long as the
+        error said, or the cool-down. One that is larger than wished is, where none is smaller.
         With *refresh* it is downloaded even if the stored one is fresh, or the error is raised.
         With *keep* sweeps leave it alone from now on. *url* is the URL as the client sent it.
 
@@ -174,35 +183,41 @@ class Scraper:
             OSError: the post cannot be stored.
         """
         while True:
-            scraped = await self._scrape(shortcode, url, refresh)
+            scraped = await self._scrape(shortcode, url, refresh, wish)
             if not keep or scraped.stored.kept:
                 return scraped
             # Otherwise it was removed in between.
             if await self._library.keep(shortcode):
                 return replace(scraped, stored=replace(scraped.stored, kept=True))
 
-    async def _scrape(self, shortcode: str, url: str, refresh: bool) -> Scraped:
+    async def _scrape(self, shortcode: str, url: str, refresh: bool, wish: Wish) -> Scraped:
         while True:
             flight = self._flights.get(shortcode)
             if flight is None:
-                if not refresh and (stored := await self._stored(shortcode)):
+                if not refresh and (stored := await self._stored(shortcode, wish)):
                     self._metrics.cache_hits.inc()
                     return stored
                 flight = self._flights.get(shortcode)
+            same_wish = flight is None or flight.fetch.wish == wish
             try:
                 if flight is None:
-                    flight = self._take_off(shortcode, url, refresh)
+                    flight = self._take_off(shortcode, url, refresh, wish)
                 else:
                     self._metrics.flights_joined.inc()
                 scraped = await flight.join()
             except Exception as error:
+                if not same_wish:
+                    continue
                 stale = None if refresh else await self._library.get(shortcode)
-                if stale is None:
+                too_large = isinstance(error, MediaTooLarge)
+                if stale is None or (too_large and not stale.post.fits(wish.max_bytes)):
                     raise
                 self._postpone_refresh(error, shortcode)
                 self._metrics.cache_hits.inc()
-                return Scraped(stale, cached=True)
-            if not (refresh and scraped.cached):
+                return _from_disk(stale, wish)
+            if refresh and scraped.cached:
+                continue
+            if same_wish or scraped.stored.post.satisfies(wish):
                 return scraped
 
     def _postpone_refresh(self, error: Exception, shortcode: str) -> None:
@@ -266,20 +281,22 @@ class Scraper:
             await asyncio.wait(self._opening.values())
         await asyncio.to_thread(self._executor.shutdown)
 
-    async def _stored(self, shortcode: str) -> Scraped | None:
+    async def _stored(self, shortcode: str, wish: Wish) -> Scraped | None:
         stored = await self._library.get(shortcode)
+        if stored is None:
+            return None
         put_off_until = max(self._cool_at, self._put_off.get(shortcode, 0.0))
-        usable = stored and (stored.fresh or time.monotonic() < put_off_until)
-        return Scraped(stored, cached=True) if stored and usable else None
+        usable = stored.fresh and stored.post.satisfies(wish)
+        return _from_disk(stored, wish) if usable or time.monotonic() < put_off_until else None
 
-    def _take_off(self, shortcode: str, url: str, refresh: bool) -> Flight:
+    def _take_off(self, shortcode: str, url: str, refresh: bool, wish: Wish) -> Flight:
         self._refuse_while_cooling()
         now = time.monotonic()
         if self.saturated:
             # By then the oldest flight is over, whatever happens.
             first = min(flight.fetch.deadline for flight in self._flights.values())
             raise ServerFull(retry_after=max(1, math.ceil(first - now)))
-        fetch = Fetch(shortcode, url, now + self._timeout)
+        fetch = Fetch(shortcode, url, now + self._timeout, wish=wish)
         task = asyncio.create_task(self._fly(fetch, refresh))
         flight = self._flights[shortcode] = Flight(fetch, task)
         return flight
@@ -288,7 +305,7 @@ class Scraper:
         shortcode = fetch.shortcode
         try:
             # Another flight may have ended while this one looked at the disk.
-            if not refresh and (stored := await self._stored(shortcode)):
+            if not refresh and (stored := await self._stored(shortcode, fetch.wish)):
                 return stored
             async with self._peers.line(shortcode) as line:
                 return await self._in_turn(line, fetch, refresh)
@@ -305,7 +322,7 @@ class Scraper:
                     # Another process may have stored the post since we looked.
                     if fence and not refresh:
                         self._library.changed(shortcode, None)
-                        if stored := await self._stored(shortcode):
+                        if stored := await self._stored(shortcode, fetch.wish):
                             return stored
                     with suppress(Superseded):
                         async with self._respecting_cooldown():
@@ -315,7 +332,8 @@ class Scraper:
             landed = fence is not None or await line.wait_for_other(fetch.deadline)
             if landed:
                 self._library.changed(shortcode, None)
-                if post := await self._library.get(shortcode):
+                post = await self._library.get(shortcode)
+                if post and post.post.satisfies(fetch.wish):
                     return Scraped(post, cached=False)
 
     @asynccontextmanager
@@ -395,3 +413,9 @@ class Scraper:
         left = self._cool_at - time.monotonic()
         if left > 0:
             raise CoolingDown(retry_after=left)
+
+
+def _from_disk(stored: StoredPost, wish: Wish) -> Scraped:
+    """What is stored; one that is not as wished should be fetched again, and says so."""
+    as_wished = stored.post.satisfies(wish)
+    return Scraped(stored if as_wished else replace(stored, fresh_until=0.0), cached=True)

@@ -14,6 +14,7 @@ import structlog
 
 from scrapper.errors import SettingsError
 from scrapper.library.disk import identity
+from scrapper.local_files.certificates import load_certificate
 from scrapper.local_files.opening import read_file
 from scrapper.local_files.watching import WatchedFile
 from scrapper.settings import Settings
@@ -78,7 +79,7 @@ class Certificate:
         self._unusable = Complaint()
         try:
             self._stamp = self._look_at_files()
-            self.context = self._current = self._load()
+            self.context = self._current = load_certificate(*self._paths)
         except (OSError, ValueError) as error:
             raise SettingsError(f"TLS_CERT_FILE, TLS_KEY_FILE: {_explain(error)}") from None
         # It is called for each handshake, also if the client names no server.
@@ -96,7 +97,7 @@ class Certificate:
         try:
             stamp = self._look_at_files()
             if stamp != self._stamp:
-                self._current = self._load()
+                self._current = load_certificate(*self._paths)
                 self._stamp = stamp
                 log.info("certificate renewed")
         except (OSError, ValueError) as error:
@@ -113,13 +114,6 @@ class Certificate:
 
     def _look_at_files(self) -> list[str]:
         return [watched.content() for watched in self._watched]
-
-    def _load(self) -> ssl.SSLContext:
-        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        context.set_alpn_protocols(["http/1.1"])
-        # Without a password, OpenSSL would ask for that of an encrypted key on the terminal.
-        context.load_cert_chain(*self._paths, password="")
-        return context
 
     def _use_current(
         self, connection: ssl.SSLObject | ssl.SSLSocket, _name: str | None, _: ssl.SSLContext
@@ -197,9 +191,5 @@ def _digest(path: Path) -> str:
     return sha256(read_file(path, _MAX_BYTES)).hexdigest()
 
 
-def _explain(error: Exception) -> str:
-    """What is wrong with the files, without their content."""
-    if isinstance(error, ssl.SSLError):
-        reason = (error.reason or "no PEM").replace("_", " ").lower()
-        return f"they are no certificate and its key, unencrypted, in PEM: {reason}"
-    return f"{getattr(error, 'filename', '')}: {getattr(error, 'strerror', error)}"
+def _explain(error: OSError | ValueError) -> str:
+    return f"{error.filename}: {error.strerror}" if isinstance(error, OSError) else str(error)

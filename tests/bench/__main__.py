@@ -11,11 +11,11 @@ import shutil
 import sys
 from pathlib import Path
 
-from tests.bench import felt, growth, rows
+from tests.bench import felt, growth, rows, sizes
 from tests.bench.table import ROUNDS, Row
 
 _RESULTS = Path(__file__).with_name("RESULTS.md")
-_ROWS = {**rows.ROWS, **growth.ROWS, **felt.ROWS}
+_ROWS = {**rows.ROWS, **growth.ROWS, **sizes.ROWS, **felt.ROWS}
 _BEFORE, _AFTER = "## The table", "## Reading it"
 _MARKS = {True: "met", False: "**missed**", None: ""}
 

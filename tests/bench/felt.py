@@ -25,12 +25,15 @@ from tests.bench.table import (
     Row,
     codes,
     milliseconds,
+    multiply,
     ratio,
     scratch,
     url_of,
 )
 from tests.bench.without import APART, AT_ONCE, OF_A_PAGE
+from tests.browser.opening import launched
 from tests.process import Service
+from tests.programs import program
 
 __all__ = ["ROWS"]
 
@@ -40,6 +43,9 @@ _CDN_LATENCY = "0.05"
 _POSTS_OF_ONE_CLIENT = 50
 _NOISE_MB = 3
 _LARGE_ANSWERS = 200
+_STORED = 5000
+_THUMBNAIL_BYTES = 25_000
+_SETTLED_SECONDS = 2
 _MALLOC = "glibc's malloc as it is vs as we set it"
 
 
@@ -165,26 +171,26 @@ def carousel() -> Iterator[Row]:
 
 
 def streams() -> Iterator[Row]:
-    """1,000 streams of events on a job of 100 posts while it runs."""
+    """1,000 streams of events while a job of 100 posts runs: those of the job, and those of all."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         instagram = stack.enter_context(InstagramProcess())
         settings = {"TRUST_PROXY": "1", "SCRAPE_CONCURRENCY": "4"}
         ours = stack.enter_context(service(folder, {**instagram.environment, **settings}))
-        shares: dict[int, list[float]] = {0: [], _STREAMS: []}
+        shares: dict[str, list[float]] = {"": [], "{job}/events": [], "/events": []}
         for turn in range(3):
-            for number, share in shares.items():
+            for number, (stream, share) in enumerate(shares.items()):
                 urls = [url_of(f"slow-{turn}-{number}-{index}") for index in range(100)]
                 created = ours.post("/jobs", {"urls": urls})
-                path = created.headers["Location"]
-                share.append(asyncio.run(_follow(ours, number, path)))
-    with_them, alone = (median(shares[number]) for number in (_STREAMS, 0))
-    yield Row(
-        "1,000 event streams on a running job of 100 posts: of a core",
-        f"{with_them - alone:.1%} (the job itself {alone:.1%})",
-        "≤ 10 %",
-        with_them - alone <= 0.1,
-    )
+                share.append(asyncio.run(_follow(ours, created.headers["Location"], stream)))
+    alone, of_job, of_all = (median(share) for share in shares.values())
+    for what, with_them in (("on a running job", of_job), ("on everything, beside one", of_all)):
+        yield Row(
+            f"1,000 event streams {what} of 100 posts: of a core",
+            f"{with_them - alone:.1%} (the job itself {alone:.1%})",
+            "≤ 10 %",
+            with_them - alone <= 0.1,
+        )
 
 
 def _memory_after_pages(turns: int, *, malloc: bool = True) -> list[float]:
@@ -216,8 +222,8 @@ def _memory_after_large_answers(*, malloc: bool = True) -> float:
         return memory_mb(ours.pid)
 
 
-async def _follow(ours: Service, number: int, path: str) -> float:
-    """The share of a core that *ours* takes while *number* clients follow the job at *path*."""
+async def _follow(ours: Service, job_path: str, stream: str) -> float:
+    """The share of a core that *ours* takes while clients follow the *stream*, if any, of a job."""
     connector = aiohttp.TCPConnector(limit=0)
     async with aiohttp.ClientSession(connector=connector) as session:
         opened = asyncio.Semaphore(0)
@@ -227,27 +233,77 @@ async def _follow(ours: Service, number: int, path: str) -> float:
                 "X-API-Key": KEY,
                 "X-Forwarded-For": f"192.0.2.{index // _STREAMS_A_CLIENT}",
             }
-            async with session.get(f"{ours.url}{path}/events", headers=headers) as response:
+            url = ours.url + stream.format(job=job_path)
+            async with session.get(url, headers=headers) as response:
                 assert response.status == 200
                 opened.release()
                 async for _ in response.content:
                     pass
 
+        number = _STREAMS if stream else 0
         following = [asyncio.create_task(follow(index)) for index in range(number)]
         for _ in following:
             await opened.acquire()
         before, started = cpu_seconds(ours.pid), time.perf_counter()
         await asyncio.sleep(20)
         share = (cpu_seconds(ours.pid) - before) / (time.perf_counter() - started)
-        async with session.get(f"{ours.url}{path}", headers={"X-API-Key": KEY}) as response:
+        async with session.get(f"{ours.url}{job_path}", headers={"X-API-Key": KEY}) as response:
             job = json.loads(await response.read())
         assert job["state"] == "running"
-        async with session.delete(f"{ours.url}{path}", headers={"X-API-Key": KEY}):
+        async with session.delete(f"{ours.url}{job_path}", headers={"X-API-Key": KEY}):
             pass
-        await asyncio.gather(*following)
+        for task in following:
+            task.cancel()
+        await asyncio.gather(*following, return_exceptions=True)
     return share
 
 
+def first_view() -> Iterator[Row]:
+    """What a browser loads for the page of 5,000 posts until it has all that is in view."""
+    with InstagramProcess() as instagram, scratch() as folder:
+        with service(folder, instagram.environment) as seed:
+            seed.scrape(url_of("reel-seed"))
+        multiply(folder, _STORED)
+        with service(folder, instagram.environment) as ours:
+            sizes = asyncio.run(_loaded(ours.url))
+    thumbnails = [size for url, size in sizes if "/thumbnail" in url]
+    rest = sum(size for _, size in sizes) - sum(thumbnails)
+    # The stand-in's pictures are small: each counts as large as a thumbnail may be.
+    most = rest + len(thumbnails) * _THUMBNAIL_BYTES
+    yield Row(
+        f"first view of the page with 5,000 posts: {len(thumbnails)} thumbnails of 25 kB, the rest",
+        f"{most / 1_000_000:.2f} MB, of which the rest {rest / 1_000_000:.2f} MB",
+        "≤ 1 MB",
+        0 < most <= 1_000_000 and len(thumbnails) > 0,
+    )
+
+
+async def _loaded(url: str) -> list[tuple[str, int]]:
+    """The URLs that a browser of 1280 x 900 pixels loads for the page, and their bytes."""
+    asked: dict[str, str] = {}
+    sizes: list[tuple[str, int]] = []
+    async with launched(program("chromium")) as browser:
+        context = await browser.new_context(
+            viewport={"width": 1280, "height": 900}, extra_http_headers={"X-API-Key": KEY}
+        )
+        page = await context.new_page()
+        session = await context.new_cdp_session(page)
+        await session.send("Network.enable")
+        session.on(
+            "Network.requestWillBeSent",
+            lambda event: asked.update({event["requestId"]: event["request"]["url"]}),
+        )
+        session.on(
+            "Network.loadingFinished",
+            lambda event: sizes.append((asked[event["requestId"]], event["encodedDataLength"])),
+        )
+        await page.goto(url)
+        await page.locator("#grid img").last.wait_for()
+        await page.wait_for_timeout(_SETTLED_SECONDS * 1000)
+    return sizes
+
+
 ROWS: dict[str, Callable[[], Iterator[Row]]] = {
-    function.__name__: function for function in (pages, apart, one_post, carousel, streams)
+    function.__name__: function
+    for function in (pages, apart, one_post, carousel, streams, first_view)
 }

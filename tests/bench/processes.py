@@ -67,7 +67,12 @@ class InstagramProcess:
 
 @contextmanager
 def service(
-    media_root: Path, environment: Mapping[str, str], *, without: str = "", malloc: bool = True
+    media_root: Path,
+    environment: Mapping[str, str],
+    *,
+    without: str = "",
+    malloc: bool = True,
+    python_path: Path | None = None,
 ) -> Iterator[Service]:
     """The service with all middlewares, while another process reads its log from a pipe.
 
@@ -75,7 +80,13 @@ def service(
     *malloc* is false, malloc works as glibc sets it up.
     """
     module = ("tests.bench.without", without) if without else ("scrapper",)
-    started = Service(media_root, {**_UNLIMITED, **environment}, keep_log=False, module=module)
+    started = Service(
+        media_root,
+        {**_UNLIMITED, **environment},
+        keep_log=False,
+        module=module,
+        python_path=python_path,
+    )
     started.headers["X-API-Key"] = "key"
     for name in () if malloc else MALLOC:
         del started.environment[name]

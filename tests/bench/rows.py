@@ -59,7 +59,7 @@ from tests.bench.without import (
 from tests.process import Service, wait_for
 from tests.redis_server import RedisServer
 
-__all__ = ["ROWS", "Seconds", "seconds_a_post"]
+__all__ = ["ROWS", "Seconds", "seconds_a_post", "settle"]
 
 _POSTS_A_THREAD = 25
 _BIG_BYTES = 100_000_000
@@ -537,7 +537,7 @@ def many_posts() -> Iterator[Row]:
             multiply(folder / what, posts)
             without = what if what in OF_A_LISTING else ""
             running[what] = stack.enter_context(service(folder / what, seldom, without=without))
-            _settle(running[what])
+            settle(running[what])
         body = json.dumps({"url": url_of("reel-seed")})
         for _ in range(ROUNDS):
             for what, rates in stored.items():
@@ -583,7 +583,7 @@ def many_posts() -> Iterator[Row]:
     )
 
 
-def _settle(running: Service) -> None:
+def settle(running: Service) -> None:
     """Wait until the first sweep is over and all posts are in the catalogue."""
     running.get("/posts?q=nothing")
     swept = 'library_sweeps_total{outcome="ok"} 1.0'

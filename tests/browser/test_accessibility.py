@@ -6,7 +6,7 @@ import pytest
 from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Page, expect
 
-from tests.browser.opening import NewPage
+from tests.browser.opening import REEL, NewPage, get_posts, tile, tiles
 from tests.conftest import Client, StartService
 from tests.instagram import StandIn
 from tests.process import PATIENCE_SECONDS
@@ -15,7 +15,6 @@ expect.set_options(timeout=PATIENCE_SECONDS * 1000)
 
 KEY = "a-key-of-the-tests"
 LOOKS = [(1280, "light"), (320, "dark")]
-REEL = "https://www.instagram.com/reel/{}/"
 
 
 async def opened(new_page: NewPage, client: Client, path: str, look: tuple[int, Any]) -> Page:
@@ -29,6 +28,16 @@ async def opened(new_page: NewPage, client: Client, path: str, look: tuple[int, 
 async def check(page: Page) -> None:
     results = await Axe().run(page)
     assert results.violations_count == 0, results.generate_report()
+
+
+async def fits(page: Page) -> None:
+    """Check the page, that nothing of it is cut off, and that it follows the look."""
+    await check(page)
+    room = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+    assert await page.evaluate(room) == 0
+    ground = await page.evaluate("getComputedStyle(document.body).backgroundColor")
+    is_dark = await page.evaluate("matchMedia('(prefers-color-scheme: dark)').matches")
+    assert (sum(map(int, ground[4:-1].split(","))) < 3 * 128) is is_dark
 
 
 @pytest.mark.parametrize("look", LOOKS)
@@ -52,26 +61,43 @@ async def test_the_page_passes_in_its_states(
 ) -> None:
     client = await start_service(API_KEY=KEY)
     page = await opened(new_page, client, "/", look)
-    key = page.get_by_label("Key, if this server asks for one")
+    key = page.get_by_label("API key")
     await expect(key).to_be_focused()
-    await check(page)
+    await key.fill("wrong")
+    await page.keyboard.press("Enter")
+    await expect(page.get_by_role("alert")).to_be_visible()
+    await fits(page)
     await key.fill(KEY)
-    await page.keyboard.press("Tab")
-    await expect(page.get_by_text("Logged out")).to_be_visible()
-    await page.get_by_text("Change it").click()
-    await check(page)
+    await page.keyboard.press("Enter")
+    await expect(page.get_by_text("Nothing is here yet")).to_be_visible()
+    await fits(page)
+    await page.get_by_role("button", name="Settings and help").click()
+    await expect(page.get_by_label("Cookies of instagram.com")).to_be_visible()
+    await fits(page)
+    await page.keyboard.press("Escape")
     instagram.hold()
-    links = [REEL.format("reel-axe"), REEL.format("removed-axe")]
-    await page.get_by_label("Links").fill(
-        "\n".join([*links, "https://www.instagram.com/p/carousel-axe/"])
+    await get_posts(
+        page,
+        *(REEL.format(f"reel-axe-{number}") for number in range(9)),
+        "https://www.instagram.com/p/carousel-axe/",
+        "https://example.com/" + "x" * 200,
     )
-    await page.get_by_role("button", name="Get posts").click()
-    await expect(page.locator("#progress > li")).to_have_count(3)
-    await check(page)
+    await expect(page.locator("#summary")).to_have_text("0 of 11 done · 1 failed")
+    await fits(page)
     instagram.release()
-    await expect(page.locator("#summary")).to_have_text("2 of 3 done, 1 failed")
-    await expect(page.locator("#stored > li")).to_have_count(2)
-    await check(page)
+    await expect(tiles(page).first).to_have_attribute("aria-setsize", "10")
+    # Only what is in view is in the document.
+    await page.evaluate("document.getElementById('gallery').scrollIntoView()")
+    await expect(tiles(page)).to_have_count(10)
+    await tile(page, "reel-axe-3").get_by_role("checkbox").check()
+    await fits(page)
+    await page.get_by_role("button", name="Delete").click()
+    await expect(page.get_by_role("button", name="Undo")).to_be_visible()
+    await fits(page)
+    await tile(page, "carousel-axe").get_by_role("link").click()
+    await expect(page.locator("#count")).to_have_text("1 / 3")
+    await page.locator("#post-menu summary").click()
+    await fits(page)
 
 
 @pytest.mark.parametrize("look", LOOKS)
@@ -81,15 +107,15 @@ async def test_the_page_passes_while_posts_wait_and_after_they_failed(
     client = await start_service(INSTAGRAM_COOLDOWN_SECONDS="300", JOB_PATIENCE_SECONDS="3600")
     for source in ("api", "root", "web", "page", "embed"):
         instagram.turn_off(source, "limitedbare")
-    page = await opened(new_page, client, "/", look)
-    await page.get_by_text("From your phone or another page").click()
-    links = [REEL.format("reel-axe-1"), "https://example.com/1", "https://example.com/2"]
-    await page.get_by_label("Links").fill("\n".join(links))
-    await page.get_by_role("button", name="Get posts").click()
-    await expect(page.locator("#summary")).to_have_text("0 of 3 done, 2 failed, 1 waiting")
-    await expect(page.get_by_role("button", name="Retry all that failed")).to_be_visible()
-    await page.get_by_label("Search captions and people").fill("nothing")
-    await expect(page.get_by_text("Nothing is found.")).to_be_visible()
-    await check(page)
-    room = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
-    assert await page.evaluate(room) == 0
+    page = await opened(new_page, client, "/?q=nothing", look)
+    await get_posts(page, REEL.format("reel-axe-1"), "https://example.com/1", REEL.format("x" * 60))
+    await expect(page.locator("#summary")).to_contain_text("2 waiting")
+    await expect(page.get_by_text("No post matches.")).to_be_visible()
+    await page.route("**/events", lambda route: route.fulfill(status=502))
+    for event in ("true", "false"):
+        await page.evaluate(
+            f"Object.defineProperty(document, 'hidden', {{ value: {event}, configurable: true }});"
+            "document.dispatchEvent(new Event('visibilitychange'))"
+        )
+    await expect(page.get_by_text("Reconnecting…")).to_be_visible()
+    await fits(page)

@@ -13,11 +13,11 @@ from tests.process import PATIENCE_SECONDS
 
 CAROUSEL = "https://www.instagram.com/p/{}/"
 PHONE = {"has_touch": True, "is_mobile": True, "viewport": {"width": 390, "height": 800}}
-SHARES = """
+SHARES = """() => {
 window.shared = [];
 navigator.canShare = ({ files }) => files.length > 0;
 navigator.share = async ({ files }) => { window.shared.push(files[0].name, files[0].size); };
-"""
+}"""
 
 
 async def scrape(client: Client, shortcode: str) -> None:

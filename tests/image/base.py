@@ -15,7 +15,7 @@ from tests.image.engine import buildah
 __all__ = ["BASE", "make_base", "unpack_debian"]
 
 _DOCKERFILE = Path(__file__).resolve().parents[2] / "Dockerfile"
-BASE = re.findall(r"^FROM (\S+)", _DOCKERFILE.read_text(), re.MULTILINE)[-1]
+BASE = re.findall(r"^FROM (\S+)", _DOCKERFILE.read_text(), re.MULTILINE)[0]
 """The name of the base image."""
 
 _PACKAGES = "python3,python3-pip,ca-certificates"

@@ -1,4 +1,4 @@
-"""Build the image: ``python -m tests.image.build IMAGE [--platform PLATFORM]``.
+"""Build the image: ``python -m tests.image.build IMAGE [--target full] [--platform PLATFORM]``.
 
 Docker, Podman or buildah builds the real Dockerfile. Where buildah has no base image, because no
 registry can be reached, Debian's debootstrap makes a stand-in for it first (see
@@ -25,9 +25,10 @@ def main() -> int:
     """Build the image that the command line names; return the builder's exit code."""
     parser = argparse.ArgumentParser(prog="python -m tests.image.build")
     parser.add_argument("image", help="the image's name")
+    parser.add_argument("--target", default="slim", help="slim, or full: with ffmpeg")
     parser.add_argument("--platform", help="such as linux/arm64; the machine's own if not given")
     options = parser.parse_args()
-    more = ["--build-arg", f"VERSION={__version__}"]
+    more = ["--build-arg", f"VERSION={__version__}", "--target", options.target]
     if options.platform:
         more += ["--platform", options.platform]
     return build(options.image, _ROOT, more)

@@ -17,9 +17,11 @@ import requests
 from scrapper import __version__
 from tests.image.build import build
 from tests.image.container import Container, Image
-from tests.instagram import StandIn
+from tests.instagram import Answer, Scenario, StandIn
+from tests.instagram.dash import SOUNDS, VIDEOS, Stream, make_stream, manifest
 from tests.process import MALLOC, free_port, wait_for, wait_for_answer
 from tests.redis_server import RedisServer
+from tests.s3_server import S3Server
 
 Start = Callable[..., Container]
 
@@ -180,3 +182,47 @@ def test_a_plugin_is_built_in_as_the_docs_say(
     assert scraped.status_code == 200, scraped.text
     wait_for((tmp_path / "data/instaloader/notes/reel-smoke.md").exists)
     assert container.stop() == 0
+
+
+@pytest.fixture(scope="module")
+def full_image(image: Image) -> Image:
+    """The image with ffmpeg and what the plugins need."""
+    if os.environ.get("PLATFORM", "linux/amd64") != "linux/amd64":
+        pytest.skip("tried out on one platform alone: ffmpeg takes minutes to install elsewhere")
+    root = Path(__file__).resolve().parents[2]
+    assert build(f"{image.name}-full", root, ["--target", "full"]) == 0
+    return Image(f"{image.name}-full")
+
+
+def test_full_image_joins_videos_makes_sounds_and_copies(
+    full_image: Image,
+    start: Start,
+    instagram: StandIn,
+    session: requests.Session,
+    tmp_path: Path,
+) -> None:
+    make_stream(tmp_path / "video.mp4", VIDEOS["h264"])
+    make_stream(tmp_path / "sound.mp4", SOUNDS["aac"])
+    streams = [Stream("video", height=1920), Stream("sound", "mp4a.40.2")]
+
+    def change(media: dict[str, Any]) -> dict[str, Any]:
+        return {**media, "video_dash_manifest": manifest("parts-one", *streams)}
+
+    answers = {f"{one.variant}/1": [Answer(f"{tmp_path}/{one.variant}.mp4")] for one in streams}
+    instagram.define("parts", Scenario("", change=change, answers=answers))
+    port = str(free_port())
+    url = f"http://127.0.0.1:{port}"
+    with S3Server() as bucket:
+        plugins = {**bucket.environment, "PLUGINS": "audio,s3"}
+        container = start(image=full_image, PORT=port, VIDEO_QUALITY="best", **plugins)
+        wait_for_answer(f"{url}/health")
+        link = {"url": "https://www.instagram.com/reel/parts-one/"}
+        scraped = session.post(f"{url}/scrape", json=link, timeout=300)
+        assert scraped.status_code == 200, scraped.text
+        assert "/video/" in scraped.json()["cdn_url"]
+        assert scraped.json()["media"][0]["has_audio"]
+        params = {**link, "audio": "1"}
+        sound = session.get(f"{url}/download", params=params, timeout=300)
+        assert (sound.status_code, sound.headers["Content-Type"]) == (200, "audio/mp4")
+        wait_for(lambda: "parts-one/parts-one.mp4" in bucket.objects())
+        assert container.stop() == 0

@@ -14,6 +14,7 @@ import pytest
 
 from tests.conftest import stored_files, until
 from tests.instagram import StandIn
+from tests.instagram.dash import CODE, Cdn, Stream
 from tests.process import PATIENCE_SECONDS, wait_for
 
 REEL = "https://www.instagram.com/reel/{}/"
@@ -293,3 +294,16 @@ def test_a_closed_output_is_no_error(instagram: StandIn, tmp_path: Path) -> None
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert os.listdir(tmp_path) == ["reel-closed"]
+
+
+async def test_quality_and_size_are_options_too(cdn: Cdn, tmp_path: Path) -> None:
+    cdn.gives(
+        [Stream("video", height=1920), Stream("sound", "mp4a.40.2")],
+        {"video": "h264", "sound": "aac"},
+    )
+    best = await fetch(REEL.format(CODE), "--into", str(tmp_path), "--quality", "best")
+    assert (best.code, "/video/" in json.loads(best.out)["cdn_url"]) == (0, True)
+    small = await fetch(REEL.format(CODE), "--into", str(tmp_path), "--max-mb", "0.001")
+    assert (small.code, json.loads(small.out)["code"]) == (1, "media_too_large")
+    for wrong in (("--quality", "good"), ("--max-mb", "0"), ("--max-mb", "nan")):
+        assert (await fetch(REEL.format(CODE), *wrong)).code == 2

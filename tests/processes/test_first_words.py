@@ -1,5 +1,7 @@
 """What somebody reads who starts the service for the first time, or sets it up wrongly."""
 
+import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -53,6 +55,25 @@ def test_an_open_service_on_a_network_warns_once(
     assert process.logged(OPEN) == warnings
 
 
+def test_a_terminal_shows_where_the_page_is(tmp_path: Path) -> None:
+    ours, terminal = os.openpty()
+    environment = {"HOST": "0.0.0.0", "PORT": "0", "MEDIA_ROOT": str(tmp_path)}
+    command = [sys.executable, "-m", "scrapper"]
+    with subprocess.Popen(
+        command,
+        cwd=Path(__file__).parents[2],
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=terminal,
+    ) as service:
+        shown = os.read(ours, 1000).decode()
+        service.terminate()
+    found = re.fullmatch(r"The page: http://localhost:[0-9]+/\r\n", shown)
+    assert found, shown
+    for end in (ours, terminal):
+        os.close(end)
+
+
 def test_a_name_that_is_almost_a_setting_is_a_warning(tmp_path: Path) -> None:
     with Service(tmp_path, {"API_KEYS": "s3cret-value", "MAX_MEDIA_AGE_DAY": "3"}) as service:
         service.terminate()
@@ -63,6 +84,12 @@ def test_a_name_that_is_almost_a_setting_is_a_warning(tmp_path: Path) -> None:
         ("MAX_MEDIA_AGE_DAY", "MAX_MEDIA_AGE_DAYS"),
     ]
     assert "s3cret-value" not in "".join(service.raw_log)
+
+
+def test_other_commands_print_such_names_too(tmp_path: Path) -> None:
+    environment = {"MEDIA_ROOT": str(tmp_path), "MEDIA_ROOTS": "/srv"}
+    words = refused("-m", "scrapper", "plugins", **environment)
+    assert words.startswith("MEDIA_ROOTS changes nothing: is it meant for MEDIA_ROOT?\n")
 
 
 @pytest.mark.parametrize(

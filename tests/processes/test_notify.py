@@ -11,6 +11,7 @@ import pytest
 from tests.instagram import StandIn
 from tests.process import Service, Worker, wait_for
 from tests.redis_server import RedisServer
+from tests.service.instagram.test_sources import session_file
 
 PASSWORD = "s3cret-of-the-tests"
 GONE = "https://www.instagram.com/p/gone-1/"
@@ -126,28 +127,25 @@ def test_a_target_that_hangs_delays_nobody(
     hanging.server_close()
 
 
-def test_a_login_that_ended_is_reported(
-    instagram: StandIn, media_root: Path, receiver: Receiver, environment: dict[str, str]
+def test_a_login_that_ended_is_reported_once(
+    instagram: StandIn,
+    media_root: Path,
+    tmp_path: Path,
+    receiver: Receiver,
+    environment: dict[str, str],
 ) -> None:
-    settings = {**environment, "API_KEY": "a-key-of-the-tests"}
-    with Service(media_root, settings) as service:
-        service.headers["X-API-Key"] = "a-key-of-the-tests"
-        state = media_root / ".state/login.json"
-        state.write_text(
-            json.dumps(
-                {
-                    "id": "one",
-                    "cookies": {"sessionid": "1234567%3Aabc%3A1"},
-                    "username": "anna",
-                    "state": "expired",
-                    "since": 1_800_000_000.0,
-                    "imported": "",
-                }
-            )
-        )
-        state.chmod(0o600)
-        title = "The Instagram login (anna) needs attention"
-        wait_for(lambda: receiver.titles == [title])
+    session = session_file(tmp_path, "expired401")
+    with Service(media_root, {**environment, **session}) as service:
+        service.scrape("https://www.instagram.com/p/private-1/")
+        wait_for(lambda: receiver.titles == ["The Instagram login (someone) needs attention"])
+        wait_for(lambda: not counts(media_root))
+        service.kill()
+    with Service(media_root, {**environment, **session}) as service:
+        assert service.get("/ready").json()["login"] == "expired"
+        # By the time that a later event arrives, the login's would have come again.
+        service.post("/jobs", {"urls": [STORED]})
+        wait_for(lambda: "A job is done" in receiver.titles)
+    assert len(receiver.titles) == 2
 
 
 def test_of_several_processes_one_sends(

@@ -199,6 +199,16 @@ def test_a_file_of_links_becomes_a_job(service: Service, tmp_path: Path) -> None
     assert [post["url"] for post in job["posts"]] == links
 
 
+def test_the_bookmarklet_opens_the_page_with_the_link(keyed: Service) -> None:
+    [code] = re.findall(r"^```\njavascript:(.*)\n```", SECTIONS["A bookmarklet"], re.MULTILINE)
+    browser = f"const location = {{href: {json.dumps(LINK)}}}, window = {{open: console.log}};"
+    run_by = [program("node", packages="nodejs"), "--eval", browser + for_us(code, keyed)]
+    address = output_of(run_by).strip()
+    assert address == f"{keyed.url}/?url={quote(LINK, safe='')}"
+    page = requests.get(address, timeout=60)
+    assert (page.status_code, page.headers["Content-Type"]) == (200, "text/html; charset=utf-8")
+
+
 def test_the_shortcut_gets_the_file_of_a_shared_link(instagram: StandIn, keyed: Service) -> None:
     [address] = re.findall(r"`(http:\S+\?url=)`", SECTIONS["iOS"])
     encoded = quote(f"{LINK}?igsh=MTI%3D", safe="")

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 import pytest
 import trustme
 
+from scrapper.serving.listeners import unix_listener
 from tests.instagram import StandIn
 from tests.process import PATIENCE_SECONDS, Service, wait_for
 
@@ -100,6 +101,16 @@ def test_what_others_have_there_is_left_alone(tmp_path: Path, media_root: Path) 
     assert "UNIX_SOCKET_MODE: " in refusal(media_root, **wrong_mode)
 
 
+@pytest.mark.blocks
+def test_the_socket_of_a_successor_stays(tmp_path: Path) -> None:
+    path = tmp_path / "scrapper.sock"
+    with unix_listener(path, 0o600):
+        path.unlink()
+        with socket.socket(socket.AF_UNIX) as successor:
+            successor.bind(str(path))
+    assert path.exists()
+
+
 def test_a_proxy_at_the_socket_signs_in_and_names_clients(tmp_path: Path, media_root: Path) -> None:
     path = tmp_path / "scrapper.sock"
     settings = {
@@ -142,7 +153,8 @@ def test_the_service_speaks_https_and_renews_its_certificate(
         issue(tmp_path)
         wait_for(lambda: certificate_of(service, authority) != first)
         second = certificate_of(service, authority)
-        Path(settings["TLS_KEY_FILE"]).write_text("no key")
+        (tmp_path / "new").write_text("no key")
+        (tmp_path / "new").rename(settings["TLS_KEY_FILE"])
         wait_for(lambda: service.logged("certificate unusable: the old one stays") == 1)
         Path(settings["TLS_CERT_FILE"]).unlink()
         wait_for(lambda: service.logged("certificate unusable: the old one stays") == 2)
@@ -221,6 +233,7 @@ def test_wrong_files_are_wrong_settings(tmp_path: Path, media_root: Path, wrong:
         subprocess.run(command, check=True, capture_output=True)
     else:
         del settings["TLS_KEY_FILE"]
-    printed = refusal(media_root, **settings)
-    assert printed.startswith("Wrong settings:\nTLS_")
-    assert len(printed.splitlines()) == 2
+    # All that is wrong is reported at once.
+    heading, *lines = refusal(media_root, **settings, LOG_LEVEL="loud").splitlines()
+    assert heading == "Wrong settings:"
+    assert [line.partition("_")[0] for line in lines] == ["LOG", "TLS"]

@@ -51,6 +51,8 @@ WRONG = (
     "Remote-User: anna%00",
     "Remote-User: anna\r\nOrigin: https://evil.example",
     "Remote-User: anna\r\nOrigin: null",
+    "Remote-User: anna\r\nReferer: http://evil.example/",
+    "Remote-User: anna\r\nReferer: http://[",
     "Remote-User: anna\r\nSec-Fetch-Site: cross-site",
     "Remote-User: anna\r\nSec-Fetch-Site: same-site",
     "Remote-User: anna\r\nSec-Fetch-Site: none\r\nSec-Purpose: prefetch",

@@ -46,6 +46,7 @@ def test_an_empty_environment_gives_the_contract_s_defaults(
         "download_concurrency": None,
         "scrape_queue_limit": 256,
         "scrape_timeout_seconds": 55,
+        "video_quality": "compatible",
         "max_media_mb": 1024,
         "min_free_disk_mb": 100,
         "max_connections": 4096,
@@ -275,6 +276,9 @@ def test_media_root_is_the_images_folder_or_here(
 def test_every_form_of_proxy_is_taken(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
     monkeypatch.setenv("HTTPS_PROXY", url)
     load_settings()
+    # Only where there is no other one does this count.
+    monkeypatch.setenv("ALL_PROXY", "socks://127.0.0.1:1080/")
+    load_settings()
 
 
 def test_a_wrong_proxy_is_reported_beside_others_and_not_quoted(
@@ -323,3 +327,14 @@ def test_a_removed_current_folder_is_a_wrong_setting(
     monkeypatch.setenv("MEDIA_ROOT", "posts")
     with pytest.raises(SettingsError, match=r"^MEDIA_ROOT: the current folder was removed"):
         load_settings()
+
+
+def test_best_quality_without_ffmpeg_is_a_wrong_setting(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("VIDEO_QUALITY", "best")
+    with pytest.raises(SettingsError, match=r"VIDEO_QUALITY: .*ffmpeg.* install ffmpeg"):
+        load_settings()
+    monkeypatch.setenv("VIDEO_QUALITY", "compatible")
+    assert load_settings().video_quality == "compatible"

@@ -289,7 +289,7 @@ def test_a_ledger_that_was_lost_skips_no_post(
     path = tmp_path / "plugins.sqlite3"
     known = ledger(path)
     known.begin(["one"], {})
-    known.note("one", "aaaaa", 1, "done")
+    known.note("one", ("aaaaa", 1, "done"))
     edition = known.edition("one")
     change(path)
     try:
@@ -300,7 +300,7 @@ def test_a_ledger_that_was_lost_skips_no_post(
     again = ledger(path)
     assert again.unknown(["one"]) == {"one"}
     assert not again.begin(["one"], {"aaaaa": 1})
-    assert again.entry("one", "aaaaa") == (NO_VERSION, "begun")
+    assert again.entries("one", ["aaaaa"]) == {"aaaaa": (NO_VERSION, "begun")}
     again.close()
 
 
@@ -313,7 +313,7 @@ def test_a_crash_while_replacing_a_ledger_skips_no_post(tmp_path: Path) -> None:
     (tmp_path / "plugins.sqlite3.new").touch()
     again = ledger(path)
     assert not again.begin(["one"], {"aaaaa": 1})
-    assert again.entry("one", "aaaaa") == (NO_VERSION, "begun")
+    assert again.entries("one", ["aaaaa"]) == {"aaaaa": (NO_VERSION, "begun")}
     again.close()
 
 
@@ -321,8 +321,8 @@ def test_two_processes_agree_on_a_recreated_ledger(tmp_path: Path) -> None:
     path = tmp_path / "plugins.sqlite3"
     one, other = ledger(path), ledger(path)
     path.unlink()
-    one.note("mine", "aaaaa", 1, "done")
-    other.note("mine", "bbbbb", 1, "done")
+    one.note("mine", ("aaaaa", 1, "done"))
+    other.note("mine", ("bbbbb", 1, "done"))
     assert one.posts("mine") == other.posts("mine") == {"aaaaa": 1, "bbbbb": 1}
     one.close()
     other.close()
@@ -335,7 +335,7 @@ def test_many_processes_that_start_together_share_one_file(tmp_path: Path) -> No
     with ThreadPoolExecutor(8) as threads:
         list(threads.map(Ledger.open, ledgers))
     for number, opened in enumerate(ledgers):
-        opened.note("mine", f"post-{number}", 1, "done")
+        opened.note("mine", (f"post-{number}", 1, "done"))
     assert len(ledgers[0].posts("mine")) == 8
     assert len(list(tmp_path.glob("*.damaged-*"))) == 1
     for opened in ledgers:
@@ -374,7 +374,7 @@ def use(opened: JobFile | Ledger | Catalogue) -> None:
         case JobFile():
             opened.write(new(new_job(URLS, max_url_length=512)))
         case Ledger():
-            opened.note("one", "aaaaa", 1, "done")
+            opened.note("one", ("aaaaa", 1, "done"))
         case Catalogue():
             opened.recheck()
 

@@ -4,7 +4,7 @@ import math
 import re
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from http import HTTPStatus
@@ -16,15 +16,28 @@ import structlog
 import urllib3
 
 from scrapper.errors import MediaTooLarge
+from scrapper.ffmpeg import missing_programs
 from scrapper.instagram.context import Context
-from scrapper.instagram.files.kinds import HEAD_BYTES, FileKind, is_whole, kind_of, read_kind
+from scrapper.instagram.files.joining import NotJoined, join
+from scrapper.instagram.files.kinds import (
+    HEAD_BYTES,
+    NOT_A_MOVIE,
+    FileKind,
+    Movie,
+    ends_early,
+    is_whole,
+    kind_of,
+    read_kind,
+    read_movie,
+)
 from scrapper.instagram.files.verdict import (
     Outcome,
+    Promised,
     outcome_of_error,
     outcome_of_file,
     outcome_of_status,
 )
-from scrapper.instagram.media import Candidate, Kind
+from scrapper.instagram.media import Candidate
 from scrapper.instagram.verdict import retry_after_of
 from scrapper.library.disk import check_room
 from scrapper.library.post import Progress
@@ -45,15 +58,17 @@ class Wanted:
     """A file to try for: *candidate*, which becomes *name* in the target's folder.
 
     It may have *max_bytes*, and take *patience* seconds. *gives_way* says whether something else
-    waits for the place of a file that is too slow.
+    waits for the place of a file that is too slow. *besides* is the size in bytes of what is to be
+    joined with it.
     """
 
-    kind: Kind
+    kind: Promised
     candidate: Candidate
     name: str
     with_sound: bool = False
     max_bytes: float = math.inf
     patience: float = math.inf
+    besides: int = 0
     gives_way: Callable[[], bool] = lambda: False
 
 
@@ -64,16 +79,21 @@ class File:
     path: Path
     kind: FileKind
     size: int
+    movie: Movie = NOT_A_MOVIE
 
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """The outcome of a try: with a *file*, or with a *cause* for the log."""
+    """The outcome of a try: with a *file*, or with a *cause* for the log.
+
+    *size* is that of a file that is too large, if it is known.
+    """
 
     outcome: Outcome
     file: File | None = None
     retry_after: float | None = None
     cause: str = ""
+    size: int | None = None
 
 
 @dataclass(slots=True)
@@ -97,9 +117,9 @@ class Target:
         """
         check_room(self.folder, keep_free=self.keep_free, coming=coming)
 
-    def expect(self, size: int) -> None:
+    def expect(self, size: int, besides: int) -> None:
         """Note that a file of *size* bytes is about to come, or refuse it."""
-        self._check_size(size)
+        self._check_size(size + besides)
         self.check_room(size)
         with self._lock:
             self.progress.expect(size)
@@ -133,7 +153,8 @@ def fetch_file(context: Context, target: Target, wanted: Wanted) -> Fetched:
         DiskFull: there is no room for it.
         OSError: it cannot be written.
     """
-    fetched = _fetch(context, target, wanted)
+    fetch = _fetch_parts if wanted.candidate.in_parts else _fetch
+    fetched = fetch(context, target, wanted)
     if fetched.file is not None:
         return fetched
     outcome = fetched.outcome
@@ -163,6 +184,74 @@ def _fetch(context: Context, target: Target, wanted: Wanted) -> Fetched:
         return Fetched(refused, retry_after=retry_after_of(response), cause=cause)
 
 
+def _fetch_parts(context: Context, target: Target, wanted: Wanted) -> Fetched:
+    """The video and the sound one after the other, and the file that ffmpeg makes of both."""
+    if missing_programs():
+        return Fetched(Outcome.NO_FFMPEG)
+    parts: list[File] = []
+    fetched, candidate = Fetched(Outcome.WHOLE), wanted.candidate
+    video = replace(wanted, name=f"{wanted.name}.video", with_sound=False)
+    try:
+        # The sound is the smaller part: without it there is no need for the other.
+        if candidate.sound is not None:
+            sound = replace(candidate, url=candidate.sound, width=None, height=None)
+            of_sound = replace(video, kind="audio", candidate=sound, with_sound=True)
+            fetched = _fetch(context, target, replace(of_sound, name=f"{wanted.name}.sound"))
+            if fetched.outcome is Outcome.MUTE:
+                fetched = _put_away(fetched, Outcome.UNEXPECTED)
+            if fetched.file is not None:
+                parts.append(fetched.file)
+            elif not fetched.size:
+                return fetched
+        # After a sound that is too large, the video only says how large both are.
+        besides = sum(one.size for one in parts) or fetched.size or 0
+        fetched = _fetch(context, target, replace(video, besides=besides))
+        if fetched.file is None:
+            return fetched
+        parts.insert(0, fetched.file)
+        fetched = _join(parts, target, wanted, context.transport.deadline)
+        return fetched
+    finally:
+        for part in parts:
+            part.path.unlink(missing_ok=True)
+            if fetched.file is None:
+                target.take_back(part.size, part.size)
+
+
+def _put_away(fetched: Fetched, outcome: Outcome) -> Fetched:
+    if fetched.file is not None:
+        fetched.file.path.unlink()
+    return Fetched(outcome, cause=fetched.cause)
+
+
+def _join(parts: Sequence[File], target: Target, wanted: Wanted, deadline: float) -> Fetched:
+    path, coming = target.folder / wanted.name, sum(part.size for part in parts)
+    target.check_room(coming)
+    fetched = None
+    try:
+        join([(part.path, part.movie.start) for part in parts], path, deadline)
+        with path.open("rb") as file:
+            kind, movie, size = read_kind(file), read_movie(file), path.stat().st_size
+            whole = kind is not None and is_whole(file, kind)
+        if not whole or kind != FileKind("video", ".mp4", len(parts) > 1):
+            fetched = Fetched(Outcome.UNJOINED, cause="what came out is not whole")
+        elif size > target.max_bytes:
+            fetched = Fetched(Outcome.TOO_LARGE, size=size)
+        else:
+            outcome = Outcome.MUTE if wanted.with_sound and not kind.has_audio else Outcome.WHOLE
+            fetched = Fetched(outcome, File(path, kind, size, movie))
+    except NotJoined as error:
+        # There may have been no room.
+        target.check_room(coming)
+        fetched = Fetched(Outcome.UNJOINED, cause=str(error))
+    except TimeoutError:
+        fetched = Fetched(Outcome.LATE)
+    finally:
+        if fetched is None or fetched.file is None:
+            path.unlink(missing_ok=True)
+    return fetched
+
+
 class _Copy:
     """The body of *response* on its way to a file."""
 
@@ -177,6 +266,7 @@ class _Copy:
         self._length = _length_of(response)
         self._noted = 0
         self._kind: FileKind | None = None
+        self._movie = NOT_A_MOVIE
         self._content_type = response.headers.get("Content-Type", "").strip().lower()
         self._size = 0
         self._began = time.monotonic()
@@ -196,23 +286,24 @@ class _Copy:
         cause = self._content_type[:100]
         try:
             if self._length is not None:
-                self._target.expect(self._length)
+                self._target.expect(self._length, self._wanted.besides)
                 self._noted = self._length
             with self._path.open("w+b") as file:
                 outcome = self._copy(file) or self._judge(file)
         except MediaTooLarge:
-            outcome = Outcome.TOO_LARGE
+            size = None if self._length is None else self._length + self._wanted.besides
+            return Fetched(Outcome.TOO_LARGE, cause=cause, size=size)
         except (urllib3.exceptions.HTTPError, TimeoutError) as error:
             outcome = outcome_of_error(error, began=True) or Outcome.CUT
             cause = type(error).__name__
         if self._kind is None or outcome not in (Outcome.WHOLE, Outcome.MUTE):
             return Fetched(outcome, cause=cause)
-        return Fetched(outcome, File(self._path, self._kind, self._size))
+        return Fetched(outcome, File(self._path, self._kind, self._size, self._movie))
 
     def _copy(self, file: BinaryIO) -> Outcome | None:
         head = b""
         while piece := self._read():
-            self._target.take(piece, self._size + len(piece))
+            self._target.take(piece, self._wanted.besides + self._size + len(piece))
             self._size += file.write(piece)
             if len(head) < HEAD_BYTES:
                 head += piece[:HEAD_BYTES]
@@ -230,6 +321,10 @@ class _Copy:
         whole = self._size == self._length
         if self._length is None and kind is not None:
             whole = is_whole(file, kind)
+        if kind is not None and kind.type != "image":
+            self._movie = read_movie(file)
+            # ffmpeg would not say that it lacks the end of a part.
+            whole = whole and not (self._wanted.candidate.in_parts and ends_early(file))
         return outcome_of_file(
             kind,
             self._wanted.kind,

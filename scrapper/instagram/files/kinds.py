@@ -14,7 +14,19 @@ from typing import BinaryIO, Literal, NamedTuple
 
 import filetype
 
-__all__ = ["HEAD_BYTES", "MEDIA_TYPES", "FileKind", "is_whole", "kind_of", "read_kind"]
+__all__ = [
+    "HEAD_BYTES",
+    "MEDIA_TYPES",
+    "NOT_A_MOVIE",
+    "FileKind",
+    "Movie",
+    "bit_rate",
+    "ends_early",
+    "is_whole",
+    "kind_of",
+    "read_kind",
+    "read_movie",
+]
 
 HEAD_BYTES = 1024
 """The number of bytes at a file's beginning that show its kind."""
@@ -39,6 +51,20 @@ _BRANDS = {b"hei": ".heic", b"hev": ".heic", b"mif": ".heic", b"msf": ".heic", b
 _MOVIES = (".mp4", ".mov", ".m4a")
 _BOXES_WITH_TRACKS = (b"moov", b"trak", b"mdia")
 _MOST_PARTS = 20_000
+_MOST_TRACKS = 20
+# The sample entries of ISO/IEC 14496-12 and its registered kin, by the names that ffprobe has.
+_CODECS = {
+    b"avc1": "h264",
+    b"avc3": "h264",
+    b"hvc1": "hevc",
+    b"hev1": "hevc",
+    b"vp08": "vp8",
+    b"vp09": "vp9",
+    b"av01": "av1",
+    b"mp4v": "mpeg4",
+    b"mp4a": "aac",
+    b"Opus": "opus",
+}
 _PART_HEADER = 8
 """Bytes of the header of a box, or of a chunk of a PNG."""
 _TAIL_BYTES = 64 * 1024
@@ -50,6 +76,24 @@ class FileKind(NamedTuple):
     type: Literal["video", "image", "audio"]
     extension: str
     has_audio: bool | None = None
+
+
+class Movie(NamedTuple):
+    """What an MP4 says of itself: of its first video, or else its first sound.
+
+    ``codec`` has ffprobe's names. ``seconds`` is how long it plays, ``start`` when it begins on the
+    time line that it shares with others.
+    """
+
+    codec: str | None = None
+    width: int | None = None
+    height: int | None = None
+    seconds: float | None = None
+    start: float = 0.0
+
+
+NOT_A_MOVIE = Movie()
+"""What a file that is no movie says."""
 
 
 class _Box(NamedTuple):
@@ -86,9 +130,42 @@ def read_kind(file: BinaryIO) -> FileKind | None:
     return FileKind("audio", ".m4a", b"soun" in tracks)
 
 
+def bit_rate(size: int, seconds: float | None) -> int | None:
+    """Bits a second of a file of *size* bytes that plays for so many *seconds*."""
+    return round(8 * size / seconds) if seconds else None
+
+
 def is_whole(file: BinaryIO, kind: FileKind) -> bool:
     """Whether an open file says itself that nothing of it is missing."""
     return _CHECKS[kind.extension](file, _size_of(file))
+
+
+def ends_early(file: BinaryIO) -> bool:
+    """Whether an open MP4 says itself that it has more bytes than there are."""
+    size = _size_of(file)
+    boxes = list(_boxes(file, 0, size))
+    indexes = [_indexed_until(file, box) for box in boxes if box.name == b"sidx"]
+    return not boxes or boxes[-1].end > size or max(indexes, default=0) > size
+
+
+def read_movie(file: BinaryIO) -> Movie:
+    """What an open MP4, MOV or M4A says of its first video, or else of its first sound."""
+    size = _size_of(file)
+    movie = _find(file, 0, size, b"moov")
+    if movie is None:
+        return NOT_A_MOVIE
+    scale, units = _duration(file, _find(file, *movie, b"mvhd"))
+    if scale and not units:
+        units = _unsigned(file, *(_find(file, *movie, b"mvex", b"mehd") or (0, 0)))
+    tracks = [box for box in _boxes(file, *movie) if box.name == b"trak"][:_MOST_TRACKS]
+    kinds = {_handler(file, track): track for track in reversed(tracks)}
+    track = kinds.get(b"vide") or kinds.get(b"soun")
+    if track is None:
+        return NOT_A_MOVIE
+    inside = track.start, min(track.end, size)
+    codec, width, height = _sample_entry(file, inside, is_video=b"vide" in kinds)
+    seconds = units / scale if scale and units else None
+    return Movie(codec, width, height, seconds, _start(file, inside, scale))
 
 
 def _size_of(file: BinaryIO) -> int:
@@ -98,10 +175,13 @@ def _size_of(file: BinaryIO) -> int:
 def _boxes(file: BinaryIO, start: int, end: int) -> Iterator[_Box]:
     """The boxes between two places; the last one may claim to end behind *end*."""
     for _ in range(_MOST_PARTS):
+        content = start + _PART_HEADER
+        # A box may claim to end where no file can.
+        if content > end:
+            return
         file.seek(start)
         header = file.read(16)
-        content = start + _PART_HEADER
-        if content > end or len(header) < _PART_HEADER:
+        if len(header) < _PART_HEADER:
             return
         size, name = int.from_bytes(header[:4], "big"), header[4:8]
         if size == 1:
@@ -122,6 +202,68 @@ def _tracks(file: BinaryIO, start: int, end: int, depth: int = 0) -> Iterator[by
         elif depth == len(_BOXES_WITH_TRACKS) and box.name == b"hdlr":
             file.seek(box.start + 8)
             yield file.read(4)
+
+
+def _find(file: BinaryIO, start: int, end: int, *names: bytes) -> tuple[int, int] | None:
+    """Where the content of the first box on a path is, from where to where."""
+    for name in names:
+        found = next((box for box in _boxes(file, start, end) if box.name == name), None)
+        if found is None:
+            return None
+        start, end = found.start, min(found.end, end)
+    return start, end
+
+
+def _handler(file: BinaryIO, track: _Box) -> bytes:
+    return next(_tracks(file, track.start, track.end, depth=2), b"")
+
+
+def _read(file: BinaryIO, start: int, end: int, most: int = 64) -> bytes:
+    file.seek(start)
+    return file.read(max(0, min(end - start, most)))
+
+
+def _unsigned(file: BinaryIO, start: int, end: int, at: int = 4) -> int:
+    """The number at an offset of a full box, in 4 bytes or, in a box of version 1, in 8."""
+    content = _read(file, start, end)
+    wide = 8 if content[:1] == b"\1" else 4
+    return int.from_bytes(content[at : at + wide], "big")
+
+
+def _duration(file: BinaryIO, header: tuple[int, int] | None) -> tuple[int, int]:
+    """The units of a second, and how many there are, by a header of a movie or of its media."""
+    content = _read(file, *(header or (0, 0)))
+    wide = 8 if content[:1] == b"\1" else 4
+    at = 4 + 2 * wide
+    units = content[at + 4 : at + 4 + wide]
+    # All ones: nobody knows.
+    known = units != b"\xff" * wide
+    return int.from_bytes(content[at : at + 4], "big"), known * int.from_bytes(units, "big")
+
+
+def _sample_entry(
+    file: BinaryIO, track: tuple[int, int], *, is_video: bool
+) -> tuple[str | None, int | None, int | None]:
+    where = _find(file, *track, b"mdia", b"minf", b"stbl", b"stsd")
+    content = _read(file, *(where or (0, 0)))
+    codec, size = _CODECS.get(content[12:16]), content[40:44]
+    if not is_video or len(size) < 4:  # noqa: PLR2004 - two numbers of two bytes
+        return codec, None, None
+    width, height = int.from_bytes(size[:2], "big"), int.from_bytes(size[2:], "big")
+    return codec, width or None, height or None
+
+
+def _start(file: BinaryIO, track: tuple[int, int], movie_scale: int) -> float:
+    """When a track begins: by its first fragment, and by an empty edit in front of it."""
+    scale, _ = _duration(file, _find(file, *track, b"mdia", b"mdhd"))
+    first = _find(file, 0, _size_of(file), b"moof", b"traf", b"tfdt")
+    decoded = _unsigned(file, *first) / scale if first and scale else 0.0
+    edits = _find(file, *track, b"edts", b"elst")
+    content = _read(file, *(edits or (0, 0)))
+    wide = 8 if content[:1] == b"\1" else 4
+    entry = content[8 : 8 + 2 * wide]
+    empty = entry[wide:] == b"\xff" * wide and movie_scale
+    return decoded + (int.from_bytes(entry[:wide], "big") / movie_scale if empty else 0.0)
 
 
 def _movie_fills(file: BinaryIO, size: int) -> bool:

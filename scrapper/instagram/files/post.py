@@ -6,6 +6,7 @@ rest is missing.
 """
 
 import math
+import sys
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,8 +15,10 @@ from dataclasses import dataclass, field, replace
 
 import structlog
 
-from scrapper.errors import RateLimited, ScrapeError
+from scrapper.errors import MediaTooLarge, RateLimited, ScrapeError
+from scrapper.instagram.files.choice import MAX_CANDIDATES, Choice, choose
 from scrapper.instagram.files.fetch import Fetched, File, Wanted
+from scrapper.instagram.files.kinds import bit_rate
 from scrapper.instagram.files.verdict import PASSING, Outcome, Step, next_step, worst
 from scrapper.instagram.media import Candidate, Description, Item
 from scrapper.library.post import SMALL_BYTES, Fetch, MediaItem, Post
@@ -27,7 +30,6 @@ log = structlog.get_logger(__name__)
 _AT_ONCE = 4
 _COVER = -1
 _TRIES = 2
-_MAX_CANDIDATES = 5
 _PAUSE_SECONDS = 0.5
 _SMALL_SECONDS = 3.0
 _GIVES_WAY = (Outcome.SLOW, Outcome.STALLED)
@@ -44,8 +46,8 @@ class _File:
     """What is still to be done for a file: its *candidates*, the one in hand first.
 
     They are of the description with the number ``generation``. ``tries`` are counted by URL, over
-    all descriptions. ``mute`` is a candidate's file that has no sound, while another one may have
-    it.
+    all descriptions, and ``every`` candidate is there for those that are too large. ``mute`` is a
+    candidate's file that has no sound, while another one may have it.
     """
 
     index: int
@@ -57,6 +59,8 @@ class _File:
     not_before: float = 0.0
     outcome: Outcome = Outcome.LATE
     mute: tuple[Candidate, File] | None = None
+    every: Sequence[Candidate] = ()
+    failed: int = 0
 
     @property
     def is_cover(self) -> bool:
@@ -69,21 +73,37 @@ class _File:
             steps.add(Step.FRESH)
         if self.candidates and self.may_try(self.candidates[0]):
             steps.add(Step.AGAIN)
-        if len(self.candidates) > 1:
+        if self.next_ones:
             steps.add(Step.NEXT)
         return steps
+
+    @property
+    def next_ones(self) -> Sequence[Candidate]:
+        """The candidates after the one in hand, by how that one ended."""
+        if self.outcome is Outcome.TOO_LARGE:
+            after = self.every[self.every.index(self.candidates[0]) + 1 :]
+            return [one for one in after if self.may_try(one)]
+        rest = list(self.candidates)[1:] if self.failed < MAX_CANDIDATES - 1 else []
+        whole = [one for one in rest if not one.in_parts]
+        return whole or rest if self.outcome is Outcome.UNJOINED else rest
 
     def may_try(self, candidate: Candidate) -> bool:
         return self.tries[candidate.url] < (1 if candidate.doubtful else _TRIES)
 
 
 class PostDownload:
-    """One post's download: its files, four at a time, until the deadline of *fetch*."""
+    """One post's download: its files, four at a time, until the deadline of *fetch*.
 
-    def __init__(self, find: Find, begin: Begin, fetch: Fetch) -> None:
+    A file may have *max_bytes*.
+    """
+
+    def __init__(
+        self, find: Find, begin: Begin, fetch: Fetch, *, max_bytes: int = sys.maxsize
+    ) -> None:
         self._find = find
         self._begin = begin
         self._fetch = fetch
+        self._max_bytes = max_bytes
         self._renewals = deque((Step.FRESH, Step.OTHER))
         self._reasons: list[ScrapeError | Outcome] = []
         self._media: dict[int, MediaItem] = {}
@@ -92,6 +112,8 @@ class PostDownload:
         self._running: dict[Future[Fetched], _File] = {}
         self._refused: list[_File] = []
         self._tries = self._generation = 0
+        self._smallest: int | None = None
+        self._passed_over = False
 
     def post(self) -> Post:
         """Download as much of the post as possible.
@@ -112,7 +134,8 @@ class PostDownload:
         numbers = range(1, len(about.items) + 1)
         missing = tuple(number for number in numbers if number - 1 not in self._media)
         if len(missing) == len(numbers):
-            raise worst(self._reasons)
+            error = worst(self._reasons)
+            raise MediaTooLarge(self._smallest) if isinstance(error, MediaTooLarge) else error
         if missing:
             log.warning("items missing", shortcode=self._fetch.shortcode, missing=missing)
         post = Post(
@@ -126,6 +149,8 @@ class PostDownload:
             missing=missing,
             details=about.details,
             named_item=about.named_item,
+            quality=self._fetch.wish.quality,
+            max_bytes=self._fetch.wish.max_bytes if self._passed_over else None,
         )
         return replace(post, small=self._small(post))
 
@@ -156,27 +181,35 @@ class PostDownload:
         for index, item in enumerate(items):
             if item is not None and index not in over:
                 stem = f"{code}_{index + 1}" if self._description.is_carousel else code
-                yield self._file(index, stem, item, item.candidates, known)
+                yield self._file(index, stem, item, self._choice(item), known)
         video = next((item for item in items if item and item.type == "video"), None)
         # The post is whole without it.
         if video is not None and video.cover and _COVER not in over:
-            yield self._file(_COVER, code, video, video.cover, known)
+            cover = Choice(video.cover[:MAX_CANDIDATES], video.cover)
+            yield self._file(_COVER, code, video, cover, known)
+
+    def _choice(self, item: Item) -> Choice:
+        choice = choose(item, self._fetch.wish, self._max_bytes)
+        self._passed_over = self._passed_over or choice.passed_over
+        if self._fetch.wish.quality == "best" and item.type == "video" and not item.streams:
+            log.info("no manifest: the whole file is taken", shortcode=self._fetch.shortcode)
+        return choice
 
     def _file(
         self,
         index: int,
         stem: str,
         item: Item,
-        candidates: tuple[Candidate, ...],
+        choice: Choice,
         known: Mapping[int, _File],
     ) -> _File:
         old = known.get(index)
         if old is not None and old.generation == self._generation:
             return old
-        file = _File(index, stem, item, deque(), self._generation)
+        file = _File(index, stem, item, deque(), self._generation, every=choice.every)
         if old is not None:
             file.tries, file.outcome, file.mute = old.tries, old.outcome, old.mute
-        file.candidates.extend(filter(file.may_try, candidates[:_MAX_CANDIDATES]))
+        file.candidates.extend(filter(file.may_try, choice.tried))
         return file
 
     def _download_all(self) -> None:
@@ -237,6 +270,9 @@ class PostDownload:
             OSError: the file cannot be kept.
         """
         file.outcome = fetched.outcome
+        if fetched.outcome is Outcome.TOO_LARGE and not file.is_cover:
+            self._passed_over = True
+            self._smallest = min(filter(None, (self._smallest, fetched.size)), default=None)
         self._go_on(file, _whole(file, fetched), fetched.retry_after)
 
     def _go_on(
@@ -251,7 +287,8 @@ class PostDownload:
                     file.not_before = time.monotonic() + _PAUSE_SECONDS
                 self._waiting.append(file)
             case Step.NEXT:
-                file.candidates.popleft()
+                file.candidates = deque(file.next_ones)
+                file.failed += file.outcome is not Outcome.TOO_LARGE
                 if file.outcome in _GIVES_WAY:
                     self._waiting.append(file)
                 else:
@@ -283,13 +320,19 @@ class PostDownload:
             file.mute[1].path.unlink()
         candidate, found = taken
         path = found.path.rename(found.path.with_name(file.stem + found.kind.extension))
-        width, height = candidate.width, candidate.height
+        movie = found.movie
+        # What the file says, since Instagram may give no size, or another one's.
+        width, height = movie.width or candidate.width, movie.height or candidate.height
         media = MediaItem(found.kind.type, path.name, candidate.url, found.size, width, height)
         if not file.is_cover:
             item, has_audio = file.item, found.kind.has_audio
-            has_audio = item.has_audio if has_audio is None else has_audio
             media = replace(
-                media, alt_text=item.alt_text, duration=item.duration, has_audio=has_audio
+                media,
+                alt_text=item.alt_text,
+                duration=item.duration or movie.seconds,
+                has_audio=item.has_audio if has_audio is None else has_audio,
+                codec=movie.codec,
+                bit_rate=bit_rate(found.size, movie.seconds or item.duration),
             )
         self._media[file.index] = media
 

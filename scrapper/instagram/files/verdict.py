@@ -8,12 +8,14 @@ that file alone, and only after all steps of its row were tried.
 from collections.abc import Collection, Mapping, Sequence
 from enum import Enum, StrEnum, auto
 from http import HTTPStatus
+from typing import Literal
 
 import requests
 import urllib3
 
 from scrapper.errors import (
     DeadlineExceeded,
+    FFmpegMissing,
     InstagramChanged,
     InstagramFailed,
     InstagramUnreachable,
@@ -26,12 +28,14 @@ from scrapper.errors import (
     ScrapeError,
 )
 from scrapper.instagram.files.kinds import FileKind
-from scrapper.instagram.media import Kind
 from scrapper.instagram.verdict import Reason, chain_of, reason_of_error
+
+Promised = Literal["video", "image", "audio"]
 
 __all__ = [
     "PASSING",
     "Outcome",
+    "Promised",
     "Step",
     "next_step",
     "outcome_of_error",
@@ -62,6 +66,9 @@ class Outcome(StrEnum):
     """The bytes are no such file as Instagram promised."""
     REFUSED = "refused"
     """Another status, or a redirect elsewhere."""
+    UNJOINED = "unjoined"
+    """ffmpeg cannot join the video and its sound."""
+    NO_FFMPEG = "no_ffmpeg"
     FORBIDDEN = "forbidden"
     GONE = "gone"
     TOO_LARGE = "too_large"
@@ -102,13 +109,15 @@ _TABLE: Mapping[Outcome, tuple[tuple[Step, ...], type[ScrapeError]]] = {
     Outcome.CUT: (_AGAIN, MediaIncomplete),
     Outcome.UNEXPECTED: (_NEXT, MediaUnexpected),
     Outcome.REFUSED: (_NEXT, InstagramChanged),
+    Outcome.UNJOINED: ((Step.NEXT,), MediaUnexpected),
+    Outcome.NO_FFMPEG: ((Step.NEXT, Step.OTHER), FFmpegMissing),
     Outcome.FORBIDDEN: (_NEXT, PostForbidden),
     Outcome.GONE: (_NEXT, PostNotFound),
     Outcome.TOO_LARGE: ((Step.NEXT,), MediaTooLarge),
     Outcome.MUTE: ((Step.NEXT, Step.TAKE), MediaUnexpected),
     Outcome.WHOLE: ((Step.TAKE,), MediaUnexpected),
 }
-_RANKS = [error for _, error in _TABLE.values()]
+_RANKS = list(dict.fromkeys(error for _, error in _TABLE.values()))
 _STATUSES: Mapping[int, Outcome] = {
     HTTPStatus.FORBIDDEN: Outcome.FORBIDDEN,
     HTTPStatus.NOT_FOUND: Outcome.GONE,
@@ -162,7 +171,7 @@ def outcome_of_error(error: Exception, *, began: bool) -> Outcome | None:
 
 def outcome_of_file(
     kind: FileKind | None,
-    promised: Kind,
+    promised: Promised,
     *,
     size: int,
     whole: bool,

@@ -22,6 +22,7 @@ from scrapper.jobs.store import (
 from scrapper.jobs.stores.redis_line import LINE, RedisBacklog
 from scrapper.jobs.webhooks import Outcome
 from scrapper.library.listing import Cursor
+from scrapper.library.post import Wish
 from scrapper.replicas.client import PREFIX, SharedRedis, reaching, until_redis_answers
 from scrapper.replicas.queue import STREAM, PostQueue
 from scrapper.tasks import end, in_background
@@ -43,6 +44,7 @@ _STUCK_SECONDS = 5.0
 _MOST_FOLLOWED = 1000
 _CREATED, _VERSION, _LEFT, _CLIENT = b"created_at", b"version", b"left", b"client"
 _KEEP, _WEBHOOK, _OUTCOME = b"keep", b"webhook", b"webhook_outcome"
+_QUALITY, _MAX_BYTES = b"quality", b"max_bytes"
 _OWNER, _FORGOTTEN = b"owner", b"forgotten"
 _EPOCH = "0"
 """The epoch of all versions here: Redis counts them, so they are the same for everybody."""
@@ -338,13 +340,13 @@ class RedisStore:
             await self._make_room(self._redis, client or "")
 
     async def find(self, job_id: str, index: int) -> tuple[Job, JobPost] | None:
-        names = [_CREATED.decode(), _KEEP.decode(), str(index)]
-        created, keep, row = await until_redis_answers(
-            lambda: self._redis.hmget(job_key(job_id), names)
+        names = [name.decode() for name in (_CREATED, _KEEP, _QUALITY, _MAX_BYTES)]
+        created, keep, quality, max_bytes, row = await until_redis_answers(
+            lambda: self._redis.hmget(job_key(job_id), [*names, str(index)])
         )
         if created is None or row is None:
             return None
-        job = Job(job_id, float(created), [], keep=keep == b"1")
+        job = Job(job_id, float(created), [], keep=keep == b"1", wish=_wish(quality, max_bytes))
         return job, JobPost(*orjson.loads(row)[1:])
 
     async def note(self, job_id: str, index: int, post: JobPost) -> bool:
@@ -491,7 +493,10 @@ def _fields(job: Job, left: int) -> dict[Any, Any]:
         _LEFT: left,
         _CLIENT: job.client or "",
         _KEEP: int(job.keep),
+        _QUALITY: job.wish.quality,
     }
+    if job.wish.max_bytes is not None:
+        fields[_MAX_BYTES] = job.wish.max_bytes
     if job.webhook is not None:
         fields[_WEBHOOK] = job.webhook
     if job.owner is not None:
@@ -508,6 +513,7 @@ def _read(job: Job, fields: Any) -> Job | None:
     job.epoch = _EPOCH
     job.created_at = float(fields[_CREATED])
     job.keep = fields.get(_KEEP) == b"1"
+    job.wish = _wish(fields.get(_QUALITY), fields.get(_MAX_BYTES))
     job.webhook = fields[_WEBHOOK].decode() if _WEBHOOK in fields else None
     job.owner = fields[_OWNER].decode() if _OWNER in fields else None
     job.forgotten = _FORGOTTEN in fields
@@ -520,6 +526,12 @@ def _read(job: Job, fields: Any) -> Job | None:
     for index, (version, *_) in enumerate(rows):
         job.note(index, version)
     return job
+
+
+def _wish(quality: Any, max_bytes: Any) -> Wish:
+    return Wish.stored(
+        "best" if quality == b"best" else None, None if max_bytes is None else int(max_bytes)
+    )
 
 
 def _rest(post: JobPost) -> bytes:

@@ -16,6 +16,7 @@ from scrapper.jobs.model import Job, JobPost, PostState, unix_time
 from scrapper.jobs.store import FinishedJob
 from scrapper.jobs.stores.memory import MemoryStore, Record, WaitingDelivery
 from scrapper.jobs.webhooks import Delivery, Outcome
+from scrapper.library.post import Wish
 from scrapper.library.sqlite_file import SQLiteFile
 from scrapper.tasks import end, finished, in_background
 
@@ -34,7 +35,9 @@ CREATE TABLE jobs (
     announced INTEGER NOT NULL DEFAULT 0,
     webhook_outcome TEXT,
     owner TEXT,
-    forgotten INTEGER NOT NULL DEFAULT 0
+    forgotten INTEGER NOT NULL DEFAULT 0,
+    quality TEXT NOT NULL DEFAULT 'compatible',
+    max_bytes INTEGER
 ) STRICT;
 CREATE TABLE posts (
     job TEXT NOT NULL REFERENCES jobs ON DELETE CASCADE,
@@ -77,8 +80,8 @@ _SAVE = (
     "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 _SAVE_JOB = (
-    "INSERT INTO jobs (id, created_at, client, keep, webhook, owner, forgotten, announced, "
-    "webhook_outcome) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    "INSERT INTO jobs (id, created_at, client, keep, webhook, owner, forgotten, quality, "
+    "max_bytes, announced, webhook_outcome) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 _SAVE_DELIVERY = (
     "INSERT OR REPLACE INTO deliveries (id, url, body, attempts, job, noted_at, due_at) "
@@ -206,7 +209,8 @@ def _write_all(database: sqlite3.Connection, contents: Contents) -> None:
 
 def _write_job(database: sqlite3.Connection, job: Job, *, announced: bool) -> None:
     row = (job.id, job.created_at, job.client, job.keep, job.webhook, job.owner, job.forgotten)
-    database.execute(_SAVE_JOB, (*row, announced, job.webhook_outcome))
+    ends = (job.wish.quality, job.wish.max_bytes, announced, job.webhook_outcome)
+    database.execute(_SAVE_JOB, (*row, *ends))
 
 
 def _write_posts(database: sqlite3.Connection, job_id: str, posts: Mapping[int, JobPost]) -> None:
@@ -229,13 +233,14 @@ def _load(database: sqlite3.Connection) -> Contents:
     unannounced = set()
     rows = database.execute(
         "SELECT id, created_at, client, keep, webhook, owner, forgotten, announced, "
-        "webhook_outcome FROM jobs ORDER BY created_at, id"
+        "webhook_outcome, quality, max_bytes FROM jobs ORDER BY created_at, id"
     )
-    for id_, created_at, client, keep, webhook, owner, forgotten, announced, outcome in rows:
+    for id_, created_at, client, keep, webhook, owner, forgotten, announced, outcome, *wish in rows:
         if not math.isfinite(created_at):
             raise ValueError("a job of no time")
         job = jobs[id_] = Job(id_, created_at, [], client=client, keep=bool(keep), webhook=webhook)
         job.owner, job.forgotten = owner, bool(forgotten)
+        job.wish = Wish.stored(*wish)
         job.webhook_outcome = outcome if outcome in get_args(Outcome) else None
         if webhook is not None and not announced:
             unannounced.add(id_)

@@ -68,6 +68,8 @@ async def test_a_reel_is_downloaded_stored_and_described(
                 "alt_text": None,
                 "duration": 1.0,
                 "has_audio": True,
+                "codec": "h264",
+                "bit_rate": 91216,
             }
         ],
         "missing": [],

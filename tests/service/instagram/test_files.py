@@ -576,7 +576,7 @@ async def test_expired_urls_are_renewed_once_for_all_files(
 async def test_a_file_that_stalls_gives_way_to_its_next_candidate(
     instagram: StandIn, start_service: StartService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("scrapper.instagram.client._STALLED_SECONDS", 0.3)
+    monkeypatch.setattr("scrapper.instagram.client.STALLED_SECONDS", 0.3)
     answers = {"best/2": [Answer(wire="stall")], "second/2": [VIDEO]}
     instagram.define("stall", Scenario("", shape="carousel", change=second_video, answers=answers))
     status, post = await scrape(await start_service(), "stall-one")

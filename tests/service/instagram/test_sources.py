@@ -231,7 +231,7 @@ async def test_details_are_those_of_instagram(
         "views": None,
         "location": "Some Place",
         "tagged": ["tagged.one"],
-        "music": {"title": "Original audio", "artist": "someone"},
+        "music": {"title": "Original audio", "artist": "someone", "url": None},
         "product_type": "carousel_container",
     }
     assert [item["alt_text"] for item in post["media"]] == [

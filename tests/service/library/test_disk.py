@@ -119,8 +119,9 @@ async def test_a_file_over_max_media_mb_is_refused_unread(
     client = await start_service(MAX_MEDIA_MB="1")
     async with client.post("/scrape", json={"url": URL.format("big-one")}) as response:
         assert response.status == 422
-        text = "A file of the post is larger than this service takes"
-        assert (await response.json())["error"] == text
+        error = await response.json()
+        assert (error["code"], error["smallest_size"]) == ("media_too_large", 20_000_000)
+        assert error["error"].endswith("the smallest one has 20 MB")
     assert stored_files(media_root) == set()
     async with client.post("/scrape", json={"url": URL.format("reel-one")}) as response:
         assert response.status == 200

@@ -4,16 +4,20 @@ import asyncio
 import json
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from scrapper.errors import SettingsError
+from scrapper.library.post import MediaItem, Post
 from scrapper.plugins import audio
 from scrapper.settings import Settings
 from tests.conftest import Client, StartService, both_modes
-from tests.instagram import StandIn
+from tests.instagram import Answer, Scenario, StandIn
+from tests.instagram.dash import url_of
+from tests.instagram.posts import content_of
 from tests.process import PATIENCE_SECONDS
 
 pytestmark = [
@@ -189,3 +193,165 @@ async def test_a_file_that_ffmpeg_cannot_read_is_reported(
         "ffmpeg cannot convert the file",
     )
     assert list((media_root / ".incoming").iterdir()) == []
+
+
+def with_song(url: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    """Give a post the song that its pictures play to."""
+
+    def change(media: dict[str, Any]) -> dict[str, Any]:
+        asset = {"title": "A song", "display_artist": "Band", "progressive_download_url": url}
+        media["music_metadata"] = {"music_info": {"music_asset_info": asset}}
+        media["clips_metadata"] = None
+        return media
+
+    return change
+
+
+SONG = url_of("song-1", "song")
+
+
+@pytest.mark.parametrize("shape", ["photo", "ten"])
+@both_modes
+async def test_pictures_have_their_song_in_one_request(
+    start_service: StartService, instagram: StandIn, tmp_path: Path, shape: str
+) -> None:
+    answers = {"song/1": [Answer("sound.m4a", "audio/mp4")]}
+    instagram.define("song", Scenario("", shape=shape, change=with_song(SONG), answers=answers))
+    client = await start_service(**PLUGIN)
+    url = "https://www.instagram.com/p/song-1/"
+    response = await client.get("/download", params={"url": url, "audio": "1"})
+    assert response.status == 200, await response.text()
+    assert await response.read() == content_of("sound.m4a")
+    assert "song-1.m4a" in response.headers["Content-Disposition"]
+    post = await post_with_sound(client, "song-1")
+    assert post["details"]["music"] == {"title": "A song", "artist": "Band", "url": SONG}
+    *pictures, sound = post["media"]
+    assert {picture["type"] for picture in pictures} == {"image"}
+    assert (sound["type"], sound["codec"], sound["duration"]) == ("audio", "aac", 1.0)
+
+
+@pytest.mark.parametrize(
+    ("answer", "status"),
+    [
+        (Answer(status=403), 404),
+        (Answer(status=503), 502),
+        (Answer("photo.jpg", "audio/mp4"), 502),
+        (Answer("silent.mp4", "audio/mp4"), 502),
+        (Answer("sound.m4a", only=1000), 502),
+    ],
+)
+async def test_a_song_that_cannot_be_had_costs_nothing_else(
+    start_service: StartService,
+    instagram: StandIn,
+    media_root: Path,
+    answer: Answer,
+    status: int,
+) -> None:
+    answers = {"song/1": [answer]}
+    scenario = Scenario("", shape="photo", change=with_song(SONG), answers=answers)
+    instagram.define("song", scenario)
+    client = await start_service(**PLUGIN)
+    await scrape(client, "song-1")
+    assert (await client.get("/download/song-1?audio=1")).status == status
+    assert (await client.get("/download/song-1")).status == 200
+    assert list((media_root / ".incoming").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "url", ["https://example.com/a.m4a", "http://127.0.0.1/a.m4a", "file:///x"]
+)
+async def test_a_song_comes_from_the_cdn_alone(
+    start_service: StartService, instagram: StandIn, url: str
+) -> None:
+    instagram.define("song", Scenario("", shape="photo", change=with_song(url)))
+    client = await start_service(**PLUGIN)
+    await scrape(client, "song-1")
+    assert (await client.get("/download/song-1?audio=1")).status in (404, 502)
+
+
+def large(media: dict[str, Any]) -> dict[str, Any]:
+    """The media object with one candidate, which is large."""
+    candidates = media["image_versions2"]["candidates"]
+    del candidates[1:]
+    candidates[0] |= {"width": 1440, "height": 1800}
+    return media
+
+
+def size_of(content: bytes, path: Path) -> tuple[int, int]:
+    path.write_bytes(content)
+    command = ["ffprobe", "-v", "error", "-show_entries", "stream=width,height", "-of", "json"]
+    done = subprocess.run([*command, str(path)], capture_output=True, check=True)
+    [stream] = json.loads(done.stdout)["streams"]
+    return stream["width"], stream["height"]
+
+
+async def small_picture(client: Client, shortcode: str) -> bytes:
+    """The post's small picture, once the plugin made it."""
+    path = ""
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while True:
+            post = await (await client.get(f"/posts/{shortcode}")).json()
+            if post["thumbnail_url"] != path:
+                path = post["thumbnail_url"]
+                content = await (await client.get(path)).read()
+                if content != content_of("large.jpg"):
+                    return content
+            await asyncio.sleep(0.05)
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+async def test_a_large_picture_gets_a_small_one(
+    instagram: StandIn, start_service: StartService, tmp_path: Path, when: str
+) -> None:
+    answers = {"best/1": [Answer("large.jpg")]}
+    instagram.define("large", Scenario("", shape="photo", change=large, answers=answers))
+    if when == "before":
+        client = await start_service()
+        await scrape(client, "large-one")
+        await client.close()
+    client = await start_service(**PLUGIN)
+    await scrape(client, "large-one")
+    content = await small_picture(client, "large-one")
+    assert len(content) <= 25_000
+    assert await asyncio.to_thread(size_of, content, tmp_path / "small.jpg") == (256, 320)
+    post = await (await client.get("/posts/large-one")).json()
+    assert len(post["media"]) == 1
+    async with client.get("/download/large-one?archive=zip") as response:
+        assert b"small.jpg" not in await response.read()
+
+
+async def test_a_video_without_a_cover_gets_a_picture_of_its_own(
+    instagram: StandIn, start_service: StartService, tmp_path: Path
+) -> None:
+    def uncovered(media: dict[str, Any]) -> dict[str, Any]:
+        media["image_versions2"]["candidates"] = []
+        return media
+
+    instagram.define("bare", Scenario("", change=uncovered))
+    client = await start_service(**PLUGIN)
+    await scrape(client, "bare-one")
+    await post_with_sound(client, "bare-one")
+    content = await small_picture(client, "bare-one")
+    assert max(await asyncio.to_thread(size_of, content, tmp_path / "small.jpg")) <= 320
+
+
+@pytest.mark.parametrize("name", ["picture.webp", "picture.png", "picture.gif", "movie.mov"])
+def test_small_pictures_are_made_of_every_kind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr("scrapper.library.post.SMALL_BYTES", 100)
+    folder = tmp_path / "a-post"
+    folder.mkdir()
+    (tmp_path / ".incoming").mkdir()
+    suffix = Path(name).suffix
+    file = folder / f"a-post{suffix}"
+    file.write_bytes(content_of(name))
+    kind: Any = "video" if suffix == ".mov" else "image"
+    item = MediaItem(kind, file.name, "", file.stat().st_size, None, None)
+    post = Post("a-post", "", None, None, "", (item,))
+    small = audio._Maker(audio._AudioSettings()).small_of(folder, post)
+    assert small is not None
+    content = (folder / small.filename).read_bytes()
+    assert content.startswith(b"\xff\xd8\xff")
+    assert len(content) == small.size <= 25_000
+    assert not list((tmp_path / ".incoming").iterdir())

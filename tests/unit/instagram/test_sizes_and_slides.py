@@ -1,5 +1,6 @@
 """Instagram's media objects, read without a socket."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -113,3 +114,58 @@ def test_larger_pictures_come_before_ours(
     ours: Item, theirs: Item, widths: list[int | None]
 ) -> None:
     assert [one.width for one in ours.or_larger(theirs).candidates] == widths
+
+
+PICTURE, SMALL, VIDEO = item("image", 100), item("image", 10, full_width=100), item("video", 100)
+
+
+def description(*items: Item | None, source: str = "api") -> Description:
+    whole = read(picture("https://cdn/a"))
+    return replace(whole, is_carousel=True, items=items, sources=frozenset({source}))
+
+
+@pytest.mark.parametrize(
+    ("items", "summary"),
+    [
+        ((PICTURE,), "1 image"),
+        ((PICTURE, VIDEO, PICTURE, None), "2 images, 1 video, 1 missing"),
+        ((VIDEO, VIDEO), "2 videos"),
+        ((None, None, VIDEO), "1 video, 2 missing"),
+    ],
+)
+def test_the_files_are_summed_up_in_a_few_words(items: tuple[Item | None], summary: str) -> None:
+    assert description(*items).summary == summary
+
+
+@pytest.mark.parametrize(
+    ("items", "small"),
+    [((None, PICTURE), False), ((None, SMALL), True), ((PICTURE, SMALL, VIDEO), True), ((), False)],
+)
+def test_one_small_picture_makes_a_post_small(items: tuple[Item | None], small: bool) -> None:
+    assert description(*items).is_small is small
+
+
+def test_gaps_are_filled_from_another_description() -> None:
+    filled = description(None, PICTURE).filled_from(description(VIDEO, VIDEO, SMALL, source="page"))
+    assert filled.items == (VIDEO, PICTURE, SMALL)
+    assert filled.sources == {"api", "page"}
+
+
+def test_a_carousel_and_a_single_post_are_not_mixed() -> None:
+    gaps, single = description(None, PICTURE), replace(description(VIDEO), is_carousel=False)
+    assert gaps.filled_from(single) is single
+    assert single.filled_from(gaps) is single
+    whole = description(PICTURE, VIDEO)
+    assert whole.filled_from(single) is whole
+    assert gaps.filled_from(replace(single, items=(None,))) is gaps
+
+
+def test_larger_pictures_add_no_item() -> None:
+    large = item("image", 90)
+    found = description(SMALL, None).with_larger(description(large, large, large, source="page"))
+    assert found.items == (item_of(large, SMALL), None)
+    assert found.sources == {"api", "page"}
+
+
+def item_of(larger: Item, own: Item) -> Item:
+    return replace(own, candidates=larger.candidates + own.candidates)

@@ -7,6 +7,7 @@ import pytest
 
 from scrapper.errors import JobsFull, TooManyJobs
 from scrapper.jobs.model import Job, JobFilter, JobPost, new_job, unix_time
+from scrapper.library.post import Wish
 
 __all__ = ["StoreContract", "batch", "cancelled"]
 
@@ -40,12 +41,13 @@ class StoreContract:
         return found  # type: ignore[no-any-return]
 
     async def test_a_new_job_is_found_with_its_posts_queued(self, store: Any) -> None:
-        job = batch(3, keep=True, webhook="https://example.com/")
+        wish = Wish("best", 8_000_000)
+        job = batch(3, keep=True, webhook="https://example.com/", wish=wish)
         await store.add(job)
         found = await self.found(store, job)
         assert found.posts == batch(3).posts
         assert (found.client, found.keep, found.webhook) == (job.client, True, job.webhook)
-        assert found.created_at == job.created_at
+        assert (found.created_at, found.wish) == (job.created_at, wish)
         assert await self.queued(store) == {(job.id, index) for index in range(3)}
 
     async def test_an_unknown_job_is_none_and_cannot_be_changed(self, store: Any) -> None:
@@ -57,10 +59,11 @@ class StoreContract:
         assert not await store.note(job.id, 0, job.posts[0].started())
 
     async def test_a_post_is_found_with_its_job_s_settings(self, store: Any) -> None:
-        job = batch(2, keep=True)
+        job = batch(2, keep=True, wish=Wish("best", 8_000_000))
         await store.add(job)
         found, post = await store.find(job.id, 1)
         assert (found.id, found.created_at, found.keep) == (job.id, job.created_at, True)
+        assert found.wish == job.wish
         assert post == job.posts[1]
 
     async def test_an_outcome_is_kept_once(self, store: Any) -> None:

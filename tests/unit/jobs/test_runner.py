@@ -167,7 +167,7 @@ class Script:
     def progress(self, _shortcode: str) -> Any:
         return None if self.done is None else SimpleNamespace(done=self.done, total=9)
 
-    async def has(self, shortcode: str) -> bool:
+    async def has(self, shortcode: str, _wish: Any) -> bool:
         self.looked_for.append(shortcode)
         return shortcode in self.at_hand
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scrapper.library.post import MediaItem, Post, cdn_expiry, is_own_file
+from scrapper.library.post import MediaItem, Post, Quality, Wish, cdn_expiry, is_own_file
 from scrapper.library.response import RenderedPost
 
 DAY = 24 * 60 * 60
@@ -206,6 +206,8 @@ def test_the_answer_has_the_contract_s_keys() -> None:
                 "alt_text": None,
                 "duration": None,
                 "has_audio": None,
+                "codec": None,
+                "bit_rate": None,
             },
             {
                 "type": "video",
@@ -219,6 +221,8 @@ def test_the_answer_has_the_contract_s_keys() -> None:
                 "alt_text": None,
                 "duration": None,
                 "has_audio": None,
+                "codec": None,
+                "bit_rate": None,
             },
         ],
         "thumbnail": None,
@@ -276,3 +280,42 @@ def test_any_post_and_url_give_json(any_post: Post, url: str, cached: bool) -> N
 )
 def test_a_file_s_name_begins_with_its_post_s(name: str, is_own: bool) -> None:
     assert is_own_file(name, "abcde") is is_own
+
+
+def stored(quality: Quality, codec: str | None = "h264", *, size: int = 9, **more: Any) -> Post:
+    item = replace(video(), codec=codec, size=size)
+    return replace(post(item), quality=quality, **more)
+
+
+@pytest.mark.parametrize(
+    ("known", "wish", "satisfies"),
+    [
+        (stored("compatible"), Wish(), True),
+        (stored("compatible"), Wish("best"), False),
+        (stored("best"), Wish("best"), True),
+        (stored("best"), Wish(), True),
+        (stored("best", "vp9"), Wish("best"), True),
+        (stored("best", "vp9"), Wish(), False),
+        (stored("best", None), Wish(), True),
+        (stored("compatible"), Wish(max_bytes=9), True),
+        (stored("compatible"), Wish(max_bytes=8), False),
+        (stored("compatible", max_bytes=9), Wish(max_bytes=9), True),
+        (stored("compatible", max_bytes=9), Wish(max_bytes=10), False),
+        (stored("compatible", max_bytes=9), Wish(), False),
+        (stored("compatible", outdated=(1,)), Wish("best", 8), True),
+    ],
+)
+def test_a_post_satisfies_what_it_was_fetched_for(known: Post, wish: Wish, satisfies: bool) -> None:
+    assert known.satisfies(wish) is satisfies
+
+
+def test_a_manifest_keeps_what_was_asked_for() -> None:
+    known = stored("best", "vp9", max_bytes=9)
+    assert Post.from_manifest(json.loads(json.dumps(known.to_manifest()))) == known
+    older = {
+        key: value
+        for key, value in known.to_manifest().items()
+        if key not in ("quality", "max_bytes")
+    }
+    read = Post.from_manifest(older)
+    assert (read.quality, read.max_bytes) == ("compatible", None)

@@ -253,14 +253,14 @@ async def test_a_hook_that_fails_is_tried_three_times(
 ) -> None:
     recorder = Recorder()
     recorder.fail = failures
-    async with workshop.running(monkeypatch, one=recording(recorder)):
-        store(workshop.library, "abcde")
-        await until(lambda: workshop.outcome("one", "abcde") == outcome)
-    assert len(recorder.events) == calls
     sample = workshop.metrics.registry.get_sample_value
     labels = {"plugin": "one", "hook": "post_stored"}
     word = "ok" if outcome == "done" else "given_up"
-    assert sample("plugin_calls_total", {**labels, "outcome": word}) == 1
+    async with workshop.running(monkeypatch, one=recording(recorder)):
+        store(workshop.library, "abcde")
+        await until(lambda: sample("plugin_calls_total", {**labels, "outcome": word}) == 1)
+        await until(lambda: workshop.outcome("one", "abcde") == outcome)
+    assert len(recorder.events) == calls
     assert sample("plugin_calls_total", {**labels, "outcome": "failed"}) == calls - 1
 
 
@@ -284,6 +284,8 @@ async def test_a_hanging_hook_delays_neither_other_plugins_nor_the_end(
         for name in ("aaaaa", "bbbbb"):
             store(workshop.library, name)
             await until(lambda: workshop.outcome("three", name) == "done")  # noqa: B023
+        for plugin in ("one", "two"):
+            await until(lambda: workshop.outcome(plugin, "aaaaa") == "begun")  # noqa: B023
     forever.set()
     assert workshop.outcome("one", "aaaaa") == workshop.outcome("two", "aaaaa") == "begun"
 
@@ -445,6 +447,40 @@ async def test_a_post_removed_during_its_hook_is_reported_as_removed(
         await until(lambda: seen == ["stored", "removed"])
 
 
+async def test_many_posts_are_reported_in_order_and_once_each(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorder = Recorder()
+    names = [f"post{number:03d}" for number in range(150)]
+    async with workshop.running(monkeypatch, one=recording(recorder)):
+        for name in names:
+            store(workshop.library, name)
+        await until(lambda: workshop.outcome("one", names[-1]) == "done")
+    assert recorder.events == [("one", "stored", name) for name in names]
+    assert {workshop.outcome("one", name) for name in names} == {"done"}
+
+
+async def test_one_failure_among_many_posts_costs_no_other(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+
+    def post_stored(post: Post) -> None:
+        seen.append(post.shortcode)
+        if post.shortcode == "post005":
+            raise OSError("the other side is away")
+
+    names = [f"post{number:03d}" for number in range(20)]
+    async with workshop.running(monkeypatch, one=module(post_stored=post_stored)):
+        for name in names:
+            store(workshop.library, name)
+        await until(lambda: workshop.outcome("one", "post005") == "failed")
+        await until(lambda: workshop.outcome("one", names[-1]) == "done")
+    assert sorted(set(seen)) == names
+    assert seen.count("post005") == 3
+    assert len(seen) == len(names) + 2
+
+
 async def test_a_hook_is_not_repeated_while_the_ledger_is_locked(
     workshop: Workshop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -452,11 +488,12 @@ async def test_a_hook_is_not_repeated_while_the_ledger_is_locked(
     writes: list[str] = []
     note = Ledger.note
 
-    def refusing(self: Ledger, *entry: Any) -> None:
-        writes.append(entry[-1])
-        if entry[-1] == "done" and writes.count("done") < 3:
+    def refusing(self: Ledger, plugin: str, *posts: Any) -> None:
+        [(_, _, outcome)] = posts
+        writes.append(outcome)
+        if outcome == "done" and writes.count("done") < 3:
             raise sqlite3.OperationalError("database or disk is full")
-        note(self, *entry)
+        note(self, plugin, *posts)
 
     monkeypatch.setattr(Ledger, "note", refusing)
     async with workshop.running(monkeypatch, one=recording(recorder)):

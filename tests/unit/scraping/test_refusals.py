@@ -63,6 +63,15 @@ async def test_a_long_limit_lasts_long_after_an_hour(refusals: Refusals, clock: 
     assert refusals.last_long
 
 
+async def test_a_shorter_limit_does_not_shorten_a_longer_one(
+    refusals: Refusals, clock: Clock
+) -> None:
+    await refusals.note_limit(2 * HOUR)
+    await refusals.note_limit(60)
+    clock.now += HOUR
+    assert refusals.last_long
+
+
 @pytest.mark.parametrize("damage", [None, "{", '"text"', "[1]"])
 async def test_they_survive_a_restart_and_damage(
     tmp_path: Path, clock: Clock, damage: str | None

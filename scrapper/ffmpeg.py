@@ -1,0 +1,137 @@
+"""ffmpeg and ffprobe over files from outside: bounded, at low priority, and two at a time.
+
+A program opens no file but those that it is given, takes no more memory, output and time than it
+may, and does not outlive the service. Needs ffmpeg, and setpriv and prlimit of util-linux.
+"""
+
+import os
+import selectors
+import shutil
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+__all__ = ["FFmpeg", "FFmpegFailed", "missing_programs"]
+
+_AT_ONCE = 2
+_OUTPUT_BYTES, _ERROR_BYTES = 100_000, 10_000
+_PIECE_BYTES = 64 * 1024
+_PROGRAMS = (("ffmpeg", "ffprobe"), ("setpriv", "prlimit", "nice"))
+_INPUT = ("-protocol_whitelist", "file", "-max_pixels", "40000000")
+# Of this process, whoever runs them: a Raspberry Pi has four cores, and little memory.
+_slots = threading.BoundedSemaphore(_AT_ONCE)
+
+
+class FFmpegFailed(Exception):
+    """A program cannot do it; the text, from the program, says why."""
+
+
+def missing_programs() -> list[str]:
+    """The programs that are not on the PATH: ffmpeg's, or else those that bound it."""
+    missing = ([name for name in names if shutil.which(name) is None] for names in _PROGRAMS)
+    return next(filter(None, missing), [])
+
+
+class FFmpeg:
+    """Runs the programs, each with *memory* bytes of its own at most; for several threads."""
+
+    def __init__(self, memory: int) -> None:
+        self._memory = memory
+        self._running: set[subprocess.Popen[bytes]] = set()
+        self._lock = threading.Lock()
+
+    @staticmethod
+    def input(path: Path, *, delay: float = 0.0, form: str = "mov") -> Sequence[str]:
+        """The arguments for a file to read, which begins *delay* seconds late.
+
+        It is read as MP4 and its kin, or in another *form*, never as a playlist that names other
+        files.
+        """
+        late = ("-itsoffset", f"{delay:.6f}") if delay else ()
+        return (*late, *_INPUT, "-f", form, "-i", str(path))
+
+    def run(self, program: str, *arguments: str, seconds: float, max_bytes: int = 0) -> bytes:
+        """What *program* prints, 100 kB at most; its files may have *max_bytes*.
+
+        Raises:
+            FFmpegFailed: it fails, or reaches one of its bounds.
+            TimeoutError: it would take more than so many *seconds*, its wait for others included.
+        """
+        deadline = time.monotonic() + seconds
+        if not _slots.acquire(timeout=max(0.0, seconds)):
+            raise TimeoutError(f"{program} waited for others")
+        try:
+            return self._run(program, arguments, deadline, max_bytes)
+        finally:
+            _slots.release()
+
+    def kill(self) -> None:
+        """End what runs."""
+        with self._lock:
+            for process in self._running:
+                _kill(process)
+
+    def _run(
+        self, program: str, arguments: Sequence[str], deadline: float, max_bytes: int
+    ) -> bytes:
+        alloc = ("-max_alloc", str(self._memory))
+        quietly = ("-hide_banner", "-loglevel", "error", *alloc)
+        bounds = (f"--data={self._memory}", f"--fsize={max_bytes}", "--core=0")
+        # A killed service leaves no program behind, and requests come first.
+        wrapped = ("setpriv", "--pdeathsig", "KILL", "nice", "prlimit", *bounds, program)
+        process = subprocess.Popen(  # noqa: S603 - no shell, and paths of our own
+            [*wrapped, *quietly, *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            process_group=0,
+        )
+        with self._lock:
+            self._running.add(process)
+        try:
+            output, complaint = _communicate(process, deadline)
+        finally:
+            with self._lock:
+                self._running.discard(process)
+                _kill(process)
+            process.wait()
+            for pipe in (process.stdout, process.stderr):
+                if pipe is not None:
+                    pipe.close()
+        if process.returncode != 0:
+            text = complaint.decode(errors="replace").strip()
+            raise FFmpegFailed(text or f"{program} ended with {process.returncode}")
+        return output
+
+
+def _communicate(process: subprocess.Popen[bytes], deadline: float) -> tuple[bytes, bytes]:
+    """The beginning of what the process prints, and the end of what it complains about."""
+    printed = {process.stdout: b"", process.stderr: b""}
+    with selectors.DefaultSelector() as selector:
+        for pipe in printed:
+            selector.register(pipe, selectors.EVENT_READ)  # type: ignore[arg-type]
+        while selector.get_map():
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise TimeoutError("it took too long")
+            for key, _ in selector.select(left):
+                piece = os.read(key.fd, _PIECE_BYTES)
+                if not piece:
+                    selector.unregister(key.fileobj)
+                elif key.fileobj is process.stdout:
+                    printed[process.stdout] = (printed[process.stdout] + piece)[:_OUTPUT_BYTES]
+                else:
+                    printed[process.stderr] = (printed[process.stderr] + piece)[-_ERROR_BYTES:]
+    try:
+        process.wait(max(0.0, deadline - time.monotonic()))
+    except subprocess.TimeoutExpired:
+        raise TimeoutError("it took too long") from None
+    return printed[process.stdout], printed[process.stderr]
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)

@@ -1,0 +1,108 @@
+"""Which of an item's files are tried, in which order: by the quality asked for, and the size."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from scrapper.instagram.files.dash import Representation
+from scrapper.instagram.media import Candidate, Item
+from scrapper.library.post import Wish
+
+__all__ = ["MAX_CANDIDATES", "Choice", "choose"]
+
+MAX_CANDIDATES = 5
+"""How many candidates of a file are tried, besides those that are too large."""
+
+# So that files which are whole at once are tried, too.
+_MAX_PAIRS = 3
+_H264 = "h264"
+# Extended HE-AAC, which few programs play.
+_RARE_SOUND = "mp4a.40.42"
+
+
+class Choice(NamedTuple):
+    """The candidates to try, best first, and all that there are, for those that are too large.
+
+    ``passed_over`` says whether better ones were left out because of their size.
+    """
+
+    tried: Sequence[Candidate]
+    every: Sequence[Candidate]
+    passed_over: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Pair:
+    """A video of a manifest with a sound of it; ``size`` is in bytes, if both are known."""
+
+    video: Representation
+    sound: Representation | None
+
+    @property
+    def size(self) -> int | None:
+        sizes = [part.size for part in (self.video, self.sound) if part is not None]
+        return sum(size for size in sizes if size) if all(sizes) else None
+
+    @property
+    def candidate(self) -> Candidate:
+        video, sound = self.video, self.sound.url if self.sound else None
+        return Candidate(video.url, video.width, video.height, in_parts=True, sound=sound)
+
+
+def choose(item: Item, wish: Wish, max_bytes: int) -> Choice:
+    """What to try for *item*: files of *max_bytes* at most, as far as their sizes are known.
+
+    ``best`` is the largest video, whole or in parts; at the same height the manifest's comes first,
+    and H.264 before other codecs. ``compatible`` is a whole one, which is H.264; one in parts is
+    taken only if there is no other, or the others are too large.
+    """
+    pairs = _pairs(item, max_bytes)
+    fitting = [pair for pair in pairs if not _exceeds(pair, max_bytes)]
+    too_large = [pair for pair in pairs if _exceeds(pair, max_bytes)]
+    # If all others are too large, too, this one says how large the smallest is.
+    smallest = sorted(too_large, key=lambda pair: pair.size or 0)[:1]
+    passed_over = bool(too_large)
+    if wish.quality == "best":
+        in_parts = [pair.candidate for pair in fitting]
+        every = _merged(in_parts, item.candidates, sound_known=_sound_is_known(item))
+        dropped = in_parts[_MAX_PAIRS:] if item.candidates else ()
+        tried = [one for one in every if one not in dropped]
+    else:
+        fitting.sort(key=lambda pair: pair.video.codec != _H264)
+        in_parts = [pair.candidate for pair in fitting]
+        every = [*item.candidates, *in_parts]
+        tried = list(item.candidates) or in_parts
+    last = [pair.candidate for pair in smallest]
+    return Choice((tried or last)[:MAX_CANDIDATES], [*every, *last], passed_over)
+
+
+def _pairs(item: Item, max_bytes: int) -> list[_Pair]:
+    """The manifest's videos, the largest first, each with the best sound that fits with it."""
+    videos = [stream for stream in item.streams if stream.type == "video"]
+    sounds = [stream for stream in item.streams if stream.type == "audio"]
+    videos.sort(key=lambda one: (-(one.height or 0), one.codec != _H264, -(one.bit_rate or 0)))
+    sounds.sort(key=lambda one: (one.codec == _RARE_SOUND, -(one.bit_rate or 0)))
+    pairs = []
+    for video in videos:
+        choices = [_Pair(video, sound) for sound in sounds] or [_Pair(video, None)]
+        fits = (pair for pair in choices if not _exceeds(pair, max_bytes))
+        pairs.append(next(fits, choices[-1]))
+    return pairs
+
+
+def _exceeds(pair: _Pair, max_bytes: int) -> bool:
+    return pair.size is not None and pair.size > max_bytes
+
+
+def _sound_is_known(item: Item) -> bool:
+    """Whether the manifest's videos would not lack a sound that the whole ones have."""
+    return item.has_audio is False or any(stream.type == "audio" for stream in item.streams)
+
+
+def _merged(
+    in_parts: Sequence[Candidate], whole: Sequence[Candidate], *, sound_known: bool
+) -> list[Candidate]:
+    if not sound_known:
+        return [*whole, *in_parts]
+    # Whole ones keep their order; without a size they come last.
+    return sorted([*in_parts, *whole], key=lambda one: -(one.height or 0))

@@ -1,0 +1,155 @@
+"""Instagram's DASH manifest: which videos and sounds there are, each a whole file (ISO 23009-1).
+
+The manifest is XML from outside: at most 1 MB and 100 representations of it are read, as a stream,
+and one that declares a document type, and so could have entities or refer to other files, is none.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+from xml.parsers import expat
+
+__all__ = ["MAX_MANIFEST_BYTES", "MAX_REPRESENTATIONS", "Representation", "read_manifest"]
+
+MAX_MANIFEST_BYTES = 1_000_000
+MAX_REPRESENTATIONS = 100
+
+_MAX_PIXELS = 100_000
+_MAX_NUMBER = 10**15
+_MAX_URL = 5_000
+_NUMBER = re.compile(r"[0-9]{1,15}")
+_CODECS = {"avc": "h264", "vp09": "vp9", "vp9": "vp9", "av01": "av1", "hvc": "hevc", "hev": "hevc"}
+_LEVELS = ("Period", "AdaptationSet", "Representation")
+_MAX_DEPTH = 20
+# With these, a BaseURL is no file that can be played.
+_UNUSABLE = ("ContentProtection", "SegmentTemplate", "SegmentList")
+
+
+@dataclass(frozen=True, slots=True)
+class Representation:
+    """One file of a manifest, as the manifest has it.
+
+    ``url`` is not checked. ``bit_rate`` is in bits per second, ``size`` in bytes; None where the
+    manifest does not say.
+    """
+
+    type: Literal["video", "audio"]
+    url: str
+    codec: str | None
+    """``h264``, ``vp9``, ``av1`` or ``hevc``; of a sound, as the manifest has it."""
+    width: int | None
+    height: int | None
+    bit_rate: int | None
+    size: int | None
+
+
+def read_manifest(text: str) -> list[Representation]:
+    """The representations of a manifest that are whole files of video or sound, in its order.
+
+    Raises:
+        ValueError: it is no manifest, or more than is read of one.
+    """
+    if len(text) > MAX_MANIFEST_BYTES:
+        raise ValueError("longer than any manifest")
+    data = text.encode("utf-8", "replace")
+    if len(data) > MAX_MANIFEST_BYTES:
+        raise ValueError("longer than any manifest")
+    reader = _Reader()
+    # Whatever encoding it declares, it came as text.
+    parser = expat.ParserCreate("utf-8")
+    parser.buffer_text = True
+    parser.StartDoctypeDeclHandler = _refuse_doctype
+    parser.StartElementHandler = reader.start
+    parser.EndElementHandler = reader.end
+    parser.CharacterDataHandler = reader.text
+    try:
+        parser.Parse(data, True)
+    except expat.ExpatError as error:
+        raise ValueError(f"not XML: {error}") from None
+    return reader.found
+
+
+def _refuse_doctype(*_: object) -> None:
+    raise ValueError("it declares a document type")
+
+
+@dataclass(slots=True)
+class _Open:
+    """An element that is open, with the attributes that it has or inherits."""
+
+    name: str
+    attributes: Mapping[str, str]
+    url: str | None = None
+    usable: bool = True
+
+
+@dataclass(slots=True)
+class _Reader:
+    """Reads one manifest, element by element."""
+
+    found: list[Representation] = field(default_factory=list)
+    _open: list[_Open] = field(default_factory=list)
+    _read: int = 0
+    _periods: int = 0
+
+    def start(self, name: str, attributes: dict[str, str]) -> None:
+        name = name.rpartition(":")[2]
+        parent = self._open[-1] if self._open else None
+        if parent is None and name != "MPD":
+            raise ValueError(f"not a manifest, but {name[:100]!r}")
+        if name == "MPD" and attributes.get("type") == "dynamic":
+            raise ValueError("it is of a live video")
+        if name == "Period":
+            self._periods += 1
+        if name == "Representation":
+            self._read += 1
+        if self._periods > 1 or self._read > MAX_REPRESENTATIONS:
+            raise ValueError("more than one period, or too many representations")
+        if len(self._open) > _MAX_DEPTH:
+            raise ValueError("nested too deeply")
+        if parent is not None and name in _UNUSABLE:
+            parent.usable = False
+        inherited = parent.attributes if parent is not None and name in _LEVELS else {}
+        usable = parent is None or parent.usable
+        self._open.append(_Open(name, {**inherited, **attributes}, usable=usable))
+
+    def text(self, text: str) -> None:
+        element = self._open[-1]
+        if element.name == "BaseURL":
+            element.url = ((element.url or "") + text)[:_MAX_URL]
+
+    def end(self, _name: str) -> None:
+        element = self._open.pop()
+        parent = self._open[-1] if self._open else None
+        if element.name == "BaseURL" and parent is not None:
+            parent.url = parent.url or (element.url or "").strip()
+        elif element.name == "Representation" and element.url and element.usable:
+            representation = _representation(element.attributes, element.url)
+            if representation is not None:
+                self.found.append(representation)
+
+
+def _representation(attributes: Mapping[str, str], url: str) -> Representation | None:
+    codecs = attributes.get("codecs", "").strip().lower()
+    named = (attributes.get("mimeType") or attributes.get("contentType") or "").lower()
+    kind = named.partition("/")[0]
+    if kind not in ("video", "audio"):
+        return None
+    codec = next((name for start, name in _CODECS.items() if codecs.startswith(start)), None)
+    return Representation(
+        type="video" if kind == "video" else "audio",
+        url=url,
+        codec=codec if kind == "video" else codecs[:100] or None,
+        width=_number(attributes.get("width"), _MAX_PIXELS),
+        height=_number(attributes.get("height"), _MAX_PIXELS),
+        bit_rate=_number(attributes.get("bandwidth"), _MAX_NUMBER),
+        size=_number(attributes.get("FBContentLength"), _MAX_NUMBER),
+    )
+
+
+def _number(text: str | None, most: int) -> int | None:
+    if text is None or not _NUMBER.fullmatch(text.strip()):
+        return None
+    number = int(text)
+    return number if 1 <= number <= most else None

@@ -1,0 +1,45 @@
+"""Joining a video and its sound, which come apart, without encoding either anew."""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from scrapper.ffmpeg import FFmpeg, FFmpegFailed
+
+__all__ = ["NotJoined", "join"]
+
+_MEMORY = 160_000_000
+_MORE_BYTES = 1_000_000
+_CAUSE_LENGTH = 300
+
+
+class NotJoined(Exception):
+    """ffmpeg cannot join the parts; the text, of one line, says why."""
+
+
+def join(parts: Sequence[tuple[Path, float]], target: Path, deadline: float) -> None:
+    """Make *target*, an MP4 that players can begin at once, of a video and perhaps a sound.
+
+    Each of the *parts* is a file, and when it begins on the time line of both, in seconds.
+    *deadline* is in monotonic time.
+
+    Raises:
+        NotJoined: ffmpeg cannot do it within its bounds.
+        TimeoutError: the deadline passed.
+    """
+    first = min(start for _, start in parts)
+    arguments: list[str] = ["-nostdin"]
+    for path, start in parts:
+        arguments += FFmpeg.input(path, delay=start - first)
+    for stream in ("0:v:0", "1:a:0")[: len(parts)]:
+        arguments += ["-map", stream]
+    arguments += ["-map_metadata", "-1", "-map_chapters", "-1", "-c", "copy", "-strict", "-2"]
+    arguments += ["-movflags", "+faststart", "-f", "mp4", str(target)]
+    # A file that says so could be repeated a million times.
+    most = 2 * sum(path.stat().st_size for path, _ in parts) + _MORE_BYTES
+    try:
+        seconds = deadline - time.monotonic()
+        FFmpeg(_MEMORY).run("ffmpeg", *arguments, seconds=seconds, max_bytes=most)
+    except FFmpegFailed as error:
+        cause = " ".join(str(error).split()).replace(str(target.parent), "")
+        raise NotJoined(cause[-_CAUSE_LENGTH:]) from None

@@ -1,0 +1,44 @@
+"""The song of a post, for those who want it: a file from the CDN, apart from the post's own."""
+
+import time
+from pathlib import Path
+
+from scrapper.instagram.context import Contexts
+from scrapper.instagram.documents import Documents
+from scrapper.instagram.files.fetch import File, Target, Wanted, fetch_file
+from scrapper.instagram.files.verdict import Outcome, worst
+from scrapper.instagram.media import Candidate
+from scrapper.instagram.pace import Pace
+from scrapper.instagram.transport import CDN_HOSTS, STALLED_SECONDS, TransportPool, tls_context
+from scrapper.library.post import Progress
+
+__all__ = ["fetch_song"]
+
+
+def fetch_song(
+    url: str, folder: Path, name: str, *, seconds: float, max_bytes: int, keep_free: int
+) -> File:
+    """The file at *url*, one of *max_bytes* at most, as *name* in *folder*.
+
+    It takes so many *seconds* at most, and *keep_free* bytes of the disk stay free.
+
+    Raises:
+        ScrapeError: one of its subclasses: it cannot be had, or is no sound.
+        OSError: it cannot be written.
+    """
+    wanted = Wanted("audio", Candidate(url, None, None), name, with_sound=True)
+    target = Target(folder, Progress(), max_bytes, keep_free)
+    pool = TransportPool(CDN_HOSTS, tls_context(), patience=STALLED_SECONDS, repeats=False)
+    # No query is sent: neither the pace nor the documents count.
+    paces = {"logged_out": Pace(0, 1.0)}
+    contexts = Contexts(paces, documents=Documents(), on_request=lambda *_: None)
+    try:
+        with pool.taken(time.monotonic() + seconds) as transport:
+            fetched = fetch_file(contexts.logged_out(transport), target, wanted)
+    finally:
+        pool.close()
+    if fetched.outcome is not Outcome.WHOLE and fetched.file is not None:
+        fetched.file.path.unlink()
+    if fetched.outcome is not Outcome.WHOLE or fetched.file is None:
+        raise worst([fetched.outcome])
+    return fetched.file

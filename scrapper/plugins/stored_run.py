@@ -1,0 +1,147 @@
+"""Calls a plugin with one stored post after the other, in its own thread.
+
+While posts download, the event loop and the interpreter's lock are in demand. A plugin that waited
+for them between two posts fell far behind, however fast it was. So the thread itself looks at the
+post, notes in the ledger that the call begins, calls, and notes that it worked.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from scrapper.library.additions import Additions, check_additions
+from scrapper.library.store import Library
+from scrapper.plugins.calls import Call
+from scrapper.plugins.ledger import NO_VERSION, Ledger, Outcome
+from scrapper.plugins.loading import Plugin
+
+__all__ = ["StoredCall", "StoredRun", "check_result"]
+
+_SECONDS_TOGETHER = 0.2
+"""The calls of about this time are noted together, since each note waits for the disk."""
+_BEGUN: Outcome = "begun"
+_DONE: Outcome = "done"
+_MAY_RETURN = "post_stored may return Additions or None, the others None"
+
+
+class _UnreadablePost(Exception):
+    """A post is stored, but cannot be read."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredCall:
+    """A call of ``post_stored``, and its outcome: an *error*, or a *result*.
+
+    If it is *noted*, the ledger has it. It was not *made* if the post changed before.
+    """
+
+    shortcode: str
+    version: int
+    result: Additions | None = None
+    error: Exception | None = None
+    noted: bool = False
+    made: bool = True
+
+    @property
+    def worked(self) -> bool:
+        """Whether only the ledger does not know of it yet."""
+        return self.made and not self.noted and self.error is None and self.result is None
+
+
+class StoredRun:
+    """The work of a :class:`~scrapper.plugins.calls.Call`, with *posts* and their versions.
+
+    It ends once *ours* is false.
+    """
+
+    def __init__(
+        self,
+        plugin: Plugin,
+        library: Library,
+        ledger: Ledger,
+        posts: Sequence[tuple[str, int]],
+        ours: object,
+    ) -> None:
+        self._plugin = plugin
+        self._library = library
+        self._ledger = ledger
+        self._posts = posts
+        self._ours = ours
+        self.called: list[StoredCall] = []
+        """What was called so far."""
+
+    @property
+    def left(self) -> Sequence[tuple[str, int]]:
+        """The posts whose turn did not come."""
+        return self._posts[len(self.called) :]
+
+    def fail(self, number: int, error: Exception) -> None:
+        """Count the call with that *number*, from 0, as the last one, and as failed."""
+        self.called[number:] = [StoredCall(*self._posts[number], error=error)]
+
+    def __call__(self, call: Call) -> None:
+        """Call the plugin with one post after the other.
+
+        Raises:
+            MediaFolderGone: the library is away.
+            sqlite3.Error, ScrapeError, OSError: the ledger is.
+        """
+        size = 1
+        while len(self.called) < len(self._posts) and not call.stopped and self._ours:
+            began_at = time.monotonic()
+            self._call_with_some(call, self.left[:size])
+            size = size * 2 if time.monotonic() - began_at < _SECONDS_TOGETHER / 2 else 1
+
+    def _call_with_some(self, call: Call, posts: Sequence[tuple[str, int]]) -> None:
+        # However a call ends, the plugin must learn of it if the post is removed later.
+        begun = [(shortcode, NO_VERSION, _BEGUN) for shortcode, _ in posts]
+        self._ledger.note(self._plugin.name, *begun)
+        for shortcode, version in posts:
+            if call.stopped or not self._ours:
+                break
+            self.called.append(self._call_with(call, shortcode, version))
+        self._note_done()
+
+    def _call_with(self, call: Call, shortcode: str, version: int) -> StoredCall:
+        stored = self._library.load(shortcode)
+        if stored is None and self._library.has_version(shortcode, version):
+            return StoredCall(shortcode, version, error=_UnreadablePost(shortcode))
+        if stored is None:
+            return StoredCall(shortcode, version, made=False)
+        impl = self._plugin.hooks["post_stored"]
+        values = {"post": stored.post, "folder": self._library.root / shortcode}
+        try:
+            result = call.invoke(impl.function, *[values[name] for name in impl.argnames])
+            check_result("post_stored", result)
+            if result is not None:
+                check_additions(result, stored.post)
+        # A plugin may raise anything.
+        except Exception as error:  # noqa: BLE001
+            return StoredCall(shortcode, version, error=error)
+        return StoredCall(shortcode, version, result=result)
+
+    def _note_done(self) -> None:
+        """Note in the ledger, together, the calls that worked and returned nothing."""
+        done = {}
+        try:
+            for number, called in enumerate(self.called):
+                if called.worked and self._library.has_version(called.shortcode, called.version):
+                    done[number] = replace(called, noted=True)
+            rows = [(called.shortcode, called.version, _DONE) for called in done.values()]
+            if rows:
+                self._ledger.note(self._plugin.name, *rows)
+        # The calls must not be repeated: the loop notes them later, and reports what is wrong.
+        except Exception:  # noqa: BLE001
+            return
+        for number, called in done.items():
+            self.called[number] = called
+
+
+def check_result(hook: str, result: object) -> None:
+    """See that the *hook* may return *result*.
+
+    Raises:
+        TypeError: it may not.
+    """
+    if result is not None and not (hook == "post_stored" and isinstance(result, Additions)):
+        raise TypeError(f"{hook} returned {type(result).__name__}: {_MAY_RETURN}")

@@ -1,0 +1,146 @@
+"""Rows about sizes: what more stored posts, more clients and many events cost."""
+
+import random
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+
+from tests.bench.load import post_each
+from tests.bench.processes import InstagramProcess, cpu_seconds, service
+from tests.bench.rows import settle
+from tests.bench.table import KEY, Row, multiply, ratio, url_of
+from tests.process import Service, wait_for
+
+__all__ = ["ROWS"]
+
+_SIZES = (100, 1_000, 10_000, 50_000)
+_CLIENTS = (1, 64, 1_000, 4_000)
+_TURNS = 10
+_ANSWERS = 4_000
+_EVENTS = 1_000
+_NOTING = """
+from scrapper.plugins import hookimpl
+
+file = open({path!r}, "a", buffering=1)
+
+@hookimpl
+def post_stored(post):
+    file.write(post.shortcode + "\\n")
+"""
+
+
+def posts() -> Iterator[Row]:
+    """What a listing after a new post, a mark and a stored answer cost among more and more posts.
+
+    CPU of the service. The answers are those of posts taken at random.
+    """
+    listings: dict[int, list[float]] = {}
+    marks: dict[int, list[float]] = {}
+    answers: dict[int, list[float]] = {}
+    one: dict[int, list[float]] = {}
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        instagram = stack.enter_context(InstagramProcess())
+        seldom = {**instagram.environment, "MEDIA_CLEANUP_INTERVAL_SECONDS": "3600"}
+        running = {}
+        for size in _SIZES:
+            root = folder / str(size)
+            with service(root, seldom) as seed:
+                seed.scrape(url_of("reel-seed"))
+            multiply(root, size)
+            running[size] = stack.enter_context(service(root, seldom))
+            settle(running[size])
+        for turn in range(_TURNS):
+            for size, ours in running.items():
+                shortcode = f"reel-new{turn}"
+                ours.scrape(url_of(shortcode))
+                listing = _cpu(ours, lambda it: it.get("/posts?limit=12"))
+                listings.setdefault(size, []).append(listing)
+                mark = partial(Service.put, path=f"/posts/{shortcode}/keep")
+                marks.setdefault(size, []).append(_cpu(ours, mark))
+        for _ in range(3):
+            for size, ours in running.items():
+                some = random.choices([f"copy-{it}" for it in range(size - 1)], k=_ANSWERS)  # noqa: S311
+                answers.setdefault(size, []).append(_answers(ours, some))
+                one.setdefault(size, []).append(_answers(ours, ["reel-seed"] * _ANSWERS))
+    for size in _SIZES[1:]:
+        few = _SIZES[0]
+        most = 2 if size == _SIZES[-1] else None
+        yield ratio(
+            f"GET /posts after a new post, {size:,} stored: CPU vs {few}",
+            listings[size],
+            listings[few],
+            most=most,
+        )
+        yield ratio(
+            f"PUT …/keep, {size:,} stored: CPU vs {few}", marks[size], marks[few], most=most
+        )
+    for size in _SIZES:
+        yield ratio(
+            f"stored answer, one of {size:,} at random: CPU vs one post", answers[size], one[size]
+        )
+
+
+def clients() -> Iterator[Row]:
+    """The CPU of a stored answer with more and more connections."""
+    times: dict[int, list[float]] = {}
+    with (
+        tempfile.TemporaryDirectory() as name,
+        InstagramProcess() as instagram,
+        service(Path(name), {**instagram.environment, "MAX_CONNECTIONS": "6000"}) as ours,
+    ):
+        ours.scrape(url_of("reel-seed"))
+        for _ in range(3):
+            for number in _CLIENTS:
+                shortcodes = ["reel-seed"] * max(_ANSWERS, 4 * number)
+                times.setdefault(number, []).append(_answers(ours, shortcodes, clients=number))
+    for number in _CLIENTS[2:]:
+        most = 1.5 if number == _CLIENTS[-1] else None
+        what = f"stored answer, {number:,} connections: CPU vs 64"
+        yield ratio(what, times[number], times[64], most=most)
+
+
+def plugins() -> Iterator[Row]:
+    """How many of the posts that are stored at full speed a plugin gets meanwhile, and how fast."""
+    with tempfile.TemporaryDirectory() as name, InstagramProcess() as instagram:
+        folder = Path(name)
+        events = folder / "events"
+        events.touch()
+        (folder / "noting.py").write_text(_NOTING.format(path=str(events)))
+        environment = {**instagram.environment, "PLUGINS": "noting", "SCRAPE_CONCURRENCY": "16"}
+
+        def seen() -> int:
+            return events.read_text().count("\n")
+
+        with service(folder / "media", environment, python_path=folder) as ours:
+            started = time.perf_counter()
+            shortcodes = [f"reel-{number}" for number in range(_EVENTS)]
+            post_each(ours.url, shortcodes=shortcodes, clients=64, key=KEY)
+            seconds, meanwhile = time.perf_counter() - started, seen()
+            wait_for(lambda: seen() == _EVENTS)
+            after = time.perf_counter() - started - seconds
+    yield Row(
+        f"a plugin while {_EVENTS / seconds:.0f} posts a second are stored",
+        f"{meanwhile / seconds:.0f} a second",
+        "≥ 50, or all",
+        meanwhile / seconds >= min(50, 0.9 * _EVENTS / seconds),
+    )
+    yield Row("… the rest", f"{_EVENTS - meanwhile} in {after:.1f} s", "", None)
+
+
+def _cpu(ours: Service, work: Callable[[Service], object]) -> float:
+    before = cpu_seconds(ours.pid)
+    work(ours)
+    return cpu_seconds(ours.pid) - before
+
+
+def _answers(ours: Service, shortcodes: list[str], *, clients: int = 32) -> float:
+    """The CPU seconds of an answer."""
+    used = _cpu(ours, lambda it: post_each(it.url, shortcodes=shortcodes, clients=clients, key=KEY))
+    return used / len(shortcodes)
+
+
+ROWS = {"posts": posts, "clients": clients, "plugins": plugins}

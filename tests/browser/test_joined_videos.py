@@ -1,0 +1,57 @@
+"""A real browser plays what was joined of a manifest's parts, with sound in step."""
+
+from typing import Any
+
+import pytest
+
+from tests.browser.opening import NewPage
+from tests.conftest import StartService
+from tests.instagram.dash import CODE, SOUNDS, VIDEOS, Cdn, Stream
+
+_PARTS = [Stream("video", height=1920), Stream("sound", "mp4a.40.2")]
+# How bright the middle of the picture is, and how loud the sound, in the middle of each second.
+_WATCH = """async url => {
+    const video = document.createElement("video");
+    video.src = url;
+    await new Promise((done, fail) => { video.oncanplaythrough = done; video.onerror = () =>
+        fail(Error(video.error.message)); });
+    const canvas = new OffscreenCanvas(1, 1).getContext("2d");
+    const bytes = await (await fetch(url)).arrayBuffer();
+    const sound = await new OfflineAudioContext(1, 44100, 44100).decodeAudioData(bytes);
+    const samples = sound.getChannelData(0);
+    const seconds = [];
+    for (const second of [0, 1, 2, 3]) {
+        video.currentTime = second + 0.5;
+        await new Promise(done => { video.onseeked = done; });
+        canvas.drawImage(video, 40, 70, 10, 10, 0, 0, 1, 1);
+        const begin = Math.round((second + 0.3) * sound.sampleRate);
+        const loud = samples.slice(begin, begin + sound.sampleRate * 0.4)
+            .reduce((most, sample) => Math.max(most, Math.abs(sample)), 0);
+        seconds.push([canvas.getImageData(0, 0, 1, 1).data[0] > 128, loud > 0.1]);
+    }
+    video.currentTime = 0;
+    video.muted = true;
+    await video.play();
+    return {seconds, duration: video.duration, width: video.videoWidth};
+}"""
+
+
+@pytest.mark.parametrize("sound", SOUNDS)
+@pytest.mark.parametrize("video", [*VIDEOS, "a frame a second"])
+async def test_the_browser_plays_each_pair_with_sound_in_step(
+    start_service: StartService, new_page: NewPage, cdn: Cdn, video: str, sound: str
+) -> None:
+    cdn.gives(_PARTS, {"video": video, "sound": sound})
+    client = await start_service()
+    link = {"url": f"https://www.instagram.com/reel/{CODE}/", "quality": "best"}
+    response = await client.post("/scrape", json=link)
+    assert response.status == 200, await response.text()
+    post = await response.json()
+    assert "/video/" in post["cdn_url"]
+    page = await new_page()
+    await page.goto(str(client.make_url("/")))
+    seen: Any = await page.evaluate(_WATCH, post["media"][0]["url"])
+    dark, bright = [False, False], [True, True]
+    assert seen["seconds"] == [dark, bright, dark, bright]
+    assert seen["width"] == 90
+    assert seen["duration"] == pytest.approx(4, abs=0.1)

@@ -1,0 +1,487 @@
+"""The best quality, and the largest size that fits, from real files that ffmpeg made."""
+
+import asyncio
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import Client, StartService, both_modes, stored_files
+from tests.instagram import Answer, Scenario, StandIn
+from tests.instagram.dash import CODE, SOUNDS, VIDEOS, Cdn, Stream, manifest
+from tests.instagram.posts import content_of
+from tests.process import PATIENCE_SECONDS
+
+pytestmark = pytest.mark.skipif(
+    shutil.which("ffmpeg") is None, reason="needs ffmpeg: on Debian, apt install ffmpeg"
+)
+
+POST = "https://www.instagram.com/p/{}/"
+GONE = Answer(status=404)
+PROGRESSIVE = Answer("video.mp4")
+HTML = Answer("text:<html>Log in</html>", "video/mp4")
+LARGE = Answer("text:" + "x" * 3_000_000)
+VIDEO = Stream("video", "avc1.64001f", 1920)
+SOUND = Stream("sound", "mp4a.40.5")
+
+
+async def scrape(client: Client, **body: Any) -> tuple[int, dict[str, Any]]:
+    async with client.post("/scrape", json={"url": POST.format(CODE), **body}) as response:
+        return response.status, await response.json()
+
+
+def probe(path: str) -> list[dict[str, Any]]:
+    """What the real ffprobe says of each stream."""
+    command = ["ffprobe", "-v", "error", "-show_streams", "-of", "json", path]
+    done = subprocess.run(command, check=True, capture_output=True)
+    found: list[dict[str, Any]] = json.loads(done.stdout)["streams"]
+    return found
+
+
+def changes(path: str, filters: str, pattern: str) -> list[float]:
+    """When a filter of ffmpeg's notes something, in seconds."""
+    command = ["ffmpeg", "-nostdin", "-i", path, *filters.split(), "-f", "null", "-"]
+    noted = subprocess.run(command, check=True, capture_output=True, text=True).stderr
+    return [float(moment) for moment in re.findall(pattern, noted)]
+
+
+def without_progressive(media: dict[str, Any]) -> None:
+    del media["video_versions"]
+
+
+@pytest.mark.parametrize("sound", SOUNDS)
+@pytest.mark.parametrize("video", [*VIDEOS, "a frame a second"])
+async def test_each_pair_is_joined_with_sound_in_step(
+    start_service: StartService, cdn: Cdn, media_root: Path, video: str, sound: str
+) -> None:
+    cdn.gives([VIDEO, SOUND], {"video": video, "sound": sound})
+    status, post = await scrape(await start_service(), quality="best")
+    assert status == 200, post
+    [item] = post["media"]
+    codec = "h264" if video == "a frame a second" else video.partition(" ")[0]
+    assert (item["codec"], item["width"], item["height"]) == (codec, 90, 160)
+    assert abs(item["bit_rate"] - 8 * item["size"] / 4) < 0.05 * item["bit_rate"]
+    assert item["has_audio"]
+    assert [stream["codec_name"] for stream in probe(item["path"])] == [codec, sound]
+    dark = changes(item["path"], "-vf blackdetect=d=0.5:pix_th=0.2", r"black_end:([0-9.]+)")
+    quiet = changes(item["path"], "-af silencedetect=d=0.5", r"silence_end: ([0-9.]+)")
+    assert len(dark) >= 2
+    assert dark[:2] == pytest.approx(quiet[:2], abs=0.05)
+    assert stored_files(media_root) == {
+        f"{CODE}/{name}" for name in ("post.json", f"{CODE}.mp4", f"{CODE}.jpg")
+    }
+
+
+MANY = (
+    Stream("v540", "vp09.00.30.08", 960),
+    Stream("v720", "avc1.64001f", 1280),
+    Stream("v1080", "av01.0.08M.08", 1920, 1_500_000),
+    Stream("h1080", "avc1.640028", 1920, 1_400_000),
+    Stream("low", "mp4a.40.5", bandwidth=48_000),
+    Stream("sound", "mp4a.40.2", bandwidth=96_000),
+)
+
+
+async def test_h264_comes_first_at_the_same_height(
+    start_service: StartService, cdn: Cdn, instagram: StandIn
+) -> None:
+    cdn.gives(MANY, {"h1080": "h264", "sound": "aac"})
+    status, post = await scrape(await start_service(), quality="best")
+    assert (status, post["media"][0]["codec"]) == (200, "h264")
+    assert "/h1080/" in post["cdn_url"]
+    # The video, its sound, and the cover.
+    assert instagram.requests("media", CODE) == 3
+
+
+async def test_the_progressive_file_is_what_compatible_means(
+    start_service: StartService, cdn: Cdn, instagram: StandIn
+) -> None:
+    cdn.gives(MANY, {})
+    status, post = await scrape(await start_service())
+    assert (status, post["media"][0]["codec"]) == (200, "h264")
+    assert "/best/" in post["cdn_url"]
+
+
+def head(content: bytes) -> bytes:
+    return content[: content.index(b"moof") - 4]
+
+
+FAULTS: Mapping[str, Callable[[Cdn], Mapping[str, Answer | str]]] = {
+    "the sound is gone": lambda _: {"sound": GONE},
+    "the sound is a page": lambda _: {"sound": HTML},
+    "the sound is a picture": lambda _: {"sound": Answer("photo.jpg", "audio/mp4")},
+    "the sound is a video": lambda _: {"sound": "h264"},
+    "the video is a sound": lambda _: {"video": "aac"},
+    "the video is a picture": lambda _: {"video": Answer("photo.jpg", "video/mp4")},
+    "the video is gone": lambda _: {"video": GONE},
+    "the video is cut": lambda cdn: {"video": cdn.cut("h264", 2_000)},
+    "the sound is cut": lambda cdn: {"sound": cdn.cut("aac", 6_000)},
+    "the CDN has half of the video": lambda cdn: {
+        "video": cdn.damaged("h264", lambda content: content[: len(content) // 2])
+    },
+    "the CDN has half of the sound": lambda cdn: {
+        "sound": cdn.damaged("aac", lambda content: content[: len(content) // 2])
+    },
+    "the CDN has the head of the video": lambda cdn: {"video": cdn.damaged("h264", head)},
+    "noise follows the head": lambda cdn: {
+        "video": cdn.damaged("h264", lambda content: head(content) + b"\xff" * 50_000)
+    },
+    "zeros follow the head": lambda cdn: {
+        "video": cdn.damaged("h264", lambda content: head(content) + bytes(50_000))
+    },
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+async def test_a_fault_of_a_part_costs_the_quality_alone(
+    start_service: StartService, cdn: Cdn, media_root: Path, fault: str
+) -> None:
+    answers = {"video": "h264", "sound": "aac", **FAULTS[fault](cdn), "best": PROGRESSIVE}
+    cdn.gives([VIDEO, SOUND], answers)
+    status, post = await scrape(await start_service(), quality="best")
+    assert (status, post.get("missing")) == (200, []), post
+    assert "/best/" in post["cdn_url"]
+    assert not any(".part" in name for name in stored_files(media_root))
+
+
+async def test_a_mislabelled_codec_is_reported_as_it_is(
+    start_service: StartService, cdn: Cdn
+) -> None:
+    cdn.gives([VIDEO, SOUND], {"video": "vp9", "sound": "aac"})
+    _, post = await scrape(await start_service(), quality="best")
+    [item] = post["media"]
+    assert (item["codec"], item["height"]) == ("vp9", 160)
+
+
+async def test_a_manifest_without_sound_does_not_cost_it(
+    start_service: StartService, cdn: Cdn
+) -> None:
+    cdn.gives([VIDEO], {"video": "h264", "best": PROGRESSIVE})
+    _, post = await scrape(await start_service(), quality="best")
+    assert post["media"][0]["has_audio"]
+    assert "/best/" in post["cdn_url"]
+
+
+async def test_a_silent_video_needs_no_sound(start_service: StartService, cdn: Cdn) -> None:
+    def silent(media: dict[str, Any]) -> None:
+        media["has_audio"] = False
+
+    cdn.gives([VIDEO], {"video": "h264"}, change=silent)
+    _, post = await scrape(await start_service(), quality="best")
+    assert "/video/" in post["cdn_url"]
+    assert [stream["codec_name"] for stream in probe(post["video"])] == ["h264"]
+
+
+BOMB = '<!DOCTYPE MPD [<!ENTITY a "aaaaaaaaaa">{}]><MPD>&z;</MPD>'.format(
+    "".join(f'<!ENTITY {chr(98 + n)} "{f"&{chr(97 + n)};" * 10}">' for n in range(25))
+)
+HOSTILE = {
+    "entities": BOMB,
+    "an external entity": '<!DOCTYPE MPD [<!ENTITY a SYSTEM "file:///etc/passwd">]>'
+    "<MPD><Period><AdaptationSet><Representation>&a;</Representation></AdaptationSet></Period></MPD>",
+    "an external type": '<!DOCTYPE MPD SYSTEM "http://127.0.0.1:9/x.dtd"><MPD/>',
+    "more than a megabyte": "<MPD>" + " " * 1_000_001 + "</MPD>",
+    "nested elements": "<MPD>" + "<a>" * 100_000 + "</a>" * 100_000 + "</MPD>",
+    "no XML": "x" * 1000,
+    "cut": manifest(CODE, VIDEO, SOUND)[:-200],
+    "a page": "<html><body>Log in</body></html>",
+    "many representations": manifest(
+        CODE, *(Stream(f"v{number}", height=number) for number in range(1, 102)), SOUND
+    ),
+    "another host": manifest(CODE, VIDEO, SOUND).replace("cdninstagram.com", "example.com"),
+    "this machine": manifest(CODE, VIDEO, SOUND).replace(
+        "https://scontent-lhr8-1.cdninstagram.com", "https://127.0.0.1:1"
+    ),
+    "files of this machine": re.sub("https://[^/]*", "file://", manifest(CODE, VIDEO, SOUND)),
+    "no TLS": manifest(CODE, VIDEO, SOUND).replace("https:", "http:"),
+    "two periods": manifest(CODE, VIDEO, SOUND).replace("</MPD>", "<Period/></MPD>"),
+    "a live video": manifest(CODE, VIDEO, SOUND).replace("static", "dynamic"),
+    "a lone surrogate": manifest(CODE, VIDEO, SOUND).replace("/video/", "/\ud83c/"),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+async def test_a_hostile_manifest_costs_the_quality_alone(
+    start_service: StartService, cdn: Cdn, name: str
+) -> None:
+    cdn.gives(HOSTILE[name], {"best": PROGRESSIVE})
+    status, post = await scrape(await start_service(), quality="best")
+    assert (status, post.get("missing")) == (200, []), post
+    assert "/best/" in post["cdn_url"]
+
+
+@pytest.mark.parametrize("name", ["entities", "no XML", "another host", "many representations"])
+async def test_a_hostile_manifest_alone_costs_one_slide(
+    start_service: StartService, cdn: Cdn, name: str
+) -> None:
+    cdn.gives(HOSTILE[name], {}, shape="carousel", number=2, change=without_progressive)
+    status, post = await scrape(await start_service(), quality="best")
+    assert (status, post["missing"]) == (200, [2])
+
+
+# ---- with parts alone, and without ffmpeg
+
+
+@pytest.mark.parametrize("quality", ["compatible", "best"])
+async def test_a_video_in_parts_alone_is_joined(
+    start_service: StartService, cdn: Cdn, quality: str
+) -> None:
+    parts = {"v720": "h264", "h1080": "h264", "v1080": "av1"}
+    cdn.gives(MANY, {**parts, "sound": "aac"}, change=without_progressive)
+    status, post = await scrape(await start_service(), quality=quality)
+    assert (status, post["media"][0]["codec"]) == (200, "h264"), post
+
+
+@pytest.mark.parametrize("missing", ["ffmpeg", "prlimit"])
+async def test_parts_without_ffmpeg_say_what_to_install(
+    start_service: StartService, cdn: Cdn, monkeypatch: pytest.MonkeyPatch, missing: str
+) -> None:
+    monkeypatch.setattr("scrapper.instagram.files.fetch.missing_programs", lambda: [missing])
+    cdn.gives([VIDEO, SOUND], {}, change=without_progressive)
+    status, post = await scrape(await start_service())
+    assert (status, post["code"]) == (502, "ffmpeg_missing")
+    assert "install ffmpeg" in post["error"]
+
+
+async def test_without_ffmpeg_best_is_the_progressive_file(
+    start_service: StartService, cdn: Cdn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("scrapper.instagram.files.fetch.missing_programs", lambda: ["ffmpeg"])
+    cdn.gives([VIDEO, SOUND], {})
+    client = await start_service()
+    status, post = await scrape(client, quality="best")
+    assert (status, "/best/" in post["cdn_url"]) == (200, True)
+    assert (await scrape(client, quality="best"))[1]["cached"]
+
+
+async def test_parts_in_a_carousel_cost_one_slide_without_ffmpeg(
+    start_service: StartService, cdn: Cdn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("scrapper.instagram.files.fetch.missing_programs", lambda: ["ffmpeg"])
+    cdn.gives([VIDEO, SOUND], {}, shape="carousel", number=2, change=without_progressive)
+    status, post = await scrape(await start_service())
+    assert (status, post["missing"]) == (200, [2])
+
+
+# ---- a size that fits
+
+
+PARTS: Mapping[str, str] = {"large": "large", "small": "h264", "sound": "aac"}
+
+
+def sized(cdn: Cdn, *, said: bool = True) -> Sequence[Stream]:
+    """Two sizes and a sound, and perhaps what the manifest says of each."""
+    heights = {"large": 1920, "small": 960, "sound": None}
+    sizes = {variant: cdn.streams[name].stat().st_size for variant, name in PARTS.items()}
+    return [
+        Stream(variant, "avc1", height, size=sizes[variant] if said else None)
+        for variant, height in heights.items()
+    ]
+
+
+@pytest.mark.parametrize("said", [True, False])
+@pytest.mark.parametrize("quality", ["best", "compatible"])
+@pytest.mark.parametrize("fits", ["large", "h264"])
+async def test_the_largest_that_fits_is_chosen(
+    start_service: StartService,
+    cdn: Cdn,
+    said: bool,
+    quality: str,
+    fits: str,
+) -> None:
+    # The progressive one never fits.
+    cdn.gives(sized(cdn, said=said), {**PARTS, "best": LARGE})
+    most = (cdn.size_of(fits) + 500) / 1_000_000
+    status, post = await scrape(await start_service(), quality=quality, max_mb=most)
+    assert status == 200, post
+    [item] = post["media"]
+    assert item["size"] <= most * 1_000_000
+    assert item["height"] == (640 if fits == "large" else 160)
+
+
+async def test_nothing_that_fits_says_how_small_the_smallest_is(
+    start_service: StartService, cdn: Cdn, media_root: Path
+) -> None:
+    cdn.gives(sized(cdn), {**PARTS, "best": LARGE})
+    client = await start_service()
+    status, error = await scrape(client, max_mb=0.001)
+    smallest = cdn.size_of("h264")
+    assert (status, error["code"], error["smallest_size"]) == (422, "media_too_large", smallest)
+    assert re.search(r"0\.[0-9]+ MB", error["error"])
+    assert stored_files(media_root) == set()
+    params = {"url": POST.format(CODE), "max_mb": "0.001"}
+    assert (await client.get("/download", params=params)).status == 422
+    params["max_mb"] = str((smallest + 500) / 1_000_000)
+    response = await client.get("/download", params=params)
+    assert (response.status, (response.content_length or 0) <= smallest + 500) == (200, True)
+
+
+async def test_the_service_s_own_bound_chooses_too(start_service: StartService, cdn: Cdn) -> None:
+    cdn.gives(
+        [Stream("h1080", "avc1", 1920), SOUND],
+        {"h1080": "h264", "sound": "aac", "best": LARGE},
+    )
+    client = await start_service(MAX_MEDIA_MB="1")
+    status, post = await scrape(client, max_mb=500)
+    assert (status, "/h1080/" in post["cdn_url"]) == (200, True)
+
+
+async def test_a_smaller_picture_is_chosen_too(
+    start_service: StartService, instagram: StandIn
+) -> None:
+    answers = {"best/1": [Answer("large.jpg")], "small/1": [Answer("preview.jpg")]}
+    instagram.define("dash", Scenario("", shape="photo", answers=answers))
+    sizes = [len(content_of(name)) for name in ("large.jpg", "preview.jpg")]
+    most = (min(sizes) + 1) / 1_000_000
+    status, post = await scrape(await start_service(), max_mb=most)
+    assert (status, post["media"][0]["size"]) == (200, min(sizes))
+
+
+@pytest.mark.parametrize("max_mb", [0, -1, "8", True, 1e9, None])
+async def test_a_size_must_be_a_number(start_service: StartService, max_mb: Any) -> None:
+    status, error = await scrape(await start_service(), max_mb=max_mb, quality="none")
+    assert (status, error["code"]) == (400, "invalid_body")
+
+
+@pytest.mark.parametrize("query", ["max_mb=0", "max_mb=nan", "max_mb=x", "quality=good"])
+async def test_a_query_must_be_right_too(start_service: StartService, query: str) -> None:
+    client = await start_service()
+    response = await client.get(f"/download?url={POST.format(CODE)}&{query}")
+    assert (response.status, (await response.json())["code"]) == (400, "invalid_parameter")
+
+
+# ---- what is stored, and asked for otherwise
+
+
+@both_modes
+async def test_a_compatible_post_is_fetched_once_for_best(
+    start_service: StartService,
+    cdn: Cdn,
+    instagram: StandIn,
+    media_root: Path,
+) -> None:
+    cdn.gives([VIDEO, SOUND], {"video": "h264", "sound": "aac"})
+    client = await start_service()
+    assert "/best/" in (await scrape(client))[1]["cdn_url"]
+    _, post = await scrape(client, quality="best")
+    assert ("/video/" in post["cdn_url"], post["cached"]) == (True, False)
+    assert json.loads((media_root / CODE / "post.json").read_text())["quality"] == "best"
+    for body in ({"quality": "best"}, {}, {"quality": "compatible"}):
+        assert (await scrape(client, **body))[1]["cached"], body
+    assert instagram.requests("graphql", CODE) == 2
+
+
+async def test_best_without_a_manifest_is_not_fetched_again(
+    start_service: StartService, instagram: StandIn
+) -> None:
+    client = await start_service()
+    instagram.define("dash", Scenario(""))
+    for cached in (False, True, True):
+        assert (await scrape(client, quality="best"))[1]["cached"] is cached
+
+
+async def test_pictures_satisfy_any_quality(
+    start_service: StartService, instagram: StandIn
+) -> None:
+    client = await start_service()
+    instagram.define("dash", Scenario("", shape="photo"))
+    await scrape(client)
+    assert (await scrape(client, quality="best"))[1]["cached"]
+
+
+async def test_a_best_post_in_vp9_is_fetched_again_for_compatible(
+    start_service: StartService, cdn: Cdn
+) -> None:
+    cdn.gives([VIDEO, SOUND], {"video": "vp9", "sound": "aac"})
+    client = await start_service()
+    assert (await scrape(client, quality="best"))[1]["media"][0]["codec"] == "vp9"
+    _, post = await scrape(client, quality="compatible")
+    assert (post["cached"], post["media"][0]["codec"]) == (False, "h264")
+
+
+@pytest.mark.parametrize("body", [{"quality": "best"}, {"max_mb": 0.01}])
+async def test_a_stored_post_is_the_answer_where_no_other_can_be_had(
+    start_service: StartService, instagram: StandIn, body: dict[str, Any]
+) -> None:
+    client = await start_service(INSTAGRAM_COOLDOWN_SECONDS="60")
+    instagram.define("dash", Scenario(""))
+    await scrape(client)
+    for source in ("api", "root", "web", "page", "embed"):
+        instagram.turn_off(source, "servererror")
+    for _ in range(2):
+        status, post = await scrape(client, **body)
+        assert (status, post["cached"], post["stale"]) == (200, True, True)
+    status, post = await scrape(client)
+    assert (status, post["cached"], post["stale"]) == (200, True, False)
+
+
+async def test_a_size_is_kept_to_whatever_is_stored(start_service: StartService, cdn: Cdn) -> None:
+    cdn.gives(
+        [Stream("large", "avc1", 1920), Stream("small", "avc1", 960), SOUND],
+        {"large": "large", "small": "h264", "sound": "aac"},
+    )
+    client = await start_service(VIDEO_QUALITY="best")
+    _, large = await scrape(client)
+    assert large["media"][0]["height"] == 640
+    most = (cdn.size_of("h264") + 500) / 1_000_000
+    _, small = await scrape(client, max_mb=most)
+    assert (small["cached"], small["media"][0]["height"]) == (False, 160)
+    assert (await scrape(client, max_mb=most))[1]["cached"]
+    status, error = await scrape(client, max_mb=0.001)
+    assert (status, error["code"]) == (422, "media_too_large")
+    # It is still there, and whoever sets no bound gets the large one again.
+    _, again = await scrape(client)
+    assert (again["cached"], again["media"][0]["height"]) == (False, 640)
+    assert (await scrape(client))[1]["cached"]
+    assert (await scrape(client, max_mb=500))[1]["cached"]
+
+
+@both_modes
+async def test_a_job_takes_quality_and_size_too(start_service: StartService, cdn: Cdn) -> None:
+    cdn.gives([VIDEO, SOUND], {"video": "h264", "sound": "aac"})
+    client = await start_service()
+
+    async def job(**body: Any) -> dict[str, Any]:
+        created = await client.post("/jobs", json={"urls": [POST.format(CODE)], **body})
+        assert created.status == 202, await created.text()
+        found: dict[str, Any] = {}
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while found.get("state") in (None, "running"):
+                await asyncio.sleep(0.05)
+                found = await (await client.get(created.headers["Location"])).json()
+        [post] = found["posts"]
+        return dict(post)
+
+    await job()
+    assert (await job(quality="best"))["status"] == 200
+    post = await (await client.get(f"/posts/{CODE}")).json()
+    assert "/video/" in post["cdn_url"]
+    failed = await job(max_mb=0.001)
+    assert (failed["status"], failed["code"]) == (422, "media_too_large")
+
+
+async def test_clients_with_other_wishes_do_not_get_each_other_s_files(
+    start_service: StartService, cdn: Cdn, instagram: StandIn
+) -> None:
+    cdn.gives([VIDEO, SOUND], {"video": "vp9", "sound": "aac"})
+    client = await start_service()
+    instagram.hold()
+    wishes: list[dict[str, Any]] = [
+        {},
+        {"quality": "best"},
+        {"max_mb": 0.001},
+        {"quality": "best"},
+        {},
+    ]
+    scrapes = [asyncio.create_task(scrape(client, **wish)) for wish in wishes]
+    await asyncio.sleep(0.1)
+    instagram.release()
+    plain, best, small, again, last = await asyncio.gather(*scrapes)
+    assert {answer[1]["media"][0]["codec"] for answer in (plain, last)} == {"h264"}
+    assert {answer[1]["media"][0]["codec"] for answer in (best, again)} == {"vp9"}
+    assert small[0] == 422
