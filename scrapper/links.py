@@ -7,7 +7,14 @@ from functools import lru_cache
 from typing import NamedTuple
 from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
-from scrapper.errors import AudioLink, HighlightLink, InvalidURL, ProfileLink, StoryLink
+from scrapper.errors import (
+    AudioLink,
+    HighlightLink,
+    InvalidURL,
+    ProfileLink,
+    StoryLink,
+    UnsupportedLink,
+)
 
 __all__ = [
     "SHORTCODE_ALPHABET",
@@ -17,6 +24,7 @@ __all__ = [
     "is_shortcode",
     "item_in",
     "names_story",
+    "pasted_link",
     "read_link",
 ]
 
@@ -27,6 +35,7 @@ _SHORTCODE = re.compile(r"[A-Za-z0-9_-]{5,64}")
 _USER_NAME = re.compile(r"[A-Za-z0-9._]{1,30}")
 _HOSTS = frozenset({"instagram.com", "www.instagram.com"})
 _REMEMBERED_URLS = 1024
+_BEGINNING = re.compile(r"^(https?://)?(?=(www\.)?instagram\.com/)", re.IGNORECASE)
 _MEDIA_ID = re.compile(r"[0-9]{1,20}")
 _ITEM = re.compile(r"0{0,5}([1-9][0-9]{0,3})")
 _INVISIBLE = frozenset({"Zs", "Zl", "Zp", "Cf"})
@@ -99,6 +108,17 @@ def names_story(url: str) -> bool:
     segments = _segments(parts)
     post = _shared(segments) or _post(segments)
     return post is None and _story(segments, parts.query) is not None
+
+
+def pasted_link(text: str, *, max_length: int) -> Link | None:
+    """What *text* names, if it is a link that a search box may hold: also one without ``https://``.
+
+    Address bars leave the beginning of a link out.
+    """
+    try:
+        return read_link(_BEGINNING.sub("https://", clean_link(text)), max_length=max_length)
+    except (InvalidURL, UnsupportedLink):
+        return None
 
 
 def clean_link(text: str) -> str:

@@ -192,7 +192,7 @@ async def tokens_of_a_batch(request: web.Request) -> int:
     if request.method != hdrs.METH_POST or not path.startswith("/jobs"):
         return 1
     if "id" in request.match_info:
-        job = await request.app[JOBS].get(request.match_info["id"])
+        job = await _own_job(request)
         return max(1, sum(post.can_be_retried for post in job.posts) if job else 0)
     try:
         return len((await read_body(request, JobRequest)).urls)
@@ -217,12 +217,20 @@ def _respond(job: Job, *, status: int = 200, headers: LooseHeaders | None = None
 
 
 async def _job(request: web.Request) -> Job:
-    job = await request.app[JOBS].get(request.match_info["id"])
-    owner = await owner_of(request)
-    # Of others' jobs a client learns nothing, not even that they are there.
-    if job is None or owner not in (None, job.owner):
+    job = await _own_job(request)
+    if job is None:
         raise _unknown()
     return job
+
+
+async def _own_job(request: web.Request) -> Job | None:
+    """The job that the request's path names; None if it is not there, or is somebody else's.
+
+    Of others' jobs a client learns nothing, not even that they are there.
+    """
+    job = await request.app[JOBS].get(request.match_info["id"])
+    owner = await owner_of(request)
+    return job if job is not None and owner in (None, job.owner) else None
 
 
 def _unknown() -> web.HTTPNotFound:

@@ -9,7 +9,7 @@ import orjson
 import structlog
 from aiohttp import web
 
-from scrapper.errors import InvalidURL, ScrapeError, UnsupportedLink, response_to
+from scrapper.errors import ScrapeError, response_to
 from scrapper.handlers.openapi import Operation, Parameter
 from scrapper.handlers.queries import CURSOR, LIMIT, choice_in, cursor_in, limit_in
 from scrapper.handlers.refusals import InvalidParameter, NotStored
@@ -19,7 +19,7 @@ from scrapper.handlers.responses import BulkResponse, ListingResponse, PostOutco
 from scrapper.library.catalogue import Kind, Search, Sort
 from scrapper.library.response import PostResponse
 from scrapper.library.stored import StoredPost
-from scrapper.links import clean_link, is_shortcode, read_link
+from scrapper.links import clean_link, is_shortcode, pasted_link
 from scrapper.serving.base_path import BASE_PATH
 
 __all__ = [
@@ -200,7 +200,9 @@ def _search(request: web.Request) -> Search:
     text, owner = query.get("q", ""), query.get("owner")
     kept = choice_in(request, "kept", ["true", "false"])
     text = clean_link(text)
-    if len(text) > _MOST_SEARCHED and not _is_link(request, text):
+    # A link may be longer than other texts.
+    most = request.app[SETTINGS].max_url_length
+    if len(text) > _MOST_SEARCHED and not pasted_link(text, max_length=most):
         raise InvalidParameter(text=f"q must not have more than {_MOST_SEARCHED} characters")
     if owner is not None and not re.fullmatch(_OWNER["pattern"], owner):
         raise InvalidParameter(text="owner must be a user name")
@@ -211,15 +213,6 @@ def _search(request: web.Request) -> Search:
         cast(Kind | None, choice_in(request, "type", _KINDS)) or "",
         cast(Sort | None, choice_in(request, "sort", _SORTS)) or "stored",
     )
-
-
-def _is_link(request: web.Request, text: str) -> bool:
-    """Whether *text* is a post's link: one may be longer than other texts that are looked for."""
-    try:
-        read_link(text, max_length=request.app[SETTINGS].max_url_length)
-    except (InvalidURL, UnsupportedLink):
-        return False
-    return True
 
 
 def _shortcode(request: web.Request) -> str:

@@ -11,12 +11,12 @@ from typing import Any, Literal, NamedTuple
 
 import structlog
 
-from scrapper.errors import Busy, InvalidURL, UnsupportedLink
+from scrapper.errors import Busy
 from scrapper.library.listing import Cursor, Usage, folders, folders_of, size_of
 from scrapper.library.own_changes import OwnChanges
 from scrapper.library.sqlite_file import SQLiteFile
 from scrapper.library.stored import StoredPost, load
-from scrapper.links import ShareLink, is_shortcode, read_link
+from scrapper.links import ShareLink, is_shortcode, pasted_link
 
 __all__ = ["Catalogue", "Kind", "Search", "Sort"]
 
@@ -340,13 +340,10 @@ def _read_all_again(database: sqlite3.Connection) -> None:
 
 def _text(text: str) -> tuple[str, tuple[Any, ...]] | None:
     """The condition that a post has *text* in it, and its values; None if nothing can have it."""
-    try:
-        link = read_link(text, max_length=_MOST_LINK)
-    except (InvalidURL, UnsupportedLink):
-        pass
-    else:
-        if isinstance(link, ShareLink):
-            return "share = ?", (link.path,)
+    link = pasted_link(text, max_length=_MOST_LINK)
+    if isinstance(link, ShareLink):
+        return "share = ?", (link.path,)
+    if link is not None:
         return "shortcode = ?", (link,)
     found, values = [], []
     if words := _words(text):
@@ -360,10 +357,7 @@ def _text(text: str) -> tuple[str, tuple[Any, ...]] | None:
 
 def _share_link(url: str) -> str | None:
     """The path of the share link *url*; None if it is another link."""
-    try:
-        link = read_link(url, max_length=_MOST_LINK)
-    except (InvalidURL, UnsupportedLink):
-        return None
+    link = pasted_link(url, max_length=_MOST_LINK)
     return link.path if isinstance(link, ShareLink) else None
 
 

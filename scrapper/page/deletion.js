@@ -2,7 +2,7 @@
 
 import { guarded } from "./advice.js";
 import { bulk } from "./bulk.js";
-import { hide, unhide } from "./gallery.js";
+import { drop, hide, unhide } from "./gallery.js";
 import { TEXTS } from "./texts.js";
 import { toast } from "./toast.js";
 
@@ -37,6 +37,7 @@ async function perform(shortcodes) {
   let failed = shortcodes;
   await guarded(async () => {
     failed = await bulk(shortcodes, "delete");
+    drop(shortcodes.filter((shortcode) => !failed.includes(shortcode)));
     if (failed.length) {
       toast(TEXTS.notDeleted(failed.length), { bad: true });
     }

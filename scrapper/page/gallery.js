@@ -138,12 +138,18 @@ async function refresh() {
 
 const refreshSoon = soon(() => quietly(refresh), 300);
 
+/** Posts that are gone; should they come back, they are shown. */
+export function drop(shortcodes) {
+  const gone = new Set(shortcodes);
+  posts = posts.filter((post) => !gone.has(post.shortcode));
+  gone.forEach((shortcode) => hidden.delete(shortcode));
+  render();
+}
+
 /** Take in what the server says of a post. */
 export function takePost({ shortcode, change }) {
   if (change === "removed") {
-    posts = posts.filter((post) => post.shortcode !== shortcode);
-    hidden.delete(shortcode);
-    render();
+    drop([shortcode]);
   } else if (change === "changed" && posts.some((post) => post.shortcode === shortcode)) {
     quietly(async () => update(await readJSON(`posts/${shortcode}`).catch((failure) => {
       if (failure.code !== "not_stored") {
@@ -224,7 +230,8 @@ function place() {
   grid.style.height = `${Math.max(0, rows * step - GAP)}px`;
   const top = -grid.getBoundingClientRect().top;
   const first = Math.max(0, Math.floor(top / step) - beyond);
-  const last = Math.floor((top + innerHeight) / step) + beyond;
+  // The first row is there also if it is below the window: the keyboard comes from above.
+  const last = Math.max(0, Math.floor((top + innerHeight) / step) + beyond);
   const wanted = new Set();
   let before = null;
   for (let index = first * columns; index < Math.min(shown.length, (last + 1) * columns); index += 1) {
@@ -287,7 +294,7 @@ export function watchGallery() {
     onScroll();
   };
   addEventListener("scroll", goOn, { passive: true });
-  at("grid").addEventListener("focusin", goOn);
+  at("gallery").addEventListener("focusin", goOn);
   new ResizeObserver(() => {
     measure();
     onScroll();

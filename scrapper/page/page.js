@@ -1,7 +1,7 @@
 /** The page: how its parts hang together, and the server's events that keep them up to date. */
 
 import { guarded, quietly } from "./advice.js";
-import { soon } from "./dom.js";
+import { at, soon } from "./dom.js";
 import { follow } from "./events.js";
 import { putBack, watchField } from "./field.js";
 import { openAt, watchFilters } from "./filters.js";
@@ -17,10 +17,13 @@ import { fill } from "./texts.js";
 import { showOpened, takeShownPost, watchViewer } from "./viewer.js";
 
 const STORAGE_PAUSE_MS = 1_000;
+const PATIENCE_MS = 3_000;
 
 let stream = null;
+let loaded = false;
 
 function loadAll() {
+  loaded = true;
   return Promise.all([list, loadJobs, showStorage, loadLogin].map(quietly));
 }
 
@@ -42,6 +45,8 @@ function begin() {
     return;
   }
   stream = new AbortController();
+  // A proxy may hold the stream back.
+  setTimeout(() => loaded || at("app").hidden || loadAll(), PATIENCE_MS);
   follow(stream.signal, (name, data) => EVENTS[name]?.(data), (failure) => {
     showAway(Boolean(failure?.away));
     // Without a stream the page looks now and then.
@@ -61,6 +66,7 @@ function end() {
 
 fill(document);
 watchSession(() => {
+  loaded = false;
   begin();
   showOpened();
 }, end);

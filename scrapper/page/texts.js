@@ -236,6 +236,7 @@ export const TEXTS = {
     challenge_required: ({ message }) => `${message}.`,
     post_not_found: () => "This post does not exist, or was removed: check the link.",
     not_stored: () => "This post is no longer stored: get it again by its link.",
+    media_folder_gone: () => "The media folder is gone: check that its disk is there.",
     media_too_large: ({ message }) => `${message}.`,
     body_too_large: () => "These are too many links at once: send fewer.",
     too_many_requests: (_, later) => `This server limits how much you may ask: ${later}.`,

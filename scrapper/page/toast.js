@@ -14,7 +14,13 @@ const close = new WeakMap();
  * Returns what takes it away, and calls neither.
  */
 export function toast(text, { action = "", act = null, ended = null, seconds = SECONDS, bad = false } = {}) {
+  // One that several requests failed for says it once.
+  const same = [...at("toasts").children].find((other) => bad && other.dataset.text === text);
+  if (same) {
+    return close.get(same);
+  }
   const made = make("div", { className: bad ? "toast bad" : "toast" }, make("p", { textContent: text }));
+  made.dataset.text = text;
   if (bad) {
     made.setAttribute("role", "alert");
   }

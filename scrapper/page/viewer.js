@@ -15,6 +15,7 @@ import { TEXTS } from "./texts.js";
 import { place, toast } from "./toast.js";
 
 const FAR = 50;
+const CONTROLS = 90;
 const DAY_MS = 86_400_000;
 
 const dialog = at("viewer");
@@ -144,7 +145,7 @@ function showPost() {
     make("dd", { textContent: text }),
   ]));
   at("stays").textContent = TEXTS.stays(post);
-  at("keep-post").querySelector("span").textContent = post.kept ? TEXTS.release : TEXTS.keep;
+  at("keep-post").querySelector("span").textContent = post.kept ? TEXTS.kept : TEXTS.keep;
   at("keep-post").setAttribute("aria-pressed", String(post.kept));
   at("save-all").hidden = slides.length < 2;
   at("copy-caption").hidden = !post.description;
@@ -276,7 +277,11 @@ function watchSwipes() {
   let start = null;
   const stage = at("stage");
   stage.addEventListener("pointerdown", (event) => {
-    start = event.pointerType === "mouse" || event.target.closest("button") ? null : [event.clientX, event.clientY];
+    const player = event.target.closest("video, audio");
+    // Whoever moves along a video's time line, or zooms with two fingers, stays.
+    const seeks = player && event.clientY > player.getBoundingClientRect().bottom - CONTROLS;
+    const swipes = event.isPrimary && event.pointerType !== "mouse" && !seeks && !event.target.closest("button");
+    start = swipes ? [event.clientX, event.clientY] : null;
   });
   stage.addEventListener("pointerup", (event) => {
     const [x, y] = start ? [event.clientX - start[0], event.clientY - start[1]] : [0, 0];

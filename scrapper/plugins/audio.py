@@ -60,7 +60,7 @@ _TO_H264 = (
 _SOUND = ".m4a"
 _SMALL = "small"
 _LISTED_AT_ONCE = 100
-_PAUSE_SECONDS = 60.0
+_PAUSE_SECONDS, _BREATH_SECONDS = 60.0, 0.2
 _FORMS = {".jpg": "jpeg_pipe", ".png": "png_pipe", ".webp": "webp_pipe", ".gif": "gif"}
 _SCALED = (
     f"scale=w='min({SMALL_PIXELS},iw)':h='min({SMALL_PIXELS},ih)'"
@@ -155,6 +155,8 @@ class _SmallPictures:
                 await asyncio.sleep(_PAUSE_SECONDS)
             else:
                 cursor, is_over = listing.next, listing.next is None
+                # Reading tens of thousands of manifests must not slow down a start.
+                await asyncio.sleep(_BREATH_SECONDS)
 
     async def _make(self, post: Post) -> None:
         version = await self._library.version(post.shortcode)

@@ -163,3 +163,17 @@ async def test_a_long_press_selects_and_a_tap_then_does(
         await expect(page.get_by_text("1 selected")).to_be_visible()
         await tiles(page).nth(1).get_by_role("link").tap()
         await expect(page.get_by_text("2 selected")).to_be_visible()
+
+
+async def test_the_keyboard_reaches_posts_below_the_window(
+    instagram: StandIn, start_service: StartService, browse: Browse
+) -> None:
+    client = await start_service()
+    await store(client, "reel-below")
+    async with browse(client, viewport={"width": 640, "height": 240}) as page:
+        await expect(tile(page, "reel-below")).to_be_attached()
+        await page.get_by_label("Kept").focus()
+        await page.keyboard.press("Tab")
+        await expect(tile(page, "reel-below").get_by_role("link")).to_be_focused()
+        await page.keyboard.press("Enter")
+        await expect(page.get_by_role("dialog")).to_be_visible()

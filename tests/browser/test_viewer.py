@@ -68,7 +68,7 @@ async def test_the_star_keeps_a_post_and_releases_it(
     client = await start_service()
     await store(client, "reel-starred")
     async with browse(client, "/?post=reel-starred") as page:
-        for label, kept in (("Keep", True), ("Don't keep", False)):
+        for label, kept in (("Keep", True), ("Kept", False)):
             await page.get_by_role("button", name=label, exact=True).click()
             star = page.locator(f"#keep-post[aria-pressed={str(kept).lower()}]")
             await expect(star).to_be_visible()
@@ -182,7 +182,14 @@ async def test_a_phone_saves_by_its_share_sheet_and_swipes(
         assert (name, size) == ("carousel-shared_1.jpg", post["media"][0]["size"])
         for event, x in (("pointerdown", 300), ("pointerup", 100)):
             await page.locator("#media").dispatch_event(
-                event, {"pointerType": "touch", "clientX": x, "clientY": 300, "bubbles": True}
+                event,
+                {
+                    "pointerType": "touch",
+                    "isPrimary": True,
+                    "clientX": x,
+                    "clientY": 300,
+                    "bubbles": True,
+                },
             )
         await expect(page.locator("#count")).to_have_text("2 / 3")
 

@@ -124,6 +124,9 @@ def make_streams(folder: Path) -> Mapping[str, Path]:
     made = {name: make_stream(folder / f"{name}.mp4", options) for name, options in known.items()}
     still = folder / "still.mp4"
     made["a frame a second"] = make_stream(still, VIDEOS["h264 with B-frames"], rate=1)
+    made["in one piece"] = folder / "plain.mp4"
+    command = ["ffmpeg", "-v", "error", "-nostdin", "-i", str(made["h264 with B-frames"])]
+    subprocess.run([*command, "-c", "copy", str(made["in one piece"])], check=True)
     made["large"] = make_stream(folder / "large.mp4", VIDEOS["h264"], size="360x640")
     return made
 

@@ -20,6 +20,7 @@ from scrapper.links import (
     is_shortcode,
     item_in,
     names_story,
+    pasted_link,
     read_link,
 )
 
@@ -233,3 +234,21 @@ PAGES = [
 def test_a_path_that_names_nothing_is_an_invalid_url(path: str) -> None:
     with pytest.raises(InvalidURL):
         read_link(f"https://www.instagram.com/{path}", max_length=512)
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("https://www.instagram.com/p/SHORTCODE/", "SHORTCODE"),
+        (" instagram.com/reel/SHORTCODE?x=1\n", "SHORTCODE"),
+        ("http://WWW.instagram.com/someone/p/SHORTCODE", "SHORTCODE"),
+        ("www.instagram.com/share/reel/SHORTCODE", ShareLink("share/reel/SHORTCODE/")),
+        ("instagram.com/someone", None),
+        ("example.com/p/SHORTCODE", None),
+        ("see instagram.com/p/SHORTCODE", None),
+        ("SHORTCODE", None),
+        ("", None),
+    ],
+)
+def test_a_pasted_link_needs_no_beginning(text: str, names: object) -> None:
+    assert pasted_link(text, max_length=512) == names

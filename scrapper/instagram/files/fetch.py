@@ -49,6 +49,8 @@ log = structlog.get_logger(__name__)
 _COPY_BYTES = 256 * 1024
 _SLOW_BYTES_A_SECOND = 4 * _COPY_BYTES
 _MEASURED_SECONDS = 2.0
+# Of the bytes of both parts: the rest is what fragments say of themselves.
+_JOINED_SHARE = 0.5
 _LENGTH = re.compile(r"[0-9]{1,15}")
 _WHOLE_RANGE = re.compile(r"bytes +[0-9]+-[0-9]+/([0-9]{1,15})")
 
@@ -233,7 +235,9 @@ def _join(parts: Sequence[File], target: Target, wanted: Wanted, deadline: float
         with path.open("rb") as file:
             kind, movie, size = read_kind(file), read_movie(file), path.stat().st_size
             whole = kind is not None and is_whole(file, kind)
-        if not whole or kind != FileKind("video", ".mp4", len(parts) > 1):
+        # What ffmpeg cannot make sense of, it leaves out.
+        most = size >= coming * _JOINED_SHARE
+        if not (whole and most) or kind != FileKind("video", ".mp4", len(parts) > 1):
             fetched = Fetched(Outcome.UNJOINED, cause="what came out is not whole")
         elif size > target.max_bytes:
             fetched = Fetched(Outcome.TOO_LARGE, size=size)

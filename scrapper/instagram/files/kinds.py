@@ -9,7 +9,7 @@ RFC 9649 (WebP), and the GIF89a specification.
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import BinaryIO, Literal, NamedTuple
 
 import filetype
@@ -52,6 +52,7 @@ _MOVIES = (".mp4", ".mov", ".m4a")
 _BOXES_WITH_TRACKS = (b"moov", b"trak", b"mdia")
 _MOST_PARTS = 20_000
 _MOST_TRACKS = 20
+_MOST_INDEXES = 20
 # The sample entries of ISO/IEC 14496-12 and its registered kin, by the names that ffprobe has.
 _CODECS = {
     b"avc1": "h264",
@@ -144,8 +145,7 @@ def ends_early(file: BinaryIO) -> bool:
     """Whether an open MP4 says itself that it has more bytes than there are."""
     size = _size_of(file)
     boxes = list(_boxes(file, 0, size))
-    indexes = [_indexed_until(file, box) for box in boxes if box.name == b"sidx"]
-    return not boxes or boxes[-1].end > size or max(indexes, default=0) > size
+    return not boxes or boxes[-1].end > size or max(_indexed(file, boxes), default=0) > size
 
 
 def read_movie(file: BinaryIO) -> Movie:
@@ -276,8 +276,14 @@ def _movie_fills(file: BinaryIO, size: int) -> bool:
     if all(box.name != b"mvex" for box in _boxes(file, movie.start, movie.end)):
         return True
     # In fragments: the file may end behind any of them, and only an index knows the last one.
-    indexes = [_indexed_until(file, box) for box in boxes if box.name == b"sidx"]
+    indexes = _indexed(file, boxes)
     return boxes[-1].name == b"mfra" or (bool(indexes) and max(indexes) <= size)
+
+
+def _indexed(file: BinaryIO, boxes: Sequence[_Box]) -> list[int]:
+    """Where the segments end that each of the last ``sidx`` boxes refers to."""
+    indexes = [box for box in boxes if box.name == b"sidx"][-_MOST_INDEXES:]
+    return [_indexed_until(file, box) for box in indexes]
 
 
 def _indexed_until(file: BinaryIO, index: _Box) -> int:

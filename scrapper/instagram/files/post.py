@@ -29,7 +29,7 @@ log = structlog.get_logger(__name__)
 
 _AT_ONCE = 4
 _COVER = -1
-_TRIES = 2
+_TRIES, _MAX_TRIES = 2, 30
 _PAUSE_SECONDS = 0.5
 _SMALL_SECONDS = 3.0
 _GIVES_WAY = (Outcome.SLOW, Outcome.STALLED)
@@ -81,6 +81,8 @@ class _File:
     def next_ones(self) -> Sequence[Candidate]:
         """The candidates after the one in hand, by how that one ended."""
         if self.outcome is Outcome.TOO_LARGE:
+            if not self.candidates or self.tries.total() >= _MAX_TRIES:
+                return ()
             after = self.every[self.every.index(self.candidates[0]) + 1 :]
             return [one for one in after if self.may_try(one)]
         rest = list(self.candidates)[1:] if self.failed < MAX_CANDIDATES - 1 else []

@@ -61,4 +61,5 @@ def _node_in(html: bytes) -> dict[str, Any] | None:
 
 def _lacks_video(media: dict[str, Any]) -> bool:
     versions = media.get("video_versions")
-    return versions is not None and not versions[0]["url"]
+    has_parts = bool(media.get("video_dash_manifest"))
+    return versions is not None and not (versions[0]["url"] or has_parts)

@@ -121,17 +121,12 @@ class MemoryStore:
             self._jobs[job.id] = job
 
     async def get(self, job_id: str) -> Job | None:
-        try:
-            if await self._expired():
-                async with self._changing:
-                    await self._remove(await self._expired())
-        # Even on a full disk, clients can still look at a job.
-        except Exception as error:  # noqa: BLE001
-            log.warning("old jobs not removed", cause=repr(error))
+        await self._drop_expired()
         job = self._jobs.get(job_id)
         return None if job is None or job.forgotten else job
 
     async def newest(self, number: int, after: Cursor | None, wanted: JobFilter) -> Sequence[Job]:
+        await self._drop_expired()
         jobs = sorted(self._jobs.values(), key=lambda job: job.cursor.key)
         rest = (job for job in jobs if after is None or job.cursor.key > after.key)
         return list(islice(filter(wanted.allows, rest), number))
@@ -372,6 +367,15 @@ class MemoryStore:
         if expired and not await asyncio.to_thread(self._clock_is_right):
             return forgotten
         return list({*forgotten, *expired})
+
+    async def _drop_expired(self) -> None:
+        try:
+            if await self._expired():
+                async with self._changing:
+                    await self._remove(await self._expired())
+        # Even on a full disk, clients can still look at jobs.
+        except Exception as error:  # noqa: BLE001
+            log.warning("old jobs not removed", cause=repr(error))
 
     async def _remove(self, job_ids: Sequence[str]) -> None:
         if not job_ids:

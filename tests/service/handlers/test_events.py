@@ -158,8 +158,10 @@ async def test_events_of_one_replica_reach_streams_of_another(
     one, other = await start_service(), await start_service()
     async with following(one) as stream:
         await stream.next()
+        # A worker stores it.
         job = await submit(other, "reel-far")
-        await stream.until("job", id=job["id"], state="done")
+        await stream.until("post", shortcode="reel-far", change="stored")
+        await finish(other, job)
         assert (await other.delete("/posts/reel-far")).status == 204
         await stream.until("post", shortcode="reel-far", change="removed")
         assert (await other.delete(f"/jobs/{job['id']}?forget=1")).status == 204

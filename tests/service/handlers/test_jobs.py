@@ -530,3 +530,34 @@ async def test_jobs_of_another_key_are_not_there(
         assert await listed(client, **headers) == [path.removeprefix("/jobs/")]
         assert (await client.get(f"{path}/events", headers=headers)).status == 200
         assert (await client.post(f"{path}/retry", headers=headers)).status == 202
+
+
+async def test_whom_a_proxy_signs_in_has_jobs_of_their_own(
+    instagram: StandIn, start_service: StartService
+) -> None:
+    client = await start_service(
+        API_KEY="the-key", AUTH_PROXY_HEADER="Remote-User", AUTH_PROXIES="127.0.0.1"
+    )
+    anna, bert = {"Remote-User": "anna"}, {"Remote-User": "bert"}
+    body = {"urls": [REEL.format("removed-anna")]}
+    async with client.post("/jobs", json=body, headers=anna) as response:
+        path = response.headers["Location"]
+    ids = [path.removeprefix("/jobs/")]
+    assert await listed(client, **anna) == ids
+    assert await listed(client, **bert) == []
+    assert (await client.get(path, headers=bert)).status == 404
+    assert await listed(client, **{"X-API-Key": "the-key"}) == ids
+
+
+async def test_retrying_the_job_of_another_key_takes_one_token(
+    instagram: StandIn, start_service: StartService, tmp_path: Path
+) -> None:
+    (tmp_path / "keys").write_text("anna:anna-s-key:50\nbert:bert-s-key:50\n")
+    limit = {"RATE_LIMIT_MAX_REQUESTS": "50", "RATE_LIMIT_WINDOW_SECONDS": "36000"}
+    client = await start_service(API_KEYS_FILE=str(tmp_path / "keys"), **limit)
+    anna, bert = {"X-API-Key": "anna-s-key"}, {"X-API-Key": "bert-s-key"}
+    body = {"urls": ["https://example.com/"] * 9}
+    async with client.post("/jobs", json=body, headers=anna) as response:
+        path = response.headers["Location"]
+    async with client.post(f"{path}/retry", headers=bert) as response:
+        assert (response.status, response.headers["RateLimit-Remaining"]) == (404, "49")

@@ -77,6 +77,28 @@ async def test_each_pair_is_joined_with_sound_in_step(
     }
 
 
+def half_a_second_late(content: bytes) -> bytes:
+    """A sound of 44,100 Hz whose every fragment says that it begins half a second later."""
+    late = bytearray(content)
+    for found in re.finditer(b"tfdt", content):
+        wide = 8 if content[found.end()] else 4
+        at = slice(found.end() + 4, found.end() + 4 + wide)
+        late[at] = (int.from_bytes(content[at], "big") + 22_050).to_bytes(wide, "big")
+    return bytes(late)
+
+
+@pytest.mark.parametrize("video", ["h264", "h264 with B-frames", "vp9"])
+async def test_a_sound_that_begins_later_stays_later(
+    start_service: StartService, cdn: Cdn, video: str
+) -> None:
+    cdn.gives([VIDEO, SOUND], {"video": video, "sound": cdn.damaged("aac", half_a_second_late)})
+    _, post = await scrape(await start_service(), quality="best")
+    assert "/video/" in post["cdn_url"]
+    dark = changes(post["video"], "-vf blackdetect=d=0.5:pix_th=0.2", r"black_end:([0-9.]+)")
+    quiet = changes(post["video"], "-af silencedetect=d=0.5", r"silence_end: ([0-9.]+)")
+    assert quiet[-1] - dark[1] == pytest.approx(0.5, abs=0.05)
+
+
 MANY = (
     Stream("v540", "vp09.00.30.08", 960),
     Stream("v720", "avc1.64001f", 1280),
@@ -111,6 +133,21 @@ def head(content: bytes) -> bytes:
     return content[: content.index(b"moof") - 4]
 
 
+def repeated(content: bytes) -> bytes:
+    """A video whose list of edits plays all of it two thousand times."""
+    edits = 2_000 * ((4_000).to_bytes(4, "big") + bytes(4) + b"\0\1\0\0")
+    at = content.index(b"elst")
+    old = int.from_bytes(content[at - 4 : at], "big")
+    new = bytes(4) + (2_000).to_bytes(4, "big") + edits
+    made = bytearray(content[: at - 4] + (8 + len(new)).to_bytes(4, "big") + b"elst" + new)
+    made += content[at - 4 + old :]
+    for name in (b"edts", b"trak", b"moov"):
+        start = content.index(name) - 4
+        size = int.from_bytes(content[start : start + 4], "big") + 8 + len(new) - old
+        made[start : start + 4] = size.to_bytes(4, "big")
+    return bytes(made)
+
+
 FAULTS: Mapping[str, Callable[[Cdn], Mapping[str, Answer | str]]] = {
     "the sound is gone": lambda _: {"sound": GONE},
     "the sound is a page": lambda _: {"sound": HTML},
@@ -131,6 +168,7 @@ FAULTS: Mapping[str, Callable[[Cdn], Mapping[str, Answer | str]]] = {
     "noise follows the head": lambda cdn: {
         "video": cdn.damaged("h264", lambda content: head(content) + b"\xff" * 50_000)
     },
+    "the video repeats itself": lambda cdn: {"video": cdn.damaged("in one piece", repeated)},
     "zeros follow the head": lambda cdn: {
         "video": cdn.damaged("h264", lambda content: head(content) + bytes(50_000))
     },

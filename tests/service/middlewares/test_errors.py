@@ -1,5 +1,5 @@
 import logging
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from aiohttp import web
@@ -15,6 +15,11 @@ class Late(Exception):
 
 class Later(Late):
     retry_after = 12.1
+
+
+class Detailed(Late):
+    detail = "by far"
+    fields: ClassVar = {"seconds": 9}
 
 
 class Coded(web.HTTPConflict):
@@ -33,6 +38,7 @@ async def fail(request: web.Request) -> web.StreamResponse:
     raise {
         "late": Late(),
         "later": Later(),
+        "detailed": Detailed(),
         "key": KeyError("a secret"),
         "value": ValueError("a secret"),
         "chained": _chained(),
@@ -91,6 +97,12 @@ async def test_an_unknown_route_or_method_is_answered_in_json(client: Any) -> No
         {"error": "Method Not Allowed", "code": "method_not_allowed"},
     )
     assert response.headers["Allow"] == "GET,HEAD"
+
+
+async def test_an_exception_may_add_to_the_message_and_the_body(client: Any) -> None:
+    response = await client.get("/detailed")
+    expected = {"error": "Too late: by far", "code": "too_late", "seconds": 9}
+    assert await response.json() == expected
 
 
 async def test_the_answer_has_the_request_id_if_any(client: Any) -> None:

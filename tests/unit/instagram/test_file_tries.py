@@ -1,15 +1,15 @@
 """How often each URL of a file is tried, without a socket."""
 
 import time
-from collections import Counter
-from collections.abc import Sequence
+from collections import Counter, deque
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 
 import pytest
 
-from scrapper.errors import ScrapeError
+from scrapper.errors import MediaTooLarge, ScrapeError
 from scrapper.instagram.files.fetch import Fetched, Wanted
-from scrapper.instagram.files.post import PostDownload
+from scrapper.instagram.files.post import PostDownload, _File
 from scrapper.instagram.files.verdict import Outcome
 from scrapper.instagram.media import Candidate, Description, Item
 from scrapper.library.post import Details, Fetch
@@ -58,3 +58,39 @@ def test_a_doubtful_url_is_tried_once() -> None:
 
 def test_a_file_has_five_candidates_at_most() -> None:
     assert tries([described(*"abcdefg")] * 3, Outcome.CUT) == dict.fromkeys("abcde", 2)
+
+
+def outcomes_of(description: Description, outcomes: Mapping[str, Fetched]) -> Counter[str]:
+    """How often each URL is tried where each try for one ends in the same way."""
+    tried = Counter[str]()
+
+    def begin(wanted: Wanted) -> Future[Fetched]:
+        tried[wanted.candidate.url] += 1
+        future = Future[Fetched]()
+        future.set_result(outcomes.get(wanted.candidate.url, Fetched(Outcome.GONE)))
+        return future
+
+    fetch = Fetch("abcde", "url", time.monotonic() + 60)
+    with pytest.raises(MediaTooLarge) as failed:
+        PostDownload(lambda *_: description, begin, fetch).post()
+    assert failed.value.smallest == 3
+    return tried
+
+
+def test_too_large_ones_do_not_count_towards_the_five() -> None:
+    sizes = {url: 10 - number for number, url in enumerate("abcdefgh")}
+    too_large = {url: Fetched(Outcome.TOO_LARGE, size=size) for url, size in sizes.items()}
+    assert outcomes_of(described(*"abcdefgh"), too_large) == dict.fromkeys("abcdefgh", 1)
+
+
+def test_tries_of_ones_that_are_too_large_have_a_bound() -> None:
+    urls = [str(number) for number in range(100)]
+    too_large = {url: Fetched(Outcome.TOO_LARGE, size=3) for url in urls}
+    assert sum(outcomes_of(described(*urls), too_large).values()) == 30
+
+
+def test_a_file_that_waits_may_find_no_url_left_after_a_renewal() -> None:
+    [item] = described("a").items
+    assert item is not None
+    file = _File(0, "abcde", item, deque(), 0, outcome=Outcome.TOO_LARGE)
+    assert file.possible(deque(), 0) == set()

@@ -9,6 +9,7 @@ import urllib3
 
 from scrapper.errors import (
     DeadlineExceeded,
+    FFmpegMissing,
     InstagramChanged,
     InstagramFailed,
     InstagramUnreachable,
@@ -66,6 +67,8 @@ def steps(outcome: Outcome) -> str:
         (Outcome.FORBIDDEN, "next fresh other missing"),
         (Outcome.GONE, "next fresh other missing"),
         (Outcome.TOO_LARGE, "next missing"),
+        (Outcome.UNJOINED, "next missing"),
+        (Outcome.NO_FFMPEG, "next other missing"),
     ],
 )
 def test_each_outcome_has_its_steps_in_order(outcome: Outcome, expected: str) -> None:
@@ -179,6 +182,7 @@ def test_the_most_passing_reason_counts() -> None:
         MediaIncomplete(),
         MediaUnexpected(),
         InstagramChanged(),
+        FFmpegMissing(),
         PostForbidden(),
         PostNotFound(),
         MediaTooLarge(),

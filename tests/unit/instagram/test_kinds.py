@@ -7,7 +7,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scrapper.instagram.files.kinds import FileKind, is_whole, kind_of, read_kind
+from scrapper.instagram.files.kinds import (
+    NOT_A_MOVIE,
+    FileKind,
+    Movie,
+    ends_early,
+    is_whole,
+    kind_of,
+    read_kind,
+    read_movie,
+)
 
 MEDIA = Path(__file__).parents[2] / "instagram/media"
 KINDS = {
@@ -116,3 +125,58 @@ def test_no_damage_causes_a_fault_of_ours(name: str, at: int, damage: bytes) -> 
     file = BytesIO(content[:at] + damage + content[at + len(damage) :])
     kind = read_kind(file)
     assert kind is None or is_whole(file, kind) in (True, False)
+
+
+MOVIES = {
+    "video.mp4": Movie("h264", 180, 320, 1.0),
+    "vp9.mp4": Movie("vp9", 64, 48, 1.0),
+    "movie.mov": Movie("h264", 180, 320, 1.0),
+    "sound.m4a": Movie("aac", None, None, 1.0),
+    "fragmented.mp4": Movie("h264", 180, 320),
+    "photo.jpg": NOT_A_MOVIE,
+}
+
+
+@pytest.mark.parametrize("name", MOVIES)
+def test_a_movie_says_codec_size_and_length_itself(name: str) -> None:
+    with (MEDIA / name).open("rb") as file:
+        assert read_movie(file) == MOVIES[name]
+
+
+def box(name: bytes, content: bytes) -> bytes:
+    return (8 + len(content)).to_bytes(4, "big") + name + content
+
+
+def late(edits: bytes, decoded: int) -> BytesIO:
+    """A sound whose head says when it begins, at 1000 units a second."""
+    times = bytes(12) + (1000).to_bytes(4, "big") + bytes(16)
+    handler = box(b"hdlr", bytes(8) + b"soun" + bytes(12))
+    track = box(b"edts", box(b"elst", edits)) + box(b"mdia", box(b"mdhd", times) + handler)
+    movie = box(b"moov", box(b"mvhd", times) + box(b"trak", track))
+    first = box(b"traf", box(b"tfdt", bytes(4) + decoded.to_bytes(4, "big")))
+    return BytesIO(box(b"ftyp", b"iso6") + movie + box(b"moof", first))
+
+
+def test_a_track_says_when_it_begins() -> None:
+    empty_edit = bytes(4) + (1).to_bytes(4, "big") + (250).to_bytes(4, "big") + b"\xff" * 4
+    delay_of_frames = bytes(4) + (1).to_bytes(4, "big") + (250).to_bytes(4, "big") + bytes(4)
+    assert read_movie(late(b"", 0)).start == 0
+    assert read_movie(late(b"", 500)).start == 0.5
+    assert read_movie(late(empty_edit, 500)).start == 0.75
+    assert read_movie(late(delay_of_frames, 0)).start == 0
+
+
+@given(st.binary(max_size=300))
+def test_any_bytes_in_a_movie_are_read_without_a_fault(content: bytes) -> None:
+    for file in (content, box(b"moov", content), box(b"moov", box(b"trak", content))):
+        read_movie(BytesIO(file))
+        ends_early(BytesIO(file))
+
+
+def test_a_box_may_end_where_no_file_can(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    huge = b"\0\0\0\1" + b"free" + b"\xff" * 8
+    path.write_bytes(box(b"ftyp", b"isom\0\0\0\0isom") + huge + bytes(100))
+    with path.open("rb") as file:
+        assert read_kind(file) == FileKind("video", ".mp4")
+        assert ends_early(file)

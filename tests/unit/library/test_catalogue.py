@@ -124,6 +124,8 @@ async def test_a_post_is_found_by_the_beginning_of_its_shortcode(library: Librar
     [
         "https://www.instagram.com/reel/right-post/?igsh=abc==",
         "https://instagram.com/someone/p/right-post/",
+        "instagram.com/p/right-post/",
+        "http://www.Instagram.com/tv/right-post",
         "  https://www.instagram.com/p/right-post\u200b\n",
     ],
 )
