@@ -83,6 +83,7 @@ class Workshop:
         self.jobs: SqliteStore
         self.conditions: Any = None
         self.followers: Followers
+        self.ledger: Ledger
 
     @asynccontextmanager
     async def running(
@@ -93,13 +94,13 @@ class Workshop:
         for name, made in modules.items():
             monkeypatch.setitem(sys.modules, name, made)
         plugins = Plugins(list(modules))
-        ledger = Ledger(self.ledger_path)
+        self.ledger = Ledger(self.ledger_path)
         self.jobs = SqliteStore(
             JobFile(self.root.parent / "jobs.sqlite3"), max_jobs=10, plugins=plugins.job_followers
         )
         followed = Followed(
             library=self.library,
-            ledger=ledger,
+            ledger=self.ledger,
             metrics=self.metrics,
             peers=Peers(),
             timeout=self.timeout,
@@ -286,8 +287,11 @@ async def test_a_hanging_hook_delays_neither_other_plugins_nor_the_end(
             await until(lambda: workshop.outcome("three", name) == "done")  # noqa: B023
         for plugin in ("one", "two"):
             await until(lambda: workshop.outcome(plugin, "aaaaa") == "begun")  # noqa: B023
-    forever.set()
     assert workshop.outcome("one", "aaaaa") == workshop.outcome("two", "aaaaa") == "begun"
+    forever.set()
+    # The thread, which nobody waits for, opens the ledger once more.
+    await until(lambda: workshop.outcome("one", "aaaaa") == "done")
+    await asyncio.to_thread(workshop.ledger.close)
 
 
 async def test_a_slow_hook_fails_and_never_runs_twice_at_once(
