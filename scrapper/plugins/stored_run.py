@@ -126,7 +126,8 @@ class StoredRun:
         # A plugin may raise anything.
         except Exception as error:  # noqa: BLE001
             return StoredCall(shortcode, version, error=error)
-        return StoredCall(shortcode, version, result=result)
+        # One that returns too late has failed.
+        return StoredCall(shortcode, version, result=result, made=not call.stopped)
 
     def _note_done(self) -> None:
         """Note in the ledger, together, the calls that worked and returned nothing."""
