@@ -45,7 +45,7 @@ def main() -> int:
         returned = command(options)
         if returned is None or isinstance(returned, int):
             return returned or 0
-        raise SettingsError(f"plugin: a command returned {returned!r}, no exit code")
+        raise SettingsError(f"plugin: a command returned {returned!r}, not an exit code")
     except KeyboardInterrupt:
         return _EXIT_INTERRUPTED
     except SettingsError as error:
@@ -198,7 +198,7 @@ def _parser() -> tuple[argparse.ArgumentParser, Commands]:
     parser.add_argument("--version", action="version", version=f"instagram-scrapper {__version__}")
     parser.set_defaults(func=None)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
-    serve = commands.add_parser("serve", help="run the service, as without a command")
+    serve = commands.add_parser("serve", help="run the service (the default)")
     serve.set_defaults(func=_serve)
     worker = commands.add_parser(
         "worker", help="run the jobs that replicas of the service take; needs REDIS_URL"
@@ -206,7 +206,7 @@ def _parser() -> tuple[argparse.ArgumentParser, Commands]:
     worker.set_defaults(func=_work)
     login = commands.add_parser(
         "login",
-        help="give the service a session of Instagram",
+        help="give the service an Instagram session",
         epilog="A running service uses it within a second. Exit codes: 0 success, 2 no session "
         "in the file, 4 Instagram does not accept it, 5 rate limit, 6 unreachable.",
     )
@@ -237,7 +237,7 @@ def _parser() -> tuple[argparse.ArgumentParser, Commands]:
         default=[],
         dest="files",
         metavar="FILE",
-        help="a list of URLs, one a line; # begins a comment",
+        help="a list of URLs, one per line; # begins a comment",
     )
     fetch.add_argument(
         "--ordered", action="store_true", help="report the outcomes in the order of the URLs"
@@ -254,7 +254,7 @@ def _parser() -> tuple[argparse.ArgumentParser, Commands]:
         "--max-mb",
         type=_megabytes,
         metavar="N",
-        help="the largest files that have no more than so many megabytes",
+        help="the largest files of at most this many megabytes",
     )
     fetch.add_argument(
         "--into",
@@ -283,7 +283,7 @@ def _parser() -> tuple[argparse.ArgumentParser, Commands]:
     backup.add_argument(
         "file", type=Path, metavar="FILE", help="a tar archive; - for standard output"
     )
-    backup.add_argument("--no-posts", action="store_true", help="the state alone")
+    backup.add_argument("--no-posts", action="store_true", help="only the state, without the posts")
     return parser, commands
 
 

@@ -153,7 +153,7 @@ class MediaTooLarge(ScrapeError):
         """What clients read beside the message: the least ``max_mb`` that would help."""
         if self.smallest is None:
             return ""
-        return f"the smallest one has {math.ceil(self.smallest / 10_000) / 100:g} MB"
+        return f"the smallest has {math.ceil(self.smallest / 10_000) / 100:g} MB"
 
     @property
     def fields(self) -> Mapping[str, int | None]:
@@ -256,7 +256,7 @@ RESPONSES: Mapping[type[Exception], tuple[int, str, str]] = {
     ),
     PostNotFound: (404, "post_not_found", "The post does not exist or was removed"),
     JobRunning: (409, "job_running", "The job is not finished: cancel it, or wait for its end"),
-    MediaTooLarge: (422, "media_too_large", "Every file of the post is larger than it may be"),
+    MediaTooLarge: (422, "media_too_large", "Every file of the post is too large"),
     CoolingDown: (
         429,
         "cooling_down",

@@ -34,7 +34,7 @@ def plugins(*, again: str | None) -> int:
         return 0
     chosen = [plugin for plugin in parts.plugins.followers if plugin.name == again]
     if not chosen or not chosen[0].follows_posts:
-        raise SettingsError(f"--again: no plugin called {again} wants to know of posts")
+        raise SettingsError(f"--again: no plugin called {again} has a hook for posts")
     return _run_again(parts, chosen[0])
 
 

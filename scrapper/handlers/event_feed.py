@@ -116,7 +116,7 @@ class EventFeed:
         # While Redis is gone, nothing new is known. Later, something may have been missed.
         except ScrapeError as error:
             if self._seen is not None:
-                log.warning("events not known for a while", cause=repr(error))
+                log.warning("events unavailable for a while", cause=repr(error))
             self._seen = None
 
     async def _begin(self) -> "_Seen":

@@ -167,12 +167,12 @@ def _shortcodes(request: web.Request) -> Sequence[str]:
         InvalidParameter: it names none, too many, or something beside them.
     """
     if not request.query.keys().isdisjoint(("url", "link", "item", *CONVERSION_NAMES)):
-        raise InvalidParameter(text="shortcodes go with archive=zip alone")
+        raise InvalidParameter(text="shortcodes can be combined only with archive=zip")
     if request.query.get("archive") != "zip":
         raise InvalidParameter(text="shortcodes need archive=zip")
     found = list(dict.fromkeys(request.query["shortcodes"].split(",")))
     if len(found) > _MOST_POSTS or not all(map(is_shortcode, found)):
-        raise InvalidParameter(text=f"shortcodes must be up to {_MOST_POSTS}, with commas between")
+        raise InvalidParameter(text=f"shortcodes must be up to {_MOST_POSTS}, separated by commas")
     return found
 
 
@@ -212,7 +212,7 @@ async def _attachment(
     if choice.conversion is not None:
         convert = request.app[CONVERSIONS].get(choice.conversion)
         if convert is None:
-            raise web.HTTPNotFound(text=f"{choice.conversion} needs PLUGINS=scrapper.plugins.audio")
+            raise web.HTTPNotFound(text=f"{choice.conversion} needs PLUGINS=audio")
         chosen = (await convert(post, chosen[0]),)
     if choice.archive:
         return await _archive(request, post, chosen)

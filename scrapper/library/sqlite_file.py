@@ -266,7 +266,7 @@ class SQLiteFile:
         if os.path.lexists(aside):
             log.error(f"{self._name} unreadable: file set aside", cause=fault, file=str(aside))
         elif fault:
-            log.error(f"{self._name} removed: file begun anew", file=str(self._path))
+            log.error(f"{self._name} removed: file recreated", file=str(self._path))
 
     def _connect(self) -> sqlite3.Connection:
         database = self._plain(self._path)

@@ -180,7 +180,7 @@ class Plugins:
             if self._manager.is_registered(loaded) and name not in self._origins:
                 return
             if name in self._origins:
-                raise SettingsError("there is another one of that name")
+                raise SettingsError("another plugin has this name")
             self._manager.register(loaded, name)
             if origin == _NAMED and not self._manager.get_hookcallers(loaded):
                 raise SettingsError("it has no hooks: is @hookimpl missing?")

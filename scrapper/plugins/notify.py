@@ -60,22 +60,22 @@ _SECONDS_BETWEEN_LOOKS = 1.0
 _CONDITIONS = {
     "disk_nearly_full": (
         Message("disk", "The disk is nearly full", "Remove posts, or give the service more room."),
-        "The disk was nearly full, and has room again.",
+        "The disk has room again. It was nearly full.",
     ),
     "instagram_refuses": (
         Message(
             "instagram",
-            "Instagram refuses for an hour",
-            "It gave nothing but limits. Jobs wait; other requests are refused.",
+            "Instagram has refused for an hour",
+            "It answered only with limits. Jobs wait; other requests are refused.",
         ),
-        "Instagram refused for more than an hour, and answers again.",
+        "Instagram answers again. It had refused for more than an hour.",
     ),
 }
 _LOGIN = {
     "expired": "Instagram ended the session: give the service new cookies.",
     "challenged": "Instagram wants a person to look at the account in a browser.",
 }
-_LOGIN_IS_WELL = "The login needed attention, and has another state by now."
+_LOGIN_IS_WELL = "The login needed attention, but its state has changed."
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +99,8 @@ def _read_targets(text: str) -> list[_Target]:
         if found is None:
             # The URL itself may be a secret.
             raise ValueError(
-                f"number {number} is no URL of Apprise; write them with spaces between, "
-                "each perhaps with a name: phone=ntfys://..."
+                f"number {number} is not an Apprise URL; write the URLs with spaces between, "
+                "each optionally with a name: phone=ntfys://..."
             )
         targets.append(_Target(found[1] or str(number), found[2]))
     if len({target.name for target in targets}) < len(targets) or len(targets) > _MOST_TARGETS:

@@ -1,6 +1,6 @@
 """A plugin that copies stored posts to a bucket of S3 or of a compatible server.
 
-``PLUGINS=scrapper.plugins.s3``, with the packages of ``requirements/s3.txt``. A copy has the post's
+``PLUGINS=s3``, with the packages of ``requirements/s3.txt``. A copy has the post's
 files and its manifest, under ``PREFIX/SHORTCODE/``. It stays when the post is removed here.
 """
 
@@ -164,7 +164,7 @@ def _drop_unfinished(client: Any, bucket: str, key: str) -> None:
             if upload["Key"] == key:
                 client.abort_multipart_upload(Bucket=bucket, Key=key, UploadId=upload["UploadId"])
     except client.exceptions.ClientError as error:
-        log.warning("unfinished uploads not dropped", key=key, cause=str(error))
+        log.warning("unfinished uploads not aborted", key=key, cause=str(error))
 
 
 def _address(client: Any, bucket: str, key: str) -> str:

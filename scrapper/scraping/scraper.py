@@ -224,7 +224,7 @@ class Scraper:
         """Answer the post from disk for a while: another try would meet the same *error*."""
         known_fault = isinstance(error, ScrapeError | OSError)
         log.warning(
-            "stale post answered",
+            "stale post returned",
             shortcode=shortcode,
             outcome=type(error).__name__,
             exc_info=None if known_fault else error,

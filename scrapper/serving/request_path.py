@@ -76,7 +76,7 @@ def check_path(settings: Settings, *, keyed: bool) -> None:
     names = path_names(settings)
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        raise SettingsError(f"MIDDLEWARES: {', '.join(twice)} stands there twice")
+        raise SettingsError(f"MIDDLEWARES: {', '.join(twice)} is listed twice")
     if settings.middlewares_unchecked:
         return
     how = "; MIDDLEWARES_UNCHECKED=1 allows it"
@@ -149,7 +149,7 @@ def _made_by_user(name: str, app: web.Application, settings: Settings) -> Middle
     except (Exception, SystemExit) as error:
         raise SettingsError(f"{setting}: {name!r} failed: {error!r}") from error
     if not _is_middleware(made):
-        raise SettingsError(f"{setting}: {name!r} returned {type(made).__name__}, no middleware")
+        raise SettingsError(f"{setting}: {name!r} returned {type(made).__name__}, not a middleware")
     return made
 
 
