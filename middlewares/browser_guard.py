@@ -71,7 +71,7 @@ def browser_guard(
                 raise refusal
         foreign = is_foreign(request)
         if request.method in _SAFE_METHODS:
-            foreign = (foreign or _is_part_of_page(request)) and not _is_visit(request)
+            foreign = (foreign or _is_subresource(request)) and not _is_visit(request)
             foreign = foreign and changes(request)
         if foreign:
             raise _CrossSite
@@ -136,13 +136,13 @@ def is_foreign(request: web.Request, *, by_referer: bool = False) -> bool:
     if _has_metadata(request):
         site = headers.get("Sec-Fetch-Site")
         # Chromium says "none" of what another site's page has it fetch in advance.
-        return site != "same-origin" and (site != "none" or _is_in_advance(request))
+        return site != "same-origin" and (site != "none" or _is_prefetch(request))
     origin = headers.get(hdrs.ORIGIN, headers.get(hdrs.REFERER) if by_referer else None)
     # The scheme does not count: behind a proxy that does TLS, it is another one.
     return origin is not None and _netloc(origin) != headers.get(hdrs.HOST, "").lower()
 
 
-def _is_in_advance(request: web.Request) -> bool:
+def _is_prefetch(request: web.Request) -> bool:
     """Whether a browser loads this before anybody visits it, by today's header or older ones."""
     return any(name in request.headers for name in ("Sec-Purpose", "Purpose", "X-Moz"))
 
@@ -153,11 +153,11 @@ def _is_visit(request: web.Request) -> bool:
     return (
         headers.get("Sec-Fetch-Mode") == "navigate"
         and headers.get("Sec-Fetch-Dest") == "document"
-        and not _is_in_advance(request)
+        and not _is_prefetch(request)
     )
 
 
-def _is_part_of_page(request: web.Request) -> bool:
+def _is_subresource(request: web.Request) -> bool:
     """Whether a browser that sends no ``Sec-Fetch-*`` loads this for a page, or in advance.
 
     Then only ``Accept`` shows that it is a picture, for example.
@@ -167,7 +167,7 @@ def _is_part_of_page(request: web.Request) -> bool:
         return False
     is_browser = headers.get(hdrs.USER_AGENT, "").startswith("Mozilla/")
     is_document = "text/html" in headers.get(hdrs.ACCEPT, "text/html")
-    return is_browser and (_is_in_advance(request) or not is_document)
+    return is_browser and (_is_prefetch(request) or not is_document)
 
 
 def _has_metadata(request: web.Request) -> bool:

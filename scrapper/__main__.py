@@ -28,7 +28,7 @@ _MAX_MEGABYTES = 1_000_000
 def main() -> int:
     """Run the command; return its exit code, 2 if the usage or a setting is wrong."""
     _replace_closed_streams()
-    _leave_out("charset_normalizer")
+    _hide_module("charset_normalizer")
     warnings.filterwarnings("ignore", "Unable to find acceptable character detection")
     parser, commands = _parser()
     try:
@@ -62,14 +62,14 @@ def main() -> int:
 
 
 def _serve(_: argparse.Namespace) -> int:
-    _leave_out("rich")
+    _hide_module("rich")
     from scrapper.commands.serve import serve  # noqa: PLC0415
 
     return serve()
 
 
 def _work(_: argparse.Namespace) -> int:
-    _leave_out("rich")
+    _hide_module("rich")
     from scrapper.commands.output import process_logs  # noqa: PLC0415
     from scrapper.settings import load_settings  # noqa: PLC0415
 
@@ -149,7 +149,7 @@ def _replace_closed_streams() -> None:
     sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115, PTH123
 
 
-def _leave_out(module: str) -> None:
+def _hide_module(module: str) -> None:
     """Hide *module* from libraries that work without it.
 
     Each takes 3 MB or more: rich, which structlog uses for coloured tracebacks; and

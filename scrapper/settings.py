@@ -372,12 +372,12 @@ def near_misses(names: Iterable[str]) -> Iterator[tuple[str, str]]:
         if text in settings or text.startswith(_NO_MISTAKES):
             continue
         near = get_close_matches(text, settings, n=1, cutoff=_LIKENESS)
-        near = near or [setting for setting in settings if _leaves_words_out(text, setting)]
+        near = near or [setting for setting in settings if _omits_words(text, setting)]
         if near:
             yield name, near[0]
 
 
-def _leaves_words_out(name: str, setting: str) -> bool:
+def _omits_words(name: str, setting: str) -> bool:
     """Whether *name* is *setting* without some of its words, such as MAX_AGE_DAYS."""
     words, left = name.split("_"), iter(setting.split("_"))
     return len(words) > 1 and all(word in left for word in words)

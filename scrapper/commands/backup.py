@@ -32,7 +32,10 @@ def backup(file: Path, *, with_posts: bool) -> int:
     root = MediaRoot(load_settings().media_root)
     print_folder(root, must_be_used=True)
     if file == _STANDARD_OUTPUT and sys.stdout.isatty():
-        print("Name a file, or redirect the output: an archive cannot go to a terminal", file=sys.stderr)
+        print(
+            "Name a file, or redirect the output: an archive cannot go to a terminal",
+            file=sys.stderr,
+        )
         return EXIT_USAGE
     try:
         with _output(file) as stream:

@@ -92,7 +92,7 @@ def _examine(settings: Settings, instagram: Instagram, link: str) -> int:
         known = instagram.open_share_link(known.path, deadline)
         print(f"The share link leads to the post {known}.")
     found = instagram.examine(known, deadline, story=names_story(link))
-    print(f"instagram-scrapper {__version__}, {_surroundings()}\n")
+    print(f"instagram-scrapper {__version__}, {_environment()}\n")
     for line in (*_table(found), "", *_state(settings, instagram, found), "", *_next(found)):
         print(line)
     if found.error is None:
@@ -100,7 +100,7 @@ def _examine(settings: Settings, instagram: Instagram, link: str) -> int:
     return EXIT_CODES.get(response_to(found.error)[0], 1)
 
 
-def _surroundings() -> str:
+def _environment() -> str:
     parts = (f"Python {platform.python_version()}", f"{platform.system()} {platform.machine()}")
     return ", ".join((f"Instaloader {version('instaloader')}", *parts))
 

@@ -61,8 +61,8 @@ class EventFeed:
             async with self._starting:
                 if self._looking is None or self._looking.done():
                     self._seen = None
-                    await self._try_to_look()
-                    self._looking = in_background(self._look_on(), "events")
+                    await self._try_to_poll()
+                    self._looking = in_background(self._poll(), "events")
             yield
         finally:
             self._followers -= 1
@@ -89,7 +89,7 @@ class EventFeed:
             if self._journal.goes_on_from(place):
                 await changed.wait()
 
-    async def _look_on(self) -> None:
+    async def _poll(self) -> None:
         """Look until nobody has followed for a while, or the process ends."""
         try:
             while not self._jobs.closing and self._is_wanted():
@@ -97,7 +97,7 @@ class EventFeed:
                 pause = _SECONDS_BETWEEN_LOOKS + self._followers / _FOLLOWERS_A_SECOND
                 await asyncio.sleep(pause)
                 before = self._journal.last
-                await self._try_to_look()
+                await self._try_to_poll()
                 if self._journal.last != before:
                     self._wake()
         finally:
@@ -110,7 +110,7 @@ class EventFeed:
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
 
-    async def _try_to_look(self) -> None:
+    async def _try_to_poll(self) -> None:
         try:
             self._seen = await (self._begin() if self._seen is None else self._look(self._seen))
         # While Redis is gone, nothing new is known. Later, something may have been missed.

@@ -152,12 +152,12 @@ class Publisher:
         with self.changes.making(shortcode):
             if not unless_kept:
                 place.rename(doomed)
-            elif not self._take_unkept(place, doomed):
+            elif not self._take_unless_kept(place, doomed):
                 return False
         delete(doomed)
         return True
 
-    def _take_unkept(self, place: Path, doomed: Path) -> bool:
+    def _take_unless_kept(self, place: Path, doomed: Path) -> bool:
         if is_kept(place):
             return False
         # After a crash from here on, clear_leftovers() puts it back.

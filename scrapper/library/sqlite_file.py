@@ -187,7 +187,7 @@ class SQLiteFile:
 
     def _is_in_place(self, database: sqlite3.Connection) -> bool:
         """Whether the path leads to the open file, and the file is one of ours."""
-        if identity(self._path) != self._identity or any(map(_is_no_file, self._side_files())):
+        if identity(self._path) != self._identity or any(map(_is_unusable, self._side_files())):
             return False
         if self._was_overwritten():
             return False
@@ -226,7 +226,7 @@ class SQLiteFile:
 
     def _find(self) -> tuple[sqlite3.Connection | None, str]:
         """The file at the path, or why it cannot be used; empty if there never was one."""
-        for path in filter(_is_no_file, self._side_files()):
+        for path in filter(_is_unusable, self._side_files()):
             log.error(f"{self._name} unreadable: journal set aside", file=str(set_aside(path)))
         found = identity(self._path)
         if not os.path.lexists(self._path):
@@ -382,7 +382,7 @@ def _stamp(path: Path) -> tuple[int, int] | None:
     return status.st_size, status.st_mtime_ns
 
 
-def _is_no_file(path: Path) -> bool:
+def _is_unusable(path: Path) -> bool:
     """Whether something is at *path* that SQLite must not open."""
     return os.path.lexists(path) and not path.is_file()
 

@@ -107,7 +107,9 @@ def post_stored(post: Post, folder: Path) -> Additions | None:
         except ScrapeError as error:
             if not sounds:
                 raise
-            log.warning("song not downloaded", shortcode=post.shortcode, outcome=type(error).__name__)
+            log.warning(
+                "song not downloaded", shortcode=post.shortcode, outcome=type(error).__name__
+            )
     small = None
     try:
         small = maker.small_of(folder, post)

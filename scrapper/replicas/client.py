@@ -149,18 +149,18 @@ class SharedRedis(Redis):
         try:
             yield
         except (RedisConnectionError, RedisTimeoutError) as error:
-            self._note_gone(error)
+            self._note_outage(error)
             raise
         except (OutOfMemoryError, ReadOnlyError, NoPermissionError) as error:
             self._note_refusal(error)
             raise
         except ResponseError:
             # It answers, if only that it does not know a script.
-            self._note_back(finding_out)
+            self._note_recovery(finding_out)
             raise
-        self._note_back(finding_out)
+        self._note_recovery(finding_out)
 
-    def _note_back(self, finding_out: bool) -> None:
+    def _note_recovery(self, finding_out: bool) -> None:
         # A reply to an earlier request proves nothing.
         if finding_out and self._gone:
             self._gone = False
@@ -171,7 +171,7 @@ class SharedRedis(Redis):
         if self._refusals.is_due():
             log.error("redis refuses: going on without it", cause=str(error))
 
-    def _note_gone(self, error: Exception) -> None:
+    def _note_outage(self, error: Exception) -> None:
         self._again_at = time.monotonic() + _PAUSE_SECONDS
         if not self._gone:
             self._gone = True

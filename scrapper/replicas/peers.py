@@ -105,10 +105,10 @@ class RedisPeers(Peers):
                     with self._redis.asking():
                         await pubsub.subscribe(self._channel)
                     async for message in pubsub.listen():
-                        self._hear(message["data"])
+                        self._receive(message["data"])
             await asyncio.sleep(_SECONDS_BETWEEN_LOOKS)
 
-    def _hear(self, text: bytes) -> None:
+    def _receive(self, text: bytes) -> None:
         try:
             outcome = orjson.loads(text)
             lines = self._lines.get(outcome["post"], ())

@@ -297,11 +297,11 @@ class Scraper:
             first = min(flight.fetch.deadline for flight in self._flights.values())
             raise ServerFull(retry_after=max(1, math.ceil(first - now)))
         fetch = Fetch(shortcode, url, now + self._timeout, wish=wish)
-        task = asyncio.create_task(self._fly(fetch, refresh))
+        task = asyncio.create_task(self._run_flight(fetch, refresh))
         flight = self._flights[shortcode] = Flight(fetch, task)
         return flight
 
-    async def _fly(self, fetch: Fetch, refresh: bool) -> Scraped:
+    async def _run_flight(self, fetch: Fetch, refresh: bool) -> Scraped:
         shortcode = fetch.shortcode
         try:
             # Another flight may have ended while this one looked at the disk.

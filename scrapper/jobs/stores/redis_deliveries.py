@@ -69,7 +69,7 @@ class RedisDeliveries:
 
     async def waiting(self) -> list[Waiting]:
         while job_id := await self._take(keys=[ENDED_JOBS], args=[LEASE_SECONDS, ""]):
-            await self._write_down(job_id.decode())
+            await self._record_webhook(job_id.decode())
         async with self._redis.pipeline(transaction=False) as reads:
             reads.zrange(_DUE, 0, -1, withscores=True)
             reads.hgetall(_ABOUT)
@@ -103,7 +103,7 @@ class RedisDeliveries:
         await self._redis.hincrby(_key(id_), "attempts", 1)
         await self._later(keys=[_DUE], args=[int(seconds), id_])
 
-    async def _write_down(self, job_id: str) -> None:
+    async def _record_webhook(self, job_id: str) -> None:
         """Make a delivery of a job that ended, before the job changes or goes."""
         job = await self._store.read(job_id)
         async with self._redis.pipeline() as transaction:
