@@ -38,7 +38,7 @@ def main() -> int:
             raise SettingsError(f"plugin: the command {options.command} has no func")
         command = options.func or _serve
         if command not in (_serve, _work):
-            # Those two log it.
+            # These two commands log it.
             from scrapper.commands.output import print_near_misses  # noqa: PLC0415
 
             print_near_misses()
@@ -160,9 +160,8 @@ def _hide_module(module: str) -> None:
 
 
 def _add_commands_of_plugins(commands: Commands) -> None:
-    """Add the commands of plugins, where one of them, or help, is asked for.
-
-    Otherwise their modules need not be there yet.
+    """Add the commands of plugins if the user asks for one of them, or for help. Other commands
+    must work even if plugins' modules are missing.
 
     Raises:
         SettingsError: a plugin cannot be loaded.
@@ -243,12 +242,14 @@ def _parser() -> tuple[argparse.ArgumentParser, Commands]:
         "--ordered", action="store_true", help="report the outcomes in the order of the URLs"
     )
     fetch.add_argument(
-        "--no-wait", action="store_true", help="fail at once if Instagram allows no more for now"
+        "--no-wait",
+        action="store_true",
+        help="fail at once, rather than wait, if Instagram allows no more for now",
     )
     fetch.add_argument(
         "--quality",
         choices=("compatible", "best"),
-        help="of videos; VIDEO_QUALITY if not given; best needs ffmpeg",
+        help="quality of videos; VIDEO_QUALITY if not given; best needs ffmpeg",
     )
     fetch.add_argument(
         "--max-mb",
@@ -265,9 +266,9 @@ def _parser() -> tuple[argparse.ArgumentParser, Commands]:
     )
     doctor = commands.add_parser(
         "doctor",
-        help="show what Instagram answers for a post, and what is set up here",
-        epilog="It asks each source once, and the account only if the post needs a login. A bug "
-        "report needs its output. Exit codes: 0 a source has the post, else those of fetch.",
+        help="show what Instagram answers for a post, and the set-up here",
+        epilog="It asks each source once, and uses the account only if the post needs a login. A "
+        "bug report needs its output. Exit codes: 0 a source has the post, else those of fetch.",
     )
     doctor.set_defaults(func=_doctor)
     doctor.add_argument("link", metavar="LINK", help="the link of a public post")
@@ -275,7 +276,7 @@ def _parser() -> tuple[argparse.ArgumentParser, Commands]:
     path.set_defaults(func=_middlewares)
     plugins = commands.add_parser("plugins", help="show the plugins, and how far each is")
     plugins.set_defaults(func=_plugins)
-    plugins.add_argument("--again", metavar="NAME", help="run one over the whole library")
+    plugins.add_argument("--again", metavar="NAME", help="run this plugin over the whole library")
     backup = commands.add_parser(
         "backup", help="write the posts and the state to an archive, while the service runs"
     )
@@ -293,7 +294,7 @@ def run() -> NoReturn:
 
 
 def _end(code: int) -> NoReturn:
-    """End the process, even if threads of a plugin hang: Python would wait for some."""
+    """End the process even if threads of a plugin hang: Python would wait for some of them."""
     try:
         sys.stdout.flush()
         sys.stderr.flush()

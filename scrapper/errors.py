@@ -91,7 +91,7 @@ class PostForbidden(ScrapeError):
 
 
 class ChallengeRequired(PostForbidden):
-    """Instagram asks for a checkpoint or a challenge before it answers any further."""
+    """Instagram asks for a checkpoint or a challenge before it answers anything else."""
 
 
 class SessionRefused(ScrapeError):
@@ -105,8 +105,8 @@ class PostNotFound(ScrapeError):
 class RateLimited(ScrapeError):
     """Instagram refused because of too many requests.
 
-    ``cool_down`` says whether Instagram is to be left alone for a while, rather than asked for
-    the next post as usual.
+    ``cool_down`` says whether to leave Instagram alone for a while, rather than ask for the next
+    post as usual.
     """
 
     def __init__(self, *, retry_after: float | None = None, cool_down: bool = True) -> None:
@@ -131,7 +131,7 @@ class InstagramFailed(ScrapeError):
 
 
 class MediaIncomplete(ScrapeError):
-    """A file of the post did not arrive whole, twice."""
+    """A file of the post did not arrive whole, even at the second try."""
 
 
 class MediaUnexpected(ScrapeError):
@@ -139,9 +139,8 @@ class MediaUnexpected(ScrapeError):
 
 
 class MediaTooLarge(ScrapeError):
-    """Every file of the post is larger than the client, or the service, takes.
-
-    ``smallest`` is the size in bytes of the smallest one that there is, if known.
+    """Every file of the post is larger than the client, or the service, allows. ``smallest`` is the
+    size in bytes of the smallest one, if known.
     """
 
     def __init__(self, smallest: int | None = None) -> None:
@@ -162,7 +161,7 @@ class MediaTooLarge(ScrapeError):
 
 
 class FFmpegMissing(ScrapeError):
-    """The post's video and sound come apart, and there is no ffmpeg to join them."""
+    """The post's video and sound are separate, and there is no ffmpeg to join them."""
 
 
 class InstagramUnreachable(ScrapeError):

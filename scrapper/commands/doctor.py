@@ -52,7 +52,7 @@ MEANINGS: Mapping[str, tuple[str, str]] = {
     "throttled": ("the page without its data", "Wait some hours, and ask for less."),
     "wait": ("rate limit, or query retired", "Wait some minutes. If it stays, update the service."),
     "closed": ("closed for a while", ""),
-    "pace": ("not asked: our own pace", "Wait: the service reached its own limit."),
+    "pace": ("not asked: the service's own pace", "Wait: the service reached its own limit."),
     "changed": ("answer not understood", "Update the service. If that does not help, report it."),
     "failed": ("Instagram's own error", "Try again later."),
     "unreachable": ("no connection", "Check the network, the proxy, and REQUESTS_CA_BUNDLE."),

@@ -13,15 +13,15 @@ from scrapper.settings import load_settings
 
 __all__ = ["plugins"]
 
-# Somebody waits.
+# Somebody is waiting for the command.
 _PAUSES = Pauses(tries=(1.0, 10.0))
 
 
 def plugins(*, again: str | None) -> int:
     """Print a line for each plugin; with *again*, run that plugin over the whole library.
 
-    A service that runs does the latter itself, within seconds. Return 0, or 1 if the plugin gave
-    up on some posts.
+    If the service runs, it does that itself, within seconds. Return 0, or 1 if the plugin gave up
+    on some posts.
 
     Raises:
         SettingsError: a plugin cannot be loaded, there is none called *again*, or no service has
@@ -66,7 +66,7 @@ def _run_again(parts: PluginParts, plugin: Plugin) -> int:
     try:
         root.open()
     except SettingsError:
-        # The process that uses the folder sees the ledger, too.
+        # The process that uses the folder sees the ledger's change.
         ledger.forget_all(plugin.name)
         print("The running service does it: python -m scrapper plugins shows how far it is.")
         return 0

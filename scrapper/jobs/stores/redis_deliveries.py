@@ -49,7 +49,7 @@ if redis.call("HGET", KEYS[4], "left") == "0" and not redis.call("ZSCORE", KEYS[
 end
 """
 )
-"""Forgets a delivery, and notes its outcome in its job, unless another one is to come."""
+"""Forgets a delivery, and notes its outcome in its job, unless another delivery follows."""
 
 
 class RedisDeliveries:
@@ -104,7 +104,7 @@ class RedisDeliveries:
         await self._later(keys=[_DUE], args=[int(seconds), id_])
 
     async def _record_webhook(self, job_id: str) -> None:
-        """Make a delivery of a job that ended, before the job changes or goes."""
+        """Record the webhook of a job that ended, before the job changes or is removed."""
         job = await self._store.read(job_id)
         async with self._redis.pipeline() as transaction:
             transaction.zrem(ENDED_JOBS, job_id)
