@@ -1,4 +1,4 @@
-"""Keeps pages of other sites from using the service by way of a visitor's browser."""
+"""Keeps pages of other sites from using the service through a visitor's browser."""
 
 import html
 import re
@@ -90,7 +90,7 @@ class _Misdirected(web.HTTPClientError):
         super().__init__(reason="Misdirected Request", text=text)
 
     def page(self) -> web.Response:
-        """The same for people."""
+        """The same error as a page, for people."""
         return web.Response(
             status=self.status_code,
             reason=self.reason,
@@ -129,21 +129,21 @@ def _is_own(name: str, allowed: Set[str]) -> bool:
 def is_foreign(request: web.Request, *, by_referer: bool = False) -> bool:
     """Whether a browser says that a page of another origin makes the request.
 
-    Browsers send ``Sec-Fetch-*`` to https and to localhost alone. Elsewhere ``Origin`` counts, and
-    *by_referer* also ``Referer``, which follows a visit from another site, too.
+    Browsers send ``Sec-Fetch-*`` only to https and localhost. Elsewhere ``Origin`` counts, and with
+    *by_referer* also ``Referer``, which browsers send even when a visitor follows a link.
     """
     headers = request.headers
     if _has_metadata(request):
         site = headers.get("Sec-Fetch-Site")
-        # Chromium says "none" of what another site's page has it fetch in advance.
+        # For what another site's page has it prefetch, Chromium says "none".
         return site != "same-origin" and (site != "none" or _is_prefetch(request))
     origin = headers.get(hdrs.ORIGIN, headers.get(hdrs.REFERER) if by_referer else None)
-    # The scheme does not count: behind a proxy that does TLS, it is another one.
+    # The scheme is ignored: behind a proxy that does TLS it differs.
     return origin is not None and _netloc(origin) != headers.get(hdrs.HOST, "").lower()
 
 
 def _is_prefetch(request: web.Request) -> bool:
-    """Whether a browser loads this before anybody visits it, by today's header or older ones."""
+    """Whether a browser prefetches this, by today's header or older ones."""
     return any(name in request.headers for name in ("Sec-Purpose", "Purpose", "X-Moz"))
 
 
@@ -158,9 +158,8 @@ def _is_visit(request: web.Request) -> bool:
 
 
 def _is_subresource(request: web.Request) -> bool:
-    """Whether a browser that sends no ``Sec-Fetch-*`` loads this for a page, or in advance.
-
-    Then only ``Accept`` shows that it is a picture, for example.
+    """Whether a browser that sends no ``Sec-Fetch-*`` loads this for a page, or prefetches it. Only
+    ``Accept`` then shows that it is a picture, for example.
     """
     headers = request.headers
     if _has_metadata(request) or hdrs.ORIGIN in headers:
@@ -171,12 +170,12 @@ def _is_subresource(request: web.Request) -> bool:
 
 
 def _has_metadata(request: web.Request) -> bool:
-    # Node's fetch sends Sec-Fetch-Mode alone, and is no browser.
+    # Node's fetch, which is not a browser, sends only Sec-Fetch-Mode.
     return "Sec-Fetch-Site" in request.headers
 
 
 def _netloc(origin: str) -> str | None:
-    """The host and port of an origin, as ``Host`` has them; None if it is none."""
+    """The host and port of an origin, as ``Host`` has them; None if it has none."""
     try:
         return urlsplit(origin).netloc.lower() or None
     except ValueError:

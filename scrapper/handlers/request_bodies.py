@@ -55,7 +55,8 @@ class WishRequest(BaseModel):
     )
     max_mb: Annotated[float, Field(gt=0, le=_MAX_MEGABYTES, allow_inf_nan=False)] | None = Field(
         None,
-        description="Millions of bytes that each file may have; the largest size that fits is chosen",
+        description="Millions of bytes that each file may have; the largest size that fits "
+        "is chosen",
     )
 
     def wish(self, default: Quality) -> Wish:
