@@ -72,7 +72,7 @@ class Search:
     ``text`` is looked for in captions and in the names of owners, coauthors and tagged people; each
     of its words matches the beginning of a word there. The beginning of a shortcode is found, too,
     and the link of a post finds that post alone. ``owner`` is a user name. With ``sort`` "taken",
-    the posts that were taken last come first, and last those of which that is not known.
+    the posts that were taken last come first, and posts without a known time last.
     """
 
     text: str = ""
