@@ -45,7 +45,7 @@ CREATE TABLE lost (at REAL NOT NULL) STRICT
 class Ledger:
     """The ledger in the SQLite file at *path*; blocking, and for any thread.
 
-    A post has a version, which changes when it is stored anew. A plugin that is new here starts
+    A post has a version, which changes when it is stored again. A plugin that is new here starts
     with the posts that are stored from then on. If the file is damaged, removed or replaced, it is
     recreated, and every plugin is notified of every post again: no post is lost.
 
