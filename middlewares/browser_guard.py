@@ -1,4 +1,4 @@
-"""Keeps pages of other sites from using the service by way of a visitor's browser."""
+"""Keeps pages of other sites from using the service through a visitor's browser."""
 
 import html
 import re
@@ -71,7 +71,7 @@ def browser_guard(
                 raise refusal
         foreign = is_foreign(request)
         if request.method in _SAFE_METHODS:
-            foreign = (foreign or _is_part_of_page(request)) and not _is_visit(request)
+            foreign = (foreign or _is_subresource(request)) and not _is_visit(request)
             foreign = foreign and changes(request)
         if foreign:
             raise _CrossSite
@@ -90,7 +90,7 @@ class _Misdirected(web.HTTPClientError):
         super().__init__(reason="Misdirected Request", text=text)
 
     def page(self) -> web.Response:
-        """The same for people."""
+        """The same error as a page, for people."""
         return web.Response(
             status=self.status_code,
             reason=self.reason,
@@ -129,21 +129,21 @@ def _is_own(name: str, allowed: Set[str]) -> bool:
 def is_foreign(request: web.Request, *, by_referer: bool = False) -> bool:
     """Whether a browser says that a page of another origin makes the request.
 
-    Browsers send ``Sec-Fetch-*`` to https and to localhost alone. Elsewhere ``Origin`` counts, and
-    *by_referer* also ``Referer``, which follows a visit from another site, too.
+    Browsers send ``Sec-Fetch-*`` only to https and localhost. Elsewhere ``Origin`` counts, and with
+    *by_referer* also ``Referer``, which browsers send even when a visitor follows a link.
     """
     headers = request.headers
     if _has_metadata(request):
         site = headers.get("Sec-Fetch-Site")
-        # Chromium says "none" of what another site's page has it fetch in advance.
-        return site != "same-origin" and (site != "none" or _is_in_advance(request))
+        # For what another site's page has it prefetch, Chromium says "none".
+        return site != "same-origin" and (site != "none" or _is_prefetch(request))
     origin = headers.get(hdrs.ORIGIN, headers.get(hdrs.REFERER) if by_referer else None)
-    # The scheme does not count: behind a proxy that does TLS, it is another one.
+    # The scheme is ignored: behind a proxy that does TLS it differs.
     return origin is not None and _netloc(origin) != headers.get(hdrs.HOST, "").lower()
 
 
-def _is_in_advance(request: web.Request) -> bool:
-    """Whether a browser loads this before anybody visits it, by today's header or older ones."""
+def _is_prefetch(request: web.Request) -> bool:
+    """Whether a browser prefetches this, by today's header or older ones."""
     return any(name in request.headers for name in ("Sec-Purpose", "Purpose", "X-Moz"))
 
 
@@ -153,30 +153,29 @@ def _is_visit(request: web.Request) -> bool:
     return (
         headers.get("Sec-Fetch-Mode") == "navigate"
         and headers.get("Sec-Fetch-Dest") == "document"
-        and not _is_in_advance(request)
+        and not _is_prefetch(request)
     )
 
 
-def _is_part_of_page(request: web.Request) -> bool:
-    """Whether a browser that sends no ``Sec-Fetch-*`` loads this for a page, or in advance.
-
-    Then only ``Accept`` shows that it is a picture, for example.
+def _is_subresource(request: web.Request) -> bool:
+    """Whether a browser that sends no ``Sec-Fetch-*`` loads this for a page, or prefetches it. Only
+    ``Accept`` then shows that it is a picture, for example.
     """
     headers = request.headers
     if _has_metadata(request) or hdrs.ORIGIN in headers:
         return False
     is_browser = headers.get(hdrs.USER_AGENT, "").startswith("Mozilla/")
     is_document = "text/html" in headers.get(hdrs.ACCEPT, "text/html")
-    return is_browser and (_is_in_advance(request) or not is_document)
+    return is_browser and (_is_prefetch(request) or not is_document)
 
 
 def _has_metadata(request: web.Request) -> bool:
-    # Node's fetch sends Sec-Fetch-Mode alone, and is no browser.
+    # Node's fetch, which is not a browser, sends only Sec-Fetch-Mode.
     return "Sec-Fetch-Site" in request.headers
 
 
 def _netloc(origin: str) -> str | None:
-    """The host and port of an origin, as ``Host`` has them; None if it is none."""
+    """The host and port of an origin, as ``Host`` has them; None if it has none."""
     try:
         return urlsplit(origin).netloc.lower() or None
     except ValueError:

@@ -15,7 +15,7 @@ HEADERS = web.RequestKey[dict[str, str]]("rate_limit_headers")
 """Where an outer middleware may put a dictionary, to get the headers of a request that fails."""
 
 _IPV6_PREFIX = 64
-# The same sum as in _Memory.take, by the one clock of Redis.
+# The same arithmetic as in _Memory.take, by Redis's clock.
 _TAKE = """
 local size, window, cost = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]) * ARGV[2]
 local time = redis.call('TIME')
@@ -133,13 +133,13 @@ class _Level(NamedTuple):
 
 
 class _Memory:
-    """The buckets of this process, in whole numbers: no fraction of a token is lost or won."""
+    """The buckets of this process, in whole numbers, so that no fraction is lost or gained."""
 
     def __init__(self, window_seconds: int, max_clients: int, clock: Callable[[], int]) -> None:
         self._window = window_seconds * 1000
         self._max_clients = max_clients
         self._clock = clock
-        # The level and when it was so, by client and size; those seen longest ago come first.
+        # The level and its time, by client and size; those seen longest ago come first.
         self._buckets: dict[tuple[str, int], tuple[int, int]] = {}
 
     async def take(self, client: str, size: int, tokens: int) -> _Level:
@@ -160,7 +160,7 @@ class _Shared:
     """The buckets called *name* in *redis*, or those of this process while it does not answer."""
 
     def __init__(self, window_seconds: int, redis: Any, name: str, own: _Memory) -> None:
-        # Only who has a client has the library.
+        # Only a caller with a client has the library.
         from redis.exceptions import RedisError  # noqa: PLC0415
 
         self._unavailable = RedisError

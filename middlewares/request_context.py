@@ -39,7 +39,7 @@ def request_context(*, trusted_proxies: Sequence[Network] = ()) -> Middleware:
         from middlewares.request_context import request_context
         app = web.Application(middlewares=[request_context(trusted_proxies=[ip_network("::1")])])
 
-    The client's ``X-Request-ID`` is used if it is sane (up to 128 letters, digits, ``.``, ``_``,
+    The client's ``X-Request-ID`` is used if it is valid (up to 128 letters, digits, ``.``, ``_``,
     ``-``); otherwise one is made. The response carries it, and every structlog line has it as
     ``request_id``.
 

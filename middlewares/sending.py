@@ -41,7 +41,7 @@ def sending() -> Middleware:
         app = web.Application(middlewares=[sending(), others_of_yours(), request_context()])
 
     Put it outermost. Without it, the first middleware that calls :func:`send` sends the response,
-    and what stands outside of it can no longer change that.
+    and middlewares outside of it can no longer change it.
     """
 
     @web.middleware
@@ -49,7 +49,7 @@ def sending() -> Middleware:
         notes = request[_NOTES] = []
 
         def note_all(sent: Sent) -> None:
-            # What stands outside of this finds out by the response.
+            # Middlewares outside of this find out by the response.
             del request[_NOTES]
             for note in notes:
                 note(sent)
@@ -91,7 +91,7 @@ async def _send(request: web.Request, handler: Handler, note: Note) -> web.Strea
 
 
 def _unsent(error: BaseException) -> Sent:
-    """What becomes of a request that raised *error*."""
+    """The outcome of a request that raised *error*."""
     if isinstance(error, web.HTTPException):
         return Sent(error.status, 0, aborted=False)
     if isinstance(error, asyncio.CancelledError):
@@ -124,7 +124,7 @@ def _bytes(request: web.Request, response: web.StreamResponse, aborted: bool) ->
 
 
 class _AlreadySent(web.StreamResponse):
-    """Stands for a response that is at its client already."""
+    """Stands for a response that the client has already."""
 
     def __init__(self, sent: web.StreamResponse) -> None:
         super().__init__(status=sent.status, reason=sent.reason, headers=sent.headers)

@@ -28,7 +28,7 @@ _MAX_MEGABYTES = 1_000_000
 def main() -> int:
     """Run the command; return its exit code, 2 if the usage or a setting is wrong."""
     _replace_closed_streams()
-    _leave_out("charset_normalizer")
+    _hide_module("charset_normalizer")
     warnings.filterwarnings("ignore", "Unable to find acceptable character detection")
     parser, commands = _parser()
     try:
@@ -38,14 +38,14 @@ def main() -> int:
             raise SettingsError(f"plugin: the command {options.command} has no func")
         command = options.func or _serve
         if command not in (_serve, _work):
-            # Those two log it.
+            # These two commands log it.
             from scrapper.commands.output import print_near_misses  # noqa: PLC0415
 
             print_near_misses()
         returned = command(options)
         if returned is None or isinstance(returned, int):
             return returned or 0
-        raise SettingsError(f"plugin: a command returned {returned!r}, no exit code")
+        raise SettingsError(f"plugin: a command returned {returned!r}, not an exit code")
     except KeyboardInterrupt:
         return _EXIT_INTERRUPTED
     except SettingsError as error:
@@ -62,14 +62,14 @@ def main() -> int:
 
 
 def _serve(_: argparse.Namespace) -> int:
-    _leave_out("rich")
+    _hide_module("rich")
     from scrapper.commands.serve import serve  # noqa: PLC0415
 
     return serve()
 
 
 def _work(_: argparse.Namespace) -> int:
-    _leave_out("rich")
+    _hide_module("rich")
     from scrapper.commands.output import process_logs  # noqa: PLC0415
     from scrapper.settings import load_settings  # noqa: PLC0415
 
@@ -149,7 +149,7 @@ def _replace_closed_streams() -> None:
     sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115, PTH123
 
 
-def _leave_out(module: str) -> None:
+def _hide_module(module: str) -> None:
     """Hide *module* from libraries that work without it.
 
     Each takes 3 MB or more: rich, which structlog uses for coloured tracebacks; and
@@ -160,9 +160,8 @@ def _leave_out(module: str) -> None:
 
 
 def _add_commands_of_plugins(commands: Commands) -> None:
-    """Add the commands of plugins, where one of them, or help, is asked for.
-
-    Otherwise their modules need not be there yet.
+    """Add the commands of plugins if the user asks for one of them, or for help. Other commands
+    must work even if plugins' modules are missing.
 
     Raises:
         SettingsError: a plugin cannot be loaded.
@@ -198,7 +197,7 @@ def _parser() -> tuple[argparse.ArgumentParser, Commands]:
     parser.add_argument("--version", action="version", version=f"instagram-scrapper {__version__}")
     parser.set_defaults(func=None)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
-    serve = commands.add_parser("serve", help="run the service, as without a command")
+    serve = commands.add_parser("serve", help="run the service (the default)")
     serve.set_defaults(func=_serve)
     worker = commands.add_parser(
         "worker", help="run the jobs that replicas of the service take; needs REDIS_URL"
@@ -206,7 +205,7 @@ def _parser() -> tuple[argparse.ArgumentParser, Commands]:
     worker.set_defaults(func=_work)
     login = commands.add_parser(
         "login",
-        help="give the service a session of Instagram",
+        help="give the service an Instagram session",
         epilog="A running service uses it within a second. Exit codes: 0 success, 2 no session "
         "in the file, 4 Instagram does not accept it, 5 rate limit, 6 unreachable.",
     )
@@ -237,24 +236,26 @@ def _parser() -> tuple[argparse.ArgumentParser, Commands]:
         default=[],
         dest="files",
         metavar="FILE",
-        help="a list of URLs, one a line; # begins a comment",
+        help="a list of URLs, one per line; # begins a comment",
     )
     fetch.add_argument(
         "--ordered", action="store_true", help="report the outcomes in the order of the URLs"
     )
     fetch.add_argument(
-        "--no-wait", action="store_true", help="fail at once if Instagram allows no more for now"
+        "--no-wait",
+        action="store_true",
+        help="fail at once, rather than wait, if Instagram allows no more for now",
     )
     fetch.add_argument(
         "--quality",
         choices=("compatible", "best"),
-        help="of videos; VIDEO_QUALITY if not given; best needs ffmpeg",
+        help="quality of videos; VIDEO_QUALITY if not given; best needs ffmpeg",
     )
     fetch.add_argument(
         "--max-mb",
         type=_megabytes,
         metavar="N",
-        help="the largest files that have no more than so many megabytes",
+        help="the largest files of at most this many megabytes",
     )
     fetch.add_argument(
         "--into",
@@ -265,9 +266,9 @@ def _parser() -> tuple[argparse.ArgumentParser, Commands]:
     )
     doctor = commands.add_parser(
         "doctor",
-        help="show what Instagram answers for a post, and what is set up here",
-        epilog="It asks each source once, and the account only if the post needs a login. A bug "
-        "report needs its output. Exit codes: 0 a source has the post, else those of fetch.",
+        help="show what Instagram answers for a post, and the set-up here",
+        epilog="It asks each source once, and uses the account only if the post needs a login. A "
+        "bug report needs its output. Exit codes: 0 a source has the post, else those of fetch.",
     )
     doctor.set_defaults(func=_doctor)
     doctor.add_argument("link", metavar="LINK", help="the link of a public post")
@@ -275,7 +276,7 @@ def _parser() -> tuple[argparse.ArgumentParser, Commands]:
     path.set_defaults(func=_middlewares)
     plugins = commands.add_parser("plugins", help="show the plugins, and how far each is")
     plugins.set_defaults(func=_plugins)
-    plugins.add_argument("--again", metavar="NAME", help="run one over the whole library")
+    plugins.add_argument("--again", metavar="NAME", help="run this plugin over the whole library")
     backup = commands.add_parser(
         "backup", help="write the posts and the state to an archive, while the service runs"
     )
@@ -283,7 +284,7 @@ def _parser() -> tuple[argparse.ArgumentParser, Commands]:
     backup.add_argument(
         "file", type=Path, metavar="FILE", help="a tar archive; - for standard output"
     )
-    backup.add_argument("--no-posts", action="store_true", help="the state alone")
+    backup.add_argument("--no-posts", action="store_true", help="only the state, without the posts")
     return parser, commands
 
 
@@ -293,7 +294,7 @@ def run() -> NoReturn:
 
 
 def _end(code: int) -> NoReturn:
-    """End the process, even if threads of a plugin hang: Python would wait for some."""
+    """End the process even if threads of a plugin hang: Python would wait for some of them."""
     try:
         sys.stdout.flush()
         sys.stderr.flush()

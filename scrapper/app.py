@@ -80,7 +80,8 @@ def create_app(parts: ServiceParts) -> web.Application:
 
 
 def create_worker_app(parts: ServiceParts) -> web.Application:
-    """What a worker serves, behind the same middlewares: how it is. *parts* run elsewhere.
+    """What a worker serves, behind the same middlewares: health, readiness and metrics. *parts* run
+    elsewhere.
 
     Raises what :func:`create_app` raises.
     """
@@ -159,7 +160,7 @@ _ROUTES = (
     web.get("/storage", storage),
     web.get("/posts", list_posts),
     web.post("/posts/bulk", bulk_change),
-    # Too short for a shortcode, it is a path of its own.
+    # No shortcode is so short, so this path is free.
     web.get("/posts/{shortcode:(?!bulk$)[^{}/]+}", get_post),
     web.delete("/posts/{shortcode:(?!bulk$)[^{}/]+}", delete_post),
     web.get("/posts/{shortcode}/thumbnail", thumbnail),
@@ -194,7 +195,7 @@ async def _run_parts(app: web.Application) -> AsyncIterator[None]:
         feed = EventFeed(
             jobs,
             parts.library.news,
-            # As for GET /login: nobody may know of it without a key.
+            # As for GET /login: without a key, nobody may see it.
             (lambda: login_json(login.state)) if app[resources.API_KEYS].needed else None,
         )
         app[resources.EVENTS] = feed

@@ -156,7 +156,7 @@ def assemble_fetch(settings: Settings) -> Parts:
 
 
 def assemble_doctor(settings: Settings) -> Instagram:
-    """A client like that of the service at ``MEDIA_ROOT``, which may run meanwhile.
+    """A client like that of the service at ``MEDIA_ROOT``, which may be running.
 
     Raises:
         SettingsError: as for :func:`assemble`.
@@ -177,12 +177,12 @@ def assemble_login(settings: Settings) -> Instagram:
 
 
 def assemble_plugins(settings: Settings, *, pauses: Pauses) -> PluginParts:
-    """The parts of ``plugins``: what a plugin fails with is tried again after each of the *pauses*.
+    """The parts of ``plugins``: failed calls are repeated after each of the *pauses*.
 
     Raises:
         SettingsError: a plugin cannot be made.
     """
-    # Nobody else may use it meanwhile, with Redis or without.
+    # Nobody else may use it meanwhile, whether or not there is Redis.
     root = MediaRoot(settings.media_root)
     followed = Followed(
         library=Library(root.path, check=root.check),
@@ -198,7 +198,7 @@ def assemble_plugins(settings: Settings, *, pauses: Pauses) -> PluginParts:
 
 @asynccontextmanager
 async def serving(parts: ServiceParts) -> AsyncIterator[Jobs]:
-    """Run the service's parts while the block runs, and close them at its end; give the jobs.
+    """Run the service's parts while the block runs, and close them at its end; yield the jobs.
 
     A single process also runs the jobs' posts, and delivers their webhooks.
     """
@@ -262,7 +262,7 @@ def _runner(parts: ServiceParts, *, stopping: Callable[[], bool] = lambda: False
 def _own_store(
     settings: Settings, root: MediaRoot, clock: ClockWatch, plugins: Sequence[str]
 ) -> SqliteStore:
-    """The jobs of a process that has no others beside it."""
+    """The jobs of a single process."""
     return SqliteStore(
         JobFile(root.state / "jobs.sqlite3", check=root.check),
         patience=settings.job_patience_seconds,
@@ -335,7 +335,7 @@ def _instagram(
     fleet: "Fleet | None" = None,
     more_sources: Sequence[Source] = (),
 ) -> Instagram:
-    """A client that keeps its login, and what its pace learned."""
+    """A client that stores its login and its learned pace."""
     return Instagram.from_settings(
         settings,
         on_request=metrics.count_instagram_request,

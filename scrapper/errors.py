@@ -91,7 +91,7 @@ class PostForbidden(ScrapeError):
 
 
 class ChallengeRequired(PostForbidden):
-    """Instagram asks for a checkpoint or a challenge before it answers any further."""
+    """Instagram asks for a checkpoint or a challenge before it answers anything else."""
 
 
 class SessionRefused(ScrapeError):
@@ -105,8 +105,8 @@ class PostNotFound(ScrapeError):
 class RateLimited(ScrapeError):
     """Instagram refused because of too many requests.
 
-    ``cool_down`` says whether Instagram is to be left alone for a while, rather than asked for
-    the next post as usual.
+    ``cool_down`` says whether to leave Instagram alone for a while, rather than ask for the next
+    post as usual.
     """
 
     def __init__(self, *, retry_after: float | None = None, cool_down: bool = True) -> None:
@@ -131,7 +131,7 @@ class InstagramFailed(ScrapeError):
 
 
 class MediaIncomplete(ScrapeError):
-    """A file of the post did not arrive whole, twice."""
+    """A file of the post did not arrive whole, even at the second try."""
 
 
 class MediaUnexpected(ScrapeError):
@@ -139,9 +139,8 @@ class MediaUnexpected(ScrapeError):
 
 
 class MediaTooLarge(ScrapeError):
-    """Every file of the post is larger than the client, or the service, takes.
-
-    ``smallest`` is the size in bytes of the smallest one that there is, if known.
+    """Every file of the post is larger than the client, or the service, allows. ``smallest`` is the
+    size in bytes of the smallest one, if known.
     """
 
     def __init__(self, smallest: int | None = None) -> None:
@@ -153,7 +152,7 @@ class MediaTooLarge(ScrapeError):
         """What clients read beside the message: the least ``max_mb`` that would help."""
         if self.smallest is None:
             return ""
-        return f"the smallest one has {math.ceil(self.smallest / 10_000) / 100:g} MB"
+        return f"the smallest has {math.ceil(self.smallest / 10_000) / 100:g} MB"
 
     @property
     def fields(self) -> Mapping[str, int | None]:
@@ -162,7 +161,7 @@ class MediaTooLarge(ScrapeError):
 
 
 class FFmpegMissing(ScrapeError):
-    """The post's video and sound come apart, and there is no ffmpeg to join them."""
+    """The post's video and sound are separate, and there is no ffmpeg to join them."""
 
 
 class InstagramUnreachable(ScrapeError):
@@ -256,7 +255,7 @@ RESPONSES: Mapping[type[Exception], tuple[int, str, str]] = {
     ),
     PostNotFound: (404, "post_not_found", "The post does not exist or was removed"),
     JobRunning: (409, "job_running", "The job is not finished: cancel it, or wait for its end"),
-    MediaTooLarge: (422, "media_too_large", "Every file of the post is larger than it may be"),
+    MediaTooLarge: (422, "media_too_large", "Every file of the post is too large"),
     CoolingDown: (
         429,
         "cooling_down",

@@ -1,7 +1,7 @@
 """ffmpeg and ffprobe over files from outside: bounded, at low priority, and two at a time.
 
-A program opens no file but those that it is given, takes no more memory, output and time than it
-may, and does not outlive the service. Needs ffmpeg, and setpriv and prlimit of util-linux.
+A program opens only the files that it is given, has bounded memory, output and time, and does not
+outlive the service. Needs ffmpeg, and setpriv and prlimit of util-linux.
 """
 
 import os
@@ -21,7 +21,7 @@ _OUTPUT_BYTES, _ERROR_BYTES = 100_000, 10_000
 _PIECE_BYTES = 64 * 1024
 _PROGRAMS = (("ffmpeg", "ffprobe"), ("setpriv", "prlimit", "nice"))
 _INPUT = ("-protocol_whitelist", "file", "-max_pixels", "40000000")
-# Of this process, whoever runs them: a Raspberry Pi has four cores, and little memory.
+# In this process, whoever runs them: a Raspberry Pi has four cores, and little memory.
 _slots = threading.BoundedSemaphore(_AT_ONCE)
 
 
@@ -30,13 +30,13 @@ class FFmpegFailed(Exception):
 
 
 def missing_programs() -> list[str]:
-    """The programs that are not on the PATH: ffmpeg's, or else those that bound it."""
+    """The programs that are missing on the PATH: ffmpeg's, or else those that bound it."""
     missing = ([name for name in names if shutil.which(name) is None] for names in _PROGRAMS)
     return next(filter(None, missing), [])
 
 
 class FFmpeg:
-    """Runs the programs, each with *memory* bytes of its own at most; for several threads."""
+    """Runs the programs, each with at most *memory* bytes; for several threads."""
 
     def __init__(self, memory: int) -> None:
         self._memory = memory
@@ -69,7 +69,7 @@ class FFmpeg:
             _slots.release()
 
     def kill(self) -> None:
-        """End what runs."""
+        """Kill the running programs."""
         with self._lock:
             for process in self._running:
                 _kill(process)
@@ -108,7 +108,7 @@ class FFmpeg:
 
 
 def _communicate(process: subprocess.Popen[bytes], deadline: float) -> tuple[bytes, bytes]:
-    """The beginning of what the process prints, and the end of what it complains about."""
+    """The beginning of the process's output, and the end of its error output."""
     printed = {process.stdout: b"", process.stderr: b""}
     with selectors.DefaultSelector() as selector:
         for pipe in printed:

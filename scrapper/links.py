@@ -70,8 +70,8 @@ def read_link(url: str, *, max_length: int) -> Link:
     ``/<p|reel|reels|tv>/<shortcode>``, with a user name in front of it or not, or
     ``/share/[p|reel/]<token>``, and with anything after it. Shortcode and token are matched on the
     percent-decoded path segment. The link of one story, or of one item of a highlight, names the
-    shortcode that its number is in base 64. White space and invisible characters around the URL do
-    not count.
+    shortcode that its number is in base 64. White space and invisible characters around the URL are
+    ignored.
 
     Raises:
         UnsupportedLink: it names something of Instagram's that is not a post.
@@ -110,9 +110,8 @@ def names_story(url: str) -> bool:
 
 
 def pasted_link(text: str, *, max_length: int) -> Link | None:
-    """What *text* names, if it is a link that a search box may hold: also one without ``https://``.
-
-    Address bars leave the beginning of a link out.
+    """What *text*, from a search box, names if it is a link, even without ``https://``, which
+    address bars leave out.
     """
     try:
         return read_link(_BEGINNING.sub("https://", clean_link(text)), max_length=max_length)

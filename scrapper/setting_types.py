@@ -111,7 +111,7 @@ def _is_host_or_network(text: str) -> str:
 
 
 def _is_proxy(text: str) -> str:
-    """*text* as a connection shows its peer: an address, ``unix``, or the path of a socket."""
+    """*text* in the form of a connection's peer: an address, ``unix``, or a socket's path."""
     if text == "unix" or text.startswith(("/", "unix:/")):
         return text.removeprefix("unix:")
     host, slash, prefix = text.partition("/")
@@ -126,7 +126,7 @@ def _is_proxy(text: str) -> str:
 
 def _is_header_name(name: str) -> str:
     if (name and not _HEADER_NAME.fullmatch(name)) or name.lower() in _OTHER_HEADERS:
-        raise ValueError("write the name of a header of its own, such as Remote-User")
+        raise ValueError("write the name of a header that nothing else uses, such as Remote-User")
     return name
 
 
@@ -185,7 +185,7 @@ def _is_sendable(key: SecretStr) -> SecretStr:
 
 def _absolute(path: Path) -> Path:
     if str(path).startswith("~"):
-        raise ValueError("~ stands for nothing here: write the whole path")
+        raise ValueError("~ is not expanded here: write the whole path")
     try:
         str(path).encode()
         return path.absolute()

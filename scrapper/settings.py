@@ -84,12 +84,12 @@ PRIVATE_NETWORKS: tuple[Network, ...] = tuple(
 
 
 GRACE_SECONDS = 5.0
-"""How long a process that stops waits for requests or posts beyond the deadline of a scrape."""
+"""How long beyond a scrape's deadline a stopping process waits for requests or posts."""
 
 _MAX_KEY_BYTES = 4096
 _PROXIES = ("https_proxy", "all_proxy")
 _OTHERS_NAMES = ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY", "REQUESTS_CA_BUNDLE")
-# Of OpenTelemetry and OpenSSL: like ours, but no mistakes.
+# Variables of OpenTelemetry and OpenSSL: like ours, but not mistakes.
 _NO_MISTAKES = ("OTEL_", "SSL_CERT_FILE")
 _LIKENESS = 0.82
 _SECRETS = (
@@ -125,7 +125,7 @@ class LogSettings(BaseSettings):
 
     @classmethod
     def or_defaults(cls) -> "LogSettings":
-        """Those of the environment, or the defaults if one is wrong; that is reported later."""
+        """The environment's settings, or the defaults if one is wrong, which is reported later."""
         try:
             return cls()
         except ValidationError:
@@ -283,7 +283,7 @@ class Settings(LogSettings):
 
     @property
     def worker_grace(self) -> float:
-        """The seconds in which a worker that stops finishes what it holds."""
+        """The seconds in which a stopping worker may finish what it holds."""
         given = self.worker_grace_seconds
         return self.scrape_timeout_seconds + GRACE_SECONDS if given is None else given
 
@@ -325,7 +325,7 @@ class Settings(LogSettings):
 
     @property
     def proxies(self) -> tuple[Network | Literal["unix"], ...]:
-        """The networks, and perhaps the Unix socket, whose ``X-Forwarded-For`` is believed."""
+        """The networks, and perhaps the Unix socket, whose ``X-Forwarded-For`` is trusted."""
         return self.trusted_proxies + (PRIVATE_NETWORKS if self.trust_proxy else ())
 
 
@@ -335,7 +335,7 @@ def _key_in(path: Path) -> str:
     except OSError as error:
         raise ValueError(f"{path} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError:
-        raise ValueError(f"{path} is not a text in UTF-8") from None
+        raise ValueError(f"{path} is not UTF-8 text") from None
 
 
 def load_settings(**given: Any) -> Settings:
@@ -355,7 +355,7 @@ def load_settings(**given: Any) -> Settings:
 
 
 def _wrong_proxy() -> Iterator[str]:
-    """What is wrong with the proxy by which requests reaches Instagram, if anything is."""
+    """What is wrong with the proxy that requests uses for Instagram, if anything is."""
     proxies = getproxies_environment()
     url = proxies.get("https") or proxies.get("all")
     why = why_no_proxy(url) if url else None
@@ -365,19 +365,19 @@ def _wrong_proxy() -> Iterator[str]:
 
 
 def near_misses(names: Iterable[str]) -> Iterator[tuple[str, str]]:
-    """Those of *names* that are no setting but look like one, each with the nearest setting."""
+    """The *names* that are not settings but look like one, each with the nearest setting."""
     settings = [*sorted(map(str.upper, Settings.model_fields)), *_OTHERS_NAMES]
     for name in sorted(names):
         text = name.upper()
         if text in settings or text.startswith(_NO_MISTAKES):
             continue
         near = get_close_matches(text, settings, n=1, cutoff=_LIKENESS)
-        near = near or [setting for setting in settings if _leaves_words_out(text, setting)]
+        near = near or [setting for setting in settings if _omits_words(text, setting)]
         if near:
             yield name, near[0]
 
 
-def _leaves_words_out(name: str, setting: str) -> bool:
+def _omits_words(name: str, setting: str) -> bool:
     """Whether *name* is *setting* without some of its words, such as MAX_AGE_DAYS."""
     words, left = name.split("_"), iter(setting.split("_"))
     return len(words) > 1 and all(word in left for word in words)

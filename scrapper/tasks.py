@@ -1,7 +1,7 @@
-"""Tasks that end for certain, and whose errors are always logged.
+"""Tasks that are sure to end, and whose errors are always logged.
 
 redis-py 8.1 checks a connection with a timeout of zero before it uses it. A cancellation at that
-very moment is mistaken for the timeout, and lost.
+very moment looks like the timeout, and is lost.
 """
 
 import asyncio
@@ -32,14 +32,14 @@ def in_background(work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[No
 
 
 async def end(task: asyncio.Future[Any]) -> None:
-    """Cancel *task*, again and again, until it is over."""
+    """Cancel *task* repeatedly until it is over."""
     while not task.done():
         task.cancel()
         await asyncio.wait([task], timeout=_SECONDS_BETWEEN_TRIES)
 
 
 async def endable(work: Awaitable[Result]) -> Result:
-    """Wait for *work*, and end it for certain if the wait is cancelled."""
+    """Wait for *work*, and make sure that it ends if the wait is cancelled."""
     task = asyncio.ensure_future(work)
     try:
         await asyncio.wait([task])

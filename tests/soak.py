@@ -72,10 +72,10 @@ _SECONDS_BEFORE, _SECONDS_FOR_A_SWEEP, _SECONDS_AT_A_WRONG_TIME = 8, 3, 8
 # of one that was replaced before the plugin knew of it.
 _EXPECTED = (
     "file set aside",
-    ": file begun anew",
+    ": file recreated",
     "journal set aside",
     "webhook given up",
-    "plugin never knew of a job: too many wait",
+    "plugin missed a job: too many wait",
 )
 _SWEPT = re.compile(r'^library_sweeps_total\{outcome="ok"\} ([\d.]+)', re.MULTILINE)
 _POSTS = ("reel", "photo", "carousel", "slow", "big")

@@ -22,9 +22,9 @@ Session = tuple[int, str]
 class EndedSessions:
     """The last 500 ended sessions of each key, in the file at *path*; blocking.
 
-    Once the list is full, every session that expires before the first one in it counts as ended
-    too, so an ended session never becomes valid again. The file is all that processes share.
-    *check* is that of :class:`~scrapper.library.state_file.StateFile`.
+    Once the list is full, every session that expires before the first one in it counts as ended,
+    too, so that no ended session becomes valid again. Processes share only the file. *check* is
+    that of :class:`~scrapper.library.state_file.StateFile`.
     """
 
     def __init__(self, path: Path, *, check: Callable[[], None] = lambda: None) -> None:
@@ -39,7 +39,7 @@ class EndedSessions:
             self._look()
 
     def has(self, key: str, session: Session) -> bool:
-        """Whether this session of the key called *key* was ended: its time of expiry, its ID."""
+        """Whether the session with the key's name, its expiry and its ID was ended."""
         ended = self._ended.get(key, [])
         return session in ended or (len(ended) >= _MOST and session < ended[0])
 
@@ -47,7 +47,7 @@ class EndedSessions:
         """Note that a session was ended. Sessions that expired before *now* are forgotten.
 
         Raises:
-            MediaFolderGone, OSError: it is noted in memory alone.
+            MediaFolderGone, OSError: it is noted only in memory.
         """
         with self._lock:
             try:

@@ -39,7 +39,7 @@ class Key(NamedTuple):
 
     @property
     def owner(self) -> str | None:
-        """Whose jobs the key sees: those of its own name, or, with None, everybody's."""
+        """The owner whose jobs the key sees; None if it sees everybody's."""
         return None if self.sees_all else self.name
 
 
@@ -73,7 +73,7 @@ class ApiKeys:
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """The keys themselves; another tuple once they changed."""
+        """The keys themselves; a new tuple after each change."""
         return self._secrets
 
     def names(self) -> Mapping[str, str]:

@@ -25,7 +25,7 @@ _IS_GATEWAY = 0x2
 
 
 class ProxySignIn:
-    """The word of ``AUTH_PROXIES`` about who sends a request, in ``AUTH_PROXY_HEADER``.
+    """Reads who sent a request from ``AUTH_PROXY_HEADER``, which ``AUTH_PROXIES`` may set.
 
     It counts only on a connection that one of these proxies opened itself, whatever
     ``X-Forwarded-For`` says, and not for a request of another site's page. What does not count is
@@ -38,10 +38,7 @@ class ProxySignIn:
         self._logged: set[str] = set()
 
     def name_of(self, request: web.Request) -> str | None:
-        """``proxy:NAME`` for whom a proxy signed in; None for anybody else.
-
-        No key has such a name.
-        """
+        """``proxy:NAME`` if a proxy signed the sender in, else None. No key has such a name."""
         given = request.headers.getall(self._header, ()) if self._header else ()
         if not given or is_foreign(request, by_referer=True):
             return None

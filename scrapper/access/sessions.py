@@ -75,7 +75,7 @@ class Sessions:
         return self._keys.carried_by(request) or await self.key_of(request)
 
     async def key_of(self, request: web.Request) -> Key | None:
-        """The key that the cookie of *request* stands for; None if for none.
+        """The key that the cookie of *request* stands for; None if it has none.
 
         A request that another site's page made has no session, whatever it carries.
         """

@@ -32,7 +32,10 @@ def backup(file: Path, *, with_posts: bool) -> int:
     root = MediaRoot(load_settings().media_root)
     print_folder(root, must_be_used=True)
     if file == _STANDARD_OUTPUT and sys.stdout.isatty():
-        print("An archive is nothing for a terminal: backup FILE", file=sys.stderr)
+        print(
+            "Name a file, or redirect the output: an archive cannot go to a terminal",
+            file=sys.stderr,
+        )
         return EXIT_USAGE
     try:
         with _output(file) as stream:
@@ -56,7 +59,7 @@ def _output(file: Path) -> Iterator[IO[bytes]]:
         sys.stdout.buffer.flush()
         return
     if os.path.lexists(file) and not file.is_file():
-        raise FileExistsError(f"{file} is no regular file")
+        raise FileExistsError(f"{file} is not a regular file")
     # Only its owner can read it, from the beginning.
     try:
         descriptor, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")

@@ -52,7 +52,7 @@ MEANINGS: Mapping[str, tuple[str, str]] = {
     "throttled": ("the page without its data", "Wait some hours, and ask for less."),
     "wait": ("rate limit, or query retired", "Wait some minutes. If it stays, update the service."),
     "closed": ("closed for a while", ""),
-    "pace": ("not asked: our own pace", "Wait: the service reached its own limit."),
+    "pace": ("not asked: the service's own pace", "Wait: the service reached its own limit."),
     "changed": ("answer not understood", "Update the service. If that does not help, report it."),
     "failed": ("Instagram's own error", "Try again later."),
     "unreachable": ("no connection", "Check the network, the proxy, and REQUESTS_CA_BUNDLE."),
@@ -92,7 +92,7 @@ def _examine(settings: Settings, instagram: Instagram, link: str) -> int:
         known = instagram.open_share_link(known.path, deadline)
         print(f"The share link leads to the post {known}.")
     found = instagram.examine(known, deadline, story=names_story(link))
-    print(f"instagram-scrapper {__version__}, {_surroundings()}\n")
+    print(f"instagram-scrapper {__version__}, {_environment()}\n")
     for line in (*_table(found), "", *_state(settings, instagram, found), "", *_next(found)):
         print(line)
     if found.error is None:
@@ -100,7 +100,7 @@ def _examine(settings: Settings, instagram: Instagram, link: str) -> int:
     return EXIT_CODES.get(response_to(found.error)[0], 1)
 
 
-def _surroundings() -> str:
+def _environment() -> str:
     parts = (f"Python {platform.python_version()}", f"{platform.system()} {platform.machine()}")
     return ", ".join((f"Instaloader {version('instaloader')}", *parts))
 

@@ -41,7 +41,7 @@ _SECONDS_BETWEEN_LOOKS = 0.1
 
 
 class _Ended(Exception):
-    """The command must end before all posts are there, with the exit code *code*."""
+    """The command must end before all posts are downloaded, with the exit code *code*."""
 
     def __init__(self, code: int, message: str = "") -> None:
         super().__init__(message)
@@ -145,7 +145,7 @@ async def _follow(jobs: Jobs, job: Job, report: "_Report") -> None:
 
 
 class _Report:
-    """Shows what becomes of posts: as *bars* on a terminal, and as lines, perhaps *ordered*."""
+    """Shows what becomes of posts: as *bars* on a terminal, else as lines, optionally *ordered*."""
 
     def __init__(self, bars: Progress, *, ordered: bool) -> None:
         self._bars = bars

@@ -1,4 +1,4 @@
-"""What commands report: exit codes, and a log if ``LOG_LEVEL`` asks for one."""
+"""What commands print: exit codes, and a log if ``LOG_LEVEL`` is set."""
 
 import os
 import sys
@@ -44,7 +44,7 @@ def print_folder(root: MediaRoot, *, must_be_used: bool) -> None:
 
 
 def print_near_misses() -> None:
-    """Print which variables of the environment are almost settings."""
+    """Warn of environment variables whose names are almost those of settings."""
     for name, setting in near_misses(os.environ):
         print(f"{name} changes nothing: is it meant for {setting}?", file=sys.stderr)
 
@@ -52,9 +52,8 @@ def print_near_misses() -> None:
 @contextmanager
 def process_logs(processors: Iterable[Processor] = ()) -> Iterator[Scrubber]:
     """Log to standard output while the block runs; print an error in the settings that it raises.
-
-    The first lines are of variables whose names are almost those of settings. The block gets the
-    scrubber of the log, to add the secrets that it reads.
+    The first lines warn of variables whose names are almost those of settings. The block gets the
+    log's scrubber, to which it adds the secrets that it reads.
     """
     scrubber, logging = Scrubber(), LogSettings.or_defaults()
     with logs_to(

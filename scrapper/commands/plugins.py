@@ -13,15 +13,15 @@ from scrapper.settings import load_settings
 
 __all__ = ["plugins"]
 
-# Somebody waits.
+# Somebody is waiting for the command.
 _PAUSES = Pauses(tries=(1.0, 10.0))
 
 
 def plugins(*, again: str | None) -> int:
     """Print a line for each plugin; with *again*, run that plugin over the whole library.
 
-    A service that runs does the latter itself, within seconds. Return 0, or 1 if the plugin gave
-    up on some posts.
+    If the service runs, it does that itself, within seconds. Return 0, or 1 if the plugin gave up
+    on some posts.
 
     Raises:
         SettingsError: a plugin cannot be loaded, there is none called *again*, or no service has
@@ -34,7 +34,7 @@ def plugins(*, again: str | None) -> int:
         return 0
     chosen = [plugin for plugin in parts.plugins.followers if plugin.name == again]
     if not chosen or not chosen[0].follows_posts:
-        raise SettingsError(f"--again: no plugin called {again} wants to know of posts")
+        raise SettingsError(f"--again: no plugin called {again} has a hook for posts")
     return _run_again(parts, chosen[0])
 
 
@@ -66,7 +66,7 @@ def _run_again(parts: PluginParts, plugin: Plugin) -> int:
     try:
         root.open()
     except SettingsError:
-        # The process that uses the folder sees the ledger, too.
+        # The process that uses the folder sees the ledger's change.
         ledger.forget_all(plugin.name)
         print("The running service does it: python -m scrapper plugins shows how far it is.")
         return 0

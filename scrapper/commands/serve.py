@@ -93,7 +93,7 @@ async def _serve(app: web.Application, parts: ServiceParts) -> None:
             await ended.wait()
     finally:
         await runner.cleanup()
-        # asyncio, too, waits for threads, such as one of a plugin or one that a disk holds up.
+        # asyncio, too, waits for threads, which a plugin or a disk may hold up.
         end_process_within(_SECONDS_TO_CLOSE)
 
 
@@ -112,7 +112,7 @@ def _is_loopback(host: str) -> bool:
 
 
 def _collect_less() -> None:
-    """Leave what is there by now out of garbage collections, and collect less often.
+    """Exclude present objects from garbage collections, and collect less often.
 
     Otherwise each collection looks at every connection: with 4,000 of them an answer took twice as
     much CPU as with 64.

@@ -1,7 +1,7 @@
 """The names that downloads and archives offer, by the template in ``DOWNLOAD_NAME``.
 
-A name is safe on Windows, macOS and Linux: no reserved characters, names or endings, nothing that
-is not shown or turns the direction of the text, and at most 200 bytes.
+A name is safe on Windows, macOS and Linux: no reserved characters, names or endings, nothing
+invisible or that turns the direction of the text, and at most 200 bytes.
 """
 
 import re
@@ -44,7 +44,7 @@ class DownloadNames:
         return self._named(post, number or "1", rest + extension)
 
     def of_all(self, post: Post, items: Sequence[MediaItem]) -> list[str]:
-        """The names of files of the post, of which no two are equal, in whatever case."""
+        """The names of files of the post, all distinct even if case is ignored."""
         return _distinct(self.of(post, item) for item in items)
 
     def of_archive(self, post: Post) -> str:
@@ -52,7 +52,7 @@ class DownloadNames:
         return self._named(post, "", ".zip", strip=" ._-")
 
     def of_folders(self, posts: Iterable[Post]) -> list[str]:
-        """The names of folders of the posts' files, of which no two are equal, in whatever case."""
+        """The names of the posts' folders, all distinct even if case is ignored."""
         names = _distinct(self.of_archive(post) for post in posts)
         return [name.removesuffix(".zip") for name in names]
 
@@ -79,7 +79,7 @@ def disposition(kind: str, name: str) -> str:
 
 
 def _distinct(names: Iterable[str]) -> list[str]:
-    """*names*; those that are there already, in whatever case, with a number."""
+    """*names*; repeated ones, whatever their case, get a number."""
     distinct: dict[str, str] = {}
     for name in names:
         stem, dot, extension = name.rpartition(".")

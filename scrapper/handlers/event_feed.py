@@ -28,10 +28,9 @@ _MOST_JOBS = 10_000
 
 
 class EventFeed:
-    """What changes of *jobs*, of posts by the *news*, and of what *login* returns, as events.
-
-    It looks while somebody follows, and for a minute after that, so that whoever comes back can go
-    on. *login* is None where nobody may know of it.
+    """Changes of *jobs*, of posts (from *news*), and of what *login* returns, as events. It polls
+    while anybody follows, and for a minute after that, so that a client that comes back can resume.
+    *login* is None if clients may not see it.
     """
 
     def __init__(self, jobs: Jobs, news: News, login: Callable[[], bytes] | None) -> None:
@@ -49,30 +48,29 @@ class EventFeed:
         self._shown: dict[str, int] = {}
 
     async def close(self) -> None:
-        """Stop to look."""
+        """Stop polling."""
         if self._looking is not None:
             await end(self._looking)
 
     @asynccontextmanager
     async def following(self) -> AsyncIterator[None]:
-        """Look for events while the block runs."""
+        """Poll for events while the block runs."""
         self._followers += 1
         try:
             async with self._starting:
                 if self._looking is None or self._looking.done():
                     self._seen = None
-                    await self._try_to_look()
-                    self._looking = in_background(self._look_on(), "events")
+                    await self._try_to_poll()
+                    self._looking = in_background(self._poll(), "events")
             yield
         finally:
             self._followers -= 1
             self._left_at = time.monotonic()
 
     async def after(self, event_id: str, viewer: str | None) -> AsyncGenerator[bytes]:
-        """The events after the one with *event_id* that *viewer* may see, as they come.
-
-        A reader that cannot go on from there, or that is too slow, gets a ``reset``. *viewer* is
-        the name of a key, or None for who sees all. It ends when the process does.
+        """The events after the one with *event_id* that *viewer* may see, as they come. A reader
+        that cannot resume there, or that is too slow, gets a ``reset``. *viewer* is the name of a
+        key, or None if the client sees everything. The stream ends when the process does.
         """
         place = self._journal.place_of(event_id)
         while True:
@@ -89,15 +87,15 @@ class EventFeed:
             if self._journal.goes_on_from(place):
                 await changed.wait()
 
-    async def _look_on(self) -> None:
-        """Look until nobody has followed for a while, or the process ends."""
+    async def _poll(self) -> None:
+        """Poll until nobody has followed for a while, or the process ends."""
         try:
             while not self._jobs.closing and self._is_wanted():
                 # A thousand streams must not keep the loop busy.
                 pause = _SECONDS_BETWEEN_LOOKS + self._followers / _FOLLOWERS_A_SECOND
                 await asyncio.sleep(pause)
                 before = self._journal.last
-                await self._try_to_look()
+                await self._try_to_poll()
                 if self._journal.last != before:
                     self._wake()
         finally:
@@ -110,17 +108,17 @@ class EventFeed:
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
 
-    async def _try_to_look(self) -> None:
+    async def _try_to_poll(self) -> None:
         try:
             self._seen = await (self._begin() if self._seen is None else self._look(self._seen))
-        # While Redis is gone, nothing new is known. Later, something may have been missed.
+        # While Redis is gone nothing new is known, and afterwards something may have been missed.
         except ScrapeError as error:
             if self._seen is not None:
-                log.warning("events not known for a while", cause=repr(error))
+                log.warning("events unavailable for a while", cause=repr(error))
             self._seen = None
 
     async def _begin(self) -> "_Seen":
-        """Note where events begin; whatever happened before is in none."""
+        """Note where events begin; they leave out whatever happened before."""
         number, place = (await self._jobs.changed(0)).number, await self._news.place()
         self._shown.clear()
         self._journal.begin_anew()

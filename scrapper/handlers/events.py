@@ -19,7 +19,7 @@ __all__ = ["events"]
 
 @dataclass(slots=True)
 class JobChange(JobResponse):
-    """A job that changed; ``posts`` are those that did, or all of a job that is new."""
+    """A job that changed; ``posts`` has those that changed, or all if the job is new."""
 
     __pydantic_config__ = ConfigDict(extra="forbid")
 
@@ -45,7 +45,7 @@ class PostChangeResponse:
     shortcode: str
     change: Annotated[
         Change,
-        Field(description="`changed`: it is kept now, or not any more, or a plugin added to it"),
+        Field(description="`changed`: it was kept or released, or a plugin added to it"),
     ]
 
 
@@ -65,9 +65,10 @@ class Reset:
     parameters=(LAST_EVENT,),
 )
 async def events(request: web.Request) -> web.StreamResponse:
-    """What changes of jobs, posts and the login, as server-sent events, without an end.
+    """Changes of jobs, posts and the login, as server-sent events, without an end.
 
-    A stream begins with ``reset`` unless it goes on after ``Last-Event-ID``: load everything anew.
+    A stream begins with ``reset`` (load everything anew), unless it resumes after
+    ``Last-Event-ID``.
     """
     viewer = await owner_of(request)
     feed, last = request.app[EVENTS], request.headers.get(LAST_EVENT_ID, "")

@@ -36,8 +36,8 @@ __all__ = [
     "tokens_of_a_batch",
 ]
 
-LAST_EVENT = Parameter(LAST_EVENT_ID, "header", {"type": "string"}, "Go on after this event")
-"""The parameter of every stream of events."""
+LAST_EVENT = Parameter(LAST_EVENT_ID, "header", {"type": "string"}, "Resume after this event")
+"""The parameter that every stream of events takes."""
 
 _ID = Parameter("id", "path", {"type": "string", "minLength": 1})
 _STATES = get_args(JobState)
@@ -120,7 +120,7 @@ async def get_job(request: web.Request) -> web.Response:
     more={204: ("The job is forgotten", None)},
 )
 async def cancel_job(request: web.Request) -> web.Response:
-    """Cancel what has not started of the job; with ``forget=1``, take it off the list."""
+    """Cancel the posts that have not started; with ``forget=1``, take the job off the list."""
     forgets = flag_in(request, "forget")
     job = await _job(request)
     if forgets:
@@ -175,9 +175,8 @@ async def job_events(request: web.Request) -> web.StreamResponse:
 
 
 async def owner_of(request: web.Request) -> str | None:
-    """Whose jobs the client of *request* sees and changes: its key's; None for everybody's.
-
-    Whom a proxy signs in has a name, too.
+    """The owner whose jobs the client of *request* sees and changes; None if it sees everybody's. A
+    person that a proxy signs in is an owner, too.
     """
     key = await request.app[SESSIONS].key_behind(request)
     return key.owner if key else request.app[PROXY].name_of(request)
@@ -224,9 +223,9 @@ async def _job(request: web.Request) -> Job:
 
 
 async def _own_job(request: web.Request) -> Job | None:
-    """The job that the request's path names; None if it is not there, or is somebody else's.
+    """The job that the request's path names; None if it is unknown, or somebody else's.
 
-    Of others' jobs a client learns nothing, not even that they are there.
+    A client learns nothing of others' jobs, not even that they exist.
     """
     job = await request.app[JOBS].get(request.match_info["id"])
     owner = await owner_of(request)

@@ -13,7 +13,7 @@ _ID = re.compile(r"([0-9a-f]{8})-([0-9]{1,15})")
 
 
 class _Event(NamedTuple):
-    """An event; one that is ``private`` is for its ``owner``, and for who sees all."""
+    """An event; a ``private`` one is for its ``owner``, and for viewers who see everything."""
 
     text: bytes
     owner: str | None
@@ -23,8 +23,8 @@ class _Event(NamedTuple):
 class Journal:
     """The latest events, 4 MB of them, numbered.
 
-    A reader knows the number of the last event that it saw, and may go on from there while the
-    next one is still here. Pieces are made once, and shared by the readers that want the same.
+    A reader knows the number of the last event that it saw, and can resume there while the next one
+    is still here. Each piece is made once, and shared by the readers that ask for it.
     """
 
     def __init__(self) -> None:
@@ -42,7 +42,7 @@ class Journal:
     def add(
         self, name: str, data: bytes, *, private: bool = False, owner: str | None = None
     ) -> None:
-        """Note an event with *data*, JSON; a *private* one is for *owner*, and for who sees all."""
+        """Note an event with *data*, JSON; *private* ones are for *owner* and those who see all."""
         text = event(name, data, self._id(self.last + 1))
         self._events.append(_Event(text, owner, private))
         self._bytes += len(text)
@@ -52,14 +52,14 @@ class Journal:
         self._pieces.clear()
 
     def begin_anew(self) -> None:
-        """Let no reader go on: events may have been lost."""
+        """Force every reader to start over: events may have been lost."""
         self._before_first = self.last + 1
         self._events.clear()
         self._bytes = 0
         self._pieces.clear()
 
     def place_of(self, event_id: str) -> int | None:
-        """The number in the ID of an event, if a reader may go on from there."""
+        """The number in the ID of an event, if a reader can resume there."""
         found = _ID.fullmatch(event_id)
         place = int(found[2]) if found and found[1] == self._epoch else None
         return place if place is not None and self.goes_on_from(place) else None
@@ -69,14 +69,14 @@ class Journal:
         return self._before_first <= place <= self.last
 
     def reset(self) -> bytes:
-        """The event that begins a stream which cannot go on."""
+        """The event that begins a stream which cannot resume."""
         return event("reset", b"{}", self._id(self.last))
 
     def after(self, place: int, viewer: str | None) -> tuple[bytes, int]:
         """The events after number *place* that *viewer* may see, and the number of the last.
 
-        At most 64 KB of them, or one: a reader that is slow has no more than that in memory.
-        *viewer* is None for who sees all.
+        At most 64 KB of them, or one, so a slow reader holds no more than that in memory. *viewer*
+        is None if the client sees everything.
         """
         made = self._pieces.get((place, viewer))
         if made is None:

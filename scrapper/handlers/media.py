@@ -37,13 +37,13 @@ _POLICY = (
     "frame-ancestors 'none'"
 )
 CONVERSION_NAMES = ("audio", "h264")
-"""The query's parameters that ask for another file of an item."""
+"""The query parameters that ask for a converted item."""
 
 _FLAG = {"type": "string", "enum": ["1"]}
 _CHOICE = (
     Parameter("item", "query", {"type": "integer", "minimum": 1}, "Which item of a carousel"),
     Parameter("archive", "query", {"type": "string", "enum": ["zip"]}, "As one archive"),
-    Parameter("audio", "query", _FLAG, "The sound alone; needs the plugin `audio`"),
+    Parameter("audio", "query", _FLAG, "Only the sound; needs the plugin `audio`"),
     Parameter(
         "h264", "query", _FLAG, "As H.264 and AAC, which plays anywhere; needs the plugin `audio`"
     ),
@@ -59,7 +59,7 @@ RANGES = {
     412: ("The file is not the version that the client expects", None),
     416: ("The file has no such part", None),
 }
-"""What aiohttp itself answers, beside the whole file."""
+"""What aiohttp itself may answer instead of the whole file."""
 
 
 @Operation(
@@ -77,7 +77,7 @@ RANGES = {
 async def media(request: web.Request) -> web.StreamResponse:
     stored = await stored_post(request)
     post, filename = stored.post, request.match_info["filename"]
-    # By name, never by path: only a post's own files can be reached.
+    # A name, never a path, so only a post's own files can be reached.
     file = next((file for file in post.files if file.filename == filename), None)
     if file is None:
         raise web.HTTPNotFound(text="The post has no such file")
@@ -97,7 +97,7 @@ async def download(request: web.Request) -> web.StreamResponse:
     """A file of the post as an attachment: its first video, else its first picture.
 
     ``item=2`` chooses the second file of a carousel. ``archive=zip`` puts all of them, or the
-    chosen one, into an archive. ``audio=1`` and ``h264=1`` have a plugin make another file of it.
+    chosen one, into an archive. ``audio=1`` and ``h264=1`` let a plugin convert it.
     """
     choice = _Choice.of(request)
     stored = await stored_post(request)
@@ -145,8 +145,8 @@ async def download_by_url(request: web.Request) -> web.StreamResponse:
     """Download the post of ``url`` or ``link``, and answer like ``GET /download/{shortcode}``.
 
     The ``img_index`` of that URL is the ``item`` where none is given. ``quality`` and ``max_mb``
-    are as for ``POST /scrape``. With ``shortcodes`` and ``archive=zip``, the answer is an archive
-    of stored posts, a folder a post.
+    mean the same as for ``POST /scrape``. With ``shortcodes`` and ``archive=zip``, the answer is an
+    archive of stored posts, a folder a post.
     """
     if "shortcodes" in request.query:
         return await _archive_of_posts(request, _shortcodes(request))
@@ -164,15 +164,15 @@ def _shortcodes(request: web.Request) -> Sequence[str]:
     """The posts that the query names.
 
     Raises:
-        InvalidParameter: it names none, too many, or something beside them.
+        InvalidParameter: it names none or too many, or combines them with something else.
     """
     if not request.query.keys().isdisjoint(("url", "link", "item", *CONVERSION_NAMES)):
-        raise InvalidParameter(text="shortcodes go with archive=zip alone")
+        raise InvalidParameter(text="shortcodes can be combined only with archive=zip")
     if request.query.get("archive") != "zip":
         raise InvalidParameter(text="shortcodes need archive=zip")
     found = list(dict.fromkeys(request.query["shortcodes"].split(",")))
     if len(found) > _MOST_POSTS or not all(map(is_shortcode, found)):
-        raise InvalidParameter(text=f"shortcodes must be up to {_MOST_POSTS}, with commas between")
+        raise InvalidParameter(text=f"shortcodes must be up to {_MOST_POSTS}, separated by commas")
     return found
 
 
@@ -203,7 +203,7 @@ async def _attachment(
     if choice.item is None and choice.archive and choice.conversion is None:
         chosen = post.items
     elif (choice.item or post.named_item) in post.missing:
-        raise web.HTTPNotFound(text="The item is missing: Instagram did not give it")
+        raise web.HTTPNotFound(text="The item is missing: Instagram did not deliver it")
     elif choice.item is not None:
         item = post.item(choice.item)
         if item is None:
@@ -212,7 +212,7 @@ async def _attachment(
     if choice.conversion is not None:
         convert = request.app[CONVERSIONS].get(choice.conversion)
         if convert is None:
-            raise web.HTTPNotFound(text=f"{choice.conversion} needs PLUGINS=scrapper.plugins.audio")
+            raise web.HTTPNotFound(text=f"{choice.conversion} needs PLUGINS=audio")
         chosen = (await convert(post, chosen[0]),)
     if choice.archive:
         return await _archive(request, post, chosen)
@@ -237,7 +237,7 @@ def _item_number(request: web.Request) -> int | None:
         return None
     if not (item.isascii() and item.isdecimal() and item.strip("0")):
         raise InvalidParameter(text="item must be a number, 1 or more")
-    # Python refuses to convert very long numbers, and no post has that many files.
+    # Python refuses to convert very long numbers, and no post has so many files.
     return int(item) if len(item) <= _ITEM_DIGITS else sys.maxsize
 
 
@@ -264,9 +264,8 @@ def file_response(
 
 
 class _MediaResponse(web.FileResponse):
-    """A *version* of a file, and how many of its bytes were sent: ``bytes_sent``.
-
-    The file's own time says nothing of the version: it is when the post was taken.
+    """A *version* of a file; ``bytes_sent`` counts what was sent of it. The file's own time is when
+    the post was taken, so it does not identify the version.
     """
 
     bytes_sent = 0
@@ -275,7 +274,7 @@ class _MediaResponse(web.FileResponse):
         super().__init__(path, headers={**headers, **version.headers})
         self._version = version
 
-    # aiohttp sets both to what the file's time says; the version's are in the headers.
+    # aiohttp derives both from the file's time; the headers have those of the version.
     @property
     def etag(self) -> ETag | None:
         return super().etag
@@ -299,7 +298,7 @@ class _MediaResponse(web.FileResponse):
         try:
             return await super()._sendfile(request, fobj, offset, count)
         finally:
-            # asyncio's sendfile leaves the position there, if the client went away, too.
+            # asyncio's sendfile leaves the position there even if the client went away.
             self.bytes_sent = max(0, os.lseek(fobj.fileno(), 0, os.SEEK_CUR) - offset)
 
 
@@ -314,7 +313,7 @@ async def _archive(
     names = request.app[DOWNLOAD_NAMES]
     archive = _Archive(request.app[LIBRARY].root)
     if not await asyncio.to_thread(archive.add, post, items, names.of_all(post, items)):
-        # A sweep may remove the post meanwhile, or the disk go away, which is another error.
+        # Meanwhile a sweep may remove the post, or the disk may vanish, which is another error.
         await asyncio.to_thread(request.app[LIBRARY].check)
         raise NotStored
     return await archive.send(request, names.of_archive(post))
@@ -382,7 +381,7 @@ class _Archive:
 
 
 async def _send(response: web.StreamResponse, pieces: Generator[bytes]) -> None:
-    """Send all *pieces*, which threads make; close what they opened, whatever ends it."""
+    """Send all *pieces*, which threads make; close what those opened, however the sending ends."""
     try:
         while piece := await finished(asyncio.to_thread(next, pieces, b"")):
             await response.write(piece)

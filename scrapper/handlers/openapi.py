@@ -146,7 +146,7 @@ def describe_api(app: web.Application, server: str) -> dict[str, Any]:
     for route in app.router.routes():
         operation = getattr(route.handler, _ATTRIBUTE, None)
         if operation and route.resource and route.method != hdrs.METH_HEAD:
-            # With BASE_PATH each operation has two routes: the first one counts.
+            # With BASE_PATH each operation has two routes; this describes the first.
             described = route.resource.canonical, route.method.lower(), operation
             operations.setdefault(operation.id, described)
     describer = _Describer([operation for _, _, operation in operations.values()])
@@ -179,7 +179,7 @@ def describe_api(app: web.Application, server: str) -> dict[str, Any]:
 
 
 class _Describer:
-    """Describes *operations* of an API whose schemas are each stated once."""
+    """Describes *operations*; the schema of each type is stated once."""
 
     def __init__(self, operations: Sequence[Operation]) -> None:
         types: list[Any] = [ErrorResponse, JobResponse]

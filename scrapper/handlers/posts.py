@@ -62,13 +62,15 @@ _OWNER = {"type": "string", "pattern": "^[A-Za-z0-9._]{1,30}$"}
             "post's link",
         ),
         Parameter("owner", "query", _OWNER, "User name of the owner"),
-        Parameter("kept", "query", {"type": "boolean"}, "Only kept posts, or only others"),
+        Parameter(
+            "kept", "query", {"type": "boolean"}, "Only kept posts, or only those that are not kept"
+        ),
         Parameter("type", "query", {"type": "string", "enum": _KINDS}, "Only posts of this type"),
         Parameter(
             "sort",
             "query",
             {"type": "string", "enum": _SORTS, "default": "stored"},
-            "Which come first: those stored last, or those taken last",
+            "Sort by when the posts were stored, or taken; the latest come first",
         ),
         CURSOR,
     ),
@@ -148,7 +150,7 @@ async def release_post(request: web.Request) -> web.Response:
     errors=(400, 408, 503),
 )
 async def bulk_change(request: web.Request) -> web.Response:
-    """Do to each post what its own route does, and say what became of each."""
+    """Do to each post what its own route does, and report the outcomes."""
     asked, library = await read_body(request, BulkRequest), request.app[LIBRARY]
     turns = asyncio.Semaphore(_CHANGED_AT_ONCE)
 
@@ -225,7 +227,7 @@ def _shortcode(request: web.Request) -> str:
 def post_json(
     request: web.Request, stored: StoredPost, url: str | None = None, *, cached: bool = True
 ) -> bytes:
-    """The post as the answer to *request*, which asked for it by *url*, or by its shortcode."""
+    """The post as the response to *request*, which named it by *url*, or by its shortcode."""
     return stored.to_json(
         url,
         cached=cached,

@@ -26,7 +26,7 @@ CURSOR = Parameter(
     "The `next_cursor` of the listing before",
 )
 FLAG = {"type": "string", "enum": ["1"]}
-"""The schema of a parameter that is there, or not."""
+"""The schema of a parameter that has no value but ``1``."""
 
 
 def limit_in(request: web.Request) -> int:
@@ -67,7 +67,7 @@ def choice_in(request: web.Request, name: str, choices: Sequence[str]) -> str | 
 
 
 def flag_in(request: web.Request, name: str) -> bool:
-    """Whether the parameter *name* is there.
+    """Whether the parameter *name* is set.
 
     Raises:
         InvalidParameter: it is not ``1``.

@@ -50,17 +50,17 @@ class WishRequest(BaseModel):
 
     quality: Quality | None = Field(
         None,
-        description="Of videos: `best` is the largest one that there is, joined with its sound; "
+        description="`best` is the largest video that there is, joined with its sound; "
         "VIDEO_QUALITY if not given",
     )
     max_mb: Annotated[float, Field(gt=0, le=_MAX_MEGABYTES, allow_inf_nan=False)] | None = Field(
         None,
-        description="Millions of bytes that each file may have: of several sizes the largest that "
-        "fits is chosen",
+        description="Millions of bytes that each file may have; the largest size that fits "
+        "is chosen",
     )
 
     def wish(self, default: Quality) -> Wish:
-        """What is wanted, where the service's own quality is *default*."""
+        """The wish; *default* is the service's own quality."""
         max_bytes = None if self.max_mb is None else max(1, math.floor(self.max_mb * 1_000_000))
         return Wish(self.quality or default, max_bytes)
 
@@ -94,7 +94,7 @@ class JobRequest(WishRequest):
     urls: list[str] = Field(
         min_length=1,
         max_length=MOST_URLS,
-        description="The posts' URLs; a bad one fails alone",
+        description="The posts' URLs; an invalid one does not affect the others",
         examples=[["https://www.instagram.com/reel/SHORTCODE/"]],
     )
     keep: bool = Field(False, description="Never remove the posts because of their age")
@@ -116,7 +116,7 @@ class BulkRequest(BaseModel):
     shortcodes: list[Annotated[str, Field(max_length=64)]] = Field(
         min_length=1,
         max_length=MOST_SHORTCODES,
-        description="The posts; a bad one fails alone",
+        description="The posts; one that fails does not affect the others",
         examples=[["SHORTCODE"]],
     )
     action: Literal["keep", "release", "delete"] = Field(
@@ -126,7 +126,7 @@ class BulkRequest(BaseModel):
 
 _GZIP = 16 + zlib.MAX_WBITS
 _WINDOWS = {"gzip": _GZIP, "x-gzip": _GZIP, "deflate": zlib.MAX_WBITS}
-# It is unknown where the next request begins.
+# Nobody knows where the next request begins.
 _CLOSE = {hdrs.CONNECTION: "close"}
 Body = TypeVar("Body", bound=BaseModel)
 
@@ -162,7 +162,7 @@ async def read_text(request: web.Request) -> bytes:
     """
     try:
         if request.content.is_eof():
-            # A timer would cost more than reading what is here already.
+            # A timer would cost more than reading what has arrived already.
             return _unpacked(request, await request.read())
         async with asyncio.timeout(request.app[SETTINGS].client_timeout_seconds):
             return _unpacked(request, await request.read())

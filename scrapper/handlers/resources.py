@@ -1,4 +1,4 @@
-"""The keys under which the application keeps what handlers work with."""
+"""The application's keys for what handlers work with."""
 
 from collections.abc import Awaitable, Callable, Mapping
 

@@ -31,7 +31,7 @@ class ErrorResponse:
     request_id: str
     smallest_size: Annotated[
         int | None,
-        Field(description="Of `media_too_large`: bytes of the smallest file that there is"),
+        Field(description="With `media_too_large`: bytes of the smallest file, if known"),
     ] = None
 
 
@@ -53,7 +53,7 @@ class PostOutcome:
 
     shortcode: str
     status: Annotated[int, Field(description="As the post's own route would give it")]
-    code: Annotated[str | None, Field(description="What went wrong, for programs")]
+    code: Annotated[str | None, Field(description="The error's code, for programs")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ class JobListing:
 
 @dataclass(frozen=True, slots=True)
 class LoginStanding:
-    """What was learned of Instagram in one login state."""
+    """What the service has learned of Instagram in one login state."""
 
     __pydantic_config__ = ConfigDict(extra="forbid")
 
@@ -93,7 +93,7 @@ class LoginStanding:
 class ReadyResponse(BaseModel):
     """Whether a new post could be scraped now, by check."""
 
-    instagram: dict[str, LoginStanding] = Field(description="By login state; no check")
+    instagram: dict[str, LoginStanding] = Field(description="By login state; not a check")
     login: State = Field(description="No check")
     __pydantic_extra__: dict[str, bool]
     model_config = ConfigDict(extra="allow")

@@ -16,7 +16,7 @@ __all__ = ["scrape", "scraped_post"]
 
 @Operation(
     id="scrape",
-    summary="Download a post, or give it from disk",
+    summary="Download a post, or return it from disk",
     tag="posts",
     response=PostResponse,
     body=ScrapeRequest,

@@ -23,8 +23,8 @@ class StorageResponse:
     __pydantic_config__ = ConfigDict(extra="forbid")
 
     posts: Annotated[int, Field(ge=0)]
-    bytes: Annotated[int, Field(ge=0, description="Of the posts' files")]
-    free_bytes: Annotated[int, Field(ge=0, description="Of the disk")]
+    bytes: Annotated[int, Field(ge=0, description="The size of the posts' files")]
+    free_bytes: Annotated[int, Field(ge=0, description="Free bytes on the disk")]
     max_age_days: Annotated[
         float, Field(ge=0, description="When a sweep removes a post that is not kept; 0: never")
     ]

@@ -1,4 +1,4 @@
-"""Streams of server-sent events: how many a client may have, and how they are sent."""
+"""How many streams of server-sent events a client may have, and how they are sent."""
 
 import asyncio
 from collections import Counter
@@ -45,7 +45,7 @@ class StreamLimit:
 
 
 async def send_events(request: web.Request, pieces: AsyncGenerator[bytes]) -> web.StreamResponse:
-    """Send *pieces* of a stream of events to the client of *request* until they end, or it goes.
+    """Send *pieces* of a stream of events to the client of *request* until they end, or it leaves.
 
     A comment every 15 seconds keeps proxies from ending the stream.
     """

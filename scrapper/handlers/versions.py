@@ -14,7 +14,7 @@ from aiohttp.abc import AbstractStreamWriter
 
 __all__ = ["RangedFile", "Version"]
 
-# aiohttp 3.14 takes the last 0 bytes for all of them, as a part.
+# aiohttp 3.14 answers a request for the last 0 bytes with all of them, as a part.
 _ONE_RANGE = re.compile(r"bytes=(?!\s*-0*$)[^,]*", re.IGNORECASE)
 
 _CONDITIONS = (
@@ -56,7 +56,7 @@ class Version:
         return web.Response(status=304, headers={**headers, **self.headers}) if known else None
 
     def without_conditions(self, request: web.BaseRequest) -> web.BaseRequest:
-        """The request without what :meth:`refusal` looked at, and a range of another version."""
+        """The request without what :meth:`refusal` checked, or ranges of other versions."""
         request = self.without_other_range(request)
         headers = request.headers.copy()
         for name in _CONDITIONS:
@@ -64,7 +64,7 @@ class Version:
         return request.clone(headers=headers)
 
     def without_other_range(self, request: web.BaseRequest) -> web.BaseRequest:
-        """The request without a range that does not count (RFC 9110, 13.1.5 and 14.2).
+        """The request without a range that must be ignored (RFC 9110, 13.1.5 and 14.2).
 
         That is one of an unknown unit, several ranges, and a range of another version.
         """
@@ -91,7 +91,7 @@ class Version:
 class RangedFile(web.FileResponse):
     """The file at *path*, or the part of it that the request wants.
 
-    aiohttp 3.14 knows ``If-Range`` with a date alone, and refuses ranges that it does not know.
+    aiohttp 3.14 supports ``If-Range`` only with a date, and refuses ranges that it does not know.
     """
 
     def __init__(self, path: Path, *, headers: Mapping[str, str]) -> None:
@@ -104,6 +104,6 @@ class RangedFile(web.FileResponse):
         except OSError:
             # aiohttp sends the error of an invalid range.
             return await super().prepare(request)
-        # As aiohttp names and dates it.
+        # The same tag and date that aiohttp would send.
         version = Version(f"{status.st_mtime_ns:x}-{status.st_size:x}", math.ceil(status.st_mtime))
         return await super().prepare(version.without_other_range(request))

@@ -20,7 +20,7 @@ __all__ = ["asking"]
 
 log = structlog.get_logger(__name__)
 
-# Where a source finds no post, the answer may say why.
+# If a source finds no post, the answer may say why.
 _VAGUE = frozenset({Reason.CHANGED, Reason.NULL})
 
 
@@ -29,7 +29,7 @@ def asking(source: str, context: Context) -> Iterator[None]:
     """Count and log how the request in the block ended.
 
     Raises:
-        Refused: in the place of any failure that is not a fault of ours.
+        Refused: instead of any failure that is not a fault of ours.
     """
     try:
         yield

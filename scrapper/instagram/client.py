@@ -1,4 +1,4 @@
-"""A shortcode becomes files and a post: the sources in order, one verdict, then the downloads."""
+"""Turns a shortcode into a post and its files: the sources in order, a verdict, the downloads."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -42,8 +42,8 @@ class Instagram:
 
     At most *files_at_once* files are downloaded at a time. All threads share the *paces*, one for
     each login state: ``logged_out`` and ``session``. A file may have *max_bytes*, and *keep_free*
-    bytes of the disk stay free. *doc_id* is the document of the logged-out web app's query, if it
-    is not to be the built-in one; *documents* keeps those that replace retired ones. The *login* is
+    bytes of the disk stay free. *doc_id* is the document of the logged-out web app's query, in the
+    place of the built-in one; *documents* keeps those that replace retired ones. The *login* is
     used for posts that cannot be had without it, or, with *login_first*, before anything else.
     After a limit that names no time, the login rests for *cooldown* seconds.
     """
@@ -99,8 +99,8 @@ class Instagram:
     ) -> "Instagram":
         """The client that *settings* describe; *login_file* keeps the login in use.
 
-        *documents* keeps what was found out of the web app's queries. *more_sources* are asked
-        after this service's own.
+        *documents* keeps what was learned of the web app's queries. *more_sources* are asked after
+        this service's own.
 
         Raises:
             SettingsError: the session file holds no session.
@@ -131,7 +131,7 @@ class Instagram:
 
     @property
     def standings(self) -> Mapping[str, Standing]:
-        """What was learned of Instagram, by login state."""
+        """What the service has learned of Instagram, by login state."""
         return self._search.standings
 
     def fetch(
@@ -143,11 +143,11 @@ class Instagram:
     ) -> Post:
         """Download the post's media into *folder*, as ``{shortcode}.mp4`` or ``.jpg``.
 
-        A carousel's files are ``{shortcode}_1.jpg``, ``{shortcode}_2.mp4``, and so on. A post
-        whose main file is a video has its cover as ``{shortcode}.jpg``, unless the CDN does not
-        give it. A story is asked for with the session alone. The progress is kept. Instagram is
-        asked in blocks of *asking*, in this thread; outside of them only the CDN is. The call
-        returns or raises soon after the deadline, whatever the other side does.
+        A carousel's files are ``{shortcode}_1.jpg``, ``{shortcode}_2.mp4``, and so on. A post whose
+        main file is a video has its cover as ``{shortcode}.jpg``, unless the CDN does not give it.
+        A story is asked for only with the session. The progress is kept. Instagram is asked in
+        blocks of *asking*, in this thread; outside of them only the CDN is. The call returns or
+        raises soon after the deadline, whatever the other side does.
 
         Raises:
             ScrapeError: one of its subclasses, for everything that is not a fault of ours.
@@ -184,9 +184,8 @@ class Instagram:
         return self._contexts.tokens.age
 
     def examine(self, shortcode: str, deadline: float, *, story: bool) -> Findings:
-        """What each source answers for a post, each asked once.
-
-        The account is asked only for a *story*, or a post that is known to need a login.
+        """What each source answers for a post; each is asked once. The account is used only for a
+        *story*, or a post that is known to need a login.
         """
         with self._transports.taken(deadline) as transport:
             return self._search.examine(Shortcode(shortcode), transport, story=story)
@@ -209,12 +208,12 @@ class Instagram:
         if isinstance(link, ShareLink):
             raise UnsupportedLink
         if names_story(url):
-            # Its own link says that it is one.
+            # A story's own link says that it is one.
             raise StoryLink
         return link
 
     def log_in(self, cookies: Mapping[str, str], deadline: float) -> LoginState:
-        """Let *cookies* be the session, after asking Instagram once whether it is alive.
+        """Use *cookies* as the session, after asking Instagram once whether it is alive.
 
         Raises:
             SessionRefused: it is not; the session in use stays.
@@ -231,7 +230,7 @@ class Instagram:
             yield from self._contexts.logged_out(transport).script(url)
 
     def close(self) -> None:
-        """Close all connections. No thread may be in :meth:`fetch` any more."""
+        """Close all connections, once no thread is in :meth:`fetch`."""
         self._files.shutdown(wait=False)
         self._transports.close()
         self._file_transports.close()

@@ -1,6 +1,6 @@
 """The Instaloader contexts under every source: paced, pooled, silent, and never asleep.
 
-What it overrides of Instaloader 4.16, private names included, is named where it does.
+Comments name what it overrides of Instaloader 4.16, private names included.
 """
 
 import time
@@ -62,7 +62,7 @@ _FRAME: Mapping[str, str | None] = {
     "Sec-Fetch-Site": "cross-site",
     "Sec-Fetch-User": None,
 }
-# Worth another try with fresh tokens, if these worked before.
+# Worth another try with fresh tokens, if the old ones worked before.
 _STALE_SIGNS = frozenset({Reason.NEEDS_LOGIN, Reason.CHANGED, Reason.RETIRED})
 _DOMAIN = ".instagram.com"
 _MAX_REDIRECTS = 5
@@ -74,7 +74,7 @@ Result = TypeVar("Result")
 
 
 class Documents(Protocol):
-    """:class:`scrapper.instagram.documents.Documents`, as far as a context needs them."""
+    """The part of :class:`scrapper.instagram.documents.Documents` that a context needs."""
 
     def current(self, source: str) -> tuple[str, dict[str, Any]]: ...
 
@@ -92,7 +92,7 @@ class _Captured(Exception):
 class _PacedRateController(RateController):
     """Instaloader's hook for pacing: never sleeps, raises instead.
 
-    The inherited one sleeps in the calling thread, sometimes for minutes.
+    The inherited hook sleeps in the calling thread, sometimes for minutes.
     """
 
     def __init__(self, context: "Context") -> None:
@@ -141,14 +141,14 @@ class Context(InstaloaderContext):
             iphone_support=False,
         )
         self._for_files = self.get_anonymous_session()
-        # It takes no cookies: one file has nothing to do with the next.
+        # It keeps no cookies: files must not be connected with each other.
         self._for_files.cookies = RequestsCookieJar(DefaultCookiePolicy(allowed_domains=()))
         self.session = session
         if session is not None:
             self.load_session(session.username or "session", dict(session.cookies))
 
     def count(self, kind: Kind) -> None:
-        """Count a request that is about to be sent; ``request_number`` becomes its number.
+        """Count a request that is about to be sent, as ``request_number``.
 
         Raises:
             PaceExceeded: our pace allows none now.
@@ -162,8 +162,8 @@ class Context(InstaloaderContext):
     def query_by_instaloader(self, code: str) -> Any:
         """The answer, as JSON data, to Instaloader's own query for a post.
 
-        Instaloader would read more of it than the service needs, and fail if any of that is null,
-        so this method captures the answer first.
+        Instaloader reads more of it than the service needs, and fails if any of that is null. So
+        this method captures the answer first.
 
         Raises:
             Exception: whatever Instaloader and requests raise.
@@ -194,7 +194,7 @@ class Context(InstaloaderContext):
         )
 
     def script(self, url: str) -> Iterator[bytes]:
-        """One of a page's scripts, piece by piece; nothing where it is refused.
+        """One of a page's scripts, piece by piece; nothing if it is refused.
 
         Raises:
             requests.RequestException: no answer came, or it broke.
@@ -240,12 +240,12 @@ class Context(InstaloaderContext):
 
     @property
     def cookies(self) -> dict[str, str]:
-        """The session's cookies by now: Instagram rotates them."""
+        """The session's present cookies: Instagram rotates them."""
         return {cookie.name: cookie.value or "" for cookie in self._session.cookies}
 
     @property
     def secrets(self) -> list[str]:
-        """What no log may have: the cookies and the tokens by now."""
+        """What no log may contain: the present cookies and tokens."""
         values = (*self.cookies.values(), *self._fields.values())
         return [value for value in values if len(value) > _LONGEST_HARMLESS]
 
@@ -253,7 +253,7 @@ class Context(InstaloaderContext):
         answer: dict[str, Any] = super().doc_id_graphql_query(*args, **kwargs)
         response = self.transport.response
         if "__ar" in answer and response is not None:
-            # Not an answer of the API, but of what stands before it.
+            # Not an answer of the API, but of a server in front of it.
             refused = reason_of_response(response, with_session=self.is_logged_in)
             raise refused or Refused(Reason.CHANGED)
         if self._capturing:
@@ -266,7 +266,7 @@ class Context(InstaloaderContext):
         Raises:
             Exception: whatever requests raises.
         """
-        # Instaloader has another session for each file, with seven cookies that say nothing.
+        # Instaloader uses a new session for each file, with seven meaningless cookies.
         response = self._for_files.get(url, stream=True)
         response.raw.decode_content = True
         return response
@@ -284,7 +284,7 @@ class Context(InstaloaderContext):
         self._pooled(self._session)
 
     def error(self, msg: Any, repeat_at_end: bool = True) -> None:  # noqa: ARG002
-        # The inherited one prints to stderr, and keeps each message for ever.
+        # The inherited method prints to stderr, and keeps each message for ever.
         log.debug("instaloader", message=str(msg))
 
     @contextmanager
@@ -293,12 +293,12 @@ class Context(InstaloaderContext):
             yield self._pooled(session)
 
     def _follow_redirects(self, sess: Any, resp: requests.Response, *_: Any) -> requests.Response:
-        # The inherited one follows redirects for ever. None of the API's leads to a post.
+        # The inherited method follows redirects for ever. None of the API's leads to a post.
         del sess
         return resp
 
     def _csrf_token(self) -> str:
-        # The inherited one views the start page for it, and our pace would not count that.
+        # The inherited method views the start page for it, which our pace would not count.
         token = self.cookies.get("csrftoken", "")
         if self.is_logged_in and not token and not self._sought_token:
             self._seek_token()
@@ -306,7 +306,7 @@ class Context(InstaloaderContext):
         return token
 
     def _seek_token(self) -> None:
-        """View the start page with the session: it sets the cookie that a browser's copy lacks."""
+        """View the start page with the session: it sets the cookie that the copied cookies lack."""
         response = self.view("")
         route = route_of(response.content)
         refused = refusal_of_page(response, with_session=True, route=route)
@@ -319,7 +319,7 @@ class Context(InstaloaderContext):
         return dict(self._fields)
 
     def _with_tokens(self, query: Callable[[], Result]) -> Result:
-        """Run *query* with the tokens held, and once more with fresh ones if they went stale."""
+        """Run *query* with the present tokens, and once more with fresh ones if those are stale."""
         held = self._take_tokens()
         try:
             result = query()
@@ -366,7 +366,7 @@ class Context(InstaloaderContext):
     def _pooled(self, session: requests.Session) -> requests.Session:
         session.mount("https://", self.transport)
         session.mount("http://", self.transport)
-        # The transport looks into the environment itself.
+        # The transport reads the environment itself.
         session.trust_env = False
         session.max_redirects = _MAX_REDIRECTS
         session.get_redirect_target = _redirect_target  # type: ignore[method-assign, assignment]
@@ -405,7 +405,7 @@ class Contexts:
         return context
 
     def make(self, session: Session | None, transport: PooledTransport) -> Context:
-        """A context that is kept for nobody."""
+        """A context that is not kept for further use."""
         return Context(
             transport,
             self._paces["session" if session else "logged_out"],
@@ -436,6 +436,6 @@ def _look_stale(held: HeldTokens, response: requests.Response | None) -> bool:
 
 
 def _redirect_target(response: requests.Response) -> str | None:
-    """What requests is to take for the target of a redirect; it would raise over some texts."""
+    """The target of a redirect for requests, which would raise over some texts."""
     known = location_of(response)
     return known.geturl() if known and response.is_redirect else None

@@ -52,8 +52,9 @@ _FLAG = re.compile(rb'"([A-Za-z0-9_]{1,100})\.relayprovider"')
 class Document:
     """A query's document: its id, and the relay flags that go with it.
 
-    ``instead_of`` is the built-in id that it replaces: a later version may have a newer one. The
-    last look-up was at ``looked_at`` (unix time); ``doc_id`` is empty if none found anything.
+    ``instead_of`` is the built-in id that it replaces: a later version of the service may have a
+    newer one. The last look-up was at ``looked_at`` (unix time); ``doc_id`` is empty if no look-up
+    found anything.
     """
 
     doc_id: str = ""
@@ -167,10 +168,10 @@ class Documents:
     ) -> set[str]:
         """Look for documents that replace those of *sources*, which are retired.
 
-        Return the sources for which one was found. Nothing happens within a day of the last
-        look-up, or before a page was seen. After *seconds* it goes on in the background. *get*
-        downloads a script, piece by piece; *begin* is called first, and raises a ScrapeError if
-        the pace allows no look-up now.
+        Return the sources for which one was found. It does nothing within a day of the last
+        look-up, or before a page was seen. After *seconds* it continues in the background. *get*
+        downloads a script, piece by piece; *begin* is called first, and raises a ScrapeError if the
+        pace allows no look-up now.
         """
         with self._lock:
             now, scripts = time.monotonic(), self._scripts
@@ -266,14 +267,14 @@ class _LookUp:
 
 
 def scripts_of(html: bytes) -> tuple[str, ...]:
-    """The URLs of the scripts that a page links; of Instagram's own host for them alone."""
+    """The URLs of the scripts that a page links, only on Instagram's own host for them."""
     paths = dict.fromkeys(found[1] for found in _SCRIPT.finditer(html))
     texts = (path.replace(b"\\", b"").decode("ascii", "replace") for path in paths)
     return tuple(f"https://static.cdninstagram.com{text}" for text in texts)[:_MOST_SCRIPTS]
 
 
 def document_in(script: bytes, name: str) -> tuple[str, tuple[str, ...] | None]:
-    """The id of the document of the query *name*, and its relay flags, as far as *script* says."""
+    """The document id and the relay flags of the query *name*, if *script* has them."""
     quoted = re.escape(name).encode()
     operation = rb'__d\("%s_instagramRelayOperation",\[[^\]]{0,500}\],.{0,500}?' % quoted
     found = re.search(operation + rb'\bexports\s?=\s?"([0-9]{5,30})"', script, re.DOTALL)

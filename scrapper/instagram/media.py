@@ -50,7 +50,7 @@ _MAX_NAMES = 100
 _MAX_SECONDS = 24 * 60 * 60
 _MAX_COUNT = 2**53
 _LATEST = 253_402_300_799
-# Clearly smaller than what the owner uploaded: Instagram scales down by a few pixels at times.
+# Clearly smaller than the upload: Instagram sometimes scales down by a few pixels.
 _SMALL = 0.9
 _LARGER = 2
 # Pictures of the web app itself, shown where Instagram withholds a file.
@@ -60,7 +60,7 @@ _SONG_URLS = ("progressive_download_url", "fast_start_progressive_download_url")
 # How the CDN scaled a picture: into a box, where the list of candidates has no sizes.
 _SCALED = re.compile(r"[?&]stp=(?:[^&]*_)?[ps](\d{2,5})x(\d{2,5})(?![^_&])")
 _VIEWS = ("play_count", "view_count", "ig_play_count")
-# Keys that Instagram gives to videos alone, should the type itself be missing.
+# Keys that only videos have, in case the type itself is missing.
 _OF_VIDEOS = ("has_audio", "is_dash_eligible", "number_of_qualities", "video_duration")
 
 
@@ -82,7 +82,7 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One file of a post: the URLs that it may be had from, best first.
+    """One file of a post: the URLs that it may be downloaded from, best first.
 
     ``cover`` is the same for a video's cover picture. ``streams`` are the videos and sounds of its
     DASH manifest; a video without ``candidates`` has some. ``duration`` is in seconds,
@@ -114,7 +114,7 @@ class Item:
             return self
         ours, theirs = self.candidates[0].width, other.candidates[0].width
         if ours and theirs and theirs > ours:
-            # So that some of ours are tried, too, if all of theirs fail.
+            # This way some of ours are tried, too, if all of theirs fail.
             return replace(self, candidates=other.candidates[:_LARGER] + self.candidates)
         return self
 
@@ -318,7 +318,7 @@ def _item(media: Any) -> Item | None:
         return item if candidates else None
     streams = tuple(_streams(media))
     if not (videos or any(stream.type == "video" for stream in streams)):
-        # There is a cover, but saving it instead of the video would be a silent fault.
+        # There is a cover, but saving it instead of the video would hide the failure.
         return None
     has_audio = media.get("has_audio")
     return Item(
@@ -335,7 +335,7 @@ def _item(media: Any) -> Item | None:
 
 
 def _streams(media: dict[str, Any]) -> Iterator[Representation]:
-    """What the DASH manifest has, as far as it can be read and leads to usable URLs."""
+    """The streams of the DASH manifest that can be read and have usable URLs."""
     text = media.get("video_dash_manifest")
     if not isinstance(text, str) or not text.strip():
         return
@@ -364,7 +364,7 @@ def _pictures(media: dict[str, Any]) -> Any:
 def _small(versions: Any) -> Candidate | None:
     """The best one of *versions* for a list: the largest that is within 320 pixels.
 
-    If there is none, one whose shorter side is: those of tall pictures go by it.
+    If there is none, one whose shorter side is, as for tall pictures.
     """
     sizes = {one: _size(one) for one in _candidates(versions, crops=True)}
     fitting = {one: size for one, size in sizes.items() if size and min(size) <= SMALL_PIXELS}

@@ -1,4 +1,4 @@
-"""Media objects in the older shape, as the embed page has them, in the shape of today."""
+"""Converts media objects of the older shape, as the embed page has them, to today's."""
 
 from collections.abc import Iterator
 from typing import Any

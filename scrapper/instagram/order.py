@@ -29,7 +29,7 @@ Source = TypeVar("Source", bound=_Named)
 
 @dataclass(slots=True)
 class _Setback:
-    """How often in a row a source refused a post that another gave, and until when it is last."""
+    """How often in a row a source refused what another gave, and until when it is asked last."""
 
     times: int = 0
     until: float = 0.0
@@ -69,7 +69,7 @@ class SourceOrder:
             return sorted(sources, key=lambda source: self._comes_last(source.name, now))
 
     def gave(self, name: str, refused: Collection[str]) -> None:
-        """Note that the source *name* gave a post's media, which the *refused* ones had not."""
+        """Note that the source *name* gave a post's media after the *refused* ones had none."""
         with self._lock:
             now, self._known = self._now(), True
             self._setbacks.pop(name, None)

@@ -36,9 +36,8 @@ class Learned(NamedTuple):
 
 
 class PaceMemory:
-    """Keeps what one login state learned, as long as the process lasts; others keep it for longer.
-
-    Neither method raises.
+    """Keeps what one login state learned, as long as the process lasts; subclasses keep it for
+    longer. Neither method raises.
     """
 
     _learned: Learned | None = None
@@ -59,9 +58,8 @@ class Window:
         self._sent: dict[Kind, deque[float]] = {"query": deque(), "page": deque()}
 
     def take(self, kind: Kind, most: int, seconds: float) -> float | None:
-        """Count a request, if fewer than *most* of its *kind* were counted in the last *seconds*.
-
-        Otherwise return the seconds after which there is room.
+        """Count a request if fewer than *most* of its *kind* were counted in the last *seconds*;
+        otherwise return the seconds until there is room.
         """
         sent, now = self._sent[kind], time.monotonic()
         while sent and sent[0] <= now - seconds:
@@ -146,7 +144,7 @@ class Pace:
         learned = self._memory.load()
         if learned is None:
             return self.ceiling
-        # After the clock was set back, nobody knows the hours since.
+        # After the clock was set back, the hours since are unknown.
         hours = int(max(0.0, time.time() - learned.at) // _HOUR)
         regained = min(hours, _RECOVERY_HOURS) * self.ceiling // _RECOVERY_HOURS
         return min(self.ceiling, learned.allowed + regained)

@@ -28,16 +28,16 @@ log = structlog.get_logger(__name__)
 
 _RETIRED = frozenset({Reason.RETIRED, Reason.NULL})
 _LOOK_UP_SHARE = 4
-# A larger picture may take this part of the time that is left.
+# The search for a larger picture may take this part of the time that is left.
 _LARGER_SHARE = 0.25
 # With a session each may also mean that Instagram ended it.
 _DOUBTFUL = frozenset(
     {Reason.NEEDS_LOGIN, Reason.WAIT, Reason.SOFT_BLOCK, Reason.LOGIN_WALL, Reason.STALE}
 )
-# Trouble of a source, whatever the post: the account is not asked by that way for a while.
+# Trouble of a source, whatever the post: the account does not use that source for a while.
 _TROUBLE = frozenset({Reason.FAILED, Reason.CHANGED, Reason.WAIT, Reason.STALE})
 _SHORT_REST_SECONDS = 30.0
-# Refusals that pass with time; the others need a login, or another query.
+# Refusals that pass with time; other refusals need a login, or another query.
 _PASSES = LIMITS | {Reason.FAILED, Reason.CHANGED, Reason.WAIT, Reason.CLOSED}
 _NOT_ALIVE = frozenset({Reason.SESSION_ENDED, Reason.NEEDS_LOGIN, Reason.LOGIN_WALL, Reason.STALE})
 
@@ -90,7 +90,7 @@ class Search:
     ) -> Description:
         """The post, as completely as the first sources that have it describe it.
 
-        A *story* is asked for with the session alone.
+        A *story* is asked for only with the session.
 
         A refusal by one source never ends the search while another one might have the post,
         within the deadline and the pace. Those named in *without* are not asked: they are the
@@ -119,9 +119,8 @@ class Search:
     def examine(
         self, shortcode: Shortcode, transport: PooledTransport, *, story: bool
     ) -> "Findings":
-        """Ask each source once, within the pace and the deadline, whatever the others say.
-
-        The account is asked only for a *story*, or a post that is known to need a login.
+        """Ask each source once, within the pace and the deadline, whatever the others say. The
+        account is used only for a *story*, or a post that is known to need a login.
         """
         inquiry, deadline, found = _Inquiry(shortcode, story), transport.deadline, Findings()
         standings = [self._with_session] if story else [self._logged_out, self._with_session]
@@ -177,7 +176,7 @@ class Search:
             raise verdict([refusal]) from None
 
     def check(self, cookies: Mapping[str, str], transport: PooledTransport) -> Session:
-        """The session that *cookies* are; one request.
+        """The session that *cookies* belong to; one request.
 
         Raises:
             SessionRefused: Instagram ended it.
@@ -187,7 +186,7 @@ class Search:
         try:
             with asking("login", context):
                 username = view_as(context)
-                # By now the context also has the cookies that Instagram added.
+                # By this time the context also has the cookies that Instagram added.
                 return Session("", context.cookies, username)
         except Refused as error:
             if error.reason in _NOT_ALIVE:
@@ -220,7 +219,7 @@ class Search:
                     inquiry.refuse(source, standing, rest)
                     continue
                 now = time.monotonic()
-                # A source that keeps us waiting must leave time for the next one.
+                # A slow source must leave time for the next one.
                 more_to_come = left > 1 or not last
                 transport.deadline = now + (deadline - now) / (2 if more_to_come else 1)
                 try:
@@ -231,7 +230,7 @@ class Search:
                     self._react(standing, context, error, source.name)
                     gated = error.reason is Reason.GATED and standing.with_session
                     if error.reason is Reason.PACE or gated:
-                        # There is one pace, and one account: no other source has more now.
+                        # There is one pace and one account, so no other source can do more now.
                         return
                     refused.append(source.name)
                 else:
@@ -244,7 +243,7 @@ class Search:
     def _ask_for_larger(
         self, inquiry: "_Inquiry", transport: PooledTransport, deadline: float
     ) -> None:
-        """Ask one more source if the pictures are small, and that paid the last time."""
+        """Ask one more source if the pictures are small, and doing so paid off the last time."""
         small, standing = inquiry.description, self._logged_out
         if small is None or not small.is_small or transport.abandoned:
             return
@@ -274,7 +273,7 @@ class Search:
     def _replace_retired(
         self, inquiry: "_Inquiry", deadline: float, transport: PooledTransport
     ) -> None:
-        """Look up the documents of queries that are retired, now that another source gave."""
+        """Look up documents for retired queries, now that another source has given the post."""
         retired = [one.source for one in inquiry.refusals if one.reason in _RETIRED]
         if retired:
             context = self._contexts.logged_out(transport)
@@ -330,8 +329,8 @@ class Search:
 class Finding(NamedTuple):
     """What one source answered: ``ok``, a :class:`Reason`, or why it was not asked.
 
-    ``status`` is that of its last response, ``had`` says which files it has, and ``retry_after`` is
-    in seconds.
+    ``status`` is that of its last response, ``had`` says which files it offered, and
+    ``retry_after`` is in seconds.
     """
 
     source: str
@@ -346,7 +345,7 @@ class Finding(NamedTuple):
 class Findings:
     """What all sources answered for a post; ``error`` is None if one of them has it.
 
-    ``clock_difference`` says by how many seconds the clock here is ahead of Instagram's.
+    ``clock_difference`` says by how many seconds this machine's clock is ahead of Instagram's.
     """
 
     rows: list[Finding] = field(default_factory=list)
@@ -376,9 +375,8 @@ class Standing:
         self._rests = {source.name: (0.0, Reason.CLOSED) for source in sources}
 
     def rest(self, name: str, refused: Refused, cooldown: float) -> None:
-        """Leave the account alone, or its source *name*, while the refusal is likely to hold.
-
-        That is *cooldown* seconds for a limit without a time, or a closed way.
+        """Leave the account alone, or its source *name*, while the refusal is likely to last. That
+        is *cooldown* seconds for a limit without a time, or for a closed source.
         """
         reason, names = refused.reason, [name]
         if reason in LIMITS:
@@ -389,7 +387,7 @@ class Standing:
         elif reason is Reason.CLOSED:
             seconds = cooldown
         elif reason in _DOUBTFUL | _RETIRED:
-            # No other way is open then: the post waits for that one, and asks this one with it.
+            # No other source is open then: the post waits for that one, and asks this one with it.
             seconds = max(end - self._now() for end, _ in list(self._rests.values()))
         else:
             return
@@ -397,7 +395,7 @@ class Standing:
             self._rests[one] = (self._now() + seconds, reason)
 
     def rest_of(self, name: str) -> Refused | None:
-        """The refusal of the source *name*, while it must not be asked."""
+        """The refusal of the source *name*, as long as it must not be asked."""
         end, reason = self._rests[name]
         left = end - self._now()
         if left <= 0:
@@ -405,7 +403,7 @@ class Standing:
         return Refused(reason, retry_after=left if reason in _PASSES else None)
 
     def id(self, source: Source) -> str:
-        """What the source asks, by a name that no other question of any login state has."""
+        """A name for the query that the source sends, unique over all login states."""
         return f"{self.name} {SAME_QUERY.get(source.name, source.name)}"
 
     @property
@@ -426,7 +424,7 @@ class _Inquiry:
 
     @property
     def is_over(self) -> bool:
-        """Whether no further source can help: all is found, or the page says that it is gone."""
+        """Whether no further source can help: all is found, or the page says it is gone."""
         if self.description is not None and self.description.complete:
             return True
         return any(refusal.reason is Reason.GONE for refusal in self.refusals)

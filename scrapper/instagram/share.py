@@ -32,8 +32,8 @@ def open_share_link(context: Context, path: str) -> str:
     page itself. It may redirect to another form of the share link first, which differs by a slash.
 
     Raises:
-        Refused: it leads to a login form alone, or nowhere.
-        requests.RequestException: no answer came.
+        Refused: it leads only to a login form, or nowhere. requests.RequestException: no answer
+        came.
     """
     response, target = _open(context, path)
     if target is not None and isinstance(_post_at(target), ShareLink):
@@ -59,12 +59,12 @@ def _open(context: Context, path: str) -> tuple[requests.Response, str | None]:
 
 
 def _urls_in(response: requests.Response, path: str) -> Iterator[str]:
-    """The URLs that an answer names, other than that of a share link's own page."""
+    """The URLs in an answer, except that of the share link's own page."""
     if response.is_redirect:
         target = location_of(response)
         if target is not None:
             yield _absolute(target.geturl(), path)
-            # A login form knows where the visitor wanted to go.
+            # A login form's URL has the one that the visitor wanted.
             yield from (_absolute(url) for url in parse_qs(target.query).get("next", ())[:1])
         return
     tags = _TAG.finditer(response.content, 0, _HEAD_BYTES)

@@ -1,4 +1,4 @@
-"""The page tokens and cookies that the API wants to see, shared by all threads.
+"""The page tokens and cookies that the API expects, shared by all threads.
 
 A page of instagram.com carries a token (LSD) and sets cookies; queries must send both. One page
 view serves all threads for ten minutes.
@@ -23,9 +23,8 @@ _USER = re.compile(rb'"IG_USER_EIMU":"?(\d{1,30})')
 
 @dataclass(slots=True)
 class HeldTokens:
-    """The form fields and cookies of one page view; ``worked`` once a query with them did.
-
-    ``renewed`` if they took the place of some that Instagram refused.
+    """The form fields and cookies of one page view; ``worked`` is set once a query with them
+    succeeded, ``renewed`` if they replaced some that Instagram refused.
     """
 
     fields: Mapping[str, str]
@@ -43,7 +42,7 @@ class Tokens:
         self._held: HeldTokens | None = None
 
     def get(self, fetch: Callable[[], HeldTokens], *, seconds: float) -> HeldTokens:
-        """The tokens held, or those that *fetch* returns; one thread fetches, the others wait.
+        """The present tokens, or those that *fetch* returns; one thread fetches, the others wait.
 
         Raises:
             TimeoutError: another thread did not get any within *seconds*.
@@ -57,7 +56,7 @@ class Tokens:
             self._lock.release()
 
     def offer(self, find: Callable[[], HeldTokens | None]) -> None:
-        """Keep what *find* returns, unless fresh tokens are held, or are being fetched."""
+        """Keep what *find* returns, unless there are fresh tokens, or a thread fetches some."""
         if self._lock.acquire(blocking=False):
             try:
                 if self._fresh() is None:
@@ -73,7 +72,7 @@ class Tokens:
 
     @property
     def age(self) -> float | None:
-        """Seconds since the tokens held were fetched; None if none are held."""
+        """Seconds since the present tokens were fetched; None if there are none."""
         held = self._held
         return None if held is None else time.monotonic() - held.at
 
@@ -86,10 +85,9 @@ class Tokens:
 def find_tokens(html: bytes) -> Mapping[str, str] | None:
     """The form fields that go with a query, from a page of instagram.com; None: it has none.
 
-    The token stands in the page's scripts as ``["LSD",[],{"token":...}]``, on some days only in
-    the script ``__eqmc``, under ``l``, and another one, ``fb_dtsg``, under ``f``. Instaloader
-    4.16 reads the first form alone, and gives up if the user's number is missing, which is 0 when
-    logged out.
+    The token stands in the page's scripts as ``["LSD",[],{"token":...}]``, on some days only in the
+    script ``__eqmc``, under ``l``, and another one, ``fb_dtsg``, under ``f``. Instaloader 4.16
+    reads only the first form, and gives up without the user's number, which is 0 when logged out.
     """
     found = _LSD.search(html)
     token = found[1].decode("utf-8", "replace") if found else _token_of_eqmc(html)

@@ -1,4 +1,5 @@
-"""The HTTPS transport under Instaloader: pooled, bounded in time and size, and to allowed hosts.
+"""The HTTPS transport under Instaloader: pooled, bounded in time and size, and limited to allowed
+hosts.
 
 requests' timeouts count for one read of a socket, so a server that sends a byte a second keeps
 a thread for as long as it likes. Here every read of a TLS socket gets what is left until the
@@ -45,10 +46,10 @@ Instagram's own pages are 0.7 to 1 MB long (October 2026).
 """
 
 CDN_HOSTS = ("cdninstagram.com", "fbcdn.net")
-"""The hosts of files, and theirs alone: a file must not come from where the pace counts."""
+"""The hosts of files only: a file must not come from a host that the pace counts."""
 
 STALLED_SECONDS = 10.0
-"""How long a file may send nothing before it is given up."""
+"""How long a download may be silent before it is given up."""
 
 _ALPN = ["http/1.1"]
 _PIECE_BYTES = 64 * 1024
@@ -85,7 +86,7 @@ class _DeadlineSocket(ssl.SSLSocket):
     def recv_into(self, buffer: Any, nbytes: int | None = None, flags: int = 0) -> int:
         self.settimeout(self.context.deadline.left())
         if nbytes is None and not flags:
-            # What the inherited one does, but faster: a file takes over a hundred reads.
+            # The same as the inherited method, but faster: a file takes over a hundred reads.
             return self.read(len(buffer), buffer)  # type: ignore[return-value]
         return super().recv_into(buffer, nbytes, flags)
 
@@ -114,9 +115,9 @@ class PooledTransport(HTTPAdapter):
         self.status: int | None = None
         """The status of the last response, also once that is finished."""
         self.clock_difference: float | None = None
-        """Seconds by which the clock here is ahead of the one that sent the last response."""
+        """Seconds by which this machine's clock is ahead of the last response's server."""
         self.abandoned = False
-        """Whether a hanging thread may still use it, so that nobody else must."""
+        """Whether a hanging thread may still be using it, so that no other may."""
         super().__init__(pool_connections=_POOLED_HOSTS, pool_maxsize=1)
 
     @property
@@ -221,7 +222,7 @@ class PooledTransport(HTTPAdapter):
 
 
 class TransportPool:
-    """As many :class:`PooledTransport` as are in use at once, over the TLS context *tls*.
+    """A pool of :class:`PooledTransport`, one for each concurrent use, over the TLS context *tls*.
 
     *hosts* are the allowed hosts; each stands for its subdomains too. Pools over one context share
     the deadline of each thread. A connection that is silent for *patience* seconds is given up.
@@ -239,7 +240,7 @@ class TransportPool:
         self._make = partial(PooledTransport, tls, hosts, repeats=repeats)
         self._context = tls
         self._patience = patience
-        # The one used last comes first: few connections stay open.
+        # Take the one used last, so that few connections stay open.
         self._free: list[PooledTransport] = []
         self._transports: list[PooledTransport] = []
 
@@ -298,7 +299,7 @@ def _read_body(response: requests.Response) -> None:
             response.close()
             raise BodyTooLarge
         body.write(piece)
-    # CPython hands the buffer over; a join of pieces would hold the body twice.
+    # CPython hands over the buffer; joining pieces would hold the body twice.
     response._content = body.getvalue()
     response.json = partial(parse_json, response._content)  # type: ignore[method-assign]
 

@@ -50,7 +50,7 @@ __all__ = [
 ]
 
 MAX_RETRY_AFTER_SECONDS = 24 * 60 * 60
-"""Longest ``Retry-After`` that is believed."""
+"""The longest ``Retry-After`` that counts."""
 
 _MAX_RETRY_AFTER_DIGITS = 5
 _COMPLAINT_CHARACTERS = 1000
@@ -84,7 +84,7 @@ class Reason(StrEnum):
     STALE = "stale"
     """The page tokens, or the session, are out of date."""
     RATE_LIMITED = "rate_limited"
-    """429, or the same as an error in a 200: a rate limit, without doubt."""
+    """429, or the same as an error in a 200: certainly a rate limit."""
     SOFT_BLOCK = "soft_block"
     """401 with ``require_login`` and no message: this address is blocked for a while."""
     THROTTLED = "throttled"
@@ -110,7 +110,7 @@ LIMITS = frozenset({Reason.RATE_LIMITED, Reason.SOFT_BLOCK, Reason.THROTTLED})
 """The signs of a limit: they slow the pace and, uncontradicted, begin a cool-down."""
 
 SAME_QUERY: Mapping[str, str] = {"root_query": "api"}
-"""Sources that ask what another one asks, too: they have the same files, and the same gaps."""
+"""Sources that send the same query as another one, so they have the same files and gaps."""
 
 
 class Refused(Exception):
@@ -142,7 +142,7 @@ _OWN: Mapping[Reason, type[ScrapeError]] = {
     Reason.UNREACHABLE: InstagramUnreachable,
     Reason.LATE: DeadlineExceeded,
 }
-# Those that concern the account come first: to leave it alone is always right.
+# Those that concern the account come first: leaving it alone is always right.
 _WORDS = (
     ("checkpoint_required", Reason.CHALLENGE),
     ("challenge_required", Reason.CHALLENGE),
@@ -190,7 +190,7 @@ _UNREADABLE = (
     exceptions.AbortDownloadException,
     requests.RequestException,
     urllib3.exceptions.HTTPError,
-    # What Instaloader's own code raises over an answer of an unexpected shape.
+    # What Instaloader's code raises for an answer of an unexpected shape.
     AssertionError,
     AttributeError,
     LookupError,
@@ -207,7 +207,8 @@ def verdict(refusals: Sequence[Refusal]) -> ScrapeError:
     A page that says that the post is gone counts first. Next comes a refusal that says how long to
     wait. An account that must be confirmed and a post that needs a login come before limits without
     a time; those come before what the API merely suggests. A login form in the page's place can
-    mean anything, so it comes last. Where a login is needed and was used, its own trouble counts.
+    mean anything, so it comes last. If a login is needed and was used, the login's own trouble
+    counts.
     """
     error = _of_all(refusals)
     return (_by_session(refusals) if type(error) is PostForbidden else None) or error
@@ -229,7 +230,7 @@ def _of_all(refusals: Sequence[Refusal]) -> ScrapeError:
 
 
 def _by_session(refusals: Sequence[Refusal]) -> ScrapeError | None:
-    """What kept the session from a post that needs it; None if it saw that it may not have it."""
+    """What kept the session from a post that needs it; None if the account may not see the post."""
     reasons = [refusal.reason for refusal in refusals if refusal.with_session]
     if not {Reason.GATED, Reason.SESSION_ENDED}.isdisjoint(reasons):
         return None
@@ -281,9 +282,8 @@ def _concerns_everybody(refusals: Sequence[Refusal]) -> bool:
 
 
 def reason_of_response(response: requests.Response, *, with_session: bool) -> Refused | None:
-    """Why the API refuses, or None where its answer is no refusal.
-
-    *response* is one whose body was read and has no media: an error beside media is a warning.
+    """Why the API refuses, or None if its answer is not a refusal. The body of *response* was read
+    and has no media: an error beside media would be a warning.
     """
     if response.is_redirect:
         return reason_of_redirect(response, with_session=with_session)
@@ -310,7 +310,7 @@ def _reason_of_answer(response: requests.Response, *, with_session: bool) -> Rea
 def reason_of_redirect(
     response: requests.Response, *, with_session: bool, page: bool = False
 ) -> Refused:
-    """What a redirect away from the post means: a login form, a challenge, or nothing known."""
+    """What a redirect away from the post means: a login form, a challenge, or something unknown."""
     target = location_of(response)
     if target is None or target.hostname not in _HOSTS:
         return Refused(Reason.CHANGED)
@@ -326,10 +326,10 @@ def reason_of_redirect(
 
 
 def location_of(response: requests.Response) -> SplitResult | None:
-    """Where a redirect leads to, relative or not; None if its ``Location`` is no URL."""
+    """Where a redirect leads, relative or not; None if its ``Location`` is not a URL."""
     try:
         target = urlsplit(response.headers.get("Location", ""))
-        # A port that is no number raises only when it is read.
+        # A port that is not a number raises only when it is read.
         _ = target.port
     except ValueError:
         return None
@@ -337,7 +337,7 @@ def location_of(response: requests.Response) -> SplitResult | None:
 
 
 def seen_in(response: requests.Response, secrets: Collection[str] = ()) -> dict[str, Any]:
-    """The look of an unexpected answer, for the log.
+    """A summary of an unexpected answer, for the log.
 
     Its status, the keys of its JSON, and the first 200 characters. Left out are *secrets*, what
     looks like a token, and the queries of URLs.
@@ -434,7 +434,7 @@ class _Complaint(NamedTuple):
         )
 
     def reason(self, *, with_session: bool) -> Reason | None:
-        """Its meaning in any answer; None if nothing is certain."""
+        """What it means in any answer; None if that is uncertain."""
         for code in self.codes:
             if code in _CODES:
                 return _CODES[code]
@@ -445,11 +445,11 @@ class _Complaint(NamedTuple):
         return None
 
     def reason_of_failure(self, *, with_session: bool) -> Reason | None:
-        """Its further meaning in an answer that failed."""
+        """What else it means in an answer that failed."""
         if any(word in self.words for word in _RETIRED_WORDS):
             return Reason.RETIRED
         if self.is_json and _DELETED.search(self.words):
-            # Logged out, only the page knows.
+            # Logged out, only the page knows for certain.
             return Reason.GONE if with_session else Reason.EMPTY
         return Reason.SOFT_BLOCK if self.requires_login and not self.words else None
 

@@ -20,7 +20,7 @@ log = structlog.get_logger(__name__)
 
 
 class Jobs:
-    """The jobs in *store*. ``closing`` ends all that follow jobs: the process ends."""
+    """The jobs in *store*. ``closing`` ends every stream: the process is ending."""
 
     def __init__(self, store: JobStore) -> None:
         self._store = store
@@ -41,7 +41,7 @@ class Jobs:
     async def list(
         self, limit: int, after: Cursor | None, wanted: JobFilter
     ) -> tuple[Sequence[Job], Cursor | None]:
-        """The *limit* jobs taken last that are *wanted* and come *after* a place; and that of the
+        """The latest *limit* jobs that are *wanted* and come *after* a place; and the place of the
         last one, if more follow.
 
         Raises:
@@ -59,7 +59,7 @@ class Jobs:
         return await self._store.changed(since)
 
     async def forget(self, job: Job) -> bool:
-        """Show a finished *job* to nobody any more. Return False if it is gone.
+        """Hide a finished *job* from everybody. Return False if it is gone.
 
         Raises what :meth:`.JobStore.forget` raises, and:
             JobRunning: it is not finished.
@@ -115,7 +115,7 @@ class Jobs:
 async def running(store: MemoryStore, runner: Runner, concurrency: int) -> AsyncIterator[None]:
     """Open *store*, and run its posts here while the block runs, *concurrency* at a time.
 
-    Unfinished posts go on when a store that lasts is opened again.
+    Unfinished posts are resumed when a persistent store is opened again.
     """
 
     async def work() -> None:
@@ -123,7 +123,7 @@ async def running(store: MemoryStore, runner: Runner, concurrency: int) -> Async
             place = await store.next_place()
             try:
                 await runner.run(place.job_id, place.position)
-            # Whatever the error is, the next post must run.
+            # The next post must run, whatever the error is.
             except Exception:
                 log.exception("post of a job given up", job=place.job_id, index=place.position)
 

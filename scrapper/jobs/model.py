@@ -114,7 +114,7 @@ class JobPost:
     def waiting(self, until: float, *, limited: bool) -> "JobPost":
         """The same post, waiting until *until*, a unix time, or longer.
 
-        Only a post that was *limited* itself uses up its patience; one behind others does not.
+        Only a post that was *limited* itself uses up its patience; waiting behind others does not.
         """
         since = self.waiting_since
         if limited:
@@ -134,7 +134,7 @@ class JobPost:
         return replace(self, state="queued", bytes_done=0, bytes_total=None)
 
     def anew(self) -> "JobPost":
-        """The same post as if it had just been asked for."""
+        """The same post as it was when the job began."""
         return JobPost(self.url, self.shortcode)
 
     def delayed(self, until: float) -> "JobPost":
@@ -144,7 +144,7 @@ class JobPost:
         return replace(self, next_try_at=moment(math.ceil(until)))
 
     def seconds_to_wait(self, most: float) -> float:
-        """The seconds until the next try; 0 if they are more than *most*: a clock was wrong."""
+        """The seconds until the next try; 0 if more than *most*, because a clock was wrong."""
         left = unix_time(self.next_try_at) - time.time() if self.next_try_at else 0.0
         return max(0.0, left) if left <= most else 0.0
 
@@ -169,13 +169,13 @@ class JobResponse:
     keep: Annotated[bool, Field(description="Whether its posts are kept")]
     webhook_state: Annotated[
         WebhookState,
-        Field(description="`none` without a webhook; `given_up`: its receiver did not take it"),
+        Field(description="`none` without a webhook; `given_up`: its receiver did not accept it"),
     ]
 
 
 @dataclass(slots=True)
 class JobEvent(JobPost):
-    """How one post of a job is; ``index`` is its place in the job."""
+    """The state of one post of a job; ``index`` is its place in the job."""
 
     __pydantic_config__ = ConfigDict(extra="forbid")
 
@@ -186,10 +186,10 @@ class JobEvent(JobPost):
 class Job:
     """A batch of posts; ``created_at`` is a unix time, ``client`` the address that sent it.
 
-    ``owner`` is the name of the key that it was sent with, None if that is not one of several.
-    With ``keep``, sweeps leave its posts alone, which are to be as the ``wish`` has it. ``webhook``
-    is the URL that gets the job when it ends, and ``webhook_outcome`` the result. A ``forgotten``
-    job is not shown any more. The store numbers the job's changes, within an ``epoch``.
+    ``owner`` is the name of the key that it was sent with; None if keys have no names. With
+    ``keep``, sweeps leave its posts alone. ``wish`` says how the posts are wanted. ``webhook`` is
+    the URL that gets the job when it ends, and ``webhook_outcome`` the result. A ``forgotten`` job
+    is not shown any more. The store numbers the job's changes, within an ``epoch``.
     """
 
     id: str
@@ -225,7 +225,7 @@ class Job:
         return Place(self.created_at, self.id, index)
 
     def delay(self, until: float) -> None:
-        """Note that the posts that wait are tried no earlier than *until*, a unix time."""
+        """Note that waiting posts are tried no earlier than *until*, a unix time."""
         self.posts[:] = [post.delayed(until) for post in self.posts]
 
     def note(self, index: int, version: int) -> None:
@@ -257,13 +257,13 @@ class Job:
     def _webhook_state(self) -> WebhookState:
         if self.webhook is None:
             return "none"
-        # One that was retried sends another webhook when it ends again.
+        # A retried job sends another webhook when it ends again.
         return "waiting" if self.state == "running" else self.webhook_outcome or "waiting"
 
 
 @dataclass(frozen=True, slots=True)
 class JobFilter:
-    """Which jobs are wanted: those of an ``owner``, None for everybody's, and in a ``state``."""
+    """Which jobs are wanted: by ``owner`` (None: everybody's) and by ``state``."""
 
     owner: str | None = None
     state: JobState | None = None
@@ -296,7 +296,7 @@ def new_job(
     owner: str | None = None,
     wish: Wish = _ANY,
 ) -> Job:
-    """A job of *urls* for *client*; links that are not a post's have failed at once."""
+    """A job of *urls* for *client*; links that are not a post's are failed from the start."""
     posts = [_post(url, max_url_length) for url in urls]
     return Job(
         uuid.uuid4().hex,

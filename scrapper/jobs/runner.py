@@ -38,9 +38,9 @@ _PROGRESS_SECONDS = 0.3
 class Case:
     """What is known of a post when its next step is decided.
 
-    Before a try, ``others_wait`` says whether posts wait in line, and ``at_hand`` whether this one
-    needs no turn at Instagram. After a try there is the ``size`` in bytes of what was stored, or
-    the ``error``; ``patience_left`` is in seconds. ``stopping`` says that this process ends.
+    Before a try, ``others_wait`` says whether posts wait in the backlog, and ``at_hand`` whether
+    this one needs no query. After a try there is the ``size`` in bytes of what was stored, or the
+    ``error``; ``patience_left`` is in seconds. ``stopping`` says that this process is ending.
     """
 
     post: JobPost
@@ -71,10 +71,10 @@ class Case:
 
 
 class Decision(NamedTuple):
-    """What becomes of a post: it is skipped, run, put in line, left to another process, or has
-    ended as ``post`` says.
+    """The decision about a post: skip it, run it, put it in the backlog, leave it to another
+    process, or end it as ``post`` says.
 
-    ``hold`` is the number of seconds for which its limit holds the line.
+    ``hold`` is the number of seconds for which its limit holds up the backlog.
     """
 
     verb: Literal["skip", "run", "wait", "leave", "end"]
@@ -133,18 +133,18 @@ ROWS: Sequence[Row] = (
     ),
     Row("a fault", lambda _: True, lambda case: _failed(case, is_fault=True)),
 )
-"""What becomes of a post: the first row that applies."""
+"""The decision about a post: the first row that applies counts."""
 
 
 def decide(case: Case) -> Decision:
-    """What becomes of the post of *case*, by :data:`ROWS`."""
+    """The decision about the post of *case*, by :data:`ROWS`."""
     return next(row.decide(case) for row in ROWS if row.applies(case))
 
 
 class Runner:
     """Runs posts of the jobs in *store* by *scraper*, and keeps the jobs up to date.
 
-    Posts that meet a limit wait in line as *patience* allows. *on_stored* is called with the job's
+    Posts that meet a limit wait as long as *patience* allows. *on_stored* is called with the job's
     ID, the post's index and what the scraper gave.
     """
 
@@ -164,10 +164,9 @@ class Runner:
         self._stopping = stopping
 
     async def run(self, job_id: str, index: int) -> bool:
-        """Decide about a queued post, and act by it; False if it is left to another process.
-
-        Return only once the outcome is kept, however long the store is away. Otherwise another
-        process would find the post unfinished and run it again.
+        """Decide about a queued post, and act on it; False if it is left to another process. Return
+        only once the outcome is stored, however long the store is away. Otherwise another process
+        would find the post unfinished and run it again.
         """
         with bound_contextvars(job=job_id):
             found = await self._store.find(job_id, index)
@@ -232,7 +231,7 @@ class Runner:
         try:
             return post.shortcode is not None and await self._scraper.has(post.shortcode, wish)
         except ScrapeError:
-            # The try meets the same error, and notes it.
+            # The try meets the same error, and records it.
             return True
 
     async def _follow(self, job_id: str, index: int, attempt: "_Attempt") -> None:

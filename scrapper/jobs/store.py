@@ -20,7 +20,7 @@ __all__ = [
 ]
 
 MAKE_ROOM_SECONDS = 5.0
-"""Seconds after which to try again if there was no room for a job or a post."""
+"""Seconds after which to try again if there is no room for a job or a stream."""
 
 Change = Callable[[JobPost], JobPost | None]
 """Returns the changed post, or None to leave it as it is."""
@@ -29,18 +29,18 @@ Client = TypeVar("Client")
 
 
 class JobChanges(NamedTuple):
-    """Which jobs changed, or went: their IDs and owners; and the ``number`` of the last change."""
+    """The jobs that changed or went, with their owners; and the ``number`` of the last change."""
 
     number: int
     jobs: Sequence[tuple[str, str | None]]
 
 
 class JobStore(Protocol):
-    """Keeps jobs, the queue of their posts, and the line of those that wait.
+    """Keeps jobs, the queue of their posts, and the backlog of those that wait.
 
     The first eight methods are for clients, and raise :class:`~scrapper.errors.JobsUnreachable`
     where the store cannot be reached. The others are for the runner, and return only once the store
-    answered, however long that takes.
+    has answered, however long that takes.
     """
 
     async def add(self, job: Job) -> None:
@@ -68,12 +68,11 @@ class JobStore(Protocol):
         """
 
     async def newest(self, number: int, after: Cursor | None, wanted: JobFilter) -> Sequence[Job]:
-        """The *number* jobs taken last of those that are *wanted* and come *after* a place."""
+        """The latest *number* jobs that are *wanted* and come *after* a place."""
 
     async def forget(self, job: Job) -> bool:
-        """Show *job* to nobody any more; False if it is gone, or goes on.
-
-        Its webhook is delivered nevertheless, and plugins are notified of its end.
+        """Hide *job* from everybody; False if it is gone or unfinished. Its webhook is still
+        delivered, and plugins are notified of its end.
 
         Raises:
             DiskFull, DiskReadOnly, MediaFolderGone: that cannot be kept.
@@ -82,11 +81,11 @@ class JobStore(Protocol):
     async def changed(self, since: int) -> JobChanges:
         """The jobs that changed after change number *since*, the last one first.
 
-        Where the store begins anew, numbers do, too.
+        If the store begins anew, so do the numbers.
         """
 
     async def check_room(self, client: str | None) -> None:
-        """See that *client* may have one more unfinished job.
+        """Check that *client* may have one more unfinished job.
 
         Raises:
             JobsFull, TooManyJobs: not now.
@@ -96,22 +95,22 @@ class JobStore(Protocol):
         """The job, perhaps without its posts, and the post at *index*; None if they are gone."""
 
     async def note(self, job_id: str, index: int, post: JobPost) -> bool:
-        """Keep what became of a post; return False if it ended meanwhile, or is gone."""
+        """Store the outcome of a post; return False if it ended meanwhile, or is gone."""
 
     async def wait(self, job: Job, index: int, post: JobPost, hold: float = 0.0) -> None:
-        """Put a post in line: one behind others, or one that met a limit of *hold* seconds."""
+        """Add a post to the backlog, behind others, or because it met a limit of *hold* seconds."""
 
     async def hold(self, seconds: float) -> None:
-        """Note a limit: nobody leaves the line for *seconds*."""
+        """Note a limit: no post leaves the backlog for *seconds*."""
 
     async def has_waiting(self) -> bool:
-        """Whether any post waits in line."""
+        """Whether any post waits in the backlog."""
 
     def note_success(self) -> None:
-        """Note that a post that had left the line met no limit."""
+        """Note that a post that had left the backlog met no limit."""
 
     async def skip(self) -> None:
-        """Let the next post leave the line at once, since the last one was cancelled."""
+        """Let the next post leave the backlog at once, since the last one was cancelled."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,17 +122,17 @@ class FinishedJob:
 
 
 class FinishedJobs(Protocol):
-    """The jobs that ended, which plugins may not know of yet."""
+    """The finished jobs that plugins may not have got yet."""
 
     async def unreported(self, plugin: str) -> Sequence[FinishedJob]:
-        """Those that *plugin* does not know of, oldest first."""
+        """The jobs that *plugin* has not got, oldest first."""
 
     async def note_reported(self, plugin: str, job: FinishedJob) -> None:
-        """Note that *plugin* knows of this end of the job."""
+        """Note that *plugin* got this end of the job."""
 
 
 def check_room(unfinished: Sequence[Client], client: Client, max_jobs: int) -> None:
-    """See that there is room for one more job of *client*.
+    """Check that there is room for one more job of *client*.
 
     *unfinished* names the client of each unfinished job. One client may have a quarter of
     *max_jobs*, so that others find room. If *max_jobs* is below four, one client may
@@ -152,9 +151,8 @@ def check_room(unfinished: Sequence[Client], client: Client, max_jobs: int) -> N
 def jobs_to_drop(
     kept: int, finished: Sequence[str], unreported: Collection[str], max_jobs: int
 ) -> Sequence[str]:
-    """Which of the *finished* jobs, oldest first, make room for a new one beside *kept* jobs.
-
-    Those whose end is *unreported* stay, unless *max_jobs* are.
+    """Which of the *finished* jobs, oldest first, to drop for a new one, if *kept* jobs are there.
+    Those whose end is *unreported* stay, unless there are *max_jobs* of them.
     """
     if len(unreported) < max_jobs:
         finished = [job_id for job_id in finished if job_id not in unreported]

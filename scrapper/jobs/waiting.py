@@ -1,4 +1,4 @@
-"""Posts that wait for Instagram, or for room: one line for all jobs, and each post's patience."""
+"""The backlog of posts that wait for Instagram, or for room, and each post's patience."""
 
 import asyncio
 import time
@@ -22,7 +22,7 @@ class Place(NamedTuple):
 
 
 class LinePace:
-    """The ``seconds`` between two posts that leave the line: *spacing* at most."""
+    """The ``seconds`` between two posts that leave the backlog: at most *spacing*."""
 
     def __init__(self, spacing: float) -> None:
         self._spacing = self.seconds = spacing
@@ -37,11 +37,9 @@ class LinePace:
 
 
 class Backlog:
-    """Posts that met a limit, and those behind them.
-
-    No post leaves while the line is held. Then the posts leave one by one, with a pause between
-    them, so that they do not all try at once. This pause is *spacing* seconds at first, and halves
-    with each post that meets no limit.
+    """Posts that met a limit, and those behind them. No post leaves while the backlog is held. Then
+    the posts leave one by one, with a pause between them, so that they do not all try at once. This
+    pause is *spacing* seconds at first, and halves with each post that meets no limit.
     """
 
     def __init__(self, spacing: float) -> None:
@@ -55,7 +53,8 @@ class Backlog:
         return len(self._line)
 
     def join(self, place: Place, hold: float = 0.0) -> float:
-        """Add a post that met a limit and holds the line for *hold* seconds, or one behind others.
+        """Add a post that met a limit and holds the backlog for *hold* seconds, or one behind
+        others.
 
         Return the unix time at which its turn comes, at the earliest.
         """
@@ -74,24 +73,24 @@ class Backlog:
         return iter(self._line)
 
     def leave(self, place: Place) -> None:
-        """Take a post out of the line, if it is there."""
+        """Take a post out of the backlog, if it is there."""
         index = bisect_left(self._line, place)
         if self._line[index : index + 1] == [place]:
             del self._line[index]
 
     def note_success(self) -> None:
-        """Note that a post that had left the line met no limit."""
+        """Note that a post that had left the backlog met no limit."""
         if not self.held_until:
             self._pace.speed_up()
 
     @property
     def held_until(self) -> float:
-        """The unix time until which the line is held; 0 if it is not."""
+        """The unix time until which the backlog is held; 0 if it is not."""
         left = self._held_until - time.monotonic()
         return time.time() + left if left > 0 else 0.0
 
     async def next(self) -> Place:
-        """Take the first post out of the line, once it may go."""
+        """Take the first post out of the backlog, once it may leave."""
         while True:
             wait = max(self._held_until, self._next_at) - time.monotonic()
             if self._line and wait <= 0:
@@ -106,8 +105,8 @@ class Backlog:
 class Patience:
     """How long each post may wait for limits: *seconds* in all.
 
-    This process counts by the monotonic clock, which nobody sets. What a post waited in an earlier
-    process or another one counts only while *clock_is_right*, which may block.
+    This process counts by the monotonic clock, which nobody sets. The time that a post waited in an
+    earlier process, or another one, counts only while *clock_is_right*, which may block.
     """
 
     def __init__(
@@ -128,7 +127,7 @@ class Patience:
             waited = 0.0
             if waiting_since is not None and await asyncio.to_thread(self._clock_is_right):
                 waited = max(0.0, time.time() - waiting_since)
-            # Forget posts that nobody has asked about for long: they were cancelled.
+            # Forget posts that nobody has asked about for a long time: they were cancelled.
             latest = time.monotonic() - self._seconds
             for old in list(takewhile(lambda it: self._since[it] < latest, self._since)):
                 del self._since[old]
@@ -136,5 +135,5 @@ class Patience:
         return self._seconds - (time.monotonic() - self._since[place])
 
     def forget(self, place: Place) -> None:
-        """Note that the post waits no longer."""
+        """Forget the post: it no longer waits."""
         self._since.pop(place, None)

@@ -1,7 +1,7 @@
 """Webhooks: a job's JSON is sent to its client's address when the job ends.
 
-The stores keep what is to be delivered. :class:`Receivers` decides which is sent next and which is
-given up, so that a receiver that never answers delays no other.
+The stores keep the deliveries. :class:`Receivers` decides which is sent next and which is given up,
+so that a receiver that never answers delays no other.
 """
 
 import asyncio
@@ -51,14 +51,14 @@ __all__ = [
 log = structlog.get_logger(__name__)
 
 LEASE_SECONDS = 60
-"""Within this time a delivery that was taken is finished or postponed, or it is due again."""
+"""A delivery that was taken is due again after this time, unless it is finished or postponed."""
 
 _AT_ONCE = 8
 _MOST_WAITING = 1000
-# Of both, one receiver gets a quarter.
+# One receiver gets a quarter of both.
 _AT_ONCE_FOR_ONE = _AT_ONCE // 4
 _MOST_WAITING_FOR_ONE = _MOST_WAITING // 4
-_MOST_ATTEMPTS = 30  # With these pauses, a day.
+_MOST_ATTEMPTS = 30  # With these pauses, attempts last a day.
 _DAY = 24 * 60 * 60
 
 _FIRST_PAUSE = 1.0
@@ -99,7 +99,7 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """What a store says of a delivery: its age is in seconds."""
+    """What a store reports of a delivery; its age is in seconds."""
 
     id: str
     job: str
@@ -109,14 +109,14 @@ class Waiting:
 
 
 class Deliveries(Protocol):
-    """What is to be delivered, across restarts."""
+    """The deliveries, across restarts."""
 
     async def waiting(self) -> Sequence[Waiting]:
         """All deliveries; one that was taken is not due."""
         ...
 
     async def take(self, id_: str) -> Delivery | None:
-        """Take a delivery that is due, for the caller alone; None if gone, or taken already."""
+        """Take a delivery that is due, only for the caller; None if it is gone or taken already."""
         ...
 
     async def finish(self, id_: str, outcome: Outcome) -> None:
@@ -132,9 +132,9 @@ class Receivers:
     """Which delivery is sent next, and which are given up. A receiver is a host.
 
     One receiver gets a quarter of the slots; while it fails, one slot. After each failure in a row
-    it is left alone for longer, up to an hour. A quarter of all that may wait may wait for one
-    receiver; beyond that its oldest deliveries are given up, as are those older than a day whose
-    receiver fails.
+    it gets a longer pause, up to an hour. One receiver may have a quarter of the deliveries that
+    may wait; beyond that its oldest are given up, as are those older than a day whose receiver
+    fails.
     """
 
     def __init__(self, *, now: Callable[[], float] = time.monotonic) -> None:

@@ -1,7 +1,7 @@
 """What plugins add to a stored post: further files, and the addresses of copies.
 
-A file in the post's folder holds it. It goes with the post, and a refresh, which brings other
-files, begins without it.
+A file in the post's folder holds them. They are removed with the post, and by a refresh, which
+brings other files.
 """
 
 import json
@@ -65,7 +65,7 @@ def add(folder: Path, name: str, additions: Additions, version: int) -> None:
 
 
 def check_additions(additions: Additions, post: Post) -> None:
-    """See that *additions* can become part of *post*.
+    """Check that *additions* can become part of *post*.
 
     Raises:
         ValueError, TypeError: they cannot: a value has another type, or a file another name.
@@ -92,7 +92,7 @@ def with_additions(post: Post, folder: Path, version: int) -> Post:
     for data in known.values():
         try:
             if data["version"] != version:
-                # It was made of the files that were there before.
+                # These were made of the files that were there before.
                 continue
             additions = _parse(data, post)
             orjson.dumps(additions)

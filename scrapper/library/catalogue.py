@@ -51,7 +51,7 @@ CREATE VIRTUAL TABLE IF NOT EXISTS words USING fts5 (
 );
 CREATE TABLE state (synced INTEGER NOT NULL) STRICT
 """
-# A search is answered, or refused, within two seconds.
+# A search succeeds or fails within two seconds.
 _PATIENCE_SECONDS = 0.5
 _AT_ONCE = 500
 # Two changes within one tick of the file system's clock leave the same time.
@@ -72,7 +72,7 @@ class Search:
     ``text`` is looked for in captions and in the names of owners, coauthors and tagged people; each
     of its words matches the beginning of a word there. The beginning of a shortcode is found, too,
     and the link of a post finds that post alone. ``owner`` is a user name. With ``sort`` "taken",
-    the posts that were taken last come first, and last those of which that is not known.
+    the posts that were taken last come first, and posts without a known time last.
     """
 
     text: str = ""
@@ -82,7 +82,7 @@ class Search:
     sort: Sort = "stored"
 
     def allows(self, stored: StoredPost) -> bool:
-        """Whether *stored* is still kept, or not kept, as wanted: its mark may have changed."""
+        """Whether *stored* is still kept, or not kept, as wanted: the mark may have changed."""
         return self.kept is None or stored.kept == self.kept
 
 
@@ -91,7 +91,7 @@ class Catalogue:
 
     The file is a cache. It is recreated if it is missing or damaged, and each :meth:`sync` adds
     what was stored, and drops what was removed, by whatever process. The whole folder is compared
-    only if something else than our own *changes* may have happened. Calls raise what a use of
+    only if something other than our own *changes* may have happened. Calls raise what a use of
     :class:`~scrapper.library.sqlite_file.SQLiteFile` raises, and so does *check*.
     """
 
@@ -124,7 +124,7 @@ class Catalogue:
 
     @property
     def complete(self) -> bool:
-        """Whether every post has been looked at by now."""
+        """Whether every post has been read by now."""
         return self._complete_since == self._file.openings != 0
 
     def open(self) -> None:
@@ -140,9 +140,8 @@ class Catalogue:
         self._file.close()
 
     def suspect(self, shortcode: str) -> None:
-        """Have the next :meth:`sync` read the post again, whatever its folder looks like.
-
-        A new folder may have the inode of an old one, and a mark changes neither.
+        """Make the next :meth:`sync` read the post again. It cannot see every change by itself: a
+        new folder may have the inode of an old one, and a mark changes neither.
         """
         with self._suspects_lock:
             self._suspects.add(shortcode)
@@ -150,7 +149,7 @@ class Catalogue:
     def sync(self, *, fill: bool = True) -> None:
         """Bring the catalogue up to date with the folders.
 
-        Unless it may *fill* a new file, which may take a minute, that is refused.
+        With *fill* it may also fill a new file, which may take a minute; without, it refuses to.
 
         Raises:
             Busy: the file is new, and is not to be filled.
@@ -167,7 +166,7 @@ class Catalogue:
             raise
 
     def _sync(self, suspects: Set[str], *, fill: bool) -> bool:
-        """Return false if another file came into the place of the one that was read first."""
+        """Return false if another file replaced the one that was read first."""
         changed_at = self._root.stat().st_mtime_ns
         with self._file.using() as database:
             opening = self._file.openings
@@ -211,7 +210,7 @@ class Catalogue:
         return True
 
     def recheck(self) -> None:
-        """Have the next :meth:`sync` look again at every folder that held no post.
+        """Make the next :meth:`sync` look again at every folder that held no post.
 
         Otherwise it would not notice files that were added since.
         """
@@ -219,7 +218,7 @@ class Catalogue:
             _forget_non_posts(database)
 
     def newest(self, number: int, after: Cursor | None, search: Search) -> list[Cursor]:
-        """The places of the *number* first posts of a *search*, of those that come *after* one."""
+        """The places of the first *number* posts of a *search* that come *after* a place."""
         text = _text(search.text)
         if search.text and text is None:
             return []
@@ -234,7 +233,7 @@ class Catalogue:
         if search.kind:
             wishes.append(("kind = ?", (search.kind,)))
         if after is not None:
-            # The first condition has SQLite begin at the right place of the index.
+            # The first condition lets SQLite begin at the right place of the index.
             place = after.time, after.time, after.name
             wishes.append((f"{moment} <= ? AND ({moment} < ? OR shortcode > ?)", place))
         where = " AND ".join(condition for condition, _ in wishes)
@@ -333,13 +332,13 @@ def _mark_synced(database: sqlite3.Connection, changed_at: int) -> None:
 
 
 def _read_all_again(database: sqlite3.Connection) -> None:
-    """Have the next :meth:`Catalogue.sync` read every post: earlier releases noted less of them."""
+    """Make the next :meth:`Catalogue.sync` read every post: earlier releases recorded less."""
     database.execute("UPDATE posts SET inode = -1")
     database.execute("DELETE FROM state")
 
 
 def _text(text: str) -> tuple[str, tuple[Any, ...]] | None:
-    """The condition that a post has *text* in it, and its values; None if nothing can have it."""
+    """The SQL condition that a post matches *text*, and its values; None if no post can."""
     link = pasted_link(text, max_length=_MOST_LINK)
     if isinstance(link, ShareLink):
         return "share = ?", (link.path,)
@@ -362,8 +361,8 @@ def _share_link(url: str) -> str | None:
 
 
 def _words(text: str) -> str:
-    """*text* as a query of FTS5 that has no operators; empty if there is no word in it."""
-    # SQLite takes a NUL for the end of the query.
+    """*text* as a query of FTS5 without operators; empty if it has no word."""
+    # For SQLite a NUL ends the query.
     some = text.replace("\0", " ").split()
     words = [word for word in some if any(map(str.isalnum, word))][:_MOST_WORDS]
     return " ".join('"{}"*'.format(word.replace('"', '""')) for word in words)

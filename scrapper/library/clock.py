@@ -1,4 +1,4 @@
-"""Whether the wall clock can be believed: a wrong one would make every stored post look old."""
+"""Whether the wall clock can be trusted: a wrong one could make every stored post look old."""
 
 import math
 import time
@@ -36,8 +36,7 @@ class Reading:
     def in_step_with(self, earlier: "Reading") -> bool:
         """Whether both clocks say the same of the time since *earlier*.
 
-        After a new start of the machine nobody knows how long it was off: up to a day counts as
-        likely.
+        After a restart of the machine nobody knows how long it was off: up to a day is plausible.
         """
         since = self.wall - earlier.wall
         if self.boot and self.boot == earlier.boot:
@@ -59,10 +58,10 @@ def read_clocks() -> Reading:
 class ClockWatch:
     """Compares the clocks with those of the last look, which the file at *path* keeps; blocking.
 
-    While they differ the wall clock is not believed. It is believed again once they match the last
-    look that was believed, or once they agreed with each other for a day: the machine was off for
-    long, or its clock was set right. *check* is called before each change of the file, and raises
-    where its folder is gone.
+    While they differ, the wall clock is not trusted. It is trusted again once they match the last
+    trusted look, or have agreed with each other for a day: then the machine was off for long, or
+    its clock was corrected. *check* is called before each change of the file, and raises where its
+    folder is gone.
     """
 
     def __init__(
@@ -78,7 +77,7 @@ class ClockWatch:
         self._doubted: Reading | None = None
 
     def is_right(self) -> bool:
-        """Whether the wall clock can be believed now.
+        """Whether the wall clock can be trusted now.
 
         Raises:
             MediaFolderGone: the folder is gone.
@@ -93,7 +92,7 @@ class ClockWatch:
             try:
                 self._file.write(asdict(now))
             except OSError as error:
-                # On a full disk, a sweep is needed most.
+                # A full disk needs a sweep most.
                 log.warning("last look at the clock not stored", cause=str(error))
             return True
         if not agreed:

@@ -36,7 +36,7 @@ _MOST_ASIDE = 4
 
 
 def check_room(folder: Path, *, keep_free: int, coming: int = 0) -> None:
-    """See that *keep_free* bytes stay free when *coming* bytes more are in *folder*.
+    """Check that *keep_free* bytes stay free when *coming* more bytes are in *folder*.
 
     Raises:
         DiskFull: they would not.
@@ -94,15 +94,15 @@ def identity(path: Path) -> tuple[int, int] | None:
 def set_aside(path: Path, suffixes: Iterable[str] = ()) -> Path:
     """Rename what is at *path*, if anything is, and its companions with one of *suffixes*.
 
-    Return the new path: the name with ``.damaged-`` and the time. Of the files set aside earlier
-    the latest stay.
+    Return the new path: the name with ``.damaged-`` and the time. Only the latest of the files that
+    were set aside stay.
 
     Raises:
         OSError: it cannot be renamed.
     """
     known = sorted(path.parent.glob(f"{glob.escape(path.name)}.damaged-*"))
     for old in known[:-_MOST_ASIDE]:
-        # The contents of a folder are not ours.
+        # A folder's contents are not ours to remove.
         if not old.is_dir() or old.is_symlink():
             old.unlink(missing_ok=True)
     aside = path.with_name(f"{path.name}.damaged-{time.time_ns()}")
@@ -113,7 +113,7 @@ def set_aside(path: Path, suffixes: Iterable[str] = ()) -> Path:
 
 
 def open_lock(path: Path) -> int:
-    """A descriptor of the file at *path*, to lock it; what is no regular file is set aside.
+    """A descriptor of the file at *path*, to lock it; anything but a regular file is set aside.
 
     Raises:
         OSError: it cannot be opened.
@@ -134,7 +134,7 @@ def locked(descriptor: int) -> Iterator[None]:
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Put a file of *content*, readable by its owner alone, in the place of *path*.
+    """Put a file of *content*, readable only by its owner, at *path*.
 
     After a crash at any instant the old content is there, or the new one. A folder in its place is
     set aside.
@@ -169,7 +169,7 @@ def exchange(one: Path, other: Path) -> bool:
     """Swap two paths atomically: renameat2(2), Linux 3.15; false where it cannot be done."""
     if sys.platform != "linux":
         return False
-    # It takes half a megabyte, and only replacing a stored post needs it.
+    # It takes half a megabyte, and is needed only to replace a stored post.
     import ctypes  # noqa: PLC0415
 
     try:

@@ -1,4 +1,4 @@
-"""What was read of the library lately, so that many requests share one look at the disk."""
+"""What was recently read of the library, so that many requests share one look at the disk."""
 
 import asyncio
 import time
@@ -13,7 +13,7 @@ __all__ = ["Index"]
 _TRUSTED_SECONDS = 0.1
 _MOST_BYTES = 4_000_000
 _READERS = 2
-"""Threads at a time: more of them wait for each other more than for the disk."""
+"""Threads at a time: more would wait for each other rather than for the disk."""
 _READ_AT_ONCE = 32
 
 Look = asyncio.Future[StoredPost | None]
@@ -22,7 +22,7 @@ Look = asyncio.Future[StoredPost | None]
 class Index:
     """The posts under *root* that were read last, by shortcode; for one event loop.
 
-    *check* is called in a thread where a post is not found; it raises where the root is gone.
+    *check* is called in a thread if a post is not found; it raises if the root is gone.
     """
 
     def __init__(self, root: Path, *, check: Callable[[], None] = lambda: None) -> None:
@@ -38,8 +38,8 @@ class Index:
     async def get(self, shortcode: str) -> StoredPost | None:
         """The stored post, or None: not stored, not whole any more, or not readable.
 
-        What was found on the disk within the last tenth of a second is not looked for again,
-        and however many ask for a post at once, its folder is read once.
+        The disk is not read again within a tenth of a second, and simultaneous requests for a post
+        read its folder once.
         """
         known = self._known(shortcode)
         if known is not None:
@@ -94,7 +94,7 @@ class Index:
         except RuntimeError as error:
             found = [error] * len(some)
         for (shortcode, look), stored in zip(some, found, strict=True):
-            # Else what was read may have been replaced meanwhile.
+            # Otherwise what was read may have been replaced meanwhile.
             if self._looks.get(shortcode) is look:
                 self._note(shortcode, stored)
             if isinstance(stored, Exception):
@@ -118,7 +118,7 @@ class Index:
                 if stored is None:
                     self._check()
                 found.append(stored)
-            # Those who wait for this post get the error.
+            # The callers that wait for this post get the error.
             except Exception as error:  # noqa: BLE001
                 found.append(error)
         return found

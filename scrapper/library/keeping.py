@@ -1,7 +1,7 @@
 """Kept posts: a mark in a post's folder, which sweeps respect.
 
-The mark is a file, so it needs only the disk. A refresh replaces the post's folder, and
-a sweep removes it, both by renames. A mark that is set at that moment must not be lost.
+The mark is a file, so it needs only the disk. A refresh replaces the post's folder, and a sweep
+removes it, both by renames. A mark that is set at that very moment must not be lost.
 """
 
 import os
@@ -26,12 +26,12 @@ def keep(folder: Path) -> bool:
             return False
         try:
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
-            # Anything with the name counts as the mark.
+            # Anything with this name counts as the mark.
             with suppress(FileExistsError):
                 os.close(os.open(_MARK, flags, 0o644, dir_fd=descriptor))
             os.fsync(descriptor)
             marked = os.fstat(descriptor)
-        # Somebody removes the folder meanwhile.
+        # The folder was removed meanwhile.
         except FileNotFoundError:
             continue
         finally:

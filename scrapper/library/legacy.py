@@ -42,7 +42,7 @@ _UNPACKING_BYTES = 32_000_000
 
 
 def legacy_post(folder: Path) -> Post | None:
-    """The files in *folder* as a post; None if it holds none of that release.
+    """The files in *folder* as a post; None if it has none of that release's files.
 
     Links are not followed. Texts that are missing or unreadable are left out.
     """
@@ -103,7 +103,7 @@ def note_seen(root: Path, shortcodes: Set[str]) -> Set[str]:
     except FileNotFoundError:
         pass
     except OSError as error:
-        # On a full disk, the sweep is needed most.
+        # A full disk needs the sweep most.
         log.warning("posts of release 0.2.0 not noted: they stay", cause=str(error))
     return known - shortcodes
 
@@ -136,8 +136,8 @@ def _caption(path: Path) -> str:
 
 
 def _node(path: Path) -> dict[str, Any]:
-    """What Instagram said of the post, in one of the forms that Instaloader had over the years."""
-    # Only such folders need it.
+    """What Instagram said about the post, in one of Instaloader's formats over the years."""
+    # Only these folders need it.
     import lzma  # noqa: PLC0415
 
     unpacker = lzma.LZMADecompressor(memlimit=_UNPACKING_BYTES)
@@ -152,7 +152,7 @@ def _node(path: Path) -> dict[str, Any]:
 
 
 def _read(path: Path) -> bytes:
-    """A regular file, to its end.
+    """The whole content of a regular file.
 
     Raises:
         OSError, ValueError: there is none, or it is too large.
@@ -175,5 +175,5 @@ def _moment(value: Any) -> str | None:
 
 
 def _text(value: Any) -> str | None:
-    # Half of an emoji cannot be sent.
+    # Half of an emoji cannot be encoded.
     return value.encode(errors="replace").decode() if isinstance(value, str) and value else None

@@ -48,7 +48,7 @@ class Cursor(NamedTuple):
         return -self.time, self.name
 
     def __str__(self) -> str:
-        # Nine digits distinguish any two times that a float of today can hold.
+        # Nine digits distinguish any two present-day times in a float.
         return f"{self.time:.9f}~{self.name}"
 
     @classmethod
@@ -79,7 +79,7 @@ class Usage(NamedTuple):
 
 
 def folders(root: Path) -> Iterator[tuple[str, int]]:
-    """The folders that may be posts, each with its inode: a new inode means a new post."""
+    """The folders that may be posts, with their inodes: a new inode means a new post."""
     with os.scandir(root) as entries:
         for entry in entries:
             if is_shortcode(entry.name) and entry.is_dir(follow_symlinks=False):
@@ -97,18 +97,17 @@ def folders_of(root: Path, shortcodes: Iterable[str]) -> Iterator[tuple[str, int
 
 
 def newest(root: Path, number: int, after: Cursor | None) -> list[Cursor]:
-    """The places of the *number* posts stored last, of those that come *after* a place."""
+    """The places of the latest *number* posts that come *after* a place."""
     all_posts = (Cursor(stored_at, shortcode) for shortcode, stored_at, _ in _folders(root))
     those = (cursor for cursor in all_posts if after is None or cursor.key > after.key)
-    # Not sorted as a whole: for many posts that would take long, and much memory.
+    # Sorting everything would take long, and much memory, for many posts.
     return heapq.nsmallest(number, those, key=lambda cursor: cursor.key)
 
 
 def stored_before(root: Path, moment: float) -> tuple[list[str], Set[str]]:
-    """The shortcodes of what was stored, or for release 0.2.0 seen, before *moment* (unix time).
-
-    What that release left is noted as seen. The second list has those that were noted, and are
-    gone, or posts of this release by now.
+    """The shortcodes of posts stored before *moment* (unix time); for release 0.2.0, first seen
+    before it. It notes that release's posts as seen. The second list has noted posts that are gone,
+    or were stored again by this release.
     """
     posts = list(_folders(root))
     legacy = {name for name, _, version in posts if version is None}
@@ -120,7 +119,7 @@ def stored_before(root: Path, moment: float) -> tuple[list[str], Set[str]]:
 def versions(root: Path) -> dict[str, int]:
     """The version of each post: a number that changes when the post is stored again, and grows.
 
-    What release 0.2.0 left has none.
+    Posts of release 0.2.0 have none.
     """
     return {name: version for name, _, version in _folders(root) if version is not None}
 
@@ -140,10 +139,10 @@ def is_stored(folder: Path) -> bool:
 
 
 def usage_of(root: Path) -> Usage:
-    """How much is stored; every file is looked at."""
+    """How much is stored; this looks at every file."""
     posts = size = 0
     for shortcode, _, _ in _folders(root):
-        # The post may be removed meanwhile.
+        # The post may have been removed meanwhile.
         with suppress(OSError):
             size += size_of(root / shortcode)
             posts += 1

@@ -1,4 +1,4 @@
-"""Which posts changed lately, for those who follow the library."""
+"""Which posts changed recently, for clients that follow the library."""
 
 from collections import deque
 from typing import Literal, NamedTuple, Protocol
@@ -19,7 +19,7 @@ class PostChange(NamedTuple):
 
 
 class News(Protocol):
-    """The latest changes of posts, by whatever process."""
+    """The latest changes of posts, by any process."""
 
     def note(self, shortcode: str, change: Change) -> None:
         """Note a change, on the event loop."""
@@ -32,7 +32,7 @@ class News(Protocol):
 
 
 class LocalNews:
-    """:class:`News` of this process alone."""
+    """:class:`News` of this process only."""
 
     def __init__(self) -> None:
         self._changes: deque[PostChange] = deque(maxlen=_MOST_CHANGES)

@@ -1,4 +1,4 @@
-"""What this process itself changed in the media folder, so that nobody compares the whole of it."""
+"""What this process itself changed in the media folder, so that not all of it is compared."""
 
 import threading
 from collections import deque
@@ -13,11 +13,11 @@ _MOST = 4096
 
 
 class OwnChanges:
-    """The posts that this process put into *root* or took out of it lately; for any thread.
+    """The posts that this process recently put into *root* or removed from it; for any thread.
 
     Each change is kept with the folder's time of modification before and after it, in nanoseconds.
-    Where these times are a chain, nobody else changed the folder in between. What another process
-    does at the very instant of one of our changes goes unnoticed until the next sweep.
+    As long as these times form a chain, nobody else changed the folder in between. What another
+    process does at the very instant of one of our changes goes unnoticed until the next sweep.
     """
 
     def __init__(self, root: Path) -> None:
@@ -47,7 +47,7 @@ class OwnChanges:
                     changed.add(change.shortcode)
                     time = change.after
                     if time == end:
-                        # Others in the same tick of the clock may follow.
+                        # Other changes in the same tick of the clock may follow.
                         found = changed.copy()
         return found
 

@@ -27,7 +27,7 @@ __all__ = [
 Quality = Literal["compatible", "best"]
 
 SMALL_BYTES, SMALL_PIXELS = 25_000, 320
-"""What a small picture may have: bytes, and pixels of its shorter side."""
+"""The limits of a small picture: its bytes, and the pixels of its shorter side."""
 
 _SHOWN = (".jpg", ".png", ".webp", ".gif")
 _UNSIGNED_LIFETIME = 24 * 60 * 60
@@ -46,7 +46,7 @@ class MediaItem:
 
     ``size`` is in bytes, ``width`` and ``height`` in pixels, ``duration`` in seconds; None if
     Instagram does not say. ``cdn_url`` is empty for a file that a plugin made. ``codec`` is that of
-    a video, or of a sound, by ffprobe's name, and ``bit_rate`` in bits per second, as they are.
+    the video or sound itself, by ffprobe's name; ``bit_rate`` is in bits per second.
     """
 
     type: Literal["video", "image", "audio"]
@@ -69,7 +69,7 @@ class MediaItem:
 
     @property
     def is_small(self) -> bool:
-        """Whether it is light, and its shorter side, if known, has at most 320 pixels."""
+        """Whether it has few bytes, and at most 320 pixels on its shorter side, if known."""
         sides = [side for side in (self.width, self.height) if side]
         return self.is_light and min(sides, default=0) <= SMALL_PIXELS
 
@@ -83,13 +83,13 @@ class Wish:
 
     @classmethod
     def stored(cls, quality: Any, max_bytes: Any) -> "Wish":
-        """The wish as a manifest or a job keeps it; older ones have none."""
+        """The wish as stored in a manifest or a job; older ones have none."""
         return cls("best" if quality == "best" else "compatible", max_bytes)
 
 
 @dataclass(frozen=True, slots=True)
 class Music:
-    """The sound of a post: a song, or the owner's own. ``url`` is Instagram's, of the song."""
+    """The sound of a post: a song, or the owner's own. ``url`` is Instagram's URL of the song."""
 
     title: str
     artist: str | None
@@ -126,13 +126,13 @@ class Post:
     """A downloaded post; ``media`` holds at least one item, in Instagram's order.
 
     ``original_url`` is the URL that was first asked for, ``taken_at`` the time of the post in UTC,
-    RFC 3339. ``thumbnail`` is the cover picture of a post whose main file is a
-    video; it is not one of the ``media``. ``missing`` are the numbers, from 1, of a carousel's
-    items that could not be had. ``outdated`` are those whose file is of an earlier download,
-    because they could not be had in the last one. ``setbacks`` says how many downloads in a row
-    before the last one left something to be had. ``named_item`` is the number of the item whose
-    own code the shortcode is. ``quality`` is the one that was asked for, and ``max_bytes`` the size
-    that was, if larger files were passed over because of it.
+    RFC 3339. ``thumbnail`` is the cover picture of a post whose main file is a video; it is not one
+    of the ``media``. ``missing`` are the numbers, from 1, of a carousel's items that could not be
+    had. ``outdated`` are those whose file is of an earlier download, because the last one could not
+    get them. ``setbacks`` says how many downloads in a row, before the last one, were incomplete.
+    ``named_item`` is the number of the item whose own code the shortcode is. ``quality`` is the one
+    that was asked for, and ``max_bytes`` the size that was, if larger files were passed over
+    because of it.
 
     ``small`` is a smaller copy of the post's picture, for lists; it is not one of the ``media``
     either, and a post whose picture is small has none.
@@ -171,21 +171,20 @@ class Post:
 
     @property
     def lead(self) -> MediaItem:
-        """The item that stands for the post in a list: the one that it is named for, or the first.
-
-        One of the post's own, however many there are.
+        """The item that represents the post in a list: the one that its shortcode names, or the
+        first; never one that a plugin added.
         """
         named = (item for item in self.media if self.number_of(item) == self.named_item)
         return next(named, self.media[0])
 
     @property
     def picture(self) -> MediaItem | None:
-        """The picture that stands for the post: its lead, or else the cover of its first video."""
+        """The picture that represents the post: its lead, or else the cover of its first video."""
         return self.lead if self.lead.type == "image" else self.thumbnail
 
     @property
     def listed_picture(self) -> MediaItem | None:
-        """What a list shows of the post: its small picture, or another one of at most 25 KB."""
+        """The picture for lists: the small picture, or another one of at most 25 KB."""
         pictures = filter(None, (self.small, self.picture, self.thumbnail))
         return next((one for one in pictures if one.is_light), None)
 
@@ -203,7 +202,7 @@ class Post:
 
     @property
     def named(self) -> MediaItem:
-        """The item whose own code the shortcode is, or else the main one."""
+        """The item whose own shortcode this is, or else the main one."""
         named = (item for item in self.media if self.number_of(item) == self.named_item)
         return next(named, self.main)
 
@@ -227,8 +226,8 @@ class Post:
     def satisfies(self, wish: Wish) -> bool:
         """Whether the post need not be fetched again for the sake of *wish*.
 
-        Pictures satisfy any quality, and the best satisfies all if it is H.264. Files of an
-        earlier download, which could not be had anew, count for nothing.
+        Pictures satisfy any quality, and the best satisfies all if it is H.264. Files that had to
+        be kept from an earlier download are ignored.
         """
         if not self.fits(wish.max_bytes):
             return False
@@ -240,7 +239,7 @@ class Post:
         return self.quality == "best" and all(item.codec in (None, "h264") for item in videos)
 
     def fits(self, max_bytes: int | None) -> bool:
-        """Whether no file of the last download has more than *max_bytes*; None: any size."""
+        """Whether each file of the last download has at most *max_bytes*; None: any size."""
         return max_bytes is None or all(item.size <= max_bytes for item in self._recent)
 
     @property
@@ -257,7 +256,7 @@ class Post:
             return None
 
     def item(self, number: int) -> MediaItem | None:
-        """The one of the items with that *number*, from 1; None if it is missing, or none has it.
+        """The item with that *number*, from 1; None if it is missing, or does not exist.
 
         Missing ones keep their numbers, and what plugins added comes after the last one.
         """
@@ -371,7 +370,7 @@ def is_own_file(filename: str, shortcode: str) -> bool:
 
 
 def moment(seconds: float) -> str:
-    """A unix time as RFC 3339 has it, in UTC; times that it has no form for count as its last."""
+    """A unix time in RFC 3339, in UTC; times beyond its range become its last one."""
     return f"{datetime.fromtimestamp(min(seconds, _LATEST), UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 

@@ -33,13 +33,13 @@ _OCCUPIED = (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR)
 
 
 class Superseded(Exception):
-    """A later turn stored the post already."""
+    """A later turn has stored the post already."""
 
 
 class Publisher:
     """Puts posts under *root*, an absolute path; blocking.
 
-    Leftovers are removed once they did not change for *abandoned_after* seconds. With 0, no other
+    Leftovers are removed once they have not changed for *abandoned_after* seconds. With 0, no other
     process may use the root. *check* raises if the root is gone or was replaced.
     """
 
@@ -59,7 +59,7 @@ class Publisher:
         """Make an empty folder for the files of a post that is being downloaded.
 
         Raises:
-            MediaFolderGone: the root is not the one that it was.
+            MediaFolderGone: the root is gone, or was replaced.
             OSError: it cannot be made.
         """
         self._check()
@@ -77,8 +77,8 @@ class Publisher:
 
         *fence* is the turn's, or 0 if no other process uses the root.
 
-        Items that it lacks are kept from an earlier download. The files get the time at which
-        the post was taken; the manifest's is when it was stored.
+        Items that it lacks are kept from an earlier download. The files get the time when the post
+        was taken, the manifest the time when it was stored.
 
         Raises:
             Superseded: the stored post has a greater fence, and stays.
@@ -152,12 +152,12 @@ class Publisher:
         with self.changes.making(shortcode):
             if not unless_kept:
                 place.rename(doomed)
-            elif not self._take_unkept(place, doomed):
+            elif not self._take_unless_kept(place, doomed):
                 return False
         delete(doomed)
         return True
 
-    def _take_unkept(self, place: Path, doomed: Path) -> bool:
+    def _take_unless_kept(self, place: Path, doomed: Path) -> bool:
         if is_kept(place):
             return False
         # After a crash from here on, clear_leftovers() puts it back.
@@ -238,7 +238,7 @@ class Publisher:
 
 
 def _link(old: Path, new: Path) -> None:
-    """Put the file under another name, too, or a copy of it where the disk knows no links."""
+    """Link the file under another name, too, or copy it if the disk has no links."""
     try:
         new.hardlink_to(old)
     except FileNotFoundError:
@@ -253,6 +253,6 @@ def _date(folder: Path, post: Post) -> None:
     if moment is None:
         return
     for file in post.files:
-        # Some disks know few years, or no times at all.
+        # Some disks support few years, or no times at all.
         with suppress(OSError, OverflowError):
             os.utime(folder / file.filename, (moment, moment))

@@ -80,13 +80,13 @@ class PostResponse:
     taken_at: Annotated[str | None, Field(json_schema_extra={"format": "date-time"})]
     missing: Annotated[
         tuple[int, ...],
-        Field(description="Numbers of the carousel's items that could not be had"),
+        Field(description="Numbers of the carousel's items that could not be downloaded"),
     ]
     details: Details
     expires_at: Annotated[
         str | None,
         Field(
-            description="When a sweep removes the post, or soon after; null: never",
+            description="From when on a sweep may remove the post; null: never",
             json_schema_extra={"format": "date-time"},
         ),
     ]
@@ -110,7 +110,7 @@ class RenderedPost:
 
     @property
     def size(self) -> int:
-        """How many bytes of memory it takes, about: with the post that it was rendered from."""
+        """About how many bytes of memory it takes, with the post that it was rendered from."""
         return 3 * (len(self.before_url) + len(self.after_url))
 
     @classmethod
@@ -169,7 +169,7 @@ class RenderedPost:
         end = _END % (expires, _BOOLEANS[kept], _BOOLEANS[cached], _BOOLEANS[stale])
         after = self.after_url
         if prefix:
-            # In a caption the quotes would have a backslash in front.
+            # In a caption these quotes would be escaped.
             for key, path in ((b"url", b"/media/"), (b"thumbnail_url", b"/posts/")):
                 start = b'"%b":"' % key
                 after = after.replace(start + path, start + prefix.encode() + path)

@@ -23,7 +23,7 @@ class MediaRoot:
     """The folder at *path*, which is opened first and closed last; blocking.
 
     With *shared*, other processes that also share it may use it at the same time. ``found_free``
-    says whether none used it when it was opened.
+    says whether no process used it when it was opened.
     """
 
     def __init__(self, path: Path, *, shared: bool = False) -> None:
@@ -87,7 +87,7 @@ class MediaRoot:
                 return
             self.check()
             self._take_lock()
-        # Another process was faster, or the disk refuses.
+        # Another process was faster, or the disk refused.
         except (ScrapeError, SettingsError, OSError) as error:
             self._lock = lock
             if self._not_locked.is_due(str(error)):
@@ -134,7 +134,7 @@ def _is_at(path: Path, descriptor: int) -> bool:
 
 
 def _flock(descriptor: int, kind: int) -> bool:
-    """Lock the file, unless somebody else has a lock that forbids it."""
+    """Lock the file, unless another process has a lock that forbids it."""
     try:
         fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
     except OSError as error:

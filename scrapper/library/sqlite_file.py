@@ -35,12 +35,12 @@ log = structlog.get_logger(__name__)
 _SIDE_FILES = ("-journal", "-wal", "-shm")
 _NEW = ".new"
 _FIRST_WITH_STRICT = (3, 37)
-# A greater version is damage.
+# A greater version than this means damage.
 _MOST_VERSIONS = 1000
 _PRIMARY_CODE = 0xFF
 _REFUSALS: dict[int, Callable[[], ScrapeError]] = {
     sqlite3.SQLITE_FULL: DiskFull,
-    # The file was moved between our look and SQLite's own: the next use finds it out.
+    # The file was moved between our check and SQLite's: the next use notices.
     sqlite3.SQLITE_READONLY_DBMOVED: lambda: Busy(retry_after=1),
     sqlite3.SQLITE_READONLY: DiskReadOnly,
     sqlite3.SQLITE_BUSY: lambda: Busy(retry_after=1),
@@ -118,7 +118,7 @@ class SQLiteFile:
         self._stamp: tuple[int, int] | None = None
         self._begun = 0
         self.openings = 0
-        """How often the file was opened: after a change it may be another file."""
+        """How often the file was opened; if that changes, it may be another file."""
 
     def open(self, patience: float = _SECONDS_TO_START) -> None:
         """Open the file at the start; while it is locked, try again for *patience* seconds.
@@ -187,7 +187,7 @@ class SQLiteFile:
 
     def _is_in_place(self, database: sqlite3.Connection) -> bool:
         """Whether the path leads to the open file, and the file is one of ours."""
-        if identity(self._path) != self._identity or any(map(_is_no_file, self._side_files())):
+        if identity(self._path) != self._identity or any(map(_is_unusable, self._side_files())):
             return False
         if self._was_overwritten():
             return False
@@ -200,7 +200,7 @@ class SQLiteFile:
         return bool(version == self._version)
 
     def _was_overwritten(self) -> bool:
-        """Whether somebody else wrote into a file that is ours alone, since our last use of it."""
+        """Whether another process wrote into a file of ours alone since our last use of it."""
         return not self._shared and self._stamp is not None and _stamp(self._path) != self._stamp
 
     def _open(self) -> sqlite3.Connection:
@@ -225,12 +225,12 @@ class SQLiteFile:
         return found
 
     def _find(self) -> tuple[sqlite3.Connection | None, str]:
-        """The file at the path, or why it cannot be used; empty if there never was one."""
-        for path in filter(_is_no_file, self._side_files()):
+        """The file at the path, or why it cannot be used; empty if there never was a file."""
+        for path in filter(_is_unusable, self._side_files()):
             log.error(f"{self._name} unreadable: journal set aside", file=str(set_aside(path)))
         found = identity(self._path)
         if not os.path.lexists(self._path):
-            # A crash between the two renames of a new file leaves the new one alone.
+            # A crash between the two renames of a new file leaves only the new one.
             was_there = self._identity or os.path.lexists(self._new)
             return None, "removed" if was_there else ""
         if not self._path.is_file():
@@ -256,7 +256,7 @@ class SQLiteFile:
                 database.execute("BEGIN")
                 self._make_tables(database)
                 self._fill(database, bool(fault))
-            # A journal belongs to the file that was there, and would be applied to the new one.
+            # The journal belongs to the old file, but would be applied to the new one.
             aside = set_aside(self._path, _SIDE_FILES)
             new.replace(self._path)
         finally:
@@ -266,7 +266,7 @@ class SQLiteFile:
         if os.path.lexists(aside):
             log.error(f"{self._name} unreadable: file set aside", cause=fault, file=str(aside))
         elif fault:
-            log.error(f"{self._name} removed: file begun anew", file=str(self._path))
+            log.error(f"{self._name} removed: file recreated", file=str(self._path))
 
     def _connect(self) -> sqlite3.Connection:
         database = self._plain(self._path)
@@ -353,7 +353,7 @@ class SQLiteFile:
 
 @contextmanager
 def _locked(folder: Path, patience: float) -> Iterator[None]:
-    """Let one process at a time begin a file in *folder*."""
+    """Let one process at a time create a file in *folder*."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         end = time.monotonic() + patience
@@ -382,8 +382,8 @@ def _stamp(path: Path) -> tuple[int, int] | None:
     return status.st_size, status.st_mtime_ns
 
 
-def _is_no_file(path: Path) -> bool:
-    """Whether something is at *path* that SQLite must not open."""
+def _is_unusable(path: Path) -> bool:
+    """Whether there is something at *path* that SQLite must not open."""
     return os.path.lexists(path) and not path.is_file()
 
 

@@ -71,7 +71,7 @@ class StateFile:
             return None
 
     def write(self, data: Any) -> None:
-        """Replace the content by *data*.
+        """Replace the content with *data*.
 
         Raises:
             MediaFolderGone: the folder is gone.

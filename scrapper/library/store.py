@@ -49,7 +49,7 @@ Result = TypeVar("Result")
 _EVERYTHING = Search()
 
 _LISTED_AT_ONCE = 1024
-# Each may hold a thread for a while.
+# Each may occupy a thread for a while.
 _SEARCHES_AT_ONCE = 3
 _REFUSALS = (Busy, DiskFull, DiskReadOnly, sqlite3.Error)
 _CATALOGUE = "posts.sqlite3"
@@ -167,13 +167,13 @@ class Library:
             self.news.note(shortcode, change)
 
     def listen(self, listener: Callable[[str], None]) -> None:
-        """Have *listener* called, on the loop, with the shortcode of each post that changed."""
+        """Call *listener*, on the loop, with the shortcode of each post that changed."""
         self._listeners.append(listener)
 
     async def versions(self) -> dict[str, int]:
         """The version of each stored post: it changes when the post is stored again, and grows."""
         found = await self._in_thread(versions, self.root)
-        # Where the disk is away by now, the folder may have looked empty.
+        # If the disk is away by now, the folder may have looked empty.
         await asyncio.to_thread(self._check)
         return found
 
@@ -197,7 +197,7 @@ class Library:
         return found
 
     async def changed_at(self) -> int:
-        """When a post was last stored or removed, by whatever process; nanoseconds."""
+        """When a post was last stored or removed, by any process; in nanoseconds."""
         return await self._in_thread(lambda: self.root.stat().st_mtime_ns)
 
     async def add(self, shortcode: str, name: str, additions: Additions, version: int) -> None:
@@ -259,7 +259,7 @@ class Library:
         asked_at = time.monotonic()
         async with self._searching:
             try:
-                # Those who waited meanwhile need not wait again.
+                # Callers that waited meanwhile need not wait again.
                 if self._busy_at > asked_at:
                     raise Busy(retry_after=1)
                 await self._sync(catalogue, asked_at, fill=search != _EVERYTHING)
@@ -281,7 +281,7 @@ class Library:
         async with self._syncing:
             if self._busy_at > asked_at:
                 raise Busy(retry_after=1)
-            # One look serves all who waited: there may be thousands, and many hung up long ago.
+            # One look serves all that waited: there may be thousands, and many hung up long ago.
             if self._synced_at <= asked_at:
                 began_at = time.monotonic()
                 await finished(self._in_thread(partial(catalogue.sync, fill=fill)))
@@ -340,7 +340,7 @@ class Library:
         return stored is not False
 
     async def note_marks(self) -> None:
-        """Have other processes, which search the same catalogue, find what was marked."""
+        """Let other processes, which search the same catalogue, find the new marks."""
         if self._catalogue is not None:
             await self._fill(self._catalogue)
 
@@ -353,10 +353,10 @@ class Library:
     ) -> int:
         """Remove the posts stored more than *max_age* seconds before *now*; return their number.
 
-        *now*, in Unix seconds, is a time that the caller trusts; the wall clock's by default.
-        The age of what release 0.2.0 left counts from the first call that saw it. A kept post
-        stays, and so does one whose shortcode cannot be reserved, and everything that is not a
-        post: other names, links, and folders without a manifest or files of that release.
+        *now*, in Unix seconds, is a time that the caller trusts; the wall clock's by default. The
+        age of a post of release 0.2.0 counts from the first call that saw it. A kept post stays,
+        and so does one whose shortcode cannot be reserved, and everything that is not a post: other
+        names, links, and folders without a manifest or files of that release.
         """
         now = time.time() if now is None else now
         if self._abandoned_after:
@@ -384,7 +384,7 @@ class Library:
         return removed
 
     async def usage(self) -> Usage:
-        """How much is stored; every file is looked at.
+        """How much is stored; this looks at every file.
 
         Raises:
             OSError: the root cannot be read.
@@ -436,7 +436,7 @@ class Library:
         self._publisher.discard(folder)
 
     def check(self) -> None:
-        """See that the root is the one that it was.
+        """Check that the root is still the same folder.
 
         Raises:
             MediaFolderGone: it is not.
@@ -444,7 +444,7 @@ class Library:
         self._check()
 
     def abandon(self) -> None:
-        """Remove what is being downloaded: the process ends, and threads with it."""
+        """Remove unfinished downloads: the process is ending, with its threads."""
         self._publisher.abandon()
 
     def _open(self) -> None:

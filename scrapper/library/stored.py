@@ -23,7 +23,7 @@ __all__ = ["MANIFEST", "StoredPost", "fence_of", "load"]
 log = structlog.get_logger(__name__)
 
 MANIFEST = "post.json"
-"""The manifest's name: a folder with one is a complete post, a folder without is none."""
+"""The manifest's name: a folder with one is a complete post, and one without is not a post."""
 
 _MAX_BYTES = 4_000_000
 
@@ -67,7 +67,7 @@ class StoredPost:
 
     @property
     def fresh(self) -> bool:
-        """Whether the post need not be fetched again."""
+        """Whether the post is fresh, so that it need not be fetched again."""
         return time.time() < self.fresh_until
 
     def to_json(
@@ -78,7 +78,7 @@ class StoredPost:
         max_age: float = math.inf,
         prefix: str = "",
     ) -> bytes:
-        """The post as clients receive it, asked for by *url*, or by its own.
+        """The post as clients receive it; *url* is the one that was asked for, by default its own.
 
         *max_age* is the age in seconds at which sweeps remove it. *prefix* comes before the
         files' URLs.

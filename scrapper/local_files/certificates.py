@@ -21,6 +21,6 @@ def load_certificate(certificate: Path, key: Path) -> ssl.SSLContext:
     except ssl.SSLError as error:
         reason = (error.reason or "no PEM").replace("_", " ").lower()
         raise ValueError(
-            f"{certificate} and {key} are no certificate and its key, unencrypted, in PEM: {reason}"
+            f"{certificate} and {key} are not a certificate and its plain key in PEM: {reason}"
         ) from None
     return context

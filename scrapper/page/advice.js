@@ -24,12 +24,12 @@ const FINAL = new Set(["invalid_url", "unsupported_link", "post_not_found", "med
 /** Whether the same link can succeed at another time. */
 export const canHelp = (code) => !FINAL.has(code);
 
-/** Show a failure where the hand is. What is no failure of a request is a fault, and stays one. */
+/** Show a failed request where the person works. Anything else is a fault, and is raised again. */
 export function report(failure) {
   if (!(failure instanceof Failure)) {
     throw failure;
   }
-  // The sign-in screen says it.
+  // The sign-in screen says so.
   if (failure.status !== 401) {
     toast(advice(failure), { bad: true });
   }
@@ -44,7 +44,7 @@ export async function guarded(work) {
   }
 }
 
-/** The same for work that nobody asked for: that the server is away, the top of the page says. */
+/** The same for background work; if the server is away, the top of the page says so. */
 export async function quietly(work) {
   try {
     await work();

@@ -4,17 +4,17 @@ import { send } from "./api.js";
 
 const MOST_AT_ONCE = 500;
 
-/** Lists of at most *most* of them. */
+/** The items in lists of at most *most*. */
 export function parts(many, most) {
   return Array.from({ length: Math.ceil(many.length / most) }, (_, part) => many.slice(part * most, (part + 1) * most));
 }
 
-/** Have the server do *action* (`keep`, `release` or `delete`); returns the posts with which it could not. */
+/** Do *action* (`keep`, `release` or `delete`) to the posts; returns those for which it failed. */
 export async function bulk(shortcodes, action) {
   const failed = [];
   for (const part of parts(shortcodes, MOST_AT_ONCE)) {
     const { posts } = await (await send("posts/bulk", "POST", { shortcodes: part, action })).json();
-    // What somebody else deleted meanwhile needs nothing.
+    // A post that somebody else deleted meanwhile is no failure.
     failed.push(...posts.filter((post) => post.status >= 400 && post.code !== "not_stored"));
   }
   return failed.map((post) => post.shortcode);

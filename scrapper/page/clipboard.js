@@ -1,4 +1,4 @@
-/** The clipboard is there on https and on localhost alone; elsewhere the old way still works. */
+/** The clipboard exists only on https and localhost; elsewhere the old way still works. */
 
 export async function copyText(text) {
   if (navigator.clipboard) {
@@ -11,7 +11,7 @@ export async function copyText(text) {
   }
   const area = document.createElement("textarea");
   area.value = text;
-  // Outside of an open dialog nothing can be selected.
+  // While a dialog is open, nothing outside of it can be selected.
   (document.querySelector("dialog[open]") ?? document.body).append(area);
   area.select();
   document.execCommand("copy");

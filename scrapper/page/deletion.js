@@ -1,4 +1,4 @@
-/** Deletion with an undo: nothing is deleted before its time is over, nor after the page was left. */
+/** Deletion with an undo: nothing is deleted before the time for it is over, or after the page was left. */
 
 import { guarded } from "./advice.js";
 import { bulk } from "./bulk.js";
@@ -10,7 +10,7 @@ const SECONDS = 8;
 
 const pending = new Set();
 
-/** Delete posts, unless it is undone in time. */
+/** Delete posts, unless that is undone in time. */
 export function remove(shortcodes) {
   hide(shortcodes);
   const undo = () => {
@@ -45,5 +45,5 @@ async function perform(shortcodes) {
   unhide(failed);
 }
 
-// A page that comes back from the browser's own memory goes on where it was left.
+// A page that the browser restores from memory continues where it was left.
 addEventListener("pagehide", () => pending.forEach((leave) => leave()));

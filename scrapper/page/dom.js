@@ -23,7 +23,7 @@ export function icon(name, more = "") {
   return svg;
 }
 
-/** Have *work* run once, soon, however often the result is called meanwhile. */
+/** Returns a function that runs *work* once, soon, however often it is called meanwhile. */
 export function soon(work, milliseconds) {
   let timer = 0;
   return () => {

@@ -3,14 +3,14 @@
 import { Failure, request, wait } from "./api.js";
 
 const LONGEST_PAUSE = 30;
-// The server sends at least a comment every 25 s.
+// The server sends at least a comment every 15 s.
 const SILENCE_MS = 60_000;
 
 let last = "";
 
 /**
  * Call *happened* with the name and the data of each event, until *signal* is aborted. A stream that
- * breaks is taken up after the last event seen. *changed* is called with the failure when there is no
+ * breaks resumes after the last event seen. *changed* is called with the failure when there is no
  * stream, and with null when there is one.
  */
 export async function follow(signal, happened, changed) {

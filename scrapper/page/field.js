@@ -1,4 +1,4 @@
-/** The field for links: pasting starts at once, Enter sends, and what the share sheet brings waits in it. */
+/** The field for links: pasting starts at once, Enter sends, and shared links wait in it. */
 
 import { at } from "./dom.js";
 import { hasLink, linksIn } from "./links.js";
@@ -50,7 +50,7 @@ function start(text) {
     ended: () => document.removeEventListener("visibilitychange", leave),
     seconds: UNDO_SECONDS,
   });
-  // Whoever goes back to Instagram meanwhile wants them.
+  // A visitor who goes back to Instagram meanwhile still wants them.
   const leave = () => {
     document.removeEventListener("visibilitychange", leave);
     hide();
@@ -59,7 +59,7 @@ function start(text) {
   document.addEventListener("visibilitychange", leave);
 }
 
-/** Take what the address holds, as the share sheet and the bookmarklet put it. Nothing is sent: any page may lead here. */
+/** Take the links in the address, where the share sheet and the bookmarklet put them. Nothing is sent: any page may link here. */
 function takeShared() {
   const query = new URLSearchParams(location.search);
   const parts = ["url", "text", "title"].map((name) => query.get(name));
@@ -67,12 +67,12 @@ function takeShared() {
   try {
     fragment = decodeURIComponent(fragment);
   } catch {
-    // It is no percent-encoding, but may be a link as it stands.
+    // It is not percent-encoded, but may be a link as it stands.
   }
   const texts = [...parts, fragment].filter((text) => text && hasLink(text));
   if (texts.length) {
     fillIn([...new Set(texts.flatMap(linksIn).filter(hasLink))].join("\n"));
-    // So that a reload does not bring it back.
+    // Otherwise a reload would bring it back.
     history.replaceState(null, "", location.pathname);
   }
   return texts.length > 0;

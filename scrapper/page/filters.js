@@ -1,4 +1,4 @@
-/** Which posts are listed, and which one is open: all of it stands in the address. */
+/** Which posts are listed, and which one is open: the address has both. */
 
 import { at } from "./dom.js";
 import { hasLink, linksIn } from "./links.js";
@@ -12,7 +12,7 @@ let listed = "";
 
 const address = () => new URLSearchParams(location.search);
 
-/** What is searched for: the link in a text that has one. */
+/** The search: if the text has a link, that link. */
 function searched() {
   const text = address().get("q")?.trim();
   return text && hasLink(text) ? linksIn(text).find(hasLink) : text;
@@ -46,7 +46,7 @@ function go(changes, anew) {
   }
   const text = now.toString();
   const place = text ? `?${text}` : location.pathname;
-  // Its state says that there is a page of ours to go back to.
+  // The state says that there is a page of ours to go back to.
   if (anew) {
     history.pushState({ ours: true }, "", place);
   } else {
@@ -55,7 +55,7 @@ function go(changes, anew) {
   sync();
 }
 
-/** Change the filters; *anew* makes it a step to go back over. */
+/** Change the filters; with *anew*, Back undoes the change. */
 export const choose = (changes, anew = true) => go(changes, anew);
 
 export function openAt(shortcode, slide = 1) {
@@ -93,7 +93,7 @@ function sync() {
   listeners.shown();
 }
 
-/** *changed.listed* is called when other posts are to be listed, *changed.shown* when one is opened or closed. */
+/** *changed.listed* is called when the listing changes, *changed.shown* when one is opened or closed. */
 export function watchFilters(changed) {
   listeners = changed;
   listed = query().toString();
@@ -106,7 +106,7 @@ export function watchFilters(changed) {
       pause = setTimeout(() => choose(typed(), false), PAUSE_MS);
     });
   }
-  // What was typed just before counts, too.
+  // Text that was typed just before counts, too.
   for (const name of ["sort", "type"]) {
     at(name).addEventListener("change", () => choose({ ...typed(), [name]: at(name).value }));
   }

@@ -1,4 +1,4 @@
-/** The stored posts as a grid, of which only what is in view is in the document. */
+/** The stored posts as a grid; only tiles in view are in the document. */
 
 import { quietly } from "./advice.js";
 import { readJSON } from "./api.js";
@@ -12,9 +12,9 @@ const GAP = 6;
 const SMALLEST_TILE = 116;
 const LARGEST_TILE = 250;
 
-/** In the order of the listing; each has what its tile shows, and no more. */
+/** In the order of the listing; each has only what its tile shows. */
 let posts = [];
-/** What is about to be deleted. */
+/** Posts that are about to be deleted. */
 const hidden = new Set();
 const tiles = new Map();
 let cursor = null;
@@ -26,7 +26,7 @@ let shape = { columns: 2, size: 0 };
 /** Rows beyond the window, so that scrolling and the keyboard meet no holes; none for the first view. */
 let beyond = 0;
 
-/** A few hundred bytes a post: of 5,000 too, all of them fit. */
+/** A few hundred bytes each: even 5,000 posts fit. */
 function slim(post) {
   const { shortcode, owner, kept, media, missing, thumbnail_url: thumbnail } = post;
   const files = media.filter((item) => item.type !== "audio");
@@ -41,7 +41,7 @@ function slim(post) {
   };
 }
 
-/** Those that are shown, in order. */
+/** The posts that are shown, in order. */
 export const listed = () => (hidden.size ? posts.filter((post) => !hidden.has(post.shortcode)) : posts);
 
 async function page(limit, after) {
@@ -109,10 +109,10 @@ export async function loadAll() {
 
 const isAtTop = () => at("grid").getBoundingClientRect().top > -shape.size;
 
-/** Put posts that came since into their places: those of the first page, as the server orders them. */
+/** Insert new posts of the first page in the server's order. */
 async function refresh() {
   if (!isAtTop()) {
-    // What is being looked at must not move away.
+    // Posts in view must not move away.
     stale = true;
     at("new-posts").hidden = false;
     return;
@@ -138,7 +138,7 @@ async function refresh() {
 
 const refreshSoon = soon(() => quietly(refresh), 300);
 
-/** Posts that are gone; should they come back, they are shown. */
+/** Drop posts that are gone; if they come back, they are shown. */
 export function drop(shortcodes) {
   const gone = new Set(shortcodes);
   posts = posts.filter((post) => !gone.has(post.shortcode));
@@ -146,7 +146,7 @@ export function drop(shortcodes) {
   render();
 }
 
-/** Take in what the server says of a post. */
+/** Update a post by what the server says. */
 export function takePost({ shortcode, change }) {
   if (change === "removed") {
     drop([shortcode]);
@@ -162,7 +162,7 @@ export function takePost({ shortcode, change }) {
   }
 }
 
-/** Show a post that is listed as it is now. */
+/** Show the present state of a listed post. */
 export function update(post) {
   if (post) {
     posts = posts.map((known) => (known.shortcode === post.shortcode ? slim(post) : known));
@@ -176,7 +176,7 @@ export function keepListed(shortcodes, kept) {
   render();
 }
 
-/** Take posts out of sight, as if they were deleted. */
+/** Hide posts, as if they were deleted. */
 export function hide(shortcodes) {
   shortcodes.forEach((shortcode) => hidden.add(shortcode));
   render();
@@ -187,7 +187,7 @@ export function unhide(shortcodes) {
   render();
 }
 
-/** What comes before and after a post in the listing. */
+/** The posts before and after a post in the listing. */
 export function neighbours(shortcode) {
   const shown = listed();
   const index = shown.findIndex((post) => post.shortcode === shortcode);
@@ -220,7 +220,7 @@ function measure() {
   shape = { columns, size: (width - GAP * (columns - 1)) / columns };
 }
 
-/** Put the tiles into the document that are in view, and take the others out. */
+/** Put the tiles in view into the document, and remove the others. */
 function place() {
   const shown = listed();
   const { columns, size } = shape;
@@ -230,7 +230,7 @@ function place() {
   grid.style.height = `${Math.max(0, rows * step - GAP)}px`;
   const top = -grid.getBoundingClientRect().top;
   const first = Math.max(0, Math.floor(top / step) - beyond);
-  // The first row is there also if it is below the window: the keyboard comes from above.
+  // The first row is there even if it is below the window: the keyboard comes from above.
   const last = Math.max(0, Math.floor((top + innerHeight) / step) + beyond);
   const wanted = new Set();
   let before = null;
@@ -253,7 +253,7 @@ function place() {
     if (!wanted.has(shortcode) && !(tile.contains(document.activeElement) && shown.some((post) => post.shortcode === shortcode))) {
       tiles.delete(shortcode);
       tile.remove();
-      // Else what scrolled past is still loaded, before what is in view.
+      // Otherwise pictures that scrolled past still load, before those in view.
       tile.querySelector("img")?.removeAttribute("src");
     }
   }

@@ -1,4 +1,4 @@
-/** What runs: the jobs of everybody whom this visitor may see, a line for each post or group of posts. */
+/** The downloads: all jobs that this visitor may see, with a line for each post or group of posts. */
 
 import { advice, canHelp, guarded } from "./advice.js";
 import { Failure, readJSON, send } from "./api.js";
@@ -12,9 +12,9 @@ const MOST_JOBS = 200;
 const SHOWN = 6;
 
 const jobs = new Map();
-/** Those that this page sent, until it said what became of them. */
+/** The jobs that this page sent, until it reported their outcome. */
 const own = new Set();
-/** A carousel's total grows with each of its files; a bar that goes back says nothing. */
+/** A carousel's total grows with each of its files; a bar that goes backwards is useless. */
 const shares = new Map();
 const lines = new Map();
 
@@ -26,7 +26,7 @@ const canBeCancelled = (post) => post.state === "queued" || post.state === "wait
 const keyOf = (post) => post.shortcode ?? post.url;
 const mayRetry = (post) => canHelp(post.code) || (post.code === "login_required" && loggedIn);
 
-/** Load the list; what the server forgot goes. */
+/** Load the list; drop what the server forgot. */
 export async function loadJobs() {
   const found = [];
   let cursor = null;
@@ -42,7 +42,7 @@ export async function loadJobs() {
   show();
 }
 
-/** Take in an event of the stream, or a new job; *mine* is one that this page sent. */
+/** Update by an event of the stream, or a new job; *mine* if this page sent it. */
 export function takeJob(change, mine = false) {
   if (change.forgotten) {
     jobs.delete(change.id);
@@ -52,7 +52,7 @@ export function takeJob(change, mine = false) {
     if (mine) {
       own.add(change.id);
     }
-    // The events may be ahead of the answer to what began the job.
+    // Events may arrive before the response that began the job.
     if (!mine || !known) {
       const posts = known?.posts ?? [];
       for (const [place, { index = place, ...post }] of change.posts.entries()) {
@@ -65,7 +65,7 @@ export function takeJob(change, mine = false) {
   show();
 }
 
-/** Say what became of a job that this page sent, once it is over. */
+/** Report the outcome of a job that this page sent, once it is over. */
 function finish(id) {
   const job = jobs.get(id);
   if (!job || job.state === "running" || !own.delete(id)) {
@@ -87,7 +87,7 @@ function finish(id) {
 
 const failureOf = (post) => new Failure(post.status, post.code, post.error, post.retry_after);
 
-/** Newest first, also of those of one second: a map has the latest last. */
+/** Newest first, even within one second: a map has the latest last. */
 const newestFirst = () =>
   [...jobs.values()].reverse().sort((one, other) => other.created_at.localeCompare(one.created_at));
 
@@ -229,12 +229,12 @@ function render() {
   });
   at("retry-all").hidden = all.filter((line) => line.state === "failed" && line.actions.length).length < 2;
   const chances = cancellable().length + unsent().length;
-  // One alone has a button of its own, if its line is shown.
+  // A single one has its own button, if its line is shown.
   at("cancel-all").hidden = chances < (all.length > SHOWN ? 1 : 2);
   at("clear").hidden = !all.some((line) => line.state === "failed" || line.state === "cancelled");
 }
 
-/** Show the list anew, soon: many events come at once. */
+/** Redraw the list soon: many events come at once. */
 export const show = soon(render, 100);
 
 export function knowLogin({ state }) {
@@ -250,7 +250,7 @@ async function cancel(which) {
   }
 }
 
-/** Send everything again that failed and can be helped. */
+/** Send again everything that failed and can succeed. */
 function retryAll() {
   const seen = new Set();
   const again = { true: [], false: [] };
@@ -266,13 +266,13 @@ function retryAll() {
   put(again.false, false);
 }
 
-/** Have the server forget the jobs that are over. */
+/** Make the server forget finished jobs. */
 async function clear() {
   for (const job of [...jobs.values()].filter((one) => one.state !== "running")) {
     try {
       await send(`jobs/${job.id}?forget=1`, "DELETE");
     } catch (failure) {
-      // Somebody else was faster: what was wanted is so.
+      // Somebody else was faster, with the same result.
       if (failure.code !== "not_found") {
         throw failure;
       }

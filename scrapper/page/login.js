@@ -1,4 +1,4 @@
-/** The Instagram login: how it is, and how to change it. */
+/** The Instagram login: its state, and the form to change it. */
 
 import { advice } from "./advice.js";
 import { Failure, readJSON, request } from "./api.js";

@@ -1,4 +1,4 @@
-/** Links on their way to the server: in jobs of at most 100, as fast as its limit lets them go. */
+/** Links on their way to the server: in jobs of at most 100, as fast as its limit allows. */
 
 import { report } from "./advice.js";
 import { Failure, send } from "./api.js";
@@ -16,7 +16,7 @@ let timer = 0;
 let sending = false;
 let listeners = { changed: () => {}, accepted: () => {}, refused: () => {} };
 
-// In this tab alone: two of them must not send the same links.
+// Only in this tab: two tabs must not send the same links.
 function read() {
   try {
     return JSON.parse(recall(PLACE, "sessionStorage")) ?? [];
@@ -30,19 +30,19 @@ function save() {
   listeners.changed();
 }
 
-/** What is not sent yet, first come first: the links, when they go, and why no sooner. */
+/** Unsent links in order, when they will be sent, and why not sooner. */
 export const unsent = () => entries;
 
 /**
  * *changed* is called when :func:`unsent` changes; *accepted* with each job that the server took;
- * *refused* with links that it did not want.
+ * *refused* with links that it did not accept.
  */
 export function watchOutbox(watchers) {
   listeners = watchers;
   pump();
 }
 
-/** Send *urls*, after *delay* seconds; returns what takes back those that are not sent yet. */
+/** Send *urls*, after *delay* seconds; returns a function that takes back the unsent ones. */
 export function put(urls, keep, delay = 0) {
   const at = Date.now() + delay * 1000;
   const mine = [];
@@ -61,7 +61,7 @@ export function drop(id) {
   save();
 }
 
-/** Send at once what only waits for an "Undo". */
+/** Send at once what waits only for a possible "Undo". */
 export function hurry() {
   for (const entry of entries.filter((one) => one.chosen)) {
     Object.assign(entry, { at: 0, chosen: false });
@@ -69,7 +69,7 @@ export function hurry() {
   pump();
 }
 
-/** Send what may go now, and come back for the rest. */
+/** Send what may be sent now, and the rest later. */
 export async function pump() {
   clearTimeout(timer);
   const entry = entries[0];

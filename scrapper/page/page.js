@@ -1,4 +1,4 @@
-/** The page: how its parts hang together, and the server's events that keep them up to date. */
+/** The page: how its parts work together, and the server's events that keep them up to date. */
 
 import { guarded, quietly } from "./advice.js";
 import { at, soon } from "./dom.js";
@@ -45,11 +45,11 @@ function begin() {
     return;
   }
   stream = new AbortController();
-  // A proxy may hold the stream back.
+  // A proxy may buffer the stream.
   setTimeout(() => loaded || at("app").hidden || loadAll(), PATIENCE_MS);
   follow(stream.signal, (name, data) => EVENTS[name]?.(data), (failure) => {
     showAway(Boolean(failure?.away));
-    // Without a stream the page looks now and then.
+    // Without a stream the page polls.
     if (failure && !failure.away) {
       loadAll();
     }
@@ -85,9 +85,9 @@ watchSelection(openAt);
 watchSettings();
 watchViewer();
 watchField();
-// A browser allows six connections to a server: windows that nobody sees must not hold them.
+// A browser allows six connections to a server: hidden windows must not occupy them.
 document.addEventListener("visibilitychange", () => (document.hidden ? end() : begin()));
 begin();
 navigator.serviceWorker?.register("worker.js").catch(() => {
-  // Private windows, for example, forbid it; the page needs it for a start without the server alone.
+  // Private windows, for example, forbid it; the page needs it only to start without the server.
 });

@@ -11,7 +11,7 @@ export function saveFile(path) {
 
 const isPhone = () => matchMedia("(pointer: coarse)").matches && Boolean(navigator.canShare);
 
-/** A file of a post that can be saved, on a phone by its share sheet, which leads to its photos. */
+/** A file of a post that can be saved; on a phone through the share sheet, which leads to its photos. */
 export class Saving {
   #file = null;
   #stop = new AbortController();
@@ -37,7 +37,7 @@ export class Saving {
         this.#file = file;
       }
     } catch {
-      // The viewer was closed, or the connection broke: the plain download is left.
+      // The viewer was closed, or the connection broke: the plain download remains.
     }
   }
 

@@ -35,7 +35,7 @@ export function clearSelection() {
   show();
 }
 
-/** Choose a post, or no longer; *range*: everything from the last one chosen to it. */
+/** Select or deselect a post; with *range*, everything from the last selected one to it. */
 function toggle(shortcode, range) {
   const all = listed().map((post) => post.shortcode);
   const from = range && last ? all.indexOf(last) : -1;

@@ -1,4 +1,4 @@
-/** The API key of whoever is at the page: it becomes a cookie that no script can read. */
+/** The visitor's API key: it becomes a cookie that no script can read. */
 
 import { advice, guarded } from "./advice.js";
 import { Failure, request, send } from "./api.js";
@@ -6,7 +6,7 @@ import { at } from "./dom.js";
 import { recall, remember } from "./storage.js";
 import { TEXTS } from "./texts.js";
 
-// Only a mark, so that the page knows what to show. The cookie itself is out of its reach.
+// Only a mark, so that the page knows what to show. The cookie itself is out of the page's reach.
 const MARK = "signed-in";
 
 function mark(signedIn) {

@@ -1,4 +1,4 @@
-/** How things stand: what is stored, how much room is left, and whether the server answers. */
+/** The state of the server: what is stored, how much room is left, and whether the server answers. */
 
 import { readJSON } from "./api.js";
 import { at } from "./dom.js";
@@ -12,7 +12,7 @@ export const ageDays = () => storage?.max_age_days ?? 0;
 export async function showStorage() {
   storage = await readJSON("storage");
   at("storage").textContent = TEXTS.storage(storage);
-  // Where nothing is removed, there is nothing to choose.
+  // If nothing is removed, there is nothing to choose.
   at("keep-new").closest("label").hidden = !storage.max_age_days;
 }
 

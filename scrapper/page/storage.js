@@ -1,4 +1,4 @@
-/** What this browser remembers of the page; one that forbids storage remembers nothing. */
+/** What this browser remembers of the page; without storage it remembers nothing. */
 
 /** *kind* is `localStorage`, or `sessionStorage` for what belongs to one tab. */
 export function recall(name, kind = "localStorage") {

@@ -22,7 +22,7 @@ function length(seconds) {
   return `${Math.floor(whole / 60)}:${String(whole % 60).padStart(2, "0")}`;
 }
 
-/** "14:05", or with the day if that is another one. */
+/** "14:05", or with the day if it is not today. */
 function clock(when) {
   const date = new Date(when);
   const today = date.toDateString() === new Date().toDateString();
@@ -42,7 +42,7 @@ function nameOfLink(link) {
   return kind ? `${KINDS[kind]} ${parts.at(-1)}` : path;
 }
 
-/** Why a post waits, by what it met. */
+/** Why a post waits, by the error's code. */
 const LIMITS = {
   too_many_requests: "this server limits how much you may ask",
   jobs_full: "this server has too much to do",
@@ -61,7 +61,7 @@ export const TEXTS = {
   keepNew: "Don't auto-delete",
   starting: (number) => (number === 1 ? "Getting the post…" : `Getting ${MANY.format(number)} posts…`),
   undo: "Undo",
-  noClipboard: "The browser did not let this page read the clipboard: paste into the field instead.",
+  noClipboard: "The browser does not let this page read the clipboard: paste into the field instead.",
   close: "Close",
   open: "Open",
 
@@ -89,7 +89,7 @@ export const TEXTS = {
     expired: (who, when) =>
       `Instagram ended the session${who} on ${when}. Public posts still work; for others, paste new cookies.`,
     challenged: (who, when) =>
-      `Logged in${who}, but since ${when} Instagram wants a person to look at the account. Do that in a browser, then paste new cookies.`,
+      `Logged in${who}, but since ${when} Instagram wants you to look at the account. Do that in a browser, then paste new cookies.`,
   },
   as: (username) => ` as ${username}`,
 
@@ -137,7 +137,7 @@ export const TEXTS = {
     [
       posts ? `${some(posts, "post")}, ${size(bytes)}` : "",
       `${size(free)} free`,
-      days ? `removed after ${some(days, "day")} unless kept` : "never removed by themselves",
+      days ? `removed after ${some(days, "day")} unless kept` : "kept until deleted",
     ].filter(Boolean).join(" · "),
   reconnecting: "Reconnecting…",
   search: "Search, or paste a link",
@@ -190,7 +190,7 @@ export const TEXTS = {
   slides: "Slides",
   stays: ({ kept, expires_at: expires }) => {
     if (kept) {
-      return "Kept: never removed by itself";
+      return "Kept: never removed automatically";
     }
     return expires ? `Removed on ${DAY.format(new Date(expires))} unless kept` : "";
   },
@@ -205,7 +205,7 @@ export const TEXTS = {
     place: "Place",
     coauthors: "With",
     music: "Music",
-    missing: "Slides that Instagram did not give",
+    missing: "Missing slides",
   },
   reactions: ({ likes, comments, views }) =>
     [
@@ -218,11 +218,11 @@ export const TEXTS = {
 
   help: "From your phone or another page",
   helpAndroid:
-    "Android: choose Add to home screen in the browser's menu. Then every app's share sheet has this server. That needs https.",
+    "Android: choose Add to home screen in the browser's menu. Then every app's share sheet offers this server. This needs https.",
   helpIOS:
     "iPhone: make a shortcut that takes URLs from the share sheet. URL Encode its input, Get Contents of URL of the address below followed by the encoded text, then Save to Photo Album. With a key, add the header X-API-Key.",
   helpIOSAddress: "Address for the shortcut",
-  helpBookmarklet: "Elsewhere: drag this link to your bookmarks, and press it on a post's page.",
+  helpBookmarklet: "Elsewhere: drag this link to your bookmarks, and click it on a post's page.",
   bookmarklet: "Get this post",
   helpKeys: "Keys: Shift and click selects up to a post, Ctrl+A selects all, arrow keys move through posts, Esc closes.",
   api: "The API",
@@ -238,11 +238,11 @@ export const TEXTS = {
     not_stored: () => "This post is no longer stored: get it again by its link.",
     media_folder_gone: () => "The media folder is gone: check that its disk is there.",
     media_too_large: ({ message }) => `${message}.`,
-    body_too_large: () => "These are too many links at once: send fewer.",
+    body_too_large: () => "Too many links at once: send fewer.",
     too_many_requests: (_, later) => `This server limits how much you may ask: ${later}.`,
     instagram_rate_limited: (_, later) => `Instagram asks to wait: ${later}.`,
     cooling_down: (_, later) => `Instagram asks to wait: ${later}.`,
-    pace_exceeded: (_, later) => `This server asks Instagram slowly, so as not to be blocked: ${later}.`,
+    pace_exceeded: (_, later) => `This server slows its requests to Instagram to avoid being blocked: ${later}.`,
     instagram_changed: ({ message }) => `${message}: try again; if that does not help, this server may need an update.`,
   },
   otherAdvice: ({ status, message }, later) => (status === 400 ? `${message}.` : `${message}: ${later}.`),

@@ -4,7 +4,7 @@ import { chosen } from "./chosen.js";
 import { copyOf, icon, make } from "./dom.js";
 import { TEXTS } from "./texts.js";
 
-/** The tile of a post, made anew or brought up to date. */
+/** The tile of a post, new or updated. */
 export function draw(known, post, index, all) {
   const tile = known ?? copyOf("tile-template");
   const link = tile.querySelector("a");

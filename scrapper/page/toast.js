@@ -1,4 +1,4 @@
-/** Short messages in view, each with at most one thing to do. */
+/** Short messages in view, each with at most one action. */
 
 import { at, icon, make } from "./dom.js";
 import { TEXTS } from "./texts.js";
@@ -11,10 +11,10 @@ const close = new WeakMap();
 /**
  * Show *text*. After *seconds* it goes away, and *ended* is called; not if *action* was pressed, which
  * calls *act*. It stays while the pointer or the focus is on it. A *bad* one stays until it is closed.
- * Returns what takes it away, and calls neither.
+ * Returns a function that removes it without calling either.
  */
 export function toast(text, { action = "", act = null, ended = null, seconds = SECONDS, bad = false } = {}) {
-  // One that several requests failed for says it once.
+  // Several requests that fail alike show one message.
   const same = [...at("toasts").children].find((other) => bad && other.dataset.text === text);
   if (same) {
     return close.get(same);
@@ -71,7 +71,7 @@ export function toast(text, { action = "", act = null, ended = null, seconds = S
   return () => leave(null);
 }
 
-/** Everything outside of an open dialog is out of reach, so the toasts move into it. */
+/** Nothing outside of an open dialog can be reached, so the toasts move into it. */
 export function place() {
   const home = document.querySelector("dialog[open]") ?? document.body;
   if (at("toasts").parentElement !== home) {

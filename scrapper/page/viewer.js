@@ -1,4 +1,4 @@
-/** One post, large: its slides, what is known of it, and what can be done with it. */
+/** One post, large: its slides, its details, and its actions. */
 
 import { guarded } from "./advice.js";
 import { readJSON, send } from "./api.js";
@@ -88,7 +88,7 @@ function stripButton({ item, number }, index) {
 function leaveMedia() {
   const player = at("media").querySelector("video, audio");
   if (player) {
-    // Else it may go on loading.
+    // Otherwise it may go on loading.
     player.removeAttribute("src");
     player.load();
   }
@@ -172,7 +172,7 @@ export async function showOpened() {
     try {
       found = await readJSON(`posts/${encodeURIComponent(shortcode)}`);
     } catch (failure) {
-      // What is signed in for stays in the address.
+      // The post stays in the address until the visitor signs in.
       if (asked === shortcode && failure.status !== 401) {
         close();
         guarded(() => {
@@ -207,7 +207,7 @@ function step(by) {
   }
 }
 
-/** Take in what the server says of a post. */
+/** Update by what the server says of a post. */
 export async function takeShownPost({ shortcode, change }) {
   if (post?.shortcode !== shortcode || !dialog.open) {
     return;
@@ -227,7 +227,7 @@ export async function takeShownPost({ shortcode, change }) {
     if (!same) {
       showSlide(shown + 1);
     } else {
-      // A video that plays goes on.
+      // A playing video goes on.
       showCurrent();
     }
   });
@@ -278,7 +278,7 @@ function watchSwipes() {
   const stage = at("stage");
   stage.addEventListener("pointerdown", (event) => {
     const player = event.target.closest("video, audio");
-    // Whoever moves along a video's time line, or zooms with two fingers, stays.
+    // Moving along a video's time line, or zooming, is not a swipe.
     const seeks = player && event.clientY > player.getBoundingClientRect().bottom - CONTROLS;
     const swipes = event.isPrimary && event.pointerType !== "mouse" && !seeks && !event.target.closest("button");
     start = swipes ? [event.clientX, event.clientY] : null;
@@ -312,7 +312,7 @@ export function watchViewer() {
       guarded(act);
     });
   }
-  // A button that goes takes the focus with it, out of the dialog.
+  // A button that disappears would take the focus out of the dialog.
   document.addEventListener("keydown", (event) => {
     if (!dialog.open || event.target.closest("video, audio") || event.altKey || event.ctrlKey || event.metaKey) {
       return;

@@ -1,6 +1,6 @@
 /**
- * The service worker: the page starts without its server, too. It keeps the page's own files, never
- * posts. The network comes first; what is kept answers when the server is away.
+ * The service worker: the page starts even without its server. It keeps the page's own files, never
+ * posts. The network comes first; kept files answer when the server is away.
  */
 
 const CACHE = "shell";
@@ -40,10 +40,10 @@ const SHELL = [
   "toast.js",
   "viewer.js",
 ].map((name) => new URL(name, self.registration.scope).href);
-// What a proxy in front says while its server is away.
+// Statuses of a proxy in front while its server is away.
 const AWAY = new Set([502, 503, 504]);
 
-/** The kept file that answers a request; every address of the page is the same one. */
+/** The kept file that answers a request; all addresses of the page share one. */
 const keyOf = (url) => url.split(/[?#]/)[0];
 
 const isOurs = (response) => response.status === 200 && response.type === "basic" && !response.redirected;
@@ -58,7 +58,7 @@ async function install() {
   await self.skipWaiting();
 }
 
-/** Where this worker's own file is gone, something else has the address: then nothing stays of it. */
+/** If this worker's own file is gone, something else has the address: then it removes everything. */
 async function leaveIfGone() {
   const answer = await fetch(self.location.href, { cache: "no-store" }).catch(() => null);
   if (answer?.status === 404 || answer?.status === 410) {

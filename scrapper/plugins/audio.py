@@ -66,12 +66,12 @@ _SCALED = (
     f"scale=w='min({SMALL_PIXELS},iw)':h='min({SMALL_PIXELS},ih)'"
     ":force_original_aspect_ratio=decrease,format=yuvj420p"
 )
-# From good to bad: the scale of ffmpeg's encoder of JPEG.
+# From good to bad, on the scale of ffmpeg's JPEG encoder.
 _QUALITIES = ("5", "12", "25")
 
 
 class _AudioSettings(BaseSettings):
-    """What a hook, which gets no settings, needs to know."""
+    """What hooks need, since they get no settings."""
 
     model_config = SettingsConfigDict(env_ignore_empty=True)
 
@@ -82,7 +82,7 @@ class _AudioSettings(BaseSettings):
 
 @hookimpl
 def configure(settings: Settings) -> None:  # noqa: ARG001
-    """See that ffmpeg is there.
+    """Check that ffmpeg is there.
 
     Raises:
         SettingsError: it is not.
@@ -96,7 +96,7 @@ def post_stored(post: Post, folder: Path) -> Additions | None:
     """Make the sound of each video of *post* a file, and fetch the song of its pictures.
 
     Raises:
-        FFmpegFailed, ScrapeError, OSError: one cannot be had.
+        FFmpegFailed, ScrapeError, OSError: a file cannot be made or fetched.
     """
     maker = _Maker(_AudioSettings())
     videos = [item for item in post.media if item.type == "video"]
@@ -107,11 +107,13 @@ def post_stored(post: Post, folder: Path) -> Additions | None:
         except ScrapeError as error:
             if not sounds:
                 raise
-            log.warning("song not had", shortcode=post.shortcode, outcome=type(error).__name__)
+            log.warning(
+                "song not downloaded", shortcode=post.shortcode, outcome=type(error).__name__
+            )
     small = None
     try:
         small = maker.small_of(folder, post)
-    # The sound is there, and a list can do without a picture.
+    # The sound was made, and a list can do without a picture.
     except (FFmpegFailed, OSError) as error:
         log.warning("no small picture", shortcode=post.shortcode, cause=repr(error))
     return Additions(tuple(sounds), small=small) if sounds or small else None
@@ -129,7 +131,7 @@ def register_routes(app: web.Application) -> Iterable[web.RouteDef]:
 
 
 class _SmallPictures:
-    """Makes the small pictures that posts lack which were stored before, one after the other."""
+    """Makes the missing small pictures of posts stored earlier, one after the other."""
 
     def __init__(self, library: Library, settings: Settings) -> None:
         self._library = library
@@ -181,8 +183,8 @@ class _SmallPictures:
 class _Conversions:
     """Makes files while clients wait, one at a time; clients of the same file share the work.
 
-    A client waits for as long as it would for a scrape. The work goes on after that, and a later
-    request finds the file.
+    A client waits at most as long as for a scrape. The work goes on after that, and a later request
+    finds the file.
     """
 
     def __init__(self, library: Library, settings: Settings) -> None:
@@ -239,7 +241,7 @@ class _Conversions:
         return await self._made(post, name, make) or item
 
     async def _made(self, post: Post, name: str, make: "_Make") -> MediaItem | None:
-        """The file *name*, which *make* makes if it is not there."""
+        """The file *name*; *make* creates it if it is missing."""
         for item in post.added:
             if item.filename == name:
                 return item
@@ -275,12 +277,12 @@ class _Conversions:
             if made is not None:
                 await self._library.add(post.shortcode, name, Additions((made,)), version)
             if await self._library.version(post.shortcode) != version:
-                # It was made of files that are gone by now.
+                # The files that it was made of are gone by now.
                 raise NotStored
         except FileNotFoundError:
             raise NotStored from None
         except FFmpegFailed as error:
-            # It may have had no room.
+            # The disk may have been full.
             await asyncio.to_thread(check_room, self._library.root, keep_free=self._keep_free)
             log.warning("video not converted", shortcode=post.shortcode, cause=str(error))
             raise web.HTTPUnprocessableEntity(text="ffmpeg cannot convert the file") from error
@@ -297,7 +299,7 @@ _Make = Callable[[Path], MediaItem | None]
 
 
 class _Maker:
-    """Makes files of a post's items; what makes one may take so many seconds."""
+    """Makes files of a post's items, each within a number of seconds."""
 
     def __init__(self, settings: "Settings | _AudioSettings") -> None:
         self._seconds = settings.plugin_timeout_seconds
@@ -306,7 +308,7 @@ class _Maker:
         self._ffmpeg = FFmpeg(_MEMORY)
 
     def kill(self) -> None:
-        """End what runs."""
+        """End the running work."""
         self._ffmpeg.kill()
 
     def sound_of(self, folder: Path, item: MediaItem) -> MediaItem | None:
@@ -406,13 +408,13 @@ class _Maker:
 
 
 def _unfinished(folder: Path) -> Path:
-    """Where a file of the post in *folder* is made; what a crash leaves goes at the next start."""
+    """Where a file of the post in *folder* is made; the next start removes leftovers of a crash."""
     return folder.parent / ".incoming" / f"{folder.name}.{uuid.uuid4().hex}.part"
 
 
 @contextmanager
 def _appearing(unfinished: Path, place: Path, model: Path) -> Iterator[None]:
-    """Put what the block makes in its place, with the time of *model*, which is the post's."""
+    """Publish the file that the block makes, with the time of *model*, which is the post's."""
     try:
         yield
         shutil.copystat(model, unfinished)
@@ -423,7 +425,7 @@ def _appearing(unfinished: Path, place: Path, model: Path) -> Iterator[None]:
 
 
 def _described(item: MediaItem, path: Path) -> MediaItem:
-    """*item* as the file at *path* is."""
+    """*item* with the properties of the file at *path*."""
     with path.open("rb") as file:
         movie, size = read_movie(file), path.stat().st_size
     duration = movie.seconds or item.duration

@@ -17,7 +17,7 @@ class NotReturned(Exception):
 
 
 class Call:
-    """*work* that calls functions of a plugin, by :meth:`invoke`, and blocks nothing else.
+    """*work* that calls a plugin's functions, by :meth:`invoke`, without blocking anything else.
 
     It runs in a thread of its own. Nothing can stop a thread, but this one does not keep the
     process from ending. A coroutine gets an event loop of its own there, so it cannot block ours.
@@ -26,12 +26,12 @@ class Call:
     def __init__(self, work: Callable[["Call"], Any]) -> None:
         loop = asyncio.get_running_loop()
         self._future: asyncio.Future[Any] = loop.create_future()
-        # result() raises its failure. If nobody waits any more, asyncio must not log it.
+        # result() raises its failure. If nobody is waiting, asyncio must not log it.
         self._future.add_done_callback(lambda done: done.cancelled() or done.exception())
         self._since: float | None = None
         self._theirs: tuple[asyncio.AbstractEventLoop, asyncio.Task[Any]] | None = None
         self.stopped = False
-        """Whether the work is to call no further function."""
+        """Whether the work must not call another function."""
 
         def run() -> None:
             settle: Callable[[Any], None] = self._future.set_result
@@ -53,7 +53,7 @@ class Call:
         return cls(lambda call: call.invoke(function, *arguments))
 
     def invoke(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        """Call *function*, for the work alone.
+        """Call *function*; only the work may do this.
 
         Raises:
             Exception: whatever it raised; a RuntimeError if that was no Exception.
@@ -72,7 +72,7 @@ class Call:
                 return asyncio.run(run_coroutine())
             return function(*arguments)
         except StopIteration as error:
-            # No future can have it.
+            # A future cannot hold it.
             raise RuntimeError(repr(error)) from error
         except Exception:
             raise

@@ -1,4 +1,4 @@
-"""What may hold for a while, and plugins may want to know of: the login's state, and conditions."""
+"""States that last for a while, and that plugins may follow: the login's, and conditions."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -14,9 +14,9 @@ __all__ = ["Condition", "ConditionName", "Conditions"]
 
 ConditionName = Literal["disk_nearly_full", "instagram_refuses"]
 """``disk_nearly_full``: beyond ``MIN_FREE_DISK_MB``, there is no room for a file of
-``MAX_MEDIA_MB``. ``instagram_refuses``: for an hour there was nothing but limits."""
+``MAX_MEDIA_MB``. ``instagram_refuses``: for an hour, Instagram answered only with limits."""
 
-# Else the condition would come and go with each file at the edge.
+# Otherwise the condition would flap with each file near the limit.
 _ROOM_TO_END = 1.1
 
 

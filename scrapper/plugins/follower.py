@@ -1,9 +1,8 @@
 """Notifies plugins of events: each plugin in order and at its own pace, with three tries.
 
-A comparison of the library with the ledger shows what a plugin does not know yet: posts that are
+A comparison of the library with the ledger shows what a plugin has not got yet: posts that are
 stored but not in the ledger, and posts that are in the ledger but no longer stored. So the next
-start does whatever a crash interrupted. In the same way the ledger has the conditions that a plugin
-knows.
+start does whatever a crash interrupted. The ledger also has the conditions that a plugin knows.
 """
 
 import asyncio
@@ -53,8 +52,8 @@ class Followed:
     """What plugins follow: the posts in the *library*, *jobs* that ended, and *conditions*.
 
     The *ledger* has what they know. A call may take *timeout* seconds. If it fails, it is tried
-    again after each of the *pauses* for that. If the *peers* share the library, only the process
-    that has the turn notifies a plugin.
+    again after each of the *pauses*. If the *peers* share the library, only the process that has
+    the turn notifies a plugin.
     """
 
     library: Library
@@ -80,7 +79,7 @@ class Followers:
         self._followers = [_Follower(plugin, followed) for plugin in plugins]
 
     async def begin(self) -> None:
-        """Have new plugins start here. Call it before anything is stored.
+        """Make new plugins start with what comes now. Call this before anything is stored.
 
         Raises:
             SettingsError: the ledger cannot be used.
@@ -125,7 +124,7 @@ class Followers:
 
 
 class _Ended(NamedTuple):
-    """The outcome of a call that is not to be repeated."""
+    """The outcome of a call that must not be repeated."""
 
     worked: bool
     additions: Additions | None = None
@@ -144,7 +143,7 @@ class _Follower:
         self._jobs = followed.jobs if plugin.follows_jobs else None
         self._conditions = followed.conditions if plugin.follows_conditions else None
         self._news: set[str] = set()
-        # The plugin must learn of their removal: an earlier ledger may have had them.
+        # The plugin must get their removal: an earlier ledger may have had them.
         self._without_entry: set[str] = set()
         self._look_at_all = True
         self._seen: tuple[int | None, tuple[int, int]] | None = None
@@ -194,7 +193,7 @@ class _Follower:
     async def catch_up(self, ours: object = True) -> bool:
         """Notify the plugin of everything until now; return whether anything is left to retry.
 
-        It stops once *ours* is false: another process may do it then.
+        It stops once *ours* is false: then another process may notify the plugin.
         """
         if self.plugin.follows_posts:
             changes = await self._changes()
@@ -225,7 +224,7 @@ class _Follower:
         is_new = self._is_new(edition)
         if is_new:
             self._without_entry |= changed | self._news
-            # Everything is to be done again now, failures included.
+            # Everything must be done again now, failures included.
             self._next_try.clear()
             self._tries.clear()
         if self._look_at_all or (changed_at, edition) != self._seen:
@@ -246,7 +245,7 @@ class _Follower:
         return self._seen is not None and edition != self._seen[1]
 
     async def _look_at_jobs(self, jobs: FinishedJobs) -> None:
-        """Notify the plugin of each end of a job that it does not know."""
+        """Notify the plugin of each end of a job that it has not got."""
         name = self.plugin.name
         unreported = await jobs.unreported(name)
         ids = {job.response.id for job in unreported}
@@ -254,14 +253,14 @@ class _Follower:
             if hook == "job_finished" and subject not in ids:
                 self._settle(hook, subject)
         for job in unreported:
-            # It may have gone on while the plugin worked on others.
+            # It may have been retried while the plugin worked on others.
             if job in await jobs.unreported(name) and await self._notify(
                 job.response.id, "job_finished", job=job.response
             ):
                 await jobs.note_reported(name, job)
 
     async def _look_at_conditions(self, conditions: Conditions) -> None:
-        """Notify the plugin of each condition that it knows as something else."""
+        """Notify the plugin of each condition that has changed for it."""
         plugin = self.plugin.name
         known = await asyncio.to_thread(self._ledger.conditions, plugin)
         for name, condition in (await asyncio.to_thread(conditions.now)).items():
@@ -279,7 +278,7 @@ class _Follower:
         for shortcode, version in (await self._library.versions_of(shortcodes)).items():
             entry = entries.get(shortcode)
             if isinstance(version, OSError):
-                # It may be there, or gone.
+                # The post may be stored, or gone.
                 self._note_failure(shortcode, "post_stored", version)
             elif version is None:
                 await self._report_removed(shortcode, entry)
@@ -304,7 +303,7 @@ class _Follower:
         """Notify the plugin of *posts*, each with its version."""
         to_call = []
         for shortcode, version in posts:
-            # The removal of an earlier version is no news any more.
+            # The removal of an earlier version no longer matters.
             self._settle("post_removed", shortcode)
             known, ended = self._unwritten.get(shortcode, (None, None))
             if ended is not None and known == version:
@@ -322,7 +321,7 @@ class _Follower:
             )
 
     async def _follow(self, run: StoredRun) -> Sequence[tuple[str, int]]:
-        """Have the plugin called with the posts of *run*; return those that are left."""
+        """Let *run* call the plugin with its posts; return those that are left."""
         call = self._call = Call(run)
         fault: Exception | None = None
         try:
@@ -365,7 +364,7 @@ class _Follower:
                 name = self.plugin.name
                 await asyncio.to_thread(self._ledger.note, name, (shortcode, version, outcome))
         else:
-            # The plugin worked on files that are gone.
+            # The plugin worked on files that are gone by now.
             self.note(shortcode)
         del self._unwritten[shortcode]
 
@@ -426,5 +425,5 @@ class _Follower:
 
 
 def _is_usual(condition: LoginState | Condition) -> bool:
-    """Whether *condition* is no news for a plugin that knows of none yet."""
+    """Whether a plugin that knows no conditions yet need not get *condition*."""
     return not condition.holds if isinstance(condition, Condition) else condition.state == "none"

@@ -70,7 +70,7 @@ def register_middlewares(settings: Settings) -> Iterable[Middleware]:  # type: i
 def register_routes(app: web.Application) -> Iterable[web.RouteDef]:  # type: ignore[empty-body]
     """Return routes, such as ``web.get("/hello", hello)``. They need the API key.
 
-    A path that is taken already is an error.
+    A path that exists already is an error.
     """
 
 
@@ -117,7 +117,7 @@ def job_finished(job: JobResponse) -> None:
 def login_changed(login: LoginState) -> None:
     """Take note of a new state of the Instagram login.
 
-    Of several changes in a row, the plugin may get the last one alone.
+    Of several changes in a row, the plugin may get only the last one.
     """
 
 
@@ -125,6 +125,6 @@ def login_changed(login: LoginState) -> None:
 def condition_changed(condition: Condition) -> None:
     """Take note that a condition began to hold, or ended.
 
-    :data:`~scrapper.plugins.conditions.ConditionName` has all of them. One that ended before the
-    plugin was called did not happen for it.
+    :data:`~scrapper.plugins.conditions.ConditionName` has all of them. The plugin does not get a
+    condition that ended before the call.
     """

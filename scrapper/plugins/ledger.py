@@ -1,4 +1,4 @@
-"""Which plugin knows of which post, login state and condition: in SQLite, across restarts."""
+"""Which post, login state and condition each plugin has got: in SQLite, across restarts."""
 
 import json
 import sqlite3
@@ -47,7 +47,7 @@ class Ledger:
 
     A post has a version, which changes when it is stored again. A plugin that is new here starts
     with the posts that are stored from then on. If the file is damaged, removed or replaced, it is
-    recreated, and every plugin is notified of every post again: none is lost.
+    recreated, and every plugin is notified of every post again: no post is lost.
 
     Calls raise what a use of :class:`~scrapper.library.sqlite_file.SQLiteFile` raises; *check*
     is called before the file is opened or made.
@@ -92,7 +92,7 @@ class Ledger:
             for plugin in plugins:
                 insert = "INSERT OR IGNORE INTO plugins (name) VALUES (?)"
                 if not database.execute(insert, (plugin,)).rowcount:
-                    # Another process was faster: the plugin is to learn what was stored since.
+                    # Another process was faster: the plugin must get what was stored since.
                     continue
                 if lost:
                     _insert_begun(database, plugin, posts)
@@ -102,7 +102,7 @@ class Ledger:
         return not lost
 
     def begin_again(self, plugin: str, posts: Iterable[str]) -> None:
-        """Note that *plugin* may know the *posts*, and is to be notified of those not noted yet."""
+        """Note that *plugin* may know the *posts*, and must get those that are not noted yet."""
         with self._file.changing() as database:
             _insert_begun(database, plugin, posts)
 
@@ -153,16 +153,15 @@ class Ledger:
             )
 
     def forget_all(self, plugin: str) -> None:
-        """Have *plugin* be notified of every post again."""
+        """Make *plugin* get every post again."""
         with self._file.changing() as database:
             database.execute("INSERT OR IGNORE INTO plugins (name) VALUES (?)", (plugin,))
             database.execute("DELETE FROM posts WHERE plugin = ?", (plugin,))
             database.execute("UPDATE plugins SET restarts = restarts + 1 WHERE name = ?", (plugin,))
 
     def edition(self, plugin: str) -> tuple[int, int]:
-        """Another value if the posts that *plugin* knows may be others than those noted here.
-
-        It changes when any process calls :meth:`forget_all`, and when the file is another.
+        """A value that changes when the posts noted here may no longer be those that *plugin*
+        knows: when any process calls :meth:`forget_all`, and when the file is replaced.
         """
         with self._file.using() as database:
             row = database.execute(
@@ -171,7 +170,7 @@ class Ledger:
             return self._file.openings, row[0] if row else 0
 
     def outcomes(self, plugin: str) -> Counter[str]:
-        """How many posts have which outcome."""
+        """The number of posts for each outcome."""
         with self._file.using() as database:
             rows = database.execute(
                 "SELECT outcome, count(*) FROM posts WHERE plugin = ? GROUP BY outcome", (plugin,)
@@ -180,7 +179,7 @@ class Ledger:
 
 
 def _insert_begun(database: sqlite3.Connection, plugin: str, posts: Iterable[str]) -> None:
-    # The plugin must learn of their removal, too: an earlier ledger may have had them.
+    # The plugin must get their removal, too: an earlier ledger may have had them.
     _insert(database, plugin, dict.fromkeys(posts, NO_VERSION), "begun")
 
 

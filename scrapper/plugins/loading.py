@@ -134,7 +134,8 @@ class Plugins:
                 yield plugin, middleware
 
     def sources(self, settings: Settings) -> Sequence[Source]:
-        """Their ways of finding a post. One that fails refuses the post, and breaks nothing.
+        """Their ways of finding a post. One that fails counts as a refusal, and breaks nothing
+        else.
 
         Raises:
             SettingsError: a plugin failed, or a name is taken.
@@ -176,11 +177,11 @@ class Plugins:
     def _add(self, name: str, origin: str, load: Callable[[], Any]) -> None:
         try:
             loaded = load()
-            # One that is installed keeps its name if it is in PLUGINS, too.
+            # An installed plugin keeps its name even if PLUGINS lists it, too.
             if self._manager.is_registered(loaded) and name not in self._origins:
                 return
             if name in self._origins:
-                raise SettingsError("there is another one of that name")
+                raise SettingsError("another plugin has this name")
             self._manager.register(loaded, name)
             if origin == _NAMED and not self._manager.get_hookcallers(loaded):
                 raise SettingsError("it has no hooks: is @hookimpl missing?")

@@ -1,8 +1,8 @@
-"""A plugin that notifies people, by whatever Apprise knows: ntfy, Gotify, Telegram, mail and more.
+"""A plugin that notifies people through Apprise: ntfy, Gotify, Telegram, mail and more.
 
 ``PLUGINS=notify`` and ``NOTIFY_URLS``, with the packages of ``requirements/notify.txt``. The hooks
 put messages into an outbox. A process of the service sends them from there, each target's in a
-thread of its own, and tries again what failed. No log has a target's URL, which holds secrets.
+thread of its own, and retries what failed. No log has a target's URL, which holds secrets.
 """
 
 import asyncio
@@ -60,22 +60,22 @@ _SECONDS_BETWEEN_LOOKS = 1.0
 _CONDITIONS = {
     "disk_nearly_full": (
         Message("disk", "The disk is nearly full", "Remove posts, or give the service more room."),
-        "The disk was nearly full, and has room again.",
+        "The disk has room again. It was nearly full.",
     ),
     "instagram_refuses": (
         Message(
             "instagram",
-            "Instagram refuses for an hour",
-            "It gave nothing but limits. Jobs wait; other requests are refused.",
+            "Instagram has refused for an hour",
+            "It answered only with limits. Jobs wait; other requests are refused.",
         ),
-        "Instagram refused for more than an hour, and answers again.",
+        "Instagram answers again. It had refused for more than an hour.",
     ),
 }
 _LOGIN = {
     "expired": "Instagram ended the session: give the service new cookies.",
     "challenged": "Instagram wants a person to look at the account in a browser.",
 }
-_LOGIN_IS_WELL = "The login needed attention, and has another state by now."
+_LOGIN_IS_WELL = "The login needed attention, but its state has changed."
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +99,8 @@ def _read_targets(text: str) -> list[_Target]:
         if found is None:
             # The URL itself may be a secret.
             raise ValueError(
-                f"number {number} is no URL of Apprise; write them with spaces between, "
-                "each perhaps with a name: phone=ntfys://..."
+                f"number {number} is not an Apprise URL; write the URLs with spaces between, "
+                "each optionally with a name: phone=ntfys://..."
             )
         targets.append(_Target(found[1] or str(number), found[2]))
     if len({target.name for target in targets}) < len(targets) or len(targets) > _MOST_TARGETS:
@@ -109,7 +109,7 @@ def _read_targets(text: str) -> list[_Target]:
 
 
 def _read_choices(text: str) -> dict[str, Sequence[str]]:
-    """Which events each target wants, by its name; those of all others under an empty one."""
+    """The events that each target wants, by its name; the empty name stands for all others."""
     choices: dict[str, Sequence[str]] = {}
     for part in text.split():
         found = _CHOICE.fullmatch(part)
@@ -162,7 +162,7 @@ class _Notifier:
 
     @hookimpl
     def configure(self, settings: Settings) -> None:
-        """See that there are targets, and that Apprise knows them; nothing is sent yet.
+        """Check that there are targets, and that Apprise knows them; nothing is sent yet.
 
         Raises:
             SettingsError: there are none, or it does not.
@@ -180,7 +180,7 @@ class _Notifier:
 
     @hookimpl
     def job_finished(self, job: JobResponse) -> None:
-        """Put what became of *job* into the outbox.
+        """Put the outcome of *job* into the outbox.
 
         Raises:
             OSError, ScrapeError: it cannot be stored.
@@ -235,12 +235,12 @@ class _Notifier:
         sending = in_background(self._send_in_turn(ending), "notifications")
         yield
         ending.set()
-        # What is on its way would come a second time after the next start.
+        # Otherwise a notification on its way would come again after the next start.
         await asyncio.wait([sending], timeout=_SECONDS_TO_END)
         await end(sending)
 
     async def _send_in_turn(self, ending: asyncio.Event) -> None:
-        """Send once no other process of the service does; the lock ends with the process."""
+        """Send once no other process does; the lock ends with the process."""
         lock = await asyncio.to_thread(open_lock, self._lock)
         try:
             while not await asyncio.to_thread(_try_lock, lock):
@@ -271,7 +271,7 @@ class _Notifier:
             sent = made and made.notify(
                 title=message.title,
                 body=message.text,
-                # What clients sent may be in it: it is no markup.
+                # It may hold what clients sent, so it is not markup.
                 body_format="text",
                 notify_type="info" if message.kind == "job" else "warning",
             )
@@ -297,7 +297,7 @@ async def _is_set(ending: asyncio.Event) -> bool:
 
 
 def _made(target: _Target) -> Any:
-    """What Apprise makes of the target's URL; false if nothing."""
+    """Apprise's object for the target's URL; false if it has none."""
     try:
         from apprise import Apprise, AppriseAsset  # noqa: PLC0415 - only where the plugin is used
     except ImportError as error:
@@ -305,7 +305,7 @@ def _made(target: _Target) -> Any:
     # They quote URLs and tokens.
     for name in ("apprise", "oauthlib", "requests_oauthlib"):
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)
-    # No picture of a third party's server.
+    # No picture from a third party's server.
     asset = AppriseAsset(
         app_id="instagram-scrapper", app_desc="instagram-scrapper", image_url_mask=""
     )
@@ -321,7 +321,7 @@ def _try_lock(descriptor: int) -> bool:
 
 
 def _of_job(job: JobResponse) -> Iterable[Message]:
-    """What there is to say of a finished *job*; one that somebody cancelled is no news."""
+    """The messages about a finished *job*; a cancelled one has none."""
     failed = [post for post in job.posts if post.state == "failed"]
     if job.state == "done":
         stored = len(job.posts) - len(failed)

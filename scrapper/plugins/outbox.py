@@ -27,7 +27,7 @@ _PAUSES = (5, 30, 300, 1800, 3600)
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """What a target is to get: *count* events of one *kind*, and what the last of them says."""
+    """What a target will get: *count* events of one *kind*, and the text of the last of them."""
 
     kind: str
     title: str
@@ -56,7 +56,7 @@ class _Waiting:
     next_try: float = 0.0
 
     def is_due(self, now: float) -> bool:
-        # A time too far away is that of a clock that was wrong.
+        # A wrong clock left a time that is too far away.
         held_back = 0 <= now - self.sent_at < _SECONDS_BETWEEN
         pauses = now < self.next_try <= now + _PAUSES[-1]
         return self.count > 0 and not (held_back or pauses)
@@ -79,7 +79,7 @@ class Outbox:
 
     One message waits for each target and kind, however many events there were: the last one, with
     their number. It is due at once, or an hour after the one before; after a failure, after a pause
-    that grows to an hour. If the file cannot be written, what is in memory holds.
+    that grows to an hour. If the file cannot be written, memory counts.
     """
 
     def __init__(self, path: Path, *, now: Callable[[], float] = time.time) -> None:
@@ -93,8 +93,8 @@ class Outbox:
     def add(self, source: str, event: str, messages: Iterable[tuple[str, Message]]) -> None:
         """Note the *messages* of an *event* of *source*, each with its target.
 
-        A source has one event after the other. If the process was killed before it was known that
-        an event was noted here, it comes again, to the next process: then it is left out.
+        A source has one event at a time. If the process is killed before the source knows that its
+        event was noted, the event comes again in the next process: then it is ignored.
 
         Raises:
             OSError, ScrapeError: they cannot be stored.
@@ -117,7 +117,7 @@ class Outbox:
         self._change(change)
 
     def amend(self, kind: str, body: str) -> None:
-        """Replace the text of all messages of this *kind* that wait: it is not so any more.
+        """Replace the text of all waiting messages of this *kind*, which is outdated.
 
         Raises:
             OSError, ScrapeError: that cannot be stored.
@@ -133,7 +133,7 @@ class Outbox:
         self._change(change)
 
     def due(self, target: str) -> list[Message]:
-        """The messages that *target* is to get now."""
+        """The messages to send to *target* now."""
         with self._lock:
             self._look()
             kinds = self._state.waiting.get(target, {})
@@ -145,7 +145,7 @@ class Outbox:
         ]
 
     def note_sent(self, target: str, message: Message) -> None:
-        """Note that *target* has the *message*."""
+        """Note that *target* got the *message*."""
 
         def change(waiting: _Waiting) -> _Waiting:
             # Further events may have come meanwhile.
@@ -167,7 +167,7 @@ class Outbox:
         return pause
 
     def hasten(self) -> None:
-        """Try again at once what failed: somebody may have mended it."""
+        """Retry at once what failed: the cause may be gone."""
 
         def change(state: _State) -> _State:
             for target, kinds in state.waiting.items():
@@ -209,7 +209,7 @@ class Outbox:
             if self._state != _State():
                 with suppress(OSError, ScrapeError):
                     self._write(self._state)
-        # What could not be written holds until another process writes something.
+        # What could not be written counts until another process writes something.
         elif loaded != self._loaded:
             self._loaded = self._state = loaded
 

@@ -1,6 +1,6 @@
 """A plugin that copies stored posts to a bucket of S3 or of a compatible server.
 
-``PLUGINS=scrapper.plugins.s3``, with the packages of ``requirements/s3.txt``. A copy has the post's
+``PLUGINS=s3``, with the packages of ``requirements/s3.txt``. A copy has the post's
 files and its manifest, under ``PREFIX/SHORTCODE/``. It stays when the post is removed here.
 """
 
@@ -27,11 +27,11 @@ __all__ = ["configure", "post_stored"]
 log = structlog.get_logger(__name__)
 
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9]")
-# What Amazon calls safe in the names of objects.
+# The characters that Amazon calls safe in names of objects.
 _PREFIX = re.compile(r"[A-Za-z0-9!_.*'()/-]{0,500}")
 _PART_BYTES = 16 * 1024 * 1024
 _VERSION = "version"
-# Without the right to list the bucket, what is not there is forbidden.
+# Without the right to list the bucket, missing objects are reported as forbidden.
 _NOT_FOUND = ("403", "404", "NoSuchKey", "NotFound")
 _SECONDS = 60
 
@@ -45,9 +45,7 @@ def _is_bucket(name: str) -> str:
 def _is_endpoint(url: HttpUrl) -> HttpUrl:
     # It becomes part of addresses that everybody sees.
     if url.username or url.password or url.query or url.fragment:
-        raise ValueError(
-            "write the server's address alone: credentials have variables of their own"
-        )
+        raise ValueError("write only the server's address: credentials have variables of their own")
     return url
 
 
@@ -76,13 +74,13 @@ def _settings() -> S3Settings:
 
 @hookimpl
 def configure(settings: Settings) -> None:  # noqa: ARG001
-    """See that the bucket is set and the client is there; nothing is sent yet.
+    """Check that the bucket is set and the client is installed; nothing is sent yet.
 
     Raises:
         SettingsError: they are not.
     """
     _client(_settings())
-    # In detail they log credentials.
+    # In detail, these loggers write credentials.
     for name in ("boto3", "botocore", "s3transfer"):
         logging.getLogger(name).setLevel(logging.INFO)
 
@@ -97,7 +95,7 @@ def post_stored(post: Post, folder: Path) -> Additions:
     """
     settings = _settings()
     client, bucket = _client(settings), settings.s3_bucket
-    # A refreshed post has other files of the same names.
+    # A refreshed post has other files with the same names.
     version = str((folder / MANIFEST).stat().st_mtime_ns)
     addresses = {}
     for name in dict.fromkeys([*(file.filename for file in post.files), MANIFEST]):
@@ -164,7 +162,7 @@ def _drop_unfinished(client: Any, bucket: str, key: str) -> None:
             if upload["Key"] == key:
                 client.abort_multipart_upload(Bucket=bucket, Key=key, UploadId=upload["UploadId"])
     except client.exceptions.ClientError as error:
-        log.warning("unfinished uploads not dropped", key=key, cause=str(error))
+        log.warning("unfinished uploads not aborted", key=key, cause=str(error))
 
 
 def _address(client: Any, bucket: str, key: str) -> str:

@@ -18,7 +18,7 @@ from scrapper.plugins.loading import Plugin
 __all__ = ["StoredCall", "StoredRun", "check_result"]
 
 _SECONDS_TOGETHER = 0.2
-"""The calls of about this time are noted together, since each note waits for the disk."""
+"""Calls within this time are noted together, since each note waits for the disk."""
 _BEGUN: Outcome = "begun"
 _DONE: Outcome = "done"
 _MAY_RETURN = "post_stored may return Additions or None, the others None"
@@ -44,7 +44,7 @@ class StoredCall:
 
     @property
     def worked(self) -> bool:
-        """Whether only the ledger does not know of it yet."""
+        """Whether it only has to be noted in the ledger."""
         return self.made and not self.noted and self.error is None and self.result is None
 
 
@@ -73,7 +73,7 @@ class StoredRun:
 
     @property
     def left(self) -> Sequence[tuple[str, int]]:
-        """The posts whose turn did not come."""
+        """The posts that were not reached."""
         return self._posts[len(self.called) :]
 
     @property
@@ -100,7 +100,7 @@ class StoredRun:
             size = size * 2 if time.monotonic() - began_at < _SECONDS_TOGETHER / 2 else 1
 
     def _call_with_some(self, call: Call, posts: Sequence[tuple[str, int]]) -> None:
-        # However a call ends, the plugin must learn of it if the post is removed later.
+        # However a call ends, the plugin must get the post's later removal.
         begun = [(shortcode, NO_VERSION, _BEGUN) for shortcode, _ in posts]
         self._ledger.note(self._plugin.name, *begun)
         for shortcode, version in posts:
@@ -147,7 +147,7 @@ class StoredRun:
 
 
 def check_result(hook: str, result: object) -> None:
-    """See that the *hook* may return *result*.
+    """Check that the *hook* may return *result*.
 
     Raises:
         TypeError: it may not.

@@ -46,9 +46,9 @@ _PATIENCE_SECONDS = 1.0
 _PAUSE_SECONDS = 1.0
 _RETRY_SECONDS = 5.0
 _TURN_SECONDS = 2.0
-"""How long to wait for a connection while a burst uses all of them."""
+"""How long to wait for a connection while all are in use."""
 _MOST_CONNECTIONS = 32
-# Otherwise redis-py looks its version up on the disk for each connection.
+# Otherwise redis-py reads its version from the disk for each connection.
 _DRIVER = DriverInfo()
 _SECONDS_BETWEEN_REFUSALS = 60.0
 
@@ -56,7 +56,7 @@ Result = TypeVar("Result")
 
 
 def connection_options() -> dict[str, Any]:
-    """How redis-py is to connect; its defaults would keep callers waiting for seconds."""
+    """Options for redis-py, whose defaults would keep callers waiting for seconds."""
     return {
         "socket_timeout": _PATIENCE_SECONDS,
         "socket_connect_timeout": _PATIENCE_SECONDS,
@@ -81,7 +81,7 @@ def blocking_client(url: str) -> redis.Redis:
 
 @contextmanager
 def reaching() -> Iterator[None]:
-    """Do what a client of the service waits for, or say that it cannot be done now.
+    """Turn errors of Redis in the block into one that clients understand.
 
     Raises:
         JobsUnreachable: Redis does not answer.
@@ -93,7 +93,7 @@ def reaching() -> Iterator[None]:
 
 
 async def until_redis_answers(ask: Callable[[], Awaitable[Result]]) -> Result:
-    """What *ask* returns, which is called until it meets no error of Redis."""
+    """The result of *ask*, which is retried until Redis answers."""
     while True:
         try:
             return await ask()
@@ -149,18 +149,18 @@ class SharedRedis(Redis):
         try:
             yield
         except (RedisConnectionError, RedisTimeoutError) as error:
-            self._note_gone(error)
+            self._note_outage(error)
             raise
         except (OutOfMemoryError, ReadOnlyError, NoPermissionError) as error:
             self._note_refusal(error)
             raise
         except ResponseError:
-            # It answers, if only that it does not know a script.
-            self._note_back(finding_out)
+            # It does answer, if only that it does not know a script.
+            self._note_recovery(finding_out)
             raise
-        self._note_back(finding_out)
+        self._note_recovery(finding_out)
 
-    def _note_back(self, finding_out: bool) -> None:
+    def _note_recovery(self, finding_out: bool) -> None:
         # A reply to an earlier request proves nothing.
         if finding_out and self._gone:
             self._gone = False
@@ -171,7 +171,7 @@ class SharedRedis(Redis):
         if self._refusals.is_due():
             log.error("redis refuses: going on without it", cause=str(error))
 
-    def _note_gone(self, error: Exception) -> None:
+    def _note_outage(self, error: Exception) -> None:
         self._again_at = time.monotonic() + _PAUSE_SECONDS
         if not self._gone:
             self._gone = True

@@ -1,4 +1,4 @@
-"""The parts by which several processes act as one."""
+"""The parts that let several processes act as one."""
 
 import asyncio
 import math
@@ -36,11 +36,11 @@ class Fleet:
         self.news = RedisNews(self.redis)
         parts = urlsplit(url)
         self.redis_address = f"{parts.netloc.rpartition('@')[2]}{parts.path}"
-        """Where Redis is, without its password."""
+        """The address of Redis, without its password."""
         registry = metrics.registry
         self._posts = Gauge(
             "queue_posts",
-            "Posts of jobs that wait for a worker, or that one took",
+            "Posts of jobs, waiting for a worker or taken by one",
             ["state"],
             registry=registry,
         )
@@ -126,7 +126,7 @@ class GatheredScripts:
         return run
 
     async def close(self) -> None:
-        """Wait for the calls under way: a pipeline that is broken off keeps its connection."""
+        """Wait for the calls under way: an interrupted pipeline keeps its connection."""
         if self._sending is not None:
             await asyncio.wait([self._sending])
 

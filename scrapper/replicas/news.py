@@ -1,4 +1,4 @@
-"""Which posts changed lately, by whatever process."""
+"""Which posts changed recently, by any process."""
 
 import asyncio
 from collections import deque
@@ -55,7 +55,7 @@ class RedisNews:
         with reaching():
             oldest: Any = await self._redis.xrange(_STREAM, count=1)
             found: Any = await self._redis.xrange(_STREAM, min=f"({place}", count=_AT_ONCE)
-        # The change at the place itself is still there unless later ones are gone, too.
+        # The change at the place itself is missing only if later ones may be, too.
         if place != _NOTHING and (not oldest or _number(oldest[0][0]) > _number(place.encode())):
             return await self.place(), None
         changes = [

@@ -28,7 +28,7 @@ _SECONDS_BETWEEN_LOOKS = 1.0
 _COOLDOWN = f"{PREFIX}cooldown"
 _ERRORS: dict[str, Any] = {error.__name__: error for error in RESPONSES}
 _OF_ONE_REPLICA = (DeadlineExceeded, PaceExceeded)
-"""Errors of one process that another one need not meet."""
+"""Errors of one process that need not concern another one."""
 
 
 class RedisPeers(Peers):
@@ -44,7 +44,7 @@ class RedisPeers(Peers):
         self._lines: dict[str, set[_Line]] = {}
 
     async def open(self) -> None:
-        """Begin to listen to the others."""
+        """Start listening to the others."""
         self._listening = in_background(self._listen(), "listening to peers")
 
     async def close(self) -> None:
@@ -70,7 +70,7 @@ class RedisPeers(Peers):
             if line.turn is not None:
                 await line.turn.give_back()
                 message = {"post": shortcode, "stored": line.stored, **outcome}
-                # A process that misses it looks for itself.
+                # A process that misses this checks for itself.
                 with suppress(RedisError):
                     await self._redis.publish(self._channel, orjson.dumps(message))
 
@@ -105,10 +105,10 @@ class RedisPeers(Peers):
                     with self._redis.asking():
                         await pubsub.subscribe(self._channel)
                     async for message in pubsub.listen():
-                        self._hear(message["data"])
+                        self._receive(message["data"])
             await asyncio.sleep(_SECONDS_BETWEEN_LOOKS)
 
-    def _hear(self, text: bytes) -> None:
+    def _receive(self, text: bytes) -> None:
         try:
             outcome = orjson.loads(text)
             lines = self._lines.get(outcome["post"], ())

@@ -1,10 +1,10 @@
 """The queue of posts that wait for a worker: a taskiq broker over a stream of Redis.
 
 Each message of the stream names a post of a job. A worker reads one whenever it can run one more
-post, and holds it until that post is finished. Several times within :data:`ABANDONED_SECONDS` a
-heartbeat shows that it still does. A worker that stops hands back what it holds. Before a worker
-reads a new message, it takes over what others handed back, and what lost workers held. When it
-joins, it forgets workers that have been dead for a day.
+post, and holds it until that post is finished. It sends a heartbeat several times within
+:data:`ABANDONED_SECONDS`. A worker that stops hands back what it holds. Before a worker reads a new
+message, it takes over what others handed back, and what lost workers held. When it joins, it
+forgets workers that have been dead for a day.
 
 A worker is lost once it was silent for :data:`ABANDONED_SECONDS` and its connection is gone, as
 when it was killed. One that is connected may only be late, since its machine is busy: it is lost
@@ -59,11 +59,11 @@ _PAUSE_SECONDS = 1.0
 _MOST_AT_ONCE = 2000
 _DAY_SECONDS = 24 * 60 * 60.0
 _HANDED_BACK_SECONDS = _DAY_SECONDS
-"""For how long a worker that stops claims to have been silent."""
+"""How long a stopping worker claims to have been silent."""
 
 
 class Standing(NamedTuple):
-    """Posts that no worker took yet, posts that one holds, and connected workers."""
+    """The numbers of waiting posts, of posts that workers hold, and of connected workers."""
 
     waiting: int
     taken: int
@@ -71,7 +71,7 @@ class Standing(NamedTuple):
 
 
 def is_lost(silent: float, *, connected: bool, reachable: float) -> bool:
-    """Whether others take over a message whose worker has been *silent* for so many seconds.
+    """Whether others take over a message whose worker has been *silent* for this many seconds.
 
     *reachable* is the number of seconds since Redis started, or since it last did not answer.
     """
@@ -113,7 +113,7 @@ class PostQueue(AsyncBroker):
         return self.formatter.dumps(message).message
 
     def on_post(self, fetch: Callable[[str, int], Awaitable[bool]]) -> None:
-        """Have *fetch* called for each post that this process takes.
+        """Call *fetch* for each post that this process takes.
 
         If it returns False, or is cancelled, the post is handed back.
         """
@@ -174,7 +174,7 @@ class PostQueue(AsyncBroker):
         await self._redis.xadd(STREAM, {b"data": message.message})
 
     async def listen(self) -> AsyncGenerator[AckableMessage, None]:
-        """Posts as they come; Redis may go and come back. At its end this process stops."""
+        """Posts as they come, even if Redis goes and comes back. At its end this process stops."""
         try:
             while True:
                 try:
@@ -192,7 +192,7 @@ class PostQueue(AsyncBroker):
             self.stopping = True
 
     async def hand_back(self) -> None:
-        """Let other workers have at once what this process holds; call it last."""
+        """Hand what this process holds to other workers at once; call this last."""
         while self._tasks:
             await end(self._tasks.pop())
         self._held.clear()
@@ -228,7 +228,7 @@ class PostQueue(AsyncBroker):
         await self._forget_dead_workers()
 
     async def _forget_dead_workers(self) -> None:
-        """Remove those that were silent for a day and hold nothing."""
+        """Remove workers that were silent for a day and hold nothing."""
         consumers: Any = await self._own.xinfo_consumers(STREAM, _GROUP)
         for consumer in consumers:
             if consumer["idle"] > _DAY_SECONDS * 1000 and not consumer["pending"]:
@@ -306,7 +306,7 @@ class PostQueue(AsyncBroker):
         return min(up, time.monotonic() - self._away_at)
 
     def _note_error(self) -> None:
-        # A moment without Redis makes nobody silent for long.
+        # A short outage of Redis must not make workers look silent.
         now = time.monotonic()
         if now - self._answered_at > 2 * _HEARTBEAT_SECONDS:
             self._away_at = now
@@ -316,7 +316,7 @@ class PostQueue(AsyncBroker):
         data = self._held[message_id] = fields.get(b"data", b"")
 
         async def acknowledge() -> None:
-            # Until then it is held: others would take it for lost.
+            # Until then the message stays held: others would think that it is lost.
             await until_redis_answers(lambda: self._remove(message_id))
             self._held.pop(message_id, None)
 
@@ -347,7 +347,7 @@ class PostQueue(AsyncBroker):
             await asyncio.sleep(pause)
 
     async def _stay_connected(self) -> None:
-        """Listen on a channel, where nothing is sent: it shows whether this process is there."""
+        """Listen on a channel where nothing is sent: this shows that the process is connected."""
         while True:
             try:
                 async with self._own.pubsub() as pubsub:

@@ -1,4 +1,4 @@
-"""A turn: a lock under a lease, for work that one replica at a time does."""
+"""A turn: a lock with a lease, for work that only one replica at a time does."""
 
 import asyncio
 from contextlib import suppress
@@ -16,7 +16,7 @@ __all__ = ["LEASE_SECONDS", "Turn"]
 log = structlog.get_logger(__name__)
 
 LEASE_SECONDS = 5.0
-"""How long a turn lasts unless its holder extends it: how long a killed one delays others."""
+"""How long a turn lasts unless its holder extends it, so how long a killed holder delays others."""
 
 _EXTENSIONS_A_LEASE = 4
 
@@ -60,7 +60,7 @@ class Turn:
     async def give_back(self) -> None:
         """End the turn."""
         await end(self._keeping)
-        # It expired, or will.
+        # The turn has expired, or will.
         with suppress(RedisError):
             await self._lock.release()
 
@@ -70,7 +70,7 @@ class Turn:
             try:
                 await self._lock.reacquire()
             except LockError:
-                # Redis was gone, or lost it: perhaps nobody has it.
+                # Redis was gone or lost the turn: perhaps nobody has it.
                 taken: Any = False
                 with suppress(RedisError):
                     taken = await self._lock.do_acquire(self._lock.local.token)

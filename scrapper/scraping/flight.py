@@ -24,7 +24,7 @@ class Scraped:
 
 
 class Slot:
-    """A flight's right to ask Instagram: one of a few, in the order of requests."""
+    """A flight's right to query Instagram; there are few slots, given in the order of requests."""
 
     def __init__(self, slots: asyncio.Semaphore, deadline: float) -> None:
         self._slots = slots
@@ -33,7 +33,7 @@ class Slot:
         self._held = False
 
     async def take(self) -> None:
-        """Wait for the slot, unless it is held already.
+        """Wait for the slot, unless the flight holds it already.
 
         Raises:
             DeadlineExceeded: others ask until the deadline.
@@ -89,8 +89,8 @@ class Flight:
         """Wait for the result. Cancelling the wait does not end the flight.
 
         Raises:
-            DeadlineExceeded: the thread is stuck where no deadline reaches it, such as in the
-                resolver of host names.
+            DeadlineExceeded: the thread is stuck where no deadline applies, such as in the resolver
+            of host names.
         """
         try:
             async with asyncio.timeout_at(self.fetch.deadline + _GRACE):
@@ -99,7 +99,7 @@ class Flight:
             raise DeadlineExceeded from None
 
     async def break_off(self) -> None:
-        """End the flight; its thread goes on for nothing."""
+        """End the flight; its thread goes on in vain."""
         await end(self._task)
 
     async def settled(self) -> None:

@@ -9,9 +9,9 @@ __all__ = ["Line", "Peers"]
 class Line:
     """The processes that want one post: one has the turn and downloads it, the others wait.
 
-    The turn ends with the block in which the process stood in line. The others then learn how it
-    went: the process sets ``stored`` if it stored the post, and a
-    :class:`~scrapper.errors.ScrapeError` that leaves the block reaches them too.
+    The turn ends with the block in which the process queued. Then the others get the outcome: the
+    process sets ``stored`` if it stored the post, and a :class:`~scrapper.errors.ScrapeError` that
+    leaves the block reaches them, too.
     """
 
     stored = False
@@ -43,19 +43,18 @@ class Peers:
 
     @asynccontextmanager
     async def line(self, shortcode: str) -> AsyncIterator[Line]:  # noqa: ARG002
-        """Stand in line for a post while the block runs."""
+        """Queue for a post's turn while the block runs."""
         yield Line()
 
     @asynccontextmanager
     async def exclusively(self, task: str, *, in_doubt: bool) -> AsyncIterator[object]:  # noqa: ARG002
-        """Give a value that is true in the block while this process alone may do the *task*.
-
-        If that cannot be found out, the value is *in_doubt*.
+        """Yield a value that is true while only this process may do the *task*. If that cannot be
+        found out, the value is *in_doubt*.
         """
         yield True
 
     async def cooldown_left(self) -> float:
-        """Seconds for which Instagram must be left alone, as any process found; 0 if none did."""
+        """Seconds for which to leave Instagram alone, as any process found out; 0 if none did."""
         return 0.0
 
     async def cool_down(self, seconds: float) -> None:

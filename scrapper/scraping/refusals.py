@@ -29,7 +29,7 @@ class _Refused(NamedTuple):
 
 
 class Refusals:
-    """The limits that nothing but further limits followed, in the file at *path*.
+    """The current series of limits without any other answer, in the file at *path*.
 
     If the file cannot be written, they are known until the process ends. *check* raises if the
     folder is gone.
@@ -49,7 +49,7 @@ class Refusals:
         self._refused: _Refused | None = None
 
     async def note_limit(self, seconds: float) -> None:
-        """Note that Instagram refused, and is to be left alone for *seconds*."""
+        """Note that Instagram refused, and must be left alone for *seconds*."""
         await asyncio.to_thread(self._change, lambda known: self._longer(known, seconds))
 
     async def note_answer(self) -> None:
@@ -58,14 +58,14 @@ class Refusals:
 
     @property
     def last_long(self) -> bool:
-        """Whether they have lasted for an hour; blocking."""
+        """Whether the limits have lasted for an hour; blocking."""
         with self._lock:
             refused = self._look()
         return refused is not None and min(self._now(), refused.until) - refused.since >= _LONG
 
     def _longer(self, known: _Refused | None, seconds: float) -> _Refused:
         now = self._now()
-        # Nobody knows what would have happened in an hour without a question.
+        # After an hour without a query, nobody knows whether Instagram still refuses.
         if known is None or not known.since <= now <= known.until + _LONG:
             return _Refused(now, now + seconds)
         return _Refused(known.since, max(known.until, now + seconds))

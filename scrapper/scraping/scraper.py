@@ -48,10 +48,10 @@ Asking = Callable[[], AbstractContextManager[None]]
 
 
 class Source(Protocol):
-    """Where posts come from: :class:`~scrapper.instagram.client.Instagram`; blocking."""
+    """The source of posts: :class:`~scrapper.instagram.client.Instagram`; blocking."""
 
     def fetch(self, fetch: Fetch, folder: Path, *, asking: Asking) -> Post:
-        """Download a post's files into *folder*; ask Instagram in blocks of *asking* alone."""
+        """Download a post's files into *folder*; query Instagram only in blocks of *asking*."""
         ...
 
     def open_share_link(self, path: str, deadline: float) -> str:
@@ -172,11 +172,12 @@ class Scraper:
     ) -> Scraped:
         """Return the post from the library, or download and store it, as the *wish* has it.
 
-        A stored post is never an error: where a stale one, or one that is not as wished, cannot be
-        downloaded again, it is the answer, and Instagram is not asked for it again as long as the
-        error said, or the cool-down. One that is larger than wished is, where none is smaller.
-        With *refresh* it is downloaded even if the stored one is fresh, or the error is raised.
-        With *keep* sweeps leave it alone from now on. *url* is the URL as the client sent it.
+        A stored post is never an error: if a stale one, or one that is not as wished, cannot be
+        downloaded again, it is returned, and Instagram is not asked for it again for as long as the
+        error said, or for the cool-down. The one exception is a post that is larger than wished,
+        and of which no smaller file exists. With *refresh* it is downloaded even if the stored one
+        is fresh, or the error is raised. With *keep* sweeps leave it alone from now on. *url* is
+        the URL as the client sent it.
 
         Raises:
             ScrapeError: one of its subclasses.
@@ -186,7 +187,7 @@ class Scraper:
             scraped = await self._scrape(shortcode, url, refresh, wish)
             if not keep or scraped.stored.kept:
                 return scraped
-            # Otherwise it was removed in between.
+            # If it was not, it was removed meanwhile.
             if await self._library.keep(shortcode):
                 return replace(scraped, stored=replace(scraped.stored, kept=True))
 
@@ -221,10 +222,10 @@ class Scraper:
                 return scraped
 
     def _postpone_refresh(self, error: Exception, shortcode: str) -> None:
-        """Answer the post from disk for a while: another try would meet the same *error*."""
+        """Return the post from disk for a while: another try would meet the same *error*."""
         known_fault = isinstance(error, ScrapeError | OSError)
         log.warning(
-            "stale post answered",
+            "stale post returned",
             shortcode=shortcode,
             outcome=type(error).__name__,
             exc_info=None if known_fault else error,
@@ -269,7 +270,7 @@ class Scraper:
         return shortcode
 
     async def break_off(self) -> None:
-        """End the flights: others may take their turns, and what their threads store is void."""
+        """End the flights: others may take their turns, and what their threads store is refused."""
         for flight in list(self._flights.values()):
             await flight.break_off()
 
@@ -293,15 +294,15 @@ class Scraper:
         self._refuse_while_cooling()
         now = time.monotonic()
         if self.saturated:
-            # By then the oldest flight is over, whatever happens.
+            # By then the oldest flight is over in any case.
             first = min(flight.fetch.deadline for flight in self._flights.values())
             raise ServerFull(retry_after=max(1, math.ceil(first - now)))
         fetch = Fetch(shortcode, url, now + self._timeout, wish=wish)
-        task = asyncio.create_task(self._fly(fetch, refresh))
+        task = asyncio.create_task(self._run_flight(fetch, refresh))
         flight = self._flights[shortcode] = Flight(fetch, task)
         return flight
 
-    async def _fly(self, fetch: Fetch, refresh: bool) -> Scraped:
+    async def _run_flight(self, fetch: Fetch, refresh: bool) -> Scraped:
         shortcode = fetch.shortcode
         try:
             # Another flight may have ended while this one looked at the disk.
@@ -375,7 +376,7 @@ class Scraper:
                 post = self._source.fetch(fetch, folder, asking=asking)
                 return self._library.publish(folder, post, fence)
             except FileNotFoundError:
-                # The disk may have been unplugged in the middle of a download.
+                # The disk may have been unplugged during the download.
                 self._library.check()
                 raise
             finally:
@@ -416,6 +417,6 @@ class Scraper:
 
 
 def _from_disk(stored: StoredPost, wish: Wish) -> Scraped:
-    """What is stored; one that is not as wished should be fetched again, and says so."""
+    """The stored post, marked as stale if it is not as wished."""
     as_wished = stored.post.satisfies(wish)
     return Scraped(stored if as_wished else replace(stored, fresh_until=0.0), cached=True)

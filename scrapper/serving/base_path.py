@@ -19,7 +19,7 @@ _PREFIX = re.compile(r"(?:/[A-Za-z0-9._~!$&'()*+,;=:@-]{1,100}){1,10}")
 class BasePath:
     """``BASE_PATH``, or what a trusted proxy says of a request in ``X-Forwarded-Prefix``.
 
-    A proxy may take the prefix off, or pass it on: both work for ``BASE_PATH``.
+    A proxy may strip the prefix or pass it on: both work with ``BASE_PATH``.
     """
 
     def __init__(self, settings: Settings) -> None:

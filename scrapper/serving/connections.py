@@ -35,7 +35,7 @@ def connections(
     more than *head_timeout* seconds, or never comes, gets 408 and is closed. Malformed HTTP gets
     400. Each of these is JSON, like every other error.
     """
-    # The server's own list comes too late: asyncio accepts a whole burst first.
+    # The server's own list would be too late: asyncio accepts a whole burst first.
     open_: set[_Connection] = set()
 
     def make() -> asyncio.Protocol:
@@ -54,7 +54,7 @@ def connections(
 def raise_open_files(connections: int) -> int:
     """Raise this process's limit of open files, so that there is room for *connections*.
 
-    Return how many there is room for; it logs if the hard limit forbids as many.
+    Return how many there is room for; log if the hard limit does not allow all.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     needed = connections + _FILES_OF_OUR_OWN
@@ -108,8 +108,8 @@ class _Connection(web.RequestHandler):
         super().connection_lost(exc)
 
     def log_exception(self, *args: Any, **kw: Any) -> None:
-        # What remains of a body is read after the response. If it is not what its headers say,
-        # that is the client's fault, and the request has its line in the log.
+        # The rest of a body is read after the response. If it does not match its headers, that is
+        # the client's fault, and the request is in the log.
         if isinstance(kw.get("exc_info"), (HttpProcessingError, web.RequestPayloadError)):
             log.debug("malformed body", cause=type(kw["exc_info"]).__name__)
         else:

@@ -67,7 +67,7 @@ async def listening(
 class Certificate:
     """A certificate with its key, in two files of PEM that may be renewed at any time.
 
-    New connections get the newest pair that can be used; those that are open stay.
+    New connections get the newest valid pair; open connections stay.
 
     Raises:
         SettingsError: the files cannot be read, or do not belong together.
@@ -82,7 +82,7 @@ class Certificate:
             self.context = self._current = load_certificate(*self._paths)
         except (OSError, ValueError) as error:
             raise SettingsError(f"TLS_CERT_FILE, TLS_KEY_FILE: {_explain(error)}") from None
-        # It is called for each handshake, also if the client names no server.
+        # It is called for each handshake, even if the client names no server.
         self.context.sni_callback = self._use_current
 
     @classmethod
@@ -125,7 +125,7 @@ class Certificate:
 def unix_listener(path: Path, mode: int) -> Iterator[socket.socket]:
     """A socket at *path* with the permissions *mode*, which is gone after the block.
 
-    What a killed process left there is replaced.
+    A socket that a killed process left is replaced.
 
     Raises:
         SettingsError: another process listens there, or something else is there.
@@ -161,7 +161,7 @@ def _remove_stale(path: Path) -> None:
     except FileNotFoundError:
         return
     if not stat.S_ISSOCK(status.st_mode):
-        raise OSError(errno.EEXIST, "a file that is no socket is there")
+        raise OSError(errno.EEXIST, "a file that is not a socket is there")
     with socket.socket(socket.AF_UNIX) as probe:
         probe.settimeout(_SECONDS_TO_PROBE)
         try:

@@ -1,4 +1,4 @@
-"""The request path: everything a request passes on its way to a handler."""
+"""The request path: the middlewares that a request passes on its way to a handler."""
 
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -45,14 +45,14 @@ _READING = (hdrs.METH_GET, hdrs.METH_HEAD)
 _READS_A_TOKEN = 10
 # A wrong key costs ten tokens in all, so that guessing ends soon.
 _PENALTIES = {401: 9}
-# They refuse requests by exceptions, which only `errors` turns into JSON.
+# These refuse requests by exceptions, which only `errors` turns into JSON.
 _RAISING = ("browser_guard", "body_size", "rate_limit", "api_key")
 _COSTS_OF_LEAVING_OUT = {
     "request_context": "requests have no ID, no line in the log, and X-Forwarded-For is ignored",
     "errors": "errors are not JSON, and all of Instagram's refusals are a 500",
     "browser_guard": "pages of other sites can use the service through a visitor's browser",
     "rate_limit": "clients may send as many requests as they like",
-    "body_size": "bodies may have up to 1 MiB, whatever MAX_JSON_BODY_BYTES says",
+    "body_size": "bodies may have up to 1 MiB, regardless of MAX_JSON_BODY_BYTES",
 }
 
 Bucket = Literal["work", "reads", "files"]
@@ -76,7 +76,7 @@ def check_path(settings: Settings, *, keyed: bool) -> None:
     names = path_names(settings)
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        raise SettingsError(f"MIDDLEWARES: {', '.join(twice)} stands there twice")
+        raise SettingsError(f"MIDDLEWARES: {', '.join(twice)} is listed twice")
     if settings.middlewares_unchecked:
         return
     how = "; MIDDLEWARES_UNCHECKED=1 allows it"
@@ -149,7 +149,7 @@ def _made_by_user(name: str, app: web.Application, settings: Settings) -> Middle
     except (Exception, SystemExit) as error:
         raise SettingsError(f"{setting}: {name!r} failed: {error!r}") from error
     if not _is_middleware(made):
-        raise SettingsError(f"{setting}: {name!r} returned {type(made).__name__}, no middleware")
+        raise SettingsError(f"{setting}: {name!r} returned {type(made).__name__}, not a middleware")
     return made
 
 
@@ -159,7 +159,7 @@ def _is_middleware(made: object) -> TypeGuard[Middleware]:
 
 
 def _arguments(factory: Factory, *offered: Any) -> tuple[Any, ...]:
-    """*offered*, or nothing if *factory* can do without."""
+    """*offered*, or nothing if *factory* takes no arguments."""
     try:
         signature = inspect.signature(factory)
     # Some built-in functions have no signature to read.
@@ -221,7 +221,7 @@ class OwnMiddlewares:
         yield body_size(self._settings.max_json_body_bytes, by_path=self._larger_bodies())
 
     def rate_limit(self) -> Iterator[Middleware]:
-        """Three buckets per client: for what makes work, and larger ones for the rest.
+        """Three buckets per client: one for work, and larger ones for reads and files.
 
         With one bucket, listing previews or polling a job would use up the tokens for downloads.
         """
@@ -257,9 +257,8 @@ class OwnMiddlewares:
             )
 
     async def _own_limit(self, request: web.Request) -> tuple[str, int] | None:
-        """The bucket of the request's key, if that has one of its own. A session is its key.
-
-        Each person whom a proxy signs in has one: all of them have the proxy's address.
+        """The bucket of the request's key, if that has its own; a session uses its key's. Each
+        person that a proxy signs in has one, since they all have the proxy's address.
         """
         key = await self._sessions.key_behind(request)
         if key is not None:
@@ -269,7 +268,7 @@ class OwnMiddlewares:
 
     async def _own_larger_limit(self, request: web.Request) -> tuple[str, int] | None:
         if request.match_info.handler is thumbnail and await self._is_admitted(request):
-            # A gallery shows thousands at once.
+            # A gallery loads thousands of them.
             return "", 0
         own = await self._own_limit(request)
         return own and (own[0], own[1] * _READS_A_TOKEN)
@@ -280,7 +279,7 @@ class OwnMiddlewares:
         return await self._sessions.key_behind(request) is not None
 
     async def _stands_in(self, request: web.Request) -> str | None:
-        """The name of the request's session, or of whom a proxy signed in."""
+        """The name of the request's session, or of the person that a proxy signed in."""
         key = await self._sessions.key_of(request)
         return key.name if key else self._proxy.name_of(request)
 
@@ -302,14 +301,14 @@ class OwnMiddlewares:
         return "reads" if request.match_info.handler in _CHEAP_CHANGES else "work"
 
     def _makes_files(self, request: web.Request) -> bool:
-        """Whether a GET makes work: a download from Instagram, or a conversion."""
+        """Whether a GET causes work: a download from Instagram, or a conversion."""
         path, asked = self._base_path.own_path(request), request.query.keys()
         if path == _BY_URL:
             return "shortcodes" not in asked or not asked.isdisjoint(("url", "link"))
         return path.startswith(_BY_URL) and not asked.isdisjoint(CONVERSION_NAMES)
 
     def _hosts(self) -> Sequence[str] | None:
-        """The service's names; None for all. A key guards against rebinding."""
+        """The names that the service answers under; None: all. A key prevents rebinding."""
         allowed = self._settings.allowed_hosts
         return None if self._keys.needed and not allowed else allowed
 

@@ -26,7 +26,7 @@ _HEADERS = CIMultiDict(HEADERS)
 
 
 async def add_headers(request: web.Request, response: web.StreamResponse) -> None:
-    """A signal for ``on_response_prepare`` that adds the headers a response lacks.
+    """A handler for ``on_response_prepare`` that adds the headers that a response lacks.
 
     Unlike a middleware it also sees responses that handlers send themselves, such as streams;
     these get their ``X-Request-ID`` here.

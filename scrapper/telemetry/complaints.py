@@ -7,7 +7,7 @@ __all__ = ["Complaint"]
 
 
 class Complaint:
-    """A complaint that is due when it is new, or has another cause, or *seconds* after a line."""
+    """A complaint that is due if it is new, has another cause, or was logged *seconds* ago."""
 
     def __init__(self, seconds: float = math.inf) -> None:
         self._seconds = seconds

@@ -26,7 +26,7 @@ _QUERY = re.compile(r"\?[\w.%~+-]+=[^\s\"'<>)\\]*")
 _BACKLOG_LINES = 10_000
 _GATHER_SECONDS = 0.02
 _DEEPEST = 8
-# A shorter secret may be a word of our own.
+# A shorter secret may be an ordinary word.
 _SAFE_LENGTH = 8
 # No letter or digit stands before a token, unless it ends an escape, as in %3A or \n.
 _BEFORE = (
@@ -42,8 +42,8 @@ class Scrubber:
     """Removes *secrets* and the queries of URLs from what is logged, before it is rendered.
 
     A secret is removed wherever it stands as a token of its own, plain or percent-encoded. *more*
-    returns secrets that come up later; whenever it returns another tuple, these are removed as
-    well. The query of a CDN URL is its signature: whoever has it may download the file. Errors of
+    returns secrets that appear later; whenever it returns a new tuple, those are removed as well.
+    The query of a CDN URL is its signature: whoever has it may download the file. Errors of
     requests and Instaloader quote such URLs in full.
     """
 
@@ -62,10 +62,10 @@ class Scrubber:
     def event(self, event: EventDict, *, constant: bool) -> EventDict:
         """The values of *event*, without secrets.
 
-        Where the text of the event is a *constant* of the code, a short secret may stand in it.
+        If the event's text is a *constant* of the code, short secrets stay in it.
         """
         self._look()
-        # Most events hold no secret, and one look at all of it takes a third of the time.
+        # Most events hold no secret, and one search through all of it takes a third of the time.
         texts = [value for value in event.values() if not isinstance(value, _NUMBERS)]
         if all(isinstance(text, str) for text in texts):
             whole = _plain("\0".join(texts))
@@ -138,7 +138,7 @@ def merged(*sources: Callable[[], tuple[str, ...]]) -> Callable[[], tuple[str, .
         now = [source() for source in sources]
         if now != known:
             together = tuple(chain.from_iterable(now))
-        # Comparing a tuple with itself costs nothing, comparing it with its equal does.
+        # Comparing a tuple with itself is free, comparing it with an equal one is not.
         known = now
         return together
 
@@ -172,7 +172,7 @@ class _BackgroundWriter:
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
-        # A stream of ASCII must not fail over the first other character.
+        # An ASCII stream must not fail at the first other character.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
         self._lines: deque[str] = deque()
@@ -194,7 +194,7 @@ class _BackgroundWriter:
         """Do nothing: the thread flushes what it writes."""
 
     def close(self) -> None:
-        """Write the waiting lines, for 5 s at most."""
+        """Write the waiting lines, within 5 s."""
         self._closed = True
         self._wake.set()
         self._thread.join(timeout=5)
@@ -240,7 +240,7 @@ def logs_to(
     ``console``, for people. Further *processors* may add to each line. Warnings and the records
     of :mod:`logging` are written in the same form. The *scrubber* removes secrets.
     """
-    # Below errors it quotes signed URLs, and headers with cookies that nobody knows of yet.
+    # Below errors it quotes signed URLs, and headers with new cookies.
     logging.getLogger("urllib3").setLevel(logging.ERROR)
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,

@@ -88,7 +88,7 @@ class Metrics:
             ["plugin", "hook", "outcome"],
         )
         self.plugin_behind = gauge(
-            "plugin_behind", "Posts and jobs that a plugin does not know yet", ["plugin"]
+            "plugin_behind", "Posts and jobs that a plugin has not got yet", ["plugin"]
         )
         self.swept_posts = counter("library_swept_posts", "Posts that sweeps removed")
         self.posts = gauge("library_posts", "Stored posts, as of the last sweep")
@@ -102,11 +102,11 @@ class Metrics:
         )
 
     def before_reading(self, count: Callable[[], Awaitable[None]]) -> None:
-        """Have *count* called whenever somebody is about to read the metrics."""
+        """Call *count* whenever the metrics are about to be read."""
         self._counts.append(count)
 
     async def count(self) -> None:
-        """Bring up to date what is counted only for readers."""
+        """Update what is counted only when somebody reads it."""
         for count in self._counts:
             await count()
 

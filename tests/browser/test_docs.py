@@ -25,7 +25,7 @@ async def test_the_docs_show_every_operation_and_ask_nobody_else(
     paths = [*described["paths"].values(), *described.get("webhooks", {}).values()]
     operations = [method for path in paths for method in path]
     await expect(page.locator(".opblock")).to_have_count(len(operations))
-    await expect(page.get_by_text("Download a post, or give it from disk")).to_be_visible()
+    await expect(page.get_by_text("Download a post, or return it from disk")).to_be_visible()
     assert [url for url in elsewhere if not url.startswith((origin, "data:"))] == []
     assert [error for error in errors if error.startswith("error") or ":" not in error] == []
 

@@ -117,7 +117,7 @@ async def test_refused_links_return_to_the_field(
     async with browse(client) as page:
         await page.route("**/jobs", lambda route: route.fulfill(status=413, body=body))
         await get_posts(page, LINK)
-        await expect(page.get_by_role("alert")).to_contain_text("too many links at once")
+        await expect(page.get_by_role("alert")).to_contain_text("Too many links at once")
         await expect(page.get_by_label("Links", exact=True)).to_have_value(LINK)
 
 

@@ -72,7 +72,7 @@ async def test_the_star_keeps_a_post_and_releases_it(
             await page.get_by_role("button", name=label, exact=True).click()
             star = page.locator(f"#keep-post[aria-pressed={str(kept).lower()}]")
             await expect(star).to_be_visible()
-            stays = "Kept: never removed by itself" if kept else "unless kept"
+            stays = "Kept: never removed automatically" if kept else "unless kept"
             await expect(page.locator("#stays")).to_contain_text(stays)
             async with client.get("/posts/reel-starred") as response:
                 assert (await response.json())["kept"] is kept

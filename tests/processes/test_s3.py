@@ -157,7 +157,7 @@ def command(media_root: Path, environment: dict[str, str], *words: str) -> tuple
         ({"S3_BUCKET": "posts", "S3_ENDPOINT": "not a URL"}, "S3_ENDPOINT"),
         (
             {"S3_BUCKET": "posts", "S3_ENDPOINT": "http://me:secret@s3.lan"},
-            "the server's address alone",
+            "only the server's address",
         ),
         ({"S3_BUCKET": "posts", "S3_PREFIX": "a?b"}, "S3_PREFIX: use letters"),
     ],

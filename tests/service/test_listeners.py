@@ -93,7 +93,7 @@ def test_what_others_have_there_is_left_alone(tmp_path: Path, media_root: Path) 
         assert "another process listens there" in refusal(media_root, UNIX_SOCKET=str(path))
     path.unlink()
     path.write_text("notes")
-    assert "no socket" in refusal(media_root, UNIX_SOCKET=str(path))
+    assert "not a socket" in refusal(media_root, UNIX_SOCKET=str(path))
     assert path.read_text() == "notes"
     for wrong in (tmp_path / "nowhere/socket", tmp_path / ("x" * 100)):
         assert "UNIX_SOCKET: " in refusal(media_root, UNIX_SOCKET=str(wrong))

@@ -164,12 +164,12 @@ ERRORS_INSIDE = {"MIDDLEWARES": "browser_guard,errors"}
 @pytest.mark.parametrize(
     ("settings", "complaint"),
     [
-        ({"MIDDLEWARES": "errors,errors"}, "MIDDLEWARES: errors stands there twice"),
+        ({"MIDDLEWARES": "errors,errors"}, "MIDDLEWARES: errors is listed twice"),
         ({"MIDDLEWARES": "errors,metrix"}, "there is no 'metrix'"),
         ({"MIDDLEWARES": "nowhere:factory"}, "cannot be loaded"),
         ({"MIDDLEWARES": "os:sep"}, "is not callable"),
         ({"MIDDLEWARES": "os:rmdir"}, "MIDDLEWARES: 'os:rmdir' failed"),
-        ({"MIDDLEWARES": f"{__name__}:no_middleware"}, "returned str, no middleware"),
+        ({"MIDDLEWARES": f"{__name__}:no_middleware"}, "returned str, not a middleware"),
         ({**KEYED, **WITHOUT_KEY}, "api_key is missing, but a key is set"),
         (ERRORS_INSIDE, "errors must come before browser_guard"),
     ],

@@ -449,7 +449,7 @@ def test_a_new_file_is_private_and_a_loss_is_logged(tmp_path: Path) -> None:
     path.unlink()
     with capture_logs() as logs:
         use(opened)
-    assert [line["event"] for line in logs] == ["jobs removed: file begun anew"]
+    assert [line["event"] for line in logs] == ["jobs removed: file recreated"]
     opened.close()
 
 

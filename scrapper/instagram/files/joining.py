@@ -1,4 +1,4 @@
-"""Joining a video and its sound, which come apart, without encoding either anew."""
+"""Joins a video and its sound, which are separate files, without encoding either anew."""
 
 import time
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ class NotJoined(Exception):
 def join(parts: Sequence[tuple[Path, float]], target: Path, deadline: float) -> None:
     """Make *target*, an MP4 that players can begin at once, of a video and perhaps a sound.
 
-    Each of the *parts* is a file, and when it begins on the time line of both, in seconds.
+    Each of the *parts* is a file with the second at which it begins on the common time line.
     *deadline* is in monotonic time.
 
     Raises:

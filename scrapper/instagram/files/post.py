@@ -67,7 +67,7 @@ class _File:
         return self.index == _COVER
 
     def possible(self, renewals: deque[Step], generation: int) -> set[Step]:
-        """The steps that are left; a cover, or a file that lacks only sound, renews nothing."""
+        """The remaining steps; a cover, or a file that lacks only sound, needs no new URLs."""
         steps = set() if self.is_cover or self.mute else set(renewals)
         if self.generation < generation:
             steps.add(Step.FRESH)
@@ -121,7 +121,8 @@ class PostDownload:
         """Download as much of the post as possible.
 
         Raises:
-            ScrapeError: one of its subclasses: nothing could be had, or Instagram sets a limit.
+            ScrapeError: one of its subclasses: no file could be downloaded, or Instagram sets a
+            limit.
             OSError: the files cannot be written.
         """
         self._description = self._find(frozenset(), self._fetch.seconds_left)
@@ -177,7 +178,7 @@ class PostDownload:
         return MediaItem("image", path.name, candidate.url, size, candidate.width, candidate.height)
 
     def _files(self, known: Mapping[int, _File]) -> Iterator[_File]:
-        """The files to be had by the description, with what is *known* of them; a cover last."""
+        """The files in the description, with what is *known* of them; a cover last."""
         code, items = self._fetch.shortcode, self._description.items
         over = self._over.union(file.index for file in self._running.values())
         for index, item in enumerate(items):
@@ -230,7 +231,7 @@ class PostDownload:
                 return
 
     def _start(self) -> None:
-        """Begin what may begin now."""
+        """Begin the tries that may begin now."""
         now = time.monotonic()
         for file in sorted(self._waiting, key=lambda one: one.is_cover):
             # The files that matter come before the cover.
@@ -243,7 +244,7 @@ class PostDownload:
                 self._running[self._begin(self._wanted(file))] = file
 
     def _pause(self) -> float:
-        """Seconds until a file may begin that waits for its moment."""
+        """Seconds until the next waiting file may begin."""
         now = time.monotonic()
         pauses = [file.not_before - now for file in self._waiting if file.not_before > now]
         return min(pauses, default=math.inf)
@@ -258,7 +259,7 @@ class PostDownload:
         )
 
     def _gives_way(self, file: _File) -> bool:
-        """Whether another candidate of a slow file, or another file before it, can be had."""
+        """Whether another candidate of a slow file, or another file before it, can be tried."""
         steps = file.possible(deque(), self._generation)
         # In a thread of its own: a copy, since the queue changes meanwhile.
         others = not all(it.is_cover for it in list(self._waiting))
@@ -385,7 +386,7 @@ class PostDownload:
         self._generation += 1
 
     def _stop(self) -> list[tuple[_File, Fetched | None]]:
-        """Let no download run on; return how each of those ended that were not over.
+        """Stop all downloads; return how each of the unfinished ones ended.
 
         Those under way end within the deadline.
         """

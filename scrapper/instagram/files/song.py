@@ -1,4 +1,4 @@
-"""The song of a post, for those who want it: a file from the CDN, apart from the post's own."""
+"""The song of a post, which is on the CDN apart from the post's own files."""
 
 import time
 from pathlib import Path
@@ -20,10 +20,10 @@ def fetch_song(
 ) -> File:
     """The file at *url*, one of *max_bytes* at most, as *name* in *folder*.
 
-    It takes *seconds* at most, and *keep_free* bytes of the disk stay free.
+    It takes at most *seconds*, and *keep_free* bytes of the disk stay free.
 
     Raises:
-        ScrapeError: one of its subclasses: it cannot be had, or is no sound.
+        ScrapeError: one of its subclasses: it cannot be downloaded, or is not a sound.
         OSError: it cannot be written.
     """
     wanted = Wanted("audio", Candidate(url, None, None), name, with_sound=True)

@@ -1,8 +1,8 @@
 """Decides by one table what a try for a file means, and what comes next.
 
-:mod:`scrapper.instagram.verdict` has the one for a post. Only a limit stops the post, beside a full
-disk and a scrape that was abandoned, which raise exceptions of their own. Any other failure costs
-that file alone, and only after all steps of its row were tried.
+:mod:`scrapper.instagram.verdict` has the one for a post. Only a limit stops the post, apart from a
+full disk and an abandoned scrape, which raise exceptions of their own. Any other failure affects
+only that file, and only after all steps of its row were tried.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -63,7 +63,7 @@ class Outcome(StrEnum):
     """The CDN's own 5xx."""
     CUT = "cut"
     UNEXPECTED = "unexpected"
-    """The bytes are no such file as Instagram promised."""
+    """The bytes are not the kind of file that Instagram promised."""
     REFUSED = "refused"
     """Another status, or a redirect elsewhere."""
     UNJOINED = "unjoined"
@@ -79,7 +79,7 @@ class Step(Enum):
 
     TAKE = auto()
     STOP = auto()
-    """Give the whole post up."""
+    """Give up the whole post."""
     AGAIN = auto()
     """The same candidate once more, after a moment."""
     NEXT = auto()
@@ -128,7 +128,7 @@ _TIMEOUTS = (TimeoutError, requests.Timeout, urllib3.exceptions.TimeoutError)
 
 
 def next_step(outcome: Outcome, possible: Collection[Step]) -> Step:
-    """The first step of the outcome's row that is *possible*; to take and to stop always are."""
+    """The first step of the outcome's row that is *possible*; taking and stopping always are."""
     always = (Step.TAKE, Step.STOP)
     steps = (step for step in _TABLE[outcome][0] if step in always or step in possible)
     return next(steps, Step.MISSING)

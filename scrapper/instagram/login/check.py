@@ -39,7 +39,7 @@ def view_as(context: Context) -> str:
 def _username(html: bytes, number: str) -> str:
     """The ``username`` in the same JSON object as the account's *number*.
 
-    Some scripts of the page hold JSON inside of a JSON string.
+    Some scripts of the page hold JSON inside a JSON string.
     """
     if not number.isascii() or not number.isdecimal():
         return ""

@@ -23,7 +23,7 @@ SESSION_ID = r"^[0-9]{1,20}(:|%3[Aa])[!#-+.-:<-\[\]-~-]{1,2000}$"
 """The value of Instagram's cookie ``sessionid``: the account's number, then further parts."""
 
 _EXPECTED = (
-    "Expected is one of these, copied from a browser that is logged in to instagram.com: the text "
+    "Copy one of these from a browser that is logged in to instagram.com: the text "
     "of a cookies.txt, the JSON that an extension for cookies exports, the Cookie header of a "
     "request to instagram.com (developer tools, Network), or the value of the cookie sessionid "
     "(developer tools, Storage or Application)"
@@ -138,7 +138,7 @@ def _in_json(text: str) -> Iterator[_Cookie]:
     try:
         data = parse_json(text.encode("utf-8", "replace"))
     except ValueError:
-        raise ValueError(f"The JSON in it is not whole. {_EXPECTED}") from None
+        raise ValueError(f"The JSON in it is incomplete. {_EXPECTED}") from None
     exported = data.get("cookies") if isinstance(data, dict) else data
     if isinstance(exported, list):
         for one in exported:

@@ -20,8 +20,8 @@ __all__ = [
 MAX_COOKIES_BYTES = 1_000_000
 """The largest file that is read: a cookies.txt may hold the cookies of many sites."""
 
-# The opcodes of a pickled dictionary of texts, in all protocols. Nothing of it can run code,
-# nest, or take longer than its length.
+# The opcodes of a pickled dictionary of texts, in all protocols. None of them can run code, nest,
+# or take longer than the length suggests.
 _OPCODES_OF_TEXTS = (
     *("PROTO", "FRAME", "MARK", "EMPTY_DICT", "DICT", "SETITEM", "SETITEMS", "STOP"),
     *("UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8"),

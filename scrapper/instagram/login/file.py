@@ -28,7 +28,7 @@ State = Literal["none", "active", "expired", "challenged"]
 class LoginRecord:
     """A login and its state.
 
-    Another login has another ``id``. ``since`` is the unix time since which the state holds.
+    Another login has another ``id``. ``since`` is the unix time at which the state began.
     ``imported`` is the stamp that the file named in the settings had when it was last read; if the
     file has another stamp now, it changed.
     """
@@ -67,7 +67,7 @@ class LoginFile:
                 self._check()
                 self._write(self._path, self._record)
                 log.warning("stored login lost: written again")
-        # What could not be stored holds until another process stores something.
+        # What could not be stored counts until another process stores something.
         elif loaded is not None and loaded != self._loaded:
             self._loaded = self._record = loaded
         return self._record

@@ -91,7 +91,7 @@ class Login:
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """The values of cookies that open the account, or did; another tuple if there are more."""
+        """The values of cookies that open the account, or did; a new tuple if there are more."""
         return self._secrets
 
     @property
@@ -103,8 +103,8 @@ class Login:
     def session(self) -> Session | None:
         """The session; None if there is none, or it ended, or its account must be confirmed.
 
-        It looks at the file that the settings name once a second, and each time at the login in
-        use: no process asks with an account that another one has found to need a person.
+        It reads the file that the settings name at most once a second, but the login in use each
+        time: no process uses an account for which another one has found that it needs a person.
         """
         with self._lock:
             if time.monotonic() >= self._look_at:
@@ -117,7 +117,7 @@ class Login:
         return Session(record.id, record.cookies, record.username)
 
     def use(self, cookies: Mapping[str, str], username: str) -> LoginState:
-        """Let *cookies* be the session from now on.
+        """Use *cookies* as the session from now on.
 
         Raises:
             ScrapeError: the disk is full or read-only.

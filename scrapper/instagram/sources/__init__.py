@@ -1,8 +1,8 @@
 """The ways to a post's description, a module each.
 
 A source takes a context and a shortcode, and returns Instagram's own media object, or raises
-:class:`~scrapper.instagram.verdict.Refused`; whatever else Instaloader or requests raise is read
-as a refusal too. A new source is a module here and a line in one of the two lists.
+:class:`~scrapper.instagram.verdict.Refused`; anything else that Instaloader or requests raise
+counts as a refusal, too. A new source is a module here and a line in one of the two lists.
 """
 
 from collections.abc import Callable
@@ -18,7 +18,7 @@ __all__ = ["LOGGED_OUT", "WITH_SESSION", "Source"]
 class Source(NamedTuple):
     """A way to a post; its name is in log lines, metrics and ``/ready``.
 
-    Those that have stories, too, say so.
+    A source that also has stories says so.
     """
 
     name: str
@@ -33,7 +33,7 @@ LOGGED_OUT = (
     Source("page", page.ask),
     Source("embed", embed.ask),
 )
-"""In the order in which they are asked where nothing else was learned: smallest answer first."""
+"""In the order in which they are asked by default: smallest answer first."""
 
 WITH_SESSION = (
     Source("media_info", media_info.ask, has_stories=True),

@@ -1,7 +1,7 @@
 """The post's embed page, as another site's frame opens it.
 
-GET ``/p/CODE/embed/captioned/``, which answers on some days on which the page does not. The post is
-JSON inside of a JSON text, in the older shape (captures embed_video and embed_carousel).
+GET ``/p/CODE/embed/captioned/``, which answers on some days when the page does not. The post is
+JSON inside a JSON text, in the older shape (captures embed_video and embed_carousel).
 """
 
 import re
@@ -25,9 +25,8 @@ def ask(context: Context, shortcode: Shortcode) -> dict[str, Any]:
     """The media object that the embed page holds.
 
     Raises:
-        Refused: the page has none, or its owner switched embedded playback off. What it lacks says
-            nothing of the post.
-        requests.RequestException: no answer came.
+        Refused: the page has none, or its owner switched embedded playback off. This says nothing
+        about the post itself. requests.RequestException: no answer came.
     """
     response = context.view(f"p/{shortcode.text}/embed/captioned/", embedded=True)
     route = route_of(response.content)

@@ -1,7 +1,7 @@
 """The post's public page, as a browser opens it.
 
 GET ``/p/CODE/``, then ``/reel/CODE/``. The page has 0.7 to 1 MB in some hundred scripts; the one
-that holds the post is found by its bytes, and it alone is parsed.
+that holds the post is found by its bytes, and only that one is parsed.
 """
 
 import re
@@ -54,7 +54,7 @@ def _ask(context: Context, path: str, shortcode: Shortcode) -> dict[str, Any]:
         response = context.view(target)
     route = route_of(response.content)
     refused = refusal_of_page(response, with_session=context.is_logged_in, route=route)
-    # If the post is there all the same, nothing else matters.
+    # If the post is there nevertheless, nothing else matters.
     is_there = response.status_code == HTTPStatus.OK
     media = _read(response.content, shortcode, route) if is_there else None
     if media is None:

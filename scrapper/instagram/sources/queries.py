@@ -32,10 +32,10 @@ QUERIES: Mapping[str, Query] = {
         Settings.model_fields["instagram_doc_id"].default,
     ),
 }
-"""By the name of the source that asks them."""
+"""By the name of the source that sends them."""
 
 KNOWN_FLAGS: Mapping[str, bool] = {"PolarisMultiCaptionCarouselEnabled": True}
-"""What the web app sends for a flag; the others, and those that nobody knows, are false."""
+"""The values that the web app sends for flags; all others, unknown ones included, are false."""
 
 
 def flag_variables(flags: tuple[str, ...]) -> dict[str, Any]:

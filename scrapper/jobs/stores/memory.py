@@ -27,7 +27,7 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What a change of jobs leaves behind, all of it or nothing.
+    """What to store of a change of jobs: all of it or nothing.
 
     ``posts`` are those of ``job`` that changed, by index. If the job ends with them, the plugins to
     notify, the number of this end, and perhaps a webhook belong to it. A job that goes on after an
@@ -90,7 +90,7 @@ class MemoryStore:
         self._last_change = 0
 
     async def open(self) -> None:
-        """Begin to let posts leave the line."""
+        """Begin to let posts leave the backlog."""
         self._releasing = in_background(self._release(), "backlog")
 
     async def close(self) -> None:
@@ -104,7 +104,7 @@ class MemoryStore:
         return place
 
     async def keep(self, record: Record) -> None:
-        """Keep what *record* says beyond the process; raise if that is impossible."""
+        """Store *record* beyond the process; raise if that is impossible."""
 
     async def add(self, job: Job) -> None:
         async with self._turn():
@@ -200,10 +200,10 @@ class MemoryStore:
         self._backlog.note_success()
 
     async def skip(self) -> None:
-        """Do nothing: here a cancelled post leaves the line by itself."""
+        """Do nothing: here a cancelled post leaves the backlog by itself."""
 
     async def unreported(self, plugin: str) -> Sequence[FinishedJob]:
-        # As they are now: they may be retried before the plugin knows.
+        # As they are now: they may be retried before the plugin gets them.
         return [
             FinishedJob(replace(job.to_response(), posts=list(job.posts)), number)
             for job_id, number in self._ends[plugin].items()
@@ -232,7 +232,7 @@ class MemoryStore:
     async def finish(self, id_: str, outcome: Outcome) -> None:
         job = self._jobs.get(self._deliveries.pop(id_).delivery.job)
         others = (it.delivery.job for it in self._deliveries.values())
-        # One that was retried has another webhook when it ends again.
+        # A retried job has another webhook when it ends again.
         if job is not None and not self._unfinished[job.id] and job.id not in others:
             job.webhook_outcome = outcome
             self._note_change(job)
@@ -270,7 +270,7 @@ class MemoryStore:
             self._queue.put_nowait(place)
 
     def _resume(self, jobs: Iterable[Job], longest_wait: float) -> None:
-        """Go on with *jobs* of an earlier process; posts wait at most *longest_wait* seconds."""
+        """Resume *jobs* of an earlier process; posts wait at most *longest_wait* seconds."""
         hold = 0.0
         for job in jobs:
             self._jobs[job.id] = job
@@ -286,7 +286,7 @@ class MemoryStore:
         self._backlog.hold(hold)
 
     async def _apply(self, job: Job, record: Record, *, is_outcome: bool = False) -> None:
-        """Let the posts of *job* be as *record* says, once that is kept.
+        """Apply *record* to the posts of *job*, once it is stored.
 
         An outcome counts even if it cannot be kept: after a restart the post is looked up again.
         """
@@ -386,4 +386,4 @@ class MemoryStore:
             del self._jobs[job_id], self._unfinished[job_id]
             for plugin, ends in self._ends.items():
                 if ends.pop(job_id, None) is not None:
-                    log.error("plugin never knew of a job: too many wait", plugin=plugin)
+                    log.error("plugin missed a job: too many wait", plugin=plugin)

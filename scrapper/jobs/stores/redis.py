@@ -33,7 +33,7 @@ log = structlog.get_logger(__name__)
 
 _ALL = f"{PREFIX}jobs"
 ENDED_JOBS = f"{PREFIX}jobs:ended"
-"""The jobs that ended and have a webhook, which no worker saw yet."""
+"""The jobs that ended and have a webhook that no worker has seen yet."""
 CHANGES = (f"{PREFIX}jobs:changes", f"{PREFIX}jobs:changed")
 """The number of the last change of any job, and the jobs by the numbers of their last changes."""
 _UNREPORTED_SECONDS = 7 * 24 * 60 * 60
@@ -134,9 +134,8 @@ for index = 2, #ARGV do
 end
 return again
 """
-"""Queues posts again that are neither in the queue nor in the line: the queue was lost.
-
-A queue that holds anything is looked through only if the job is ``stuck``.
+"""Queues posts again that are neither in the queue nor in the backlog, because the queue was lost.
+A queue that holds anything is searched only if the job is ``stuck``.
 """
 
 _FORGET = """
@@ -226,7 +225,7 @@ class RedisStore:
                 self._note_end(transaction, job, now)
             for message in self._messages(job):
                 transaction.xadd(STREAM, {b"data": message})
-            # The latest changes are enough: whoever follows them looks every second.
+            # The latest changes are enough: every follower polls each second.
             transaction.zremrangebyrank(CHANGES[1], 0, -2 * self._max_jobs)
 
         with reaching():
@@ -314,7 +313,7 @@ class RedisStore:
             log.warning("posts without a place in the queue queued again", job=job.id)
 
     def _is_stuck(self, job: Job) -> bool:
-        """Whether the job did not change for some seconds; true once in that time."""
+        """Whether the job has not changed for some seconds; true only once in that time."""
         now = time.monotonic()
         version, since = self._unchanged.pop(job.id, (job.version, now))
         is_stuck = version == job.version and now - since > _STUCK_SECONDS
@@ -350,7 +349,7 @@ class RedisStore:
         return job, JobPost(*orjson.loads(row)[1:])
 
     async def note(self, job_id: str, index: int, post: JobPost) -> bool:
-        # Another worker may have taken this one for dead, and been faster.
+        # Another worker may have thought that this one is dead, and been faster.
         def unless_ended(stored: JobPost) -> JobPost | None:
             return post if stored.unfinished else None
 
@@ -359,7 +358,7 @@ class RedisStore:
     async def wait(self, job: Job, index: int, post: JobPost, hold: float = 0.0) -> None:
         message = self._queue.message_for(job.id, index)
         place = job.place(index)
-        # First the line, then the job: in the other order a crash between the two loses the post.
+        # Backlog first, then job: in the other order, a crash between the two loses the post.
         turn = await until_redis_answers(lambda: self._backlog.join(place, message, hold))
         await self.note(job.id, index, post.waiting(turn, limited=hold > 0))
 
@@ -382,7 +381,7 @@ class RedisStore:
         jobs = []
         for name, number in ends:
             job = await self.read(name.decode())
-            # One that goes on is noted again when it ends.
+            # An unfinished job is noted again when it ends.
             if job is None or job.state == "running":
                 await self._forget(plugin, name.decode(), number)
             else:
@@ -404,7 +403,7 @@ class RedisStore:
             job_key(job_id), [_CREATED.decode(), _LEFT.decode()]
         )
         if created is not None and left == b"0":
-            # The hour that a webhook has may be over sooner: it is written down within a second.
+            # The webhook no longer needs its hour: it is recorded within a second.
             await self._redis.pexpireat(job_key(job_id), self._expiry(float(created)))
 
     async def read(self, job_id: str) -> Job | None:
@@ -456,7 +455,7 @@ class RedisStore:
         return int((created_at + self._max_age) * 1000)
 
     async def _make_room(self, reading: SharedRedis | Pipeline, client: str) -> dict[str, bytes]:
-        """The jobs that make room for a new one, and those that expired, with their owners."""
+        """The jobs to drop for a new one, and those that expired, with their owners."""
         names: Any = await reading.zrange(_ALL, 0, -1)
         ids = [name.decode() for name in names]
         async with self._redis.pipeline(transaction=False) as reads:
@@ -476,12 +475,12 @@ class RedisStore:
 
 
 def _ended_for(plugin: str) -> str:
-    """The set of the jobs that ended and that the plugin does not know of."""
+    """The key of the set of finished jobs that the plugin has not got."""
     return f"{ENDED_JOBS}:{plugin}"
 
 
 def job_key(job_id: str) -> str:
-    """The hash of the job."""
+    """The key of the job's hash."""
     return f"{PREFIX}job:{job_id}"
 
 

@@ -49,7 +49,7 @@ if redis.call("HGET", KEYS[4], "left") == "0" and not redis.call("ZSCORE", KEYS[
 end
 """
 )
-"""Forgets a delivery, and notes its outcome in its job, unless another one is to come."""
+"""Forgets a delivery, and notes its outcome in its job, unless another delivery follows."""
 
 
 class RedisDeliveries:
@@ -69,7 +69,7 @@ class RedisDeliveries:
 
     async def waiting(self) -> list[Waiting]:
         while job_id := await self._take(keys=[ENDED_JOBS], args=[LEASE_SECONDS, ""]):
-            await self._write_down(job_id.decode())
+            await self._record_webhook(job_id.decode())
         async with self._redis.pipeline(transaction=False) as reads:
             reads.zrange(_DUE, 0, -1, withscores=True)
             reads.hgetall(_ABOUT)
@@ -103,8 +103,8 @@ class RedisDeliveries:
         await self._redis.hincrby(_key(id_), "attempts", 1)
         await self._later(keys=[_DUE], args=[int(seconds), id_])
 
-    async def _write_down(self, job_id: str) -> None:
-        """Make a delivery of a job that ended, before the job changes or goes."""
+    async def _record_webhook(self, job_id: str) -> None:
+        """Record the webhook of a job that ended, before the job changes or is removed."""
         job = await self._store.read(job_id)
         async with self._redis.pipeline() as transaction:
             transaction.zrem(ENDED_JOBS, job_id)

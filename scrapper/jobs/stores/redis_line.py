@@ -1,4 +1,4 @@
-"""The posts of all jobs that wait for Instagram, in Redis, where all workers see them."""
+"""The backlog in Redis, where all workers see it."""
 
 import math
 import time
@@ -42,7 +42,7 @@ class RedisBacklog:
     """The same as :class:`~scrapper.jobs.waiting.Backlog`, for all workers.
 
     A sorted set holds the messages of the posts, by their places. A key that expires holds the
-    line, and another one spaces out the posts that leave it. Calls raise
+    backlog, and another one spaces out the posts that leave it. Calls raise
     :class:`redis.exceptions.RedisError` if Redis does not answer.
     """
 
@@ -53,7 +53,8 @@ class RedisBacklog:
         self._go: Any = redis.register_script(_GO)
 
     async def join(self, place: Place, message: bytes, hold: float = 0.0) -> float:
-        """Add a post that met a limit and holds the line for *hold* seconds, or one behind others.
+        """Add a post that met a limit and holds the backlog for *hold* seconds, or one behind
+        others.
 
         *message* is what the queue gets when the post leaves. Return the earliest unix time at
         which it may leave.
@@ -73,7 +74,7 @@ class RedisBacklog:
         self._pace.speed_up()
 
     async def skip(self) -> None:
-        """Let the next post go at once: the last one was not wanted any more."""
+        """Let the next post leave at once: the last one was no longer wanted."""
         await self._redis.delete(_NEXT)
 
     async def has_posts(self) -> bool:
@@ -84,6 +85,6 @@ class RedisBacklog:
         return int(await self._redis.get(_HOLD) or 0) / 1000
 
     async def release(self, stream: str) -> bool:
-        """Put the post in front into the queue *stream*; False if none may go now."""
+        """Move the first post into the queue *stream*; False if none may leave now."""
         milliseconds = math.ceil(self._pace.seconds * 1000)
         return bool(await self._go(keys=[LINE, _HOLD, _NEXT, stream], args=[milliseconds]))

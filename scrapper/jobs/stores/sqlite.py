@@ -102,9 +102,9 @@ _SECONDS_BETWEEN_LOOKS = 5.0
 class Contents:
     """What a file of jobs holds, jobs oldest first.
 
-    ``ends`` are the ends of jobs that plugins do not know of, by plugin and job. ``deliveries``
-    have the unix time at which each is due. ``unannounced`` are the IDs of jobs with a webhook and
-    no delivery so far.
+    ``ends`` are the ends of jobs that plugins have not got, by plugin and job. ``deliveries`` have
+    the unix time at which each is due. ``unannounced`` are the IDs of jobs with a webhook and no
+    delivery so far.
     """
 
     jobs: list[Job] = field(default_factory=list)
@@ -151,7 +151,7 @@ class JobFile:
             return _load(database)
 
     def look(self) -> None:
-        """See that the file is in its place; recreate it if it is not."""
+        """Check that the file is in its place; recreate it if it is not."""
         with self._file.using():
             pass
 
@@ -187,13 +187,13 @@ class JobFile:
             _write_delivery(database, delivery, due_at)
 
     def finish(self, delivery: Delivery, outcome: Outcome) -> None:
-        """Forget *delivery*, and note its *outcome* in its job, unless another one is to come."""
+        """Forget *delivery*, and note its *outcome* in its job, unless another one follows."""
         with self._file.changing() as database:
             database.execute("DELETE FROM deliveries WHERE id = ?", (delivery.id,))
             database.execute(_NOTE_OUTCOME, (outcome, delivery.job))
 
     def note_reported(self, plugin: str, job_id: str) -> None:
-        """Forget an end of a job that *plugin* knows of."""
+        """Forget an end of a job that *plugin* got."""
         with self._file.changing() as database:
             database.execute("DELETE FROM ends WHERE plugin = ? AND job = ?", (plugin, job_id))
 
@@ -227,7 +227,7 @@ def _load(database: sqlite3.Connection) -> Contents:
     """What the file holds.
 
     Raises:
-        ValueError: a value is none that a job has.
+        ValueError: a value is invalid for a job.
     """
     jobs: dict[str, Job] = {}
     unannounced = set()
@@ -268,8 +268,8 @@ def _post(columns: list[Any]) -> JobPost:
 class SqliteStore(MemoryStore):
     """A :class:`~scrapper.jobs.stores.memory.MemoryStore` whose jobs survive in *file*.
 
-    Memory has all of them; what changes is written first. *check* raises where the file's folder
-    is gone. *patience* is the most seconds that a post may have to wait after a start.
+    Memory has all of them; what changes is written first. *check* raises where the file's folder is
+    gone. *patience* is the longest that a post may have to wait after a start, in seconds.
     """
 
     def __init__(
@@ -334,13 +334,13 @@ class SqliteStore(MemoryStore):
         wall, now = time.time(), time.monotonic()
         is_right = bool(deliveries) and await asyncio.to_thread(self._clock_is_right)
         for delivery, due_at in deliveries.items():
-            # A time far ahead is one that a wrong clock left.
+            # A wrong clock left a time that is far ahead.
             wait = due_at - wall if is_right and wall < due_at < wall + _DAY else 0.0
             age = max(0.0, wall - delivery.noted_at) if is_right and delivery.noted_at else 0.0
             self._deliveries[delivery.id] = WaitingDelivery(delivery, now - age, now + wait)
 
     async def _watch(self) -> None:
-        """Have the jobs on disk while nothing changes, too."""
+        """Keep the jobs on disk even while nothing changes."""
         while True:
             await asyncio.sleep(_SECONDS_BETWEEN_LOOKS)
             try:
@@ -350,7 +350,7 @@ class SqliteStore(MemoryStore):
                 log.warning("jobs not on disk", cause=repr(error))
 
     async def _write(self, change: Callable[..., None], *arguments: Any) -> None:
-        """Run a *change* of the file: one at a time, and to its end if the caller goes away."""
+        """Run a *change* of the file: one at a time, to its end even if the caller is cancelled."""
 
         def write() -> None:
             self._check()

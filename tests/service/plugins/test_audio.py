@@ -148,7 +148,7 @@ async def test_without_the_plugin_the_response_says_what_is_missing(
     await scrape(client, "reel-4")
     response = await client.get(f"/download/reel-4?{query}")
     assert response.status == 404
-    assert "needs PLUGINS=scrapper.plugins.audio" in (await response.json())["error"]
+    assert "needs PLUGINS=audio" in (await response.json())["error"]
 
 
 async def test_pages_of_other_sites_cannot_have_files_made(start_service: StartService) -> None:

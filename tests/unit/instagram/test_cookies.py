@@ -228,7 +228,7 @@ def test_the_value_of_the_session_alone_is_enough() -> None:
     [
         (b"", "There is no cookie sessionid"),
         (b"hello", "There is no cookie sessionid"),
-        (b"{", "The JSON in it is not whole"),
+        (b"{", "The JSON in it is incomplete"),
         (b"[]", "There is no cookie sessionid"),
         (b'{"sessionid": "no number"}', "There is no cookie sessionid"),
         (b"Cookie: mid=m; csrftoken=c", "There is no cookie sessionid"),

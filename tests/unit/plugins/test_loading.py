@@ -39,7 +39,9 @@ def test_an_argument_that_does_not_exist_is_refused(monkeypatch: pytest.MonkeyPa
 
 
 def test_two_plugins_of_one_name_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(SettingsError, match="plugin mine: cannot be loaded: there is another one"):
+    with pytest.raises(
+        SettingsError, match="plugin mine: cannot be loaded: another plugin has this name"
+    ):
         Plugins([module(monkeypatch, "mine", post_removed=lambda: None), "mine"])
 
 

@@ -90,9 +90,9 @@ def test_events_go_where_the_settings_say(
 @pytest.mark.parametrize(
     ("urls", "events", "complaint"),
     [
-        ("", "", "NOTIFY_URLS: number 1 is no URL"),
-        (SECRET, "", "NOTIFY_URLS: number 1 is no URL"),
-        (f"ntfy://{SECRET} {SECRET}", "", "NOTIFY_URLS: number 1 is no URL"),
+        ("", "", "NOTIFY_URLS: number 1 is not an Apprise URL"),
+        (SECRET, "", "NOTIFY_URLS: number 1 is not an Apprise URL"),
+        (f"ntfy://{SECRET} {SECRET}", "", "NOTIFY_URLS: number 1 is not an Apprise URL"),
         (f"nowhere://{SECRET}", "", "NOTIFY_URLS: Apprise cannot use the URL of 1"),
         (f"a=json://host a=json://{SECRET}", "", "NOTIFY_URLS: give each"),
         (f"json://{SECRET} " * 21, "", "NOTIFY_URLS: give each of at most 20"),
