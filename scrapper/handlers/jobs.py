@@ -58,7 +58,7 @@ async def create_job(request: web.Request) -> web.Response:
     job = new_job(
         asked.urls,
         max_url_length=request.app[SETTINGS].max_url_length,
-        client=request.remote,
+        client=request.app[PROXY].client_of(request),
         keep=asked.keep,
         wish=asked.wish(request.app[SETTINGS].video_quality),
         webhook=_checked_webhook(request, asked.webhook),
@@ -169,7 +169,7 @@ async def job_events(request: web.Request) -> web.StreamResponse:
     seen = _version_of(request.headers.get(LAST_EVENT_ID, ""), job)
     if seen and job.state != "running" and not job.changes(seen):
         return web.Response(status=204)
-    with request.app[STREAMS].one_of(request.remote):
+    with request.app[STREAMS].one_of(request.app[PROXY].client_of(request), request):
         async with request.app[JOB_FEEDS].following(job) as feed:
             return await send_events(request, feed.after(seen))
 
