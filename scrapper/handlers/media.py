@@ -24,6 +24,7 @@ from scrapper.handlers.resources import CONVERSIONS, DOWNLOAD_NAMES, LIBRARY, SE
 from scrapper.handlers.scrape import scraped_post
 from scrapper.handlers.versions import Version
 from scrapper.instagram.files.kinds import MEDIA_TYPES
+from scrapper.library.disk import is_whole
 from scrapper.library.post import MediaItem, Post, Quality, Wish
 from scrapper.links import clean_link, is_shortcode, item_in
 from scrapper.tasks import finished
@@ -81,7 +82,8 @@ async def media(request: web.Request) -> web.StreamResponse:
     file = next((file for file in post.files if file.filename == filename), None)
     if file is None:
         raise web.HTTPNotFound(text="The post has no such file")
-    return file_response(request, post, file, stored.stored_at, disposition("inline", filename))
+    named = disposition("inline", filename)
+    return await file_response(request, post, file, stored.stored_at, named)
 
 
 @Operation(
@@ -217,7 +219,7 @@ async def _attachment(
     if choice.archive:
         return await _archive(request, post, chosen)
     name = disposition("attachment", request.app[DOWNLOAD_NAMES].of(post, chosen[0]))
-    return file_response(request, post, chosen[0], stored_at, name)
+    return await file_response(request, post, chosen[0], stored_at, name)
 
 
 def _wish_of(request: web.Request) -> Wish:
@@ -241,7 +243,7 @@ def _item_number(request: web.Request) -> int | None:
     return int(item) if len(item) <= _ITEM_DIGITS else sys.maxsize
 
 
-def file_response(
+async def file_response(
     request: web.Request,
     post: Post,
     item: MediaItem,
@@ -251,8 +253,16 @@ def file_response(
     # After a refresh, other files have the same names.
     cache: str = "private, no-cache",
 ) -> web.StreamResponse:
-    """A file of a post that was stored at a unix time, *named* by ``Content-Disposition``."""
+    """A file of a post that was stored at a unix time, *named* by ``Content-Disposition``.
+
+    Raises:
+        MediaFolderGone: the disk is gone.
+        web.HTTPNotFound: the file is, or there is something else in its place.
+    """
     path = _folder(request, post) / item.filename
+    if not await asyncio.to_thread(_is_there, path, item):
+        await asyncio.to_thread(request.app[LIBRARY].check)
+        raise web.HTTPNotFound(text="The file is gone")
     headers = {
         hdrs.CONTENT_TYPE: MEDIA_TYPES.get(path.suffix, "application/octet-stream"),
         hdrs.CONTENT_DISPOSITION: named,
@@ -307,6 +317,14 @@ def _folder(request: web.Request, post: Post) -> Path:
     return request.app[LIBRARY].root / post.shortcode
 
 
+def _is_there(path: Path, item: MediaItem) -> bool:
+    """Whether *item* is whole at *path*; blocking."""
+    try:
+        return is_whole(path, item.size)
+    except OSError:
+        return False
+
+
 async def _archive(
     request: web.Request, post: Post, items: Sequence[MediaItem]
 ) -> web.StreamResponse:
@@ -354,9 +372,9 @@ class _Archive:
         self._zip: Any = ZipStream(sized=True)  # type: ignore[no-untyped-call]
 
     def add(self, post: Post, items: Sequence[MediaItem], names: Sequence[str]) -> bool:
-        """Add *items* of the post under *names*; False if one of them is gone. Blocking."""
+        """Add *items* of the post under *names*; False if one of them is not there. Blocking."""
         paths = [self._root / post.shortcode / item.filename for item in items]
-        if not all(map(os.path.lexists, paths)):
+        if not all(map(_is_there, paths, items)):
             return False
         try:
             for path, name in zip(paths, names, strict=True):
