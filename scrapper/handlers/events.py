@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 from aiohttp import web
 from pydantic import ConfigDict, Field
 
-from scrapper.handlers.jobs import LAST_EVENT, owner_of
+from scrapper.handlers.clients import owner_of
+from scrapper.handlers.jobs import LAST_EVENT
 from scrapper.handlers.login import LoginResponse
 from scrapper.handlers.openapi import Operation
 from scrapper.handlers.resources import EVENTS, PROXY, STREAMS

@@ -6,6 +6,7 @@ import orjson
 from aiohttp import hdrs, web
 from aiohttp.typedefs import LooseHeaders
 
+from scrapper.handlers.clients import owner_of
 from scrapper.handlers.openapi import Operation, Parameter
 from scrapper.handlers.queries import CURSOR, FLAG, LIMIT, choice_in, cursor_in, flag_in, limit_in
 from scrapper.handlers.refusals import InvalidBody, WebhooksDisabled
@@ -14,7 +15,6 @@ from scrapper.handlers.resources import (
     JOB_FEEDS,
     JOBS,
     PROXY,
-    SESSIONS,
     SETTINGS,
     STREAMS,
     WEBHOOK_HOSTS,
@@ -31,7 +31,6 @@ __all__ = [
     "get_job",
     "job_events",
     "list_jobs",
-    "owner_of",
     "retry_job",
     "tokens_of_a_batch",
 ]
@@ -172,15 +171,6 @@ async def job_events(request: web.Request) -> web.StreamResponse:
     with request.app[STREAMS].one_of(request.app[PROXY].client_of(request), request):
         async with request.app[JOB_FEEDS].following(job) as feed:
             return await send_events(request, feed.after(seen))
-
-
-async def owner_of(request: web.Request) -> str | None:
-    """Whose jobs the client of *request* sees and changes: its key's; None for everybody's.
-
-    Whom a proxy signs in has a name, too.
-    """
-    key = await request.app[SESSIONS].key_behind(request)
-    return key.owner if key else request.app[PROXY].name_of(request)
 
 
 async def tokens_of_a_batch(request: web.Request) -> int:

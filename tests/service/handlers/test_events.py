@@ -242,6 +242,26 @@ async def test_a_stream_ends_soon_after_its_client_left(
         await asyncio.sleep(0.01)
 
 
+async def test_a_stream_ends_with_the_key_or_the_session_that_opened_it(
+    start_service: StartService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("scrapper.handlers.streams._SECONDS_BETWEEN_LOOKS", 0.01)
+    client = await service_with_keys(start_service, tmp_path)
+    async with client.post("/session", headers={"X-API-Key": "the-key"}) as response:
+        cookie = {"Cookie": f"session={response.cookies['session'].value}"}
+    async with (
+        client.get("/events", headers=cookie) as of_session,
+        client.get("/events", headers=BERT) as of_key,
+        client.get("/events", headers=ANNA) as other,
+    ):
+        await client.delete("/session", headers=cookie)
+        (tmp_path / "keys").write_text("anna:anna-s-key\n")
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            for response in (of_session, of_key):
+                await response.content.read()
+        assert not other.content.at_eof()
+
+
 async def test_whom_a_proxy_signs_in_has_streams_of_their_own(start_service: StartService) -> None:
     proxy = {"AUTH_PROXY_HEADER": "Remote-User", "AUTH_PROXIES": "127.0.0.1"}
     client = await start_service(**proxy)
