@@ -133,13 +133,17 @@ def is_foreign(request: web.Request, *, by_referer: bool = False) -> bool:
     *by_referer* also ``Referer``, which follows a visit from another site, too.
     """
     headers = request.headers
+    # A header that comes twice says whatever the worse of the two does.
     if _has_metadata(request):
-        site = headers.get("Sec-Fetch-Site")
         # Chromium says "none" of what another site's page has it fetch in advance.
-        return site != "same-origin" and (site != "none" or _is_in_advance(request))
-    origin = headers.get(hdrs.ORIGIN, headers.get(hdrs.REFERER) if by_referer else None)
+        own = {"same-origin"} if _is_in_advance(request) else {"same-origin", "none"}
+        return not own.issuperset(headers.getall("Sec-Fetch-Site"))
+    origins = headers.getall(hdrs.ORIGIN, ())
+    if by_referer and not origins:
+        origins = headers.getall(hdrs.REFERER, ())
     # The scheme does not count: behind a proxy that does TLS, it is another one.
-    return origin is not None and _netloc(origin) != headers.get(hdrs.HOST, "").lower()
+    host = headers.get(hdrs.HOST, "").lower()
+    return any(_netloc(origin) != host for origin in origins)
 
 
 def _is_in_advance(request: web.Request) -> bool:
