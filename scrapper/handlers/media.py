@@ -10,6 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import IO, Any, get_args
 
+import structlog
 from aiohttp import ETag, hdrs, web
 from aiohttp.abc import AbstractStreamWriter
 from pydantic import ValidationError
@@ -30,6 +31,8 @@ from scrapper.links import clean_link, is_shortcode, item_in
 from scrapper.tasks import finished
 
 __all__ = ["CONVERSION_NAMES", "RANGES", "download", "download_by_url", "file_response", "media"]
+
+log = structlog.get_logger(__name__)
 
 _ITEM_DIGITS = 9
 # A browser wraps a file that is opened alone in a document of its own, with inline styles.
@@ -395,14 +398,26 @@ class _Archive:
         if request.method != hdrs.METH_HEAD:
             # The client went away.
             with suppress(ConnectionError):
-                await _send(response, iter(self._zip))
+                await _send(request, response, iter(self._zip))
         return response
 
 
-async def _send(response: web.StreamResponse, pieces: Generator[bytes]) -> None:
-    """Send all *pieces*, which threads make; close what they opened, whatever ends it."""
+async def _send(
+    request: web.Request, response: web.StreamResponse, pieces: Generator[bytes]
+) -> None:
+    """Send all *pieces*, which threads make; close what they opened, whatever ends it.
+
+    If a file is removed or replaced meanwhile, the client must see that its archive is incomplete.
+    """
     try:
         while piece := await finished(asyncio.to_thread(next, pieces, b"")):
             await response.write(piece)
+    except ConnectionError:
+        raise
+    # zipstream raises a RuntimeError if a file has another size now.
+    except (OSError, RuntimeError) as error:
+        log.warning("archive broken off: a file changed", cause=repr(error))
+        if request.transport is not None:
+            request.transport.abort()
     finally:
         await finished(asyncio.to_thread(pieces.close))

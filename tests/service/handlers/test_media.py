@@ -194,7 +194,10 @@ async def test_download_gives_a_whole_carousel_as_an_archive(
 
 
 async def test_an_archive_that_cannot_be_finished_breaks_off(
-    instagram: StandIn, start_service: StartService, media_root: Path
+    instagram: StandIn,
+    start_service: StartService,
+    media_root: Path,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     client = await start_service()
     for shortcode in ("big-gone", "reel-after"):
@@ -204,6 +207,7 @@ async def test_an_archive_that_cannot_be_finished_breaks_off(
         with pytest.raises(ClientPayloadError):
             await response.read()
     assert (await client.get("/download/reel-after?archive=zip")).status == 200
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
 
 
 async def test_an_archive_of_a_post_just_removed_is_404(
