@@ -133,13 +133,17 @@ def is_foreign(request: web.Request, *, by_referer: bool = False) -> bool:
     *by_referer* also ``Referer``, which browsers send even when a visitor follows a link.
     """
     headers = request.headers
+    # A header that comes twice says whatever the worse of the two does.
     if _has_metadata(request):
-        site = headers.get("Sec-Fetch-Site")
         # For what another site's page has it prefetch, Chromium says "none".
-        return site != "same-origin" and (site != "none" or _is_prefetch(request))
-    origin = headers.get(hdrs.ORIGIN, headers.get(hdrs.REFERER) if by_referer else None)
-    # The scheme is ignored: behind a proxy that does TLS it differs.
-    return origin is not None and _netloc(origin) != headers.get(hdrs.HOST, "").lower()
+        own = {"same-origin"} if _is_prefetch(request) else {"same-origin", "none"}
+        return not own.issuperset(headers.getall("Sec-Fetch-Site"))
+    origins = headers.getall(hdrs.ORIGIN, ())
+    if by_referer and not origins:
+        origins = headers.getall(hdrs.REFERER, ())
+    # The scheme does not count: behind a proxy that does TLS, it is another one.
+    host = headers.get(hdrs.HOST, "").lower()
+    return any(_netloc(origin) != host for origin in origins)
 
 
 def _is_prefetch(request: web.Request) -> bool:

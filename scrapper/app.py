@@ -40,7 +40,7 @@ from scrapper.handlers.posts import (
 from scrapper.handlers.scrape import scrape
 from scrapper.handlers.session import begin_session, end_session
 from scrapper.handlers.storage import storage
-from scrapper.handlers.streams import StreamLimit
+from scrapper.handlers.stream_limit import StreamLimit
 from scrapper.handlers.thumbnails import thumbnail
 from scrapper.jobs.webhooks import WebhookHosts
 from scrapper.serving.base_path import BASE_PATH, BasePath, check_base_path

@@ -56,6 +56,13 @@ class ProxySignIn:
             log.warning("sign-in by proxy ignored", header=self._header, cause=cause, peer=peer)
         return None
 
+    def client_of(self, request: web.Request) -> str | None:
+        """Whose streams and jobs are counted together: whom a proxy signed in, or an address.
+
+        All whom a proxy signs in may have the proxy's own address.
+        """
+        return self.name_of(request) or request.remote
+
 
 def gateways(routes: Path = _ROUTES, ipv6_routes: Path = _IPV6_ROUTES) -> set[str]:
     """The addresses of this machine's gateways, as Linux lists its *routes*; blocking.

@@ -70,8 +70,13 @@ class Sessions:
             with storing():
                 await asyncio.to_thread(self._ended.add, key.name, session, now=self._now())
 
-    async def key_behind(self, request: web.Request) -> Key | None:
-        """The key that *request* carries, or that its session stands for; None if there is none."""
+    async def key_behind(self, request: web.Request, *, anew: bool = False) -> Key | None:
+        """The key that *request* carries, or that its session stands for; None if there is none.
+
+        With *anew*, a session that was looked at before is looked at again.
+        """
+        if anew:
+            request.pop(_FOUND, None)
         return self._keys.carried_by(request) or await self.key_of(request)
 
     async def key_of(self, request: web.Request) -> Key | None:

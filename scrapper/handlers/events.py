@@ -6,10 +6,11 @@ from typing import Annotated, Literal
 from aiohttp import web
 from pydantic import ConfigDict, Field
 
-from scrapper.handlers.jobs import LAST_EVENT, owner_of
+from scrapper.handlers.clients import owner_of
+from scrapper.handlers.jobs import LAST_EVENT
 from scrapper.handlers.login import LoginResponse
 from scrapper.handlers.openapi import Operation
-from scrapper.handlers.resources import EVENTS, STREAMS
+from scrapper.handlers.resources import EVENTS, PROXY, STREAMS
 from scrapper.handlers.streams import LAST_EVENT_ID, send_events
 from scrapper.jobs.model import JobEvent, JobResponse
 from scrapper.library.news import Change
@@ -72,6 +73,6 @@ async def events(request: web.Request) -> web.StreamResponse:
     """
     viewer = await owner_of(request)
     feed, last = request.app[EVENTS], request.headers.get(LAST_EVENT_ID, "")
-    with request.app[STREAMS].one_of(request.remote):
+    with request.app[STREAMS].one_of(request.app[PROXY].client_of(request), request):
         async with feed.following():
             return await send_events(request, feed.after(last, viewer))

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 
 import orjson
 
-from scrapper.handlers.journal import event
+from scrapper.handlers.journal import Pieces, event
 from scrapper.jobs.engine import Jobs
 from scrapper.jobs.model import Job
 from scrapper.tasks import end, in_background
@@ -48,8 +48,8 @@ class _Feed:
         self._jobs = jobs
         self._job = job
         self._changed = asyncio.Event()
-        # Rendered since the last change: most followers ask for the same ones.
-        self._pieces: dict[tuple[int, int], bytes] = {}
+        # Rendered since the last change.
+        self._pieces = Pieces()
         self._last = b""
         self._over = False
         self.followers = 0
@@ -84,14 +84,14 @@ class _Feed:
 
     def _since(self, seen: int) -> tuple[bytes, int]:
         """The events after version *seen*, and the version that they lead to."""
-        now = self._job.version
-        piece = self._pieces.get((seen, now))
-        if piece is None:
-            piece = self._pieces[seen, now] = b"".join(
-                event("post", orjson.dumps(change), f"{self._job.epoch}-{version}")
-                for version, change in self._job.changes(seen)
-            )
-        return piece, now
+        return self._pieces.get((seen, self._job.version), lambda: self._make(seen))
+
+    def _make(self, seen: int) -> tuple[bytes, int]:
+        events = (
+            event("post", orjson.dumps(change), f"{self._job.epoch}-{version}")
+            for version, change in self._job.changes(seen)
+        )
+        return b"".join(events), self._job.version
 
     def _publish(self) -> None:
         self._pieces.clear()

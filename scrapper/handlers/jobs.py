@@ -6,6 +6,7 @@ import orjson
 from aiohttp import hdrs, web
 from aiohttp.typedefs import LooseHeaders
 
+from scrapper.handlers.clients import owner_of
 from scrapper.handlers.openapi import Operation, Parameter
 from scrapper.handlers.queries import CURSOR, FLAG, LIMIT, choice_in, cursor_in, flag_in, limit_in
 from scrapper.handlers.refusals import InvalidBody, WebhooksDisabled
@@ -14,7 +15,6 @@ from scrapper.handlers.resources import (
     JOB_FEEDS,
     JOBS,
     PROXY,
-    SESSIONS,
     SETTINGS,
     STREAMS,
     WEBHOOK_HOSTS,
@@ -31,7 +31,6 @@ __all__ = [
     "get_job",
     "job_events",
     "list_jobs",
-    "owner_of",
     "retry_job",
     "tokens_of_a_batch",
 ]
@@ -58,7 +57,7 @@ async def create_job(request: web.Request) -> web.Response:
     job = new_job(
         asked.urls,
         max_url_length=request.app[SETTINGS].max_url_length,
-        client=request.remote,
+        client=request.app[PROXY].client_of(request),
         keep=asked.keep,
         wish=asked.wish(request.app[SETTINGS].video_quality),
         webhook=_checked_webhook(request, asked.webhook),
@@ -169,17 +168,9 @@ async def job_events(request: web.Request) -> web.StreamResponse:
     seen = _version_of(request.headers.get(LAST_EVENT_ID, ""), job)
     if seen and job.state != "running" and not job.changes(seen):
         return web.Response(status=204)
-    with request.app[STREAMS].one_of(request.remote):
+    with request.app[STREAMS].one_of(request.app[PROXY].client_of(request), request):
         async with request.app[JOB_FEEDS].following(job) as feed:
             return await send_events(request, feed.after(seen))
-
-
-async def owner_of(request: web.Request) -> str | None:
-    """The owner whose jobs the client of *request* sees and changes; None if it sees everybody's. A
-    person that a proxy signs in is an owner, too.
-    """
-    key = await request.app[SESSIONS].key_behind(request)
-    return key.owner if key else request.app[PROXY].name_of(request)
 
 
 async def tokens_of_a_batch(request: web.Request) -> int:

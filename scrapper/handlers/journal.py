@@ -3,12 +3,14 @@
 import re
 import secrets
 from collections import deque
+from collections.abc import Callable, Hashable
 from typing import NamedTuple
 
-__all__ = ["Journal", "event"]
+__all__ = ["Journal", "Pieces", "event"]
 
 _MOST_BYTES = 4_000_000
 _PIECE_BYTES = 64 * 1024
+_PIECE_OVERHEAD = 300
 _ID = re.compile(r"([0-9a-f]{8})-([0-9]{1,15})")
 
 
@@ -20,11 +22,38 @@ class _Event(NamedTuple):
     private: bool
 
 
+class Pieces:
+    """Pieces of a stream, and where each ends, made once for all readers that want the same.
+
+    The latest 4 MB of them: a reader may begin at any event, and each beginning has other pieces.
+    """
+
+    def __init__(self) -> None:
+        self._made: dict[Hashable, tuple[bytes, int]] = {}
+        self._bytes = 0
+
+    def get(self, key: Hashable, make: Callable[[], tuple[bytes, int]]) -> tuple[bytes, int]:
+        """The piece under *key*, which *make* makes if it is not there."""
+        made = self._made.get(key)
+        if made is None:
+            made = self._made[key] = make()
+            self._bytes += _PIECE_OVERHEAD + len(made[0])
+            while self._bytes > _MOST_BYTES and len(self._made) > 1:
+                piece, _ = self._made.pop(next(iter(self._made)))
+                self._bytes -= _PIECE_OVERHEAD + len(piece)
+        return made
+
+    def clear(self) -> None:
+        """Forget all."""
+        self._made.clear()
+        self._bytes = 0
+
+
 class Journal:
     """The latest events, 4 MB of them, numbered.
 
     A reader knows the number of the last event that it saw, and can resume there while the next one
-    is still here. Each piece is made once, and shared by the readers that ask for it.
+    is still here.
     """
 
     def __init__(self) -> None:
@@ -32,7 +61,7 @@ class Journal:
         self._events: deque[_Event] = deque()
         self._before_first = 0
         self._bytes = 0
-        self._pieces: dict[tuple[int, str | None], tuple[bytes, int]] = {}
+        self._pieces = Pieces()
 
     @property
     def last(self) -> int:
@@ -78,10 +107,7 @@ class Journal:
         At most 64 KB of them, or one, so a slow reader holds no more than that in memory. *viewer*
         is None if the client sees everything.
         """
-        made = self._pieces.get((place, viewer))
-        if made is None:
-            made = self._pieces[place, viewer] = self._make(place, viewer)
-        return made
+        return self._pieces.get((place, viewer), lambda: self._make(place, viewer))
 
     def _make(self, place: int, viewer: str | None) -> tuple[bytes, int]:
         texts: list[bytes] = []

@@ -10,6 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import IO, Any, get_args
 
+import structlog
 from aiohttp import ETag, hdrs, web
 from aiohttp.abc import AbstractStreamWriter
 from pydantic import ValidationError
@@ -24,11 +25,14 @@ from scrapper.handlers.resources import CONVERSIONS, DOWNLOAD_NAMES, LIBRARY, SE
 from scrapper.handlers.scrape import scraped_post
 from scrapper.handlers.versions import Version
 from scrapper.instagram.files.kinds import MEDIA_TYPES
+from scrapper.library.disk import is_whole
 from scrapper.library.post import MediaItem, Post, Quality, Wish
 from scrapper.links import clean_link, is_shortcode, item_in
 from scrapper.tasks import finished
 
 __all__ = ["CONVERSION_NAMES", "RANGES", "download", "download_by_url", "file_response", "media"]
+
+log = structlog.get_logger(__name__)
 
 _ITEM_DIGITS = 9
 # A browser wraps a file that is opened alone in a document of its own, with inline styles.
@@ -81,7 +85,8 @@ async def media(request: web.Request) -> web.StreamResponse:
     file = next((file for file in post.files if file.filename == filename), None)
     if file is None:
         raise web.HTTPNotFound(text="The post has no such file")
-    return file_response(request, post, file, stored.stored_at, disposition("inline", filename))
+    named = disposition("inline", filename)
+    return await file_response(request, post, file, stored.stored_at, named)
 
 
 @Operation(
@@ -217,7 +222,7 @@ async def _attachment(
     if choice.archive:
         return await _archive(request, post, chosen)
     name = disposition("attachment", request.app[DOWNLOAD_NAMES].of(post, chosen[0]))
-    return file_response(request, post, chosen[0], stored_at, name)
+    return await file_response(request, post, chosen[0], stored_at, name)
 
 
 def _wish_of(request: web.Request) -> Wish:
@@ -241,7 +246,7 @@ def _item_number(request: web.Request) -> int | None:
     return int(item) if len(item) <= _ITEM_DIGITS else sys.maxsize
 
 
-def file_response(
+async def file_response(
     request: web.Request,
     post: Post,
     item: MediaItem,
@@ -251,8 +256,16 @@ def file_response(
     # After a refresh, other files have the same names.
     cache: str = "private, no-cache",
 ) -> web.StreamResponse:
-    """A file of a post that was stored at a unix time, *named* by ``Content-Disposition``."""
+    """A file of a post that was stored at a unix time, *named* by ``Content-Disposition``.
+
+    Raises:
+        MediaFolderGone: the disk is gone.
+        web.HTTPNotFound: the file is, or there is something else in its place.
+    """
     path = _folder(request, post) / item.filename
+    if not await asyncio.to_thread(_is_there, path, item):
+        await asyncio.to_thread(request.app[LIBRARY].check)
+        raise web.HTTPNotFound(text="The file is gone")
     headers = {
         hdrs.CONTENT_TYPE: MEDIA_TYPES.get(path.suffix, "application/octet-stream"),
         hdrs.CONTENT_DISPOSITION: named,
@@ -306,6 +319,14 @@ def _folder(request: web.Request, post: Post) -> Path:
     return request.app[LIBRARY].root / post.shortcode
 
 
+def _is_there(path: Path, item: MediaItem) -> bool:
+    """Whether *item* is whole at *path*; blocking."""
+    try:
+        return is_whole(path, item.size)
+    except OSError:
+        return False
+
+
 async def _archive(
     request: web.Request, post: Post, items: Sequence[MediaItem]
 ) -> web.StreamResponse:
@@ -353,9 +374,9 @@ class _Archive:
         self._zip: Any = ZipStream(sized=True)  # type: ignore[no-untyped-call]
 
     def add(self, post: Post, items: Sequence[MediaItem], names: Sequence[str]) -> bool:
-        """Add *items* of the post under *names*; False if one of them is gone. Blocking."""
+        """Add *items* of the post under *names*; False if one of them is not there. Blocking."""
         paths = [self._root / post.shortcode / item.filename for item in items]
-        if not all(map(os.path.lexists, paths)):
+        if not all(map(_is_there, paths, items)):
             return False
         try:
             for path, name in zip(paths, names, strict=True):
@@ -376,14 +397,26 @@ class _Archive:
         if request.method != hdrs.METH_HEAD:
             # The client went away.
             with suppress(ConnectionError):
-                await _send(response, iter(self._zip))
+                await _send(request, response, iter(self._zip))
         return response
 
 
-async def _send(response: web.StreamResponse, pieces: Generator[bytes]) -> None:
-    """Send all *pieces*, which threads make; close what those opened, however the sending ends."""
+async def _send(
+    request: web.Request, response: web.StreamResponse, pieces: Generator[bytes]
+) -> None:
+    """Send all *pieces*, which threads make; close what they opened, whatever ends it.
+
+    If a file is removed or replaced meanwhile, the client must see that its archive is incomplete.
+    """
     try:
         while piece := await finished(asyncio.to_thread(next, pieces, b"")):
             await response.write(piece)
+    except ConnectionError:
+        raise
+    # zipstream raises a RuntimeError if a file has another size now.
+    except (OSError, RuntimeError) as error:
+        log.warning("archive broken off: a file changed", cause=repr(error))
+        if request.transport is not None:
+            request.transport.abort()
     finally:
         await finished(asyncio.to_thread(pieces.close))

@@ -113,7 +113,7 @@ class BulkRequest(BaseModel):
 
     model_config = ConfigDict(strict=True)
 
-    shortcodes: list[Annotated[str, Field(max_length=64)]] = Field(
+    shortcodes: list[str] = Field(
         min_length=1,
         max_length=MOST_SHORTCODES,
         description="The posts; one that fails does not affect the others",

@@ -10,7 +10,7 @@ from scrapper.access.sessions import Sessions
 from scrapper.handlers.download_names import DownloadNames
 from scrapper.handlers.event_feed import EventFeed
 from scrapper.handlers.job_feeds import JobFeeds
-from scrapper.handlers.streams import StreamLimit
+from scrapper.handlers.stream_limit import StreamLimit
 from scrapper.instagram.client import Instagram
 from scrapper.jobs.engine import Jobs
 from scrapper.jobs.webhooks import WebhookHosts

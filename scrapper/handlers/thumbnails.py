@@ -32,7 +32,7 @@ async def thumbnail(request: web.Request) -> web.StreamResponse:
     if picture is None:
         raise web.HTTPNotFound(text="The post has no small picture")
     is_version = request.query.get("v") == picture_version(picture, stored.stored_at)
-    return file_response(
+    return await file_response(
         request,
         stored.post,
         picture,

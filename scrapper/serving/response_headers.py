@@ -1,6 +1,7 @@
 """The headers that every response has."""
 
 from collections.abc import Mapping
+from http import HTTPStatus
 
 from aiohttp import hdrs, web
 from multidict import CIMultiDict
@@ -33,6 +34,9 @@ async def add_headers(request: web.Request, response: web.StreamResponse) -> Non
     """
     headers = response.headers
     headers[hdrs.SERVER] = HEADERS[hdrs.SERVER]
+    if response.status >= HTTPStatus.BAD_REQUEST:
+        # What aiohttp says of a file's range, for example, is not the file.
+        headers[hdrs.CACHE_CONTROL] = HEADERS[hdrs.CACHE_CONTROL]
     headers.merge(_HEADERS)
     if REQUEST_ID in request:
         headers.setdefault("X-Request-ID", request[REQUEST_ID])

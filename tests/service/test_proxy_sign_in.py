@@ -55,6 +55,9 @@ WRONG = (
     "Remote-User: anna\r\nReferer: http://[",
     "Remote-User: anna\r\nSec-Fetch-Site: cross-site",
     "Remote-User: anna\r\nSec-Fetch-Site: same-site",
+    "Remote-User: anna\r\nSec-Fetch-Site: same-origin\r\nSec-Fetch-Site: cross-site",
+    "Remote-User: anna\r\nOrigin: http://{host}\r\nOrigin: https://evil.example",
+    "Remote-User: anna\r\nReferer: http://{host}/\r\nReferer: https://evil.example/",
     "Remote-User: anna\r\nSec-Fetch-Site: none\r\nSec-Purpose: prefetch",
 )
 FORGED = [
@@ -80,7 +83,8 @@ def ask(service: Service, source: str, head: str, path: str = "/posts") -> tuple
     with socket.create_connection(
         (address.hostname, address.port), PATIENCE_SECONDS, (source, 0)
     ) as connection:
-        request = f"GET {path} HTTP/1.1\r\nHost: {address.netloc}\r\nConnection: close\r\n{head}"
+        request = f"GET {path} HTTP/1.1\r\nHost: {address.netloc}\r\nConnection: close\r\n"
+        request += head.replace("{host}", address.netloc)
         connection.sendall(f"{request}\r\n\r\n".encode("latin-1"))
         received = b""
         while piece := connection.recv(65536):

@@ -1,6 +1,6 @@
 """The latest events, for streams that read them at their own pace."""
 
-from scrapper.handlers.journal import Journal
+from scrapper.handlers.journal import Journal, Pieces
 
 
 def ids(text: bytes) -> list[str]:
@@ -84,3 +84,16 @@ def test_nobody_goes_on_after_a_new_beginning() -> None:
 def test_readers_of_the_same_events_share_a_piece() -> None:
     journal = filled(3)
     assert journal.after(1, None)[0] is journal.after(1, None)[0]
+
+
+def test_pieces_for_every_beginning_do_not_pile_up() -> None:
+    pieces, made = Pieces(), []
+
+    def make() -> tuple[bytes, int]:
+        made.append(bytes(64_000))
+        return made[-1], 1
+
+    for place in [*range(200), *range(199, -1, -1)]:
+        pieces.get(place, make)
+    # About the latest 60 were there still.
+    assert 320 < len(made) < 350

@@ -82,6 +82,9 @@ _SWAP = (
 if redis.call("HGET", KEYS[1], ARGV[1]) ~= ARGV[2] then
     return 0
 end
+if ARGV[6] ~= "" and redis.call("HEXISTS", KEYS[1], "forgotten") == 1 then
+    return 0
+end
 local version = redis.call("HINCRBY", KEYS[1], "version", 1)
 redis.call("HSET", KEYS[1], ARGV[1], "[" .. version .. "," .. ARGV[3])
 if redis.call("HINCRBY", KEYS[1], "left", ARGV[4]) > 0 then
@@ -327,12 +330,10 @@ class RedisStore:
 
     async def change(self, job: Job, how: Change, *, queue: bool = False) -> bool:
         with reaching():
-            if await self._redis.hexists(job_key(job.id), _FORGOTTEN.decode()):
-                return False
             for index, post in enumerate(job.posts):
                 if how(post) is not None:
                     await self._change_one(job.id, index, how, queue=queue)
-            return await self._load(job)
+            return await self._load(job) and not job.forgotten
 
     async def check_room(self, client: str | None) -> None:
         with reaching():
@@ -425,13 +426,15 @@ class RedisStore:
     ) -> bool:
         """Replace a post by what *how* makes of it; return whether it did.
 
-        *how* is called again if somebody else changed the post meanwhile.
+        *how* is called again if somebody else changed the post meanwhile. No post of a forgotten
+        job is queued.
         """
         message = self._queue.message_for(job_id, index) if queue else b""
         keys = [job_key(job_id), ENDED_JOBS, STREAM, *CHANGES, *map(_ended_for, self._plugins)]
         while True:
-            created, row = await self._redis.hmget(keys[0], [_CREATED.decode(), str(index)])
-            if created is None or row is None:
+            names = [_CREATED.decode(), _FORGOTTEN.decode(), str(index)]
+            created, forgotten, row = await self._redis.hmget(keys[0], names)
+            if created is None or row is None or (queue and forgotten):
                 return False
             post = JobPost(*orjson.loads(row)[1:])
             changed = how(post)

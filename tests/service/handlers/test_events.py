@@ -217,6 +217,62 @@ async def test_a_client_may_have_twenty_streams_at_a_time(start_service: StartSe
         stream.close()
 
 
+async def test_a_stream_that_its_client_left_counts_no_more(start_service: StartService) -> None:
+    client = await start_service()
+    for _ in range(20):
+        async with client.get("/events") as response:
+            await response.content.readuntil(b"\r\n\r\n")
+    # Nothing happens meanwhile that would be sent to them.
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while (stream := await client.get("/events")).status != 200:  # noqa: ASYNC110 - the server sees it later
+            await asyncio.sleep(0.01)
+    stream.close()
+
+
+async def test_a_stream_ends_soon_after_its_client_left(
+    start_service: StartService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("scrapper.handlers.streams._SECONDS_BETWEEN_LOOKS", 0.01)
+    client = await start_service()
+    async with client.get("/events") as response:
+        await response.content.readuntil(b"\r\n\r\n")
+    names = ["stream of events"]
+    while names:
+        names = [it.get_name() for it in asyncio.all_tasks() if "stream" in it.get_name()]
+        await asyncio.sleep(0.01)
+
+
+async def test_a_stream_ends_with_the_key_or_the_session_that_opened_it(
+    start_service: StartService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("scrapper.handlers.streams._SECONDS_BETWEEN_LOOKS", 0.01)
+    client = await service_with_keys(start_service, tmp_path)
+    async with client.post("/session", headers={"X-API-Key": "the-key"}) as response:
+        cookie = {"Cookie": f"session={response.cookies['session'].value}"}
+    async with (
+        client.get("/events", headers=cookie) as of_session,
+        client.get("/events", headers=BERT) as of_key,
+        client.get("/events", headers=ANNA) as other,
+    ):
+        await client.delete("/session", headers=cookie)
+        (tmp_path / "keys").write_text("anna:anna-s-key\n")
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            for response in (of_session, of_key):
+                await response.content.read()
+        assert not other.content.at_eof()
+
+
+async def test_whom_a_proxy_signs_in_has_streams_of_their_own(start_service: StartService) -> None:
+    proxy = {"AUTH_PROXY_HEADER": "Remote-User", "AUTH_PROXIES": "127.0.0.1"}
+    client = await start_service(**proxy)
+    streams = [await client.get("/events", headers={"Remote-User": "anna"}) for _ in range(20)]
+    for name, status in (("anna", 429), ("bert", 200)):
+        async with client.get("/events", headers={"Remote-User": name}) as response:
+            assert response.status == status
+    for stream in streams:
+        stream.close()
+
+
 async def test_many_streams_share_one_look(start_service: StartService) -> None:
     client = await start_service()
     streams = [await client.get("/events") for _ in range(15)]

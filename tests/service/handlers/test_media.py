@@ -194,7 +194,10 @@ async def test_download_gives_a_whole_carousel_as_an_archive(
 
 
 async def test_an_archive_that_cannot_be_finished_breaks_off(
-    instagram: StandIn, start_service: StartService, media_root: Path
+    instagram: StandIn,
+    start_service: StartService,
+    media_root: Path,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     client = await start_service()
     for shortcode in ("big-gone", "reel-after"):
@@ -204,6 +207,7 @@ async def test_an_archive_that_cannot_be_finished_breaks_off(
         with pytest.raises(ClientPayloadError):
             await response.read()
     assert (await client.get("/download/reel-after?archive=zip")).status == 200
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
 
 
 async def test_an_archive_of_a_post_just_removed_is_404(
@@ -266,7 +270,14 @@ async def test_a_symlink_in_place_of_a_file_is_not_followed(
     path = media_root / "reel-link/reel-link.mp4"
     path.rename(media_root.parent / "elsewhere.mp4")
     path.symlink_to(media_root.parent / "elsewhere.mp4")
-    assert (await client.get("/media/reel-link/reel-link.mp4")).status == 404
+    # A post that was just read is not read again.
+    for file in (
+        "/media/reel-link/reel-link.mp4",
+        "/download/reel-link",
+        "/download/reel-link?archive=zip",
+        "/download?shortcodes=reel-link&archive=zip",
+    ):
+        assert (await client.get(file)).status == 404, file
 
 
 async def test_a_video_s_cover_is_kept_and_given(

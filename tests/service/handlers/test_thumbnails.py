@@ -71,6 +71,24 @@ async def test_a_large_picture_is_no_thumbnail(
         assert (response.status, (await response.json())["code"]) == (404, "not_stored")
 
 
+async def test_a_refusal_is_not_cached_for_a_year(
+    instagram: StandIn, start_service: StartService, media_root: Path
+) -> None:
+    client = await start_service()
+    async with client.post("/scrape", json={"url": REEL.format("reel-lost")}) as response:
+        url = (await response.json())["thumbnail_url"]
+    async with client.get(url, headers={"Range": "bytes=99999999-"}) as response:
+        assert (response.status, response.headers["Cache-Control"]) == (416, "no-store")
+    picture = media_root / "reel-lost/reel-lost.jpg"
+    elsewhere = picture.rename(media_root.parent / "elsewhere.jpg")
+    for _ in range(2):
+        async with client.get(url) as response:
+            assert (response.status, response.headers["Cache-Control"]) == (404, "no-store")
+            assert (await response.json())["code"] in ("not_found", "not_stored")
+        picture.unlink(missing_ok=True)
+        picture.symlink_to(elsewhere)
+
+
 async def test_thumbnails_take_no_tokens_but_guesses_of_the_key_do(
     instagram: StandIn, start_service: StartService
 ) -> None:

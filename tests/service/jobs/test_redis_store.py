@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
+from scrapper.jobs.model import JobPost
 from scrapper.jobs.stores.redis import RedisStore
 from scrapper.replicas.client import SharedRedis
 from scrapper.replicas.queue import PostQueue
@@ -56,6 +57,30 @@ async def test_changes_of_many_processes_are_all_kept(store: RedisStore) -> None
     assert found is not None
     assert (found.state, {post.bytes_done for post in found.posts}) == ("done", {3})
     assert found.version == 100
+
+
+@pytest.mark.blocks
+async def test_a_job_forgotten_during_a_retry_does_not_go_on(
+    store: RedisStore, redis: SharedRedis, redis_server: RedisServer
+) -> None:
+    job = batch(1)
+    await store.add(job)
+    await store.note(job.id, 0, job.posts[0].failed(404, "post_not_found", "gone"))
+    await redis.delete(STREAM)
+    retried = await store.get(job.id)
+    assert retried is not None
+
+    calls = []
+
+    def anew(post: JobPost) -> JobPost:
+        calls.append(post)
+        # Another process is faster, when the post is about to be written.
+        if len(calls) == 2:
+            redis_server.client.hset(f"scrapper:job:{job.id}", "forgotten", 1)
+        return post.anew()
+
+    assert not await store.change(retried, anew, queue=True)
+    assert await stream(redis) == []
 
 
 async def test_a_job_whose_posts_lost_their_queue_is_queued_again(

@@ -1,0 +1,26 @@
+"""Whom the service takes a request's sender for."""
+
+from aiohttp import web
+
+from scrapper.access.keys import Key
+from scrapper.handlers.resources import PROXY, SESSIONS
+
+__all__ = ["owner_of", "sender_of"]
+
+
+async def sender_of(request: web.Request, *, anew: bool = False) -> Key | str | None:
+    """The key of *request*, or the name of whom a proxy signed in; None for anybody.
+
+    With *anew*, a session that was looked at before is looked at again.
+    """
+    key = await request.app[SESSIONS].key_behind(request, anew=anew)
+    return key or request.app[PROXY].name_of(request)
+
+
+async def owner_of(request: web.Request) -> str | None:
+    """Whose jobs the client of *request* sees and changes: its key's; None for everybody's.
+
+    Whom a proxy signs in has a name, too.
+    """
+    sender = await sender_of(request)
+    return sender.owner if isinstance(sender, Key) else sender
