@@ -84,7 +84,8 @@ class Wish:
     @classmethod
     def stored(cls, quality: Any, max_bytes: Any) -> "Wish":
         """The wish as a manifest or a job keeps it; older ones have none."""
-        return cls("best" if quality == "best" else "compatible", max_bytes)
+        known = isinstance(max_bytes, int) and max_bytes > 0
+        return cls("best" if quality == "best" else "compatible", max_bytes if known else None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,6 +243,23 @@ class Post:
     def fits(self, max_bytes: int | None) -> bool:
         """Whether no file of the last download has more than *max_bytes*; None: any size."""
         return max_bytes is None or all(item.size <= max_bytes for item in self._recent)
+
+    def within(self, max_bytes: int | None) -> "Post":
+        """The post without those files of an earlier download that are larger than *max_bytes*.
+
+        They stay stored, for whoever sets no such bound.
+        """
+        old = [item for item in self.media if self.number_of(item) in self.outdated]
+        large = [item for item in old if item.size > (max_bytes or sys.maxsize)]
+        if not large or len(large) == len(self.media):
+            return self
+        numbers = {self.number_of(item) for item in large}
+        return replace(
+            self,
+            media=tuple(item for item in self.media if item not in large),
+            missing=tuple(sorted({*self.missing, *numbers})),
+            outdated=tuple(number for number in self.outdated if number not in numbers),
+        )
 
     @property
     def _recent(self) -> Sequence[MediaItem]:

@@ -184,6 +184,8 @@ class Scraper:
         """
         while True:
             scraped = await self._scrape(shortcode, url, refresh, wish)
+            within = scraped.stored.within(wish.max_bytes, self._library.root)
+            scraped = replace(scraped, stored=within)
             if not keep or scraped.stored.kept:
                 return scraped
             # Otherwise it was removed in between.
