@@ -69,7 +69,8 @@ class Candidate:
     """One URL of a file, and its size in pixels if Instagram says it.
 
     ``doubtful`` is an URL that Instagram gave without TLS, as it does where it withholds a file.
-    ``in_parts`` is a video of a DASH manifest, to be joined with the file at ``sound``, if any.
+    ``in_parts`` is a video of a DASH manifest, to be joined with a file at one of ``sounds``, if
+    any, best first.
     """
 
     url: str
@@ -77,7 +78,7 @@ class Candidate:
     height: int | None
     doubtful: bool = False
     in_parts: bool = False
-    sound: str | None = None
+    sounds: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,7 +288,7 @@ def _is_withheld(media: Any) -> bool:
 
 def _has_media(media: dict[str, Any]) -> bool:
     versions = (media.get("video_versions"), media.get("carousel_media"), _pictures(media))
-    return any(_list(version) for version in versions)
+    return any(_list(version) for version in versions) or bool(media.get("video_dash_manifest"))
 
 
 def _objects_in(data: Any) -> Iterator[dict[str, Any]]:

@@ -15,6 +15,7 @@ MAX_CANDIDATES = 5
 
 # So that files which are whole at once are tried, too.
 _MAX_PAIRS = 3
+_MAX_SOUNDS = 3
 _H264 = "h264"
 # Extended HE-AAC, which few programs play.
 _RARE_SOUND = "mp4a.40.42"
@@ -33,10 +34,14 @@ class Choice(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class _Pair:
-    """A video of a manifest with a sound of it; ``size`` is in bytes, if both are known."""
+    """A video of a manifest with a sound of it; ``size`` is in bytes, if both are known.
+
+    ``others`` are the sounds that come next, if that one cannot be had.
+    """
 
     video: Representation
     sound: Representation | None
+    others: Sequence[Representation] = ()
 
     @property
     def size(self) -> int | None:
@@ -45,8 +50,9 @@ class _Pair:
 
     @property
     def candidate(self) -> Candidate:
-        video, sound = self.video, self.sound.url if self.sound else None
-        return Candidate(video.url, video.width, video.height, in_parts=True, sound=sound)
+        video, sounds = self.video, (self.sound, *self.others) if self.sound else ()
+        urls = tuple(sound.url for sound in sounds[:_MAX_SOUNDS])
+        return Candidate(video.url, video.width, video.height, in_parts=True, sounds=urls)
 
 
 def choose(item: Item, wish: Wish, max_bytes: int) -> Choice:
@@ -84,7 +90,8 @@ def _pairs(item: Item, max_bytes: int) -> list[_Pair]:
     sounds.sort(key=lambda one: (one.codec == _RARE_SOUND, -(one.bit_rate or 0)))
     pairs = []
     for video in videos:
-        choices = [_Pair(video, sound) for sound in sounds] or [_Pair(video, None)]
+        choices = [_Pair(video, sound, sounds[at + 1 :]) for at, sound in enumerate(sounds)]
+        choices = choices or [_Pair(video, None)]
         fits = (pair for pair in choices if not _exceeds(pair, max_bytes))
         pairs.append(next(fits, choices[-1]))
     return pairs

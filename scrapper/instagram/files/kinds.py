@@ -15,6 +15,7 @@ from typing import BinaryIO, Literal, NamedTuple
 import filetype
 
 __all__ = [
+    "ENCRYPTED",
     "HEAD_BYTES",
     "MEDIA_TYPES",
     "NOT_A_MOVIE",
@@ -53,6 +54,9 @@ _BOXES_WITH_TRACKS = (b"moov", b"trak", b"mdia")
 _MOST_PARTS = 20_000
 _MOST_TRACKS = 20
 _MOST_INDEXES = 20
+ENCRYPTED = "encrypted"
+"""The codec of a video or a sound that nobody can play."""
+
 # The sample entries of ISO/IEC 14496-12 and its registered kin, by the names that ffprobe has.
 _CODECS = {
     b"avc1": "h264",
@@ -65,6 +69,8 @@ _CODECS = {
     b"mp4v": "mpeg4",
     b"mp4a": "aac",
     b"Opus": "opus",
+    b"encv": ENCRYPTED,
+    b"enca": ENCRYPTED,
 }
 _PART_HEADER = 8
 """Bytes of the header of a box, or of a chunk of a PNG."""

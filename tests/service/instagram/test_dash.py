@@ -2,10 +2,12 @@
 
 import asyncio
 import json
+import os
 import re
 import shutil
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -77,13 +79,13 @@ async def test_each_pair_is_joined_with_sound_in_step(
     }
 
 
-def half_a_second_late(content: bytes) -> bytes:
+def half_a_second_late(content: bytes, *, units: int = 22_050) -> bytes:
     """A sound of 44,100 Hz whose every fragment says that it begins half a second later."""
     late = bytearray(content)
     for found in re.finditer(b"tfdt", content):
         wide = 8 if content[found.end()] else 4
         at = slice(found.end() + 4, found.end() + 4 + wide)
-        late[at] = (int.from_bytes(content[at], "big") + 22_050).to_bytes(wide, "big")
+        late[at] = (int.from_bytes(content[at], "big") + units).to_bytes(wide, "big")
     return bytes(late)
 
 
@@ -148,6 +150,11 @@ def repeated(content: bytes) -> bytes:
     return bytes(made)
 
 
+def encrypted(content: bytes) -> bytes:
+    """A part whose samples are said to be encrypted."""
+    return content.replace(b"avc1", b"encv").replace(b"mp4a", b"enca")
+
+
 FAULTS: Mapping[str, Callable[[Cdn], Mapping[str, Answer | str]]] = {
     "the sound is gone": lambda _: {"sound": GONE},
     "the sound is a page": lambda _: {"sound": HTML},
@@ -169,6 +176,11 @@ FAULTS: Mapping[str, Callable[[Cdn], Mapping[str, Answer | str]]] = {
         "video": cdn.damaged("h264", lambda content: head(content) + b"\xff" * 50_000)
     },
     "the video repeats itself": lambda cdn: {"video": cdn.damaged("in one piece", repeated)},
+    "the video is encrypted": lambda cdn: {"video": cdn.damaged("h264", encrypted)},
+    "the sound is encrypted": lambda cdn: {"sound": cdn.damaged("aac", encrypted)},
+    "the sound begins after a day": lambda cdn: {
+        "sound": cdn.damaged("aac", partial(half_a_second_late, units=44_100 * 86_400))
+    },
     "zeros follow the head": lambda cdn: {
         "video": cdn.damaged("h264", lambda content: head(content) + bytes(50_000))
     },
@@ -203,6 +215,28 @@ async def test_a_manifest_without_sound_does_not_cost_it(
     _, post = await scrape(await start_service(), quality="best")
     assert post["media"][0]["has_audio"]
     assert "/best/" in post["cdn_url"]
+
+
+async def test_a_video_that_has_its_sound_itself_keeps_it(
+    start_service: StartService, cdn: Cdn
+) -> None:
+    stream = VIDEO._replace(codecs="vp09.00.10.08,mp4a.40.2")
+    cdn.gives([stream], {"video": "with its sound"}, change=without_progressive)
+    _, post = await scrape(await start_service(), quality="best")
+    assert post["media"][0]["has_audio"]
+    assert [stream["codec_name"] for stream in probe(post["video"])] == ["vp9", "aac"]
+
+
+@pytest.mark.parametrize("fault", ["the sound is gone", "the sound is a page"])
+async def test_another_sound_replaces_one_that_fails(
+    start_service: StartService, cdn: Cdn, fault: str
+) -> None:
+    other = Stream("other", "opus", bandwidth=10)
+    answers = {"video": "vp9", "other": "opus", **FAULTS[fault](cdn)}
+    cdn.gives([VIDEO, SOUND, other], answers, change=without_progressive)
+    status, post = await scrape(await start_service(), quality="best")
+    assert status == 200, post
+    assert [stream["codec_name"] for stream in probe(post["video"])] == ["vp9", "opus"]
 
 
 async def test_a_silent_video_needs_no_sound(start_service: StartService, cdn: Cdn) -> None:
@@ -306,6 +340,25 @@ async def test_parts_in_a_carousel_cost_one_slide_without_ffmpeg(
     assert (status, post["missing"]) == (200, [2])
 
 
+@pytest.mark.parametrize("script", ["exec sleep 600", "kill -9 $$", "exit 1", ":"])
+async def test_an_ffmpeg_that_fails_costs_the_quality_alone(
+    start_service: StartService,
+    cdn: Cdn,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    script: str,
+) -> None:
+    program = tmp_path / "ffmpeg"
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    cdn.gives([VIDEO, SOUND], {"video": "h264", "sound": "aac", "best": PROGRESSIVE})
+    client = await start_service(SCRAPE_TIMEOUT_SECONDS="5")
+    status, post = await scrape(client, quality="best")
+    assert status == 200, post
+    assert "/best/" in post["cdn_url"]
+
+
 # ---- a size that fits
 
 
@@ -380,9 +433,11 @@ async def test_a_smaller_picture_is_chosen_too(
     assert (status, post["media"][0]["size"]) == (200, min(sizes))
 
 
-@pytest.mark.parametrize("max_mb", [0, -1, "8", True, 1e9, None])
-async def test_a_size_must_be_a_number(start_service: StartService, max_mb: Any) -> None:
-    status, error = await scrape(await start_service(), max_mb=max_mb, quality="none")
+@pytest.mark.parametrize(
+    "body", [*({"max_mb": wrong} for wrong in (0, -1, "8", True, 1e9, [8])), {"quality": "none"}]
+)
+async def test_a_size_must_be_a_number(start_service: StartService, body: dict[str, Any]) -> None:
+    status, error = await scrape(await start_service(), **body)
     assert (status, error["code"]) == (400, "invalid_body")
 
 
@@ -477,6 +532,21 @@ async def test_a_size_is_kept_to_whatever_is_stored(start_service: StartService,
     assert (again["cached"], again["media"][0]["height"]) == (False, 640)
     assert (await scrape(client))[1]["cached"]
     assert (await scrape(client, max_mb=500))[1]["cached"]
+
+
+async def test_a_size_holds_for_the_old_files_of_a_carousel(
+    start_service: StartService, instagram: StandIn
+) -> None:
+    instagram.define("dash", Scenario("", shape="carousel", answers={"best/2": [PROGRESSIVE]}))
+    client = await start_service()
+    _, post = await scrape(client)
+    sizes = [item["size"] for item in post["media"]]
+    assert len(sizes) == 3
+    most = max(sizes) - 1
+    status, small = await scrape(client, max_mb=most / 1_000_000)
+    assert (status, small["missing"]) == (200, [sizes.index(max(sizes)) + 1])
+    assert all(item["size"] <= most for item in small["media"])
+    assert [item["size"] for item in (await scrape(client))[1]["media"]] == sizes
 
 
 @both_modes

@@ -35,7 +35,7 @@ def item(
 
 def tried(of: Item, wish: Wish, max_bytes: int = sys.maxsize) -> list[str]:
     return [
-        f"{one.url}+{one.sound}" if one.sound else one.url
+        f"{one.url}+{one.sounds[0]}" if one.sounds else one.url
         for one in choose(of, wish, max_bytes).tried
     ]
 
@@ -100,6 +100,12 @@ def test_what_is_known_to_be_too_large_is_passed_over(quality: Quality) -> None:
 def test_a_smaller_sound_makes_a_video_fit() -> None:
     sounds = (sound("high", rate=9, size=50), sound("low", size=10))
     assert tried(item(video("v", 1920, size=90), *sounds), BEST, 100)[0] == "v+low"
+
+
+def test_other_sounds_stand_by() -> None:
+    sounds = (sound("low", rate=48), sound("high", rate=96), sound("x", "mp4a.40.42", 99))
+    [best, _] = choose(item(video("v", 1920), *sounds), BEST, sys.maxsize).tried
+    assert best.sounds == ("high", "low", "x")
 
 
 def test_where_nothing_fits_the_smallest_is_tried() -> None:

@@ -546,6 +546,8 @@ def test_a_page_s_post_is_found_among_others(media: Any, others: list[Any]) -> N
 
 def test_a_page_s_wrapped_post_is_found() -> None:
     assert find_in_page([STUB, {"if_not_gated_logged_out": WHOLE}], CODE) == WHOLE
+    in_parts = {"code": CODE.text, "video_dash_manifest": "<MPD/>"}
+    assert find_in_page([STUB, in_parts], CODE) == in_parts
 
 
 def test_a_page_s_gate_counts_where_there_is_no_post() -> None:
