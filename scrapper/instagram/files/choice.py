@@ -1,6 +1,6 @@
 """Which of an item's files are tried, in which order: by the quality asked for, and the size."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -70,7 +70,7 @@ def choose(item: Item, wish: Wish, max_bytes: int) -> Choice:
     passed_over = bool(too_large)
     if wish.quality == "best":
         in_parts = [pair.candidate for pair in fitting]
-        every = _merged(in_parts, item.candidates, sound_known=_sound_is_known(item))
+        every = _merged(in_parts, item)
         dropped = in_parts[_MAX_PAIRS:] if item.candidates else ()
         tried = [one for one in every if one not in dropped]
     else:
@@ -86,7 +86,8 @@ def _pairs(item: Item, max_bytes: int) -> list[_Pair]:
     """The manifest's videos, the largest first, each with the best sound that fits with it."""
     videos = [stream for stream in item.streams if stream.type == "video"]
     sounds = [stream for stream in item.streams if stream.type == "audio"]
-    videos.sort(key=lambda one: (-(one.height or 0), one.codec != _H264, -(one.bit_rate or 0)))
+    height = _heights(item)
+    videos.sort(key=lambda one: (-height(one), one.codec != _H264, -(one.bit_rate or 0)))
     sounds.sort(key=lambda one: (one.codec == _RARE_SOUND, -(one.bit_rate or 0)))
     pairs = []
     for video in videos:
@@ -106,10 +107,16 @@ def _sound_is_known(item: Item) -> bool:
     return item.has_audio is False or any(stream.type == "audio" for stream in item.streams)
 
 
-def _merged(
-    in_parts: Sequence[Candidate], whole: Sequence[Candidate], *, sound_known: bool
-) -> list[Candidate]:
-    if not sound_known:
-        return [*whole, *in_parts]
+def _merged(in_parts: Sequence[Candidate], item: Item) -> list[Candidate]:
+    if not _sound_is_known(item):
+        return [*item.candidates, *in_parts]
+    height = _heights(item)
     # Whole ones keep their order; without a size they come last.
-    return sorted([*in_parts, *whole], key=lambda one: -(one.height or 0))
+    return sorted([*in_parts, *item.candidates], key=lambda one: -height(one))
+
+
+def _heights(item: Item) -> Callable[[Candidate | Representation], float]:
+    """The height of each file in pixels; if it is not said, by the width and what others say."""
+    sizes = ((one.width, one.height) for one in (*item.streams, *item.candidates))
+    ratio = next((height / width for width, height in sizes if width and height), 1.0)
+    return lambda one: one.height or (one.width or 0) * ratio

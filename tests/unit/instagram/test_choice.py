@@ -45,6 +45,14 @@ def test_best_is_the_highest_and_then_h264() -> None:
     assert tried(item(*streams), BEST) == ["h+s", "v+s", "whole", "540+s"]
 
 
+def test_a_height_that_is_not_said_goes_by_the_width() -> None:
+    sized = Representation("video", "540", "vp9", 540, 960, 1, None)
+    widths = [
+        Representation("video", f"w{width}", "vp9", width, None, 1, None) for width in (720, 1080)
+    ]
+    assert tried(item(sized, *widths, sound()), BEST) == ["w1080+s", "w720+s", "whole", "540+s"]
+
+
 def test_best_is_the_whole_one_where_that_is_larger() -> None:
     assert tried(item(video("540", 960), sound()), BEST) == ["whole", "540+s"]
 
