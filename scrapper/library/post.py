@@ -90,7 +90,10 @@ class Wish:
 
 @dataclass(frozen=True, slots=True)
 class Music:
-    """The sound of a post: a song, or the owner's own. ``url`` is Instagram's, of the song."""
+    """The sound of a post: a song, or the owner's own. ``url`` is Instagram's, of the song.
+
+    ``title`` is empty if only the URL is known.
+    """
 
     title: str
     artist: str | None
