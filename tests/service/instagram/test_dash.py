@@ -296,6 +296,34 @@ async def test_a_hostile_manifest_alone_costs_one_slide(
     assert (status, post["missing"]) == (200, [2])
 
 
+PLAIN = manifest(CODE, VIDEO, SOUND)
+FORMS = {
+    "single quotes": re.sub('="([^"]*)"', r"='\1'", PLAIN),
+    "a prefix": re.sub("<(/?)([A-Z])", r"<\1dash:\2", PLAIN).replace("xmlns=", "xmlns:dash="),
+    "other entities": PLAIN.replace("&amp;", "&#x26;"),
+    "sections": re.sub(
+        "<BaseURL>(.*?)</BaseURL>",
+        lambda found: f"<BaseURL><![CDATA[{found[1].replace('&amp;', '&')}]]></BaseURL>",
+        PLAIN,
+    ),
+    "another encoding than it says": PLAIN.replace("UTF-8", "UTF-16"),
+    "white space in front": f"\n {PLAIN}",
+    "the same id for all": re.sub(' id="[^"]*"', ' id="1"', PLAIN),
+    "no types": re.sub(' (contentType|mimeType)="[^"]*"', "", PLAIN),
+    "no height": re.sub(' height="[^"]*"', "", PLAIN),
+    "no codecs, no bit rates": re.sub(' (codecs|bandwidth)="[^"]*"', "", PLAIN),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+async def test_a_manifest_in_another_form_is_read(
+    start_service: StartService, cdn: Cdn, form: str
+) -> None:
+    cdn.gives(FORMS[form], {"video": "h264", "sound": "aac"})
+    _, post = await scrape(await start_service(), quality="best")
+    assert "/video/" in post["cdn_url"]
+
+
 # ---- with parts alone, and without ffmpeg
 
 
