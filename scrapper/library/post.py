@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 __all__ = [
+    "MAX_MEGABYTES",
     "SMALL_BYTES",
     "SMALL_PIXELS",
     "Details",
@@ -25,6 +26,9 @@ __all__ = [
 ]
 
 Quality = Literal["compatible", "best"]
+
+MAX_MEGABYTES = 1_000_000
+"""The largest bound for a file's size that can be asked for, in millions of bytes."""
 
 SMALL_BYTES, SMALL_PIXELS = 25_000, 320
 """What a small picture may have: bytes, and pixels of its shorter side."""

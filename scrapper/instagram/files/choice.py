@@ -117,6 +117,7 @@ def _merged(in_parts: Sequence[Candidate], item: Item) -> list[Candidate]:
 
 def _heights(item: Item) -> Callable[[Candidate | Representation], float]:
     """The height of each file in pixels; if it is not said, by the width and what others say."""
-    sizes = ((one.width, one.height) for one in (*item.streams, *item.candidates))
+    known: Sequence[Candidate | Representation] = (*item.streams, *item.candidates)
+    sizes = ((one.width, one.height) for one in known)
     ratio = next((height / width for width, height in sizes if width and height), 1.0)
     return lambda one: one.height or (one.width or 0) * ratio
