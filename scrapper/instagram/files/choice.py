@@ -16,6 +16,7 @@ MAX_CANDIDATES = 5
 # So that files which are whole at once are tried, too.
 _MAX_PAIRS = 3
 _MAX_SOUNDS = 3
+_MAX_SPARE = 2
 _H264 = "h264"
 # Extended HE-AAC, which few programs play.
 _RARE_SOUND = "mp4a.40.42"
@@ -24,12 +25,14 @@ _RARE_SOUND = "mp4a.40.42"
 class Choice(NamedTuple):
     """The candidates to try, best first, and all that there are, for those that are too large.
 
-    ``passed_over`` says whether better ones were left out because of their size.
+    ``passed_over`` says whether better ones were left out because of their size. ``spare`` are
+    those to try when nothing else is left.
     """
 
     tried: Sequence[Candidate]
     every: Sequence[Candidate]
     passed_over: bool = False
+    spare: Sequence[Candidate] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +63,7 @@ def choose(item: Item, wish: Wish, max_bytes: int) -> Choice:
 
     ``best`` is the largest video, whole or in parts; at the same height the manifest's comes first,
     and H.264 before other codecs. ``compatible`` is a whole one, which is H.264; one in parts is
-    taken only if there is no other, or the others are too large.
+    taken only if there is no other, or the others are too large or cannot be had.
     """
     pairs = _pairs(item, max_bytes)
     fitting = [pair for pair in pairs if not _exceeds(pair, max_bytes)]
@@ -79,7 +82,8 @@ def choose(item: Item, wish: Wish, max_bytes: int) -> Choice:
         every = [*item.candidates, *in_parts]
         tried = list(item.candidates) or in_parts
     last = [pair.candidate for pair in smallest]
-    return Choice((tried or last)[:MAX_CANDIDATES], [*every, *last], passed_over)
+    spare = [one for one in in_parts if one not in tried][:_MAX_SPARE]
+    return Choice((tried or last)[:MAX_CANDIDATES], [*every, *last], passed_over, spare)
 
 
 def _pairs(item: Item, max_bytes: int) -> list[_Pair]:

@@ -337,6 +337,27 @@ async def test_a_video_in_parts_alone_is_joined(
     assert (status, post["media"][0]["codec"]) == (200, "h264"), post
 
 
+@pytest.mark.parametrize("fault", [GONE, Answer(status=403), Answer(status=500), HTML])
+async def test_parts_stand_in_for_a_whole_file_that_fails(
+    start_service: StartService, cdn: Cdn, fault: Answer
+) -> None:
+    parts = {"v720": "h264", "sound": "aac"}
+    cdn.gives(MANY, {**parts, "best": fault, "small": fault, "v1080": GONE, "h1080": GONE})
+    status, post = await scrape(await start_service())
+    assert (status, post.get("missing")) == (200, []), post
+    assert "/v720/" in post["cdn_url"]
+
+
+async def test_without_ffmpeg_a_whole_file_that_fails_says_why(
+    start_service: StartService, cdn: Cdn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("fetch", "post"):
+        monkeypatch.setattr(f"scrapper.instagram.files.{module}.missing_programs", lambda: ["x"])
+    cdn.gives(MANY, {"best": GONE, "small": GONE})
+    status, post = await scrape(await start_service())
+    assert (status, post["code"]) == (404, "post_not_found")
+
+
 @pytest.mark.parametrize("missing", ["ffmpeg", "prlimit"])
 async def test_parts_without_ffmpeg_say_what_to_install(
     start_service: StartService, cdn: Cdn, monkeypatch: pytest.MonkeyPatch, missing: str
