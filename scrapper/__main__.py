@@ -22,7 +22,6 @@ The Python package {name} is not installed here. In a clone of the repository:
   .venv/bin/python -m scrapper COMMAND   runs a command after that"""
 _EXIT_USAGE = 2
 _EXIT_INTERRUPTED = 130
-_MAX_MEGABYTES = 1_000_000
 
 
 def main() -> int:
@@ -105,9 +104,14 @@ def _fetch(options: argparse.Namespace) -> int:
 
 
 def _megabytes(text: str) -> float:
-    number = float(text)
-    if not 0 < number <= _MAX_MEGABYTES:
-        raise ValueError(text)
+    from scrapper.library.post import MAX_MEGABYTES  # noqa: PLC0415
+
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number <= MAX_MEGABYTES:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of megabytes, more than 0")
     return number
 
 

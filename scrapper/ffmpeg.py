@@ -82,13 +82,17 @@ class FFmpeg:
         bounds = (f"--data={self._memory}", f"--fsize={max_bytes}", "--core=0")
         # A killed service leaves no program behind, and requests come first.
         wrapped = ("setpriv", "--pdeathsig", "KILL", "nice", "prlimit", *bounds, program)
-        process = subprocess.Popen(  # noqa: S603 - no shell, and paths of our own
-            [*wrapped, *quietly, *arguments],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            process_group=0,
-        )
+        try:
+            process = subprocess.Popen(  # noqa: S603 - no shell, and paths of our own
+                [*wrapped, *quietly, *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                process_group=0,
+            )
+        except OSError as error:
+            # There are too many processes, or it was removed meanwhile.
+            raise FFmpegFailed(f"{program} did not start: {error.strerror}") from error
         with self._lock:
             self._running.add(process)
         try:

@@ -2,7 +2,6 @@
 
 import os
 import platform
-import shutil
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,6 +15,7 @@ from scrapper import __version__
 from scrapper.assembly import assemble_doctor
 from scrapper.commands.output import EXIT_CODES, EXIT_USAGE, logs_if_asked
 from scrapper.errors import ScrapeError, response_to
+from scrapper.ffmpeg import missing_programs
 from scrapper.instagram.client import Instagram
 from scrapper.instagram.search import Findings
 from scrapper.library.disk import free_bytes
@@ -129,8 +129,14 @@ def _state(settings: Settings, instagram: Instagram, found: Findings) -> Iterato
     yield f"proxy    {_proxy()}"
     yield f"clock    {_clock(found.clock_difference)}"
     yield f"folder   {_folder(settings.media_root, settings.min_free_bytes)}"
-    yield f"ffmpeg   {'found' if shutil.which('ffmpeg') else 'not found'}"
+    yield f"ffmpeg   {_ffmpeg()}"
     yield f"redis    {_redis(settings.redis_url.get_secret_value())}"
+
+
+def _ffmpeg() -> str:
+    """Whether it is there, with the programs that bound it."""
+    missing = missing_programs()
+    return f"{', '.join(missing)} not found" if missing else "found"
 
 
 def _proxy() -> str:

@@ -26,7 +26,7 @@ from scrapper.handlers.scrape import scraped_post
 from scrapper.handlers.versions import Version
 from scrapper.instagram.files.kinds import MEDIA_TYPES
 from scrapper.library.disk import is_whole
-from scrapper.library.post import MediaItem, Post, Quality, Wish
+from scrapper.library.post import MAX_MEGABYTES, MediaItem, Post, Quality, Wish
 from scrapper.links import clean_link, is_shortcode, item_in
 from scrapper.tasks import finished
 
@@ -133,7 +133,7 @@ async def download(request: web.Request) -> web.StreamResponse:
         Parameter(
             "max_mb",
             "query",
-            {"type": "number", "exclusiveMinimum": 0, "maximum": 1_000_000},
+            {"type": "number", "exclusiveMinimum": 0, "maximum": MAX_MEGABYTES},
             "The largest file that is no larger, in millions of bytes",
         ),
         *_CHOICE,

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from scrapper.handlers.refusals import InvalidBody
 from scrapper.handlers.resources import SETTINGS
-from scrapper.library.post import Quality, Wish
+from scrapper.library.post import MAX_MEGABYTES, Quality, Wish
 from scrapper.links import clean_link
 
 __all__ = [
@@ -36,7 +36,6 @@ MOST_SHORTCODES = 500
 """How many posts one request may keep, release or delete."""
 
 
-_MAX_MEGABYTES = 1_000_000
 _POST_URL = (
     "^https://(www\\.)?instagram\\.com/(((([A-Za-z0-9._]{1,30}/)?(p|reel|reels|tv)|share(/p|/reel)?)"
     "/[A-Za-z0-9_-]{5,64}([/?#][!-~]*)?)"
@@ -53,7 +52,7 @@ class WishRequest(BaseModel):
         description="`best` is the largest video that there is, joined with its sound; "
         "VIDEO_QUALITY if not given",
     )
-    max_mb: Annotated[float, Field(gt=0, le=_MAX_MEGABYTES, allow_inf_nan=False)] | None = Field(
+    max_mb: Annotated[float, Field(gt=0, le=MAX_MEGABYTES, allow_inf_nan=False)] | None = Field(
         None,
         description="Millions of bytes that each file may have; the largest size that fits "
         "is chosen",

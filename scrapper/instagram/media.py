@@ -69,7 +69,8 @@ class Candidate:
     """One URL of a file, and its size in pixels if Instagram says it.
 
     ``doubtful`` is an URL that Instagram gave without TLS, as it does where it withholds a file.
-    ``in_parts`` is a video of a DASH manifest, to be joined with the file at ``sound``, if any.
+    ``in_parts`` is a video of a DASH manifest, to be joined with a file at one of ``sounds``, if
+    any, best first.
     """
 
     url: str
@@ -77,7 +78,7 @@ class Candidate:
     height: int | None
     doubtful: bool = False
     in_parts: bool = False
-    sound: str | None = None
+    sounds: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,7 +288,7 @@ def _is_withheld(media: Any) -> bool:
 
 def _has_media(media: dict[str, Any]) -> bool:
     versions = (media.get("video_versions"), media.get("carousel_media"), _pictures(media))
-    return any(_list(version) for version in versions)
+    return any(_list(version) for version in versions) or bool(media.get("video_dash_manifest"))
 
 
 def _objects_in(data: Any) -> Iterator[dict[str, Any]]:
@@ -431,8 +432,7 @@ def _details(media: dict[str, Any], user: dict[str, Any], children: Sequence[Any
         views=None if hidden else views,
         location=_text(_dict(media.get("location")).get("name")),
         tagged=_names(tag.get("user") for one in (media, *children) for tag in _tags(one)),
-        music=_music(_dict(media.get("clips_metadata")))
-        or _music(_dict(media.get("music_metadata"))),
+        music=_music(media),
         product_type=_text(media.get("product_type")),
     )
 
@@ -447,16 +447,26 @@ def _names(users: Any) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for name in names if name))[:_MAX_NAMES]
 
 
-def _music(clips: dict[str, Any]) -> Music | None:
-    asset = _dict(_dict(clips.get("music_info")).get("music_asset_info"))
-    if title := _text(asset.get("title")):
-        urls = (_checked_url(asset.get(key)) for key in _SONG_URLS)
-        url = next((url for url, doubtful in urls if url and not doubtful), None)
-        return Music(title, _text(asset.get("display_artist")), url)
-    sound = _dict(clips.get("original_sound_info"))
-    if title := _text(sound.get("original_audio_title")):
-        return Music(title, _text(_dict(sound.get("ig_artist")).get("username")))
-    return None
+def _music(media: dict[str, Any]) -> Music | None:
+    """The song or the sound of the post; one with a URL if there is one."""
+    found = []
+    for key in ("clips_metadata", "music_metadata"):
+        about = _dict(media.get(key))
+        song = _dict(_dict(about.get("music_info")).get("music_asset_info"))
+        sound = _dict(about.get("original_sound_info"))
+        owner = _dict(sound.get("ig_artist")).get("username")
+        found += [
+            _sound(song, song.get("title"), song.get("display_artist")),
+            _sound(sound, sound.get("original_audio_title"), owner),
+        ]
+    known = [one for one in found if one.url or one.title]
+    return next((one for one in known if one.url), next(iter(known), None))
+
+
+def _sound(sound: dict[str, Any], title: Any, artist: Any) -> Music:
+    urls = (_checked_url(sound.get(key)) for key in _SONG_URLS)
+    url = next((url for url, doubtful in urls if url and not doubtful), None)
+    return Music(_text(title) or "", _text(artist), url)
 
 
 def _caption(media: dict[str, Any]) -> str:

@@ -42,8 +42,8 @@ def to_current_shape(node: dict[str, Any]) -> dict[str, Any]:
         "view_count": node.get("video_view_count"),
     }
     if is_video:
-        url = {"url": node.get("video_url"), "width": width, "height": height}
-        media["video_versions"] = [url]
+        # The size is the original's, not that of the file: the manifest may have a larger one.
+        media["video_versions"] = [{"url": node.get("video_url")}]
         media["video_dash_manifest"] = _dict(node.get("dash_info")).get("video_dash_manifest")
     same = ("location", "accessibility_caption", "has_audio", "video_duration", "product_type")
     return media | {key: node[key] for key in same if key in node}

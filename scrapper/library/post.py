@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 __all__ = [
+    "MAX_MEGABYTES",
     "SMALL_BYTES",
     "SMALL_PIXELS",
     "Details",
@@ -25,6 +26,9 @@ __all__ = [
 ]
 
 Quality = Literal["compatible", "best"]
+
+MAX_MEGABYTES = 1_000_000
+"""The largest bound for a file's size that can be asked for, in millions of bytes."""
 
 SMALL_BYTES, SMALL_PIXELS = 25_000, 320
 """The limits of a small picture: its bytes, and the pixels of its shorter side."""
@@ -84,12 +88,16 @@ class Wish:
     @classmethod
     def stored(cls, quality: Any, max_bytes: Any) -> "Wish":
         """The wish as stored in a manifest or a job; older ones have none."""
-        return cls("best" if quality == "best" else "compatible", max_bytes)
+        known = isinstance(max_bytes, int) and max_bytes > 0
+        return cls("best" if quality == "best" else "compatible", max_bytes if known else None)
 
 
 @dataclass(frozen=True, slots=True)
 class Music:
-    """The sound of a post: a song, or the owner's own. ``url`` is Instagram's URL of the song."""
+    """The sound of a post: a song, or the owner's own. ``url`` is Instagram's URL of it.
+
+    ``title`` is empty if only the URL is known.
+    """
 
     title: str
     artist: str | None
@@ -241,6 +249,23 @@ class Post:
     def fits(self, max_bytes: int | None) -> bool:
         """Whether each file of the last download has at most *max_bytes*; None: any size."""
         return max_bytes is None or all(item.size <= max_bytes for item in self._recent)
+
+    def within(self, max_bytes: int | None) -> "Post":
+        """The post without those files of an earlier download that are larger than *max_bytes*.
+
+        They stay stored for requests without such a bound.
+        """
+        old = [item for item in self.media if self.number_of(item) in self.outdated]
+        large = [item for item in old if item.size > (max_bytes or sys.maxsize)]
+        if not large or len(large) == len(self.media):
+            return self
+        numbers = {self.number_of(item) for item in large}
+        return replace(
+            self,
+            media=tuple(item for item in self.media if item not in large),
+            missing=tuple(sorted({*self.missing, *numbers})),
+            outdated=tuple(number for number in self.outdated if number not in numbers),
+        )
 
     @property
     def _recent(self) -> Sequence[MediaItem]:

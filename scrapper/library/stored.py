@@ -4,7 +4,7 @@ import json
 import math
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import structlog
@@ -69,6 +69,13 @@ class StoredPost:
     def fresh(self) -> bool:
         """Whether the post is fresh, so that it need not be fetched again."""
         return time.time() < self.fresh_until
+
+    def within(self, max_bytes: int | None, root: Path) -> "StoredPost":
+        """The same, under *root*, without old files that are larger; see :meth:`Post.within`."""
+        post = self.post.within(max_bytes)
+        if post is self.post:
+            return self
+        return replace(self, post=post, rendered=RenderedPost.of(post, root, self.stored_at))
 
     def to_json(
         self,

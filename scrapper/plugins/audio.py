@@ -51,6 +51,7 @@ __all__ = ["configure", "post_stored", "register_routes"]
 log = structlog.get_logger(__name__)
 
 _MOST_WAITING = 16
+_SONGS_AT_ONCE = 2
 _MEMORY = 1_000_000_000
 _MORE_BYTES = 10_000_000
 _TO_H264 = (
@@ -76,6 +77,7 @@ class _AudioSettings(BaseSettings):
     model_config = SettingsConfigDict(env_ignore_empty=True)
 
     plugin_timeout_seconds: float = 900
+    scrape_timeout_seconds: float = 55
     max_media_mb: int = 1024
     min_free_disk_mb: int = 100
 
@@ -181,10 +183,10 @@ class _SmallPictures:
 
 
 class _Conversions:
-    """Makes files while clients wait, one at a time; clients of the same file share the work.
+    """Makes files while clients wait; clients of the same file share the work.
 
-    A client waits at most as long as for a scrape. The work goes on after that, and a later request
-    finds the file.
+    One at a time, beside songs. A client waits at most as long as for a scrape. The work goes on
+    after that, and a later request finds the file.
     """
 
     def __init__(self, library: Library, settings: Settings) -> None:
@@ -193,12 +195,15 @@ class _Conversions:
         self._maker = _Maker(settings)
         self._keep_free = settings.min_free_bytes
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="convert")
+        # A song that hardly comes must not keep ffmpeg waiting.
+        self._song_threads = ThreadPoolExecutor(_SONGS_AT_ONCE, thread_name_prefix="song")
         self._under_way: dict[tuple[str, int], asyncio.Task[MediaItem | None]] = {}
 
     async def closing(self, app: web.Application) -> AsyncIterator[None]:  # noqa: ARG002
         """End the work under way when the service ends."""
         yield
-        self._thread.shutdown(wait=False, cancel_futures=True)
+        for threads in (self._thread, self._song_threads):
+            threads.shutdown(wait=False, cancel_futures=True)
         self._maker.kill()
         for work in list(self._under_way.values()):
             await end(work)
@@ -213,11 +218,11 @@ class _Conversions:
         made = None
         if item.type == "video":
             of_video = partial(self._maker.sound_of, item=item)
-            made = await self._made(post, _name(item, _SOUND), of_video)
+            made = await self._made(post, _name(item, _SOUND), of_video, self._thread)
         elif url := _song_of(post):
             song = partial(self._maker.song_of, post=post, url=url)
             try:
-                made = await self._made(post, _song_name(post), song)
+                made = await self._made(post, _song_name(post), song, self._song_threads)
             except (PostNotFound, PostForbidden, InstagramChanged):
                 raise web.HTTPNotFound(
                     text="The song's URL has expired: ask for the post with refresh"
@@ -238,9 +243,11 @@ class _Conversions:
             raise web.HTTPNotFound(text="The item is not a video")
         name = _name(item, "_h264.mp4")
         make = partial(self._maker.h264_of, item=item, name=name)
-        return await self._made(post, name, make) or item
+        return await self._made(post, name, make, self._thread) or item
 
-    async def _made(self, post: Post, name: str, make: "_Make") -> MediaItem | None:
+    async def _made(
+        self, post: Post, name: str, make: "_Make", threads: ThreadPoolExecutor
+    ) -> MediaItem | None:
         """The file *name*; *make* creates it if it is missing."""
         for item in post.added:
             if item.filename == name:
@@ -253,7 +260,7 @@ class _Conversions:
         if work is None:
             if len(self._under_way) >= _MOST_WAITING:
                 raise ServerFull(retry_after=math.ceil(self._patience))
-            work = asyncio.create_task(self._make(post, name, version, make))
+            work = asyncio.create_task(self._make(post, name, version, make, threads))
             work.add_done_callback(lambda done: done.cancelled() or done.exception())
             self._under_way[key] = work
         try:
@@ -262,7 +269,9 @@ class _Conversions:
         except TimeoutError:
             raise DeadlineExceeded from None
 
-    async def _make(self, post: Post, name: str, version: int, make: "_Make") -> MediaItem | None:
+    async def _make(
+        self, post: Post, name: str, version: int, make: "_Make", threads: ThreadPoolExecutor
+    ) -> MediaItem | None:
         folder = self._library.root / post.shortcode
 
         def work() -> MediaItem | None:
@@ -273,7 +282,7 @@ class _Conversions:
 
         loop = asyncio.get_running_loop()
         try:
-            made = await loop.run_in_executor(self._thread, work)
+            made = await loop.run_in_executor(threads, work)
             if made is not None:
                 await self._library.add(post.shortcode, name, Additions((made,)), version)
             if await self._library.version(post.shortcode) != version:
@@ -303,6 +312,8 @@ class _Maker:
 
     def __init__(self, settings: "Settings | _AudioSettings") -> None:
         self._seconds = settings.plugin_timeout_seconds
+        # It comes over the network, as a post does.
+        self._song_seconds = min(self._seconds, settings.scrape_timeout_seconds)
         self._max_bytes = settings.max_media_mb * 1_000_000
         self._keep_free = settings.min_free_disk_mb * 1_000_000
         self._ffmpeg = FFmpeg(_MEMORY)
@@ -329,7 +340,7 @@ class _Maker:
             url,
             unfinished.parent,
             unfinished.name,
-            seconds=self._seconds,
+            seconds=self._song_seconds,
             max_bytes=self._max_bytes,
             keep_free=self._keep_free,
         )

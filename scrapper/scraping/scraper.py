@@ -185,6 +185,8 @@ class Scraper:
         """
         while True:
             scraped = await self._scrape(shortcode, url, refresh, wish)
+            within = scraped.stored.within(wish.max_bytes, self._library.root)
+            scraped = replace(scraped, stored=within)
             if not keep or scraped.stored.kept:
                 return scraped
             # If it was not, it was removed meanwhile.

@@ -127,6 +127,9 @@ def make_streams(folder: Path) -> Mapping[str, Path]:
     made["in one piece"] = folder / "plain.mp4"
     command = ["ffmpeg", "-v", "error", "-nostdin", "-i", str(made["h264 with B-frames"])]
     subprocess.run([*command, "-c", "copy", str(made["in one piece"])], check=True)
+    made["with its sound"] = folder / "both.mp4"
+    command = ["ffmpeg", "-v", "error", "-nostdin", "-i", str(made["vp9"]), "-i", str(made["aac"])]
+    subprocess.run([*command, "-c", "copy", *_FRAGMENTED, str(made["with its sound"])], check=True)
     made["large"] = make_stream(folder / "large.mp4", VIDEOS["h264"], size="360x640")
     return made
 

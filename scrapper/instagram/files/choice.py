@@ -1,6 +1,6 @@
 """Which of an item's files are tried, in which order: by the quality asked for, and the size."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -15,6 +15,8 @@ MAX_CANDIDATES = 5
 
 # So that files which are whole at once are tried, too.
 _MAX_PAIRS = 3
+_MAX_SOUNDS = 3
+_MAX_SPARE = 2
 _H264 = "h264"
 # Extended HE-AAC, which few programs play.
 _RARE_SOUND = "mp4a.40.42"
@@ -23,20 +25,26 @@ _RARE_SOUND = "mp4a.40.42"
 class Choice(NamedTuple):
     """The candidates to try, best first, and all that there are, for those that are too large.
 
-    ``passed_over`` says whether better ones were left out because of their size.
+    ``passed_over`` says whether better ones were left out because of their size. ``spare`` are
+    those to try when nothing else is left.
     """
 
     tried: Sequence[Candidate]
     every: Sequence[Candidate]
     passed_over: bool = False
+    spare: Sequence[Candidate] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class _Pair:
-    """A video of a manifest with a sound of it; ``size`` is in bytes, if both are known."""
+    """A video of a manifest with a sound of it; ``size`` is in bytes, if both are known.
+
+    ``others`` are the sounds that come next, if that one cannot be had.
+    """
 
     video: Representation
     sound: Representation | None
+    others: Sequence[Representation] = ()
 
     @property
     def size(self) -> int | None:
@@ -45,8 +53,9 @@ class _Pair:
 
     @property
     def candidate(self) -> Candidate:
-        video, sound = self.video, self.sound.url if self.sound else None
-        return Candidate(video.url, video.width, video.height, in_parts=True, sound=sound)
+        video, sounds = self.video, (self.sound, *self.others) if self.sound else ()
+        urls = tuple(sound.url for sound in sounds[:_MAX_SOUNDS])
+        return Candidate(video.url, video.width, video.height, in_parts=True, sounds=urls)
 
 
 def choose(item: Item, wish: Wish, max_bytes: int) -> Choice:
@@ -54,7 +63,7 @@ def choose(item: Item, wish: Wish, max_bytes: int) -> Choice:
 
     ``best`` is the largest video, whole or in parts; at the same height the manifest's comes first,
     and H.264 before other codecs. ``compatible`` is a whole one, which is H.264; one in parts is
-    taken only if there is no other, or the others are too large.
+    taken only if there is no other, or the others are too large or cannot be had.
     """
     pairs = _pairs(item, max_bytes)
     fitting = [pair for pair in pairs if not _exceeds(pair, max_bytes)]
@@ -64,7 +73,7 @@ def choose(item: Item, wish: Wish, max_bytes: int) -> Choice:
     passed_over = bool(too_large)
     if wish.quality == "best":
         in_parts = [pair.candidate for pair in fitting]
-        every = _merged(in_parts, item.candidates, sound_known=_sound_is_known(item))
+        every = _merged(in_parts, item)
         dropped = in_parts[_MAX_PAIRS:] if item.candidates else ()
         tried = [one for one in every if one not in dropped]
     else:
@@ -73,18 +82,21 @@ def choose(item: Item, wish: Wish, max_bytes: int) -> Choice:
         every = [*item.candidates, *in_parts]
         tried = list(item.candidates) or in_parts
     last = [pair.candidate for pair in smallest]
-    return Choice((tried or last)[:MAX_CANDIDATES], [*every, *last], passed_over)
+    spare = [one for one in in_parts if one not in tried][:_MAX_SPARE]
+    return Choice((tried or last)[:MAX_CANDIDATES], [*every, *last], passed_over, spare)
 
 
 def _pairs(item: Item, max_bytes: int) -> list[_Pair]:
     """The manifest's videos, the largest first, each with the best sound that fits with it."""
     videos = [stream for stream in item.streams if stream.type == "video"]
     sounds = [stream for stream in item.streams if stream.type == "audio"]
-    videos.sort(key=lambda one: (-(one.height or 0), one.codec != _H264, -(one.bit_rate or 0)))
+    height = _heights(item)
+    videos.sort(key=lambda one: (-height(one), one.codec != _H264, -(one.bit_rate or 0)))
     sounds.sort(key=lambda one: (one.codec == _RARE_SOUND, -(one.bit_rate or 0)))
     pairs = []
     for video in videos:
-        choices = [_Pair(video, sound) for sound in sounds] or [_Pair(video, None)]
+        choices = [_Pair(video, sound, sounds[at + 1 :]) for at, sound in enumerate(sounds)]
+        choices = choices or [_Pair(video, None)]
         fits = (pair for pair in choices if not _exceeds(pair, max_bytes))
         pairs.append(next(fits, choices[-1]))
     return pairs
@@ -99,10 +111,17 @@ def _sound_is_known(item: Item) -> bool:
     return item.has_audio is False or any(stream.type == "audio" for stream in item.streams)
 
 
-def _merged(
-    in_parts: Sequence[Candidate], whole: Sequence[Candidate], *, sound_known: bool
-) -> list[Candidate]:
-    if not sound_known:
-        return [*whole, *in_parts]
+def _merged(in_parts: Sequence[Candidate], item: Item) -> list[Candidate]:
+    if not _sound_is_known(item):
+        return [*item.candidates, *in_parts]
+    height = _heights(item)
     # Whole ones keep their order; without a size they come last.
-    return sorted([*in_parts, *whole], key=lambda one: -(one.height or 0))
+    return sorted([*in_parts, *item.candidates], key=lambda one: -height(one))
+
+
+def _heights(item: Item) -> Callable[[Candidate | Representation], float]:
+    """The height of each file in pixels; if it is not said, by the width and what others say."""
+    known: Sequence[Candidate | Representation] = (*item.streams, *item.candidates)
+    sizes = ((one.width, one.height) for one in known)
+    ratio = next((height / width for width, height in sizes if width and height), 1.0)
+    return lambda one: one.height or (one.width or 0) * ratio

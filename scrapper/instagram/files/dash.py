@@ -21,6 +21,9 @@ _MAX_URL = 5_000
 _NUMBER = re.compile(r"[0-9]{1,15}")
 _CODECS = {"avc": "h264", "vp09": "vp9", "vp9": "vp9", "av01": "av1", "hvc": "hevc", "hev": "hevc"}
 _LEVELS = ("Period", "AdaptationSet", "Representation")
+_SOUNDS = ("mp4a", "opus")
+_SIZES = ("width", "height", "bandwidth", "FBContentLength")
+_ATTRIBUTES = ("mimeType", "contentType", "codecs", *_SIZES)
 _MAX_DEPTH = 20
 # With these, a BaseURL is no file that can be played.
 _UNUSABLE = ("ContentProtection", "SegmentTemplate", "SegmentList")
@@ -52,7 +55,7 @@ def read_manifest(text: str) -> list[Representation]:
     """
     if len(text) > MAX_MANIFEST_BYTES:
         raise ValueError("longer than any manifest")
-    data = text.encode("utf-8", "replace")
+    data = text.strip().encode("utf-8", "replace")
     if len(data) > MAX_MANIFEST_BYTES:
         raise ValueError("longer than any manifest")
     reader = _Reader()
@@ -76,10 +79,14 @@ def _refuse_doctype(*_: object) -> None:
 
 @dataclass(slots=True)
 class _Open:
-    """An element that is open, with the attributes that it has or inherits."""
+    """An element that is open, with the attributes that it has or inherits.
+
+    ``before`` is how many representations were found in front of it.
+    """
 
     name: str
     attributes: Mapping[str, str]
+    before: int
     url: str | None = None
     usable: bool = True
 
@@ -110,9 +117,12 @@ class _Reader:
             raise ValueError("nested too deeply")
         if parent is not None and name in _UNUSABLE:
             parent.usable = False
-        inherited = parent.attributes if parent is not None and name in _LEVELS else {}
-        usable = parent is None or parent.usable
-        self._open.append(_Open(name, {**inherited, **attributes}, usable=usable))
+        known: dict[str, str] = {}
+        if name in _LEVELS:
+            # Of a megabyte of attributes, thousands of elements could inherit each.
+            known = {key: attributes[key] for key in _ATTRIBUTES if key in attributes}
+            known = {**(parent.attributes if parent else {}), **known}
+        self._open.append(_Open(name, known, len(self.found)))
 
     def text(self, text: str) -> None:
         element = self._open[-1]
@@ -124,19 +134,24 @@ class _Reader:
         parent = self._open[-1] if self._open else None
         if element.name == "BaseURL" and parent is not None:
             parent.url = parent.url or (element.url or "").strip()
-        elif element.name == "Representation" and element.url and element.usable:
+        elif element.name == "Representation" and element.url:
             representation = _representation(element.attributes, element.url)
             if representation is not None:
                 self.found.append(representation)
+        if not element.usable:
+            # What makes them so may come behind them.
+            del self.found[element.before :]
 
 
 def _representation(attributes: Mapping[str, str], url: str) -> Representation | None:
     codecs = attributes.get("codecs", "").strip().lower()
-    named = (attributes.get("mimeType") or attributes.get("contentType") or "").lower()
-    kind = named.partition("/")[0]
+    codec = next((name for start, name in _CODECS.items() if codecs.startswith(start)), None)
+    named = [attributes.get(key, "").lower() for key in ("mimeType", "contentType")]
+    # A file of any kind may be said to be an application's: then its codec says what it is.
+    named = [name for name in named if name and not name.startswith("application/")]
+    kind = named[0].strip().partition("/")[0] if named else _kind_by_codec(codec, codecs)
     if kind not in ("video", "audio"):
         return None
-    codec = next((name for start, name in _CODECS.items() if codecs.startswith(start)), None)
     return Representation(
         type="video" if kind == "video" else "audio",
         url=url,
@@ -146,6 +161,12 @@ def _representation(attributes: Mapping[str, str], url: str) -> Representation |
         bit_rate=_number(attributes.get("bandwidth"), _MAX_NUMBER),
         size=_number(attributes.get("FBContentLength"), _MAX_NUMBER),
     )
+
+
+def _kind_by_codec(codec: str | None, codecs: str) -> str | None:
+    if codec is not None:
+        return "video"
+    return "audio" if codecs.startswith(_SOUNDS) else None
 
 
 def _number(text: str | None, most: int) -> int | None:

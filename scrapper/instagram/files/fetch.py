@@ -20,6 +20,7 @@ from scrapper.ffmpeg import missing_programs
 from scrapper.instagram.context import Context
 from scrapper.instagram.files.joining import NotJoined, join
 from scrapper.instagram.files.kinds import (
+    ENCRYPTED,
     HEAD_BYTES,
     NOT_A_MOVIE,
     FileKind,
@@ -51,6 +52,10 @@ _SLOW_BYTES_A_SECOND = 4 * _COPY_BYTES
 _MEASURED_SECONDS = 2.0
 # Of the bytes of both parts: the rest is what fragments say of themselves.
 _JOINED_SHARE = 0.5
+# So that there is time for the whole file, if ffmpeg hangs or others occupy it.
+_JOINING_SHARE = 0.5
+# It cannot be had. What else goes wrong may pass, or a smaller video is what helps.
+_ANOTHER_SOUND = (Outcome.GONE, Outcome.FORBIDDEN, Outcome.REFUSED, Outcome.UNEXPECTED)
 _LENGTH = re.compile(r"[0-9]{1,15}")
 _WHOLE_RANGE = re.compile(r"bytes +[0-9]+-[0-9]+/([0-9]{1,15})")
 
@@ -195,16 +200,18 @@ def _fetch_parts(context: Context, target: Target, wanted: Wanted) -> Fetched:
     video = replace(wanted, name=f"{wanted.name}.video", with_sound=False)
     try:
         # The sound is the smaller part: without it there is no need for the other.
-        if candidate.sound is not None:
-            sound = replace(candidate, url=candidate.sound, width=None, height=None)
+        for url in candidate.sounds:
+            sound = replace(candidate, url=url, width=None, height=None)
             of_sound = replace(video, kind="audio", candidate=sound, with_sound=True)
             fetched = _fetch(context, target, replace(of_sound, name=f"{wanted.name}.sound"))
             if fetched.outcome is Outcome.MUTE:
                 fetched = _put_away(fetched, Outcome.UNEXPECTED)
-            if fetched.file is not None:
-                parts.append(fetched.file)
-            elif not fetched.size:
-                return fetched
+            if fetched.outcome not in _ANOTHER_SOUND:
+                break
+        if fetched.file is not None:
+            parts.append(fetched.file)
+        elif candidate.sounds and not fetched.size:
+            return fetched
         # After a sound that is too large, the video only says how large both are.
         besides = sum(one.size for one in parts) or fetched.size or 0
         fetched = _fetch(context, target, replace(video, besides=besides))
@@ -229,7 +236,8 @@ def _put_away(fetched: Fetched, outcome: Outcome) -> Fetched:
 def _join(parts: Sequence[File], target: Target, wanted: Wanted, deadline: float) -> Fetched:
     path, coming = target.folder / wanted.name, sum(part.size for part in parts)
     target.check_room(coming)
-    fetched = None
+    fetched, now = None, time.monotonic()
+    deadline = now + (deadline - now) * _JOINING_SHARE
     try:
         join([(part.path, part.movie.start) for part in parts], path, deadline)
         with path.open("rb") as file:
@@ -237,19 +245,18 @@ def _join(parts: Sequence[File], target: Target, wanted: Wanted, deadline: float
             whole = kind is not None and is_whole(file, kind)
         # What ffmpeg cannot make sense of, it leaves out.
         most = size >= coming * _JOINED_SHARE
-        if not (whole and most) or kind != FileKind("video", ".mp4", len(parts) > 1):
+        with_sound = any(part.kind.has_audio for part in parts)
+        if not (whole and most) or kind != FileKind("video", ".mp4", with_sound):
             fetched = Fetched(Outcome.UNJOINED, cause="what came out is not whole")
         elif size > target.max_bytes:
             fetched = Fetched(Outcome.TOO_LARGE, size=size)
         else:
             outcome = Outcome.MUTE if wanted.with_sound and not kind.has_audio else Outcome.WHOLE
             fetched = Fetched(outcome, File(path, kind, size, movie))
-    except NotJoined as error:
+    except (NotJoined, TimeoutError) as error:
         # There may have been no room.
         target.check_room(coming)
         fetched = Fetched(Outcome.UNJOINED, cause=str(error))
-    except TimeoutError:
-        fetched = Fetched(Outcome.LATE)
     finally:
         if fetched is None or fetched.file is None:
             path.unlink(missing_ok=True)
@@ -327,6 +334,8 @@ class _Copy:
             whole = is_whole(file, kind)
         if kind is not None and kind.type != "image":
             self._movie = read_movie(file)
+            if self._movie.codec == ENCRYPTED:
+                self._kind = kind = None
             # ffmpeg would not say that it lacks the end of a part.
             whole = whole and not (self._wanted.candidate.in_parts and ends_early(file))
         return outcome_of_file(

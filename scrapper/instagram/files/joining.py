@@ -11,6 +11,7 @@ __all__ = ["NotJoined", "join"]
 _MEMORY = 160_000_000
 _MORE_BYTES = 1_000_000
 _CAUSE_LENGTH = 300
+_MOST_APART = 60.0
 
 
 class NotJoined(Exception):
@@ -27,11 +28,14 @@ def join(parts: Sequence[tuple[Path, float]], target: Path, deadline: float) -> 
         NotJoined: ffmpeg cannot do it within its bounds.
         TimeoutError: the deadline passed.
     """
-    first = min(start for _, start in parts)
+    first, last = min(start for _, start in parts), max(start for _, start in parts)
+    if last - first > _MOST_APART:
+        raise NotJoined("one part begins long after the other")
     arguments: list[str] = ["-nostdin"]
     for path, start in parts:
         arguments += FFmpeg.input(path, delay=start - first)
-    for stream in ("0:v:0", "1:a:0")[: len(parts)]:
+    # A video that is alone may have its sound itself.
+    for stream in ("0:v:0", "1:a:0" if len(parts) > 1 else "0:a:0?"):
         arguments += ["-map", stream]
     arguments += ["-map_metadata", "-1", "-map_chapters", "-1", "-c", "copy", "-strict", "-2"]
     arguments += ["-movflags", "+faststart", "-f", "mp4", str(target)]
@@ -43,3 +47,5 @@ def join(parts: Sequence[tuple[Path, float]], target: Path, deadline: float) -> 
     except FFmpegFailed as error:
         cause = " ".join(str(error).split()).replace(str(target.parent), "")
         raise NotJoined(cause[-_CAUSE_LENGTH:]) from None
+    if not target.is_file():
+        raise NotJoined("ffmpeg made no file")

@@ -10,11 +10,13 @@ RFC 9649 (WebP), and the GIF89a specification.
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import BinaryIO, Literal, NamedTuple
 
 import filetype
 
 __all__ = [
+    "ENCRYPTED",
     "HEAD_BYTES",
     "MEDIA_TYPES",
     "NOT_A_MOVIE",
@@ -49,10 +51,14 @@ _EXTENSIONS["video/x-m4v"] = ".mp4"
 # Major brands that filetype does not know, by their first letters; any other is an MP4.
 _BRANDS = {b"hei": ".heic", b"hev": ".heic", b"mif": ".heic", b"msf": ".heic", b"avi": ".avif"}
 _MOVIES = (".mp4", ".mov", ".m4a")
-_BOXES_WITH_TRACKS = (b"moov", b"trak", b"mdia")
 _MOST_PARTS = 20_000
 _MOST_TRACKS = 20
+# Where tracks are, and how many of each are looked into.
+_BOXES_WITH_TRACKS = ((b"moov", 1), (b"trak", _MOST_TRACKS), (b"mdia", 1), (b"hdlr", 1))
 _MOST_INDEXES = 20
+ENCRYPTED = "encrypted"
+"""The codec of a video or a sound that nobody can play."""
+
 # The sample entries of ISO/IEC 14496-12 and its registered kin, by the names that ffprobe has.
 _CODECS = {
     b"avc1": "h264",
@@ -65,6 +71,8 @@ _CODECS = {
     b"mp4v": "mpeg4",
     b"mp4a": "aac",
     b"Opus": "opus",
+    b"encv": ENCRYPTED,
+    b"enca": ENCRYPTED,
 }
 _PART_HEADER = 8
 """Bytes of the header of a box, or of a chunk of a PNG."""
@@ -196,12 +204,13 @@ def _boxes(file: BinaryIO, start: int, end: int) -> Iterator[_Box]:
 
 def _tracks(file: BinaryIO, start: int, end: int, depth: int = 0) -> Iterator[bytes]:
     """The handler of each track: ``vide``, ``soun`` or another."""
-    for box in _boxes(file, start, end):
-        if depth < len(_BOXES_WITH_TRACKS) and box.name == _BOXES_WITH_TRACKS[depth]:
-            yield from _tracks(file, box.start, min(box.end, end), depth + 1)
-        elif depth == len(_BOXES_WITH_TRACKS) and box.name == b"hdlr":
-            file.seek(box.start + 8)
-            yield file.read(4)
+    if depth == len(_BOXES_WITH_TRACKS):
+        file.seek(start + 8)
+        yield file.read(4)
+        return
+    name, most = _BOXES_WITH_TRACKS[depth]
+    for box in islice((box for box in _boxes(file, start, end) if box.name == name), most):
+        yield from _tracks(file, box.start, min(box.end, end), depth + 1)
 
 
 def _find(file: BinaryIO, start: int, end: int, *names: bytes) -> tuple[int, int] | None:

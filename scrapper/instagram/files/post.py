@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 import structlog
 
 from scrapper.errors import MediaTooLarge, RateLimited, ScrapeError
+from scrapper.ffmpeg import missing_programs
 from scrapper.instagram.files.choice import MAX_CANDIDATES, Choice, choose
 from scrapper.instagram.files.fetch import Fetched, File, Wanted
 from scrapper.instagram.files.kinds import bit_rate
@@ -33,6 +34,8 @@ _TRIES, _MAX_TRIES = 2, 30
 _PAUSE_SECONDS = 0.5
 _SMALL_SECONDS = 3.0
 _GIVES_WAY = (Outcome.SLOW, Outcome.STALLED)
+# There is no time left, or all of them were tried.
+_NO_SPARE = (Outcome.LATE, Outcome.SLOW, Outcome.TOO_LARGE)
 
 Find = Callable[[frozenset[str], float], Description]
 """Describes the post as it is now, without the named sources, within a number of seconds."""
@@ -46,8 +49,9 @@ class _File:
     """What is still to be done for a file: its *candidates*, the one in hand first.
 
     They are of the description with the number ``generation``. ``tries`` are counted by URL, over
-    all descriptions, and ``every`` candidate is there for those that are too large. ``mute`` is a
-    candidate's file that has no sound, while another one may have it.
+    all descriptions, ``every`` candidate is there for those that are too large, and the ``spare``
+    ones for when nothing else is left. ``mute`` is a candidate's file that has no sound, while
+    another one may have it.
     """
 
     index: int
@@ -60,6 +64,7 @@ class _File:
     outcome: Outcome = Outcome.LATE
     mute: tuple[Candidate, File] | None = None
     every: Sequence[Candidate] = ()
+    spare: Sequence[Candidate] = ()
     failed: int = 0
 
     @property
@@ -209,7 +214,8 @@ class PostDownload:
         old = known.get(index)
         if old is not None and old.generation == self._generation:
             return old
-        file = _File(index, stem, item, deque(), self._generation, every=choice.every)
+        file = _File(index, stem, item, deque(), self._generation)
+        file.every, file.spare = choice.every, choice.spare
         if old is not None:
             file.tries, file.outcome, file.mute = old.tries, old.outcome, old.mute
         file.candidates.extend(filter(file.may_try, choice.tried))
@@ -310,9 +316,15 @@ class PostDownload:
         self._end(file, whole)
 
     def _end(self, file: _File, whole: tuple[Candidate, File] | None) -> None:
-        """Take the *whole* file, else one without sound, else none."""
-        self._over.add(file.index)
+        """Take the *whole* file, else one without sound, else try the spare ones, or take none."""
         taken = whole or file.mute
+        if taken is None and file.outcome not in _NO_SPARE and not missing_programs():
+            file.candidates = deque(filter(file.may_try, file.spare))
+            file.spare, file.failed = (), 0
+            if file.candidates:
+                self._waiting.append(file)
+                return
+        self._over.add(file.index)
         if taken is None:
             if file.is_cover:
                 log.warning("no thumbnail", file=file.stem, outcome=file.outcome)

@@ -2,10 +2,12 @@
 
 import asyncio
 import json
+import os
 import re
 import shutil
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -77,13 +79,13 @@ async def test_each_pair_is_joined_with_sound_in_step(
     }
 
 
-def half_a_second_late(content: bytes) -> bytes:
+def half_a_second_late(content: bytes, *, units: int = 22_050) -> bytes:
     """A sound of 44,100 Hz whose every fragment says that it begins half a second later."""
     late = bytearray(content)
     for found in re.finditer(b"tfdt", content):
         wide = 8 if content[found.end()] else 4
         at = slice(found.end() + 4, found.end() + 4 + wide)
-        late[at] = (int.from_bytes(content[at], "big") + 22_050).to_bytes(wide, "big")
+        late[at] = (int.from_bytes(content[at], "big") + units).to_bytes(wide, "big")
     return bytes(late)
 
 
@@ -148,6 +150,11 @@ def repeated(content: bytes) -> bytes:
     return bytes(made)
 
 
+def encrypted(content: bytes) -> bytes:
+    """A part whose samples are said to be encrypted."""
+    return content.replace(b"avc1", b"encv").replace(b"mp4a", b"enca")
+
+
 FAULTS: Mapping[str, Callable[[Cdn], Mapping[str, Answer | str]]] = {
     "the sound is gone": lambda _: {"sound": GONE},
     "the sound is a page": lambda _: {"sound": HTML},
@@ -169,6 +176,11 @@ FAULTS: Mapping[str, Callable[[Cdn], Mapping[str, Answer | str]]] = {
         "video": cdn.damaged("h264", lambda content: head(content) + b"\xff" * 50_000)
     },
     "the video repeats itself": lambda cdn: {"video": cdn.damaged("in one piece", repeated)},
+    "the video is encrypted": lambda cdn: {"video": cdn.damaged("h264", encrypted)},
+    "the sound is encrypted": lambda cdn: {"sound": cdn.damaged("aac", encrypted)},
+    "the sound begins after a day": lambda cdn: {
+        "sound": cdn.damaged("aac", partial(half_a_second_late, units=44_100 * 86_400))
+    },
     "zeros follow the head": lambda cdn: {
         "video": cdn.damaged("h264", lambda content: head(content) + bytes(50_000))
     },
@@ -203,6 +215,28 @@ async def test_a_manifest_without_sound_does_not_cost_it(
     _, post = await scrape(await start_service(), quality="best")
     assert post["media"][0]["has_audio"]
     assert "/best/" in post["cdn_url"]
+
+
+async def test_a_video_that_has_its_sound_itself_keeps_it(
+    start_service: StartService, cdn: Cdn
+) -> None:
+    stream = VIDEO._replace(codecs="vp09.00.10.08,mp4a.40.2")
+    cdn.gives([stream], {"video": "with its sound"}, change=without_progressive)
+    _, post = await scrape(await start_service(), quality="best")
+    assert post["media"][0]["has_audio"]
+    assert [stream["codec_name"] for stream in probe(post["video"])] == ["vp9", "aac"]
+
+
+@pytest.mark.parametrize("fault", ["the sound is gone", "the sound is a page"])
+async def test_another_sound_replaces_one_that_fails(
+    start_service: StartService, cdn: Cdn, fault: str
+) -> None:
+    other = Stream("other", "opus", bandwidth=10)
+    answers = {"video": "vp9", "other": "opus", **FAULTS[fault](cdn)}
+    cdn.gives([VIDEO, SOUND, other], answers, change=without_progressive)
+    status, post = await scrape(await start_service(), quality="best")
+    assert status == 200, post
+    assert [stream["codec_name"] for stream in probe(post["video"])] == ["vp9", "opus"]
 
 
 async def test_a_silent_video_needs_no_sound(start_service: StartService, cdn: Cdn) -> None:
@@ -262,6 +296,34 @@ async def test_a_hostile_manifest_alone_costs_one_slide(
     assert (status, post["missing"]) == (200, [2])
 
 
+PLAIN = manifest(CODE, VIDEO, SOUND)
+FORMS = {
+    "single quotes": re.sub('="([^"]*)"', r"='\1'", PLAIN),
+    "a prefix": re.sub("<(/?)([A-Z])", r"<\1dash:\2", PLAIN).replace("xmlns=", "xmlns:dash="),
+    "other entities": PLAIN.replace("&amp;", "&#x26;"),
+    "sections": re.sub(
+        "<BaseURL>(.*?)</BaseURL>",
+        lambda found: f"<BaseURL><![CDATA[{found[1].replace('&amp;', '&')}]]></BaseURL>",
+        PLAIN,
+    ),
+    "another encoding than it says": PLAIN.replace("UTF-8", "UTF-16"),
+    "white space in front": f"\n {PLAIN}",
+    "the same id for all": re.sub(' id="[^"]*"', ' id="1"', PLAIN),
+    "no types": re.sub(' (contentType|mimeType)="[^"]*"', "", PLAIN),
+    "no height": re.sub(' height="[^"]*"', "", PLAIN),
+    "no codecs, no bit rates": re.sub(' (codecs|bandwidth)="[^"]*"', "", PLAIN),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+async def test_a_manifest_in_another_form_is_read(
+    start_service: StartService, cdn: Cdn, form: str
+) -> None:
+    cdn.gives(FORMS[form], {"video": "h264", "sound": "aac"})
+    _, post = await scrape(await start_service(), quality="best")
+    assert "/video/" in post["cdn_url"]
+
+
 # ---- with parts alone, and without ffmpeg
 
 
@@ -273,6 +335,27 @@ async def test_a_video_in_parts_alone_is_joined(
     cdn.gives(MANY, {**parts, "sound": "aac"}, change=without_progressive)
     status, post = await scrape(await start_service(), quality=quality)
     assert (status, post["media"][0]["codec"]) == (200, "h264"), post
+
+
+@pytest.mark.parametrize("fault", [GONE, Answer(status=403), Answer(status=500), HTML])
+async def test_parts_stand_in_for_a_whole_file_that_fails(
+    start_service: StartService, cdn: Cdn, fault: Answer
+) -> None:
+    parts = {"v720": "h264", "sound": "aac"}
+    cdn.gives(MANY, {**parts, "best": fault, "small": fault, "v1080": GONE, "h1080": GONE})
+    status, post = await scrape(await start_service())
+    assert (status, post.get("missing")) == (200, []), post
+    assert "/v720/" in post["cdn_url"]
+
+
+async def test_without_ffmpeg_a_whole_file_that_fails_says_why(
+    start_service: StartService, cdn: Cdn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("fetch", "post"):
+        monkeypatch.setattr(f"scrapper.instagram.files.{module}.missing_programs", lambda: ["x"])
+    cdn.gives(MANY, {"best": GONE, "small": GONE})
+    status, post = await scrape(await start_service())
+    assert (status, post["code"]) == (404, "post_not_found")
 
 
 @pytest.mark.parametrize("missing", ["ffmpeg", "prlimit"])
@@ -304,6 +387,25 @@ async def test_parts_in_a_carousel_cost_one_slide_without_ffmpeg(
     cdn.gives([VIDEO, SOUND], {}, shape="carousel", number=2, change=without_progressive)
     status, post = await scrape(await start_service())
     assert (status, post["missing"]) == (200, [2])
+
+
+@pytest.mark.parametrize("script", ["exec sleep 600", "kill -9 $$", "exit 1", ":"])
+async def test_an_ffmpeg_that_fails_costs_the_quality_alone(
+    start_service: StartService,
+    cdn: Cdn,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    script: str,
+) -> None:
+    program = tmp_path / "ffmpeg"
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    cdn.gives([VIDEO, SOUND], {"video": "h264", "sound": "aac", "best": PROGRESSIVE})
+    client = await start_service(SCRAPE_TIMEOUT_SECONDS="5")
+    status, post = await scrape(client, quality="best")
+    assert status == 200, post
+    assert "/best/" in post["cdn_url"]
 
 
 # ---- a size that fits
@@ -380,9 +482,11 @@ async def test_a_smaller_picture_is_chosen_too(
     assert (status, post["media"][0]["size"]) == (200, min(sizes))
 
 
-@pytest.mark.parametrize("max_mb", [0, -1, "8", True, 1e9, None])
-async def test_a_size_must_be_a_number(start_service: StartService, max_mb: Any) -> None:
-    status, error = await scrape(await start_service(), max_mb=max_mb, quality="none")
+@pytest.mark.parametrize(
+    "body", [*({"max_mb": wrong} for wrong in (0, -1, "8", True, 1e9, [8])), {"quality": "none"}]
+)
+async def test_a_size_must_be_a_number(start_service: StartService, body: dict[str, Any]) -> None:
+    status, error = await scrape(await start_service(), **body)
     assert (status, error["code"]) == (400, "invalid_body")
 
 
@@ -477,6 +581,21 @@ async def test_a_size_is_kept_to_whatever_is_stored(start_service: StartService,
     assert (again["cached"], again["media"][0]["height"]) == (False, 640)
     assert (await scrape(client))[1]["cached"]
     assert (await scrape(client, max_mb=500))[1]["cached"]
+
+
+async def test_a_size_holds_for_the_old_files_of_a_carousel(
+    start_service: StartService, instagram: StandIn
+) -> None:
+    instagram.define("dash", Scenario("", shape="carousel", answers={"best/2": [PROGRESSIVE]}))
+    client = await start_service()
+    _, post = await scrape(client)
+    sizes = [item["size"] for item in post["media"]]
+    assert len(sizes) == 3
+    most = max(sizes) - 1
+    status, small = await scrape(client, max_mb=most / 1_000_000)
+    assert (status, small["missing"]) == (200, [sizes.index(max(sizes)) + 1])
+    assert all(item["size"] <= most for item in small["media"])
+    assert [item["size"] for item in (await scrape(client))[1]["media"]] == sizes
 
 
 @both_modes

@@ -14,7 +14,7 @@ from scrapper.errors import SettingsError
 from scrapper.library.post import MediaItem, Post
 from scrapper.plugins import audio
 from scrapper.settings import Settings
-from tests.conftest import Client, StartService, both_modes
+from tests.conftest import Client, StartService, both_modes, until
 from tests.instagram import Answer, Scenario, StandIn
 from tests.instagram.dash import url_of
 from tests.instagram.posts import content_of
@@ -267,6 +267,22 @@ async def test_a_song_comes_from_the_cdn_alone(
     client = await start_service(**PLUGIN)
     await scrape(client, "song-1")
     assert (await client.get("/download/song-1?audio=1")).status in (404, 502)
+
+
+async def test_a_song_that_hardly_comes_keeps_no_video_waiting(
+    start_service: StartService, instagram: StandIn
+) -> None:
+    answers = {"song/1": [Answer("sound.m4a", wire="drip")]}
+    scenario = Scenario("", shape="photo", change=with_song(SONG), answers=answers)
+    instagram.define("song", scenario)
+    client = await start_service(**PLUGIN, SCRAPE_TIMEOUT_SECONDS="5", PLUGIN_TIMEOUT_SECONDS="60")
+    await scrape(client, "song-1")
+    waiting = asyncio.create_task(client.get("/download/song-1?audio=1"))
+    # The picture, the song for the plugin's hook, and the same for the client.
+    await until(lambda: instagram.requests("media", "song-1") >= 3)
+    reel = {"url": "https://www.instagram.com/reel/reel-1/", "audio": "1"}
+    assert (await client.get("/download", params=reel)).status == 200
+    assert (await waiting).status == 503
 
 
 def large(media: dict[str, Any]) -> dict[str, Any]:

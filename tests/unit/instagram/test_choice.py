@@ -35,7 +35,7 @@ def item(
 
 def tried(of: Item, wish: Wish, max_bytes: int = sys.maxsize) -> list[str]:
     return [
-        f"{one.url}+{one.sound}" if one.sound else one.url
+        f"{one.url}+{one.sounds[0]}" if one.sounds else one.url
         for one in choose(of, wish, max_bytes).tried
     ]
 
@@ -43,6 +43,14 @@ def tried(of: Item, wish: Wish, max_bytes: int = sys.maxsize) -> list[str]:
 def test_best_is_the_highest_and_then_h264() -> None:
     streams = (video("540", 960), video("v", 1920, rate=9), video("h", 1920, "h264"), sound())
     assert tried(item(*streams), BEST) == ["h+s", "v+s", "whole", "540+s"]
+
+
+def test_a_height_that_is_not_said_goes_by_the_width() -> None:
+    sized = Representation("video", "540", "vp9", 540, 960, 1, None)
+    widths = [
+        Representation("video", f"w{width}", "vp9", width, None, 1, None) for width in (720, 1080)
+    ]
+    assert tried(item(sized, *widths, sound()), BEST) == ["w1080+s", "w720+s", "whole", "540+s"]
 
 
 def test_best_is_the_whole_one_where_that_is_larger() -> None:
@@ -100,6 +108,12 @@ def test_what_is_known_to_be_too_large_is_passed_over(quality: Quality) -> None:
 def test_a_smaller_sound_makes_a_video_fit() -> None:
     sounds = (sound("high", rate=9, size=50), sound("low", size=10))
     assert tried(item(video("v", 1920, size=90), *sounds), BEST, 100)[0] == "v+low"
+
+
+def test_other_sounds_stand_by() -> None:
+    sounds = (sound("low", rate=48), sound("high", rate=96), sound("x", "mp4a.40.42", 99))
+    [best, _] = choose(item(video("v", 1920), *sounds), BEST, sys.maxsize).tried
+    assert best.sounds == ("high", "low", "x")
 
 
 def test_where_nothing_fits_the_smallest_is_tried() -> None:

@@ -1,5 +1,7 @@
 """What is read of a DASH manifest."""
 
+from collections.abc import Mapping
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -8,6 +10,7 @@ from scrapper.instagram.files.dash import (
     MAX_MANIFEST_BYTES,
     MAX_REPRESENTATIONS,
     Representation,
+    _Open,
     read_manifest,
 )
 
@@ -56,6 +59,54 @@ def test_prefixes_of_names_do_not_matter() -> None:
 )
 def test_what_is_no_file_of_its_own_is_left_out(inside: str) -> None:
     assert read_manifest(mpd(VIDEO.replace("</BaseURL>", f"</BaseURL>{inside}"))) == []
+
+
+def test_what_protects_files_may_come_behind_them() -> None:
+    assert read_manifest(mpd(VIDEO, VIDEO, "<ContentProtection/>")) == []
+    assert read_manifest(mpd(VIDEO).replace("</Period>", "<ContentProtection/></Period>")) == []
+
+
+def test_a_protected_set_leaves_others_usable() -> None:
+    other = '<AdaptationSet contentType="video"><ContentProtection/></AdaptationSet>'
+    text = mpd(VIDEO).replace("<AdaptationSet", f"{other}<AdaptationSet")
+    assert len(read_manifest(text.replace("</Period>", f"{other}</Period>"))) == 1
+
+
+@pytest.mark.parametrize(
+    ("codecs", "named", "kind"),
+    [
+        ("avc1.64001f", "", "video"),
+        ("MP4A.40.2", "", "audio"),
+        ("opus", 'mimeType="application/mp4"', "audio"),
+        ("", 'mimeType="application/mp4" contentType="audio"', "audio"),
+        ("mp4a.40.2", 'mimeType="video/mp4"', "video"),
+    ],
+)
+def test_its_codec_says_what_a_file_is_if_nothing_else_does(
+    codecs: str, named: str, kind: str
+) -> None:
+    own = f'<Representation codecs="{codecs}" {named}><BaseURL>https://cdn/a</BaseURL>'
+    [found] = read_manifest(mpd(f"{own}</Representation>", attributes=""))
+    assert found.type == kind
+
+
+def test_white_space_around_a_manifest_does_not_matter() -> None:
+    assert len(read_manifest(f"\n {mpd(VIDEO)}\n")) == 1
+
+
+def test_no_element_inherits_what_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Thirty thousand sets would inherit forty thousand attributes each."""
+    most = 0
+
+    def noted(name: str, attributes: Mapping[str, str], before: int) -> _Open:
+        nonlocal most
+        most = max(most, len(attributes))
+        return _Open(name, attributes, before)
+
+    monkeypatch.setattr("scrapper.instagram.files.dash._Open", noted)
+    many = " ".join(f'a{number}="1"' for number in range(1000))
+    assert len(read_manifest(mpd(VIDEO, attributes=f'{many} contentType="video"', more=many))) == 1
+    assert most < 10
 
 
 @pytest.mark.parametrize("number", ["0", "-1", "1e9", "9" * 5000, "abc", "\u0661", "100001"])

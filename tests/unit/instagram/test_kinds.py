@@ -113,6 +113,24 @@ def test_something_behind_a_picture_does_no_harm() -> None:
     assert is_whole(file, FileKind("image", ".jpg"))
 
 
+def test_boxes_in_boxes_are_not_all_read() -> None:
+    def box(name: bytes, content: bytes) -> bytes:
+        return (8 + len(content)).to_bytes(4, "big") + name + content
+
+    tracks = box(b"trak", 300 * box(b"mdia", b"")) * 300
+    content = box(b"ftyp", b"isom" + bytes(4)) + box(b"moov", tracks)
+    reads = 0
+
+    class Counting(BytesIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            nonlocal reads
+            reads += 1
+            return super().read(size)
+
+    assert read_kind(Counting(content)) is not None
+    assert reads < 10_000
+
+
 def test_an_endless_file_of_empty_boxes_ends() -> None:
     file = BytesIO(b"\0\0\0\x10ftypisom\0\0\0\0" + b"\0\0\0\x08free" * 100_000)
     assert read_kind(file) == FileKind("video", ".mp4")

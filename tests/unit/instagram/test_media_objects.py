@@ -457,6 +457,30 @@ SONG = {"music_info": {"music_asset_info": {"title": "Song", "display_artist": "
 OWN = {"original_sound_info": {"original_audio_title": "Own", "ig_artist": {"username": "me"}}}
 
 
+def with_url(title: str | None, name: str) -> dict[str, Any]:
+    asset = {"title": title, "progressive_download_url": f"https://cdn/{name}"}
+    return {"music_info": {"music_asset_info": asset}}
+
+
+@pytest.mark.parametrize(
+    ("clips", "music", "expected"),
+    [
+        (OWN, with_url("Song", "a"), Music("Song", None, "https://cdn/a")),
+        (SONG, with_url("Song", "a"), Music("Song", None, "https://cdn/a")),
+        (with_url("One", "a"), with_url("Other", "b"), Music("One", None, "https://cdn/a")),
+        (None, with_url(None, "a"), Music("", None, "https://cdn/a")),
+        (SONG, {"music_info": None}, Music("Song", "Band")),
+        (
+            {"original_sound_info": {"progressive_download_url": "https://cdn/own"}},
+            None,
+            Music("", None, "https://cdn/own"),
+        ),
+    ],
+)
+def test_a_sound_with_a_url_comes_first(clips: object, music: object, expected: Music) -> None:
+    assert details(clips_metadata=clips, music_metadata=music).music == expected
+
+
 @pytest.mark.parametrize(
     ("clips", "music"),
     [
@@ -546,6 +570,8 @@ def test_a_page_s_post_is_found_among_others(media: Any, others: list[Any]) -> N
 
 def test_a_page_s_wrapped_post_is_found() -> None:
     assert find_in_page([STUB, {"if_not_gated_logged_out": WHOLE}], CODE) == WHOLE
+    in_parts = {"code": CODE.text, "video_dash_manifest": "<MPD/>"}
+    assert find_in_page([STUB, in_parts], CODE) == in_parts
 
 
 def test_a_page_s_gate_counts_where_there_is_no_post() -> None:

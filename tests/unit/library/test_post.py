@@ -287,6 +287,20 @@ def stored(quality: Quality, codec: str | None = "h264", *, size: int = 9, **mor
     return replace(post(item), quality=quality, **more)
 
 
+@pytest.mark.parametrize("max_bytes", ["8", 0, -1, 1.5, [], None])
+def test_a_kept_size_that_makes_no_sense_is_none(max_bytes: Any) -> None:
+    assert Wish.stored("best", max_bytes) == Wish("best")
+
+
+def test_old_files_beyond_a_size_are_left_out() -> None:
+    media = tuple(image(filename=f"abcde_{number}.jpg") for number in (1, 2))
+    whole = replace(post(*media), outdated=(2,))
+    assert whole.within(3) == whole.within(None) == whole
+    assert whole.within(2) == replace(whole, media=media[:1], missing=(2,), outdated=())
+    alone = replace(post(media[0]), outdated=(1,))
+    assert alone.within(2) == alone
+
+
 @pytest.mark.parametrize(
     ("known", "wish", "satisfies"),
     [
