@@ -2,11 +2,11 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncGenerator, Iterator
-from contextlib import aclosing, contextmanager, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
 
 from aiohttp import web
-from aiohttp_sse import sse_response
+from aiohttp_sse import EventSourceResponse, sse_response
 
 from scrapper.errors import TooManyStreams
 from scrapper.jobs.store import MAKE_ROOM_SECONDS
@@ -18,6 +18,7 @@ LAST_EVENT_ID = "Last-Event-ID"
 
 _MOST_OF_A_CLIENT = 20
 _SEND_SECONDS = 120.0
+_PING_SECONDS = 15.0
 
 
 class StreamLimit:
@@ -47,13 +48,30 @@ class StreamLimit:
 async def send_events(request: web.Request, pieces: AsyncGenerator[bytes]) -> web.StreamResponse:
     """Send *pieces* of a stream of events to the client of *request* until they end, or it goes.
 
-    A comment every 15 seconds keeps proxies from ending the stream.
+    A comment every 15 seconds keeps proxies from ending the stream, and finds out that a client
+    is gone to whom there is nothing to send.
     """
-    async with sse_response(request) as response:
+    async with sse_response(request, ping_interval=_PING_SECONDS) as response:
         # The client went away, or reads nothing.
         with suppress(ConnectionError, TimeoutError):
-            async with aclosing(pieces):
+            async with asyncio.timeout(None) as stay, _leaving(response, stay), aclosing(pieces):
                 async for piece in pieces:
                     async with asyncio.timeout(_SEND_SECONDS):
                         await response.write(piece)
     return response
+
+
+@asynccontextmanager
+async def _leaving(response: EventSourceResponse, stay: asyncio.Timeout) -> AsyncIterator[None]:
+    """End *stay* once the comments of *response* reach nobody."""
+
+    def leave(_: asyncio.Task[None]) -> None:
+        stay.reschedule(0)
+
+    reached = asyncio.create_task(response.wait())
+    reached.add_done_callback(leave)
+    try:
+        yield
+    finally:
+        reached.remove_done_callback(leave)
+        reached.cancel()

@@ -217,6 +217,21 @@ async def test_a_client_may_have_twenty_streams_at_a_time(start_service: StartSe
         stream.close()
 
 
+async def test_streams_whose_clients_went_do_not_count(
+    start_service: StartService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("scrapper.handlers.streams._PING_SECONDS", 0.05)
+    client = await start_service()
+    for stream in [await client.get("/events") for _ in range(20)]:
+        stream.close()
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while True:
+            async with client.get("/events") as response:
+                if response.status == 200:
+                    return
+            await asyncio.sleep(0.05)
+
+
 async def test_many_streams_share_one_look(start_service: StartService) -> None:
     client = await start_service()
     streams = [await client.get("/events") for _ in range(15)]
