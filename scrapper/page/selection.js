@@ -35,6 +35,13 @@ export function clearSelection() {
   show();
 }
 
+/** Choose a post no longer that is gone. */
+export function deselect(shortcode) {
+  if (chosen.delete(shortcode)) {
+    show();
+  }
+}
+
 /** Choose a post, or no longer; *range*: everything from the last one chosen to it. */
 function toggle(shortcode, range) {
   const all = listed().map((post) => post.shortcode);

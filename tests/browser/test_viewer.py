@@ -243,3 +243,19 @@ async def test_media_opens_in_a_tab_of_its_own(
         await plays(page.locator("video"))
         await page.goto(str(client.make_url("/media/photo-tab/photo-tab.jpg")))
         await expect(page.locator("img")).to_have_js_property("naturalWidth", 320)
+
+
+async def test_on_a_phone_the_whole_menu_is_in_view(
+    instagram: StandIn, start_service: StartService, browse: Browse
+) -> None:
+    client = await start_service()
+    await scrape(client, "carousel-page")
+    async with browse(client, **PHONE | {"viewport": {"width": 320, "height": 600}}) as page:
+        await open_tile(page, "carousel-page")
+        summary = page.locator("#post-menu summary")
+        beside = await page.locator("#save").bounding_box(), await summary.bounding_box()
+        assert beside[0] and beside[1]
+        assert beside[0]["y"] == beside[1]["y"]
+        await summary.click()
+        for button in await page.locator("#post-menu button").all():
+            await expect(button).to_be_in_viewport(ratio=1)
