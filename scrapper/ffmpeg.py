@@ -58,7 +58,7 @@ class FFmpeg:
 
         Raises:
             FFmpegFailed: it fails, or reaches one of its bounds.
-            TimeoutError: it would take more than so many *seconds*, its wait for others included.
+            TimeoutError: it would take more than *seconds*, its wait for others included.
         """
         deadline = time.monotonic() + seconds
         if not _slots.acquire(timeout=max(0.0, seconds)):

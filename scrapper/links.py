@@ -38,7 +38,6 @@ _REMEMBERED_URLS = 1024
 _BEGINNING = re.compile(r"^(https?://)?(?=(www\.)?instagram\.com/)", re.IGNORECASE)
 _MEDIA_ID = re.compile(r"[0-9]{1,20}")
 _ITEM = re.compile(r"0{0,5}([1-9][0-9]{0,3})")
-_INVISIBLE = frozenset({"Zs", "Zl", "Zp", "Cf"})
 _KINDS = frozenset({"p", "reel", "reels", "tv"})
 _AUDIO = (["reels", "audio"], ["music", "audio"])
 _RESERVED = _KINDS | {"about", "accounts", "api", "developer", "direct", "explore", "graphql"}
@@ -141,7 +140,7 @@ def item_in(url: str) -> int | None:
 
 
 def _is_invisible(character: str) -> bool:
-    return character.isspace() or unicodedata.category(character) in _INVISIBLE
+    return character.isspace() or unicodedata.category(character) == "Cf"
 
 
 def _segments(parts: SplitResult) -> list[str]:

@@ -62,6 +62,8 @@ class Call:
         async def run_coroutine() -> Any:
             task = asyncio.ensure_future(function(*arguments))
             self._theirs = asyncio.get_running_loop(), task
+            if self.stopped:
+                task.cancel()
             return await task
 
         self._since = time.monotonic()

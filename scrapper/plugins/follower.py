@@ -328,11 +328,10 @@ class _Follower:
         try:
             await call.result(self._followed.timeout)
         except NotReturned as error:
-            number = len(run.called)
-            log.warning("plugin does not return", hook="post_stored", subject=run.left[0][0])
+            log.warning("plugin does not return", hook="post_stored", subject=run.last)
             await call.ended()
             # However it ended, it was too late.
-            run.fail(number, error)
+            run.fail(error)
         # The disk may be away: what was done before counts.
         except Exception as error:  # noqa: BLE001
             fault = error

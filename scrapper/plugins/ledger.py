@@ -45,9 +45,9 @@ CREATE TABLE lost (at REAL NOT NULL) STRICT
 class Ledger:
     """The ledger in the SQLite file at *path*; blocking, and for any thread.
 
-    A post has a version, which changes when it is stored anew. A plugin that is new here starts
+    A post has a version, which changes when it is stored again. A plugin that is new here starts
     with the posts that are stored from then on. If the file is damaged, removed or replaced, it is
-    begun anew, and every plugin is notified of every post again: none is lost.
+    recreated, and every plugin is notified of every post again: none is lost.
 
     Calls raise what a use of :class:`~scrapper.library.sqlite_file.SQLiteFile` raises; *check*
     is called before the file is opened or made.

@@ -69,14 +69,21 @@ class StoredRun:
         self._ours = ours
         self.called: list[StoredCall] = []
         """What was called so far."""
+        self._begun = 0
 
     @property
     def left(self) -> Sequence[tuple[str, int]]:
         """The posts whose turn did not come."""
         return self._posts[len(self.called) :]
 
-    def fail(self, number: int, error: Exception) -> None:
-        """Count the call with that *number*, from 0, as the last one, and as failed."""
+    @property
+    def last(self) -> str:
+        """The shortcode of the post that the plugin was called with last."""
+        return self._posts[self._begun - 1][0]
+
+    def fail(self, error: Exception) -> None:
+        """Count the last call that began as failed."""
+        number = self._begun - 1
         self.called[number:] = [StoredCall(*self._posts[number], error=error)]
 
     def __call__(self, call: Call) -> None:
@@ -99,6 +106,7 @@ class StoredRun:
         for shortcode, version in posts:
             if call.stopped or not self._ours:
                 break
+            self._begun += 1
             self.called.append(self._call_with(call, shortcode, version))
         self._note_done()
 
@@ -118,7 +126,8 @@ class StoredRun:
         # A plugin may raise anything.
         except Exception as error:  # noqa: BLE001
             return StoredCall(shortcode, version, error=error)
-        return StoredCall(shortcode, version, result=result)
+        # One that returns too late has failed.
+        return StoredCall(shortcode, version, result=result, made=not call.stopped)
 
     def _note_done(self) -> None:
         """Note in the ledger, together, the calls that worked and returned nothing."""

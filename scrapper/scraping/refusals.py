@@ -49,7 +49,7 @@ class Refusals:
         self._refused: _Refused | None = None
 
     async def note_limit(self, seconds: float) -> None:
-        """Note that Instagram refused, and is to be left alone for so many *seconds*."""
+        """Note that Instagram refused, and is to be left alone for *seconds*."""
         await asyncio.to_thread(self._change, lambda known: self._longer(known, seconds))
 
     async def note_answer(self) -> None:

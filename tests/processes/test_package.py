@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+import ssl
 import subprocess
 import sys
 import zipfile
@@ -25,6 +26,9 @@ ROOT = Path(__file__).resolve().parents[2]
 SOURCES = ("LICENSE", "README.md", "middlewares", "pyproject.toml", "requirements", "scrapper")
 UV: tuple[str | Path, ...] = (sys.executable, "-m", "uv")
 URL = "https://www.instagram.com/reel/reel-package/"
+# uv and pip bring certificates of their own; a mirror of packages may be known to the system alone.
+_CERTIFICATES = os.environ.get("SSL_CERT_FILE") or ssl.get_default_verify_paths().cafile
+TRUST = {name: _CERTIFICATES for name in ("SSL_CERT_FILE", "PIP_CERT") if _CERTIFICATES}
 SAYS_VERSION = f"instagram-scrapper {__version__}\n"
 
 
@@ -48,7 +52,11 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def wheel(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("dist")
     lock = ["--build-constraints", "requirements/build.txt", "--require-hashes"]
-    output_of([*UV, "build", "--quiet", *lock, "--out-dir", folder, repository], folder=ROOT)
+    output_of(
+        [*UV, "build", "--quiet", *lock, "--out-dir", folder, repository],
+        folder=ROOT,
+        environment=TRUST,
+    )
     [path] = folder.glob("*.whl")
     return path
 
@@ -64,9 +72,8 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 
 def bare_environment(home: Path) -> dict[str, str]:
-    """What ``env -i`` leaves, and the authority of a proxy that may stand before the index."""
-    kept = ("PATH", "SSL_CERT_FILE", "PIP_CERT")
-    return {"HOME": str(home), **{name: os.environ[name] for name in kept if name in os.environ}}
+    """What a fresh machine has: a search path, a home, and its certificates."""
+    return {"HOME": str(home), "PATH": os.environ["PATH"], **TRUST}
 
 
 def test_the_wheel_has_every_file(wheel: Path) -> None:

@@ -64,7 +64,7 @@ def authority(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(("mode", "expected"), [("", 0o660), ("600", 0o600), ("0666", 0o666)])
-def test_the_socket_has_its_mode_and_is_gone_at_the_end(
+def test_the_socket_has_its_mode_and_is_removed(
     tmp_path: Path, media_root: Path, mode: str, expected: int
 ) -> None:
     path = tmp_path / "scrapper.sock"

@@ -99,7 +99,7 @@ def test_a_hundred_forgeries_let_nobody_in(service: Service) -> None:
     wait_for(lambda: service.logged("sign-in by proxy ignored") == 3)
 
 
-def test_whom_the_proxy_signs_in_has_a_name_and_a_bucket(service: Service) -> None:
+def test_a_person_signed_in_has_a_name_and_a_bucket(service: Service) -> None:
     for name in NAMES:
         assert ask(service, PROXY, f"{name}: berta")[0] == 200
     _, head = ask(service, PROXY, "Remote-User: carl")

@@ -218,8 +218,11 @@ class Engine:
 
 
 @pytest.fixture
-def engine(tmp_path: Path) -> Engine:
-    return Engine(tmp_path / "jobs.sqlite3")
+def engine(tmp_path: Path) -> Iterator[Engine]:
+    engine = Engine(tmp_path / "jobs.sqlite3")
+    yield engine
+    # Python 3.13 warns of a database that is left open.
+    engine.store.close()
 
 
 def reopened(path: Path) -> tuple[set[str], dict[Delivery, float]]:
@@ -447,6 +450,7 @@ def test_a_new_file_is_private_and_a_loss_is_logged(tmp_path: Path) -> None:
     with capture_logs() as logs:
         use(opened)
     assert [line["event"] for line in logs] == ["jobs removed: file begun anew"]
+    opened.close()
 
 
 def test_a_database_behind_a_link_is_used(tmp_path: Path) -> None:

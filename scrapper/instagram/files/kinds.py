@@ -132,7 +132,7 @@ def read_kind(file: BinaryIO) -> FileKind | None:
 
 
 def bit_rate(size: int, seconds: float | None) -> int | None:
-    """Bits a second of a file of *size* bytes that plays for so many *seconds*."""
+    """Bits a second of a file of *size* bytes that plays for *seconds*."""
     return round(8 * size / seconds) if seconds else None
 
 

@@ -20,7 +20,7 @@ def fetch_song(
 ) -> File:
     """The file at *url*, one of *max_bytes* at most, as *name* in *folder*.
 
-    It takes so many *seconds* at most, and *keep_free* bytes of the disk stay free.
+    It takes *seconds* at most, and *keep_free* bytes of the disk stay free.
 
     Raises:
         ScrapeError: one of its subclasses: it cannot be had, or is no sound.

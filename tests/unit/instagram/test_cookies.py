@@ -90,6 +90,135 @@ def test_cookies_are_read_as_people_have_them(text: str, encoding: str) -> None:
     assert parse_cookies(text.encode(encoding)) == expected
 
 
+def exported_beside(**fields: Any) -> dict[str, str]:
+    """What is read of a JSON export with the session and one more cookie."""
+    session = {"name": "sessionid", "value": "the-session", "domain": "instagram.com"}
+    cookies = parse_cookies(json.dumps([session, {"name": "mid", "value": "m", **fields}]).encode())
+    assert cookies.pop("sessionid") == "the-session"
+    return cookies
+
+
+@pytest.mark.parametrize("key", ["domain", "host", "Host raw"])
+@pytest.mark.parametrize(
+    ("domain", "is_ours"),
+    [
+        (".instagram.com", True),
+        ("Instagram.com", True),
+        ("www.instagram.com", True),
+        ("https://.instagram.com/", True),
+        ("https://instagram.com/", True),
+        ("https://i.instagram.com/", True),
+        ("", True),
+        (None, True),
+        ("notinstagram.com", False),
+        ("instagram.com.example", False),
+        (7, False),
+    ],
+)
+def test_an_export_says_whose_a_cookie_is(key: str, domain: object, is_ours: bool) -> None:
+    assert exported_beside(**{key: domain}) == ({"mid": "m"} if is_ours else {})
+
+
+@pytest.mark.parametrize("key", ["expirationDate", "expires", "Expires raw"])
+@pytest.mark.parametrize(
+    ("moment", "is_past"),
+    [
+        (1000, True),
+        ("1000", True),
+        (0.5, True),
+        (4102444800, False),
+        (0, False),
+        (-1, False),
+        (10**15, False),
+        ("9" * 400, False),
+        ("", False),
+        ("soon", False),
+        (None, False),
+        ([], False),
+    ],
+)
+def test_an_export_says_when_a_cookie_ends(key: str, moment: object, is_past: bool) -> None:
+    assert exported_beside(**{key: moment}) == ({} if is_past else {"mid": "m"})
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"sessionid": "7:abcdef:1", "mid": "m"},
+        {"cookies": {"sessionid": "7:abcdef:1", "mid": "m"}},
+        {"cookies": [7, {"name": "sessionid", "value": "7:abcdef:1"}, {"name": "mid"}], "x": 1},
+    ],
+)
+def test_json_of_each_shape_is_read(data: object) -> None:
+    cookies = parse_cookies(json.dumps(data).encode())
+    assert (cookies["sessionid"], cookies["ds_user_id"]) == ("7:abcdef:1", "7")
+
+
+def test_a_text_in_the_other_byte_order_is_read() -> None:
+    for mark, encoding in ((b"\xfe\xff", "utf-16-be"), (b"\xff\xfe", "utf-16-le")):
+        assert "mid" in parse_cookies(mark + HEADER.encode(encoding))
+
+
+@pytest.mark.parametrize(
+    ("text", "is_read"),
+    [
+        (line(), True),
+        ("#HttpOnly_" + line(), True),
+        ("  " + line(), True),
+        (line().replace("TRUE", "FALSE"), True),
+        (line().replace("TRUE", "true"), True),
+        ("# " + line().replace(".instagram.com\t", "instagram.com\t"), False),
+        ("#" + line(), False),
+        (line().replace("TRUE\t/", "YES\t/"), False),
+        (line().replace("/\tTRUE", "/\tYES"), False),
+        (line() + "\tmore", False),
+        (line().replace("\tm", ""), False),
+    ],
+)
+def test_a_line_has_seven_fields_and_two_flags(text: str, is_read: bool) -> None:
+    assert parsed(text) == ({"mid": "m"} if is_read else {})
+
+
+@pytest.mark.parametrize(
+    ("text", "is_read"),
+    [
+        ("x" * 98 + " Cookie: sessionid=the-session", True),
+        ("x" * 101 + " Cookie: sessionid=the-session", False),
+        ("set-cookies sessionid=the-session", False),
+        ("Cookie : sessionid=the-session", False),
+        ("COOKIE:sessionid=the-session;", True),
+    ],
+)
+def test_a_header_begins_with_its_name(text: str, is_read: bool) -> None:
+    if is_read:
+        assert parse_cookies(text.encode()) == SESSION
+    else:
+        with pytest.raises(ValueError, match="There is no cookie sessionid"):
+            parse_cookies(text.encode())
+
+
+@pytest.mark.parametrize("value", [7, None, "", ["the-token"], {}])
+def test_a_token_that_is_no_text_is_left_out(value: object) -> None:
+    assert exported_beside(name="csrftoken", value=value) == {}
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+@pytest.mark.parametrize("others", [0, 300])
+def test_sessions_of_every_protocol_are_read(tmp_path: Path, protocol: int, others: int) -> None:
+    # The second time a pickle names a text by its place in the memo.
+    text = "the-same-text"
+    cookies = {f"x{number}": f"value-{number}" for number in range(others)}
+    cookies = {"mid": text, **cookies, "sessionid": text, "csrftoken": text}
+    path = write(tmp_path / "session", pickle.dumps(cookies, protocol))
+    found = read_session_file(path)
+    assert (found["sessionid"], found["csrftoken"]) == (text, text)
+
+
+def test_the_account_s_own_number_is_kept() -> None:
+    text = "ds_user_id=9; sessionid=7%3Aabcdef%3A2"
+    assert parse_cookies(text.encode())["ds_user_id"] == "9"
+
+
 def test_the_value_of_the_session_alone_is_enough() -> None:
     assert parse_cookies(b" 7:abcdef%3A1\n") == {"sessionid": "7:abcdef%3A1", "ds_user_id": "7"}
 
@@ -291,3 +420,17 @@ def test_a_short_secret_of_instagram_s_is_not_kept() -> None:
     assert valid_cookies({"sessionid": "the-session", "csrftoken": ","}) == {
         "sessionid": "the-session"
     }
+
+
+def test_a_secret_of_eight_characters_is_kept() -> None:
+    jar = {"sessionid": "12345678", "csrftoken": "%41234567"}
+    assert valid_cookies(jar) == {"sessionid": "12345678"}
+    assert valid_cookies({**jar, "csrftoken": "%412345678"})["csrftoken"] == "%412345678"
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_a_session_that_holds_itself_is_refused(tmp_path: Path, protocol: int) -> None:
+    data: dict[str, Any] = dict(SESSION)
+    data["itself"] = data
+    with pytest.raises(SessionFileError, match="something other than texts"):
+        read_session_file(write(tmp_path / "session", pickle.dumps(data, protocol)))

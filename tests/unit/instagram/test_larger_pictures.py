@@ -35,3 +35,20 @@ def test_a_source_with_larger_pictures_comes_first() -> None:
     order.helped("page", ["api"])
     assert order.sorted([API, WEB, PAGE]) == [WEB, PAGE, API]
     assert order.helper([PAGE, WEB]) == PAGE
+
+
+def test_a_source_that_comes_last_is_no_helper() -> None:
+    clock = Clock()
+    order = SourceOrder("logged_out", now=clock)
+    order.gave("api", ["page"])
+    assert order.helper([PAGE, WEB]) == WEB
+    clock.now += 10 * 60
+    assert order.helper([PAGE, WEB]) == PAGE
+
+
+def test_a_source_whose_trouble_is_over_is_restored() -> None:
+    order = SourceOrder("logged_out", now=Clock())
+    order.gave("page", ["api", "web"])
+    assert order.sorted([API, WEB, PAGE]) == [PAGE, API, WEB]
+    order.restore(["web", "unknown"])
+    assert order.sorted([API, WEB, PAGE]) == [WEB, PAGE, API]

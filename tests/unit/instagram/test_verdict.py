@@ -15,6 +15,7 @@ from scrapper.instagram.transport import BodyTooLarge, HostRefused
 from scrapper.instagram.verdict import (
     Reason,
     Refusal,
+    Refused,
     chain_of,
     reason_of_error,
     reason_of_redirect,
@@ -34,6 +35,11 @@ def response_of(raw: RawAnswer) -> requests.Response:
     response.headers.update(raw.headers)
     response._content = raw.content
     return response
+
+
+def reason_in(refused: Refused | None) -> Reason | None:
+    """The reason; a refusal must have one."""
+    return None if refused is None else Reason(refused.reason)
 
 
 @pytest.mark.parametrize(
@@ -81,7 +87,7 @@ def test_each_answer_of_the_api_has_its_meaning(
 ) -> None:
     for session, expected in ((False, logged_out), (True, with_session)):
         refused = reason_of_response(response_of(ANSWERS[name]), with_session=session)
-        assert (refused and refused.reason) == expected
+        assert reason_in(refused) == expected
 
 
 @pytest.mark.parametrize(
@@ -130,7 +136,7 @@ def test_an_error_counts_only_where_it_stands(
 ) -> None:
     for session, expected in ((False, logged_out), (True, with_session)):
         found = reason_of_response(response_of(raw), with_session=session)
-        assert (found and found.reason) == expected
+        assert reason_in(found) == expected
 
 
 @pytest.mark.parametrize(
@@ -227,7 +233,7 @@ def caused(error: Exception, by: Exception) -> Exception:
 )
 def test_each_exception_has_its_meaning(error: Exception, reason: Reason | None) -> None:
     found = reason_of_error(error)
-    assert (found and found.reason) == reason
+    assert reason_in(found) == reason
     assert (found and found.retry_after) == (3.0 if reason is R.PACE else None)
 
 
@@ -286,7 +292,7 @@ def test_each_page_has_its_meaning(
     response = response_of(raw)
     for session, expected in ((False, logged_out), (True, with_session)):
         refused = refusal_of_page(response, with_session=session, route=route_of(response.content))
-        assert (refused and refused.reason) == expected
+        assert reason_in(refused) == expected
 
 
 def test_a_limit_says_how_long_to_wait() -> None:
@@ -374,6 +380,8 @@ def refused(
         ([R.THROTTLED], "RateLimited", True),
         ([R.WAIT, R.NEEDS_LOGIN], "RateLimited", False),
         ([R.WAIT], "RateLimited", False),
+        ([R.WAIT, R.FAILED], "RateLimited", False),
+        ([R.WAIT, R.LOGIN_WALL], "RateLimited", False),
         ([R.CLOSED], "RateLimited", False),
         ([R.PACE], "RateLimited", False),
         ([R.NEEDS_LOGIN, R.CHANGED], "PostForbidden", None),
@@ -434,7 +442,13 @@ def test_the_session_counts_only_for_posts_that_need_it(
     assert (type(error).__name__, getattr(error, "cool_down", None)) == (code, cools_down)
 
 
-def test_a_limit_of_this_address_counts_for_a_gated_post_too() -> None:
+@pytest.mark.parametrize("reason", [R.GATED, R.SESSION_ENDED])
+def test_a_gate_that_the_session_met_counts_first(reason: Reason) -> None:
+    trouble = [refused(one, with_session=True) for one in (R.FAILED, reason, R.RATE_LIMITED)]
+    assert type(verdict([refused(R.GATED), *trouble])).__name__ == "PostForbidden"
+
+
+def test_a_limit_of_this_address_counts_for_gated_posts_too() -> None:
     refusals = [refused(R.GATED), refused(R.SOFT_BLOCK), refused(R.WAIT, with_session=True)]
     error = verdict(refusals)
     assert (type(error).__name__, getattr(error, "cool_down", None)) == ("RateLimited", True)

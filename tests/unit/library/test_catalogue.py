@@ -136,7 +136,7 @@ async def test_a_post_is_found_by_its_link(library: Library, link: str) -> None:
     assert await found(library, link, owner="somebody") == []
 
 
-async def test_a_post_is_found_by_the_share_link_it_was_asked_by(library: Library) -> None:
+async def test_a_post_is_found_by_its_share_link(library: Library) -> None:
     folder = library.stage("a-post")
     (folder / "a-post.mp4").write_bytes(b"video")
     url = "https://www.instagram.com/share/reel/BAtoken123?x=1"

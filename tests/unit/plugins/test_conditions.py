@@ -105,7 +105,7 @@ async def test_a_change_that_is_over_is_tried_no_more(
 
 
 @pytest.mark.parametrize(("min_free", "max_media"), [("100", "1024"), ("0", "1")])
-def test_the_disk_is_nearly_full_where_one_large_file_has_no_room(
+def test_the_disk_is_nearly_full_without_room_for_one_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, min_free: str, max_media: str
 ) -> None:
     monkeypatch.setenv("MEDIA_ROOT", str(tmp_path))

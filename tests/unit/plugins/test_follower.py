@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from prometheus_client import generate_latest
+from structlog.testing import capture_logs
 
 from scrapper.jobs.model import Job, JobPost, JobResponse, new_job
 from scrapper.jobs.stores.sqlite import JobFile, SqliteStore
@@ -286,8 +287,8 @@ async def test_a_hanging_hook_delays_neither_other_plugins_nor_the_end(
             await until(lambda: workshop.outcome("three", name) == "done")  # noqa: B023
         for plugin in ("one", "two"):
             await until(lambda: workshop.outcome(plugin, "aaaaa") == "begun")  # noqa: B023
-    forever.set()
     assert workshop.outcome("one", "aaaaa") == workshop.outcome("two", "aaaaa") == "begun"
+    forever.set()
 
 
 async def test_a_slow_hook_fails_and_never_runs_twice_at_once(
@@ -309,6 +310,29 @@ async def test_a_slow_hook_fails_and_never_runs_twice_at_once(
         store(workshop.library, "abcde")
         await until(lambda: workshop.outcome("one", "abcde") == "failed")
     assert most == [1, 1, 1]
+
+
+async def test_a_function_that_returns_too_late_failed(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    late: list[threading.Event] = []
+
+    def slow(post: Post) -> None:
+        late.append(threading.Event())
+        late[-1].wait()
+
+    def refused() -> int:
+        return [line["event"] for line in logs].count("plugin does not return")
+
+    workshop.timeout = 0.01
+    with capture_logs() as logs:
+        async with workshop.running(monkeypatch, one=module(post_stored=slow)):
+            store(workshop.library, "abcde")
+            for number in range(1, 4):
+                await until(lambda: refused() == len(late) == number)  # noqa: B023
+                late[-1].set()
+            await until(lambda: workshop.outcome("one", "abcde") == "failed")
+    assert len(late) == 3
 
 
 @pytest.mark.parametrize("result", ["text", 1, SimpleNamespace(media=())])

@@ -46,9 +46,7 @@ def send(outbox: Outbox, target: str = "phone") -> list[str]:
     return [message.text for message in due]
 
 
-def test_the_first_event_is_due_at_once_and_the_others_in_an_hour(
-    outbox: Outbox, clock: Clock
-) -> None:
+def test_the_first_event_is_due_at_once_others_hourly(outbox: Outbox, clock: Clock) -> None:
     add(outbox, 1)
     assert send(outbox) == ["number 1"]
     for number in (2, 3, 4):
@@ -71,9 +69,7 @@ def test_kinds_and_targets_do_not_wait_for_each_other(outbox: Outbox) -> None:
     assert send(outbox, "mail") == ["number 2"]
 
 
-def test_an_event_that_comes_while_another_is_sent_is_not_lost(
-    outbox: Outbox, clock: Clock
-) -> None:
+def test_an_event_during_a_delivery_is_not_lost(outbox: Outbox, clock: Clock) -> None:
     add(outbox, 1)
     [message] = outbox.due("phone")
     add(outbox, 2)
