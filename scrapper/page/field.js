@@ -29,10 +29,16 @@ const keeps = () => at("keep-new").checked;
 function submit() {
   const links = linksIn(at("links").value);
   at("links").focus();
-  if (links.length) {
-    fillIn("");
-    put(links, keeps());
+  if (!links.length) {
+    return;
   }
+  if (!links.some((link) => /[./]/.test(link))) {
+    // No link at all: whoever mistyped still has it.
+    toast(TEXTS.advice.invalid_url(), { bad: true });
+    return;
+  }
+  fillIn("");
+  put(links, keeps());
 }
 
 /** Start with the links of a text that was pasted; they can be taken back for a while. */
@@ -75,8 +81,10 @@ function takeShared() {
     // Otherwise a reload would bring it back.
     history.replaceState(null, "", location.pathname);
   }
-  return texts.length > 0;
 }
+
+/** Put the focus where the next key is wanted. */
+export const focusField = () => at(at("links").value ? "send" : "links").focus({ preventScroll: true });
 
 export function watchField() {
   at("keep-new").checked = recall(KEEP) !== null;
@@ -118,9 +126,8 @@ export function watchField() {
       field.focus();
     }
   });
-  if (takeShared()) {
-    at("send").focus();
-  } else if (!document.querySelector("dialog[open]")) {
-    field.focus({ preventScroll: true });
+  takeShared();
+  if (!document.querySelector("dialog[open]")) {
+    focusField();
   }
 }

@@ -4,6 +4,7 @@ import { advice, canHelp, guarded } from "./advice.js";
 import { Failure, readJSON, send } from "./api.js";
 import { at, copyOf, icon, soon } from "./dom.js";
 import { drop, put, unsent } from "./outbox.js";
+import { openSettings } from "./settings.js";
 import { TEXTS } from "./texts.js";
 import { toast } from "./toast.js";
 
@@ -110,6 +111,13 @@ function linesOf() {
   return found.sort((one, other) => one.rank - other.rank);
 }
 
+function helpFor(post, keep) {
+  if (mayRetry(post)) {
+    return [[TEXTS.retry, () => void put([post.url], keep)]];
+  }
+  return post.code === "login_required" ? [[TEXTS.logIn, openSettings]] : [];
+}
+
 function* linesOfJob(job, posts) {
   for (const post of posts) {
     const line = { key: `${job.id} ${keyOf(post)}`, name: TEXTS.nameOfLink(post.url), link: post.url, state: post.state };
@@ -122,8 +130,7 @@ function* linesOfJob(job, posts) {
       shares.delete(line.key);
     }
     if (post.state === "failed") {
-      const retry = mayRetry(post) ? [[TEXTS.retry, () => void put([post.url], job.keep)]] : [];
-      yield { ...line, rank: 0, text: advice(failureOf(post)), actions: retry };
+      yield { ...line, rank: 0, text: advice(failureOf(post)), actions: helpFor(post, job.keep) };
     }
   }
   const waiting = posts.filter(canBeCancelled);
@@ -227,7 +234,7 @@ function render() {
     waiting: count("waiting"),
     failed: failures,
   });
-  at("retry-all").hidden = all.filter((line) => line.state === "failed" && line.actions.length).length < 2;
+  at("retry-all").hidden = retries().length < 2;
   const chances = cancellable().length + unsent().length;
   // A single one has its own button, if its line is shown.
   at("cancel-all").hidden = chances < (all.length > SHOWN ? 1 : 2);
@@ -250,20 +257,26 @@ async function cancel(which) {
   }
 }
 
-/** Send again everything that failed and can succeed. */
-function retryAll() {
+/** The links of what failed and can succeed, each with whether to keep it. */
+function retries() {
   const seen = new Set();
-  const again = { true: [], false: [] };
-  for (const job of newestFirst()) {
-    for (const post of job.posts.filter((one) => !seen.has(keyOf(one)))) {
+  const found = [];
+  for (const { keep, posts } of newestFirst()) {
+    for (const post of posts.filter((one) => !seen.has(keyOf(one)))) {
       seen.add(keyOf(post));
       if (post.state === "failed" && mayRetry(post)) {
-        again[job.keep].push(post.url);
+        found.push({ url: post.url, keep });
       }
     }
   }
-  put(again.true, true);
-  put(again.false, false);
+  return found;
+}
+
+/** Send again everything that failed and can succeed. */
+function retryAll() {
+  for (const kept of [true, false]) {
+    put(retries().filter(({ keep }) => keep === kept).map(({ url }) => url), kept);
+  }
 }
 
 /** Make the server forget finished jobs. */

@@ -3,19 +3,21 @@
 import { advice } from "./advice.js";
 import { Failure, readJSON, request } from "./api.js";
 import { at } from "./dom.js";
+import { recall, remember } from "./storage.js";
 import { TEXTS } from "./texts.js";
 
+// The server answers 403 for as long as it has no key: one answer is enough.
+const KEYLESS = "keyless";
 const TROUBLE = new Set(["expired", "challenged"]);
 
 let known = () => {};
-let keyless = false;
 
 /** Show a login's state, as GET /login gives it. */
 export function showLogin({ state, username, since }) {
   const who = username ? TEXTS.as(username) : "";
   const text = TEXTS.loginStates[state](who, since ? TEXTS.moment(since) : "");
   at("login-state").textContent = text;
-  at("login-form").hidden = keyless;
+  at("login-form").hidden = false;
   at("forget").hidden = state === "none";
   at("login-trouble").hidden = !TROUBLE.has(state);
   at("login-trouble-text").textContent = TROUBLE.has(state) ? text : "";
@@ -26,18 +28,21 @@ export function showLogin({ state, username, since }) {
 export async function loadLogin() {
   try {
     const login = await readJSON("login");
-    keyless = false;
+    remember(KEYLESS, "");
     showLogin(login);
   } catch (failure) {
     if (failure.status !== 403) {
       throw failure;
     }
-    keyless = true;
+    remember(KEYLESS, "yes");
     at("login-state").textContent = TEXTS.loginNeedsKey;
     at("login-form").hidden = true;
     at("login-trouble").hidden = true;
   }
 }
+
+/** The same, unless this browser knows that the server has no key. */
+export const loadKnownLogin = async () => recall(KEYLESS) ?? loadLogin();
 
 async function attempt(work) {
   const place = at("login-notice");
@@ -77,6 +82,8 @@ async function forget() {
 /** *changed* is called with each state that becomes known. */
 export function watchLogin(changed) {
   known = changed;
+  // A server that asks for a key has one.
+  document.addEventListener("signed-out", () => remember(KEYLESS, ""));
   at("login-form").addEventListener("submit", (event) => {
     event.preventDefault();
     attempt(replace);

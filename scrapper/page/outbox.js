@@ -39,6 +39,7 @@ export const unsent = () => entries;
  */
 export function watchOutbox(watchers) {
   listeners = watchers;
+  listeners.changed();
   pump();
 }
 

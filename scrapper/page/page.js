@@ -3,13 +3,13 @@
 import { guarded, quietly } from "./advice.js";
 import { at, soon } from "./dom.js";
 import { follow } from "./events.js";
-import { putBack, watchField } from "./field.js";
+import { focusField, putBack, watchField } from "./field.js";
 import { openAt, watchFilters } from "./filters.js";
 import { list, takePost, watchGallery } from "./gallery.js";
 import { knowLogin, loadJobs, show, takeJob, watchJobs } from "./jobs.js";
-import { loadLogin, showLogin, watchLogin } from "./login.js";
+import { loadKnownLogin, loadLogin, showLogin, watchLogin } from "./login.js";
 import { pump, watchOutbox } from "./outbox.js";
-import { clearSelection, watchSelection } from "./selection.js";
+import { clearSelection, deselect, watchSelection } from "./selection.js";
 import { watchSession } from "./session.js";
 import { watchSettings } from "./settings.js";
 import { showAway, showStorage } from "./standing.js";
@@ -24,7 +24,7 @@ let loaded = false;
 
 function loadAll() {
   loaded = true;
-  return Promise.all([list, loadJobs, showStorage, loadLogin].map(quietly));
+  return Promise.all([list, loadJobs, showStorage, loadKnownLogin].map(quietly));
 }
 
 const storageSoon = soon(() => quietly(showStorage), STORAGE_PAUSE_MS);
@@ -34,6 +34,9 @@ const EVENTS = {
   job: (change) => takeJob(change),
   post: (change) => {
     takePost(change);
+    if (change.change === "removed") {
+      deselect(change.shortcode);
+    }
     takeShownPost(change);
     storageSoon();
   },
@@ -68,6 +71,7 @@ fill(document);
 watchSession(() => {
   loaded = false;
   begin();
+  focusField();
   showOpened();
 }, end);
 watchGallery();
@@ -82,7 +86,7 @@ watchJobs(openAt);
 watchLogin(knowLogin);
 watchOutbox({ changed: show, accepted: (job) => takeJob(job, true), refused: putBack });
 watchSelection(openAt);
-watchSettings();
+watchSettings(() => quietly(loadLogin));
 watchViewer();
 watchField();
 // A browser allows six connections to a server: hidden windows must not occupy them.

@@ -35,6 +35,13 @@ export function clearSelection() {
   show();
 }
 
+/** Deselect a post that is gone. */
+export function deselect(shortcode) {
+  if (chosen.delete(shortcode)) {
+    show();
+  }
+}
+
 /** Select or deselect a post; with *range*, everything from the last selected one to it. */
 function toggle(shortcode, range) {
   const all = listed().map((post) => post.shortcode);

@@ -3,14 +3,20 @@
 import { at } from "./dom.js";
 import { place } from "./toast.js";
 
-export function watchSettings() {
+let opened = () => {};
+
+export function openSettings() {
+  at("settings").showModal();
+  place();
+  opened();
+}
+
+/** *whenOpen* is called each time the panel opens. */
+export function watchSettings(whenOpen) {
   const dialog = at("settings");
-  const open = () => {
-    dialog.showModal();
-    place();
-  };
-  at("open-settings").addEventListener("click", open);
-  at("mend-login").addEventListener("click", open);
+  opened = whenOpen;
+  at("open-settings").addEventListener("click", openSettings);
+  at("mend-login").addEventListener("click", openSettings);
   at("close-settings").addEventListener("click", () => dialog.close());
   dialog.addEventListener("click", (event) => {
     // The dialog itself is what is around its content.

@@ -121,6 +121,7 @@ export const TEXTS = {
       failed ? `${MANY.format(failed)} failed` : "",
     ].filter(Boolean).join(" · "),
   retry: "Retry",
+  logIn: "Add a login",
   retryAll: "Retry all",
   cancel: "Cancel",
   cancelAll: "Cancel all",
@@ -224,7 +225,8 @@ export const TEXTS = {
   helpIOSAddress: "Address for the shortcut",
   helpBookmarklet: "Elsewhere: drag this link to your bookmarks, and click it on a post's page.",
   bookmarklet: "Get this post",
-  helpKeys: "Keys: Shift and click selects up to a post, Ctrl+A selects all, arrow keys move through posts, Esc closes.",
+  helpKeys:
+    "To select several posts, hold a finger on one and tap others. With a keyboard: Shift and click selects up to a post, Ctrl+A all, Delete deletes them. Arrow keys move through posts, Esc closes.",
   api: "The API",
 
   advice: {
@@ -232,7 +234,7 @@ export const TEXTS = {
     unauthorized: () => "The API key is missing or wrong: sign in again.",
     invalid_url: () => "This is not the link of an Instagram post: copy it from the post's share menu.",
     unsupported_link: ({ message }) => `${message}.`,
-    login_required: ({ message }) => `${message}. An Instagram login can be added in the settings of this page.`,
+    login_required: ({ message }) => `${message}. Add an Instagram login in the settings of this page.`,
     challenge_required: ({ message }) => `${message}.`,
     post_not_found: () => "This post does not exist, or was removed: check the link.",
     not_stored: () => "This post is no longer stored: get it again by its link.",
@@ -243,7 +245,7 @@ export const TEXTS = {
     instagram_rate_limited: (_, later) => `Instagram asks to wait: ${later}.`,
     cooling_down: (_, later) => `Instagram asks to wait: ${later}.`,
     pace_exceeded: (_, later) => `This server slows its requests to Instagram to avoid being blocked: ${later}.`,
-    instagram_changed: ({ message }) => `${message}: try again; if that does not help, this server may need an update.`,
+    instagram_changed: ({ message }) => `${message}. Try again; if that does not help, this server may need an update.`,
   },
   otherAdvice: ({ status, message }, later) => (status === 400 ? `${message}.` : `${message}: ${later}.`),
   later: (duration) => (duration ? `try again in ${duration}` : "try again later"),

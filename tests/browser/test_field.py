@@ -65,6 +65,17 @@ async def test_the_keyboard_alone_sends_several_lines(
         await expect(tiles(page)).to_have_count(2)
 
 
+async def test_a_text_without_a_link_stays_in_the_field(
+    instagram: StandIn, start_service: StartService, browse: Browse
+) -> None:
+    client = await start_service()
+    async with browse(client) as page:
+        await get_posts(page, "hello there")
+        await expect(page.get_by_role("alert")).to_contain_text("copy it from the post's share")
+        await expect(page.get_by_label("Links", exact=True)).to_have_value("hello there")
+        await expect(lines(page)).to_have_count(0)
+
+
 async def test_the_switch_keeps_new_posts_and_is_remembered(
     instagram: StandIn, start_service: StartService, browse: Browse
 ) -> None:
@@ -99,12 +110,15 @@ async def test_links_that_wait_for_the_server_outlive_a_reload(
 ) -> None:
     client = await start_service()
     async with browse(client) as page:
-        await page.route("**/jobs", lambda route: route.abort())
+        for path in ("**/jobs", "**/events"):
+            await page.route(path, lambda route: route.abort())
         await get_posts(page, LINK)
         await expect(lines(page)).to_contain_text("Reel reel-shared")
+        await page.clock.install()
         await page.reload()
         await expect(lines(page)).to_contain_text("To be sent")
-        await page.unroute("**/jobs")
+        for path in ("**/jobs", "**/events"):
+            await page.unroute(path)
         await page.reload()
         await expect(tile(page, "reel-shared")).to_be_visible()
 

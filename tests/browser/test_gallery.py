@@ -147,6 +147,20 @@ async def test_many_are_selected_then_saved_and_kept(
                 assert (await response.json())["kept"] is True
 
 
+async def test_a_post_that_is_gone_is_no_longer_selected(
+    instagram: StandIn, start_service: StartService, browse: Browse
+) -> None:
+    client = await start_service()
+    await store(client, "reel-stays", "reel-goes")
+    async with browse(client) as page:
+        await tile(page, "reel-goes").get_by_role("checkbox").check()
+        await tile(page, "reel-stays").get_by_role("checkbox").check()
+        await client.delete("/posts/reel-goes")
+        await expect(page.get_by_text("1 selected")).to_be_visible()
+        await client.delete("/posts/reel-stays")
+        await expect(page.locator("#selection")).to_be_hidden()
+
+
 async def test_a_long_press_selects_and_a_tap_then_does(
     instagram: StandIn, start_service: StartService, browse: Browse
 ) -> None:

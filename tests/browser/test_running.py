@@ -14,7 +14,7 @@ FAILURES = {
     "share menu.",
     REEL.format("notfound-page"): "This post does not exist, or was removed: check the link.",
     REEL.format("forbidden-page"): "The post is private, or Instagram asks for a login to show "
-    "it. An Instagram login can be added in the settings of this page.",
+    "it. Add an Instagram login in the settings of this page.",
     REEL.format("limited-page"): "Instagram asks to wait: try again in 17 s.",
 }
 
@@ -111,6 +111,9 @@ async def test_failures_say_what_to_do_and_outlive_a_reload(
         # Only the limit goes away by itself.
         await expect(page.get_by_role("button", name="Retry: Reel limited-page")).to_be_visible()
         await expect(page.get_by_role("button", name="Retry")).to_have_count(1)
+        await page.get_by_role("button", name="Add a login: Reel forbidden-page").click()
+        await expect(page.get_by_role("heading", name="Instagram login")).to_be_visible()
+        await page.keyboard.press("Escape")
         await page.get_by_role("button", name="Clear finished").click()
         await expect(page.locator("#running")).to_be_hidden()
         await page.reload()

@@ -29,6 +29,7 @@ async def test_a_key_becomes_a_session_that_no_script_can_read(
         await expect(page.get_by_role("alert")).to_contain_text("This key is not right")
         await key.fill("s3cret")
         await page.keyboard.press("Enter")
+        await expect(page.get_by_label("Links", exact=True)).to_be_focused()
         await get_posts(page, REEL.format("reel-key"))
         await tile(page, "reel-key").get_by_role("link").click()
         await plays(page.locator("#media video"))
@@ -99,6 +100,23 @@ async def test_without_a_key_the_page_says_how_to_set_one(
         card = page.get_by_role("region", name="Instagram login")
         await expect(card).to_contain_text("set API_KEY")
         await expect(card.get_by_role("button")).to_have_count(0)
+
+
+async def test_a_server_without_a_key_is_asked_for_its_login_once(
+    instagram: StandIn, start_service: StartService, browse: Browse
+) -> None:
+    client = await start_service()
+    async with browse(client) as page:
+        await expect(page.locator("#login-state")).to_contain_text("set API_KEY")
+        asked: list[str] = []
+        page.on("request", lambda request: asked.append(request.url))
+        await page.reload()
+        await expect(page.get_by_text("Nothing is here yet")).to_be_visible()
+        assert str(client.make_url("/storage")) in asked
+        assert str(client.make_url("/login")) not in asked
+        # It may have one by now.
+        async with page.expect_response("**/login"):
+            await page.get_by_role("button", name="Settings and help").click()
 
 
 async def test_the_page_starts_without_its_server(

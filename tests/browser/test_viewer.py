@@ -243,3 +243,18 @@ async def test_media_opens_in_a_tab_of_its_own(
         await plays(page.locator("video"))
         await page.goto(str(client.make_url("/media/photo-tab/photo-tab.jpg")))
         await expect(page.locator("img")).to_have_js_property("naturalWidth", 320)
+
+
+async def test_on_a_phone_the_whole_menu_is_in_view(
+    instagram: StandIn, start_service: StartService, browse: Browse
+) -> None:
+    client = await start_service()
+    await scrape(client, "carousel-page")
+    async with browse(client, **PHONE | {"viewport": {"width": 320, "height": 600}}) as page:
+        await open_tile(page, "carousel-page")
+        summary = page.locator("#post-menu summary")
+        tops = "all => all.map((each) => each.getBoundingClientRect().top)"
+        assert len(set(await page.locator("#save, #post-menu summary").evaluate_all(tops))) == 1
+        await summary.click()
+        for button in await page.locator("#post-menu button").all():
+            await expect(button).to_be_in_viewport(ratio=1)
