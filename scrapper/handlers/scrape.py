@@ -23,7 +23,7 @@ __all__ = ["scrape", "scraped_post"]
     errors=(400, 403, 404, 408, 422, 502, 503, 507),
 )
 async def scrape(request: web.Request) -> web.Response:
-    """Download the post that the body's ``url`` names, or give it from disk.
+    """Download the post that the body's ``url`` names, or return it from disk.
 
     A stored post is never an error: where Instagram gives no newer one, the answer is the stored
     one with ``"stale": true``. With ``"refresh": true`` it is downloaded even if it is stored, and

@@ -42,7 +42,7 @@ async def test_the_page_and_the_docs_work_behind_a_prefix(
         await tile(page, "reel-behind").get_by_role("link").click()
         await plays(page.locator("#media video"))
         await page.goto(str(proxy.make_url("/saved/docs")))
-        await expect(page.get_by_text("Download a post, or give it from disk")).to_be_visible()
+        await expect(page.get_by_text("Download a post, or return it from disk")).to_be_visible()
 
 
 def _proxy(client: Client) -> web.Application:
