@@ -179,6 +179,7 @@ async def test_no_load_of_another_site_causes_work(
         for name, load in LOADS.items()
     )
     await evil_page.set_content(f"<!doctype html><title>Evil</title>{html}", wait_until="commit")
+    await evil_page.locator("form").first.wait_for(state="attached")
     await evil_page.evaluate("document.forms[0].submit()")
     for name, script in SCRIPTS.items():
         await evil_page.evaluate(f"() => {{ {script.format(work(client, name))} }}")

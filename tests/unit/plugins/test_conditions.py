@@ -1,5 +1,9 @@
 """The login's state and conditions: when they begin and end, and what plugins learn of them."""
 
+import json
+import sqlite3
+from contextlib import closing
+from dataclasses import astuple
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -47,6 +51,12 @@ def following(recorder: Recorder) -> ModuleType:
     return module(login_changed=login_changed, condition_changed=condition_changed)
 
 
+def noted(workshop: Workshop) -> set[str]:
+    """The conditions that the ledger has."""
+    with closing(sqlite3.connect(workshop.ledger_path)) as database:
+        return {value for (value,) in database.execute("SELECT value FROM conditions")}
+
+
 async def test_each_change_is_one_event_across_restarts(
     workshop: Workshop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -66,6 +76,10 @@ async def test_each_change_is_one_event_across_restarts(
         for _ in range(2):
             async with workshop.running(monkeypatch, one=following(recorder)):
                 await until(lambda: recorder.events == expected)
+                # An event that the ledger does not have yet would come twice.
+                condition = workshop.conditions.now()["login" if name == "login" else "disk"]
+                known = json.dumps(astuple(condition))
+                await until(lambda: known in noted(workshop))  # noqa: B023
 
 
 async def test_a_new_plugin_gets_nothing_where_all_is_usual(
