@@ -5,6 +5,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import cast
 
 from scrapper.library.stored import StoredPost, load
 
@@ -32,7 +33,6 @@ class Index:
         self._bytes = 0
         self._looks: dict[str, Look] = {}
         self._waiting: deque[tuple[str, Look]] = deque()
-        self._reading = 0
         self._readers: set[asyncio.Task[None]] = set()
 
     async def get(self, shortcode: str) -> StoredPost | None:
@@ -49,6 +49,13 @@ class Index:
     async def get_all(self, shortcodes: Sequence[str]) -> list[StoredPost | None]:
         """The same for many posts."""
         return await asyncio.gather(*map(self.get, shortcodes))
+
+    def load(self, shortcode: str) -> StoredPost | None:
+        """The stored post, read from the disk by the calling thread."""
+        stored = load(self._root / shortcode)
+        if stored is None:
+            self._check()
+        return stored
 
     def changed(self, shortcode: str) -> None:
         """Note that a post was published or removed."""
@@ -68,11 +75,8 @@ class Index:
         look.add_done_callback(lambda done: done.cancelled() or done.exception())
         self._looks[shortcode] = look
         self._waiting.append((shortcode, look))
-        if self._reading < _READERS:
-            self._reading += 1
-            reader = asyncio.create_task(self._read())
-            self._readers.add(reader)
-            reader.add_done_callback(self._readers.discard)
+        if len(self._readers) < _READERS:
+            self._readers.add(asyncio.create_task(self._read()))
         return look
 
     async def _read(self) -> None:
@@ -83,13 +87,14 @@ class Index:
                 some = [self._waiting.popleft() for _ in range(number)]
                 await self._read_now(some)
         finally:
-            self._reading -= 1
+            # At once: what waits from now on needs another reader.
+            self._readers.discard(cast(asyncio.Task[None], asyncio.current_task()))
 
     async def _read_now(self, some: Sequence[tuple[str, Look]]) -> None:
         shortcodes = [shortcode for shortcode, _ in some]
         found: Sequence[StoredPost | Exception | None]
         try:
-            found = await asyncio.to_thread(self._load, shortcodes)
+            found = await asyncio.to_thread(self._load_all, shortcodes)
         # There is no thread any more, since the process ends.
         except RuntimeError as error:
             found = [error] * len(some)
@@ -110,14 +115,11 @@ class Index:
             while self._bytes > _MOST_BYTES:
                 self.changed(next(iter(self._posts)))
 
-    def _load(self, shortcodes: Sequence[str]) -> list[StoredPost | Exception | None]:
+    def _load_all(self, shortcodes: Sequence[str]) -> list[StoredPost | Exception | None]:
         found: list[StoredPost | Exception | None] = []
         for shortcode in shortcodes:
             try:
-                stored = load(self._root / shortcode)
-                if stored is None:
-                    self._check()
-                found.append(stored)
+                found.append(self.load(shortcode))
             # The callers that wait for this post get the error.
             except Exception as error:  # noqa: BLE001
                 found.append(error)

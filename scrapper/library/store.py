@@ -36,7 +36,7 @@ from scrapper.library.post import Post
 from scrapper.library.publishing import Publisher
 from scrapper.library.root import MediaRoot
 from scrapper.library.sqlite_file import NewerSchema
-from scrapper.library.stored import MANIFEST, StoredPost, load
+from scrapper.library.stored import MANIFEST, StoredPost
 from scrapper.settings import Settings
 from scrapper.tasks import finished, in_background
 
@@ -144,11 +144,6 @@ class Library:
     async def get_all(self, shortcodes: Sequence[str]) -> Sequence[StoredPost | None]:
         """The same for many posts, in their order."""
         return await self._index.get_all(shortcodes)
-
-    async def reread(self, shortcode: str) -> StoredPost | None:
-        """The stored post as it is on the disk now, without a recent read."""
-        self._index.changed(shortcode)
-        return await self._index.get(shortcode)
 
     def changed(self, shortcode: str, change: Change | None = "stored") -> None:
         """Note, on the loop, that a post was published or removed.
@@ -406,10 +401,7 @@ class Library:
 
     def load(self, shortcode: str) -> StoredPost | None:
         """The stored post, read from the disk by the calling thread."""
-        stored = load(self.root / shortcode)
-        if stored is None:
-            self._check()
-        return stored
+        return self._index.load(shortcode)
 
     def has_version(self, shortcode: str, version: int) -> bool:
         """Whether the stored post has this *version*.

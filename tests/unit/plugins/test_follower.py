@@ -384,7 +384,7 @@ async def test_a_file_cut_short_is_left_out_of_the_post(
         store(workshop.library, "abcde")
         await until(lambda: workshop.outcome("one", "abcde") == "done")
         (workshop.root / "abcde/abcde.m4a").write_bytes(b"cut")
-        stored = await workshop.library.reread("abcde")
+        stored = workshop.library.load("abcde")
     assert stored
     assert stored.post.added == ()
 
@@ -415,7 +415,7 @@ async def test_unusable_additions_are_a_failure_that_delays_nothing(
             store(workshop.library, name)
         for plugin in modules:
             await until(lambda: workshop.outcome(plugin, "bbbbb") == "failed")  # noqa: B023
-        stored = await workshop.library.reread("aaaaa")
+        stored = workshop.library.load("aaaaa")
     assert stored
     assert stored.post.added == ()
 
