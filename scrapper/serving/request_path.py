@@ -16,10 +16,11 @@ from middlewares.errors import errors
 from middlewares.metrics import metrics
 from middlewares.rate_limit import HEADERS, rate_limit
 from middlewares.request_context import REQUEST_ID, request_context
-from scrapper.access.keys import ApiKeys
+from scrapper.access.keys import ApiKeys, Key
 from scrapper.access.proxy import ProxySignIn, gateways
 from scrapper.access.sessions import Sessions
 from scrapper.errors import RESPONSES, SettingsError
+from scrapper.handlers.clients import sender_of
 from scrapper.handlers.jobs import cancel_job, tokens_of_a_batch
 from scrapper.handlers.media import CONVERSION_NAMES
 from scrapper.handlers.page import DOCS_FILES, PAGE_FILES
@@ -260,11 +261,10 @@ class OwnMiddlewares:
         """The bucket of the request's key, if that has its own; a session uses its key's. Each
         person that a proxy signs in has one, since they all have the proxy's address.
         """
-        key = await self._sessions.key_behind(request)
-        if key is not None:
-            return None if key.limit is None else (f"key {key.name}", key.limit)
-        name = self._proxy.name_of(request)
-        return None if name is None else (name, self._settings.rate_limit_max_requests)
+        sender = await sender_of(request)
+        if isinstance(sender, Key):
+            return None if sender.limit is None else (f"key {sender.name}", sender.limit)
+        return None if sender is None else (sender, self._settings.rate_limit_max_requests)
 
     async def _own_larger_limit(self, request: web.Request) -> tuple[str, int] | None:
         if request.match_info.handler is thumbnail and await self._is_admitted(request):
@@ -274,9 +274,7 @@ class OwnMiddlewares:
         return own and (own[0], own[1] * _READS_A_TOKEN)
 
     async def _is_admitted(self, request: web.Request) -> bool:
-        if not self._keys.needed or self._proxy.name_of(request):
-            return True
-        return await self._sessions.key_behind(request) is not None
+        return not self._keys.needed or await sender_of(request) is not None
 
     async def _stands_in(self, request: web.Request) -> str | None:
         """The name of the request's session, or of the person that a proxy signed in."""
