@@ -19,13 +19,14 @@ from zipstream import ZipStream
 from scrapper.handlers.download_names import disposition
 from scrapper.handlers.openapi import FILE, Operation, Parameter
 from scrapper.handlers.posts import SHORTCODE, stored_post
+from scrapper.handlers.queries import FLAG, choice_in, flag_in
 from scrapper.handlers.refusals import InvalidParameter, NotStored
 from scrapper.handlers.request_bodies import ScrapeRequest, WishRequest
 from scrapper.handlers.resources import CONVERSIONS, DOWNLOAD_NAMES, LIBRARY, SETTINGS
 from scrapper.handlers.scrape import scraped_post
 from scrapper.handlers.versions import Version
 from scrapper.instagram.files.kinds import MEDIA_TYPES
-from scrapper.library.disk import is_whole
+from scrapper.library.disk import is_there
 from scrapper.library.post import MAX_MEGABYTES, MediaItem, Post, Quality, Wish
 from scrapper.links import clean_link, is_shortcode, item_in
 from scrapper.tasks import finished
@@ -43,13 +44,12 @@ _POLICY = (
 CONVERSION_NAMES = ("audio", "h264")
 """The query parameters that ask for a converted item."""
 
-_FLAG = {"type": "string", "enum": ["1"]}
 _CHOICE = (
     Parameter("item", "query", {"type": "integer", "minimum": 1}, "Which item of a carousel"),
     Parameter("archive", "query", {"type": "string", "enum": ["zip"]}, "As one archive"),
-    Parameter("audio", "query", _FLAG, "Only the sound; needs the plugin `audio`"),
+    Parameter("audio", "query", FLAG, "Only the sound; needs the plugin `audio`"),
     Parameter(
-        "h264", "query", _FLAG, "As H.264 and AAC, which plays anywhere; needs the plugin `audio`"
+        "h264", "query", FLAG, "As H.264 and AAC, which plays anywhere; needs the plugin `audio`"
     ),
 )
 
@@ -191,13 +191,8 @@ class _Choice:
 
     @classmethod
     def of(cls, request: web.Request) -> "_Choice":
-        archive = request.query.get("archive")
-        if archive not in (None, "zip"):
-            raise InvalidParameter(text="archive must be zip")
-        conversions = [name for name in CONVERSION_NAMES if name in request.query]
-        for name in conversions:
-            if request.query[name] != "1":
-                raise InvalidParameter(text=f"{name} must be 1")
+        archive = choice_in(request, "archive", ["zip"])
+        conversions = [name for name in CONVERSION_NAMES if flag_in(request, name)]
         return cls(_item_number(request), archive is not None, next(iter(conversions), None))
 
 
@@ -263,7 +258,7 @@ async def file_response(
         web.HTTPNotFound: the file is, or there is something else in its place.
     """
     path = _folder(request, post) / item.filename
-    if not await asyncio.to_thread(_is_there, path, item):
+    if not await asyncio.to_thread(is_there, path, item.size):
         await asyncio.to_thread(request.app[LIBRARY].check)
         raise web.HTTPNotFound(text="The file is gone")
     headers = {
@@ -319,14 +314,6 @@ def _folder(request: web.Request, post: Post) -> Path:
     return request.app[LIBRARY].root / post.shortcode
 
 
-def _is_there(path: Path, item: MediaItem) -> bool:
-    """Whether *item* is whole at *path*; blocking."""
-    try:
-        return is_whole(path, item.size)
-    except OSError:
-        return False
-
-
 async def _archive(
     request: web.Request, post: Post, items: Sequence[MediaItem]
 ) -> web.StreamResponse:
@@ -376,7 +363,7 @@ class _Archive:
     def add(self, post: Post, items: Sequence[MediaItem], names: Sequence[str]) -> bool:
         """Add *items* of the post under *names*; False if one of them is not there. Blocking."""
         paths = [self._root / post.shortcode / item.filename for item in items]
-        if not all(map(_is_there, paths, items)):
+        if not all(is_there(path, item.size) for path, item in zip(paths, items, strict=True)):
             return False
         try:
             for path, name in zip(paths, names, strict=True):

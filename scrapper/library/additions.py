@@ -15,7 +15,7 @@ from typing import Any
 import orjson
 import structlog
 
-from scrapper.library.disk import is_whole, locked, write_atomically
+from scrapper.library.disk import is_there, locked, write_atomically
 from scrapper.library.post import MediaItem, Post, is_own_file
 from scrapper.library.state_file import UNREADABLE
 from scrapper.local_files.opening import read_file
@@ -129,10 +129,7 @@ def _read(folder: Path) -> dict[str, Any]:
 
 
 def _is_there(folder: Path, item: MediaItem) -> bool:
-    try:
-        return is_whole(folder / item.filename, item.size)
-    except OSError:
-        return False
+    return is_there(folder / item.filename, item.size)
 
 
 @contextmanager

@@ -22,6 +22,7 @@ __all__ = [
     "flush",
     "free_bytes",
     "identity",
+    "is_there",
     "is_whole",
     "locked",
     "open_lock",
@@ -62,6 +63,14 @@ def is_whole(path: str | Path, size: int) -> bool:
     """
     status = os.lstat(path)
     return stat.S_ISREG(status.st_mode) and status.st_size == size
+
+
+def is_there(path: str | Path, size: int) -> bool:
+    """The same; False if nothing is there, or it cannot be looked at."""
+    try:
+        return is_whole(path, size)
+    except OSError:
+        return False
 
 
 @contextmanager
