@@ -4,7 +4,6 @@ import asyncio
 import gc
 import sys
 from ipaddress import ip_address
-from typing import cast
 
 import structlog
 from aiohttp import web
@@ -13,7 +12,7 @@ from scrapper.app import create_app
 from scrapper.assembly import ServiceParts, assemble
 from scrapper.commands.output import process_logs
 from scrapper.handlers.resources import API_KEYS
-from scrapper.serving.connections import connections, raise_open_files
+from scrapper.serving.connections import raise_open_files, running_app
 from scrapper.serving.listeners import listening
 from scrapper.serving.request_path import weak_spots
 from scrapper.settings import GRACE_SECONDS, LogSettings, Settings, load_settings
@@ -60,17 +59,16 @@ async def _serve(app: web.Application, parts: ServiceParts) -> None:
     settings = parts.settings
     grace = settings.scrape_timeout_seconds + GRACE_SECONDS
     ended = on_signal(grace + _SECONDS_TO_CLOSE)
-    runner = web.AppRunner(app, shutdown_timeout=grace)
+    running = running_app(
+        app,
+        parts.metrics,
+        most=raise_open_files(settings.max_connections),
+        head_timeout=settings.client_timeout_seconds,
+        grace=grace,
+    )
     try:
-        await runner.setup()
-        connect = connections(
-            cast(web.Server, runner.server),
-            parts.metrics,
-            most=raise_open_files(settings.max_connections),
-            head_timeout=settings.client_timeout_seconds,
-        )
         # Listen last, so that every client that can connect gets an answer.
-        async with listening(settings, connect) as (host, port):
+        async with running as connect, listening(settings, connect) as (host, port):
             log.info(
                 "listening",
                 host=host,
@@ -92,7 +90,6 @@ async def _serve(app: web.Application, parts: ServiceParts) -> None:
             _collect_less()
             await ended.wait()
     finally:
-        await runner.cleanup()
         # asyncio, too, waits for threads, which a plugin or a disk may hold up.
         end_process_within(_SECONDS_TO_CLOSE)
 

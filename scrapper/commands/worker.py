@@ -13,7 +13,7 @@ from scrapper.assembly import ServiceParts, assemble, working
 from scrapper.handlers.resources import API_KEYS
 from scrapper.replicas.fleet import Fleet
 from scrapper.replicas.queue import STREAM
-from scrapper.serving.connections import connections
+from scrapper.serving.connections import running_app
 from scrapper.serving.listeners import tcp_listener
 from scrapper.settings import Settings
 from scrapper.tasks import on_signal
@@ -71,19 +71,16 @@ async def _work(parts: ServiceParts, app: web.Application | None) -> None:
 async def _watchable(parts: ServiceParts, app: web.Application) -> AsyncIterator[dict[str, object]]:
     """Serve *app* on ``WORKER_PORT`` while the block runs; give its host and port."""
     settings, loop = parts.settings, asyncio.get_running_loop()
-    runner = web.AppRunner(app, shutdown_timeout=_SECONDS_TO_CLOSE)
-    try:
-        await runner.setup()
-        connect = connections(
-            cast(web.Server, runner.server),
-            parts.metrics,
-            most=_MOST_WATCHERS,
-            head_timeout=settings.client_timeout_seconds,
-        )
+    running = running_app(
+        app,
+        parts.metrics,
+        most=_MOST_WATCHERS,
+        head_timeout=settings.client_timeout_seconds,
+        grace=_SECONDS_TO_CLOSE,
+    )
+    async with running as connect:
         listener = tcp_listener(settings.host, settings.worker_port or 0, "WORKER_PORT")
         server = await loop.create_server(connect, sock=listener)
         host, port, *_ = listener.getsockname()
         yield {"host": host, "port": port}
         server.close()
-    finally:
-        await runner.cleanup()

@@ -3,9 +3,10 @@
 import asyncio
 import resource
 import uuid
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from http import HTTPStatus
-from typing import Any
+from typing import Any, cast
 
 import orjson
 import structlog
@@ -15,7 +16,7 @@ from aiohttp.http import HttpProcessingError
 from scrapper.serving.response_headers import HEADERS
 from scrapper.telemetry.metrics import Metrics
 
-__all__ = ["connections", "raise_open_files"]
+__all__ = ["raise_open_files", "running_app"]
 
 log = structlog.get_logger(__name__)
 
@@ -26,15 +27,29 @@ _REFUSAL_SECONDS = 1.0
 _FILES_OF_OUR_OWN = 256
 
 
-def connections(
+@asynccontextmanager
+async def running_app(
+    app: web.Application, metrics: Metrics, *, most: int, head_timeout: float, grace: float
+) -> AsyncIterator[Callable[[], asyncio.Protocol]]:
+    """Run *app* while the block runs; yield what makes the protocol of each connection to it.
+
+    There are at most *most* connections: a further one gets 503 and is closed. A connection on
+    which the head of a request takes more than *head_timeout* seconds, or never comes, gets 408 and
+    is closed. Malformed HTTP gets 400. Each of these is JSON, like every other error. At the end,
+    requests under way have *grace* seconds.
+    """
+    runner = web.AppRunner(app, shutdown_timeout=grace)
+    try:
+        await runner.setup()
+        server = cast(web.Server, runner.server)
+        yield _connections(server, metrics, most=most, head_timeout=head_timeout)
+    finally:
+        await runner.cleanup()
+
+
+def _connections(
     server: web.Server, metrics: Metrics, *, most: int, head_timeout: float
 ) -> Callable[[], asyncio.Protocol]:
-    """A factory of protocols for *server*: at most *most* at a time.
-
-    A further connection gets 503 and is closed. A connection on which the head of a request takes
-    more than *head_timeout* seconds, or never comes, gets 408 and is closed. Malformed HTTP gets
-    400. Each of these is JSON, like every other error.
-    """
     # The server's own list would be too late: asyncio accepts a whole burst first.
     open_: set[_Connection] = set()
 
