@@ -168,6 +168,7 @@ class Catalogue:
     def _sync(self, suspects: Set[str], *, fill: bool) -> bool:
         """Return false if another file replaced the one that was read first."""
         changed_at = self._root.stat().st_mtime_ns
+        inodes: dict[str, int] = {}
         with self._file.using() as database:
             opening = self._file.openings
             known = database.execute("SELECT synced FROM state").fetchone()
@@ -178,18 +179,16 @@ class Catalogue:
                 raise Busy(retry_after=1)
             ours = self._changes.between(known[0], changed_at) if known else None
             if ours is None:
-                rows_there = database.execute("SELECT shortcode, inode FROM posts")
-                inodes: dict[str, int] = dict(rows_there)
+                inodes = dict(database.execute("SELECT shortcode, inode FROM posts"))
         if ours is None:
-            settled = time.time() - changed_at / 1e9 > _TICK_SECONDS
             there = dict(folders(self._root))
             gone = inodes.keys() - there.keys()
+            settled = time.time() - changed_at / 1e9 > _TICK_SECONDS
         else:
+            suspects = suspects | ours
+            there = dict(folders_of(self._root, suspects))
+            gone = suspects - there.keys()
             settled = True
-            changed = suspects | ours
-            there = dict(folders_of(self._root, changed))
-            gone = changed - there.keys()
-            inodes = {}
         with self._file.changing() as database:
             _forget(database, gone)
         news = [
