@@ -28,6 +28,7 @@ __all__ = [
     "open_lock",
     "set_aside",
     "storing",
+    "try_lock",
     "write_atomically",
 ]
 
@@ -140,6 +141,17 @@ def locked(descriptor: int) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def try_lock(descriptor: int, kind: int = fcntl.LOCK_EX) -> bool:
+    """Lock the file, unless another process has a lock that forbids it."""
+    try:
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
+            raise
+        return False
+    return True
 
 
 def write_atomically(path: Path, content: bytes) -> None:

@@ -1,6 +1,5 @@
 """The media folder itself: always the same one, and used by one process at a time."""
 
-import errno
 import fcntl
 import os
 from contextlib import suppress
@@ -9,7 +8,7 @@ from pathlib import Path
 import structlog
 
 from scrapper.errors import MediaFolderGone, ScrapeError, SettingsError
-from scrapper.library.disk import identity, open_lock
+from scrapper.library.disk import identity, open_lock, try_lock
 from scrapper.telemetry.complaints import Complaint
 
 __all__ = ["MediaRoot"]
@@ -69,8 +68,8 @@ class MediaRoot:
     def _take_lock(self) -> bool:
         path = self.state / _LOCK
         self._lock = open_lock(path)
-        self.found_free = _flock(self._lock, fcntl.LOCK_EX)
-        ours = _flock(self._lock, fcntl.LOCK_SH) if self._shared else self.found_free
+        self.found_free = try_lock(self._lock, fcntl.LOCK_EX)
+        ours = try_lock(self._lock, fcntl.LOCK_SH) if self._shared else self.found_free
         if not ours:
             self.close()
             raise SettingsError(
@@ -115,7 +114,7 @@ class MediaRoot:
 
     def withdraw(self) -> None:
         """Close the folder, and remove the service's own files if nobody else uses it."""
-        if self._lock is not None and _flock(self._lock, fcntl.LOCK_EX):
+        if self._lock is not None and try_lock(self._lock, fcntl.LOCK_EX):
             (self.state / _LOCK).unlink(missing_ok=True)
             with suppress(OSError):
                 self.state.rmdir()
@@ -131,14 +130,3 @@ class MediaRoot:
 def _is_at(path: Path, descriptor: int) -> bool:
     status = os.fstat(descriptor)
     return identity(path) == (status.st_dev, status.st_ino)
-
-
-def _flock(descriptor: int, kind: int) -> bool:
-    """Lock the file, unless another process has a lock that forbids it."""
-    try:
-        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
-    except OSError as error:
-        if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
-            raise
-        return False
-    return True

@@ -6,7 +6,6 @@ thread of its own, and retries what failed. No log has a target's URL, which hol
 """
 
 import asyncio
-import fcntl
 import logging
 import os
 import re
@@ -24,7 +23,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from scrapper.errors import SettingsError
 from scrapper.instagram.login.session import LoginState
 from scrapper.jobs.model import JobPost, JobResponse
-from scrapper.library.disk import open_lock
+from scrapper.library.disk import open_lock, try_lock
+from scrapper.library.root import MediaRoot
 from scrapper.plugins.calls import Call, NotReturned
 from scrapper.plugins.conditions import Condition
 from scrapper.plugins.hooks import hookimpl
@@ -174,7 +174,7 @@ class _Notifier:
         for target in self._targets:
             if not _made(target):
                 raise SettingsError(f"NOTIFY_URLS: Apprise cannot use the URL of {target.name}")
-        state = settings.media_root / ".state"
+        state = MediaRoot(settings.media_root).state
         self._outbox = Outbox(state / "notify.json")
         self._lock = state / "sending.lock"
 
@@ -243,7 +243,7 @@ class _Notifier:
         """Send once no other process does; the lock ends with the process."""
         lock = await asyncio.to_thread(open_lock, self._lock)
         try:
-            while not await asyncio.to_thread(_try_lock, lock):
+            while not await asyncio.to_thread(try_lock, lock):
                 if await _is_set(ending):
                     return
             await asyncio.to_thread(self._outbox.hasten)
@@ -311,13 +311,6 @@ def _made(target: _Target) -> Any:
     )
     made = Apprise(asset=asset)
     return made if made.add(target.url) else None
-
-
-def _try_lock(descriptor: int) -> bool:
-    with suppress(BlockingIOError):
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return True
-    return False
 
 
 def _of_job(job: JobResponse) -> Iterable[Message]:
