@@ -182,8 +182,7 @@ class Post:
         """The item that represents the post in a list: the one that its shortcode names, or the
         first; never one that a plugin added.
         """
-        named = (item for item in self.media if self.number_of(item) == self.named_item)
-        return next(named, self.media[0])
+        return self._named_or(self.media[0])
 
     @property
     def picture(self) -> MediaItem | None:
@@ -211,8 +210,11 @@ class Post:
     @property
     def named(self) -> MediaItem:
         """The item whose own shortcode this is, or else the main one."""
+        return self._named_or(self.main)
+
+    def _named_or(self, otherwise: MediaItem) -> MediaItem:
         named = (item for item in self.media if self.number_of(item) == self.named_item)
-        return next(named, self.main)
+        return next(named, otherwise)
 
     def fresh_until(self, fetched_at: float) -> float:
         """Unix time until which the post, downloaded at *fetched_at*, stays fresh.
