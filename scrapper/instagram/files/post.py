@@ -318,7 +318,8 @@ class PostDownload:
     def _end(self, file: _File, whole: tuple[Candidate, File] | None) -> None:
         """Take the *whole* file, else one without sound, else try the spare ones, or take none."""
         taken = whole or file.mute
-        if taken is None and file.outcome not in _NO_SPARE and not missing_programs():
+        may_help = taken is None and file.spare and file.outcome not in _NO_SPARE
+        if may_help and not missing_programs():
             file.candidates = deque(filter(file.may_try, file.spare))
             file.spare, file.failed = (), 0
             if file.candidates:
