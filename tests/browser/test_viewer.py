@@ -30,6 +30,13 @@ async def open_tile(page: Page, shortcode: str) -> None:
     await expect(page.get_by_role("dialog")).to_be_visible()
 
 
+async def name_saved(page: Page) -> str:
+    """The name of the file that the button Save gives."""
+    async with page.expect_download() as saved:
+        await page.get_by_role("button", name="Save", exact=True).click()
+    return (await saved.value).suggested_filename
+
+
 async def test_a_tap_opens_the_post_with_all_that_can_be_done(
     instagram: StandIn, start_service: StartService, browse: Browse
 ) -> None:
@@ -41,9 +48,7 @@ async def test_a_tap_opens_the_post_with_all_that_can_be_done(
         await expect(page.locator("#file-facts")).to_contain_text("Video · 0:01 ·")
         await expect(page.locator("#stays")).to_contain_text("unless kept")
         await expect(page.locator("#facts")).to_contain_text("Stored")
-        async with page.expect_download() as download:
-            await page.get_by_role("button", name="Save", exact=True).click()
-        assert (await download.value).suggested_filename == "reel-page.mp4"
+        assert await name_saved(page) == "reel-page.mp4"
         for label, copied in (
             ("Copy caption", "A caption for reel-page"),
             ("Copy link", REEL.format("reel-page")),
@@ -97,9 +102,7 @@ async def test_a_carousel_is_leafed_through_and_saved(
         await expect(page.locator("#facts")).to_contain_text(post["details"]["location"])
         await page.keyboard.press("ArrowRight")
         await expect(count).to_have_text("2 / 3")
-        async with page.expect_download() as download:
-            await page.get_by_role("button", name="Save", exact=True).click()
-        assert (await download.value).suggested_filename == "carousel-page_2.mp4"
+        assert await name_saved(page) == "carousel-page_2.mp4"
         await page.locator("#post-menu summary").click()
         async with page.expect_download() as download:
             await page.get_by_role("button", name="Save all as ZIP").click()
@@ -121,9 +124,7 @@ async def test_a_missing_slide_moves_no_other_one_up(
     await store(client, "oneslidegone-1")
     async with browse(client, "/?post=oneslidegone-1&slide=2") as page:
         await expect(page.locator("#count")).to_have_text("2 / 2")
-        async with page.expect_download() as saved:
-            await page.get_by_role("button", name="Save", exact=True).click()
-        assert (await saved.value).suggested_filename == "oneslidegone-1_3.jpg"
+        assert await name_saved(page) == "oneslidegone-1_3.jpg"
 
 
 async def test_names_tags_and_links_of_a_caption_can_be_pressed(
@@ -157,9 +158,7 @@ async def test_the_sound_of_a_video_can_be_played_and_saved(
         sound = page.locator("#media audio")
         await expect(sound).to_have_attribute("aria-label", "Sound 2 of 2, by someone")
         await sound.evaluate("audio => new Promise(end => { audio.onended = end; audio.play(); })")
-        async with page.expect_download() as saved:
-            await page.get_by_role("button", name="Save", exact=True).click()
-        assert (await saved.value).suggested_filename == "reel-1.m4a"
+        assert await name_saved(page) == "reel-1.m4a"
 
 
 async def test_a_phone_saves_by_its_share_sheet_and_swipes(

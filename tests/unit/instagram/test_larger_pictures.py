@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 from scrapper.instagram.order import SourceOrder
+from tests.clock import Clock
 
 
 class Named(NamedTuple):
@@ -10,13 +11,6 @@ class Named(NamedTuple):
 
 
 API, WEB, PAGE = Named("api"), Named("web"), Named("page")
-
-
-class Clock:
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 def test_a_source_without_larger_pictures_rests() -> None:

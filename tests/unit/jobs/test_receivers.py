@@ -7,15 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scrapper.jobs.webhooks import Delivery, Receivers, Waiting, pause_after
+from tests.clock import Clock
 
 DAY = 24 * 60 * 60
-
-
-class Clock:
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture

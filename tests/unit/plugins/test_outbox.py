@@ -5,20 +5,14 @@ from pathlib import Path
 import pytest
 
 from scrapper.plugins.outbox import Message, Outbox
+from tests.clock import Clock
 
 HOUR = 3600
 
 
-class Clock:
-    now = 1_800_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 @pytest.fixture
 def clock() -> Clock:
-    return Clock()
+    return Clock(1_800_000_000.0)
 
 
 @pytest.fixture

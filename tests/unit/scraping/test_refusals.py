@@ -11,21 +11,15 @@ from scrapper.scraping.peers import Peers
 from scrapper.scraping.refusals import Refusals
 from scrapper.scraping.scraper import Scraper
 from scrapper.telemetry.metrics import Metrics
+from tests.clock import Clock
 
 pytestmark = pytest.mark.blocks
 HOUR = 3600.0
 
 
-class Clock:
-    now = 1_800_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 @pytest.fixture
 def clock() -> Clock:
-    return Clock()
+    return Clock(1_800_000_000.0)
 
 
 @pytest.fixture
