@@ -162,8 +162,9 @@ def _is_visit(request: web.Request) -> bool:
 
 
 def _is_subresource(request: web.Request) -> bool:
-    """Whether a browser that sends no ``Sec-Fetch-*`` loads this for a page, or prefetches it. Only
-    ``Accept`` then shows that it is a picture, for example.
+    """Whether a browser that sends no ``Sec-Fetch-*`` loads this for a page, or prefetches it.
+
+    Only ``Accept`` then shows that it is a picture, for example.
     """
     headers = request.headers
     if _has_metadata(request) or hdrs.ORIGIN in headers:

@@ -164,8 +164,9 @@ def _hide_module(module: str) -> None:
 
 
 def _add_commands_of_plugins(commands: Commands) -> None:
-    """Add the commands of plugins if the user asks for one of them, or for help. Other commands
-    must work even if plugins' modules are missing.
+    """Add the commands of plugins if the user asks for one of them, or for help.
+
+    Other commands must work even if plugins' modules are missing.
 
     Raises:
         SettingsError: a plugin cannot be loaded.

@@ -80,8 +80,9 @@ def create_app(parts: ServiceParts) -> web.Application:
 
 
 def create_worker_app(parts: ServiceParts) -> web.Application:
-    """What a worker serves, behind the same middlewares: health, readiness and metrics. *parts* run
-    elsewhere.
+    """What a worker serves, behind the same middlewares: health, readiness and metrics.
+
+    *parts* run elsewhere.
 
     Raises what :func:`create_app` raises.
     """

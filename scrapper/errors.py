@@ -139,8 +139,9 @@ class MediaUnexpected(ScrapeError):
 
 
 class MediaTooLarge(ScrapeError):
-    """Every file of the post is larger than the client, or the service, allows. ``smallest`` is the
-    size in bytes of the smallest one, if known.
+    """Every file of the post is larger than the client, or the service, allows.
+
+    ``smallest`` is the size in bytes of the smallest one, if known.
     """
 
     def __init__(self, smallest: int | None = None) -> None:

@@ -28,9 +28,10 @@ _MOST_JOBS = 10_000
 
 
 class EventFeed:
-    """Changes of *jobs*, of posts (from *news*), and of what *login* returns, as events. It polls
-    while anybody follows, and for a minute after that, so that a client that comes back can resume.
-    *login* is None if clients may not see it.
+    """Changes of *jobs*, of posts (from *news*), and of what *login* returns, as events.
+
+    It polls while anybody follows, and for a minute after that, so that a client that comes back
+    can resume. *login* is None if clients may not see it.
     """
 
     def __init__(self, jobs: Jobs, news: News, login: Callable[[], bytes] | None) -> None:
@@ -68,9 +69,10 @@ class EventFeed:
             self._left_at = time.monotonic()
 
     async def after(self, event_id: str, viewer: str | None) -> AsyncGenerator[bytes]:
-        """The events after the one with *event_id* that *viewer* may see, as they come. A reader
-        that cannot resume there, or that is too slow, gets a ``reset``. *viewer* is the name of a
-        key, or None if the client sees everything. The stream ends when the process does.
+        """The events after the one with *event_id* that *viewer* may see, as they come.
+
+        A reader that cannot resume there, or that is too slow, gets a ``reset``. *viewer* is the
+        name of a key, or None if the client sees everything. The stream ends when the process does.
         """
         place = self._journal.place_of(event_id)
         while True:

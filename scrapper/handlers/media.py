@@ -272,8 +272,9 @@ async def file_response(
 
 
 class _MediaResponse(web.FileResponse):
-    """A *version* of a file; ``bytes_sent`` counts what was sent of it. The file's own time is when
-    the post was taken, so it does not identify the version.
+    """A *version* of a file; ``bytes_sent`` counts what was sent of it.
+
+    The file's own time is when the post was taken, so it does not identify the version.
     """
 
     bytes_sent = 0

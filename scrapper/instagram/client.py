@@ -184,8 +184,9 @@ class Instagram:
         return self._contexts.tokens.age
 
     def examine(self, shortcode: str, deadline: float, *, story: bool) -> Findings:
-        """What each source answers for a post; each is asked once. The account is used only for a
-        *story*, or a post that is known to need a login.
+        """What each source answers for a post; each is asked once.
+
+        The account is used only for a *story*, or a post that is known to need a login.
         """
         with self._transports.taken(deadline) as transport:
             return self._search.examine(Shortcode(shortcode), transport, story=story)

@@ -119,8 +119,9 @@ class Search:
     def examine(
         self, shortcode: Shortcode, transport: PooledTransport, *, story: bool
     ) -> "Findings":
-        """Ask each source once, within the pace and the deadline, whatever the others say. The
-        account is used only for a *story*, or a post that is known to need a login.
+        """Ask each source once, within the pace and the deadline, whatever the others say.
+
+        The account is used only for a *story*, or a post that is known to need a login.
         """
         inquiry, deadline, found = _Inquiry(shortcode, story), transport.deadline, Findings()
         standings = [self._with_session] if story else [self._logged_out, self._with_session]
@@ -375,8 +376,9 @@ class Standing:
         self._rests = {source.name: (0.0, Reason.CLOSED) for source in sources}
 
     def rest(self, name: str, refused: Refused, cooldown: float) -> None:
-        """Leave the account alone, or its source *name*, while the refusal is likely to last. That
-        is *cooldown* seconds for a limit without a time, or for a closed source.
+        """Leave the account alone, or its source *name*, while the refusal is likely to last.
+
+        That is *cooldown* seconds for a limit without a time, or for a closed source.
         """
         reason, names = refused.reason, [name]
         if reason in LIMITS:

@@ -282,8 +282,9 @@ def _concerns_everybody(refusals: Sequence[Refusal]) -> bool:
 
 
 def reason_of_response(response: requests.Response, *, with_session: bool) -> Refused | None:
-    """Why the API refuses, or None if its answer is not a refusal. The body of *response* was read
-    and has no media: an error beside media would be a warning.
+    """Why the API refuses, or None if its answer is not a refusal.
+
+    The body of *response* was read and has no media: an error beside media would be a warning.
     """
     if response.is_redirect:
         return reason_of_redirect(response, with_session=with_session)

@@ -164,9 +164,10 @@ class Runner:
         self._stopping = stopping
 
     async def run(self, job_id: str, index: int) -> bool:
-        """Decide about a queued post, and act on it; False if it is left to another process. Return
-        only once the outcome is stored, however long the store is away. Otherwise another process
-        would find the post unfinished and run it again.
+        """Decide about a queued post, and act on it; False if it is left to another process.
+
+        Return only once the outcome is stored, however long the store is away. Otherwise another
+        process would find the post unfinished and run it again.
         """
         with bound_contextvars(job=job_id):
             found = await self._store.find(job_id, index)

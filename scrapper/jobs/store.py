@@ -71,8 +71,9 @@ class JobStore(Protocol):
         """The latest *number* jobs that are *wanted* and come *after* a place."""
 
     async def forget(self, job: Job) -> bool:
-        """Hide *job* from everybody; False if it is gone or unfinished. Its webhook is still
-        delivered, and plugins are notified of its end.
+        """Hide *job* from everybody; False if it is gone or unfinished.
+
+        Its webhook is still delivered, and plugins are notified of its end.
 
         Raises:
             DiskFull, DiskReadOnly, MediaFolderGone: that cannot be kept.

@@ -37,9 +37,11 @@ class LinePace:
 
 
 class Backlog:
-    """Posts that met a limit, and those behind them. No post leaves while the backlog is held. Then
-    the posts leave one by one, with a pause between them, so that they do not all try at once. This
-    pause is *spacing* seconds at first, and halves with each post that meets no limit.
+    """Posts that met a limit, and those behind them.
+
+    No post leaves while the backlog is held. Then the posts leave one by one, with a pause between
+    them, so that they do not all try at once. This pause is *spacing* seconds at first, and halves
+    with each post that meets no limit.
     """
 
     def __init__(self, spacing: float) -> None:

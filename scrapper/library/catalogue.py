@@ -140,8 +140,10 @@ class Catalogue:
         self._file.close()
 
     def suspect(self, shortcode: str) -> None:
-        """Make the next :meth:`sync` read the post again. It cannot see every change by itself: a
-        new folder may have the inode of an old one, and a mark changes neither.
+        """Make the next :meth:`sync` read the post again.
+
+        It cannot see every change by itself: a new folder may have the inode of an old one, and a
+        mark changes neither.
         """
         with self._suspects_lock:
             self._suspects.add(shortcode)

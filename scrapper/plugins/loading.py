@@ -134,8 +134,9 @@ class Plugins:
                 yield plugin, middleware
 
     def sources(self, settings: Settings) -> Sequence[Source]:
-        """Their ways of finding a post. One that fails counts as a refusal, and breaks nothing
-        else.
+        """Their ways of finding a post.
+
+        One that fails counts as a refusal, and breaks nothing else.
 
         Raises:
             SettingsError: a plugin failed, or a name is taken.

@@ -48,8 +48,9 @@ class Peers:
 
     @asynccontextmanager
     async def exclusively(self, task: str, *, in_doubt: bool) -> AsyncIterator[object]:  # noqa: ARG002
-        """Yield a value that is true while only this process may do the *task*. If that cannot be
-        found out, the value is *in_doubt*.
+        """Yield a value that is true while only this process may do the *task*.
+
+        If that cannot be found out, the value is *in_doubt*.
         """
         yield True
 

@@ -258,8 +258,9 @@ class OwnMiddlewares:
             )
 
     async def _own_limit(self, request: web.Request) -> tuple[str, int] | None:
-        """The bucket of the request's key, if that has its own; a session uses its key's. Each
-        person that a proxy signs in has one, since they all have the proxy's address.
+        """The bucket of the request's key, if that has its own; a session uses its key's.
+
+        Each person that a proxy signs in has one, since they all have the proxy's address.
         """
         sender = await sender_of(request)
         if isinstance(sender, Key):
