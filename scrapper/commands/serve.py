@@ -67,31 +67,37 @@ async def _serve(app: web.Application, parts: ServiceParts) -> None:
         grace=grace,
     )
     try:
-        # Listen last, so that every client that can connect gets an answer.
-        async with running as connect, listening(settings, connect) as (host, port):
-            log.info(
-                "listening",
-                host=host,
-                port=port,
-                tls=settings.tls_cert_file is not None,
-                unix_socket=settings.unix_socket and str(settings.unix_socket),
-                media_root=str(settings.media_root),
-                plugins=[plugin.name for plugin in parts.plugins],
-            )
-            if sys.stderr.isatty():
-                print(f"The page: {_address(settings, host, port)}", file=sys.stderr)
-            if not (app[API_KEYS].needed or _is_loopback(host)):
-                log.warning(
-                    "open to everybody who reaches the port",
-                    advice="set API_KEY, or HOST=127.0.0.1",
-                )
-            for text in weak_spots(settings, keyed=app[API_KEYS].needed):
-                log.warning("request path is weak", cause=text)
+        async with running as connect:
             _collect_less()
-            await ended.wait()
+            # Listen last, so that every client that can connect gets an answer.
+            async with listening(settings, connect) as (host, port):
+                _report_start(parts, host, port, keyed=app[API_KEYS].needed)
+                await ended.wait()
     finally:
         # asyncio, too, waits for threads, which a plugin or a disk may hold up.
         end_process_within(_SECONDS_TO_CLOSE)
+
+
+def _report_start(parts: ServiceParts, host: str, port: int, *, keyed: bool) -> None:
+    """Log where the service listens, and what the operator should know of that."""
+    settings = parts.settings
+    log.info(
+        "listening",
+        host=host,
+        port=port,
+        tls=settings.tls_cert_file is not None,
+        unix_socket=settings.unix_socket and str(settings.unix_socket),
+        media_root=str(settings.media_root),
+        plugins=[plugin.name for plugin in parts.plugins],
+    )
+    if sys.stderr.isatty():
+        print(f"The page: {_address(settings, host, port)}", file=sys.stderr)
+    if not (keyed or _is_loopback(host)):
+        log.warning(
+            "open to everybody who reaches the port", advice="set API_KEY, or HOST=127.0.0.1"
+        )
+    for text in weak_spots(settings, keyed=keyed):
+        log.warning("request path is weak", cause=text)
 
 
 def _address(settings: Settings, host: str, port: int) -> str:
