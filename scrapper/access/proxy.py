@@ -57,9 +57,9 @@ class ProxySignIn:
         return None
 
     def client_of(self, request: web.Request) -> str | None:
-        """Whose streams and jobs are counted together: whom a proxy signed in, or an address.
+        """Whose streams and jobs count together: a person that a proxy signed in, or an address.
 
-        All whom a proxy signs in may have the proxy's own address.
+        All people that a proxy signs in may have its own address.
         """
         return self.name_of(request) or request.remote
 

@@ -9,7 +9,7 @@ __all__ = ["owner_of", "sender_of"]
 
 
 async def sender_of(request: web.Request, *, anew: bool = False) -> Key | str | None:
-    """The key of *request*, or the name of whom a proxy signed in; None for anybody.
+    """The key of *request*, or the name of a person that a proxy signed in; None for anybody.
 
     With *anew*, a session that was looked at before is looked at again.
     """
