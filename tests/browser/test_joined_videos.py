@@ -10,6 +10,7 @@ from tests.instagram.dash import CODE, SOUNDS, VIDEOS, Cdn, Stream
 
 _PARTS = [Stream("video", height=1920), Stream("sound", "mp4a.40.2")]
 # How bright the middle of the picture is, and how loud the sound, in the middle of each second.
+# A browser may still show the frame from before when it says `seeked`: the frame's own time counts.
 _WATCH = """async url => {
     const video = document.createElement("video");
     video.src = url;
@@ -23,7 +24,14 @@ _WATCH = """async url => {
     for (const second of [0, 1, 2, 3]) {
         video.currentTime = second + 0.5;
         await new Promise(done => { video.onseeked = done; });
-        canvas.drawImage(video, 40, 70, 10, 10, 0, 0, 1, 1);
+        let frame = new VideoFrame(video);
+        while (Math.abs(frame.timestamp / 1e6 - second - 0.5) > 0.51) {
+            frame.close();
+            await new Promise(done => setTimeout(done, 10));
+            frame = new VideoFrame(video);
+        }
+        canvas.drawImage(frame, 40, 70, 10, 10, 0, 0, 1, 1);
+        frame.close();
         const begin = Math.round((second + 0.3) * sound.sampleRate);
         const loud = samples.slice(begin, begin + sound.sampleRate * 0.4)
             .reduce((most, sample) => Math.max(most, Math.abs(sample)), 0);
