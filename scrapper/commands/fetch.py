@@ -201,7 +201,7 @@ class _Report:
             return
         self._shown_until = until
         time = datetime.fromtimestamp(until).astimezone()
-        text = f"Instagram allows no more for now: waiting until {time:%H:%M:%S}"
+        text = f"A limit was reached: waiting until {time:%H:%M:%S}"
         with suppress(OSError):
             if self._bars.console.is_terminal:
                 self._bars.console.print(text)

@@ -149,7 +149,7 @@ async def download(request: web.Request) -> web.StreamResponse:
 async def download_by_url(request: web.Request) -> web.StreamResponse:
     """Download the post of ``url`` or ``link``, and answer like ``GET /download/{shortcode}``.
 
-    The ``img_index`` of that URL is the ``item`` where none is given. ``quality`` and ``max_mb``
+    The ``img_index`` of that URL is the ``item`` if none is given. ``quality`` and ``max_mb``
     mean the same as for ``POST /scrape``. With ``shortcodes`` and ``archive=zip``, the answer is an
     archive of stored posts, a folder a post.
     """
@@ -227,7 +227,7 @@ def _wish_of(request: web.Request) -> Wish:
     except ValidationError:
         known = " or ".join(get_args(Quality))
         raise InvalidParameter(
-            text=f"quality must be {known}, and max_mb a number of megabytes, more than 0"
+            text=f"quality must be {known}, and max_mb a number of megabytes above 0"
         ) from None
 
 
@@ -255,7 +255,7 @@ async def file_response(
 
     Raises:
         MediaFolderGone: the disk is gone.
-        web.HTTPNotFound: the file is, or there is something else in its place.
+        web.HTTPNotFound: the file is gone, or something else is in its place.
     """
     path = _folder(request, post) / item.filename
     if not await asyncio.to_thread(is_there, path, item.size):

@@ -94,6 +94,6 @@ class ReadyResponse(BaseModel):
     """Whether a new post could be scraped now, by check."""
 
     instagram: dict[str, LoginStanding] = Field(description="By login state; not a check")
-    login: State = Field(description="No check")
+    login: State = Field(description="Not a check")
     __pydantic_extra__: dict[str, bool]
     model_config = ConfigDict(extra="allow")

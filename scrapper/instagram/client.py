@@ -44,7 +44,7 @@ class Instagram:
     each login state: ``logged_out`` and ``session``. A file may have *max_bytes*, and *keep_free*
     bytes of the disk stay free. *doc_id* is the document of the logged-out web app's query, in the
     place of the built-in one; *documents* keeps those that replace retired ones. The *login* is
-    used for posts that cannot be had without it, or, with *login_first*, before anything else.
+    used for posts that are not visible without it, or, with *login_first*, before anything else.
     After a limit that names no time, the login rests for *cooldown* seconds.
     """
 

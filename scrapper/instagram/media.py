@@ -68,7 +68,7 @@ _OF_VIDEOS = ("has_audio", "is_dash_eligible", "number_of_qualities", "video_dur
 class Candidate:
     """One URL of a file, and its size in pixels if Instagram says it.
 
-    ``doubtful`` is an URL that Instagram gave without TLS, as it does where it withholds a file.
+    ``doubtful`` is a URL that Instagram gave without TLS, as it does where it withholds a file.
     ``in_parts`` is a video of a DASH manifest, to be joined with a file at one of ``sounds``, if
     any, best first.
     """

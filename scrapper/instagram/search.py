@@ -46,8 +46,8 @@ class Search:
     """Finds posts; safe to share between threads, each of which gets *contexts* of its own.
 
     *paces* has one for each login state: ``logged_out`` and ``session``. The *login* is used for
-    posts that cannot be had without it, or, with *login_first*, before anything else. After a limit
-    that names no time, the login rests for *cooldown* seconds. *documents* are those of the web
+    posts that are not visible without it, or, with *login_first*, before anything else. After a
+    limit that names no time, the login rests for *cooldown* seconds. *documents* are those of the web
     app's queries; *get_script* downloads a page's script, piece by piece.
     """
 
@@ -244,7 +244,7 @@ class Search:
     def _ask_for_larger(
         self, inquiry: "_Inquiry", transport: PooledTransport, deadline: float
     ) -> None:
-        """Ask one more source if the pictures are small, and doing so paid off the last time."""
+        """Ask one more source if the pictures are small, unless it lately had no larger ones."""
         small, standing = inquiry.description, self._logged_out
         if small is None or not small.is_small or transport.abandoned:
             return
@@ -389,7 +389,7 @@ class Standing:
         elif reason is Reason.CLOSED:
             seconds = cooldown
         elif reason in _DOUBTFUL | _RETIRED:
-            # No other source is open then: the post waits for that one, and asks this one with it.
+            # If other sources rest, the post waits for them: ask this one again when they are.
             seconds = max(end - self._now() for end, _ in list(self._rests.values()))
         else:
             return

@@ -1,4 +1,4 @@
-"""A job: a batch of posts that one client asked for, and how far each of them is."""
+"""A job: a batch of posts that one client asked for, and the progress of each."""
 
 import math
 import secrets

@@ -34,7 +34,7 @@ class Reading:
     boot: str
 
     def in_step_with(self, earlier: "Reading") -> bool:
-        """Whether both clocks say the same of the time since *earlier*.
+        """Whether both clocks agree on the time since *earlier*.
 
         After a restart of the machine nobody knows how long it was off: up to a day is plausible.
         """

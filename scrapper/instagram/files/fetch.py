@@ -50,11 +50,11 @@ log = structlog.get_logger(__name__)
 _COPY_BYTES = 256 * 1024
 _SLOW_BYTES_A_SECOND = 4 * _COPY_BYTES
 _MEASURED_SECONDS = 2.0
-# Of the bytes of both parts: the rest is what fragments say of themselves.
+# Of the bytes of both parts: the rest may be the headers of their fragments.
 _JOINED_SHARE = 0.5
 # So that there is time for the whole file, if ffmpeg hangs or others occupy it.
 _JOINING_SHARE = 0.5
-# It cannot be had. What else goes wrong may pass, or a smaller video is what helps.
+# After these the sound is out of reach; after others a retry may help, or a smaller video.
 _ANOTHER_SOUND = (Outcome.GONE, Outcome.FORBIDDEN, Outcome.REFUSED, Outcome.UNEXPECTED)
 _LENGTH = re.compile(r"[0-9]{1,15}")
 _WHOLE_RANGE = re.compile(r"bytes +[0-9]+-[0-9]+/([0-9]{1,15})")
@@ -243,7 +243,7 @@ def _join(parts: Sequence[File], target: Target, wanted: Wanted, deadline: float
         with path.open("rb") as file:
             kind, movie, size = read_kind(file), read_movie(file), path.stat().st_size
             whole = kind is not None and is_whole(file, kind)
-        # What ffmpeg cannot make sense of, it leaves out.
+        # ffmpeg leaves out what it does not understand.
         most = size >= coming * _JOINED_SHARE
         with_sound = any(part.kind.has_audio for part in parts)
         if not (whole and most) or kind != FileKind("video", ".mp4", with_sound):
