@@ -47,8 +47,8 @@ class Search:
 
     *paces* has one for each login state: ``logged_out`` and ``session``. The *login* is used for
     posts that are not visible without it, or, with *login_first*, before anything else. After a
-    limit that names no time, the login rests for *cooldown* seconds. *documents* are those of the web
-    app's queries; *get_script* downloads a page's script, piece by piece.
+    limit that names no time, the login rests for *cooldown* seconds. *documents* are those of the
+    web app's queries; *get_script* downloads a page's script, piece by piece.
     """
 
     def __init__(

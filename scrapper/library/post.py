@@ -135,12 +135,12 @@ class Post:
 
     ``original_url`` is the URL that was first asked for, ``taken_at`` the time of the post in UTC,
     RFC 3339. ``thumbnail`` is the cover picture of a post whose main file is a video; it is not one
-    of the ``media``. ``missing`` are the numbers, from 1, of a carousel's items that could not
-    be downloaded. ``outdated`` are those whose file is of an earlier download, because the last one
-    could not get them. ``setbacks`` says how many downloads in a row, before the last one, were incomplete.
-    ``named_item`` is the number of the item that the shortcode names, if it is not the post's own.
-    ``quality`` and ``max_bytes`` are what was asked for, the latter only if larger files were
-    passed over because of it.
+    of the ``media``. ``missing`` are the numbers, from 1, of a carousel's items that could not be
+    downloaded. ``outdated`` are those whose file is of an earlier download, because the last one
+    could not get them. ``setbacks`` says how many downloads in a row, before the last one, were
+    incomplete. ``named_item`` is the number of the item that the shortcode names, if it is not the
+    post's own. ``quality`` and ``max_bytes`` are what was asked for, the latter only if larger
+    files were passed over because of it.
 
     ``small`` is a smaller copy of the post's picture, for lists; it is not one of the ``media``
     either, and a post whose picture is small has none.
