@@ -170,7 +170,7 @@ class InstagramUnreachable(ScrapeError):
 
 
 class MediaFolderGone(ScrapeError):
-    """The media folder is gone, or another one stands in its place."""
+    """The media folder is gone, or another one is in its place."""
 
 
 class DeadlineExceeded(ScrapeError):

@@ -94,7 +94,8 @@ class Operation:
     ``response`` is the type of a success's JSON, another content, or None for no body; with
     ``events``, the names of server-sent events, it is the type of each event's data. ``body`` is
     the type of the request's JSON, and ``file_body`` what it may be instead. ``errors`` are the
-    statuses beside those that every operation may have. An operation that is ``free`` needs no key.
+    statuses in addition to those that every operation may have. An operation that is ``free`` needs
+    no key.
     """
 
     id: str

@@ -54,8 +54,7 @@ class WishRequest(BaseModel):
     )
     max_mb: Annotated[float, Field(gt=0, le=MAX_MEGABYTES, allow_inf_nan=False)] | None = Field(
         None,
-        description="Millions of bytes that each file may have; the largest size that fits "
-        "is chosen",
+        description="Largest file, in millions of bytes; the largest size that fits is chosen",
     )
 
     def wish(self, default: Quality) -> Wish:

@@ -86,7 +86,7 @@ class LoginStanding:
     ceiling: Annotated[int, Field(description="INSTAGRAM_MAX_QUERIES; 0: no limit")]
     queries: Annotated[
         dict[str, str],
-        Field(description="Documents that the service found in the place of retired ones"),
+        Field(description="Documents that the service found to replace retired ones"),
     ] = field(default_factory=dict)
 
 

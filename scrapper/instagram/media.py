@@ -280,7 +280,7 @@ def _slide(slides: Sequence[Any], shortcode: Shortcode) -> int | None:
 
 
 def _is_withheld(media: Any) -> bool:
-    """Whether placeholders stand where the file's URLs should be."""
+    """Whether there are placeholders where the file's URLs should be."""
     media = _dict(media)
     versions = (*_list(media.get("video_versions")), *_list(_pictures(media)))
     return any(_PLACEHOLDER in str(_dict(version).get("url")) for version in versions)
@@ -324,7 +324,7 @@ def _item(media: Any) -> Item | None:
     has_audio = media.get("has_audio")
     return Item(
         "video",
-        # The original's size is not that of the file: the manifest may have that one.
+        # The file need not have the original's size: the manifest may give the file's own.
         tuple(videos),
         cover=_sized(pictures, media),
         alt_text=_alt_text(media),

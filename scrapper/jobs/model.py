@@ -217,11 +217,11 @@ class Job:
 
     @property
     def cursor(self) -> Cursor:
-        """Where the job stands among all, newest first."""
+        """The job's place among all, newest first."""
         return Cursor(self.created_at, self.id)
 
     def place(self, index: int) -> Place:
-        """The order of the post at *index* among those of all jobs."""
+        """The place of the post at *index* among the posts of all jobs."""
         return Place(self.created_at, self.id, index)
 
     def delay(self, until: float) -> None:

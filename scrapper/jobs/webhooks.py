@@ -124,7 +124,7 @@ class Deliveries(Protocol):
         ...
 
     async def postpone(self, id_: str, seconds: float) -> None:
-        """Count an attempt, and let the delivery be due in *seconds*."""
+        """Count an attempt; the delivery is due again in *seconds*."""
         ...
 
 

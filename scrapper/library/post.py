@@ -106,7 +106,7 @@ class Music:
 
 @dataclass(frozen=True, slots=True)
 class Details:
-    """Instagram's details of a post beside its media; None if unknown or hidden."""
+    """Instagram's details of a post besides its media; None if unknown or hidden."""
 
     owner_name: str | None = None
     owner_id: str | None = None
@@ -249,7 +249,7 @@ class Post:
         return self.quality == "best" and all(item.codec in (None, "h264") for item in videos)
 
     def fits(self, max_bytes: int | None) -> bool:
-        """Whether each file of the last download has at most *max_bytes*; None: any size."""
+        """Whether each file of the last download is at most *max_bytes* large; None: any size."""
         return max_bytes is None or all(item.size <= max_bytes for item in self._recent)
 
     def within(self, max_bytes: int | None) -> "Post":
@@ -392,7 +392,7 @@ class Fetch:
 
 
 def is_own_file(filename: str, shortcode: str) -> bool:
-    """Whether *filename* may be that of a file of the post, in its folder."""
+    """Whether a file of the post, in its folder, may have this *filename*."""
     return filename.startswith(shortcode) and "/" not in filename
 
 

@@ -64,9 +64,9 @@ _WHOLE_RANGE = re.compile(r"bytes +[0-9]+-[0-9]+/([0-9]{1,15})")
 class Wanted:
     """A file to try for: *candidate*, which becomes *name* in the target's folder.
 
-    It may have *max_bytes*, and take *patience* seconds. *gives_way* says whether something else
-    waits for the place of a file that is too slow. *besides* is the size in bytes of what is to be
-    joined with it.
+    It may be up to *max_bytes* large, and take *patience* seconds. *gives_way* says whether
+    something else waits for the place of a file that is too slow. *besides* is the size in bytes of
+    what is to be joined with it.
     """
 
     kind: Promised
@@ -107,7 +107,7 @@ class Fetched:
 class Target:
     """The folder for files, their progress, and their bounds; for several threads.
 
-    A file may have *max_bytes*, and *keep_free* bytes of the disk stay free.
+    A file may be up to *max_bytes* large, and *keep_free* bytes of the disk stay free.
     """
 
     folder: Path

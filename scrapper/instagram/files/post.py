@@ -101,7 +101,7 @@ class _File:
 class PostDownload:
     """One post's download: its files, four at a time, until the deadline of *fetch*.
 
-    A file may have *max_bytes*.
+    A file may be up to *max_bytes* large.
     """
 
     def __init__(
