@@ -59,7 +59,7 @@ _NOT_STORED = "X-Not-Stored"
 
 RANGES = {
     206: ("A part of the file", FILE),
-    304: ("The client has it", None),
+    304: ("The client has this version", None),
     412: ("The file is not the version that the client expects", None),
     416: ("The file has no such part", None),
 }
@@ -134,7 +134,7 @@ async def download(request: web.Request) -> web.StreamResponse:
             "max_mb",
             "query",
             {"type": "number", "exclusiveMinimum": 0, "maximum": MAX_MEGABYTES},
-            "The largest file that is no larger, in millions of bytes",
+            "Largest file, in millions of bytes; the largest size that fits is chosen",
         ),
         *_CHOICE,
     ),
@@ -376,7 +376,7 @@ class _Archive:
     async def send(
         self, request: web.Request, name: str, headers: Mapping[str, str] | None = None
     ) -> web.StreamResponse:
-        """Answer *request* with all of it."""
+        """Answer *request* with the whole archive."""
         response = web.StreamResponse(headers=headers)
         response.content_type = "application/zip"
         response.content_length = len(self._zip)

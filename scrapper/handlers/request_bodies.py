@@ -118,7 +118,7 @@ class BulkRequest(BaseModel):
         examples=[["SHORTCODE"]],
     )
     action: Literal["keep", "release", "delete"] = Field(
-        description="As PUT /posts/{shortcode}/keep, DELETE of it, and DELETE /posts/{shortcode}"
+        description="Like PUT and DELETE of /posts/{shortcode}/keep, and DELETE /posts/{shortcode}"
     )
 
 

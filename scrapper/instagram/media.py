@@ -124,8 +124,8 @@ class Item:
 class Description:
     """A post as Instagram describes it; in ``items`` None stands for one without a URL.
 
-    ``taken_at`` is a time in UTC as RFC 3339 has it. ``named_item`` is the number, from 1, of the
-    item whose own code was asked for. ``sources`` are the sources that it is from.
+    ``taken_at`` is a time in UTC, in RFC 3339. ``named_item`` is the number, from 1, of the
+    item whose own code was asked for. ``sources`` are the sources that it comes from.
     """
 
     is_carousel: bool

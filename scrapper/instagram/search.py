@@ -88,7 +88,7 @@ class Search:
         without: frozenset[str] = frozenset(),
         story: bool = False,
     ) -> Description:
-        """The post, as completely as the first sources that have it describe it.
+        """The post, as complete as the first sources that have it describe it.
 
         A *story* is asked for only with the session.
 
@@ -443,7 +443,7 @@ class _Inquiry:
         """The post as *source* describes it.
 
         Raises:
-            Refused: it has no media of it.
+            Refused: the source has no media of the post.
             Exception: whatever Instaloader and requests raise.
         """
         described = describe(source.ask(context, self.shortcode), self.shortcode)

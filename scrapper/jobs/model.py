@@ -281,7 +281,7 @@ def unix_time(text: str) -> float:
     """The reverse of :func:`~scrapper.library.post.moment`.
 
     Raises:
-        ValueError: *text* is no time.
+        ValueError: *text* is not a time.
     """
     return datetime.fromisoformat(text).timestamp()
 

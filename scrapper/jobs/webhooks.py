@@ -247,7 +247,7 @@ class _Result:
 
 
 class _Courier:
-    """Sends what is due in *deliveries*, signed with *secret* as Standard Webhooks 1.0 has it."""
+    """Sends what is due in *deliveries*, signed with *secret* as Standard Webhooks 1.0 demands."""
 
     def __init__(
         self, deliveries: Deliveries, hosts: WebhookHosts, secret: str, metrics: Metrics

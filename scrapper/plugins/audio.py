@@ -123,7 +123,7 @@ def post_stored(post: Post, folder: Path) -> Additions | None:
 
 @hookimpl
 def register_routes(app: web.Application) -> Iterable[web.RouteDef]:
-    """Let ``/download`` make files; there are no routes of its own."""
+    """Let ``/download`` make files; the plugin has no routes of its own."""
     conversions = _Conversions(app[LIBRARY], app[SETTINGS])
     app[CONVERSIONS]["audio"] = conversions.sound
     app[CONVERSIONS]["h264"] = conversions.h264

@@ -155,7 +155,7 @@ def _made_by_user(name: str, app: web.Application, settings: Settings) -> Middle
 
 
 def _is_middleware(made: object) -> TypeGuard[Middleware]:
-    """Whether *made* is a middleware as aiohttp has it: marked by ``web.middleware``."""
+    """Whether *made* is a middleware of aiohttp, marked by ``web.middleware``."""
     return callable(made) and getattr(made, "__middleware_version__", 0) == 1
 
 

@@ -31,7 +31,7 @@ _UNUSABLE = ("ContentProtection", "SegmentTemplate", "SegmentList")
 
 @dataclass(frozen=True, slots=True)
 class Representation:
-    """One file of a manifest, as the manifest has it.
+    """One file of a manifest, as the manifest describes it.
 
     ``url`` is not checked. ``bit_rate`` is in bits per second, ``size`` in bytes; None where the
     manifest does not say.
@@ -40,7 +40,7 @@ class Representation:
     type: Literal["video", "audio"]
     url: str
     codec: str | None
-    """``h264``, ``vp9``, ``av1`` or ``hevc``; of a sound, as the manifest has it."""
+    """``h264``, ``vp9``, ``av1`` or ``hevc``; for a sound, the manifest's own text."""
     width: int | None
     height: int | None
     bit_rate: int | None

@@ -139,7 +139,7 @@ class Target:
             self.progress.done += len(piece)
 
     def take_back(self, size: int, expected: int) -> None:
-        """Note that *size* of the *expected* bytes were received in vain."""
+        """Note that *size* of the *expected* bytes are of no use."""
         with self._lock:
             self.progress.done -= size
             if self.progress.total is not None:
@@ -283,7 +283,7 @@ class _Copy:
         self._began = time.monotonic()
 
     def run(self) -> Fetched:
-        """Copy all of it, and see what it is; the file stays only if it can be taken."""
+        """Copy the body, and check it; the file stays only if it can be used."""
         fetched = None
         try:
             fetched = self._run()
