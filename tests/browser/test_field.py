@@ -39,7 +39,7 @@ async def test_pasted_links_start_unless_undone(
         await expect(tiles(page)).to_have_count(2)
 
 
-async def test_a_pasted_link_goes_when_its_page_is_left(
+async def test_a_pasted_link_is_sent_when_its_page_is_left(
     instagram: StandIn, start_service: StartService, browse: Browse
 ) -> None:
     client = await start_service()

@@ -115,7 +115,7 @@ async def test_links_come_from_files_and_standard_input(instagram: StandIn, tmp_
     assert shortcodes == ["reel-argument", "reel-input", "reel-file-1", "reel-file-2"]
 
 
-async def test_an_empty_list_is_done_at_once(instagram: StandIn, tmp_path: Path) -> None:
+async def test_an_empty_list_ends_at_once(instagram: StandIn, tmp_path: Path) -> None:
     assert await fetch("-", "--into", str(tmp_path), given="# nothing\n") == (0, "", "")
 
 
