@@ -392,7 +392,7 @@ def test_a_worker_without_redis_says_what_it_needs(
 def test_no_line_has_the_password_of_redis(
     instagram: StandIn, redis_server: RedisServer, media_root: Path
 ) -> None:
-    # It has none, and refuses who shows one.
+    # It has none, and refuses clients that send one.
     url = redis_server.url.replace("//", "//:pass%2Fword@")
     environment = {**instagram.environment, "REDIS_URL": url, "LOG_LEVEL": "debug"}
     with running(media_root, environment, workers=1) as fleet:

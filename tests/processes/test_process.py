@@ -214,7 +214,7 @@ def test_kill_at_any_instant_shows_no_half_file(instagram: StandIn, media_root: 
 
 
 def check_after_kill(service: Service, media_root: Path, shortcode: str, whole: bytes) -> None:
-    """The next start leaves nothing of a download that was broken off, and the post can be had."""
+    """The next start leaves nothing of an interrupted download, and the post can be downloaded."""
     assert os.listdir(media_root / ".incoming") == []
     downloaded = service.get(f"/download/{shortcode}")
     assert downloaded.status_code in (200, 404)
@@ -321,7 +321,7 @@ def test_without_redis_url_nothing_of_redis_is_imported(media_root: Path, tmp_pa
     assert modules.isdisjoint({"redis", "taskiq", "scrapper.replicas"})
 
 
-# Python itself may be where only root can read it: it is loaded before.
+# Only root may be able to read Python's own files: they are loaded before.
 AS_SOMEBODY_ELSE = """
 import os, sys
 import scrapper.__main__, scrapper.commands.serve

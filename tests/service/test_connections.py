@@ -41,7 +41,7 @@ def read_all(connection: socket.socket) -> bytes:
 
 
 def connect_alone(service: Service) -> socket.socket:
-    """A connection to *service*, made sure to be the only one."""
+    """A connection to *service*, which is certain to be the only one."""
     connection = connect(service)
     wait_for(lambda: "http_connections 1.0" in metrics_page(connection))
     return connection

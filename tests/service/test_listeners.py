@@ -1,4 +1,4 @@
-"""A Unix socket and TLS, as a process has them: files that are stale, renewed or wrong."""
+"""The Unix socket and TLS of a process: files that are stale, renewed or wrong."""
 
 import os
 import socket
@@ -147,7 +147,7 @@ def test_the_service_speaks_https_and_renews_its_certificate(
 ) -> None:
     settings = issue(tmp_path)
     with Service(media_root, settings, authority=authority) as service:
-        # One connection is kept over all of it.
+        # One connection stays open all the time.
         assert service.get("/posts").json()["posts"] == []
         first = certificate_of(service, authority)
         issue(tmp_path)

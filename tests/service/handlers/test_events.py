@@ -1,4 +1,4 @@
-"""``GET /events``: what changes of jobs, posts and the login."""
+"""``GET /events``: changes of jobs, posts and the login."""
 
 import asyncio
 import json
@@ -183,7 +183,7 @@ async def test_a_named_key_follows_only_its_own_jobs(
             job = await response.json()
         await anna.until("job", id=job["id"], state="done")
         await everybody.until("job", id=job["id"], state="done")
-        # Posts are for all.
+        # Everybody sees posts.
         await bert.until("post", shortcode="reel-anna")
         async with client.post("/jobs", json=body, headers=BERT) as response:
             own = await response.json()

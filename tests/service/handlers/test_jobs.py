@@ -508,7 +508,7 @@ async def test_a_finished_job_is_forgotten_for_everybody(
 async def test_jobs_of_another_key_are_hidden(
     instagram: StandIn, start_service: StartService, tmp_path: Path
 ) -> None:
-    # Whatever it is called, a key of the file is a named one.
+    # Whatever its name, a key of the file is a named one.
     (tmp_path / "keys").write_text("default:anna-s-key\nbert:bert-s-key\n")
     client = await start_service(API_KEYS_FILE=str(tmp_path / "keys"), API_KEY="the-key")
     anna, bert, every = ({"X-API-Key": key} for key in ("anna-s-key", "bert-s-key", "the-key"))

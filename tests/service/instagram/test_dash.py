@@ -46,7 +46,7 @@ def probe(path: str) -> list[dict[str, Any]]:
 
 
 def changes(path: str, filters: str, pattern: str) -> list[float]:
-    """When a filter of ffmpeg's notes something, in seconds."""
+    """The seconds at which a filter of ffmpeg reports something."""
     command = ["ffmpeg", "-nostdin", "-i", path, *filters.split(), "-f", "null", "-"]
     noted = subprocess.run(command, check=True, capture_output=True, text=True).stderr
     return [float(moment) for moment in re.findall(pattern, noted)]
@@ -322,7 +322,7 @@ async def test_a_manifest_in_another_form_is_read(
     assert "/video/" in post["cdn_url"]
 
 
-# ---- with parts alone, and without ffmpeg
+# ---- with only parts, and without ffmpeg
 
 
 @pytest.mark.parametrize("quality", ["compatible", "best"])
@@ -576,7 +576,7 @@ async def test_a_size_is_respected_whatever_is_stored(
     assert (await scrape(client, max_mb=most))[1]["cached"]
     status, error = await scrape(client, max_mb=0.001)
     assert (status, error["code"]) == (422, "media_too_large")
-    # It is still there, and whoever sets no bound gets the large one again.
+    # It is still there: a request without a bound gets the large one again.
     _, again = await scrape(client)
     assert (again["cached"], again["media"][0]["height"]) == (False, 640)
     assert (await scrape(client))[1]["cached"]

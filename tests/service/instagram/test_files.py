@@ -1,4 +1,4 @@
-"""What the CDN gives for each candidate, with what each source says: what is stored, and why."""
+"""What is stored, by what the CDN gives for each candidate, and what each source says."""
 
 import json
 import os
@@ -365,7 +365,7 @@ async def test_tries_for_a_file_have_a_bound(
     answers = {f"best{number}/1": [CUT] for number in range(9)}
     instagram.define("never", Scenario("", answers=answers, change=change))
     assert (await scrape(await start_service(), "never-one"))[1]["code"] == "media_incomplete"
-    # Five candidates twice, whatever describes them, and two tries for the cover at most.
+    # At most five candidates twice, whichever source describes them, and two tries for the cover.
     assert instagram.requests("media", "never-one") <= 5 * 2 + 2
     described = [instagram.requests(kind, "never-one") for kind in ("graphql", "web_query")]
     assert described == [2, 1]

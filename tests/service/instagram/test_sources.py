@@ -528,7 +528,7 @@ async def test_an_ended_session_affects_only_gated_posts(
     status, body = await scrape(client, "private-x")
     assert (status, body["code"]) in ((403, code), (403, "login_required"))
     assert (await scrape(client, "reel-another"))[0] == 200
-    # It was found out once, and is no reason not to be ready.
+    # The service checked it once, and is ready all the same.
     assert instagram.requests("account") == asked == 1
     async with client.get("/ready") as response:
         ready = await response.json()

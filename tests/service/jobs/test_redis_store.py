@@ -109,7 +109,7 @@ async def test_lost_posts_are_queued_again_beside_those_of_others(
     await store.wait(other, 0, other.posts[0], 100.0)
     found = await store.get(lost.id)
     assert found is not None
-    # Whoever follows the job finds it, too.
+    # A client that follows the job finds that out, too.
     for _ in range(2):
         assert await store.refresh(found)
     assert await stream(redis) == [(other.id, 0), (lost.id, 0), (lost.id, 1)]

@@ -1,4 +1,4 @@
-"""What replicas agree on by Redis: turns, ends of turns, sweeps and the cool-down."""
+"""What replicas agree on over Redis: turns, ends of turns, sweeps and the cool-down."""
 
 import asyncio
 import time
@@ -42,7 +42,7 @@ async def wait_in_line(server: RedisServer, line: Line) -> asyncio.Task[bool]:
 
 @pytest.fixture
 async def peers(redis_server: RedisServer) -> AsyncIterator[list[RedisPeers]]:
-    """Those of two processes."""
+    """The peers of two processes."""
     async with AsyncExitStack() as ends:
         both = []
         for _ in range(2):

@@ -29,7 +29,7 @@ NewQueue = Callable[[], PostQueue]
 
 @pytest.fixture
 async def new_queue(redis_server: RedisServer) -> AsyncIterator[NewQueue]:
-    """Makes the queue as processes have it."""
+    """Makes the queue of a process."""
     redis = SharedRedis.at(redis_server.url, Metrics())
     queues = []
 

@@ -59,7 +59,7 @@ async def test_scrapes_are_counted_by_outcome(
         ("ok",): 2,
         ("PostNotFound",): 1,
         ("RateLimited",): 1,
-        # There from the start, for the alerts.
+        # It exists from the start, for the alerts.
         ("ChallengeRequired",): 0,
         ("InstagramChanged",): 0,
     }

@@ -33,7 +33,7 @@ def line(
 
 
 def parsed(*lines: str) -> dict[str, str]:
-    """What is read beside the session."""
+    """What is read besides the session."""
     text = "\n".join([line("sessionid", SESSION["sessionid"]), *lines])
     cookies = parse_cookies(text.encode())
     assert cookies.pop("sessionid") == SESSION["sessionid"]

@@ -442,7 +442,7 @@ def test_a_hundred_people_are_named() -> None:
     many = [f"user-{number}" for number in range(101)]
     assert details(coauthor_producers=names(*many)).coauthors == tuple(many[:100])
     assert details(**tags(*many)).tagged == tuple(many[:100])
-    # Only so many tags of one item are looked at.
+    # Only a limited number of tags of an item is read.
     assert details(**tags(*[None] * 100, "late")).tagged == ()
 
 

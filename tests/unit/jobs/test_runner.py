@@ -1,4 +1,4 @@
-"""What becomes of a post of a job, row by row, and that the runner acts by it."""
+"""What becomes of a post of a job, row by row, and that the runner acts accordingly."""
 
 import asyncio
 import time
