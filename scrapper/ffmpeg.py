@@ -21,7 +21,7 @@ _OUTPUT_BYTES, _ERROR_BYTES = 100_000, 10_000
 _PIECE_BYTES = 64 * 1024
 _PROGRAMS = (("ffmpeg", "ffprobe"), ("setpriv", "prlimit", "nice"))
 _INPUT = ("-protocol_whitelist", "file", "-max_pixels", "40000000")
-# In this process, whoever runs them: a Raspberry Pi has four cores, and little memory.
+# For all callers in this process: a Raspberry Pi has four cores, and little memory.
 _slots = threading.BoundedSemaphore(_AT_ONCE)
 
 
@@ -91,7 +91,7 @@ class FFmpeg:
                 process_group=0,
             )
         except OSError as error:
-            # There are too many processes, or it was removed meanwhile.
+            # There are too many processes, or the program was removed meanwhile.
             raise FFmpegFailed(f"{program} did not start: {error.strerror}") from error
         with self._lock:
             self._running.add(process)

@@ -249,7 +249,7 @@ class Search:
         if small is None or not small.is_small or transport.abandoned:
             return
         asked = {one.source for one in inquiry.refusals if not one.with_session}
-        # The page knows most.
+        # The page first: it has most details.
         source = standing.order.helper(
             one
             for one in sorted(inquiry.sources(standing), key=lambda one: one.name != "page")

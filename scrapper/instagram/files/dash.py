@@ -119,7 +119,7 @@ class _Reader:
             parent.usable = False
         known: dict[str, str] = {}
         if name in _LEVELS:
-            # Of a megabyte of attributes, thousands of elements could inherit each.
+            # Otherwise thousands of elements could inherit a megabyte of attributes each.
             known = {key: attributes[key] for key in _ATTRIBUTES if key in attributes}
             known = {**(parent.attributes if parent else {}), **known}
         self._open.append(_Open(name, known, len(self.found)))

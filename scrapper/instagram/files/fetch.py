@@ -350,7 +350,7 @@ class _Copy:
     def _read(self) -> bytes:
         raw = self._response.raw
         seconds = time.monotonic() - self._began
-        # Whatever there is of a slow file, so that this loop sees how slow it is.
+        # Read whatever has come of a slow file, so that this loop sees how slow it is.
         if self._size < seconds * _SLOW_BYTES_A_SECOND or not self._size:
             return bytes(raw.read1(_COPY_BYTES))
         return bytes(raw.read(_COPY_BYTES))
