@@ -21,7 +21,7 @@ def test_the_example_has_every_setting_and_nothing_else() -> None:
     assert set(LINES) == settings | OF_REQUESTS | OF_COMPOSE
 
 
-def test_the_example_as_it_stands_changes_nothing() -> None:
+def test_the_unchanged_example_changes_nothing() -> None:
     assert re.findall(r"^(?!#).+", TEXT, re.MULTILINE) == []
 
 
