@@ -106,8 +106,8 @@ class Item:
         """Whether it is a picture that is clearly smaller than the original."""
         if self.type != "image":
             return False
-        width = self.candidates[0].width
-        return bool(width and self.full_width) and (width or 0) < _SMALL * (self.full_width or 0)
+        width, full = self.candidates[0].width, self.full_width
+        return width is not None and full is not None and width < _SMALL * full
 
     def or_larger(self, other: "Item") -> "Item":
         """The item, from the *other* one's URLs first if these lead to a larger picture."""
@@ -231,12 +231,9 @@ def describe(media: dict[str, Any], shortcode: Shortcode) -> Description:
         Refused: it is of a type that is not known, has more than 50 items, or no URL at all.
     """
     kind = media.get("media_type")
-    if isinstance(kind, int) and not isinstance(kind, bool):
-        if kind not in (_PICTURE, _VIDEO, _CAROUSEL):
-            log.warning("media type not known", media_type=kind)
-            raise Refused(Reason.CHANGED)
-    else:
-        kind = None
+    if type(kind) is int and kind not in (_PICTURE, _VIDEO, _CAROUSEL):
+        log.warning("media type not known", media_type=kind)
+        raise Refused(Reason.CHANGED)
     children = _list(media.get("carousel_media"))
     is_carousel = kind == _CAROUSEL or bool(children)
     if len(children) > _REFUSED_ITEMS:
@@ -275,7 +272,7 @@ def _has_code(media: dict[str, Any], shortcode: Shortcode) -> bool:
 
 def _slide(slides: Sequence[Any], shortcode: Shortcode) -> int | None:
     """The number of the slide that the shortcode names."""
-    numbered = enumerate(map(_dict, slides[:_REFUSED_ITEMS]), start=1)
+    numbered = enumerate(map(_dict, slides), start=1)
     return next((number for number, slide in numbered if _has_code(slide, shortcode)), None)
 
 

@@ -10,7 +10,8 @@ from scrapper.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = (ROOT / ".env.example").read_text()
-LINES = dict(re.findall(r"^#([A-Z_]+)=(.*)$", TEXT, re.MULTILINE))
+FOUND = re.findall(r"^#([A-Z_]+)=(.*)$", TEXT, re.MULTILINE)
+LINES = dict(FOUND)
 OF_REQUESTS = {"HTTPS_PROXY", "NO_PROXY", "REQUESTS_CA_BUNDLE"}
 COMPOSE = (ROOT / "compose.yaml").read_text()
 OF_COMPOSE = {*re.findall(r"\$\{([A-Z_]+)", COMPOSE), "DOMAIN", "UMASK"}
@@ -19,6 +20,10 @@ OF_COMPOSE = {*re.findall(r"\$\{([A-Z_]+)", COMPOSE), "DOMAIN", "UMASK"}
 def test_the_example_has_every_setting_and_nothing_else() -> None:
     settings = {name.upper() for name in Settings.model_fields}
     assert set(LINES) == settings | OF_REQUESTS | OF_COMPOSE
+
+
+def test_no_setting_stands_twice() -> None:
+    assert len(LINES) == len(FOUND)
 
 
 def test_the_unchanged_example_changes_nothing() -> None:

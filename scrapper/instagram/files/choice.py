@@ -72,16 +72,16 @@ def choose(item: Item, wish: Wish, max_bytes: int) -> Choice:
     smallest = sorted(too_large, key=lambda pair: pair.size or 0)[:1]
     passed_over = bool(too_large)
     if wish.quality == "best":
-        in_parts = [pair.candidate for pair in fitting]
+        in_parts = _candidates(fitting)
         every = _merged(in_parts, item)
         dropped = in_parts[_MAX_PAIRS:] if item.candidates else ()
         tried = [one for one in every if one not in dropped]
     else:
         fitting.sort(key=lambda pair: pair.video.codec != _H264)
-        in_parts = [pair.candidate for pair in fitting]
+        in_parts = _candidates(fitting)
         every = [*item.candidates, *in_parts]
         tried = list(item.candidates) or in_parts
-    last = [pair.candidate for pair in smallest]
+    last = _candidates(smallest)
     spare = [one for one in in_parts if one not in tried][:_MAX_SPARE]
     return Choice((tried or last)[:MAX_CANDIDATES], [*every, *last], passed_over, spare)
 
@@ -100,6 +100,11 @@ def _pairs(item: Item, max_bytes: int) -> list[_Pair]:
         fits = (pair for pair in choices if not _exceeds(pair, max_bytes))
         pairs.append(next(fits, choices[-1]))
     return pairs
+
+
+def _candidates(pairs: Sequence[_Pair]) -> list[Candidate]:
+    """The candidates of *pairs*, each once: a manifest may repeat itself."""
+    return list(dict.fromkeys(pair.candidate for pair in pairs))
 
 
 def _exceeds(pair: _Pair, max_bytes: int) -> bool:

@@ -8,7 +8,6 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
-from xml.parsers import expat
 
 __all__ = ["MAX_MANIFEST_BYTES", "MAX_REPRESENTATIONS", "Representation", "read_manifest"]
 
@@ -58,6 +57,8 @@ def read_manifest(text: str) -> list[Representation]:
     data = text.strip().encode("utf-8", "replace")
     if len(data) > MAX_MANIFEST_BYTES:
         raise ValueError("longer than any manifest")
+    from xml.parsers import expat  # noqa: PLC0415
+
     reader = _Reader()
     # Whatever encoding it declares, it came as text.
     parser = expat.ParserCreate("utf-8")

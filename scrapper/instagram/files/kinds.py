@@ -13,8 +13,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import BinaryIO, Literal, NamedTuple
 
-import filetype
-
 __all__ = [
     "ENCRYPTED",
     "HEAD_BYTES",
@@ -114,6 +112,9 @@ class _Box(NamedTuple):
 
 def kind_of(head: bytes) -> FileKind | None:
     """The kind of the file that begins with *head*; None if posts have no such files."""
+    # Half a megabyte, which a service needs only once it downloads.
+    import filetype  # noqa: PLC0415
+
     found = filetype.guess(head)  # type: ignore[no-untyped-call]
     extension = _EXTENSIONS.get(found.mime) if found else None
     if extension is None and head[4:8] == b"ftyp":

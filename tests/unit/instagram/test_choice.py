@@ -73,6 +73,11 @@ def test_the_whole_file_is_tried_among_many_parts() -> None:
     assert len(without.tried) == MAX_CANDIDATES
 
 
+def test_a_repeated_video_counts_once() -> None:
+    streams = (*[video("v", 1920)] * 4, video("540", 960), sound())
+    assert tried(item(*streams), BEST) == ["v+s", "whole", "540+s"]
+
+
 def test_compatible_is_the_whole_one() -> None:
     assert tried(item(video("v", 1920), sound()), COMPATIBLE) == ["whole"]
 

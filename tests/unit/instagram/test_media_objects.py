@@ -198,9 +198,9 @@ def test_the_first_candidate_gets_the_original_s_size() -> None:
     assert (first.width, first.height) == (1080, 1350)
     assert (second.width, second.height) == (None, None)
     for version in (sized("a", 5), sized("a", None, 5)):
-        [candidate] = item(picture(version, **original)).candidates
+        candidate, _ = item(picture(version, sized("b", 9, 9), **original)).candidates
         assert (candidate.width, candidate.height) == (1080, 1350)
-    [own] = item(picture(sized("a", 5, 6), **original)).candidates
+    own, _ = item(picture(sized("a", 5, 6), sized("b"), **original)).candidates
     assert (own.width, own.height) == (5, 6)
     video = {"media_type": 2, "video_versions": [sized("v")], **PICTURE, **original}
     found = item({**video, "media_type": 2})
@@ -296,6 +296,92 @@ def test_only_true_and_false_say_whether_there_is_sound(value: object) -> None:
 )
 def test_a_duration_is_of_a_day_at_most(value: object, seconds: float | None) -> None:
     assert item({**VIDEO, "video_duration": value}).duration == seconds
+
+
+@pytest.mark.parametrize(
+    ("versions", "small"),
+    [
+        pytest.param([("a", 640, 640), ("b", 320, 320), ("c", 240, 240)], "b", id="the largest"),
+        pytest.param([("a", 640, 640), ("b", 321, 321)], None, id="none is small enough"),
+        pytest.param([("a", 300, 1000), ("b", 320, 640), ("c", 640, 500)], "b", id="a tall one"),
+        pytest.param([("a", 300, 330), ("b", 100, 100), ("c", 90, 90)], "b", id="whole if one is"),
+        pytest.param([("a", 320, None), ("b", None, 320), ("c", None, None)], None, id="no size"),
+        pytest.param(
+            [("a?stp=dst-jpg_s150x150", None, None), ("b?x=1&stp=p240x240_tt6", None, 9)],
+            "b?x=1&stp=p240x240_tt6",
+            id="the box that it was scaled into",
+        ),
+        pytest.param(
+            [("a?stp=s40x640", 500, 500), ("b?stp=s90x90", 100, 100), ("c?stp=s99x20", None, None)],
+            "b?stp=s90x90",
+            id="its own size comes before the box",
+        ),
+        pytest.param(
+            [("a", 640, 640), ("b?stp=c0.1.2.3a_s150x150", 150, 150)],
+            "b?stp=c0.1.2.3a_s150x150",
+            id="a crop",
+        ),
+        *(
+            pytest.param([(f"a{query}", None, None)], None, id=query)
+            for query in (
+                "?nostp=s99x99",
+                "?stp=s9x99",
+                "?stp=s99x99q",
+                "?stp=xs99x99",
+                "?x=s99x99",
+            )
+        ),
+    ],
+)
+def test_a_list_shows_the_largest_of_the_small_pictures(
+    versions: list[tuple[str, Any, Any]], small: str | None
+) -> None:
+    versions = [("whole", 1000, 1000), *versions]
+    images = picture(*(sized(*version) for version in versions))
+    for media in (images, {**images, **VIDEO}):
+        found = item(media).small
+        assert (found and found.url.removeprefix(CDN)) == small
+
+
+def manifest(**urls: str) -> str:
+    inside = "".join(
+        f'<Representation mimeType="{kind}/mp4"><BaseURL>{url}</BaseURL></Representation>'
+        for kind, url in urls.items()
+    )
+    return f"<MPD><Period><AdaptationSet>{inside}</AdaptationSet></Period></MPD>"
+
+
+@pytest.mark.parametrize(
+    ("text", "has_file", "streams", "is_logged"),
+    [
+        pytest.param(manifest(video=CDN + "v"), True, ["video v"], False, id="a video"),
+        pytest.param(
+            manifest(video=CDN + "v", audio=CDN + "a"),
+            True,
+            ["video v", "audio a"],
+            False,
+            id="a video and its sound",
+        ),
+        pytest.param(manifest(audio=CDN + "a"), False, ["audio a"], False, id="a sound alone"),
+        pytest.param(manifest(video="http://cdn/v"), False, [], False, id="without TLS"),
+        pytest.param(manifest(video="/v"), False, [], False, id="not a URL"),
+        pytest.param("<MPD>", False, [], True, id="not XML"),
+        pytest.param(" ", False, [], False, id="blank"),
+        *(pytest.param(value, False, [], False, id=str(value)) for value in (None, 7, [], True)),
+    ],
+)
+def test_a_video_may_be_in_a_manifest_alone(
+    text: object, has_file: bool, streams: list[str], is_logged: bool
+) -> None:
+    with capture_logs() as logs:
+        described = read(carousel({"media_type": 2, "video_dash_manifest": text}, PICTURE))
+        whole = item({**VIDEO, "video_dash_manifest": text})
+    found = [f"{one.type} {one.url.removeprefix(CDN)}" for one in whole.streams]
+    assert (found, whole.candidates[0].url) == (streams, CDN + "v.mp4")
+    first = described.items[0]
+    assert (first is not None) == has_file
+    assert first is None or (first.candidates, first.streams) == ((), whole.streams)
+    assert [line["event"] for line in logs] == ["manifest not read"] * 2 * is_logged
 
 
 # ---- texts, numbers, people
@@ -457,6 +543,10 @@ SONG = {"music_info": {"music_asset_info": {"title": "Song", "display_artist": "
 OWN = {"original_sound_info": {"original_audio_title": "Own", "ig_artist": {"username": "me"}}}
 
 
+FAST = {"fast_start_progressive_download_url": "https://cdn/f"}
+ON_FAST = Music("", None, "https://cdn/f")
+
+
 def with_url(title: str | None, name: str) -> dict[str, Any]:
     asset = {"title": title, "progressive_download_url": f"https://cdn/{name}"}
     return {"music_info": {"music_asset_info": asset}}
@@ -469,6 +559,10 @@ def with_url(title: str | None, name: str) -> dict[str, Any]:
         (SONG, with_url("Song", "a"), Music("Song", None, "https://cdn/a")),
         (with_url("One", "a"), with_url("Other", "b"), Music("One", None, "https://cdn/a")),
         (None, with_url(None, "a"), Music("", None, "https://cdn/a")),
+        *(
+            ({"original_sound_info": {"progressive_download_url": url, **FAST}}, None, ON_FAST)
+            for url in (None, "text", "http://cdn/without-tls")
+        ),
         (SONG, {"music_info": None}, Music("Song", "Band")),
         (
             {"original_sound_info": {"progressive_download_url": "https://cdn/own"}},
@@ -575,9 +669,11 @@ def test_a_page_s_wrapped_post_is_found() -> None:
 
 
 def test_a_page_s_gate_counts_where_there_is_no_post() -> None:
-    with pytest.raises(Refused) as refused:
-        find_in_page([STUB, {"if_not_gated_logged_out": None, "code": CODE.text}], CODE)
-    assert refused.value.reason is Reason.GATED
+    gate, other = ({"if_not_gated_logged_out": it, "code": CODE.text} for it in (None, "text"))
+    for data in ([STUB, gate], [gate, other], [other, gate]):
+        with pytest.raises(Refused) as refused:
+            find_in_page(data, CODE)
+        assert refused.value.reason is Reason.GATED
 
 
 @pytest.mark.parametrize(
@@ -597,7 +693,8 @@ def test_a_page_without_the_post_gives_nothing(data: Any) -> None:
 
 def test_the_outer_object_is_found_first() -> None:
     first = {**WHOLE, "pk": 1}
-    assert find_in_page([{"a": first}, {**WHOLE, "pk": 2}], CODE) == first
+    for data in ([{"a": first}, {**WHOLE, "pk": 2}], {"a": first, "b": {**WHOLE, "pk": 2}}):
+        assert find_in_page(data, CODE) == first
     assert find_in_page({**WHOLE, "inner": {**WHOLE, "pk": 3}}, CODE) != {**WHOLE, "pk": 3}
     nested: Any = WHOLE
     for _ in range(10_000):
