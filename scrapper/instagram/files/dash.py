@@ -82,7 +82,7 @@ def _refuse_doctype(*_: object) -> None:
 class _Open:
     """An element that is open, with the attributes that it has or inherits.
 
-    ``before`` is how many representations were found in front of it.
+    ``before`` is how many representations were found before it.
     """
 
     name: str

@@ -81,7 +81,7 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """A file that is there whole; ``size`` is in bytes."""
+    """A complete file; ``size`` is in bytes."""
 
     path: Path
     kind: FileKind

@@ -353,10 +353,10 @@ class PostDownload:
         self._media[file.index] = media
 
     def _renew(self) -> None:
-        """Try refused files by the latest description; first get a new one if they failed by that.
+        """Try refused files by the latest description; get a new one first if they failed by it.
 
-        It is asked for now, since further files would most likely be refused as well; and within
-        half of the time that is left, since the other files need some of it.
+        That takes at most half of the time that is left, since the other files need some of it.
+        They wait meanwhile: most likely they would be refused as well.
         """
         refused, self._refused = self._refused, []
         latest = [file for file in refused if file.generation == self._generation]

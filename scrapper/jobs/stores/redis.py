@@ -190,7 +190,7 @@ class RedisStore:
     async def releasing(self) -> AsyncIterator[None]:
         """Queue the posts that have waited long enough while the block runs.
 
-        All workers try, one of them gets each.
+        All workers try; each post goes to one of them.
         """
 
         async def release() -> None:
@@ -373,7 +373,7 @@ class RedisStore:
         await until_redis_answers(self._backlog.skip)
 
     async def unreported(self, plugin: str) -> Sequence[FinishedJob]:
-        """As the contract has it.
+        """As the contract says.
 
         Raises:
             redis.exceptions.RedisError: Redis does not answer.
@@ -390,7 +390,7 @@ class RedisStore:
         return jobs
 
     async def note_reported(self, plugin: str, job: FinishedJob) -> None:
-        """As the contract has it.
+        """As the contract says.
 
         Raises:
             redis.exceptions.RedisError: Redis does not answer.
