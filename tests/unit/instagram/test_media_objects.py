@@ -182,6 +182,7 @@ def test_instagram_s_order_stays_where_a_size_is_missing(size: tuple[Any, Any]) 
     + [(value, None) for value in (*OTHER_TYPES, math.nan, math.inf, 10**400, "7")],
 )
 def test_pixels_are_numbers_of_a_picture(value: object, pixels: int | None) -> None:
+    assert item(picture(sized("x"), original_width=value)).full_width == pixels
     for version in (sized("x", value, 5), sized("x", 5, value)):
         [candidate] = item(picture(version)).candidates
         sizes = [candidate.width, candidate.height]
@@ -295,7 +296,8 @@ def test_sound_is_said_by_true_or_false_alone(value: object) -> None:
     + [(value, None) for value in (*OTHER_TYPES, math.nan, math.inf, 10**400, "5")],
 )
 def test_a_duration_is_of_a_day_at_most(value: object, seconds: float | None) -> None:
-    assert item({**VIDEO, "video_duration": value}).duration == seconds
+    duration = item({**VIDEO, "video_duration": value}).duration
+    assert repr(duration) == repr(seconds)
 
 
 @pytest.mark.parametrize(
