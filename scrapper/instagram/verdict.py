@@ -52,7 +52,6 @@ __all__ = [
 MAX_RETRY_AFTER_SECONDS = 24 * 60 * 60
 """The longest ``Retry-After`` that counts."""
 
-_MAX_RETRY_AFTER_DIGITS = 5
 _COMPLAINT_CHARACTERS = 1000
 _MOST_ERRORS = 10
 _MOST_KEYS = 20
@@ -384,11 +383,7 @@ def retry_after_of(response: requests.Response) -> float | None:
     """
     value = response.headers.get("Retry-After", "").strip()
     if value.isascii() and value.isdecimal():
-        digits = value.lstrip("0") or "0"
-        too_long = len(digits) > _MAX_RETRY_AFTER_DIGITS
-        return float(
-            MAX_RETRY_AFTER_SECONDS if too_long else min(int(digits), MAX_RETRY_AFTER_SECONDS)
-        )
+        return min(float(value), float(MAX_RETRY_AFTER_SECONDS))
     try:
         moment = parsedate_to_datetime(value)
         if moment.tzinfo is None:
