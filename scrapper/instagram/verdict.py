@@ -49,7 +49,7 @@ __all__ = [
     "verdict",
 ]
 
-MAX_RETRY_AFTER_SECONDS = 24 * 60 * 60
+MAX_RETRY_AFTER_SECONDS = 24 * 60 * 60.0
 """The longest ``Retry-After`` that counts."""
 
 _COMPLAINT_CHARACTERS = 1000
@@ -383,7 +383,7 @@ def retry_after_of(response: requests.Response) -> float | None:
     """
     value = response.headers.get("Retry-After", "").strip()
     if value.isascii() and value.isdecimal():
-        return min(float(value), float(MAX_RETRY_AFTER_SECONDS))
+        return min(float(value), MAX_RETRY_AFTER_SECONDS)
     try:
         moment = parsedate_to_datetime(value)
         if moment.tzinfo is None:
@@ -391,7 +391,7 @@ def retry_after_of(response: requests.Response) -> float | None:
         seconds = (moment - datetime.now(UTC)).total_seconds()
     except (ValueError, TypeError, OverflowError, IndexError):
         return None
-    return min(max(0.0, seconds), float(MAX_RETRY_AFTER_SECONDS))
+    return min(max(0.0, seconds), MAX_RETRY_AFTER_SECONDS)
 
 
 class _Complaint(NamedTuple):
@@ -423,7 +423,7 @@ class _Complaint(NamedTuple):
             " ".join(
                 text[:_COMPLAINT_CHARACTERS].lower() for text in texts if isinstance(text, str)
             ).strip(),
-            tuple(str(code)[:20] for code in codes if isinstance(code, int | str)),
+            tuple(str(code) for code in codes if isinstance(code, int | str)),
             data.get("require_login") is True,
             data.get("status", "ok") != "ok",
             is_json=True,
