@@ -105,8 +105,7 @@ def names_story(url: str) -> bool:
     """Whether *url*, which names a post, is the link of a story or of a highlight's item."""
     parts = urlsplit(clean_link(url))
     segments = _segments(parts)
-    post = _shared(segments) or _post(segments)
-    return post is None and _story(segments, parts.query) is not None
+    return _post(segments) is None and _story(segments, parts.query) is not None
 
 
 def pasted_link(text: str, *, max_length: int) -> Link | None:
