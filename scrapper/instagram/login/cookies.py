@@ -100,7 +100,7 @@ def _only_texts(content: bytes) -> bytes:
     """
     for number, (opcode, argument, _) in enumerate(pickletools.genops(content)):
         # A memo index far ahead would allocate that much memory.
-        is_far = opcode.name.endswith("PUT") and argument > number
+        is_far = opcode.name.endswith("PUT") and (argument or 0) > number
         if opcode.name not in _OPCODES_OF_TEXTS or is_far:
             raise ValueError("it holds something other than texts")
     return content

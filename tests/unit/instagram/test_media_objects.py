@@ -369,7 +369,10 @@ def manifest(**urls: str) -> str:
         pytest.param(manifest(video="/v"), False, [], False, id="not a URL"),
         pytest.param("<MPD>", False, [], True, id="not XML"),
         pytest.param(" ", False, [], False, id="blank"),
-        *(pytest.param(value, False, [], False, id=str(value)) for value in (None, 7, [], True)),
+        *(
+            pytest.param(value, False, [], False, id=str(value))
+            for value in (None, *OTHER_TYPES[3:])
+        ),
     ],
 )
 def test_a_video_may_be_in_a_manifest_alone(
