@@ -171,7 +171,8 @@ def test_what_may_be_too_large_is_tried(video_size: int | None, sound_size: int 
 
 
 def test_where_nothing_fits_the_smallest_is_tried() -> None:
-    streams = (video("large", 1920, size=900), video("less", 960, size=800), sound(size=10))
+    sounds = (sound("high", rate=9, size=50), sound(size=10))
+    streams = (video("large", 1920, size=900), video("less", 960, size=800), *sounds)
     assert tried(item(*streams, whole=()), BEST, 100) == ["less+s"]
 
 

@@ -196,6 +196,11 @@ def handler(kind: bytes) -> bytes:
     return box(b"hdlr", b"\5" * 8 + kind + b"\5" * 80)
 
 
+def samples_of(codec: bytes, size: bytes) -> bytes:
+    entry = number(1) + number(86) + codec + b"\5" * 24 + size
+    return box(b"stbl", full(b"stsd", entry))
+
+
 def track(
     kind: bytes = b"vide",
     codec: bytes = b"avc1",
@@ -206,8 +211,7 @@ def track(
     version: int = 0,
     more: bytes = b"",
 ) -> bytes:
-    entry = full(b"stsd", number(1) + number(86) + codec + b"\5" * 24 + size)
-    samples = box(b"minf", box(b"stbl", entry))
+    samples = box(b"minf", samples_of(codec, size))
     times = header(b"mdhd", scale, 5, version)
     media = box(b"mdia", times + handler(kind) + samples + more)
     return box(b"trak", box(b"edts", edits) + media)
@@ -235,6 +239,8 @@ def edit(units: int, media: bytes, version: int = 0) -> bytes:
 
 EMPTY, FRAMES = b"\xff" * 4, bytes(4)
 SUBTITLES = track(b"text", b"tx3g")
+SAMPLES = samples_of(b"avc1", number(720, 2) + number(1280, 2))
+LARGE_TRACK = movie(number(500) + b"trak") + box(b"mdia", handler(b"vide"))
 
 
 @pytest.mark.parametrize(
@@ -265,8 +271,16 @@ SUBTITLES = track(b"text", b"tx3g")
             movie(track()).replace(b"moov", b"mooX"), NOT_A_MOVIE, id="without a description"
         ),
         pytest.param(
-            movie(track(size=number(720, 2) + b"\5")), Movie("h264", seconds=2.5), id="a cut size"
+            movie(track(size=number(720, 2) + b"\5", more=b"\5" * 9)),
+            Movie("h264", seconds=2.5),
+            id="a cut size",
         ),
+        pytest.param(
+            movie(box(b"trak", box(b"mdia", handler(b"vide") + number(500) + b"minf")) + SAMPLES),
+            Movie(seconds=2.5),
+            id="a box that claims more than its parent has",
+        ),
+        pytest.param(LARGE_TRACK, NOT_A_MOVIE, id="a track that claims more than the movie has"),
         pytest.param(movie(track(size=bytes(4))), Movie("h264", seconds=2.5), id="no size"),
         pytest.param(movie(track(), scale=0), Movie("h264", 720, 1280), id="no scale"),
         pytest.param(movie(track(), units=0), Movie("h264", 720, 1280), id="no length"),
@@ -380,9 +394,12 @@ def test_each_sample_entry_names_its_codec(entries: str, codec: str | None) -> N
             id="sizes in eight bytes",
         ),
         pytest.param(
-            movie(box(b"trak", number(100) + b"mdia" + handler(b"vide")), track(b"soun")),
-            FileKind("video", ".mp4", True),
+            movie(box(b"trak", number(500) + b"mdia"), handler(b"vide"), track(b"soun")),
+            FileKind("audio", ".m4a", True),
             id="a box that claims more than its parent has",
+        ),
+        pytest.param(
+            LARGE_TRACK, FileKind("video", ".mp4"), id="a track that claims more than the movie has"
         ),
         pytest.param(
             movie(track()).replace(b"ftypiso6", b"ftypavis"),
@@ -395,11 +412,11 @@ def test_tracks_say_what_a_movie_has(content: bytes, kind: FileKind) -> None:
     assert read_kind(BytesIO(content)) == kind
 
 
-def index(*sizes: int, first: int = 0, version: int = 0) -> bytes:
+def index(*sizes: int, first: int = 0, version: int = 0, more: bytes = b"") -> bytes:
     """An index of segments: the first one's distance, and each one's size."""
     wide = 8 if version else 4
     references = b"".join(number(size | 1 << 31) + b"\5" * 8 for size in sizes)
-    content = b"\5" * (8 + wide) + number(first, wide) + b"\0\0\5\5" + references
+    content = b"\5" * (8 + wide) + number(first, wide) + b"\0\0\5\5" + references + more
     return full(b"sidx", content, version)
 
 
@@ -412,6 +429,7 @@ TOO_MANY = index(len(DATA) + 10**6) + 20 * index(0)
     ("content", "whole", "early"),
     [
         pytest.param(movie(track()) + box(b"mdat", b"x"), True, False, id="in one piece"),
+        pytest.param(movie()[16:] + box(b"mdat", b"x"), True, False, id="without a brand"),
         pytest.param(movie(track()) + box(b"mdat", b"x")[:-1], False, True, id="cut"),
         pytest.param(movie(track()) + number(1) + b"mdat", False, True, id="cut in a wide header"),
         pytest.param(movie(track()) + wide_box(b"mdat", b"x"), True, False, id="a wide header"),
@@ -431,6 +449,12 @@ TOO_MANY = index(len(DATA) + 10**6) + 20 * index(0)
         pytest.param(HEAD + DATA, False, False, id="fragments that nothing counts"),
         pytest.param(HEAD + DATA + box(b"mfra", b""), True, False, id="an index at the end"),
         pytest.param(HEAD + index(len(DATA)) + DATA, True, False, id="an index in front"),
+        pytest.param(
+            HEAD + index(len(DATA), more=b"\5" * 11) + DATA, True, False, id="a cut reference"
+        ),
+        pytest.param(
+            HEAD + number(4) + b"sidx" + b"\xff" * 90, False, False, id="a box without its header"
+        ),
         pytest.param(HEAD + index(len(DATA) + 1) + DATA, False, True, id="an index of more"),
         pytest.param(
             HEAD + index(len(DATA) - 30, 10, first=20) + DATA, True, False, id="an index of parts"
@@ -487,9 +511,12 @@ PREVIEW = b"\xff\xe0" + number(6, 2) + b"\xff\xd9\xff\xd9"
             ".jpg", b"\xff\xd8" + PREVIEW + SCAN + b"\xff\xd9", True, id="behind a preview"
         ),
         pytest.param(
-            ".jpg", b"\xff\xd8\xff\xff" + SCAN + b"\xff\xd9", True, id="filled in front of a mark"
+            ".jpg", b"\xff\xd8\xff" + SCAN + b"\xff\xd9", True, id="filled in front of a mark"
         ),
-        pytest.param(".jpg", b"\xff\xd8\0\0\0\0\xff\xd9", False, id="no mark at all"),
+        pytest.param(
+            ".jpg", b"\xff\xd8\xff" + PREVIEW + SCAN, False, id="filled in front of a preview"
+        ),
+        pytest.param(".jpg", b"\xff\xd8\0\0\0\2" + SCAN + b"\xff\xd9", False, id="no mark between"),
         pytest.param(
             ".jpg", b"\xff\xd8" + SCAN + b"\xff\xd9" + bytes(65_534), True, id="a phone's addition"
         ),
@@ -499,10 +526,12 @@ PREVIEW = b"\xff\xe0" + number(6, 2) + b"\xff\xd9\xff\xd9"
         pytest.param(".png", bytes(8) + CHUNK * 3 + END, True, id="a PNG"),
         pytest.param(".png", bytes(8) + CHUNK * 3, False, id="a PNG without its end"),
         pytest.param(".png", bytes(8) + END[:-1], False, id="a PNG that is cut"),
+        pytest.param(".png", bytes(8) + CHUNK * 19_999 + END, True, id="a PNG of many parts"),
         pytest.param(".png", bytes(8) + CHUNK * 20_000 + END, False, id="a PNG of too many parts"),
         pytest.param(".webp", b"RIFF\4\0\0\0WEBP", True, id="a WebP"),
         pytest.param(".webp", b"RIFF\5\0\0\0WEBP", False, id="a WebP that is cut"),
-        pytest.param(".gif", b"GIF\0;", True, id="a GIF"),
+        pytest.param(".webp", b"RIFF\4\0\0\1WEBP", False, id="a large WebP that is cut"),
+        pytest.param(".gif", b"\0;", True, id="a GIF"),
         pytest.param(".gif", b"GIF\0;\0", False, id="a GIF with something behind it"),
         pytest.param(".gif", b";", False, id="a GIF of one byte"),
     ],
