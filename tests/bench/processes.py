@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -122,8 +123,8 @@ def flask(
 
 def cpu_seconds(pid: int) -> float:
     """User and system time of a process so far."""
-    times = psutil.Process(pid).cpu_times()
-    return float(times.user + times.system)
+    # The clock that clock_getcpuclockid(3) returns: psutil's counts hundredths of a second.
+    return time.clock_gettime(~pid << 3 | 2)
 
 
 def memory_mb(pid: int) -> float:

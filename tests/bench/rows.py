@@ -568,7 +568,7 @@ _IMPORTS = {
     "scrapper.commands.serve": "the service's own modules",
 }
 """Imports of an idle service in their order, and who needs each."""
-# As with version 0.2, on the same Python, and 1 % of noise.
+# What it was when plugins, streams and qualities were to come, and the noise.
 _IDLE_TO_FLASK = 1.18
 _LIBRARIES = "aiohttp.web, instaloader, structlog, aiofiles.os, pydantic_settings, orjson"
 
