@@ -568,7 +568,7 @@ _IMPORTS = {
     "scrapper.commands.serve": "the service's own modules",
 }
 """Imports of an idle service in their order, and who needs each."""
-# What it was when plugins, streams and qualities were to come, and the noise.
+# 1.16 when the goal was set, and some noise.
 _IDLE_TO_FLASK = 1.18
 _LIBRARIES = "aiohttp.web, instaloader, structlog, aiofiles.os, pydantic_settings, orjson"
 
