@@ -21,7 +21,7 @@ run: $(SERVICE)
 worker: $(VENV)/base.txt $(VENV)/redis.txt
 	@exec $(BIN)/python -m scrapper worker
 
-# For every save: what needs neither a socket nor a process, in less than half a minute.
+# For each change: all checks that need neither a socket nor a process, in less than half a minute.
 check: style unit
 
 unit: $(VENV)/dev.txt

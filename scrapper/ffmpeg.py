@@ -54,7 +54,7 @@ class FFmpeg:
         return (*late, *_INPUT, "-f", form, "-i", str(path))
 
     def run(self, program: str, *arguments: str, seconds: float, max_bytes: int = 0) -> bytes:
-        """What *program* prints, 100 kB at most; its files may have *max_bytes*.
+        """What *program* prints, at most 100 kB; its files may be up to *max_bytes* large.
 
         Raises:
             FFmpegFailed: it fails, or reaches one of its bounds.

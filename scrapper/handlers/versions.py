@@ -56,7 +56,7 @@ class Version:
         return web.Response(status=304, headers={**headers, **self.headers}) if known else None
 
     def without_conditions(self, request: web.BaseRequest) -> web.BaseRequest:
-        """The request without what :meth:`refusal` checked, or ranges of other versions."""
+        """The request without conditions, which :meth:`refusal` checks, or ranges of others."""
         request = self.without_other_range(request)
         headers = request.headers.copy()
         for name in _CONDITIONS:

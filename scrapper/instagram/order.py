@@ -81,7 +81,7 @@ class SourceOrder:
     def helper(self, sources: Iterable[Source]) -> Source | None:
         """The one of *sources* that may have larger pictures; None if none is worth a request.
 
-        It counts as no help until :meth:`helped`, so that of a burst one post alone finds out.
+        Until :meth:`helped`, others in a burst of posts get no helper: one post finds out for all.
         """
         with self._lock:
             now = self._now()

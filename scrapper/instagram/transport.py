@@ -170,7 +170,7 @@ class PooledTransport(HTTPAdapter):
             BodyTooLarge: the body is larger than :data:`MAX_BODY_BYTES`.
             HostRefused: the URL is not https on an allowed host.
             TimeoutError: the deadline passed.
-            requests.RequestException: as requests has it.
+            requests.RequestException: whatever requests raises.
         """
         parts = urlsplit(request.url or "")
         host = str(parts.hostname)

@@ -14,7 +14,7 @@ _SHORTEST = 0.05
 
 
 class Place(NamedTuple):
-    """Where a post stands: by the time of its job, then by its position there."""
+    """A post's place: by the time of its job, then by its position there."""
 
     created_at: float
     job_id: str

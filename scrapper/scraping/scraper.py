@@ -170,7 +170,7 @@ class Scraper:
         keep: bool = False,
         wish: Wish = _ANY,
     ) -> Scraped:
-        """Return the post from the library, or download and store it, as the *wish* has it.
+        """Return the post that fits the *wish* from the library, or download and store it.
 
         A stored post is never an error: if a stale one, or one that is not as wished, cannot be
         downloaded again, it is returned, and Instagram is not asked for it again for as long as the

@@ -41,7 +41,7 @@ _UNTOUCHED = frozenset({"level", "timestamp"})
 class Scrubber:
     """Removes *secrets* and the queries of URLs from what is logged, before it is rendered.
 
-    A secret is removed wherever it stands as a token of its own, plain or percent-encoded. *more*
+    A secret is removed wherever it is a token of its own, plain or percent-encoded. *more*
     returns secrets that appear later; whenever it returns a new tuple, those are removed as well.
     The query of a CDN URL is its signature: whoever has it may download the file. Errors of
     requests and Instaloader quote such URLs in full.

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -12,6 +13,7 @@ from pathlib import Path
 from statistics import median
 
 import aiohttp
+from playwright.async_api import async_playwright
 
 from tests.bench.load import post_each
 from tests.bench.processes import InstagramProcess, cpu_seconds, memory_mb, service
@@ -30,9 +32,7 @@ from tests.bench.table import (
     url_of,
 )
 from tests.bench.without import FILES, PACKETS, SCRIPT_OF_A_PAGE
-from tests.browser.opening import launched
 from tests.process import Service
-from tests.programs import program
 
 __all__ = ["ROWS"]
 
@@ -250,7 +250,10 @@ async def _loaded(url: str) -> list[tuple[str, int]]:
     """The URLs that a browser of 1280 x 900 pixels loads for the page, and their bytes."""
     asked: dict[str, str] = {}
     sizes: list[tuple[str, int]] = []
-    async with launched(program("chromium")) as browser:
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(
+            executable_path=shutil.which("chromium"), args=["--no-sandbox"]
+        )
         context = await browser.new_context(
             viewport={"width": 1280, "height": 900}, extra_http_headers={"X-API-Key": KEY}
         )
@@ -268,6 +271,7 @@ async def _loaded(url: str) -> list[tuple[str, int]]:
         await page.goto(url)
         await page.locator("#grid img").last.wait_for()
         await page.wait_for_timeout(_SETTLED_SECONDS * 1000)
+        await browser.close()
     return sizes
 
 

@@ -213,9 +213,6 @@ def new_posts() -> Iterator[Row]:
     yield ratio("new posts: rate vs Flask with 1 worker", rates[""], rates["one"], least=6)
     yield ratio("new posts: rate vs Flask with 4 workers", rates[""], rates["four"], least=1.5)
     yield ratio(f"… with {APART} taken out: rate vs the full service", rates[APART], rates[""])
-    yield Row("new posts a second", f"{median(rates['']):.0f}", "", None)
-    # 8 queries at a time, 200 ms each.
-    yield ratio("… vs what 8 queries at a time allow", rates[""], [40.0] * ROUNDS, least=0.95)
     yield Row("… queries at a time, at most", str(max(queries)), "≤ 8", max(queries) <= 8)
     yield Row("… CPU seconds per post", f"{median(cpu):.4f}", "", None)
     yield Row(

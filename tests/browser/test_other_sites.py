@@ -169,7 +169,7 @@ def work(client: Client, name: str, form: str = "") -> str:
 
 @pytest.mark.parametrize("mode", ["alone"], indirect=True)
 @pytest.mark.parametrize("evil_page", ["same-site", "cross-site"], indirect=True)
-async def test_no_load_of_another_site_causes_work(
+async def test_no_load_by_another_site_causes_work(
     instagram: StandIn, start_service: StartService, evil_page: Page
 ) -> None:
     client = await start_service(MIDDLEWARES=MIDDLEWARES)

@@ -115,7 +115,7 @@ async def test_links_come_from_files_and_standard_input(instagram: StandIn, tmp_
     assert shortcodes == ["reel-argument", "reel-input", "reel-file-1", "reel-file-2"]
 
 
-async def test_an_empty_list_is_done_at_once(instagram: StandIn, tmp_path: Path) -> None:
+async def test_an_empty_list_ends_at_once(instagram: StandIn, tmp_path: Path) -> None:
     assert await fetch("-", "--into", str(tmp_path), given="# nothing\n") == (0, "", "")
 
 
@@ -168,7 +168,7 @@ async def test_a_wait_for_a_limit_is_announced(instagram: StandIn, tmp_path: Pat
     assert shortcodes == [f"reel-wait-{number}" for number in range(5)]
     lines = run.err.splitlines()
     assert lines
-    assert all(line.startswith("Instagram allows no more for now: waiting until") for line in lines)
+    assert all(line.startswith("A limit was reached: waiting until") for line in lines)
 
 
 async def test_a_folder_that_cannot_be_written_is_wrong_usage(

@@ -86,7 +86,7 @@ def test_a_name_that_is_almost_a_setting_is_a_warning(tmp_path: Path) -> None:
     assert "s3cret-value" not in "".join(service.raw_log)
 
 
-def test_other_commands_print_such_names_too(tmp_path: Path) -> None:
+def test_other_commands_print_misspelt_names_too(tmp_path: Path) -> None:
     environment = {"MEDIA_ROOT": str(tmp_path), "MEDIA_ROOTS": "/srv"}
     words = refused("-m", "scrapper", "plugins", **environment)
     assert words.startswith("MEDIA_ROOTS changes nothing: is it meant for MEDIA_ROOT?\n")

@@ -128,7 +128,7 @@ def test_sigterm_ends_an_idle_service_with_0(media_root: Path) -> None:
     assert service.log[-1]["event"] == "stopped"
 
 
-def test_on_port_0_a_free_one_is_taken_and_logged(media_root: Path) -> None:
+def test_port_0_takes_a_free_port_and_logs_it(media_root: Path) -> None:
     with subprocess.Popen(
         [sys.executable, "-m", "scrapper"],
         env={**os.environ, "MEDIA_ROOT": str(media_root), "PORT": "0", "HOST": "::1"},
@@ -143,7 +143,7 @@ def test_on_port_0_a_free_one_is_taken_and_logged(media_root: Path) -> None:
         process.terminate()
 
 
-def test_a_client_that_hangs_up_mid_body_is_no_fault(media_root: Path) -> None:
+def test_a_client_that_hangs_up_mid_body_is_not_a_fault(media_root: Path) -> None:
     with Service(media_root) as service:
         address = urlsplit(service.url)
         with socket.create_connection((address.hostname, address.port)) as client:
@@ -342,7 +342,7 @@ sys.exit(scrapper.__main__.main())
 
 @pytest.mark.skipif(os.getuid() != 0, reason="needs root, to be somebody else")
 @pytest.mark.parametrize("folder", ["", ".state", ".incoming"])
-def test_a_folder_of_another_user_shows_both_cures(folder: str) -> None:
+def test_a_folder_of_another_user_shows_both_remedies(folder: str) -> None:
     with tempfile.TemporaryDirectory() as name:
         Path(name).chmod(0o755)
         media_root = Path(name) / "media"

@@ -331,7 +331,7 @@ def test_the_telegram_bot_answers_with_the_files(
     assert "does not exist" in sent[-1].form["text"]
 
 
-def test_the_bot_has_some_thirty_lines() -> None:
+def test_the_bot_has_about_thirty_lines() -> None:
     lines = [line for line in block("A Telegram bot", "python").splitlines() if line]
     assert len(lines) <= 32
 
@@ -364,7 +364,7 @@ def test_karakeep_gets_the_bookmark_and_the_files(
     assert attached == [{"id": "a1", "assetType": kind} for kind in kinds]
 
 
-def test_immich_sees_whole_posts_alone(
+def test_immich_sees_only_whole_posts(
     instagram: StandIn, service: Service, media_root: Path, folder: Path
 ) -> None:
     with service:

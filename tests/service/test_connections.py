@@ -247,7 +247,7 @@ def post_in_two_parts(
 
 @pytest.mark.parametrize("encoding", ["deflate", "gzip"])
 @pytest.mark.parametrize("path", ["/scrape", "/jobs", "/nothing"])
-def test_a_body_that_is_no_deflate_is_one_line(tmp_path: Path, encoding: str, path: str) -> None:
+def test_a_body_that_is_not_deflate_logs_one_line(tmp_path: Path, encoding: str, path: str) -> None:
     with Service(tmp_path) as running:
         for body in (b"{}", b"\x78\x9cnonsense", b"\x00" * 50):
             status, code = post_in_two_parts(running, path, body, encoding)

@@ -237,7 +237,7 @@ def _load(database: sqlite3.Connection) -> Contents:
     )
     for id_, created_at, client, keep, webhook, owner, forgotten, announced, outcome, *wish in rows:
         if not math.isfinite(created_at):
-            raise ValueError("a job of no time")
+            raise ValueError("a job without a time")
         job = jobs[id_] = Job(id_, created_at, [], client=client, keep=bool(keep), webhook=webhook)
         job.owner, job.forgotten = owner, bool(forgotten)
         job.wish = Wish.stored(*wish)

@@ -84,7 +84,7 @@ async def test_a_changed_cookie_opens_nothing(client: Client, position: int) -> 
     assert await status(client, changed) == 401
 
 
-async def test_a_session_is_over_after_its_time(client: Client, tmp_path: Path) -> None:
+async def test_a_session_ends_after_its_time(client: Client, tmp_path: Path) -> None:
     now, keys = 1_800_000_000.0, client.app[API_KEYS]
     sessions = Sessions(keys, EndedSessions(tmp_path / "ended.json"), now=lambda: now)
     [key] = keys.called("default")

@@ -213,7 +213,7 @@ async def test_posts_of_a_job_are_run_in_their_order(life: Life) -> None:
     assert [(post.status, post.bytes_done) for post in job.posts] == [(200, 7)] * 4
 
 
-async def test_one_post_that_fails_keeps_no_other_from_running(life: Life) -> None:
+async def test_a_failing_post_does_not_stop_the_others(life: Life) -> None:
     life.scraper.answers = {"reel-0": [KeyError("x")], "reel-1": [PostNotFound()]}
     job = batch(3)
     with capture_logs([merge_contextvars]) as logs:

@@ -266,7 +266,7 @@ async def test_jobs_grow_old_only_by_a_clock_that_is_right(tmp_path: Path, is_ri
     await store.close()
 
 
-async def test_all_who_wait_for_a_locked_file_are_refused(tmp_path: Path) -> None:
+async def test_all_requests_waiting_for_a_locked_file_are_refused(tmp_path: Path) -> None:
     store, tries = await opened(tmp_path), 0
 
     async def refuse(record: Record) -> None:
