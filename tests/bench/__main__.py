@@ -36,6 +36,7 @@ def main() -> int:
         print(f"needs the headings of {_RESULTS}", file=sys.stderr)
         return 1
     names = sys.argv[1:] or list(_ROWS)
+    print(_python(), file=sys.stderr)
     table = ["| what | measured | goal | |", "| --- | --- | --- | --- |"]
     print("\n".join(table))
     started = time.monotonic()
@@ -68,15 +69,18 @@ def _line(row: Row) -> str:
 
 
 def _about(minutes: int) -> str:
-    options = sysconfig.get_config_var("CONFIG_ARGS") or ""
-    built = "with" if "--enable-optimizations" in options else "without"
     return (
         f"Measured by `make bench` in one run of {minutes} minutes, on {os.cpu_count()} cores of "
-        f"{platform.machine()}, with Python {platform.python_version()}\n(built {built} "
-        f"profile-guided optimisation). Most rows have {ROUNDS} rounds. Each round measures both\n"
-        "sides of a comparison in turn. A ratio is that of the two medians; the lowest and highest "
-        "ratios of single\nrounds follow in brackets."
+        f"{platform.machine()}, with\n{_python()}. Most rows have {ROUNDS} rounds. Each round "
+        "measures both\nsides of a comparison in turn. A ratio is that of the two medians; the "
+        "lowest and highest ratios of single\nrounds follow in brackets."
     )
+
+
+def _python() -> str:
+    options = sysconfig.get_config_var("CONFIG_ARGS") or ""
+    built = "with" if "--enable-optimizations" in options else "without"
+    return f"Python {platform.python_version()} (built {built} profile-guided optimisation)"
 
 
 if __name__ == "__main__":
