@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from scrapper.replicas.queue import STREAM
 from tests.bench.processes import InstagramProcess, cpu_seconds, service
-from tests.bench.table import LATENCY, ROUNDS, Row, ratio, scratch, url_of
+from tests.bench.table import LATENCY, ROUNDS, Row, finish, ratio, scratch, url_of
 from tests.process import Service, Worker, wait_for
 from tests.redis_server import RedisServer
 
@@ -18,7 +18,6 @@ _FEW_THREADS = 2
 _POSTS_A_WORKER = 40
 _JOBS, _POSTS_A_JOB = 40, 25
 _QUEUED = _JOBS * _POSTS_A_JOB
-_SECONDS_BETWEEN_LOOKS = 0.1
 _LONG_SECONDS = 600.0
 
 
@@ -57,11 +56,7 @@ class _Place(NamedTuple):
         return f"/jobs/{answer.json()['id']}"
 
     def finish(self, *jobs: str) -> None:
-        """Wait until the jobs are done, with few requests to Redis."""
-        for job in jobs:
-            while (shown := self.replica.get(job).json())["state"] == "running":
-                time.sleep(_SECONDS_BETWEEN_LOOKS)
-            assert {post["status"] for post in shown["posts"]} == {200}
+        finish(self.replica, *jobs)
 
 
 @contextmanager
