@@ -17,6 +17,7 @@ from blockbuster import blockbuster_ctx
 
 from scrapper import assembly
 from scrapper.app import create_app
+from scrapper.handlers.resources import METRICS
 from scrapper.settings import Settings, load_settings
 from tests.instagram import StandIn
 from tests.instagram.dash import Cdn, make_streams
@@ -198,6 +199,14 @@ async def start_service(
     """
     async with starting(media_root, mode, monkeypatch) as start:
         yield start
+
+
+def metric_of(client: Client, name: str, **labels: str) -> float:
+    """The value of a metric of the service that *client* reaches."""
+    # Of this one alone: some others ask Redis.
+    found = client.app[METRICS].registry.restricted_registry([name]).collect()
+    samples = [one for metric in found for one in metric.samples]
+    return sum(one.value for one in samples if (one.name, one.labels) == (name, labels))
 
 
 def stored_files(media_root: Path) -> set[str]:
