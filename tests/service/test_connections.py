@@ -19,12 +19,20 @@ import pytest
 from scrapper.serving.response_headers import HEADERS
 from tests.process import PATIENCE_SECONDS, Service, wait_for
 
-SETTINGS = {"CLIENT_TIMEOUT_SECONDS": "2", "MAX_CONNECTIONS": "8"}
+SETTINGS = {"MAX_CONNECTIONS": "8"}
 
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     with Service(tmp_path_factory.mktemp("media"), SETTINGS) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def impatient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """A service that waits for a second."""
+    settings = {"CLIENT_TIMEOUT_SECONDS": "1"}
+    with Service(tmp_path_factory.mktemp("media"), settings) as running:
         yield running
 
 
@@ -150,8 +158,8 @@ def test_malformed_requests_are_logged_without_a_traceback(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     "beginning", [b"", b"GET /health HTTP/1.1\r\nHost: x\r\nX-Slow: "], ids=["nothing", "head"]
 )
-def test_a_head_that_drips_is_given_up(service: Service, beginning: bytes) -> None:
-    with connect(service) as connection:
+def test_a_head_that_drips_is_given_up(impatient: Service, beginning: bytes) -> None:
+    with connect(impatient) as connection:
         connection.sendall(beginning)
         given_up = time.monotonic() + PATIENCE_SECONDS
         connection.settimeout(0.1)
@@ -166,24 +174,24 @@ def test_a_head_that_drips_is_given_up(service: Service, beginning: bytes) -> No
         assert b'"error":"The request did not come in time"' in received
 
 
-def test_a_later_head_that_drips_is_given_up_too(service: Service) -> None:
-    with connect(service) as connection:
+def test_a_later_head_that_drips_is_given_up_too(impatient: Service) -> None:
+    with connect(impatient) as connection:
         connection.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
         assert connection.recv(65536).endswith(b"OK")
         connection.sendall(b"GET /hea")
         assert b"408 Request Timeout" in read_all(connection)
 
 
-def test_a_connection_may_be_idle_between_requests(service: Service) -> None:
-    with connect(service) as connection:
-        for seconds in (0, 3):
+def test_a_connection_may_be_idle_between_requests(impatient: Service) -> None:
+    with connect(impatient) as connection:
+        for seconds in (0, 1.5):
             time.sleep(seconds)
             connection.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
             assert connection.recv(65536).endswith(b"OK")
 
 
-def test_a_body_that_drips_is_given_up(service: Service) -> None:
-    status, headers, body = exchange(service, POST + b"Content-Length: 9\r\n\r\n{", ends=True)
+def test_a_body_that_drips_is_given_up(impatient: Service) -> None:
+    status, headers, body = exchange(impatient, POST + b"Content-Length: 9\r\n\r\n{", ends=True)
     assert (status, body["error"]) == (408, "The body did not come in time")
     assert headers["Connection"] == "close"
 

@@ -590,7 +590,7 @@ async def test_slow_files_give_way_while_others_wait(
     names = [f"{name}/{number}" for name in ("best", "small") for number in range(1, 5)]
     answers = {name: [DRIP] for name in names}
     instagram.define("slowly", Scenario("", shape="ten", answers=answers))
-    status, post = await scrape(await start_service(SCRAPE_TIMEOUT_SECONDS="5"), "slowly-one")
+    status, post = await scrape(await start_service(SCRAPE_TIMEOUT_SECONDS="3"), "slowly-one")
     assert (status, post["missing"]) == (200, [1, 2, 3, 4])
 
 

@@ -60,7 +60,7 @@ async def test_another_source_makes_up_for_a_refusal(
     instagram: StandIn, start_service: StartService, scenario: str
 ) -> None:
     # A source that hangs gets half of the time that is left.
-    timeout = "10" if scenario == "apisilent" else "20"
+    timeout = "6" if scenario == "apisilent" else "20"
     client = await start_service(SCRAPE_TIMEOUT_SECONDS=timeout, INSTAGRAM_COOLDOWN_SECONDS="600")
     status, post = await scrape(client, f"{scenario}-one")
     assert (status, post.get("code"), post.get("missing")) == (200, None, [])
