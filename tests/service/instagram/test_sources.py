@@ -25,6 +25,7 @@ from tests.conftest import Client, StartService, both_modes
 from tests.instagram import Scenario, StandIn
 from tests.instagram.posts import Posts
 from tests.process import PATIENCE_SECONDS, Service
+from tests.service.handlers.test_jobs import finish
 
 POST = "https://www.instagram.com/p/{}/"
 
@@ -310,12 +311,7 @@ async def test_the_code_of_a_slide_leads_to_its_post(
     async with client.get("/download", params={"url": url}) as response:
         assert await response.read() == instagram.bytes_of("slide-two")[1]
     async with client.post("/jobs", json={"urls": [url]}) as response:
-        location = response.headers["Location"]
-    job: dict[str, Any] = {"state": "running"}
-    while job["state"] == "running":
-        async with client.get(location) as response:
-            job = await response.json()
-        await asyncio.sleep(0)
+        job = await finish(client, await response.json())
     assert job["posts"][0]["shortcode"] == "slide-two"
 
 
@@ -351,11 +347,11 @@ async def test_a_batch_succeeds_while_one_source_is_switched_off(
     monkeypatch.setattr("scrapper.instagram.order._SCOUT_SHARE", 1)
     instagram.turn_off(source, answer)
     client = await start_service(INSTAGRAM_COOLDOWN_SECONDS="600", SCRAPE_TIMEOUT_SECONDS="600")
-    shortcodes = [f"photo-batch{number}" for number in range(50)]
+    shortcodes = [f"photo-batch{number}" for number in range(20)]
     results = await asyncio.gather(*(scrape(client, shortcode) for shortcode in shortcodes))
     assert {status for status, _ in results} == {200}
     asked = ("start_page", "graphql", "root_query", "web_query", "post_page", "embed_page")
-    assert sum(instagram.requests(kind) for kind in asked) <= 55
+    assert sum(instagram.requests(kind) for kind in asked) <= 25
 
 
 async def test_a_batch_costs_few_requests_while_the_api_always_refuses(
@@ -602,12 +598,7 @@ async def test_a_job_takes_a_share_link_like_any_other(
     client = await start_service()
     urls = ["https://www.instagram.com/share/reel/reel-shared2/"]
     async with client.post("/jobs", json={"urls": urls}) as response:
-        location = response.headers["Location"]
-    job: dict[str, Any] = {"state": "running"}
-    while job["state"] == "running":
-        async with client.get(location) as response:
-            job = await response.json()
-        await asyncio.sleep(0)
+        job = await finish(client, await response.json())
     assert job["posts"][0]["shortcode"] == "reel-shared2"
     assert job["posts"][0]["state"] == "done"
 
