@@ -5,6 +5,8 @@ import gc
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import cache
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +45,14 @@ def pytest_collection_finish() -> None:
     """Exclude what is there from garbage collections: they took a tenth of the processors' time."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def distributions_read_once() -> Iterator[None]:
+    """Each service looks for plugins in all that is installed, which does not change here."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr("scrapper.plugins.loading.entry_points", cache(entry_points))
+        yield
 
 
 @pytest.fixture(scope="session")
