@@ -3,7 +3,7 @@
 import asyncio
 import gc
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import cache
 from importlib.metadata import entry_points
@@ -41,10 +41,18 @@ both_modes = pytest.mark.parametrize("mode", ["alone", "with Redis"], indirect=T
 """Run the test once with a service that is alone, and once with one of several that act as one."""
 
 
-def pytest_collection_finish() -> None:
-    """Exclude what is there from garbage collections: they took a tenth of the processors' time."""
-    gc.collect()
-    gc.freeze()
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Collect the tests without garbage collections, and exclude them from later ones.
+
+    These took a third of that time, and a tenth of the tests' own.
+    """
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+        gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)
