@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import requests
-import schemathesis
 
 from scrapper.app import create_app
 from scrapper.assembly import assemble
@@ -93,6 +92,9 @@ async def test_no_answer_is_outside_the_description(
 async def test_answers_about_stored_posts_are_as_described(
     instagram: StandIn, tmp_path: Path
 ) -> None:
+    # Each process of pytest would import it.
+    import schemathesis  # noqa: PLC0415
+
     def run() -> None:
         with Service(tmp_path, {**instagram.environment, **NO_LIMITS}) as service:
             schema: Any = schemathesis.openapi.from_url(f"{service.url}/openapi.json")
