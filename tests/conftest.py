@@ -20,7 +20,7 @@ from scrapper.app import create_app
 from scrapper.settings import Settings, load_settings
 from tests.instagram import StandIn
 from tests.instagram.dash import Cdn, make_streams
-from tests.process import PATIENCE_SECONDS
+from tests.process import PATIENCE_SECONDS, Process
 from tests.programs import program
 from tests.redis_server import RedisServer
 
@@ -29,6 +29,8 @@ hypothesis.settings.register_profile(
     "tests", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
 hypothesis.settings.load_profile("tests")
+
+Process.forks = True
 
 Client = TestClient[Request, Application]
 StartService = Callable[..., Awaitable[Client]]
