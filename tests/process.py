@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
@@ -37,6 +38,8 @@ MALLOC = {"MALLOC_ARENA_MAX": "2", "MALLOC_MMAP_THRESHOLD_": "1048576"}
 """What the image, the systemd unit and ``make`` set, so that malloc holds on to less memory."""
 
 _ROOT = Path(__file__).resolve().parents[1]
+_MOST_HELD = 100
+_held: deque[int] = deque()
 
 
 class Process:
@@ -219,10 +222,16 @@ class Service(Process):
 
 
 def free_port() -> int:
-    """A port of loopback that nothing listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
+    """A port of loopback that nothing listens on, and that nothing else is given for a while."""
+    holder = socket.socket()
+    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    holder.bind(("127.0.0.1", 0))
+    port: int = holder.getsockname()[1]
+    # Whoever asks for this port may listen there; who asks for any gets another one.
+    _held.append(holder.detach())
+    if len(_held) > _MOST_HELD:
+        os.close(_held.popleft())
+    return port
 
 
 def wait_for(holds: Callable[[], bool], *, seconds: float = PATIENCE_SECONDS) -> None:
