@@ -30,13 +30,15 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile("tests")
 
-Process.forks = True
-
 Client = TestClient[Request, Application]
 StartService = Callable[..., Awaitable[Client]]
 
 both_modes = pytest.mark.parametrize("mode", ["alone", "with Redis"], indirect=True)
 """Run the test once with a service that is alone, and once with one of several that act as one."""
+
+
+def pytest_configure() -> None:
+    Process.forks = True
 
 
 @pytest.fixture(scope="session")
