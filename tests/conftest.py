@@ -24,7 +24,7 @@ from scrapper.handlers.resources import METRICS
 from scrapper.settings import Settings, load_settings
 from tests.instagram import StandIn
 from tests.instagram.dash import Cdn, make_streams
-from tests.process import PATIENCE_SECONDS
+from tests.process import PATIENCE_SECONDS, Process
 from tests.programs import program
 from tests.redis_server import RedisServer
 
@@ -61,6 +61,10 @@ def distributions_read_once() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setattr("scrapper.plugins.loading.entry_points", cache(entry_points))
         yield
+
+
+def pytest_configure() -> None:
+    Process.forks = True
 
 
 @pytest.fixture(scope="session")
