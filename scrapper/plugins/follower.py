@@ -145,6 +145,8 @@ class _Follower:
         self._news: set[str] = set()
         # The plugin must get their removal: an earlier ledger may have had them.
         self._without_entry: set[str] = set()
+        # It must not get theirs, even if the ledger has the call as begun.
+        self._uncalled: set[str] = set()
         self._look_at_all = True
         self._seen: tuple[int | None, tuple[int, int]] | None = None
         self._awake = asyncio.Event()
@@ -286,18 +288,23 @@ class _Follower:
                 self._without_entry.discard(shortcode)
                 if entry is None or entry[0] != version:
                     stored.append((shortcode, version))
+                if entry is None and "post_stored" in self.plugin.hooks:
+                    self._uncalled.add(shortcode)
         await self._report_stored(stored, ours)
 
     async def _report_removed(self, shortcode: str, entry: tuple[int, Outcome] | None) -> None:
         name = self.plugin.name
         self._settle("post_stored", shortcode)
         self._unwritten.pop(shortcode, None)
+        if shortcode in self._uncalled:
+            entry = None
         if not entry and self._is_new(await asyncio.to_thread(self._ledger.edition, name)):
             self._without_entry.add(shortcode)
         is_known = entry[1] != "skipped" if entry else shortcode in self._without_entry
         if not is_known or await self._notify(shortcode, "post_removed", shortcode=shortcode):
             await asyncio.to_thread(self._ledger.forget, name, shortcode)
             self._without_entry.discard(shortcode)
+            self._uncalled.discard(shortcode)
 
     async def _report_stored(self, posts: Sequence[tuple[str, int]], ours: object) -> None:
         """Notify the plugin of *posts*, each with its version."""
@@ -305,15 +312,13 @@ class _Follower:
         for shortcode, version in posts:
             # The removal of an earlier version no longer matters.
             self._settle("post_removed", shortcode)
-            known, ended = self._unwritten.get(shortcode, (None, None))
-            if ended is not None and known == version:
-                await self._write(shortcode, version, ended)
-            elif self._waits("post_stored", shortcode):
-                continue
-            elif "post_stored" in self.plugin.hooks:
+            if "post_stored" not in self.plugin.hooks:
+                self._unwritten[shortcode] = version, _Ended(worked=True)
+            known, _ = self._unwritten.get(shortcode, (None, None))
+            if known == version:
+                await self._write(shortcode)
+            elif not self._waits("post_stored", shortcode):
                 to_call.append((shortcode, version))
-            else:
-                await self._write(shortcode, version, _Ended(worked=True))
         left: Sequence[tuple[str, int]] = to_call
         while left and ours:
             left = await self._follow(
@@ -334,29 +339,36 @@ class _Follower:
         # The disk may be away: what was done before counts.
         except Exception as error:  # noqa: BLE001
             fault = error
+        # First all of them: if one cannot be written, no call may be repeated.
         for called in run.called:
-            await self._note_call(called)
+            self._note_call(called)
+        for called in run.called:
+            if called.shortcode in self._unwritten:
+                await self._write(called.shortcode)
         if fault is not None:
             raise fault
         return run.left
 
-    async def _note_call(self, called: StoredCall) -> None:
-        shortcode, result = called.shortcode, called.result
-        ended: _Ended | None
+    def _note_call(self, called: StoredCall) -> None:
+        shortcode = called.shortcode
+        ended: _Ended | None = None
+        if not called.made:
+            self.note(shortcode)
+            return
+        self._uncalled.discard(shortcode)
         if called.error is not None:
             ended = self._note_failure(shortcode, "post_stored", called.error)
         else:
-            if called.made:
-                self._note_success("post_stored")
-            ended = _Ended(worked=True, additions=result)
+            self._note_success("post_stored")
+            ended = _Ended(worked=True, additions=called.result)
         if called.noted:
             self._settle("post_stored", shortcode)
         elif ended is not None:
-            await self._write(shortcode, called.version, ended)
+            self._unwritten[shortcode] = called.version, ended
 
-    async def _write(self, shortcode: str, version: int, ended: _Ended) -> None:
+    async def _write(self, shortcode: str) -> None:
         # If the disk takes no writes, only the writing is tried again, not the call.
-        self._unwritten[shortcode] = version, ended
+        version, ended = self._unwritten[shortcode]
         if await self._library.version(shortcode) == version:
             outcome = await self._add(shortcode, version, ended)
             if outcome is not None:

@@ -527,6 +527,64 @@ async def test_a_hook_is_not_repeated_while_the_ledger_is_locked(
     assert writes == ["begun", "done", "done", "done"]
 
 
+async def test_no_hook_is_repeated_after_notes_were_refused(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorder = Recorder()
+    refused: list[str] = []
+    note = Ledger.note
+
+    def refusing(self: Ledger, plugin: str, *posts: Any) -> None:
+        if "done" in {outcome for _, _, outcome in posts} and len(refused) < 4:
+            refused.append(plugin)
+            raise sqlite3.OperationalError("database or disk is full")
+        note(self, plugin, *posts)
+
+    names = [f"post{number}" for number in range(5)]
+    async with workshop.running(monkeypatch, one=recording(recorder)):
+        pass
+    for name in names:
+        store(workshop.library, name)
+    monkeypatch.setattr(Ledger, "note", refusing)
+    async with workshop.running(monkeypatch, one=recording(recorder)):
+        for name in names:
+            await until(lambda: workshop.outcome("one", name) == "done")  # noqa: B023
+    assert recorder.events == [("one", "stored", name) for name in names]
+    assert len(refused) == 4
+
+
+async def test_a_post_removed_before_its_hook_gives_no_event(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorder = Recorder()
+    works, go_on = threading.Event(), threading.Event()
+
+    def post_stored(post: Post) -> None:
+        recorder.note("stored", post.shortcode)
+        if post.shortcode == "hangs":
+            works.set()
+            go_on.wait()
+
+    plugin = module(
+        post_stored=post_stored, post_removed=lambda shortcode: recorder.note("removed", shortcode)
+    )
+    # Fast calls are noted together: 1, 2, 4 and 8 of them, and then those of the last posts.
+    monkeypatch.setattr("scrapper.plugins.stored_run._SECONDS_TOGETHER", 3600.0)
+    fast, last = [f"fast{number}" for number in range(15)], ["hangs", "leaves", "stays"]
+    async with workshop.running(monkeypatch, one=plugin):
+        pass
+    for name in [*fast, *last]:
+        store(workshop.library, name)
+    async with workshop.running(monkeypatch, one=plugin):
+        await until(works.is_set)
+        assert workshop.outcome("one", "leaves") == "begun"
+        await workshop.library.remove("leaves")
+        go_on.set()
+        await until(lambda: workshop.outcome("one", "stays") == "done")
+        await until(lambda: workshop.outcome("one", "leaves") is None)
+    assert recorder.events == [("stored", name) for name in [*fast, "hangs", "stays"]]
+
+
 def test_two_processes_that_start_together_lose_nothing(tmp_path: Path) -> None:
     one, other = (Ledger(tmp_path / "plugins.sqlite3") for _ in range(2))
     # Both find the plugin new; a post is stored between their looks at the library.
