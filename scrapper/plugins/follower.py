@@ -151,6 +151,7 @@ class _Follower:
         self._seen: tuple[int | None, tuple[int, int]] | None = None
         self._awake = asyncio.Event()
         self._call: Call | None = None
+        self._together = 1
         self._unwritten: dict[str, tuple[int, _Ended]] = {}
         self._tries: dict[tuple[str, str], int] = {}
         self._next_try: dict[tuple[str, str], float] = {}
@@ -321,9 +322,11 @@ class _Follower:
                 to_call.append((shortcode, version))
         left: Sequence[tuple[str, int]] = to_call
         while left and ours:
-            left = await self._follow(
-                StoredRun(self.plugin, self._library, self._ledger, left, ours)
+            run = StoredRun(
+                self.plugin, self._library, self._ledger, left, ours, together=self._together
             )
+            left = await self._follow(run)
+            self._together = run.together
 
     async def _follow(self, run: StoredRun) -> Sequence[tuple[str, int]]:
         """Let *run* call the plugin with its posts; return those that are left."""
