@@ -108,7 +108,7 @@ class StoredRun:
                 took = time.monotonic() - began_at
                 if took > _SECONDS_TOGETHER or call.stopped or not self._ours:
                     break
-            if took > _SECONDS_TOGETHER / 2:
+            if took > _SECONDS_TOGETHER:
                 self.together = max(1, self.together // 2)
             elif len(some) == self.together:
                 self.together *= 2
