@@ -8,7 +8,7 @@ start does whatever a crash interrupted. The ledger also has the conditions that
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Sequence, Set
 from contextlib import asynccontextmanager, suppress
 from dataclasses import astuple, dataclass
 from typing import Any, NamedTuple
@@ -145,8 +145,6 @@ class _Follower:
         self._news: set[str] = set()
         # The plugin must get their removal: an earlier ledger may have had them.
         self._without_entry: set[str] = set()
-        # It must not get theirs, even if the ledger has the call as begun.
-        self._uncalled: set[str] = set()
         self._look_at_all = True
         self._seen: tuple[int | None, tuple[int, int]] | None = None
         self._awake = asyncio.Event()
@@ -277,7 +275,7 @@ class _Follower:
     async def _look_at(self, shortcodes: Sequence[str], ours: object) -> None:
         """Notify the plugin of the present state of posts, unless it knows that."""
         entries = await asyncio.to_thread(self._ledger.entries, self.plugin.name, shortcodes)
-        stored = []
+        stored, new = [], set()
         for shortcode, version in (await self._library.versions_of(shortcodes)).items():
             entry = entries.get(shortcode)
             if isinstance(version, OSError):
@@ -286,29 +284,28 @@ class _Follower:
             elif version is None:
                 await self._report_removed(shortcode, entry)
             else:
-                self._without_entry.discard(shortcode)
                 if entry is None or entry[0] != version:
                     stored.append((shortcode, version))
-                if entry is None and "post_stored" in self.plugin.hooks:
-                    self._uncalled.add(shortcode)
-        await self._report_stored(stored, ours)
+                if entry is None and shortcode not in self._without_entry:
+                    new.add(shortcode)
+                self._without_entry.discard(shortcode)
+        await self._report_stored(stored, new, ours)
 
     async def _report_removed(self, shortcode: str, entry: tuple[int, Outcome] | None) -> None:
         name = self.plugin.name
         self._settle("post_stored", shortcode)
         self._unwritten.pop(shortcode, None)
-        if shortcode in self._uncalled:
-            entry = None
         if not entry and self._is_new(await asyncio.to_thread(self._ledger.edition, name)):
             self._without_entry.add(shortcode)
         is_known = entry[1] != "skipped" if entry else shortcode in self._without_entry
         if not is_known or await self._notify(shortcode, "post_removed", shortcode=shortcode):
             await asyncio.to_thread(self._ledger.forget, name, shortcode)
             self._without_entry.discard(shortcode)
-            self._uncalled.discard(shortcode)
 
-    async def _report_stored(self, posts: Sequence[tuple[str, int]], ours: object) -> None:
-        """Notify the plugin of *posts*, each with its version."""
+    async def _report_stored(
+        self, posts: Sequence[tuple[str, int]], new: Set[str], ours: object
+    ) -> None:
+        """Notify the plugin of *posts*, each with its version; it never got the *new* ones."""
         to_call = []
         for shortcode, version in posts:
             # The removal of an earlier version no longer matters.
@@ -325,10 +322,10 @@ class _Follower:
             run = StoredRun(
                 self.plugin, self._library, self._ledger, left, ours, together=self._together
             )
-            left = await self._follow(run)
+            left = await self._follow(run, new)
             self._together = run.together
 
-    async def _follow(self, run: StoredRun) -> Sequence[tuple[str, int]]:
+    async def _follow(self, run: StoredRun, new: Set[str]) -> Sequence[tuple[str, int]]:
         """Let *run* call the plugin with its posts; return those that are left."""
         call = self._call = Call(run)
         fault: Exception | None = None
@@ -348,6 +345,9 @@ class _Follower:
         for called in run.called:
             if called.shortcode in self._unwritten:
                 await self._write(called.shortcode)
+            elif not called.made and called.shortcode in new:
+                # It was noted as begun, but the plugin must not get its removal.
+                await asyncio.to_thread(self._ledger.forget, self.plugin.name, called.shortcode)
         if fault is not None:
             raise fault
         return run.left
@@ -357,9 +357,7 @@ class _Follower:
         ended: _Ended | None = None
         if not called.made:
             self.note(shortcode)
-            return
-        self._uncalled.discard(shortcode)
-        if called.error is not None:
+        elif called.error is not None:
             ended = self._note_failure(shortcode, "post_stored", called.error)
         else:
             self._note_success("post_stored")

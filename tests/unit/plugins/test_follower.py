@@ -505,29 +505,7 @@ async def test_one_failure_among_many_posts_costs_no_other(
     assert len(seen) == len(names) + 2
 
 
-async def test_a_hook_is_not_repeated_while_the_ledger_is_locked(
-    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    recorder = Recorder()
-    writes: list[str] = []
-    note = Ledger.note
-
-    def refusing(self: Ledger, plugin: str, *posts: Any) -> None:
-        [(_, _, outcome)] = posts
-        writes.append(outcome)
-        if outcome == "done" and writes.count("done") < 3:
-            raise sqlite3.OperationalError("database or disk is full")
-        note(self, plugin, *posts)
-
-    monkeypatch.setattr(Ledger, "note", refusing)
-    async with workshop.running(monkeypatch, one=recording(recorder)):
-        store(workshop.library, "abcde")
-        await until(lambda: workshop.outcome("one", "abcde") == "done")
-    assert recorder.events == [("one", "stored", "abcde")]
-    assert writes == ["begun", "done", "done", "done"]
-
-
-async def test_no_hook_is_repeated_after_notes_were_refused(
+async def test_no_hook_is_repeated_while_the_ledger_is_locked(
     workshop: Workshop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recorder = Recorder()
