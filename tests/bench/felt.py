@@ -121,8 +121,6 @@ def apart() -> Iterator[Row]:
         least=1.5,
     )
     yield Row("… new posts a second", f"{median(now):.0f}", "", None)
-    # 8 queries at a time, 200 ms each.
-    yield ratio("… vs what 8 queries at a time allow", now, [40.0] * ROUNDS)
     yield Row("… queries at a time, at most", str(most), "≤ 8", most <= 8)
 
 

@@ -21,6 +21,7 @@ __all__ = [
     "flask",
     "memory_mb",
     "service",
+    "streaming",
 ]
 
 # Our own limits must not interfere: they are not what is measured.
@@ -114,6 +115,15 @@ def flask(media_root: Path, environment: Mapping[str, str], workers: int) -> Ite
     command += ["--bind", f"127.0.0.1:{port}", "tests.bench.peers.flask_app:app"]
     environment = {**os.environ, **environment, "MEDIA_ROOT": str(media_root)}
     with _running(command, environment, f"http://127.0.0.1:{port}", "/health"):
+        yield f"http://127.0.0.1:{port}"
+
+
+@contextmanager
+def streaming(environment: Mapping[str, str]) -> Iterator[str]:
+    """The downloader that stores nothing: the URL."""
+    port = free_port()
+    command = [sys.executable, "-m", "tests.bench.peers.streaming", str(port)]
+    with _running(command, {**os.environ, **environment}, f"http://127.0.0.1:{port}", "/health"):
         yield f"http://127.0.0.1:{port}"
 
 

@@ -52,6 +52,7 @@ from scrapper.library.root import MediaRoot
 from scrapper.library.store import Library
 from scrapper.library.stored import StoredPost, load
 from scrapper.links import read_link
+from scrapper.scraping.scraper import Asking
 from scrapper.serving.response_headers import HEADERS
 from scrapper.settings import Settings
 from tests.bench.peers import fetch
@@ -179,9 +180,9 @@ def _short_reads() -> None:
 
 def _apart() -> None:
     # A post keeps its slot until its files are there.
-    def fetch(self: Instagram, *post: Any, asking: object) -> Post:
-        del asking
-        return original(self, *post)
+    def fetch(self: Instagram, *post: Any, asking: Asking) -> Post:
+        with asking():
+            return original(self, *post)
 
     original = Instagram.fetch
     _replace(Instagram, "fetch", fetch)
