@@ -34,7 +34,7 @@ Client = TestClient[Request, Application]
 StartService = Callable[..., Awaitable[Client]]
 
 both_modes = pytest.mark.parametrize("mode", ["alone", "with Redis"], indirect=True)
-"""Run the test once with a service that is alone, and once with one of several that act as one."""
+"""Run the test once with a single service, and once with one of several replicas."""
 
 
 @pytest.fixture(scope="session")
@@ -126,7 +126,7 @@ def mode(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> dic
     """The settings for a service that runs alone, unless the test has another mode."""
     if getattr(request, "param", "alone") == "alone":
         return {}
-    # The service soon goes on without a Redis that is slow, and here everything may be.
+    # The service soon goes on without a slow Redis, and on a busy machine any Redis may be slow.
     for name in ("_PATIENCE_SECONDS", "_TURN_SECONDS"):
         monkeypatch.setattr(f"scrapper.replicas.client.{name}", PATIENCE_SECONDS)
     server: RedisServer = request.getfixturevalue("redis_server")
@@ -161,7 +161,7 @@ class _Server(TestServer):
 async def starting(
     media_root: Path, mode: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[StartService]:
-    """What starts services, each of which runs until the block ends."""
+    """A function that starts services; each runs until the block ends."""
 
     async def start(**settings: str) -> Client:
         environment = {

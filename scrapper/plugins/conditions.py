@@ -13,8 +13,8 @@ from scrapper.settings import Settings
 __all__ = ["Condition", "ConditionName", "Conditions"]
 
 ConditionName = Literal["disk_nearly_full", "instagram_refuses"]
-"""``disk_nearly_full``: beyond ``MIN_FREE_DISK_MB``, there is no room for a file of
-``MAX_MEDIA_MB``. ``instagram_refuses``: for an hour, Instagram answered only with limits."""
+"""``disk_nearly_full``: one more file of ``MAX_MEDIA_MB`` would leave less than
+``MIN_FREE_DISK_MB``. ``instagram_refuses``: for an hour, Instagram answered only with limits."""
 
 # Otherwise the condition would flap with each file near the limit.
 _ROOM_TO_END = 1.1

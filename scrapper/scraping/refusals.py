@@ -1,4 +1,4 @@
-"""Since when Instagram refuses, across restarts and for all processes."""
+"""Since when Instagram has refused, across restarts and for all processes."""
 
 import asyncio
 import threading

@@ -1,6 +1,4 @@
-"""The rows about growth: what more workers and more queries at a time bring, and what each post
-of a job costs Redis.
-"""
+"""The rows about growth: more workers, more queries at a time, and what each post of a job costs."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -59,7 +57,7 @@ class _Place(NamedTuple):
         }
 
     def bytes_of(self, *keys: str) -> int:
-        """What these keys take of Redis's memory."""
+        """How much of Redis's memory these keys take."""
         redis: Any = self.redis.client
         return sum(redis.memory_usage(key, samples=0) or 0 for key in keys)
 
@@ -76,7 +74,7 @@ class _Place(NamedTuple):
         return f"/jobs/{answer.json()['id']}"
 
     def finish(self, *jobs: str) -> None:
-        """Wait until the jobs are done, at few requests to Redis."""
+        """Wait until the jobs are done, with few requests to Redis."""
         for job in jobs:
             while (shown := self.replica.get(job).json())["state"] == "running":
                 time.sleep(_SECONDS_BETWEEN_LOOKS)
@@ -125,7 +123,7 @@ def workers() -> Iterator[Row]:
 
 
 def queued_posts() -> Iterator[Row]:
-    """1,000 queued posts of 40 jobs: what they take of Redis, and how fast they are done."""
+    """1,000 queued posts of 40 jobs: how much of Redis they take, and how fast they are done."""
     few: list[float] = []
     with _place() as place:
         started = time.perf_counter()

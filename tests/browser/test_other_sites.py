@@ -87,7 +87,7 @@ async def evil_page(chromium: str, request: pytest.FixtureRequest) -> AsyncItera
     app.router.add_get("/", empty)
     arguments = (
         f"--host-resolver-rules=MAP {EVIL} 127.0.0.1",
-        # What this guards against, not every browser does.
+        # Not every browser makes the requests that this guards against.
         "--disable-features=LocalNetworkAccessChecks,BlockInsecurePrivateNetworkRequests",
     )
     async with TestServer(app) as server, launched(chromium, *arguments) as browser:
@@ -156,7 +156,7 @@ async def test_a_page_whose_name_leads_here_gets_nothing(
 
 
 def work(client: Client, name: str, form: str = "") -> str:
-    """A URL that downloads a post, whose request :data:`SEEN` has under *name*."""
+    """A URL that downloads a post; :data:`SEEN` has its request under *name*."""
     url = f"{client.make_url('/download')}?name={quote(name)}&url={URL.format('evil')}"
     if not form:
         return url
@@ -169,7 +169,7 @@ def work(client: Client, name: str, form: str = "") -> str:
 
 @pytest.mark.parametrize("mode", ["alone"], indirect=True)
 @pytest.mark.parametrize("evil_page", ["same-site", "cross-site"], indirect=True)
-async def test_no_load_of_another_site_causes_work(
+async def test_no_load_by_another_site_causes_work(
     instagram: StandIn, start_service: StartService, evil_page: Page
 ) -> None:
     client = await start_service(MIDDLEWARES=MIDDLEWARES)

@@ -41,7 +41,7 @@ def read_all(connection: socket.socket) -> bytes:
 
 
 def connect_alone(service: Service) -> socket.socket:
-    """A connection to *service*, made sure to be the only one."""
+    """A connection to *service*, which is certain to be the only one."""
     connection = connect(service)
     wait_for(lambda: "http_connections 1.0" in metrics_page(connection))
     return connection
@@ -247,7 +247,7 @@ def post_in_two_parts(
 
 @pytest.mark.parametrize("encoding", ["deflate", "gzip"])
 @pytest.mark.parametrize("path", ["/scrape", "/jobs", "/nothing"])
-def test_a_body_that_is_no_deflate_is_one_line(tmp_path: Path, encoding: str, path: str) -> None:
+def test_a_body_that_is_not_deflate_logs_one_line(tmp_path: Path, encoding: str, path: str) -> None:
     with Service(tmp_path) as running:
         for body in (b"{}", b"\x78\x9cnonsense", b"\x00" * 50):
             status, code = post_in_two_parts(running, path, body, encoding)

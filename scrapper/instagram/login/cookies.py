@@ -2,7 +2,6 @@
 
 import os
 import pickle
-import pickletools
 import stat
 from pathlib import Path
 
@@ -100,6 +99,8 @@ def _only_texts(content: bytes) -> bytes:
     Raises:
         ValueError: it is not, or is damaged.
     """
+    import pickletools  # noqa: PLC0415
+
     dictionaries = 0
     for number, (opcode, argument, _) in enumerate(pickletools.genops(content)):
         dictionaries += opcode.name in ("EMPTY_DICT", "DICT")

@@ -45,7 +45,7 @@ def test_best_is_the_highest_and_then_h264() -> None:
     assert tried(item(*streams), BEST) == ["h+s", "v+s", "whole", "540+s"]
 
 
-def test_a_height_that_is_not_said_goes_by_the_width() -> None:
+def test_an_unknown_height_follows_from_the_width() -> None:
     sized = Representation("video", "540", "vp9", 540, 960, 1, None)
     widths = [
         Representation("video", f"w{width}", "vp9", width, None, 1, None) for width in (720, 1080)
@@ -66,11 +66,16 @@ def test_a_whole_one_without_a_size_comes_last() -> None:
     assert tried(item(video("v", 960), sound(), whole=unsized), BEST) == ["v+s", "whole"]
 
 
-def test_the_whole_one_has_its_turn_among_many() -> None:
+def test_the_whole_file_is_tried_among_many_parts() -> None:
     streams = [video(str(height), height) for height in range(2000, 2100)]
     assert "whole" in tried(item(*streams, sound()), BEST)
     without = choose(item(*streams, sound(), whole=()), BEST, sys.maxsize)
     assert len(without.tried) == MAX_CANDIDATES
+
+
+def test_a_repeated_video_counts_once() -> None:
+    streams = (*[video("v", 1920)] * 4, video("540", 960), sound())
+    assert tried(item(*streams), BEST) == ["v+s", "whole", "540+s"]
 
 
 def test_compatible_is_the_whole_one() -> None:
@@ -110,7 +115,7 @@ def test_a_smaller_sound_makes_a_video_fit() -> None:
     assert tried(item(video("v", 1920, size=90), *sounds), BEST, 100)[0] == "v+low"
 
 
-def test_other_sounds_stand_by() -> None:
+def test_other_sounds_are_in_reserve() -> None:
     sounds = (sound("low", rate=48), sound("high", rate=96), sound("x", "mp4a.40.42", 99))
     [best, _] = choose(item(video("v", 1920), *sounds), BEST, sys.maxsize).tried
     assert best.sounds == ("high", "low", "x")

@@ -82,7 +82,7 @@ async def test_each_change_is_one_event_across_restarts(
                 await until(lambda: known in noted(workshop))  # noqa: B023
 
 
-async def test_a_new_plugin_gets_nothing_where_all_is_usual(
+async def test_a_new_plugin_gets_no_usual_conditions(
     workshop: Workshop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recorder = Recorder()
@@ -103,7 +103,7 @@ async def test_a_change_is_tried_three_times(
         await until(lambda: recorder.events[3:] == [("expired",)])
 
 
-async def test_a_change_that_is_over_is_tried_no_more(
+async def test_a_change_that_is_over_is_no_longer_tried(
     workshop: Workshop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recorder = Recorder()

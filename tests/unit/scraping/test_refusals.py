@@ -67,7 +67,7 @@ async def test_a_shorter_limit_does_not_shorten_a_longer_one(
 
 
 @pytest.mark.parametrize("damage", [None, "{", '"text"', "[1]"])
-async def test_they_survive_a_restart_and_damage(
+async def test_refusals_survive_a_restart_and_damage(
     tmp_path: Path, clock: Clock, damage: str | None
 ) -> None:
     path = tmp_path / "refusals.json"
@@ -83,7 +83,7 @@ async def test_they_survive_a_restart_and_damage(
     assert not Refusals(path, now=clock).last_long
 
 
-async def test_a_clock_that_was_wrong_makes_no_hour(refusals: Refusals, clock: Clock) -> None:
+async def test_a_wrong_clock_makes_no_hour(refusals: Refusals, clock: Clock) -> None:
     await refusals.note_limit(300)
     clock.now -= 5 * HOUR
     await refusals.note_limit(300)
