@@ -1,4 +1,4 @@
-"""The rows about growth: more workers, more queries at a time, and what each post of a job costs."""
+"""The rows about growth: more workers, more queries at a time, and what a job's post costs."""
 
 import time
 from collections.abc import Callable, Iterator

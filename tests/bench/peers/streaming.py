@@ -14,7 +14,6 @@ from collections.abc import AsyncIterator
 import aiohttp
 from aiohttp import web
 
-from tests.bench.peers.parts import run
 from tests.instagram.server import QUERY
 
 _SITE = "https://www.instagram.com"
@@ -60,7 +59,7 @@ def main() -> None:
     app.cleanup_ctx.append(_opened)
     app.router.add_post("/scrape", _scrape)
     app.router.add_get("/health", _health)
-    run(app, int(sys.argv[1]))
+    web.run_app(app, host="127.0.0.1", port=int(sys.argv[1]), access_log=None, print=None)
 
 
 if __name__ == "__main__":
