@@ -52,7 +52,7 @@ lint: style
 demo: $(VENV)/dev.txt
 	@$(BIN)/python -m tests.demo $(if $(CHECK),--check)
 
-# With the image's Python, if it is here. Takes about 20 minutes; needs wrk, ab and redis-server.
+# With the image's Python, if it is here. Takes about 20 minutes; needs wrk, ab, redis-server and chromium.
 # Only some groups of rows: make bench ONLY="posts clients"
 bench:
 	@$(MAKE) --no-print-directory VENV=.venv-bench PYTHON=$(call find,$(IMAGE_PYTHON)) .venv-bench/bench.txt

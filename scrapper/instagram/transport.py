@@ -85,9 +85,6 @@ class _DeadlineSocket(ssl.SSLSocket):
 
     def recv_into(self, buffer: Any, nbytes: int | None = None, flags: int = 0) -> int:
         self.settimeout(self.context.deadline.left())
-        if nbytes is None and not flags:
-            # The same as the inherited method, but faster: a file takes over a hundred reads.
-            return self.read(len(buffer), buffer)  # type: ignore[return-value]
         return super().recv_into(buffer, nbytes, flags)
 
 

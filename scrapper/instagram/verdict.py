@@ -50,10 +50,9 @@ __all__ = [
     "verdict",
 ]
 
-MAX_RETRY_AFTER_SECONDS = 24 * 60 * 60
+MAX_RETRY_AFTER_SECONDS = 24 * 60 * 60.0
 """The longest ``Retry-After`` that counts."""
 
-_MAX_RETRY_AFTER_DIGITS = 5
 _COMPLAINT_CHARACTERS = 1000
 _MOST_ERRORS = 10
 _MOST_KEYS = 20
@@ -385,11 +384,7 @@ def retry_after_of(response: requests.Response) -> float | None:
     """
     value = response.headers.get("Retry-After", "").strip()
     if value.isascii() and value.isdecimal():
-        digits = value.lstrip("0") or "0"
-        too_long = len(digits) > _MAX_RETRY_AFTER_DIGITS
-        return float(
-            MAX_RETRY_AFTER_SECONDS if too_long else min(int(digits), MAX_RETRY_AFTER_SECONDS)
-        )
+        return min(float(value), MAX_RETRY_AFTER_SECONDS)
     try:
         moment = parsedate_to_datetime(value)
         if moment.tzinfo is None:
@@ -397,7 +392,7 @@ def retry_after_of(response: requests.Response) -> float | None:
         seconds = (moment - datetime.now(UTC)).total_seconds()
     except (ValueError, TypeError, OverflowError, IndexError):
         return None
-    return min(max(0.0, seconds), float(MAX_RETRY_AFTER_SECONDS))
+    return min(max(0.0, seconds), MAX_RETRY_AFTER_SECONDS)
 
 
 class _Complaint(NamedTuple):
@@ -429,7 +424,7 @@ class _Complaint(NamedTuple):
             " ".join(
                 text[:_COMPLAINT_CHARACTERS].lower() for text in texts if isinstance(text, str)
             ).strip(),
-            tuple(str(code)[:20] for code in codes if isinstance(code, int | str)),
+            tuple(str(code) for code in codes if isinstance(code, int | str)),
             data.get("require_login") is True,
             data.get("status", "ok") != "ok",
             is_json=True,

@@ -18,6 +18,7 @@ from tests.bench.table import (
     ROUNDS,
     Row,
     codes,
+    finish,
     in_background,
     milliseconds,
     ratio,
@@ -35,7 +36,6 @@ _STREAMING = "a peer that stores nothing"
 _POSTS_A_WORKER = 40
 _JOBS, _POSTS_A_JOB = 40, 25
 _QUEUED = _JOBS * _POSTS_A_JOB
-_SECONDS_BETWEEN_LOOKS = 0.1
 _LONG_SECONDS = 600.0
 
 
@@ -74,11 +74,7 @@ class _Place(NamedTuple):
         return f"/jobs/{answer.json()['id']}"
 
     def finish(self, *jobs: str) -> None:
-        """Wait until the jobs are done, with few requests to Redis."""
-        for job in jobs:
-            while (shown := self.replica.get(job).json())["state"] == "running":
-                time.sleep(_SECONDS_BETWEEN_LOOKS)
-            assert {post["status"] for post in shown["posts"]} == {200}
+        finish(self.replica, *jobs)
 
 
 @contextmanager

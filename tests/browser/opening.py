@@ -11,6 +11,7 @@ from tests.process import PATIENCE_SECONDS
 
 __all__ = [
     "CLIPBOARD",
+    "EVIL",
     "REEL",
     "Browse",
     "NewPage",
@@ -30,6 +31,7 @@ expect.set_options(timeout=PATIENCE_SECONDS * 1000)
 Browse = Callable[..., AbstractAsyncContextManager[Page]]
 NewPage = Callable[..., Awaitable[Page]]
 REEL = "https://www.instagram.com/reel/{}/"
+EVIL = "evil.example"
 CLIPBOARD = ["clipboard-read", "clipboard-write"]
 
 

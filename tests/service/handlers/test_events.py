@@ -18,6 +18,12 @@ KEYS = "anna:anna-s-key\nbert:bert-s-key\n"
 ANNA, BERT = {"X-API-Key": "anna-s-key"}, {"X-API-Key": "bert-s-key"}
 
 
+@pytest.fixture(autouse=True)
+def many_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Events come soon, and so does the end of a stream."""
+    monkeypatch.setattr("scrapper.handlers.event_feed._SECONDS_BETWEEN_LOOKS", 0.02)
+
+
 class Stream:
     """A stream of events, read one by one."""
 

@@ -219,10 +219,8 @@ async def test_a_message_of_another_version_does_no_harm(
     async with other.line("abcde") as waiting:
         async with one.line("abcde") as line:
             await line.take_turn()
-            landed = asyncio.create_task(waiting.wait_for_other(soon()))
-            await asyncio.sleep(0.1)
+            landed = await wait_in_line(redis_server, waiting)
             await asyncio.to_thread(redis_server.client.publish, "scrapper:0:landed", message)
-            await asyncio.sleep(0.1)
             line.stored = True
         if not await landed:
             assert await waiting.take_turn()
