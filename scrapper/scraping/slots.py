@@ -1,7 +1,7 @@
 """The right to query Instagram, which few posts have at a time.
 
-The threads pass it on among themselves. By way of the event loop, which other threads may keep
-waiting, an eighth of the time passed between one post's answer and the next one's query.
+The threads pass it on among themselves: each waits for it ready to send its query, and the event
+loop, which other threads may hold up, has no part in it.
 """
 
 import threading
