@@ -35,7 +35,7 @@ class Slots:
         try:
             yield slot
         finally:
-            slot.leave()
+            slot.end()
 
     def enter(self) -> threading.Event:
         """Queue; the event is set as soon as the right is there."""
@@ -64,14 +64,14 @@ class Slot:
         self._slots = slots
         self._deadline = deadline
         self._place = slots.enter()
-        self._used = False
+        self._used = self._ended = False
 
     @contextmanager
     def asking(self) -> Iterator[None]:
         """Have the right while the block runs, in the post's thread; the next time, queue anew.
 
         After a limit the post keeps it to its end, so that the cool-down begins before another
-        one asks.
+        one asks. A thread that goes on after that end keeps nothing.
 
         Raises:
             DeadlineExceeded: others ask until the deadline.
@@ -88,9 +88,14 @@ class Slot:
             limited = True
             raise
         finally:
-            if not limited:
+            if self._ended or not limited:
                 self.leave()
 
     def leave(self) -> None:
         """Let another post ask."""
         self._slots.leave(self._place)
+
+    def end(self) -> None:
+        """Leave for good, whatever the post's thread still does."""
+        self._ended = True
+        self.leave()

@@ -100,3 +100,12 @@ def test_slot_given_back_twice_counts_once(queue: Queue) -> None:
     second, third = queue.place(), queue.place(seconds=0)
     with second.asking(), pytest.raises(DeadlineExceeded):
         queue.ask(third, "third")
+
+
+def test_limit_after_the_end_keeps_no_slot(queue: Queue) -> None:
+    with queue.slots.queue(time.monotonic() + PATIENCE_SECONDS) as late:
+        queue.ask(late, "late")
+    with pytest.raises(RateLimited):
+        queue.ask(late, "later", RateLimited())
+    queue.ask(queue.place(seconds=0), "next")
+    assert queue.asked == ["late", "later", "next"]
