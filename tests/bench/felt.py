@@ -10,7 +10,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from http import HTTPStatus
 from pathlib import Path
-from statistics import median
 
 import aiohttp
 from playwright.async_api import async_playwright
