@@ -149,9 +149,9 @@ async def download(request: web.Request) -> web.StreamResponse:
 async def download_by_url(request: web.Request) -> web.StreamResponse:
     """Download the post of ``url`` or ``link``, and answer like ``GET /download/{shortcode}``.
 
-    The ``img_index`` of that URL is the ``item`` if none is given. ``quality`` and ``max_mb``
-    mean the same as for ``POST /scrape``. With ``shortcodes`` and ``archive=zip``, the answer is an
-    archive of stored posts, a folder a post.
+    The ``img_index`` of that URL is the ``item`` if none is given. ``quality`` and ``max_mb`` mean
+    the same as for ``POST /scrape``. With ``shortcodes`` and ``archive=zip``, the response is an
+    archive of stored posts, with a folder for each.
     """
     if "shortcodes" in request.query:
         return await _archive_of_posts(request, _shortcodes(request))
@@ -329,7 +329,7 @@ async def _archive(
 
 
 async def _archive_of_posts(request: web.Request, shortcodes: Sequence[str]) -> web.StreamResponse:
-    """A ZIP archive of all files of the posts that are stored, a folder a post."""
+    """A ZIP archive of all files of the posts that are stored, a folder for each post."""
     library, names = request.app[LIBRARY], request.app[DOWNLOAD_NAMES]
     found = [stored.post for stored in await library.get_all(shortcodes) if stored]
     folders = names.of_folders(found)

@@ -25,7 +25,7 @@ __all__ = ["scrape", "scraped_post"]
 async def scrape(request: web.Request) -> web.Response:
     """Download the post that the body's ``url`` names, or return it from disk.
 
-    A stored post is never an error: where Instagram gives no newer one, the answer is the stored
+    A stored post is never an error: if Instagram gives no newer one, the response is the stored
     one with ``"stale": true``. With ``"refresh": true`` it is downloaded even if it is stored, and
     a failure is an error. With ``"keep": true`` it is never removed because of its age.
 

@@ -1,6 +1,6 @@
 """The Instaloader contexts under every source: paced, pooled, silent, and never asleep.
 
-Comments name what it overrides of Instaloader 4.16, private names included.
+Comments name what this module overrides of Instaloader 4.16, private names included.
 """
 
 import time
@@ -225,7 +225,7 @@ class Context(InstaloaderContext):
 
         Raises:
             PaceExceeded: our pace allows no query now.
-            Refused: the answer is a refusal, or is no JSON.
+            Refused: the answer is a refusal, or is not JSON.
             requests.RequestException: no answer came.
         """
         token = self._csrf_token()

@@ -12,7 +12,7 @@ _MOST_NODES = 100
 def to_current_shape(node: dict[str, Any]) -> dict[str, Any]:
     """What :mod:`scrapper.instagram.media` reads, from a *node* of any shape; never raises.
 
-    What is not known stays away: a video without ``video_url`` has no file.
+    Unknown fields are left out: a video without ``video_url`` has no file.
     """
     children = [to_current_shape(child) for child in _nodes(node.get("edge_sidecar_to_children"))]
     is_video = node.get("is_video") is True or "Video" in str(node.get("__typename"))

@@ -124,7 +124,7 @@ class Search:
         The account is used only for a *story*, or a post that is known to need a login.
         """
         inquiry, deadline, found = _Inquiry(shortcode, story), transport.deadline, Findings()
-        standings = [self._with_session] if story else [self._logged_out, self._with_session]
+        standings = (self._logged_out, self._with_session)
         asked = [(one, source) for one in standings for source in inquiry.sources(one)]
         for left, (standing, source) in zip(range(len(asked), 0, -1), asked, strict=True):
             gated = any(one.reason is Reason.GATED for one in inquiry.refusals)
@@ -248,17 +248,16 @@ class Search:
         small, standing = inquiry.description, self._logged_out
         if small is None or not small.is_small or transport.abandoned:
             return
-        asked = {one.source for one in inquiry.refusals if not one.with_session}
-        # The page knows most.
+        asked = {one.source for one in inquiry.refusals}
+        # The page first: it has most details.
         source = standing.order.helper(
             one
             for one in sorted(inquiry.sources(standing), key=lambda one: one.name != "page")
             if one.name not in asked and standing.id(one) not in small.sources
         )
-        context = self._context(standing, transport)
-        if source is None or context is None:
+        if source is None:
             return
-        now = time.monotonic()
+        context, now = self._contexts.logged_out(transport), time.monotonic()
         transport.deadline = now + (deadline - now) * _LARGER_SHARE
         try:
             with asking(source.name, context):
@@ -288,21 +287,18 @@ class Search:
         """Slow down after a limit; note what a refusal says of the session."""
         if refused.reason in LIMITS:
             context.slow_down()
-        if context.session is None:
+        session = context.session
+        if session is None:
             return
-        self._note(context.session, refused)
+        self._note(session, refused)
         standing.rest(source, refused, self._cooldown)
         if refused.reason in _DOUBTFUL and self._login.check_is_due():
-            self._verify(context)
-
-    def _verify(self, context: Context) -> None:
-        """Find out whether the session is alive, and note it if it is not."""
-        try:
-            with asking("login", context):
-                view_as(context)
-        except Refused as refused:
-            if context.session:
-                self._note(context.session, refused)
+            # Is it alive?
+            try:
+                with asking("login", context):
+                    view_as(context)
+            except Refused as found:
+                self._note(session, found)
 
     def _note(self, session: Session, refused: Refused) -> None:
         """Note what *refused* says of the session."""
@@ -390,7 +386,7 @@ class Standing:
             seconds = cooldown
         elif reason in _DOUBTFUL | _RETIRED:
             # If other sources rest, the post waits for them: ask this one again when they are.
-            seconds = max(end - self._now() for end, _ in list(self._rests.values()))
+            seconds = max(end for end, _ in self._rests.values()) - self._now()
         else:
             return
         for one in names:

@@ -8,7 +8,7 @@ from contextlib import suppress
 from itertools import takewhile
 from typing import NamedTuple
 
-__all__ = ["Backlog", "LinePace", "Patience", "Place"]
+__all__ = ["Backlog", "BacklogPace", "Patience", "Place"]
 
 _SHORTEST = 0.05
 
@@ -21,7 +21,7 @@ class Place(NamedTuple):
     position: int
 
 
-class LinePace:
+class BacklogPace:
     """The ``seconds`` between two posts that leave the backlog: at most *spacing*."""
 
     def __init__(self, spacing: float) -> None:
@@ -45,7 +45,7 @@ class Backlog:
     """
 
     def __init__(self, spacing: float) -> None:
-        self._pace = LinePace(spacing)
+        self._pace = BacklogPace(spacing)
         self._line: list[Place] = []
         self._held_until = 0.0
         self._next_at = 0.0

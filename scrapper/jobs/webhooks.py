@@ -305,8 +305,7 @@ class _Courier:
                 if delivery is not None:
                     self._receivers.begin(next_one)
                     chosen.append(delivery)
-        # Whatever it is, the store may be away for a while. To say so twice a second would fill the
-        # log.
+        # The store may be away for a while. To say so twice a second would fill the log.
         except Exception as error:  # noqa: BLE001
             if self._store_away.is_due():
                 log.warning("webhooks not looked up", cause=repr(error))

@@ -77,7 +77,7 @@ class SQLiteFile:
     recreated is taken over; otherwise it is set aside. *check* raises if the folder is gone.
 
     A use raises :class:`~scrapper.errors.Busy` if another program has locked the file for
-    *patience* seconds, or if it was damaged and is recreated by now,
+    *patience* seconds, or if it was damaged and has been recreated,
     :class:`~scrapper.errors.DiskFull`, :class:`~scrapper.errors.DiskReadOnly`, :class:`NewerSchema`
     or :class:`~scrapper.errors.MediaFolderGone`, and :class:`OSError` or :class:`sqlite3.Error` if
     the file cannot be used for another reason. Then nothing is changed.
@@ -200,7 +200,7 @@ class SQLiteFile:
         return bool(version == self._version)
 
     def _was_overwritten(self) -> bool:
-        """Whether another process wrote into a file of ours alone since our last use of it."""
+        """Whether another process wrote into a file that only this one uses, since its last use."""
         return not self._shared and self._stamp is not None and _stamp(self._path) != self._stamp
 
     def _open(self) -> sqlite3.Connection:

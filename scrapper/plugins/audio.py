@@ -312,7 +312,7 @@ class _Maker:
 
     def __init__(self, settings: "Settings | _AudioSettings") -> None:
         self._seconds = settings.plugin_timeout_seconds
-        # It comes over the network, as a post does.
+        # A song comes over the network, as a post does.
         self._song_seconds = min(self._seconds, settings.scrape_timeout_seconds)
         self._max_bytes = settings.max_media_mb * 1_000_000
         self._keep_free = settings.min_free_disk_mb * 1_000_000

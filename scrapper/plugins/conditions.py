@@ -56,6 +56,6 @@ class Conditions:
         self._login.session()
         conditions = (
             Condition("disk_nearly_full", self._disk_nearly_full),
-            Condition("instagram_refuses", self._refusals.last_long),
+            Condition("instagram_refuses", self._refusals.have_lasted),
         )
         return {"login": self._login.state, **{one.name: one for one in conditions}}

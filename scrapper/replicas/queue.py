@@ -272,7 +272,7 @@ class PostQueue(AsyncBroker):
         return []
 
     async def _lost_messages(self) -> list[tuple[bytes, str, float]]:
-        """The messages to be taken over: each one's ID, its worker, and for how long it is silent.
+        """The messages to be taken over: ID, worker, and for how many seconds that has been silent.
 
         Another worker may be faster.
         """

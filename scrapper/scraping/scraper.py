@@ -189,7 +189,7 @@ class Scraper:
             scraped = replace(scraped, stored=within)
             if not keep or scraped.stored.kept:
                 return scraped
-            # If it was not, it was removed meanwhile.
+            # Otherwise the post was removed meanwhile.
             if await self._library.keep(shortcode):
                 return replace(scraped, stored=replace(scraped.stored, kept=True))
 

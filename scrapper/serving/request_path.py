@@ -1,4 +1,4 @@
-"""The request path: the middlewares that a request passes on its way to a handler."""
+"""The request path: the middlewares that a request passes through on its way to a handler."""
 
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Rows about what people feel: posts that come by pages, waits, carousels, streams, long runs."""
+"""Rows about what people feel: posts from pages, waits, carousels, streams, long runs."""
 
 import asyncio
 import json
@@ -50,7 +50,7 @@ _MALLOC = "glibc's malloc as it is vs as we set it"
 
 
 def pages() -> Iterator[Row]:
-    """Posts whose metadata comes from a page of 1 MB, compared with those that come by the API."""
+    """Posts whose metadata comes from a page of 1 MB, compared with posts from the API."""
     cpu: dict[str, list[float]] = {"reel": [], "pagereel": []}
     searches: dict[str, list[float]] = {what: [] for what in ("nothing", SCRIPT_OF_A_PAGE)}
     with InstagramProcess("--reel-bytes", str(REEL_BYTES)) as instagram:

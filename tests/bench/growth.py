@@ -1,4 +1,4 @@
-"""The rows about growth: what more workers bring, and what each post of a job costs Redis."""
+"""The rows about growth: the effect of more workers, and what each post of a job costs Redis."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -39,7 +39,7 @@ class _Place(NamedTuple):
         }
 
     def bytes_of(self, *keys: str) -> int:
-        """What these keys take of Redis's memory."""
+        """How much of Redis's memory these keys take."""
         redis: Any = self.redis.client
         return sum(redis.memory_usage(key, samples=0) or 0 for key in keys)
 
@@ -101,7 +101,7 @@ def workers() -> Iterator[Row]:
 
 
 def queued_posts() -> Iterator[Row]:
-    """1,000 queued posts of 40 jobs: what they take of Redis, and how fast they are done."""
+    """1,000 queued posts of 40 jobs: how much of Redis they take, and how fast they are done."""
     few: list[float] = []
     with _place() as place:
         started = time.perf_counter()

@@ -1,4 +1,4 @@
-"""The page's list of what runs: for everybody who may see it, in every open window."""
+"""The page's list of downloads: for everybody who may see it, in every open window."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""Backups of a running service, restored elsewhere; and the folder that each command means."""
+"""Backups of a running service, restored elsewhere; and the folder that each command uses."""
 
 import os
 import subprocess

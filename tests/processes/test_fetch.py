@@ -159,7 +159,7 @@ async def test_a_wait_for_a_limit_is_announced(instagram: StandIn, tmp_path: Pat
     urls = [REEL.format(f"reel-wait-{number}") for number in range(5)]
     environment = {"INSTAGRAM_COOLDOWN_SECONDS": "1", "INSTAGRAM_MAX_QUERIES": "0"}
     running = asyncio.create_task(fetch(*urls, "--ordered", "--into", str(tmp_path), **environment))
-    # Once more after the first refusals: it waits and comes again.
+    # After the first refusals each post waits, and is tried again.
     await until(lambda: instagram.requests("graphql") >= 12)
     instagram.reset()
     run = await running
@@ -194,7 +194,7 @@ async def test_a_terminal_shows_progress_and_paths(instagram: StandIn, tmp_path:
         try:
             while piece := os.read(leader, 65536):
                 text += piece
-        # What Linux answers once nobody has the other end open.
+        # Linux's error once nobody has the other end open.
         except OSError:
             pass
         return text.decode()
@@ -224,7 +224,7 @@ def test_a_signal_ends_it_and_leaves_nothing_half_done(
     done, held = REEL.format("reel-finished"), REEL.format("silent-held")
     process = start(done, held, "--into", str(tmp_path))
     assert process.stdout
-    # The other post is under way, and nothing of it will ever come.
+    # The other post is under way, and never gets a byte.
     finished = json.loads(process.stdout.readline())
     wait_for(lambda: instagram.requests("graphql", "silent-held") == 1)
     process.send_signal(number)

@@ -1,4 +1,4 @@
-"""The bounds of ffmpeg, with a program in its place that reaches them."""
+"""The bounds of ffmpeg, tried with another program that reaches them."""
 
 import os
 import signal
@@ -22,7 +22,7 @@ Fake = Callable[[str], None]
 
 @pytest.fixture
 def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fake:
-    """Let ``ffmpeg`` be a script."""
+    """Make ``ffmpeg`` a script."""
 
     def write(script: str) -> None:
         program = tmp_path / "ffmpeg"

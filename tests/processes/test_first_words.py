@@ -1,4 +1,4 @@
-"""What somebody reads who starts the service for the first time, or sets it up wrongly."""
+"""What a person reads who starts the service for the first time, or sets it up wrongly."""
 
 import os
 import re
@@ -15,7 +15,7 @@ OPEN = "open to everybody who reaches the port"
 
 
 def refused(*arguments: str, **environment: str) -> str:
-    """What Python prints with these *arguments* in the repository; it ends with 2, in peace."""
+    """What Python prints with these *arguments* in the repository; it must end with 2."""
     done = subprocess.run(
         [sys.executable, *arguments],
         cwd=Path(__file__).parents[2],

@@ -112,7 +112,7 @@ def test_a_refreshed_post_is_copied_again_beside_other_objects(
 def test_again_copies_the_whole_library(
     instagram: StandIn, media_root: Path, bucket: S3Server
 ) -> None:
-    """Posts that were there before the plugin, too."""
+    """Even posts that were stored before the plugin was in use."""
     with Service(media_root, instagram.environment) as service:
         for number in (1, 2, 3):
             service.scrape(f"https://www.instagram.com/reel/reel-{number}/")

@@ -138,7 +138,7 @@ def test_odd_files_stop_neither_the_start_nor_the_end(
         write(keys, b"bob:b-key-of-bob\n")
         service.headers["X-API-Key"] = "b-key-of-bob"
         wait_for(lambda: service.get("/posts").status_code == 200)
-        # The service looks once a second, also if nobody asks.
+        # The service looks once a second, even if nobody asks.
         login = state / "login.json"
         wait_for(lambda: login.is_file() and not login.is_symlink())
         service.terminate()

@@ -41,6 +41,6 @@ def test_each_line_has_the_default(name: str, monkeypatch: pytest.MonkeyPatch) -
 def test_compose_hands_the_whole_file_on() -> None:
     service = yaml.safe_load(COMPOSE)["services"]["scrapper"]
     assert service["env_file"] == [{"path": ".env", "required": False}]
-    # Whatever stands there wins.
+    # These win over the file.
     for name, value in service["environment"].items():
         assert value == f"${{{name}:-}}"

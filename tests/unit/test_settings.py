@@ -276,7 +276,7 @@ def test_media_root_is_the_images_folder_or_here(
 def test_every_form_of_proxy_is_taken(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
     monkeypatch.setenv("HTTPS_PROXY", url)
     load_settings()
-    # Only where there is no other one does this count.
+    # This counts only if there is no other one.
     monkeypatch.setenv("ALL_PROXY", "socks://127.0.0.1:1080/")
     load_settings()
 

@@ -82,7 +82,7 @@ def _refuse_doctype(*_: object) -> None:
 class _Open:
     """An element that is open, with the attributes that it has or inherits.
 
-    ``before`` is how many representations were found in front of it.
+    ``before`` is how many representations were found before it.
     """
 
     name: str
@@ -120,7 +120,7 @@ class _Reader:
             parent.usable = False
         known: dict[str, str] = {}
         if name in _LEVELS:
-            # Of a megabyte of attributes, thousands of elements could inherit each.
+            # Otherwise thousands of elements could inherit a megabyte of attributes each.
             known = {key: attributes[key] for key in _ATTRIBUTES if key in attributes}
             known = {**(parent.attributes if parent else {}), **known}
         self._open.append(_Open(name, known, len(self.found)))

@@ -81,7 +81,7 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """A file that is there whole; ``size`` is in bytes."""
+    """A complete file; ``size`` is in bytes."""
 
     path: Path
     kind: FileKind
@@ -205,7 +205,7 @@ def _fetch_parts(context: Context, target: Target, wanted: Wanted) -> Fetched:
             of_sound = replace(video, kind="audio", candidate=sound, with_sound=True)
             fetched = _fetch(context, target, replace(of_sound, name=f"{wanted.name}.sound"))
             if fetched.outcome is Outcome.MUTE:
-                fetched = _put_away(fetched, Outcome.UNEXPECTED)
+                fetched = _without_file(fetched, Outcome.UNEXPECTED)
             if fetched.outcome not in _ANOTHER_SOUND:
                 break
         if fetched.file is not None:
@@ -227,7 +227,7 @@ def _fetch_parts(context: Context, target: Target, wanted: Wanted) -> Fetched:
                 target.take_back(part.size, part.size)
 
 
-def _put_away(fetched: Fetched, outcome: Outcome) -> Fetched:
+def _without_file(fetched: Fetched, outcome: Outcome) -> Fetched:
     if fetched.file is not None:
         fetched.file.path.unlink()
     return Fetched(outcome, cause=fetched.cause)
@@ -350,7 +350,7 @@ class _Copy:
     def _read(self) -> bytes:
         raw = self._response.raw
         seconds = time.monotonic() - self._began
-        # Whatever there is of a slow file, so that this loop sees how slow it is.
+        # Read whatever has come of a slow file, so that this loop sees how slow it is.
         if self._size < seconds * _SLOW_BYTES_A_SECOND or not self._size:
             return bytes(raw.read1(_COPY_BYTES))
         return bytes(raw.read(_COPY_BYTES))

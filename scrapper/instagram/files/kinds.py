@@ -45,7 +45,6 @@ MEDIA_TYPES: Mapping[str, str] = {
 """The media type of each kind of file, by its extension."""
 
 _EXTENSIONS = {media_type: extension for extension, media_type in MEDIA_TYPES.items()}
-_EXTENSIONS["video/x-m4v"] = ".mp4"
 # Major brands that filetype does not know, by their first letters; any other is an MP4.
 _BRANDS = {b"hei": ".heic", b"hev": ".heic", b"mif": ".heic", b"msf": ".heic", b"avi": ".avif"}
 _MOVIES = (".mp4", ".mov", ".m4a")
@@ -164,17 +163,16 @@ def read_movie(file: BinaryIO) -> Movie:
     if movie is None:
         return NOT_A_MOVIE
     scale, units = _duration(file, _find(file, *movie, b"mvhd"))
-    if scale and not units:
-        units = _unsigned(file, *(_find(file, *movie, b"mvex", b"mehd") or (0, 0)))
-    tracks = [box for box in _boxes(file, *movie) if box.name == b"trak"][:_MOST_TRACKS]
+    units = units or _unsigned(file, _find(file, *movie, b"mvex", b"mehd"))
+    boxes = [box for box in _boxes(file, *movie) if box.name == b"trak"][:_MOST_TRACKS]
+    tracks = [(box.start, min(box.end, movie[1])) for box in boxes]
     kinds = {_handler(file, track): track for track in reversed(tracks)}
     track = kinds.get(b"vide") or kinds.get(b"soun")
     if track is None:
         return NOT_A_MOVIE
-    inside = track.start, min(track.end, size)
-    codec, width, height = _sample_entry(file, inside, is_video=b"vide" in kinds)
+    codec, width, height = _sample_entry(file, track, is_video=b"vide" in kinds)
     seconds = units / scale if scale and units else None
-    return Movie(codec, width, height, seconds, _start(file, inside, scale))
+    return Movie(codec, width, height, seconds, _start(file, track, scale))
 
 
 def _size_of(file: BinaryIO) -> int:
@@ -190,8 +188,6 @@ def _boxes(file: BinaryIO, start: int, end: int) -> Iterator[_Box]:
             return
         file.seek(start)
         header = file.read(16)
-        if len(header) < _PART_HEADER:
-            return
         size, name = int.from_bytes(header[:4], "big"), header[4:8]
         if size == 1:
             size, content = int.from_bytes(header[8:], "big"), start + 16
@@ -206,8 +202,7 @@ def _boxes(file: BinaryIO, start: int, end: int) -> Iterator[_Box]:
 def _tracks(file: BinaryIO, start: int, end: int, depth: int = 0) -> Iterator[bytes]:
     """The handler of each track: ``vide``, ``soun`` or another."""
     if depth == len(_BOXES_WITH_TRACKS):
-        file.seek(start + 8)
-        yield file.read(4)
+        yield _read(file, (start + 8, end))[:4]
         return
     name, most = _BOXES_WITH_TRACKS[depth]
     for box in islice((box for box in _boxes(file, start, end) if box.name == name), most):
@@ -224,26 +219,32 @@ def _find(file: BinaryIO, start: int, end: int, *names: bytes) -> tuple[int, int
     return start, end
 
 
-def _handler(file: BinaryIO, track: _Box) -> bytes:
-    return next(_tracks(file, track.start, track.end, depth=2), b"")
+def _handler(file: BinaryIO, track: tuple[int, int]) -> bytes:
+    return next(_tracks(file, *track, depth=2), b"")
 
 
-def _read(file: BinaryIO, start: int, end: int, most: int = 64) -> bytes:
+def _read(file: BinaryIO, where: tuple[int, int] | None) -> bytes:
+    """What is between two places, as far as any field that is looked at; empty for nowhere."""
+    start, end = where or (0, 0)
     file.seek(start)
-    return file.read(max(0, min(end - start, most)))
+    return file.read(max(0, min(end - start, 64)))
 
 
-def _unsigned(file: BinaryIO, start: int, end: int, at: int = 4) -> int:
-    """The number at an offset of a full box, in 4 bytes or, in a box of version 1, in 8."""
-    content = _read(file, start, end)
-    wide = 8 if content[:1] == b"\1" else 4
-    return int.from_bytes(content[at : at + wide], "big")
+def _wide(content: bytes) -> int:
+    """The bytes of a number in a full box; those of version 1 are the wide ones."""
+    return 8 if content[:1] == b"\1" else 4
+
+
+def _unsigned(file: BinaryIO, where: tuple[int, int] | None) -> int:
+    """The first number of a full box."""
+    content = _read(file, where)
+    return int.from_bytes(content[4 : 4 + _wide(content)], "big")
 
 
 def _duration(file: BinaryIO, header: tuple[int, int] | None) -> tuple[int, int]:
     """The units of a second, and how many there are, by a header of a movie or of its media."""
-    content = _read(file, *(header or (0, 0)))
-    wide = 8 if content[:1] == b"\1" else 4
+    content = _read(file, header)
+    wide = _wide(content)
     at = 4 + 2 * wide
     units = content[at + 4 : at + 4 + wide]
     # All ones mean unknown.
@@ -254,8 +255,7 @@ def _duration(file: BinaryIO, header: tuple[int, int] | None) -> tuple[int, int]
 def _sample_entry(
     file: BinaryIO, track: tuple[int, int], *, is_video: bool
 ) -> tuple[str | None, int | None, int | None]:
-    where = _find(file, *track, b"mdia", b"minf", b"stbl", b"stsd")
-    content = _read(file, *(where or (0, 0)))
+    content = _read(file, _find(file, *track, b"mdia", b"minf", b"stbl", b"stsd"))
     codec, size = _CODECS.get(content[12:16]), content[40:44]
     if not is_video or len(size) < 4:  # noqa: PLR2004 - two numbers of two bytes
         return codec, None, None
@@ -267,10 +267,9 @@ def _start(file: BinaryIO, track: tuple[int, int], movie_scale: int) -> float:
     """When a track begins: by its first fragment, and by an empty edit in front of it."""
     scale, _ = _duration(file, _find(file, *track, b"mdia", b"mdhd"))
     first = _find(file, 0, _size_of(file), b"moof", b"traf", b"tfdt")
-    decoded = _unsigned(file, *first) / scale if first and scale else 0.0
-    edits = _find(file, *track, b"edts", b"elst")
-    content = _read(file, *(edits or (0, 0)))
-    wide = 8 if content[:1] == b"\1" else 4
+    decoded = _unsigned(file, first) / scale if scale else 0.0
+    content = _read(file, _find(file, *track, b"edts", b"elst"))
+    wide = _wide(content)
     entry = content[8 : 8 + 2 * wide]
     empty = entry[wide:] == b"\xff" * wide and movie_scale
     return decoded + (int.from_bytes(entry[:wide], "big") / movie_scale if empty else 0.0)
@@ -300,7 +299,7 @@ def _indexed_until(file: BinaryIO, index: _Box) -> int:
     """Where the last segment ends that a ``sidx`` box refers to."""
     file.seek(index.start)
     content = file.read(min(index.end - index.start, _MOST_PARTS))
-    wide = 8 if content[:1] == b"\1" else 4
+    wide = _wide(content)
     at = 12 + wide
     until = index.end + int.from_bytes(content[at : at + wide], "big")
     for reference in range(at + wide + 4, len(content) - 11, 12):

@@ -267,7 +267,7 @@ class PostDownload:
     def _gives_way(self, file: _File) -> bool:
         """Whether another candidate of a slow file, or another file before it, can be tried."""
         steps = file.possible(deque(), self._generation)
-        # In a thread of its own: a copy, since the queue changes meanwhile.
+        # This runs in another thread, and the queue changes meanwhile: use a copy.
         others = not all(it.is_cover for it in list(self._waiting))
         return Step.NEXT in steps or (Step.AGAIN in steps and others)
 
@@ -337,7 +337,7 @@ class PostDownload:
         candidate, found = taken
         path = found.path.rename(found.path.with_name(file.stem + found.kind.extension))
         movie = found.movie
-        # What the file says, since Instagram may give no size, or another one's.
+        # The file's own size: Instagram may give none, or that of another file.
         width, height = movie.width or candidate.width, movie.height or candidate.height
         media = MediaItem(found.kind.type, path.name, candidate.url, found.size, width, height)
         if not file.is_cover:
@@ -353,10 +353,10 @@ class PostDownload:
         self._media[file.index] = media
 
     def _renew(self) -> None:
-        """Try refused files by the latest description; first get a new one if they failed by that.
+        """Try refused files by the latest description; get a new one first if they failed by it.
 
-        It is asked for now, since further files would most likely be refused as well; and within
-        half of the time that is left, since the other files need some of it.
+        That takes at most half of the time that is left, since the other files need some of it.
+        They wait meanwhile: most likely they would be refused as well.
         """
         refused, self._refused = self._refused, []
         latest = [file for file in refused if file.generation == self._generation]

@@ -181,7 +181,7 @@ def outcome_of_file(
     """How a try ended that brought *size* bytes, of the *kind* that their beginning shows.
 
     *whole* says whether all of them came. *content_type* counts if none came: a text then means
-    that something else than the file was sent.
+    that something other than the file was sent.
     """
     if not size:
         return Outcome.UNEXPECTED if content_type.startswith("text/") else Outcome.CUT

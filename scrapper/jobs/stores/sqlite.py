@@ -138,7 +138,7 @@ class JobFile:
         """Open the file, or create it.
 
         A post that was running is queued again. A file that is damaged, or is something else, is
-        set aside: the posts that its jobs stored are not lost, the jobs are. If the file is
+        set aside: its jobs are lost, but not the posts that they stored. If the file is
         damaged, removed or replaced later, what *in_memory* returns, called in a thread, is
         written into a new one.
 

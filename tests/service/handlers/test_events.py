@@ -1,4 +1,4 @@
-"""``GET /events``: what changes of jobs, posts and the login."""
+"""``GET /events``: changes of jobs, posts and the login."""
 
 import asyncio
 import json
@@ -16,6 +16,12 @@ from tests.service.handlers.test_jobs import finish, get, submit
 
 KEYS = "anna:anna-s-key\nbert:bert-s-key\n"
 ANNA, BERT = {"X-API-Key": "anna-s-key"}, {"X-API-Key": "bert-s-key"}
+
+
+@pytest.fixture(autouse=True)
+def many_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Events come soon, and so does the end of a stream."""
+    monkeypatch.setattr("scrapper.handlers.event_feed._SECONDS_BETWEEN_LOOKS", 0.02)
 
 
 class Stream:
@@ -183,7 +189,7 @@ async def test_a_named_key_follows_only_its_own_jobs(
             job = await response.json()
         await anna.until("job", id=job["id"], state="done")
         await everybody.until("job", id=job["id"], state="done")
-        # Posts are for all.
+        # Everybody sees posts.
         await bert.until("post", shortcode="reel-anna")
         async with client.post("/jobs", json=body, headers=BERT) as response:
             own = await response.json()

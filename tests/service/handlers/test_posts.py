@@ -46,7 +46,7 @@ async def test_posts_are_listed_newest_first_and_page_by_page(
     for age, shortcode in enumerate(reversed(shortcodes)):
         os.utime(media_root / shortcode / "post.json", (0, 1_700_000_000 - age // 2))
     first, cursor = await listed(client, limit="2")
-    # Two that were stored in the same instant stand in the order of their names.
+    # Two posts that were stored at the same instant are in the order of their names.
     assert first == ["reel-3", "reel-4"]
     assert cursor
     await store(client, "reel-newer")

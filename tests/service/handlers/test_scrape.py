@@ -305,7 +305,7 @@ async def test_a_fault_of_instagram_has_its_error_and_leaves_nothing(
     instagram: StandIn, start_service: StartService, media_root: Path, fault: Fault
 ) -> None:
     late = fault.code == LATE
-    client = await start_service(SCRAPE_TIMEOUT_SECONDS="1.5" if late else "20")
+    client = await start_service(SCRAPE_TIMEOUT_SECONDS="0.5" if late else "20")
     url = REEL.format(f"{fault.scenario}-one")
     async with client.post("/scrape", json={"url": url}) as response:
         body = await response.json()

@@ -1,4 +1,4 @@
-"""``/session``: a cookie in the place of the key."""
+"""``/session``: a cookie instead of the key."""
 
 import asyncio
 from pathlib import Path
@@ -21,7 +21,7 @@ async def client(start_service: StartService) -> Client:
 
 
 async def begin(client: Client, **options: Any) -> str:
-    """The cookie, as a header would have it."""
+    """The cookie, as in a header."""
     async with client.post("/session", headers=KEY, **options) as response:
         assert response.status == 204
         client.session.cookie_jar.clear()

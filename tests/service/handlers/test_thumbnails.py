@@ -143,7 +143,7 @@ async def test_a_smaller_candidate_is_kept_for_lists(
     small = folder / "wide-one_small.jpg"
     async with client.get((await thumbnail_url(client, "wide-one")) or "") as response:
         assert await response.read() == small.read_bytes()
-    # It counts like any file of the post, and is none of its items.
+    # It counts like any file of the post, but is not one of its items.
     sizes = sum(path.stat().st_size for path in folder.iterdir() if path.name != "post.json")
     assert post["bytes_done"] == sizes
     async with client.get("/posts/wide-one") as response:

@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import Client, StartService, both_modes, stored_files
+from tests.conftest import Client, StartService, both_modes, metric_of, stored_files, until
 from tests.instagram import Answer, Scenario, StandIn
 from tests.instagram.dash import CODE, SOUNDS, VIDEOS, Cdn, Stream, manifest
 from tests.instagram.posts import content_of
-from tests.process import PATIENCE_SECONDS
+from tests.service.handlers.test_jobs import finish
 
 pytestmark = pytest.mark.skipif(
     shutil.which("ffmpeg") is None, reason="needs ffmpeg: on Debian, apt install ffmpeg"
@@ -46,7 +46,7 @@ def probe(path: str) -> list[dict[str, Any]]:
 
 
 def changes(path: str, filters: str, pattern: str) -> list[float]:
-    """When a filter of ffmpeg's notes something, in seconds."""
+    """The seconds at which a filter of ffmpeg reports something."""
     command = ["ffmpeg", "-nostdin", "-i", path, *filters.split(), "-f", "null", "-"]
     noted = subprocess.run(command, check=True, capture_output=True, text=True).stderr
     return [float(moment) for moment in re.findall(pattern, noted)]
@@ -322,7 +322,7 @@ async def test_a_manifest_in_another_form_is_read(
     assert "/video/" in post["cdn_url"]
 
 
-# ---- with parts alone, and without ffmpeg
+# ---- with only parts, and without ffmpeg
 
 
 @pytest.mark.parametrize("quality", ["compatible", "best"])
@@ -576,7 +576,7 @@ async def test_a_size_is_respected_whatever_is_stored(
     assert (await scrape(client, max_mb=most))[1]["cached"]
     status, error = await scrape(client, max_mb=0.001)
     assert (status, error["code"]) == (422, "media_too_large")
-    # It is still there, and whoever sets no bound gets the large one again.
+    # It is still there: a request without a bound gets the large one again.
     _, again = await scrape(client)
     assert (again["cached"], again["media"][0]["height"]) == (False, 640)
     assert (await scrape(client))[1]["cached"]
@@ -606,12 +606,7 @@ async def test_a_job_takes_quality_and_size_too(start_service: StartService, cdn
     async def job(**body: Any) -> dict[str, Any]:
         created = await client.post("/jobs", json={"urls": [POST.format(CODE)], **body})
         assert created.status == 202, await created.text()
-        found: dict[str, Any] = {}
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            while found.get("state") in (None, "running"):
-                await asyncio.sleep(0.05)
-                found = await (await client.get(created.headers["Location"])).json()
-        [post] = found["posts"]
+        [post] = (await finish(client, await created.json()))["posts"]
         return dict(post)
 
     await job()
@@ -636,7 +631,7 @@ async def test_clients_with_other_wishes_do_not_get_each_other_s_files(
         {},
     ]
     scrapes = [asyncio.create_task(scrape(client, **wish)) for wish in wishes]
-    await asyncio.sleep(0.1)
+    await until(lambda: metric_of(client, "scrape_flights_joined_total") == 4)
     instagram.release()
     plain, best, small, again, last = await asyncio.gather(*scrapes)
     assert {answer[1]["media"][0]["codec"] for answer in (plain, last)} == {"h264"}

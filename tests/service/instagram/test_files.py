@@ -1,4 +1,4 @@
-"""What the CDN gives for each candidate, with what each source says: what is stored, and why."""
+"""What is stored, by what the CDN gives for each candidate, and what each source says."""
 
 import json
 import os
@@ -365,7 +365,7 @@ async def test_tries_for_a_file_have_a_bound(
     answers = {f"best{number}/1": [CUT] for number in range(9)}
     instagram.define("never", Scenario("", answers=answers, change=change))
     assert (await scrape(await start_service(), "never-one"))[1]["code"] == "media_incomplete"
-    # Five candidates twice, whatever describes them, and two tries for the cover at most.
+    # At most five candidates twice, whichever source describes them, and two tries for the cover.
     assert instagram.requests("media", "never-one") <= 5 * 2 + 2
     described = [instagram.requests(kind, "never-one") for kind in ("graphql", "web_query")]
     assert described == [2, 1]
@@ -521,14 +521,14 @@ async def test_larger_pictures_cost_few_requests(
     scenario = Scenario("", shape="photo", change_by=changes, answers=SIZES)
     instagram.define("many", scenario)
     client = await start_service()
-    posts = [await scrape(client, f"many-{number:02}") for number in range(50)]
+    posts = [await scrape(client, f"many-{number:02}") for number in range(20)]
     assert {status for status, _ in posts} == {200}
     metadata = instagram.requests() - sum(
         instagram.requests(kind) for kind in ("media", "cookie", "account")
     )
-    assert metadata <= 55
+    assert metadata <= 25
     widths = [post["media"][0]["width"] for _, post in posts]
-    assert widths.count(1440) >= (48 if helps else 0)
+    assert widths.count(1440) >= (18 if helps else 0)
 
 
 async def test_a_picture_larger_nowhere_is_stored_as_it_is(
@@ -588,7 +588,7 @@ async def test_slow_files_give_way_while_others_wait(
     names = [f"{name}/{number}" for name in ("best", "small") for number in range(1, 5)]
     answers = {name: [DRIP] for name in names}
     instagram.define("slowly", Scenario("", shape="ten", answers=answers))
-    status, post = await scrape(await start_service(SCRAPE_TIMEOUT_SECONDS="5"), "slowly-one")
+    status, post = await scrape(await start_service(SCRAPE_TIMEOUT_SECONDS="3"), "slowly-one")
     assert (status, post["missing"]) == (200, [1, 2, 3, 4])
 
 

@@ -1,4 +1,4 @@
-"""What replicas agree on by Redis: turns, ends of turns, sweeps and the cool-down."""
+"""What replicas agree on over Redis: turns, ends of turns, sweeps and the cool-down."""
 
 import asyncio
 import time
@@ -42,7 +42,7 @@ async def wait_in_line(server: RedisServer, line: Line) -> asyncio.Task[bool]:
 
 @pytest.fixture
 async def peers(redis_server: RedisServer) -> AsyncIterator[list[RedisPeers]]:
-    """Those of two processes."""
+    """The peers of two processes."""
     async with AsyncExitStack() as ends:
         both = []
         for _ in range(2):
@@ -219,10 +219,8 @@ async def test_a_message_of_another_version_does_no_harm(
     async with other.line("abcde") as waiting:
         async with one.line("abcde") as line:
             await line.take_turn()
-            landed = asyncio.create_task(waiting.wait_for_other(soon()))
-            await asyncio.sleep(0.1)
+            landed = await wait_in_line(redis_server, waiting)
             await asyncio.to_thread(redis_server.client.publish, "scrapper:0:landed", message)
-            await asyncio.sleep(0.1)
             line.stored = True
         if not await landed:
             assert await waiting.take_turn()

@@ -1,4 +1,4 @@
-"""The list of ended sessions: bounded, shared by a file, and never too kind."""
+"""The list of ended sessions: bounded, shared by a file, and never too lenient."""
 
 import json
 from pathlib import Path

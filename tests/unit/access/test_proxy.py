@@ -1,4 +1,4 @@
-"""Whose word counts, and which gateways the start warns of."""
+"""Whose header counts, and which gateways the start warns of."""
 
 import socket
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Which documents queries have, and what a look-up reads and bounds; without a socket."""
+"""The documents of queries, and what a look-up reads, within which bounds; without a socket."""
 
 import json
 import threading

@@ -36,7 +36,9 @@ def test_a_limit_rests_the_whole_account(account: Clocked, reason: Reason) -> No
     account.rest("media_info", reason, 120.0)
     account.now += 20
     assert account.rests() == {"media_info": (reason, 100.0), "api": (reason, 100.0)}
-    account.now += 100
+    account.now += 99.5
+    assert account.rests() == {"media_info": (reason, 0.5), "api": (reason, 0.5)}
+    account.now += 0.5
     assert account.rests() == {}
 
 
@@ -49,16 +51,19 @@ def test_trouble_rests_one_source(account: Clocked, reason: Reason, seconds: flo
     assert account.rests() == {"media_info": (reason, seconds)}
 
 
-@pytest.mark.parametrize("reason", [R.GONE, R.EMPTY, R.GATED, R.NEEDS_LOGIN, R.NULL, R.RETIRED])
-def test_a_refusal_of_one_post_rests_nothing(account: Clocked, reason: Reason) -> None:
-    account.rest("media_info", reason)
+DOUBTFUL = [R.NEEDS_LOGIN, R.LOGIN_WALL, R.NULL, R.RETIRED]
+
+
+@pytest.mark.parametrize("reason", [R.GONE, R.EMPTY, R.GATED, R.PACE, *DOUBTFUL])
+def test_a_source_rests_for_one_post_only_beside_another(account: Clocked, reason: Reason) -> None:
+    account.rest("api", reason)
     assert account.rests() == {}
-
-
-def test_a_doubtful_source_rests_as_long_as_the_other(account: Clocked) -> None:
     account.rest("media_info", R.CLOSED)
     account.now += 10
-    account.rest("api", R.NEEDS_LOGIN)
-    assert account.rests() == {"media_info": (R.CLOSED, 290.0), "api": (R.NEEDS_LOGIN, None)}
+    account.rest("api", reason)
+    rests = {"media_info": (R.CLOSED, 290.0), "api": (reason, None)}
+    assert account.rests() == {
+        name: rests[name] for name in rests if name != "api" or reason in DOUBTFUL
+    }
     account.now += 290
     assert account.rests() == {}

@@ -1,11 +1,12 @@
 """Which source is asked when, and what its answer changes; no request is sent."""
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, suppress
+from contextlib import contextmanager, suppress
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from scrapper.errors import (
     ChallengeRequired,
@@ -68,6 +69,7 @@ class Stage:
         self.asked: list[str] = []
         self.left: list[float] = []
         self.scouted: list[float] = []
+        self.reports: list[tuple[str, str]] = []
         self.looked_up: list[tuple[list[str], list[bytes], float]] = []
         self.on_ask: Callable[[Context], object] = lambda _: None
         self.replaced: set[str] = set()
@@ -80,9 +82,11 @@ class Stage:
         stage = self
 
         class Order(SourceOrder):
-            def scout(self, seconds: float) -> AbstractContextManager[None]:
+            @contextmanager
+            def scout(self, seconds: float) -> Iterator[None]:
                 stage.scouted.append(seconds)
-                return super().scout(seconds)
+                with super().scout(seconds):
+                    yield
 
         for name, value in {
             "LOGGED_OUT": logged_out,
@@ -99,7 +103,9 @@ class Stage:
         self.paces = {name: Pace(pace, 600) for name in ("logged_out", "session")}
         documents = Documents()
         self._patch.setattr(documents, "look_up", self._look_up)
-        self.contexts = Contexts(self.paces, documents=documents, on_request=lambda *_: None)
+        self.contexts = Contexts(
+            self.paces, documents=documents, on_request=lambda *report: self.reports.append(report)
+        )
         self.search = Search(
             self.login,
             self.contexts,
@@ -176,7 +182,9 @@ class Stage:
         begin()
         assert self.contexts.logged_out(self.transport).request_number == before + 1
         self.looked_up.append((sources, list(get("script")), seconds))
-        return self.replaced
+        # Once a day.
+        replaced, self.replaced = self.replaced, set()
+        return replaced
 
 
 @pytest.fixture
@@ -284,12 +292,17 @@ def test_sources_are_asked_until_the_post_is_there(
     if "media_info*" not in answers:
         answers = {"media_info*": R.CLOSED, **answers}
     answers = {key: refused_for_pace(value) for key, value in answers.items()}
-    if isinstance(found, str):
-        assert stage.find(answers, **asking).summary == found
-    else:
-        with pytest.raises(found):
-            stage.find(answers, **asking)
+    with capture_logs() as logs:
+        if isinstance(found, str):
+            assert stage.find(answers, **asking).summary == found
+        else:
+            with pytest.raises(found):
+                stage.find(answers, **asking)
+    outcomes = [line["outcome"] for line in logs if "outcome" in line]
+    assert outcomes == ([] if isinstance(found, str) else [found.__name__])
     assert " ".join(stage.asked) == asked
+    # Nobody waits for the scout of a login state that is not used.
+    assert len(stage.scouted) == len({name.endswith("*") for name in stage.asked} or {asked})
     assert stage.seconds_to_the_deadline == 100
 
 
@@ -323,6 +336,7 @@ def test_a_transport_that_hangs_ends_the_search(stage: Stage) -> None:
 
     stage.on_ask = hang
     assert stage.open(session=True).tries({}) == "api root_query"
+    assert stage.scouted == [100]
     stage.transport.abandoned = False
     assert stage.tries({"root_query": SMALL}) == "api root_query"
 
@@ -367,19 +381,21 @@ def test_the_search_for_larger_pictures_has_a_quarter_of_the_time(stage: Stage) 
     assert stage.left == [50, 20]
 
 
-@pytest.mark.parametrize(
-    ("answers", "asked"),
-    [({"api": SMALL, "page": LARGER}, "page more"), ({"api": SMALL}, "api root_query more")],
-)
-def test_larger_pictures_change_the_order(
-    stage: Stage, answers: dict[str, Any], asked: str
-) -> None:
-    stage.open().find(answers)
-    if "page" in answers:
-        assert stage.tries({"page": SMALL}) == asked
-    else:
-        # It had none, so the next one is asked.
-        assert stage.tries({"root_query": SMALL}) == "api root_query more"
+def test_a_source_with_larger_pictures_is_asked_first_from_then_on(stage: Stage) -> None:
+    stage.open().find({"api": SMALL, "page": LARGER})
+    assert stage.tries({"page": SMALL}) == "page more"
+
+
+@pytest.mark.parametrize("answer", [R.CLOSED, SMALL])
+def test_a_source_without_larger_pictures_is_not_asked_again(stage: Stage, answer: Answer) -> None:
+    stage.open()
+    asked = [stage.tries({"api": SMALL, "page": answer, "more": answer}) for _ in range(3)]
+    assert asked == ["api page", "api more", "api"]
+
+
+def test_who_just_refused_is_not_asked_for_larger_pictures(stage: Stage) -> None:
+    answers = {"api": {"media_type": 8, "carousel_media": [SMALL, {}]}}
+    assert stage.open().tries(answers) == LOGGED_OUT
 
 
 def test_the_session_s_pictures_may_be_larger_logged_out(stage: Stage) -> None:
@@ -431,6 +447,12 @@ def test_a_retired_query_is_looked_up_once_another_has_the_post(
     assert stage.tries({"api": WHOLE, "root_query": WHOLE}) == "api" if looked_up else "root_query"
 
 
+def test_a_replaced_query_is_contradicted_once(stage: Stage) -> None:
+    stage.replaced = {"api"}
+    stage.open().find({"api": R.NULL, "root_query": FIRST, "page": SECOND})
+    assert stage.search.standings["logged_out"].source_names == LOGGED_OUT.split()
+
+
 @pytest.mark.parametrize("reason", Reason)
 def test_only_limits_slow_the_pace_that_met_them(stage: Stage, reason: Reason) -> None:
     is_limit = reason in (R.RATE_LIMITED, R.SOFT_BLOCK, R.THROTTLED)
@@ -462,27 +484,34 @@ def test_a_refusal_may_say_that_the_session_ended(
     stage.open(session=True)
     assert stage.tries({"media_info*": reason, "login": alive}, story=True) == asked
     assert stage.login.state.state == state
+    assert [name for name, _ in stage.reports] == asked.replace("*", "").split()
     # Once an hour.
     assert "login" not in stage.tries({"media_info*": reason}, story=True)
 
 
 def test_a_challenge_logged_out_says_nothing_of_the_session(stage: Stage) -> None:
-    stage.open(session=True).tries({"api": R.CHALLENGE, "root_query": R.SESSION_ENDED})
+    stage.open(session=True).find({"api": WHOLE})
+    stage.tries({"api": R.CHALLENGE, "root_query": R.SESSION_ENDED})
     assert stage.login.state.state == "active"
 
 
 def test_a_source_of_the_account_that_rests_is_not_asked(stage: Stage) -> None:
     stage.open(session=True)
-    limited = {"media_info*": Refused(R.RATE_LIMITED, retry_after=600), "api": R.GONE}
-    assert stage.tries({**limited, "api": R.CLOSED}) == f"{LOGGED_OUT} media_info*"
+    limited = {"media_info*": Refused(R.RATE_LIMITED, retry_after=600)}
+    assert stage.tries(limited) == f"{LOGGED_OUT} media_info*"
     with pytest.raises(RateLimited) as refused:
         stage.find({"media_info*": WHOLE}, story=True)
     assert stage.asked == []
     assert refused.value.retry_after == pytest.approx(600, abs=60)
+    stage.open(session=True, login_first=True).tries({"media_info*": R.CLOSED, "api*": R.EMPTY})
+    assert stage.tries({"api*": WHOLE}) == "api*"
 
 
 def test_cookies_that_instagram_rotates_are_kept(stage: Stage) -> None:
+    used: list[Context] = []
+
     def rotate(context: Context) -> None:
+        used.append(context)
         context._session.cookies.set("csrftoken", "rotated-token", domain=".instagram.com")
 
     for ask in (stage.find, stage.examine):
@@ -491,6 +520,7 @@ def test_cookies_that_instagram_rotates_are_kept(stage: Stage) -> None:
         session = stage.login.session()
         assert session is not None
         assert session.cookies == {**COOKIES, "csrftoken": "rotated-token"}
+        assert stage.contexts.with_session(session, stage.transport) is used[-1]
 
 
 @pytest.mark.parametrize(
@@ -514,7 +544,7 @@ def test_the_login_states_come_in_the_order_of_their_use(
 
 
 def found(name: str, outcome: str, had: str = "", wait: float | None = None) -> Finding:
-    return Finding(name, outcome, 418, had, 10_000, wait)
+    return Finding(name, outcome, 418, had, 1230, wait)
 
 
 CLOSED = [found(name, "closed") for name in ("root_query", "page", "more")]
@@ -584,23 +614,25 @@ def test_each_source_is_asked_once_for_the_doctor(
 ) -> None:
     def come(context: Context) -> None:
         stage.transport.status = 418
-        stage.transport.clock_difference = 9.0
+        stage.transport.clock_difference = 9.0 if len(stage.asked) == 1 else None
 
-    stage.seconds, stage.on_ask = 10, come
+    stage.seconds, stage.on_ask = 1.2304, come
     story = options.get("story", False)
     findings = stage.open(session=options.get("session", False)).examine(answers, story=story)
     assert findings.rows == rows
     assert type(findings.error) is (error or type(None))
     assert findings.clock_difference == (9.0 if stage.asked else None)
-    assert stage.seconds_to_the_deadline == 100 - 10 * len(stage.asked)
+    assert stage.seconds_to_the_deadline == pytest.approx(100 - 1.2304 * len(stage.asked))
 
 
 def test_a_source_that_rests_is_not_asked_for_the_doctor(stage: Stage) -> None:
     stage.open(session=True).tries({"media_info*": R.CLOSED}, story=True)
-    findings = stage.examine({"media_info*": WHOLE}, story=True)
-    [row] = findings.rows
-    assert (row.source, row.outcome, stage.asked) == ("media_info (session)", "closed", [])
+    findings = stage.examine({**GATED, "media_info*": WHOLE, "api*": R.EMPTY})
+    *_, row, _ = findings.rows
+    assert (row.source, row.outcome, row.had) == ("media_info (session)", "closed", "")
     assert row.retry_after == pytest.approx(300, abs=60)
+    assert " ".join(stage.asked) == f"{LOGGED_OUT} api*"
+    # Its refusal counts.
     assert isinstance(findings.error, RateLimited)
 
 
@@ -640,6 +672,7 @@ def test_a_share_link_is_opened_or_refused(
     with pytest.raises(error) as refused:
         stage.search.open_share_link("p/x", stage.transport)
     assert stage.allowed == (allowed, 100)
+    assert [name for name, _ in stage.reports] == ["share", "share"]
     assert refused.value.retry_after == getattr(reason, "retry_after", None)
     assert getattr(refused.value, "cool_down", None) in (None, allowed == 50)
 
@@ -671,6 +704,7 @@ def test_new_cookies_are_checked_before_they_count(
     assert refused.value.retry_after == wait
     assert not getattr(refused.value, "cool_down", False)
     assert stage.allowed == (100, allowed)
+    assert [name for name, _ in stage.reports] == ["login"]
     assert stage.login.state.state == "none"
 
 

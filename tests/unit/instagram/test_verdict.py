@@ -101,16 +101,23 @@ def test_each_answer_of_the_api_has_its_meaning(
         (RawAnswer(200, {"status": "ok", "message": "wait a few minutes"}), R.WAIT, R.WAIT),
         (RawAnswer(200, {"caption": "wait a few minutes"}), None, None),
         (RawAnswer(200, "please wait a few minutes"), None, None),
-        (RawAnswer(400, "Please wait a few minutes"), R.WAIT, R.WAIT),
-        (RawAnswer(400, "x" * 990 + "Please wait a few minutes"), R.CHANGED, R.CHANGED),
+        (RawAnswer(400, "Please Wait a few minutes"), R.WAIT, R.WAIT),
+        (RawAnswer(400, "x" * 982 + "wait a few minutes"), R.WAIT, R.WAIT),
+        (RawAnswer(400, "x" * 983 + "wait a few minutes"), R.CHANGED, R.CHANGED),
         (RawAnswer(400, "media not found"), R.CHANGED, R.CHANGED),
         (RawAnswer(400, {"message": "The post was removed"}), R.EMPTY, R.GONE),
         (RawAnswer(400, {"message": "post" + " " * 41 + "removed"}), R.CHANGED, R.CHANGED),
         (RawAnswer(400, {"message": "mediation deleted"}), R.CHANGED, R.CHANGED),
-        (RawAnswer(400, {"message": "x" * 999 + "login_required"}), R.CHANGED, R.CHANGED),
+        (RawAnswer(400, {"message": "x" * 983 + "geoblock_required"}), R.GATED, R.GATED),
+        (RawAnswer(400, {"message": "x" * 984 + "geoblock_required"}), R.CHANGED, R.CHANGED),
         (RawAnswer(401, {"message": "x", "require_login": True}), R.NEEDS_LOGIN, R.NEEDS_LOGIN),
         (RawAnswer(401, {"require_login": True}), R.SOFT_BLOCK, R.SOFT_BLOCK),
         (RawAnswer(401, {"require_login": 1}), R.NEEDS_LOGIN, R.NEEDS_LOGIN),
+        (
+            RawAnswer(401, {"message": "", "error_type": "", "require_login": True}),
+            R.SOFT_BLOCK,
+            R.SOFT_BLOCK,
+        ),
         (RawAnswer(401), R.NEEDS_LOGIN, R.NEEDS_LOGIN),
         (RawAnswer(403, []), R.NEEDS_LOGIN, R.NEEDS_LOGIN),
         (RawAnswer(404), R.EMPTY, R.EMPTY),
@@ -170,6 +177,7 @@ DAY = 24 * 60 * 60
         ("000", 0.0),
         (str(DAY), DAY),
         (str(DAY + 1), DAY),
+        ("12345", 12345.0),
         ("99999", DAY),
         ("100000", DAY),
         ("1" + "0" * 5000, DAY),
@@ -189,11 +197,12 @@ def test_a_time_to_wait_is_read_in_both_forms(value: str, seconds: float | None)
     assert retry_after_of(response_of(RawAnswer(429, "", {"Retry-After": value}))) == seconds
 
 
-def test_a_date_without_a_zone_is_utc() -> None:
+@pytest.mark.parametrize(("zone", "hours"), [("", 1), (" GMT", 1), (" -0100", 2)])
+def test_a_date_without_a_zone_is_utc(zone: str, hours: int) -> None:
     moment = datetime.now(UTC) + timedelta(hours=1)
-    value = moment.strftime("%a, %d %b %Y %H:%M:%S")
+    value = moment.strftime("%a, %d %b %Y %H:%M:%S") + zone
     found = retry_after_of(response_of(RawAnswer(429, "", {"Retry-After": value})))
-    assert found == pytest.approx(3600, abs=60)
+    assert found == pytest.approx(hours * 3600, abs=60)
 
 
 def test_an_answer_without_a_time_has_none() -> None:
@@ -254,6 +263,7 @@ def test_a_chain_of_causes_may_be_a_ring() -> None:
         ("/accounts/login", R.SESSION_ENDED),
         ("/accounts/edit", R.CHANGED),
         ("//", R.SESSION_ENDED),
+        ("//www.instagram.com:port/accounts/login", R.CHANGED),
     ],
 )
 def test_a_redirect_counts_by_host_and_path(to: str, reason: Reason) -> None:

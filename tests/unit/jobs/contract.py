@@ -234,7 +234,7 @@ class StoreContract:
         assert not await store.refresh(job)
         assert not await store.change(job, JobPost.anew, queue=True)
         assert await store.newest(9, None, JobFilter()) == []
-        # Who is to know of its end still gets to know of it.
+        # A plugin that has not got its end still gets it.
         assert [it.response.id for it in await store.unreported("one")] == [job.id]
         assert not await store.forget(batch(1))
 

@@ -127,7 +127,7 @@ def test_the_disk_is_nearly_full_without_room_for_one_file(
     monkeypatch.setenv("MAX_MEDIA_MB", max_media)
     limit = (int(min_free) + int(max_media)) * 1_000_000
     free = iter((limit, limit - 1, limit, None, limit * 2, limit * 2))
-    conditions = Conditions(Settings(), Login(), Mock(last_long=False), free=lambda _: next(free))
+    conditions = Conditions(Settings(), Login(), Mock(have_lasted=False), free=lambda _: next(free))
     seen = []
     for _ in range(5):
         now = conditions.now()["disk_nearly_full"]
