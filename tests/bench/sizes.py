@@ -12,7 +12,7 @@ from tests.bench.load import post_at_once, post_each, wrk
 from tests.bench.processes import InstagramProcess, cpu_seconds, service
 from tests.bench.rows import settle
 from tests.bench.table import KEY, ROUNDS, Row, finish, multiply, ratio, url_of
-from tests.bench.without import COLLECTIONS
+from tests.bench.without import COLLECTIONS, TOGETHER
 from tests.process import Service, wait_for
 
 __all__ = ["ROWS"]
@@ -70,25 +70,31 @@ def posts() -> Iterator[Row]:
             for size, ours in running.items():
                 answers.setdefault(size, []).append(_answer(ours, "copy-%d", numbers=size - 1))
                 one.setdefault(size, []).append(_answer(ours, "reel-seed"))
+        most = max(_SIZES)
+        running[most].kill()
+        with service(folder / str(most), seldom, without=TOGETHER) as other:
+            settle(other)
+            without = [_answer(other, "copy-%d", numbers=most - 1) for _ in range(ROUNDS)]
     for size in _SIZES[1:]:
         few = _SIZES[0]
-        most = 2 if size == _SIZES[-1] else None
+        goal = 2 if size == most else None
         yield ratio(
             f"GET /posts after a new post, {size:,} stored: CPU vs {few}",
             listings[size],
             listings[few],
-            most=most,
+            most=goal,
         )
         yield ratio(
-            f"PUT …/keep, {size:,} stored: CPU vs {few}", marks[size], marks[few], most=most
+            f"PUT …/keep, {size:,} stored: CPU vs {few}", marks[size], marks[few], most=goal
         )
     for size in _SIZES:
         yield ratio(
             f"stored answer, one of {size:,} at random: CPU vs one post",
             answers[size],
             one[size],
-            most=2 if size == _SIZES[-1] else None,
+            most=2 if size == most else None,
         )
+    yield ratio(f"… with {TOGETHER} taken out: CPU vs the full service", without, answers[most])
 
 
 def clients() -> Iterator[Row]:
