@@ -114,7 +114,7 @@ async def download(request: web.Request) -> web.StreamResponse:
     summary="Download a post, and return its main file, one of its files, or all",
     tag="posts",
     response=FILE,
-    errors=(400, 403, 404, 422, 502, 503, 507),
+    errors=(400, 403, 404, 422, 502, 507),
     parameters=(
         # Generated clients rename a parameter that is called `url`.
         Parameter(
