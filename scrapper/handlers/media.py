@@ -94,7 +94,7 @@ async def media(request: web.Request) -> web.StreamResponse:
     summary="The main file of a stored post, one of its files, or all, as an attachment",
     tag="posts",
     response=FILE,
-    errors=(400, 404),
+    errors=(400, 404, 422, 502, 507),
     parameters=(SHORTCODE, *_CHOICE),
     more=RANGES,
 )

@@ -30,7 +30,7 @@ _ERRORS = {
     409: "The job is not finished",
     413: "The body is too large",
     421: "The service does not answer under this name",
-    422: "A file of the post is larger than the service takes",
+    422: "Every file of the post is too large, or the file cannot be converted",
     429: "A rate limit is reached, the service's or Instagram's",
     500: "A fault of the service",
     502: "Instagram's answer makes no sense, or is an error of its own",

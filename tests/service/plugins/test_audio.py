@@ -188,10 +188,7 @@ async def test_a_file_that_ffmpeg_cannot_read_is_reported(
     damaged = b"x" * post["media"][0]["size"]
     await asyncio.to_thread(Path(post["video"]).write_bytes, damaged)
     response = await client.get("/download/vp9-2?h264=1")
-    assert (response.status, (await response.json())["error"]) == (
-        422,
-        "ffmpeg cannot convert the file",
-    )
+    assert (response.status, (await response.json())["code"]) == (422, "not_convertible")
     assert list((media_root / ".incoming").iterdir()) == []
 
 
