@@ -144,7 +144,7 @@ async def test_names_tags_and_links_of_a_caption_can_be_pressed(
             ["@b_2", "https://www.instagram.com/b_2/"],
             ["#Grün", "https://www.instagram.com/explore/tags/Gr%C3%BCn/"],
             ["#2026", "https://www.instagram.com/explore/tags/2026/"],
-            ["https://example.com/a?b=(c", "https://example.com/a?b=(c"],
+            ["https://example.com/a?b=(c)", "https://example.com/a?b=(c)"],
         ]
 
 
