@@ -26,7 +26,7 @@ def test_no_setting_stands_twice() -> None:
     assert len(LINES) == len(FOUND)
 
 
-def test_the_example_as_it_stands_changes_nothing() -> None:
+def test_the_unchanged_example_changes_nothing() -> None:
     assert re.findall(r"^(?!#).+", TEXT, re.MULTILINE) == []
 
 
@@ -41,6 +41,6 @@ def test_each_line_has_the_default(name: str, monkeypatch: pytest.MonkeyPatch) -
 def test_compose_hands_the_whole_file_on() -> None:
     service = yaml.safe_load(COMPOSE)["services"]["scrapper"]
     assert service["env_file"] == [{"path": ".env", "required": False}]
-    # Whatever stands there wins.
+    # These win over the file.
     for name, value in service["environment"].items():
         assert value == f"${{{name}:-}}"
