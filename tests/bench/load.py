@@ -111,6 +111,6 @@ def _session() -> aiohttp.ClientSession:
 async def _post(session: aiohttp.ClientSession, base: str, shortcode: str, key: str) -> None:
     body = {"url": f"https://www.instagram.com/reel/{shortcode}/"}
     async with session.post(f"{base}/scrape", json=body, headers={"X-API-Key": key}) as response:
-        text = await response.text()
+        content = await response.read()
         if response.status != 200:
-            raise RuntimeError(f"{response.status} for {shortcode}: {text}")
+            raise RuntimeError(f"{response.status} for {shortcode}: {content!r}")

@@ -32,6 +32,7 @@ from scrapper.library.post import Post
 from scrapper.library.root import MediaRoot
 from scrapper.library.store import Library
 from scrapper.library.stored import StoredPost, load
+from scrapper.scraping.scraper import Asking
 from scrapper.settings import Settings
 from tests.bench.peers import fetch
 
@@ -93,9 +94,9 @@ def _kept_session() -> None:
 
 def _apart() -> None:
     # A post keeps its slot until its files are there.
-    def fetch(self: Instagram, *post: Any, asking: object) -> Post:
-        del asking
-        return original(self, *post)
+    def fetch(self: Instagram, *post: Any, asking: Asking) -> Post:
+        with asking():
+            return original(self, *post)
 
     original = Instagram.fetch
     _replace(Instagram, "fetch", fetch)
