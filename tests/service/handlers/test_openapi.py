@@ -62,6 +62,16 @@ def test_the_webhook_is_described_as_the_job(
     }
 
 
+def test_what_any_request_may_meet_is_described(media_root: Path) -> None:
+    described = describe_api(create_app(assemble(load_settings(media_root=media_root))), "/")
+    for item in described["paths"].values():
+        for method, operation in item.items():
+            of_other_sites = {"403"} if method != "get" else set()
+            expected = {"413", "421", "429", "500", "503", *of_other_sites}
+            assert operation["responses"].keys() >= expected
+            assert "requestBody" not in operation or "408" in operation["responses"]
+
+
 @pytest.mark.parametrize("key", ["", KEY])
 async def test_no_answer_is_outside_the_description(
     instagram: StandIn, tmp_path: Path, key: str

@@ -47,6 +47,7 @@ async def test_a_reel_is_downloaded_stored_and_described(
     assert answer["details"]["owner_name"]
     assert answer.pop("thumbnail_url").startswith("/posts/reel-one/thumbnail?v=")
     stored_at = (media_root / "reel-one/post.json").stat().st_mtime
+    assert answer.pop("stored_at") == moment(stored_at)
     assert answer["expires_at"] == moment(stored_at + 7 * 24 * 60 * 60)
     for key in ("taken_at", "owner", "description", "thumbnail", "details", "expires_at"):
         del answer[key]
