@@ -68,7 +68,7 @@ _OF_VIDEOS = ("has_audio", "is_dash_eligible", "number_of_qualities", "video_dur
 class Candidate:
     """One URL of a file, and its size in pixels if Instagram says it.
 
-    ``doubtful`` is an URL that Instagram gave without TLS, as it does where it withholds a file.
+    ``doubtful`` is a URL that Instagram gave without TLS, as it does where it withholds a file.
     ``in_parts`` is a video of a DASH manifest, to be joined with a file at one of ``sounds``, if
     any, best first.
     """
@@ -124,8 +124,8 @@ class Item:
 class Description:
     """A post as Instagram describes it; in ``items`` None stands for one without a URL.
 
-    ``taken_at`` is a time in UTC as RFC 3339 has it. ``named_item`` is the number, from 1, of the
-    item whose own code was asked for. ``sources`` are the sources that it is from.
+    ``taken_at`` is a time in UTC, in RFC 3339. ``named_item`` is the number, from 1, of the
+    item whose own code was asked for. ``sources`` are the sources that it comes from.
     """
 
     is_carousel: bool
@@ -277,7 +277,7 @@ def _slide(slides: Sequence[Any], shortcode: Shortcode) -> int | None:
 
 
 def _is_withheld(media: Any) -> bool:
-    """Whether placeholders stand where the file's URLs should be."""
+    """Whether there are placeholders where the file's URLs should be."""
     media = _dict(media)
     versions = (*_list(media.get("video_versions")), *_list(_pictures(media)))
     return any(_PLACEHOLDER in str(_dict(version).get("url")) for version in versions)
@@ -321,7 +321,7 @@ def _item(media: Any) -> Item | None:
     has_audio = media.get("has_audio")
     return Item(
         "video",
-        # The original's size is not that of the file: the manifest may have that one.
+        # The file need not have the original's size: the manifest may give the file's own.
         tuple(videos),
         cover=_sized(pictures, media),
         alt_text=_alt_text(media),

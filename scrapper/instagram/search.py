@@ -46,9 +46,9 @@ class Search:
     """Finds posts; safe to share between threads, each of which gets *contexts* of its own.
 
     *paces* has one for each login state: ``logged_out`` and ``session``. The *login* is used for
-    posts that cannot be had without it, or, with *login_first*, before anything else. After a limit
-    that names no time, the login rests for *cooldown* seconds. *documents* are those of the web
-    app's queries; *get_script* downloads a page's script, piece by piece.
+    posts that are not visible without it, or, with *login_first*, before anything else. After a
+    limit that names no time, the login rests for *cooldown* seconds. *documents* are those of the
+    web app's queries; *get_script* downloads a page's script, piece by piece.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class Search:
         without: frozenset[str] = frozenset(),
         story: bool = False,
     ) -> Description:
-        """The post, as completely as the first sources that have it describe it.
+        """The post, as complete as the first sources that have it describe it.
 
         A *story* is asked for only with the session.
 
@@ -244,12 +244,12 @@ class Search:
     def _ask_for_larger(
         self, inquiry: "_Inquiry", transport: PooledTransport, deadline: float
     ) -> None:
-        """Ask one more source if the pictures are small, and doing so paid off the last time."""
+        """Ask one more source if the pictures are small, unless it lately had no larger ones."""
         small, standing = inquiry.description, self._logged_out
         if small is None or not small.is_small or transport.abandoned:
             return
         asked = {one.source for one in inquiry.refusals}
-        # The page knows most.
+        # The page first: it has most details.
         source = standing.order.helper(
             one
             for one in sorted(inquiry.sources(standing), key=lambda one: one.name != "page")
@@ -385,7 +385,7 @@ class Standing:
         elif reason is Reason.CLOSED:
             seconds = cooldown
         elif reason in _DOUBTFUL | _RETIRED:
-            # No other source is open then: the post waits for that one, and asks this one with it.
+            # If other sources rest, the post waits for them: ask this one again when they are.
             seconds = max(end for end, _ in self._rests.values()) - self._now()
         else:
             return
@@ -439,7 +439,7 @@ class _Inquiry:
         """The post as *source* describes it.
 
         Raises:
-            Refused: it has no media of it.
+            Refused: the source has no media of the post.
             Exception: whatever Instaloader and requests raise.
         """
         described = describe(source.ask(context, self.shortcode), self.shortcode)

@@ -1,8 +1,9 @@
 """What Instagram's answers mean, and the error for clients when every source refused.
 
-The meanings are those of captures and bug reports of autumn 2026; Instaloader's are read from the
-source of Instaloader 4.16. Three things are decided here and nowhere else: the :class:`Reason`
-of one refusal, which of several refusals counts, and whether to leave Instagram alone for a while.
+The meanings come from captures and bug reports of autumn 2026; those of Instaloader's exceptions,
+from the source of Instaloader 4.16. Three things are decided here and nowhere else: the
+:class:`Reason` of one refusal, which of several refusals counts, and whether to leave Instagram
+alone for a while.
 """
 
 import re
@@ -113,7 +114,7 @@ SAME_QUERY: Mapping[str, str] = {"root_query": "api"}
 
 
 class Refused(Exception):
-    """A source gave no media; ``retry_after`` is in seconds, where Instagram or our pace said."""
+    """A source gave no media; ``retry_after`` is in seconds, if Instagram or our pace gave it."""
 
     def __init__(self, reason: Reason, *, retry_after: float | None = None) -> None:
         super().__init__(reason)
@@ -205,7 +206,7 @@ def verdict(refusals: Sequence[Refusal]) -> ScrapeError:
 
     A page that says that the post is gone counts first. Next comes a refusal that says how long to
     wait. An account that must be confirmed and a post that needs a login come before limits without
-    a time; those come before what the API merely suggests. A login form in the page's place can
+    a time; those come before what the API merely suggests. A login form instead of the page can
     mean anything, so it comes last. If a login is needed and was used, the login's own trouble
     counts.
     """
@@ -250,7 +251,7 @@ def _by_certain(reasons: Set[Reason], refusals: Sequence[Refusal]) -> ScrapeErro
 
 
 def _by_suggested(reasons: Set[Reason], refusals: Sequence[Refusal]) -> ScrapeError | None:
-    """What the API suggests, and a page that is a login form may confirm."""
+    """What the API suggests; a login form instead of the page may confirm it."""
     # Two queries that are null at once are hardly both retired.
     nulls = {
         SAME_QUERY.get(refusal.source, refusal.source)
@@ -283,7 +284,7 @@ def _concerns_everybody(refusals: Sequence[Refusal]) -> bool:
 def reason_of_response(response: requests.Response, *, with_session: bool) -> Refused | None:
     """Why the API refuses, or None if its answer is not a refusal.
 
-    The body of *response* was read and has no media: an error beside media would be a warning.
+    The body of *response* was read and has no media: with media, an error would be a warning.
     """
     if response.is_redirect:
         return reason_of_redirect(response, with_session=with_session)

@@ -195,7 +195,7 @@ def test_the_link_of_a_story_names_its_number(path: str) -> None:
 
 
 @pytest.mark.parametrize("path", ["stories/p", "s/p", "stories/reel", "stories.fan/p", "p"])
-def test_a_post_s_link_is_no_story(path: str) -> None:
+def test_the_link_of_a_post_is_not_a_story(path: str) -> None:
     url = f"https://www.instagram.com/{path}/SHORTCODE/?story_media_id=3456789012345678901"
     assert read_link(url, max_length=512) == "SHORTCODE"
     # A number may be a shortcode, too.

@@ -1,8 +1,8 @@
 """The kind of a file, and whether it is whole, by its bytes: the head and its parts' headers.
 
-The library *filetype* knows the kinds. It names all of ours right in 10 microseconds and needs as
-much memory as puremagic (1.4 MB), which takes HEIC and M4A for MP4. What is added here are the
-brands that it misses, the tracks of an MP4, and whether a file without a known length is whole.
+The library *filetype* knows the kinds. It recognises all of ours in 10 microseconds, and needs as
+much memory as puremagic (1.4 MB), which mistakes HEIC and M4A for MP4. This module adds the brands
+that it misses, the tracks of an MP4, and whether a file without a known length is whole.
 Formats: ISO/IEC 14496-12 (MP4, MOV, M4A), 23008-12 (HEIC, AVIF), 10918-1 (JPEG), 15948 (PNG),
 RFC 9649 (WebP), and the GIF89a specification.
 """
@@ -12,8 +12,6 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import BinaryIO, Literal, NamedTuple
-
-import filetype
 
 __all__ = [
     "ENCRYPTED",
@@ -87,7 +85,7 @@ class FileKind(NamedTuple):
 
 
 class Movie(NamedTuple):
-    """What an MP4 says of itself: of its first video, or else its first sound.
+    """What an MP4 says about its first video, or else about its first sound.
 
     ``codec`` has ffprobe's names. ``seconds`` is how long it plays, ``start`` when it begins on the
     time line that it shares with others.
@@ -101,7 +99,7 @@ class Movie(NamedTuple):
 
 
 NOT_A_MOVIE = Movie()
-"""What a file that is no movie says."""
+"""What :func:`read_movie` returns for other files."""
 
 
 class _Box(NamedTuple):
@@ -113,6 +111,9 @@ class _Box(NamedTuple):
 
 def kind_of(head: bytes) -> FileKind | None:
     """The kind of the file that begins with *head*; None if posts have no such files."""
+    # Half a megabyte, which a service needs only once it downloads.
+    import filetype  # noqa: PLC0415
+
     found = filetype.guess(head)  # type: ignore[no-untyped-call]
     extension = _EXTENSIONS.get(found.mime) if found else None
     if extension is None and head[4:8] == b"ftyp":
@@ -144,19 +145,19 @@ def bit_rate(size: int, seconds: float | None) -> int | None:
 
 
 def is_whole(file: BinaryIO, kind: FileKind) -> bool:
-    """Whether an open file says itself that nothing of it is missing."""
+    """Whether an open file's own structure shows that nothing is missing."""
     return _CHECKS[kind.extension](file, _size_of(file))
 
 
 def ends_early(file: BinaryIO) -> bool:
-    """Whether an open MP4 says itself that it has more bytes than there are."""
+    """Whether an open MP4's own structure shows that bytes are missing."""
     size = _size_of(file)
     boxes = list(_boxes(file, 0, size))
     return not boxes or boxes[-1].end > size or max(_indexed(file, boxes), default=0) > size
 
 
 def read_movie(file: BinaryIO) -> Movie:
-    """What an open MP4, MOV or M4A says of its first video, or else of its first sound."""
+    """What an open MP4, MOV or M4A says about its first video, or else about its first sound."""
     size = _size_of(file)
     movie = _find(file, 0, size, b"moov")
     if movie is None:
@@ -179,7 +180,7 @@ def _size_of(file: BinaryIO) -> int:
 
 
 def _boxes(file: BinaryIO, start: int, end: int) -> Iterator[_Box]:
-    """The boxes between two places of the file; the last one may claim to end behind *end*."""
+    """The boxes between two places; the last one may claim to end after *end*."""
     for _ in range(_MOST_PARTS):
         content = start + _PART_HEADER
         # A box may claim to end where no file can.
@@ -246,7 +247,7 @@ def _duration(file: BinaryIO, header: tuple[int, int] | None) -> tuple[int, int]
     wide = _wide(content)
     at = 4 + 2 * wide
     units = content[at + 4 : at + 4 + wide]
-    # All ones: nobody knows.
+    # All ones mean unknown.
     known = units != b"\xff" * wide
     return int.from_bytes(content[at : at + 4], "big"), known * int.from_bytes(units, "big")
 
@@ -283,7 +284,7 @@ def _movie_fills(file: BinaryIO, size: int) -> bool:
     movie = by_name[b"moov"]
     if all(box.name != b"mvex" for box in _boxes(file, movie.start, movie.end)):
         return True
-    # In fragments: the file may end behind any of them, and only an index knows the last one.
+    # In fragments: the file may end after any of them, and only an index knows the last one.
     indexes = _indexed(file, boxes)
     return boxes[-1].name == b"mfra" or (bool(indexes) and max(indexes) <= size)
 
@@ -318,7 +319,7 @@ def _picture_fills(file: BinaryIO, size: int) -> bool:
 
 
 def _jpeg_ends(file: BinaryIO, size: int) -> bool:
-    """Whether the end mark is there; phones and cameras may put something behind it."""
+    """Whether the end mark is there; phones and cameras may put something after it."""
     start = 2
     # A preview in one of the segments has an end mark of its own.
     for _ in range(_MOST_PARTS):

@@ -28,7 +28,7 @@ _EXPECTED = (
     "request to instagram.com (developer tools, Network), or the value of the cookie sessionid "
     "(developer tools, Storage or Application)"
 )
-# A shorter one could be a word of the log, from which it is removed.
+# Secrets are removed from the log, and a shorter one could be a word of it.
 _SHORTEST_SECRET = 8
 _DOMAIN = "instagram.com"
 _HTTP_ONLY = "#HttpOnly_"

@@ -2,7 +2,6 @@
 
 import os
 import pickle
-import pickletools
 import stat
 from pathlib import Path
 
@@ -98,6 +97,8 @@ def _only_texts(content: bytes) -> bytes:
     Raises:
         ValueError: it makes something else, or is damaged.
     """
+    import pickletools  # noqa: PLC0415
+
     for number, (opcode, argument, _) in enumerate(pickletools.genops(content)):
         # A memo index far ahead would allocate that much memory.
         is_far = opcode.name.endswith("PUT") and (argument or 0) > number

@@ -55,7 +55,7 @@ def test_best_is_the_highest_and_then_h264() -> None:
         ([(700, None), (None, 1000)], (None, None), "None 700 whole"),
     ],
 )
-def test_a_height_that_is_not_said_goes_by_the_width(
+def test_an_unknown_height_follows_from_the_width(
     sizes: list[tuple[int | None, int | None]], whole: tuple[int | None, int | None], expected: str
 ) -> None:
     streams = [
@@ -91,7 +91,7 @@ MANY = [video(str(height), height) for height in range(2000, 2010)]
         ((), COMPATIBLE, ["2009", "2008", "2007", "2006", "2005"], []),
     ],
 )
-def test_the_whole_one_has_its_turn_among_many(
+def test_the_whole_file_is_tried_among_many_parts(
     whole: tuple[Candidate, ...], wish: Wish, tried: list[str], spare: list[str]
 ) -> None:
     choice = choose(item(*MANY, sound(), whole=whole), wish, sys.maxsize)
@@ -106,6 +106,11 @@ def test_at_the_same_height_more_bits_come_first() -> None:
     streams = [video("low", 960, rate=1), video("none", 960), video("high", 960, rate=9)]
     streams[1] = replace(streams[1], bit_rate=None)
     assert tried(item(*streams, sound(), whole=()), BEST) == ["high+s", "low+s", "none+s"]
+
+
+def test_a_repeated_video_counts_once() -> None:
+    streams = (*[video("v", 1920)] * 4, video("540", 960), sound())
+    assert tried(item(*streams), BEST) == ["v+s", "whole", "540+s"]
 
 
 def test_compatible_is_the_whole_one() -> None:
@@ -152,7 +157,7 @@ def test_a_smaller_sound_makes_a_video_fit() -> None:
         (["rare", "none", "low", "high"], ("high", "low", "none")),
     ],
 )
-def test_two_other_sounds_stand_by(names: list[str], expected: tuple[str, ...]) -> None:
+def test_other_sounds_are_in_reserve(names: list[str], expected: tuple[str, ...]) -> None:
     known = {
         "low": sound("low", rate=48),
         "high": sound("high", rate=96),

@@ -35,7 +35,7 @@ def line(
 
 
 def parsed(*lines: str) -> dict[str, str]:
-    """What is read beside the session."""
+    """What is read besides the session."""
     text = "\n".join([line("sessionid", SESSION["sessionid"]), *lines])
     cookies = parse_cookies(text.encode())
     assert cookies.pop("sessionid") == SESSION["sessionid"]
@@ -207,7 +207,7 @@ def test_a_header_begins_with_its_name(text: str, is_read: bool) -> None:
 
 
 @pytest.mark.parametrize("value", [7, None, "", ["the-token"], {}])
-def test_a_token_that_is_no_text_is_left_out(value: object) -> None:
+def test_a_token_that_is_not_a_text_is_left_out(value: object) -> None:
     assert exported_beside(name="csrftoken", value=value) == {}
 
 
@@ -340,7 +340,7 @@ def test_an_expired_cookie_is_left_out(expires: str, is_read: bool) -> None:
         line(value="x" * 4097),
     ],
 )
-def test_a_line_of_another_shape_costs_no_other(other: str) -> None:
+def test_a_malformed_line_does_not_affect_others(other: str) -> None:
     assert parsed(other, line()) == {"mid": "m"}
     assert parsed(other) == {}
 
@@ -397,7 +397,7 @@ def test_only_texts_are_cookies(pair: tuple[Any, Any]) -> None:
     "data",
     [None, [], "text", {}, {"csrftoken": "t"}, {**SESSION, "x": 1}, {"sessionid": "s", 1: "x"}],
 )
-def test_a_session_file_of_another_shape_is_refused(tmp_path: Path, data: object) -> None:
+def test_a_malformed_session_file_is_refused(tmp_path: Path, data: object) -> None:
     path = write(tmp_path / "session", pickle.dumps(data))
     with pytest.raises(SessionFileError, match=str(path)):
         read_session_file(path)

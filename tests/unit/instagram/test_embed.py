@@ -170,5 +170,5 @@ def test_a_page_without_the_post_gives_none(page: str) -> None:
         ),
     )
 )
-def test_no_node_is_too_strange(strange: dict[str, Any]) -> None:
+def test_any_node_is_converted_without_a_fault(strange: dict[str, Any]) -> None:
     assert to_current_shape(strange)["media_type"] in (1, 2, 8)

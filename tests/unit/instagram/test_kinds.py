@@ -120,7 +120,7 @@ def test_a_last_box_without_a_size_proves_nothing(name: str) -> None:
     assert not is_whole(file, kind)
 
 
-def test_something_behind_a_picture_does_no_harm() -> None:
+def test_bytes_after_a_picture_do_no_harm() -> None:
     file = BytesIO((MEDIA / "photo.jpg").read_bytes() + b"what a phone adds")
     assert is_whole(file, FileKind("image", ".jpg"))
 

@@ -92,7 +92,7 @@ def test_a_video_s_urls_make_a_video_whatever_the_type(kind: object) -> None:
         {"media_type": "1", "video_duration": 1.0},
     ],
 )
-def test_a_cover_never_stands_in_for_a_video(sign: dict[str, Any]) -> None:
+def test_a_cover_never_replaces_a_video(sign: dict[str, Any]) -> None:
     cover = {"image_versions2": PICTURE["image_versions2"]}
     assert reason({**cover, **sign}) is Reason.CHANGED
     described = read(carousel({**cover, **sign}, PICTURE))
@@ -138,7 +138,7 @@ def test_missing_children_are_counted_up_to_twenty(count: int, items: int) -> No
 
 
 @pytest.mark.parametrize("count", [*OTHER_TYPES, -1, math.nan, math.inf, 10**30])
-def test_a_count_of_another_shape_adds_nothing(count: object) -> None:
+def test_a_malformed_count_adds_nothing(count: object) -> None:
     assert read(carousel(PICTURE, carousel_media_count=count)).complete
 
 
@@ -154,7 +154,7 @@ def test_fifty_children_are_read_and_more_are_refused() -> None:
 
 
 @pytest.mark.parametrize("child", [*OTHER_TYPES, 7])
-def test_a_child_of_another_shape_is_a_missing_one(child: object) -> None:
+def test_a_malformed_child_counts_as_missing(child: object) -> None:
     assert read(carousel(child, PICTURE)).items[0] is None
     assert reason(carousel(child)) is Reason.CHANGED
 
@@ -225,7 +225,7 @@ def test_the_first_candidate_gets_the_original_s_size() -> None:
         ("/stp=c0.1.2.3", False),
     ],
 )
-def test_a_crop_is_no_candidate(query: str, is_crop: bool) -> None:
+def test_a_crop_is_not_a_candidate(query: str, is_crop: bool) -> None:
     found = urls(picture(sized("crop" + query, 999, 999), sized("whole", 5, 5)))
     assert found == (["whole"] if is_crop else ["crop" + query, "whole"])
 
@@ -254,12 +254,12 @@ def test_the_longest_url_is_taken() -> None:
 
 
 @pytest.mark.parametrize("version", [*OTHER_TYPES, 7])
-def test_a_version_of_another_shape_costs_no_other(version: object) -> None:
+def test_a_malformed_version_does_not_affect_others(version: object) -> None:
     assert urls(picture(version, sized("good"))) == ["good"]
 
 
 @pytest.mark.parametrize("versions", OTHER_TYPES)
-def test_versions_of_another_shape_are_none(versions: object) -> None:
+def test_malformed_versions_count_as_none(versions: object) -> None:
     assert item({**PICTURE, "video_versions": versions}).type == "image"
     assert reason({"media_type": 1, "image_versions2": versions}) is Reason.CHANGED
     assert reason({"media_type": 1, "image_versions2": {"candidates": versions}}) is Reason.CHANGED
@@ -276,7 +276,7 @@ def test_a_picture_has_neither_cover_nor_sound() -> None:
     assert found == Item("image", (CANDIDATE,), alt_text="A")
 
 
-def test_a_video_has_its_cover_beside_it() -> None:
+def test_a_video_has_a_cover() -> None:
     video = {**PICTURE, **VIDEO, "has_audio": False, "video_duration": 5}
     candidates = (Candidate(CDN + "v.mp4", None, None),)
     assert item({**video, "accessibility_caption": "A"}) == Item(
@@ -285,7 +285,7 @@ def test_a_video_has_its_cover_beside_it() -> None:
 
 
 @pytest.mark.parametrize("value", [None, 1, 0, "true", [], {}])
-def test_sound_is_said_by_true_or_false_alone(value: object) -> None:
+def test_only_true_and_false_say_whether_there_is_sound(value: object) -> None:
     assert item({**VIDEO, "has_audio": value}).has_audio is None
     assert item({**VIDEO, "has_audio": True}).has_audio is True
 
@@ -490,7 +490,7 @@ def test_a_name_is_a_text_that_is_not_blank(value: object, text: str | None) -> 
 
 
 @pytest.mark.parametrize("other", [*OTHER_TYPES[:5], 7])
-def test_an_owner_stands_in_for_a_user_of_another_shape(other: object) -> None:
+def test_an_owner_replaces_a_malformed_user(other: object) -> None:
     people = {"user": other, "owner": {"username": "someone", "full_name": "Some One"}}
     described = read({**PICTURE, **people})
     assert (described.owner, described.details.owner_name) == ("someone", "Some One")
@@ -533,12 +533,12 @@ def test_a_hundred_people_are_named() -> None:
     many = [f"user-{number}" for number in range(101)]
     assert details(coauthor_producers=names(*many)).coauthors == tuple(many[:100])
     assert details(**tags(*many)).tagged == tuple(many[:100])
-    # Only so many tags of one item are looked at.
+    # Only a limited number of tags of an item is read.
     assert details(**tags(*[None] * 100, "late")).tagged == ()
 
 
 @pytest.mark.parametrize("value", [*OTHER_TYPES, 7])
-def test_people_of_another_shape_are_nobody(value: Any) -> None:
+def test_malformed_people_are_left_out(value: Any) -> None:
     assert details(coauthor_producers=value).coauthors == ()
     for found in (value, {"in": value}, {"in": [value]}, {"in": [{"user": value}]}):
         assert details(usertags=found).tagged == ()
@@ -783,7 +783,7 @@ def items_of(media: dict[str, Any], shape: str) -> list[Any]:
 
 @settings(max_examples=1000)
 @given(place=st.sampled_from(PLACES), value=ANYTHING, remove=st.booleans())
-def test_one_broken_value_costs_no_file_that_has_a_url(
+def test_one_broken_value_loses_no_file_that_has_a_url(
     place: tuple[str, tuple[Any, ...]], value: Any, remove: bool
 ) -> None:
     shape, path = place

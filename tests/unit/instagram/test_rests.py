@@ -32,7 +32,7 @@ def account() -> Clocked:
 
 
 @pytest.mark.parametrize("reason", [R.RATE_LIMITED, R.SOFT_BLOCK, R.THROTTLED])
-def test_a_limit_lets_the_whole_account_rest(account: Clocked, reason: Reason) -> None:
+def test_a_limit_rests_the_whole_account(account: Clocked, reason: Reason) -> None:
     account.rest("media_info", reason, 120.0)
     account.now += 20
     assert account.rests() == {"media_info": (reason, 100.0), "api": (reason, 100.0)}
@@ -46,9 +46,7 @@ def test_a_limit_lets_the_whole_account_rest(account: Clocked, reason: Reason) -
     ("reason", "seconds"),
     [(R.CLOSED, 300.0), (R.FAILED, 30.0), (R.CHANGED, 30.0), (R.WAIT, 30.0), (R.STALE, None)],
 )
-def test_trouble_lets_one_source_rest(
-    account: Clocked, reason: Reason, seconds: float | None
-) -> None:
+def test_trouble_rests_one_source(account: Clocked, reason: Reason, seconds: float | None) -> None:
     account.rest("media_info", reason)
     assert account.rests() == {"media_info": (reason, seconds)}
 

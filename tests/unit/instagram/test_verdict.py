@@ -138,7 +138,7 @@ def test_each_answer_of_the_api_has_its_meaning(
         ),
     ],
 )
-def test_an_error_counts_only_where_it_stands(
+def test_an_error_counts_only_in_its_own_place(
     raw: RawAnswer, logged_out: Reason | None, with_session: Reason | None
 ) -> None:
     for session, expected in ((False, logged_out), (True, with_session)):
@@ -356,7 +356,7 @@ def test_refusals_together_have_one_meaning(reasons: list[Reason], code: str) ->
     ],
 )
 @pytest.mark.parametrize("logged_out", [[R.GATED], [R.NEEDS_LOGIN, R.LOGIN_WALL]])
-def test_the_session_s_trouble_is_that_of_a_gated_post(
+def test_trouble_with_the_session_explains_a_gated_post(
     logged_out: list[Reason], reasons: list[Reason], code: str
 ) -> None:
     refusals = [Refusal("page", False, reason, None) for reason in logged_out]
@@ -473,7 +473,7 @@ def test_a_gated_post_hidden_from_the_account_is_forbidden() -> None:
     assert type(verdict(refusals)).__name__ == "PostForbidden"
 
 
-def test_one_query_under_two_ids_is_no_second_opinion() -> None:
+def test_one_query_under_two_ids_is_not_a_second_opinion() -> None:
     nulls = [Refusal(name, False, R.NULL, None) for name in ("api", "root_query")]
     assert type(verdict(nulls)).__name__ == "InstagramChanged"
 
@@ -521,7 +521,7 @@ def test_the_logged_keys_are_few_and_short() -> None:
         assert seen_in(response_of(RawAnswer(200, body)))["keys"] is None
 
 
-def test_the_logged_answer_is_cut_after_its_secrets_are_out() -> None:
+def test_secrets_are_removed_before_an_answer_is_cut() -> None:
     url = "https://x/?" + "s" * 900
     seen = seen_in(response_of(RawAnswer(200, f"{url} {url} end")))
     assert seen["start"] == "https://x/?[scrubbed] https://x/?[scrubbed] end"
@@ -529,7 +529,7 @@ def test_the_logged_answer_is_cut_after_its_secrets_are_out() -> None:
 
 @pytest.mark.parametrize("status", [200, 400, 401, 403, 429, 500])
 @pytest.mark.parametrize("body", ["", "[]", "null", "1", "{", '"text"', "[" * 10**5, "\ud83d"])
-def test_no_body_is_too_strange(status: int, body: str) -> None:
+def test_any_body_is_judged_without_a_fault(status: int, body: str) -> None:
     response = response_of(RawAnswer(status))
     response._content = body.encode("utf-8", "surrogatepass")
     reason_of_response(response, with_session=True)
