@@ -255,6 +255,7 @@ def embedded(node: Any, status: int = 200) -> RawAnswer:
         pytest.param(RawAnswer(404), R.CLOSED, id="no page"),
         pytest.param(RawAnswer(200, '"contextJSON":"{"'), R.CHANGED, id="not JSON"),
         pytest.param(RawAnswer(200, '"contextJSON":"[]"'), R.CLOSED, id="a list"),
+        pytest.param(RawAnswer(200, r'"contextJSON":"\"\ud800\""'), R.CLOSED, id="half a letter"),
         pytest.param(LOGIN_FORM, R.LOGIN_WALL, id="a form"),
         pytest.param(embedded(NODE, 500), R.FAILED, id="a failure"),
     ],
