@@ -161,6 +161,15 @@ GATED = {"code": CODE.code, "if_not_gated_logged_out": None}
 LOGIN_FORM = html(route="LoginHomepageRoute")
 
 
+PATHS = {
+    **{name: f"{name}/{CODE.text}/" for name in ("p", "reel", "reels")},
+    "someone": f"someone/reel/{CODE.text}/",
+    "tv": f"tv/{CODE.code}",
+}
+PICTURE = {"code": CODE.code, "image_versions2": {"candidates": [{}]}}
+CAROUSEL = {"code": CODE.code, "carousel_media": [{}]}
+
+
 def moved(to: str) -> RawAnswer:
     return RawAnswer(302, "", {"Location": to})
 
@@ -168,7 +177,9 @@ def moved(to: str) -> RawAnswer:
 @pytest.mark.parametrize(
     ("pages", "paths", "expected"),
     [
-        pytest.param([html(MEDIA)], "p", MEDIA, id="the post"),
+        pytest.param([html(MEDIA)], "p", MEDIA, id="a video"),
+        pytest.param([html(PICTURE)], "p", PICTURE, id="a picture"),
+        pytest.param([html(CAROUSEL)], "p", CAROUSEL, id="a carousel"),
         pytest.param([html(MEDIA, route="PolarisErrorRoute")], "p", MEDIA, id="whatever its route"),
         pytest.param([html(GATED)], "p", R.GATED, id="a gate"),
         pytest.param([html()], "p", R.THROTTLED, id="a route without a post"),
@@ -191,6 +202,12 @@ def moved(to: str) -> RawAnswer:
             "p someone",
             MEDIA,
             id="moved to its owner",
+        ),
+        pytest.param(
+            [moved(f"https://www.instagram.com/reels/{CODE.text}/"), html(MEDIA)],
+            "p reels",
+            MEDIA,
+            id="moved to another path",
         ),
         pytest.param(
             [moved(f"https://instagram.com/tv/{CODE.code}"), html(MEDIA)],
@@ -221,9 +238,8 @@ def test_a_page_has_the_post_or_says_why_not(
 ) -> None:
     context = Asked(None, *pages)
     assert read(page.ask, context) == expected
-    assert " ".join(path.split("/")[0] for path, _ in context.questions) == paths
-    assert all(CODE.text in path or CODE.code in path for path, _ in context.questions)
-    assert [name for name, _ in context.reports] == ["page"] * (" reel" in paths)
+    assert context.questions == [(PATHS[name], False) for name in paths.split()]
+    assert [name for name, _ in context.reports] == ["page"] * paths.endswith(" reel")
 
 
 NODE = {
