@@ -10,6 +10,7 @@ import requests
 from scrapper.instagram.context import Context
 from scrapper.instagram.shortcode import Shortcode
 from scrapper.instagram.sources import api, embed, logged_out_api, media_info, page, root_query
+from scrapper.instagram.sources.queries import QUERIES, flag_variables
 from scrapper.instagram.verdict import Reason, Refused
 from tests.instagram.answers import ANSWERS, RawAnswer
 from tests.unit.instagram.test_verdict import response_of
@@ -146,6 +147,19 @@ def test_each_source_asks_for_the_post_once(ask: Ask, question: object) -> None:
     context = Asked(None)
     read(ask, context)
     assert context.questions == [question]
+
+
+def test_the_web_app_s_queries_carry_its_flags() -> None:
+    assert {source: query.name for source, query in QUERIES.items()} == {
+        "root_query": "PolarisPostRootQuery",
+        "logged_out_api": "PolarisLoggedOutDesktopWWWPostRootContentQuery",
+    }
+    assert flag_variables((*QUERIES["root_query"].flags, "New")) == {
+        "__relay_internal__pv__PolarisShortDramaEnabledrelayprovider": False,
+        "__relay_internal__pv__PolarisMultiCaptionCarouselEnabledrelayprovider": True,
+        "__relay_internal__pv__Newrelayprovider": False,
+    }
+    assert QUERIES["logged_out_api"].flags == ()
 
 
 # ---- pages
