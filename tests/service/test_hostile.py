@@ -94,7 +94,8 @@ def test_forged_addresses_take_no_more_memory(tmp_path: Path) -> None:
 
 @both_modes
 async def test_wrong_keys_use_up_the_client_s_tokens(start_service: StartService) -> None:
-    client = await start_service(API_KEY="s3cret", RATE_LIMIT_MAX_REQUESTS="25")
+    limit = {"RATE_LIMIT_MAX_REQUESTS": "25", "RATE_LIMIT_WINDOW_SECONDS": "3600"}
+    client = await start_service(API_KEY="s3cret", **limit)
     statuses = []
     for number in range(6):
         headers = {"X-API-Key": f"guess-{number}"}

@@ -369,17 +369,20 @@ async def test_an_archive_that_is_broken_off_leaves_no_file_open(
 
 @pytest.mark.parametrize("content", [b"[" * 10**6, b"{" * 10**6, b"nonsense", b"[]", b""])
 async def test_an_unreadable_post_costs_no_other_and_can_be_deleted(
-    instagram: StandIn, start_service: StartService, media_root: Path, content: bytes
+    instagram: StandIn,
+    start_service: StartService,
+    media_root: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    content: bytes,
 ) -> None:
+    monkeypatch.setattr("scrapper.library.index._TRUSTED_SECONDS", 0)
     client = await start_service()
     for shortcode in ("reel-good", "reel-damaged"):
         url = f"https://www.instagram.com/reel/{shortcode}/"
         await client.post("/scrape", json={"url": url})
     manifest = media_root / "reel-damaged" / "post.json"
     await asyncio.to_thread(manifest.write_bytes, content)
-    # What was read of a post is trusted for a tenth of a second.
-    while (await client.get("/posts/reel-damaged")).status != 404:
-        pass
+    assert (await client.get("/posts/reel-damaged")).status == 404
     listing = await client.get("/posts")
     assert [post["shortcode"] for post in (await listing.json())["posts"]] == ["reel-good"]
     assert (await client.delete("/posts/reel-damaged")).status == 204
