@@ -270,9 +270,9 @@ async def test_without_hosts_there_are_no_webhooks(
         assert (response.status, (await response.json())["code"]) == (403, "webhooks_disabled")
 
 
-@pytest.mark.parametrize(
-    "url",
-    [
+async def test_other_hosts_get_no_webhook(instagram: StandIn, start_service: StartService) -> None:
+    client = await start_service(**ALLOWED)
+    for url in (
         "",
         "x",
         "https://example.com/",
@@ -284,15 +284,11 @@ async def test_without_hosts_there_are_no_webhooks(
         "http://10.0.0.1/",
         "//localhost/",
         "http://" + "x" * 3000,
-    ],
-)
-async def test_other_hosts_get_no_webhook(
-    instagram: StandIn, start_service: StartService, url: str
-) -> None:
-    client = await start_service(**ALLOWED)
-    body = {"urls": [REEL.format("reel-other-host")], "webhook": url}
-    async with client.post("/jobs", json=body) as response:
-        assert (response.status, (await response.json())["code"]) == (400, "invalid_body")
+    ):
+        body = {"urls": [REEL.format("reel-other-host")], "webhook": url}
+        async with client.post("/jobs", json=body) as response:
+            code = (await response.json())["code"]
+            assert (response.status, code) == (400, "invalid_body"), url
     assert instagram.requests() == 0
 
 
