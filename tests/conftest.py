@@ -24,7 +24,7 @@ from scrapper.handlers.resources import METRICS
 from scrapper.settings import Settings, load_settings
 from tests.instagram import StandIn
 from tests.instagram.dash import Cdn, make_streams
-from tests.process import PATIENCE_SECONDS
+from tests.process import PATIENCE_SECONDS, Process
 from tests.programs import program
 from tests.redis_server import RedisServer
 
@@ -38,7 +38,7 @@ Client = TestClient[Request, Application]
 StartService = Callable[..., Awaitable[Client]]
 
 both_modes = pytest.mark.parametrize("mode", ["alone", "with Redis"], indirect=True)
-"""Run the test once with a service that is alone, and once with one of several that act as one."""
+"""Run the test once with a single service, and once with one of several replicas."""
 
 
 @pytest.hookimpl(wrapper=True)
@@ -61,6 +61,10 @@ def distributions_read_once() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setattr("scrapper.plugins.loading.entry_points", cache(entry_points))
         yield
+
+
+def pytest_configure() -> None:
+    Process.forks = True
 
 
 @pytest.fixture(scope="session")
@@ -152,7 +156,7 @@ def mode(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> dic
     """The settings for a service that runs alone, unless the test has another mode."""
     if getattr(request, "param", "alone") == "alone":
         return {}
-    # The service soon goes on without a Redis that is slow, and here everything may be.
+    # The service soon goes on without a slow Redis, and on a busy machine any Redis may be slow.
     for name in ("_PATIENCE_SECONDS", "_TURN_SECONDS"):
         monkeypatch.setattr(f"scrapper.replicas.client.{name}", PATIENCE_SECONDS)
     server: RedisServer = request.getfixturevalue("redis_server")
@@ -187,7 +191,7 @@ class _Server(TestServer):
 async def starting(
     media_root: Path, mode: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[StartService]:
-    """What starts services, each of which runs until the block ends."""
+    """A function that starts services; each runs until the block ends."""
 
     async def start(**settings: str) -> Client:
         environment = {

@@ -50,7 +50,7 @@ def read_all(connection: socket.socket) -> bytes:
 
 
 def connect_alone(service: Service) -> socket.socket:
-    """A connection to *service*, made sure to be the only one."""
+    """A connection to *service*, which is certain to be the only one."""
     connection = connect(service)
     wait_for(lambda: "http_connections 1.0" in metrics_page(connection))
     return connection
@@ -256,7 +256,7 @@ def post_in_two_parts(
         return answer.status, json.loads(answer.read()).get("code")
 
 
-def test_a_body_that_is_no_deflate_is_one_line(tmp_path: Path) -> None:
+def test_a_body_that_is_not_deflate_logs_one_line(tmp_path: Path) -> None:
     bodies = (b"{}", b"\x78\x9cnonsense", b"\x00" * 50)
     sent = list(product(("/scrape", "/jobs", "/nothing"), bodies, ("deflate", "gzip")))
     with Service(tmp_path) as running:

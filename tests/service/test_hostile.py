@@ -21,7 +21,7 @@ MANY_BODIES = 1000
 AT_ONCE = 100
 
 
-def test_no_body_makes_a_fault_of_ours(instagram: StandIn, tmp_path: Path) -> None:
+def test_no_hostile_body_causes_an_internal_error(instagram: StandIn, tmp_path: Path) -> None:
     environment = {**instagram.environment, "INSTAGRAM_MAX_QUERIES": "0"}
     with Service(tmp_path, environment) as service:
         connection = http.client.HTTPConnection(

@@ -1,4 +1,4 @@
-"""A Unix socket and TLS, as a process has them: files that are stale, renewed or wrong."""
+"""The Unix socket and TLS of a process: files that are stale, renewed or wrong."""
 
 import os
 import socket
@@ -106,7 +106,7 @@ def test_a_killed_process_leaves_no_socket_in_the_way(tmp_path: Path, media_root
         assert path.exists()
 
 
-def test_what_others_have_there_is_left_alone(
+def test_files_of_others_at_the_path_are_left_alone(
     tmp_path: Path, media_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "scrapper.sock"
@@ -176,7 +176,7 @@ def test_the_service_speaks_https_and_renews_its_certificate(
 ) -> None:
     settings = issue(tmp_path)
     with Service(media_root, settings, authority=authority) as service:
-        # One connection is kept over all of it.
+        # One connection stays open all the time.
         assert service.get("/posts").json()["posts"] == []
         first = certificate_of(service, authority)
         issue(tmp_path)
@@ -222,7 +222,7 @@ def test_a_renewal_drops_no_connection(tmp_path: Path, media_root: Path, authori
                 wait_for(lambda done=renewed: service.logged("certificate renewed") > done)  # type: ignore[misc]
 
 
-def test_failed_handshakes_take_no_connection_for_good(
+def test_failed_handshakes_free_their_connections(
     tmp_path: Path, media_root: Path, authority: Path
 ) -> None:
     settings = {**issue(tmp_path), "MAX_CONNECTIONS": "4", "CLIENT_TIMEOUT_SECONDS": "1"}

@@ -178,7 +178,7 @@ async def test_a_job_shares_its_download_with_scrape(
 
 
 @both_modes
-async def test_cancelling_spares_the_running_post_alone(
+async def test_cancelling_spares_only_the_running_post(
     instagram: StandIn, start_service: StartService
 ) -> None:
     client = await start_service(SCRAPE_CONCURRENCY="1")
@@ -196,7 +196,7 @@ async def test_cancelling_spares_the_running_post_alone(
     assert instagram.requests("graphql", "reel-waits") == 0
 
 
-async def test_a_body_that_is_no_batch_is_refused(start_service: StartService) -> None:
+async def test_a_body_that_is_not_a_batch_is_refused(start_service: StartService) -> None:
     client = await start_service()
     for body, error in (
         ("", "The body is not a JSON object"),
@@ -300,7 +300,7 @@ async def test_a_stop_ends_the_streams_of_events(
 
 
 @both_modes
-async def test_a_client_that_leaves_its_events_is_no_error(
+async def test_a_client_that_leaves_its_events_is_not_an_error(
     instagram: StandIn, start_service: StartService, caplog: pytest.LogCaptureFixture
 ) -> None:
     client = await start_service()
@@ -517,10 +517,10 @@ async def test_a_finished_job_is_forgotten_for_everybody(
 
 
 @both_modes
-async def test_jobs_of_another_key_are_not_there(
+async def test_jobs_of_another_key_are_hidden(
     instagram: StandIn, start_service: StartService, tmp_path: Path
 ) -> None:
-    # Whatever it is called, a key of the file is a named one.
+    # Whatever its name, a key of the file is a named one.
     (tmp_path / "keys").write_text("default:anna-s-key\nbert:bert-s-key\n")
     client = await start_service(API_KEYS_FILE=str(tmp_path / "keys"), API_KEY="the-key")
     anna, bert, every = ({"X-API-Key": key} for key in ("anna-s-key", "bert-s-key", "the-key"))
@@ -544,7 +544,7 @@ async def test_jobs_of_another_key_are_not_there(
         assert (await client.post(f"{path}/retry", headers=headers)).status == 202
 
 
-async def test_whom_a_proxy_signs_in_has_jobs_of_their_own(
+async def test_each_person_behind_a_proxy_has_jobs_of_their_own(
     instagram: StandIn, start_service: StartService
 ) -> None:
     client = await start_service(

@@ -1,4 +1,4 @@
-"""The API's description: true of every answer."""
+"""The API's description is true of every response."""
 
 import asyncio
 import sys
@@ -75,7 +75,7 @@ async def test_no_answer_is_outside_the_description(
             command = [str(Path(sys.executable).with_name("schemathesis"))]
             command += ["--config-file", str(Path(__file__).with_name("schemathesis.toml"))]
             command += ["run", f"{service.url}/openapi.json", "--checks", "all", "--no-color"]
-            # Deleting a job gives up what waits of it; its outcome can be read afterwards. That a
+            # Deleting a job cancels its waiting posts; the outcome can be read afterwards. That a
             # deleted post is gone is tested in test_posts.py.
             command += ["--exclude-checks", "use_after_free"]
             # It has no end.

@@ -69,7 +69,7 @@ async def test_private_posts_wait_while_the_account_rests(
 
 
 @both_modes
-async def test_a_refusal_amid_a_batch_fails_no_post(
+async def test_a_refusal_during_a_batch_fails_no_post(
     instagram: StandIn, start_service: StartService
 ) -> None:
     client = await start_service(INSTAGRAM_COOLDOWN_SECONDS="0.5", **PATIENT)

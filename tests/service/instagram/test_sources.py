@@ -169,7 +169,7 @@ def test_too_much_of_anything_is_refused_and_takes_no_memory(
 
 
 @pytest.mark.parametrize("scenario", ["hugenumbers", "nullside", "cdnlength", "longcaption"])
-async def test_side_data_and_headers_never_cost_the_download(
+async def test_side_data_and_headers_never_break_the_download(
     instagram: StandIn, start_service: StartService, scenario: str
 ) -> None:
     status, post = await scrape(await start_service(), f"{scenario}-x")
@@ -277,7 +277,7 @@ async def test_the_embed_page_has_posts_that_the_page_refuses(
 @pytest.mark.parametrize(
     ("shape", "embed"), [("novideo", "post"), ("video", "empty"), ("video", "notfound")]
 )
-async def test_an_embed_page_without_the_file_is_a_closed_way(
+async def test_an_embed_page_without_the_file_closes_that_source(
     instagram: StandIn, start_service: StartService, shape: str, embed: str
 ) -> None:
     scenario = Scenario("", api="forbidden", page="login", shape=shape, embed=embed)
@@ -405,7 +405,7 @@ async def test_a_socks_proxy_leads_to_instagram_with_pooled_connections(
 
 
 @pytest.mark.parametrize("kind", ["proxy_url", "socks_url"])
-def test_a_request_by_a_proxy_leaves_at_once(
+def test_a_request_through_a_proxy_leaves_at_once(
     instagram: StandIn, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     for name in ("HTTPS_PROXY", "https_proxy"):
@@ -490,7 +490,7 @@ async def test_a_login_can_be_asked_first(
     assert instagram.requests("media_info", "reel-public") == 1
 
 
-async def test_a_session_in_doubt_is_looked_into_once(
+async def test_a_doubtful_session_is_checked_once(
     instagram: StandIn, start_service: StartService, tmp_path: Path
 ) -> None:
     client = await start_service(**session_file(tmp_path, "expired401"))
@@ -517,7 +517,7 @@ async def test_the_cookies_that_instagram_rotates_are_sent_from_then_on(
 @pytest.mark.parametrize(
     ("sessionid", "code"), [("expired", "login_required"), ("challenged", "challenge_required")]
 )
-async def test_an_ended_session_costs_only_gated_posts(
+async def test_an_ended_session_affects_only_gated_posts(
     instagram: StandIn, start_service: StartService, tmp_path: Path, sessionid: str, code: str
 ) -> None:
     client = await start_service(
@@ -528,7 +528,7 @@ async def test_an_ended_session_costs_only_gated_posts(
     status, body = await scrape(client, "private-x")
     assert (status, body["code"]) in ((403, code), (403, "login_required"))
     assert (await scrape(client, "reel-another"))[0] == 200
-    # It was found out once, and is no reason not to be ready.
+    # The service checked it once, and is ready all the same.
     assert instagram.requests("account") == asked == 1
     async with client.get("/ready") as response:
         ready = await response.json()
@@ -673,7 +673,7 @@ def fetcher(instagram: StandIn, tmp_path: Path) -> Fetcher:
     suppress_health_check=list(HealthCheck),
 )
 @given(data=st.data(), shape=st.sampled_from(SHAPES), by_page=st.booleans())
-def test_one_broken_value_costs_no_file_that_has_a_url(
+def test_one_broken_value_loses_no_file_that_has_a_url(
     fetcher: Fetcher, data: st.DataObject, shape: str, by_page: bool
 ) -> None:
     template = POSTS.describe("broken-0", Scenario("", shape=shape))

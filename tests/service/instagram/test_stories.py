@@ -63,7 +63,7 @@ async def test_without_a_session_nobody_is_asked_for_a_story(
 
 
 @pytest.mark.parametrize("info", ["deleted", "notfound"])
-async def test_a_story_that_ended_is_gone(
+async def test_an_ended_story_is_gone(
     instagram: StandIn, start_service: StartService, tmp_path: Path, info: str
 ) -> None:
     instagram.define("story", Scenario("", info=info))

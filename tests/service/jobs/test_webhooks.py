@@ -111,7 +111,7 @@ async def test_a_receiver_that_fails_three_times_gets_its_one_call(
 
 
 @both_modes
-async def test_a_receiver_that_is_gone_is_called_no_more(
+async def test_a_receiver_that_is_gone_is_no_longer_called(
     instagram: StandIn, start_service: StartService, receiver: Any
 ) -> None:
     receiver.statuses = [410]

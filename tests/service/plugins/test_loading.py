@@ -1,4 +1,4 @@
-"""What plugins bring is part of the service: routes, middlewares and sources."""
+"""Routes, middlewares and sources of plugins are part of the service."""
 
 import threading
 from typing import Any

@@ -29,7 +29,7 @@ NewQueue = Callable[[], PostQueue]
 
 @pytest.fixture
 async def new_queue(redis_server: RedisServer) -> AsyncIterator[NewQueue]:
-    """Makes the queue as processes have it."""
+    """Makes the queue of a process."""
     redis = SharedRedis.at(redis_server.url, Metrics())
     queues = []
 
@@ -150,7 +150,7 @@ async def test_the_standing_counts_posts_and_workers(new_queue: NewQueue) -> Non
     await until_standing(queue, Standing(waiting=2, taken=1, workers=1))
 
 
-async def test_what_a_worker_hands_back_another_has_first(
+async def test_posts_that_a_worker_hands_back_come_first(
     new_queue: NewQueue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stopping, other = new_queue(), new_queue()

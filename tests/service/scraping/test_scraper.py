@@ -103,7 +103,7 @@ async def test_100_requests_for_25_new_posts_leave_25_whole_posts(
         assert [content] == instagram.bytes_of(code)
 
 
-async def test_a_client_that_goes_away_ends_nobody_s_fetch(
+async def test_a_client_that_leaves_ends_no_fetch(
     instagram: StandIn, start_service: StartService
 ) -> None:
     client = await start_service()
@@ -199,7 +199,7 @@ async def test_a_post_too_late_in_the_queue_is_not_fetched(
     await scraper.close()
 
 
-async def test_the_worker_of_a_dripping_server_comes_back(
+async def test_a_dripping_server_does_not_hold_a_thread(
     instagram: StandIn, start_service: StartService
 ) -> None:
     client = await start_service(SCRAPE_CONCURRENCY="1", SCRAPE_TIMEOUT_SECONDS="0.7")
