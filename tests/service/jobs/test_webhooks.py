@@ -169,15 +169,19 @@ def test_a_webhook_survives_a_kill_and_keeps_its_secrets(
         async with TestServer(app, host="127.0.0.1") as server:
             url = str(server.make_url("/hook/secret-path"))
             environment = {**instagram.environment, **ALLOWED}
+            soon = {
+                "scrapper.jobs.webhooks._SECONDS_BETWEEN_LOOKS": 0.02,
+                "scrapper.jobs.webhooks._FIRST_PAUSE": 0.1,
+            }
 
             def use() -> list[str]:
                 body = {"urls": [REEL.format("reel-killed-hook")], "webhook": url}
-                with Service(tmp_path, environment) as service:
+                with Service(tmp_path, environment, constants=soon) as service:
                     assert service.post("/jobs", body).status_code == 202
                     wait_for(lambda: bool(receiver.calls))
                     service.kill()
                     log = service.raw_log
-                with Service(tmp_path, environment) as service:
+                with Service(tmp_path, environment, constants=soon) as service:
                     wait_for(lambda: len(receiver.calls) == 3)
                     return [*log, *service.raw_log]
 
