@@ -461,9 +461,9 @@ async def test_connections_are_kept_and_shared(
     assert instagram.connections() <= 4
 
 
-@pytest.mark.parametrize(
-    ("body", "error"),
-    [
+async def test_a_wrong_body_is_a_400_with_the_reason(start_service: StartService) -> None:
+    client = await start_service()
+    for body, error in (
         (b"", "The body is not a JSON object"),
         (b"{", "The body is not a JSON object"),
         (b"[]", "The body is not a JSON object"),
@@ -480,14 +480,9 @@ async def test_connections_are_kept_and_shared(
             b'{"url": "https://www.instagram.com/p/SHORTCODE/", "refresh": 1}',
             "refresh: Input should be a valid boolean",
         ),
-    ],
-)
-async def test_a_wrong_body_is_a_400_with_the_reason(
-    start_service: StartService, body: bytes, error: str
-) -> None:
-    client = await start_service()
-    async with client.post("/scrape", data=body) as response:
-        assert (response.status, (await response.json())["error"]) == (400, error)
+    ):
+        async with client.post("/scrape", data=body) as response:
+            assert (response.status, (await response.json())["error"]) == (400, error), body
 
 
 async def test_a_body_that_cannot_be_unpacked_is_a_400(start_service: StartService) -> None:
