@@ -163,6 +163,8 @@ def test_of_several_processes_one_sends(
     ):
         one.post("/jobs", {"urls": [STORED]})
         wait_for(lambda: receiver.titles == ["A job is done"])
+        # It logs that once it has noted it: killed before, it would send it again.
+        wait_for(lambda: one.logged("notification sent") + other.logged("notification sent") == 1)
         sender, left = (one, other) if one.logged("notification sent") else (other, one)
         sender.kill()
         left.post("/jobs", {"urls": [GONE]})
