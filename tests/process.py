@@ -37,7 +37,7 @@ PATIENCE_SECONDS = int(os.environ.get("PATIENCE_SECONDS", "300"))
 """A test that waits for longer than this fails: no machine is that slow."""
 
 MALLOC = {"MALLOC_ARENA_MAX": "2", "MALLOC_MMAP_THRESHOLD_": "1048576"}
-"""What the image, the systemd unit and ``make`` set, so that malloc holds on to less memory."""
+"""What the image, the systemd unit and ``make`` set, so that malloc keeps less memory."""
 
 _ROOT = Path(__file__).resolve().parents[1]
 _MOST_HELD = 100

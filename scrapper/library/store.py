@@ -167,16 +167,11 @@ class Library:
 
     async def versions(self) -> dict[str, int]:
         """The version of each stored post: it changes when the post is stored again, and grows."""
-        found = await self._in_thread(versions, self.root)
-        # If the disk is away by now, the folder may have looked empty.
-        await asyncio.to_thread(self._check)
-        return found
+        return await asyncio.to_thread(self._looked_up, versions, self.root)
 
     async def version(self, shortcode: str) -> int | None:
         """The version of one post; None if it is not stored."""
-        found = await self._in_thread(version_of, self.root / shortcode)
-        await asyncio.to_thread(self._check)
-        return found
+        return await asyncio.to_thread(self._looked_up, version_of, self.root / shortcode)
 
     async def versions_of(self, shortcodes: Iterable[str]) -> dict[str, int | OSError | None]:
         """The version of each of these posts; an error if that cannot be read."""
@@ -187,9 +182,7 @@ class Library:
             except OSError as error:
                 return error
 
-        found = await asyncio.to_thread(lambda: {it: look(it) for it in shortcodes})
-        await asyncio.to_thread(self._check)
-        return found
+        return await asyncio.to_thread(self._looked_up, lambda: {it: look(it) for it in shortcodes})
 
     async def changed_at(self) -> int:
         """When a post was last stored or removed, by any process; in nanoseconds."""
@@ -419,7 +412,7 @@ class Library:
         """Publish the post's *folder*; :meth:`changed` must be called after it.
 
         Raises:
-            Superseded: the stored post has a greater fence, and stays.
+            Superseded: the stored post has a higher fence, and stays.
         """
         return self._publisher.publish(folder, post, fence)
 
@@ -461,6 +454,12 @@ class Library:
         except OSError:
             self._check()
             raise
+
+    def _looked_up(self, function: Callable[..., Result], *arguments: Any) -> Result:
+        """The same; if the root is gone afterwards, it may have looked empty."""
+        found = self._present(function, *arguments)
+        self._check()
+        return found
 
     def _is_removable(self, shortcode: str) -> bool:
         folder = self.root / shortcode

@@ -8,7 +8,7 @@ start does whatever a crash interrupted. The ledger also has the conditions that
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Sequence, Set
 from contextlib import asynccontextmanager, suppress
 from dataclasses import astuple, dataclass
 from typing import Any, NamedTuple
@@ -149,6 +149,7 @@ class _Follower:
         self._seen: tuple[int | None, tuple[int, int]] | None = None
         self._awake = asyncio.Event()
         self._call: Call | None = None
+        self._together = 1
         self._unwritten: dict[str, tuple[int, _Ended]] = {}
         self._tries: dict[tuple[str, str], int] = {}
         self._next_try: dict[tuple[str, str], float] = {}
@@ -274,7 +275,7 @@ class _Follower:
     async def _look_at(self, shortcodes: Sequence[str], ours: object) -> None:
         """Notify the plugin of the present state of posts, unless it knows that."""
         entries = await asyncio.to_thread(self._ledger.entries, self.plugin.name, shortcodes)
-        stored = []
+        stored, new = [], set()
         for shortcode, version in (await self._library.versions_of(shortcodes)).items():
             entry = entries.get(shortcode)
             if isinstance(version, OSError):
@@ -283,10 +284,12 @@ class _Follower:
             elif version is None:
                 await self._report_removed(shortcode, entry)
             else:
-                self._without_entry.discard(shortcode)
                 if entry is None or entry[0] != version:
                     stored.append((shortcode, version))
-        await self._report_stored(stored, ours)
+                if entry is None and shortcode not in self._without_entry:
+                    new.add(shortcode)
+                self._without_entry.discard(shortcode)
+        await self._report_stored(stored, new, ours)
 
     async def _report_removed(self, shortcode: str, entry: tuple[int, Outcome] | None) -> None:
         name = self.plugin.name
@@ -299,28 +302,30 @@ class _Follower:
             await asyncio.to_thread(self._ledger.forget, name, shortcode)
             self._without_entry.discard(shortcode)
 
-    async def _report_stored(self, posts: Sequence[tuple[str, int]], ours: object) -> None:
-        """Notify the plugin of *posts*, each with its version."""
+    async def _report_stored(
+        self, posts: Sequence[tuple[str, int]], new: Set[str], ours: object
+    ) -> None:
+        """Notify the plugin of *posts*, each with its version; it never got the *new* ones."""
         to_call = []
         for shortcode, version in posts:
             # The removal of an earlier version no longer matters.
             self._settle("post_removed", shortcode)
-            known, ended = self._unwritten.get(shortcode, (None, None))
-            if ended is not None and known == version:
-                await self._write(shortcode, version, ended)
-            elif self._waits("post_stored", shortcode):
-                continue
-            elif "post_stored" in self.plugin.hooks:
+            if "post_stored" not in self.plugin.hooks:
+                self._unwritten[shortcode] = version, _Ended(worked=True)
+            known, _ = self._unwritten.get(shortcode, (None, None))
+            if known == version:
+                await self._write(shortcode)
+            elif not self._waits("post_stored", shortcode):
                 to_call.append((shortcode, version))
-            else:
-                await self._write(shortcode, version, _Ended(worked=True))
         left: Sequence[tuple[str, int]] = to_call
         while left and ours:
-            left = await self._follow(
-                StoredRun(self.plugin, self._library, self._ledger, left, ours)
+            run = StoredRun(
+                self.plugin, self._library, self._ledger, left, ours, together=self._together
             )
+            left = await self._follow(run, new)
+            self._together = run.together
 
-    async def _follow(self, run: StoredRun) -> Sequence[tuple[str, int]]:
+    async def _follow(self, run: StoredRun, new: Set[str]) -> Sequence[tuple[str, int]]:
         """Let *run* call the plugin with its posts; return those that are left."""
         call = self._call = Call(run)
         fault: Exception | None = None
@@ -334,29 +339,37 @@ class _Follower:
         # The disk may be away: what was done before counts.
         except Exception as error:  # noqa: BLE001
             fault = error
+        # First all of them: if one cannot be written, no call may be repeated.
         for called in run.called:
-            await self._note_call(called)
+            self._note_call(called)
+        for called in run.called:
+            if called.shortcode in self._unwritten:
+                await self._write(called.shortcode)
+            elif not called.made and called.shortcode in new:
+                # It was noted as begun, but the plugin must not get its removal.
+                await asyncio.to_thread(self._ledger.forget, self.plugin.name, called.shortcode)
         if fault is not None:
             raise fault
         return run.left
 
-    async def _note_call(self, called: StoredCall) -> None:
-        shortcode, result = called.shortcode, called.result
-        ended: _Ended | None
-        if called.error is not None:
+    def _note_call(self, called: StoredCall) -> None:
+        shortcode = called.shortcode
+        ended: _Ended | None = None
+        if not called.made:
+            self.note(shortcode)
+        elif called.error is not None:
             ended = self._note_failure(shortcode, "post_stored", called.error)
         else:
-            if called.made:
-                self._note_success("post_stored")
-            ended = _Ended(worked=True, additions=result)
+            self._note_success("post_stored")
+            ended = _Ended(worked=True, additions=called.result)
         if called.noted:
             self._settle("post_stored", shortcode)
         elif ended is not None:
-            await self._write(shortcode, called.version, ended)
+            self._unwritten[shortcode] = called.version, ended
 
-    async def _write(self, shortcode: str, version: int, ended: _Ended) -> None:
+    async def _write(self, shortcode: str) -> None:
         # If the disk takes no writes, only the writing is tried again, not the call.
-        self._unwritten[shortcode] = version, ended
+        version, ended = self._unwritten[shortcode]
         if await self._library.version(shortcode) == version:
             outcome = await self._add(shortcode, version, ended)
             if outcome is not None:

@@ -32,7 +32,7 @@ class _UnreadablePost(Exception):
 class StoredCall:
     """A call of ``post_stored``, and its outcome: an *error*, or a *result*.
 
-    If it is *noted*, the ledger has it. It was not *made* if the post changed before.
+    If it is *noted*, the ledger has it. It was not *made* if the post changed first.
     """
 
     shortcode: str
@@ -61,6 +61,8 @@ class StoredRun:
         ledger: Ledger,
         posts: Sequence[tuple[str, int]],
         ours: object,
+        *,
+        together: int = 1,
     ) -> None:
         self._plugin = plugin
         self._library = library
@@ -69,6 +71,8 @@ class StoredRun:
         self._ours = ours
         self.called: list[StoredCall] = []
         """What was called so far."""
+        self.together = together
+        """How many calls are noted together: the shorter they are, the more."""
         self._begun = 0
 
     @property
@@ -90,25 +94,25 @@ class StoredRun:
         """Call the plugin with one post after the other.
 
         Raises:
-            MediaFolderGone: the library is away.
-            sqlite3.Error, ScrapeError, OSError: the ledger is.
+            MediaFolderGone: the media folder is gone.
+            sqlite3.Error, ScrapeError, OSError: the ledger cannot be used.
         """
-        size = 1
-        while len(self.called) < len(self._posts) and not call.stopped and self._ours:
+        while self.left and not call.stopped and self._ours:
+            some = self.left[: self.together]
+            # However a call ends, the plugin must get the post's later removal.
+            self._note([(shortcode, NO_VERSION, _BEGUN) for shortcode, _ in some])
             began_at = time.monotonic()
-            self._call_with_some(call, self.left[:size])
-            size = size * 2 if time.monotonic() - began_at < _SECONDS_TOGETHER / 2 else 1
-
-    def _call_with_some(self, call: Call, posts: Sequence[tuple[str, int]]) -> None:
-        # However a call ends, the plugin must get the post's later removal.
-        begun = [(shortcode, NO_VERSION, _BEGUN) for shortcode, _ in posts]
-        self._ledger.note(self._plugin.name, *begun)
-        for shortcode, version in posts:
-            if call.stopped or not self._ours:
-                break
-            self._begun += 1
-            self.called.append(self._call_with(call, shortcode, version))
-        self._note_done()
+            for shortcode, version in some:
+                self._begun += 1
+                self.called.append(self._call_with(call, shortcode, version))
+                took = time.monotonic() - began_at
+                if took > _SECONDS_TOGETHER or call.stopped or not self._ours:
+                    break
+            if took > _SECONDS_TOGETHER:
+                self.together = max(1, self.together // 2)
+            elif len(some) == self.together:
+                self.together *= 2
+        self._note([])
 
     def _call_with(self, call: Call, shortcode: str, version: int) -> StoredCall:
         stored = self._library.load(shortcode)
@@ -129,19 +133,16 @@ class StoredRun:
         # One that returns too late has failed.
         return StoredCall(shortcode, version, result=result, made=not call.stopped)
 
-    def _note_done(self) -> None:
-        """Note in the ledger, together, the calls that worked and returned nothing."""
-        done = {}
-        try:
-            for number, called in enumerate(self.called):
-                if called.worked and self._library.has_version(called.shortcode, called.version):
-                    done[number] = replace(called, noted=True)
-            rows = [(called.shortcode, called.version, _DONE) for called in done.values()]
-            if rows:
-                self._ledger.note(self._plugin.name, *rows)
-        # The calls must not be repeated: the loop notes them later, and reports what is wrong.
-        except Exception:  # noqa: BLE001
-            return
+    def _note(self, begun: Sequence[tuple[str, int, Outcome]]) -> None:
+        """Note in the ledger which calls begin, and which worked and returned nothing."""
+        done = {
+            number: replace(called, noted=True)
+            for number, called in enumerate(self.called)
+            if called.worked and self._library.has_version(called.shortcode, called.version)
+        }
+        rows = [(called.shortcode, called.version, _DONE) for called in done.values()]
+        if rows or begun:
+            self._ledger.note(self._plugin.name, *rows, *begun)
         for number, called in done.items():
             self.called[number] = called
 

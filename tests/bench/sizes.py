@@ -11,23 +11,28 @@ from pathlib import Path
 from tests.bench.load import post_each
 from tests.bench.processes import InstagramProcess, cpu_seconds, service
 from tests.bench.rows import settle
-from tests.bench.table import KEY, Row, multiply, ratio, url_of
+from tests.bench.table import KEY, ROUNDS, Row, finish, multiply, ratio, url_of
+from tests.bench.without import COLLECTIONS
 from tests.process import Service, wait_for
 
 __all__ = ["ROWS"]
 
 _SIZES = (100, 1_000, 10_000, 50_000)
 _CLIENTS = (1, 64, 1_000, 4_000)
+_JOBS, _POSTS_A_JOB = (1, 5, 25), 20
 _TURNS = 10
 _ANSWERS = 4_000
 _EVENTS = 1_000
+_OWN_SECONDS = 0.01
 _NOTING = """
+import time
 from scrapper.plugins import hookimpl
 
 file = open({path!r}, "a", buffering=1)
 
 @hookimpl
 def post_stored(post):
+    {work}
     file.write(post.shortcode + "\\n")
 """
 
@@ -86,30 +91,84 @@ def posts() -> Iterator[Row]:
 
 def clients() -> Iterator[Row]:
     """The CPU of a stored answer with more and more connections."""
-    times: dict[int, list[float]] = {}
+    times: dict[int, list[float]] = {number: [] for number in _CLIENTS}
+    without: list[float] = []
+    most = max(_CLIENTS)
     with (
         tempfile.TemporaryDirectory() as name,
         InstagramProcess() as instagram,
-        service(Path(name), {**instagram.environment, "MAX_CONNECTIONS": "6000"}) as ours,
+        ExitStack() as stack,
     ):
-        ours.scrape(url_of("reel-seed"))
-        for _ in range(3):
-            for number in _CLIENTS:
-                shortcodes = ["reel-seed"] * max(_ANSWERS, 4 * number)
-                times.setdefault(number, []).append(_answers(ours, shortcodes, clients=number))
+        environment = {**instagram.environment, "MAX_CONNECTIONS": "6000"}
+        ours = stack.enter_context(service(Path(name) / "full", environment))
+        others = service(Path(name) / "other", environment, without=COLLECTIONS)
+        other = stack.enter_context(others)
+        for running in (ours, other):
+            running.scrape(url_of("reel-seed"))
+        for _ in range(ROUNDS):
+            for number, found in times.items():
+                shortcodes = ["reel-seed"] * max(_ANSWERS, 2 * number)
+                found.append(_answers(ours, shortcodes, clients=number))
+            without.append(_answers(other, shortcodes, clients=most))
     for number in _CLIENTS[2:]:
-        most = 1.5 if number == _CLIENTS[-1] else None
+        goal = 1.5 if number == most else None
         what = f"stored answer, {number:,} connections: CPU vs 64"
-        yield ratio(what, times[number], times[64], most=most)
+        yield ratio(what, times[number], times[64], most=goal)
+    yield ratio(f"… with {COLLECTIONS} taken out: CPU vs the full service", without, times[most])
+
+
+def jobs() -> Iterator[Row]:
+    """The CPU of a post by more and more jobs at the same time, in one process."""
+    times: dict[int, list[float]] = {number: [] for number in _JOBS}
+    with (
+        tempfile.TemporaryDirectory() as name,
+        InstagramProcess() as instagram,
+        service(Path(name), instagram.environment) as ours,
+    ):
+        for turn in range(ROUNDS):
+            for number, found in times.items():
+                names = [f"{turn}-{number}-{job}" for job in range(number)]
+                used = _cpu(ours, partial(_run_jobs, names=names))
+                found.append(used / (number * _POSTS_A_JOB))
+    for number in _JOBS[1:]:
+        goal = 1.2 if number == _JOBS[-1] else None
+        what = f"posts by {number} jobs at once: CPU of each vs 1 job"
+        yield ratio(what, times[number], times[1], most=goal)
 
 
 def plugins() -> Iterator[Row]:
-    """How many of the posts that are stored at full speed a plugin gets meanwhile, and how fast."""
+    """How far a plugin keeps up with posts that are stored at full speed.
+
+    The first takes no time itself, the second some.
+    """
+    seconds, meanwhile, _ = _follow("")
+    yield Row(
+        f"a plugin while {_EVENTS / seconds:.0f} posts a second are stored",
+        f"{meanwhile / seconds:.0f} a second",
+        "≥ 50, or all",
+        meanwhile / seconds >= min(50, 0.9 * _EVENTS / seconds),
+    )
+    *_, total = _follow(f"time.sleep({_OWN_SECONDS})")
+    yield ratio(
+        f"1,000 posts at once, until a plugin that takes {_OWN_SECONDS * 1000:.0f} ms for each has "
+        "all: time vs its own",
+        [total],
+        [_EVENTS * _OWN_SECONDS],
+        most=2,
+    )
+
+
+def _follow(work: str) -> tuple[float, int, float]:
+    """Store posts while a plugin does some *work* for each.
+
+    Return the seconds that this took, how many posts the plugin got meanwhile, and the seconds
+    until it had all.
+    """
     with tempfile.TemporaryDirectory() as name, InstagramProcess() as instagram:
         folder = Path(name)
         events = folder / "events"
         events.touch()
-        (folder / "noting.py").write_text(_NOTING.format(path=str(events)))
+        (folder / "noting.py").write_text(_NOTING.format(path=str(events), work=work))
         environment = {**instagram.environment, "PLUGINS": "noting", "SCRAPE_CONCURRENCY": "16"}
 
         def seen() -> int:
@@ -121,14 +180,7 @@ def plugins() -> Iterator[Row]:
             post_each(ours.url, shortcodes=shortcodes, clients=64, key=KEY)
             seconds, meanwhile = time.perf_counter() - started, seen()
             wait_for(lambda: seen() == _EVENTS)
-            after = time.perf_counter() - started - seconds
-    yield Row(
-        f"a plugin while {_EVENTS / seconds:.0f} posts a second are stored",
-        f"{meanwhile / seconds:.0f} a second",
-        "≥ 50, or all",
-        meanwhile / seconds >= min(50, 0.9 * _EVENTS / seconds),
-    )
-    yield Row("… the rest", f"{_EVENTS - meanwhile} in {after:.1f} s", "", None)
+            return seconds, meanwhile, time.perf_counter() - started
 
 
 def _cpu(ours: Service, work: Callable[[Service], object]) -> float:
@@ -137,10 +189,18 @@ def _cpu(ours: Service, work: Callable[[Service], object]) -> float:
     return cpu_seconds(ours.pid) - before
 
 
+def _run_jobs(ours: Service, names: list[str]) -> None:
+    made = []
+    for name in names:
+        urls = [url_of(f"reel-{name}-{number}") for number in range(_POSTS_A_JOB)]
+        made.append(ours.post("/jobs", {"urls": urls}).headers["Location"])
+    finish(ours, *made)
+
+
 def _answers(ours: Service, shortcodes: list[str], *, clients: int = 32) -> float:
     """The CPU seconds of an answer."""
     used = _cpu(ours, lambda it: post_each(it.url, shortcodes=shortcodes, clients=clients, key=KEY))
     return used / len(shortcodes)
 
 
-ROWS = {"posts": posts, "clients": clients, "plugins": plugins}
+ROWS = {"posts": posts, "clients": clients, "jobs": jobs, "plugins": plugins}

@@ -49,7 +49,7 @@ async def new_page(browser: Browser) -> AsyncIterator[NewPage]:
 
 @pytest.fixture
 def browse(new_page: NewPage) -> Browse:
-    """Open a service's page; at the end, fail on any error in it, or request to elsewhere."""
+    """Open a service's page; at the end, fail on errors in it and requests to other hosts."""
     return browsing(new_page)
 
 

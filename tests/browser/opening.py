@@ -48,7 +48,7 @@ async def launched(chromium: str, *arguments: str) -> AsyncIterator[Browser]:
 
 
 def browsing(new_page: NewPage) -> Browse:
-    """What opens a service's page, and fails on any error in it, or request to elsewhere."""
+    """A function that opens a service's page, and fails on errors and requests to other hosts."""
 
     @asynccontextmanager
     async def opened(client: Client, path: str = "/", **options: Any) -> AsyncIterator[Page]:
@@ -115,7 +115,7 @@ def tile(page: Page, shortcode: str) -> Locator:
 
 
 def lines(page: Page) -> Locator:
-    """The lines of what runs."""
+    """The lines of the list of downloads."""
     return page.locator("#lines > li")
 
 

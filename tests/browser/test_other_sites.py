@@ -150,7 +150,7 @@ async def test_a_page_whose_name_leads_here_gets_nothing(
 
 
 def work(client: Client, name: str, form: str = "") -> str:
-    """A URL that downloads a post, whose request :data:`SEEN` has under *name*."""
+    """A URL that downloads a post; :data:`SEEN` has its request under *name*."""
     url = f"{client.make_url('/download')}?name={quote(name)}&url={URL.format('evil')}"
     if not form:
         return url
@@ -163,7 +163,7 @@ def work(client: Client, name: str, form: str = "") -> str:
 
 @pytest.mark.parametrize("mode", ["alone"], indirect=True)
 @pytest.mark.parametrize("evil_page", ["same-site", "cross-site"], indirect=True)
-async def test_no_load_of_another_site_causes_work(
+async def test_no_load_by_another_site_causes_work(
     instagram: StandIn, start_service: StartService, evil_page: Page
 ) -> None:
     client = await start_service(MIDDLEWARES=MIDDLEWARES)

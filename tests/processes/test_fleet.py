@@ -148,7 +148,7 @@ def test_all_replicas_get_the_same_error(
     assert instagram.requests("graphql") == 1
 
 
-def test_a_killed_replica_delays_the_others_by_its_lease_alone(
+def test_a_killed_replica_delays_the_others_by_one_lease(
     instagram: StandIn,
     environment: dict[str, str],
     redis_server: RedisServer,
@@ -273,7 +273,7 @@ def test_a_worker_hands_back_what_it_cannot_finish(
         assert [line for line in ending.log if line["level"] == "error"] == []
 
 
-def test_killed_workers_cost_no_other_post_a_second_fetch(
+def test_killed_workers_cause_no_second_fetch_of_other_posts(
     instagram: StandIn,
     environment: dict[str, str],
     redis_server: RedisServer,
@@ -312,7 +312,7 @@ def held_by(redis_server: RedisServer, worker: Worker) -> set[int]:
     return {json.loads(fields[b"data"])["args"][1] for fields in messages if fields}
 
 
-def test_a_worker_can_be_watched(
+def test_a_worker_serves_health_and_metrics(
     instagram: StandIn, environment: dict[str, str], media_root: Path
 ) -> None:
     environment |= {"WORKER_PORT": "0", "API_KEY": "sixteen-characters"}
@@ -358,7 +358,7 @@ def test_a_worker_started_before_redis_works_once_redis_answers(
             redis_server.start()
 
 
-def test_redis_gone_for_a_while_costs_no_wrong_answer(
+def test_an_outage_of_redis_causes_no_wrong_answer(
     instagram: StandIn,
     environment: dict[str, str],
     redis_server: RedisServer,
@@ -429,10 +429,10 @@ def test_a_worker_without_redis_says_what_it_needs(
     assert "REDIS_URL" in capfd.readouterr().err
 
 
-def test_redis_s_password_is_in_no_line(
+def test_no_line_has_the_password_of_redis(
     instagram: StandIn, redis_server: RedisServer, media_root: Path
 ) -> None:
-    # It has none, and refuses who shows one.
+    # It has none, and refuses clients that send one.
     url = redis_server.url.replace("//", "//:pass%2Fword@")
     environment = {**instagram.environment, "REDIS_URL": url, "LOG_LEVEL": "debug"}
     with running(media_root, environment, workers=1) as fleet:

@@ -44,7 +44,7 @@ class Api:
     def call(
         self, operation_id: str, body: Any = None, *, stream: bool = False, **values: Any
     ) -> requests.Response:
-        """Send the operation with the *values* of its parameters, and see that it may answer so."""
+        """Send the operation with the *values* of its parameters; check the response."""
         path, method, operation = self._find(operation_id)
         places = {it["name"]: it["in"] for it in operation.get("parameters", ())}
         for name in [name for name in values if places[name] == "path"]:

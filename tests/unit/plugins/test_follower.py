@@ -133,7 +133,7 @@ def workshop(tmp_path: Path) -> Workshop:
     return Workshop(tmp_path / "media")
 
 
-async def test_a_plugin_hears_of_stored_and_removed_posts(
+async def test_a_plugin_gets_stored_and_removed_posts(
     workshop: Workshop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recorder = Recorder()
@@ -484,7 +484,7 @@ async def test_many_posts_are_reported_in_order_and_once_each(
     assert {workshop.outcome("one", name) for name in names} == {"done"}
 
 
-async def test_one_failure_among_many_posts_costs_no_other(
+async def test_one_failure_does_not_affect_other_posts(
     workshop: Workshop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[str] = []
@@ -505,26 +505,62 @@ async def test_one_failure_among_many_posts_costs_no_other(
     assert len(seen) == len(names) + 2
 
 
-async def test_a_hook_is_not_repeated_while_the_ledger_is_locked(
+async def test_no_hook_is_repeated_while_the_ledger_is_locked(
     workshop: Workshop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recorder = Recorder()
-    writes: list[str] = []
+    refused: list[str] = []
     note = Ledger.note
 
     def refusing(self: Ledger, plugin: str, *posts: Any) -> None:
-        [(_, _, outcome)] = posts
-        writes.append(outcome)
-        if outcome == "done" and writes.count("done") < 3:
+        if "done" in {outcome for _, _, outcome in posts} and len(refused) < 4:
+            refused.append(plugin)
             raise sqlite3.OperationalError("database or disk is full")
         note(self, plugin, *posts)
 
+    names = [f"post{number}" for number in range(5)]
+    async with workshop.running(monkeypatch, one=recording(recorder)):
+        pass
+    for name in names:
+        store(workshop.library, name)
     monkeypatch.setattr(Ledger, "note", refusing)
     async with workshop.running(monkeypatch, one=recording(recorder)):
-        store(workshop.library, "abcde")
-        await until(lambda: workshop.outcome("one", "abcde") == "done")
-    assert recorder.events == [("one", "stored", "abcde")]
-    assert writes == ["begun", "done", "done", "done"]
+        for name in names:
+            await until(lambda: workshop.outcome("one", name) == "done")  # noqa: B023
+    assert recorder.events == [("one", "stored", name) for name in names]
+    assert len(refused) == 4
+
+
+async def test_a_post_removed_before_its_hook_gives_no_event(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorder = Recorder()
+    works, go_on = threading.Event(), threading.Event()
+
+    def post_stored(post: Post) -> None:
+        recorder.note("stored", post.shortcode)
+        if post.shortcode == "hangs":
+            works.set()
+            go_on.wait()
+
+    plugin = module(
+        post_stored=post_stored, post_removed=lambda shortcode: recorder.note("removed", shortcode)
+    )
+    # Fast calls are noted together: 1, 2, 4 and 8 of them, and then those of the last posts.
+    monkeypatch.setattr("scrapper.plugins.stored_run._SECONDS_TOGETHER", 3600.0)
+    fast, last = [f"fast{number}" for number in range(15)], ["hangs", "leaves", "stays"]
+    async with workshop.running(monkeypatch, one=plugin):
+        pass
+    for name in [*fast, *last]:
+        store(workshop.library, name)
+    async with workshop.running(monkeypatch, one=plugin):
+        await until(works.is_set)
+        assert workshop.outcome("one", "leaves") == "begun"
+        await workshop.library.remove("leaves")
+        go_on.set()
+        await until(lambda: workshop.outcome("one", "stays") == "done")
+        await until(lambda: workshop.outcome("one", "leaves") is None)
+    assert recorder.events == [("stored", name) for name in [*fast, "hangs", "stays"]]
 
 
 def test_two_processes_that_start_together_lose_nothing(tmp_path: Path) -> None:
