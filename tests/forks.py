@@ -17,7 +17,7 @@ from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from subprocess import TimeoutExpired
-from typing import Any
+from typing import IO, Any
 
 __all__ = ["Fork"]
 
@@ -28,24 +28,33 @@ class Fork:
     """``python -m`` with *module* and its arguments, with the methods of ``subprocess.Popen``.
 
     *constants* gives constants of modules, as in ``{"scrapper.plugins.outbox._PAUSES": (0.1,)}``,
-    other values. What the program prints can be read from ``stdout``.
+    other values. *streams* are the descriptors of its standard streams; without them, it reads
+    nothing, and what it prints can be read from ``stdout``.
     """
+
+    stdout: IO[str] | None = None
 
     def __init__(
         self,
         module: Sequence[str],
         environment: Mapping[str, str],
-        constants: Mapping[str, Any],
+        constants: Mapping[str, Any] | None = None,
+        *,
+        streams: Sequence[int] = (),
     ) -> None:
-        reader, writer = os.pipe()
-        outputs = [Connection(number, readable=False) for number in (writer, os.dup(2))]
+        if streams:
+            numbers = [os.dup(stream) for stream in streams]
+        else:
+            reader, writer = os.pipe()
+            numbers = [os.open(os.devnull, os.O_RDWR), writer, os.dup(2)]
+            self.stdout = open(reader)  # noqa: SIM115, PTH123 - whoever reads it closes it
+        connections = [Connection(number) for number in numbers]
         self._process = _server().Process(
-            target=_run, args=[module, dict(environment), dict(constants), outputs], daemon=True
+            target=_run, args=[module, dict(environment), constants or {}, connections], daemon=True
         )
         self._process.start()
-        for output in outputs:
-            output.close()
-        self.stdout = open(reader)  # noqa: SIM115, PTH123 - a descriptor, closed by whoever reads it
+        for connection in connections:
+            connection.close()
 
     @property
     def pid(self) -> int:
@@ -84,13 +93,13 @@ def _run(
     module: Sequence[str],
     environment: Mapping[str, str],
     constants: Mapping[str, Any],
-    outputs: Sequence[Connection],
+    streams: Sequence[Connection],
 ) -> None:
     """Become the program."""
-    for number, output in enumerate(outputs, start=1):
-        os.dup2(output.fileno(), number)
-        output.close()
-    sys.stdout, sys.stderr = open(1, "w"), open(2, "w", buffering=1)  # noqa: SIM115
+    for number, stream in enumerate(streams):
+        os.dup2(stream.fileno(), number)
+        stream.close()
+    sys.stdin, sys.stdout, sys.stderr = open(0), open(1, "w"), open(2, "w", buffering=1)  # noqa: SIM115
     os.environ.clear()
     os.environ.update(environment)
     sys.path[:0] = ["", *environment.get("PYTHONPATH", "").split(os.pathsep)]

@@ -23,10 +23,14 @@ for name in (
     "apprise",
     "boto3",
     "taskiq.receiver",
+    "scrapper.commands.login",
 ):
     # Some are packages of plugins, which need not be installed.
     with suppress(ImportError):
         import_module(name)
+# This one is not hidden from it.
+del sys.modules["rich"]
+import_module("scrapper.commands.fetch")
 # Otherwise each fork would copy what its collections look at.
 gc.collect()
 gc.freeze()

@@ -10,9 +10,10 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any, ClassVar, Self
 from urllib.parse import urlsplit
 
@@ -27,6 +28,7 @@ __all__ = [
     "Service",
     "Worker",
     "free_port",
+    "run",
     "wait_for",
     "wait_for_answer",
 ]
@@ -219,6 +221,21 @@ class Service(Process):
 
     def scrape(self, url: str, **body: Any) -> requests.Response:
         return self.post("/scrape", {"url": url, **body})
+
+
+def run(
+    *words: str, given: str = "", environment: Mapping[str, str]
+) -> "subprocess.CompletedProcess[str]":
+    """Run ``python -m scrapper`` with *words*, as a fork; *given* is its standard input."""
+    with ExitStack() as opened:
+        files = [opened.enter_context(TemporaryFile("w+", newline="")) for _ in range(3)]
+        files[0].write(given)
+        files[0].seek(0)
+        streams = [file.fileno() for file in files]
+        code = Fork(("scrapper", *words), environment, streams=streams).wait(PATIENCE_SECONDS)
+        for file in files:
+            file.seek(0)
+        return subprocess.CompletedProcess(words, code, files[1].read(), files[2].read())
 
 
 def free_port() -> int:

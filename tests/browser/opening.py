@@ -21,6 +21,7 @@ __all__ = [
     "lines",
     "paste",
     "plays",
+    "stop_clock",
     "store",
     "tile",
     "tiles",
@@ -89,6 +90,12 @@ async def paste(page: Page, text: str) -> None:
     """Paste *text* where the focus is; the context needs the permissions of the clipboard."""
     await page.evaluate("text => navigator.clipboard.writeText(text)", text)
     await page.keyboard.press("Control+V")
+
+
+async def stop_clock(page: Page) -> None:
+    """Let the page's time pass only as the test says: a busy machine may need it for a click."""
+    await page.clock.install()
+    await page.clock.pause_at(await page.evaluate("Date.now() / 1000 + 10"))
 
 
 async def store(client: Client, *shortcodes: str) -> None:

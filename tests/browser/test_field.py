@@ -7,7 +7,17 @@ from urllib.parse import quote, urlencode, urljoin
 import pytest
 from playwright.async_api import Page, expect
 
-from tests.browser.opening import CLIPBOARD, REEL, Browse, get_posts, lines, paste, tile, tiles
+from tests.browser.opening import (
+    CLIPBOARD,
+    REEL,
+    Browse,
+    get_posts,
+    lines,
+    paste,
+    stop_clock,
+    tile,
+    tiles,
+)
 from tests.conftest import StartService
 from tests.instagram import StandIn
 
@@ -21,9 +31,9 @@ async def test_pasted_links_start_unless_undone(
     client = await start_service()
     text = f"look: {REEL.format('reel-one')} and instagram.com/p/photo-two!"
     async with browse(client, permissions=CLIPBOARD) as page:
-        await page.clock.install()
         field = page.get_by_label("Links", exact=True)
         await expect(field).to_be_focused()
+        await stop_clock(page)
         await paste(page, text)
         await expect(page.get_by_text("Getting 2 posts…")).to_be_visible()
         await expect(field).to_have_value("")
@@ -32,10 +42,11 @@ async def test_pasted_links_start_unless_undone(
         await expect(lines(page)).to_have_count(0)
         await field.fill("")
         await page.get_by_role("button", name="Paste").click()
+        await page.clock.run_for(4000)
         await expect(lines(page)).to_contain_text("To be sent")
-        await page.clock.fast_forward(4000)
         assert instagram.requests() == 0
-        await page.clock.fast_forward(2000)
+        await page.clock.run_for(2000)
+        await page.clock.resume()
         await expect(tiles(page)).to_have_count(2)
 
 
@@ -121,6 +132,7 @@ async def test_links_that_wait_for_the_server_outlive_a_reload(
         for path in ("**/jobs", "**/events"):
             await page.unroute(path)
         await page.reload()
+        await page.clock.fast_forward(5000)
         await expect(tile(page, "reel-shared")).to_be_visible()
 
 

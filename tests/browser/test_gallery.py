@@ -6,7 +6,7 @@ from pathlib import Path
 from playwright.async_api import expect
 
 from tests.bench.table import multiply
-from tests.browser.opening import REEL, Browse, get_posts, store, tile, tiles
+from tests.browser.opening import REEL, Browse, get_posts, stop_clock, store, tile, tiles
 from tests.conftest import Client, StartService
 from tests.instagram import StandIn
 
@@ -99,9 +99,9 @@ async def test_deletion_waits_for_an_undo_and_for_the_page_to_stay(
     client = await start_service()
     await store(client, "reel-stays", "reel-goes")
     async with browse(client) as page:
-        await page.clock.install()
         goes = tile(page, "reel-goes")
         await goes.get_by_role("checkbox").check()
+        await stop_clock(page)
         delete = page.get_by_role("button", name="Delete")
         await delete.click()
         await expect(goes).to_have_count(0)
@@ -109,14 +109,15 @@ async def test_deletion_waits_for_an_undo_and_for_the_page_to_stay(
         await expect(goes).to_be_visible()
         await goes.get_by_role("checkbox").check()
         await delete.click()
-        await page.clock.fast_forward(7000)
+        await page.clock.run_for(7000)
         assert await exists(client, "reel-goes")
+        await page.clock.resume()
         await page.reload()
         await expect(goes).to_be_visible()
         await goes.get_by_role("checkbox").check()
-        await page.keyboard.press("Delete")
-        await expect(goes).to_have_count(0)
         async with page.expect_response("**/posts/bulk"):
+            await page.keyboard.press("Delete")
+            await expect(goes).to_have_count(0)
             await page.clock.fast_forward(9000)
         assert not await exists(client, "reel-goes")
         await expect(tiles(page)).to_have_count(1)

@@ -145,7 +145,7 @@ def test_caddy_lets_in_whom_authelia_signed_in(media_root: Path, tmp_path: Path)
         "API_KEY": "a-key-of-the-tests",
     }
     authelia = ThreadingHTTPServer(("127.0.0.1", 0), Authelia)
-    threading.Thread(target=authelia.serve_forever, daemon=True).start()
+    threading.Thread(target=authelia.serve_forever, args=[0.02], daemon=True).start()
     address = f"http://127.0.0.1:{free_port()}"
     with Service(media_root, settings) as service:
         caddyfile = (DEPLOY / "caddy/authelia/Caddyfile").read_text()

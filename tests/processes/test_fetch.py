@@ -15,7 +15,7 @@ import pytest
 from tests.conftest import stored_files, until
 from tests.instagram import StandIn
 from tests.instagram.dash import CODE, Cdn, Stream
-from tests.process import PATIENCE_SECONDS, wait_for
+from tests.process import PATIENCE_SECONDS, run, wait_for
 
 REEL = "https://www.instagram.com/reel/{}/"
 ROOT = Path(__file__).resolve().parents[2]
@@ -27,19 +27,9 @@ class Run(NamedTuple):
     err: str
 
 
-async def fetch(*arguments: str, given: str | None = None, **environment: str) -> Run:
-    command = [sys.executable, "-m", "scrapper", "fetch", *arguments]
-    env = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
-    done = await asyncio.to_thread(
-        subprocess.run,
-        command,
-        env=env,
-        input=given,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=PATIENCE_SECONDS,
-    )
+async def fetch(*arguments: str, given: str = "", **environment: str) -> Run:
+    environment = {**os.environ, **environment}
+    done = await asyncio.to_thread(run, "fetch", *arguments, given=given, environment=environment)
     return Run(done.returncode, done.stdout, done.stderr)
 
 
@@ -47,9 +37,9 @@ async def test_each_stored_post_is_printed_as_a_json_line(
     instagram: StandIn, tmp_path: Path
 ) -> None:
     urls = [REEL.format("reel-cli"), "https://www.instagram.com/p/carousel-cli/"]
-    run = await fetch(*urls, "--into", str(tmp_path))
-    assert (run.code, run.err) == (0, "")
-    answers = {answer["shortcode"]: answer for answer in map(json.loads, run.out.splitlines())}
+    done = await fetch(*urls, "--into", str(tmp_path))
+    assert (done.code, done.err) == (0, "")
+    answers = {answer["shortcode"]: answer for answer in map(json.loads, done.out.splitlines())}
     assert set(answers) == {"reel-cli", "carousel-cli"}
     assert answers["reel-cli"]["original_url"] == urls[0]
     for shortcode in answers:
@@ -60,8 +50,8 @@ async def test_each_stored_post_is_printed_as_a_json_line(
 
 async def test_a_stored_post_is_not_downloaded_again(instagram: StandIn, tmp_path: Path) -> None:
     for cached in (False, True):
-        run = await fetch(REEL.format("reel-twice"), "--into", str(tmp_path))
-        assert json.loads(run.out)["cached"] is cached
+        done = await fetch(REEL.format("reel-twice"), "--into", str(tmp_path))
+        assert json.loads(done.out)["cached"] is cached
     assert instagram.requests("graphql") == 1
 
 
@@ -79,9 +69,9 @@ async def test_the_exit_code_says_what_went_wrong(
     instagram: StandIn, tmp_path: Path, scenario: str, code: int, status: int
 ) -> None:
     url = REEL.format(f"{scenario}-cli")
-    run = await fetch(url, REEL.format("removed-cli"), "--no-wait", "--into", str(tmp_path))
-    assert (run.code, run.err) == (code, "")
-    printed = next(line for line in map(json.loads, run.out.splitlines()) if line["url"] == url)
+    done = await fetch(url, REEL.format("removed-cli"), "--no-wait", "--into", str(tmp_path))
+    assert (done.code, done.err) == (code, "")
+    printed = next(line for line in map(json.loads, done.out.splitlines()) if line["url"] == url)
     assert printed["status"] == status
     assert printed["error"]
     assert stored_files(tmp_path) == set()
@@ -93,9 +83,9 @@ async def test_the_exit_code_says_what_went_wrong(
 async def test_wrong_usage_downloads_nothing(
     instagram: StandIn, tmp_path: Path, arguments: list[str]
 ) -> None:
-    run = await fetch(*arguments, "--into", str(tmp_path))
-    assert (run.code, run.out) == (2, "")
-    assert run.err
+    done = await fetch(*arguments, "--into", str(tmp_path))
+    assert (done.code, done.out) == (2, "")
+    assert done.err
     assert instagram.requests() == 0
 
 
@@ -109,9 +99,9 @@ async def test_links_come_from_files_and_standard_input(instagram: StandIn, tmp_
     arguments = (REEL.format("reel-argument"), "-", "--from", str(listed), "--ordered")
     into = tmp_path / "into"
     given = REEL.format("reel-input") + "\n"
-    run = await fetch(*arguments, "--into", str(into), given=given)
-    assert (run.code, run.err) == (0, "")
-    shortcodes = [json.loads(line)["shortcode"] for line in run.out.splitlines()]
+    done = await fetch(*arguments, "--into", str(into), given=given)
+    assert (done.code, done.err) == (0, "")
+    shortcodes = [json.loads(line)["shortcode"] for line in done.out.splitlines()]
     assert shortcodes == ["reel-argument", "reel-input", "reel-file-1", "reel-file-2"]
 
 
@@ -124,9 +114,9 @@ async def test_every_wrong_line_is_reported_before_any_download(
 ) -> None:
     listed = tmp_path / "links.txt"
     listed.write_text(f"{REEL.format('reel-fine')}\nhttps://example.com/\n\nnonsense\n")
-    run = await fetch("--from", str(listed), "--into", str(tmp_path / "into"))
-    assert (run.code, run.out) == (2, "")
-    assert run.err.splitlines() == [
+    done = await fetch("--from", str(listed), "--into", str(tmp_path / "into"))
+    assert (done.code, done.out) == (2, "")
+    assert done.err.splitlines() == [
         f"{listed}, line 2: Not the URL of an Instagram post: https://example.com/",
         f"{listed}, line 4: Not the URL of an Instagram post: nonsense",
     ]
@@ -140,17 +130,17 @@ async def test_a_file_that_cannot_be_read_is_wrong_usage(
     listed = tmp_path / "links.txt"
     if content is not None:
         listed.write_bytes(content)
-    run = await fetch("--from", str(listed), "--into", str(tmp_path / "into"))
-    assert (run.code, run.out) == (2, "")
-    assert str(listed) in run.err
+    done = await fetch("--from", str(listed), "--into", str(tmp_path / "into"))
+    assert (done.code, done.out) == (2, "")
+    assert str(listed) in done.err
 
 
 async def test_thousands_of_links_are_reported_in_order(instagram: StandIn, tmp_path: Path) -> None:
     shortcodes = [f"reel-many-{number % 7}" for number in range(3000)]
     given = "\r\n".join(map(REEL.format, shortcodes))
-    run = await fetch("-", "--ordered", "--into", str(tmp_path), given=given)
-    assert (run.code, run.err) == (0, "")
-    assert [json.loads(line)["shortcode"] for line in run.out.splitlines()] == shortcodes
+    done = await fetch("-", "--ordered", "--into", str(tmp_path), given=given)
+    assert (done.code, done.err) == (0, "")
+    assert [json.loads(line)["shortcode"] for line in done.out.splitlines()] == shortcodes
 
 
 async def test_a_wait_for_a_limit_is_announced(instagram: StandIn, tmp_path: Path) -> None:
@@ -162,11 +152,11 @@ async def test_a_wait_for_a_limit_is_announced(instagram: StandIn, tmp_path: Pat
     # After the first refusals each post waits, and is tried again.
     await until(lambda: instagram.requests("graphql") >= 12)
     instagram.reset()
-    run = await running
-    assert run.code == 0
-    shortcodes = [json.loads(line)["shortcode"] for line in run.out.splitlines()]
+    done = await running
+    assert done.code == 0
+    shortcodes = [json.loads(line)["shortcode"] for line in done.out.splitlines()]
     assert shortcodes == [f"reel-wait-{number}" for number in range(5)]
-    lines = run.err.splitlines()
+    lines = done.err.splitlines()
     assert lines
     assert all(line.startswith("A limit was reached: waiting until") for line in lines)
 
@@ -175,9 +165,9 @@ async def test_a_folder_that_cannot_be_written_is_wrong_usage(
     instagram: StandIn, tmp_path: Path
 ) -> None:
     (tmp_path / "file").touch()
-    run = await fetch(REEL.format("reel-ok"), "--into", str(tmp_path / "file"))
-    assert (run.code, run.out) == (2, "")
-    assert "is not a folder" in run.err
+    done = await fetch(REEL.format("reel-ok"), "--into", str(tmp_path / "file"))
+    assert (done.code, done.out) == (2, "")
+    assert "is not a folder" in done.err
 
 
 async def test_a_terminal_shows_progress_and_paths(instagram: StandIn, tmp_path: Path) -> None:

@@ -3,34 +3,23 @@
 import asyncio
 import os
 import pickle
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import StartService
 from tests.instagram import StandIn
-from tests.process import PATIENCE_SECONDS
+from tests.process import run
 from tests.service.handlers.test_login import cookies_txt
 
-ROOT = Path(__file__).resolve().parents[2]
 PRIVATE = {"url": "https://www.instagram.com/p/private-command/"}
 
 
 async def login(
     *arguments: str, media_root: Path, stdin: str = "", **environment: str
 ) -> tuple[int, str, str]:
-    done = await asyncio.to_thread(
-        subprocess.run,
-        [sys.executable, "-m", "scrapper", "login", *arguments],
-        env={**os.environ, "PYTHONPATH": str(ROOT), "MEDIA_ROOT": str(media_root), **environment},
-        input=stdin,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=PATIENCE_SECONDS,
-    )
+    environment = {**os.environ, "MEDIA_ROOT": str(media_root), **environment}
+    done = await asyncio.to_thread(run, "login", *arguments, given=stdin, environment=environment)
     return done.returncode, done.stdout, done.stderr
 
 

@@ -43,7 +43,7 @@ class Receiver:
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.url = f"ntfy://user:{PASSWORD}@127.0.0.1:{self._server.server_port}/topic"
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        threading.Thread(target=self._server.serve_forever, args=[0.02], daemon=True).start()
 
     def close(self) -> None:
         self._server.shutdown()
@@ -163,6 +163,8 @@ def test_only_one_of_several_processes_sends(
     ):
         one.post("/jobs", {"urls": [STORED]})
         wait_for(lambda: receiver.titles == ["A job is done"])
+        # It logs that once it has noted it: killed before, it would send it again.
+        wait_for(lambda: one.logged("notification sent") + other.logged("notification sent") == 1)
         sender, left = (one, other) if one.logged("notification sent") else (other, one)
         sender.kill()
         left.post("/jobs", {"urls": [GONE]})
