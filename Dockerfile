@@ -3,11 +3,11 @@
 FROM python:3.13-slim AS build
 WORKDIR /build
 COPY requirements/base.txt requirements/docs.txt requirements/redis.txt ./
-# Wheels alone, as they were locked: nothing is compiled, for whichever architecture. The lock is
-# complete, and --no-deps keeps pip from asking for what requirements/overrides.txt leaves out.
+# Only wheels, as locked: nothing is compiled on any architecture. The lock is complete, and
+# --no-deps keeps pip from asking for what requirements/overrides.txt leaves out.
 #
-# Then goes what no running service needs: tests, sources of what is compiled, types, maps for
-# debuggers, and of Swagger UI everything but the two files that /docs shows.
+# The last step removes what no running service needs: tests, C sources, types, source maps, and
+# all of Swagger UI but the two files that /docs shows.
 RUN python -m pip install --no-cache-dir --no-deps --only-binary=:all: --require-hashes \
         --prefix=/install --requirement=base.txt --requirement=docs.txt --requirement=redis.txt \
     && find /install -depth \( \

@@ -4,11 +4,15 @@ VENV := .venv
 BIN := $(VENV)/bin
 IMAGE ?= instagram-scrapper
 SERVICE := $(VENV)/base.txt $(VENV)/docs.txt $(if $(REDIS_URL),$(VENV)/redis.txt)
+IMAGE_PYTHON = $(shell sed -n 's/^FROM python:\([0-9.]*\).*/\1/p' Dockerfile | head -1)
+# The first of the versions $(1) that is here, on the PATH or pyenv's; else $(PYTHON).
+find = $(or $(shell for python in $(foreach it,$(1),python$(it) ~/.pyenv/versions/$(it).*/bin/python); do \
+    "$$python" -c "" 2>/dev/null && echo "$$python" && break; done),$(PYTHON))
 # Saves memory: see docs/deploy.md.
 run worker: export MALLOC_ARENA_MAX ?= 2
 run worker: export MALLOC_MMAP_THRESHOLD_ ?= 1048576
 
-.PHONY: run worker check style unit test lint demo bench soak package image smoke arm format wheels audit lock update-instaloader clean
+.PHONY: run worker check style unit unit-newest test lint demo bench soak package image smoke arm format wheels audit lock update-instaloader clean
 
 # If REDIS_URL is set, this runs one of several replicas.
 run: $(SERVICE)
@@ -17,11 +21,14 @@ run: $(SERVICE)
 worker: $(VENV)/base.txt $(VENV)/redis.txt
 	@exec $(BIN)/python -m scrapper worker
 
-# For every save: what needs neither a socket nor a process, in less than half a minute.
+# For each change: all checks that need neither a socket nor a process, in less than half a minute.
 check: style unit
 
 unit: $(VENV)/dev.txt
 	@$(BIN)/python -m pytest --quiet --numprocesses auto tests/unit
+
+unit-newest:
+	@$(MAKE) --no-print-directory unit VENV=.venv-newest PYTHON=$(call find,3.14 3.13)
 
 style: $(VENV)/lint.txt
 	@$(BIN)/ruff format --check --quiet .
@@ -45,9 +52,11 @@ lint: style
 demo: $(VENV)/dev.txt
 	@$(BIN)/python -m tests.demo $(if $(CHECK),--check)
 
-# Takes about half an hour. Needs wrk, ab and redis-server.
-bench: $(VENV)/bench.txt
-	@$(BIN)/python -m tests.bench
+# With the image's Python, if it is here. Takes about 20 minutes; needs wrk, ab, redis-server and chromium.
+# Only some groups of rows: make bench ONLY="posts clients"
+bench:
+	@$(MAKE) --no-print-directory VENV=.venv-bench PYTHON=$(call find,$(IMAGE_PYTHON)) .venv-bench/bench.txt
+	@.venv-bench/bin/python -m tests.bench $(ONLY)
 
 # Ten minutes of mixed load, faults and kills. Needs slowhttptest.
 soak: $(VENV)/dev.txt

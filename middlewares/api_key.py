@@ -33,7 +33,7 @@ def api_key(
     *keys* returns the name of each key under the key's :func:`digest`. It is called for each
     request, so keys may come and go. The look-up is by digest, so its duration does not reveal how
     much of a guess is right. *stands_in* returns a name if something else stands for a key, such as
-    a cookie, or the word of a proxy that signs people in. *on_admission* is called with the name.
+    a cookie, or the sign-in by a proxy. *on_admission* is called with the name.
     Requests for which *exempt* returns true need no key.
     """
 
@@ -61,7 +61,7 @@ def unauthorized() -> web.HTTPUnauthorized:
 
 
 def digest(key: str) -> str:
-    """What a key is known by: its SHA-256, in hex."""
+    """The SHA-256 of a key, in hex, by which tables know the key."""
     # aiohttp decodes header bytes this way, and a key need not be ASCII.
     return hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()
 

@@ -48,14 +48,14 @@ def browser_guard(
     (DNS rebinding). So ``Host`` must be one of *hosts*, an IP address, a single label, or a name
     that no public site has: ``localhost``, ``*.local``, ``*.lan``, ``*.home.arpa``,
     ``*.internal``. With *hosts* None every name is good. A request without ``Host`` comes from no
-    browser. The 421 names the refused host and gives *advice*: what the operator can change. Where
-    a browser asks for a page, it is one.
+    browser. The 421 names the refused host and gives *advice*: what the operator can change. A
+    browser that asks for a page gets the error as one.
 
-    A request that may change something, which a GET may if *changes* returns true, must come from
-    the service's own page, from no page, or from no browser. Somebody may also visit such a GET
-    from another site, in a tab: but no page may load it as a picture or in a frame, from another
-    port of the same host either, and none may fetch it in advance (``Sec-Purpose``). Requests for
-    which *exempt* returns true may have any ``Host``.
+    A request that may change something must come from the service's own page, from no page, or from
+    no browser. A GET is such a request if *changes* returns true. A visitor may follow a link to
+    such a GET from another site. But no page may load it as a picture or in a frame, even from
+    another port of the same host, or prefetch it (``Sec-Purpose``). Requests for which *exempt*
+    returns true may have any ``Host``.
     """
     allowed = None if hosts is None else frozenset(host.lower().rstrip(".") for host in hosts)
 
@@ -133,15 +133,15 @@ def is_foreign(request: web.Request, *, by_referer: bool = False) -> bool:
     *by_referer* also ``Referer``, which browsers send even when a visitor follows a link.
     """
     headers = request.headers
-    # A header that comes twice says whatever the worse of the two does.
+    # Of a header that comes twice, the worse value counts.
     if _has_metadata(request):
-        # For what another site's page has it prefetch, Chromium says "none".
+        # When another site's page makes it prefetch, Chromium sends "none".
         own = {"same-origin"} if _is_prefetch(request) else {"same-origin", "none"}
         return not own.issuperset(headers.getall("Sec-Fetch-Site"))
     origins = headers.getall(hdrs.ORIGIN, ())
     if by_referer and not origins:
         origins = headers.getall(hdrs.REFERER, ())
-    # The scheme does not count: behind a proxy that does TLS, it is another one.
+    # The scheme does not count: behind a proxy that does TLS, it differs.
     host = headers.get(hdrs.HOST, "").lower()
     return any(_netloc(origin) != host for origin in origins)
 

@@ -30,7 +30,7 @@ def metrics(registry: CollectorRegistry) -> Middleware:
 
     ``http_response_bytes_total`` has the bytes of bodies by route, ``http_requests_aborted_total``
     the requests whose client went away before the last byte, and ``http_internal_errors_total``
-    those that ended with 500; it is there from the start, for alerts to see its first event.
+    those that ended with 500; it begins at 0, so that alerts see the first one.
 
     Put this middleware outside the one that turns exceptions into responses.
     """

@@ -12,7 +12,7 @@ from aiohttp.typedefs import Handler, Middleware
 __all__ = ["HEADERS", "rate_limit"]
 
 HEADERS = web.RequestKey[dict[str, str]]("rate_limit_headers")
-"""Where an outer middleware may put a dictionary, to get the headers of a request that fails."""
+"""Where an outer middleware may put a dictionary, which gets the headers for an error."""
 
 _IPV6_PREFIX = 64
 # The same arithmetic as in _Memory.take, by Redis's clock.
@@ -57,11 +57,11 @@ def rate_limit(
     refusals and the responses of inner handlers have ``RateLimit-Limit``, ``RateLimit-Remaining``
     and ``RateLimit-Reset`` (seconds until the bucket is full). Requests for which *exempt* returns
     true cost nothing. *penalties* maps the status of a response to the extra tokens that it costs;
-    if fewer are left, it takes those. *on_refusal* is called for each refusal.
+    if fewer are left, it takes all of them. *on_refusal* is called for each refusal.
 
     A client is ``request.remote``, for IPv6 its /64, since one host usually has a whole /64. Only
-    the *max_clients* seen most recently have buckets. If a client has a bucket of its own, whatever
-    its address, *own_limit* returns that bucket's name and size.
+    the *max_clients* seen most recently have buckets. *own_limit* returns the name and size of a
+    client's own bucket, if it has one, whatever its address.
 
     With *redis*, an asyncio client of redis-py (only its ``register_script`` is used), all
     processes share the buckets called *name*. While Redis does not answer, each process has its

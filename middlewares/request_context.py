@@ -45,7 +45,7 @@ def request_context(*, trusted_proxies: Sequence[Network] = ()) -> Middleware:
 
     If the connection comes from one of *trusted_proxies*, which are networks, or ``"unix"`` for
     Unix sockets, ``request.remote`` becomes the first address in ``X-Forwarded-For``, read from the
-    right, that is not trusted. Whatever a client wrote into that header stands further left and is
+    right, that is not trusted. Whatever a client wrote into that header is further left, and is
     ignored.
 
     The line, event ``request`` of logger ``access``, has ``method``, ``path`` (without the

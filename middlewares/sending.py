@@ -33,7 +33,7 @@ _NOTES: web.RequestKey[list[Note]] = web.RequestKey("notes", list)
 
 
 def sending() -> Middleware:
-    """Send each response after all inner middlewares could change it, and report how it went.
+    """Send each response once no middleware can change it any more, and report how it went.
 
     ::
 
@@ -49,7 +49,7 @@ def sending() -> Middleware:
         notes = request[_NOTES] = []
 
         def note_all(sent: Sent) -> None:
-            # Middlewares outside of this find out by the response.
+            # Middlewares outside of this learn it from the response.
             del request[_NOTES]
             for note in notes:
                 note(sent)

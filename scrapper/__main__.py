@@ -111,7 +111,7 @@ def _megabytes(text: str) -> float:
     except ValueError:
         number = 0.0
     if not 0 < number <= MAX_MEGABYTES:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of megabytes, more than 0")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of megabytes above 0")
     return number
 
 
@@ -205,14 +205,14 @@ def _parser() -> tuple[argparse.ArgumentParser, Commands]:
     serve = commands.add_parser("serve", help="run the service (the default)")
     serve.set_defaults(func=_serve)
     worker = commands.add_parser(
-        "worker", help="run the jobs that replicas of the service take; needs REDIS_URL"
+        "worker", help="run the jobs that replicas of the service accepted; needs REDIS_URL"
     )
     worker.set_defaults(func=_work)
     login = commands.add_parser(
         "login",
         help="give the service an Instagram session",
-        epilog="A running service uses it within a second. Exit codes: 0 success, 2 no session "
-        "in the file, 4 Instagram does not accept it, 5 rate limit, 6 unreachable.",
+        epilog="A running service uses the session within a second. Exit codes: 0 success, 2 no "
+        "session in the file, 4 Instagram does not accept it, 5 rate limit, 6 unreachable.",
     )
     login.set_defaults(func=_login)
     given = login.add_mutually_exclusive_group()
@@ -228,8 +228,9 @@ def _parser() -> tuple[argparse.ArgumentParser, Commands]:
     fetch = commands.add_parser(
         "fetch",
         help="download posts without a service",
-        epilog="Exit codes: 0 success, 1 Instagram's answer made no sense, 2 wrong usage, "
-        "3 not found, 4 forbidden, 5 rate limit, 6 unreachable or too late.",
+        epilog="Exit codes: 0 success, 1 Instagram's answer made no sense, or a file could not be "
+        "written, 2 wrong usage, 3 not found, 4 login needed, 5 rate limit, 6 unreachable or too "
+        "late.",
     )
     fetch.set_defaults(func=_fetch, parser=parser)
     fetch.add_argument(
@@ -249,7 +250,7 @@ def _parser() -> tuple[argparse.ArgumentParser, Commands]:
     fetch.add_argument(
         "--no-wait",
         action="store_true",
-        help="fail at once, rather than wait, if Instagram allows no more for now",
+        help="fail at once, rather than wait, at a limit",
     )
     fetch.add_argument(
         "--quality",
@@ -260,26 +261,27 @@ def _parser() -> tuple[argparse.ArgumentParser, Commands]:
         "--max-mb",
         type=_megabytes,
         metavar="N",
-        help="the largest files of at most this many megabytes",
+        help="choose the largest files of at most this many megabytes",
     )
     fetch.add_argument(
         "--into",
         type=Path,
         default=Path(),
         metavar="DIR",
-        help="folder; the current one if not given",
+        help="folder for the posts; the current one if not given",
     )
     doctor = commands.add_parser(
         "doctor",
-        help="show what Instagram answers for a post, and the set-up here",
-        epilog="It asks each source once, and uses the account only if the post needs a login. A "
-        "bug report needs its output. Exit codes: 0 a source has the post, else those of fetch.",
+        help="show what Instagram answers for a post, and the set-up of this machine",
+        epilog="The command asks each source once, and uses the account only if the post needs a "
+        "login. Put its output into a bug report. Exit codes: 0 a source has the post, else those "
+        "of fetch.",
     )
     doctor.set_defaults(func=_doctor)
     doctor.add_argument("link", metavar="LINK", help="the link of a public post")
-    path = commands.add_parser("middlewares", help="show what a request passes, outermost first")
+    path = commands.add_parser("middlewares", help="show the middlewares, outermost first")
     path.set_defaults(func=_middlewares)
-    plugins = commands.add_parser("plugins", help="show the plugins, and how far each is")
+    plugins = commands.add_parser("plugins", help="show the plugins, and the progress of each")
     plugins.set_defaults(func=_plugins)
     plugins.add_argument("--again", metavar="NAME", help="run this plugin over the whole library")
     backup = commands.add_parser(

@@ -161,7 +161,7 @@ _ROUTES = (
     web.get("/storage", storage),
     web.get("/posts", list_posts),
     web.post("/posts/bulk", bulk_change),
-    # No shortcode is so short, so this path is free.
+    # No shortcode is that short, so this path is free.
     web.get("/posts/{shortcode:(?!bulk$)[^{}/]+}", get_post),
     web.delete("/posts/{shortcode:(?!bulk$)[^{}/]+}", delete_post),
     web.get("/posts/{shortcode}/thumbnail", thumbnail),

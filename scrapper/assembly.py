@@ -217,7 +217,7 @@ async def serving(parts: ServiceParts) -> AsyncIterator[Jobs]:
 async def working(parts: ServiceParts) -> AsyncIterator["Receiver"]:
     """A receiver that, once it listens, runs ``SCRAPE_CONCURRENCY`` posts at a time.
 
-    What it did not finish when it ended is handed back.
+    At its end it hands back what it did not finish.
     """
     # Only a process with Redis has the packages for it.
     from taskiq.acks import AcknowledgeType  # noqa: PLC0415

@@ -150,14 +150,14 @@ class MediaTooLarge(ScrapeError):
 
     @property
     def detail(self) -> str:
-        """What clients read beside the message: the least ``max_mb`` that would help."""
+        """The end of the message: the least ``max_mb`` that would help."""
         if self.smallest is None:
             return ""
-        return f"the smallest has {math.ceil(self.smallest / 10_000) / 100:g} MB"
+        return f"the smallest is {math.ceil(self.smallest / 10_000) / 100:g} MB"
 
     @property
     def fields(self) -> Mapping[str, int | None]:
-        """What programs read beside the code."""
+        """Further fields of the error, for programs."""
         return {"smallest_size": self.smallest}
 
 
@@ -170,7 +170,7 @@ class InstagramUnreachable(ScrapeError):
 
 
 class MediaFolderGone(ScrapeError):
-    """The media folder is gone, or another one stands in its place."""
+    """The media folder is gone, or another one is in its place."""
 
 
 class DeadlineExceeded(ScrapeError):
@@ -190,7 +190,7 @@ class TooManyJobs(ScrapeError):
 
 
 class JobRunning(ScrapeError):
-    """The job is not finished, so that it cannot be forgotten."""
+    """The job is not finished, so it cannot be forgotten."""
 
 
 class TooManyStreams(ScrapeError):
@@ -289,7 +289,7 @@ RESPONSES: Mapping[type[Exception], tuple[int, str, str]] = {
     FFmpegMissing: (
         502,
         "ffmpeg_missing",
-        "Instagram gives this video and its sound apart: install ffmpeg, which joins them",
+        "Instagram gives this video and its sound separately: install ffmpeg, which joins them",
     ),
     InstagramUnreachable: (503, "instagram_unreachable", "Instagram could not be reached"),
     DeadlineExceeded: (503, "deadline_exceeded", "The post was not downloaded in time"),

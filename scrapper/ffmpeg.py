@@ -21,7 +21,7 @@ _OUTPUT_BYTES, _ERROR_BYTES = 100_000, 10_000
 _PIECE_BYTES = 64 * 1024
 _PROGRAMS = (("ffmpeg", "ffprobe"), ("setpriv", "prlimit", "nice"))
 _INPUT = ("-protocol_whitelist", "file", "-max_pixels", "40000000")
-# In this process, whoever runs them: a Raspberry Pi has four cores, and little memory.
+# For all callers in this process: a Raspberry Pi has four cores, and little memory.
 _slots = threading.BoundedSemaphore(_AT_ONCE)
 
 
@@ -30,7 +30,7 @@ class FFmpegFailed(Exception):
 
 
 def missing_programs() -> list[str]:
-    """The programs that are missing on the PATH: ffmpeg's, or else those that bound it."""
+    """The programs that are missing on the PATH: ffmpeg's, or, if those are there, its bounds'."""
     missing = ([name for name in names if shutil.which(name) is None] for names in _PROGRAMS)
     return next(filter(None, missing), [])
 
@@ -54,7 +54,7 @@ class FFmpeg:
         return (*late, *_INPUT, "-f", form, "-i", str(path))
 
     def run(self, program: str, *arguments: str, seconds: float, max_bytes: int = 0) -> bytes:
-        """What *program* prints, 100 kB at most; its files may have *max_bytes*.
+        """What *program* prints, at most 100 kB; its files may be up to *max_bytes* large.
 
         Raises:
             FFmpegFailed: it fails, or reaches one of its bounds.
@@ -91,7 +91,7 @@ class FFmpeg:
                 process_group=0,
             )
         except OSError as error:
-            # There are too many processes, or it was removed meanwhile.
+            # There are too many processes, or the program was removed meanwhile.
             raise FFmpegFailed(f"{program} did not start: {error.strerror}") from error
         with self._lock:
             self._running.add(process)

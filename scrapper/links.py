@@ -37,7 +37,7 @@ _HOSTS = frozenset({"instagram.com", "www.instagram.com"})
 _REMEMBERED_URLS = 1024
 _BEGINNING = re.compile(r"^(https?://)?(?=(www\.)?instagram\.com/)", re.IGNORECASE)
 _MEDIA_ID = re.compile(r"[0-9]{1,20}")
-_ITEM = re.compile(r"0{0,5}([1-9][0-9]{0,3})")
+_ITEM = re.compile(r"0{0,5}[1-9][0-9]{0,3}")
 _KINDS = frozenset({"p", "reel", "reels", "tv"})
 _AUDIO = (["reels", "audio"], ["music", "audio"])
 _RESERVED = _KINDS | {"about", "accounts", "api", "developer", "direct", "explore", "graphql"}
@@ -105,8 +105,7 @@ def names_story(url: str) -> bool:
     """Whether *url*, which names a post, is the link of a story or of a highlight's item."""
     parts = urlsplit(clean_link(url))
     segments = _segments(parts)
-    post = _shared(segments) or _post(segments)
-    return post is None and _story(segments, parts.query) is not None
+    return _post(segments) is None and _story(segments, parts.query) is not None
 
 
 def pasted_link(text: str, *, max_length: int) -> Link | None:
@@ -135,7 +134,7 @@ def item_in(url: str) -> int | None:
     """The number of the item that a post's *url* points at, by ``img_index``; None: no item."""
     values = parse_qs(urlsplit(clean_link(url)).query)
     found = _ITEM.fullmatch(values.get("img_index", [""])[0])
-    return int(found[1]) if found else None
+    return int(found[0]) if found else None
 
 
 def _is_invisible(character: str) -> bool:

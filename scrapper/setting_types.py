@@ -234,7 +234,7 @@ def _reason_not_writable(folder: Path, wanted: Path) -> str:
 
 
 def why_no_proxy(url: str) -> str | None:
-    """What is wrong with *url* as that of a proxy; the text does not quote it."""
+    """Why *url* is not the URL of a proxy; the text does not quote it."""
     try:
         parts = urlsplit(url)
         is_proxy = parts.scheme in _PROXY_SCHEMES and parts.hostname and parts.port != 0

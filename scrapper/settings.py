@@ -112,7 +112,7 @@ def _usual_media_root() -> Path:
 
 
 class LogSettings(BaseSettings):
-    """The settings that are needed to log errors of all others."""
+    """The settings that are needed to log the errors in all others."""
 
     model_config = SettingsConfigDict(frozen=True, env_ignore_empty=True)
 

@@ -70,7 +70,7 @@ def main() -> int:
     if port and _is_taken():
         print(f"Another program listens on port {_PORT}: end it first.", file=sys.stderr)
         return 2
-    # A shell lets what it runs in the background ignore SIGINT.
+    # Programs that a shell runs in the background ignore SIGINT.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
     try:

@@ -8,12 +8,17 @@ import subprocess
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
+from urllib.parse import urlsplit
 
 import requests
+
+from tests.forks import Fork
 
 __all__ = [
     "MALLOC",
@@ -30,9 +35,11 @@ PATIENCE_SECONDS = int(os.environ.get("PATIENCE_SECONDS", "300"))
 """A test that waits for longer than this fails: no machine is that slow."""
 
 MALLOC = {"MALLOC_ARENA_MAX": "2", "MALLOC_MMAP_THRESHOLD_": "1048576"}
-"""What the image, the systemd unit and ``make`` set, so that malloc holds on to less memory."""
+"""What the image, the systemd unit and ``make`` set, so that malloc keeps less memory."""
 
 _ROOT = Path(__file__).resolve().parents[1]
+_MOST_HELD = 100
+_held: deque[int] = deque()
 
 
 class Process:
@@ -41,7 +48,12 @@ class Process:
     :attr:`environment` is its whole environment, :attr:`log` holds its log lines so far as objects,
     :attr:`raw_log` as text. If *keep_log* is false, another process drops the lines, at no cost to
     this one.
+
+    Where :attr:`forks` is true, it is a fork of a process that has imported the program, unless it
+    is *fresh*. Of a fork, *constants* gives constants of modules other values, such as pauses.
     """
+
+    forks: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -52,10 +64,15 @@ class Process:
         python_path: Path | None = None,
         keep_log: bool = True,
         python: Path = Path(sys.executable),
+        fresh: bool = False,
+        constants: Mapping[str, Any] | None = None,
     ) -> None:
         folders = [_ROOT, python_path] if python_path else [_ROOT]
         self._keep_log = keep_log
-        self._command = [str(python), "-m", *module]
+        self._module, self._python = module, str(python)
+        self._is_fork = self.forks and not fresh and self._python == sys.executable
+        self._constants = constants or {}
+        assert self._is_fork or not self._constants
         self.environment = {
             "PATH": os.environ["PATH"],
             "PYTHONPATH": os.pathsep.join(map(str, folders)),
@@ -76,12 +93,14 @@ class Process:
             self.kill()
 
     def _start(self, **more: str) -> None:
-        self._process = subprocess.Popen(
-            self._command,
-            env={**more, **self.environment},
-            stdout=subprocess.PIPE,
-            text=True,
-        )
+        environment = {**more, **self.environment}
+        self._process: Fork | subprocess.Popen[str]
+        if self._is_fork:
+            self._process = Fork(self._module, environment, self._constants)
+        else:
+            command = [self._python, "-m", *self._module]
+            pipe = subprocess.PIPE
+            self._process = subprocess.Popen(command, env=environment, stdout=pipe, text=True)
         assert self._process.stdout
         if self._keep_log:
             self._reader = threading.Thread(target=self.raw_log.extend, args=[self._process.stdout])
@@ -134,10 +153,9 @@ class Worker(Process):
         self,
         media_root: Path,
         environment: Mapping[str, str],
-        *,
-        python_path: Path | None = None,
+        **options: Any,
     ) -> None:
-        super().__init__(("scrapper", "worker"), media_root, environment, python_path=python_path)
+        super().__init__(("scrapper", "worker"), media_root, environment, **options)
 
     def __enter__(self) -> Self:
         self._start()
@@ -149,7 +167,7 @@ class Service(Process):
     """The service on loopback, on a free port unless *environment* has one.
 
     Another *module* can run in its place. With *authority*, a file with a CA's certificate, it
-    speaks https.
+    speaks https. The other *options* are those of a process.
     """
 
     def __init__(
@@ -157,37 +175,33 @@ class Service(Process):
         media_root: Path,
         environment: Mapping[str, str] | None = None,
         *,
-        python_path: Path | None = None,
-        keep_log: bool = True,
         module: Sequence[str] = ("scrapper",),
-        python: Path = Path(sys.executable),
         authority: Path | None = None,
+        **options: Any,
     ) -> None:
-        super().__init__(
-            module,
-            media_root,
-            environment,
-            python_path=python_path,
-            keep_log=keep_log,
-            python=python,
-        )
+        super().__init__(module, media_root, environment, **options)
         self.headers: dict[str, str] = {}
         self._authority = authority
 
     def __enter__(self) -> Self:
         port = int(self.environment.get("PORT") or free_port())
         self.url = f"{'https' if self._authority else 'http'}://127.0.0.1:{port}"
-        self._start(PORT=str(port))
-        verify = str(self._authority) if self._authority else True
-        wait_for_answer(self.url + "/health", verify=verify)
         # HTTPS_PROXY is for the service, not for requests to it.
         self._session = requests.Session()
-        self._session.trust_env, self._session.verify = False, verify
+        self._session.trust_env = False
+        self._session.verify = str(self._authority) if self._authority else True
+        self._start(PORT=str(port))
+        wait_for(lambda: self._is_up)
         return self
 
     def __exit__(self, *_: object) -> None:
         super().__exit__()
         self._session.close()
+
+    @property
+    def _is_up(self) -> bool:
+        assert self._process.poll() is None, self.raw_log
+        return _answers(self._session, self.url + "/health")
 
     def get(self, path: str) -> requests.Response:
         return self._session.get(self.url + path, headers=self.headers, timeout=PATIENCE_SECONDS)
@@ -208,32 +222,39 @@ class Service(Process):
 
 
 def free_port() -> int:
-    """A port of loopback that nothing listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
+    """A port of loopback that nothing listens on, and that nothing else is given for a while."""
+    holder = socket.socket()
+    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    holder.bind(("127.0.0.1", 0))
+    port: int = holder.getsockname()[1]
+    # Whoever asks for this port may listen there; who asks for any gets another one.
+    _held.append(holder.detach())
+    if len(_held) > _MOST_HELD:
+        os.close(_held.popleft())
+    return port
 
 
 def wait_for(holds: Callable[[], bool], *, seconds: float = PATIENCE_SECONDS) -> None:
     """Wait until *holds* returns true, for at most *seconds*."""
-    end = time.monotonic() + seconds
+    begin = time.monotonic()
     while not holds():
-        assert time.monotonic() < end
-        time.sleep(0.01)
+        waited = time.monotonic() - begin
+        assert waited < seconds
+        # Whoever has waited for longer need not look as often: each look may be a request.
+        time.sleep(min(max(0.01, waited / 10), 0.1))
 
 
-def wait_for_answer(
-    url: str, *, seconds: float = PATIENCE_SECONDS, verify: str | bool = True
-) -> None:
+def wait_for_answer(url: str, *, seconds: float = PATIENCE_SECONDS) -> None:
     """Wait until a server answers at *url*, with whatever status, for at most *seconds*."""
-    end = time.monotonic() + seconds
     with requests.Session() as session:
-        session.trust_env, session.verify = False, verify
-        while True:
-            try:
-                session.get(url, timeout=PATIENCE_SECONDS, headers={"Connection": "close"})
-            except requests.ConnectionError:
-                assert time.monotonic() < end, f"{url} does not answer"
-                time.sleep(0.02)
-            else:
-                return
+        session.trust_env = False
+        wait_for(partial(_answers, session, url), seconds=seconds)
+
+
+def _answers(session: requests.Session, url: str) -> bool:
+    address = urlsplit(url)
+    # A connection costs a fraction of a request, which may fail, too.
+    with suppress(OSError), socket.create_connection((address.hostname, address.port)):
+        session.get(url, timeout=PATIENCE_SECONDS, headers={"Connection": "close"})
+        return True
+    return False

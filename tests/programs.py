@@ -16,7 +16,7 @@ __all__ = ["output_of", "program"]
 def program(name: str, *, packages: str = "") -> str:
     """The path of a program; without it the test is skipped, and says which *packages* to install.
 
-    By default Debian's package is called like the program.
+    By default Debian's package has the program's name.
     """
     path = shutil.which(name)
     if path is None:

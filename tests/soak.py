@@ -119,7 +119,7 @@ class Figures(NamedTuple):
 
 
 class Receivers:
-    """One that is well and notes the jobs it gets, one that never answers, and one that is dead."""
+    """Receivers: one works and notes its jobs, one never answers, and one is dead."""
 
     def __init__(self) -> None:
         self.jobs = jobs = set[str]()
@@ -270,7 +270,7 @@ def main() -> int:  # noqa: PLR0915 - one story, from its first minute to its la
             unreported = notes.unaccounted(service, root, ended)
             stray = _stray_webhooks(load, receivers, service, root)
             errors += _errors(service)
-        # Thousands of unfinished jobs would keep new ones out.
+        # Thousands of unfinished jobs would leave no room for new ones.
         for file in (root / _JOBS).parent.glob(f"{Path(_JOBS).name}*"):
             file.unlink()
         answered = load.answers.total()
@@ -424,7 +424,7 @@ def _stray_webhooks(
 ) -> list[tuple[str, str]]:
     """The finished jobs of which nobody knows what became of their webhooks.
 
-    The receiver that is well must get all of its own; those of the others wait or are given up.
+    The receiver that works must get all of its own; those of the others wait or are given up.
     """
     for _ in range(60):
         well = {job for job, receiver in load.webhooks.items() if receiver == receivers.well}

@@ -1,4 +1,4 @@
-"""What is done to a running service from outside, and the account of what came of it."""
+"""What is done to a running service from outside, and a record of the effects."""
 
 import os
 import time
@@ -59,7 +59,7 @@ def job_finished(job):
 
 
 def tamper(state: Path, turn: int, spared: Iterable[str] = ()) -> list[str]:
-    """Remove each file in *state* but the *spared*, and put a FIFO in the place of one, by *turn*.
+    """Remove each file in *state* but the *spared*, and replace one by a FIFO, by *turn*.
 
     Return the names of the files.
     """

@@ -1,4 +1,4 @@
-"""Writes a note in Markdown for each stored post, into the folder ``NOTES_FOLDER``."""
+"""Writes a note in Markdown for each stored post into the folder ``NOTES_FOLDER``."""
 
 import os
 from pathlib import Path

@@ -69,7 +69,7 @@ class EndedSessions:
         try:
             self._ended = self._watched.content() or self._ended
         except OSError:
-            # It vanished: an ended session must stay ended after a restart, too.
+            # The file vanished: ended sessions must stay ended after a restart, too.
             if self._ended:
                 with suppress(OSError, ScrapeError):
                     self._file.write(self._ended)

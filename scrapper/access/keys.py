@@ -29,7 +29,7 @@ _LINE = re.compile(
 class Key(NamedTuple):
     """A key, and the requests that it may make in a window; None if its address's limit applies.
 
-    ``sees_all`` is that of ``API_KEY``: with one of several keys, a client sees its own jobs.
+    ``sees_all`` is true of ``API_KEY`` alone: with another key, a client sees only its own jobs.
     """
 
     name: str

@@ -25,11 +25,11 @@ _IS_GATEWAY = 0x2
 
 
 class ProxySignIn:
-    """Reads who sent a request from ``AUTH_PROXY_HEADER``, which ``AUTH_PROXIES`` may set.
+    """Reads who sent a request from ``AUTH_PROXY_HEADER``, which ``AUTH_PROXIES`` may send.
 
-    It counts only on a connection that one of these proxies opened itself, whatever
-    ``X-Forwarded-For`` says, and not for a request of another site's page. What does not count is
-    logged once for each cause.
+    The header counts only on a connection that one of these proxies opened itself, whatever
+    ``X-Forwarded-For`` says, and not for a request of another site's page. A header that does not
+    count is logged once for each cause.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -59,7 +59,7 @@ class ProxySignIn:
     def client_of(self, request: web.Request) -> str | None:
         """Whose streams and jobs count together: a person that a proxy signed in, or an address.
 
-        All people that a proxy signs in may have its own address.
+        All people that a proxy signs in may have the proxy's address.
         """
         return self.name_of(request) or request.remote
 

@@ -30,10 +30,10 @@ _FOUND = web.RequestKey[Key | None]("session")
 class Sessions:
     """Sessions for the *keys*; those in *ended* are over.
 
-    A cookie's value says whose key it stands for, and until when; it is signed with that key. So
-    it survives a restart, holds for all replicas, and ends when the key does. Replicas share their
-    media folder, and with it the list of the *ended* sessions: with *shared*, it is read again
-    whenever it changed. A request's session is its key, with the key's name and limit.
+    A cookie's value names the key that it stands for, and its expiry, and is signed with that key.
+    So a session survives a restart, holds for all replicas, and ends when the key does. Replicas
+    share their media folder, and with it the list of the *ended* sessions: with *shared*, it is
+    read again whenever it changed. A request's session is its key, with the key's name and limit.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class Sessions:
     async def key_behind(self, request: web.Request, *, anew: bool = False) -> Key | None:
         """The key that *request* carries, or that its session stands for; None if there is none.
 
-        With *anew*, a session that was looked at before is looked at again.
+        With *anew*, a session that was checked before is checked again.
         """
         if anew:
             request.pop(_FOUND, None)

@@ -52,7 +52,7 @@ class FetchOptions(NamedTuple):
     """How to download posts: into which folder, and how to report the outcomes.
 
     With ``ordered`` the lines come in the order of the links. Without ``wait`` a post that meets a
-    limit fails at once. ``quality`` is by default that of ``VIDEO_QUALITY``, and ``max_mb`` how
+    limit fails at once. ``quality`` is ``VIDEO_QUALITY`` by default, and ``max_mb`` is how
     large each file may be.
     """
 
@@ -72,9 +72,9 @@ def fetch(urls: Sequence[str], files: Sequence[str], options: FetchOptions) -> i
 
     Posts that meet a limit are tried again, for ``JOB_PATIENCE_SECONDS`` in all.
 
-    SIGINT and SIGTERM end the process at once, with 130 or 143, and so does an output that takes
-    no more data: 141 if a pipe's reader is gone, 1 for a full disk. What was being downloaded is
-    removed.
+    SIGINT and SIGTERM end the process at once, with 130 or 143. So does an output that takes no
+    more data: with 141 if a pipe's reader is gone, with 1 for a full disk. What was being
+    downloaded is removed.
 
     Raises:
         SettingsError: the environment holds wrong settings, or the folder cannot be written, or a
@@ -201,7 +201,7 @@ class _Report:
             return
         self._shown_until = until
         time = datetime.fromtimestamp(until).astimezone()
-        text = f"Instagram allows no more for now: waiting until {time:%H:%M:%S}"
+        text = f"A limit was reached: waiting until {time:%H:%M:%S}"
         with suppress(OSError):
             if self._bars.console.is_terminal:
                 self._bars.console.print(text)

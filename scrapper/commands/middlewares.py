@@ -1,4 +1,4 @@
-"""``python -m scrapper middlewares``: the request path as the settings have it."""
+"""``python -m scrapper middlewares``: the request path that the settings describe."""
 
 import sys
 

@@ -44,15 +44,16 @@ def print_folder(root: MediaRoot, *, must_be_used: bool) -> None:
 
 
 def print_near_misses() -> None:
-    """Warn of environment variables whose names are almost those of settings."""
+    """Warn of environment variables whose names resemble those of settings."""
     for name, setting in near_misses(os.environ):
         print(f"{name} changes nothing: is it meant for {setting}?", file=sys.stderr)
 
 
 @contextmanager
 def process_logs(processors: Iterable[Processor] = ()) -> Iterator[Scrubber]:
-    """Log to standard output while the block runs; print an error in the settings that it raises.
-    The first lines warn of variables whose names are almost those of settings. The block gets the
+    """Log to standard output while the block runs; print the SettingsError that it may raise.
+
+    The first lines warn of variables whose names resemble those of settings. The block gets the
     log's scrubber, to which it adds the secrets that it reads.
     """
     scrubber, logging = Scrubber(), LogSettings.or_defaults()

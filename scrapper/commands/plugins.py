@@ -1,4 +1,4 @@
-"""``python -m scrapper plugins``: which plugins are in use, and how far each is."""
+"""``python -m scrapper plugins``: the plugins in use, and the progress of each."""
 
 import asyncio
 from collections.abc import Mapping
@@ -20,8 +20,8 @@ _PAUSES = Pauses(tries=(1.0, 10.0))
 def plugins(*, again: str | None) -> int:
     """Print a line for each plugin; with *again*, run that plugin over the whole library.
 
-    If the service runs, it does that itself, within seconds. Return 0, or 1 if the plugin gave up
-    on some posts.
+    If the service runs, it does that itself, and begins within seconds. Return 0, or 1 if the
+    plugin gave up on some posts.
 
     Raises:
         SettingsError: a plugin cannot be loaded, there is none called *again*, or no service has
@@ -39,7 +39,7 @@ def plugins(*, again: str | None) -> int:
 
 
 async def _show(parts: PluginParts) -> None:
-    """Print how far each plugin is; the library and the ledger are only read."""
+    """Print the progress of each plugin; the library and the ledger are only read."""
     library, ledger = parts.followed.library, parts.followed.ledger
     posts = await library.versions()
     begun = ledger if (parts.root.state / LEDGER).exists() else None

@@ -117,7 +117,7 @@ def _is_loopback(host: str) -> bool:
 def _collect_less() -> None:
     """Exclude present objects from garbage collections, and collect less often.
 
-    Otherwise each collection looks at every connection: with 4,000 of them an answer took twice as
+    Otherwise each collection looks at every connection: with 4,000 of them a response took twice as
     much CPU as with 64.
     """
     gc.collect()

@@ -1,4 +1,4 @@
-"""``python -m scrapper worker``: runs the jobs that replicas of the service took."""
+"""``python -m scrapper worker``: runs the jobs that replicas of the service accepted."""
 
 import asyncio
 from collections.abc import AsyncIterator

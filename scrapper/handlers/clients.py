@@ -1,4 +1,4 @@
-"""Whom the service takes a request's sender for."""
+"""Who sent a request, as far as the service knows."""
 
 from aiohttp import web
 
@@ -11,7 +11,7 @@ __all__ = ["owner_of", "sender_of"]
 async def sender_of(request: web.Request, *, anew: bool = False) -> Key | str | None:
     """The key of *request*, or the name of a person that a proxy signed in; None for anybody.
 
-    With *anew*, a session that was looked at before is looked at again.
+    With *anew*, a session that was checked before is checked again.
     """
     key = await request.app[SESSIONS].key_behind(request, anew=anew)
     return key or request.app[PROXY].name_of(request)
@@ -20,7 +20,7 @@ async def sender_of(request: web.Request, *, anew: bool = False) -> Key | str | 
 async def owner_of(request: web.Request) -> str | None:
     """Whose jobs the client of *request* sees and changes: its key's; None for everybody's.
 
-    Whom a proxy signs in has a name, too.
+    A person that a proxy signed in has a name, too.
     """
     sender = await sender_of(request)
     return sender.owner if isinstance(sender, Key) else sender

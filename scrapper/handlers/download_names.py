@@ -1,7 +1,7 @@
 """The names that downloads and archives offer, by the template in ``DOWNLOAD_NAME``.
 
 A name is safe on Windows, macOS and Linux: no reserved characters, names or endings, nothing
-invisible or that turns the direction of the text, and at most 200 bytes.
+invisible, no direction marks, and at most 200 bytes.
 """
 
 import re
@@ -94,7 +94,7 @@ def _distinct(names: Iterable[str]) -> list[str]:
 
 def _safe(text: str) -> str:
     text = unicodedata.normalize("NFC", " ".join(text.split()))
-    # Control and format characters, those that no font has, and separators of lines.
+    # Without control and format characters, and those that no font has.
     shown = (one for one in text if unicodedata.category(one)[0] != "C")
     return _RESERVED_LETTERS.sub("_", "".join(shown)).strip(" .")
 

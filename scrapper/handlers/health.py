@@ -43,8 +43,8 @@ async def ready(request: web.Request) -> web.Response:
     """Whether a new post could be scraped now: 200 or 503, with a key for each check.
 
     ``instagram`` and ``login`` are not checks. The first says, for each login state, in which order
-    the sources are asked, how many queries are allowed, and which documents the service found in
-    the place of retired ones; the second is the state of the session.
+    the sources are asked, how many queries are allowed, and which documents the service found to
+    replace retired ones; the second is the state of the session.
     """
     root, enough = request.app[resources.MEDIA_ROOT], request.app[resources.SETTINGS].min_free_bytes
     free = await asyncio.to_thread(free_bytes, root.path)

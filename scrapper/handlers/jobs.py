@@ -96,7 +96,7 @@ async def list_jobs(request: web.Request) -> web.Response:
 
 @Operation(
     id="getJob",
-    summary="A job, and how far each of its posts is",
+    summary="A job, and the progress of each of its posts",
     tag="jobs",
     response=JobResponse,
     errors=(404, 503),

@@ -23,9 +23,9 @@ class _Event(NamedTuple):
 
 
 class Pieces:
-    """Pieces of a stream, and where each ends, made once for all readers that want the same.
+    """Pieces of a stream, and where each ends, each made once for all readers.
 
-    The latest 4 MB of them: a reader may begin at any event, and each beginning has other pieces.
+    It keeps the latest 4 MB of them: readers that begin at different events get different pieces.
     """
 
     def __init__(self) -> None:

@@ -41,7 +41,7 @@ class LoginResponse:
 class LoginRequest(BaseModel):
     """A session, by the value of Instagram's cookie ``sessionid``."""
 
-    # Compiled, the pattern takes more than a megabyte, so that waits for the first login.
+    # The compiled pattern takes more than a megabyte: it is compiled at the first login.
     model_config = ConfigDict(strict=True, defer_build=True)
 
     sessionid: Annotated[

@@ -59,7 +59,7 @@ _NOT_STORED = "X-Not-Stored"
 
 RANGES = {
     206: ("A part of the file", FILE),
-    304: ("The client has it", None),
+    304: ("The client has this version", None),
     412: ("The file is not the version that the client expects", None),
     416: ("The file has no such part", None),
 }
@@ -134,7 +134,7 @@ async def download(request: web.Request) -> web.StreamResponse:
             "max_mb",
             "query",
             {"type": "number", "exclusiveMinimum": 0, "maximum": MAX_MEGABYTES},
-            "The largest file that is no larger, in millions of bytes",
+            "Largest file, in millions of bytes; the largest size that fits is chosen",
         ),
         *_CHOICE,
     ),
@@ -149,9 +149,9 @@ async def download(request: web.Request) -> web.StreamResponse:
 async def download_by_url(request: web.Request) -> web.StreamResponse:
     """Download the post of ``url`` or ``link``, and answer like ``GET /download/{shortcode}``.
 
-    The ``img_index`` of that URL is the ``item`` where none is given. ``quality`` and ``max_mb``
-    mean the same as for ``POST /scrape``. With ``shortcodes`` and ``archive=zip``, the answer is an
-    archive of stored posts, a folder a post.
+    The ``img_index`` of that URL is the ``item`` if none is given. ``quality`` and ``max_mb`` mean
+    the same as for ``POST /scrape``. With ``shortcodes`` and ``archive=zip``, the response is an
+    archive of stored posts, with a folder for each.
     """
     if "shortcodes" in request.query:
         return await _archive_of_posts(request, _shortcodes(request))
@@ -227,7 +227,7 @@ def _wish_of(request: web.Request) -> Wish:
     except ValidationError:
         known = " or ".join(get_args(Quality))
         raise InvalidParameter(
-            text=f"quality must be {known}, and max_mb a number of megabytes, more than 0"
+            text=f"quality must be {known}, and max_mb a number of megabytes above 0"
         ) from None
 
 
@@ -255,7 +255,7 @@ async def file_response(
 
     Raises:
         MediaFolderGone: the disk is gone.
-        web.HTTPNotFound: the file is, or there is something else in its place.
+        web.HTTPNotFound: the file is gone, or something else is in its place.
     """
     path = _folder(request, post) / item.filename
     if not await asyncio.to_thread(is_there, path, item.size):
@@ -329,7 +329,7 @@ async def _archive(
 
 
 async def _archive_of_posts(request: web.Request, shortcodes: Sequence[str]) -> web.StreamResponse:
-    """A ZIP archive of all files of the posts that are stored, a folder a post."""
+    """A ZIP archive of all files of the posts that are stored, a folder for each post."""
     library, names = request.app[LIBRARY], request.app[DOWNLOAD_NAMES]
     found = [stored.post for stored in await library.get_all(shortcodes) if stored]
     folders = names.of_folders(found)
@@ -376,7 +376,7 @@ class _Archive:
     async def send(
         self, request: web.Request, name: str, headers: Mapping[str, str] | None = None
     ) -> web.StreamResponse:
-        """Answer *request* with all of it."""
+        """Answer *request* with the whole archive."""
         response = web.StreamResponse(headers=headers)
         response.content_type = "application/zip"
         response.content_length = len(self._zip)

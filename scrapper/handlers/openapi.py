@@ -1,4 +1,4 @@
-"""The API's description in OpenAPI 3.1, made of the operation beside each route's handler."""
+"""The API's description in OpenAPI 3.1, made from the operations beside the handlers."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -29,7 +29,7 @@ _ERRORS = {
     408: "The body did not come in time",
     409: "The job is not finished",
     413: "The body is too large",
-    422: "A file of the post is larger than the service takes",
+    422: "Every file of the post is larger than `max_mb` or MAX_MEDIA_MB",
     429: "A rate limit is reached, the service's or Instagram's",
     500: "A fault of the service",
     502: "Instagram's answer makes no sense, or is an error of its own",
@@ -48,7 +48,7 @@ _TAGS = {
     "posts": "Download posts, and find what is stored",
     "jobs": "Download many posts in the background",
     "login": "The Instagram login, for posts that need one",
-    "service": "How the service is",
+    "service": "The state of the service",
 }
 _WEBHOOK_HEADERS = (
     ("webhook-id", "The same each time that this webhook is sent"),
@@ -77,7 +77,7 @@ TEXT = Content(("text/plain",), {"type": "string"})
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """A parameter of a route: where it stands, and its schema in OpenAPI 3.1."""
+    """A parameter of a route: where it is, and its schema in OpenAPI 3.1."""
 
     name: str
     place: Literal["path", "query", "header"]
@@ -91,10 +91,11 @@ class Parameter:
 class Operation:
     """One operation of the API; as a decorator it describes the handler below.
 
-    ``response`` is the type that a success has as JSON, another content, or None for no body; with
-    ``events``, the names of server-sent events, it is what each of them holds. ``body`` is the type
-    that the request has as JSON, and ``file_body`` what it may be instead. ``errors`` are the
-    statuses beside those that every operation may have. An operation that is ``free`` needs no key.
+    ``response`` is the type of a success's JSON, another content, or None for no body; with
+    ``events``, the names of server-sent events, it is the type of each event's data. ``body`` is
+    the type of the request's JSON, and ``file_body`` what it may be instead. ``errors`` are the
+    statuses in addition to those that every operation may have. An operation that is ``free`` needs
+    no key.
     """
 
     id: str

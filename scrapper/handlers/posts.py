@@ -188,7 +188,7 @@ async def stored_post(request: web.Request) -> StoredPost:
     """The post that the request's path names.
 
     Raises:
-        InvalidParameter: it names none.
+        InvalidParameter: it is not a shortcode.
         NotStored: it is not stored.
     """
     stored = await request.app[LIBRARY].get(_shortcode(request))

@@ -33,7 +33,7 @@ def limit_in(request: web.Request) -> int:
     """The ``limit`` of a listing.
 
     Raises:
-        InvalidParameter: it is none.
+        InvalidParameter: it is not a number, or out of range.
     """
     limit = request.query.get("limit", str(_DEFAULT_LIMIT))
     is_number = limit.isascii() and limit.isdecimal() and len(limit) <= len(str(_MOST))
@@ -43,10 +43,10 @@ def limit_in(request: web.Request) -> int:
 
 
 def cursor_in(request: web.Request) -> Cursor | None:
-    """The ``cursor`` of a listing; None if it begins at the beginning.
+    """The ``cursor`` of a listing; None for the first page.
 
     Raises:
-        InvalidParameter: it is none.
+        InvalidParameter: it is not a cursor.
     """
     try:
         return Cursor.parse(request.query["cursor"]) if "cursor" in request.query else None
@@ -58,7 +58,7 @@ def choice_in(request: web.Request, name: str, choices: Sequence[str]) -> str | 
     """The value of the parameter *name*, one of the *choices*; None if it is not there.
 
     Raises:
-        InvalidParameter: it is another one.
+        InvalidParameter: it has another value.
     """
     value = request.query.get(name)
     if value not in (None, *choices):

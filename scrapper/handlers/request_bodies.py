@@ -54,8 +54,7 @@ class WishRequest(BaseModel):
     )
     max_mb: Annotated[float, Field(gt=0, le=MAX_MEGABYTES, allow_inf_nan=False)] | None = Field(
         None,
-        description="Millions of bytes that each file may have; the largest size that fits "
-        "is chosen",
+        description="Largest file, in millions of bytes; the largest size that fits is chosen",
     )
 
     def wish(self, default: Quality) -> Wish:
@@ -119,7 +118,7 @@ class BulkRequest(BaseModel):
         examples=[["SHORTCODE"]],
     )
     action: Literal["keep", "release", "delete"] = Field(
-        description="As PUT /posts/{shortcode}/keep, DELETE of it, and DELETE /posts/{shortcode}"
+        description="Like PUT and DELETE of /posts/{shortcode}/keep, and DELETE /posts/{shortcode}"
     )
 
 

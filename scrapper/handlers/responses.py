@@ -86,7 +86,7 @@ class LoginStanding:
     ceiling: Annotated[int, Field(description="INSTAGRAM_MAX_QUERIES; 0: no limit")]
     queries: Annotated[
         dict[str, str],
-        Field(description="Documents that the service found in the place of retired ones"),
+        Field(description="Documents that the service found to replace retired ones"),
     ] = field(default_factory=dict)
 
 
@@ -94,6 +94,6 @@ class ReadyResponse(BaseModel):
     """Whether a new post could be scraped now, by check."""
 
     instagram: dict[str, LoginStanding] = Field(description="By login state; not a check")
-    login: State = Field(description="No check")
+    login: State = Field(description="Not a check")
     __pydantic_extra__: dict[str, bool]
     model_config = ConfigDict(extra="allow")

@@ -25,12 +25,12 @@ __all__ = ["scrape", "scraped_post"]
 async def scrape(request: web.Request) -> web.Response:
     """Download the post that the body's ``url`` names, or return it from disk.
 
-    A stored post is never an error: where Instagram gives no newer one, the answer is the stored
+    A stored post is never an error: if Instagram gives no newer one, the response is the stored
     one with ``"stale": true``. With ``"refresh": true`` it is downloaded even if it is stored, and
     a failure is an error. With ``"keep": true`` it is never removed because of its age.
 
     ``"quality": "best"`` asks for the largest video, and ``"max_mb": 8`` for the largest file that
-    is no larger. A post that was stored otherwise is downloaded again.
+    is no larger. A stored post that does not fit is downloaded again.
     """
     asked = await read_body(request, ScrapeRequest)
     wish = asked.wish(request.app[SETTINGS].video_quality)
@@ -43,7 +43,7 @@ async def scrape(request: web.Request) -> web.Response:
 async def scraped_post(
     request: web.Request, url: str, wish: Wish, *, refresh: bool = False, keep: bool = False
 ) -> Scraped:
-    """The post that *url* names, as the *wish* has it: from disk, or downloaded.
+    """The post that *url* names, fitting the *wish*: from disk, or downloaded.
 
     Raises:
         ScrapeError: one of its subclasses.

@@ -23,7 +23,7 @@ _SECONDS_BETWEEN_LOOKS = 5.0
 async def send_events(request: web.Request, pieces: AsyncGenerator[bytes]) -> web.StreamResponse:
     """Send *pieces* of a stream of events to the client of *request* until they end, or it leaves.
 
-    It ends, too, soon after the key or the session that opened it is not valid any more.
+    It also ends soon after the key or the session that opened it becomes invalid.
     A comment every 15 seconds keeps proxies from ending the stream.
     """
     sender = await sender_of(request)

@@ -1,4 +1,4 @@
-"""Conditional requests, and those for a part, of a version of a file (RFC 9110)."""
+"""Conditional and range requests for a version of a file (RFC 9110)."""
 
 import asyncio
 import math
@@ -56,7 +56,7 @@ class Version:
         return web.Response(status=304, headers={**headers, **self.headers}) if known else None
 
     def without_conditions(self, request: web.BaseRequest) -> web.BaseRequest:
-        """The request without what :meth:`refusal` checked, or ranges of other versions."""
+        """The request without conditions, and without ranges of other versions."""
         request = self.without_other_range(request)
         headers = request.headers.copy()
         for name in _CONDITIONS:

@@ -41,11 +41,11 @@ class Instagram:
     """Fetches posts; safe to share between threads.
 
     At most *files_at_once* files are downloaded at a time. All threads share the *paces*, one for
-    each login state: ``logged_out`` and ``session``. A file may have *max_bytes*, and *keep_free*
-    bytes of the disk stay free. *doc_id* is the document of the logged-out web app's query, in the
-    place of the built-in one; *documents* keeps those that replace retired ones. The *login* is
-    used for posts that cannot be had without it, or, with *login_first*, before anything else.
-    After a limit that names no time, the login rests for *cooldown* seconds.
+    each login state: ``logged_out`` and ``session``. A file may be up to *max_bytes* large, and
+    *keep_free* bytes of the disk stay free. *doc_id* is the document of the logged-out web app's
+    query, instead of the built-in one; *documents* keeps those that replace retired ones. The
+    *login* is used for posts that are not visible without it, or, with *login_first*, before
+    anything else. After a limit that names no time, the login rests for *cooldown* seconds.
     """
 
     def __init__(

@@ -1,6 +1,6 @@
 """The Instaloader contexts under every source: paced, pooled, silent, and never asleep.
 
-Comments name what it overrides of Instaloader 4.16, private names included.
+Comments name what this module overrides of Instaloader 4.16, private names included.
 """
 
 import time
@@ -82,7 +82,7 @@ class Documents(Protocol):
 
 
 class _Captured(Exception):
-    """Carries a query's answer past Instaloader's own reading of it."""
+    """Carries a query's answer past Instaloader, which would read it itself."""
 
     def __init__(self, answer: Any) -> None:
         super().__init__()
@@ -141,7 +141,7 @@ class Context(InstaloaderContext):
             iphone_support=False,
         )
         self._for_files = self.get_anonymous_session()
-        # It keeps no cookies: files must not be connected with each other.
+        # It keeps no cookies: Instagram must not be able to link files with each other.
         self._for_files.cookies = RequestsCookieJar(DefaultCookiePolicy(allowed_domains=()))
         self.session = session
         if session is not None:
@@ -225,7 +225,7 @@ class Context(InstaloaderContext):
 
         Raises:
             PaceExceeded: our pace allows no query now.
-            Refused: the answer is a refusal, or is no JSON.
+            Refused: the answer is a refusal, or is not JSON.
             requests.RequestException: no answer came.
         """
         token = self._csrf_token()
@@ -253,7 +253,7 @@ class Context(InstaloaderContext):
         answer: dict[str, Any] = super().doc_id_graphql_query(*args, **kwargs)
         response = self.transport.response
         if "__ar" in answer and response is not None:
-            # Not an answer of the API, but of a server in front of it.
+            # Not from the API, but from a server in front of it.
             refused = reason_of_response(response, with_session=self.is_logged_in)
             raise refused or Refused(Reason.CHANGED)
         if self._capturing:
@@ -284,7 +284,7 @@ class Context(InstaloaderContext):
         self._pooled(self._session)
 
     def error(self, msg: Any, repeat_at_end: bool = True) -> None:  # noqa: ARG002
-        # The inherited method prints to stderr, and keeps each message for ever.
+        # The inherited method prints to stderr, and keeps each message forever.
         log.debug("instaloader", message=str(msg))
 
     @contextmanager
@@ -293,7 +293,7 @@ class Context(InstaloaderContext):
             yield self._pooled(session)
 
     def _follow_redirects(self, sess: Any, resp: requests.Response, *_: Any) -> requests.Response:
-        # The inherited method follows redirects for ever. None of the API's leads to a post.
+        # The inherited method follows redirects forever. No redirect of the API leads to a post.
         del sess
         return resp
 

@@ -68,7 +68,7 @@ _OF_VIDEOS = ("has_audio", "is_dash_eligible", "number_of_qualities", "video_dur
 class Candidate:
     """One URL of a file, and its size in pixels if Instagram says it.
 
-    ``doubtful`` is an URL that Instagram gave without TLS, as it does where it withholds a file.
+    ``doubtful`` is a URL that Instagram gave without TLS, as it does where it withholds a file.
     ``in_parts`` is a video of a DASH manifest, to be joined with a file at one of ``sounds``, if
     any, best first.
     """
@@ -106,8 +106,8 @@ class Item:
         """Whether it is a picture that is clearly smaller than the original."""
         if self.type != "image":
             return False
-        width = self.candidates[0].width
-        return bool(width and self.full_width) and (width or 0) < _SMALL * (self.full_width or 0)
+        width, full = self.candidates[0].width, self.full_width
+        return width is not None and full is not None and width < _SMALL * full
 
     def or_larger(self, other: "Item") -> "Item":
         """The item, from the *other* one's URLs first if these lead to a larger picture."""
@@ -124,8 +124,8 @@ class Item:
 class Description:
     """A post as Instagram describes it; in ``items`` None stands for one without a URL.
 
-    ``taken_at`` is a time in UTC as RFC 3339 has it. ``named_item`` is the number, from 1, of the
-    item whose own code was asked for. ``sources`` are the sources that it is from.
+    ``taken_at`` is a time in UTC, in RFC 3339. ``named_item`` is the number, from 1, of the
+    item whose own code was asked for. ``sources`` are the sources that it comes from.
     """
 
     is_carousel: bool
@@ -231,12 +231,9 @@ def describe(media: dict[str, Any], shortcode: Shortcode) -> Description:
         Refused: it is of a type that is not known, has more than 50 items, or no URL at all.
     """
     kind = media.get("media_type")
-    if isinstance(kind, int) and not isinstance(kind, bool):
-        if kind not in (_PICTURE, _VIDEO, _CAROUSEL):
-            log.warning("media type not known", media_type=kind)
-            raise Refused(Reason.CHANGED)
-    else:
-        kind = None
+    if type(kind) is int and kind not in (_PICTURE, _VIDEO, _CAROUSEL):
+        log.warning("media type not known", media_type=kind)
+        raise Refused(Reason.CHANGED)
     children = _list(media.get("carousel_media"))
     is_carousel = kind == _CAROUSEL or bool(children)
     if len(children) > _REFUSED_ITEMS:
@@ -275,12 +272,12 @@ def _has_code(media: dict[str, Any], shortcode: Shortcode) -> bool:
 
 def _slide(slides: Sequence[Any], shortcode: Shortcode) -> int | None:
     """The number of the slide that the shortcode names."""
-    numbered = enumerate(map(_dict, slides[:_REFUSED_ITEMS]), start=1)
+    numbered = enumerate(map(_dict, slides), start=1)
     return next((number for number, slide in numbered if _has_code(slide, shortcode)), None)
 
 
 def _is_withheld(media: Any) -> bool:
-    """Whether placeholders stand where the file's URLs should be."""
+    """Whether there are placeholders where the file's URLs should be."""
     media = _dict(media)
     versions = (*_list(media.get("video_versions")), *_list(_pictures(media)))
     return any(_PLACEHOLDER in str(_dict(version).get("url")) for version in versions)
@@ -324,7 +321,7 @@ def _item(media: Any) -> Item | None:
     has_audio = media.get("has_audio")
     return Item(
         "video",
-        # The original's size is not that of the file: the manifest may have that one.
+        # The file need not have the original's size: the manifest may give the file's own.
         tuple(videos),
         cover=_sized(pictures, media),
         alt_text=_alt_text(media),

@@ -12,7 +12,7 @@ _MOST_NODES = 100
 def to_current_shape(node: dict[str, Any]) -> dict[str, Any]:
     """What :mod:`scrapper.instagram.media` reads, from a *node* of any shape; never raises.
 
-    What is not known stays away: a video without ``video_url`` has no file.
+    Unknown fields are left out: a video without ``video_url`` has no file.
     """
     children = [to_current_shape(child) for child in _nodes(node.get("edge_sidecar_to_children"))]
     is_video = node.get("is_video") is True or "Video" in str(node.get("__typename"))
@@ -42,7 +42,7 @@ def to_current_shape(node: dict[str, Any]) -> dict[str, Any]:
         "view_count": node.get("video_view_count"),
     }
     if is_video:
-        # The size is the original's, not that of the file: the manifest may have a larger one.
+        # The size is the original's, not the file's: the manifest may have a larger file.
         media["video_versions"] = [{"url": node.get("video_url")}]
         media["video_dash_manifest"] = _dict(node.get("dash_info")).get("video_dash_manifest")
     same = ("location", "accessibility_caption", "has_audio", "video_duration", "product_type")

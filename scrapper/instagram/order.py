@@ -48,7 +48,7 @@ class SourceOrder:
 
     A source that refused what another one gave is asked last: for 10 minutes the first time, for
     twice as long each further time in a row, up to 6 hours. After that it is tried again in its
-    own place. A source that had no larger pictures is not asked for them for as long.
+    own place. A source that had no larger pictures is not asked for them during the same times.
 
     :meth:`scout` lets one scrape of a burst find out for all of them which source works.
     """
@@ -81,7 +81,7 @@ class SourceOrder:
     def helper(self, sources: Iterable[Source]) -> Source | None:
         """The one of *sources* that may have larger pictures; None if none is worth a request.
 
-        It counts as no help until :meth:`helped`, so that of a burst one post alone finds out.
+        Until :meth:`helped`, others in a burst of posts get no helper: one post finds out for all.
         """
         with self._lock:
             now = self._now()

@@ -144,7 +144,7 @@ class Pace:
         learned = self._memory.load()
         if learned is None:
             return self.ceiling
-        # After the clock was set back, the hours since are unknown.
+        # If the clock was set back, the hours since then are unknown.
         hours = int(max(0.0, time.time() - learned.at) // _HOUR)
         regained = min(hours, _RECOVERY_HOURS) * self.ceiling // _RECOVERY_HOURS
         return min(self.ceiling, learned.allowed + regained)

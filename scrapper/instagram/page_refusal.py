@@ -46,7 +46,7 @@ def refusal_of_page(
 
 def route_of(html: bytes) -> bytes | None:
     """The route that a page names, as each of Instagram's own does; None for other pages."""
-    # A page may have a megabyte, and a fixed text is found faster than a pattern.
+    # A page may be a megabyte long, and a search for a fixed text is faster than for a pattern.
     at = html.find(_ROUTE_KEY)
     found = _ROUTE.search(html, at) if at >= 0 else None
     return found[1] if found else None

@@ -30,7 +30,7 @@ def parse_json(text: bytes) -> Any:
     Instagram puts ``for (;;);`` before some answers, so that no script tag can run them.
 
     Integers of more than 20 digits, NaN and Infinity become None: no value that the service uses
-    is one of these, and one of them somewhere must not cost the rest.
+    is one of these, and one of them must not make the rest unreadable.
 
     Raises:
         UnreadableJSON: *text* is not JSON, has more than :data:`MAX_JSON_BYTES`, more than some

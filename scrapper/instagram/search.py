@@ -46,9 +46,9 @@ class Search:
     """Finds posts; safe to share between threads, each of which gets *contexts* of its own.
 
     *paces* has one for each login state: ``logged_out`` and ``session``. The *login* is used for
-    posts that cannot be had without it, or, with *login_first*, before anything else. After a limit
-    that names no time, the login rests for *cooldown* seconds. *documents* are those of the web
-    app's queries; *get_script* downloads a page's script, piece by piece.
+    posts that are not visible without it, or, with *login_first*, before anything else. After a
+    limit that names no time, the login rests for *cooldown* seconds. *documents* are those of the
+    web app's queries; *get_script* downloads a page's script, piece by piece.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class Search:
         without: frozenset[str] = frozenset(),
         story: bool = False,
     ) -> Description:
-        """The post, as completely as the first sources that have it describe it.
+        """The post, as complete as the first sources that have it describe it.
 
         A *story* is asked for only with the session.
 
@@ -124,7 +124,7 @@ class Search:
         The account is used only for a *story*, or a post that is known to need a login.
         """
         inquiry, deadline, found = _Inquiry(shortcode, story), transport.deadline, Findings()
-        standings = [self._with_session] if story else [self._logged_out, self._with_session]
+        standings = (self._logged_out, self._with_session)
         asked = [(one, source) for one in standings for source in inquiry.sources(one)]
         for left, (standing, source) in zip(range(len(asked), 0, -1), asked, strict=True):
             gated = any(one.reason is Reason.GATED for one in inquiry.refusals)
@@ -244,21 +244,20 @@ class Search:
     def _ask_for_larger(
         self, inquiry: "_Inquiry", transport: PooledTransport, deadline: float
     ) -> None:
-        """Ask one more source if the pictures are small, and doing so paid off the last time."""
+        """Ask one more source if the pictures are small, unless it lately had no larger ones."""
         small, standing = inquiry.description, self._logged_out
         if small is None or not small.is_small or transport.abandoned:
             return
-        asked = {one.source for one in inquiry.refusals if not one.with_session}
-        # The page knows most.
+        asked = {one.source for one in inquiry.refusals}
+        # The page first: it has most details.
         source = standing.order.helper(
             one
             for one in sorted(inquiry.sources(standing), key=lambda one: one.name != "page")
             if one.name not in asked and standing.id(one) not in small.sources
         )
-        context = self._context(standing, transport)
-        if source is None or context is None:
+        if source is None:
             return
-        now = time.monotonic()
+        context, now = self._contexts.logged_out(transport), time.monotonic()
         transport.deadline = now + (deadline - now) * _LARGER_SHARE
         try:
             with asking(source.name, context):
@@ -288,21 +287,18 @@ class Search:
         """Slow down after a limit; note what a refusal says of the session."""
         if refused.reason in LIMITS:
             context.slow_down()
-        if context.session is None:
+        session = context.session
+        if session is None:
             return
-        self._note(context.session, refused)
+        self._note(session, refused)
         standing.rest(source, refused, self._cooldown)
         if refused.reason in _DOUBTFUL and self._login.check_is_due():
-            self._verify(context)
-
-    def _verify(self, context: Context) -> None:
-        """Find out whether the session is alive, and note it if it is not."""
-        try:
-            with asking("login", context):
-                view_as(context)
-        except Refused as refused:
-            if context.session:
-                self._note(context.session, refused)
+            # Is it alive?
+            try:
+                with asking("login", context):
+                    view_as(context)
+            except Refused as found:
+                self._note(session, found)
 
     def _note(self, session: Session, refused: Refused) -> None:
         """Note what *refused* says of the session."""
@@ -389,8 +385,8 @@ class Standing:
         elif reason is Reason.CLOSED:
             seconds = cooldown
         elif reason in _DOUBTFUL | _RETIRED:
-            # No other source is open then: the post waits for that one, and asks this one with it.
-            seconds = max(end - self._now() for end, _ in list(self._rests.values()))
+            # If other sources rest, the post waits for them: ask this one again when they are.
+            seconds = max(end for end, _ in self._rests.values()) - self._now()
         else:
             return
         for one in names:
@@ -443,7 +439,7 @@ class _Inquiry:
         """The post as *source* describes it.
 
         Raises:
-            Refused: it has no media of it.
+            Refused: the source has no media of the post.
             Exception: whatever Instaloader and requests raise.
         """
         described = describe(source.ask(context, self.shortcode), self.shortcode)

@@ -76,7 +76,7 @@ def _urls_in(response: requests.Response, path: str) -> Iterator[str]:
 
 
 def _absolute(url: str, path: str = "") -> str:
-    """*url* as it is meant on the page *path*; without TLS it names the same as with it."""
+    """The absolute form of *url*, found on the page *path*; it is https even if *url* is not."""
     try:
         absolute = urljoin(WWW + path, url)
     except ValueError:

@@ -12,9 +12,9 @@ _MIN_LENGTH = 5
 
 
 class Shortcode(NamedTuple):
-    """A post's shortcode as its link has it.
+    """A post's shortcode, as written in its link.
 
-    Links to posts of private accounts have a key of 28 further characters behind the code, 39 in
+    Links to posts of private accounts have a key of 28 further characters after the code, 39 in
     all. Instagram's answers name the post by the code alone.
     """
 

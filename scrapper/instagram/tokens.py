@@ -85,7 +85,7 @@ class Tokens:
 def find_tokens(html: bytes) -> Mapping[str, str] | None:
     """The form fields that go with a query, from a page of instagram.com; None: it has none.
 
-    The token stands in the page's scripts as ``["LSD",[],{"token":...}]``, on some days only in the
+    The token is in the page's scripts as ``["LSD",[],{"token":...}]``, on some days only in the
     script ``__eqmc``, under ``l``, and another one, ``fb_dtsg``, under ``f``. Instaloader 4.16
     reads only the first form, and gives up without the user's number, which is 0 when logged out.
     """

@@ -69,7 +69,7 @@ class _Deadline(threading.local):
     patience: float = float("inf")
 
     def left(self) -> float:
-        """Seconds to wait for the next bytes, more than 0.
+        """Seconds to wait for the next bytes; always more than 0.
 
         Raises:
             TimeoutError: the deadline passed.
@@ -85,9 +85,6 @@ class _DeadlineSocket(ssl.SSLSocket):
 
     def recv_into(self, buffer: Any, nbytes: int | None = None, flags: int = 0) -> int:
         self.settimeout(self.context.deadline.left())
-        if nbytes is None and not flags:
-            # The same as the inherited method, but faster: a file takes over a hundred reads.
-            return self.read(len(buffer), buffer)  # type: ignore[return-value]
         return super().recv_into(buffer, nbytes, flags)
 
 
@@ -113,7 +110,7 @@ class PooledTransport(HTTPAdapter):
         self._repeats = repeats
         self.response: requests.Response | None = None
         self.status: int | None = None
-        """The status of the last response, also once that is finished."""
+        """The status of the last response, even after that is finished."""
         self.clock_difference: float | None = None
         """Seconds by which this machine's clock is ahead of the last response's server."""
         self.abandoned = False
@@ -159,7 +156,7 @@ class PooledTransport(HTTPAdapter):
         cert: Any = None,  # noqa: ARG002
         proxies: Mapping[str, str] | None = None,  # noqa: ARG002
     ) -> requests.Response:
-        """Send *request* within the deadline, by the proxy that the environment names.
+        """Send *request* within the deadline, through the proxy that the environment names.
 
         The request's own *timeout*, *verify* and *proxies* do not count. Unless it is streamed, the
         body of the response is read here, and its ``json()`` is :func:`parse_json`; the body of a
@@ -173,7 +170,7 @@ class PooledTransport(HTTPAdapter):
             BodyTooLarge: the body is larger than :data:`MAX_BODY_BYTES`.
             HostRefused: the URL is not https on an allowed host.
             TimeoutError: the deadline passed.
-            requests.RequestException: as requests has it.
+            requests.RequestException: whatever requests raises.
         """
         parts = urlsplit(request.url or "")
         host = str(parts.hostname)

@@ -1,8 +1,9 @@
 """What Instagram's answers mean, and the error for clients when every source refused.
 
-The meanings are those of captures and bug reports of autumn 2026; Instaloader's are read from the
-source of Instaloader 4.16. Three things are decided here and nowhere else: the :class:`Reason`
-of one refusal, which of several refusals counts, and whether to leave Instagram alone for a while.
+The meanings come from captures and bug reports of autumn 2026; those of Instaloader's exceptions,
+from the source of Instaloader 4.16. Three things are decided here and nowhere else: the
+:class:`Reason` of one refusal, which of several refusals counts, and whether to leave Instagram
+alone for a while.
 """
 
 import re
@@ -49,10 +50,9 @@ __all__ = [
     "verdict",
 ]
 
-MAX_RETRY_AFTER_SECONDS = 24 * 60 * 60
+MAX_RETRY_AFTER_SECONDS = 24 * 60 * 60.0
 """The longest ``Retry-After`` that counts."""
 
-_MAX_RETRY_AFTER_DIGITS = 5
 _COMPLAINT_CHARACTERS = 1000
 _MOST_ERRORS = 10
 _MOST_KEYS = 20
@@ -114,7 +114,7 @@ SAME_QUERY: Mapping[str, str] = {"root_query": "api"}
 
 
 class Refused(Exception):
-    """A source gave no media; ``retry_after`` is in seconds, where Instagram or our pace said."""
+    """A source gave no media; ``retry_after`` is in seconds, if Instagram or our pace gave it."""
 
     def __init__(self, reason: Reason, *, retry_after: float | None = None) -> None:
         super().__init__(reason)
@@ -206,7 +206,7 @@ def verdict(refusals: Sequence[Refusal]) -> ScrapeError:
 
     A page that says that the post is gone counts first. Next comes a refusal that says how long to
     wait. An account that must be confirmed and a post that needs a login come before limits without
-    a time; those come before what the API merely suggests. A login form in the page's place can
+    a time; those come before what the API merely suggests. A login form instead of the page can
     mean anything, so it comes last. If a login is needed and was used, the login's own trouble
     counts.
     """
@@ -251,7 +251,7 @@ def _by_certain(reasons: Set[Reason], refusals: Sequence[Refusal]) -> ScrapeErro
 
 
 def _by_suggested(reasons: Set[Reason], refusals: Sequence[Refusal]) -> ScrapeError | None:
-    """What the API suggests, and a page that is a login form may confirm."""
+    """What the API suggests; a login form instead of the page may confirm it."""
     # Two queries that are null at once are hardly both retired.
     nulls = {
         SAME_QUERY.get(refusal.source, refusal.source)
@@ -284,7 +284,7 @@ def _concerns_everybody(refusals: Sequence[Refusal]) -> bool:
 def reason_of_response(response: requests.Response, *, with_session: bool) -> Refused | None:
     """Why the API refuses, or None if its answer is not a refusal.
 
-    The body of *response* was read and has no media: an error beside media would be a warning.
+    The body of *response* was read and has no media: with media, an error would be a warning.
     """
     if response.is_redirect:
         return reason_of_redirect(response, with_session=with_session)
@@ -384,11 +384,7 @@ def retry_after_of(response: requests.Response) -> float | None:
     """
     value = response.headers.get("Retry-After", "").strip()
     if value.isascii() and value.isdecimal():
-        digits = value.lstrip("0") or "0"
-        too_long = len(digits) > _MAX_RETRY_AFTER_DIGITS
-        return float(
-            MAX_RETRY_AFTER_SECONDS if too_long else min(int(digits), MAX_RETRY_AFTER_SECONDS)
-        )
+        return min(float(value), MAX_RETRY_AFTER_SECONDS)
     try:
         moment = parsedate_to_datetime(value)
         if moment.tzinfo is None:
@@ -396,7 +392,7 @@ def retry_after_of(response: requests.Response) -> float | None:
         seconds = (moment - datetime.now(UTC)).total_seconds()
     except (ValueError, TypeError, OverflowError, IndexError):
         return None
-    return min(max(0.0, seconds), float(MAX_RETRY_AFTER_SECONDS))
+    return min(max(0.0, seconds), MAX_RETRY_AFTER_SECONDS)
 
 
 class _Complaint(NamedTuple):
@@ -428,7 +424,7 @@ class _Complaint(NamedTuple):
             " ".join(
                 text[:_COMPLAINT_CHARACTERS].lower() for text in texts if isinstance(text, str)
             ).strip(),
-            tuple(str(code)[:20] for code in codes if isinstance(code, int | str)),
+            tuple(str(code) for code in codes if isinstance(code, int | str)),
             data.get("require_login") is True,
             data.get("status", "ok") != "ok",
             is_json=True,

@@ -1,4 +1,4 @@
-"""A job: a batch of posts that one client asked for, and how far each of them is."""
+"""A job: a batch of posts that one client asked for, and the progress of each."""
 
 import math
 import secrets
@@ -217,11 +217,11 @@ class Job:
 
     @property
     def cursor(self) -> Cursor:
-        """Where the job stands among all, newest first."""
+        """The job's place among all, newest first."""
         return Cursor(self.created_at, self.id)
 
     def place(self, index: int) -> Place:
-        """The order of the post at *index* among those of all jobs."""
+        """The place of the post at *index* among the posts of all jobs."""
         return Place(self.created_at, self.id, index)
 
     def delay(self, until: float) -> None:
@@ -281,7 +281,7 @@ def unix_time(text: str) -> float:
     """The reverse of :func:`~scrapper.library.post.moment`.
 
     Raises:
-        ValueError: *text* is no time.
+        ValueError: *text* is not a time.
     """
     return datetime.fromisoformat(text).timestamp()
 

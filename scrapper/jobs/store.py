@@ -29,7 +29,7 @@ Client = TypeVar("Client")
 
 
 class JobChanges(NamedTuple):
-    """The jobs that changed or went, with their owners; and the ``number`` of the last change."""
+    """The jobs that changed or are gone, with owners; and the ``number`` of the last change."""
 
     number: int
     jobs: Sequence[tuple[str, str | None]]

@@ -8,20 +8,20 @@ from contextlib import suppress
 from itertools import takewhile
 from typing import NamedTuple
 
-__all__ = ["Backlog", "LinePace", "Patience", "Place"]
+__all__ = ["Backlog", "BacklogPace", "Patience", "Place"]
 
 _SHORTEST = 0.05
 
 
 class Place(NamedTuple):
-    """Where a post stands: by the time of its job, then by its position there."""
+    """A post's place: by the time of its job, then by its position there."""
 
     created_at: float
     job_id: str
     position: int
 
 
-class LinePace:
+class BacklogPace:
     """The ``seconds`` between two posts that leave the backlog: at most *spacing*."""
 
     def __init__(self, spacing: float) -> None:
@@ -45,7 +45,7 @@ class Backlog:
     """
 
     def __init__(self, spacing: float) -> None:
-        self._pace = LinePace(spacing)
+        self._pace = BacklogPace(spacing)
         self._line: list[Place] = []
         self._held_until = 0.0
         self._next_at = 0.0

@@ -124,7 +124,7 @@ class Deliveries(Protocol):
         ...
 
     async def postpone(self, id_: str, seconds: float) -> None:
-        """Count an attempt, and let the delivery be due in *seconds*."""
+        """Count an attempt; the delivery is due again in *seconds*."""
         ...
 
 
@@ -247,7 +247,7 @@ class _Result:
 
 
 class _Courier:
-    """Sends what is due in *deliveries*, signed with *secret* as Standard Webhooks 1.0 has it."""
+    """Sends what is due in *deliveries*, signed with *secret* as Standard Webhooks 1.0 demands."""
 
     def __init__(
         self, deliveries: Deliveries, hosts: WebhookHosts, secret: str, metrics: Metrics
@@ -305,8 +305,7 @@ class _Courier:
                 if delivery is not None:
                     self._receivers.begin(next_one)
                     chosen.append(delivery)
-        # Whatever it is, the store may be away for a while. To say so twice a second would fill the
-        # log.
+        # The store may be away for a while. To say so twice a second would fill the log.
         except Exception as error:  # noqa: BLE001
             if self._store_away.is_due():
                 log.warning("webhooks not looked up", cause=repr(error))
@@ -325,13 +324,13 @@ class _Courier:
         self._metrics.webhooks.labels(result.outcome).inc()
         try:
             if result.outcome == "failed":
-                # Many deliveries that failed together must not all come again together.
+                # Many deliveries that failed together must not all be retried together.
                 pause = pause_after(delivery.attempts) * random.uniform(1.0, 1.2)  # noqa: S311
                 await self._deliveries.postpone(delivery.id, pause)
             else:
                 await self._deliveries.finish(delivery.id, result.outcome)
         except Exception:
-            # It is delivered once more after a restart, or by another worker.
+            # After a restart, or by another worker, it is delivered once more.
             log.exception("webhook's outcome not stored", webhook=delivery.id)
 
     async def _send(self, session: ClientSession, delivery: Delivery) -> "_Result":

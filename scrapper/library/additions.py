@@ -77,7 +77,7 @@ def check_additions(additions: Additions, post: Post) -> None:
     for item in read.files:
         if type(item.size) is not int or item.size < 0 or item.type not in _TYPES:
             raise TypeError(f"not a media item: {item}")
-    # What clients get of it must be JSON.
+    # Clients get it as JSON.
     orjson.dumps(read)
 
 
@@ -92,7 +92,7 @@ def with_additions(post: Post, folder: Path, version: int) -> Post:
     for data in known.values():
         try:
             if data["version"] != version:
-                # These were made of the files that were there before.
+                # These were made from earlier files of the post.
                 continue
             additions = _parse(data, post)
             orjson.dumps(additions)

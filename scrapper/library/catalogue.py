@@ -142,8 +142,8 @@ class Catalogue:
     def suspect(self, shortcode: str) -> None:
         """Make the next :meth:`sync` read the post again.
 
-        It cannot see every change by itself: a new folder may have the inode of an old one, and a
-        mark changes neither.
+        Otherwise it may miss the change: a new folder may have the inode of an old one, and a mark
+        does not change the inode.
         """
         with self._suspects_lock:
             self._suspects.add(shortcode)

@@ -34,7 +34,7 @@ class Reading:
     boot: str
 
     def in_step_with(self, earlier: "Reading") -> bool:
-        """Whether both clocks say the same of the time since *earlier*.
+        """Whether both clocks agree on the time since *earlier*.
 
         After a restart of the machine nobody knows how long it was off: up to a day is plausible.
         """
@@ -50,7 +50,7 @@ def read_clocks() -> Reading:
         boot = _BOOT_ID.read_text(encoding="ascii").strip()
     except OSError:
         boot = ""
-    # CLOCK_BOOTTIME, unlike the monotonic clock, goes on while a laptop sleeps. Linux alone has it.
+    # CLOCK_BOOTTIME, unlike the monotonic clock, goes on while a laptop sleeps. Only Linux has it.
     clock = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
     return Reading(time.time(), time.clock_gettime(clock), boot)
 

@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple, Protocol
 __all__ = ["Change", "LocalNews", "News", "PostChange"]
 
 Change = Literal["stored", "changed", "removed"]
-"""A post was stored, or stored anew; a mark or an addition of it changed; or it was removed."""
+"""A post was stored, or stored again; its mark or its additions changed; or it was removed."""
 
 _MOST_CHANGES = 10_000
 

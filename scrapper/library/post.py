@@ -106,7 +106,7 @@ class Music:
 
 @dataclass(frozen=True, slots=True)
 class Details:
-    """Instagram's details of a post beside its media; None if unknown or hidden."""
+    """Instagram's details of a post besides its media; None if unknown or hidden."""
 
     owner_name: str | None = None
     owner_id: str | None = None
@@ -136,11 +136,11 @@ class Post:
     ``original_url`` is the URL that was first asked for, ``taken_at`` the time of the post in UTC,
     RFC 3339. ``thumbnail`` is the cover picture of a post whose main file is a video; it is not one
     of the ``media``. ``missing`` are the numbers, from 1, of a carousel's items that could not be
-    had. ``outdated`` are those whose file is of an earlier download, because the last one could not
-    get them. ``setbacks`` says how many downloads in a row, before the last one, were incomplete.
-    ``named_item`` is the number of the item whose own code the shortcode is. ``quality`` is the one
-    that was asked for, and ``max_bytes`` the size that was, if larger files were passed over
-    because of it.
+    downloaded. ``outdated`` are those whose file is of an earlier download, because the last one
+    could not get them. ``setbacks`` says how many downloads in a row, before the last one, were
+    incomplete. ``named_item`` is the number of the item that the shortcode names, if it is not the
+    post's own. ``quality`` and ``max_bytes`` are what was asked for, the latter only if larger
+    files were passed over because of it.
 
     ``small`` is a smaller copy of the post's picture, for lists; it is not one of the ``media``
     either, and a post whose picture is small has none.
@@ -209,7 +209,7 @@ class Post:
 
     @property
     def named(self) -> MediaItem:
-        """The item whose own shortcode this is, or else the main one."""
+        """The item that the shortcode names, or else the main one."""
         return self._named_or(self.main)
 
     def _named_or(self, otherwise: MediaItem) -> MediaItem:
@@ -249,7 +249,7 @@ class Post:
         return self.quality == "best" and all(item.codec in (None, "h264") for item in videos)
 
     def fits(self, max_bytes: int | None) -> bool:
-        """Whether each file of the last download has at most *max_bytes*; None: any size."""
+        """Whether each file of the last download is at most *max_bytes* large; None: any size."""
         return max_bytes is None or all(item.size <= max_bytes for item in self._recent)
 
     def within(self, max_bytes: int | None) -> "Post":
@@ -392,7 +392,7 @@ class Fetch:
 
 
 def is_own_file(filename: str, shortcode: str) -> bool:
-    """Whether *filename* may be that of a file of the post, in its folder."""
+    """Whether a file of the post, in its folder, may have this *filename*."""
     return filename.startswith(shortcode) and "/" not in filename
 
 

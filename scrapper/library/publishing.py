@@ -81,7 +81,7 @@ class Publisher:
         was taken, the manifest the time when it was stored.
 
         Raises:
-            Superseded: the stored post has a greater fence, and stays.
+            Superseded: the stored post has a higher fence, and stays.
         """
         post = self._with_old_files(folder, post)
         _date(folder, post)

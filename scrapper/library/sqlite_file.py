@@ -1,9 +1,9 @@
 """A SQLite file of the service, and the one way to open, check, migrate and replace it.
 
-The file may be damaged, removed or replaced at any moment, also while it is open: SQLite would go
-on writing to a file that nobody finds again. So each use looks first whether the path still leads
-to the open file. If not, what is left there is set aside, and a new file is begun, whole before it
-is at the path. The journal is truncated rather than a write-ahead log, so that everything is in
+The file may be damaged, removed or replaced at any moment, even while it is open: SQLite would go
+on writing to a file that nobody finds again. So each use first checks that the path still leads to
+the open file. If not, what is left there is set aside, and a new file appears at the path once it
+is complete. The journal is truncated rather than a write-ahead log, so that everything is in
 one file between two transactions.
 """
 
@@ -72,12 +72,12 @@ class SQLiteFile:
     earlier version is migrated: its tables are rebuilt with the rows and columns that they share,
     and *migrate* does the rest.
     *inspect* raises :class:`ValueError` or :class:`sqlite3.DatabaseError` if the content is not
-    ours. *fill* writes into each new file what is to be in it; its second argument is whether an
-    earlier file was lost. Other processes use a *shared* file, too, so one that another process
+    ours. *fill* writes the content of each new file; its second argument says whether an earlier
+    file was lost. Other processes use a *shared* file, too, so one that another process
     recreated is taken over; otherwise it is set aside. *check* raises if the folder is gone.
 
     A use raises :class:`~scrapper.errors.Busy` if another program has locked the file for
-    *patience* seconds, or if it was damaged and is recreated by now,
+    *patience* seconds, or if it was damaged and has been recreated,
     :class:`~scrapper.errors.DiskFull`, :class:`~scrapper.errors.DiskReadOnly`, :class:`NewerSchema`
     or :class:`~scrapper.errors.MediaFolderGone`, and :class:`OSError` or :class:`sqlite3.Error` if
     the file cannot be used for another reason. Then nothing is changed.
@@ -200,7 +200,7 @@ class SQLiteFile:
         return bool(version == self._version)
 
     def _was_overwritten(self) -> bool:
-        """Whether another process wrote into a file of ours alone since our last use of it."""
+        """Whether another process wrote into a file that only this one uses, since its last use."""
         return not self._shared and self._stamp is not None and _stamp(self._path) != self._stamp
 
     def _open(self) -> sqlite3.Connection:

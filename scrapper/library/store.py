@@ -412,7 +412,7 @@ class Library:
         """Publish the post's *folder*; :meth:`changed` must be called after it.
 
         Raises:
-            Superseded: the stored post has a greater fence, and stays.
+            Superseded: the stored post has a higher fence, and stays.
         """
         return self._publisher.publish(folder, post, fence)
 

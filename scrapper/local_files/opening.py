@@ -1,6 +1,6 @@
 """Open files from outside: what a setting names, or what is found in the media folder.
 
-Anything may be at such a path. Whoever opens a FIFO or a device may wait for ever, so only regular
+Anything may be at such a path. Whoever opens a FIFO or a device may wait forever, so only regular
 files are opened, and links to them, as Docker's and Kubernetes' secrets are.
 """
 
@@ -33,7 +33,7 @@ def read_file(
     *check* gets the file's status, and raises if its owner or mode is not acceptable.
 
     Raises:
-        OSError: it is longer, or cannot be read, or is no regular file; the error names it.
+        OSError: it is longer, cannot be read, or is not a regular file; the error names it.
     """
     descriptor, status = _open(path)
     try:

@@ -24,7 +24,7 @@ const FINAL = new Set(["invalid_url", "unsupported_link", "post_not_found", "med
 /** Whether the same link can succeed at another time. */
 export const canHelp = (code) => !FINAL.has(code);
 
-/** Show a failed request where the person works. Anything else is a fault, and is raised again. */
+/** Show a failed request as a message. Anything else is a fault, and is raised again. */
 export function report(failure) {
   if (!(failure instanceof Failure)) {
     throw failure;

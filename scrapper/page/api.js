@@ -4,7 +4,7 @@ const LONGEST_WAIT = 10;
 
 export const wait = (seconds) => new Promise((resolve) => setTimeout(resolve, seconds * 1000));
 
-/** A request that failed: its code says why, and its status is 0 where no response came. */
+/** A request that failed: its code says why, and its status is 0 if no response came. */
 export class Failure extends Error {
   constructor(status, code, message, retryAfter = null) {
     super(message);

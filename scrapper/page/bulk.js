@@ -1,4 +1,4 @@
-/** Changes to stored posts, however many. */
+/** Changes to any number of stored posts. */
 
 import { send } from "./api.js";
 
@@ -14,7 +14,7 @@ export async function bulk(shortcodes, action) {
   const failed = [];
   for (const part of parts(shortcodes, MOST_AT_ONCE)) {
     const { posts } = await (await send("posts/bulk", "POST", { shortcodes: part, action })).json();
-    // A post that somebody else deleted meanwhile is no failure.
+    // A post that somebody else deleted meanwhile is not a failure.
     failed.push(...posts.filter((post) => post.status >= 400 && post.code !== "not_stored"));
   }
   return failed.map((post) => post.shortcode);

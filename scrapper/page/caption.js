@@ -1,4 +1,4 @@
-/** A caption whose links, user names and tags can be pressed. */
+/** A caption with links for its addresses, user names and tags. */
 
 const PARTS = /(https?:\/\/[^\s<>"]+[^\s<>".,;:!?)\]])|(?<![\p{L}\p{N}_&/])(?:@([A-Za-z0-9._]{0,29}[A-Za-z0-9_])|#([\p{L}\p{N}\p{M}_]{1,100}))/gu;
 

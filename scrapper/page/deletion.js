@@ -1,4 +1,4 @@
-/** Deletion with an undo: nothing is deleted before the time for it is over, or after the page was left. */
+/** Deletion with an undo: nothing is deleted before the time for an undo is over, or after the page was left. */
 
 import { guarded } from "./advice.js";
 import { bulk } from "./bulk.js";

@@ -33,7 +33,7 @@ function submit() {
     return;
   }
   if (!links.some((link) => /[./]/.test(link))) {
-    // No link at all: whoever mistyped still has it.
+    // No link at all: the text stays in the field, to be corrected.
     toast(TEXTS.advice.invalid_url(), { bad: true });
     return;
   }
@@ -73,7 +73,7 @@ function takeShared() {
   try {
     fragment = decodeURIComponent(fragment);
   } catch {
-    // It is not percent-encoded, but may be a link as it stands.
+    // It is not percent-encoded, but may be a link as it is.
   }
   const texts = [...parts, fragment].filter((text) => text && hasLink(text));
   if (texts.length) {

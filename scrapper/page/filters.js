@@ -73,7 +73,7 @@ export function close() {
   }
 }
 
-/** Let the controls and the lists follow the address. */
+/** Update the controls and the lists from the address. */
 function sync() {
   const chosen = query();
   for (const name of NAMES) {

@@ -146,7 +146,7 @@ export function drop(shortcodes) {
   render();
 }
 
-/** Update a post by what the server says. */
+/** Update a post with the server's state of it. */
 export function takePost({ shortcode, change }) {
   if (change === "removed") {
     drop([shortcode]);

@@ -19,7 +19,7 @@ export function watchSettings(whenOpen) {
   at("mend-login").addEventListener("click", openSettings);
   at("close-settings").addEventListener("click", () => dialog.close());
   dialog.addEventListener("click", (event) => {
-    // The dialog itself is what is around its content.
+    // A click on the dialog itself is outside of its content.
     if (event.target === dialog) {
       dialog.close();
     }

@@ -1,4 +1,4 @@
-/** Everything that the page says, in one place. */
+/** All texts of the page. */
 
 const LOCALE = "en-GB";
 const NAMES = { video: "Video", image: "Picture", audio: "Sound" };
@@ -31,7 +31,7 @@ function clock(when) {
 
 const KINDS = { reel: "Reel", reels: "Reel", tv: "Video", p: "Post", share: "Shared link", stories: "Story", s: "Highlight" };
 
-/** What a link names, in few words. */
+/** A short name for what a link leads to. */
 function nameOfLink(link) {
   const path = /instagram\.com\/(.*?)\/?(?:[?#].*)?$/.exec(link)?.[1];
   if (!path) {
@@ -44,7 +44,7 @@ function nameOfLink(link) {
 
 /** Why a post waits, by the error's code. */
 const LIMITS = {
-  too_many_requests: "this server limits how much you may ask",
+  too_many_requests: "you have reached this server's limit of requests",
   jobs_full: "this server has too much to do",
   server_full: "this server has too much to do",
   jobs_unreachable: "this server cannot take downloads for now",
@@ -71,16 +71,16 @@ export const TEXTS = {
   stay: "Stay signed in for 30 days",
   signIn: "Sign in",
   signOut: "Sign out",
-  wrongKey: "This key is not right: check it, and try again.",
+  wrongKey: "This key is wrong: check it, and try again.",
 
   settings: "Settings and help",
   loginTitle: "Instagram login",
   loginMend: "Fix the login",
   loginNeedsKey:
-    "Public posts can be downloaded. For private ones this server can use an Instagram login, but only once it has an API key: set API_KEY where the server is started, start it again, and sign in here.",
+    "Public posts can be downloaded. For private ones this server can use an Instagram login, but only once it has an API key: set API_KEY, restart the server, and sign in here.",
   loginCookies: "Cookies of instagram.com",
   loginHint:
-    "The text of a cookies.txt, what an extension exports as JSON, a Cookie header, or the value of the cookie sessionid. Anyone who has it can use the account, so this server never shows it.",
+    "The text of a cookies.txt, the JSON that an extension exports, a Cookie header, or the value of the cookie sessionid. Anyone who has these can use the account, so this server never shows them.",
   loginUse: "Use these cookies",
   loginForget: "Forget the login",
   loginStates: {
@@ -89,7 +89,7 @@ export const TEXTS = {
     expired: (who, when) =>
       `Instagram ended the session${who} on ${when}. Public posts still work; for others, paste new cookies.`,
     challenged: (who, when) =>
-      `Logged in${who}, but since ${when} Instagram wants you to look at the account. Do that in a browser, then paste new cookies.`,
+      `Logged in${who}, but since ${when} Instagram asks you to look at the account. Do that in a browser, then paste new cookies.`,
   },
   as: (username) => ` as ${username}`,
 
@@ -111,7 +111,7 @@ export const TEXTS = {
     if (!waiting.length) {
       return "In line";
     }
-    return times.length ? `Waiting until ${clock(times[0])}: Instagram allows no more for now` : "Waiting for its turn";
+    return times.length ? `Waiting until ${clock(times[0])}: a limit was reached` : "Waiting for its turn";
   },
   cancelled: "Cancelled",
   summary: ({ done, all, waiting, failed }) =>
@@ -221,7 +221,7 @@ export const TEXTS = {
   helpAndroid:
     "Android: choose Add to home screen in the browser's menu. Then every app's share sheet offers this server. This needs https.",
   helpIOS:
-    "iPhone: make a shortcut that takes URLs from the share sheet. URL Encode its input, Get Contents of URL of the address below followed by the encoded text, then Save to Photo Album. With a key, add the header X-API-Key.",
+    "iPhone: make a shortcut that takes URLs from the share sheet, with three actions: URL Encode its input; Get Contents of URL, of the address below followed by the encoded text; Save to Photo Album. With a key, add the header X-API-Key.",
   helpIOSAddress: "Address for the shortcut",
   helpBookmarklet: "Elsewhere: drag this link to your bookmarks, and click it on a post's page.",
   bookmarklet: "Get this post",
@@ -241,7 +241,7 @@ export const TEXTS = {
     media_folder_gone: () => "The media folder is gone: check that its disk is there.",
     media_too_large: ({ message }) => `${message}.`,
     body_too_large: () => "Too many links at once: send fewer.",
-    too_many_requests: (_, later) => `This server limits how much you may ask: ${later}.`,
+    too_many_requests: (_, later) => `You have reached this server's limit of requests: ${later}.`,
     instagram_rate_limited: (_, later) => `Instagram asks to wait: ${later}.`,
     cooling_down: (_, later) => `Instagram asks to wait: ${later}.`,
     pace_exceeded: (_, later) => `This server slows its requests to Instagram to avoid being blocked: ${later}.`,

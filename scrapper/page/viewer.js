@@ -207,7 +207,7 @@ function step(by) {
   }
 }
 
-/** Update by what the server says of a post. */
+/** Update with the server's state of a post. */
 export async function takeShownPost({ shortcode, change }) {
   if (post?.shortcode !== shortcode || !dialog.open) {
     return;

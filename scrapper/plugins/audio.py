@@ -1,10 +1,10 @@
 """A plugin that makes audio files of posts, and copies of videos that play anywhere.
 
 ``PLUGINS=audio``, with ffmpeg and ffprobe on the PATH. The plugin stores the sound of each video as
-``SHORTCODE.m4a``, as Instagram encoded it, and so the song that plays to pictures, where Instagram
-gives its URL. ``/download/SHORTCODE?audio=1`` makes that file if it is missing, and ``?h264=1``
-makes a copy in H.264 and AAC of a video in other codecs. Posts whose picture is large get a small
-one for lists, those that are stored already one after the other.
+``SHORTCODE.m4a``, as Instagram encoded it; and in the same way the song that plays to pictures, if
+Instagram gives its URL. ``/download/SHORTCODE?audio=1`` makes that file if it is missing, and
+``?h264=1`` makes a copy in H.264 and AAC of a video in other codecs. Posts whose picture is large
+get a small one for lists; posts that are stored already get it one after the other.
 """
 
 import asyncio
@@ -67,7 +67,7 @@ _SCALED = (
     f"scale=w='min({SMALL_PIXELS},iw)':h='min({SMALL_PIXELS},ih)'"
     ":force_original_aspect_ratio=decrease,format=yuvj420p"
 )
-# From good to bad, on the scale of ffmpeg's JPEG encoder.
+# From the best to the worst, on the scale of ffmpeg's JPEG encoder.
 _QUALITIES = ("5", "12", "25")
 
 
@@ -95,7 +95,7 @@ def configure(settings: Settings) -> None:  # noqa: ARG001
 
 @hookimpl
 def post_stored(post: Post, folder: Path) -> Additions | None:
-    """Make the sound of each video of *post* a file, and fetch the song of its pictures.
+    """Store the sound of each video of *post* as a file, and fetch the song of its pictures.
 
     Raises:
         FFmpegFailed, ScrapeError, OSError: a file cannot be made or fetched.
@@ -123,7 +123,7 @@ def post_stored(post: Post, folder: Path) -> Additions | None:
 
 @hookimpl
 def register_routes(app: web.Application) -> Iterable[web.RouteDef]:
-    """Let ``/download`` make files; there are no routes of its own."""
+    """Let ``/download`` make files; the plugin has no routes of its own."""
     conversions = _Conversions(app[LIBRARY], app[SETTINGS])
     app[CONVERSIONS]["audio"] = conversions.sound
     app[CONVERSIONS]["h264"] = conversions.h264
@@ -185,8 +185,8 @@ class _SmallPictures:
 class _Conversions:
     """Makes files while clients wait; clients of the same file share the work.
 
-    One at a time, beside songs. A client waits at most as long as for a scrape. The work goes on
-    after that, and a later request finds the file.
+    ffmpeg makes one file at a time; songs have threads of their own. A client waits at most as long
+    as for a scrape. The work goes on after that, and a later request finds the file.
     """
 
     def __init__(self, library: Library, settings: Settings) -> None:
@@ -195,7 +195,7 @@ class _Conversions:
         self._maker = _Maker(settings)
         self._keep_free = settings.min_free_bytes
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="convert")
-        # A song that hardly comes must not keep ffmpeg waiting.
+        # A song that comes slowly must not delay ffmpeg.
         self._song_threads = ThreadPoolExecutor(_SONGS_AT_ONCE, thread_name_prefix="song")
         self._under_way: dict[tuple[str, int], asyncio.Task[MediaItem | None]] = {}
 
@@ -232,7 +232,7 @@ class _Conversions:
         return made
 
     async def h264(self, post: Post, item: MediaItem) -> MediaItem:
-        """*item* in H.264 and AAC: itself, if it is so already.
+        """*item* in H.264 and AAC: the item itself if it has these codecs.
 
         Raises:
             web.HTTPNotFound: it is not a video.
@@ -312,7 +312,7 @@ class _Maker:
 
     def __init__(self, settings: "Settings | _AudioSettings") -> None:
         self._seconds = settings.plugin_timeout_seconds
-        # It comes over the network, as a post does.
+        # A song comes over the network, as a post does.
         self._song_seconds = min(self._seconds, settings.scrape_timeout_seconds)
         self._max_bytes = settings.max_media_mb * 1_000_000
         self._keep_free = settings.min_free_disk_mb * 1_000_000
@@ -452,7 +452,7 @@ def _described(item: MediaItem, path: Path) -> MediaItem:
 
 
 def _song_of(post: Post) -> str | None:
-    """The URL of the song that plays to the post's pictures; a video has its sound itself."""
+    """The URL of the song that plays to the post's pictures; a video contains its own sound."""
     has_pictures = any(item.type == "image" for item in post.media)
     return post.details.music.url if has_pictures and post.details.music else None
 

@@ -13,8 +13,8 @@ from scrapper.settings import Settings
 __all__ = ["Condition", "ConditionName", "Conditions"]
 
 ConditionName = Literal["disk_nearly_full", "instagram_refuses"]
-"""``disk_nearly_full``: beyond ``MIN_FREE_DISK_MB``, there is no room for a file of
-``MAX_MEDIA_MB``. ``instagram_refuses``: for an hour, Instagram answered only with limits."""
+"""``disk_nearly_full``: one more file of ``MAX_MEDIA_MB`` would leave less than
+``MIN_FREE_DISK_MB``. ``instagram_refuses``: for an hour, Instagram answered only with limits."""
 
 # Otherwise the condition would flap with each file near the limit.
 _ROOM_TO_END = 1.1
@@ -56,6 +56,6 @@ class Conditions:
         self._login.session()
         conditions = (
             Condition("disk_nearly_full", self._disk_nearly_full),
-            Condition("instagram_refuses", self._refusals.last_long),
+            Condition("instagram_refuses", self._refusals.have_lasted),
         )
         return {"login": self._login.state, **{one.name: one for one in conditions}}

@@ -102,7 +102,7 @@ def post_stored(post: Post, folder: Path) -> Additions | None:
 
 @_hook
 def post_removed(shortcode: str) -> None:
-    """Take note that a post was removed, by a client, by a sweep or by hand.
+    """Take note that a post was removed, by a client, by a sweep or by a person.
 
     If the plugin has :func:`post_stored`, it got the post before, even if that call failed.
     """

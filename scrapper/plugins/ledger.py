@@ -1,4 +1,4 @@
-"""Which post, login state and condition each plugin has got: in SQLite, across restarts."""
+"""Which posts, login states and conditions each plugin has got: in SQLite, across restarts."""
 
 import json
 import sqlite3

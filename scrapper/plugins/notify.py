@@ -154,7 +154,7 @@ class _NotifySettings(BaseSettings):
 
 
 class _Notifier:
-    """The hooks, and what they share: all but one of them get no application to keep it in."""
+    """The hooks, and what they share; only one of them gets an application to keep that in."""
 
     _targets: Sequence[_Target]
     _outbox: Outbox
@@ -190,7 +190,7 @@ class _Notifier:
 
     @hookimpl
     def login_changed(self, login: LoginState) -> None:
-        """Put it into the outbox that the login needs a person.
+        """Put a message into the outbox if the login needs a person.
 
         Raises:
             OSError, ScrapeError: it cannot be stored.
@@ -205,7 +205,7 @@ class _Notifier:
 
     @hookimpl
     def condition_changed(self, condition: Condition) -> None:
-        """Put it into the outbox that *condition* began to hold.
+        """Put a message into the outbox if *condition* began to hold.
 
         Raises:
             OSError, ScrapeError: it cannot be stored.

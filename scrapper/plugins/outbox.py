@@ -79,7 +79,7 @@ class Outbox:
 
     One message waits for each target and kind, however many events there were: the last one, with
     their number. It is due at once, or an hour after the one before; after a failure, after a pause
-    that grows to an hour. If the file cannot be written, memory counts.
+    that grows to an hour. If the file cannot be written, the state in memory counts.
     """
 
     def __init__(self, path: Path, *, now: Callable[[], float] = time.time) -> None:

@@ -1,7 +1,7 @@
 """A plugin that copies stored posts to a bucket of S3 or of a compatible server.
 
 ``PLUGINS=s3``, with the packages of ``requirements/s3.txt``. A copy has the post's
-files and its manifest, under ``PREFIX/SHORTCODE/``. It stays when the post is removed here.
+files and its manifest, under ``PREFIX/SHORTCODE/``. It stays when the service removes the post.
 """
 
 import logging

@@ -32,7 +32,7 @@ class _UnreadablePost(Exception):
 class StoredCall:
     """A call of ``post_stored``, and its outcome: an *error*, or a *result*.
 
-    If it is *noted*, the ledger has it. It was not *made* if the post changed before.
+    If it is *noted*, the ledger has it. It was not *made* if the post changed first.
     """
 
     shortcode: str
@@ -94,8 +94,8 @@ class StoredRun:
         """Call the plugin with one post after the other.
 
         Raises:
-            MediaFolderGone: the library is away.
-            sqlite3.Error, ScrapeError, OSError: the ledger is.
+            MediaFolderGone: the media folder is gone.
+            sqlite3.Error, ScrapeError, OSError: the ledger cannot be used.
         """
         while self.left and not call.stopped and self._ours:
             some = self.left[: self.together]

@@ -78,7 +78,7 @@ class RedisPaceMemory(PaceMemory):
 
 
 class RedisWindow(Window):
-    """The count in Redis: one account, however many replicas.
+    """The count of an account's requests in Redis, for all replicas.
 
     While Redis does not answer, each process counts its own requests.
     """

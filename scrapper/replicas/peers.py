@@ -116,7 +116,7 @@ class RedisPeers(Peers):
             log.warning("message not understood", channel=self._channel)
             return
         for line in lines:
-            line.hear(outcome)
+            line.receive(outcome)
 
 
 class _Line(Line):
@@ -128,7 +128,7 @@ class _Line(Line):
         self._heard: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         self.turn: Turn | None = None
 
-    def hear(self, outcome: dict[str, Any]) -> None:
+    def receive(self, outcome: dict[str, Any]) -> None:
         self._heard.put_nowait(outcome)
 
     async def take_turn(self) -> int | None:

@@ -85,7 +85,7 @@ class PostQueue(AsyncBroker):
     """A taskiq broker for posts of jobs, each named by its job's ID and its index there.
 
     Use it with :attr:`taskiq.AcknowledgeType.MANUAL`: a message leaves the stream once its post is
-    finished. ``name`` is that of this process among the workers, ``stopping`` whether it takes no
+    finished. ``name`` is this process's name among the workers, ``stopping`` whether it takes no
     more posts. *redis* is for what may wait while Redis is away; reads and heartbeats have
     connections of their own.
     """
@@ -272,7 +272,7 @@ class PostQueue(AsyncBroker):
         return []
 
     async def _lost_messages(self) -> list[tuple[bytes, str, float]]:
-        """The messages to be taken over: each one's ID, its worker, and for how long it is silent.
+        """The messages to be taken over: ID, worker, and for how many seconds that has been silent.
 
         Another worker may be faster.
         """

@@ -99,7 +99,7 @@ class Flight:
             raise DeadlineExceeded from None
 
     async def break_off(self) -> None:
-        """End the flight; its thread goes on in vain."""
+        """End the flight; its thread goes on, without effect."""
         await end(self._task)
 
     async def settled(self) -> None:

@@ -1,4 +1,4 @@
-"""Since when Instagram refuses, across restarts and for all processes."""
+"""Since when Instagram has refused, across restarts and for all processes."""
 
 import asyncio
 import threading
@@ -57,7 +57,7 @@ class Refusals:
         await asyncio.to_thread(self._change, lambda _: None)
 
     @property
-    def last_long(self) -> bool:
+    def have_lasted(self) -> bool:
         """Whether the limits have lasted for an hour; blocking."""
         with self._lock:
             refused = self._look()

@@ -170,7 +170,7 @@ class Scraper:
         keep: bool = False,
         wish: Wish = _ANY,
     ) -> Scraped:
-        """Return the post from the library, or download and store it, as the *wish* has it.
+        """Return the post that fits the *wish* from the library, or download and store it.
 
         A stored post is never an error: if a stale one, or one that is not as wished, cannot be
         downloaded again, it is returned, and Instagram is not asked for it again for as long as the
@@ -189,7 +189,7 @@ class Scraper:
             scraped = replace(scraped, stored=within)
             if not keep or scraped.stored.kept:
                 return scraped
-            # If it was not, it was removed meanwhile.
+            # Otherwise the post was removed meanwhile.
             if await self._library.keep(shortcode):
                 return replace(scraped, stored=replace(scraped.stored, kept=True))
 

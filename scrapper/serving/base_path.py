@@ -17,7 +17,7 @@ _PREFIX = re.compile(r"(?:/[A-Za-z0-9._~!$&'()*+,;=:@-]{1,100}){1,10}")
 
 
 class BasePath:
-    """``BASE_PATH``, or what a trusted proxy says of a request in ``X-Forwarded-Prefix``.
+    """``BASE_PATH``, or what a trusted proxy says about a request in ``X-Forwarded-Prefix``.
 
     A proxy may strip the prefix or pass it on: both work with ``BASE_PATH``.
     """
@@ -45,7 +45,7 @@ class BasePath:
 def check_base_path(path: str, routes: Iterable[str]) -> None:
     """Check that *path* does not begin like one of the *routes*.
 
-    A request for such a route could as well be one whose prefix is still on it.
+    Otherwise a request for such a route could also be one with the prefix still on it.
 
     Raises:
         SettingsError: it does.

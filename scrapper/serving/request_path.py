@@ -1,4 +1,4 @@
-"""The request path: the middlewares that a request passes on its way to a handler."""
+"""The request path: the middlewares that a request passes through on its way to a handler."""
 
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -53,7 +53,7 @@ _COSTS_OF_LEAVING_OUT = {
     "errors": "errors are not JSON, and all of Instagram's refusals are a 500",
     "browser_guard": "pages of other sites can use the service through a visitor's browser",
     "rate_limit": "clients may send as many requests as they like",
-    "body_size": "bodies may have up to 1 MiB, regardless of MAX_JSON_BODY_BYTES",
+    "body_size": "bodies may be up to 1 MiB, regardless of MAX_JSON_BODY_BYTES",
 }
 
 Bucket = Literal["work", "reads", "files"]
@@ -155,7 +155,7 @@ def _made_by_user(name: str, app: web.Application, settings: Settings) -> Middle
 
 
 def _is_middleware(made: object) -> TypeGuard[Middleware]:
-    """Whether *made* is a middleware as aiohttp has it: marked by ``web.middleware``."""
+    """Whether *made* is a middleware of aiohttp, marked by ``web.middleware``."""
     return callable(made) and getattr(made, "__middleware_version__", 0) == 1
 
 
@@ -204,7 +204,7 @@ class OwnMiddlewares:
         yield metrics(self._measured.registry)
 
     def errors(self) -> Iterator[Middleware]:
-        """JSON in the place of exceptions."""
+        """JSON instead of exceptions."""
         yield errors(RESPONSES, request_id=REQUEST_ID, more_headers=HEADERS)
 
     def browser_guard(self) -> Iterator[Middleware]:

@@ -35,7 +35,7 @@ async def add_headers(request: web.Request, response: web.StreamResponse) -> Non
     headers = response.headers
     headers[hdrs.SERVER] = HEADERS[hdrs.SERVER]
     if response.status >= HTTPStatus.BAD_REQUEST:
-        # What aiohttp says of a file's range, for example, is not the file.
+        # aiohttp's error for a wrong range, for example, is not the file.
         headers[hdrs.CACHE_CONTROL] = HEADERS[hdrs.CACHE_CONTROL]
     headers.merge(_HEADERS)
     if REQUEST_ID in request:

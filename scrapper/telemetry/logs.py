@@ -28,7 +28,7 @@ _GATHER_SECONDS = 0.02
 _DEEPEST = 8
 # A shorter secret may be an ordinary word.
 _SAFE_LENGTH = 8
-# No letter or digit stands before a token, unless it ends an escape, as in %3A or \n.
+# No letter or digit precedes a token, unless it ends an escape, as in %3A or \n.
 _BEFORE = (
     r"(?:(?<![A-Za-z0-9])|(?<=%[0-9A-Fa-f]{2})|(?<=%25[0-9A-Fa-f]{2})|(?<=\\[abfnrtv])"
     r"|(?<=\\x[0-9a-f]{2})|(?<=\\u[0-9a-f]{4}))"
@@ -41,7 +41,7 @@ _UNTOUCHED = frozenset({"level", "timestamp"})
 class Scrubber:
     """Removes *secrets* and the queries of URLs from what is logged, before it is rendered.
 
-    A secret is removed wherever it stands as a token of its own, plain or percent-encoded. *more*
+    A secret is removed wherever it is a token of its own, plain or percent-encoded. *more*
     returns secrets that appear later; whenever it returns a new tuple, those are removed as well.
     The query of a CDN URL is its signature: whoever has it may download the file. Errors of
     requests and Instaloader quote such URLs in full.
@@ -240,7 +240,7 @@ def logs_to(
     ``console``, for people. Further *processors* may add to each line. Warnings and the records
     of :mod:`logging` are written in the same form. The *scrubber* removes secrets.
     """
-    # Below errors it quotes signed URLs, and headers with new cookies.
+    # Below the level of errors, it quotes signed URLs, and headers with new cookies.
     logging.getLogger("urllib3").setLevel(logging.ERROR)
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,

@@ -1,7 +1,8 @@
-"""Rows about what people feel: posts that come by pages, waits, carousels, streams, long runs."""
+"""Rows about what people feel: posts from pages, waits, carousels, streams, long runs."""
 
 import asyncio
 import json
+import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -12,13 +13,13 @@ from pathlib import Path
 from statistics import median
 
 import aiohttp
+from playwright.async_api import async_playwright
 
 from tests.bench.load import post_each
 from tests.bench.processes import InstagramProcess, cpu_seconds, memory_mb, service
 from tests.bench.rows import seconds_a_post
 from tests.bench.table import (
     KEY,
-    LATENCY,
     POSTS,
     REEL_BYTES,
     ROUNDS,
@@ -30,17 +31,17 @@ from tests.bench.table import (
     scratch,
     url_of,
 )
-from tests.bench.without import APART, AT_ONCE, OF_A_PAGE
-from tests.browser.opening import launched
+from tests.bench.without import FILES, PACKETS, SCRIPT_OF_A_PAGE
 from tests.process import Service
-from tests.programs import program
 
 __all__ = ["ROWS"]
 
 _STREAMS = 1000
 _STREAMS_A_CLIENT = 20
+_FOLLOWED_SECONDS = 5
 _CDN_LATENCY = "0.05"
 _POSTS_OF_ONE_CLIENT = 50
+_PAGES = 400
 _NOISE_MB = 3
 _LARGE_ANSWERS = 200
 _STORED = 5000
@@ -50,9 +51,9 @@ _MALLOC = "glibc's malloc as it is vs as we set it"
 
 
 def pages() -> Iterator[Row]:
-    """Posts whose metadata comes from a page of 1 MB, compared with those that come by the API."""
+    """Posts whose metadata comes from a page of 1 MB, compared with posts from the API."""
     cpu: dict[str, list[float]] = {"reel": [], "pagereel": []}
-    searches: dict[str, list[float]] = {what: [] for what in ("nothing", *OF_A_PAGE)}
+    searches: dict[str, list[float]] = {what: [] for what in ("nothing", SCRIPT_OF_A_PAGE)}
     with InstagramProcess("--reel-bytes", str(REEL_BYTES)) as instagram:
         for turn in range(ROUNDS):
             for kind, seconds in cpu.items():
@@ -64,31 +65,25 @@ def pages() -> Iterator[Row]:
                     post_each(ours.url, shortcodes=shortcodes, clients=8, key=KEY)
                     seconds.append((cpu_seconds(ours.pid) - before) / len(shortcodes))
             for what, seconds in searches.items():
-                shortcodes = [f"pagereel-{turn}-{number}" for number in range(POSTS // 2)]
+                shortcodes = [f"pagereel-{turn}-{number}" for number in range(POSTS // 4)]
                 how = ["without", what]
-                seconds.append(seconds_a_post(how, 1, shortcodes, instagram.environment).cpu)
+                seconds.append(seconds_a_post(how, shortcodes, instagram.environment).cpu)
     yield ratio(
         "a new post by a page of 1 MB: CPU vs by the API", cpu["pagereel"], cpu["reel"], most=1.5
     )
-    for what in OF_A_PAGE:
-        yield ratio(
-            f"… a fetch by a page: CPU with {what} taken out vs the full fetch",
-            searches[what],
-            searches["nothing"],
-        )
-    # The service remembers the last 1,024 posts.
+    yield ratio(
+        f"… a fetch by a page: CPU with {SCRIPT_OF_A_PAGE} taken out vs the full fetch",
+        searches[SCRIPT_OF_A_PAGE],
+        searches["nothing"],
+    )
     grown = _memory_after_pages(4)
     yield Row(
-        "memory after 750, 1,500, 2,250 and 3,000 posts by such pages",
+        f"memory after {', '.join(f'{turn * _PAGES:,}' for turn in range(1, 5))} such posts",
         ", ".join(f"{value:.1f}" for value in grown) + " MB",
         "no growth",
         max(grown[2:]) - max(grown[:2]) < _NOISE_MB,
     )
-    yield ratio(
-        f"… after 750 posts: {_MALLOC}",
-        _memory_after_pages(1, malloc=False),
-        grown[:1],
-    )
+    yield ratio(f"… after {_PAGES}: {_MALLOC}", _memory_after_pages(1, malloc=False), grown[:1])
     yield ratio(
         f"memory after {_LARGE_ANSWERS} refused answers of 3 MB: {_MALLOC}",
         [_memory_after_large_answers(malloc=False)],
@@ -96,65 +91,38 @@ def pages() -> Iterator[Row]:
     )
 
 
-def apart() -> Iterator[Row]:
-    """Separate bounds for queries and downloads, compared with one slot for both, as before."""
-    rates: dict[str, list[float]] = {"": [], APART: []}
-    most = 0
-    arguments = ("--latency", LATENCY, "--reel-bytes", str(REEL_BYTES))
-    with InstagramProcess(*arguments) as instagram:
-        for turn in range(ROUNDS):
-            for without, found in rates.items():
-                with (
-                    scratch() as folder,
-                    service(folder, instagram.environment, without=without) as ours,
-                ):
-                    instagram.counters("reset")
-                    shortcodes = codes(POSTS, turn)
-                    seconds = post_each(ours.url, shortcodes=shortcodes, clients=64, key=KEY)
-                    found.append(POSTS / seconds)
-                    most = max(most, instagram.counters()["most_queries"])
-    now, before = rates.values()
-    yield ratio(
-        "new posts, 64 clients, 200 ms latency: rate vs one slot for query and download",
-        now,
-        before,
-        least=1.5,
-    )
-    yield Row("… new posts a second", f"{median(now):.0f}", "", None)
-    # 8 queries at a time, 200 ms each.
-    yield ratio("… vs what 8 queries at a time allow", now, [40.0] * ROUNDS)
-    yield Row("… queries at a time, at most", str(most), "≤ 8", most <= 8)
-
-
 def one_post() -> Iterator[Row]:
     """One client that asks for one new post after the other, compared with a plain loop."""
-    ours: list[float] = []
-    loop: list[float] = []
-    others: dict[str, list[str]] = {
-        "that loop, with 3 of the service's 5 flushes": ["peers.flushing_loop"],
-        "the service's fetch alone, no server": ["peers.fetch"],
-        "that fetch, with packets delayed by the kernel": ["without", AT_ONCE],
+    hows = {
+        "loop": ["peers.loop"],
+        "fetch": ["without", "nothing"],
+        "delayed": ["without", PACKETS],
     }
-    times: dict[str, list[float]] = {what: [] for what in others}
+    times: dict[str, list[float]] = {what: [] for what in ("ours", *hows)}
     with InstagramProcess("--reel-bytes", str(REEL_BYTES)) as instagram:
         for turn in range(ROUNDS):
             found = codes(_POSTS_OF_ONE_CLIENT, turn)
             with scratch() as folder, service(folder, instagram.environment) as running:
                 post_each(running.url, shortcodes=["reel-warm"], clients=1, key=KEY)
                 seconds = post_each(running.url, shortcodes=found, clients=1, key=KEY)
-                ours.append(seconds / len(found))
-            loop.append(seconds_a_post(["peers.loop"], 1, found, instagram.environment).wall)
-            for what, how in others.items():
-                times[what].append(seconds_a_post(how, 1, found, instagram.environment).wall)
-    yield ratio("one new post, one client, no latency: time vs a plain loop", ours, loop, most=1.3)
-    yield milliseconds("… the service's time itself", ours)
-    for what in others:
-        yield ratio(f"… {what}: time vs the plain loop", times[what], loop)
+                times["ours"].append(seconds / len(found))
+            for what, how in hows.items():
+                times[what].append(seconds_a_post(how, found, instagram.environment).wall)
+    yield milliseconds("one new post, one client, no latency: time", times["ours"])
+    yield ratio("… vs a plain loop", times["ours"], times["loop"])
+    yield ratio(
+        "… the fetch alone, no server: time vs the plain loop", times["fetch"], times["loop"]
+    )
+    yield ratio(
+        f"… the fetch with {PACKETS} taken out: time vs the full fetch",
+        times["delayed"],
+        times["fetch"],
+    )
 
 
 def carousel() -> Iterator[Row]:
     """A carousel of ten pictures at 50 ms latency of the CDN, four at a time and one by one."""
-    times: dict[str, list[float]] = {"": [], "files four at a time": []}
+    times: dict[str, list[float]] = {"": [], FILES: []}
     with InstagramProcess("--cdn-latency", _CDN_LATENCY) as instagram, scratch() as folder:
         for turn in range(ROUNDS):
             for without, seconds in times.items():
@@ -178,7 +146,7 @@ def streams() -> Iterator[Row]:
         settings = {"TRUST_PROXY": "1", "SCRAPE_CONCURRENCY": "4"}
         ours = stack.enter_context(service(folder, {**instagram.environment, **settings}))
         shares: dict[str, list[float]] = {"": [], "{job}/events": [], "/events": []}
-        for turn in range(3):
+        for turn in range(ROUNDS):
             for number, (stream, share) in enumerate(shares.items()):
                 urls = [url_of(f"slow-{turn}-{number}-{index}") for index in range(100)]
                 created = ours.post("/jobs", {"urls": urls})
@@ -194,7 +162,7 @@ def streams() -> Iterator[Row]:
 
 
 def _memory_after_pages(turns: int, *, malloc: bool = True) -> list[float]:
-    """Resident memory after each of the *turns* of 750 posts, in MB."""
+    """Resident memory after each of the *turns* of ``_PAGES`` posts, in MB."""
     with (
         InstagramProcess() as instagram,
         scratch() as folder,
@@ -202,7 +170,7 @@ def _memory_after_pages(turns: int, *, malloc: bool = True) -> list[float]:
     ):
         grown = []
         for turn in range(turns):
-            shortcodes = [f"pagereel-{turn}-{number}" for number in range(750)]
+            shortcodes = [f"pagereel-{turn}-{number}" for number in range(_PAGES)]
             post_each(ours.url, shortcodes=shortcodes, clients=16, key=KEY)
             grown.append(memory_mb(ours.pid))
         return grown
@@ -245,7 +213,7 @@ async def _follow(ours: Service, job_path: str, stream: str) -> float:
         for _ in following:
             await opened.acquire()
         before, started = cpu_seconds(ours.pid), time.perf_counter()
-        await asyncio.sleep(20)
+        await asyncio.sleep(_FOLLOWED_SECONDS)
         share = (cpu_seconds(ours.pid) - before) / (time.perf_counter() - started)
         async with session.get(f"{ours.url}{job_path}", headers={"X-API-Key": KEY}) as response:
             job = json.loads(await response.read())
@@ -282,7 +250,10 @@ async def _loaded(url: str) -> list[tuple[str, int]]:
     """The URLs that a browser of 1280 x 900 pixels loads for the page, and their bytes."""
     asked: dict[str, str] = {}
     sizes: list[tuple[str, int]] = []
-    async with launched(program("chromium")) as browser:
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(
+            executable_path=shutil.which("chromium"), args=["--no-sandbox"]
+        )
         context = await browser.new_context(
             viewport={"width": 1280, "height": 900}, extra_http_headers={"X-API-Key": KEY}
         )
@@ -300,10 +271,10 @@ async def _loaded(url: str) -> list[tuple[str, int]]:
         await page.goto(url)
         await page.locator("#grid img").last.wait_for()
         await page.wait_for_timeout(_SETTLED_SECONDS * 1000)
+        await browser.close()
     return sizes
 
 
 ROWS: dict[str, Callable[[], Iterator[Row]]] = {
-    function.__name__: function
-    for function in (pages, apart, one_post, carousel, streams, first_view)
+    function.__name__: function for function in (pages, one_post, carousel, streams, first_view)
 }

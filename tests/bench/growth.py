@@ -1,4 +1,4 @@
-"""The rows about growth: what more workers bring, and what each post of a job costs Redis."""
+"""The rows about growth: the effect of more workers, and what each post of a job costs Redis."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from scrapper.replicas.queue import STREAM
 from tests.bench.processes import InstagramProcess, cpu_seconds, service
-from tests.bench.table import LATENCY, ROUNDS, Row, ratio, scratch, url_of
+from tests.bench.table import LATENCY, ROUNDS, Row, finish, ratio, scratch, url_of
 from tests.process import Service, Worker, wait_for
 from tests.redis_server import RedisServer
 
@@ -18,7 +18,6 @@ _FEW_THREADS = 2
 _POSTS_A_WORKER = 40
 _JOBS, _POSTS_A_JOB = 40, 25
 _QUEUED = _JOBS * _POSTS_A_JOB
-_SECONDS_BETWEEN_LOOKS = 0.1
 _LONG_SECONDS = 600.0
 
 
@@ -40,7 +39,7 @@ class _Place(NamedTuple):
         }
 
     def bytes_of(self, *keys: str) -> int:
-        """What these keys take of Redis's memory."""
+        """How much of Redis's memory these keys take."""
         redis: Any = self.redis.client
         return sum(redis.memory_usage(key, samples=0) or 0 for key in keys)
 
@@ -57,11 +56,7 @@ class _Place(NamedTuple):
         return f"/jobs/{answer.json()['id']}"
 
     def finish(self, *jobs: str) -> None:
-        """Wait until the jobs are done, at few requests to Redis."""
-        for job in jobs:
-            while (shown := self.replica.get(job).json())["state"] == "running":
-                time.sleep(_SECONDS_BETWEEN_LOOKS)
-            assert {post["status"] for post in shown["posts"]} == {200}
+        finish(self.replica, *jobs)
 
 
 @contextmanager
@@ -106,7 +101,7 @@ def workers() -> Iterator[Row]:
 
 
 def queued_posts() -> Iterator[Row]:
-    """1,000 queued posts of 40 jobs: what they take of Redis, and how fast they are done."""
+    """1,000 queued posts of 40 jobs: how much of Redis they take, and how fast they are done."""
     few: list[float] = []
     with _place() as place:
         started = time.perf_counter()

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +22,7 @@ __all__ = [
     "flask",
     "memory_mb",
     "service",
+    "shared_memory_mb",
 ]
 
 # Our own limits must not interfere: they are not what is measured.
@@ -95,17 +97,19 @@ def service(
 
 
 @contextmanager
-def bare(file: Path, *options: str, peer: str = "bare") -> Iterator[tuple[str, int]]:
-    """The bare aiohttp server, or another *peer* of its kind: its URL and process ID."""
+def bare(file: Path) -> Iterator[tuple[str, int]]:
+    """The bare aiohttp server: its URL and process ID."""
     port = free_port()
-    command = [sys.executable, "-m", f"tests.bench.peers.{peer}", str(port), str(file), *options]
+    command = [sys.executable, "-m", "tests.bench.peers.bare", str(port), str(file)]
     with _running(command, dict(os.environ), f"http://127.0.0.1:{port}", "/file") as pid:
         yield f"http://127.0.0.1:{port}", pid
 
 
 @contextmanager
-def flask(media_root: Path, environment: Mapping[str, str], workers: int) -> Iterator[str]:
-    """Flask and Instaloader under gunicorn: the URL."""
+def flask(
+    media_root: Path, environment: Mapping[str, str], workers: int
+) -> Iterator[tuple[str, int]]:
+    """Flask and Instaloader under gunicorn: its URL and the ID of the workers' parent."""
     port = free_port()
     media_root.mkdir(parents=True, exist_ok=True)
     gunicorn = shutil.which("gunicorn", path=str(Path(sys.executable).parent))
@@ -113,19 +117,26 @@ def flask(media_root: Path, environment: Mapping[str, str], workers: int) -> Ite
     command = [gunicorn, "--workers", str(workers), "--timeout", "600", "--log-level", "error"]
     command += ["--bind", f"127.0.0.1:{port}", "tests.bench.peers.flask_app:app"]
     environment = {**os.environ, **environment, "MEDIA_ROOT": str(media_root)}
-    with _running(command, environment, f"http://127.0.0.1:{port}", "/health"):
-        yield f"http://127.0.0.1:{port}"
+    with _running(command, environment, f"http://127.0.0.1:{port}", "/health") as pid:
+        yield f"http://127.0.0.1:{port}", pid
 
 
 def cpu_seconds(pid: int) -> float:
     """User and system time of a process so far."""
-    times = psutil.Process(pid).cpu_times()
-    return float(times.user + times.system)
+    # The clock that clock_getcpuclockid(3) returns: psutil's counts hundredths of a second.
+    return time.clock_gettime(~pid << 3 | 2)
 
 
 def memory_mb(pid: int) -> float:
     """Resident memory of a process, in MB of a million bytes."""
     return float(psutil.Process(pid).memory_info().rss) / 1e6
+
+
+def shared_memory_mb(pid: int) -> float:
+    """Memory of a process and its children in MB; of pages that n processes share, an nth."""
+    parent = psutil.Process(pid)
+    processes = (parent, *parent.children(recursive=True))
+    return sum(float(process.memory_full_info().pss) for process in processes) / 1e6
 
 
 @contextmanager

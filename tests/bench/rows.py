@@ -29,6 +29,7 @@ from tests.bench.processes import (
     flask,
     memory_mb,
     service,
+    shared_memory_mb,
 )
 from tests.bench.table import (
     KEY,
@@ -49,54 +50,29 @@ from tests.bench.table import (
 from tests.bench.without import (
     APART,
     CATALOGUE,
-    DUTIES,
-    OF_A_DOWNLOAD,
-    OF_A_LISTING,
-    OF_A_REPLICA,
+    INDEX,
+    OF_A_FETCH,
     OF_AN_ANSWER,
-    ONE_GO,
+    SCRIPTS,
 )
 from tests.process import Service, wait_for
 from tests.redis_server import RedisServer
 
 __all__ = ["ROWS", "Seconds", "seconds_a_post", "settle"]
 
-_POSTS_A_THREAD = 25
 _BIG_BYTES = 100_000_000
 _FEW_THREADS = 2
 _MANY = 50_000
-_FORGOTTEN_SECONDS = 0.2
 # Until 200 requests that come at once are accepted, and the downloads have begun.
 _BURST_SECONDS = 2.0
 _VARIANTS: dict[str, dict[str, str]] = {
     "all": {},
     "without log lines": {"LOG_LEVEL": "warning"},
     "without rate limit": {"RATE_LIMIT_MAX_REQUESTS": "0"},
-    "without both": {"LOG_LEVEL": "warning", "RATE_LIMIT_MAX_REQUESTS": "0"},
 }
-_BARE = {
-    "bare": (),
-    "bare aiohttp with 5 empty middlewares, reading the body": ("--read",),
-    "that, and a log line by structlog": ("--read", "--log"),
-    "that, and a token bucket": ("--read", "--log", "--limit"),
-    "that, and an ID in structlog's context": ("--read", "--log", "--limit", "--bind"),
-    "that, and a histogram": ("--read", "--log", "--limit", "--bind", "--time"),
-    "that, and a check by pydantic": ("--read", "--log", "--limit", "--bind", "--time", "--check"),
-}
-_FLOORS = tuple(_BARE)[1:]
-_BY_HAND = "its main duties by hand, in one middleware"
-
-_LOOPS = {
-    "loop": ("loop", 1),
-    "that loop in 8 threads": ("loop", 8),
-    "the service's fetch in 1 thread, no server": ("fetch", 1),
-    "Instaloader alone, over persistent connections": ("bare_instaloader", 1),
-    "that in 8 threads": ("bare_instaloader", 8),
-}
-"""The least work for a download: modules of :mod:`tests.bench.peers`, and their threads."""
 
 
-def stored_post() -> Iterator[Row]:  # noqa: C901 - rows, one after the other
+def stored_post() -> Iterator[Row]:
     """A stored post through all the middlewares, compared with a bare handler and Flask.
 
     Also with parts of the service turned off, which shows what each costs.
@@ -114,9 +90,7 @@ def stored_post() -> Iterator[Row]:  # noqa: C901 - rows, one after the other
             answer.write_bytes(process.scrape(url_of("reel-stored")).content)
         urls = {what: process.url for what, process in running.items()}
         pids = {what: process.pid for what, process in running.items()}
-        for what, options in _BARE.items():
-            urls[what], pids[what] = stack.enter_context(bare(answer, *options))
-        urls[_BY_HAND], pids[_BY_HAND] = stack.enter_context(bare(answer, peer="by_hand"))
+        urls["bare"], pids["bare"] = stack.enter_context(bare(answer))
         rates: dict[str, list[float]] = {what: [] for what in (*urls, "flask", "flask health")}
         cpu: dict[str, list[float]] = {what: [] for what in urls}
         body = json.dumps({"url": url_of("reel-stored")})
@@ -130,75 +104,57 @@ def stored_post() -> Iterator[Row]:  # noqa: C901 - rows, one after the other
             process.terminate()
         for turn in range(ROUNDS):
             # A new Flask each round: after 200 queries Instaloader would sleep for minutes.
-            with flask(folder / f"flask{turn}", environment, 4) as url:
+            with flask(folder / f"flask{turn}", environment, 4) as (url, _):
                 rates["flask health"].append(wrk(f"{url}/health", connections=64, seconds=2).rate)
                 post_each(url, shortcodes=["reel-stored"], clients=1)
                 started = time.perf_counter()
                 post_each(url, shortcodes=["reel-stored"] * 100, clients=8)
                 rates["flask"].append(100 / (time.perf_counter() - started))
-    yield ratio("stored post: rate vs bare aiohttp", rates["all"], rates["bare"], least=0.5)
-    for what in _FLOORS:
-        yield ratio(f"… {what}: rate vs bare aiohttp", rates[what], rates["bare"])
-    yield ratio(
-        "stored post: rate vs a bare server that uses the same libraries once each",
-        rates["all"],
-        rates[_FLOORS[-1]],
-        least=0.9,
-    )
-    yield ratio(f"… vs a bare server with {_BY_HAND}", rates["all"], rates[_BY_HAND])
-    yield ratio(
-        f"… {_BY_HAND}: rate vs the libraries once each", rates[_BY_HAND], rates[_FLOORS[-1]]
-    )
-    yield Row("stored post: responses a second", f"{median(rates['all']):.0f}", "", None)
-    yield ratio("stored post: CPU vs bare aiohttp", cpu["all"], cpu["bare"])
-    for what in (*_FLOORS, _BY_HAND):
-        yield ratio(f"… {what}: CPU vs bare aiohttp", cpu[what], cpu["bare"])
-    for what in _VARIANTS:
-        if what != "all":
-            yield ratio(f"… the service {what}: rate vs bare aiohttp", rates[what], rates["bare"])
     yield ratio("stored post: rate vs Flask", rates["all"], rates["flask"], least=4)
     yield ratio("… vs Flask's /health, 4 workers", rates["all"], rates["flask health"])
-    yield ratio("bare aiohttp: rate vs Flask's /health", rates["bare"], rates["flask health"])
+    yield ratio("… vs bare aiohttp", rates["all"], rates["bare"])
+    yield Row("stored post: responses a second", f"{median(rates['all']):.0f}", "", None)
     yield Row(
         "stored post: CPU seconds for 1,000 responses",
         f"{median(cpu['all']):.2f} (bare aiohttp {median(cpu['bare']):.2f})",
         "",
         None,
     )
+    for what in tuple(_VARIANTS)[1:]:
+        yield ratio(f"… {what}: CPU vs the full service", cpu[what], cpu["all"])
 
 
 def optimisations() -> Iterator[Row]:
     """CPU for a stored post with each optimisation taken out, compared with the full service.
 
-    The index is measured with a single client too, because clients that ask at the same time share
-    one disk lookup.
+    The index is measured with a single client, because clients that ask at the same time share one
+    disk lookup.
     """
-    one: dict[str, list[float]] = {"": [], "the library's index": []}
+    one: dict[str, list[float]] = {"": [], INDEX: []}
     cpu: dict[str, list[float]] = {what: [] for what in ("", *OF_AN_ANSWER)}
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         instagram = stack.enter_context(InstagramProcess())
         running = {
             what: stack.enter_context(service(folder / what, instagram.environment, without=what))
-            for what in cpu
+            for what in dict.fromkeys((*one, *cpu))
         }
         for process in running.values():
             process.scrape(url_of("reel-stored"))
         body = json.dumps({"url": url_of("reel-stored")})
         # Many short rounds: the differences are small compared with the noise.
-        for _ in range(4 * ROUNDS):
-            for what, process in running.items():
+        for _ in range(3 * ROUNDS):
+            for what, used in cpu.items():
+                process = running[what]
                 before = cpu_seconds(process.pid)
                 url = f"{process.url}/scrape"
                 run = wrk(url, connections=64, seconds=1, body=body, key=KEY)
-                cpu[what].append((cpu_seconds(process.pid) - before) / run.requests)
-                if what in one:
-                    run = wrk(url, connections=1, seconds=1, body=body, key=KEY)
-                    one[what].append(run.rate)
-    with_index, without_index = one.values()
-    yield ratio(
-        "stored post, one client: rate with the index vs without", with_index, without_index
-    )
+                used.append((cpu_seconds(process.pid) - before) / run.requests)
+        for _ in range(ROUNDS):
+            for what, rates in one.items():
+                url = f"{running[what].url}/scrape"
+                rates.append(wrk(url, connections=1, seconds=1, body=body, key=KEY).rate)
+    yield ratio(f"stored post, one client: rate with vs without {INDEX}", *one.values())
     for what in OF_AN_ANSWER:
         yield ratio(
             f"stored post: CPU with {what} taken out vs the full service", cpu[what], cpu[""]
@@ -214,7 +170,7 @@ def parts() -> Iterator[Row]:
         running.scrape(url_of("reel-stored"))
         before = cpu_seconds(running.pid)
         body = json.dumps({"url": url_of("reel-stored")})
-        run = wrk(f"{running.url}/scrape", connections=64, seconds=10, body=body, key=KEY)
+        run = wrk(f"{running.url}/scrape", connections=64, seconds=5, body=body, key=KEY)
         whole = (cpu_seconds(running.pid) - before) / run.requests
         manifest = json.loads((folder / "reel-stored/post.json").read_text())
     for what, pair_of in PARTS.items():
@@ -231,37 +187,36 @@ def parts() -> Iterator[Row]:
 
 
 def new_posts() -> Iterator[Row]:
-    """200 different reels, 64 clients, 200 ms latency, compared with Flask and a plain loop."""
-    rates: dict[str, list[float]] = {"ours": [], "one": [], "four": []}
-    cpu: dict[str, list[float]] = {what: [] for what in ("ours", *_LOOPS)}
-    connections = []
-    arguments = ("--latency", LATENCY, "--reel-bytes", str(REEL_BYTES))
-    with InstagramProcess(*arguments) as instagram:
+    """200 different reels, 64 clients, 200 ms latency, compared with Flask.
+
+    Also with one slot for a query and the downloads after it, instead of separate bounds.
+    """
+    rates: dict[str, list[float]] = {what: [] for what in ("", APART, "one", "four")}
+    cpu, connections, queries = [], [], []
+    with InstagramProcess("--latency", LATENCY, "--reel-bytes", str(REEL_BYTES)) as instagram:
         environment = instagram.environment
         for turn in range(ROUNDS):
             with scratch() as folder, service(folder, environment) as running:
                 instagram.counters("reset")
                 before = cpu_seconds(running.pid)
-                seconds = post_each(running.url, shortcodes=codes(POSTS, turn), clients=64, key=KEY)
-                cpu["ours"].append((cpu_seconds(running.pid) - before) / POSTS)
-                rates["ours"].append(POSTS / seconds)
-                connections.append(instagram.counters()["connections"])
+                rates[""].append(_new_posts_a_second(running.url, POSTS, turn))
+                cpu.append((cpu_seconds(running.pid) - before) / POSTS)
+                counted = instagram.counters()
+                connections.append(counted["connections"])
+                queries.append(counted["most_queries"])
+            with scratch() as folder, service(folder, environment, without=APART) as running:
+                rates[APART].append(_new_posts_a_second(running.url, POSTS, turn))
             # The slower peers get fewer posts: only the rate counts.
             for peer, workers, posts in (("one", 1, 20), ("four", 4, 60)):
-                with scratch() as folder, flask(folder, environment, workers) as url:
-                    seconds = post_each(url, shortcodes=codes(posts, turn), clients=64)
-                    rates[peer].append(posts / seconds)
-            for what, (peer, threads) in _LOOPS.items():
-                found = codes(_POSTS_A_THREAD * threads, turn)
-                cpu[what].append(seconds_a_post([f"peers.{peer}"], threads, found, environment).cpu)
-    yield ratio("new posts: rate vs Flask with 1 worker", rates["ours"], rates["one"], least=6)
-    yield ratio("new posts: rate vs Flask with 4 workers", rates["ours"], rates["four"], least=1.5)
-    yield ratio("new posts: CPU vs a plain loop", cpu["ours"], cpu["loop"], most=1.3)
-    for what in tuple(_LOOPS)[1:]:
-        yield ratio(f"… {what}: CPU vs that loop", cpu[what], cpu["loop"])
-    yield Row("new posts: CPU seconds per post", f"{median(cpu['ours']):.4f}", "", None)
+                with scratch() as folder, flask(folder, environment, workers) as (url, _):
+                    rates[peer].append(_new_posts_a_second(url, posts, turn))
+    yield ratio("new posts: rate vs Flask with 1 worker", rates[""], rates["one"], least=6)
+    yield ratio("new posts: rate vs Flask with 4 workers", rates[""], rates["four"], least=1.5)
+    yield ratio(f"… with {APART} taken out: rate vs the full service", rates[APART], rates[""])
+    yield Row("… queries at a time, at most", str(max(queries)), "≤ 8", max(queries) <= 8)
+    yield Row("… CPU seconds per post", f"{median(cpu):.4f}", "", None)
     yield Row(
-        "TLS connections for 200 new posts",
+        "… TLS connections for 200",
         str(max(connections)),
         "≤ 16 (8 for queries, 8 for files)",
         max(connections) <= 16,
@@ -269,19 +224,24 @@ def new_posts() -> Iterator[Row]:
 
 
 def fetches() -> Iterator[Row]:
-    """What each optimisation of a new post's fetch is worth, in one thread, with no server."""
-    cpu: dict[str, list[float]] = {what: [] for what in ("nothing", *OF_A_DOWNLOAD, *DUTIES)}
+    """A fetch alone, with no server: compared with less, and with its optimisations taken out."""
+    less = {
+        "a plain loop": ["peers.loop"],
+        "Instaloader alone, over persistent connections": ["peers.bare_instaloader"],
+    }
+    cpu: dict[str, list[float]] = {what: [] for what in (*less, *OF_A_FETCH)}
     with InstagramProcess("--reel-bytes", str(REEL_BYTES)) as instagram:
         for turn in range(2 * ROUNDS):
             for what, seconds in cpu.items():
-                found = codes(POSTS // 2, turn)
-                seconds.append(
-                    seconds_a_post(["without", what], 1, found, instagram.environment).cpu
-                )
-    for what in (*OF_A_DOWNLOAD, *DUTIES):
-        yield ratio(
-            f"a fetch: CPU with {what} taken out vs the full fetch", cpu[what], cpu["nothing"]
-        )
+                how = less.get(what, ["without", what])
+                found = codes(POSTS // 4, turn)
+                seconds.append(seconds_a_post(how, found, instagram.environment).cpu)
+    full = cpu.pop("nothing")
+    for what, seconds in cpu.items():
+        if what in less:
+            yield ratio(f"a fetch: CPU vs {what}", full, seconds)
+        else:
+            yield ratio(f"a fetch: CPU with {what} taken out vs the full fetch", seconds, full)
 
 
 def one_post_for_all() -> Iterator[Row]:
@@ -290,7 +250,6 @@ def one_post_for_all() -> Iterator[Row]:
     alone: list[float] = []
     stored: list[float] = []
     limit: list[float] = []
-    floor: list[float] = []
     queries = 0
     arguments = ("--latency", LATENCY, "--reel-bytes", str(REEL_BYTES))
     with (
@@ -298,7 +257,6 @@ def one_post_for_all() -> Iterator[Row]:
         InstagramProcess(*arguments) as instagram,
         service(Path(name), {**instagram.environment, "SCRAPE_CONCURRENCY": "1"}) as ours,
         bare(Path(__file__)) as (bare_url, _),
-        bare(Path(__file__), *_BARE["that, and a token bucket"]) as (floor_url, _),
     ):
         post_at_once(ours.url, "reel-warm", clients=1, key=KEY)
         for turn in range(ROUNDS):
@@ -308,7 +266,6 @@ def one_post_for_all() -> Iterator[Row]:
             slowest.append(post_at_once(ours.url, shortcode, clients=1000, key=KEY))
             stored.append(post_at_once(ours.url, shortcode, clients=1000, key=KEY))
             limit.append(post_at_once(bare_url, shortcode, clients=1000))
-            floor.append(post_at_once(floor_url, shortcode, clients=1000))
             queries = max(queries, instagram.counters()["graphql"])
     yield Row("1,000 clients, one new post: fetches", str(queries), "1", queries == 1)
     yield ratio(
@@ -317,7 +274,6 @@ def one_post_for_all() -> Iterator[Row]:
     yield milliseconds("… the slowest response itself", slowest)
     yield ratio("… when the post is stored", stored, alone)
     yield ratio("… when bare aiohttp answers", limit, alone)
-    yield ratio("… when bare aiohttp with structlog and a token bucket answers", floor, alone)
 
 
 def health() -> Iterator[Row]:
@@ -327,73 +283,73 @@ def health() -> Iterator[Row]:
     and the stand-in fill both cores, and with pages of 1 MB. A bare server right after shows how
     much of the delay is the machine's.
     """
-    loopback, one_slot = "busy at loopback's speed", "one slot for query and download"
     cases = {
-        "busy at 1 MB/s per download": ("slow", ""),
-        loopback: ("reel", ""),
-        "8 threads read pages of 1 MB": ("pagereel", ""),
-        one_slot: ("reel", APART),
+        "busy at 1 MB/s per download": "slow",
+        "busy at loopback's speed": "reel",
+        "8 threads read pages of 1 MB": "pagereel",
     }
     p99: dict[str, list[float]] = {what: [] for what in cases}
-    beside: dict[str, list[float]] = {what: [] for what in cases if what != one_slot}
+    beside: dict[str, list[float]] = {what: [] for what in cases}
     idle: list[float] = []
     arguments = ("--latency", LATENCY, "--reel-bytes", str(REEL_BYTES))
     with InstagramProcess(*arguments) as instagram, bare(Path(__file__)) as (peer, _):
         for turn in range(ROUNDS):
-            for what, (kind, without) in cases.items():
+            for what, kind in cases.items():
                 shortcodes = [f"{kind}-{turn}-{number}" for number in range(POSTS + 8)]
-                with (
-                    scratch() as folder,
-                    service(folder, instagram.environment, without=without) as ours,
-                ):
+                with scratch() as folder, service(folder, instagram.environment) as ours:
                     if len(idle) == turn:
                         idle.append(_health_p99(ours.url))
                     with in_background(partial(fill, ours, shortcodes)):
                         time.sleep(_BURST_SECONDS)
                         p99[what].append(_health_p99(ours.url))
-                        if what in beside:
-                            beside[what].append(_health_p99(peer))
+                        beside[what].append(_health_p99(peer))
                         ours.kill()
     for what, peers in beside.items():
         yield ratio(f"/health p99: {what} vs idle", p99[what], idle, most=3)
         yield milliseconds("… itself", p99[what])
         yield ratio("… bare aiohttp's right after, in the same burst, vs idle", peers, idle)
     yield milliseconds("/health p99 when idle", idle)
-    yield ratio(f"/health p99: {loopback} vs with {one_slot}", p99[loopback], p99[one_slot], most=1)
+
+
+def _new_posts_a_second(url: str, posts: int, turn: int) -> float:
+    return posts / post_each(url, shortcodes=codes(posts, turn), clients=64, key=KEY)
 
 
 def _health_p99(url: str) -> float:
     return wrk(f"{url}/health", connections=1, seconds=1).p99
 
 
-def memory() -> Iterator[Row]:
-    """Resident memory: imports, idle, eight large videos at once, 10,000 responses."""
-    imports: list[str] = []
-    for what, modules in (
-        ("aiohttp, instaloader, structlog, aiofiles", "aiohttp, instaloader, structlog, aiofiles"),
-        ("plus pydantic-settings", "pydantic_settings"),
-        ("plus orjson", "orjson"),
-    ):
-        imports.append(modules)
-        yield Row(
-            f"memory of imports: {what}",
-            f"{_import_memory(*imports, left_out=_LEFT_OUT):.1f} MB",
-            "",
-            None,
-        )
-    least = _import_memory("scrapper.commands.serve", left_out=_LEFT_OUT)
+def imports() -> Iterator[Row]:
+    """What each import of the service adds to its memory, and what it saves by leaving some out."""
+    names = tuple(_IMPORTS)
+    before = 0.0
+    for name, now in zip(names, _memory_after(*names, left_out=_LEFT_OUT), strict=True):
+        yield Row(f"memory: {name}, {_IMPORTS[name]}", f"{now - before:.1f} MB", "", None)
+        before = now
     for module in _LEFT_OUT:
         others = tuple(other for other in _LEFT_OUT if other != module)
-        more = _import_memory("scrapper.commands.serve", left_out=others) - least
-        yield Row(f"memory saved by not importing {module}", f"{more:.1f} MB", "", None)
+        [*_, more] = _memory_after(*names, left_out=others)
+        yield Row(f"memory saved by not importing {module}", f"{more - before:.1f} MB", "", None)
+
+
+def memory() -> Iterator[Row]:
+    """Memory when idle, while eight large videos arrive, and after 10,000 responses."""
     with (
         tempfile.TemporaryDirectory() as name,
         InstagramProcess("--reel-bytes", str(_BIG_BYTES)) as instagram,
-        service(Path(name), instagram.environment) as ours,
+        service(Path(name) / "ours", instagram.environment) as ours,
+        flask(Path(name) / "flask", instagram.environment, 1) as (flask_url, flask_pid),
     ):
-        requests.get(f"{ours.url}/health", timeout=10)
+        for url in (ours.url, flask_url):
+            requests.get(f"{url}/health", timeout=10)
         idle = memory_mb(ours.pid)
-        yield Row("memory when idle", f"{idle:.1f} MB", "≤ 64 MB", idle <= 64)
+        yield Row("memory when idle", f"{idle:.1f} MB", "", None)
+        yield ratio(
+            "… vs Flask with 1 worker, shared pages divided by those who share them",
+            [shared_memory_mb(ours.pid)],
+            [shared_memory_mb(flask_pid)],
+            most=_IDLE_TO_FLASK,
+        )
         with _sampling(ours.pid) as samples:
             post_each(ours.url, shortcodes=codes(8, 0), clients=8, key=KEY)
         more = max(samples) - idle
@@ -419,7 +375,6 @@ def memory() -> Iterator[Row]:
 def start() -> Iterator[Row]:
     """The time from the command to the first /health, compared with the imports alone."""
     ours: list[float] = []
-    imports: list[float] = []
     libraries: list[float] = []
     with tempfile.TemporaryDirectory() as name, InstagramProcess() as instagram:
         with service(Path(name), instagram.environment) as seed:
@@ -433,12 +388,7 @@ def start() -> Iterator[Row]:
             with service(Path(name), {}) as running:
                 requests.get(f"{running.url}/health", timeout=10)
                 ours.append(time.perf_counter() - started)
-            imports.append(_import_seconds("aiohttp, instaloader"))
             libraries.append(_import_seconds(_LIBRARIES, left_out=_LEFT_OUT))
-    yield ratio(
-        "start to first /health vs importing aiohttp and instaloader", ours, imports, most=1.5
-    )
-    yield ratio("… importing all the libraries it needs vs those two", libraries, imports)
     yield ratio(
         "start to first /health, 50,000 posts stored, vs importing the libraries it needs",
         ours,
@@ -459,8 +409,8 @@ def media() -> Iterator[Row]:
         bare_url, _ = stack.enter_context(bare(folder / "reel-file/reel-file.mp4"))
         path = "/media/reel-file/reel-file.mp4"
         for _ in range(ROUNDS):
-            ours.append(wrk(running.url + path, connections=8, seconds=5, key=KEY).rate)
-            limit.append(wrk(f"{bare_url}/file", connections=8, seconds=5).rate)
+            ours.append(wrk(running.url + path, connections=8, seconds=2, key=KEY).rate)
+            limit.append(wrk(f"{bare_url}/file", connections=8, seconds=2).rate)
     yield ratio("/media of 100 MB, 8 clients: rate vs FileResponse", ours, limit, least=0.9)
 
 
@@ -470,7 +420,7 @@ def replicas() -> Iterator[Row]:
     Each replica has so few threads that they wait for Instagram's latency, not for the cores.
     """
     rates: dict[int, list[float]] = {1: [], 2: [], 4: []}
-    stored: dict[str, list[float]] = {what: [] for what in ("with", "without", *OF_A_REPLICA)}
+    stored: dict[str, list[float]] = {what: [] for what in ("with", "without", SCRIPTS)}
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         redis = stack.enter_context(RedisServer(folder))
@@ -493,10 +443,8 @@ def replicas() -> Iterator[Row]:
         without = stack.enter_context(service(folder / "alone", instagram.environment))
         without.scrape(url_of("reel-0-1-0"))
         rates_of = {"with": urls[0], "without": without.url}
-        for what in OF_A_REPLICA:
-            environment = {**instagram.environment, **few}
-            variant = service(folder / "media", environment, without=what)
-            rates_of[what] = stack.enter_context(variant).url
+        variant = service(folder / "media", {**instagram.environment, **few}, without=SCRIPTS)
+        rates_of[SCRIPTS] = stack.enter_context(variant).url
         body = json.dumps({"url": url_of("reel-0-1-0")})
         for _ in range(ROUNDS):
             for what, url in rates_of.items():
@@ -509,56 +457,41 @@ def replicas() -> Iterator[Row]:
     yield ratio(
         "stored post: rate with Redis vs without", stored["with"], stored["without"], least=0.5
     )
-    for what in OF_A_REPLICA:
-        yield ratio(
-            f"stored post with Redis: rate with {what} vs without", stored["with"], stored[what]
-        )
+    yield ratio(
+        f"stored post with Redis: rate with vs without {SCRIPTS}", stored["with"], stored[SCRIPTS]
+    )
 
 
 def many_posts() -> Iterator[Row]:
-    """A stored post and a listing among 50,000 and among 12 posts; the loop during sweeps.
-
-    Listings are measured one after the other, and now and then, also without an optimisation.
-    """
-    stored: dict[str, list[float]] = {"few": [], "many": []}
+    """A listing among 50,000 and among 12 posts, also without the catalogue; the loop in sweeps."""
     listings: dict[str, list[float]] = {"few": [], "many": []}
-    rare: dict[str, list[float]] = {"few": [], ONE_GO: []}
-    one: dict[str, list[float]] = {"many": [], CATALOGUE: []}
+    one: dict[str, list[float]] = {"": [], CATALOGUE: []}
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         instagram = stack.enter_context(InstagramProcess())
         seldom = {**instagram.environment, "MEDIA_CLEANUP_INTERVAL_SECONDS": "3600"}
-        often = {**instagram.environment, "MEDIA_CLEANUP_INTERVAL_SECONDS": "1"}
         running = {}
-        for what, posts in (("few", 12), (ONE_GO, 12), ("many", _MANY), (CATALOGUE, _MANY)):
-            seed = stack.enter_context(service(folder / what, instagram.environment))
-            seed.scrape(url_of("reel-seed"))
-            seed.kill()
+        for what, posts in (("few", 12), ("many", _MANY)):
+            with service(folder / what, instagram.environment) as seed:
+                seed.scrape(url_of("reel-seed"))
             multiply(folder / what, posts)
-            without = what if what in OF_A_LISTING else ""
-            running[what] = stack.enter_context(service(folder / what, seldom, without=without))
+            running[what] = stack.enter_context(service(folder / what, seldom))
             settle(running[what])
-        body = json.dumps({"url": url_of("reel-seed")})
-        for _ in range(ROUNDS):
-            for what, rates in stored.items():
-                url = f"{running[what].url}/scrape"
-                rates.append(wrk(url, connections=64, seconds=2, body=body, key=KEY).rate)
         for _ in range(ROUNDS):
             for what, times in listings.items():
                 times.append(_seconds_a_listing(running[what]))
-            for what, times in rare.items():
-                times.append(_seconds_a_rare_listing(running[what]))
-            for what, times in one.items():
-                times.append(_seconds_a_listing(running[what], clients=1))
         running["many"].kill()
+        for without, times in one.items():
+            with service(folder / "many", seldom, without=without) as listing:
+                settle(listing)
+                times += [_seconds_a_listing(listing, clients=1) for _ in range(ROUNDS)]
         # One sweep per second, so that each run of wrk sees some.
-        sweeping = stack.enter_context(service(folder / "many", often))
-        longest = max(
-            wrk(f"{sweeping.url}/health", connections=1, seconds=4).slowest for _ in range(ROUNDS)
-        )
-    yield ratio(
-        "stored post among 50,000: rate vs among 12", stored["many"], stored["few"], least=0.9
-    )
+        often = {**instagram.environment, "MEDIA_CLEANUP_INTERVAL_SECONDS": "1"}
+        with service(folder / "many", often) as sweeping:
+            longest = max(
+                wrk(f"{sweeping.url}/health", connections=1, seconds=4).slowest
+                for _ in range(ROUNDS)
+            )
     yield ratio(
         "GET /posts, the first 12 of 50,000: time vs with 12 stored",
         listings["many"],
@@ -566,14 +499,9 @@ def many_posts() -> Iterator[Row]:
         most=1.2,
     )
     yield ratio(
-        f"GET /posts now and then with {ONE_GO} taken out: time vs the full service",
-        rare[ONE_GO],
-        rare["few"],
-    )
-    yield ratio(
         f"GET /posts of 50,000 with {CATALOGUE} taken out, one client: time vs the full service",
         one[CATALOGUE],
-        one["many"],
+        one[""],
     )
     yield Row(
         "slowest /health during sweeps of 50,000",
@@ -596,17 +524,6 @@ def _seconds_a_listing(running: Service, *, clients: int = 16) -> float:
     return 1 / wrk(url, connections=clients, seconds=2, key=KEY).rate
 
 
-def _seconds_a_rare_listing(running: Service) -> float:
-    """How long a listing takes if what the last one read is not remembered any more."""
-    times = []
-    for _ in range(10):
-        time.sleep(_FORGOTTEN_SECONDS)
-        started = time.perf_counter()
-        running.get("/posts?limit=12")
-        times.append(time.perf_counter() - started)
-    return median(times)
-
-
 ROWS: dict[str, Callable[[], Iterator[Row]]] = {
     function.__name__: function
     for function in (
@@ -617,6 +534,7 @@ ROWS: dict[str, Callable[[], Iterator[Row]]] = {
         fetches,
         one_post_for_all,
         health,
+        imports,
         memory,
         start,
         media,
@@ -626,6 +544,29 @@ ROWS: dict[str, Callable[[], Iterator[Row]]] = {
 }
 
 _LEFT_OUT = ("rich", "charset_normalizer")
+_IMPORTS = {
+    "sys": "Python itself, and what measures here",
+    "argparse": "for the command line",
+    "asyncio": "the event loop, with TLS",
+    "aiohttp.web": "the server",
+    "requests": "for Instaloader",
+    "instaloader": "for what it knows of Instagram",
+    "structlog": "for log lines",
+    "aiofiles.os": "for a check of the disk",
+    "pydantic": "for checks of bodies and the API's description",
+    "pydantic_settings": "for settings",
+    "orjson": "for JSON",
+    "prometheus_client": "for metrics",
+    "pluggy": "for plugins",
+    "sqlite3": "for jobs and the catalogue",
+    "aiohttp_sse": "for streams of events",
+    "zipstream": "for archives",
+    "standardwebhooks": "for signatures",
+    "scrapper.commands.serve": "the service's own modules",
+}
+"""Imports of an idle service in their order, and who needs each."""
+# 1.16 when the goal was set, and some noise.
+_IDLE_TO_FLASK = 1.18
 _LIBRARIES = "aiohttp.web, instaloader, structlog, aiofiles.os, pydantic_settings, orjson"
 
 
@@ -636,14 +577,12 @@ class Seconds(NamedTuple):
     wall: float
 
 
-def seconds_a_post(
-    how: list[str], threads: int, shortcodes: list[str], environment: dict[str, str]
-) -> Seconds:
+def seconds_a_post(how: list[str], shortcodes: list[str], environment: dict[str, str]) -> Seconds:
     """What a module of the benchmark needs per post, not counting its start."""
     module, *options = how
     with scratch() as folder:
         command = [sys.executable, "-m", f"tests.bench.{module}", *options]
-        command += [str(threads), str(folder), *shortcodes]
+        command += [str(folder), *shortcodes]
         environment = {**os.environ, **environment}
         done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True)
     # Its log lines, if there are any, come first.
@@ -658,13 +597,12 @@ def _import_seconds(modules: str, left_out: Sequence[str] = ()) -> float:
     return time.perf_counter() - started
 
 
-def _import_memory(*modules: str, left_out: Sequence[str] = ()) -> float:
-    code = (
-        f"{_without(left_out)}import {', '.join(modules)}, psutil; "
-        "print(psutil.Process().memory_info().rss)"
-    )
+def _memory_after(*modules: str, left_out: Sequence[str] = ()) -> list[float]:
+    """Resident memory of a new process after the import of each of the *modules*, in MB."""
+    code = f"{_without(left_out)}import importlib, psutil\nfor name in {modules}:\n"
+    code += " importlib.import_module(name)\n print(psutil.Process().memory_info().rss)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
-    return int(done.stdout) / 1e6
+    return [int(line) / 1e6 for line in done.stdout.split()]
 
 
 def _without(modules: Sequence[str]) -> str:

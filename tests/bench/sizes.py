@@ -11,13 +11,15 @@ from pathlib import Path
 from tests.bench.load import post_each
 from tests.bench.processes import InstagramProcess, cpu_seconds, service
 from tests.bench.rows import settle
-from tests.bench.table import KEY, Row, multiply, ratio, url_of
+from tests.bench.table import KEY, ROUNDS, Row, finish, multiply, ratio, url_of
+from tests.bench.without import COLLECTIONS
 from tests.process import Service, wait_for
 
 __all__ = ["ROWS"]
 
 _SIZES = (100, 1_000, 10_000, 50_000)
 _CLIENTS = (1, 64, 1_000, 4_000)
+_JOBS, _POSTS_A_JOB = (1, 5, 25), 20
 _TURNS = 10
 _ANSWERS = 4_000
 _EVENTS = 1_000
@@ -92,21 +94,49 @@ def posts() -> Iterator[Row]:
 
 def clients() -> Iterator[Row]:
     """The CPU of a stored answer with more and more connections."""
-    times: dict[int, list[float]] = {}
+    times: dict[int, list[float]] = {number: [] for number in _CLIENTS}
+    without: list[float] = []
+    most = max(_CLIENTS)
     with (
         tempfile.TemporaryDirectory() as name,
         InstagramProcess() as instagram,
-        service(Path(name), {**instagram.environment, "MAX_CONNECTIONS": "6000"}) as ours,
+        ExitStack() as stack,
     ):
-        ours.scrape(url_of("reel-seed"))
-        for _ in range(3):
-            for number in _CLIENTS:
-                shortcodes = ["reel-seed"] * max(_ANSWERS, 4 * number)
-                times.setdefault(number, []).append(_answers(ours, shortcodes, clients=number))
+        environment = {**instagram.environment, "MAX_CONNECTIONS": "6000"}
+        ours = stack.enter_context(service(Path(name) / "full", environment))
+        others = service(Path(name) / "other", environment, without=COLLECTIONS)
+        other = stack.enter_context(others)
+        for running in (ours, other):
+            running.scrape(url_of("reel-seed"))
+        for _ in range(ROUNDS):
+            for number, found in times.items():
+                shortcodes = ["reel-seed"] * max(_ANSWERS, 2 * number)
+                found.append(_answers(ours, shortcodes, clients=number))
+            without.append(_answers(other, shortcodes, clients=most))
     for number in _CLIENTS[2:]:
-        most = 1.5 if number == _CLIENTS[-1] else None
+        goal = 1.5 if number == most else None
         what = f"stored answer, {number:,} connections: CPU vs 64"
-        yield ratio(what, times[number], times[64], most=most)
+        yield ratio(what, times[number], times[64], most=goal)
+    yield ratio(f"… with {COLLECTIONS} taken out: CPU vs the full service", without, times[most])
+
+
+def jobs() -> Iterator[Row]:
+    """The CPU of a post by more and more jobs at the same time, in one process."""
+    times: dict[int, list[float]] = {number: [] for number in _JOBS}
+    with (
+        tempfile.TemporaryDirectory() as name,
+        InstagramProcess() as instagram,
+        service(Path(name), instagram.environment) as ours,
+    ):
+        for turn in range(ROUNDS):
+            for number, found in times.items():
+                names = [f"{turn}-{number}-{job}" for job in range(number)]
+                used = _cpu(ours, partial(_run_jobs, names=names))
+                found.append(used / (number * _POSTS_A_JOB))
+    for number in _JOBS[1:]:
+        goal = 1.2 if number == _JOBS[-1] else None
+        what = f"posts by {number} jobs at once: CPU of each vs 1 job"
+        yield ratio(what, times[number], times[1], most=goal)
 
 
 def plugins() -> Iterator[Row]:
@@ -162,10 +192,18 @@ def _cpu(ours: Service, work: Callable[[Service], object]) -> float:
     return cpu_seconds(ours.pid) - before
 
 
+def _run_jobs(ours: Service, names: list[str]) -> None:
+    made = []
+    for name in names:
+        urls = [url_of(f"reel-{name}-{number}") for number in range(_POSTS_A_JOB)]
+        made.append(ours.post("/jobs", {"urls": urls}).headers["Location"])
+    finish(ours, *made)
+
+
 def _answers(ours: Service, shortcodes: list[str], *, clients: int = 32) -> float:
     """The CPU seconds of an answer."""
     used = _cpu(ours, lambda it: post_each(it.url, shortcodes=shortcodes, clients=clients, key=KEY))
     return used / len(shortcodes)
 
 
-ROWS = {"posts": posts, "clients": clients, "plugins": plugins}
+ROWS = {"posts": posts, "clients": clients, "jobs": jobs, "plugins": plugins}

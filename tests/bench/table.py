@@ -2,8 +2,10 @@
 
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from http import HTTPStatus
 from pathlib import Path
 from statistics import median
 from typing import NamedTuple
@@ -22,6 +24,7 @@ __all__ = [
     "Row",
     "codes",
     "fill",
+    "finish",
     "in_background",
     "milliseconds",
     "multiply",
@@ -30,12 +33,13 @@ __all__ = [
     "url_of",
 ]
 
-ROUNDS = 5
+ROUNDS = 3
 KEY = "key"
 POSTS = 200
 REEL_BYTES = 2_000_000
 LATENCY = "0.2"
 """Seconds before each answer of the stand-in's API."""
+_SECONDS_BETWEEN_LOOKS = 0.1
 
 
 class Row(NamedTuple):
@@ -88,6 +92,14 @@ def scratch() -> Iterator[Path]:
 def fill(ours: Service, shortcodes: list[str]) -> None:
     with suppress(aiohttp.ClientError):
         post_each(ours.url, shortcodes=shortcodes, clients=len(shortcodes), key=KEY)
+
+
+def finish(ours: Service, *jobs: str) -> None:
+    """Wait until the *jobs* are done, at few requests; each post must be stored."""
+    for job in jobs:
+        while (shown := ours.get(job).json())["state"] == "running":
+            time.sleep(_SECONDS_BETWEEN_LOOKS)
+        assert {post["status"] for post in shown["posts"]} == {HTTPStatus.OK}
 
 
 def multiply(root: Path, posts: int) -> None:

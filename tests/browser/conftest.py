@@ -9,7 +9,7 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, Page
 
-from tests.browser.opening import Browse, NewPage, browsing, launched
+from tests.browser.opening import EVIL, Browse, NewPage, browsing, launched
 from tests.conftest import StartService, starting
 
 
@@ -21,17 +21,26 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def browser(chromium: str) -> AsyncIterator[Browser]:
-    async with launched(chromium) as browser:
+    """A browser for which the name of an evil site leads to this machine."""
+    arguments = (
+        f"--host-resolver-rules=MAP {EVIL} 127.0.0.1",
+        # What the service guards against, not every browser does.
+        "--disable-features=LocalNetworkAccessChecks,BlockInsecurePrivateNetworkRequests",
+    )
+    async with launched(chromium, *arguments) as browser:
         yield browser
 
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def new_page(browser: Browser) -> AsyncIterator[NewPage]:
-    """Make a page that shares nothing with others, with options of Playwright's for a context."""
+    """Make a page that shares nothing with others, with options of Playwright's for a context.
+
+    Nothing of it moves for its looks: no test sees a colour or a place between two.
+    """
     async with AsyncExitStack() as contexts:
 
         async def make(**options: Any) -> Page:
-            context = await browser.new_context(**options)
+            context = await browser.new_context(**{"reduced_motion": "reduce", **options})
             contexts.push_async_callback(context.close)
             return await context.new_page()
 
@@ -40,7 +49,7 @@ async def new_page(browser: Browser) -> AsyncIterator[NewPage]:
 
 @pytest.fixture
 def browse(new_page: NewPage) -> Browse:
-    """Open a service's page; at the end, fail on any error in it, or request to elsewhere."""
+    """Open a service's page; at the end, fail on errors in it and requests to other hosts."""
     return browsing(new_page)
 
 

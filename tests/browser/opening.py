@@ -11,6 +11,7 @@ from tests.process import PATIENCE_SECONDS
 
 __all__ = [
     "CLIPBOARD",
+    "EVIL",
     "REEL",
     "Browse",
     "NewPage",
@@ -30,6 +31,7 @@ expect.set_options(timeout=PATIENCE_SECONDS * 1000)
 Browse = Callable[..., AbstractAsyncContextManager[Page]]
 NewPage = Callable[..., Awaitable[Page]]
 REEL = "https://www.instagram.com/reel/{}/"
+EVIL = "evil.example"
 CLIPBOARD = ["clipboard-read", "clipboard-write"]
 
 
@@ -45,7 +47,7 @@ async def launched(chromium: str, *arguments: str) -> AsyncIterator[Browser]:
 
 
 def browsing(new_page: NewPage) -> Browse:
-    """What opens a service's page, and fails on any error in it, or request to elsewhere."""
+    """A function that opens a service's page, and fails on errors and requests to other hosts."""
 
     @asynccontextmanager
     async def opened(client: Client, path: str = "/", **options: Any) -> AsyncIterator[Page]:
@@ -106,7 +108,7 @@ def tile(page: Page, shortcode: str) -> Locator:
 
 
 def lines(page: Page) -> Locator:
-    """The lines of what runs."""
+    """The lines of the list of downloads."""
     return page.locator("#lines > li")
 
 

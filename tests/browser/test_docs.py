@@ -38,7 +38,7 @@ async def test_the_page_and_the_docs_work_behind_a_prefix(
         page = await new_page()
         await page.goto(str(proxy.make_url("/saved/")))
         await get_posts(page, REEL.format("reel-behind"))
-        # The proxy lets no stream through: the page looks by itself.
+        # The proxy lets no stream through, so the page polls.
         await tile(page, "reel-behind").get_by_role("link").click()
         await plays(page.locator("#media video"))
         await page.goto(str(proxy.make_url("/saved/docs")))
@@ -46,7 +46,7 @@ async def test_the_page_and_the_docs_work_behind_a_prefix(
 
 
 def _proxy(client: Client) -> web.Application:
-    """A proxy that takes the prefix off, and shows nothing else."""
+    """A proxy that strips the prefix, and forwards nothing else."""
 
     async def forward(request: web.Request) -> web.Response:
         path = "/" + request.match_info["path"]

@@ -39,7 +39,7 @@ async def test_pasted_links_start_unless_undone(
         await expect(tiles(page)).to_have_count(2)
 
 
-async def test_a_pasted_link_goes_when_its_page_is_left(
+async def test_a_pasted_link_is_sent_when_its_page_is_left(
     instagram: StandIn, start_service: StartService, browse: Browse
 ) -> None:
     client = await start_service()
@@ -96,7 +96,7 @@ async def test_more_than_100_links_go_in_several_jobs(
     client = await start_service(RATE_LIMIT_MAX_REQUESTS="20", RATE_LIMIT_WINDOW_SECONDS="20")
     async with browse(client) as page:
         await get_posts(page, *NO_POSTS)
-        rest = lines(page).filter(has_text="this server limits how much you may ask")
+        rest = lines(page).filter(has_text="you have reached this server's limit of requests")
         await page.get_by_role("button", name="Show").click()
         await expect(rest).to_contain_text("https://example.com/100")
         await expect(rest).to_have_count(0)

@@ -36,7 +36,7 @@ async def test_thousands_of_posts_scroll_with_few_in_the_document(
         assert await page.evaluate(focused) == "41"
 
 
-async def test_the_search_and_filters_stand_in_the_address(
+async def test_the_search_and_filters_are_in_the_address(
     instagram: StandIn, start_service: StartService, browse: Browse
 ) -> None:
     client = await start_service()
@@ -75,7 +75,7 @@ async def test_the_search_and_filters_stand_in_the_address(
         await expect(tile(page, "reel-other")).to_be_visible()
 
 
-async def test_a_tile_that_is_still_right_is_not_drawn_anew(
+async def test_an_unchanged_tile_is_not_redrawn(
     instagram: StandIn, start_service: StartService, browse: Browse
 ) -> None:
     client = await start_service()

@@ -10,7 +10,7 @@ from tests.instagram.dash import CODE, SOUNDS, VIDEOS, Cdn, Stream
 
 _PARTS = [Stream("video", height=1920), Stream("sound", "mp4a.40.2")]
 # How bright the middle of the picture is, and how loud the sound, in the middle of each second.
-# A browser may still show the frame from before when it says `seeked`: the frame's own time counts.
+# At the event `seeked` a browser may still show the earlier frame: the frame's own time counts.
 _WATCH = """async url => {
     const video = document.createElement("video");
     video.src = url;

@@ -10,13 +10,12 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 from playwright.async_api import Page
 
-from tests.browser.opening import launched
+from tests.browser.opening import EVIL, NewPage
 from tests.browser.requests_seen import MIDDLEWARES, SEEN
 from tests.conftest import Client, StartService, stored_files, until
 from tests.instagram import StandIn
 
 URL = "https://www.instagram.com/reel/reel-{}/"
-EVIL = "evil.example"
 
 # What a page loads without a visit. {0} is the URL.
 LOADS = {
@@ -77,21 +76,16 @@ VISITS = {
 
 
 @pytest_asyncio.fixture(loop_scope="session", params=["cross-site"])
-async def evil_page(chromium: str, request: pytest.FixtureRequest) -> AsyncIterator[Page]:
-    """A page of another site, in a browser for which that site's name leads to this machine."""
+async def evil_page(new_page: NewPage, request: pytest.FixtureRequest) -> AsyncIterator[Page]:
+    """A page of another site."""
 
     async def empty(_request: web.Request) -> web.Response:
         return web.Response(text="<!doctype html><title>Evil</title>", content_type="text/html")
 
     app = web.Application()
     app.router.add_get("/", empty)
-    arguments = (
-        f"--host-resolver-rules=MAP {EVIL} 127.0.0.1",
-        # What this guards against, not every browser does.
-        "--disable-features=LocalNetworkAccessChecks,BlockInsecurePrivateNetworkRequests",
-    )
-    async with TestServer(app) as server, launched(chromium, *arguments) as browser:
-        page = await browser.new_page()
+    async with TestServer(app) as server:
+        page = await new_page()
         name = EVIL if request.param == "cross-site" else "127.0.0.1"
         await page.goto(f"http://{name}:{server.port}/")
         yield page
@@ -156,7 +150,7 @@ async def test_a_page_whose_name_leads_here_gets_nothing(
 
 
 def work(client: Client, name: str, form: str = "") -> str:
-    """A URL that downloads a post, whose request :data:`SEEN` has under *name*."""
+    """A URL that downloads a post; :data:`SEEN` has its request under *name*."""
     url = f"{client.make_url('/download')}?name={quote(name)}&url={URL.format('evil')}"
     if not form:
         return url
@@ -169,7 +163,7 @@ def work(client: Client, name: str, form: str = "") -> str:
 
 @pytest.mark.parametrize("mode", ["alone"], indirect=True)
 @pytest.mark.parametrize("evil_page", ["same-site", "cross-site"], indirect=True)
-async def test_no_load_of_another_site_causes_work(
+async def test_no_load_by_another_site_causes_work(
     instagram: StandIn, start_service: StartService, evil_page: Page
 ) -> None:
     client = await start_service(MIDDLEWARES=MIDDLEWARES)

@@ -1,4 +1,4 @@
-"""The page's list of what runs: for everybody who may see it, in every open window."""
+"""The page's list of downloads: for everybody who may see it, in every open window."""
 
 import re
 
@@ -148,8 +148,8 @@ async def test_a_waiting_post_says_until_when(
     async with browse(client) as page:
         await get_posts(page, REEL.format("reel-later"))
         state = lines(page).locator(".state")
-        told = re.compile(r"^Waiting until [0-9]{2}:[0-9]{2}.*: Instagram allows no more for now$")
-        await expect(state).to_have_text(told)
+        waiting = re.compile(r"^Waiting until [0-9]{2}:[0-9]{2}.*: a limit was reached$")
+        await expect(state).to_have_text(waiting)
         await expect(page.locator("#summary")).to_have_text("0 of 1 done · 1 waiting")
         await page.get_by_role("button", name="Cancel").click()
         await expect(state).to_have_text("Cancelled")

@@ -68,7 +68,7 @@ async def test_with_a_key_a_stored_video_is_not_read_whole(
         await plays(page.locator("#media video"))
 
 
-async def test_whoever_has_the_key_can_change_the_login(
+async def test_a_visitor_with_the_key_can_change_the_login(
     instagram: StandIn, start_service: StartService, browse: Browse
 ) -> None:
     client = await start_service(API_KEY="s3cret")

@@ -83,7 +83,7 @@ async def test_the_star_keeps_a_post_and_releases_it(
                 assert (await response.json())["kept"] is kept
 
 
-async def test_a_carousel_is_leafed_through_and_saved(
+async def test_a_carousel_is_browsed_and_saved(
     instagram: StandIn, start_service: StartService, browse: Browse
 ) -> None:
     client = await start_service()
@@ -117,7 +117,7 @@ async def test_a_carousel_is_leafed_through_and_saved(
         await expect(page.get_by_role("dialog")).to_be_hidden()
 
 
-async def test_a_missing_slide_moves_no_other_one_up(
+async def test_a_missing_slide_does_not_renumber_the_others(
     instagram: StandIn, start_service: StartService, browse: Browse
 ) -> None:
     client = await start_service()
@@ -127,7 +127,7 @@ async def test_a_missing_slide_moves_no_other_one_up(
         assert await name_saved(page) == "oneslidegone-1_3.jpg"
 
 
-async def test_names_tags_and_links_of_a_caption_can_be_pressed(
+async def test_names_tags_and_addresses_in_a_caption_are_links(
     instagram: StandIn, start_service: StartService, browse: Browse
 ) -> None:
     client = await start_service()
@@ -219,7 +219,7 @@ async def test_deletion_in_the_viewer_leads_to_the_next_post(
         await expect(tiles(page)).to_have_count(2)
 
 
-async def test_all_posts_of_a_person_are_one_press_away(
+async def test_one_click_shows_all_posts_of_a_person(
     instagram: StandIn, start_service: StartService, browse: Browse
 ) -> None:
     client = await start_service()

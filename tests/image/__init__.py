@@ -1,1 +1,1 @@
-"""The image: built by whatever engine is there, and used as people use it."""
+"""The image: built by the engine of this machine, and used as people use it."""

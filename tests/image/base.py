@@ -1,4 +1,4 @@
-"""A stand-in for the Dockerfile's base image, made of Debian's packages.
+"""A stand-in for the Dockerfile's base image, made from Debian's packages.
 
 It is Debian 13 with its own Python 3.13, as small as debootstrap makes it, under the very name
 that ``FROM`` has. Debian's pip installs under ``local/lib/python3.13/dist-packages`` of a prefix,

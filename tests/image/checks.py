@@ -45,7 +45,7 @@ def session() -> Iterator[requests.Session]:
 @pytest.fixture
 def start(image: Image, instagram: StandIn, tmp_path: Path) -> Iterator[Start]:
     containers: list[Container] = []
-    # Whoever the container runs as must be able to read them.
+    # The container's user, whoever that is, must be able to read them.
     instagram.ca_bundle.parent.chmod(0o755)
 
     def begin(

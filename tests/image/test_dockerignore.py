@@ -29,7 +29,7 @@ def survives(path: str, rules: list[str]) -> bool:
 
 
 def _matches(path: str, pattern: str) -> bool:
-    # As Docker has it, * stops at a slash and ** does not.
+    # In Docker's rules * stops at a slash, and ** does not.
     expression = re.escape(pattern).replace(r"\*\*/", "(?:.*/)?").replace(r"\*", "[^/]*")
     return re.fullmatch(expression, path) is not None
 

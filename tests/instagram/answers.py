@@ -10,7 +10,7 @@ __all__ = ["ANSWERS", "REDIRECTS", "RawAnswer"]
 
 
 class RawAnswer(NamedTuple):
-    """A status, a body (JSON where it is no text), and headers."""
+    """A status, a body (JSON if it is not a text), and headers."""
 
     status: int
     body: Any = ""

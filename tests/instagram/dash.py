@@ -61,7 +61,7 @@ class Stream(NamedTuple):
 def make_stream(
     path: Path, options: Sequence[str], *, size: str = "90x160", rate: int = 25
 ) -> Path:
-    """A video, or a sound, alone in fragments with an index, as the CDN has them."""
+    """A video without sound, or a sound, in fragments with an index, as on the CDN."""
     is_video = "-c:v" in options
     source = (_FLASHES if is_video else _BEEPS).format(size=size, rate=rate)
     command = ["ffmpeg", "-v", "error", "-nostdin", "-y", "-f", "lavfi", "-i", source, *options]
@@ -150,7 +150,7 @@ class Cdn:
         number: int = 1,
         change: Callable[[dict[str, Any]], None] = lambda _: None,
     ) -> None:
-        """Give the post a manifest, and an answer, or a stream, to each variant in an URL."""
+        """Give the post a manifest, and an answer, or a stream, to each variant in a URL."""
 
         def with_manifest(media: dict[str, Any]) -> dict[str, Any]:
             item = media["carousel_media"][number - 1] if shape == "carousel" else media
@@ -168,7 +168,7 @@ class Cdn:
         self._instagram.define("dash", scenario)
 
     def damaged(self, name: str, damage: Callable[[bytes], bytes]) -> Answer:
-        """A stream as the CDN has it whole, but damaged before that."""
+        """A stream that comes whole, but is damaged itself."""
         content = self.streams[name].read_bytes()
         path = self.streams[name].with_name(f"damaged-{name}.mp4")
         path.write_bytes(damage(content))

@@ -311,6 +311,6 @@ def signature(path: str) -> str:
 
 
 def _padded(video: bytes, size: int) -> bytes:
-    """*video* with a ``free`` box behind it (ISO 14496-12, 8.1.2), which players skip."""
+    """*video* with a ``free`` box after it (ISO 14496-12, 8.1.2), which players skip."""
     room = size - len(video)
     return video if room < 8 else video + room.to_bytes(4, "big") + b"free" + bytes(room - 8)

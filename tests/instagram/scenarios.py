@@ -154,7 +154,13 @@ SCENARIOS: Mapping[str, Scenario] = {
     "apiclosed": Scenario("feedback_required at random", api="feedback", page="post"),
     "apihome": Scenario("the API redirects to the start page", api="home", page="post"),
     "apilimited": Scenario("429 of the API, the page has the post", api="limited", page="post"),
-    "apisilent": Scenario("the API hangs, the page has the post", api="silent", page="post"),
+    "apisilent": Scenario(
+        "the API hangs, the page has the post",
+        api="silent",
+        root="forbidden",
+        web="forbidden",
+        page="post",
+    ),
     "webonly": Scenario(
         "only the web app's query has it", api="nullinfo", web="post", page="login"
     ),

@@ -499,7 +499,7 @@ async def _give_file(request: web.Request, answer: Answer, file: File) -> web.St
         case "bare":
             return await send_bare(request, content[: answer.only], headers)
         case "chunked":
-            # Ended in order: whoever cut it did so behind the CDN.
+            # The connection ends in order, as if the file was cut before it reached the CDN.
             return await send(request, content[: answer.only], headers, chunked=True)
         case "packed":
             packed = gzip.compress(content)[: answer.only]
@@ -553,7 +553,7 @@ def _answer(answer: str) -> web.Response:
 def _ended(session: str) -> web.Response:
     """What the API answers to a session that has ended, or must be confirmed."""
     if session.startswith("expired401"):
-        # To some requests the API answers as it does to an address that asks too often.
+        # Some requests get the API's answer to an address that sends too many queries.
         return _answer("wait")
     return _answer("checkpoint" if session.startswith("challenged") else "login")
 

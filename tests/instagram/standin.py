@@ -141,7 +141,7 @@ class StandIn:
         self._call(self._instagram.go.set)
 
     def hold_media(self) -> None:
-        """Let files stop half way until :meth:`release_media`."""
+        """Make files stop half way until :meth:`release_media`."""
         self._call(self._instagram.media_go.clear)
 
     def release_media(self) -> None:

@@ -1,4 +1,4 @@
-"""Backups of a running service, restored elsewhere; and the folder that each command means."""
+"""Backups of a running service, restored elsewhere; and the folder that each command uses."""
 
 import os
 import subprocess
@@ -157,7 +157,7 @@ def test_folder_that_no_service_used_ends_the_command(
 
 
 @pytest.mark.skipif(Path("/data").is_dir(), reason="this machine has the image's folder")
-def test_commands_mean_the_folder_of_a_service_beside_them(
+def test_commands_use_the_folder_of_the_service_by_default(
     instagram: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -1,4 +1,4 @@
-"""What podman-compose, given the Compose files and an .env, runs: an engine that notes it down."""
+"""What podman-compose runs for the Compose files and an .env, with an engine that records it."""
 
 import itertools
 import json

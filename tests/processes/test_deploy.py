@@ -77,7 +77,7 @@ def test_the_unit_and_make_keep_malloc_from_holding_memory(name: str, value: str
     ],
 )
 def test_podman_compose_reads_the_file(path: str) -> None:
-    # Of buildah it wants only the version: the file is read, and nothing is run.
+    # podman-compose asks buildah only for its version: it reads the file, and runs nothing.
     compose = [sys.executable, "-m", "podman_compose", "--podman-path", program("buildah")]
     command = [*compose, "--file", str(ROOT / path), "config", "--services"]
     environment = {"DOMAIN": "localhost", "AUTH_DOMAIN": "auth.localhost", "API_KEY": "key"}
@@ -165,7 +165,7 @@ def test_caddy_lets_in_whom_authelia_signed_in(media_root: Path, tmp_path: Path)
             assert get(**anna).status_code == 200
             assert get(**anna, Remote_User="root").status_code == 200
             assert get(**anna, Origin="https://evil.example").status_code == 401
-            # Nobody else says who somebody is.
+            # Only Authelia says who somebody is.
             nameless = {"Cookie": "authelia_session=nobody"}
             for forged in ({}, {"Remote_User": "root"}, {"remote_user": "root", **nameless}):
                 refused = get(**forged)

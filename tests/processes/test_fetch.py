@@ -115,7 +115,7 @@ async def test_links_come_from_files_and_standard_input(instagram: StandIn, tmp_
     assert shortcodes == ["reel-argument", "reel-input", "reel-file-1", "reel-file-2"]
 
 
-async def test_an_empty_list_is_done_at_once(instagram: StandIn, tmp_path: Path) -> None:
+async def test_an_empty_list_ends_at_once(instagram: StandIn, tmp_path: Path) -> None:
     assert await fetch("-", "--into", str(tmp_path), given="# nothing\n") == (0, "", "")
 
 
@@ -159,7 +159,7 @@ async def test_a_wait_for_a_limit_is_announced(instagram: StandIn, tmp_path: Pat
     urls = [REEL.format(f"reel-wait-{number}") for number in range(5)]
     environment = {"INSTAGRAM_COOLDOWN_SECONDS": "1", "INSTAGRAM_MAX_QUERIES": "0"}
     running = asyncio.create_task(fetch(*urls, "--ordered", "--into", str(tmp_path), **environment))
-    # Once more after the first refusals: it waits and comes again.
+    # After the first refusals each post waits, and is tried again.
     await until(lambda: instagram.requests("graphql") >= 12)
     instagram.reset()
     run = await running
@@ -168,7 +168,7 @@ async def test_a_wait_for_a_limit_is_announced(instagram: StandIn, tmp_path: Pat
     assert shortcodes == [f"reel-wait-{number}" for number in range(5)]
     lines = run.err.splitlines()
     assert lines
-    assert all(line.startswith("Instagram allows no more for now: waiting until") for line in lines)
+    assert all(line.startswith("A limit was reached: waiting until") for line in lines)
 
 
 async def test_a_folder_that_cannot_be_written_is_wrong_usage(
@@ -194,7 +194,7 @@ async def test_a_terminal_shows_progress_and_paths(instagram: StandIn, tmp_path:
         try:
             while piece := os.read(leader, 65536):
                 text += piece
-        # What Linux answers once nobody has the other end open.
+        # Linux's error once nobody has the other end open.
         except OSError:
             pass
         return text.decode()
@@ -224,7 +224,7 @@ def test_a_signal_ends_it_and_leaves_nothing_half_done(
     done, held = REEL.format("reel-finished"), REEL.format("silent-held")
     process = start(done, held, "--into", str(tmp_path))
     assert process.stdout
-    # The other post is under way, and nothing of it will ever come.
+    # The other post is under way, and never gets a byte.
     finished = json.loads(process.stdout.readline())
     wait_for(lambda: instagram.requests("graphql", "silent-held") == 1)
     process.send_signal(number)

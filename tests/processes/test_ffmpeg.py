@@ -1,4 +1,4 @@
-"""The bounds of ffmpeg, with a program in its place that reaches them."""
+"""The bounds of ffmpeg, tried with another program that reaches them."""
 
 import os
 import signal
@@ -22,7 +22,7 @@ Fake = Callable[[str], None]
 
 @pytest.fixture
 def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fake:
-    """Let ``ffmpeg`` be a script."""
+    """Make ``ffmpeg`` a script."""
 
     def write(script: str) -> None:
         program = tmp_path / "ffmpeg"
@@ -40,7 +40,7 @@ def ffmpeg() -> Iterator[FFmpeg]:
     ffmpeg.kill()
 
 
-def test_what_takes_too_long_is_ended(fake: Fake, ffmpeg: FFmpeg, tmp_path: Path) -> None:
+def test_a_program_that_takes_too_long_is_ended(fake: Fake, ffmpeg: FFmpeg, tmp_path: Path) -> None:
     fake(f"echo $$ >{tmp_path}/pid; exec sleep 600")
     with pytest.raises(TimeoutError):
         ffmpeg.run("ffmpeg", seconds=1, max_bytes=1_000)
@@ -48,13 +48,13 @@ def test_what_takes_too_long_is_ended(fake: Fake, ffmpeg: FFmpeg, tmp_path: Path
     assert not Path(f"/proc/{pid}").exists()
 
 
-def test_what_takes_too_much_memory_fails(fake: Fake, ffmpeg: FFmpeg) -> None:
+def test_a_program_that_needs_too_much_memory_fails(fake: Fake, ffmpeg: FFmpeg) -> None:
     fake(f"exec {sys.executable} -c 'x = bytearray(100_000_000)'")
     with pytest.raises(FFmpegFailed, match="MemoryError"):
         ffmpeg.run("ffmpeg", seconds=60)
 
 
-def test_what_writes_too_much_fails(fake: Fake, ffmpeg: FFmpeg, tmp_path: Path) -> None:
+def test_a_program_that_writes_too_much_fails(fake: Fake, ffmpeg: FFmpeg, tmp_path: Path) -> None:
     fake(f"exec dd if=/dev/zero of={tmp_path}/out bs=1000 count=9")
     with pytest.raises(FFmpegFailed):
         ffmpeg.run("ffmpeg", seconds=60, max_bytes=4_000)
@@ -62,7 +62,7 @@ def test_what_writes_too_much_fails(fake: Fake, ffmpeg: FFmpeg, tmp_path: Path) 
     ffmpeg.run("ffmpeg", seconds=60, max_bytes=10_000)
 
 
-def test_what_prints_without_end_is_kept_short(fake: Fake, ffmpeg: FFmpeg) -> None:
+def test_endless_output_is_cut(fake: Fake, ffmpeg: FFmpeg) -> None:
     fake("yes output | head -c 5000000; yes error | head -c 5000000 >&2")
     assert len(ffmpeg.run("ffmpeg", seconds=60)) == 100_000
     fake("yes error | head -c 5000000 >&2; echo last >&2; exit 1")
@@ -86,7 +86,7 @@ def test_two_run_at_a_time_and_others_wait(fake: Fake, tmp_path: Path) -> None:
         assert [run.result() for run in runs] == [b"done\n"] * 3
 
 
-def test_it_has_its_own_group_and_a_low_priority(fake: Fake, ffmpeg: FFmpeg) -> None:
+def test_a_program_has_its_own_group_and_a_low_priority(fake: Fake, ffmpeg: FFmpeg) -> None:
     fake("ps -o pid=,pgid=,ni= -p $$")
     pid, group, niceness = map(int, ffmpeg.run("ffmpeg", seconds=60).split())
     assert pid == group

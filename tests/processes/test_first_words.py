@@ -1,4 +1,4 @@
-"""What somebody reads who starts the service for the first time, or sets it up wrongly."""
+"""What a person reads who starts the service for the first time, or sets it up wrongly."""
 
 import os
 import re
@@ -15,7 +15,7 @@ OPEN = "open to everybody who reaches the port"
 
 
 def refused(*arguments: str, **environment: str) -> str:
-    """What Python prints with these *arguments* in the repository; it ends with 2, in peace."""
+    """What Python prints with these *arguments* in the repository; it must end with 2."""
     done = subprocess.run(
         [sys.executable, *arguments],
         cwd=Path(__file__).parents[2],
@@ -86,7 +86,7 @@ def test_a_name_that_is_almost_a_setting_is_a_warning(tmp_path: Path) -> None:
     assert "s3cret-value" not in "".join(service.raw_log)
 
 
-def test_other_commands_print_such_names_too(tmp_path: Path) -> None:
+def test_other_commands_print_misspelt_names_too(tmp_path: Path) -> None:
     environment = {"MEDIA_ROOT": str(tmp_path), "MEDIA_ROOTS": "/srv"}
     words = refused("-m", "scrapper", "plugins", **environment)
     assert words.startswith("MEDIA_ROOTS changes nothing: is it meant for MEDIA_ROOT?\n")

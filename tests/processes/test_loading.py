@@ -1,4 +1,4 @@
-"""What a plugin brings to the command line, and what a missing one does to it."""
+"""Plugins on the command line: their commands, and the error if one is missing."""
 
 import os
 import subprocess

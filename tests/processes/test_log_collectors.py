@@ -67,7 +67,7 @@ class Block:
 
 
 def alloy(text: str) -> Block:
-    """The file as blocks; what is no block and no argument fails the test."""
+    """The file as blocks; anything but a block or an argument fails the test."""
     open_blocks = [Block("", "")]
     for line in (line.strip() for line in text.splitlines()):
         if not line or line.startswith("//"):

@@ -48,11 +48,11 @@ async def test_a_running_service_takes_up_the_cookies_and_forgets_them(
     file = private_file(tmp_path / "cookies.txt", cookies_txt("alive").encode())
     folder = f"Media folder: {media_root}\n"
     assert await login(file, media_root=media_root) == (0, "Logged in as alive.user.\n", folder)
-    while (await client.post("/scrape", json=PRIVATE)).status != 200:
-        pass
+    while (await client.post("/scrape", json=PRIVATE)).status != 200:  # noqa: ASYNC110
+        await asyncio.sleep(0.05)
     assert await login("--forget", media_root=media_root) == (0, "Logged out.\n", folder)
-    while (await (await client.get("/ready")).json())["login"] != "none":
-        pass
+    while (await (await client.get("/ready")).json())["login"] != "none":  # noqa: ASYNC110
+        await asyncio.sleep(0.05)
 
 
 @pytest.mark.parametrize("way", ["standard input", "Instaloader's file", "settings"])

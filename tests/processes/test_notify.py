@@ -75,7 +75,7 @@ def counts(media_root: Path) -> dict[str, int]:
     return {kind: fields["count"] for kind, fields in waiting.items() if fields["count"]}
 
 
-def test_each_event_arrives_once_over_kills(
+def test_each_event_arrives_once_despite_kills(
     instagram: StandIn, media_root: Path, receiver: Receiver, environment: dict[str, str]
 ) -> None:
     expected = []
@@ -148,7 +148,7 @@ def test_a_login_that_ended_is_reported_once(
     assert len(receiver.titles) == 2
 
 
-def test_of_several_processes_one_sends(
+def test_only_one_of_several_processes_sends(
     instagram: StandIn,
     media_root: Path,
     receiver: Receiver,

@@ -1,4 +1,4 @@
-"""The package: built by uv, installed by pip, pipx and uvx into nothing, and used."""
+"""The package: built by uv, installed by uv, pipx and uvx into nothing, and used."""
 
 import json
 import os
@@ -65,8 +65,9 @@ def wheel(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The programs of an environment with nothing but the wheel and what it requires."""
     folder = tmp_path_factory.mktemp("installed")
-    output_of([sys.executable, "-m", "venv", folder])
-    output_of([folder / "bin/python", "-m", "pip", "install", "--quiet", wheel])
+    output_of([*UV, "venv", "--quiet", "--python", sys.executable, folder])
+    install = [*UV, "pip", "install", "--quiet", "--python", folder / "bin/python"]
+    output_of([*install, wheel], environment=TRUST)
     yield folder / "bin"
     shutil.rmtree(folder)
 

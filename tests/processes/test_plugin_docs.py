@@ -11,6 +11,8 @@ import pytest
 
 from tests.instagram import StandIn
 from tests.process import Service, wait_for
+from tests.processes.test_package import TRUST, UV
+from tests.programs import output_of
 
 pytestmark = pytest.mark.blocks
 
@@ -26,15 +28,17 @@ def fresh_python(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         renamed = path.rename(path.with_name(path.name.replace("notes", "memos")))
         renamed.write_text(renamed.read_text().replace("notes", "memos"))
     python = folder / "venv/bin/python"
-    install = [sys.executable, "-m", "pip", "--python", str(python), "install", "--no-compile"]
-    install += ["--quiet", "--disable-pip-version-check"]
-    requirements = str(ROOT / "requirements/base.txt")
-    for command in (
-        [sys.executable, "-m", "venv", "--without-pip", str(folder / "venv")],
-        [*install, "--no-deps", "--only-binary", ":all:", "--requirement", requirements],
-        [*install, str(template)],
-    ):
-        subprocess.run(command, check=True)
+    output_of([*UV, "venv", "--quiet", "--python", sys.executable, folder / "venv"])
+    install = [*UV, "pip", "install", "--quiet", "--python", python]
+    locked = [
+        "--no-deps",
+        "--only-binary",
+        ":all:",
+        "--requirement",
+        ROOT / "requirements/base.txt",
+    ]
+    for what in (locked, [template]):
+        output_of([*install, *what], environment=TRUST)
     yield python
     shutil.rmtree(folder)
 

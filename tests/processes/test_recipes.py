@@ -1,4 +1,4 @@
-"""Runs the recipes exactly as the docs show them, but for the addresses of servers."""
+"""Runs the recipes exactly as the docs show them, except for the addresses of servers."""
 
 import json
 import os
@@ -67,7 +67,7 @@ class Received:
 
 
 class Server:
-    """Another tool's server on loopback; *answers* are by the beginning of the method and path."""
+    """Another tool's server on loopback; *answers* go by the beginning of method and path."""
 
     def __init__(self, answers: Mapping[str, Answer]) -> None:
         self.received: list[Received] = []
@@ -178,7 +178,7 @@ def test_the_readme_s_first_requests_give_what_it_shows(
     [scrape, download] = [block for block in blocks if "curl" in block]
     [shown] = re.findall(_BLOCK.format("json"), README, re.MULTILINE | re.DOTALL)
     with service:
-        # In front of it stands curl's own progress.
+        # curl's own progress comes before it.
         printed = run(scrape, service, folder)
         response, example = json.loads(printed[printed.index('{"') :]), json.loads(shown)
         run(download, service, folder)
@@ -274,7 +274,7 @@ def test_home_assistant_saves_a_post_and_plays_it(keyed: Service, media_root: Pa
         data=rendered(command["payload"], link=LINK),
         timeout=command["timeout"],
     )
-    # As Home Assistant has it in response_variable.
+    # As in Home Assistant's response_variable.
     post = {"status": response.status_code, "content": response.json()}
     assert post["content"]["kept"]
     call, notify, condition = configuration["script"]["save_instagram_post"]["sequence"]
@@ -331,7 +331,7 @@ def test_the_telegram_bot_answers_with_the_files(
     assert "does not exist" in sent[-1].form["text"]
 
 
-def test_the_bot_has_some_thirty_lines() -> None:
+def test_the_bot_has_about_thirty_lines() -> None:
     lines = [line for line in block("A Telegram bot", "python").splitlines() if line]
     assert len(lines) <= 32
 
@@ -364,7 +364,7 @@ def test_karakeep_gets_the_bookmark_and_the_files(
     assert attached == [{"id": "a1", "assetType": kind} for kind in kinds]
 
 
-def test_immich_sees_whole_posts_alone(
+def test_immich_sees_only_whole_posts(
     instagram: StandIn, service: Service, media_root: Path, folder: Path
 ) -> None:
     with service:

@@ -37,7 +37,7 @@ def copied(service: Service, shortcode: str) -> Any:
     return post()
 
 
-def test_a_stored_post_is_copied_and_says_where_to(
+def test_a_stored_post_is_copied_and_has_its_new_address(
     instagram: StandIn, media_root: Path, bucket: S3Server
 ) -> None:
     environment = {**instagram.environment, **bucket.environment, "S3_PREFIX": "/insta/"}
@@ -109,10 +109,10 @@ def test_a_refreshed_post_is_copied_again_beside_other_objects(
         assert changed_at() != before
 
 
-def test_run_again_it_copies_the_whole_library(
+def test_again_copies_the_whole_library(
     instagram: StandIn, media_root: Path, bucket: S3Server
 ) -> None:
-    """Posts that were there before the plugin, too."""
+    """Even posts that were stored before the plugin was in use."""
     with Service(media_root, instagram.environment) as service:
         for number in (1, 2, 3):
             service.scrape(f"https://www.instagram.com/reel/reel-{number}/")

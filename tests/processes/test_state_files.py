@@ -109,7 +109,7 @@ def test_a_file_of_a_later_release_ends_the_start(
 
 
 @pytest.mark.parametrize("put", [fifo, folder, dangling, device])
-def test_odd_files_stop_neither_start_nor_service_nor_end(
+def test_odd_files_stop_neither_the_start_nor_the_end(
     instagram: StandIn, media_root: Path, tmp_path: Path, put: Callable[[Path], None]
 ) -> None:
     (tmp_path / "noting.py").write_text(NOTING)
@@ -138,7 +138,7 @@ def test_odd_files_stop_neither_start_nor_service_nor_end(
         write(keys, b"bob:b-key-of-bob\n")
         service.headers["X-API-Key"] = "b-key-of-bob"
         wait_for(lambda: service.get("/posts").status_code == 200)
-        # The service looks once a second, also if nobody asks.
+        # The service looks once a second, even if nobody asks.
         login = state / "login.json"
         wait_for(lambda: login.is_file() and not login.is_symlink())
         service.terminate()

@@ -1,4 +1,4 @@
-"""The service behind a path prefix, whether the proxy takes it off or not."""
+"""The service behind a path prefix, whether or not the proxy strips it."""
 
 import pytest
 

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from http.client import HTTPConnection
+from itertools import product
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -19,12 +20,20 @@ import pytest
 from scrapper.serving.response_headers import HEADERS
 from tests.process import PATIENCE_SECONDS, Service, wait_for
 
-SETTINGS = {"CLIENT_TIMEOUT_SECONDS": "2", "MAX_CONNECTIONS": "8"}
+SETTINGS = {"MAX_CONNECTIONS": "8"}
 
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     with Service(tmp_path_factory.mktemp("media"), SETTINGS) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def impatient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """A service that waits for a second."""
+    settings = {"CLIENT_TIMEOUT_SECONDS": "1"}
+    with Service(tmp_path_factory.mktemp("media"), settings) as running:
         yield running
 
 
@@ -41,7 +50,7 @@ def read_all(connection: socket.socket) -> bytes:
 
 
 def connect_alone(service: Service) -> socket.socket:
-    """A connection to *service*, made sure to be the only one."""
+    """A connection to *service*, which is certain to be the only one."""
     connection = connect(service)
     wait_for(lambda: "http_connections 1.0" in metrics_page(connection))
     return connection
@@ -150,8 +159,8 @@ def test_malformed_requests_are_logged_without_a_traceback(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     "beginning", [b"", b"GET /health HTTP/1.1\r\nHost: x\r\nX-Slow: "], ids=["nothing", "head"]
 )
-def test_a_head_that_drips_is_given_up(service: Service, beginning: bytes) -> None:
-    with connect(service) as connection:
+def test_a_head_that_drips_is_given_up(impatient: Service, beginning: bytes) -> None:
+    with connect(impatient) as connection:
         connection.sendall(beginning)
         given_up = time.monotonic() + PATIENCE_SECONDS
         connection.settimeout(0.1)
@@ -166,24 +175,24 @@ def test_a_head_that_drips_is_given_up(service: Service, beginning: bytes) -> No
         assert b'"error":"The request did not come in time"' in received
 
 
-def test_a_later_head_that_drips_is_given_up_too(service: Service) -> None:
-    with connect(service) as connection:
+def test_a_later_head_that_drips_is_given_up_too(impatient: Service) -> None:
+    with connect(impatient) as connection:
         connection.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
         assert connection.recv(65536).endswith(b"OK")
         connection.sendall(b"GET /hea")
         assert b"408 Request Timeout" in read_all(connection)
 
 
-def test_a_connection_may_be_idle_between_requests(service: Service) -> None:
-    with connect(service) as connection:
-        for seconds in (0, 3):
+def test_a_connection_may_be_idle_between_requests(impatient: Service) -> None:
+    with connect(impatient) as connection:
+        for seconds in (0, 1.5):
             time.sleep(seconds)
             connection.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
             assert connection.recv(65536).endswith(b"OK")
 
 
-def test_a_body_that_drips_is_given_up(service: Service) -> None:
-    status, headers, body = exchange(service, POST + b"Content-Length: 9\r\n\r\n{", ends=True)
+def test_a_body_that_drips_is_given_up(impatient: Service) -> None:
+    status, headers, body = exchange(impatient, POST + b"Content-Length: 9\r\n\r\n{", ends=True)
     assert (status, body["error"]) == (408, "The body did not come in time")
     assert headers["Connection"] == "close"
 
@@ -245,17 +254,15 @@ def post_in_two_parts(
         return answer.status, json.loads(answer.read()).get("code")
 
 
-@pytest.mark.parametrize("encoding", ["deflate", "gzip"])
-@pytest.mark.parametrize("path", ["/scrape", "/jobs", "/nothing"])
-def test_a_body_that_is_no_deflate_is_one_line(tmp_path: Path, encoding: str, path: str) -> None:
+def test_a_body_that_is_not_deflate_logs_one_line(tmp_path: Path) -> None:
+    bodies = (b"{}", b"\x78\x9cnonsense", b"\x00" * 50)
+    sent = list(product(("/scrape", "/jobs", "/nothing"), bodies, ("deflate", "gzip")))
     with Service(tmp_path) as running:
-        for body in (b"{}", b"\x78\x9cnonsense", b"\x00" * 50):
-            status, code = post_in_two_parts(running, path, body, encoding)
-            assert (status, code) == (
-                (404, "not_found") if path == "/nothing" else (400, "invalid_body")
-            )
+        for path, body, encoding in sent:
+            expected = (404, "not_found") if path == "/nothing" else (400, "invalid_body")
+            assert post_in_two_parts(running, path, body, encoding) == expected, (path, encoding)
         running.terminate()
         assert running.wait() == 0
     lines = [line for line in running.log if line["event"] in ("request", "malformed request")]
-    assert len([line for line in lines if line.get("path") != "/health"]) == 3
+    assert len([line for line in lines if line.get("path") != "/health"]) == len(sent)
     assert not [line for line in running.log if "exception" in line or line["level"] == "error"]

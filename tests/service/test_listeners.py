@@ -1,4 +1,4 @@
-"""A Unix socket and TLS, as a process has them: files that are stale, renewed or wrong."""
+"""The Unix socket and TLS of a process: files that are stale, renewed or wrong."""
 
 import os
 import socket
@@ -6,6 +6,7 @@ import ssl
 import stat
 import subprocess
 import sys
+from contextlib import AbstractContextManager
 from http.client import HTTPConnection
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -13,7 +14,9 @@ from urllib.parse import urlsplit
 import pytest
 import trustme
 
+from scrapper.errors import SettingsError
 from scrapper.serving.listeners import unix_listener
+from scrapper.settings import load_settings
 from tests.instagram import StandIn
 from tests.process import PATIENCE_SECONDS, Service, wait_for
 
@@ -31,6 +34,17 @@ def get(path: Path, **headers: str) -> tuple[int, str | None]:
     response.read()
     connection.close()
     return response.status, response.headers["RateLimit-Remaining"]
+
+
+def opened(
+    monkeypatch: pytest.MonkeyPatch, **settings: str
+) -> AbstractContextManager[socket.socket]:
+    """The Unix socket of a service with *settings*, in a block."""
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    checked = load_settings()
+    assert checked.unix_socket
+    return unix_listener(checked.unix_socket, checked.unix_socket_mode)
 
 
 def refusal(media_root: Path, **settings: str) -> str:
@@ -64,12 +78,19 @@ def authority(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(("mode", "expected"), [("", 0o660), ("600", 0o600), ("0666", 0o666)])
-def test_the_socket_has_its_mode_and_is_removed(
-    tmp_path: Path, media_root: Path, mode: str, expected: int
+def test_the_socket_has_its_mode(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str, expected: int
 ) -> None:
     path = tmp_path / "scrapper.sock"
-    with Service(media_root, {"UNIX_SOCKET": str(path), "UNIX_SOCKET_MODE": mode}) as service:
+    with opened(monkeypatch, UNIX_SOCKET=str(path), UNIX_SOCKET_MODE=mode):
         assert stat.S_IMODE(path.stat().st_mode) == expected
+    assert not path.exists()
+
+
+def test_the_socket_is_removed_at_the_end(tmp_path: Path, media_root: Path) -> None:
+    path = tmp_path / "scrapper.sock"
+    with Service(media_root, {"UNIX_SOCKET": str(path), "UNIX_SOCKET_MODE": "600"}) as service:
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
         assert get(path)[0] == service.get("/posts").status_code == 200
         service.terminate()
         assert service.wait() == 0
@@ -85,7 +106,9 @@ def test_a_killed_process_leaves_no_socket_in_the_way(tmp_path: Path, media_root
         assert path.exists()
 
 
-def test_what_others_have_there_is_left_alone(tmp_path: Path, media_root: Path) -> None:
+def test_files_of_others_at_the_path_are_left_alone(
+    tmp_path: Path, media_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "scrapper.sock"
     with socket.socket(socket.AF_UNIX) as other:
         other.bind(str(path))
@@ -93,15 +116,21 @@ def test_what_others_have_there_is_left_alone(tmp_path: Path, media_root: Path) 
         assert "another process listens there" in refusal(media_root, UNIX_SOCKET=str(path))
     path.unlink()
     path.write_text("notes")
-    assert "not a socket" in refusal(media_root, UNIX_SOCKET=str(path))
+    with pytest.raises(SettingsError, match="not a socket"):
+        opened(monkeypatch, UNIX_SOCKET=str(path)).__enter__()
     assert path.read_text() == "notes"
+
+
+def test_a_socket_that_cannot_be_made_is_a_wrong_setting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for wrong in (tmp_path / "nowhere/socket", tmp_path / ("x" * 100)):
-        assert "UNIX_SOCKET: " in refusal(media_root, UNIX_SOCKET=str(wrong))
-    wrong_mode = {"UNIX_SOCKET": str(tmp_path / "socket"), "UNIX_SOCKET_MODE": "rw"}
-    assert "UNIX_SOCKET_MODE: " in refusal(media_root, **wrong_mode)
+        with pytest.raises(SettingsError, match="UNIX_SOCKET: "):
+            opened(monkeypatch, UNIX_SOCKET=str(wrong)).__enter__()
+    with pytest.raises(SettingsError, match="UNIX_SOCKET_MODE: "):
+        opened(monkeypatch, UNIX_SOCKET=str(tmp_path / "socket"), UNIX_SOCKET_MODE="rw")
 
 
-@pytest.mark.blocks
 def test_the_socket_of_a_successor_stays(tmp_path: Path) -> None:
     path = tmp_path / "scrapper.sock"
     with unix_listener(path, 0o600):
@@ -147,7 +176,7 @@ def test_the_service_speaks_https_and_renews_its_certificate(
 ) -> None:
     settings = issue(tmp_path)
     with Service(media_root, settings, authority=authority) as service:
-        # One connection is kept over all of it.
+        # One connection stays open all the time.
         assert service.get("/posts").json()["posts"] == []
         first = certificate_of(service, authority)
         issue(tmp_path)
@@ -193,7 +222,7 @@ def test_a_renewal_drops_no_connection(tmp_path: Path, media_root: Path, authori
                 wait_for(lambda done=renewed: service.logged("certificate renewed") > done)  # type: ignore[misc]
 
 
-def test_failed_handshakes_take_no_connection_for_good(
+def test_failed_handshakes_free_their_connections(
     tmp_path: Path, media_root: Path, authority: Path
 ) -> None:
     settings = {**issue(tmp_path), "MAX_CONNECTIONS": "4", "CLIENT_TIMEOUT_SECONDS": "1"}
@@ -215,7 +244,9 @@ def test_failed_handshakes_take_no_connection_for_good(
 @pytest.mark.parametrize(
     "wrong", ["missing", "text", "mismatched", "swapped", "encrypted", "alone"]
 )
-def test_wrong_files_are_wrong_settings(tmp_path: Path, media_root: Path, wrong: str) -> None:
+def test_wrong_files_are_wrong_settings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrong: str
+) -> None:
     settings = issue(tmp_path)
     certificate, key = settings.values()
     if wrong == "missing":
@@ -233,7 +264,16 @@ def test_wrong_files_are_wrong_settings(tmp_path: Path, media_root: Path, wrong:
         subprocess.run(command, check=True, capture_output=True)
     else:
         del settings["TLS_KEY_FILE"]
-    # All that is wrong is reported at once.
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError, match="TLS_") as refused:
+        load_settings()
+    assert len(str(refused.value).splitlines()) == 1
+
+
+def test_all_that_is_wrong_is_reported_at_once(tmp_path: Path, media_root: Path) -> None:
+    settings = issue(tmp_path)
+    Path(settings["TLS_KEY_FILE"]).unlink()
     heading, *lines = refusal(media_root, **settings, LOG_LEVEL="loud").splitlines()
     assert heading == "Wrong settings:"
     assert [line.partition("_")[0] for line in lines] == ["LOG", "TLS"]

@@ -1,16 +1,15 @@
 """The request path is what ``MIDDLEWARES`` says, and nothing opens the service by accident."""
 
-import os
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import structlog
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
+from scrapper.__main__ import main
 from scrapper.app import create_app
 from scrapper.assembly import assemble
 from scrapper.errors import SettingsError
@@ -187,39 +186,54 @@ def test_an_unsafe_path_is_taken_if_the_operator_allows_it(
     assert refusal(media_root, monkeypatch, **settings, MIDDLEWARES_UNCHECKED="1") == ""
 
 
-def shown(media_root: Path, **settings: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "scrapper", "middlewares"],
-        env={**os.environ, "MEDIA_ROOT": str(media_root), **settings},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+class Shown(NamedTuple):
+    code: int
+    out: str
+    err: str
 
 
-def test_the_command_shows_the_path_as_it_would_be(media_root: Path) -> None:
-    done = shown(media_root, API_KEY="s3cret", EXTRA_MIDDLEWARES=f"{__name__}:one")
+Show = Callable[..., Shown]
+
+
+@pytest.fixture
+def show(
+    media_root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Show:
+    """Runs the command ``middlewares`` with some settings."""
+
+    def show(**settings: str) -> Shown:
+        monkeypatch.setattr("sys.argv", ["scrapper", "middlewares"])
+        for name, value in {"MEDIA_ROOT": str(media_root), **settings}.items():
+            monkeypatch.setenv(name, value)
+        code = main()
+        return Shown(code, *capsys.readouterr())
+
+    return show
+
+
+def test_the_command_shows_the_path_as_it_would_be(show: Show) -> None:
+    code, out, err = show(API_KEY="s3cret", EXTRA_MIDDLEWARES=f"{__name__}:one")
     names = [*OWN_MIDDLEWARES, f"{__name__}:one"]
-    assert done.stdout.splitlines() == [f"{n}. {name}" for n, name in enumerate(names, start=1)]
-    assert done.returncode == 0
-    assert "s3cret" not in done.stdout + done.stderr
+    assert out.splitlines() == [f"{n}. {name}" for n, name in enumerate(names, start=1)]
+    assert code == 0
+    assert "s3cret" not in out + err
 
 
-def test_the_command_shows_disabled_and_weak_parts(media_root: Path) -> None:
-    done = shown(media_root, MIDDLEWARES="errors,api_key,rate_limit")
-    assert "2. api_key (off: no key is set)" in done.stdout
-    assert "pages of other sites" in done.stderr
-    assert "guesses of the key cost no tokens" in done.stderr
+def test_the_command_shows_disabled_and_weak_parts(show: Show) -> None:
+    _, out, err = show(MIDDLEWARES="errors,api_key,rate_limit")
+    assert "2. api_key (off: no key is set)" in out
+    assert "pages of other sites" in err
+    assert "guesses of the key cost no tokens" in err
 
 
 @pytest.mark.parametrize("factory", ["os:rmdir", f"{__name__}:no_middleware"])
-def test_the_command_refuses_factories_that_fail(media_root: Path, factory: str) -> None:
-    done = shown(media_root, MIDDLEWARES=f"errors,{factory}")
-    assert done.returncode == 2
-    assert f"MIDDLEWARES: '{factory}'" in done.stderr
+def test_the_command_refuses_factories_that_fail(show: Show, factory: str) -> None:
+    code, _, err = show(MIDDLEWARES=f"errors,{factory}")
+    assert code == 2
+    assert f"MIDDLEWARES: '{factory}'" in err
 
 
-def test_the_command_refuses_the_service_s_bad_settings(media_root: Path) -> None:
-    done = shown(media_root, **ERRORS_INSIDE)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert "errors must come before browser_guard" in done.stderr
+def test_the_command_refuses_the_service_s_bad_settings(show: Show) -> None:
+    code, out, err = show(**ERRORS_INSIDE)
+    assert (code, out) == (2, "")
+    assert "errors must come before browser_guard" in err

@@ -10,7 +10,8 @@ from scrapper.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = (ROOT / ".env.example").read_text()
-LINES = dict(re.findall(r"^#([A-Z_]+)=(.*)$", TEXT, re.MULTILINE))
+FOUND = re.findall(r"^#([A-Z_]+)=(.*)$", TEXT, re.MULTILINE)
+LINES = dict(FOUND)
 OF_REQUESTS = {"HTTPS_PROXY", "NO_PROXY", "REQUESTS_CA_BUNDLE"}
 COMPOSE = (ROOT / "compose.yaml").read_text()
 OF_COMPOSE = {*re.findall(r"\$\{([A-Z_]+)", COMPOSE), "DOMAIN", "UMASK"}
@@ -21,7 +22,11 @@ def test_the_example_has_every_setting_and_nothing_else() -> None:
     assert set(LINES) == settings | OF_REQUESTS | OF_COMPOSE
 
 
-def test_the_example_as_it_stands_changes_nothing() -> None:
+def test_no_setting_stands_twice() -> None:
+    assert len(LINES) == len(FOUND)
+
+
+def test_the_unchanged_example_changes_nothing() -> None:
     assert re.findall(r"^(?!#).+", TEXT, re.MULTILINE) == []
 
 
@@ -36,6 +41,6 @@ def test_each_line_has_the_default(name: str, monkeypatch: pytest.MonkeyPatch) -
 def test_compose_hands_the_whole_file_on() -> None:
     service = yaml.safe_load(COMPOSE)["services"]["scrapper"]
     assert service["env_file"] == [{"path": ".env", "required": False}]
-    # Whatever stands there wins.
+    # These win over the file.
     for name, value in service["environment"].items():
         assert value == f"${{{name}:-}}"

@@ -23,5 +23,5 @@ def test_error_nobody_foresaw_is_an_internal_one() -> None:
 
 
 def test_too_large_says_how_small_the_smallest_is() -> None:
-    assert response_to(MediaTooLarge(12_345_678))[2].endswith("the smallest has 12.35 MB")
+    assert response_to(MediaTooLarge(12_345_678))[2].endswith("the smallest is 12.35 MB")
     assert response_to(MediaTooLarge()) == RESPONSES[MediaTooLarge]

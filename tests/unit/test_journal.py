@@ -35,13 +35,13 @@ def test_an_id_of_another_process_leads_nowhere() -> None:
         assert journal.place_of(text) is None
 
 
-def test_a_reset_can_be_gone_on_from() -> None:
+def test_a_stream_resumes_after_a_reset() -> None:
     journal = filled(2)
     [event_id] = ids(journal.reset())
     assert journal.place_of(event_id) == 2
 
 
-def test_old_events_go_by_their_bytes() -> None:
+def test_old_events_are_dropped_by_size() -> None:
     journal = Journal()
     for _ in range(100):
         journal.add("job", bytes(100_000))
@@ -74,7 +74,7 @@ def test_private_events_are_for_their_owner() -> None:
     assert journal.after(0, "bert")[1] == 3
 
 
-def test_nobody_goes_on_after_a_new_beginning() -> None:
+def test_nobody_resumes_after_a_new_beginning() -> None:
     journal = filled(3)
     journal.begin_anew()
     assert not journal.goes_on_from(3)

@@ -68,6 +68,7 @@ def test_a_post_url_names_its_shortcode(url: str) -> None:
         "https://www.instagram.com:99999/reel/SHORTCODE/",
         "https://www.instagram.com:x/reel/SHORTCODE/",
         "https://[www.instagram.com/reel/SHORTCODE/",
+        "https://www.instagram.com",
         "https://www.instagram.com/",
         "https://www.instagram.com/reel/",
         "https://www.instagram.com/reel//SHORTCODE/",
@@ -116,6 +117,7 @@ def test_white_and_invisible_characters_around_a_url_do_not_count(around: str) -
         ("?img_index=3", 3),
         ("?igsh=x&img_index=12#top", 12),
         ("?img_index=03", 3),
+        ("?img_index=2&img_index=3", 2),
         ("", None),
         ("?img_index=", None),
         ("?img_index=0", None),
@@ -167,6 +169,7 @@ def test_any_text_gives_a_shortcode_or_invalid_url(text: str) -> None:
 )
 def test_a_share_link_is_not_read_as_a_post(url: str, path: str) -> None:
     assert read_link(url, max_length=512) == ShareLink(path)
+    assert not names_story(url)
 
 
 @pytest.mark.parametrize(
@@ -174,6 +177,7 @@ def test_a_share_link_is_not_read_as_a_post(url: str, path: str) -> None:
     [
         "stories/some.one/3456789012345678901/",
         "stories/someone/3456789012345678901?utm_source=x",
+        "s/aGlnaGxpZ2h0OjE3OTAw?story_media_id=3456789012345678901&story_media_id=1",
         "s/aGlnaGxpZ2h0OjE3OTAw?story_media_id=3456789012345678901",
         "s/aGlnaGxpZ2h0OjE3OTAw/?igsh=x&story_media_id=3456789012345678901_4242",
         "/stories/someone/3456789012345678901/",
@@ -191,10 +195,12 @@ def test_the_link_of_a_story_names_its_number(path: str) -> None:
 
 
 @pytest.mark.parametrize("path", ["stories/p", "s/p", "stories/reel", "stories.fan/p", "p"])
-def test_a_post_s_link_is_no_story(path: str) -> None:
+def test_the_link_of_a_post_is_not_a_story(path: str) -> None:
     url = f"https://www.instagram.com/{path}/SHORTCODE/?story_media_id=3456789012345678901"
     assert read_link(url, max_length=512) == "SHORTCODE"
-    assert not names_story(url)
+    # A number may be a shortcode, too.
+    for link in (url, url.replace("SHORTCODE", "3456789012345678901")):
+        assert not names_story(link)
 
 
 @pytest.mark.parametrize(
@@ -202,11 +208,13 @@ def test_a_post_s_link_is_no_story(path: str) -> None:
     [
         ("stories/someone/1/", StoryLink),
         ("stories/someone/x/", StoryLink),
+        ("stories/us%2Fer/3456789012345678901/", StoryLink),
         ("s/aGlnaGxpZ2h0OjE3OTAw", HighlightLink),
         ("s/aGlnaGxpZ2h0OjE3OTAw?story_media_id=x", HighlightLink),
         ("stories/someone/", StoryLink),
         ("stories/highlights/17900000000000000/", HighlightLink),
         ("stories/highlights/3456789012345678901", HighlightLink),
+        ("stories/highlights/17900000000000000/x/y", HighlightLink),
         ("s/aGlnaGxpZ2h0OjE3OTAw?story_media_id=1", HighlightLink),
         ("someone/", ProfileLink),
         ("some.one_1", ProfileLink),
@@ -229,7 +237,9 @@ PAGES = [
 ]
 
 
-@pytest.mark.parametrize("path", ["", "accounts/login/", "share/p/", *(f"{it}/" for it in PAGES)])
+@pytest.mark.parametrize(
+    "path", ["", "accounts/login/", "share/p/", "us%2Fer/", *(f"{it}/" for it in PAGES)]
+)
 def test_a_path_that_names_nothing_is_an_invalid_url(path: str) -> None:
     with pytest.raises(InvalidURL):
         read_link(f"https://www.instagram.com/{path}", max_length=512)

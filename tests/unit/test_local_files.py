@@ -166,7 +166,7 @@ def test_an_odd_mark_keeps_a_post(tmp_path: Path, put: Callable[[Path], None]) -
 
 @pytest.mark.parametrize("place", [".state", ".incoming", ""])
 @pytest.mark.parametrize("put", [fifo, leading_nowhere, Path.touch])
-def test_what_is_no_media_folder_is_refused(
+def test_anything_but_a_media_folder_is_refused(
     tmp_path: Path, place: str, put: Callable[[Path], None]
 ) -> None:
     path = tmp_path / "media" / place

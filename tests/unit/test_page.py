@@ -5,7 +5,7 @@ import re
 from scrapper.handlers.page import PAGE_FILES
 
 
-def test_all_texts_of_the_page_stand_in_one_module() -> None:
+def test_all_texts_of_the_page_are_in_one_module() -> None:
     html = PAGE_FILES["/"].read_text()
     body = html[html.index("<body>") :]
     found = [text.strip() for text in re.findall(r">([^<]+)<", body)]

@@ -276,7 +276,7 @@ def test_media_root_is_the_images_folder_or_here(
 def test_every_form_of_proxy_is_taken(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
     monkeypatch.setenv("HTTPS_PROXY", url)
     load_settings()
-    # Only where there is no other one does this count.
+    # This counts only if there is no other one.
     monkeypatch.setenv("ALL_PROXY", "socks://127.0.0.1:1080/")
     load_settings()
 
@@ -310,7 +310,7 @@ def test_names_that_are_almost_settings_are_found(name: str, setting: str) -> No
     assert list(near_misses(["PATH", name])) == [(name, setting)]
 
 
-def test_other_names_are_no_near_misses() -> None:
+def test_other_names_are_not_near_misses() -> None:
     usual = ["PATH", "HOSTNAME", "GPG_KEY", "PYTHON_VERSION", "REDIS_PORT", "REDIS_SERVICE_HOST"]
     proxies = ["HTTPS_PROXY", "https_proxy", "http_proxy", "no_proxy", "REQUESTS_CA_BUNDLE"]
     others = ["OTEL_TRACES_SAMPLER", "SSL_CERT_FILE", "S3_BUCKET", "PUID", "DATA_FOLDER", "port"]

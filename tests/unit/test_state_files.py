@@ -246,7 +246,7 @@ def test_jobs_outlive_their_file(
 
 
 @pytest.mark.parametrize("how", sorted(CHANGES.keys() - {"cut"}))
-def test_jobs_are_written_anew_at_the_end(engine: Engine, tmp_path: Path, how: str) -> None:
+def test_jobs_are_written_again_at_the_end(engine: Engine, tmp_path: Path, how: str) -> None:
     job = engine.add()
     CHANGES[how](tmp_path / "jobs.sqlite3")
     engine.store.close()
@@ -408,7 +408,7 @@ def test_a_file_moved_within_a_transaction_is_not_read_only(tmp_path: Path, name
     file.close()
 
 
-def test_nothing_is_begun_where_the_folder_is_gone(tmp_path: Path) -> None:
+def test_no_file_is_created_if_the_folder_is_gone(tmp_path: Path) -> None:
     def check() -> None:
         if not (tmp_path / "state").exists():
             raise MediaFolderGone

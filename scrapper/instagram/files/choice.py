@@ -13,7 +13,7 @@ __all__ = ["MAX_CANDIDATES", "Choice", "choose"]
 MAX_CANDIDATES = 5
 """How many candidates of a file are tried, besides those that are too large."""
 
-# So that files which are whole at once are tried, too.
+# Few, so that whole files are tried, too.
 _MAX_PAIRS = 3
 _MAX_SOUNDS = 3
 _MAX_SPARE = 2
@@ -23,7 +23,7 @@ _RARE_SOUND = "mp4a.40.42"
 
 
 class Choice(NamedTuple):
-    """The candidates to try, best first, and all that there are, for those that are too large.
+    """The candidates to be ``tried``, best first; ``every`` one is there to find a smaller one.
 
     ``passed_over`` says whether better ones were left out because of their size. ``spare`` are
     those to try when nothing else is left.
@@ -39,7 +39,7 @@ class Choice(NamedTuple):
 class _Pair:
     """A video of a manifest with a sound of it; ``size`` is in bytes, if both are known.
 
-    ``others`` are the sounds that come next, if that one cannot be had.
+    ``others`` are the sounds that come next, if that one cannot be downloaded.
     """
 
     video: Representation
@@ -63,7 +63,7 @@ def choose(item: Item, wish: Wish, max_bytes: int) -> Choice:
 
     ``best`` is the largest video, whole or in parts; at the same height the manifest's comes first,
     and H.264 before other codecs. ``compatible`` is a whole one, which is H.264; one in parts is
-    taken only if there is no other, or the others are too large or cannot be had.
+    taken only if there is no other, or if the others are too large or cannot be downloaded.
     """
     pairs = _pairs(item, max_bytes)
     fitting = [pair for pair in pairs if not _exceeds(pair, max_bytes)]
@@ -72,16 +72,16 @@ def choose(item: Item, wish: Wish, max_bytes: int) -> Choice:
     smallest = sorted(too_large, key=lambda pair: pair.size or 0)[:1]
     passed_over = bool(too_large)
     if wish.quality == "best":
-        in_parts = [pair.candidate for pair in fitting]
+        in_parts = _candidates(fitting)
         every = _merged(in_parts, item)
         dropped = in_parts[_MAX_PAIRS:] if item.candidates else ()
         tried = [one for one in every if one not in dropped]
     else:
         fitting.sort(key=lambda pair: pair.video.codec != _H264)
-        in_parts = [pair.candidate for pair in fitting]
+        in_parts = _candidates(fitting)
         every = [*item.candidates, *in_parts]
         tried = list(item.candidates) or in_parts
-    last = [pair.candidate for pair in smallest]
+    last = _candidates(smallest)
     spare = [one for one in in_parts if one not in tried][:_MAX_SPARE]
     return Choice((tried or last)[:MAX_CANDIDATES], [*every, *last], passed_over, spare)
 
@@ -102,6 +102,11 @@ def _pairs(item: Item, max_bytes: int) -> list[_Pair]:
     return pairs
 
 
+def _candidates(pairs: Sequence[_Pair]) -> list[Candidate]:
+    """The candidates of *pairs*, each once: a manifest may repeat itself."""
+    return list(dict.fromkeys(pair.candidate for pair in pairs))
+
+
 def _exceeds(pair: _Pair, max_bytes: int) -> bool:
     return pair.size is not None and pair.size > max_bytes
 
@@ -120,7 +125,7 @@ def _merged(in_parts: Sequence[Candidate], item: Item) -> list[Candidate]:
 
 
 def _heights(item: Item) -> Callable[[Candidate | Representation], float]:
-    """The height of each file in pixels; if it is not said, by the width and what others say."""
+    """The height of each file in pixels; if unknown, by its width and the ratio of others."""
     known: Sequence[Candidate | Representation] = (*item.streams, *item.candidates)
     sizes = ((one.width, one.height) for one in known)
     ratio = next((height / width for width, height in sizes if width and height), 1.0)

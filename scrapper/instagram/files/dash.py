@@ -1,14 +1,13 @@
 """Instagram's DASH manifest: which videos and sounds there are, each a whole file (ISO 23009-1).
 
-The manifest is XML from outside: at most 1 MB and 100 representations of it are read, as a stream,
-and one that declares a document type, and so could have entities or refer to other files, is none.
+The manifest is XML from outside: at most 1 MB and 100 representations of it are read, as a stream.
+One that declares a document type, and so could have entities or refer to other files, is refused.
 """
 
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
-from xml.parsers import expat
 
 __all__ = ["MAX_MANIFEST_BYTES", "MAX_REPRESENTATIONS", "Representation", "read_manifest"]
 
@@ -25,13 +24,13 @@ _SOUNDS = ("mp4a", "opus")
 _SIZES = ("width", "height", "bandwidth", "FBContentLength")
 _ATTRIBUTES = ("mimeType", "contentType", "codecs", *_SIZES)
 _MAX_DEPTH = 20
-# With these, a BaseURL is no file that can be played.
+# With these, a BaseURL is not a file that can be played.
 _UNUSABLE = ("ContentProtection", "SegmentTemplate", "SegmentList")
 
 
 @dataclass(frozen=True, slots=True)
 class Representation:
-    """One file of a manifest, as the manifest has it.
+    """One file of a manifest, as the manifest describes it.
 
     ``url`` is not checked. ``bit_rate`` is in bits per second, ``size`` in bytes; None where the
     manifest does not say.
@@ -40,7 +39,7 @@ class Representation:
     type: Literal["video", "audio"]
     url: str
     codec: str | None
-    """``h264``, ``vp9``, ``av1`` or ``hevc``; of a sound, as the manifest has it."""
+    """``h264``, ``vp9``, ``av1`` or ``hevc``; for a sound, the manifest's own text."""
     width: int | None
     height: int | None
     bit_rate: int | None
@@ -51,13 +50,15 @@ def read_manifest(text: str) -> list[Representation]:
     """The representations of a manifest that are whole files of video or sound, in its order.
 
     Raises:
-        ValueError: it is no manifest, or more than is read of one.
+        ValueError: it is not a manifest, or exceeds the bounds.
     """
     if len(text) > MAX_MANIFEST_BYTES:
         raise ValueError("longer than any manifest")
     data = text.strip().encode("utf-8", "replace")
     if len(data) > MAX_MANIFEST_BYTES:
         raise ValueError("longer than any manifest")
+    from xml.parsers import expat  # noqa: PLC0415
+
     reader = _Reader()
     # Whatever encoding it declares, it came as text.
     parser = expat.ParserCreate("utf-8")
@@ -81,7 +82,7 @@ def _refuse_doctype(*_: object) -> None:
 class _Open:
     """An element that is open, with the attributes that it has or inherits.
 
-    ``before`` is how many representations were found in front of it.
+    ``before`` is how many representations were found before it.
     """
 
     name: str
@@ -119,7 +120,7 @@ class _Reader:
             parent.usable = False
         known: dict[str, str] = {}
         if name in _LEVELS:
-            # Of a megabyte of attributes, thousands of elements could inherit each.
+            # Otherwise thousands of elements could inherit a megabyte of attributes each.
             known = {key: attributes[key] for key in _ATTRIBUTES if key in attributes}
             known = {**(parent.attributes if parent else {}), **known}
         self._open.append(_Open(name, known, len(self.found)))
@@ -139,7 +140,7 @@ class _Reader:
             if representation is not None:
                 self.found.append(representation)
         if not element.usable:
-            # What makes them so may come behind them.
+            # What makes representations unusable may come after them.
             del self.found[element.before :]
 
 
@@ -147,7 +148,7 @@ def _representation(attributes: Mapping[str, str], url: str) -> Representation |
     codecs = attributes.get("codecs", "").strip().lower()
     codec = next((name for start, name in _CODECS.items() if codecs.startswith(start)), None)
     named = [attributes.get(key, "").lower() for key in ("mimeType", "contentType")]
-    # A file of any kind may be said to be an application's: then its codec says what it is.
+    # Some files of sound or video have the type application: then the codec says what they are.
     named = [name for name in named if name and not name.startswith("application/")]
     kind = named[0].strip().partition("/")[0] if named else _kind_by_codec(codec, codecs)
     if kind not in ("video", "audio"):

@@ -50,11 +50,11 @@ log = structlog.get_logger(__name__)
 _COPY_BYTES = 256 * 1024
 _SLOW_BYTES_A_SECOND = 4 * _COPY_BYTES
 _MEASURED_SECONDS = 2.0
-# Of the bytes of both parts: the rest is what fragments say of themselves.
+# Of the bytes of both parts: the rest may be the headers of their fragments.
 _JOINED_SHARE = 0.5
 # So that there is time for the whole file, if ffmpeg hangs or others occupy it.
 _JOINING_SHARE = 0.5
-# It cannot be had. What else goes wrong may pass, or a smaller video is what helps.
+# After these the sound is out of reach; after others a retry may help, or a smaller video.
 _ANOTHER_SOUND = (Outcome.GONE, Outcome.FORBIDDEN, Outcome.REFUSED, Outcome.UNEXPECTED)
 _LENGTH = re.compile(r"[0-9]{1,15}")
 _WHOLE_RANGE = re.compile(r"bytes +[0-9]+-[0-9]+/([0-9]{1,15})")
@@ -64,9 +64,9 @@ _WHOLE_RANGE = re.compile(r"bytes +[0-9]+-[0-9]+/([0-9]{1,15})")
 class Wanted:
     """A file to try for: *candidate*, which becomes *name* in the target's folder.
 
-    It may have *max_bytes*, and take *patience* seconds. *gives_way* says whether something else
-    waits for the place of a file that is too slow. *besides* is the size in bytes of what is to be
-    joined with it.
+    It may be up to *max_bytes* large, and take *patience* seconds. *gives_way* says whether
+    something else waits for the place of a file that is too slow. *besides* is the size in bytes of
+    what is to be joined with it.
     """
 
     kind: Promised
@@ -81,7 +81,7 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """A file that is there whole; ``size`` is in bytes."""
+    """A complete file; ``size`` is in bytes."""
 
     path: Path
     kind: FileKind
@@ -107,7 +107,7 @@ class Fetched:
 class Target:
     """The folder for files, their progress, and their bounds; for several threads.
 
-    A file may have *max_bytes*, and *keep_free* bytes of the disk stay free.
+    A file may be up to *max_bytes* large, and *keep_free* bytes of the disk stay free.
     """
 
     folder: Path
@@ -139,7 +139,7 @@ class Target:
             self.progress.done += len(piece)
 
     def take_back(self, size: int, expected: int) -> None:
-        """Note that *size* of the *expected* bytes were received in vain."""
+        """Note that *size* of the *expected* bytes are of no use."""
         with self._lock:
             self.progress.done -= size
             if self.progress.total is not None:
@@ -205,7 +205,7 @@ def _fetch_parts(context: Context, target: Target, wanted: Wanted) -> Fetched:
             of_sound = replace(video, kind="audio", candidate=sound, with_sound=True)
             fetched = _fetch(context, target, replace(of_sound, name=f"{wanted.name}.sound"))
             if fetched.outcome is Outcome.MUTE:
-                fetched = _put_away(fetched, Outcome.UNEXPECTED)
+                fetched = _without_file(fetched, Outcome.UNEXPECTED)
             if fetched.outcome not in _ANOTHER_SOUND:
                 break
         if fetched.file is not None:
@@ -227,7 +227,7 @@ def _fetch_parts(context: Context, target: Target, wanted: Wanted) -> Fetched:
                 target.take_back(part.size, part.size)
 
 
-def _put_away(fetched: Fetched, outcome: Outcome) -> Fetched:
+def _without_file(fetched: Fetched, outcome: Outcome) -> Fetched:
     if fetched.file is not None:
         fetched.file.path.unlink()
     return Fetched(outcome, cause=fetched.cause)
@@ -243,7 +243,7 @@ def _join(parts: Sequence[File], target: Target, wanted: Wanted, deadline: float
         with path.open("rb") as file:
             kind, movie, size = read_kind(file), read_movie(file), path.stat().st_size
             whole = kind is not None and is_whole(file, kind)
-        # What ffmpeg cannot make sense of, it leaves out.
+        # ffmpeg leaves out what it does not understand.
         most = size >= coming * _JOINED_SHARE
         with_sound = any(part.kind.has_audio for part in parts)
         if not (whole and most) or kind != FileKind("video", ".mp4", with_sound):
@@ -283,7 +283,7 @@ class _Copy:
         self._began = time.monotonic()
 
     def run(self) -> Fetched:
-        """Copy all of it, and see what it is; the file stays only if it can be taken."""
+        """Copy the body, and check it; the file stays only if it can be used."""
         fetched = None
         try:
             fetched = self._run()
@@ -350,7 +350,7 @@ class _Copy:
     def _read(self) -> bytes:
         raw = self._response.raw
         seconds = time.monotonic() - self._began
-        # Whatever there is of a slow file, so that this loop sees how slow it is.
+        # Read whatever has come of a slow file, so that this loop sees how slow it is.
         if self._size < seconds * _SLOW_BYTES_A_SECOND or not self._size:
             return bytes(raw.read1(_COPY_BYTES))
         return bytes(raw.read(_COPY_BYTES))

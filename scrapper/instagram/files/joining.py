@@ -34,12 +34,12 @@ def join(parts: Sequence[tuple[Path, float]], target: Path, deadline: float) -> 
     arguments: list[str] = ["-nostdin"]
     for path, start in parts:
         arguments += FFmpeg.input(path, delay=start - first)
-    # A video that is alone may have its sound itself.
+    # A video without another part may contain its sound.
     for stream in ("0:v:0", "1:a:0" if len(parts) > 1 else "0:a:0?"):
         arguments += ["-map", stream]
     arguments += ["-map_metadata", "-1", "-map_chapters", "-1", "-c", "copy", "-strict", "-2"]
     arguments += ["-movflags", "+faststart", "-f", "mp4", str(target)]
-    # A file that says so could be repeated a million times.
+    # A hostile file could make ffmpeg repeat it a million times.
     most = 2 * sum(path.stat().st_size for path, _ in parts) + _MORE_BYTES
     try:
         seconds = deadline - time.monotonic()

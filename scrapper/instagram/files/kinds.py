@@ -1,8 +1,8 @@
 """The kind of a file, and whether it is whole, by its bytes: the head and its parts' headers.
 
-The library *filetype* knows the kinds. It names all of ours right in 10 microseconds and needs as
-much memory as puremagic (1.4 MB), which takes HEIC and M4A for MP4. What is added here are the
-brands that it misses, the tracks of an MP4, and whether a file without a known length is whole.
+The library *filetype* knows the kinds. It recognises all of ours in 10 microseconds, and needs as
+much memory as puremagic (1.4 MB), which mistakes HEIC and M4A for MP4. This module adds the brands
+that it misses, the tracks of an MP4, and whether a file without a known length is whole.
 Formats: ISO/IEC 14496-12 (MP4, MOV, M4A), 23008-12 (HEIC, AVIF), 10918-1 (JPEG), 15948 (PNG),
 RFC 9649 (WebP), and the GIF89a specification.
 """
@@ -12,8 +12,6 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import BinaryIO, Literal, NamedTuple
-
-import filetype
 
 __all__ = [
     "ENCRYPTED",
@@ -47,7 +45,6 @@ MEDIA_TYPES: Mapping[str, str] = {
 """The media type of each kind of file, by its extension."""
 
 _EXTENSIONS = {media_type: extension for extension, media_type in MEDIA_TYPES.items()}
-_EXTENSIONS["video/x-m4v"] = ".mp4"
 # Major brands that filetype does not know, by their first letters; any other is an MP4.
 _BRANDS = {b"hei": ".heic", b"hev": ".heic", b"mif": ".heic", b"msf": ".heic", b"avi": ".avif"}
 _MOVIES = (".mp4", ".mov", ".m4a")
@@ -88,7 +85,7 @@ class FileKind(NamedTuple):
 
 
 class Movie(NamedTuple):
-    """What an MP4 says of itself: of its first video, or else its first sound.
+    """What an MP4 says about its first video, or else about its first sound.
 
     ``codec`` has ffprobe's names. ``seconds`` is how long it plays, ``start`` when it begins on the
     time line that it shares with others.
@@ -102,7 +99,7 @@ class Movie(NamedTuple):
 
 
 NOT_A_MOVIE = Movie()
-"""What a file that is no movie says."""
+"""What :func:`read_movie` returns for other files."""
 
 
 class _Box(NamedTuple):
@@ -114,6 +111,9 @@ class _Box(NamedTuple):
 
 def kind_of(head: bytes) -> FileKind | None:
     """The kind of the file that begins with *head*; None if posts have no such files."""
+    # Half a megabyte, which a service needs only once it downloads.
+    import filetype  # noqa: PLC0415
+
     found = filetype.guess(head)  # type: ignore[no-untyped-call]
     extension = _EXTENSIONS.get(found.mime) if found else None
     if extension is None and head[4:8] == b"ftyp":
@@ -145,35 +145,34 @@ def bit_rate(size: int, seconds: float | None) -> int | None:
 
 
 def is_whole(file: BinaryIO, kind: FileKind) -> bool:
-    """Whether an open file says itself that nothing of it is missing."""
+    """Whether an open file's own structure shows that nothing is missing."""
     return _CHECKS[kind.extension](file, _size_of(file))
 
 
 def ends_early(file: BinaryIO) -> bool:
-    """Whether an open MP4 says itself that it has more bytes than there are."""
+    """Whether an open MP4's own structure shows that bytes are missing."""
     size = _size_of(file)
     boxes = list(_boxes(file, 0, size))
     return not boxes or boxes[-1].end > size or max(_indexed(file, boxes), default=0) > size
 
 
 def read_movie(file: BinaryIO) -> Movie:
-    """What an open MP4, MOV or M4A says of its first video, or else of its first sound."""
+    """What an open MP4, MOV or M4A says about its first video, or else about its first sound."""
     size = _size_of(file)
     movie = _find(file, 0, size, b"moov")
     if movie is None:
         return NOT_A_MOVIE
     scale, units = _duration(file, _find(file, *movie, b"mvhd"))
-    if scale and not units:
-        units = _unsigned(file, *(_find(file, *movie, b"mvex", b"mehd") or (0, 0)))
-    tracks = [box for box in _boxes(file, *movie) if box.name == b"trak"][:_MOST_TRACKS]
+    units = units or _unsigned(file, _find(file, *movie, b"mvex", b"mehd"))
+    boxes = [box for box in _boxes(file, *movie) if box.name == b"trak"][:_MOST_TRACKS]
+    tracks = [(box.start, min(box.end, movie[1])) for box in boxes]
     kinds = {_handler(file, track): track for track in reversed(tracks)}
     track = kinds.get(b"vide") or kinds.get(b"soun")
     if track is None:
         return NOT_A_MOVIE
-    inside = track.start, min(track.end, size)
-    codec, width, height = _sample_entry(file, inside, is_video=b"vide" in kinds)
+    codec, width, height = _sample_entry(file, track, is_video=b"vide" in kinds)
     seconds = units / scale if scale and units else None
-    return Movie(codec, width, height, seconds, _start(file, inside, scale))
+    return Movie(codec, width, height, seconds, _start(file, track, scale))
 
 
 def _size_of(file: BinaryIO) -> int:
@@ -181,7 +180,7 @@ def _size_of(file: BinaryIO) -> int:
 
 
 def _boxes(file: BinaryIO, start: int, end: int) -> Iterator[_Box]:
-    """The boxes between two places; the last one may claim to end behind *end*."""
+    """The boxes between two places; the last one may claim to end after *end*."""
     for _ in range(_MOST_PARTS):
         content = start + _PART_HEADER
         # A box may claim to end where no file can.
@@ -189,8 +188,6 @@ def _boxes(file: BinaryIO, start: int, end: int) -> Iterator[_Box]:
             return
         file.seek(start)
         header = file.read(16)
-        if len(header) < _PART_HEADER:
-            return
         size, name = int.from_bytes(header[:4], "big"), header[4:8]
         if size == 1:
             size, content = int.from_bytes(header[8:], "big"), start + 16
@@ -205,8 +202,7 @@ def _boxes(file: BinaryIO, start: int, end: int) -> Iterator[_Box]:
 def _tracks(file: BinaryIO, start: int, end: int, depth: int = 0) -> Iterator[bytes]:
     """The handler of each track: ``vide``, ``soun`` or another."""
     if depth == len(_BOXES_WITH_TRACKS):
-        file.seek(start + 8)
-        yield file.read(4)
+        yield _read(file, (start + 8, end))[:4]
         return
     name, most = _BOXES_WITH_TRACKS[depth]
     for box in islice((box for box in _boxes(file, start, end) if box.name == name), most):
@@ -223,29 +219,35 @@ def _find(file: BinaryIO, start: int, end: int, *names: bytes) -> tuple[int, int
     return start, end
 
 
-def _handler(file: BinaryIO, track: _Box) -> bytes:
-    return next(_tracks(file, track.start, track.end, depth=2), b"")
+def _handler(file: BinaryIO, track: tuple[int, int]) -> bytes:
+    return next(_tracks(file, *track, depth=2), b"")
 
 
-def _read(file: BinaryIO, start: int, end: int, most: int = 64) -> bytes:
+def _read(file: BinaryIO, where: tuple[int, int] | None) -> bytes:
+    """What is between two places, as far as any field that is looked at; empty for nowhere."""
+    start, end = where or (0, 0)
     file.seek(start)
-    return file.read(max(0, min(end - start, most)))
+    return file.read(max(0, min(end - start, 64)))
 
 
-def _unsigned(file: BinaryIO, start: int, end: int, at: int = 4) -> int:
-    """The number at an offset of a full box, in 4 bytes or, in a box of version 1, in 8."""
-    content = _read(file, start, end)
-    wide = 8 if content[:1] == b"\1" else 4
-    return int.from_bytes(content[at : at + wide], "big")
+def _wide(content: bytes) -> int:
+    """The bytes of a number in a full box; those of version 1 are the wide ones."""
+    return 8 if content[:1] == b"\1" else 4
+
+
+def _unsigned(file: BinaryIO, where: tuple[int, int] | None) -> int:
+    """The first number of a full box."""
+    content = _read(file, where)
+    return int.from_bytes(content[4 : 4 + _wide(content)], "big")
 
 
 def _duration(file: BinaryIO, header: tuple[int, int] | None) -> tuple[int, int]:
     """The units of a second, and how many there are, by a header of a movie or of its media."""
-    content = _read(file, *(header or (0, 0)))
-    wide = 8 if content[:1] == b"\1" else 4
+    content = _read(file, header)
+    wide = _wide(content)
     at = 4 + 2 * wide
     units = content[at + 4 : at + 4 + wide]
-    # All ones: nobody knows.
+    # All ones mean unknown.
     known = units != b"\xff" * wide
     return int.from_bytes(content[at : at + 4], "big"), known * int.from_bytes(units, "big")
 
@@ -253,8 +255,7 @@ def _duration(file: BinaryIO, header: tuple[int, int] | None) -> tuple[int, int]
 def _sample_entry(
     file: BinaryIO, track: tuple[int, int], *, is_video: bool
 ) -> tuple[str | None, int | None, int | None]:
-    where = _find(file, *track, b"mdia", b"minf", b"stbl", b"stsd")
-    content = _read(file, *(where or (0, 0)))
+    content = _read(file, _find(file, *track, b"mdia", b"minf", b"stbl", b"stsd"))
     codec, size = _CODECS.get(content[12:16]), content[40:44]
     if not is_video or len(size) < 4:  # noqa: PLR2004 - two numbers of two bytes
         return codec, None, None
@@ -266,10 +267,9 @@ def _start(file: BinaryIO, track: tuple[int, int], movie_scale: int) -> float:
     """When a track begins: by its first fragment, and by an empty edit in front of it."""
     scale, _ = _duration(file, _find(file, *track, b"mdia", b"mdhd"))
     first = _find(file, 0, _size_of(file), b"moof", b"traf", b"tfdt")
-    decoded = _unsigned(file, *first) / scale if first and scale else 0.0
-    edits = _find(file, *track, b"edts", b"elst")
-    content = _read(file, *(edits or (0, 0)))
-    wide = 8 if content[:1] == b"\1" else 4
+    decoded = _unsigned(file, first) / scale if scale else 0.0
+    content = _read(file, _find(file, *track, b"edts", b"elst"))
+    wide = _wide(content)
     entry = content[8 : 8 + 2 * wide]
     empty = entry[wide:] == b"\xff" * wide and movie_scale
     return decoded + (int.from_bytes(entry[:wide], "big") / movie_scale if empty else 0.0)
@@ -284,7 +284,7 @@ def _movie_fills(file: BinaryIO, size: int) -> bool:
     movie = by_name[b"moov"]
     if all(box.name != b"mvex" for box in _boxes(file, movie.start, movie.end)):
         return True
-    # In fragments: the file may end behind any of them, and only an index knows the last one.
+    # In fragments: the file may end after any of them, and only an index knows the last one.
     indexes = _indexed(file, boxes)
     return boxes[-1].name == b"mfra" or (bool(indexes) and max(indexes) <= size)
 
@@ -299,7 +299,7 @@ def _indexed_until(file: BinaryIO, index: _Box) -> int:
     """Where the last segment ends that a ``sidx`` box refers to."""
     file.seek(index.start)
     content = file.read(min(index.end - index.start, _MOST_PARTS))
-    wide = 8 if content[:1] == b"\1" else 4
+    wide = _wide(content)
     at = 12 + wide
     until = index.end + int.from_bytes(content[at : at + wide], "big")
     for reference in range(at + wide + 4, len(content) - 11, 12):
@@ -319,7 +319,7 @@ def _picture_fills(file: BinaryIO, size: int) -> bool:
 
 
 def _jpeg_ends(file: BinaryIO, size: int) -> bool:
-    """Whether the end mark is there; phones and cameras may put something behind it."""
+    """Whether the end mark is there; phones and cameras may put something after it."""
     start = 2
     # A preview in one of the segments has an end mark of its own.
     for _ in range(_MOST_PARTS):

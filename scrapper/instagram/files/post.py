@@ -48,10 +48,10 @@ Begin = Callable[[Wanted], Future[Fetched]]
 class _File:
     """What is still to be done for a file: its *candidates*, the one in hand first.
 
-    They are of the description with the number ``generation``. ``tries`` are counted by URL, over
-    all descriptions, ``every`` candidate is there for those that are too large, and the ``spare``
-    ones for when nothing else is left. ``mute`` is a candidate's file that has no sound, while
-    another one may have it.
+    They come from the description with the number ``generation``. ``tries`` are counted by URL,
+    over all descriptions. If a candidate is too large, the next one of ``every`` candidate may
+    fit; the ``spare`` ones are for when nothing else is left. ``mute`` is a candidate's file that
+    has no sound, while another one may have it.
     """
 
     index: int
@@ -101,7 +101,7 @@ class _File:
 class PostDownload:
     """One post's download: its files, four at a time, until the deadline of *fetch*.
 
-    A file may have *max_bytes*.
+    A file may be up to *max_bytes* large.
     """
 
     def __init__(
@@ -267,7 +267,7 @@ class PostDownload:
     def _gives_way(self, file: _File) -> bool:
         """Whether another candidate of a slow file, or another file before it, can be tried."""
         steps = file.possible(deque(), self._generation)
-        # In a thread of its own: a copy, since the queue changes meanwhile.
+        # This runs in another thread, and the queue changes meanwhile: use a copy.
         others = not all(it.is_cover for it in list(self._waiting))
         return Step.NEXT in steps or (Step.AGAIN in steps and others)
 
@@ -316,7 +316,7 @@ class PostDownload:
         self._end(file, whole)
 
     def _end(self, file: _File, whole: tuple[Candidate, File] | None) -> None:
-        """Take the *whole* file, else one without sound, else try the spare ones, or take none."""
+        """Take the *whole* file, else one without sound; else try the spare candidates, if any."""
         taken = whole or file.mute
         may_help = taken is None and file.spare and file.outcome not in _NO_SPARE
         if may_help and not missing_programs():
@@ -337,7 +337,7 @@ class PostDownload:
         candidate, found = taken
         path = found.path.rename(found.path.with_name(file.stem + found.kind.extension))
         movie = found.movie
-        # What the file says, since Instagram may give no size, or another one's.
+        # The file's own size: Instagram may give none, or that of another file.
         width, height = movie.width or candidate.width, movie.height or candidate.height
         media = MediaItem(found.kind.type, path.name, candidate.url, found.size, width, height)
         if not file.is_cover:
@@ -353,10 +353,10 @@ class PostDownload:
         self._media[file.index] = media
 
     def _renew(self) -> None:
-        """Try those refused by the latest description; if it is theirs, ask for another first.
+        """Try refused files by the latest description; get a new one first if they failed by it.
 
-        At once, since what is asked for after a refusal would most likely be refused as well; and
-        within half of the time that is left, since the other files need some of it.
+        That takes at most half of the time that is left, since the other files need some of it.
+        They wait meanwhile: most likely they would be refused as well.
         """
         refused, self._refused = self._refused, []
         latest = [file for file in refused if file.generation == self._generation]
@@ -372,7 +372,7 @@ class PostDownload:
                 self._go_on(file)
 
     def _describe(self, refused: Sequence[_File]) -> None:
-        """Ask how Instagram describes the post now, or how another source does; go on without."""
+        """Get a fresh description of the post, or another source's; without one, go on."""
         step = self._renewals.popleft()
         without = self._description.sources if step is Step.OTHER else frozenset()
         try:
@@ -384,7 +384,7 @@ class PostDownload:
             for file in refused:
                 self._end(file, None)
             if step is Step.FRESH:
-                # All sources were asked: this says more than what the CDN said.
+                # All sources were asked: their refusal says more than the CDN's.
                 self._renewals.clear()
                 self._reasons = reasons
             return

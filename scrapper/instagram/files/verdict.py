@@ -178,10 +178,10 @@ def outcome_of_file(
     with_sound: bool,
     content_type: str,
 ) -> Outcome:
-    """What the *size* bytes that came are; *kind* is what their beginning says.
+    """How a try ended that brought *size* bytes, of the *kind* that their beginning shows.
 
-    *whole* says whether all of them came. *content_type* counts where nothing came: then a page
-    or a text was no file.
+    *whole* says whether all of them came. *content_type* counts if none came: a text then means
+    that something other than the file was sent.
     """
     if not size:
         return Outcome.UNEXPECTED if content_type.startswith("text/") else Outcome.CUT

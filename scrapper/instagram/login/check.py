@@ -15,7 +15,7 @@ _USERNAME = re.compile(rb'"username":\s?"([A-Za-z0-9._]{1,30})"')
 
 
 def view_as(context: Context) -> str:
-    """The name of the account, as the start page has it; empty if the page does not say.
+    """The name of the account, from the start page; empty if the page does not say.
 
     One request. A start page that is a login form, or a redirect to one, means that Instagram
     ended the session.

@@ -28,7 +28,7 @@ _EXPECTED = (
     "request to instagram.com (developer tools, Network), or the value of the cookie sessionid "
     "(developer tools, Storage or Application)"
 )
-# A shorter one could be a word of the log, from which it is removed.
+# Secrets are removed from the log, and a shorter one could be a word of it.
 _SHORTEST_SECRET = 8
 _DOMAIN = "instagram.com"
 _HTTP_ONLY = "#HttpOnly_"
@@ -126,7 +126,7 @@ def _is_too_short(name: str, value: str) -> bool:
 
 def _text_of(content: bytes) -> str:
     encoding = next((name for mark, name in _MARKS if content.startswith(mark)), "utf-8")
-    if encoding == "utf-8" and b"\0" in content[:2]:
+    if b"\0" in content[:2]:
         encoding = "utf-16-be" if content[:1] == b"\0" else "utf-16-le"
     try:
         return content.decode(encoding)
@@ -136,7 +136,7 @@ def _text_of(content: bytes) -> str:
 
 def _in_json(text: str) -> Iterator[_Cookie]:
     try:
-        data = parse_json(text.encode("utf-8", "replace"))
+        data = parse_json(text.encode())
     except ValueError:
         raise ValueError(f"The JSON in it is incomplete. {_EXPECTED}") from None
     exported = data.get("cookies") if isinstance(data, dict) else data
@@ -149,7 +149,7 @@ def _in_json(text: str) -> Iterator[_Cookie]:
                     _first(one, "domain", "host", "Host raw") or _DOMAIN,
                     _first(one, "expirationDate", "expires", "Expires raw"),
                 )
-    elif isinstance(data, dict):
+    else:
         values = exported if isinstance(exported, dict) else data
         for name, value in values.items():
             # A person may have typed it: only its form shows that it is whole.

@@ -2,7 +2,6 @@
 
 import os
 import pickle
-import pickletools
 import stat
 from pathlib import Path
 
@@ -20,11 +19,11 @@ __all__ = [
 MAX_COOKIES_BYTES = 1_000_000
 """The largest file that is read: a cookies.txt may hold the cookies of many sites."""
 
-# The opcodes of a pickled dictionary of texts, in all protocols. None of them can run code, nest,
-# or take longer than the length suggests.
+# The opcodes of a pickled dictionary of texts, in all protocols. None of them can run code or take
+# longer than the length suggests.
 _OPCODES_OF_TEXTS = (
     *("PROTO", "FRAME", "MARK", "EMPTY_DICT", "DICT", "SETITEM", "SETITEMS", "STOP"),
-    *("UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8"),
+    *("UNICODE", "BINUNICODE", "SHORT_BINUNICODE"),
     *("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE", "GET", "BINGET", "LONG_BINGET"),
 )
 _MAX_PICKLE_BYTES = 100_000
@@ -36,8 +35,6 @@ _UNREADABLE = (
     TypeError,
     AttributeError,
     OverflowError,
-    RecursionError,
-    MemoryError,
 )
 
 
@@ -95,16 +92,16 @@ def read_private(path: Path, most: int = MAX_COOKIES_BYTES) -> bytes:
 
 
 def _only_texts(content: bytes) -> bytes:
-    """*content*, a pickle, if it is a dictionary of texts and nothing else.
+    """*content*, a pickle, if it makes nothing but texts and dictionaries.
 
     Raises:
-        ValueError: it is not, or is damaged.
+        ValueError: it makes something else, or is damaged.
     """
-    dictionaries = 0
+    import pickletools  # noqa: PLC0415
+
     for number, (opcode, argument, _) in enumerate(pickletools.genops(content)):
-        dictionaries += opcode.name in ("EMPTY_DICT", "DICT")
         # A memo index far ahead would allocate that much memory.
         is_far = opcode.name.endswith("PUT") and (argument or 0) > number
-        if opcode.name not in _OPCODES_OF_TEXTS or is_far or dictionaries > 1:
+        if opcode.name not in _OPCODES_OF_TEXTS or is_far:
             raise ValueError("it holds something other than texts")
     return content

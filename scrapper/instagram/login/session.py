@@ -104,7 +104,7 @@ class Login:
         """The session; None if there is none, or it ended, or its account must be confirmed.
 
         It reads the file that the settings name at most once a second, but the login in use each
-        time: no process uses an account for which another one has found that it needs a person.
+        time: if one process finds that a person must look at the account, none uses it.
         """
         with self._lock:
             if time.monotonic() >= self._look_at:

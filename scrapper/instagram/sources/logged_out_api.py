@@ -1,4 +1,4 @@
-"""The logged-out web app's own query, which the public page is filled from too.
+"""The logged-out web app's own query, whose answer the public page contains, too.
 
 POST ``/api/graphql``, with the document of ``INSTAGRAM_DOC_ID`` if it is set, variable
 ``media_id`` (capture api_logged_out_200, October 2026).

@@ -1,7 +1,7 @@
 """The post's public page, as a browser opens it.
 
-GET ``/p/CODE/``, then ``/reel/CODE/``. The page has 0.7 to 1 MB in some hundred scripts; the one
-that holds the post is found by its bytes, and only that one is parsed.
+GET ``/p/CODE/``, then ``/reel/CODE/``. The page is 0.7 to 1 MB large, with some hundred scripts;
+the one that holds the post is found by its bytes, and only that one is parsed.
 """
 
 import re

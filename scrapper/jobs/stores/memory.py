@@ -27,11 +27,11 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What to store of a change of jobs: all of it or nothing.
+    """A change of jobs, which is stored as a whole or not at all.
 
-    ``posts`` are those of ``job`` that changed, by index. If the job ends with them, the plugins to
-    notify, the number of this end, and perhaps a webhook belong to it. A job that goes on after an
-    end was ``reopened``. It may be ``forgotten``. ``removed`` are jobs to drop.
+    ``posts`` are those of ``job`` that changed, by index. If the job ends with them, there are also
+    the plugins to notify, the number of this end, and perhaps a webhook. A job that goes on after
+    an end was ``reopened``. It may be ``forgotten``. ``removed`` are jobs to drop.
     """
 
     job: Job | None = None
@@ -58,7 +58,7 @@ class MemoryStore:
 
     At most *max_jobs* are kept, for *max_age* seconds unless the wall clock is in doubt
     (*clock_is_right* may block). *spacing* is the :class:`~scrapper.jobs.waiting.Backlog`'s.
-    *plugins* want to know of jobs that end. A store that outlives the process overrides
+    *plugins* are notified of jobs that end. A store that outlives the process overrides
     :meth:`keep` and the methods of deliveries.
     """
 

@@ -19,7 +19,7 @@ from scrapper.jobs.store import (
     check_room,
     jobs_to_drop,
 )
-from scrapper.jobs.stores.redis_line import LINE, RedisBacklog
+from scrapper.jobs.stores.redis_backlog import BACKLOG, RedisBacklog
 from scrapper.jobs.webhooks import Outcome
 from scrapper.library.listing import Cursor
 from scrapper.library.post import Wish
@@ -154,7 +154,7 @@ class RedisStore:
 
     It keeps at most *max_jobs* jobs, for *max_age* seconds; a new one replaces the oldest finished
     one. The posts wait in the *queue*, or, with *spacing*, in a
-    :class:`~scrapper.jobs.stores.redis_line.RedisBacklog`.
+    :class:`~scrapper.jobs.stores.redis_backlog.RedisBacklog`.
 
     A job is a hash: its time, its client, its owner, the number of its last change, the number of
     its unfinished posts, and each post under its index, as a list that begins with the number of
@@ -190,7 +190,7 @@ class RedisStore:
     async def releasing(self) -> AsyncIterator[None]:
         """Queue the posts that have waited long enough while the block runs.
 
-        All workers try, one of them gets each.
+        All workers try; each post goes to one of them.
         """
 
         async def release() -> None:
@@ -312,8 +312,8 @@ class RedisStore:
         """Queue posts again whose place in the queue a crash of Redis may have cost."""
         stuck = b"stuck" if self._is_stuck(job) else b""
         arguments = [stuck, *self._messages(job)]
-        if await self._requeue(keys=[STREAM, LINE], args=arguments):
-            log.warning("posts without a place in the queue queued again", job=job.id)
+        if await self._requeue(keys=[STREAM, BACKLOG], args=arguments):
+            log.warning("posts missing from the queue: queued again", job=job.id)
 
     def _is_stuck(self, job: Job) -> bool:
         """Whether the job has not changed for some seconds; true only once in that time."""
@@ -373,7 +373,7 @@ class RedisStore:
         await until_redis_answers(self._backlog.skip)
 
     async def unreported(self, plugin: str) -> Sequence[FinishedJob]:
-        """As the contract has it.
+        """As the contract says.
 
         Raises:
             redis.exceptions.RedisError: Redis does not answer.
@@ -390,7 +390,7 @@ class RedisStore:
         return jobs
 
     async def note_reported(self, plugin: str, job: FinishedJob) -> None:
-        """As the contract has it.
+        """As the contract says.
 
         Raises:
             redis.exceptions.RedisError: Redis does not answer.

@@ -56,7 +56,7 @@ class RedisDeliveries:
     """:class:`~scrapper.jobs.webhooks.Deliveries` for all workers; the jobs are in *store*.
 
     A sorted set has the IDs of deliveries, by the time at which each is due. A hash has the time,
-    the job and the receiver of each, and another one the rest of it. Calls raise
+    the job and the receiver of each, and another hash has the rest. Calls raise
     :class:`redis.exceptions.RedisError` if Redis does not answer.
     """
 

@@ -138,7 +138,7 @@ class JobFile:
         """Open the file, or create it.
 
         A post that was running is queued again. A file that is damaged, or is something else, is
-        set aside: the posts that its jobs stored are not lost, the jobs are. If the file is
+        set aside: its jobs are lost, but not the posts that they stored. If the file is
         damaged, removed or replaced later, what *in_memory* returns, called in a thread, is
         written into a new one.
 
@@ -237,7 +237,7 @@ def _load(database: sqlite3.Connection) -> Contents:
     )
     for id_, created_at, client, keep, webhook, owner, forgotten, announced, outcome, *wish in rows:
         if not math.isfinite(created_at):
-            raise ValueError("a job of no time")
+            raise ValueError("a job without a time")
         job = jobs[id_] = Job(id_, created_at, [], client=client, keep=bool(keep), webhook=webhook)
         job.owner, job.forgotten = owner, bool(forgotten)
         job.wish = Wish.stored(*wish)

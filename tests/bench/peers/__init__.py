@@ -7,7 +7,7 @@ from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection
 
 # Behind an HTTP proxy urllib3 lets the kernel delay small packets. The peers would pay for that
-# here only, since it is the stand-in for Instagram that needs a proxy.
+# only here, because only the stand-in for Instagram needs a proxy.
 _manager: Any = partialmethod(
     HTTPAdapter.proxy_manager_for, socket_options=HTTPConnection.default_socket_options
 )

@@ -1,8 +1,7 @@
 """The least work for a download with Instaloader: nothing else, over persistent connections.
 
-``python -m tests.bench.peers.bare_instaloader THREADS FOLDER SHORTCODE...``: each thread has a
-context of its own, and takes its share of the posts. Prints the CPU seconds and the seconds
-that it took, not counting the start.
+``python -m tests.bench.peers.bare_instaloader FOLDER SHORTCODE...`` prints the CPU seconds and the
+seconds that it took, not counting the start.
 """
 
 import shutil
@@ -16,7 +15,7 @@ from instaloader import Post
 from instaloader.instaloadercontext import InstaloaderContext
 from requests.adapters import HTTPAdapter
 
-from tests.bench.peers.loop import in_threads
+from tests.bench.peers.loop import measured
 
 
 class _Kept(HTTPAdapter):
@@ -43,7 +42,7 @@ class _Context(InstaloaderContext):
 
 
 def main() -> None:
-    in_threads(_download)
+    measured(_download)
 
 
 def _download(folder: Path, shortcodes: list[str]) -> None:

@@ -1,6 +1,6 @@
 """The service's own fetch without its server, as a thread of the service runs it.
 
-``python -m tests.bench.peers.fetch 1 FOLDER SHORTCODE...`` prints the CPU seconds and the seconds
+``python -m tests.bench.peers.fetch FOLDER SHORTCODE...`` prints the CPU seconds and the seconds
 that it took, not counting the start.
 """
 
@@ -11,13 +11,13 @@ from scrapper.instagram.client import Instagram
 from scrapper.library.post import Fetch
 from scrapper.library.store import Library
 from scrapper.settings import load_settings
-from tests.bench.peers.loop import in_threads
+from tests.bench.peers.loop import measured
 
 _SECONDS_A_POST = 60
 
 
 def main() -> None:
-    in_threads(_fetch)
+    measured(_fetch)
 
 
 def _fetch(root: Path, shortcodes: list[str]) -> None:

@@ -1,7 +1,7 @@
 """The least work for a download: the same requests in sequence, over persistent connections.
 
-``python -m tests.bench.peers.loop THREADS FOLDER SHORTCODE...``: each thread takes its share of the
-posts. Prints the CPU seconds and the seconds that it took, not counting the start.
+``python -m tests.bench.peers.loop FOLDER SHORTCODE...`` prints the CPU seconds and the seconds that
+it took, not counting the start.
 """
 
 import json
@@ -10,8 +10,6 @@ import shutil
 import sys
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 
 import requests
@@ -22,27 +20,20 @@ _SITE = "https://www.instagram.com"
 
 
 def main() -> None:
-    in_threads(download)
+    measured(_download)
 
 
-def in_threads(download: Callable[[Path, list[str]], None]) -> None:
-    """Run *download* in as many threads as the command line says.
+def measured(download: Callable[[Path, list[str]], None]) -> None:
+    """Run *download* with the folder and the shortcodes of the command line.
 
-    Each call gets the folder and its thread's share of the posts. Prints the CPU seconds and
-    the seconds that all of it took, not counting the start.
+    Prints the CPU seconds and the seconds that it took.
     """
     cpu, wall = time.process_time(), time.perf_counter()
-    threads, folder, shortcodes = int(sys.argv[1]), Path(sys.argv[2]), sys.argv[3:]
-    with ThreadPoolExecutor(threads) as executor:
-        shares = [shortcodes[start::threads] for start in range(threads)]
-        list(executor.map(partial(download, folder), shares))
+    download(Path(sys.argv[1]), sys.argv[2:])
     print(time.process_time() - cpu, time.perf_counter() - wall)
 
 
-def download(
-    folder: Path, shortcodes: list[str], *, on_stored: Callable[[Path], None] = lambda _: None
-) -> None:
-    """Download the posts; call *on_stored* with each file, and with the folder after each post."""
+def _download(folder: Path, shortcodes: list[str]) -> None:
     with requests.Session() as session:
         page = session.get(f"{_SITE}/").text
         match = re.search(r'"LSD",\[\],\{"token":"([^"]+)"', page)
@@ -67,8 +58,6 @@ def download(
                 path = folder / f"{shortcode}.{suffix}"
                 with session.get(url, stream=True) as response, path.open("wb") as file:
                     shutil.copyfileobj(response.raw, file, 256 * 1024)
-                on_stored(path)
-            on_stored(folder)
 
 
 if __name__ == "__main__":

@@ -55,14 +55,14 @@ def run(command: Sequence[str | Path], folder: Path) -> str:
 
 
 def shown(language: str, service: Service, *, begins: str = "") -> str:
-    """The block of the docs that is in *language*, as it is for *service*."""
+    """The block in *language* from the docs, with the address of *service*."""
     blocks = re.findall(rf"^```{language}\n(.*?)^```", DOCS, re.MULTILINE | re.DOTALL)
     [block] = [block for block in blocks if block.startswith(begins)]
     return str(block.replace("http://localhost:5633", service.url).replace("YOUR-KEY", KEY))
 
 
 def generate(service: Service, folder: Path, *, installs: str) -> str:
-    """Run the commands of the docs, but what they install is there."""
+    """Run the commands of the docs, except that what they install is there already."""
     commands = shown("sh", service, begins=installs).partition("\n")[2]
     # The service of the docs has no key.
     commands = commands.replace("curl ", f"curl -H X-API-Key:{KEY} ")
@@ -85,7 +85,7 @@ def test_the_python_client_of_the_docs_works(
     (tmp_path / "use.py").write_text(shown("python", service))
     as_the_docs_say(run([sys.executable, "use.py"], tmp_path), tmp_path, instagram)
     pytest.importorskip("mypy", reason="needs mypy: make lint")
-    # Of the generated code, the types alone matter.
+    # Of the generated code, only the types matter.
     mypy = ["-m", "mypy", "--strict", "--follow-imports", "silent", "use.py"]
     run([sys.executable, *mypy], tmp_path)
 

@@ -1,4 +1,4 @@
-"""``GET /events``: what changes of jobs, posts and the login."""
+"""``GET /events``: changes of jobs, posts and the login."""
 
 import asyncio
 import json
@@ -16,6 +16,12 @@ from tests.service.handlers.test_jobs import finish, get, submit
 
 KEYS = "anna:anna-s-key\nbert:bert-s-key\n"
 ANNA, BERT = {"X-API-Key": "anna-s-key"}, {"X-API-Key": "bert-s-key"}
+
+
+@pytest.fixture(autouse=True)
+def many_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Events come soon, and so does the end of a stream."""
+    monkeypatch.setattr("scrapper.handlers.event_feed._SECONDS_BETWEEN_LOOKS", 0.02)
 
 
 class Stream:
@@ -169,7 +175,7 @@ async def test_events_of_one_replica_reach_streams_of_another(
 
 
 @both_modes
-async def test_a_named_key_follows_its_own_jobs_alone(
+async def test_a_named_key_follows_only_its_own_jobs(
     instagram: StandIn, start_service: StartService, tmp_path: Path
 ) -> None:
     client = await service_with_keys(start_service, tmp_path)
@@ -183,7 +189,7 @@ async def test_a_named_key_follows_its_own_jobs_alone(
             job = await response.json()
         await anna.until("job", id=job["id"], state="done")
         await everybody.until("job", id=job["id"], state="done")
-        # Posts are for all.
+        # Everybody sees posts.
         await bert.until("post", shortcode="reel-anna")
         async with client.post("/jobs", json=body, headers=BERT) as response:
             own = await response.json()
@@ -196,7 +202,7 @@ async def test_a_named_key_follows_its_own_jobs_alone(
         assert set(names) <= {own["id"], "post"}
 
 
-async def test_the_login_is_followed_with_a_key_alone(
+async def test_only_a_key_follows_the_login(
     instagram: StandIn, start_service: StartService, tmp_path: Path
 ) -> None:
     client = await service_with_keys(start_service, tmp_path)
@@ -217,7 +223,7 @@ async def test_a_client_may_have_twenty_streams_at_a_time(start_service: StartSe
         stream.close()
 
 
-async def test_a_stream_that_its_client_left_counts_no_more(start_service: StartService) -> None:
+async def test_a_stream_that_its_client_left_no_longer_counts(start_service: StartService) -> None:
     client = await start_service()
     for _ in range(20):
         async with client.get("/events") as response:
@@ -262,7 +268,9 @@ async def test_a_stream_ends_with_the_key_or_the_session_that_opened_it(
         assert not other.content.at_eof()
 
 
-async def test_whom_a_proxy_signs_in_has_streams_of_their_own(start_service: StartService) -> None:
+async def test_each_person_behind_a_proxy_has_streams_of_their_own(
+    start_service: StartService,
+) -> None:
     proxy = {"AUTH_PROXY_HEADER": "Remote-User", "AUTH_PROXIES": "127.0.0.1"}
     client = await start_service(**proxy)
     streams = [await client.get("/events", headers={"Remote-User": "anna"}) for _ in range(20)]

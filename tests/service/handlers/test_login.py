@@ -74,7 +74,7 @@ async def test_the_session_may_come_in_every_form(
 @pytest.mark.parametrize(
     ("session", "code"), [("expired", "login_required"), ("challenged", "challenge_required")]
 )
-async def test_a_session_that_is_not_alive_replaces_nothing(
+async def test_a_dead_session_does_not_replace_the_login(
     client: Client, session: str, code: str
 ) -> None:
     assert (await put(client, cookies_txt("alive")))[0] == 200
@@ -83,7 +83,7 @@ async def test_a_session_that_is_not_alive_replaces_nothing(
     assert await state(client) == "active"
 
 
-async def test_an_instagram_that_does_not_answer_replaces_nothing(
+async def test_the_login_stays_if_instagram_does_not_answer(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
@@ -103,7 +103,7 @@ async def test_an_instagram_that_does_not_answer_replaces_nothing(
         ("blank", 502, "instagram_changed"),
     ],
 )
-async def test_a_start_page_that_is_none_replaces_nothing(
+async def test_another_page_does_not_replace_the_login(
     instagram: StandIn, client: Client, answer: str, status: int, code: str
 ) -> None:
     assert (await put(client, cookies_txt("alive")))[0] == 200
@@ -151,7 +151,7 @@ async def test_a_body_over_a_megabyte_is_too_large(client: Client) -> None:
     assert (status, answer["code"]) == (413, "body_too_large")
 
 
-async def test_a_forgotten_login_is_used_no_more(instagram: StandIn, client: Client) -> None:
+async def test_a_forgotten_login_is_no_longer_used(instagram: StandIn, client: Client) -> None:
     assert (await put(client, cookies_txt("alive")))[0] == 200
     assert (await client.delete("/login", headers=KEY)).status == 204
     assert await state(client) == "none"

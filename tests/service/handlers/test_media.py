@@ -162,7 +162,7 @@ async def test_a_browser_without_fetch_metadata_embeds_no_download(
 
 @pytest.mark.parametrize("path", ["/", "/media/reel-dated/reel-dated.mp4", "/download/reel-dated"])
 @pytest.mark.parametrize("name", ["If-Modified-Since", "If-Unmodified-Since", "If-Range"])
-async def test_a_date_that_no_calendar_has_is_refused(
+async def test_an_impossible_date_is_refused(
     instagram: StandIn, start_service: StartService, path: str, name: str
 ) -> None:
     client = await start_service()
@@ -280,7 +280,7 @@ async def test_a_symlink_in_place_of_a_file_is_not_followed(
         assert (await client.get(file)).status == 404, file
 
 
-async def test_a_video_s_cover_is_kept_and_given(
+async def test_the_cover_of_a_video_is_stored_and_served(
     instagram: StandIn, start_service: StartService
 ) -> None:
     client = await start_service()
@@ -327,7 +327,7 @@ async def test_files_of_an_unstored_post_are_refused(
 @pytest.mark.parametrize(
     "filename", ["post.json", "other.mp4", "..%2freel-name%2freel-name.mp4", "%2e%2e", "a%00"]
 )
-async def test_nothing_but_the_post_s_media_is_given(
+async def test_only_the_media_of_the_post_are_served(
     instagram: StandIn, start_service: StartService, filename: str
 ) -> None:
     client = await start_service()
@@ -336,7 +336,7 @@ async def test_nothing_but_the_post_s_media_is_given(
         assert response.status == 404
 
 
-async def test_a_half_file_is_never_given(
+async def test_a_half_file_is_never_served(
     instagram: StandIn, start_service: StartService, media_root: Path
 ) -> None:
     client = await start_service()
@@ -368,7 +368,7 @@ async def test_an_archive_that_is_broken_off_leaves_no_file_open(
 
 
 @pytest.mark.parametrize("content", [b"[" * 10**6, b"{" * 10**6, b"nonsense", b"[]", b""])
-async def test_an_unreadable_post_costs_no_other_and_can_be_deleted(
+async def test_an_unreadable_post_spares_others_and_can_be_deleted(
     instagram: StandIn, start_service: StartService, media_root: Path, content: bytes
 ) -> None:
     client = await start_service()
@@ -387,7 +387,7 @@ async def test_an_unreadable_post_costs_no_other_and_can_be_deleted(
 
 
 @pytest.mark.parametrize("path", ["/media/reel-part/reel-part.mp4", "/download/reel-part", "/"])
-async def test_a_part_of_another_version_is_the_whole_file(
+async def test_a_range_of_another_version_gets_the_whole_file(
     instagram: StandIn, start_service: StartService, path: str
 ) -> None:
     client = await start_service()
@@ -416,7 +416,7 @@ async def test_a_part_of_another_version_is_the_whole_file(
     assert (await ask(Range="bytes=2-5", If_Match='"another"'))[0] == 412
 
 
-async def test_a_download_resumed_after_a_refresh_joins_no_files(
+async def test_a_resumed_download_never_mixes_two_versions(
     instagram: StandIn, start_service: StartService
 ) -> None:
     client, body = await start_service(), {"url": "https://www.instagram.com/reel/reel-joined/"}
@@ -527,7 +527,7 @@ async def test_downloads_are_named_by_the_template(
         assert 'filename="carousel-named_3.jpg"' in response.headers["Content-Disposition"]
 
 
-async def test_a_missing_slide_is_never_another_one(
+async def test_a_missing_slide_never_becomes_another_one(
     instagram: StandIn, start_service: StartService
 ) -> None:
     def change(media: dict[str, Any]) -> dict[str, Any]:
@@ -549,7 +549,7 @@ async def test_a_missing_slide_is_never_another_one(
         assert response.status == 200
 
 
-async def test_the_code_of_a_slide_leads_to_its_parent(
+async def test_the_code_of_a_slide_leads_to_its_carousel(
     instagram: StandIn, start_service: StartService
 ) -> None:
     def change(media: dict[str, Any]) -> dict[str, Any]:

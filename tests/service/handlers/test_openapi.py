@@ -1,4 +1,4 @@
-"""The API's description: true of every answer."""
+"""The API's description is true of every response."""
 
 import asyncio
 import sys
@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import requests
-import schemathesis
 
 from scrapper.app import create_app
 from scrapper.assembly import assemble
@@ -76,12 +75,14 @@ async def test_no_answer_is_outside_the_description(
             command = [str(Path(sys.executable).with_name("schemathesis"))]
             command += ["--config-file", str(Path(__file__).with_name("schemathesis.toml"))]
             command += ["run", f"{service.url}/openapi.json", "--checks", "all", "--no-color"]
-            # Deleting a job gives up what waits of it; its outcome can be read afterwards. That a
+            # Deleting a job cancels its waiting posts; the outcome can be read afterwards. That a
             # deleted post is gone is tested in test_posts.py.
             command += ["--exclude-checks", "use_after_free"]
             # It has no end.
             command += ["--exclude-operation-id", "followEvents"]
-            command += ["--seed", "1", "--max-examples", "20", "--continue-on-failure"]
+            # Without a key the same handlers answer.
+            command += ["--seed", "1", "--max-examples", "10" if key else "5"]
+            command += ["--continue-on-failure"]
             command += ["-H", f"X-API-Key: {key}"] if key else []
             output_of(command, folder=tmp_path)
 
@@ -91,6 +92,9 @@ async def test_no_answer_is_outside_the_description(
 async def test_answers_about_stored_posts_are_as_described(
     instagram: StandIn, tmp_path: Path
 ) -> None:
+    # Each process of pytest would import it.
+    import schemathesis  # noqa: PLC0415
+
     def run() -> None:
         with Service(tmp_path, {**instagram.environment, **NO_LIMITS}) as service:
             schema: Any = schemathesis.openapi.from_url(f"{service.url}/openapi.json")

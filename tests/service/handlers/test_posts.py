@@ -46,7 +46,7 @@ async def test_posts_are_listed_newest_first_and_page_by_page(
     for age, shortcode in enumerate(reversed(shortcodes)):
         os.utime(media_root / shortcode / "post.json", (0, 1_700_000_000 - age // 2))
     first, cursor = await listed(client, limit="2")
-    # Two that were stored in the same instant stand in the order of their names.
+    # Two posts that were stored at the same instant are in the order of their names.
     assert first == ["reel-3", "reel-4"]
     assert cursor
     await store(client, "reel-newer")
@@ -84,7 +84,7 @@ async def test_posts_are_listed_newest_first_and_page_by_page(
         "q=" + "x" * 201,
     ],
 )
-async def test_a_page_that_cannot_be_is_refused(start_service: StartService, query: str) -> None:
+async def test_an_impossible_page_is_refused(start_service: StartService, query: str) -> None:
     client = await start_service()
     async with client.get(f"/posts?{query}") as response:
         assert response.status == 400
@@ -154,7 +154,7 @@ async def test_a_listing_checks_its_sort_and_type(start_service: StartService, q
         assert (response.status, (await response.json())["code"]) == (400, "invalid_parameter")
 
 
-async def test_storage_is_what_is_there_now(
+async def test_storage_reports_the_present_state(
     instagram: StandIn, start_service: StartService, media_root: Path
 ) -> None:
     client = await start_service(MAX_MEDIA_AGE_DAYS="30")

@@ -1,4 +1,4 @@
-"""``/session``: a cookie in the place of the key."""
+"""``/session``: a cookie instead of the key."""
 
 import asyncio
 from pathlib import Path
@@ -21,7 +21,7 @@ async def client(start_service: StartService) -> Client:
 
 
 async def begin(client: Client, **options: Any) -> str:
-    """The cookie, as a header would have it."""
+    """The cookie, as in a header."""
     async with client.post("/session", headers=KEY, **options) as response:
         assert response.status == 204
         client.session.cookie_jar.clear()
@@ -84,7 +84,7 @@ async def test_a_changed_cookie_opens_nothing(client: Client, position: int) -> 
     assert await status(client, changed) == 401
 
 
-async def test_a_session_is_over_after_its_time(client: Client, tmp_path: Path) -> None:
+async def test_a_session_ends_after_its_time(client: Client, tmp_path: Path) -> None:
     now, keys = 1_800_000_000.0, client.app[API_KEYS]
     sessions = Sessions(keys, EndedSessions(tmp_path / "ended.json"), now=lambda: now)
     [key] = keys.called("default")

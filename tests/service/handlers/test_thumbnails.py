@@ -58,7 +58,7 @@ async def test_a_refresh_gives_the_thumbnail_another_url(
     assert len(urls) == 2
 
 
-async def test_a_large_picture_is_no_thumbnail(
+async def test_a_large_picture_is_not_a_thumbnail(
     instagram: StandIn, start_service: StartService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("scrapper.library.post.SMALL_BYTES", 1000)
@@ -143,7 +143,7 @@ async def test_a_smaller_candidate_is_kept_for_lists(
     small = folder / "wide-one_small.jpg"
     async with client.get((await thumbnail_url(client, "wide-one")) or "") as response:
         assert await response.read() == small.read_bytes()
-    # It counts like any file of the post, and is none of its items.
+    # It counts like any file of the post, but is not one of its items.
     sizes = sum(path.stat().st_size for path in folder.iterdir() if path.name != "post.json")
     assert post["bytes_done"] == sizes
     async with client.get("/posts/wide-one") as response:
@@ -169,7 +169,7 @@ async def test_a_smaller_candidate_is_kept_for_lists(
     ],
     ids=str,
 )
-async def test_a_small_picture_that_fails_costs_nothing(
+async def test_a_small_picture_that_fails_does_no_harm(
     instagram: StandIn,
     start_service: StartService,
     media_root: Path,
@@ -208,7 +208,7 @@ async def test_a_picture_that_is_small_needs_no_smaller_one(
         (("a.avif", 1, 10, 10), False, False),
     ],
 )
-def test_what_is_small_is_a_rule(
+def test_one_rule_says_what_is_small(
     item: tuple[str, int, int | None, int | None], light: bool, small: bool
 ) -> None:
     name, size, width, height = item

@@ -59,7 +59,7 @@ async def test_an_answer_to_every_query_has_its_meaning(
 
 
 @pytest.mark.parametrize("answer", sorted(ANSWERS))
-async def test_no_answer_of_one_source_costs_the_post(
+async def test_no_answer_of_one_source_loses_the_post(
     instagram: StandIn, start_service: StartService, answer: str
 ) -> None:
     instagram.define("one", Scenario("", api=answer, web=answer, page="post"))
@@ -97,7 +97,7 @@ async def test_stale_tokens_are_replaced_once(
     assert (instagram.requests("start_page"), instagram.requests("graphql")) == (2, 2)
 
 
-async def test_tokens_that_stay_stale_are_replaced_no_more(
+async def test_tokens_that_stay_stale_are_no_longer_replaced(
     instagram: StandIn, start_service: StartService
 ) -> None:
     instagram.define("staler", Scenario("", api="staletokens", page="loginroute"))
@@ -170,7 +170,7 @@ async def test_an_account_that_needs_a_person_is_left_alone(
         ("to_nourl", (502, CHANGED)),
     ],
 )
-async def test_trouble_of_the_account_is_met_once(
+async def test_trouble_with_the_account_is_met_once(
     instagram: StandIn, start_service: StartService, tmp_path: Path, answer: str, first: Any
 ) -> None:
     instagram.turn_off("info", answer)
@@ -184,7 +184,7 @@ async def test_trouble_of_the_account_is_met_once(
     assert instagram.requests("account") == asked
 
 
-async def test_a_post_hidden_in_this_country_costs_one_request(
+async def test_a_post_hidden_in_this_country_takes_one_request(
     instagram: StandIn, start_service: StartService, tmp_path: Path
 ) -> None:
     instagram.turn_off("info", "geoblock")
@@ -248,7 +248,7 @@ async def test_media_that_the_account_sees_deleted_is_gone(
 
 
 @pytest.mark.parametrize("answer", ["to_nourl", "to_noport", "to_elsewhere", "teapot", "nonsense"])
-async def test_no_answer_to_new_cookies_is_a_fault(
+async def test_no_answer_to_new_cookies_causes_an_internal_error(
     instagram: StandIn, start_service: StartService, answer: str
 ) -> None:
     key = {"X-API-Key": "a-key-of-the-tests"}
@@ -260,7 +260,7 @@ async def test_no_answer_to_new_cookies_is_a_fault(
 
 
 @pytest.mark.parametrize("answer", ["to_nourl", "teapot", "nonsense", "guarded"])
-async def test_no_answer_to_a_share_link_is_a_fault(
+async def test_no_answer_to_a_share_link_causes_an_internal_error(
     instagram: StandIn, start_service: StartService, answer: str
 ) -> None:
     client = await start_service()

@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import Client, StartService, both_modes, stored_files
+from tests.conftest import Client, StartService, both_modes, metric_of, stored_files, until
 from tests.instagram import Answer, Scenario, StandIn
 from tests.instagram.dash import CODE, SOUNDS, VIDEOS, Cdn, Stream, manifest
 from tests.instagram.posts import content_of
-from tests.process import PATIENCE_SECONDS
+from tests.service.handlers.test_jobs import finish
 
 pytestmark = pytest.mark.skipif(
     shutil.which("ffmpeg") is None, reason="needs ffmpeg: on Debian, apt install ffmpeg"
@@ -46,7 +46,7 @@ def probe(path: str) -> list[dict[str, Any]]:
 
 
 def changes(path: str, filters: str, pattern: str) -> list[float]:
-    """When a filter of ffmpeg's notes something, in seconds."""
+    """The seconds at which a filter of ffmpeg reports something."""
     command = ["ffmpeg", "-nostdin", "-i", path, *filters.split(), "-f", "null", "-"]
     noted = subprocess.run(command, check=True, capture_output=True, text=True).stderr
     return [float(moment) for moment in re.findall(pattern, noted)]
@@ -188,7 +188,7 @@ FAULTS: Mapping[str, Callable[[Cdn], Mapping[str, Answer | str]]] = {
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-async def test_a_fault_of_a_part_costs_the_quality_alone(
+async def test_a_fault_of_a_part_lowers_only_the_quality(
     start_service: StartService, cdn: Cdn, media_root: Path, fault: str
 ) -> None:
     answers = {"video": "h264", "sound": "aac", **FAULTS[fault](cdn), "best": PROGRESSIVE}
@@ -208,7 +208,7 @@ async def test_a_mislabelled_codec_is_reported_as_it_is(
     assert (item["codec"], item["height"]) == ("vp9", 160)
 
 
-async def test_a_manifest_without_sound_does_not_cost_it(
+async def test_a_manifest_without_sound_does_not_lose_the_sound(
     start_service: StartService, cdn: Cdn
 ) -> None:
     cdn.gives([VIDEO], {"video": "h264", "best": PROGRESSIVE})
@@ -217,9 +217,7 @@ async def test_a_manifest_without_sound_does_not_cost_it(
     assert "/best/" in post["cdn_url"]
 
 
-async def test_a_video_that_has_its_sound_itself_keeps_it(
-    start_service: StartService, cdn: Cdn
-) -> None:
+async def test_a_video_with_its_own_sound_keeps_it(start_service: StartService, cdn: Cdn) -> None:
     stream = VIDEO._replace(codecs="vp09.00.10.08,mp4a.40.2")
     cdn.gives([stream], {"video": "with its sound"}, change=without_progressive)
     _, post = await scrape(await start_service(), quality="best")
@@ -278,7 +276,7 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-async def test_a_hostile_manifest_costs_the_quality_alone(
+async def test_a_hostile_manifest_lowers_only_the_quality(
     start_service: StartService, cdn: Cdn, name: str
 ) -> None:
     cdn.gives(HOSTILE[name], {"best": PROGRESSIVE})
@@ -324,11 +322,11 @@ async def test_a_manifest_in_another_form_is_read(
     assert "/video/" in post["cdn_url"]
 
 
-# ---- with parts alone, and without ffmpeg
+# ---- with only parts, and without ffmpeg
 
 
 @pytest.mark.parametrize("quality", ["compatible", "best"])
-async def test_a_video_in_parts_alone_is_joined(
+async def test_a_video_in_parts_only_is_joined(
     start_service: StartService, cdn: Cdn, quality: str
 ) -> None:
     parts = {"v720": "h264", "h1080": "h264", "v1080": "av1"}
@@ -338,7 +336,7 @@ async def test_a_video_in_parts_alone_is_joined(
 
 
 @pytest.mark.parametrize("fault", [GONE, Answer(status=403), Answer(status=500), HTML])
-async def test_parts_stand_in_for_a_whole_file_that_fails(
+async def test_parts_replace_a_whole_file_that_fails(
     start_service: StartService, cdn: Cdn, fault: Answer
 ) -> None:
     parts = {"v720": "h264", "sound": "aac"}
@@ -390,7 +388,7 @@ async def test_parts_in_a_carousel_cost_one_slide_without_ffmpeg(
 
 
 @pytest.mark.parametrize("script", ["exec sleep 600", "kill -9 $$", "exit 1", ":"])
-async def test_an_ffmpeg_that_fails_costs_the_quality_alone(
+async def test_an_ffmpeg_that_fails_lowers_only_the_quality(
     start_service: StartService,
     cdn: Cdn,
     monkeypatch: pytest.MonkeyPatch,
@@ -491,7 +489,7 @@ async def test_a_size_must_be_a_number(start_service: StartService, body: dict[s
 
 
 @pytest.mark.parametrize("query", ["max_mb=0", "max_mb=nan", "max_mb=x", "quality=good"])
-async def test_a_query_must_be_right_too(start_service: StartService, query: str) -> None:
+async def test_a_wrong_query_is_refused_too(start_service: StartService, query: str) -> None:
     client = await start_service()
     response = await client.get(f"/download?url={POST.format(CODE)}&{query}")
     assert (response.status, (await response.json())["code"]) == (400, "invalid_parameter")
@@ -547,7 +545,7 @@ async def test_a_best_post_in_vp9_is_fetched_again_for_compatible(
 
 
 @pytest.mark.parametrize("body", [{"quality": "best"}, {"max_mb": 0.01}])
-async def test_a_stored_post_is_the_answer_where_no_other_can_be_had(
+async def test_a_stored_post_is_returned_if_no_other_is_available(
     start_service: StartService, instagram: StandIn, body: dict[str, Any]
 ) -> None:
     client = await start_service(INSTAGRAM_COOLDOWN_SECONDS="60")
@@ -562,7 +560,9 @@ async def test_a_stored_post_is_the_answer_where_no_other_can_be_had(
     assert (status, post["cached"], post["stale"]) == (200, True, False)
 
 
-async def test_a_size_is_kept_to_whatever_is_stored(start_service: StartService, cdn: Cdn) -> None:
+async def test_a_size_is_respected_whatever_is_stored(
+    start_service: StartService, cdn: Cdn
+) -> None:
     cdn.gives(
         [Stream("large", "avc1", 1920), Stream("small", "avc1", 960), SOUND],
         {"large": "large", "small": "h264", "sound": "aac"},
@@ -576,7 +576,7 @@ async def test_a_size_is_kept_to_whatever_is_stored(start_service: StartService,
     assert (await scrape(client, max_mb=most))[1]["cached"]
     status, error = await scrape(client, max_mb=0.001)
     assert (status, error["code"]) == (422, "media_too_large")
-    # It is still there, and whoever sets no bound gets the large one again.
+    # It is still there: a request without a bound gets the large one again.
     _, again = await scrape(client)
     assert (again["cached"], again["media"][0]["height"]) == (False, 640)
     assert (await scrape(client))[1]["cached"]
@@ -606,12 +606,7 @@ async def test_a_job_takes_quality_and_size_too(start_service: StartService, cdn
     async def job(**body: Any) -> dict[str, Any]:
         created = await client.post("/jobs", json={"urls": [POST.format(CODE)], **body})
         assert created.status == 202, await created.text()
-        found: dict[str, Any] = {}
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            while found.get("state") in (None, "running"):
-                await asyncio.sleep(0.05)
-                found = await (await client.get(created.headers["Location"])).json()
-        [post] = found["posts"]
+        [post] = (await finish(client, await created.json()))["posts"]
         return dict(post)
 
     await job()
@@ -636,7 +631,7 @@ async def test_clients_with_other_wishes_do_not_get_each_other_s_files(
         {},
     ]
     scrapes = [asyncio.create_task(scrape(client, **wish)) for wish in wishes]
-    await asyncio.sleep(0.1)
+    await until(lambda: metric_of(client, "scrape_flights_joined_total") == 4)
     instagram.release()
     plain, best, small, again, last = await asyncio.gather(*scrapes)
     assert {answer[1]["media"][0]["codec"] for answer in (plain, last)} == {"h264"}

@@ -1,6 +1,5 @@
 """One story, or one item of a highlight, by its link: with a session, or not at all."""
 
-import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +8,7 @@ import pytest
 from tests.conftest import Client, StartService
 from tests.instagram import Scenario, StandIn
 from tests.instagram.posts import media_id
+from tests.service.handlers.test_jobs import finish
 from tests.service.instagram.test_sources import contents_of, session_file
 
 NUMBER = media_id("story-one")
@@ -57,19 +57,13 @@ async def test_without_a_session_nobody_is_asked_for_a_story(
     status, body = await scrape(client, url)
     assert (status, body["code"]) == (403, "login_required")
     async with client.post("/jobs", json={"urls": [url]}) as response:
-        location = response.headers["Location"]
-    job: dict[str, Any] = {"state": "running"}
-    while job["state"] == "running":
-        async with client.get(location) as response:
-            job = await response.json()
-        await asyncio.sleep(0)
-    post = job["posts"][0]
+        [post] = (await finish(client, await response.json()))["posts"]
     assert (post["status"], post["code"]) == (403, "login_required")
     assert instagram.requests() == 0
 
 
 @pytest.mark.parametrize("info", ["deleted", "notfound"])
-async def test_a_story_that_ended_is_gone(
+async def test_an_ended_story_is_gone(
     instagram: StandIn, start_service: StartService, tmp_path: Path, info: str
 ) -> None:
     instagram.define("story", Scenario("", info=info))

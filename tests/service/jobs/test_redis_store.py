@@ -17,7 +17,7 @@ from scrapper.telemetry.metrics import Metrics
 from tests.redis_server import RedisServer
 from tests.unit.jobs.contract import StoreContract, batch
 
-STREAM, LINE = "scrapper:queue", "scrapper:backlog"
+STREAM, BACKLOG = "scrapper:queue", "scrapper:backlog"
 
 
 @pytest.fixture
@@ -95,7 +95,7 @@ async def test_a_job_whose_posts_lost_their_queue_is_queued_again(
         for _ in range(2):
             await store.get(job.id)
     assert await stream(redis) == [(job.id, 1), (job.id, 2)]
-    assert [line["event"] for line in logs] == ["posts without a place in the queue queued again"]
+    assert [line["event"] for line in logs] == ["posts missing from the queue: queued again"]
 
 
 async def test_lost_posts_are_queued_again_beside_those_of_others(
@@ -109,13 +109,13 @@ async def test_lost_posts_are_queued_again_beside_those_of_others(
     await store.wait(other, 0, other.posts[0], 100.0)
     found = await store.get(lost.id)
     assert found is not None
-    # Whoever follows the job finds it, too.
+    # A client that follows the job finds that out, too.
     for _ in range(2):
         assert await store.refresh(found)
     assert await stream(redis) == [(other.id, 0), (lost.id, 0), (lost.id, 1)]
 
 
-async def test_a_job_that_waits_in_line_is_not_queued_again(
+async def test_a_job_that_waits_in_the_backlog_is_not_queued_again(
     store: RedisStore, redis: SharedRedis
 ) -> None:
     job = batch(1)
@@ -124,7 +124,7 @@ async def test_a_job_that_waits_in_line_is_not_queued_again(
     await redis.delete(STREAM)
     await store.get(job.id)
     assert await stream(redis) == []
-    assert await redis.zcard(LINE) == 1
+    assert await redis.zcard(BACKLOG) == 1
 
 
 async def test_a_job_that_redis_lost_is_gone(store: RedisStore, redis: SharedRedis) -> None:

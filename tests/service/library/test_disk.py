@@ -121,7 +121,7 @@ async def test_a_file_over_max_media_mb_is_refused_unread(
         assert response.status == 422
         error = await response.json()
         assert (error["code"], error["smallest_size"]) == ("media_too_large", 20_000_000)
-        assert error["error"].endswith("the smallest has 20 MB")
+        assert error["error"].endswith("the smallest is 20 MB")
     assert stored_files(media_root) == set()
     async with client.post("/scrape", json={"url": URL.format("reel-one")}) as response:
         assert response.status == 200

@@ -54,7 +54,7 @@ async def test_one_request_fetches_and_keeps_a_post(
     body = {"url": REEL.format("reel-both"), "keep": True}
     async with client.post("/scrape", json=body) as response:
         assert (await response.json())["kept"] is True
-    # Who does not ask for it changes nothing, and neither does a refresh.
+    # A request without ``keep`` changes nothing, and neither does a refresh.
     body = {"url": REEL.format("reel-both"), "refresh": True}
     async with client.post("/scrape", json=body) as response:
         assert (response.status, (await response.json())["kept"]) == (200, True)

@@ -4,10 +4,8 @@ import time
 from functools import partial
 from pathlib import Path
 
-from scrapper.handlers.resources import METRICS
-from tests.conftest import StartService, both_modes, stored_files, until
+from tests.conftest import Client, StartService, both_modes, metric_of, stored_files, until
 from tests.instagram import StandIn
-from tests.process import PATIENCE_SECONDS
 
 URL = "https://www.instagram.com/reel/{}/"
 
@@ -16,16 +14,23 @@ def make_old(media_root: Path, shortcode: str) -> None:
     os.utime(media_root / shortcode / "post.json", (time.time() - 1e6,) * 2)
 
 
+async def until_swept(client: Client, outcome: str = "ok") -> None:
+    """Wait until a sweep that begins from now on ended with *outcome*."""
+    sweeps = partial(metric_of, client, "library_sweeps_total", outcome=outcome)
+    done = sweeps()
+    await until(lambda: sweeps() > done + 1)
+
+
 @both_modes
 async def test_old_posts_go_on_a_timer_and_young_ones_stay(
     instagram: StandIn, start_service: StartService, media_root: Path
 ) -> None:
-    client = await start_service(MEDIA_CLEANUP_INTERVAL_SECONDS="0.1")
+    client = await start_service(MEDIA_CLEANUP_INTERVAL_SECONDS="0.02")
     for shortcode in ("reel-old", "reel-young"):
         await client.post("/scrape", json={"url": URL.format(shortcode)})
     make_old(media_root, "reel-old")
     await until(lambda: not (media_root / "reel-old").exists())
-    await asyncio.sleep(0.3)
+    await until_swept(client)
     assert {name.partition("/")[0] for name in stored_files(media_root)} == {"reel-young"}
     assert (await client.get("/download/reel-old")).status == 404
 
@@ -33,16 +38,10 @@ async def test_old_posts_go_on_a_timer_and_young_ones_stay(
 async def test_zero_days_keep_every_post(
     instagram: StandIn, start_service: StartService, media_root: Path
 ) -> None:
-    client = await start_service(MEDIA_CLEANUP_INTERVAL_SECONDS="0.1", MAX_MEDIA_AGE_DAYS="0")
+    client = await start_service(MEDIA_CLEANUP_INTERVAL_SECONDS="0.02", MAX_MEDIA_AGE_DAYS="0")
     await client.post("/scrape", json={"url": URL.format("reel-forever")})
     make_old(media_root, "reel-forever")
-    registry = client.app[METRICS].registry
-
-    def sweeps() -> float:
-        return registry.get_sample_value("library_sweeps_total", {"outcome": "ok"}) or 0.0
-
-    done = sweeps()
-    await until(lambda: sweeps() > done + 1)
+    await until_swept(client)
     assert "reel-forever/post.json" in stored_files(media_root)
 
 
@@ -50,7 +49,7 @@ async def test_zero_days_keep_every_post(
 async def test_a_post_that_is_being_refreshed_is_not_swept(
     instagram: StandIn, start_service: StartService, media_root: Path
 ) -> None:
-    client = await start_service(MEDIA_CLEANUP_INTERVAL_SECONDS="0.1")
+    client = await start_service(MEDIA_CLEANUP_INTERVAL_SECONDS="0.02")
     await client.post("/scrape", json={"url": URL.format("reel-busy")})
     await client.post("/scrape", json={"url": URL.format("reel-mark")})
     instagram.hold()
@@ -61,7 +60,7 @@ async def test_a_post_that_is_being_refreshed_is_not_swept(
     for shortcode in ("reel-busy", "reel-mark"):
         make_old(media_root, shortcode)
     await until(lambda: not (media_root / "reel-mark").exists())
-    await asyncio.sleep(0.3)
+    await until_swept(client)
     assert (media_root / "reel-busy").exists()
     instagram.release()
     assert (await refresh).status == 200
@@ -71,15 +70,11 @@ async def test_a_post_that_is_being_refreshed_is_not_swept(
 async def test_sweeps_go_on_after_one_that_failed(
     instagram: StandIn, start_service: StartService, media_root: Path
 ) -> None:
-    client = await start_service(MEDIA_CLEANUP_INTERVAL_SECONDS="0.1")
+    client = await start_service(MEDIA_CLEANUP_INTERVAL_SECONDS="0.02")
     await client.post("/scrape", json={"url": URL.format("reel-later")})
     make_old(media_root, "reel-later")
     aside = media_root.with_name("aside")
     await asyncio.to_thread(media_root.rename, aside)
-    registry = client.app[METRICS].registry
-    failed = partial(registry.get_sample_value, "library_sweeps_total", {"outcome": "failed"})
-    async with asyncio.timeout(PATIENCE_SECONDS):
-        while not await asyncio.to_thread(failed):
-            pass
+    await until_swept(client, "failed")
     await asyncio.to_thread(aside.rename, media_root)
     await until(lambda: not (media_root / "reel-later").exists())

@@ -206,7 +206,7 @@ async def test_other_loads_cause_no_work(start: Any, site: str, headers: dict[st
     assert await code(client, path="/x", **sent) == 200
 
 
-async def test_fetch_of_node_is_no_browser_s(start: Any) -> None:
+async def test_fetch_in_node_is_not_a_browser(start: Any) -> None:
     client = await start()
     node = {"Sec-Fetch-Mode": "cors", "User-Agent": "node", "Accept": "*/*"}
     for method in ("GET", "POST"):

@@ -36,7 +36,7 @@ async def test_a_request_without_an_id_gets_one(aiohttp_client: Any) -> None:
     assert first.headers["X-Request-ID"] != second.headers["X-Request-ID"]
 
 
-async def test_a_sane_id_is_taken_and_returned(aiohttp_client: Any) -> None:
+async def test_a_valid_id_is_taken_and_returned(aiohttp_client: Any) -> None:
     client = await aiohttp_client(application())
     response = await client.get("/show", headers={"X-Request-ID": "a-B_3." + "x" * 122})
     assert response.headers["X-Request-ID"] == "a-B_3." + "x" * 122

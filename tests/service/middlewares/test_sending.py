@@ -1,4 +1,4 @@
-"""What is logged and counted of a response is what was sent of it."""
+"""Logs and metrics of a response report what was sent."""
 
 import asyncio
 from pathlib import Path
@@ -98,7 +98,7 @@ async def test_a_file_is_logged_and_counted_as_it_was_sent(
         assert registry.get_sample_value("http_request_duration_seconds_count", labels)
     labels = {"route": "/file"}
     assert registry.get_sample_value("http_response_bytes_total", labels) == 2 * len(CONTENT) + 100
-    # The connection is good for more.
+    # The connection can be used again.
     assert (await line_of(client, "/file", "HEAD"))["bytes"] == 0
     assert (await client.get("/file")).status == 200
 

@@ -240,7 +240,7 @@ async def test_pictures_have_their_song_in_one_request(
         (Answer("sound.m4a", only=1000), 502),
     ],
 )
-async def test_a_song_that_cannot_be_had_costs_nothing_else(
+async def test_a_song_that_fails_does_no_other_harm(
     start_service: StartService,
     instagram: StandIn,
     media_root: Path,
@@ -261,7 +261,7 @@ async def test_a_song_that_cannot_be_had_costs_nothing_else(
 @pytest.mark.parametrize(
     "url", ["https://example.com/a.m4a", "http://127.0.0.1/a.m4a", "file:///x"]
 )
-async def test_a_song_comes_from_the_cdn_alone(
+async def test_a_song_comes_only_from_the_cdn(
     start_service: StartService, instagram: StandIn, url: str
 ) -> None:
     instagram.define("song", Scenario("", shape="photo", change=with_song(url)))
@@ -270,7 +270,7 @@ async def test_a_song_comes_from_the_cdn_alone(
     assert (await client.get("/download/song-1?audio=1")).status in (404, 502)
 
 
-async def test_a_song_that_hardly_comes_keeps_no_video_waiting(
+async def test_a_slow_song_does_not_delay_videos(
     start_service: StartService, instagram: StandIn
 ) -> None:
     answers = {"song/1": [Answer("sound.m4a", wire="drip")]}

@@ -1,4 +1,4 @@
-"""What plugins bring is part of the service: routes, middlewares and sources."""
+"""Routes, middlewares and sources of plugins are part of the service."""
 
 import threading
 from typing import Any
@@ -88,6 +88,7 @@ async def test_a_plugin_s_source_comes_last_and_may_fail(
 async def test_a_hanging_source_delays_only_posts_that_need_it(
     start_service: StartService, monkeypatch: pytest.MonkeyPatch, instagram: StandIn
 ) -> None:
+    monkeypatch.setattr("scrapper.plugins.loading._GRACE", 0.1)
     go_on = threading.Event()
 
     def hang(*_: Any) -> Any:

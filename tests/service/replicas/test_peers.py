@@ -1,4 +1,4 @@
-"""What replicas agree on by Redis: turns, ends of turns, sweeps and the cool-down."""
+"""What replicas agree on over Redis: turns, ends of turns, sweeps and the cool-down."""
 
 import asyncio
 import time
@@ -42,7 +42,7 @@ async def wait_in_line(server: RedisServer, line: Line) -> asyncio.Task[bool]:
 
 @pytest.fixture
 async def peers(redis_server: RedisServer) -> AsyncIterator[list[RedisPeers]]:
-    """Those of two processes."""
+    """The peers of two processes."""
     async with AsyncExitStack() as ends:
         both = []
         for _ in range(2):
@@ -69,7 +69,7 @@ async def test_those_without_the_turn_hear_of_the_stored_post(
         assert await landed
 
 
-async def test_each_turn_has_a_greater_fence(peers: list[RedisPeers]) -> None:
+async def test_each_turn_has_a_higher_fence(peers: list[RedisPeers]) -> None:
     fences = []
     for number in range(10):
         async with peers[number % 2].line("abcde") as line:
@@ -77,7 +77,7 @@ async def test_each_turn_has_a_greater_fence(peers: list[RedisPeers]) -> None:
     assert fences == sorted(set(map(int, filter(None, fences))))
 
 
-async def test_fences_grow_also_where_redis_lost_all(
+async def test_fences_grow_even_after_redis_lost_all(
     peers: list[RedisPeers], redis_server: RedisServer
 ) -> None:
     async with peers[0].line("abcde") as line:
@@ -91,7 +91,7 @@ async def test_fences_grow_also_where_redis_lost_all(
 
 
 @pytest.mark.parametrize("error", [PostNotFound(), RateLimited(retry_after=17.5)])
-async def test_an_error_of_the_post_is_that_of_all(
+async def test_an_error_of_the_post_reaches_all(
     peers: list[RedisPeers], redis_server: RedisServer, error: ScrapeError
 ) -> None:
     one, other = peers
@@ -212,17 +212,15 @@ async def test_a_missed_end_of_a_turn_is_noticed(
 @pytest.mark.parametrize(
     "message", [b"{", b"[]", b"{}", b'{"post": "abcde", "error": "OfTomorrow"}']
 )
-async def test_a_message_of_another_version_is_no_harm(
+async def test_a_message_of_another_version_does_no_harm(
     peers: list[RedisPeers], redis_server: RedisServer, message: bytes
 ) -> None:
     one, other = peers
     async with other.line("abcde") as waiting:
         async with one.line("abcde") as line:
             await line.take_turn()
-            landed = asyncio.create_task(waiting.wait_for_other(soon()))
-            await asyncio.sleep(0.1)
+            landed = await wait_in_line(redis_server, waiting)
             await asyncio.to_thread(redis_server.client.publish, "scrapper:0:landed", message)
-            await asyncio.sleep(0.1)
             line.stored = True
         if not await landed:
             assert await waiting.take_turn()

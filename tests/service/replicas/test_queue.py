@@ -29,7 +29,7 @@ NewQueue = Callable[[], PostQueue]
 
 @pytest.fixture
 async def new_queue(redis_server: RedisServer) -> AsyncIterator[NewQueue]:
-    """Makes the queue as processes have it."""
+    """Makes the queue of a process."""
     redis = SharedRedis.at(redis_server.url, Metrics())
     queues = []
 
@@ -70,6 +70,14 @@ async def until_standing(queue: PostQueue, standing: Standing) -> None:
     async with asyncio.timeout(PATIENCE_SECONDS):
         while await queue.standing() != standing:  # noqa: ASYNC110 - others change it
             await asyncio.sleep(0.01)
+
+
+def silent_for(redis_server: RedisServer) -> int:
+    """The milliseconds for which the worker with the first post has been silent."""
+    redis: Any = redis_server.client
+    [entry] = redis.xpending_range(STREAM, "workers", "-", "+", 1)
+    milliseconds: int = entry["time_since_delivered"]
+    return milliseconds
 
 
 class Acknowledged:
@@ -142,7 +150,7 @@ async def test_the_standing_counts_posts_and_workers(new_queue: NewQueue) -> Non
     await until_standing(queue, Standing(waiting=2, taken=1, workers=1))
 
 
-async def test_what_a_worker_hands_back_another_has_first(
+async def test_posts_that_a_worker_hands_back_come_first(
     new_queue: NewQueue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stopping, other = new_queue(), new_queue()
@@ -160,7 +168,7 @@ async def test_what_a_worker_hands_back_another_has_first(
 
 
 async def test_a_late_worker_keeps_its_post_while_it_is_connected(
-    new_queue: NewQueue, monkeypatch: pytest.MonkeyPatch
+    new_queue: NewQueue, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("scrapper.replicas.queue.ABANDONED_SECONDS", 0.1)
     monkeypatch.setattr("scrapper.replicas.queue._HEARTBEAT_SECONDS", 3600.0)
@@ -169,7 +177,9 @@ async def test_a_late_worker_keeps_its_post_while_it_is_connected(
     await until_standing(late, Standing(waiting=0, taken=0, workers=1))
     await add(late, 0, 1)
     assert await take(late.listen()) == 0
-    await asyncio.sleep(0.3)
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while await asyncio.to_thread(silent_for, redis_server) <= 100:
+            pass
     messages = other.listen()
     # What is lost comes before what is new.
     assert await take(messages) == 1
@@ -185,16 +195,9 @@ async def test_a_heartbeat_keeps_a_post_from_being_lost(
     await worker.startup()
     await add(worker, 0)
     await take(worker.listen())
-
-    def idle() -> int:
-        redis: Any = redis_server.client
-        [entry] = redis.xpending_range(STREAM, "workers", "-", "+", 1)
-        milliseconds: int = entry["time_since_delivered"]
-        return milliseconds
-
     async with asyncio.timeout(PATIENCE_SECONDS):
-        before = await asyncio.to_thread(idle)
-        while (now := await asyncio.to_thread(idle)) >= before:
+        before = await asyncio.to_thread(silent_for, redis_server)
+        while (now := await asyncio.to_thread(silent_for, redis_server)) >= before:
             before = now
 
 

@@ -12,11 +12,13 @@ from tests.redis_server import RedisServer
 
 
 @pytest.fixture
-def mode(redis_server: RedisServer) -> dict[str, str]:
-    return {"REDIS_URL": redis_server.url}
-
-
-LIMIT = {"RATE_LIMIT_MAX_REQUESTS": "6", "RATE_LIMIT_WINDOW_SECONDS": "600"}
+def limit(redis_server: RedisServer) -> dict[str, str]:
+    """The settings of a replica. No worker runs, which would miss Redis by itself."""
+    return {
+        "REDIS_URL": redis_server.url,
+        "RATE_LIMIT_MAX_REQUESTS": "6",
+        "RATE_LIMIT_WINDOW_SECONDS": "600",
+    }
 
 
 async def ask(client: Client) -> int:
@@ -26,25 +28,25 @@ async def ask(client: Client) -> int:
 
 
 async def test_a_client_has_one_bucket_over_all_replicas(
-    start_service: StartService,
+    start_service: StartService, limit: dict[str, str]
 ) -> None:
-    replicas = [await start_service(**LIMIT) for _ in range(3)]
+    replicas = [await start_service(**limit) for _ in range(3)]
     statuses = [await ask(replicas[number % 3]) for number in range(9)]
     assert statuses == [400] * 6 + [429] * 3
 
 
 async def test_reads_take_from_another_bucket(
-    start_service: StartService, redis_server: RedisServer
+    start_service: StartService, limit: dict[str, str]
 ) -> None:
-    client = await start_service(**LIMIT)
+    client = await start_service(**limit)
     assert [await ask(client) for _ in range(7)][-1] == 429
     assert (await client.get("/posts")).headers["RateLimit-Remaining"] == "59"
 
 
 async def test_without_redis_each_replica_has_its_own_bucket(
-    start_service: StartService, redis_server: RedisServer
+    start_service: StartService, limit: dict[str, str], redis_server: RedisServer
 ) -> None:
-    one, other = [await start_service(**LIMIT) for _ in range(2)]
+    one, other = [await start_service(**limit) for _ in range(2)]
     assert [await ask(one) for _ in range(6)] == [400] * 6
     await asyncio.to_thread(redis_server.stop)
     try:
@@ -65,9 +67,9 @@ async def test_without_redis_each_replica_has_its_own_bucket(
 
 
 async def test_a_client_waits_no_longer_than_the_bucket_says(
-    start_service: StartService, redis_server: RedisServer
+    start_service: StartService, limit: dict[str, str]
 ) -> None:
-    settings = {"RATE_LIMIT_MAX_REQUESTS": "2", "RATE_LIMIT_WINDOW_SECONDS": "1"}
+    settings = limit | {"RATE_LIMIT_MAX_REQUESTS": "2", "RATE_LIMIT_WINDOW_SECONDS": "1"}
     one, other = [await start_service(**settings) for _ in range(2)]
     assert [await ask(one), await ask(other)] == [400, 400]
     async with asyncio.timeout(PATIENCE_SECONDS):
@@ -76,9 +78,12 @@ async def test_a_client_waits_no_longer_than_the_bucket_says(
 
 
 async def test_a_full_redis_is_logged_and_each_goes_on_alone(
-    instagram: StandIn, start_service: StartService, redis_server: RedisServer
+    instagram: StandIn,
+    start_service: StartService,
+    limit: dict[str, str],
+    redis_server: RedisServer,
 ) -> None:
-    client = await start_service(**LIMIT)
+    client = await start_service(**limit)
     url = "https://www.instagram.com/reel/reel-full/"
     with capture_logs() as logs:
         await asyncio.to_thread(redis_server.client.config_set, "maxmemory", "1")

@@ -5,9 +5,8 @@ from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.conftest import Client, StartService, both_modes, until
+from tests.conftest import Client, StartService, both_modes, metric_of, until
 from tests.instagram import StandIn
-from tests.process import PATIENCE_SECONDS
 from tests.service.scraping.test_scraper import know_a_source
 
 URL = "https://www.instagram.com/reel/{}/"
@@ -59,20 +58,13 @@ async def test_scrapes_are_counted_by_outcome(
         ("ok",): 2,
         ("PostNotFound",): 1,
         ("RateLimited",): 1,
-        # There from the start, for the alerts.
+        # It exists from the start, for the alerts.
         ("ChallengeRequired",): 0,
         ("InstagramChanged",): 0,
     }
     assert known["scrape_cache_hits_total"][()] == 1
     size = sum(len(content) for content in instagram.bytes_of("reel-a"))
     assert known["scrape_downloaded_bytes_total"][()] > 2 * size
-
-
-async def until_figure(client: Client, name: str, value: float) -> None:
-    """Wait until the metric *name* has the *value*."""
-    async with asyncio.timeout(PATIENCE_SECONDS):
-        while (await figures(client))[name][()] != value:
-            pass
 
 
 async def test_waiting_posts_and_joined_flights_are_counted(
@@ -84,7 +76,7 @@ async def test_waiting_posts_and_joined_flights_are_counted(
     codes = ["reel-1", "reel-2", "reel-3", "reel-3"]
     tasks = [asyncio.create_task(scrape(client, f"{code}-queue")) for code in codes]
     await until(lambda: instagram.requests("graphql") == 2)
-    await until_figure(client, "scrape_flights_joined_total", 1)
+    await until(lambda: metric_of(client, "scrape_flights_joined_total") == 1)
     known = await figures(client)
     assert known["scrape_busy_threads"][()] == 2
     assert known["scrape_queue_depth"][()] == 1
@@ -105,9 +97,9 @@ async def test_the_cool_down_has_a_metric(instagram: StandIn, start_service: Sta
 async def test_sweeps_and_stored_posts_have_metrics(
     instagram: StandIn, start_service: StartService, media_root: Path
 ) -> None:
-    client = await start_service(MEDIA_CLEANUP_INTERVAL_SECONDS="0.2")
+    client = await start_service(MEDIA_CLEANUP_INTERVAL_SECONDS="0.02")
     assert await scrape(client, "reel-kept") == 200
-    await until_figure(client, "library_posts", 1)
+    await until(lambda: metric_of(client, "library_posts") == 1)
     known = await figures(client)
     stored = await asyncio.to_thread(lambda: list((media_root / "reel-kept").iterdir()))
     assert known["library_bytes"][()] == sum(path.stat().st_size for path in stored)
@@ -116,9 +108,9 @@ async def test_sweeps_and_stored_posts_have_metrics(
 
 
 async def test_swept_posts_are_counted(instagram: StandIn, start_service: StartService) -> None:
-    client = await start_service(MEDIA_CLEANUP_INTERVAL_SECONDS="0.2", MAX_MEDIA_AGE_DAYS="1e-9")
+    client = await start_service(MEDIA_CLEANUP_INTERVAL_SECONDS="0.02", MAX_MEDIA_AGE_DAYS="1e-9")
     assert await scrape(client, "reel-gone") == 200
-    await until_figure(client, "library_swept_posts_total", 1)
+    await until(lambda: metric_of(client, "library_swept_posts_total") == 1)
 
 
 @both_modes
@@ -140,7 +132,7 @@ async def test_metrics_need_the_key(start_service: StartService) -> None:
     assert await figures(client, **{"X-API-Key": "s3cret"})
 
 
-async def test_no_text_of_a_client_s_becomes_a_label(start_service: StartService) -> None:
+async def test_no_text_of_a_client_becomes_a_label(start_service: StartService) -> None:
     client = await start_service()
     before = await figures(client)
     for number in range(50):

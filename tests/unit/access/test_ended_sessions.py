@@ -1,4 +1,4 @@
-"""The list of ended sessions: bounded, shared by a file, and never too kind."""
+"""The list of ended sessions: bounded, shared by a file, and never too lenient."""
 
 import json
 from pathlib import Path
@@ -35,7 +35,7 @@ def test_sessions_that_expired_are_forgotten(path: Path) -> None:
     assert ended.has("bob", (900, "b"))
 
 
-def test_however_many_end_none_comes_back(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_ended_session_becomes_valid_again(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("scrapper.access.ended_sessions._MOST", 5)
     ended = EndedSessions(path)
     for number in range(12):

@@ -33,7 +33,7 @@ def keys_of(path: Path, text: str) -> ApiKeys:
         "alice:clé\n",
     ],
 )
-def test_a_file_of_another_shape_is_refused_without_quoting_it(tmp_path: Path, text: str) -> None:
+def test_a_malformed_file_is_refused_without_quoting_it(tmp_path: Path, text: str) -> None:
     with pytest.raises(SettingsError) as refusal:
         keys_of(tmp_path / "keys", text)
     assert "API_KEYS_FILE" in str(refusal.value)

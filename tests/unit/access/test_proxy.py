@@ -1,4 +1,4 @@
-"""Whose word counts, and which gateways the start warns of."""
+"""Whose header counts, and which gateways the start warns of."""
 
 import socket
 from collections.abc import Mapping
@@ -76,7 +76,7 @@ def test_a_listed_proxy_signs_people_in(
         None,
     ],
 )
-def test_nobody_else_does(sign_in: ProxySignIn, peer: Any) -> None:
+def test_no_other_sender_is_signed_in(sign_in: ProxySignIn, peer: Any) -> None:
     forwarded = {"X-Forwarded-For": "192.0.2.1", "Forwarded": "for=192.0.2.1"}
     assert sign_in.name_of(request(peer, "anna", headers=forwarded)) is None
 
@@ -84,7 +84,7 @@ def test_nobody_else_does(sign_in: ProxySignIn, peer: Any) -> None:
 @pytest.mark.parametrize(
     "names", [[""], ["anna", "anna"], ["anna", ""], ["a" * 65], ["a b"], ["a,b"], ["änna"], ["a:b"]]
 )
-def test_what_is_no_single_name_counts_for_nothing(sign_in: ProxySignIn, names: list[str]) -> None:
+def test_a_header_without_a_single_name_is_ignored(sign_in: ProxySignIn, names: list[str]) -> None:
     assert sign_in.name_of(request(("192.0.2.1", 1), *names)) is None
 
 

@@ -1,10 +1,11 @@
 """Which file is tried first, by quality and size."""
 
 import sys
+from dataclasses import replace
 
 import pytest
 
-from scrapper.instagram.files.choice import MAX_CANDIDATES, choose
+from scrapper.instagram.files.choice import choose
 from scrapper.instagram.files.dash import Representation
 from scrapper.instagram.media import Candidate, Item
 from scrapper.library.post import Quality, Wish
@@ -45,12 +46,24 @@ def test_best_is_the_highest_and_then_h264() -> None:
     assert tried(item(*streams), BEST) == ["h+s", "v+s", "whole", "540+s"]
 
 
-def test_a_height_that_is_not_said_goes_by_the_width() -> None:
-    sized = Representation("video", "540", "vp9", 540, 960, 1, None)
-    widths = [
-        Representation("video", f"w{width}", "vp9", width, None, 1, None) for width in (720, 1080)
+@pytest.mark.parametrize(
+    ("sizes", "whole", "expected"),
+    [
+        # By the shape of another stream, of the whole one, or as a square.
+        ([(700, None), (1080, None), (540, 960)], (None, None), "1080 700 540 whole"),
+        ([(700, None), (1080, None)], (720, 1280), "1080 whole 700"),
+        ([(700, None), (None, 1000)], (None, None), "None 700 whole"),
+    ],
+)
+def test_an_unknown_height_follows_from_the_width(
+    sizes: list[tuple[int | None, int | None]], whole: tuple[int | None, int | None], expected: str
+) -> None:
+    streams = [
+        Representation("video", str(width), "vp9", width, height, 1, None)
+        for width, height in sizes
     ]
-    assert tried(item(sized, *widths, sound()), BEST) == ["w1080+s", "w720+s", "whole", "540+s"]
+    found = tried(item(*streams, sound(), whole=(Candidate("whole", *whole),)), BEST)
+    assert " ".join(found).replace("+s", "") == expected
 
 
 def test_best_is_the_whole_one_where_that_is_larger() -> None:
@@ -66,11 +79,38 @@ def test_a_whole_one_without_a_size_comes_last() -> None:
     assert tried(item(video("v", 960), sound(), whole=unsized), BEST) == ["v+s", "whole"]
 
 
-def test_the_whole_one_has_its_turn_among_many() -> None:
-    streams = [video(str(height), height) for height in range(2000, 2100)]
-    assert "whole" in tried(item(*streams, sound()), BEST)
-    without = choose(item(*streams, sound(), whole=()), BEST, sys.maxsize)
-    assert len(without.tried) == MAX_CANDIDATES
+MANY = [video(str(height), height) for height in range(2000, 2010)]
+
+
+@pytest.mark.parametrize(
+    ("whole", "wish", "tried", "spare"),
+    [
+        ((PROGRESSIVE,), BEST, ["2009", "2008", "2007", "whole"], ["2006", "2005"]),
+        ((), BEST, ["2009", "2008", "2007", "2006", "2005"], []),
+        ((PROGRESSIVE,), COMPATIBLE, ["whole"], ["2009", "2008"]),
+        ((), COMPATIBLE, ["2009", "2008", "2007", "2006", "2005"], []),
+    ],
+)
+def test_the_whole_file_is_tried_among_many_parts(
+    whole: tuple[Candidate, ...], wish: Wish, tried: list[str], spare: list[str]
+) -> None:
+    choice = choose(item(*MANY, sound(), whole=whole), wish, sys.maxsize)
+    assert [one.url for one in choice.tried] == tried
+    assert [one.url for one in choice.spare] == spare
+    assert not choice.passed_over
+    assert len(choice.every) == len(MANY) + len(whole)
+    assert all(one.in_parts == (one not in whole) for one in choice.every)
+
+
+def test_at_the_same_height_more_bits_come_first() -> None:
+    streams = [video("low", 960, rate=1), video("none", 960), video("high", 960, rate=9)]
+    streams[1] = replace(streams[1], bit_rate=None)
+    assert tried(item(*streams, sound(), whole=()), BEST) == ["high+s", "low+s", "none+s"]
+
+
+def test_a_repeated_video_counts_once() -> None:
+    streams = (*[video("v", 1920)] * 4, video("540", 960), sound())
+    assert tried(item(*streams), BEST) == ["v+s", "whole", "540+s"]
 
 
 def test_compatible_is_the_whole_one() -> None:
@@ -110,19 +150,39 @@ def test_a_smaller_sound_makes_a_video_fit() -> None:
     assert tried(item(video("v", 1920, size=90), *sounds), BEST, 100)[0] == "v+low"
 
 
-def test_other_sounds_stand_by() -> None:
-    sounds = (sound("low", rate=48), sound("high", rate=96), sound("x", "mp4a.40.42", 99))
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["low", "high", "rare"], ("high", "low", "rare")),
+        (["rare", "none", "low", "high"], ("high", "low", "none")),
+    ],
+)
+def test_other_sounds_are_in_reserve(names: list[str], expected: tuple[str, ...]) -> None:
+    known = {
+        "low": sound("low", rate=48),
+        "high": sound("high", rate=96),
+        "none": replace(sound("none"), bit_rate=None),
+        "rare": sound("rare", "mp4a.40.42", 99),
+    }
+    sounds = (known[name] for name in names)
     [best, _] = choose(item(video("v", 1920), *sounds), BEST, sys.maxsize).tried
-    assert best.sounds == ("high", "low", "x")
+    assert best.sounds == expected
+
+
+@pytest.mark.parametrize(("video_size", "sound_size"), [(900, None), (None, 900)])
+def test_what_may_be_too_large_is_tried(video_size: int | None, sound_size: int | None) -> None:
+    streams = (video("v", 1920, size=video_size), sound(size=sound_size))
+    assert tried(item(*streams), BEST, 100) == ["v+s", "whole"]
 
 
 def test_where_nothing_fits_the_smallest_is_tried() -> None:
-    streams = (video("large", 1920, size=900), video("less", 960, size=800), sound(size=10))
+    sounds = (sound("high", rate=9, size=50), sound(size=10))
+    streams = (video("large", 1920, size=900), video("less", 960, size=800), *sounds)
     assert tried(item(*streams, whole=()), BEST, 100) == ["less+s"]
 
 
 def test_pictures_have_their_own_order() -> None:
     candidates = tuple(Candidate(name, None, None) for name in "abcdefg")
     choice = choose(Item("image", candidates), BEST, 100)
-    assert list(choice.tried) == list(candidates[:MAX_CANDIDATES])
+    assert list(choice.tried) == list(candidates[:5])
     assert list(choice.every) == list(candidates)

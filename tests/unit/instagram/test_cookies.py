@@ -4,6 +4,7 @@ import json
 import pickle
 import string
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from scrapper.instagram.login.cookies import (
     MAX_COOKIES_BYTES,
     SessionFileError,
     read_cookies_file,
+    read_private,
     read_session_file,
 )
 from tests.unit.instagram.test_login import COOKIES, SLOW, write
@@ -33,7 +35,7 @@ def line(
 
 
 def parsed(*lines: str) -> dict[str, str]:
-    """What is read beside the session."""
+    """What is read besides the session."""
     text = "\n".join([line("sessionid", SESSION["sessionid"]), *lines])
     cookies = parse_cookies(text.encode())
     assert cookies.pop("sessionid") == SESSION["sessionid"]
@@ -131,6 +133,7 @@ def test_an_export_says_whose_a_cookie_is(key: str, domain: object, is_ours: boo
         (-1, False),
         (10**15, False),
         ("9" * 400, False),
+        (10**400, False),
         ("", False),
         ("soon", False),
         (None, False),
@@ -154,6 +157,10 @@ def test_json_of_each_shape_is_read(data: object) -> None:
     assert (cookies["sessionid"], cookies["ds_user_id"]) == ("7:abcdef:1", "7")
 
 
+def test_a_nul_further_on_is_part_of_the_text() -> None:
+    assert parse_cookies(b"#x\0\n" + line("sessionid", "the-session").encode()) == SESSION
+
+
 def test_a_text_in_the_other_byte_order_is_read() -> None:
     for mark, encoding in ((b"\xfe\xff", "utf-16-be"), (b"\xff\xfe", "utf-16-le")):
         assert "mid" in parse_cookies(mark + HEADER.encode(encoding))
@@ -164,7 +171,9 @@ def test_a_text_in_the_other_byte_order_is_read() -> None:
     [
         (line(), True),
         ("#HttpOnly_" + line(), True),
-        ("  " + line(), True),
+        ("  " + line() + " ", True),
+        ("  #HttpOnly_" + line(), True),
+        (line().replace("TRUE", "FALSE", 1), True),
         (line().replace("TRUE", "FALSE"), True),
         (line().replace("TRUE", "true"), True),
         ("# " + line().replace(".instagram.com\t", "instagram.com\t"), False),
@@ -198,7 +207,7 @@ def test_a_header_begins_with_its_name(text: str, is_read: bool) -> None:
 
 
 @pytest.mark.parametrize("value", [7, None, "", ["the-token"], {}])
-def test_a_token_that_is_no_text_is_left_out(value: object) -> None:
+def test_a_token_that_is_not_a_text_is_left_out(value: object) -> None:
     assert exported_beside(name="csrftoken", value=value) == {}
 
 
@@ -208,7 +217,7 @@ def test_sessions_of_every_protocol_are_read(tmp_path: Path, protocol: int, othe
     # The second time a pickle names a text by its place in the memo.
     text = "the-same-text"
     cookies = {f"x{number}": f"value-{number}" for number in range(others)}
-    cookies = {"mid": text, **cookies, "sessionid": text, "csrftoken": text}
+    cookies = {**cookies, "mid": text, "sessionid": text, "csrftoken": text}
     path = write(tmp_path / "session", pickle.dumps(cookies, protocol))
     found = read_session_file(path)
     assert (found["sessionid"], found["csrftoken"]) == (text, text)
@@ -230,7 +239,7 @@ def test_the_value_of_the_session_alone_is_enough() -> None:
         (b"hello", "There is no cookie sessionid"),
         (b"{", "The JSON in it is incomplete"),
         (b"[]", "There is no cookie sessionid"),
-        (b'{"sessionid": "no number"}', "There is no cookie sessionid"),
+        (b'{"sessionid": "no-number"}', "There is no cookie sessionid"),
         (b"Cookie: mid=m; csrftoken=c", "There is no cookie sessionid"),
         (COOKIES.replace("\t0\tsessionid", "\t1000\tsessionid").encode(), "has expired"),
         (b"\x89PNG\r\n\x1a\n\x00", "It is not a text"),
@@ -331,7 +340,7 @@ def test_an_expired_cookie_is_left_out(expires: str, is_read: bool) -> None:
         line(value="x" * 4097),
     ],
 )
-def test_a_line_of_another_shape_costs_no_other(other: str) -> None:
+def test_a_malformed_line_does_not_affect_others(other: str) -> None:
     assert parsed(other, line()) == {"mid": "m"}
     assert parsed(other) == {}
 
@@ -388,7 +397,7 @@ def test_only_texts_are_cookies(pair: tuple[Any, Any]) -> None:
     "data",
     [None, [], "text", {}, {"csrftoken": "t"}, {**SESSION, "x": 1}, {"sessionid": "s", 1: "x"}],
 )
-def test_a_session_file_of_another_shape_is_refused(tmp_path: Path, data: object) -> None:
+def test_a_malformed_session_file_is_refused(tmp_path: Path, data: object) -> None:
     path = write(tmp_path / "session", pickle.dumps(data))
     with pytest.raises(SessionFileError, match=str(path)):
         read_session_file(path)
@@ -402,6 +411,46 @@ def test_a_file_over_a_megabyte_is_refused(tmp_path: Path) -> None:
     write(path, path.read_bytes() + b"#")
     with pytest.raises(SessionFileError, match="Larger than"):
         read_cookies_file(path)
+
+
+def test_a_session_file_over_a_tenth_of_a_megabyte_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "session", pickle.dumps(SESSION).ljust(100_000))
+    assert read_session_file(path) == SESSION
+    with pytest.raises(SessionFileError, match="Larger than"):
+        read_session_file(write(path, path.read_bytes() + b" "))
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        pytest.param(b".", "UnpicklingError", id="nothing"),
+        pytest.param(b"Vtext\n.", "AttributeError", id="a text"),
+        pytest.param(b"Va\nVb\nVc\ns.", "TypeError", id="an item of a text"),
+        pytest.param(b"\x95" + b"\xff" * 8 + b".", "OverflowError", id="a frame without end"),
+        pytest.param(b"}p2000000\n.", "other than texts", id="a place far ahead"),
+        pytest.param(b"}(Vsessionid\n}u.", "other than texts", id="a dictionary in another"),
+    ],
+)
+def test_a_made_up_session_file_is_refused(tmp_path: Path, content: bytes, why: str) -> None:
+    with pytest.raises(SessionFileError, match=f"{tmp_path}.*{why}"):
+        read_session_file(write(tmp_path / "session", content))
+
+
+@pytest.mark.parametrize(("owner", "is_read"), [(0, True), (1000, True), (1001, False), (1, False)])
+def test_only_its_owner_and_root_may_have_written_it(
+    monkeypatch: pytest.MonkeyPatch, owner: int, is_read: bool
+) -> None:
+    def read(_: Path, most: int, check: Any) -> bytes:
+        check(SimpleNamespace(st_uid=owner, st_mode=0o100600))
+        return b"x"[:most]
+
+    monkeypatch.setattr("scrapper.instagram.login.cookies.read_file", read)
+    monkeypatch.setattr("os.getuid", lambda: 1000)
+    if is_read:
+        assert read_private(Path("file")) == b"x"
+    else:
+        with pytest.raises(SessionFileError, match=f"belongs to user {owner}"):
+            read_private(Path("file"))
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:

@@ -57,11 +57,11 @@ def test_prefixes_of_names_do_not_matter() -> None:
         "<SegmentList><SegmentURL media='1.m4s'/></SegmentList>",
     ],
 )
-def test_what_is_no_file_of_its_own_is_left_out(inside: str) -> None:
+def test_protected_and_segmented_files_are_left_out(inside: str) -> None:
     assert read_manifest(mpd(VIDEO.replace("</BaseURL>", f"</BaseURL>{inside}"))) == []
 
 
-def test_what_protects_files_may_come_behind_them() -> None:
+def test_protection_may_follow_the_files() -> None:
     assert read_manifest(mpd(VIDEO, VIDEO, "<ContentProtection/>")) == []
     assert read_manifest(mpd(VIDEO).replace("</Period>", "<ContentProtection/></Period>")) == []
 
@@ -82,9 +82,7 @@ def test_a_protected_set_leaves_others_usable() -> None:
         ("mp4a.40.2", 'mimeType="video/mp4"', "video"),
     ],
 )
-def test_its_codec_says_what_a_file_is_if_nothing_else_does(
-    codecs: str, named: str, kind: str
-) -> None:
+def test_without_a_type_the_codec_says_what_a_file_is(codecs: str, named: str, kind: str) -> None:
     own = f'<Representation codecs="{codecs}" {named}><BaseURL>https://cdn/a</BaseURL>'
     [found] = read_manifest(mpd(f"{own}</Representation>", attributes=""))
     assert found.type == kind
@@ -139,7 +137,7 @@ def test_a_representation_without_a_url_or_a_kind_is_left_out() -> None:
         "\ud83c",
     ],
 )
-def test_what_is_no_manifest_is_refused(text: str) -> None:
+def test_anything_but_a_manifest_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"."):
         read_manifest(text)
 

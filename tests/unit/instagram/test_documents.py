@@ -1,4 +1,4 @@
-"""Which documents queries have, and what a look-up reads and bounds; without a socket."""
+"""The documents of queries, and what a look-up reads, within which bounds; without a socket."""
 
 import json
 import threading
@@ -47,7 +47,7 @@ def test_a_script_gives_the_id_and_the_flags(module: str) -> None:
 
 
 @given(st.binary() | st.text().map(lambda text: SCRIPT[: len(text) * 9] + text.encode()))
-def test_no_script_is_too_strange(script: bytes) -> None:
+def test_any_script_is_read_without_a_fault(script: bytes) -> None:
     doc_id, _ = document_in(script, NAME)
     assert doc_id in ("", "20000000000000002")
 
@@ -173,7 +173,7 @@ def test_nothing_is_looked_up_without_a_page() -> None:
     assert (site.asked, site.begun) == ([], 0)
 
 
-def test_the_settings_document_wins() -> None:
+def test_the_document_in_the_settings_wins() -> None:
     documents, site = Documents(override="123456"), Site(lambda _: SCRIPT)
     documents.note_page(PAGE)
     assert look_up(documents, site, "logged_out_api") == set()

@@ -55,6 +55,60 @@ def test_a_picture_is_read_with_its_details() -> None:
     assert details.owner_id == "4242"
 
 
+def test_each_key_has_its_present_name() -> None:
+    same = {
+        "location": {"name": "A place"},
+        "accessibility_caption": "A text",
+        "has_audio": True,
+        "video_duration": 1.5,
+        "product_type": "clips",
+    }
+    video = node(
+        is_video=True,
+        video_url=f"{CDN}v.mp4",
+        video_view_count=9,
+        dash_info={"video_dash_manifest": "<MPD/>"},
+        **same,
+    )
+    edges = {"edges": [{"node": video}]}
+    parent = to_current_shape(node(edge_sidecar_to_children=edges, edge_liked_by=None))
+    [child] = parent["carousel_media"]
+    assert child == {
+        "code": CODE.text,
+        "pk": "3000000000000000001",
+        "media_type": 2,
+        "taken_at": 1790000000,
+        "caption": {"text": "An invented caption"},
+        "user": {"id": "4242", "pk": "4242", "username": "invented.user"},
+        "original_width": 720,
+        "original_height": 1280,
+        "image_versions2": {
+            "candidates": [
+                {"url": f"{CDN}cover_640.jpg?oe=7FFFFFFF", "width": 640, "height": 1137},
+                *[{"url": f"{CDN}cover.jpg?oe=7FFFFFFF", "width": 720, "height": 1280}] * 2,
+            ]
+        },
+        "video_versions": [{"url": f"{CDN}v.mp4"}],
+        "video_dash_manifest": "<MPD/>",
+        "carousel_media": [],
+        "usertags": {"in": [{"user": {"username": "tagged"}}]},
+        "like_count": 7,
+        "comment_count": 2,
+        "view_count": 9,
+        **same,
+    }
+    assert (parent["media_type"], parent["like_count"]) == (8, None)
+    assert not {*same, "video_versions", "video_dash_manifest"} & parent.keys()
+    liked = node(edge_liked_by={}, edge_media_preview_like={"count": 8}, display_resources=["text"])
+    assert to_current_shape(liked)["like_count"] == 8
+
+
+def test_a_hundred_nodes_are_read() -> None:
+    edges = [{"node": {"user": {"username": str(number)}}} for number in range(101)]
+    tagged = to_current_shape(node(edge_media_to_tagged_user={"edges": edges}))["usertags"]["in"]
+    assert tagged == [edge["node"] for edge in edges[:100]]
+
+
 def test_a_video_is_its_file_and_never_its_cover() -> None:
     video = {"is_video": True, "__typename": "GraphVideo"}
     (item,) = describe(to_current_shape(node(**video, video_url=f"{CDN}v.mp4")), CODE).items
@@ -116,5 +170,5 @@ def test_a_page_without_the_post_gives_none(page: str) -> None:
         ),
     )
 )
-def test_no_node_is_too_strange(strange: dict[str, Any]) -> None:
+def test_any_node_is_converted_without_a_fault(strange: dict[str, Any]) -> None:
     assert to_current_shape(strange)["media_type"] in (1, 2, 8)

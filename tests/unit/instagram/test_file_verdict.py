@@ -75,7 +75,7 @@ def test_each_outcome_has_its_steps_in_order(outcome: Outcome, expected: str) ->
     assert steps(outcome) == expected
 
 
-def test_only_faults_of_the_way_may_pass_in_a_moment() -> None:
+def test_only_faults_of_the_connection_are_passing() -> None:
     assert [outcome for outcome in Outcome if outcome in PASSING] == [
         Outcome.UNREACHABLE,
         Outcome.FAILED,
@@ -165,14 +165,14 @@ def test_received_bytes_are_compared_with_the_announcement(
 @pytest.mark.parametrize(
     ("content_type", "outcome"), [("video/mp4", Outcome.CUT), ("text/html", Outcome.UNEXPECTED)]
 )
-def test_nothing_is_a_cut_file_or_no_file(content_type: str, outcome: Outcome) -> None:
+def test_an_empty_body_is_cut_or_unexpected(content_type: str, outcome: Outcome) -> None:
     found = outcome_of_file(
         None, "video", size=0, whole=True, with_sound=False, content_type=content_type
     )
     assert found is outcome
 
 
-def test_the_most_passing_reason_counts() -> None:
+def test_the_most_temporary_reason_counts() -> None:
     in_order: list[ScrapeError] = [
         PaceExceeded(),
         RateLimited(),

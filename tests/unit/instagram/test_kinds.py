@@ -8,9 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scrapper.instagram.files.kinds import (
+    ENCRYPTED,
+    MEDIA_TYPES,
     NOT_A_MOVIE,
     FileKind,
     Movie,
+    bit_rate,
     ends_early,
     is_whole,
     kind_of,
@@ -42,6 +45,7 @@ KINDS = {
 @pytest.mark.parametrize("name", KINDS)
 def test_bytes_say_what_a_file_is(name: str) -> None:
     with (MEDIA / name).open("rb") as file:
+        file.seek(7)
         kind = read_kind(file)
         assert kind == KINDS[name]
         assert is_whole(file, kind)
@@ -59,25 +63,33 @@ def test_no_cut_file_counts_as_whole(name: str) -> None:
 @pytest.mark.parametrize(
     ("brand", "extension"),
     [
-        (b"isom", ".mp4"),
-        (b"iso6", ".mp4"),
-        (b"dash", ".mp4"),
-        (b"avc1", ".mp4"),
-        (b"M4V ", ".mp4"),
+        *((brand, ".mp4") for brand in (b"isom", b"iso6", b"dash", b"avc1", b"M4V ")),
         (b"M4A ", ".m4a"),
         (b"qt  ", ".mov"),
-        (b"heic", ".heic"),
-        (b"heix", ".heic"),
-        (b"hevc", ".heic"),
-        (b"mif1", ".heic"),
-        (b"avif", ".avif"),
-        (b"avis", ".avif"),
+        *((brand, ".heic") for brand in (b"heic", b"heix", b"heim", b"hevc", b"hevx")),
+        *((brand, ".heic") for brand in (b"mif1", b"mif2", b"msf1")),
+        *((brand, ".avif") for brand in (b"avif", b"avis", b"avio")),
     ],
 )
-def test_every_brand_has_its_kind(brand: bytes, extension: str) -> None:
-    kind = kind_of(b"\0\0\0\x14ftyp" + brand + b"\0\0\0\0" + b"none")
-    assert kind is not None
-    assert kind.extension == extension
+@pytest.mark.parametrize("length", [0x14, 0x1C])
+def test_every_brand_has_its_kind(length: int, brand: bytes, extension: str) -> None:
+    kind = kind_of(length.to_bytes(4, "big") + b"ftyp" + brand + bytes(4) + b"none" + bytes(8))
+    types = {".mp4": "video", ".mov": "video", ".m4a": "audio"}
+    assert kind == (types.get(extension, "image"), extension, None)
+
+
+def test_each_extension_has_its_media_type() -> None:
+    pictures = {f".{name}": f"image/{name}" for name in ("png", "webp", "heic", "avif", "gif")}
+    movies = {".mp4": "video/mp4", ".mov": "video/quicktime", ".m4a": "audio/mp4"}
+    assert {**movies, **pictures, ".jpg": "image/jpeg"} == MEDIA_TYPES
+
+
+@pytest.mark.parametrize(
+    ("size", "seconds", "rate"),
+    [(1000, 4.0, 2000), (1, 3.0, 3), (1000, None, None), (1, 0.0, None)],
+)
+def test_a_file_has_so_many_bits_a_second(size: int, seconds: float, rate: int | None) -> None:
+    assert repr(bit_rate(size, seconds)) == repr(rate)
 
 
 @pytest.mark.parametrize(
@@ -108,15 +120,12 @@ def test_a_last_box_without_a_size_proves_nothing(name: str) -> None:
     assert not is_whole(file, kind)
 
 
-def test_something_behind_a_picture_does_no_harm() -> None:
+def test_bytes_after_a_picture_do_no_harm() -> None:
     file = BytesIO((MEDIA / "photo.jpg").read_bytes() + b"what a phone adds")
     assert is_whole(file, FileKind("image", ".jpg"))
 
 
 def test_boxes_in_boxes_are_not_all_read() -> None:
-    def box(name: bytes, content: bytes) -> bytes:
-        return (8 + len(content)).to_bytes(4, "big") + name + content
-
     tracks = box(b"trak", 300 * box(b"mdia", b"")) * 300
     content = box(b"ftyp", b"isom" + bytes(4)) + box(b"moov", tracks)
     reads = 0
@@ -165,23 +174,370 @@ def box(name: bytes, content: bytes) -> bytes:
     return (8 + len(content)).to_bytes(4, "big") + name + content
 
 
-def late(edits: bytes, decoded: int) -> BytesIO:
-    """A sound whose head says when it begins, at 1000 units a second."""
-    times = bytes(12) + (1000).to_bytes(4, "big") + bytes(16)
-    handler = box(b"hdlr", bytes(8) + b"soun" + bytes(12))
-    track = box(b"edts", box(b"elst", edits)) + box(b"mdia", box(b"mdhd", times) + handler)
-    movie = box(b"moov", box(b"mvhd", times) + box(b"trak", track))
-    first = box(b"traf", box(b"tfdt", bytes(4) + decoded.to_bytes(4, "big")))
-    return BytesIO(box(b"ftyp", b"iso6") + movie + box(b"moof", first))
+def wide_box(name: bytes, content: bytes) -> bytes:
+    """The same box, with its size in eight bytes."""
+    return number(1) + name + number(16 + len(content), 8) + content
 
 
-def test_a_track_says_when_it_begins() -> None:
-    empty_edit = bytes(4) + (1).to_bytes(4, "big") + (250).to_bytes(4, "big") + b"\xff" * 4
-    delay_of_frames = bytes(4) + (1).to_bytes(4, "big") + (250).to_bytes(4, "big") + bytes(4)
-    assert read_movie(late(b"", 0)).start == 0
-    assert read_movie(late(b"", 500)).start == 0.5
-    assert read_movie(late(empty_edit, 500)).start == 0.75
-    assert read_movie(late(delay_of_frames, 0)).start == 0
+def number(value: int, size: int = 4) -> bytes:
+    return value.to_bytes(size, "big")
+
+
+def full(name: bytes, content: bytes, version: int = 0) -> bytes:
+    return box(name, bytes([version, 0, 0, 0]) + content)
+
+
+def header(name: bytes, scale: int, units: int, version: int = 0) -> bytes:
+    wide = 8 if version else 4
+    return full(name, b"\5" * 2 * wide + number(scale) + number(units, wide) + b"\5" * 80, version)
+
+
+def handler(kind: bytes) -> bytes:
+    return box(b"hdlr", b"\5" * 8 + kind + b"\5" * 80)
+
+
+def samples_of(codec: bytes, size: bytes) -> bytes:
+    entry = number(1) + number(86) + codec + b"\5" * 24 + size
+    return box(b"stbl", full(b"stsd", entry))
+
+
+def track(
+    kind: bytes = b"vide",
+    codec: bytes = b"avc1",
+    *,
+    size: bytes = number(720, 2) + number(1280, 2),
+    edits: bytes = b"",
+    scale: int = 1000,
+    version: int = 0,
+    more: bytes = b"",
+) -> bytes:
+    samples = box(b"minf", samples_of(codec, size))
+    times = header(b"mdhd", scale, 5, version)
+    media = box(b"mdia", times + handler(kind) + samples + more)
+    return box(b"trak", box(b"edts", edits) + media)
+
+
+def movie(*parts: bytes, scale: int = 1000, units: int = 2500, version: int = 0) -> bytes:
+    head = header(b"mvhd", scale, units, version)
+    return box(b"ftyp", b"iso6\0\0\0\0") + box(b"moov", head + b"".join(parts))
+
+
+def fragment(at: bytes, version: int = 0) -> bytes:
+    return box(b"moof", box(b"traf", full(b"tfdt", at + b"\5" * 80, version)))
+
+
+def length(units: int) -> bytes:
+    return box(b"mvex", full(b"mehd", number(units)))
+
+
+def edit(units: int, media: bytes, version: int = 0) -> bytes:
+    """An edit list that begins with an edit: how long it is, and the time in the media."""
+    return full(
+        b"elst", number(1) + number(units, 8 if version else 4) + media + b"\5" * 80, version
+    )
+
+
+EMPTY, FRAMES = b"\xff" * 4, bytes(4)
+SUBTITLES = track(b"text", b"tx3g")
+SAMPLES = samples_of(b"avc1", number(720, 2) + number(1280, 2))
+LARGE_TRACK = movie(number(500) + b"trak") + box(b"mdia", handler(b"vide"))
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        pytest.param(movie(track()), Movie("h264", 720, 1280, 2.5), id="a video"),
+        pytest.param(movie(track(b"soun", b"mp4a")), Movie("aac", seconds=2.5), id="a sound"),
+        pytest.param(
+            movie(track(b"soun", b"mp4a"), track()), Movie("h264", 720, 1280, 2.5), id="both"
+        ),
+        pytest.param(
+            movie(track(), track(codec=b"vp09")), Movie("h264", 720, 1280, 2.5), id="the first"
+        ),
+        pytest.param(movie(SUBTITLES), NOT_A_MOVIE, id="neither"),
+        pytest.param(
+            movie(SUBTITLES * 19 + track()), Movie("h264", 720, 1280, 2.5), id="twenty tracks"
+        ),
+        pytest.param(movie(SUBTITLES * 20 + track()), NOT_A_MOVIE, id="too many tracks"),
+        pytest.param(
+            movie(box(b"free", track(b"soun", b"mp4a")) + track()),
+            Movie("h264", 720, 1280, 2.5),
+            id="something else between the tracks",
+        ),
+        pytest.param(
+            movie(track(version=1), version=1), Movie("h264", 720, 1280, 2.5), id="wide numbers"
+        ),
+        pytest.param(
+            movie(track()).replace(b"moov", b"mooX"), NOT_A_MOVIE, id="without a description"
+        ),
+        pytest.param(
+            movie(track(size=number(720, 2) + b"\5", more=b"\5" * 9)),
+            Movie("h264", seconds=2.5),
+            id="a cut size",
+        ),
+        pytest.param(
+            movie(box(b"trak", box(b"mdia", handler(b"vide") + number(500) + b"minf")) + SAMPLES),
+            Movie(seconds=2.5),
+            id="a box that claims more than its parent has",
+        ),
+        pytest.param(LARGE_TRACK, NOT_A_MOVIE, id="a track that claims more than the movie has"),
+        pytest.param(movie(track(size=bytes(4))), Movie("h264", seconds=2.5), id="no size"),
+        pytest.param(movie(track(), scale=0), Movie("h264", 720, 1280), id="no scale"),
+        pytest.param(movie(track(), units=0), Movie("h264", 720, 1280), id="no length"),
+        pytest.param(movie(track(), units=2**32 - 1), Movie("h264", 720, 1280), id="not known"),
+        pytest.param(
+            movie(track(), units=2**64 - 1, version=1), Movie("h264", 720, 1280), id="nor wide"
+        ),
+        pytest.param(
+            movie(track(), length(1500), units=0),
+            Movie("h264", 720, 1280, 1.5),
+            id="the length of all fragments",
+        ),
+        pytest.param(
+            movie(track(), length(1500)), Movie("h264", 720, 1280, 2.5), id="its own length first"
+        ),
+        pytest.param(
+            movie(track()) + fragment(number(500)),
+            Movie("h264", 720, 1280, 2.5, 0.5),
+            id="a late fragment",
+        ),
+        pytest.param(
+            movie(track(version=1)) + fragment(number(500, 8), 1),
+            Movie("h264", 720, 1280, 2.5, 0.5),
+            id="a late fragment in wide numbers",
+        ),
+        pytest.param(
+            movie(track(scale=0)) + fragment(number(500)),
+            Movie("h264", 720, 1280, 2.5),
+            id="a late fragment without a scale",
+        ),
+        pytest.param(
+            movie(track(edits=edit(250, EMPTY))) + fragment(number(500)),
+            Movie("h264", 720, 1280, 2.5, 0.75),
+            id="an empty edit in front",
+        ),
+        pytest.param(
+            movie(track(edits=edit(250, EMPTY * 2, 1))),
+            Movie("h264", 720, 1280, 2.5, 0.25),
+            id="an empty edit in wide numbers",
+        ),
+        pytest.param(
+            movie(track(edits=edit(250, EMPTY)), scale=0),
+            Movie("h264", 720, 1280),
+            id="an empty edit without a scale",
+        ),
+        pytest.param(
+            movie(track(edits=edit(250, FRAMES))),
+            Movie("h264", 720, 1280, 2.5),
+            id="an edit for frames that are out of order",
+        ),
+    ],
+)
+def test_a_movie_s_boxes_say_what_it_is(content: bytes, expected: Movie) -> None:
+    assert read_movie(BytesIO(content)) == expected
+
+
+@pytest.mark.parametrize(
+    ("entries", "codec"),
+    [
+        ("avc1 avc3", "h264"),
+        ("hvc1 hev1", "hevc"),
+        ("vp08", "vp8"),
+        ("vp09", "vp9"),
+        ("av01", "av1"),
+        ("mp4v", "mpeg4"),
+        ("mp4a", "aac"),
+        ("Opus", "opus"),
+        ("encv enca", ENCRYPTED),
+        ("opus avc9 AVC1", None),
+    ],
+)
+def test_each_sample_entry_names_its_codec(entries: str, codec: str | None) -> None:
+    for entry in entries.split():
+        assert read_movie(BytesIO(movie(track(codec=entry.encode())))).codec == codec
+
+
+@pytest.mark.parametrize(
+    ("content", "kind"),
+    [
+        pytest.param(movie(track()), FileKind("video", ".mp4", False), id="a video"),
+        pytest.param(
+            movie(track(), track(b"soun")), FileKind("video", ".mp4", True), id="with a sound"
+        ),
+        pytest.param(movie(track(b"soun")), FileKind("audio", ".m4a", True), id="a sound"),
+        pytest.param(movie(SUBTITLES), FileKind("audio", ".m4a", False), id="neither"),
+        pytest.param(movie(), FileKind("video", ".mp4"), id="no tracks"),
+        pytest.param(
+            movie(SUBTITLES * 19 + track()), FileKind("video", ".mp4", False), id="twenty tracks"
+        ),
+        pytest.param(
+            movie(SUBTITLES * 20 + track()), FileKind("audio", ".m4a", False), id="too many"
+        ),
+        pytest.param(
+            movie(track()) + box(b"moov", track(b"soun")),
+            FileKind("video", ".mp4", False),
+            id="a second description",
+        ),
+        pytest.param(
+            movie(track(more=handler(b"soun"))),
+            FileKind("video", ".mp4", False),
+            id="a second handler",
+        ),
+        pytest.param(
+            movie(box(b"trak", box(b"mdia", handler(b"vide")) + box(b"mdia", handler(b"soun")))),
+            FileKind("video", ".mp4", False),
+            id="a second media box",
+        ),
+        pytest.param(
+            movie(box(b"trak", wide_box(b"mdia", wide_box(b"hdlr", bytes(8) + b"vide")))),
+            FileKind("video", ".mp4", False),
+            id="sizes in eight bytes",
+        ),
+        pytest.param(
+            movie(box(b"trak", number(500) + b"mdia"), handler(b"vide"), track(b"soun")),
+            FileKind("audio", ".m4a", True),
+            id="a box that claims more than its parent has",
+        ),
+        pytest.param(
+            LARGE_TRACK, FileKind("video", ".mp4"), id="a track that claims more than the movie has"
+        ),
+        pytest.param(
+            movie(track()).replace(b"ftypiso6", b"ftypavis"),
+            FileKind("image", ".avif"),
+            id="an animated picture",
+        ),
+    ],
+)
+def test_tracks_say_what_a_movie_has(content: bytes, kind: FileKind) -> None:
+    assert read_kind(BytesIO(content)) == kind
+
+
+def index(*sizes: int, first: int = 0, version: int = 0, more: bytes = b"") -> bytes:
+    """An index of segments: the first one's distance, and each one's size."""
+    wide = 8 if version else 4
+    references = b"".join(number(size | 1 << 31) + b"\5" * 8 for size in sizes)
+    content = b"\5" * (8 + wide) + number(first, wide) + b"\0\0\5\5" + references + more
+    return full(b"sidx", content, version)
+
+
+HEAD = movie(track(), length(0))
+DATA = fragment(number(0)) + box(b"mdat", bytes(90))
+TOO_MANY = index(len(DATA) + 10**6) + 20 * index(0)
+
+
+@pytest.mark.parametrize(
+    ("content", "whole", "early"),
+    [
+        pytest.param(movie(track()) + box(b"mdat", b"x"), True, False, id="in one piece"),
+        pytest.param(movie()[16:] + box(b"mdat", b"x"), True, False, id="without a brand"),
+        pytest.param(movie(track()) + box(b"mdat", b"x")[:-1], False, True, id="cut"),
+        pytest.param(movie(track()) + number(1) + b"mdat", False, True, id="cut in a wide header"),
+        pytest.param(movie(track()) + wide_box(b"mdat", b"x"), True, False, id="a wide header"),
+        pytest.param(
+            movie(track()) + bytes(4) + b"mdatx", False, True, id="to the end of the file"
+        ),
+        pytest.param(
+            movie(track()) + number(1) + b"mdat" + number(15, 8),
+            False,
+            False,
+            id="shorter than itself",
+        ),
+        pytest.param(movie(track()), False, False, id="without data"),
+        pytest.param(box(b"mdat", b"x"), False, False, id="without a description"),
+        pytest.param(b"", False, True, id="empty"),
+        pytest.param(number(8), False, True, id="half a header"),
+        pytest.param(HEAD + DATA, False, False, id="fragments that nothing counts"),
+        pytest.param(HEAD + DATA + box(b"mfra", b""), True, False, id="an index at the end"),
+        pytest.param(HEAD + index(len(DATA)) + DATA, True, False, id="an index in front"),
+        pytest.param(
+            HEAD + index(len(DATA), more=b"\5" * 11) + DATA, True, False, id="a cut reference"
+        ),
+        pytest.param(
+            HEAD + number(4) + b"sidx" + b"\xff" * 90, False, False, id="a box without its header"
+        ),
+        pytest.param(HEAD + index(len(DATA) + 1) + DATA, False, True, id="an index of more"),
+        pytest.param(
+            HEAD + index(len(DATA) - 30, 10, first=20) + DATA, True, False, id="an index of parts"
+        ),
+        pytest.param(
+            HEAD + index(len(DATA) - 30, 11, first=20) + DATA, False, True, id="of larger parts"
+        ),
+        pytest.param(
+            HEAD + index(len(DATA) - 30, 10, first=21) + DATA, False, True, id="of later parts"
+        ),
+        pytest.param(
+            HEAD + index(len(DATA) - 20, first=20, version=1) + DATA, True, False, id="a wide index"
+        ),
+        pytest.param(
+            HEAD + index(len(DATA) - 19, first=20, version=1) + DATA,
+            False,
+            True,
+            id="a wide index of more",
+        ),
+        pytest.param(HEAD + TOO_MANY + DATA, True, False, id="twenty indexes count"),
+        pytest.param(
+            HEAD + TOO_MANY[: -len(index(0))] + DATA, False, True, id="the last twenty indexes"
+        ),
+        pytest.param(
+            movie(track(), length(0)) + DATA + index(0), True, False, id="an index of nothing more"
+        ),
+    ],
+)
+def test_a_movie_says_whether_it_is_whole(content: bytes, whole: bool, early: bool) -> None:
+    file = BytesIO(content)
+    assert (is_whole(file, FileKind("video", ".mp4")), ends_early(file)) == (whole, early)
+
+
+META = box(b"meta", bytes(4) + box(b"idat", b"x"))
+CHUNK, END = number(0) + b"tEXt" + bytes(4), number(0) + b"IEND" + bytes(4)
+SCAN = b"\xff\xda\0\2pixels"
+PREVIEW = b"\xff\xe0" + number(6, 2) + b"\xff\xd9\xff\xd9"
+
+
+@pytest.mark.parametrize(
+    ("extension", "content", "whole"),
+    [
+        pytest.param(".heic", META, True, id="a picture inside of its description"),
+        pytest.param(".heic", META[:-1], False, id="a picture that is cut"),
+        pytest.param(".heic", box(b"meta", bytes(4)), False, id="a picture without data"),
+        pytest.param(
+            ".avif", box(b"meta", bytes(4)) + box(b"mdat", b""), True, id="a picture and its data"
+        ),
+        pytest.param(".avif", box(b"mdat", b""), False, id="data without a picture"),
+        pytest.param(".jpg", b"\xff\xd8" + SCAN + b"\xff\xd9", True, id="a photo"),
+        pytest.param(".jpg", b"\xff\xd8" + SCAN + b"\xff", False, id="a photo that is cut"),
+        pytest.param(".jpg", b"\xff\xd8" + PREVIEW + SCAN, False, id="the end of a preview"),
+        pytest.param(
+            ".jpg", b"\xff\xd8" + PREVIEW + SCAN + b"\xff\xd9", True, id="behind a preview"
+        ),
+        pytest.param(
+            ".jpg", b"\xff\xd8\xff" + SCAN + b"\xff\xd9", True, id="filled in front of a mark"
+        ),
+        pytest.param(
+            ".jpg", b"\xff\xd8\xff" + PREVIEW + SCAN, False, id="filled in front of a preview"
+        ),
+        pytest.param(".jpg", b"\xff\xd8\0\0\0\2" + SCAN + b"\xff\xd9", False, id="no mark between"),
+        pytest.param(
+            ".jpg", b"\xff\xd8" + SCAN + b"\xff\xd9" + bytes(65_534), True, id="a phone's addition"
+        ),
+        pytest.param(
+            ".jpg", b"\xff\xd8" + SCAN + b"\xff\xd9" + bytes(65_535), False, id="a larger one"
+        ),
+        pytest.param(".png", bytes(8) + CHUNK * 3 + END, True, id="a PNG"),
+        pytest.param(".png", bytes(8) + CHUNK * 3, False, id="a PNG without its end"),
+        pytest.param(".png", bytes(8) + END[:-1], False, id="a PNG that is cut"),
+        pytest.param(".png", bytes(8) + CHUNK * 19_999 + END, True, id="a PNG of many parts"),
+        pytest.param(".png", bytes(8) + CHUNK * 20_000 + END, False, id="a PNG of too many parts"),
+        pytest.param(".webp", b"RIFF\4\0\0\0WEBP", True, id="a WebP"),
+        pytest.param(".webp", b"RIFF\5\0\0\0WEBP", False, id="a WebP that is cut"),
+        pytest.param(".webp", b"RIFF\4\0\0\1WEBP", False, id="a large WebP that is cut"),
+        pytest.param(".gif", b"\0;", True, id="a GIF"),
+        pytest.param(".gif", b"GIF\0;\0", False, id="a GIF with something behind it"),
+        pytest.param(".gif", b";", False, id="a GIF of one byte"),
+    ],
+)
+def test_a_picture_says_whether_it_is_whole(extension: str, content: bytes, whole: bool) -> None:
+    assert is_whole(BytesIO(content), FileKind("image", extension)) is whole
 
 
 @given(st.binary(max_size=300))

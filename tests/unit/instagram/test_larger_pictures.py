@@ -31,7 +31,7 @@ def test_a_source_with_larger_pictures_comes_first() -> None:
     assert order.helper([PAGE, WEB]) == PAGE
 
 
-def test_a_source_that_comes_last_is_no_helper() -> None:
+def test_a_source_that_comes_last_is_not_a_helper() -> None:
     clock = Clock()
     order = SourceOrder("logged_out", now=clock)
     order.gave("api", ["page"])

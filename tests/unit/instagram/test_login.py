@@ -130,7 +130,7 @@ def test_all_processes_share_one_login(tmp_path: Path, looks_always: None) -> No
 
 @SLOW
 @given(content=st.binary() | st.text().map(str.encode))
-def test_a_damaged_login_is_no_login(tmp_path: Path, content: bytes) -> None:
+def test_a_damaged_login_counts_as_none(tmp_path: Path, content: bytes) -> None:
     stored = write(tmp_path / "login.json", content)
     login = Login(stored=LoginFile(stored))
     assert (login.session(), login.state.state) == (None, "none")
@@ -140,7 +140,7 @@ def test_a_damaged_login_is_no_login(tmp_path: Path, content: bytes) -> None:
 
 @pytest.mark.parametrize("name", ["id", "cookies", "username", "state", "since", "imported"])
 @pytest.mark.parametrize("value", [None, 1, [], {}, "x", [[[]]], float("nan"), 10**400])
-def test_a_login_of_another_shape_is_no_login(tmp_path: Path, name: str, value: Any) -> None:
+def test_a_malformed_login_counts_as_none(tmp_path: Path, name: str, value: Any) -> None:
     stored = tmp_path / "login.json"
     Login(stored=LoginFile(stored)).use({"sessionid": "one-of-8-or-more"}, "someone")
     data = {**json.loads(stored.read_bytes()), name: value}

@@ -80,7 +80,7 @@ TLS = tls_context()
 
 
 class MadeUp(PooledTransport):
-    """A transport that gives *answers*, the last one for ever."""
+    """A transport that gives *answers*, the last one forever."""
 
     def __init__(self, answers: list[tuple[int, dict[str, str], bytes]]) -> None:
         super().__init__(TLS, ("instagram.com", "cdninstagram.com"))

@@ -92,7 +92,7 @@ def test_a_video_s_urls_make_a_video_whatever_the_type(kind: object) -> None:
         {"media_type": "1", "video_duration": 1.0},
     ],
 )
-def test_a_cover_never_stands_in_for_a_video(sign: dict[str, Any]) -> None:
+def test_a_cover_never_replaces_a_video(sign: dict[str, Any]) -> None:
     cover = {"image_versions2": PICTURE["image_versions2"]}
     assert reason({**cover, **sign}) is Reason.CHANGED
     described = read(carousel({**cover, **sign}, PICTURE))
@@ -138,7 +138,7 @@ def test_missing_children_are_counted_up_to_twenty(count: int, items: int) -> No
 
 
 @pytest.mark.parametrize("count", [*OTHER_TYPES, -1, math.nan, math.inf, 10**30])
-def test_a_count_of_another_shape_adds_nothing(count: object) -> None:
+def test_a_malformed_count_adds_nothing(count: object) -> None:
     assert read(carousel(PICTURE, carousel_media_count=count)).complete
 
 
@@ -154,7 +154,7 @@ def test_fifty_children_are_read_and_more_are_refused() -> None:
 
 
 @pytest.mark.parametrize("child", [*OTHER_TYPES, 7])
-def test_a_child_of_another_shape_is_a_missing_one(child: object) -> None:
+def test_a_malformed_child_counts_as_missing(child: object) -> None:
     assert read(carousel(child, PICTURE)).items[0] is None
     assert reason(carousel(child)) is Reason.CHANGED
 
@@ -182,6 +182,7 @@ def test_instagram_s_order_stays_where_a_size_is_missing(size: tuple[Any, Any]) 
     + [(value, None) for value in (*OTHER_TYPES, math.nan, math.inf, 10**400, "7")],
 )
 def test_pixels_are_numbers_of_a_picture(value: object, pixels: int | None) -> None:
+    assert item(picture(sized("x"), original_width=value)).full_width == pixels
     for version in (sized("x", value, 5), sized("x", 5, value)):
         [candidate] = item(picture(version)).candidates
         sizes = [candidate.width, candidate.height]
@@ -198,9 +199,9 @@ def test_the_first_candidate_gets_the_original_s_size() -> None:
     assert (first.width, first.height) == (1080, 1350)
     assert (second.width, second.height) == (None, None)
     for version in (sized("a", 5), sized("a", None, 5)):
-        [candidate] = item(picture(version, **original)).candidates
+        candidate, _ = item(picture(version, sized("b", 9, 9), **original)).candidates
         assert (candidate.width, candidate.height) == (1080, 1350)
-    [own] = item(picture(sized("a", 5, 6), **original)).candidates
+    own, _ = item(picture(sized("a", 5, 6), sized("b"), **original)).candidates
     assert (own.width, own.height) == (5, 6)
     video = {"media_type": 2, "video_versions": [sized("v")], **PICTURE, **original}
     found = item({**video, "media_type": 2})
@@ -224,7 +225,7 @@ def test_the_first_candidate_gets_the_original_s_size() -> None:
         ("/stp=c0.1.2.3", False),
     ],
 )
-def test_a_crop_is_no_candidate(query: str, is_crop: bool) -> None:
+def test_a_crop_is_not_a_candidate(query: str, is_crop: bool) -> None:
     found = urls(picture(sized("crop" + query, 999, 999), sized("whole", 5, 5)))
     assert found == (["whole"] if is_crop else ["crop" + query, "whole"])
 
@@ -253,12 +254,12 @@ def test_the_longest_url_is_taken() -> None:
 
 
 @pytest.mark.parametrize("version", [*OTHER_TYPES, 7])
-def test_a_version_of_another_shape_costs_no_other(version: object) -> None:
+def test_a_malformed_version_does_not_affect_others(version: object) -> None:
     assert urls(picture(version, sized("good"))) == ["good"]
 
 
 @pytest.mark.parametrize("versions", OTHER_TYPES)
-def test_versions_of_another_shape_are_none(versions: object) -> None:
+def test_malformed_versions_count_as_none(versions: object) -> None:
     assert item({**PICTURE, "video_versions": versions}).type == "image"
     assert reason({"media_type": 1, "image_versions2": versions}) is Reason.CHANGED
     assert reason({"media_type": 1, "image_versions2": {"candidates": versions}}) is Reason.CHANGED
@@ -275,7 +276,7 @@ def test_a_picture_has_neither_cover_nor_sound() -> None:
     assert found == Item("image", (CANDIDATE,), alt_text="A")
 
 
-def test_a_video_has_its_cover_beside_it() -> None:
+def test_a_video_has_a_cover() -> None:
     video = {**PICTURE, **VIDEO, "has_audio": False, "video_duration": 5}
     candidates = (Candidate(CDN + "v.mp4", None, None),)
     assert item({**video, "accessibility_caption": "A"}) == Item(
@@ -284,7 +285,7 @@ def test_a_video_has_its_cover_beside_it() -> None:
 
 
 @pytest.mark.parametrize("value", [None, 1, 0, "true", [], {}])
-def test_sound_is_said_by_true_or_false_alone(value: object) -> None:
+def test_only_true_and_false_say_whether_there_is_sound(value: object) -> None:
     assert item({**VIDEO, "has_audio": value}).has_audio is None
     assert item({**VIDEO, "has_audio": True}).has_audio is True
 
@@ -295,7 +296,97 @@ def test_sound_is_said_by_true_or_false_alone(value: object) -> None:
     + [(value, None) for value in (*OTHER_TYPES, math.nan, math.inf, 10**400, "5")],
 )
 def test_a_duration_is_of_a_day_at_most(value: object, seconds: float | None) -> None:
-    assert item({**VIDEO, "video_duration": value}).duration == seconds
+    duration = item({**VIDEO, "video_duration": value}).duration
+    assert repr(duration) == repr(seconds)
+
+
+@pytest.mark.parametrize(
+    ("versions", "small"),
+    [
+        pytest.param([("a", 640, 640), ("b", 320, 320), ("c", 240, 240)], "b", id="the largest"),
+        pytest.param([("a", 640, 640), ("b", 321, 321)], None, id="none is small enough"),
+        pytest.param([("a", 300, 1000), ("b", 320, 640), ("c", 640, 500)], "b", id="a tall one"),
+        pytest.param([("a", 300, 330), ("b", 100, 100), ("c", 90, 90)], "b", id="whole if one is"),
+        pytest.param([("a", 320, None), ("b", None, 320), ("c", None, None)], None, id="no size"),
+        pytest.param(
+            [("a?stp=dst-jpg_s150x150", None, None), ("b?x=1&stp=p240x240_tt6", None, 9)],
+            "b?x=1&stp=p240x240_tt6",
+            id="the box that it was scaled into",
+        ),
+        pytest.param(
+            [("a?stp=s40x640", 500, 500), ("b?stp=s90x90", 100, 100), ("c?stp=s99x20", None, None)],
+            "b?stp=s90x90",
+            id="its own size comes before the box",
+        ),
+        pytest.param(
+            [("a", 640, 640), ("b?stp=c0.1.2.3a_s150x150", 150, 150)],
+            "b?stp=c0.1.2.3a_s150x150",
+            id="a crop",
+        ),
+        *(
+            pytest.param([(f"a{query}", None, None)], None, id=query)
+            for query in (
+                "?nostp=s99x99",
+                "?stp=s9x99",
+                "?stp=s99x99q",
+                "?stp=xs99x99",
+                "?x=s99x99",
+            )
+        ),
+    ],
+)
+def test_a_list_shows_the_largest_of_the_small_pictures(
+    versions: list[tuple[str, Any, Any]], small: str | None
+) -> None:
+    versions = [("whole", 1000, 1000), *versions]
+    images = picture(*(sized(*version) for version in versions))
+    for media in (images, {**images, **VIDEO}):
+        found = item(media).small
+        assert (found and found.url.removeprefix(CDN)) == small
+
+
+def manifest(**urls: str) -> str:
+    inside = "".join(
+        f'<Representation mimeType="{kind}/mp4"><BaseURL>{url}</BaseURL></Representation>'
+        for kind, url in urls.items()
+    )
+    return f"<MPD><Period><AdaptationSet>{inside}</AdaptationSet></Period></MPD>"
+
+
+@pytest.mark.parametrize(
+    ("text", "has_file", "streams", "is_logged"),
+    [
+        pytest.param(manifest(video=CDN + "v"), True, ["video v"], False, id="a video"),
+        pytest.param(
+            manifest(video=CDN + "v", audio=CDN + "a"),
+            True,
+            ["video v", "audio a"],
+            False,
+            id="a video and its sound",
+        ),
+        pytest.param(manifest(audio=CDN + "a"), False, ["audio a"], False, id="a sound alone"),
+        pytest.param(manifest(video="http://cdn/v"), False, [], False, id="without TLS"),
+        pytest.param(manifest(video="/v"), False, [], False, id="not a URL"),
+        pytest.param("<MPD>", False, [], True, id="not XML"),
+        pytest.param(" ", False, [], False, id="blank"),
+        *(
+            pytest.param(value, False, [], False, id=str(value))
+            for value in (None, *OTHER_TYPES[3:])
+        ),
+    ],
+)
+def test_a_video_may_be_in_a_manifest_alone(
+    text: object, has_file: bool, streams: list[str], is_logged: bool
+) -> None:
+    with capture_logs() as logs:
+        described = read(carousel({"media_type": 2, "video_dash_manifest": text}, PICTURE))
+        whole = item({**VIDEO, "video_dash_manifest": text})
+    found = [f"{one.type} {one.url.removeprefix(CDN)}" for one in whole.streams]
+    assert (found, whole.candidates[0].url) == (streams, CDN + "v.mp4")
+    first = described.items[0]
+    assert (first is not None) == has_file
+    assert first is None or (first.candidates, first.streams) == ((), whole.streams)
+    assert [line["event"] for line in logs] == ["manifest not read"] * 2 * is_logged
 
 
 # ---- texts, numbers, people
@@ -399,7 +490,7 @@ def test_a_name_is_a_text_that_is_not_blank(value: object, text: str | None) -> 
 
 
 @pytest.mark.parametrize("other", [*OTHER_TYPES[:5], 7])
-def test_an_owner_stands_in_for_a_user_of_another_shape(other: object) -> None:
+def test_an_owner_replaces_a_malformed_user(other: object) -> None:
     people = {"user": other, "owner": {"username": "someone", "full_name": "Some One"}}
     described = read({**PICTURE, **people})
     assert (described.owner, described.details.owner_name) == ("someone", "Some One")
@@ -442,12 +533,12 @@ def test_a_hundred_people_are_named() -> None:
     many = [f"user-{number}" for number in range(101)]
     assert details(coauthor_producers=names(*many)).coauthors == tuple(many[:100])
     assert details(**tags(*many)).tagged == tuple(many[:100])
-    # Only so many tags of one item are looked at.
+    # Only a limited number of tags of an item is read.
     assert details(**tags(*[None] * 100, "late")).tagged == ()
 
 
 @pytest.mark.parametrize("value", [*OTHER_TYPES, 7])
-def test_people_of_another_shape_are_nobody(value: Any) -> None:
+def test_malformed_people_are_left_out(value: Any) -> None:
     assert details(coauthor_producers=value).coauthors == ()
     for found in (value, {"in": value}, {"in": [value]}, {"in": [{"user": value}]}):
         assert details(usertags=found).tagged == ()
@@ -455,6 +546,10 @@ def test_people_of_another_shape_are_nobody(value: Any) -> None:
 
 SONG = {"music_info": {"music_asset_info": {"title": "Song", "display_artist": "Band"}}}
 OWN = {"original_sound_info": {"original_audio_title": "Own", "ig_artist": {"username": "me"}}}
+
+
+FAST = {"fast_start_progressive_download_url": "https://cdn/f"}
+ON_FAST = Music("", None, "https://cdn/f")
 
 
 def with_url(title: str | None, name: str) -> dict[str, Any]:
@@ -469,6 +564,10 @@ def with_url(title: str | None, name: str) -> dict[str, Any]:
         (SONG, with_url("Song", "a"), Music("Song", None, "https://cdn/a")),
         (with_url("One", "a"), with_url("Other", "b"), Music("One", None, "https://cdn/a")),
         (None, with_url(None, "a"), Music("", None, "https://cdn/a")),
+        *(
+            ({"original_sound_info": {"progressive_download_url": url, **FAST}}, None, ON_FAST)
+            for url in (None, "text", "http://cdn/without-tls")
+        ),
         (SONG, {"music_info": None}, Music("Song", "Band")),
         (
             {"original_sound_info": {"progressive_download_url": "https://cdn/own"}},
@@ -575,9 +674,11 @@ def test_a_page_s_wrapped_post_is_found() -> None:
 
 
 def test_a_page_s_gate_counts_where_there_is_no_post() -> None:
-    with pytest.raises(Refused) as refused:
-        find_in_page([STUB, {"if_not_gated_logged_out": None, "code": CODE.text}], CODE)
-    assert refused.value.reason is Reason.GATED
+    gate, other = ({"if_not_gated_logged_out": it, "code": CODE.text} for it in (None, "text"))
+    for data in ([STUB, gate], [gate, other], [other, gate]):
+        with pytest.raises(Refused) as refused:
+            find_in_page(data, CODE)
+        assert refused.value.reason is Reason.GATED
 
 
 @pytest.mark.parametrize(
@@ -597,7 +698,8 @@ def test_a_page_without_the_post_gives_nothing(data: Any) -> None:
 
 def test_the_outer_object_is_found_first() -> None:
     first = {**WHOLE, "pk": 1}
-    assert find_in_page([{"a": first}, {**WHOLE, "pk": 2}], CODE) == first
+    for data in ([{"a": first}, {**WHOLE, "pk": 2}], {"a": first, "b": {**WHOLE, "pk": 2}}):
+        assert find_in_page(data, CODE) == first
     assert find_in_page({**WHOLE, "inner": {**WHOLE, "pk": 3}}, CODE) != {**WHOLE, "pk": 3}
     nested: Any = WHOLE
     for _ in range(10_000):
@@ -681,7 +783,7 @@ def items_of(media: dict[str, Any], shape: str) -> list[Any]:
 
 @settings(max_examples=1000)
 @given(place=st.sampled_from(PLACES), value=ANYTHING, remove=st.booleans())
-def test_one_broken_value_costs_no_file_that_has_a_url(
+def test_one_broken_value_loses_no_file_that_has_a_url(
     place: tuple[str, tuple[Any, ...]], value: Any, remove: bool
 ) -> None:
     shape, path = place

@@ -1,7 +1,7 @@
 """The order of sources: who refused what another one gave comes last, for longer each time."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import SimpleNamespace
 
@@ -180,9 +180,11 @@ class Lock:
     def __init__(self) -> None:
         self.waits: list[float] = []
         self.held = False
+        self.meanwhile: Callable[[], object] = lambda: None
 
     def acquire(self, *, timeout: float) -> bool:
         self.waits.append(timeout)
+        self.meanwhile()
         free, self.held = not self.held, True
         return free
 
@@ -219,6 +221,17 @@ def test_a_scout_is_awaited_for_a_share_of_the_time(scouting: tuple[SourceOrder,
             with order.scout(seconds):
                 assert lock.held
     assert lock.waits == [3.0, 1.0, 3.0, 3.0, 0.0]
+
+
+def test_a_thread_that_waited_in_vain_leaves_the_scout_alone(
+    scouting: tuple[SourceOrder, Lock],
+) -> None:
+    order, lock = scouting
+    with order.scout(4.0):
+        lock.meanwhile = lambda: order.gave("a", [])
+        with order.scout(4.0):
+            assert lock.held
+        assert lock.held
 
 
 def test_a_scout_that_fails_leaves_the_scouting_to_the_next(

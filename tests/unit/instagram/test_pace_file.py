@@ -31,7 +31,7 @@ def test_the_learned_pace_survives_a_restart(tmp_path: Path) -> None:
         '{"allowed": 1' + 400 * "0" + ', "at": 1}',
     ],
 )
-def test_an_entry_of_another_shape_counts_as_none(tmp_path: Path, entry: str) -> None:
+def test_a_malformed_entry_counts_as_none(tmp_path: Path, entry: str) -> None:
     path = tmp_path / "pace.json"
     path.write_text('{"logged_out": ' + entry + "}")
     assert PaceFile(path).make_pace("logged_out", 200, 660).allowed_now() == 200

@@ -32,11 +32,13 @@ def account() -> Clocked:
 
 
 @pytest.mark.parametrize("reason", [R.RATE_LIMITED, R.SOFT_BLOCK, R.THROTTLED])
-def test_a_limit_lets_the_whole_account_rest(account: Clocked, reason: Reason) -> None:
+def test_a_limit_rests_the_whole_account(account: Clocked, reason: Reason) -> None:
     account.rest("media_info", reason, 120.0)
     account.now += 20
     assert account.rests() == {"media_info": (reason, 100.0), "api": (reason, 100.0)}
-    account.now += 100
+    account.now += 99.5
+    assert account.rests() == {"media_info": (reason, 0.5), "api": (reason, 0.5)}
+    account.now += 0.5
     assert account.rests() == {}
 
 
@@ -44,23 +46,24 @@ def test_a_limit_lets_the_whole_account_rest(account: Clocked, reason: Reason) -
     ("reason", "seconds"),
     [(R.CLOSED, 300.0), (R.FAILED, 30.0), (R.CHANGED, 30.0), (R.WAIT, 30.0), (R.STALE, None)],
 )
-def test_trouble_lets_one_source_rest(
-    account: Clocked, reason: Reason, seconds: float | None
-) -> None:
+def test_trouble_rests_one_source(account: Clocked, reason: Reason, seconds: float | None) -> None:
     account.rest("media_info", reason)
     assert account.rests() == {"media_info": (reason, seconds)}
 
 
-@pytest.mark.parametrize("reason", [R.GONE, R.EMPTY, R.GATED, R.NEEDS_LOGIN, R.NULL, R.RETIRED])
-def test_a_word_on_one_post_lets_nothing_rest(account: Clocked, reason: Reason) -> None:
-    account.rest("media_info", reason)
+DOUBTFUL = [R.NEEDS_LOGIN, R.LOGIN_WALL, R.NULL, R.RETIRED]
+
+
+@pytest.mark.parametrize("reason", [R.GONE, R.EMPTY, R.GATED, R.PACE, *DOUBTFUL])
+def test_a_source_rests_for_one_post_only_beside_another(account: Clocked, reason: Reason) -> None:
+    account.rest("api", reason)
     assert account.rests() == {}
-
-
-def test_a_doubtful_source_rests_as_long_as_the_other(account: Clocked) -> None:
     account.rest("media_info", R.CLOSED)
     account.now += 10
-    account.rest("api", R.NEEDS_LOGIN)
-    assert account.rests() == {"media_info": (R.CLOSED, 290.0), "api": (R.NEEDS_LOGIN, None)}
+    account.rest("api", reason)
+    rests = {"media_info": (R.CLOSED, 290.0), "api": (reason, None)}
+    assert account.rests() == {
+        name: rests[name] for name in rests if name != "api" or reason in DOUBTFUL
+    }
     account.now += 290
     assert account.rests() == {}

@@ -36,7 +36,7 @@ def test_plain_urls_come_last_and_with_tls() -> None:
     ("media", "reason"),
     [
         (picture(NULL), Reason.GATED),
-        ({"media_type": 8, "carousel_media": [picture(NULL)]}, Reason.GATED),
+        ({"media_type": 8, "carousel_media": [picture(NULL), picture()]}, Reason.GATED),
         ({"media_type": 2, "video_versions": [{"url": NULL}]}, Reason.GATED),
         (picture(), Reason.CHANGED),
         ({**picture("https://cdn/cover"), "media_type": 2, "video_versions": []}, Reason.CHANGED),
@@ -77,7 +77,8 @@ def test_a_slide_s_code_names_its_item() -> None:
     found = find_in_page({"data": {"media": parent}}, CODE)
     assert found == parent
     assert describe(parent, CODE).named_item == 2
-    assert describe(parent, Shortcode("DParent0001")).named_item is None
+    for own in (CODE, Shortcode("DParent0001")):
+        assert describe({**parent, "code": own.code}, own).named_item is None
     assert find_in_page({"data": {"media": parent}}, Shortcode("DNobody0001")) is None
 
 
@@ -90,6 +91,7 @@ def item(kind: Kind, *widths: int | None, full_width: int | None = None) -> Item
     ("one", "small"),
     [
         (item("image", 100, full_width=1000), True),
+        (item("image", 1000, 100, full_width=1000), False),
         (item("video", 100, full_width=1000), False),
         (item("image", None, full_width=1000), False),
         (item("image", 100), False),
@@ -104,6 +106,8 @@ def test_only_a_picture_of_known_width_is_small(one: Item, small: bool) -> None:
     [
         (item("image", 10, 5), item("image", 90, 80, 70), [90, 80, 10, 5]),
         (item("image", 10), item("image", 10, 5), [10]),
+        (item("image", 10, 5), item("image", 8), [10, 5]),
+        (item("image", 10), item("image", 90, 5), [90, 5, 10]),
         (item("image", None), item("image", 90), [None]),
         (item("image", 10), item("image", None), [10]),
         (item("image", 10), item("video", 90), [10]),
@@ -165,6 +169,7 @@ def test_larger_pictures_add_no_item() -> None:
     found = description(SMALL, None).with_larger(description(large, large, large, source="page"))
     assert found.items == (item_of(large, SMALL), None)
     assert found.sources == {"api", "page"}
+    assert description(SMALL, None).with_larger(description(None, large)).items == (SMALL, None)
 
 
 def item_of(larger: Item, own: Item) -> Item:

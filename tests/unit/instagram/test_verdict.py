@@ -101,16 +101,23 @@ def test_each_answer_of_the_api_has_its_meaning(
         (RawAnswer(200, {"status": "ok", "message": "wait a few minutes"}), R.WAIT, R.WAIT),
         (RawAnswer(200, {"caption": "wait a few minutes"}), None, None),
         (RawAnswer(200, "please wait a few minutes"), None, None),
-        (RawAnswer(400, "Please wait a few minutes"), R.WAIT, R.WAIT),
-        (RawAnswer(400, "x" * 990 + "Please wait a few minutes"), R.CHANGED, R.CHANGED),
+        (RawAnswer(400, "Please Wait a few minutes"), R.WAIT, R.WAIT),
+        (RawAnswer(400, "x" * 982 + "wait a few minutes"), R.WAIT, R.WAIT),
+        (RawAnswer(400, "x" * 983 + "wait a few minutes"), R.CHANGED, R.CHANGED),
         (RawAnswer(400, "media not found"), R.CHANGED, R.CHANGED),
         (RawAnswer(400, {"message": "The post was removed"}), R.EMPTY, R.GONE),
         (RawAnswer(400, {"message": "post" + " " * 41 + "removed"}), R.CHANGED, R.CHANGED),
         (RawAnswer(400, {"message": "mediation deleted"}), R.CHANGED, R.CHANGED),
-        (RawAnswer(400, {"message": "x" * 999 + "login_required"}), R.CHANGED, R.CHANGED),
+        (RawAnswer(400, {"message": "x" * 983 + "geoblock_required"}), R.GATED, R.GATED),
+        (RawAnswer(400, {"message": "x" * 984 + "geoblock_required"}), R.CHANGED, R.CHANGED),
         (RawAnswer(401, {"message": "x", "require_login": True}), R.NEEDS_LOGIN, R.NEEDS_LOGIN),
         (RawAnswer(401, {"require_login": True}), R.SOFT_BLOCK, R.SOFT_BLOCK),
         (RawAnswer(401, {"require_login": 1}), R.NEEDS_LOGIN, R.NEEDS_LOGIN),
+        (
+            RawAnswer(401, {"message": "", "error_type": "", "require_login": True}),
+            R.SOFT_BLOCK,
+            R.SOFT_BLOCK,
+        ),
         (RawAnswer(401), R.NEEDS_LOGIN, R.NEEDS_LOGIN),
         (RawAnswer(403, []), R.NEEDS_LOGIN, R.NEEDS_LOGIN),
         (RawAnswer(404), R.EMPTY, R.EMPTY),
@@ -131,7 +138,7 @@ def test_each_answer_of_the_api_has_its_meaning(
         ),
     ],
 )
-def test_an_error_counts_only_where_it_stands(
+def test_an_error_counts_only_in_its_own_place(
     raw: RawAnswer, logged_out: Reason | None, with_session: Reason | None
 ) -> None:
     for session, expected in ((False, logged_out), (True, with_session)):
@@ -170,6 +177,7 @@ DAY = 24 * 60 * 60
         ("000", 0.0),
         (str(DAY), DAY),
         (str(DAY + 1), DAY),
+        ("12345", 12345.0),
         ("99999", DAY),
         ("100000", DAY),
         ("1" + "0" * 5000, DAY),
@@ -189,11 +197,12 @@ def test_a_time_to_wait_is_read_in_both_forms(value: str, seconds: float | None)
     assert retry_after_of(response_of(RawAnswer(429, "", {"Retry-After": value}))) == seconds
 
 
-def test_a_date_without_a_zone_is_utc() -> None:
+@pytest.mark.parametrize(("zone", "hours"), [("", 1), (" GMT", 1), (" -0100", 2)])
+def test_a_date_without_a_zone_is_utc(zone: str, hours: int) -> None:
     moment = datetime.now(UTC) + timedelta(hours=1)
-    value = moment.strftime("%a, %d %b %Y %H:%M:%S")
+    value = moment.strftime("%a, %d %b %Y %H:%M:%S") + zone
     found = retry_after_of(response_of(RawAnswer(429, "", {"Retry-After": value})))
-    assert found == pytest.approx(3600, abs=60)
+    assert found == pytest.approx(hours * 3600, abs=60)
 
 
 def test_an_answer_without_a_time_has_none() -> None:
@@ -254,6 +263,7 @@ def test_a_chain_of_causes_may_be_a_ring() -> None:
         ("/accounts/login", R.SESSION_ENDED),
         ("/accounts/edit", R.CHANGED),
         ("//", R.SESSION_ENDED),
+        ("//www.instagram.com:port/accounts/login", R.CHANGED),
     ],
 )
 def test_a_redirect_counts_by_host_and_path(to: str, reason: Reason) -> None:
@@ -346,7 +356,7 @@ def test_refusals_together_have_one_meaning(reasons: list[Reason], code: str) ->
     ],
 )
 @pytest.mark.parametrize("logged_out", [[R.GATED], [R.NEEDS_LOGIN, R.LOGIN_WALL]])
-def test_the_session_s_trouble_is_that_of_a_gated_post(
+def test_trouble_with_the_session_explains_a_gated_post(
     logged_out: list[Reason], reasons: list[Reason], code: str
 ) -> None:
     refusals = [Refusal("page", False, reason, None) for reason in logged_out]
@@ -463,7 +473,7 @@ def test_a_gated_post_hidden_from_the_account_is_forbidden() -> None:
     assert type(verdict(refusals)).__name__ == "PostForbidden"
 
 
-def test_one_query_under_two_ids_is_no_second_opinion() -> None:
+def test_one_query_under_two_ids_is_not_a_second_opinion() -> None:
     nulls = [Refusal(name, False, R.NULL, None) for name in ("api", "root_query")]
     assert type(verdict(nulls)).__name__ == "InstagramChanged"
 
@@ -511,7 +521,7 @@ def test_the_logged_keys_are_few_and_short() -> None:
         assert seen_in(response_of(RawAnswer(200, body)))["keys"] is None
 
 
-def test_the_logged_answer_is_cut_after_its_secrets_are_out() -> None:
+def test_secrets_are_removed_before_an_answer_is_cut() -> None:
     url = "https://x/?" + "s" * 900
     seen = seen_in(response_of(RawAnswer(200, f"{url} {url} end")))
     assert seen["start"] == "https://x/?[scrubbed] https://x/?[scrubbed] end"
@@ -519,7 +529,7 @@ def test_the_logged_answer_is_cut_after_its_secrets_are_out() -> None:
 
 @pytest.mark.parametrize("status", [200, 400, 401, 403, 429, 500])
 @pytest.mark.parametrize("body", ["", "[]", "null", "1", "{", '"text"', "[" * 10**5, "\ud83d"])
-def test_no_body_is_too_strange(status: int, body: str) -> None:
+def test_any_body_is_judged_without_a_fault(status: int, body: str) -> None:
     response = response_of(RawAnswer(status))
     response._content = body.encode("utf-8", "surrogatepass")
     reason_of_response(response, with_session=True)

@@ -88,7 +88,7 @@ class StoreContract:
         assert numbers == sorted(set(numbers))
         assert seen.changes(seen.version) == []
 
-    async def test_a_change_leaves_posts_alone_that_it_does_not_mean(self, store: Any) -> None:
+    async def test_a_change_leaves_other_posts_alone(self, store: Any) -> None:
         job = batch(3)
         await store.add(job)
         await store.note(job.id, 0, job.posts[0].done(10))
@@ -121,7 +121,7 @@ class StoreContract:
         assert behind.next_try_at is not None
         assert unix_time(behind.next_try_at) > unix_time(limited.waiting_since) + 90
 
-    async def test_all_jobs_together_and_each_client_have_their_bounds(self, store: Any) -> None:
+    async def test_jobs_are_bounded_in_all_and_for_each_client(self, store: Any) -> None:
         for number in range(MAX_JOBS):
             await store.add(batch(1, client=f"192.0.2.{number}"))
             with pytest.raises((TooManyJobs, JobsFull)):
@@ -145,7 +145,7 @@ class StoreContract:
         kept = [await store.get(job.id) is not None for job in jobs]
         assert kept == [True, False, True, True, True]
 
-    async def test_a_job_that_a_plugin_does_not_know_of_stays(self, store: Any) -> None:
+    async def test_a_job_that_a_plugin_has_not_got_stays(self, store: Any) -> None:
         jobs = [batch(1, client=f"192.0.2.{number}") for number in range(MAX_JOBS + 1)]
         for age, job in enumerate(reversed(jobs)):
             job.created_at -= age
@@ -234,7 +234,7 @@ class StoreContract:
         assert not await store.refresh(job)
         assert not await store.change(job, JobPost.anew, queue=True)
         assert await store.newest(9, None, JobFilter()) == []
-        # Who is to know of its end still gets to know of it.
+        # A plugin that has not got its end still gets it.
         assert [it.response.id for it in await store.unreported("one")] == [job.id]
         assert not await store.forget(batch(1))
 

@@ -32,7 +32,7 @@ async def test_an_earlier_process_counts_where_the_clock_is_right(
     assert await patience.left(PLACE, time.time() - 10) == pytest.approx(left, abs=5)
 
 
-async def test_a_time_in_the_future_is_no_time_waited() -> None:
+async def test_a_time_in_the_future_counts_as_no_wait() -> None:
     assert await Patience(60.0).left(PLACE, time.time() + DAY) == pytest.approx(60.0, abs=5)
 
 
@@ -42,7 +42,7 @@ async def test_a_retried_post_has_all_patience_again() -> None:
     assert await patience.left(PLACE, None) == pytest.approx(60.0, abs=5)
 
 
-async def test_posts_of_long_ago_are_forgotten() -> None:
+async def test_old_posts_are_forgotten() -> None:
     patience = Patience(60.0)
     for index in range(100):
         await patience.left(Place(1.0, "job", index), time.time() - 1000)

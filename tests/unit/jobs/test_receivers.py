@@ -78,7 +78,7 @@ def test_a_pause_holds_up_no_other_receiver(receivers: Receivers, clock: Clock) 
     assert begun(receivers, queue("dead:80", 5) + queue("well:80", 1)) == queue("well:80", 1)
 
 
-def test_a_thousand_jobs_for_one_push_out_no_other(receivers: Receivers) -> None:
+def test_jobs_for_one_receiver_push_out_no_others(receivers: Receivers) -> None:
     well, dead = queue("well:80", 3, age=500), queue("dead:80", 1060)
     given_up = dict(receivers.to_give_up(well + dead))
     assert set(given_up) == set(dead[:810])

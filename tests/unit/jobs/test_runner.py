@@ -1,4 +1,4 @@
-"""What becomes of a post of a job, row by row, and that the runner acts by it."""
+"""What becomes of a post of a job, row by row, and that the runner acts accordingly."""
 
 import asyncio
 import time
@@ -213,7 +213,7 @@ async def test_posts_of_a_job_are_run_in_their_order(life: Life) -> None:
     assert [(post.status, post.bytes_done) for post in job.posts] == [(200, 7)] * 4
 
 
-async def test_one_post_that_fails_keeps_no_other_from_running(life: Life) -> None:
+async def test_a_failing_post_does_not_stop_the_others(life: Life) -> None:
     life.scraper.answers = {"reel-0": [KeyError("x")], "reel-1": [PostNotFound()]}
     job = batch(3)
     with capture_logs([merge_contextvars]) as logs:
@@ -229,7 +229,7 @@ async def test_one_post_that_fails_keeps_no_other_from_running(life: Life) -> No
 
 
 class Line(MemoryStore):
-    """A store with others in line; it notes what it is called for."""
+    """A store with others in the backlog; it notes what it is called for."""
 
     passed_on = 0
     successes = 0
@@ -283,7 +283,7 @@ async def test_a_cancelled_post_passes_its_turn_on() -> None:
     assert (script.asked, store.passed_on) == ([], 1)
 
 
-async def test_a_post_that_left_the_line_runs_before_others() -> None:
+async def test_a_post_that_left_the_backlog_runs_before_others() -> None:
     store, script, runner, job = in_line(WAITING)
     await store.add(job)
     await runner.run(job.id, 0)
@@ -299,7 +299,7 @@ async def test_a_post_that_left_the_line_runs_before_others() -> None:
         (replace(QUEUED, shortcode="at-hand"), None, 0, []),
     ],
 )
-async def test_the_line_learns_whether_a_post_met_a_limit(
+async def test_the_backlog_learns_whether_a_post_met_a_limit(
     post: JobPost, error: Exception | None, successes: int, holds: list[float]
 ) -> None:
     store, script, runner, job = in_line(post)
@@ -357,7 +357,7 @@ async def test_a_limited_post_runs_again_before_those_behind_it(life: Life) -> N
     assert [post.status for post in job.posts] == [200] * 3
 
 
-async def test_a_limit_holds_the_line_though_its_post_gave_up(life: Life) -> None:
+async def test_a_limit_holds_the_backlog_though_its_post_gave_up(life: Life) -> None:
     life.scraper.answers = {"reel-0": [RateLimited(retry_after=PATIENCE * 2)]}
     job = batch(1)
     await life.jobs.submit(job)

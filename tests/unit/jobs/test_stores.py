@@ -35,7 +35,7 @@ class _OwnStore(StoreContract):
         order = [(await store.next_place()).job_id for _ in range(4)]
         assert order == [older.id, older.id, newer.id, newer.id]
 
-    async def test_a_post_leaves_the_line_into_the_queue(self, store: MemoryStore) -> None:
+    async def test_a_post_leaves_the_backlog_into_the_queue(self, store: MemoryStore) -> None:
         job = batch(1)
         await store.add(job)
         await store.next_place()
@@ -44,7 +44,7 @@ class _OwnStore(StoreContract):
         assert (place.job_id, place.position) == (job.id, 0)
         assert not await store.has_waiting()
 
-    async def test_a_cancelled_post_leaves_the_line(self, store: MemoryStore) -> None:
+    async def test_a_cancelled_post_leaves_the_backlog(self, store: MemoryStore) -> None:
         job = batch(1)
         await store.add(job)
         await store.wait(job, 0, job.posts[0], 1000.0)
@@ -266,7 +266,7 @@ async def test_jobs_grow_old_only_by_a_clock_that_is_right(tmp_path: Path, is_ri
     await store.close()
 
 
-async def test_all_who_wait_for_a_locked_file_are_refused(tmp_path: Path) -> None:
+async def test_all_requests_waiting_for_a_locked_file_are_refused(tmp_path: Path) -> None:
     store, tries = await opened(tmp_path), 0
 
     async def refuse(record: Record) -> None:

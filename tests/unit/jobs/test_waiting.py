@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scrapper.jobs.model import JobPost
-from scrapper.jobs.waiting import Backlog, LinePace, Place
+from scrapper.jobs.waiting import Backlog, BacklogPace, Place
 
 PLACES = st.lists(
     st.builds(Place, st.integers(0, 3).map(float), st.sampled_from("ab"), st.integers(0, 3)),
@@ -47,8 +47,8 @@ async def test_nobody_is_called_before_the_longest_hold_ends() -> None:
     assert min(turns) > time.time() + 8000
 
 
-def test_successes_speed_the_line_up_and_limits_slow_it() -> None:
-    pace = LinePace(8.0)
+def test_successes_speed_the_backlog_up_and_limits_slow_it() -> None:
+    pace = BacklogPace(8.0)
     seconds = []
     for _ in range(10):
         pace.speed_up()
@@ -57,7 +57,7 @@ def test_successes_speed_the_line_up_and_limits_slow_it() -> None:
     assert seconds[-1] == 0.05
     pace.slow_down()
     assert pace.seconds == 8.0
-    unlimited = LinePace(0.0)
+    unlimited = BacklogPace(0.0)
     unlimited.speed_up()
     assert unlimited.seconds == 0.0
 
@@ -77,7 +77,7 @@ async def test_a_success_during_a_hold_says_nothing_of_the_limit(
     assert await backlog.next() == first
     waiting = asyncio.create_task(backlog.next())
     for now in (1007.9, 1008.0):
-        # Whoever joins wakes the line up.
+        # A post that joins wakes the backlog up.
         backlog.join(Place(1.0, "job", int(10 * now)))
         for _ in range(5):
             await asyncio.sleep(0)
@@ -90,7 +90,7 @@ def test_a_post_behind_others_loses_no_patience() -> None:
     assert post.waiting_since is None
 
 
-def test_a_line_that_moves_delays_no_post() -> None:
+def test_a_backlog_that_moves_delays_no_post() -> None:
     post = JobPost("url", "shortcode").waiting(time.time() - 100, limited=False)
     assert post.delayed(Backlog(1.0).held_until) == post
 

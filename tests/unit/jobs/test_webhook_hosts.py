@@ -34,7 +34,7 @@ SECRET = "whsec_" + "c2VjcmV0" * 6
         ("ff02::1", False),
     ],
 )
-def test_names_lead_to_public_addresses_alone(address: str, public: bool) -> None:
+def test_names_lead_only_to_public_addresses(address: str, public: bool) -> None:
     assert WebhookHosts(["example.com"], []).allow_address(address) is public
 
 

@@ -111,7 +111,7 @@ def test_a_clock_that_begins_in_the_past_is_not_believed(
 
 @pytest.mark.parametrize("value", ["null", "[]", '"x"', "NaN", "Infinity", "1" + 400 * "0"])
 @pytest.mark.parametrize("name", ["wall", "running"])
-def test_a_look_of_another_shape_counts_as_none(tmp_path: Path, name: str, value: str) -> None:
+def test_a_malformed_look_counts_as_none(tmp_path: Path, name: str, value: str) -> None:
     values = {"wall": "1", "running": "1", "boot": '"one"', name: value}
     path = tmp_path / "clock.json"
     path.write_text("{" + ",".join(f'"{key}":{text}' for key, text in values.items()) + "}")

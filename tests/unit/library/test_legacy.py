@@ -111,7 +111,7 @@ def test_first_look_is_kept_and_forgotten_with_the_folder(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["file", "FIFO", "dangling link"])
-def test_folder_of_marks_that_is_none_stops_no_sweep(folder: Path, kind: str) -> None:
+def test_a_broken_folder_of_marks_stops_no_sweep(folder: Path, kind: str) -> None:
     state = folder.parent / ".state"
     state.mkdir()
     match kind:

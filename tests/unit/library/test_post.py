@@ -73,7 +73,7 @@ def test_a_manifest_cannot_name_a_file_elsewhere(filename: str) -> None:
 
 
 @given(st.recursive(st.none() | st.integers() | st.text(), st.lists))
-def test_other_json_is_no_manifest(data: object) -> None:
+def test_other_json_is_not_a_manifest(data: object) -> None:
     with pytest.raises(ValueError, match="manifest"):
         Post.from_manifest(data)
 
@@ -103,7 +103,7 @@ def test_a_post_with_unsigned_urls_is_fresh_for_a_day() -> None:
 @pytest.mark.parametrize(
     ("setbacks", "hours"), [(0, 1), (1, 2), (2, 4), (3, 8), (4, 16), (5, 24), (6, 24), (9**9, 24)]
 )
-def test_a_post_that_lacks_something_is_fresh_ever_longer(setbacks: int, hours: int) -> None:
+def test_an_incomplete_post_is_fresh_longer_each_time(setbacks: int, hours: int) -> None:
     late = image(f"https://cdn/a?oe={2**40:x}")
     lacking = replace(post(late), missing=(2,), setbacks=setbacks)
     assert lacking.fresh_until(1000) == 1000 + hours * 3600
@@ -288,7 +288,7 @@ def stored(quality: Quality, codec: str | None = "h264", *, size: int = 9, **mor
 
 
 @pytest.mark.parametrize("max_bytes", ["8", 0, -1, 1.5, [], None])
-def test_a_kept_size_that_makes_no_sense_is_none(max_bytes: Any) -> None:
+def test_a_stored_size_that_makes_no_sense_is_ignored(max_bytes: Any) -> None:
     assert Wish.stored("best", max_bytes) == Wish("best")
 
 

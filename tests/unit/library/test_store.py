@@ -290,7 +290,7 @@ async def test_an_unreadable_folder_is_logged_and_skipped(
     lstat = os.lstat
 
     def refuse(path: Any, **options: Any) -> os.stat_result:
-        # For root, as whom containers' tests run, every folder can be read.
+        # root, as whom tests in containers run, can read every folder.
         if "other" in str(path):
             raise PermissionError(13, "Permission denied")
         return lstat(path, **options)

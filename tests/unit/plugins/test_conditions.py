@@ -82,7 +82,7 @@ async def test_each_change_is_one_event_across_restarts(
                 await until(lambda: known in noted(workshop))  # noqa: B023
 
 
-async def test_a_new_plugin_gets_nothing_where_all_is_usual(
+async def test_a_new_plugin_gets_no_usual_conditions(
     workshop: Workshop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recorder = Recorder()
@@ -103,7 +103,7 @@ async def test_a_change_is_tried_three_times(
         await until(lambda: recorder.events[3:] == [("expired",)])
 
 
-async def test_a_change_that_is_over_is_tried_no_more(
+async def test_a_change_that_is_over_is_no_longer_tried(
     workshop: Workshop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recorder = Recorder()
@@ -127,7 +127,7 @@ def test_the_disk_is_nearly_full_without_room_for_one_file(
     monkeypatch.setenv("MAX_MEDIA_MB", max_media)
     limit = (int(min_free) + int(max_media)) * 1_000_000
     free = iter((limit, limit - 1, limit, None, limit * 2, limit * 2))
-    conditions = Conditions(Settings(), Login(), Mock(last_long=False), free=lambda _: next(free))
+    conditions = Conditions(Settings(), Login(), Mock(have_lasted=False), free=lambda _: next(free))
     seen = []
     for _ in range(5):
         now = conditions.now()["disk_nearly_full"]

@@ -133,7 +133,7 @@ def workshop(tmp_path: Path) -> Workshop:
     return Workshop(tmp_path / "media")
 
 
-async def test_a_plugin_hears_of_stored_and_removed_posts(
+async def test_a_plugin_gets_stored_and_removed_posts(
     workshop: Workshop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recorder = Recorder()
@@ -484,7 +484,7 @@ async def test_many_posts_are_reported_in_order_and_once_each(
     assert {workshop.outcome("one", name) for name in names} == {"done"}
 
 
-async def test_one_failure_among_many_posts_costs_no_other(
+async def test_one_failure_does_not_affect_other_posts(
     workshop: Workshop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[str] = []

@@ -1,4 +1,4 @@
-"""Plugins are found and asked what they bring; what is wrong with one is said at start."""
+"""Plugins are found and asked what they register; a wrong one is reported at the start."""
 
 import argparse
 import sys

@@ -127,7 +127,9 @@ def test_a_job_gives_what_is_worth_reading(
     assert waiting(tmp_path).get("1", []) == kinds
 
 
-def test_what_needs_nobody_is_no_news(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_events_that_need_nobody_are_not_sent(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     configure(monkeypatch, "json://127.0.0.1:1")
     notify.login_changed(LoginState("active", "anna", 1.0))
     notify.login_changed(LoginState("none", None, 2.0))

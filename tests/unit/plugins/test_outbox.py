@@ -72,7 +72,7 @@ def test_an_event_during_a_delivery_is_not_lost(outbox: Outbox, clock: Clock) ->
     assert send(outbox) == ["number 2"]
 
 
-def test_what_failed_is_tried_again_after_growing_pauses(outbox: Outbox, clock: Clock) -> None:
+def test_failures_are_retried_after_growing_pauses(outbox: Outbox, clock: Clock) -> None:
     add(outbox, 1)
     pauses = []
     for _ in range(7):
@@ -115,7 +115,7 @@ def test_an_event_that_a_crash_repeats_counts_once(
     assert message.count == 2
 
 
-def test_what_is_over_is_said_to_be_over(outbox: Outbox, clock: Clock) -> None:
+def test_a_notification_says_that_the_trouble_is_over(outbox: Outbox, clock: Clock) -> None:
     outbox.amend("job", "over")
     assert outbox.due("phone") == []
     add(outbox, 1)
@@ -158,7 +158,7 @@ def test_two_processes_share_the_file(outbox: Outbox, path: Path, clock: Clock) 
     assert send(outbox) == ["number 2"]
 
 
-def test_a_disk_that_takes_no_writes_repeats_nothing(
+def test_a_read_only_disk_repeats_nothing(
     outbox: Outbox, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     add(outbox, 1)

@@ -155,7 +155,10 @@ async def test_limit_stops_posts_that_wait_for_a_query(scrapes: Scrapes) -> None
     assert scrapes.source.asked == ["one"]
 
 
-async def test_second_query_waits_at_most_until_the_deadline(tmp_path: Path) -> None:
+async def test_second_query_waits_at_most_until_the_deadline(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("scrapper.scraping.flight._GRACE", 0.1)
     async with scraping(tmp_path, 1) as scrapes:
         source = scrapes.source
         await scrapes.start("again", "two")

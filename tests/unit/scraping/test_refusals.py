@@ -27,16 +27,14 @@ def refusals(tmp_path: Path, clock: Clock) -> Refusals:
     return Refusals(tmp_path / "refusals.json", now=clock)
 
 
-async def test_limits_for_an_hour_last_long_until_an_answer(
-    refusals: Refusals, clock: Clock
-) -> None:
+async def test_limits_count_after_an_hour_until_an_answer(refusals: Refusals, clock: Clock) -> None:
     for _ in range(12):
         await refusals.note_limit(300)
-        assert not refusals.last_long
+        assert not refusals.have_lasted
         clock.now += 300
-    assert refusals.last_long
+    assert refusals.have_lasted
     await refusals.note_answer()
-    assert not refusals.last_long
+    assert not refusals.have_lasted
 
 
 async def test_one_short_limit_says_nothing_of_the_hour_after(
@@ -44,17 +42,17 @@ async def test_one_short_limit_says_nothing_of_the_hour_after(
 ) -> None:
     await refusals.note_limit(300)
     clock.now += 2 * HOUR
-    assert not refusals.last_long
+    assert not refusals.have_lasted
     # What happened in between, nobody knows.
     await refusals.note_limit(300)
-    assert not refusals.last_long
+    assert not refusals.have_lasted
 
 
-async def test_a_long_limit_lasts_long_after_an_hour(refusals: Refusals, clock: Clock) -> None:
+async def test_a_long_limit_counts_after_an_hour(refusals: Refusals, clock: Clock) -> None:
     await refusals.note_limit(24 * HOUR)
-    assert not refusals.last_long
+    assert not refusals.have_lasted
     clock.now += HOUR
-    assert refusals.last_long
+    assert refusals.have_lasted
 
 
 async def test_a_shorter_limit_does_not_shorten_a_longer_one(
@@ -63,11 +61,11 @@ async def test_a_shorter_limit_does_not_shorten_a_longer_one(
     await refusals.note_limit(2 * HOUR)
     await refusals.note_limit(60)
     clock.now += HOUR
-    assert refusals.last_long
+    assert refusals.have_lasted
 
 
 @pytest.mark.parametrize("damage", [None, "{", '"text"', "[1]"])
-async def test_they_survive_a_restart_and_damage(
+async def test_refusals_survive_a_restart_and_damage(
     tmp_path: Path, clock: Clock, damage: str | None
 ) -> None:
     path = tmp_path / "refusals.json"
@@ -75,20 +73,20 @@ async def test_they_survive_a_restart_and_damage(
     await first.note_limit(2 * HOUR)
     clock.now += HOUR
     other = Refusals(path, now=clock)
-    assert other.last_long
+    assert other.have_lasted
     if damage is not None:
         path.write_text(damage)
-        assert not other.last_long
+        assert not other.have_lasted
     await other.note_answer()
-    assert not Refusals(path, now=clock).last_long
+    assert not Refusals(path, now=clock).have_lasted
 
 
-async def test_a_clock_that_was_wrong_makes_no_hour(refusals: Refusals, clock: Clock) -> None:
+async def test_a_wrong_clock_makes_no_hour(refusals: Refusals, clock: Clock) -> None:
     await refusals.note_limit(300)
     clock.now -= 5 * HOUR
     await refusals.note_limit(300)
     clock.now += 6 * HOUR
-    assert not refusals.last_long
+    assert not refusals.have_lasted
 
 
 @pytest.mark.parametrize(

@@ -89,7 +89,7 @@ def test_a_traceback_is_a_field_without_secrets(lines_of: Lines, name: str) -> N
     assert "signature" not in json.dumps(line)
 
 
-def test_text_that_is_no_unicode_is_logged_all_the_same(lines_of: Lines) -> None:
+def test_text_that_is_not_unicode_is_logged(lines_of: Lines) -> None:
     [line] = lines_of(lambda: structlog.get_logger("x").info("path", path="/\udcff"))
     assert line["path"] == "/\udcff"
     assert line["timestamp"].endswith("Z")

@@ -4,12 +4,12 @@ import math
 import time
 from typing import Any
 
-from scrapper.jobs.waiting import LinePace, Place
+from scrapper.jobs.waiting import BacklogPace, Place
 from scrapper.replicas.client import PREFIX, SharedRedis
 
-__all__ = ["LINE", "RedisBacklog"]
+__all__ = ["BACKLOG", "RedisBacklog"]
 
-LINE = f"{PREFIX}backlog"
+BACKLOG = f"{PREFIX}backlog"
 """The key of the sorted set."""
 
 _HOLD = f"{PREFIX}backlog:held"
@@ -48,7 +48,7 @@ class RedisBacklog:
 
     def __init__(self, redis: SharedRedis, spacing: float) -> None:
         self._redis = redis
-        self._pace = LinePace(spacing)
+        self._pace = BacklogPace(spacing)
         self._hold: Any = redis.register_script(_HOLDING)
         self._go: Any = redis.register_script(_GO)
 
@@ -63,7 +63,7 @@ class RedisBacklog:
             await self.hold(hold)
         # A double has room for the time of the job and the position of one of its posts.
         score = place.created_at + place.position / 1e6
-        await self._redis.zadd(LINE, {message: score})
+        await self._redis.zadd(BACKLOG, {message: score})
         return max(time.time(), await self.held_until())
 
     async def hold(self, seconds: float) -> None:
@@ -79,7 +79,7 @@ class RedisBacklog:
 
     async def has_posts(self) -> bool:
         """Whether any post waits."""
-        return bool(await self._redis.exists(LINE))
+        return bool(await self._redis.exists(BACKLOG))
 
     async def held_until(self) -> float:
         return int(await self._redis.get(_HOLD) or 0) / 1000
@@ -87,4 +87,4 @@ class RedisBacklog:
     async def release(self, stream: str) -> bool:
         """Move the first post into the queue *stream*; False if none may leave now."""
         milliseconds = math.ceil(self._pace.seconds * 1000)
-        return bool(await self._go(keys=[LINE, _HOLD, _NEXT, stream], args=[milliseconds]))
+        return bool(await self._go(keys=[BACKLOG, _HOLD, _NEXT, stream], args=[milliseconds]))

@@ -1,0 +1,102 @@
+"""The service's programs as forks of a process that has imported them.
+
+Importing is most of what a start takes: half a second of CPU. What a fork leaves out is Python's
+own start, and a module that is missing or imported too early.
+"""
+
+import os
+import runpy
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import chdir
+from functools import cache
+from importlib import import_module
+from multiprocessing import forkserver, get_context
+from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerContext
+from pathlib import Path
+from subprocess import TimeoutExpired
+from typing import Any
+
+__all__ = ["Fork"]
+
+_ROOT = Path(__file__).resolve().parents[1]
+
+
+class Fork:
+    """``python -m`` with *module* and its arguments, with the methods of ``subprocess.Popen``.
+
+    *constants* gives constants of modules, as in ``{"scrapper.plugins.outbox._PAUSES": (0.1,)}``,
+    other values. What the program prints can be read from ``stdout``.
+    """
+
+    def __init__(
+        self,
+        module: Sequence[str],
+        environment: Mapping[str, str],
+        constants: Mapping[str, Any],
+    ) -> None:
+        reader, writer = os.pipe()
+        outputs = [Connection(number, readable=False) for number in (writer, os.dup(2))]
+        self._process = _server().Process(
+            target=_run, args=[module, dict(environment), dict(constants), outputs], daemon=True
+        )
+        self._process.start()
+        for output in outputs:
+            output.close()
+        self.stdout = open(reader)  # noqa: SIM115, PTH123 - a descriptor, closed by whoever reads it
+
+    @property
+    def pid(self) -> int:
+        assert self._process.pid
+        return self._process.pid
+
+    def poll(self) -> int | None:
+        return self._process.exitcode
+
+    def send_signal(self, number: int) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+    def wait(self, timeout: float) -> int:
+        self._process.join(timeout)
+        code = self.poll()
+        if code is None:
+            raise TimeoutExpired(self._process.name, timeout)
+        return code
+
+
+@cache
+def _server() -> ForkServerContext:
+    context = get_context("forkserver")
+    context.set_forkserver_preload(["tests.preloaded"])
+    # It finds the modules where it starts.
+    with chdir(_ROOT):
+        forkserver.ensure_running()
+    return context
+
+
+def _run(
+    module: Sequence[str],
+    environment: Mapping[str, str],
+    constants: Mapping[str, Any],
+    outputs: Sequence[Connection],
+) -> None:
+    """Become the program."""
+    for number, output in enumerate(outputs, start=1):
+        os.dup2(output.fileno(), number)
+        output.close()
+    sys.stdout, sys.stderr = open(1, "w"), open(2, "w", buffering=1)  # noqa: SIM115
+    os.environ.clear()
+    os.environ.update(environment)
+    sys.path[:0] = ["", *environment.get("PYTHONPATH", "").split(os.pathsep)]
+    sys.argv = list(module)
+    for name, value in constants.items():
+        where, _, constant = name.rpartition(".")
+        getattr(import_module(where), constant)
+        setattr(import_module(where), constant, value)
+    runpy.run_module(module[0], run_name="__main__", alter_sys=True)

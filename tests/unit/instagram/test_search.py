@@ -1,0 +1,718 @@
+"""Which source is asked when, and what its answer changes; no request is sent."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from scrapper.errors import (
+    ChallengeRequired,
+    InstagramChanged,
+    InstagramFailed,
+    InstagramUnreachable,
+    PaceExceeded,
+    PostForbidden,
+    PostNotFound,
+    RateLimited,
+    ScrapeError,
+    SessionRefused,
+)
+from scrapper.instagram.context import Context, Contexts
+from scrapper.instagram.documents import Documents
+from scrapper.instagram.login.session import Login
+from scrapper.instagram.media import Description
+from scrapper.instagram.order import SourceOrder
+from scrapper.instagram.pace import Pace
+from scrapper.instagram.search import Finding, Search
+from scrapper.instagram.shortcode import Shortcode
+from scrapper.instagram.sources import Source
+from scrapper.instagram.transport import PooledTransport, tls_context
+from scrapper.instagram.verdict import Reason, Refused
+from tests.clock import Clock
+
+R = Reason
+CODE = Shortcode("DExample001")
+TLS = tls_context()
+COOKIES = {"sessionid": "1:alive:1", "csrftoken": "the-token"}
+
+
+def picture(width: int, original: int = 640) -> dict[str, Any]:
+    versions = [{"url": f"https://cdn.example/{width}", "width": width, "height": width}]
+    return {
+        "media_type": 1,
+        "image_versions2": {"candidates": versions},
+        "original_width": original,
+    }
+
+
+WHOLE, SMALL, LARGER = picture(640), picture(64), picture(320)
+FIRST = {"media_type": 8, "carousel_media": [WHOLE, {}]}
+SECOND = {"media_type": 8, "carousel_media": [{}, WHOLE]}
+
+Answer = Mapping[str, Any] | Reason | Refused
+
+
+class Stage:
+    """A search over sources that answer as a table says: with media, or with a refusal.
+
+    A name with a star is that of a source with the session. Each takes ``seconds``. ``asked`` has
+    the names in order, ``left`` the seconds that each had.
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._patch = monkeypatch
+        self._clock = Clock(1000.0)
+        self.seconds = 0.0
+        self.asked: list[str] = []
+        self.left: list[float] = []
+        self.scouted: list[float] = []
+        self.reports: list[tuple[str, str]] = []
+        self.looked_up: list[tuple[list[str], list[bytes], float]] = []
+        self.on_ask: Callable[[Context], object] = lambda _: None
+        self.replaced: set[str] = set()
+        self.answers: Mapping[str, Answer] = {}
+        self.transport = PooledTransport(TLS, ("instagram.com",))
+
+    def open(self, *, session: bool = False, login_first: bool = False, pace: int = 100) -> "Stage":
+        logged_out = [self._source(name) for name in ("api", "root_query", "page")]
+        with_session = [self._source("media_info", has_stories=True), self._source("api")]
+        stage = self
+
+        class Order(SourceOrder):
+            @contextmanager
+            def scout(self, seconds: float) -> Iterator[None]:
+                stage.scouted.append(seconds)
+                with super().scout(seconds):
+                    yield
+
+        for name, value in {
+            "LOGGED_OUT": logged_out,
+            "WITH_SESSION": with_session,
+            "SourceOrder": Order,
+            "time": SimpleNamespace(monotonic=self._clock),
+            "view_as": self._view_as,
+            "open_share_link": self._open_share_link,
+        }.items():
+            self._patch.setattr(f"scrapper.instagram.search.{name}", value)
+        self.login = Login()
+        if session:
+            self.login.use(COOKIES, "someone")
+        self.paces = {name: Pace(pace, 600) for name in ("logged_out", "session")}
+        documents = Documents()
+        self._patch.setattr(documents, "look_up", self._look_up)
+        self.contexts = Contexts(
+            self.paces, documents=documents, on_request=lambda *report: self.reports.append(report)
+        )
+        self.search = Search(
+            self.login,
+            self.contexts,
+            self.paces,
+            cooldown=300,
+            login_first=login_first,
+            documents=documents,
+            get_script=lambda url: iter([url.encode()]),
+            more_sources=[self._source("more")],
+        )
+        return self
+
+    def find(self, answers: Mapping[str, Answer], **options: Any) -> Description:
+        self._begin(answers)
+        return self.search.find(CODE, self.transport, **options)
+
+    def tries(self, answers: Mapping[str, Answer], **options: Any) -> str:
+        """The names of the sources that are asked, whatever comes of it."""
+        with suppress(ScrapeError):
+            self.find(answers, **options)
+        return " ".join(self.asked)
+
+    def examine(self, answers: Mapping[str, Answer], *, story: bool = False) -> Any:
+        self._begin(answers)
+        return self.search.examine(CODE, self.transport, story=story)
+
+    @property
+    def allowed(self) -> tuple[int, int]:
+        """What the pace allows logged out, and with the session."""
+        return self.paces["logged_out"].allowed_now(), self.paces["session"].allowed_now()
+
+    @property
+    def seconds_to_the_deadline(self) -> float:
+        return self.transport.deadline - self._clock.now
+
+    def _begin(self, answers: Mapping[str, Answer]) -> None:
+        self.asked, self.left, self.answers = [], [], answers
+        self.transport.deadline = self._clock.now + 100
+
+    def _source(self, name: str, *, has_stories: bool = False) -> Source:
+        def ask(context: Context, _: Shortcode) -> dict[str, Any]:
+            return dict(self._answer(name + "*" * context.is_logged_in, context))
+
+        return Source(name, ask, has_stories)
+
+    def _view_as(self, context: Context) -> str:
+        return str(self._answer("login", context)["name"])
+
+    def _open_share_link(self, context: Context, path: str) -> str:
+        return str(self._answer("share", context)["url"]) + path
+
+    def _answer(self, name: str, context: Context) -> Mapping[str, Any]:
+        context.count("query")
+        self.asked.append(name)
+        self.left.append(self.seconds_to_the_deadline)
+        self._clock.now += self.seconds
+        self.on_ask(context)
+        answer = self.answers.get(name, R.CLOSED)
+        if isinstance(answer, Reason):
+            raise Refused(answer)
+        if isinstance(answer, Refused):
+            raise answer
+        return answer
+
+    def _look_up(
+        self,
+        sources: list[str],
+        get: Callable[[str], Iterator[bytes]],
+        begin: Callable[[], object],
+        *,
+        seconds: float,
+    ) -> set[str]:
+        before = self.contexts.logged_out(self.transport).request_number
+        begin()
+        assert self.contexts.logged_out(self.transport).request_number == before + 1
+        self.looked_up.append((sources, list(get("script")), seconds))
+        # Once a day.
+        replaced, self.replaced = self.replaced, set()
+        return replaced
+
+
+@pytest.fixture
+def stage(monkeypatch: pytest.MonkeyPatch) -> Stage:
+    return Stage(monkeypatch)
+
+
+LOGGED_OUT = "api root_query page more"
+GATED = dict.fromkeys(LOGGED_OUT.split(), R.GATED)
+
+
+@pytest.mark.parametrize(
+    ("options", "answers", "asked", "found"),
+    [
+        pytest.param({}, {"api": WHOLE}, "api", "1 image", id="a whole post ends the search"),
+        pytest.param(
+            {}, {"page": WHOLE}, "api root_query page", "1 image", id="refusals do not end it"
+        ),
+        pytest.param(
+            {},
+            {"api": FIRST, "page": SECOND},
+            "api root_query page",
+            "2 images",
+            id="another source fills the gaps",
+        ),
+        pytest.param(
+            {}, {"api": FIRST}, LOGGED_OUT, "1 image, 1 missing", id="gaps may stay in the end"
+        ),
+        pytest.param(
+            {}, {"root_query": R.GONE}, "api root_query", PostNotFound, id="a post that is gone"
+        ),
+        pytest.param(
+            {},
+            {"api": FIRST, "root_query": R.GONE},
+            "api root_query",
+            "1 image, 1 missing",
+            id="what came before the page said so stays",
+        ),
+        pytest.param({}, {}, LOGGED_OUT, RateLimited, id="nobody has it"),
+        pytest.param({}, {"api": R.PACE}, "api", PaceExceeded, id="one pace for all sources"),
+        pytest.param({}, GATED, LOGGED_OUT, PostForbidden, id="a gate stops no source logged out"),
+        pytest.param(
+            {"session": True},
+            {**GATED, "media_info*": WHOLE},
+            f"{LOGGED_OUT} media_info*",
+            "1 image",
+            id="the session opens the gate",
+        ),
+        pytest.param(
+            {"session": True},
+            {"media_info*": R.GATED},
+            f"{LOGGED_OUT} media_info*",
+            PostForbidden,
+            id="a gate for the session is one for all its sources",
+        ),
+        pytest.param(
+            {"session": True},
+            {"api": R.GONE, "media_info*": WHOLE},
+            "api",
+            PostNotFound,
+            id="the session does not look for what is gone",
+        ),
+        pytest.param(
+            {"session": True},
+            {"api": R.PACE, "media_info*": WHOLE},
+            "api media_info*",
+            "1 image",
+            id="the session has a pace of its own",
+        ),
+        pytest.param(
+            {"session": True, "login_first": True},
+            {"api*": WHOLE},
+            "media_info* api*",
+            "1 image",
+            id="the session may come first",
+        ),
+        pytest.param(
+            {"session": True, "story": True},
+            {},
+            "media_info*",
+            RateLimited,
+            id="only the session has stories",
+        ),
+        pytest.param(
+            {"story": True}, {"media_info*": WHOLE}, "", RateLimited, id="a story without a session"
+        ),
+        pytest.param(
+            {"without": frozenset({"logged_out api"}), "session": True},
+            {},
+            "page more media_info* api*",
+            RateLimited,
+            id="a query that was sent before is left out",
+        ),
+    ],
+)
+def test_sources_are_asked_until_the_post_is_there(
+    stage: Stage,
+    options: dict[str, Any],
+    answers: dict[str, Any],
+    asked: str,
+    found: str | type[ScrapeError],
+) -> None:
+    asking = {key: options[key] for key in ("story", "without") if key in options}
+    stage.open(**{key: value for key, value in options.items() if key not in asking})
+    if "media_info*" not in answers:
+        answers = {"media_info*": R.CLOSED, **answers}
+    answers = {key: refused_for_pace(value) for key, value in answers.items()}
+    with capture_logs() as logs:
+        if isinstance(found, str):
+            assert stage.find(answers, **asking).summary == found
+        else:
+            with pytest.raises(found):
+                stage.find(answers, **asking)
+    outcomes = [line["outcome"] for line in logs if "outcome" in line]
+    assert outcomes == ([] if isinstance(found, str) else [found.__name__])
+    assert " ".join(stage.asked) == asked
+    # Nobody waits for the scout of a login state that is not used.
+    assert len(stage.scouted) == len({name.endswith("*") for name in stage.asked} or {asked})
+    assert stage.seconds_to_the_deadline == 100
+
+
+def refused_for_pace(answer: Any) -> Any:
+    return Refused(R.PACE, retry_after=5) if answer is R.PACE else answer
+
+
+def test_a_description_names_the_queries_it_is_from(stage: Stage) -> None:
+    stage.open(session=True)
+    assert stage.find({"root_query": FIRST, "media_info*": SECOND}).sources == {
+        *("logged_out api", "session media_info")
+    }
+
+
+@pytest.mark.parametrize(
+    ("session", "left"),
+    [(False, [50, 45, 40, 70]), (True, [50, 45, 40, 35, 30, 50])],
+)
+def test_each_source_has_half_of_the_time_and_the_last_all(
+    stage: Stage, session: bool, left: list[float]
+) -> None:
+    stage.seconds = 10
+    stage.open(session=session).tries({})
+    assert stage.left == left
+    assert stage.scouted == [100, 60][: 1 + session]
+
+
+def test_a_transport_that_hangs_ends_the_search(stage: Stage) -> None:
+    def hang(_: Context) -> None:
+        stage.transport.abandoned = len(stage.asked) == 2
+
+    stage.on_ask = hang
+    assert stage.open(session=True).tries({}) == "api root_query"
+    assert stage.scouted == [100]
+    stage.transport.abandoned = False
+    assert stage.tries({"root_query": SMALL}) == "api root_query"
+
+
+# ---- larger pictures
+
+
+@pytest.mark.parametrize(
+    ("answers", "asked", "widths"),
+    [
+        pytest.param({"api": WHOLE}, "api", [640], id="large enough"),
+        pytest.param(
+            {"api": SMALL, "page": LARGER}, "api page", [320, 64], id="the page knows most"
+        ),
+        pytest.param({"api": SMALL}, "api page", [64], id="one more request is enough"),
+        pytest.param(
+            {"page": SMALL, "root_query": R.NULL, "more": LARGER},
+            "api root_query page more",
+            [320, 64],
+            id="whoever refused is not asked again",
+        ),
+        pytest.param(
+            {"root_query": SMALL, "page": R.NULL, "api": R.NULL},
+            "api root_query page",
+            [64],
+            id="not the query that gave it",
+        ),
+    ],
+)
+def test_small_pictures_are_worth_one_more_request(
+    stage: Stage, answers: dict[str, Any], asked: str, widths: list[int]
+) -> None:
+    [found] = stage.open().find(answers).items
+    assert found is not None
+    assert [one.width for one in found.candidates] == widths
+    assert " ".join(stage.asked) == asked
+
+
+def test_the_search_for_larger_pictures_has_a_quarter_of_the_time(stage: Stage) -> None:
+    stage.seconds = 20
+    stage.open().find({"api": SMALL})
+    assert stage.left == [50, 20]
+
+
+def test_a_source_with_larger_pictures_is_asked_first_from_then_on(stage: Stage) -> None:
+    stage.open().find({"api": SMALL, "page": LARGER})
+    assert stage.tries({"page": SMALL}) == "page more"
+
+
+@pytest.mark.parametrize("answer", [R.CLOSED, SMALL])
+def test_a_source_without_larger_pictures_is_not_asked_again(stage: Stage, answer: Answer) -> None:
+    stage.open()
+    asked = [stage.tries({"api": SMALL, "page": answer, "more": answer}) for _ in range(3)]
+    assert asked == ["api page", "api more", "api"]
+
+
+def test_who_just_refused_is_not_asked_for_larger_pictures(stage: Stage) -> None:
+    answers = {"api": {"media_type": 8, "carousel_media": [SMALL, {}]}}
+    assert stage.open().tries(answers) == LOGGED_OUT
+
+
+def test_the_session_s_pictures_may_be_larger_logged_out(stage: Stage) -> None:
+    stage.open(session=True, login_first=True)
+    assert stage.tries({"media_info*": SMALL}) == "media_info* page"
+
+
+@pytest.mark.parametrize(("reason", "allowed"), [(R.THROTTLED, 50), (R.CLOSED, 100)])
+def test_a_limit_met_for_larger_pictures_slows_the_pace(
+    stage: Stage, reason: Reason, allowed: int
+) -> None:
+    stage.open().find({"api": SMALL, "page": reason})
+    assert stage.allowed == (allowed, 100)
+
+
+# ---- what one search changes for the next
+
+
+@pytest.mark.parametrize(
+    ("answers", "asked"),
+    [
+        pytest.param({"root_query": WHOLE}, "root_query", id="refusals that another contradicts"),
+        pytest.param({"api": R.GONE}, "api", id="nobody contradicts a page"),
+        pytest.param(
+            {"root_query": FIRST, "more": SECOND}, "root_query more", id="each gap by itself"
+        ),
+    ],
+)
+def test_who_gave_a_post_is_asked_first_the_next_time(
+    stage: Stage, answers: dict[str, Any], asked: str
+) -> None:
+    stage.open().tries(answers)
+    assert stage.tries(answers) == asked
+    names = stage.search.standings["logged_out"].source_names
+    assert " ".join(names).startswith(asked)
+
+
+@pytest.mark.parametrize(
+    ("reason", "looked_up"),
+    [(R.NULL, ["api"]), (R.RETIRED, ["api"]), (R.CLOSED, None), (R.CHANGED, None)],
+)
+def test_a_retired_query_is_looked_up_once_another_has_the_post(
+    stage: Stage, reason: Reason, looked_up: list[str] | None
+) -> None:
+    stage.seconds, stage.replaced = 10, {"api"}
+    stage.open().find({"api": reason, "root_query": WHOLE})
+    assert stage.looked_up == ([(looked_up, [b"script"], 20)] if looked_up else [])
+    # A replaced query has its own place again.
+    assert stage.tries({"api": WHOLE, "root_query": WHOLE}) == "api" if looked_up else "root_query"
+
+
+def test_a_replaced_query_is_contradicted_once(stage: Stage) -> None:
+    stage.replaced = {"api"}
+    stage.open().find({"api": R.NULL, "root_query": FIRST, "page": SECOND})
+    assert stage.search.standings["logged_out"].source_names == LOGGED_OUT.split()
+
+
+@pytest.mark.parametrize("reason", Reason)
+def test_only_limits_slow_the_pace_that_met_them(stage: Stage, reason: Reason) -> None:
+    is_limit = reason in (R.RATE_LIMITED, R.SOFT_BLOCK, R.THROTTLED)
+    stage.open(session=True).tries({"api": reason, "root_query": R.GONE})
+    assert stage.allowed == (50 if is_limit else 100, 100)
+    stage.open(session=True).tries({"media_info*": reason}, story=True)
+    assert stage.allowed == (100, 50 if is_limit else 100)
+
+
+@pytest.mark.parametrize(
+    ("reason", "alive", "state", "asked"),
+    [
+        (R.SESSION_ENDED, WHOLE, "expired", "media_info*"),
+        (R.CHALLENGE, WHOLE, "challenged", "media_info*"),
+        *(
+            (reason, {"name": "someone"}, "active", "media_info* login")
+            for reason in (R.NEEDS_LOGIN, R.WAIT, R.SOFT_BLOCK, R.LOGIN_WALL, R.STALE)
+        ),
+        (R.NEEDS_LOGIN, R.SESSION_ENDED, "expired", "media_info* login"),
+        (R.NEEDS_LOGIN, R.CHALLENGE, "challenged", "media_info* login"),
+        (R.NEEDS_LOGIN, R.FAILED, "active", "media_info* login"),
+        (R.FAILED, WHOLE, "active", "media_info*"),
+        (R.GATED, WHOLE, "active", "media_info*"),
+    ],
+)
+def test_a_refusal_may_say_that_the_session_ended(
+    stage: Stage, reason: Reason, alive: Answer, state: str, asked: str
+) -> None:
+    stage.open(session=True)
+    assert stage.tries({"media_info*": reason, "login": alive}, story=True) == asked
+    assert stage.login.state.state == state
+    assert [name for name, _ in stage.reports] == asked.replace("*", "").split()
+    # Once an hour.
+    assert "login" not in stage.tries({"media_info*": reason}, story=True)
+
+
+def test_a_challenge_logged_out_says_nothing_of_the_session(stage: Stage) -> None:
+    stage.open(session=True).find({"api": WHOLE})
+    stage.tries({"api": R.CHALLENGE, "root_query": R.SESSION_ENDED})
+    assert stage.login.state.state == "active"
+
+
+def test_a_source_of_the_account_that_rests_is_not_asked(stage: Stage) -> None:
+    stage.open(session=True)
+    limited = {"media_info*": Refused(R.RATE_LIMITED, retry_after=600)}
+    assert stage.tries(limited) == f"{LOGGED_OUT} media_info*"
+    with pytest.raises(RateLimited) as refused:
+        stage.find({"media_info*": WHOLE}, story=True)
+    assert stage.asked == []
+    assert refused.value.retry_after == pytest.approx(600, abs=60)
+    stage.open(session=True, login_first=True).tries({"media_info*": R.CLOSED, "api*": R.EMPTY})
+    assert stage.tries({"api*": WHOLE}) == "api*"
+
+
+def test_cookies_that_instagram_rotates_are_kept(stage: Stage) -> None:
+    used: list[Context] = []
+
+    def rotate(context: Context) -> None:
+        used.append(context)
+        context._session.cookies.set("csrftoken", "rotated-token", domain=".instagram.com")
+
+    for ask in (stage.find, stage.examine):
+        stage.open(session=True).on_ask = rotate
+        ask({"media_info*": WHOLE}, story=True)
+        session = stage.login.session()
+        assert session is not None
+        assert session.cookies == {**COOKIES, "csrftoken": "rotated-token"}
+        assert stage.contexts.with_session(session, stage.transport) is used[-1]
+
+
+@pytest.mark.parametrize(
+    ("options", "names"),
+    [
+        ({}, ["logged_out"]),
+        ({"session": True}, ["logged_out", "session"]),
+        ({"session": True, "login_first": True}, ["session", "logged_out"]),
+    ],
+)
+def test_the_login_states_come_in_the_order_of_their_use(
+    stage: Stage, options: dict[str, Any], names: list[str]
+) -> None:
+    standings = stage.open(**options).search.standings
+    assert list(standings) == names
+    assert [standings[name].pace for name in names] == [stage.paces[name] for name in names]
+    assert standings["logged_out"].source_names == LOGGED_OUT.split()
+
+
+# ---- each source once
+
+
+def found(name: str, outcome: str, had: str = "", wait: float | None = None) -> Finding:
+    return Finding(name, outcome, 418, had, 1230, wait)
+
+
+CLOSED = [found(name, "closed") for name in ("root_query", "page", "more")]
+
+
+@pytest.mark.parametrize(
+    ("options", "answers", "rows", "error"),
+    [
+        pytest.param(
+            {},
+            {"api": WHOLE},
+            [
+                *(found("api", "ok", "1 image"), *CLOSED),
+                *(
+                    Finding("media_info (session)", "no_session"),
+                    Finding("api (session)", "no_session"),
+                ),
+            ],
+            None,
+            id="a post that one source has",
+        ),
+        pytest.param(
+            {"session": True},
+            {"api": Refused(R.RATE_LIMITED, retry_after=7)},
+            [
+                *(found("api", "rate_limited", wait=7), *CLOSED),
+                *(
+                    Finding("media_info (session)", "not_needed"),
+                    Finding("api (session)", "not_needed"),
+                ),
+            ],
+            RateLimited,
+            id="the account is spared",
+        ),
+        pytest.param(
+            {"session": True},
+            {"api": R.GATED, "api*": FIRST},
+            [
+                *(found("api", "gated"), *CLOSED, found("media_info (session)", "closed")),
+                found("api (session)", "ok", "1 image, 1 missing"),
+            ],
+            None,
+            id="a gate is worth the account",
+        ),
+        pytest.param(
+            {"session": True, "story": True},
+            {"media_info*": R.GATED},
+            [found("media_info (session)", "gated")],
+            PostForbidden,
+            id="a story is worth it, too",
+        ),
+        pytest.param(
+            {"story": True},
+            {},
+            [Finding("media_info (session)", "no_session")],
+            PostForbidden,
+            id="a story without a session",
+        ),
+    ],
+)
+def test_each_source_is_asked_once_for_the_doctor(
+    stage: Stage,
+    options: dict[str, Any],
+    answers: dict[str, Any],
+    rows: list[Finding],
+    error: type[ScrapeError] | None,
+) -> None:
+    def come(context: Context) -> None:
+        stage.transport.status = 418
+        stage.transport.clock_difference = 9.0 if len(stage.asked) == 1 else None
+
+    stage.seconds, stage.on_ask = 1.2304, come
+    story = options.get("story", False)
+    findings = stage.open(session=options.get("session", False)).examine(answers, story=story)
+    assert findings.rows == rows
+    assert type(findings.error) is (error or type(None))
+    assert findings.clock_difference == (9.0 if stage.asked else None)
+    assert stage.seconds_to_the_deadline == pytest.approx(100 - 1.2304 * len(stage.asked))
+
+
+def test_a_source_that_rests_is_not_asked_for_the_doctor(stage: Stage) -> None:
+    stage.open(session=True).tries({"media_info*": R.CLOSED}, story=True)
+    findings = stage.examine({**GATED, "media_info*": WHOLE, "api*": R.EMPTY})
+    *_, row, _ = findings.rows
+    assert (row.source, row.outcome, row.had) == ("media_info (session)", "closed", "")
+    assert row.retry_after == pytest.approx(300, abs=60)
+    assert " ".join(stage.asked) == f"{LOGGED_OUT} api*"
+    # Its refusal counts.
+    assert isinstance(findings.error, RateLimited)
+
+
+def test_the_doctor_gives_each_source_its_share(stage: Stage) -> None:
+    stage.seconds = 10
+    stage.open(session=True).examine({"api": R.GATED})
+    assert stage.left == pytest.approx([100 / 6, 90 / 5, 80 / 4, 70 / 3, 60 / 2, 50])
+
+
+@pytest.mark.parametrize(("reason", "allowed"), [(R.SOFT_BLOCK, 50), (R.CLOSED, 100)])
+def test_the_doctor_slows_the_pace_after_a_limit(
+    stage: Stage, reason: Reason, allowed: int
+) -> None:
+    stage.open().examine({"api": reason})
+    assert stage.allowed == (allowed, 100)
+
+
+# ---- share links and logins
+
+
+@pytest.mark.parametrize(
+    ("reason", "error", "allowed"),
+    [
+        (Refused(R.RATE_LIMITED, retry_after=7), RateLimited, 50),
+        (R.THROTTLED, RateLimited, 50),
+        (R.EMPTY, PostNotFound, 100),
+        (R.LOGIN_WALL, PostForbidden, 100),
+    ],
+)
+def test_a_share_link_is_opened_or_refused(
+    stage: Stage, reason: Answer, error: type[ScrapeError], allowed: int
+) -> None:
+    stage.open()
+    stage.answers = {"share": {"url": "https://www.instagram.com/"}}
+    assert stage.search.open_share_link("p/x", stage.transport) == "https://www.instagram.com/p/x"
+    stage.answers = {"share": reason}
+    with pytest.raises(error) as refused:
+        stage.search.open_share_link("p/x", stage.transport)
+    assert stage.allowed == (allowed, 100)
+    assert [name for name, _ in stage.reports] == ["share", "share"]
+    assert refused.value.retry_after == getattr(reason, "retry_after", None)
+    assert getattr(refused.value, "cool_down", None) in (None, allowed == 50)
+
+
+@pytest.mark.parametrize(
+    ("reason", "error", "allowed", "wait"),
+    [
+        (R.SESSION_ENDED, SessionRefused, 100, None),
+        (R.NEEDS_LOGIN, SessionRefused, 100, None),
+        (R.LOGIN_WALL, SessionRefused, 100, None),
+        (R.STALE, SessionRefused, 100, None),
+        (R.CHALLENGE, ChallengeRequired, 100, None),
+        (R.FAILED, InstagramFailed, 100, None),
+        (R.CHANGED, InstagramChanged, 100, None),
+        (R.UNREACHABLE, InstagramUnreachable, 100, None),
+        (R.SOFT_BLOCK, RateLimited, 50, 300),
+        (R.WAIT, RateLimited, 100, 300),
+        (Refused(R.RATE_LIMITED, retry_after=7), RateLimited, 50, 7),
+        (Refused(R.PACE, retry_after=7), PaceExceeded, 100, 7),
+    ],
+)
+def test_new_cookies_are_checked_before_they_count(
+    stage: Stage, reason: Answer, error: type[ScrapeError], allowed: int, wait: float | None
+) -> None:
+    stage.open()
+    stage.answers = {"login": reason}
+    with pytest.raises(error) as refused:
+        stage.search.check(COOKIES, stage.transport)
+    assert refused.value.retry_after == wait
+    assert not getattr(refused.value, "cool_down", False)
+    assert stage.allowed == (100, allowed)
+    assert [name for name, _ in stage.reports] == ["login"]
+    assert stage.login.state.state == "none"
+
+
+def test_a_checked_session_has_the_cookies_that_instagram_added(stage: Stage) -> None:
+    def add(context: Context) -> None:
+        context._session.cookies.set("mid", "m", domain=".instagram.com")
+
+    stage.open().on_ask = add
+    stage.answers = {"login": {"name": "someone"}}
+    session = stage.search.check(COOKIES, stage.transport)
+    assert (session.username, session.cookies) == ("someone", {**COOKIES, "mid": "m"})

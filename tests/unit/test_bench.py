@@ -1,0 +1,20 @@
+"""The benchmark's variants of the service."""
+
+from collections.abc import Iterator
+from unittest import mock
+
+import pytest
+
+from tests.bench.without import OPTIMISATIONS
+
+
+@pytest.fixture
+def restored() -> Iterator[None]:
+    yield
+    mock.patch.stopall()
+
+
+@pytest.mark.parametrize("name", OPTIMISATIONS)
+@pytest.mark.usefixtures("restored")
+def test_every_optimisation_can_be_taken_out(name: str) -> None:
+    OPTIMISATIONS[name]()
