@@ -531,6 +531,24 @@ async def test_no_hook_is_repeated_while_the_ledger_is_locked(
     assert len(refused) == 4
 
 
+async def test_a_slow_call_is_noted_before_the_next_one(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("scrapper.plugins.stored_run._SECONDS_TOGETHER", -1.0)
+    names = [f"post{number}" for number in range(5)]
+    outcomes: list[list[str | None]] = []
+
+    def post_stored() -> None:
+        outcomes.append([workshop.outcome("one", name) for name in names])
+
+    async with workshop.running(monkeypatch, one=module(post_stored=post_stored)):
+        for name in names:
+            store(workshop.library, name)
+        await until(lambda: workshop.outcome("one", names[-1]) == "done")
+    done = [["done"] * number + ["begun"] + [None] * (4 - number) for number in range(5)]
+    assert outcomes == done
+
+
 async def test_a_post_removed_before_its_hook_gives_no_event(
     workshop: Workshop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
