@@ -368,7 +368,7 @@ class Scraper:
             self._busy -= 1
             self._metrics.downloaded_bytes.inc(fetch.progress.done)
         self._put_off.pop(fetch.shortcode, None)
-        self._library.changed(fetch.shortcode)
+        self._library.published(stored)
         return stored
 
     def _fetch_and_publish(self, fetch: Fetch, fence: int, asking: Asking) -> StoredPost:
