@@ -371,7 +371,7 @@ class Scraper:
             self._busy -= 1
             self._metrics.downloaded_bytes.inc(fetch.progress.done)
         self._put_off.pop(fetch.shortcode, None)
-        self._library.changed(fetch.shortcode)
+        self._library.published(stored)
         return stored
 
     async def _ask(self, work: Callable[[Asking], Result], deadline: float) -> Result:
