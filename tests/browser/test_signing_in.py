@@ -26,7 +26,7 @@ async def test_a_key_becomes_a_session_that_no_script_can_read(
         await expect(page.get_by_role("alert")).to_have_count(0)
         await key.fill("wrong")
         await page.keyboard.press("Enter")
-        await expect(page.get_by_role("alert")).to_contain_text("This key is not right")
+        await expect(page.get_by_role("alert")).to_contain_text("This key is wrong")
         await key.fill("s3cret")
         await page.keyboard.press("Enter")
         await expect(page.get_by_label("Links", exact=True)).to_be_focused()
