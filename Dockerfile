@@ -38,6 +38,8 @@ COPY --from=build /app /app
 COPY --from=build /data /data
 COPY LICENSE /app/
 WORKDIR /app
+# The base has the standard library without bytecode: each start, and each health check, would compile it.
+RUN PYTHONDONTWRITEBYTECODE= python -c "import http.client, scrapper.commands.serve, scrapper.commands.worker"
 USER 10001:10001
 VOLUME ["/data"]
 EXPOSE 5633

@@ -28,15 +28,17 @@ unit: $(VENV)/dev.txt
 	@$(BIN)/python -m pytest --quiet --numprocesses auto tests/unit
 
 unit-newest:
-	@$(MAKE) --no-print-directory unit VENV=.venv-newest PYTHON=$(call find,3.14 3.13)
+	@$(MAKE) --silent unit VENV=.venv-newest PYTHON=$(call find,3.14 3.13)
 
 style: $(VENV)/lint.txt
 	@$(BIN)/ruff format --check --quiet .
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/mypy
 
+# Tests wait for half of their time, so two run for each core.
 test: $(VENV)/dev.txt
-	@$(BIN)/python -m pytest --numprocesses auto --dist worksteal
+	@workers=$$($(BIN)/python -c "import os; print(2 * os.cpu_count())"); \
+	    $(BIN)/python -m pytest --numprocesses $$workers --dist worksteal
 
 lint: style
 	@$(BIN)/lint-imports
@@ -55,7 +57,7 @@ demo: $(VENV)/dev.txt
 # With the image's Python, if it is here. Takes about 20 minutes; needs wrk, ab, redis-server and chromium.
 # Only some groups of rows: make bench ONLY="posts clients"
 bench:
-	@$(MAKE) --no-print-directory VENV=.venv-bench PYTHON=$(call find,$(IMAGE_PYTHON)) .venv-bench/bench.txt
+	@$(MAKE) --silent VENV=.venv-bench PYTHON=$(call find,$(IMAGE_PYTHON)) .venv-bench/bench.txt
 	@.venv-bench/bin/python -m tests.bench $(ONLY)
 
 # Ten minutes of mixed load, faults and kills. Needs slowhttptest.

@@ -28,7 +28,7 @@ from scrapper.handlers.jobs import (
 from scrapper.handlers.login import delete_login, get_login, login_json, put_login
 from scrapper.handlers.media import download, download_by_url, media
 from scrapper.handlers.openapi import openapi
-from scrapper.handlers.page import DOCS_FILES, PAGE_FILES, docs, page
+from scrapper.handlers.page import DOCS_FILES, PAGE_FILES, docs, page, to_page
 from scrapper.handlers.posts import (
     bulk_change,
     delete_post,
@@ -72,6 +72,7 @@ def create_app(parts: ServiceParts) -> web.Application:
     # Some proxies pass the prefix on.
     if settings.base_path:
         app.add_routes(_under(settings.base_path))
+        app.router.add_get(settings.base_path, to_page)
     described = openapi()
     for prefix in dict.fromkeys(("", settings.base_path)):
         app.router.add_get(f"{prefix}/openapi.json", described)

@@ -49,7 +49,7 @@ _STATES = get_args(JobState)
     response=JobResponse,
     status=202,
     body=JobRequest,
-    errors=(400, 403, 408, 503, 507),
+    errors=(400, 403, 408, 507),
     headers={"Location": {"required": True, "schema": {"type": "string"}}},
 )
 async def create_job(request: web.Request) -> web.Response:
@@ -74,7 +74,7 @@ async def create_job(request: web.Request) -> web.Response:
     summary="The jobs, newest first",
     tag="jobs",
     response=JobListing,
-    errors=(400, 503),
+    errors=(400,),
     parameters=(
         LIMIT,
         CURSOR,
@@ -99,7 +99,7 @@ async def list_jobs(request: web.Request) -> web.Response:
     summary="A job, and the progress of each of its posts",
     tag="jobs",
     response=JobResponse,
-    errors=(404, 503),
+    errors=(404,),
     parameters=(_ID,),
 )
 async def get_job(request: web.Request) -> web.Response:
@@ -111,7 +111,7 @@ async def get_job(request: web.Request) -> web.Response:
     summary="Cancel the posts of a job that have not started, or forget a finished job",
     tag="jobs",
     response=JobResponse,
-    errors=(400, 404, 409, 503, 507),
+    errors=(400, 404, 409, 507),
     parameters=(
         _ID,
         Parameter("forget", "query", FLAG, "Take the finished job off the list, for everybody"),
@@ -137,7 +137,7 @@ async def cancel_job(request: web.Request) -> web.Response:
     tag="jobs",
     response=JobResponse,
     status=202,
-    errors=(404, 503, 507),
+    errors=(404, 507),
     parameters=(_ID,),
 )
 async def retry_job(request: web.Request) -> web.Response:
@@ -153,7 +153,7 @@ async def retry_job(request: web.Request) -> web.Response:
     tag="jobs",
     response=JobEvent | JobResponse,
     events=("post", "end"),
-    errors=(404, 503),
+    errors=(404,),
     parameters=(_ID, LAST_EVENT),
     more={204: ("There are no more events", None)},
 )

@@ -83,7 +83,7 @@ async def get_login(request: web.Request) -> web.Response:
     body=LoginRequest,
     file_body=_COOKIES,
     response=LoginResponse,
-    errors=(400, 403, 502, 503, 507),
+    errors=(400, 403, 408, 502, 507),
 )
 async def put_login(request: web.Request) -> web.Response:
     """Use the body's cookies as the session, after asking Instagram once whether it is alive."""

@@ -94,7 +94,7 @@ async def media(request: web.Request) -> web.StreamResponse:
     summary="The main file of a stored post, one of its files, or all, as an attachment",
     tag="posts",
     response=FILE,
-    errors=(400, 404),
+    errors=(400, 404, 422, 502, 507),
     parameters=(SHORTCODE, *_CHOICE),
     more=RANGES,
 )
@@ -114,7 +114,7 @@ async def download(request: web.Request) -> web.StreamResponse:
     summary="Download a post, and return its main file, one of its files, or all",
     tag="posts",
     response=FILE,
-    errors=(400, 403, 404, 422, 502, 503, 507),
+    errors=(400, 403, 404, 422, 502, 507),
     parameters=(
         # Generated clients rename a parameter that is called `url`.
         Parameter(

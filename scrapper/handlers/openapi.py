@@ -24,19 +24,20 @@ _ATTRIBUTE = "openapi_operation"
 _ERRORS = {
     400: "The request cannot be understood; `code` and `error` say why",
     401: "The key is missing or wrong",
-    403: "Instagram asks for a login or a checkpoint, or the service needs a key for this",
+    403: "A login or a checkpoint of Instagram's, or a key, is needed, or another site's page asks",
     404: "Nothing is there: no such post, job, file or route",
     408: "The body did not come in time",
     409: "The job is not finished",
     413: "The body is too large",
-    422: "Every file of the post is larger than `max_mb` or MAX_MEDIA_MB",
+    421: "The service does not answer under this name",
+    422: "Every file of the post is larger than `max_mb` or MAX_MEDIA_MB, or cannot be converted",
     429: "A rate limit is reached, the service's or Instagram's",
     500: "A fault of the service",
     502: "Instagram's answer makes no sense, or is an error of its own",
-    503: "Instagram cannot be reached, or too much is waiting",
+    503: "Instagram cannot be reached, too much is waiting, or the media folder is gone",
     507: "The disk is full or read-only",
 }
-_OF_EVERY_OPERATION = (413, 429, 500)
+_OF_EVERY_OPERATION = (413, 421, 429, 500, 503)
 _REQUEST_ID = {"X-Request-ID": {"required": True, "schema": {"type": "string"}}}
 _RETRY_AFTER = {"description": "Seconds to wait", "schema": {"type": "integer", "minimum": 1}}
 _HEADERS_OF_STATUS: dict[int, dict[str, Any]] = {
@@ -153,7 +154,7 @@ def describe_api(app: web.Application, server: str) -> dict[str, Any]:
     describer = _Describer([operation for _, _, operation in operations.values()])
     paths: dict[str, dict[str, Any]] = {}
     for path, method, operation in operations.values():
-        paths.setdefault(path, {})[method] = describer.operation(operation)
+        paths.setdefault(path, {})[method] = describer.operation(method, operation)
     components: dict[str, Any] = {"schemas": describer.definitions}
     # The longest URL is a setting, which the model does not know.
     describer.definitions["ScrapeRequest"]["properties"]["url"]["maxLength"] = max_url_length
@@ -195,9 +196,13 @@ class _Describer:
         self._refs, definitions = TypeAdapter.json_schemas(cast(Any, inputs), ref_template=_SCHEMAS)
         self.definitions: dict[str, Any] = definitions["$defs"]
 
-    def operation(self, operation: Operation) -> dict[str, Any]:
-        statuses = [*operation.errors, *_OF_EVERY_OPERATION]
-        statuses += [] if operation.free else [401]
+    def operation(self, method: str, operation: Operation) -> dict[str, Any]:
+        statuses = {*operation.errors, *_OF_EVERY_OPERATION}
+        if not operation.free:
+            statuses.add(401)
+        if method != "get":
+            # The browser guard refuses changes that pages of other sites cause.
+            statuses.add(403)
         described: dict[str, Any] = {
             "operationId": operation.id,
             "summary": operation.summary,

@@ -10,7 +10,7 @@ from aiohttp.typedefs import Handler
 from scrapper.handlers.versions import RangedFile
 from scrapper.serving.base_path import BASE_PATH
 
-__all__ = ["DOCS_FILES", "PAGE_FILES", "docs", "page"]
+__all__ = ["DOCS_FILES", "PAGE_FILES", "docs", "page", "to_page"]
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 _TYPES = {
@@ -82,3 +82,12 @@ docs = _serve(
     "img-src 'self' data:; connect-src 'self'; form-action 'none'; base-uri 'none'; "
     "frame-ancestors 'none'",
 )
+
+
+async def to_page(request: web.Request) -> web.Response:
+    """Lead visitors who left out the slash behind the prefix to the page: its links are relative.
+
+    Raises:
+        web.HTTPFound: always.
+    """
+    raise web.HTTPFound(request.rel_url.with_path(f"{request.path}/", keep_query=True))

@@ -51,7 +51,7 @@ _OWNER = {"type": "string", "pattern": "^[A-Za-z0-9._]{1,30}$"}
     summary="The stored posts, newest first, or those that match a search",
     tag="posts",
     response=ListingResponse,
-    errors=(400, 503, 507),
+    errors=(400, 507),
     parameters=(
         LIMIT,
         Parameter(
@@ -147,7 +147,7 @@ async def release_post(request: web.Request) -> web.Response:
     tag="posts",
     response=BulkResponse,
     body=BulkRequest,
-    errors=(400, 408, 503),
+    errors=(400, 408),
 )
 async def bulk_change(request: web.Request) -> web.Response:
     """Do to each post what its own route does, and report the outcomes."""

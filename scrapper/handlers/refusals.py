@@ -2,7 +2,14 @@
 
 from aiohttp import web
 
-__all__ = ["InvalidBody", "InvalidParameter", "KeyRequired", "NotStored", "WebhooksDisabled"]
+__all__ = [
+    "InvalidBody",
+    "InvalidParameter",
+    "KeyRequired",
+    "NotConvertible",
+    "NotStored",
+    "WebhooksDisabled",
+]
 
 
 class InvalidBody(web.HTTPBadRequest):
@@ -29,6 +36,13 @@ class WebhooksDisabled(web.HTTPForbidden):
 
     def __init__(self) -> None:
         super().__init__(text="This server sends no webhooks: its operator must set WEBHOOK_HOSTS")
+
+
+class NotConvertible(web.HTTPUnprocessableEntity):
+    code = "not_convertible"
+
+    def __init__(self) -> None:
+        super().__init__(text="ffmpeg cannot convert the file")
 
 
 class NotStored(web.HTTPNotFound):

@@ -20,7 +20,7 @@ __all__ = ["scrape", "scraped_post"]
     tag="posts",
     response=PostResponse,
     body=ScrapeRequest,
-    errors=(400, 403, 404, 408, 422, 502, 503, 507),
+    errors=(400, 403, 404, 408, 422, 502, 507),
 )
 async def scrape(request: web.Request) -> web.Response:
     """Download the post that the body's ``url`` names, or return it from disk.

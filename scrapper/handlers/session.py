@@ -30,7 +30,7 @@ class SessionRequest(BaseModel):
     status=204,
     body=SessionRequest,
     body_required=False,
-    errors=(400, 403, 408),
+    errors=(400, 408),
 )
 async def begin_session(request: web.Request) -> web.Response:
     """Set a cookie for the key that the request carries; an earlier cookie is not enough.
@@ -64,7 +64,7 @@ async def begin_session(request: web.Request) -> web.Response:
     summary="End the session of the request's cookie",
     tag="service",
     status=204,
-    errors=(403, 507),
+    errors=(507,),
 )
 async def end_session(request: web.Request) -> web.Response:
     """End the session of the request's cookie for good, and have the browser forget it."""

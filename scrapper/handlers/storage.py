@@ -35,7 +35,6 @@ class StorageResponse:
     summary="How much is stored, and how much room is left",
     tag="service",
     response=StorageResponse,
-    errors=(503,),
 )
 async def storage(request: web.Request) -> web.Response:
     library = request.app[LIBRARY]

@@ -163,7 +163,8 @@ class Instagram:
         def find(without: frozenset[str], seconds: float) -> Description:
             if story and self.login.session() is None:
                 raise PostForbidden
-            with asking(), self._transports.taken(time.monotonic() + seconds) as transport:
+            deadline = time.monotonic() + seconds
+            with asking(), self._transports.taken(deadline) as transport:
                 return self._search.find(code, transport, without=without, story=story)
 
         def fetch_in_time(wanted: Wanted) -> Fetched:

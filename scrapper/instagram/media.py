@@ -345,7 +345,7 @@ def _streams(media: dict[str, Any]) -> Iterator[Representation]:
     for stream in found:
         url, doubtful = _checked_url(stream.url)
         if url and not doubtful:
-            yield replace(stream, url=url)
+            yield stream
 
 
 def _is_video(media: dict[str, Any]) -> bool:
@@ -367,9 +367,9 @@ def _small(versions: Any) -> Candidate | None:
     sizes = {one: _size(one) for one in _candidates(versions, crops=True)}
     fitting = {one: size for one, size in sizes.items() if size and min(size) <= SMALL_PIXELS}
 
-    def rank(one: Candidate) -> tuple[bool, int]:
+    def rank(one: Candidate) -> int:
         longer = max(fitting[one])
-        return (True, longer) if longer <= SMALL_PIXELS else (False, -longer)
+        return longer if longer <= SMALL_PIXELS else -longer
 
     return max(fitting, key=rank, default=None)
 

@@ -1,12 +1,15 @@
 """What was recently read of the library, so that many requests share one look at the disk."""
 
 import asyncio
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
+from scrapper.library.listing import version_of
 from scrapper.library.stored import StoredPost, load
 
 __all__ = ["Index"]
@@ -50,12 +53,22 @@ class Index:
         """The same for many posts."""
         return await asyncio.gather(*map(self.get, shortcodes))
 
-    def load(self, shortcode: str) -> StoredPost | None:
-        """The stored post, read from the disk by the calling thread."""
-        stored = load(self._root / shortcode)
+    def load(self, shortcode: str, version: int | None = None) -> StoredPost | None:
+        """The stored post, read from the disk by the calling thread.
+
+        If it has the *version*, and is in memory, it is not read again.
+        """
+        known, folder = self._posts.get(shortcode), self._root / shortcode
+        if version and known and known.version == version == version_of(folder):
+            return known
+        stored = load(folder)
         if stored is None:
             self._check()
         return stored
+
+    def remember(self, stored: StoredPost) -> None:
+        """Note the post for :meth:`load` alone: it may have changed since it was published."""
+        self._note(stored.post.shortcode, replace(stored, seen_at=-math.inf))
 
     def changed(self, shortcode: str) -> None:
         """Note that a post was published or removed."""

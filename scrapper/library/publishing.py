@@ -87,7 +87,7 @@ class Publisher:
         _date(folder, post)
         manifest = json.dumps({**post.to_manifest(), "fence": fence}, ensure_ascii=False, indent=1)
         (folder / MANIFEST).write_text(manifest + "\n", encoding="utf-8")
-        stored_at = (folder / MANIFEST).stat().st_mtime
+        status = (folder / MANIFEST).stat()
         for path in folder.iterdir():
             flush(path)
         flush(folder)
@@ -100,7 +100,9 @@ class Publisher:
             raise
         flush(self.root)
         kept = is_kept(self.root / post.shortcode)
-        return StoredPost.seen_now(post, self.root, stored_at, kept=kept)
+        return StoredPost.seen_now(
+            post, self.root, status.st_mtime, kept=kept, version=status.st_mtime_ns
+        )
 
     def _with_old_files(self, folder: Path, post: Post) -> Post:
         """*post*, with the files in *folder* that only an earlier download has."""

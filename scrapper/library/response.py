@@ -83,6 +83,13 @@ class PostResponse:
         Field(description="Numbers of the carousel's items that could not be downloaded"),
     ]
     details: Details
+    stored_at: Annotated[
+        str,
+        Field(
+            description="When the service stored its latest download of the post",
+            json_schema_extra={"format": "date-time"},
+        ),
+    ]
     expires_at: Annotated[
         str | None,
         Field(
@@ -143,6 +150,7 @@ class RenderedPost:
             taken_at=post.taken_at,
             missing=post.missing,
             details=post.details,
+            stored_at=moment(stored_at),
             expires_at=None,
             kept=False,
             cached=False,

@@ -154,6 +154,12 @@ class Library:
         for listener in self._listeners:
             listener(shortcode)
 
+    def published(self, stored: StoredPost) -> None:
+        """The same for a post that :meth:`publish` returned; listeners need not read it again."""
+        self.changed(stored.post.shortcode)
+        if self._listeners:
+            self._index.remember(stored)
+
     def _note(self, shortcode: str, change: Change | None) -> None:
         self._index.changed(shortcode)
         if self._catalogue is not None:
@@ -392,9 +398,12 @@ class Library:
                 return await self._in_thread(self._catalogue.usage)
         return self._usage or await self.usage()
 
-    def load(self, shortcode: str) -> StoredPost | None:
-        """The stored post, read from the disk by the calling thread."""
-        return self._index.load(shortcode)
+    def load(self, shortcode: str, version: int | None = None) -> StoredPost | None:
+        """The stored post, read from the disk by the calling thread.
+
+        If it has the *version*, and is in memory, it is not read again.
+        """
+        return self._index.load(shortcode, version)
 
     def has_version(self, shortcode: str, version: int) -> bool:
         """Whether the stored post has this *version*.

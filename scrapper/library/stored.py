@@ -33,7 +33,8 @@ class StoredPost:
     """A post of the library.
 
     ``stored_at`` and ``fresh_until`` are unix times, ``seen_at`` is one of the monotonic clock.
-    Sweeps count the post's age from ``ages_from``, and leave a ``kept`` one alone.
+    Sweeps count the post's age from ``ages_from``, and leave a ``kept`` one alone. ``version`` is
+    a number that changes when the post is stored again, and grows; None for one of release 0.2.0.
     """
 
     post: Post
@@ -43,6 +44,7 @@ class StoredPost:
     seen_at: float
     ages_from: float
     kept: bool
+    version: int | None
 
     @classmethod
     def seen_now(
@@ -53,6 +55,7 @@ class StoredPost:
         *,
         kept: bool,
         ages_from: float | None = None,
+        version: int | None = None,
     ) -> "StoredPost":
         """*post* as it was just found under *root*; it ages from *stored_at* if not given."""
         return cls(
@@ -63,6 +66,7 @@ class StoredPost:
             time.monotonic(),
             stored_at if ages_from is None else ages_from,
             kept,
+            version,
         )
 
     @property
@@ -119,8 +123,11 @@ def load(folder: Path) -> StoredPost | None:
             if file is not post.small
         ):
             status = statuses[0]
-            post = with_additions(post, folder, status.st_mtime_ns)
-            return StoredPost.seen_now(post, folder.parent, status.st_mtime, kept=is_kept(folder))
+            version = status.st_mtime_ns
+            post, kept = with_additions(post, folder, version), is_kept(folder)
+            return StoredPost.seen_now(
+                post, folder.parent, status.st_mtime, kept=kept, version=version
+            )
         log.warning("stored post incomplete", shortcode=folder.name)
     except FileNotFoundError:
         return _load_legacy(folder)

@@ -1,6 +1,7 @@
 /** A caption with links for its addresses, user names and tags. */
 
-const PARTS = /(https?:\/\/[^\s<>"]+[^\s<>".,;:!?)\]])|(?<![\p{L}\p{N}_&/])(?:@([A-Za-z0-9._]{0,29}[A-Za-z0-9_])|#([\p{L}\p{N}\p{M}_]{1,100}))/gu;
+// The punctuation of a sentence, or a parenthesis around a link, is no part of it.
+const PARTS = /(https?:\/\/(?:\([^\s<>"()]*\)|[^\s<>".,;:!?()\]]|[.,;:!?\]]+(?=[^\s<>".,;:!?)\]]))+)|(?<![\p{L}\p{N}_&/])(?:@([A-Za-z0-9._]{0,29}[A-Za-z0-9_])|#([\p{L}\p{N}\p{M}_]{1,100}))/gu;
 
 function targetOf([, link, user, tag]) {
   return link ?? `https://www.instagram.com/${user ? `${user}/` : `explore/tags/${encodeURIComponent(tag)}/`}`;

@@ -229,6 +229,7 @@ function render() {
   const count = (state) => posts.filter((post) => post.state === state).length;
   const failures = all.filter((line) => line.state === "failed").length;
   at("summary").textContent = TEXTS.summary({
+    unsent: unsent().reduce((sum, { urls }) => sum + urls.length, 0),
     done: count("done"),
     all: posts.length,
     waiting: count("waiting"),

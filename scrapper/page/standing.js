@@ -4,13 +4,8 @@ import { readJSON } from "./api.js";
 import { at } from "./dom.js";
 import { TEXTS } from "./texts.js";
 
-let storage = null;
-
-/** After how many days posts are removed; 0: never. */
-export const ageDays = () => storage?.max_age_days ?? 0;
-
 export async function showStorage() {
-  storage = await readJSON("storage");
+  const storage = await readJSON("storage");
   at("storage").textContent = TEXTS.storage(storage);
   // If nothing is removed, there is nothing to choose.
   at("keep-new").closest("label").hidden = !storage.max_age_days;

@@ -114,8 +114,9 @@ export const TEXTS = {
     return times.length ? `Waiting until ${clock(times[0])}: a limit was reached` : "Waiting for its turn";
   },
   cancelled: "Cancelled",
-  summary: ({ done, all, waiting, failed }) =>
+  summary: ({ unsent, done, all, waiting, failed }) =>
     [
+      unsent ? `${MANY.format(unsent)} to be sent` : "",
       all ? `${MANY.format(done)} of ${MANY.format(all)} done` : "",
       waiting ? `${MANY.format(waiting)} waiting` : "",
       failed ? `${MANY.format(failed)} failed` : "",

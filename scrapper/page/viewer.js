@@ -10,13 +10,11 @@ import { at, icon, make } from "./dom.js";
 import { choose, close, openAt, opened } from "./filters.js";
 import { focusOn, keepListed, neighbours, update } from "./gallery.js";
 import { Saving, saveFile } from "./saving.js";
-import { ageDays } from "./standing.js";
 import { TEXTS } from "./texts.js";
 import { place, toast } from "./toast.js";
 
 const FAR = 50;
 const CONTROLS = 90;
-const DAY_MS = 86_400_000;
 
 const dialog = at("viewer");
 let post = null;
@@ -133,7 +131,7 @@ function showPost() {
   at("strip").hidden = slides.length < 2;
   const facts = [
     [TEXTS.facts.taken, post.taken_at && TEXTS.moment(post.taken_at)],
-    [TEXTS.facts.stored, post.expires_at && ageDays() && TEXTS.moment(new Date(post.expires_at) - ageDays() * DAY_MS)],
+    [TEXTS.facts.stored, TEXTS.moment(post.stored_at)],
     [TEXTS.facts.reactions, TEXTS.reactions(details)],
     [TEXTS.facts.place, details.location],
     [TEXTS.facts.coauthors, details.coauthors.join(", ")],

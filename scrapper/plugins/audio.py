@@ -34,7 +34,7 @@ from scrapper.errors import (
     SettingsError,
 )
 from scrapper.ffmpeg import FFmpeg, FFmpegFailed, missing_programs
-from scrapper.handlers.refusals import NotStored
+from scrapper.handlers.refusals import NotConvertible, NotStored
 from scrapper.handlers.resources import CONVERSIONS, LIBRARY, SETTINGS
 from scrapper.instagram.files.kinds import bit_rate, read_movie
 from scrapper.instagram.files.song import fetch_song
@@ -294,7 +294,7 @@ class _Conversions:
             # The disk may have been full.
             await asyncio.to_thread(check_room, self._library.root, keep_free=self._keep_free)
             log.warning("video not converted", shortcode=post.shortcode, cause=str(error))
-            raise web.HTTPUnprocessableEntity(text="ffmpeg cannot convert the file") from error
+            raise NotConvertible from error
         except TimeoutError:
             raise DeadlineExceeded from None
         else:

@@ -100,7 +100,8 @@ class Followers:
             in_background(follower.run(), f"plugin {follower.plugin.name}")
             for follower in self._followers
         ]
-        self._library.listen(self._note_post)
+        if tasks:
+            self._library.listen(self._note_post)
         try:
             yield
         finally:

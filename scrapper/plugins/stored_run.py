@@ -115,7 +115,7 @@ class StoredRun:
         self._note([])
 
     def _call_with(self, call: Call, shortcode: str, version: int) -> StoredCall:
-        stored = self._library.load(shortcode)
+        stored = self._library.load(shortcode, version)
         if stored is None and self._library.has_version(shortcode, version):
             return StoredCall(shortcode, version, error=_UnreadablePost(shortcode))
         if stored is None:

@@ -8,13 +8,13 @@ import asyncio
 import contextvars
 import math
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import structlog
 
@@ -33,18 +33,21 @@ from scrapper.library.publishing import Superseded
 from scrapper.library.store import Library
 from scrapper.library.stored import StoredPost
 from scrapper.links import Link, ShareLink
-from scrapper.scraping.flight import Flight, Scraped, Slot
+from scrapper.scraping.flight import Flight, Scraped
 from scrapper.scraping.peers import Line, Peers
 from scrapper.scraping.refusals import Refusals
+from scrapper.scraping.slots import Slot, Slots
 from scrapper.settings import Settings
 from scrapper.telemetry.metrics import Metrics
 
-__all__ = ["Scraped", "Scraper"]
+__all__ = ["Asking", "Scraped", "Scraper"]
 
 log = structlog.get_logger(__name__)
 
+Result = TypeVar("Result")
 
 Asking = Callable[[], AbstractContextManager[None]]
+"""Makes the blocks in which Instagram may be queried."""
 
 
 class Source(Protocol):
@@ -101,13 +104,15 @@ class Scraper:
         self._shared: dict[ShareLink, str] = {}
         self._opening: dict[ShareLink, asyncio.Task[str]] = {}
         self._most_flights = queries + queue_limit
-        self._queries = asyncio.Semaphore(queries)
+        self._slots = Slots(queries)
         threads = queries + downloads
         self._threads = asyncio.Semaphore(threads)
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix="scrape")
         self._busy = 0
-        metrics.busy_threads.set_function(lambda: self._busy)
-        metrics.queue_depth.set_function(lambda: len(self._flights) - self._busy)
+        metrics.busy_threads.set_function(lambda: self._busy - self._slots.waiting)
+        metrics.queue_depth.set_function(
+            lambda: len(self._flights) - self._busy + self._slots.waiting
+        )
         metrics.cooldown_active.set_function(lambda: time.monotonic() < self._cool_at)
 
     @classmethod
@@ -258,12 +263,14 @@ class Scraper:
 
     async def _open(self, link: ShareLink) -> str:
         deadline = time.monotonic() + self._timeout
+
+        def work(asking: Asking) -> str:
+            with asking():
+                return self._source.open_share_link(link.path, deadline)
+
         try:
-            async with self._thread(deadline), self._respecting_cooldown():
-                open_link = partial(self._source.open_share_link, link.path, deadline)
-                context, loop = contextvars.copy_context(), asyncio.get_running_loop()
-                work = partial(context.run, open_link)
-                shortcode = await loop.run_in_executor(self._executor, work)
+            async with self._thread(deadline):
+                shortcode = await self._ask(work, deadline)
         finally:
             del self._opening[link]
         self._shared[link] = shortcode
@@ -319,7 +326,7 @@ class Scraper:
         shortcode = fetch.shortcode
         while True:
             # A flight that waits for another process occupies no thread.
-            async with self._thread(fetch.deadline) as slot:
+            async with self._thread(fetch.deadline):
                 fence = await line.take_turn()
                 if fence is not None:
                     # Another process may have stored the post since we looked.
@@ -328,8 +335,7 @@ class Scraper:
                         if stored := await self._stored(shortcode, fetch.wish):
                             return stored
                     with suppress(Superseded):
-                        async with self._respecting_cooldown():
-                            fetched = await self._work(fetch, fence, slot)
+                        fetched = await self._work(fetch, fence)
                         line.stored = True
                         return Scraped(fetched, cached=False)
             landed = fence is not None or await line.wait_for_other(fetch.deadline)
@@ -340,36 +346,51 @@ class Scraper:
                     return Scraped(post, cached=False)
 
     @asynccontextmanager
-    async def _thread(self, deadline: float) -> AsyncIterator[Slot]:
-        """A thread, and the right to ask Instagram, which may be released before the thread."""
+    async def _thread(self, deadline: float) -> AsyncIterator[None]:
+        """Occupy a thread while the block runs."""
         if time.monotonic() >= deadline:
             raise DeadlineExceeded
-        async with AsyncExitStack() as taken:
-            try:
-                async with asyncio.timeout_at(deadline):
-                    await taken.enter_async_context(self._threads)
-            except TimeoutError:
-                raise DeadlineExceeded from None
-            slot = Slot(self._queries, deadline)
-            taken.callback(slot.give_back)
-            await slot.take()
-            yield slot
+        try:
+            async with asyncio.timeout_at(deadline):
+                await self._threads.acquire()
+        except TimeoutError:
+            raise DeadlineExceeded from None
+        try:
+            yield
+        finally:
+            self._threads.release()
 
-    async def _work(self, fetch: Fetch, fence: int, slot: Slot) -> StoredPost:
-        # The context carries the request ID into the thread's log lines.
-        context, loop = contextvars.copy_context(), asyncio.get_running_loop()
-
-        work = partial(context.run, self._fetch_and_publish, fetch, fence, slot.asking)
+    async def _work(self, fetch: Fetch, fence: int) -> StoredPost:
         self._busy += 1
         try:
             with self._metrics.fetching():
-                stored = await loop.run_in_executor(self._executor, work)
+                stored = await self._ask(
+                    partial(self._fetch_and_publish, fetch, fence), fetch.deadline
+                )
         finally:
             self._busy -= 1
             self._metrics.downloaded_bytes.inc(fetch.progress.done)
         self._put_off.pop(fetch.shortcode, None)
-        self._library.changed(fetch.shortcode)
+        self._library.published(stored)
         return stored
+
+    async def _ask(self, work: Callable[[Asking], Result], deadline: float) -> Result:
+        """The result of *work* in a thread; it queries Instagram in blocks of what it is given."""
+        # The context carries the request ID into the thread's log lines.
+        context, loop = contextvars.copy_context(), asyncio.get_running_loop()
+        with self._slots.queue(deadline) as slot:
+            asking = partial(self._asking, slot, loop)
+            async with self._noting_limits():
+                return await loop.run_in_executor(self._executor, context.run, work, asking)
+
+    @contextmanager
+    def _asking(self, slot: Slot, loop: asyncio.AbstractEventLoop) -> Iterator[None]:
+        """Run the block, in a thread, once the post has its slot, unless a cool-down began."""
+        with slot.asking():
+            if self._peers.shared:
+                asyncio.run_coroutine_threadsafe(self._look_at_peers(), loop).result()
+            self._refuse_while_cooling()
+            yield
 
     def _fetch_and_publish(self, fetch: Fetch, fence: int, asking: Asking) -> StoredPost:
         with storing():
@@ -384,14 +405,18 @@ class Scraper:
             finally:
                 self._library.discard(folder)
 
-    @asynccontextmanager
-    async def _respecting_cooldown(self) -> AsyncIterator[None]:
-        """Refuse during a cool-down; begin one if the block meets a limit."""
+    async def _look_at_peers(self) -> None:
+        """Take over the cool-down of another process."""
         left = await self._peers.cooldown_left()
         self._cool_at = max(self._cool_at, time.monotonic() + left)
-        self._refuse_while_cooling()
+
+    @asynccontextmanager
+    async def _noting_limits(self) -> AsyncIterator[None]:
+        """Begin a cool-down if the block meets a limit."""
         try:
             yield
+        except CoolingDown:
+            raise
         except RateLimited as error:
             if error.retry_after is None:
                 error.retry_after = self._cooldown

@@ -39,7 +39,7 @@ class Metrics:
         )
         self._fetches = prometheus.Histogram(
             "scrape_fetch_duration_seconds",
-            "Downloads, without the wait for a thread; by outcome: ok, or the error",
+            "Downloads, from when they have a thread; by outcome: ok, or the error",
             ["outcome"],
             buckets=_FETCH_BUCKETS,
             registry=registry,
@@ -59,8 +59,8 @@ class Metrics:
             "instagram_login_state", "1 for the state of the login, 0 for the others", ["state"]
         )
         self.downloaded_bytes = counter("scrape_downloaded_bytes", "Bytes of media files received")
-        self.queue_depth = gauge("scrape_queue_depth", "Posts that wait for a thread")
-        self.busy_threads = gauge("scrape_busy_threads", "Threads that download a post")
+        self.queue_depth = gauge("scrape_queue_depth", "Posts that wait for a thread or a slot")
+        self.busy_threads = gauge("scrape_busy_threads", "Threads that query Instagram or download")
         self.cooldown_active = gauge(
             "scrape_cooldown_active", "1 while Instagram is left alone after a limit"
         )

@@ -1,20 +1,38 @@
-"""The rows about growth: the effect of more workers, and what each post of a job costs Redis."""
+"""The rows about growth: more workers, more queries at a time, and what a job's post costs."""
 
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from statistics import median
 from typing import Any, NamedTuple
 
 from scrapper.replicas.queue import STREAM
-from tests.bench.processes import InstagramProcess, cpu_seconds, service
-from tests.bench.table import LATENCY, ROUNDS, Row, finish, ratio, scratch, url_of
+from tests.bench.load import post_each, wrk
+from tests.bench.processes import InstagramProcess, cpu_seconds, service, streaming
+from tests.bench.table import (
+    KEY,
+    LATENCY,
+    POSTS,
+    REEL_BYTES,
+    ROUNDS,
+    Row,
+    codes,
+    finish,
+    in_background,
+    milliseconds,
+    ratio,
+    scratch,
+    url_of,
+)
 from tests.process import Service, Worker, wait_for
 from tests.redis_server import RedisServer
 
 __all__ = ["ROWS"]
 
 _FEW_THREADS = 2
+_SLOTS = (8, 16, 32)
+_STREAMING = "a peer that stores nothing"
 _POSTS_A_WORKER = 40
 _JOBS, _POSTS_A_JOB = 40, 25
 _QUEUED = _JOBS * _POSTS_A_JOB
@@ -139,6 +157,47 @@ def queued_posts() -> Iterator[Row]:
     yield Row("… bytes to and from Redis per post", f"{a_post['bytes'] / 1000:.1f} kB", "", None)
 
 
+def queries() -> Iterator[Row]:
+    """New posts with more and more queries at a time, beside a peer that streams posts through.
+
+    The first query of a process finds out alone which source answers: it comes before.
+    """
+    rates: dict[str, list[float]] = {}
+    p99: dict[str, list[float]] = {}
+    arguments = ("--latency", LATENCY, "--reel-bytes", str(REEL_BYTES))
+
+    def measure(what: str, url: str, turn: int) -> None:
+        warm = [f"reel-warm-{turn}-{number}" for number in range(max(_SLOTS))]
+        post_each(url, shortcodes=warm, clients=len(warm), key=KEY)
+
+        def look() -> None:
+            p99.setdefault(what, []).append(wrk(f"{url}/health", connections=1, seconds=2).p99)
+
+        with in_background(look):
+            seconds = post_each(url, shortcodes=codes(POSTS, turn), clients=64, key=KEY)
+        rates.setdefault(what, []).append(POSTS / seconds)
+
+    with InstagramProcess(*arguments) as instagram:
+        for turn in range(ROUNDS):
+            for slots in _SLOTS:
+                settings = {**instagram.environment, "SCRAPE_CONCURRENCY": str(slots)}
+                with scratch() as folder, service(folder, settings) as ours:
+                    measure(str(slots), ours.url, turn)
+            with streaming(instagram.environment) as url:
+                measure(_STREAMING, url, turn)
+    for slots in _SLOTS:
+        found = rates[str(slots)]
+        allowed = [slots / float(LATENCY)] * ROUNDS
+        what = (
+            f"new posts, 64 clients, {slots} queries of 200 ms at a time: rate vs what they allow"
+        )
+        yield ratio(what, found, allowed, least=0.95 if slots == min(_SLOTS) else None)
+        yield Row("… new posts a second", f"{median(found):.0f}", "", None)
+        yield ratio(f"… rate vs {_STREAMING}", found, rates[_STREAMING])
+        yield milliseconds("… /health p99 meanwhile", p99[str(slots)])
+    yield milliseconds(f"… /health p99 of {_STREAMING}", p99[_STREAMING])
+
+
 ROWS: dict[str, Callable[[], Iterator[Row]]] = {
-    function.__name__: function for function in (workers, queued_posts)
+    function.__name__: function for function in (workers, queued_posts, queries)
 }

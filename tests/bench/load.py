@@ -26,8 +26,12 @@ class Wrk(NamedTuple):
     slowest: float
 
 
-def wrk(url: str, *, connections: int, seconds: int, body: str = "", key: str = "") -> Wrk:
+def wrk(
+    url: str, *, connections: int, seconds: int, body: str = "", key: str = "", numbers: int = 0
+) -> Wrk:
     """Send one request over and over; POST with a *body*, else GET.
+
+    If there are *numbers*, ``%d`` in the *body* is another one below that each time.
 
     Raises:
         RuntimeError: some responses were errors.
@@ -35,6 +39,9 @@ def wrk(url: str, *, connections: int, seconds: int, body: str = "", key: str = 
     script = f'wrk.headers["X-API-Key"] = "{key}"\n'
     if body:
         script += f"wrk.method = 'POST'\nwrk.body = '{body}'\n"
+    if numbers:
+        script += "function request() return wrk.format(nil, nil, nil, "
+        script += f"string.format(wrk.body, math.random(0, {numbers - 1}))) end\n"
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "request.lua").write_text(script)
         command = ["wrk", "--threads", "1", "--connections", str(connections)]
@@ -81,8 +88,12 @@ def post_each(*bases: str, shortcodes: Iterable[str], clients: int, key: str = "
     return asyncio.run(run())
 
 
-def post_at_once(base: str, shortcode: str, *, clients: int, key: str = "") -> float:
-    """Ask for one post *clients* times at once, with ab; returns the slowest one's seconds.
+def post_at_once(
+    base: str, shortcode: str, *, clients: int, key: str = "", requests: int = 0
+) -> float:
+    """Ask for one post with *clients* at once, with ab; returns the slowest response's seconds.
+
+    Each asks once, or all of them *requests* times, over persistent connections.
 
     Raises:
         RuntimeError: some responses were errors.
@@ -90,7 +101,8 @@ def post_at_once(base: str, shortcode: str, *, clients: int, key: str = "") -> f
     with tempfile.TemporaryDirectory() as folder:
         body = Path(folder) / "body.json"
         body.write_text(f'{{"url": "https://www.instagram.com/reel/{shortcode}/"}}')
-        command = ["ab", "-q", "-r", "-s", "60", "-n", str(clients), "-c", str(clients)]
+        command = ["ab", "-q", "-r", "-s", "60", "-n", str(requests or clients)]
+        command += ["-c", str(clients), *(["-k"] if requests else [])]
         command += ["-p", str(body), "-T", "application/json", "-H", f"X-API-Key: {key}"]
         command += [f"{base}/scrape"]
         text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
@@ -111,6 +123,6 @@ def _session() -> aiohttp.ClientSession:
 async def _post(session: aiohttp.ClientSession, base: str, shortcode: str, key: str) -> None:
     body = {"url": f"https://www.instagram.com/reel/{shortcode}/"}
     async with session.post(f"{base}/scrape", json=body, headers={"X-API-Key": key}) as response:
-        text = await response.text()
+        content = await response.read()
         if response.status != 200:
-            raise RuntimeError(f"{response.status} for {shortcode}: {text}")
+            raise RuntimeError(f"{response.status} for {shortcode}: {content!r}")

@@ -23,6 +23,7 @@ __all__ = [
     "memory_mb",
     "service",
     "shared_memory_mb",
+    "streaming",
 ]
 
 # Our own limits must not interfere: they are not what is measured.
@@ -119,6 +120,15 @@ def flask(
     environment = {**os.environ, **environment, "MEDIA_ROOT": str(media_root)}
     with _running(command, environment, f"http://127.0.0.1:{port}", "/health") as pid:
         yield f"http://127.0.0.1:{port}", pid
+
+
+@contextmanager
+def streaming(environment: Mapping[str, str]) -> Iterator[str]:
+    """The downloader that stores nothing: the URL."""
+    port = free_port()
+    command = [sys.executable, "-m", "tests.bench.peers.streaming", str(port)]
+    with _running(command, {**os.environ, **environment}, f"http://127.0.0.1:{port}", "/health"):
+        yield f"http://127.0.0.1:{port}"
 
 
 def cpu_seconds(pid: int) -> float:

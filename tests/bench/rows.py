@@ -205,7 +205,7 @@ def new_posts() -> Iterator[Row]:
                 connections.append(counted["connections"])
                 queries.append(counted["most_queries"])
             with scratch() as folder, service(folder, environment, without=APART) as running:
-                rates[APART].append(_new_posts_a_second(running.url, POSTS, turn))
+                rates[APART].append(_new_posts_a_second(running.url, POSTS // 2, turn))
             # The slower peers get fewer posts: only the rate counts.
             for peer, workers, posts in (("one", 1, 20), ("four", 4, 60)):
                 with scratch() as folder, flask(folder, environment, workers) as (url, _):

@@ -1,6 +1,6 @@
 """Rows about sizes: what more stored posts, more clients and many events cost."""
 
-import random
+import json
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -8,11 +8,11 @@ from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
-from tests.bench.load import post_each
+from tests.bench.load import post_at_once, post_each, wrk
 from tests.bench.processes import InstagramProcess, cpu_seconds, service
 from tests.bench.rows import settle
 from tests.bench.table import KEY, ROUNDS, Row, finish, multiply, ratio, url_of
-from tests.bench.without import COLLECTIONS
+from tests.bench.without import COLLECTIONS, TOGETHER
 from tests.process import Service, wait_for
 
 __all__ = ["ROWS"]
@@ -32,8 +32,9 @@ file = open({path!r}, "a", buffering=1)
 
 @hookimpl
 def post_stored(post):
-    {work}
-    file.write(post.shortcode + "\\n")
+    began_at = time.perf_counter()
+    time.sleep({seconds})
+    file.write(f"{{time.perf_counter() - began_at}}\\n")
 """
 
 
@@ -66,27 +67,35 @@ def posts() -> Iterator[Row]:
                 listings.setdefault(size, []).append(listing)
                 mark = partial(Service.put, path=f"/posts/{shortcode}/keep")
                 marks.setdefault(size, []).append(_cpu(ours, mark))
-        for _ in range(3):
+        for _ in range(ROUNDS):
             for size, ours in running.items():
-                some = random.choices([f"copy-{it}" for it in range(size - 1)], k=_ANSWERS)  # noqa: S311
-                answers.setdefault(size, []).append(_answers(ours, some))
-                one.setdefault(size, []).append(_answers(ours, ["reel-seed"] * _ANSWERS))
+                answers.setdefault(size, []).append(_answer(ours, "copy-%d", numbers=size - 1))
+                one.setdefault(size, []).append(_answer(ours, "reel-seed"))
+        most = max(_SIZES)
+        running[most].kill()
+        with service(folder / str(most), seldom, without=TOGETHER) as other:
+            settle(other)
+            without = [_answer(other, "copy-%d", numbers=most - 1) for _ in range(ROUNDS)]
     for size in _SIZES[1:]:
         few = _SIZES[0]
-        most = 2 if size == _SIZES[-1] else None
+        goal = 2 if size == most else None
         yield ratio(
             f"GET /posts after a new post, {size:,} stored: CPU vs {few}",
             listings[size],
             listings[few],
-            most=most,
+            most=goal,
         )
         yield ratio(
-            f"PUT …/keep, {size:,} stored: CPU vs {few}", marks[size], marks[few], most=most
+            f"PUT …/keep, {size:,} stored: CPU vs {few}", marks[size], marks[few], most=goal
         )
     for size in _SIZES:
         yield ratio(
-            f"stored answer, one of {size:,} at random: CPU vs one post", answers[size], one[size]
+            f"stored answer, one of {size:,} at random: CPU vs one post",
+            answers[size],
+            one[size],
+            most=2 if size == most else None,
         )
+    yield ratio(f"… with {TOGETHER} taken out: CPU vs the full service", without, answers[most])
 
 
 def clients() -> Iterator[Row]:
@@ -107,9 +116,8 @@ def clients() -> Iterator[Row]:
             running.scrape(url_of("reel-seed"))
         for _ in range(ROUNDS):
             for number, found in times.items():
-                shortcodes = ["reel-seed"] * max(_ANSWERS, 2 * number)
-                found.append(_answers(ours, shortcodes, clients=number))
-            without.append(_answers(other, shortcodes, clients=most))
+                found.append(_answer_to(number, ours))
+            without.append(_answer_to(most, other))
     for number in _CLIENTS[2:]:
         goal = 1.5 if number == most else None
         what = f"stored answer, {number:,} connections: CPU vs 64"
@@ -141,34 +149,34 @@ def plugins() -> Iterator[Row]:
 
     The first takes no time itself, the second some.
     """
-    seconds, meanwhile, _ = _follow("")
+    seconds, meanwhile, *_ = _follow(0)
     yield Row(
         f"a plugin while {_EVENTS / seconds:.0f} posts a second are stored",
         f"{meanwhile / seconds:.0f} a second",
         "≥ 50, or all",
         meanwhile / seconds >= min(50, 0.9 * _EVENTS / seconds),
     )
-    *_, total = _follow(f"time.sleep({_OWN_SECONDS})")
+    *_, total, own = _follow(_OWN_SECONDS)
     yield ratio(
-        f"1,000 posts at once, until a plugin that takes {_OWN_SECONDS * 1000:.0f} ms for each has "
-        "all: time vs its own",
+        f"1,000 posts at once, a plugin that takes {own / _EVENTS * 1000:.0f} ms for each: time "
+        "until it has all vs its own",
         [total],
-        [_EVENTS * _OWN_SECONDS],
+        [own],
         most=2,
     )
 
 
-def _follow(work: str) -> tuple[float, int, float]:
-    """Store posts while a plugin does some *work* for each.
+def _follow(seconds: float) -> tuple[float, int, float, float]:
+    """Store posts while a plugin works for some *seconds* on each.
 
-    Return the seconds that this took, how many posts the plugin got meanwhile, and the seconds
-    until it had all.
+    Return the seconds of storing, the number of posts that the plugin got meanwhile, the seconds
+    until it had all, and those that its calls took.
     """
     with tempfile.TemporaryDirectory() as name, InstagramProcess() as instagram:
         folder = Path(name)
         events = folder / "events"
         events.touch()
-        (folder / "noting.py").write_text(_NOTING.format(path=str(events), work=work))
+        (folder / "noting.py").write_text(_NOTING.format(path=str(events), seconds=seconds))
         environment = {**instagram.environment, "PLUGINS": "noting", "SCRAPE_CONCURRENCY": "16"}
 
         def seen() -> int:
@@ -178,9 +186,10 @@ def _follow(work: str) -> tuple[float, int, float]:
             started = time.perf_counter()
             shortcodes = [f"reel-{number}" for number in range(_EVENTS)]
             post_each(ours.url, shortcodes=shortcodes, clients=64, key=KEY)
-            seconds, meanwhile = time.perf_counter() - started, seen()
+            storing, meanwhile = time.perf_counter() - started, seen()
             wait_for(lambda: seen() == _EVENTS)
-            return seconds, meanwhile, time.perf_counter() - started
+            total = time.perf_counter() - started
+        return storing, meanwhile, total, sum(map(float, events.read_text().split()))
 
 
 def _cpu(ours: Service, work: Callable[[Service], object]) -> float:
@@ -197,10 +206,19 @@ def _run_jobs(ours: Service, names: list[str]) -> None:
     finish(ours, *made)
 
 
-def _answers(ours: Service, shortcodes: list[str], *, clients: int = 32) -> float:
+def _answer(ours: Service, shortcode: str, *, numbers: int = 0) -> float:
     """The CPU seconds of an answer."""
-    used = _cpu(ours, lambda it: post_each(it.url, shortcodes=shortcodes, clients=clients, key=KEY))
-    return used / len(shortcodes)
+    body, url = json.dumps({"url": url_of(shortcode)}), f"{ours.url}/scrape"
+    before = cpu_seconds(ours.pid)
+    run = wrk(url, connections=64, seconds=1, body=body, key=KEY, numbers=numbers)
+    return (cpu_seconds(ours.pid) - before) / run.requests
+
+
+def _answer_to(clients: int, ours: Service) -> float:
+    """The CPU seconds of an answer while *clients* are connected, each for at least four."""
+    number = max(_ANSWERS, 4 * clients)
+    ask = partial(post_at_once, shortcode="reel-seed", clients=clients, key=KEY, requests=number)
+    return _cpu(ours, lambda it: ask(it.url)) / number
 
 
 ROWS = {"posts": posts, "clients": clients, "jobs": jobs, "plugins": plugins}

@@ -32,6 +32,7 @@ from scrapper.library.post import Post
 from scrapper.library.root import MediaRoot
 from scrapper.library.store import Library
 from scrapper.library.stored import StoredPost, load
+from scrapper.scraping.scraper import Asking
 from scrapper.settings import Settings
 from tests.bench.peers import fetch
 
@@ -47,6 +48,7 @@ __all__ = [
     "PACKETS",
     "SCRIPTS",
     "SCRIPT_OF_A_PAGE",
+    "TOGETHER",
 ]
 
 
@@ -56,6 +58,10 @@ def _replace(owner: Any, name: str, value: Any) -> None:
 
 def _index() -> None:
     _replace(scrapper.library.index, "_TRUSTED_SECONDS", 0)
+
+
+def _one_by_one() -> None:
+    _replace(scrapper.library.index, "_READ_AT_ONCE", 1)
 
 
 def _shared_look() -> None:
@@ -93,9 +99,9 @@ def _kept_session() -> None:
 
 def _apart() -> None:
     # A post keeps its slot until its files are there.
-    def fetch(self: Instagram, *post: Any, asking: object) -> Post:
-        del asking
-        return original(self, *post)
+    def fetch(self: Instagram, *post: Any, asking: Asking) -> Post:
+        with asking():
+            return original(self, *post)
 
     original = Instagram.fetch
     _replace(Instagram, "fetch", fetch)
@@ -144,6 +150,7 @@ OF_A_FETCH: dict[str, Callable[[], None]] = {
 """The optimisations for the fetch of a new post."""
 
 INDEX = "the library's index"
+TOGETHER = "reading many posts in one go"
 COLLECTIONS = "rare garbage collections"
 SCRIPTS = "gathered scripts"
 SCRIPT_OF_A_PAGE = "finding the script by its bytes"
@@ -154,6 +161,7 @@ APART = "queries and downloads apart"
 FILES = "files four at a time"
 _OTHERS: dict[str, Callable[[], None]] = {
     INDEX: _index,
+    TOGETHER: _one_by_one,
     COLLECTIONS: _rare_collections,
     SCRIPTS: _gathered_scripts,
     SCRIPT_OF_A_PAGE: _script_by_bytes,

@@ -107,6 +107,7 @@ async def test_more_than_100_links_go_in_several_jobs(
     client = await start_service(RATE_LIMIT_MAX_REQUESTS="20", RATE_LIMIT_WINDOW_SECONDS="20")
     async with browse(client) as page:
         await get_posts(page, *NO_POSTS)
+        await expect(page.locator("#summary")).to_have_text("1 to be sent · 100 failed")
         rest = lines(page).filter(has_text="you have reached this server's limit of requests")
         await page.get_by_role("button", name="Show").click()
         await expect(rest).to_contain_text("https://example.com/100")

@@ -79,6 +79,7 @@ async def test_the_star_keeps_a_post_and_releases_it(
             await expect(star).to_be_visible()
             stays = "Kept: never removed automatically" if kept else "unless kept"
             await expect(page.locator("#stays")).to_contain_text(stays)
+            await expect(page.locator("#facts")).to_contain_text("Stored")
             async with client.get("/posts/reel-starred") as response:
                 assert (await response.json())["kept"] is kept
 
@@ -143,7 +144,7 @@ async def test_names_tags_and_addresses_in_a_caption_are_links(
             ["@b_2", "https://www.instagram.com/b_2/"],
             ["#Grün", "https://www.instagram.com/explore/tags/Gr%C3%BCn/"],
             ["#2026", "https://www.instagram.com/explore/tags/2026/"],
-            ["https://example.com/a?b=(c", "https://example.com/a?b=(c"],
+            ["https://example.com/a?b=(c)", "https://example.com/a?b=(c)"],
         ]
 
 

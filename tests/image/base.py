@@ -38,6 +38,9 @@ def make_base() -> None:
         (root / "usr/lib/python3/dist-packages/prefix.pth").write_text(f"{_PREFIX}\n")
         for package in root.glob("var/cache/apt/archives/*.deb"):
             package.unlink()
+        # The real one has its standard library without bytecode.
+        for compiled in root.glob("usr/lib/python3*/**/*.pyc"):
+            compiled.unlink()
         container = buildah("from", "scratch")
         buildah("copy", "--quiet", container, str(root), "/")
         buildah("config", "--env", _PATH, "--cmd", "python3", container)

@@ -28,6 +28,13 @@ Start = Callable[..., Container]
 _OWN_USER, _OTHER_USER = "10001:10001", "1234:1234"
 _PLUGINS = ("python", "-m", "scrapper", "plugins")
 _URL = "https://www.instagram.com/reel/reel-smoke/"
+# Fails if a start, or a health check, has to compile a module.
+_COMPILED = """
+import http.client, os, sys, scrapper.commands.serve
+for module in list(sys.modules.values()):
+    path = getattr(module, "__cached__", None)
+    assert path is None or os.path.exists(path), path
+"""
 
 
 @pytest.fixture(scope="module")
@@ -101,6 +108,7 @@ def test_the_image_starts_answers_scrapes_and_ends(
     kind, *command = image.config["Healthcheck"]["Test"]
     assert kind == "CMD"
     assert container.run(command) == 0
+    assert container.run(["python", "-c", _COMPILED]) == 0
     scraped = session.post(f"{url}/scrape", json={"url": _URL}, timeout=300)
     assert scraped.status_code == 200, scraped.text
     assert scraped.json()["video"] == "/data/instaloader/reel-smoke/reel-smoke.mp4"

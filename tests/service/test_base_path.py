@@ -39,6 +39,12 @@ async def test_urls_have_the_prefix_and_both_kinds_of_proxy_work(
     assert (await client.get(f"{prefix}/posts")).status == 401
 
 
+async def test_prefix_without_a_slash_leads_to_the_page(start_service: StartService) -> None:
+    client = await start_service(BASE_PATH="/saved", API_KEY="a-key-of-the-tests")
+    async with client.get("/saved?post=abcde", allow_redirects=False) as response:
+        assert (response.status, response.headers["Location"]) == (302, "/saved/?post=abcde")
+
+
 @pytest.mark.parametrize(
     ("trusted", "said", "prefix"),
     [

@@ -9,7 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
-from http.client import HTTPConnection
+from http.client import HTTPConnection, HTTPResponse
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -58,7 +58,9 @@ def connect_alone(service: Service) -> socket.socket:
 
 def metrics_page(connection: socket.socket) -> str:
     connection.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
-    return connection.recv(10**6).decode()
+    response = HTTPResponse(connection)
+    response.begin()
+    return response.read().decode()
 
 
 def exchange(

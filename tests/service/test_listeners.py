@@ -7,6 +7,7 @@ import stat
 import subprocess
 import sys
 from contextlib import AbstractContextManager
+from functools import partial
 from http.client import HTTPConnection
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -21,6 +22,7 @@ from tests.instagram import StandIn
 from tests.process import PATIENCE_SECONDS, Service, wait_for
 
 CA = trustme.CA()
+MANY_LOOKS = {"scrapper.serving.listeners._SECONDS_BETWEEN_LOOKS": 0.05}
 
 
 def get(path: Path, **headers: str) -> tuple[int, str | None]:
@@ -175,18 +177,21 @@ def test_the_service_speaks_https_and_renews_its_certificate(
     tmp_path: Path, media_root: Path, authority: Path
 ) -> None:
     settings = issue(tmp_path)
-    with Service(media_root, settings, authority=authority) as service:
+    with Service(media_root, settings, authority=authority, constants=MANY_LOOKS) as service:
         # One connection stays open all the time.
         assert service.get("/posts").json()["posts"] == []
         first = certificate_of(service, authority)
         issue(tmp_path)
         wait_for(lambda: certificate_of(service, authority) != first)
         second = certificate_of(service, authority)
+        # A look between the two files of a renewal finds them unusable, too.
+        unusable = partial(service.logged, "certificate unusable: the old one stays")
+        before = unusable()
         (tmp_path / "new").write_text("no key")
         (tmp_path / "new").rename(settings["TLS_KEY_FILE"])
-        wait_for(lambda: service.logged("certificate unusable: the old one stays") == 1)
+        wait_for(lambda: unusable() == before + 1)
         Path(settings["TLS_CERT_FILE"]).unlink()
-        wait_for(lambda: service.logged("certificate unusable: the old one stays") == 2)
+        wait_for(lambda: unusable() == before + 2)
         assert certificate_of(service, authority) == second
         issue(tmp_path)
         wait_for(lambda: certificate_of(service, authority) != second)
@@ -208,7 +213,8 @@ def test_files_and_secure_cookies_come_over_https(
 
 
 def test_a_renewal_drops_no_connection(tmp_path: Path, media_root: Path, authority: Path) -> None:
-    with Service(media_root, issue(tmp_path), authority=authority) as service:
+    settings = issue(tmp_path)
+    with Service(media_root, settings, authority=authority, constants=MANY_LOOKS) as service:
         address = urlsplit(service.url)
         context = ssl.create_default_context(cafile=str(authority))
         plain = socket.create_connection((address.hostname, address.port), PATIENCE_SECONDS)

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from scrapper.errors import INTERNAL_ERROR, RESPONSES
+from scrapper.handlers import refusals
 from scrapper.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -23,6 +24,7 @@ def test_every_setting_is_documented() -> None:
 def test_every_error_code_is_documented() -> None:
     text = (ROOT / "docs/api.md").read_text()
     codes = {code for _, code, _ in (*RESPONSES.values(), INTERNAL_ERROR)}
+    codes |= {getattr(refusals, name).code for name in refusals.__all__}
     assert {code for code in codes if f"`{code}`" not in text} == set()
 
 

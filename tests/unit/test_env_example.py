@@ -10,16 +10,19 @@ from scrapper.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = (ROOT / ".env.example").read_text()
-FOUND = re.findall(r"^#([A-Z_]+)=(.*)$", TEXT, re.MULTILINE)
+FOUND = re.findall(r"^#([A-Z0-9_]+)=(.*)$", TEXT, re.MULTILINE)
 LINES = dict(FOUND)
 OF_REQUESTS = {"HTTPS_PROXY", "NO_PROXY", "REQUESTS_CA_BUNDLE"}
+OF_PLUGINS = set(
+    re.findall(r"^\| `([A-Z0-9_]+)` \|", (ROOT / "docs/plugins.md").read_text(), re.MULTILINE)
+)
 COMPOSE = (ROOT / "compose.yaml").read_text()
 OF_COMPOSE = {*re.findall(r"\$\{([A-Z_]+)", COMPOSE), "DOMAIN", "UMASK"}
 
 
 def test_the_example_has_every_setting_and_nothing_else() -> None:
     settings = {name.upper() for name in Settings.model_fields}
-    assert set(LINES) == settings | OF_REQUESTS | OF_COMPOSE
+    assert set(LINES) == settings | OF_REQUESTS | OF_COMPOSE | OF_PLUGINS
 
 
 def test_no_setting_stands_twice() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from scrapper.instagram.context import Contexts
 from scrapper.instagram.documents import Documents
 from scrapper.instagram.files.fetch import File, Target, Wanted, fetch_file
-from scrapper.instagram.files.verdict import Outcome, worst
+from scrapper.instagram.files.verdict import Outcome, Step, next_step, worst
 from scrapper.instagram.media import Candidate
 from scrapper.instagram.pace import Pace
 from scrapper.instagram.transport import CDN_HOSTS, STALLED_SECONDS, TransportPool, tls_context
@@ -20,7 +20,7 @@ def fetch_song(
 ) -> File:
     """The file at *url*, one of *max_bytes* at most, as *name* in *folder*.
 
-    It takes at most *seconds*, and *keep_free* bytes of the disk stay free.
+    It gets a second try, within *seconds* in all, and *keep_free* bytes of the disk stay free.
 
     Raises:
         ScrapeError: one of its subclasses: it cannot be downloaded, or is not a sound.
@@ -34,7 +34,10 @@ def fetch_song(
     contexts = Contexts(paces, documents=Documents(), on_request=lambda *_: None)
     try:
         with pool.taken(time.monotonic() + seconds) as transport:
-            fetched = fetch_file(contexts.logged_out(transport), target, wanted)
+            context = contexts.logged_out(transport)
+            fetched = fetch_file(context, target, wanted)
+            if next_step(fetched.outcome, {Step.AGAIN}) is Step.AGAIN:
+                fetched = fetch_file(context, target, wanted)
     finally:
         pool.close()
     if fetched.outcome is not Outcome.WHOLE and fetched.file is not None:

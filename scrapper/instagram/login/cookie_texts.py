@@ -58,7 +58,7 @@ class _Cookie(NamedTuple):
         """Whether it expired; 0 as the time means that the cookie ends with the browser."""
         try:
             return 0 < float(self.expires) < time.time()
-        except (TypeError, ValueError, OverflowError):
+        except (TypeError, ValueError):
             return False
 
 

@@ -42,8 +42,7 @@ def ask(context: Context, shortcode: Shortcode) -> dict[str, Any]:
 
 def _node_in(html: bytes) -> dict[str, Any] | None:
     """The post in the page; None where Instagram left it out."""
-    at = html.find(_KEY)
-    found = _TEXT.match(html, at) if at >= 0 else None
+    found = _TEXT.match(html, html.find(_KEY))
     if found is None:
         return None
     try:

@@ -103,9 +103,9 @@ def _scripts_of(html: bytes, shortcode: Shortcode) -> Iterator[bytes]:
             # Most scripts end before the post is mentioned: they need no look.
             end = max(end, html.rfind(_SCRIPT_END, end, mention))
         start = html.find(_SCRIPT, end)
-        opened = html.find(b">", start, start + _LONGEST_TAG) if start >= 0 else -1
         if start < 0:
             return
+        opened = html.find(b">", start, start + _LONGEST_TAG)
         if opened < 0:
             end = start + len(_SCRIPT)
             continue

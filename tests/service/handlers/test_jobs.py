@@ -196,9 +196,9 @@ async def test_cancelling_spares_only_the_running_post(
     assert instagram.requests("graphql", "reel-waits") == 0
 
 
-@pytest.mark.parametrize(
-    ("body", "error"),
-    [
+async def test_a_body_that_is_not_a_batch_is_refused(start_service: StartService) -> None:
+    client = await start_service()
+    for body, error in (
         ("", "The body is not a JSON object"),
         ("[]", "The body is not a JSON object"),
         ("{}", "urls: Field required"),
@@ -206,15 +206,10 @@ async def test_cancelling_spares_only_the_running_post(
         ('{"urls": []}', "urls: List should have at least 1 item"),
         ('{"urls": [1]}', "urls[0]: Input should be a valid string"),
         (json.dumps({"urls": ["x"] * 101}), "urls: List should have at most 100 items"),
-    ],
-)
-async def test_a_body_that_is_not_a_batch_is_refused(
-    start_service: StartService, body: str, error: str
-) -> None:
-    client = await start_service()
-    async with client.post("/jobs", data=body) as response:
-        assert response.status == 400
-        assert (await response.json())["error"].startswith(error)
+    ):
+        async with client.post("/jobs", data=body) as response:
+            assert response.status == 400, body
+            assert (await response.json())["error"].startswith(error)
 
 
 async def test_a_hundred_long_urls_fit_into_a_body(
@@ -491,15 +486,12 @@ async def test_jobs_are_listed_newest_first_by_pages(
         assert (await response.json())["jobs"] == [await get(client, jobs[-1])]
 
 
-@pytest.mark.parametrize(
-    "query", ["limit=0", "limit=101", "limit=x", "state=failed", "state=", "cursor=x"]
-)
-async def test_a_listing_of_jobs_checks_its_parameters(
-    start_service: StartService, query: str
-) -> None:
+async def test_a_listing_of_jobs_checks_its_parameters(start_service: StartService) -> None:
     client = await start_service()
-    async with client.get(f"/jobs?{query}") as response:
-        assert (response.status, (await response.json())["code"]) == (400, "invalid_parameter")
+    for query in ("limit=0", "limit=101", "limit=x", "state=failed", "state=", "cursor=x"):
+        async with client.get(f"/jobs?{query}") as response:
+            code = (await response.json())["code"]
+            assert (response.status, code) == (400, "invalid_parameter"), query
 
 
 @both_modes

@@ -1,5 +1,6 @@
 """``/login`` over a real socket: state, new cookies, and what becomes of them."""
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
@@ -189,8 +190,8 @@ async def test_a_login_survives_a_restart_and_reaches_the_other_replicas(
         return
     assert (await client.delete("/login", headers=KEY)).status == 204
     # It looks once a second.
-    while await state(other) != "none":
-        pass
+    while await state(other) != "none":  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
     assert stored_files(media_root) == set()
 
 

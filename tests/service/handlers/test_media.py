@@ -84,9 +84,11 @@ async def test_one_request_downloads_a_post_and_gives_its_file(
     assert instagram.requests("graphql") == 1
 
 
-@pytest.mark.parametrize(
-    ("query", "status", "code"),
-    [
+async def test_downloads_by_url_refuse_what_scrape_refuses(
+    instagram: StandIn, start_service: StartService
+) -> None:
+    client = await start_service()
+    for query, status, code in (
         ("", 400, "invalid_parameter"),
         ("?url=", 400, "invalid_parameter"),
         ("?url=https://example.com/", 400, "invalid_url"),
@@ -95,14 +97,9 @@ async def test_one_request_downloads_a_post_and_gives_its_file(
         ("?url=https://www.instagram.com/reel/reel-by-url/&item=0", 400, "invalid_parameter"),
         ("?url=https://www.instagram.com/reel/reel-by-url/&archive=tar", 400, "invalid_parameter"),
         ("?url=https://www.instagram.com/reel/reel-by-url/&item=2", 404, "not_found"),
-    ],
-)
-async def test_downloads_by_url_refuse_what_scrape_refuses(
-    instagram: StandIn, start_service: StartService, query: str, status: int, code: str
-) -> None:
-    client = await start_service()
-    async with client.get(f"/download{query}") as response:
-        assert (response.status, (await response.json())["code"]) == (status, code)
+    ):
+        async with client.get(f"/download{query}") as response:
+            assert (response.status, (await response.json())["code"]) == (status, code), query
 
 
 async def test_a_download_by_url_takes_from_the_smaller_bucket(
@@ -222,9 +219,12 @@ async def test_an_archive_of_a_post_just_removed_is_404(
         assert (response.status, (await response.json())["code"]) == (404, "not_stored")
 
 
-@pytest.mark.parametrize(
-    ("query", "status"),
-    [
+async def test_what_cannot_be_downloaded_is_refused(
+    instagram: StandIn, start_service: StartService
+) -> None:
+    client = await start_service()
+    await client.post("/scrape", json={"url": "https://www.instagram.com/p/carousel-no/"})
+    for query, status in (
         ("item=0", 400),
         ("item=4", 404),
         ("item=" + "9" * 5000, 404),
@@ -234,16 +234,11 @@ async def test_an_archive_of_a_post_just_removed_is_404(
         ("archive=rar", 400),
         ("archive=", 400),
         ("archive=zip&item=4", 404),
-    ],
-)
-async def test_what_cannot_be_downloaded_is_refused(
-    instagram: StandIn, start_service: StartService, query: str, status: int
-) -> None:
-    client = await start_service()
-    await client.post("/scrape", json={"url": "https://www.instagram.com/p/carousel-no/"})
-    async with client.get(f"/download/carousel-no?{query}") as response:
-        assert response.status == status
-        assert (await response.json())["error"]
+    ):
+        async with client.get(f"/download/carousel-no?{query}") as response:
+            assert (response.status, bool((await response.json())["error"])) == (status, True), (
+                query
+            )
 
 
 async def test_a_file_that_did_not_change_is_not_sent_again(
@@ -305,35 +300,30 @@ async def test_a_part_of_a_file_can_be_asked_for(
 
 
 @pytest.mark.parametrize("path", ["/download/{}", "/media/{}/x.mp4"])
-@pytest.mark.parametrize(
-    ("shortcode", "status", "error"),
-    [
-        ("unknown", 404, "The post is not stored"),
-        ("four", 400, "Invalid shortcode"),
-        ("%2e%2e%2fetc", 400, "Invalid shortcode"),
-        (".incoming", 400, "Invalid shortcode"),
-        ("abcde%00", 400, "Invalid shortcode"),
-        ("x" * 65, 400, "Invalid shortcode"),
-    ],
-)
 async def test_files_of_an_unstored_post_are_refused(
-    start_service: StartService, path: str, shortcode: str, status: int, error: str
+    start_service: StartService, path: str
 ) -> None:
     client = await start_service()
-    async with client.get(path.format(shortcode)) as response:
-        assert (response.status, (await response.json())["error"]) == (status, error)
+    for shortcode, expected in (
+        ("unknown", (404, "The post is not stored")),
+        ("four", (400, "Invalid shortcode")),
+        ("%2e%2e%2fetc", (400, "Invalid shortcode")),
+        (".incoming", (400, "Invalid shortcode")),
+        ("abcde%00", (400, "Invalid shortcode")),
+        ("x" * 65, (400, "Invalid shortcode")),
+    ):
+        async with client.get(path.format(shortcode)) as response:
+            assert (response.status, (await response.json())["error"]) == expected, shortcode
 
 
-@pytest.mark.parametrize(
-    "filename", ["post.json", "other.mp4", "..%2freel-name%2freel-name.mp4", "%2e%2e", "a%00"]
-)
 async def test_only_the_media_of_the_post_are_served(
-    instagram: StandIn, start_service: StartService, filename: str
+    instagram: StandIn, start_service: StartService
 ) -> None:
     client = await start_service()
     await client.post("/scrape", json={"url": "https://www.instagram.com/reel/reel-name/"})
-    async with client.get(f"/media/reel-name/{filename}") as response:
-        assert response.status == 404
+    for name in ("post.json", "other.mp4", "..%2freel-name%2freel-name.mp4", "%2e%2e", "a%00"):
+        async with client.get(f"/media/reel-name/{name}") as response:
+            assert response.status == 404, name
 
 
 async def test_a_half_file_is_never_served(
@@ -369,17 +359,20 @@ async def test_an_archive_that_is_broken_off_leaves_no_file_open(
 
 @pytest.mark.parametrize("content", [b"[" * 10**6, b"{" * 10**6, b"nonsense", b"[]", b""])
 async def test_an_unreadable_post_spares_others_and_can_be_deleted(
-    instagram: StandIn, start_service: StartService, media_root: Path, content: bytes
+    instagram: StandIn,
+    start_service: StartService,
+    media_root: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    content: bytes,
 ) -> None:
+    monkeypatch.setattr("scrapper.library.index._TRUSTED_SECONDS", 0)
     client = await start_service()
     for shortcode in ("reel-good", "reel-damaged"):
         url = f"https://www.instagram.com/reel/{shortcode}/"
         await client.post("/scrape", json={"url": url})
     manifest = media_root / "reel-damaged" / "post.json"
     await asyncio.to_thread(manifest.write_bytes, content)
-    # What was read of a post is trusted for a tenth of a second.
-    while (await client.get("/posts/reel-damaged")).status != 404:
-        pass
+    assert (await client.get("/posts/reel-damaged")).status == 404
     listing = await client.get("/posts")
     assert [post["shortcode"] for post in (await listing.json())["posts"]] == ["reel-good"]
     assert (await client.delete("/posts/reel-damaged")).status == 204
@@ -608,9 +601,9 @@ async def test_several_posts_come_as_one_archive(
     assert instagram.requests("graphql", "never-stored") == 0
 
 
-@pytest.mark.parametrize(
-    "query",
-    [
+async def test_an_archive_of_posts_checks_its_parameters(start_service: StartService) -> None:
+    client = await start_service()
+    for query in (
         "shortcodes=reel-one",
         "shortcodes=&archive=zip",
         "shortcodes=reel-one,&archive=zip",
@@ -620,14 +613,10 @@ async def test_several_posts_come_as_one_archive(
         "shortcodes=reel-one&archive=zip&audio=1",
         "shortcodes=reel-one&archive=zip&url=https://www.instagram.com/reel/reel-one/",
         "shortcodes=reel-one&archive=zip&link=https://www.instagram.com/reel/reel-one/",
-    ],
-)
-async def test_an_archive_of_posts_checks_its_parameters(
-    start_service: StartService, query: str
-) -> None:
-    client = await start_service()
-    async with client.get(f"/download?{query}") as response:
-        assert (response.status, (await response.json())["code"]) == (400, "invalid_parameter")
+    ):
+        async with client.get(f"/download?{query}") as response:
+            code = (await response.json())["code"]
+            assert (response.status, code) == (400, "invalid_parameter"), query
 
 
 async def test_an_archive_of_posts_only_reads(start_service: StartService) -> None:

@@ -76,12 +76,11 @@ async def test_a_session_survives_a_restart_and_ends_with_its_key(
     assert await status(other, cookie) == 401
 
 
-@pytest.mark.parametrize("position", range(0, 100, 7))
-async def test_a_changed_cookie_opens_nothing(client: Client, position: int) -> None:
+async def test_a_changed_cookie_opens_nothing(client: Client) -> None:
     cookie = (await begin(client)).partition(";")[0]
-    place = len("session=") + position
-    changed = cookie[:place] + ("0" if cookie[place] != "0" else "1") + cookie[place + 1 :]
-    assert await status(client, changed) == 401
+    for place in range(len("session="), len("session=") + 100, 7):
+        changed = cookie[:place] + ("0" if cookie[place] != "0" else "1") + cookie[place + 1 :]
+        assert await status(client, changed) == 401, place
 
 
 async def test_a_session_ends_after_its_time(client: Client, tmp_path: Path) -> None:

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from scrapper.handlers.resources import METRICS
 from scrapper.library.post import moment
-from tests.conftest import StartService, both_modes, until
+from tests.conftest import StartService, both_modes, metric_of, until
 from tests.instagram import StandIn
+from tests.service.library.test_sweeper import until_swept
 
 URL = "https://www.instagram.com/reel/{}/"
 
@@ -68,9 +68,8 @@ async def test_old_post_ages_from_the_first_start(
     long_ago = time.time() - 1e6
     for name in names:
         os.utime(media_root / name, (long_ago, long_ago))
-    client = await start_service(MEDIA_CLEANUP_INTERVAL_SECONDS="0.1")
-    sweeps = client.app[METRICS].sweeps.labels("ok")
-    await until(lambda: sweeps._value.get() > 2)
+    client = await start_service(MEDIA_CLEANUP_INTERVAL_SECONDS="0.02")
+    await until(lambda: metric_of(client, "library_sweeps_total", outcome="ok") > 2)
     assert all((media_root / name).exists() for name in names)
     seen = media_root / ".state/legacy"
     assert sorted(os.listdir(seen)) == ["DLegacyNew1", "DLegacyOld1"]
@@ -89,7 +88,7 @@ async def test_kept_old_post_stays_however_old(
     start_service: StartService, media_root: Path
 ) -> None:
     leave(media_root, "DLegacyOld2/DLegacyOld2.mp4")
-    client = await start_service(MEDIA_CLEANUP_INTERVAL_SECONDS="0.1")
+    client = await start_service(MEDIA_CLEANUP_INTERVAL_SECONDS="0.02")
     assert (await client.put("/posts/DLegacyOld2/keep")).status == 204
     async with client.get("/posts/DLegacyOld2") as response:
         answer = await response.json()
@@ -97,9 +96,7 @@ async def test_kept_old_post_stays_however_old(
     seen = media_root / ".state/legacy/DLegacyOld2"
     await until(seen.exists)
     os.utime(seen, (0, 0))
-    sweeps = client.app[METRICS].sweeps.labels("ok")
-    done = sweeps._value.get()
-    await until(lambda: sweeps._value.get() > done + 1)
+    await until_swept(client)
     assert (media_root / "DLegacyOld2").exists()
 
 
@@ -118,7 +115,7 @@ async def test_old_posts_are_listed_and_searchable(
     (folder / "DLegacy0005.json.xz").write_bytes(
         metadata(owner=owner, taken_at_timestamp=1_700_000_000)
     )
-    client = await start_service(MEDIA_CLEANUP_INTERVAL_SECONDS="0.1")
+    client = await start_service(MEDIA_CLEANUP_INTERVAL_SECONDS="0.02")
     async with client.post("/scrape", json={"url": URL.format("reel-newer")}) as response:
         assert response.status == 200
     for query, found in (

@@ -5,12 +5,14 @@ import json
 import shutil
 import subprocess
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from scrapper.errors import SettingsError
+from scrapper.instagram.files.song import fetch_song
 from scrapper.library.post import MediaItem, Post
 from scrapper.plugins import audio
 from scrapper.settings import Settings
@@ -188,10 +190,7 @@ async def test_a_file_that_ffmpeg_cannot_read_is_reported(
     damaged = b"x" * post["media"][0]["size"]
     await asyncio.to_thread(Path(post["video"]).write_bytes, damaged)
     response = await client.get("/download/vp9-2?h264=1")
-    assert (response.status, (await response.json())["error"]) == (
-        422,
-        "ffmpeg cannot convert the file",
-    )
+    assert (response.status, (await response.json())["code"]) == (422, "not_convertible")
     assert list((media_root / ".incoming").iterdir()) == []
 
 
@@ -268,6 +267,19 @@ async def test_a_song_comes_only_from_the_cdn(
     client = await start_service(**PLUGIN)
     await scrape(client, "song-1")
     assert (await client.get("/download/song-1?audio=1")).status in (404, 502)
+
+
+@pytest.mark.parametrize(
+    "first",
+    [Answer(status=500), Answer("sound.m4a", only=100), Answer(wire="reset")],
+    ids=["failed", "cut", "reset"],
+)
+async def test_a_song_gets_a_second_try(instagram: StandIn, tmp_path: Path, first: Answer) -> None:
+    answers = {"song/1": [first, Answer("sound.m4a", "audio/mp4")]}
+    instagram.define("song", Scenario("", shape="photo", answers=answers))
+    fetch = partial(fetch_song, SONG, tmp_path, "song", seconds=20, max_bytes=10**6, keep_free=0)
+    song = await asyncio.to_thread(fetch)
+    assert song.path.read_bytes() == content_of("sound.m4a")
 
 
 async def test_a_slow_song_does_not_delay_videos(

@@ -14,7 +14,7 @@ from scrapper.errors import DeadlineExceeded, PostNotFound
 from scrapper.library.post import Fetch, Post
 from scrapper.library.store import Library
 from scrapper.scraping.peers import Peers
-from scrapper.scraping.scraper import Scraper
+from scrapper.scraping.scraper import Asking, Scraper
 from scrapper.telemetry.metrics import Metrics
 from tests.conftest import Client, StartService, both_modes, metric_of, stored_files, until
 from tests.instagram import StandIn
@@ -171,9 +171,10 @@ async def test_a_post_too_late_in_the_queue_is_not_fetched(
     monkeypatch.setattr("scrapper.scraping.flight._GRACE", 0.1)
     asked, go_on = [], threading.Event()
 
-    def stuck(fetch: Fetch, *_: object, **__: object) -> Post:
-        asked.append(fetch.shortcode)
-        go_on.wait()
+    def stuck(fetch: Fetch, _: Path, *, asking: Asking) -> Post:
+        with asking():
+            asked.append(fetch.shortcode)
+            go_on.wait()
         raise PostNotFound
 
     library = Library(media_root)

@@ -185,7 +185,7 @@ def test_a_text_in_the_other_byte_order_is_read() -> None:
     ],
 )
 def test_a_line_has_seven_fields_and_two_flags(text: str, is_read: bool) -> None:
-    assert parsed(text) == ({"mid": "m"} if is_read else {})
+    assert parsed(text, "# the end") == ({"mid": "m"} if is_read else {})
 
 
 @pytest.mark.parametrize(

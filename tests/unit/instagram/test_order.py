@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from scrapper.instagram.order import SourceOrder
+from scrapper.instagram.sources import LOGGED_OUT, WITH_SESSION
 from tests.process import PATIENCE_SECONDS
 
 MINUTE = 60.0
@@ -47,6 +48,17 @@ class Clocked:
 @pytest.fixture
 def clocked() -> Clocked:
     return Clocked()
+
+
+def test_each_source_stands_under_its_module_s_name() -> None:
+    orders = [[source.name for source in sources] for sources in (LOGGED_OUT, WITH_SESSION)]
+    assert orders == [
+        ["api", "root_query", "logged_out_api", "page", "embed"],
+        ["media_info", "api"],
+    ]
+    for source in (*LOGGED_OUT, *WITH_SESSION):
+        assert source.ask.__module__ == f"scrapper.instagram.sources.{source.name}"
+    assert [it.name for it in (*LOGGED_OUT, *WITH_SESSION) if it.has_stories] == ["media_info"]
 
 
 def test_sources_keep_their_order_until_one_is_contradicted(clocked: Clocked) -> None:

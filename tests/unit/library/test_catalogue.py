@@ -36,8 +36,7 @@ def store(
     folder = library.stage(shortcode)
     (folder / f"{shortcode}.mp4").write_bytes(b"video")
     stored = replace(post(shortcode, b"video", text), owner=owner)
-    library.publish(folder, replace(stored, details=details or Details()))
-    library.changed(shortcode)
+    library.published(library.publish(folder, replace(stored, details=details or Details())))
 
 
 async def found(library: Library, text: str = "", **wishes: object) -> list[str]:

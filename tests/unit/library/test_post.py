@@ -242,6 +242,7 @@ def test_the_answer_has_the_contract_s_keys() -> None:
             "music": None,
             "product_type": None,
         },
+        "stored_at": "1970-01-01T00:00:00Z",
         "expires_at": None,
         "kept": False,
         "cached": True,

@@ -183,7 +183,7 @@ async def test_no_reader_ever_misses_a_post_that_is_being_replaced(library: Libr
     done = library.root / "done"
     command = [sys.executable, "-c", script, str(library.root / "abcde/post.json"), str(done)]
     reader = await asyncio.create_subprocess_exec(*command)
-    for number in range(300):
+    for number in range(100):
         await asyncio.to_thread(store, library, content=b"x" * (number + 1))
     done.touch()
     assert await reader.wait() == 0

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from prometheus_client import generate_latest
@@ -529,6 +530,41 @@ async def test_no_hook_is_repeated_while_the_ledger_is_locked(
             await until(lambda: workshop.outcome("one", name) == "done")  # noqa: B023
     assert recorder.events == [("one", "stored", name) for name in names]
     assert len(refused) == 4
+
+
+async def test_a_post_stored_just_now_is_not_read_again(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    captions: list[str] = []
+
+    def post_stored(post: Post) -> None:
+        captions.append(post.description)
+
+    async with workshop.running(monkeypatch, one=module(post_stored=post_stored)):
+        with patch("scrapper.library.index.load") as load:
+            for text in ("old", "new"):
+                store(workshop.library, "abcde", text)
+                await until(lambda: captions[-1:] == [text])  # noqa: B023
+    assert captions == ["old", "new"]
+    assert load.call_count == 0
+
+
+async def test_a_slow_call_is_noted_before_the_next_one(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("scrapper.plugins.stored_run._SECONDS_TOGETHER", -1.0)
+    names = [f"post{number}" for number in range(5)]
+    outcomes: list[list[str | None]] = []
+
+    def post_stored() -> None:
+        outcomes.append([workshop.outcome("one", name) for name in names])
+
+    async with workshop.running(monkeypatch, one=module(post_stored=post_stored)):
+        for name in names:
+            store(workshop.library, name)
+        await until(lambda: workshop.outcome("one", names[-1]) == "done")
+    done = [["done"] * number + ["begun"] + [None] * (4 - number) for number in range(5)]
+    assert outcomes == done
 
 
 async def test_a_post_removed_before_its_hook_gives_no_event(

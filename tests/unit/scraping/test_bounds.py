@@ -3,8 +3,8 @@
 import asyncio
 import queue
 import threading
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractContextManager, asynccontextmanager, suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,10 @@ from scrapper.errors import CoolingDown, DeadlineExceeded, PostForbidden, PostNo
 from scrapper.library.post import Fetch, Post
 from scrapper.library.store import Library
 from scrapper.scraping.peers import Peers
-from scrapper.scraping.scraper import Scraper
+from scrapper.scraping.scraper import Asking, Scraper
 from scrapper.telemetry.metrics import Metrics
 from tests.conftest import until
 from tests.process import PATIENCE_SECONDS
-
-Asking = Callable[[], AbstractContextManager[None]]
 
 
 class Source:

@@ -1,0 +1,101 @@
+"""The right to query Instagram, which few posts have at a time.
+
+The threads pass it on among themselves: each waits for it ready to send its query, and the event
+loop, which other threads may hold up, has no part in it.
+"""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from scrapper.errors import DeadlineExceeded, RateLimited
+
+__all__ = ["Slot", "Slots"]
+
+
+class Slots:
+    """The right for *number* posts at a time, in the order in which they queued."""
+
+    def __init__(self, number: int) -> None:
+        self._number = number
+        self._lock = threading.Lock()
+        # The first ones have the right.
+        self._queue: list[threading.Event] = []
+
+    @property
+    def waiting(self) -> int:
+        """How many posts wait for the right."""
+        return max(0, len(self._queue) - self._number)
+
+    @contextmanager
+    def queue(self, deadline: float) -> Iterator["Slot"]:
+        """Queue a post while the block runs, until *deadline* (monotonic time)."""
+        slot = Slot(self, deadline)
+        try:
+            yield slot
+        finally:
+            slot.end()
+
+    def enter(self) -> threading.Event:
+        """Queue; the event is set as soon as the right is there."""
+        place = threading.Event()
+        with self._lock:
+            self._queue.append(place)
+            self._call()
+        return place
+
+    def leave(self, place: threading.Event) -> None:
+        """Leave the queue, or give the right back; again does nothing."""
+        with self._lock:
+            if place in self._queue:
+                self._queue.remove(place)
+                self._call()
+
+    def _call(self) -> None:
+        for place in self._queue[: self._number]:
+            place.set()
+
+
+class Slot:
+    """A post's place in the queue of *slots*."""
+
+    def __init__(self, slots: Slots, deadline: float) -> None:
+        self._slots = slots
+        self._deadline = deadline
+        self._place = slots.enter()
+        self._used = self._ended = False
+
+    @contextmanager
+    def asking(self) -> Iterator[None]:
+        """Have the right while the block runs, in the post's thread; the next time, queue anew.
+
+        After a limit the post keeps it to its end, so that the cool-down begins before another
+        one asks. A thread that goes on after that end keeps nothing.
+
+        Raises:
+            DeadlineExceeded: others ask until the deadline.
+        """
+        if self._used:
+            self.leave()
+            self._place = self._slots.enter()
+        self._used, limited = True, False
+        try:
+            if not self._place.wait(max(0.0, self._deadline - time.monotonic())):
+                raise DeadlineExceeded
+            yield
+        except RateLimited:
+            limited = True
+            raise
+        finally:
+            if self._ended or not limited:
+                self.leave()
+
+    def leave(self) -> None:
+        """Let another post ask."""
+        self._slots.leave(self._place)
+
+    def end(self) -> None:
+        """Leave for good, whatever the post's thread still does."""
+        self._ended = True
+        self.leave()
