@@ -46,11 +46,17 @@ MEANINGS: Mapping[str, tuple[str, str]] = {
         "a person must look at the account",
         "Open Instagram in a browser with this account, do what it asks, copy the cookies again.",
     ),
-    "stale": ("tokens or session out of date", "Try again; if it stays, copy the cookies again."),
+    "stale": (
+        "tokens or session out of date",
+        "Try again. If it fails again, copy the cookies again.",
+    ),
     "rate_limited": ("rate limit", "Wait an hour or more, and ask for less."),
     "soft_block": ("this address is blocked for a while", "Wait some hours, and ask for less."),
     "throttled": ("the page without its data", "Wait some hours, and ask for less."),
-    "wait": ("rate limit, or query retired", "Wait some minutes. If it stays, update the service."),
+    "wait": (
+        "rate limit, or query retired",
+        "Wait some minutes. If it fails again, update the service.",
+    ),
     "closed": ("closed for a while", ""),
     "pace": ("not asked: the service's own pace", "Wait: the service reached its own limit."),
     "changed": ("answer not understood", "Update the service. If that does not help, report it."),
@@ -167,7 +173,7 @@ def _folder(path: Path, enough: int) -> str:
     if not path.is_dir():
         return f"{path} is not there"
     free = free_bytes(path) or 0
-    room = f"{free // _MB} MB free" + ("" if free >= enough else ": too few")
+    room = f"{free // _MB} MB free" + ("" if free >= enough else ": too little")
     return f"{path}, {'' if os.access(path, os.W_OK | os.X_OK) else 'not '}writable, {room}"
 
 

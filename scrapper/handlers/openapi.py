@@ -24,7 +24,7 @@ _ATTRIBUTE = "openapi_operation"
 _ERRORS = {
     400: "The request cannot be understood; `code` and `error` say why",
     401: "The key is missing or wrong",
-    403: "A login or a checkpoint of Instagram's, or a key, is needed, or another site's page asks",
+    403: "Instagram wants a login or a checkpoint; a key is needed; or another site's page asks",
     404: "Nothing is there: no such post, job, file or route",
     408: "The body did not come in time",
     409: "The job is not finished",
@@ -172,7 +172,7 @@ def describe_api(app: web.Application, server: str) -> dict[str, Any]:
         },
         "servers": [{"url": server, "description": "This service"}],
         "tags": [{"name": name, "description": text} for name, text in _TAGS.items()],
-        # Without a key it is optional: a generated client fits services with one, too.
+        # A key that is optional here lets generated clients use services with one, too.
         "security": [*([] if keyed else [{}]), {"key": []}, {"bearer": []}],
         "paths": paths,
         "webhooks": {"jobEnded": {"post": describer.webhook()}},

@@ -20,7 +20,7 @@ class SessionRequest(BaseModel):
 
     model_config = ConfigDict(strict=True)
 
-    keep: Annotated[bool, Field(description="For 30 days, not only until the browser ends")] = False
+    keep: Annotated[bool, Field(description="30 days, not just until the browser closes")] = False
 
 
 @Operation(

@@ -72,8 +72,8 @@ class PostResponse:
     thumbnail_url: Annotated[
         str | None,
         Field(
-            description="Path of a small picture of the post, for lists; another picture has "
-            "another one. Null if there is none"
+            description="Path of a small picture of the post, for lists; it changes with the "
+            "picture. Null if there is none"
         ),
     ]
     owner: str | None
@@ -93,7 +93,7 @@ class PostResponse:
     expires_at: Annotated[
         str | None,
         Field(
-            description="From when on a sweep may remove the post; null: never",
+            description="The time after which a sweep may remove the post; null: never",
             json_schema_extra={"format": "date-time"},
         ),
     ]

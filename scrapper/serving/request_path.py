@@ -89,8 +89,8 @@ def check_path(settings: Settings, *, keyed: bool) -> None:
         outside = [name for name in names[: names.index("errors")] if name in _RAISING]
         if outside:
             raise SettingsError(
-                f"MIDDLEWARES: errors must come before {', '.join(outside)}, or what they refuse "
-                f"is no JSON{how}"
+                f"MIDDLEWARES: errors must come before {', '.join(outside)}, or their "
+                f"refusals are not JSON{how}"
             )
 
 
