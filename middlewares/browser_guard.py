@@ -133,7 +133,7 @@ def is_foreign(request: web.Request, *, by_referer: bool = False) -> bool:
     *by_referer* also ``Referer``, which browsers send even when a visitor follows a link.
     """
     headers = request.headers
-    # Of a header that comes twice, the worse value counts.
+    # If a header comes twice, its worse value counts.
     if _has_metadata(request):
         # When another site's page makes it prefetch, Chromium sends "none".
         own = {"same-origin"} if _is_prefetch(request) else {"same-origin", "none"}

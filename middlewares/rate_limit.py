@@ -160,7 +160,7 @@ class _Shared:
     """The buckets called *name* in *redis*, or those of this process while it does not answer."""
 
     def __init__(self, window_seconds: int, redis: Any, name: str, own: _Memory) -> None:
-        # Only a caller with a client has the library.
+        # Only a caller that passes a client needs to have the library.
         from redis.exceptions import RedisError  # noqa: PLC0415
 
         self._unavailable = RedisError

@@ -118,7 +118,7 @@ def _bytes(request: web.Request, response: web.StreamResponse, aborted: bool) ->
         return 0
     length = response.content_length
     if length is None and not isinstance(response, web.FileResponse):
-        # A stream's length is known by its end only, headers and chunks' lengths included.
+        # A stream's length, headers and chunks' lengths included, is known only at its end.
         return response.body_length
     return length or 0
 

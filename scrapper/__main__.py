@@ -73,7 +73,7 @@ def _work(_: argparse.Namespace) -> int:
     from scrapper.settings import load_settings  # noqa: PLC0415
 
     with process_logs() as scrubber:
-        # First of all: it checks that the packages of a worker are installed.
+        # Load these first: the check of REDIS_URL notices if a worker's packages are missing.
         settings = load_settings()
         if not settings.redis_url.get_secret_value():
             raise SettingsError("REDIS_URL: set it; a worker takes its posts from Redis")
@@ -142,7 +142,7 @@ def _backup(options: argparse.Namespace) -> int:
 def _replace_closed_streams() -> None:
     """Put /dev/null where the shell closed a standard stream, as ``>&-`` does.
 
-    Otherwise the next file or socket would get its number, and output meant for the stream.
+    Otherwise the next file or socket would get its number, and the output meant for it.
     """
     for number in range(3):
         try:
@@ -188,7 +188,7 @@ def _add_commands_of_plugins(commands: Commands) -> None:
 
 
 def _program() -> str:
-    """How the user called it."""
+    """The command by which the user runs this program."""
     name = Path(sys.argv[0]).name
     return "python -m scrapper" if name == "__main__.py" else name
 

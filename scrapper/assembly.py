@@ -225,7 +225,7 @@ async def working(parts: ServiceParts) -> AsyncIterator["Receiver"]:
 
     from scrapper.jobs.stores.redis_deliveries import RedisDeliveries  # noqa: PLC0415
 
-    # It logs each message; we log each failure.
+    # Below that, taskiq logs each message; we log each failure ourselves.
     logging.getLogger("taskiq").setLevel(logging.WARNING)
     settings, fleet, store = (
         parts.settings,

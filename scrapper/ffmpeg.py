@@ -30,7 +30,7 @@ class FFmpegFailed(Exception):
 
 
 def missing_programs() -> list[str]:
-    """The programs that are missing on the PATH: ffmpeg's, or, if those are there, its bounds'."""
+    """The missing programs: ffmpeg's own, or, if those are there, the ones that bound them."""
     missing = ([name for name in names if shutil.which(name) is None] for names in _PROGRAMS)
     return next(filter(None, missing), [])
 

@@ -25,7 +25,7 @@ _IS_GATEWAY = 0x2
 
 
 class ProxySignIn:
-    """Reads who sent a request from ``AUTH_PROXY_HEADER``, which ``AUTH_PROXIES`` may send.
+    """Finds a request's sender in ``AUTH_PROXY_HEADER``, which only ``AUTH_PROXIES`` may send.
 
     The header counts only on a connection that one of these proxies opened itself, whatever
     ``X-Forwarded-For`` says, and not for a request of another site's page. A header that does not

@@ -112,7 +112,7 @@ class Journal:
     def _make(self, place: int, viewer: str | None) -> tuple[bytes, int]:
         texts: list[bytes] = []
         size = 0
-        # From the end: an index of a deque is found from the nearer one.
+        # By index: a deque finds the item from its nearer end.
         while place < self.last and size < _PIECE_BYTES:
             text, owner, private = self._events[place - self._before_first]
             if not private or viewer in (None, owner):

@@ -85,7 +85,7 @@ docs = _serve(
 
 
 async def to_page(request: web.Request) -> web.Response:
-    """Lead visitors who left out the slash behind the prefix to the page: its links are relative.
+    """Redirect visitors who left out the slash after the prefix: the page's links are relative.
 
     Raises:
         web.HTTPFound: always.

@@ -145,9 +145,9 @@ class Instagram:
 
         A carousel's files are ``{shortcode}_1.jpg``, ``{shortcode}_2.mp4``, and so on. A post whose
         main file is a video has its cover as ``{shortcode}.jpg``, unless the CDN does not give it.
-        A story is asked for only with the session. The progress is kept. Instagram is asked in
-        blocks of *asking*, in this thread; outside of them only the CDN is. The call returns or
-        raises soon after the deadline, whatever the other side does.
+        A story is asked for only with the session. The progress of *fetch* is kept up to date.
+        Instagram is asked only in blocks of *asking*, in this thread. The call returns or raises
+        soon after the deadline, whatever the other side does.
 
         Raises:
             ScrapeError: one of its subclasses, for everything that is not a fault of ours.

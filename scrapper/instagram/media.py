@@ -57,7 +57,7 @@ _LARGER = 2
 _PLACEHOLDER = "/rsrc.php/"
 _CROP = re.compile(r"[?&]stp=(?:[^&]*_)?c\d")
 _SONG_URLS = ("progressive_download_url", "fast_start_progressive_download_url")
-# How the CDN scaled a picture: into a box, where the list of candidates has no sizes.
+# The box into which the CDN scaled a picture, for lists of candidates without sizes.
 _SCALED = re.compile(r"[?&]stp=(?:[^&]*_)?[ps](\d{2,5})x(\d{2,5})(?![^_&])")
 _VIEWS = ("play_count", "view_count", "ig_play_count")
 # Keys that only videos have, in case the type itself is missing.
@@ -110,7 +110,7 @@ class Item:
         return width is not None and full is not None and width < _SMALL * full
 
     def or_larger(self, other: "Item") -> "Item":
-        """The item, from the *other* one's URLs first if these lead to a larger picture."""
+        """The item, with the *other* one's URLs first if these lead to a larger picture."""
         if not self.type == other.type == "image":
             return self
         ours, theirs = self.candidates[0].width, other.candidates[0].width

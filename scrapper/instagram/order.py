@@ -29,7 +29,7 @@ Source = TypeVar("Source", bound=_Named)
 
 @dataclass(slots=True)
 class _Setback:
-    """How often in a row a source refused what another gave, and until when it is asked last."""
+    """How often in a row a source refused what another gave, and until when it comes last."""
 
     times: int = 0
     until: float = 0.0

@@ -88,7 +88,7 @@ class Search:
         without: frozenset[str] = frozenset(),
         story: bool = False,
     ) -> Description:
-        """The post, as complete as the first sources that have it describe it.
+        """The post, described as completely as the first sources that have it allow.
 
         A *story* is asked for only with the session.
 
@@ -249,7 +249,7 @@ class Search:
         if small is None or not small.is_small or transport.abandoned:
             return
         asked = {one.source for one in inquiry.refusals}
-        # The page first: it has most details.
+        # The page first: it has the most details.
         source = standing.order.helper(
             one
             for one in sorted(inquiry.sources(standing), key=lambda one: one.name != "page")
@@ -385,7 +385,7 @@ class Standing:
         elif reason is Reason.CLOSED:
             seconds = cooldown
         elif reason in _DOUBTFUL | _RETIRED:
-            # If other sources rest, the post waits for them: ask this one again when they are.
+            # If other sources rest, the post waits for them: ask this one again at that time.
             seconds = max(end for end, _ in self._rests.values()) - self._now()
         else:
             return

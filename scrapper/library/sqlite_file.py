@@ -140,7 +140,7 @@ class SQLiteFile:
             raise SettingsError(f"{self._path}: {cause}") from error
 
     def close(self) -> None:
-        """Close the file; if it was removed or replaced meanwhile, recreate it before."""
+        """Close the file; if it was removed or replaced meanwhile, recreate it first."""
         with self._lock:
             try:
                 if self._database is not None and not self._is_in_place(self._database):

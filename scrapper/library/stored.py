@@ -57,7 +57,7 @@ class StoredPost:
         ages_from: float | None = None,
         version: int | None = None,
     ) -> "StoredPost":
-        """*post* as it was just found under *root*; it ages from *stored_at* if not given."""
+        """*post* as just found under *root*; without *ages_from* it ages from *stored_at*."""
         return cls(
             post,
             RenderedPost.of(post, root, stored_at),

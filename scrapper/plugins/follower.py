@@ -340,7 +340,7 @@ class _Follower:
         # The disk may be away: what was done before counts.
         except Exception as error:  # noqa: BLE001
             fault = error
-        # First all of them: if one cannot be written, no call may be repeated.
+        # Note all calls before writing any: if one cannot be written, none may be repeated.
         for called in run.called:
             self._note_call(called)
         for called in run.called:

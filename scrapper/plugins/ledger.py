@@ -107,14 +107,14 @@ class Ledger:
             _insert_begun(database, plugin, posts)
 
     def posts(self, plugin: str) -> dict[str, int]:
-        """The posts that *plugin* was notified of, failed with or skipped, with their versions."""
+        """The posts that *plugin* was notified of, failed on or skipped, with their versions."""
         with self._file.using() as database:
             return dict(
                 database.execute("SELECT shortcode, version FROM posts WHERE plugin = ?", (plugin,))
             )
 
     def entries(self, plugin: str, shortcodes: Sequence[str]) -> dict[str, tuple[int, Outcome]]:
-        """The version of each post, and its outcome, of those that *plugin* was notified of."""
+        """The version and the outcome of each of these posts that *plugin* was notified of."""
         with self._file.using() as database:
             rows = database.execute(
                 "SELECT shortcode, version, outcome FROM posts WHERE plugin = ? AND shortcode IN "
@@ -124,7 +124,7 @@ class Ledger:
             return {shortcode: (version, outcome) for shortcode, version, outcome in rows}
 
     def note(self, plugin: str, *posts: tuple[str, int, Outcome]) -> None:
-        """Note of which version of *posts* the plugin was notified, and how that ended."""
+        """Note which versions of *posts* the plugin was notified of, and how that ended."""
         with self._file.changing() as database:
             database.executemany(
                 "INSERT OR REPLACE INTO posts VALUES (?, ?, ?, ?)",

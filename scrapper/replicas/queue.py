@@ -45,7 +45,7 @@ ABANDONED_SECONDS = 5.0
 """Seconds after which others take over from a worker that is silent and not connected."""
 
 LATE_SECONDS = 15.0
-"""The same for one that is connected, or that was not heard since Redis was away."""
+"""The same for one that is connected, or that has not been heard from since Redis was away."""
 
 STREAM = f"{PREFIX}queue"
 """The key of the stream."""
@@ -316,7 +316,7 @@ class PostQueue(AsyncBroker):
         data = self._held[message_id] = fields.get(b"data", b"")
 
         async def acknowledge() -> None:
-            # Until then the message stays held: others would think that it is lost.
+            # Hold the message until it is removed: without heartbeats it would count as lost.
             await until_redis_answers(lambda: self._remove(message_id))
             self._held.pop(message_id, None)
 

@@ -70,8 +70,8 @@ _MOST_PUT_OFF = 1024
 class Scraper:
     """Single flight, bounded executor, deadline and cool-down around the *source*.
 
-    At most *queries* posts are looked up at a time, and *downloads* more have a thread in which
-    their files come. Beyond *queries* posts, *queue_limit* may download or wait. A scrape has
+    At most *queries* posts are looked up at a time, and *downloads* more can have their files
+    downloaded. Beyond *queries* posts, *queue_limit* may download or wait. A scrape has
     *timeout* seconds, including its wait. After a limit of Instagram's, Instagram is left alone
     for as long as it said, or for *cooldown* seconds if it did not say. The *peers* share turns
     and cool-downs; each process has its own threads and queue. The *refusals* are kept up to date.
@@ -375,7 +375,7 @@ class Scraper:
         return stored
 
     async def _ask(self, work: Callable[[Asking], Result], deadline: float) -> Result:
-        """The result of *work* in a thread; it queries Instagram in blocks of what it is given."""
+        """The result of *work*, in a thread; it queries Instagram in blocks of its argument."""
         # The context carries the request ID into the thread's log lines.
         context, loop = contextvars.copy_context(), asyncio.get_running_loop()
         with self._slots.queue(deadline) as slot:

@@ -1,7 +1,7 @@
 """The right to query Instagram, which few posts have at a time.
 
-The threads pass it on among themselves: each waits for it ready to send its query, and the event
-loop, which other threads may hold up, has no part in it.
+The threads pass it on among themselves: each prepares its query, then waits for the right. The
+event loop has no part in it, because other threads may hold it up.
 """
 
 import threading
@@ -46,7 +46,7 @@ class Slots:
         return place
 
     def leave(self, place: threading.Event) -> None:
-        """Leave the queue, or give the right back; again does nothing."""
+        """Leave the queue, or give the right back; a second call does nothing."""
         with self._lock:
             if place in self._queue:
                 self._queue.remove(place)
@@ -68,13 +68,13 @@ class Slot:
 
     @contextmanager
     def asking(self) -> Iterator[None]:
-        """Have the right while the block runs, in the post's thread; the next time, queue anew.
+        """Hold the right while the block runs, in the post's thread; a second block queues anew.
 
         After a limit the post keeps it to its end, so that the cool-down begins before another
         one asks. A thread that goes on after that end keeps nothing.
 
         Raises:
-            DeadlineExceeded: others ask until the deadline.
+            DeadlineExceeded: the right did not come before the deadline.
         """
         if self._used:
             self.leave()

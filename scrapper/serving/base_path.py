@@ -56,4 +56,4 @@ def check_base_path(path: str, routes: Iterable[str]) -> None:
 
 
 BASE_PATH = web.AppKey("base_path", BasePath)
-"""Where the application keeps it."""
+"""The key under which an application keeps its base path."""

@@ -23,8 +23,9 @@ _RARE_SOUND = "mp4a.40.42"
 
 
 class Choice(NamedTuple):
-    """The candidates to be ``tried``, best first; ``every`` one is there to find a smaller one.
+    """The candidates to be ``tried``, best first.
 
+    ``every`` has all candidates, for the next one to try after one that is too large.
     ``passed_over`` says whether better ones were left out because of their size. ``spare`` are
     those to try when nothing else is left.
     """
@@ -112,7 +113,7 @@ def _exceeds(pair: _Pair, max_bytes: int) -> bool:
 
 
 def _sound_is_known(item: Item) -> bool:
-    """Whether the manifest's videos would not lack a sound that the whole ones have."""
+    """Whether the manifest has the video's sound, if the video has any."""
     return item.has_audio is False or any(stream.type == "audio" for stream in item.streams)
 
 

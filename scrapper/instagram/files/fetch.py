@@ -50,7 +50,7 @@ log = structlog.get_logger(__name__)
 _COPY_BYTES = 256 * 1024
 _SLOW_BYTES_A_SECOND = 4 * _COPY_BYTES
 _MEASURED_SECONDS = 2.0
-# Of the bytes of both parts: the rest may be the headers of their fragments.
+# The joined file needs this share of both parts' bytes: the rest may be fragments' headers.
 _JOINED_SHARE = 0.5
 # So that there is time for the whole file, if ffmpeg hangs or others occupy it.
 _JOINING_SHARE = 0.5
@@ -212,7 +212,7 @@ def _fetch_parts(context: Context, target: Target, wanted: Wanted) -> Fetched:
             parts.append(fetched.file)
         elif candidate.sounds and not fetched.size:
             return fetched
-        # After a sound that is too large, the video only says how large both are.
+        # If the sound is too large, the video is asked for only to know the size of both.
         besides = sum(one.size for one in parts) or fetched.size or 0
         fetched = _fetch(context, target, replace(video, besides=besides))
         if fetched.file is None:

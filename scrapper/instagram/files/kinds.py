@@ -210,7 +210,7 @@ def _tracks(file: BinaryIO, start: int, end: int, depth: int = 0) -> Iterator[by
 
 
 def _find(file: BinaryIO, start: int, end: int, *names: bytes) -> tuple[int, int] | None:
-    """Where the content of the first box on a path is, from where to where."""
+    """Where the content of the first box at the path *names* begins and ends."""
     for name in names:
         found = next((box for box in _boxes(file, start, end) if box.name == name), None)
         if found is None:
@@ -224,14 +224,14 @@ def _handler(file: BinaryIO, track: tuple[int, int]) -> bytes:
 
 
 def _read(file: BinaryIO, where: tuple[int, int] | None) -> bytes:
-    """What is between two places, as far as any field that is looked at; empty for nowhere."""
+    """The first 64 bytes between two places, enough for every field that is read; None: nothing."""
     start, end = where or (0, 0)
     file.seek(start)
     return file.read(max(0, min(end - start, 64)))
 
 
 def _wide(content: bytes) -> int:
-    """The bytes of a number in a full box; those of version 1 are the wide ones."""
+    """How many bytes a number has in a full box: 8 in version 1, else 4."""
     return 8 if content[:1] == b"\1" else 4
 
 
@@ -242,7 +242,7 @@ def _unsigned(file: BinaryIO, where: tuple[int, int] | None) -> int:
 
 
 def _duration(file: BinaryIO, header: tuple[int, int] | None) -> tuple[int, int]:
-    """The units of a second, and how many there are, by a header of a movie or of its media."""
+    """The units per second, and the duration in units, from a header of a movie or its media."""
     content = _read(file, header)
     wide = _wide(content)
     at = 4 + 2 * wide

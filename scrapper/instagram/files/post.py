@@ -34,7 +34,7 @@ _TRIES, _MAX_TRIES = 2, 30
 _PAUSE_SECONDS = 0.5
 _SMALL_SECONDS = 3.0
 _GIVES_WAY = (Outcome.SLOW, Outcome.STALLED)
-# There is no time left, or all of them were tried.
+# After these there is no time left, or all candidates were tried.
 _NO_SPARE = (Outcome.LATE, Outcome.SLOW, Outcome.TOO_LARGE)
 
 Find = Callable[[frozenset[str], float], Description]
@@ -49,9 +49,9 @@ class _File:
     """What is still to be done for a file: its *candidates*, the one in hand first.
 
     They come from the description with the number ``generation``. ``tries`` are counted by URL,
-    over all descriptions. If a candidate is too large, the next one of ``every`` candidate may
-    fit; the ``spare`` ones are for when nothing else is left. ``mute`` is a candidate's file that
-    has no sound, while another one may have it.
+    over all descriptions. If a candidate is too large, the next one in ``every`` may fit; the
+    ``spare`` ones are for when nothing else is left. ``mute`` is a candidate's file that has no
+    sound, while another one may have it.
     """
 
     index: int
@@ -353,7 +353,7 @@ class PostDownload:
         self._media[file.index] = media
 
     def _renew(self) -> None:
-        """Try refused files by the latest description; get a new one first if they failed by it.
+        """Try refused files with the latest description, or a new one if they failed with that.
 
         That takes at most half of the time that is left, since the other files need some of it.
         They wait meanwhile: most likely they would be refused as well.

@@ -137,7 +137,7 @@ for index = 2, #ARGV do
 end
 return again
 """
-"""Queues posts again that are neither in the queue nor in the backlog, because the queue was lost.
+"""Queues again the posts that are neither in the queue nor in the backlog: the queue was lost.
 A queue that holds anything is searched only if the job is ``stuck``.
 """
 
@@ -309,7 +309,7 @@ class RedisStore:
         return True
 
     async def _queue_lost_posts(self, job: Job) -> None:
-        """Queue posts again whose place in the queue a crash of Redis may have cost."""
+        """Queue again the posts that may have lost their place to a crash of Redis."""
         stuck = b"stuck" if self._is_stuck(job) else b""
         arguments = [stuck, *self._messages(job)]
         if await self._requeue(keys=[STREAM, BACKLOG], args=arguments):

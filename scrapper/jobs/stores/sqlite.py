@@ -156,7 +156,7 @@ class JobFile:
             pass
 
     def close(self) -> None:
-        """Close the file; recreate it before if it is not in its place."""
+        """Close the file; if it is not in its place, recreate it first."""
         self._file.close()
 
     def write(self, record: Record) -> None:
