@@ -45,7 +45,7 @@ both_modes = pytest.mark.parametrize("mode", ["alone", "with Redis"], indirect=T
 def pytest_collection() -> Generator[None, object, object]:
     """Collect the tests without garbage collections, and exclude them from later ones.
 
-    These took a third of that time, and a tenth of the tests' own.
+    Garbage collections took a third of the time to collect tests, and a tenth of that to run them.
     """
     gc.disable()
     try:
@@ -196,7 +196,7 @@ async def starting(
     async def start(**settings: str) -> Client:
         environment = {
             "MEDIA_ROOT": str(media_root),
-            # Without the stand-in nobody is asked: no authorities, which take 20 ms to read.
+            # Without the stand-in nothing needs certificate authorities, which take 20 ms to read.
             "REQUESTS_CA_BUNDLE": os.environ.get("REQUESTS_CA_BUNDLE", str(media_root.parent)),
             "RATE_LIMIT_MAX_REQUESTS": "0",
             "INSTAGRAM_MAX_QUERIES": "0",

@@ -1,7 +1,7 @@
 """The service's programs as forks of a process that has imported them.
 
-Importing is most of what a start takes: half a second of CPU. What a fork leaves out is Python's
-own start, and a module that is missing or imported too early.
+Importing is most of what a start takes: half a second of CPU. A fork cannot test
+Python's own start, or notice a module that is missing or imported too early.
 """
 
 import os
@@ -27,9 +27,9 @@ _ROOT = Path(__file__).resolve().parents[1]
 class Fork:
     """``python -m`` with *module* and its arguments, with the methods of ``subprocess.Popen``.
 
-    *constants* gives constants of modules, as in ``{"scrapper.plugins.outbox._PAUSES": (0.1,)}``,
-    other values. *streams* are the descriptors of its standard streams; without them, it reads
-    nothing, and what it prints can be read from ``stdout``.
+    *constants* replaces constants of modules: ``{"scrapper.plugins.outbox._PAUSES": (0.1,)}``.
+    *streams* are the descriptors of its standard streams; without them, it reads nothing, and what
+    it prints can be read from ``stdout``.
     """
 
     stdout: IO[str] | None = None

@@ -28,7 +28,7 @@ for name in (
     # Some are packages of plugins, which need not be installed.
     with suppress(ImportError):
         import_module(name)
-# This one is not hidden from it.
+# Only the command fetch needs rich.
 del sys.modules["rich"]
 import_module("scrapper.commands.fetch")
 # Otherwise each fork would copy what its collections look at.

@@ -52,7 +52,7 @@ class Process:
     this one.
 
     Where :attr:`forks` is true, it is a fork of a process that has imported the program, unless it
-    is *fresh*. Of a fork, *constants* gives constants of modules other values, such as pauses.
+    is *fresh*. In a fork, *constants* replaces constants of modules, such as pauses.
     """
 
     forks: ClassVar[bool] = False
@@ -244,7 +244,7 @@ def free_port() -> int:
     holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     holder.bind(("127.0.0.1", 0))
     port: int = holder.getsockname()[1]
-    # Whoever asks for this port may listen there; who asks for any gets another one.
+    # A program may still listen on this very port, but one that wants any port gets another.
     _held.append(holder.detach())
     if len(_held) > _MOST_HELD:
         os.close(_held.popleft())

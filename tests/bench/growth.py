@@ -160,7 +160,7 @@ def queued_posts() -> Iterator[Row]:
 def queries() -> Iterator[Row]:
     """New posts with more and more queries at a time, beside a peer that streams posts through.
 
-    The first query of a process finds out alone which source answers: it comes before.
+    A process's first query finds out alone which source answers, so it is sent in advance.
     """
     rates: dict[str, list[float]] = {}
     p99: dict[str, list[float]] = {}

@@ -31,7 +31,7 @@ def wrk(
 ) -> Wrk:
     """Send one request over and over; POST with a *body*, else GET.
 
-    If there are *numbers*, ``%d`` in the *body* is another one below that each time.
+    With *numbers*, ``%d`` in the *body* is a random number below that in each request.
 
     Raises:
         RuntimeError: some responses were errors.

@@ -154,7 +154,7 @@ def _running(
     command: list[str], environment: Mapping[str, str], url: str, path: str
 ) -> Iterator[int]:
     process = subprocess.Popen(command, env=dict(environment), stdout=subprocess.PIPE)
-    # Somebody reads the service's log as well.
+    # The service's log is read, too.
     reader = subprocess.Popen(["cat"], stdin=process.stdout, stdout=subprocess.DEVNULL)
     try:
         wait_for_answer(url + path)

@@ -519,7 +519,7 @@ def settle(running: Service) -> None:
 
 
 def _seconds_a_listing(running: Service, *, clients: int = 16) -> float:
-    """The time of all listings together, by their number, while *clients* ask for them."""
+    """The time of all listings together, divided by their number, while *clients* ask."""
     url = f"{running.url}/posts?limit=12"
     return 1 / wrk(url, connections=clients, seconds=2, key=KEY).rate
 

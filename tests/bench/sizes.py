@@ -147,7 +147,7 @@ def jobs() -> Iterator[Row]:
 def plugins() -> Iterator[Row]:
     """How far a plugin keeps up with posts that are stored at full speed.
 
-    The first takes no time itself, the second some.
+    One plugin takes no time itself, another takes some.
     """
     seconds, meanwhile, *_ = _follow(0)
     yield Row(

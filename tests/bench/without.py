@@ -154,7 +154,7 @@ TOGETHER = "reading many posts in one go"
 COLLECTIONS = "rare garbage collections"
 SCRIPTS = "gathered scripts"
 SCRIPT_OF_A_PAGE = "finding the script by its bytes"
-# Instagram is reached by a proxy, as the stand-in is.
+# It matters only if Instagram is reached through a proxy, as the stand-in is.
 PACKETS = "packets sent at once"
 CATALOGUE = "the catalogue"
 APART = "queries and downloads apart"

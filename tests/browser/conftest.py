@@ -24,7 +24,7 @@ async def browser(chromium: str) -> AsyncIterator[Browser]:
     """A browser for which the name of an evil site leads to this machine."""
     arguments = (
         f"--host-resolver-rules=MAP {EVIL} 127.0.0.1",
-        # What the service guards against, not every browser does.
+        # Not every browser has these protections, so the service must do without.
         "--disable-features=LocalNetworkAccessChecks,BlockInsecurePrivateNetworkRequests",
     )
     async with launched(chromium, *arguments) as browser:
@@ -35,7 +35,7 @@ async def browser(chromium: str) -> AsyncIterator[Browser]:
 async def new_page(browser: Browser) -> AsyncIterator[NewPage]:
     """Make a page that shares nothing with others, with options of Playwright's for a context.
 
-    Nothing of it moves for its looks: no test sees a colour or a place between two.
+    It shows no animations, so no test sees a colour or a position in the middle of one.
     """
     async with AsyncExitStack() as contexts:
 

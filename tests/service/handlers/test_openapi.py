@@ -62,7 +62,7 @@ def test_the_webhook_is_described_as_the_job(
     }
 
 
-def test_what_any_request_may_meet_is_described(media_root: Path) -> None:
+def test_errors_that_any_request_may_get_are_described(media_root: Path) -> None:
     described = describe_api(create_app(assemble(load_settings(media_root=media_root))), "/")
     for item in described["paths"].values():
         for method, operation in item.items():

@@ -393,7 +393,7 @@ def test_a_source_without_larger_pictures_is_not_asked_again(stage: Stage, answe
     assert asked == ["api page", "api more", "api"]
 
 
-def test_who_just_refused_is_not_asked_for_larger_pictures(stage: Stage) -> None:
+def test_source_that_just_refused_is_not_asked_for_larger_pictures(stage: Stage) -> None:
     answers = {"api": {"media_type": 8, "carousel_media": [SMALL, {}]}}
     assert stage.open().tries(answers) == LOGGED_OUT
 
@@ -424,7 +424,7 @@ def test_a_limit_met_for_larger_pictures_slows_the_pace(
         ),
     ],
 )
-def test_who_gave_a_post_is_asked_first_the_next_time(
+def test_source_that_gave_a_post_is_asked_first_next_time(
     stage: Stage, answers: dict[str, Any], asked: str
 ) -> None:
     stage.open().tries(answers)
