@@ -18,9 +18,9 @@ async def sender_of(request: web.Request, *, anew: bool = False) -> Key | str | 
 
 
 async def owner_of(request: web.Request) -> str | None:
-    """Whose jobs the client of *request* sees and changes: its key's; None for everybody's.
+    """Whose jobs the client of *request* sees and changes; None for everybody's.
 
-    A person that a proxy signed in has a name, too.
+    That is the name of its key, or of the person that a proxy signed in.
     """
     sender = await sender_of(request)
     return sender.owner if isinstance(sender, Key) else sender

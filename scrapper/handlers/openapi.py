@@ -24,7 +24,8 @@ _ATTRIBUTE = "openapi_operation"
 _ERRORS = {
     400: "The request cannot be understood; `code` and `error` say why",
     401: "The key is missing or wrong",
-    403: "Instagram wants a login or a checkpoint; a key is needed; or another site's page asks",
+    403: "Instagram wants a login or a checkpoint, a key is needed, or a page of another site made "
+    "the request",
     404: "Nothing is there: no such post, job, file or route",
     408: "The body did not come in time",
     409: "The job is not finished",

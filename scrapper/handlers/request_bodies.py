@@ -124,7 +124,7 @@ class BulkRequest(BaseModel):
 
 _GZIP = 16 + zlib.MAX_WBITS
 _WINDOWS = {"gzip": _GZIP, "x-gzip": _GZIP, "deflate": zlib.MAX_WBITS}
-# Nobody knows where the next request begins.
+# After a body that is wrong, nobody knows where the next request begins.
 _CLOSE = {hdrs.CONNECTION: "close"}
 Body = TypeVar("Body", bound=BaseModel)
 

@@ -22,13 +22,13 @@ class StreamLimit:
 
     @contextmanager
     def one_of(self, client: str | None, request: web.Request) -> Iterator[None]:
-        """Count the stream of *client* that answers *request* while the block runs.
+        """Count the answer to *request* as a stream of *client* while the block runs.
 
         Raises:
             TooManyStreams: the client has 20.
         """
         streams = self._streams[client]
-        # One whose connection is gone may end a little later.
+        # A stream whose connection is gone may not have ended yet: it does not count.
         if sum(map(is_connected, streams)) >= _MOST_OF_A_CLIENT:
             raise TooManyStreams(retry_after=MAKE_ROOM_SECONDS)
         streams.append(request)

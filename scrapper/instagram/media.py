@@ -383,7 +383,7 @@ def _size(candidate: Candidate) -> tuple[int, int] | None:
 
 
 def _candidates(versions: Any, *, crops: bool = False) -> list[Candidate]:
-    """The usable ones of *versions*, best first; never a placeholder, nor, without *crops*, a crop.
+    """The usable ones of *versions*, best first: no placeholders, and crops only with *crops*.
 
     If all have a size, the largest is first; otherwise Instagram's order stays. In a carousel they
     have no sizes, and the first one is the whole picture.

@@ -112,7 +112,7 @@ class Index:
         except RuntimeError as error:
             found = [error] * len(some)
         for (shortcode, look), stored in zip(some, found, strict=True):
-            # Otherwise what was read may have been replaced meanwhile.
+            # If another look has begun, what this one read may be outdated.
             if self._looks.get(shortcode) is look:
                 self._note(shortcode, stored)
             if isinstance(stored, Exception):

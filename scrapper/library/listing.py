@@ -106,8 +106,8 @@ def newest(root: Path, number: int, after: Cursor | None) -> list[Cursor]:
 
 def stored_before(root: Path, moment: float) -> tuple[list[str], Set[str]]:
     """The shortcodes of posts stored before *moment* (unix time); posts of release
-    0.2.0 count from when they were first seen, and are noted as seen now. The second list has noted
-    posts that are gone, or that this release stored again.
+    0.2.0 count from when they were first seen, and are noted as seen now. The set has noted posts
+    that are gone, or that this release stored again.
     """
     posts = list(_folders(root))
     legacy = {name for name, _, version in posts if version is None}

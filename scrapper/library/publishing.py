@@ -77,7 +77,7 @@ class Publisher:
 
         *fence* is the turn's, or 0 if no other process uses the root.
 
-        Items that it lacks are kept from an earlier download. The files get the time when the post
+        Items that *post* lacks are kept from an earlier download. The files get the time when it
         was taken, the manifest the time when it was stored.
 
         Raises:

@@ -1,6 +1,6 @@
 /** A caption with links for its addresses, user names and tags. */
 
-// The punctuation of a sentence, or a parenthesis around a link, is no part of it.
+// The punctuation of a sentence, or a parenthesis around a link, is not part of it.
 const PARTS = /(https?:\/\/(?:\([^\s<>"()]*\)|[^\s<>".,;:!?()\]]|[.,;:!?\]]+(?=[^\s<>".,;:!?)\]]))+)|(?<![\p{L}\p{N}_&/])(?:@([A-Za-z0-9._]{0,29}[A-Za-z0-9_])|#([\p{L}\p{N}\p{M}_]{1,100}))/gu;
 
 function targetOf([, link, user, tag]) {

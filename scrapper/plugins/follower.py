@@ -218,7 +218,7 @@ class _Follower:
         return bool(self._next_try)
 
     async def _changes(self) -> list[str]:
-        """Posts that the plugin may not know as they are: removed ones, then the oldest."""
+        """Posts that the plugin may not know as they are: removed ones first, then by age."""
         name = self.plugin.name
         changed = {subject for hook, subject in self._next_try if hook in _OF_POSTS}
         changed_at = await self._library.changed_at() if self._followed.peers.shared else None

@@ -158,7 +158,10 @@ class Scraper:
         return flight.fetch.progress if flight else None
 
     async def has(self, shortcode: str, wish: Wish = _ANY) -> bool:
-        """Whether the post is stored as wished, and fresh, or Instagram would refuse it now."""
+        """Whether :meth:`scrape` would return the post from disk.
+
+        Either it is fresh and as wished, or Instagram must not be asked for it now.
+        """
         return await self._stored(shortcode, wish) is not None
 
     @property

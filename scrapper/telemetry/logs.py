@@ -240,7 +240,7 @@ def logs_to(
     ``console``, for people. Further *processors* may add to each line. Warnings and the records
     of :mod:`logging` are written in the same form. The *scrubber* removes secrets.
     """
-    # Below the level of errors, it quotes signed URLs, and headers with new cookies.
+    # Below the level of errors, urllib3 quotes signed URLs, and headers with new cookies.
     logging.getLogger("urllib3").setLevel(logging.ERROR)
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,

@@ -404,7 +404,7 @@ class RedisStore:
             job_key(job_id), [_CREATED.decode(), _LEFT.decode()]
         )
         if created is not None and left == b"0":
-            # The webhook no longer needs its hour: it is recorded within a second.
+            # It expires as usual, without the hour for its webhook, which takes a second to record.
             await self._redis.pexpireat(job_key(job_id), self._expiry(float(created)))
 
     async def read(self, job_id: str) -> Job | None:
