@@ -274,7 +274,7 @@ def _parser() -> tuple[argparse.ArgumentParser, Commands]:
         "doctor",
         help="show what Instagram answers for a post, and the set-up of this machine",
         epilog="The command asks each source once, and uses the account only if the post needs a "
-        "login. Put its output into a bug report. Exit codes: 0 a source has the post, else those "
+        "login. Add its output to a bug report. Exit codes: 0 a source has the post, else those "
         "of fetch.",
     )
     doctor.set_defaults(func=_doctor)

@@ -177,7 +177,9 @@ def _shortcodes(request: web.Request) -> Sequence[str]:
         raise InvalidParameter(text="shortcodes need archive=zip")
     found = list(dict.fromkeys(request.query["shortcodes"].split(",")))
     if len(found) > _MOST_POSTS or not all(map(is_shortcode, found)):
-        raise InvalidParameter(text=f"shortcodes must be up to {_MOST_POSTS}, separated by commas")
+        raise InvalidParameter(
+            text=f"shortcodes must name up to {_MOST_POSTS} posts, with commas between"
+        )
     return found
 
 

@@ -23,7 +23,7 @@ CURSOR = Parameter(
     "cursor",
     "query",
     {"type": "string", "pattern": r"^[0-9]{1,12}\.[0-9]{9}~[A-Za-z0-9_-]{5,64}$"},
-    "The `next_cursor` of the listing before",
+    "The `next_cursor` of the previous listing",
 )
 FLAG = {"type": "string", "enum": ["1"]}
 """The schema of a parameter that has no value but ``1``."""

@@ -26,7 +26,7 @@ class StorageResponse:
     bytes: Annotated[int, Field(ge=0, description="The size of the posts' files")]
     free_bytes: Annotated[int, Field(ge=0, description="Free bytes on the disk")]
     max_age_days: Annotated[
-        float, Field(ge=0, description="When a sweep removes a post that is not kept; 0: never")
+        float, Field(ge=0, description="Age in days at which sweeps remove unkept posts; 0: never")
     ]
 
 
