@@ -270,8 +270,9 @@ def wait_for_answer(url: str, *, seconds: float = PATIENCE_SECONDS) -> None:
 
 def _answers(session: requests.Session, url: str) -> bool:
     address = urlsplit(url)
-    # A connection costs a fraction of a request, which may fail, too.
-    with suppress(OSError), socket.create_connection((address.hostname, address.port)):
+    with suppress(OSError):
+        # A connection costs a fraction of a request. Some servers have one at a time.
+        socket.create_connection((address.hostname, address.port)).close()
         session.get(url, timeout=PATIENCE_SECONDS, headers={"Connection": "close"})
         return True
     return False
