@@ -83,7 +83,7 @@ def create_app(parts: ServiceParts) -> web.Application:
 def create_worker_app(parts: ServiceParts) -> web.Application:
     """What a worker serves, behind the same middlewares: health, readiness and metrics.
 
-    *parts* run elsewhere.
+    The caller runs the *parts*.
 
     Raises what :func:`create_app` raises.
     """
@@ -162,7 +162,7 @@ _ROUTES = (
     web.get("/storage", storage),
     web.get("/posts", list_posts),
     web.post("/posts/bulk", bulk_change),
-    # No shortcode is that short, so this path is free.
+    # Shortcodes have at least five characters, so this path is free.
     web.get("/posts/{shortcode:(?!bulk$)[^{}/]+}", get_post),
     web.delete("/posts/{shortcode:(?!bulk$)[^{}/]+}", delete_post),
     web.get("/posts/{shortcode}/thumbnail", thumbnail),
@@ -197,7 +197,7 @@ async def _run_parts(app: web.Application) -> AsyncIterator[None]:
         feed = EventFeed(
             jobs,
             parts.library.news,
-            # As for GET /login: without a key, nobody may see it.
+            # As for GET /login: if no key is set, nobody may see the login.
             (lambda: login_json(login.state)) if app[resources.API_KEYS].needed else None,
         )
         app[resources.EVENTS] = feed
@@ -206,7 +206,7 @@ async def _run_parts(app: web.Application) -> AsyncIterator[None]:
 
 
 async def _follow_files(app: web.Application) -> AsyncIterator[None]:
-    """Look once a second at the files that may change: of keys, logins, sessions, and the lock."""
+    """Look once a second whether the files of keys, logins and sessions, or the lock, changed."""
 
     def look() -> None:
         app[resources.API_KEYS].look()

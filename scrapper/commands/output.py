@@ -33,7 +33,7 @@ def print_folder(root: MediaRoot, *, must_be_used: bool) -> None:
     """Print which folder the command uses, and whether no service has used it yet.
 
     Raises:
-        SettingsError: none has, and it *must_be_used*.
+        SettingsError: no service has used the folder, and it *must_be_used*.
     """
     print(f"Media folder: {root.path}", file=sys.stderr)
     if not root.used:
@@ -74,7 +74,7 @@ def logs_if_asked(
 ) -> AbstractContextManager[None]:
     """Log to standard error while the block runs, if ``LOG_LEVEL`` is set.
 
-    Failures are printed anyway.
+    The commands print failures anyway.
     """
     level = settings.log_level if "log_level" in settings.model_fields_set else "critical"
     return logs_to(sys.stderr, level=level, style="console", scrubber=Scrubber(more=more_secrets))
