@@ -45,7 +45,7 @@ class EventFeed:
         self._starting = asyncio.Lock()
         self._looking: asyncio.Task[None] | None = None
         self._seen: _Seen | None = None
-        # The version of each job that was last shown.
+        # The version of each job that the feed last showed.
         self._shown: dict[str, int] = {}
 
     async def close(self) -> None:
@@ -120,14 +120,14 @@ class EventFeed:
             self._seen = None
 
     async def _begin(self) -> "_Seen":
-        """Note where events begin; they leave out whatever happened before."""
+        """Note where events begin: earlier changes give none."""
         number, place = (await self._jobs.changed(0)).number, await self._news.place()
         self._shown.clear()
         self._journal.begin_anew()
         return _Seen(number, place, self._login())
 
     async def _look(self, seen: "_Seen") -> "_Seen":
-        """Note what changed since it was last *seen*."""
+        """Note what changed since the feed had *seen* that much."""
         changes = await self._jobs.changed(seen.number)
         place, posts = await self._news.since(seen.place)
         if changes.number < seen.number or posts is None:
