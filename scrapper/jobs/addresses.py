@@ -46,9 +46,9 @@ _ISATAP = (0x00005EFE, 0x02005EFE)  # RFC 5214, before the last 32 bits.
 def is_public(address: str) -> bool:
     """Whether *address* is reached only over the public internet.
 
-    An IPv6 address that holds an IPv4 address leads to that, and is as public. Any other address is
-    public if it is global unicast and in no registry of special purposes: a network that is
-    assigned tomorrow is not public by default.
+    An IPv6 address that holds an IPv4 address leads there, and is as public as that. Any other
+    address is public if it is global unicast and in no registry of special purposes: a network that
+    is assigned tomorrow is not public by default.
 
     Raises:
         ValueError: it is not an address.

@@ -20,7 +20,7 @@ log = structlog.get_logger(__name__)
 
 
 class Jobs:
-    """The jobs in *store*. ``closing`` ends every stream: the process is ending."""
+    """The jobs in *store*; ``closing`` is set when the process ends, and ends every stream."""
 
     def __init__(self, store: JobStore) -> None:
         self._store = store
@@ -62,7 +62,7 @@ class Jobs:
         """Hide a finished *job* from everybody. Return False if it is gone.
 
         Raises what :meth:`.JobStore.forget` raises, and:
-            JobRunning: it is not finished.
+            JobRunning: the job is not finished.
         """
         if await self._store.forget(job):
             return True

@@ -43,8 +43,8 @@ class JobPost:
     """One URL of a job.
 
     ``status``, ``code``, ``error`` and ``retry_after`` (seconds) are what ``POST /scrape`` would
-    give, once there is an outcome. ``bytes_total`` is None until the CDN says it. A post that met a
-    limit is ``waiting``; the times are in RFC 3339.
+    give, once there is an outcome. ``bytes_total`` is None until the CDN gives it. A post that met
+    a limit is ``waiting``; the times are in RFC 3339.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
@@ -209,7 +209,7 @@ class Job:
 
     @property
     def state(self) -> JobState:
-        """``running`` until all posts have outcomes; then ``done``, or ``cancelled`` if any is."""
+        """``running`` while a post has no outcome; then ``cancelled`` if any is, else ``done``."""
         if any(post.unfinished for post in self.posts):
             return "running"
         cancelled = any(post.state == "cancelled" for post in self.posts)
@@ -217,7 +217,7 @@ class Job:
 
     @property
     def cursor(self) -> Cursor:
-        """The job's place among all, newest first."""
+        """The job's place among all jobs, newest first."""
         return Cursor(self.created_at, self.id)
 
     def place(self, index: int) -> Place:

@@ -49,7 +49,7 @@ class JobStore(Protocol):
         Raises:
             JobsFull: ``MAX_JOBS`` jobs are kept, and none of them is finished.
             TooManyJobs: the client has as many unfinished jobs as one client may have.
-            DiskFull, DiskReadOnly, MediaFolderGone: there is nowhere to keep it.
+            DiskFull, DiskReadOnly, MediaFolderGone: the job cannot be kept.
         """
 
     async def get(self, job_id: str) -> Job | None:
@@ -64,7 +64,7 @@ class JobStore(Protocol):
         With *queue*, the changed posts are queued. The change is kept as a whole, or not at all.
 
         Raises:
-            DiskFull, DiskReadOnly, MediaFolderGone: it cannot be kept.
+            DiskFull, DiskReadOnly, MediaFolderGone: the change cannot be kept.
         """
 
     async def newest(self, number: int, after: Cursor | None, wanted: JobFilter) -> Sequence[Job]:
@@ -76,11 +76,11 @@ class JobStore(Protocol):
         Its webhook is still delivered, and plugins are notified of its end.
 
         Raises:
-            DiskFull, DiskReadOnly, MediaFolderGone: that cannot be kept.
+            DiskFull, DiskReadOnly, MediaFolderGone: the change cannot be kept.
         """
 
     async def changed(self, since: int) -> JobChanges:
-        """The jobs that changed after change number *since*, the last one first.
+        """The jobs that changed after change number *since*, latest change first.
 
         If the store begins anew, so do the numbers.
         """
@@ -89,7 +89,7 @@ class JobStore(Protocol):
         """Check that *client* may have one more unfinished job.
 
         Raises:
-            JobsFull, TooManyJobs: not now.
+            JobsFull, TooManyJobs: there is no room now.
         """
 
     async def find(self, job_id: str, index: int) -> tuple[Job, JobPost] | None:
@@ -99,7 +99,7 @@ class JobStore(Protocol):
         """Store the outcome of a post; return False if it ended meanwhile, or is gone."""
 
     async def wait(self, job: Job, index: int, post: JobPost, hold: float = 0.0) -> None:
-        """Add a post to the backlog, behind others, or because it met a limit of *hold* seconds."""
+        """Add a post to the backlog: others wait, or it met a limit of *hold* seconds."""
 
     async def hold(self, seconds: float) -> None:
         """Note a limit: no post leaves the backlog for *seconds*."""
