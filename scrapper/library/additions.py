@@ -36,7 +36,7 @@ class Additions:
 
     ``media`` are files that are in the post's folder by now, and whose names begin with the
     shortcode. ``object_urls`` has the address of the copy of each file, by the file's name.
-    ``small`` is a small picture of a post that has none, another such file.
+    ``small``, another such file, is a small picture of a post that has none.
     """
 
     media: tuple[MediaItem, ...] = ()
@@ -56,7 +56,7 @@ def add(folder: Path, name: str, additions: Additions, version: int) -> None:
 
     Raises:
         FileNotFoundError: the post is gone.
-        OSError: it cannot be stored.
+        OSError: they cannot be stored.
     """
     with _locked(folder):
         known = _read(folder)
@@ -77,7 +77,7 @@ def check_additions(additions: Additions, post: Post) -> None:
     for item in read.files:
         if type(item.size) is not int or item.size < 0 or item.type not in _TYPES:
             raise TypeError(f"not a media item: {item}")
-    # Clients get it as JSON.
+    # Clients get the additions as JSON.
     orjson.dumps(read)
 
 

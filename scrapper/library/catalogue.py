@@ -92,7 +92,7 @@ class Catalogue:
     The file is a cache. It is recreated if it is missing or damaged, and each :meth:`sync` adds
     what was stored, and drops what was removed, by whatever process. The whole folder is compared
     only if something other than our own *changes* may have happened. Calls raise what a use of
-    :class:`~scrapper.library.sqlite_file.SQLiteFile` raises, and so does *check*.
+    :class:`~scrapper.library.sqlite_file.SQLiteFile` raises, and what *check* raises.
     """
 
     def __init__(
@@ -151,7 +151,7 @@ class Catalogue:
     def sync(self, *, fill: bool = True) -> None:
         """Bring the catalogue up to date with the folders.
 
-        With *fill* it may also fill a new file, which may take a minute; without, it refuses to.
+        With *fill* it may also fill a new file, which may take a minute; else it raises Busy then.
 
         Raises:
             Busy: the file is new, and is not to be filled.
@@ -213,7 +213,7 @@ class Catalogue:
     def recheck(self) -> None:
         """Make the next :meth:`sync` look again at every folder that held no post.
 
-        Otherwise it would not notice files that were added since.
+        Otherwise :meth:`sync` would not notice files that were added since.
         """
         with self._file.changing() as database:
             _forget_non_posts(database)
@@ -287,7 +287,7 @@ class _Row(NamedTuple):
 
 def _read(root: Path, shortcode: str, inode: int) -> _Row:
     stored, size = load(root / shortcode), 0
-    # It may be removed meanwhile.
+    # The folder may be removed meanwhile.
     with suppress(OSError):
         size = size_of(root / shortcode)
     return _Row(shortcode, inode, size, stored)

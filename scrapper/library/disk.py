@@ -41,7 +41,7 @@ def check_room(folder: Path, *, keep_free: int, coming: int = 0) -> None:
     """Check that *keep_free* bytes stay free when *coming* more bytes are in *folder*.
 
     Raises:
-        DiskFull: they would not.
+        DiskFull: fewer bytes would stay free.
         OSError: *folder* is not there.
     """
     if shutil.disk_usage(folder).free - coming < keep_free:
@@ -67,7 +67,7 @@ def is_whole(path: str | Path, size: int) -> bool:
 
 
 def is_there(path: str | Path, size: int) -> bool:
-    """The same; False if nothing is there, or it cannot be looked at."""
+    """Like :func:`is_whole`, but False if nothing is there, or the disk does not answer."""
     try:
         return is_whole(path, size)
     except OSError:
@@ -80,7 +80,7 @@ def storing() -> Iterator[None]:
 
     Raises:
         DiskFull: the disk, or our quota, has no room.
-        DiskReadOnly: it takes no writes.
+        DiskReadOnly: the disk takes no writes.
     """
     try:
         yield
@@ -187,10 +187,10 @@ def flush(path: Path) -> None:
 
 
 def exchange(one: Path, other: Path) -> bool:
-    """Swap two paths atomically: renameat2(2), Linux 3.15; false where it cannot be done."""
+    """Swap two paths atomically: renameat2(2), Linux 3.15; return False where that fails."""
     if sys.platform != "linux":
         return False
-    # It takes half a megabyte, and is needed only to replace a stored post.
+    # ctypes takes half a megabyte, and is needed only to replace a stored post.
     import ctypes  # noqa: PLC0415
 
     try:

@@ -82,7 +82,7 @@ def legacy_time(folder: Path) -> float | None:
 
 
 def first_seen(folder: Path) -> float | None:
-    """When a sweep first saw *folder* (unix time); None if none did."""
+    """When a sweep first saw *folder* (unix time); None if no sweep did."""
     try:
         return (folder.parent / _SEEN / folder.name).lstat().st_mtime
     except OSError:
@@ -137,7 +137,7 @@ def _caption(path: Path) -> str:
 
 def _node(path: Path) -> dict[str, Any]:
     """What Instagram said about the post, in one of Instaloader's formats over the years."""
-    # Only these folders need it.
+    # Only these folders need lzma.
     import lzma  # noqa: PLC0415
 
     unpacker = lzma.LZMADecompressor(memlimit=_UNPACKING_BYTES)

@@ -88,7 +88,7 @@ def folders(root: Path) -> Iterator[tuple[str, int]]:
 
 
 def folders_of(root: Path, shortcodes: Iterable[str]) -> Iterator[tuple[str, int]]:
-    """The same, of these *shortcodes*."""
+    """Like :func:`folders`, but only those of *shortcodes*."""
     for shortcode in shortcodes:
         with suppress(FileNotFoundError):
             status = os.lstat(root / shortcode)

@@ -169,7 +169,7 @@ class RenderedPost:
         expires_at: float | None = None,
         prefix: str = "",
     ) -> bytes:
-        """The whole of it, as JSON text in UTF-8.
+        """The whole response, as JSON text in UTF-8.
 
         *expires_at* is a unix time. *prefix* comes before the files' URLs.
         """
