@@ -40,7 +40,7 @@ class Version:
         return {hdrs.ETAG: f'"{self.tag}"', hdrs.LAST_MODIFIED: modified}
 
     def refusal(self, request: web.BaseRequest, headers: Mapping[str, str]) -> web.Response | None:
-        """412 if the request wants another version, or 304 if the client has this one; else None."""
+        """412 if the request wants another version, 304 if the client has this one, else None."""
         if request.if_match is not None:
             failed = not self._is_in(request.if_match, weak=False)
         else:
