@@ -179,7 +179,7 @@ class Ledger:
 
 
 def _insert_begun(database: sqlite3.Connection, plugin: str, posts: Iterable[str]) -> None:
-    # The plugin must get their removal, too: an earlier ledger may have had them.
+    # The plugin must get the posts' removal, too: an earlier ledger may have had them.
     _insert(database, plugin, dict.fromkeys(posts, NO_VERSION), "begun")
 
 

@@ -1,4 +1,4 @@
-"""What look-ups found of the web app's queries, shared by all replicas."""
+"""The documents of the web app's queries that look-ups found, shared by all replicas."""
 
 import json
 import threading

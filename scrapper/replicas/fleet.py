@@ -65,7 +65,7 @@ class Fleet:
         """The pace of a login state.
 
         All replicas learn together. They also count together what they ask with the session:
-        there is one account. Logged out, each may have an address of its own.
+        there is one account. Logged out, each replica may have an address of its own.
         """
         counts = RedisWindow(self._blocking, login_state) if login_state == "session" else None
         memory = RedisPaceMemory(self._blocking, login_state)

@@ -18,7 +18,7 @@ log = structlog.get_logger(__name__)
 
 _KEY = f"{PREFIX}pace"
 _SECONDS_BETWEEN_LOOKS = 5.0
-# By Redis's own clock, in microseconds. It returns how long to wait, or -1.
+# By Redis's own clock, in microseconds. The script returns how long to wait, or -1.
 _TAKE = """
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
@@ -97,6 +97,6 @@ class RedisWindow(Window):
             return super().take(kind, most, seconds)
         if wait >= 0:
             return float(wait) / 1_000_000
-        # For the time when Redis does not answer.
+        # Count here, too, for the time when Redis does not answer.
         super().take(kind, most, seconds)
         return None

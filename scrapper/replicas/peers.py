@@ -38,7 +38,7 @@ class RedisPeers(Peers):
 
     def __init__(self, redis: SharedRedis) -> None:
         self._redis = redis
-        # Channels, unlike keys, belong to no database.
+        # Channels, unlike keys, belong to no database, so the name has its number.
         database = redis.connection_pool.connection_kwargs.get("db") or 0
         self._channel = f"{PREFIX}{database}:landed"
         self._lines: dict[str, set[_Line]] = {}
@@ -70,7 +70,7 @@ class RedisPeers(Peers):
             if line.turn is not None:
                 await line.turn.give_back()
                 message = {"post": shortcode, "stored": line.stored, **outcome}
-                # A process that misses this checks for itself.
+                # A process that misses the message checks for itself.
                 with suppress(RedisError):
                     await self._redis.publish(self._channel, orjson.dumps(message))
 
@@ -120,7 +120,7 @@ class RedisPeers(Peers):
 
 
 class _Line(Line):
-    """A process's place in the line for a post; *name* is the turn's."""
+    """A process's place in the line for a post; *name* is that of the turn."""
 
     def __init__(self, redis: SharedRedis, name: str) -> None:
         self._redis = redis
