@@ -121,7 +121,7 @@ class Operation:
 
 
 def openapi() -> Handler:
-    """A handler of ``GET /openapi.json``, which makes the description when it is asked for.
+    """A handler of ``GET /openapi.json``, which makes the description on the first request.
 
     Few people ever ask, and making it costs time and memory.
     """
@@ -173,7 +173,7 @@ def describe_api(app: web.Application, server: str) -> dict[str, Any]:
         },
         "servers": [{"url": server, "description": "This service"}],
         "tags": [{"name": name, "description": text} for name, text in _TAGS.items()],
-        # A key that is optional here lets generated clients use services with one, too.
+        # An optional key lets generated clients use services that need a key, too.
         "security": [*([] if keyed else [{}]), {"key": []}, {"bearer": []}],
         "paths": paths,
         "webhooks": {"jobEnded": {"post": describer.webhook()}},

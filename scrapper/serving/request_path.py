@@ -258,9 +258,9 @@ class OwnMiddlewares:
             )
 
     async def _own_limit(self, request: web.Request) -> tuple[str, int] | None:
-        """The bucket of the request's key, if that has its own; a session uses its key's.
+        """The bucket of the request's key, if the key has one; a session uses that of its key.
 
-        Each person that a proxy signs in has one, since they all have the proxy's address.
+        Each person that a proxy signs in has a bucket, since all have the proxy's address.
         """
         sender = await sender_of(request)
         if isinstance(sender, Key):
@@ -269,7 +269,7 @@ class OwnMiddlewares:
 
     async def _own_larger_limit(self, request: web.Request) -> tuple[str, int] | None:
         if request.match_info.handler is thumbnail and await self._is_admitted(request):
-            # A gallery loads thousands of them.
+            # A gallery loads thousands of thumbnails.
             return "", 0
         own = await self._own_limit(request)
         return own and (own[0], own[1] * _READS_A_TOKEN)
