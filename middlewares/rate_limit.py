@@ -52,12 +52,12 @@ def rate_limit(
         from middlewares.rate_limit import rate_limit
         app = web.Application(middlewares=[rate_limit(30, 60)])
 
-    Each request takes a token, or as many as *cost* returns. If too few are left, the request gets
-    429 with ``Retry-After``. A request that costs more than a full bucket holds empties a full one.
-    Both refusals and the responses of inner handlers have ``RateLimit-Limit``,
-    ``RateLimit-Remaining`` and ``RateLimit-Reset`` (seconds until the bucket is full). Requests for
-    which *exempt* returns true cost nothing. *penalties* maps the status of a response to the extra
-    tokens that the response costs, or all that are left. *on_refusal* is called for each refusal.
+    Each request takes a token, or as many as *cost* returns, but at most a full bucket. If too few
+    are left, the request gets 429 with ``Retry-After``. Both refusals and the responses of inner
+    handlers have ``RateLimit-Limit``, ``RateLimit-Remaining`` and ``RateLimit-Reset`` (seconds
+    until the bucket is full). Requests for which *exempt* returns true cost nothing. *penalties*
+    maps the status of a response to the extra tokens that it costs; if fewer are left, it costs
+    those. *on_refusal* is called for each refusal.
 
     A client is ``request.remote``, for IPv6 its /64, since one host usually has a whole /64. Only
     the *max_clients* seen most recently have buckets. *own_limit* returns the name and size of a

@@ -127,7 +127,7 @@ class EventFeed:
         return _Seen(number, place, self._login())
 
     async def _look(self, seen: "_Seen") -> "_Seen":
-        """Note what changed since the feed had *seen* that much."""
+        """Note the changes after what was *seen*."""
         changes = await self._jobs.changed(seen.number)
         place, posts = await self._news.since(seen.place)
         if changes.number < seen.number or posts is None:

@@ -48,7 +48,7 @@ class SourceOrder:
 
     A source that refused what another one gave is asked last: for 10 minutes the first time, for
     twice as long each further time in a row, up to 6 hours. After that it is tried again in its
-    own place. A source that had no larger pictures is not asked for them for just as long.
+    own place. A source that had no larger pictures is not asked for any for just as long.
 
     :meth:`scout` lets one scrape of a burst find out for all of them which source works.
     """

@@ -151,7 +151,7 @@ class Catalogue:
     def sync(self, *, fill: bool = True) -> None:
         """Bring the catalogue up to date with the folders.
 
-        With *fill* it may also fill a new file, which may take a minute; else it raises Busy then.
+        A new file is filled only with *fill*, which may take a minute.
 
         Raises:
             Busy: the file is new, and is not to be filled.

@@ -67,7 +67,7 @@ def is_whole(path: str | Path, size: int) -> bool:
 
 
 def is_there(path: str | Path, size: int) -> bool:
-    """Like :func:`is_whole`, but False if nothing is there, or the disk does not answer."""
+    """Like :func:`is_whole`, but False instead of an OSError."""
     try:
         return is_whole(path, size)
     except OSError:

@@ -74,8 +74,8 @@ class SQLiteFile:
     *inspect* raises :class:`ValueError` or :class:`sqlite3.DatabaseError` if the content is not
     ours. *fill* writes the content of each new file; its second argument says whether an earlier
     file was lost. Other processes use a *shared* file, too, so a file that another process
-    recreated is taken over; a file that is not *shared* is set aside. *check* raises if the folder
-    is gone.
+    recreated is taken over; if the file is not *shared*, such a file is set aside. *check* raises
+    if the folder is gone.
 
     A use raises :class:`~scrapper.errors.Busy` if another program has locked the file for
     *patience* seconds, or if it was damaged and has been recreated,
