@@ -90,7 +90,7 @@ class _Misdirected(web.HTTPClientError):
         super().__init__(reason="Misdirected Request", text=text)
 
     def page(self) -> web.Response:
-        """The same error as a page, for people."""
+        """The error as a page, for people."""
         return web.Response(
             status=self.status_code,
             reason=self.reason,

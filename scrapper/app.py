@@ -57,7 +57,7 @@ _SECONDS_BETWEEN_LOOKS = 1.0
 def create_app(parts: ServiceParts) -> web.Application:
     """The service as an aiohttp application, which runs and closes its *parts*.
 
-    It reads files, so do not call it on an event loop.
+    This reads files, so do not call it on an event loop.
 
     Raises:
         SettingsError: a middleware or a plugin's route cannot be made, or the request path is not

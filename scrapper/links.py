@@ -69,12 +69,12 @@ def read_link(url: str, *, max_length: int) -> Link:
     It accepts ``https`` URLs of ``instagram.com`` and ``www.instagram.com`` whose path is
     ``/<p|reel|reels|tv>/<shortcode>``, with a user name in front of it or not, or
     ``/share/[p|reel/]<token>``, and with anything after it. Shortcode and token are matched on the
-    percent-decoded path segment. The link of one story, or of one item of a highlight, names the
-    shortcode that its number is in base 64. White space and invisible characters around the URL are
-    ignored.
+    percent-decoded path segment. The link of one story, or of one item of a highlight, stands for
+    the shortcode that its number gives in base 64. White space and invisible characters around the
+    URL are ignored.
 
     Raises:
-        UnsupportedLink: it names something of Instagram's that is not a post.
+        UnsupportedLink: the URL names something of Instagram's that is not a post.
         InvalidURL: for every other text, and for one of more than *max_length* characters.
     """
     url = clean_link(url)

@@ -30,8 +30,8 @@ _MOST_JOBS = 10_000
 class EventFeed:
     """Changes of *jobs*, of posts (from *news*), and of what *login* returns, as events.
 
-    It polls while anybody follows, and for a minute after that, so that a client that comes back
-    can resume. *login* is None if clients may not see it.
+    The feed polls while anybody follows, and for a minute after that, so that a client that comes
+    back can resume. *login* is None if clients may not see it.
     """
 
     def __init__(self, jobs: Jobs, news: News, login: Callable[[], bytes] | None) -> None:

@@ -25,7 +25,7 @@ class _Event(NamedTuple):
 class Pieces:
     """Pieces of a stream, and where each ends, each made once for all readers.
 
-    It keeps the latest 4 MB of them: readers that begin at different events get different pieces.
+    Only the latest 4 MB stay: readers that begin at different events get different pieces.
     """
 
     def __init__(self) -> None:

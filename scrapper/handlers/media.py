@@ -338,7 +338,7 @@ async def _archive_of_posts(request: web.Request, shortcodes: Sequence[str]) -> 
     archive = _Archive(library.root)
 
     def add() -> set[str]:
-        """Add the posts; return the shortcodes of those that are there."""
+        """Add the posts; return the shortcodes of those whose files are there."""
         return {
             post.shortcode
             for post, folder in zip(found, folders, strict=True)

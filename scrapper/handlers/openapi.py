@@ -142,7 +142,7 @@ def openapi() -> Handler:
 def describe_api(app: web.Application, server: str) -> dict[str, Any]:
     """The description of *app* under *server*.
 
-    It leaves out routes whose handlers are not described, such as pages.
+    Routes whose handlers are not described, such as pages, are left out.
     """
     keyed, max_url_length = app[API_KEYS].needed, app[SETTINGS].max_url_length
     operations: dict[str, tuple[str, str, Operation]] = {}

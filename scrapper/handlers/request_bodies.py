@@ -155,7 +155,7 @@ async def read_text(request: web.Request) -> bytes:
     """The request's body, whole.
 
     Raises:
-        InvalidBody: it is incomplete.
+        InvalidBody: the body is incomplete.
         web.HTTPRequestTimeout: the body did not come within ``CLIENT_TIMEOUT_SECONDS``.
     """
     try:

@@ -62,7 +62,7 @@ _FRAME: Mapping[str, str | None] = {
     "Sec-Fetch-Site": "cross-site",
     "Sec-Fetch-User": None,
 }
-# Worth another try with fresh tokens, if the old ones worked before.
+# Refusals worth another try with fresh tokens, if the old ones worked before.
 _STALE_SIGNS = frozenset({Reason.NEEDS_LOGIN, Reason.CHANGED, Reason.RETIRED})
 _DOMAIN = ".instagram.com"
 _MAX_REDIRECTS = 5

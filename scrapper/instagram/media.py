@@ -228,7 +228,7 @@ def describe(media: dict[str, Any], shortcode: Shortcode) -> Description:
     """Read a media object, the answer to a query for the post.
 
     Raises:
-        Refused: it is of a type that is not known, has more than 50 items, or no URL at all.
+        Refused: the object is of an unknown type, has more than 50 items, or no URL at all.
     """
     kind = media.get("media_type")
     if type(kind) is int and kind not in (_PICTURE, _VIDEO, _CAROUSEL):

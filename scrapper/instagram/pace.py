@@ -43,7 +43,7 @@ class PaceMemory:
     _learned: Learned | None = None
 
     def load(self) -> Learned | None:
-        """What was stored last, by this process or another one; None if nothing."""
+        """What was stored last, by this process or another one; None if nothing was stored."""
         return self._learned
 
     def store(self, learned: Learned) -> None:

@@ -51,7 +51,7 @@ def is_public(address: str) -> bool:
     is assigned tomorrow is not public by default.
 
     Raises:
-        ValueError: it is not an address.
+        ValueError: *address* is not an address.
     """
     ip = ip_address(address.partition("%")[0])
     if isinstance(ip, IPv4Address):

@@ -56,7 +56,7 @@ def add(folder: Path, name: str, additions: Additions, version: int) -> None:
 
     Raises:
         FileNotFoundError: the post is gone.
-        OSError: they cannot be stored.
+        OSError: the additions cannot be stored.
     """
     with _locked(folder):
         known = _read(folder)
@@ -68,7 +68,7 @@ def check_additions(additions: Additions, post: Post) -> None:
     """Check that *additions* can become part of *post*.
 
     Raises:
-        ValueError, TypeError: they cannot: a value has another type, or a file another name.
+        ValueError, TypeError: a value has another type, or a file another name.
     """
     text = json.dumps(asdict(additions))
     if len(text) > _MAX_BYTES // _MOST_PLUGINS:

@@ -131,7 +131,7 @@ class Catalogue:
         """Open the file at the start.
 
         Raises:
-            SettingsError: it cannot be used.
+            SettingsError: the file cannot be used.
         """
         self._file.open(patience=0.0)
 
@@ -168,7 +168,7 @@ class Catalogue:
             raise
 
     def _sync(self, suspects: Set[str], *, fill: bool) -> bool:
-        """Return false if another file replaced the one that was read first."""
+        """Return False if another file replaced the catalogue meanwhile."""
         changed_at = self._root.stat().st_mtime_ns
         inodes: dict[str, int] = {}
         with self._file.using() as database:

@@ -102,13 +102,13 @@ def identity(path: Path) -> tuple[int, int] | None:
 
 
 def set_aside(path: Path, suffixes: Iterable[str] = ()) -> Path:
-    """Rename what is at *path*, if anything is, and its companions with one of *suffixes*.
+    """Rename what is at *path*, if anything, and the files with its name plus one of *suffixes*.
 
     Return the new path: the name with ``.damaged-`` and the time. Only the latest of the files that
     were set aside stay.
 
     Raises:
-        OSError: it cannot be renamed.
+        OSError: the file cannot be renamed.
     """
     known = sorted(path.parent.glob(f"{glob.escape(path.name)}.damaged-*"))
     for old in known[:-_MOST_ASIDE]:
@@ -126,7 +126,7 @@ def open_lock(path: Path) -> int:
     """A descriptor of the file at *path*, to lock it; anything but a regular file is set aside.
 
     Raises:
-        OSError: it cannot be opened.
+        OSError: the file cannot be opened.
     """
     if os.path.lexists(path) and not path.is_file():
         set_aside(path)
@@ -161,7 +161,7 @@ def write_atomically(path: Path, content: bytes) -> None:
     set aside.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: the file cannot be written.
     """
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:

@@ -153,7 +153,7 @@ def size_of(folder: Path) -> int:
     """The bytes of the files in *folder*.
 
     Raises:
-        OSError: it cannot be read.
+        OSError: the folder cannot be read.
     """
     with os.scandir(folder) as entries:
         return sum(entry.stat(follow_symlinks=False).st_size for entry in entries)

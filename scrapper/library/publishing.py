@@ -60,7 +60,7 @@ class Publisher:
 
         Raises:
             MediaFolderGone: the root is gone, or was replaced.
-            OSError: it cannot be made.
+            OSError: the folder cannot be made.
         """
         self._check()
         with self._staging:
@@ -147,7 +147,7 @@ class Publisher:
         """Remove the post, by one rename first; return whether there was one.
 
         Raises:
-            OSError: it cannot be removed, or is not there.
+            OSError: the post cannot be removed, or is not there.
         """
         self._check()
         place, doomed = self.root / shortcode, self._unused(shortcode)

@@ -55,7 +55,7 @@ class MediaRoot:
         """Make the folder if it is missing.
 
         Raises:
-            SettingsError: it cannot be made.
+            SettingsError: the folder cannot be made.
         """
         try:
             self.state.mkdir(parents=True, exist_ok=True)

@@ -125,7 +125,7 @@ class SQLiteFile:
         """Open the file at the start; while it is locked, try again for *patience* seconds.
 
         Raises:
-            SettingsError: it cannot be used; the text names it.
+            SettingsError: the file cannot be used; the text names it.
         """
         end = time.monotonic() + patience
         try:

@@ -297,7 +297,7 @@ class Library:
 
         Raises:
             DiskReadOnly: the disk takes no writes.
-            OSError: it cannot be removed.
+            OSError: the post cannot be removed.
         """
         if not await self._in_thread(self._is_removable, shortcode):
             return False
@@ -409,7 +409,7 @@ class Library:
         """Whether the stored post has this *version*.
 
         Raises:
-            OSError: that cannot be read.
+            OSError: the folder cannot be read.
         """
         return version_of(self.root / shortcode) == version
 

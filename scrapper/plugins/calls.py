@@ -19,7 +19,7 @@ class NotReturned(Exception):
 class Call:
     """*work* that calls a plugin's functions, by :meth:`invoke`, without blocking anything else.
 
-    It runs in a thread of its own. Nothing can stop a thread, but this one does not keep the
+    The work runs in a thread of its own. Nothing can stop a thread, but this one does not keep the
     process from ending. A coroutine gets an event loop of its own there, so it cannot block ours.
     """
 
@@ -49,7 +49,7 @@ class Call:
 
     @classmethod
     def of(cls, function: Callable[..., Any], *arguments: Any) -> "Call":
-        """A call of one *function*, whose result becomes that of the call."""
+        """A call of one *function*; the result is what *function* returns."""
         return cls(lambda call: call.invoke(function, *arguments))
 
     def invoke(self, function: Callable[..., Any], *arguments: Any) -> Any:

@@ -274,7 +274,7 @@ class _Follower:
                 await asyncio.to_thread(self._ledger.note_condition, plugin, name, value)
 
     async def _look_at(self, shortcodes: Sequence[str], ours: object) -> None:
-        """Notify the plugin of the present state of posts, where it does not know that."""
+        """Notify the plugin of the present state of posts, unless it knows that state."""
         entries = await asyncio.to_thread(self._ledger.entries, self.plugin.name, shortcodes)
         stored, new = [], set()
         for shortcode, version in (await self._library.versions_of(shortcodes)).items():

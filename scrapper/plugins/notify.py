@@ -183,7 +183,7 @@ class _Notifier:
         """Put the outcome of *job* into the outbox.
 
         Raises:
-            OSError, ScrapeError: it cannot be stored.
+            OSError, ScrapeError: the message cannot be stored.
         """
         outcomes = [f"{post.state} {post.code}" for post in job.posts]
         self._add("job", " ".join([job.id, *outcomes]), list(_of_job(job)))
@@ -193,7 +193,7 @@ class _Notifier:
         """Put a message into the outbox if the login needs a person.
 
         Raises:
-            OSError, ScrapeError: it cannot be stored.
+            OSError, ScrapeError: the message cannot be stored.
         """
         if login.state in _LOGIN:
             account = f" ({login.username})" if login.username else ""
@@ -208,7 +208,7 @@ class _Notifier:
         """Put a message into the outbox if *condition* began to hold.
 
         Raises:
-            OSError, ScrapeError: it cannot be stored.
+            OSError, ScrapeError: the message cannot be stored.
         """
         message, over = _CONDITIONS[condition.name]
         if not condition.holds:

@@ -97,7 +97,7 @@ class Outbox:
         event was noted, the event comes again in the next process, which ignores it.
 
         Raises:
-            OSError, ScrapeError: they cannot be stored.
+            OSError, ScrapeError: the messages cannot be stored.
         """
 
         def change(state: _State) -> _State:

@@ -26,8 +26,8 @@ _SECONDS_BETWEEN_LOOKS = 5.0
 class RedisDocuments:
     """A :class:`~scrapper.instagram.documents.DocumentMemory` in a hash of Redis; blocking.
 
-    It reads Redis every five seconds at most. While Redis does not answer, it goes by what this
-    process knows.
+    Redis is read every five seconds at most. While Redis does not answer, each process goes by what
+    it knows itself.
     """
 
     def __init__(self, redis: Redis) -> None:

@@ -111,7 +111,7 @@ class GatheredScripts:
     def register_script(self, text: str) -> Callable[[Any, Any], Awaitable[Any]]:
         """A function of keys and arguments that runs the script *text*.
 
-        It raises :class:`redis.exceptions.RedisError` if Redis does not answer.
+        The function raises :class:`redis.exceptions.RedisError` if Redis does not answer.
         """
         script = self._redis.register_script(text)
 

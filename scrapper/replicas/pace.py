@@ -38,8 +38,8 @@ return -1
 class RedisPaceMemory(PaceMemory):
     """What a login state learned, in a hash of Redis; blocking.
 
-    It reads Redis every five seconds at most. While Redis does not answer, it goes by what this
-    process knows.
+    Redis is read every five seconds at most. While Redis does not answer, each process goes by what
+    it knows itself.
     """
 
     def __init__(self, redis: Redis, login_state: str) -> None:

@@ -28,7 +28,7 @@ _SECONDS_BETWEEN_LOOKS = 1.0
 _COOLDOWN = f"{PREFIX}cooldown"
 _ERRORS: dict[str, Any] = {error.__name__: error for error in RESPONSES}
 _OF_ONE_REPLICA = (DeadlineExceeded, PaceExceeded)
-"""Errors of one process that need not concern another one."""
+"""Errors of one process that need not concern the others."""
 
 
 class RedisPeers(Peers):
@@ -44,7 +44,7 @@ class RedisPeers(Peers):
         self._lines: dict[str, set[_Line]] = {}
 
     async def open(self) -> None:
-        """Start listening to the others."""
+        """Start listening to the other processes."""
         self._listening = in_background(self._listen(), "listening to peers")
 
     async def close(self) -> None:

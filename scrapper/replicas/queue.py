@@ -45,7 +45,7 @@ ABANDONED_SECONDS = 5.0
 """Seconds after which others take over from a worker that is silent and not connected."""
 
 LATE_SECONDS = 15.0
-"""The same for a worker that is connected, or that has been silent since Redis was away."""
+"""The same seconds for a worker that is connected, or silent since Redis was away."""
 
 STREAM = f"{PREFIX}queue"
 """The key of the stream."""

@@ -180,12 +180,12 @@ class Scraper:
     ) -> Scraped:
         """Return the post that fits the *wish* from the library, or download and store it.
 
-        A stored post is never an error: if a stale one, or one that is not as wished, cannot be
-        downloaded again, it is returned, and Instagram is not asked for it again for as long as the
-        error said, or for the cool-down. The one exception is a post that is larger than wished,
-        and of which no smaller file exists. With *refresh* it is downloaded even if the stored one
-        is fresh, or the error is raised. With *keep* sweeps leave it alone from now on. *url* is
-        the URL as the client sent it.
+        If a stored post is stale or not as wished, and cannot be downloaded again, it is returned
+        all the same, and Instagram is not asked for it again for as long as the error said, or for
+        the cool-down. The one exception is a post that is larger than wished, and of which no
+        smaller file exists. With *refresh* the post is downloaded even if the stored one is fresh,
+        or the error is raised. With *keep* sweeps leave the post alone from now on. *url* is the
+        URL as the client sent it.
 
         Raises:
             ScrapeError: one of its subclasses.

@@ -46,7 +46,7 @@ _READING = (hdrs.METH_GET, hdrs.METH_HEAD)
 _READS_A_TOKEN = 10
 # A wrong key costs ten tokens in all, so that guessing ends soon.
 _PENALTIES = {401: 9}
-# These refuse requests by exceptions, which only `errors` turns into JSON.
+# These middlewares refuse requests by exceptions, which only `errors` turns into JSON.
 _RAISING = ("browser_guard", "body_size", "rate_limit", "api_key")
 _COSTS_OF_LEAVING_OUT = {
     "request_context": "requests have no ID, no line in the log, and X-Forwarded-For is ignored",
@@ -70,7 +70,7 @@ def check_path(settings: Settings, *, keyed: bool) -> None:
     """Check that the request path of *settings* is safe.
 
     Raises:
-        SettingsError: it has an entry twice; or, unless ``MIDDLEWARES_UNCHECKED`` is set, the
+        SettingsError: the path has an entry twice; or, unless ``MIDDLEWARES_UNCHECKED`` is set, the
             service is *keyed* and ``api_key`` is missing, or ``errors`` comes after a middleware
             that refuses requests by exceptions.
     """

@@ -40,7 +40,7 @@ class Choice(NamedTuple):
 class _Pair:
     """A manifest's video with one of its sounds; ``size`` is in bytes, None if one is unknown.
 
-    ``others`` are the sounds that come next, if that one cannot be downloaded.
+    ``others`` are the sounds to try next, if ``sound`` cannot be downloaded.
     """
 
     video: Representation

@@ -64,7 +64,7 @@ _WHOLE_RANGE = re.compile(r"bytes +[0-9]+-[0-9]+/([0-9]{1,15})")
 class Wanted:
     """A file to try for: *candidate*, which becomes *name* in the target's folder.
 
-    It may be up to *max_bytes* large, and take *patience* seconds. *gives_way* says whether
+    The file may be up to *max_bytes* large, and take *patience* seconds. *gives_way* says whether
     something else waits for the place of a file that is too slow. *besides* is the size in bytes of
     what is to be joined with it.
     """

@@ -105,7 +105,7 @@ NOT_A_MOVIE = Movie()
 class _Box(NamedTuple):
     name: bytes
     start: int
-    """Where its content begins."""
+    """Where the box's content begins."""
     end: int
 
 

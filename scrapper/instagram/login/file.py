@@ -77,7 +77,7 @@ class LoginFile:
         """Replace the record with what *change* makes of it.
 
         Raises:
-            ScrapeError, OSError: it cannot be written. With *in_memory* it still changed in memory.
+            ScrapeError, OSError: the file cannot be written; with *in_memory*, memory changed.
         """
         if self._path is None:
             self._record = change(self._record)

@@ -103,7 +103,7 @@ class Login:
     def session(self) -> Session | None:
         """The session; None if there is none, or it ended, or its account must be confirmed.
 
-        It reads the file that the settings name at most once a second, but the login in use each
+        The file that the settings name is read at most once a second, but the login in use each
         time: if one process finds that a person must look at the account, no process uses it.
         """
         with self._lock:

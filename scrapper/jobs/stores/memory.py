@@ -99,7 +99,7 @@ class MemoryStore:
         await end(self._releasing)
 
     async def next_place(self) -> Place:
-        """The next post to run: of those in the queue, the one of the oldest job."""
+        """The next post to run: among the queued ones, that of the oldest job."""
         place = await self._queue.get()
         self._queued.discard(place)
         return place

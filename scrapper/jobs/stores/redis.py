@@ -152,7 +152,7 @@ class RedisStore:
     """:class:`~scrapper.jobs.store.JobStore`, and :class:`~scrapper.jobs.store.FinishedJobs` for
     *plugins*, for all replicas and workers.
 
-    It keeps at most *max_jobs* jobs, for *max_age* seconds; a new one replaces the oldest finished
+    At most *max_jobs* jobs stay, for *max_age* seconds; a new one replaces the oldest finished
     one. The posts wait in the *queue*, or, with *spacing*, in a
     :class:`~scrapper.jobs.stores.redis_backlog.RedisBacklog`.
 
@@ -350,7 +350,7 @@ class RedisStore:
         return job, JobPost(*orjson.loads(row)[1:])
 
     async def note(self, job_id: str, index: int, post: JobPost) -> bool:
-        # Another worker may have thought that this one is dead, and been faster.
+        # Another worker may have taken this one for dead, and been faster.
         def unless_ended(stored: JobPost) -> JobPost | None:
             return post if stored.unfinished else None
 

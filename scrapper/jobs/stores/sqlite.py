@@ -187,7 +187,7 @@ class JobFile:
             _write_delivery(database, delivery, due_at)
 
     def finish(self, delivery: Delivery, outcome: Outcome) -> None:
-        """Forget *delivery*, and note its *outcome* in its job, unless another one follows."""
+        """Forget *delivery*, and note its *outcome* in its job, unless another delivery follows."""
         with self._file.changing() as database:
             database.execute("DELETE FROM deliveries WHERE id = ?", (delivery.id,))
             database.execute(_NOTE_OUTCOME, (outcome, delivery.job))
