@@ -149,7 +149,7 @@ def describe_api(app: web.Application, server: str) -> dict[str, Any]:
     for route in app.router.routes():
         operation = getattr(route.handler, _ATTRIBUTE, None)
         if operation and route.resource and route.method != hdrs.METH_HEAD:
-            # With BASE_PATH each operation has two routes; this describes the first.
+            # With BASE_PATH each operation has two routes; only the first is described.
             described = route.resource.canonical, route.method.lower(), operation
             operations.setdefault(operation.id, described)
     describer = _Describer([operation for _, _, operation in operations.values()])
