@@ -38,7 +38,7 @@ _SPECIAL_V6 = tuple(
         ("2001::/23", "2001:db8::/32", "2002::/16", "2620:4f:8000::/48", "3fff::/20"),
     )
 )
-# Mapped, translated and compatible (RFC 4291 and 6052), and NAT64: the last 32 bits.
+# Mapped, translated, compatible (RFC 4291, RFC 6052), NAT64: the last 32 bits are the address.
 _HOLDING_V4 = tuple(map(IPv6Network, ("::ffff:0:0/96", "::ffff:0:0:0/96", "::/96", "64:ff9b::/96")))
 _ISATAP = (0x00005EFE, 0x02005EFE)  # RFC 5214, before the last 32 bits.
 

@@ -58,7 +58,7 @@ _MOST_WAITING = 1000
 # One receiver gets a quarter of these two.
 _AT_ONCE_FOR_ONE = _AT_ONCE // 4
 _MOST_WAITING_FOR_ONE = _MOST_WAITING // 4
-_MOST_ATTEMPTS = 30  # With these pauses, attempts last a day.
+_MOST_ATTEMPTS = 30  # With the pauses below, attempts last a day.
 _DAY = 24 * 60 * 60
 
 _FIRST_PAUSE = 1.0

@@ -92,7 +92,7 @@ def with_additions(post: Post, folder: Path, version: int) -> Post:
     for data in known.values():
         try:
             if data["version"] != version:
-                # These were made from earlier files of the post.
+                # These additions were made from earlier files of the post.
                 continue
             additions = _parse(data, post)
             orjson.dumps(additions)

@@ -100,7 +100,7 @@ class Index:
                 some = [self._waiting.popleft() for _ in range(number)]
                 await self._read_now(some)
         finally:
-            # At once: what waits from now on needs another reader.
+            # Stop counting this reader at once: what waits from now on needs another one.
             self._readers.discard(cast(asyncio.Task[None], asyncio.current_task()))
 
     async def _read_now(self, some: Sequence[tuple[str, Look]]) -> None:
@@ -112,7 +112,7 @@ class Index:
         except RuntimeError as error:
             found = [error] * len(some)
         for (shortcode, look), stored in zip(some, found, strict=True):
-            # If another look has begun, what this one read may be outdated.
+            # If another look has begun, what this look read may be outdated.
             if self._looks.get(shortcode) is look:
                 self._note(shortcode, stored)
             if isinstance(stored, Exception):

@@ -103,7 +103,7 @@ def note_seen(root: Path, shortcodes: Set[str]) -> Set[str]:
     except FileNotFoundError:
         pass
     except OSError as error:
-        # A full disk needs the sweep most.
+        # Go on: a full disk needs the sweep most.
         log.warning("posts of release 0.2.0 not noted: they stay", cause=str(error))
     return known - shortcodes
 

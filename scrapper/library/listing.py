@@ -100,7 +100,7 @@ def newest(root: Path, number: int, after: Cursor | None) -> list[Cursor]:
     """The places of the latest *number* posts that come *after* a place."""
     all_posts = (Cursor(stored_at, shortcode) for shortcode, stored_at, _ in _folders(root))
     those = (cursor for cursor in all_posts if after is None or cursor.key > after.key)
-    # Sorting everything would take long, and much memory, for many posts.
+    # To sort all of many posts would take long, and much memory.
     return heapq.nsmallest(number, those, key=lambda cursor: cursor.key)
 
 

@@ -225,7 +225,7 @@ class Post:
         """
         recent = self._recent
         if not all(item.cdn_url for item in recent):
-            # From release 0.2.0.
+            # Files of release 0.2.0 have no URL.
             return 0.0
         ends = [cdn_expiry(item.cdn_url) or fetched_at + _UNSIGNED_LIFETIME for item in recent]
         if self.missing or self.outdated:

@@ -342,7 +342,7 @@ class SQLiteFile:
         log.info(f"{self._name} migrated", file=str(self._path), schema=self._version)
 
     def _side_files(self) -> list[Path]:
-        # Where the path is a link, they are beside the file that it leads to.
+        # If the path is a link, the side files are beside the file that it leads to.
         path = os.path.realpath(self._path)
         return [Path(path + suffix) for suffix in _SIDE_FILES]
 

@@ -70,7 +70,7 @@ class RedisPaceMemory(PaceMemory):
             if stored is not None:
                 allowed, at = stored.split()
                 shared = Learned(int(allowed), float(at))
-                # Ours may be newer: Redis was gone when it was learned.
+                # What this process learned may be newer, if Redis was gone then.
                 if self._learned is None or shared.at > self._learned.at:
                     self._learned = shared
         except (RedisError, ValueError) as error:

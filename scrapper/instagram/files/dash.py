@@ -60,7 +60,7 @@ def read_manifest(text: str) -> list[Representation]:
     from xml.parsers import expat  # noqa: PLC0415
 
     reader = _Reader()
-    # Whatever encoding it declares, it came as text.
+    # Whatever encoding the manifest declares, it came as text.
     parser = expat.ParserCreate("utf-8")
     parser.buffer_text = True
     parser.StartDoctypeDeclHandler = _refuse_doctype

@@ -284,7 +284,7 @@ def _movie_fills(file: BinaryIO, size: int) -> bool:
     movie = by_name[b"moov"]
     if all(box.name != b"mvex" for box in _boxes(file, movie.start, movie.end)):
         return True
-    # In fragments: the file may end after any of them, and only an index knows the last one.
+    # A movie in fragments may end after any of them, and only an index knows the last one.
     indexes = _indexed(file, boxes)
     return boxes[-1].name == b"mfra" or (bool(indexes) and max(indexes) <= size)
 

@@ -357,7 +357,7 @@ class SqliteStore(MemoryStore):
             try:
                 change(*arguments)
             except Busy:
-                # A damaged file was just recreated.
+                # A damaged file was just recreated: write again.
                 change(*arguments)
 
         async with self._writing:
