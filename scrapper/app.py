@@ -69,7 +69,7 @@ def create_app(parts: ServiceParts) -> web.Application:
     app.on_shutdown.append(_end_streams)
     app.add_routes(_ROUTES)
     check_base_path(settings.base_path, ["/openapi.json", *(route.path for route in _ROUTES)])
-    # Some proxies pass the prefix on.
+    # Some proxies leave the prefix on the path.
     if settings.base_path:
         app.add_routes(_under(settings.base_path))
         app.router.add_get(settings.base_path, to_page)
@@ -129,7 +129,7 @@ def _application(parts: ServiceParts) -> web.Application:
     app[BASE_PATH] = base_path
     app[resources.SESSIONS] = sessions
     app[resources.PROXY] = proxy
-    # Plugins see these.
+    # Plugins see the resources below.
     app[resources.SETTINGS] = settings.without_secrets()
     app[resources.WEBHOOK_HOSTS] = WebhookHosts.from_settings(settings)
     app[resources.METRICS] = measured

@@ -131,7 +131,7 @@ class EventFeed:
         changes = await self._jobs.changed(seen.number)
         place, posts = await self._news.since(seen.place)
         if changes.number < seen.number or posts is None:
-            # Redis lost its data, or more happened than it keeps.
+            # Redis lost its data, or more happened than the news keep.
             return await self._begin()
         for shortcode, change in posts:
             self._journal.add("post", orjson.dumps({"shortcode": shortcode, "change": change}))

@@ -88,7 +88,7 @@ class Search:
         without: frozenset[str] = frozenset(),
         story: bool = False,
     ) -> Description:
-        """The post, described as completely as the first sources that have it allow.
+        """The post as the first sources that have it describe it, until nothing is missing.
 
         A *story* is asked for only with the session.
 

@@ -277,7 +277,7 @@ def _longest(waits: Sequence[Refusal]) -> ScrapeError:
 
 
 def _concerns_everybody(refusals: Sequence[Refusal]) -> bool:
-    """Whether a limit was met logged out; a limit on the account rests only the account."""
+    """Whether a limit was met logged out; after one on the account, only the account rests."""
     return any(refusal.reason in LIMITS and not refusal.with_session for refusal in refusals)
 
 

@@ -50,7 +50,7 @@ def read_clocks() -> Reading:
         boot = _BOOT_ID.read_text(encoding="ascii").strip()
     except OSError:
         boot = ""
-    # CLOCK_BOOTTIME, unlike the monotonic clock, goes on while a laptop sleeps. Only Linux has this clock.
+    # CLOCK_BOOTTIME, which only Linux has, goes on while a laptop sleeps.
     clock = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
     return Reading(time.time(), time.clock_gettime(clock), boot)
 

@@ -37,7 +37,7 @@ class Call:
             settle: Callable[[Any], None] = self._future.set_result
             try:
                 result = work(self)
-            # result() raises it.
+            # result() raises the error.
             except Exception as error:  # noqa: BLE001
                 result, settle = error, self._future.set_exception
             # The service's loop may be closed: the process ends.

@@ -19,7 +19,7 @@ class NotJoined(Exception):
 
 
 def join(parts: Sequence[tuple[Path, float]], target: Path, deadline: float) -> None:
-    """Make *target*, an MP4 that players can begin at once, of a video and perhaps a sound.
+    """Join a video and perhaps a sound into *target*, an MP4 that plays while it loads.
 
     Each of the *parts* is a file with the second at which it begins on the common time line.
     *deadline* is in monotonic time.

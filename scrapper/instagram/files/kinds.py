@@ -290,13 +290,13 @@ def _movie_fills(file: BinaryIO, size: int) -> bool:
 
 
 def _indexed(file: BinaryIO, boxes: Sequence[_Box]) -> list[int]:
-    """Where the segments end that each of the last ``sidx`` boxes refers to."""
+    """Where the last segment of each of the last ``sidx`` boxes ends."""
     indexes = [box for box in boxes if box.name == b"sidx"][-_MOST_INDEXES:]
     return [_indexed_until(file, box) for box in indexes]
 
 
 def _indexed_until(file: BinaryIO, index: _Box) -> int:
-    """Where the last segment ends that a ``sidx`` box refers to."""
+    """Where the last segment of a ``sidx`` box ends."""
     file.seek(index.start)
     content = file.read(min(index.end - index.start, _MOST_PARTS))
     wide = _wide(content)

@@ -265,7 +265,7 @@ class PostDownload:
         )
 
     def _gives_way(self, file: _File) -> bool:
-        """Whether another candidate of a slow file, or another file before it, can be tried."""
+        """Whether something else can be tried first: the file's next candidate, or another file."""
         steps = file.possible(deque(), self._generation)
         # This runs in another thread, and the queue changes meanwhile: use a copy.
         others = not all(it.is_cover for it in list(self._waiting))

@@ -128,7 +128,7 @@ _TIMEOUTS = (TimeoutError, requests.Timeout, urllib3.exceptions.TimeoutError)
 
 
 def next_step(outcome: Outcome, possible: Collection[Step]) -> Step:
-    """The first step of the outcome's row that is *possible*; taking and stopping always are."""
+    """The first step of the outcome's row that is *possible*; TAKE and STOP always are."""
     always = (Step.TAKE, Step.STOP)
     steps = (step for step in _TABLE[outcome][0] if step in always or step in possible)
     return next(steps, Step.MISSING)
