@@ -59,7 +59,7 @@ class Jobs:
         return await self._store.changed(since)
 
     async def forget(self, job: Job) -> bool:
-        """Hide a finished *job* from everybody. Return False if it is gone.
+        """Hide a finished *job* from everybody. Return False if the job is gone.
 
         Raises what :meth:`.JobStore.forget` raises, and:
             JobRunning: the job is not finished.
@@ -71,7 +71,7 @@ class Jobs:
         raise JobRunning
 
     async def cancel(self, job: Job) -> bool:
-        """Cancel the job's posts that did not start. Return False if it is gone.
+        """Cancel the job's posts that did not start. Return False if the job is gone.
 
         Raises what :meth:`.JobStore.change` raises.
         """
@@ -82,7 +82,7 @@ class Jobs:
         return await self._store.change(job, give_up)
 
     async def retry(self, job: Job) -> bool:
-        """Queue the job's failed and cancelled posts again. Return False if it is gone.
+        """Queue the job's failed and cancelled posts again. Return False if the job is gone.
 
         Raises what :meth:`.JobStore.change` raises, and what :meth:`.JobStore.add` raises for a
         new job where this one is finished.

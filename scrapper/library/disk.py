@@ -93,7 +93,7 @@ def storing() -> Iterator[None]:
 
 
 def identity(path: Path) -> tuple[int, int] | None:
-    """What identifies the file at *path*, or the one that a link leads to."""
+    """The device and inode of the file at *path*, or of the file that a link leads to."""
     try:
         status = path.stat()
     except OSError:

@@ -42,7 +42,7 @@ _UNPACKING_BYTES = 32_000_000
 
 
 def legacy_post(folder: Path) -> Post | None:
-    """The files in *folder* as a post; None if it has none of that release's files.
+    """The files in *folder* as a post; None if it has none of the files of release 0.2.0.
 
     Links are not followed. Texts that are missing or unreadable are left out.
     """
@@ -90,7 +90,7 @@ def first_seen(folder: Path) -> float | None:
 
 
 def note_seen(root: Path, shortcodes: Set[str]) -> Set[str]:
-    """Note that *shortcodes* are all the folders of that release; return those noted before."""
+    """Note that *shortcodes* are all the folders of release 0.2.0; return those noted before."""
     seen, known = root / _SEEN, set[str]()
     try:
         if shortcodes:

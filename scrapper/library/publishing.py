@@ -144,7 +144,7 @@ class Publisher:
                 delete(doomed)
 
     def remove(self, shortcode: str, *, unless_kept: bool = False) -> bool:
-        """Remove the post, by one rename first; return whether there was one.
+        """Remove the post, by one rename first; return whether there was a post.
 
         Raises:
             OSError: the post cannot be removed, or is not there.
@@ -250,7 +250,7 @@ def _link(old: Path, new: Path) -> None:
 
 
 def _date(folder: Path, post: Post) -> None:
-    """Give the post's files the time at which it was taken, if it is known."""
+    """Give the post's files the time at which the post was taken, if that is known."""
     moment = post.taken_time
     if moment is None:
         return

@@ -117,7 +117,7 @@ class RenderedPost:
 
     @property
     def size(self) -> int:
-        """About how many bytes of memory it takes, with the post that it was rendered from."""
+        """About how many bytes of memory the JSON takes, together with its post."""
         return 3 * (len(self.before_url) + len(self.after_url))
 
     @classmethod

@@ -180,7 +180,7 @@ class Library:
         return await asyncio.to_thread(self._looked_up, version_of, self.root / shortcode)
 
     async def versions_of(self, shortcodes: Iterable[str]) -> dict[str, int | OSError | None]:
-        """The version of each of these posts; an error if that cannot be read."""
+        """The version of each of these posts; an error if it cannot be read."""
 
         def look(shortcode: str) -> int | OSError | None:
             try:
@@ -293,7 +293,7 @@ class Library:
             log.warning("catalogue not up to date", cause=repr(error))
 
     async def remove(self, shortcode: str) -> bool:
-        """Remove a post; return whether there was one.
+        """Remove a post; return whether the post was stored.
 
         Raises:
             DiskReadOnly: the disk takes no writes.
