@@ -82,7 +82,7 @@ def _place(request: web.Request, key: web.RequestKey[dict[str, str]] | None) -> 
 
 
 def _check_dates(request: web.Request) -> None:
-    """Check that aiohttp 3.14 can read the request's dates: it fails on years past 9999."""
+    """Check that aiohttp 3.14, which fails on years past 9999, can read the request's dates."""
     # Most requests have no dates, and a loop over the three names would take longer.
     headers = request.headers
     if not (

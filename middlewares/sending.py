@@ -33,7 +33,7 @@ _NOTES: web.RequestKey[list[Note]] = web.RequestKey("notes", list)
 
 
 def sending() -> Middleware:
-    """Send each response once no middleware can change it any more, and report how it went.
+    """Send each response once no middleware can change it any more, and report how that went.
 
     ::
 

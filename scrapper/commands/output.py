@@ -51,7 +51,7 @@ def print_near_misses() -> None:
 
 @contextmanager
 def process_logs(processors: Iterable[Processor] = ()) -> Iterator[Scrubber]:
-    """Log to standard output while the block runs; print the SettingsError that it may raise.
+    """Log to standard output while the block runs.
 
     The first lines warn of variables whose names resemble those of settings. The block gets the
     log's scrubber, to which it adds the secrets that it reads.

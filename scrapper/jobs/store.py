@@ -56,10 +56,10 @@ class JobStore(Protocol):
         """The job as it is now; None if it is unknown or too old."""
 
     async def refresh(self, job: Job) -> bool:
-        """Bring *job* up to date if possible. Return False if it is gone."""
+        """Bring *job* up to date if possible. Return False if the job is gone."""
 
     async def change(self, job: Job, how: Change, *, queue: bool = False) -> bool:
-        """Change the posts of *job*, and bring it up to date. Return False if it is gone.
+        """Change the posts of *job*, and bring it up to date. Return False if the job is gone.
 
         With *queue*, the changed posts are queued. The change is kept as a whole, or not at all.
 
@@ -71,7 +71,7 @@ class JobStore(Protocol):
         """The latest *number* jobs that are *wanted* and come *after* a place."""
 
     async def forget(self, job: Job) -> bool:
-        """Hide *job* from everybody; False if it is gone or unfinished.
+        """Hide *job* from everybody; False if the job is gone or unfinished.
 
         Its webhook is still delivered, and plugins are notified of its end.
 

@@ -262,7 +262,7 @@ class _Follower:
                 await jobs.note_reported(name, job)
 
     async def _look_at_conditions(self, conditions: Conditions) -> None:
-        """Notify the plugin of each condition that has changed for it."""
+        """Notify the plugin of each condition that differs from what the plugin knows."""
         plugin = self.plugin.name
         known = await asyncio.to_thread(self._ledger.conditions, plugin)
         for name, condition in (await asyncio.to_thread(conditions.now)).items():
