@@ -49,10 +49,10 @@ def browser_guard(
     that no public site has: ``localhost``, ``*.local``, ``*.lan``, ``*.home.arpa``,
     ``*.internal``. With *hosts* None every name is good. A request without ``Host`` comes from no
     browser. The 421 names the refused host and gives *advice*: what the operator can change. A
-    browser that asks for a page gets the error as one.
+    browser that asks for a page gets the error as a page.
 
     A request that may change something must come from the service's own page, from no page, or from
-    no browser. A GET is such a request if *changes* returns true. A visitor may follow a link to
+    no browser. A GET may change something if *changes* returns true. A visitor may follow a link to
     such a GET from another site. But no page may load it as a picture or in a frame, even from
     another port of the same host, or prefetch it (``Sec-Purpose``). Requests for which *exempt*
     returns true may have any ``Host``.
@@ -90,7 +90,7 @@ class _Misdirected(web.HTTPClientError):
         super().__init__(reason="Misdirected Request", text=text)
 
     def page(self) -> web.Response:
-        """The same error as a page, for people."""
+        """The error as a page, for people."""
         return web.Response(
             status=self.status_code,
             reason=self.reason,
@@ -133,9 +133,9 @@ def is_foreign(request: web.Request, *, by_referer: bool = False) -> bool:
     *by_referer* also ``Referer``, which browsers send even when a visitor follows a link.
     """
     headers = request.headers
-    # If a header comes twice, its worse value counts.
+    # If a header comes twice, the worse value counts.
     if _has_metadata(request):
-        # When another site's page makes it prefetch, Chromium sends "none".
+        # Chromium sends "none" for what another site's page makes it prefetch.
         own = {"same-origin"} if _is_prefetch(request) else {"same-origin", "none"}
         return not own.issuperset(headers.getall("Sec-Fetch-Site"))
     origins = headers.getall(hdrs.ORIGIN, ())
@@ -147,7 +147,7 @@ def is_foreign(request: web.Request, *, by_referer: bool = False) -> bool:
 
 
 def _is_prefetch(request: web.Request) -> bool:
-    """Whether a browser prefetches this, by today's header or older ones."""
+    """Whether a browser prefetches, by the header of today's browsers or of older ones."""
     return any(name in request.headers for name in ("Sec-Purpose", "Purpose", "X-Moz"))
 
 
@@ -164,7 +164,7 @@ def _is_visit(request: web.Request) -> bool:
 def _is_subresource(request: web.Request) -> bool:
     """Whether a browser that sends no ``Sec-Fetch-*`` loads this for a page, or prefetches it.
 
-    Only ``Accept`` then shows that it is a picture, for example.
+    Only ``Accept`` then shows that the request is for a picture, for example.
     """
     headers = request.headers
     if _has_metadata(request) or hdrs.ORIGIN in headers:
@@ -180,7 +180,7 @@ def _has_metadata(request: web.Request) -> bool:
 
 
 def _netloc(origin: str) -> str | None:
-    """The host and port of an origin, as ``Host`` has them; None if it has none."""
+    """The host and port of an origin, as ``Host`` has them; None if there are none."""
     try:
         return urlsplit(origin).netloc.lower() or None
     except ValueError:

@@ -37,7 +37,7 @@ def errors(
     aiohttp's own HTTP exceptions keep status, text and headers; their code is the
     exception's attribute ``code``, else the status's name: ``not_found``, ``method_not_allowed``.
     Everything else is a 500, ``internal_error``, without details; its traceback is logged. If a
-    handler fails after its response has begun, aiohttp logs it and breaks the connection: nothing
+    handler fails after its response has begun, aiohttp logs that and breaks the connection: nothing
     else can reach the client.
     """
 
@@ -82,8 +82,8 @@ def _place(request: web.Request, key: web.RequestKey[dict[str, str]] | None) -> 
 
 
 def _check_dates(request: web.Request) -> None:
-    """Check that aiohttp 3.14 can read the request's dates: it fails on years past 9999."""
-    # Most requests have none, and a loop would take longer.
+    """Check that aiohttp 3.14, which fails on years past 9999, can read the request's dates."""
+    # Most requests have no dates, and a loop over the three names would take longer.
     headers = request.headers
     if not (
         hdrs.IF_MODIFIED_SINCE in headers
@@ -101,7 +101,7 @@ def _code(error: web.HTTPException) -> str:
     named: str | None = getattr(error, "code", None)
     if named is not None:
         return named
-    # Python 3.13 renamed some statuses; these two keep one name.
+    # Python 3.13 renamed some statuses; the codes of these two are fixed.
     renamed = {HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "body_too_large"}
     renamed[HTTPStatus.REQUEST_TIMEOUT] = "timeout"
     status = HTTPStatus(error.status)

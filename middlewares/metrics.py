@@ -30,7 +30,7 @@ def metrics(registry: CollectorRegistry) -> Middleware:
 
     ``http_response_bytes_total`` has the bytes of bodies by route, ``http_requests_aborted_total``
     the requests whose client went away before the last byte, and ``http_internal_errors_total``
-    those that ended with 500; it begins at 0, so that alerts see the first one.
+    those that ended with 500; that counter begins at 0, so that alerts see the first one.
 
     Put this middleware outside the one that turns exceptions into responses.
     """
@@ -47,7 +47,7 @@ def metrics(registry: CollectorRegistry) -> Middleware:
         "http_requests_aborted", "Requests whose client went away before the last byte"
     )
     internal_errors = counter("http_internal_errors", "Requests that ended with 500")
-    # A look-up by labels takes a lock and builds strings.
+    # Cached, because a look-up by labels takes a lock and builds strings.
     series, sizes_of = cache(histogram.labels), cache(sizes.labels)
 
     @web.middleware

@@ -12,7 +12,7 @@ from aiohttp.typedefs import Handler, Middleware
 __all__ = ["HEADERS", "rate_limit"]
 
 HEADERS = web.RequestKey[dict[str, str]]("rate_limit_headers")
-"""Where an outer middleware may put a dictionary, which gets the headers for an error."""
+"""The key of an outer middleware's dictionary, which gets the headers for an error."""
 
 _IPV6_PREFIX = 64
 # The same arithmetic as in _Memory.take, by Redis's clock.
@@ -52,12 +52,12 @@ def rate_limit(
         from middlewares.rate_limit import rate_limit
         app = web.Application(middlewares=[rate_limit(30, 60)])
 
-    Each request takes a token, or as many as *cost* returns. If there are too few, it gets 429 with
-    ``Retry-After``. A request that costs more than the bucket holds takes all of a full one. Both
-    refusals and the responses of inner handlers have ``RateLimit-Limit``, ``RateLimit-Remaining``
-    and ``RateLimit-Reset`` (seconds until the bucket is full). Requests for which *exempt* returns
-    true cost nothing. *penalties* maps the status of a response to the extra tokens that it costs;
-    if fewer are left, it takes all of them. *on_refusal* is called for each refusal.
+    Each request takes a token, or as many as *cost* returns, but at most a full bucket. If too few
+    are left, the request gets 429 with ``Retry-After``. Both refusals and the responses of inner
+    handlers have ``RateLimit-Limit``, ``RateLimit-Remaining`` and ``RateLimit-Reset`` (seconds
+    until the bucket is full). Requests for which *exempt* returns true cost nothing. *penalties*
+    maps the status of a response to the extra tokens that it costs; if fewer are left, it costs
+    those. *on_refusal* is called for each refusal.
 
     A client is ``request.remote``, for IPv6 its /64, since one host usually has a whole /64. Only
     the *max_clients* seen most recently have buckets. *own_limit* returns the name and size of a
@@ -157,10 +157,10 @@ class _Memory:
 
 
 class _Shared:
-    """The buckets called *name* in *redis*, or those of this process while it does not answer."""
+    """The buckets called *name* in Redis, or this process's while Redis does not answer."""
 
     def __init__(self, window_seconds: int, redis: Any, name: str, own: _Memory) -> None:
-        # Only a caller that passes a client needs to have the library.
+        # Only a caller that passes a Redis client needs redis-py.
         from redis.exceptions import RedisError  # noqa: PLC0415
 
         self._unavailable = RedisError

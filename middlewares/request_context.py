@@ -40,8 +40,8 @@ def request_context(*, trusted_proxies: Sequence[Network] = ()) -> Middleware:
         app = web.Application(middlewares=[request_context(trusted_proxies=[ip_network("::1")])])
 
     The client's ``X-Request-ID`` is used if it is valid (up to 128 letters, digits, ``.``, ``_``,
-    ``-``); otherwise one is made. The response carries it, and every structlog line has it as
-    ``request_id``.
+    ``-``); otherwise a new ID is made. The response carries the ID, and every structlog line has it
+    as ``request_id``.
 
     If the connection comes from one of *trusted_proxies*, which are networks, or ``"unix"`` for
     Unix sockets, ``request.remote`` becomes the first address in ``X-Forwarded-For``, read from the
@@ -50,8 +50,8 @@ def request_context(*, trusted_proxies: Sequence[Network] = ()) -> Middleware:
 
     The line, event ``request`` of logger ``access``, has ``method``, ``path`` (without the
     query, which may hold secrets), ``status`` as sent, ``duration_ms`` until the last byte,
-    ``bytes`` of the body, and ``client``. If the client went away before the last byte, it has
-    ``aborted``, too. If the request was cancelled before its response, ``status`` is 499.
+    ``bytes`` of the body, and ``client``. If the client went away before the last byte, it also has
+    ``aborted``. If the request was cancelled before its response, ``status`` is 499.
     """
 
     @web.middleware
@@ -63,7 +63,7 @@ def request_context(*, trusted_proxies: Sequence[Network] = ()) -> Middleware:
         client = _client_of(request, trusted_proxies)
         if client != request.remote:
             request = request.clone(remote=client or "")
-        # No need to unbind it: aiohttp handles each request in its own task.
+        # No need to unbind the ID: aiohttp handles each request in its own task.
         bind_contextvars(request_id=request_id)
 
         def note(sent: Sent) -> None:

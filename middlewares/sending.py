@@ -33,15 +33,15 @@ _NOTES: web.RequestKey[list[Note]] = web.RequestKey("notes", list)
 
 
 def sending() -> Middleware:
-    """Send each response once no middleware can change it any more, and report how it went.
+    """Send each response once no middleware can change it any more, and report how that went.
 
     ::
 
         from middlewares.sending import sending
         app = web.Application(middlewares=[sending(), others_of_yours(), request_context()])
 
-    Put it outermost. Without it, the first middleware that calls :func:`send` sends the response,
-    and middlewares outside of it can no longer change it.
+    Put it outermost: otherwise the first middleware that calls :func:`send` sends the response, and
+    middlewares outside that one can no longer change it.
     """
 
     @web.middleware
@@ -49,7 +49,7 @@ def sending() -> Middleware:
         notes = request[_NOTES] = []
 
         def note_all(sent: Sent) -> None:
-            # Middlewares outside of this learn it from the response.
+            # Middlewares outside this one find the outcome in the response.
             del request[_NOTES]
             for note in notes:
                 note(sent)
@@ -60,9 +60,9 @@ def sending() -> Middleware:
 
 
 async def send(request: web.Request, handler: Handler, note: Note) -> web.StreamResponse:
-    """Return what *handler* answers to *request*; *note* is called when it was sent, or failed.
+    """Return what *handler* answers; *note* is called after the last byte, or after a failure.
 
-    If :func:`sending` is not there, the response is sent here, unless an inner middleware did it.
+    Without :func:`sending`, this function sends the response, unless an inner middleware did.
     If a response counts its own bytes in ``bytes_sent``, that number is used. A request that was
     cancelled before its response was sent has the status 499.
     """
@@ -80,7 +80,7 @@ async def _send(request: web.Request, handler: Handler, note: Note) -> web.Strea
         if sent is None:
             sent = await _finish(request, response)
             if sent.aborted or isinstance(response, web.FileResponse):
-                # aiohttp would send it again.
+                # aiohttp would send the response again.
                 response = _AlreadySent(response)
             response[_SENT] = sent
     except BaseException as error:

@@ -37,7 +37,7 @@ def main() -> int:
             raise SettingsError(f"plugin: the command {options.command} has no func")
         command = options.func or _serve
         if command not in (_serve, _work):
-            # These two commands log it.
+            # These two commands log the near misses.
             from scrapper.commands.output import print_near_misses  # noqa: PLC0415
 
             print_near_misses()
@@ -73,7 +73,7 @@ def _work(_: argparse.Namespace) -> int:
     from scrapper.settings import load_settings  # noqa: PLC0415
 
     with process_logs() as scrubber:
-        # Load these first: the check of REDIS_URL notices if a worker's packages are missing.
+        # Load the settings first: the check of REDIS_URL notices missing packages of a worker.
         settings = load_settings()
         if not settings.redis_url.get_secret_value():
             raise SettingsError("REDIS_URL: set it; a worker takes its posts from Redis")
@@ -142,7 +142,7 @@ def _backup(options: argparse.Namespace) -> int:
 def _replace_closed_streams() -> None:
     """Put /dev/null where the shell closed a standard stream, as ``>&-`` does.
 
-    Otherwise the next file or socket would get its number, and the output meant for it.
+    Otherwise the next file or socket would get the stream's number, and so its output.
     """
     for number in range(3):
         try:
@@ -157,8 +157,8 @@ def _hide_module(module: str) -> None:
     """Hide *module* from libraries that work without it.
 
     Each takes 3 MB or more: rich, which structlog uses for coloured tracebacks; and
-    charset_normalizer, which requests uses to guess encodings. Without it requests assumes UTF-8,
-    which is what Instagram sends.
+    charset_normalizer, which requests uses to guess encodings. Without charset_normalizer, requests
+    assumes UTF-8, which is what Instagram sends.
     """
     sys.modules[module] = None  # type: ignore[assignment]
 

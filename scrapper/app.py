@@ -57,7 +57,7 @@ _SECONDS_BETWEEN_LOOKS = 1.0
 def create_app(parts: ServiceParts) -> web.Application:
     """The service as an aiohttp application, which runs and closes its *parts*.
 
-    It reads files, so do not call it on an event loop.
+    This reads files, so do not call it on an event loop.
 
     Raises:
         SettingsError: a middleware or a plugin's route cannot be made, or the request path is not
@@ -69,7 +69,7 @@ def create_app(parts: ServiceParts) -> web.Application:
     app.on_shutdown.append(_end_streams)
     app.add_routes(_ROUTES)
     check_base_path(settings.base_path, ["/openapi.json", *(route.path for route in _ROUTES)])
-    # Some proxies pass the prefix on.
+    # Some proxies leave the prefix on the path.
     if settings.base_path:
         app.add_routes(_under(settings.base_path))
         app.router.add_get(settings.base_path, to_page)
@@ -83,7 +83,7 @@ def create_app(parts: ServiceParts) -> web.Application:
 def create_worker_app(parts: ServiceParts) -> web.Application:
     """What a worker serves, behind the same middlewares: health, readiness and metrics.
 
-    *parts* run elsewhere.
+    The caller runs the *parts*.
 
     Raises what :func:`create_app` raises.
     """
@@ -129,7 +129,7 @@ def _application(parts: ServiceParts) -> web.Application:
     app[BASE_PATH] = base_path
     app[resources.SESSIONS] = sessions
     app[resources.PROXY] = proxy
-    # Plugins see these.
+    # Plugins see the resources below.
     app[resources.SETTINGS] = settings.without_secrets()
     app[resources.WEBHOOK_HOSTS] = WebhookHosts.from_settings(settings)
     app[resources.METRICS] = measured
@@ -162,7 +162,7 @@ _ROUTES = (
     web.get("/storage", storage),
     web.get("/posts", list_posts),
     web.post("/posts/bulk", bulk_change),
-    # No shortcode is that short, so this path is free.
+    # Shortcodes have at least five characters, so this path is free.
     web.get("/posts/{shortcode:(?!bulk$)[^{}/]+}", get_post),
     web.delete("/posts/{shortcode:(?!bulk$)[^{}/]+}", delete_post),
     web.get("/posts/{shortcode}/thumbnail", thumbnail),
@@ -197,7 +197,7 @@ async def _run_parts(app: web.Application) -> AsyncIterator[None]:
         feed = EventFeed(
             jobs,
             parts.library.news,
-            # As for GET /login: without a key, nobody may see it.
+            # As for GET /login: if no key is set, nobody may see the login.
             (lambda: login_json(login.state)) if app[resources.API_KEYS].needed else None,
         )
         app[resources.EVENTS] = feed
@@ -206,7 +206,7 @@ async def _run_parts(app: web.Application) -> AsyncIterator[None]:
 
 
 async def _follow_files(app: web.Application) -> AsyncIterator[None]:
-    """Look once a second at the files that may change: of keys, logins, sessions, and the lock."""
+    """Look once a second whether the files of keys, logins and sessions, or the lock, changed."""
 
     def look() -> None:
         app[resources.API_KEYS].look()

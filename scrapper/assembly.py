@@ -65,7 +65,7 @@ class Parts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceParts(Parts):
-    """The parts of the service and of a worker; ``fleet`` is None without other processes."""
+    """The parts of the service and of a worker; ``fleet`` is None in a single process."""
 
     plugins: Plugins
     fleet: "Fleet | None"
@@ -177,12 +177,12 @@ def assemble_login(settings: Settings) -> Instagram:
 
 
 def assemble_plugins(settings: Settings, *, pauses: Pauses) -> PluginParts:
-    """The parts of ``plugins``: failed calls are repeated after each of the *pauses*.
+    """The parts of the command ``plugins``: failed calls are repeated after each of the *pauses*.
 
     Raises:
         SettingsError: a plugin cannot be made.
     """
-    # Nobody else may use it meanwhile, whether or not there is Redis.
+    # No other process may use the folder meanwhile, even if there is Redis.
     root = MediaRoot(settings.media_root)
     followed = Followed(
         library=Library(root.path, check=root.check),
@@ -217,15 +217,15 @@ async def serving(parts: ServiceParts) -> AsyncIterator[Jobs]:
 async def working(parts: ServiceParts) -> AsyncIterator["Receiver"]:
     """A receiver that, once it listens, runs ``SCRAPE_CONCURRENCY`` posts at a time.
 
-    At its end it hands back what it did not finish.
+    At the block's end the unfinished posts go back to the queue.
     """
-    # Only a process with Redis has the packages for it.
+    # Only a process that uses Redis has these packages.
     from taskiq.acks import AcknowledgeType  # noqa: PLC0415
     from taskiq.receiver import Receiver  # noqa: PLC0415
 
     from scrapper.jobs.stores.redis_deliveries import RedisDeliveries  # noqa: PLC0415
 
-    # Below that, taskiq logs each message; we log each failure ourselves.
+    # Below WARNING, taskiq logs each message; we log each failure ourselves.
     logging.getLogger("taskiq").setLevel(logging.WARNING)
     settings, fleet, store = (
         parts.settings,
@@ -322,7 +322,7 @@ def _sweeping(parts: ServiceParts) -> AbstractAsyncContextManager[None]:
 def _fleet(settings: Settings, metrics: Metrics) -> "Fleet | None":
     if not settings.redis_url.get_secret_value():
         return None
-    # A single process need not have the packages for it.
+    # A single process need not have the packages for Redis.
     from scrapper.replicas.fleet import Fleet  # noqa: PLC0415
 
     return Fleet(settings, metrics)

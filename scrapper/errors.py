@@ -52,7 +52,7 @@ class SettingsError(Exception):
 
 
 class ScrapeError(Exception):
-    """A scrape ended in a way the contract foresees.
+    """A scrape failed in a way that the API documents.
 
     ``retry_after`` is the number of seconds after which to try again, if known.
     """
@@ -141,7 +141,7 @@ class MediaUnexpected(ScrapeError):
 class MediaTooLarge(ScrapeError):
     """Every file of the post is larger than the client, or the service, allows.
 
-    ``smallest`` is the size in bytes of the smallest one, if known.
+    ``smallest`` is the size in bytes of the smallest file, if known.
     """
 
     def __init__(self, smallest: int | None = None) -> None:
@@ -206,7 +206,7 @@ class Busy(ScrapeError):
 
 
 class DiskFull(ScrapeError):
-    """The disk has no room for the post, or would have less free space than it must."""
+    """The disk has no room for the post, or would have less than MIN_FREE_DISK_MB left."""
 
 
 class DiskReadOnly(ScrapeError):

@@ -26,11 +26,11 @@ _slots = threading.BoundedSemaphore(_AT_ONCE)
 
 
 class FFmpegFailed(Exception):
-    """A program cannot do it; the text, from the program, says why."""
+    """A program failed; the text, from the program, says why."""
 
 
 def missing_programs() -> list[str]:
-    """The missing programs: ffmpeg's own, or, if those are there, the ones that bound them."""
+    """The missing ones of ffmpeg and ffprobe, else of the programs that limit them."""
     missing = ([name for name in names if shutil.which(name) is None] for names in _PROGRAMS)
     return next(filter(None, missing), [])
 
@@ -47,8 +47,8 @@ class FFmpeg:
     def input(path: Path, *, delay: float = 0.0, form: str = "mov") -> Sequence[str]:
         """The arguments for a file to read, which begins *delay* seconds late.
 
-        It is read as MP4 and its kin, or in another *form*, never as a playlist that names other
-        files.
+        ffmpeg reads the file as MP4 and its kin, or in another *form*, never as a playlist that
+        names other files.
         """
         late = ("-itsoffset", f"{delay:.6f}") if delay else ()
         return (*late, *_INPUT, "-f", form, "-i", str(path))
@@ -57,8 +57,8 @@ class FFmpeg:
         """What *program* prints, at most 100 kB; its files may be up to *max_bytes* large.
 
         Raises:
-            FFmpegFailed: it fails, or reaches one of its bounds.
-            TimeoutError: it would take more than *seconds*, its wait for others included.
+            FFmpegFailed: *program* fails, or reaches one of its bounds.
+            TimeoutError: *program* takes more than *seconds*, the wait for others included.
         """
         deadline = time.monotonic() + seconds
         if not _slots.acquire(timeout=max(0.0, seconds)):
@@ -80,7 +80,7 @@ class FFmpeg:
         alloc = ("-max_alloc", str(self._memory))
         quietly = ("-hide_banner", "-loglevel", "error", *alloc)
         bounds = (f"--data={self._memory}", f"--fsize={max_bytes}", "--core=0")
-        # A killed service leaves no program behind, and requests come first.
+        # setpriv kills the program if the service is killed; nice lets requests go first.
         wrapped = ("setpriv", "--pdeathsig", "KILL", "nice", "prlimit", *bounds, program)
         try:
             process = subprocess.Popen(  # noqa: S603 - no shell, and paths of our own

@@ -66,20 +66,20 @@ def is_shortcode(text: str) -> bool:
 def read_link(url: str, *, max_length: int) -> Link:
     """Return what *url* names: a post's shortcode, or a share link that leads to one.
 
-    It takes ``https`` URLs of ``instagram.com`` and ``www.instagram.com`` whose path is
+    It accepts ``https`` URLs of ``instagram.com`` and ``www.instagram.com`` whose path is
     ``/<p|reel|reels|tv>/<shortcode>``, with a user name in front of it or not, or
     ``/share/[p|reel/]<token>``, and with anything after it. Shortcode and token are matched on the
-    percent-decoded path segment. The link of one story, or of one item of a highlight, names the
-    shortcode that its number is in base 64. White space and invisible characters around the URL are
-    ignored.
+    percent-decoded path segment. The link of one story, or of one item of a highlight, stands for
+    the shortcode that its number gives in base 64. White space and invisible characters around the
+    URL are ignored.
 
     Raises:
-        UnsupportedLink: it names something of Instagram's that is not a post.
+        UnsupportedLink: the URL names something of Instagram's that is not a post.
         InvalidURL: for every other text, and for one of more than *max_length* characters.
     """
     url = clean_link(url)
-    # urlsplit() drops line breaks and leading spaces, as the WHATWG URL standard says. Others keep
-    # them, and could read another URL in the same text.
+    # urlsplit() drops line breaks and leading spaces, as the WHATWG URL standard says. Other
+    # programs keep them, and could read another URL in the same text.
     if len(url) > max_length or not url.isprintable() or " " in url:
         raise InvalidURL
     try:
@@ -131,7 +131,7 @@ def clean_link(text: str) -> str:
 
 
 def item_in(url: str) -> int | None:
-    """The number of the item that a post's *url* points at, by ``img_index``; None: no item."""
+    """The number of the item that a post's *url* names by ``img_index``; None if it has none."""
     values = parse_qs(urlsplit(clean_link(url)).query)
     found = _ITEM.fullmatch(values.get("img_index", [""])[0])
     return int(found[0]) if found else None

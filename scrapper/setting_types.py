@@ -209,7 +209,7 @@ def _is_writable(path: Path) -> Path:
 def _reason_not_writable(folder: Path, wanted: Path) -> str:
     """Why *folder* cannot be written, and what the operator can do about it.
 
-    It is *wanted* itself, a folder in it, or the nearest one above it that exists.
+    *folder* is *wanted* itself, a folder in it, or the nearest one above it that exists.
     """
     if not folder.is_dir():
         return f"{folder} is not a folder"
@@ -220,7 +220,7 @@ def _reason_not_writable(folder: Path, wanted: Path) -> str:
     missing = f"{wanted} cannot be made or reached: " if above else ""
     if owner == ours:
         return f"{missing}{folder} cannot be written: give its owner the rights (chmod u+rwx)"
-    # Nobody should give away a folder of the system.
+    # Nobody should change the owner of a folder of the system.
     give = (
         f"make it first (mkdir -p {wanted} && chown {ours} {wanted})"
         if above
@@ -313,7 +313,7 @@ def _is_redis_url(url: SecretStr) -> SecretStr:
     try:
         parse_url(url.get_secret_value())
     except ValueError:
-        # Its message may quote a part of the password.
+        # The error's message may quote a part of the password.
         raise ValueError(
             "not the URL of a Redis; write /, # and @ in its password as %2F, %23 and %40"
         ) from None

@@ -106,7 +106,7 @@ _SECRETS = (
 
 
 def _usual_media_root() -> Path:
-    """The image's folder where there is one, else one in the current folder."""
+    """``/data/instaloader`` if there is a ``/data``, as in the image; else ``data/instaloader``."""
     data = Path("/data")
     return (data if data.is_dir() else Path("data")) / "instaloader"
 
@@ -342,7 +342,7 @@ def load_settings(**given: Any) -> Settings:
     """Read the settings from the environment; those *given* take precedence.
 
     Raises:
-        SettingsError: some are wrong.
+        SettingsError: a setting is wrong.
     """
     faults = list(_wrong_proxy())
     try:

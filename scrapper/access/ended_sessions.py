@@ -39,7 +39,7 @@ class EndedSessions:
             self._look()
 
     def has(self, key: str, session: Session) -> bool:
-        """Whether the session with the key's name, its expiry and its ID was ended."""
+        """Whether *session* (expiry and ID) of the key called *key* was ended."""
         ended = self._ended.get(key, [])
         return session in ended or (len(ended) >= _MOST and session < ended[0])
 
@@ -47,7 +47,7 @@ class EndedSessions:
         """Note that a session was ended. Sessions that expired before *now* are forgotten.
 
         Raises:
-            MediaFolderGone, OSError: it is noted only in memory.
+            MediaFolderGone, OSError: the end is noted only in memory.
         """
         with self._lock:
             try:

@@ -27,7 +27,7 @@ _LINE = re.compile(
 
 
 class Key(NamedTuple):
-    """A key, and the requests that it may make in a window; None if its address's limit applies.
+    """An API key; ``limit`` is its requests per window, None if the limit of addresses applies.
 
     ``sees_all`` is true of ``API_KEY`` alone: with another key, a client sees only its own jobs.
     """
@@ -39,7 +39,7 @@ class Key(NamedTuple):
 
     @property
     def owner(self) -> str | None:
-        """The owner whose jobs the key sees; None if it sees everybody's."""
+        """The owner whose jobs the key sees; None if the key sees everybody's."""
         return None if self.sees_all else self.name
 
 
@@ -108,7 +108,7 @@ class ApiKeys:
             keys = [*keys, Key(_UNNAMED, self._fixed, sees_all=True)]
         self._complaint = ""
         if keys == self._keys:
-            # The scrubber compares tuples of secrets by identity.
+            # Keep the tuple: the scrubber compares tuples of secrets by identity.
             return
         self._keys = keys
         self._secrets = tuple(known.key for known in keys)

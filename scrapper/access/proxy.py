@@ -1,4 +1,4 @@
-"""Sign-in by a proxy: the name that it sends in a header stands for a key."""
+"""Sign-in by a proxy: the name that the proxy sends in a header stands for a key."""
 
 import re
 import struct

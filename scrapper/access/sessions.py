@@ -32,8 +32,8 @@ class Sessions:
 
     A cookie's value names the key that it stands for, and its expiry, and is signed with that key.
     So a session survives a restart, holds for all replicas, and ends when the key does. Replicas
-    share their media folder, and with it the list of the *ended* sessions: with *shared*, it is
-    read again whenever it changed. A request's session is its key, with the key's name and limit.
+    share their media folder, and with it the list of the *ended* sessions: with *shared*, the list
+    is read again after each change. A request's session is its key, with the key's name and limit.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class Sessions:
         """End the session of *request* for good, if it has one.
 
         Raises:
-            ScrapeError: the disk is full, read-only or gone: it may be valid after a restart.
+            ScrapeError: the disk is full, read-only or gone; a restart may revive the session.
         """
         key, found = await self.key_of(request), _FORM.fullmatch(request.cookies.get(COOKIE, ""))
         if key is not None and found is not None:
@@ -80,7 +80,7 @@ class Sessions:
         return self._keys.carried_by(request) or await self.key_of(request)
 
     async def key_of(self, request: web.Request) -> Key | None:
-        """The key that the cookie of *request* stands for; None if it has none.
+        """The key that the cookie of *request* stands for; None without a valid cookie.
 
         A request that another site's page made has no session, whatever it carries.
         """

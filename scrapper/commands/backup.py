@@ -60,7 +60,7 @@ def _output(file: Path) -> Iterator[IO[bytes]]:
         return
     if os.path.lexists(file) and not file.is_file():
         raise FileExistsError(f"{file} is not a regular file")
-    # Only its owner can ever read it.
+    # Only the owner of the file can ever read it.
     try:
         descriptor, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
     except OSError as error:

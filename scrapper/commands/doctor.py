@@ -66,7 +66,7 @@ MEANINGS: Mapping[str, tuple[str, str]] = {
     "not_needed": ("not asked: nothing says that the post needs a login", ""),
     "no_session": ("not asked: no session in use", ""),
 }
-"""By outcome, what it means, and what to do about it."""
+"""What each outcome means, and what to do about it."""
 
 
 def doctor(link: str) -> int:
@@ -140,7 +140,7 @@ def _state(settings: Settings, instagram: Instagram, found: Findings) -> Iterato
 
 
 def _ffmpeg() -> str:
-    """Whether it is there, with the programs that bound it."""
+    """Whether ffmpeg is there, with the programs that limit it."""
     missing = missing_programs()
     return f"{', '.join(missing)} not found" if missing else "found"
 
@@ -180,7 +180,7 @@ def _folder(path: Path, enough: int) -> str:
 def _redis(url: str) -> str:
     if not url:
         return "not used"
-    # A single process need not have the packages for it.
+    # A single process need not have the packages for Redis.
     from redis.exceptions import RedisError  # noqa: PLC0415
 
     from scrapper.replicas.client import blocking_client  # noqa: PLC0415

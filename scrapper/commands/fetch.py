@@ -66,9 +66,10 @@ class FetchOptions(NamedTuple):
 def fetch(urls: Sequence[str], files: Sequence[str], options: FetchOptions) -> int:
     """Download the posts of *urls*, and those that *files* list; return the exit code.
 
-    On a terminal each post has a progress bar. Elsewhere each has a line of JSON, written when it
-    ends: what ``POST /scrape`` would give, or ``url``, ``status``, ``code`` and ``error``. The exit
-    code is that of the first link that failed. If one is not a post's link, nothing is downloaded.
+    On a terminal each post has a progress bar. Elsewhere each post has a line of JSON, written when
+    the post ends: what ``POST /scrape`` would give, or ``url``, ``status``, ``code`` and ``error``.
+    The exit code is that of the first link that failed. If any is not a post's link, nothing is
+    downloaded.
 
     Posts that meet a limit are tried again, for ``JOB_PATIENCE_SECONDS`` in all.
 
@@ -111,13 +112,13 @@ def _clean_up(parts: Parts) -> None:
 
 
 async def _run(parts: Parts, urls: Sequence[str], options: FetchOptions) -> list[int]:
-    """Fetch the posts of all *urls*; their statuses, in order.
+    """Fetch the posts of all *urls*; return their statuses, in order.
 
     Raises:
-        _Ended: a signal came, or the output takes no more.
+        _Ended: a signal came, or the output takes no more data.
     """
     if parts.root.found_free:
-        # Otherwise this would remove the downloads of another command.
+        # open() removes unfinished downloads, which otherwise may be another command's.
         await parts.library.open()
     settings = parts.settings
     store = MemoryStore(spacing=settings.seconds_a_query)
@@ -164,7 +165,7 @@ class _Report:
         """Show how the post at *index* is now.
 
         Raises:
-            _Ended: the output takes no more.
+            _Ended: the output takes no more data.
         """
         if post.state == "running":
             if index not in self._by_index:

@@ -24,7 +24,7 @@ def read_links(arguments: Sequence[str], files: Sequence[str], *, max_url_length
     follows a ``#`` at the beginning of a line or after a space.
 
     Raises:
-        WrongLinks: some cannot be used.
+        WrongLinks: some links cannot be used.
     """
     urls, wrong = [], []
     for where, text in _texts(arguments, files):

@@ -27,7 +27,7 @@ def login(file: Path | None, *, forget: bool) -> int:
     """Give the service at ``MEDIA_ROOT`` the session in *file*; return the exit code.
 
     *file* has a browser's cookies in any of their forms, or was saved by ``instaloader --login``;
-    ``-`` stands for cookies from standard input. If it is None, the settings name the file.
+    ``-`` stands for cookies from standard input. If *file* is None, the settings name one.
     Instagram is asked once whether the session is alive. A running service uses the session within
     a second. With *forget*, the service is logged out instead.
 

@@ -14,7 +14,7 @@ __all__ = ["middlewares"]
 
 
 def middlewares() -> int:
-    """Print a line for each middleware, outermost first, and what to know of them; return 0.
+    """Print a line for each middleware, outermost first, and the path's weak spots; return 0.
 
     Raises:
         SettingsError: the service would not start with these settings.

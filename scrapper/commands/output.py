@@ -33,7 +33,7 @@ def print_folder(root: MediaRoot, *, must_be_used: bool) -> None:
     """Print which folder the command uses, and whether no service has used it yet.
 
     Raises:
-        SettingsError: none has, and it *must_be_used*.
+        SettingsError: no service has used the folder, and it *must_be_used*.
     """
     print(f"Media folder: {root.path}", file=sys.stderr)
     if not root.used:
@@ -51,7 +51,7 @@ def print_near_misses() -> None:
 
 @contextmanager
 def process_logs(processors: Iterable[Processor] = ()) -> Iterator[Scrubber]:
-    """Log to standard output while the block runs; print the SettingsError that it may raise.
+    """Log to standard output while the block runs.
 
     The first lines warn of variables whose names resemble those of settings. The block gets the
     log's scrubber, to which it adds the secrets that it reads.
@@ -74,7 +74,7 @@ def logs_if_asked(
 ) -> AbstractContextManager[None]:
     """Log to standard error while the block runs, if ``LOG_LEVEL`` is set.
 
-    Failures are printed anyway.
+    The commands print failures anyway.
     """
     level = settings.log_level if "log_level" in settings.model_fields_set else "critical"
     return logs_to(sys.stderr, level=level, style="console", scrubber=Scrubber(more=more_secrets))

@@ -13,18 +13,18 @@ from scrapper.settings import load_settings
 
 __all__ = ["plugins"]
 
-# Somebody is waiting for the command.
+# Short, because the user waits for the command.
 _PAUSES = Pauses(tries=(1.0, 10.0))
 
 
 def plugins(*, again: str | None) -> int:
     """Print a line for each plugin; with *again*, run that plugin over the whole library.
 
-    If the service runs, it does that itself, and begins within seconds. Return 0, or 1 if the
+    A running service does that itself, and begins within seconds. Return 0, or 1 if the
     plugin gave up on some posts.
 
     Raises:
-        SettingsError: a plugin cannot be loaded, there is none called *again*, or no service has
+        SettingsError: a plugin cannot be loaded, none is called *again*, or no service has
             used the folder yet.
     """
     parts = assemble_plugins(load_settings(), pauses=_PAUSES)

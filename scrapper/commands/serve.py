@@ -36,7 +36,7 @@ def serve() -> int:
     the deadline of a scrape. Some seconds later the process ends, whatever its threads do.
 
     Raises:
-        SettingsError: some are wrong.
+        SettingsError: a setting is wrong.
     """
     with (
         tracing(LogSettings.or_defaults().otel_traces_exporter) as processors,

@@ -34,7 +34,7 @@ def work(settings: Settings, scrubber: Scrubber) -> int:
     ``WORKER_GRACE_SECONDS``, and hands the rest back to other workers.
 
     Raises:
-        SettingsError: some are wrong.
+        SettingsError: a setting is wrong.
     """
     parts = assemble(settings)
     scrubber.follow(settings.secrets, lambda: parts.instagram.login.secrets)

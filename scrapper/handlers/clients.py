@@ -9,7 +9,7 @@ __all__ = ["owner_of", "sender_of"]
 
 
 async def sender_of(request: web.Request, *, anew: bool = False) -> Key | str | None:
-    """The key of *request*, or the name of a person that a proxy signed in; None for anybody.
+    """The key of *request*, or the name of a person that a proxy signed in; None if unknown.
 
     With *anew*, a session that was checked before is checked again.
     """
@@ -20,7 +20,7 @@ async def sender_of(request: web.Request, *, anew: bool = False) -> Key | str | 
 async def owner_of(request: web.Request) -> str | None:
     """Whose jobs the client of *request* sees and changes; None for everybody's.
 
-    That is the name of its key, or of the person that a proxy signed in.
+    The owner is the name of the client's key, or of the person that a proxy signed in.
     """
     sender = await sender_of(request)
     return sender.owner if isinstance(sender, Key) else sender

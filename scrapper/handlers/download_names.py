@@ -94,7 +94,7 @@ def _distinct(names: Iterable[str]) -> list[str]:
 
 def _safe(text: str) -> str:
     text = unicodedata.normalize("NFC", " ".join(text.split()))
-    # Without control and format characters, and those that no font has.
+    # Drop control and format characters, and those that no font has.
     shown = (one for one in text if unicodedata.category(one)[0] != "C")
     return _RESERVED_LETTERS.sub("_", "".join(shown)).strip(" .")
 

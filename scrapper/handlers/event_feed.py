@@ -30,8 +30,8 @@ _MOST_JOBS = 10_000
 class EventFeed:
     """Changes of *jobs*, of posts (from *news*), and of what *login* returns, as events.
 
-    It polls while anybody follows, and for a minute after that, so that a client that comes back
-    can resume. *login* is None if clients may not see it.
+    The feed polls while anybody follows, and for a minute after that, so that a client that comes
+    back can resume. *login* is None if clients may not see it.
     """
 
     def __init__(self, jobs: Jobs, news: News, login: Callable[[], bytes] | None) -> None:
@@ -45,7 +45,7 @@ class EventFeed:
         self._starting = asyncio.Lock()
         self._looking: asyncio.Task[None] | None = None
         self._seen: _Seen | None = None
-        # The version of each job that was last shown.
+        # The version of each job that the feed last showed.
         self._shown: dict[str, int] = {}
 
     async def close(self) -> None:
@@ -120,18 +120,18 @@ class EventFeed:
             self._seen = None
 
     async def _begin(self) -> "_Seen":
-        """Note where events begin; they leave out whatever happened before."""
+        """Note where events begin: earlier changes give none."""
         number, place = (await self._jobs.changed(0)).number, await self._news.place()
         self._shown.clear()
         self._journal.begin_anew()
         return _Seen(number, place, self._login())
 
     async def _look(self, seen: "_Seen") -> "_Seen":
-        """Note what changed since it was last *seen*."""
+        """Note the changes after what was *seen*."""
         changes = await self._jobs.changed(seen.number)
         place, posts = await self._news.since(seen.place)
         if changes.number < seen.number or posts is None:
-            # Redis lost its data, or more happened than it keeps.
+            # Redis lost its data, or more happened than the news keep.
             return await self._begin()
         for shortcode, change in posts:
             self._journal.add("post", orjson.dumps({"shortcode": shortcode, "change": change}))

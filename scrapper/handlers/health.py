@@ -72,7 +72,7 @@ async def metrics(request: web.Request) -> web.StreamResponse:
     known.free_bytes.set(free or 0)
     await known.count()
     encode, content_type = choose_encoder(",".join(request.headers.getall(hdrs.ACCEPT, ())))
-    # It reads the system's files about the process.
+    # The registry reads the system's files about the process.
     body = await asyncio.to_thread(encode, known.registry)
     response = web.Response(body=body, headers={hdrs.CONTENT_TYPE: content_type})
     response.enable_compression()

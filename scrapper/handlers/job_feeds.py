@@ -26,7 +26,7 @@ class JobFeeds:
 
     @asynccontextmanager
     async def following(self, job: Job) -> AsyncIterator["_Feed"]:
-        """The feed of *job*; it looks while anybody follows the job."""
+        """The feed of *job*, which polls while anybody follows the job."""
         feed = self._feeds.get(job.id)
         if feed is None:
             feed = self._feeds[job.id] = _Feed(self._jobs, job)
@@ -48,7 +48,7 @@ class _Feed:
         self._jobs = jobs
         self._job = job
         self._changed = asyncio.Event()
-        # Rendered since the last change.
+        # Pieces rendered since the last change.
         self._pieces = Pieces()
         self._last = b""
         self._over = False
@@ -56,7 +56,7 @@ class _Feed:
         self.looking = in_background(self._look(), f"events of job {job.id}")
 
     async def _look(self) -> None:
-        """Look at the job, until it is over, or gone, or the process ends."""
+        """Poll the job until it is over or gone, or the process ends."""
         try:
             # A thousand streams must not keep the loop busy.
             async for job in self._jobs.follow(

@@ -84,7 +84,7 @@ async def create_job(request: web.Request) -> web.Response:
 async def list_jobs(request: web.Request) -> web.Response:
     """The jobs, newest first: ``limit`` of them, after ``cursor``.
 
-    A named key sees its own.
+    A named key sees only its own jobs.
     """
     limit, after = limit_in(request), cursor_in(request)
     state = cast(JobState | None, choice_in(request, "state", _STATES))

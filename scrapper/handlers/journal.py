@@ -25,7 +25,7 @@ class _Event(NamedTuple):
 class Pieces:
     """Pieces of a stream, and where each ends, each made once for all readers.
 
-    It keeps the latest 4 MB of them: readers that begin at different events get different pieces.
+    Only the latest 4 MB stay: readers that begin at different events get different pieces.
     """
 
     def __init__(self) -> None:
@@ -44,7 +44,7 @@ class Pieces:
         return made
 
     def clear(self) -> None:
-        """Forget all."""
+        """Forget all pieces."""
         self._made.clear()
         self._bytes = 0
 
@@ -52,8 +52,8 @@ class Pieces:
 class Journal:
     """The latest events, 4 MB of them, numbered.
 
-    A reader knows the number of the last event that it saw, and can resume there while the next one
-    is still here.
+    A reader knows the number of the last event that it saw, and can resume there while the next
+    event is still in the journal.
     """
 
     def __init__(self) -> None:
@@ -104,8 +104,8 @@ class Journal:
     def after(self, place: int, viewer: str | None) -> tuple[bytes, int]:
         """The events after number *place* that *viewer* may see, and the number of the last.
 
-        At most 64 KB of them, or one, so a slow reader holds no more than that in memory. *viewer*
-        is None if the client sees everything.
+        At most 64 KB of events, or one larger event: a slow reader holds no more in memory.
+        *viewer* is None if the client sees everything.
         """
         return self._pieces.get((place, viewer), lambda: self._make(place, viewer))
 

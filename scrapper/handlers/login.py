@@ -71,7 +71,7 @@ async def get_login(request: web.Request) -> web.Response:
     """The state of the login, never a cookie."""
     _check_key(request)
     login = request.app[INSTAGRAM].login
-    # It looks at the files, which another process may have changed.
+    # session() looks at the files, which another process may have changed.
     await asyncio.to_thread(login.session)
     return _respond(login.state)
 
@@ -86,7 +86,7 @@ async def get_login(request: web.Request) -> web.Response:
     errors=(400, 403, 408, 502, 507),
 )
 async def put_login(request: web.Request) -> web.Response:
-    """Use the body's cookies as the session, after asking Instagram once whether it is alive."""
+    """Use the body's cookies as the session, if Instagram, asked once, says that it is alive."""
     _check_key(request)
     try:
         cookies = parse_cookies(await read_text(request))

@@ -81,7 +81,7 @@ RANGES = {
 async def media(request: web.Request) -> web.StreamResponse:
     stored = await stored_post(request)
     post, filename = stored.post, request.match_info["filename"]
-    # A name, never a path, so only a post's own files can be reached.
+    # Looked up by name, never by path, so only a post's own files can be reached.
     file = next((file for file in post.files if file.filename == filename), None)
     if file is None:
         raise web.HTTPNotFound(text="The post has no such file")
@@ -101,8 +101,8 @@ async def media(request: web.Request) -> web.StreamResponse:
 async def download(request: web.Request) -> web.StreamResponse:
     """A file of the post as an attachment: its first video, else its first picture.
 
-    ``item=2`` chooses the second file of a carousel. ``archive=zip`` puts all of them, or the
-    chosen one, into an archive. ``audio=1`` and ``h264=1`` let a plugin convert it.
+    ``item=2`` chooses the second file of a carousel. ``archive=zip`` puts all files, or the chosen
+    one, into an archive. ``audio=1`` and ``h264=1`` let a plugin convert the file.
     """
     choice = _Choice.of(request)
     stored = await stored_post(request)
@@ -169,7 +169,7 @@ def _shortcodes(request: web.Request) -> Sequence[str]:
     """The posts that the query names.
 
     Raises:
-        InvalidParameter: it names none or too many, or combines them with something else.
+        InvalidParameter: the query names none or too many, or has other parameters, too.
     """
     if not request.query.keys().isdisjoint(("url", "link", "item", *CONVERSION_NAMES)):
         raise InvalidParameter(text="shortcodes can be combined only with archive=zip")
@@ -253,7 +253,7 @@ async def file_response(
     # After a refresh, other files have the same names.
     cache: str = "private, no-cache",
 ) -> web.StreamResponse:
-    """A file of a post that was stored at a unix time, *named* by ``Content-Disposition``.
+    """A file of a post; *stored_at* is in unix time, *named* its ``Content-Disposition``.
 
     Raises:
         MediaFolderGone: the disk is gone.
@@ -276,7 +276,7 @@ async def file_response(
 class _MediaResponse(web.FileResponse):
     """A *version* of a file; ``bytes_sent`` counts what was sent of it.
 
-    The file's own time is when the post was taken, so it does not identify the version.
+    The file's own time is that of the post on Instagram, so it does not identify the version.
     """
 
     bytes_sent = 0
@@ -285,7 +285,7 @@ class _MediaResponse(web.FileResponse):
         super().__init__(path, headers={**headers, **version.headers})
         self._version = version
 
-    # aiohttp derives both from the file's time; the headers have those of the version.
+    # aiohttp derives ETag and Last-Modified from the file's time; the headers have the version's.
     @property
     def etag(self) -> ETag | None:
         return super().etag
@@ -309,7 +309,7 @@ class _MediaResponse(web.FileResponse):
         try:
             return await super()._sendfile(request, fobj, offset, count)
         finally:
-            # asyncio's sendfile leaves the position there even if the client went away.
+            # asyncio's sendfile moves the position by what it sent, even if the client went away.
             self.bytes_sent = max(0, os.lseek(fobj.fileno(), 0, os.SEEK_CUR) - offset)
 
 
@@ -324,7 +324,7 @@ async def _archive(
     names = request.app[DOWNLOAD_NAMES]
     archive = _Archive(request.app[LIBRARY].root)
     if not await asyncio.to_thread(archive.add, post, items, names.of_all(post, items)):
-        # Meanwhile a sweep may remove the post, or the disk may vanish, which is another error.
+        # A sweep may have removed the post; check() raises if instead the disk vanished.
         await asyncio.to_thread(request.app[LIBRARY].check)
         raise NotStored
     return await archive.send(request, names.of_archive(post))
@@ -338,7 +338,7 @@ async def _archive_of_posts(request: web.Request, shortcodes: Sequence[str]) -> 
     archive = _Archive(library.root)
 
     def add() -> set[str]:
-        """Add the posts; return the shortcodes of those that are there."""
+        """Add the posts; return the shortcodes of those whose files are there."""
         return {
             post.shortcode
             for post, folder in zip(found, folders, strict=True)
@@ -394,7 +394,7 @@ class _Archive:
 async def _send(
     request: web.Request, response: web.StreamResponse, pieces: Generator[bytes]
 ) -> None:
-    """Send all *pieces*, which threads make; close what they opened, whatever ends it.
+    """Send all *pieces*, which threads make; in any case close the files that they opened.
 
     If a file is removed or replaced meanwhile, the client must see that its archive is incomplete.
     """

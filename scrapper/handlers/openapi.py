@@ -121,7 +121,7 @@ class Operation:
 
 
 def openapi() -> Handler:
-    """A handler of ``GET /openapi.json``, which makes the description when it is asked for.
+    """A handler of ``GET /openapi.json``, which makes the description on the first request.
 
     Few people ever ask, and making it costs time and memory.
     """
@@ -142,14 +142,14 @@ def openapi() -> Handler:
 def describe_api(app: web.Application, server: str) -> dict[str, Any]:
     """The description of *app* under *server*.
 
-    It leaves out routes whose handlers are not described, such as pages.
+    Routes whose handlers are not described, such as pages, are left out.
     """
     keyed, max_url_length = app[API_KEYS].needed, app[SETTINGS].max_url_length
     operations: dict[str, tuple[str, str, Operation]] = {}
     for route in app.router.routes():
         operation = getattr(route.handler, _ATTRIBUTE, None)
         if operation and route.resource and route.method != hdrs.METH_HEAD:
-            # With BASE_PATH each operation has two routes; this describes the first.
+            # With BASE_PATH each operation has two routes; only the first is described.
             described = route.resource.canonical, route.method.lower(), operation
             operations.setdefault(operation.id, described)
     describer = _Describer([operation for _, _, operation in operations.values()])
@@ -173,7 +173,7 @@ def describe_api(app: web.Application, server: str) -> dict[str, Any]:
         },
         "servers": [{"url": server, "description": "This service"}],
         "tags": [{"name": name, "description": text} for name, text in _TAGS.items()],
-        # A key that is optional here lets generated clients use services with one, too.
+        # An optional key lets generated clients use services that need a key, too.
         "security": [*([] if keyed else [{}]), {"key": []}, {"bearer": []}],
         "paths": paths,
         "webhooks": {"jobEnded": {"post": describer.webhook()}},

@@ -78,7 +78,7 @@ _OWNER = {"type": "string", "pattern": "^[A-Za-z0-9._]{1,30}$"}
 async def list_posts(request: web.Request) -> web.Response:
     """The stored posts, newest first: ``limit`` of them, after ``cursor``.
 
-    ``q``, ``owner``, ``kept`` and ``type`` choose among them. A ``cursor`` belongs to its ``sort``.
+    ``q``, ``owner``, ``kept`` and ``type`` choose among them. A ``cursor`` fits only its ``sort``.
     """
     limit, after = limit_in(request), cursor_in(request)
     listing = await request.app[LIBRARY].list(limit, after, _search(request))
@@ -150,7 +150,7 @@ async def release_post(request: web.Request) -> web.Response:
     errors=(400, 408),
 )
 async def bulk_change(request: web.Request) -> web.Response:
-    """Do to each post what its own route does, and report the outcomes."""
+    """Keep, release or delete each post as its own route does, and report the outcomes."""
     asked, library = await read_body(request, BulkRequest), request.app[LIBRARY]
     turns = asyncio.Semaphore(_CHANGED_AT_ONCE)
 
@@ -188,8 +188,8 @@ async def stored_post(request: web.Request) -> StoredPost:
     """The post that the request's path names.
 
     Raises:
-        InvalidParameter: it is not a shortcode.
-        NotStored: it is not stored.
+        InvalidParameter: the path has no valid shortcode.
+        NotStored: the post is not stored.
     """
     stored = await request.app[LIBRARY].get(_shortcode(request))
     if stored is None:
@@ -227,7 +227,7 @@ def _shortcode(request: web.Request) -> str:
 def post_json(
     request: web.Request, stored: StoredPost, url: str | None = None, *, cached: bool = True
 ) -> bytes:
-    """The post as the response to *request*, which named it by *url*, or by its shortcode."""
+    """The post as the response to *request*, which named it by *url*, or else by shortcode."""
     return stored.to_json(
         url,
         cached=cached,

@@ -33,7 +33,7 @@ def limit_in(request: web.Request) -> int:
     """The ``limit`` of a listing.
 
     Raises:
-        InvalidParameter: it is not a number, or out of range.
+        InvalidParameter: the limit is not a number, or out of range.
     """
     limit = request.query.get("limit", str(_DEFAULT_LIMIT))
     is_number = limit.isascii() and limit.isdecimal() and len(limit) <= len(str(_MOST))
@@ -46,7 +46,7 @@ def cursor_in(request: web.Request) -> Cursor | None:
     """The ``cursor`` of a listing; None for the first page.
 
     Raises:
-        InvalidParameter: it is not a cursor.
+        InvalidParameter: the value is not a cursor.
     """
     try:
         return Cursor.parse(request.query["cursor"]) if "cursor" in request.query else None
@@ -58,7 +58,7 @@ def choice_in(request: web.Request, name: str, choices: Sequence[str]) -> str | 
     """The value of the parameter *name*, one of the *choices*; None if it is not there.
 
     Raises:
-        InvalidParameter: it has another value.
+        InvalidParameter: the value is none of these.
     """
     value = request.query.get(name)
     if value not in (None, *choices):
@@ -70,6 +70,6 @@ def flag_in(request: web.Request, name: str) -> bool:
     """Whether the parameter *name* is set.
 
     Raises:
-        InvalidParameter: it is not ``1``.
+        InvalidParameter: the value is not ``1``.
     """
     return choice_in(request, name, ["1"]) is not None

@@ -74,7 +74,7 @@ class ScrapeRequest(WishRequest):
             min_length=1,
             description="The post's URL, or a share link to it; with a login, also the URL of a "
             "story, or of a highlight's item",
-            # What links.py takes, as far as a pattern can say it.
+            # What links.py accepts, as far as a pattern can express it.
             json_schema_extra={"pattern": _POST_URL},
             examples=["https://www.instagram.com/reel/SHORTCODE/"],
         ),
@@ -133,8 +133,8 @@ async def read_body(request: web.Request, model: type[Body]) -> Body:
     """The request's body as a *model*, whatever its ``Content-Type``.
 
     Raises:
-        InvalidBody: it is something else, or incomplete.
-        web.HTTPRequestTimeout: it did not come within ``CLIENT_TIMEOUT_SECONDS``.
+        InvalidBody: the body does not fit the *model*, or is incomplete.
+        web.HTTPRequestTimeout: the body did not come within ``CLIENT_TIMEOUT_SECONDS``.
     """
     return parse_body(await read_text(request), model)
 
@@ -143,7 +143,7 @@ def parse_body(body: bytes, model: type[Body]) -> Body:
     """A whole *body* as a *model*.
 
     Raises:
-        InvalidBody: it is something else.
+        InvalidBody: the body does not fit the *model*.
     """
     try:
         return model.model_validate_json(body)
@@ -155,8 +155,8 @@ async def read_text(request: web.Request) -> bytes:
     """The request's body, whole.
 
     Raises:
-        InvalidBody: it is incomplete.
-        web.HTTPRequestTimeout: it did not come within ``CLIENT_TIMEOUT_SECONDS``.
+        InvalidBody: the body is incomplete.
+        web.HTTPRequestTimeout: the body did not come within ``CLIENT_TIMEOUT_SECONDS``.
     """
     try:
         if request.content.is_eof():
@@ -174,13 +174,13 @@ async def read_text(request: web.Request) -> bytes:
 
 
 def _unpacked(request: web.Request, body: bytes) -> bytes:
-    """The *body* as it was before the client packed it.
+    """The *body* without the compression of its ``Content-Encoding``.
 
-    aiohttp 3.14 would do it while the body comes, but never reports an error at its end.
+    aiohttp 3.14 would unpack the body as it comes, but never reports an error at its end.
 
     Raises:
-        zlib.error: it is not packed as its headers say.
-        web.HTTPRequestEntityTooLarge: it was larger than a body may be.
+        zlib.error: the body is not packed as its headers say.
+        web.HTTPRequestEntityTooLarge: the unpacked body is larger than allowed.
     """
     encoding = request.headers.get(hdrs.CONTENT_ENCODING, "identity").strip().lower()
     if encoding == "identity":

@@ -1,4 +1,4 @@
-"""The application's keys for what handlers work with."""
+"""The keys under which the application holds what handlers use."""
 
 from collections.abc import Awaitable, Callable, Mapping
 

@@ -29,8 +29,8 @@ async def scrape(request: web.Request) -> web.Response:
     one with ``"stale": true``. With ``"refresh": true`` it is downloaded even if it is stored, and
     a failure is an error. With ``"keep": true`` it is never removed because of its age.
 
-    ``"quality": "best"`` asks for the largest video, and ``"max_mb": 8`` for the largest file that
-    is no larger. A stored post that does not fit is downloaded again.
+    ``"quality": "best"`` asks for the largest video, and ``"max_mb": 8`` for the largest file of at
+    most 8 MB. A stored post that does not fit is downloaded again.
     """
     asked = await read_body(request, ScrapeRequest)
     wish = asked.wish(request.app[SETTINGS].video_quality)

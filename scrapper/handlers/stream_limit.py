@@ -41,5 +41,5 @@ class StreamLimit:
 
 
 def is_connected(request: web.Request) -> bool:
-    """Whether the client of *request* is there still."""
+    """Whether the client of *request* is still connected."""
     return request.transport is not None

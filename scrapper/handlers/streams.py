@@ -21,16 +21,16 @@ _SECONDS_BETWEEN_LOOKS = 5.0
 
 
 async def send_events(request: web.Request, pieces: AsyncGenerator[bytes]) -> web.StreamResponse:
-    """Send *pieces* of a stream of events to the client of *request* until they end, or it leaves.
+    """Send *pieces* of a stream of events until they end, or the client of *request* leaves.
 
-    It also ends soon after the key or the session that opened it becomes invalid.
+    The stream also ends soon after the key or the session that opened it becomes invalid.
     A comment every 15 seconds keeps proxies from ending the stream.
     """
     sender = await sender_of(request)
     async with sse_response(request) as response:
         sending = in_background(_send(response, pieces), "stream of events")
         try:
-            # A client may go while nothing happens.
+            # A client may leave while there are no events.
             while is_connected(request) and await sender_of(request, anew=True) == sender:
                 await asyncio.wait([sending], timeout=_SECONDS_BETWEEN_LOOKS)
                 if sending.done():

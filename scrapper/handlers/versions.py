@@ -14,7 +14,7 @@ from aiohttp.abc import AbstractStreamWriter
 
 __all__ = ["RangedFile", "Version"]
 
-# aiohttp 3.14 answers a request for the last 0 bytes with all of them, as a part.
+# aiohttp 3.14 answers a request for the last 0 bytes with the whole file, as a part.
 _ONE_RANGE = re.compile(r"bytes=(?!\s*-0*$)[^,]*", re.IGNORECASE)
 
 _CONDITIONS = (
@@ -40,7 +40,7 @@ class Version:
         return {hdrs.ETAG: f'"{self.tag}"', hdrs.LAST_MODIFIED: modified}
 
     def refusal(self, request: web.BaseRequest, headers: Mapping[str, str]) -> web.Response | None:
-        """412 or 304 with *headers*, if the request asks for another version or has this one."""
+        """412 if the request wants another version, 304 if the client has this one, else None."""
         if request.if_match is not None:
             failed = not self._is_in(request.if_match, weak=False)
         else:
@@ -66,7 +66,7 @@ class Version:
     def without_other_range(self, request: web.BaseRequest) -> web.BaseRequest:
         """The request without a range that must be ignored (RFC 9110, 13.1.5 and 14.2).
 
-        That is one of an unknown unit, several ranges, and a range of another version.
+        Those are ranges in unknown units, several ranges at once, and ranges of other versions.
         """
         if hdrs.RANGE not in request.headers or self._allows_range(request):
             return request
@@ -102,7 +102,7 @@ class RangedFile(web.FileResponse):
         try:
             status = await asyncio.to_thread(os.stat, self._file)
         except OSError:
-            # aiohttp sends the error of an invalid range.
+            # The file is gone: aiohttp answers with that error.
             return await super().prepare(request)
         # The same tag and date that aiohttp would send.
         version = Version(f"{status.st_mtime_ns:x}-{status.st_size:x}", math.ceil(status.st_mtime))

@@ -43,7 +43,7 @@ class Instagram:
     At most *files_at_once* files are downloaded at a time. All threads share the *paces*, one for
     each login state: ``logged_out`` and ``session``. A file may be up to *max_bytes* large, and
     *keep_free* bytes of the disk stay free. *doc_id* is the document of the logged-out web app's
-    query, instead of the built-in one; *documents* keeps those that replace retired ones. The
+    query, instead of the built-in one; *documents* keeps replacements of retired ones. The
     *login* is used for posts that are not visible without it, or, with *login_first*, before
     anything else. After a limit that names no time, the login rests for *cooldown* seconds.
     """
@@ -198,7 +198,7 @@ class Instagram:
         Like :meth:`fetch` it returns or raises soon after *deadline*.
 
         Raises:
-            UnsupportedLink: it leads to something else.
+            UnsupportedLink: the link leads to something else.
             ScrapeError: one of its subclasses, for everything that is not a fault of ours.
         """
         with self._transports.taken(deadline) as transport:
@@ -210,15 +210,15 @@ class Instagram:
         if isinstance(link, ShareLink):
             raise UnsupportedLink
         if names_story(url):
-            # A story's own link says that it is one.
+            # The shortcode alone would not show that the post is a story.
             raise StoryLink
         return link
 
     def log_in(self, cookies: Mapping[str, str], deadline: float) -> LoginState:
-        """Use *cookies* as the session, after asking Instagram once whether it is alive.
+        """Use *cookies* as the session, if Instagram, asked once, says that it is alive.
 
         Raises:
-            SessionRefused: it is not; the session in use stays.
+            SessionRefused: the session is not alive; the one in use stays.
             ScrapeError: Instagram cannot be asked now, or the account must be confirmed, or the
                 disk is full; the session in use stays.
             OSError: the login cannot be stored.

@@ -1,4 +1,4 @@
-"""The Instaloader contexts under every source: paced, pooled, silent, and never asleep.
+"""The Instaloader contexts under every source: paced, pooled, silent, and without sleeps.
 
 Comments name what this module overrides of Instaloader 4.16, private names included.
 """
@@ -38,7 +38,7 @@ WWW = "https://www.instagram.com/"
 OnRequest = Callable[[str, str], None]
 """Called for each request for metadata with the source and the outcome: ``ok``, or a reason."""
 
-# What a browser sends where somebody types an address. Without these a page comes without data.
+# What a browser sends when somebody types an address: without these, a page has no data.
 # None removes a header that Instaloader's sessions add and a browser does not send.
 _NAVIGATION: Mapping[str, str | None] = {
     "Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8",
@@ -62,7 +62,7 @@ _FRAME: Mapping[str, str | None] = {
     "Sec-Fetch-Site": "cross-site",
     "Sec-Fetch-User": None,
 }
-# Worth another try with fresh tokens, if the old ones worked before.
+# Refusals worth another try with fresh tokens, if the old ones worked before.
 _STALE_SIGNS = frozenset({Reason.NEEDS_LOGIN, Reason.CHANGED, Reason.RETIRED})
 _DOMAIN = ".instagram.com"
 _MAX_REDIRECTS = 5
@@ -141,7 +141,7 @@ class Context(InstaloaderContext):
             iphone_support=False,
         )
         self._for_files = self.get_anonymous_session()
-        # It keeps no cookies: Instagram must not be able to link files with each other.
+        # This session keeps no cookies: Instagram must not be able to link files with each other.
         self._for_files.cookies = RequestsCookieJar(DefaultCookiePolicy(allowed_domains=()))
         self.session = session
         if session is not None:
@@ -253,7 +253,7 @@ class Context(InstaloaderContext):
         answer: dict[str, Any] = super().doc_id_graphql_query(*args, **kwargs)
         response = self.transport.response
         if "__ar" in answer and response is not None:
-            # Not from the API, but from a server in front of it.
+            # The answer is not from the API, but from a server in front of it.
             refused = reason_of_response(response, with_session=self.is_logged_in)
             raise refused or Refused(Reason.CHANGED)
         if self._capturing:
@@ -277,7 +277,7 @@ class Context(InstaloaderContext):
     def load_session(self, username: str, sessiondata: dict[str, str]) -> None:
         # Instaloader fails without a csrftoken.
         super().load_session(username, {"csrftoken": "", **sessiondata})  # type: ignore[no-untyped-call]
-        # It gives the cookies no domain: a rotated one would be sent along with the old one.
+        # Instaloader's cookies have no domain: a rotated one would be sent along with the old one.
         self._session.cookies = RequestsCookieJar()
         for name, value in sessiondata.items():
             self._session.cookies.set(name, value, domain=_DOMAIN)
@@ -298,7 +298,7 @@ class Context(InstaloaderContext):
         return resp
 
     def _csrf_token(self) -> str:
-        # The inherited method views the start page for it, which our pace would not count.
+        # The inherited method views the start page for the token, which our pace would not count.
         token = self.cookies.get("csrftoken", "")
         if self.is_logged_in and not token and not self._sought_token:
             self._seek_token()
@@ -306,7 +306,7 @@ class Context(InstaloaderContext):
         return token
 
     def _seek_token(self) -> None:
-        """View the start page with the session: it sets the cookie that the copied cookies lack."""
+        """View the start page with the session: the page sets the cookie ``csrftoken``."""
         response = self.view("")
         route = route_of(response.content)
         refused = refusal_of_page(response, with_session=True, route=route)
@@ -354,7 +354,7 @@ class Context(InstaloaderContext):
         self.count("page")
         headers: Any = _NAVIGATION
         response = self._session.get(WWW, headers=headers, allow_redirects=False)
-        # Logged out, the start page is a login form, tokens and all.
+        # To a logged-out visitor the start page is a login form, which has the tokens, too.
         tokens = _tokens_of(response) if response.status_code == HTTPStatus.OK else None
         self._documents.note_page(response.content)
         if tokens is None:
@@ -436,6 +436,6 @@ def _look_stale(held: HeldTokens, response: requests.Response | None) -> bool:
 
 
 def _redirect_target(response: requests.Response) -> str | None:
-    """The target of a redirect for requests, which would raise over some texts."""
+    """The target of a redirect; the method of requests would raise on some texts."""
     known = location_of(response)
     return known.geturl() if known and response.is_redirect else None

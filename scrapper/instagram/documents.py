@@ -71,7 +71,7 @@ class DocumentMemory(Protocol):
         ...
 
     def claim(self, source: str) -> bool:
-        """Begin a look-up, if none began within a day."""
+        """Begin a look-up; return False if one began within a day."""
         ...
 
     def store(self, source: str, document: Document) -> None:
@@ -168,8 +168,8 @@ class Documents:
     ) -> set[str]:
         """Look for documents that replace those of *sources*, which are retired.
 
-        Return the sources for which one was found. It does nothing within a day of the last
-        look-up, or before a page was seen. After *seconds* it continues in the background. *get*
+        Return the sources for which one was found: none within a day of the last look-up, or
+        before a page was seen. After *seconds* the look-up continues in the background. *get*
         downloads a script, piece by piece; *begin* is called first, and raises a ScrapeError if the
         pace allows no look-up now.
         """
@@ -267,7 +267,7 @@ class _LookUp:
 
 
 def scripts_of(html: bytes) -> tuple[str, ...]:
-    """The URLs of the scripts that a page links, only on Instagram's own host for them."""
+    """The URLs of the scripts that a page links, only those on Instagram's host for scripts."""
     paths = dict.fromkeys(found[1] for found in _SCRIPT.finditer(html))
     texts = (path.replace(b"\\", b"").decode("ascii", "replace") for path in paths)
     return tuple(f"https://static.cdninstagram.com{text}" for text in texts)[:_MOST_SCRIPTS]
@@ -294,7 +294,7 @@ def document_of(entry: Any) -> Document:
     """A document from JSON data.
 
     Raises:
-        AttributeError, LookupError, TypeError, ValueError: it is something else.
+        AttributeError, LookupError, TypeError, ValueError: *entry* is something else.
     """
     flags = [flag for flag in entry["flags"] if re.fullmatch(r"[A-Za-z0-9_]{1,100}", flag)]
     document = Document(

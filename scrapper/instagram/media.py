@@ -66,7 +66,7 @@ _OF_VIDEOS = ("has_audio", "is_dash_eligible", "number_of_qualities", "video_dur
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One URL of a file, and its size in pixels if Instagram says it.
+    """One URL of a file, and its size in pixels if Instagram gives it.
 
     ``doubtful`` is a URL that Instagram gave without TLS, as it does where it withholds a file.
     ``in_parts`` is a video of a DASH manifest, to be joined with a file at one of ``sounds``, if
@@ -85,10 +85,10 @@ class Candidate:
 class Item:
     """One file of a post: the URLs that it may be downloaded from, best first.
 
-    ``cover`` is the same for a video's cover picture. ``streams`` are the videos and sounds of its
-    DASH manifest; a video without ``candidates`` has some. ``duration`` is in seconds,
-    ``full_width`` in pixels, of what the owner uploaded. ``small`` is a picture of it for lists,
-    perhaps a crop.
+    ``cover`` has the candidates of a video's cover picture. ``streams`` are the videos and sounds
+    of its DASH manifest; a video without ``candidates`` has some. ``duration`` is in seconds,
+    ``full_width`` the width in pixels that the owner uploaded. ``small`` is a picture of the item
+    for lists, perhaps a crop.
     """
 
     type: Kind
@@ -103,7 +103,7 @@ class Item:
 
     @property
     def is_small(self) -> bool:
-        """Whether it is a picture that is clearly smaller than the original."""
+        """Whether the item is a picture that is clearly smaller than the original."""
         if self.type != "image":
             return False
         width, full = self.candidates[0].width, self.full_width
@@ -122,7 +122,7 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Description:
-    """A post as Instagram describes it; in ``items`` None stands for one without a URL.
+    """A post as Instagram describes it; in ``items`` None stands for an item without a URL.
 
     ``taken_at`` is a time in UTC, in RFC 3339. ``named_item`` is the number, from 1, of the
     item whose own code was asked for. ``sources`` are the sources that it comes from.
@@ -178,7 +178,7 @@ class Description:
 def belongs_to(media: Any, shortcode: Shortcode) -> bool:
     """Whether *media*, the answer to a query for the post, may be that post.
 
-    An object without a usable ``code`` is taken: nothing contradicts the query.
+    An object without a usable ``code`` counts as the post: nothing contradicts the query.
     """
     if not isinstance(media, dict):
         return False
@@ -228,7 +228,7 @@ def describe(media: dict[str, Any], shortcode: Shortcode) -> Description:
     """Read a media object, the answer to a query for the post.
 
     Raises:
-        Refused: it is of a type that is not known, has more than 50 items, or no URL at all.
+        Refused: the object is of an unknown type, has more than 50 items, or no URL at all.
     """
     kind = media.get("media_type")
     if type(kind) is int and kind not in (_PICTURE, _VIDEO, _CAROUSEL):
@@ -259,7 +259,7 @@ def describe(media: dict[str, Any], shortcode: Shortcode) -> Description:
 
 
 def _includes(media: dict[str, Any], shortcode: Shortcode) -> bool:
-    """Whether *media* is the post, or the one that has a slide with this code."""
+    """Whether *media* is the post, or a carousel that has a slide with this code."""
     slides = _list(media.get("carousel_media"))
     return _has_code(media, shortcode) or _slide(slides, shortcode) is not None
 
@@ -321,7 +321,7 @@ def _item(media: Any) -> Item | None:
     has_audio = media.get("has_audio")
     return Item(
         "video",
-        # The file need not have the original's size: the manifest may give the file's own.
+        # Not sized like the original: the file may be smaller, and the manifest may give its size.
         tuple(videos),
         cover=_sized(pictures, media),
         alt_text=_alt_text(media),
@@ -360,9 +360,9 @@ def _pictures(media: dict[str, Any]) -> Any:
 
 
 def _small(versions: Any) -> Candidate | None:
-    """The best one of *versions* for a list: the largest that is within 320 pixels.
+    """The best one of *versions* for lists: the largest of at most 320 by 320 pixels.
 
-    If there is none, one whose shorter side is, as for tall pictures.
+    If there is none, the smallest whose shorter side has at most 320, as for tall pictures.
     """
     sizes = {one: _size(one) for one in _candidates(versions, crops=True)}
     fitting = {one: size for one, size in sizes.items() if size and min(size) <= SMALL_PIXELS}
@@ -385,8 +385,8 @@ def _size(candidate: Candidate) -> tuple[int, int] | None:
 def _candidates(versions: Any, *, crops: bool = False) -> list[Candidate]:
     """The usable ones of *versions*, best first: no placeholders, and crops only with *crops*.
 
-    If all have a size, the largest is first; otherwise Instagram's order stays. In a carousel they
-    have no sizes, and the first one is the whole picture.
+    If all have a size, the largest is first; otherwise Instagram's order stays. The versions in a
+    carousel have no sizes, and the first one is the whole picture.
     """
     found: dict[str, Candidate] = {}
     for version in map(_dict, _list(versions)[:_MAX_CANDIDATES]):

@@ -35,7 +35,7 @@ class _Setback:
     until: float = 0.0
 
     def add(self, now: float) -> bool:
-        """Count one more, unless the last one still counts."""
+        """Count one more, unless the last one still counts; return whether it was counted."""
         if now < self.until:
             return False
         self.until = now + min(_FIRST_PAUSE_SECONDS * 2**self.times, _MAX_PAUSE_SECONDS)
@@ -48,7 +48,7 @@ class SourceOrder:
 
     A source that refused what another one gave is asked last: for 10 minutes the first time, for
     twice as long each further time in a row, up to 6 hours. After that it is tried again in its
-    own place. A source that had no larger pictures is not asked for them during the same times.
+    own place. A source that had no larger pictures is not asked for any for just as long.
 
     :meth:`scout` lets one scrape of a burst find out for all of them which source works.
     """
@@ -79,9 +79,9 @@ class SourceOrder:
             log.info("source order changed", login=self._name, first=name, last=changed)
 
     def helper(self, sources: Iterable[Source]) -> Source | None:
-        """The one of *sources* that may have larger pictures; None if none is worth a request.
+        """The first of *sources* that may have larger pictures; None if none is worth a request.
 
-        Until :meth:`helped`, others in a burst of posts get no helper: one post finds out for all.
+        Until :meth:`helped`, other posts of a burst get no helper: one post finds out for all.
         """
         with self._lock:
             now = self._now()
@@ -107,7 +107,7 @@ class SourceOrder:
     def scout(self, seconds: float) -> Iterator[None]:
         """Run the block alone while it is unknown which source works; otherwise at once.
 
-        The other threads wait, and go on together as soon as one found out. The scout may be stuck,
+        The other threads wait, and go on together as soon as the scout knows. It may be stuck,
         so they wait for three seconds at most, and for no more than a quarter of their *seconds*.
         """
         if self._known:

@@ -43,7 +43,7 @@ class PaceMemory:
     _learned: Learned | None = None
 
     def load(self) -> Learned | None:
-        """What was stored last, by this process or another one; None if nothing was."""
+        """What was stored last, by this process or another one; None if nothing was stored."""
         return self._learned
 
     def store(self, learned: Learned) -> None:
@@ -76,8 +76,8 @@ class Pace:
 
     Instaloader 4.16 (``RateController``) allows 200 queries of one kind and 75 page views in 660
     seconds for each of its contexts. Here all threads share one count, since Instagram sees one
-    address. Page views keep that proportion, but are never fewer than *max_queries* where that
-    is 75 or less. 0 queries: no limit.
+    address. Page views keep that proportion, but 75 are always allowed, or as many as queries if
+    those are fewer. 0 queries: no limit.
 
     Nobody knows Instagram's real limit: a soft block after 17 queries in ten minutes was reported
     in August 2026. So each sign of a limit halves what is allowed, down to 10, and each hour
@@ -153,7 +153,7 @@ class Pace:
 class PaceFile:
     """The JSON file at *path*: ``{login state: {"allowed": queries, "at": unix time}}``.
 
-    It is read once, and a missing or damaged one counts as empty. If it cannot be written, the next
+    It is read once; a missing or damaged file counts as empty. If it cannot be written, the next
     process starts without what this one learned. *check* raises if the folder was replaced.
     """
 

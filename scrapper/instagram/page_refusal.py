@@ -45,7 +45,7 @@ def refusal_of_page(
 
 
 def route_of(html: bytes) -> bytes | None:
-    """The route that a page names, as each of Instagram's own does; None for other pages."""
+    """The route that a page names, as all pages of Instagram do; None for other pages."""
     # A page may be a megabyte long, and a search for a fixed text is faster than for a pattern.
     at = html.find(_ROUTE_KEY)
     found = _ROUTE.search(html, at) if at >= 0 else None

@@ -30,7 +30,7 @@ _RETIRED = frozenset({Reason.RETIRED, Reason.NULL})
 _LOOK_UP_SHARE = 4
 # The search for a larger picture may take this part of the time that is left.
 _LARGER_SHARE = 0.25
-# With a session each may also mean that Instagram ended it.
+# With a session, each of these may also mean that Instagram ended it.
 _DOUBTFUL = frozenset(
     {Reason.NEEDS_LOGIN, Reason.WAIT, Reason.SOFT_BLOCK, Reason.LOGIN_WALL, Reason.STALE}
 )
@@ -88,12 +88,12 @@ class Search:
         without: frozenset[str] = frozenset(),
         story: bool = False,
     ) -> Description:
-        """The post, described as completely as the first sources that have it allow.
+        """The post as the first sources that have it describe it, until nothing is missing.
 
         A *story* is asked for only with the session.
 
         A refusal by one source never ends the search while another one might have the post,
-        within the deadline and the pace. Those named in *without* are not asked: they are the
+        within the deadline and the pace. Sources in *without* are not asked: they are the
         ``sources`` of another description.
 
         Raises:
@@ -180,7 +180,7 @@ class Search:
         """The session that *cookies* belong to; one request.
 
         Raises:
-            SessionRefused: Instagram ended it.
+            SessionRefused: Instagram ended the session.
             ScrapeError: Instagram cannot be asked now, or the account must be confirmed.
         """
         context = self._contexts.make(Session("", cookies, ""), transport)
@@ -293,7 +293,6 @@ class Search:
         self._note(session, refused)
         standing.rest(source, refused, self._cooldown)
         if refused.reason in _DOUBTFUL and self._login.check_is_due():
-            # Is it alive?
             try:
                 with asking("login", context):
                     view_as(context)
@@ -351,8 +350,8 @@ class Findings:
 
 
 class Standing:
-    """What is known of Instagram in one login state: its sources, their order, the pace, and which
-    of them are not asked for a while.
+    """What is known of Instagram in one login state: its sources, their order, the pace, and the
+    sources that rest for a while.
     """
 
     def __init__(
@@ -393,7 +392,7 @@ class Standing:
             self._rests[one] = (self._now() + seconds, reason)
 
     def rest_of(self, name: str) -> Refused | None:
-        """The refusal of the source *name*, as long as it must not be asked."""
+        """The refusal of the source *name* while it must not be asked; else None."""
         end, reason = self._rests[name]
         left = end - self._now()
         if left <= 0:
@@ -422,7 +421,7 @@ class _Inquiry:
 
     @property
     def is_over(self) -> bool:
-        """Whether no further source can help: all is found, or the page says it is gone."""
+        """Whether no other source can help: the post is complete, or its page says it is gone."""
         if self.description is not None and self.description.complete:
             return True
         return any(refusal.reason is Reason.GONE for refusal in self.refusals)

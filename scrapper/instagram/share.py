@@ -26,14 +26,14 @@ _URL = re.compile(rb"""\b(?:href|content)\s?=\s?["']?([^"'<>\s]{1,1000})""", re.
 
 
 def open_share_link(context: Context, path: str) -> str:
-    """The URL that the share link *path* leads to, whatever it is; one request, or two.
+    """The URL that the share link *path* leads to, a post's or not; one request, or two.
 
-    Instagram redirects to it, or to a login form that would lead on to it, or answers with the
+    Instagram redirects to that URL, or to a login form that would lead there, or answers with the
     page itself. It may redirect to another form of the share link first, which differs by a slash.
 
     Raises:
-        Refused: it leads only to a login form, or nowhere. requests.RequestException: no answer
-        came.
+        Refused: the link leads only to a login form, or nowhere.
+        requests.RequestException: no answer came.
     """
     response, target = _open(context, path)
     if target is not None and isinstance(_post_at(target), ShareLink):
@@ -64,7 +64,7 @@ def _urls_in(response: requests.Response, path: str) -> Iterator[str]:
         target = location_of(response)
         if target is not None:
             yield _absolute(target.geturl(), path)
-            # A login form's URL has the one that the visitor wanted.
+            # The URL of a login form has the URL that the visitor wanted.
             yield from (_absolute(url) for url in parse_qs(target.query).get("next", ())[:1])
         return
     tags = _TAG.finditer(response.content, 0, _HEAD_BYTES)

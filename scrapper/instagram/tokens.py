@@ -45,7 +45,7 @@ class Tokens:
         """The present tokens, or those that *fetch* returns; one thread fetches, the others wait.
 
         Raises:
-            TimeoutError: another thread did not get any within *seconds*.
+            TimeoutError: another thread did not get tokens within *seconds*.
         """
         if not self._lock.acquire(timeout=max(0.0, seconds)):
             raise TimeoutError("waited for another thread's page tokens")
@@ -83,7 +83,7 @@ class Tokens:
 
 
 def find_tokens(html: bytes) -> Mapping[str, str] | None:
-    """The form fields that go with a query, from a page of instagram.com; None: it has none.
+    """The form fields that go with a query, from a page of instagram.com; None if it has none.
 
     The token is in the page's scripts as ``["LSD",[],{"token":...}]``, on some days only in the
     script ``__eqmc``, under ``l``, and another one, ``fb_dtsg``, under ``f``. Instaloader 4.16
@@ -97,7 +97,7 @@ def find_tokens(html: bytes) -> Mapping[str, str] | None:
     fields = {"lsd": token, "av": user[1].decode() if user else "0"}
     dtsg = _DTSG.search(html)
     more = dtsg[1].decode("utf-8", "replace") if dtsg else _token_of_eqmc(html, "f")
-    # Logged out, most pages have none.
+    # Most pages have no fb_dtsg for logged-out visitors.
     return fields | {"fb_dtsg": more} if more else fields
 
 

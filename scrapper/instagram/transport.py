@@ -4,7 +4,7 @@ hosts.
 requests' timeouts count for one read of a socket, so a server that sends a byte a second keeps
 a thread for as long as it likes. Here every read of a TLS socket gets what is left until the
 deadline of the thread that reads, whether it reads a handshake, headers or a body. requests
-also reads a body whole, whatever its size once unpacked; here it stops at a bound.
+also reads a body whole, whatever its size once unpacked; here reading stops at a bound.
 """
 
 import ssl
@@ -57,7 +57,7 @@ _POOLED_HOSTS = 8
 
 
 class HostRefused(Exception):
-    """A request for another scheme or host than the allowed ones, by a redirect perhaps."""
+    """A request, or a redirect, to another scheme or host than the allowed ones."""
 
 
 class BodyTooLarge(Exception):
@@ -114,7 +114,7 @@ class PooledTransport(HTTPAdapter):
         self.clock_difference: float | None = None
         """Seconds by which this machine's clock is ahead of the last response's server."""
         self.abandoned = False
-        """Whether a hanging thread may still be using it, so that no other may."""
+        """Whether a hanging thread may still use the transport, so that no other thread may."""
         super().__init__(pool_connections=_POOLED_HOSTS, pool_maxsize=1)
 
     @property
@@ -163,7 +163,7 @@ class PooledTransport(HTTPAdapter):
         redirect is always read here, since requests would read it without a bound.
 
         A connection that broke before any answer came is tried once more, if the transport
-        *repeats*: a pooled one may have been closed by the other side, or forgotten by a router,
+        *repeats*: the other side may have closed a pooled connection, or a router forgotten it,
         since its last use.
 
         Raises:
@@ -237,7 +237,7 @@ class TransportPool:
         self._make = partial(PooledTransport, tls, hosts, repeats=repeats)
         self._context = tls
         self._patience = patience
-        # Take the one used last, so that few connections stay open.
+        # The transport used last is taken first, so that few connections stay open.
         self._free: list[PooledTransport] = []
         self._transports: list[PooledTransport] = []
 
@@ -245,7 +245,7 @@ class TransportPool:
     def taken(self, deadline: float) -> Iterator[PooledTransport]:
         """A transport for the calling thread, bound to *deadline* in monotonic time.
 
-        A response that was not read whole is finished when the block ends.
+        A response that was not read whole is closed when the block ends.
         """
         self._context.deadline.at = deadline
         self._context.deadline.patience = self._patience
@@ -270,8 +270,8 @@ class TransportPool:
 def tls_context() -> DeadlineContext:
     """A TLS context; one for all pools, since its certificate authorities need a megabyte.
 
-    They are those that requests would use: ``REQUESTS_CA_BUNDLE`` (a file or a folder), else
-    certifi's.
+    The authorities are those that requests would use: ``REQUESTS_CA_BUNDLE`` (a file or a folder),
+    else certifi's.
     """
     context = DeadlineContext(ssl.PROTOCOL_TLS_CLIENT)
     context.deadline = _Deadline()

@@ -92,7 +92,7 @@ class Reason(StrEnum):
     WAIT = "wait"
     """"Please wait a few minutes": a rate limit, or a retired query."""
     CLOSED = "closed"
-    """This way is closed for a while: ``feedback_required``, the page tokens are missing, or
+    """The source is closed for a while: ``feedback_required``, the page tokens are missing, or
     Instagram wants the TLS handshake of a browser."""
     PACE = "pace"
     """Our own pace allows no request now; nothing was sent."""
@@ -107,7 +107,7 @@ class Reason(StrEnum):
 
 
 LIMITS = frozenset({Reason.RATE_LIMITED, Reason.SOFT_BLOCK, Reason.THROTTLED})
-"""The signs of a limit: they slow the pace and, uncontradicted, begin a cool-down."""
+"""The signs of a limit: they slow the pace and, unless contradicted, begin a cool-down."""
 
 SAME_QUERY: Mapping[str, str] = {"root_query": "api"}
 """Sources that send the same query as another one, so they have the same files and gaps."""
@@ -142,7 +142,7 @@ _OWN: Mapping[Reason, type[ScrapeError]] = {
     Reason.UNREACHABLE: InstagramUnreachable,
     Reason.LATE: DeadlineExceeded,
 }
-# Those that concern the account come first: leaving it alone is always right.
+# Words about the account come first: to leave the account alone is always right.
 _WORDS = (
     ("checkpoint_required", Reason.CHALLENGE),
     ("challenge_required", Reason.CHALLENGE),
@@ -277,14 +277,14 @@ def _longest(waits: Sequence[Refusal]) -> ScrapeError:
 
 
 def _concerns_everybody(refusals: Sequence[Refusal]) -> bool:
-    """Whether a limit was met logged out; a limit on the account rests only the account."""
+    """Whether a limit was met logged out; after one on the account, only the account rests."""
     return any(refusal.reason in LIMITS and not refusal.with_session for refusal in refusals)
 
 
 def reason_of_response(response: requests.Response, *, with_session: bool) -> Refused | None:
     """Why the API refuses, or None if its answer is not a refusal.
 
-    The body of *response* was read and has no media: with media, an error would be a warning.
+    The body of *response* was read and has no media: with media, an error would only be a warning.
     """
     if response.is_redirect:
         return reason_of_redirect(response, with_session=with_session)
@@ -378,7 +378,7 @@ def chain_of(error: BaseException) -> Iterator[BaseException]:
 
 
 def retry_after_of(response: requests.Response) -> float | None:
-    """Seconds from a ``Retry-After`` header, a day at most; None where it says nothing.
+    """Seconds from a ``Retry-After`` header, a day at most; None if it is missing or invalid.
 
     Both forms of RFC 9110, section 10.2.3. A date without a zone is UTC.
     """
@@ -431,7 +431,7 @@ class _Complaint(NamedTuple):
         )
 
     def reason(self, *, with_session: bool) -> Reason | None:
-        """What it means in any answer; None if that is uncertain."""
+        """What the complaint means in any answer; None if that is uncertain."""
         for code in self.codes:
             if code in _CODES:
                 return _CODES[code]
@@ -442,7 +442,7 @@ class _Complaint(NamedTuple):
         return None
 
     def reason_of_failure(self, *, with_session: bool) -> Reason | None:
-        """What else it means in an answer that failed."""
+        """What else the complaint means in an answer that failed."""
         if any(word in self.words for word in _RETIRED_WORDS):
             return Reason.RETIRED
         if self.is_json and _DELETED.search(self.words):

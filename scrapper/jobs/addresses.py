@@ -38,7 +38,7 @@ _SPECIAL_V6 = tuple(
         ("2001::/23", "2001:db8::/32", "2002::/16", "2620:4f:8000::/48", "3fff::/20"),
     )
 )
-# Mapped, translated and compatible (RFC 4291 and 6052), and NAT64: the last 32 bits.
+# Mapped, translated, compatible (RFC 4291, RFC 6052), NAT64: the last 32 bits are the address.
 _HOLDING_V4 = tuple(map(IPv6Network, ("::ffff:0:0/96", "::ffff:0:0:0/96", "::/96", "64:ff9b::/96")))
 _ISATAP = (0x00005EFE, 0x02005EFE)  # RFC 5214, before the last 32 bits.
 
@@ -46,12 +46,12 @@ _ISATAP = (0x00005EFE, 0x02005EFE)  # RFC 5214, before the last 32 bits.
 def is_public(address: str) -> bool:
     """Whether *address* is reached only over the public internet.
 
-    An IPv6 address that holds an IPv4 address leads to that, and is as public. Any other address is
-    public if it is global unicast and in no registry of special purposes: a network that is
-    assigned tomorrow is not public by default.
+    An IPv6 address that holds an IPv4 address leads there, and is as public as that. Any other
+    address is public if it is global unicast and in no registry of special purposes: a network that
+    is assigned tomorrow is not public by default.
 
     Raises:
-        ValueError: it is not an address.
+        ValueError: *address* is not an address.
     """
     ip = ip_address(address.partition("%")[0])
     if isinstance(ip, IPv4Address):

@@ -20,7 +20,7 @@ log = structlog.get_logger(__name__)
 
 
 class Jobs:
-    """The jobs in *store*. ``closing`` ends every stream: the process is ending."""
+    """The jobs in *store*; ``closing`` is set when the process ends, and ends every stream."""
 
     def __init__(self, store: JobStore) -> None:
         self._store = store
@@ -59,10 +59,10 @@ class Jobs:
         return await self._store.changed(since)
 
     async def forget(self, job: Job) -> bool:
-        """Hide a finished *job* from everybody. Return False if it is gone.
+        """Hide a finished *job* from everybody. Return False if the job is gone.
 
         Raises what :meth:`.JobStore.forget` raises, and:
-            JobRunning: it is not finished.
+            JobRunning: the job is not finished.
         """
         if await self._store.forget(job):
             return True
@@ -71,7 +71,7 @@ class Jobs:
         raise JobRunning
 
     async def cancel(self, job: Job) -> bool:
-        """Cancel the job's posts that did not start. Return False if it is gone.
+        """Cancel the job's posts that did not start. Return False if the job is gone.
 
         Raises what :meth:`.JobStore.change` raises.
         """
@@ -82,7 +82,7 @@ class Jobs:
         return await self._store.change(job, give_up)
 
     async def retry(self, job: Job) -> bool:
-        """Queue the job's failed and cancelled posts again. Return False if it is gone.
+        """Queue the job's failed and cancelled posts again. Return False if the job is gone.
 
         Raises what :meth:`.JobStore.change` raises, and what :meth:`.JobStore.add` raises for a
         new job where this one is finished.

@@ -43,8 +43,8 @@ class JobPost:
     """One URL of a job.
 
     ``status``, ``code``, ``error`` and ``retry_after`` (seconds) are what ``POST /scrape`` would
-    give, once there is an outcome. ``bytes_total`` is None until the CDN says it. A post that met a
-    limit is ``waiting``; the times are in RFC 3339.
+    give, once there is an outcome. ``bytes_total`` is None until the CDN gives it. A post that met
+    a limit is ``waiting``; the times are in RFC 3339.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
@@ -88,11 +88,11 @@ class JobPost:
         return self.state in ("queued", "waiting")
 
     def started(self) -> "JobPost":
-        """The same post, being downloaded."""
+        """The post, being downloaded."""
         return replace(self, state="running", next_try_at=None)
 
     def done(self, size: int) -> "JobPost":
-        """The same post, stored: *size* bytes."""
+        """The post, stored: *size* bytes."""
         return replace(
             self, state="done", next_try_at=None, status=200, bytes_done=size, bytes_total=size
         )
@@ -100,7 +100,7 @@ class JobPost:
     def failed(
         self, status: int, code: str, error: str, retry_after: int | None = None
     ) -> "JobPost":
-        """The same post, failed for good."""
+        """The post, failed for good."""
         return replace(
             self,
             state="failed",
@@ -112,7 +112,7 @@ class JobPost:
         )
 
     def waiting(self, until: float, *, limited: bool) -> "JobPost":
-        """The same post, waiting until *until*, a unix time, or longer.
+        """The post, waiting until *until*, a unix time, or longer.
 
         Only a post that was *limited* itself uses up its patience; waiting behind others does not.
         """
@@ -126,19 +126,19 @@ class JobPost:
         )
 
     def cancelled(self) -> "JobPost":
-        """The same post, given up."""
+        """The post, given up."""
         return replace(self, state="cancelled", next_try_at=None)
 
     def left(self) -> "JobPost":
-        """The same post, queued for another process after a try that was broken off."""
+        """The post, queued for another process after a try that was broken off."""
         return replace(self, state="queued", bytes_done=0, bytes_total=None)
 
     def anew(self) -> "JobPost":
-        """The same post as it was when the job began."""
+        """The post as it was when the job began."""
         return JobPost(self.url, self.shortcode)
 
     def delayed(self, until: float) -> "JobPost":
-        """The same post, tried no earlier than *until*, a unix time, if it waits."""
+        """The post, tried no earlier than *until*, a unix time, if it waits."""
         if self.next_try_at is None or unix_time(self.next_try_at) >= until:
             return self
         return replace(self, next_try_at=moment(math.ceil(until)))
@@ -209,7 +209,7 @@ class Job:
 
     @property
     def state(self) -> JobState:
-        """``running`` until all posts have outcomes; then ``done``, or ``cancelled`` if any is."""
+        """``running`` while a post has no outcome; then ``cancelled`` if any is, else ``done``."""
         if any(post.unfinished for post in self.posts):
             return "running"
         cancelled = any(post.state == "cancelled" for post in self.posts)
@@ -217,7 +217,7 @@ class Job:
 
     @property
     def cursor(self) -> Cursor:
-        """The job's place among all, newest first."""
+        """The job's place among all jobs, newest first."""
         return Cursor(self.created_at, self.id)
 
     def place(self, index: int) -> Place:

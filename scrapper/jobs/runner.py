@@ -74,7 +74,7 @@ class Decision(NamedTuple):
     """The decision about a post: skip it, run it, put it in the backlog, leave it to another
     process, or end it as ``post`` says.
 
-    ``hold`` is the number of seconds for which its limit holds up the backlog.
+    ``hold`` is the number of seconds for which the post's limit holds up the backlog.
     """
 
     verb: Literal["skip", "run", "wait", "leave", "end"]
@@ -164,7 +164,7 @@ class Runner:
         self._stopping = stopping
 
     async def run(self, job_id: str, index: int) -> bool:
-        """Decide about a queued post, and act on it; False if it is left to another process.
+        """Decide about a queued post, and act; return False if another process is to run it.
 
         Return only once the outcome is stored, however long the store is away. Otherwise another
         process would find the post unfinished and run it again.
@@ -244,7 +244,7 @@ class Runner:
 
 
 class _Attempt:
-    """One try of a *post*, whose share link is opened first."""
+    """One try of a *post*; a share link is opened first."""
 
     def __init__(self, scraper: Scraper, post: JobPost, wish: Wish, *, keep: bool) -> None:
         self._scraper = scraper

@@ -49,38 +49,38 @@ class JobStore(Protocol):
         Raises:
             JobsFull: ``MAX_JOBS`` jobs are kept, and none of them is finished.
             TooManyJobs: the client has as many unfinished jobs as one client may have.
-            DiskFull, DiskReadOnly, MediaFolderGone: there is nowhere to keep it.
+            DiskFull, DiskReadOnly, MediaFolderGone: the job cannot be kept.
         """
 
     async def get(self, job_id: str) -> Job | None:
         """The job as it is now; None if it is unknown or too old."""
 
     async def refresh(self, job: Job) -> bool:
-        """Bring *job* up to date if possible. Return False if it is gone."""
+        """Bring *job* up to date if possible. Return False if the job is gone."""
 
     async def change(self, job: Job, how: Change, *, queue: bool = False) -> bool:
-        """Change the posts of *job*, and bring it up to date. Return False if it is gone.
+        """Change the posts of *job*, and bring it up to date. Return False if the job is gone.
 
         With *queue*, the changed posts are queued. The change is kept as a whole, or not at all.
 
         Raises:
-            DiskFull, DiskReadOnly, MediaFolderGone: it cannot be kept.
+            DiskFull, DiskReadOnly, MediaFolderGone: the change cannot be kept.
         """
 
     async def newest(self, number: int, after: Cursor | None, wanted: JobFilter) -> Sequence[Job]:
         """The latest *number* jobs that are *wanted* and come *after* a place."""
 
     async def forget(self, job: Job) -> bool:
-        """Hide *job* from everybody; False if it is gone or unfinished.
+        """Hide *job* from everybody; False if the job is gone or unfinished.
 
         Its webhook is still delivered, and plugins are notified of its end.
 
         Raises:
-            DiskFull, DiskReadOnly, MediaFolderGone: that cannot be kept.
+            DiskFull, DiskReadOnly, MediaFolderGone: the change cannot be kept.
         """
 
     async def changed(self, since: int) -> JobChanges:
-        """The jobs that changed after change number *since*, the last one first.
+        """The jobs that changed after change number *since*, latest change first.
 
         If the store begins anew, so do the numbers.
         """
@@ -89,7 +89,7 @@ class JobStore(Protocol):
         """Check that *client* may have one more unfinished job.
 
         Raises:
-            JobsFull, TooManyJobs: not now.
+            JobsFull, TooManyJobs: there is no room now.
         """
 
     async def find(self, job_id: str, index: int) -> tuple[Job, JobPost] | None:
@@ -99,7 +99,7 @@ class JobStore(Protocol):
         """Store the outcome of a post; return False if it ended meanwhile, or is gone."""
 
     async def wait(self, job: Job, index: int, post: JobPost, hold: float = 0.0) -> None:
-        """Add a post to the backlog, behind others, or because it met a limit of *hold* seconds."""
+        """Add a post to the backlog: others wait, or it met a limit of *hold* seconds."""
 
     async def hold(self, seconds: float) -> None:
         """Note a limit: no post leaves the backlog for *seconds*."""

@@ -14,7 +14,7 @@ _SHORTEST = 0.05
 
 
 class Place(NamedTuple):
-    """A post's place: by the time of its job, then by its position there."""
+    """A post's place in the queue: by the time of its job, then by its position in the job."""
 
     created_at: float
     job_id: str
@@ -28,20 +28,20 @@ class BacklogPace:
         self._spacing = self.seconds = spacing
 
     def slow_down(self) -> None:
-        """Start over after a limit."""
+        """Go back to *spacing* after a limit."""
         self.seconds = self._spacing
 
     def speed_up(self) -> None:
-        """Halve the time, after a post that met no limit."""
+        """Halve the ``seconds`` after a post that met no limit."""
         self.seconds = max(self.seconds / 2, min(_SHORTEST, self._spacing))
 
 
 class Backlog:
     """Posts that met a limit, and those behind them.
 
-    No post leaves while the backlog is held. Then the posts leave one by one, with a pause between
-    them, so that they do not all try at once. This pause is *spacing* seconds at first, and halves
-    with each post that meets no limit.
+    No post leaves while the backlog is held. After that, posts leave one by one, with a pause
+    between them, so that they do not all try at once. The pause is *spacing* seconds at first, and
+    halves with each post that meets no limit.
     """
 
     def __init__(self, spacing: float) -> None:

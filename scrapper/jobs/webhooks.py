@@ -55,10 +55,10 @@ LEASE_SECONDS = 60
 
 _AT_ONCE = 8
 _MOST_WAITING = 1000
-# One receiver gets a quarter of both.
+# One receiver gets a quarter of these two.
 _AT_ONCE_FOR_ONE = _AT_ONCE // 4
 _MOST_WAITING_FOR_ONE = _MOST_WAITING // 4
-_MOST_ATTEMPTS = 30  # With these pauses, attempts last a day.
+_MOST_ATTEMPTS = 30  # With the pauses below, attempts last a day.
 _DAY = 24 * 60 * 60
 
 _FIRST_PAUSE = 1.0
@@ -88,7 +88,7 @@ class Delivery:
 
     @property
     def receiver(self) -> str:
-        """Its receiver: the normalised host, without the port."""
+        """The receiver: the URL's host, normalised, without the port."""
         host = (urlsplit(self.url).hostname or "").rstrip(".")
         try:
             address = ip_address(host)
@@ -166,7 +166,7 @@ class Receivers:
             self._resumes.pop(receiver, None)
 
     def to_give_up(self, waiting: Collection[Waiting]) -> Iterator[tuple[Waiting, str]]:
-        """The deliveries to give up, each with the reason; forget receivers that get nothing."""
+        """The deliveries to give up, each with the reason; forget receivers without any."""
         queues: dict[str, list[Waiting]] = defaultdict(list)
         for one in sorted(waiting, key=lambda one: one.age):
             if one.id not in self._under_way:
@@ -192,7 +192,7 @@ class Receivers:
 
 def pause_after(failures: int) -> float:
     """The seconds to wait after the failure that follows *failures* others in a row."""
-    # 3**8 is more than an hour, and 3**1000 no float.
+    # 3**8 seconds are more than an hour, and 3**1000 is too large for a float.
     return min(_FIRST_PAUSE * _GROWTH ** min(failures, 8), _LONGEST_PAUSE)
 
 
@@ -260,7 +260,7 @@ class _Courier:
         self._store_away = Complaint()
 
     async def run(self) -> None:
-        """Deliver, until it is cancelled."""
+        """Deliver until the task is cancelled."""
         connector = TCPConnector(
             resolver=_Resolver(self._hosts), use_dns_cache=False, limit=_AT_ONCE
         )
@@ -330,7 +330,7 @@ class _Courier:
             else:
                 await self._deliveries.finish(delivery.id, result.outcome)
         except Exception:
-            # After a restart, or by another worker, it is delivered once more.
+            # After a restart, or by another worker, the webhook is delivered once more.
             log.exception("webhook's outcome not stored", webhook=delivery.id)
 
     async def _send(self, session: ClientSession, delivery: Delivery) -> "_Result":

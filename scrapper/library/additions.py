@@ -36,7 +36,7 @@ class Additions:
 
     ``media`` are files that are in the post's folder by now, and whose names begin with the
     shortcode. ``object_urls`` has the address of the copy of each file, by the file's name.
-    ``small`` is a small picture of a post that has none, another such file.
+    ``small``, another such file, is a small picture of a post that has none.
     """
 
     media: tuple[MediaItem, ...] = ()
@@ -56,7 +56,7 @@ def add(folder: Path, name: str, additions: Additions, version: int) -> None:
 
     Raises:
         FileNotFoundError: the post is gone.
-        OSError: it cannot be stored.
+        OSError: the additions cannot be stored.
     """
     with _locked(folder):
         known = _read(folder)
@@ -68,7 +68,7 @@ def check_additions(additions: Additions, post: Post) -> None:
     """Check that *additions* can become part of *post*.
 
     Raises:
-        ValueError, TypeError: they cannot: a value has another type, or a file another name.
+        ValueError, TypeError: a value has another type, or a file another name.
     """
     text = json.dumps(asdict(additions))
     if len(text) > _MAX_BYTES // _MOST_PLUGINS:
@@ -77,7 +77,7 @@ def check_additions(additions: Additions, post: Post) -> None:
     for item in read.files:
         if type(item.size) is not int or item.size < 0 or item.type not in _TYPES:
             raise TypeError(f"not a media item: {item}")
-    # Clients get it as JSON.
+    # Clients get the additions as JSON.
     orjson.dumps(read)
 
 
@@ -92,7 +92,7 @@ def with_additions(post: Post, folder: Path, version: int) -> Post:
     for data in known.values():
         try:
             if data["version"] != version:
-                # These were made from earlier files of the post.
+                # These additions were made from earlier files of the post.
                 continue
             additions = _parse(data, post)
             orjson.dumps(additions)

@@ -1,7 +1,7 @@
 """A backup of the media folder as one tar archive, written while the service runs.
 
-Nothing waits for it: SQLite copies its own files, and all files of a post are opened before the
-first is read, so a refresh or a sweep meanwhile does no harm.
+Nothing waits for a backup: SQLite copies its own files, and all files of a post are opened before
+the first is read, so a refresh or a sweep meanwhile does no harm.
 """
 
 import os
@@ -106,7 +106,7 @@ def _add_post(archive: tarfile.TarFile, folder: Path) -> bool:
                 now = folder.lstat()
             except FileNotFoundError:
                 return False
-            # Otherwise it was replaced meanwhile, and its files may be incomplete.
+            # Otherwise the post was replaced meanwhile, and its files may be incomplete.
             if (now.st_dev, now.st_ino) == (there.st_dev, there.st_ino):
                 _add(archive, folder.name, there)
                 for name, file in files:
@@ -124,7 +124,7 @@ def _add_file(archive: tarfile.TarFile, name: str, path: Path) -> None:
 
 
 def _open(name: str, folder: int | None = None) -> BinaryIO:
-    # A state file may be a link, as a secret of Docker's is. One in a post could lead anywhere.
+    # A state file may be a link, as a secret of Docker's is. A link in a post could lead anywhere.
     link = 0 if folder is None else os.O_NOFOLLOW
     return os.fdopen(os.open(name, os.O_RDONLY | os.O_NONBLOCK | link, dir_fd=folder), "rb")
 

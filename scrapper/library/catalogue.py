@@ -92,7 +92,7 @@ class Catalogue:
     The file is a cache. It is recreated if it is missing or damaged, and each :meth:`sync` adds
     what was stored, and drops what was removed, by whatever process. The whole folder is compared
     only if something other than our own *changes* may have happened. Calls raise what a use of
-    :class:`~scrapper.library.sqlite_file.SQLiteFile` raises, and so does *check*.
+    :class:`~scrapper.library.sqlite_file.SQLiteFile` raises, and what *check* raises.
     """
 
     def __init__(
@@ -131,7 +131,7 @@ class Catalogue:
         """Open the file at the start.
 
         Raises:
-            SettingsError: it cannot be used.
+            SettingsError: the file cannot be used.
         """
         self._file.open(patience=0.0)
 
@@ -151,7 +151,7 @@ class Catalogue:
     def sync(self, *, fill: bool = True) -> None:
         """Bring the catalogue up to date with the folders.
 
-        With *fill* it may also fill a new file, which may take a minute; without, it refuses to.
+        A new file is filled only with *fill*, which may take a minute.
 
         Raises:
             Busy: the file is new, and is not to be filled.
@@ -168,7 +168,7 @@ class Catalogue:
             raise
 
     def _sync(self, suspects: Set[str], *, fill: bool) -> bool:
-        """Return false if another file replaced the one that was read first."""
+        """Return False if another file replaced the catalogue meanwhile."""
         changed_at = self._root.stat().st_mtime_ns
         inodes: dict[str, int] = {}
         with self._file.using() as database:
@@ -213,7 +213,7 @@ class Catalogue:
     def recheck(self) -> None:
         """Make the next :meth:`sync` look again at every folder that held no post.
 
-        Otherwise it would not notice files that were added since.
+        Otherwise :meth:`sync` would not notice files that were added since.
         """
         with self._file.changing() as database:
             _forget_non_posts(database)
@@ -287,7 +287,7 @@ class _Row(NamedTuple):
 
 def _read(root: Path, shortcode: str, inode: int) -> _Row:
     stored, size = load(root / shortcode), 0
-    # It may be removed meanwhile.
+    # The folder may be removed meanwhile.
     with suppress(OSError):
         size = size_of(root / shortcode)
     return _Row(shortcode, inode, size, stored)

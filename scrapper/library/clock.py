@@ -50,7 +50,7 @@ def read_clocks() -> Reading:
         boot = _BOOT_ID.read_text(encoding="ascii").strip()
     except OSError:
         boot = ""
-    # CLOCK_BOOTTIME, unlike the monotonic clock, goes on while a laptop sleeps. Only Linux has it.
+    # CLOCK_BOOTTIME, which only Linux has, goes on while a laptop sleeps.
     clock = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
     return Reading(time.time(), time.clock_gettime(clock), boot)
 
@@ -92,7 +92,7 @@ class ClockWatch:
             try:
                 self._file.write(asdict(now))
             except OSError as error:
-                # A full disk needs a sweep most.
+                # Go on: a full disk needs a sweep most.
                 log.warning("last look at the clock not stored", cause=str(error))
             return True
         if not agreed:

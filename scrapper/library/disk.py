@@ -41,7 +41,7 @@ def check_room(folder: Path, *, keep_free: int, coming: int = 0) -> None:
     """Check that *keep_free* bytes stay free when *coming* more bytes are in *folder*.
 
     Raises:
-        DiskFull: they would not.
+        DiskFull: fewer bytes would stay free.
         OSError: *folder* is not there.
     """
     if shutil.disk_usage(folder).free - coming < keep_free:
@@ -67,7 +67,7 @@ def is_whole(path: str | Path, size: int) -> bool:
 
 
 def is_there(path: str | Path, size: int) -> bool:
-    """The same; False if nothing is there, or it cannot be looked at."""
+    """Like :func:`is_whole`, but False instead of an OSError."""
     try:
         return is_whole(path, size)
     except OSError:
@@ -80,7 +80,7 @@ def storing() -> Iterator[None]:
 
     Raises:
         DiskFull: the disk, or our quota, has no room.
-        DiskReadOnly: it takes no writes.
+        DiskReadOnly: the disk takes no writes.
     """
     try:
         yield
@@ -93,7 +93,7 @@ def storing() -> Iterator[None]:
 
 
 def identity(path: Path) -> tuple[int, int] | None:
-    """What identifies the file at *path*, or the one that a link leads to."""
+    """The device and inode of the file at *path*, or of the file that a link leads to."""
     try:
         status = path.stat()
     except OSError:
@@ -102,13 +102,13 @@ def identity(path: Path) -> tuple[int, int] | None:
 
 
 def set_aside(path: Path, suffixes: Iterable[str] = ()) -> Path:
-    """Rename what is at *path*, if anything is, and its companions with one of *suffixes*.
+    """Rename what is at *path*, if anything, and the files with its name plus one of *suffixes*.
 
     Return the new path: the name with ``.damaged-`` and the time. Only the latest of the files that
     were set aside stay.
 
     Raises:
-        OSError: it cannot be renamed.
+        OSError: the file cannot be renamed.
     """
     known = sorted(path.parent.glob(f"{glob.escape(path.name)}.damaged-*"))
     for old in known[:-_MOST_ASIDE]:
@@ -126,7 +126,7 @@ def open_lock(path: Path) -> int:
     """A descriptor of the file at *path*, to lock it; anything but a regular file is set aside.
 
     Raises:
-        OSError: it cannot be opened.
+        OSError: the file cannot be opened.
     """
     if os.path.lexists(path) and not path.is_file():
         set_aside(path)
@@ -161,7 +161,7 @@ def write_atomically(path: Path, content: bytes) -> None:
     set aside.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: the file cannot be written.
     """
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
@@ -187,10 +187,10 @@ def flush(path: Path) -> None:
 
 
 def exchange(one: Path, other: Path) -> bool:
-    """Swap two paths atomically: renameat2(2), Linux 3.15; false where it cannot be done."""
+    """Swap two paths atomically: renameat2(2), Linux 3.15; return False where that fails."""
     if sys.platform != "linux":
         return False
-    # It takes half a megabyte, and is needed only to replace a stored post.
+    # ctypes takes half a megabyte, and is needed only to replace a stored post.
     import ctypes  # noqa: PLC0415
 
     try:

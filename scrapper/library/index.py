@@ -50,7 +50,7 @@ class Index:
         return await asyncio.shield(self._looks.get(shortcode) or self._look(shortcode))
 
     async def get_all(self, shortcodes: Sequence[str]) -> list[StoredPost | None]:
-        """The same for many posts."""
+        """What :meth:`get` returns for each of the *shortcodes*."""
         return await asyncio.gather(*map(self.get, shortcodes))
 
     def load(self, shortcode: str, version: int | None = None) -> StoredPost | None:
@@ -84,7 +84,7 @@ class Index:
 
     def _look(self, shortcode: str) -> Look:
         look: Look = asyncio.get_running_loop().create_future()
-        # Nobody may be waiting any more when it fails.
+        # Read the error, so that asyncio does not complain if nobody waits for it.
         look.add_done_callback(lambda done: done.cancelled() or done.exception())
         self._looks[shortcode] = look
         self._waiting.append((shortcode, look))
@@ -100,7 +100,7 @@ class Index:
                 some = [self._waiting.popleft() for _ in range(number)]
                 await self._read_now(some)
         finally:
-            # At once: what waits from now on needs another reader.
+            # Stop counting this reader at once: what waits from now on needs another one.
             self._readers.discard(cast(asyncio.Task[None], asyncio.current_task()))
 
     async def _read_now(self, some: Sequence[tuple[str, Look]]) -> None:
@@ -112,7 +112,7 @@ class Index:
         except RuntimeError as error:
             found = [error] * len(some)
         for (shortcode, look), stored in zip(some, found, strict=True):
-            # If another look has begun, what this one read may be outdated.
+            # If another look has begun, what this look read may be outdated.
             if self._looks.get(shortcode) is look:
                 self._note(shortcode, stored)
             if isinstance(stored, Exception):

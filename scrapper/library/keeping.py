@@ -17,7 +17,7 @@ def keep(folder: Path) -> bool:
     """Mark the post in *folder*; False if there is none.
 
     Raises:
-        OSError: it cannot be marked.
+        OSError: the post cannot be marked.
     """
     while True:
         try:
@@ -46,7 +46,7 @@ def release(folder: Path) -> None:
     """Remove the mark of the post in *folder*, if it has one.
 
     Raises:
-        OSError: it cannot be removed.
+        OSError: the mark cannot be removed.
     """
     (folder / _MARK).unlink(missing_ok=True)
 
@@ -60,7 +60,7 @@ def carry_over(old: Path, new: Path) -> None:
     """Mark *new* if *old* is marked.
 
     Raises:
-        OSError: it cannot be marked.
+        OSError: the post cannot be marked.
     """
     if is_kept(old):
         keep(new)

@@ -42,7 +42,7 @@ _UNPACKING_BYTES = 32_000_000
 
 
 def legacy_post(folder: Path) -> Post | None:
-    """The files in *folder* as a post; None if it has none of that release's files.
+    """The files in *folder* as a post; None if it has none of the files of release 0.2.0.
 
     Links are not followed. Texts that are missing or unreadable are left out.
     """
@@ -82,7 +82,7 @@ def legacy_time(folder: Path) -> float | None:
 
 
 def first_seen(folder: Path) -> float | None:
-    """When a sweep first saw *folder* (unix time); None if none did."""
+    """When a sweep first saw *folder* (unix time); None if no sweep did."""
     try:
         return (folder.parent / _SEEN / folder.name).lstat().st_mtime
     except OSError:
@@ -90,7 +90,7 @@ def first_seen(folder: Path) -> float | None:
 
 
 def note_seen(root: Path, shortcodes: Set[str]) -> Set[str]:
-    """Note that *shortcodes* are all the folders of that release; return those noted before."""
+    """Note that *shortcodes* are all the folders of release 0.2.0; return those noted before."""
     seen, known = root / _SEEN, set[str]()
     try:
         if shortcodes:
@@ -103,7 +103,7 @@ def note_seen(root: Path, shortcodes: Set[str]) -> Set[str]:
     except FileNotFoundError:
         pass
     except OSError as error:
-        # A full disk needs the sweep most.
+        # Go on: a full disk needs the sweep most.
         log.warning("posts of release 0.2.0 not noted: they stay", cause=str(error))
     return known - shortcodes
 
@@ -137,7 +137,7 @@ def _caption(path: Path) -> str:
 
 def _node(path: Path) -> dict[str, Any]:
     """What Instagram said about the post, in one of Instaloader's formats over the years."""
-    # Only these folders need it.
+    # Only these folders need lzma.
     import lzma  # noqa: PLC0415
 
     unpacker = lzma.LZMADecompressor(memlimit=_UNPACKING_BYTES)

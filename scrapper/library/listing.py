@@ -88,7 +88,7 @@ def folders(root: Path) -> Iterator[tuple[str, int]]:
 
 
 def folders_of(root: Path, shortcodes: Iterable[str]) -> Iterator[tuple[str, int]]:
-    """The same, of these *shortcodes*."""
+    """Like :func:`folders`, but only those of *shortcodes*."""
     for shortcode in shortcodes:
         with suppress(FileNotFoundError):
             status = os.lstat(root / shortcode)
@@ -100,7 +100,7 @@ def newest(root: Path, number: int, after: Cursor | None) -> list[Cursor]:
     """The places of the latest *number* posts that come *after* a place."""
     all_posts = (Cursor(stored_at, shortcode) for shortcode, stored_at, _ in _folders(root))
     those = (cursor for cursor in all_posts if after is None or cursor.key > after.key)
-    # Sorting everything would take long, and much memory, for many posts.
+    # To sort all of many posts would take long, and much memory.
     return heapq.nsmallest(number, those, key=lambda cursor: cursor.key)
 
 
@@ -153,7 +153,7 @@ def size_of(folder: Path) -> int:
     """The bytes of the files in *folder*.
 
     Raises:
-        OSError: it cannot be read.
+        OSError: the folder cannot be read.
     """
     with os.scandir(folder) as entries:
         return sum(entry.stat(follow_symlinks=False).st_size for entry in entries)

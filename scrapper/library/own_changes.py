@@ -1,4 +1,4 @@
-"""What this process itself changed in the media folder, so that it need not compare the rest."""
+"""What this process itself changed in the media folder: a sync need not compare the rest."""
 
 import threading
 from collections import deque

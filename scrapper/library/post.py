@@ -67,13 +67,13 @@ class MediaItem:
 
     @property
     def is_light(self) -> bool:
-        """Whether it is a picture of at most 25 KB, of a kind that every browser shows."""
+        """Whether the file is a picture of at most 25 KB, of a kind that every browser shows."""
         is_shown = self.filename.endswith(_SHOWN)
         return self.type == "image" and self.size <= SMALL_BYTES and is_shown
 
     @property
     def is_small(self) -> bool:
-        """Whether it has few bytes, and at most 320 pixels on its shorter side, if known."""
+        """Whether the file is light, with at most 320 pixels on its shorter side, if known."""
         sides = [side for side in (self.width, self.height) if side]
         return self.is_light and min(sides, default=0) <= SMALL_PIXELS
 
@@ -87,7 +87,7 @@ class Wish:
 
     @classmethod
     def stored(cls, quality: Any, max_bytes: Any) -> "Wish":
-        """The wish as stored in a manifest or a job; older ones have none."""
+        """The wish as stored in a manifest or a job; the default if an older one has none."""
         known = isinstance(max_bytes, int) and max_bytes > 0
         return cls("best" if quality == "best" else "compatible", max_bytes if known else None)
 
@@ -121,7 +121,7 @@ class Details:
 
     @classmethod
     def from_manifest(cls, data: Any) -> "Details":
-        """Read them from a manifest; older ones have none."""
+        """Read the details from a manifest; older manifests have none."""
         if data is None:
             return cls()
         music = data["music"]
@@ -221,11 +221,11 @@ class Post:
 
         That is when the first of its signed CDN URLs expires; one without an expiry counts
         for a day. A post that lacks something is fresh for an hour, and for twice as long each
-        time that it still does, up to a day: Instagram may give it then.
+        time that it still does, up to a day: Instagram may give the rest then.
         """
         recent = self._recent
         if not all(item.cdn_url for item in recent):
-            # From release 0.2.0.
+            # Files of release 0.2.0 have no URL.
             return 0.0
         ends = [cdn_expiry(item.cdn_url) or fetched_at + _UNSIGNED_LIFETIME for item in recent]
         if self.missing or self.outdated:
@@ -364,7 +364,7 @@ class Post:
 class Progress:
     """The progress of a download in bytes; written by the thread that downloads.
 
-    ``total`` grows with each file whose length the CDN says, and is None before the first.
+    ``total`` grows with each file whose length the CDN gives, and is None before the first.
     """
 
     done: int = 0
@@ -397,7 +397,7 @@ def is_own_file(filename: str, shortcode: str) -> bool:
 
 
 def moment(seconds: float) -> str:
-    """A unix time in RFC 3339, in UTC; times beyond its range become its last one."""
+    """A unix time in RFC 3339, in UTC; times beyond its range become the last in it."""
     return f"{datetime.fromtimestamp(min(seconds, _LATEST), UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 

@@ -60,7 +60,7 @@ class Publisher:
 
         Raises:
             MediaFolderGone: the root is gone, or was replaced.
-            OSError: it cannot be made.
+            OSError: the folder cannot be made.
         """
         self._check()
         with self._staging:
@@ -77,8 +77,8 @@ class Publisher:
 
         *fence* is the turn's, or 0 if no other process uses the root.
 
-        Items that *post* lacks are kept from an earlier download. The files get the time when it
-        was taken, the manifest the time when it was stored.
+        Items that *post* lacks are kept from an earlier download. The files get the time when the
+        post was taken, the manifest the time when the post was stored.
 
         Raises:
             Superseded: the stored post has a higher fence, and stays.
@@ -144,10 +144,10 @@ class Publisher:
                 delete(doomed)
 
     def remove(self, shortcode: str, *, unless_kept: bool = False) -> bool:
-        """Remove the post, by one rename first; return whether there was one.
+        """Remove the post, by one rename first; return whether there was a post.
 
         Raises:
-            OSError: it cannot be removed, or is not there.
+            OSError: the post cannot be removed, or is not there.
         """
         self._check()
         place, doomed = self.root / shortcode, self._unused(shortcode)
@@ -162,10 +162,10 @@ class Publisher:
     def _take_unless_kept(self, place: Path, doomed: Path) -> bool:
         if is_kept(place):
             return False
-        # After a crash from here on, clear_leftovers() puts it back.
+        # After a crash from here on, clear_leftovers() puts the post back.
         taken = self._unused(place.name, _REPLACED)
         place.rename(taken)
-        # It may have been marked since we looked.
+        # The post may have been marked since we looked.
         if is_kept(taken):
             self._put_back(taken, place)
             return False
@@ -188,7 +188,7 @@ class Publisher:
         for leftover in self.incoming.iterdir():
             # Several processes may do this at once.
             with suppress(FileNotFoundError):
-                # A rename changes it, too, unlike st_mtime.
+                # A rename changes st_ctime, but not st_mtime.
                 if self._abandoned_after and leftover.lstat().st_ctime > newest:
                     continue
                 shortcode, _, _ = leftover.name.partition(".")
@@ -224,7 +224,7 @@ class Publisher:
             # A later turn ended since we looked.
             self._put_in_place(replaced, place, theirs)
             raise Superseded
-        # It may have been marked since we looked.
+        # The post may have been marked since we looked.
         carry_over(replaced, place)
         delete(replaced)
 
@@ -232,7 +232,7 @@ class Publisher:
         """Swap *folder* with *place*; return where the old folder is then."""
         if exchange(folder, place):
             return folder
-        # Not atomic: after a crash between the two, clear_leftovers() puts it back.
+        # Not atomic: after a crash between the renames, clear_leftovers() puts the post back.
         replaced = self._unused(place.name, _REPLACED)
         place.rename(replaced)
         folder.rename(place)
@@ -250,7 +250,7 @@ def _link(old: Path, new: Path) -> None:
 
 
 def _date(folder: Path, post: Post) -> None:
-    """Give the post's files the time at which it was taken, if it is known."""
+    """Give the post's files the time at which the post was taken, if that is known."""
     moment = post.taken_time
     if moment is None:
         return

@@ -117,7 +117,7 @@ class RenderedPost:
 
     @property
     def size(self) -> int:
-        """About how many bytes of memory it takes, with the post that it was rendered from."""
+        """About how many bytes of memory the JSON takes, together with its post."""
         return 3 * (len(self.before_url) + len(self.after_url))
 
     @classmethod
@@ -169,7 +169,7 @@ class RenderedPost:
         expires_at: float | None = None,
         prefix: str = "",
     ) -> bytes:
-        """The whole of it, as JSON text in UTF-8.
+        """The whole response, as JSON text in UTF-8.
 
         *expires_at* is a unix time. *prefix* comes before the files' URLs.
         """

@@ -22,7 +22,7 @@ class MediaRoot:
     """The folder at *path*, which is opened first and closed last; blocking.
 
     With *shared*, other processes that also share it may use it at the same time. ``found_free``
-    says whether no process used it when it was opened.
+    says whether no other process used the folder when it was opened.
     """
 
     def __init__(self, path: Path, *, shared: bool = False) -> None:
@@ -55,7 +55,7 @@ class MediaRoot:
         """Make the folder if it is missing.
 
         Raises:
-            SettingsError: it cannot be made.
+            SettingsError: the folder cannot be made.
         """
         try:
             self.state.mkdir(parents=True, exist_ok=True)
@@ -107,7 +107,7 @@ class MediaRoot:
         After a disk was unplugged, an empty folder on another disk may be in its place.
 
         Raises:
-            MediaFolderGone: it is not.
+            MediaFolderGone: the folder is gone, or another one is in its place.
         """
         if self._identity is not None and identity(self.path) != self._identity:
             raise MediaFolderGone

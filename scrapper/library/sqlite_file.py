@@ -3,8 +3,8 @@
 The file may be damaged, removed or replaced at any moment, even while it is open: SQLite would go
 on writing to a file that nobody finds again. So each use first checks that the path still leads to
 the open file. If not, what is left there is set aside, and a new file appears at the path once it
-is complete. The journal is truncated rather than a write-ahead log, so that everything is in
-one file between two transactions.
+is complete. The journal is truncated after each transaction, and there is no write-ahead log, so
+everything is in one file between two transactions.
 """
 
 import fcntl
@@ -73,14 +73,15 @@ class SQLiteFile:
     and *migrate* does the rest.
     *inspect* raises :class:`ValueError` or :class:`sqlite3.DatabaseError` if the content is not
     ours. *fill* writes the content of each new file; its second argument says whether an earlier
-    file was lost. Other processes use a *shared* file, too, so one that another process
-    recreated is taken over; otherwise it is set aside. *check* raises if the folder is gone.
+    file was lost. Other processes use a *shared* file, too, so a file that another process
+    recreated is taken over; if the file is not *shared*, such a file is set aside. *check* raises
+    if the folder is gone.
 
     A use raises :class:`~scrapper.errors.Busy` if another program has locked the file for
     *patience* seconds, or if it was damaged and has been recreated,
     :class:`~scrapper.errors.DiskFull`, :class:`~scrapper.errors.DiskReadOnly`, :class:`NewerSchema`
     or :class:`~scrapper.errors.MediaFolderGone`, and :class:`OSError` or :class:`sqlite3.Error` if
-    the file cannot be used for another reason. Then nothing is changed.
+    the file cannot be used for another reason. A use that raises changes nothing.
     """
 
     def __init__(
@@ -118,13 +119,13 @@ class SQLiteFile:
         self._stamp: tuple[int, int] | None = None
         self._begun = 0
         self.openings = 0
-        """How often the file was opened; if that changes, it may be another file."""
+        """How often the file was opened; after a change, the open file may be another one."""
 
     def open(self, patience: float = _SECONDS_TO_START) -> None:
         """Open the file at the start; while it is locked, try again for *patience* seconds.
 
         Raises:
-            SettingsError: it cannot be used; the text names it.
+            SettingsError: the file cannot be used; the text names it.
         """
         end = time.monotonic() + patience
         try:
@@ -200,7 +201,7 @@ class SQLiteFile:
         return bool(version == self._version)
 
     def _was_overwritten(self) -> bool:
-        """Whether another process wrote into a file that only this one uses, since its last use."""
+        """Whether another process wrote into a file that is not shared, since its last use."""
         return not self._shared and self._stamp is not None and _stamp(self._path) != self._stamp
 
     def _open(self) -> sqlite3.Connection:
@@ -341,7 +342,7 @@ class SQLiteFile:
         log.info(f"{self._name} migrated", file=str(self._path), schema=self._version)
 
     def _side_files(self) -> list[Path]:
-        # Where the path is a link, they are beside the file that it leads to.
+        # If the path is a link, the side files are beside the file that it leads to.
         path = os.path.realpath(self._path)
         return [Path(path + suffix) for suffix in _SIDE_FILES]
 

@@ -54,7 +54,7 @@ class StateFile:
 
         Raises:
             MediaFolderGone: the folder is gone.
-            OSError: it cannot be locked.
+            OSError: the file cannot be locked.
         """
         self._check()
         with locked(open_lock(self._path.with_suffix(".lock"))):
@@ -75,7 +75,7 @@ class StateFile:
 
         Raises:
             MediaFolderGone: the folder is gone.
-            OSError: it cannot be written.
+            OSError: the file cannot be written.
         """
         self._check()
         write_atomically(self._path, json.dumps(data).encode())

@@ -49,7 +49,7 @@ Result = TypeVar("Result")
 _EVERYTHING = Search()
 
 _LISTED_AT_ONCE = 1024
-# Each may occupy a thread for a while.
+# Each search may occupy a thread for a while.
 _SEARCHES_AT_ONCE = 3
 _REFUSALS = (Busy, DiskFull, DiskReadOnly, sqlite3.Error)
 _CATALOGUE = "posts.sqlite3"
@@ -131,7 +131,7 @@ class Library:
         self._start_sync()
 
     async def close(self) -> None:
-        """Close what is open; the library is not used any more."""
+        """Close what is open; after that, the library must not be used."""
         if self._first_sync is not None:
             await asyncio.wait([self._first_sync])
         if self._catalogue is not None:
@@ -142,7 +142,7 @@ class Library:
         return await self._index.get(shortcode)
 
     async def get_all(self, shortcodes: Sequence[str]) -> Sequence[StoredPost | None]:
-        """The same for many posts, in their order."""
+        """What :meth:`get` returns for each of the *shortcodes*."""
         return await self._index.get_all(shortcodes)
 
     def changed(self, shortcode: str, change: Change | None = "stored") -> None:
@@ -155,7 +155,7 @@ class Library:
             listener(shortcode)
 
     def published(self, stored: StoredPost) -> None:
-        """The same for a post that :meth:`publish` returned; listeners need not read it again."""
+        """Like :meth:`changed`, for a post from :meth:`publish`: listeners can use it as it is."""
         self.changed(stored.post.shortcode)
         if self._listeners:
             self._index.remember(stored)
@@ -180,7 +180,7 @@ class Library:
         return await asyncio.to_thread(self._looked_up, version_of, self.root / shortcode)
 
     async def versions_of(self, shortcodes: Iterable[str]) -> dict[str, int | OSError | None]:
-        """The version of each of these posts; an error if that cannot be read."""
+        """The version of each of these posts; an error if it cannot be read."""
 
         def look(shortcode: str) -> int | OSError | None:
             try:
@@ -263,14 +263,14 @@ class Library:
                     self._busy_at = time.monotonic()
                 if catalogue.complete or search == _EVERYTHING:
                     raise
-            # It was damaged, and is recreated.
+            # The catalogue was damaged, and is recreated.
             await self._sync(catalogue, time.monotonic())
             return await self._in_thread(catalogue.newest, number, after, search)
 
     async def _sync(self, catalogue: Catalogue, asked_at: float, *, fill: bool = True) -> None:
         """Bring the *catalogue* up to date with the library as it was at *asked_at*.
 
-        A new one is filled only with *fill*.
+        A new catalogue is filled only with *fill*.
         """
         async with self._syncing:
             if self._busy_at > asked_at:
@@ -288,16 +288,16 @@ class Library:
     async def _fill(self, catalogue: Catalogue) -> None:
         try:
             await self._sync(catalogue, time.monotonic())
-        # It is only a cache, and the next listing tries again.
+        # The catalogue is only a cache, and the next listing tries again.
         except Exception as error:  # noqa: BLE001
             log.warning("catalogue not up to date", cause=repr(error))
 
     async def remove(self, shortcode: str) -> bool:
-        """Remove a post; return whether there was one.
+        """Remove a post; return whether the post was stored.
 
         Raises:
             DiskReadOnly: the disk takes no writes.
-            OSError: it cannot be removed.
+            OSError: the post cannot be removed.
         """
         if not await self._in_thread(self._is_removable, shortcode):
             return False
@@ -324,7 +324,7 @@ class Library:
         return there
 
     async def mark(self, shortcode: str, *, kept: bool = True) -> bool:
-        """The same for one of many posts; :meth:`note_marks` must be called after the last."""
+        """Like :meth:`keep`, for one of many posts; call :meth:`note_marks` after the last."""
         if await self.get(shortcode) is None:
             return False
         folder = self.root / shortcode
@@ -387,7 +387,7 @@ class Library:
         return self._usage
 
     async def usage_now(self) -> Usage:
-        """How much is stored, by the catalogue; or, while it cannot be used, at the last look.
+        """How much is stored, by the catalogue, or by the last look while that cannot be used.
 
         Raises:
             OSError: the root cannot be read.
@@ -409,7 +409,7 @@ class Library:
         """Whether the stored post has this *version*.
 
         Raises:
-            OSError: that cannot be read.
+            OSError: the folder cannot be read.
         """
         return version_of(self.root / shortcode) == version
 
@@ -433,7 +433,7 @@ class Library:
         """Check that the root is still the same folder.
 
         Raises:
-            MediaFolderGone: it is not.
+            MediaFolderGone: the root is gone, or was replaced.
         """
         self._check()
 
@@ -465,7 +465,7 @@ class Library:
             raise
 
     def _looked_up(self, function: Callable[..., Result], *arguments: Any) -> Result:
-        """The same; if the root is gone afterwards, it may have looked empty."""
+        """Like :meth:`_present`, and check again: a root that vanished may have looked empty."""
         found = self._present(function, *arguments)
         self._check()
         return found

@@ -23,7 +23,7 @@ __all__ = ["MANIFEST", "StoredPost", "fence_of", "load"]
 log = structlog.get_logger(__name__)
 
 MANIFEST = "post.json"
-"""The manifest's name: a folder with one is a complete post, and one without is not a post."""
+"""The manifest's name: a folder is a post, and complete, if it has a manifest."""
 
 _MAX_BYTES = 4_000_000
 
@@ -32,9 +32,9 @@ _MAX_BYTES = 4_000_000
 class StoredPost:
     """A post of the library.
 
-    ``stored_at`` and ``fresh_until`` are unix times, ``seen_at`` is one of the monotonic clock.
+    ``stored_at`` and ``fresh_until`` are unix times, ``seen_at`` is by the monotonic clock.
     Sweeps count the post's age from ``ages_from``, and leave a ``kept`` one alone. ``version`` is
-    a number that changes when the post is stored again, and grows; None for one of release 0.2.0.
+    a number that changes when the post is stored again, and grows; None for release 0.2.0.
     """
 
     post: Post
@@ -75,7 +75,7 @@ class StoredPost:
         return time.time() < self.fresh_until
 
     def within(self, max_bytes: int | None, root: Path) -> "StoredPost":
-        """The same, under *root*, without old files that are larger; see :meth:`Post.within`."""
+        """The post under *root*, without old files that are larger; see :meth:`Post.within`."""
         post = self.post.within(max_bytes)
         if post is self.post:
             return self
@@ -89,7 +89,7 @@ class StoredPost:
         max_age: float = math.inf,
         prefix: str = "",
     ) -> bytes:
-        """The post as clients receive it; *url* is the one that was asked for, by default its own.
+        """The post as clients receive it; *url* is what the client sent, else the post's own URL.
 
         *max_age* is the age in seconds at which sweeps remove it. *prefix* comes before the
         files' URLs.
@@ -106,7 +106,7 @@ class StoredPost:
 
 
 def load(folder: Path) -> StoredPost | None:
-    """The post in *folder*, or that of release 0.2.0.
+    """The post in *folder*, as this release or release 0.2.0 stored it.
 
     None if it is not there, incomplete or unreadable.
     """

@@ -7,16 +7,16 @@ __all__ = ["load_certificate"]
 
 
 def load_certificate(certificate: Path, key: Path) -> ssl.SSLContext:
-    """What a server needs to speak TLS with the *certificate*.
+    """A TLS context for a server with the *certificate* and its *key*.
 
     Raises:
-        ValueError: they do not belong together, or are something else; the text holds neither.
-        OSError: one cannot be read.
+        ValueError: the files are not a pair in PEM; the text quotes neither.
+        OSError: a file cannot be read.
     """
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.set_alpn_protocols(["http/1.1"])
     try:
-        # Without a password, OpenSSL would ask for that of an encrypted key on the terminal.
+        # Without this, OpenSSL would ask on the terminal for the password of an encrypted key.
         context.load_cert_chain(certificate, key, password="")
     except ssl.SSLError as error:
         reason = (error.reason or "no PEM").replace("_", " ").lower()

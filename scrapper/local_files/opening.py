@@ -33,13 +33,13 @@ def read_file(
     *check* gets the file's status, and raises if its owner or mode is not acceptable.
 
     Raises:
-        OSError: it is longer, cannot be read, or is not a regular file; the error names it.
+        OSError: the file is longer, cannot be read, or is not a regular file; the error names it.
     """
     descriptor, status = _open(path)
     try:
         check(status)
         content = bytearray()
-        # Without a buffered file: a stored post is read thousands of times a second.
+        # Read without a buffered file: a stored post is read thousands of times a second.
         while piece := os.read(descriptor, _PIECE):
             content += piece
             if len(content) > most:

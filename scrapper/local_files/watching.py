@@ -14,7 +14,7 @@ Content = TypeVar("Content")
 
 
 class WatchedFile(Generic[Content]):
-    """The file at *path*, of which *read* makes something; blocking."""
+    """The file at *path*, and what *read* makes of it; blocking."""
 
     def __init__(self, path: Path, read: Callable[[Path], Content]) -> None:
         self._path = path
@@ -22,11 +22,11 @@ class WatchedFile(Generic[Content]):
         self._known: tuple[tuple[int, ...], Content] | None = None
 
     def content(self) -> Content:
-        """What *read* makes of the file; it is called if the file may have changed.
+        """What *read* makes of the file; *read* is called only if the file may have changed.
 
         Raises:
             OSError: nothing is there.
-            Exception: whatever *read* raises. It is called again the next time.
+            Exception: whatever *read* raises; the next call tries again.
         """
         status = self._path.stat()
         stamp = (

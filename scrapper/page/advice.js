@@ -29,7 +29,7 @@ export function report(failure) {
   if (!(failure instanceof Failure)) {
     throw failure;
   }
-  // The sign-in screen says so.
+  // The sign-in screen shows a 401.
   if (failure.status !== 401) {
     toast(advice(failure), { bad: true });
   }
@@ -44,7 +44,7 @@ export async function guarded(work) {
   }
 }
 
-/** The same for background work; if the server is away, the top of the page says so. */
+/** Like `guarded`, for background work: if the server is away, the top of the page says so. */
 export async function quietly(work) {
   try {
     await work();

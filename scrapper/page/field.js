@@ -73,12 +73,12 @@ function takeShared() {
   try {
     fragment = decodeURIComponent(fragment);
   } catch {
-    // It is not percent-encoded, but may be a link as it is.
+    // The text is not percent-encoded, but may be a link as it is.
   }
   const texts = [...parts, fragment].filter((text) => text && hasLink(text));
   if (texts.length) {
     fillIn([...new Set(texts.flatMap(linksIn).filter(hasLink))].join("\n"));
-    // Otherwise a reload would bring it back.
+    // Otherwise a reload would bring the links back.
     history.replaceState(null, "", location.pathname);
   }
 }
@@ -109,7 +109,7 @@ export function watchField() {
       start(text);
     }
   });
-  // Only https and localhost have it.
+  // Only https and localhost have a clipboard to read.
   at("paste").hidden = !navigator.clipboard?.readText;
   at("paste").addEventListener("click", async () => {
     let text;

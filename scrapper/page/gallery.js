@@ -12,7 +12,7 @@ const GAP = 6;
 const SMALLEST_TILE = 116;
 const LARGEST_TILE = 250;
 
-/** In the order of the listing; each has only what its tile shows. */
+/** The posts in the order of the listing; each has only what its tile shows. */
 let posts = [];
 /** Posts that are about to be deleted. */
 const hidden = new Set();
@@ -26,7 +26,7 @@ let shape = { columns: 2, size: 0 };
 /** Rows beyond the window, so that scrolling and the keyboard meet no holes; none for the first view. */
 let beyond = 0;
 
-/** A few hundred bytes each: even 5,000 posts fit. */
+/** What the tile of a post needs: a few hundred bytes, so even 5,000 posts fit. */
 function slim(post) {
   const { shortcode, owner, kept, media, missing, thumbnail_url: thumbnail } = post;
   const files = media.filter((item) => item.type !== "audio");

@@ -237,7 +237,7 @@ function render() {
   });
   at("retry-all").hidden = retries().length < 2;
   const chances = cancellable().length + unsent().length;
-  // A single one has its own button, if its line is shown.
+  // A single post has its own button, if its line is shown.
   at("cancel-all").hidden = chances < (all.length > SHOWN ? 1 : 2);
   at("clear").hidden = !all.some((line) => line.state === "failed" || line.state === "cancelled");
 }

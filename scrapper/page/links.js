@@ -2,7 +2,7 @@
 
 const LINK = /(?:https?:\/\/|(?:www\.)?instagram\.com\/)[^\s,;<>"']+/gi;
 
-/** Each link once. A text without any is split into words, so that the server can say what is wrong. */
+/** Each link once. A text without a link is split into words, so that the server can say what is wrong. */
 export function linksIn(text) {
   const found = text.match(LINK)?.map((link) => link.replace(/[.!?)\]]+$/, ""));
   const links = found ?? text.split(/[\s,;]+/).filter(Boolean);

@@ -41,7 +41,7 @@ export async function loadLogin() {
   }
 }
 
-/** The same, unless this browser knows that the server has no key. */
+/** Like `loadLogin`, unless this browser knows that the server has no key. */
 export const loadKnownLogin = async () => recall(KEYLESS) ?? loadLogin();
 
 async function attempt(work) {

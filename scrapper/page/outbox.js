@@ -6,7 +6,7 @@ import { recall, remember } from "./storage.js";
 
 const MOST_LINKS = 100;
 const PLACE = "to-send";
-// With these the server asks to try again later, and perhaps says when.
+// With these codes the server asks to try again later, and perhaps says when.
 const LATER = new Set(["too_many_requests", "jobs_full", "jobs_unreachable", "server_full", "busy"]);
 const PAUSE_MS = 5_000;
 
@@ -103,7 +103,7 @@ export async function pump() {
 
 function postpone(entry, failure) {
   if (failure.status === 401) {
-    // They are sent once somebody signs in.
+    // The links are sent once somebody signs in.
     return;
   }
   if (failure instanceof Failure && (LATER.has(failure.code) || failure.away)) {

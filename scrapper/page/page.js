@@ -93,5 +93,5 @@ watchField();
 document.addEventListener("visibilitychange", () => (document.hidden ? end() : begin()));
 begin();
 navigator.serviceWorker?.register("worker.js").catch(() => {
-  // Private windows, for example, forbid it; the page needs it only to start without the server.
+  // Private windows, for example, forbid the worker; the page needs it only to start without the server.
 });

@@ -60,7 +60,7 @@ export function toast(text, { action = "", act = null, ended = null, seconds = S
     made.addEventListener(ends, count);
   }
   const toasts = at("toasts");
-  // One that waits for an answer is not pushed out by others.
+  // Other messages do not push out a message that waits for an answer.
   const others = [...toasts.children].filter((other) => !other.querySelector(".quiet"));
   if (others.length >= MOST) {
     close.get(others[0])();

@@ -86,7 +86,7 @@ function stripButton({ item, number }, index) {
 function leaveMedia() {
   const player = at("media").querySelector("video, audio");
   if (player) {
-    // Otherwise it may go on loading.
+    // Otherwise the file may go on loading.
     player.removeAttribute("src");
     player.load();
   }

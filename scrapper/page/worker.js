@@ -58,7 +58,7 @@ async function install() {
   await self.skipWaiting();
 }
 
-/** If this worker's own file is gone, something else has the address: then it removes everything. */
+/** If this worker's own file is gone, something else has the address: remove everything. */
 async function leaveIfGone() {
   const answer = await fetch(self.location.href, { cache: "no-store" }).catch(() => null);
   if (answer?.status === 404 || answer?.status === 410) {

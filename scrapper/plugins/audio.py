@@ -4,7 +4,7 @@
 ``SHORTCODE.m4a``, as Instagram encoded it; and in the same way the song that plays to pictures, if
 Instagram gives its URL. ``/download/SHORTCODE?audio=1`` makes that file if it is missing, and
 ``?h264=1`` makes a copy in H.264 and AAC of a video in other codecs. Posts whose picture is large
-get a small one for lists; posts that are stored already get it one after the other.
+get a small one for lists; posts stored earlier get theirs one after the other.
 """
 
 import asyncio
@@ -87,7 +87,7 @@ def configure(settings: Settings) -> None:  # noqa: ARG001
     """Check that ffmpeg is there.
 
     Raises:
-        SettingsError: it is not.
+        SettingsError: ffmpeg is missing.
     """
     if missing := missing_programs():
         raise SettingsError(f"{' and '.join(missing)} must be on the PATH: install ffmpeg")
@@ -177,7 +177,7 @@ class _SmallPictures:
             made = await finished(asyncio.to_thread(work))
             if made is not None:
                 await self._library.add(post.shortcode, _SMALL, Additions(small=made), version)
-        # It cannot be read, or was removed meanwhile.
+        # The picture cannot be read, or the post was removed meanwhile.
         except (FFmpegFailed, FileNotFoundError, TimeoutError) as error:
             log.warning("no small picture", shortcode=post.shortcode, cause=repr(error))
 
@@ -212,8 +212,8 @@ class _Conversions:
         """The sound of *item*: a video's own, or the song that plays to the post's pictures.
 
         Raises:
-            web.HTTPNotFound: it has none, or Instagram's URL of the song expired.
-            ScrapeError: not yet, or Instagram does not give the song now.
+            web.HTTPNotFound: the item has no sound, or Instagram's URL of the song expired.
+            ScrapeError: the sound is not ready yet, or Instagram does not give the song now.
         """
         made = None
         if item.type == "video":
@@ -235,9 +235,9 @@ class _Conversions:
         """*item* in H.264 and AAC: the item itself if it has these codecs.
 
         Raises:
-            web.HTTPNotFound: it is not a video.
-            MediaTooLarge: the copy would be.
-            DeadlineExceeded, ServerFull: not yet.
+            web.HTTPNotFound: the item is not a video.
+            MediaTooLarge: the copy would be too large.
+            DeadlineExceeded, ServerFull: the copy is not ready yet.
         """
         if item.type != "video":
             raise web.HTTPNotFound(text="The item is not a video")
@@ -286,12 +286,12 @@ class _Conversions:
             if made is not None:
                 await self._library.add(post.shortcode, name, Additions((made,)), version)
             if await self._library.version(post.shortcode) != version:
-                # The files that it was made of are gone by now.
+                # The files from which it was made are gone by now.
                 raise NotStored
         except FileNotFoundError:
             raise NotStored from None
         except FFmpegFailed as error:
-            # The disk may have been full.
+            # The cause may be a full disk.
             await asyncio.to_thread(check_room, self._library.root, keep_free=self._keep_free)
             log.warning("video not converted", shortcode=post.shortcode, cause=str(error))
             raise NotConvertible from error
@@ -323,7 +323,7 @@ class _Maker:
         self._ffmpeg.kill()
 
     def sound_of(self, folder: Path, item: MediaItem) -> MediaItem | None:
-        """The sound of *item* as a file in *folder*; None if it has none."""
+        """The sound of *item* as a file in *folder*; None if *item* has no sound."""
         if item.has_audio is False or "audio" not in self._codecs_of(folder / item.filename):
             return None
         made = self._convert(folder, item, _name(item, _SOUND), ["-vn", "-c:a", "copy"])
@@ -333,7 +333,7 @@ class _Maker:
         """The song that plays to the pictures of *post*, as a file in *folder*.
 
         Raises:
-            ScrapeError: Instagram does not give it now.
+            ScrapeError: Instagram does not give the song now.
         """
         unfinished = _unfinished(folder)
         fetch_song(
@@ -349,10 +349,10 @@ class _Maker:
             return _described(item, unfinished)
 
     def h264_of(self, folder: Path, item: MediaItem, name: str) -> MediaItem | None:
-        """The copy of *item* in *folder*; None if it needs none.
+        """The copy of *item* in *folder*; None if *item* has these codecs already.
 
         Raises:
-            MediaTooLarge: it would be larger than a file may be.
+            MediaTooLarge: the copy would be larger than a file may be.
         """
         codecs = self._codecs_of(folder / item.filename)
         video, audio = codecs.get("video"), codecs.get("audio")
@@ -371,7 +371,7 @@ class _Maker:
         """A small picture of *post* as a file in *folder*; None if its picture is small.
 
         Raises:
-            FFmpegFailed, OSError: it cannot be made.
+            FFmpegFailed, OSError: the picture cannot be made.
         """
         name = f"{post.shortcode}_{_SMALL}.jpg"
         if post.small is not None:

@@ -1,4 +1,4 @@
-"""Calling a plugin's functions without depending on it: it may hang, block, or fail."""
+"""Calls a plugin's functions, which may hang, block, or fail, without depending on them."""
 
 import asyncio
 import contextvars
@@ -19,14 +19,14 @@ class NotReturned(Exception):
 class Call:
     """*work* that calls a plugin's functions, by :meth:`invoke`, without blocking anything else.
 
-    It runs in a thread of its own. Nothing can stop a thread, but this one does not keep the
+    The work runs in a thread of its own. Nothing can stop a thread, but this one does not keep the
     process from ending. A coroutine gets an event loop of its own there, so it cannot block ours.
     """
 
     def __init__(self, work: Callable[["Call"], Any]) -> None:
         loop = asyncio.get_running_loop()
         self._future: asyncio.Future[Any] = loop.create_future()
-        # result() raises its failure. If nobody is waiting, asyncio must not log it.
+        # result() raises the failure. If nobody waits for it, asyncio must not log it.
         self._future.add_done_callback(lambda done: done.cancelled() or done.exception())
         self._since: float | None = None
         self._theirs: tuple[asyncio.AbstractEventLoop, asyncio.Task[Any]] | None = None
@@ -37,7 +37,7 @@ class Call:
             settle: Callable[[Any], None] = self._future.set_result
             try:
                 result = work(self)
-            # result() raises it.
+            # result() raises the error.
             except Exception as error:  # noqa: BLE001
                 result, settle = error, self._future.set_exception
             # The service's loop may be closed: the process ends.
@@ -49,14 +49,14 @@ class Call:
 
     @classmethod
     def of(cls, function: Callable[..., Any], *arguments: Any) -> "Call":
-        """A call of one *function*, whose result is that of the call."""
+        """A call of one *function*; the result is what *function* returns."""
         return cls(lambda call: call.invoke(function, *arguments))
 
     def invoke(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """Call *function*; only the work may do this.
 
         Raises:
-            Exception: whatever it raised; a RuntimeError if that was no Exception.
+            Exception: whatever *function* raised; a RuntimeError if that was no Exception.
         """
 
         async def run_coroutine() -> Any:
@@ -72,7 +72,7 @@ class Call:
                 return asyncio.run(run_coroutine())
             return function(*arguments)
         except StopIteration as error:
-            # A future cannot hold it.
+            # A future cannot hold a StopIteration.
             raise RuntimeError(repr(error)) from error
         except Exception:
             raise
@@ -116,6 +116,6 @@ class Call:
         theirs = self._theirs
         if theirs is not None:
             loop, task = theirs
-            # Their loop may be closed by now.
+            # The coroutine's loop may be closed by now.
             with suppress(RuntimeError):
                 loop.call_soon_threadsafe(task.cancel)

@@ -47,12 +47,12 @@ class Conditions:
         self._disk_nearly_full = False
 
     def now(self) -> Mapping[str, LoginState | Condition]:
-        """All of them, by name; the login's is ``login``."""
+        """The login's state, as ``login``, and each condition by its name."""
         free = self._free(self._root)
         if free is not None:
             factor = _ROOM_TO_END if self._disk_nearly_full else 1
             self._disk_nearly_full = free < self._enough * factor
-        # It looks at the files, which another process may have changed.
+        # session() looks at the files, which another process may have changed.
         self._login.session()
         conditions = (
             Condition("disk_nearly_full", self._disk_nearly_full),

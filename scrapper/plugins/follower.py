@@ -79,11 +79,11 @@ class Followers:
         self._followers = [_Follower(plugin, followed) for plugin in plugins]
 
     async def begin(self) -> None:
-        """Make new plugins start with what comes now. Call this before anything is stored.
+        """Make new plugins skip the posts stored so far. Call this before any other is stored.
 
         Raises:
             SettingsError: the ledger cannot be used.
-            ScrapeError, OSError, sqlite3.Error: it cannot be written.
+            ScrapeError, OSError, sqlite3.Error: the ledger cannot be written.
         """
         names = [follower.plugin.name for follower in self._followers]
         if not names:
@@ -144,7 +144,7 @@ class _Follower:
         self._jobs = followed.jobs if plugin.follows_jobs else None
         self._conditions = followed.conditions if plugin.follows_conditions else None
         self._news: set[str] = set()
-        # The plugin must get their removal: an earlier ledger may have had them.
+        # Posts whose removal the plugin must get: an earlier ledger may have had them.
         self._without_entry: set[str] = set()
         self._look_at_all = True
         self._seen: tuple[int | None, tuple[int, int]] | None = None
@@ -166,7 +166,7 @@ class _Follower:
         return max(0.0, min(self._next_try.values(), default=0.0) - time.monotonic())
 
     async def run(self) -> None:
-        """Notify the plugin, until this is cancelled."""
+        """Notify the plugin until the task is cancelled."""
         with bound_contextvars(plugin=self.plugin.name):
             while True:
                 self._awake.clear()
@@ -176,7 +176,7 @@ class _Follower:
                     async with self._followed.peers.exclusively(turn, in_doubt=False) as ours:
                         if ours:
                             await self.catch_up(ours)
-                        # Another process has the turn: look at all posts once it is ours.
+                        # If another process has the turn, look at all posts once it is ours.
                         self._look_at_all = self._look_at_all or not ours
                 # The disk or Redis may be away; the next look finds what the plugin missed.
                 except Exception as error:  # noqa: BLE001
@@ -195,7 +195,7 @@ class _Follower:
     async def catch_up(self, ours: object = True) -> bool:
         """Notify the plugin of everything until now; return whether anything is left to retry.
 
-        It stops once *ours* is false: then another process may notify the plugin.
+        This stops once *ours* is false: then another process may notify the plugin.
         """
         if self.plugin.follows_posts:
             changes = await self._changes()
@@ -218,7 +218,7 @@ class _Follower:
         return bool(self._next_try)
 
     async def _changes(self) -> list[str]:
-        """Posts that the plugin may not know as they are: removed ones first, then by age."""
+        """Posts whose state the plugin may not know: removed ones first, then by age."""
         name = self.plugin.name
         changed = {subject for hook, subject in self._next_try if hook in _OF_POSTS}
         changed_at = await self._library.changed_at() if self._followed.peers.shared else None
@@ -255,14 +255,14 @@ class _Follower:
             if hook == "job_finished" and subject not in ids:
                 self._settle(hook, subject)
         for job in unreported:
-            # It may have been retried while the plugin worked on others.
+            # The job may have been retried while the plugin worked on others.
             if job in await jobs.unreported(name) and await self._notify(
                 job.response.id, "job_finished", job=job.response
             ):
                 await jobs.note_reported(name, job)
 
     async def _look_at_conditions(self, conditions: Conditions) -> None:
-        """Notify the plugin of each condition that has changed for it."""
+        """Notify the plugin of each condition that differs from what the plugin knows."""
         plugin = self.plugin.name
         known = await asyncio.to_thread(self._ledger.conditions, plugin)
         for name, condition in (await asyncio.to_thread(conditions.now)).items():
@@ -274,7 +274,7 @@ class _Follower:
                 await asyncio.to_thread(self._ledger.note_condition, plugin, name, value)
 
     async def _look_at(self, shortcodes: Sequence[str], ours: object) -> None:
-        """Notify the plugin of the present state of posts, unless it knows that."""
+        """Notify the plugin of the present state of posts, unless it knows that state."""
         entries = await asyncio.to_thread(self._ledger.entries, self.plugin.name, shortcodes)
         stored, new = [], set()
         for shortcode, version in (await self._library.versions_of(shortcodes)).items():
@@ -335,7 +335,7 @@ class _Follower:
         except NotReturned as error:
             log.warning("plugin does not return", hook="post_stored", subject=run.last)
             await call.ended()
-            # However it ended, it was too late.
+            # However the call ended, it was too late.
             run.fail(error)
         # The disk may be away: what was done before counts.
         except Exception as error:  # noqa: BLE001
@@ -347,7 +347,7 @@ class _Follower:
             if called.shortcode in self._unwritten:
                 await self._write(called.shortcode)
             elif not called.made and called.shortcode in new:
-                # It was noted as begun, but the plugin must not get its removal.
+                # The post was noted as begun, but the plugin must not get its removal.
                 await asyncio.to_thread(self._ledger.forget, self.plugin.name, called.shortcode)
         if fault is not None:
             raise fault
@@ -383,7 +383,7 @@ class _Follower:
         del self._unwritten[shortcode]
 
     async def _add(self, shortcode: str, version: int, ended: _Ended) -> Outcome | None:
-        """Make what the plugin returned part of the post; None if it must do its work again."""
+        """Add what the plugin returned to the post; None if the plugin must be called again."""
         if ended.additions is not None:
             try:
                 await self._library.add(shortcode, self.plugin.name, ended.additions, version)

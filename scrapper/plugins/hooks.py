@@ -57,7 +57,7 @@ def configure(settings: Settings) -> None:
     cookies or passwords, here and below.
 
     Raises:
-        SettingsError: it cannot work; the process ends with the message.
+        SettingsError: the plugin cannot work; the process ends with the message.
     """
 
 
@@ -88,7 +88,7 @@ def register_sources(settings: Settings) -> Iterable[Source]:  # type: ignore[em
 def register_commands(parser: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add commands to ``python -m scrapper``, by ``parser.add_parser(name, help=...)``.
 
-    The command is ``set_defaults(func=run)``: ``run(options)`` returns the exit code, or None.
+    A command needs ``set_defaults(func=run)``; ``run(options)`` returns the exit code, or None.
     """
 
 

@@ -68,7 +68,7 @@ class Ledger:
         """Open the file at the start.
 
         Raises:
-            SettingsError: it cannot be used.
+            SettingsError: the file cannot be used.
         """
         self._file.open()
 
@@ -77,7 +77,7 @@ class Ledger:
         self._file.close()
 
     def unknown(self, plugins: Iterable[str]) -> set[str]:
-        """Those of the *plugins* that are new here."""
+        """The names among *plugins* that are new to the ledger."""
         with self._file.using() as database:
             return set(plugins) - {name for (name,) in database.execute("SELECT name FROM plugins")}
 
@@ -179,7 +179,7 @@ class Ledger:
 
 
 def _insert_begun(database: sqlite3.Connection, plugin: str, posts: Iterable[str]) -> None:
-    # The plugin must get their removal, too: an earlier ledger may have had them.
+    # The plugin must get the posts' removal, too: an earlier ledger may have had them.
     _insert(database, plugin, dict.fromkeys(posts, NO_VERSION), "begun")
 
 

@@ -46,17 +46,17 @@ class Plugin:
 
     @property
     def follows_posts(self) -> bool:
-        """Whether it has a hook for posts."""
+        """Whether the plugin has a hook for posts."""
         return "post_stored" in self.hooks or "post_removed" in self.hooks
 
     @property
     def follows_jobs(self) -> bool:
-        """Whether it has a hook for jobs."""
+        """Whether the plugin has a hook for jobs."""
         return "job_finished" in self.hooks
 
     @property
     def follows_conditions(self) -> bool:
-        """Whether it has a hook for the login's state, or for conditions."""
+        """Whether the plugin has a hook for the login's state, or for conditions."""
         return "login_changed" in self.hooks or "condition_changed" in self.hooks
 
 
@@ -67,7 +67,7 @@ class Plugins:
     what is installed under the entry point group ``instagram_scrapper``, by the entry point's name.
 
     Raises:
-        SettingsError: one cannot be loaded, has a hook that does not exist, or has the name of
+        SettingsError: a plugin cannot be loaded, has a hook that does not exist, or has the name of
             another one.
     """
 
@@ -92,7 +92,7 @@ class Plugins:
         """The plugins that *settings* name, and those installed, ready to work.
 
         Raises:
-            SettingsError: one cannot be loaded, or says that it cannot work.
+            SettingsError: a plugin cannot be loaded, or says that it cannot work.
         """
         plugins = cls(settings.plugins)
         plugins._call("configure", settings.without_secrets())
@@ -111,7 +111,7 @@ class Plugins:
 
     @property
     def followers(self) -> list[Plugin]:
-        """Those with hooks for events."""
+        """The plugins with hooks for events."""
         return [
             plugin
             for plugin in self
@@ -120,11 +120,11 @@ class Plugins:
 
     @property
     def job_followers(self) -> list[str]:
-        """The names of those with a hook for jobs."""
+        """The names of the plugins with a hook for jobs."""
         return [plugin.name for plugin in self if plugin.follows_jobs]
 
     def middlewares(self, settings: Settings) -> Iterator[tuple[str, object]]:
-        """Their middlewares, outermost first, each with the plugin's name.
+        """The plugins' middlewares, outermost first, each with its plugin's name.
 
         Raises:
             SettingsError: a plugin failed.
@@ -134,9 +134,9 @@ class Plugins:
                 yield plugin, middleware
 
     def sources(self, settings: Settings) -> Sequence[Source]:
-        """Their ways of finding a post.
+        """The plugins' ways of finding a post.
 
-        One that fails counts as a refusal, and breaks nothing else.
+        A source that fails counts as a refusal, and breaks nothing else.
 
         Raises:
             SettingsError: a plugin failed, or a name is taken.
@@ -154,7 +154,7 @@ class Plugins:
         return sources
 
     def add_routes(self, app: web.Application, prefix: str) -> None:
-        """Add their routes to *app*, and once more under *prefix* if there is one.
+        """Add the plugins' routes to *app*, and once more under *prefix* if there is one.
 
         Raises:
             SettingsError: a plugin failed, or a path is taken.
@@ -168,7 +168,7 @@ class Plugins:
                     _add_route(app, start, route, plugin)
 
     def add_commands(self, parser: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-        """Add their commands to *parser*.
+        """Add the plugins' commands to *parser*.
 
         Raises:
             SettingsError: a plugin failed.
@@ -192,7 +192,7 @@ class Plugins:
         self._origins[name] = origin
 
     def _call(self, hook: str, argument: Any) -> list[tuple[str, list[Any]]]:
-        """Call the *hook* of each plugin; return its name, and what it returned."""
+        """Call the *hook* of each plugin; return each plugin's name with what the hook returned."""
         results = []
         for plugin in self:
             if hook not in plugin.hooks:
@@ -212,7 +212,7 @@ class Plugins:
 
 
 def _guarded(source: Source) -> Source:
-    """*source*, which may hang or raise anything."""
+    """*source*, guarded: it may hang or raise anything."""
     hanging = threading.BoundedSemaphore(_MOST_HANGING)
 
     def ask(context: Context, shortcode: Shortcode) -> dict[str, Any]:

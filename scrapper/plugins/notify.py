@@ -1,7 +1,7 @@
 """A plugin that notifies people through Apprise: ntfy, Gotify, Telegram, mail and more.
 
 ``PLUGINS=notify`` and ``NOTIFY_URLS``, with the packages of ``requirements/notify.txt``. The hooks
-put messages into an outbox. A process of the service sends them from there, each target's in a
+put messages into an outbox. A process of the service sends them, those for each target in a
 thread of its own, and retries what failed. No log has a target's URL, which holds secrets.
 """
 
@@ -154,7 +154,7 @@ class _NotifySettings(BaseSettings):
 
 
 class _Notifier:
-    """The hooks, and what they share; only one of them gets an application to keep that in."""
+    """The hooks, and what they share: only one hook gets an application that could keep it."""
 
     _targets: Sequence[_Target]
     _outbox: Outbox
@@ -165,7 +165,7 @@ class _Notifier:
         """Check that there are targets, and that Apprise knows them; nothing is sent yet.
 
         Raises:
-            SettingsError: there are none, or it does not.
+            SettingsError: there are no targets, or Apprise does not know one.
         """
         try:
             self._targets = _NotifySettings().targets()
@@ -183,7 +183,7 @@ class _Notifier:
         """Put the outcome of *job* into the outbox.
 
         Raises:
-            OSError, ScrapeError: it cannot be stored.
+            OSError, ScrapeError: the message cannot be stored.
         """
         outcomes = [f"{post.state} {post.code}" for post in job.posts]
         self._add("job", " ".join([job.id, *outcomes]), list(_of_job(job)))
@@ -193,7 +193,7 @@ class _Notifier:
         """Put a message into the outbox if the login needs a person.
 
         Raises:
-            OSError, ScrapeError: it cannot be stored.
+            OSError, ScrapeError: the message cannot be stored.
         """
         if login.state in _LOGIN:
             account = f" ({login.username})" if login.username else ""
@@ -208,7 +208,7 @@ class _Notifier:
         """Put a message into the outbox if *condition* began to hold.
 
         Raises:
-            OSError, ScrapeError: it cannot be stored.
+            OSError, ScrapeError: the message cannot be stored.
         """
         message, over = _CONDITIONS[condition.name]
         if not condition.holds:
@@ -271,25 +271,25 @@ class _Notifier:
             sent = made and made.notify(
                 title=message.title,
                 body=message.text,
-                # It may hold what clients sent, so it is not markup.
+                # The text may hold what clients sent, so it is not markup.
                 body_format="text",
                 notify_type="info" if message.kind == "job" else "warning",
             )
             cause = "" if sent else "refused or unreachable"
-        # Its text may hold the URL, and a target may raise anything.
+        # The error's text may hold the URL, and a target may raise anything.
         except Exception as error:  # noqa: BLE001
             cause = type(error).__name__
         if cause:
             pause = self._outbox.note_failed(target.name, message)
             log.warning("notification not sent", **known, cause=cause, next_try=pause)
         else:
-            # At once: after a crash in between, it would come a second time.
+            # At once: after a crash in between, the notification would come a second time.
             self._outbox.note_sent(target.name, message)
             log.info("notification sent", **known)
 
 
 async def _is_set(ending: asyncio.Event) -> bool:
-    """Wait for *ending* until it is time to look again; whether it is set."""
+    """Wait for *ending* until it is time to look again; return whether *ending* is set."""
     with suppress(TimeoutError):
         async with asyncio.timeout(_SECONDS_BETWEEN_LOOKS):
             await ending.wait()
@@ -297,12 +297,12 @@ async def _is_set(ending: asyncio.Event) -> bool:
 
 
 def _made(target: _Target) -> Any:
-    """Apprise's object for the target's URL; false if it has none."""
+    """Apprise's object for the target's URL; None if Apprise does not know the URL."""
     try:
         from apprise import Apprise, AppriseAsset  # noqa: PLC0415 - only where the plugin is used
     except ImportError as error:
         raise SettingsError("install requirements/notify.txt for it") from error
-    # They quote URLs and tokens.
+    # These loggers quote URLs and tokens.
     for name in ("apprise", "oauthlib", "requests_oauthlib"):
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)
     # No picture from a third party's server.
@@ -314,7 +314,7 @@ def _made(target: _Target) -> Any:
 
 
 def _of_job(job: JobResponse) -> Iterable[Message]:
-    """The messages about a finished *job*; a cancelled one has none."""
+    """The messages about a finished *job*; none about a cancelled one."""
     failed = [post for post in job.posts if post.state == "failed"]
     if job.state == "done":
         stored = len(job.posts) - len(failed)

@@ -56,7 +56,7 @@ class _Waiting:
     next_try: float = 0.0
 
     def is_due(self, now: float) -> bool:
-        # A wrong clock left a time that is too far away.
+        # Times that are too far away come from a wrong clock, and do not count.
         held_back = 0 <= now - self.sent_at < _SECONDS_BETWEEN
         pauses = now < self.next_try <= now + _PAUSES[-1]
         return self.count > 0 and not (held_back or pauses)
@@ -64,7 +64,7 @@ class _Waiting:
 
 @dataclass(frozen=True, slots=True)
 class _State:
-    """What waits, by target and kind, and the last event of each source with who noted it."""
+    """What waits, by target and kind; each source's last event, and the process that noted it."""
 
     waiting: Mapping[str, Mapping[str, _Waiting]] = field(default_factory=dict)
     last: Mapping[str, tuple[str, str]] = field(default_factory=dict)
@@ -78,8 +78,8 @@ class Outbox:
     """The messages in the file at *path*, which processes share; blocking, and for any thread.
 
     One message waits for each target and kind, however many events there were: the last one, with
-    their number. It is due at once, or an hour after the one before; after a failure, after a pause
-    that grows to an hour. If the file cannot be written, the state in memory counts.
+    their number. It is due at once, or an hour after the one before; after a failure, once a pause
+    is over, which grows to an hour. If the file cannot be written, the state in memory counts.
     """
 
     def __init__(self, path: Path, *, now: Callable[[], float] = time.time) -> None:
@@ -94,10 +94,10 @@ class Outbox:
         """Note the *messages* of an *event* of *source*, each with its target.
 
         A source has one event at a time. If the process is killed before the source knows that its
-        event was noted, the event comes again in the next process: then it is ignored.
+        event was noted, the event comes again in the next process, which ignores it.
 
         Raises:
-            OSError, ScrapeError: they cannot be stored.
+            OSError, ScrapeError: the messages cannot be stored.
         """
 
         def change(state: _State) -> _State:
@@ -120,7 +120,7 @@ class Outbox:
         """Replace the text of all waiting messages of this *kind*, which is outdated.
 
         Raises:
-            OSError, ScrapeError: that cannot be stored.
+            OSError, ScrapeError: the change cannot be stored.
         """
 
         def change(state: _State) -> _State:
@@ -190,7 +190,7 @@ class Outbox:
             self._change(change)
         except (OSError, ScrapeError) as error:
             log.warning("notifications not stored", cause=repr(error))
-            # It must not be sent again and again meanwhile.
+            # The message must not be sent again and again meanwhile.
             self._state = change(self._state)
 
     def _change(self, change: Callable[[_State], _State]) -> None:

@@ -43,7 +43,7 @@ def _is_bucket(name: str) -> str:
 
 
 def _is_endpoint(url: HttpUrl) -> HttpUrl:
-    # It becomes part of addresses that everybody sees.
+    # The endpoint becomes part of addresses that everybody sees.
     if url.username or url.password or url.query or url.fragment:
         raise ValueError("write only the server's address: credentials have variables of their own")
     return url
@@ -77,10 +77,10 @@ def configure(settings: Settings) -> None:  # noqa: ARG001
     """Check that the bucket is set and the client is installed; nothing is sent yet.
 
     Raises:
-        SettingsError: they are not.
+        SettingsError: the bucket is not set, or the client is not installed.
     """
     _client(_settings())
-    # In detail, these loggers write credentials.
+    # Below INFO, these loggers write credentials.
     for name in ("boto3", "botocore", "s3transfer"):
         logging.getLogger(name).setLevel(logging.INFO)
 
@@ -154,7 +154,7 @@ def _copy(client: Any, bucket: str, key: str, path: Path, version: str) -> None:
 def _drop_unfinished(client: Any, bucket: str, key: str) -> None:
     """Abort the uploads of *key* that a crash left: their parts cost money, and nobody sees them.
 
-    They stay if our credentials do not allow listing uploads.
+    The parts stay if our credentials do not allow listing uploads.
     """
     try:
         listed = client.list_multipart_uploads(Bucket=bucket, Prefix=key)

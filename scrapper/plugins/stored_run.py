@@ -32,7 +32,7 @@ class _UnreadablePost(Exception):
 class StoredCall:
     """A call of ``post_stored``, and its outcome: an *error*, or a *result*.
 
-    If it is *noted*, the ledger has it. It was not *made* if the post changed first.
+    If the call is *noted*, it is in the ledger. It was not *made* if the post changed first.
     """
 
     shortcode: str
@@ -44,14 +44,14 @@ class StoredCall:
 
     @property
     def worked(self) -> bool:
-        """Whether it only has to be noted in the ledger."""
+        """Whether the call worked, and only has to be noted in the ledger."""
         return self.made and not self.noted and self.error is None and self.result is None
 
 
 class StoredRun:
     """The work of a :class:`~scrapper.plugins.calls.Call`, with *posts* and their versions.
 
-    It ends once *ours* is false.
+    The run ends once *ours* is false.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class StoredRun:
         self._posts = posts
         self._ours = ours
         self.called: list[StoredCall] = []
-        """What was called so far."""
+        """The calls so far."""
         self.together = together
         """How many calls are noted together: the shorter they are, the more."""
         self._begun = 0
@@ -130,7 +130,7 @@ class StoredRun:
         # A plugin may raise anything.
         except Exception as error:  # noqa: BLE001
             return StoredCall(shortcode, version, error=error)
-        # One that returns too late has failed.
+        # A call that returns too late has failed.
         return StoredCall(shortcode, version, result=result, made=not call.stopped)
 
     def _note(self, begun: Sequence[tuple[str, int, Outcome]]) -> None:
@@ -151,7 +151,7 @@ def check_result(hook: str, result: object) -> None:
     """Check that the *hook* may return *result*.
 
     Raises:
-        TypeError: it may not.
+        TypeError: the hook may not.
     """
     if result is not None and not (hook == "post_stored" and isinstance(result, Additions)):
         raise TypeError(f"{hook} returned {type(result).__name__}: {_MAY_RETURN}")

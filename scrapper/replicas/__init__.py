@@ -1,1 +1,1 @@
-"""What several replicas of the service share, over Redis; imported only where it is set."""
+"""What several replicas of the service share, over Redis; imported only if ``REDIS_URL`` is set."""

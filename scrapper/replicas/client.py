@@ -81,7 +81,7 @@ def blocking_client(url: str) -> redis.Redis:
 
 @contextmanager
 def reaching() -> Iterator[None]:
-    """Turn errors of Redis in the block into one that clients understand.
+    """Turn errors of Redis in the block into an error that clients understand.
 
     Raises:
         JobsUnreachable: Redis does not answer.
@@ -105,9 +105,9 @@ class SharedRedis(Redis):
     """A client whose calls fail fast while Redis is gone.
 
     A reply may take a second. If none comes, calls within the next second fail at once with
-    :class:`redis.exceptions.ConnectionError`; then one call tries again. It logs once that Redis
-    is gone, and once that it is back. If Redis refuses writes, because it is full for example,
-    that is logged once a minute.
+    :class:`redis.exceptions.ConnectionError`; then one call tries again. The client logs once that
+    Redis is gone, and once that it is back. If Redis refuses writes, because it is full for
+    example, the client logs that once a minute.
     """
 
     _up: Gauge
@@ -155,7 +155,7 @@ class SharedRedis(Redis):
             self._note_refusal(error)
             raise
         except ResponseError:
-            # It does answer, if only that it does not know a script.
+            # Redis does answer, if only that it does not know a script.
             self._note_recovery(finding_out)
             raise
         self._note_recovery(finding_out)

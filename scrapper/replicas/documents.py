@@ -1,4 +1,4 @@
-"""What look-ups found of the web app's queries, shared by all replicas."""
+"""The documents of the web app's queries that look-ups found, shared by all replicas."""
 
 import json
 import threading
@@ -26,8 +26,8 @@ _SECONDS_BETWEEN_LOOKS = 5.0
 class RedisDocuments:
     """A :class:`~scrapper.instagram.documents.DocumentMemory` in a hash of Redis; blocking.
 
-    It reads Redis every five seconds at most. While Redis does not answer, it goes by what this
-    process knows.
+    Redis is read every five seconds at most. While Redis does not answer, each process goes by what
+    it knows itself.
     """
 
     def __init__(self, redis: Redis) -> None:

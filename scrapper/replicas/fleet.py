@@ -65,7 +65,7 @@ class Fleet:
         """The pace of a login state.
 
         All replicas learn together. They also count together what they ask with the session:
-        there is one account. Logged out, each may have an address of its own.
+        there is one account. Logged out, each replica may have an address of its own.
         """
         counts = RedisWindow(self._blocking, login_state) if login_state == "session" else None
         memory = RedisPaceMemory(self._blocking, login_state)
@@ -111,7 +111,7 @@ class GatheredScripts:
     def register_script(self, text: str) -> Callable[[Any, Any], Awaitable[Any]]:
         """A function of keys and arguments that runs the script *text*.
 
-        It raises :class:`redis.exceptions.RedisError` if Redis does not answer.
+        The function raises :class:`redis.exceptions.RedisError` if Redis does not answer.
         """
         script = self._redis.register_script(text)
 

@@ -55,7 +55,7 @@ class RedisNews:
         with reaching():
             oldest: Any = await self._redis.xrange(_STREAM, count=1)
             found: Any = await self._redis.xrange(_STREAM, min=f"({place}", count=_AT_ONCE)
-        # The change at the place itself is missing only if later ones may be, too.
+        # If the change at the place itself is missing, later ones may be missing, too.
         if place != _NOTHING and (not oldest or _number(oldest[0][0]) > _number(place.encode())):
             return await self.place(), None
         changes = [

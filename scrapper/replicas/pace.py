@@ -18,7 +18,7 @@ log = structlog.get_logger(__name__)
 
 _KEY = f"{PREFIX}pace"
 _SECONDS_BETWEEN_LOOKS = 5.0
-# By Redis's own clock, in microseconds. It returns how long to wait, or -1.
+# By Redis's own clock, in microseconds. The script returns how long to wait, or -1.
 _TAKE = """
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
@@ -38,8 +38,8 @@ return -1
 class RedisPaceMemory(PaceMemory):
     """What a login state learned, in a hash of Redis; blocking.
 
-    It reads Redis every five seconds at most. While Redis does not answer, it goes by what this
-    process knows.
+    Redis is read every five seconds at most. While Redis does not answer, each process goes by what
+    it knows itself.
     """
 
     def __init__(self, redis: Redis, login_state: str) -> None:
@@ -70,7 +70,7 @@ class RedisPaceMemory(PaceMemory):
             if stored is not None:
                 allowed, at = stored.split()
                 shared = Learned(int(allowed), float(at))
-                # Ours may be newer: Redis was gone when it was learned.
+                # What this process learned may be newer, if Redis was gone then.
                 if self._learned is None or shared.at > self._learned.at:
                     self._learned = shared
         except (RedisError, ValueError) as error:
@@ -97,6 +97,6 @@ class RedisWindow(Window):
             return super().take(kind, most, seconds)
         if wait >= 0:
             return float(wait) / 1_000_000
-        # For the time when Redis does not answer.
+        # Count here, too, for the time when Redis does not answer.
         super().take(kind, most, seconds)
         return None

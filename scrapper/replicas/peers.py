@@ -28,7 +28,7 @@ _SECONDS_BETWEEN_LOOKS = 1.0
 _COOLDOWN = f"{PREFIX}cooldown"
 _ERRORS: dict[str, Any] = {error.__name__: error for error in RESPONSES}
 _OF_ONE_REPLICA = (DeadlineExceeded, PaceExceeded)
-"""Errors of one process that need not concern another one."""
+"""Errors of one process that need not concern the others."""
 
 
 class RedisPeers(Peers):
@@ -38,13 +38,13 @@ class RedisPeers(Peers):
 
     def __init__(self, redis: SharedRedis) -> None:
         self._redis = redis
-        # Channels, unlike keys, belong to no database.
+        # Channels, unlike keys, belong to no database, so the name has its number.
         database = redis.connection_pool.connection_kwargs.get("db") or 0
         self._channel = f"{PREFIX}{database}:landed"
         self._lines: dict[str, set[_Line]] = {}
 
     async def open(self) -> None:
-        """Start listening to the others."""
+        """Start listening to the other processes."""
         self._listening = in_background(self._listen(), "listening to peers")
 
     async def close(self) -> None:
@@ -70,7 +70,7 @@ class RedisPeers(Peers):
             if line.turn is not None:
                 await line.turn.give_back()
                 message = {"post": shortcode, "stored": line.stored, **outcome}
-                # A process that misses this checks for itself.
+                # A process that misses the message checks for itself.
                 with suppress(RedisError):
                     await self._redis.publish(self._channel, orjson.dumps(message))
 
@@ -120,7 +120,7 @@ class RedisPeers(Peers):
 
 
 class _Line(Line):
-    """A process's place in the line for a post; *name* is the turn's."""
+    """A process's place in the line for a post; *name* is that of the turn."""
 
     def __init__(self, redis: SharedRedis, name: str) -> None:
         self._redis = redis

@@ -7,9 +7,9 @@ message, it takes over what others handed back, and what lost workers held. When
 forgets workers that have been dead for a day.
 
 A worker is lost once it was silent for :data:`ABANDONED_SECONDS` and its connection is gone, as
-when it was killed. One that is connected may only be late, since its machine is busy: it is lost
-after :data:`LATE_SECONDS`. Silence while Redis was away counts for nothing, and then all of them
-have :data:`LATE_SECONDS` to come back.
+when it was killed. A connected worker may only be late, since its machine is busy: it is lost after
+:data:`LATE_SECONDS`. Silence while Redis was away counts for nothing, and then all workers have
+:data:`LATE_SECONDS` to come back.
 """
 
 import asyncio
@@ -45,7 +45,7 @@ ABANDONED_SECONDS = 5.0
 """Seconds after which others take over from a worker that is silent and not connected."""
 
 LATE_SECONDS = 15.0
-"""The same for one that is connected, or that has not been heard from since Redis was away."""
+"""The same seconds for a worker that is connected, or silent since Redis was away."""
 
 STREAM = f"{PREFIX}queue"
 """The key of the stream."""
@@ -97,7 +97,7 @@ class PostQueue(AsyncBroker):
         self.name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
         self._redis = redis
         self._own = Redis.from_url(url, **connection_options())
-        # Channels, unlike keys, belong to no database.
+        # Channels, unlike keys, belong to no database, so the name has its number.
         database = self._own.connection_pool.connection_kwargs.get("db") or 0
         self._channel = f"{PREFIX}{database}:worker:"
         self._held: dict[bytes, bytes] = {}
@@ -174,7 +174,7 @@ class PostQueue(AsyncBroker):
         await self._redis.xadd(STREAM, {b"data": message.message})
 
     async def listen(self) -> AsyncGenerator[AckableMessage, None]:
-        """Posts as they come, even if Redis goes and comes back. At its end this process stops."""
+        """Posts as they come, even if Redis goes and comes back; at the end, set ``stopping``."""
         try:
             while True:
                 try:
@@ -197,7 +197,7 @@ class PostQueue(AsyncBroker):
             await end(self._tasks.pop())
         self._held.clear()
         try:
-            # Also what Redis sent and this process did not receive.
+            # These include messages that Redis sent and this process did not receive.
             pending: Any = await self._own.xpending_range(
                 STREAM, _GROUP, "-", "+", _MOST_AT_ONCE, consumername=self.name
             )
@@ -272,7 +272,7 @@ class PostQueue(AsyncBroker):
         return []
 
     async def _lost_messages(self) -> list[tuple[bytes, str, float]]:
-        """The messages to be taken over: ID, worker, and for how many seconds that has been silent.
+        """The messages to take over: each ID, its worker, and the worker's seconds of silence.
 
         Another worker may be faster.
         """

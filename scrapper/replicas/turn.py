@@ -24,8 +24,8 @@ _EXTENSIONS_A_LEASE = 4
 class Turn:
     """The lock *name*, held until :meth:`give_back`; :meth:`take` makes one.
 
-    ``fence`` is the time when it was taken, by Redis's clock, in microseconds: greater than that of
-    every earlier turn, even after Redis lost its data.
+    ``fence`` is the time when the turn was taken, by Redis's clock, in microseconds: greater than
+    that of every earlier turn, even after Redis lost its data.
     """
 
     def __init__(self, lock: Lock, fence: int) -> None:
@@ -43,7 +43,7 @@ class Turn:
         lock = Lock(redis, name, timeout=LEASE_SECONDS, blocking=False, thread_local=False)
         if not await lock.acquire():
             return None
-        # If we were held up in between, another process may have taken it meanwhile.
+        # If we were held up in between, another process may have taken the turn meanwhile.
         async with redis.pipeline() as together:
             together.time()
             together.get(name)

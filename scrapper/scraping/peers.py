@@ -30,7 +30,7 @@ class Line:
         Return True if the post was stored, and False if the turn may be free now.
 
         Raises:
-            ScrapeError: the other process met it, and this one would meet it too.
+            ScrapeError: the other process met this error, and this one would meet it, too.
         """
         raise NotImplementedError
 

@@ -31,8 +31,8 @@ class _Refused(NamedTuple):
 class Refusals:
     """The current series of limits without any other answer, in the file at *path*.
 
-    If the file cannot be written, they are known until the process ends. *check* raises if the
-    folder is gone.
+    If the file cannot be written, the limits are known until the process ends. *check* raises if
+    the folder is gone.
     """
 
     def __init__(

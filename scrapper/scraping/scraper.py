@@ -144,7 +144,7 @@ class Scraper:
     async def reserve(self, shortcode: str) -> AsyncIterator[bool]:
         """Keep every process from downloading the post while the block runs.
 
-        Give False if a download of it is under way, or waits.
+        Yield False if a download of the post is under way, or waits.
         """
         if shortcode in self._flights:
             yield False
@@ -180,12 +180,12 @@ class Scraper:
     ) -> Scraped:
         """Return the post that fits the *wish* from the library, or download and store it.
 
-        A stored post is never an error: if a stale one, or one that is not as wished, cannot be
-        downloaded again, it is returned, and Instagram is not asked for it again for as long as the
-        error said, or for the cool-down. The one exception is a post that is larger than wished,
-        and of which no smaller file exists. With *refresh* it is downloaded even if the stored one
-        is fresh, or the error is raised. With *keep* sweeps leave it alone from now on. *url* is
-        the URL as the client sent it.
+        If a stored post is stale or not as wished, and cannot be downloaded again, it is returned
+        all the same, and Instagram is not asked for it again for as long as the error said, or for
+        the cool-down. The one exception is a post that is larger than wished, and of which no
+        smaller file exists. With *refresh* the post is downloaded even if the stored one is fresh,
+        or the error is raised. With *keep* sweeps leave the post alone from now on. *url* is the
+        URL as the client sent it.
 
         Raises:
             ScrapeError: one of its subclasses.
@@ -249,7 +249,7 @@ class Scraper:
         """The shortcode that *link* names. A share link is opened once for all who ask.
 
         Raises:
-            UnsupportedLink: it leads to something other than a post.
+            UnsupportedLink: the link leads to something other than a post.
             ScrapeError: one of its subclasses.
         """
         if isinstance(link, str):
@@ -282,7 +282,7 @@ class Scraper:
         return shortcode
 
     async def break_off(self) -> None:
-        """End the flights: others may take their turns, and what their threads store is refused."""
+        """End the flights: others may take the turns, and what the threads store is refused."""
         for flight in list(self._flights.values()):
             await flight.break_off()
 
@@ -378,7 +378,7 @@ class Scraper:
         return stored
 
     async def _ask(self, work: Callable[[Asking], Result], deadline: float) -> Result:
-        """The result of *work*, in a thread; it queries Instagram in blocks of its argument."""
+        """The result of *work*, run in a thread; *work* gets an :data:`Asking`."""
         # The context carries the request ID into the thread's log lines.
         context, loop = contextvars.copy_context(), asyncio.get_running_loop()
         with self._slots.queue(deadline) as slot:

@@ -1,7 +1,7 @@
 """The right to query Instagram, which few posts have at a time.
 
 The threads pass it on among themselves: each prepares its query, then waits for the right. The
-event loop has no part in it, because other threads may hold it up.
+event loop has no part in that, because other threads may hold the loop up.
 """
 
 import threading
@@ -20,7 +20,7 @@ class Slots:
     def __init__(self, number: int) -> None:
         self._number = number
         self._lock = threading.Lock()
-        # The first ones have the right.
+        # The first *number* places have the right.
         self._queue: list[threading.Event] = []
 
     @property
@@ -70,8 +70,8 @@ class Slot:
     def asking(self) -> Iterator[None]:
         """Hold the right while the block runs, in the post's thread; a second block queues anew.
 
-        After a limit the post keeps it to its end, so that the cool-down begins before another
-        one asks. A thread that goes on after that end keeps nothing.
+        After a limit the post keeps the right to its end, so that the cool-down begins before
+        another post asks. A thread that goes on after that end keeps nothing.
 
         Raises:
             DeadlineExceeded: the right did not come before the deadline.

@@ -45,10 +45,10 @@ class BasePath:
 def check_base_path(path: str, routes: Iterable[str]) -> None:
     """Check that *path* does not begin like one of the *routes*.
 
-    Otherwise a request for such a route could also be one with the prefix still on it.
+    Otherwise nobody could say whether such a route's path begins with the prefix.
 
     Raises:
-        SettingsError: it does.
+        SettingsError: *path* does.
     """
     first = path.split("/")[1:2]
     if path and any(route.split("/")[1:2] == first for route in routes):

@@ -50,7 +50,7 @@ async def running_app(
 def _connections(
     server: web.Server, metrics: Metrics, *, most: int, head_timeout: float
 ) -> Callable[[], asyncio.Protocol]:
-    # The server's own list would be too late: asyncio accepts a whole burst first.
+    # The server lists connections too late for this: asyncio accepts a whole burst first.
     open_: set[_Connection] = set()
 
     def make() -> asyncio.Protocol:

@@ -82,7 +82,7 @@ class Certificate:
             self.context = self._current = load_certificate(*self._paths)
         except (OSError, ValueError) as error:
             raise SettingsError(f"TLS_CERT_FILE, TLS_KEY_FILE: {_explain(error)}") from None
-        # It is called for each handshake, even if the client names no server.
+        # The callback is called for each handshake, even if the client names no server.
         self.context.sni_callback = self._use_current
 
     @classmethod
@@ -107,7 +107,7 @@ class Certificate:
             self._unusable.settle()
 
     async def follow(self) -> None:
-        """Look once a second, until this is cancelled."""
+        """Look once a second, until the task is cancelled."""
         while True:
             await asyncio.sleep(_SECONDS_BETWEEN_LOOKS)
             await asyncio.to_thread(self.look)
@@ -123,7 +123,7 @@ class Certificate:
 
 @contextmanager
 def unix_listener(path: Path, mode: int) -> Iterator[socket.socket]:
-    """A socket at *path* with the permissions *mode*, which is gone after the block.
+    """A socket at *path* with the permissions *mode*; it is removed after the block.
 
     A socket that a killed process left is replaced.
 
@@ -145,7 +145,7 @@ def unix_listener(path: Path, mode: int) -> Iterator[socket.socket]:
         try:
             yield listener
         finally:
-            # A process that was started meanwhile may have put its own there.
+            # A process that was started meanwhile may have put its own socket there.
             if identity(path) == ours:
                 path.unlink(missing_ok=True)
 
@@ -176,7 +176,7 @@ def tcp_listener(host: str, port: int, setting: str = "PORT") -> socket.socket:
     """A socket that listens on *port*, which *setting* names.
 
     Raises:
-        SettingsError: it cannot.
+        SettingsError: nothing can listen there.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:

@@ -46,7 +46,7 @@ _READING = (hdrs.METH_GET, hdrs.METH_HEAD)
 _READS_A_TOKEN = 10
 # A wrong key costs ten tokens in all, so that guessing ends soon.
 _PENALTIES = {401: 9}
-# These refuse requests by exceptions, which only `errors` turns into JSON.
+# These middlewares refuse requests by exceptions, which only `errors` turns into JSON.
 _RAISING = ("browser_guard", "body_size", "rate_limit", "api_key")
 _COSTS_OF_LEAVING_OUT = {
     "request_context": "requests have no ID, no line in the log, and X-Forwarded-For is ignored",
@@ -70,7 +70,7 @@ def check_path(settings: Settings, *, keyed: bool) -> None:
     """Check that the request path of *settings* is safe.
 
     Raises:
-        SettingsError: it has an entry twice; or, unless ``MIDDLEWARES_UNCHECKED`` is set, the
+        SettingsError: the path has an entry twice; or, unless ``MIDDLEWARES_UNCHECKED`` is set, the
             service is *keyed* and ``api_key`` is missing, or ``errors`` comes after a middleware
             that refuses requests by exceptions.
     """
@@ -258,9 +258,9 @@ class OwnMiddlewares:
             )
 
     async def _own_limit(self, request: web.Request) -> tuple[str, int] | None:
-        """The bucket of the request's key, if that has its own; a session uses its key's.
+        """The bucket of the request's key, if the key has one; a session uses that of its key.
 
-        Each person that a proxy signs in has one, since they all have the proxy's address.
+        Each person that a proxy signs in has a bucket, since all have the proxy's address.
         """
         sender = await sender_of(request)
         if isinstance(sender, Key):
@@ -269,7 +269,7 @@ class OwnMiddlewares:
 
     async def _own_larger_limit(self, request: web.Request) -> tuple[str, int] | None:
         if request.match_info.handler is thumbnail and await self._is_admitted(request):
-            # A gallery loads thousands of them.
+            # A gallery loads thousands of thumbnails.
             return "", 0
         own = await self._own_limit(request)
         return own and (own[0], own[1] * _READS_A_TOKEN)

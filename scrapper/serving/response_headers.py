@@ -20,7 +20,7 @@ HEADERS: Mapping[str, str] = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
-"""They make browsers trust the content type, show nothing inside another site's page, and store
+"""These make browsers trust the content type, show nothing inside another site's page, and store
 nothing. ``Strict-Transport-Security`` is up to the proxy that does TLS."""
 
 _HEADERS = CIMultiDict(HEADERS)
@@ -35,7 +35,7 @@ async def add_headers(request: web.Request, response: web.StreamResponse) -> Non
     headers = response.headers
     headers[hdrs.SERVER] = HEADERS[hdrs.SERVER]
     if response.status >= HTTPStatus.BAD_REQUEST:
-        # aiohttp's error for a wrong range, for example, is not the file.
+        # Browsers must not store an error, such as aiohttp's for a wrong range, as the file.
         headers[hdrs.CACHE_CONTROL] = HEADERS[hdrs.CACHE_CONTROL]
     headers.merge(_HEADERS)
     if REQUEST_ID in request:

@@ -65,7 +65,7 @@ class Scrubber:
         If the event's text is a *constant* of the code, short secrets stay in it.
         """
         self._look()
-        # Most events hold no secret, and one search through all of it takes a third of the time.
+        # Most events hold no secret, and one search through the whole takes a third of the time.
         texts = [value for value in event.values() if not isinstance(value, _NUMBERS)]
         if all(isinstance(text, str) for text in texts):
             whole = _plain("\0".join(texts))
@@ -79,7 +79,7 @@ class Scrubber:
         }
 
     def text(self, text: str, *, short: bool = True) -> str:
-        """The *text* without secrets; *short* ones stay if it is false."""
+        """The *text* without secrets; short secrets stay if *short* is false."""
         self._look()
         plain = _plain(text)
         for secret, is_short in self._known:

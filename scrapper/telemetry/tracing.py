@@ -27,7 +27,7 @@ def tracing(exporter: str) -> Iterator[list[Processor]]:
     query of a URL, which may hold secrets.
 
     Raises:
-        SettingsError: the packages for it are not installed.
+        SettingsError: OpenTelemetry's packages are not installed.
     """
     if exporter == "none":
         yield []

@@ -38,9 +38,9 @@ class Choice(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class _Pair:
-    """A video of a manifest with a sound of it; ``size`` is in bytes, if both are known.
+    """A manifest's video with one of its sounds; ``size`` is in bytes, None if one is unknown.
 
-    ``others`` are the sounds that come next, if that one cannot be downloaded.
+    ``others`` are the sounds to try next, if ``sound`` cannot be downloaded.
     """
 
     video: Representation
@@ -63,13 +63,13 @@ def choose(item: Item, wish: Wish, max_bytes: int) -> Choice:
     """What to try for *item*: files of *max_bytes* at most, as far as their sizes are known.
 
     ``best`` is the largest video, whole or in parts; at the same height the manifest's comes first,
-    and H.264 before other codecs. ``compatible`` is a whole one, which is H.264; one in parts is
-    taken only if there is no other, or if the others are too large or cannot be downloaded.
+    and H.264 before other codecs. ``compatible`` is a whole video, which is H.264; one in parts is
+    taken only if there is no whole one, or all are too large or cannot be downloaded.
     """
     pairs = _pairs(item, max_bytes)
     fitting = [pair for pair in pairs if not _exceeds(pair, max_bytes)]
     too_large = [pair for pair in pairs if _exceeds(pair, max_bytes)]
-    # If all others are too large, too, this one says how large the smallest is.
+    # If all others are too large, too, this pair shows how large the smallest is.
     smallest = sorted(too_large, key=lambda pair: pair.size or 0)[:1]
     passed_over = bool(too_large)
     if wish.quality == "best":
@@ -121,7 +121,7 @@ def _merged(in_parts: Sequence[Candidate], item: Item) -> list[Candidate]:
     if not _sound_is_known(item):
         return [*item.candidates, *in_parts]
     height = _heights(item)
-    # Whole ones keep their order; without a size they come last.
+    # Whole files keep their order; those without a size come last.
     return sorted([*in_parts, *item.candidates], key=lambda one: -height(one))
 
 

@@ -24,7 +24,7 @@ _SOUNDS = ("mp4a", "opus")
 _SIZES = ("width", "height", "bandwidth", "FBContentLength")
 _ATTRIBUTES = ("mimeType", "contentType", "codecs", *_SIZES)
 _MAX_DEPTH = 20
-# With these, a BaseURL is not a file that can be played.
+# Beside these elements, a BaseURL is not a file that can be played.
 _UNUSABLE = ("ContentProtection", "SegmentTemplate", "SegmentList")
 
 
@@ -50,7 +50,7 @@ def read_manifest(text: str) -> list[Representation]:
     """The representations of a manifest that are whole files of video or sound, in its order.
 
     Raises:
-        ValueError: it is not a manifest, or exceeds the bounds.
+        ValueError: the text is not a manifest, or exceeds the bounds.
     """
     if len(text) > MAX_MANIFEST_BYTES:
         raise ValueError("longer than any manifest")
@@ -60,7 +60,7 @@ def read_manifest(text: str) -> list[Representation]:
     from xml.parsers import expat  # noqa: PLC0415
 
     reader = _Reader()
-    # Whatever encoding it declares, it came as text.
+    # Whatever encoding the manifest declares, it came as text.
     parser = expat.ParserCreate("utf-8")
     parser.buffer_text = True
     parser.StartDoctypeDeclHandler = _refuse_doctype

@@ -52,9 +52,9 @@ _SLOW_BYTES_A_SECOND = 4 * _COPY_BYTES
 _MEASURED_SECONDS = 2.0
 # The joined file needs this share of both parts' bytes: the rest may be fragments' headers.
 _JOINED_SHARE = 0.5
-# So that there is time for the whole file, if ffmpeg hangs or others occupy it.
+# The rest is time for a whole file, if ffmpeg hangs or others occupy it.
 _JOINING_SHARE = 0.5
-# After these the sound is out of reach; after others a retry may help, or a smaller video.
+# After these, only another sound can help; after others, a retry or a smaller video may.
 _ANOTHER_SOUND = (Outcome.GONE, Outcome.FORBIDDEN, Outcome.REFUSED, Outcome.UNEXPECTED)
 _LENGTH = re.compile(r"[0-9]{1,15}")
 _WHOLE_RANGE = re.compile(r"bytes +[0-9]+-[0-9]+/([0-9]{1,15})")
@@ -64,7 +64,7 @@ _WHOLE_RANGE = re.compile(r"bytes +[0-9]+-[0-9]+/([0-9]{1,15})")
 class Wanted:
     """A file to try for: *candidate*, which becomes *name* in the target's folder.
 
-    It may be up to *max_bytes* large, and take *patience* seconds. *gives_way* says whether
+    The file may be up to *max_bytes* large, and take *patience* seconds. *gives_way* says whether
     something else waits for the place of a file that is too slow. *besides* is the size in bytes of
     what is to be joined with it.
     """
@@ -120,7 +120,7 @@ class Target:
         """Check that there is room for *coming* more bytes.
 
         Raises:
-            DiskFull: there is not.
+            DiskFull: there is no room.
         """
         check_room(self.folder, keep_free=self.keep_free, coming=coming)
 
@@ -157,8 +157,8 @@ def fetch_file(context: Context, target: Target, wanted: Wanted) -> Fetched:
     server names, and mistakes a file that ends early for a whole one.
 
     Raises:
-        DiskFull: there is no room for it.
-        OSError: it cannot be written.
+        DiskFull: there is no room for the file.
+        OSError: the file cannot be written.
     """
     fetch = _fetch_parts if wanted.candidate.in_parts else _fetch
     fetched = fetch(context, target, wanted)
@@ -199,7 +199,7 @@ def _fetch_parts(context: Context, target: Target, wanted: Wanted) -> Fetched:
     fetched, candidate = Fetched(Outcome.WHOLE), wanted.candidate
     video = replace(wanted, name=f"{wanted.name}.video", with_sound=False)
     try:
-        # The sound is the smaller part: without it there is no need for the other.
+        # The sound is the smaller part: without it, the video is of no use.
         for url in candidate.sounds:
             sound = replace(candidate, url=url, width=None, height=None)
             of_sound = replace(video, kind="audio", candidate=sound, with_sound=True)
@@ -254,7 +254,7 @@ def _join(parts: Sequence[File], target: Target, wanted: Wanted, deadline: float
             outcome = Outcome.MUTE if wanted.with_sound and not kind.has_audio else Outcome.WHOLE
             fetched = Fetched(outcome, File(path, kind, size, movie))
     except (NotJoined, TimeoutError) as error:
-        # There may have been no room.
+        # The cause may be that there was no room.
         target.check_room(coming)
         fetched = Fetched(Outcome.UNJOINED, cause=str(error))
     finally:
@@ -321,7 +321,7 @@ class _Copy:
                 kind = kind_of(head)
                 wrong = kind is None or (kind.type == "image") != (self._wanted.kind == "image")
                 if wrong and len(head) >= HEAD_BYTES:
-                    # A large file of another kind need not come whole.
+                    # Do not wait for the rest of a large file of another kind.
                     return Outcome.UNEXPECTED
             if self._is_too_slow() and self._wanted.gives_way():
                 return Outcome.SLOW
@@ -336,7 +336,7 @@ class _Copy:
             self._movie = read_movie(file)
             if self._movie.codec == ENCRYPTED:
                 self._kind = kind = None
-            # ffmpeg would not say that it lacks the end of a part.
+            # ffmpeg would not report that the end of a part is missing.
             whole = whole and not (self._wanted.candidate.in_parts and ends_early(file))
         return outcome_of_file(
             kind,
@@ -365,7 +365,7 @@ class _Copy:
 
 
 def _length_of(response: requests.Response) -> int | None:
-    """The bytes of the whole file, where the response says them."""
+    """The size in bytes of the whole file, if the response names it."""
     if "Content-Encoding" in response.headers:
         return None
     if response.status_code == HTTPStatus.PARTIAL_CONTENT:

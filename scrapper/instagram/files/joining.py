@@ -19,13 +19,13 @@ class NotJoined(Exception):
 
 
 def join(parts: Sequence[tuple[Path, float]], target: Path, deadline: float) -> None:
-    """Make *target*, an MP4 that players can begin at once, of a video and perhaps a sound.
+    """Join a video and perhaps a sound into *target*, an MP4 that plays while it loads.
 
     Each of the *parts* is a file with the second at which it begins on the common time line.
     *deadline* is in monotonic time.
 
     Raises:
-        NotJoined: ffmpeg cannot do it within its bounds.
+        NotJoined: ffmpeg cannot join them within its bounds.
         TimeoutError: the deadline passed.
     """
     first, last = min(start for _, start in parts), max(start for _, start in parts)
@@ -39,7 +39,7 @@ def join(parts: Sequence[tuple[Path, float]], target: Path, deadline: float) -> 
         arguments += ["-map", stream]
     arguments += ["-map_metadata", "-1", "-map_chapters", "-1", "-c", "copy", "-strict", "-2"]
     arguments += ["-movflags", "+faststart", "-f", "mp4", str(target)]
-    # A hostile file could make ffmpeg repeat it a million times.
+    # A hostile file could make ffmpeg repeat the content a million times.
     most = 2 * sum(path.stat().st_size for path, _ in parts) + _MORE_BYTES
     try:
         seconds = deadline - time.monotonic()

@@ -2,7 +2,7 @@
 
 The library *filetype* knows the kinds. It recognises all of ours in 10 microseconds, and needs as
 much memory as puremagic (1.4 MB), which mistakes HEIC and M4A for MP4. This module adds the brands
-that it misses, the tracks of an MP4, and whether a file without a known length is whole.
+that *filetype* misses, the tracks of an MP4, and whether a file without a known length is whole.
 Formats: ISO/IEC 14496-12 (MP4, MOV, M4A), 23008-12 (HEIC, AVIF), 10918-1 (JPEG), 15948 (PNG),
 RFC 9649 (WebP), and the GIF89a specification.
 """
@@ -50,7 +50,7 @@ _BRANDS = {b"hei": ".heic", b"hev": ".heic", b"mif": ".heic", b"msf": ".heic", b
 _MOVIES = (".mp4", ".mov", ".m4a")
 _MOST_PARTS = 20_000
 _MOST_TRACKS = 20
-# Where tracks are, and how many of each are looked into.
+# The boxes around a track's handler, and how many of each are read.
 _BOXES_WITH_TRACKS = ((b"moov", 1), (b"trak", _MOST_TRACKS), (b"mdia", 1), (b"hdlr", 1))
 _MOST_INDEXES = 20
 ENCRYPTED = "encrypted"
@@ -77,7 +77,7 @@ _TAIL_BYTES = 64 * 1024
 
 
 class FileKind(NamedTuple):
-    """A kind of file; ``has_audio`` only of one whose tracks are known."""
+    """A kind of file; ``has_audio`` is None unless the tracks are known."""
 
     type: Literal["video", "image", "audio"]
     extension: str
@@ -87,8 +87,8 @@ class FileKind(NamedTuple):
 class Movie(NamedTuple):
     """What an MP4 says about its first video, or else about its first sound.
 
-    ``codec`` has ffprobe's names. ``seconds`` is how long it plays, ``start`` when it begins on the
-    time line that it shares with others.
+    ``codec`` has ffprobe's names. ``seconds`` is how long it plays, ``start`` the second at which
+    it begins on the time line that a video and its sound share.
     """
 
     codec: str | None = None
@@ -105,13 +105,13 @@ NOT_A_MOVIE = Movie()
 class _Box(NamedTuple):
     name: bytes
     start: int
-    """Where its content begins."""
+    """Where the box's content begins."""
     end: int
 
 
 def kind_of(head: bytes) -> FileKind | None:
     """The kind of the file that begins with *head*; None if posts have no such files."""
-    # Half a megabyte, which a service needs only once it downloads.
+    # filetype takes half a megabyte, which a service needs only once it downloads.
     import filetype  # noqa: PLC0415
 
     found = filetype.guess(head)  # type: ignore[no-untyped-call]
@@ -183,7 +183,7 @@ def _boxes(file: BinaryIO, start: int, end: int) -> Iterator[_Box]:
     """The boxes between two places; the last one may claim to end after *end*."""
     for _ in range(_MOST_PARTS):
         content = start + _PART_HEADER
-        # A box may claim to end where no file can.
+        # The box before may claim to end where no file can.
         if content > end:
             return
         file.seek(start)
@@ -191,7 +191,7 @@ def _boxes(file: BinaryIO, start: int, end: int) -> Iterator[_Box]:
         size, name = int.from_bytes(header[:4], "big"), header[4:8]
         if size == 1:
             size, content = int.from_bytes(header[8:], "big"), start + 16
-        # A size of 0: to the end of the file, wherever that was before the connection ended.
+        # A size of 0 means up to the end of the file, which is unknown if the connection broke.
         box = _Box(name, content, start + size if size else sys.maxsize)
         if box.end < content:
             return
@@ -284,19 +284,19 @@ def _movie_fills(file: BinaryIO, size: int) -> bool:
     movie = by_name[b"moov"]
     if all(box.name != b"mvex" for box in _boxes(file, movie.start, movie.end)):
         return True
-    # In fragments: the file may end after any of them, and only an index knows the last one.
+    # A movie in fragments may end after any of them, and only an index knows the last one.
     indexes = _indexed(file, boxes)
     return boxes[-1].name == b"mfra" or (bool(indexes) and max(indexes) <= size)
 
 
 def _indexed(file: BinaryIO, boxes: Sequence[_Box]) -> list[int]:
-    """Where the segments end that each of the last ``sidx`` boxes refers to."""
+    """Where the last segment of each of the last ``sidx`` boxes ends."""
     indexes = [box for box in boxes if box.name == b"sidx"][-_MOST_INDEXES:]
     return [_indexed_until(file, box) for box in indexes]
 
 
 def _indexed_until(file: BinaryIO, index: _Box) -> int:
-    """Where the last segment ends that a ``sidx`` box refers to."""
+    """Where the last segment of a ``sidx`` box ends."""
     file.seek(index.start)
     content = file.read(min(index.end - index.start, _MOST_PARTS))
     wide = _wide(content)

@@ -34,7 +34,7 @@ _TRIES, _MAX_TRIES = 2, 30
 _PAUSE_SECONDS = 0.5
 _SMALL_SECONDS = 3.0
 _GIVES_WAY = (Outcome.SLOW, Outcome.STALLED)
-# After these there is no time left, or all candidates were tried.
+# After these outcomes no time is left, or all candidates were tried.
 _NO_SPARE = (Outcome.LATE, Outcome.SLOW, Outcome.TOO_LARGE)
 
 Find = Callable[[frozenset[str], float], Description]
@@ -48,10 +48,10 @@ Begin = Callable[[Wanted], Future[Fetched]]
 class _File:
     """What is still to be done for a file: its *candidates*, the one in hand first.
 
-    They come from the description with the number ``generation``. ``tries`` are counted by URL,
-    over all descriptions. If a candidate is too large, the next one in ``every`` may fit; the
-    ``spare`` ones are for when nothing else is left. ``mute`` is a candidate's file that has no
-    sound, while another one may have it.
+    The candidates come from the description with the number ``generation``. ``tries`` are counted
+    by URL, over all descriptions. If a candidate is too large, the next one in ``every`` may fit;
+    the ``spare`` ones are for when nothing else is left. ``mute`` is a candidate's file that has no
+    sound, while another candidate may have it.
     """
 
     index: int
@@ -84,7 +84,7 @@ class _File:
 
     @property
     def next_ones(self) -> Sequence[Candidate]:
-        """The candidates after the one in hand, by how that one ended."""
+        """The candidates to try after the one in hand, by the outcome of that one."""
         if self.outcome is Outcome.TOO_LARGE:
             if not self.candidates or self.tries.total() >= _MAX_TRIES:
                 return ()
@@ -163,7 +163,7 @@ class PostDownload:
         return replace(post, small=self._small(post))
 
     def _small(self, post: Post) -> MediaItem | None:
-        """A small picture of *post*, unless its picture is small; the post is whole without it."""
+        """A small picture of *post*, unless its picture is small; None if there is none."""
         item = self._description.items[post.number_of(post.lead) - 1]
         if item is None or item.small is None or (post.picture and post.picture.is_small):
             return None
@@ -191,7 +191,7 @@ class PostDownload:
                 stem = f"{code}_{index + 1}" if self._description.is_carousel else code
                 yield self._file(index, stem, item, self._choice(item), known)
         video = next((item for item in items if item and item.type == "video"), None)
-        # The post is whole without it.
+        # A post without its cover still counts as whole.
         if video is not None and video.cover and _COVER not in over:
             cover = Choice(video.cover[:MAX_CANDIDATES], video.cover)
             yield self._file(_COVER, code, video, cover, known)
@@ -265,14 +265,14 @@ class PostDownload:
         )
 
     def _gives_way(self, file: _File) -> bool:
-        """Whether another candidate of a slow file, or another file before it, can be tried."""
+        """Whether something else can be tried first: the file's next candidate, or another file."""
         steps = file.possible(deque(), self._generation)
         # This runs in another thread, and the queue changes meanwhile: use a copy.
         others = not all(it.is_cover for it in list(self._waiting))
         return Step.NEXT in steps or (Step.AGAIN in steps and others)
 
     def _note(self, file: _File, fetched: Fetched) -> None:
-        """Do what comes next after a try.
+        """Take the next step after a try.
 
         Raises:
             RateLimited: the CDN sets a limit.
@@ -353,10 +353,10 @@ class PostDownload:
         self._media[file.index] = media
 
     def _renew(self) -> None:
-        """Try refused files with the latest description, or a new one if they failed with that.
+        """Try refused files with the latest description, or a new one if the latest failed.
 
-        That takes at most half of the time that is left, since the other files need some of it.
-        They wait meanwhile: most likely they would be refused as well.
+        A new description takes at most half of the time that is left, since the other files need
+        some of it. Those wait meanwhile: most likely the CDN would refuse them as well.
         """
         refused, self._refused = self._refused, []
         latest = [file for file in refused if file.generation == self._generation]
@@ -372,7 +372,7 @@ class PostDownload:
                 self._go_on(file)
 
     def _describe(self, refused: Sequence[_File]) -> None:
-        """Get a fresh description of the post, or another source's; without one, go on."""
+        """Get a fresh description, or another source's; if there is none, end *refused* files."""
         step = self._renewals.popleft()
         without = self._description.sources if step is Step.OTHER else frozenset()
         try:
@@ -401,7 +401,7 @@ class PostDownload:
     def _stop(self) -> list[tuple[_File, Fetched | None]]:
         """Stop all downloads; return how each of the unfinished ones ended.
 
-        Those under way end within the deadline.
+        Tries under way end within the deadline.
         """
         # A cancelled future counts as done only once the pool reaches it.
         running = {future: file for future, file in self._running.items() if not future.cancel()}
@@ -414,7 +414,7 @@ class PostDownload:
 
 
 def _whole(file: _File, fetched: Fetched) -> tuple[Candidate, File] | None:
-    """The result of a try; one without sound is kept with *file* while others may have it."""
+    """The whole file of a try; the first one that lacks its sound is kept as ``file.mute``."""
     if fetched.file is None:
         return None
     found = file.candidates[0], fetched.file

@@ -18,18 +18,18 @@ __all__ = ["fetch_song"]
 def fetch_song(
     url: str, folder: Path, name: str, *, seconds: float, max_bytes: int, keep_free: int
 ) -> File:
-    """The file at *url*, one of *max_bytes* at most, as *name* in *folder*.
+    """Download the sound at *url*, of *max_bytes* at most, as *name* in *folder*.
 
-    It gets a second try, within *seconds* in all, and *keep_free* bytes of the disk stay free.
+    There is a second try, within *seconds* in all, and *keep_free* bytes of the disk stay free.
 
     Raises:
-        ScrapeError: one of its subclasses: it cannot be downloaded, or is not a sound.
-        OSError: it cannot be written.
+        ScrapeError: one of its subclasses: the file cannot be downloaded, or is not a sound.
+        OSError: the file cannot be written.
     """
     wanted = Wanted("audio", Candidate(url, None, None), name, with_sound=True)
     target = Target(folder, Progress(), max_bytes, keep_free)
     pool = TransportPool(CDN_HOSTS, tls_context(), patience=STALLED_SECONDS, repeats=False)
-    # No query is sent: neither the pace nor the documents count.
+    # There is no query, so the pace has no limit, and the documents are not used.
     paces = {"logged_out": Pace(0, 1.0)}
     contexts = Contexts(paces, documents=Documents(), on_request=lambda *_: None)
     try:

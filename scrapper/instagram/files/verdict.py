@@ -1,7 +1,7 @@
 """Decides by one table what a try for a file means, and what comes next.
 
-:mod:`scrapper.instagram.verdict` has the one for a post. Only a limit stops the post, apart from a
-full disk and an abandoned scrape, which raise exceptions of their own. Any other failure affects
+:mod:`scrapper.instagram.verdict` has the table for a post. Only a limit stops the post, apart from
+a full disk and an abandoned scrape, which raise exceptions of their own. Any other failure affects
 only that file, and only after all steps of its row were tried.
 """
 
@@ -55,7 +55,7 @@ class Outcome(StrEnum):
     LATE = "late"
     """The deadline passed."""
     SLOW = "slow"
-    """It would not be whole by the deadline, and another candidate or file waits."""
+    """The file would not be whole by the deadline, and another candidate or file waits."""
     STALLED = "stalled"
     """No byte came for a while."""
     UNREACHABLE = "unreachable"
@@ -87,7 +87,7 @@ class Step(Enum):
     FRESH = auto()
     """A fresh description of the post."""
     OTHER = auto()
-    """Another source's description of it."""
+    """Another source's description of the post."""
     MISSING = auto()
     """Go without the file."""
 
@@ -128,7 +128,7 @@ _TIMEOUTS = (TimeoutError, requests.Timeout, urllib3.exceptions.TimeoutError)
 
 
 def next_step(outcome: Outcome, possible: Collection[Step]) -> Step:
-    """The first step of the outcome's row that is *possible*; taking and stopping always are."""
+    """The first step of the outcome's row that is *possible*; TAKE and STOP always are."""
     always = (Step.TAKE, Step.STOP)
     steps = (step for step in _TABLE[outcome][0] if step in always or step in possible)
     return next(steps, Step.MISSING)
@@ -178,7 +178,7 @@ def outcome_of_file(
     with_sound: bool,
     content_type: str,
 ) -> Outcome:
-    """How a try ended that brought *size* bytes, of the *kind* that their beginning shows.
+    """The outcome of a try that brought *size* bytes, of the *kind* that their beginning shows.
 
     *whole* says whether all of them came. *content_type* counts if none came: a text then means
     that something other than the file was sent.

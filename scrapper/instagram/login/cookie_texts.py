@@ -2,7 +2,7 @@
 
 A cookies.txt (Netscape format) whose tabs may have become spaces on the way through a form; the
 JSON that a browser's extension exports; a ``Cookie`` header from the developer tools; or the value
-of ``sessionid`` alone. In UTF-8, or in UTF-16, as PowerShell writes it.
+of ``sessionid`` alone. The text is in UTF-8, or in UTF-16, as PowerShell writes it.
 """
 
 import codecs
@@ -28,7 +28,7 @@ _EXPECTED = (
     "request to instagram.com (developer tools, Network), or the value of the cookie sessionid "
     "(developer tools, Storage or Application)"
 )
-# Secrets are removed from the log, and a shorter one could be a word of it.
+# The log's scrubber removes secrets; a shorter one could be an ordinary word.
 _SHORTEST_SECRET = 8
 _DOMAIN = "instagram.com"
 _HTTP_ONLY = "#HttpOnly_"
@@ -55,7 +55,7 @@ class _Cookie(NamedTuple):
 
     @property
     def is_past(self) -> bool:
-        """Whether it expired; 0 as the time means that the cookie ends with the browser."""
+        """Whether the cookie expired; an expiry of 0 means the end of the browser's session."""
         try:
             return 0 < float(self.expires) < time.time()
         except (TypeError, ValueError):
@@ -152,7 +152,7 @@ def _in_json(text: str) -> Iterator[_Cookie]:
     else:
         values = exported if isinstance(exported, dict) else data
         for name, value in values.items():
-            # A person may have typed it: only its form shows that it is whole.
+            # A person may have typed the value: only its form shows that it is whole.
             if name != "sessionid" or re.fullmatch(SESSION_ID, str(value)):
                 yield _Cookie(name, value)
 

@@ -60,7 +60,7 @@ def read_session_file(path: Path) -> dict[str, str]:
     """The cookies in a file that ``instaloader --login`` saved, by name.
 
     Raises:
-        SessionFileError: it holds anything but a dictionary of texts, or no ``sessionid``, or
+        SessionFileError: the file holds anything but a dictionary of texts, or no ``sessionid``, or
             others could have written it.
     """
     try:
@@ -79,7 +79,7 @@ def read_private(path: Path, most: int = MAX_COOKIES_BYTES) -> bytes:
 
     Raises:
         SessionFileError: others could have written it.
-        OSError: it cannot be read, or is too large.
+        OSError: the file cannot be read, or is too large.
     """
 
     def check(status: os.stat_result) -> None:
@@ -95,7 +95,7 @@ def _only_texts(content: bytes) -> bytes:
     """*content*, a pickle, if it makes nothing but texts and dictionaries.
 
     Raises:
-        ValueError: it makes something else, or is damaged.
+        ValueError: the pickle makes something else, or is damaged.
     """
     import pickletools  # noqa: PLC0415
 

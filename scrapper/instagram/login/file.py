@@ -44,9 +44,8 @@ class LoginRecord:
 class LoginFile:
     """The record at *path*, readable by its owner alone; without a *path*, in memory.
 
-    At the start, a damaged file counts as no login. Later, one that is missing or damaged is
-    written again. *check* is called before each change, and raises if the folder is gone or was
-    replaced.
+    At the start, a damaged file counts as no login. Later, a missing or damaged file is written
+    again. *check* is called before each change, and raises if the folder is gone or was replaced.
     """
 
     def __init__(self, path: Path | None, *, check: Callable[[], None] = lambda: None) -> None:
@@ -78,7 +77,7 @@ class LoginFile:
         """Replace the record with what *change* makes of it.
 
         Raises:
-            ScrapeError, OSError: it cannot be written. With *in_memory* it still changed in memory.
+            ScrapeError, OSError: the file cannot be written; with *in_memory*, memory changed.
         """
         if self._path is None:
             self._record = change(self._record)

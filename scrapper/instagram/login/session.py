@@ -54,7 +54,7 @@ class Login:
 
     *stored* is the login in use, which other processes may change at any time. It comes from
     *cookies_file*, a browser's cookies.txt, or from *session_file*, Instaloader's own, whenever
-    that file changes; or from :meth:`use`. A file that becomes damaged leaves things as they are. A
+    that file changes; or from :meth:`use`. A file that becomes damaged changes nothing. A
     session that Instagram ended, or whose account must be confirmed in a browser, is left alone
     until there is another one.
 
@@ -91,7 +91,7 @@ class Login:
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """The values of cookies that open the account, or did; a new tuple if there are more."""
+        """Present and past values of cookies that open the account; a new tuple after a change."""
         return self._secrets
 
     @property
@@ -103,8 +103,8 @@ class Login:
     def session(self) -> Session | None:
         """The session; None if there is none, or it ended, or its account must be confirmed.
 
-        It reads the file that the settings name at most once a second, but the login in use each
-        time: if one process finds that a person must look at the account, none uses it.
+        The file that the settings name is read at most once a second, but the login in use each
+        time: if one process finds that a person must look at the account, no process uses it.
         """
         with self._lock:
             if time.monotonic() >= self._look_at:
@@ -130,7 +130,7 @@ class Login:
 
         Raises:
             ScrapeError: the disk is full or read-only.
-            OSError: that cannot be stored.
+            OSError: the change cannot be stored.
         """
         return self._replace(cookies={}, username="")
 
@@ -207,7 +207,7 @@ class Login:
             log.error("instagram login lost", state=state, username=session.username)
 
     def _change(self, session: Session, change: Callable[[LoginRecord], LoginRecord]) -> bool:
-        """Change the record, if it is still that of *session*; whether that changed anything."""
+        """Change the record, if it is still that of *session*; return whether it changed."""
         with self._lock:
             before = self._record
             self._store(lambda record: change(record) if record.id == session.id else record)

@@ -18,7 +18,7 @@ __all__ = ["LOGGED_OUT", "WITH_SESSION", "Source"]
 class Source(NamedTuple):
     """A way to a post; its name is in log lines, metrics and ``/ready``.
 
-    A source that also has stories says so.
+    ``has_stories`` says whether it also has stories.
     """
 
     name: str

@@ -30,7 +30,7 @@ def media_in(answer: Any, shortcode: Shortcode) -> dict[str, Any]:
     """The media object in the *answer* to a query of this kind.
 
     Raises:
-        Refused: it has no media object of this post.
+        Refused: the answer has no media object of this post.
     """
     data = answer.get("data") if isinstance(answer, dict) else None
     if not isinstance(data, dict) or _KEY not in data:

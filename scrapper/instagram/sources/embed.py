@@ -25,8 +25,9 @@ def ask(context: Context, shortcode: Shortcode) -> dict[str, Any]:
     """The media object that the embed page holds.
 
     Raises:
-        Refused: the page has none, or its owner switched embedded playback off. This says nothing
-        about the post itself. requests.RequestException: no answer came.
+        Refused: the page has none, or the owner switched embedding off. This says nothing about
+            the post itself.
+        requests.RequestException: no answer came.
     """
     response = context.view(f"p/{shortcode.text}/embed/captioned/", embedded=True)
     route = route_of(response.content)

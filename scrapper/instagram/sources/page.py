@@ -28,7 +28,7 @@ _MAX_SCRIPTS = 8
 # The script that holds the post, or says that it is gated, has one of these.
 _MARKS = (b"if_not_gated_logged_out", b"image_versions2", b"video_versions", b"carousel_media")
 _SAME_POST = re.compile(r"/(?:[A-Za-z0-9._]{1,30}/)?(?:p|reel|reels|tv)/([A-Za-z0-9_-]+)/?")
-# After these, the other path may still have the post.
+# After these reasons, the other path may still have the post.
 _ANOTHER_PATH_MAY_HELP = frozenset({Reason.LOGIN_WALL, Reason.CHANGED, Reason.FAILED})
 
 
@@ -54,7 +54,7 @@ def _ask(context: Context, path: str, shortcode: Shortcode) -> dict[str, Any]:
         response = context.view(target)
     route = route_of(response.content)
     refused = refusal_of_page(response, with_session=context.is_logged_in, route=route)
-    # If the post is there nevertheless, nothing else matters.
+    # A page that has the post counts, whatever its route says.
     is_there = response.status_code == HTTPStatus.OK
     media = _read(response.content, shortcode, route) if is_there else None
     if media is None:

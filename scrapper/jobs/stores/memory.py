@@ -29,9 +29,10 @@ log = structlog.get_logger(__name__)
 class Record:
     """A change of jobs, which is stored as a whole or not at all.
 
-    ``posts`` are those of ``job`` that changed, by index. If the job ends with them, there are also
-    the plugins to notify, the number of this end, and perhaps a webhook. A job that goes on after
-    an end was ``reopened``. It may be ``forgotten``. ``removed`` are jobs to drop.
+    ``posts`` are those of ``job`` that changed, by index. If the job ends with them, ``ends`` has
+    the number of this end for each plugin to notify, and ``delivery`` is the webhook, if any. A job
+    that goes on after an end was ``reopened``. ``forgotten`` hides the job. ``removed`` are jobs to
+    drop.
     """
 
     job: Job | None = None
@@ -94,11 +95,11 @@ class MemoryStore:
         self._releasing = in_background(self._release(), "backlog")
 
     async def close(self) -> None:
-        """Stop."""
+        """Stop the backlog."""
         await end(self._releasing)
 
     async def next_place(self) -> Place:
-        """The next post to run: of those in the queue, the one of the oldest job."""
+        """The next post to run: among the queued ones, that of the oldest job."""
         place = await self._queue.get()
         self._queued.discard(place)
         return place
@@ -150,7 +151,7 @@ class MemoryStore:
         kept = self._jobs.get(job.id)
         return kept is not None and not kept.forgotten
 
-    async def change(self, job: Job, how: Change, *, queue: bool = False) -> bool:  # noqa: ARG002 - a queued post is queued
+    async def change(self, job: Job, how: Change, *, queue: bool = False) -> bool:  # noqa: ARG002 - the state of the post queues it
         async with self._turn():
             kept = self._jobs.get(job.id)
             if kept is None or kept.forgotten:
@@ -203,7 +204,7 @@ class MemoryStore:
         """Do nothing: here a cancelled post leaves the backlog by itself."""
 
     async def unreported(self, plugin: str) -> Sequence[FinishedJob]:
-        # As they are now: they may be retried before the plugin gets them.
+        # Copies, since the jobs may be retried before the plugin gets them.
         return [
             FinishedJob(replace(job.to_response(), posts=list(job.posts)), number)
             for job_id, number in self._ends[plugin].items()
@@ -354,7 +355,7 @@ class MemoryStore:
         try:
             await self.keep(record)
         except Exception:
-            # It is sent from memory, or again after the next start.
+            # The webhook is sent from memory, or again after the next start.
             log.exception("webhook not stored", job=job.id)
         self._note_end(job, record)
 

@@ -152,14 +152,14 @@ class RedisStore:
     """:class:`~scrapper.jobs.store.JobStore`, and :class:`~scrapper.jobs.store.FinishedJobs` for
     *plugins*, for all replicas and workers.
 
-    It keeps at most *max_jobs* jobs, for *max_age* seconds; a new one replaces the oldest finished
+    At most *max_jobs* jobs stay, for *max_age* seconds; a new one replaces the oldest finished
     one. The posts wait in the *queue*, or, with *spacing*, in a
     :class:`~scrapper.jobs.stores.redis_backlog.RedisBacklog`.
 
     A job is a hash: its time, its client, its owner, the number of its last change, the number of
     its unfinished posts, and each post under its index, as a list that begins with the number of
     its last change. A sorted set holds all IDs, by time. Each plugin has a sorted set of the jobs
-    that ended and that it does not know of.
+    that ended and that it has not got.
     """
 
     def __init__(
@@ -350,7 +350,7 @@ class RedisStore:
         return job, JobPost(*orjson.loads(row)[1:])
 
     async def note(self, job_id: str, index: int, post: JobPost) -> bool:
-        # Another worker may have thought that this one is dead, and been faster.
+        # Another worker may have taken this one for dead, and been faster.
         def unless_ended(stored: JobPost) -> JobPost | None:
             return post if stored.unfinished else None
 
@@ -373,7 +373,7 @@ class RedisStore:
         await until_redis_answers(self._backlog.skip)
 
     async def unreported(self, plugin: str) -> Sequence[FinishedJob]:
-        """As the contract says.
+        """The jobs that *plugin* has not got, oldest first.
 
         Raises:
             redis.exceptions.RedisError: Redis does not answer.
@@ -390,7 +390,7 @@ class RedisStore:
         return jobs
 
     async def note_reported(self, plugin: str, job: FinishedJob) -> None:
-        """As the contract says.
+        """Note that *plugin* got this end of the job.
 
         Raises:
             redis.exceptions.RedisError: Redis does not answer.
@@ -404,7 +404,7 @@ class RedisStore:
             job_key(job_id), [_CREATED.decode(), _LEFT.decode()]
         )
         if created is not None and left == b"0":
-            # It expires as usual, without the hour for its webhook, which takes a second to record.
+            # Expire as usual, without the extra hour: the webhook was recorded within a second.
             await self._redis.pexpireat(job_key(job_id), self._expiry(float(created)))
 
     async def read(self, job_id: str) -> Job | None:
@@ -424,7 +424,7 @@ class RedisStore:
     async def _change_one(
         self, job_id: str, index: int, how: Change, *, queue: bool = False
     ) -> bool:
-        """Replace a post by what *how* makes of it; return whether it did.
+        """Replace a post by what *how* makes of it; return whether the post changed.
 
         *how* is called again if somebody else changed the post meanwhile. No post of a forgotten
         job is queued.

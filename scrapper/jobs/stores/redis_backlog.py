@@ -39,10 +39,10 @@ return 1
 
 
 class RedisBacklog:
-    """The same as :class:`~scrapper.jobs.waiting.Backlog`, for all workers.
+    """A :class:`~scrapper.jobs.waiting.Backlog` for all workers.
 
     A sorted set holds the messages of the posts, by their places. A key that expires holds the
-    backlog, and another one spaces out the posts that leave it. Calls raise
+    backlog, and another such key spaces out the posts that leave it. Calls raise
     :class:`redis.exceptions.RedisError` if Redis does not answer.
     """
 

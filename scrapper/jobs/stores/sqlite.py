@@ -187,7 +187,7 @@ class JobFile:
             _write_delivery(database, delivery, due_at)
 
     def finish(self, delivery: Delivery, outcome: Outcome) -> None:
-        """Forget *delivery*, and note its *outcome* in its job, unless another one follows."""
+        """Forget *delivery*, and note its *outcome* in its job, unless another delivery follows."""
         with self._file.changing() as database:
             database.execute("DELETE FROM deliveries WHERE id = ?", (delivery.id,))
             database.execute(_NOTE_OUTCOME, (outcome, delivery.job))
@@ -268,8 +268,8 @@ def _post(columns: list[Any]) -> JobPost:
 class SqliteStore(MemoryStore):
     """A :class:`~scrapper.jobs.stores.memory.MemoryStore` whose jobs survive in *file*.
 
-    Memory has all of them; what changes is written first. *check* raises where the file's folder is
-    gone. *patience* is the longest that a post may have to wait after a start, in seconds.
+    Memory has all jobs; a change is stored before it counts. *check* raises where the file's folder
+    is gone. *patience* is the longest that a post may have to wait after a start, in seconds.
     """
 
     def __init__(
@@ -311,7 +311,7 @@ class SqliteStore(MemoryStore):
         await asyncio.to_thread(self._file.close)
 
     async def keep(self, record: Record) -> None:
-        # After a restart, a post that ran is queued again.
+        # A running post need not be stored: after a restart it is queued again.
         if not record.posts or any(post.state != "running" for post in record.posts.values()):
             await self._write(self._file.write, record)
 
@@ -334,7 +334,7 @@ class SqliteStore(MemoryStore):
         wall, now = time.time(), time.monotonic()
         is_right = bool(deliveries) and await asyncio.to_thread(self._clock_is_right)
         for delivery, due_at in deliveries.items():
-            # A wrong clock left a time that is far ahead.
+            # A time far ahead, from a wrong clock, does not count.
             wait = due_at - wall if is_right and wall < due_at < wall + _DAY else 0.0
             age = max(0.0, wall - delivery.noted_at) if is_right and delivery.noted_at else 0.0
             self._deliveries[delivery.id] = WaitingDelivery(delivery, now - age, now + wait)
@@ -357,7 +357,7 @@ class SqliteStore(MemoryStore):
             try:
                 change(*arguments)
             except Busy:
-                # A damaged file was just recreated.
+                # A damaged file was just recreated: write again.
                 change(*arguments)
 
         async with self._writing:
