@@ -127,13 +127,13 @@ class Catalogue:
         """Whether every post has been read by now."""
         return self._complete_since == self._file.openings != 0
 
-    def open(self) -> None:
-        """Open the file at the start.
+    def refuse_newer(self) -> None:
+        """Look whether a later release wrote the file; the first use opens it.
 
         Raises:
-            SettingsError: the file cannot be used.
+            NewerSchema: a later release did.
         """
-        self._file.open(patience=0.0)
+        self._file.refuse_newer()
 
     def close(self) -> None:
         """Close the file."""

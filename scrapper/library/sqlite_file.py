@@ -13,7 +13,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import structlog
@@ -27,11 +27,16 @@ from scrapper.errors import (
     response_to,
 )
 from scrapper.library.disk import delete, flush, identity, set_aside, storing
+from scrapper.local_files.opening import open_file
 
 __all__ = ["NewerSchema", "SQLiteFile"]
 
 log = structlog.get_logger(__name__)
 
+# https://www.sqlite.org/fileformat2.html#the_database_header
+_MAGIC = b"SQLite format 3\0"
+_HEADER_BYTES = 100
+_VERSION_IN_HEADER = slice(60, 64)
 _SIDE_FILES = ("-journal", "-wal", "-shm")
 _NEW = ".new"
 _FIRST_WITH_STRICT = (3, 37)
@@ -121,13 +126,13 @@ class SQLiteFile:
         self.openings = 0
         """How often the file was opened; after a change, the open file may be another one."""
 
-    def open(self, patience: float = _SECONDS_TO_START) -> None:
-        """Open the file at the start; while it is locked, try again for *patience* seconds.
+    def open(self) -> None:
+        """Open the file at the start; while it is locked, try again for ten seconds.
 
         Raises:
             SettingsError: the file cannot be used; the text names it.
         """
-        end = time.monotonic() + patience
+        end = time.monotonic() + _SECONDS_TO_START
         try:
             while True:
                 try:
@@ -139,6 +144,19 @@ class SQLiteFile:
         except (ScrapeError, OSError, sqlite3.Error) as error:
             cause = response_to(error)[2] if isinstance(error, ScrapeError) else str(error)
             raise SettingsError(f"{self._path}: {cause}") from error
+
+    def refuse_newer(self) -> None:
+        """Look only whether a later release wrote the file; the first use looks at the rest.
+
+        Call it before the first use: closing a file ends SQLite's locks on it.
+
+        Raises:
+            NewerSchema: a later release wrote it.
+        """
+        with suppress(OSError), open_file(self._path) as file:
+            header = file.read(_HEADER_BYTES)
+            if header.startswith(_MAGIC):
+                self._compare(int.from_bytes(header[_VERSION_IN_HEADER], "big"))
 
     def close(self) -> None:
         """Close the file; if it was removed or replaced meanwhile, recreate it first."""
@@ -273,11 +291,7 @@ class SQLiteFile:
         database = self._plain(self._path)
         try:
             [version] = database.execute("PRAGMA user_version").fetchone()
-            if self._version < version < _MOST_VERSIONS:
-                raise NewerSchema(
-                    f"{self._path}: a later release wrote it (schema {version}, this one knows "
-                    f"{self._version}): run that release, or move the file away"
-                )
+            self._compare(version)
             database.execute("PRAGMA journal_mode = TRUNCATE")
             if not 0 <= version <= self._version:
                 raise sqlite3.DatabaseError(f"schema {version}")
@@ -295,6 +309,13 @@ class SQLiteFile:
             database.close()
             raise
         return database
+
+    def _compare(self, version: int) -> None:
+        if self._version < version < _MOST_VERSIONS:
+            raise NewerSchema(
+                f"{self._path}: a later release wrote it (schema {version}, this one knows "
+                f"{self._version}): run that release, or move the file away"
+            )
 
     def _plain(self, path: Path) -> sqlite3.Connection:
         # Calls come from several threads, one at a time.

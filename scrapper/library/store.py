@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import structlog
 
-from scrapper.errors import Busy, DiskFull, DiskReadOnly, SettingsError
+from scrapper.errors import Busy, DiskFull, DiskReadOnly
 from scrapper.library.additions import Additions, add
 from scrapper.library.catalogue import Catalogue, Search
 from scrapper.library.disk import storing
@@ -35,7 +35,6 @@ from scrapper.library.news import Change, LocalNews, News
 from scrapper.library.post import Post
 from scrapper.library.publishing import Publisher
 from scrapper.library.root import MediaRoot
-from scrapper.library.sqlite_file import NewerSchema
 from scrapper.library.stored import MANIFEST, StoredPost
 from scrapper.settings import Settings
 from scrapper.tasks import finished, in_background
@@ -445,12 +444,8 @@ class Library:
         self.incoming.mkdir(parents=True, exist_ok=True)
         self._publisher.clear_leftovers(time.time())
         if self._catalogue is not None:
-            try:
-                self._catalogue.open()
-            except NewerSchema:
-                raise
-            except SettingsError as error:
-                log.warning("catalogue not used", cause=str(error))
+            # SQLite's check of a large catalogue would hold up the start.
+            self._catalogue.refuse_newer()
 
     async def _in_thread(self, function: Callable[..., Result], *arguments: Any) -> Result:
         return await asyncio.to_thread(self._present, function, *arguments)

@@ -5,7 +5,7 @@ import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -40,7 +40,10 @@ def ledger(path: Path) -> Ledger:
 
 def catalogue(path: Path) -> Catalogue:
     opened = Catalogue(path, path.parent / "media")
-    opened.open()
+    opened.refuse_newer()
+    # The first use opens the file, which is not up to date.
+    with suppress(Busy):
+        opened.newest(1, None, Search())
     return opened
 
 
