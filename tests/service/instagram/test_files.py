@@ -360,7 +360,8 @@ async def test_tries_for_a_file_have_a_bound(
     def change(media: dict[str, Any]) -> dict[str, Any]:
         [version] = media["video_versions"]
         url, expiry = version["url"].split("&oe=")
-        expiry = f"{int(expiry, 16) + next(descriptions):X}" if signed_anew else "7FFFFFFF"
+        if signed_anew:
+            expiry = f"{int(expiry, 16) - next(descriptions):X}"
         media["video_versions"] = [
             {**version, "url": f"{url.replace('/best/', f'/best{number}/')}&oe={expiry}"}
             for number in range(9)
