@@ -42,6 +42,8 @@ async def test_pasted_links_start_unless_undone(
         await expect(lines(page)).to_have_count(0)
         await field.fill("")
         await page.get_by_role("button", name="Paste").click()
+        # The browser reads the clipboard while the page's clock stands still.
+        await expect(page.get_by_text("Getting 2 posts…")).to_be_visible()
         await page.clock.run_for(4000)
         await expect(lines(page)).to_contain_text("To be sent")
         assert instagram.requests() == 0
