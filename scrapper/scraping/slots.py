@@ -50,7 +50,14 @@ class Slots:
         with self._lock:
             if place in self._queue:
                 self._queue.remove(place)
+                # Whoever still waits there waits in vain.
+                place.set()
                 self._call()
+
+    def has(self, place: threading.Event) -> bool:
+        """Whether the *place* is in the queue, or has the right."""
+        with self._lock:
+            return place in self._queue
 
     def _call(self) -> None:
         for place in self._queue[: self._number]:
@@ -64,7 +71,7 @@ class Slot:
         self._slots = slots
         self._deadline = deadline
         self._place = slots.enter()
-        self._used = self._ended = False
+        self._ended = False
 
     @contextmanager
     def asking(self) -> Iterator[None]:
@@ -74,14 +81,14 @@ class Slot:
         another post asks. A thread that goes on after that end keeps nothing.
 
         Raises:
-            DeadlineExceeded: the right did not come before the deadline.
+            DeadlineExceeded: the right did not come before the deadline, or the post ended.
         """
-        if self._used:
-            self.leave()
+        if not self._slots.has(self._place):
             self._place = self._slots.enter()
-        self._used, limited = True, False
+        limited = False
         try:
-            if not self._place.wait(max(0.0, self._deadline - time.monotonic())):
+            self._place.wait(max(0.0, self._deadline - time.monotonic()))
+            if not (self._place.is_set() and self._slots.has(self._place)):
                 raise DeadlineExceeded
             yield
         except RateLimited:

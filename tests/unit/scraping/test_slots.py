@@ -109,3 +109,30 @@ def test_limit_after_the_end_keeps_no_slot(queue: Queue) -> None:
         queue.ask(late, "later", RateLimited())
     queue.ask(queue.place(seconds=0), "next")
     assert queue.asked == ["late", "later", "next"]
+
+
+def test_thread_of_an_ended_post_waits_no_longer(
+    queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, raised, has = threading.Event(), list[Exception](), Slots.has
+
+    def noted(slots: Slots, place: threading.Event) -> bool:
+        found = has(slots, place)
+        begun.set()
+        return found
+
+    def ask(slot: Slot) -> None:
+        try:
+            queue.ask(slot, "ended")
+        except DeadlineExceeded as error:
+            raised.append(error)
+
+    monkeypatch.setattr(Slots, "has", noted)
+    queue.place()
+    with queue.slots.queue(time.monotonic() + 10 * PATIENCE_SECONDS) as slot:
+        thread = threading.Thread(target=ask, args=[slot], daemon=True)
+        thread.start()
+        assert begun.wait(PATIENCE_SECONDS)
+    thread.join(PATIENCE_SECONDS)
+    assert len(raised) == 1
+    assert queue.asked == []
