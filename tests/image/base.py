@@ -6,6 +6,7 @@ and the Dockerfile copies the prefix to ``/usr/local``: a ``.pth`` file makes Py
 """
 
 import re
+import shutil
 import subprocess
 import tempfile
 from pathlib import Path
@@ -38,6 +39,10 @@ def make_base() -> None:
         (root / "usr/lib/python3/dist-packages/prefix.pth").write_text(f"{_PREFIX}\n")
         for package in root.glob("var/cache/apt/archives/*.deb"):
             package.unlink()
+        # The real one is without these, too. Each container and each layer is a copy of all files.
+        for folder in ("share/doc", "share/info", "share/locale", "share/man"):
+            shutil.rmtree(root / "usr" / folder)
+        shutil.rmtree(root / "var/lib/apt/lists")
         # The real one has its standard library without bytecode.
         for compiled in root.glob("usr/lib/python3*/**/*.pyc"):
             compiled.unlink()
