@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +39,9 @@ for module in list(sys.modules.values()):
 
 
 @pytest.fixture(scope="module")
-def image() -> Image:
-    return Image(os.environ["IMAGE"])
+def image() -> Iterator[Image]:
+    with closing(Image(os.environ["IMAGE"])) as image:
+        yield image
 
 
 @pytest.fixture
@@ -161,7 +163,7 @@ def test_the_image_says_its_version_and_licence(image: Image) -> None:
 
 
 @pytest.fixture(scope="module")
-def image_with_plugin(image: Image, tmp_path_factory: pytest.TempPathFactory) -> Image:
+def image_with_plugin(image: Image, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Image]:
     """The image of the docs' own Dockerfile, with the template for a plugin."""
     docs = Path(__file__).resolve().parents[2] / "docs"
     [dockerfile] = re.findall(
@@ -174,7 +176,8 @@ def image_with_plugin(image: Image, tmp_path_factory: pytest.TempPathFactory) ->
         re.sub("^FROM .*", f"FROM {name}", dockerfile, flags=re.MULTILINE)
     )
     assert build(f"{image.name}-with-plugin", context) == 0
-    return Image(f"{image.name}-with-plugin")
+    with closing(Image(f"{image.name}-with-plugin")) as built:
+        yield built
 
 
 def test_a_plugin_is_built_in_as_the_docs_say(
@@ -193,13 +196,14 @@ def test_a_plugin_is_built_in_as_the_docs_say(
 
 
 @pytest.fixture(scope="module")
-def full_image(image: Image) -> Image:
+def full_image(image: Image) -> Iterator[Image]:
     """The image with ffmpeg and what the plugins need."""
     if os.environ.get("PLATFORM", "linux/amd64") != "linux/amd64":
         pytest.skip("tried out on one platform alone: ffmpeg takes minutes to install elsewhere")
     root = Path(__file__).resolve().parents[2]
     assert build(f"{image.name}-full", root, ["--target", "full"]) == 0
-    return Image(f"{image.name}-full")
+    with closing(Image(f"{image.name}-full")) as built:
+        yield built
 
 
 def test_full_image_joins_videos_makes_sounds_and_copies(

@@ -11,6 +11,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -55,12 +56,29 @@ class Container(Protocol):
 
 
 class Image:
-    """An image by its name, and what it says of itself."""
+    """An image by its name, and its configuration.
+
+    buildah copies the whole image for a container, so that all containers here share one copy,
+    which none of them can write to.
+    """
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.engine = engine()
         self.config: dict[str, Any] = self._inspect()
+        self._container = ""
+
+    @cached_property
+    def root(self) -> str:
+        """The folder in which buildah has mounted the image, until :meth:`close`."""
+        self._container = buildah("from", "--pull-never", self.name)
+        return buildah("mount", self._container)
+
+    def close(self) -> None:
+        """Remove buildah's copy, if there is one."""
+        if self._container:
+            buildah("umount", self._container)
+            buildah("rm", self._container)
 
     def start(
         self,
@@ -158,12 +176,11 @@ class _Mounted:
         environment: Mapping[str, str],
         user: str,
     ) -> None:
-        self._container = buildah("from", "--pull-never", image.name)
         own = dict(variable.split("=", 1) for variable in image.config["Env"])
         self._environment = [f"{name}={value}" for name, value in {**own, **environment}.items()]
         self._variables = {
             "PATH": os.environ["PATH"],
-            "ROOT": buildah("mount", self._container),
+            "ROOT": image.root,
             "MEDIA": str(media),
             "CERTIFICATES": str(certificates),
             "USERSPEC": user,
@@ -184,8 +201,6 @@ class _Mounted:
     def kill(self) -> None:
         self._process.kill()
         self._process.wait()
-        buildah("umount", self._container)
-        buildah("rm", self._container)
 
     def _enter(self, command: Sequence[str]) -> subprocess.Popen[bytes]:
         enter = ["unshare", "--mount", "sh", "-c", _ENTER, "sh", *self._environment, *command]
