@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 IMAGE ?= instagram-scrapper
 SERVICE := $(VENV)/base.txt $(VENV)/docs.txt $(if $(REDIS_URL),$(VENV)/redis.txt)
 IMAGE_PYTHON = $(shell sed -n 's/^FROM python:\([0-9.]*\).*/\1/p' Dockerfile | head -1)
+# Where it is installed, no test waits for the disk: a test cannot see whether a file was synced.
+EATMYDATA := $(shell command -v eatmydata || :)
 # The first of the versions $(1) that is here, on the PATH or pyenv's; else $(PYTHON).
 find = $(or $(shell for python in $(foreach it,$(1),python$(it) ~/.pyenv/versions/$(it).*/bin/python); do \
     "$$python" -c "" 2>/dev/null && echo "$$python" && break; done),$(PYTHON))
@@ -25,7 +27,7 @@ worker: $(VENV)/base.txt $(VENV)/redis.txt
 check: style unit
 
 unit: $(VENV)/dev.txt
-	@$(BIN)/python -m pytest --quiet --numprocesses auto tests/unit
+	@$(EATMYDATA) $(BIN)/python -m pytest --quiet --numprocesses auto tests/unit
 
 unit-newest:
 	@$(MAKE) --silent unit VENV=.venv-newest PYTHON=$(call find,3.14 3.13)
@@ -38,7 +40,7 @@ style: $(VENV)/lint.txt
 # Tests wait for half of their time, so two run for each core.
 test: $(VENV)/dev.txt
 	@workers=$$($(BIN)/python -c "import os; print(2 * os.cpu_count())"); \
-	    $(BIN)/python -m pytest --numprocesses $$workers --dist worksteal
+	    $(EATMYDATA) $(BIN)/python -m pytest --numprocesses $$workers --dist worksteal
 
 lint: style
 	@$(BIN)/lint-imports
@@ -74,7 +76,7 @@ image:
 	@$(PYTHON) -m tests.image.build $(IMAGE) $(if $(TARGET),--target $(TARGET)) $(if $(PLATFORM),--platform $(PLATFORM))
 
 # Starts the image as a user would, and tries it out. With buildah, run it as root. Needs redis-server.
-smoke: $(VENV)/dev.txt
+smoke: $(VENV)/dev.txt $(filter image,$(MAKECMDGOALS))
 	@IMAGE=$(IMAGE) $(BIN)/python -m pytest tests/image/checks.py
 
 # Runs the service on the processors of Raspberry Pis, without an engine. Needs root on Debian, with
