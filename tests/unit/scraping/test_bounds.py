@@ -5,6 +5,8 @@ import queue
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from functools import partial
+from operator import contains
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ class Source:
     """Finds no post, after :meth:`answer`; asks a second time for the post ``again``."""
 
     def __init__(self) -> None:
+        self.begun: list[str] = []
         self.asked: list[str] = []
         self.most = 0
         self.files_may_come = threading.Event()
@@ -34,6 +37,7 @@ class Source:
         self._answers.put(error)
 
     def fetch(self, fetch: Fetch, _: Path, *, asking: Asking) -> Post:
+        self.begun.append(fetch.shortcode)
         with suppress(PostForbidden):
             self._ask(fetch.shortcode, asking)
         self.files_may_come.wait(PATIENCE_SECONDS)
@@ -76,9 +80,8 @@ class Scrapes:
     async def start(self, *shortcodes: str) -> None:
         for shortcode in shortcodes:
             self._tasks.append(asyncio.create_task(self.scraper.scrape(shortcode, "")))
-            async with asyncio.timeout(PATIENCE_SECONDS):
-                while self.scraper.progress(shortcode) is None:  # noqa: ASYNC110
-                    await asyncio.sleep(0.01)
+            # A post queues just before its fetch begins.
+            await until(partial(contains, self.source.begun, shortcode))
 
     async def outcomes(self) -> list[type[BaseException]]:
         return [type(it) for it in await asyncio.gather(*self._tasks, return_exceptions=True)]
