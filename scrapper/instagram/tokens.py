@@ -1,7 +1,7 @@
 """The page tokens and cookies that the API expects, shared by all threads.
 
-A page of instagram.com carries a token (LSD) and sets cookies; queries must send both. One page
-view serves all threads for ten minutes.
+Each page of instagram.com contains a token (LSD) and sets cookies, and queries must send both. One
+page view serves all threads for ten minutes.
 """
 
 import re
@@ -23,8 +23,10 @@ _USER = re.compile(rb'"IG_USER_EIMU":"?(\d{1,30})')
 
 @dataclass(slots=True)
 class HeldTokens:
-    """The form fields and cookies of one page view; ``worked`` is set once a query with them
-    succeeded, ``renewed`` if they replaced some that Instagram refused.
+    """The form fields and cookies from one page view.
+
+    ``at`` is the time of the view, in :func:`time.monotonic` time. ``worked`` is set once a query
+    with the tokens has succeeded. ``renewed`` is set if they replaced tokens that looked stale.
     """
 
     fields: Mapping[str, str]
@@ -35,20 +37,22 @@ class HeldTokens:
 
 
 class Tokens:
-    """The tokens of the last page view, for ten minutes; safe to share between threads."""
+    """A thread-safe cache of the last page view's tokens, valid for ten minutes."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._held: HeldTokens | None = None
 
     def get(self, fetch: Callable[[], HeldTokens], *, seconds: float) -> HeldTokens:
-        """The present tokens, or those that *fetch* returns; one thread fetches, the others wait.
+        """Return the cached tokens, or else new ones from *fetch*.
+
+        One thread fetches; the others wait for it.
 
         Raises:
             TimeoutError: another thread did not get tokens within *seconds*.
         """
         if not self._lock.acquire(timeout=max(0.0, seconds)):
-            raise TimeoutError("waited for another thread's page tokens")
+            raise TimeoutError("timed out waiting for another thread to fetch page tokens")
         try:
             self._held = held = self._fresh() or fetch()
             return held
@@ -56,7 +60,7 @@ class Tokens:
             self._lock.release()
 
     def offer(self, find: Callable[[], HeldTokens | None]) -> None:
-        """Keep what *find* returns, unless there are fresh tokens, or a thread fetches some."""
+        """Cache what *find* returns, unless there are fresh tokens or a thread is fetching some."""
         if self._lock.acquire(blocking=False):
             try:
                 if self._fresh() is None:
@@ -65,14 +69,14 @@ class Tokens:
                 self._lock.release()
 
     def drop(self, tokens: HeldTokens) -> None:
-        """Forget *tokens*, which Instagram refused."""
+        """Drop *tokens*, which look stale, unless they have been replaced."""
         with self._lock:
             if self._held is tokens:
                 self._held = None
 
     @property
     def age(self) -> float | None:
-        """Seconds since the present tokens were fetched; None if there are none."""
+        """Seconds since the cached tokens were fetched, or None if there are none."""
         held = self._held
         return None if held is None else time.monotonic() - held.at
 
@@ -83,11 +87,12 @@ class Tokens:
 
 
 def find_tokens(html: bytes) -> Mapping[str, str] | None:
-    """The form fields that go with a query, from a page of instagram.com; None if it has none.
+    """Return the form fields that a query must send, from a page of instagram.com, or None.
 
-    The token is in the page's scripts as ``["LSD",[],{"token":...}]``, on some days only in the
-    script ``__eqmc``, under ``l``, and another one, ``fb_dtsg``, under ``f``. Instaloader 4.16
-    reads only the first form, and gives up without the user's number, which is 0 when logged out.
+    The LSD token is in the page's scripts as ``["LSD",[],{"token":...}]``. On some days it is only
+    in the script ``__eqmc``, under ``l``, and a second token, ``fb_dtsg``, is there under ``f``.
+    Instaloader 4.16 reads only the first form, and fails without the user's ID, which is 0 when
+    logged out.
     """
     found = _LSD.search(html)
     token = found[1].decode("utf-8", "replace") if found else _token_of_eqmc(html)
@@ -96,9 +101,9 @@ def find_tokens(html: bytes) -> Mapping[str, str] | None:
     user = _USER.search(html)
     fields = {"lsd": token, "av": user[1].decode() if user else "0"}
     dtsg = _DTSG.search(html)
-    more = dtsg[1].decode("utf-8", "replace") if dtsg else _token_of_eqmc(html, "f")
+    fb_dtsg = dtsg[1].decode("utf-8", "replace") if dtsg else _token_of_eqmc(html, "f")
     # Most pages have no fb_dtsg for logged-out visitors.
-    return fields | {"fb_dtsg": more} if more else fields
+    return fields | {"fb_dtsg": fb_dtsg} if fb_dtsg else fields
 
 
 def _token_of_eqmc(html: bytes, key: str = "l") -> str | None:

@@ -21,7 +21,7 @@ from scrapper.instagram.verdict import (
     reason_of_redirect,
     reason_of_response,
     retry_after_of,
-    seen_in,
+    summary_of,
     verdict,
 )
 from tests.instagram.answers import ANSWERS, RawAnswer
@@ -493,7 +493,7 @@ def test_the_logged_answer_is_short_and_without_secrets() -> None:
         "cookie": "of-the-session",
         "text": "x" * 1000,
     }
-    seen = seen_in(response_of(RawAnswer(200, data)), ["of-the-session"])
+    seen = summary_of(response_of(RawAnswer(200, data)), ["of-the-session"])
     assert (seen["status"], seen["keys"]) == (200, ["token", "url", "cookie", "text"])
     assert len(seen["start"]) == 200
     assert not any(text in json.dumps(seen) for text in ("s3cret", "s1gned", "of-the-session"))
@@ -503,27 +503,27 @@ def test_the_logged_answer_is_short_and_without_secrets() -> None:
 @pytest.mark.parametrize("quote", ['"', '\\"'])
 def test_tokens_are_not_logged(name: str, quote: str) -> None:
     body = f"{{{quote}{name}{quote}: {quote}hidden{quote}, {quote}x{quote}:{quote}seen{quote}}}"
-    start = seen_in(response_of(RawAnswer(200, body)))["start"]
+    start = summary_of(response_of(RawAnswer(200, body)))["start"]
     assert "hidden" not in start
     assert "seen" in start
 
 
 @pytest.mark.parametrize("name", ["fb_dtsg", "sessionid"])
 def test_session_values_are_not_logged(name: str) -> None:
-    assert "hidden" not in seen_in(response_of(RawAnswer(200, {name: "hidden"})))["start"]
+    assert "hidden" not in summary_of(response_of(RawAnswer(200, {name: "hidden"})))["start"]
 
 
 def test_the_logged_keys_are_few_and_short() -> None:
     keys = [f"{number:060}" for number in range(30)]
-    seen = seen_in(response_of(RawAnswer(404, dict.fromkeys(keys))))
+    seen = summary_of(response_of(RawAnswer(404, dict.fromkeys(keys))))
     assert (seen["status"], seen["keys"]) == (404, [key[:50] for key in keys[:20]])
     for body in ("<html>", "[1]"):
-        assert seen_in(response_of(RawAnswer(200, body)))["keys"] is None
+        assert summary_of(response_of(RawAnswer(200, body)))["keys"] is None
 
 
 def test_secrets_are_removed_before_an_answer_is_cut() -> None:
     url = "https://x/?" + "s" * 900
-    seen = seen_in(response_of(RawAnswer(200, f"{url} {url} end")))
+    seen = summary_of(response_of(RawAnswer(200, f"{url} {url} end")))
     assert seen["start"] == "https://x/?[scrubbed] https://x/?[scrubbed] end"
 
 
@@ -533,4 +533,4 @@ def test_any_body_is_judged_without_a_fault(status: int, body: str) -> None:
     response = response_of(RawAnswer(status))
     response._content = body.encode("utf-8", "surrogatepass")
     reason_of_response(response, with_session=True)
-    assert seen_in(response)["status"] == status
+    assert summary_of(response)["status"] == status
