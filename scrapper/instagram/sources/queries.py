@@ -35,7 +35,7 @@ QUERIES: Mapping[str, Query] = {
 """The queries, by the name of the source that sends them."""
 
 KNOWN_FLAGS: Mapping[str, bool] = {"PolarisMultiCaptionCarouselEnabled": True}
-"""The flags that the web app sends with another value than false."""
+"""The values that the web app sends for relay flags; any other flag is false."""
 
 
 def flag_variables(flags: tuple[str, ...]) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Instaloader's query as the current web app sends it, with another document.
 
-POST ``/api/graphql``, ``PolarisPostRootQuery``, with the variable ``shortcode`` and the relay flags.
+POST ``/api/graphql``, ``PolarisPostRootQuery``, with the variable ``shortcode`` and relay flags.
 """
 
 from typing import Any

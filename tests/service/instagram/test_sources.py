@@ -673,7 +673,7 @@ def fetcher(instagram: StandIn, tmp_path: Path) -> Fetcher:
     suppress_health_check=list(HealthCheck),
 )
 @given(data=st.data(), shape=st.sampled_from(SHAPES), by_page=st.booleans())
-def test_one_broken_value_loses_no_file_that_has_a_url(
+def test_one_broken_value_loses_no_file_with_a_url(
     fetcher: Fetcher, data: st.DataObject, shape: str, by_page: bool
 ) -> None:
     template = POSTS.describe("broken-0", Scenario("", shape=shape))
