@@ -20,7 +20,7 @@ from requests.cookies import RequestsCookieJar
 from scrapper.instagram.login.session import Session
 from scrapper.instagram.pace import Kind, Pace
 from scrapper.instagram.page_refusal import refusal_of_page, route_of
-from scrapper.instagram.tokens import HeldTokens, Tokens, find_tokens
+from scrapper.instagram.tokens import PageTokens, TokenCache, find_tokens
 from scrapper.instagram.transport import PooledTransport
 from scrapper.instagram.verdict import (
     Reason,
@@ -118,7 +118,7 @@ class Context(InstaloaderContext):
         self,
         transport: PooledTransport,
         pace: Pace,
-        tokens: Tokens,
+        tokens: TokenCache,
         *,
         documents: Documents,
         session: Session | None = None,
@@ -335,7 +335,7 @@ class Context(InstaloaderContext):
         held.worked = True
         return result
 
-    def _apply_tokens(self) -> HeldTokens:
+    def _apply_tokens(self) -> PageTokens:
         left = self.transport.deadline - time.monotonic()
         held = self._tokens.get(self._fetch_tokens, seconds=left)
         self._fields = held.fields
@@ -343,7 +343,7 @@ class Context(InstaloaderContext):
             self._session.cookies.set(name, value, domain=_DOMAIN)
         return held
 
-    def _fetch_tokens(self) -> HeldTokens:
+    def _fetch_tokens(self) -> PageTokens:
         try:
             tokens = self._view_start_page()
         except Refused as refused:
@@ -352,7 +352,7 @@ class Context(InstaloaderContext):
         self.report("start_page", "ok")
         return tokens
 
-    def _view_start_page(self) -> HeldTokens:
+    def _view_start_page(self) -> PageTokens:
         self.count("page")
         headers: Any = _NAVIGATION
         response = self._session.get(WWW, headers=headers, allow_redirects=False)
@@ -388,7 +388,7 @@ class Contexts:
         self._paces = paces
         self._documents = documents
         self._on_request = on_request
-        self.tokens = Tokens()
+        self.tokens = TokenCache()
         self._logged_out: WeakKeyDictionary[PooledTransport, Context] = WeakKeyDictionary()
         self._with_session: WeakKeyDictionary[PooledTransport, Context] = WeakKeyDictionary()
 
@@ -418,15 +418,15 @@ class Contexts:
         )
 
 
-def _tokens_of(response: requests.Response) -> HeldTokens | None:
+def _tokens_of(response: requests.Response) -> PageTokens | None:
     fields = find_tokens(response.content)
     if fields is None:
         return None
     cookies = {cookie.name: cookie.value for cookie in response.cookies if cookie.value}
-    return HeldTokens(fields, cookies, time.monotonic())
+    return PageTokens(fields, cookies, time.monotonic())
 
 
-def _are_stale(held: HeldTokens, response: requests.Response | None) -> bool:
+def _are_stale(held: PageTokens, response: requests.Response | None) -> bool:
     if response is None:
         return False
     refused = reason_of_response(response, with_session=False)

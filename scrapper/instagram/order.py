@@ -13,8 +13,8 @@ __all__ = ["SourceOrder"]
 
 log = structlog.get_logger(__name__)
 
-_FIRST_PAUSE_SECONDS = 10 * 60
-_MAX_PAUSE_SECONDS = 6 * 60 * 60
+_FIRST_BACKOFF_SECONDS = 10 * 60
+_MAX_BACKOFF_SECONDS = 6 * 60 * 60
 _SCOUT_SECONDS = 3.0
 _SCOUT_SHARE = 0.25
 
@@ -38,7 +38,7 @@ class _Backoff:
         """Count a failure and return True, unless the backoff is still running."""
         if now < self.until:
             return False
-        self.until = now + min(_FIRST_PAUSE_SECONDS * 2**self.failures, _MAX_PAUSE_SECONDS)
+        self.until = now + min(_FIRST_BACKOFF_SECONDS * 2**self.failures, _MAX_BACKOFF_SECONDS)
         self.failures += 1
         return True
 

@@ -10,7 +10,7 @@ import structlog
 from scrapper.errors import PostForbidden, RateLimited, ScrapeError, SessionRefused
 from scrapper.instagram.context import Context, Contexts
 from scrapper.instagram.documents import Documents
-from scrapper.instagram.login.check import view_as
+from scrapper.instagram.login.check import check_session
 from scrapper.instagram.login.session import Login, Session
 from scrapper.instagram.media import Description, describe
 from scrapper.instagram.order import SourceOrder
@@ -35,11 +35,13 @@ _DOUBTFUL = frozenset(
     {Reason.NEEDS_LOGIN, Reason.WAIT, Reason.SOFT_BLOCK, Reason.LOGIN_WALL, Reason.STALE}
 )
 # Trouble with a source, not with the post: the account does not use that source for a while.
-_TROUBLE = frozenset({Reason.FAILED, Reason.CHANGED, Reason.WAIT, Reason.STALE})
+_SOURCE_FAILURES = frozenset({Reason.FAILED, Reason.CHANGED, Reason.WAIT, Reason.STALE})
 _SHORT_PAUSE_SECONDS = 30.0
 # Refusals that pass with time. The others need a login or another query.
 _TEMPORARY = LIMITS | {Reason.FAILED, Reason.CHANGED, Reason.WAIT, Reason.CLOSED}
-_NOT_ALIVE = frozenset({Reason.SESSION_ENDED, Reason.NEEDS_LOGIN, Reason.LOGIN_WALL, Reason.STALE})
+_SESSION_REJECTED = frozenset(
+    {Reason.SESSION_ENDED, Reason.NEEDS_LOGIN, Reason.LOGIN_WALL, Reason.STALE}
+)
 
 
 class Search:
@@ -101,22 +103,22 @@ class Search:
         Raises:
             ScrapeError: no source had the post; the error sums up all refusals.
         """
-        inquiry, deadline = _Inquiry(shortcode, story, without), transport.deadline
+        attempt, deadline = _Attempt(shortcode, story, without), transport.deadline
         standings = [self._with_session] if story else list(self.standings.values())
         try:
             for standing in standings:
                 last = standing is standings[-1]
-                self._ask(standing, inquiry, transport, deadline, last=last)
-                if inquiry.is_over or transport.abandoned:
+                self._try_sources(standing, attempt, transport, deadline, last=last)
+                if attempt.is_over or transport.abandoned:
                     break
-            self._ask_for_larger(inquiry, transport, deadline)
+            self._find_larger(attempt, transport, deadline)
         finally:
             transport.deadline = deadline
-        if inquiry.description is None:
-            error = verdict(inquiry.refusals)
+        if attempt.description is None:
+            error = verdict(attempt.refusals)
             log.warning("no source gave the post", outcome=type(error).__name__)
             raise error
-        return inquiry.description
+        return attempt.description
 
     def examine(
         self, shortcode: Shortcode, transport: PooledTransport, *, story: bool
@@ -125,11 +127,11 @@ class Search:
 
         The account is used only for a *story*, or for a post that turns out to need a login.
         """
-        inquiry, deadline, found = _Inquiry(shortcode, story), transport.deadline, Findings()
+        attempt, deadline, found = _Attempt(shortcode, story), transport.deadline, Findings()
         standings = (self._logged_out, self._with_session)
-        asked = [(one, source) for one in standings for source in inquiry.sources(one)]
+        asked = [(one, source) for one in standings for source in attempt.sources(one)]
         for left, (standing, source) in zip(range(len(asked), 0, -1), asked, strict=True):
-            gated = any(one.reason is Reason.GATED for one in inquiry.refusals)
+            gated = any(one.reason is Reason.GATED for one in attempt.refusals)
             context = self._context(standing, transport)
             name = f"{source.name} (session)" if standing.with_session else source.name
             if context is None or (standing.with_session and not (story or gated)):
@@ -137,7 +139,7 @@ class Search:
                 found.rows.append(Finding(name, outcome))
                 continue
             if paused := standing.pause_of(source.name):
-                inquiry.refuse(source, standing, paused)
+                attempt.refuse(source, standing, paused)
                 found.rows.append(Finding(name, paused.reason, retry_after=paused.retry_after))
                 continue
             started, transport.status = time.monotonic(), None
@@ -145,12 +147,12 @@ class Search:
             outcome, had, wait = "ok", "", None
             try:
                 with record_outcome(source.name, context):
-                    description = inquiry.ask(source, standing, context)
-                inquiry.add(description)
+                    description = attempt.ask(source, standing, context)
+                attempt.add(description)
                 had = description.summary
                 self._keep_cookies(context)
             except Refused as error:
-                inquiry.refuse(source, standing, error)
+                attempt.refuse(source, standing, error)
                 self._handle_refusal(standing, context, error, source.name)
                 outcome, wait = error.reason, error.retry_after
             took = round((time.monotonic() - started) * 1000)
@@ -158,8 +160,8 @@ class Search:
             if transport.clock_difference is not None:
                 found.clock_difference = transport.clock_difference
         transport.deadline = deadline
-        if inquiry.description is None:
-            found.error = verdict(inquiry.refusals) if inquiry.refusals else PostForbidden()
+        if attempt.description is None:
+            found.error = verdict(attempt.refusals) if attempt.refusals else PostForbidden()
         return found
 
     def open_share_link(self, path: str, transport: PooledTransport) -> str:
@@ -187,11 +189,11 @@ class Search:
         context = self._contexts.make(Session("", cookies, ""), transport)
         try:
             with record_outcome("login", context):
-                username = view_as(context)
+                username = check_session(context)
                 # By now the context also has the cookies that Instagram added.
                 return Session("", context.cookies, username)
         except Refused as error:
-            if error.reason in _NOT_ALIVE:
+            if error.reason in _SESSION_REJECTED:
                 raise SessionRefused from error
             if error.reason in LIMITS:
                 context.slow_down()
@@ -200,10 +202,10 @@ class Search:
                 failure.retry_after = self._cooldown
             raise failure from error
 
-    def _ask(
+    def _try_sources(
         self,
         standing: "Standing",
-        inquiry: "_Inquiry",
+        attempt: "_Attempt",
         transport: PooledTransport,
         deadline: float,
         *,
@@ -211,14 +213,14 @@ class Search:
     ) -> None:
         """Try the sources of one login state until the search is over."""
         with standing.order.scout(deadline - time.monotonic()):
-            sources = standing.order.sorted(inquiry.sources(standing))
+            sources = standing.order.sorted(attempt.sources(standing))
             refused: list[str] = []
             for left, source in zip(range(len(sources), 0, -1), sources, strict=True):
                 context = self._context(standing, transport)
-                if context is None or inquiry.is_over or transport.abandoned:
+                if context is None or attempt.is_over or transport.abandoned:
                     return
                 if paused := standing.pause_of(source.name):
-                    inquiry.refuse(source, standing, paused)
+                    attempt.refuse(source, standing, paused)
                     continue
                 now = time.monotonic()
                 # A slow source must leave time for the next one.
@@ -226,9 +228,9 @@ class Search:
                 transport.deadline = now + (deadline - now) / (2 if more_to_come else 1)
                 try:
                     with record_outcome(source.name, context):
-                        description = inquiry.ask(source, standing, context)
+                        description = attempt.ask(source, standing, context)
                 except Refused as error:
-                    inquiry.refuse(source, standing, error)
+                    attempt.refuse(source, standing, error)
                     self._handle_refusal(standing, context, error, source.name)
                     gated = error.reason is Reason.GATED and standing.with_session
                     if error.reason is Reason.PACE or gated:
@@ -236,25 +238,25 @@ class Search:
                         return
                     refused.append(source.name)
                 else:
-                    inquiry.add(description)
+                    attempt.add(description)
                     standing.order.note_success(source.name, refused)
                     refused = []
-                    self._replace_retired(inquiry, deadline, transport)
+                    self._replace_retired(attempt, deadline, transport)
                     self._keep_cookies(context)
 
-    def _ask_for_larger(
-        self, inquiry: "_Inquiry", transport: PooledTransport, deadline: float
+    def _find_larger(
+        self, attempt: "_Attempt", transport: PooledTransport, deadline: float
     ) -> None:
         """Try one more source if pictures are small, unless it recently had no larger ones."""
-        small, standing = inquiry.description, self._logged_out
+        small, standing = attempt.description, self._logged_out
         if small is None or not small.is_small or transport.abandoned:
             return
-        asked = {one.source for one in inquiry.refusals}
+        asked = {one.source for one in attempt.refusals}
         # The page comes first because it has the most details.
         source = standing.order.source_of_larger(
             one
-            for one in sorted(inquiry.sources(standing), key=lambda one: one.name != "page")
-            if one.name not in asked and standing.id(one) not in small.sources
+            for one in sorted(attempt.sources(standing), key=lambda one: one.name != "page")
+            if one.name not in asked and standing.query_id(one) not in small.sources
         )
         if source is None:
             return
@@ -262,20 +264,22 @@ class Search:
         transport.deadline = now + (deadline - now) * _LARGER_SHARE
         try:
             with record_outcome(source.name, context):
-                found = inquiry.ask(source, standing, context)
+                found = attempt.ask(source, standing, context)
         except Refused as refused:
             self._handle_refusal(standing, context, refused, source.name)
             return
-        inquiry.description = small.with_larger(found)
-        if inquiry.description.items != small.items:
-            names = [one.name for one in standing.sources if standing.id(one) in small.sources]
+        attempt.description = small.with_larger(found)
+        if attempt.description.items != small.items:
+            names = [
+                one.name for one in standing.sources if standing.query_id(one) in small.sources
+            ]
             standing.order.note_larger(source.name, names)
 
     def _replace_retired(
-        self, inquiry: "_Inquiry", deadline: float, transport: PooledTransport
+        self, attempt: "_Attempt", deadline: float, transport: PooledTransport
     ) -> None:
         """Look up documents for retired queries, now that another source had the post."""
-        retired = [one.source for one in inquiry.refusals if one.reason in _RETIRED]
+        retired = [one.source for one in attempt.refusals if one.reason in _RETIRED]
         if retired:
             context = self._contexts.logged_out(transport)
             seconds = (deadline - time.monotonic()) * _LOOKUP_SHARE
@@ -298,7 +302,7 @@ class Search:
         if refused.reason in _DOUBTFUL and self._login.check_is_due():
             try:
                 with record_outcome("login", context):
-                    view_as(context)
+                    check_session(context)
             except Refused as found:
                 self._note_session_loss(session, found)
 
@@ -385,7 +389,7 @@ class Standing:
         if reason in LIMITS:
             names = [source.name for source in self.sources]
             seconds = cooldown if refused.retry_after is None else refused.retry_after
-        elif reason in _TROUBLE:
+        elif reason in _SOURCE_FAILURES:
             seconds = _SHORT_PAUSE_SECONDS
         elif reason is Reason.CLOSED:
             seconds = cooldown
@@ -405,7 +409,7 @@ class Standing:
             return None
         return Refused(reason, retry_after=left if reason in _TEMPORARY else None)
 
-    def id(self, source: Source) -> str:
+    def query_id(self, source: Source) -> str:
         """Return a name for the query that the source sends, unique across login states."""
         return f"{self.name} {SAME_QUERY.get(source.name, source.name)}"
 
@@ -416,7 +420,7 @@ class Standing:
 
 
 @dataclass(slots=True)
-class _Inquiry:
+class _Attempt:
     """The search for one post: what the sources have answered so far."""
 
     shortcode: Shortcode
@@ -437,7 +441,7 @@ class _Inquiry:
         return [
             one
             for one in standing.sources
-            if standing.id(one) not in self.without and (one.has_stories or not self.story)
+            if standing.query_id(one) not in self.without and (one.has_stories or not self.story)
         ]
 
     def ask(self, source: Source, standing: Standing, context: Context) -> Description:
@@ -448,7 +452,7 @@ class _Inquiry:
             Exception: whatever Instaloader and requests raise.
         """
         described = describe(source.ask(context, self.shortcode), self.shortcode)
-        return replace(described, sources=frozenset({standing.id(source)}))
+        return replace(described, sources=frozenset({standing.query_id(source)}))
 
     def add(self, description: Description) -> None:
         known = self.description

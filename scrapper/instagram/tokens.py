@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from scrapper.instagram.safe_json import parse_json
 
-__all__ = ["HeldTokens", "Tokens", "find_tokens"]
+__all__ = ["PageTokens", "TokenCache", "find_tokens"]
 
 _FRESH_SECONDS = 10 * 60
 _LSD = re.compile(rb'"LSD",\[\],\{[^{}]{0,500}"token":"([^"]{1,200})"')
@@ -22,7 +22,7 @@ _USER = re.compile(rb'"IG_USER_EIMU":"?(\d{1,30})')
 
 
 @dataclass(slots=True)
-class HeldTokens:
+class PageTokens:
     """The form fields and cookies from one page view.
 
     ``at`` is the time of the view, in :func:`time.monotonic` time. ``worked`` is set once a query
@@ -36,14 +36,14 @@ class HeldTokens:
     renewed: bool = False
 
 
-class Tokens:
+class TokenCache:
     """A thread-safe cache of the last page view's tokens, valid for ten minutes."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._held: HeldTokens | None = None
+        self._held: PageTokens | None = None
 
-    def get(self, fetch: Callable[[], HeldTokens], *, seconds: float) -> HeldTokens:
+    def get(self, fetch: Callable[[], PageTokens], *, seconds: float) -> PageTokens:
         """Return the cached tokens, or else new ones from *fetch*.
 
         One thread fetches; the others wait for it.
@@ -59,7 +59,7 @@ class Tokens:
         finally:
             self._lock.release()
 
-    def offer(self, find: Callable[[], HeldTokens | None]) -> None:
+    def offer(self, find: Callable[[], PageTokens | None]) -> None:
         """Cache what *find* returns, unless there are fresh tokens or a thread is fetching some."""
         if self._lock.acquire(blocking=False):
             try:
@@ -68,7 +68,7 @@ class Tokens:
             finally:
                 self._lock.release()
 
-    def drop(self, tokens: HeldTokens) -> None:
+    def drop(self, tokens: PageTokens) -> None:
         """Drop *tokens*, which look stale, unless they have been replaced."""
         with self._lock:
             if self._held is tokens:
@@ -80,7 +80,7 @@ class Tokens:
         held = self._held
         return None if held is None else time.monotonic() - held.at
 
-    def _fresh(self) -> HeldTokens | None:
+    def _fresh(self) -> PageTokens | None:
         held = self._held
         fresh = held is not None and time.monotonic() - held.at < _FRESH_SECONDS
         return held if fresh else None

@@ -7,14 +7,14 @@ from scrapper.instagram.page_refusal import refusal_of_page, route_of
 from scrapper.instagram.tokens import find_tokens
 from scrapper.instagram.verdict import Reason, Refused
 
-__all__ = ["view_as"]
+__all__ = ["check_session"]
 
 _MAX_OBJECT_BYTES = 20_000
 _DTSG = b'"DTSGInitialData"'
 _USERNAME = re.compile(rb'"username":\s?"([A-Za-z0-9._]{1,30})"')
 
 
-def view_as(context: Context) -> str:
+def check_session(context: Context) -> str:
     """Return the account's user name from the start page, or "" if the page does not contain it.
 
     One request. If the start page is a login form, or redirects to one, Instagram has ended the

@@ -601,7 +601,7 @@ async def test_job_accepts_a_share_link(instagram: StandIn, start_service: Start
     assert job["posts"][0]["state"] == "done"
 
 
-# ---- hypothesis: one value of a real-shaped media object broken at a time
+# ---- hypothesis: a realistic media object with one broken value
 
 ANYTHING = st.sampled_from([None, "", "text", 0, -1, 10**30, 1.5, True, [], {}, [None], {"a": 1}])
 SHAPES = ("video", "photo", "carousel")

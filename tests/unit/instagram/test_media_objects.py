@@ -726,7 +726,7 @@ def test_only_a_complete_single_post_fills_gaps() -> None:
     assert read(VIDEO).filled_from(single).items[0] == item(VIDEO)
 
 
-# ---- hypothesis: one value of a real-shaped media object broken at a time
+# ---- hypothesis: a realistic media object with one broken value
 
 ANYTHING = st.sampled_from([None, "", "text", 0, -1, 10**30, 1.5, True, [], {}, [None], {"a": 1}])
 TEMPLATES = {

@@ -93,7 +93,7 @@ class Stage:
             "WITH_SESSION": with_session,
             "SourceOrder": Order,
             "time": SimpleNamespace(monotonic=self._clock),
-            "view_as": self._view_as,
+            "check_session": self._check_session,
             "open_share_link": self._open_share_link,
         }.items():
             self._patch.setattr(f"scrapper.instagram.search.{name}", value)
@@ -151,7 +151,7 @@ class Stage:
 
         return Source(name, ask, has_stories)
 
-    def _view_as(self, context: Context) -> str:
+    def _check_session(self, context: Context) -> str:
         return str(self._answer("login", context)["name"])
 
     def _open_share_link(self, context: Context, path: str) -> str:
