@@ -285,7 +285,7 @@ RESPONSES: Mapping[type[Exception], tuple[int, str, str]] = {
     InstagramChanged: (
         502,
         "instagram_changed",
-        "Instagram's answer was not understood: its API may have changed",
+        "Instagram's answer was not understood: Instagram may have changed its API",
     ),
     InstagramFailed: (502, "instagram_failed", "Instagram answered with a server error"),
     MediaIncomplete: (502, "media_incomplete", "A file of the post could not be fully downloaded"),

@@ -46,9 +46,9 @@ class Instagram:
     At most *files_at_once* files are downloaded at a time. All threads share *paces*, which has one
     for each login state: ``logged_out`` and ``session``. A file may have at most *max_bytes*, and
     *keep_free* bytes of the disk stay free. *doc_id* overrides the built-in document of the
-    logged-out web app's query. *documents* keeps the replacements of retired documents. *login* is
-    used for posts that are not visible without it, or for every post first with *login_first*.
-    After a limit without a duration, it is paused for *cooldown* seconds.
+    logged-out web app's query. *documents* stores replacements for retired documents. *login* is
+    used for posts that are not visible without it; with *login_first*, it is tried first for every
+    post. After a limit without a duration, it is paused for *cooldown* seconds.
     """
 
     def __init__(

@@ -38,7 +38,7 @@ WWW = "https://www.instagram.com/"
 OnRequest = Callable[[str, str], None]
 """Called for each metadata request with the source and the outcome: ``ok`` or a reason."""
 
-# The headers of a browser whose user entered the address. Without them, a page contains no data.
+# What a browser sends when its user types in the address. Without these, a page contains no data.
 # None removes a header that Instaloader's sessions add but a browser does not send.
 _NAVIGATION: Mapping[str, str | None] = {
     "Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8",

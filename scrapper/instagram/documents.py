@@ -170,7 +170,7 @@ class Documents:
         """Look up replacements for the retired documents of *sources*.
 
         Return the sources for which a new document was found. Nothing is looked up within a day of
-        the last lookup, or before any page was seen. After *seconds*, or at most three, the lookup
+        the last lookup, or before any page was seen. After *seconds* (at most three), the lookup
         continues in the background. *get* downloads a script in chunks. *begin* is called first,
         and raises a ScrapeError if the pace allows no lookup now.
         """

@@ -1,4 +1,4 @@
-"""Converts Instagram's media objects, in all their shapes, to files to download and details.
+"""Reads Instagram's media objects, in all their shapes, into files to download and details.
 
 Only this module knows these shapes (captures, October 2026). On any day, any field except the media
 URLs may be null, missing or of another type. So only a missing URL may make a file fail.
@@ -69,8 +69,8 @@ class Candidate:
     """One URL of a file, and its size in pixels if known.
 
     ``doubtful`` marks a URL that Instagram sent without TLS, as it does when it withholds a file.
-    ``in_parts`` marks a video from a DASH manifest. It must be joined with a file from one of
-    ``sounds``, if there are any, which are in order of preference.
+    ``in_parts`` marks a video from a DASH manifest, which must be joined with a file from one of
+    ``sounds`` (best first) if there are any.
     """
 
     url: str
@@ -115,7 +115,7 @@ class Item:
             return self
         ours, theirs = self.candidates[0].width, other.candidates[0].width
         if ours and theirs and theirs > ours:
-            # Few of theirs, so that some of ours are still tried if theirs fail.
+            # Only a few of theirs, so that some of ours are still tried if theirs fail.
             return replace(self, candidates=other.candidates[:_MAX_LARGER] + self.candidates)
         return self
 

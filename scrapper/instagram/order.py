@@ -35,7 +35,7 @@ class _Backoff:
     until: float = 0.0
 
     def fail(self, now: float) -> bool:
-        """Count a failure and return True, unless the backoff is still running."""
+        """Count a failure and return True, or return False if the backoff is still running."""
         if now < self.until:
             return False
         self.until = now + min(_FIRST_BACKOFF_SECONDS * 2**self.failures, _MAX_BACKOFF_SECONDS)
@@ -46,9 +46,10 @@ class _Backoff:
 class SourceOrder:
     """The order of the sources of one login state; thread-safe.
 
-    A source that refused a post which another source had is tried last: for 10 minutes the first
-    time, and twice as long after each further time in a row, up to 6 hours. Then it returns to its
-    usual place. A source that had no larger pictures is not asked for them again for as long.
+    A source that refused a post which another source had is tried last: for 10 minutes after the
+    first refusal, and twice as long after each further one in a row, up to 6 hours. Then it returns
+    to its usual place. In the same way, a source that had no larger pictures is skipped in the
+    search for them.
 
     With :meth:`scout`, one scrape of a burst finds out for all of them which source works.
     """
@@ -108,7 +109,7 @@ class SourceOrder:
     def scout(self, seconds: float) -> Iterator[None]:
         """Run the block in one thread at a time until it is known which source works.
 
-        The other threads wait, and run together as soon as the first one knows. In case that one
+        The other threads wait, and run together as soon as it is known. In case the first thread
         hangs, they wait for at most three seconds, and at most a quarter of their *seconds*.
         """
         if self._known:

@@ -76,8 +76,8 @@ class Window:
 class Pace:
     """Allows *max_queries* in any *window* seconds, and fewer after a limit; thread-safe.
 
-    Instaloader 4.16 (``RateController``) allows 200 queries of one kind and 75 page views per 660
-    seconds and context. Here all threads share one count, because Instagram sees a single address.
+    Instaloader 4.16 (``RateController``) allows each context 200 queries of one kind and 75 page
+    views in 660 seconds. Here all threads share one count, because Instagram sees a single address.
     Page views keep that ratio, but at least 75 are allowed, or as many as queries if fewer.
     *max_queries* of 0 means no limit.
 

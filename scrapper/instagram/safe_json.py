@@ -30,8 +30,8 @@ def parse_json(text: bytes) -> Any:
     A leading ``for (;;);`` is skipped: Instagram adds it to some answers so that no script tag can
     run them.
 
-    Integers of more than 20 digits, NaN and Infinity become None. The service uses no such value,
-    and one of them must not make the rest unreadable.
+    Integers of more than 20 digits, NaN and Infinity become None. The service uses no such values,
+    so they must not make the rest unreadable.
 
     Raises:
         UnreadableJSON: *text* is not JSON, has more than :data:`MAX_JSON_BYTES`, more than about

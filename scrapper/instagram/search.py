@@ -48,10 +48,10 @@ class Search:
     """Finds posts; thread-safe, if each thread passes its own transport.
 
     *paces* has one for each login state: ``logged_out`` and ``session``. *login* is used for posts
-    that are not visible without it, or for every post first with *login_first*. After a limit
-    without a duration, it is paused for *cooldown* seconds. *documents* are those of the web app's
-    queries, and *get_script* downloads a page's script in chunks. *more_sources* are tried logged
-    out, after the built-in ones.
+    that are not visible without it; with *login_first*, it is tried first for every post. After a
+    limit without a duration, it is paused for *cooldown* seconds. *documents* are those of the web
+    app's queries, and *get_script* downloads a page's script in chunks. *more_sources* are tried
+    logged out, after the built-in ones.
     """
 
     def __init__(
@@ -96,9 +96,9 @@ class Search:
     ) -> Description:
         """Return the post's description, from as many sources as it takes to complete it.
 
-        A *story* is looked for only with the session. Within the deadline and the pace, the search
-        continues after a refusal while another source might have the post. Sources in *without*,
-        which are the ``sources`` of another description, are skipped.
+        A *story* is searched for only with the session. Within the deadline and the pace, the
+        search continues after a refusal while another source might have the post. Queries in
+        *without*, which are the ``sources`` of another description, are not sent.
 
         Raises:
             ScrapeError: no source had the post; the error sums up all refusals.
@@ -330,7 +330,7 @@ class Search:
 
 
 class Finding(NamedTuple):
-    """What came of trying one source.
+    """The outcome of trying one source.
 
     ``outcome`` is ``ok``, a :class:`Reason`, or why the source was skipped: ``no_session`` or
     ``not_needed``. ``status`` is the status of its last response, ``had`` a summary of the files
@@ -347,7 +347,7 @@ class Finding(NamedTuple):
 
 @dataclass(slots=True)
 class Findings:
-    """What came of trying every source for a post; ``error`` is None if one of them has it.
+    """The outcomes of trying every source for a post; ``error`` is None if one of them has it.
 
     ``clock_difference`` is the number of seconds by which this machine's clock is ahead of
     Instagram's.

@@ -45,7 +45,7 @@ Instagram's own pages are 0.7 to 1 MB long (October 2026).
 """
 
 CDN_HOSTS = ("cdninstagram.com", "fbcdn.net")
-"""The only hosts for files, because requests to other hosts count towards the pace."""
+"""The hosts of files. No file may come from a host whose requests count towards the pace."""
 
 STALLED_SECONDS = 10.0
 """Seconds without data after which a download is abandoned."""

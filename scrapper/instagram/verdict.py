@@ -203,11 +203,10 @@ _UNREADABLE = (
 def verdict(refusals: Sequence[Refusal]) -> ScrapeError:
     """Return the error for clients, from the *refusals* of all sources in one scrape.
 
-    A page that says the post is gone decides first, then a refusal that states how long to wait.
-    Next come an account that must be confirmed, a post that needs a login, and a limit without a
-    duration, in this order. What the API merely suggests comes after these. A login form instead of
-    the page can mean anything, so it comes last. If the post needs a login and a session was used,
-    a failure of that session takes precedence.
+    In order of precedence: a page that says the post is gone; a refusal that states how long to
+    wait; an account that must be confirmed; a post that needs a login; a limit without a duration;
+    what the API merely suggests; and last a login form instead of the page, which can mean
+    anything. If the post needs a login and a session was used, a failure of that session wins.
     """
     error = _overall(refusals)
     return (_session_failure(refusals) if type(error) is PostForbidden else None) or error
@@ -287,8 +286,8 @@ def _limited_logged_out(refusals: Sequence[Refusal]) -> bool:
 def reason_of_response(response: requests.Response, *, with_session: bool) -> Refused | None:
     """Return why the API refused, or None if its answer is not a refusal.
 
-    The body of *response* must have been read, and must have no media. Next to media, an error is
-    only a warning.
+    The body of *response* must have been read, and must contain no media: in an answer with media,
+    an error is only a warning.
     """
     if response.is_redirect:
         return reason_of_redirect(response, with_session=with_session)

@@ -179,7 +179,7 @@ class Login:
     def _file_digest(self) -> str:
         """Return the digest of the settings' file; empty without a file.
 
-        Modification times would not do: each container has its own for a mounted secret.
+        The modification time would not work: each container has its own for a mounted secret.
         """
         try:
             return self._watched.content() if self._watched else ""

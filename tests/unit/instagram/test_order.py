@@ -27,7 +27,7 @@ SOURCES = [Named(name) for name in "abc"]
 
 
 class Clocked:
-    """An order, on a clock of the test's."""
+    """An order with a fake clock."""
 
     def __init__(self) -> None:
         self.now = 0.0

@@ -11,7 +11,7 @@ R = Reason
 
 
 class Account:
-    """The standing of a session, on a clock of the test's."""
+    """The standing of a session, with a fake clock."""
 
     def __init__(self) -> None:
         self.now = 1000.0

@@ -79,7 +79,7 @@ ANSWER = st.tuples(
 TLS = tls_context()
 
 
-class MadeUp(PooledTransport):
+class CannedTransport(PooledTransport):
     """A transport that returns *answers* in order, and then repeats the last one."""
 
     def __init__(self, answers: list[tuple[int, dict[str, str], bytes]]) -> None:
@@ -126,7 +126,7 @@ def _drop(*_: Any) -> Any:
 
 
 @settings(
-    max_examples=int(os.environ.get("MADE_UP_ANSWERS", "300")),
+    max_examples=int(os.environ.get("ARBITRARY_ANSWERS", "300")),
     deadline=None,
     database=None,
     suppress_health_check=list(HealthCheck),
@@ -135,7 +135,7 @@ def _drop(*_: Any) -> Any:
 def test_every_answer_gives_a_post_or_a_scrape_error(
     answers: list[tuple[int, dict[str, str], bytes]], session: bool
 ) -> None:
-    search, transport = search_with(session), MadeUp(answers)
+    search, transport = search_with(session), CannedTransport(answers)
     transport.deadline = time.monotonic() + 60
     for ask in (
         lambda: search.find(Shortcode("DExample001"), transport),
