@@ -306,7 +306,9 @@ def test_duration_is_at_most_a_day(value: object, seconds: float | None) -> None
         pytest.param([("a", 640, 640), ("b", 320, 320), ("c", 240, 240)], "b", id="the largest"),
         pytest.param([("a", 640, 640), ("b", 321, 321)], None, id="none is small enough"),
         pytest.param([("a", 300, 1000), ("b", 320, 640), ("c", 640, 500)], "b", id="a tall one"),
-        pytest.param([("a", 300, 330), ("b", 100, 100), ("c", 90, 90)], "b", id="whole if one is"),
+        pytest.param(
+            [("a", 300, 330), ("b", 100, 100), ("c", 90, 90)], "b", id="one that fits entirely"
+        ),
         pytest.param([("a", 320, None), ("b", None, 320), ("c", None, None)], None, id="no size"),
         pytest.param(
             [("a?stp=dst-jpg_s150x150", None, None), ("b?x=1&stp=p240x240_tt6", None, 9)],

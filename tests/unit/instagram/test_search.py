@@ -201,7 +201,7 @@ GATED = dict.fromkeys(LOGGED_OUT.split(), R.GATED)
     [
         pytest.param({}, {"api": WHOLE}, "api", "1 image", id="a whole post ends the search"),
         pytest.param(
-            {}, {"page": WHOLE}, "api root_query page", "1 image", id="a refusal does not"
+            {}, {"page": WHOLE}, "api root_query page", "1 image", id="a refusal does not end it"
         ),
         pytest.param(
             {},

@@ -198,8 +198,8 @@ def redirect(to: str) -> RawAnswer:
         pytest.param([html(route="PolarisErrorRoute")], "p", R.GONE, id="no such post"),
         pytest.param([RawAnswer(404, MEDIA)], "p", R.GONE, id="404"),
         pytest.param([ANSWERS["toomany"]], "p", R.RATE_LIMITED, id="a limit"),
-        pytest.param([LOGIN_FORM, html(MEDIA)], "p reel", MEDIA, id="a form, then the post"),
-        pytest.param([LOGIN_FORM] * 2, "p reel", R.LOGIN_WALL, id="a form twice"),
+        pytest.param([LOGIN_FORM, html(MEDIA)], "p reel", MEDIA, id="login form, then post"),
+        pytest.param([LOGIN_FORM] * 2, "p reel", R.LOGIN_WALL, id="a login form twice"),
         pytest.param([WITHOUT_ROUTE, html(MEDIA)], "p reel", MEDIA, id="another page, then post"),
         pytest.param([WITHOUT_ROUTE] * 2, "p reel", R.CHANGED, id="another page twice"),
         pytest.param(
@@ -285,8 +285,8 @@ def embedded(node: Any, status: int = 200) -> RawAnswer:
         pytest.param(RawAnswer(404), R.CLOSED, id="no page"),
         pytest.param(RawAnswer(200, '"contextJSON":"{"'), R.CHANGED, id="not JSON"),
         pytest.param(RawAnswer(200, '"contextJSON":"[]"'), R.CLOSED, id="a list"),
-        pytest.param(RawAnswer(200, r'"contextJSON":"\"\ud800\""'), R.CLOSED, id="half a letter"),
-        pytest.param(LOGIN_FORM, R.LOGIN_WALL, id="a form"),
+        pytest.param(RawAnswer(200, r'"contextJSON":"\"\ud800\""'), R.CLOSED, id="lone surrogate"),
+        pytest.param(LOGIN_FORM, R.LOGIN_WALL, id="a login form"),
         pytest.param(embedded(NODE, 500), R.FAILED, id="a failure"),
     ],
 )
