@@ -1,7 +1,7 @@
-"""What can go wrong with a scrape, and the HTTP response that each case gets.
+"""The service's exceptions, and the HTTP response to each.
 
-Clients get the messages of :data:`RESPONSES` and nothing else. What Instagram or Instaloader said
-goes to the log, because it may hold signed CDN URLs.
+Clients get only the messages in :data:`RESPONSES`. Messages from Instagram and Instaloader go to
+the log, because they may contain signed CDN URLs.
 """
 
 import math
@@ -48,13 +48,13 @@ __all__ = [
 
 
 class SettingsError(Exception):
-    """One or more settings are wrong; the text names them all, a line each."""
+    """One or more settings are invalid; the message lists them all, one per line."""
 
 
 class ScrapeError(Exception):
-    """A scrape failed in a way that the API documents.
+    """A failure that the API documents.
 
-    ``retry_after`` is the number of seconds after which to try again, if known.
+    ``retry_after`` is the number of seconds to wait before trying again, if known.
     """
 
     def __init__(self, *, retry_after: float | None = None) -> None:
@@ -67,11 +67,11 @@ class InvalidURL(ScrapeError):
 
 
 class UnsupportedLink(ScrapeError):
-    """The link is Instagram's, but leads to something other than a post."""
+    """The link is an Instagram link, but not to a post."""
 
 
 class StoryLink(UnsupportedLink):
-    """The link leads to all stories of a user, or a share link to a story."""
+    """The link leads to all of a user's stories, or is a share link to a story."""
 
 
 class HighlightLink(UnsupportedLink):
@@ -79,7 +79,7 @@ class HighlightLink(UnsupportedLink):
 
 
 class AudioLink(UnsupportedLink):
-    """The link leads to the page of a sound."""
+    """The link leads to an audio page."""
 
 
 class ProfileLink(UnsupportedLink):
@@ -87,26 +87,26 @@ class ProfileLink(UnsupportedLink):
 
 
 class PostForbidden(ScrapeError):
-    """The post is private, or Instagram wants a login before it shows it."""
+    """The post is private, or Instagram requires a login to show it."""
 
 
 class ChallengeRequired(PostForbidden):
-    """Instagram asks for a checkpoint or a challenge before it answers anything else."""
+    """Instagram answers nothing until a checkpoint or challenge is completed."""
 
 
 class SessionRefused(ScrapeError):
-    """Instagram does not accept the session, or ended it."""
+    """Instagram rejected the session or ended it."""
 
 
 class PostNotFound(ScrapeError):
-    """The post does not exist, or was removed or hidden."""
+    """The post does not exist, was removed, or is hidden."""
 
 
 class RateLimited(ScrapeError):
     """Instagram refused because of too many requests.
 
-    ``cool_down`` says whether to leave Instagram alone for a while, rather than ask for the next
-    post as usual.
+    ``cool_down`` is True if the service should pause all queries, and False if it may continue
+    with the next post.
     """
 
     def __init__(self, *, retry_after: float | None = None, cool_down: bool = True) -> None:
@@ -115,31 +115,31 @@ class RateLimited(ScrapeError):
 
 
 class CoolingDown(RateLimited):
-    """Instagram refused a short while ago; it was not asked again."""
+    """Instagram refused recently, so no query was sent."""
 
 
 class PaceExceeded(ScrapeError):
-    """Our own pace towards Instagram allows no further query now."""
+    """The service's own pace allows no further query to Instagram now."""
 
 
 class InstagramChanged(ScrapeError):
-    """Instagram's answer makes no sense to this version of the service."""
+    """Instagram's answer is one that this version of the service does not understand."""
 
 
 class InstagramFailed(ScrapeError):
-    """Instagram answered with an error of its own."""
+    """Instagram answered with a server error."""
 
 
 class MediaIncomplete(ScrapeError):
-    """A file of the post did not arrive whole, even at the second try."""
+    """A file of the post was incomplete, even after a retry."""
 
 
 class MediaUnexpected(ScrapeError):
-    """A file of the post is not of the type that Instagram announced."""
+    """A file of the post is not of the type that Instagram declared."""
 
 
 class MediaTooLarge(ScrapeError):
-    """Every file of the post is larger than the client, or the service, allows.
+    """Every file of the post is larger than the client or the service allows.
 
     ``smallest`` is the size in bytes of the smallest file, if known.
     """
@@ -150,27 +150,27 @@ class MediaTooLarge(ScrapeError):
 
     @property
     def detail(self) -> str:
-        """The end of the message: the least ``max_mb`` that would help."""
+        """The end of the message, with the smallest ``max_mb`` that would allow a file."""
         if self.smallest is None:
             return ""
         return f"the smallest is {math.ceil(self.smallest / 10_000) / 100:g} MB"
 
     @property
     def fields(self) -> Mapping[str, int | None]:
-        """Further fields of the error, for programs."""
+        """Further machine-readable fields of the error."""
         return {"smallest_size": self.smallest}
 
 
 class FFmpegMissing(ScrapeError):
-    """The post's video and sound are separate, and there is no ffmpeg to join them."""
+    """The post's video and sound are separate files, and ffmpeg is not installed to join them."""
 
 
 class InstagramUnreachable(ScrapeError):
-    """No connection to Instagram, or it broke before an answer came."""
+    """Connecting to Instagram failed, or the connection broke before an answer arrived."""
 
 
 class MediaFolderGone(ScrapeError):
-    """The media folder is gone, or another one is in its place."""
+    """The media folder is gone or was replaced."""
 
 
 class DeadlineExceeded(ScrapeError):
@@ -178,11 +178,11 @@ class DeadlineExceeded(ScrapeError):
 
 
 class ServerFull(ScrapeError):
-    """Too many posts are under way or wait already."""
+    """Too many posts are already being downloaded or waiting."""
 
 
 class JobsFull(ScrapeError):
-    """``MAX_JOBS`` jobs are kept, and none of them is finished."""
+    """``MAX_JOBS`` jobs are kept, all of them unfinished."""
 
 
 class TooManyJobs(ScrapeError):
@@ -190,11 +190,11 @@ class TooManyJobs(ScrapeError):
 
 
 class JobRunning(ScrapeError):
-    """The job is not finished, so it cannot be forgotten."""
+    """The job is unfinished, so it cannot be forgotten."""
 
 
 class TooManyStreams(ScrapeError):
-    """The client follows the maximum number of streams of events."""
+    """The client has the maximum number of event streams open."""
 
 
 class JobsUnreachable(ScrapeError):
@@ -202,36 +202,36 @@ class JobsUnreachable(ScrapeError):
 
 
 class Busy(ScrapeError):
-    """Another program has locked a file of the service, or the file was recreated just now."""
+    """Another program has locked one of the service's files, or the file was just recreated."""
 
 
 class DiskFull(ScrapeError):
-    """The disk has no room for the post, or would have less than MIN_FREE_DISK_MB left."""
+    """The disk is full, or storing the post would leave less than MIN_FREE_DISK_MB free."""
 
 
 class DiskReadOnly(ScrapeError):
-    """The disk takes no writes."""
+    """The disk is read-only."""
 
 
 INTERNAL_ERROR = (500, "internal_error", "Internal server error")
-"""The response to a fault of ours."""
+"""The response to a bug in the service."""
 
 RESPONSES: Mapping[type[Exception], tuple[int, str, str]] = {
     InvalidURL: (400, "invalid_url", "Invalid URL format"),
     StoryLink: (
         400,
         "unsupported_link",
-        "The link leads to stories: open the one that you want, and copy its own link",
+        "The link leads to stories: open the one you want and copy its link",
     ),
     HighlightLink: (
         400,
         "unsupported_link",
-        "The link leads to a whole highlight: open the item that you want, and copy its own link",
+        "The link leads to a whole highlight: open the item you want and copy its link",
     ),
     AudioLink: (
         400,
         "unsupported_link",
-        "The link leads to a sound: only posts and reels can be downloaded",
+        "The link leads to an audio page: only posts and reels can be downloaded",
     ),
     ProfileLink: (
         400,
@@ -242,7 +242,7 @@ RESPONSES: Mapping[type[Exception], tuple[int, str, str]] = {
     ChallengeRequired: (
         403,
         "challenge_required",
-        "Instagram asks for a checkpoint or challenge: confirm it in a browser, then try again",
+        "Instagram requires a checkpoint or challenge: complete it in a browser, then try again",
     ),
     PostForbidden: (
         403,
@@ -252,62 +252,66 @@ RESPONSES: Mapping[type[Exception], tuple[int, str, str]] = {
     SessionRefused: (
         403,
         "login_required",
-        "Instagram does not accept this session: log in with a browser, and copy the cookies again",
+        "Instagram rejected this session: log in with a browser and copy the cookies again",
     ),
     PostNotFound: (404, "post_not_found", "The post does not exist or was removed"),
-    JobRunning: (409, "job_running", "The job is not finished: cancel it, or wait for its end"),
+    JobRunning: (409, "job_running", "The job is unfinished: cancel it, or wait until it finishes"),
     MediaTooLarge: (422, "media_too_large", "Every file of the post is too large"),
     CoolingDown: (
         429,
         "cooling_down",
-        "Instagram's rate limit was reached: wait before the next try",
+        "Instagram's rate limit was reached recently: wait before trying again",
     ),
     PaceExceeded: (
         429,
         "pace_exceeded",
-        "This service reached its own limit of requests to Instagram: wait",
+        "This service has reached its own limit on requests to Instagram: wait",
     ),
     RateLimited: (
         429,
         "instagram_rate_limited",
-        "Instagram's rate limit is reached: wait before the next try",
+        "Instagram's rate limit has been reached: wait before trying again",
     ),
     TooManyStreams: (
         429,
         "too_many_requests",
-        "You follow too many streams of events at once: end one",
+        "You have too many event streams open: close one",
     ),
-    TooManyJobs: (429, "too_many_requests", "Too many of your jobs are unfinished: wait for them"),
+    TooManyJobs: (
+        429,
+        "too_many_requests",
+        "You have too many unfinished jobs: wait for some to finish",
+    ),
     InstagramChanged: (
         502,
         "instagram_changed",
-        "Instagram's answer was not understood: its API may have changed",
+        "Instagram's answer was not understood: Instagram may have changed its API",
     ),
-    InstagramFailed: (502, "instagram_failed", "Instagram answered with an error of its own"),
-    MediaIncomplete: (502, "media_incomplete", "A file of the post could not be downloaded whole"),
-    MediaUnexpected: (502, "media_unexpected", "A file of the post is not of the promised type"),
+    InstagramFailed: (502, "instagram_failed", "Instagram answered with a server error"),
+    MediaIncomplete: (502, "media_incomplete", "A file of the post could not be fully downloaded"),
+    MediaUnexpected: (502, "media_unexpected", "A file of the post is not of the expected type"),
     FFmpegMissing: (
         502,
         "ffmpeg_missing",
-        "Instagram gives this video and its sound separately: install ffmpeg, which joins them",
+        "Instagram serves this video and its sound as separate files: install ffmpeg to join them",
     ),
     InstagramUnreachable: (503, "instagram_unreachable", "Instagram could not be reached"),
     DeadlineExceeded: (503, "deadline_exceeded", "The post was not downloaded in time"),
     ServerFull: (503, "server_full", "Too many posts are waiting: try again later"),
     Busy: (503, "busy", "A database of the service is in use: try again in a moment"),
-    MediaFolderGone: (503, "media_folder_gone", "The media folder is gone: is its disk there?"),
+    MediaFolderGone: (503, "media_folder_gone", "The media folder is gone: is its disk mounted?"),
     JobsFull: (503, "jobs_full", "Too many jobs are unfinished: try again later"),
-    JobsUnreachable: (503, "jobs_unreachable", "Jobs cannot be reached for now: try again later"),
+    JobsUnreachable: (503, "jobs_unreachable", "Jobs are unavailable for now: try again later"),
     DiskFull: (507, "disk_full", "The disk is full: nothing more can be stored for now"),
     DiskReadOnly: (507, "disk_read_only", "The disk is read-only: nothing can be stored for now"),
 }
-"""Exception type to (status, code, message); a subclass without an entry gets its base's.
+"""Exception type to (status, code, message). A subclass without an entry uses its base's.
 
-A code is stable; a message may be reworded, so nothing depends on its wording."""
+Codes are stable. Messages may be reworded, so nothing may depend on their wording."""
 
 
 def response_to(error: Exception) -> tuple[int, str, str]:
-    """The status, code and message that clients get; :data:`INTERNAL_ERROR` for a fault of ours."""
+    """Return the status, code and message for clients; :data:`INTERNAL_ERROR` if unknown."""
     known = (RESPONSES[base] for base in type(error).__mro__ if base in RESPONSES)
     status, code, message = next(known, INTERNAL_ERROR)
     detail = getattr(error, "detail", "")

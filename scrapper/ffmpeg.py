@@ -1,7 +1,8 @@
-"""ffmpeg and ffprobe over files from outside: bounded, at low priority, and two at a time.
+"""Runs ffmpeg and ffprobe on untrusted files, within limits.
 
-A program opens only the files that it is given, has bounded memory, output and time, and does not
-outlive the service. Needs ffmpeg, and setpriv and prlimit of util-linux.
+At most two programs run at once, at low priority. Each may open only the files that it is given,
+has bounded memory, output and time, and does not outlive the service. Requires ffmpeg, and setpriv
+and prlimit from util-linux.
 """
 
 import os
@@ -16,27 +17,30 @@ from pathlib import Path
 
 __all__ = ["FFmpeg", "FFmpegFailed", "missing_programs"]
 
-_AT_ONCE = 2
+_MAX_RUNNING = 2
 _OUTPUT_BYTES, _ERROR_BYTES = 100_000, 10_000
 _PIECE_BYTES = 64 * 1024
 _PROGRAMS = (("ffmpeg", "ffprobe"), ("setpriv", "prlimit", "nice"))
 _INPUT = ("-protocol_whitelist", "file", "-max_pixels", "40000000")
-# For all callers in this process: a Raspberry Pi has four cores, and little memory.
-_slots = threading.BoundedSemaphore(_AT_ONCE)
+# Shared by the whole process: a Raspberry Pi has four cores and little memory.
+_slots = threading.BoundedSemaphore(_MAX_RUNNING)
 
 
 class FFmpegFailed(Exception):
-    """A program failed; the text, from the program, says why."""
+    """A program failed; the message is the program's own error output if it printed any."""
 
 
 def missing_programs() -> list[str]:
-    """The missing ones of ffmpeg and ffprobe, else of the programs that limit them."""
+    """Return which of ffmpeg and ffprobe are missing, or else which of the programs limiting them.
+
+    The list is empty if all are installed.
+    """
     missing = ([name for name in names if shutil.which(name) is None] for names in _PROGRAMS)
     return next(filter(None, missing), [])
 
 
 class FFmpeg:
-    """Runs the programs, each with at most *memory* bytes; for several threads."""
+    """Runs the programs, each with at most *memory* bytes of memory; thread-safe."""
 
     def __init__(self, memory: int) -> None:
         self._memory = memory
@@ -45,24 +49,26 @@ class FFmpeg:
 
     @staticmethod
     def input(path: Path, *, delay: float = 0.0, form: str = "mov") -> Sequence[str]:
-        """The arguments for a file to read, which begins *delay* seconds late.
+        """Return the arguments for the input file at *path*, shifted by *delay* seconds.
 
-        ffmpeg reads the file as MP4 and its kin, or in another *form*, never as a playlist that
-        names other files.
+        *form* is an ffmpeg demuxer, by default the one for MP4 and related formats. Naming it keeps
+        ffmpeg from reading the file as a playlist that refers to other files.
         """
         late = ("-itsoffset", f"{delay:.6f}") if delay else ()
         return (*late, *_INPUT, "-f", form, "-i", str(path))
 
     def run(self, program: str, *arguments: str, seconds: float, max_bytes: int = 0) -> bytes:
-        """What *program* prints, at most 100 kB; its files may be up to *max_bytes* large.
+        """Run *program* and return the first 100 kB of its output.
+
+        Each file that it writes may have at most *max_bytes*.
 
         Raises:
-            FFmpegFailed: *program* fails, or reaches one of its bounds.
-            TimeoutError: *program* takes more than *seconds*, the wait for others included.
+            FFmpegFailed: *program* fails or reaches one of its limits.
+            TimeoutError: *program* takes more than *seconds*, including the wait for a slot.
         """
         deadline = time.monotonic() + seconds
         if not _slots.acquire(timeout=max(0.0, seconds)):
-            raise TimeoutError(f"{program} waited for others")
+            raise TimeoutError(f"{program} waited too long for a slot")
         try:
             return self._run(program, arguments, deadline, max_bytes)
         finally:
@@ -78,25 +84,25 @@ class FFmpeg:
         self, program: str, arguments: Sequence[str], deadline: float, max_bytes: int
     ) -> bytes:
         alloc = ("-max_alloc", str(self._memory))
-        quietly = ("-hide_banner", "-loglevel", "error", *alloc)
-        bounds = (f"--data={self._memory}", f"--fsize={max_bytes}", "--core=0")
-        # setpriv kills the program if the service is killed; nice lets requests go first.
-        wrapped = ("setpriv", "--pdeathsig", "KILL", "nice", "prlimit", *bounds, program)
+        options = ("-hide_banner", "-loglevel", "error", *alloc)
+        limits = (f"--data={self._memory}", f"--fsize={max_bytes}", "--core=0")
+        # setpriv kills the program if the service is killed; nice gives requests priority.
+        command = ("setpriv", "--pdeathsig", "KILL", "nice", "prlimit", *limits, program)
         try:
             process = subprocess.Popen(  # noqa: S603 - no shell, and paths of our own
-                [*wrapped, *quietly, *arguments],
+                [*command, *options, *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 process_group=0,
             )
         except OSError as error:
-            # There are too many processes, or the program was removed meanwhile.
+            # There are too many processes, or the program has since been removed.
             raise FFmpegFailed(f"{program} did not start: {error.strerror}") from error
         with self._lock:
             self._running.add(process)
         try:
-            output, complaint = _communicate(process, deadline)
+            output, error_output = _communicate(process, deadline)
         finally:
             with self._lock:
                 self._running.discard(process)
@@ -106,13 +112,13 @@ class FFmpeg:
                 if pipe is not None:
                     pipe.close()
         if process.returncode != 0:
-            text = complaint.decode(errors="replace").strip()
-            raise FFmpegFailed(text or f"{program} ended with {process.returncode}")
+            text = error_output.decode(errors="replace").strip()
+            raise FFmpegFailed(text or f"{program} exited with {process.returncode}")
         return output
 
 
 def _communicate(process: subprocess.Popen[bytes], deadline: float) -> tuple[bytes, bytes]:
-    """The beginning of the process's output, and the end of its error output."""
+    """Return the beginning of the process's output and the end of its error output."""
     printed = {process.stdout: b"", process.stderr: b""}
     with selectors.DefaultSelector() as selector:
         for pipe in printed:
@@ -120,7 +126,7 @@ def _communicate(process: subprocess.Popen[bytes], deadline: float) -> tuple[byt
         while selector.get_map():
             left = deadline - time.monotonic()
             if left <= 0:
-                raise TimeoutError("it took too long")
+                raise TimeoutError("the program took too long")
             for key, _ in selector.select(left):
                 piece = os.read(key.fd, _PIECE_BYTES)
                 if not piece:
@@ -132,7 +138,7 @@ def _communicate(process: subprocess.Popen[bytes], deadline: float) -> tuple[byt
     try:
         process.wait(max(0.0, deadline - time.monotonic()))
     except subprocess.TimeoutExpired:
-        raise TimeoutError("it took too long") from None
+        raise TimeoutError("the program took too long") from None
     return printed[process.stdout], printed[process.stderr]
 
 

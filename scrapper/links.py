@@ -29,13 +29,13 @@ __all__ = [
 ]
 
 SHORTCODE_ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
-"""The digits of a shortcode, a number in base 64."""
+"""The digits of a shortcode, which is a number in base 64."""
 
 _SHORTCODE = re.compile(r"[A-Za-z0-9_-]{5,64}")
 _USER_NAME = re.compile(r"[A-Za-z0-9._]{1,30}")
 _HOSTS = frozenset({"instagram.com", "www.instagram.com"})
-_REMEMBERED_URLS = 1024
-_BEGINNING = re.compile(r"^(https?://)?(?=(www\.)?instagram\.com/)", re.IGNORECASE)
+_CACHED_URLS = 1024
+_OPTIONAL_SCHEME = re.compile(r"^(https?://)?(?=(www\.)?instagram\.com/)", re.IGNORECASE)
 _MEDIA_ID = re.compile(r"[0-9]{1,20}")
 _ITEM = re.compile(r"0{0,5}[1-9][0-9]{0,3}")
 _KINDS = frozenset({"p", "reel", "reels", "tv"})
@@ -45,9 +45,9 @@ _RESERVED |= {"legal", "music", "press", "s", "share", "stories", "web"}
 
 
 class ShareLink(NamedTuple):
-    """A link as Instagram's share button makes it; opening it gives the post's URL.
+    """A link from Instagram's share button, which redirects to the post's URL.
 
-    ``path`` has no leading slash. A token looks like a shortcode, but is not one.
+    ``path`` has no leading slash. Its token looks like a shortcode but is not one.
     """
 
     path: str
@@ -58,28 +58,27 @@ Link = str | ShareLink
 
 
 def is_shortcode(text: str) -> bool:
-    """Whether *text*, whole, has the form of a shortcode: 5 to 64 of ``A-Z a-z 0-9 _ -``."""
+    """Return whether all of *text* has the form of a shortcode: 5 to 64 of ``A-Z a-z 0-9 _ -``."""
     return _SHORTCODE.fullmatch(text) is not None
 
 
-@lru_cache(_REMEMBERED_URLS)
+@lru_cache(_CACHED_URLS)
 def read_link(url: str, *, max_length: int) -> Link:
-    """Return what *url* names: a post's shortcode, or a share link that leads to one.
+    """Return what *url* names: a post's shortcode, or a share link that leads to a post.
 
-    It accepts ``https`` URLs of ``instagram.com`` and ``www.instagram.com`` whose path is
-    ``/<p|reel|reels|tv>/<shortcode>``, with a user name in front of it or not, or
-    ``/share/[p|reel/]<token>``, and with anything after it. Shortcode and token are matched on the
-    percent-decoded path segment. The link of one story, or of one item of a highlight, stands for
-    the shortcode that its number gives in base 64. White space and invisible characters around the
-    URL are ignored.
+    *url* must be an ``https`` URL of ``instagram.com`` or ``www.instagram.com``. Its path must
+    begin with ``/<p|reel|reels|tv>/<shortcode>``, optionally after a user name, or with
+    ``/share/[p|reel/]<token>``. The shortcode and the token are matched on the percent-decoded path
+    segment. For the link of one story or one item of a highlight, the shortcode is its media ID in
+    base 64. Whitespace and invisible characters around the URL are ignored.
 
     Raises:
-        UnsupportedLink: the URL names something of Instagram's that is not a post.
-        InvalidURL: for every other text, and for one of more than *max_length* characters.
+        UnsupportedLink: the URL names something else on Instagram.
+        InvalidURL: *url* is anything else, or is longer than *max_length* characters.
     """
     url = clean_link(url)
-    # urlsplit() drops line breaks and leading spaces, as the WHATWG URL standard says. Other
-    # programs keep them, and could read another URL in the same text.
+    # urlsplit() drops line breaks and leading spaces, as the WHATWG URL standard requires. Other
+    # programs keep them and could parse the same text as a different URL.
     if len(url) > max_length or not url.isprintable() or " " in url:
         raise InvalidURL
     try:
@@ -102,25 +101,27 @@ def read_link(url: str, *, max_length: int) -> Link:
 
 
 def names_story(url: str) -> bool:
-    """Whether *url*, which names a post, is the link of a story or of a highlight's item."""
+    """Return whether *url*, which :func:`read_link` accepts, names a story or a highlight item."""
     parts = urlsplit(clean_link(url))
     segments = _segments(parts)
     return _post(segments) is None and _story(segments, parts.query) is not None
 
 
 def pasted_link(text: str, *, max_length: int) -> Link | None:
-    """What *text*, from a search box, names if it is a link, even without ``https://``, which
-    address bars leave out.
+    """Return what *text* from a search box names, or None if it is not a link.
+
+    The ``https://`` may be missing, because address bars hide it.
     """
     try:
-        return read_link(_BEGINNING.sub("https://", clean_link(text)), max_length=max_length)
+        return read_link(_OPTIONAL_SCHEME.sub("https://", clean_link(text)), max_length=max_length)
     except (InvalidURL, UnsupportedLink):
         return None
 
 
 def clean_link(text: str) -> str:
-    """*text* without white space around it, and without the invisible characters that come along
-    when somebody copies a link: zero-width ones, direction marks, a byte order mark.
+    """Strip whitespace and invisible characters from both ends of *text*.
+
+    Copied links often come with zero-width characters, direction marks or a byte order mark.
     """
     start, end = 0, len(text)
     while start < end and _is_invisible(text[start]):
@@ -131,7 +132,7 @@ def clean_link(text: str) -> str:
 
 
 def item_in(url: str) -> int | None:
-    """The number of the item that a post's *url* names by ``img_index``; None if it has none."""
+    """Return the item number in the ``img_index`` parameter of a post's *url*, or None."""
     values = parse_qs(urlsplit(clean_link(url)).query)
     found = _ITEM.fullmatch(values.get("img_index", [""])[0])
     return int(found[0]) if found else None
@@ -171,7 +172,7 @@ def _story(segments: Sequence[str], query: str) -> str | None:
         case ["stories", user, last] if user != "highlights" and _USER_NAME.fullmatch(user):
             number = last
         case ["s", _]:
-            # The owner's number may follow the item's.
+            # The owner's ID may follow the item's.
             number = parse_qs(query).get("story_media_id", [""])[0].partition("_")[0]
     return _shortcode_of(int(number)) if _MEDIA_ID.fullmatch(number) else None
 
@@ -185,7 +186,7 @@ def _shortcode_of(number: int) -> str | None:
 
 
 def _refuse(segments: Sequence[str]) -> Link:
-    """Raise the error for a link to something of Instagram's that is not a post."""
+    """Raise the error for an Instagram link that does not lead to a post."""
     match [segment for segment in segments if segment]:
         case ["stories", "highlights", _, *_] | ["s", _]:
             raise HighlightLink

@@ -1,1 +1,1 @@
-"""Everything that knows Instagram or Instaloader; blocking, without asyncio."""
+"""Everything that knows Instagram or Instaloader; blocking code, without asyncio."""

@@ -1,4 +1,4 @@
-"""Turns a shortcode into a post and its files: the sources in order, a verdict, the downloads."""
+"""The Instagram client: finds a post, downloads its files, and manages the login."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -29,23 +29,26 @@ from scrapper.settings import Settings
 __all__ = ["Instagram"]
 
 MakePace = Callable[[str, int, float], Pace]
-"""Makes the pace of a login state, ``logged_out`` or ``session``, for a number of queries."""
+"""Makes the pace of a login state, ``logged_out`` or ``session``.
 
-# A share of the time, so that complete files can still be stored.
+Its other arguments are the maximum number of queries and the window in seconds.
+"""
+
+# The part of the time that is reserved for storing the files that are complete.
 _STORING_SHARE, _MAX_STORING_SECONDS = 0.1, 1.0
 _SCRIPT_SECONDS = 30.0
 _HOSTS = ("instagram.com", *CDN_HOSTS)
 
 
 class Instagram:
-    """Fetches posts; safe to share between threads.
+    """Fetches posts; thread-safe.
 
-    At most *files_at_once* files are downloaded at a time. All threads share the *paces*, one for
-    each login state: ``logged_out`` and ``session``. A file may be up to *max_bytes* large, and
-    *keep_free* bytes of the disk stay free. *doc_id* is the document of the logged-out web app's
-    query, instead of the built-in one; *documents* keeps replacements of retired ones. The
-    *login* is used for posts that are not visible without it, or, with *login_first*, before
-    anything else. After a limit that names no time, the login rests for *cooldown* seconds.
+    At most *files_at_once* files are downloaded at a time. All threads share *paces*, which has one
+    for each login state: ``logged_out`` and ``session``. A file may have at most *max_bytes*, and
+    *keep_free* bytes of the disk stay free. *doc_id* overrides the built-in document of the
+    logged-out web app's query. *documents* stores replacements for retired documents. *login* is
+    used for posts that are not visible without it; with *login_first*, it is tried first for every
+    post. After a limit without a duration, it is paused for *cooldown* seconds.
     """
 
     def __init__(
@@ -97,13 +100,13 @@ class Instagram:
         documents: DocumentMemory | None = None,
         more_sources: Sequence[Source] = (),
     ) -> "Instagram":
-        """The client that *settings* describe; *login_file* keeps the login in use.
+        """Make the client that *settings* describe.
 
-        *documents* keeps what was learned of the web app's queries. *more_sources* are asked after
-        this service's own.
+        *login_file* stores the login in use. *documents* stores replacements for retired documents.
+        *more_sources* are tried after the built-in ones.
 
         Raises:
-            SettingsError: the session file holds no session.
+            SettingsError: the login's file holds no session, or others could have written it.
         """
         return cls(
             paces={
@@ -131,7 +134,7 @@ class Instagram:
 
     @property
     def standings(self) -> Mapping[str, Standing]:
-        """What the service has learned of Instagram, by login state."""
+        """The sources and the pace of each login state in use, and what was learned about them."""
         return self._search.standings
 
     def fetch(
@@ -143,22 +146,22 @@ class Instagram:
     ) -> Post:
         """Download the post's media into *folder*, as ``{shortcode}.mp4`` or ``.jpg``.
 
-        A carousel's files are ``{shortcode}_1.jpg``, ``{shortcode}_2.mp4``, and so on. A post whose
-        main file is a video has its cover as ``{shortcode}.jpg``, unless the CDN does not give it.
-        A story is asked for only with the session. The progress of *fetch* is kept up to date.
-        Instagram is asked only in blocks of *asking*, in this thread. The call returns or raises
-        soon after the deadline, whatever the other side does.
+        A carousel's files are ``{shortcode}_1.jpg``, ``{shortcode}_2.mp4``, and so on. The cover of
+        a post whose main file is a video is ``{shortcode}.jpg``; it is missing if the CDN refuses
+        it. A story is fetched only with the session. The progress of *fetch* is kept up to date.
+        Instagram is queried only inside an *asking* context, in this thread. The call returns or
+        raises soon after the deadline, even if a server hangs.
 
         Raises:
-            ScrapeError: one of its subclasses, for everything that is not a fault of ours.
+            ScrapeError: one of its subclasses, for any failure that is not a bug in the service.
             OSError: the files cannot be written.
         """
         max_bytes = min(self._max_bytes, fetch.wish.max_bytes or self._max_bytes)
         target = Target(folder, fetch.progress, max_bytes, self._keep_free)
         target.check_room()
         code, story = Shortcode(fetch.shortcode), names_story(fetch.url)
-        storing = min(fetch.seconds_left * _STORING_SHARE, _MAX_STORING_SECONDS)
-        fetch = replace(fetch, deadline=fetch.deadline - storing)
+        reserved = min(fetch.seconds_left * _STORING_SHARE, _MAX_STORING_SECONDS)
+        fetch = replace(fetch, deadline=fetch.deadline - reserved)
 
         def find(without: frozenset[str], seconds: float) -> Description:
             if story and self.login.session() is None:
@@ -181,25 +184,25 @@ class Instagram:
 
     @property
     def tokens_age(self) -> float | None:
-        """Seconds since the page tokens were fetched; None if none are held."""
+        """Seconds since the page tokens were fetched, or None if there are none."""
         return self._contexts.tokens.age
 
     def examine(self, shortcode: str, deadline: float, *, story: bool) -> Findings:
-        """What each source answers for a post; each is asked once.
+        """Try each source once for a post, and return what each answered.
 
-        The account is used only for a *story*, or a post that is known to need a login.
+        The account is used only for a *story*, or for a post that turns out to need a login.
         """
         with self._transports.taken(deadline) as transport:
             return self._search.examine(Shortcode(shortcode), transport, story=story)
 
     def open_share_link(self, path: str, deadline: float) -> str:
-        """The shortcode of the post that the share link *path* leads to; one request.
+        """Return the shortcode of the post that the share link *path* leads to; 1 or 2 requests.
 
-        Like :meth:`fetch` it returns or raises soon after *deadline*.
+        Like :meth:`fetch`, it returns or raises soon after *deadline*.
 
         Raises:
             UnsupportedLink: the link leads to something else.
-            ScrapeError: one of its subclasses, for everything that is not a fault of ours.
+            ScrapeError: one of its subclasses, for any failure that is not a bug in the service.
         """
         with self._transports.taken(deadline) as transport:
             url = self._search.open_share_link(path, transport)
@@ -215,12 +218,14 @@ class Instagram:
         return link
 
     def log_in(self, cookies: Mapping[str, str], deadline: float) -> LoginState:
-        """Use *cookies* as the session, if Instagram, asked once, says that it is alive.
+        """Use *cookies* as the session if Instagram accepts them; one request.
+
+        If this fails, the session in use stays.
 
         Raises:
-            SessionRefused: the session is not alive; the one in use stays.
-            ScrapeError: Instagram cannot be asked now, or the account must be confirmed, or the
-                disk is full; the session in use stays.
+            SessionRefused: Instagram does not accept the session.
+            ScrapeError: Instagram cannot be queried now, the account must be confirmed, or the disk
+                is full.
             OSError: the login cannot be stored.
         """
         with self._transports.taken(deadline) as transport:

@@ -1,6 +1,6 @@
-"""The Instaloader contexts under every source: paced, pooled, silent, and without sleeps.
+"""The Instaloader contexts that all sources use: paced, pooled, silent, and never sleeping.
 
-Comments name what this module overrides of Instaloader 4.16, private names included.
+This module overrides methods of Instaloader 4.16, some of them private. Comments say why.
 """
 
 import time
@@ -20,7 +20,7 @@ from requests.cookies import RequestsCookieJar
 from scrapper.instagram.login.session import Session
 from scrapper.instagram.pace import Kind, Pace
 from scrapper.instagram.page_refusal import refusal_of_page, route_of
-from scrapper.instagram.tokens import HeldTokens, Tokens, find_tokens
+from scrapper.instagram.tokens import PageTokens, TokenCache, find_tokens
 from scrapper.instagram.transport import PooledTransport
 from scrapper.instagram.verdict import (
     Reason,
@@ -36,10 +36,10 @@ log = structlog.get_logger(__name__)
 WWW = "https://www.instagram.com/"
 
 OnRequest = Callable[[str, str], None]
-"""Called for each request for metadata with the source and the outcome: ``ok``, or a reason."""
+"""Called for each metadata request with the source and the outcome: ``ok`` or a reason."""
 
-# What a browser sends when somebody types an address: without these, a page has no data.
-# None removes a header that Instaloader's sessions add and a browser does not send.
+# What a browser sends when its user types in the address. Without these, a page contains no data.
+# None removes a header that Instaloader's sessions add but a browser does not send.
 _NAVIGATION: Mapping[str, str | None] = {
     "Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8",
     "Sec-Fetch-Dest": "document",
@@ -62,13 +62,14 @@ _FRAME: Mapping[str, str | None] = {
     "Sec-Fetch-Site": "cross-site",
     "Sec-Fetch-User": None,
 }
-# Refusals worth another try with fresh tokens, if the old ones worked before.
+# Refusals worth a retry with fresh tokens, if the old ones worked before.
 _STALE_SIGNS = frozenset({Reason.NEEDS_LOGIN, Reason.CHANGED, Reason.RETIRED})
 _DOMAIN = ".instagram.com"
 _MAX_REDIRECTS = 5
 _MAX_CLAIM = 200
-_PIECE_BYTES = 64 * 1024
-_LONGEST_HARMLESS = 5
+_CHUNK_BYTES = 64 * 1024
+# Shorter values are too common to redact.
+_MIN_SECRET_CHARACTERS = 6
 
 Result = TypeVar("Result")
 
@@ -82,7 +83,7 @@ class Documents(Protocol):
 
 
 class _Captured(Exception):
-    """Carries a query's answer past Instaloader, which would read it itself."""
+    """Carries a query's answer past Instaloader's own parsing."""
 
     def __init__(self, answer: Any) -> None:
         super().__init__()
@@ -90,7 +91,7 @@ class _Captured(Exception):
 
 
 class _PacedRateController(RateController):
-    """Instaloader's hook for pacing: never sleeps, raises instead.
+    """Instaloader's pacing hook, made to raise instead of sleeping.
 
     The inherited hook sleeps in the calling thread, sometimes for minutes.
     """
@@ -104,20 +105,20 @@ class _PacedRateController(RateController):
 
 
 class Context(InstaloaderContext):
-    """One thread's way to Instagram, logged out or with a session.
+    """One thread's Instaloader context, logged out or with a session.
 
-    Without a *session* the context is logged out. *tokens* are shared by all contexts that are
-    logged out. *documents* are those of the web app's queries. *on_request* is kept as ``report``.
+    Without *session* the context is logged out. All logged-out contexts share *tokens*. *documents*
+    are those of the web app's queries. *on_request* is available as ``report``.
 
-    Instaloader makes one attempt only: with more, it hides the cause of a failure behind a plain
-    ``ConnectionException``, and waits between them.
+    Instaloader makes only one attempt per request. With more, it hides the cause of a failure
+    behind a plain ``ConnectionException``, and sleeps between attempts.
     """
 
     def __init__(
         self,
         transport: PooledTransport,
         pace: Pace,
-        tokens: Tokens,
+        tokens: TokenCache,
         *,
         documents: Documents,
         session: Session | None = None,
@@ -131,7 +132,7 @@ class Context(InstaloaderContext):
         self._tokens = tokens
         self.report = on_request
         self._capturing = False
-        self._sought_token = False
+        self._csrf_requested = False
         self._fields: Mapping[str, str] = {}
         super().__init__(
             sleep=False,
@@ -141,29 +142,29 @@ class Context(InstaloaderContext):
             iphone_support=False,
         )
         self._for_files = self.get_anonymous_session()
-        # This session keeps no cookies: Instagram must not be able to link files with each other.
+        # This session keeps no cookies, so that Instagram cannot link downloads to each other.
         self._for_files.cookies = RequestsCookieJar(DefaultCookiePolicy(allowed_domains=()))
         self.session = session
         if session is not None:
             self.load_session(session.username or "session", dict(session.cookies))
 
     def count(self, kind: Kind) -> None:
-        """Count a request that is about to be sent, as ``request_number``.
+        """Count a request that is about to be sent, and set ``request_number``.
 
         Raises:
-            PaceExceeded: our pace allows none now.
+            PaceExceeded: the pace allows no request now.
         """
         self.request_number = self._pace.count(kind)
 
     def slow_down(self) -> None:
-        """Slow the pace: the last request met a limit."""
+        """Slow the pace, because the last request met a limit."""
         self._pace.slow_down(self.request_number)
 
     def query_by_instaloader(self, code: str) -> Any:
-        """The answer, as JSON data, to Instaloader's own query for a post.
+        """Send Instaloader's own query for a post, and return the answer as JSON data.
 
-        Instaloader reads more of it than the service needs, and fails if any of that is null. So
-        this method captures the answer first.
+        Instaloader parses more of the answer than the service needs, and fails if any of that is
+        null. So this method captures the answer before Instaloader parses it.
 
         Raises:
             Exception: whatever Instaloader and requests raise.
@@ -182,35 +183,35 @@ class Context(InstaloaderContext):
         return query() if self.is_logged_in else self._with_tokens(query)
 
     def query_web(self, source: str, variables: Mapping[str, Any]) -> Any:
-        """The answer, as JSON data, to the web app's query that the *source* asks, logged out.
+        """Send the web app's query of *source*, logged out, and return the answer as JSON data.
 
         Raises:
             Exception: whatever Instaloader and requests raise.
         """
         doc_id, flags = self._documents.current(source)
-        everything = {**variables, **flags}
+        all_variables = {**variables, **flags}
         return self._with_tokens(
-            lambda: self.doc_id_graphql_query(doc_id, everything, web_api=True)
+            lambda: self.doc_id_graphql_query(doc_id, all_variables, web_api=True)
         )
 
     def script(self, url: str) -> Iterator[bytes]:
-        """One of a page's scripts, piece by piece; nothing if it is refused.
+        """Yield one of a page's scripts in chunks; nothing unless the status is 200.
 
         Raises:
-            requests.RequestException: no answer came, or it broke.
+            requests.RequestException: no answer arrived, or the connection broke.
         """
         response = self._for_files.get(url, stream=True, allow_redirects=False)
         if response.status_code == HTTPStatus.OK:
-            yield from response.iter_content(_PIECE_BYTES)
+            yield from response.iter_content(_CHUNK_BYTES)
 
     def view(self, path: str, *, embedded: bool = False) -> requests.Response:
-        """GET a page as a browser's navigation does, or one *embedded* in a page of another site.
+        """GET a page like a browser, or like a frame *embedded* in another site.
 
         Redirects are not followed.
 
         Raises:
-            PaceExceeded: our pace allows none now.
-            requests.RequestException: no answer came.
+            PaceExceeded: the pace allows no page view now.
+            requests.RequestException: no answer arrived.
         """
         self.count("page")
         headers: Any = _FRAME if embedded else _NAVIGATION
@@ -221,12 +222,13 @@ class Context(InstaloaderContext):
         return response
 
     def get_api(self, path: str, headers: Mapping[str, str]) -> Any:
-        """The answer of the web app's REST API, as JSON data.
+        """GET *path* from the web app's REST API, and return the answer as JSON data.
 
         Raises:
-            PaceExceeded: our pace allows no query now.
-            Refused: the answer is a refusal, or is not JSON.
-            requests.RequestException: no answer came.
+            PaceExceeded: the pace allows no query now.
+            Refused: the answer is a refusal.
+            UnreadableJSON: the answer is not JSON.
+            requests.RequestException: no answer arrived.
         """
         token = self._csrf_token()
         self.count("query")
@@ -240,20 +242,20 @@ class Context(InstaloaderContext):
 
     @property
     def cookies(self) -> dict[str, str]:
-        """The session's present cookies: Instagram rotates them."""
+        """The session's current cookies, which Instagram rotates."""
         return {cookie.name: cookie.value or "" for cookie in self._session.cookies}
 
     @property
     def secrets(self) -> list[str]:
-        """What no log may contain: the present cookies and tokens."""
+        """The current cookies and tokens, which no log may contain."""
         values = (*self.cookies.values(), *self._fields.values())
-        return [value for value in values if len(value) > _LONGEST_HARMLESS]
+        return [value for value in values if len(value) >= _MIN_SECRET_CHARACTERS]
 
     def doc_id_graphql_query(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         answer: dict[str, Any] = super().doc_id_graphql_query(*args, **kwargs)
         response = self.transport.response
         if "__ar" in answer and response is not None:
-            # The answer is not from the API, but from a server in front of it.
+            # The answer is not from the API but from a server in front of it.
             refused = reason_of_response(response, with_session=self.is_logged_in)
             raise refused or Refused(Reason.CHANGED)
         if self._capturing:
@@ -261,12 +263,12 @@ class Context(InstaloaderContext):
         return answer
 
     def get_raw(self, url: str) -> requests.Response:
-        """The CDN's response, unread, whatever its status.
+        """GET *url* from the CDN, and return the unread response, whatever its status.
 
         Raises:
             Exception: whatever requests raises.
         """
-        # Instaloader uses a new session for each file, with seven meaningless cookies.
+        # The inherited method opens a new session for each file, with seven useless cookies.
         response = self._for_files.get(url, stream=True)
         response.raw.decode_content = True
         return response
@@ -277,14 +279,14 @@ class Context(InstaloaderContext):
     def load_session(self, username: str, sessiondata: dict[str, str]) -> None:
         # Instaloader fails without a csrftoken.
         super().load_session(username, {"csrftoken": "", **sessiondata})  # type: ignore[no-untyped-call]
-        # Instaloader's cookies have no domain: a rotated one would be sent along with the old one.
+        # Instaloader sets cookies without a domain: the old value would be sent with a rotated one.
         self._session.cookies = RequestsCookieJar()
         for name, value in sessiondata.items():
             self._session.cookies.set(name, value, domain=_DOMAIN)
         self._pooled(self._session)
 
     def error(self, msg: Any, repeat_at_end: bool = True) -> None:  # noqa: ARG002
-        # The inherited method prints to stderr, and keeps each message forever.
+        # The inherited method prints to stderr and keeps every message.
         log.debug("instaloader", message=str(msg))
 
     @contextmanager
@@ -293,47 +295,47 @@ class Context(InstaloaderContext):
             yield self._pooled(session)
 
     def _follow_redirects(self, sess: Any, resp: requests.Response, *_: Any) -> requests.Response:
-        # The inherited method follows redirects forever. No redirect of the API leads to a post.
+        # The inherited method follows endless redirects. No redirect of the API leads to a post.
         del sess
         return resp
 
     def _csrf_token(self) -> str:
-        # The inherited method views the start page for the token, which our pace would not count.
+        # The inherited method gets the token from the start page, a view that is not paced.
         token = self.cookies.get("csrftoken", "")
-        if self.is_logged_in and not token and not self._sought_token:
-            self._seek_token()
+        if self.is_logged_in and not token and not self._csrf_requested:
+            self._request_csrf_token()
             token = self.cookies.get("csrftoken", "")
         return token
 
-    def _seek_token(self) -> None:
-        """View the start page with the session: the page sets the cookie ``csrftoken``."""
+    def _request_csrf_token(self) -> None:
+        """View the start page with the session, so that it sets the cookie ``csrftoken``."""
         response = self.view("")
         route = route_of(response.content)
         refused = refusal_of_page(response, with_session=True, route=route)
         self.report("start_page", refused.reason if refused else "ok")
         if refused:
             raise refused
-        self._sought_token = True
+        self._csrf_requested = True
 
     def _web_api_tokens(self) -> dict[str, str]:
         return dict(self._fields)
 
     def _with_tokens(self, query: Callable[[], Result]) -> Result:
-        """Run *query* with the present tokens, and once more with fresh ones if those are stale."""
-        held = self._take_tokens()
+        """Run *query* with the current tokens, and retry once with fresh ones if they are stale."""
+        held = self._apply_tokens()
         try:
             result = query()
         except Exception:
-            if not _look_stale(held, self.transport.response):
+            if not _are_stale(held, self.transport.response):
                 raise
             self._tokens.drop(held)
-            held = self._take_tokens()
+            held = self._apply_tokens()
             held.renewed = True
             result = query()
         held.worked = True
         return result
 
-    def _take_tokens(self) -> HeldTokens:
+    def _apply_tokens(self) -> PageTokens:
         left = self.transport.deadline - time.monotonic()
         held = self._tokens.get(self._fetch_tokens, seconds=left)
         self._fields = held.fields
@@ -341,7 +343,7 @@ class Context(InstaloaderContext):
             self._session.cookies.set(name, value, domain=_DOMAIN)
         return held
 
-    def _fetch_tokens(self) -> HeldTokens:
+    def _fetch_tokens(self) -> PageTokens:
         try:
             tokens = self._view_start_page()
         except Refused as refused:
@@ -350,11 +352,11 @@ class Context(InstaloaderContext):
         self.report("start_page", "ok")
         return tokens
 
-    def _view_start_page(self) -> HeldTokens:
+    def _view_start_page(self) -> PageTokens:
         self.count("page")
         headers: Any = _NAVIGATION
         response = self._session.get(WWW, headers=headers, allow_redirects=False)
-        # To a logged-out visitor the start page is a login form, which has the tokens, too.
+        # For a logged-out visitor the start page is a login form, which has the tokens, too.
         tokens = _tokens_of(response) if response.status_code == HTTPStatus.OK else None
         self._documents.note_page(response.content)
         if tokens is None:
@@ -366,7 +368,7 @@ class Context(InstaloaderContext):
     def _pooled(self, session: requests.Session) -> requests.Session:
         session.mount("https://", self.transport)
         session.mount("http://", self.transport)
-        # The transport reads the environment itself.
+        # The transport itself applies the proxy settings of the environment.
         session.trust_env = False
         session.max_redirects = _MAX_REDIRECTS
         session.get_redirect_target = _redirect_target  # type: ignore[method-assign, assignment]
@@ -374,7 +376,7 @@ class Context(InstaloaderContext):
 
 
 class Contexts:
-    """Makes contexts, and keeps them for the transport that they use.
+    """Makes contexts, and caches them by transport.
 
     *paces* has one for each login state: ``logged_out`` and ``session``. *documents* are
     those of the web app's queries.
@@ -386,26 +388,26 @@ class Contexts:
         self._paces = paces
         self._documents = documents
         self._on_request = on_request
-        self.tokens = Tokens()
+        self.tokens = TokenCache()
         self._logged_out: WeakKeyDictionary[PooledTransport, Context] = WeakKeyDictionary()
         self._with_session: WeakKeyDictionary[PooledTransport, Context] = WeakKeyDictionary()
 
     def logged_out(self, transport: PooledTransport) -> Context:
-        """The context over *transport* without a session."""
+        """Return the logged-out context that uses *transport*."""
         context = self._logged_out.get(transport)
         if context is None:
             context = self._logged_out[transport] = self.make(None, transport)
         return context
 
     def with_session(self, session: Session, transport: PooledTransport) -> Context:
-        """The context over *transport* for *session*."""
+        """Return the context for *session* that uses *transport*."""
         context = self._with_session.get(transport)
         if context is None or context.session != session:
             context = self._with_session[transport] = self.make(session, transport)
         return context
 
     def make(self, session: Session | None, transport: PooledTransport) -> Context:
-        """A context that is not kept for further use."""
+        """Return a new context, which is not cached."""
         return Context(
             transport,
             self._paces["session" if session else "logged_out"],
@@ -416,15 +418,15 @@ class Contexts:
         )
 
 
-def _tokens_of(response: requests.Response) -> HeldTokens | None:
+def _tokens_of(response: requests.Response) -> PageTokens | None:
     fields = find_tokens(response.content)
     if fields is None:
         return None
     cookies = {cookie.name: cookie.value for cookie in response.cookies if cookie.value}
-    return HeldTokens(fields, cookies, time.monotonic())
+    return PageTokens(fields, cookies, time.monotonic())
 
 
-def _look_stale(held: HeldTokens, response: requests.Response | None) -> bool:
+def _are_stale(held: PageTokens, response: requests.Response | None) -> bool:
     if response is None:
         return False
     refused = reason_of_response(response, with_session=False)
@@ -436,6 +438,6 @@ def _look_stale(held: HeldTokens, response: requests.Response | None) -> bool:
 
 
 def _redirect_target(response: requests.Response) -> str | None:
-    """The target of a redirect; the method of requests would raise on some texts."""
+    """Return the target of a redirect. The method of requests raises on invalid URLs."""
     known = location_of(response)
     return known.geturl() if known and response.is_redirect else None

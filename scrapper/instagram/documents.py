@@ -1,7 +1,7 @@
-"""The documents of the web app's queries, and the look-up of replacements for retired ones.
+"""The documents of the web app's queries, and the lookup of replacements for retired ones.
 
-A page of instagram.com links some fifty scripts. One of them has the id of each query's document,
-one the names of its relay flags (capture script_queries).
+A page of instagram.com links about fifty scripts. For each query, one of them contains the document
+id, and another the names of the relay flags (capture script_queries).
 """
 
 import re
@@ -37,9 +37,9 @@ log = structlog.get_logger(__name__)
 DAY_SECONDS = 24 * 60 * 60
 _MAX_BYTES = 20_000_000
 _SCRIPTS_AT_ONCE = 3
-_MOST_SCRIPTS = 200
-_MOST_FLAGS = 30
-_LONGEST_WAIT = 3.0
+_MAX_SCRIPTS = 200
+_MAX_FLAGS = 30
+_MAX_WAIT_SECONDS = 3.0
 _FRESH_SECONDS = 10 * 60
 _SECONDS_BETWEEN_CLAIMS = 60 * 60
 _SCRIPT = re.compile(
@@ -50,11 +50,11 @@ _FLAG = re.compile(rb'"([A-Za-z0-9_]{1,100})\.relayprovider"')
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A query's document: its id, and the relay flags that go with it.
+    """A query's document: its id and the relay flags that go with it.
 
-    ``instead_of`` is the built-in id that it replaces: a later version of the service may have a
-    newer one. The last look-up was at ``looked_at`` (unix time); ``doc_id`` is empty if no look-up
-    found anything.
+    ``instead_of`` is the built-in id that it replaces; a later release of the service may have
+    another built-in id. ``looked_at`` is the unix time of the last lookup. ``doc_id`` is empty if
+    no lookup has found a document.
     """
 
     doc_id: str = ""
@@ -64,23 +64,23 @@ class Document:
 
 
 class DocumentMemory(Protocol):
-    """Keeps the results of look-ups, by source, across restarts or replicas; no method raises."""
+    """Keeps lookup results by source, across restarts or replicas. No method raises."""
 
     def load(self) -> Mapping[str, Document]:
-        """The results of this process and others."""
+        """Return the results of this process and of others."""
         ...
 
     def claim(self, source: str) -> bool:
-        """Begin a look-up; return False if one began within a day."""
+        """Claim the lookup for *source*; return False if one began within the last day."""
         ...
 
     def store(self, source: str, document: Document) -> None:
-        """Keep the result of a look-up."""
+        """Store the result of a lookup."""
         ...
 
 
 class DocumentFile:
-    """A :class:`DocumentMemory` in the JSON file at *path*; without a path, in this process."""
+    """A :class:`DocumentMemory` in the JSON file at *path*, or in memory without a path."""
 
     def __init__(
         self, path: Path | None = None, *, check: Callable[[], None] = lambda: None
@@ -114,10 +114,11 @@ class DocumentFile:
 
 
 class Documents:
-    """The documents in use; safe to share between threads.
+    """The documents in use; thread-safe.
 
-    *override* is the id that the settings give for the logged-out web app's query; the built-in one
-    may be replaced. *report* is called with a name and the outcome of each look-up.
+    *override* is the document id from the settings for the query of ``logged_out_api``. Unless it
+    is empty or the built-in id, it is never replaced. *report* is called for each lookup with
+    ``lookup_SOURCE`` and the outcome.
     """
 
     def __init__(
@@ -137,13 +138,13 @@ class Documents:
         self._stale_at = 0.0
 
     def current(self, source: str) -> tuple[str, dict[str, Any]]:
-        """The id of the source's document, and the variables of its relay flags."""
+        """Return the id of the source's document, and its relay flags as query variables."""
         query, found = QUERIES[source], self.found().get(source)
         doc_id, flags = (found.doc_id, found.flags) if found else (query.doc_id, query.flags)
         return self._override.get(source, doc_id), flag_variables(flags)
 
     def found(self) -> dict[str, Document]:
-        """The results of look-ups that are in use, by source."""
+        """Return the lookup results that are in use, by source."""
         return {
             source: document
             for source, document in self._memory.load().items()
@@ -153,7 +154,7 @@ class Documents:
         }
 
     def note_page(self, html: bytes) -> None:
-        """Note which scripts a page links: a look-up begins with them."""
+        """Record the scripts that a page links, for the next lookup."""
         now = time.monotonic()
         if now >= self._stale_at and (scripts := scripts_of(html)):
             self._scripts, self._stale_at = scripts, now + _FRESH_SECONDS
@@ -166,12 +167,12 @@ class Documents:
         *,
         seconds: float,
     ) -> set[str]:
-        """Look for documents that replace those of *sources*, which are retired.
+        """Look up replacements for the retired documents of *sources*.
 
-        Return the sources for which one was found: none within a day of the last look-up, or
-        before a page was seen. After *seconds* the look-up continues in the background. *get*
-        downloads a script, piece by piece; *begin* is called first, and raises a ScrapeError if the
-        pace allows no look-up now.
+        Return the sources for which a new document was found. Nothing is looked up within a day of
+        the last lookup, or before any page was seen. After *seconds* (at most three), the lookup
+        continues in the background. *get* downloads a script in chunks. *begin* is called first,
+        and raises a ScrapeError if the pace allows no lookup now.
         """
         with self._lock:
             now, scripts = time.monotonic(), self._scripts
@@ -190,11 +191,11 @@ class Documents:
             for source in wanted:
                 self._not_before[source] = now + _SECONDS_BETWEEN_CLAIMS
         claimed = [source for source in wanted if self._memory.claim(source)]
-        work = _LookUp({source: QUERIES[source] for source in claimed}, scripts, get)
+        lookup = _Lookup({source: QUERIES[source] for source in claimed}, scripts, get)
         replaced: set[str] = set()
 
         def run() -> None:
-            for source, document in work.run().items():
+            for source, document in lookup.run().items():
                 outcome = "ok" if document.doc_id else "missing"
                 if document.doc_id == self.current(source)[0]:
                     outcome = "same"
@@ -207,12 +208,12 @@ class Documents:
         if claimed:
             thread = threading.Thread(target=copy_context().run, args=(run,), daemon=True)
             thread.start()
-            thread.join(max(0.0, min(seconds, _LONGEST_WAIT)))
+            thread.join(max(0.0, min(seconds, _MAX_WAIT_SECONDS)))
         return set(replaced)
 
 
-class _LookUp:
-    """One look-up: three scripts at a time, 20 MB in all, until everything is found."""
+class _Lookup:
+    """One lookup: reads three scripts at a time, 20 MB in all, until everything is found."""
 
     def __init__(
         self,
@@ -224,7 +225,7 @@ class _LookUp:
         self._scripts = scripts
         self._get = get
         self._lock = threading.Lock()
-        self._left = _MAX_BYTES
+        self._bytes_left = _MAX_BYTES
         self._ids: dict[str, str] = {}
         self._flags: dict[str, tuple[str, ...]] = {}
 
@@ -242,22 +243,22 @@ class _LookUp:
         }
 
     def _read(self, url: str) -> None:
-        pieces = []
+        chunks = []
         if len(self._ids) + len(self._flags) == 2 * len(self._queries):
             return
         try:
-            for piece in self._get(url) if self._left > 0 else ():
+            for chunk in self._get(url) if self._bytes_left > 0 else ():
                 with self._lock:
-                    self._left -= len(piece)
-                if self._left < 0:
+                    self._bytes_left -= len(chunk)
+                if self._bytes_left < 0:
                     return
-                pieces.append(piece)
+                chunks.append(chunk)
         except Exception as error:
             if reason_of_error(error) is None:
                 raise
             log.info("script not read", cause=type(error).__name__)
             return
-        script = b"".join(pieces)
+        script = b"".join(chunks)
         for source, query in self._queries.items():
             doc_id, flags = document_in(script, query.name)
             if doc_id:
@@ -267,21 +268,24 @@ class _LookUp:
 
 
 def scripts_of(html: bytes) -> tuple[str, ...]:
-    """The URLs of the scripts that a page links, only those on Instagram's host for scripts."""
+    """Return the URLs of a page's scripts; only those on Instagram's own script host."""
     paths = dict.fromkeys(found[1] for found in _SCRIPT.finditer(html))
     texts = (path.replace(b"\\", b"").decode("ascii", "replace") for path in paths)
-    return tuple(f"https://static.cdninstagram.com{text}" for text in texts)[:_MOST_SCRIPTS]
+    return tuple(f"https://static.cdninstagram.com{text}" for text in texts)[:_MAX_SCRIPTS]
 
 
 def document_in(script: bytes, name: str) -> tuple[str, tuple[str, ...] | None]:
-    """The document id and the relay flags of the query *name*, if *script* has them."""
+    """Find the document id and the relay flags of the query *name* in *script*.
+
+    A missing id is empty; missing flags are None.
+    """
     quoted = re.escape(name).encode()
     operation = rb'__d\("%s_instagramRelayOperation",\[[^\]]{0,500}\],.{0,500}?' % quoted
     found = re.search(operation + rb'\bexports\s?=\s?"([0-9]{5,30})"', script, re.DOTALL)
     listed = re.search(rb'__d\("%s(?:\$Parameters|\.graphql)",\[([^\]]{0,9000})\]' % quoted, script)
     flags = None
     if listed:
-        names = _FLAG.findall(listed[1])[:_MOST_FLAGS]
+        names = _FLAG.findall(listed[1])[:_MAX_FLAGS]
         flags = tuple(dict.fromkeys(name.decode() for name in names))
     return found[1].decode() if found else "", flags
 
@@ -291,16 +295,16 @@ def _all_documents(data: Any) -> dict[str, Document]:
 
 
 def document_of(entry: Any) -> Document:
-    """A document from JSON data.
+    """Read a document from JSON data.
 
     Raises:
-        AttributeError, LookupError, TypeError, ValueError: *entry* is something else.
+        AttributeError, LookupError, TypeError, ValueError: *entry* is not a document.
     """
     flags = [flag for flag in entry["flags"] if re.fullmatch(r"[A-Za-z0-9_]{1,100}", flag)]
     document = Document(
-        entry["doc_id"], tuple(flags[:_MOST_FLAGS]), entry["instead_of"], float(entry["looked_at"])
+        entry["doc_id"], tuple(flags[:_MAX_FLAGS]), entry["instead_of"], float(entry["looked_at"])
     )
     for text in (document.doc_id, document.instead_of):
         if not re.fullmatch("(?:[0-9]{5,30})?", text):
-            raise ValueError("no id of a document")
+            raise ValueError("not a document id")
     return document

@@ -1,8 +1,7 @@
-"""Instagram's media objects, in each of their shapes, become files to download and details.
+"""Reads Instagram's media objects, in all their shapes, into files to download and details.
 
-Nothing else in the service knows these shapes (captures, October 2026). On any day, anything
-but the media URLs may be null, missing or of another type. So only a missing URL may make a
-file fail.
+Only this module knows these shapes (captures, October 2026). On any day, any field except the media
+URLs may be null, missing or of another type. So only a missing URL may make a file fail.
 """
 
 import math
@@ -36,11 +35,11 @@ __all__ = [
 log = structlog.get_logger(__name__)
 
 MAX_ITEMS = 20
-"""Items of the largest carousel that Instagram allows (2026)."""
+"""The maximum number of items in a carousel on Instagram (2026)."""
 
 _GATE = "if_not_gated_logged_out"
 _PICTURE, _VIDEO, _CAROUSEL = 1, 2, 8
-_REFUSED_ITEMS = 50
+_MAX_CHILDREN = 50
 _MAX_CANDIDATES = 30
 _MAX_URL = 4096
 _MAX_PIXELS = 100_000
@@ -49,28 +48,29 @@ _MAX_TEXT = 2_000
 _MAX_NAMES = 100
 _MAX_SECONDS = 24 * 60 * 60
 _MAX_COUNT = 2**53
-_LATEST = 253_402_300_799
-# Clearly smaller than the upload: Instagram sometimes scales down by a few pixels.
-_SMALL = 0.9
-_LARGER = 2
-# Pictures of the web app itself, shown where Instagram withholds a file.
+_MAX_UNIX_TIME = 253_402_300_799
+# A picture counts as small below this part of the original's width. Instagram sometimes scales down
+# by only a few pixels.
+_SMALL_SHARE = 0.9
+_MAX_LARGER = 2
+# The path of the web app's own pictures, which replace a file that Instagram withholds.
 _PLACEHOLDER = "/rsrc.php/"
 _CROP = re.compile(r"[?&]stp=(?:[^&]*_)?c\d")
 _SONG_URLS = ("progressive_download_url", "fast_start_progressive_download_url")
-# The box into which the CDN scaled a picture, for lists of candidates without sizes.
+# The box that the CDN scaled a picture to, for candidates without a size.
 _SCALED = re.compile(r"[?&]stp=(?:[^&]*_)?[ps](\d{2,5})x(\d{2,5})(?![^_&])")
 _VIEWS = ("play_count", "view_count", "ig_play_count")
-# Keys that only videos have, in case the type itself is missing.
-_OF_VIDEOS = ("has_audio", "is_dash_eligible", "number_of_qualities", "video_duration")
+# Keys that only videos have, in case the type is missing.
+_VIDEO_KEYS = ("has_audio", "is_dash_eligible", "number_of_qualities", "video_duration")
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One URL of a file, and its size in pixels if Instagram gives it.
+    """One URL of a file, and its size in pixels if known.
 
-    ``doubtful`` is a URL that Instagram gave without TLS, as it does where it withholds a file.
-    ``in_parts`` is a video of a DASH manifest, to be joined with a file at one of ``sounds``, if
-    any, best first.
+    ``doubtful`` marks a URL that Instagram sent without TLS, as it does when it withholds a file.
+    ``in_parts`` marks a video from a DASH manifest, which must be joined with a file from one of
+    ``sounds`` (best first) if there are any.
     """
 
     url: str
@@ -83,12 +83,12 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One file of a post: the URLs that it may be downloaded from, best first.
+    """One file of a post: the URLs to download it from, best first.
 
-    ``cover`` has the candidates of a video's cover picture. ``streams`` are the videos and sounds
-    of its DASH manifest; a video without ``candidates`` has some. ``duration`` is in seconds,
-    ``full_width`` the width in pixels that the owner uploaded. ``small`` is a picture of the item
-    for lists, perhaps a crop.
+    ``cover`` has the candidates for a video's cover picture. ``streams`` are the video and audio
+    streams in its DASH manifest; a video without ``candidates`` has at least one. ``duration`` is
+    in seconds, and ``full_width`` is the width in pixels of the upload. ``small`` is a thumbnail
+    for lists, possibly cropped.
     """
 
     type: Kind
@@ -103,29 +103,29 @@ class Item:
 
     @property
     def is_small(self) -> bool:
-        """Whether the item is a picture that is clearly smaller than the original."""
+        """Whether the item is a picture clearly smaller than the original."""
         if self.type != "image":
             return False
         width, full = self.candidates[0].width, self.full_width
-        return width is not None and full is not None and width < _SMALL * full
+        return width is not None and full is not None and width < _SMALL_SHARE * full
 
     def or_larger(self, other: "Item") -> "Item":
-        """The item, with the *other* one's URLs first if these lead to a larger picture."""
+        """Return this item, with the best URLs of *other* first if its picture is larger."""
         if not self.type == other.type == "image":
             return self
         ours, theirs = self.candidates[0].width, other.candidates[0].width
         if ours and theirs and theirs > ours:
-            # This way some of ours are tried, too, if all of theirs fail.
-            return replace(self, candidates=other.candidates[:_LARGER] + self.candidates)
+            # Only a few of theirs, so that some of ours are still tried if theirs fail.
+            return replace(self, candidates=other.candidates[:_MAX_LARGER] + self.candidates)
         return self
 
 
 @dataclass(frozen=True, slots=True)
 class Description:
-    """A post as Instagram describes it; in ``items`` None stands for an item without a URL.
+    """A post as Instagram describes it. An item without a URL is None in ``items``.
 
-    ``taken_at`` is a time in UTC, in RFC 3339. ``named_item`` is the number, from 1, of the
-    item whose own code was asked for. ``sources`` are the sources that it comes from.
+    ``taken_at`` is a time in UTC, in RFC 3339. ``named_item`` is the number, from 1, of the item
+    whose shortcode was requested. ``sources`` are the ids of the queries that it comes from.
     """
 
     is_carousel: bool
@@ -144,12 +144,12 @@ class Description:
 
     @property
     def is_small(self) -> bool:
-        """Whether a picture is clearly smaller than the original."""
+        """Whether any picture is clearly smaller than the original."""
         return any(item is not None and item.is_small for item in self.items)
 
     @property
     def summary(self) -> str:
-        """Which files there are, in a few words: ``2 images, 1 video, 1 missing``."""
+        """The number of files of each kind, as in ``2 images, 1 video, 1 missing``."""
         names = [item.type if item else "missing" for item in self.items]
         counts = ((name, names.count(name)) for name in ("image", "video", "missing"))
         return ", ".join(
@@ -159,14 +159,14 @@ class Description:
         )
 
     def filled_from(self, other: "Description") -> "Description":
-        """Fill gaps from the *other* description of the same post."""
+        """Return this description with missing items taken from *other*, of the same post."""
         if self.is_carousel != other.is_carousel:
             return other if other.complete and not self.complete else self
         pairs = zip_longest(self.items, other.items)
         return self._with_items(other, (ours or theirs for ours, theirs in pairs))
 
     def with_larger(self, other: "Description") -> "Description":
-        """Take larger pictures from the *other* description of the same post."""
+        """Return this description with larger pictures taken from *other*, of the same post."""
         pairs = zip_longest(self.items, other.items[: len(self.items)])
         larger = ((ours and theirs and ours.or_larger(theirs)) or ours for ours, theirs in pairs)
         return self._with_items(other, larger)
@@ -176,9 +176,9 @@ class Description:
 
 
 def belongs_to(media: Any, shortcode: Shortcode) -> bool:
-    """Whether *media*, the answer to a query for the post, may be that post.
+    """Return whether *media*, the answer to a query for the post, may be that post.
 
-    An object without a usable ``code`` counts as the post: nothing contradicts the query.
+    An object without a usable ``code`` counts as the post, because nothing contradicts the query.
     """
     if not isinstance(media, dict):
         return False
@@ -187,10 +187,10 @@ def belongs_to(media: Any, shortcode: Shortcode) -> bool:
 
 
 def ungated(wrapper: Any, shortcode: Shortcode) -> dict[str, Any]:
-    """The media object in the *wrapper* that logged-out visitors get.
+    """Return the media object in the *wrapper* that logged-out visitors get.
 
     Raises:
-        Refused: the post is gated, or the wrapper holds something else.
+        Refused: the post is gated, or the wrapper does not contain it.
     """
     if not isinstance(wrapper, dict) or _GATE not in wrapper:
         raise Refused(Reason.CHANGED)
@@ -203,9 +203,9 @@ def ungated(wrapper: Any, shortcode: Shortcode) -> dict[str, Any]:
 
 
 def find_in_page(data: Any, shortcode: Shortcode) -> dict[str, Any] | None:
-    """The post's media object somewhere in *data*, JSON of its page; None if there is none.
+    """Find the post's media object in *data*, JSON from its page; None if there is none.
 
-    A page holds other posts of the owner too, and a stub of this one without any media.
+    A page also contains other posts of the owner, and a stub of this one without media.
 
     Raises:
         Refused: the post is gated.
@@ -225,10 +225,10 @@ def find_in_page(data: Any, shortcode: Shortcode) -> dict[str, Any] | None:
 
 
 def describe(media: dict[str, Any], shortcode: Shortcode) -> Description:
-    """Read a media object, the answer to a query for the post.
+    """Read *media*, the media object of the post *shortcode*.
 
     Raises:
-        Refused: the object is of an unknown type, has more than 50 items, or no URL at all.
+        Refused: the object is of an unknown type, has more than 50 items, or has no URL at all.
     """
     kind = media.get("media_type")
     if type(kind) is int and kind not in (_PICTURE, _VIDEO, _CAROUSEL):
@@ -236,7 +236,7 @@ def describe(media: dict[str, Any], shortcode: Shortcode) -> Description:
         raise Refused(Reason.CHANGED)
     children = _list(media.get("carousel_media"))
     is_carousel = kind == _CAROUSEL or bool(children)
-    if len(children) > _REFUSED_ITEMS:
+    if len(children) > _MAX_CHILDREN:
         log.warning("carousel too large", items=len(children))
         raise Refused(Reason.CHANGED)
     items = [_item(child) for child in children] if is_carousel else [_item(media)]
@@ -259,7 +259,7 @@ def describe(media: dict[str, Any], shortcode: Shortcode) -> Description:
 
 
 def _includes(media: dict[str, Any], shortcode: Shortcode) -> bool:
-    """Whether *media* is the post, or a carousel that has a slide with this code."""
+    """Return whether *media* is the post, or a carousel with a slide of this shortcode."""
     slides = _list(media.get("carousel_media"))
     return _has_code(media, shortcode) or _slide(slides, shortcode) is not None
 
@@ -271,13 +271,13 @@ def _has_code(media: dict[str, Any], shortcode: Shortcode) -> bool:
 
 
 def _slide(slides: Sequence[Any], shortcode: Shortcode) -> int | None:
-    """The number of the slide that the shortcode names."""
+    """Return the number, from 1, of the slide with this shortcode, or None."""
     numbered = enumerate(map(_dict, slides), start=1)
     return next((number for number, slide in numbered if _has_code(slide, shortcode)), None)
 
 
 def _is_withheld(media: Any) -> bool:
-    """Whether there are placeholders where the file's URLs should be."""
+    """Return whether there are placeholders instead of the file's URLs."""
     media = _dict(media)
     versions = (*_list(media.get("video_versions")), *_list(_pictures(media)))
     return any(_PLACEHOLDER in str(_dict(version).get("url")) for version in versions)
@@ -289,15 +289,15 @@ def _has_media(media: dict[str, Any]) -> bool:
 
 
 def _objects_in(data: Any) -> Iterator[dict[str, Any]]:
-    """Every object in JSON *data*, outer ones first, without recursion."""
-    left = [data]
-    while left:
-        value = left.pop()
+    """Yield every object in JSON *data*, outer ones first, without recursion."""
+    stack = [data]
+    while stack:
+        value = stack.pop()
         if isinstance(value, dict):
             yield value
-            left.extend(reversed(value.values()))
+            stack.extend(reversed(value.values()))
         elif isinstance(value, list):
-            left.extend(reversed(value))
+            stack.extend(reversed(value))
 
 
 def _item(media: Any) -> Item | None:
@@ -316,12 +316,12 @@ def _item(media: Any) -> Item | None:
         return item if candidates else None
     streams = tuple(_streams(media))
     if not (videos or any(stream.type == "video" for stream in streams)):
-        # There is a cover, but saving it instead of the video would hide the failure.
+        # There may be a cover, but saving it instead of the video would hide the failure.
         return None
     has_audio = media.get("has_audio")
     return Item(
         "video",
-        # Not sized like the original: the file may be smaller, and the manifest may give its size.
+        # Without the original's size: the file may be smaller, and the manifest may have its size.
         tuple(videos),
         cover=_sized(pictures, media),
         alt_text=_alt_text(media),
@@ -333,7 +333,7 @@ def _item(media: Any) -> Item | None:
 
 
 def _streams(media: dict[str, Any]) -> Iterator[Representation]:
-    """The streams of the DASH manifest that can be read and have usable URLs."""
+    """Yield the streams in the DASH manifest that have usable URLs; none if it is unreadable."""
     text = media.get("video_dash_manifest")
     if not isinstance(text, str) or not text.strip():
         return
@@ -352,7 +352,7 @@ def _is_video(media: dict[str, Any]) -> bool:
     kind = media.get("media_type")
     if kind in (_PICTURE, _VIDEO) and not isinstance(kind, bool):
         return bool(kind == _VIDEO)
-    return "Video" in str(media.get("__typename")) or any(key in media for key in _OF_VIDEOS)
+    return "Video" in str(media.get("__typename")) or any(key in media for key in _VIDEO_KEYS)
 
 
 def _pictures(media: dict[str, Any]) -> Any:
@@ -360,9 +360,9 @@ def _pictures(media: dict[str, Any]) -> Any:
 
 
 def _small(versions: Any) -> Candidate | None:
-    """The best one of *versions* for lists: the largest of at most 320 by 320 pixels.
+    """Return the best thumbnail among *versions*: the largest of at most 320 by 320 pixels.
 
-    If there is none, the smallest whose shorter side has at most 320, as for tall pictures.
+    If there is none, return the smallest whose shorter side has at most 320, as for tall pictures.
     """
     sizes = {one: _size(one) for one in _candidates(versions, crops=True)}
     fitting = {one: size for one, size in sizes.items() if size and min(size) <= SMALL_PIXELS}
@@ -375,7 +375,7 @@ def _small(versions: Any) -> Candidate | None:
 
 
 def _size(candidate: Candidate) -> tuple[int, int] | None:
-    """The pixels of *candidate*, or those of the box that it was scaled into."""
+    """Return the width and height of *candidate*, or of the box that it was scaled to."""
     if candidate.width and candidate.height:
         return candidate.width, candidate.height
     scaled = _SCALED.search(candidate.url)
@@ -383,10 +383,10 @@ def _size(candidate: Candidate) -> tuple[int, int] | None:
 
 
 def _candidates(versions: Any, *, crops: bool = False) -> list[Candidate]:
-    """The usable ones of *versions*, best first: no placeholders, and crops only with *crops*.
+    """Return the usable *versions*, best first: no placeholders, and crops only with *crops*.
 
-    If all have a size, the largest is first; otherwise Instagram's order stays. The versions in a
-    carousel have no sizes, and the first one is the whole picture.
+    If all have a size, they are sorted by size; otherwise Instagram's order stays. The versions in
+    a carousel have no sizes, and the first one is the uncropped picture.
     """
     found: dict[str, Candidate] = {}
     for version in map(_dict, _list(versions)[:_MAX_CANDIDATES]):
@@ -401,7 +401,7 @@ def _candidates(versions: Any, *, crops: bool = False) -> list[Candidate]:
 
 
 def _checked_url(url: Any) -> tuple[str | None, bool]:
-    """A file's URL with TLS, or None if it is not usable, and whether it came without TLS."""
+    """Return the URL with https, or None if unusable, and whether it came without TLS."""
     if not isinstance(url, str) or len(url) > _MAX_URL or not url.isprintable():
         return None, False
     secure = re.sub("^http://", "https://", url)
@@ -410,7 +410,7 @@ def _checked_url(url: Any) -> tuple[str | None, bool]:
 
 
 def _sized(candidates: Sequence[Candidate], media: dict[str, Any]) -> tuple[Candidate, ...]:
-    """*candidates*; the first one gets the original's size if it has none."""
+    """Return *candidates*, with the original's size for the first one if it has no size."""
     if not candidates or (candidates[0].width and candidates[0].height):
         return tuple(candidates)
     width, height = _pixels(media.get("original_width")), _pixels(media.get("original_height"))
@@ -445,7 +445,7 @@ def _names(users: Any) -> tuple[str, ...]:
 
 
 def _music(media: dict[str, Any]) -> Music | None:
-    """The song or the sound of the post; one with a URL if there is one."""
+    """Return the post's song or original sound, preferably one with a URL."""
     found = []
     for key in ("clips_metadata", "music_metadata"):
         about = _dict(media.get(key))
@@ -483,7 +483,7 @@ def _alt_text(media: dict[str, Any]) -> str | None:
 def _moment(value: Any) -> str | None:
     digits = isinstance(value, str) and re.fullmatch(r"[0-9]{1,12}", value)
     seconds = int(value) if digits else value
-    if not _is_number(seconds) or not 0 <= seconds <= _LATEST:
+    if not _is_number(seconds) or not 0 <= seconds <= _MAX_UNIX_TIME:
         return None
     return moment(seconds)
 
@@ -511,14 +511,14 @@ def _id(value: Any) -> str | None:
 
 
 def _text(value: Any) -> str | None:
-    """*value* if it is a text that is not blank, else None."""
+    """Return *value*, cut to 2,000 characters, if it is a non-blank string, else None."""
     if not isinstance(value, str) or not value.strip():
         return None
     return _encodable(value[:_MAX_TEXT])
 
 
 def _encodable(text: str) -> str:
-    """*text* without the lone surrogates that JSON allows and no encoding does."""
+    """Replace lone surrogates, which JSON allows but UTF-8 cannot encode."""
     return text.encode("utf-8", "replace").decode()
 
 

@@ -1,4 +1,4 @@
-"""Converts media objects of the older shape, as the embed page has them, to today's."""
+"""Converts media objects in the older shape, used by the embed page, to the current one."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -6,13 +6,13 @@ from typing import Any
 __all__ = ["to_current_shape"]
 
 _PICTURE, _VIDEO, _CAROUSEL = 1, 2, 8
-_MOST_NODES = 100
+_MAX_NODES = 100
 
 
 def to_current_shape(node: dict[str, Any]) -> dict[str, Any]:
-    """What :mod:`scrapper.instagram.media` reads, from a *node* of any shape; never raises.
+    """Convert *node* to the shape that :mod:`scrapper.instagram.media` reads; never raises.
 
-    Unknown fields are left out: a video without ``video_url`` has no file.
+    Missing or malformed fields become None or empty. A video without ``video_url`` has no file.
     """
     children = [to_current_shape(child) for child in _nodes(node.get("edge_sidecar_to_children"))]
     is_video = node.get("is_video") is True or "Video" in str(node.get("__typename"))
@@ -42,11 +42,11 @@ def to_current_shape(node: dict[str, Any]) -> dict[str, Any]:
         "view_count": node.get("video_view_count"),
     }
     if is_video:
-        # The size is the original's, not the file's: the manifest may have a larger file.
+        # No size here: the node has the original's, and the manifest may have a larger file.
         media["video_versions"] = [{"url": node.get("video_url")}]
         media["video_dash_manifest"] = _dict(node.get("dash_info")).get("video_dash_manifest")
-    same = ("location", "accessibility_caption", "has_audio", "video_duration", "product_type")
-    return media | {key: node[key] for key in same if key in node}
+    unchanged = ("location", "accessibility_caption", "has_audio", "video_duration", "product_type")
+    return media | {key: node[key] for key in unchanged if key in node}
 
 
 def _candidate(resource: Any) -> dict[str, Any]:
@@ -59,7 +59,7 @@ def _candidate(resource: Any) -> dict[str, Any]:
 
 
 def _nodes(connection: Any) -> Iterator[dict[str, Any]]:
-    edges = _list(_dict(connection).get("edges"))[:_MOST_NODES]
+    edges = _list(_dict(connection).get("edges"))[:_MAX_NODES]
     return (_dict(_dict(edge).get("node")) for edge in edges)
 
 

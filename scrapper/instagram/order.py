@@ -1,4 +1,4 @@
-"""The order in which sources are asked: first those that gave a post recently."""
+"""The order in which sources are tried: those that refused a post recently come last."""
 
 import threading
 import time
@@ -13,10 +13,10 @@ __all__ = ["SourceOrder"]
 
 log = structlog.get_logger(__name__)
 
-_FIRST_PAUSE_SECONDS = 10 * 60
-_MAX_PAUSE_SECONDS = 6 * 60 * 60
+_FIRST_BACKOFF_SECONDS = 10 * 60
+_MAX_BACKOFF_SECONDS = 6 * 60 * 60
 _SCOUT_SECONDS = 3.0
-_SCOUT_SHARE = 4
+_SCOUT_SHARE = 0.25
 
 
 class _Named(Protocol):
@@ -28,29 +28,30 @@ Source = TypeVar("Source", bound=_Named)
 
 
 @dataclass(slots=True)
-class _Setback:
-    """How often in a row a source refused what another gave, and until when it comes last."""
+class _Backoff:
+    """A source's number of failures in a row, and the end of its backoff."""
 
-    times: int = 0
+    failures: int = 0
     until: float = 0.0
 
-    def add(self, now: float) -> bool:
-        """Count one more, unless the last one still counts; return whether it was counted."""
+    def fail(self, now: float) -> bool:
+        """Count a failure and return True, or return False if the backoff is still running."""
         if now < self.until:
             return False
-        self.until = now + min(_FIRST_PAUSE_SECONDS * 2**self.times, _MAX_PAUSE_SECONDS)
-        self.times += 1
+        self.until = now + min(_FIRST_BACKOFF_SECONDS * 2**self.failures, _MAX_BACKOFF_SECONDS)
+        self.failures += 1
         return True
 
 
 class SourceOrder:
-    """The order of the sources of one login state; safe to share between threads.
+    """The order of the sources of one login state; thread-safe.
 
-    A source that refused what another one gave is asked last: for 10 minutes the first time, for
-    twice as long each further time in a row, up to 6 hours. After that it is tried again in its
-    own place. A source that had no larger pictures is not asked for any for just as long.
+    A source that refused a post which another source had is tried last: for 10 minutes after the
+    first refusal, and twice as long after each further one in a row, up to 6 hours. Then it returns
+    to its usual place. In the same way, a source that had no larger pictures is skipped in the
+    search for them.
 
-    :meth:`scout` lets one scrape of a burst find out for all of them which source works.
+    With :meth:`scout`, one scrape of a burst finds out for all of them which source works.
     """
 
     def __init__(self, name: str, *, now: Callable[[], float] = time.monotonic) -> None:
@@ -58,63 +59,64 @@ class SourceOrder:
         self._now = now
         self._lock = threading.Lock()
         self._scouting = threading.Lock()
-        self._setbacks: dict[str, _Setback] = {}
-        self._vain: dict[str, _Setback] = {}
+        self._refusals: dict[str, _Backoff] = {}
+        self._nothing_larger: dict[str, _Backoff] = {}
         self._known = False
 
     def sorted(self, sources: Iterable[Source]) -> list[Source]:
-        """*sources* in the order in which they are to be asked now."""
+        """Return *sources* in the order in which to try them now."""
         with self._lock:
             now = self._now()
-            return sorted(sources, key=lambda source: self._comes_last(source.name, now))
+            return sorted(sources, key=lambda source: self._is_last(source.name, now))
 
-    def gave(self, name: str, refused: Collection[str]) -> None:
-        """Note that the source *name* gave a post's media after the *refused* ones had none."""
+    def note_success(self, name: str, refused: Collection[str]) -> None:
+        """Note that the source *name* had a post's media after the *refused* sources had none."""
         with self._lock:
             now, self._known = self._now(), True
-            self._setbacks.pop(name, None)
-            setbacks = [(name, self._setbacks.setdefault(name, _Setback())) for name in refused]
-            changed = [name for name, setback in setbacks if setback.add(now)]
+            self._refusals.pop(name, None)
+            backoffs = [(name, self._refusals.setdefault(name, _Backoff())) for name in refused]
+            changed = [name for name, backoff in backoffs if backoff.fail(now)]
         if changed:
             log.info("source order changed", login=self._name, first=name, last=changed)
 
-    def helper(self, sources: Iterable[Source]) -> Source | None:
-        """The first of *sources* that may have larger pictures; None if none is worth a request.
+    def source_of_larger(self, sources: Iterable[Source]) -> Source | None:
+        """Return the first of *sources* that may have larger pictures, or None.
 
-        Until :meth:`helped`, other posts of a burst get no helper: one post finds out for all.
+        The source counts as having none until :meth:`note_larger`, so only one post of a burst
+        tries it.
         """
         with self._lock:
             now = self._now()
             for source in sources:
-                vain = self._vain.setdefault(source.name, _Setback())
-                if not self._comes_last(source.name, now) and vain.add(now):
+                backoff = self._nothing_larger.setdefault(source.name, _Backoff())
+                if not self._is_last(source.name, now) and backoff.fail(now):
                     return source
         return None
 
-    def helped(self, name: str, others: Collection[str]) -> None:
-        """Note that the source *name* had larger pictures than the *others*: it comes first."""
+    def note_larger(self, name: str, others: Collection[str]) -> None:
+        """Note that the source *name* had larger pictures than *others*, which now come last."""
         with self._lock:
-            self._vain.pop(name, None)
-        self.gave(name, others)
+            self._nothing_larger.pop(name, None)
+        self.note_success(name, others)
 
     def restore(self, names: Iterable[str]) -> None:
-        """Put the sources *names* back in their own place: the cause of their refusals is gone."""
+        """Move the sources *names* back to their usual places: they should work again."""
         with self._lock:
             for name in names:
-                self._setbacks.pop(name, None)
+                self._refusals.pop(name, None)
 
     @contextmanager
     def scout(self, seconds: float) -> Iterator[None]:
-        """Run the block alone while it is unknown which source works; otherwise at once.
+        """Run the block in one thread at a time until it is known which source works.
 
-        The other threads wait, and go on together as soon as the scout knows. It may be stuck,
-        so they wait for three seconds at most, and for no more than a quarter of their *seconds*.
+        The other threads wait, and run together as soon as it is known. In case the first thread
+        hangs, they wait for at most three seconds, and at most a quarter of their *seconds*.
         """
         if self._known:
             yield
             return
         scouting = self._scouting.acquire(
-            timeout=max(0.0, min(seconds / _SCOUT_SHARE, _SCOUT_SECONDS))
+            timeout=max(0.0, min(seconds * _SCOUT_SHARE, _SCOUT_SECONDS))
         )
         try:
             if scouting and self._known:
@@ -125,6 +127,6 @@ class SourceOrder:
             if scouting:
                 self._scouting.release()
 
-    def _comes_last(self, name: str, now: float) -> bool:
-        setback = self._setbacks.get(name)
-        return setback is not None and now < setback.until
+    def _is_last(self, name: str, now: float) -> bool:
+        backoff = self._refusals.get(name)
+        return backoff is not None and now < backoff.until

@@ -1,4 +1,4 @@
-"""The pace of requests to Instagram, counted over all threads, and learned from its refusals."""
+"""Limits how often Instagram is queried, counting all threads and adapting to its refusals."""
 
 import math
 import threading
@@ -19,7 +19,7 @@ __all__ = ["Kind", "Learned", "Pace", "PaceFile", "PaceMemory", "Window"]
 log = structlog.get_logger(__name__)
 
 Kind = Literal["query", "page"]
-"""The kinds of requests that are counted: queries of the API, and views of pages."""
+"""The kinds of requests that are counted: API queries and page views."""
 
 _PAGES_PER_200_QUERIES = 75
 _MIN_ALLOWED = 10
@@ -29,60 +29,62 @@ _MAX_ALLOWED = 2**31
 
 
 class Learned(NamedTuple):
-    """The queries that a window allowed at ``at`` (unix time), when a limit was last met."""
+    """The queries per window that were ``allowed`` after a limit was met at unix time ``at``."""
 
     allowed: int
     at: float
 
 
 class PaceMemory:
-    """Keeps what one login state learned, as long as the process lasts; subclasses keep it for
-    longer. Neither method raises.
+    """Keeps what was learned for one login state, for the life of the process.
+
+    Subclasses keep it longer. Neither method raises.
     """
 
     _learned: Learned | None = None
 
     def load(self) -> Learned | None:
-        """What was stored last, by this process or another one; None if nothing was stored."""
+        """Return what this or another process stored last, or None."""
         return self._learned
 
     def store(self, learned: Learned) -> None:
-        """Keep *learned*."""
+        """Store *learned*."""
         self._learned = learned
 
 
 class Window:
-    """Counts the requests of this process; its owner serialises the threads."""
+    """A sliding window over the requests of this process; not thread-safe."""
 
     def __init__(self) -> None:
         self._sent: dict[Kind, deque[float]] = {"query": deque(), "page": deque()}
 
     def take(self, kind: Kind, most: int, seconds: float) -> float | None:
-        """Count a request if fewer than *most* of its *kind* were counted in the last *seconds*;
-        otherwise return the seconds until there is room.
+        """Count a request if fewer than *most* of its *kind* were counted in the last *seconds*.
+
+        Return None if it was counted, or else the seconds until there is room.
         """
         sent, now = self._sent[kind], time.monotonic()
         while sent and sent[0] <= now - seconds:
             sent.popleft()
         if len(sent) >= most:
-            # The surplus must leave the window first.
+            # There may be more than *most*, if the limit was lowered.
             return sent[len(sent) - most] + seconds - now
         sent.append(now)
         return None
 
 
 class Pace:
-    """At most *max_queries* in any *window* seconds, and fewer once a limit was met.
+    """Allows *max_queries* in any *window* seconds, and fewer after a limit; thread-safe.
 
-    Instaloader 4.16 (``RateController``) allows 200 queries of one kind and 75 page views in 660
-    seconds for each of its contexts. Here all threads share one count, since Instagram sees one
-    address. Page views keep that proportion, but 75 are always allowed, or as many as queries if
-    those are fewer. 0 queries: no limit.
+    Instaloader 4.16 (``RateController``) allows each context 200 queries of one kind and 75 page
+    views in 660 seconds. Here all threads share one count, because Instagram sees a single address.
+    Page views keep that ratio, but at least 75 are allowed, or as many as queries if fewer.
+    *max_queries* of 0 means no limit.
 
-    Nobody knows Instagram's real limit: a soft block after 17 queries in ten minutes was reported
-    in August 2026. So each sign of a limit halves what is allowed, down to 10, and each hour
-    without one gives a tenth of *max_queries* back. *memory* keeps what was learned, and *counts*
-    the requests of the last *window* seconds.
+    Instagram's real limit is unknown: a soft block after 17 queries in ten minutes was reported in
+    August 2026. So each sign of a limit halves the allowance, down to 10, and each hour without one
+    restores a tenth of *max_queries*. *memory* keeps the reduced allowance, and *counts* the
+    requests of the last *window* seconds.
     """
 
     def __init__(
@@ -102,16 +104,16 @@ class Pace:
         self._slowed_at_number = 0
 
     def allowed_now(self) -> int:
-        """Queries that a window allows now; 0: no limit."""
+        """Return the number of queries per window allowed now; 0 means no limit."""
         with self._lock:
             return self._allowed()
 
     def count(self, kind: Kind) -> int:
-        """Count one request that is about to be sent; return its number, for :meth:`slow_down`.
+        """Count a request that is about to be sent, and return its number for :meth:`slow_down`.
 
         Raises:
-            PaceExceeded: the window is full. The request is not counted and must not be sent;
-                ``retry_after`` says when there is room.
+            PaceExceeded: the window is full, so the request is not counted and must not be sent.
+                ``retry_after`` is the number of seconds until there is room.
         """
         with self._lock:
             self._number += 1
@@ -127,10 +129,10 @@ class Pace:
             return self._number
 
     def slow_down(self, number: int) -> None:
-        """Halve what is allowed: the request of that *number* met a limit.
+        """Halve the allowance, because request *number* met a limit.
 
-        Requests that were under way when the pace was last slowed met the same limit: they do
-        not halve it again.
+        A request sent before the pace was last slowed met the same limit, so it does not halve the
+        allowance again.
         """
         with self._lock:
             if not self.ceiling or number <= self._slowed_at_number:
@@ -144,7 +146,7 @@ class Pace:
         learned = self._memory.load()
         if learned is None:
             return self.ceiling
-        # If the clock was set back, the hours since then are unknown.
+        # If the clock was set back, the time since then is unknown.
         hours = int(max(0.0, time.time() - learned.at) // _HOUR)
         regained = min(hours, _RECOVERY_HOURS) * self.ceiling // _RECOVERY_HOURS
         return min(self.ceiling, learned.allowed + regained)
@@ -153,8 +155,9 @@ class Pace:
 class PaceFile:
     """The JSON file at *path*: ``{login state: {"allowed": queries, "at": unix time}}``.
 
-    It is read once; a missing or damaged file counts as empty. If it cannot be written, the next
-    process starts without what this one learned. *check* raises if the folder was replaced.
+    The file is read once; if it is missing or damaged, it counts as empty. If it cannot be written,
+    the next process starts without what this one learned. *check* raises if the folder was
+    replaced.
     """
 
     def __init__(self, path: Path, *, check: Callable[[], None] = lambda: None) -> None:
@@ -163,11 +166,11 @@ class PaceFile:
         self.learned = self._file.read(_parse_learned) or {}
 
     def make_pace(self, login_state: str, max_queries: int, window: float) -> Pace:
-        """The pace of one login state, which keeps here what it learns."""
+        """Return the pace of one login state, which stores in this file what it learns."""
         return Pace(max_queries, window, memory=_InFile(self, login_state))
 
     def keep(self, login_state: str, learned: Learned) -> None:
-        """Keep what one login state learned."""
+        """Store what one login state learned."""
         with self._lock:
             self.learned[login_state] = learned
             data = {name: known._asdict() for name, known in self.learned.items()}
@@ -178,7 +181,7 @@ class PaceFile:
 
 
 class _InFile(PaceMemory):
-    """What one login state learned, kept in *file* as well."""
+    """Keeps what one login state learned in memory and in *file*."""
 
     def __init__(self, file: PaceFile, login_state: str) -> None:
         self._learned = file.learned.get(login_state)

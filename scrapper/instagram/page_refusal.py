@@ -1,4 +1,4 @@
-"""Why a page of instagram.com is not what was asked for, by its status, redirect and route."""
+"""Why a page of instagram.com is not the one requested, by its status, redirect and route."""
 
 import re
 from http import HTTPStatus
@@ -24,9 +24,9 @@ _LOGIN_ROUTE = b"LoginHomepageRoute"
 def refusal_of_page(
     response: requests.Response, *, with_session: bool, route: bytes | None
 ) -> Refused | None:
-    """Why the page in *response* is not the one asked for; None if nothing says so.
+    """Return why the page in *response* is not the one requested; None if it seems to be.
 
-    *route* is the page's, see :func:`route_of`.
+    *route* is the page's route; see :func:`route_of`.
     """
     if response.is_redirect:
         return reason_of_redirect(response, with_session=with_session, page=True)
@@ -39,14 +39,14 @@ def refusal_of_page(
             return Refused(Reason.RATE_LIMITED, retry_after=retry_after_of(response))
     refused = reason_of_response(response, with_session=with_session) or Refused(Reason.CHANGED)
     if refused.reason is Reason.NEEDS_LOGIN:
-        # Weaker evidence than the API's: a page also refuses an address that asked too much.
+        # From a page this is weak evidence: pages also refuse addresses with too many requests.
         return Refused(Reason.LOGIN_WALL)
     return refused
 
 
 def route_of(html: bytes) -> bytes | None:
-    """The route that a page names, as all pages of Instagram do; None for other pages."""
-    # A page may be a megabyte long, and a search for a fixed text is faster than for a pattern.
+    """Return the route in an Instagram page; None if the page is not Instagram's."""
+    # A page may be a megabyte long, and finding a fixed string is faster than a regex.
     at = html.find(_ROUTE_KEY)
     found = _ROUTE.search(html, at) if at >= 0 else None
     return found[1] if found else None

@@ -1,7 +1,7 @@
-"""JSON from outside, read within bounds.
+"""Parses untrusted JSON within limits.
 
-A body of a few megabytes can hold a million empty arrays or a number of five thousand digits.
-The first costs hundreds of megabytes as Python objects, the second an exception in :func:`int`.
+A few megabytes of JSON can contain a million empty arrays, which take hundreds of megabytes as
+Python objects, or a number of five thousand digits, on which :func:`int` raises.
 """
 
 import json
@@ -10,7 +10,7 @@ from typing import Any
 __all__ = ["MAX_JSON_BYTES", "UnreadableJSON", "parse_json"]
 
 MAX_JSON_BYTES = 4_000_000
-"""Largest JSON text that is parsed. Instagram's own are below 300 kB (captures, October 2026)."""
+"""The largest JSON text to parse. Instagram's are below 300 kB (captures, October 2026)."""
 
 _MAX_VALUES = 300_000
 _MAX_DIGITS = 20
@@ -18,23 +18,24 @@ _GUARD = b"for (;;);"
 
 
 class UnreadableJSON(json.JSONDecodeError):
-    """The text is not JSON, or is more than the bounds allow."""
+    """The text is not JSON, or exceeds the limits."""
 
     def __init__(self, why: str) -> None:
         super().__init__(why, "", 0)
 
 
 def parse_json(text: bytes) -> Any:
-    """Parse *text*, UTF-8; invalid bytes become U+FFFD.
+    """Parse *text* as UTF-8; invalid bytes become U+FFFD.
 
-    Instagram puts ``for (;;);`` before some answers, so that no script tag can run them.
+    A leading ``for (;;);`` is skipped: Instagram adds it to some answers so that no script tag can
+    run them.
 
-    Integers of more than 20 digits, NaN and Infinity become None: no value that the service uses
-    is one of these, and one of them must not make the rest unreadable.
+    Integers of more than 20 digits, NaN and Infinity become None. The service uses no such values,
+    so they must not make the rest unreadable.
 
     Raises:
-        UnreadableJSON: *text* is not JSON, has more than :data:`MAX_JSON_BYTES`, more than some
-            300,000 values, or more nested levels than Python's recursion limit allows.
+        UnreadableJSON: *text* is not JSON, has more than :data:`MAX_JSON_BYTES`, more than about
+            300,000 values, or is nested more deeply than Python's recursion limit allows.
     """
     if len(text) > MAX_JSON_BYTES:
         raise UnreadableJSON(f"more than {MAX_JSON_BYTES} bytes")

@@ -1,4 +1,4 @@
-"""Share links: opening one gives the URL that it leads to."""
+"""Resolves share links to the URLs that they lead to."""
 
 import html
 import re
@@ -16,24 +16,25 @@ from scrapper.links import ShareLink, read_link
 __all__ = ["MAX_TARGET", "open_share_link"]
 
 MAX_TARGET = 4096
-"""Characters of the longest URL that a share link may lead to."""
+"""The maximum length in characters of the URL that a share link leads to."""
 
 _TAG = re.compile(rb"<(?:link|meta)\b[^<>]{0,2000}>", re.IGNORECASE)
 _HEAD_BYTES = 500_000
-_MOST_TAGS = 200
+_MAX_TAGS = 200
 _NAMES_PAGE = re.compile(rb"""=\s?["']?(?:canonical|og:url)\b""", re.IGNORECASE)
 _URL = re.compile(rb"""\b(?:href|content)\s?=\s?["']?([^"'<>\s]{1,1000})""", re.IGNORECASE)
 
 
 def open_share_link(context: Context, path: str) -> str:
-    """The URL that the share link *path* leads to, a post's or not; one request, or two.
+    """Return the URL that the share link *path* leads to, of a post or not; one or two requests.
 
-    Instagram redirects to that URL, or to a login form that would lead there, or answers with the
-    page itself. It may redirect to another form of the share link first, which differs by a slash.
+    Instagram redirects to that URL, or to a login form that would continue to it, or answers with
+    the page itself. It may first redirect to another form of the share link, with or without the
+    trailing slash.
 
     Raises:
         Refused: the link leads only to a login form, or nowhere.
-        requests.RequestException: no answer came.
+        requests.RequestException: no answer arrived.
     """
     response, target = _open(context, path)
     if target is not None and isinstance(_post_at(target), ShareLink):
@@ -48,27 +49,27 @@ def open_share_link(context: Context, path: str) -> str:
 
 
 def _open(context: Context, path: str) -> tuple[requests.Response, str | None]:
-    """The answer, and the URL that it leads to; None if it is a refusal."""
+    """Return the answer and the URL that it leads to, or None if it is a refusal."""
     response = context.view(path)
     urls = list(_urls_in(response, path))
     if post := next(filter(_post_at, urls), None):
         return response, post
     refused = refusal_of_page(response, with_session=False, route=route_of(response.content))
-    leads_on = refused is None or (response.is_redirect and refused.reason is Reason.CHANGED)
-    return response, urls[0] if urls and leads_on else None
+    leads_elsewhere = refused is None or (response.is_redirect and refused.reason is Reason.CHANGED)
+    return response, urls[0] if urls and leads_elsewhere else None
 
 
 def _urls_in(response: requests.Response, path: str) -> Iterator[str]:
-    """The URLs in an answer, except that of the share link's own page."""
+    """Yield the URLs that an answer leads to, except that of the share link's own page."""
     if response.is_redirect:
         target = location_of(response)
         if target is not None:
             yield _absolute(target.geturl(), path)
-            # The URL of a login form has the URL that the visitor wanted.
+            # The URL of a login form contains the URL to continue to.
             yield from (_absolute(url) for url in parse_qs(target.query).get("next", ())[:1])
         return
     tags = _TAG.finditer(response.content, 0, _HEAD_BYTES)
-    for _, tag in zip(range(_MOST_TAGS), tags, strict=False):
+    for _, tag in zip(range(_MAX_TAGS), tags, strict=False):
         url = _URL.search(tag[0]) if _NAMES_PAGE.search(tag[0]) else None
         found = _absolute(html.unescape(url[1].decode("utf-8", "replace"))) if url else ""
         if found and not isinstance(_post_at(found), ShareLink):
@@ -76,7 +77,7 @@ def _urls_in(response: requests.Response, path: str) -> Iterator[str]:
 
 
 def _absolute(url: str, path: str = "") -> str:
-    """The absolute form of *url*, found on the page *path*; it is https even if *url* is not."""
+    """Resolve *url* against the page *path*, and change http to https."""
     try:
         absolute = urljoin(WWW + path, url)
     except ValueError:

@@ -1,4 +1,4 @@
-"""A shortcode, and the number that it stands for."""
+"""Shortcodes and the media IDs that they encode."""
 
 from typing import NamedTuple
 
@@ -12,23 +12,23 @@ _MIN_LENGTH = 5
 
 
 class Shortcode(NamedTuple):
-    """A post's shortcode, as written in its link.
+    """A post's shortcode as it appears in a link.
 
-    Links to posts of private accounts have a key of 28 further characters after the code, 39 in
-    all. Instagram's answers name the post by the code alone.
+    In links to posts of private accounts, a key of 28 characters follows the code: 39 characters in
+    all. Instagram's answers have the code without the key.
     """
 
     text: str
 
     @property
     def code(self) -> str:
-        """The shortcode without a private link's key."""
+        """The shortcode without the key of a private post's link."""
         bare = self.text[:-_KEY_LENGTH]
         return bare if len(bare) >= _MIN_LENGTH else self.text
 
     @property
     def media_id(self) -> int:
-        """The number that the code is in base 64, digits ``A-Za-z0-9-_``: Instagram's ``pk``."""
+        """Instagram's ``pk``: the code read as a number in base 64, digits ``A-Za-z0-9-_``."""
         number = 0
         for letter in self.code:
             number = number * len(SHORTCODE_ALPHABET) + _DIGITS[letter]

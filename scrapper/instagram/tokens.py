@@ -1,7 +1,7 @@
 """The page tokens and cookies that the API expects, shared by all threads.
 
-A page of instagram.com carries a token (LSD) and sets cookies; queries must send both. One page
-view serves all threads for ten minutes.
+Each page of instagram.com contains a token (LSD) and sets cookies, and queries must send both. One
+page view serves all threads for ten minutes.
 """
 
 import re
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from scrapper.instagram.safe_json import parse_json
 
-__all__ = ["HeldTokens", "Tokens", "find_tokens"]
+__all__ = ["PageTokens", "TokenCache", "find_tokens"]
 
 _FRESH_SECONDS = 10 * 60
 _LSD = re.compile(rb'"LSD",\[\],\{[^{}]{0,500}"token":"([^"]{1,200})"')
@@ -22,9 +22,11 @@ _USER = re.compile(rb'"IG_USER_EIMU":"?(\d{1,30})')
 
 
 @dataclass(slots=True)
-class HeldTokens:
-    """The form fields and cookies of one page view; ``worked`` is set once a query with them
-    succeeded, ``renewed`` if they replaced some that Instagram refused.
+class PageTokens:
+    """The form fields and cookies from one page view.
+
+    ``at`` is the time of the view, in :func:`time.monotonic` time. ``worked`` is set once a query
+    with the tokens has succeeded. ``renewed`` is set if they replaced tokens that looked stale.
     """
 
     fields: Mapping[str, str]
@@ -34,29 +36,31 @@ class HeldTokens:
     renewed: bool = False
 
 
-class Tokens:
-    """The tokens of the last page view, for ten minutes; safe to share between threads."""
+class TokenCache:
+    """A thread-safe cache of the last page view's tokens, valid for ten minutes."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._held: HeldTokens | None = None
+        self._held: PageTokens | None = None
 
-    def get(self, fetch: Callable[[], HeldTokens], *, seconds: float) -> HeldTokens:
-        """The present tokens, or those that *fetch* returns; one thread fetches, the others wait.
+    def get(self, fetch: Callable[[], PageTokens], *, seconds: float) -> PageTokens:
+        """Return the cached tokens, or else new ones from *fetch*.
+
+        One thread fetches; the others wait for it.
 
         Raises:
             TimeoutError: another thread did not get tokens within *seconds*.
         """
         if not self._lock.acquire(timeout=max(0.0, seconds)):
-            raise TimeoutError("waited for another thread's page tokens")
+            raise TimeoutError("timed out waiting for another thread to fetch page tokens")
         try:
             self._held = held = self._fresh() or fetch()
             return held
         finally:
             self._lock.release()
 
-    def offer(self, find: Callable[[], HeldTokens | None]) -> None:
-        """Keep what *find* returns, unless there are fresh tokens, or a thread fetches some."""
+    def offer(self, find: Callable[[], PageTokens | None]) -> None:
+        """Cache what *find* returns, unless there are fresh tokens or a thread is fetching some."""
         if self._lock.acquire(blocking=False):
             try:
                 if self._fresh() is None:
@@ -64,30 +68,31 @@ class Tokens:
             finally:
                 self._lock.release()
 
-    def drop(self, tokens: HeldTokens) -> None:
-        """Forget *tokens*, which Instagram refused."""
+    def drop(self, tokens: PageTokens) -> None:
+        """Drop *tokens*, which look stale, unless they have been replaced."""
         with self._lock:
             if self._held is tokens:
                 self._held = None
 
     @property
     def age(self) -> float | None:
-        """Seconds since the present tokens were fetched; None if there are none."""
+        """Seconds since the cached tokens were fetched, or None if there are none."""
         held = self._held
         return None if held is None else time.monotonic() - held.at
 
-    def _fresh(self) -> HeldTokens | None:
+    def _fresh(self) -> PageTokens | None:
         held = self._held
         fresh = held is not None and time.monotonic() - held.at < _FRESH_SECONDS
         return held if fresh else None
 
 
 def find_tokens(html: bytes) -> Mapping[str, str] | None:
-    """The form fields that go with a query, from a page of instagram.com; None if it has none.
+    """Return the form fields that a query must send, from a page of instagram.com, or None.
 
-    The token is in the page's scripts as ``["LSD",[],{"token":...}]``, on some days only in the
-    script ``__eqmc``, under ``l``, and another one, ``fb_dtsg``, under ``f``. Instaloader 4.16
-    reads only the first form, and gives up without the user's number, which is 0 when logged out.
+    The LSD token is in the page's scripts as ``["LSD",[],{"token":...}]``. On some days it is only
+    in the script ``__eqmc``, under ``l``, and a second token, ``fb_dtsg``, is there under ``f``.
+    Instaloader 4.16 reads only the first form, and fails without the user's ID, which is 0 when
+    logged out.
     """
     found = _LSD.search(html)
     token = found[1].decode("utf-8", "replace") if found else _token_of_eqmc(html)
@@ -96,9 +101,9 @@ def find_tokens(html: bytes) -> Mapping[str, str] | None:
     user = _USER.search(html)
     fields = {"lsd": token, "av": user[1].decode() if user else "0"}
     dtsg = _DTSG.search(html)
-    more = dtsg[1].decode("utf-8", "replace") if dtsg else _token_of_eqmc(html, "f")
+    fb_dtsg = dtsg[1].decode("utf-8", "replace") if dtsg else _token_of_eqmc(html, "f")
     # Most pages have no fb_dtsg for logged-out visitors.
-    return fields | {"fb_dtsg": more} if more else fields
+    return fields | {"fb_dtsg": fb_dtsg} if fb_dtsg else fields
 
 
 def _token_of_eqmc(html: bytes, key: str = "l") -> str | None:

@@ -1,10 +1,9 @@
-"""The HTTPS transport under Instaloader: pooled, bounded in time and size, and limited to allowed
-hosts.
+"""The HTTPS transport under Instaloader: pooled, with a deadline, a size limit and allowed hosts.
 
-requests' timeouts count for one read of a socket, so a server that sends a byte a second keeps
-a thread for as long as it likes. Here every read of a TLS socket gets what is left until the
-deadline of the thread that reads, whether it reads a handshake, headers or a body. requests
-also reads a body whole, whatever its size once unpacked; here reading stops at a bound.
+The timeouts of requests apply to a single read of a socket, so a server that sends one byte per
+second can hold a thread indefinitely. Here every read of a TLS socket, whether of a handshake,
+headers or a body, times out at the reading thread's deadline. requests also reads bodies of any
+decompressed size; here reading stops at a limit.
 """
 
 import ssl
@@ -40,28 +39,28 @@ __all__ = [
 ]
 
 MAX_BODY_BYTES = 8_000_000
-"""Largest body, once unpacked, of a page or an API response; media files are streamed.
+"""The largest decompressed body of a page or an API response; media files are streamed.
 
 Instagram's own pages are 0.7 to 1 MB long (October 2026).
 """
 
 CDN_HOSTS = ("cdninstagram.com", "fbcdn.net")
-"""The hosts of files only: a file must not come from a host that the pace counts."""
+"""The hosts of files. No file may come from a host whose requests count towards the pace."""
 
 STALLED_SECONDS = 10.0
-"""How long a download may be silent before it is given up."""
+"""Seconds without data after which a download is abandoned."""
 
 _ALPN = ["http/1.1"]
-_PIECE_BYTES = 64 * 1024
+_CHUNK_BYTES = 64 * 1024
 _POOLED_HOSTS = 8
 
 
 class HostRefused(Exception):
-    """A request, or a redirect, to another scheme or host than the allowed ones."""
+    """A request or redirect leads to a scheme or host that is not allowed."""
 
 
 class BodyTooLarge(Exception):
-    """A page or an API response has more than :data:`MAX_BODY_BYTES` once unpacked."""
+    """A page or an API response is larger than :data:`MAX_BODY_BYTES` when decompressed."""
 
 
 class _Deadline(threading.local):
@@ -69,7 +68,7 @@ class _Deadline(threading.local):
     patience: float = float("inf")
 
     def left(self) -> float:
-        """Seconds to wait for the next bytes; always more than 0.
+        """Return the seconds to wait for the next bytes, always more than 0.
 
         Raises:
             TimeoutError: the deadline passed.
@@ -89,17 +88,17 @@ class _DeadlineSocket(ssl.SSLSocket):
 
 
 class DeadlineContext(ssl.SSLContext):
-    """A TLS context whose sockets read until the calling thread's deadline."""
+    """A TLS context whose sockets time out at the calling thread's deadline."""
 
     deadline: _Deadline
     sslsocket_class = _DeadlineSocket
 
 
 class PooledTransport(HTTPAdapter):
-    """A requests adapter that keeps its connections when a session over it is closed.
+    """A requests adapter that keeps its connections when a session using it is closed.
 
-    One thread at a time uses it. :attr:`response` is the last response that came, or None while
-    a request is under way or after it failed.
+    Only one thread may use it at a time. :attr:`response` is the last response, or None during a
+    request and after a failed one.
     """
 
     def __init__(
@@ -110,11 +109,11 @@ class PooledTransport(HTTPAdapter):
         self._repeats = repeats
         self.response: requests.Response | None = None
         self.status: int | None = None
-        """The status of the last response, even after that is finished."""
+        """The status of the last response, even after :meth:`finish`."""
         self.clock_difference: float | None = None
-        """Seconds by which this machine's clock is ahead of the last response's server."""
+        """Seconds by which this machine's clock is ahead of the server of the last response."""
         self.abandoned = False
-        """Whether a hanging thread may still use the transport, so that no other thread may."""
+        """Whether a hanging thread may still be using the transport, so that it is not reused."""
         super().__init__(pool_connections=_POOLED_HOSTS, pool_maxsize=1)
 
     @property
@@ -128,23 +127,23 @@ class PooledTransport(HTTPAdapter):
 
     @property
     def is_late(self) -> bool:
-        """Whether the calling thread's deadline passed."""
+        """Whether the calling thread's deadline has passed."""
         return time.monotonic() >= self.deadline
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, **kwargs, ssl_context=self._context)
 
     def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
-        # Behind an HTTP proxy urllib3 lets the kernel hold back a query's body until the packet
-        # with its headers is acknowledged (Nagle's algorithm): 40 ms for each query.
+        # For HTTP proxies, urllib3 leaves Nagle's algorithm on: the kernel holds a query's body
+        # back until the packet with its headers is acknowledged, which costs 40 ms per query.
         options = HTTPConnection.default_socket_options
         return super().proxy_manager_for(
             proxy, **kwargs, ssl_context=self._context, socket_options=options
         )
 
     def cert_verify(self, conn: Any, *_: Any) -> None:
-        # The context has the certificate authorities; requests would have them read and
-        # parsed again for each new connection.
+        # The context already has the certificate authorities. requests would read and parse them
+        # again for each new connection.
         conn.cert_reqs = "CERT_REQUIRED"
 
     def send(  # noqa: PLR0917
@@ -156,15 +155,15 @@ class PooledTransport(HTTPAdapter):
         cert: Any = None,  # noqa: ARG002
         proxies: Mapping[str, str] | None = None,  # noqa: ARG002
     ) -> requests.Response:
-        """Send *request* within the deadline, through the proxy that the environment names.
+        """Send *request* within the deadline, through the proxy from the environment.
 
-        The request's own *timeout*, *verify* and *proxies* do not count. Unless it is streamed, the
-        body of the response is read here, and its ``json()`` is :func:`parse_json`; the body of a
-        redirect is always read here, since requests would read it without a bound.
+        *timeout*, *verify*, *cert* and *proxies* are ignored. Unless the response is streamed, its
+        body is read here, and its ``json()`` is :func:`parse_json`. The body of a redirect is
+        always read here, because requests would read it without a limit.
 
-        A connection that broke before any answer came is tried once more, if the transport
-        *repeats*: the other side may have closed a pooled connection, or a router forgotten it,
-        since its last use.
+        If the connection breaks before a response arrives, the request is retried once, if the
+        transport was made with *repeats*: the server may have closed a pooled connection since its
+        last use, or a router may have dropped it.
 
         Raises:
             BodyTooLarge: the body is larger than :data:`MAX_BODY_BYTES`.
@@ -205,13 +204,13 @@ class PooledTransport(HTTPAdapter):
         return super().send(request, stream=stream, timeout=timeout, proxies=proxies)
 
     def finish(self) -> None:
-        """Close the last response; if it was not read whole, its connection closes too."""
+        """Close the last response, and its connection too if the response was not fully read."""
         if self.response is not None:
             self.response.close()
             self.response = None
 
     def close(self) -> None:
-        """Keep the connections: Instaloader makes and closes a session for each request."""
+        """Do nothing: Instaloader closes a session after each request, and connections are kept."""
 
     def dispose(self) -> None:
         """Close the connections."""
@@ -219,11 +218,11 @@ class PooledTransport(HTTPAdapter):
 
 
 class TransportPool:
-    """A pool of :class:`PooledTransport`, one for each concurrent use, over the TLS context *tls*.
+    """A pool of :class:`PooledTransport` over the TLS context *tls*; thread-safe.
 
-    *hosts* are the allowed hosts; each stands for its subdomains too. Pools over one context share
-    the deadline of each thread. A connection that is silent for *patience* seconds is given up.
-    Without *repeats* every request is sent once: the caller counts its tries.
+    *hosts* are the allowed hosts, including their subdomains. Pools that share a context share each
+    thread's deadline. A read times out after *patience* seconds without data. Without *repeats*,
+    every request is sent only once, because the caller does its own retries.
     """
 
     def __init__(
@@ -237,15 +236,15 @@ class TransportPool:
         self._make = partial(PooledTransport, tls, hosts, repeats=repeats)
         self._context = tls
         self._patience = patience
-        # The transport used last is taken first, so that few connections stay open.
+        # Last in, first out, so that few connections stay open.
         self._free: list[PooledTransport] = []
         self._transports: list[PooledTransport] = []
 
     @contextmanager
     def taken(self, deadline: float) -> Iterator[PooledTransport]:
-        """A transport for the calling thread, bound to *deadline* in monotonic time.
+        """Lend the calling thread a transport until the block ends.
 
-        A response that was not read whole is closed when the block ends.
+        *deadline* is in :func:`time.monotonic` time. The last response is closed afterwards.
         """
         self._context.deadline.at = deadline
         self._context.deadline.patience = self._patience
@@ -268,10 +267,10 @@ class TransportPool:
 
 
 def tls_context() -> DeadlineContext:
-    """A TLS context; one for all pools, since its certificate authorities need a megabyte.
+    """Make a TLS context to share between pools: its certificate authorities take a megabyte.
 
     The authorities are those that requests would use: ``REQUESTS_CA_BUNDLE`` (a file or a folder),
-    else certifi's.
+    or else certifi's.
     """
     context = DeadlineContext(ssl.PROTOCOL_TLS_CLIENT)
     context.deadline = _Deadline()
@@ -291,12 +290,12 @@ def tls_context() -> DeadlineContext:
 
 def _read_body(response: requests.Response) -> None:
     body = BytesIO()
-    for piece in response.iter_content(_PIECE_BYTES):
-        if body.tell() + len(piece) > MAX_BODY_BYTES:
+    for chunk in response.iter_content(_CHUNK_BYTES):
+        if body.tell() + len(chunk) > MAX_BODY_BYTES:
             response.close()
             raise BodyTooLarge
-        body.write(piece)
-    # CPython hands over the buffer; joining pieces would hold the body twice.
+        body.write(chunk)
+    # In CPython, getvalue() does not copy; joining chunks would hold the body in memory twice.
     response._content = body.getvalue()
     response.json = partial(parse_json, response._content)  # type: ignore[method-assign]
 

@@ -1,9 +1,8 @@
-"""What Instagram's answers mean, and the error for clients when every source refused.
+"""What Instagram's answers mean, and which error clients get when every source refused.
 
-The meanings come from captures and bug reports of autumn 2026; those of Instaloader's exceptions,
-from the source of Instaloader 4.16. Three things are decided here and nowhere else: the
-:class:`Reason` of one refusal, which of several refusals counts, and whether to leave Instagram
-alone for a while.
+The meanings come from captures and bug reports from autumn 2026. Those of Instaloader's exceptions
+come from the source of Instaloader 4.16. Only this module decides the :class:`Reason` of a refusal,
+which of several refusals counts, and whether to begin a cool-down.
 """
 
 import re
@@ -46,75 +45,75 @@ __all__ = [
     "reason_of_redirect",
     "reason_of_response",
     "retry_after_of",
-    "seen_in",
+    "summary_of",
     "verdict",
 ]
 
 MAX_RETRY_AFTER_SECONDS = 24 * 60 * 60.0
-"""The longest ``Retry-After`` that counts."""
+"""The maximum ``Retry-After``; longer ones are capped."""
 
-_COMPLAINT_CHARACTERS = 1000
-_MOST_ERRORS = 10
-_MOST_KEYS = 20
-_SEEN_CHARACTERS = 200
+_MAX_ERROR_CHARACTERS = 1000
+_MAX_ERRORS = 10
+_MAX_KEYS = 20
+_SUMMARY_CHARACTERS = 200
 _HOSTS = (None, "instagram.com", "www.instagram.com")
 
 
 class Reason(StrEnum):
-    """Why a source gave no media. The values are labels of a metric."""
+    """Why a source returned no media. The values are labels of a metric."""
 
     GONE = "gone"
     """The page says that the post does not exist."""
     EMPTY = "empty"
-    """The API has no such post: gone, most likely, or hidden from this client."""
+    """The API has no such post: most likely it is gone, or else hidden from this client."""
     NULL = "null"
     """``null`` where the post should be: the query is retired, or the post is gone."""
     RETIRED = "retired"
     """``execution error`` or ``invalid request``: the query is retired, or the post is gone."""
     GATED = "gated"
-    """The post itself needs a login, or is not shown in this country: age, region, private."""
+    """The post needs a login (private or age-restricted), or is not shown in this country."""
     NEEDS_LOGIN = "needs_login"
     """The API refuses clients that are not logged in."""
     LOGIN_WALL = "login_wall"
-    """The page is a login form: this address asked too much, or the post needs a login."""
+    """The page is a login form: this address sent too many requests, or the post needs a login."""
     SESSION_ENDED = "session_ended"
     """Instagram ended the session."""
     CHALLENGE = "challenge"
-    """A person must look at the account in a browser."""
+    """The account must be confirmed in a browser."""
     STALE = "stale"
-    """The page tokens, or the session, are out of date."""
+    """The page tokens or the session are out of date."""
     RATE_LIMITED = "rate_limited"
-    """429, or the same as an error in a 200: certainly a rate limit."""
+    """429, or an equivalent error code in a 200: certainly a rate limit."""
     SOFT_BLOCK = "soft_block"
     """401 with ``require_login`` and no message: this address is blocked for a while."""
     THROTTLED = "throttled"
-    """The post's page, without any data: as good as a 429."""
+    """The post's page without any data: equivalent to a 429."""
     WAIT = "wait"
     """"Please wait a few minutes": a rate limit, or a retired query."""
     CLOSED = "closed"
-    """The source is closed for a while: ``feedback_required``, the page tokens are missing, or
-    Instagram wants the TLS handshake of a browser."""
+    """The source is temporarily unavailable: ``feedback_required``, no page tokens, or Instagram
+    expects a browser's TLS handshake."""
     PACE = "pace"
-    """Our own pace allows no request now; nothing was sent."""
+    """The service's own pace allows no request now; nothing was sent."""
     CHANGED = "changed"
-    """The answer makes no sense to this version, or is larger than it may be."""
+    """This version does not understand the answer, or the answer is too large."""
     FAILED = "failed"
-    """Instagram's own 5xx."""
+    """A 5xx from Instagram."""
     UNREACHABLE = "unreachable"
-    """No connection, or it broke."""
+    """The connection failed or broke."""
     LATE = "late"
-    """No answer within the time that this source had."""
+    """No answer arrived in the time allotted to the source."""
 
 
 LIMITS = frozenset({Reason.RATE_LIMITED, Reason.SOFT_BLOCK, Reason.THROTTLED})
-"""The signs of a limit: they slow the pace and, unless contradicted, begin a cool-down."""
+"""Signs of a rate limit. They slow the pace and, if no source has the post, begin a cool-down."""
 
 SAME_QUERY: Mapping[str, str] = {"root_query": "api"}
-"""Sources that send the same query as another one, so they have the same files and gaps."""
+"""Sources that send the same query as another source, and so return the same files and gaps."""
 
 
 class Refused(Exception):
-    """A source gave no media; ``retry_after`` is in seconds, if Instagram or our pace gave it."""
+    """A source returned no media; ``retry_after`` is in seconds, if known."""
 
     def __init__(self, reason: Reason, *, retry_after: float | None = None) -> None:
         super().__init__(reason)
@@ -123,7 +122,7 @@ class Refused(Exception):
 
 
 class Refusal(NamedTuple):
-    """One source's refusal, and whether it was asked with a session."""
+    """One source's refusal, and whether the source was used with a session."""
 
     source: str
     with_session: bool
@@ -133,8 +132,8 @@ class Refusal(NamedTuple):
 
 _UNCERTAIN = frozenset({Reason.RETIRED, Reason.NULL, Reason.CLOSED})
 _WALLS = frozenset({Reason.LOGIN_WALL, Reason.STALE})
-_LOGIN_ASKED = _WALLS | {Reason.SESSION_ENDED}
-_OWN: Mapping[Reason, type[ScrapeError]] = {
+_LOGIN_REQUIRED = _WALLS | {Reason.SESSION_ENDED}
+_ERRORS: Mapping[Reason, type[ScrapeError]] = {
     Reason.CHANGED: InstagramChanged,
     Reason.NULL: InstagramChanged,
     Reason.RETIRED: InstagramChanged,
@@ -142,8 +141,8 @@ _OWN: Mapping[Reason, type[ScrapeError]] = {
     Reason.UNREACHABLE: InstagramUnreachable,
     Reason.LATE: DeadlineExceeded,
 }
-# Words about the account come first: to leave the account alone is always right.
-_WORDS = (
+# Phrases about the account come first, because pausing the account is always safe.
+_PHRASES = (
     ("checkpoint_required", Reason.CHALLENGE),
     ("challenge_required", Reason.CHALLENGE),
     ("consent_required", Reason.CHALLENGE),
@@ -152,7 +151,7 @@ _WORDS = (
     ("feedback_required", Reason.CLOSED),
     ("login_required", Reason.NEEDS_LOGIN),
 )
-_RETIRED_WORDS = ("execution error", "invalid request")
+_RETIRED_PHRASES = ("execution error", "invalid request")
 _DELETED = re.compile(r"\b(?:media|post)\b.{0,40}\b(?:deleted|removed|not found|unavailable)\b")
 _CODES = {
     "1675004": Reason.RATE_LIMITED,
@@ -175,7 +174,7 @@ _TOKEN = re.compile(
     r"""(\\?"(?:[a-z_]*(?:token|nonce|secret)|lsd|fb_dtsg|sessionid|[lf])\\?"\s?:\s?\\?")[^"\\]*""",
     re.IGNORECASE,
 )
-_TIMED = frozenset({Reason.RATE_LIMITED, Reason.SOFT_BLOCK, Reason.WAIT})
+_WITH_RETRY_AFTER = frozenset({Reason.RATE_LIMITED, Reason.SOFT_BLOCK, Reason.WAIT})
 _STATUSES: Mapping[int, Reason] = {
     HTTPStatus.UNAUTHORIZED: Reason.NEEDS_LOGIN,
     HTTPStatus.FORBIDDEN: Reason.NEEDS_LOGIN,
@@ -190,7 +189,7 @@ _UNREADABLE = (
     exceptions.AbortDownloadException,
     requests.RequestException,
     urllib3.exceptions.HTTPError,
-    # What Instaloader's code raises for an answer of an unexpected shape.
+    # Instaloader raises these for an answer in an unexpected shape.
     AssertionError,
     AttributeError,
     LookupError,
@@ -202,19 +201,18 @@ _UNREADABLE = (
 
 
 def verdict(refusals: Sequence[Refusal]) -> ScrapeError:
-    """The error that stands for *refusals*, all of one scrape and none contradicted by media.
+    """Return the error for clients, from the *refusals* of all sources in one scrape.
 
-    A page that says that the post is gone counts first. Next comes a refusal that says how long to
-    wait. An account that must be confirmed and a post that needs a login come before limits without
-    a time; those come before what the API merely suggests. A login form instead of the page can
-    mean anything, so it comes last. If a login is needed and was used, the login's own trouble
-    counts.
+    In order of precedence: a page that says the post is gone; a refusal that states how long to
+    wait; an account that must be confirmed; a post that needs a login; a limit without a duration;
+    what the API merely suggests; and last a login form instead of the page, which can mean
+    anything. If the post needs a login and a session was used, a failure of that session wins.
     """
-    error = _of_all(refusals)
-    return (_by_session(refusals) if type(error) is PostForbidden else None) or error
+    error = _overall(refusals)
+    return (_session_failure(refusals) if type(error) is PostForbidden else None) or error
 
 
-def _of_all(refusals: Sequence[Refusal]) -> ScrapeError:
+def _overall(refusals: Sequence[Refusal]) -> ScrapeError:
     reasons = {refusal.reason for refusal in refusals}
     if Reason.GONE in reasons:
         return PostNotFound()
@@ -222,37 +220,41 @@ def _of_all(refusals: Sequence[Refusal]) -> ScrapeError:
     if waits:
         return _longest(waits)
     return (
-        _by_certain(reasons, refusals)
-        or _by_suggested(reasons, refusals)
-        or next((_OWN[one.reason]() for one in refusals if one.reason in _OWN), None)
-        or (PostForbidden() if reasons & _LOGIN_ASKED else RateLimited(cool_down=False))
+        _certain(reasons, refusals)
+        or _suggested(reasons, refusals)
+        or next((_ERRORS[one.reason]() for one in refusals if one.reason in _ERRORS), None)
+        or (PostForbidden() if reasons & _LOGIN_REQUIRED else RateLimited(cool_down=False))
     )
 
 
-def _by_session(refusals: Sequence[Refusal]) -> ScrapeError | None:
-    """What kept the session from a post that needs it; None if the account may not see the post."""
+def _session_failure(refusals: Sequence[Refusal]) -> ScrapeError | None:
+    """Return why the session could not get a post that needs it.
+
+    None if it ended, its account may not see the post, or none of the refusals is conclusive.
+    """
     reasons = [refusal.reason for refusal in refusals if refusal.with_session]
     if not {Reason.GATED, Reason.SESSION_ENDED}.isdisjoint(reasons):
         return None
     if not (LIMITS | {Reason.WAIT, Reason.CLOSED}).isdisjoint(reasons):
-        return RateLimited(cool_down=_concerns_everybody(refusals))
-    return next((_OWN[one]() for one in reasons if one in _OWN and one not in _UNCERTAIN), None)
+        return RateLimited(cool_down=_limited_logged_out(refusals))
+    failures = [reason for reason in reasons if reason in _ERRORS and reason not in _UNCERTAIN]
+    return _ERRORS[failures[0]]() if failures else None
 
 
-def _by_certain(reasons: Set[Reason], refusals: Sequence[Refusal]) -> ScrapeError | None:
-    """What is known for certain of the account, the post or this address."""
+def _certain(reasons: Set[Reason], refusals: Sequence[Refusal]) -> ScrapeError | None:
+    """Return what is certain about the account, the post or this address."""
     if Reason.CHALLENGE in reasons:
         return ChallengeRequired()
     if Reason.GATED in reasons:
         return PostForbidden()
     if reasons & LIMITS:
-        return RateLimited(cool_down=_concerns_everybody(refusals))
+        return RateLimited(cool_down=_limited_logged_out(refusals))
     return None
 
 
-def _by_suggested(reasons: Set[Reason], refusals: Sequence[Refusal]) -> ScrapeError | None:
-    """What the API suggests; a login form instead of the page may confirm it."""
-    # Two queries that are null at once are hardly both retired.
+def _suggested(reasons: Set[Reason], refusals: Sequence[Refusal]) -> ScrapeError | None:
+    """Return what the API suggests, which a login form instead of the page may confirm."""
+    # Two different queries that are both null are unlikely to be both retired.
     nulls = {
         SAME_QUERY.get(refusal.source, refusal.source)
         for refusal in refusals
@@ -272,46 +274,48 @@ def _longest(waits: Sequence[Refusal]) -> ScrapeError:
     limited = [refusal for refusal in waits if refusal.reason is not Reason.PACE]
     seconds = max(refusal.retry_after or 0.0 for refusal in limited or waits)
     if limited:
-        return RateLimited(retry_after=seconds, cool_down=_concerns_everybody(limited))
+        return RateLimited(retry_after=seconds, cool_down=_limited_logged_out(limited))
     return PaceExceeded(retry_after=seconds)
 
 
-def _concerns_everybody(refusals: Sequence[Refusal]) -> bool:
-    """Whether a limit was met logged out; after one on the account, only the account rests."""
+def _limited_logged_out(refusals: Sequence[Refusal]) -> bool:
+    """Return whether a limit was met logged out; a limit on the account pauses only the account."""
     return any(refusal.reason in LIMITS and not refusal.with_session for refusal in refusals)
 
 
 def reason_of_response(response: requests.Response, *, with_session: bool) -> Refused | None:
-    """Why the API refuses, or None if its answer is not a refusal.
+    """Return why the API refused, or None if its answer is not a refusal.
 
-    The body of *response* was read and has no media: with media, an error would only be a warning.
+    The body of *response* must have been read, and must contain no media: in an answer with media,
+    an error is only a warning.
     """
     if response.is_redirect:
         return reason_of_redirect(response, with_session=with_session)
     reason = _reason_of_answer(response, with_session=with_session)
     if reason is None:
         return None
-    return Refused(reason, retry_after=retry_after_of(response) if reason in _TIMED else None)
+    timed = reason in _WITH_RETRY_AFTER
+    return Refused(reason, retry_after=retry_after_of(response) if timed else None)
 
 
 def _reason_of_answer(response: requests.Response, *, with_session: bool) -> Reason | None:
     status, ok = response.status_code, response.status_code == HTTPStatus.OK
     if status == HTTPStatus.TOO_MANY_REQUESTS:
         return Reason.RATE_LIMITED
-    said = _Complaint.of(response)
-    reason = said.reason(with_session=with_session)
-    if reason is None and (not ok or said.failed):
-        reason = said.reason_of_failure(with_session=with_session)
+    error = _ErrorBody.of(response)
+    reason = error.reason(with_session=with_session)
+    if reason is None and (not ok or error.failed):
+        reason = error.reason_of_failure(with_session=with_session)
     if reason is None and status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         return Reason.FAILED
-    unknown = Reason.CHANGED if not ok or (said.failed and said.words) else None
+    unknown = Reason.CHANGED if not ok or (error.failed and error.text) else None
     return reason or _STATUSES.get(status, unknown)
 
 
 def reason_of_redirect(
     response: requests.Response, *, with_session: bool, page: bool = False
 ) -> Refused:
-    """What a redirect away from the post means: a login form, a challenge, or something unknown."""
+    """Return what a redirect away from the post means: a login form, a challenge, or unknown."""
     target = location_of(response)
     if target is None or target.hostname not in _HOSTS:
         return Refused(Reason.CHANGED)
@@ -327,35 +331,35 @@ def reason_of_redirect(
 
 
 def location_of(response: requests.Response) -> SplitResult | None:
-    """Where a redirect leads, relative or not; None if its ``Location`` is not a URL."""
+    """Return the target of a redirect, maybe relative; None if ``Location`` is not a URL."""
     try:
         target = urlsplit(response.headers.get("Location", ""))
-        # A port that is not a number raises only when it is read.
+        # An invalid port raises only when it is read.
         _ = target.port
     except ValueError:
         return None
     return target
 
 
-def seen_in(response: requests.Response, secrets: Collection[str] = ()) -> dict[str, Any]:
-    """A summary of an unexpected answer, for the log.
+def summary_of(response: requests.Response, secrets: Collection[str] = ()) -> dict[str, Any]:
+    """Summarize an unexpected answer for the log.
 
-    Its status, the keys of its JSON, and the first 200 characters. Left out are *secrets*, what
-    looks like a token, and the queries of URLs.
+    The summary has its status, the keys of its JSON, and its first 200 characters. *secrets*,
+    anything that looks like a token, and the queries of URLs are redacted.
     """
-    start = response.content[: 10 * _SEEN_CHARACTERS].decode("utf-8", "replace")
+    start = response.content[: 10 * _SUMMARY_CHARACTERS].decode("utf-8", "replace")
     for secret in secrets:
         start = start.replace(secret, "[secret]")
     start = _TOKEN.sub(r"\1[secret]", _QUERY.sub("?[scrubbed]", start))
     data = _json_of(response)
-    keys = [str(key)[:50] for key in data][:_MOST_KEYS] if isinstance(data, dict) else None
-    return {"status": response.status_code, "keys": keys, "start": start[:_SEEN_CHARACTERS]}
+    keys = [str(key)[:50] for key in data][:_MAX_KEYS] if isinstance(data, dict) else None
+    return {"status": response.status_code, "keys": keys, "start": start[:_SUMMARY_CHARACTERS]}
 
 
 def reason_of_error(error: BaseException) -> Refused | None:
-    """What an exception of Instaloader or requests means; None for a fault of ours.
+    """Return what an exception from Instaloader or requests means; None for a bug in the service.
 
-    Instaloader's outermost exception says little: the whole chain of causes counts.
+    The whole chain of causes counts, because Instaloader's outermost exception reveals little.
     """
     chain = tuple(chain_of(error))
     for link in chain:
@@ -368,7 +372,7 @@ def reason_of_error(error: BaseException) -> Refused | None:
 
 
 def chain_of(error: BaseException) -> Iterator[BaseException]:
-    """*error*, what caused it, what caused that, and so on."""
+    """Yield *error* and each cause or context in its chain."""
     seen: set[int] = set()
     link: BaseException | None = error
     while link is not None and id(link) not in seen:
@@ -378,9 +382,9 @@ def chain_of(error: BaseException) -> Iterator[BaseException]:
 
 
 def retry_after_of(response: requests.Response) -> float | None:
-    """Seconds from a ``Retry-After`` header, a day at most; None if it is missing or invalid.
+    """Return the seconds in a ``Retry-After`` header, at most a day; None if missing or invalid.
 
-    Both forms of RFC 9110, section 10.2.3. A date without a zone is UTC.
+    Both forms of RFC 9110, section 10.2.3, are accepted. A date without a time zone is in UTC.
     """
     value = response.headers.get("Retry-After", "").strip()
     if value.isascii() and value.isdecimal():
@@ -395,34 +399,34 @@ def retry_after_of(response: requests.Response) -> float | None:
     return min(max(0.0, seconds), MAX_RETRY_AFTER_SECONDS)
 
 
-class _Complaint(NamedTuple):
-    """The error texts of an answer beside its data, in lower case; empty for a good answer.
+class _ErrorBody(NamedTuple):
+    """The error messages in an answer, in lower case, and its error codes.
 
-    Any caption may hold the words in question, so the data itself is never searched.
+    The answer's data is never searched, because a caption may contain the same phrases.
     """
 
-    words: str
+    text: str
     codes: tuple[str, ...] = ()
     requires_login: bool = False
     failed: bool = False
     is_json: bool = False
 
     @classmethod
-    def of(cls, response: requests.Response) -> "_Complaint":
+    def of(cls, response: requests.Response) -> "_ErrorBody":
         data, ok = _json_of(response), response.status_code == HTTPStatus.OK
         if data is _NO_JSON:
-            start = b"" if ok else response.content[:_COMPLAINT_CHARACTERS]
+            start = b"" if ok else response.content[:_MAX_ERROR_CHARACTERS]
             return cls(start.decode("utf-8", "replace").lower())
         if not isinstance(data, dict):
             return cls("")
         listed = data.get("errors")
-        errors = [data, *(listed[:_MOST_ERRORS] if isinstance(listed, list) else ())]
+        errors = [data, *(listed[:_MAX_ERRORS] if isinstance(listed, list) else ())]
         errors = [error for error in errors if isinstance(error, dict)]
         texts = [error.get(key) for error in errors for key in ("message", "error_type")]
         codes = [error.get(key) for error in errors for key in ("error", "code")]
         return cls(
             " ".join(
-                text[:_COMPLAINT_CHARACTERS].lower() for text in texts if isinstance(text, str)
+                text[:_MAX_ERROR_CHARACTERS].lower() for text in texts if isinstance(text, str)
             ).strip(),
             tuple(str(code) for code in codes if isinstance(code, int | str)),
             data.get("require_login") is True,
@@ -431,24 +435,24 @@ class _Complaint(NamedTuple):
         )
 
     def reason(self, *, with_session: bool) -> Reason | None:
-        """What the complaint means in any answer; None if that is uncertain."""
+        """Return the reason that holds in any answer; None if there is none."""
         for code in self.codes:
             if code in _CODES:
                 return _CODES[code]
-        for word, reason in _WORDS:
-            if word in self.words:
+        for phrase, reason in _PHRASES:
+            if phrase in self.text:
                 ended = with_session and reason is Reason.NEEDS_LOGIN
                 return Reason.SESSION_ENDED if ended else reason
         return None
 
     def reason_of_failure(self, *, with_session: bool) -> Reason | None:
-        """What else the complaint means in an answer that failed."""
-        if any(word in self.words for word in _RETIRED_WORDS):
+        """Return a reason that holds only in an answer that failed; None if there is none."""
+        if any(phrase in self.text for phrase in _RETIRED_PHRASES):
             return Reason.RETIRED
-        if self.is_json and _DELETED.search(self.words):
-            # Logged out, only the page knows for certain.
+        if self.is_json and _DELETED.search(self.text):
+            # Logged out, only the page is conclusive.
             return Reason.GONE if with_session else Reason.EMPTY
-        return Reason.SOFT_BLOCK if self.requires_login and not self.words else None
+        return Reason.SOFT_BLOCK if self.requires_login and not self.text else None
 
 
 def _json_of(response: requests.Response) -> Any:

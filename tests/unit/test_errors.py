@@ -1,4 +1,4 @@
-"""What a client gets for an exception."""
+"""The response that a client gets for an exception."""
 
 from scrapper.errors import (
     INTERNAL_ERROR,
@@ -10,18 +10,18 @@ from scrapper.errors import (
 )
 
 
-def test_error_without_an_entry_gets_that_of_its_base() -> None:
+def test_error_without_an_entry_uses_its_base_class_entry() -> None:
     class PostArchived(PostNotFound):
         pass
 
     assert response_to(PostArchived()) == RESPONSES[PostNotFound]
 
 
-def test_error_nobody_foresaw_is_an_internal_one() -> None:
+def test_unexpected_exception_is_an_internal_error() -> None:
     assert response_to(OSError("/a/secret/path")) == INTERNAL_ERROR
     assert response_to(ScrapeError()) == INTERNAL_ERROR
 
 
-def test_too_large_says_how_small_the_smallest_is() -> None:
+def test_media_too_large_message_states_the_smallest_size() -> None:
     assert response_to(MediaTooLarge(12_345_678))[2].endswith("the smallest is 12.35 MB")
     assert response_to(MediaTooLarge()) == RESPONSES[MediaTooLarge]

@@ -44,7 +44,7 @@ SHORTCODES = st.text(string.ascii_letters + string.digits + "_-", min_size=5, ma
         "https://www.instagram.com/reel/SHORT%43ODE/",
     ],
 )
-def test_a_post_url_names_its_shortcode(url: str) -> None:
+def test_post_url_gives_its_shortcode(url: str) -> None:
     assert read_link(url, max_length=512) == "SHORTCODE"
 
 
@@ -94,7 +94,7 @@ def test_a_post_url_names_its_shortcode(url: str) -> None:
         "javascript:https://www.instagram.com/reel/SHORTCODE/",
     ],
 )
-def test_every_other_text_is_refused(url: str) -> None:
+def test_any_other_text_is_an_invalid_url(url: str) -> None:
     with pytest.raises(InvalidURL):
         read_link(url, max_length=512)
 
@@ -104,7 +104,7 @@ def test_every_other_text_is_refused(url: str) -> None:
     list(" \t\r\n\v\f\x1c\x85\u00a0\u2003\u2028\u2029\u202f\u3000")
     + list("\u200b\u200c\u200d\u2060\ufeff\u200e\u200f\u202a\u202e\u2066\u2069\u061c\u00ad"),
 )
-def test_white_and_invisible_characters_around_a_url_do_not_count(around: str) -> None:
+def test_whitespace_and_invisible_characters_around_a_url_are_ignored(around: str) -> None:
     url = "https://www.instagram.com/reel/SHORTCODE/"
     for text in (around + url, url + around, f"{around} {url}\n{around}"):
         assert read_link(text, max_length=len(url)) == "SHORTCODE"
@@ -127,11 +127,11 @@ def test_white_and_invisible_characters_around_a_url_do_not_count(around: str) -
         ("?img_index=" + "9" * 400, None),
     ],
 )
-def test_a_link_may_name_an_item(query: str, item: int | None) -> None:
+def test_img_index_gives_the_item_number(query: str, item: int | None) -> None:
     assert item_in(f"https://www.instagram.com/p/SHORTCODE/{query}") == item
 
 
-def test_a_url_may_have_the_greatest_length_at_most() -> None:
+def test_url_longer_than_the_maximum_is_invalid() -> None:
     url = "https://www.instagram.com/reel/SHORTCODE/?x="
     longest = url + "y" * (512 - len(url))
     assert read_link(longest, max_length=512) == "SHORTCODE"
@@ -145,7 +145,7 @@ def test_a_url_may_have_the_greatest_length_at_most() -> None:
     user=st.sampled_from(["", "/someone", "/a.b_c1"]),
     tail=st.sampled_from(["", "/", "/?igsh=x", "/embed/", "?a=1#b"]),
 )
-def test_every_shortcode_survives_in_every_form_of_url(
+def test_every_form_of_url_preserves_the_shortcode(
     shortcode: str, kind: str, user: str, tail: str
 ) -> None:
     url = f"https://www.instagram.com{user}/{kind}/{shortcode}{tail}"
@@ -153,7 +153,7 @@ def test_every_shortcode_survives_in_every_form_of_url(
 
 
 @given(st.text() | st.text().map("https://www.instagram.com/".__add__))
-def test_any_text_gives_a_shortcode_or_invalid_url(text: str) -> None:
+def test_arbitrary_text_never_gives_a_malformed_link(text: str) -> None:
     with suppress(InvalidURL, UnsupportedLink):
         link = read_link(text, max_length=512)
         assert isinstance(link, ShareLink) or is_shortcode(link)
@@ -167,7 +167,7 @@ def test_any_text_gives_a_shortcode_or_invalid_url(text: str) -> None:
         ("https://www.instagram.com/share/reel/BASE_64-x/?igsh=1", "share/reel/BASE_64-x/"),
     ],
 )
-def test_a_share_link_is_not_read_as_a_post(url: str, path: str) -> None:
+def test_share_link_is_not_read_as_a_post(url: str, path: str) -> None:
     assert read_link(url, max_length=512) == ShareLink(path)
     assert not names_story(url)
 
@@ -187,7 +187,7 @@ def test_a_share_link_is_not_read_as_a_post(url: str, path: str) -> None:
         "%73/aGlnaGxpZ2h0OjE3OTAw?story_media_id=3456789012345678901",
     ],
 )
-def test_the_link_of_a_story_names_its_number(path: str) -> None:
+def test_story_link_gives_the_shortcode_of_its_media_id(path: str) -> None:
     url = f"https://www.instagram.com/{path}"
     assert read_link(url, max_length=512) == "C_4-0q4Vmw1"
     assert Shortcode("C_4-0q4Vmw1").media_id == 3456789012345678901
@@ -195,16 +195,16 @@ def test_the_link_of_a_story_names_its_number(path: str) -> None:
 
 
 @pytest.mark.parametrize("path", ["stories/p", "s/p", "stories/reel", "stories.fan/p", "p"])
-def test_the_link_of_a_post_is_not_a_story(path: str) -> None:
+def test_post_link_does_not_name_a_story(path: str) -> None:
     url = f"https://www.instagram.com/{path}/SHORTCODE/?story_media_id=3456789012345678901"
     assert read_link(url, max_length=512) == "SHORTCODE"
-    # A number may be a shortcode, too.
+    # A shortcode may consist of digits alone.
     for link in (url, url.replace("SHORTCODE", "3456789012345678901")):
         assert not names_story(link)
 
 
 @pytest.mark.parametrize(
-    ("path", "refusal"),
+    ("path", "error"),
     [
         ("stories/someone/1/", StoryLink),
         ("stories/someone/x/", StoryLink),
@@ -225,12 +225,12 @@ def test_the_link_of_a_post_is_not_a_story(path: str) -> None:
         ("music/audio/1234567890/", AudioLink),
     ],
 )
-def test_a_link_to_another_kind_of_page_is_named(path: str, refusal: type[UnsupportedLink]) -> None:
-    with pytest.raises(refusal):
+def test_link_to_another_page_raises_its_own_error(path: str, error: type[UnsupportedLink]) -> None:
+    with pytest.raises(error):
         read_link(f"https://www.instagram.com/{path}", max_length=512)
 
 
-# What looks like a user's name, and is a page of Instagram's own.
+# These look like user names but are Instagram's own pages.
 PAGES = [
     *("about", "accounts", "api", "developer", "direct", "explore", "graphql", "legal"),
     *("music", "p", "press", "reel", "reels", "s", "share", "stories", "tv", "web"),
@@ -240,13 +240,13 @@ PAGES = [
 @pytest.mark.parametrize(
     "path", ["", "accounts/login/", "share/p/", "us%2Fer/", *(f"{it}/" for it in PAGES)]
 )
-def test_a_path_that_names_nothing_is_an_invalid_url(path: str) -> None:
+def test_path_without_a_post_or_profile_is_invalid(path: str) -> None:
     with pytest.raises(InvalidURL):
         read_link(f"https://www.instagram.com/{path}", max_length=512)
 
 
 @pytest.mark.parametrize(
-    ("text", "names"),
+    ("text", "link"),
     [
         ("https://www.instagram.com/p/SHORTCODE/", "SHORTCODE"),
         (" instagram.com/reel/SHORTCODE?x=1\n", "SHORTCODE"),
@@ -259,5 +259,5 @@ def test_a_path_that_names_nothing_is_an_invalid_url(path: str) -> None:
         ("", None),
     ],
 )
-def test_a_pasted_link_needs_no_beginning(text: str, names: object) -> None:
-    assert pasted_link(text, max_length=512) == names
+def test_pasted_link_may_lack_its_scheme(text: str, link: object) -> None:
+    assert pasted_link(text, max_length=512) == link

@@ -90,7 +90,7 @@ def test_links_to_files_are_followed(
 def test_keys_and_logins_survive_replaced_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, put: Callable[[Path], None]
 ) -> None:
-    monkeypatch.setattr("scrapper.instagram.login.session._SECONDS_BETWEEN_LOOKS", 0)
+    monkeypatch.setattr("scrapper.instagram.login.session._SECONDS_BETWEEN_RELOADS", 0)
     keys_path, cookies_path = tmp_path / "keys", tmp_path / "cookies"
     write(keys_path, KEYS)
     write(cookies_path, COOKIES.encode())
@@ -119,7 +119,7 @@ def test_a_stored_login_outlives_its_file(tmp_path: Path, put: Callable[[Path], 
     login.use({"sessionid": "one-of-8-or-more"}, "me")
     assert login.session()
     put(path)
-    login._look_again()
+    login._try_reload()
     again = Login(stored=LoginFile(path)).session()
     assert again is not None
     assert again.cookies == {"sessionid": "one-of-8-or-more"}

@@ -1,1 +1,1 @@
-"""The session of an Instagram account."""
+"""The Instagram session: reading cookies, storing them, and checking that it is alive."""

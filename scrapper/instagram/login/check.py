@@ -1,4 +1,4 @@
-"""Ask Instagram once whether a session is alive, and whose it is."""
+"""Checks with one request whether a session is alive, and whose it is."""
 
 import re
 
@@ -7,22 +7,22 @@ from scrapper.instagram.page_refusal import refusal_of_page, route_of
 from scrapper.instagram.tokens import find_tokens
 from scrapper.instagram.verdict import Reason, Refused
 
-__all__ = ["view_as"]
+__all__ = ["check_session"]
 
 _MAX_OBJECT_BYTES = 20_000
 _DTSG = b'"DTSGInitialData"'
 _USERNAME = re.compile(rb'"username":\s?"([A-Za-z0-9._]{1,30})"')
 
 
-def view_as(context: Context) -> str:
-    """The name of the account, from the start page; empty if the page does not say.
+def check_session(context: Context) -> str:
+    """Return the account's user name from the start page, or "" if the page does not contain it.
 
-    One request. A start page that is a login form, or a redirect to one, means that Instagram
-    ended the session.
+    One request. If the start page is a login form, or redirects to one, Instagram has ended the
+    session.
 
     Raises:
-        Refused: the session ended, or its account must be confirmed, or Instagram cannot be
-            asked now, or the page is not Instagram's.
+        Refused: the session ended, its account must be confirmed, Instagram cannot be queried now,
+            or the page is not Instagram's.
         Exception: whatever requests raises.
     """
     response = context.view("")
@@ -36,15 +36,13 @@ def view_as(context: Context) -> str:
     return name
 
 
-def _username(html: bytes, number: str) -> str:
-    """The ``username`` in the same JSON object as the account's *number*.
-
-    Some scripts of the page hold JSON inside a JSON string.
-    """
-    if not number.isascii() or not number.isdecimal():
+def _username(html: bytes, user_id: str) -> str:
+    """Return the ``username`` in the same JSON object as the account's *user_id*, or ""."""
+    if not user_id.isascii() or not user_id.isdecimal():
         return ""
+    # Some scripts of the page contain JSON inside a JSON string.
     plain = html.replace(b'\\"', b'"')
-    for found in re.finditer(rb'"(?:id|pk|pk_id)":\s?"?%b"?[,}]' % number.encode(), plain):
+    for found in re.finditer(rb'"(?:id|pk|pk_id)":\s?"?%b"?[,}]' % user_id.encode(), plain):
         start = plain.rfind(b"{", max(0, found.start() - _MAX_OBJECT_BYTES), found.start())
         end = plain.find(b"}", found.end() - 1, found.end() + _MAX_OBJECT_BYTES)
         named = _USERNAME.search(plain, start, end) if -1 not in (start, end) else None

@@ -1,8 +1,8 @@
-"""Reads Instagram's cookies from a text, in each common form.
+"""Parses Instagram's cookies from text in any of the common formats.
 
-A cookies.txt (Netscape format) whose tabs may have become spaces on the way through a form; the
-JSON that a browser's extension exports; a ``Cookie`` header from the developer tools; or the value
-of ``sessionid`` alone. The text is in UTF-8, or in UTF-16, as PowerShell writes it.
+These are: a cookies.txt (Netscape format), even if a web form turned its tabs into spaces; the JSON
+that a browser extension exports; a ``Cookie`` header from the developer tools; and the value of
+``sessionid`` alone. The text is in UTF-8, or in UTF-16 as written by PowerShell.
 """
 
 import codecs
@@ -17,29 +17,33 @@ from scrapper.instagram.safe_json import parse_json
 __all__ = ["SECRET_COOKIES", "SESSION_ID", "parse_cookies", "valid_cookies", "with_session"]
 
 SECRET_COOKIES = ("sessionid", "csrftoken")
-"""The cookies that open the account."""
+"""The cookies that give access to the account."""
 
 SESSION_ID = r"^[0-9]{1,20}(:|%3[Aa])[!#-+.-:<-\[\]-~-]{1,2000}$"
-"""The value of Instagram's cookie ``sessionid``: the account's number, then further parts."""
+"""The value of Instagram's cookie ``sessionid``: the account's ID, then further parts."""
 
 _EXPECTED = (
     "Copy one of these from a browser that is logged in to instagram.com: the text "
-    "of a cookies.txt, the JSON that an extension for cookies exports, the Cookie header of a "
+    "of a cookies.txt, the JSON that a cookie extension exports, the Cookie header of a "
     "request to instagram.com (developer tools, Network), or the value of the cookie sessionid "
     "(developer tools, Storage or Application)"
 )
-# The log's scrubber removes secrets; a shorter one could be an ordinary word.
-_SHORTEST_SECRET = 8
+# The log redacts secrets, and a shorter one could be an ordinary word.
+_MIN_SECRET_CHARACTERS = 8
 _DOMAIN = "instagram.com"
 _HTTP_ONLY = "#HttpOnly_"
 _FIELDS = 7
 _FLAGS = ("TRUE", "FALSE")
 _MAX_COOKIES = 100
-# RFC 6265, section 4.1.1, and the double quote and comma that browsers let pass.
+# RFC 6265, section 4.1.1, plus the double quotes and commas that browsers accept.
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}")
 _VALUE = re.compile(r"[!-:<-\[\]-~]{1,4096}")
 _HEADER = re.compile(r"^.{0,100}?\bcookie:\s*", re.IGNORECASE)
-_MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
+_BYTE_ORDER_MARKS = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (b"\xff\xfe", "utf-16"),
+    (b"\xfe\xff", "utf-16"),
+)
 
 
 class _Cookie(NamedTuple):
@@ -49,13 +53,13 @@ class _Cookie(NamedTuple):
     expires: Any = 0
 
     @property
-    def is_instagrams(self) -> bool:
+    def is_for_instagram(self) -> bool:
         host = str(self.domain).removeprefix("https://").strip("./").lower()
         return host == _DOMAIN or host.endswith(f".{_DOMAIN}")
 
     @property
-    def is_past(self) -> bool:
-        """Whether the cookie expired; an expiry of 0 means the end of the browser's session."""
+    def is_expired(self) -> bool:
+        """Whether the cookie has expired; an expiry of 0 marks a browser-session cookie."""
         try:
             return 0 < float(self.expires) < time.time()
         except (TypeError, ValueError):
@@ -63,10 +67,10 @@ class _Cookie(NamedTuple):
 
 
 def parse_cookies(content: bytes) -> dict[str, str]:
-    """Instagram's cookies in *content*, by name; expired ones are left out.
+    """Return Instagram's cookies in *content*, by name, without expired ones.
 
     Raises:
-        ValueError: there is no ``sessionid`` in it; the text says what was expected instead.
+        ValueError: *content* has no valid ``sessionid``; the message describes what to copy.
     """
     text = _text_of(content).strip()
     if text.startswith(("{", "[")):
@@ -76,15 +80,15 @@ def parse_cookies(content: bytes) -> dict[str, str]:
     else:
         lines = text.splitlines()
         cookies = [*_in_lines(lines)] or [*_in_header(lines)]
-    ours = [cookie for cookie in cookies if cookie.is_instagrams]
-    fresh = {cookie.name: cookie.value for cookie in ours if not cookie.is_past}
-    if "sessionid" not in fresh and any(cookie.name == "sessionid" for cookie in ours):
-        raise ValueError(f"The cookie sessionid in it has expired. {_EXPECTED}")
-    return with_session(fresh)
+    ours = [cookie for cookie in cookies if cookie.is_for_instagram]
+    current = {cookie.name: cookie.value for cookie in ours if not cookie.is_expired}
+    if "sessionid" not in current and any(cookie.name == "sessionid" for cookie in ours):
+        raise ValueError(f"The cookie sessionid has expired. {_EXPECTED}")
+    return with_session(current)
 
 
 def valid_cookies(cookies: Mapping[Any, Any]) -> dict[str, str]:
-    """The *cookies* that a header can carry, without secrets that are too short; at most 100."""
+    """Return at most 100 of *cookies* that fit in a header, without secrets that are too short."""
     valid = {
         name: value
         for name, value in cookies.items()
@@ -94,51 +98,52 @@ def valid_cookies(cookies: Mapping[Any, Any]) -> dict[str, str]:
         and _VALUE.fullmatch(value)
         and not _is_too_short(name, value)
     }
-    # Session cookies come first, so that the limit never drops them.
+    # The secret cookies come first, so that the limit never drops them.
     names = sorted(valid, key=lambda name: name not in SECRET_COOKIES)
     return {name: valid[name] for name in names[:_MAX_COOKIES]}
 
 
 def with_session(cookies: Mapping[Any, Any]) -> dict[str, str]:
-    """The valid ones of *cookies*, with the number of the account, which Instagram wants, too.
+    """Return the valid *cookies*, with ``ds_user_id``, which Instagram also needs.
 
     Raises:
-        ValueError: there is no ``sessionid`` among them, or a secret has fewer than 8 characters.
+        ValueError: there is no valid ``sessionid``, or a secret has fewer than 8 characters.
     """
     for name in SECRET_COOKIES:
         value = cookies.get(name)
         if isinstance(value, str) and value and _is_too_short(name, value):
             raise ValueError(
-                f"Its {name} has fewer than {_SHORTEST_SECRET} characters. {_EXPECTED}"
+                f"The cookie {name} has fewer than {_MIN_SECRET_CHARACTERS} characters. {_EXPECTED}"
             )
     valid = valid_cookies(cookies)
     session = valid.get("sessionid")
     if session is None:
-        raise ValueError(f"There is no cookie sessionid of instagram.com in it. {_EXPECTED}")
+        raise ValueError(f"No cookie sessionid for instagram.com was found. {_EXPECTED}")
     if re.fullmatch(SESSION_ID, session):
         valid.setdefault("ds_user_id", unquote(session).partition(":")[0])
     return valid
 
 
 def _is_too_short(name: str, value: str) -> bool:
-    return name in SECRET_COOKIES and len(unquote(value)) < _SHORTEST_SECRET
+    return name in SECRET_COOKIES and len(unquote(value)) < _MIN_SECRET_CHARACTERS
 
 
 def _text_of(content: bytes) -> str:
-    encoding = next((name for mark, name in _MARKS if content.startswith(mark)), "utf-8")
+    encodings = (name for mark, name in _BYTE_ORDER_MARKS if content.startswith(mark))
+    encoding = next(encodings, "utf-8")
     if b"\0" in content[:2]:
         encoding = "utf-16-be" if content[:1] == b"\0" else "utf-16-le"
     try:
         return content.decode(encoding)
     except UnicodeDecodeError:
-        raise ValueError(f"It is not a text. {_EXPECTED}") from None
+        raise ValueError(f"The content is not text. {_EXPECTED}") from None
 
 
 def _in_json(text: str) -> Iterator[_Cookie]:
     try:
         data = parse_json(text.encode())
     except ValueError:
-        raise ValueError(f"The JSON in it is incomplete. {_EXPECTED}") from None
+        raise ValueError(f"The JSON is incomplete or invalid. {_EXPECTED}") from None
     exported = data.get("cookies") if isinstance(data, dict) else data
     if isinstance(exported, list):
         for one in exported:
@@ -152,7 +157,7 @@ def _in_json(text: str) -> Iterator[_Cookie]:
     else:
         values = exported if isinstance(exported, dict) else data
         for name, value in values.items():
-            # A person may have typed the value: only its form shows that it is whole.
+            # The JSON may be typed by hand, so check that the value is complete.
             if name != "sessionid" or re.fullmatch(SESSION_ID, str(value)):
                 yield _Cookie(name, value)
 

@@ -1,4 +1,4 @@
-"""Sessions in files: a browser's cookies, and Instaloader's own format."""
+"""Reads sessions from files: a browser's cookies, and Instaloader's own format."""
 
 import os
 import pickle
@@ -17,11 +17,11 @@ __all__ = [
 ]
 
 MAX_COOKIES_BYTES = 1_000_000
-"""The largest file that is read: a cookies.txt may hold the cookies of many sites."""
+"""The largest file to read: a cookies.txt may contain the cookies of many sites."""
 
-# The opcodes of a pickled dictionary of texts, in all protocols. None of them can run code or take
-# longer than the length suggests.
-_OPCODES_OF_TEXTS = (
+# The opcodes of a pickled dictionary of strings, in all protocols. None of them can run code, or
+# take more time than the length of the pickle suggests.
+_SAFE_OPCODES = (
     *("PROTO", "FRAME", "MARK", "EMPTY_DICT", "DICT", "SETITEM", "SETITEMS", "STOP"),
     *("UNICODE", "BINUNICODE", "SHORT_BINUNICODE"),
     *("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE", "GET", "BINGET", "LONG_BINGET"),
@@ -39,14 +39,14 @@ _UNREADABLE = (
 
 
 class SessionFileError(Exception):
-    """The file holds no session, or others could have written it."""
+    """The file contains no session, or other users could have written it."""
 
 
 def read_cookies_file(path: Path) -> dict[str, str]:
-    """Instagram's cookies in the file at *path*, by name; see :func:`parse_cookies`.
+    """Return Instagram's cookies in the file at *path*, by name; see :func:`parse_cookies`.
 
     Raises:
-        SessionFileError: there is no ``sessionid`` in it, or others could have written it.
+        SessionFileError: the file has no ``sessionid``, or other users could have written it.
     """
     try:
         return parse_cookies(read_private(path))
@@ -57,16 +57,16 @@ def read_cookies_file(path: Path) -> dict[str, str]:
 
 
 def read_session_file(path: Path) -> dict[str, str]:
-    """The cookies in a file that ``instaloader --login`` saved, by name.
+    """Return the cookies in a file saved by ``instaloader --login``, by name.
 
     Raises:
-        SessionFileError: the file holds anything but a dictionary of texts, or no ``sessionid``, or
-            others could have written it.
+        SessionFileError: the file is not a dictionary of strings, it has no ``sessionid``, or other
+            users could have written it.
     """
     try:
-        data = pickle.loads(_only_texts(read_private(path, _MAX_PICKLE_BYTES)))  # noqa: S301 - nothing but texts
+        data = pickle.loads(_checked_pickle(read_private(path, _MAX_PICKLE_BYTES)))  # noqa: S301 - only strings
         if not all(isinstance(text, str) for pair in data.items() for text in pair):
-            raise ValueError("it holds something other than texts")
+            raise ValueError("it contains something other than strings")
         return with_session(data)
     except OSError as error:
         raise SessionFileError(f"{path}: {error.strerror}") from error
@@ -75,11 +75,11 @@ def read_session_file(path: Path) -> dict[str, str]:
 
 
 def read_private(path: Path, most: int = MAX_COOKIES_BYTES) -> bytes:
-    """The content of the file at *path*, if nobody but its owner and us could have written it.
+    """Return the content of the file at *path*, which must belong to root or to this user.
 
     Raises:
-        SessionFileError: others could have written it.
-        OSError: the file cannot be read, or is too large.
+        SessionFileError: other users could have written the file.
+        OSError: the file cannot be read, or has more than *most* bytes.
     """
 
     def check(status: os.stat_result) -> None:
@@ -91,17 +91,17 @@ def read_private(path: Path, most: int = MAX_COOKIES_BYTES) -> bytes:
     return read_file(path, most, check=check)
 
 
-def _only_texts(content: bytes) -> bytes:
-    """*content*, a pickle, if it makes nothing but texts and dictionaries.
+def _checked_pickle(content: bytes) -> bytes:
+    """Return the pickle *content* if it creates only strings and dictionaries.
 
     Raises:
-        ValueError: the pickle makes something else, or is damaged.
+        ValueError: the pickle creates something else, or is damaged.
     """
     import pickletools  # noqa: PLC0415
 
     for number, (opcode, argument, _) in enumerate(pickletools.genops(content)):
-        # A memo index far ahead would allocate that much memory.
+        # A huge memo index would allocate as much memory.
         is_far = opcode.name.endswith("PUT") and (argument or 0) > number
-        if opcode.name not in _OPCODES_OF_TEXTS or is_far:
-            raise ValueError("it holds something other than texts")
+        if opcode.name not in _SAFE_OPCODES or is_far:
+            raise ValueError("it contains something other than strings")
     return content

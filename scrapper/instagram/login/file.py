@@ -1,4 +1,4 @@
-"""The login in use, in a file: it survives restarts, and all processes share it."""
+"""Stores the login in use in a file, for restarts and for other processes."""
 
 import json
 import math
@@ -28,9 +28,9 @@ State = Literal["none", "active", "expired", "challenged"]
 class LoginRecord:
     """A login and its state.
 
-    Another login has another ``id``. ``since`` is the unix time at which the state began.
-    ``imported`` is the stamp that the file named in the settings had when it was last read; if the
-    file has another stamp now, it changed.
+    ``id`` is unique to the login. ``since`` is the unix time at which the state began. ``imported``
+    is the digest of the settings' cookies or session file when it was last read; a different digest
+    means that the file has changed.
     """
 
     id: str = ""
@@ -42,10 +42,10 @@ class LoginRecord:
 
 
 class LoginFile:
-    """The record at *path*, readable by its owner alone; without a *path*, in memory.
+    """The record at *path*, readable only by its owner, or in memory without a *path*.
 
-    At the start, a damaged file counts as no login. Later, a missing or damaged file is written
-    again. *check* is called before each change, and raises if the folder is gone or was replaced.
+    At startup, a damaged file counts as no login. Later, a missing or damaged file is rewritten.
+    *check* is called before each write, and raises if the folder is gone or was replaced.
     """
 
     def __init__(self, path: Path | None, *, check: Callable[[], None] = lambda: None) -> None:
@@ -55,7 +55,7 @@ class LoginFile:
         self._loaded = self._record = LoginRecord()
 
     def load(self) -> LoginRecord:
-        """The record, which another process may have changed."""
+        """Return the record, including changes by other processes."""
         if self._path is None or self._file is None:
             return self._record
         loaded = None
@@ -66,7 +66,7 @@ class LoginFile:
                 self._check()
                 self._write(self._path, self._record)
                 log.warning("stored login lost: written again")
-        # What could not be stored counts until another process stores something.
+        # A record that could not be stored stays in use until another process stores one.
         elif loaded is not None and loaded != self._loaded:
             self._loaded = self._record = loaded
         return self._record
@@ -74,10 +74,11 @@ class LoginFile:
     def update(
         self, change: Callable[[LoginRecord], LoginRecord], *, in_memory: bool = True
     ) -> LoginRecord:
-        """Replace the record with what *change* makes of it.
+        """Replace the record with the result of *change*, and return it.
 
         Raises:
-            ScrapeError, OSError: the file cannot be written; with *in_memory*, memory changed.
+            ScrapeError, OSError: the file cannot be written. With *in_memory*, the record has
+                still changed in memory.
         """
         if self._path is None:
             self._record = change(self._record)
@@ -105,7 +106,7 @@ def _read(path: Path) -> LoginRecord | None:
     try:
         return _record(json.loads(read_private(path)))
     except (SessionFileError, *UNREADABLE) as error:
-        # An error of the JSON parser would quote the file.
+        # The message of a JSON parser's error may quote the file.
         cause = str(error) if isinstance(error, SessionFileError) else type(error).__name__
         log.warning("stored login unreadable", cause=cause)
         return None

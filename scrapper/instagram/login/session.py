@@ -1,4 +1,4 @@
-"""The session of an Instagram account: its source, and whether it is alive."""
+"""The session of an Instagram account: where it comes from, and whether it is alive."""
 
 import secrets
 import threading
@@ -26,14 +26,14 @@ __all__ = ["Login", "LoginState", "Session"]
 
 log = structlog.get_logger(__name__)
 
-_MOST_SECRETS = 50
-_SECONDS_BETWEEN_LOOKS = 1.0
+_MAX_SECRETS = 50
+_SECONDS_BETWEEN_RELOADS = 1.0
 _SECONDS_BETWEEN_CHECKS = 60 * 60
 
 
 @dataclass(frozen=True, slots=True)
 class LoginState:
-    """What clients may know of the login; ``since`` is a unix time."""
+    """The public state of the login; ``since`` is the unix time at which the state began."""
 
     state: State
     username: str | None
@@ -42,7 +42,7 @@ class LoginState:
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """The cookies of one login; another login has another ``id``."""
+    """The cookies of one login, which ``id`` identifies."""
 
     id: str
     cookies: Mapping[str, str]
@@ -50,16 +50,15 @@ class Session:
 
 
 class Login:
-    """The session for posts that need one; safe to share between threads.
+    """The session for posts that need one; thread-safe.
 
-    *stored* is the login in use, which other processes may change at any time. It comes from
-    *cookies_file*, a browser's cookies.txt, or from *session_file*, Instaloader's own, whenever
-    that file changes; or from :meth:`use`. A file that becomes damaged changes nothing. A
-    session that Instagram ended, or whose account must be confirmed in a browser, is left alone
-    until there is another one.
+    *stored* is the login in use, which other processes may change at any time. It is replaced by
+    :meth:`use`, and whenever *cookies_file*, a browser's cookies.txt, or *session_file*, in
+    Instaloader's format, changes. A file that becomes damaged is ignored. A session that Instagram
+    ended, or whose account must be confirmed in a browser, is not used again.
 
     Raises:
-        SettingsError: the file holds no session, or others could have written it.
+        SettingsError: the file contains no session, or other users could have written it.
     """
 
     def __init__(
@@ -80,35 +79,35 @@ class Login:
         self._record = LoginRecord()
         self._secrets: tuple[str, ...] = ()
         self._check_at = 0.0
-        self._look_at = 0.0
-        self._complaint = ""
+        self._reload_at = 0.0
+        self._last_error = ""
         self._watched = WatchedFile(self._path, _digest) if self._path else None
         try:
-            self._look()
+            self._reload()
         except SessionFileError as error:
             name = "INSTAGRAM_COOKIES_FILE" if cookies_file else "INSTAGRAM_SESSION_FILE"
             raise SettingsError(f"{name}: {error}") from error
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """Present and past values of cookies that open the account; a new tuple after a change."""
+        """Current and past values of the secret cookies; a new tuple after each change."""
         return self._secrets
 
     @property
     def state(self) -> LoginState:
-        """What clients may know of the login, as of the last look at the files."""
+        """The public state of the login, as of the last reload."""
         record = self._record
         return LoginState(record.state, record.username or None, record.since)
 
     def session(self) -> Session | None:
-        """The session; None if there is none, or it ended, or its account must be confirmed.
+        """Return the session; None if there is none, it ended, or its account must be confirmed.
 
-        The file that the settings name is read at most once a second, but the login in use each
-        time: if one process finds that a person must look at the account, no process uses it.
+        The settings' file is checked at most once a second. The stored login is loaded every time,
+        so that no process uses an account that another process found challenged.
         """
         with self._lock:
-            if time.monotonic() >= self._look_at:
-                self._look_again()
+            if time.monotonic() >= self._reload_at:
+                self._try_reload()
             else:
                 self._adopt(self._stored.load())
             record = self._record
@@ -117,7 +116,7 @@ class Login:
         return Session(record.id, record.cookies, record.username)
 
     def use(self, cookies: Mapping[str, str], username: str) -> LoginState:
-        """Use *cookies* as the session from now on.
+        """Use *cookies* as the session from now on, and return the new state.
 
         Raises:
             ScrapeError: the disk is full or read-only.
@@ -126,7 +125,7 @@ class Login:
         return self._replace(cookies=dict(cookies), username=username or self._username)
 
     def forget(self) -> LoginState:
-        """Log out, until the file that the settings name changes.
+        """Log out until the settings' file changes, and return the new state.
 
         Raises:
             ScrapeError: the disk is full or read-only.
@@ -135,21 +134,21 @@ class Login:
         return self._replace(cookies={}, username="")
 
     def note_ended(self, session: Session) -> None:
-        """Note that Instagram ended the *session*."""
+        """Note that Instagram ended *session*."""
         self._note(session, "expired")
 
     def note_challenged(self, session: Session) -> None:
-        """Note that the account must be confirmed in a browser."""
+        """Note that the account of *session* must be confirmed in a browser."""
         self._note(session, "challenged")
 
     def note_cookies(self, session: Session, cookies: Mapping[str, str]) -> None:
-        """Keep the *cookies* that Instagram rotated."""
+        """Store the *cookies* that Instagram rotated."""
         valid = valid_cookies(cookies)
         if valid.get("sessionid") and valid != session.cookies:
             self._change(session, lambda record: replace(record, cookies=valid))
 
     def check_is_due(self) -> bool:
-        """Whether to check now if the session is alive; true once an hour."""
+        """Return whether to check now that the session is alive; True once an hour."""
         with self._lock:
             now = time.monotonic()
             if now < self._check_at:
@@ -157,30 +156,30 @@ class Login:
             self._check_at = now + _SECONDS_BETWEEN_CHECKS
             return True
 
-    def _look_again(self) -> None:
+    def _try_reload(self) -> None:
         try:
-            self._look()
+            self._reload()
         except SessionFileError as error:
-            # The same complaint once a second would fill the log.
-            if str(error) != self._complaint:
+            # Logging the same error once a second would fill the log.
+            if str(error) != self._last_error:
                 log.warning("instagram login unreadable", cause=str(error))
-            self._complaint = str(error)
+            self._last_error = str(error)
         else:
-            self._complaint = ""
+            self._last_error = ""
 
-    def _look(self) -> None:
-        """Read what changed since the last look: the login in use, and the settings' file."""
-        self._look_at = time.monotonic() + _SECONDS_BETWEEN_LOOKS
+    def _reload(self) -> None:
+        """Load the stored login, and the settings' file if it has changed."""
+        self._reload_at = time.monotonic() + _SECONDS_BETWEEN_RELOADS
         self._adopt(self._stored.load())
-        stamp = self._stamp()
-        if self._path and stamp != self._record.imported:
+        digest = self._file_digest()
+        if self._path and digest != self._record.imported:
             cookies = self._read(self._path)
-            self._store(lambda _: _record_of(cookies, self._username, stamp))
+            self._store(lambda _: _record_of(cookies, self._username, digest))
 
-    def _stamp(self) -> str:
-        """A stamp that changes when the settings' file does; empty without a file.
+    def _file_digest(self) -> str:
+        """Return the digest of the settings' file; empty without a file.
 
-        It depends on the content alone: each container has its own time of a mounted secret.
+        The modification time would not work: each container has its own for a mounted secret.
         """
         try:
             return self._watched.content() if self._watched else ""
@@ -190,11 +189,11 @@ class Login:
     def _replace(self, *, cookies: dict[str, str], username: str) -> LoginState:
         with self._lock:
             try:
-                stamp = self._stamp()
+                digest = self._file_digest()
             except SessionFileError:
-                stamp = self._record.imported
+                digest = self._record.imported
             with storing():
-                record = _record_of(cookies, username, stamp)
+                record = _record_of(cookies, username, digest)
                 self._adopt(self._stored.update(lambda _: record, in_memory=False))
             self._check_at = 0.0
             return self.state
@@ -207,7 +206,7 @@ class Login:
             log.error("instagram login lost", state=state, username=session.username)
 
     def _change(self, session: Session, change: Callable[[LoginRecord], LoginRecord]) -> bool:
-        """Change the record, if it is still that of *session*; return whether it changed."""
+        """Change the record if it still belongs to *session*; return whether it changed."""
         with self._lock:
             before = self._record
             self._store(lambda record: change(record) if record.id == session.id else record)
@@ -217,7 +216,7 @@ class Login:
         try:
             record = self._stored.update(change)
         except (OSError, ScrapeError) as error:
-            # The change holds in memory. After a restart the last stored state is back.
+            # The change applies in memory only. A restart restores the last stored state.
             log.warning("instagram login not stored", cause=repr(error))
             record = self._stored.load()
         self._adopt(record)
@@ -227,12 +226,12 @@ class Login:
         values = [record.cookies[name] for name in SECRET_COOKIES if record.cookies.get(name)]
         new = [value for value in values if value not in self._secrets]
         if new:
-            self._secrets = (*self._secrets, *new)[-_MOST_SECRETS:]
+            self._secrets = (*self._secrets, *new)[-_MAX_SECRETS:]
 
 
-def _record_of(cookies: Mapping[str, str], username: str, stamp: str) -> LoginRecord:
+def _record_of(cookies: Mapping[str, str], username: str, digest: str) -> LoginRecord:
     state: State = "active" if cookies else "none"
-    return LoginRecord(secrets.token_hex(8), cookies, username, state, _now(), stamp)
+    return LoginRecord(secrets.token_hex(8), cookies, username, state, _now(), digest)
 
 
 def _digest(path: Path) -> str:

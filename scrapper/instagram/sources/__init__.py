@@ -1,8 +1,8 @@
-"""The ways to a post's description, a module each.
+"""The ways of finding a post, one module per source.
 
-A source takes a context and a shortcode, and returns Instagram's own media object, or raises
-:class:`~scrapper.instagram.verdict.Refused`; anything else that Instaloader or requests raise
-counts as a refusal, too. A new source is a module here and a line in one of the two lists.
+A source takes a context and a shortcode. It returns Instagram's media object or raises
+:class:`~scrapper.instagram.verdict.Refused`. Any other exception from Instaloader or requests
+counts as a refusal, too. To add a source, add a module here and an entry in one of the two lists.
 """
 
 from collections.abc import Callable
@@ -16,9 +16,9 @@ __all__ = ["LOGGED_OUT", "WITH_SESSION", "Source"]
 
 
 class Source(NamedTuple):
-    """A way to a post; its name is in log lines, metrics and ``/ready``.
+    """A way of finding a post; its name appears in log lines, metrics and ``/ready``.
 
-    ``has_stories`` says whether it also has stories.
+    ``has_stories`` says whether it can also find stories.
     """
 
     name: str
@@ -33,7 +33,7 @@ LOGGED_OUT = (
     Source("page", page.ask),
     Source("embed", embed.ask),
 )
-"""In the order in which they are asked by default: smallest answer first."""
+"""In the default order, the source with the smallest answer first."""
 
 WITH_SESSION = (
     Source("media_info", media_info.ask, has_stories=True),

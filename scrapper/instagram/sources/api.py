@@ -1,7 +1,7 @@
-"""Instaloader's own query: the smallest answer; refused to many addresses when logged out.
+"""Instaloader's own query, which has the smallest answer but is often refused when logged out.
 
 POST ``/api/graphql`` logged out, ``/graphql/query`` with a session. The query and its document are
-Instaloader's, so that a newer Instaloader brings a newer query.
+Instaloader's, so a newer Instaloader brings a newer query.
 """
 
 from typing import Any
@@ -17,7 +17,7 @@ _KEY = "xdt_api__v1__media__shortcode__web_info"
 
 
 def ask(context: Context, shortcode: Shortcode) -> dict[str, Any]:
-    """The media object under ``data.xdt_api__v1__media__shortcode__web_info.items[0]``.
+    """Return the object under ``data.xdt_api__v1__media__shortcode__web_info.items[0]``.
 
     Raises:
         Refused: the answer has no media object of this post.
@@ -27,7 +27,7 @@ def ask(context: Context, shortcode: Shortcode) -> dict[str, Any]:
 
 
 def media_in(answer: Any, shortcode: Shortcode) -> dict[str, Any]:
-    """The media object in the *answer* to a query of this kind.
+    """Return the media object in the *answer* to a query of this kind.
 
     Raises:
         Refused: the answer has no media object of this post.

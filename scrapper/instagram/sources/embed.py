@@ -1,7 +1,7 @@
-"""The post's embed page, as another site's frame opens it.
+"""The post's embed page, requested like a frame on another site.
 
-GET ``/p/CODE/embed/captioned/``, which answers on some days when the page does not. The post is
-JSON inside a JSON text, in the older shape (captures embed_video and embed_carousel).
+GET ``/p/CODE/embed/captioned/``, which works on some days when the page does not. The post is JSON
+inside a JSON string, in the older shape (captures embed_video and embed_carousel).
 """
 
 import re
@@ -22,12 +22,12 @@ _TEXT = re.compile(_KEY + rb'\s?:\s?("(?:[^"\\]++|\\.)*+")', re.DOTALL)
 
 
 def ask(context: Context, shortcode: Shortcode) -> dict[str, Any]:
-    """The media object that the embed page holds.
+    """Return the media object in the embed page, in the current shape.
 
     Raises:
-        Refused: the page has none, or the owner switched embedding off. This says nothing about
-            the post itself.
-        requests.RequestException: no answer came.
+        Refused: the page does not contain the post, perhaps because its owner disabled embedding.
+            The post may still exist.
+        requests.RequestException: no answer arrived.
     """
     response = context.view(f"p/{shortcode.text}/embed/captioned/", embedded=True)
     route = route_of(response.content)
@@ -42,7 +42,7 @@ def ask(context: Context, shortcode: Shortcode) -> dict[str, Any]:
 
 
 def _node_in(html: bytes) -> dict[str, Any] | None:
-    """The post in the page; None where Instagram left it out."""
+    """Return the post in the page, or None if Instagram left it out."""
     found = _TEXT.match(html, html.find(_KEY))
     if found is None:
         return None

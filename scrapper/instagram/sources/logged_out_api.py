@@ -1,7 +1,7 @@
-"""The logged-out web app's own query, whose answer the public page contains, too.
+"""The query of the logged-out web app, whose answer is also embedded in the public page.
 
-POST ``/api/graphql``, with the document of ``INSTAGRAM_DOC_ID`` if it is set, variable
-``media_id`` (capture api_logged_out_200, October 2026).
+POST ``/api/graphql`` with the variable ``media_id``, and the document ``INSTAGRAM_DOC_ID`` if set
+(capture api_logged_out_200, October 2026).
 """
 
 from typing import Any
@@ -17,7 +17,7 @@ _KEY = "xig_polaris_media"
 
 
 def ask(context: Context, shortcode: Shortcode) -> dict[str, Any]:
-    """The media object under ``data.xig_polaris_media.if_not_gated_logged_out``.
+    """Return the media object under ``data.xig_polaris_media.if_not_gated_logged_out``.
 
     Raises:
         Refused: the answer has no media object of this post.

@@ -1,6 +1,6 @@
-"""Media info, for a session: private and age-gated posts, stories, and items of highlights.
+"""The media info API with a session: private and age-gated posts, stories, and highlight items.
 
-GET ``/api/v1/media/MEDIA_ID/info/`` of ``www.``; ``i.`` answers 404 to good cookies.
+GET ``/api/v1/media/MEDIA_ID/info/`` on ``www.``, because ``i.`` answers 404 even to valid cookies.
 """
 
 from typing import Any
@@ -16,7 +16,7 @@ _HEADERS = {"X-IG-App-ID": "936619743392459", "Accept": "*/*"}
 
 
 def ask(context: Context, shortcode: Shortcode) -> dict[str, Any]:
-    """The media object under ``items[0]``.
+    """Return the media object under ``items[0]``.
 
     Raises:
         Refused: the answer has no media object of this post.

@@ -1,7 +1,7 @@
-"""The post's public page, as a browser opens it.
+"""The post's public page, requested like a browser.
 
-GET ``/p/CODE/``, then ``/reel/CODE/``. The page is 0.7 to 1 MB large, with some hundred scripts;
-the one that holds the post is found by its bytes, and only that one is parsed.
+GET ``/p/CODE/``, then ``/reel/CODE/``. The page is 0.7 to 1 MB large and has about a hundred
+scripts. A byte search finds those that may contain the post, so that few are parsed.
 """
 
 import re
@@ -23,26 +23,26 @@ __all__ = ["ask"]
 
 _SCRIPT, _SCRIPT_END = b"<script", b"</script>"
 _JSON_TYPE = b"application/json"
-_LONGEST_TAG = 500
+_MAX_TAG_BYTES = 500
 _MAX_SCRIPTS = 8
-# The script that holds the post, or says that it is gated, has one of these.
+# The script that contains the post, or marks it as gated, has one of these.
 _MARKS = (b"if_not_gated_logged_out", b"image_versions2", b"video_versions", b"carousel_media")
 _SAME_POST = re.compile(r"/(?:[A-Za-z0-9._]{1,30}/)?(?:p|reel|reels|tv)/([A-Za-z0-9_-]+)/?")
 # After these reasons, the other path may still have the post.
-_ANOTHER_PATH_MAY_HELP = frozenset({Reason.LOGIN_WALL, Reason.CHANGED, Reason.FAILED})
+_TRY_OTHER_PATH = frozenset({Reason.LOGIN_WALL, Reason.CHANGED, Reason.FAILED})
 
 
 def ask(context: Context, shortcode: Shortcode) -> dict[str, Any]:
-    """The media object that the page embeds.
+    """Return the media object embedded in the page.
 
     Raises:
-        Refused: the page has none.
-        requests.RequestException: no answer came.
+        Refused: neither path has it.
+        requests.RequestException: no answer arrived.
     """
     try:
         return _ask(context, f"p/{shortcode.text}/", shortcode)
     except Refused as refused:
-        if refused.reason not in _ANOTHER_PATH_MAY_HELP:
+        if refused.reason not in _TRY_OTHER_PATH:
             raise
         context.report("page", refused.reason)
     return _ask(context, f"reel/{shortcode.text}/", shortcode)
@@ -54,17 +54,17 @@ def _ask(context: Context, path: str, shortcode: Shortcode) -> dict[str, Any]:
         response = context.view(target)
     route = route_of(response.content)
     refused = refusal_of_page(response, with_session=context.is_logged_in, route=route)
-    # A page that has the post counts, whatever its route says.
+    # If the page has the post, its route does not matter.
     is_there = response.status_code == HTTPStatus.OK
     media = _read(response.content, shortcode, route) if is_there else None
     if media is None:
-        # A post's route without a post: Instagram sends such pages to clients that ask too much.
+        # Instagram sends pages with a post's route but no post after too many requests.
         raise refused or Refused(Reason.THROTTLED)
     return media
 
 
 def _same_post(response: requests.Response, shortcode: Shortcode) -> str | None:
-    """The path of another page of the same post that a redirect leads to, or None."""
+    """Return the path that a redirect leads to if it is another page of the post, or None."""
     target = location_of(response)
     found = target and _SAME_POST.fullmatch(target.path)
     if not target or target.hostname not in (None, "www.instagram.com", "instagram.com"):
@@ -75,10 +75,10 @@ def _same_post(response: requests.Response, shortcode: Shortcode) -> str | None:
 
 
 def _read(html: bytes, shortcode: Shortcode, route: bytes | None) -> dict[str, Any] | None:
-    """The media object in the page; None if it holds no post at all.
+    """Return the media object in the page; None if the page contains no post at all.
 
     Raises:
-        Refused: the post is gated, or the page holds something that is not understood.
+        Refused: the post is gated, or the page was not understood.
     """
     unread = route is None
     for script in _scripts_of(html, shortcode):
@@ -93,19 +93,19 @@ def _read(html: bytes, shortcode: Shortcode, route: bytes | None) -> dict[str, A
 
 
 def _scripts_of(html: bytes, shortcode: Shortcode) -> Iterator[bytes]:
-    """The JSON scripts that may hold the post, a few at most."""
-    code, given, end, mention = shortcode.code.encode(), 0, 0, -1
-    while given < _MAX_SCRIPTS:
+    """Yield the JSON scripts that may contain the post, at most eight."""
+    code, count, end, mention = shortcode.code.encode(), 0, 0, -1
+    while count < _MAX_SCRIPTS:
         if mention < end:
             mention = html.find(code, end)
             if mention < 0:
                 return
-            # Most scripts end before the post is mentioned: they need no look.
+            # Skip the scripts that end before the post is mentioned, which are most of them.
             end = max(end, html.rfind(_SCRIPT_END, end, mention))
         start = html.find(_SCRIPT, end)
         if start < 0:
             return
-        opened = html.find(b">", start, start + _LONGEST_TAG)
+        opened = html.find(b">", start, start + _MAX_TAG_BYTES)
         if opened < 0:
             end = start + len(_SCRIPT)
             continue
@@ -117,5 +117,5 @@ def _scripts_of(html: bytes, shortcode: Shortcode) -> Iterator[bytes]:
         if html.find(code, opened, end) >= 0 and any(
             html.find(mark, opened, end) >= 0 for mark in _MARKS
         ):
-            given += 1
+            count += 1
             yield html[opened + 1 : end]

@@ -1,6 +1,6 @@
-"""Instaloader's query as the web app sends it today, under another document.
+"""Instaloader's query as the current web app sends it, with another document.
 
-POST ``/api/graphql``, ``PolarisPostRootQuery``, variable ``shortcode`` and the relay flags.
+POST ``/api/graphql``, ``PolarisPostRootQuery``, with the variable ``shortcode`` and relay flags.
 """
 
 from typing import Any
@@ -13,7 +13,7 @@ __all__ = ["ask"]
 
 
 def ask(context: Context, shortcode: Shortcode) -> dict[str, Any]:
-    """The media object under ``data.xdt_api__v1__media__shortcode__web_info.items[0]``.
+    """Return the object under ``data.xdt_api__v1__media__shortcode__web_info.items[0]``.
 
     Raises:
         Refused: the answer has no media object of this post.

@@ -1,4 +1,4 @@
-"""What Instagram's answers mean, over a real socket: each row alone, and the account's."""
+"""What Instagram's answers mean, logged out and with an account, over a real socket."""
 
 import asyncio
 from pathlib import Path
@@ -43,7 +43,7 @@ CHANGED = "instagram_changed"
         ("fivehundred", (502, "instagram_failed"), False),
     ],
 )
-async def test_an_answer_to_every_query_has_its_meaning(
+async def test_response_and_cool_down_for_each_api_answer(
     instagram: StandIn,
     start_service: StartService,
     answer: str,
@@ -59,7 +59,7 @@ async def test_an_answer_to_every_query_has_its_meaning(
 
 
 @pytest.mark.parametrize("answer", sorted(ANSWERS))
-async def test_no_answer_of_one_source_loses_the_post(
+async def test_post_is_found_despite_any_answer_of_one_source(
     instagram: StandIn, start_service: StartService, answer: str
 ) -> None:
     instagram.define("one", Scenario("", api=answer, web=answer, page="post"))
@@ -69,14 +69,14 @@ async def test_no_answer_of_one_source_loses_the_post(
     assert (await scrape(client, "reel-page"))[0] == 200
 
 
-async def test_media_beside_a_warning_counts(
+async def test_media_with_a_warning_is_accepted(
     instagram: StandIn, start_service: StartService
 ) -> None:
     instagram.define("warned", Scenario("", api="warned", page="loginroute"))
     assert (await scrape(await start_service(), "warned-one"))[0] == 200
 
 
-async def test_an_unknown_answer_is_logged_without_secrets(
+async def test_unknown_answer_is_logged_without_secrets(
     instagram: StandIn, start_service: StartService
 ) -> None:
     instagram.define("odd", Scenario("", api="nonsense", page="loginroute"))
@@ -97,7 +97,7 @@ async def test_stale_tokens_are_replaced_once(
     assert (instagram.requests("start_page"), instagram.requests("graphql")) == (2, 2)
 
 
-async def test_tokens_that_stay_stale_are_no_longer_replaced(
+async def test_tokens_that_stay_stale_are_replaced_only_once(
     instagram: StandIn, start_service: StartService
 ) -> None:
     instagram.define("staler", Scenario("", api="staletokens", page="loginroute"))
@@ -107,7 +107,7 @@ async def test_tokens_that_stay_stale_are_no_longer_replaced(
     assert instagram.requests("start_page") == 2
 
 
-async def test_a_rate_limit_in_a_200_slows_the_pace(
+async def test_rate_limit_in_a_200_slows_the_pace(
     instagram: StandIn, start_service: StartService
 ) -> None:
     instagram.define("slowed", Scenario("", api="ratecode", page="post"))
@@ -133,7 +133,7 @@ async def test_a_rate_limit_in_a_200_slows_the_pace(
         "errortypeonly",
     ],
 )
-async def test_an_account_that_needs_a_person_is_left_alone(
+async def test_challenged_account_is_no_longer_used(
     instagram: StandIn,
     start_service: StartService,
     tmp_path: Path,
@@ -170,7 +170,7 @@ async def test_an_account_that_needs_a_person_is_left_alone(
         ("to_nourl", (502, CHANGED)),
     ],
 )
-async def test_trouble_with_the_account_is_met_once(
+async def test_refusal_by_the_account_pauses_it(
     instagram: StandIn, start_service: StartService, tmp_path: Path, answer: str, first: Any
 ) -> None:
     instagram.turn_off("info", answer)
@@ -178,13 +178,13 @@ async def test_trouble_with_the_account_is_met_once(
     client = await start_service(**session_file(tmp_path, "alive"), **settings)
     status, body = await scrape(client, "private-first")
     assert (status, body["code"]) == first
-    asked = instagram.requests("account")
+    sent = instagram.requests("account")
     status, body = await scrape(client, "private-second")
     assert (status, body["code"]) == (429, LIMIT)
-    assert instagram.requests("account") == asked
+    assert instagram.requests("account") == sent
 
 
-async def test_a_post_hidden_in_this_country_takes_one_request(
+async def test_post_hidden_in_this_country_takes_one_request(
     instagram: StandIn, start_service: StartService, tmp_path: Path
 ) -> None:
     instagram.turn_off("info", "geoblock")
@@ -202,7 +202,7 @@ SCRIPTS = {
 
 
 @pytest.mark.parametrize("retired", ["retired", "nullinfo"])
-async def test_a_replacement_for_a_retired_document_is_found(
+async def test_replacement_for_a_retired_document_is_found(
     instagram: StandIn, start_service: StartService, mode: dict[str, str], retired: str
 ) -> None:
     instagram.link_scripts(SCRIPTS)
@@ -227,7 +227,7 @@ async def test_a_replacement_for_a_retired_document_is_found(
     assert instagram.requests("post_page") == 1
 
 
-async def test_a_batch_comes_whole_while_all_documents_are_retired(
+async def test_batch_succeeds_while_all_documents_are_retired(
     instagram: StandIn, start_service: StartService
 ) -> None:
     instagram.link_scripts(SCRIPTS)
@@ -239,7 +239,7 @@ async def test_a_batch_comes_whole_while_all_documents_are_retired(
     assert {status for status, _ in results} == {200}
 
 
-async def test_media_that_the_account_sees_deleted_is_gone(
+async def test_media_deleted_according_to_the_account_is_not_found(
     instagram: StandIn, start_service: StartService, tmp_path: Path
 ) -> None:
     instagram.define("erased", Scenario("", api="forbidden", page="gated", info="deleted"))

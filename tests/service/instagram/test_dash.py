@@ -1,4 +1,4 @@
-"""The best quality, and the largest size that fits, from real files that ffmpeg made."""
+"""The best quality and the largest size that fits, with real files made by ffmpeg."""
 
 import asyncio
 import json
@@ -38,18 +38,18 @@ async def scrape(client: Client, **body: Any) -> tuple[int, dict[str, Any]]:
 
 
 def probe(path: str) -> list[dict[str, Any]]:
-    """What the real ffprobe says of each stream."""
+    """Return what ffprobe reports about each stream."""
     command = ["ffprobe", "-v", "error", "-show_streams", "-of", "json", path]
     done = subprocess.run(command, check=True, capture_output=True)
     found: list[dict[str, Any]] = json.loads(done.stdout)["streams"]
     return found
 
 
-def changes(path: str, filters: str, pattern: str) -> list[float]:
-    """The seconds at which a filter of ffmpeg reports something."""
+def reported_times(path: str, filters: str, pattern: str) -> list[float]:
+    """Return the times, in seconds, that match *pattern* in the output of ffmpeg's *filters*."""
     command = ["ffmpeg", "-nostdin", "-i", path, *filters.split(), "-f", "null", "-"]
-    noted = subprocess.run(command, check=True, capture_output=True, text=True).stderr
-    return [float(moment) for moment in re.findall(pattern, noted)]
+    output = subprocess.run(command, check=True, capture_output=True, text=True).stderr
+    return [float(moment) for moment in re.findall(pattern, output)]
 
 
 def without_progressive(media: dict[str, Any]) -> None:
@@ -58,7 +58,7 @@ def without_progressive(media: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("sound", SOUNDS)
 @pytest.mark.parametrize("video", [*VIDEOS, "a frame a second"])
-async def test_each_pair_is_joined_with_sound_in_step(
+async def test_every_pair_of_codecs_is_joined_in_sync(
     start_service: StartService, cdn: Cdn, media_root: Path, video: str, sound: str
 ) -> None:
     cdn.gives([VIDEO, SOUND], {"video": video, "sound": sound})
@@ -70,8 +70,8 @@ async def test_each_pair_is_joined_with_sound_in_step(
     assert abs(item["bit_rate"] - 8 * item["size"] / 4) < 0.05 * item["bit_rate"]
     assert item["has_audio"]
     assert [stream["codec_name"] for stream in probe(item["path"])] == [codec, sound]
-    dark = changes(item["path"], "-vf blackdetect=d=0.5:pix_th=0.2", r"black_end:([0-9.]+)")
-    quiet = changes(item["path"], "-af silencedetect=d=0.5", r"silence_end: ([0-9.]+)")
+    dark = reported_times(item["path"], "-vf blackdetect=d=0.5:pix_th=0.2", r"black_end:([0-9.]+)")
+    quiet = reported_times(item["path"], "-af silencedetect=d=0.5", r"silence_end: ([0-9.]+)")
     assert len(dark) >= 2
     assert dark[:2] == pytest.approx(quiet[:2], abs=0.05)
     assert stored_files(media_root) == {
@@ -80,7 +80,7 @@ async def test_each_pair_is_joined_with_sound_in_step(
 
 
 def half_a_second_late(content: bytes, *, units: int = 22_050) -> bytes:
-    """A sound of 44,100 Hz whose every fragment says that it begins half a second later."""
+    """Delay every fragment of a sound of 44,100 Hz by *units* samples (half a second)."""
     late = bytearray(content)
     for found in re.finditer(b"tfdt", content):
         wide = 8 if content[found.end()] else 4
@@ -90,14 +90,14 @@ def half_a_second_late(content: bytes, *, units: int = 22_050) -> bytes:
 
 
 @pytest.mark.parametrize("video", ["h264", "h264 with B-frames", "vp9"])
-async def test_a_sound_that_begins_later_stays_later(
+async def test_delay_of_the_sound_is_preserved(
     start_service: StartService, cdn: Cdn, video: str
 ) -> None:
     cdn.gives([VIDEO, SOUND], {"video": video, "sound": cdn.damaged("aac", half_a_second_late)})
     _, post = await scrape(await start_service(), quality="best")
     assert "/video/" in post["cdn_url"]
-    dark = changes(post["video"], "-vf blackdetect=d=0.5:pix_th=0.2", r"black_end:([0-9.]+)")
-    quiet = changes(post["video"], "-af silencedetect=d=0.5", r"silence_end: ([0-9.]+)")
+    dark = reported_times(post["video"], "-vf blackdetect=d=0.5:pix_th=0.2", r"black_end:([0-9.]+)")
+    quiet = reported_times(post["video"], "-af silencedetect=d=0.5", r"silence_end: ([0-9.]+)")
     assert quiet[-1] - dark[1] == pytest.approx(0.5, abs=0.05)
 
 
@@ -111,7 +111,7 @@ MANY = (
 )
 
 
-async def test_h264_comes_first_at_the_same_height(
+async def test_h264_is_preferred_at_the_same_height(
     start_service: StartService, cdn: Cdn, instagram: StandIn
 ) -> None:
     cdn.gives(MANY, {"h1080": "h264", "sound": "aac"})
@@ -122,7 +122,7 @@ async def test_h264_comes_first_at_the_same_height(
     assert instagram.requests("media", CODE) == 3
 
 
-async def test_the_progressive_file_is_what_compatible_means(
+async def test_compatible_quality_chooses_the_progressive_file(
     start_service: StartService, cdn: Cdn, instagram: StandIn
 ) -> None:
     cdn.gives(MANY, {})
@@ -136,7 +136,7 @@ def head(content: bytes) -> bytes:
 
 
 def repeated(content: bytes) -> bytes:
-    """A video whose list of edits plays all of it two thousand times."""
+    """Change a video's edit list so that it plays the video two thousand times."""
     edits = 2_000 * ((4_000).to_bytes(4, "big") + bytes(4) + b"\0\1\0\0")
     at = content.index(b"elst")
     old = int.from_bytes(content[at - 4 : at], "big")
@@ -151,7 +151,7 @@ def repeated(content: bytes) -> bytes:
 
 
 def encrypted(content: bytes) -> bytes:
-    """A part whose samples are said to be encrypted."""
+    """Mark the samples of a part as encrypted."""
     return content.replace(b"avc1", b"encv").replace(b"mp4a", b"enca")
 
 
@@ -163,8 +163,8 @@ FAULTS: Mapping[str, Callable[[Cdn], Mapping[str, Answer | str]]] = {
     "the video is a sound": lambda _: {"video": "aac"},
     "the video is a picture": lambda _: {"video": Answer("photo.jpg", "video/mp4")},
     "the video is gone": lambda _: {"video": GONE},
-    "the video is cut": lambda cdn: {"video": cdn.cut("h264", 2_000)},
-    "the sound is cut": lambda cdn: {"sound": cdn.cut("aac", 6_000)},
+    "the video is cut off": lambda cdn: {"video": cdn.cut("h264", 2_000)},
+    "the sound is cut off": lambda cdn: {"sound": cdn.cut("aac", 6_000)},
     "the CDN has half of the video": lambda cdn: {
         "video": cdn.damaged("h264", lambda content: content[: len(content) // 2])
     },
@@ -188,7 +188,7 @@ FAULTS: Mapping[str, Callable[[Cdn], Mapping[str, Answer | str]]] = {
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-async def test_a_fault_of_a_part_lowers_only_the_quality(
+async def test_faulty_part_lowers_only_the_quality(
     start_service: StartService, cdn: Cdn, media_root: Path, fault: str
 ) -> None:
     answers = {"video": "h264", "sound": "aac", **FAULTS[fault](cdn), "best": PROGRESSIVE}
@@ -199,16 +199,14 @@ async def test_a_fault_of_a_part_lowers_only_the_quality(
     assert not any(".part" in name for name in stored_files(media_root))
 
 
-async def test_a_mislabelled_codec_is_reported_as_it_is(
-    start_service: StartService, cdn: Cdn
-) -> None:
+async def test_codec_is_read_from_the_file(start_service: StartService, cdn: Cdn) -> None:
     cdn.gives([VIDEO, SOUND], {"video": "vp9", "sound": "aac"})
     _, post = await scrape(await start_service(), quality="best")
     [item] = post["media"]
     assert (item["codec"], item["height"]) == ("vp9", 160)
 
 
-async def test_a_manifest_without_sound_does_not_lose_the_sound(
+async def test_manifest_without_sound_does_not_lose_the_sound(
     start_service: StartService, cdn: Cdn
 ) -> None:
     cdn.gives([VIDEO], {"video": "h264", "best": PROGRESSIVE})
@@ -217,7 +215,7 @@ async def test_a_manifest_without_sound_does_not_lose_the_sound(
     assert "/best/" in post["cdn_url"]
 
 
-async def test_a_video_with_its_own_sound_keeps_it(start_service: StartService, cdn: Cdn) -> None:
+async def test_stream_with_its_own_sound_keeps_it(start_service: StartService, cdn: Cdn) -> None:
     stream = VIDEO._replace(codecs="vp09.00.10.08,mp4a.40.2")
     cdn.gives([stream], {"video": "with its sound"}, change=without_progressive)
     _, post = await scrape(await start_service(), quality="best")
@@ -226,7 +224,7 @@ async def test_a_video_with_its_own_sound_keeps_it(start_service: StartService, 
 
 
 @pytest.mark.parametrize("fault", ["the sound is gone", "the sound is a page"])
-async def test_another_sound_replaces_one_that_fails(
+async def test_failed_sound_is_replaced_by_another(
     start_service: StartService, cdn: Cdn, fault: str
 ) -> None:
     other = Stream("other", "opus", bandwidth=10)
@@ -237,7 +235,7 @@ async def test_another_sound_replaces_one_that_fails(
     assert [stream["codec_name"] for stream in probe(post["video"])] == ["vp9", "opus"]
 
 
-async def test_a_silent_video_needs_no_sound(start_service: StartService, cdn: Cdn) -> None:
+async def test_silent_video_needs_no_sound(start_service: StartService, cdn: Cdn) -> None:
     def silent(media: dict[str, Any]) -> None:
         media["has_audio"] = False
 
@@ -254,11 +252,11 @@ HOSTILE = {
     "entities": BOMB,
     "an external entity": '<!DOCTYPE MPD [<!ENTITY a SYSTEM "file:///etc/passwd">]>'
     "<MPD><Period><AdaptationSet><Representation>&a;</Representation></AdaptationSet></Period></MPD>",
-    "an external type": '<!DOCTYPE MPD SYSTEM "http://127.0.0.1:9/x.dtd"><MPD/>',
+    "an external DTD": '<!DOCTYPE MPD SYSTEM "http://127.0.0.1:9/x.dtd"><MPD/>',
     "more than a megabyte": "<MPD>" + " " * 1_000_001 + "</MPD>",
     "nested elements": "<MPD>" + "<a>" * 100_000 + "</a>" * 100_000 + "</MPD>",
-    "no XML": "x" * 1000,
-    "cut": manifest(CODE, VIDEO, SOUND)[:-200],
+    "not XML": "x" * 1000,
+    "cut off": manifest(CODE, VIDEO, SOUND)[:-200],
     "a page": "<html><body>Log in</body></html>",
     "many representations": manifest(
         CODE, *(Stream(f"v{number}", height=number) for number in range(1, 102)), SOUND
@@ -276,7 +274,7 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-async def test_a_hostile_manifest_lowers_only_the_quality(
+async def test_hostile_manifest_lowers_only_the_quality(
     start_service: StartService, cdn: Cdn, name: str
 ) -> None:
     cdn.gives(HOSTILE[name], {"best": PROGRESSIVE})
@@ -285,8 +283,8 @@ async def test_a_hostile_manifest_lowers_only_the_quality(
     assert "/best/" in post["cdn_url"]
 
 
-@pytest.mark.parametrize("name", ["entities", "no XML", "another host", "many representations"])
-async def test_a_hostile_manifest_alone_costs_one_slide(
+@pytest.mark.parametrize("name", ["entities", "not XML", "another host", "many representations"])
+async def test_hostile_manifest_alone_costs_one_slide(
     start_service: StartService, cdn: Cdn, name: str
 ) -> None:
     cdn.gives(HOSTILE[name], {}, shape="carousel", number=2, change=without_progressive)
@@ -304,8 +302,8 @@ FORMS = {
         lambda found: f"<BaseURL><![CDATA[{found[1].replace('&amp;', '&')}]]></BaseURL>",
         PLAIN,
     ),
-    "another encoding than it says": PLAIN.replace("UTF-8", "UTF-16"),
-    "white space in front": f"\n {PLAIN}",
+    "a wrong encoding declaration": PLAIN.replace("UTF-8", "UTF-16"),
+    "leading white space": f"\n {PLAIN}",
     "the same id for all": re.sub(' id="[^"]*"', ' id="1"', PLAIN),
     "no types": re.sub(' (contentType|mimeType)="[^"]*"', "", PLAIN),
     "no height": re.sub(' height="[^"]*"', "", PLAIN),
@@ -314,7 +312,7 @@ FORMS = {
 
 
 @pytest.mark.parametrize("form", FORMS)
-async def test_a_manifest_in_another_form_is_read(
+async def test_manifest_in_another_form_is_read(
     start_service: StartService, cdn: Cdn, form: str
 ) -> None:
     cdn.gives(FORMS[form], {"video": "h264", "sound": "aac"})
@@ -322,11 +320,11 @@ async def test_a_manifest_in_another_form_is_read(
     assert "/video/" in post["cdn_url"]
 
 
-# ---- with only parts, and without ffmpeg
+# ---- parts only, and without ffmpeg
 
 
 @pytest.mark.parametrize("quality", ["compatible", "best"])
-async def test_a_video_in_parts_only_is_joined(
+async def test_video_available_only_in_parts_is_joined(
     start_service: StartService, cdn: Cdn, quality: str
 ) -> None:
     parts = {"v720": "h264", "h1080": "h264", "v1080": "av1"}
@@ -336,7 +334,7 @@ async def test_a_video_in_parts_only_is_joined(
 
 
 @pytest.mark.parametrize("fault", [GONE, Answer(status=403), Answer(status=500), HTML])
-async def test_parts_replace_a_whole_file_that_fails(
+async def test_parts_replace_a_failed_progressive_file(
     start_service: StartService, cdn: Cdn, fault: Answer
 ) -> None:
     parts = {"v720": "h264", "sound": "aac"}
@@ -346,7 +344,7 @@ async def test_parts_replace_a_whole_file_that_fails(
     assert "/v720/" in post["cdn_url"]
 
 
-async def test_without_ffmpeg_a_whole_file_that_fails_says_why(
+async def test_without_ffmpeg_a_failed_file_has_its_own_error(
     start_service: StartService, cdn: Cdn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for module in ("fetch", "post"):
@@ -357,7 +355,7 @@ async def test_without_ffmpeg_a_whole_file_that_fails_says_why(
 
 
 @pytest.mark.parametrize("missing", ["ffmpeg", "prlimit"])
-async def test_parts_without_ffmpeg_say_what_to_install(
+async def test_error_without_ffmpeg_says_what_to_install(
     start_service: StartService, cdn: Cdn, monkeypatch: pytest.MonkeyPatch, missing: str
 ) -> None:
     monkeypatch.setattr("scrapper.instagram.files.fetch.missing_programs", lambda: [missing])
@@ -367,7 +365,7 @@ async def test_parts_without_ffmpeg_say_what_to_install(
     assert "install ffmpeg" in post["error"]
 
 
-async def test_without_ffmpeg_best_is_the_progressive_file(
+async def test_best_without_ffmpeg_is_the_progressive_file(
     start_service: StartService, cdn: Cdn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("scrapper.instagram.files.fetch.missing_programs", lambda: ["ffmpeg"])
@@ -378,7 +376,7 @@ async def test_without_ffmpeg_best_is_the_progressive_file(
     assert (await scrape(client, quality="best"))[1]["cached"]
 
 
-async def test_parts_in_a_carousel_cost_one_slide_without_ffmpeg(
+async def test_slide_in_parts_is_missing_without_ffmpeg(
     start_service: StartService, cdn: Cdn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("scrapper.instagram.files.fetch.missing_programs", lambda: ["ffmpeg"])
@@ -388,7 +386,7 @@ async def test_parts_in_a_carousel_cost_one_slide_without_ffmpeg(
 
 
 @pytest.mark.parametrize("script", ["exec sleep 600", "kill -9 $$", "exit 1", ":"])
-async def test_an_ffmpeg_that_fails_lowers_only_the_quality(
+async def test_failing_ffmpeg_lowers_only_the_quality(
     start_service: StartService,
     cdn: Cdn,
     monkeypatch: pytest.MonkeyPatch,
@@ -412,28 +410,28 @@ async def test_an_ffmpeg_that_fails_lowers_only_the_quality(
 PARTS: Mapping[str, str] = {"large": "large", "small": "h264", "sound": "aac"}
 
 
-def sized(cdn: Cdn, *, said: bool = True) -> Sequence[Stream]:
-    """Two sizes and a sound, and perhaps what the manifest says of each."""
+def sized(cdn: Cdn, *, declared: bool = True) -> Sequence[Stream]:
+    """Return two videos and a sound, with their sizes in the manifest if *declared*."""
     heights = {"large": 1920, "small": 960, "sound": None}
     sizes = {variant: cdn.streams[name].stat().st_size for variant, name in PARTS.items()}
     return [
-        Stream(variant, "avc1", height, size=sizes[variant] if said else None)
+        Stream(variant, "avc1", height, size=sizes[variant] if declared else None)
         for variant, height in heights.items()
     ]
 
 
-@pytest.mark.parametrize("said", [True, False])
+@pytest.mark.parametrize("declared", [True, False])
 @pytest.mark.parametrize("quality", ["best", "compatible"])
 @pytest.mark.parametrize("fits", ["large", "h264"])
-async def test_the_largest_that_fits_is_chosen(
+async def test_largest_file_that_fits_is_chosen(
     start_service: StartService,
     cdn: Cdn,
-    said: bool,
+    declared: bool,
     quality: str,
     fits: str,
 ) -> None:
-    # The progressive one never fits.
-    cdn.gives(sized(cdn, said=said), {**PARTS, "best": LARGE})
+    # The progressive file never fits.
+    cdn.gives(sized(cdn, declared=declared), {**PARTS, "best": LARGE})
     most = (cdn.size_of(fits) + 500) / 1_000_000
     status, post = await scrape(await start_service(), quality=quality, max_mb=most)
     assert status == 200, post
@@ -442,7 +440,7 @@ async def test_the_largest_that_fits_is_chosen(
     assert item["height"] == (640 if fits == "large" else 160)
 
 
-async def test_nothing_that_fits_says_how_small_the_smallest_is(
+async def test_error_states_the_smallest_size_if_none_fits(
     start_service: StartService, cdn: Cdn, media_root: Path
 ) -> None:
     cdn.gives(sized(cdn), {**PARTS, "best": LARGE})
@@ -459,7 +457,7 @@ async def test_nothing_that_fits_says_how_small_the_smallest_is(
     assert (response.status, (response.content_length or 0) <= smallest + 500) == (200, True)
 
 
-async def test_the_service_s_own_bound_chooses_too(start_service: StartService, cdn: Cdn) -> None:
+async def test_size_limit_of_the_service_applies_too(start_service: StartService, cdn: Cdn) -> None:
     cdn.gives(
         [Stream("h1080", "avc1", 1920), SOUND],
         {"h1080": "h264", "sound": "aac", "best": LARGE},
@@ -469,7 +467,7 @@ async def test_the_service_s_own_bound_chooses_too(start_service: StartService, 
     assert (status, "/h1080/" in post["cdn_url"]) == (200, True)
 
 
-async def test_a_smaller_picture_is_chosen_too(
+async def test_smaller_picture_is_chosen_too(
     start_service: StartService, instagram: StandIn
 ) -> None:
     answers = {"best/1": [Answer("large.jpg")], "small/1": [Answer("preview.jpg")]}
@@ -483,23 +481,25 @@ async def test_a_smaller_picture_is_chosen_too(
 @pytest.mark.parametrize(
     "body", [*({"max_mb": wrong} for wrong in (0, -1, "8", True, 1e9, [8])), {"quality": "none"}]
 )
-async def test_a_size_must_be_a_number(start_service: StartService, body: dict[str, Any]) -> None:
+async def test_invalid_size_or_quality_is_refused(
+    start_service: StartService, body: dict[str, Any]
+) -> None:
     status, error = await scrape(await start_service(), **body)
     assert (status, error["code"]) == (400, "invalid_body")
 
 
 @pytest.mark.parametrize("query", ["max_mb=0", "max_mb=nan", "max_mb=x", "quality=good"])
-async def test_a_wrong_query_is_refused_too(start_service: StartService, query: str) -> None:
+async def test_invalid_query_parameter_is_refused(start_service: StartService, query: str) -> None:
     client = await start_service()
     response = await client.get(f"/download?url={POST.format(CODE)}&{query}")
     assert (response.status, (await response.json())["code"]) == (400, "invalid_parameter")
 
 
-# ---- what is stored, and asked for otherwise
+# ---- a stored post, requested with other options
 
 
 @both_modes
-async def test_a_compatible_post_is_fetched_once_for_best(
+async def test_compatible_post_is_fetched_once_more_for_best(
     start_service: StartService,
     cdn: Cdn,
     instagram: StandIn,
@@ -534,7 +534,7 @@ async def test_pictures_satisfy_any_quality(
     assert (await scrape(client, quality="best"))[1]["cached"]
 
 
-async def test_a_best_post_in_vp9_is_fetched_again_for_compatible(
+async def test_post_in_vp9_is_fetched_again_for_compatible(
     start_service: StartService, cdn: Cdn
 ) -> None:
     cdn.gives([VIDEO, SOUND], {"video": "vp9", "sound": "aac"})
@@ -545,7 +545,7 @@ async def test_a_best_post_in_vp9_is_fetched_again_for_compatible(
 
 
 @pytest.mark.parametrize("body", [{"quality": "best"}, {"max_mb": 0.01}])
-async def test_a_stored_post_is_returned_if_no_other_is_available(
+async def test_stored_post_is_returned_if_a_refetch_fails(
     start_service: StartService, instagram: StandIn, body: dict[str, Any]
 ) -> None:
     client = await start_service(INSTAGRAM_COOLDOWN_SECONDS="60")
@@ -560,9 +560,7 @@ async def test_a_stored_post_is_returned_if_no_other_is_available(
     assert (status, post["cached"], post["stale"]) == (200, True, False)
 
 
-async def test_a_size_is_respected_whatever_is_stored(
-    start_service: StartService, cdn: Cdn
-) -> None:
+async def test_size_limit_holds_whatever_is_stored(start_service: StartService, cdn: Cdn) -> None:
     cdn.gives(
         [Stream("large", "avc1", 1920), Stream("small", "avc1", 960), SOUND],
         {"large": "large", "small": "h264", "sound": "aac"},
@@ -576,14 +574,14 @@ async def test_a_size_is_respected_whatever_is_stored(
     assert (await scrape(client, max_mb=most))[1]["cached"]
     status, error = await scrape(client, max_mb=0.001)
     assert (status, error["code"]) == (422, "media_too_large")
-    # It is still there: a request without a bound gets the large one again.
+    # A request without a limit downloads the large one again.
     _, again = await scrape(client)
     assert (again["cached"], again["media"][0]["height"]) == (False, 640)
     assert (await scrape(client))[1]["cached"]
     assert (await scrape(client, max_mb=500))[1]["cached"]
 
 
-async def test_a_size_holds_for_the_old_files_of_a_carousel(
+async def test_size_limit_holds_for_old_files_of_a_carousel(
     start_service: StartService, instagram: StandIn
 ) -> None:
     instagram.define("dash", Scenario("", shape="carousel", answers={"best/2": [PROGRESSIVE]}))
@@ -599,7 +597,7 @@ async def test_a_size_holds_for_the_old_files_of_a_carousel(
 
 
 @both_modes
-async def test_a_job_takes_quality_and_size_too(start_service: StartService, cdn: Cdn) -> None:
+async def test_job_accepts_quality_and_size(start_service: StartService, cdn: Cdn) -> None:
     cdn.gives([VIDEO, SOUND], {"video": "h264", "sound": "aac"})
     client = await start_service()
 
@@ -617,20 +615,20 @@ async def test_a_job_takes_quality_and_size_too(start_service: StartService, cdn
     assert (failed["status"], failed["code"]) == (422, "media_too_large")
 
 
-async def test_clients_with_other_wishes_do_not_get_each_other_s_files(
+async def test_clients_with_different_options_share_no_files(
     start_service: StartService, cdn: Cdn, instagram: StandIn
 ) -> None:
     cdn.gives([VIDEO, SOUND], {"video": "vp9", "sound": "aac"})
     client = await start_service()
     instagram.hold()
-    wishes: list[dict[str, Any]] = [
+    bodies: list[dict[str, Any]] = [
         {},
         {"quality": "best"},
         {"max_mb": 0.001},
         {"quality": "best"},
         {},
     ]
-    scrapes = [asyncio.create_task(scrape(client, **wish)) for wish in wishes]
+    scrapes = [asyncio.create_task(scrape(client, **body)) for body in bodies]
     await until(lambda: metric_of(client, "scrape_flights_joined_total") == 4)
     instagram.release()
     plain, best, small, again, last = await asyncio.gather(*scrapes)

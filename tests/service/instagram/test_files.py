@@ -1,4 +1,4 @@
-"""What is stored, by what the CDN gives for each candidate, and what each source says."""
+"""Which files are stored, depending on the CDN's answers and on the sources."""
 
 import json
 import os
@@ -45,7 +45,7 @@ def suffixes_of(post: dict[str, Any]) -> list[str]:
 
 
 def second_video(media: dict[str, Any]) -> dict[str, Any]:
-    """The media object, with another candidate for each video."""
+    """Add another candidate for each video."""
     for item in (media, *media.get("carousel_media", ())):
         for version in item.get("video_versions", ())[:1]:
             url = version["url"].replace("/best/", "/second/")
@@ -58,7 +58,7 @@ class Case(NamedTuple):
     shape: str
     answers: Mapping[str, Sequence[Answer]]
     files: Sequence[str] = ()
-    """The names of the files in ``media`` that are to be stored, in order."""
+    """The names of the files in ``media`` that must be stored, in order."""
     missing: Sequence[int] = ()
     code: str = ""
     change: Callable[[dict[str, Any]], dict[str, Any]] | None = second_video
@@ -67,7 +67,7 @@ class Case(NamedTuple):
 CAROUSEL = ("photo.jpg", "video.mp4", "photo2.jpg")
 CASES = [
     Case(
-        "nothing is wrong",
+        "all files are fine",
         "carousel",
         {},
         CAROUSEL,
@@ -86,21 +86,21 @@ CASES = [
         CAROUSEL,
     ),
     Case(
-        "a slide is 502 for ever",
+        "a slide is 500 every time",
         "carousel",
         {"best/2": [BROKEN], "second/2": [BROKEN]},
         ("photo.jpg", "photo2.jpg"),
         [2],
     ),
     Case(
-        "a slide is cut each time",
+        "a slide is cut off every time",
         "carousel",
         {"best/3": [CUT], "small/3": [CUT]},
         ("photo.jpg", "video.mp4"),
         [3],
     ),
     Case(
-        "a slide is cut once",
+        "a slide is cut off once",
         "carousel",
         {"best/3": [CUT, Answer()]},
         CAROUSEL,
@@ -124,7 +124,7 @@ CASES = [
         ["photo.jpg"],
     ),
     Case(
-        "a picture is called a video",
+        "a picture is labelled as a video",
         "video",
         {"best/1": [Answer("photo.jpg", "video/mp4")], "second/1": [VIDEO]},
         ["video.mp4"],
@@ -172,25 +172,25 @@ CASES = [
         ["picture.heic"],
     ),
     Case(
-        "a type is misspelt",
+        "the content type is misspelt",
         "photo",
         {"best/1": [Answer("photo.jpg", "image/jpg")]},
         ["photo.jpg"],
     ),
     Case(
-        "a type is application/mp4",
+        "the content type is application/mp4",
         "video",
         {"best/1": [Answer("video.mp4", "application/mp4")]},
         ["video.mp4"],
     ),
     Case(
-        "a type is a nonsense",
+        "the content type is wrong",
         "video",
         {"best/1": [Answer("video.mp4", "text/html")]},
         ["video.mp4"],
     ),
     Case(
-        "a page is no picture",
+        "a picture is an HTML page",
         "photo",
         {
             "best/1": [Answer("text:<html>Log in</html>", "application/octet-stream")],
@@ -199,43 +199,43 @@ CASES = [
         ["photo.jpg"],
     ),
     Case(
-        "a text is no video",
+        "a video is plain text",
         "video",
         {"best/1": [Answer("text:Bad URL", "video/mp4")], "second/1": [VIDEO]},
         ["video.mp4"],
     ),
     Case(
-        "a part is unasked, but whole",
+        "an unrequested range covers the file",
         "video",
         {"best/1": [Answer(wire="part")]},
         ["video.mp4"],
     ),
     Case(
-        "a part is half",
+        "an unrequested range covers half",
         "video",
         {"best/1": [Answer(wire="half")], "second/1": [VIDEO]},
         ["video.mp4"],
     ),
     Case(
-        "no length, and whole",
+        "no length, complete",
         "video",
         {"best/1": [Answer(wire="bare")]},
         ["video.mp4"],
     ),
     Case(
-        "no length, and cut once",
+        "no length, cut off once",
         "video",
         {"best/1": [Answer(wire="bare", only=6000), VIDEO]},
         ["video.mp4"],
     ),
     Case(
-        "no length, and cut",
+        "no length, cut off",
         "video",
         {"best/1": [Answer(wire="bare", only=6000)], "second/1": [VIDEO]},
         ["video.mp4"],
     ),
     Case(
-        "no length, and cut for ever",
+        "no length, cut off every time",
         "video",
         {
             "best/1": [Answer(wire="bare", only=6000)],
@@ -244,19 +244,19 @@ CASES = [
         code="media_incomplete",
     ),
     Case(
-        "packed, though nobody asked",
+        "compressed without request",
         "video",
         {"best/1": [Answer(wire="packed")]},
         ["video.mp4"],
     ),
     Case(
-        "packed, and cut",
+        "compressed and cut off",
         "video",
         {"best/1": [Answer(wire="packed", only=5000)], "second/1": [VIDEO]},
         ["video.mp4"],
     ),
     Case(
-        "in chunks, and cut",
+        "chunked and cut off",
         "photo",
         {"best/1": [Answer(wire="chunked", only=2000)], "small/1": [JPEG]},
         ["photo.jpg"],
@@ -274,13 +274,13 @@ CASES = [
         ["silent.mp4"],
     ),
     Case(
-        "a sound is no video",
+        "a video is only a sound",
         "video",
         {"best/1": [Answer("sound.m4a")], "second/1": [VIDEO]},
         ["video.mp4"],
     ),
     Case(
-        "only a mute one comes",
+        "only the silent candidate is available",
         "video",
         {"best/1": [SILENT], "second/1": [GONE]},
         ["silent.mp4"],
@@ -292,7 +292,7 @@ CASES = [
         ["movie.mov"],
     ),
     Case(
-        "reasons differ",
+        "the failures differ",
         "carousel",
         {
             "best/1": [GONE],
@@ -308,7 +308,7 @@ CASES = [
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.about)
-async def test_the_best_available_file_of_each_item_is_stored(
+async def test_best_available_file_of_each_item_is_stored(
     instagram: StandIn, start_service: StartService, media_root: Path, case: Case
 ) -> None:
     instagram.define(
@@ -327,7 +327,7 @@ async def test_the_best_available_file_of_each_item_is_stored(
     assert not any(name.endswith(".part") for name in stored_files(media_root))
 
 
-async def test_a_limit_of_the_cdn_stops_the_post(
+async def test_rate_limit_of_the_cdn_stops_the_post(
     instagram: StandIn, start_service: StartService, media_root: Path
 ) -> None:
     answers = {"best/2": [Answer(status=429)]}
@@ -337,7 +337,7 @@ async def test_a_limit_of_the_cdn_stops_the_post(
     assert stored_files(media_root) == set()
 
 
-async def test_a_limit_for_the_cover_does_no_harm(
+async def test_rate_limit_for_the_cover_does_not_stop_the_post(
     instagram: StandIn, start_service: StartService
 ) -> None:
     answers = {"best/1": [VIDEO], "small/1": [Answer(status=429)]}
@@ -352,7 +352,7 @@ async def test_a_limit_for_the_cover_does_no_harm(
 
 
 @pytest.mark.parametrize(("signed_anew", "most"), [(False, 5 * 2), (True, 3 * 5 * 2)])
-async def test_tries_for_a_file_have_a_bound(
+async def test_number_of_requests_for_a_file_is_limited(
     instagram: StandIn, start_service: StartService, signed_anew: bool, most: int
 ) -> None:
     descriptions = count()
@@ -368,17 +368,19 @@ async def test_tries_for_a_file_have_a_bound(
         ]
         return media
 
-    # Candidates that no answer is defined for are pictures.
+    # Candidates without a defined answer are pictures.
     answers = {f"best{number}/1": [CUT] for number in range(9)}
     instagram.define("never", Scenario("", answers=answers, change=change))
     assert (await scrape(await start_service(), "never-one"))[1]["code"] == "media_incomplete"
-    # Five URLs twice, of each of the three descriptions that differ; at most twice the cover.
+    # Five URLs, tried twice, for each different description, and the cover at most twice.
     assert most <= instagram.requests("media", "never-one") <= most + 2
     described = [instagram.requests(kind, "never-one") for kind in ("graphql", "web_query")]
     assert described == [2, 1]
 
 
-async def test_silence_counts_as_a_try(instagram: StandIn, start_service: StartService) -> None:
+async def test_broken_connection_counts_as_a_try(
+    instagram: StandIn, start_service: StartService
+) -> None:
     answers = {name: [Answer(wire="reset")] for name in ("best/1", "small/1")}
     instagram.define("noanswer", Scenario("", shape="photo", answers=answers))
     _, post = await scrape(await start_service(), "noanswer-one")
@@ -386,7 +388,7 @@ async def test_silence_counts_as_a_try(instagram: StandIn, start_service: StartS
     assert instagram.requests("media", "noanswer-one") == 2 * 2
 
 
-# ---- what other sources have
+# ---- files from other sources
 
 
 def withheld(media: dict[str, Any]) -> dict[str, Any]:
@@ -409,7 +411,7 @@ async def test_withheld_files_come_from_another_source(
     assert (await scrape(await start_service(), "withheld-one"))[0] == 200
 
 
-async def test_files_withheld_everywhere_need_a_login(
+async def test_files_withheld_by_every_source_need_a_login(
     instagram: StandIn, start_service: StartService
 ) -> None:
     instagram.define("withheld", Scenario("", shape="photo", change=withheld))
@@ -418,7 +420,7 @@ async def test_files_withheld_everywhere_need_a_login(
 
 
 @pytest.mark.parametrize("answer", [Answer(), GONE])
-async def test_a_plain_url_is_tried_once_with_tls(
+async def test_url_without_tls_is_tried_once_with_it(
     instagram: StandIn, start_service: StartService, answer: Answer
 ) -> None:
     answers = {"best/1": [answer], "small/1": [GONE]}
@@ -429,7 +431,7 @@ async def test_a_plain_url_is_tried_once_with_tls(
     assert (status, post.get("code")) == expected
 
 
-async def test_a_plain_url_gives_way_to_another_source(
+async def test_url_without_tls_is_replaced_from_another_source(
     instagram: StandIn, start_service: StartService
 ) -> None:
     changes = {"api": plain_and_gone}
@@ -446,7 +448,7 @@ def plain_and_gone(media: dict[str, Any]) -> dict[str, Any]:
     return media
 
 
-async def test_another_source_has_the_file_that_the_first_lacks(
+async def test_file_that_fails_comes_from_another_source(
     instagram: StandIn, start_service: StartService
 ) -> None:
     def other(media: dict[str, Any]) -> dict[str, Any]:
@@ -463,7 +465,7 @@ async def test_another_source_has_the_file_that_the_first_lacks(
     assert instagram.requests("web_query", "other-one") == 1
 
 
-async def test_another_source_s_smaller_picture_is_better_than_none(
+async def test_smaller_picture_from_another_source_replaces_failed_ones(
     instagram: StandIn, start_service: StartService
 ) -> None:
     def six_gone(media: dict[str, Any]) -> dict[str, Any]:
@@ -502,7 +504,7 @@ SIZES = {"medium/1": [Answer("medium.jpg")], "large/1": [Answer("large.jpg")]}
 
 
 @pytest.mark.parametrize("source", ["page", "web"])
-async def test_the_largest_picture_of_any_source_is_stored(
+async def test_largest_picture_of_all_sources_is_stored(
     instagram: StandIn, start_service: StartService, source: str
 ) -> None:
     changes = {"api": small, "web": small, "page": small, source: large}
@@ -510,7 +512,7 @@ async def test_the_largest_picture_of_any_source_is_stored(
     scenario = Scenario("", shape="photo", page=page, change_by=changes, answers=SIZES)
     instagram.define("small", scenario)
     client = await start_service()
-    # The page is asked first; where it does not help, the web app's query is, the next time.
+    # The page is tried first. If it has no larger pictures, the web app's query is tried next time.
     for number in range(2):
         status, post = await scrape(client, f"small-{number}")
     [item] = post["media"]
@@ -518,13 +520,13 @@ async def test_the_largest_picture_of_any_source_is_stored(
     assert contents_of(post) == [content_of("large.jpg")]
 
 
-@pytest.mark.parametrize("helps", ["page", "web", ""])
-async def test_larger_pictures_cost_few_requests(
-    instagram: StandIn, start_service: StartService, helps: str
+@pytest.mark.parametrize("larger_from", ["page", "web", ""])
+async def test_search_for_larger_pictures_costs_few_requests(
+    instagram: StandIn, start_service: StartService, larger_from: str
 ) -> None:
     changes = {"api": small, "web": small, "page": small}
-    if helps:
-        changes[helps] = large
+    if larger_from:
+        changes[larger_from] = large
     scenario = Scenario("", shape="photo", change_by=changes, answers=SIZES)
     instagram.define("many", scenario)
     client = await start_service()
@@ -535,10 +537,10 @@ async def test_larger_pictures_cost_few_requests(
     )
     assert metadata <= 25
     widths = [post["media"][0]["width"] for _, post in posts]
-    assert widths.count(1440) >= (18 if helps else 0)
+    assert widths.count(1440) >= (18 if larger_from else 0)
 
 
-async def test_a_picture_larger_nowhere_is_stored_as_it_is(
+async def test_smaller_picture_is_stored_if_the_largest_is_gone(
     instagram: StandIn, start_service: StartService
 ) -> None:
     changes = {"api": large, "page": small}
@@ -559,7 +561,7 @@ async def test_files_complete_at_the_deadline_are_stored(
     assert (status, post["missing"], len(post["media"])) == (200, [2], 2)
 
 
-async def test_a_dripping_slide_does_not_stop_the_others(
+async def test_very_slow_slide_does_not_stop_the_others(
     instagram: StandIn, start_service: StartService
 ) -> None:
     answers = {"best/1": [GONE], "small/1": [GONE], "best/2": [DRIP], "small/2": [DRIP]}
@@ -578,7 +580,7 @@ async def test_expired_urls_are_renewed_once_for_all_files(
     assert described == [2, 0]
 
 
-async def test_a_file_that_stalls_gives_way_to_its_next_candidate(
+async def test_stalled_file_is_replaced_by_its_next_candidate(
     instagram: StandIn, start_service: StartService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("scrapper.instagram.client.STALLED_SECONDS", 0.3)
@@ -588,7 +590,7 @@ async def test_a_file_that_stalls_gives_way_to_its_next_candidate(
     assert (status, post["missing"]) == (200, [])
 
 
-async def test_slow_files_give_way_while_others_wait(
+async def test_slow_files_are_abandoned_while_others_wait(
     instagram: StandIn, start_service: StartService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("scrapper.instagram.files.fetch._MEASURED_SECONDS", 0.2)
@@ -614,7 +616,7 @@ async def test_slow_files_give_way_while_others_wait(
         ),
     ],
 )
-async def test_a_slow_file_gives_way_to_its_next_candidate(
+async def test_slow_file_is_replaced_by_its_next_candidate(
     instagram: StandIn,
     start_service: StartService,
     monkeypatch: pytest.MonkeyPatch,
@@ -649,7 +651,7 @@ async def test_files_come_only_from_the_cdn(
 # ---- refreshes and freshness
 
 
-async def test_a_refresh_keeps_the_files_that_it_cannot_get(
+async def test_refresh_keeps_old_files_that_it_cannot_replace(
     instagram: StandIn,
     start_service: StartService,
     media_root: Path,
@@ -668,7 +670,7 @@ async def test_a_refresh_keeps_the_files_that_it_cannot_get(
     assert contents_of(post)[1] == content_of("video.mp4")
     assert post["thumbnail"]
     assert len(stored_files(media_root)) == 5
-    # An hour later it is asked for again, and comes.
+    # An hour later the missing file is requested again, and arrives.
     instagram.define("old", Scenario("", shape="carousel"))
     manifest = media_root / "old-one/post.json"
     assert json.loads(manifest.read_text())["outdated"] == [2]
@@ -683,7 +685,7 @@ def age(manifest: Path, seconds: float) -> None:
     os.utime(manifest, (moment, moment))
 
 
-async def test_a_missing_slide_is_requested_less_and_less_often(
+async def test_missing_slide_is_retried_with_exponential_backoff(
     instagram: StandIn,
     start_service: StartService,
     media_root: Path,
@@ -701,11 +703,11 @@ async def test_a_missing_slide_is_requested_less_and_less_often(
         assert (post["cached"], post["missing"]) == (False, [2])
 
 
-# ---- hypothesis: what is stored is whole, and what its name says
+# ---- hypothesis: stored files are complete and correctly named
 
 
 class Fetcher:
-    """The client for Instagram, in this thread, into a folder."""
+    """Downloads posts in this thread, without the service."""
 
     def __init__(self, instagram: StandIn, folder: Path) -> None:
         self._instagram = instagram
@@ -756,7 +758,7 @@ EVERY_CANDIDATE = [f"{name}/{n}" for name in ("best", "small", "second") for n i
     ),
     shape=st.sampled_from(["video", "photo", "carousel"]),
 )
-def test_no_random_cut_or_label_stores_half_a_file(
+def test_incomplete_or_mislabelled_files_are_never_stored(
     fetcher: Fetcher, answers: dict[str, list[Answer]], shape: str
 ) -> None:
     scenario = Scenario("", shape=shape, answers=answers, change=second_video)
@@ -778,6 +780,6 @@ def test_no_random_cut_or_label_stores_half_a_file(
     assert sorted((*post.missing, *map(post.number_of, post.media))) == list(range(1, total + 1))
 
 
-def test_a_post_without_files_is_an_error(fetcher: Fetcher) -> None:
+def test_post_without_files_is_an_error(fetcher: Fetcher) -> None:
     with pytest.raises(MediaIncomplete):
         fetcher.fetch(Scenario("", answers={"best/1": [CUT]}))

@@ -1,4 +1,4 @@
-"""What each source's answer means, alone and with others, over a real socket."""
+"""What the sources' answers lead to, alone and together, over a real socket."""
 
 import asyncio
 import json
@@ -55,20 +55,20 @@ def contents_of(post: dict[str, Any]) -> list[bytes]:
         "reelonly",
     ],
 )
-async def test_another_source_makes_up_for_a_refusal(
+async def test_another_source_has_the_post_after_a_refusal(
     instagram: StandIn, start_service: StartService, scenario: str
 ) -> None:
-    # A source that hangs gets half of the time that is left.
+    # A source that hangs gets half of the remaining time.
     timeout = "6" if scenario == "apisilent" else "20"
     client = await start_service(SCRAPE_TIMEOUT_SECONDS=timeout, INSTAGRAM_COOLDOWN_SECONDS="600")
     status, post = await scrape(client, f"{scenario}-one")
     assert (status, post.get("code"), post.get("missing")) == (200, None, [])
     assert contents_of(post) == instagram.bytes_of(f"{scenario}-one")
-    # No cool-down: another source contradicted whatever sign of a limit there was.
+    # There is no cool-down, because another source contradicted any sign of a limit.
     assert (await scrape(client, "reel-next"))[0] == 200
 
 
-class Meaning(NamedTuple):
+class Outcome(NamedTuple):
     scenario: str
     status: int
     code: str
@@ -76,40 +76,40 @@ class Meaning(NamedTuple):
 
 
 @pytest.mark.parametrize(
-    "meaning",
+    "outcome",
     [
-        Meaning("gone", 404, "post_not_found"),
-        Meaning("gonewait", 404, "post_not_found"),
-        Meaning("gonelimited", 404, "post_not_found"),
-        Meaning("gonepage", 404, "post_not_found"),
-        Meaning("goneblocked", 404, "post_not_found"),
-        Meaning("removed", 404, "post_not_found"),
-        Meaning("gated", 403, "login_required"),
-        Meaning("gatednull", 403, "login_required"),
-        Meaning("gatedwait", 403, "login_required"),
-        Meaning("walled", 403, "login_required"),
-        Meaning("walledhome", 403, "login_required"),
-        Meaning("retiredwall", 403, "login_required"),
-        Meaning("throttled", 429, "instagram_rate_limited", cools_down=True),
-        Meaning("throttledpage", 429, "instagram_rate_limited", cools_down=True),
-        Meaning("softblock", 429, "instagram_rate_limited", cools_down=True),
-        Meaning("limited", 429, "instagram_rate_limited", cools_down=True),
-        Meaning("wait", 429, "instagram_rate_limited"),
-        Meaning("pagechanged", 403, "login_required"),
+        Outcome("gone", 404, "post_not_found"),
+        Outcome("gonewait", 404, "post_not_found"),
+        Outcome("gonelimited", 404, "post_not_found"),
+        Outcome("gonepage", 404, "post_not_found"),
+        Outcome("goneblocked", 404, "post_not_found"),
+        Outcome("removed", 404, "post_not_found"),
+        Outcome("gated", 403, "login_required"),
+        Outcome("gatednull", 403, "login_required"),
+        Outcome("gatedwait", 403, "login_required"),
+        Outcome("walled", 403, "login_required"),
+        Outcome("walledhome", 403, "login_required"),
+        Outcome("retiredwall", 403, "login_required"),
+        Outcome("throttled", 429, "instagram_rate_limited", cools_down=True),
+        Outcome("throttledpage", 429, "instagram_rate_limited", cools_down=True),
+        Outcome("softblock", 429, "instagram_rate_limited", cools_down=True),
+        Outcome("limited", 429, "instagram_rate_limited", cools_down=True),
+        Outcome("wait", 429, "instagram_rate_limited"),
+        Outcome("pagechanged", 403, "login_required"),
     ],
-    ids=lambda meaning: meaning.scenario,
+    ids=lambda outcome: outcome.scenario,
 )
-async def test_refusals_of_all_sources_have_one_meaning(
-    instagram: StandIn, start_service: StartService, meaning: Meaning
+async def test_response_and_cool_down_when_all_sources_refuse(
+    instagram: StandIn, start_service: StartService, outcome: Outcome
 ) -> None:
     client = await start_service(INSTAGRAM_COOLDOWN_SECONDS="600")
     async with client.post(
-        "/scrape", json={"url": POST.format(f"{meaning.scenario}-x")}
+        "/scrape", json={"url": POST.format(f"{outcome.scenario}-x")}
     ) as response:
-        assert (response.status, (await response.json())["code"]) == (meaning.status, meaning.code)
-        assert ("Retry-After" in response.headers) == (meaning.status == 429)
+        assert (response.status, (await response.json())["code"]) == (outcome.status, outcome.code)
+        assert ("Retry-After" in response.headers) == (outcome.status == 429)
     status, body = await scrape(client, "reel-next")
-    expected = (429, "cooling_down") if meaning.cools_down else (200, None)
+    expected = (429, "cooling_down") if outcome.cools_down else (200, None)
     assert (status, body.get("code")) == expected
 
 
@@ -117,7 +117,7 @@ async def test_refusals_of_all_sources_have_one_meaning(
     ("scenario", "seconds"),
     [("limited", "17"), ("retry22", "86400"), ("retry400", "86400"), ("retrydate", "86400")],
 )
-async def test_a_retry_after_is_believed_for_a_day_at_most(
+async def test_retry_after_is_capped_at_a_day(
     instagram: StandIn, start_service: StartService, scenario: str, seconds: str
 ) -> None:
     client = await start_service()
@@ -126,7 +126,7 @@ async def test_a_retry_after_is_believed_for_a_day_at_most(
 
 
 def memory_of(service: Service, name: str) -> int:
-    """Bytes of its memory: at most so far, ``VmHWM``, or now, ``VmRSS``."""
+    """Return the service's memory in bytes: the peak (``VmHWM``) or the current (``VmRSS``)."""
     lines = Path(f"/proc/{service.pid}/status").read_text().splitlines()
     [line] = [line for line in lines if line.startswith(f"{name}:")]
     return int(line.split()[1]) * 1024
@@ -136,7 +136,7 @@ def memory_of(service: Service, name: str) -> int:
 def process(
     shared_stand_in: StandIn, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Service]:
-    """A service as a process, which had its first post."""
+    """A service as a process, which has already downloaded a post."""
     environment = {**shared_stand_in.environment, "INSTAGRAM_MAX_QUERIES": "0"}
     with Service(tmp_path_factory.mktemp("media"), environment) as service:
         assert service.scrape(POST.format("reel-first")).status_code == 200
@@ -157,10 +157,10 @@ def process(
         ("cdnloop", "instagram_changed"),
     ],
 )
-def test_too_much_of_anything_is_refused_and_takes_no_memory(
+def test_oversized_answer_is_refused_without_using_much_memory(
     instagram: StandIn, process: Service, scenario: str, code: str
 ) -> None:
-    # Begin anew with the highest value so far: proc_pid_clear_refs(5).
+    # Reset the peak: proc_pid_clear_refs(5).
     Path(f"/proc/{process.pid}/clear_refs").write_text("5")
     idle = memory_of(process, "VmRSS")
     assert process.scrape(POST.format(f"{scenario}-x")).json()["code"] == code
@@ -169,7 +169,7 @@ def test_too_much_of_anything_is_refused_and_takes_no_memory(
 
 
 @pytest.mark.parametrize("scenario", ["hugenumbers", "nullside", "cdnlength", "longcaption"])
-async def test_side_data_and_headers_never_break_the_download(
+async def test_odd_details_and_headers_never_break_the_download(
     instagram: StandIn, start_service: StartService, scenario: str
 ) -> None:
     status, post = await scrape(await start_service(), f"{scenario}-x")
@@ -181,7 +181,7 @@ async def test_side_data_and_headers_never_break_the_download(
 @pytest.mark.parametrize(
     "scenario", ["unsorted", "unsortedvideo", "crops", "carousel", "twenty", "photo"]
 )
-async def test_the_best_candidate_is_stored_and_never_a_crop(
+async def test_best_candidate_is_stored_and_never_a_crop(
     instagram: StandIn, start_service: StartService, scenario: str
 ) -> None:
     status, post = await scrape(await start_service(), f"{scenario}-x")
@@ -189,7 +189,7 @@ async def test_the_best_candidate_is_stored_and_never_a_crop(
 
 
 @pytest.mark.parametrize("scenario", ["best400", "best403", "best404"])
-async def test_a_candidate_refused_by_the_cdn_gives_way_to_another(
+async def test_candidate_refused_by_the_cdn_is_replaced_by_another(
     instagram: StandIn, start_service: StartService, scenario: str
 ) -> None:
     status, post = await scrape(await start_service(), f"{scenario}-x")
@@ -197,7 +197,7 @@ async def test_a_candidate_refused_by_the_cdn_gives_way_to_another(
     assert all(item["path"].endswith(".jpg") for item in post["media"])
 
 
-async def test_one_fresh_description_replaces_urls_refused_by_the_cdn(
+async def test_fresh_description_replaces_urls_refused_by_the_cdn(
     instagram: StandIn, start_service: StartService
 ) -> None:
     status, _ = await scrape(await start_service(), "worn-x")
@@ -205,7 +205,7 @@ async def test_one_fresh_description_replaces_urls_refused_by_the_cdn(
     assert instagram.requests("graphql", "worn-x") == 2
 
 
-async def test_missing_items_of_a_carousel_are_named(
+async def test_missing_items_of_a_carousel_are_listed(
     instagram: StandIn, start_service: StartService
 ) -> None:
     client = await start_service()
@@ -216,14 +216,14 @@ async def test_missing_items_of_a_carousel_are_named(
         assert numbers == ["1.jpg", "3.jpg"]
 
 
-async def test_a_slide_without_a_url_comes_from_another_source(
+async def test_slide_without_a_url_comes_from_another_source(
     instagram: StandIn, start_service: StartService
 ) -> None:
     status, post = await scrape(await start_service(), "slidefrompage-x")
     assert (status, post["missing"], len(post["media"])) == (200, [], 3)
 
 
-async def test_details_are_those_of_instagram(
+async def test_details_are_read_from_the_media_object(
     instagram: StandIn, start_service: StartService
 ) -> None:
     _, post = await scrape(await start_service(), "carousel-details")
@@ -247,7 +247,7 @@ async def test_details_are_those_of_instagram(
     assert [item["duration"] for item in post["media"]] == [None, 1.0, None]
 
 
-async def test_a_link_with_a_private_key_keeps_its_name(
+async def test_shortcode_with_a_private_key_is_kept(
     instagram: StandIn, start_service: StartService
 ) -> None:
     shortcode = "reel-aaaaaa" + "k" * 28
@@ -256,7 +256,7 @@ async def test_a_link_with_a_private_key_keeps_its_name(
 
 
 @pytest.mark.parametrize(("form", "status"), [("lsd", 200), ("eqmc", 200), ("none", 200)])
-async def test_page_tokens_are_read_in_each_form_or_missing(
+async def test_post_is_found_with_each_form_of_tokens(
     instagram: StandIn, start_service: StartService, form: str, status: int
 ) -> None:
     instagram.set_token_form(form)
@@ -265,7 +265,7 @@ async def test_page_tokens_are_read_in_each_form_or_missing(
 
 
 @pytest.mark.parametrize("shape", ["video", "photo", "carousel"])
-async def test_the_embed_page_has_posts_that_the_page_refuses(
+async def test_embed_page_has_posts_that_the_page_refuses(
     instagram: StandIn, start_service: StartService, shape: str
 ) -> None:
     instagram.define("framed", Scenario("", api="wait", page="login", shape=shape, embed="post"))
@@ -277,7 +277,7 @@ async def test_the_embed_page_has_posts_that_the_page_refuses(
 @pytest.mark.parametrize(
     ("shape", "embed"), [("novideo", "post"), ("video", "empty"), ("video", "notfound")]
 )
-async def test_an_embed_page_without_the_file_closes_that_source(
+async def test_embed_page_without_the_file_does_not_decide_the_error(
     instagram: StandIn, start_service: StartService, shape: str, embed: str
 ) -> None:
     scenario = Scenario("", api="forbidden", page="login", shape=shape, embed=embed)
@@ -287,7 +287,7 @@ async def test_an_embed_page_without_the_file_closes_that_source(
 
 
 @pytest.mark.parametrize("by", ["api", "page", "embed", "info"])
-async def test_the_code_of_a_slide_leads_to_its_post(
+async def test_shortcode_of_a_slide_gives_its_post(
     instagram: StandIn, start_service: StartService, tmp_path: Path, by: str
 ) -> None:
     def change(media: dict[str, Any]) -> dict[str, Any]:
@@ -315,7 +315,7 @@ async def test_the_code_of_a_slide_leads_to_its_post(
     assert job["posts"][0]["shortcode"] == "slide-two"
 
 
-async def test_another_document_replaces_the_built_in_one(
+async def test_document_in_the_settings_replaces_the_built_in_one(
     instagram: StandIn, start_service: StartService
 ) -> None:
     instagram.accept_document("1234567890")
@@ -336,7 +336,7 @@ async def test_another_document_replaces_the_built_in_one(
         ("page", "throttled"),
     ],
 )
-async def test_a_batch_succeeds_while_one_source_is_switched_off(
+async def test_batch_succeeds_while_one_source_fails(
     instagram: StandIn,
     start_service: StartService,
     monkeypatch: pytest.MonkeyPatch,
@@ -350,11 +350,11 @@ async def test_a_batch_succeeds_while_one_source_is_switched_off(
     shortcodes = [f"photo-batch{number}" for number in range(20)]
     results = await asyncio.gather(*(scrape(client, shortcode) for shortcode in shortcodes))
     assert {status for status, _ in results} == {200}
-    asked = ("start_page", "graphql", "root_query", "web_query", "post_page", "embed_page")
-    assert sum(instagram.requests(kind) for kind in asked) <= 25
+    kinds = ("start_page", "graphql", "root_query", "web_query", "post_page", "embed_page")
+    assert sum(instagram.requests(kind) for kind in kinds) <= 25
 
 
-async def test_a_batch_costs_few_requests_while_the_api_always_refuses(
+async def test_batch_costs_few_requests_while_the_api_refuses(
     instagram: StandIn, start_service: StartService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("scrapper.instagram.order._SCOUT_SECONDS", 600)
@@ -365,8 +365,8 @@ async def test_a_batch_costs_few_requests_while_the_api_always_refuses(
     shortcodes = [f"photo-batch{number}" for number in range(50)]
     results = await asyncio.gather(*(scrape(client, shortcode) for shortcode in shortcodes))
     assert {status for status, _ in results} == {200}
-    asked = ("start_page", "graphql", "root_query", "web_query", "post_page", "embed_page")
-    assert sum(instagram.requests(kind) for kind in asked) <= 55
+    kinds = ("start_page", "graphql", "root_query", "web_query", "post_page", "embed_page")
+    assert sum(instagram.requests(kind) for kind in kinds) <= 55
     async with client.get("/ready") as response:
         order = (await response.json())["instagram"]["logged_out"]["sources"]
     assert order == ["page", "embed", "api", "root_query", "logged_out_api"]
@@ -377,7 +377,7 @@ async def test_a_batch_costs_few_requests_while_the_api_always_refuses(
 
 
 @both_modes
-async def test_a_limit_slows_the_pace_across_restarts(
+async def test_slowed_pace_survives_a_restart(
     instagram: StandIn, start_service: StartService, mode: dict[str, str]
 ) -> None:
     for _ in range(2):
@@ -391,7 +391,7 @@ async def test_a_limit_slows_the_pace_across_restarts(
     assert allowed < 200
 
 
-async def test_a_socks_proxy_leads_to_instagram_with_pooled_connections(
+async def test_connections_through_a_socks_proxy_are_pooled(
     instagram: StandIn, start_service: StartService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("HTTPS_PROXY", "https_proxy"):
@@ -405,7 +405,7 @@ async def test_a_socks_proxy_leads_to_instagram_with_pooled_connections(
 
 
 @pytest.mark.parametrize("kind", ["proxy_url", "socks_url"])
-def test_a_request_through_a_proxy_leaves_at_once(
+def test_proxied_connections_disable_the_nagle_algorithm(
     instagram: StandIn, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     for name in ("HTTPS_PROXY", "https_proxy"):
@@ -420,11 +420,11 @@ def test_a_request_through_a_proxy_leaves_at_once(
         session.mount("https://", transport)
         response = session.get("https://www.instagram.com/", stream=True)
         connection: Any = response.raw.connection
-        # Otherwise the kernel holds a body back until the headers' packet is acknowledged.
+        # Otherwise the kernel delays a body until the packet with its headers is acknowledged.
         assert connection.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
-async def test_the_deadline_holds_behind_a_socks_proxy(
+async def test_deadline_holds_behind_a_socks_proxy(
     instagram: StandIn, start_service: StartService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("HTTPS_PROXY", "https_proxy"):
@@ -443,7 +443,7 @@ def session_file(tmp_path: Path, sessionid: str) -> dict[str, str]:
 
 
 @both_modes
-async def test_a_browser_s_cookies_open_gated_posts(
+async def test_browser_cookies_give_access_to_gated_posts(
     instagram: StandIn, start_service: StartService, tmp_path: Path
 ) -> None:
     file = tmp_path / "cookies.txt"
@@ -459,7 +459,7 @@ async def test_a_browser_s_cookies_open_gated_posts(
         assert (await response.json())["login"] == "active"
 
 
-async def test_a_session_without_a_token_fetches_one_first(
+async def test_session_without_a_csrf_token_fetches_one_first(
     instagram: StandIn, start_service: StartService, tmp_path: Path
 ) -> None:
     file = tmp_path / "cookies.txt"
@@ -471,7 +471,7 @@ async def test_a_session_without_a_token_fetches_one_first(
     assert instagram.requests("account") == 3
 
 
-async def test_the_account_is_used_only_for_posts_that_need_it(
+async def test_account_is_used_only_for_posts_that_need_it(
     instagram: StandIn, start_service: StartService, tmp_path: Path
 ) -> None:
     client = await start_service(**session_file(tmp_path, "alive"))
@@ -482,7 +482,7 @@ async def test_the_account_is_used_only_for_posts_that_need_it(
     assert instagram.requests("media_info", "private-x") == 1
 
 
-async def test_a_login_can_be_asked_first(
+async def test_login_can_be_used_first(
     instagram: StandIn, start_service: StartService, tmp_path: Path
 ) -> None:
     client = await start_service(**session_file(tmp_path, "alive"), INSTAGRAM_LOGIN_USE="always")
@@ -490,7 +490,7 @@ async def test_a_login_can_be_asked_first(
     assert instagram.requests("media_info", "reel-public") == 1
 
 
-async def test_a_doubtful_session_is_checked_once(
+async def test_doubtful_session_is_checked_once(
     instagram: StandIn, start_service: StartService, tmp_path: Path
 ) -> None:
     client = await start_service(**session_file(tmp_path, "expired401"))
@@ -499,11 +499,11 @@ async def test_a_doubtful_session_is_checked_once(
         response = await client.post("/scrape", json={"url": url})
         assert response.status in (403, 429)
     assert (await (await client.get("/ready")).json())["login"] == "expired"
-    # Media info of the first post, and the look at the start page that it led to.
+    # The media info of the first post, and the view of the start page that followed.
     assert instagram.requests("account") == 2
 
 
-async def test_the_cookies_that_instagram_rotates_are_sent_from_then_on(
+async def test_cookies_that_instagram_rotates_are_stored(
     instagram: StandIn, start_service: StartService, tmp_path: Path, media_root: Path
 ) -> None:
     client = await start_service(**session_file(tmp_path, "alive"))
@@ -517,19 +517,19 @@ async def test_the_cookies_that_instagram_rotates_are_sent_from_then_on(
 @pytest.mark.parametrize(
     ("sessionid", "code"), [("expired", "login_required"), ("challenged", "challenge_required")]
 )
-async def test_an_ended_session_affects_only_gated_posts(
+async def test_ended_session_affects_only_gated_posts(
     instagram: StandIn, start_service: StartService, tmp_path: Path, sessionid: str, code: str
 ) -> None:
     client = await start_service(
         **session_file(tmp_path, sessionid), INSTAGRAM_LOGIN_USE="always", SCRAPE_CONCURRENCY="1"
     )
     assert (await scrape(client, "reel-public"))[0] == 200
-    asked = instagram.requests("account")
+    sent = instagram.requests("account")
     status, body = await scrape(client, "private-x")
     assert (status, body["code"]) in ((403, code), (403, "login_required"))
     assert (await scrape(client, "reel-another"))[0] == 200
-    # The service checked it once, and is ready all the same.
-    assert instagram.requests("account") == asked == 1
+    # The service checked the session once, and is ready nonetheless.
+    assert instagram.requests("account") == sent == 1
     async with client.get("/ready") as response:
         ready = await response.json()
     assert (response.status, ready["login"]) == (200, sessionid)
@@ -538,7 +538,7 @@ async def test_an_ended_session_affects_only_gated_posts(
 @pytest.mark.parametrize(
     "path", ["share/reel-shared1/", "share/p/reel-shared1", "share/reel/reel-shared1/?x=1"]
 )
-async def test_a_share_link_is_opened_once_and_its_post_downloaded(
+async def test_share_link_is_opened_once_and_its_post_downloaded(
     instagram: StandIn, start_service: StartService, path: str
 ) -> None:
     client = await start_service()
@@ -558,7 +558,7 @@ async def test_a_share_link_is_opened_once_and_its_post_downloaded(
         *(("relative", 1), ("unquoted", 1), ("bare", 1), ("plain", 1), ("host", 2)),
     ],
 )
-async def test_a_share_link_leads_to_its_post_in_every_form(
+async def test_every_form_of_share_link_leads_to_its_post(
     instagram: StandIn, start_service: StartService, token: str, requests: int
 ) -> None:
     client = await start_service()
@@ -582,7 +582,7 @@ async def test_a_share_link_leads_to_its_post_in_every_form(
         ("login-token", 403, "login_required"),
     ],
 )
-async def test_a_share_link_to_no_post_says_what_it_is(
+async def test_share_link_without_a_post_is_an_error(
     instagram: StandIn, start_service: StartService, token: str, status: int, code: str
 ) -> None:
     client = await start_service()
@@ -592,9 +592,7 @@ async def test_a_share_link_to_no_post_says_what_it_is(
 
 
 @both_modes
-async def test_a_job_takes_a_share_link_like_any_other(
-    instagram: StandIn, start_service: StartService
-) -> None:
+async def test_job_accepts_a_share_link(instagram: StandIn, start_service: StartService) -> None:
     client = await start_service()
     urls = ["https://www.instagram.com/share/reel/reel-shared2/"]
     async with client.post("/jobs", json={"urls": urls}) as response:
@@ -603,7 +601,7 @@ async def test_a_job_takes_a_share_link_like_any_other(
     assert job["posts"][0]["state"] == "done"
 
 
-# ---- hypothesis: one value of a real-shaped media object broken at a time
+# ---- hypothesis: a realistic media object with one broken value
 
 ANYTHING = st.sampled_from([None, "", "text", 0, -1, 10**30, 1.5, True, [], {}, [None], {"a": 1}])
 SHAPES = ("video", "photo", "carousel")
@@ -611,7 +609,7 @@ POSTS = Posts(None)
 
 
 def paths_of(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """Where a value stands in a media object, for each of its values."""
+    """Yield the path of every value in a media object."""
     if isinstance(value, dict | list):
         for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
             yield (*path, key)
@@ -626,7 +624,7 @@ def items_of(media: dict[str, Any], shape: str) -> list[Any]:
 
 
 def urls_of(item: Any, *, is_video: bool) -> set[str]:
-    """The URLs that an item's file can come from; never a cover in a video's place."""
+    """Return the URLs of an item's file; for a video, not those of its cover."""
     if not isinstance(item, dict):
         return set()
     versions = item.get("video_versions")
@@ -642,7 +640,7 @@ def urls_of(item: Any, *, is_video: bool) -> set[str]:
 
 
 class Fetcher:
-    """The client for Instagram, in this thread, into a folder."""
+    """Downloads posts in this thread, without the service."""
 
     def __init__(self, instagram: StandIn, folder: Path) -> None:
         self.instagram = instagram
@@ -673,7 +671,7 @@ def fetcher(instagram: StandIn, tmp_path: Path) -> Fetcher:
     suppress_health_check=list(HealthCheck),
 )
 @given(data=st.data(), shape=st.sampled_from(SHAPES), by_page=st.booleans())
-def test_one_broken_value_loses_no_file_that_has_a_url(
+def test_one_broken_value_loses_no_file_with_a_url(
     fetcher: Fetcher, data: st.DataObject, shape: str, by_page: bool
 ) -> None:
     template = POSTS.describe("broken-0", Scenario("", shape=shape))
@@ -707,12 +705,12 @@ def test_one_broken_value_loses_no_file_that_has_a_url(
         for item, is_video in zip(items_of(media, shape), are_videos, strict=False)
     ]
     usable_type = not isinstance(media.get("media_type"), int) or media["media_type"] in (1, 2, 8)
-    if not any(wanted) or not usable_type or not _names_itself(media):
+    if not any(wanted) or not usable_type or not _may_be_itself(media):
         return
     assert post is not None, (path, value, remove)
     assert len(post.media) >= sum(map(bool, wanted)), (path, value, remove)
 
 
-def _names_itself(media: dict[str, Any]) -> bool:
-    """Whether nothing says that this is another post."""
+def _may_be_itself(media: dict[str, Any]) -> bool:
+    """Return whether *media* has no code of another post."""
     return not isinstance(media.get("code"), str) or media["code"].startswith("broken")

@@ -1,4 +1,4 @@
-"""One story, or one item of a highlight, by its link: with a session, or not at all."""
+"""A story or a highlight item, by its link; only with a session."""
 
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ async def scrape(client: Client, url: str) -> tuple[int, dict[str, Any]]:
 
 
 @pytest.mark.parametrize("url", LINKS)
-async def test_a_story_takes_one_request_with_the_session(
+async def test_story_takes_one_request_with_the_session(
     instagram: StandIn, start_service: StartService, tmp_path: Path, url: str
 ) -> None:
     instagram.define("story", Scenario("", shape="reel", change=of_story))
@@ -50,7 +50,7 @@ async def test_a_story_takes_one_request_with_the_session(
 
 
 @pytest.mark.parametrize("url", LINKS)
-async def test_without_a_session_nobody_is_asked_for_a_story(
+async def test_story_without_a_session_sends_no_request(
     instagram: StandIn, start_service: StartService, url: str
 ) -> None:
     client = await start_service()
@@ -63,7 +63,7 @@ async def test_without_a_session_nobody_is_asked_for_a_story(
 
 
 @pytest.mark.parametrize("info", ["deleted", "notfound"])
-async def test_an_ended_story_is_gone(
+async def test_expired_story_is_not_found(
     instagram: StandIn, start_service: StartService, tmp_path: Path, info: str
 ) -> None:
     instagram.define("story", Scenario("", info=info))
@@ -72,7 +72,7 @@ async def test_an_ended_story_is_gone(
     assert instagram.requests("account") == 1
 
 
-async def test_an_account_that_needs_attention_fetches_no_stories(
+async def test_challenged_account_fetches_no_stories(
     instagram: StandIn, start_service: StartService, tmp_path: Path
 ) -> None:
     instagram.define("story", Scenario("", info="to_terms"))

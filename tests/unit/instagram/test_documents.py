@@ -1,4 +1,4 @@
-"""The documents of queries, and what a look-up reads, within which bounds; without a socket."""
+"""The documents of queries, and what a lookup reads, within which limits."""
 
 import json
 import threading
@@ -36,7 +36,7 @@ PAGE = b"".join(b'<script src="%b?x=1"></script>' % (LINK % number) for number i
 
 
 @pytest.mark.parametrize("module", ["$Parameters", ".graphql"])
-def test_a_script_gives_the_id_and_the_flags(module: str) -> None:
+def test_id_and_flags_are_read_from_a_script(module: str) -> None:
     flags = ("PolarisMultiCaptionCarouselEnabled", "PolarisNewThing")
     assert document_in((OPERATION + PARAMETERS % module).encode(), NAME) == (
         "20000000000000002",
@@ -47,12 +47,12 @@ def test_a_script_gives_the_id_and_the_flags(module: str) -> None:
 
 
 @given(st.binary() | st.text().map(lambda text: SCRIPT[: len(text) * 9] + text.encode()))
-def test_any_script_is_read_without_a_fault(script: bytes) -> None:
+def test_no_script_makes_the_lookup_raise(script: bytes) -> None:
     doc_id, _ = document_in(script, NAME)
     assert doc_id in ("", "20000000000000002")
 
 
-def test_only_scripts_of_one_host_are_linked() -> None:
+def test_only_scripts_on_the_script_host_are_read() -> None:
     page = (
         b'<script src="https://static.cdninstagram.com/rsrc.php/v4/yA/r/one-1.js?_nc_x=1"></script>'
         b'{"src":"https:\\/\\/static.cdninstagram.com\\/rsrc.php\\/v4i7\\/two.js"}'
@@ -66,33 +66,33 @@ def test_only_scripts_of_one_host_are_linked() -> None:
     assert scripts_of(page) == (f"{base}/v4/yA/r/one-1.js", f"{base}/v4i7/two.js")
 
 
-def test_no_page_keeps_the_search_for_scripts_busy() -> None:
+def test_crafted_page_does_not_slow_the_script_search() -> None:
     start = b"https://static.cdninstagram.com/rsrc.php"
     assert scripts_of(start + b"/a" * 200_000) == ()
     assert scripts_of((start + b"/a") * 20_000) == ()
 
 
 class Site:
-    """Scripts by their number, downloaded by several threads."""
+    """Serves scripts by number to several threads, and counts their requests."""
 
     def __init__(self, content: Callable[[int], bytes]) -> None:
         self.content = content
-        self.asked: list[int] = []
-        self.at_once = self.most_at_once = 0
+        self.requested: list[int] = []
+        self.active = self.max_active = 0
         self.begun = 0
         self._lock = threading.Lock()
 
     def get(self, url: str) -> Iterator[bytes]:
         number = int(url.rpartition("/")[2].removesuffix(".js"))
         with self._lock:
-            self.asked.append(number)
-            self.at_once += 1
-            self.most_at_once = max(self.most_at_once, self.at_once)
+            self.requested.append(number)
+            self.active += 1
+            self.max_active = max(self.max_active, self.active)
         content = self.content(number)
         for start in range(0, len(content), 100_000):
             yield content[start : start + 100_000]
         with self._lock:
-            self.at_once -= 1
+            self.active -= 1
 
     def begin(self) -> None:
         self.begun += 1
@@ -103,7 +103,7 @@ def look_up(documents: Documents, site: Site, *sources: str) -> set[str]:
     return documents.look_up(wanted, site.get, site.begin, seconds=60)
 
 
-def test_a_retired_document_is_replaced_for_good(tmp_path: Path) -> None:
+def test_replacement_of_a_retired_document_survives_a_restart(tmp_path: Path) -> None:
     path, outcomes = tmp_path / "documents.json", []
     documents = Documents(memory=DocumentFile(path), report=lambda *one: outcomes.append(one))
     documents.note_page(PAGE)
@@ -120,10 +120,10 @@ def test_a_retired_document_is_replaced_for_good(tmp_path: Path) -> None:
         )
     assert before[0] == QUERIES["root_query"].doc_id
     assert outcomes == [("lookup_root_query", "ok")]
-    assert (site.begun, site.most_at_once <= 3) == (1, True)
+    assert (site.begun, site.max_active <= 3) == (1, True)
 
 
-def test_there_is_at_most_one_look_up_a_day(tmp_path: Path) -> None:
+def test_at_most_one_lookup_a_day(tmp_path: Path) -> None:
     path = tmp_path / "documents.json"
     site = Site(lambda _: b"")
     for _ in range(2):
@@ -131,11 +131,11 @@ def test_there_is_at_most_one_look_up_a_day(tmp_path: Path) -> None:
         documents.note_page(PAGE)
         for _ in range(3):
             assert look_up(documents, site) == set()
-    assert sorted(site.asked) == list(range(9))
+    assert sorted(site.requested) == list(range(9))
     assert documents.current("root_query")[0] == QUERIES["root_query"].doc_id
 
 
-def test_the_document_in_use_replaces_nothing() -> None:
+def test_lookup_that_finds_the_current_document_changes_nothing() -> None:
     outcomes: list[tuple[str, str]] = []
     documents = Documents(report=lambda *one: outcomes.append(one))
     documents.note_page(PAGE)
@@ -144,7 +144,7 @@ def test_the_document_in_use_replaces_nothing() -> None:
     assert (documents.found(), outcomes) == ({}, [("lookup_root_query", "same")])
 
 
-def test_a_look_up_reads_20_megabytes_at_most() -> None:
+def test_lookup_reads_at_most_20_megabytes() -> None:
     documents = Documents()
     documents.note_page(PAGE)
     sent = []
@@ -153,7 +153,7 @@ def test_a_look_up_reads_20_megabytes_at_most() -> None:
     assert len(sent) <= 5
 
 
-def test_nothing_is_looked_up_outside_the_pace() -> None:
+def test_nothing_is_looked_up_if_the_pace_refuses() -> None:
     documents, site = Documents(), Site(lambda _: SCRIPT)
     documents.note_page(PAGE)
 
@@ -161,19 +161,19 @@ def test_nothing_is_looked_up_outside_the_pace() -> None:
         raise PaceExceeded(retry_after=1)
 
     assert documents.look_up(["root_query"], site.get, refuse, seconds=60) == set()
-    assert site.asked == []
+    assert site.requested == []
     assert look_up(documents, site) == {"root_query"}
 
 
-def test_nothing_is_looked_up_without_a_page() -> None:
+def test_nothing_is_looked_up_before_a_page_was_seen() -> None:
     documents, site = Documents(), Site(lambda _: SCRIPT)
     assert look_up(documents, site) == set()
     documents.note_page(PAGE)
     assert look_up(documents, site, "api", "page", "of_a_plugin") == set()
-    assert (site.asked, site.begun) == ([], 0)
+    assert (site.requested, site.begun) == ([], 0)
 
 
-def test_the_document_in_the_settings_wins() -> None:
+def test_document_in_the_settings_takes_precedence() -> None:
     documents, site = Documents(override="123456"), Site(lambda _: SCRIPT)
     documents.note_page(PAGE)
     assert look_up(documents, site, "logged_out_api") == set()
@@ -191,7 +191,7 @@ def test_the_document_in_the_settings_wins() -> None:
         {"root_query": {"doc_id": "123456", "flags": [], "instead_of": "99999", "looked_at": 0}},
     ],
 )
-def test_a_damaged_or_older_file_changes_nothing(tmp_path: Path, data: Any) -> None:
+def test_damaged_or_outdated_file_is_ignored(tmp_path: Path, data: Any) -> None:
     path = tmp_path / "documents.json"
     path.write_text(json.dumps(data))
     documents = Documents(memory=DocumentFile(path))

@@ -1,4 +1,4 @@
-"""The embed page's older shape becomes the same items, without a socket."""
+"""Media objects in the older shape, from the embed page."""
 
 import json
 from typing import Any
@@ -39,7 +39,7 @@ def node(**more: Any) -> dict[str, Any]:
     }
 
 
-def test_a_picture_is_read_with_its_details() -> None:
+def test_picture_is_read_with_its_details() -> None:
     post = describe(to_current_shape(node()), CODE)
     (item,) = post.items
     assert item is not None
@@ -55,7 +55,7 @@ def test_a_picture_is_read_with_its_details() -> None:
     assert details.owner_id == "4242"
 
 
-def test_each_key_has_its_present_name() -> None:
+def test_each_key_gets_its_current_name() -> None:
     same = {
         "location": {"name": "A place"},
         "accessibility_caption": "A text",
@@ -103,17 +103,17 @@ def test_each_key_has_its_present_name() -> None:
     assert to_current_shape(liked)["like_count"] == 8
 
 
-def test_a_hundred_nodes_are_read() -> None:
+def test_at_most_a_hundred_nodes_are_read() -> None:
     edges = [{"node": {"user": {"username": str(number)}}} for number in range(101)]
     tagged = to_current_shape(node(edge_media_to_tagged_user={"edges": edges}))["usertags"]["in"]
     assert tagged == [edge["node"] for edge in edges[:100]]
 
 
-def test_a_video_is_its_file_and_never_its_cover() -> None:
+def test_video_without_a_file_is_refused_despite_its_cover() -> None:
     video = {"is_video": True, "__typename": "GraphVideo"}
     (item,) = describe(to_current_shape(node(**video, video_url=f"{CDN}v.mp4")), CODE).items
     assert item is not None
-    # The size is that of the original.
+    # The size in the node is the original's, not the file's.
     assert item.candidates == (Candidate(f"{CDN}v.mp4", None, None),)
     with pytest.raises(Refused):
         describe(to_current_shape(node(**video)), CODE)
@@ -121,7 +121,7 @@ def test_a_video_is_its_file_and_never_its_cover() -> None:
 
 @pytest.mark.parametrize("name", ["GraphVideo", "XDTGraphVideo", "XDTVideo"])
 @pytest.mark.parametrize("more", [{}, {"is_video": None}])
-def test_a_video_by_its_type_alone_has_no_cover(name: str, more: dict[str, Any]) -> None:
+def test_video_marked_only_by_type_is_not_a_picture(name: str, more: dict[str, Any]) -> None:
     video = {**node(), **more, "__typename": name}
     if not more:
         del video["is_video"]
@@ -131,19 +131,19 @@ def test_a_video_by_its_type_alone_has_no_cover(name: str, more: dict[str, Any])
     assert [item and item.type for item in post.items] == ["image", None]
 
 
-def test_a_carousel_keeps_its_order_and_lacks_what_is_withheld() -> None:
+def test_carousel_keeps_its_order_despite_missing_items() -> None:
     children = [node(shortcode="ITEM1"), node(shortcode="ITEM2", is_video=True)]
     children.append(node(shortcode="ITEM3", is_video=True, video_url=f"{CDN}v.mp4"))
     edges = {"edges": [{"node": child} for child in children]}
     post = describe(to_current_shape(node(edge_sidecar_to_children=edges)), CODE)
     assert [item and item.type for item in post.items] == ["image", None, "video"]
-    asked = Shortcode("ITEM3")
-    named = describe(to_current_shape(node(edge_sidecar_to_children=edges)), asked).named_item
+    slide = Shortcode("ITEM3")
+    named = describe(to_current_shape(node(edge_sidecar_to_children=edges)), slide).named_item
     assert named == 3
 
 
 @pytest.mark.parametrize("key", ["shortcode_media", "xdt_shortcode_media"])
-def test_the_post_is_json_inside_of_json(key: str) -> None:
+def test_post_is_read_from_json_inside_json(key: str) -> None:
     context = json.dumps({"context": {}, "gql_data": {key: node()}})
     page = f'<script>x.handle({{"a":[{json.dumps({"contextJSON": context})}]}});</script>'
     assert _node_in(page.encode()) == node()
@@ -153,7 +153,7 @@ def test_the_post_is_json_inside_of_json(key: str) -> None:
     "page",
     ["", '{"contextJSON":null}', '{"contextJSON":"{}"}', '"contextJSON":"{\\"gql_data\\":null}"'],
 )
-def test_a_page_without_the_post_gives_none(page: str) -> None:
+def test_embed_page_without_the_post_returns_none(page: str) -> None:
     assert _node_in(page.encode()) is None
 
 
@@ -170,5 +170,5 @@ def test_a_page_without_the_post_gives_none(page: str) -> None:
         ),
     )
 )
-def test_any_node_is_converted_without_a_fault(strange: dict[str, Any]) -> None:
+def test_converting_a_node_never_raises(strange: dict[str, Any]) -> None:
     assert to_current_shape(strange)["media_type"] in (1, 2, 8)

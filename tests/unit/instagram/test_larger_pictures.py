@@ -1,4 +1,4 @@
-"""Which source is asked first, and which for larger pictures."""
+"""Which source is tried first, and which for larger pictures."""
 
 from typing import NamedTuple
 
@@ -13,36 +13,36 @@ class Named(NamedTuple):
 API, WEB, PAGE = Named("api"), Named("web"), Named("page")
 
 
-def test_a_source_without_larger_pictures_rests() -> None:
+def test_source_without_larger_pictures_backs_off() -> None:
     clock = Clock()
     order = SourceOrder("logged_out", now=clock)
-    assert [order.helper([PAGE, WEB]) for _ in range(3)] == [PAGE, WEB, None]
+    assert [order.source_of_larger([PAGE, WEB]) for _ in range(3)] == [PAGE, WEB, None]
     clock.now += 10 * 60
-    assert order.helper([PAGE]) == PAGE
+    assert order.source_of_larger([PAGE]) == PAGE
     clock.now += 10 * 60
-    assert order.helper([PAGE]) is None
+    assert order.source_of_larger([PAGE]) is None
 
 
-def test_a_source_with_larger_pictures_comes_first() -> None:
+def test_source_with_larger_pictures_goes_before_the_others() -> None:
     order = SourceOrder("logged_out", now=Clock())
-    assert order.helper([PAGE, WEB]) == PAGE
-    order.helped("page", ["api"])
+    assert order.source_of_larger([PAGE, WEB]) == PAGE
+    order.note_larger("page", ["api"])
     assert order.sorted([API, WEB, PAGE]) == [WEB, PAGE, API]
-    assert order.helper([PAGE, WEB]) == PAGE
+    assert order.source_of_larger([PAGE, WEB]) == PAGE
 
 
-def test_a_source_that_comes_last_is_not_a_helper() -> None:
+def test_source_moved_to_the_end_is_not_tried_for_larger() -> None:
     clock = Clock()
     order = SourceOrder("logged_out", now=clock)
-    order.gave("api", ["page"])
-    assert order.helper([PAGE, WEB]) == WEB
+    order.note_success("api", ["page"])
+    assert order.source_of_larger([PAGE, WEB]) == WEB
     clock.now += 10 * 60
-    assert order.helper([PAGE, WEB]) == PAGE
+    assert order.source_of_larger([PAGE, WEB]) == PAGE
 
 
-def test_a_source_whose_trouble_is_over_is_restored() -> None:
+def test_restored_source_returns_to_its_usual_place() -> None:
     order = SourceOrder("logged_out", now=Clock())
-    order.gave("page", ["api", "web"])
+    order.note_success("page", ["api", "web"])
     assert order.sorted([API, WEB, PAGE]) == [PAGE, API, WEB]
     order.restore(["web", "unknown"])
     assert order.sorted([API, WEB, PAGE]) == [WEB, PAGE, API]

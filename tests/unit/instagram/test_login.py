@@ -1,4 +1,4 @@
-"""Where the session comes from, and what becomes of it."""
+"""Where the session comes from, how it is stored, and when it is replaced."""
 
 import json
 import os
@@ -33,25 +33,25 @@ def write(path: Path, content: bytes) -> Path:
 
 
 @pytest.mark.parametrize("mode", [0o620, 0o602, 0o666])
-def test_a_file_that_others_can_write_is_refused(tmp_path: Path, mode: int) -> None:
+def test_file_writable_by_others_is_refused(tmp_path: Path, mode: int) -> None:
     path = write(tmp_path / "cookies.txt", COOKIES.encode())
     path.chmod(mode)
     with pytest.raises(SettingsError, match=r"INSTAGRAM_COOKIES_FILE: .* chmod 600"):
         Login(cookies_file=path)
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="needs root, to give a file away")
-def test_a_file_of_somebody_else_is_refused(tmp_path: Path) -> None:
+@pytest.mark.skipif(os.getuid() != 0, reason="needs root to change a file's owner")
+def test_file_owned_by_another_user_is_refused(tmp_path: Path) -> None:
     path = write(tmp_path / "cookies.txt", COOKIES.encode())
     os.chown(path, 12345, 12345)
     with pytest.raises(SettingsError, match="belongs to user 12345"):
         Login(cookies_file=path)
 
 
-def test_a_changed_file_revives_a_session_that_ended(
+def test_changed_file_replaces_an_ended_session(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("scrapper.instagram.login.session._SECONDS_BETWEEN_LOOKS", 0)
+    monkeypatch.setattr("scrapper.instagram.login.session._SECONDS_BETWEEN_RELOADS", 0)
     path = write(tmp_path / "cookies.txt", COOKIES.encode())
     login = Login(cookies_file=path)
     session = login.session()
@@ -63,15 +63,15 @@ def test_a_changed_file_revives_a_session_that_ended(
     assert again is not None
     assert again.cookies["sessionid"] == "a-new-one"
     assert login.state.state == "active"
-    # What is said of the old session does not concern the new one.
+    # A report about the old session does not affect the new one.
     login.note_ended(session)
     assert login.session() == again
 
 
-def test_a_file_that_becomes_damaged_leaves_the_session_alone(
+def test_damaged_file_does_not_replace_the_session(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("scrapper.instagram.login.session._SECONDS_BETWEEN_LOOKS", 0)
+    monkeypatch.setattr("scrapper.instagram.login.session._SECONDS_BETWEEN_RELOADS", 0)
     path = write(tmp_path / "cookies.txt", COOKIES.encode())
     login = Login(cookies_file=path)
     write(path, b"nonsense")
@@ -81,7 +81,7 @@ def test_a_file_that_becomes_damaged_leaves_the_session_alone(
     assert login.secrets == ("the-session", "the-token")
 
 
-def test_the_state_says_since_when(tmp_path: Path) -> None:
+def test_login_state_has_its_start_time(tmp_path: Path) -> None:
     before = time.time()
     assert Login().state.state == "none"
     state = Login(cookies_file=write(tmp_path / "c", COOKIES.encode())).state
@@ -90,8 +90,8 @@ def test_the_state_says_since_when(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def looks_always(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("scrapper.instagram.login.session._SECONDS_BETWEEN_LOOKS", 0)
+def always_reloads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("scrapper.instagram.login.session._SECONDS_BETWEEN_RELOADS", 0)
 
 
 def test_state_and_rotated_cookies_survive_a_restart(tmp_path: Path) -> None:
@@ -110,7 +110,7 @@ def test_state_and_rotated_cookies_survive_a_restart(tmp_path: Path) -> None:
     assert Login(stored=LoginFile(stored), cookies_file=cookies).state.state == "expired"
 
 
-def test_all_processes_share_one_login(tmp_path: Path, looks_always: None) -> None:
+def test_processes_share_one_login(tmp_path: Path, always_reloads: None) -> None:
     one, other = (Login(stored=LoginFile(tmp_path / "login.json")) for _ in range(2))
     one.use({"sessionid": "theirs-of-8-or-more"}, "someone")
     session = other.session()
@@ -119,7 +119,7 @@ def test_all_processes_share_one_login(tmp_path: Path, looks_always: None) -> No
     other.note_challenged(session)
     assert (one.session(), one.state.state) == (None, "challenged")
     one.use({"sessionid": "mine-of-8-or-more"}, "someone")
-    # What one process says of an old session does not undo what another has put in since.
+    # One process's report about an old session does not replace another process's new one.
     other.note_cookies(
         session, {"sessionid": "theirs-of-8-or-more", "csrftoken": "rotated-of-8-or-more"}
     )
@@ -130,7 +130,7 @@ def test_all_processes_share_one_login(tmp_path: Path, looks_always: None) -> No
 
 @SLOW
 @given(content=st.binary() | st.text().map(str.encode))
-def test_a_damaged_login_counts_as_none(tmp_path: Path, content: bytes) -> None:
+def test_damaged_login_file_counts_as_no_login(tmp_path: Path, content: bytes) -> None:
     stored = write(tmp_path / "login.json", content)
     login = Login(stored=LoginFile(stored))
     assert (login.session(), login.state.state) == (None, "none")
@@ -140,7 +140,7 @@ def test_a_damaged_login_counts_as_none(tmp_path: Path, content: bytes) -> None:
 
 @pytest.mark.parametrize("name", ["id", "cookies", "username", "state", "since", "imported"])
 @pytest.mark.parametrize("value", [None, 1, [], {}, "x", [[[]]], float("nan"), 10**400])
-def test_a_malformed_login_counts_as_none(tmp_path: Path, name: str, value: Any) -> None:
+def test_malformed_login_counts_as_no_login(tmp_path: Path, name: str, value: Any) -> None:
     stored = tmp_path / "login.json"
     Login(stored=LoginFile(stored)).use({"sessionid": "one-of-8-or-more"}, "someone")
     data = {**json.loads(stored.read_bytes()), name: value}
@@ -151,16 +151,14 @@ def test_a_malformed_login_counts_as_none(tmp_path: Path, name: str, value: Any)
         assert login.session() is None
 
 
-def test_a_login_that_others_could_have_written_is_not_used(tmp_path: Path) -> None:
+def test_login_file_writable_by_others_is_not_used(tmp_path: Path) -> None:
     stored = tmp_path / "login.json"
     Login(stored=LoginFile(stored)).use({"sessionid": "one-of-8-or-more"}, "someone")
     stored.chmod(0o666)
     assert Login(stored=LoginFile(stored)).session() is None
 
 
-def test_a_login_that_cannot_be_stored_holds_until_the_end(
-    tmp_path: Path, looks_always: None
-) -> None:
+def test_login_that_cannot_be_stored_works_in_memory(tmp_path: Path, always_reloads: None) -> None:
     (tmp_path / "file").touch()
     cookies = write(tmp_path / "cookies.txt", COOKIES.encode())
     login = Login(stored=LoginFile(tmp_path / "file" / "login.json"), cookies_file=cookies)
@@ -171,7 +169,7 @@ def test_a_login_that_cannot_be_stored_holds_until_the_end(
     assert (login.session(), login.state.state) == (None, "expired")
 
 
-def test_the_secrets_of_earlier_sessions_stay_secret(tmp_path: Path) -> None:
+def test_secrets_of_earlier_sessions_are_still_redacted(tmp_path: Path) -> None:
     login = Login()
     for number in range(3):
         login.use({"sessionid": f"session-{number}"}, "")

@@ -1,4 +1,4 @@
-"""Instagram's media objects become descriptions, and never more than they say."""
+"""Instagram's media objects, well-formed or not, become descriptions."""
 
 import copy
 import math
@@ -75,7 +75,7 @@ def reason(media: dict[str, Any]) -> Reason:
 
 
 @pytest.mark.parametrize("kind", [1, 2, *OTHER_TYPES])
-def test_a_video_s_urls_make_a_video_whatever_the_type(kind: object) -> None:
+def test_item_with_video_urls_is_a_video_of_any_type(kind: object) -> None:
     assert item({**PICTURE, **VIDEO, "media_type": kind}).type == "video"
 
 
@@ -92,7 +92,7 @@ def test_a_video_s_urls_make_a_video_whatever_the_type(kind: object) -> None:
         {"media_type": "1", "video_duration": 1.0},
     ],
 )
-def test_a_cover_never_replaces_a_video(sign: dict[str, Any]) -> None:
+def test_cover_never_replaces_a_video(sign: dict[str, Any]) -> None:
     cover = {"image_versions2": PICTURE["image_versions2"]}
     assert reason({**cover, **sign}) is Reason.CHANGED
     described = read(carousel({**cover, **sign}, PICTURE))
@@ -101,36 +101,36 @@ def test_a_cover_never_replaces_a_video(sign: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("kind", OTHER_TYPES)
-def test_an_item_without_signs_of_a_video_is_a_picture(kind: object) -> None:
+def test_item_without_signs_of_a_video_is_a_picture(kind: object) -> None:
     for name in ("media_type", "__typename", "caption"):
         assert item({"image_versions2": PICTURE["image_versions2"], name: kind}).type == "image"
 
 
 @pytest.mark.parametrize("sign", ["has_audio", "video_duration"])
-def test_a_picture_s_type_outweighs_keys_of_videos(sign: str) -> None:
+def test_picture_type_overrides_video_keys(sign: str) -> None:
     assert item({**PICTURE, sign: 1}).type == "image"
 
 
 @pytest.mark.parametrize("kind", [0, 3, 7, 9, 77, -1, 10**30])
-def test_a_type_that_is_not_known_is_refused(kind: int) -> None:
+def test_unknown_media_type_is_refused(kind: int) -> None:
     with capture_logs() as logs:
         assert reason({**VIDEO, "media_type": kind}) is Reason.CHANGED
     assert [line["media_type"] for line in logs] == [kind]
 
 
 @pytest.mark.parametrize("kind", [1, 2, 8, *OTHER_TYPES])
-def test_children_make_a_carousel_whatever_the_type(kind: object) -> None:
+def test_item_with_children_is_a_carousel_of_any_type(kind: object) -> None:
     described = read({**carousel(PICTURE), "media_type": kind})
     assert (described.is_carousel, len(described.items)) == (True, 1)
 
 
 @pytest.mark.parametrize("children", [None, [], "text", {}])
-def test_a_carousel_without_children_is_refused(children: object) -> None:
+def test_carousel_without_children_is_refused(children: object) -> None:
     assert reason({**PICTURE, "media_type": 8, "carousel_media": children}) is Reason.CHANGED
 
 
 @pytest.mark.parametrize(("count", "items"), [(1, 2), (2, 2), (3, 3), (20, 20), (21, 20)])
-def test_missing_children_are_counted_up_to_twenty(count: int, items: int) -> None:
+def test_missing_children_are_added_up_to_twenty(count: int, items: int) -> None:
     described = read(carousel(PICTURE, PICTURE, carousel_media_count=count))
     assert len(described.items) == items
     assert described.items[2:] == (None,) * (items - 2)
@@ -138,15 +138,15 @@ def test_missing_children_are_counted_up_to_twenty(count: int, items: int) -> No
 
 
 @pytest.mark.parametrize("count", [*OTHER_TYPES, -1, math.nan, math.inf, 10**30])
-def test_a_malformed_count_adds_nothing(count: object) -> None:
+def test_malformed_count_of_children_is_ignored(count: object) -> None:
     assert read(carousel(PICTURE, carousel_media_count=count)).complete
 
 
-def test_a_single_post_has_no_missing_children() -> None:
+def test_single_post_has_no_missing_children() -> None:
     assert read({**PICTURE, "carousel_media_count": 3}).complete
 
 
-def test_fifty_children_are_read_and_more_are_refused() -> None:
+def test_more_than_fifty_children_are_refused() -> None:
     assert len(read(carousel(*[PICTURE] * 50)).items) == 50
     with capture_logs() as logs:
         assert reason(carousel(*[PICTURE] * 51)) is Reason.CHANGED
@@ -154,7 +154,7 @@ def test_fifty_children_are_read_and_more_are_refused() -> None:
 
 
 @pytest.mark.parametrize("child", [*OTHER_TYPES, 7])
-def test_a_malformed_child_counts_as_missing(child: object) -> None:
+def test_malformed_child_counts_as_missing(child: object) -> None:
     assert read(carousel(child, PICTURE)).items[0] is None
     assert reason(carousel(child)) is Reason.CHANGED
 
@@ -162,7 +162,7 @@ def test_a_malformed_child_counts_as_missing(child: object) -> None:
 # ---- candidates
 
 
-def test_the_largest_candidate_comes_first_where_all_have_sizes() -> None:
+def test_largest_candidate_comes_first_if_all_have_sizes() -> None:
     versions = [sized("s", 10, 10), sized("wide", 60, 10), sized("l", 30, 30), sized("m", 20, 20)]
     assert urls(picture(*versions)) == ["l", "wide", "m", "s"]
     video = {"media_type": 2, "video_versions": versions}
@@ -170,7 +170,7 @@ def test_the_largest_candidate_comes_first_where_all_have_sizes() -> None:
 
 
 @pytest.mark.parametrize("size", [(None, 10), (10, None), (0, 10), (10, 100_001), (True, 10)])
-def test_instagram_s_order_stays_where_a_size_is_missing(size: tuple[Any, Any]) -> None:
+def test_original_order_is_kept_if_a_size_is_missing(size: tuple[Any, Any]) -> None:
     assert urls(picture(sized("s", 10, 10), sized("l", 30, 30), sized("x", *size))) == [
         *("s", "l", "x")
     ]
@@ -181,7 +181,7 @@ def test_instagram_s_order_stays_where_a_size_is_missing(size: tuple[Any, Any]) 
     [(1, 1), (100_000, 100_000), (7.9, 7), (0, None), (0.9, None), (100_001, None), (-1, None)]
     + [(value, None) for value in (*OTHER_TYPES, math.nan, math.inf, 10**400, "7")],
 )
-def test_pixels_are_numbers_of_a_picture(value: object, pixels: int | None) -> None:
+def test_pixels_must_be_between_one_and_100000(value: object, pixels: int | None) -> None:
     assert item(picture(sized("x"), original_width=value)).full_width == pixels
     for version in (sized("x", value, 5), sized("x", 5, value)):
         [candidate] = item(picture(version)).candidates
@@ -193,7 +193,7 @@ def test_pixels_are_numbers_of_a_picture(value: object, pixels: int | None) -> N
             assert set(sizes) == {pixels, 5}
 
 
-def test_the_first_candidate_gets_the_original_s_size() -> None:
+def test_first_candidate_without_a_size_gets_the_original_size() -> None:
     original = {"original_width": 1080, "original_height": 1350}
     first, second = item(picture(sized("a"), sized("b"), **original)).candidates
     assert (first.width, first.height) == (1080, 1350)
@@ -206,7 +206,7 @@ def test_the_first_candidate_gets_the_original_s_size() -> None:
     video = {"media_type": 2, "video_versions": [sized("v")], **PICTURE, **original}
     found = item({**video, "media_type": 2})
     sizes = [(it[0].width, it[0].height) for it in (found.candidates, found.cover)]
-    # A video's own bytes say its size.
+    # A video's size is read from the file itself.
     assert sizes == [(None, None), (1080, 1350)]
 
 
@@ -225,7 +225,7 @@ def test_the_first_candidate_gets_the_original_s_size() -> None:
         ("/stp=c0.1.2.3", False),
     ],
 )
-def test_a_crop_is_not_a_candidate(query: str, is_crop: bool) -> None:
+def test_crop_is_not_a_candidate(query: str, is_crop: bool) -> None:
     found = urls(picture(sized("crop" + query, 999, 999), sized("whole", 5, 5)))
     assert found == (["whole"] if is_crop else ["crop" + query, "whole"])
 
@@ -243,40 +243,40 @@ def test_a_crop_is_not_a_candidate(query: str, is_crop: bool) -> None:
         CDN + "x" * (4097 - len(CDN)),
     ],
 )
-def test_only_https_urls_are_candidates(url: object) -> None:
+def test_malformed_urls_are_not_candidates(url: object) -> None:
     assert reason(picture({"url": url})) is Reason.CHANGED
     assert urls(picture({"url": url}, sized("good"))) == ["good"]
 
 
-def test_the_longest_url_is_taken() -> None:
+def test_url_of_maximum_length_is_accepted() -> None:
     longest = "x" * (4096 - len(CDN))
     assert urls(picture(sized(longest))) == [longest]
 
 
 @pytest.mark.parametrize("version", [*OTHER_TYPES, 7])
-def test_a_malformed_version_does_not_affect_others(version: object) -> None:
+def test_malformed_version_does_not_affect_others(version: object) -> None:
     assert urls(picture(version, sized("good"))) == ["good"]
 
 
 @pytest.mark.parametrize("versions", OTHER_TYPES)
-def test_malformed_versions_count_as_none(versions: object) -> None:
+def test_malformed_list_of_versions_counts_as_empty(versions: object) -> None:
     assert item({**PICTURE, "video_versions": versions}).type == "image"
     assert reason({"media_type": 1, "image_versions2": versions}) is Reason.CHANGED
     assert reason({"media_type": 1, "image_versions2": {"candidates": versions}}) is Reason.CHANGED
 
 
-def test_thirty_versions_are_read_and_each_url_once() -> None:
+def test_at_most_thirty_distinct_versions_are_read() -> None:
     versions = [sized(str(number)) for number in range(31)]
     assert urls(picture(*versions)) == [str(number) for number in range(30)]
     assert urls(picture(sized("a", 1, 1), sized("a", 9, 9), sized("b", 2, 2))) == ["b", "a"]
 
 
-def test_a_picture_has_neither_cover_nor_sound() -> None:
+def test_picture_has_neither_cover_nor_sound() -> None:
     found = item({**PICTURE, "has_audio": True, "video_duration": 5, "accessibility_caption": "A"})
     assert found == Item("image", (CANDIDATE,), alt_text="A")
 
 
-def test_a_video_has_a_cover() -> None:
+def test_video_has_a_cover() -> None:
     video = {**PICTURE, **VIDEO, "has_audio": False, "video_duration": 5}
     candidates = (Candidate(CDN + "v.mp4", None, None),)
     assert item({**video, "accessibility_caption": "A"}) == Item(
@@ -285,7 +285,7 @@ def test_a_video_has_a_cover() -> None:
 
 
 @pytest.mark.parametrize("value", [None, 1, 0, "true", [], {}])
-def test_only_true_and_false_say_whether_there_is_sound(value: object) -> None:
+def test_has_audio_must_be_a_boolean(value: object) -> None:
     assert item({**VIDEO, "has_audio": value}).has_audio is None
     assert item({**VIDEO, "has_audio": True}).has_audio is True
 
@@ -295,7 +295,7 @@ def test_only_true_and_false_say_whether_there_is_sound(value: object) -> None:
     [(1, 1.0), (0.5, 0.5), (86_400, 86_400.0), (86_401, None), (0, None), (-1, None)]
     + [(value, None) for value in (*OTHER_TYPES, math.nan, math.inf, 10**400, "5")],
 )
-def test_a_duration_is_of_a_day_at_most(value: object, seconds: float | None) -> None:
+def test_duration_is_at_most_a_day(value: object, seconds: float | None) -> None:
     duration = item({**VIDEO, "video_duration": value}).duration
     assert repr(duration) == repr(seconds)
 
@@ -306,17 +306,19 @@ def test_a_duration_is_of_a_day_at_most(value: object, seconds: float | None) ->
         pytest.param([("a", 640, 640), ("b", 320, 320), ("c", 240, 240)], "b", id="the largest"),
         pytest.param([("a", 640, 640), ("b", 321, 321)], None, id="none is small enough"),
         pytest.param([("a", 300, 1000), ("b", 320, 640), ("c", 640, 500)], "b", id="a tall one"),
-        pytest.param([("a", 300, 330), ("b", 100, 100), ("c", 90, 90)], "b", id="whole if one is"),
+        pytest.param(
+            [("a", 300, 330), ("b", 100, 100), ("c", 90, 90)], "b", id="one that fits entirely"
+        ),
         pytest.param([("a", 320, None), ("b", None, 320), ("c", None, None)], None, id="no size"),
         pytest.param(
             [("a?stp=dst-jpg_s150x150", None, None), ("b?x=1&stp=p240x240_tt6", None, 9)],
             "b?x=1&stp=p240x240_tt6",
-            id="the box that it was scaled into",
+            id="the box that it was scaled to",
         ),
         pytest.param(
             [("a?stp=s40x640", 500, 500), ("b?stp=s90x90", 100, 100), ("c?stp=s99x20", None, None)],
             "b?stp=s90x90",
-            id="its own size comes before the box",
+            id="its own size takes precedence over the box",
         ),
         pytest.param(
             [("a", 640, 640), ("b?stp=c0.1.2.3a_s150x150", 150, 150)],
@@ -335,7 +337,7 @@ def test_a_duration_is_of_a_day_at_most(value: object, seconds: float | None) ->
         ),
     ],
 )
-def test_a_list_shows_the_largest_of_the_small_pictures(
+def test_thumbnail_is_the_largest_of_the_small_pictures(
     versions: list[tuple[str, Any, Any]], small: str | None
 ) -> None:
     versions = [("whole", 1000, 1000), *versions]
@@ -375,7 +377,7 @@ def manifest(**urls: str) -> str:
         ),
     ],
 )
-def test_a_video_may_be_in_a_manifest_alone(
+def test_video_may_have_a_manifest_only(
     text: object, has_file: bool, streams: list[str], is_logged: bool
 ) -> None:
     with capture_logs() as logs:
@@ -406,13 +408,13 @@ def test_a_video_may_be_in_a_manifest_alone(
     ]
     + [(value, "") for value in (None, True, 7, [], ["Sun"])],
 )
-def test_a_caption_is_a_text_or_empty(caption: object, text: str) -> None:
+def test_caption_is_text_or_empty(caption: object, text: str) -> None:
     with capture_logs() as logs:
         assert read({**PICTURE, "caption": caption}).caption == text
     assert logs == []
 
 
-def test_a_long_caption_is_cut_and_that_is_logged() -> None:
+def test_cutting_a_long_caption_is_logged() -> None:
     with capture_logs() as logs:
         assert read({**PICTURE, "caption": "x" * 10_001}).caption == "x" * 10_000
     assert [line["characters"] for line in logs] == [10_001]
@@ -446,7 +448,7 @@ def test_a_long_caption_is_cut_and_that_is_logged() -> None:
         )
     ],
 )
-def test_a_moment_is_a_time_in_utc(value: object, moment: str | None) -> None:
+def test_unix_time_becomes_a_time_in_utc(value: object, moment: str | None) -> None:
     assert read({**PICTURE, "taken_at": value}).taken_at == moment
 
 
@@ -455,14 +457,16 @@ def test_a_moment_is_a_time_in_utc(value: object, moment: str | None) -> None:
     [(0, 0), (7, 7), (7.9, 7), (2**53, 2**53), (2**53 + 1, None), (-1, None)]
     + [(value, None) for value in (*OTHER_TYPES, "7", math.nan, math.inf, 10**400)],
 )
-def test_a_count_is_a_number_that_json_can_carry(value: object, count: int | None) -> None:
+def test_count_is_a_non_negative_integer_that_json_can_hold(
+    value: object, count: int | None
+) -> None:
     found = details(like_count=value, comment_count=value)
     assert (found.likes, found.comments) == (count, count)
-    # Nobody looked at it, or nobody counted.
+    # Zero views usually mean that they were not counted.
     assert details(play_count=value).views == (count or None)
 
 
-def test_views_are_the_first_count_that_is_there() -> None:
+def test_views_are_the_first_nonzero_count() -> None:
     counts = {"play_count": 1, "view_count": 2, "ig_play_count": 3}
     for expected, name in enumerate(list(counts), start=1):
         assert details(**counts).views == expected
@@ -481,7 +485,7 @@ def test_hidden_counts_are_not_shown(hidden: object, shown: int | None) -> None:
     [("a", "a"), (" a ", " a "), ("x" * 2_001, "x" * 2_000), ("a\udc00", "a?")]
     + [(value, None) for value in ("", " \n", 7, *OTHER_TYPES[3:], None)],
 )
-def test_a_name_is_a_text_that_is_not_blank(value: object, text: str | None) -> None:
+def test_name_is_a_non_blank_string(value: object, text: str | None) -> None:
     media = {**PICTURE, "user": {"username": value, "full_name": value}}
     described = read({**media, "location": {"name": value}, "product_type": value})
     assert described.owner == described.details.owner_name == text
@@ -490,7 +494,7 @@ def test_a_name_is_a_text_that_is_not_blank(value: object, text: str | None) -> 
 
 
 @pytest.mark.parametrize("other", [*OTHER_TYPES[:5], 7])
-def test_an_owner_replaces_a_malformed_user(other: object) -> None:
+def test_owner_replaces_a_malformed_user(other: object) -> None:
     people = {"user": other, "owner": {"username": "someone", "full_name": "Some One"}}
     described = read({**PICTURE, **people})
     assert (described.owner, described.details.owner_name) == ("someone", "Some One")
@@ -509,7 +513,7 @@ def test_an_owner_replaces_a_malformed_user(other: object) -> None:
         ({}, None),
     ],
 )
-def test_an_owner_s_number_is_a_text(user: dict[str, Any], number: str | None) -> None:
+def test_owner_id_is_a_string(user: dict[str, Any], number: str | None) -> None:
     assert details(user=user).owner_id == number
 
 
@@ -521,7 +525,7 @@ def tags(*values: Any) -> dict[str, Any]:
     return {"usertags": {"in": [{"user": user} for user in names(*values)]}}
 
 
-def test_each_person_is_named_once_in_order() -> None:
+def test_each_person_is_listed_once_in_order() -> None:
     people = names("b", "a", "b", None, " ", 7)
     assert details(coauthor_producers=[*people, None, "x"]).coauthors == ("b", "a")
     children = [{**PICTURE, **tags("d", "c")}, {**PICTURE, **tags("b", "e")}, None]
@@ -529,11 +533,11 @@ def test_each_person_is_named_once_in_order() -> None:
     assert described.details.tagged == ("c", "b", "d", "e")
 
 
-def test_a_hundred_people_are_named() -> None:
+def test_at_most_a_hundred_people_are_listed() -> None:
     many = [f"user-{number}" for number in range(101)]
     assert details(coauthor_producers=names(*many)).coauthors == tuple(many[:100])
     assert details(**tags(*many)).tagged == tuple(many[:100])
-    # Only a limited number of tags of an item is read.
+    # At most 100 tags of an item are read.
     assert details(**tags(*[None] * 100, "late")).tagged == ()
 
 
@@ -576,7 +580,7 @@ def with_url(title: str | None, name: str) -> dict[str, Any]:
         ),
     ],
 )
-def test_a_sound_with_a_url_comes_first(clips: object, music: object, expected: Music) -> None:
+def test_sound_with_a_url_comes_first(clips: object, music: object, expected: Music) -> None:
     assert details(clips_metadata=clips, music_metadata=music).music == expected
 
 
@@ -593,7 +597,7 @@ def test_a_sound_with_a_url_comes_first(clips: object, music: object, expected: 
     ]
     + [(value, None) for value in OTHER_TYPES],
 )
-def test_a_song_comes_before_the_owner_s_own_sound(clips: object, music: Music | None) -> None:
+def test_song_comes_before_the_original_sound(clips: object, music: Music | None) -> None:
     assert details(clips_metadata=clips).music == music
 
 
@@ -619,7 +623,7 @@ def test_only_another_code_contradicts_the_query(media: object, belongs: bool) -
     assert belongs_to(media, CODE) is belongs
 
 
-def test_a_private_link_matches_by_code_and_text() -> None:
+def test_private_link_matches_with_and_without_its_key() -> None:
     private = Shortcode("DExample001" + "k" * 28)
     for code in (private.code, private.text):
         assert belongs_to({"code": code}, private)
@@ -636,13 +640,13 @@ def test_a_private_link_matches_by_code_and_text() -> None:
         (None, Reason.CHANGED),
     ],
 )
-def test_a_wrapper_without_the_post_is_refused(wrapper: object, expected: Reason) -> None:
+def test_wrapper_without_the_post_is_refused(wrapper: object, expected: Reason) -> None:
     with pytest.raises(Refused) as refused:
         ungated(wrapper, CODE)
     assert refused.value.reason is expected
 
 
-def test_a_wrapper_gives_the_post() -> None:
+def test_post_is_read_from_its_wrapper() -> None:
     media = {**VIDEO, "code": CODE.text}
     assert ungated({"if_not_gated_logged_out": media}, CODE) == media
 
@@ -662,18 +666,18 @@ GATED = {"if_not_gated_logged_out": None}
     ],
 )
 @pytest.mark.parametrize("others", [[], [STUB], [{**VIDEO, "code": "another-one"}], [GATED]])
-def test_a_page_s_post_is_found_among_others(media: Any, others: list[Any]) -> None:
+def test_post_of_a_page_is_found_among_others(media: Any, others: list[Any]) -> None:
     for data in ([*others, media], [media, *others], {"a": {"b": [others, {"c": [media]}]}}):
         assert find_in_page(data, CODE) == media
 
 
-def test_a_page_s_wrapped_post_is_found() -> None:
+def test_wrapped_post_of_a_page_is_found() -> None:
     assert find_in_page([STUB, {"if_not_gated_logged_out": WHOLE}], CODE) == WHOLE
     in_parts = {"code": CODE.text, "video_dash_manifest": "<MPD/>"}
     assert find_in_page([STUB, in_parts], CODE) == in_parts
 
 
-def test_a_page_s_gate_counts_where_there_is_no_post() -> None:
+def test_gate_in_a_page_counts_only_without_the_post() -> None:
     gate, other = ({"if_not_gated_logged_out": it, "code": CODE.text} for it in (None, "text"))
     for data in ([STUB, gate], [gate, other], [other, gate]):
         with pytest.raises(Refused) as refused:
@@ -692,11 +696,11 @@ def test_a_page_s_gate_counts_where_there_is_no_post() -> None:
         *([], {}, None, "text"),
     ],
 )
-def test_a_page_without_the_post_gives_nothing(data: Any) -> None:
+def test_page_without_the_post_returns_none(data: Any) -> None:
     assert find_in_page(data, CODE) is None
 
 
-def test_the_outer_object_is_found_first() -> None:
+def test_outermost_object_is_found_first() -> None:
     first = {**WHOLE, "pk": 1}
     for data in ([{"a": first}, {**WHOLE, "pk": 2}], {"a": first, "b": {**WHOLE, "pk": 2}}):
         assert find_in_page(data, CODE) == first
@@ -724,7 +728,7 @@ def test_only_a_complete_single_post_fills_gaps() -> None:
     assert read(VIDEO).filled_from(single).items[0] == item(VIDEO)
 
 
-# ---- hypothesis: one value of a real-shaped media object broken at a time
+# ---- hypothesis: a realistic media object with one broken value
 
 ANYTHING = st.sampled_from([None, "", "text", 0, -1, 10**30, 1.5, True, [], {}, [None], {"a": 1}])
 TEMPLATES = {
@@ -734,7 +738,7 @@ TEMPLATES = {
 
 
 def paths_of(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """Where a value stands in a media object, for each of its values."""
+    """Yield the path of every value in a media object."""
     if isinstance(value, dict | list):
         for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
             yield (*path, key)
@@ -745,7 +749,7 @@ PLACES = [(shape, path) for shape, it in TEMPLATES.items() for path in paths_of(
 
 
 def broken(media: Any, path: tuple[Any, ...], value: Any, *, remove: bool) -> dict[str, Any]:
-    """A copy of *media* with one value replaced, or removed."""
+    """Return a copy of *media* with one value replaced or removed."""
     changed: dict[str, Any] = copy.deepcopy(media)
     place: Any = changed
     for key in path[:-1]:
@@ -758,7 +762,7 @@ def broken(media: Any, path: tuple[Any, ...], value: Any, *, remove: bool) -> di
 
 
 def usable_urls(media: Any, *, is_video: bool) -> set[str]:
-    """The URLs that an item's file can come from; never a cover in a video's place."""
+    """Return the URLs of an item's file; for a video, not those of its cover."""
     if not isinstance(media, dict):
         return set()
     versions = media.get("video_versions")
@@ -783,7 +787,7 @@ def items_of(media: dict[str, Any], shape: str) -> list[Any]:
 
 @settings(max_examples=1000)
 @given(place=st.sampled_from(PLACES), value=ANYTHING, remove=st.booleans())
-def test_one_broken_value_loses_no_file_that_has_a_url(
+def test_one_broken_value_loses_no_file_with_a_url(
     place: tuple[str, tuple[Any, ...]], value: Any, remove: bool
 ) -> None:
     shape, path = place
@@ -815,10 +819,10 @@ JSON = st.recursive(
 
 
 @given(media=st.dictionaries(st.sampled_from(list(TEMPLATES["carousel"])), JSON))
-def test_any_object_is_a_description_or_a_refusal(media: dict[str, Any]) -> None:
+def test_arbitrary_object_gives_a_description_or_a_refusal(media: dict[str, Any]) -> None:
     with suppress(Refused):
         assert any(read(media).items)
 
 
-def test_the_code_is_the_number_in_base_64() -> None:
+def test_media_id_is_the_code_in_base_64() -> None:
     assert CODE.media_id == media_id(CODE.text)

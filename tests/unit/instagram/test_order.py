@@ -1,4 +1,4 @@
-"""The order of sources: who refused what another one gave comes last, for longer each time."""
+"""The order of sources: one that refused what another had comes last, for longer each time."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -27,7 +27,7 @@ SOURCES = [Named(name) for name in "abc"]
 
 
 class Clocked:
-    """An order, and the clock that it looks at."""
+    """An order with a fake clock."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -37,8 +37,8 @@ class Clocked:
     def names(self) -> str:
         return "".join(source.name for source in self.order.sorted(SOURCES))
 
-    def rests_for(self, name: str) -> float:
-        """The seconds until the source is in its own place again; the clock goes on by them."""
+    def advance_until_restored(self, name: str) -> float:
+        """Advance the clock until the source is back in its place; return the seconds."""
         start = self.now
         while self.names.index(name) != "abc".index(name):
             self.now += MINUTE
@@ -50,7 +50,7 @@ def clocked() -> Clocked:
     return Clocked()
 
 
-def test_each_source_stands_under_its_module_s_name() -> None:
+def test_each_source_has_the_name_of_its_module() -> None:
     orders = [[source.name for source in sources] for sources in (LOGGED_OUT, WITH_SESSION)]
     assert orders == [
         ["api", "root_query", "logged_out_api", "page", "embed"],
@@ -61,15 +61,15 @@ def test_each_source_stands_under_its_module_s_name() -> None:
     assert [it.name for it in (*LOGGED_OUT, *WITH_SESSION) if it.has_stories] == ["media_info"]
 
 
-def test_sources_keep_their_order_until_one_is_contradicted(clocked: Clocked) -> None:
+def test_order_stays_until_a_refusing_source_is_contradicted(clocked: Clocked) -> None:
     assert clocked.names == "abc"
-    clocked.order.gave("a", [])
-    clocked.order.gave("b", [])
+    clocked.order.note_success("a", [])
+    clocked.order.note_success("b", [])
     assert clocked.names == "abc"
 
 
 @pytest.mark.parametrize(
-    ("gave", "refused", "names"),
+    ("succeeded", "refused", "names"),
     [
         ("b", ["a"], "bca"),
         ("c", ["b"], "acb"),
@@ -78,125 +78,128 @@ def test_sources_keep_their_order_until_one_is_contradicted(clocked: Clocked) ->
         ("a", ["c"], "abc"),
     ],
 )
-def test_a_source_that_refused_comes_last(
-    clocked: Clocked, gave: str, refused: list[str], names: str
+def test_refusing_source_comes_last(
+    clocked: Clocked, succeeded: str, refused: list[str], names: str
 ) -> None:
-    clocked.order.gave(gave, refused)
+    clocked.order.note_success(succeeded, refused)
     assert clocked.names == names
 
 
-def test_each_further_refusal_doubles_the_pause_up_to_six_hours(clocked: Clocked) -> None:
-    pauses = []
+def test_each_further_refusal_doubles_the_backoff_to_six_hours(clocked: Clocked) -> None:
+    backoffs = []
     for _ in range(8):
-        clocked.order.gave("b", ["a"])
-        pauses.append(clocked.rests_for("a"))
+        clocked.order.note_success("b", ["a"])
+        backoffs.append(clocked.advance_until_restored("a"))
     minutes = [10, 20, 40, 80, 160, 320, 360, 360]
-    assert pauses == [minute * MINUTE for minute in minutes]
+    assert backoffs == [minute * MINUTE for minute in minutes]
 
 
-def test_a_pause_ends_at_its_very_end(clocked: Clocked) -> None:
-    clocked.order.gave("b", ["a"])
+def test_backoff_lasts_exactly_ten_minutes(clocked: Clocked) -> None:
+    clocked.order.note_success("b", ["a"])
     clocked.now += 10 * MINUTE - 0.001
     assert clocked.names == "bca"
     clocked.now += 0.001
     assert clocked.names == "abc"
 
 
-def test_refusals_during_a_pause_lengthen_nothing(clocked: Clocked) -> None:
+def test_refusals_during_a_backoff_do_not_lengthen_it(clocked: Clocked) -> None:
     for _ in range(5):
-        clocked.order.gave("b", ["a"])
+        clocked.order.note_success("b", ["a"])
         clocked.now += MINUTE
-    assert clocked.rests_for("a") == 5 * MINUTE
-    clocked.order.gave("b", ["a"])
-    assert clocked.rests_for("a") == 20 * MINUTE
+    assert clocked.advance_until_restored("a") == 5 * MINUTE
+    clocked.order.note_success("b", ["a"])
+    assert clocked.advance_until_restored("a") == 20 * MINUTE
 
 
-def test_a_change_of_the_order_is_logged_once(clocked: Clocked) -> None:
+def test_change_of_order_is_logged_once(clocked: Clocked) -> None:
     with capture_logs() as logs:
-        clocked.order.gave("b", ["a"])
-        clocked.order.gave("b", ["a"])
-        clocked.order.gave("b", [])
+        clocked.order.note_success("b", ["a"])
+        clocked.order.note_success("b", ["a"])
+        clocked.order.note_success("b", [])
     assert [(line["login"], line["first"], line["last"]) for line in logs] == [
         ("logged_out", "b", ["a"])
     ]
 
 
-def test_a_source_that_works_starts_over(clocked: Clocked) -> None:
-    clocked.order.gave("b", ["a"])
-    clocked.order.gave("a", [])
+def test_success_resets_the_backoff(clocked: Clocked) -> None:
+    clocked.order.note_success("b", ["a"])
+    clocked.order.note_success("a", [])
     assert clocked.names == "abc"
-    clocked.order.gave("b", ["a"])
-    assert clocked.rests_for("a") == 10 * MINUTE
+    clocked.order.note_success("b", ["a"])
+    assert clocked.advance_until_restored("a") == 10 * MINUTE
 
 
-def test_a_source_that_gave_nothing_new_keeps_others_setbacks(clocked: Clocked) -> None:
-    clocked.order.gave("c", ["a", "b"])
-    clocked.order.gave("c", [])
+def test_success_of_one_source_does_not_restore_the_others(clocked: Clocked) -> None:
+    clocked.order.note_success("c", ["a", "b"])
+    clocked.order.note_success("c", [])
     assert clocked.names == "cab"
 
 
 @given(
     st.lists(st.tuples(st.sampled_from("abc"), st.sets(st.sampled_from("abc")), st.floats(0, HOUR)))
 )
-def test_every_order_has_all_sources_in_place_after_six_hours(
+def test_every_source_is_restored_within_six_hours(
     events: list[tuple[str, set[str], float]],
 ) -> None:
     clocked = Clocked()
-    for gave, refused, seconds in events:
-        clocked.order.gave(gave, refused - {gave})
+    for succeeded, refused, seconds in events:
+        clocked.order.note_success(succeeded, refused - {succeeded})
         assert sorted(clocked.names) == list("abc")
         places = {name: place for place, name in enumerate(clocked.names)}
-        assert all(places[gave] < places[other] for other in refused - {gave})
+        assert all(places[succeeded] < places[other] for other in refused - {succeeded})
         clocked.now += seconds
     clocked.now += 6 * HOUR
     assert clocked.names == "abc"
 
 
-def test_one_scout_goes_ahead_and_the_others_follow_together(
+def test_threads_wait_for_the_scout_then_run_together(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("scrapper.instagram.order._SCOUT_SECONDS", 10 * PATIENCE_SECONDS)
-    order, going, done = SourceOrder("logged_out"), threading.Event(), threading.Event()
+    order, started, done = SourceOrder("logged_out"), threading.Event(), threading.Event()
     together = threading.Barrier(3, timeout=PATIENCE_SECONDS)
-    went: list[str] = []
+    ran: list[str] = []
 
     def scout() -> None:
         with order.scout(1e9):
-            going.set()
+            started.set()
             done.wait()
-            went.append("scout")
-            order.gave("a", [])
+            ran.append("scout")
+            order.note_success("a", [])
 
     def follow() -> None:
         with order.scout(1e9):
-            went.append("follower")
+            ran.append("follower")
             together.wait()
 
     threads = [threading.Thread(target=scout)]
     threads[0].start()
-    going.wait()
+    started.wait()
     threads += [threading.Thread(target=follow) for _ in range(3)]
     for thread in threads[1:]:
         thread.start()
-    assert went == []
+    assert ran == []
     done.set()
     for thread in threads:
         thread.join()
-    assert went == ["scout", *["follower"] * 3]
+    assert ran == ["scout", *["follower"] * 3]
     assert not together.broken
 
 
 class Lock:
-    """A lock that is never waited for; ``waits`` are the seconds that it would have been."""
+    """A lock that never blocks; ``timeouts`` records how long each caller would have waited.
+
+    ``on_acquire`` is called instead of waiting.
+    """
 
     def __init__(self) -> None:
-        self.waits: list[float] = []
+        self.timeouts: list[float] = []
         self.held = False
-        self.meanwhile: Callable[[], object] = lambda: None
+        self.on_acquire: Callable[[], object] = lambda: None
 
     def acquire(self, *, timeout: float) -> bool:
-        self.waits.append(timeout)
-        self.meanwhile()
+        self.timeouts.append(timeout)
+        self.on_acquire()
         free, self.held = not self.held, True
         return free
 
@@ -213,7 +216,7 @@ class Lock:
 
 @pytest.fixture
 def scouting(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[SourceOrder, Lock]]:
-    """An order, and the lock of its scout."""
+    """An order and the lock that its scout holds."""
     locks: list[Lock] = []
 
     def make() -> Lock:
@@ -226,27 +229,27 @@ def scouting(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[SourceOrder, Loc
     assert not locks[-1].held
 
 
-def test_a_scout_is_awaited_for_a_share_of_the_time(scouting: tuple[SourceOrder, Lock]) -> None:
+def test_threads_wait_for_the_scout_for_a_limited_time(scouting: tuple[SourceOrder, Lock]) -> None:
     order, lock = scouting
     with order.scout(4000.0):
         for seconds in (4.0, 12.0, 13.0, -1.0):
             with order.scout(seconds):
                 assert lock.held
-    assert lock.waits == [3.0, 1.0, 3.0, 3.0, 0.0]
+    assert lock.timeouts == [3.0, 1.0, 3.0, 3.0, 0.0]
 
 
-def test_a_thread_that_waited_in_vain_leaves_the_scout_alone(
+def test_thread_that_stops_waiting_leaves_the_lock_held(
     scouting: tuple[SourceOrder, Lock],
 ) -> None:
     order, lock = scouting
     with order.scout(4.0):
-        lock.meanwhile = lambda: order.gave("a", [])
+        lock.on_acquire = lambda: order.note_success("a", [])
         with order.scout(4.0):
             assert lock.held
         assert lock.held
 
 
-def test_a_scout_that_fails_leaves_the_scouting_to_the_next(
+def test_next_thread_scouts_after_a_failed_scout(
     scouting: tuple[SourceOrder, Lock],
 ) -> None:
     order, lock = scouting
@@ -254,11 +257,11 @@ def test_a_scout_that_fails_leaves_the_scouting_to_the_next(
         with pytest.raises(ValueError, match="refused"), order.scout(4.0):
             raise ValueError("refused")
         assert not lock.held
-    assert lock.waits == [1.0, 1.0]
+    assert lock.timeouts == [1.0, 1.0]
 
 
-def test_nobody_waits_once_a_source_is_known(scouting: tuple[SourceOrder, Lock]) -> None:
+def test_no_thread_waits_once_a_working_source_is_known(scouting: tuple[SourceOrder, Lock]) -> None:
     order, lock = scouting
-    order.gave("a", [])
+    order.note_success("a", [])
     with order.scout(4.0):
-        assert (lock.held, lock.waits) == (False, [])
+        assert (lock.held, lock.timeouts) == (False, [])

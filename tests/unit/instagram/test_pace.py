@@ -24,7 +24,7 @@ def clock() -> Iterator[Clock]:
         yield clock
 
 
-def test_a_full_window_refuses_with_the_wait(clock: Clock) -> None:
+def test_full_window_raises_with_the_time_to_wait(clock: Clock) -> None:
     pace = Pace(2, 660)
     pace.count("query")
     clock.now = 100
@@ -37,7 +37,7 @@ def test_a_full_window_refuses_with_the_wait(clock: Clock) -> None:
     pace.count("query")
 
 
-def test_page_views_and_queries_have_windows_of_their_own() -> None:
+def test_page_views_and_queries_have_separate_windows() -> None:
     pace = Pace(1, 660)
     pace.count("query")
     pace.count("page")
@@ -46,7 +46,7 @@ def test_page_views_and_queries_have_windows_of_their_own() -> None:
 
 
 @pytest.mark.parametrize(("queries", "pages"), [(3, 3), (75, 75), (100, 75), (200, 75), (400, 150)])
-def test_page_views_are_fewer_where_queries_are_many(queries: int, pages: int) -> None:
+def test_page_view_limit_follows_the_query_limit(queries: int, pages: int) -> None:
     pace = Pace(queries, 660)
     for _ in range(pages):
         pace.count("page")
@@ -54,7 +54,7 @@ def test_page_views_are_fewer_where_queries_are_many(queries: int, pages: int) -
         pace.count("page")
 
 
-def test_no_queries_means_no_limit() -> None:
+def test_zero_queries_means_no_limit() -> None:
     pace = Pace(0, 660)
     for _ in range(1000):
         pace.count("query")
@@ -63,14 +63,14 @@ def test_no_queries_means_no_limit() -> None:
 def test_threads_share_one_count() -> None:
     pace, refused = Pace(50, 660), []
 
-    def ask() -> None:
+    def send() -> None:
         for _ in range(25):
             try:
                 pace.count("query")
             except PaceExceeded as error:
                 refused.append(error)
 
-    threads = [threading.Thread(target=ask) for _ in range(8)]
+    threads = [threading.Thread(target=send) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -79,7 +79,7 @@ def test_threads_share_one_count() -> None:
 
 
 @given(st.integers(1, 5), st.lists(st.integers(0, 20), max_size=60))
-def test_no_window_ever_holds_more_than_the_limit(limit: int, steps: list[int]) -> None:
+def test_no_window_ever_exceeds_the_limit(limit: int, steps: list[int]) -> None:
     with patch("scrapper.instagram.pace.time", Clock()) as clock:
         pace, allowed = Pace(limit, 30), []
         for step in steps:

@@ -1,4 +1,4 @@
-"""What the pace learned, across restarts, and from damaged files."""
+"""The file that keeps the learned pace across restarts."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scrapper.instagram.pace import PaceFile
 
 
-def test_the_learned_pace_survives_a_restart(tmp_path: Path) -> None:
+def test_learned_pace_survives_a_restart(tmp_path: Path) -> None:
     pace = PaceFile(tmp_path / "pace.json").make_pace("logged_out", 200, 660)
     pace.slow_down(pace.count("query"))
     again = PaceFile(tmp_path / "pace.json")
@@ -31,7 +31,7 @@ def test_the_learned_pace_survives_a_restart(tmp_path: Path) -> None:
         '{"allowed": 1' + 400 * "0" + ', "at": 1}',
     ],
 )
-def test_a_malformed_entry_counts_as_none(tmp_path: Path, entry: str) -> None:
+def test_malformed_pace_entry_is_ignored(tmp_path: Path, entry: str) -> None:
     path = tmp_path / "pace.json"
     path.write_text('{"logged_out": ' + entry + "}")
     assert PaceFile(path).make_pace("logged_out", 200, 660).allowed_now() == 200
@@ -39,7 +39,7 @@ def test_a_malformed_entry_counts_as_none(tmp_path: Path, entry: str) -> None:
 
 @settings(suppress_health_check=list(HealthCheck), deadline=None)
 @given(content=st.binary())
-def test_a_damaged_file_counts_as_none(tmp_path: Path, content: bytes) -> None:
+def test_damaged_pace_file_is_ignored(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "pace.json"
     path.write_bytes(content)
     assert PaceFile(path).make_pace("logged_out", 200, 660).allowed_now() == 200

@@ -1,4 +1,4 @@
-"""Which of a page's scripts may hold the post."""
+"""Which of a page's scripts are read."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -24,13 +24,13 @@ OTHERS = st.sampled_from(
 
 
 @given(before=st.lists(OTHERS), after=st.lists(OTHERS))
-def test_the_script_with_the_post_is_found_among_all_others(
+def test_script_with_the_post_is_found_among_others(
     before: list[bytes], after: list[bytes]
 ) -> None:
     page = b"".join([*before, JSON % POST, *after])
     assert list(_scripts_of(page, Shortcode(CODE))) == [POST]
 
 
-def test_a_page_full_of_mentions_gives_few_scripts() -> None:
+def test_at_most_eight_scripts_of_a_page_are_read() -> None:
     page = (JSON % POST) * 1000
     assert list(_scripts_of(page, Shortcode(CODE))) == [POST] * 8

@@ -1,4 +1,4 @@
-"""Which source is asked when, and what its answer changes; no request is sent."""
+"""Which source is tried when, and what its answer changes; no request is sent."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -56,10 +56,10 @@ Answer = Mapping[str, Any] | Reason | Refused
 
 
 class Stage:
-    """A search over sources that answer as a table says: with media, or with a refusal.
+    """A search over fake sources that return media or refuse, as ``answers`` says.
 
-    A name with a star is that of a source with the session. Each takes ``seconds``. ``asked`` has
-    the names in order, ``left`` the seconds that each had.
+    The names of sources with the session have a star. Each source takes ``seconds``. ``asked`` has
+    the names of the sources that were tried, in order, and ``left`` the seconds that each had.
     """
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -93,7 +93,7 @@ class Stage:
             "WITH_SESSION": with_session,
             "SourceOrder": Order,
             "time": SimpleNamespace(monotonic=self._clock),
-            "view_as": self._view_as,
+            "check_session": self._check_session,
             "open_share_link": self._open_share_link,
         }.items():
             self._patch.setattr(f"scrapper.instagram.search.{name}", value)
@@ -123,7 +123,7 @@ class Stage:
         return self.search.find(CODE, self.transport, **options)
 
     def tries(self, answers: Mapping[str, Answer], **options: Any) -> str:
-        """The names of the sources that are asked, whatever comes of it."""
+        """Search, and return the names of the sources that were tried, even if it fails."""
         with suppress(ScrapeError):
             self.find(answers, **options)
         return " ".join(self.asked)
@@ -134,7 +134,7 @@ class Stage:
 
     @property
     def allowed(self) -> tuple[int, int]:
-        """What the pace allows logged out, and with the session."""
+        """The queries that the pace allows logged out, and with the session."""
         return self.paces["logged_out"].allowed_now(), self.paces["session"].allowed_now()
 
     @property
@@ -151,7 +151,7 @@ class Stage:
 
         return Source(name, ask, has_stories)
 
-    def _view_as(self, context: Context) -> str:
+    def _check_session(self, context: Context) -> str:
         return str(self._answer("login", context)["name"])
 
     def _open_share_link(self, context: Context, path: str) -> str:
@@ -182,7 +182,7 @@ class Stage:
         begin()
         assert self.contexts.logged_out(self.transport).request_number == before + 1
         self.looked_up.append((sources, list(get("script")), seconds))
-        # Once a day.
+        # Only the first lookup of a day finds anything.
         replaced, self.replaced = self.replaced, set()
         return replaced
 
@@ -201,7 +201,7 @@ GATED = dict.fromkeys(LOGGED_OUT.split(), R.GATED)
     [
         pytest.param({}, {"api": WHOLE}, "api", "1 image", id="a whole post ends the search"),
         pytest.param(
-            {}, {"page": WHOLE}, "api root_query page", "1 image", id="refusals do not end it"
+            {}, {"page": WHOLE}, "api root_query page", "1 image", id="a refusal does not end it"
         ),
         pytest.param(
             {},
@@ -211,48 +211,48 @@ GATED = dict.fromkeys(LOGGED_OUT.split(), R.GATED)
             id="another source fills the gaps",
         ),
         pytest.param(
-            {}, {"api": FIRST}, LOGGED_OUT, "1 image, 1 missing", id="gaps may stay in the end"
+            {}, {"api": FIRST}, LOGGED_OUT, "1 image, 1 missing", id="no source fills the gap"
         ),
         pytest.param(
-            {}, {"root_query": R.GONE}, "api root_query", PostNotFound, id="a post that is gone"
+            {}, {"root_query": R.GONE}, "api root_query", PostNotFound, id="the post is gone"
         ),
         pytest.param(
             {},
             {"api": FIRST, "root_query": R.GONE},
             "api root_query",
             "1 image, 1 missing",
-            id="what came before the page said so stays",
+            id="items found before the post was gone are kept",
         ),
-        pytest.param({}, {}, LOGGED_OUT, RateLimited, id="nobody has it"),
-        pytest.param({}, {"api": R.PACE}, "api", PaceExceeded, id="one pace for all sources"),
-        pytest.param({}, GATED, LOGGED_OUT, PostForbidden, id="a gate stops no source logged out"),
+        pytest.param({}, {}, LOGGED_OUT, RateLimited, id="no source has it"),
+        pytest.param({}, {"api": R.PACE}, "api", PaceExceeded, id="all sources share one pace"),
+        pytest.param({}, GATED, LOGGED_OUT, PostForbidden, id="a logged-out gate stops no source"),
         pytest.param(
             {"session": True},
             {**GATED, "media_info*": WHOLE},
             f"{LOGGED_OUT} media_info*",
             "1 image",
-            id="the session opens the gate",
+            id="the session gets a gated post",
         ),
         pytest.param(
             {"session": True},
             {"media_info*": R.GATED},
             f"{LOGGED_OUT} media_info*",
             PostForbidden,
-            id="a gate for the session is one for all its sources",
+            id="a gate stops all sources with the session",
         ),
         pytest.param(
             {"session": True},
             {"api": R.GONE, "media_info*": WHOLE},
             "api",
             PostNotFound,
-            id="the session does not look for what is gone",
+            id="the session is not used for a post that is gone",
         ),
         pytest.param(
             {"session": True},
             {"api": R.PACE, "media_info*": WHOLE},
             "api media_info*",
             "1 image",
-            id="the session has a pace of its own",
+            id="the session has its own pace",
         ),
         pytest.param(
             {"session": True, "login_first": True},
@@ -276,32 +276,32 @@ GATED = dict.fromkeys(LOGGED_OUT.split(), R.GATED)
             {},
             "page more media_info* api*",
             RateLimited,
-            id="a query that was sent before is left out",
+            id="excluded queries are not sent",
         ),
     ],
 )
-def test_sources_are_asked_until_the_post_is_there(
+def test_sources_are_tried_until_the_post_is_complete(
     stage: Stage,
     options: dict[str, Any],
     answers: dict[str, Any],
     asked: str,
     found: str | type[ScrapeError],
 ) -> None:
-    asking = {key: options[key] for key in ("story", "without") if key in options}
-    stage.open(**{key: value for key, value in options.items() if key not in asking})
+    find_options = {key: options[key] for key in ("story", "without") if key in options}
+    stage.open(**{key: value for key, value in options.items() if key not in find_options})
     if "media_info*" not in answers:
         answers = {"media_info*": R.CLOSED, **answers}
     answers = {key: refused_for_pace(value) for key, value in answers.items()}
     with capture_logs() as logs:
         if isinstance(found, str):
-            assert stage.find(answers, **asking).summary == found
+            assert stage.find(answers, **find_options).summary == found
         else:
             with pytest.raises(found):
-                stage.find(answers, **asking)
+                stage.find(answers, **find_options)
     outcomes = [line["outcome"] for line in logs if "outcome" in line]
     assert outcomes == ([] if isinstance(found, str) else [found.__name__])
     assert " ".join(stage.asked) == asked
-    # Nobody waits for the scout of a login state that is not used.
+    # No thread waits for the scout of a login state that is not used.
     assert len(stage.scouted) == len({name.endswith("*") for name in stage.asked} or {asked})
     assert stage.seconds_to_the_deadline == 100
 
@@ -310,7 +310,7 @@ def refused_for_pace(answer: Any) -> Any:
     return Refused(R.PACE, retry_after=5) if answer is R.PACE else answer
 
 
-def test_a_description_names_the_queries_it_is_from(stage: Stage) -> None:
+def test_description_lists_the_queries_it_comes_from(stage: Stage) -> None:
     stage.open(session=True)
     assert stage.find({"root_query": FIRST, "media_info*": SECOND}).sources == {
         *("logged_out api", "session media_info")
@@ -321,7 +321,7 @@ def test_a_description_names_the_queries_it_is_from(stage: Stage) -> None:
     ("session", "left"),
     [(False, [50, 45, 40, 70]), (True, [50, 45, 40, 35, 30, 50])],
 )
-def test_each_source_has_half_of_the_time_and_the_last_all(
+def test_each_source_gets_half_the_time_the_last_all(
     stage: Stage, session: bool, left: list[float]
 ) -> None:
     stage.seconds = 10
@@ -330,7 +330,7 @@ def test_each_source_has_half_of_the_time_and_the_last_all(
     assert stage.scouted == [100, 60][: 1 + session]
 
 
-def test_a_transport_that_hangs_ends_the_search(stage: Stage) -> None:
+def test_hanging_transport_ends_the_search(stage: Stage) -> None:
     def hang(_: Context) -> None:
         stage.transport.abandoned = len(stage.asked) == 2
 
@@ -349,20 +349,20 @@ def test_a_transport_that_hangs_ends_the_search(stage: Stage) -> None:
     [
         pytest.param({"api": WHOLE}, "api", [640], id="large enough"),
         pytest.param(
-            {"api": SMALL, "page": LARGER}, "api page", [320, 64], id="the page knows most"
+            {"api": SMALL, "page": LARGER}, "api page", [320, 64], id="the page is tried first"
         ),
         pytest.param({"api": SMALL}, "api page", [64], id="one more request is enough"),
         pytest.param(
             {"page": SMALL, "root_query": R.NULL, "more": LARGER},
             "api root_query page more",
             [320, 64],
-            id="whoever refused is not asked again",
+            id="a source that refused is not tried again",
         ),
         pytest.param(
             {"root_query": SMALL, "page": R.NULL, "api": R.NULL},
             "api root_query page",
             [64],
-            id="not the query that gave it",
+            id="the same query is not sent again",
         ),
     ],
 )
@@ -375,56 +375,56 @@ def test_small_pictures_are_worth_one_more_request(
     assert " ".join(stage.asked) == asked
 
 
-def test_the_search_for_larger_pictures_has_a_quarter_of_the_time(stage: Stage) -> None:
+def test_search_for_larger_pictures_gets_a_quarter_of_the_time(stage: Stage) -> None:
     stage.seconds = 20
     stage.open().find({"api": SMALL})
     assert stage.left == [50, 20]
 
 
-def test_a_source_with_larger_pictures_is_asked_first_from_then_on(stage: Stage) -> None:
+def test_source_with_larger_pictures_is_tried_first_afterwards(stage: Stage) -> None:
     stage.open().find({"api": SMALL, "page": LARGER})
     assert stage.tries({"page": SMALL}) == "page more"
 
 
 @pytest.mark.parametrize("answer", [R.CLOSED, SMALL])
-def test_a_source_without_larger_pictures_is_not_asked_again(stage: Stage, answer: Answer) -> None:
+def test_source_without_larger_pictures_is_not_tried_again(stage: Stage, answer: Answer) -> None:
     stage.open()
     asked = [stage.tries({"api": SMALL, "page": answer, "more": answer}) for _ in range(3)]
     assert asked == ["api page", "api more", "api"]
 
 
-def test_source_that_just_refused_is_not_asked_for_larger_pictures(stage: Stage) -> None:
+def test_source_that_just_refused_is_not_tried_for_larger(stage: Stage) -> None:
     answers = {"api": {"media_type": 8, "carousel_media": [SMALL, {}]}}
     assert stage.open().tries(answers) == LOGGED_OUT
 
 
-def test_the_session_s_pictures_may_be_larger_logged_out(stage: Stage) -> None:
+def test_session_pictures_may_be_replaced_by_larger_logged_out(stage: Stage) -> None:
     stage.open(session=True, login_first=True)
     assert stage.tries({"media_info*": SMALL}) == "media_info* page"
 
 
 @pytest.mark.parametrize(("reason", "allowed"), [(R.THROTTLED, 50), (R.CLOSED, 100)])
-def test_a_limit_met_for_larger_pictures_slows_the_pace(
+def test_limit_in_search_for_larger_pictures_slows_the_pace(
     stage: Stage, reason: Reason, allowed: int
 ) -> None:
     stage.open().find({"api": SMALL, "page": reason})
     assert stage.allowed == (allowed, 100)
 
 
-# ---- what one search changes for the next
+# ---- what a search changes for the next one
 
 
 @pytest.mark.parametrize(
     ("answers", "asked"),
     [
-        pytest.param({"root_query": WHOLE}, "root_query", id="refusals that another contradicts"),
-        pytest.param({"api": R.GONE}, "api", id="nobody contradicts a page"),
+        pytest.param({"root_query": WHOLE}, "root_query", id="a refusal that is contradicted"),
+        pytest.param({"api": R.GONE}, "api", id="a post that is gone"),
         pytest.param(
-            {"root_query": FIRST, "more": SECOND}, "root_query more", id="each gap by itself"
+            {"root_query": FIRST, "more": SECOND}, "root_query more", id="two sources with gaps"
         ),
     ],
 )
-def test_source_that_gave_a_post_is_asked_first_next_time(
+def test_source_that_had_the_post_is_tried_first_next(
     stage: Stage, answers: dict[str, Any], asked: str
 ) -> None:
     stage.open().tries(answers)
@@ -437,24 +437,24 @@ def test_source_that_gave_a_post_is_asked_first_next_time(
     ("reason", "looked_up"),
     [(R.NULL, ["api"]), (R.RETIRED, ["api"]), (R.CLOSED, None), (R.CHANGED, None)],
 )
-def test_a_retired_query_is_looked_up_once_another_has_the_post(
+def test_retired_query_is_looked_up_if_another_has_the_post(
     stage: Stage, reason: Reason, looked_up: list[str] | None
 ) -> None:
     stage.seconds, stage.replaced = 10, {"api"}
     stage.open().find({"api": reason, "root_query": WHOLE})
     assert stage.looked_up == ([(looked_up, [b"script"], 20)] if looked_up else [])
-    # A replaced query has its own place again.
+    # A replaced query is back in its usual place.
     assert stage.tries({"api": WHOLE, "root_query": WHOLE}) == "api" if looked_up else "root_query"
 
 
-def test_a_replaced_query_is_contradicted_once(stage: Stage) -> None:
+def test_replaced_query_is_contradicted_once(stage: Stage) -> None:
     stage.replaced = {"api"}
     stage.open().find({"api": R.NULL, "root_query": FIRST, "page": SECOND})
     assert stage.search.standings["logged_out"].source_names == LOGGED_OUT.split()
 
 
 @pytest.mark.parametrize("reason", Reason)
-def test_only_limits_slow_the_pace_that_met_them(stage: Stage, reason: Reason) -> None:
+def test_only_limits_slow_the_pace_of_their_login_state(stage: Stage, reason: Reason) -> None:
     is_limit = reason in (R.RATE_LIMITED, R.SOFT_BLOCK, R.THROTTLED)
     stage.open(session=True).tries({"api": reason, "root_query": R.GONE})
     assert stage.allowed == (50 if is_limit else 100, 100)
@@ -478,24 +478,24 @@ def test_only_limits_slow_the_pace_that_met_them(stage: Stage, reason: Reason) -
         (R.GATED, WHOLE, "active", "media_info*"),
     ],
 )
-def test_a_refusal_may_say_that_the_session_ended(
+def test_refusal_may_mean_that_the_session_ended(
     stage: Stage, reason: Reason, alive: Answer, state: str, asked: str
 ) -> None:
     stage.open(session=True)
     assert stage.tries({"media_info*": reason, "login": alive}, story=True) == asked
     assert stage.login.state.state == state
     assert [name for name, _ in stage.reports] == asked.replace("*", "").split()
-    # Once an hour.
+    # The session is checked once an hour.
     assert "login" not in stage.tries({"media_info*": reason}, story=True)
 
 
-def test_a_challenge_logged_out_says_nothing_of_the_session(stage: Stage) -> None:
+def test_challenge_when_logged_out_does_not_affect_the_session(stage: Stage) -> None:
     stage.open(session=True).find({"api": WHOLE})
     stage.tries({"api": R.CHALLENGE, "root_query": R.SESSION_ENDED})
     assert stage.login.state.state == "active"
 
 
-def test_a_source_of_the_account_that_rests_is_not_asked(stage: Stage) -> None:
+def test_paused_source_of_the_account_is_not_tried(stage: Stage) -> None:
     stage.open(session=True)
     limited = {"media_info*": Refused(R.RATE_LIMITED, retry_after=600)}
     assert stage.tries(limited) == f"{LOGGED_OUT} media_info*"
@@ -507,7 +507,7 @@ def test_a_source_of_the_account_that_rests_is_not_asked(stage: Stage) -> None:
     assert stage.tries({"api*": WHOLE}) == "api*"
 
 
-def test_cookies_that_instagram_rotates_are_kept(stage: Stage) -> None:
+def test_rotated_cookies_are_kept(stage: Stage) -> None:
     used: list[Context] = []
 
     def rotate(context: Context) -> None:
@@ -531,7 +531,7 @@ def test_cookies_that_instagram_rotates_are_kept(stage: Stage) -> None:
         ({"session": True, "login_first": True}, ["session", "logged_out"]),
     ],
 )
-def test_the_login_states_come_in_the_order_of_their_use(
+def test_login_states_are_listed_in_order_of_use(
     stage: Stage, options: dict[str, Any], names: list[str]
 ) -> None:
     standings = stage.open(**options).search.standings
@@ -540,7 +540,7 @@ def test_the_login_states_come_in_the_order_of_their_use(
     assert standings["logged_out"].source_names == LOGGED_OUT.split()
 
 
-# ---- each source once
+# ---- doctor: every source once
 
 
 def found(name: str, outcome: str, had: str = "", wait: float | None = None) -> Finding:
@@ -577,7 +577,7 @@ CLOSED = [found(name, "closed") for name in ("root_query", "page", "more")]
                 ),
             ],
             RateLimited,
-            id="the account is spared",
+            id="the account is not used without need",
         ),
         pytest.param(
             {"session": True},
@@ -587,14 +587,14 @@ CLOSED = [found(name, "closed") for name in ("root_query", "page", "more")]
                 found("api (session)", "ok", "1 image, 1 missing"),
             ],
             None,
-            id="a gate is worth the account",
+            id="the account is used for a gated post",
         ),
         pytest.param(
             {"session": True, "story": True},
             {"media_info*": R.GATED},
             [found("media_info (session)", "gated")],
             PostForbidden,
-            id="a story is worth it, too",
+            id="the account is used for a story",
         ),
         pytest.param(
             {"story": True},
@@ -605,18 +605,18 @@ CLOSED = [found(name, "closed") for name in ("root_query", "page", "more")]
         ),
     ],
 )
-def test_each_source_is_asked_once_for_the_doctor(
+def test_doctor_tries_each_source_once(
     stage: Stage,
     options: dict[str, Any],
     answers: dict[str, Any],
     rows: list[Finding],
     error: type[ScrapeError] | None,
 ) -> None:
-    def come(context: Context) -> None:
+    def respond(_: Context) -> None:
         stage.transport.status = 418
         stage.transport.clock_difference = 9.0 if len(stage.asked) == 1 else None
 
-    stage.seconds, stage.on_ask = 1.2304, come
+    stage.seconds, stage.on_ask = 1.2304, respond
     story = options.get("story", False)
     findings = stage.open(session=options.get("session", False)).examine(answers, story=story)
     assert findings.rows == rows
@@ -625,27 +625,25 @@ def test_each_source_is_asked_once_for_the_doctor(
     assert stage.seconds_to_the_deadline == pytest.approx(100 - 1.2304 * len(stage.asked))
 
 
-def test_a_source_that_rests_is_not_asked_for_the_doctor(stage: Stage) -> None:
+def test_doctor_does_not_try_a_paused_source(stage: Stage) -> None:
     stage.open(session=True).tries({"media_info*": R.CLOSED}, story=True)
     findings = stage.examine({**GATED, "media_info*": WHOLE, "api*": R.EMPTY})
     *_, row, _ = findings.rows
     assert (row.source, row.outcome, row.had) == ("media_info (session)", "closed", "")
     assert row.retry_after == pytest.approx(300, abs=60)
     assert " ".join(stage.asked) == f"{LOGGED_OUT} api*"
-    # Its refusal counts.
+    # The refusal that paused it counts.
     assert isinstance(findings.error, RateLimited)
 
 
-def test_the_doctor_gives_each_source_its_share(stage: Stage) -> None:
+def test_doctor_divides_the_time_between_the_sources(stage: Stage) -> None:
     stage.seconds = 10
     stage.open(session=True).examine({"api": R.GATED})
     assert stage.left == pytest.approx([100 / 6, 90 / 5, 80 / 4, 70 / 3, 60 / 2, 50])
 
 
 @pytest.mark.parametrize(("reason", "allowed"), [(R.SOFT_BLOCK, 50), (R.CLOSED, 100)])
-def test_the_doctor_slows_the_pace_after_a_limit(
-    stage: Stage, reason: Reason, allowed: int
-) -> None:
+def test_doctor_slows_the_pace_after_a_limit(stage: Stage, reason: Reason, allowed: int) -> None:
     stage.open().examine({"api": reason})
     assert stage.allowed == (allowed, 100)
 
@@ -662,7 +660,7 @@ def test_the_doctor_slows_the_pace_after_a_limit(
         (R.LOGIN_WALL, PostForbidden, 100),
     ],
 )
-def test_a_share_link_is_opened_or_refused(
+def test_share_link_is_opened_or_refused(
     stage: Stage, reason: Answer, error: type[ScrapeError], allowed: int
 ) -> None:
     stage.open()
@@ -694,7 +692,7 @@ def test_a_share_link_is_opened_or_refused(
         (Refused(R.PACE, retry_after=7), PaceExceeded, 100, 7),
     ],
 )
-def test_new_cookies_are_checked_before_they_count(
+def test_cookies_that_fail_the_check_are_not_used(
     stage: Stage, reason: Answer, error: type[ScrapeError], allowed: int, wait: float | None
 ) -> None:
     stage.open()
@@ -708,7 +706,7 @@ def test_new_cookies_are_checked_before_they_count(
     assert stage.login.state.state == "none"
 
 
-def test_a_checked_session_has_the_cookies_that_instagram_added(stage: Stage) -> None:
+def test_checked_session_includes_cookies_that_instagram_added(stage: Stage) -> None:
     def add(context: Context) -> None:
         context._session.cookies.set("mid", "m", domain=".instagram.com")
 

@@ -1,4 +1,4 @@
-"""Instagram's media objects, read without a socket."""
+"""Sizes, placeholders and slides in Instagram's media objects."""
 
 from dataclasses import replace
 from typing import Any
@@ -23,7 +23,7 @@ def read(media: dict[str, Any]) -> Description:
     return describe({"code": CODE.code, **media}, CODE)
 
 
-def test_plain_urls_come_last_and_with_tls() -> None:
+def test_urls_without_tls_come_last_and_get_it() -> None:
     [item] = read(picture("http://cdn/a", "https://cdn/b", NULL)).items
     assert item is not None
     assert [(one.url, one.doubtful) for one in item.candidates] == [
@@ -42,7 +42,7 @@ def test_plain_urls_come_last_and_with_tls() -> None:
         ({**picture("https://cdn/cover"), "media_type": 2, "video_versions": []}, Reason.CHANGED),
     ],
 )
-def test_placeholders_say_that_a_file_is_withheld(media: dict[str, Any], reason: Reason) -> None:
+def test_placeholder_means_that_a_file_is_withheld(media: dict[str, Any], reason: Reason) -> None:
     with pytest.raises(Refused) as refused:
         read(media)
     assert refused.value.reason is reason
@@ -52,7 +52,7 @@ def test_placeholders_say_that_a_file_is_withheld(media: dict[str, Any], reason:
     ("key", "music"),
     [("music_metadata", Music("Song", "Band")), ("clips_metadata", Music("Song", "Band"))],
 )
-def test_a_song_is_read_wherever_it_is(key: str, music: Music) -> None:
+def test_song_is_read_from_either_key(key: str, music: Music) -> None:
     asset = {"title": "Song", "display_artist": "Band"}
     other: dict[str, Any] = {"music_metadata": None, "clips_metadata": {"music_info": None}}
     media = picture("https://cdn/a", **{**other, key: {"music_info": {"music_asset_info": asset}}})
@@ -63,12 +63,14 @@ def test_a_song_is_read_wherever_it_is(key: str, music: Music) -> None:
     ("width", "full", "small"),
     [(640, 1440, True), (1296, 1440, False), (1295, 1440, True), (640, None, False)],
 )
-def test_a_picture_is_small_below_nine_tenths(width: int, full: int | None, small: bool) -> None:
+def test_picture_is_small_below_nine_tenths_of_its_width(
+    width: int, full: int | None, small: bool
+) -> None:
     media = picture("https://cdn/a", width=width, original_width=full)
     assert read(media).is_small is small
 
 
-def test_a_slide_s_code_names_its_item() -> None:
+def test_shortcode_of_a_slide_gives_its_item_number() -> None:
     slides = [
         picture("https://cdn/1", code="DOther00001"),
         picture("https://cdn/2", code=CODE.code),
@@ -79,7 +81,7 @@ def test_a_slide_s_code_names_its_item() -> None:
     assert describe(parent, CODE).named_item == 2
     for own in (CODE, Shortcode("DParent0001")):
         assert describe({**parent, "code": own.code}, own).named_item is None
-    assert find_in_page({"data": {"media": parent}}, Shortcode("DNobody0001")) is None
+    assert find_in_page({"data": {"media": parent}}, Shortcode("DAbsent0001")) is None
 
 
 def item(kind: Kind, *widths: int | None, full_width: int | None = None) -> Item:
@@ -97,7 +99,7 @@ def item(kind: Kind, *widths: int | None, full_width: int | None = None) -> Item
         (item("image", 100), False),
     ],
 )
-def test_only_a_picture_of_known_width_is_small(one: Item, small: bool) -> None:
+def test_only_picture_of_known_width_counts_as_small(one: Item, small: bool) -> None:
     assert one.is_small is small
 
 
@@ -114,9 +116,7 @@ def test_only_a_picture_of_known_width_is_small(one: Item, small: bool) -> None:
         (item("video", 10), item("video", 90), [10]),
     ],
 )
-def test_larger_pictures_come_before_ours(
-    ours: Item, theirs: Item, widths: list[int | None]
-) -> None:
+def test_larger_pictures_come_first(ours: Item, theirs: Item, widths: list[int | None]) -> None:
     assert [one.width for one in ours.or_larger(theirs).candidates] == widths
 
 
@@ -137,7 +137,7 @@ def description(*items: Item | None, source: str = "api") -> Description:
         ((None, None, VIDEO), "1 video, 2 missing"),
     ],
 )
-def test_the_files_are_summed_up_in_a_few_words(items: tuple[Item | None], summary: str) -> None:
+def test_summary_counts_the_files_of_each_kind(items: tuple[Item | None], summary: str) -> None:
     assert description(*items).summary == summary
 
 
@@ -145,7 +145,7 @@ def test_the_files_are_summed_up_in_a_few_words(items: tuple[Item | None], summa
     ("items", "small"),
     [((None, PICTURE), False), ((None, SMALL), True), ((PICTURE, SMALL, VIDEO), True), ((), False)],
 )
-def test_one_small_picture_makes_a_post_small(items: tuple[Item | None], small: bool) -> None:
+def test_one_small_picture_makes_the_post_small(items: tuple[Item | None], small: bool) -> None:
     assert description(*items).is_small is small
 
 
@@ -155,7 +155,7 @@ def test_gaps_are_filled_from_another_description() -> None:
     assert filled.sources == {"api", "page"}
 
 
-def test_a_carousel_and_a_single_post_are_not_mixed() -> None:
+def test_carousel_and_single_post_are_not_mixed() -> None:
     gaps, single = description(None, PICTURE), replace(description(VIDEO), is_carousel=False)
     assert gaps.filled_from(single) is single
     assert single.filled_from(gaps) is single
@@ -164,13 +164,13 @@ def test_a_carousel_and_a_single_post_are_not_mixed() -> None:
     assert gaps.filled_from(replace(single, items=(None,))) is gaps
 
 
-def test_larger_pictures_add_no_item() -> None:
+def test_larger_pictures_never_add_items() -> None:
     large = item("image", 90)
     found = description(SMALL, None).with_larger(description(large, large, large, source="page"))
-    assert found.items == (item_of(large, SMALL), None)
+    assert found.items == (with_larger(SMALL, large), None)
     assert found.sources == {"api", "page"}
     assert description(SMALL, None).with_larger(description(None, large)).items == (SMALL, None)
 
 
-def item_of(larger: Item, own: Item) -> Item:
+def with_larger(own: Item, larger: Item) -> Item:
     return replace(own, candidates=larger.candidates + own.candidates)

@@ -1,4 +1,4 @@
-"""What each source asks, and what it reads of the answer, without a socket."""
+"""What each source requests, and what it reads from the answer."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -22,42 +22,42 @@ OTHER = {**MEDIA, "code": "another-one"}
 BROKEN: list[Any] = [None, [], {}, "text", 7]
 
 
-class Asked:
-    """A context that gives the same JSON to every question, or one page after the other."""
+class FakeContext:
+    """A context that answers every query with the same JSON, and page views with *pages*."""
 
     def __init__(self, answer: Any, *pages: RawAnswer, with_session: bool = False) -> None:
-        self.questions: list[Any] = []
+        self.requests: list[Any] = []
         self.reports: list[Any] = []
         self.is_logged_in = with_session
         self._answer = answer
         self._pages = list(pages)
 
     def query_by_instaloader(self, code: str) -> Any:
-        return self._note(code)
+        return self._record(code)
 
     def query_web(self, source: str, variables: Mapping[str, Any]) -> Any:
-        return self._note((source, variables))
+        return self._record((source, variables))
 
     def get_api(self, path: str, headers: Mapping[str, str]) -> Any:
-        return self._note((path, headers))
+        return self._record((path, headers))
 
     def view(self, path: str, *, embedded: bool = False) -> requests.Response:
-        self.questions.append((path, embedded))
+        self.requests.append((path, embedded))
         return response_of(self._pages.pop(0))
 
     def report(self, *report: str) -> None:
         self.reports.append(report)
 
-    def _note(self, question: Any) -> Any:
-        self.questions.append(question)
+    def _record(self, request: Any) -> Any:
+        self.requests.append(request)
         return self._answer
 
 
 Ask = Callable[[Context, Shortcode], dict[str, Any]]
 
 
-def read(ask: Ask, context: Asked) -> Any:
-    """What the source gives: media, or the reason why not."""
+def read(ask: Ask, context: FakeContext) -> Any:
+    """Return the source's media, or the reason of its refusal."""
     try:
         return ask(cast(Context, context), CODE)
     except Refused as refused:
@@ -84,10 +84,10 @@ def info(value: Any, **more: Any) -> dict[str, Any]:
         *((value, R.CHANGED) for value in BROKEN),
     ],
 )
-def test_instaloader_s_query_has_the_post_or_says_why_not(
+def test_instaloader_query_returns_the_post_or_a_reason(
     ask: Ask, answer: object, expected: object
 ) -> None:
-    assert read(ask, Asked(answer)) == expected
+    assert read(ask, FakeContext(answer)) == expected
 
 
 def gate(value: Any, **more: Any) -> dict[str, Any]:
@@ -107,10 +107,8 @@ def gate(value: Any, **more: Any) -> dict[str, Any]:
         *((value, R.CHANGED) for value in BROKEN),
     ],
 )
-def test_the_logged_out_query_has_the_post_or_says_why_not(
-    answer: object, expected: object
-) -> None:
-    assert read(logged_out_api.ask, Asked(answer)) == expected
+def test_logged_out_query_returns_the_post_or_a_reason(answer: object, expected: object) -> None:
+    assert read(logged_out_api.ask, FakeContext(answer)) == expected
 
 
 @pytest.mark.parametrize(
@@ -124,12 +122,12 @@ def test_the_logged_out_query_has_the_post_or_says_why_not(
         *((value, R.CHANGED) for value in BROKEN),
     ],
 )
-def test_media_info_has_the_post_or_says_why_not(answer: object, expected: object) -> None:
-    assert read(media_info.ask, Asked(answer)) == expected
+def test_media_info_returns_the_post_or_a_reason(answer: object, expected: object) -> None:
+    assert read(media_info.ask, FakeContext(answer)) == expected
 
 
 @pytest.mark.parametrize(
-    ("ask", "question"),
+    ("ask", "sent"),
     [
         (api.ask, CODE.code),
         (root_query.ask, ("root_query", {"shortcode": CODE.code})),
@@ -143,13 +141,13 @@ def test_media_info_has_the_post_or_says_why_not(answer: object, expected: objec
         ),
     ],
 )
-def test_each_source_asks_for_the_post_once(ask: Ask, question: object) -> None:
-    context = Asked(None)
+def test_each_source_sends_one_query_for_the_post(ask: Ask, sent: object) -> None:
+    context = FakeContext(None)
     read(ask, context)
-    assert context.questions == [question]
+    assert context.requests == [sent]
 
 
-def test_the_web_app_s_queries_carry_its_flags() -> None:
+def test_web_app_queries_carry_their_flags() -> None:
     assert {source: query.name for source, query in QUERIES.items()} == {
         "root_query": "PolarisPostRootQuery",
         "logged_out_api": "PolarisLoggedOutDesktopWWWPostRootContentQuery",
@@ -184,7 +182,7 @@ PICTURE = {"code": CODE.code, "image_versions2": {"candidates": [{}]}}
 CAROUSEL = {"code": CODE.code, "carousel_media": [{}]}
 
 
-def moved(to: str) -> RawAnswer:
+def redirect(to: str) -> RawAnswer:
     return RawAnswer(302, "", {"Location": to})
 
 
@@ -194,15 +192,15 @@ def moved(to: str) -> RawAnswer:
         pytest.param([html(MEDIA)], "p", MEDIA, id="a video"),
         pytest.param([html(PICTURE)], "p", PICTURE, id="a picture"),
         pytest.param([html(CAROUSEL)], "p", CAROUSEL, id="a carousel"),
-        pytest.param([html(MEDIA, route="PolarisErrorRoute")], "p", MEDIA, id="whatever its route"),
+        pytest.param([html(MEDIA, route="PolarisErrorRoute")], "p", MEDIA, id="any route"),
         pytest.param([html(GATED)], "p", R.GATED, id="a gate"),
         pytest.param([html()], "p", R.THROTTLED, id="a route without a post"),
         pytest.param([html(route="PolarisErrorRoute")], "p", R.GONE, id="no such post"),
         pytest.param([RawAnswer(404, MEDIA)], "p", R.GONE, id="404"),
         pytest.param([ANSWERS["toomany"]], "p", R.RATE_LIMITED, id="a limit"),
-        pytest.param([LOGIN_FORM, html(MEDIA)], "p reel", MEDIA, id="a form, then the post"),
-        pytest.param([LOGIN_FORM] * 2, "p reel", R.LOGIN_WALL, id="a form twice"),
-        pytest.param([WITHOUT_ROUTE, html(MEDIA)], "p reel", MEDIA, id="another page, then it"),
+        pytest.param([LOGIN_FORM, html(MEDIA)], "p reel", MEDIA, id="login form, then post"),
+        pytest.param([LOGIN_FORM] * 2, "p reel", R.LOGIN_WALL, id="a login form twice"),
+        pytest.param([WITHOUT_ROUTE, html(MEDIA)], "p reel", MEDIA, id="another page, then post"),
         pytest.param([WITHOUT_ROUTE] * 2, "p reel", R.CHANGED, id="another page twice"),
         pytest.param(
             [html({**MEDIA, "media_type": [], "code": "x", "pk": CODE.code}), html()],
@@ -212,47 +210,49 @@ def moved(to: str) -> RawAnswer:
         ),
         pytest.param([RawAnswer(500), html(MEDIA)], "p reel", MEDIA, id="a failure, then the post"),
         pytest.param(
-            [moved(f"/someone/reel/{CODE.text}/?x=1"), html(MEDIA)],
+            [redirect(f"/someone/reel/{CODE.text}/?x=1"), html(MEDIA)],
             "p someone",
             MEDIA,
-            id="moved to its owner",
+            id="redirected to its owner",
         ),
         pytest.param(
-            [moved(f"https://www.instagram.com/reels/{CODE.text}/"), html(MEDIA)],
+            [redirect(f"https://www.instagram.com/reels/{CODE.text}/"), html(MEDIA)],
             "p reels",
             MEDIA,
-            id="moved to another path",
+            id="redirected to another path",
         ),
         pytest.param(
-            [moved(f"https://instagram.com/tv/{CODE.code}"), html(MEDIA)],
+            [redirect(f"https://instagram.com/tv/{CODE.code}"), html(MEDIA)],
             "p tv",
             MEDIA,
-            id="moved to its code",
+            id="redirected to its code",
         ),
         pytest.param(
-            [moved("/p/DExample002/"), html()], "p reel", R.THROTTLED, id="moved to another post"
+            [redirect("/p/DExample002/"), html()], "p reel", R.THROTTLED, id="to another post"
         ),
         pytest.param(
-            [moved(f"https://example.com/p/{CODE.text}/"), html()],
+            [redirect(f"https://example.com/p/{CODE.text}/"), html()],
             "p reel",
             R.THROTTLED,
-            id="moved to another host",
+            id="redirected to another host",
         ),
         pytest.param(
-            [moved("/accounts/login/"), moved("/challenge/")],
+            [redirect("/accounts/login/"), redirect("/challenge/")],
             "p reel",
             R.CHALLENGE,
-            id="moved to a form, then to a challenge",
+            id="redirected to a form, then to a challenge",
         ),
-        pytest.param([moved("https://[/"), html()], "p reel", R.THROTTLED, id="moved nowhere"),
+        pytest.param(
+            [redirect("https://[/"), html()], "p reel", R.THROTTLED, id="to an invalid URL"
+        ),
     ],
 )
-def test_a_page_has_the_post_or_says_why_not(
+def test_page_returns_the_post_or_a_reason(
     pages: list[RawAnswer], paths: str, expected: object
 ) -> None:
-    context = Asked(None, *pages)
+    context = FakeContext(None, *pages)
     assert read(page.ask, context) == expected
-    assert context.questions == [(PATHS[name], False) for name in paths.split()]
+    assert context.requests == [(PATHS[name], False) for name in paths.split()]
     assert [name for name, _ in context.reports] == ["page"] * paths.endswith(" reel")
 
 
@@ -285,18 +285,18 @@ def embedded(node: Any, status: int = 200) -> RawAnswer:
         pytest.param(RawAnswer(404), R.CLOSED, id="no page"),
         pytest.param(RawAnswer(200, '"contextJSON":"{"'), R.CHANGED, id="not JSON"),
         pytest.param(RawAnswer(200, '"contextJSON":"[]"'), R.CLOSED, id="a list"),
-        pytest.param(RawAnswer(200, r'"contextJSON":"\"\ud800\""'), R.CLOSED, id="half a letter"),
-        pytest.param(LOGIN_FORM, R.LOGIN_WALL, id="a form"),
+        pytest.param(RawAnswer(200, r'"contextJSON":"\"\ud800\""'), R.CLOSED, id="lone surrogate"),
+        pytest.param(LOGIN_FORM, R.LOGIN_WALL, id="a login form"),
         pytest.param(embedded(NODE, 500), R.FAILED, id="a failure"),
     ],
 )
-def test_an_embed_page_has_the_post_or_says_why_not(answer: RawAnswer, expected: object) -> None:
-    context = Asked(None, answer)
+def test_embed_page_returns_the_post_or_a_reason(answer: RawAnswer, expected: object) -> None:
+    context = FakeContext(None, answer)
     found = read(embed.ask, context)
     assert (found["media_type"] if isinstance(found, dict) else found) == expected
-    assert context.questions == [(f"p/{CODE.text}/embed/captioned/", True)]
+    assert context.requests == [(f"p/{CODE.text}/embed/captioned/", True)]
 
 
 @pytest.mark.parametrize(("ask", "pages"), [(page.ask, 2), (embed.ask, 1)])
-def test_a_login_form_ends_a_session(ask: Ask, pages: int) -> None:
-    assert read(ask, Asked(None, *[LOGIN_FORM] * pages, with_session=True)) is R.SESSION_ENDED
+def test_login_form_means_that_the_session_ended(ask: Ask, pages: int) -> None:
+    assert read(ask, FakeContext(None, *[LOGIN_FORM] * pages, with_session=True)) is R.SESSION_ENDED

@@ -1,4 +1,4 @@
-"""What each answer means, without a socket."""
+"""The reason of each answer, and the verdict on several refusals."""
 
 import json
 from datetime import UTC, datetime, timedelta
@@ -21,7 +21,7 @@ from scrapper.instagram.verdict import (
     reason_of_redirect,
     reason_of_response,
     retry_after_of,
-    seen_in,
+    summary_of,
     verdict,
 )
 from tests.instagram.answers import ANSWERS, RawAnswer
@@ -38,7 +38,7 @@ def response_of(raw: RawAnswer) -> requests.Response:
 
 
 def reason_in(refused: Refused | None) -> Reason | None:
-    """The reason; a refusal must have one."""
+    """Return the refusal's reason, which must be valid."""
     return None if refused is None else Reason(refused.reason)
 
 
@@ -82,7 +82,7 @@ def reason_in(refused: Refused | None) -> Reason | None:
         ("to_nothing", R.NEEDS_LOGIN, R.SESSION_ENDED),
     ],
 )
-def test_each_answer_of_the_api_has_its_meaning(
+def test_reason_of_each_api_answer(
     name: str, logged_out: Reason | None, with_session: Reason | None
 ) -> None:
     for session, expected in ((False, logged_out), (True, with_session)):
@@ -138,7 +138,7 @@ def test_each_answer_of_the_api_has_its_meaning(
         ),
     ],
 )
-def test_an_error_counts_only_in_its_own_place(
+def test_error_text_counts_only_in_error_fields(
     raw: RawAnswer, logged_out: Reason | None, with_session: Reason | None
 ) -> None:
     for session, expected in ((False, logged_out), (True, with_session)):
@@ -157,7 +157,7 @@ def test_an_error_counts_only_in_its_own_place(
         ("fivehundred", None),
     ],
 )
-def test_only_a_limit_has_a_time(name: str, seconds: float | None) -> None:
+def test_only_limits_have_a_retry_after(name: str, seconds: float | None) -> None:
     response = response_of(ANSWERS[name])
     response.headers["Retry-After"] = "7"
     found = reason_of_response(response, with_session=False)
@@ -193,24 +193,24 @@ DAY = 24 * 60 * 60
         ("Wed, 01 Jan 99999999999 00:00:00 GMT", None),
     ],
 )
-def test_a_time_to_wait_is_read_in_both_forms(value: str, seconds: float | None) -> None:
+def test_retry_after_is_read_in_both_forms(value: str, seconds: float | None) -> None:
     assert retry_after_of(response_of(RawAnswer(429, "", {"Retry-After": value}))) == seconds
 
 
 @pytest.mark.parametrize(("zone", "hours"), [("", 1), (" GMT", 1), (" -0100", 2)])
-def test_a_date_without_a_zone_is_utc(zone: str, hours: int) -> None:
+def test_date_without_a_time_zone_is_in_utc(zone: str, hours: int) -> None:
     moment = datetime.now(UTC) + timedelta(hours=1)
     value = moment.strftime("%a, %d %b %Y %H:%M:%S") + zone
     found = retry_after_of(response_of(RawAnswer(429, "", {"Retry-After": value})))
     assert found == pytest.approx(hours * 3600, abs=60)
 
 
-def test_an_answer_without_a_time_has_none() -> None:
+def test_answer_without_retry_after_has_none() -> None:
     assert retry_after_of(response_of(RawAnswer(429))) is None
 
 
-def caused(error: Exception, by: Exception) -> Exception:
-    error.__cause__ = by
+def with_cause(error: Exception, cause: Exception) -> Exception:
+    error.__cause__ = cause
     return error
 
 
@@ -220,8 +220,8 @@ def caused(error: Exception, by: Exception) -> Exception:
         (requests.ConnectionError(), R.UNREACHABLE),
         (requests.Timeout(), R.UNREACHABLE),
         (TimeoutError(), R.UNREACHABLE),
-        (caused(exceptions.ConnectionException(), requests.ConnectionError()), R.UNREACHABLE),
-        (caused(exceptions.InstaloaderException(), PaceExceeded(retry_after=3.0)), R.PACE),
+        (with_cause(exceptions.ConnectionException(), requests.ConnectionError()), R.UNREACHABLE),
+        (with_cause(exceptions.InstaloaderException(), PaceExceeded(retry_after=3.0)), R.PACE),
         (BodyTooLarge("x"), R.CHANGED),
         (HostRefused("x"), R.CHANGED),
         (exceptions.InstaloaderException(), R.CHANGED),
@@ -240,13 +240,13 @@ def caused(error: Exception, by: Exception) -> Exception:
         (MemoryError(), None),
     ],
 )
-def test_each_exception_has_its_meaning(error: Exception, reason: Reason | None) -> None:
+def test_reason_of_each_exception(error: Exception, reason: Reason | None) -> None:
     found = reason_of_error(error)
     assert reason_in(found) == reason
     assert (found and found.retry_after) == (3.0 if reason is R.PACE else None)
 
 
-def test_a_chain_of_causes_may_be_a_ring() -> None:
+def test_chain_of_causes_may_be_a_cycle() -> None:
     first, second, third = ValueError("1"), ValueError("2"), ValueError("3")
     first.__cause__, second.__context__, third.__cause__ = second, third, first
     assert [str(link) for link in chain_of(first)] == ["1", "2", "3"]
@@ -266,7 +266,7 @@ def test_a_chain_of_causes_may_be_a_ring() -> None:
         ("//www.instagram.com:port/accounts/login", R.CHANGED),
     ],
 )
-def test_a_redirect_counts_by_host_and_path(to: str, reason: Reason) -> None:
+def test_redirect_is_judged_by_host_and_path(to: str, reason: Reason) -> None:
     response = response_of(RawAnswer(302, "", {"Location": to}))
     assert reason_of_redirect(response, with_session=True).reason is reason
 
@@ -296,7 +296,7 @@ def page(*scripts: str) -> RawAnswer:
         (RawAnswer(403), R.LOGIN_WALL, R.LOGIN_WALL),
     ],
 )
-def test_each_page_has_its_meaning(
+def test_reason_of_each_page(
     raw: RawAnswer, logged_out: Reason | None, with_session: Reason | None
 ) -> None:
     response = response_of(raw)
@@ -305,13 +305,13 @@ def test_each_page_has_its_meaning(
         assert reason_in(refused) == expected
 
 
-def test_a_limit_says_how_long_to_wait() -> None:
+def test_retry_after_of_a_limit_is_kept() -> None:
     refused = reason_of_response(response_of(ANSWERS["toomany"]), with_session=False)
     assert refused is not None
     assert refused.retry_after == 120
 
 
-def test_a_page_on_another_host_says_nothing() -> None:
+def test_redirect_to_another_host_is_not_understood() -> None:
     raw = RawAnswer(302, "", {"Location": "https://instagram.com.example/challenge/"})
     assert reason_of_redirect(response_of(raw), with_session=True).reason is R.CHANGED
 
@@ -331,7 +331,7 @@ def test_a_page_on_another_host_says_nothing() -> None:
         ([R.CHANGED, R.LOGIN_WALL], "InstagramChanged"),
     ],
 )
-def test_refusals_together_have_one_meaning(reasons: list[Reason], code: str) -> None:
+def test_verdict_on_several_refusals(reasons: list[Reason], code: str) -> None:
     error = verdict(
         [Refusal(str(number), False, reason, None) for number, reason in enumerate(reasons)]
     )
@@ -356,7 +356,7 @@ def test_refusals_together_have_one_meaning(reasons: list[Reason], code: str) ->
     ],
 )
 @pytest.mark.parametrize("logged_out", [[R.GATED], [R.NEEDS_LOGIN, R.LOGIN_WALL]])
-def test_trouble_with_the_session_explains_a_gated_post(
+def test_trouble_with_the_session_overrides_a_gated_post(
     logged_out: list[Reason], reasons: list[Reason], code: str
 ) -> None:
     refusals = [Refusal("page", False, reason, None) for reason in logged_out]
@@ -404,7 +404,7 @@ def refused(
         ([R.CLOSED, R.CHANGED], "InstagramChanged", None),
     ],
 )
-def test_refusals_without_a_session_have_one_meaning(
+def test_verdict_and_cool_down_without_a_session(
     reasons: list[Reason], code: str, cools_down: bool | None
 ) -> None:
     error = verdict([refused(reason) for reason in reasons])
@@ -423,7 +423,7 @@ def test_refusals_without_a_session_have_one_meaning(
         ([refused(R.GONE), refused(R.RATE_LIMITED, 5.0)], "PostNotFound", None, None),
     ],
 )
-def test_a_refusal_with_a_time_says_how_long_to_wait(
+def test_verdict_keeps_the_longest_wait(
     refusals: list[Refusal], code: str, retry_after: float | None, cools_down: bool | None
 ) -> None:
     error = verdict(refusals)
@@ -445,7 +445,7 @@ def test_a_refusal_with_a_time_says_how_long_to_wait(
         (R.RATE_LIMITED, R.FAILED, "RateLimited", True),
     ],
 )
-def test_the_session_counts_only_for_posts_that_need_it(
+def test_session_counts_only_for_posts_that_need_it(
     logged_out: Reason, with_session: Reason, code: str, cools_down: bool | None
 ) -> None:
     error = verdict([refused(logged_out), refused(with_session, with_session=True)])
@@ -453,32 +453,32 @@ def test_the_session_counts_only_for_posts_that_need_it(
 
 
 @pytest.mark.parametrize("reason", [R.GATED, R.SESSION_ENDED])
-def test_a_gate_that_the_session_met_counts_first(reason: Reason) -> None:
+def test_gate_with_the_session_counts_first(reason: Reason) -> None:
     trouble = [refused(one, with_session=True) for one in (R.FAILED, reason, R.RATE_LIMITED)]
     assert type(verdict([refused(R.GATED), *trouble])).__name__ == "PostForbidden"
 
 
-def test_a_limit_of_this_address_counts_for_gated_posts_too() -> None:
+def test_logged_out_limit_counts_for_gated_posts_too() -> None:
     refusals = [refused(R.GATED), refused(R.SOFT_BLOCK), refused(R.WAIT, with_session=True)]
     error = verdict(refusals)
     assert (type(error).__name__, getattr(error, "cool_down", None)) == ("RateLimited", True)
 
 
-def test_the_doctor_explains_each_reason() -> None:
+def test_doctor_explains_every_reason() -> None:
     assert set(MEANINGS) == {*R, "ok", "not_needed", "no_session"}
 
 
-def test_a_gated_post_hidden_from_the_account_is_forbidden() -> None:
+def test_gated_post_hidden_from_the_account_is_forbidden() -> None:
     refusals = [Refusal("page", False, R.GATED, None), Refusal("media_info", True, R.EMPTY, None)]
     assert type(verdict(refusals)).__name__ == "PostForbidden"
 
 
-def test_one_query_under_two_ids_is_not_a_second_opinion() -> None:
+def test_null_twice_from_the_same_query_counts_once() -> None:
     nulls = [Refusal(name, False, R.NULL, None) for name in ("api", "root_query")]
     assert type(verdict(nulls)).__name__ == "InstagramChanged"
 
 
-def test_a_refusal_with_a_time_beats_one_without() -> None:
+def test_refusal_with_a_wait_beats_one_without() -> None:
     refusals = [
         Refusal("api", False, R.RATE_LIMITED, None),
         Refusal("page", False, R.RATE_LIMITED, 90.0),
@@ -486,14 +486,14 @@ def test_a_refusal_with_a_time_beats_one_without() -> None:
     assert verdict(refusals).retry_after == 90
 
 
-def test_the_logged_answer_is_short_and_without_secrets() -> None:
+def test_logged_answer_is_short_and_without_secrets() -> None:
     data = {
         "token": "s3cret-token",
         "url": "https://scontent.cdninstagram.com/a.mp4?oh=s1gned&oe=7FFFFFFF",
         "cookie": "of-the-session",
         "text": "x" * 1000,
     }
-    seen = seen_in(response_of(RawAnswer(200, data)), ["of-the-session"])
+    seen = summary_of(response_of(RawAnswer(200, data)), ["of-the-session"])
     assert (seen["status"], seen["keys"]) == (200, ["token", "url", "cookie", "text"])
     assert len(seen["start"]) == 200
     assert not any(text in json.dumps(seen) for text in ("s3cret", "s1gned", "of-the-session"))
@@ -503,34 +503,34 @@ def test_the_logged_answer_is_short_and_without_secrets() -> None:
 @pytest.mark.parametrize("quote", ['"', '\\"'])
 def test_tokens_are_not_logged(name: str, quote: str) -> None:
     body = f"{{{quote}{name}{quote}: {quote}hidden{quote}, {quote}x{quote}:{quote}seen{quote}}}"
-    start = seen_in(response_of(RawAnswer(200, body)))["start"]
+    start = summary_of(response_of(RawAnswer(200, body)))["start"]
     assert "hidden" not in start
     assert "seen" in start
 
 
 @pytest.mark.parametrize("name", ["fb_dtsg", "sessionid"])
 def test_session_values_are_not_logged(name: str) -> None:
-    assert "hidden" not in seen_in(response_of(RawAnswer(200, {name: "hidden"})))["start"]
+    assert "hidden" not in summary_of(response_of(RawAnswer(200, {name: "hidden"})))["start"]
 
 
-def test_the_logged_keys_are_few_and_short() -> None:
+def test_logged_keys_are_few_and_short() -> None:
     keys = [f"{number:060}" for number in range(30)]
-    seen = seen_in(response_of(RawAnswer(404, dict.fromkeys(keys))))
+    seen = summary_of(response_of(RawAnswer(404, dict.fromkeys(keys))))
     assert (seen["status"], seen["keys"]) == (404, [key[:50] for key in keys[:20]])
     for body in ("<html>", "[1]"):
-        assert seen_in(response_of(RawAnswer(200, body)))["keys"] is None
+        assert summary_of(response_of(RawAnswer(200, body)))["keys"] is None
 
 
 def test_secrets_are_removed_before_an_answer_is_cut() -> None:
     url = "https://x/?" + "s" * 900
-    seen = seen_in(response_of(RawAnswer(200, f"{url} {url} end")))
+    seen = summary_of(response_of(RawAnswer(200, f"{url} {url} end")))
     assert seen["start"] == "https://x/?[scrubbed] https://x/?[scrubbed] end"
 
 
 @pytest.mark.parametrize("status", [200, 400, 401, 403, 429, 500])
 @pytest.mark.parametrize("body", ["", "[]", "null", "1", "{", '"text"', "[" * 10**5, "\ud83d"])
-def test_any_body_is_judged_without_a_fault(status: int, body: str) -> None:
+def test_no_body_makes_the_verdict_raise(status: int, body: str) -> None:
     response = response_of(RawAnswer(status))
     response._content = body.encode("utf-8", "surrogatepass")
     reason_of_response(response, with_session=True)
-    assert seen_in(response)["status"] == status
+    assert summary_of(response)["status"] == status

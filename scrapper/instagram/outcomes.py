@@ -1,4 +1,4 @@
-"""One question to Instagram: counted, logged, and its failure judged."""
+"""Reports and logs how a request to Instagram ended."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,28 +13,28 @@ from scrapper.instagram.verdict import (
     chain_of,
     reason_of_error,
     reason_of_response,
-    seen_in,
+    summary_of,
 )
 
-__all__ = ["asking"]
+__all__ = ["record_outcome"]
 
 log = structlog.get_logger(__name__)
 
-# If a source finds no post, the answer may say why.
+# For these, the response itself may give a more precise reason.
 _VAGUE = frozenset({Reason.CHANGED, Reason.NULL})
 
 
 @contextmanager
-def asking(source: str, context: Context) -> Iterator[None]:
-    """Count and log how the request in the block ended.
+def record_outcome(source: str, context: Context) -> Iterator[None]:
+    """Report and log how the request in the block ended.
 
     Raises:
-        Refused: instead of any failure that is not a fault of ours.
+        Refused: the request failed. A bug in the service raises its own exception instead.
     """
     try:
         yield
     except Exception as error:
-        refused = _judge(error, context)
+        refused = _refusal_of(error, context)
         if refused is None:
             raise
         context.report(source, refused.reason)
@@ -55,14 +55,14 @@ def asking(source: str, context: Context) -> Iterator[None]:
 
 
 def _seen(error: Exception, context: Context) -> dict[str, Any]:
-    """Details for the log."""
+    """Return details of an answer that was not understood, for the log."""
     response = context.transport.response
-    seen = None if response is None else seen_in(response, context.secrets)
+    seen = None if response is None else summary_of(response, context.secrets)
     return {"exc_info": error, "seen": seen}
 
 
-def _judge(error: Exception, context: Context) -> Refused | None:
-    """What *error* of a source means, or None where it is a fault of ours."""
+def _refusal_of(error: Exception, context: Context) -> Refused | None:
+    """Return what a source's *error* means, or None if it is a bug in the service."""
     refused = error if isinstance(error, Refused) else reason_of_error(error)
     if refused is None or refused.reason is Reason.PACE:
         return refused

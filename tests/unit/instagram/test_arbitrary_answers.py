@@ -1,4 +1,4 @@
-"""Whatever Instagram sends, the search ends in a post or in a ScrapeError; without a socket."""
+"""Whatever Instagram sends, the search ends with a post or a ScrapeError."""
 
 import io
 import json
@@ -79,8 +79,8 @@ ANSWER = st.tuples(
 TLS = tls_context()
 
 
-class MadeUp(PooledTransport):
-    """A transport that gives *answers*, the last one forever."""
+class CannedTransport(PooledTransport):
+    """A transport that returns *answers* in order, and then repeats the last one."""
 
     def __init__(self, answers: list[tuple[int, dict[str, str], bytes]]) -> None:
         super().__init__(TLS, ("instagram.com", "cdninstagram.com"))
@@ -115,27 +115,27 @@ def search_with(session: bool) -> Search:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def quiet() -> Iterator[None]:
-    structlog.configure(processors=[_silent])
+def no_logs() -> Iterator[None]:
+    structlog.configure(processors=[_drop])
     yield
     structlog.reset_defaults()
 
 
-def _silent(*_: Any) -> Any:
+def _drop(*_: Any) -> Any:
     raise structlog.DropEvent
 
 
 @settings(
-    max_examples=int(os.environ.get("MADE_UP_ANSWERS", "300")),
+    max_examples=int(os.environ.get("ARBITRARY_ANSWERS", "300")),
     deadline=None,
     database=None,
     suppress_health_check=list(HealthCheck),
 )
 @given(answers=st.lists(ANSWER, min_size=1, max_size=4), session=st.booleans())
-def test_made_up_answers_are_a_post_or_a_refusal(
+def test_every_answer_gives_a_post_or_a_scrape_error(
     answers: list[tuple[int, dict[str, str], bytes]], session: bool
 ) -> None:
-    search, transport = search_with(session), MadeUp(answers)
+    search, transport = search_with(session), CannedTransport(answers)
     transport.deadline = time.monotonic() + 60
     for ask in (
         lambda: search.find(Shortcode("DExample001"), transport),
