@@ -157,7 +157,7 @@ def mode(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> dic
     if getattr(request, "param", "alone") == "alone":
         return {}
     # The service soon goes on without a slow Redis, and on a busy machine any Redis may be slow.
-    for name in ("_PATIENCE_SECONDS", "_TURN_SECONDS"):
+    for name in ("_TIMEOUT_SECONDS", "_POOL_TIMEOUT_SECONDS"):
         monkeypatch.setattr(f"scrapper.replicas.client.{name}", PATIENCE_SECONDS)
     server: RedisServer = request.getfixturevalue("redis_server")
     return {"REDIS_URL": server.url}

@@ -19,7 +19,7 @@ from tests.process import Service, Worker, wait_for
 from tests.redis_server import RedisServer
 
 REEL = "https://www.instagram.com/reel/{}/"
-GONE = "redis does not answer: going on without it"
+GONE = "redis does not answer: continuing without it"
 ABANDONED_SECONDS = 2.0
 # A worker that is connected counts as lost no sooner than usual, however busy the machine is.
 SOON = {

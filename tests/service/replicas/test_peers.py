@@ -126,7 +126,7 @@ async def test_a_turn_outlives_its_lease_while_its_holder_lives(
 ) -> None:
     with (
         patch("scrapper.replicas.turn.LEASE_SECONDS", 60),
-        patch("scrapper.replicas.turn._EXTENSIONS_A_LEASE", 6000),
+        patch("scrapper.replicas.turn._RENEWALS_PER_LEASE", 6000),
     ):
         async with peers[0].line("abcde") as line, peers[1].line("abcde") as waiting:
             await line.take_turn()

@@ -15,7 +15,7 @@ from taskiq import AckableMessage
 from taskiq.receiver import Receiver
 
 from scrapper.replicas.client import SharedRedis
-from scrapper.replicas.queue import ABANDONED_SECONDS, STREAM, PostQueue, Standing
+from scrapper.replicas.queue import ABANDONED_SECONDS, STREAM, PostQueue, QueueSize
 from scrapper.telemetry.metrics import Metrics
 from tests.conftest import StartService
 from tests.instagram import StandIn
@@ -66,9 +66,9 @@ async def take(messages: AsyncGenerator[AckableMessage, None]) -> int:
         return index_of(await anext(messages))
 
 
-async def until_standing(queue: PostQueue, standing: Standing) -> None:
+async def until_size(queue: PostQueue, size: QueueSize) -> None:
     async with asyncio.timeout(PATIENCE_SECONDS):
-        while await queue.standing() != standing:  # noqa: ASYNC110 - others change it
+        while await queue.size() != size:  # noqa: ASYNC110 - others change it
             await asyncio.sleep(0.01)
 
 
@@ -107,7 +107,7 @@ async def test_a_post_is_acknowledged_unless_it_was_broken_off(
     with capture_logs() as logs:
         await asyncio.wait([asyncio.create_task(task.original_func("job", 0, context=context))])
     assert context.count == count
-    assert [line["event"] for line in logs] == ["post of a job given up"] * (
+    assert [line["event"] for line in logs] == ["post of a job abandoned"] * (
         type(error) is KeyError
     )
 
@@ -138,16 +138,16 @@ async def test_a_post_that_was_kicked_reaches_one_worker(new_queue: NewQueue) ->
     one, other = new_queue(), new_queue()
     await add(one, 0, 1)
     assert [await take(one.listen()), await take(other.listen())] == [0, 1]
-    assert await one.standing() == Standing(waiting=0, taken=2, workers=0)
+    assert await one.size() == QueueSize(waiting=0, taken=2, workers=0)
 
 
 async def test_the_standing_counts_posts_and_workers(new_queue: NewQueue) -> None:
     queue, worker = new_queue(), new_queue()
     await add(queue, 0, 1, 2)
-    assert await queue.standing() == Standing(waiting=3, taken=0, workers=0)
+    assert await queue.size() == QueueSize(waiting=3, taken=0, workers=0)
     await worker.startup()
     await take(worker.listen())
-    await until_standing(queue, Standing(waiting=2, taken=1, workers=1))
+    await until_size(queue, QueueSize(waiting=2, taken=1, workers=1))
 
 
 async def test_posts_that_a_worker_hands_back_come_first(
@@ -174,7 +174,7 @@ async def test_a_late_worker_keeps_its_post_while_it_is_connected(
     monkeypatch.setattr("scrapper.replicas.queue._HEARTBEAT_SECONDS", 3600.0)
     late, other = new_queue(), new_queue()
     await late.startup()
-    await until_standing(late, Standing(waiting=0, taken=0, workers=1))
+    await until_size(late, QueueSize(waiting=0, taken=0, workers=1))
     await add(late, 0, 1)
     assert await take(late.listen()) == 0
     async with asyncio.timeout(PATIENCE_SECONDS):
@@ -228,7 +228,7 @@ async def test_a_message_that_makes_no_sense_leaves_the_queue(
     queue = new_queue()
     await asyncio.to_thread(redis_server.client.xadd, STREAM, {"other": "thing"})
     await Receiver(queue, max_async_tasks=1).callback(await anext(queue.listen()))
-    assert await queue.standing() == Standing(0, 0, 0)
+    assert await queue.size() == QueueSize(0, 0, 0)
 
 
 async def test_a_message_that_redis_lost_is_forgotten(
@@ -292,5 +292,5 @@ async def test_jobs_that_the_version_before_queued_go_on(
             if job["state"] != "running":
                 break
             await asyncio.sleep(0.05)
-    await until_standing(new_queue(), Standing(waiting=0, taken=0, workers=1))
+    await until_size(new_queue(), QueueSize(waiting=0, taken=0, workers=1))
     assert [post["status"] for post in job["posts"]] == [200] * 4

@@ -57,7 +57,7 @@ async def test_without_redis_each_replica_has_its_own_bucket(
         await asyncio.to_thread(redis_server.start)
     logged = [line["event"] for line in logs if "redis" in line["event"]]
     # Once for each replica, however often it was asked.
-    assert logged == ["redis does not answer: going on without it"] * 2
+    assert logged == ["redis does not answer: continuing without it"] * 2
     with capture_logs() as logs:
         async with asyncio.timeout(PATIENCE_SECONDS):
             while (await one.get("/ready")).status != 200:  # noqa: ASYNC110
@@ -95,4 +95,4 @@ async def test_a_full_redis_is_logged_and_each_goes_on_alone(
         finally:
             await asyncio.to_thread(redis_server.client.config_set, "maxmemory", "0")
     logged = [line["event"] for line in logs if line["log_level"] == "error"]
-    assert set(logged) == {"redis refuses: going on without it"}
+    assert set(logged) == {"redis refuses commands: continuing without it"}
