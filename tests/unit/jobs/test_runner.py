@@ -1,4 +1,4 @@
-"""What becomes of a post of a job, row by row, and that the runner acts accordingly."""
+"""The table of decisions about a post, row by row, and the runner that carries them out."""
 
 import asyncio
 import time
@@ -63,11 +63,11 @@ CASES: list[tuple[str, Case, Callable[[Decision], None]]] = [
     ("queued", Case(QUEUED), is_just("run")),
     ("behind others", Case(QUEUED, others_wait=True), is_just("wait")),
     ("at hand", Case(QUEUED, others_wait=True, at_hand=True), is_just("run")),
-    ("its turn", Case(WAITING), is_just("run")),
+    ("from the backlog", Case(WAITING), is_just("run")),
     ("stored", Case(RUNNING, size=7), stored),
-    ("stored in a process that ends", Case(RUNNING, size=7, stopping=True), stored),
+    ("stored in a process that is stopping", Case(RUNNING, size=7, stopping=True), stored),
     (
-        "out of time in a process that ends",
+        "out of time in a process that is stopping",
         Case(RUNNING, error=DeadlineExceeded(), stopping=True),
         is_just("leave"),
     ),
@@ -78,7 +78,7 @@ CASES: list[tuple[str, Case, Callable[[Decision], None]]] = [
         is_just("wait", 60.0),
     ),
     (
-        "a limit that does not say how long",
+        "a limit of unknown length",
         Case(RUNNING, error=ServerFull(), patience_left=PATIENCE),
         is_just("wait", 5.0),
     ),
@@ -105,12 +105,12 @@ CASES: list[tuple[str, Case, Callable[[Decision], None]]] = [
     ),
     ("a full disk", Case(RUNNING, error=DiskFull()), ended(507, "disk_full")),
     (
-        "another fault of the disk",
+        "another disk error",
         Case(RUNNING, error=PermissionError(13, "Permission denied")),
         ended(500, "internal_error", is_fault=True),
     ),
     (
-        "a fault of ours",
+        "an unexpected error",
         Case(RUNNING, error=KeyError("x"), others_wait=True),
         ended(500, "internal_error", is_fault=True),
     ),
@@ -125,7 +125,7 @@ def test_each_case_has_its_decision(case: Case, check: Callable[[Decision], None
 
 
 @pytest.mark.parametrize("row", ROWS, ids=[row.name for row in ROWS])
-def test_each_row_is_needed(row: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_row_changes_a_decision(row: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = [decide(case) for _, case, _ in CASES]
     monkeypatch.setattr("scrapper.jobs.runner.ROWS", [it for it in ROWS if it is not row])
     try:
@@ -135,25 +135,25 @@ def test_each_row_is_needed(row: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     assert found != expected
 
 
-@pytest.mark.parametrize(("wait", "said"), [(PATIENCE + 0.5, 101), (0.0, 1), (None, None)])
-def test_a_failure_says_when_to_try_again(wait: float | None, said: int | None) -> None:
+@pytest.mark.parametrize(("wait", "expected"), [(PATIENCE + 0.5, 101), (0.0, 1), (None, None)])
+def test_retry_after_is_in_whole_seconds(wait: float | None, expected: int | None) -> None:
     decision = decide(Case(RUNNING, error=RateLimited(retry_after=wait)))
-    assert decision.post.retry_after == said
+    assert decision.post.retry_after == expected
 
 
-def test_an_empty_post_is_stored_without_a_byte() -> None:
+def test_an_empty_post_is_stored_with_zero_bytes() -> None:
     post = decide(Case(RUNNING, size=0)).post
     assert (post.state, post.bytes_done) == ("done", 0)
 
 
-def test_a_post_that_cannot_be_stored_says_why() -> None:
+def test_a_disk_error_is_in_the_message_of_the_post() -> None:
     error = PermissionError(13, "Permission denied")
     post = decide(Case(RUNNING, error=error)).post
     assert post.error == "The post cannot be stored: Permission denied"
 
 
 class Script:
-    """A scraper that answers by what ``answers`` has for a shortcode, one after the other."""
+    """A scraper that gives the ``answers`` for a shortcode in turn, then stores the post."""
 
     def __init__(self) -> None:
         self.answers: dict[str, list[Any]] = {}
@@ -186,7 +186,7 @@ class Script:
 
 
 class Life:
-    """An engine in memory."""
+    """An engine with a store in memory, and its runner."""
 
     def __init__(self, patience: float = PATIENCE) -> None:
         self.scraper = Script()
@@ -205,7 +205,7 @@ async def life() -> AsyncIterator[Life]:
         yield life
 
 
-async def test_posts_of_a_job_are_run_in_their_order(life: Life) -> None:
+async def test_posts_of_a_job_run_in_order(life: Life) -> None:
     job = batch(4)
     await life.jobs.submit(job)
     await life.ended(job)
@@ -229,9 +229,9 @@ async def test_a_failing_post_does_not_stop_the_others(life: Life) -> None:
 
 
 class Line(MemoryStore):
-    """A store with others in the backlog; it notes what it is called for."""
+    """A store whose backlog is never empty; it records calls that concern the backlog."""
 
-    passed_on = 0
+    skips = 0
     successes = 0
 
     def __init__(self) -> None:
@@ -242,7 +242,7 @@ class Line(MemoryStore):
         return True
 
     async def skip(self) -> None:
-        self.passed_on += 1
+        self.skips += 1
 
     async def hold(self, seconds: float) -> None:
         self.holds.append(seconds)
@@ -251,8 +251,8 @@ class Line(MemoryStore):
         self.successes += 1
 
 
-class Watch(Patience):
-    """Patience that notes which posts it forgets."""
+class RecordingPatience(Patience):
+    """Patience that records which posts it forgets."""
 
     def __init__(self) -> None:
         super().__init__(PATIENCE)
@@ -266,24 +266,24 @@ def in_line(*posts: JobPost) -> tuple[Line, Script, Runner, Job]:
     store, script = Line(), Script()
     job = batch(0)
     job.posts.extend(posts)
-    return store, script, Runner(store, cast(Any, script), Watch()), job
+    return store, script, Runner(store, cast(Any, script), RecordingPatience()), job
 
 
-async def test_a_post_whose_job_is_gone_passes_its_turn_on() -> None:
+async def test_a_post_of_a_removed_job_is_skipped() -> None:
     store, script, runner, _ = in_line()
     await runner.run("gone", 0)
-    assert (script.asked, store.passed_on) == ([], 1)
+    assert (script.asked, store.skips) == ([], 1)
 
 
-async def test_a_cancelled_post_passes_its_turn_on() -> None:
+async def test_a_cancelled_post_is_skipped() -> None:
     store, script, runner, job = in_line(QUEUED, QUEUED)
     await store.add(job)
     await store.note(job.id, 0, QUEUED.cancelled())
     await runner.run(job.id, 0)
-    assert (script.asked, store.passed_on) == ([], 1)
+    assert (script.asked, store.skips) == ([], 1)
 
 
-async def test_a_post_that_left_the_backlog_runs_before_others() -> None:
+async def test_a_post_from_the_backlog_runs_at_once() -> None:
     store, script, runner, job = in_line(WAITING)
     await store.add(job)
     await runner.run(job.id, 0)
@@ -299,7 +299,7 @@ async def test_a_post_that_left_the_backlog_runs_before_others() -> None:
         (replace(QUEUED, shortcode="at-hand"), None, 0, []),
     ],
 )
-async def test_the_backlog_learns_whether_a_post_met_a_limit(
+async def test_the_backlog_is_notified_of_successes_and_limits(
     post: JobPost, error: Exception | None, successes: int, holds: list[float]
 ) -> None:
     store, script, runner, job = in_line(post)
@@ -309,19 +309,24 @@ async def test_the_backlog_learns_whether_a_post_met_a_limit(
     assert (store.successes, store.holds) == (successes, holds)
 
 
-async def test_a_stored_post_is_reported_and_no_longer_followed() -> None:
+async def test_a_stored_post_is_reported_and_leaves_no_task() -> None:
     store, script, job = Line(), Script(), batch(0)
     job.posts.append(WAITING)
     stored: list[tuple[str, int]] = []
-    runner = Runner(store, cast(Any, script), Watch(), on_stored=lambda *it: stored.append(it[:2]))
+    runner = Runner(
+        store,
+        cast(Any, script),
+        RecordingPatience(),
+        on_stored=lambda *it: stored.append(it[:2]),
+    )
     await store.add(job)
     await runner.run(job.id, 0)
     assert stored == [(job.id, 0)]
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
-async def test_a_post_that_ended_needs_no_patience() -> None:
-    store, patience, job = Line(), Watch(), batch(0)
+async def test_the_patience_of_a_finished_post_is_forgotten() -> None:
+    store, patience, job = Line(), RecordingPatience(), batch(0)
     job.posts.extend([WAITING, WAITING])
     script = Script()
     script.answers = {"shortcode": [RateLimited(retry_after=1.0)]}
@@ -342,7 +347,7 @@ async def test_a_post_behind_others_runs_only_if_at_hand() -> None:
     assert job.posts[0].state == "waiting"
 
 
-async def test_a_limited_post_runs_again_before_those_behind_it(life: Life) -> None:
+async def test_a_limited_post_is_retried_before_those_behind_it(life: Life) -> None:
     life.scraper.answers = {"reel-0": [RateLimited(retry_after=0.0)]}
     life.scraper.at_hand = {"reel-2"}
     job = batch(3)
@@ -357,7 +362,7 @@ async def test_a_limited_post_runs_again_before_those_behind_it(life: Life) -> N
     assert [post.status for post in job.posts] == [200] * 3
 
 
-async def test_a_limit_holds_the_backlog_though_its_post_gave_up(life: Life) -> None:
+async def test_a_limit_holds_the_backlog_even_if_its_post_fails(life: Life) -> None:
     life.scraper.answers = {"reel-0": [RateLimited(retry_after=PATIENCE * 2)]}
     job = batch(1)
     await life.jobs.submit(job)
@@ -383,7 +388,7 @@ async def test_a_cancelled_post_is_never_run(life: Life) -> None:
     assert life.scraper.asked == ["reel-0"]
 
 
-async def test_a_cancelled_post_can_be_tried_again(life: Life) -> None:
+async def test_a_failed_post_can_be_retried(life: Life) -> None:
     life.scraper.answers = {"reel-1": [PostNotFound()]}
     job = batch(2)
     await life.jobs.submit(job)
@@ -394,7 +399,7 @@ async def test_a_cancelled_post_can_be_tried_again(life: Life) -> None:
     assert life.scraper.asked == ["reel-0", "reel-1", "reel-1"]
 
 
-async def test_a_share_link_is_opened_before_its_post_is_scraped(life: Life) -> None:
+async def test_a_share_link_is_resolved_before_the_scrape(life: Life) -> None:
     job = batch(0)
     job.posts.append(JobPost("https://www.instagram.com/share/reel/token/", None))
     await life.jobs.submit(job)
@@ -402,7 +407,7 @@ async def test_a_share_link_is_opened_before_its_post_is_scraped(life: Life) -> 
     assert (job.posts[0].shortcode, job.posts[0].status) == ("opened", 200)
 
 
-async def test_progress_reaches_followers_of_the_job(
+async def test_followers_of_a_job_see_its_progress(
     life: Life, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("scrapper.jobs.runner._PROGRESS_SECONDS", 0.0)
@@ -424,7 +429,7 @@ async def test_progress_reaches_followers_of_the_job(
     assert seen[-1] == ("done", "done", 7)
 
 
-async def test_following_ends_with_the_process(life: Life) -> None:
+async def test_following_ends_when_the_process_stops(life: Life) -> None:
     life.scraper.go.clear()
     job = batch(1)
     await life.jobs.submit(job)
