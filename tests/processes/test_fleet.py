@@ -185,7 +185,7 @@ def test_a_paused_replica_does_not_overwrite_later_posts(
         wait_for(lambda: bool(late))
         assert late[0].status_code == 200
         fence = fence_of(media_root, "reel-paused")
-        fleet.replicas[0].go_on()
+        fleet.replicas[0].resume()
         wait_for(lambda: bool(early))
         assert early[0].status_code == 200
         assert fence_of(media_root, "reel-paused") == fence
