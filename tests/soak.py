@@ -70,7 +70,7 @@ _CLOCK_MOVES = (10 * _YEAR, -3 * 24 * 60 * 60)
 _SECONDS_BEFORE, _SECONDS_FOR_A_SWEEP, _SECONDS_AT_A_WRONG_TIME = 8, 3, 8
 # Errors that are logged because of damaged or removed state files, because of a receiver that is
 # down, and, with few jobs, because a job was replaced before it was reported to the plugin.
-_EXPECTED = (
+_EXPECTED_ERRORS = (
     "file set aside",
     ": file recreated",
     "journal set aside",
@@ -86,9 +86,9 @@ _FAULTS = [
     if scenario.api != "limited" and not scenario.api.startswith("retry")
 ]
 _SHARE_WITHOUT_FAULT = 0.8
-_FINE = {200, 202, 204, 206, 304, 400, 403, 404, 408, 422, 429, 502, 503}
+_EXPECTED_STATUSES = {200, 202, 204, 206, 304, 400, 403, 404, 408, 422, 429, 502, 503}
 # The numbers of clients' connections, connections to Instagram, and downloads vary.
-_MORE_FILES, _MORE_MB = _CLIENTS + 2 * _WORKERS, 10
+_EXTRA_FILES, _EXTRA_MB = _CLIENTS + 2 * _WORKERS, 10
 # The thread pools for scrapes and files and that of asyncio, the threads of the log and of the
 # adjustable clock, and the main thread.
 _MAX_THREADS = 3 * _WORKERS + min(32, (os.cpu_count() or 1) + 4) + 3
@@ -125,7 +125,7 @@ class Receivers:
     def __init__(self) -> None:
         self.jobs = jobs = set[str]()
 
-        class Well(BaseHTTPRequestHandler):
+        class Working(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 jobs.add(json.loads(body)["id"])
@@ -136,19 +136,19 @@ class Receivers:
                 """Log nothing."""
 
         # The service distinguishes receivers by host, so each has its own address.
-        self._well = ThreadingHTTPServer(("127.0.0.1", 0), Well)
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Working)
         self._stuck, self._dead = socket.create_server(("127.0.0.2", 0)), socket.socket()
         self._dead.bind(("127.0.0.3", 0))
-        sockets = (self._well.socket, self._stuck, self._dead)
-        self.well, *self.others = ("http://{}:{}/".format(*it.getsockname()) for it in sockets)
+        sockets = (self._server.socket, self._stuck, self._dead)
+        self.working, *self.others = ("http://{}:{}/".format(*it.getsockname()) for it in sockets)
 
     def __enter__(self) -> Self:
-        threading.Thread(target=self._well.serve_forever).start()
+        threading.Thread(target=self._server.serve_forever).start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._well.shutdown()
-        self._well.server_close()
+        self._server.shutdown()
+        self._server.server_close()
         self._stuck.close()
         self._dead.close()
 
@@ -161,7 +161,7 @@ class Load:
         self.webhooks: dict[str, str] = {}
         self.url = ""
         self.responses: Counter[str] = Counter()
-        self.wrong: list[str] = []
+        self.unexpected: list[str] = []
         self.finished_jobs: set[str] = set()
         self.accepted_jobs: set[str] = set()
         self._stopped = threading.Event()
@@ -177,7 +177,7 @@ class Load:
             client.join()
 
     def _run(self, number: int) -> None:
-        dice = random.Random(number)  # noqa: S311
+        rng = random.Random(number)  # noqa: S311
         while not self._stopped.is_set():
             with requests.Session() as session:
                 session.trust_env = False
@@ -185,22 +185,22 @@ class Load:
                     for _ in range(50):
                         if self._stopped.is_set():
                             return
-                        self._act(dice, session)
+                        self._act(rng, session)
                 except requests.RequestException:
                     # The service was killed, and will be restarted.
                     self.responses["cut"] += 1
                     time.sleep(0.2)
 
-    def _act(self, dice: random.Random, session: requests.Session) -> None:
-        scenario = dice.choice(_POSTS if dice.random() < _SHARE_WITHOUT_FAULT else _FAULTS)
-        shortcode = f"{scenario}-{dice.randrange(200)}"
+    def _act(self, rng: random.Random, session: requests.Session) -> None:
+        scenario = rng.choice(_POSTS if rng.random() < _SHARE_WITHOUT_FAULT else _FAULTS)
+        shortcode = f"{scenario}-{rng.randrange(200)}"
         url = f"https://www.instagram.com/p/{shortcode}/"
-        match dice.randrange(10):
+        match rng.randrange(10):
             case 0 | 1 | 2 | 3:
-                body = {"url": url, "refresh": dice.random() < 0.1}
+                body = {"url": url, "refresh": rng.random() < 0.1}
                 self._send(session, "POST", "/scrape", json=body)
             case 4:
-                self._job(dice, session)
+                self._job(rng, session)
             case 5:
                 self._send(session, "GET", f"/download/{shortcode}?archive=zip")
             case 6:
@@ -208,13 +208,13 @@ class Load:
             case 7:
                 self._send(session, "DELETE", f"/posts/{shortcode}")
             case 8:
-                self._send(session, "POST", "/scrape", data=dice.randbytes(50))
+                self._send(session, "POST", "/scrape", data=rng.randbytes(50))
             case _:
-                self._send(session, "GET", dice.choice(["/posts", "/metrics", "/ready", "/none"]))
+                self._send(session, "GET", rng.choice(["/posts", "/metrics", "/ready", "/none"]))
 
-    def _job(self, dice: random.Random, session: requests.Session) -> None:
-        urls = [f"https://www.instagram.com/p/reel-{dice.randrange(200)}/" for _ in range(3)]
-        receiver = dice.choice([self._receivers.well, *self._receivers.others])
+    def _job(self, rng: random.Random, session: requests.Session) -> None:
+        urls = [f"https://www.instagram.com/p/reel-{rng.randrange(200)}/" for _ in range(3)]
+        receiver = rng.choice([self._receivers.working, *self._receivers.others])
         body = {"urls": [*urls, "nonsense"], "webhook": receiver}
         response = self._send(session, "POST", "/jobs", json=body)
         path = response.headers.get("Location", "")
@@ -232,8 +232,8 @@ class Load:
     ) -> requests.Response:
         response = session.request(method, self.url + path, timeout=60, **body)  # type: ignore[arg-type]
         self.responses[str(response.status_code)] += 1
-        if response.status_code not in _FINE:
-            self.wrong.append(f"{method} {path}: {response.status_code} {response.text[:200]}")
+        if response.status_code not in _EXPECTED_STATUSES:
+            self.unexpected.append(f"{method} {path}: {response.status_code} {response.text[:200]}")
         return response
 
 
@@ -284,7 +284,7 @@ def main() -> int:  # noqa: PLR0915 - one story, from its first minute to its la
             for minute in range(minutes // 2 + 1, minutes + 1):
                 tamperer.begin_minute(service)
                 figures.append(Figures.least_of(service.pid))
-                print(f"minute {minute}, minimum: {_shown(figures[-1])}", flush=True)
+                print(f"minute {minute}, minimum: {_format(figures[-1])}", flush=True)
             fetched = _FETCHED.search(service.get("/metrics").text)
             load.stop()
             done = len(load.finished_jobs - finished)
@@ -303,7 +303,7 @@ def main() -> int:  # noqa: PLR0915 - one story, from its first minute to its la
     print(f"plugin calls: {notes.counts()}, files removed: {tamperer.removed}")
     first, last = figures[:2][-1], figures[-1]
     checks = {
-        f"unexpected responses: {load.wrong[:5]}": not load.wrong,
+        f"unexpected responses: {load.unexpected[:5]}": not load.unexpected,
         f"posts fetched by the last process: {fetched[1] if fetched else 0}": (
             fetched is not None and float(fetched[1]) > len(figures)
         ),
@@ -319,9 +319,9 @@ def main() -> int:  # noqa: PLR0915 - one story, from its first minute to its la
         f"webhooks: {webhooks}, unaccounted for: {stray[:5]}": webhooks > 0 and not stray,
         f"errors in the log: {errors[:3]}": not errors,
         f"threads: {first.threads}, later {last.threads}": last.threads <= _MAX_THREADS,
-        f"open files: {first.files}, later {last.files}": last.files <= first.files + _MORE_FILES,
+        f"open files: {first.files}, later {last.files}": last.files <= first.files + _EXTRA_FILES,
         f"memory: {first.megabytes:.0f} MB, later {last.megabytes:.0f} MB": (
-            last.megabytes <= first.megabytes + _MORE_MB
+            last.megabytes <= first.megabytes + _EXTRA_MB
         ),
         f"exit code: {code}": code == 0,
         **checked,
@@ -360,14 +360,14 @@ def _minute_with_fault(
         if fault == "clock ahead":
             checked[name] = _NO_SWEEP in service.get("/metrics").text
             clock.unlink(missing_ok=True)
-        print(f"minute {minute}, then killed: {_shown(Figures.of(service.pid))}", flush=True)
+        print(f"minute {minute}, then killed: {_format(Figures.of(service.pid))}", flush=True)
         service.kill()
         return checked, _errors(service)
 
 
 def _errors(service: Service) -> list[Any]:
     errors = [line for line in service.log if line["level"] == "error"]
-    return [line for line in errors if not line["event"].endswith(_EXPECTED)]
+    return [line for line in errors if not line["event"].endswith(_EXPECTED_ERRORS)]
 
 
 def _account_for_jobs(service: Service, accepted: set[str]) -> tuple[list[str], list[str]]:
@@ -434,8 +434,8 @@ def _stray_webhooks(
     up.
     """
     for _ in range(60):
-        well = {job for job, receiver in load.webhooks.items() if receiver == receivers.well}
-        if well <= receivers.jobs:
+        expected = {job for job, receiver in load.webhooks.items() if receiver == receivers.working}
+        if expected <= receivers.jobs:
             break
         time.sleep(0.5)
     known = receivers.jobs | {
@@ -446,10 +446,10 @@ def _stray_webhooks(
     database.close()
     stray = []
     for job, receiver in load.webhooks.items():
-        if job in known or (job in waiting and receiver != receivers.well):
+        if job in known or (job in waiting and receiver != receivers.working):
             continue
         response = service.get(f"/jobs/{job}").json()
-        if receiver == receivers.well or response.get("webhook_state") != "given_up":
+        if receiver == receivers.working or response.get("webhook_state") != "given_up":
             stray.append((job, receiver))
     return stray
 
@@ -503,7 +503,7 @@ _EXTRA_FAULTS = ("nothing", "damaged jobs", "clock ahead", "disk unplugged", "sl
 _DURING = {"disk unplugged": _unplug, "slow clients": _attack_slowly}
 
 
-def _shown(figures: Figures) -> str:
+def _format(figures: Figures) -> str:
     return f"{figures.threads} threads, {figures.files} files, {figures.megabytes:.0f} MB"
 
 

@@ -94,7 +94,7 @@ class Jobs:
         """
 
         def retry_post(post: JobPost) -> JobPost | None:
-            return post.anew() if post.can_be_retried else None
+            return post.retried() if post.can_be_retried else None
 
         if job.state != "running" and any(post.can_be_retried for post in job.posts):
             await self._store.check_room(job.client)

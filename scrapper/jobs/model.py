@@ -130,11 +130,11 @@ class JobPost:
         """Return the post as cancelled."""
         return replace(self, state="cancelled", next_try_at=None)
 
-    def left(self) -> "JobPost":
+    def interrupted(self) -> "JobPost":
         """Return the post as queued for another process, after an interrupted attempt."""
         return replace(self, state="queued", bytes_done=0, bytes_total=None)
 
-    def anew(self) -> "JobPost":
+    def retried(self) -> "JobPost":
         """Return the post as queued, without the outcome of earlier attempts."""
         return JobPost(self.url, self.shortcode)
 

@@ -78,7 +78,7 @@ class Decision(NamedTuple):
     post leaves the backlog for ``hold`` seconds. ``is_fault`` is whether to log the error as a bug.
     """
 
-    verb: Literal["skip", "run", "wait", "leave", "end"]
+    action: Literal["skip", "run", "wait", "leave", "end"]
     post: JobPost
     hold: float = 0.0
     is_fault: bool = False
@@ -110,7 +110,7 @@ ROWS: Sequence[Row] = (
     Row(
         "out of time in a process that is stopping",
         lambda case: case.stopping and isinstance(case.error, DeadlineExceeded),
-        lambda case: Decision("leave", case.post.left()),
+        lambda case: Decision("leave", case.post.interrupted()),
     ),
     Row(
         "behind others in the backlog",
@@ -180,7 +180,7 @@ class Runner:
             others_wait = post.state == "queued" and await self._store.has_waiting()
             at_hand = others_wait and await self._needs_no_query(post, job.wish)
             decision = decide(Case(post, others_wait, at_hand))
-            if decision.verb == "run":
+            if decision.action == "run":
                 running = post.started()
                 if not await self._store.note(job_id, index, running):
                     return True
@@ -188,10 +188,10 @@ class Runner:
                 if not decision.hold and post.state == "waiting":
                     self._store.note_success()
             await self._carry_out(job, index, decision)
-            return decision.verb != "leave"
+            return decision.action != "leave"
 
     async def _carry_out(self, job: Job, index: int, decision: Decision) -> None:
-        match decision.verb:
+        match decision.action:
             case "skip":
                 await self._store.skip()
             case "wait":

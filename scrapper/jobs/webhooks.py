@@ -256,7 +256,7 @@ class _Result:
     receiver_failed: bool
 
 
-class _Courier:
+class _Sender:
     """Sends the *deliveries* that are due, signed with *secret* (Standard Webhooks 1.0)."""
 
     def __init__(
@@ -389,7 +389,7 @@ async def delivering(
         yield
         return
     secret = settings.webhook_secret.get_secret_value()
-    delivering = in_background(_Courier(deliveries, hosts, secret, metrics).run(), "webhooks")
+    delivering = in_background(_Sender(deliveries, hosts, secret, metrics).run(), "webhooks")
     try:
         yield
     finally:

@@ -77,7 +77,7 @@ async def test_a_job_forgotten_during_a_retry_stays_finished(
         # Another process forgets the job just before the post is written.
         if len(calls) == 2:
             redis_server.client.hset(f"scrapper:job:{job.id}", "forgotten", 1)
-        return post.anew()
+        return post.retried()
 
     assert not await store.change(retried, retry, queue=True)
     assert await stream(redis) == []

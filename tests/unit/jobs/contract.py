@@ -101,7 +101,7 @@ class StoreContract:
         await store.add(job)
         await self.queued(store)
         await store.change(job, cancelled)
-        await store.change(job, JobPost.anew, queue=True)
+        await store.change(job, JobPost.retried, queue=True)
         assert job.state == "running"
         assert {(job.id, 0), (job.id, 1)} <= await self.queued(store)
 
@@ -174,7 +174,7 @@ class StoreContract:
         await store.add(job)
         await store.change(job, cancelled)
         [first] = await store.unreported("one")
-        await store.change(job, JobPost.anew, queue=True)
+        await store.change(job, JobPost.retried, queue=True)
         assert await store.unreported("one") == []
         await self.finish(store, job)
         [second] = await store.unreported("one")
@@ -232,7 +232,7 @@ class StoreContract:
         assert await store.forget(job)
         assert await store.get(job.id) is None
         assert not await store.refresh(job)
-        assert not await store.change(job, JobPost.anew, queue=True)
+        assert not await store.change(job, JobPost.retried, queue=True)
         assert await store.newest(9, None, JobFilter()) == []
         # The end of the job is still reported to plugins.
         assert [it.response.id for it in await store.unreported("one")] == [job.id]

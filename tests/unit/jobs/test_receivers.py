@@ -46,7 +46,7 @@ def fail_once(receivers: Receivers, clock: Clock, waiting: list[Waiting]) -> Non
 
 def test_one_receiver_gets_a_quarter_of_the_slots(receivers: Receivers) -> None:
     assert begin_all(receivers, queue("stuck:80", 50)) == queue("stuck:80", 50)[:2]
-    assert len(begin_all(receivers, queue("stuck:80", 50) + queue("well:80", 3))) == 2
+    assert len(begin_all(receivers, queue("stuck:80", 50) + queue("healthy:80", 3))) == 2
     assert len(begin_all(receivers, [one for n in range(9) for one in queue(f"{n}:80", 9)])) == 4
 
 
@@ -75,12 +75,14 @@ def test_each_failure_lengthens_the_pause(receivers: Receivers, clock: Clock) ->
 
 def test_a_pause_delays_no_other_receiver(receivers: Receivers, clock: Clock) -> None:
     fail_once(receivers, clock, queue("dead:80", 5))
-    assert begin_all(receivers, queue("dead:80", 5) + queue("well:80", 1)) == queue("well:80", 1)
+    assert begin_all(receivers, queue("dead:80", 5) + queue("healthy:80", 1)) == queue(
+        "healthy:80", 1
+    )
 
 
 def test_one_receiver_does_not_crowd_out_others(receivers: Receivers) -> None:
-    well, dead = queue("well:80", 3, age=500), queue("dead:80", 1060)
-    given_up = dict(receivers.to_give_up(well + dead))
+    healthy, dead = queue("healthy:80", 3, age=500), queue("dead:80", 1060)
+    given_up = dict(receivers.to_give_up(healthy + dead))
     assert set(given_up) == set(dead[:810])
     assert set(given_up.values()) == {"too many deliveries wait for the receiver"}
 

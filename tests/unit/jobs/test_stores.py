@@ -81,7 +81,7 @@ class _LocalStore(StoreContract):
         await store.add(job)
         await store.change(job, cancelled)
         [first] = await self.due(store)
-        await store.change(job, JobPost.anew, queue=True)
+        await store.change(job, JobPost.retried, queue=True)
         await store.finish(first, "given_up")
         assert job.to_response().webhook_state == "waiting"
         await self.finish(store, job)
