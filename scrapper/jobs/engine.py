@@ -128,7 +128,7 @@ async def running(store: MemoryStore, runner: Runner, concurrency: int) -> Async
             place = await store.next_place()
             try:
                 await runner.run(place.job_id, place.position)
-            # No error of one post may stop the posts after it.
+            # An error in one post must not stop the next ones.
             except Exception:
                 log.exception("post of a job abandoned", job=place.job_id, index=place.position)
 

@@ -114,8 +114,8 @@ class JobPost:
     def waiting(self, until: float, *, limited: bool) -> "JobPost":
         """Return the post as waiting at least until *until*, a unix time.
 
-        The patience of a post starts to run when the post is *limited* itself, not while it only
-        waits behind others.
+        A post's patience starts to run when the post itself is *limited*, not while it waits behind
+        others.
         """
         since = self.waiting_since
         if limited:
@@ -214,7 +214,7 @@ class Job:
 
     @property
     def state(self) -> JobState:
-        """``running`` while a post has no outcome; then ``cancelled`` if any post is, or ``done``.
+        """``running`` until all posts have an outcome, then ``cancelled`` if any is, else ``done``.
 
         A job whose posts failed is ``done``, too.
         """

@@ -121,7 +121,7 @@ class Patience:
     async def left(self, place: Place, waiting_since: float | None) -> float:
         """Return the seconds that the post may still wait.
 
-        *waiting_since* is the unix time of its first limit, or None if that is the present one.
+        *waiting_since* is the unix time of the post's first limit, or None if this is the first.
         """
         if waiting_since is None:
             self.forget(place)
@@ -129,7 +129,7 @@ class Patience:
             waited = 0.0
             if waiting_since is not None and await asyncio.to_thread(self._clock_is_right):
                 waited = max(0.0, time.time() - waiting_since)
-            # Drop posts whose patience ended unnoticed: they were cancelled.
+            # Drop posts whose patience is over but that are still here: they were cancelled.
             latest = time.monotonic() - self._seconds
             for old in list(takewhile(lambda it: self._since[it] < latest, self._since)):
                 del self._since[old]

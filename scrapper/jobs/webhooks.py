@@ -117,10 +117,7 @@ class Deliveries(Protocol):
         ...
 
     async def take(self, id_: str) -> Delivery | None:
-        """Lease a delivery that is due to the caller. Return None if it is gone or already taken.
-
-        The lease lasts :data:`LEASE_SECONDS`.
-        """
+        """Take a due delivery, for :data:`LEASE_SECONDS`. Return None if it is gone or taken."""
         ...
 
     async def finish(self, id_: str, outcome: Outcome) -> None:

@@ -72,7 +72,7 @@ class QueueSize(NamedTuple):
 
 
 def is_lost(silent: float, *, connected: bool, reachable: float) -> bool:
-    """Return whether to take over a message whose worker has been *silent* for so many seconds.
+    """Return whether to take over a message whose worker has been *silent* for this many seconds.
 
     *reachable* is the number of seconds since Redis started, or since it last did not answer.
     """

@@ -155,7 +155,7 @@ class RedisStore:
     It is also the :class:`~scrapper.jobs.store.FinishedJobs` for *plugins*.
 
     At most *max_jobs* jobs are kept, for *max_age* seconds; a new job replaces the oldest finished
-    one. The posts are in the *queue*, or in a
+    one. Posts are in the *queue*, or wait in a
     :class:`~scrapper.jobs.stores.redis_backlog.RedisBacklog` with *spacing*.
 
     A job is a hash: its time, its client, its owner, the number of its last change, the number of

@@ -137,10 +137,10 @@ class JobFile:
     def open(self, in_memory: Callable[[], Contents] | None = None) -> Contents:
         """Open the file, or create it.
 
-        Posts that were running are queued again. A file that is damaged or no job file is set
-        aside; its jobs are lost, but not the posts that they stored. If the file is damaged,
-        removed or replaced later, a new one is written with the contents that *in_memory* returns;
-        it is called in a thread.
+        Posts that were running are queued again. A file that is damaged, or is not a job file, is
+        set aside. Its jobs are lost, but not the posts that they stored. If the file is damaged,
+        removed or replaced later, a new one gets the contents that *in_memory* returns, which is
+        called in a thread.
 
         Raises:
             SettingsError: the file cannot be used.
