@@ -46,13 +46,13 @@ class Backlog:
 
     def __init__(self, spacing: float) -> None:
         self._pace = BacklogPace(spacing)
-        self._line: list[Place] = []
+        self._places: list[Place] = []
         self._held_until = 0.0
         self._next_at = 0.0
         self._changed = asyncio.Event()
 
     def __len__(self) -> int:
-        return len(self._line)
+        return len(self._places)
 
     def join(self, place: Place, hold: float = 0.0) -> float:
         """Add a post, and return the earliest unix time at which it may leave.
@@ -61,7 +61,7 @@ class Backlog:
         waits behind others.
         """
         self.hold(hold)
-        insort(self._line, place)
+        insort(self._places, place)
         self._changed.set()
         return max(time.time(), self.held_until)
 
@@ -72,13 +72,13 @@ class Backlog:
             self._held_until = max(self._held_until, time.monotonic() + seconds)
 
     def __iter__(self) -> Iterator[Place]:
-        return iter(self._line)
+        return iter(self._places)
 
     def leave(self, place: Place) -> None:
         """Remove a post, if it is in the backlog."""
-        index = bisect_left(self._line, place)
-        if self._line[index : index + 1] == [place]:
-            del self._line[index]
+        index = bisect_left(self._places, place)
+        if self._places[index : index + 1] == [place]:
+            del self._places[index]
 
     def note_success(self) -> None:
         """Record that a post from the backlog hit no limit, which shortens the pause."""
@@ -95,12 +95,12 @@ class Backlog:
         """Wait until a post may leave, and remove and return the first."""
         while True:
             wait = max(self._held_until, self._next_at) - time.monotonic()
-            if self._line and wait <= 0:
+            if self._places and wait <= 0:
                 self._next_at = time.monotonic() + self._pace.seconds
-                return self._line.pop(0)
+                return self._places.pop(0)
             self._changed.clear()
             with suppress(TimeoutError):
-                async with asyncio.timeout(wait if self._line else None):
+                async with asyncio.timeout(wait if self._places else None):
                     await self._changed.wait()
 
 

@@ -33,7 +33,7 @@ __all__ = [
     "SharedRedis",
     "blocking_client",
     "connection_options",
-    "reaching",
+    "translated_errors",
     "until_redis_answers",
 ]
 
@@ -80,7 +80,7 @@ def blocking_client(url: str) -> redis.Redis:
 
 
 @contextmanager
-def reaching() -> Iterator[None]:
+def translated_errors() -> Iterator[None]:
     """Translate Redis errors in the block into one that clients understand.
 
     Raises:
@@ -131,11 +131,11 @@ class SharedRedis(Redis):
         return cast(Self, client)
 
     async def execute_command(self, *args: Any, **options: Any) -> Any:
-        with self.asking():
+        with self.fail_fast():
             return await super().execute_command(*args, **options)  # type: ignore[no-untyped-call]
 
     @contextmanager
-    def asking(self) -> Iterator[None]:
+    def fail_fast(self) -> Iterator[None]:
         """Make the pipeline in the block fail fast, too, and log its errors.
 
         Raises:

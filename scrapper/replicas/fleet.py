@@ -151,7 +151,7 @@ class GatheredScripts:
         async with self._redis.pipeline(transaction=False) as pipeline:
             for script, keys, arguments, _ in calls:
                 pipeline.evalsha(script.sha, len(keys), *keys, *arguments)
-            with self._redis.asking():
+            with self._redis.fail_fast():
                 replies: list[Any] = await pipeline.execute(raise_on_error=False)
         for index, reply in enumerate(replies):
             if isinstance(reply, NoScriptError):

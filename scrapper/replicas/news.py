@@ -8,7 +8,7 @@ from typing import Any, cast
 from redis.exceptions import RedisError
 
 from scrapper.library.news import Change, PostChange
-from scrapper.replicas.client import PREFIX, SharedRedis, reaching
+from scrapper.replicas.client import PREFIX, SharedRedis, translated_errors
 from scrapper.tasks import end, in_background
 
 __all__ = ["RedisNews"]
@@ -47,12 +47,12 @@ class RedisNews:
         self._has_unsent.set()
 
     async def place(self) -> str:
-        with reaching():
+        with translated_errors():
             last: Any = await self._redis.xrevrange(_STREAM, count=1)
         return last[0][0].decode() if last else _START
 
     async def since(self, place: str) -> tuple[str, list[PostChange] | None]:
-        with reaching():
+        with translated_errors():
             oldest: Any = await self._redis.xrange(_STREAM, count=1)
             found: Any = await self._redis.xrange(_STREAM, min=f"({place}", count=_BATCH)
         # If the change at *place* is gone from the stream, later ones may be gone, too.
@@ -81,7 +81,7 @@ class RedisNews:
                 for shortcode, change in batch:
                     fields: dict[Any, Any] = {"post": shortcode, "change": change}
                     writes.xadd(_STREAM, fields, maxlen=_MAX_CHANGES)
-                with self._redis.asking():
+                with self._redis.fail_fast():
                     await writes.execute()
             for _ in batch:
                 self._unsent.popleft()

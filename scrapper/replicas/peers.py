@@ -27,7 +27,7 @@ log = structlog.get_logger(__name__)
 _POLL_SECONDS = 1.0
 _COOLDOWN = f"{PREFIX}cooldown"
 _ERRORS: dict[str, Any] = {error.__name__: error for error in RESPONSES}
-_OF_ONE_REPLICA = (DeadlineExceeded, PaceExceeded)
+_LOCAL_ERRORS = (DeadlineExceeded, PaceExceeded)
 """Errors that do not concern other processes."""
 
 
@@ -60,7 +60,7 @@ class RedisPeers(Peers):
         try:
             yield line
         except ScrapeError as error:
-            if not isinstance(error, _OF_ONE_REPLICA):
+            if not isinstance(error, _LOCAL_ERRORS):
                 outcome = {"error": type(error).__name__, "retry_after": error.retry_after}
             raise
         finally:
@@ -68,7 +68,7 @@ class RedisPeers(Peers):
             if not lines:
                 self._lines.pop(shortcode, None)
             if line.turn is not None:
-                await line.turn.give_back()
+                await line.turn.release()
                 message = {"post": shortcode, "stored": line.stored, **outcome}
                 # A process that misses the message notices the end of the turn by polling.
                 with suppress(RedisError):
@@ -85,7 +85,7 @@ class RedisPeers(Peers):
             yield turn or False
         finally:
             if turn is not None:
-                await turn.give_back()
+                await turn.release()
 
     async def cooldown_left(self) -> float:
         try:
@@ -102,7 +102,7 @@ class RedisPeers(Peers):
         while True:
             with suppress(RedisError):
                 async with self._redis.pubsub(ignore_subscribe_messages=True) as pubsub:
-                    with self._redis.asking():
+                    with self._redis.fail_fast():
                         await pubsub.subscribe(self._channel)
                     async for message in pubsub.listen():
                         self._receive(message["data"])
@@ -133,7 +133,7 @@ class _Line(Line):
 
     async def take_turn(self) -> int | None:
         if self.turn is not None:
-            await self.turn.give_back()
+            await self.turn.release()
         try:
             self.turn = await Turn.take(self._redis, self._name)
         except RedisError:

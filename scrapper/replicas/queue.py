@@ -327,7 +327,7 @@ class PostQueue(AsyncBroker):
         async with self._redis.pipeline() as transaction:
             transaction.xack(STREAM, _GROUP, message_id)
             transaction.xdel(STREAM, message_id)
-            with self._redis.asking():
+            with self._redis.fail_fast():
                 await transaction.execute()
 
     async def _send_heartbeats(self) -> None:

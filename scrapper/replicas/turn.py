@@ -22,7 +22,7 @@ _RENEWALS_PER_LEASE = 4
 
 
 class Turn:
-    """A lock, acquired by :meth:`take` and held until :meth:`give_back`.
+    """A lock, acquired by :meth:`take` and held until :meth:`release`.
 
     ``fence`` is the time at which the turn was taken, by Redis's clock, in microseconds. It is
     greater than the fence of every earlier turn, even after Redis lost its data.
@@ -47,7 +47,7 @@ class Turn:
         async with redis.pipeline() as together:
             together.time()
             together.get(name)
-            with redis.asking():
+            with redis.fail_fast():
                 (seconds, microseconds), owner = await together.execute()
         if owner != lock.local.token:
             return None
@@ -57,7 +57,7 @@ class Turn:
         """Return whether the lease was valid at the last renewal; it may have ended since."""
         return not self._renewing.done()
 
-    async def give_back(self) -> None:
+    async def release(self) -> None:
         """End the turn."""
         await end(self._renewing)
         # If the release fails, the turn expires with its lease.

@@ -110,7 +110,7 @@ class MemoryStore:
         """Persist *record*, or raise an error. This store persists nothing."""
 
     async def add(self, job: Job) -> None:
-        async with self._turn():
+        async with self._exclusive():
             await self.check_room(job.client)
             expired = await self._expired()
             finished = [
@@ -135,7 +135,7 @@ class MemoryStore:
         return list(islice(filter(wanted.allows, rest), number))
 
     async def forget(self, job: Job) -> bool:
-        async with self._turn():
+        async with self._exclusive():
             kept = self._jobs.get(job.id)
             if kept is None or self._unfinished[job.id]:
                 return False
@@ -154,7 +154,7 @@ class MemoryStore:
         return kept is not None and not kept.forgotten
 
     async def change(self, job: Job, how: Change, *, queue: bool = False) -> bool:  # noqa: ARG002 - the post's state decides
-        async with self._turn():
+        async with self._exclusive():
             kept = self._jobs.get(job.id)
             if kept is None or kept.forgotten:
                 return False
@@ -246,7 +246,7 @@ class MemoryStore:
         self._deliveries[id_] = found._replace(delivery=counted, due_at=time.monotonic() + seconds)
 
     @asynccontextmanager
-    async def _turn(self) -> AsyncIterator[None]:
+    async def _exclusive(self) -> AsyncIterator[None]:
         """Hold the lock for a client that changes jobs.
 
         Raises:
@@ -299,7 +299,7 @@ class MemoryStore:
         if not record.is_new:
             left -= sum(job.posts[index].unfinished for index in record.posts)
         if not left and (before or record.is_new):
-            record = self._ending(job, record)
+            record = self._with_end(job, record)
         elif left and not (before or record.is_new):
             record = replace(record, reopened=True)
         try:
@@ -329,7 +329,7 @@ class MemoryStore:
         if len(self._changes) > 2 * self._max_jobs:
             del self._changes[next(iter(self._changes))]
 
-    def _ending(self, job: Job, record: Record) -> Record:
+    def _with_end(self, job: Job, record: Record) -> Record:
         """Return *record* with the notifications for the end of *job*."""
         self._last_end += 1
         delivery = None
@@ -354,7 +354,7 @@ class MemoryStore:
 
     async def _announce(self, job: Job) -> None:
         """Add a delivery for a *job* that ended in an earlier process."""
-        record = replace(self._ending(job, Record(job)), ends={})
+        record = replace(self._with_end(job, Record(job)), ends={})
         try:
             await self.keep(record)
         except Exception:

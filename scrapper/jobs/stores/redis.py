@@ -23,7 +23,7 @@ from scrapper.jobs.stores.redis_backlog import BACKLOG, RedisBacklog
 from scrapper.jobs.webhooks import Outcome
 from scrapper.library.listing import Cursor
 from scrapper.library.post import Wish
-from scrapper.replicas.client import PREFIX, SharedRedis, reaching, until_redis_answers
+from scrapper.replicas.client import PREFIX, SharedRedis, translated_errors, until_redis_answers
 from scrapper.replicas.queue import STREAM, PostQueue
 from scrapper.tasks import end, in_background
 
@@ -233,8 +233,8 @@ class RedisStore:
             # The latest changes are enough, because followers poll every second.
             transaction.zremrangebyrank(CHANGES[1], 0, -2 * self._max_jobs)
 
-        with reaching():
-            with self._redis.asking():
+        with translated_errors():
+            with self._redis.fail_fast():
                 await self._redis.transaction(add, _ALL)
             for id_, owner in (*gone.items(), (job.id, b"")):
                 await self._note(keys=[*CHANGES, job_key(id_)], args=[id_, owner])
@@ -252,7 +252,7 @@ class RedisStore:
             transaction.expire(key, _UNREPORTED_SECONDS)
 
     async def get(self, job_id: str) -> Job | None:
-        with reaching():
+        with translated_errors():
             job = await self.read(job_id)
             if job is None or job.forgotten:
                 return None
@@ -262,7 +262,7 @@ class RedisStore:
             return job
 
     async def newest(self, number: int, after: Cursor | None, wanted: JobFilter) -> Sequence[Job]:
-        with reaching():
+        with translated_errors():
             names: Any = await self._redis.zrange(_ALL, 0, -1, withscores=True)
             places = sorted(
                 (Cursor(time, id_.decode()) for id_, time in names), key=lambda it: it.key
@@ -275,7 +275,7 @@ class RedisStore:
                 async with self._redis.pipeline(transaction=False) as reads:
                     for place in some:
                         reads.hgetall(job_key(place.name))
-                    with self._redis.asking():
+                    with self._redis.fail_fast():
                         found = await reads.execute()
                 pairs = zip(some, found, strict=True)
                 read = (_read(Job(it.name, it.time, []), fields) for it, fields in pairs)
@@ -285,11 +285,11 @@ class RedisStore:
             return jobs[:number]
 
     async def forget(self, job: Job) -> bool:
-        with reaching():
+        with translated_errors():
             return bool(await self._forget_job(keys=[*CHANGES, job_key(job.id)], args=[job.id]))
 
     async def changed(self, since: int) -> JobChanges:
-        with reaching():
+        with translated_errors():
             number = int(await self._redis.get(CHANGES[0]) or 0)
             found: Any = await self._redis.zrange(
                 CHANGES[1], "+inf", f"({since}", desc=True, byscore=True
@@ -331,14 +331,14 @@ class RedisStore:
         return is_stuck
 
     async def change(self, job: Job, how: Change, *, queue: bool = False) -> bool:
-        with reaching():
+        with translated_errors():
             for index, post in enumerate(job.posts):
                 if how(post) is not None:
                     await self._change_one(job.id, index, how, queue=queue)
             return await self._load(job) and not job.forgotten
 
     async def check_room(self, client: str | None) -> None:
-        with reaching():
+        with translated_errors():
             await self._make_room(self._redis, client or "")
 
     async def find(self, job_id: str, index: int) -> tuple[Job, JobPost] | None:
@@ -444,7 +444,7 @@ class RedisStore:
                 return False
             less = changed.unfinished - post.unfinished
             expiry = self._expiry(float(created))
-            arguments = [index, row, _rest(changed), less, expiry, message, job_id]
+            arguments = [index, row, _row_end(changed), less, expiry, message, job_id]
             if await self._swap(keys=keys, args=[*arguments, _UNREPORTED_SECONDS]):
                 return True
 
@@ -510,7 +510,7 @@ def _fields(job: Job, left: int) -> dict[Any, Any]:
     if job.owner is not None:
         fields[_OWNER] = job.owner
     for index, post in enumerate(job.posts):
-        fields[b"%d" % index] = b"[%d,%b" % (index + 1, _rest(post))
+        fields[b"%d" % index] = b"[%d,%b" % (index + 1, _row_end(post))
     return fields
 
 
@@ -542,6 +542,6 @@ def _wish(quality: Any, max_bytes: Any) -> Wish:
     )
 
 
-def _rest(post: JobPost) -> bytes:
+def _row_end(post: JobPost) -> bytes:
     """Return the part of a post's JSON list that follows its version."""
     return orjson.dumps(list(post.to_json().values()))[1:]

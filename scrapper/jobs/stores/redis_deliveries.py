@@ -74,7 +74,7 @@ class RedisDeliveries:
             reads.zrange(_DUE, 0, -1, withscores=True)
             reads.hgetall(_ABOUT)
             reads.time()
-            with self._redis.asking():
+            with self._redis.fail_fast():
                 due, about, (now, _) = await reads.execute()
         waiting = []
         for id_, due_at in due:
@@ -116,7 +116,7 @@ class RedisDeliveries:
                 transaction.expire(_key(id_), _KEPT_SECONDS)
                 transaction.hset(_ABOUT, id_, f"{new.noted_at:.0f} {job_id} {new.receiver}")
                 transaction.zadd(_DUE, {id_: 0})
-            with self._redis.asking():
+            with self._redis.fail_fast():
                 await transaction.execute()
 
 
