@@ -112,7 +112,7 @@ class JobPost:
         )
 
     def waiting(self, until: float, *, limited: bool) -> "JobPost":
-        """Return the post as waiting at least until *until*, a unix time.
+        """Return the post as waiting at least until *until*, a Unix time.
 
         A post's patience starts to run when the post itself is *limited*, not while it waits behind
         others.
@@ -139,7 +139,7 @@ class JobPost:
         return JobPost(self.url, self.shortcode)
 
     def delayed(self, until: float) -> "JobPost":
-        """Return the post, tried no earlier than *until*, a unix time, if it is waiting."""
+        """Return the post, tried no earlier than *until*, a Unix time, if it is waiting."""
         if self.next_try_at is None or unix_time(self.next_try_at) >= until:
             return self
         return replace(self, next_try_at=moment(math.ceil(until)))
@@ -188,7 +188,7 @@ class JobEvent(JobPost):
 
 @dataclass(slots=True)
 class Job:
-    """A batch of posts; ``created_at`` is a unix time, ``client`` the address that sent it.
+    """A batch of posts; ``created_at`` is a Unix time, ``client`` the address that sent it.
 
     ``owner`` is the name of the API key that submitted the job, or None if keys have no names. With
     ``keep``, sweeps skip the job's posts. ``wish`` is the quality and size requested. ``webhook``
@@ -233,7 +233,7 @@ class Job:
         return Place(self.created_at, self.id, index)
 
     def delay(self, until: float) -> None:
-        """Move the next try of each waiting post to *until*, a unix time, if that is later."""
+        """Move the next try of each waiting post to *until*, a Unix time, if that is later."""
         self.posts[:] = [post.delayed(until) for post in self.posts]
 
     def note(self, index: int, version: int) -> None:

@@ -55,7 +55,7 @@ class Backlog:
         return len(self._places)
 
     def join(self, place: Place, hold: float = 0.0) -> float:
-        """Add a post, and return the earliest unix time at which it may leave.
+        """Add a post, and return the earliest Unix time at which it may leave.
 
         The post hit a limit, which holds the backlog for *hold* seconds; or, if *hold* is 0, it
         waits behind others.
@@ -87,7 +87,7 @@ class Backlog:
 
     @property
     def held_until(self) -> float:
-        """The unix time until which the backlog is held, or 0 if it is not."""
+        """The Unix time until which the backlog is held, or 0 if it is not."""
         left = self._held_until - time.monotonic()
         return time.time() + left if left > 0 else 0.0
 
@@ -121,7 +121,7 @@ class Patience:
     async def left(self, place: Place, waiting_since: float | None) -> float:
         """Return the seconds that the post may still wait.
 
-        *waiting_since* is the unix time of the post's first limit, or None if this is the first.
+        *waiting_since* is the Unix time of the post's first limit, or None if this is the first.
         """
         if waiting_since is None:
             self.forget(place)

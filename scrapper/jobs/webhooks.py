@@ -76,7 +76,7 @@ Outcome = Literal["delivered", "given_up"]
 class Delivery:
     """A body to send to ``url``. All attempts have the same ``id``.
 
-    The body reports the end of the job with the ID ``job``; ``noted_at`` is the unix time at which
+    The body reports the end of the job with the ID ``job``; ``noted_at`` is the Unix time at which
     the end was recorded.
     """
 

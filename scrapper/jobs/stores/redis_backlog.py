@@ -53,7 +53,7 @@ class RedisBacklog:
         self._release: Any = redis.register_script(_RELEASE_SCRIPT)
 
     async def join(self, place: Place, message: bytes, hold: float = 0.0) -> float:
-        """Add a post, and return the earliest unix time at which it may leave.
+        """Add a post, and return the earliest Unix time at which it may leave.
 
         The post hit a limit, which holds the backlog for *hold* seconds; or, if *hold* is 0, it
         waits behind others. *message* is added to the queue when the post leaves.

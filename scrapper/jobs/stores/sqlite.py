@@ -103,7 +103,7 @@ class Contents:
     """The contents of a job file; ``jobs`` are oldest first.
 
     ``ends`` has a plugin, a job's ID and the number of its end for each end not yet reported.
-    ``deliveries`` maps each delivery to the unix time at which it is due. ``unannounced`` has the
+    ``deliveries`` maps each delivery to the Unix time at which it is due. ``unannounced`` has the
     IDs of jobs that have a webhook and no delivery so far.
     """
 
@@ -182,7 +182,7 @@ class JobFile:
                 _write_delivery(database, record.delivery, 0.0)
 
     def postpone(self, delivery: Delivery, due_at: float) -> None:
-        """Store *delivery*, due at the unix time *due_at*."""
+        """Store *delivery*, due at the Unix time *due_at*."""
         with self._file.changing() as database:
             _write_delivery(database, delivery, due_at)
 

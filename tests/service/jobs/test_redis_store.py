@@ -136,7 +136,7 @@ async def test_a_job_that_redis_lost_is_gone(store: RedisStore, redis: SharedRed
 
 
 @pytest.mark.parametrize("years", [-50, 10])
-async def test_a_wrong_clock_is_replaced_by_that_of_redis(
+async def test_a_wrong_clock_is_replaced_by_the_clock_of_redis(
     store: RedisStore, redis: SharedRedis, years: int
 ) -> None:
     job = batch(1)

@@ -80,7 +80,7 @@ async def test_a_finished_job_sends_one_signed_webhook(
 
 
 @both_modes
-async def test_a_job_of_bad_links_sends_a_webhook_too(
+async def test_a_job_of_invalid_links_sends_a_webhook_too(
     instagram: StandIn, start_service: StartService, receiver: Any
 ) -> None:
     client = await start_service(**ALLOWED)
