@@ -1,10 +1,10 @@
-"""A clock that tests set."""
+"""A clock whose time tests set."""
 
 __all__ = ["Clock"]
 
 
 class Clock:
-    """Gives the time *now*, in seconds."""
+    """Returns ``now``, in seconds, when called."""
 
     def __init__(self, now: float = 0.0) -> None:
         self.now = now

@@ -28,7 +28,7 @@ from tests.process import PATIENCE_SECONDS, Process
 from tests.programs import program
 from tests.redis_server import RedisServer
 
-# No machine is too slow for an example.
+# Examples must not fail on a slow machine.
 hypothesis.settings.register_profile(
     "tests", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
@@ -38,14 +38,14 @@ Client = TestClient[Request, Application]
 StartService = Callable[..., Awaitable[Client]]
 
 both_modes = pytest.mark.parametrize("mode", ["alone", "with Redis"], indirect=True)
-"""Run the test once with a single service, and once with one of several replicas."""
+"""Run the test once with a standalone service, and once with a replica that uses Redis."""
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Generator[None, object, object]:
-    """Collect the tests without garbage collections, and exclude them from later ones.
+    """Disable garbage collection during test collection, and exclude what it creates afterwards.
 
-    Garbage collections took a third of the time to collect tests, and a tenth of that to run them.
+    Garbage collections took a third of the time of test collection, and a tenth of the test run.
     """
     gc.disable()
     try:
@@ -56,8 +56,8 @@ def pytest_collection() -> Generator[None, object, object]:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def distributions_read_once() -> Iterator[None]:
-    """Each service looks for plugins in all that is installed, which does not change here."""
+def cached_entry_points() -> Iterator[None]:
+    """Search the installed distributions for plugins once, instead of once per service."""
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setattr("scrapper.plugins.loading.entry_points", cache(entry_points))
         yield
@@ -75,7 +75,7 @@ def shared_stand_in() -> Iterator[StandIn]:
 
 @pytest.fixture
 def instagram(shared_stand_in: StandIn, monkeypatch: pytest.MonkeyPatch) -> Iterator[StandIn]:
-    """The stand-in, with its counters at zero; Instaloader reaches it instead of Instagram."""
+    """The stand-in that Instaloader uses instead of Instagram, with its counters at zero."""
     for name, value in shared_stand_in.environment.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr("scrapper.instagram.files.post._PAUSE_SECONDS", 0)
@@ -86,27 +86,27 @@ def instagram(shared_stand_in: StandIn, monkeypatch: pytest.MonkeyPatch) -> Iter
 
 @pytest.fixture(scope="session")
 def streams(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Path]:
-    """Videos and sounds in fragments by their names, made by ffmpeg, if there is one."""
+    """Fragmented videos and sounds, by name. Skips the test if there is no ffmpeg to make them."""
     program("ffmpeg")
     return make_streams(tmp_path_factory.mktemp("streams"))
 
 
 @pytest.fixture
 def cdn(instagram: StandIn, streams: Mapping[str, Path]) -> Cdn:
-    """What the CDN has of a post with a DASH manifest."""
+    """The CDN's files of a post with a DASH manifest."""
     return Cdn(instagram, streams)
 
 
 @pytest.fixture(autouse=True)
-def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Settings in the tester's own environment must not affect the tests."""
+def no_inherited_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Remove settings in the developer's environment, which must not affect the tests."""
     for name in Settings.model_fields:
         monkeypatch.delenv(name.upper(), raising=False)
 
 
 @pytest.fixture(autouse=True)
 def plain_tracebacks() -> None:
-    """With each frame's values, a traceback in the log takes a tenth of a second."""
+    """Log tracebacks without local variables, which take a tenth of a second each."""
     *processors, _ = structlog.get_config()["processors"]
     formatter = structlog.dev.plain_traceback
     structlog.configure([*processors, structlog.dev.ConsoleRenderer(exception_formatter=formatter)])
@@ -114,9 +114,9 @@ def plain_tracebacks() -> None:
 
 @pytest.fixture(autouse=True)
 def no_blocked_loop(request: pytest.FixtureRequest) -> Iterator[None]:
-    """If the service's code makes a blocking call on an event loop, that is an error.
+    """Raise an error if the service's code makes a blocking call on an event loop.
 
-    Tests with the mark ``blocks`` make such calls themselves, as a thread would.
+    Tests with the mark ``blocks`` may call blocking code directly, without a thread.
     """
     if request.node.get_closest_marker("blocks"):
         yield
@@ -127,7 +127,7 @@ def no_blocked_loop(request: pytest.FixtureRequest) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def chromium() -> str:
-    """The path of a real browser."""
+    """The path of Chromium."""
     return program("chromium")
 
 
@@ -153,11 +153,11 @@ def redis_server(shared_redis: RedisServer) -> RedisServer:
 
 @pytest.fixture
 def mode(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    """The settings for a service that runs alone, unless the test has another mode."""
+    """The settings of the test's mode; by default the service runs without Redis."""
     if getattr(request, "param", "alone") == "alone":
         return {}
-    # The service soon goes on without a slow Redis, and on a busy machine any Redis may be slow.
-    for name in ("_PATIENCE_SECONDS", "_TURN_SECONDS"):
+    # With its usual timeouts the service would do without Redis if the machine is busy.
+    for name in ("_TIMEOUT_SECONDS", "_POOL_TIMEOUT_SECONDS"):
         monkeypatch.setattr(f"scrapper.replicas.client.{name}", PATIENCE_SECONDS)
     server: RedisServer = request.getfixturevalue("redis_server")
     return {"REDIS_URL": server.url}
@@ -165,7 +165,7 @@ def mode(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> dic
 
 @asynccontextmanager
 async def working(settings: Settings) -> AsyncIterator[None]:
-    """A worker while the block runs."""
+    """Run a worker during the block."""
     ended = asyncio.Event()
     parts = await asyncio.to_thread(assembly.assemble, settings)
     async with assembly.working(parts) as receiver:
@@ -176,10 +176,10 @@ async def working(settings: Settings) -> AsyncIterator[None]:
 
 
 class _Server(TestServer):
-    """A server that lets handlers finish after their clients are gone, as the service's own does.
+    """A test server that lets handlers finish after a client disconnects, as the real server does.
 
-    aiohttp's test server cancels them, and aiohttp 3.14 does not close a file if the request is
-    cancelled while a thread opens it.
+    aiohttp's test server cancels them, but aiohttp 3.14 does not close a file if the request is
+    cancelled while a thread opens the file.
     """
 
     async def _make_runner(self, **kwargs: Any) -> AppRunner:
@@ -191,12 +191,13 @@ class _Server(TestServer):
 async def starting(
     media_root: Path, mode: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[StartService]:
-    """A function that starts services; each runs until the block ends."""
+    """Yield a function that starts services, which run until the block ends."""
 
     async def start(**settings: str) -> Client:
         environment = {
             "MEDIA_ROOT": str(media_root),
-            # Without the stand-in nothing needs certificate authorities, which take 20 ms to read.
+            # Unless the test uses the stand-in, it needs no CA certificates, and reading them takes
+            # 20 ms.
             "REQUESTS_CA_BUNDLE": os.environ.get("REQUESTS_CA_BUNDLE", str(media_root.parent)),
             "RATE_LIMIT_MAX_REQUESTS": "0",
             "INSTAGRAM_MAX_QUERIES": "0",
@@ -224,25 +225,25 @@ async def starting(
 async def start_service(
     media_root: Path, mode: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[StartService]:
-    """Start the service with settings on top of the tests' own, and return a client for it.
+    """A function that starts the service and returns a client for it.
 
-    With Redis, a worker runs too.
+    Its arguments are settings, which override those of the tests. With Redis, a worker runs, too.
     """
     async with starting(media_root, mode, monkeypatch) as start:
         yield start
 
 
 def metric_of(client: Client, name: str, **labels: str) -> float:
-    """The value of a metric of the service that *client* reaches."""
-    # Of this one alone: some others ask Redis.
+    """Return the value of a metric of the service that *client* uses."""
+    # Collect only this metric, because some others query Redis.
     found = client.app[METRICS].registry.restricted_registry([name]).collect()
     samples = [one for metric in found for one in metric.samples]
     return sum(one.value for one in samples if (one.name, one.labels) == (name, labels))
 
 
 def stored_files(media_root: Path) -> set[str]:
-    """Every file of the posts, by its path under the media root."""
-    # A folder may be renamed or removed meanwhile, which os.walk() passes over.
+    """Return the paths of all files of posts, relative to the media root."""
+    # os.walk() ignores folders that are renamed or removed meanwhile.
     paths = (Path(folder, name) for folder, _, names in os.walk(media_root) for name in names)
     files = (path.relative_to(media_root) for path in paths if path.is_file())
     return {str(path) for path in files if path.parts[0] != ".state"}

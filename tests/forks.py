@@ -1,7 +1,7 @@
-"""The service's programs as forks of a process that has imported them.
+"""Runs the service's programs as forks of a process that has already imported them.
 
-Importing is most of what a start takes: half a second of CPU. A fork cannot test
-Python's own start, or notice a module that is missing or imported too early.
+Imports take half a second of CPU, most of the start. A fork does not test the start of Python, and
+does not show that a module is missing or imported too early.
 """
 
 import os
@@ -25,11 +25,11 @@ _ROOT = Path(__file__).resolve().parents[1]
 
 
 class Fork:
-    """``python -m`` with *module* and its arguments, with the methods of ``subprocess.Popen``.
+    """A process that runs ``python -m``, with some of the methods of ``subprocess.Popen``.
 
-    *constants* replaces constants of modules: ``{"scrapper.plugins.outbox._PAUSES": (0.1,)}``.
-    *streams* are the descriptors of its standard streams; without them, it reads nothing, and what
-    it prints can be read from ``stdout``.
+    *module* is the module's name and its arguments. *constants* replaces constants of modules, as
+    in ``{"scrapper.plugins.outbox._PAUSES": (0.1,)}``. *streams* are the descriptors of the
+    process's standard streams. Without them, its input is empty, and ``stdout`` reads its output.
     """
 
     stdout: IO[str] | None = None
@@ -47,7 +47,7 @@ class Fork:
         else:
             reader, writer = os.pipe()
             numbers = [os.open(os.devnull, os.O_RDWR), writer, os.dup(2)]
-            self.stdout = open(reader)  # noqa: SIM115, PTH123 - whoever reads it closes it
+            self.stdout = open(reader)  # noqa: SIM115, PTH123 - the reader closes it
         connections = [Connection(number) for number in numbers]
         self._process = _server().Process(
             target=_run, args=[module, dict(environment), constants or {}, connections], daemon=True
@@ -83,7 +83,7 @@ class Fork:
 def _server() -> ForkServerContext:
     context = get_context("forkserver")
     context.set_forkserver_preload(["tests.preloaded"])
-    # It finds the modules where it starts.
+    # The server finds the modules in the folder in which it starts.
     with chdir(_ROOT):
         forkserver.ensure_running()
     return context
@@ -95,7 +95,7 @@ def _run(
     constants: Mapping[str, Any],
     streams: Sequence[Connection],
 ) -> None:
-    """Become the program."""
+    """Run the program in this process."""
     for number, stream in enumerate(streams):
         os.dup2(stream.fileno(), number)
         stream.close()

@@ -1,4 +1,4 @@
-"""What a fork of the service finds imported: see ``tests/forks.py``."""
+"""Imports the modules that forks of the service share: see ``tests/forks.py``."""
 
 import gc
 import sys
@@ -8,7 +8,7 @@ from importlib import import_module
 
 __all__: list[str] = []
 
-# As scrapper/__main__.py does before it imports anything else.
+# scrapper/__main__.py does the same before its imports.
 warnings.filterwarnings("ignore", "Unable to find acceptable character detection")
 sys.modules["charset_normalizer"] = sys.modules["rich"] = None  # type: ignore[assignment]
 for name in (
@@ -25,12 +25,12 @@ for name in (
     "taskiq.receiver",
     "scrapper.commands.login",
 ):
-    # Some are packages of plugins, which need not be installed.
+    # Some are dependencies of plugins, which need not be installed.
     with suppress(ImportError):
         import_module(name)
 # Only the command fetch needs rich.
 del sys.modules["rich"]
 import_module("scrapper.commands.fetch")
-# Otherwise each fork would copy what its collections look at.
+# Otherwise garbage collections in each fork would copy the memory of these modules.
 gc.collect()
 gc.freeze()

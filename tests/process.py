@@ -1,4 +1,4 @@
-"""The service as a process of its own, as a user runs it."""
+"""Runs the service in a separate process, as a user does."""
 
 import json
 import os
@@ -34,24 +34,24 @@ __all__ = [
 ]
 
 PATIENCE_SECONDS = int(os.environ.get("PATIENCE_SECONDS", "300"))
-"""A test that waits for longer than this fails: no machine is that slow."""
+"""A test fails if it waits longer than this. It is ample even for a slow machine."""
 
 MALLOC = {"MALLOC_ARENA_MAX": "2", "MALLOC_MMAP_THRESHOLD_": "1048576"}
-"""What the image, the systemd unit and ``make`` set, so that malloc keeps less memory."""
+"""Set by the image, the systemd unit and ``make``, so that malloc retains less memory."""
 
 _ROOT = Path(__file__).resolve().parents[1]
-_MOST_HELD = 100
-_held: deque[int] = deque()
+_MAX_RESERVED = 100
+_reserved: deque[int] = deque()
 
 
 class Process:
-    """``python -m`` with *module* and its arguments, and *environment* on top of ours.
+    """A process that runs ``python -m`` with *module*, which is a module's name and its arguments.
 
-    :attr:`environment` is its whole environment, :attr:`log` holds its log lines so far as objects,
-    :attr:`raw_log` as text. If *keep_log* is false, another process drops the lines, at no cost to
-    this one.
+    *environment* adds to its default environment. :attr:`environment` is the result, :attr:`log`
+    has its log lines so far as objects, and :attr:`raw_log` has them as text. If *keep_log* is
+    false, another process discards the lines, at no cost to this one.
 
-    Where :attr:`forks` is true, it is a fork of a process that has imported the program, unless it
+    If :attr:`forks` is true, the process is a fork of one that has imported the program, unless it
     is *fresh*. In a fork, *constants* replaces constants of modules, such as pauses.
     """
 
@@ -121,26 +121,26 @@ class Process:
         return [json.loads(line) for line in list(self.raw_log)]
 
     def logged(self, event: str) -> int:
-        """How many log lines have this *event*."""
+        """Return how many log lines have this *event*."""
         return sum(line["event"] == event for line in self.log)
 
     def terminate(self) -> None:
         self._process.send_signal(signal.SIGTERM)
 
     def pause(self) -> None:
-        """SIGSTOP: until :meth:`go_on` it does nothing."""
+        """Send SIGSTOP, which suspends the process until :meth:`resume`."""
         self._process.send_signal(signal.SIGSTOP)
 
-    def go_on(self) -> None:
+    def resume(self) -> None:
         self._process.send_signal(signal.SIGCONT)
 
     def kill(self) -> None:
-        """SIGKILL, and wait for the end."""
+        """Send SIGKILL, and wait for the exit."""
         self._process.kill()
         self.wait()
 
     def wait(self) -> int:
-        """Wait for the end, and return the exit code."""
+        """Wait for the exit, and return the exit code."""
         code = self._process.wait(timeout=PATIENCE_SECONDS)
         self._reader.join()
         if self._process.stdout:
@@ -166,10 +166,10 @@ class Worker(Process):
 
 
 class Service(Process):
-    """The service on loopback, on a free port unless *environment* has one.
+    """The service on loopback, on a free port unless *environment* sets ``PORT``.
 
-    Another *module* can run in its place. With *authority*, a file with a CA's certificate, it
-    speaks https. The other *options* are those of a process.
+    Another *module* can run in its place. *authority* is a file with a CA certificate; requests use
+    https then. The other *options* are those of :class:`Process`.
     """
 
     def __init__(
@@ -226,7 +226,10 @@ class Service(Process):
 def run(
     *words: str, given: str = "", environment: Mapping[str, str]
 ) -> "subprocess.CompletedProcess[str]":
-    """Run ``python -m scrapper`` with *words*, as a fork; *given* is its standard input."""
+    """Run ``python -m scrapper`` with the arguments *words*, as a fork.
+
+    *given* is its standard input.
+    """
     with ExitStack() as opened:
         files = [opened.enter_context(TemporaryFile("w+", newline="")) for _ in range(3)]
         files[0].write(given)
@@ -239,15 +242,15 @@ def run(
 
 
 def free_port() -> int:
-    """A port of loopback that nothing listens on, and that nothing else is given for a while."""
+    """Return a free port of loopback, and reserve it for a while."""
     holder = socket.socket()
     holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     holder.bind(("127.0.0.1", 0))
     port: int = holder.getsockname()[1]
-    # A program may still listen on this very port, but one that wants any port gets another.
-    _held.append(holder.detach())
-    if len(_held) > _MOST_HELD:
-        os.close(_held.popleft())
+    # A program can still listen on this port, but the kernel assigns it to no other.
+    _reserved.append(holder.detach())
+    if len(_reserved) > _MAX_RESERVED:
+        os.close(_reserved.popleft())
     return port
 
 
@@ -257,12 +260,12 @@ def wait_for(holds: Callable[[], bool], *, seconds: float = PATIENCE_SECONDS) ->
     while not holds():
         waited = time.monotonic() - begin
         assert waited < seconds
-        # Whoever has waited for longer need not look as often: each look may be a request.
+        # Back off, because each check may be a request.
         time.sleep(min(max(0.01, waited / 10), 0.1))
 
 
 def wait_for_answer(url: str, *, seconds: float = PATIENCE_SECONDS) -> None:
-    """Wait until a server answers at *url*, with whatever status, for at most *seconds*."""
+    """Wait until a server responds at *url*, with any status, for at most *seconds*."""
     with requests.Session() as session:
         session.trust_env = False
         wait_for(partial(_answers, session, url), seconds=seconds)
@@ -271,7 +274,7 @@ def wait_for_answer(url: str, *, seconds: float = PATIENCE_SECONDS) -> None:
 def _answers(session: requests.Session, url: str) -> bool:
     address = urlsplit(url)
     with suppress(OSError):
-        # A connection costs a fraction of a request. Some servers have one at a time.
+        # A connection is cheaper than a request. Some servers serve one connection at a time.
         socket.create_connection((address.hostname, address.port)).close()
         session.get(url, timeout=PATIENCE_SECONDS, headers={"Connection": "close"})
         return True

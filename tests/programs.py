@@ -1,4 +1,4 @@
-"""Programs that tests run, and without which they are skipped."""
+"""Runs other programs in tests, and skips tests whose program is not installed."""
 
 import os
 import shutil
@@ -14,9 +14,9 @@ __all__ = ["output_of", "program"]
 
 
 def program(name: str, *, packages: str = "") -> str:
-    """The path of a program; without it the test is skipped, and says which *packages* to install.
+    """Return the path of a program; skip the test if it is not installed.
 
-    By default Debian's package has the program's name.
+    The message names the Debian *packages* to install, by default one with the program's name.
     """
     path = shutil.which(name)
     if path is None:
@@ -30,9 +30,9 @@ def output_of(
     folder: Path | None = None,
     environment: Mapping[str, str] | None = None,
 ) -> str:
-    """What *command* prints, to both outputs, with *environment* on top of ours.
+    """Run *command*, and return what it printed to stdout and stderr; its exit code must be 0.
 
-    Its exit code must be 0.
+    *environment* is added to the environment of the tests.
     """
     done = subprocess.run(
         [str(part) for part in command],

@@ -14,7 +14,7 @@ __all__ = ["RedisServer"]
 
 
 class RedisServer:
-    """``redis-server`` while the block runs; it keeps its data when it is stopped."""
+    """Runs ``redis-server`` during the block. Its data survives :meth:`stop`."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -35,7 +35,7 @@ class RedisServer:
         self.client.close()
 
     def start(self) -> None:
-        """Start it, and wait until it answers."""
+        """Start the server, and wait until it answers."""
         command = ["redis-server", "--port", str(self._port), "--bind", "127.0.0.1"]
         command += ["--dir", str(self._folder), "--appendonly", "yes", "--save", ""]
         self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
@@ -53,6 +53,5 @@ class RedisServer:
         return self._process.poll() is None
 
     def stop(self) -> None:
-        """Stop it."""
         self._process.terminate()
         self._process.wait(timeout=30)

@@ -1,4 +1,4 @@
-"""A server that speaks S3's protocol, on a free port of loopback: moto's."""
+"""An S3 server for the tests, moto's, on a free port of loopback."""
 
 import subprocess
 import sys
@@ -15,7 +15,7 @@ CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "s3cr3t-of-
 
 
 class S3Server:
-    """``moto_server`` while the block runs, with a bucket; it forgets everything when it stops."""
+    """Runs ``moto_server`` with one bucket during the block. Its objects are lost when it stops."""
 
     bucket = "posts"
 
@@ -47,7 +47,7 @@ class S3Server:
 
     @property
     def environment(self) -> dict[str, str]:
-        """The settings by which the plugin s3 finds it."""
+        """The settings with which the plugin s3 uses the bucket."""
         return {
             **CREDENTIALS,
             "PLUGINS": "scrapper.plugins.s3",
@@ -57,7 +57,7 @@ class S3Server:
         }
 
     def objects(self) -> dict[str, bytes]:
-        """Everything in the bucket, by its key."""
+        """Return all objects in the bucket, by key."""
         listed = self.client.list_objects_v2(Bucket=self.bucket).get("Contents", ())
         return {found["Key"]: self._read(found["Key"]) for found in listed}
 

@@ -1,18 +1,18 @@
-"""``make soak``: ten minutes of mixed load, with faults; in the first half, kills and restarts.
+"""``make soak``: ten minutes of mixed load with faults.
 
-Each minute of the first half ends with a SIGKILL. From the second on it brings one further fault,
-in turn: the job file is damaged, the clock jumps a year ahead, the media folder's disk goes away,
-and slow clients attack (slowhttptest, a Debian package). The last process runs for the second
-half, in which its threads, open files and memory must not grow once it is a minute old.
-Throughout, one receiver of webhooks is well, one never answers, and one is dead.
+Each minute of the first half ends with a SIGKILL and a restart. From the second minute on, each has
+one more fault, in turn: the job file is damaged, the clock jumps a year ahead, the media folder's
+disk is unplugged, and slow clients attack (with slowhttptest, a Debian package). In the second
+half, one process runs to the end. Once it is a minute old, its threads, open files and memory must
+not grow. During all ten minutes, one webhook receiver works, one never answers, and one is down.
 
-Each minute every file in the state folder is removed once, one of them gives way to a FIFO, and the
-clock moves ten years ahead, three days back, and to the right time again.
+Every minute, each file in the state folder is removed once, one of them is replaced by a FIFO, and
+the clock is set ten years ahead, three days back, and right again.
 
-``python -m tests.soak MINUTES`` runs for another time; less than ten minutes have fewer faults.
-Every stored post must be complete, no finished job may be lost unless its file was damaged, each
-webhook must be delivered, given up or still wait, and no response may be 500. The soak prints the
-figures; the exit code is 1 if one is wrong.
+``python -m tests.soak MINUTES`` runs for another time; below ten minutes, some faults are left out.
+Every stored post must be complete, no finished job may be lost unless the job file was damaged,
+each webhook must be delivered, given up or still waiting, and no response may be 500. The soak
+prints the figures, and exits with 1 if one of them is wrong.
 """
 
 import json
@@ -59,18 +59,18 @@ _SETTINGS = {
     "MEDIA_CLEANUP_INTERVAL_SECONDS": "7",
     "WEBHOOK_HOSTS": "127.0.0.1,127.0.0.2,127.0.0.3",
     "WEBHOOK_SECRET": f"whsec_{'c2VjcmV0' * 6}",
-    # Half a minute: posts come and go.
+    # Half a minute, so that posts are swept during the soak.
     "MAX_MEDIA_AGE_DAYS": "0.00035",
 }
-# While the service is being killed, every job is kept, to see that none is lost. In the last
-# process new jobs replace old ones.
+# During the kills every job is kept, to check that none is lost. In the last process new jobs
+# replace old ones.
 _ALL_JOBS, _FEW_JOBS = {"MAX_JOBS": "1000000"}, {"MAX_JOBS": "100"}
 _NO_SWEEPS = {"MAX_MEDIA_AGE_DAYS": "0"}
 _CLOCK_MOVES = (10 * _YEAR, -3 * 24 * 60 * 60)
 _SECONDS_BEFORE, _SECONDS_FOR_A_SWEEP, _SECONDS_AT_A_WRONG_TIME = 8, 3, 8
-# What is logged of damaged or removed state files, of a dead receiver, and where few jobs are kept
-# of one that was replaced before the plugin knew of it.
-_EXPECTED = (
+# Errors that are logged because of damaged or removed state files, because of a receiver that is
+# down, and, with few jobs, because a job was replaced before it was reported to the plugin.
+_EXPECTED_ERRORS = (
     "file set aside",
     ": file recreated",
     "journal set aside",
@@ -79,25 +79,26 @@ _EXPECTED = (
 )
 _SWEPT = re.compile(r'^library_sweeps_total\{outcome="ok"\} ([\d.]+)', re.MULTILINE)
 _POSTS = ("reel", "photo", "carousel", "slow", "big")
-# Not those with a Retry-After: nothing else would be scraped during the cool-down.
+# Without faults that send Retry-After, because the cool-down would stop all scraping.
 _FAULTS = [
     name
     for name, scenario in SCENARIOS.items()
     if scenario.api != "limited" and not scenario.api.startswith("retry")
 ]
-_WELL = 0.8
-_FINE = {200, 202, 204, 206, 304, 400, 403, 404, 408, 422, 429, 502, 503}
-# Clients' connections, those to Instagram, and downloads under way come and go.
-_MORE_FILES, _MORE_MB = _CLIENTS + 2 * _WORKERS, 10
-# The pools for scrapes and files, asyncio's own, the log's, the moved clock's and the main thread.
-_MOST_THREADS = 3 * _WORKERS + min(32, (os.cpu_count() or 1) + 4) + 3
+_SHARE_WITHOUT_FAULT = 0.8
+_EXPECTED_STATUSES = {200, 202, 204, 206, 304, 400, 403, 404, 408, 422, 429, 502, 503}
+# The numbers of clients' connections, connections to Instagram, and downloads vary.
+_EXTRA_FILES, _EXTRA_MB = _CLIENTS + 2 * _WORKERS, 10
+# The thread pools for scrapes and files and that of asyncio, the threads of the log and of the
+# adjustable clock, and the main thread.
+_MAX_THREADS = 3 * _WORKERS + min(32, (os.cpu_count() or 1) + 4) + 3
 _FETCHED = re.compile(
     r'^scrape_fetch_duration_seconds_count\{outcome="ok"\} ([\d.]+)', re.MULTILINE
 )
 
 
 class Figures(NamedTuple):
-    """What a process uses."""
+    """The resources that a process uses."""
 
     threads: int
     files: int
@@ -110,21 +111,21 @@ class Figures(NamedTuple):
 
     @classmethod
     def least_of(cls, pid: int) -> "Figures":
-        """The least of each in a minute: what stays while bodies and connections come and go."""
-        every = []
+        """Return the minimum of each figure in a minute, which excludes temporary use."""
+        samples = []
         for _ in range(120):
             time.sleep(0.5)
-            every.append(cls.of(pid))
-        return cls(*map(min, zip(*every, strict=True)))
+            samples.append(cls.of(pid))
+        return cls(*map(min, zip(*samples, strict=True)))
 
 
 class Receivers:
-    """Receivers: one works and notes its jobs, one never answers, and one is dead."""
+    """Three webhook receivers: one works and records its jobs, one never answers, one is down."""
 
     def __init__(self) -> None:
         self.jobs = jobs = set[str]()
 
-        class Well(BaseHTTPRequestHandler):
+        class Working(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 jobs.add(json.loads(body)["id"])
@@ -132,35 +133,35 @@ class Receivers:
                 self.end_headers()
 
             def log_message(self, *_: object) -> None:
-                """Nothing."""
+                """Log nothing."""
 
-        # A receiver is a host.
-        self._well = ThreadingHTTPServer(("127.0.0.1", 0), Well)
+        # The service distinguishes receivers by host, so each has its own address.
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Working)
         self._stuck, self._dead = socket.create_server(("127.0.0.2", 0)), socket.socket()
         self._dead.bind(("127.0.0.3", 0))
-        sockets = (self._well.socket, self._stuck, self._dead)
-        self.well, *self.others = ("http://{}:{}/".format(*it.getsockname()) for it in sockets)
+        sockets = (self._server.socket, self._stuck, self._dead)
+        self.working, *self.others = ("http://{}:{}/".format(*it.getsockname()) for it in sockets)
 
     def __enter__(self) -> Self:
-        threading.Thread(target=self._well.serve_forever).start()
+        threading.Thread(target=self._server.serve_forever).start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._well.shutdown()
-        self._well.server_close()
+        self._server.shutdown()
+        self._server.server_close()
         self._stuck.close()
         self._dead.close()
 
 
 class Load:
-    """Clients that send all kinds of requests, until :meth:`stop`; *receivers* get webhooks."""
+    """Clients that send all kinds of requests until :meth:`stop`, with webhooks to *receivers*."""
 
     def __init__(self, receivers: Receivers) -> None:
         self._receivers = receivers
         self.webhooks: dict[str, str] = {}
         self.url = ""
-        self.answers: Counter[str] = Counter()
-        self.wrong: list[str] = []
+        self.responses: Counter[str] = Counter()
+        self.unexpected: list[str] = []
         self.finished_jobs: set[str] = set()
         self.accepted_jobs: set[str] = set()
         self._stopped = threading.Event()
@@ -176,7 +177,7 @@ class Load:
             client.join()
 
     def _run(self, number: int) -> None:
-        dice = random.Random(number)  # noqa: S311
+        rng = random.Random(number)  # noqa: S311
         while not self._stopped.is_set():
             with requests.Session() as session:
                 session.trust_env = False
@@ -184,22 +185,22 @@ class Load:
                     for _ in range(50):
                         if self._stopped.is_set():
                             return
-                        self._act(dice, session)
+                        self._act(rng, session)
                 except requests.RequestException:
-                    # The service was killed, and will come back.
-                    self.answers["cut"] += 1
+                    # The service was killed, and will be restarted.
+                    self.responses["cut"] += 1
                     time.sleep(0.2)
 
-    def _act(self, dice: random.Random, session: requests.Session) -> None:
-        scenario = dice.choice(_POSTS if dice.random() < _WELL else _FAULTS)
-        shortcode = f"{scenario}-{dice.randrange(200)}"
+    def _act(self, rng: random.Random, session: requests.Session) -> None:
+        scenario = rng.choice(_POSTS if rng.random() < _SHARE_WITHOUT_FAULT else _FAULTS)
+        shortcode = f"{scenario}-{rng.randrange(200)}"
         url = f"https://www.instagram.com/p/{shortcode}/"
-        match dice.randrange(10):
+        match rng.randrange(10):
             case 0 | 1 | 2 | 3:
-                body = {"url": url, "refresh": dice.random() < 0.1}
+                body = {"url": url, "refresh": rng.random() < 0.1}
                 self._send(session, "POST", "/scrape", json=body)
             case 4:
-                self._job(dice, session)
+                self._job(rng, session)
             case 5:
                 self._send(session, "GET", f"/download/{shortcode}?archive=zip")
             case 6:
@@ -207,16 +208,16 @@ class Load:
             case 7:
                 self._send(session, "DELETE", f"/posts/{shortcode}")
             case 8:
-                self._send(session, "POST", "/scrape", data=dice.randbytes(50))
+                self._send(session, "POST", "/scrape", data=rng.randbytes(50))
             case _:
-                self._send(session, "GET", dice.choice(["/posts", "/metrics", "/ready", "/none"]))
+                self._send(session, "GET", rng.choice(["/posts", "/metrics", "/ready", "/none"]))
 
-    def _job(self, dice: random.Random, session: requests.Session) -> None:
-        urls = [f"https://www.instagram.com/p/reel-{dice.randrange(200)}/" for _ in range(3)]
-        receiver = dice.choice([self._receivers.well, *self._receivers.others])
+    def _job(self, rng: random.Random, session: requests.Session) -> None:
+        urls = [f"https://www.instagram.com/p/reel-{rng.randrange(200)}/" for _ in range(3)]
+        receiver = rng.choice([self._receivers.working, *self._receivers.others])
         body = {"urls": [*urls, "nonsense"], "webhook": receiver}
-        answer = self._send(session, "POST", "/jobs", json=body)
-        path = answer.headers.get("Location", "")
+        response = self._send(session, "POST", "/jobs", json=body)
+        path = response.headers.get("Location", "")
         if path:
             self.accepted_jobs.add(path)
         for _ in range(20 if path else 0):
@@ -229,11 +230,11 @@ class Load:
     def _send(
         self, session: requests.Session, method: str, path: str, **body: object
     ) -> requests.Response:
-        answer = session.request(method, self.url + path, timeout=60, **body)  # type: ignore[arg-type]
-        self.answers[str(answer.status_code)] += 1
-        if answer.status_code not in _FINE:
-            self.wrong.append(f"{method} {path}: {answer.status_code} {answer.text[:200]}")
-        return answer
+        response = session.request(method, self.url + path, timeout=60, **body)  # type: ignore[arg-type]
+        self.responses[str(response.status_code)] += 1
+        if response.status_code not in _EXPECTED_STATUSES:
+            self.unexpected.append(f"{method} {path}: {response.status_code} {response.text[:200]}")
+        return response
 
 
 def main() -> int:  # noqa: PLR0915 - one story, from its first minute to its last
@@ -241,8 +242,8 @@ def main() -> int:  # noqa: PLR0915 - one story, from its first minute to its la
     if shutil.which("slowhttptest") is None:
         print("needs slowhttptest: on Debian, apt install slowhttptest", file=sys.stderr)
         return 2
-    half, errors = 0, []
-    held: dict[str, bool] = {}
+    incomplete, errors = 0, []
+    checked: dict[str, bool] = {}
     figures: list[Figures] = []
     with (
         tempfile.TemporaryDirectory() as name,
@@ -250,19 +251,19 @@ def main() -> int:  # noqa: PLR0915 - one story, from its first minute to its la
         Receivers() as receivers,
     ):
         load = Load(receivers)
-        # A folder of its own, which can be taken away.
+        # A separate folder, because one of the faults moves it away.
         root, environment = Path(name) / "media", {**instagram.environment, **_SETTINGS}
         clock, notes = Clock(Path(name)), Notes(Path(name))
         environment |= {**clock.environment, **notes.environment}
-        meddling = Meddling(root, clock)
-        meddling.start()
+        tamperer = Tamperer(root, clock)
+        tamperer.start()
         for minute in range(1, minutes // 2 + 1):
             found, logged = _minute_with_fault(
-                minute, root, {**environment, **_ALL_JOBS}, load, meddling
+                minute, root, {**environment, **_ALL_JOBS}, load, tamperer
             )
-            held |= found
+            checked |= found
             errors += logged
-            half += _half_posts(root, instagram)
+            incomplete += _incomplete_posts(root, instagram)
         finished, accepted = set(load.finished_jobs), set(load.accepted_jobs)
         with Service(root, {**environment, **_ALL_JOBS, **_NO_SWEEPS}) as service:
             lost = [path for path in finished if _state(service, path) != "done"]
@@ -273,7 +274,7 @@ def main() -> int:  # noqa: PLR0915 - one story, from its first minute to its la
         # Thousands of unfinished jobs would leave no room for new ones.
         for file in (root / _JOBS).parent.glob(f"{Path(_JOBS).name}*"):
             file.unlink()
-        answered = load.answers.total()
+        responses_before = load.responses.total()
         webhooks = len(load.webhooks)
         load.webhooks.clear()
         with Service(root, {**environment, **_FEW_JOBS}) as service:
@@ -281,13 +282,13 @@ def main() -> int:  # noqa: PLR0915 - one story, from its first minute to its la
             if minutes == 1:
                 load.start()
             for minute in range(minutes // 2 + 1, minutes + 1):
-                meddling.begin_minute(service)
+                tamperer.begin_minute(service)
                 figures.append(Figures.least_of(service.pid))
-                print(f"minute {minute}, at least: {_shown(figures[-1])}", flush=True)
+                print(f"minute {minute}, minimum: {_format(figures[-1])}", flush=True)
             fetched = _FETCHED.search(service.get("/metrics").text)
             load.stop()
             done = len(load.finished_jobs - finished)
-            meddling.stop()
+            tamperer.stop()
             webhooks += len(load.webhooks)
             stray += _stray_webhooks(load, receivers, service, root)
             service.terminate()
@@ -296,34 +297,34 @@ def main() -> int:  # noqa: PLR0915 - one story, from its first minute to its la
         with Service(root, {**environment, **_NO_SWEEPS}) as service:
             unreported += notes.unaccounted(service, root, ())
             errors += _errors(service)
-        half += _half_posts(root, instagram)
-    print(f"responses: {dict(load.answers.most_common())}")
-    print(f"by the last process: {load.answers.total() - answered} responses, {done} jobs")
-    print(f"plugin calls: {notes.counts()}; files removed: {meddling.removed}")
+        incomplete += _incomplete_posts(root, instagram)
+    print(f"responses: {dict(load.responses.most_common())}")
+    print(f"last process: {load.responses.total() - responses_before} responses, {done} jobs")
+    print(f"plugin calls: {notes.counts()}, files removed: {tamperer.removed}")
     first, last = figures[:2][-1], figures[-1]
     checks = {
-        f"wrong responses: {load.wrong[:5]}": not load.wrong,
-        f"posts that the last process fetched: {fetched[1] if fetched else 0}": (
+        f"unexpected responses: {load.unexpected[:5]}": not load.unexpected,
+        f"posts fetched by the last process: {fetched[1] if fetched else 0}": (
             fetched is not None and float(fetched[1]) > len(figures)
         ),
-        f"incomplete posts: {half}": half == 0,
+        f"incomplete posts: {incomplete}": incomplete == 0,
         f"finished jobs: {len(finished)}, lost: {len(lost)}": not lost,
         f"accepted jobs: {len(accepted)}, ended: {len(ended)}, unknown: {unknown[:5]}": (
             bool(ended) and not unknown
         ),
-        f"events that the plugin missed: {len(unreported)} {unreported[:5]}": not unreported,
-        f"sweeps while the clock was wrong: {meddling.wrong_sweeps}, of {meddling.moves} moves": (
-            meddling.moves > 0 and not meddling.wrong_sweeps
+        f"events missed by the plugin: {len(unreported)} {unreported[:5]}": not unreported,
+        f"clock moves: {tamperer.moves}, followed by a sweep: {tamperer.wrong_sweeps}": (
+            tamperer.moves > 0 and not tamperer.wrong_sweeps
         ),
         f"webhooks: {webhooks}, unaccounted for: {stray[:5]}": webhooks > 0 and not stray,
         f"errors in the log: {errors[:3]}": not errors,
-        f"threads: {first.threads}, later {last.threads}": last.threads <= _MOST_THREADS,
-        f"open files: {first.files}, later {last.files}": last.files <= first.files + _MORE_FILES,
+        f"threads: {first.threads}, later {last.threads}": last.threads <= _MAX_THREADS,
+        f"open files: {first.files}, later {last.files}": last.files <= first.files + _EXTRA_FILES,
         f"memory: {first.megabytes:.0f} MB, later {last.megabytes:.0f} MB": (
-            last.megabytes <= first.megabytes + _MORE_MB
+            last.megabytes <= first.megabytes + _EXTRA_MB
         ),
         f"exit code: {code}": code == 0,
-        **held,
+        **checked,
     }
     for what, holds in checks.items():
         print(f"{'ok  ' if holds else 'WRONG'} {what}")
@@ -331,11 +332,14 @@ def main() -> int:  # noqa: PLR0915 - one story, from its first minute to its la
 
 
 def _minute_with_fault(
-    minute: int, root: Path, environment: dict[str, str], load: Load, meddling: "Meddling"
+    minute: int, root: Path, environment: dict[str, str], load: Load, tamperer: "Tamperer"
 ) -> tuple[dict[str, bool], list[Any]]:
-    """Run the service for a minute, and kill it: whether the fault did no harm; logged errors."""
+    """Run the service for a minute with the minute's fault, and kill it.
+
+    Return the checks of the fault, by name, and the errors in the log.
+    """
     fault = _EXTRA_FAULTS[(minute - 1) % len(_EXTRA_FAULTS)]
-    name, held = f"{fault}, minute {minute}", {}
+    name, checked = f"{fault}, minute {minute}", {}
     if fault == "damaged jobs" and (root / _JOBS).is_file():
         _damage(root / _JOBS)
         load.finished_jobs.clear()
@@ -349,32 +353,34 @@ def _minute_with_fault(
         if minute == 1:
             load.start()
         end = time.monotonic() + 60
-        meddling.begin_minute(service, with_clock=fault != "clock ahead")
+        tamperer.begin_minute(service, with_clock=fault != "clock ahead")
         if fault in _DURING:
-            held[name] = _DURING[fault](service, root)
+            checked[name] = _DURING[fault](service, root)
         time.sleep(max(0.0, end - time.monotonic()))
         if fault == "clock ahead":
-            held[name] = _NO_SWEEP in service.get("/metrics").text
+            checked[name] = _NO_SWEEP in service.get("/metrics").text
             clock.unlink(missing_ok=True)
-        print(f"minute {minute}, then killed: {_shown(Figures.of(service.pid))}", flush=True)
+        print(f"minute {minute}, then killed: {_format(Figures.of(service.pid))}", flush=True)
         service.kill()
-        return held, _errors(service)
+        return checked, _errors(service)
 
 
 def _errors(service: Service) -> list[Any]:
     errors = [line for line in service.log if line["level"] == "error"]
-    return [line for line in errors if not line["event"].endswith(_EXPECTED)]
+    return [line for line in errors if not line["event"].endswith(_EXPECTED_ERRORS)]
 
 
 def _account_for_jobs(service: Service, accepted: set[str]) -> tuple[list[str], list[str]]:
-    """The *accepted* jobs that the service does not know, and the IDs of those that ended."""
-    answers = {path: service.get(path) for path in accepted}
-    unknown = [path for path, answer in answers.items() if answer.status_code != HTTPStatus.OK]
-    known = [answer.json() for path, answer in answers.items() if path not in unknown]
+    """Return the *accepted* jobs that the service does not know, and the IDs of finished ones."""
+    responses = {path: service.get(path) for path in accepted}
+    unknown = [
+        path for path, response in responses.items() if response.status_code != HTTPStatus.OK
+    ]
+    known = [response.json() for path, response in responses.items() if path not in unknown]
     return unknown, [job["id"] for job in known if job["state"] != "running"]
 
 
-class Meddling:
+class Tamperer:
     """Tampers with the state files under *root*, and moves the *clock*, once a minute."""
 
     def __init__(self, root: Path, clock: Clock) -> None:
@@ -396,16 +402,16 @@ class Meddling:
 
     def _run(self) -> None:
         for turn, wanted in enumerate(iter(self._wanted.get, None)):
-            # By then a disk that went away is back.
+            # Wait until an unplugged disk is back.
             time.sleep(_SECONDS_BEFORE)
             service, with_clock = wanted
             spared = () if with_clock else ("clock.json",)
             self.removed.update(tamper(self._state, turn, spared))
-            # A slow machine may not be done before the kill.
+            # On a slow machine, the service may be killed before this ends.
             with suppress(requests.RequestException):
                 for seconds in _CLOCK_MOVES if with_clock else ():
                     self._clock.move(seconds)
-                    # A sweep that began at the right time may end now.
+                    # Let a sweep end that began before the move.
                     time.sleep(_SECONDS_FOR_A_SWEEP)
                     before = _sweeps(service)
                     time.sleep(_SECONDS_AT_A_WRONG_TIME)
@@ -422,13 +428,14 @@ def _sweeps(service: Service) -> str:
 def _stray_webhooks(
     load: Load, receivers: Receivers, service: Service, root: Path
 ) -> list[tuple[str, str]]:
-    """The finished jobs of which nobody knows what became of their webhooks.
+    """Return the finished jobs whose webhook is unaccounted for, each with its receiver.
 
-    The receiver that works must get all of its own; those of the others wait or are given up.
+    Webhooks to the working receiver must be delivered. Those to the others must be waiting or given
+    up.
     """
     for _ in range(60):
-        well = {job for job, receiver in load.webhooks.items() if receiver == receivers.well}
-        if well <= receivers.jobs:
+        expected = {job for job, receiver in load.webhooks.items() if receiver == receivers.working}
+        if expected <= receivers.jobs:
             break
         time.sleep(0.5)
     known = receivers.jobs | {
@@ -439,10 +446,10 @@ def _stray_webhooks(
     database.close()
     stray = []
     for job, receiver in load.webhooks.items():
-        if job in known or (job in waiting and receiver != receivers.well):
+        if job in known or (job in waiting and receiver != receivers.working):
             continue
-        answer = service.get(f"/jobs/{job}").json()
-        if receiver == receivers.well or answer.get("webhook_state") != "given_up":
+        response = service.get(f"/jobs/{job}").json()
+        if receiver == receivers.working or response.get("webhook_state") != "given_up":
             stray.append((job, receiver))
     return stray
 
@@ -454,28 +461,31 @@ def _damage(jobs: Path) -> None:
 
 
 def _jump_ahead(clock: Path) -> None:
-    """Make the last look at the clock seem a year old, as if the clock had jumped since."""
+    """Date the service's last clock record a year back, as if the clock had jumped since."""
     now = read_clocks()
     record = {"wall": now.wall - _YEAR, "running": now.running, "boot": now.boot}
-    # A FIFO may be there.
+    # The file may have been replaced by a FIFO.
     clock.unlink(missing_ok=True)
     clock.write_text(json.dumps(record))
 
 
 def _unplug(service: Service, root: Path) -> bool:
-    """Take the media folder away; return whether /ready said so and nothing took its place."""
-    away = root.with_name(f"{root.name}-unplugged")
-    root.rename(away)
+    """Move the media folder away; return whether /ready gave 503 and no new folder was created."""
+    unplugged = root.with_name(f"{root.name}-unplugged")
+    root.rename(unplugged)
     time.sleep(5)
-    answer, made = service.get("/ready"), root.exists()
-    if made:
+    response, recreated = service.get("/ready"), root.exists()
+    if recreated:
         shutil.rmtree(root)
-    away.rename(root)
-    return answer.status_code == HTTPStatus.SERVICE_UNAVAILABLE and not made
+    unplugged.rename(root)
+    return response.status_code == HTTPStatus.SERVICE_UNAVAILABLE and not recreated
 
 
 def _attack_slowly(service: Service, _root: Path) -> bool:
-    """Slow heads, bodies and readers, 10 s each; return whether /health answered throughout."""
+    """Attack with slow headers, bodies and readers; return whether /health always responded.
+
+    Each attack lasts 10 seconds.
+    """
     healthy = True
     for kind in ("-H", "-B", "-X"):
         command = ["slowhttptest", kind, "-c", "400", "-r", "200", "-i", "2", "-l", "10"]
@@ -489,11 +499,11 @@ def _attack_slowly(service: Service, _root: Path) -> bool:
     return healthy
 
 
-_EXTRA_FAULTS = ("nothing", "damaged jobs", "clock ahead", "disk away", "slow clients")
-_DURING = {"disk away": _unplug, "slow clients": _attack_slowly}
+_EXTRA_FAULTS = ("nothing", "damaged jobs", "clock ahead", "disk unplugged", "slow clients")
+_DURING = {"disk unplugged": _unplug, "slow clients": _attack_slowly}
 
 
-def _shown(figures: Figures) -> str:
+def _format(figures: Figures) -> str:
     return f"{figures.threads} threads, {figures.files} files, {figures.megabytes:.0f} MB"
 
 
@@ -501,18 +511,18 @@ def _state(service: Service, path: str) -> str:
     return str(service.get(path).json().get("state"))
 
 
-def _half_posts(root: Path, instagram: StandIn) -> int:
-    """How many of the posts that a client could get are incomplete."""
-    half = 0
+def _incomplete_posts(root: Path, instagram: StandIn) -> int:
+    """Return how many of the posts that clients can get are incomplete."""
+    incomplete = 0
     for folder in root.glob("[!.]*"):
         manifest = json.loads((folder / "post.json").read_text())
         files = [(folder / file["filename"]).read_bytes() for file in manifest["media"]]
         sizes = [file["size"] for file in manifest["media"]]
-        half += [len(content) for content in files] != sizes
+        incomplete += [len(content) for content in files] != sizes
         # Posts of other scenarios may lack an item, or have a smaller picture.
         if folder.name.partition("-")[0] in _POSTS:
-            half += files != instagram.bytes_of(folder.name)
-    return half
+            incomplete += files != instagram.bytes_of(folder.name)
+    return incomplete
 
 
 if __name__ == "__main__":

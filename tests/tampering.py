@@ -1,4 +1,4 @@
-"""What is done to a running service from outside, and a record of the effects."""
+"""Tampers with the files and the clock of a running service, and records what its plugins see."""
 
 import os
 import time
@@ -15,8 +15,9 @@ PLUGIN = "soak_notes"
 _ROOT = Path(__file__).resolve().parents[1]
 _SECONDS_TO_SEE = 1.0
 _SECONDS_TO_CATCH_UP = 60
-# Python imports it first of all. Files keep the kernel's times, as if the jump came just now.
-_SHIFTING = """
+# Python imports this module at its start. Files keep the kernel's times, as if the clock had jumped
+# just now.
+_SITECUSTOMIZE = """
 import os, threading, time
 offset, path, real, real_ns = 0.0, os.environ.get("SOAK_CLOCK"), time.time, time.time_ns
 
@@ -55,13 +56,13 @@ def post_removed(shortcode):
 def job_finished(job):
     note("job", job.id, *(post.state for post in job.posts))
 """
-"""A plugin that writes what it is called with into the file ``NOTED``."""
+"""A plugin that appends each call to the file ``NOTED``."""
 
 
 def tamper(state: Path, turn: int, spared: Iterable[str] = ()) -> list[str]:
-    """Remove each file in *state* but the *spared*, and replace one by a FIFO, by *turn*.
+    """Remove each file in *state* except those *spared*, and replace one of them by a FIFO.
 
-    Return the names of the files.
+    *turn* decides which one is replaced. Return the names of the removed files.
     """
     names = sorted(
         path.name
@@ -69,7 +70,7 @@ def tamper(state: Path, turn: int, spared: Iterable[str] = ()) -> list[str]:
         if path.is_file() and path.name not in spared and ".damaged-" not in path.name
     )
     for index, name in enumerate(names):
-        # The service may remove one itself.
+        # The service may have removed the file itself.
         with suppress(OSError):
             (state / name).unlink()
             if index == turn % len(names):
@@ -79,11 +80,11 @@ def tamper(state: Path, turn: int, spared: Iterable[str] = ()) -> list[str]:
 
 
 class Clock:
-    """The wall clock of services that run in :attr:`environment`, which can be moved."""
+    """An adjustable wall clock for services that run with :attr:`environment`."""
 
     def __init__(self, folder: Path) -> None:
         self._offset = folder / "clock"
-        (folder / "sitecustomize.py").write_text(_SHIFTING)
+        (folder / "sitecustomize.py").write_text(_SITECUSTOMIZE)
         self.environment = {
             "SOAK_CLOCK": str(self._offset),
             "PYTHONPATH": os.pathsep.join(map(str, (_ROOT, folder))),
@@ -91,13 +92,13 @@ class Clock:
         self.move(0)
 
     def move(self, seconds: float) -> None:
-        """Set it *seconds* ahead, or back; the service sees it soon."""
+        """Set the clock *seconds* ahead of the real time; services see it before this returns."""
         self._offset.write_text(str(seconds))
         time.sleep(_SECONDS_TO_SEE)
 
 
 class Notes:
-    """What the plugin :data:`PLUGIN` was called with, in services that run in *environment*."""
+    """The calls of the plugin :data:`PLUGIN` in services that run with :attr:`environment`."""
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / "notes"
@@ -107,9 +108,9 @@ class Notes:
         self.environment = {"PLUGINS": PLUGIN, "NOTED": str(self._path)}
 
     def unaccounted(self, service: Service, root: Path, jobs: Iterable[str]) -> list[str]:
-        """Which events of posts under *root* and of ended *jobs* the plugin was not called for.
+        """Return the events of posts under *root* and of finished *jobs* that the plugin missed.
 
-        Nobody may store or remove posts meanwhile.
+        No post may be stored or removed meanwhile.
         """
         behind = f'plugin_behind{{plugin="{PLUGIN}"}} 0.0'
         for _ in range(2 * _SECONDS_TO_CATCH_UP):
@@ -124,14 +125,14 @@ class Notes:
             else:
                 last[name] = event
         self._calls = Counter(event for event, *_ in words)
-        there = {path.parent.name for path in root.glob("[!.]*/post.json")}
+        stored = {path.parent.name for path in root.glob("[!.]*/post.json")}
         known = {shortcode for shortcode, event in last.items() if event == "stored"}
         return [
-            *(f"stored {shortcode}" for shortcode in sorted(there - known)),
-            *(f"removed {shortcode}" for shortcode in sorted(known - there)),
+            *(f"stored {shortcode}" for shortcode in sorted(stored - known)),
+            *(f"removed {shortcode}" for shortcode in sorted(known - stored)),
             *(f"job {job}" for job in sorted(set(jobs) - ended)),
         ]
 
     def counts(self) -> dict[str, int]:
-        """How many calls there were at the last account, by event."""
+        """Return the number of calls by event, as of the last call of :meth:`unaccounted`."""
         return dict(self._calls)

@@ -1,4 +1,4 @@
-"""Which addresses belong to the public internet."""
+"""Distinguishes public internet addresses from all others."""
 
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
@@ -31,43 +31,45 @@ _SPECIAL_V4 = tuple(
     )
 )
 _GLOBAL_UNICAST = IPv6Network("2000::/3")
-# IANA's IPv6 Special-Purpose Address Registry, as far as it is global unicast.
+# The global unicast networks in IANA's IPv6 Special-Purpose Address Registry.
 _SPECIAL_V6 = tuple(
     map(
         IPv6Network,
         ("2001::/23", "2001:db8::/32", "2002::/16", "2620:4f:8000::/48", "3fff::/20"),
     )
 )
-# Mapped, translated, compatible (RFC 4291, RFC 6052), NAT64: the last 32 bits are the address.
-_HOLDING_V4 = tuple(map(IPv6Network, ("::ffff:0:0/96", "::ffff:0:0:0/96", "::/96", "64:ff9b::/96")))
-_ISATAP = (0x00005EFE, 0x02005EFE)  # RFC 5214, before the last 32 bits.
+# IPv4-mapped, translated and compatible addresses (RFC 4291, RFC 6052), and NAT64: the last 32 bits
+# are the IPv4 address.
+_EMBEDDING_V4 = tuple(
+    map(IPv6Network, ("::ffff:0:0/96", "::ffff:0:0:0/96", "::/96", "64:ff9b::/96"))
+)
+_ISATAP = (0x00005EFE, 0x02005EFE)  # RFC 5214: the 32 bits before the IPv4 address.
 
 
 def is_public(address: str) -> bool:
-    """Whether *address* is reached only over the public internet.
+    """Return whether *address* is on the public internet.
 
-    An IPv6 address that holds an IPv4 address leads there, and is as public as that. Any other
-    address is public if it is global unicast and in no registry of special purposes: a network that
-    is assigned tomorrow is not public by default.
+    An IPv6 address that embeds an IPv4 address is public if the IPv4 address is. Any other IPv6
+    address is public if it is global unicast and not in the Special-Purpose Address Registry.
 
     Raises:
-        ValueError: *address* is not an address.
+        ValueError: *address* is not an IP address.
     """
     ip = ip_address(address.partition("%")[0])
     if isinstance(ip, IPv4Address):
         return not any(ip in network for network in _SPECIAL_V4)
-    held = _held_by(ip)
-    if held is not None:
-        return is_public(str(held))
+    embedded = _embedded_v4(ip)
+    if embedded is not None:
+        return is_public(str(embedded))
     return ip in _GLOBAL_UNICAST and not any(ip in network for network in _SPECIAL_V6)
 
 
-def _held_by(ip: IPv6Address) -> IPv4Address | None:
-    """The IPv4 address that *ip* leads to."""
+def _embedded_v4(ip: IPv6Address) -> IPv4Address | None:
+    """Return the IPv4 address that *ip* embeds, or None."""
     if ip.sixtofour or ip.teredo:
         return ip.sixtofour or (ip.teredo and ip.teredo[1])
     number = int(ip)
     is_isatap = number >> 32 & 0xFFFFFFFF in _ISATAP
-    if is_isatap or any(ip in network for network in _HOLDING_V4):
+    if is_isatap or any(ip in network for network in _EMBEDDING_V4):
         return IPv4Address(number & 0xFFFFFFFF)
     return None

@@ -1,4 +1,4 @@
-"""Accepts, follows, cancels and retries jobs, over any store and runner."""
+"""Accepts, follows, cancels and retries jobs, with any store and runner."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -20,18 +20,21 @@ log = structlog.get_logger(__name__)
 
 
 class Jobs:
-    """The jobs in *store*; ``closing`` is set when the process ends, and ends every stream."""
+    """The jobs in *store*. Once ``closing`` is true, every :meth:`follow` ends."""
 
     def __init__(self, store: JobStore) -> None:
         self._store = store
         self.closing = False
 
     async def submit(self, job: Job) -> None:
-        """Take a new *job*; raises what :meth:`.JobStore.add` raises."""
+        """Accept a new *job*.
+
+        Raises the same errors as :meth:`.JobStore.add`.
+        """
         await self._store.add(job)
 
     async def get(self, job_id: str) -> Job | None:
-        """The job as it is now; None if it is unknown or too old.
+        """Return the current state of the job, or None if it is unknown or too old.
 
         Raises:
             JobsUnreachable: Redis does not answer.
@@ -41,8 +44,10 @@ class Jobs:
     async def list(
         self, limit: int, after: Cursor | None, wanted: JobFilter
     ) -> tuple[Sequence[Job], Cursor | None]:
-        """The latest *limit* jobs that are *wanted* and come *after* a place; and the place of the
-        last one, if more follow.
+        """Return a page of at most *limit* jobs that match *wanted*, newest first.
+
+        The page starts after the cursor *after*. The second value is the cursor of the next page,
+        or None if this page is the last.
 
         Raises:
             JobsUnreachable: Redis does not answer.
@@ -51,7 +56,7 @@ class Jobs:
         return jobs[:limit], jobs[limit - 1].cursor if len(jobs) > limit else None
 
     async def changed(self, since: int) -> JobChanges:
-        """The jobs that changed after change number *since*.
+        """Return the jobs that changed after change number *since*.
 
         Raises:
             JobsUnreachable: Redis does not answer.
@@ -59,9 +64,9 @@ class Jobs:
         return await self._store.changed(since)
 
     async def forget(self, job: Job) -> bool:
-        """Hide a finished *job* from everybody. Return False if the job is gone.
+        """Hide a finished *job* from all clients. Return False if the job is gone.
 
-        Raises what :meth:`.JobStore.forget` raises, and:
+        Raises the same errors as :meth:`.JobStore.forget`, and:
             JobRunning: the job is not finished.
         """
         if await self._store.forget(job):
@@ -71,34 +76,34 @@ class Jobs:
         raise JobRunning
 
     async def cancel(self, job: Job) -> bool:
-        """Cancel the job's posts that did not start. Return False if the job is gone.
+        """Cancel the job's posts that have not started. Return False if the job is gone.
 
-        Raises what :meth:`.JobStore.change` raises.
+        Raises the same errors as :meth:`.JobStore.change`.
         """
 
-        def give_up(post: JobPost) -> JobPost | None:
+        def cancel_post(post: JobPost) -> JobPost | None:
             return post.cancelled() if post.can_be_cancelled else None
 
-        return await self._store.change(job, give_up)
+        return await self._store.change(job, cancel_post)
 
     async def retry(self, job: Job) -> bool:
         """Queue the job's failed and cancelled posts again. Return False if the job is gone.
 
-        Raises what :meth:`.JobStore.change` raises, and what :meth:`.JobStore.add` raises for a
-        new job where this one is finished.
+        Raises the same errors as :meth:`.JobStore.change` and, if the job is finished, as
+        :meth:`.JobStore.check_room`.
         """
 
-        def again(post: JobPost) -> JobPost | None:
-            return post.anew() if post.can_be_retried else None
+        def retry_post(post: JobPost) -> JobPost | None:
+            return post.retried() if post.can_be_retried else None
 
         if job.state != "running" and any(post.can_be_retried for post in job.posts):
             await self._store.check_room(job.client)
-        return await self._store.change(job, again, queue=True)
+        return await self._store.change(job, retry_post, queue=True)
 
     async def follow(self, job: Job, pause: Callable[[], float]) -> AsyncIterator[Job]:
-        """Yield *job* as it is, and after each change, until it ends, is gone, or the process ends.
+        """Yield *job* now and after each change, until it ends, is gone, or the process stops.
 
-        The store is asked every *pause* seconds.
+        The store is polled every ``pause()`` seconds.
         """
         seen = -1
         while not self.closing and await self._store.refresh(job):
@@ -113,9 +118,9 @@ class Jobs:
 
 @asynccontextmanager
 async def running(store: MemoryStore, runner: Runner, concurrency: int) -> AsyncIterator[None]:
-    """Open *store*, and run its posts here while the block runs, *concurrency* at a time.
+    """Open *store*, and run its posts in this process during the block, *concurrency* at a time.
 
-    Unfinished posts are resumed when a persistent store is opened again.
+    A persistent store resumes the unfinished posts of an earlier process.
     """
 
     async def work() -> None:
@@ -123,9 +128,9 @@ async def running(store: MemoryStore, runner: Runner, concurrency: int) -> Async
             place = await store.next_place()
             try:
                 await runner.run(place.job_id, place.position)
-            # The next post must run, whatever the error is.
+            # An error in one post must not stop the next ones.
             except Exception:
-                log.exception("post of a job given up", job=place.job_id, index=place.position)
+                log.exception("post of a job abandoned", job=place.job_id, index=place.position)
 
     await store.open()
     workers = [in_background(work(), "job runner") for _ in range(concurrency)]

@@ -1,4 +1,4 @@
-"""A job: a batch of posts that one client asked for, and the progress of each."""
+"""A job: a batch of posts that one client requested, and the progress of each."""
 
 import math
 import secrets
@@ -42,9 +42,9 @@ _EPOCH = secrets.token_hex(4)
 class JobPost:
     """One URL of a job.
 
-    ``status``, ``code``, ``error`` and ``retry_after`` (seconds) are what ``POST /scrape`` would
-    give, once there is an outcome. ``bytes_total`` is None until the CDN gives it. A post that met
-    a limit is ``waiting``; the times are in RFC 3339.
+    Once there is an outcome, ``status``, ``code``, ``error`` and ``retry_after`` (seconds) are what
+    ``POST /scrape`` would return. ``bytes_total`` is None until the CDN sends it. A post that hit a
+    limit is ``waiting``. Times are in RFC 3339 format.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
@@ -53,22 +53,22 @@ class JobPost:
     shortcode: str | None
     state: PostState = "queued"
     bytes_done: Annotated[int, Field(ge=0)] = 0
-    bytes_total: Annotated[int | None, Field(description="Known once the CDN says it")] = None
-    status: Annotated[int | None, Field(description="The status that /scrape would give")] = None
+    bytes_total: Annotated[int | None, Field(description="Known once the CDN sends it")] = None
+    status: Annotated[int | None, Field(description="The status that /scrape would return")] = None
     error: str | None = None
     retry_after: Annotated[int | None, Field(description="Seconds")] = None
     code: Annotated[str | None, Field(description="What went wrong, for programs")] = None
     next_try_at: Annotated[
         str | None,
         Field(
-            description="When a waiting post is tried again, at the earliest",
+            description="The earliest time at which a waiting post is tried again",
             json_schema_extra={"format": "date-time"},
         ),
     ] = None
     waiting_since: Annotated[
         str | None,
         Field(
-            description="When the post first met a limit", json_schema_extra={"format": "date-time"}
+            description="When the post first hit a limit", json_schema_extra={"format": "date-time"}
         ),
     ] = None
 
@@ -84,15 +84,15 @@ class JobPost:
 
     @property
     def can_be_cancelled(self) -> bool:
-        """Whether the post did not start."""
+        """Whether the post has not started."""
         return self.state in ("queued", "waiting")
 
     def started(self) -> "JobPost":
-        """The post, being downloaded."""
+        """Return the post as running."""
         return replace(self, state="running", next_try_at=None)
 
     def done(self, size: int) -> "JobPost":
-        """The post, stored: *size* bytes."""
+        """Return the post as stored, with *size* bytes."""
         return replace(
             self, state="done", next_try_at=None, status=200, bytes_done=size, bytes_total=size
         )
@@ -100,7 +100,7 @@ class JobPost:
     def failed(
         self, status: int, code: str, error: str, retry_after: int | None = None
     ) -> "JobPost":
-        """The post, failed for good."""
+        """Return the post as failed; it is not retried automatically."""
         return replace(
             self,
             state="failed",
@@ -112,13 +112,14 @@ class JobPost:
         )
 
     def waiting(self, until: float, *, limited: bool) -> "JobPost":
-        """The post, waiting until *until*, a unix time, or longer.
+        """Return the post as waiting at least until *until*, a Unix time.
 
-        Only a post that was *limited* itself uses up its patience; waiting behind others does not.
+        A post's patience starts to run when the post itself is *limited*, not while it waits behind
+        others.
         """
         since = self.waiting_since
         if limited:
-            # After the clock was set back, the stored time may be in the future.
+            # If the clock was set back, the stored time may be in the future.
             now = time.time()
             since = moment(now if since is None else min(unix_time(since), now))
         return replace(
@@ -126,30 +127,33 @@ class JobPost:
         )
 
     def cancelled(self) -> "JobPost":
-        """The post, given up."""
+        """Return the post as cancelled."""
         return replace(self, state="cancelled", next_try_at=None)
 
-    def left(self) -> "JobPost":
-        """The post, queued for another process after a try that was broken off."""
+    def interrupted(self) -> "JobPost":
+        """Return the post as queued for another process, after an interrupted attempt."""
         return replace(self, state="queued", bytes_done=0, bytes_total=None)
 
-    def anew(self) -> "JobPost":
-        """The post as it was when the job began."""
+    def retried(self) -> "JobPost":
+        """Return the post as queued, without the outcome of earlier attempts."""
         return JobPost(self.url, self.shortcode)
 
     def delayed(self, until: float) -> "JobPost":
-        """The post, tried no earlier than *until*, a unix time, if it waits."""
+        """Return the post, tried no earlier than *until*, a Unix time, if it is waiting."""
         if self.next_try_at is None or unix_time(self.next_try_at) >= until:
             return self
         return replace(self, next_try_at=moment(math.ceil(until)))
 
-    def seconds_to_wait(self, most: float) -> float:
-        """The seconds until the next try; 0 if more than *most*, because a clock was wrong."""
+    def seconds_to_wait(self, longest: float) -> float:
+        """Return the seconds until the next try.
+
+        More than *longest* means that a clock was wrong; the result is then 0.
+        """
         left = unix_time(self.next_try_at) - time.time() if self.next_try_at else 0.0
-        return max(0.0, left) if left <= most else 0.0
+        return max(0.0, left) if left <= longest else 0.0
 
     def to_json(self) -> dict[str, Any]:
-        """The post's fields, in order: what clients receive, and what is stored."""
+        """Return the post's fields in order, as sent to clients and stored."""
         return {name: getattr(self, name) for name in _POST_FIELDS}
 
 
@@ -166,7 +170,7 @@ class JobResponse:
     state: JobState
     created_at: Annotated[str, Field(json_schema_extra={"format": "date-time"})]
     posts: list[JobPost]
-    keep: Annotated[bool, Field(description="Whether its posts are kept")]
+    keep: Annotated[bool, Field(description="Whether the job's posts are kept")]
     webhook_state: Annotated[
         WebhookState,
         Field(description="`none` without a webhook; `given_up`: its receiver did not accept it"),
@@ -175,7 +179,7 @@ class JobResponse:
 
 @dataclass(slots=True)
 class JobEvent(JobPost):
-    """The state of one post of a job; ``index`` is its place in the job."""
+    """The state of one post of a job; ``index`` is its position in the job."""
 
     __pydantic_config__ = ConfigDict(extra="forbid")
 
@@ -184,12 +188,13 @@ class JobEvent(JobPost):
 
 @dataclass(slots=True)
 class Job:
-    """A batch of posts; ``created_at`` is a unix time, ``client`` the address that sent it.
+    """A batch of posts; ``created_at`` is a Unix time, ``client`` the address that sent it.
 
-    ``owner`` is the name of the key that it was sent with; None if keys have no names. With
-    ``keep``, sweeps leave its posts alone. ``wish`` says how the posts are wanted. ``webhook`` is
-    the URL that gets the job when it ends, and ``webhook_outcome`` the result. A ``forgotten`` job
-    is not shown any more. The store numbers the job's changes, within an ``epoch``.
+    ``owner`` is the name of the API key that submitted the job, or None if keys have no names. With
+    ``keep``, sweeps skip the job's posts. ``wish`` is the quality and size requested. ``webhook``
+    is the URL to which the job is sent when it ends, and ``webhook_outcome`` is the result. A
+    ``forgotten`` job is hidden from clients. The store numbers the job's changes within an
+    ``epoch``.
     """
 
     id: str
@@ -209,7 +214,10 @@ class Job:
 
     @property
     def state(self) -> JobState:
-        """``running`` while a post has no outcome; then ``cancelled`` if any is, else ``done``."""
+        """``running`` until all posts have an outcome, then ``cancelled`` if any is, else ``done``.
+
+        A job whose posts failed is ``done``, too.
+        """
         if any(post.unfinished for post in self.posts):
             return "running"
         cancelled = any(post.state == "cancelled" for post in self.posts)
@@ -217,26 +225,26 @@ class Job:
 
     @property
     def cursor(self) -> Cursor:
-        """The job's place among all jobs, newest first."""
+        """The job's position among all jobs, newest first."""
         return Cursor(self.created_at, self.id)
 
     def place(self, index: int) -> Place:
-        """The place of the post at *index* among the posts of all jobs."""
+        """Return the position of the post at *index* among the posts of all jobs."""
         return Place(self.created_at, self.id, index)
 
     def delay(self, until: float) -> None:
-        """Note that waiting posts are tried no earlier than *until*, a unix time."""
+        """Move the next try of each waiting post to *until*, a Unix time, if that is later."""
         self.posts[:] = [post.delayed(until) for post in self.posts]
 
     def note(self, index: int, version: int) -> None:
-        """Note that change number *version* was the last one of the post at *index*."""
+        """Record *version* as the number of the last change of the post at *index*."""
         self.version = max(self.version, version)
         self._changes[index] = (version, {"index": index, **self.posts[index].to_json()})
 
     def changes(self, since: int) -> list[tuple[int, dict[str, Any]]]:
-        """The posts that changed after version *since*, oldest change first.
+        """Return the posts that changed after version *since*, oldest change first.
 
-        Each comes with the number of its last change.
+        Each post is paired with the number of its last change.
         """
         return sorted(
             (change for change in self._changes.values() if change[0] > since),
@@ -244,7 +252,7 @@ class Job:
         )
 
     def to_response(self) -> JobResponse:
-        """What clients receive."""
+        """Return the job as sent to clients."""
         return JobResponse(
             self.id,
             self.state,
@@ -257,19 +265,19 @@ class Job:
     def _webhook_state(self) -> WebhookState:
         if self.webhook is None:
             return "none"
-        # A retried job sends another webhook when it ends again.
+        # A retried job sends another webhook at its next end.
         return "waiting" if self.state == "running" else self.webhook_outcome or "waiting"
 
 
 @dataclass(frozen=True, slots=True)
 class JobFilter:
-    """Which jobs are wanted: by ``owner`` (None: everybody's) and by ``state``."""
+    """Selects jobs by ``owner`` and by ``state``; None matches all."""
 
     owner: str | None = None
     state: JobState | None = None
 
     def allows(self, job: Job) -> bool:
-        """Whether *job* is wanted; a forgotten one never is."""
+        """Return whether *job* matches; a forgotten job never does."""
         return (
             not job.forgotten
             and self.owner in (None, job.owner)
@@ -278,10 +286,10 @@ class JobFilter:
 
 
 def unix_time(text: str) -> float:
-    """The reverse of :func:`~scrapper.library.post.moment`.
+    """Parse a time written by :func:`~scrapper.library.post.moment`.
 
     Raises:
-        ValueError: *text* is not a time.
+        ValueError: *text* is not an ISO 8601 time.
     """
     return datetime.fromisoformat(text).timestamp()
 
@@ -296,7 +304,7 @@ def new_job(
     owner: str | None = None,
     wish: Wish = _ANY,
 ) -> Job:
-    """A job of *urls* for *client*; links that are not a post's are failed from the start."""
+    """Return a job for *urls*, sent by *client*; links that lead to no post fail at once."""
     posts = [_post(url, max_url_length) for url in urls]
     return Job(
         uuid.uuid4().hex,

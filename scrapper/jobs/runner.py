@@ -1,4 +1,4 @@
-"""Decides by one table what happens to a post of a job, and does it."""
+"""Runs the posts of jobs; one table decides what happens to each."""
 
 import asyncio
 import math
@@ -36,11 +36,12 @@ _PROGRESS_SECONDS = 0.3
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """What is known of a post when its next step is decided.
+    """The facts on which the next step of a post is decided.
 
-    Before a try, ``others_wait`` says whether posts wait in the backlog, and ``at_hand`` whether
-    this one needs no query. After a try there is the ``size`` in bytes of what was stored, or the
-    ``error``; ``patience_left`` is in seconds. ``stopping`` says that this process is ending.
+    Before an attempt, ``others_wait`` is whether posts wait in the backlog, and ``at_hand`` whether
+    this post needs no query. After an attempt, ``size`` is the number of bytes stored, or ``error``
+    the reason that there are none. ``patience_left`` is in seconds. ``stopping`` is whether this
+    process is shutting down.
     """
 
     post: JobPost
@@ -53,7 +54,7 @@ class Case:
 
     @property
     def pause(self) -> float | None:
-        """The seconds after which to try again, if the post met a limit; else None."""
+        """The seconds to wait before a retry if the post hit a limit, else None."""
         if not isinstance(self.error, _LIMITS):
             return None
         wait = self.error.retry_after
@@ -61,7 +62,7 @@ class Case:
 
     @property
     def failure(self) -> tuple[int, str, str, int | None]:
-        """The status, code, message and ``retry_after`` that ``POST /scrape`` would give."""
+        """The status, code, message and ``retry_after`` that ``POST /scrape`` would return."""
         error = self.error or Exception()
         status, code, message = response_to(error)
         if isinstance(error, OSError):
@@ -71,20 +72,20 @@ class Case:
 
 
 class Decision(NamedTuple):
-    """The decision about a post: skip it, run it, put it in the backlog, leave it to another
-    process, or end it as ``post`` says.
+    """The decision about a post, and the ``post`` as it will be stored.
 
-    ``hold`` is the number of seconds for which the post's limit holds up the backlog.
+    A post is skipped, run, added to the backlog ("wait"), left to another process, or ended. No
+    post leaves the backlog for ``hold`` seconds. ``is_fault`` is whether to log the error as a bug.
     """
 
-    verb: Literal["skip", "run", "wait", "leave", "end"]
+    action: Literal["skip", "run", "wait", "leave", "end"]
     post: JobPost
     hold: float = 0.0
     is_fault: bool = False
 
 
 class Row(NamedTuple):
-    """A row of the table: where ``applies`` holds, ``decide`` says what becomes of the post."""
+    """A row of the table: if ``applies`` is true of a case, ``decide`` makes the decision."""
 
     name: str
     applies: Callable[[Case], bool]
@@ -97,7 +98,7 @@ def _failed(case: Case, *, is_fault: bool = False) -> Decision:
 
 ROWS: Sequence[Row] = (
     Row(
-        "ended, or was cancelled, while it was queued",
+        "ended or cancelled while queued",
         lambda case: not case.post.unfinished,
         lambda case: Decision("skip", case.post),
     ),
@@ -107,12 +108,12 @@ ROWS: Sequence[Row] = (
         lambda case: Decision("end", case.post.done(case.size or 0)),
     ),
     Row(
-        "out of time in a process that ends",
+        "out of time in a process that is stopping",
         lambda case: case.stopping and isinstance(case.error, DeadlineExceeded),
-        lambda case: Decision("leave", case.post.left()),
+        lambda case: Decision("leave", case.post.interrupted()),
     ),
     Row(
-        "behind others that wait",
+        "behind others in the backlog",
         lambda case: case.error is None and case.others_wait and not case.at_hand,
         lambda case: Decision("wait", case.post),
     ),
@@ -122,30 +123,31 @@ ROWS: Sequence[Row] = (
         lambda case: Decision("run", case.post),
     ),
     Row(
-        "a limit, and patience is left",
+        "limited, with patience left",
         lambda case: case.pause is not None and case.pause <= case.patience_left,
         lambda case: Decision("wait", case.post, case.pause or 0.0),
     ),
     Row(
-        "refused, or a limit without patience",
+        "refused, or limited with no patience left",
         lambda case: isinstance(case.error, ScrapeError),
         _failed,
     ),
     Row("a fault", lambda _: True, lambda case: _failed(case, is_fault=True)),
 )
-"""The decision about a post: the first row that applies counts."""
+"""The first row that applies decides."""
 
 
 def decide(case: Case) -> Decision:
-    """The decision about the post of *case*, by :data:`ROWS`."""
+    """Return the decision of the first of :data:`ROWS` that applies to *case*."""
     return next(row.decide(case) for row in ROWS if row.applies(case))
 
 
 class Runner:
-    """Runs posts of the jobs in *store* by *scraper*, and keeps the jobs up to date.
+    """Runs posts of the jobs in *store* with *scraper*, and keeps the jobs up to date.
 
-    Posts that meet a limit wait as long as *patience* allows. *on_stored* is called with the job's
-    ID, the post's index and what the scraper gave.
+    Posts that hit a limit wait as long as *patience* allows. *on_stored* is called with the job's
+    ID, the post's index and the scraper's result. *stopping* returns whether the process is
+    shutting down.
     """
 
     def __init__(
@@ -164,10 +166,10 @@ class Runner:
         self._stopping = stopping
 
     async def run(self, job_id: str, index: int) -> bool:
-        """Decide about a queued post, and act; return False if another process is to run it.
+        """Process a queued post; return False if another process should run it.
 
-        Return only once the outcome is stored, however long the store is away. Otherwise another
-        process would find the post unfinished and run it again.
+        Returns only once the outcome is stored, however long the store is unreachable. Otherwise
+        another process would find the post unfinished and run it again.
         """
         with bound_contextvars(job=job_id):
             found = await self._store.find(job_id, index)
@@ -176,20 +178,20 @@ class Runner:
                 return True
             job, post = found
             others_wait = post.state == "queued" and await self._store.has_waiting()
-            at_hand = others_wait and await self._needs_no_turn(post, job.wish)
+            at_hand = others_wait and await self._needs_no_query(post, job.wish)
             decision = decide(Case(post, others_wait, at_hand))
-            if decision.verb == "run":
+            if decision.action == "run":
                 running = post.started()
                 if not await self._store.note(job_id, index, running):
                     return True
-                decision = await self._try(job, index, running)
+                decision = await self._attempt(job, index, running)
                 if not decision.hold and post.state == "waiting":
                     self._store.note_success()
-            await self._act(job, index, decision)
-            return decision.verb != "leave"
+            await self._carry_out(job, index, decision)
+            return decision.action != "leave"
 
-    async def _act(self, job: Job, index: int, decision: Decision) -> None:
-        match decision.verb:
+    async def _carry_out(self, job: Job, index: int, decision: Decision) -> None:
+        match decision.action:
             case "skip":
                 await self._store.skip()
             case "wait":
@@ -202,9 +204,9 @@ class Runner:
                     await self._store.hold(decision.hold)
                 await self._store.note(job.id, index, decision.post)
 
-    async def _try(self, job: Job, index: int, post: JobPost) -> Decision:
+    async def _attempt(self, job: Job, index: int, post: JobPost) -> Decision:
         attempt = _Attempt(self._scraper, post, job.wish, keep=job.keep)
-        following = asyncio.create_task(self._follow(job.id, index, attempt))
+        reporting = asyncio.create_task(self._report_progress(job.id, index, attempt))
         size, error = None, None
         try:
             scraped = await attempt.scrape()
@@ -214,7 +216,7 @@ class Runner:
         except Exception as raised:  # noqa: BLE001
             error = raised
         finally:
-            await end(following)
+            await end(reporting)
         case = Case(attempt.post, size=size, error=error, stopping=self._stopping())
         if case.pause is not None:
             left = await self._patience_left(job.place(index), post)
@@ -228,23 +230,23 @@ class Runner:
         since = post.waiting_since
         return await self._patience.left(place, None if since is None else unix_time(since))
 
-    async def _needs_no_turn(self, post: JobPost, wish: Wish) -> bool:
+    async def _needs_no_query(self, post: JobPost, wish: Wish) -> bool:
         try:
             return post.shortcode is not None and await self._scraper.has(post.shortcode, wish)
         except ScrapeError:
-            # The try meets the same error, and records it.
+            # The attempt will fail with the same error and record it.
             return True
 
-    async def _follow(self, job_id: str, index: int, attempt: "_Attempt") -> None:
+    async def _report_progress(self, job_id: str, index: int, attempt: "_Attempt") -> None:
         """Store the progress of the download while it runs."""
         while True:
             await asyncio.sleep(_PROGRESS_SECONDS)
-            if attempt.look():
+            if attempt.update_progress():
                 await self._store.note(job_id, index, attempt.post)
 
 
 class _Attempt:
-    """One try of a *post*; a share link is opened first."""
+    """One attempt at a *post*; a share link is resolved first."""
 
     def __init__(self, scraper: Scraper, post: JobPost, wish: Wish, *, keep: bool) -> None:
         self._scraper = scraper
@@ -259,8 +261,8 @@ class _Attempt:
             self.post = replace(self.post, shortcode=shortcode)
         return await self._scraper.scrape(shortcode, url, keep=self._keep, wish=self._wish)
 
-    def look(self) -> bool:
-        """Read the progress of the download; return whether it changed."""
+    def update_progress(self) -> bool:
+        """Copy the progress of the download to the post; return whether it changed."""
         post = self.post
         progress = self._scraper.progress(post.shortcode) if post.shortcode else None
         if progress is not None:

@@ -1,4 +1,4 @@
-"""The contract of a store of jobs, for the engine and the runner."""
+"""The interface of a job store, for the engine and the runner."""
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ __all__ = [
 ]
 
 MAKE_ROOM_SECONDS = 5.0
-"""Seconds after which to try again if there is no room for a job or a stream."""
+"""Seconds after which a client should retry if there is no room for a job or a stream."""
 
 Change = Callable[[JobPost], JobPost | None]
 """Returns the changed post, or None to leave it as it is."""
@@ -29,118 +29,123 @@ Client = TypeVar("Client")
 
 
 class JobChanges(NamedTuple):
-    """The jobs that changed or are gone, with owners; and the ``number`` of the last change."""
+    """The IDs and owners of jobs that changed or were removed, and the last change's ``number``."""
 
     number: int
     jobs: Sequence[tuple[str, str | None]]
 
 
 class JobStore(Protocol):
-    """Keeps jobs, the queue of their posts, and the backlog of those that wait.
+    """Stores jobs, the queue of their posts, and the backlog of posts that wait.
 
-    The first eight methods are for clients, and raise :class:`~scrapper.errors.JobsUnreachable`
-    where the store cannot be reached. The others are for the runner, and return only once the store
-    has answered, however long that takes.
+    The first eight methods serve clients, and raise :class:`~scrapper.errors.JobsUnreachable` if
+    the store is unreachable. The others serve the runner, and return only once the store has
+    answered, however long that takes.
     """
 
     async def add(self, job: Job) -> None:
-        """Keep a new *job*, and queue its posts.
+        """Store a new *job*, and queue its posts.
 
         Raises:
-            JobsFull: ``MAX_JOBS`` jobs are kept, and none of them is finished.
+            JobsFull: ``MAX_JOBS`` jobs are stored, and none of them is finished.
             TooManyJobs: the client has as many unfinished jobs as one client may have.
-            DiskFull, DiskReadOnly, MediaFolderGone: the job cannot be kept.
+            DiskFull, DiskReadOnly, MediaFolderGone: the job cannot be stored.
         """
 
     async def get(self, job_id: str) -> Job | None:
-        """The job as it is now; None if it is unknown or too old."""
+        """Return the current state of the job, or None if it is unknown or too old."""
 
     async def refresh(self, job: Job) -> bool:
-        """Bring *job* up to date if possible. Return False if the job is gone."""
+        """Update *job* in place, if the store can be read. Return False if the job is gone."""
 
     async def change(self, job: Job, how: Change, *, queue: bool = False) -> bool:
-        """Change the posts of *job*, and bring it up to date. Return False if the job is gone.
+        """Apply *how* to the posts of *job*, and update it. Return False if the job is gone.
 
-        With *queue*, the changed posts are queued. The change is kept as a whole, or not at all.
+        With *queue*, the changed posts are queued.
 
         Raises:
-            DiskFull, DiskReadOnly, MediaFolderGone: the change cannot be kept.
+            DiskFull, DiskReadOnly, MediaFolderGone: the change cannot be stored; no post changed.
         """
 
     async def newest(self, number: int, after: Cursor | None, wanted: JobFilter) -> Sequence[Job]:
-        """The latest *number* jobs that are *wanted* and come *after* a place."""
+        """Return the first *number* jobs after a cursor that match *wanted*, newest first."""
 
     async def forget(self, job: Job) -> bool:
-        """Hide *job* from everybody; False if the job is gone or unfinished.
+        """Hide *job* from all clients. Return False if the job is gone or unfinished.
 
         Its webhook is still delivered, and plugins are notified of its end.
 
         Raises:
-            DiskFull, DiskReadOnly, MediaFolderGone: the change cannot be kept.
+            DiskFull, DiskReadOnly, MediaFolderGone: the change cannot be stored.
         """
 
     async def changed(self, since: int) -> JobChanges:
-        """The jobs that changed after change number *since*, latest change first.
+        """Return the jobs that changed after change number *since*, latest change first.
 
-        If the store begins anew, so do the numbers.
+        The numbers start over whenever the store does.
         """
 
     async def check_room(self, client: str | None) -> None:
         """Check that *client* may have one more unfinished job.
 
         Raises:
-            JobsFull, TooManyJobs: there is no room now.
+            JobsFull, TooManyJobs: there is no room at the moment.
         """
 
     async def find(self, job_id: str, index: int) -> tuple[Job, JobPost] | None:
-        """The job, perhaps without its posts, and the post at *index*; None if they are gone."""
+        """Return the job and the post at *index*, or None if they are gone.
+
+        The job may come without its posts.
+        """
 
     async def note(self, job_id: str, index: int, post: JobPost) -> bool:
-        """Store the outcome of a post; return False if it ended meanwhile, or is gone."""
+        """Store the new state of a post. Return False if the post has ended already, or is gone."""
 
     async def wait(self, job: Job, index: int, post: JobPost, hold: float = 0.0) -> None:
-        """Add a post to the backlog: others wait, or it met a limit of *hold* seconds."""
+        """Add a post to the backlog.
+
+        The post hit a limit of *hold* seconds, or, if *hold* is 0, it waits behind others.
+        """
 
     async def hold(self, seconds: float) -> None:
-        """Note a limit: no post leaves the backlog for *seconds*."""
+        """Hold the backlog because of a limit: no post leaves it for *seconds*."""
 
     async def has_waiting(self) -> bool:
-        """Whether any post waits in the backlog."""
+        """Return whether any post waits in the backlog."""
 
     def note_success(self) -> None:
-        """Note that a post that had left the backlog met no limit."""
+        """Record that a post from the backlog hit no limit, which shortens the backlog's pause."""
 
     async def skip(self) -> None:
-        """Let the next post leave the backlog at once, since the last one was cancelled."""
+        """Let the next post leave the backlog at once, because the last one was cancelled."""
 
 
 @dataclass(frozen=True, slots=True)
 class FinishedJob:
-    """A job that ended; ``end`` distinguishes this end from later ones."""
+    """A finished job; ``end`` distinguishes this end from later ones, after a retry."""
 
     response: JobResponse
     end: object
 
 
 class FinishedJobs(Protocol):
-    """The finished jobs that plugins may not have got yet."""
+    """The finished jobs that have not been reported to every plugin."""
 
     async def unreported(self, plugin: str) -> Sequence[FinishedJob]:
-        """The jobs that *plugin* has not got, oldest first."""
+        """Return the jobs not yet reported to *plugin*, oldest first."""
 
     async def note_reported(self, plugin: str, job: FinishedJob) -> None:
-        """Note that *plugin* got this end of the job."""
+        """Record that this end of the job was reported to *plugin*."""
 
 
 def check_room(unfinished: Sequence[Client], client: Client, max_jobs: int) -> None:
     """Check that there is room for one more job of *client*.
 
-    *unfinished* names the client of each unfinished job. One client may have a quarter of
-    *max_jobs*, so that others find room. If *max_jobs* is below four, one client may
-    have them all.
+    *unfinished* has the client of each unfinished job. One client may have a quarter of *max_jobs*,
+    which leaves room for others. If *max_jobs* is below four, one client may have all of them.
 
     Raises:
-        JobsFull: *max_jobs* jobs are kept, and none of them is finished.
+        JobsFull: *max_jobs* jobs are unfinished.
         TooManyJobs: the client's share is used up.
     """
     if len(unfinished) >= max_jobs:
@@ -152,8 +157,10 @@ def check_room(unfinished: Sequence[Client], client: Client, max_jobs: int) -> N
 def jobs_to_drop(
     kept: int, finished: Sequence[str], unreported: Collection[str], max_jobs: int
 ) -> Sequence[str]:
-    """Which of the *finished* jobs, oldest first, to drop for a new one, if *kept* jobs are there.
-    Those whose end is *unreported* stay, unless there are *max_jobs* of them.
+    """Return which of the *finished* jobs, oldest first, to drop to make room for a new one.
+
+    *kept* is the number of stored jobs. Jobs whose end is *unreported* are not dropped, unless
+    there are *max_jobs* of them.
     """
     if len(unreported) < max_jobs:
         finished = [job_id for job_id in finished if job_id not in unreported]

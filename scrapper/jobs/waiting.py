@@ -1,4 +1,4 @@
-"""The backlog of posts that wait for Instagram, or for room, and each post's patience."""
+"""The backlog of posts that wait because of a limit, and each post's patience."""
 
 import asyncio
 import time
@@ -10,11 +10,11 @@ from typing import NamedTuple
 
 __all__ = ["Backlog", "BacklogPace", "Patience", "Place"]
 
-_SHORTEST = 0.05
+_SHORTEST_PAUSE = 0.05
 
 
 class Place(NamedTuple):
-    """A post's place in the queue: by the time of its job, then by its position in the job."""
+    """A post's place in the queue, ordered by the age of its job, then by position in the job."""
 
     created_at: float
     job_id: str
@@ -22,93 +22,93 @@ class Place(NamedTuple):
 
 
 class BacklogPace:
-    """The ``seconds`` between two posts that leave the backlog: at most *spacing*."""
+    """The ``seconds`` between two posts that leave the backlog, at most *spacing*."""
 
     def __init__(self, spacing: float) -> None:
         self._spacing = self.seconds = spacing
 
     def slow_down(self) -> None:
-        """Go back to *spacing* after a limit."""
+        """Reset ``seconds`` to *spacing*, after a limit."""
         self.seconds = self._spacing
 
     def speed_up(self) -> None:
-        """Halve the ``seconds`` after a post that met no limit."""
-        self.seconds = max(self.seconds / 2, min(_SHORTEST, self._spacing))
+        """Halve ``seconds``, after a post that hit no limit."""
+        self.seconds = max(self.seconds / 2, min(_SHORTEST_PAUSE, self._spacing))
 
 
 class Backlog:
-    """Posts that met a limit, and those behind them.
+    """Posts that hit a limit, and the posts behind them.
 
     No post leaves while the backlog is held. After that, posts leave one by one, with a pause
-    between them, so that they do not all try at once. The pause is *spacing* seconds at first, and
-    halves with each post that meets no limit.
+    between them to prevent a burst of queries. The pause is *spacing* seconds at first, and halves
+    with each post that hits no limit.
     """
 
     def __init__(self, spacing: float) -> None:
         self._pace = BacklogPace(spacing)
-        self._line: list[Place] = []
+        self._places: list[Place] = []
         self._held_until = 0.0
         self._next_at = 0.0
         self._changed = asyncio.Event()
 
     def __len__(self) -> int:
-        return len(self._line)
+        return len(self._places)
 
     def join(self, place: Place, hold: float = 0.0) -> float:
-        """Add a post that met a limit and holds the backlog for *hold* seconds, or one behind
-        others.
+        """Add a post, and return the earliest Unix time at which it may leave.
 
-        Return the unix time at which its turn comes, at the earliest.
+        The post hit a limit, which holds the backlog for *hold* seconds; or, if *hold* is 0, it
+        waits behind others.
         """
         self.hold(hold)
-        insort(self._line, place)
+        insort(self._places, place)
         self._changed.set()
         return max(time.time(), self.held_until)
 
     def hold(self, seconds: float) -> None:
-        """Note a limit: no post leaves within *seconds*."""
+        """Hold the backlog because of a limit: no post leaves it for *seconds*."""
         if seconds:
             self._pace.slow_down()
             self._held_until = max(self._held_until, time.monotonic() + seconds)
 
     def __iter__(self) -> Iterator[Place]:
-        return iter(self._line)
+        return iter(self._places)
 
     def leave(self, place: Place) -> None:
-        """Take a post out of the backlog, if it is there."""
-        index = bisect_left(self._line, place)
-        if self._line[index : index + 1] == [place]:
-            del self._line[index]
+        """Remove a post, if it is in the backlog."""
+        index = bisect_left(self._places, place)
+        if self._places[index : index + 1] == [place]:
+            del self._places[index]
 
     def note_success(self) -> None:
-        """Note that a post that had left the backlog met no limit."""
+        """Record that a post from the backlog hit no limit, which shortens the pause."""
         if not self.held_until:
             self._pace.speed_up()
 
     @property
     def held_until(self) -> float:
-        """The unix time until which the backlog is held; 0 if it is not."""
+        """The Unix time until which the backlog is held, or 0 if it is not."""
         left = self._held_until - time.monotonic()
         return time.time() + left if left > 0 else 0.0
 
     async def next(self) -> Place:
-        """Take the first post out of the backlog, once it may leave."""
+        """Wait until a post may leave, and remove and return the first."""
         while True:
             wait = max(self._held_until, self._next_at) - time.monotonic()
-            if self._line and wait <= 0:
+            if self._places and wait <= 0:
                 self._next_at = time.monotonic() + self._pace.seconds
-                return self._line.pop(0)
+                return self._places.pop(0)
             self._changed.clear()
             with suppress(TimeoutError):
-                async with asyncio.timeout(wait if self._line else None):
+                async with asyncio.timeout(wait if self._places else None):
                     await self._changed.wait()
 
 
 class Patience:
-    """How long each post may wait for limits: *seconds* in all.
+    """How long each post may wait because of limits: *seconds* in all.
 
-    This process counts by the monotonic clock, which nobody sets. The time that a post waited in an
-    earlier process, or another one, counts only while *clock_is_right*, which may block.
+    Waiting in this process is measured by the monotonic clock. Waiting in an earlier process, or
+    another one, counts only if *clock_is_right* returns True; it may block.
     """
 
     def __init__(
@@ -119,9 +119,9 @@ class Patience:
         self._since: dict[Place, float] = {}
 
     async def left(self, place: Place, waiting_since: float | None) -> float:
-        """The seconds that the post may still wait, from its first limit on.
+        """Return the seconds that the post may still wait.
 
-        *waiting_since* is the unix time of that limit; None if it is now.
+        *waiting_since* is the Unix time of the post's first limit, or None if this is the first.
         """
         if waiting_since is None:
             self.forget(place)
@@ -129,7 +129,7 @@ class Patience:
             waited = 0.0
             if waiting_since is not None and await asyncio.to_thread(self._clock_is_right):
                 waited = max(0.0, time.time() - waiting_since)
-            # Forget posts that nobody has asked about for a long time: they were cancelled.
+            # Drop posts whose patience is over but that are still here: they were cancelled.
             latest = time.monotonic() - self._seconds
             for old in list(takewhile(lambda it: self._since[it] < latest, self._since)):
                 del self._since[old]
@@ -137,5 +137,5 @@ class Patience:
         return self._seconds - (time.monotonic() - self._since[place])
 
     def forget(self, place: Place) -> None:
-        """Forget the post: it no longer waits."""
+        """Drop the post, which no longer waits."""
         self._since.pop(place, None)

@@ -1,7 +1,7 @@
-"""Webhooks: a job's JSON is sent to its client's address when the job ends.
+"""Sends a job's JSON to its webhook URL when the job ends.
 
-The stores keep the deliveries. :class:`Receivers` decides which is sent next and which is given up,
-so that a receiver that never answers delays no other.
+The stores keep the deliveries. :class:`Receivers` decides which delivery is sent next and which is
+given up. A receiver that never answers does not delay the others.
 """
 
 import asyncio
@@ -53,30 +53,31 @@ log = structlog.get_logger(__name__)
 LEASE_SECONDS = 60
 """A delivery that was taken is due again after this time, unless it is finished or postponed."""
 
-_AT_ONCE = 8
-_MOST_WAITING = 1000
-# One receiver gets a quarter of these two.
-_AT_ONCE_FOR_ONE = _AT_ONCE // 4
-_MOST_WAITING_FOR_ONE = _MOST_WAITING // 4
-_MOST_ATTEMPTS = 30  # With the pauses below, attempts last a day.
+_CONCURRENCY = 8
+_MAX_WAITING = 1000
+# One receiver gets a quarter of each.
+_CONCURRENCY_PER_RECEIVER = _CONCURRENCY // 4
+_MAX_WAITING_PER_RECEIVER = _MAX_WAITING // 4
+_MAX_ATTEMPTS = 30  # With the pauses below, these take a day.
 _DAY = 24 * 60 * 60
 
 _FIRST_PAUSE = 1.0
 _GROWTH = 3.0
 _LONGEST_PAUSE = 3600.0
-_SECONDS_BETWEEN_LOOKS = 0.5
-_PATIENCE = ClientTimeout(total=15.0)
+_POLL_SECONDS = 0.5
+_TIMEOUT = ClientTimeout(total=15.0)
 _GONE = 410
-_TOO_MANY = 429
+_TOO_MANY_REQUESTS = 429
 
 Outcome = Literal["delivered", "given_up"]
 
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """A body that is to be sent to *url*; its ID stays the same however often it is sent.
+    """A body to send to ``url``. All attempts have the same ``id``.
 
-    It reports the end of the job with the ID *job*, noted at a unix time.
+    The body reports the end of the job with the ID ``job``; ``noted_at`` is the Unix time at which
+    the end was recorded.
     """
 
     id: str
@@ -88,7 +89,7 @@ class Delivery:
 
     @property
     def receiver(self) -> str:
-        """The receiver: the URL's host, normalised, without the port."""
+        """The URL's host, normalised, without the port."""
         host = (urlsplit(self.url).hostname or "").rstrip(".")
         try:
             address = ip_address(host)
@@ -99,7 +100,7 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """What a store reports of a delivery; its age is in seconds."""
+    """A summary of a stored delivery; ``age`` is in seconds."""
 
     id: str
     job: str
@@ -109,32 +110,32 @@ class Waiting:
 
 
 class Deliveries(Protocol):
-    """The deliveries, across restarts."""
+    """The stored deliveries."""
 
     async def waiting(self) -> Sequence[Waiting]:
-        """All deliveries; one that was taken is not due."""
+        """Return all deliveries; a delivery that was taken is not due."""
         ...
 
     async def take(self, id_: str) -> Delivery | None:
-        """Take a delivery that is due, only for the caller; None if it is gone or taken already."""
+        """Take a due delivery, for :data:`LEASE_SECONDS`. Return None if it is gone or taken."""
         ...
 
     async def finish(self, id_: str, outcome: Outcome) -> None:
-        """Forget a delivery, and note its *outcome* in its job."""
+        """Remove a delivery, and record its *outcome* in its job."""
         ...
 
     async def postpone(self, id_: str, seconds: float) -> None:
-        """Count an attempt; the delivery is due again in *seconds*."""
+        """Count an attempt, and make the delivery due again in *seconds*."""
         ...
 
 
 class Receivers:
-    """Which delivery is sent next, and which are given up. A receiver is a host.
+    """Decides which delivery is sent next, and which are given up. A receiver is a host.
 
-    One receiver gets a quarter of the slots; while it fails, one slot. After each failure in a row
-    it gets a longer pause, up to an hour. One receiver may have a quarter of the deliveries that
-    may wait; beyond that its oldest are given up, as are those older than a day whose receiver
-    fails.
+    One receiver gets at most a quarter of the slots, and only one while it fails. After each
+    consecutive failure the pause before its next delivery grows, up to an hour. At most a quarter
+    of the waiting deliveries may be for one receiver; beyond that, its oldest are given up. While a
+    receiver fails, its deliveries older than a day are given up, too.
     """
 
     def __init__(self, *, now: Callable[[], float] = time.monotonic) -> None:
@@ -144,19 +145,22 @@ class Receivers:
         self._resumes: dict[str, float] = {}
 
     def next(self, waiting: Iterable[Waiting]) -> Waiting | None:
-        """The delivery to send now: the oldest one of the receiver with the fewest under way."""
+        """Return the delivery to send now, if any.
+
+        It is the oldest one for the receiver with the fewest deliveries under way.
+        """
         busy = Counter(self._under_way.values())
-        if busy.total() >= _AT_ONCE:
+        if busy.total() >= _CONCURRENCY:
             return None
         free = (one for one in waiting if one.due and self._may_begin(one, busy[one.receiver]))
         return min(free, key=lambda one: (busy[one.receiver], -one.age), default=None)
 
     def begin(self, one: Waiting) -> None:
-        """Note that a delivery is under way."""
+        """Record that a delivery is under way."""
         self._under_way[one.id] = one.receiver
 
     def end(self, id_: str, *, failed: bool) -> None:
-        """Note that a delivery is no longer under way, and whether its receiver *failed*."""
+        """Record that a delivery is no longer under way, and whether its receiver *failed*."""
         receiver = self._under_way.pop(id_)
         if failed:
             self._resumes[receiver] = self._now() + pause_after(self._failures[receiver])
@@ -166,7 +170,10 @@ class Receivers:
             self._resumes.pop(receiver, None)
 
     def to_give_up(self, waiting: Collection[Waiting]) -> Iterator[tuple[Waiting, str]]:
-        """The deliveries to give up, each with the reason; forget receivers without any."""
+        """Yield the deliveries to give up, each with the reason.
+
+        Failures of receivers that have no deliveries any more are forgotten.
+        """
         queues: dict[str, list[Waiting]] = defaultdict(list)
         for one in sorted(waiting, key=lambda one: one.age):
             if one.id not in self._under_way:
@@ -177,30 +184,30 @@ class Receivers:
         for receiver, queue in queues.items():
             while self._failures[receiver] and queue and queue[-1].age > _DAY:
                 left -= 1
-                yield queue.pop(), "a day is over"
-            while len(queue) > _MOST_WAITING_FOR_ONE:
+                yield queue.pop(), "older than a day"
+            while len(queue) > _MAX_WAITING_PER_RECEIVER:
                 left -= 1
-                yield queue.pop(), "too many wait for the receiver"
-        for _ in range(left - _MOST_WAITING):
-            yield max(queues.values(), key=len).pop(), "too many wait"
+                yield queue.pop(), "too many deliveries wait for the receiver"
+        for _ in range(left - _MAX_WAITING):
+            yield max(queues.values(), key=len).pop(), "too many deliveries wait"
 
     def _may_begin(self, one: Waiting, busy: int) -> bool:
-        share = 1 if self._failures[one.receiver] else _AT_ONCE_FOR_ONE
+        share = 1 if self._failures[one.receiver] else _CONCURRENCY_PER_RECEIVER
         is_paused = self._resumes.get(one.receiver, 0.0) > self._now()
         return busy < share and one.id not in self._under_way and not is_paused
 
 
 def pause_after(failures: int) -> float:
-    """The seconds to wait after the failure that follows *failures* others in a row."""
+    """Return the seconds to wait after a failure that follows *failures* consecutive others."""
     # 3**8 seconds are more than an hour, and 3**1000 is too large for a float.
     return min(_FIRST_PAUSE * _GROWTH ** min(failures, 8), _LONGEST_PAUSE)
 
 
 class WebhookHosts:
-    """The hosts that webhooks may go to: *names*, and the addresses of *networks*.
+    """The hosts that webhooks may be sent to: *names*, and the addresses in *networks*.
 
-    A name may lead to public addresses, and to those of *networks*. So a name that somebody else
-    controls cannot lead into the operator's own network.
+    A name may resolve only to public addresses and to those in *networks*. This keeps whoever
+    controls the name's DNS from pointing it into the operator's network.
     """
 
     def __init__(self, names: Sequence[str], networks: Sequence[Network]) -> None:
@@ -209,14 +216,14 @@ class WebhookHosts:
 
     @classmethod
     def from_settings(cls, settings: Settings) -> "WebhookHosts":
-        """The hosts of ``WEBHOOK_HOSTS``."""
+        """Return the hosts of ``WEBHOOK_HOSTS``."""
         return cls(settings.webhook_names, settings.webhook_networks)
 
     def __bool__(self) -> bool:
         return bool(self._names or self._networks)
 
     def allow(self, url: str) -> bool:
-        """Whether a webhook may go to *url*."""
+        """Return whether a webhook may be sent to *url*."""
         try:
             parts = urlsplit(url)
             host, _ = parts.hostname, parts.port
@@ -231,7 +238,7 @@ class WebhookHosts:
         return self._is_listed(host)
 
     def allow_address(self, address: str) -> bool:
-        """Whether an allowed name may lead to *address*."""
+        """Return whether an allowed name may resolve to *address*."""
         return self._is_listed(address) or is_public(address)
 
     def _is_listed(self, address: str) -> bool:
@@ -246,8 +253,8 @@ class _Result:
     receiver_failed: bool
 
 
-class _Courier:
-    """Sends what is due in *deliveries*, signed with *secret* as Standard Webhooks 1.0 demands."""
+class _Sender:
+    """Sends the *deliveries* that are due, signed with *secret* (Standard Webhooks 1.0)."""
 
     def __init__(
         self, deliveries: Deliveries, hosts: WebhookHosts, secret: str, metrics: Metrics
@@ -257,40 +264,40 @@ class _Courier:
         self._signer = Webhook(secret)
         self._metrics = metrics
         self._receivers = Receivers()
-        self._store_away = Complaint()
+        self._store_unreachable = Complaint()
 
     async def run(self) -> None:
         """Deliver until the task is cancelled."""
         connector = TCPConnector(
-            resolver=_Resolver(self._hosts), use_dns_cache=False, limit=_AT_ONCE
+            resolver=_Resolver(self._hosts), use_dns_cache=False, limit=_CONCURRENCY
         )
         session = ClientSession(
-            connector=connector, timeout=_PATIENCE, cookie_jar=DummyCookieJar(), trust_env=False
+            connector=connector, timeout=_TIMEOUT, cookie_jar=DummyCookieJar(), trust_env=False
         )
         under_way: set[asyncio.Task[None]] = set()
         async with session:
             try:
                 while True:
-                    for one in await self._chosen():
+                    for one in await self._take_next():
                         task = asyncio.create_task(self._deliver(session, one))
                         under_way.add(task)
                         task.add_done_callback(under_way.discard)
                     if under_way:
                         await asyncio.wait(
                             under_way,
-                            timeout=_SECONDS_BETWEEN_LOOKS,
+                            timeout=_POLL_SECONDS,
                             return_when=asyncio.FIRST_COMPLETED,
                         )
                     else:
-                        await asyncio.sleep(_SECONDS_BETWEEN_LOOKS)
+                        await asyncio.sleep(_POLL_SECONDS)
             finally:
                 for task in under_way:
                     task.cancel()
                 await asyncio.gather(*under_way, return_exceptions=True)
 
-    async def _chosen(self) -> Sequence[Delivery]:
-        """The next delivery to send; give up those that must be given up."""
-        chosen = []
+    async def _take_next(self) -> Sequence[Delivery]:
+        """Give up the deliveries that must be given up, and take those to send now."""
+        taken = []
         try:
             waiting = list(await self._deliveries.waiting())
             for one, cause in self._receivers.to_give_up(waiting):
@@ -304,14 +311,14 @@ class _Courier:
                 delivery = await self._deliveries.take(next_one.id)
                 if delivery is not None:
                     self._receivers.begin(next_one)
-                    chosen.append(delivery)
-        # The store may be away for a while. To say so twice a second would fill the log.
+                    taken.append(delivery)
+        # The store may be unreachable for a while. An entry for each poll would flood the log.
         except Exception as error:  # noqa: BLE001
-            if self._store_away.is_due():
-                log.warning("webhooks not looked up", cause=repr(error))
+            if self._store_unreachable.is_due():
+                log.warning("webhook deliveries not read", cause=repr(error))
         else:
-            self._store_away.settle()
-        return chosen
+            self._store_unreachable.settle()
+        return taken
 
     async def _deliver(self, session: ClientSession, delivery: Delivery) -> None:
         result = _Result("failed", receiver_failed=True)
@@ -324,14 +331,14 @@ class _Courier:
         self._metrics.webhooks.labels(result.outcome).inc()
         try:
             if result.outcome == "failed":
-                # Many deliveries that failed together must not all be retried together.
+                # Deliveries that failed together must not all be retried together.
                 pause = pause_after(delivery.attempts) * random.uniform(1.0, 1.2)  # noqa: S311
                 await self._deliveries.postpone(delivery.id, pause)
             else:
                 await self._deliveries.finish(delivery.id, result.outcome)
         except Exception:
-            # After a restart, or by another worker, the webhook is delivered once more.
-            log.exception("webhook's outcome not stored", webhook=delivery.id)
+            # The webhook will be delivered again, after a restart or by another worker.
+            log.exception("webhook outcome not stored", webhook=delivery.id)
 
     async def _send(self, session: ClientSession, delivery: Delivery) -> "_Result":
         cause, receiver_failed = "", False
@@ -356,11 +363,13 @@ class _Courier:
                         log.info("webhook delivered", **known)
                         return _Result("delivered", receiver_failed=False)
                     cause, gone = f"status {response.status}", response.status == _GONE
-                    # Other statuses are about this URL alone.
-                    receiver_failed = response.status >= 500 or response.status == _TOO_MANY  # noqa: PLR2004
+                    # Other statuses concern this URL alone.
+                    receiver_failed = (
+                        response.status >= 500 or response.status == _TOO_MANY_REQUESTS  # noqa: PLR2004
+                    )
             except (ClientError, OSError, ValueError) as error:
                 cause, receiver_failed = type(error).__name__, True
-        if gone or delivery.attempts + 1 >= _MOST_ATTEMPTS:
+        if gone or delivery.attempts + 1 >= _MAX_ATTEMPTS:
             log.error("webhook given up", cause=cause or "host not allowed", **known)
             return _Result("given_up", receiver_failed=receiver_failed)
         log.warning("webhook not delivered", cause=cause, attempts=delivery.attempts + 1, **known)
@@ -371,13 +380,13 @@ class _Courier:
 async def delivering(
     deliveries: Deliveries, settings: Settings, metrics: Metrics
 ) -> AsyncIterator[None]:
-    """Deliver webhooks while the block runs, if *settings* allow any."""
+    """Deliver webhooks during the block, if *settings* allow any."""
     hosts = WebhookHosts.from_settings(settings)
     if not hosts:
         yield
         return
     secret = settings.webhook_secret.get_secret_value()
-    delivering = in_background(_Courier(deliveries, hosts, secret, metrics).run(), "webhooks")
+    delivering = in_background(_Sender(deliveries, hosts, secret, metrics).run(), "webhooks")
     try:
         yield
     finally:
@@ -385,12 +394,12 @@ async def delivering(
 
 
 class _Resolver(AbstractResolver):
-    """Resolves names to allowed addresses alone."""
+    """Resolves names to allowed addresses only."""
 
     def __init__(self, hosts: WebhookHosts) -> None:
         self._hosts = hosts
-        # A name server that hangs must not use up the threads that everything else needs.
-        self._threads = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="webhook")
+        # A name server that hangs must not use up the threads of the default executor.
+        self._threads = ThreadPoolExecutor(_CONCURRENCY, thread_name_prefix="webhook")
 
     async def resolve(
         self, host: str, port: int = 0, family: AddressFamily = AF_UNSPEC
@@ -400,7 +409,7 @@ class _Resolver(AbstractResolver):
         addresses = dict.fromkeys((kind, str(address[0])) for kind, _, _, _, address in found)
         allowed = [it for it in addresses if self._hosts.allow_address(it[1])]
         if not allowed:
-            raise ClientConnectionError("the name leads to no allowed address")
+            raise ClientConnectionError("the name resolves to no allowed address")
         return [
             ResolveResult(
                 hostname=host, host=address, port=port, family=kind, proto=0, flags=AI_NUMERICHOST

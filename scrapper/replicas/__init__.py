@@ -1,1 +1,1 @@
-"""What several replicas of the service share, over Redis; imported only if ``REDIS_URL`` is set."""
+"""State that replicas of the service share in Redis; imported only if ``REDIS_URL`` is set."""

@@ -33,7 +33,7 @@ __all__ = [
     "SharedRedis",
     "blocking_client",
     "connection_options",
-    "reaching",
+    "translated_errors",
     "until_redis_answers",
 ]
 
@@ -42,25 +42,25 @@ log = structlog.get_logger(__name__)
 PREFIX = "scrapper:"
 """The prefix of every key."""
 
-_PATIENCE_SECONDS = 1.0
+_TIMEOUT_SECONDS = 1.0
 _PAUSE_SECONDS = 1.0
-_RETRY_SECONDS = 5.0
-_TURN_SECONDS = 2.0
+_RETRY_AFTER_SECONDS = 5.0
+_POOL_TIMEOUT_SECONDS = 2.0
 """How long to wait for a connection while all are in use."""
-_MOST_CONNECTIONS = 32
-# Otherwise redis-py reads its version from the disk for each connection.
+_MAX_CONNECTIONS = 32
+# Shared, because redis-py otherwise reads its version from the disk for each connection.
 _DRIVER = DriverInfo()
-_SECONDS_BETWEEN_REFUSALS = 60.0
+_REFUSAL_LOG_SECONDS = 60.0
 
 Result = TypeVar("Result")
 
 
 def connection_options() -> dict[str, Any]:
-    """Options for redis-py, whose defaults would keep callers waiting for seconds."""
+    """Return options for redis-py, whose default timeouts are too long."""
     return {
-        "socket_timeout": _PATIENCE_SECONDS,
-        "socket_connect_timeout": _PATIENCE_SECONDS,
-        # Only using a connection shows that Redis closed it meanwhile.
+        "socket_timeout": _TIMEOUT_SECONDS,
+        "socket_connect_timeout": _TIMEOUT_SECONDS,
+        # A pooled connection may have been closed by Redis, which shows only when it is used.
         "retry": Retry(NoBackoff(), 1, (RedisConnectionError,)),
         "protocol": 2,
         "driver_info": _DRIVER,
@@ -68,11 +68,11 @@ def connection_options() -> dict[str, Any]:
 
 
 def blocking_client(url: str) -> redis.Redis:
-    """A client for the threads that download; it connects when it is first used."""
+    """Return a client for the threads that download; it connects on first use."""
     client: redis.Redis = redis.Redis.from_url(
         url,
-        socket_timeout=_PATIENCE_SECONDS,
-        socket_connect_timeout=_PATIENCE_SECONDS,
+        socket_timeout=_TIMEOUT_SECONDS,
+        socket_connect_timeout=_TIMEOUT_SECONDS,
         retry=redis.retry.Retry(NoBackoff(), 0),
         protocol=2,
     )
@@ -80,20 +80,20 @@ def blocking_client(url: str) -> redis.Redis:
 
 
 @contextmanager
-def reaching() -> Iterator[None]:
-    """Turn errors of Redis in the block into an error that clients understand.
+def translated_errors() -> Iterator[None]:
+    """Translate Redis errors in the block into one that clients understand.
 
     Raises:
-        JobsUnreachable: Redis does not answer.
+        JobsUnreachable: Redis does not answer, or refuses a command.
     """
     try:
         yield
     except RedisError as error:
-        raise JobsUnreachable(retry_after=_RETRY_SECONDS) from error
+        raise JobsUnreachable(retry_after=_RETRY_AFTER_SECONDS) from error
 
 
 async def until_redis_answers(ask: Callable[[], Awaitable[Result]]) -> Result:
-    """The result of *ask*, which is retried until Redis answers."""
+    """Call *ask* until Redis answers, and return the result."""
     while True:
         try:
             return await ask()
@@ -102,50 +102,50 @@ async def until_redis_answers(ask: Callable[[], Awaitable[Result]]) -> Result:
 
 
 class SharedRedis(Redis):
-    """A client whose calls fail fast while Redis is gone.
+    """A client whose calls fail fast while Redis is down.
 
     A reply may take a second. If none comes, calls within the next second fail at once with
-    :class:`redis.exceptions.ConnectionError`; then one call tries again. The client logs once that
-    Redis is gone, and once that it is back. If Redis refuses writes, because it is full for
-    example, the client logs that once a minute.
+    :class:`redis.exceptions.ConnectionError`; the next call after that is a probe. The client logs
+    once that Redis is down, and once that it is back. If Redis refuses a command, for example
+    because it is full, the client logs that at most once a minute.
     """
 
     _up: Gauge
-    _gone = False
-    _again_at = 0.0
+    _is_down = False
+    _probe_at = 0.0
     _refusals: Complaint
 
     @classmethod
     def at(cls, url: str, metrics: Metrics) -> Self:
-        """A client for the Redis at *url*; it connects when it is first used."""
+        """Return a client for the Redis at *url*; it connects on first use."""
         pool = BlockingConnectionPool.from_url(
             url,
-            max_connections=_MOST_CONNECTIONS,
-            timeout=_TURN_SECONDS,
+            max_connections=_MAX_CONNECTIONS,
+            timeout=_POOL_TIMEOUT_SECONDS,
             **connection_options(),
         )
         client: Any = cls.from_pool(pool)
-        client._refusals = Complaint(_SECONDS_BETWEEN_REFUSALS)
+        client._refusals = Complaint(_REFUSAL_LOG_SECONDS)
         client._up = Gauge("redis_up", "1 while Redis answers", registry=metrics.registry)
         client._up.set(1)
         return cast(Self, client)
 
     async def execute_command(self, *args: Any, **options: Any) -> Any:
-        with self.asking():
+        with self.fail_fast():
             return await super().execute_command(*args, **options)  # type: ignore[no-untyped-call]
 
     @contextmanager
-    def asking(self) -> Iterator[None]:
-        """Do for the pipeline in the block what :meth:`execute_command` does for one command.
+    def fail_fast(self) -> Iterator[None]:
+        """Make the pipeline in the block fail fast, too, and log its errors.
 
         Raises:
             redis.exceptions.ConnectionError: Redis did not answer a moment ago.
         """
-        now, finding_out = time.monotonic(), self._gone
-        if finding_out:
-            if now < self._again_at:
+        now, is_probe = time.monotonic(), self._is_down
+        if is_probe:
+            if now < self._probe_at:
                 raise RedisConnectionError("redis did not answer a moment ago")
-            self._again_at = now + _PAUSE_SECONDS
+            self._probe_at = now + _PAUSE_SECONDS
         try:
             yield
         except (RedisConnectionError, RedisTimeoutError) as error:
@@ -155,25 +155,25 @@ class SharedRedis(Redis):
             self._note_refusal(error)
             raise
         except ResponseError:
-            # Redis does answer, if only that it does not know a script.
-            self._note_recovery(finding_out)
+            # An error reply, such as that a script is unknown, is an answer, too.
+            self._note_recovery(is_probe)
             raise
-        self._note_recovery(finding_out)
+        self._note_recovery(is_probe)
 
-    def _note_recovery(self, finding_out: bool) -> None:
-        # A reply to an earlier request proves nothing.
-        if finding_out and self._gone:
-            self._gone = False
+    def _note_recovery(self, is_probe: bool) -> None:
+        # A reply to a request from before the outage proves nothing.
+        if is_probe and self._is_down:
+            self._is_down = False
             self._up.set(1)
             log.info("redis is back")
 
     def _note_refusal(self, error: Exception) -> None:
         if self._refusals.is_due():
-            log.error("redis refuses: going on without it", cause=str(error))
+            log.error("redis refuses commands: continuing without it", cause=str(error))
 
     def _note_outage(self, error: Exception) -> None:
-        self._again_at = time.monotonic() + _PAUSE_SECONDS
-        if not self._gone:
-            self._gone = True
+        self._probe_at = time.monotonic() + _PAUSE_SECONDS
+        if not self._is_down:
+            self._is_down = True
             self._up.set(0)
-            log.warning("redis does not answer: going on without it", cause=str(error))
+            log.warning("redis does not answer: continuing without it", cause=str(error))

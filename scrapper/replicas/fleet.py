@@ -1,4 +1,4 @@
-"""The parts that let several processes act as one."""
+"""The parts that let several processes work together."""
 
 import asyncio
 import math
@@ -23,7 +23,7 @@ __all__ = ["Fleet", "GatheredScripts"]
 
 
 class Fleet:
-    """The parts that share the Redis of *settings*; use them between open and close."""
+    """The parts that use the Redis of *settings*; use them only between open and close."""
 
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
         url = settings.redis_url.get_secret_value()
@@ -40,15 +40,15 @@ class Fleet:
         registry = metrics.registry
         self._posts = Gauge(
             "queue_posts",
-            "Posts of jobs, waiting for a worker or taken by one",
+            "Queued posts of jobs, waiting for a worker or taken by one",
             ["state"],
             registry=registry,
         )
         self._workers = Gauge("queue_workers", "Workers that are connected", registry=registry)
-        metrics.before_reading(self._count)
+        metrics.before_reading(self._update_gauges)
 
     async def open(self) -> None:
-        """Begin to listen to the other processes; Redis need not answer yet."""
+        """Start listening to the other processes; Redis need not answer yet."""
         await self.peers.open()
         await self.news.open()
 
@@ -62,27 +62,28 @@ class Fleet:
         await asyncio.to_thread(self._blocking.close)
 
     def make_pace(self, login_state: str, max_queries: int, window: float) -> Pace:
-        """The pace of a login state.
+        """Return the pace of a login state.
 
-        All replicas learn together. They also count together what they ask with the session:
-        there is one account. Logged out, each replica may have an address of its own.
+        All replicas share what it learns. With a session they also share the count of requests,
+        because they use one account. Logged out, each replica counts its own requests, because each
+        may have its own IP address.
         """
         counts = RedisWindow(self._blocking, login_state) if login_state == "session" else None
         memory = RedisPaceMemory(self._blocking, login_state)
         return Pace(max_queries, window, memory=memory, counts=counts)
 
-    async def _count(self) -> None:
-        """Count posts and workers, for all processes; NaN while Redis does not answer."""
+    async def _update_gauges(self) -> None:
+        """Set the gauges of posts and workers; they are NaN while Redis does not answer."""
         try:
-            standing: tuple[float, ...] = await self.queue.standing()
+            size: tuple[float, ...] = await self.queue.size()
         except RedisError:
-            standing = (math.nan,) * 3
+            size = (math.nan,) * 3
         gauges = (self._posts.labels("waiting"), self._posts.labels("taken"), self._workers)
-        for gauge, number in zip(gauges, standing, strict=True):
+        for gauge, number in zip(gauges, size, strict=True):
             gauge.set(number)
 
     async def answers(self) -> bool:
-        """Whether Redis answers."""
+        """Return whether Redis answers."""
         try:
             return bool(await self.redis.ping())
         except RedisError:
@@ -97,10 +98,10 @@ class _Call(NamedTuple):
 
 
 class GatheredScripts:
-    """Runs scripts on *redis*, and sends simultaneous calls together.
+    """Runs scripts on *redis*, and batches concurrent calls.
 
-    Calls that come while another one is under way share one pipeline. So each request of a busy
-    replica costs a fraction of a round trip.
+    Calls that are made while another one is under way share one pipeline. Under load, each call
+    costs only a fraction of a round trip.
     """
 
     def __init__(self, redis: SharedRedis) -> None:
@@ -109,7 +110,7 @@ class GatheredScripts:
         self._sending: asyncio.Task[None] | None = None
 
     def register_script(self, text: str) -> Callable[[Any, Any], Awaitable[Any]]:
-        """A function of keys and arguments that runs the script *text*.
+        """Return a function that runs the script *text* with keys and arguments.
 
         The function raises :class:`redis.exceptions.RedisError` if Redis does not answer.
         """
@@ -126,7 +127,7 @@ class GatheredScripts:
         return run
 
     async def close(self) -> None:
-        """Wait for the calls under way: an interrupted pipeline keeps its connection."""
+        """Wait for the calls under way, because a cancelled pipeline would leak its connection."""
         if self._sending is not None:
             await asyncio.wait([self._sending])
 
@@ -135,7 +136,7 @@ class GatheredScripts:
             calls, self._waiting = self._waiting, []
             try:
                 replies = await self._send(calls)
-            # The callers get every error.
+            # Every error is passed to the callers.
             except Exception as error:  # noqa: BLE001
                 replies = [error] * len(calls)
             for call, reply in zip(calls, replies, strict=True):
@@ -150,11 +151,11 @@ class GatheredScripts:
         async with self._redis.pipeline(transaction=False) as pipeline:
             for script, keys, arguments, _ in calls:
                 pipeline.evalsha(script.sha, len(keys), *keys, *arguments)
-            with self._redis.asking():
+            with self._redis.fail_fast():
                 replies: list[Any] = await pipeline.execute(raise_on_error=False)
         for index, reply in enumerate(replies):
             if isinstance(reply, NoScriptError):
-                # Redis was restarted, or replaced: redis-py loads the script again.
+                # Redis was restarted or replaced. This call makes redis-py load the script again.
                 script, keys, arguments, _ = calls[index]
                 try:
                     replies[index] = await script(keys=keys, args=arguments)

@@ -1,4 +1,4 @@
-"""Which posts changed recently, by any process."""
+"""The latest changes of posts, by any process."""
 
 import asyncio
 from collections import deque
@@ -8,55 +8,55 @@ from typing import Any, cast
 from redis.exceptions import RedisError
 
 from scrapper.library.news import Change, PostChange
-from scrapper.replicas.client import PREFIX, SharedRedis, reaching
+from scrapper.replicas.client import PREFIX, SharedRedis, translated_errors
 from scrapper.tasks import end, in_background
 
 __all__ = ["RedisNews"]
 
 _STREAM = f"{PREFIX}news"
-_MOST_CHANGES = 10_000
-_AT_ONCE = 1000
-_NOTHING = "0-0"
+_MAX_CHANGES = 10_000
+_BATCH = 1000
+_START = "0-0"
 _PAUSE_SECONDS = 1.0
 
 
 class RedisNews:
-    """:class:`~scrapper.library.news.News` of all processes, as a stream in *redis*.
+    """The :class:`~scrapper.library.news.News` of all processes, as a stream in *redis*.
 
-    While Redis does not answer, changes wait, the latest 10,000 of them. The two coroutines that
-    read raise :class:`~scrapper.errors.JobsUnreachable` then.
+    While Redis does not answer, the latest 10,000 changes of this process are buffered, and
+    :meth:`place` and :meth:`since` raise :class:`~scrapper.errors.JobsUnreachable`.
     """
 
     def __init__(self, redis: SharedRedis) -> None:
         self._redis = redis
-        self._unsent: deque[PostChange] = deque(maxlen=_MOST_CHANGES)
-        self._noted = asyncio.Event()
+        self._unsent: deque[PostChange] = deque(maxlen=_MAX_CHANGES)
+        self._has_unsent = asyncio.Event()
 
     async def open(self) -> None:
-        """Begin to send what is noted."""
+        """Start sending changes to Redis."""
         self._sending = in_background(self._send_all(), "news of posts")
 
     async def close(self) -> None:
-        """Send what is left, if Redis answers, and stop."""
+        """Send the remaining changes, if Redis answers, and stop."""
         await end(self._sending)
         with suppress(RedisError):
             await self._send()
 
     def note(self, shortcode: str, change: Change) -> None:
         self._unsent.append(PostChange(shortcode, change))
-        self._noted.set()
+        self._has_unsent.set()
 
     async def place(self) -> str:
-        with reaching():
+        with translated_errors():
             last: Any = await self._redis.xrevrange(_STREAM, count=1)
-        return last[0][0].decode() if last else _NOTHING
+        return last[0][0].decode() if last else _START
 
     async def since(self, place: str) -> tuple[str, list[PostChange] | None]:
-        with reaching():
+        with translated_errors():
             oldest: Any = await self._redis.xrange(_STREAM, count=1)
-            found: Any = await self._redis.xrange(_STREAM, min=f"({place}", count=_AT_ONCE)
-        # If the change at the place itself is missing, later ones may be missing, too.
-        if place != _NOTHING and (not oldest or _number(oldest[0][0]) > _number(place.encode())):
+            found: Any = await self._redis.xrange(_STREAM, min=f"({place}", count=_BATCH)
+        # If the change at *place* is gone from the stream, later ones may be gone, too.
+        if place != _START and (not oldest or _number(oldest[0][0]) > _number(place.encode())):
             return await self.place(), None
         changes = [
             PostChange(fields[b"post"].decode(), cast(Change, fields[b"change"].decode()))
@@ -66,24 +66,24 @@ class RedisNews:
 
     async def _send_all(self) -> None:
         while True:
-            await self._noted.wait()
-            self._noted.clear()
+            await self._has_unsent.wait()
+            self._has_unsent.clear()
             try:
                 await self._send()
             except RedisError:
-                self._noted.set()
+                self._has_unsent.set()
                 await asyncio.sleep(_PAUSE_SECONDS)
 
     async def _send(self) -> None:
         while self._unsent:
-            some = list(self._unsent)[:_AT_ONCE]
+            batch = list(self._unsent)[:_BATCH]
             async with self._redis.pipeline(transaction=False) as writes:
-                for shortcode, change in some:
+                for shortcode, change in batch:
                     fields: dict[Any, Any] = {"post": shortcode, "change": change}
-                    writes.xadd(_STREAM, fields, maxlen=_MOST_CHANGES)
-                with self._redis.asking():
+                    writes.xadd(_STREAM, fields, maxlen=_MAX_CHANGES)
+                with self._redis.fail_fast():
                     await writes.execute()
-            for _ in some:
+            for _ in batch:
                 self._unsent.popleft()
 
 

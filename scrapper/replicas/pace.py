@@ -1,4 +1,4 @@
-"""The pace, shared by all replicas: what it learned, and the count of an account's requests."""
+"""The pace, shared by all replicas: the learned limit, and the count of an account's requests."""
 
 import secrets
 import threading
@@ -17,9 +17,9 @@ __all__ = ["RedisPaceMemory", "RedisWindow"]
 log = structlog.get_logger(__name__)
 
 _KEY = f"{PREFIX}pace"
-_SECONDS_BETWEEN_LOOKS = 5.0
-# By Redis's own clock, in microseconds. The script returns how long to wait, or -1.
-_TAKE = """
+_POLL_SECONDS = 5.0
+# Times are by Redis's clock, in microseconds. The script returns how long to wait, or -1.
+_TAKE_SCRIPT = """
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 local most, window = tonumber(ARGV[1]), tonumber(ARGV[2])
@@ -36,23 +36,23 @@ return -1
 
 
 class RedisPaceMemory(PaceMemory):
-    """What a login state learned, in a hash of Redis; blocking.
+    """The learned limit of a login state, in a Redis hash; blocking.
 
-    Redis is read every five seconds at most. While Redis does not answer, each process goes by what
-    it knows itself.
+    Redis is read at most every five seconds. While Redis does not answer, each process uses the
+    limit that it knows.
     """
 
     def __init__(self, redis: Redis, login_state: str) -> None:
         self._redis = redis
         self._login_state = login_state
         self._lock = threading.Lock()
-        self._look_at = 0.0
+        self._next_read_at = 0.0
 
     def load(self) -> Learned | None:
         with self._lock:
-            if time.monotonic() >= self._look_at:
-                self._look_at = time.monotonic() + _SECONDS_BETWEEN_LOOKS
-                self._look()
+            if time.monotonic() >= self._next_read_at:
+                self._next_read_at = time.monotonic() + _POLL_SECONDS
+                self._read()
             return self._learned
 
     def store(self, learned: Learned) -> None:
@@ -64,13 +64,13 @@ class RedisPaceMemory(PaceMemory):
             except RedisError as error:
                 log.warning("pace not shared", cause=str(error))
 
-    def _look(self) -> None:
+    def _read(self) -> None:
         try:
             stored: Any = self._redis.hget(_KEY, self._login_state)
             if stored is not None:
                 allowed, at = stored.split()
                 shared = Learned(int(allowed), float(at))
-                # What this process learned may be newer, if Redis was gone then.
+                # This process's limit may be newer, if it was learned while Redis was down.
                 if self._learned is None or shared.at > self._learned.at:
                     self._learned = shared
         except (RedisError, ValueError) as error:
@@ -85,7 +85,7 @@ class RedisWindow(Window):
 
     def __init__(self, redis: Redis, login_state: str) -> None:
         super().__init__()
-        self._take = redis.register_script(_TAKE)
+        self._take = redis.register_script(_TAKE_SCRIPT)
         self._key = f"{PREFIX}window:{login_state}"
 
     def take(self, kind: Kind, most: int, seconds: float) -> float | None:
@@ -97,6 +97,6 @@ class RedisWindow(Window):
             return super().take(kind, most, seconds)
         if wait >= 0:
             return float(wait) / 1_000_000
-        # Count here, too, for the time when Redis does not answer.
+        # Count locally, too, in case Redis stops answering.
         super().take(kind, most, seconds)
         return None

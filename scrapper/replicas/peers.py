@@ -1,7 +1,7 @@
-"""Turns, sweeps and cool-downs that replicas agree on over Redis.
+"""Turns, sweeps and cool-downs that replicas coordinate over Redis.
 
-While Redis does not answer, each replica works on its own: several may download the same post, and
-each has its own cool-down.
+While Redis does not answer, each replica works alone: several may download the same post, and each
+has its own cool-down.
 """
 
 import asyncio
@@ -24,21 +24,21 @@ __all__ = ["RedisPeers"]
 
 log = structlog.get_logger(__name__)
 
-_SECONDS_BETWEEN_LOOKS = 1.0
+_POLL_SECONDS = 1.0
 _COOLDOWN = f"{PREFIX}cooldown"
 _ERRORS: dict[str, Any] = {error.__name__: error for error in RESPONSES}
-_OF_ONE_REPLICA = (DeadlineExceeded, PaceExceeded)
-"""Errors of one process that need not concern the others."""
+_LOCAL_ERRORS = (DeadlineExceeded, PaceExceeded)
+"""Errors that do not concern other processes."""
 
 
 class RedisPeers(Peers):
-    """Peers over *redis*; to be opened first and closed last."""
+    """Peers over *redis*. Open it before other parts use it, and close it after them."""
 
     shared = True
 
     def __init__(self, redis: SharedRedis) -> None:
         self._redis = redis
-        # Channels, unlike keys, belong to no database, so the name has its number.
+        # Unlike keys, channels are shared by all databases, so the name has the database's number.
         database = redis.connection_pool.connection_kwargs.get("db") or 0
         self._channel = f"{PREFIX}{database}:landed"
         self._lines: dict[str, set[_Line]] = {}
@@ -60,7 +60,7 @@ class RedisPeers(Peers):
         try:
             yield line
         except ScrapeError as error:
-            if not isinstance(error, _OF_ONE_REPLICA):
+            if not isinstance(error, _LOCAL_ERRORS):
                 outcome = {"error": type(error).__name__, "retry_after": error.retry_after}
             raise
         finally:
@@ -68,9 +68,9 @@ class RedisPeers(Peers):
             if not lines:
                 self._lines.pop(shortcode, None)
             if line.turn is not None:
-                await line.turn.give_back()
+                await line.turn.release()
                 message = {"post": shortcode, "stored": line.stored, **outcome}
-                # A process that misses the message checks for itself.
+                # A process that misses the message notices the end of the turn by polling.
                 with suppress(RedisError):
                     await self._redis.publish(self._channel, orjson.dumps(message))
 
@@ -85,7 +85,7 @@ class RedisPeers(Peers):
             yield turn or False
         finally:
             if turn is not None:
-                await turn.give_back()
+                await turn.release()
 
     async def cooldown_left(self) -> float:
         try:
@@ -102,38 +102,38 @@ class RedisPeers(Peers):
         while True:
             with suppress(RedisError):
                 async with self._redis.pubsub(ignore_subscribe_messages=True) as pubsub:
-                    with self._redis.asking():
+                    with self._redis.fail_fast():
                         await pubsub.subscribe(self._channel)
                     async for message in pubsub.listen():
                         self._receive(message["data"])
-            await asyncio.sleep(_SECONDS_BETWEEN_LOOKS)
+            await asyncio.sleep(_POLL_SECONDS)
 
     def _receive(self, text: bytes) -> None:
         try:
             outcome = orjson.loads(text)
             lines = self._lines.get(outcome["post"], ())
         except (ValueError, TypeError, LookupError):
-            log.warning("message not understood", channel=self._channel)
+            log.warning("invalid message from a peer", channel=self._channel)
             return
         for line in lines:
             line.receive(outcome)
 
 
 class _Line(Line):
-    """A process's place in the line for a post; *name* is that of the turn."""
+    """A process's place in the line for a post; *name* is the name of the turn."""
 
     def __init__(self, redis: SharedRedis, name: str) -> None:
         self._redis = redis
         self._name = name
-        self._heard: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        self._outcomes: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         self.turn: Turn | None = None
 
     def receive(self, outcome: dict[str, Any]) -> None:
-        self._heard.put_nowait(outcome)
+        self._outcomes.put_nowait(outcome)
 
     async def take_turn(self) -> int | None:
         if self.turn is not None:
-            await self.turn.give_back()
+            await self.turn.release()
         try:
             self.turn = await Turn.take(self._redis, self._name)
         except RedisError:
@@ -146,14 +146,14 @@ class _Line(Line):
                 lease = await self._redis.pttl(self._name) / 1000
             except RedisError:
                 return False
-            if lease <= 0 and self._heard.empty():
+            if lease <= 0 and self._outcomes.empty():
                 return False
             try:
-                async with asyncio.timeout(min(left, max(lease, 0), _SECONDS_BETWEEN_LOOKS)):
-                    outcome = await self._heard.get()
+                async with asyncio.timeout(min(left, max(lease, 0), _POLL_SECONDS)):
+                    outcome = await self._outcomes.get()
             except TimeoutError:
                 continue
-            # Another version of the service may send other errors.
+            # Another version of the service may send an unknown error.
             if error := _ERRORS.get(outcome.get("error", "")):
                 raise error(retry_after=outcome.get("retry_after"))
             return bool(outcome.get("stored"))

@@ -1,15 +1,16 @@
-"""The queue of posts that wait for a worker: a taskiq broker over a stream of Redis.
+"""The queue of posts that wait for a worker: a taskiq broker over a Redis stream.
 
-Each message of the stream names a post of a job. A worker reads one whenever it can run one more
-post, and holds it until that post is finished. It sends a heartbeat several times within
-:data:`ABANDONED_SECONDS`. A worker that stops hands back what it holds. Before a worker reads a new
-message, it takes over what others handed back, and what lost workers held. When it joins, it
-forgets workers that have been dead for a day.
+Each message of the stream names a post of a job. A worker reads a message when it can run one more
+post, and holds it until that post is finished. It sends several heartbeats within
+:data:`ABANDONED_SECONDS`. A worker that stops hands back the messages that it holds. Before a
+worker reads a new message, it takes over messages that others handed back or lost workers held.
+When a worker joins, it removes workers that have been dead for a day.
 
-A worker is lost once it was silent for :data:`ABANDONED_SECONDS` and its connection is gone, as
-when it was killed. A connected worker may only be late, since its machine is busy: it is lost after
-:data:`LATE_SECONDS`. Silence while Redis was away counts for nothing, and then all workers have
-:data:`LATE_SECONDS` to come back.
+A worker counts as lost once it has sent no heartbeat for :data:`ABANDONED_SECONDS` and its
+connection is gone, for example because it was killed. A connected worker may only be late, because
+its machine is busy, so it counts as lost after :data:`LATE_SECONDS`. Time during which Redis did
+not answer is not counted. After an outage, all workers have :data:`LATE_SECONDS` to send a
+heartbeat.
 """
 
 import asyncio
@@ -37,15 +38,15 @@ from taskiq import (
 from scrapper.replicas.client import PREFIX, SharedRedis, connection_options, until_redis_answers
 from scrapper.tasks import end, endable, in_background
 
-__all__ = ["ABANDONED_SECONDS", "LATE_SECONDS", "STREAM", "PostQueue", "Standing", "is_lost"]
+__all__ = ["ABANDONED_SECONDS", "LATE_SECONDS", "STREAM", "PostQueue", "QueueSize", "is_lost"]
 
 log = structlog.get_logger(__name__)
 
 ABANDONED_SECONDS = 5.0
-"""Seconds after which others take over from a worker that is silent and not connected."""
+"""Seconds without a heartbeat after which others take over from a disconnected worker."""
 
 LATE_SECONDS = 15.0
-"""The same seconds for a worker that is connected, or silent since Redis was away."""
+"""The same for a worker that is connected, and for all workers after an outage of Redis."""
 
 STREAM = f"{PREFIX}queue"
 """The key of the stream."""
@@ -56,14 +57,14 @@ _HEARTBEAT_SECONDS = ABANDONED_SECONDS / 4
 _RETRY_SECONDS = 0.25
 _BLOCK_SECONDS = 0.5
 _PAUSE_SECONDS = 1.0
-_MOST_AT_ONCE = 2000
+_BATCH = 2000
 _DAY_SECONDS = 24 * 60 * 60.0
 _HANDED_BACK_SECONDS = _DAY_SECONDS
-"""How long a stopping worker claims to have been silent."""
+"""The idle time of a message that was handed back, as set by its worker."""
 
 
-class Standing(NamedTuple):
-    """The numbers of waiting posts, of posts that workers hold, and of connected workers."""
+class QueueSize(NamedTuple):
+    """The numbers of waiting posts, of posts taken by workers, and of connected workers."""
 
     waiting: int
     taken: int
@@ -71,7 +72,7 @@ class Standing(NamedTuple):
 
 
 def is_lost(silent: float, *, connected: bool, reachable: float) -> bool:
-    """Whether others take over a message whose worker has been *silent* for this many seconds.
+    """Return whether to take over a message whose worker has been *silent* for this many seconds.
 
     *reachable* is the number of seconds since Redis started, or since it last did not answer.
     """
@@ -82,12 +83,12 @@ def is_lost(silent: float, *, connected: bool, reachable: float) -> bool:
 
 
 class PostQueue(AsyncBroker):
-    """A taskiq broker for posts of jobs, each named by its job's ID and its index there.
+    """A taskiq broker for posts of jobs, each identified by its job's ID and its index in the job.
 
     Use it with :attr:`taskiq.AcknowledgeType.MANUAL`: a message leaves the stream once its post is
-    finished. ``name`` is this process's name among the workers, ``stopping`` whether it takes no
-    more posts. *redis* is for what may wait while Redis is away; reads and heartbeats have
-    connections of their own.
+    finished. ``name`` is the worker name of this process. Once ``stopping`` is true, it takes no
+    more posts. *redis* is used for calls that may wait while Redis is down; reads and heartbeats
+    use separate connections.
     """
 
     stopping = False
@@ -96,26 +97,26 @@ class PostQueue(AsyncBroker):
         super().__init__()
         self.name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
         self._redis = redis
-        self._own = Redis.from_url(url, **connection_options())
-        # Channels, unlike keys, belong to no database, so the name has its number.
-        database = self._own.connection_pool.connection_kwargs.get("db") or 0
+        self._worker_redis = Redis.from_url(url, **connection_options())
+        # Unlike keys, channels are shared by all databases, so the name has the database's number.
+        database = self._worker_redis.connection_pool.connection_kwargs.get("db") or 0
         self._channel = f"{PREFIX}{database}:worker:"
         self._held: dict[bytes, bytes] = {}
         self._tasks: list[asyncio.Task[None]] = []
-        self._look_at = 0.0
-        self._answered_at = self._away_at = -math.inf
+        self._next_takeover_at = 0.0
+        self._answered_at = self._unreachable_at = -math.inf
 
     def message_for(self, job_id: str, index: int) -> bytes:
-        """What the stream holds for the post; the same each time."""
+        """Return the message for the post; it is always the same."""
         message = TaskiqMessage(
             task_id=f"{job_id}-{index}", task_name=_TASK, labels={}, args=[job_id, index], kwargs={}
         )
         return self.formatter.dumps(message).message
 
     def on_post(self, fetch: Callable[[str, int], Awaitable[bool]]) -> None:
-        """Call *fetch* for each post that this process takes.
+        """Call *fetch* for each post that this process takes, with the job's ID and post's index.
 
-        If it returns False, or is cancelled, the post is handed back.
+        If *fetch* returns False or is cancelled, the post is handed back.
         """
 
         async def post(job_id: str, index: int, context: Context = TaskiqDepends()) -> None:  # noqa: B008
@@ -123,14 +124,14 @@ class PostQueue(AsyncBroker):
                 try:
                     is_finished = await fetch(job_id, index)
                 except Exception:
-                    # The next try would fail in the same way.
-                    log.exception("post of a job given up", job=job_id, index=index)
+                    # A retry would fail in the same way.
+                    log.exception("post of a job abandoned", job=job_id, index=index)
                     is_finished = True
                 if is_finished:
                     await context.ack()
                 else:
                     data = self.message_for(job_id, index)
-                    await self._give_back([it for it, held in self._held.items() if held == data])
+                    await self._release([it for it, held in self._held.items() if held == data])
             except asyncio.CancelledError:
                 # taskiq would log it as an error.
                 return
@@ -139,11 +140,11 @@ class PostQueue(AsyncBroker):
 
     @property
     def holds_posts(self) -> bool:
-        """Whether this process holds posts that are not finished."""
+        """Whether this process holds unfinished posts."""
         return bool(self._held)
 
-    async def standing(self) -> Standing:
-        """How many posts and workers there are.
+    async def size(self) -> QueueSize:
+        """Count the posts and the workers.
 
         Raises:
             redis.exceptions.RedisError: Redis does not answer.
@@ -152,29 +153,29 @@ class PostQueue(AsyncBroker):
         try:
             taken: int = (await self._redis.xpending(STREAM, _GROUP))["pending"]
         except ResponseError:
-            # No worker has made the group yet.
+            # No worker has created the group yet.
             taken = 0
-        return Standing(posts - taken, taken, len(await self._connected()))
+        return QueueSize(posts - taken, taken, len(await self._connected()))
 
     async def startup(self) -> None:
         await super().startup()
-        # Redis need not answer yet.
+        # These run in the background, because Redis need not answer yet.
         self._tasks = [
             in_background(self._send_heartbeats(), "heartbeat"),
-            in_background(self._stay_connected(), "connection of a worker"),
+            in_background(self._stay_connected(), "worker connection"),
         ]
 
     async def shutdown(self) -> None:
         for task in self._tasks:
             await end(task)
         await super().shutdown()
-        await self._own.aclose()
+        await self._worker_redis.aclose()
 
     async def kick(self, message: BrokerMessage) -> None:
         await self._redis.xadd(STREAM, {b"data": message.message})
 
     async def listen(self) -> AsyncGenerator[AckableMessage, None]:
-        """Posts as they come, even if Redis goes and comes back; at the end, set ``stopping``."""
+        """Yield messages, across outages of Redis; set ``stopping`` when closed."""
         try:
             while True:
                 try:
@@ -184,7 +185,7 @@ class PostQueue(AsyncBroker):
                         self._answered_at = time.monotonic()
                         for message in messages:
                             yield message
-                # Redis may also have lost the stream, and the group with it.
+                # Redis may also have lost the stream and its group, so join again.
                 except (RedisError, OSError):
                     self._note_error()
                     await asyncio.sleep(_PAUSE_SECONDS)
@@ -192,58 +193,58 @@ class PostQueue(AsyncBroker):
             self.stopping = True
 
     async def hand_back(self) -> None:
-        """Hand what this process holds to other workers at once; call this last."""
+        """Hand all held posts to other workers at once. Call this last."""
         while self._tasks:
             await end(self._tasks.pop())
         self._held.clear()
         try:
-            # These include messages that Redis sent and this process did not receive.
-            pending: Any = await self._own.xpending_range(
-                STREAM, _GROUP, "-", "+", _MOST_AT_ONCE, consumername=self.name
+            # These include messages that Redis sent but this process did not receive.
+            pending: Any = await self._worker_redis.xpending_range(
+                STREAM, _GROUP, "-", "+", _BATCH, consumername=self.name
             )
         except RedisError as error:
             log.warning("posts not handed back", cause=type(error).__name__)
             return
-        silent = _HANDED_BACK_SECONDS * 1000
-        held = [it["message_id"] for it in pending if it["time_since_delivered"] < silent]
-        await self._give_back(held)
+        idle = _HANDED_BACK_SECONDS * 1000
+        held = [it["message_id"] for it in pending if it["time_since_delivered"] < idle]
+        await self._release(held)
 
-    async def _give_back(self, message_ids: list[Any]) -> None:
+    async def _release(self, message_ids: list[Any]) -> None:
         for message_id in message_ids:
             self._held.pop(message_id, None)
         try:
             if message_ids:
-                silent = int(_HANDED_BACK_SECONDS * 1000)
-                await self._own.xclaim(
-                    STREAM, _GROUP, self.name, 0, message_ids, idle=silent, justid=True
+                idle = int(_HANDED_BACK_SECONDS * 1000)
+                await self._worker_redis.xclaim(
+                    STREAM, _GROUP, self.name, 0, message_ids, idle=idle, justid=True
                 )
                 log.info("posts handed back", posts=len(message_ids))
         except RedisError as error:
             log.warning("posts not handed back", cause=type(error).__name__)
 
     async def _join(self) -> None:
-        # The group may be there already.
+        # The group may exist already.
         with suppress(ResponseError):
-            await self._own.xgroup_create(STREAM, _GROUP, id="0", mkstream=True)
-        await self._forget_dead_workers()
+            await self._worker_redis.xgroup_create(STREAM, _GROUP, id="0", mkstream=True)
+        await self._remove_dead_workers()
 
-    async def _forget_dead_workers(self) -> None:
-        """Remove workers that were silent for a day and hold nothing."""
-        consumers: Any = await self._own.xinfo_consumers(STREAM, _GROUP)
+    async def _remove_dead_workers(self) -> None:
+        """Remove workers that were silent for a day and hold no message."""
+        consumers: Any = await self._worker_redis.xinfo_consumers(STREAM, _GROUP)
         for consumer in consumers:
             if consumer["idle"] > _DAY_SECONDS * 1000 and not consumer["pending"]:
-                await self._own.xgroup_delconsumer(STREAM, _GROUP, consumer["name"])
+                await self._worker_redis.xgroup_delconsumer(STREAM, _GROUP, consumer["name"])
 
     async def _next(self) -> list[AckableMessage]:
-        """A message that was handed back or lost, else a new one, if one comes soon."""
+        """Return a message that was handed back or lost, else a new one; none after a timeout."""
         return await self._take_over() or await self._read()
 
     async def _read(self) -> list[AckableMessage]:
-        streams: Any = await self._own.xreadgroup(
+        streams: Any = await self._worker_redis.xreadgroup(
             _GROUP,
             self.name,
             {STREAM: ">"},
-            # A worker takes only what it can run at once: others may be idle.
+            # A worker takes no message that it cannot run at once, because others may be idle.
             count=1,
             block=int(_BLOCK_SECONDS * 1000),
         )
@@ -254,30 +255,30 @@ class PostQueue(AsyncBroker):
         ]
 
     async def _take_over(self) -> list[AckableMessage]:
-        if time.monotonic() < self._look_at:
+        if time.monotonic() < self._next_takeover_at:
             return []
         for message_id, worker, silent in await self._lost_messages():
-            claimed: Any = await self._own.xclaim(
+            claimed: Any = await self._worker_redis.xclaim(
                 STREAM, _GROUP, self.name, int(ABANDONED_SECONDS * 1000), [message_id]
             )
             for _, fields in claimed:
                 if fields is None:
-                    # Redis 6.2 also lists messages that are gone.
-                    await self._own.xack(STREAM, _GROUP, message_id)
+                    # Redis 6.2 also lists messages that were deleted.
+                    await self._worker_redis.xack(STREAM, _GROUP, message_id)
                     continue
                 if silent < _HANDED_BACK_SECONDS:
                     log.warning("post of a lost worker taken over", worker=worker, silent=silent)
                 return [self._hold(message_id, fields)]
-        self._look_at = time.monotonic() + _BLOCK_SECONDS
+        self._next_takeover_at = time.monotonic() + _BLOCK_SECONDS
         return []
 
     async def _lost_messages(self) -> list[tuple[bytes, str, float]]:
-        """The messages to take over: each ID, its worker, and the worker's seconds of silence.
+        """Return the messages to take over: the ID, the worker, and its silence in seconds.
 
-        Another worker may be faster.
+        Another worker may take them over first.
         """
-        pending: Any = await self._own.xpending_range(
-            STREAM, _GROUP, "-", "+", _MOST_AT_ONCE, idle=int(ABANDONED_SECONDS * 1000)
+        pending: Any = await self._worker_redis.xpending_range(
+            STREAM, _GROUP, "-", "+", _BATCH, idle=int(ABANDONED_SECONDS * 1000)
         )
         if not pending:
             return []
@@ -292,31 +293,31 @@ class PostQueue(AsyncBroker):
         return lost
 
     async def _connected(self) -> set[str]:
-        """The names of the workers that are connected to Redis."""
+        """Return the names of the workers that are connected to Redis."""
         channels: Any = await self._redis.pubsub_channels(f"{self._channel}*")
         return {channel.decode().removeprefix(self._channel) for channel in channels}
 
     async def _reachable_seconds(self) -> float:
-        """For how long Redis has been up, and has answered this process."""
+        """Return for how many seconds Redis has been up and answered this process."""
         try:
-            server: Any = await self._own.info("server")
+            server: Any = await self._worker_redis.info("server")
             up = float(server["uptime_in_seconds"])
         except NoPermissionError:
             up = math.inf
-        return min(up, time.monotonic() - self._away_at)
+        return min(up, time.monotonic() - self._unreachable_at)
 
     def _note_error(self) -> None:
-        # A short outage of Redis must not make workers look silent.
+        # Workers must not count as lost because of a short outage of Redis.
         now = time.monotonic()
         if now - self._answered_at > 2 * _HEARTBEAT_SECONDS:
-            self._away_at = now
+            self._unreachable_at = now
 
     def _hold(self, message_id: bytes, fields: dict[bytes, bytes]) -> AckableMessage:
-        # taskiq drops what it cannot read.
+        # taskiq drops messages that it cannot parse.
         data = self._held[message_id] = fields.get(b"data", b"")
 
         async def acknowledge() -> None:
-            # Hold the message until it is removed: without heartbeats it would count as lost.
+            # Hold the message until it is removed; without heartbeats it would count as lost.
             await until_redis_answers(lambda: self._remove(message_id))
             self._held.pop(message_id, None)
 
@@ -326,17 +327,17 @@ class PostQueue(AsyncBroker):
         async with self._redis.pipeline() as transaction:
             transaction.xack(STREAM, _GROUP, message_id)
             transaction.xdel(STREAM, message_id)
-            with self._redis.asking():
+            with self._redis.fail_fast():
                 await transaction.execute()
 
     async def _send_heartbeats(self) -> None:
-        """Show that this process still works on what it holds."""
+        """Show that this process still works on the messages that it holds."""
         while True:
             pause = _HEARTBEAT_SECONDS
             try:
                 held: Any = list(self._held)
                 if held:
-                    await self._own.xclaim(STREAM, _GROUP, self.name, 0, held, justid=True)
+                    await self._worker_redis.xclaim(STREAM, _GROUP, self.name, 0, held, justid=True)
                     self._answered_at = time.monotonic()
             except ResponseError:
                 # Redis lost the stream.
@@ -347,10 +348,10 @@ class PostQueue(AsyncBroker):
             await asyncio.sleep(pause)
 
     async def _stay_connected(self) -> None:
-        """Listen on a channel where nothing is sent: this shows that the process is connected."""
+        """Subscribe to a channel named after this process, which shows that it is connected."""
         while True:
             try:
-                async with self._own.pubsub() as pubsub:
+                async with self._worker_redis.pubsub() as pubsub:
                     await pubsub.subscribe(f"{self._channel}{self.name}")
                     async for _ in pubsub.listen():
                         continue

@@ -1,4 +1,4 @@
-"""A turn: a lock with a lease, for work that only one replica at a time does."""
+"""A turn: a lock with a lease, for work that only one replica may do at a time."""
 
 import asyncio
 from contextlib import suppress
@@ -16,26 +16,26 @@ __all__ = ["LEASE_SECONDS", "Turn"]
 log = structlog.get_logger(__name__)
 
 LEASE_SECONDS = 5.0
-"""How long a turn lasts unless its holder extends it, so how long a killed holder delays others."""
+"""How long a turn lasts unless its holder renews it; a killed holder delays others by this time."""
 
-_EXTENSIONS_A_LEASE = 4
+_RENEWALS_PER_LEASE = 4
 
 
 class Turn:
-    """The lock *name*, held until :meth:`give_back`; :meth:`take` makes one.
+    """A lock, acquired by :meth:`take` and held until :meth:`release`.
 
-    ``fence`` is the time when the turn was taken, by Redis's clock, in microseconds: greater than
-    that of every earlier turn, even after Redis lost its data.
+    ``fence`` is the time at which the turn was taken, by Redis's clock, in microseconds. It is
+    greater than the fence of every earlier turn, even after Redis lost its data.
     """
 
     def __init__(self, lock: Lock, fence: int) -> None:
         self.fence = fence
         self._lock = lock
-        self._keeping = in_background(self._keep(), "keeping a turn")
+        self._renewing = in_background(self._renew(), "renewing a turn")
 
     @classmethod
     async def take(cls, redis: SharedRedis, name: str) -> "Turn | None":
-        """Take the turn; None if another process has it.
+        """Take the turn *name*. Return None if another process has it.
 
         Raises:
             redis.exceptions.RedisError: Redis does not answer.
@@ -43,34 +43,34 @@ class Turn:
         lock = Lock(redis, name, timeout=LEASE_SECONDS, blocking=False, thread_local=False)
         if not await lock.acquire():
             return None
-        # If we were held up in between, another process may have taken the turn meanwhile.
+        # If this process was delayed, the lease may have ended and another process have the turn.
         async with redis.pipeline() as together:
             together.time()
             together.get(name)
-            with redis.asking():
+            with redis.fail_fast():
                 (seconds, microseconds), owner = await together.execute()
         if owner != lock.local.token:
             return None
         return cls(lock, seconds * 1_000_000 + microseconds)
 
     def __bool__(self) -> bool:
-        """Whether the turn lasts, as far as is known: its lease may have ended meanwhile."""
-        return not self._keeping.done()
+        """Return whether the lease was valid at the last renewal; it may have ended since."""
+        return not self._renewing.done()
 
-    async def give_back(self) -> None:
+    async def release(self) -> None:
         """End the turn."""
-        await end(self._keeping)
-        # The turn has expired, or will.
+        await end(self._renewing)
+        # If the release fails, the turn expires with its lease.
         with suppress(RedisError):
             await self._lock.release()
 
-    async def _keep(self) -> None:
+    async def _renew(self) -> None:
         while True:
-            await asyncio.sleep(LEASE_SECONDS / _EXTENSIONS_A_LEASE)
+            await asyncio.sleep(LEASE_SECONDS / _RENEWALS_PER_LEASE)
             try:
                 await self._lock.reacquire()
             except LockError:
-                # Redis was gone or lost the turn: perhaps nobody has it.
+                # Redis was down, or lost the turn. If no other process has it, take it again.
                 taken: Any = False
                 with suppress(RedisError):
                     taken = await self._lock.do_acquire(self._lock.local.token)

@@ -1,1 +1,1 @@
-"""Compares the service with its alternatives, and with the least work possible, in one run."""
+"""Compares the service with its alternatives, and with the least possible work, in one run."""

@@ -1,6 +1,4 @@
-"""``make bench`` prints the table, and puts it into ``tests/bench/RESULTS.md``.
-
-What stands before and after the table there stays as it is.
+"""``make bench`` prints the table, and replaces the one in ``tests/bench/RESULTS.md``.
 
 ``python -m tests.bench NAME...`` measures only the named groups, and writes no file.
 """
@@ -58,10 +56,10 @@ def main() -> int:
 def _rows(name: str) -> Iterator[Row]:
     try:
         yield from _ROWS[name]()
-    # The other groups still count: all of them together take 20 minutes.
+    # An error must not waste the other groups: all groups together take 20 minutes.
     except Exception:  # noqa: BLE001
         traceback.print_exc()
-        yield Row(f"the rows of {name}", "an error", "none", met=False)
+        yield Row(f"the group {name}", "an error", "no error", met=False)
 
 
 def _line(row: Row) -> str:
@@ -72,8 +70,8 @@ def _about(minutes: int) -> str:
     return (
         f"Measured by `make bench` in one run of {minutes} minutes, on {os.cpu_count()} cores of "
         f"{platform.machine()}, with\n{_python()}. Most rows have {ROUNDS} rounds. Each round "
-        "measures both\nsides of a comparison in turn. A ratio is that of the two medians; the "
-        "lowest and highest ratios of single\nrounds follow in brackets."
+        "measures both\nsides of a comparison in turn. A ratio is the ratio of the two medians. "
+        "The lowest and highest ratios of\nsingle rounds follow in brackets."
     )
 
 

@@ -1,4 +1,4 @@
-"""Rows about what people feel: posts from pages, waits, carousels, streams, long runs."""
+"""Rows about what users notice: posts from pages, waits, carousels, streams, long runs."""
 
 import asyncio
 import json
@@ -30,7 +30,7 @@ from tests.bench.table import (
     scratch,
     url_of,
 )
-from tests.bench.without import FILES, PACKETS, SCRIPT_OF_A_PAGE
+from tests.bench.without import FILES, NO_DELAY, SCRIPT_SEARCH
 from tests.process import Service
 
 __all__ = ["ROWS"]
@@ -46,13 +46,13 @@ _LARGE_ANSWERS = 100
 _STORED = 5000
 _THUMBNAIL_BYTES = 25_000
 _SETTLED_SECONDS = 2
-_MALLOC = "glibc's malloc as it is vs as we set it"
+_MALLOC = "malloc with glibc's defaults vs with our settings"
 
 
 def pages() -> Iterator[Row]:
-    """Posts whose metadata comes from a page of 1 MB, compared with posts from the API."""
+    """Compare posts whose metadata comes from a page of 1 MB with posts from the API."""
     cpu: dict[str, list[float]] = {"reel": [], "pagereel": []}
-    searches: dict[str, list[float]] = {what: [] for what in ("nothing", SCRIPT_OF_A_PAGE)}
+    searches: dict[str, list[float]] = {what: [] for what in ("nothing", SCRIPT_SEARCH)}
     with InstagramProcess("--reel-bytes", str(REEL_BYTES)) as instagram:
         for turn in range(ROUNDS):
             for kind, seconds in cpu.items():
@@ -68,11 +68,14 @@ def pages() -> Iterator[Row]:
                 how = ["without", what]
                 seconds.append(seconds_a_post(how, shortcodes, instagram.environment).cpu)
     yield ratio(
-        "a new post by a page of 1 MB: CPU vs by the API", cpu["pagereel"], cpu["reel"], most=1.5
+        "a new post from a page of 1 MB: CPU vs from the API",
+        cpu["pagereel"],
+        cpu["reel"],
+        most=1.5,
     )
     yield ratio(
-        f"… a fetch by a page: CPU with {SCRIPT_OF_A_PAGE} taken out vs the full fetch",
-        searches[SCRIPT_OF_A_PAGE],
+        f"… a fetch from a page: CPU with {SCRIPT_SEARCH} disabled vs the full fetch",
+        searches[SCRIPT_SEARCH],
         searches["nothing"],
     )
     grown = _memory_after_pages(4)
@@ -91,11 +94,11 @@ def pages() -> Iterator[Row]:
 
 
 def one_post() -> Iterator[Row]:
-    """One client that asks for one new post after the other, compared with a plain loop."""
+    """Compare one client that requests new posts one by one with a plain loop."""
     hows = {
         "loop": ["peers.loop"],
         "fetch": ["without", "nothing"],
-        "delayed": ["without", PACKETS],
+        "delay": ["without", NO_DELAY],
     }
     times: dict[str, list[float]] = {what: [] for what in ("ours", *hows)}
     with InstagramProcess("--reel-bytes", str(REEL_BYTES)) as instagram:
@@ -113,14 +116,14 @@ def one_post() -> Iterator[Row]:
         "… the fetch alone, no server: time vs the plain loop", times["fetch"], times["loop"]
     )
     yield ratio(
-        f"… the fetch with {PACKETS} taken out: time vs the full fetch",
-        times["delayed"],
+        f"… the fetch with {NO_DELAY} disabled: time vs the full fetch",
+        times["delay"],
         times["fetch"],
     )
 
 
 def carousel() -> Iterator[Row]:
-    """A carousel of ten pictures at 50 ms latency of the CDN, four at a time and one by one."""
+    """Compare a carousel of ten pictures, with 50 ms of CDN latency, in parallel and one by one."""
     times: dict[str, list[float]] = {"": [], FILES: []}
     with InstagramProcess("--cdn-latency", _CDN_LATENCY) as instagram, scratch() as folder:
         for turn in range(ROUNDS):
@@ -131,14 +134,14 @@ def carousel() -> Iterator[Row]:
                     found = [f"ten-{turn}-{number}" for number in range(5)]
                     seconds.append(post_each(ours.url, shortcodes=found, clients=1, key=KEY))
     yield ratio(
-        "carousel of 10, 50 ms latency of the CDN: time vs one file after the other",
+        "carousel of 10, 50 ms of CDN latency: time vs files one by one",
         *times.values(),
         most=0.4,
     )
 
 
 def streams() -> Iterator[Row]:
-    """1,000 streams of events while a job of 100 posts runs: those of the job, and those of all."""
+    """Measure 1,000 event streams during a job of 100 posts: of the job, and of all events."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         instagram = stack.enter_context(InstagramProcess())
@@ -150,17 +153,17 @@ def streams() -> Iterator[Row]:
             created = ours.post("/jobs", {"urls": urls})
             shares.append(asyncio.run(_follow(ours, created.headers["Location"], stream)))
     alone, of_job, of_all = shares
-    for what, with_them in (("on a running job", of_job), ("on everything, beside one", of_all)):
+    for what, share in (("of a running job", of_job), ("of all events, during a job", of_all)):
         yield Row(
-            f"1,000 event streams {what} of 100 posts: of a core",
-            f"{with_them - alone:.1%} (the job itself {alone:.1%})",
+            f"1,000 streams {what} of 100 posts: share of a core",
+            f"{share - alone:.1%} (the job itself {alone:.1%})",
             "≤ 10 %",
-            with_them - alone <= 0.1,
+            share - alone <= 0.1,
         )
 
 
 def _memory_after_pages(turns: int, *, malloc: bool = True) -> list[float]:
-    """Resident memory after each of the *turns* of ``_PAGES`` posts, in MB."""
+    """Return the resident memory after each of *turns* batches of ``_PAGES`` posts, in MB."""
     with (
         InstagramProcess() as instagram,
         scratch() as folder,
@@ -175,7 +178,7 @@ def _memory_after_pages(turns: int, *, malloc: bool = True) -> list[float]:
 
 
 def _memory_after_large_answers(*, malloc: bool = True) -> float:
-    """Resident memory after API answers with more values than are read, in MB."""
+    """Return the resident memory after API answers with too many values, in MB."""
     with (
         InstagramProcess() as instagram,
         scratch() as folder,
@@ -189,7 +192,7 @@ def _memory_after_large_answers(*, malloc: bool = True) -> float:
 
 
 async def _follow(ours: Service, job_path: str, stream: str) -> float:
-    """The share of a core that *ours* takes while clients follow the *stream*, if any, of a job."""
+    """Return the share of a core that *ours* uses while clients follow *stream*, if not empty."""
     connector = aiohttp.TCPConnector(limit=0)
     async with aiohttp.ClientSession(connector=connector) as session:
         opened = asyncio.Semaphore(0)
@@ -225,7 +228,7 @@ async def _follow(ours: Service, job_path: str, stream: str) -> float:
 
 
 def first_view() -> Iterator[Row]:
-    """What a browser loads for the page of 5,000 posts until it has all that is in view."""
+    """Measure the bytes that a browser loads until the first view of 5,000 posts is complete."""
     with InstagramProcess() as instagram, scratch() as folder:
         with service(folder, instagram.environment) as seed:
             seed.scrape(url_of("reel-seed"))
@@ -234,19 +237,19 @@ def first_view() -> Iterator[Row]:
             sizes = asyncio.run(_loaded(ours.url))
     thumbnails = [size for url, size in sizes if "/thumbnail" in url]
     rest = sum(size for _, size in sizes) - sum(thumbnails)
-    # The stand-in's pictures are small: each counts as large as a thumbnail may be.
+    # The stand-in's pictures are small, so each counts with the largest size of a thumbnail.
     most = rest + len(thumbnails) * _THUMBNAIL_BYTES
     yield Row(
-        f"first view of the page with 5,000 posts: {len(thumbnails)} thumbnails of 25 kB, the rest",
-        f"{most / 1_000_000:.2f} MB, of which the rest {rest / 1_000_000:.2f} MB",
+        f"first view of the page with 5,000 posts: {len(thumbnails)} thumbnails of 25 kB, and more",
+        f"{most / 1_000_000:.2f} MB, {rest / 1_000_000:.2f} MB without thumbnails",
         "≤ 1 MB",
         0 < most <= 1_000_000 and len(thumbnails) > 0,
     )
 
 
 async def _loaded(url: str) -> list[tuple[str, int]]:
-    """The URLs that a browser of 1280 x 900 pixels loads for the page, and their bytes."""
-    asked: dict[str, str] = {}
+    """Return the URLs that a browser of 1280 x 900 pixels loads for the page, with their bytes."""
+    requested: dict[str, str] = {}
     sizes: list[tuple[str, int]] = []
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(
@@ -260,11 +263,11 @@ async def _loaded(url: str) -> list[tuple[str, int]]:
         await session.send("Network.enable")
         session.on(
             "Network.requestWillBeSent",
-            lambda event: asked.update({event["requestId"]: event["request"]["url"]}),
+            lambda event: requested.update({event["requestId"]: event["request"]["url"]}),
         )
         session.on(
             "Network.loadingFinished",
-            lambda event: sizes.append((asked[event["requestId"]], event["encodedDataLength"])),
+            lambda event: sizes.append((requested[event["requestId"]], event["encodedDataLength"])),
         )
         await page.goto(url)
         await page.locator("#grid img").last.wait_for()

@@ -1,4 +1,4 @@
-"""The rows about growth: more workers, more queries at a time, and what a job's post costs."""
+"""Rows about growth: more workers, more concurrent queries, and the cost of a job's post."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -39,8 +39,8 @@ _QUEUED = _JOBS * _POSTS_A_JOB
 _LONG_SECONDS = 600.0
 
 
-class _Place(NamedTuple):
-    """A Redis, a folder, and a replica that takes jobs for the workers."""
+class _Fleet(NamedTuple):
+    """A Redis, a folder, and a replica that accepts jobs for the workers."""
 
     redis: RedisServer
     environment: dict[str, str]
@@ -48,7 +48,7 @@ class _Place(NamedTuple):
     replica: Service
 
     def figures(self) -> dict[str, float]:
-        """What Redis counted so far."""
+        """Return what Redis has counted so far."""
         found: Any = self.redis.client.info()
         return {
             "commands": found["total_commands_processed"],
@@ -57,7 +57,7 @@ class _Place(NamedTuple):
         }
 
     def bytes_of(self, *keys: str) -> int:
-        """How much of Redis's memory these keys take."""
+        """Return how many bytes of Redis's memory the *keys* take."""
         redis: Any = self.redis.client
         return sum(redis.memory_usage(key, samples=0) or 0 for key in keys)
 
@@ -78,11 +78,11 @@ class _Place(NamedTuple):
 
 
 @contextmanager
-def _place() -> Iterator[_Place]:
+def _fleet() -> Iterator[_Fleet]:
     with scratch() as folder, ExitStack() as running:
         redis = running.enter_context(RedisServer(folder))
         instagram = running.enter_context(InstagramProcess("--latency", LATENCY))
-        # Our own limits must not interfere.
+        # The service's limits must not affect the measurements.
         environment = {
             **instagram.environment,
             "REDIS_URL": redis.url,
@@ -90,26 +90,26 @@ def _place() -> Iterator[_Place]:
             "MAX_JOBS": str(10 * _JOBS),
         }
         replica = running.enter_context(service(folder / "media", environment))
-        yield _Place(redis, environment, folder / "media", replica)
+        yield _Fleet(redis, environment, folder / "media", replica)
 
 
 def workers() -> Iterator[Row]:
-    """The posts of a job by 1, 2 and 4 workers.
+    """Measure posts of jobs with 1, 2 and 4 workers.
 
-    Each has so few threads that it waits for Instagram's latency, not for the cores.
+    Each worker has few threads, which makes Instagram's latency the limit, not the cores.
     """
     rates: dict[int, list[float]] = {1: [], 2: [], 4: []}
-    with _place() as place:
+    with _fleet() as fleet:
         for turn in range(ROUNDS):
             for number, found in rates.items():
                 few = {"SCRAPE_CONCURRENCY": str(_FEW_THREADS)}
-                with place.workers(number, **few):
+                with fleet.workers(number, **few):
                     name = f"{turn}-{number}"
-                    # A worker's first query finds out which source answers.
-                    place.finish(place.submit(f"warm-{name}", 8 * number))
+                    # A worker's first query determines which source answers.
+                    fleet.finish(fleet.submit(f"warm-{name}", 8 * number))
                     started = time.perf_counter()
-                    jobs = [place.submit(f"{name}-{one}", _POSTS_A_WORKER) for one in range(number)]
-                    place.finish(*jobs)
+                    jobs = [fleet.submit(f"{name}-{one}", _POSTS_A_WORKER) for one in range(number)]
+                    fleet.finish(*jobs)
                     found.append(number * _POSTS_A_WORKER / (time.perf_counter() - started))
     for number in (2, 4):
         ours = [rate / number for rate in rates[number]]
@@ -119,29 +119,29 @@ def workers() -> Iterator[Row]:
 
 
 def queued_posts() -> Iterator[Row]:
-    """1,000 queued posts of 40 jobs: how much of Redis they take, and how fast they are done."""
+    """Measure the memory and rate of 1,000 queued posts of 40 jobs."""
     few: list[float] = []
-    with _place() as place:
+    with _fleet() as fleet:
         started = time.perf_counter()
-        jobs = [place.submit(f"queued-{job}", _POSTS_A_JOB) for job in range(_JOBS)]
+        jobs = [fleet.submit(f"queued-{job}", _POSTS_A_JOB) for job in range(_JOBS)]
         submitting = time.perf_counter() - started
         keys = [f"scrapper:job:{job.removeprefix('/jobs/')}" for job in jobs]
-        memory = place.bytes_of(STREAM, *keys) / _JOBS
-        queued = place.figures()
-        with place.workers(4) as running:
+        memory = fleet.bytes_of(STREAM, *keys) / _JOBS
+        queued = fleet.figures()
+        with fleet.workers(4) as running:
             started = time.perf_counter()
-            place.finish(*jobs)
+            fleet.finish(*jobs)
             many = _QUEUED / (time.perf_counter() - started)
-            done = place.figures()
+            done = fleet.figures()
             cpu = sum(cpu_seconds(worker.pid) for worker in running) / _QUEUED
             for turn in range(ROUNDS):
                 started = time.perf_counter()
-                place.finish(place.submit(f"few-{turn}", _POSTS_A_JOB))
+                fleet.finish(fleet.submit(f"few-{turn}", _POSTS_A_JOB))
                 few.append(_POSTS_A_JOB / (time.perf_counter() - started))
             empty = 'queue_posts{state="waiting"} 0.0'
-            wait_for(lambda: empty in place.replica.get("/metrics").text, seconds=_LONG_SECONDS)
+            wait_for(lambda: empty in fleet.replica.get("/metrics").text, seconds=_LONG_SECONDS)
         a_post = {name: (done[name] - queued[name]) / _QUEUED for name in done}
-        kept = place.bytes_of(*keys) / _JOBS
+        kept = fleet.bytes_of(*keys) / _JOBS
     yield ratio(
         "1,000 queued posts of 40 jobs, 4 workers: rate vs 25 posts of 1 job",
         [many] * ROUNDS,
@@ -149,7 +149,7 @@ def queued_posts() -> Iterator[Row]:
     )
     yield Row("… posts a second, all processes on the same cores", f"{many:.0f}", "", None)
     yield Row("… CPU seconds of the workers per post", f"{cpu:.4f}", "", None)
-    yield Row("… a job of 25 posts submitted", f"{submitting / _JOBS * 1000:.1f} ms", "", None)
+    yield Row("… time to submit a job of 25 posts", f"{submitting / _JOBS * 1000:.1f} ms", "", None)
     yield Row("… memory of Redis per queued job of 25 posts", f"{memory / 1000:.1f} kB", "", None)
     yield Row("… memory of Redis per finished job of 25 posts", f"{kept / 1000:.1f} kB", "", None)
     yield Row("… commands of Redis per post", f"{a_post['commands']:.0f}", "", None)
@@ -158,9 +158,9 @@ def queued_posts() -> Iterator[Row]:
 
 
 def queries() -> Iterator[Row]:
-    """New posts with more and more queries at a time, beside a peer that streams posts through.
+    """Measure new posts with ever more concurrent queries, and with a peer that stores nothing.
 
-    A process's first query finds out alone which source answers, so it is sent in advance.
+    A process's first query runs alone to determine which source answers, so it is sent in advance.
     """
     rates: dict[str, list[float]] = {}
     p99: dict[str, list[float]] = {}
@@ -170,10 +170,10 @@ def queries() -> Iterator[Row]:
         warm = [f"reel-warm-{turn}-{number}" for number in range(max(_SLOTS))]
         post_each(url, shortcodes=warm, clients=len(warm), key=KEY)
 
-        def look() -> None:
+        def measure_health() -> None:
             p99.setdefault(what, []).append(wrk(f"{url}/health", connections=1, seconds=2).p99)
 
-        with in_background(look):
+        with in_background(measure_health):
             seconds = post_each(url, shortcodes=codes(POSTS, turn), clients=64, key=KEY)
         rates.setdefault(what, []).append(POSTS / seconds)
 
@@ -188,9 +188,7 @@ def queries() -> Iterator[Row]:
     for slots in _SLOTS:
         found = rates[str(slots)]
         allowed = [slots / float(LATENCY)] * ROUNDS
-        what = (
-            f"new posts, 64 clients, {slots} queries of 200 ms at a time: rate vs what they allow"
-        )
+        what = f"new posts, 64 clients, {slots} concurrent queries of 200 ms: rate vs the maximum"
         yield ratio(what, found, allowed, least=0.95 if slots == min(_SLOTS) else None)
         yield Row("… new posts a second", f"{median(found):.0f}", "", None)
         yield ratio(f"… rate vs {_STREAMING}", found, rates[_STREAMING])

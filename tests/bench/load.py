@@ -1,4 +1,4 @@
-"""The load: wrk and ab send the same request again and again, aiohttp different ones."""
+"""Generates load: wrk and ab repeat one request, aiohttp sends different ones."""
 
 import asyncio
 import re
@@ -18,7 +18,7 @@ _UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0}
 
 
 class Wrk(NamedTuple):
-    """What wrk measured: requests per second, their number, and latencies in seconds."""
+    """The results of wrk: requests per second, number of requests, and latencies in seconds."""
 
     rate: float
     requests: int
@@ -29,9 +29,9 @@ class Wrk(NamedTuple):
 def wrk(
     url: str, *, connections: int, seconds: int, body: str = "", key: str = "", numbers: int = 0
 ) -> Wrk:
-    """Send one request over and over; POST with a *body*, else GET.
+    """Repeat one request for some *seconds*: a POST with *body*, or a GET without one.
 
-    With *numbers*, ``%d`` in the *body* is a random number below that in each request.
+    With *numbers*, ``%d`` in *body* is replaced by a random number below it in each request.
 
     Raises:
         RuntimeError: some responses were errors.
@@ -67,7 +67,7 @@ def wrk(
 
 
 def post_each(*bases: str, shortcodes: Iterable[str], clients: int, key: str = "") -> float:
-    """Ask for each post once, with *clients* clients over all *bases*; returns the seconds.
+    """Request each post once, with *clients* clients spread over *bases*; return the seconds taken.
 
     Raises:
         RuntimeError: a response was not 200.
@@ -91,9 +91,10 @@ def post_each(*bases: str, shortcodes: Iterable[str], clients: int, key: str = "
 def post_at_once(
     base: str, shortcode: str, *, clients: int, key: str = "", requests: int = 0
 ) -> float:
-    """Ask for one post with *clients* at once, with ab; returns the slowest response's seconds.
+    """Request one post with *clients* clients at once, with ab; return the slowest one's seconds.
 
-    Each asks once, or all of them *requests* times, over persistent connections.
+    Each client sends one request. With *requests*, the clients send this many in all, over
+    persistent connections.
 
     Raises:
         RuntimeError: some responses were errors.
@@ -107,7 +108,7 @@ def post_at_once(
         command += [f"{base}/scrape"]
         text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     slowest = re.search(r"^Total:.*\s(\d+)$", text, re.MULTILINE)
-    # ab counts a response of another length as failed, such as the one with "cached": false.
+    # ab counts a response of another length as failed, such as one with "cached": false.
     errors = re.search(r"Non-2xx responses:\s+(\d+)", text)
     if errors or not slowest:
         raise RuntimeError(text)

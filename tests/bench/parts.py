@@ -1,6 +1,6 @@
-"""The parts that serve a stored post, each with and without its optimisation, in one process.
+"""Measures the parts that serve a stored post, each with and without its optimisation.
 
-Over sockets, the machine's noise hides savings of a few microseconds; here it does not.
+All run in one process. Over sockets, noise would hide savings of a few microseconds.
 """
 
 import io
@@ -42,13 +42,13 @@ _LINE = {
 }
 
 
-def _answer(manifest: dict[str, Any], root: Path) -> tuple[Work, Work]:
+def _response(manifest: dict[str, Any], root: Path) -> tuple[Work, Work]:
     post = Post.from_manifest(manifest)
     rendered = RenderedPost.of(post, root)
-    asked = {"original_url": post.original_url, "kept": False, "cached": True}
+    fields = {"original_url": post.original_url, "kept": False, "cached": True}
     return (
-        lambda: rendered.to_json(**asked),  # type: ignore[arg-type]
-        lambda: RenderedPost.of(post, root).to_json(**asked),  # type: ignore[arg-type]
+        lambda: rendered.to_json(**fields),  # type: ignore[arg-type]
+        lambda: RenderedPost.of(post, root).to_json(**fields),  # type: ignore[arg-type]
     )
 
 
@@ -115,21 +115,21 @@ def _addresses(_manifest: dict[str, Any], _root: Path) -> tuple[Work, Work]:
 
 
 PARTS: dict[str, Callable[[dict[str, Any], Path], tuple[Work, Work]]] = {
-    "the response rendered in advance": _answer,
-    "a log line by orjson": _line,
+    "a pre-rendered response": _response,
+    "a log line with orjson": _line,
     "cached loggers": _logger,
-    "request IDs by a cheaper random generator": _request_ids,
-    "a log line's timestamp by orjson": _times,
+    "request IDs from a cheaper random generator": _request_ids,
+    "a log line's timestamp with orjson": _times,
     "headers merged in one call": _headers,
     "cached histogram series": _series,
     "cached URLs": _urls,
     "cached addresses": _addresses,
 }
-"""Each makes, from a post's manifest and the media root, the pair (with, without)."""
+"""Functions of a post's manifest and the media root that return the pair (with, without)."""
 
 
 def seconds_of(pair: tuple[Work, Work], rounds: int) -> Iterator[tuple[float, float]]:
-    """For each round, the CPU seconds of one call with the optimisation, and without it."""
+    """Yield for each round the CPU seconds of one call with the optimisation, and without it."""
     for _ in range(rounds):
         times = []
         for work in pair:

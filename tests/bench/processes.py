@@ -1,4 +1,4 @@
-"""Starts and stops the measured processes, and reads the CPU and memory that they used."""
+"""Starts and stops the measured processes, and reads their CPU time and memory."""
 
 import json
 import os
@@ -26,7 +26,7 @@ __all__ = [
     "streaming",
 ]
 
-# Our own limits must not interfere: they are not what is measured.
+# The service's limits must not affect the measurements.
 _UNLIMITED = {
     "API_KEY": "key",
     "RATE_LIMIT_MAX_REQUESTS": "1000000000",
@@ -36,7 +36,7 @@ _UNLIMITED = {
 
 
 class InstagramProcess:
-    """The stand-in for Instagram in a process of its own."""
+    """The stand-in for Instagram in a separate process."""
 
     def __init__(self, *arguments: str) -> None:
         self._process = subprocess.Popen(
@@ -56,7 +56,7 @@ class InstagramProcess:
         self._process.wait()
 
     def counters(self, command: str = "counters") -> dict[str, int]:
-        """Requests and connections since the last ``reset``."""
+        """Send *command*; return the counts of requests and connections since ``reset``."""
         assert self._process.stdin
         self._process.stdin.write(command + "\n")
         self._process.stdin.flush()
@@ -77,10 +77,10 @@ def service(
     malloc: bool = True,
     python_path: Path | None = None,
 ) -> Iterator[Service]:
-    """The service with all middlewares, while another process reads its log from a pipe.
+    """Run the service with all middlewares, while another process reads its log from a pipe.
 
-    *without* names one of the optimisations that :mod:`tests.bench.without` can take out. If
-    *malloc* is false, malloc works as glibc sets it up.
+    *without* names an optimisation that :mod:`tests.bench.without` disables. If *malloc* is false,
+    malloc has glibc's default settings.
     """
     module = ("tests.bench.without", without) if without else ("scrapper",)
     started = Service(
@@ -99,7 +99,7 @@ def service(
 
 @contextmanager
 def bare(file: Path) -> Iterator[tuple[str, int]]:
-    """The bare aiohttp server: its URL and process ID."""
+    """Run the bare aiohttp server, and yield its URL and process ID."""
     port = free_port()
     command = [sys.executable, "-m", "tests.bench.peers.bare", str(port), str(file)]
     with _running(command, dict(os.environ), f"http://127.0.0.1:{port}", "/file") as pid:
@@ -110,7 +110,7 @@ def bare(file: Path) -> Iterator[tuple[str, int]]:
 def flask(
     media_root: Path, environment: Mapping[str, str], workers: int
 ) -> Iterator[tuple[str, int]]:
-    """Flask and Instaloader under gunicorn: its URL and the ID of the workers' parent."""
+    """Run Flask and Instaloader under gunicorn; yield the URL and the parent's process ID."""
     port = free_port()
     media_root.mkdir(parents=True, exist_ok=True)
     gunicorn = shutil.which("gunicorn", path=str(Path(sys.executable).parent))
@@ -124,7 +124,7 @@ def flask(
 
 @contextmanager
 def streaming(environment: Mapping[str, str]) -> Iterator[str]:
-    """The downloader that stores nothing: the URL."""
+    """Run the downloader that stores nothing, and yield its URL."""
     port = free_port()
     command = [sys.executable, "-m", "tests.bench.peers.streaming", str(port)]
     with _running(command, {**os.environ, **environment}, f"http://127.0.0.1:{port}", "/health"):
@@ -132,18 +132,18 @@ def streaming(environment: Mapping[str, str]) -> Iterator[str]:
 
 
 def cpu_seconds(pid: int) -> float:
-    """User and system time of a process so far."""
-    # The clock that clock_getcpuclockid(3) returns: psutil's counts hundredths of a second.
+    """Return the user and system time of a process so far, in seconds."""
+    # The clock ID of clock_getcpuclockid(3). psutil has a resolution of only 10 ms.
     return time.clock_gettime(~pid << 3 | 2)
 
 
 def memory_mb(pid: int) -> float:
-    """Resident memory of a process, in MB of a million bytes."""
+    """Return the resident memory of a process, in MB of a million bytes."""
     return float(psutil.Process(pid).memory_info().rss) / 1e6
 
 
 def shared_memory_mb(pid: int) -> float:
-    """Memory of a process and its children in MB; of pages that n processes share, an nth."""
+    """Return the proportional set size (PSS) of a process and its children, in MB."""
     parent = psutil.Process(pid)
     processes = (parent, *parent.children(recursive=True))
     return sum(float(process.memory_full_info().pss) for process in processes) / 1e6
@@ -154,7 +154,7 @@ def _running(
     command: list[str], environment: Mapping[str, str], url: str, path: str
 ) -> Iterator[int]:
     process = subprocess.Popen(command, env=dict(environment), stdout=subprocess.PIPE)
-    # The service's log is read, too.
+    # Another process reads the output, as with the service.
     reader = subprocess.Popen(["cat"], stdin=process.stdout, stdout=subprocess.DEVNULL)
     try:
         wait_for_answer(url + path)

@@ -1,7 +1,7 @@
 """The rows of the table: what is measured, what it is compared with, and the goal.
 
-A ratio compares figures from the same run only. Pairs are measured A B A B; the ratio is that of
-the two medians, and its spread is that of the single rounds' ratios.
+A ratio compares only figures from the same run. Both sides are measured in turn (A B A B). The
+ratio is that of the two medians; its range is that of the single rounds.
 """
 
 import json
@@ -48,11 +48,11 @@ from tests.bench.table import (
     url_of,
 )
 from tests.bench.without import (
-    APART,
     CATALOGUE,
     INDEX,
+    LIMITS,
     OF_A_FETCH,
-    OF_AN_ANSWER,
+    OF_A_RESPONSE,
     SCRIPTS,
 )
 from tests.process import Service, wait_for
@@ -63,7 +63,7 @@ __all__ = ["ROWS", "Seconds", "seconds_a_post", "settle"]
 _BIG_BYTES = 100_000_000
 _FEW_THREADS = 2
 _MANY = 50_000
-# Until 200 requests that come at once are accepted, and the downloads have begun.
+# By then 200 simultaneous requests have been accepted, and the downloads have begun.
 _BURST_SECONDS = 2.0
 _VARIANTS: dict[str, dict[str, str]] = {
     "all": {},
@@ -73,9 +73,9 @@ _VARIANTS: dict[str, dict[str, str]] = {
 
 
 def stored_post() -> Iterator[Row]:
-    """A stored post through all the middlewares, compared with a bare handler and Flask.
+    """Compare a stored post through all middlewares with a bare handler and with Flask.
 
-    Also with parts of the service turned off, which shows what each costs.
+    Also measure it with parts of the service disabled, to show the cost of each.
     """
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -103,7 +103,7 @@ def stored_post() -> Iterator[Row]:
         for process in running.values():
             process.terminate()
         for turn in range(ROUNDS):
-            # A new Flask each round: after 200 queries Instaloader would sleep for minutes.
+            # Each round starts Flask anew: Instaloader sleeps for minutes after 200 queries.
             with flask(folder / f"flask{turn}", environment, 4) as (url, _):
                 rates["flask health"].append(wrk(f"{url}/health", connections=64, seconds=2).rate)
                 post_each(url, shortcodes=["reel-stored"], clients=1)
@@ -125,13 +125,12 @@ def stored_post() -> Iterator[Row]:
 
 
 def optimisations() -> Iterator[Row]:
-    """CPU for a stored post with each optimisation taken out, compared with the full service.
+    """Measure the CPU for a stored post with each optimisation disabled.
 
-    The index is measured with a single client, because clients that ask at the same time share one
-    disk lookup.
+    The index is measured with one client, because concurrent clients share one disk lookup.
     """
     one: dict[str, list[float]] = {"": [], INDEX: []}
-    cpu: dict[str, list[float]] = {what: [] for what in ("", *OF_AN_ANSWER)}
+    cpu: dict[str, list[float]] = {what: [] for what in ("", *OF_A_RESPONSE)}
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         instagram = stack.enter_context(InstagramProcess())
@@ -142,7 +141,7 @@ def optimisations() -> Iterator[Row]:
         for process in running.values():
             process.scrape(url_of("reel-stored"))
         body = json.dumps({"url": url_of("reel-stored")})
-        # Many short rounds: the differences are small compared with the noise.
+        # Many short rounds, because the differences are small compared with the noise.
         for _ in range(3 * ROUNDS):
             for what, used in cpu.items():
                 process = running[what]
@@ -155,14 +154,14 @@ def optimisations() -> Iterator[Row]:
                 url = f"{running[what].url}/scrape"
                 rates.append(wrk(url, connections=1, seconds=1, body=body, key=KEY).rate)
     yield ratio(f"stored post, one client: rate with vs without {INDEX}", *one.values())
-    for what in OF_AN_ANSWER:
+    for what in OF_A_RESPONSE:
         yield ratio(
-            f"stored post: CPU with {what} taken out vs the full service", cpu[what], cpu[""]
+            f"stored post: CPU with {what} disabled vs the full service", cpu[what], cpu[""]
         )
 
 
 def parts() -> Iterator[Row]:
-    """The parts of a response by themselves, and what share of its CPU each one saves."""
+    """Measure the parts of a response separately, and the share of its CPU that each saves."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         instagram = stack.enter_context(InstagramProcess())
@@ -187,11 +186,11 @@ def parts() -> Iterator[Row]:
 
 
 def new_posts() -> Iterator[Row]:
-    """200 different reels, 64 clients, 200 ms latency, compared with Flask.
+    """Compare 200 different reels, with 64 clients and 200 ms latency, with Flask.
 
-    Also with one slot for a query and the downloads after it, instead of separate bounds.
+    Also measure them with one slot for a query and its downloads, instead of separate limits.
     """
-    rates: dict[str, list[float]] = {what: [] for what in ("", APART, "one", "four")}
+    rates: dict[str, list[float]] = {what: [] for what in ("", LIMITS, "one", "four")}
     cpu, connections, queries = [], [], []
     with InstagramProcess("--latency", LATENCY, "--reel-bytes", str(REEL_BYTES)) as instagram:
         environment = instagram.environment
@@ -204,16 +203,16 @@ def new_posts() -> Iterator[Row]:
                 counted = instagram.counters()
                 connections.append(counted["connections"])
                 queries.append(counted["most_queries"])
-            with scratch() as folder, service(folder, environment, without=APART) as running:
-                rates[APART].append(_new_posts_a_second(running.url, POSTS // 2, turn))
-            # The slower peers get fewer posts: only the rate counts.
+            with scratch() as folder, service(folder, environment, without=LIMITS) as running:
+                rates[LIMITS].append(_new_posts_a_second(running.url, POSTS // 2, turn))
+            # The slower peers get fewer posts, because only the rate counts.
             for peer, workers, posts in (("one", 1, 20), ("four", 4, 60)):
                 with scratch() as folder, flask(folder, environment, workers) as (url, _):
                     rates[peer].append(_new_posts_a_second(url, posts, turn))
     yield ratio("new posts: rate vs Flask with 1 worker", rates[""], rates["one"], least=6)
     yield ratio("new posts: rate vs Flask with 4 workers", rates[""], rates["four"], least=1.5)
-    yield ratio(f"… with {APART} taken out: rate vs the full service", rates[APART], rates[""])
-    yield Row("… queries at a time, at most", str(max(queries)), "≤ 8", max(queries) <= 8)
+    yield ratio(f"… with {LIMITS} disabled: rate vs the full service", rates[LIMITS], rates[""])
+    yield Row("… concurrent queries, at most", str(max(queries)), "≤ 8", max(queries) <= 8)
     yield Row("… CPU seconds per post", f"{median(cpu):.4f}", "", None)
     yield Row(
         "… TLS connections for 200",
@@ -224,28 +223,28 @@ def new_posts() -> Iterator[Row]:
 
 
 def fetches() -> Iterator[Row]:
-    """A fetch alone, with no server: compared with less, and with its optimisations taken out."""
-    less = {
+    """Compare a fetch without the server with simpler programs, and without its optimisations."""
+    simpler = {
         "a plain loop": ["peers.loop"],
         "Instaloader alone, over persistent connections": ["peers.bare_instaloader"],
     }
-    cpu: dict[str, list[float]] = {what: [] for what in (*less, *OF_A_FETCH)}
+    cpu: dict[str, list[float]] = {what: [] for what in (*simpler, *OF_A_FETCH)}
     with InstagramProcess("--reel-bytes", str(REEL_BYTES)) as instagram:
         for turn in range(2 * ROUNDS):
             for what, seconds in cpu.items():
-                how = less.get(what, ["without", what])
+                how = simpler.get(what, ["without", what])
                 found = codes(POSTS // 4, turn)
                 seconds.append(seconds_a_post(how, found, instagram.environment).cpu)
     full = cpu.pop("nothing")
     for what, seconds in cpu.items():
-        if what in less:
+        if what in simpler:
             yield ratio(f"a fetch: CPU vs {what}", full, seconds)
         else:
-            yield ratio(f"a fetch: CPU with {what} taken out vs the full fetch", seconds, full)
+            yield ratio(f"a fetch: CPU with {what} disabled vs the full fetch", seconds, full)
 
 
 def one_post_for_all() -> Iterator[Row]:
-    """1,000 clients ask for one new post at once, compared with its fetch for one client."""
+    """Compare a new post that 1,000 clients request at once with one that one client requests."""
     slowest: list[float] = []
     alone: list[float] = []
     stored: list[float] = []
@@ -277,11 +276,11 @@ def one_post_for_all() -> Iterator[Row]:
 
 
 def health() -> Iterator[Row]:
-    """/health while all threads work and 200 posts wait, compared with an idle service.
+    """Compare /health while all threads work and 200 posts wait with /health of an idle service.
 
-    Measured with a CDN that sends 1 MB/s, as over a network, at loopback's speed, where the threads
-    and the stand-in fill both cores, and with pages of 1 MB. A bare server right after shows how
-    much of the delay is the machine's.
+    Measured with a CDN that sends 1 MB/s, as over a network; at the speed of loopback, where the
+    threads and the stand-in use both cores; and with pages of 1 MB. A bare server, measured right
+    after, shows how much of the delay is due to the machine.
     """
     cases = {
         "busy at 1 MB/s per download": "slow",
@@ -307,7 +306,7 @@ def health() -> Iterator[Row]:
     for what, peers in beside.items():
         yield ratio(f"/health p99: {what} vs idle", p99[what], idle, most=3)
         yield milliseconds("… itself", p99[what])
-        yield ratio("… bare aiohttp's right after, in the same burst, vs idle", peers, idle)
+        yield ratio("… of bare aiohttp right after, in the same burst, vs idle", peers, idle)
     yield milliseconds("/health p99 when idle", idle)
 
 
@@ -320,7 +319,7 @@ def _health_p99(url: str) -> float:
 
 
 def imports() -> Iterator[Row]:
-    """What each import of the service adds to its memory, and what it saves by leaving some out."""
+    """Measure the memory that each import of the service takes, and that of omitted imports."""
     names = tuple(_IMPORTS)
     before = 0.0
     for name, now in zip(names, _memory_after(*names, left_out=_LEFT_OUT), strict=True):
@@ -333,7 +332,7 @@ def imports() -> Iterator[Row]:
 
 
 def memory() -> Iterator[Row]:
-    """Memory when idle, while eight large videos arrive, and after 10,000 responses."""
+    """Measure memory when idle, while eight large videos arrive, and after 10,000 responses."""
     with (
         tempfile.TemporaryDirectory() as name,
         InstagramProcess("--reel-bytes", str(_BIG_BYTES)) as instagram,
@@ -345,7 +344,7 @@ def memory() -> Iterator[Row]:
         idle = memory_mb(ours.pid)
         yield Row("memory when idle", f"{idle:.1f} MB", "", None)
         yield ratio(
-            "… vs Flask with 1 worker, shared pages divided by those who share them",
+            "… vs Flask with 1 worker (PSS)",
             [shared_memory_mb(ours.pid)],
             [shared_memory_mb(flask_pid)],
             most=_IDLE_TO_FLASK,
@@ -373,7 +372,7 @@ def memory() -> Iterator[Row]:
 
 
 def start() -> Iterator[Row]:
-    """The time from the command to the first /health, compared with the imports alone."""
+    """Compare the time from the command to the first /health with the imports alone."""
     ours: list[float] = []
     libraries: list[float] = []
     with tempfile.TemporaryDirectory() as name, InstagramProcess() as instagram:
@@ -381,7 +380,7 @@ def start() -> Iterator[Row]:
             seed.scrape(url_of("reel-seed"))
         multiply(Path(name), _MANY)
         with service(Path(name), {}) as first:
-            # The catalogue is made once.
+            # The catalogue is built once.
             first.get("/posts?q=nothing")
         for _ in range(2 * ROUNDS):
             started = time.perf_counter()
@@ -390,7 +389,7 @@ def start() -> Iterator[Row]:
                 ours.append(time.perf_counter() - started)
             libraries.append(_import_seconds(_LIBRARIES, left_out=_LEFT_OUT))
     yield ratio(
-        "start to first /health, 50,000 posts stored, vs importing the libraries it needs",
+        "start to first /health, 50,000 posts stored, vs importing the libraries alone",
         ours,
         libraries,
         most=1.4,
@@ -399,7 +398,7 @@ def start() -> Iterator[Row]:
 
 
 def media() -> Iterator[Row]:
-    """A file of 100 MB for 8 clients, compared with a bare FileResponse."""
+    """Compare a file of 100 MB for 8 clients with a bare FileResponse."""
     ours, limit = [], []
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -415,9 +414,9 @@ def media() -> Iterator[Row]:
 
 
 def replicas() -> Iterator[Row]:
-    """New posts by 1, 2 and 4 replicas over one Redis, and what Redis costs for a stored post.
+    """Measure new posts by 1, 2 and 4 replicas with one Redis, and its cost for a stored post.
 
-    Each replica has so few threads that they wait for Instagram's latency, not for the cores.
+    Each replica has few threads, which makes Instagram's latency the limit, not the cores.
     """
     rates: dict[int, list[float]] = {1: [], 2: [], 4: []}
     stored: dict[str, list[float]] = {what: [] for what in ("with", "without", SCRIPTS)}
@@ -431,7 +430,7 @@ def replicas() -> Iterator[Row]:
             for _ in range(max(rates))
         ]
         urls = [process.url for process in running]
-        # To warm up: a thread's first post opens its connections, and reads the start page.
+        # Warm up: a thread's first post opens its connections and reads the start page.
         warm = [f"reel-warm-{post}" for post in range(8 * len(urls))]
         post_each(*urls, shortcodes=warm, clients=len(warm), key=KEY)
         for turn in range(ROUNDS):
@@ -463,7 +462,10 @@ def replicas() -> Iterator[Row]:
 
 
 def many_posts() -> Iterator[Row]:
-    """A listing among 50,000 and among 12 posts, also without the catalogue; the loop in sweeps."""
+    """Compare a listing of 50,000 posts with one of 12; measure it without the catalogue, too.
+
+    Also measure the slowest /health during sweeps.
+    """
     listings: dict[str, list[float]] = {"few": [], "many": []}
     one: dict[str, list[float]] = {"": [], CATALOGUE: []}
     with ExitStack() as stack:
@@ -485,7 +487,7 @@ def many_posts() -> Iterator[Row]:
             with service(folder / "many", seldom, without=without) as listing:
                 settle(listing)
                 times += [_seconds_a_listing(listing, clients=1) for _ in range(ROUNDS)]
-        # One sweep per second, so that each run of wrk sees some.
+        # One sweep per second, so that several happen during each run of wrk.
         often = {**instagram.environment, "MEDIA_CLEANUP_INTERVAL_SECONDS": "1"}
         with service(folder / "many", often) as sweeping:
             longest = max(
@@ -499,7 +501,7 @@ def many_posts() -> Iterator[Row]:
         most=1.2,
     )
     yield ratio(
-        f"GET /posts of 50,000 with {CATALOGUE} taken out, one client: time vs the full service",
+        f"GET /posts of 50,000 with {CATALOGUE} disabled, one client: time vs the full service",
         one[CATALOGUE],
         one[""],
     )
@@ -519,7 +521,7 @@ def settle(running: Service) -> None:
 
 
 def _seconds_a_listing(running: Service, *, clients: int = 16) -> float:
-    """The time of all listings together, divided by their number, while *clients* ask."""
+    """Return the time per listing, as the inverse of the rate with *clients* clients."""
     url = f"{running.url}/posts?limit=12"
     return 1 / wrk(url, connections=clients, seconds=2, key=KEY).rate
 
@@ -545,15 +547,15 @@ ROWS: dict[str, Callable[[], Iterator[Row]]] = {
 
 _LEFT_OUT = ("rich", "charset_normalizer")
 _IMPORTS = {
-    "sys": "Python itself, and what measures here",
+    "sys": "Python itself, and the measurement",
     "argparse": "for the command line",
     "asyncio": "the event loop, with TLS",
     "aiohttp.web": "the server",
     "requests": "for Instaloader",
-    "instaloader": "for what it knows of Instagram",
+    "instaloader": "for Instagram's API",
     "structlog": "for log lines",
-    "aiofiles.os": "for a check of the disk",
-    "pydantic": "for checks of bodies and the API's description",
+    "aiofiles.os": "for checks of the disk",
+    "pydantic": "for validation, and the description of the API",
     "pydantic_settings": "for settings",
     "orjson": "for JSON",
     "prometheus_client": "for metrics",
@@ -564,28 +566,28 @@ _IMPORTS = {
     "standardwebhooks": "for signatures",
     "scrapper.commands.serve": "the service's own modules",
 }
-"""Imports of an idle service in their order, and who needs each."""
-# 1.16 when the goal was set, and some noise.
+"""The imports of an idle service in order, each with its purpose."""
+# It was 1.16 when the goal was set; the rest is for noise.
 _IDLE_TO_FLASK = 1.18
 _LIBRARIES = "aiohttp.web, instaloader, structlog, aiofiles.os, pydantic_settings, orjson"
 
 
 class Seconds(NamedTuple):
-    """What a post took."""
+    """The CPU and wall-clock seconds of one post."""
 
     cpu: float
     wall: float
 
 
 def seconds_a_post(how: list[str], shortcodes: list[str], environment: dict[str, str]) -> Seconds:
-    """What a module of the benchmark needs per post, not counting its start."""
+    """Return the seconds that a module of the benchmark takes per post, without its start."""
     module, *options = how
     with scratch() as folder:
         command = [sys.executable, "-m", f"tests.bench.{module}", *options]
         command += [str(folder), *shortcodes]
         environment = {**os.environ, **environment}
         done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True)
-    # Its log lines, if there are any, come first.
+    # Log lines, if any, come first.
     *_, cpu, wall = done.stdout.split()
     return Seconds(float(cpu) / len(shortcodes), float(wall) / len(shortcodes))
 
@@ -598,7 +600,7 @@ def _import_seconds(modules: str, left_out: Sequence[str] = ()) -> float:
 
 
 def _memory_after(*modules: str, left_out: Sequence[str] = ()) -> list[float]:
-    """Resident memory of a new process after the import of each of the *modules*, in MB."""
+    """Return the resident memory of a new process after each import of *modules*, in MB."""
     code = f"{_without(left_out)}import importlib, psutil\nfor name in {modules}:\n"
     code += " importlib.import_module(name)\n print(psutil.Process().memory_info().rss)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
@@ -606,7 +608,7 @@ def _memory_after(*modules: str, left_out: Sequence[str] = ()) -> list[float]:
 
 
 def _without(modules: Sequence[str]) -> str:
-    """Python code that hides these *modules* from libraries that can do without them."""
+    """Return Python code that hides optional *modules* from the libraries that import them."""
     if not modules:
         return ""
     return (
@@ -617,7 +619,7 @@ def _without(modules: Sequence[str]) -> str:
 
 @contextmanager
 def _sampling(pid: int) -> Iterator[list[float]]:
-    """The process's memory, sampled every 20 ms while the block runs."""
+    """Yield a list that gets the process's memory every 20 ms during the block."""
     samples: list[float] = [memory_mb(pid)]
     stop = threading.Event()
 

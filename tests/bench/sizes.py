@@ -1,4 +1,4 @@
-"""Rows about sizes: what more stored posts, more clients and many events cost."""
+"""Rows about sizes: the cost of more stored posts, more clients and many events."""
 
 import json
 import tempfile
@@ -12,7 +12,7 @@ from tests.bench.load import post_at_once, post_each, wrk
 from tests.bench.processes import InstagramProcess, cpu_seconds, service
 from tests.bench.rows import settle
 from tests.bench.table import KEY, ROUNDS, Row, finish, multiply, ratio, url_of
-from tests.bench.without import COLLECTIONS, TOGETHER
+from tests.bench.without import COLLECTIONS, READS
 from tests.process import Service, wait_for
 
 __all__ = ["ROWS"]
@@ -21,7 +21,7 @@ _SIZES = (100, 1_000, 10_000, 50_000)
 _CLIENTS = (1, 64, 1_000, 4_000)
 _JOBS, _POSTS_A_JOB = (1, 5, 25), 20
 _TURNS = 10
-_ANSWERS = 4_000
+_RESPONSES = 4_000
 _EVENTS = 1_000
 _OWN_SECONDS = 0.01
 _NOTING = """
@@ -39,13 +39,13 @@ def post_stored(post):
 
 
 def posts() -> Iterator[Row]:
-    """What a listing after a new post, a mark and a stored answer cost among more and more posts.
+    """Measure a listing after a new post, a mark, and a stored post with ever more posts stored.
 
-    CPU of the service. The answers are those of posts taken at random.
+    Figures are CPU times of the service. The stored posts are chosen at random.
     """
     listings: dict[int, list[float]] = {}
     marks: dict[int, list[float]] = {}
-    answers: dict[int, list[float]] = {}
+    responses: dict[int, list[float]] = {}
     one: dict[int, list[float]] = {}
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -69,13 +69,15 @@ def posts() -> Iterator[Row]:
                 marks.setdefault(size, []).append(_cpu(ours, mark))
         for _ in range(ROUNDS):
             for size, ours in running.items():
-                answers.setdefault(size, []).append(_answer(ours, "copy-%d", numbers=size - 1))
-                one.setdefault(size, []).append(_answer(ours, "reel-seed"))
+                responses.setdefault(size, []).append(
+                    _cpu_per_response(ours, "copy-%d", numbers=size - 1)
+                )
+                one.setdefault(size, []).append(_cpu_per_response(ours, "reel-seed"))
         most = max(_SIZES)
         running[most].kill()
-        with service(folder / str(most), seldom, without=TOGETHER) as other:
+        with service(folder / str(most), seldom, without=READS) as other:
             settle(other)
-            without = [_answer(other, "copy-%d", numbers=most - 1) for _ in range(ROUNDS)]
+            without = [_cpu_per_response(other, "copy-%d", numbers=most - 1) for _ in range(ROUNDS)]
     for size in _SIZES[1:]:
         few = _SIZES[0]
         goal = 2 if size == most else None
@@ -90,16 +92,16 @@ def posts() -> Iterator[Row]:
         )
     for size in _SIZES:
         yield ratio(
-            f"stored answer, one of {size:,} at random: CPU vs one post",
-            answers[size],
+            f"stored post, a random one of {size:,}: CPU vs always the same",
+            responses[size],
             one[size],
             most=2 if size == most else None,
         )
-    yield ratio(f"… with {TOGETHER} taken out: CPU vs the full service", without, answers[most])
+    yield ratio(f"… with {READS} disabled: CPU vs the full service", without, responses[most])
 
 
 def clients() -> Iterator[Row]:
-    """The CPU of a stored answer with more and more connections."""
+    """Measure the CPU of a response for a stored post with a growing number of connections."""
     times: dict[int, list[float]] = {number: [] for number in _CLIENTS}
     without: list[float] = []
     most = max(_CLIENTS)
@@ -116,17 +118,17 @@ def clients() -> Iterator[Row]:
             running.scrape(url_of("reel-seed"))
         for _ in range(ROUNDS):
             for number, found in times.items():
-                found.append(_answer_to(number, ours))
-            without.append(_answer_to(most, other))
+                found.append(_cpu_with_clients(number, ours))
+            without.append(_cpu_with_clients(most, other))
     for number in _CLIENTS[2:]:
         goal = 1.5 if number == most else None
-        what = f"stored answer, {number:,} connections: CPU vs 64"
+        what = f"stored post, {number:,} connections: CPU vs 64"
         yield ratio(what, times[number], times[64], most=goal)
-    yield ratio(f"… with {COLLECTIONS} taken out: CPU vs the full service", without, times[most])
+    yield ratio(f"… with {COLLECTIONS} disabled: CPU vs the full service", without, times[most])
 
 
 def jobs() -> Iterator[Row]:
-    """The CPU of a post by more and more jobs at the same time, in one process."""
+    """Measure the CPU of a post with a growing number of concurrent jobs in one process."""
     times: dict[int, list[float]] = {number: [] for number in _JOBS}
     with (
         tempfile.TemporaryDirectory() as name,
@@ -140,18 +142,18 @@ def jobs() -> Iterator[Row]:
                 found.append(used / (number * _POSTS_A_JOB))
     for number in _JOBS[1:]:
         goal = 1.2 if number == _JOBS[-1] else None
-        what = f"posts by {number} jobs at once: CPU of each vs 1 job"
+        what = f"posts of {number} concurrent jobs: CPU of each vs 1 job"
         yield ratio(what, times[number], times[1], most=goal)
 
 
 def plugins() -> Iterator[Row]:
-    """How far a plugin keeps up with posts that are stored at full speed.
+    """Measure how well a plugin keeps up with posts that are stored at full speed.
 
-    One plugin takes no time itself, another takes some.
+    The calls of one plugin take no time, those of another take some.
     """
     seconds, meanwhile, *_ = _follow(0)
     yield Row(
-        f"a plugin while {_EVENTS / seconds:.0f} posts a second are stored",
+        f"calls of a plugin while {_EVENTS / seconds:.0f} posts a second are stored",
         f"{meanwhile / seconds:.0f} a second",
         "≥ 50, or all",
         meanwhile / seconds >= min(50, 0.9 * _EVENTS / seconds),
@@ -159,7 +161,7 @@ def plugins() -> Iterator[Row]:
     *_, total, own = _follow(_OWN_SECONDS)
     yield ratio(
         f"1,000 posts at once, a plugin that takes {own / _EVENTS * 1000:.0f} ms for each: time "
-        "until it has all vs its own",
+        "until the last call vs the calls alone",
         [total],
         [own],
         most=2,
@@ -167,10 +169,10 @@ def plugins() -> Iterator[Row]:
 
 
 def _follow(seconds: float) -> tuple[float, int, float, float]:
-    """Store posts while a plugin works for some *seconds* on each.
+    """Store posts while a plugin takes *seconds* for each.
 
-    Return the seconds of storing, the number of posts that the plugin got meanwhile, the seconds
-    until it had all, and those that its calls took.
+    Return the seconds until all posts were stored, the number of posts that the plugin had got by
+    then, the seconds until it had got all, and the seconds that its calls took.
     """
     with tempfile.TemporaryDirectory() as name, InstagramProcess() as instagram:
         folder = Path(name)
@@ -206,17 +208,17 @@ def _run_jobs(ours: Service, names: list[str]) -> None:
     finish(ours, *made)
 
 
-def _answer(ours: Service, shortcode: str, *, numbers: int = 0) -> float:
-    """The CPU seconds of an answer."""
+def _cpu_per_response(ours: Service, shortcode: str, *, numbers: int = 0) -> float:
+    """Return the CPU seconds of a response."""
     body, url = json.dumps({"url": url_of(shortcode)}), f"{ours.url}/scrape"
     before = cpu_seconds(ours.pid)
     run = wrk(url, connections=64, seconds=1, body=body, key=KEY, numbers=numbers)
     return (cpu_seconds(ours.pid) - before) / run.requests
 
 
-def _answer_to(clients: int, ours: Service) -> float:
-    """The CPU seconds of an answer while *clients* are connected, each for at least four."""
-    number = max(_ANSWERS, 4 * clients)
+def _cpu_with_clients(clients: int, ours: Service) -> float:
+    """Return the CPU seconds of a response with *clients* connections of at least four requests."""
+    number = max(_RESPONSES, 4 * clients)
     ask = partial(post_at_once, shortcode="reel-seed", clients=clients, key=KEY, requests=number)
     return _cpu(ours, lambda it: ask(it.url)) / number
 

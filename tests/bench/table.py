@@ -1,4 +1,4 @@
-"""What all rows of the table have in common: ratios, posts and load."""
+"""Helpers for the rows of the table: ratios, posts and load."""
 
 import tempfile
 import threading
@@ -38,8 +38,8 @@ KEY = "key"
 POSTS = 200
 REEL_BYTES = 2_000_000
 LATENCY = "0.2"
-"""Seconds before each answer of the stand-in's API."""
-_SECONDS_BETWEEN_LOOKS = 0.1
+"""Seconds until each answer of the stand-in's API."""
+_POLL_SECONDS = 0.1
 
 
 class Row(NamedTuple):
@@ -70,7 +70,7 @@ def ratio(
 
 
 def milliseconds(what: str, times: list[float]) -> Row:
-    """A row that has the median of *times*, which are in seconds, as milliseconds."""
+    """Return a row with the median of *times* in milliseconds; *times* are in seconds."""
     return Row(what, f"{median(times) * 1000:.1f} ms", "", None)
 
 
@@ -84,7 +84,7 @@ def codes(posts: int, turn: int) -> list[str]:
 
 @contextmanager
 def scratch() -> Iterator[Path]:
-    """A folder for one run; deleting it frees memory pages that the next run fills cheaply."""
+    """Yield a folder for one run. Deleting it frees memory pages, which the next run reuses."""
     with tempfile.TemporaryDirectory() as name:
         yield Path(name)
 
@@ -95,15 +95,15 @@ def fill(ours: Service, shortcodes: list[str]) -> None:
 
 
 def finish(ours: Service, *jobs: str) -> None:
-    """Wait until the *jobs* are done, at few requests; each post must be stored."""
+    """Wait until the *jobs* are done, polling rarely; each post must be stored."""
     for job in jobs:
         while (shown := ours.get(job).json())["state"] == "running":
-            time.sleep(_SECONDS_BETWEEN_LOOKS)
+            time.sleep(_POLL_SECONDS)
         assert {post["status"] for post in shown["posts"]} == {HTTPStatus.OK}
 
 
 def multiply(root: Path, posts: int) -> None:
-    """Copy the post ``reel-seed``, with its files, until *posts* posts are stored."""
+    """Copy the post ``reel-seed`` and link its files, until *posts* posts are stored."""
     manifest = (root / "reel-seed/post.json").read_text()
     media = list((root / "reel-seed").glob("reel-seed.*"))
     for number in range(posts - 1):

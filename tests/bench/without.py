@@ -1,7 +1,7 @@
-"""The service with one of its optimisations taken out, to show what that one is worth.
+"""Runs the service with one of its optimisations disabled, to measure what it is worth.
 
 ``python -m tests.bench.without NAME`` runs the service. If arguments for
-:mod:`tests.bench.peers.fetch` follow the name, it runs only the fetch.
+:mod:`tests.bench.peers.fetch` follow the name, only the fetch is run.
 """
 
 import asyncio
@@ -37,18 +37,18 @@ from scrapper.settings import Settings
 from tests.bench.peers import fetch
 
 __all__ = [
-    "APART",
     "CATALOGUE",
     "COLLECTIONS",
     "FILES",
     "INDEX",
-    "OF_AN_ANSWER",
+    "LIMITS",
+    "NO_DELAY",
     "OF_A_FETCH",
+    "OF_A_RESPONSE",
     "OPTIMISATIONS",
-    "PACKETS",
+    "READS",
     "SCRIPTS",
-    "SCRIPT_OF_A_PAGE",
-    "TOGETHER",
+    "SCRIPT_SEARCH",
 ]
 
 
@@ -60,11 +60,11 @@ def _index() -> None:
     _replace(scrapper.library.index, "_TRUSTED_SECONDS", 0)
 
 
-def _one_by_one() -> None:
+def _batched_reads() -> None:
     _replace(scrapper.library.index, "_READ_AT_ONCE", 1)
 
 
-def _shared_look() -> None:
+def _shared_lookups() -> None:
     async def get(self: Index, shortcode: str) -> StoredPost | None:
         known = self._posts.get(shortcode)
         if known and time.monotonic() - known.seen_at < scrapper.library.index._TRUSTED_SECONDS:
@@ -77,7 +77,7 @@ def _shared_look() -> None:
     _replace(Index, "get", get)
 
 
-def _gathered_lines() -> None:
+def _batched_log_lines() -> None:
     _replace(scrapper.telemetry.logs, "_GATHER_SECONDS", 0)
 
 
@@ -97,8 +97,8 @@ def _kept_session() -> None:
     _replace(Context, "get_raw", InstaloaderContext.get_raw)
 
 
-def _apart() -> None:
-    # A post keeps its slot until its files are there.
+def _separate_limits() -> None:
+    # A post keeps its slot until its files are downloaded.
     def fetch(self: Instagram, *post: Any, asking: Asking) -> Post:
         with asking():
             return original(self, *post)
@@ -107,18 +107,18 @@ def _apart() -> None:
     _replace(Instagram, "fetch", fetch)
 
 
-def _files_at_once() -> None:
+def _parallel_files() -> None:
     _replace(scrapper.instagram.files.post, "_AT_ONCE", 1)
 
 
-def _script_by_bytes() -> None:
+def _script_search() -> None:
     def every_script(html: bytes, _: Shortcode) -> list[bytes]:
         return re.findall(rb'<script type="application/json"[^>]*>(.*?)</script>', html)
 
     _replace(scrapper.instagram.sources.page, "_scripts_of", every_script)
 
 
-def _undelayed_packets() -> None:
+def _no_delay() -> None:
     _replace(HTTPConnection, "default_socket_options", [])
 
 
@@ -129,18 +129,18 @@ def _catalogue() -> None:
     _replace(Library, "from_settings", from_settings)
 
 
-def _gathered_scripts() -> None:
-    # Imported here, so that runs without Redis do not load its client.
+def _batched_scripts() -> None:
+    # Imported here, because runs without Redis must not load its client.
     fleet = importlib.import_module("scrapper.replicas.fleet")
     _replace(fleet, "GatheredScripts", lambda redis: redis)
 
 
-OF_AN_ANSWER: dict[str, Callable[[], None]] = {
+OF_A_RESPONSE: dict[str, Callable[[], None]] = {
     "nothing": _nothing,
-    "shared disk lookups": _shared_look,
-    "gathered log lines": _gathered_lines,
+    "shared disk lookups": _shared_lookups,
+    "batched log lines": _batched_log_lines,
 }
-"""The optimisations for a stored post; "nothing" takes none out, and so shows the noise."""
+"""The optimisations for a stored post; "nothing" disables none, which shows the noise."""
 
 OF_A_FETCH: dict[str, Callable[[], None]] = {
     "nothing": _nothing,
@@ -150,29 +150,29 @@ OF_A_FETCH: dict[str, Callable[[], None]] = {
 """The optimisations for the fetch of a new post."""
 
 INDEX = "the library's index"
-TOGETHER = "reading many posts in one go"
+READS = "batched reads of posts"
 COLLECTIONS = "rare garbage collections"
-SCRIPTS = "gathered scripts"
-SCRIPT_OF_A_PAGE = "finding the script by its bytes"
-# It matters only if Instagram is reached through a proxy, as the stand-in is.
-PACKETS = "packets sent at once"
+SCRIPTS = "batched scripts"
+SCRIPT_SEARCH = "the byte search for the script"
+# This matters only if Instagram is reached through a proxy, as the stand-in is.
+NO_DELAY = "TCP_NODELAY"
 CATALOGUE = "the catalogue"
-APART = "queries and downloads apart"
-FILES = "files four at a time"
+LIMITS = "separate limits for queries and downloads"
+FILES = "parallel file downloads"
 _OTHERS: dict[str, Callable[[], None]] = {
     INDEX: _index,
-    TOGETHER: _one_by_one,
+    READS: _batched_reads,
     COLLECTIONS: _rare_collections,
-    SCRIPTS: _gathered_scripts,
-    SCRIPT_OF_A_PAGE: _script_by_bytes,
-    PACKETS: _undelayed_packets,
+    SCRIPTS: _batched_scripts,
+    SCRIPT_SEARCH: _script_search,
+    NO_DELAY: _no_delay,
     CATALOGUE: _catalogue,
-    APART: _apart,
-    FILES: _files_at_once,
+    LIMITS: _separate_limits,
+    FILES: _parallel_files,
 }
 
-OPTIMISATIONS = {**OF_AN_ANSWER, **OF_A_FETCH, **_OTHERS}
-"""Takes each optimisation out of this process."""
+OPTIMISATIONS = {**OF_A_RESPONSE, **OF_A_FETCH, **_OTHERS}
+"""The functions that disable each optimisation in this process, by name."""
 
 if __name__ == "__main__":
     OPTIMISATIONS[sys.argv.pop(1)]()

@@ -19,7 +19,7 @@ from tests.process import Service, Worker, wait_for
 from tests.redis_server import RedisServer
 
 REEL = "https://www.instagram.com/reel/{}/"
-GONE = "redis does not answer: going on without it"
+GONE = "redis does not answer: continuing without it"
 ABANDONED_SECONDS = 2.0
 # A worker that is connected counts as lost no sooner than usual, however busy the machine is.
 SOON = {
@@ -185,7 +185,7 @@ def test_a_paused_replica_does_not_overwrite_later_posts(
         wait_for(lambda: bool(late))
         assert late[0].status_code == 200
         fence = fence_of(media_root, "reel-paused")
-        fleet.replicas[0].go_on()
+        fleet.replicas[0].resume()
         wait_for(lambda: bool(early))
         assert early[0].status_code == 200
         assert fence_of(media_root, "reel-paused") == fence

@@ -16,5 +16,5 @@ def restored() -> Iterator[None]:
 
 @pytest.mark.parametrize("name", OPTIMISATIONS)
 @pytest.mark.usefixtures("restored")
-def test_every_optimisation_can_be_taken_out(name: str) -> None:
+def test_every_optimisation_can_be_disabled(name: str) -> None:
     OPTIMISATIONS[name]()

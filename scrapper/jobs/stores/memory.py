@@ -1,4 +1,4 @@
-"""Jobs in memory, for as long as the process lives."""
+"""A store that keeps jobs in memory until the process ends."""
 
 import asyncio
 import time
@@ -27,12 +27,12 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A change of jobs, which is stored as a whole or not at all.
+    """A change of jobs, which is stored atomically.
 
-    ``posts`` are those of ``job`` that changed, by index. If the job ends with them, ``ends`` has
-    the number of this end for each plugin to notify, and ``delivery`` is the webhook, if any. A job
-    that goes on after an end was ``reopened``. ``forgotten`` hides the job. ``removed`` are jobs to
-    drop.
+    ``posts`` are the changed posts of ``job``, by index. If the job ends with them, ``ends`` has
+    the number of this end for each plugin to notify, and ``delivery`` is the webhook, if any. A
+    finished job that runs again was ``reopened``. ``forgotten`` hides the job. ``removed`` has the
+    IDs of jobs to drop.
     """
 
     job: Job | None = None
@@ -46,7 +46,7 @@ class Record:
 
 
 class WaitingDelivery(NamedTuple):
-    """A delivery; the times are those of the monotonic clock."""
+    """A delivery, with times of the monotonic clock."""
 
     delivery: Delivery
     noted_at: float
@@ -54,13 +54,15 @@ class WaitingDelivery(NamedTuple):
 
 
 class MemoryStore:
-    """:class:`~scrapper.jobs.store.JobStore`, and :class:`~scrapper.jobs.store.FinishedJobs` and
+    """A :class:`~scrapper.jobs.store.JobStore` in memory.
+
+    It is also the :class:`~scrapper.jobs.store.FinishedJobs` and the
     :class:`~scrapper.jobs.webhooks.Deliveries` of its jobs.
 
-    At most *max_jobs* are kept, for *max_age* seconds unless the wall clock is in doubt
-    (*clock_is_right* may block). *spacing* is the :class:`~scrapper.jobs.waiting.Backlog`'s.
-    *plugins* are notified of jobs that end. A store that outlives the process overrides
-    :meth:`keep` and the methods of deliveries.
+    At most *max_jobs* are kept. Jobs expire after *max_age* seconds, but only while
+    *clock_is_right* returns True; it may block. *spacing* is passed to the
+    :class:`~scrapper.jobs.waiting.Backlog`. *plugins* are notified when a job ends. A persistent
+    store overrides :meth:`keep` and the methods of deliveries.
     """
 
     def __init__(
@@ -77,7 +79,7 @@ class MemoryStore:
         self._clock_is_right = clock_is_right
         self._jobs: dict[str, Job] = {}
         self._unfinished: dict[str, int] = {}
-        # The oldest first: a post that waited goes before those that came later.
+        # Ordered by age: a post that waited is ahead of posts that came later.
         self._queue: asyncio.PriorityQueue[Place] = asyncio.PriorityQueue()
         self._queued: set[Place] = set()
         self._backlog = Backlog(spacing)
@@ -86,29 +88,29 @@ class MemoryStore:
         self._last_end = 0
         self._changing = asyncio.Lock()
         self._busy_at = float("-inf")
-        # The last change of each job, by number, with the job's owner; the latest is at the end.
+        # By job: the number of its last change, and its owner. The latest change is at the end.
         self._changes: dict[str, tuple[int, str | None]] = {}
         self._last_change = 0
 
     async def open(self) -> None:
-        """Begin to let posts leave the backlog."""
+        """Start to release posts from the backlog."""
         self._releasing = in_background(self._release(), "backlog")
 
     async def close(self) -> None:
-        """Stop the backlog."""
+        """Stop releasing posts from the backlog."""
         await end(self._releasing)
 
     async def next_place(self) -> Place:
-        """The next post to run: among the queued ones, that of the oldest job."""
+        """Wait for a queued post, and remove and return the one of the oldest job."""
         place = await self._queue.get()
         self._queued.discard(place)
         return place
 
     async def keep(self, record: Record) -> None:
-        """Store *record* beyond the process; raise if that is impossible."""
+        """Persist *record*, or raise an error. This store persists nothing."""
 
     async def add(self, job: Job) -> None:
-        async with self._turn():
+        async with self._exclusive():
             await self.check_room(job.client)
             expired = await self._expired()
             finished = [
@@ -133,7 +135,7 @@ class MemoryStore:
         return list(islice(filter(wanted.allows, rest), number))
 
     async def forget(self, job: Job) -> bool:
-        async with self._turn():
+        async with self._exclusive():
             kept = self._jobs.get(job.id)
             if kept is None or self._unfinished[job.id]:
                 return False
@@ -151,8 +153,8 @@ class MemoryStore:
         kept = self._jobs.get(job.id)
         return kept is not None and not kept.forgotten
 
-    async def change(self, job: Job, how: Change, *, queue: bool = False) -> bool:  # noqa: ARG002 - the state of the post queues it
-        async with self._turn():
+    async def change(self, job: Job, how: Change, *, queue: bool = False) -> bool:  # noqa: ARG002 - the post's state decides
+        async with self._exclusive():
             kept = self._jobs.get(job.id)
             if kept is None or kept.forgotten:
                 return False
@@ -201,10 +203,10 @@ class MemoryStore:
         self._backlog.note_success()
 
     async def skip(self) -> None:
-        """Do nothing: here a cancelled post leaves the backlog by itself."""
+        """Do nothing, because a cancelled post has left this backlog already."""
 
     async def unreported(self, plugin: str) -> Sequence[FinishedJob]:
-        # Copies, since the jobs may be retried before the plugin gets them.
+        # Copies, because a job may be retried before the plugin gets it.
         return [
             FinishedJob(replace(job.to_response(), posts=list(job.posts)), number)
             for job_id, number in self._ends[plugin].items()
@@ -233,26 +235,26 @@ class MemoryStore:
     async def finish(self, id_: str, outcome: Outcome) -> None:
         job = self._jobs.get(self._deliveries.pop(id_).delivery.job)
         others = (it.delivery.job for it in self._deliveries.values())
-        # A retried job has another webhook when it ends again.
+        # A retried job sends another webhook at its next end.
         if job is not None and not self._unfinished[job.id] and job.id not in others:
             job.webhook_outcome = outcome
             self._note_change(job)
 
     async def postpone(self, id_: str, seconds: float) -> None:
         found = self._deliveries[id_]
-        again = replace(found.delivery, attempts=found.delivery.attempts + 1)
-        self._deliveries[id_] = found._replace(delivery=again, due_at=time.monotonic() + seconds)
+        counted = replace(found.delivery, attempts=found.delivery.attempts + 1)
+        self._deliveries[id_] = found._replace(delivery=counted, due_at=time.monotonic() + seconds)
 
     @asynccontextmanager
-    async def _turn(self) -> AsyncIterator[None]:
-        """A client's turn to change jobs.
+    async def _exclusive(self) -> AsyncIterator[None]:
+        """Hold the lock for a client that changes jobs.
 
         Raises:
-            Busy: a client before this one was refused meanwhile, and each refusal takes seconds.
+            Busy: a client ahead of this one got this error, and each one takes seconds.
         """
-        asked_at = time.monotonic()
+        queued_at = time.monotonic()
         async with self._changing:
-            if self._busy_at > asked_at:
+            if self._busy_at > queued_at:
                 raise Busy(retry_after=1)
             try:
                 yield
@@ -262,10 +264,10 @@ class MemoryStore:
 
     async def _release(self) -> None:
         while True:
-            self._put(await self._backlog.next())
+            self._enqueue(await self._backlog.next())
 
-    def _put(self, place: Place) -> None:
-        # A post that was cancelled and is tried again may still be in the queue.
+    def _enqueue(self, place: Place) -> None:
+        # A post that was cancelled and then retried may still be in the queue.
         if place not in self._queued:
             self._queued.add(place)
             self._queue.put_nowait(place)
@@ -279,24 +281,25 @@ class MemoryStore:
             for index, post in enumerate(job.posts):
                 job.note(index, index + 1)
                 if post.state == "queued":
-                    self._put(job.place(index))
+                    self._enqueue(job.place(index))
                 elif post.state == "waiting":
                     self._backlog.join(job.place(index))
-                    # The last limit set the latest time.
+                    # The latest of these times is that of the last limit.
                     hold = max(hold, post.seconds_to_wait(longest_wait))
         self._backlog.hold(hold)
 
     async def _apply(self, job: Job, record: Record, *, is_outcome: bool = False) -> None:
-        """Apply *record* to the posts of *job*, once it is stored.
+        """Store *record*, then apply it to *job*.
 
-        An outcome counts even if it cannot be kept: after a restart the post is looked up again.
+        An outcome is applied even if it cannot be stored: after a restart the post is looked up
+        again.
         """
         before = self._unfinished.get(job.id, 0)
         left = before + sum(post.unfinished for post in record.posts.values())
         if not record.is_new:
             left -= sum(job.posts[index].unfinished for index in record.posts)
         if not left and (before or record.is_new):
-            record = self._ending(job, record)
+            record = self._with_end(job, record)
         elif left and not (before or record.is_new):
             record = replace(record, reopened=True)
         try:
@@ -315,7 +318,7 @@ class MemoryStore:
         old, job.posts[index] = job.posts[index], post
         job.note(index, job.version + 1)
         if post.state == "queued":
-            self._put(job.place(index))
+            self._enqueue(job.place(index))
         elif old.state == "waiting" != post.state:
             self._backlog.leave(job.place(index))
 
@@ -326,8 +329,8 @@ class MemoryStore:
         if len(self._changes) > 2 * self._max_jobs:
             del self._changes[next(iter(self._changes))]
 
-    def _ending(self, job: Job, record: Record) -> Record:
-        """*record* with what is to be reported of the end of *job*."""
+    def _with_end(self, job: Job, record: Record) -> Record:
+        """Return *record* with the notifications for the end of *job*."""
         self._last_end += 1
         delivery = None
         if job.webhook is not None:
@@ -350,12 +353,12 @@ class MemoryStore:
             self._deliveries[record.delivery.id] = WaitingDelivery(record.delivery, now, now)
 
     async def _announce(self, job: Job) -> None:
-        """Deliver the webhook of a *job* that ended in an earlier process."""
-        record = replace(self._ending(job, Record(job)), ends={})
+        """Add a delivery for a *job* that ended in an earlier process."""
+        record = replace(self._with_end(job, Record(job)), ends={})
         try:
             await self.keep(record)
         except Exception:
-            # The webhook is sent from memory, or again after the next start.
+            # The webhook is sent from memory, and added again after a restart.
             log.exception("webhook not stored", job=job.id)
         self._note_end(job, record)
 
@@ -374,7 +377,7 @@ class MemoryStore:
             if await self._expired():
                 async with self._changing:
                     await self._remove(await self._expired())
-        # Even on a full disk, clients can still look at jobs.
+        # Clients can read jobs even while the disk is full.
         except Exception as error:  # noqa: BLE001
             log.warning("old jobs not removed", cause=repr(error))
 

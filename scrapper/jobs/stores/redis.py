@@ -1,4 +1,4 @@
-"""Jobs in Redis, where all replicas and workers see them."""
+"""A store that keeps jobs in Redis, for all replicas and workers."""
 
 import asyncio
 import time
@@ -23,7 +23,7 @@ from scrapper.jobs.stores.redis_backlog import BACKLOG, RedisBacklog
 from scrapper.jobs.webhooks import Outcome
 from scrapper.library.listing import Cursor
 from scrapper.library.post import Wish
-from scrapper.replicas.client import PREFIX, SharedRedis, reaching, until_redis_answers
+from scrapper.replicas.client import PREFIX, SharedRedis, translated_errors, until_redis_answers
 from scrapper.replicas.queue import STREAM, PostQueue
 from scrapper.tasks import end, in_background
 
@@ -33,21 +33,21 @@ log = structlog.get_logger(__name__)
 
 _ALL = f"{PREFIX}jobs"
 ENDED_JOBS = f"{PREFIX}jobs:ended"
-"""The jobs that ended and have a webhook that no worker has seen yet."""
+"""The key of the finished jobs whose webhook has no delivery so far."""
 CHANGES = (f"{PREFIX}jobs:changes", f"{PREFIX}jobs:changed")
-"""The number of the last change of any job, and the jobs by the numbers of their last changes."""
+"""The keys of the number of the last change, and of the jobs ordered by their last changes."""
 _UNREPORTED_SECONDS = 7 * 24 * 60 * 60
 _DAY = 24 * 60 * 60
-_AT_ONCE = 99
-_LOOK_SECONDS = 0.25
+_LAST_OF_BATCH = 99
+_POLL_SECONDS = 0.25
 _STUCK_SECONDS = 5.0
-_MOST_FOLLOWED = 1000
+_MAX_FOLLOWED = 1000
 _CREATED, _VERSION, _LEFT, _CLIENT = b"created_at", b"version", b"left", b"client"
 _KEEP, _WEBHOOK, _OUTCOME = b"keep", b"webhook", b"webhook_outcome"
 _QUALITY, _MAX_BYTES = b"quality", b"max_bytes"
 _OWNER, _FORGOTTEN = b"owner", b"forgotten"
 _EPOCH = "0"
-"""The epoch of all versions here: Redis counts them, so they are the same for everybody."""
+"""The epoch of all versions: Redis counts them, so they are the same in all processes."""
 
 NOTE_CHANGE = """
 local function note_change(count, changes, job, id, owner)
@@ -55,7 +55,7 @@ local function note_change(count, changes, job, id, owner)
     redis.call("ZADD", changes, redis.call("INCR", count), id .. " " .. owner)
 end
 """
-"""Notes that a job changed; a part of scripts."""
+"""A Lua function that records a change of a job, for use in scripts."""
 
 _NOTE_CHANGE = (
     NOTE_CHANGE
@@ -74,7 +74,7 @@ note_change(KEYS[1], KEYS[2], KEYS[3], ARGV[1])
 return 1
 """
 )
-"""Marks a job as forgotten, unless it is gone or goes on."""
+"""Marks a job as forgotten, unless it is gone or unfinished."""
 
 _SWAP = (
     NOTE_CHANGE
@@ -103,7 +103,7 @@ elseif tonumber(ARGV[4]) < 0 then
     if #KEYS > 5 then
         expires = math.max(expires, (redis.call("TIME")[1] + ARGV[8]) * 1000)
     elseif redis.call("HEXISTS", KEYS[1], "webhook") == 1 then
-        -- However old the job is, its webhook must be written down before it goes.
+        -- However old the job is, its webhook must be recorded before the job expires.
         expires = math.max(expires, (redis.call("TIME")[1] + 3600) * 1000)
     end
     redis.call("PEXPIREAT", KEYS[1], string.format("%.0f", expires))
@@ -115,9 +115,9 @@ note_change(KEYS[4], KEYS[5], KEYS[1], ARGV[7])
 return 1
 """
 )
-"""Writes a post, and perhaps queues it, unless it changed since it was read.
+"""Writes a post, and queues it if a message is given, unless it changed since it was read.
 
-A job ends with its last post; then the script notes that its webhook is to be sent.
+When the last post of a job ends, the script also records the end for plugins and the webhook.
 """
 
 
@@ -125,23 +125,24 @@ _REQUEUE = """
 if ARGV[1] == "" and redis.call("XLEN", KEYS[1]) > 0 then
     return 0
 end
-local queued, again = {}, 0
+local queued, requeued = {}, 0
 for _, entry in ipairs(redis.call("XRANGE", KEYS[1], "-", "+", "COUNT", 20000)) do
     queued[entry[2][2]] = true
 end
 for index = 2, #ARGV do
     if not queued[ARGV[index]] and not redis.call("ZSCORE", KEYS[2], ARGV[index]) then
         redis.call("XADD", KEYS[1], "*", "data", ARGV[index])
-        again = again + 1
+        requeued = requeued + 1
     end
 end
-return again
+return requeued
 """
-"""Queues again the posts that are neither in the queue nor in the backlog: the queue was lost.
-A queue that holds anything is searched only if the job is ``stuck``.
+"""Queues again the posts that are neither in the queue nor in the backlog, after Redis lost them.
+
+Unless the job is ``stuck``, only an empty queue counts as lost.
 """
 
-_FORGET = """
+_FORGET_END = """
 if tonumber(redis.call("ZSCORE", KEYS[1], ARGV[1])) == tonumber(ARGV[2]) then
     redis.call("ZREM", KEYS[1], ARGV[1])
 end
@@ -149,17 +150,18 @@ end
 
 
 class RedisStore:
-    """:class:`~scrapper.jobs.store.JobStore`, and :class:`~scrapper.jobs.store.FinishedJobs` for
-    *plugins*, for all replicas and workers.
+    """A :class:`~scrapper.jobs.store.JobStore` in Redis, for all replicas and workers.
 
-    At most *max_jobs* jobs stay, for *max_age* seconds; a new one replaces the oldest finished
-    one. The posts wait in the *queue*, or, with *spacing*, in a
-    :class:`~scrapper.jobs.stores.redis_backlog.RedisBacklog`.
+    It is also the :class:`~scrapper.jobs.store.FinishedJobs` for *plugins*.
+
+    At most *max_jobs* jobs are kept, for *max_age* seconds; a new job replaces the oldest finished
+    one. Posts are in the *queue*, or wait in a
+    :class:`~scrapper.jobs.stores.redis_backlog.RedisBacklog` with *spacing*.
 
     A job is a hash: its time, its client, its owner, the number of its last change, the number of
     its unfinished posts, and each post under its index, as a list that begins with the number of
-    its last change. A sorted set holds all IDs, by time. Each plugin has a sorted set of the jobs
-    that ended and that it has not got.
+    the post's last change. A sorted set has the IDs of all jobs, by time. For each plugin, a sorted
+    set has the finished jobs that have not been reported to it.
     """
 
     def __init__(
@@ -181,23 +183,23 @@ class RedisStore:
         self._unchanged: dict[str, tuple[int, float]] = {}
         self._swap: Any = redis.register_script(_SWAP)
         self._requeue: Any = redis.register_script(_REQUEUE)
-        self._forget_end: Any = redis.register_script(_FORGET)
+        self._forget_end: Any = redis.register_script(_FORGET_END)
         self._forget_job: Any = redis.register_script(_FORGET_JOB)
         self._note: Any = redis.register_script(_NOTE_CHANGE)
         self.note_success = self._backlog.note_success
 
     @asynccontextmanager
     async def releasing(self) -> AsyncIterator[None]:
-        """Queue the posts that have waited long enough while the block runs.
+        """During the block, move posts from the backlog to the queue when they may leave.
 
-        All workers try; each post goes to one of them.
+        All workers do this; each post is moved once.
         """
 
         async def release() -> None:
             while True:
                 while await until_redis_answers(lambda: self._backlog.release(STREAM)):
                     pass
-                await asyncio.sleep(_LOOK_SECONDS)
+                await asyncio.sleep(_POLL_SECONDS)
 
         releasing = in_background(release(), "backlog")
         try:
@@ -215,7 +217,7 @@ class RedisStore:
             nonlocal gone
             now, _ = await transaction.time()
             if abs(job.created_at - now) > _DAY:
-                # This machine's clock is wrong, and others would find the job too old.
+                # This machine's clock is wrong; other processes would find the job too old.
                 job.created_at = float(now)
             gone = await self._make_room(transaction, job.client or "")
             transaction.multi()
@@ -228,17 +230,17 @@ class RedisStore:
                 self._note_end(transaction, job, now)
             for message in self._messages(job):
                 transaction.xadd(STREAM, {b"data": message})
-            # The latest changes are enough: every follower polls each second.
+            # The latest changes are enough, because followers poll every second.
             transaction.zremrangebyrank(CHANGES[1], 0, -2 * self._max_jobs)
 
-        with reaching():
-            with self._redis.asking():
+        with translated_errors():
+            with self._redis.fail_fast():
                 await self._redis.transaction(add, _ALL)
             for id_, owner in (*gone.items(), (job.id, b"")):
                 await self._note(keys=[*CHANGES, job_key(id_)], args=[id_, owner])
 
     def _note_end(self, transaction: Pipeline, job: Job, now: int) -> None:
-        """Note the end of a new job: none of its links is a post's."""
+        """Record the end of a new job that has no valid links."""
         expiry = self._expiry(job.created_at)
         if self._plugins:
             expiry = max(expiry, (now + _UNREPORTED_SECONDS) * 1000)
@@ -250,7 +252,7 @@ class RedisStore:
             transaction.expire(key, _UNREPORTED_SECONDS)
 
     async def get(self, job_id: str) -> Job | None:
-        with reaching():
+        with translated_errors():
             job = await self.read(job_id)
             if job is None or job.forgotten:
                 return None
@@ -260,7 +262,7 @@ class RedisStore:
             return job
 
     async def newest(self, number: int, after: Cursor | None, wanted: JobFilter) -> Sequence[Job]:
-        with reaching():
+        with translated_errors():
             names: Any = await self._redis.zrange(_ALL, 0, -1, withscores=True)
             places = sorted(
                 (Cursor(time, id_.decode()) for id_, time in names), key=lambda it: it.key
@@ -273,7 +275,7 @@ class RedisStore:
                 async with self._redis.pipeline(transaction=False) as reads:
                     for place in some:
                         reads.hgetall(job_key(place.name))
-                    with self._redis.asking():
+                    with self._redis.fail_fast():
                         found = await reads.execute()
                 pairs = zip(some, found, strict=True)
                 read = (_read(Job(it.name, it.time, []), fields) for it, fields in pairs)
@@ -283,11 +285,11 @@ class RedisStore:
             return jobs[:number]
 
     async def forget(self, job: Job) -> bool:
-        with reaching():
+        with translated_errors():
             return bool(await self._forget_job(keys=[*CHANGES, job_key(job.id)], args=[job.id]))
 
     async def changed(self, since: int) -> JobChanges:
-        with reaching():
+        with translated_errors():
             number = int(await self._redis.get(CHANGES[0]) or 0)
             found: Any = await self._redis.zrange(
                 CHANGES[1], "+inf", f"({since}", desc=True, byscore=True
@@ -296,7 +298,7 @@ class RedisStore:
         return JobChanges(number, [(id_, owner or None) for id_, owner in jobs])
 
     async def refresh(self, job: Job) -> bool:
-        # While Redis is gone, nothing new is known.
+        # While Redis does not answer, the job stays as it is.
         with suppress(RedisError):
             names = [_VERSION.decode(), _FORGOTTEN.decode()]
             version, forgotten = await self._redis.hmget(job_key(job.id), names)
@@ -309,14 +311,14 @@ class RedisStore:
         return True
 
     async def _queue_lost_posts(self, job: Job) -> None:
-        """Queue again the posts that may have lost their place to a crash of Redis."""
+        """Queue again the posts that Redis may have lost in a crash."""
         stuck = b"stuck" if self._is_stuck(job) else b""
         arguments = [stuck, *self._messages(job)]
         if await self._requeue(keys=[STREAM, BACKLOG], args=arguments):
             log.warning("posts missing from the queue: queued again", job=job.id)
 
     def _is_stuck(self, job: Job) -> bool:
-        """Whether the job has not changed for some seconds; true only once in that time."""
+        """Return whether the job has not changed for some seconds; True once in that time."""
         now = time.monotonic()
         version, since = self._unchanged.pop(job.id, (job.version, now))
         is_stuck = version == job.version and now - since > _STUCK_SECONDS
@@ -324,19 +326,19 @@ class RedisStore:
             job.version,
             now if is_stuck or version != job.version else since,
         )
-        if len(self._unchanged) > _MOST_FOLLOWED:
+        if len(self._unchanged) > _MAX_FOLLOWED:
             del self._unchanged[next(iter(self._unchanged))]
         return is_stuck
 
     async def change(self, job: Job, how: Change, *, queue: bool = False) -> bool:
-        with reaching():
+        with translated_errors():
             for index, post in enumerate(job.posts):
                 if how(post) is not None:
                     await self._change_one(job.id, index, how, queue=queue)
             return await self._load(job) and not job.forgotten
 
     async def check_room(self, client: str | None) -> None:
-        with reaching():
+        with translated_errors():
             await self._make_room(self._redis, client or "")
 
     async def find(self, job_id: str, index: int) -> tuple[Job, JobPost] | None:
@@ -350,7 +352,7 @@ class RedisStore:
         return job, JobPost(*orjson.loads(row)[1:])
 
     async def note(self, job_id: str, index: int, post: JobPost) -> bool:
-        # Another worker may have taken this one for dead, and been faster.
+        # Another worker may have assumed that this one is dead, and finished the post.
         def unless_ended(stored: JobPost) -> JobPost | None:
             return post if stored.unfinished else None
 
@@ -359,9 +361,9 @@ class RedisStore:
     async def wait(self, job: Job, index: int, post: JobPost, hold: float = 0.0) -> None:
         message = self._queue.message_for(job.id, index)
         place = job.place(index)
-        # Backlog first, then job: in the other order, a crash between the two loses the post.
-        turn = await until_redis_answers(lambda: self._backlog.join(place, message, hold))
-        await self.note(job.id, index, post.waiting(turn, limited=hold > 0))
+        # The backlog comes first: in the other order, a crash between the two would lose the post.
+        until = await until_redis_answers(lambda: self._backlog.join(place, message, hold))
+        await self.note(job.id, index, post.waiting(until, limited=hold > 0))
 
     async def hold(self, seconds: float) -> None:
         await until_redis_answers(lambda: self._backlog.hold(seconds))
@@ -373,30 +375,30 @@ class RedisStore:
         await until_redis_answers(self._backlog.skip)
 
     async def unreported(self, plugin: str) -> Sequence[FinishedJob]:
-        """The jobs that *plugin* has not got, oldest first.
+        """Return the next jobs not yet reported to *plugin*, oldest first.
 
         Raises:
             redis.exceptions.RedisError: Redis does not answer.
         """
-        ends: Any = await self._redis.zrange(_ended_for(plugin), 0, _AT_ONCE, withscores=True)
+        ends: Any = await self._redis.zrange(_ended_for(plugin), 0, _LAST_OF_BATCH, withscores=True)
         jobs = []
         for name, number in ends:
             job = await self.read(name.decode())
-            # An unfinished job is noted again when it ends.
+            # An unfinished job is recorded again when it ends.
             if job is None or job.state == "running":
-                await self._forget(plugin, name.decode(), number)
+                await self._remove_end(plugin, name.decode(), number)
             else:
                 jobs.append(FinishedJob(job.to_response(), number))
         return jobs
 
     async def note_reported(self, plugin: str, job: FinishedJob) -> None:
-        """Note that *plugin* got this end of the job.
+        """Record that this end of the job was reported to *plugin*.
 
         Raises:
             redis.exceptions.RedisError: Redis does not answer.
         """
         job_id = job.response.id
-        await self._forget(plugin, job_id, job.end)
+        await self._remove_end(plugin, job_id, job.end)
         for key in map(_ended_for, self._plugins):
             if await self._redis.zscore(key, job_id) is not None:
                 return
@@ -404,11 +406,11 @@ class RedisStore:
             job_key(job_id), [_CREATED.decode(), _LEFT.decode()]
         )
         if created is not None and left == b"0":
-            # Expire as usual, without the extra hour: the webhook was recorded within a second.
+            # The extra time is no longer needed: by now the webhook has been recorded.
             await self._redis.pexpireat(job_key(job_id), self._expiry(float(created)))
 
     async def read(self, job_id: str) -> Job | None:
-        """The job as it is stored; None if it is gone.
+        """Return the job as stored, even if it is forgotten; None if it is gone.
 
         Raises:
             redis.exceptions.RedisError: Redis does not answer.
@@ -417,16 +419,16 @@ class RedisStore:
         return job if await self._load(job) else None
 
     async def _load(self, job: Job) -> bool:
-        """Read the whole *job*; False if it is gone."""
+        """Update *job* from Redis. Return False if it is gone."""
         fields: Any = await self._redis.hgetall(job_key(job.id))
         return _read(job, fields) is not None
 
     async def _change_one(
         self, job_id: str, index: int, how: Change, *, queue: bool = False
     ) -> bool:
-        """Replace a post by what *how* makes of it; return whether the post changed.
+        """Apply *how* to a post; return whether the post changed.
 
-        *how* is called again if somebody else changed the post meanwhile. No post of a forgotten
+        *how* is called again if another process changed the post meanwhile. No post of a forgotten
         job is queued.
         """
         message = self._queue.message_for(job_id, index) if queue else b""
@@ -442,23 +444,27 @@ class RedisStore:
                 return False
             less = changed.unfinished - post.unfinished
             expiry = self._expiry(float(created))
-            arguments = [index, row, _rest(changed), less, expiry, message, job_id]
+            arguments = [index, row, _row_end(changed), less, expiry, message, job_id]
             if await self._swap(keys=keys, args=[*arguments, _UNREPORTED_SECONDS]):
                 return True
 
     def _messages(self, job: Job) -> list[bytes]:
-        """What the queue holds for the job's unfinished posts."""
+        """Return the queue messages of the job's unfinished posts."""
         unfinished = [index for index, post in enumerate(job.posts) if post.unfinished]
         return [self._queue.message_for(job.id, index) for index in unfinished]
 
-    async def _forget(self, plugin: str, job_id: str, number: object) -> None:
+    async def _remove_end(self, plugin: str, job_id: str, number: object) -> None:
         await self._forget_end(keys=[_ended_for(plugin)], args=[job_id, repr(number)])
 
     def _expiry(self, created_at: float) -> int:
         return int((created_at + self._max_age) * 1000)
 
     async def _make_room(self, reading: SharedRedis | Pipeline, client: str) -> dict[str, bytes]:
-        """The jobs to drop for a new one, and those that expired, with their owners."""
+        """Return the jobs to drop for a new one, and those that expired, with their owners.
+
+        Raises:
+            JobsFull, TooManyJobs: there is no room for a job of *client*.
+        """
         names: Any = await reading.zrange(_ALL, 0, -1)
         ids = [name.decode() for name in names]
         async with self._redis.pipeline(transaction=False) as reads:
@@ -478,17 +484,17 @@ class RedisStore:
 
 
 def _ended_for(plugin: str) -> str:
-    """The key of the set of finished jobs that the plugin has not got."""
+    """Return the key of the finished jobs that have not been reported to the plugin."""
     return f"{ENDED_JOBS}:{plugin}"
 
 
 def job_key(job_id: str) -> str:
-    """The key of the job's hash."""
+    """Return the key of the job's hash."""
     return f"{PREFIX}job:{job_id}"
 
 
 def _fields(job: Job, left: int) -> dict[Any, Any]:
-    """The hash of a new job with *left* unfinished posts."""
+    """Return the hash of a new job with *left* unfinished posts."""
     fields: dict[Any, Any] = {
         _CREATED: job.created_at,
         _VERSION: len(job.posts),
@@ -504,12 +510,12 @@ def _fields(job: Job, left: int) -> dict[Any, Any]:
     if job.owner is not None:
         fields[_OWNER] = job.owner
     for index, post in enumerate(job.posts):
-        fields[b"%d" % index] = b"[%d,%b" % (index + 1, _rest(post))
+        fields[b"%d" % index] = b"[%d,%b" % (index + 1, _row_end(post))
     return fields
 
 
 def _read(job: Job, fields: Any) -> Job | None:
-    """*job* with what the *fields* of its hash say; None if there are none."""
+    """Update *job* from the *fields* of its hash, and return it; None if there are no fields."""
     if not fields:
         return None
     job.epoch = _EPOCH
@@ -536,6 +542,6 @@ def _wish(quality: Any, max_bytes: Any) -> Wish:
     )
 
 
-def _rest(post: JobPost) -> bytes:
-    """A post as the JSON that follows its version."""
+def _row_end(post: JobPost) -> bytes:
+    """Return the part of a post's JSON list that follows its version."""
     return orjson.dumps(list(post.to_json().values()))[1:]

@@ -1,4 +1,4 @@
-"""The backlog in Redis, where all workers see it."""
+"""The backlog in Redis, shared by all workers."""
 
 import math
 import time
@@ -14,7 +14,7 @@ BACKLOG = f"{PREFIX}backlog"
 
 _HOLD = f"{PREFIX}backlog:held"
 _NEXT = f"{PREFIX}backlog:next"
-_HOLDING = """
+_HOLD_SCRIPT = """
 local time = redis.call("TIME")
 local ends = time[1] * 1000 + math.floor(time[2] / 1000) + ARGV[1]
 if ends > tonumber(redis.call("GET", KEYS[1]) or 0) then
@@ -22,7 +22,7 @@ if ends > tonumber(redis.call("GET", KEYS[1]) or 0) then
 end
 """
 
-_GO = """
+_RELEASE_SCRIPT = """
 if redis.call("EXISTS", KEYS[2], KEYS[3]) > 0 then
     return 0
 end
@@ -41,27 +41,26 @@ return 1
 class RedisBacklog:
     """A :class:`~scrapper.jobs.waiting.Backlog` for all workers.
 
-    A sorted set holds the messages of the posts, by their places. A key that expires holds the
-    backlog, and another such key spaces out the posts that leave it. Calls raise
-    :class:`redis.exceptions.RedisError` if Redis does not answer.
+    A sorted set has the messages of the posts, ordered by place. While one key exists, the backlog
+    is held; while another exists, the pause after the last post lasts. Both keys expire. The
+    coroutines raise :class:`redis.exceptions.RedisError` if Redis does not answer.
     """
 
     def __init__(self, redis: SharedRedis, spacing: float) -> None:
         self._redis = redis
         self._pace = BacklogPace(spacing)
-        self._hold: Any = redis.register_script(_HOLDING)
-        self._go: Any = redis.register_script(_GO)
+        self._hold: Any = redis.register_script(_HOLD_SCRIPT)
+        self._release: Any = redis.register_script(_RELEASE_SCRIPT)
 
     async def join(self, place: Place, message: bytes, hold: float = 0.0) -> float:
-        """Add a post that met a limit and holds the backlog for *hold* seconds, or one behind
-        others.
+        """Add a post, and return the earliest Unix time at which it may leave.
 
-        *message* is what the queue gets when the post leaves. Return the earliest unix time at
-        which it may leave.
+        The post hit a limit, which holds the backlog for *hold* seconds; or, if *hold* is 0, it
+        waits behind others. *message* is added to the queue when the post leaves.
         """
         if hold:
             await self.hold(hold)
-        # A double has room for the time of the job and the position of one of its posts.
+        # A double is precise enough for the job's time plus the post's position.
         score = place.created_at + place.position / 1e6
         await self._redis.zadd(BACKLOG, {message: score})
         return max(time.time(), await self.held_until())
@@ -74,17 +73,17 @@ class RedisBacklog:
         self._pace.speed_up()
 
     async def skip(self) -> None:
-        """Let the next post leave at once: the last one was no longer wanted."""
+        """Let the next post leave at once, because the last one was cancelled."""
         await self._redis.delete(_NEXT)
 
     async def has_posts(self) -> bool:
-        """Whether any post waits."""
+        """Return whether any post waits."""
         return bool(await self._redis.exists(BACKLOG))
 
     async def held_until(self) -> float:
         return int(await self._redis.get(_HOLD) or 0) / 1000
 
     async def release(self, stream: str) -> bool:
-        """Move the first post into the queue *stream*; False if none may leave now."""
+        """Move the first post to the queue *stream*. Return False if no post may leave now."""
         milliseconds = math.ceil(self._pace.seconds * 1000)
-        return bool(await self._go(keys=[BACKLOG, _HOLD, _NEXT, stream], args=[milliseconds]))
+        return bool(await self._release(keys=[BACKLOG, _HOLD, _NEXT, stream], args=[milliseconds]))

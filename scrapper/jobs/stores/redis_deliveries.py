@@ -1,4 +1,4 @@
-"""Webhooks that are to be delivered, in Redis, where any worker finds them."""
+"""The webhook deliveries in Redis, shared by all workers."""
 
 import time
 from typing import Any
@@ -16,11 +16,11 @@ _DUE = f"{PREFIX}deliveries"
 _ABOUT = f"{PREFIX}deliveries:about"
 _KEPT_SECONDS = 7 * 24 * 60 * 60
 
-_LATER = """
+_POSTPONE_SCRIPT = """
 local now = tonumber(redis.call("TIME")[1])
 redis.call("ZADD", KEYS[1], "XX", now + ARGV[1], ARGV[2])
 """
-_TAKE = """
+_TAKE_SCRIPT = """
 local now = tonumber(redis.call("TIME")[1])
 local due = ARGV[2] ~= "" and redis.call("ZSCORE", KEYS[1], ARGV[2])
 if ARGV[2] == "" then
@@ -31,8 +31,8 @@ if due and tonumber(due) <= now then
     return ARGV[2]
 end
 """
-"""Reserves a member, the first one if none is named, if it is due."""
-_FINISH = (
+"""Leases the named member, or the first one if none is named, if it is due."""
+_FINISH_SCRIPT = (
     NOTE_CHANGE
     + """
 redis.call("ZREM", KEYS[1], ARGV[1])
@@ -49,23 +49,23 @@ if redis.call("HGET", KEYS[4], "left") == "0" and not redis.call("ZSCORE", KEYS[
 end
 """
 )
-"""Forgets a delivery, and notes its outcome in its job, unless another delivery follows."""
+"""Removes a delivery, and records its outcome in its job unless another delivery follows."""
 
 
 class RedisDeliveries:
     """:class:`~scrapper.jobs.webhooks.Deliveries` for all workers; the jobs are in *store*.
 
-    A sorted set has the IDs of deliveries, by the time at which each is due. A hash has the time,
-    the job and the receiver of each, and another hash has the rest. Calls raise
+    A sorted set has the IDs of the deliveries, by the time at which each is due. One hash has the
+    time, job and receiver of all deliveries; the rest of each is in its own hash. The methods raise
     :class:`redis.exceptions.RedisError` if Redis does not answer.
     """
 
     def __init__(self, redis: SharedRedis, store: RedisStore) -> None:
         self._redis = redis
         self._store = store
-        self._take: Any = redis.register_script(_TAKE)
-        self._later: Any = redis.register_script(_LATER)
-        self._finish: Any = redis.register_script(_FINISH)
+        self._take: Any = redis.register_script(_TAKE_SCRIPT)
+        self._postpone: Any = redis.register_script(_POSTPONE_SCRIPT)
+        self._finish: Any = redis.register_script(_FINISH_SCRIPT)
 
     async def waiting(self) -> list[Waiting]:
         while job_id := await self._take(keys=[ENDED_JOBS], args=[LEASE_SECONDS, ""]):
@@ -74,7 +74,7 @@ class RedisDeliveries:
             reads.zrange(_DUE, 0, -1, withscores=True)
             reads.hgetall(_ABOUT)
             reads.time()
-            with self._redis.asking():
+            with self._redis.fail_fast():
                 due, about, (now, _) = await reads.execute()
         waiting = []
         for id_, due_at in due:
@@ -101,10 +101,10 @@ class RedisDeliveries:
 
     async def postpone(self, id_: str, seconds: float) -> None:
         await self._redis.hincrby(_key(id_), "attempts", 1)
-        await self._later(keys=[_DUE], args=[int(seconds), id_])
+        await self._postpone(keys=[_DUE], args=[int(seconds), id_])
 
     async def _record_webhook(self, job_id: str) -> None:
-        """Record the webhook of a job that ended, before the job changes or is removed."""
+        """Add a delivery for a finished job, before the job changes or is removed."""
         job = await self._store.read(job_id)
         async with self._redis.pipeline() as transaction:
             transaction.zrem(ENDED_JOBS, job_id)
@@ -116,7 +116,7 @@ class RedisDeliveries:
                 transaction.expire(_key(id_), _KEPT_SECONDS)
                 transaction.hset(_ABOUT, id_, f"{new.noted_at:.0f} {job_id} {new.receiver}")
                 transaction.zadd(_DUE, {id_: 0})
-            with self._redis.asking():
+            with self._redis.fail_fast():
                 await transaction.execute()
 
 

@@ -1,4 +1,4 @@
-"""Jobs of one process in a SQLite file, so that they survive a restart."""
+"""A store that keeps the jobs of one process in a SQLite file, across restarts."""
 
 import asyncio
 import math
@@ -95,16 +95,16 @@ _NOTE_OUTCOME = (
 _SAVE_END = "INSERT OR REPLACE INTO ends (plugin, job, number) VALUES (?, ?, ?)"
 _STATES = get_args(PostState)
 _DAY = 24 * 60 * 60
-_SECONDS_BETWEEN_LOOKS = 5.0
+_CHECK_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """What a file of jobs holds, jobs oldest first.
+    """The contents of a job file; ``jobs`` are oldest first.
 
-    ``ends`` are the ends of jobs that plugins have not got, by plugin and job. ``deliveries`` have
-    the unix time at which each is due. ``unannounced`` are the IDs of jobs with a webhook and no
-    delivery so far.
+    ``ends`` has a plugin, a job's ID and the number of its end for each end not yet reported.
+    ``deliveries`` maps each delivery to the Unix time at which it is due. ``unannounced`` has the
+    IDs of jobs that have a webhook and no delivery so far.
     """
 
     jobs: list[Job] = field(default_factory=list)
@@ -116,9 +116,9 @@ class Contents:
 class JobFile:
     """The jobs in the SQLite file at *path*; blocking, and for one thread at a time.
 
-    Every change is on disk when its call returns. Calls raise what a use of
-    :class:`~scrapper.library.sqlite_file.SQLiteFile` raises; a call that raises changes nothing.
-    *check* is called before the file is opened or made.
+    Every change is on disk when its call returns. The methods raise the same errors as
+    :class:`~scrapper.library.sqlite_file.SQLiteFile`, and change nothing then. *check* is called
+    before the file is opened or created.
     """
 
     def __init__(self, path: Path, *, check: Callable[[], None] = lambda: None) -> None:
@@ -137,10 +137,10 @@ class JobFile:
     def open(self, in_memory: Callable[[], Contents] | None = None) -> Contents:
         """Open the file, or create it.
 
-        A post that was running is queued again. A file that is damaged, or is something else, is
-        set aside: its jobs are lost, but not the posts that they stored. If the file is
-        damaged, removed or replaced later, what *in_memory* returns, called in a thread, is
-        written into a new one.
+        Posts that were running are queued again. A file that is damaged, or is not a job file, is
+        set aside. Its jobs are lost, but not the posts that they stored. If the file is damaged,
+        removed or replaced later, a new one gets the contents that *in_memory* returns, which is
+        called in a thread.
 
         Raises:
             SettingsError: the file cannot be used.
@@ -151,16 +151,16 @@ class JobFile:
             return _load(database)
 
     def look(self) -> None:
-        """Check that the file is in its place; recreate it if it is not."""
+        """Check that the file is still at its path; recreate it if it is not."""
         with self._file.using():
             pass
 
     def close(self) -> None:
-        """Close the file; if it is not in its place, recreate it first."""
+        """Close the file; if it is no longer at its path, recreate it first."""
         self._file.close()
 
     def write(self, record: Record) -> None:
-        """Store what *record* says."""
+        """Store *record*."""
         with self._file.changing() as database:
             removed = [(job_id,) for job_id in record.removed]
             database.executemany("DELETE FROM jobs WHERE id = ?", removed)
@@ -182,18 +182,18 @@ class JobFile:
                 _write_delivery(database, record.delivery, 0.0)
 
     def postpone(self, delivery: Delivery, due_at: float) -> None:
-        """Store *delivery*, which is due at a unix time."""
+        """Store *delivery*, due at the Unix time *due_at*."""
         with self._file.changing() as database:
             _write_delivery(database, delivery, due_at)
 
     def finish(self, delivery: Delivery, outcome: Outcome) -> None:
-        """Forget *delivery*, and note its *outcome* in its job, unless another delivery follows."""
+        """Remove *delivery*; record its *outcome* in its job unless another delivery follows."""
         with self._file.changing() as database:
             database.execute("DELETE FROM deliveries WHERE id = ?", (delivery.id,))
             database.execute(_NOTE_OUTCOME, (outcome, delivery.job))
 
     def note_reported(self, plugin: str, job_id: str) -> None:
-        """Forget an end of a job that *plugin* got."""
+        """Remove the end of a job that was reported to *plugin*."""
         with self._file.changing() as database:
             database.execute("DELETE FROM ends WHERE plugin = ? AND job = ?", (plugin, job_id))
 
@@ -224,10 +224,10 @@ def _write_delivery(database: sqlite3.Connection, delivery: Delivery, due_at: fl
 
 
 def _load(database: sqlite3.Connection) -> Contents:
-    """What the file holds.
+    """Read the contents of the file.
 
     Raises:
-        ValueError: a value is invalid for a job.
+        ValueError: a job or a post has an invalid value.
     """
     jobs: dict[str, Job] = {}
     unannounced = set()
@@ -237,7 +237,7 @@ def _load(database: sqlite3.Connection) -> Contents:
     )
     for id_, created_at, client, keep, webhook, owner, forgotten, announced, outcome, *wish in rows:
         if not math.isfinite(created_at):
-            raise ValueError("a job without a time")
+            raise ValueError("a job has no valid time")
         job = jobs[id_] = Job(id_, created_at, [], client=client, keep=bool(keep), webhook=webhook)
         job.owner, job.forgotten = owner, bool(forgotten)
         job.wish = Wish.stored(*wish)
@@ -258,7 +258,7 @@ def _load(database: sqlite3.Connection) -> Contents:
 def _post(columns: list[Any]) -> JobPost:
     post = JobPost(*columns)
     if post.state not in _STATES:
-        raise ValueError("a post in an unknown state")
+        raise ValueError("a post has an unknown state")
     for text in (post.next_try_at, post.waiting_since):
         if text is not None:
             unix_time(text)
@@ -266,10 +266,11 @@ def _post(columns: list[Any]) -> JobPost:
 
 
 class SqliteStore(MemoryStore):
-    """A :class:`~scrapper.jobs.stores.memory.MemoryStore` whose jobs survive in *file*.
+    """A :class:`~scrapper.jobs.stores.memory.MemoryStore` that persists its jobs in *file*.
 
-    Memory has all jobs; a change is stored before it counts. *check* raises where the file's folder
-    is gone. *patience* is the longest that a post may have to wait after a start, in seconds.
+    All jobs are in memory, too. A change is stored before it is applied there. *check* raises an
+    error if the file's folder is gone. *patience* is the longest time, in seconds, that a resumed
+    post may have to wait.
     """
 
     def __init__(
@@ -287,7 +288,7 @@ class SqliteStore(MemoryStore):
         self._writing = asyncio.Lock()
 
     async def open(self) -> None:
-        """Resume the jobs that an earlier process left.
+        """Load the file, and resume the jobs of an earlier process.
 
         Raises:
             SettingsError: the file cannot be used.
@@ -311,7 +312,7 @@ class SqliteStore(MemoryStore):
         await asyncio.to_thread(self._file.close)
 
     async def keep(self, record: Record) -> None:
-        # A running post need not be stored: after a restart it is queued again.
+        # The state "running" need not be stored: after a restart such posts are queued again.
         if not record.posts or any(post.state != "running" for post in record.posts.values()):
             await self._write(self._file.write, record)
 
@@ -334,37 +335,37 @@ class SqliteStore(MemoryStore):
         wall, now = time.time(), time.monotonic()
         is_right = bool(deliveries) and await asyncio.to_thread(self._clock_is_right)
         for delivery, due_at in deliveries.items():
-            # A time far ahead, from a wrong clock, does not count.
+            # A time more than a day ahead is from a wrong clock.
             wait = due_at - wall if is_right and wall < due_at < wall + _DAY else 0.0
             age = max(0.0, wall - delivery.noted_at) if is_right and delivery.noted_at else 0.0
             self._deliveries[delivery.id] = WaitingDelivery(delivery, now - age, now + wait)
 
     async def _watch(self) -> None:
-        """Keep the jobs on disk even while nothing changes."""
+        """Recreate a lost file even while no job changes."""
         while True:
-            await asyncio.sleep(_SECONDS_BETWEEN_LOOKS)
+            await asyncio.sleep(_CHECK_SECONDS)
             try:
                 await self._write(self._file.look)
-            # The disk may be away for a while.
+            # The disk may be unavailable for a while.
             except Exception as error:  # noqa: BLE001
                 log.warning("jobs not on disk", cause=repr(error))
 
     async def _write(self, change: Callable[..., None], *arguments: Any) -> None:
-        """Run a *change* of the file: one at a time, to its end even if the caller is cancelled."""
+        """Call *change* in a thread, one call at a time; a cancellation does not interrupt it."""
 
         def write() -> None:
             self._check()
             try:
                 change(*arguments)
             except Busy:
-                # A damaged file was just recreated: write again.
+                # A damaged file was just recreated; retry once.
                 change(*arguments)
 
         async with self._writing:
             await finished(asyncio.to_thread(write))
 
     def _contents(self) -> Contents:
-        """What a new file must hold; called in the thread that writes it."""
+        """Return the contents for a new file. Called in the thread that writes it."""
         ends = [
             (plugin, job_id, number)
             for plugin, ends in self._ends.items()

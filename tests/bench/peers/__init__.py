@@ -1,4 +1,4 @@
-"""The peers that the service is compared with, each as short as it can be."""
+"""The programs that the service is compared with, each as short as possible."""
 
 from functools import partialmethod
 from typing import Any
@@ -6,8 +6,8 @@ from typing import Any
 from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection
 
-# Behind an HTTP proxy urllib3 lets the kernel delay small packets. The peers would pay for that
-# only here, because only the stand-in for Instagram needs a proxy.
+# Behind an HTTP proxy, urllib3 does not set TCP_NODELAY, so the kernel delays small packets. This
+# would slow the peers down only here, because only the stand-in for Instagram needs a proxy.
 _manager: Any = partialmethod(
     HTTPAdapter.proxy_manager_for, socket_options=HTTPConnection.default_socket_options
 )

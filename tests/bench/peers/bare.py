@@ -1,4 +1,4 @@
-"""The least work for HTTP: a bare aiohttp handler that returns a file's bytes, or the file.
+"""The minimum for HTTP: a bare aiohttp handler that returns a file's bytes, or the file.
 
 ``python -m tests.bench.peers.bare PORT FILE``
 """

@@ -1,7 +1,7 @@
-"""The least work for a download with Instaloader: nothing else, over persistent connections.
+"""The minimum for a download with Instaloader, over persistent connections.
 
 ``python -m tests.bench.peers.bare_instaloader FOLDER SHORTCODE...`` prints the CPU seconds and the
-seconds that it took, not counting the start.
+wall-clock seconds that it took, without the start.
 """
 
 import shutil
@@ -18,26 +18,26 @@ from requests.adapters import HTTPAdapter
 from tests.bench.peers.loop import measured
 
 
-class _Kept(HTTPAdapter):
+class _PersistentAdapter(HTTPAdapter):
     def close(self) -> None:
-        """Keep the connections."""
+        """Keep the connections open."""
 
 
 class _Context(InstaloaderContext):
     def __init__(self) -> None:
-        self._kept = _Kept()
+        self._adapter = _PersistentAdapter()
         super().__init__(sleep=False, quiet=True, iphone_support=False)
 
     def get_anonymous_session(self) -> requests.Session:
-        return self._with_kept(super().get_anonymous_session())
+        return self._with_adapter(super().get_anonymous_session())
 
     @contextmanager
     def _graphql_session(self, *args: Any, **kwargs: Any) -> Iterator[requests.Session]:
         with super()._graphql_session(*args, **kwargs) as session:
-            yield self._with_kept(session)
+            yield self._with_adapter(session)
 
-    def _with_kept(self, session: requests.Session) -> requests.Session:
-        session.mount("https://", self._kept)
+    def _with_adapter(self, session: requests.Session) -> requests.Session:
+        session.mount("https://", self._adapter)
         return session
 
 

@@ -1,7 +1,7 @@
-"""The service's own fetch without its server, as a thread of the service runs it.
+"""The service's fetch without the server, as one of its threads runs it.
 
-``python -m tests.bench.peers.fetch FOLDER SHORTCODE...`` prints the CPU seconds and the seconds
-that it took, not counting the start.
+``python -m tests.bench.peers.fetch FOLDER SHORTCODE...`` prints the CPU seconds and the wall-clock
+seconds that it took, without the start.
 """
 
 import time

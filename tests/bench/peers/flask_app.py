@@ -1,4 +1,4 @@
-"""The usual way: Flask around one global Instaloader, which downloads to ``MEDIA_ROOT``."""
+"""The usual solution: Flask with one global Instaloader, which downloads to ``MEDIA_ROOT``."""
 
 import os
 from pathlib import Path

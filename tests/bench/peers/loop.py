@@ -1,7 +1,7 @@
-"""The least work for a download: the same requests in sequence, over persistent connections.
+"""The minimum for a download: the same requests in sequence, over persistent connections.
 
-``python -m tests.bench.peers.loop FOLDER SHORTCODE...`` prints the CPU seconds and the seconds that
-it took, not counting the start.
+``python -m tests.bench.peers.loop FOLDER SHORTCODE...`` prints the CPU seconds and the wall-clock
+seconds that it took, without the start.
 """
 
 import json
@@ -24,9 +24,9 @@ def main() -> None:
 
 
 def measured(download: Callable[[Path, list[str]], None]) -> None:
-    """Run *download* with the folder and the shortcodes of the command line.
+    """Run *download* with the folder and the shortcodes from the command line.
 
-    Prints the CPU seconds and the seconds that it took.
+    Prints the CPU seconds and the wall-clock seconds that it took.
     """
     cpu, wall = time.process_time(), time.perf_counter()
     download(Path(sys.argv[1]), sys.argv[2:])

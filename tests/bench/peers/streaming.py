@@ -1,7 +1,7 @@
-"""A downloader that stores nothing: it looks a post up, and passes its video on as it arrives.
+"""A downloader that stores nothing: it looks up a post, and streams its video to the client.
 
-``python -m tests.bench.peers.streaming PORT`` asks for as many posts at a time as clients do, and
-checks nothing.
+``python -m tests.bench.peers.streaming PORT`` limits neither queries nor downloads, and checks
+nothing.
 """
 
 import json
@@ -21,7 +21,7 @@ _SESSION = web.AppKey("session", aiohttp.ClientSession)
 _TOKEN = web.AppKey("token", str)
 
 
-async def _opened(app: web.Application) -> AsyncIterator[None]:
+async def _session(app: web.Application) -> AsyncIterator[None]:
     context = ssl.create_default_context(cafile=os.environ["REQUESTS_CA_BUNDLE"])
     connector = aiohttp.TCPConnector(ssl=context, limit=0)
     async with aiohttp.ClientSession(connector=connector, trust_env=True) as session:
@@ -56,7 +56,7 @@ async def _health(_request: web.Request) -> web.Response:
 
 def main() -> None:
     app = web.Application()
-    app.cleanup_ctx.append(_opened)
+    app.cleanup_ctx.append(_session)
     app.router.add_post("/scrape", _scrape)
     app.router.add_get("/health", _health)
     web.run_app(app, host="127.0.0.1", port=int(sys.argv[1]), access_log=None, print=None)

@@ -1,4 +1,4 @@
-"""The store that replicas share."""
+"""The job store in Redis, which replicas share."""
 
 import asyncio
 import json
@@ -44,7 +44,7 @@ class TestRedisStore(StoreContract):
         return set(await stream(store._redis))
 
 
-async def test_changes_of_many_processes_are_all_kept(store: RedisStore) -> None:
+async def test_concurrent_changes_are_all_stored(store: RedisStore) -> None:
     job = batch(20)
     await store.add(job)
 
@@ -60,7 +60,7 @@ async def test_changes_of_many_processes_are_all_kept(store: RedisStore) -> None
 
 
 @pytest.mark.blocks
-async def test_a_job_forgotten_during_a_retry_does_not_go_on(
+async def test_a_job_forgotten_during_a_retry_stays_finished(
     store: RedisStore, redis: SharedRedis, redis_server: RedisServer
 ) -> None:
     job = batch(1)
@@ -72,18 +72,18 @@ async def test_a_job_forgotten_during_a_retry_does_not_go_on(
 
     calls = []
 
-    def anew(post: JobPost) -> JobPost:
+    def retry(post: JobPost) -> JobPost:
         calls.append(post)
-        # Another process is faster, when the post is about to be written.
+        # Another process forgets the job just before the post is written.
         if len(calls) == 2:
             redis_server.client.hset(f"scrapper:job:{job.id}", "forgotten", 1)
-        return post.anew()
+        return post.retried()
 
-    assert not await store.change(retried, anew, queue=True)
+    assert not await store.change(retried, retry, queue=True)
     assert await stream(redis) == []
 
 
-async def test_a_job_whose_posts_lost_their_queue_is_queued_again(
+async def test_posts_are_queued_again_if_redis_loses_the_queue(
     store: RedisStore, redis: SharedRedis
 ) -> None:
     job = batch(3)
@@ -98,7 +98,7 @@ async def test_a_job_whose_posts_lost_their_queue_is_queued_again(
     assert [line["event"] for line in logs] == ["posts missing from the queue: queued again"]
 
 
-async def test_lost_posts_are_queued_again_beside_those_of_others(
+async def test_lost_posts_are_queued_again_behind_others(
     store: RedisStore, redis: SharedRedis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("scrapper.jobs.stores.redis._STUCK_SECONDS", 0.0)
@@ -109,13 +109,13 @@ async def test_lost_posts_are_queued_again_beside_those_of_others(
     await store.wait(other, 0, other.posts[0], 100.0)
     found = await store.get(lost.id)
     assert found is not None
-    # A client that follows the job finds that out, too.
+    # Refreshing the job finds the lost posts, too.
     for _ in range(2):
         assert await store.refresh(found)
     assert await stream(redis) == [(other.id, 0), (lost.id, 0), (lost.id, 1)]
 
 
-async def test_a_job_that_waits_in_the_backlog_is_not_queued_again(
+async def test_posts_in_the_backlog_are_not_queued_again(
     store: RedisStore, redis: SharedRedis
 ) -> None:
     job = batch(1)
@@ -136,7 +136,7 @@ async def test_a_job_that_redis_lost_is_gone(store: RedisStore, redis: SharedRed
 
 
 @pytest.mark.parametrize("years", [-50, 10])
-async def test_a_replica_s_wrong_clock_makes_no_job_too_old(
+async def test_a_wrong_clock_is_replaced_by_the_clock_of_redis(
     store: RedisStore, redis: SharedRedis, years: int
 ) -> None:
     job = batch(1)

@@ -21,13 +21,13 @@ ALLOWED = {"WEBHOOK_HOSTS": "localhost, 127.0.0.0/8", "WEBHOOK_SECRET": SECRET}
 
 
 @pytest.fixture(autouse=True)
-def many_looks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is due is sent soon."""
-    monkeypatch.setattr("scrapper.jobs.webhooks._SECONDS_BETWEEN_LOOKS", 0.02)
+def frequent_polls(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Poll for deliveries often, so that tests do not wait."""
+    monkeypatch.setattr("scrapper.jobs.webhooks._POLL_SECONDS", 0.02)
 
 
 class Receiver:
-    """Takes webhooks; answers *statuses* one after the other, then 204."""
+    """Receives webhooks, and responds with each of ``statuses`` in turn, then with 204."""
 
     def __init__(self) -> None:
         self.statuses: list[int] = []
@@ -62,7 +62,7 @@ async def submit(client: Client, url: str, *shortcodes: str) -> dict[str, Any]:
 
 
 @both_modes
-async def test_a_job_that_ends_sends_one_signed_webhook(
+async def test_a_finished_job_sends_one_signed_webhook(
     instagram: StandIn, start_service: StartService, receiver: Any
 ) -> None:
     client = await start_service(**ALLOWED)
@@ -72,7 +72,7 @@ async def test_a_job_that_ends_sends_one_signed_webhook(
     [(headers, body)] = receiver.calls
     assert Webhook(SECRET).verify(body, headers) == {**finished, "webhook_state": "waiting"}
     assert headers["Content-Type"] == "application/json"
-    # Whatever comes later is not this one again.
+    # The first webhook would have been repeated before this one.
     other = await submit(client, receiver.url.replace("127.0.0.1", "localhost"), "reel-one")
     await until(lambda: len(receiver.calls) == 2)
     assert json.loads(receiver.calls[1][1])["id"] == other["id"]
@@ -80,7 +80,7 @@ async def test_a_job_that_ends_sends_one_signed_webhook(
 
 
 @both_modes
-async def test_a_job_of_bad_links_sends_a_webhook_too(
+async def test_a_job_of_invalid_links_sends_a_webhook_too(
     instagram: StandIn, start_service: StartService, receiver: Any
 ) -> None:
     client = await start_service(**ALLOWED)
@@ -92,7 +92,7 @@ async def test_a_job_of_bad_links_sends_a_webhook_too(
 
 
 @both_modes
-async def test_a_receiver_that_fails_three_times_gets_its_one_call(
+async def test_a_delivery_is_retried_until_it_succeeds(
     instagram: StandIn,
     start_service: StartService,
     receiver: Any,
@@ -103,7 +103,7 @@ async def test_a_receiver_that_fails_three_times_gets_its_one_call(
     client = await start_service(**ALLOWED)
     await submit(client, receiver.url, "reel-thrice")
     await until(lambda: len(receiver.calls) == 4)
-    # The same delivery each time, and no redirect was followed.
+    # All four were the same delivery, and the redirect was not followed.
     assert len(set(receiver.ids)) == 1
     await submit(client, receiver.url, "reel-thrice")
     await until(lambda: len(set(receiver.ids)) == 2)
@@ -111,7 +111,7 @@ async def test_a_receiver_that_fails_three_times_gets_its_one_call(
 
 
 @both_modes
-async def test_a_receiver_that_is_gone_is_no_longer_called(
+async def test_a_delivery_refused_with_410_is_not_retried(
     instagram: StandIn, start_service: StartService, receiver: Any
 ) -> None:
     receiver.statuses = [410]
@@ -143,7 +143,7 @@ async def test_each_end_of_a_job_sends_a_webhook(
 
 
 @both_modes
-async def test_a_retry_of_nothing_sends_nothing(
+async def test_a_retry_without_failed_posts_sends_no_webhook(
     instagram: StandIn, start_service: StartService, receiver: Any
 ) -> None:
     client = await start_service(**ALLOWED)
@@ -157,9 +157,7 @@ async def test_a_retry_of_nothing_sends_nothing(
     assert [json.loads(body)["id"] for _, body in receiver.calls].count(job["id"]) == 1
 
 
-def test_a_webhook_survives_a_kill_and_keeps_its_secrets(
-    instagram: StandIn, tmp_path: Path
-) -> None:
+def test_a_webhook_survives_a_kill_and_leaks_no_secret(instagram: StandIn, tmp_path: Path) -> None:
     calls: list[str] = []
 
     async def run() -> None:
@@ -170,7 +168,7 @@ def test_a_webhook_survives_a_kill_and_keeps_its_secrets(
             url = str(server.make_url("/hook/secret-path"))
             environment = {**instagram.environment, **ALLOWED}
             soon = {
-                "scrapper.jobs.webhooks._SECONDS_BETWEEN_LOOKS": 0.02,
+                "scrapper.jobs.webhooks._POLL_SECONDS": 0.02,
                 "scrapper.jobs.webhooks._FIRST_PAUSE": 0.1,
             }
 
@@ -207,7 +205,7 @@ async def until_state(client: Client, job: dict[str, Any], state: str) -> None:
             await asyncio.sleep(0.01)
 
 
-async def test_a_job_shows_what_became_of_its_webhook(
+async def test_a_job_shows_the_state_of_its_webhook(
     instagram: StandIn, start_service: StartService, receiver: Any
 ) -> None:
     receiver.statuses = [410]
@@ -219,7 +217,7 @@ async def test_a_job_shows_what_became_of_its_webhook(
     await until_state(client, refused, "given_up")
     delivered = await submit(client, receiver.url, "reel-state")
     await until_state(client, delivered, "delivered")
-    # The next end of the same job has a webhook of its own.
+    # The next end of the same job sends a new webhook.
     async with client.post(f"/jobs/{refused['id']}/retry") as response:
         assert (await response.json())["webhook_state"] == "waiting"
     await until_state(client, refused, "delivered")
@@ -227,7 +225,7 @@ async def test_a_job_shows_what_became_of_its_webhook(
 
 
 @pytest.mark.parametrize("mode", ["alone"], indirect=True)
-async def test_a_webhook_s_state_survives_a_restart(
+async def test_the_state_of_a_webhook_survives_a_restart(
     instagram: StandIn, start_service: StartService, receiver: Any
 ) -> None:
     receiver.statuses = [410]
@@ -238,7 +236,7 @@ async def test_a_webhook_s_state_survives_a_restart(
     assert await state_of(await start_service(**ALLOWED), job) == "given_up"
 
 
-async def test_stuck_and_dead_receivers_hold_up_no_other(
+async def test_stuck_and_dead_receivers_delay_no_other(
     instagram: StandIn, start_service: StartService, receiver: Any
 ) -> None:
     calls, ended = [], asyncio.Event()
@@ -249,7 +247,7 @@ async def test_stuck_and_dead_receivers_hold_up_no_other(
         writer.close()
 
     client = await start_service(MAX_JOBS="1000", **ALLOWED)
-    # A receiver is a host.
+    # Receivers are distinguished by host.
     server = await asyncio.start_server(hang, "127.0.0.2", 0)
     stuck = f"http://127.0.0.2:{server.sockets[0].getsockname()[1]}/"
     dead = "http://127.0.0.3:9/"
@@ -258,14 +256,14 @@ async def test_stuck_and_dead_receivers_hold_up_no_other(
     for number in range(5):
         job = await submit(client, receiver.url, f"reel-well-{number}")
         await until_state(client, job, "delivered")
-    # Nobody waited for the stuck one to time out.
+    # The other deliveries did not wait for the stuck one to time out.
     assert len(calls) == 2
     assert {await state_of(client, job) for job in waiting} == {"waiting"}
     ended.set()
     server.close()
 
 
-async def test_without_hosts_there_are_no_webhooks(
+async def test_without_allowed_hosts_webhooks_are_disabled(
     instagram: StandIn, start_service: StartService
 ) -> None:
     client = await start_service()
@@ -274,7 +272,9 @@ async def test_without_hosts_there_are_no_webhooks(
         assert (response.status, (await response.json())["code"]) == (403, "webhooks_disabled")
 
 
-async def test_other_hosts_get_no_webhook(instagram: StandIn, start_service: StartService) -> None:
+async def test_a_webhook_to_another_host_is_refused(
+    instagram: StandIn, start_service: StartService
+) -> None:
     client = await start_service(**ALLOWED)
     for url in (
         "",
@@ -296,7 +296,7 @@ async def test_other_hosts_get_no_webhook(instagram: StandIn, start_service: Sta
     assert instagram.requests() == 0
 
 
-async def test_a_name_that_resolves_to_private_addresses_is_refused(
+async def test_a_name_with_a_private_address_is_not_called(
     instagram: StandIn, start_service: StartService, receiver: Any
 ) -> None:
     client = await start_service(WEBHOOK_HOSTS="localhost", WEBHOOK_SECRET=SECRET)

@@ -1,3 +1,5 @@
+"""Scripts whose concurrent calls share one round trip to Redis."""
+
 import asyncio
 from collections.abc import AsyncIterator
 
@@ -20,25 +22,25 @@ async def redis(redis_server: RedisServer) -> AsyncIterator[SharedRedis]:
     await client.aclose()
 
 
-async def test_each_of_many_calls_gets_its_own_answer(redis: SharedRedis) -> None:
+async def test_each_concurrent_call_gets_its_own_reply(redis: SharedRedis) -> None:
     echo = GatheredScripts(redis).register_script(ECHO)
-    answers = await asyncio.gather(
+    replies = await asyncio.gather(
         *(echo([f"key{number}"], [number]) for number in range(100)), return_exceptions=True
     )
-    assert isinstance(answers.pop(13), ResponseError)
-    assert answers == [[b"key%d" % number, b"%d" % number] for number in range(100) if number != 13]
+    assert isinstance(replies.pop(13), ResponseError)
+    assert replies == [[b"key%d" % number, b"%d" % number] for number in range(100) if number != 13]
 
 
-async def test_calls_under_way_end_before_the_scripts_close(redis: SharedRedis) -> None:
+async def test_close_waits_for_calls_under_way(redis: SharedRedis) -> None:
     scripts = GatheredScripts(redis)
-    asked = asyncio.ensure_future(scripts.register_script(ECHO)(["key"], [0]))
-    asked.cancel()
+    call = asyncio.ensure_future(scripts.register_script(ECHO)(["key"], [0]))
+    call.cancel()
     await scripts.close()
     assert scripts._sending is not None
     assert scripts._sending.done()
 
 
-async def test_many_calls_at_once_take_few_round_trips(
+async def test_concurrent_calls_take_few_round_trips(
     redis: SharedRedis, redis_server: RedisServer
 ) -> None:
     echo = GatheredScripts(redis).register_script(ECHO)
@@ -48,7 +50,7 @@ async def test_many_calls_at_once_take_few_round_trips(
     assert int(redis_server.client.info("stats")["total_reads_processed"]) - reads < 10
 
 
-async def test_a_script_lost_by_redis_is_loaded_again(
+async def test_a_script_that_redis_lost_is_loaded_again(
     redis: SharedRedis, redis_server: RedisServer
 ) -> None:
     echo = GatheredScripts(redis).register_script(ECHO)
@@ -73,9 +75,9 @@ async def test_without_redis_every_call_fails_at_once(
     await asyncio.to_thread(redis_server.stop)
     try:
         async with asyncio.timeout(PATIENCE_SECONDS):
-            answers = await asyncio.gather(
+            replies = await asyncio.gather(
                 *(echo(["key"], [0]) for _ in range(100)), return_exceptions=True
             )
-        assert all(isinstance(answer, RedisError) for answer in answers)
+        assert all(isinstance(reply, RedisError) for reply in replies)
     finally:
         await asyncio.to_thread(redis_server.start)

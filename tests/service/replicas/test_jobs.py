@@ -1,4 +1,4 @@
-"""Jobs that one replica takes and another shows."""
+"""Jobs that are submitted to one replica and used at another."""
 
 import asyncio
 import json
@@ -30,12 +30,12 @@ async def submit(client: Client, *shortcodes: str) -> str:
 async def shown(client: Client, job: str) -> dict[str, Any]:
     async with client.get(job) as response:
         assert response.status == 200
-        answer: dict[str, Any] = await response.json()
-        return answer
+        found: dict[str, Any] = await response.json()
+        return found
 
 
 async def events(client: Client, job: str, last: str = "") -> list[tuple[str, str, Any]]:
-    """The events until the stream ends: kind, ID and data."""
+    """Return the events until the stream ends, each as its kind, ID and data."""
     headers = {"Last-Event-ID": last} if last else {}
     found = []
     async with client.get(f"{job}/events", headers=headers) as response:
@@ -47,7 +47,7 @@ async def events(client: Client, job: str, last: str = "") -> list[tuple[str, st
     return found
 
 
-async def test_progress_reaches_whichever_replica_the_client_listens_to(
+async def test_progress_reaches_clients_of_every_replica(
     instagram: StandIn, start_service: StartService
 ) -> None:
     one, other = [await start_service() for _ in range(2)]
@@ -72,7 +72,7 @@ async def test_progress_reaches_whichever_replica_the_client_listens_to(
     assert json.loads(seen[-1]["data"]) == await shown(one, job)
 
 
-async def test_a_client_goes_on_at_another_replica_where_it_was(
+async def test_a_client_can_resume_events_at_another_replica(
     instagram: StandIn, start_service: StartService
 ) -> None:
     one, other = [await start_service() for _ in range(2)]
@@ -84,7 +84,7 @@ async def test_a_client_goes_on_at_another_replica_where_it_was(
     assert [event[1] for event in rest if event[0] == "post"] == [posts[-2][1], posts[-1][1]]
 
 
-async def test_a_job_can_be_given_up_at_another_replica(
+async def test_a_job_can_be_cancelled_at_another_replica(
     instagram: StandIn, start_service: StartService
 ) -> None:
     one, other = [await start_service(SCRAPE_CONCURRENCY="1") for _ in range(2)]
@@ -95,10 +95,10 @@ async def test_a_job_can_be_given_up_at_another_replica(
         assert response.status == 200
     instagram.release()
     async with asyncio.timeout(PATIENCE_SECONDS):
-        while (answer := await shown(one, job))["state"] == "running":  # noqa: ASYNC110
+        while (found := await shown(one, job))["state"] == "running":  # noqa: ASYNC110
             await asyncio.sleep(0.05)
-    states = [post["state"] for post in answer["posts"]]
-    assert answer["state"] == "cancelled"
+    states = [post["state"] for post in found["posts"]]
+    assert found["state"] == "cancelled"
     assert (states.count("done"), states.count("cancelled")) == (2, 4)
     assert instagram.requests("graphql") == 2
 
@@ -118,7 +118,7 @@ async def test_a_finished_post_leaves_the_queue(
     assert redis.xpending("scrapper:queue", "workers")["pending"] == 0
 
 
-async def test_events_end_where_redis_lost_the_job(
+async def test_events_end_if_redis_loses_the_job(
     instagram: StandIn, start_service: StartService, redis_server: RedisServer
 ) -> None:
     client = await start_service()

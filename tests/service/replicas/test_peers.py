@@ -1,4 +1,4 @@
-"""What replicas agree on over Redis: turns, ends of turns, sweeps and the cool-down."""
+"""What replicas coordinate over Redis: turns, their outcomes, sweeps and the cool-down."""
 
 import asyncio
 import time
@@ -26,16 +26,16 @@ def soon() -> float:
 
 
 async def wait_in_line(server: RedisServer, line: Line) -> asyncio.Task[bool]:
-    """Wait for the other process; by now Redis said that it has the turn."""
+    """Start waiting for the other process; return once Redis has been asked for its lease."""
 
-    def looks() -> int:
+    def count_queries() -> int:
         calls: int = server.client.info("commandstats").get("cmdstat_pttl", {}).get("calls", 0)
         return calls
 
-    before = await asyncio.to_thread(looks)
+    before = await asyncio.to_thread(count_queries)
     waiting = asyncio.create_task(line.wait_for_other(soon()))
     async with asyncio.timeout(PATIENCE_SECONDS):
-        while await asyncio.to_thread(looks) == before:
+        while await asyncio.to_thread(count_queries) == before:
             pass
     return waiting
 
@@ -55,7 +55,7 @@ async def peers(redis_server: RedisServer) -> AsyncIterator[list[RedisPeers]]:
         yield both
 
 
-async def test_those_without_the_turn_hear_of_the_stored_post(
+async def test_waiting_processes_are_notified_of_a_stored_post(
     peers: list[RedisPeers], redis_server: RedisServer
 ) -> None:
     one, other = peers
@@ -77,7 +77,7 @@ async def test_each_turn_has_a_higher_fence(peers: list[RedisPeers]) -> None:
     assert fences == sorted(set(map(int, filter(None, fences))))
 
 
-async def test_fences_grow_even_after_redis_lost_all(
+async def test_fences_grow_even_if_redis_loses_its_data(
     peers: list[RedisPeers], redis_server: RedisServer
 ) -> None:
     async with peers[0].line("abcde") as line:
@@ -91,7 +91,7 @@ async def test_fences_grow_even_after_redis_lost_all(
 
 
 @pytest.mark.parametrize("error", [PostNotFound(), RateLimited(retry_after=17.5)])
-async def test_an_error_of_the_post_reaches_all(
+async def test_an_error_of_the_post_reaches_waiting_processes(
     peers: list[RedisPeers], redis_server: RedisServer, error: ScrapeError
 ) -> None:
     one, other = peers
@@ -100,15 +100,15 @@ async def test_an_error_of_the_post_reaches_all(
             async with one.line("abcde") as line:
                 await line.take_turn()
                 assert await waiting.take_turn() is None
-                heard = await wait_in_line(redis_server, waiting)
+                outcome = await wait_in_line(redis_server, waiting)
                 raise error
         with pytest.raises(type(error)) as caught:
-            await heard
+            await outcome
     assert caught.value.retry_after == error.retry_after
 
 
 @pytest.mark.parametrize("error", [DeadlineExceeded(), OSError("disk")])
-async def test_an_error_of_the_process_leaves_the_turn_to_another(
+async def test_an_error_of_the_process_frees_the_turn(
     peers: list[RedisPeers], error: Exception
 ) -> None:
     one, other = peers
@@ -121,12 +121,12 @@ async def test_an_error_of_the_process_leaves_the_turn_to_another(
         assert await waiting.take_turn()
 
 
-async def test_a_turn_outlives_its_lease_while_its_holder_lives(
+async def test_a_live_holder_renews_its_lease(
     peers: list[RedisPeers], redis_server: RedisServer
 ) -> None:
     with (
         patch("scrapper.replicas.turn.LEASE_SECONDS", 60),
-        patch("scrapper.replicas.turn._EXTENSIONS_A_LEASE", 6000),
+        patch("scrapper.replicas.turn._RENEWALS_PER_LEASE", 6000),
     ):
         async with peers[0].line("abcde") as line, peers[1].line("abcde") as waiting:
             await line.take_turn()
@@ -143,7 +143,7 @@ async def test_a_turn_without_a_holder_is_free_after_its_lease(
 ) -> None:
     with (
         patch("scrapper.replicas.turn.LEASE_SECONDS", 2 * PATIENCE_SECONDS),
-        patch("scrapper.replicas.turn.Turn._keep", asyncio.Event().wait),
+        patch("scrapper.replicas.turn.Turn._renew", asyncio.Event().wait),
     ):
         async with peers[0].line("abcde") as line, peers[1].line("abcde") as waiting:
             await line.take_turn()
@@ -160,7 +160,7 @@ async def test_a_waiting_process_gives_up_at_the_deadline(peers: list[RedisPeers
         assert not await waiting.wait_for_other(time.monotonic() + 0.2)
 
 
-async def test_one_sweeps_at_a_time(peers: list[RedisPeers]) -> None:
+async def test_only_one_process_sweeps_at_a_time(peers: list[RedisPeers]) -> None:
     one, other = peers
     async with (
         one.exclusively("sweep", in_doubt=True) as ours,
@@ -171,7 +171,7 @@ async def test_one_sweeps_at_a_time(peers: list[RedisPeers]) -> None:
         assert theirs
 
 
-async def test_the_longest_cool_down_counts_for_all(peers: list[RedisPeers]) -> None:
+async def test_the_longest_cool_down_applies_to_all(peers: list[RedisPeers]) -> None:
     one, other = peers
     assert await other.cooldown_left() == 0
     await one.cool_down(30)
@@ -181,7 +181,7 @@ async def test_the_longest_cool_down_counts_for_all(peers: list[RedisPeers]) -> 
     assert 50 < await one.cooldown_left() <= 60
 
 
-async def test_without_redis_each_goes_on_alone(
+async def test_without_redis_each_process_works_alone(
     peers: list[RedisPeers], redis_server: RedisServer
 ) -> None:
     await asyncio.to_thread(redis_server.stop)
@@ -196,9 +196,7 @@ async def test_without_redis_each_goes_on_alone(
         await asyncio.to_thread(redis_server.start)
 
 
-async def test_a_missed_end_of_a_turn_is_noticed(
-    peers: list[RedisPeers],
-) -> None:
+async def test_a_missed_message_does_not_hide_the_end(peers: list[RedisPeers]) -> None:
     one, other = peers
     await other.close()
     async with other.line("abcde") as waiting:
@@ -212,7 +210,7 @@ async def test_a_missed_end_of_a_turn_is_noticed(
 @pytest.mark.parametrize(
     "message", [b"{", b"[]", b"{}", b'{"post": "abcde", "error": "OfTomorrow"}']
 )
-async def test_a_message_of_another_version_does_no_harm(
+async def test_an_invalid_message_is_ignored(
     peers: list[RedisPeers], redis_server: RedisServer, message: bytes
 ) -> None:
     one, other = peers
@@ -227,7 +225,7 @@ async def test_a_message_of_another_version_does_no_harm(
     assert not other._listening.done()
 
 
-async def test_redis_tasks_end_whenever_they_are_cancelled(
+async def test_redis_tasks_can_be_cancelled_at_any_moment(
     redis_server: RedisServer, tmp_path: Path
 ) -> None:
     library = Library(tmp_path)

@@ -1,4 +1,4 @@
-"""When a post enters the queue, who has it, and when it leaves."""
+"""The queue: how posts enter it, which worker holds them, and when they leave."""
 
 import asyncio
 import gc
@@ -15,7 +15,7 @@ from taskiq import AckableMessage
 from taskiq.receiver import Receiver
 
 from scrapper.replicas.client import SharedRedis
-from scrapper.replicas.queue import ABANDONED_SECONDS, STREAM, PostQueue, Standing
+from scrapper.replicas.queue import ABANDONED_SECONDS, STREAM, PostQueue, QueueSize
 from scrapper.telemetry.metrics import Metrics
 from tests.conftest import StartService
 from tests.instagram import StandIn
@@ -29,7 +29,7 @@ NewQueue = Callable[[], PostQueue]
 
 @pytest.fixture
 async def new_queue(redis_server: RedisServer) -> AsyncIterator[NewQueue]:
-    """Makes the queue of a process."""
+    """Return a function that makes the queue of one more process."""
     redis = SharedRedis.at(redis_server.url, Metrics())
     queues = []
 
@@ -44,7 +44,7 @@ async def new_queue(redis_server: RedisServer) -> AsyncIterator[NewQueue]:
 
 
 async def add(queue: PostQueue, *indexes: int) -> None:
-    """Queue posts of a job, as taskiq's clients do."""
+    """Queue posts of a job through taskiq's client API."""
     queue.on_post(nothing)
     task = queue.find_task("post")
     assert task is not None
@@ -66,14 +66,14 @@ async def take(messages: AsyncGenerator[AckableMessage, None]) -> int:
         return index_of(await anext(messages))
 
 
-async def until_standing(queue: PostQueue, standing: Standing) -> None:
+async def until_size(queue: PostQueue, size: QueueSize) -> None:
     async with asyncio.timeout(PATIENCE_SECONDS):
-        while await queue.standing() != standing:  # noqa: ASYNC110 - others change it
+        while await queue.size() != size:  # noqa: ASYNC110 - others change it
             await asyncio.sleep(0.01)
 
 
 def silent_for(redis_server: RedisServer) -> int:
-    """The milliseconds for which the worker with the first post has been silent."""
+    """Return for how many milliseconds the worker that holds the first post has been silent."""
     redis: Any = redis_server.client
     [entry] = redis.xpending_range(STREAM, "workers", "-", "+", 1)
     milliseconds: int = entry["time_since_delivered"]
@@ -81,7 +81,7 @@ def silent_for(redis_server: RedisServer) -> int:
 
 
 class Acknowledged:
-    """A stand-in for the context that taskiq hands to a task."""
+    """A stand-in for the context that taskiq passes to a task."""
 
     count = 0
 
@@ -92,7 +92,7 @@ class Acknowledged:
 @pytest.mark.parametrize(
     ("error", "count"), [(None, 1), (KeyError("job"), 1), (asyncio.CancelledError(), 0)]
 )
-async def test_a_post_is_acknowledged_unless_it_was_broken_off(
+async def test_a_post_is_acknowledged_unless_it_was_cancelled(
     new_queue: NewQueue, error: BaseException | None, count: int
 ) -> None:
     async def fetch(_job: str, _index: int) -> bool:
@@ -107,13 +107,13 @@ async def test_a_post_is_acknowledged_unless_it_was_broken_off(
     with capture_logs() as logs:
         await asyncio.wait([asyncio.create_task(task.original_func("job", 0, context=context))])
     assert context.count == count
-    assert [line["event"] for line in logs] == ["post of a job given up"] * (
+    assert [line["event"] for line in logs] == ["post of a job abandoned"] * (
         type(error) is KeyError
     )
 
 
 @pytest.mark.parametrize("posts", [0, 200])
-async def test_a_wait_for_a_post_ends_whenever_it_is_cancelled(
+async def test_waiting_for_a_post_can_be_cancelled_at_any_moment(
     new_queue: NewQueue, redis_server: RedisServer, posts: int
 ) -> None:
     sender = SharedRedis.at(redis_server.url, Metrics())
@@ -134,23 +134,23 @@ async def test_a_wait_for_a_post_ends_whenever_it_is_cancelled(
     assert [pipeline for pipeline in pipelines if pipeline.connection is not None] == []
 
 
-async def test_a_post_that_was_kicked_reaches_one_worker(new_queue: NewQueue) -> None:
+async def test_each_queued_post_goes_to_one_worker(new_queue: NewQueue) -> None:
     one, other = new_queue(), new_queue()
     await add(one, 0, 1)
     assert [await take(one.listen()), await take(other.listen())] == [0, 1]
-    assert await one.standing() == Standing(waiting=0, taken=2, workers=0)
+    assert await one.size() == QueueSize(waiting=0, taken=2, workers=0)
 
 
-async def test_the_standing_counts_posts_and_workers(new_queue: NewQueue) -> None:
+async def test_size_counts_posts_and_workers(new_queue: NewQueue) -> None:
     queue, worker = new_queue(), new_queue()
     await add(queue, 0, 1, 2)
-    assert await queue.standing() == Standing(waiting=3, taken=0, workers=0)
+    assert await queue.size() == QueueSize(waiting=3, taken=0, workers=0)
     await worker.startup()
     await take(worker.listen())
-    await until_standing(queue, Standing(waiting=2, taken=1, workers=1))
+    await until_size(queue, QueueSize(waiting=2, taken=1, workers=1))
 
 
-async def test_posts_that_a_worker_hands_back_come_first(
+async def test_posts_that_were_handed_back_come_first(
     new_queue: NewQueue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stopping, other = new_queue(), new_queue()
@@ -158,7 +158,7 @@ async def test_posts_that_a_worker_hands_back_come_first(
     await add(stopping, 0, 1, 2)
     messages = stopping.listen()
     assert [await take(messages), await take(messages)] == [0, 1]
-    # Nobody waits for it to be lost.
+    # Posts that were handed back are taken over at once, without these delays.
     monkeypatch.setattr("scrapper.replicas.queue.ABANDONED_SECONDS", 3600.0)
     monkeypatch.setattr("scrapper.replicas.queue.LATE_SECONDS", 3600.0)
     await stopping.hand_back()
@@ -167,27 +167,27 @@ async def test_posts_that_a_worker_hands_back_come_first(
     assert [await take(messages) for _ in range(3)] == [0, 1, 2]
 
 
-async def test_a_late_worker_keeps_its_post_while_it_is_connected(
+async def test_a_late_worker_keeps_its_post_while_connected(
     new_queue: NewQueue, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("scrapper.replicas.queue.ABANDONED_SECONDS", 0.1)
     monkeypatch.setattr("scrapper.replicas.queue._HEARTBEAT_SECONDS", 3600.0)
     late, other = new_queue(), new_queue()
     await late.startup()
-    await until_standing(late, Standing(waiting=0, taken=0, workers=1))
+    await until_size(late, QueueSize(waiting=0, taken=0, workers=1))
     await add(late, 0, 1)
     assert await take(late.listen()) == 0
     async with asyncio.timeout(PATIENCE_SECONDS):
         while await asyncio.to_thread(silent_for, redis_server) <= 100:
             pass
     messages = other.listen()
-    # What is lost comes before what is new.
+    # A lost post would come before a new one.
     assert await take(messages) == 1
     await late.shutdown()
     assert await take(messages) == 0
 
 
-async def test_a_heartbeat_keeps_a_post_from_being_lost(
+async def test_a_heartbeat_resets_the_silence_of_a_worker(
     new_queue: NewQueue, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("scrapper.replicas.queue._HEARTBEAT_SECONDS", 0.01)
@@ -222,16 +222,16 @@ async def test_an_acknowledgement_is_retried_until_redis_answers(
         await redis.aclose()
 
 
-async def test_a_message_that_makes_no_sense_leaves_the_queue(
+async def test_an_invalid_message_is_removed_from_the_queue(
     new_queue: NewQueue, redis_server: RedisServer
 ) -> None:
     queue = new_queue()
     await asyncio.to_thread(redis_server.client.xadd, STREAM, {"other": "thing"})
     await Receiver(queue, max_async_tasks=1).callback(await anext(queue.listen()))
-    assert await queue.standing() == Standing(0, 0, 0)
+    assert await queue.size() == QueueSize(0, 0, 0)
 
 
-async def test_a_message_that_redis_lost_is_forgotten(
+async def test_a_deleted_message_is_acknowledged(
     new_queue: NewQueue, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lost, other = new_queue(), new_queue()
@@ -245,7 +245,7 @@ async def test_a_message_that_redis_lost_is_forgotten(
     assert redis.xpending(STREAM, "workers")["pending"] == 1
 
 
-async def test_workers_that_are_gone_are_forgotten_unless_they_hold_posts(
+async def test_dead_workers_are_removed_unless_they_hold_posts(
     new_queue: NewQueue, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     queue = new_queue()
@@ -261,14 +261,14 @@ async def test_workers_that_are_gone_are_forgotten_unless_they_hold_posts(
 
 
 @pytest.mark.parametrize("mode", ["with Redis"], indirect=True)
-async def test_jobs_that_the_version_before_queued_go_on(
+async def test_jobs_queued_by_the_previous_version_are_finished(
     instagram: StandIn,
     start_service: StartService,
     new_queue: NewQueue,
     redis_server: RedisServer,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    # The Redis of the tests may have started a moment ago.
+    # The tests' Redis may have started a moment ago, so a worker might count as late.
     monkeypatch.setattr("scrapper.replicas.queue.LATE_SECONDS", 0.0)
     before = json.loads(BEFORE.read_text())
     redis: Any = redis_server.client
@@ -279,7 +279,7 @@ async def test_jobs_that_the_version_before_queued_go_on(
         redis.xadd(STREAM, {"data": data}, id=message_id)
     redis.xgroup_create(STREAM, "workers", id="0")
     for worker, posts in before["held"].items():
-        # It was killed long ago.
+        # This worker was killed long ago.
         redis.xreadgroup("workers", worker, {STREAM: ">"}, count=posts)
         held = list(before["stream"])[:posts]
         idle = int(ABANDONED_SECONDS * 1000)
@@ -292,5 +292,5 @@ async def test_jobs_that_the_version_before_queued_go_on(
             if job["state"] != "running":
                 break
             await asyncio.sleep(0.05)
-    await until_standing(new_queue(), Standing(waiting=0, taken=0, workers=1))
+    await until_size(new_queue(), QueueSize(waiting=0, taken=0, workers=1))
     assert [post["status"] for post in job["posts"]] == [200] * 4

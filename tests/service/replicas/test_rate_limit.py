@@ -13,7 +13,7 @@ from tests.redis_server import RedisServer
 
 @pytest.fixture
 def limit(redis_server: RedisServer) -> dict[str, str]:
-    """The settings of a replica. No worker runs, which would miss Redis by itself."""
+    """The settings of a replica. It runs no worker, which would log an outage of Redis, too."""
     return {
         "REDIS_URL": redis_server.url,
         "RATE_LIMIT_MAX_REQUESTS": "6",
@@ -22,12 +22,12 @@ def limit(redis_server: RedisServer) -> dict[str, str]:
 
 
 async def ask(client: Client) -> int:
-    """A request that takes a token, and nothing else."""
+    """Send a request that only takes a token, and return the status."""
     async with client.post("/scrape", data=b"{}") as response:
         return response.status
 
 
-async def test_a_client_has_one_bucket_over_all_replicas(
+async def test_a_client_has_one_bucket_across_replicas(
     start_service: StartService, limit: dict[str, str]
 ) -> None:
     replicas = [await start_service(**limit) for _ in range(3)]
@@ -35,7 +35,7 @@ async def test_a_client_has_one_bucket_over_all_replicas(
     assert statuses == [400] * 6 + [429] * 3
 
 
-async def test_reads_take_from_another_bucket(
+async def test_reads_use_a_separate_bucket(
     start_service: StartService, limit: dict[str, str]
 ) -> None:
     client = await start_service(**limit)
@@ -56,8 +56,8 @@ async def test_without_redis_each_replica_has_its_own_bucket(
     finally:
         await asyncio.to_thread(redis_server.start)
     logged = [line["event"] for line in logs if "redis" in line["event"]]
-    # Once for each replica, however often it was asked.
-    assert logged == ["redis does not answer: going on without it"] * 2
+    # Each replica logs this once, however many requests it gets.
+    assert logged == ["redis does not answer: continuing without it"] * 2
     with capture_logs() as logs:
         async with asyncio.timeout(PATIENCE_SECONDS):
             while (await one.get("/ready")).status != 200:  # noqa: ASYNC110
@@ -66,9 +66,7 @@ async def test_without_redis_each_replica_has_its_own_bucket(
     assert "redis is back" in [line["event"] for line in logs]
 
 
-async def test_a_client_waits_no_longer_than_the_bucket_says(
-    start_service: StartService, limit: dict[str, str]
-) -> None:
+async def test_an_empty_bucket_refills(start_service: StartService, limit: dict[str, str]) -> None:
     settings = limit | {"RATE_LIMIT_MAX_REQUESTS": "2", "RATE_LIMIT_WINDOW_SECONDS": "1"}
     one, other = [await start_service(**settings) for _ in range(2)]
     assert [await ask(one), await ask(other)] == [400, 400]
@@ -77,7 +75,7 @@ async def test_a_client_waits_no_longer_than_the_bucket_says(
             await asyncio.sleep(0.05)
 
 
-async def test_a_full_redis_is_logged_and_each_goes_on_alone(
+async def test_a_full_redis_is_logged_and_posts_are_served(
     instagram: StandIn,
     start_service: StartService,
     limit: dict[str, str],
@@ -95,4 +93,4 @@ async def test_a_full_redis_is_logged_and_each_goes_on_alone(
         finally:
             await asyncio.to_thread(redis_server.client.config_set, "maxmemory", "0")
     logged = [line["event"] for line in logs if line["log_level"] == "error"]
-    assert set(logged) == {"redis refuses: going on without it"}
+    assert set(logged) == {"redis refuses commands: continuing without it"}

@@ -1,4 +1,4 @@
-"""What every store of jobs does, whatever it keeps them in."""
+"""The tests that every job store must pass."""
 
 from dataclasses import replace
 from typing import Any
@@ -25,10 +25,10 @@ def cancelled(post: JobPost) -> JobPost | None:
 
 
 class StoreContract:
-    """Tests of a fixture ``store`` for four jobs, with the plugin ``one``."""
+    """Tests of the fixture ``store``, which holds four jobs and has the plugin ``one``."""
 
     async def queued(self, store: Any) -> set[tuple[str, int]]:
-        """The posts that are queued now."""
+        """Return the queued posts, each as its job's ID and its index."""
         raise NotImplementedError
 
     async def finish(self, store: Any, job: Job) -> None:
@@ -50,7 +50,7 @@ class StoreContract:
         assert (found.created_at, found.wish) == (job.created_at, wish)
         assert await self.queued(store) == {(job.id, index) for index in range(3)}
 
-    async def test_an_unknown_job_is_none_and_cannot_be_changed(self, store: Any) -> None:
+    async def test_an_unknown_job_is_not_found_or_changed(self, store: Any) -> None:
         job = batch(1)
         assert await store.get(job.id) is None
         assert await store.find(job.id, 0) is None
@@ -58,7 +58,7 @@ class StoreContract:
         assert not await store.refresh(job)
         assert not await store.note(job.id, 0, job.posts[0].started())
 
-    async def test_a_post_is_found_with_its_job_s_settings(self, store: Any) -> None:
+    async def test_a_post_is_found_with_the_options_of_its_job(self, store: Any) -> None:
         job = batch(2, keep=True, wish=Wish("best", 8_000_000))
         await store.add(job)
         found, post = await store.find(job.id, 1)
@@ -66,7 +66,7 @@ class StoreContract:
         assert found.wish == job.wish
         assert post == job.posts[1]
 
-    async def test_an_outcome_is_kept_once(self, store: Any) -> None:
+    async def test_a_second_outcome_of_a_post_is_ignored(self, store: Any) -> None:
         job = batch(1)
         await store.add(job)
         assert await store.note(job.id, 0, job.posts[0].started())
@@ -75,7 +75,7 @@ class StoreContract:
         found = await self.found(store, job)
         assert (found.state, found.posts[0].state) == ("done", "done")
 
-    async def test_changes_are_numbered_in_their_order(self, store: Any) -> None:
+    async def test_changes_are_numbered_in_order(self, store: Any) -> None:
         job = batch(3)
         await store.add(job)
         seen = await self.found(store, job)
@@ -88,7 +88,7 @@ class StoreContract:
         assert numbers == sorted(set(numbers))
         assert seen.changes(seen.version) == []
 
-    async def test_a_change_leaves_other_posts_alone(self, store: Any) -> None:
+    async def test_a_change_does_not_affect_other_posts(self, store: Any) -> None:
         job = batch(3)
         await store.add(job)
         await store.note(job.id, 0, job.posts[0].done(10))
@@ -96,16 +96,16 @@ class StoreContract:
         assert [post.state for post in job.posts] == ["done", "cancelled", "cancelled"]
         assert job.state == "cancelled"
 
-    async def test_a_change_may_queue_the_posts_again(self, store: Any) -> None:
+    async def test_a_change_can_queue_posts_again(self, store: Any) -> None:
         job = batch(2)
         await store.add(job)
         await self.queued(store)
         await store.change(job, cancelled)
-        await store.change(job, JobPost.anew, queue=True)
+        await store.change(job, JobPost.retried, queue=True)
         assert job.state == "running"
         assert {(job.id, 0), (job.id, 1)} <= await self.queued(store)
 
-    async def test_a_post_that_waits_says_until_when(self, store: Any) -> None:
+    async def test_a_waiting_post_has_the_time_of_its_next_try(self, store: Any) -> None:
         job = batch(2)
         await store.add(job)
         assert not await store.has_waiting()
@@ -117,11 +117,11 @@ class StoreContract:
         assert [behind.state, limited.state] == ["waiting", "waiting"]
         assert behind.waiting_since is None
         assert limited.waiting_since is not None
-        # Nobody leaves before the longest limit is over.
+        # No post leaves the backlog before the longest limit is over.
         assert behind.next_try_at is not None
         assert unix_time(behind.next_try_at) > unix_time(limited.waiting_since) + 90
 
-    async def test_jobs_are_bounded_in_all_and_for_each_client(self, store: Any) -> None:
+    async def test_jobs_are_limited_in_total_and_per_client(self, store: Any) -> None:
         for number in range(MAX_JOBS):
             await store.add(batch(1, client=f"192.0.2.{number}"))
             with pytest.raises((TooManyJobs, JobsFull)):
@@ -131,7 +131,7 @@ class StoreContract:
         with pytest.raises(JobsFull):
             await store.check_room("192.0.2.9")
 
-    async def test_the_oldest_finished_job_makes_room(self, store: Any) -> None:
+    async def test_the_oldest_finished_job_is_dropped_for_a_new_one(self, store: Any) -> None:
         jobs = [batch(1, client=f"192.0.2.{number}") for number in range(MAX_JOBS + 1)]
         for age, job in enumerate(reversed(jobs)):
             job.created_at -= age
@@ -145,7 +145,7 @@ class StoreContract:
         kept = [await store.get(job.id) is not None for job in jobs]
         assert kept == [True, False, True, True, True]
 
-    async def test_a_job_that_a_plugin_has_not_got_stays(self, store: Any) -> None:
+    async def test_an_unreported_job_is_not_dropped(self, store: Any) -> None:
         jobs = [batch(1, client=f"192.0.2.{number}") for number in range(MAX_JOBS + 1)]
         for age, job in enumerate(reversed(jobs)):
             job.created_at -= age
@@ -169,36 +169,36 @@ class StoreContract:
         await store.note_reported("one", first)
         assert await store.unreported("one") == []
 
-    async def test_a_job_that_resumes_is_reported_at_its_end(self, store: Any) -> None:
+    async def test_a_retried_job_is_reported_when_it_ends_again(self, store: Any) -> None:
         job = batch(1)
         await store.add(job)
         await store.change(job, cancelled)
         [first] = await store.unreported("one")
-        await store.change(job, JobPost.anew, queue=True)
+        await store.change(job, JobPost.retried, queue=True)
         assert await store.unreported("one") == []
         await self.finish(store, job)
         [second] = await store.unreported("one")
-        # What was noted of the first end says nothing of the second.
+        # A report of the first end does not count for the second.
         await store.note_reported("one", first)
         assert [it.response.posts[0].state for it in await store.unreported("one")] == ["done"]
         await store.note_reported("one", second)
         assert await store.unreported("one") == []
 
-    async def test_a_job_without_usable_links_has_ended(self, store: Any) -> None:
+    async def test_a_job_without_valid_links_ends_at_once(self, store: Any) -> None:
         job = new_job(["https://example.com/"], max_url_length=512)
         await store.add(job)
         assert [it.response.id for it in await store.unreported("one")] == [job.id]
         assert (await self.found(store, job)).state == "done"
         assert await self.queued(store) == set()
 
-    async def test_progress_is_kept_while_a_post_runs(self, store: Any) -> None:
+    async def test_progress_of_a_running_post_is_stored(self, store: Any) -> None:
         job = batch(1)
         await store.add(job)
         running = replace(job.posts[0].started(), bytes_done=5, bytes_total=9)
         assert await store.note(job.id, 0, running)
         assert (await self.found(store, job)).posts == [running]
 
-    async def test_jobs_are_listed_newest_first_page_by_page(self, store: Any) -> None:
+    async def test_jobs_are_listed_in_pages_newest_first(self, store: Any) -> None:
         jobs = [batch(1, client=f"192.0.2.{number}") for number in range(MAX_JOBS)]
         for age, job in enumerate(jobs):
             job.created_at -= age
@@ -232,13 +232,13 @@ class StoreContract:
         assert await store.forget(job)
         assert await store.get(job.id) is None
         assert not await store.refresh(job)
-        assert not await store.change(job, JobPost.anew, queue=True)
+        assert not await store.change(job, JobPost.retried, queue=True)
         assert await store.newest(9, None, JobFilter()) == []
-        # A plugin that has not got its end still gets it.
+        # The end of the job is still reported to plugins.
         assert [it.response.id for it in await store.unreported("one")] == [job.id]
         assert not await store.forget(batch(1))
 
-    async def test_each_change_of_a_job_is_noticed(self, store: Any) -> None:
+    async def test_changed_lists_each_job_that_changed(self, store: Any) -> None:
         job, other = batch(2, owner="anna"), batch(1, client="192.0.2.2")
         seen = (await store.changed(0)).number
 
@@ -259,7 +259,7 @@ class StoreContract:
         assert await store.forget(job)
         assert await changed() == [(job.id, "anna")]
 
-    async def test_a_job_that_makes_room_is_noticed(self, store: Any) -> None:
+    async def test_changed_lists_a_job_that_was_dropped(self, store: Any) -> None:
         jobs = [batch(1, f"192.0.2.{number}", owner="anna") for number in range(MAX_JOBS + 1)]
         for job in jobs[:MAX_JOBS]:
             await store.add(job)

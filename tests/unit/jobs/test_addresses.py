@@ -1,4 +1,4 @@
-"""Which addresses belong to the public internet."""
+"""Which addresses count as public."""
 
 from ipaddress import ip_address
 from typing import Any
@@ -23,7 +23,7 @@ from scrapper.jobs.addresses import is_public
         "2002:808:808::1",
     ],
 )
-def test_these_are_public(address: str) -> None:
+def test_public_addresses_are_recognised(address: str) -> None:
     assert is_public(address)
 
 
@@ -81,20 +81,20 @@ def test_these_are_public(address: str) -> None:
         "ff0e::1",
     ],
 )
-def test_these_are_not_public(address: str) -> None:
+def test_special_addresses_are_not_public(address: str) -> None:
     assert not is_public(address)
 
 
 @given(st.ip_addresses(v=4))
-def test_an_address_is_as_public_as_the_one_it_holds(held: Any) -> None:
-    number = int(held)
+def test_an_embedded_ipv4_address_decides(embedded: Any) -> None:
+    number, expected = int(embedded), is_public(str(embedded))
     for prefix in ("::", "::ffff:0:0", "::ffff:0:0:0", "64:ff9b::", "2a00:1450::5efe:0:0"):
-        assert is_public(str(ip_address(int(ip_address(prefix)) + number))) is is_public(str(held))
-    assert is_public(str(ip_address((0x2002 << 112) + (number << 80)))) is is_public(str(held))
+        assert is_public(str(ip_address(int(ip_address(prefix)) + number))) is expected
+    assert is_public(str(ip_address((0x2002 << 112) + (number << 80)))) is expected
 
 
 @given(st.ip_addresses())
-def test_nothing_is_more_public_than_python_says(address: Any) -> None:
+def test_addresses_private_to_python_are_not_public(address: Any) -> None:
     if address.version == 4 and is_public(str(address)):
         assert address.is_global
     assert isinstance(is_public(str(address)), bool)

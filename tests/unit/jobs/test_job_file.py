@@ -1,4 +1,4 @@
-"""The file of jobs, whole and damaged."""
+"""The job file, intact and damaged."""
 
 import sqlite3
 from collections.abc import Callable
@@ -32,19 +32,19 @@ def execute(path: Path, *statements: str) -> None:
     database.close()
 
 
-def rows_of(path: Path) -> int:
+def count_jobs(path: Path) -> int:
     file = JobFile(path)
     jobs = file.open().jobs
     file.close()
     return len(jobs)
 
 
-def head(path: Path) -> None:
+def zero_head(path: Path) -> None:
     content = path.read_bytes()
     path.write_bytes(bytes(200) + content[200:])
 
 
-def folder(path: Path) -> None:
+def replace_by_folder(path: Path) -> None:
     path.unlink()
     path.mkdir()
     (path / "file").touch()
@@ -53,21 +53,21 @@ def folder(path: Path) -> None:
 DAMAGE: dict[str, Callable[[Path], object]] = {
     "random bytes": lambda path: path.write_bytes(b"\x13\x37" * 5000),
     "truncated": lambda path: path.write_bytes(path.read_bytes()[:5000]),
-    "zeroed head": head,
-    "a folder": folder,
+    "zeroed head": zero_head,
+    "a folder": replace_by_folder,
     "another schema": lambda path: execute(
         path, "DROP TABLE posts", "CREATE TABLE posts (something TEXT)"
     ),
     "an orphan row": lambda path: execute(
         path, "PRAGMA foreign_keys = OFF", "UPDATE posts SET job = 'nobody'"
     ),
-    "a state of no release": lambda path: execute(path, "UPDATE posts SET state = 'lost'"),
-    "an endless time": lambda path: execute(path, "UPDATE jobs SET created_at = 9e999"),
+    "an unknown state": lambda path: execute(path, "UPDATE posts SET state = 'lost'"),
+    "an infinite time": lambda path: execute(path, "UPDATE jobs SET created_at = 9e999"),
 }
 
 
 @pytest.mark.blocks
-def test_jobs_are_read_as_they_were_stored(tmp_path: Path) -> None:
+def test_a_stored_job_is_read_unchanged(tmp_path: Path) -> None:
     job = fill(tmp_path / "jobs")
     file = JobFile(tmp_path / "jobs")
     (read,) = file.open().jobs
@@ -81,22 +81,20 @@ def test_a_damaged_job_file_is_set_aside(tmp_path: Path, damage: str) -> None:
     path = tmp_path / "jobs.sqlite3"
     fill(path)
     DAMAGE[damage](path)
-    assert rows_of(path) == 0
+    assert count_jobs(path) == 0
     assert list(tmp_path.glob("jobs.sqlite3.damaged-*"))
     fill(path)
-    assert rows_of(path) == 1
+    assert count_jobs(path) == 1
 
 
 @settings(suppress_health_check=list(HealthCheck), deadline=None)
 @given(position=st.integers(0, 30_000), content=st.binary(min_size=1, max_size=600))
-def test_no_damage_keeps_the_store_from_opening(
-    tmp_path: Path, position: int, content: bytes
-) -> None:
+def test_the_file_opens_whatever_the_damage(tmp_path: Path, position: int, content: bytes) -> None:
     path = tmp_path / "jobs.sqlite3"
     path.unlink(missing_ok=True)
     fill(path)
     whole = path.read_bytes()
     path.write_bytes(whole[:position] + content + whole[position + len(content) :])
-    # Four bytes are the version of the schema.
+    # The damage may hit the four bytes of the schema's version.
     with suppress(NewerSchema):
-        assert rows_of(path) in (0, 1)
+        assert count_jobs(path) in (0, 1)

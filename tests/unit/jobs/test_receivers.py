@@ -1,4 +1,4 @@
-"""Who gets a webhook next, and what is given up."""
+"""The order of webhook deliveries, and which of them are given up."""
 
 from collections.abc import Iterable
 
@@ -23,21 +23,21 @@ def receivers(clock: Clock) -> Receivers:
 
 
 def queue(receiver: str, number: int, *, age: float = 10.0, due: bool = True) -> list[Waiting]:
-    """Deliveries to *receiver*, the oldest first."""
+    """Return *number* deliveries to *receiver*, oldest first."""
     return [Waiting(f"{receiver}-{n}", "job", receiver, age - n / 1e6, due) for n in range(number)]
 
 
-def begun(receivers: Receivers, waiting: Iterable[Waiting]) -> list[Waiting]:
-    """Begin whatever may begin now."""
-    chosen = []
+def begin_all(receivers: Receivers, waiting: Iterable[Waiting]) -> list[Waiting]:
+    """Begin and return all deliveries that may begin now."""
+    begun = []
     while one := receivers.next(waiting):
         receivers.begin(one)
-        chosen.append(one)
-    return chosen
+        begun.append(one)
+    return begun
 
 
 def fail_once(receivers: Receivers, clock: Clock, waiting: list[Waiting]) -> None:
-    """Have the only receiver fail once, as soon as it may be called."""
+    """Make the only receiver fail once, as soon as its pause is over."""
     while (one := receivers.next(waiting)) is None:
         clock.now += 1
     receivers.begin(one)
@@ -45,21 +45,21 @@ def fail_once(receivers: Receivers, clock: Clock, waiting: list[Waiting]) -> Non
 
 
 def test_one_receiver_gets_a_quarter_of_the_slots(receivers: Receivers) -> None:
-    assert begun(receivers, queue("stuck:80", 50)) == queue("stuck:80", 50)[:2]
-    assert len(begun(receivers, queue("stuck:80", 50) + queue("well:80", 3))) == 2
-    assert len(begun(receivers, [one for n in range(9) for one in queue(f"{n}:80", 9)])) == 4
+    assert begin_all(receivers, queue("stuck:80", 50)) == queue("stuck:80", 50)[:2]
+    assert len(begin_all(receivers, queue("stuck:80", 50) + queue("healthy:80", 3))) == 2
+    assert len(begin_all(receivers, [one for n in range(9) for one in queue(f"{n}:80", 9)])) == 4
 
 
-def test_the_least_busy_receiver_goes_first(receivers: Receivers) -> None:
+def test_the_least_busy_receiver_comes_first(receivers: Receivers) -> None:
     old, young = queue("old:80", 3, age=90), queue("young:80", 3)
-    assert begun(receivers, young + old) == [old[0], young[0], old[1], young[1]]
+    assert begin_all(receivers, young + old) == [old[0], young[0], old[1], young[1]]
 
 
 def test_a_delivery_that_is_not_due_does_not_begin(receivers: Receivers) -> None:
-    assert begun(receivers, queue("a:80", 3, due=False)) == []
+    assert begin_all(receivers, queue("a:80", 3, due=False)) == []
 
 
-def test_a_failing_receiver_pauses_for_longer_each_time(receivers: Receivers, clock: Clock) -> None:
+def test_each_failure_lengthens_the_pause(receivers: Receivers, clock: Clock) -> None:
     waiting, pauses = queue("dead:80", 5), []
     for _ in range(11):
         fail_once(receivers, clock, waiting)
@@ -68,32 +68,34 @@ def test_a_failing_receiver_pauses_for_longer_each_time(receivers: Receivers, cl
             clock.now += 1
         pauses.append(clock.now - before)
     assert pauses == [1, 3, 9, 27, 81, 243, 729, 2187, 3600, 3600, 3600]
-    assert begun(receivers, waiting) == waiting[:1]
+    assert begin_all(receivers, waiting) == waiting[:1]
     receivers.end(waiting[0].id, failed=False)
-    assert begun(receivers, waiting) == waiting[:2]
+    assert begin_all(receivers, waiting) == waiting[:2]
 
 
-def test_a_pause_holds_up_no_other_receiver(receivers: Receivers, clock: Clock) -> None:
+def test_a_pause_delays_no_other_receiver(receivers: Receivers, clock: Clock) -> None:
     fail_once(receivers, clock, queue("dead:80", 5))
-    assert begun(receivers, queue("dead:80", 5) + queue("well:80", 1)) == queue("well:80", 1)
+    assert begin_all(receivers, queue("dead:80", 5) + queue("healthy:80", 1)) == queue(
+        "healthy:80", 1
+    )
 
 
-def test_jobs_for_one_receiver_push_out_no_others(receivers: Receivers) -> None:
-    well, dead = queue("well:80", 3, age=500), queue("dead:80", 1060)
-    given_up = dict(receivers.to_give_up(well + dead))
+def test_one_receiver_does_not_crowd_out_others(receivers: Receivers) -> None:
+    healthy, dead = queue("healthy:80", 3, age=500), queue("dead:80", 1060)
+    given_up = dict(receivers.to_give_up(healthy + dead))
     assert set(given_up) == set(dead[:810])
-    assert set(given_up.values()) == {"too many wait for the receiver"}
+    assert set(given_up.values()) == {"too many deliveries wait for the receiver"}
 
 
-def test_the_longest_queue_gives_way_when_all_is_full(receivers: Receivers) -> None:
+def test_the_longest_queue_is_cut_when_too_many_wait(receivers: Receivers) -> None:
     queues = [one for n in range(4) for one in queue(f"{n}:80", 249)]
     given_up = list(receivers.to_give_up([*queue("full:80", 250), *queues]))
     assert len(given_up) == 246
     assert given_up[0][0] == queue("full:80", 250)[0]
-    assert {cause for _, cause in given_up} == {"too many wait"}
+    assert {cause for _, cause in given_up} == {"too many deliveries wait"}
 
 
-def test_after_a_day_only_a_failing_receiver_is_given_up(
+def test_day_old_deliveries_to_failing_receivers_are_given_up(
     receivers: Receivers, clock: Clock
 ) -> None:
     old = queue("a:80", 3, age=DAY + 5)
@@ -105,11 +107,11 @@ def test_after_a_day_only_a_failing_receiver_is_given_up(
 
 def test_a_delivery_under_way_is_not_given_up(receivers: Receivers) -> None:
     waiting = queue("a:80", 300)
-    sent = begun(receivers, waiting)
+    sent = begin_all(receivers, waiting)
     assert not set(sent) & {one for one, _ in receivers.to_give_up(waiting)}
 
 
-def test_receivers_that_get_nothing_are_forgotten(receivers: Receivers, clock: Clock) -> None:
+def test_receivers_without_deliveries_are_forgotten(receivers: Receivers, clock: Clock) -> None:
     for number in range(50):
         fail_once(receivers, clock, queue(f"{number}:80", 1))
     assert list(receivers.to_give_up([])) == []
@@ -122,10 +124,10 @@ def test_no_receiver_gets_more_than_its_share(some: list[tuple[int, float, bool]
     waiting = [
         Waiting(str(n), "job", f"{to}:80", age, due) for n, (to, age, due) in enumerate(some)
     ]
-    chosen = begun(Receivers(), waiting)
-    assert len(chosen) <= 8
-    assert all(sum(one.receiver == f"{to}:80" for one in chosen) <= 2 for to in range(4))
-    assert all(one.due for one in chosen)
+    begun = begin_all(Receivers(), waiting)
+    assert len(begun) <= 8
+    assert all(sum(one.receiver == f"{to}:80" for one in begun) <= 2 for to in range(4))
+    assert all(one.due for one in begun)
 
 
 @pytest.mark.parametrize(
@@ -138,9 +140,9 @@ def test_no_receiver_gets_more_than_its_share(some: list[tuple[int, float, bool]
         ("http://[::ffff:192.0.2.1]/", "192.0.2.1"),
     ],
 )
-def test_a_receiver_is_a_host_with_all_its_ports(url: str, receiver: str) -> None:
+def test_all_ports_of_a_host_are_one_receiver(url: str, receiver: str) -> None:
     assert Delivery("msg", url, b"").receiver == receiver
 
 
-def test_a_pause_has_a_bound() -> None:
+def test_the_pause_lasts_at_most_an_hour() -> None:
     assert pause_after(10**6) == 3600

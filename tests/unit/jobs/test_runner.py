@@ -1,4 +1,4 @@
-"""What becomes of a post of a job, row by row, and that the runner acts accordingly."""
+"""The table of decisions about a post, row by row, and the runner that carries them out."""
 
 import asyncio
 import time
@@ -37,60 +37,60 @@ PATIENCE = 100.0
 def ended(status: int, code: str, *, hold: float = 0.0, is_fault: bool = False) -> Any:
     def check(decision: Decision) -> None:
         post = decision.post
-        assert (decision.verb, post.state) == ("end", "failed")
+        assert (decision.action, post.state) == ("end", "failed")
         assert (post.status, post.code, decision.hold) == (status, code, hold)
         assert decision.is_fault == is_fault
 
     return check
 
 
-def is_just(verb: str, hold: float = 0.0) -> Callable[[Decision], None]:
+def only(action: str, hold: float = 0.0) -> Callable[[Decision], None]:
     def check(decision: Decision) -> None:
-        assert (decision.verb, decision.hold, decision.is_fault) == (verb, hold, False)
+        assert (decision.action, decision.hold, decision.is_fault) == (action, hold, False)
 
     return check
 
 
 def stored(decision: Decision) -> None:
-    assert (decision.verb, decision.post.state, decision.post.status) == ("end", "done", 200)
+    assert (decision.action, decision.post.state, decision.post.status) == ("end", "done", 200)
     assert decision.post.bytes_done == decision.post.bytes_total == 7
 
 
 CASES: list[tuple[str, Case, Callable[[Decision], None]]] = [
-    ("done", Case(QUEUED.done(1)), is_just("skip")),
-    ("cancelled", Case(QUEUED.cancelled()), is_just("skip")),
-    ("cancelled behind others", Case(QUEUED.cancelled(), others_wait=True), is_just("skip")),
-    ("queued", Case(QUEUED), is_just("run")),
-    ("behind others", Case(QUEUED, others_wait=True), is_just("wait")),
-    ("at hand", Case(QUEUED, others_wait=True, at_hand=True), is_just("run")),
-    ("its turn", Case(WAITING), is_just("run")),
+    ("done", Case(QUEUED.done(1)), only("skip")),
+    ("cancelled", Case(QUEUED.cancelled()), only("skip")),
+    ("cancelled behind others", Case(QUEUED.cancelled(), others_wait=True), only("skip")),
+    ("queued", Case(QUEUED), only("run")),
+    ("behind others", Case(QUEUED, others_wait=True), only("wait")),
+    ("at hand", Case(QUEUED, others_wait=True, at_hand=True), only("run")),
+    ("from the backlog", Case(WAITING), only("run")),
     ("stored", Case(RUNNING, size=7), stored),
-    ("stored in a process that ends", Case(RUNNING, size=7, stopping=True), stored),
+    ("stored in a process that is stopping", Case(RUNNING, size=7, stopping=True), stored),
     (
-        "out of time in a process that ends",
+        "out of time in a process that is stopping",
         Case(RUNNING, error=DeadlineExceeded(), stopping=True),
-        is_just("leave"),
+        only("leave"),
     ),
     ("out of time", Case(RUNNING, error=DeadlineExceeded()), ended(503, "deadline_exceeded")),
     (
         "a limit",
         Case(RUNNING, error=RateLimited(retry_after=60.0), patience_left=PATIENCE),
-        is_just("wait", 60.0),
+        only("wait", 60.0),
     ),
     (
-        "a limit that does not say how long",
+        "a limit of unknown length",
         Case(RUNNING, error=ServerFull(), patience_left=PATIENCE),
-        is_just("wait", 5.0),
+        only("wait", 5.0),
     ),
     (
         "a limit that is over at once",
         Case(RUNNING, error=PaceExceeded(retry_after=0.0), patience_left=PATIENCE),
-        is_just("wait", 1.0),
+        only("wait", 1.0),
     ),
     (
         "a limit as long as patience",
         Case(RUNNING, error=CoolingDown(retry_after=PATIENCE), patience_left=PATIENCE),
-        is_just("wait", PATIENCE),
+        only("wait", PATIENCE),
     ),
     (
         "a limit longer than patience",
@@ -105,12 +105,12 @@ CASES: list[tuple[str, Case, Callable[[Decision], None]]] = [
     ),
     ("a full disk", Case(RUNNING, error=DiskFull()), ended(507, "disk_full")),
     (
-        "another fault of the disk",
+        "another disk error",
         Case(RUNNING, error=PermissionError(13, "Permission denied")),
         ended(500, "internal_error", is_fault=True),
     ),
     (
-        "a fault of ours",
+        "an unexpected error",
         Case(RUNNING, error=KeyError("x"), others_wait=True),
         ended(500, "internal_error", is_fault=True),
     ),
@@ -125,7 +125,7 @@ def test_each_case_has_its_decision(case: Case, check: Callable[[Decision], None
 
 
 @pytest.mark.parametrize("row", ROWS, ids=[row.name for row in ROWS])
-def test_each_row_is_needed(row: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_row_changes_a_decision(row: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = [decide(case) for _, case, _ in CASES]
     monkeypatch.setattr("scrapper.jobs.runner.ROWS", [it for it in ROWS if it is not row])
     try:
@@ -135,48 +135,48 @@ def test_each_row_is_needed(row: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     assert found != expected
 
 
-@pytest.mark.parametrize(("wait", "said"), [(PATIENCE + 0.5, 101), (0.0, 1), (None, None)])
-def test_a_failure_says_when_to_try_again(wait: float | None, said: int | None) -> None:
+@pytest.mark.parametrize(("wait", "expected"), [(PATIENCE + 0.5, 101), (0.0, 1), (None, None)])
+def test_retry_after_is_in_whole_seconds(wait: float | None, expected: int | None) -> None:
     decision = decide(Case(RUNNING, error=RateLimited(retry_after=wait)))
-    assert decision.post.retry_after == said
+    assert decision.post.retry_after == expected
 
 
-def test_an_empty_post_is_stored_without_a_byte() -> None:
+def test_an_empty_post_is_stored_with_zero_bytes() -> None:
     post = decide(Case(RUNNING, size=0)).post
     assert (post.state, post.bytes_done) == ("done", 0)
 
 
-def test_a_post_that_cannot_be_stored_says_why() -> None:
+def test_a_disk_error_is_in_the_message_of_the_post() -> None:
     error = PermissionError(13, "Permission denied")
     post = decide(Case(RUNNING, error=error)).post
     assert post.error == "The post cannot be stored: Permission denied"
 
 
-class Script:
-    """A scraper that answers by what ``answers`` has for a shortcode, one after the other."""
+class ScriptedScraper:
+    """A scraper that gives the ``answers`` for a shortcode in turn, then stores the post."""
 
     def __init__(self) -> None:
         self.answers: dict[str, list[Any]] = {}
         self.at_hand: set[str] = set()
-        self.asked: list[str] = []
-        self.looked_for: list[str] = []
-        self.go = asyncio.Event()
-        self.go.set()
+        self.scraped: list[str] = []
+        self.lookups: list[str] = []
+        self.release = asyncio.Event()
+        self.release.set()
         self.done: int | None = None
 
     def progress(self, _shortcode: str) -> Any:
         return None if self.done is None else SimpleNamespace(done=self.done, total=9)
 
     async def has(self, shortcode: str, _wish: Any) -> bool:
-        self.looked_for.append(shortcode)
+        self.lookups.append(shortcode)
         return shortcode in self.at_hand
 
     async def shortcode_of(self, link: Any) -> str:
         return link if isinstance(link, str) else "opened"
 
     async def scrape(self, shortcode: str, _url: str, **_: Any) -> Any:
-        self.asked.append(shortcode)
-        await self.go.wait()
+        self.scraped.append(shortcode)
+        await self.release.wait()
         answers = self.answers.get(shortcode, [])
         answer = answers.pop(0) if answers else None
         if isinstance(answer, Exception):
@@ -185,11 +185,11 @@ class Script:
         return SimpleNamespace(stored=SimpleNamespace(post=post))
 
 
-class Life:
-    """An engine in memory."""
+class Harness:
+    """An engine with a store in memory, and its runner."""
 
     def __init__(self, patience: float = PATIENCE) -> None:
-        self.scraper = Script()
+        self.scraper = ScriptedScraper()
         self.store = MemoryStore(max_jobs=8)
         self.jobs = Jobs(self.store)
         self.runner = Runner(self.store, cast(Any, self.scraper), Patience(patience))
@@ -199,26 +199,26 @@ class Life:
 
 
 @pytest.fixture
-async def life() -> AsyncIterator[Life]:
-    life = Life()
-    async with running(life.store, life.runner, 1):
-        yield life
+async def harness() -> AsyncIterator[Harness]:
+    harness = Harness()
+    async with running(harness.store, harness.runner, 1):
+        yield harness
 
 
-async def test_posts_of_a_job_are_run_in_their_order(life: Life) -> None:
+async def test_posts_of_a_job_run_in_order(harness: Harness) -> None:
     job = batch(4)
-    await life.jobs.submit(job)
-    await life.ended(job)
-    assert life.scraper.asked == [f"reel-{number}" for number in range(4)]
+    await harness.jobs.submit(job)
+    await harness.ended(job)
+    assert harness.scraper.scraped == [f"reel-{number}" for number in range(4)]
     assert [(post.status, post.bytes_done) for post in job.posts] == [(200, 7)] * 4
 
 
-async def test_a_failing_post_does_not_stop_the_others(life: Life) -> None:
-    life.scraper.answers = {"reel-0": [KeyError("x")], "reel-1": [PostNotFound()]}
+async def test_a_failing_post_does_not_stop_the_others(harness: Harness) -> None:
+    harness.scraper.answers = {"reel-0": [KeyError("x")], "reel-1": [PostNotFound()]}
     job = batch(3)
     with capture_logs([merge_contextvars]) as logs:
-        await life.jobs.submit(job)
-        await life.ended(job)
+        await harness.jobs.submit(job)
+        await harness.ended(job)
     assert [post.status for post in job.posts] == [500, 404, 200]
     [line] = logs
     assert (line["event"], line["job"], line["shortcode"]) == (
@@ -228,10 +228,10 @@ async def test_a_failing_post_does_not_stop_the_others(life: Life) -> None:
     )
 
 
-class Line(MemoryStore):
-    """A store with others in the backlog; it notes what it is called for."""
+class BusyStore(MemoryStore):
+    """A store whose backlog is never empty; it records calls that concern the backlog."""
 
-    passed_on = 0
+    skips = 0
     successes = 0
 
     def __init__(self) -> None:
@@ -242,7 +242,7 @@ class Line(MemoryStore):
         return True
 
     async def skip(self) -> None:
-        self.passed_on += 1
+        self.skips += 1
 
     async def hold(self, seconds: float) -> None:
         self.holds.append(seconds)
@@ -251,8 +251,8 @@ class Line(MemoryStore):
         self.successes += 1
 
 
-class Watch(Patience):
-    """Patience that notes which posts it forgets."""
+class RecordingPatience(Patience):
+    """Patience that records which posts it forgets."""
 
     def __init__(self) -> None:
         super().__init__(PATIENCE)
@@ -262,32 +262,32 @@ class Watch(Patience):
         self.forgotten.append(place)
 
 
-def in_line(*posts: JobPost) -> tuple[Line, Script, Runner, Job]:
-    store, script = Line(), Script()
+def with_backlog(*posts: JobPost) -> tuple[BusyStore, ScriptedScraper, Runner, Job]:
+    store, script = BusyStore(), ScriptedScraper()
     job = batch(0)
     job.posts.extend(posts)
-    return store, script, Runner(store, cast(Any, script), Watch()), job
+    return store, script, Runner(store, cast(Any, script), RecordingPatience()), job
 
 
-async def test_a_post_whose_job_is_gone_passes_its_turn_on() -> None:
-    store, script, runner, _ = in_line()
+async def test_a_post_of_a_removed_job_is_skipped() -> None:
+    store, script, runner, _ = with_backlog()
     await runner.run("gone", 0)
-    assert (script.asked, store.passed_on) == ([], 1)
+    assert (script.scraped, store.skips) == ([], 1)
 
 
-async def test_a_cancelled_post_passes_its_turn_on() -> None:
-    store, script, runner, job = in_line(QUEUED, QUEUED)
+async def test_a_cancelled_post_is_skipped() -> None:
+    store, script, runner, job = with_backlog(QUEUED, QUEUED)
     await store.add(job)
     await store.note(job.id, 0, QUEUED.cancelled())
     await runner.run(job.id, 0)
-    assert (script.asked, store.passed_on) == ([], 1)
+    assert (script.scraped, store.skips) == ([], 1)
 
 
-async def test_a_post_that_left_the_backlog_runs_before_others() -> None:
-    store, script, runner, job = in_line(WAITING)
+async def test_a_post_from_the_backlog_runs_at_once() -> None:
+    store, script, runner, job = with_backlog(WAITING)
     await store.add(job)
     await runner.run(job.id, 0)
-    assert (script.asked, script.looked_for) == (["shortcode"], [])
+    assert (script.scraped, script.lookups) == (["shortcode"], [])
 
 
 @pytest.mark.parametrize(
@@ -299,31 +299,36 @@ async def test_a_post_that_left_the_backlog_runs_before_others() -> None:
         (replace(QUEUED, shortcode="at-hand"), None, 0, []),
     ],
 )
-async def test_the_backlog_learns_whether_a_post_met_a_limit(
+async def test_the_backlog_is_notified_of_successes_and_limits(
     post: JobPost, error: Exception | None, successes: int, holds: list[float]
 ) -> None:
-    store, script, runner, job = in_line(post)
+    store, script, runner, job = with_backlog(post)
     script.answers, script.at_hand = {"shortcode": [error]}, {"at-hand"}
     await store.add(job)
     await runner.run(job.id, 0)
     assert (store.successes, store.holds) == (successes, holds)
 
 
-async def test_a_stored_post_is_reported_and_no_longer_followed() -> None:
-    store, script, job = Line(), Script(), batch(0)
+async def test_a_stored_post_is_reported_and_leaves_no_task() -> None:
+    store, script, job = BusyStore(), ScriptedScraper(), batch(0)
     job.posts.append(WAITING)
     stored: list[tuple[str, int]] = []
-    runner = Runner(store, cast(Any, script), Watch(), on_stored=lambda *it: stored.append(it[:2]))
+    runner = Runner(
+        store,
+        cast(Any, script),
+        RecordingPatience(),
+        on_stored=lambda *it: stored.append(it[:2]),
+    )
     await store.add(job)
     await runner.run(job.id, 0)
     assert stored == [(job.id, 0)]
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
-async def test_a_post_that_ended_needs_no_patience() -> None:
-    store, patience, job = Line(), Watch(), batch(0)
+async def test_the_patience_of_a_finished_post_is_forgotten() -> None:
+    store, patience, job = BusyStore(), RecordingPatience(), batch(0)
     job.posts.extend([WAITING, WAITING])
-    script = Script()
+    script = ScriptedScraper()
     script.answers = {"shortcode": [RateLimited(retry_after=1.0)]}
     runner = Runner(store, cast(Any, script), patience)
     await store.add(job)
@@ -333,101 +338,101 @@ async def test_a_post_that_ended_needs_no_patience() -> None:
 
 
 async def test_a_post_behind_others_runs_only_if_at_hand() -> None:
-    store, script, runner, job = in_line(QUEUED, replace(QUEUED, shortcode="at-hand"))
+    store, script, runner, job = with_backlog(QUEUED, replace(QUEUED, shortcode="at-hand"))
     script.at_hand = {"at-hand"}
     await store.add(job)
     for index in (0, 1):
         await runner.run(job.id, index)
-    assert script.asked == ["at-hand"]
+    assert script.scraped == ["at-hand"]
     assert job.posts[0].state == "waiting"
 
 
-async def test_a_limited_post_runs_again_before_those_behind_it(life: Life) -> None:
-    life.scraper.answers = {"reel-0": [RateLimited(retry_after=0.0)]}
-    life.scraper.at_hand = {"reel-2"}
+async def test_a_limited_post_is_retried_before_those_behind_it(harness: Harness) -> None:
+    harness.scraper.answers = {"reel-0": [RateLimited(retry_after=0.0)]}
+    harness.scraper.at_hand = {"reel-2"}
     job = batch(3)
-    await life.jobs.submit(job)
+    await harness.jobs.submit(job)
     await until(lambda: job.posts[2].state == "done")
     assert [post.state for post in job.posts] == ["waiting", "waiting", "done"]
     # Only the limit costs patience.
     assert job.posts[0].waiting_since is not None
     assert job.posts[1].waiting_since is None
-    assert life.scraper.asked == ["reel-0", "reel-2"]
-    await life.ended(job)
+    assert harness.scraper.scraped == ["reel-0", "reel-2"]
+    await harness.ended(job)
     assert [post.status for post in job.posts] == [200] * 3
 
 
-async def test_a_limit_holds_the_backlog_though_its_post_gave_up(life: Life) -> None:
-    life.scraper.answers = {"reel-0": [RateLimited(retry_after=PATIENCE * 2)]}
+async def test_a_limit_holds_the_backlog_even_if_its_post_fails(harness: Harness) -> None:
+    harness.scraper.answers = {"reel-0": [RateLimited(retry_after=PATIENCE * 2)]}
     job = batch(1)
-    await life.jobs.submit(job)
-    await life.ended(job)
+    await harness.jobs.submit(job)
+    await harness.ended(job)
     assert job.posts[0].status == 429
     other = batch(1, "192.0.2.2")
     before = time.time()
-    await life.store.add(other)
-    await life.store.wait(other, 0, other.posts[0])
+    await harness.store.add(other)
+    await harness.store.wait(other, 0, other.posts[0])
     assert other.posts[0].next_try_at is not None
     assert unix_time(other.posts[0].next_try_at) > before + PATIENCE
 
 
-async def test_a_cancelled_post_is_never_run(life: Life) -> None:
-    life.scraper.go.clear()
+async def test_a_cancelled_post_is_never_run(harness: Harness) -> None:
+    harness.scraper.release.clear()
     job = batch(3)
-    await life.jobs.submit(job)
+    await harness.jobs.submit(job)
     await until(lambda: job.posts[0].state == "running")
-    assert await life.jobs.cancel(job)
-    life.scraper.go.set()
-    await life.ended(job)
+    assert await harness.jobs.cancel(job)
+    harness.scraper.release.set()
+    await harness.ended(job)
     assert [post.state for post in job.posts] == ["done", "cancelled", "cancelled"]
-    assert life.scraper.asked == ["reel-0"]
+    assert harness.scraper.scraped == ["reel-0"]
 
 
-async def test_a_cancelled_post_can_be_tried_again(life: Life) -> None:
-    life.scraper.answers = {"reel-1": [PostNotFound()]}
+async def test_a_failed_post_can_be_retried(harness: Harness) -> None:
+    harness.scraper.answers = {"reel-1": [PostNotFound()]}
     job = batch(2)
-    await life.jobs.submit(job)
-    await life.ended(job)
-    assert await life.jobs.retry(job)
-    await life.ended(job)
+    await harness.jobs.submit(job)
+    await harness.ended(job)
+    assert await harness.jobs.retry(job)
+    await harness.ended(job)
     assert [post.state for post in job.posts] == ["done", "done"]
-    assert life.scraper.asked == ["reel-0", "reel-1", "reel-1"]
+    assert harness.scraper.scraped == ["reel-0", "reel-1", "reel-1"]
 
 
-async def test_a_share_link_is_opened_before_its_post_is_scraped(life: Life) -> None:
+async def test_a_share_link_is_resolved_before_the_scrape(harness: Harness) -> None:
     job = batch(0)
     job.posts.append(JobPost("https://www.instagram.com/share/reel/token/", None))
-    await life.jobs.submit(job)
-    await life.ended(job)
+    await harness.jobs.submit(job)
+    await harness.ended(job)
     assert (job.posts[0].shortcode, job.posts[0].status) == ("opened", 200)
 
 
-async def test_progress_reaches_followers_of_the_job(
-    life: Life, monkeypatch: pytest.MonkeyPatch
+async def test_followers_of_a_job_see_its_progress(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("scrapper.jobs.runner._PROGRESS_SECONDS", 0.0)
-    life.scraper.go.clear()
+    harness.scraper.release.clear()
     job = batch(1)
     seen: list[tuple[str, str, int]] = []
 
     async def follow() -> None:
-        async for it in life.jobs.follow(job, lambda: 0.0):
+        async for it in harness.jobs.follow(job, lambda: 0.0):
             [post] = it.posts
             seen.append((it.state, post.state, post.bytes_done))
 
-    await life.jobs.submit(job)
+    await harness.jobs.submit(job)
     following = asyncio.create_task(follow())
-    life.scraper.done = 5
+    harness.scraper.done = 5
     await until(lambda: ("running", "running", 5) in seen)
-    life.scraper.go.set()
+    harness.scraper.release.set()
     await following
     assert seen[-1] == ("done", "done", 7)
 
 
-async def test_following_ends_with_the_process(life: Life) -> None:
-    life.scraper.go.clear()
+async def test_following_ends_when_the_process_stops(harness: Harness) -> None:
+    harness.scraper.release.clear()
     job = batch(1)
-    await life.jobs.submit(job)
-    life.jobs.closing = True
-    assert [it async for it in life.jobs.follow(job, lambda: 0.0)] == []
-    life.scraper.go.set()
+    await harness.jobs.submit(job)
+    harness.jobs.closing = True
+    assert [it async for it in harness.jobs.follow(job, lambda: 0.0)] == []
+    harness.scraper.release.set()

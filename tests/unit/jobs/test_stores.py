@@ -19,7 +19,7 @@ from tests.unit.jobs.contract import StoreContract, batch, cancelled
 WEBHOOK = "https://example.com/"
 
 
-class _OwnStore(StoreContract):
+class _LocalStore(StoreContract):
     async def queued(self, store: MemoryStore) -> set[tuple[str, int]]:
         taken = set()
         while store._queue.qsize():
@@ -27,7 +27,7 @@ class _OwnStore(StoreContract):
             taken.add((place.job_id, place.position))
         return taken
 
-    async def test_the_oldest_job_goes_first(self, store: MemoryStore) -> None:
+    async def test_posts_of_the_oldest_job_come_first(self, store: MemoryStore) -> None:
         older, newer = batch(2, "192.0.2.1"), batch(2, "192.0.2.2")
         older.created_at -= 10
         await store.add(newer)
@@ -35,7 +35,7 @@ class _OwnStore(StoreContract):
         order = [(await store.next_place()).job_id for _ in range(4)]
         assert order == [older.id, older.id, newer.id, newer.id]
 
-    async def test_a_post_leaves_the_backlog_into_the_queue(self, store: MemoryStore) -> None:
+    async def test_a_post_moves_from_the_backlog_to_the_queue(self, store: MemoryStore) -> None:
         job = batch(1)
         await store.add(job)
         await store.next_place()
@@ -54,7 +54,7 @@ class _OwnStore(StoreContract):
     async def due(self, store: MemoryStore) -> list[str]:
         return [waiting.id for waiting in await store.waiting() if waiting.due]
 
-    async def test_a_webhook_is_delivered_once_a_job_ended(self, store: MemoryStore) -> None:
+    async def test_a_webhook_is_due_once_the_job_ends(self, store: MemoryStore) -> None:
         job = batch(1, webhook=WEBHOOK)
         await store.add(job)
         assert await store.waiting() == []
@@ -67,21 +67,21 @@ class _OwnStore(StoreContract):
         assert await self.due(store) == []
         await store.postpone(id_, 0.0)
         assert await self.due(store) == [id_]
-        again = await store.take(id_)
-        assert again is not None
-        assert (again.id, again.attempts) == (id_, 1)
+        retried = await store.take(id_)
+        assert retried is not None
+        assert (retried.id, retried.attempts) == (id_, 1)
         await store.postpone(id_, 1000.0)
         assert await self.due(store) == []
         await store.finish(id_, "delivered")
         assert await store.waiting() == []
         assert job.to_response().webhook_state == "delivered"
 
-    async def test_each_end_of_a_job_has_its_own_webhook(self, store: MemoryStore) -> None:
+    async def test_each_end_of_a_job_creates_a_webhook(self, store: MemoryStore) -> None:
         job = batch(1, webhook=WEBHOOK)
         await store.add(job)
         await store.change(job, cancelled)
         [first] = await self.due(store)
-        await store.change(job, JobPost.anew, queue=True)
+        await store.change(job, JobPost.retried, queue=True)
         await store.finish(first, "given_up")
         assert job.to_response().webhook_state == "waiting"
         await self.finish(store, job)
@@ -91,7 +91,7 @@ class _OwnStore(StoreContract):
         assert job.to_response().webhook_state == "delivered"
 
 
-class TestMemoryStore(_OwnStore):
+class TestMemoryStore(_LocalStore):
     @pytest.fixture
     async def store(self) -> AsyncIterator[MemoryStore]:
         store = MemoryStore(max_jobs=4, plugins=["one"])
@@ -100,7 +100,7 @@ class TestMemoryStore(_OwnStore):
         await store.close()
 
 
-class TestSqliteStore(_OwnStore):
+class TestSqliteStore(_LocalStore):
     @pytest.fixture
     async def store(self, tmp_path: Path) -> AsyncIterator[SqliteStore]:
         store = new_store(tmp_path)
@@ -116,9 +116,9 @@ def new_store(folder: Path, **options: Any) -> SqliteStore:
 
 async def restarted(store: SqliteStore, folder: Path, **options: Any) -> SqliteStore:
     await store.close()
-    again = new_store(folder, **options)
-    await again.open()
-    return again
+    new = new_store(folder, **options)
+    await new.open()
+    return new
 
 
 async def opened(folder: Path) -> SqliteStore:
@@ -127,7 +127,7 @@ async def opened(folder: Path) -> SqliteStore:
     return store
 
 
-async def test_unfinished_posts_go_on_after_a_restart(tmp_path: Path) -> None:
+async def test_unfinished_posts_resume_after_a_restart(tmp_path: Path) -> None:
     store, job = await opened(tmp_path), batch(4)
     await store.add(job)
     await store.note(job.id, 0, job.posts[0].done(10))
@@ -154,8 +154,8 @@ async def test_ends_and_deliveries_survive_a_restart(tmp_path: Path) -> None:
     await store.postpone(waiting.id, 1000.0)
     store = await restarted(store, tmp_path)
     assert await store.unreported("one") == []
-    [again] = await store.waiting()
-    assert (again.id, again.due) == (waiting.id, False)
+    [postponed] = await store.waiting()
+    assert (postponed.id, postponed.due) == (waiting.id, False)
     delivery = await store.take(waiting.id)
     assert delivery is not None
     assert delivery.attempts == 1
@@ -168,7 +168,7 @@ async def test_ends_and_deliveries_survive_a_restart(tmp_path: Path) -> None:
     await store.close()
 
 
-async def test_an_undelivered_webhook_is_delivered_at_the_next_start(tmp_path: Path) -> None:
+async def test_a_missing_delivery_is_added_at_the_next_start(tmp_path: Path) -> None:
     store, job = await opened(tmp_path), batch(1, webhook=WEBHOOK)
     await store.add(job)
     await store.note(job.id, 0, job.posts[0].done(10))
@@ -185,7 +185,7 @@ async def test_an_undelivered_webhook_is_delivered_at_the_next_start(tmp_path: P
 
 
 @pytest.mark.parametrize("jump", [-3650, -3, 3, 3650])
-async def test_no_jump_of_the_clock_makes_a_delivery_older(
+async def test_a_clock_jump_does_not_age_a_delivery(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, jump: int
 ) -> None:
     store, job = new_store(tmp_path, clock_is_right=lambda: False), batch(1, webhook=WEBHOOK)
@@ -202,32 +202,32 @@ async def test_no_jump_of_the_clock_makes_a_delivery_older(
     await store.close()
 
 
-class _Refusing(JobFile):
-    """A file on a disk that is full while ``full``."""
+class _FailingFile(JobFile):
+    """A file whose disk is full while ``disk_full`` is true."""
 
-    full = False
+    disk_full = False
 
     def write(self, record: Record) -> None:
-        if self.full:
+        if self.disk_full:
             raise DiskFull
         super().write(record)
 
 
 @pytest.fixture
-async def refusing(tmp_path: Path) -> AsyncIterator[tuple[SqliteStore, _Refusing, Job]]:
-    file = _Refusing(tmp_path / "jobs.sqlite3")
+async def full_disk(tmp_path: Path) -> AsyncIterator[tuple[SqliteStore, _FailingFile, Job]]:
+    file = _FailingFile(tmp_path / "jobs.sqlite3")
     store, job = SqliteStore(file, max_jobs=4, plugins=["one"]), batch(2, webhook=WEBHOOK)
     await store.open()
     await store.add(job)
-    file.full = True
+    file.disk_full = True
     yield store, file, job
     await store.close()
 
 
-async def test_a_full_disk_takes_no_job_and_no_cancel(
-    refusing: tuple[SqliteStore, _Refusing, Job],
+async def test_new_jobs_and_cancels_fail_on_a_full_disk(
+    full_disk: tuple[SqliteStore, _FailingFile, Job],
 ) -> None:
-    store, file, job = refusing
+    store, file, job = full_disk
     other = batch(1, "192.0.2.2")
     with pytest.raises(DiskFull):
         await store.add(other)
@@ -235,14 +235,14 @@ async def test_a_full_disk_takes_no_job_and_no_cancel(
         await store.change(job, cancelled)
     assert await store.get(other.id) is None
     assert [post.state for post in job.posts] == ["queued", "queued"]
-    file.full = False
+    file.disk_full = False
     await store.add(other)
 
 
-async def test_an_outcome_counts_although_the_disk_is_full(
-    refusing: tuple[SqliteStore, _Refusing, Job],
+async def test_an_outcome_counts_even_if_the_disk_is_full(
+    full_disk: tuple[SqliteStore, _FailingFile, Job],
 ) -> None:
-    store, _, job = refusing
+    store, _, job = full_disk
     with capture_logs() as logs:
         for index in range(2):
             assert await store.note(job.id, index, job.posts[index].done(1))
@@ -253,7 +253,7 @@ async def test_an_outcome_counts_although_the_disk_is_full(
 
 
 @pytest.mark.parametrize("is_right", [True, False])
-async def test_jobs_grow_old_only_by_a_clock_that_is_right(tmp_path: Path, is_right: bool) -> None:
+async def test_jobs_expire_only_if_the_clock_is_right(tmp_path: Path, is_right: bool) -> None:
     store = new_store(tmp_path, max_age=60.0, clock_is_right=lambda: is_right)
     await store.open()
     old, running = batch(1, "192.0.2.1"), batch(1, "192.0.2.2")
@@ -266,24 +266,24 @@ async def test_jobs_grow_old_only_by_a_clock_that_is_right(tmp_path: Path, is_ri
     await store.close()
 
 
-async def test_all_requests_waiting_for_a_locked_file_are_refused(tmp_path: Path) -> None:
-    store, tries = await opened(tmp_path), 0
+async def test_a_busy_file_fails_all_waiting_requests(tmp_path: Path) -> None:
+    store, attempts = await opened(tmp_path), 0
 
-    async def refuse(record: Record) -> None:
-        nonlocal tries
-        tries += 1
+    async def fail(record: Record) -> None:
+        nonlocal attempts
+        attempts += 1
         await asyncio.sleep(0)
         raise Busy(retry_after=1)
 
-    store.keep = refuse  # type: ignore[method-assign]
+    store.keep = fail  # type: ignore[method-assign]
     adding = [store.add(batch(1, f"192.0.2.{it}")) for it in range(12)]
-    refusals = await asyncio.gather(*adding, return_exceptions=True)
-    assert [type(it) for it in refusals] == [Busy] * 12
-    assert tries == 1
+    errors = await asyncio.gather(*adding, return_exceptions=True)
+    assert [type(it) for it in errors] == [Busy] * 12
+    assert attempts == 1
     await store.close()
 
 
-async def test_changes_at_the_same_time_are_all_kept(tmp_path: Path) -> None:
+async def test_concurrent_changes_are_all_stored(tmp_path: Path) -> None:
     store, job = await opened(tmp_path), batch(20)
     await store.add(job)
     notes = [store.note(job.id, it, post.done(it)) for it, post in enumerate(job.posts)]

@@ -1,4 +1,4 @@
-"""Who goes first of the posts that wait."""
+"""The order and the pace in which posts leave the backlog."""
 
 import asyncio
 import sys
@@ -20,7 +20,7 @@ PLACES = st.lists(
 
 
 @given(places=PLACES)
-async def test_the_oldest_post_leaves_first_in_any_order_of_joining(places: list[Place]) -> None:
+async def test_the_oldest_post_leaves_the_backlog_first(places: list[Place]) -> None:
     backlog = Backlog(0.0)
     for place in places:
         backlog.join(place)
@@ -29,7 +29,7 @@ async def test_the_oldest_post_leaves_first_in_any_order_of_joining(places: list
 
 
 @given(places=PLACES)
-async def test_a_post_that_left_is_not_called(places: list[Place]) -> None:
+async def test_a_removed_post_is_not_released(places: list[Place]) -> None:
     backlog = Backlog(0.0)
     for place in places:
         backlog.join(place)
@@ -40,14 +40,14 @@ async def test_a_post_that_left_is_not_called(places: list[Place]) -> None:
     assert [await backlog.next() for _ in remaining] == sorted(remaining)
 
 
-async def test_nobody_is_called_before_the_longest_hold_ends() -> None:
+async def test_the_longest_hold_delays_every_post() -> None:
     backlog = Backlog(10.0)
-    turns = [backlog.join(Place(1.0, "job", index), hold) for index, hold in enumerate((9e3, 5.0))]
-    turns.append(backlog.join(Place(0.0, "job", 0)))
-    assert min(turns) > time.time() + 8000
+    times = [backlog.join(Place(1.0, "job", index), hold) for index, hold in enumerate((9e3, 5.0))]
+    times.append(backlog.join(Place(0.0, "job", 0)))
+    assert min(times) > time.time() + 8000
 
 
-def test_successes_speed_the_backlog_up_and_limits_slow_it() -> None:
+def test_success_shortens_the_pause_and_a_limit_resets_it() -> None:
     pace = BacklogPace(8.0)
     seconds = []
     for _ in range(10):
@@ -62,7 +62,7 @@ def test_successes_speed_the_backlog_up_and_limits_slow_it() -> None:
     assert unlimited.seconds == 0.0
 
 
-async def test_a_success_during_a_hold_says_nothing_of_the_limit(
+async def test_a_success_during_a_hold_shortens_no_pause(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     now = 0.0
@@ -77,7 +77,7 @@ async def test_a_success_during_a_hold_says_nothing_of_the_limit(
     assert await backlog.next() == first
     waiting = asyncio.create_task(backlog.next())
     for now in (1007.9, 1008.0):
-        # A post that joins wakes the backlog up.
+        # Adding a post wakes the backlog up.
         backlog.join(Place(1.0, "job", int(10 * now)))
         for _ in range(5):
             await asyncio.sleep(0)
@@ -85,17 +85,17 @@ async def test_a_success_during_a_hold_says_nothing_of_the_limit(
     assert await waiting == second
 
 
-def test_a_post_behind_others_loses_no_patience() -> None:
+def test_waiting_behind_others_costs_no_patience() -> None:
     post = JobPost("url", "shortcode").waiting(time.time() - 100, limited=False)
     assert post.waiting_since is None
 
 
-def test_a_backlog_that_moves_delays_no_post() -> None:
+def test_a_backlog_without_a_hold_delays_no_post() -> None:
     post = JobPost("url", "shortcode").waiting(time.time() - 100, limited=False)
     assert post.delayed(Backlog(1.0).held_until) == post
 
 
-def test_a_wrong_clock_makes_no_post_wait_for_years() -> None:
+def test_a_wrong_clock_does_not_delay_a_post_for_years() -> None:
     post = JobPost("url", "shortcode").waiting(time.time() + 10**9, limited=True)
     assert post.seconds_to_wait(3600) == 0.0
     later = replace(post, waiting_since="2999-01-01T00:00:00Z").waiting(time.time(), limited=True)

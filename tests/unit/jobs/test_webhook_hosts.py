@@ -1,4 +1,4 @@
-"""Where webhooks may go."""
+"""The hosts and addresses that webhooks may be sent to."""
 
 from typing import Any
 
@@ -34,17 +34,17 @@ SECRET = "whsec_" + "c2VjcmV0" * 6
         ("ff02::1", False),
     ],
 )
-def test_names_lead_only_to_public_addresses(address: str, public: bool) -> None:
+def test_names_resolve_only_to_public_addresses(address: str, public: bool) -> None:
     assert WebhookHosts(["example.com"], []).allow_address(address) is public
 
 
 @given(st.ip_addresses())
-def test_every_address_is_judged(address: Any) -> None:
+def test_every_address_is_accepted_or_rejected(address: Any) -> None:
     assert isinstance(WebhookHosts([], []).allow_address(str(address)), bool)
 
 
 @given(st.text())
-def test_any_text_is_judged(url: str) -> None:
+def test_a_url_with_another_scheme_is_rejected(url: str) -> None:
     assert WebhookHosts(["localhost"], []).allow(f"x{url}") is False
 
 
@@ -57,7 +57,7 @@ def test_any_text_is_judged(url: str) -> None:
         {"WEBHOOK_SECRET": "whsec_c2VjcmV0"},
     ],
 )
-def test_wrong_settings_are_named(
+def test_the_error_names_the_wrong_setting(
     monkeypatch: pytest.MonkeyPatch, settings: dict[str, str]
 ) -> None:
     for name, value in settings.items():

@@ -720,7 +720,7 @@ async def finish(workshop: Workshop, job: Job) -> None:
 async def retry(workshop: Workshop, job: Job) -> None:
     kept = await workshop.jobs.get(job.id)
     assert kept is not None
-    await workshop.jobs.change(kept, JobPost.anew, queue=True)
+    await workshop.jobs.change(kept, JobPost.retried, queue=True)
 
 
 async def test_each_end_of_a_job_is_reported_once_across_restarts(

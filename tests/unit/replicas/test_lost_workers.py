@@ -1,4 +1,4 @@
-"""When others take over what a worker holds."""
+"""When a worker counts as lost, and others take over its messages."""
 
 import math
 
@@ -16,18 +16,18 @@ DAY = 24 * 3600.0
         (ABANDONED_SECONDS, False, math.inf, True),
         (ABANDONED_SECONDS, True, math.inf, False),
         (LATE_SECONDS, True, math.inf, True),
-        # Redis was away: nobody could be heard.
+        # Redis was down, so no heartbeat could arrive.
         (60.0, False, LATE_SECONDS - 1, False),
         (60.0, False, LATE_SECONDS, True),
         (60.0, True, LATE_SECONDS - 1, False),
-        # It was heard since then, and killed.
+        # The worker sent a heartbeat after the outage, then it was killed.
         (ABANDONED_SECONDS, False, ABANDONED_SECONDS + 1, True),
         (ABANDONED_SECONDS, False, ABANDONED_SECONDS - 1, False),
-        # It handed the post back.
+        # The worker handed the message back.
         (DAY, True, 0.0, True),
     ],
 )
-def test_silence_makes_a_worker_lost_unless_it_may_be_late(
+def test_a_silent_worker_is_lost_unless_it_may_be_late(
     silent: float, connected: bool, reachable: float, lost: bool
 ) -> None:
     assert is_lost(silent, connected=connected, reachable=reachable) is lost
