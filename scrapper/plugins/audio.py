@@ -209,7 +209,7 @@ class _Conversions:
             await end(work)
 
     async def sound(self, post: Post, item: MediaItem) -> MediaItem:
-        """The sound of *item*: a video's own, or the song that plays to the post's pictures.
+        """Return the sound of *item*: a video's own, or the song that plays to the post's pictures.
 
         Raises:
             web.HTTPNotFound: the item has no sound, or Instagram's URL of the song expired.
@@ -248,7 +248,7 @@ class _Conversions:
     async def _made(
         self, post: Post, name: str, make: "_Make", threads: ThreadPoolExecutor
     ) -> MediaItem | None:
-        """The file *name*; *make* creates it if it is missing."""
+        """Return the file *name*; *make* creates it if it is missing."""
         for item in post.added:
             if item.filename == name:
                 return item
@@ -323,14 +323,14 @@ class _Maker:
         self._ffmpeg.kill()
 
     def sound_of(self, folder: Path, item: MediaItem) -> MediaItem | None:
-        """The sound of *item* as a file in *folder*; None if *item* has no sound."""
+        """Return the sound of *item* as a file in *folder*; None if *item* has no sound."""
         if item.has_audio is False or "audio" not in self._codecs_of(folder / item.filename):
             return None
         made = self._convert(folder, item, _name(item, _SOUND), ["-vn", "-c:a", "copy"])
         return replace(made, type="audio", width=None, height=None, alt_text=None)
 
     def song_of(self, folder: Path, post: Post, url: str) -> MediaItem:
-        """The song that plays to the pictures of *post*, as a file in *folder*.
+        """Return the song that plays to the pictures of *post*, as a file in *folder*.
 
         Raises:
             ScrapeError: Instagram does not give the song now.
@@ -349,7 +349,7 @@ class _Maker:
             return _described(item, unfinished)
 
     def h264_of(self, folder: Path, item: MediaItem, name: str) -> MediaItem | None:
-        """The copy of *item* in *folder*; None if *item* has these codecs already.
+        """Return the copy of *item* in *folder*; None if *item* has these codecs already.
 
         Raises:
             MediaTooLarge: the copy would be larger than a file may be.
@@ -368,7 +368,7 @@ class _Maker:
         return made
 
     def small_of(self, folder: Path, post: Post) -> MediaItem | None:
-        """A small picture of *post* as a file in *folder*; None if its picture is small.
+        """Return a small picture of *post* as a file in *folder*; None if its picture is small.
 
         Raises:
             FFmpegFailed, OSError: the picture cannot be made.
@@ -394,7 +394,7 @@ class _Maker:
             raise FFmpegFailed("no quality is small enough")
 
     def _codecs_of(self, path: Path) -> dict[str, str]:
-        """The codec of the first stream of each type, by the names that ffprobe has for them."""
+        """Return the codec of the first stream of each type, by the names that ffprobe has for them."""
         shown = ("-show_entries", "stream=codec_type,codec_name", "-of", "json")
         printed = self._ffmpeg.run("ffprobe", *shown, *FFmpeg.input(path), seconds=self._seconds)
         found: dict[str, str] = {}
@@ -452,7 +452,7 @@ def _described(item: MediaItem, path: Path) -> MediaItem:
 
 
 def _song_of(post: Post) -> str | None:
-    """The URL of the song that plays to the post's pictures; a video contains its own sound."""
+    """Return the URL of the song that plays to the post's pictures; a video contains its own sound."""
     has_pictures = any(item.type == "image" for item in post.media)
     return post.details.music.url if has_pictures and post.details.music else None
 

@@ -150,7 +150,7 @@ class _Follower:
         self._seen: tuple[int | None, tuple[int, int]] | None = None
         self._awake = asyncio.Event()
         self._call: Call | None = None
-        self._together = 1
+        self._batch_size = 1
         self._unwritten: dict[str, tuple[int, _Ended]] = {}
         self._tries: dict[tuple[str, str], int] = {}
         self._next_try: dict[tuple[str, str], float] = {}
@@ -321,10 +321,10 @@ class _Follower:
         left: Sequence[tuple[str, int]] = to_call
         while left and ours:
             run = StoredRun(
-                self.plugin, self._library, self._ledger, left, ours, together=self._together
+                self.plugin, self._library, self._ledger, left, ours, batch_size=self._batch_size
             )
             left = await self._follow(run, new)
-            self._together = run.together
+            self._batch_size = run.batch_size
 
     async def _follow(self, run: StoredRun, new: Set[str]) -> Sequence[tuple[str, int]]:
         """Let *run* call the plugin with its posts; return those that are left."""
@@ -351,7 +351,7 @@ class _Follower:
                 await asyncio.to_thread(self._ledger.forget, self.plugin.name, called.shortcode)
         if fault is not None:
             raise fault
-        return run.left
+        return run.remaining
 
     def _note_call(self, called: StoredCall) -> None:
         shortcode = called.shortcode
@@ -439,5 +439,5 @@ class _Follower:
 
 
 def _is_usual(condition: LoginState | Condition) -> bool:
-    """Whether a plugin that knows no conditions yet need not get *condition*."""
+    """Return whether a plugin that knows no conditions yet need not get *condition*."""
     return not condition.holds if isinstance(condition, Condition) else condition.state == "none"

@@ -109,7 +109,7 @@ def _read_targets(text: str) -> list[_Target]:
 
 
 def _read_choices(text: str) -> dict[str, Sequence[str]]:
-    """The events that each target wants, by its name; the empty name stands for all others."""
+    """Return the events that each target wants, by its name; the empty name stands for all others."""
     choices: dict[str, Sequence[str]] = {}
     for part in text.split():
         found = _CHOICE.fullmatch(part)
@@ -138,7 +138,7 @@ class _NotifySettings(BaseSettings):
     notify_events: Annotated[str, AfterValidator(_choices)] = ""
 
     def targets(self) -> list[_Target]:
-        """The targets, each with the events that go there.
+        """Return the targets, each with the events that go there.
 
         Raises:
             SettingsError: events are for a target that is not there.
@@ -314,7 +314,7 @@ def _made(target: _Target) -> Any:
 
 
 def _of_job(job: JobResponse) -> Iterable[Message]:
-    """The messages about a finished *job*; none about a cancelled one."""
+    """Return the messages about a finished *job*; none about a cancelled one."""
     failed = [post for post in job.posts if post.state == "failed"]
     if job.state == "done":
         stored = len(job.posts) - len(failed)

@@ -133,7 +133,7 @@ class Outbox:
         self._change(change)
 
     def due(self, target: str) -> list[Message]:
-        """The messages to send to *target* now."""
+        """Return the messages to send to *target* now."""
         with self._lock:
             self._look()
             kinds = self._state.waiting.get(target, {})

@@ -166,7 +166,7 @@ def _drop_unfinished(client: Any, bucket: str, key: str) -> None:
 
 
 def _address(client: Any, bucket: str, key: str) -> str:
-    """The object's address, without a signature: the bucket decides who can read it."""
+    """Return the object's address, without a signature: the bucket decides who can read it."""
     endpoint = client.meta.endpoint_url
     scheme, _, host = endpoint.partition("://")
     if host.endswith("amazonaws.com"):

@@ -169,7 +169,7 @@ ERRORS_INSIDE = {"MIDDLEWARES": "browser_guard,errors"}
         ({"MIDDLEWARES": "os:sep"}, "is not callable"),
         ({"MIDDLEWARES": "os:rmdir"}, "MIDDLEWARES: 'os:rmdir' failed"),
         ({"MIDDLEWARES": f"{__name__}:no_middleware"}, "returned str, not a middleware"),
-        ({**KEYED, **WITHOUT_KEY}, "api_key is missing, but a key is set"),
+        ({**KEYED, **WITHOUT_KEY}, "api_key is missing, but a key or AUTH_PROXIES is set"),
         (ERRORS_INSIDE, "errors must come before browser_guard"),
     ],
 )

@@ -552,7 +552,7 @@ async def test_a_post_stored_just_now_is_not_read_again(
 async def test_a_slow_call_is_noted_before_the_next_one(
     workshop: Workshop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("scrapper.plugins.stored_run._SECONDS_TOGETHER", -1.0)
+    monkeypatch.setattr("scrapper.plugins.stored_run._BATCH_SECONDS", -1.0)
     names = [f"post{number}" for number in range(5)]
     outcomes: list[list[str | None]] = []
 
@@ -583,7 +583,7 @@ async def test_a_post_removed_before_its_hook_gives_no_event(
         post_stored=post_stored, post_removed=lambda shortcode: recorder.note("removed", shortcode)
     )
     # Fast calls are noted together: 1, 2, 4 and 8 of them, and then those of the last posts.
-    monkeypatch.setattr("scrapper.plugins.stored_run._SECONDS_TOGETHER", 3600.0)
+    monkeypatch.setattr("scrapper.plugins.stored_run._BATCH_SECONDS", 3600.0)
     fast, last = [f"fast{number}" for number in range(15)], ["hangs", "leaves", "stays"]
     async with workshop.running(monkeypatch, one=plugin):
         pass
