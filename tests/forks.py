@@ -27,7 +27,7 @@ _ROOT = Path(__file__).resolve().parents[1]
 class Fork:
     """``python -m`` with *module* and its arguments, with the methods of ``subprocess.Popen``.
 
-    *constants* replaces constants of modules: ``{"scrapper.plugins.outbox._PAUSES": (0.1,)}``.
+    *constants* replaces constants of modules: ``{"scrapper.plugins.outbox._MAX_BYTES": 100}``.
     *streams* are the descriptors of its standard streams; without them, it reads nothing, and what
     it prints can be read from ``stdout``.
     """

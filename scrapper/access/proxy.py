@@ -28,8 +28,8 @@ class ProxySignIn:
     """Reads the signed-in user from ``AUTH_PROXY_HEADER``, which only ``AUTH_PROXIES`` may send.
 
     The header is ignored unless one of these proxies opened the connection itself; here
-    ``X-Forwarded-For`` does not matter. It is also ignored if another site's page made the request.
-    Ignored headers are logged once for each cause, except those of other sites' pages.
+    ``X-Forwarded-For`` does not matter. It is also ignored in requests by other sites' pages. Other
+    ignored headers are logged once for each cause.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -38,7 +38,7 @@ class ProxySignIn:
         self._logged: set[str] = set()
 
     def name_of(self, request: web.Request) -> str | None:
-        """Return ``proxy:NAME`` if a proxy signed the user in, else None. No key has such a name."""
+        """Return ``proxy:NAME`` (no key's name) if a proxy signed the user in, or else None."""
         given = request.headers.getall(self._header, ()) if self._header else ()
         if not given or is_foreign(request, by_referer=True):
             return None

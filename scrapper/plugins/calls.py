@@ -49,7 +49,7 @@ class Call:
 
     @classmethod
     def of(cls, function: Callable[..., Any], *arguments: Any) -> "Call":
-        """Call one *function*, whose return value becomes the result."""
+        """Start a call of one *function*, whose return value becomes the result."""
         return cls(lambda call: call.invoke(function, *arguments))
 
     def invoke(self, function: Callable[..., Any], *arguments: Any) -> Any:

@@ -13,8 +13,9 @@ from scrapper.settings import Settings
 __all__ = ["Condition", "ConditionName", "Conditions"]
 
 ConditionName = Literal["disk_nearly_full", "instagram_refuses"]
-"""``disk_nearly_full``: another file of ``MAX_MEDIA_MB`` would leave less than ``MIN_FREE_DISK_MB``.
-``instagram_refuses``: for the last hour, Instagram answered every request with a limit."""
+"""``disk_nearly_full``: another file of ``MAX_MEDIA_MB`` would leave less than
+``MIN_FREE_DISK_MB``. ``instagram_refuses``: Instagram has answered only with limits for an
+hour."""
 
 # Hysteresis, or the condition would flap with each file near the limit.
 _HYSTERESIS = 1.1

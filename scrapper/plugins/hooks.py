@@ -128,5 +128,5 @@ def condition_changed(condition: Condition) -> None:
     """Handle a condition that started to hold, or that ended.
 
     :data:`~scrapper.plugins.conditions.ConditionName` lists the conditions. The plugin is not
-    notified of a condition that started and ended between two checks.
+    notified of a condition that ended before it could be called.
     """

@@ -93,7 +93,7 @@ class Plugins:
         """Load and configure the installed plugins and those that *settings* name.
 
         Raises:
-            SettingsError: a plugin cannot be loaded, or its :func:`~hooks.configure` failed.
+            SettingsError: a plugin cannot be loaded, or its hook ``configure`` failed.
         """
         plugins = cls(settings.plugins)
         plugins._call("configure", settings.without_secrets())

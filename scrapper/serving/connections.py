@@ -123,8 +123,8 @@ class _Connection(web.RequestHandler):
         super().connection_lost(exc)
 
     def log_exception(self, *args: Any, **kw: Any) -> None:
-        # aiohttp reads the rest of a body after the response. A body that does not match its headers
-        # is the client's fault, and the request was already logged.
+        # aiohttp reads the rest of a body after the response. If the body does not match its
+        # headers, that is the client's fault, and the request was already logged.
         if isinstance(kw.get("exc_info"), (HttpProcessingError, web.RequestPayloadError)):
             log.debug("malformed body", cause=type(kw["exc_info"]).__name__)
         else:
@@ -166,7 +166,7 @@ class _Refusal(asyncio.Protocol):
 
     def connection_made(self, transport: Any) -> None:
         transport.write(_respond(503, "server_full", "Too many connections: try again later"))
-        # If the connection were closed now, before the request is read, the response would be lost.
+        # Closing the connection now, with the request unread, would discard the response.
         if transport.can_write_eof():
             transport.write_eof()
         asyncio.get_running_loop().call_later(_REFUSAL_SECONDS, transport.abort)

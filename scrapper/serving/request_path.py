@@ -107,8 +107,8 @@ def weak_spots(settings: Settings, *, keyed: bool) -> Iterator[str]:
             yield f"{name} is outside errors: an exception that it raises becomes plain text"
     for address in sorted(gateways().intersection(settings.auth_proxies)):
         yield (
-            f"{address} in AUTH_PROXIES is a gateway of this machine: any connection to a port that "
-            "Docker publishes may come from this address"
+            f"{address} in AUTH_PROXIES is a gateway of this machine: any connection to a port "
+            "that Docker publishes may come from this address"
         )
     if "rate_limit" in names and "api_key" in names[: names.index("rate_limit")]:
         yield "with rate_limit inside api_key, guessing the key costs no tokens"

@@ -20,8 +20,8 @@ HEADERS: Mapping[str, str] = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
-"""With these, browsers trust the content type, never show a response inside another site's page, and
-store nothing. ``Strict-Transport-Security`` is up to the proxy that terminates TLS."""
+"""These make browsers trust the content type, never show a response inside another site's page,
+and store nothing. ``Strict-Transport-Security`` is up to the proxy that terminates TLS."""
 
 _HEADERS = CIMultiDict(HEADERS)
 

@@ -24,7 +24,7 @@ __all__ = ["Scrubber", "logs_to", "merged"]
 
 _QUERY = re.compile(r"\?[\w.%~+-]+=[^\s\"'<>)\\]*")
 _BACKLOG_LINES = 10_000
-_BATCH_SECONDS = 0.02
+_GATHER_SECONDS = 0.02
 _MAX_DEPTH = 8
 # Shorter secrets may be ordinary words.
 _LONG_SECRET = 8
@@ -205,7 +205,7 @@ class _BackgroundWriter:
             if not self._closed:
                 # Collect lines for one write, because each wake-up takes the interpreter's lock
                 # from the event loop.
-                time.sleep(_BATCH_SECONDS)
+                time.sleep(_GATHER_SECONDS)
             self._wake.clear()
             self._write_backlog()
 

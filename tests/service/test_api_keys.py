@@ -11,7 +11,7 @@ FILE = "# who may\n\nalice:a-key-of-alice\nbob:b-key-of-bob:3\n"
 
 
 @both_modes
-async def test_each_key_has_its_own_limit_or_its_address_s(
+async def test_each_key_has_its_own_limit_or_the_default(
     instagram: StandIn, start_service: StartService, tmp_path: Path
 ) -> None:
     path = tmp_path / "keys"

@@ -59,7 +59,7 @@ FREE = [
 
 
 @pytest.mark.parametrize("prefix", ["", "/under"])
-async def test_each_route_takes_from_its_own_bucket(
+async def test_each_route_takes_tokens_from_its_bucket(
     instagram: StandIn, start_service: StartService, prefix: str
 ) -> None:
     client = await start_service(API_KEY="s3cret", BASE_PATH=prefix, **LIMIT)

@@ -104,7 +104,7 @@ POST = b"POST /scrape HTTP/1.1\r\nHost: x\r\n"
     ],
     ids=["text", "tls", "version", "nul", "colon", "folded", "space", "url", "header", "headers"],
 )
-def test_what_is_not_http_gets_a_400_in_json(service: Service, sent: bytes) -> None:
+def test_malformed_http_gets_a_400_in_json(service: Service, sent: bytes) -> None:
     status, headers, body = exchange(service, sent)
     assert status == 400
     assert body == {
@@ -142,7 +142,7 @@ def test_what_is_not_http_gets_a_400_in_json(service: Service, sent: bytes) -> N
         "ext-lf",
     ],
 )
-def test_no_request_is_smuggled_in_another(service: Service, sent: bytes) -> None:
+def test_request_smuggling_is_refused(service: Service, sent: bytes) -> None:
     status, _, body = exchange(service, sent)
     assert status == 400
     assert "error" in body
@@ -161,7 +161,7 @@ def test_malformed_requests_are_logged_without_a_traceback(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     "beginning", [b"", b"GET /health HTTP/1.1\r\nHost: x\r\nX-Slow: "], ids=["nothing", "head"]
 )
-def test_a_head_that_drips_is_given_up(impatient: Service, beginning: bytes) -> None:
+def test_a_slow_request_head_times_out(impatient: Service, beginning: bytes) -> None:
     with connect(impatient) as connection:
         connection.sendall(beginning)
         given_up = time.monotonic() + PATIENCE_SECONDS
@@ -177,7 +177,7 @@ def test_a_head_that_drips_is_given_up(impatient: Service, beginning: bytes) -> 
         assert b'"error":"The request did not come in time"' in received
 
 
-def test_a_later_head_that_drips_is_given_up_too(impatient: Service) -> None:
+def test_a_slow_head_of_a_later_request_times_out(impatient: Service) -> None:
     with connect(impatient) as connection:
         connection.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
         assert connection.recv(65536).endswith(b"OK")
@@ -193,13 +193,13 @@ def test_a_connection_may_be_idle_between_requests(impatient: Service) -> None:
             assert connection.recv(65536).endswith(b"OK")
 
 
-def test_a_body_that_drips_is_given_up(impatient: Service) -> None:
+def test_a_slow_body_times_out(impatient: Service) -> None:
     status, headers, body = exchange(impatient, POST + b"Content-Length: 9\r\n\r\n{", ends=True)
     assert (status, body["error"]) == (408, "The body did not come in time")
     assert headers["Connection"] == "close"
 
 
-def test_connections_past_the_bound_get_503(service: Service) -> None:
+def test_connections_over_the_limit_get_503(service: Service) -> None:
     with ExitStack() as stack:
         first = stack.enter_context(closing(connect_alone(service)))
         for _ in range(7):
@@ -215,7 +215,7 @@ def test_connections_past_the_bound_get_503(service: Service) -> None:
     wait_for(lambda: service.get("/health").status_code == 200)
 
 
-def test_a_burst_does_not_get_past_the_bound(tmp_path: Path) -> None:
+def test_a_burst_cannot_exceed_the_limit(tmp_path: Path) -> None:
     with Service(tmp_path, SETTINGS) as running, ExitStack() as stack:
         stack.enter_context(closing(connect_alone(running)))
         os.kill(running.pid, signal.SIGSTOP)
@@ -227,7 +227,7 @@ def test_a_burst_does_not_get_past_the_bound(tmp_path: Path) -> None:
     assert Counter(answers) == {b"HTTP/1.1 200": 7, b"HTTP/1.1 503": 57}
 
 
-def test_the_bound_is_what_open_files_allow(tmp_path: Path) -> None:
+def test_the_limit_is_what_open_files_allow(tmp_path: Path) -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with Service(tmp_path, {"MAX_CONNECTIONS": str(10**9)}) as running:
         limits = Path(f"/proc/{running.pid}/limits").read_text()
@@ -256,7 +256,7 @@ def post_in_two_parts(
         return answer.status, json.loads(answer.read()).get("code")
 
 
-def test_a_body_that_is_not_deflate_logs_one_line(tmp_path: Path) -> None:
+def test_an_invalid_compressed_body_logs_one_line(tmp_path: Path) -> None:
     bodies = (b"{}", b"\x78\x9cnonsense", b"\x00" * 50)
     sent = list(product(("/scrape", "/jobs", "/nothing"), bodies, ("deflate", "gzip")))
     with Service(tmp_path) as running:

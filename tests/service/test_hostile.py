@@ -54,7 +54,7 @@ def test_no_hostile_body_causes_an_internal_error(instagram: StandIn, tmp_path: 
     assert not [line for line in service.log if line["level"] == "error"]
 
 
-def test_forged_addresses_take_no_more_memory(tmp_path: Path) -> None:
+def test_forged_addresses_use_bounded_memory(tmp_path: Path) -> None:
     environment = {
         "TRUST_PROXY": "1",
         "RATE_LIMIT_MAX_REQUESTS": "30",
@@ -124,7 +124,7 @@ REQUESTS = (
 )
 
 
-async def test_every_answer_has_the_security_headers(
+async def test_every_response_has_the_security_headers(
     instagram: StandIn, start_service: StartService
 ) -> None:
     client = await start_service()

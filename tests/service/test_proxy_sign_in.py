@@ -93,7 +93,7 @@ def ask(service: Service, source: str, head: str, path: str = "/posts") -> tuple
     return int(head.split()[1]), head
 
 
-def test_a_hundred_forgeries_let_nobody_in(service: Service) -> None:
+def test_no_forged_header_is_accepted(service: Service) -> None:
     assert len(FORGED) >= 100
     for number, (source, head) in enumerate(FORGED):
         # Each comes from a client of its own, so that no bucket is empty.
@@ -103,7 +103,7 @@ def test_a_hundred_forgeries_let_nobody_in(service: Service) -> None:
     wait_for(lambda: service.logged("sign-in by proxy ignored") == 3)
 
 
-def test_a_person_signed_in_has_a_name_and_a_bucket(service: Service) -> None:
+def test_a_signed_in_user_has_a_name_and_a_bucket(service: Service) -> None:
     for name in NAMES:
         assert ask(service, PROXY, f"{name}: berta")[0] == 200
     _, head = ask(service, PROXY, "Remote-User: carl")
@@ -114,12 +114,12 @@ def test_a_person_signed_in_has_a_name_and_a_bucket(service: Service) -> None:
     wait_for(lambda: any(line.get("key") == "proxy:carl" for line in service.log))
 
 
-def test_a_key_opens_as_before(service: Service) -> None:
+def test_a_key_still_works(service: Service) -> None:
     assert ask(service, STRANGER, "X-API-Key: a-key-of-the-tests")[0] == 200
     assert ask(service, STRANGER, "")[0] == 401
 
 
-def test_the_setting_alone_makes_the_service_keyed(tmp_path: Path) -> None:
+def test_the_setting_alone_requires_sign_in(tmp_path: Path) -> None:
     settings = {"AUTH_PROXY_HEADER": "Remote-User", "AUTH_PROXIES": PROXY}
     with Service(tmp_path, settings) as running:
         assert ask(running, STRANGER, "")[0] == 401

@@ -50,7 +50,7 @@ PLACES = {
 
 @pytest.mark.parametrize("put", [*ODD, too_large])
 @pytest.mark.parametrize("name", PLACES)
-def test_a_setting_that_names_no_usable_file_is_refused(
+def test_a_setting_with_an_unusable_file_is_refused(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     name: str,
@@ -113,7 +113,7 @@ def damaged(path: Path) -> None:
 
 
 @pytest.mark.parametrize("put", [Path.unlink, damaged, *ODD])
-def test_a_stored_login_outlives_its_file(tmp_path: Path, put: Callable[[Path], None]) -> None:
+def test_a_stored_login_survives_the_loss_of_its_file(tmp_path: Path, put: Callable[[Path], None]) -> None:
     path = tmp_path / "login.json"
     login = Login(stored=LoginFile(path))
     login.use({"sessionid": "one-of-8-or-more"}, "me")
@@ -126,7 +126,7 @@ def test_a_stored_login_outlives_its_file(tmp_path: Path, put: Callable[[Path], 
 
 
 @pytest.mark.parametrize("put", ODD)
-def test_state_files_are_written_over_anything(tmp_path: Path, put: Callable[[Path], None]) -> None:
+def test_a_state_file_replaces_anything(tmp_path: Path, put: Callable[[Path], None]) -> None:
     state = StateFile(tmp_path / "pace.json")
     put(tmp_path / "pace.json")
     assert state.read(dict) is None
@@ -135,7 +135,7 @@ def test_state_files_are_written_over_anything(tmp_path: Path, put: Callable[[Pa
 
 
 @pytest.mark.parametrize("put", ODD)
-def test_odd_locks_are_set_aside(tmp_path: Path, put: Callable[[Path], None]) -> None:
+def test_locks_that_are_not_files_are_set_aside(tmp_path: Path, put: Callable[[Path], None]) -> None:
     (tmp_path / ".state").mkdir()
     for name in ("lock", "login.lock"):
         put(tmp_path / ".state" / name)
@@ -150,7 +150,7 @@ def test_odd_locks_are_set_aside(tmp_path: Path, put: Callable[[Path], None]) ->
 
 
 @pytest.mark.parametrize("put", ODD)
-def test_odd_files_in_a_post_hold_up_nobody(tmp_path: Path, put: Callable[[Path], None]) -> None:
+def test_special_files_in_a_post_block_nothing(tmp_path: Path, put: Callable[[Path], None]) -> None:
     put(tmp_path / MANIFEST)
     put(tmp_path / "added.json")
     assert load(tmp_path) is None
@@ -158,7 +158,7 @@ def test_odd_files_in_a_post_hold_up_nobody(tmp_path: Path, put: Callable[[Path]
 
 
 @pytest.mark.parametrize("put", ODD)
-def test_an_odd_mark_keeps_a_post(tmp_path: Path, put: Callable[[Path], None]) -> None:
+def test_a_mark_of_any_file_type_keeps_a_post(tmp_path: Path, put: Callable[[Path], None]) -> None:
     put(tmp_path / "kept")
     assert keep(tmp_path)
     assert is_kept(tmp_path)
@@ -211,7 +211,7 @@ def test_session_files_of_all_protocols_are_read(tmp_path: Path, protocol: int) 
     assert read_session_file(path) == cookies
 
 
-def test_a_file_of_the_largest_size_is_read_whole(tmp_path: Path) -> None:
+def test_a_file_of_the_maximum_size_is_read(tmp_path: Path) -> None:
     path = write(tmp_path / "file", b"x" * 100)
     assert read_file(path, 100) == b"x" * 100
     with pytest.raises(OSError, match=r"Larger than 99 bytes: '.*file'"):
@@ -242,7 +242,7 @@ def longer(path: Path) -> None:
 
 
 @pytest.mark.parametrize("change", [rewritten_in_place, replaced, longer])
-def test_every_change_of_a_watched_file_is_seen(
+def test_every_change_of_a_watched_file_is_noticed(
     tmp_path: Path, change: Callable[[Path], None]
 ) -> None:
     path = write(tmp_path / "file", b"one")
@@ -258,7 +258,7 @@ def test_every_change_of_a_watched_file_is_seen(
     assert watched.content() == path.read_bytes() != b"one"
 
 
-def test_a_file_that_does_not_change_is_read_once(tmp_path: Path) -> None:
+def test_an_unchanged_file_is_read_once(tmp_path: Path) -> None:
     reads: list[Path] = []
     watched = WatchedFile(Path("/proc/self/exe"), reads.append)
     for _ in range(3):

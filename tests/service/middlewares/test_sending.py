@@ -107,7 +107,7 @@ async def test_a_stream_is_logged_at_its_end(client: Any) -> None:
     assert (await line_of(client, "/stream"))["bytes"] >= len(CONTENT)
 
 
-async def test_a_client_that_goes_away_is_logged_and_counted(
+async def test_a_disconnected_client_is_logged_and_counted(
     client: Any, registry: CollectorRegistry
 ) -> None:
     with capture_logs() as lines:

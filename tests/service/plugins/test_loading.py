@@ -45,7 +45,7 @@ async def test_a_plugin_s_routes_and_middlewares_need_the_key(
         assert response.headers["X-Mine"] == "yes"
 
 
-async def test_a_route_like_the_base_path_is_refused(
+async def test_a_route_that_starts_like_the_base_path_is_refused(
     start_service: StartService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def hello(request: web.Request) -> web.Response:
@@ -56,14 +56,14 @@ async def test_a_route_like_the_base_path_is_refused(
         await start_service(PLUGINS=name, BASE_PATH="/hello/you")
 
 
-async def test_a_route_that_is_there_already_is_refused(
+async def test_a_route_that_already_exists_is_refused(
     start_service: StartService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def health(request: web.Request) -> web.Response:
         return web.Response()
 
     name = module(monkeypatch, "mine", register_routes=lambda: [web.get("/health", health)])
-    with pytest.raises(SettingsError, match="plugin mine: GET /health is there already"):
+    with pytest.raises(SettingsError, match="plugin mine: GET /health already exists"):
         await start_service(PLUGINS=name)
 
 
@@ -90,7 +90,7 @@ async def test_a_plugin_s_source_comes_last_and_may_fail(
 async def test_a_hanging_source_delays_only_posts_that_need_it(
     start_service: StartService, monkeypatch: pytest.MonkeyPatch, instagram: StandIn
 ) -> None:
-    monkeypatch.setattr("scrapper.plugins.loading._GRACE", 0.1)
+    monkeypatch.setattr("scrapper.plugins.loading._GRACE_SECONDS", 0.1)
     go_on = threading.Event()
 
     def hang(*_: Any) -> Any:

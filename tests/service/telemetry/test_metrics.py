@@ -132,7 +132,7 @@ async def test_metrics_need_the_key(start_service: StartService) -> None:
     assert await figures(client, **{"X-API-Key": "s3cret"})
 
 
-async def test_no_text_of_a_client_becomes_a_label(start_service: StartService) -> None:
+async def test_client_input_never_becomes_a_label(start_service: StartService) -> None:
     client = await start_service()
     before = await figures(client)
     for number in range(50):

@@ -82,7 +82,7 @@ async def test_each_change_is_one_event_across_restarts(
                 await until(lambda: known in noted(workshop))  # noqa: B023
 
 
-async def test_a_new_plugin_gets_no_usual_conditions(
+async def test_a_new_plugin_gets_no_default_conditions(
     workshop: Workshop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recorder = Recorder()
@@ -103,12 +103,12 @@ async def test_a_change_is_tried_three_times(
         await until(lambda: recorder.events[3:] == [("expired",)])
 
 
-async def test_a_change_that_is_over_is_no_longer_tried(
+async def test_a_change_that_is_undone_is_not_retried(
     workshop: Workshop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recorder = Recorder()
     recorder.fail = 1
-    workshop.pauses = type(workshop.pauses)(looks=0.01, tries=(3600.0, 3600.0), fault=0.01)
+    workshop.pauses = type(workshop.pauses)(polls=0.01, tries=(3600.0, 3600.0), error=0.01)
     async with workshop.running(monkeypatch, one=following(recorder)):
         workshop.conditions.full = True
         await until(lambda: len(recorder.events) == 1)

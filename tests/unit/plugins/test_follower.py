@@ -81,7 +81,7 @@ class Workshop:
         self.ledger_path = root.parent / "plugins.sqlite3"
         self.metrics = Metrics()
         self.timeout = 300.0
-        self.pauses = Pauses(looks=0.01, tries=(0.0, 0.0), fault=0.01)
+        self.pauses = Pauses(polls=0.01, tries=(0.0, 0.0), error=0.01)
         self.jobs: SqliteStore
         self.conditions: Any = None
         self.followers: Followers
@@ -160,7 +160,7 @@ async def test_a_removal_of_an_unseen_post_is_not_reported(
     assert recorder.events == []
 
 
-async def test_a_removal_is_reported_after_a_failure_too(
+async def test_a_removal_is_also_reported_after_a_failure(
     workshop: Workshop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recorder = Recorder()
@@ -186,7 +186,7 @@ async def test_a_post_stored_again_is_reported_again(
     assert recorder.events == [("one", "stored", "abcde")] * 2
 
 
-async def test_after_a_crash_hooks_resume_in_order_of_storing(
+async def test_after_a_crash_posts_are_reported_in_order(
     workshop: Workshop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recorder = Recorder()
@@ -246,7 +246,7 @@ async def test_after_a_damaged_ledger_everything_is_reported_again(
 @pytest.mark.parametrize(
     ("failures", "calls", "outcome"), [(1, 2, "done"), (2, 3, "done"), (9, 3, "failed")]
 )
-async def test_a_hook_that_fails_is_tried_three_times(
+async def test_a_failing_hook_is_tried_three_times(
     workshop: Workshop,
     monkeypatch: pytest.MonkeyPatch,
     failures: int,
@@ -266,7 +266,7 @@ async def test_a_hook_that_fails_is_tried_three_times(
     assert sample("plugin_calls_total", {**labels, "outcome": "failed"}) == calls - 1
 
 
-async def test_a_hanging_hook_delays_neither_other_plugins_nor_the_end(
+async def test_a_hanging_hook_delays_neither_other_plugins_nor_shutdown(
     workshop: Workshop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recorder, forever = Recorder(), threading.Event()
@@ -292,7 +292,7 @@ async def test_a_hanging_hook_delays_neither_other_plugins_nor_the_end(
     forever.set()
 
 
-async def test_a_slow_hook_fails_and_never_runs_twice_at_once(
+async def test_a_slow_hook_fails_and_never_runs_concurrently(
     workshop: Workshop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     running: list[int] = []
@@ -313,7 +313,7 @@ async def test_a_slow_hook_fails_and_never_runs_twice_at_once(
     assert most == [1, 1, 1]
 
 
-async def test_a_function_that_returns_too_late_failed(
+async def test_a_function_that_returns_too_late_fails(
     workshop: Workshop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     late: list[threading.Event] = []
@@ -337,7 +337,7 @@ async def test_a_function_that_returns_too_late_failed(
 
 
 @pytest.mark.parametrize("result", ["text", 1, SimpleNamespace(media=())])
-async def test_a_hook_that_returns_something_else_failed(
+async def test_a_hook_with_a_wrong_return_type_fails(
     workshop: Workshop, monkeypatch: pytest.MonkeyPatch, result: object
 ) -> None:
     async with workshop.running(monkeypatch, one=module(post_stored=lambda: result)):
@@ -372,7 +372,7 @@ async def test_additions_belong_to_a_post_until_its_next_download(
     assert (anew.post.added, anew.post.object_urls) == ((), {})
 
 
-async def test_a_file_cut_short_is_left_out_of_the_post(
+async def test_a_truncated_file_is_left_out_of_the_post(
     workshop: Workshop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def sound(post: Post, folder: Path) -> Additions:
@@ -401,7 +401,7 @@ WRONG = [
 
 
 @pytest.mark.parametrize("wrong", WRONG)
-async def test_unusable_additions_are_a_failure_that_delays_nothing(
+async def test_invalid_additions_fail_and_delay_nothing(
     workshop: Workshop, monkeypatch: pytest.MonkeyPatch, wrong: dict[str, Any]
 ) -> None:
     def add(post: Post) -> Additions:
@@ -422,7 +422,7 @@ async def test_unusable_additions_are_a_failure_that_delays_nothing(
 
 
 @pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt(), asyncio.CancelledError()])
-async def test_a_hook_that_would_end_the_process_has_only_failed(
+async def test_a_hook_that_tries_to_exit_only_fails(
     workshop: Workshop, monkeypatch: pytest.MonkeyPatch, error: BaseException
 ) -> None:
     def end() -> None:
@@ -532,7 +532,7 @@ async def test_no_hook_is_repeated_while_the_ledger_is_locked(
     assert len(refused) == 4
 
 
-async def test_a_post_stored_just_now_is_not_read_again(
+async def test_a_freshly_stored_post_is_not_read_again(
     workshop: Workshop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     captions: list[str] = []
@@ -549,7 +549,7 @@ async def test_a_post_stored_just_now_is_not_read_again(
     assert load.call_count == 0
 
 
-async def test_a_slow_call_is_noted_before_the_next_one(
+async def test_a_slow_call_is_recorded_before_the_next_one(
     workshop: Workshop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("scrapper.plugins.stored_run._BATCH_SECONDS", -1.0)
@@ -567,7 +567,7 @@ async def test_a_slow_call_is_noted_before_the_next_one(
     assert outcomes == done
 
 
-async def test_a_post_removed_before_its_hook_gives_no_event(
+async def test_a_post_removed_before_its_hook_causes_no_event(
     workshop: Workshop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recorder = Recorder()
@@ -676,7 +676,7 @@ async def test_removals_survive_the_loss_of_the_ledger(
         await until(lambda: sorted(removed) == sorted(names + again))
 
 
-async def test_a_restart_during_a_repeat_loses_no_removal(
+async def test_a_restart_while_catching_up_loses_no_removal(
     workshop: Workshop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     removed: list[str] = []
@@ -723,7 +723,7 @@ async def retry(workshop: Workshop, job: Job) -> None:
     await workshop.jobs.change(kept, JobPost.anew, queue=True)
 
 
-async def test_each_end_of_a_job_is_reported_once_across_restarts(
+async def test_each_finished_job_is_reported_once_across_restarts(
     workshop: Workshop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recorder = Recorder()
