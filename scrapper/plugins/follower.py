@@ -115,7 +115,7 @@ class Followers:
         """Notify the plugins of all events so far, with retries; return whether all succeeded."""
         succeeded = True
         for follower in self._followers:
-            while await follower.catch_up():  # noqa: ASYNC110 - this waits for a time, not an event
+            while await follower.catch_up():  # noqa: ASYNC110 - waits for a time, not an event
                 await asyncio.sleep(follower.seconds_to_next)
             succeeded = succeeded and not follower.gave_up
         return succeeded
@@ -177,7 +177,7 @@ class _Follower:
                     async with self._followed.peers.exclusively(turn, in_doubt=False) as ours:
                         if ours:
                             await self.catch_up(ours)
-                        # Events are missed during another process's turn: check all posts later.
+                        # During another process's turn, events are missed: check all posts later.
                         self._check_all = self._check_all or not ours
                 # The disk or Redis may be unavailable. The next poll finds what the plugin missed.
                 except Exception as error:  # noqa: BLE001
@@ -224,27 +224,32 @@ class _Follower:
         changed = {subject for hook, subject in self._next_try if hook in _OF_POSTS}
         changed_at = await self._library.changed_at() if self._followed.peers.shared else None
         edition = await asyncio.to_thread(self._ledger.edition, name)
-        is_new = self._is_new(edition)
-        if is_new:
+        was_reset = self._was_reset(edition)
+        if was_reset:
             self._without_entry |= changed | self._news
             # Everything must be done again now, including calls that failed.
             self._next_try.clear()
             self._tries.clear()
         if self._check_all or (changed_at, edition) != self._seen:
-            there = await self._library.versions()
-            if is_new:
-                await asyncio.to_thread(self._ledger.begin_again, name, there)
+            stored = await self._library.versions()
+            if was_reset:
+                await asyncio.to_thread(self._ledger.begin_again, name, stored)
             known = await asyncio.to_thread(self._ledger.posts, name)
             self._check_all, self._seen = False, (changed_at, edition)
-            changed |= {it for it in there.keys() | known.keys() if there.get(it) != known.get(it)}
+            changed |= {
+                code for code in stored.keys() | known.keys() if stored.get(code) != known.get(code)
+            }
             self._news |= changed
         else:
             self._news |= changed
             versions = await self._library.versions_of(tuple(self._news))
-            there = {it: version for it, version in versions.items() if isinstance(version, int)}
-        return sorted(self._news, key=lambda shortcode: (there.get(shortcode, 0), shortcode))
+            stored = {
+                code: version for code, version in versions.items() if isinstance(version, int)
+            }
+        return sorted(self._news, key=lambda shortcode: (stored.get(shortcode, 0), shortcode))
 
-    def _is_new(self, edition: tuple[int, int]) -> bool:
+    def _was_reset(self, edition: tuple[int, int]) -> bool:
+        """Return whether the entries of the plugin were lost since the last check."""
         return self._seen is not None and edition != self._seen[1]
 
     async def _check_jobs(self, jobs: FinishedJobs) -> None:
@@ -297,7 +302,7 @@ class _Follower:
         name = self.plugin.name
         self._reset_tries("post_stored", shortcode)
         self._unwritten.pop(shortcode, None)
-        if not entry and self._is_new(await asyncio.to_thread(self._ledger.edition, name)):
+        if not entry and self._was_reset(await asyncio.to_thread(self._ledger.edition, name)):
             self._without_entry.add(shortcode)
         is_known = entry[1] != "skipped" if entry else shortcode in self._without_entry
         if not is_known or await self._notify(shortcode, "post_removed", shortcode=shortcode):
@@ -329,11 +334,11 @@ class _Follower:
                 ours,
                 batch_size=self._batch_size,
             )
-            remaining = await self._run_batch(run, new)
+            remaining = await self._call_all(run, new)
             self._batch_size = run.batch_size
 
-    async def _run_batch(self, run: StoredRun, new: Set[str]) -> Sequence[tuple[str, int]]:
-        """Run a batch of calls; return the posts that remain."""
+    async def _call_all(self, run: StoredRun, new: Set[str]) -> Sequence[tuple[str, int]]:
+        """Call the plugin with the posts of *run*; return those that remain."""
         call = self._call = Call(run)
         fault: Exception | None = None
         try:
@@ -428,7 +433,7 @@ class _Follower:
         known = {"hook": hook, "subject": subject, "tries": tries, "cause": repr(cause)}
         calls.labels(self.plugin.name, hook, "given_up" if gives_up else "failed").inc()
         if gives_up:
-            log.error("plugin gave up", **known, exc_info=cause)
+            log.error("plugin call given up", **known, exc_info=cause)
             self._reset_tries(hook, subject)
             self.gave_up = True
             return _Ended(succeeded=False)
