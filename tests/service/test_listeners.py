@@ -1,4 +1,4 @@
-"""The Unix socket and TLS of a process: files that are stale, renewed or wrong."""
+"""The Unix socket and TLS, with stale, renewed and wrong files."""
 
 import os
 import socket
@@ -26,7 +26,7 @@ FREQUENT_POLLS = {"scrapper.serving.listeners._POLL_SECONDS": 0.05}
 
 
 def get(path: Path, **headers: str) -> tuple[int, str | None]:
-    """The status of a request over the Unix socket at *path*, and the rate limit that is left."""
+    """Send a request to the Unix socket at *path*; return status and remaining rate limit."""
     connection = HTTPConnection("localhost", timeout=PATIENCE_SECONDS)
     connection.sock = socket.socket(socket.AF_UNIX)
     connection.sock.connect(str(path))
@@ -41,7 +41,7 @@ def get(path: Path, **headers: str) -> tuple[int, str | None]:
 def opened(
     monkeypatch: pytest.MonkeyPatch, **settings: str
 ) -> AbstractContextManager[socket.socket]:
-    """The Unix socket of a service with *settings*, in a block."""
+    """Return a context manager for the Unix socket of a service with *settings*."""
     for name, value in settings.items():
         monkeypatch.setenv(name, value)
     checked = load_settings()
@@ -50,7 +50,7 @@ def opened(
 
 
 def refusal(media_root: Path, **settings: str) -> str:
-    """What the service prints when it does not start."""
+    """Return what the service prints when it fails to start."""
     environment = {**os.environ, "MEDIA_ROOT": str(media_root), "HOST": "127.0.0.1", "PORT": "0"}
     command = [sys.executable, "-m", "scrapper"]
     ended = subprocess.run(
@@ -61,13 +61,13 @@ def refusal(media_root: Path, **settings: str) -> str:
 
 
 def issue(folder: Path, *names: str) -> dict[str, str]:
-    """The settings for a new certificate in *folder*."""
+    """Issue a certificate in *folder*; return the settings for it."""
     issued = CA.issue_cert(*(names or ("127.0.0.1",)))
     paths = {"TLS_CERT_FILE": folder / "cert.pem", "TLS_KEY_FILE": folder / "key.pem"}
     for name, blob in zip(paths, (issued.cert_chain_pems[0], issued.private_key_pem), strict=True):
         new = folder / "new"
         blob.write_to_path(new)
-        # As certbot does, and the files that follow it.
+        # Replaced by a rename, as certbot does.
         new.rename(paths[name])
     return {name: str(path) for name, path in paths.items()}
 
@@ -142,7 +142,9 @@ def test_the_socket_of_a_successor_is_not_removed(tmp_path: Path) -> None:
     assert path.exists()
 
 
-def test_a_proxy_on_the_socket_identifies_users_and_clients(tmp_path: Path, media_root: Path) -> None:
+def test_a_proxy_on_the_socket_identifies_users_and_clients(
+    tmp_path: Path, media_root: Path
+) -> None:
     path = tmp_path / "scrapper.sock"
     settings = {
         "UNIX_SOCKET": str(path),
@@ -165,7 +167,7 @@ def test_a_proxy_on_the_socket_identifies_users_and_clients(tmp_path: Path, medi
 
 
 def certificate_of(service: Service, authority: Path) -> bytes:
-    """The certificate that a new connection gets."""
+    """Return the certificate of a new connection."""
     address = urlsplit(service.url)
     context = ssl.create_default_context(cafile=str(authority))
     connection = socket.create_connection((address.hostname, address.port), PATIENCE_SECONDS)
@@ -184,7 +186,7 @@ def test_the_service_reloads_its_certificate(
         issue(tmp_path)
         wait_for(lambda: certificate_of(service, authority) != first)
         second = certificate_of(service, authority)
-        # A look between the two files of a renewal finds them unusable, too.
+        # A poll between the renames of a renewal may also find the files unusable.
         unusable = partial(service.logged, "certificate unusable: the old one stays")
         before = unusable()
         (tmp_path / "new").write_text("no key")

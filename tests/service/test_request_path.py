@@ -1,4 +1,4 @@
-"""The request path is what ``MIDDLEWARES`` says, and nothing opens the service by accident."""
+"""The request path follows ``MIDDLEWARES``, and no setting opens the service by accident."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -46,7 +46,7 @@ def with_both(app: web.Application, settings: Settings) -> Middleware:
 
 
 def marking() -> Middleware:
-    """Puts a header into every response."""
+    """Return a middleware that adds a header to every response."""
 
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -58,7 +58,7 @@ def marking() -> Middleware:
 
 
 def replacing() -> Middleware:
-    """Has a response of its own for everything."""
+    """Return a middleware that replaces every response."""
 
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -73,7 +73,7 @@ def no_middleware() -> str:
 
 
 async def passed(start_service: StartService, capture: Any, **settings: str) -> list[str]:
-    """What a request to /health logs, in order: names, and ``request`` for the access line."""
+    """Request /health; return the names logged, with ``request`` for the access line."""
     client = await start_service(**settings)
     with capture as lines:
         assert (await client.get("/health")).status == 200
@@ -139,7 +139,7 @@ async def test_an_omitted_middleware_is_off(start_service: StartService) -> None
 
 
 def refusal(media_root: Path, monkeypatch: pytest.MonkeyPatch, **settings: str) -> str:
-    """Why the service does not start."""
+    """Return why the service does not start, or an empty string."""
     monkeypatch.setenv("MEDIA_ROOT", str(media_root))
     for name, value in settings.items():
         monkeypatch.setenv(name, value)
@@ -199,7 +199,7 @@ Show = Callable[..., Shown]
 def show(
     media_root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Show:
-    """Runs the command ``middlewares`` with some settings."""
+    """A function that runs the command ``middlewares`` with the given settings."""
 
     def show(**settings: str) -> Shown:
         monkeypatch.setattr("sys.argv", ["scrapper", "middlewares"])

@@ -1,4 +1,4 @@
-"""Files from outside: which are read, and when they are read again."""
+"""Files of the operator: which ones are read, and when they are reloaded."""
 
 import os
 import pickle
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.blocks
 KEYS = b"alice:a-key-of-alice\n"
 
 
-def leading_nowhere(path: Path) -> None:
+def dangling_link(path: Path) -> None:
     path.unlink(missing_ok=True)
     path.symlink_to("nowhere")
 
@@ -39,7 +39,7 @@ def too_large(path: Path) -> None:
     write(path, line * (1_100_000 // len(line)))
 
 
-ODD = [fifo, folder, device, leading_nowhere]
+SPECIAL = [fifo, folder, device, dangling_link]
 PLACES = {
     "API_KEY_FILE": b"a-key",
     "API_KEYS_FILE": KEYS,
@@ -48,7 +48,7 @@ PLACES = {
 }
 
 
-@pytest.mark.parametrize("put", [*ODD, too_large])
+@pytest.mark.parametrize("put", [*SPECIAL, too_large])
 @pytest.mark.parametrize("name", PLACES)
 def test_a_setting_with_an_unusable_file_is_refused(
     tmp_path: Path,
@@ -86,7 +86,7 @@ def test_links_to_files_are_followed(
     use(load_settings())
 
 
-@pytest.mark.parametrize("put", [*ODD, too_large])
+@pytest.mark.parametrize("put", [*SPECIAL, too_large])
 def test_keys_and_logins_survive_replaced_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, put: Callable[[Path], None]
 ) -> None:
@@ -112,8 +112,10 @@ def damaged(path: Path) -> None:
     path.write_bytes(b"{")
 
 
-@pytest.mark.parametrize("put", [Path.unlink, damaged, *ODD])
-def test_a_stored_login_survives_the_loss_of_its_file(tmp_path: Path, put: Callable[[Path], None]) -> None:
+@pytest.mark.parametrize("put", [Path.unlink, damaged, *SPECIAL])
+def test_a_stored_login_survives_the_loss_of_its_file(
+    tmp_path: Path, put: Callable[[Path], None]
+) -> None:
     path = tmp_path / "login.json"
     login = Login(stored=LoginFile(path))
     login.use({"sessionid": "one-of-8-or-more"}, "me")
@@ -125,7 +127,7 @@ def test_a_stored_login_survives_the_loss_of_its_file(tmp_path: Path, put: Calla
     assert again.cookies == {"sessionid": "one-of-8-or-more"}
 
 
-@pytest.mark.parametrize("put", ODD)
+@pytest.mark.parametrize("put", SPECIAL)
 def test_a_state_file_replaces_anything(tmp_path: Path, put: Callable[[Path], None]) -> None:
     state = StateFile(tmp_path / "pace.json")
     put(tmp_path / "pace.json")
@@ -134,8 +136,10 @@ def test_a_state_file_replaces_anything(tmp_path: Path, put: Callable[[Path], No
     assert state.read(dict) == {"a": 1}
 
 
-@pytest.mark.parametrize("put", ODD)
-def test_locks_that_are_not_files_are_set_aside(tmp_path: Path, put: Callable[[Path], None]) -> None:
+@pytest.mark.parametrize("put", SPECIAL)
+def test_locks_that_are_not_files_are_set_aside(
+    tmp_path: Path, put: Callable[[Path], None]
+) -> None:
     (tmp_path / ".state").mkdir()
     for name in ("lock", "login.lock"):
         put(tmp_path / ".state" / name)
@@ -149,7 +153,7 @@ def test_locks_that_are_not_files_are_set_aside(tmp_path: Path, put: Callable[[P
     root.close()
 
 
-@pytest.mark.parametrize("put", ODD)
+@pytest.mark.parametrize("put", SPECIAL)
 def test_special_files_in_a_post_block_nothing(tmp_path: Path, put: Callable[[Path], None]) -> None:
     put(tmp_path / MANIFEST)
     put(tmp_path / "added.json")
@@ -157,7 +161,7 @@ def test_special_files_in_a_post_block_nothing(tmp_path: Path, put: Callable[[Pa
     add(tmp_path, "plugin", Additions(), 1)
 
 
-@pytest.mark.parametrize("put", ODD)
+@pytest.mark.parametrize("put", SPECIAL)
 def test_a_mark_of_any_file_type_keeps_a_post(tmp_path: Path, put: Callable[[Path], None]) -> None:
     put(tmp_path / "kept")
     assert keep(tmp_path)
@@ -165,7 +169,7 @@ def test_a_mark_of_any_file_type_keeps_a_post(tmp_path: Path, put: Callable[[Pat
 
 
 @pytest.mark.parametrize("place", [".state", ".incoming", ""])
-@pytest.mark.parametrize("put", [fifo, leading_nowhere, Path.touch])
+@pytest.mark.parametrize("put", [fifo, dangling_link, Path.touch])
 def test_anything_but_a_media_folder_is_refused(
     tmp_path: Path, place: str, put: Callable[[Path], None]
 ) -> None:
@@ -218,7 +222,7 @@ def test_a_file_of_the_maximum_size_is_read(tmp_path: Path) -> None:
         read_file(path, 99)
 
 
-@pytest.mark.parametrize("put", ODD)
+@pytest.mark.parametrize("put", SPECIAL)
 def test_only_regular_files_are_opened(tmp_path: Path, put: Callable[[Path], None]) -> None:
     put(tmp_path / "file")
     with pytest.raises(OSError, match="file"):

@@ -1,4 +1,4 @@
-"""The SQLite files of the service: whatever becomes of one, nothing is lost."""
+"""The service's SQLite files: whatever happens to a file, no data is lost."""
 
 import os
 import shutil
@@ -201,7 +201,7 @@ def new(job: Job) -> Record:
 
 
 class Engine:
-    """Jobs in memory, beside their file."""
+    """Jobs in memory, and their file."""
 
     def __init__(self, path: Path) -> None:
         self.jobs: list[Job] = []
@@ -224,7 +224,7 @@ class Engine:
 def engine(tmp_path: Path) -> Iterator[Engine]:
     engine = Engine(tmp_path / "jobs.sqlite3")
     yield engine
-    # Python 3.13 warns of a database that is left open.
+    # Python 3.13 warns about databases that are not closed.
     engine.store.close()
 
 
@@ -243,7 +243,7 @@ def test_jobs_survive_any_change_to_their_file(
     change(tmp_path / "jobs.sqlite3")
     after = engine.add()
     engine.store.write(Record(before, {0: before.posts[0]}))
-    # As a killed process leaves it.
+    # The file, as a killed process would leave it.
     assert reopened(tmp_path / "jobs.sqlite3") == ({before.id, after.id}, engine.deliveries)
     engine.store.close()
 
@@ -257,9 +257,9 @@ def test_jobs_are_written_again_on_close(engine: Engine, tmp_path: Path, how: st
 
 
 @pytest.mark.parametrize("how", ["an older copy", "zeros in the middle"])
-@pytest.mark.parametrize("is_looked_at", [True, False])
+@pytest.mark.parametrize("is_checked", [True, False])
 def test_jobs_survive_foreign_writes_to_their_file(
-    engine: Engine, tmp_path: Path, how: str, is_looked_at: bool
+    engine: Engine, tmp_path: Path, how: str, is_checked: bool
 ) -> None:
     path = tmp_path / "jobs.sqlite3"
     first, older = engine.add(), path.read_bytes()
@@ -268,9 +268,9 @@ def test_jobs_survive_foreign_writes_to_their_file(
         path.write_bytes(older)
     else:
         zeros(path)
-    if is_looked_at:
+    if is_checked:
         engine.store.look()
-        # As a killed process leaves it.
+        # The file, as a killed process would leave it.
         assert reopened(path)[0] == {first.id, second.id}
     engine.store.close()
     assert reopened(path)[0] == {first.id, second.id}
@@ -286,9 +286,7 @@ def test_an_older_copy_of_the_jobs_is_set_aside(engine: Engine, tmp_path: Path) 
     assert reopened(path)[0] == {first.id, second.id, third.id}
 
 
-def test_a_lost_ledger_skips_no_post(
-    tmp_path: Path, change: Callable[[Path], object]
-) -> None:
+def test_a_lost_ledger_skips_no_post(tmp_path: Path, change: Callable[[Path], object]) -> None:
     path = tmp_path / "plugins.sqlite3"
     known = ledger(path)
     known.begin(["one"], {})

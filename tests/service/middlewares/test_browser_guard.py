@@ -1,4 +1,4 @@
-"""Names of other sites, and requests that their pages make."""
+"""Requests for names of other sites, and requests by their pages."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -93,9 +93,7 @@ async def test_names_of_other_sites_are_refused(start: Any, host: str) -> None:
         ("<b>&", "this name."),
     ],
 )
-async def test_the_refusal_has_the_name_and_advice(
-    start: Any, host: str, shown: str
-) -> None:
+async def test_the_refusal_has_the_name_and_advice(start: Any, host: str, shown: str) -> None:
     client, text = await start(), f"This service does not answer under {shown} See ALLOWED_HOSTS."
     async with client.get("/x", headers={"Host": host}) as response:
         assert (await response.json())["error"] == text
@@ -146,7 +144,7 @@ async def test_pages_of_other_sites_cannot_change_anything(
 ) -> None:
     client = await start()
     assert await code(client, method, Host="pi.local:5633", **headers) == (403, "cross_site")
-    # What only reads is safe: browsers do not show the response to the other site.
+    # A read is safe, because browsers do not show the response to the other site.
     assert await code(client, "GET", Host="pi.local:5633", **headers) == 200
 
 
@@ -200,7 +198,9 @@ async def test_visits_and_programs_can_cause_work(start: Any, headers: dict[str,
         {"Origin": "http://pi.local:5633", "Sec-Fetch-Dest": "empty"},
     ],
 )
-async def test_subresources_cannot_cause_work(start: Any, site: str, headers: dict[str, str]) -> None:
+async def test_subresources_cannot_cause_work(
+    start: Any, site: str, headers: dict[str, str]
+) -> None:
     client, sent = await start(), {"Host": "pi.local:5633", "Sec-Fetch-Site": site, **headers}
     assert await code(client, path="/work", **sent) == (403, "cross_site")
     assert await code(client, path="/x", **sent) == 200
@@ -233,6 +233,8 @@ async def test_a_prerender_without_a_site_cannot_cause_work(start: Any) -> None:
         {**BROWSER, "Origin": "http://pi.local:8000"},
     ],
 )
-async def test_subresources_over_plain_http_are_detected_by_accept(start: Any, headers: dict[str, str]) -> None:
+async def test_subresources_over_plain_http_are_detected_by_accept(
+    start: Any, headers: dict[str, str]
+) -> None:
     sent = {"Host": "pi.local:5633", **headers}
     assert await code(await start(), path="/work", **sent) == (403, "cross_site")

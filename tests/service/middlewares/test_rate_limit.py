@@ -15,7 +15,7 @@ from middlewares.rate_limit import rate_limit
 
 
 class Clock:
-    """Whole milliseconds, as nanoseconds."""
+    """A clock in nanoseconds, which a test sets in milliseconds."""
 
     now = 1_000_000
 

@@ -81,10 +81,10 @@ async def test_each_request_logs_one_line_without_its_query(
 
 
 async def test_a_cancelled_request_is_logged_too(aiohttp_client: Any) -> None:
-    under_way = asyncio.Event()
+    started = asyncio.Event()
 
     async def hang(_request: web.Request) -> web.Response:
-        under_way.set()
+        started.set()
         await asyncio.sleep(60)
         raise AssertionError
 
@@ -92,9 +92,9 @@ async def test_a_cancelled_request_is_logged_too(aiohttp_client: Any) -> None:
     app.router.add_get("/hang", hang)
     client = await aiohttp_client(app)
     with capture_logs() as lines:
-        asking = asyncio.create_task(client.get("/hang"))
-        await under_way.wait()
-        asking.cancel()
+        request = asyncio.create_task(client.get("/hang"))
+        await started.wait()
+        request.cancel()
         async with asyncio.timeout(PATIENCE_SECONDS):
             while not lines:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)

@@ -1,4 +1,4 @@
-"""The plugin audio, with the real ffmpeg."""
+"""The plugin audio, with real ffmpeg."""
 
 import asyncio
 import json
@@ -40,7 +40,7 @@ async def scrape(client: Client, shortcode: str) -> Any:
 
 
 async def post_with_sound(client: Client, shortcode: str) -> Any:
-    """The post, once its sound is there."""
+    """Wait for the post's sound; return the post."""
     async with asyncio.timeout(PATIENCE_SECONDS):
         while True:
             post = await (await client.get(f"/posts/{shortcode}")).json()
@@ -50,7 +50,7 @@ async def post_with_sound(client: Client, shortcode: str) -> Any:
 
 
 def codecs(content: bytes, path: Path) -> list[str]:
-    """The codecs in a file, as the real ffprobe names them."""
+    """Return the codecs in a file, as ffprobe names them."""
     path.write_bytes(content)
     command = ["ffprobe", "-v", "error", "-show_entries", "stream=codec_name", "-of", "json"]
     done = subprocess.run([*command, str(path)], capture_output=True, check=True)
@@ -195,7 +195,7 @@ async def test_a_file_that_ffmpeg_cannot_read_is_reported(
 
 
 def with_song(url: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
-    """Give a post the song that its pictures play to."""
+    """Return a change that adds a song to a post with pictures."""
 
     def change(media: dict[str, Any]) -> dict[str, Any]:
         asset = {"title": "A song", "display_artist": "Band", "progressive_download_url": url}
@@ -253,7 +253,7 @@ async def test_a_failed_song_affects_nothing_else(
     await scrape(client, "song-1")
     assert (await client.get("/download/song-1?audio=1")).status == status
     assert (await client.get("/download/song-1")).status == 200
-    # The plugin tries it, too, when the post is stored.
+    # The plugin's hook also tries to download the song.
     await until(lambda: not list((media_root / ".incoming").iterdir()))
 
 
@@ -291,7 +291,7 @@ async def test_a_slow_song_does_not_delay_videos(
     client = await start_service(**PLUGIN, SCRAPE_TIMEOUT_SECONDS="5", PLUGIN_TIMEOUT_SECONDS="60")
     await scrape(client, "song-1")
     waiting = asyncio.create_task(client.get("/download/song-1?audio=1"))
-    # The picture, the song for the plugin's hook, and the same for the client.
+    # The picture, the song for the plugin's hook, and the song for the client.
     await until(lambda: instagram.requests("media", "song-1") >= 3)
     reel = {"url": "https://www.instagram.com/reel/reel-1/", "audio": "1"}
     assert (await client.get("/download", params=reel)).status == 200
@@ -299,7 +299,7 @@ async def test_a_slow_song_does_not_delay_videos(
 
 
 def large(media: dict[str, Any]) -> dict[str, Any]:
-    """The media object with one candidate, which is large."""
+    """Leave only one candidate in the media object, a large one."""
     candidates = media["image_versions2"]["candidates"]
     del candidates[1:]
     candidates[0] |= {"width": 1440, "height": 1800}
@@ -315,7 +315,7 @@ def size_of(content: bytes, path: Path) -> tuple[int, int]:
 
 
 async def small_picture(client: Client, shortcode: str) -> bytes:
-    """The post's small picture, once the plugin made it."""
+    """Wait for the post's small picture; return its bytes."""
     path = ""
     async with asyncio.timeout(PATIENCE_SECONDS):
         while True:

@@ -1,4 +1,4 @@
-"""Routes, middlewares and sources of plugins are part of the service."""
+"""Routes, middlewares and sources of plugins in the service."""
 
 import asyncio
 import threading
@@ -74,7 +74,7 @@ async def test_a_plugin_s_source_comes_last_and_may_fail(
 
     def ask(context: Any, shortcode: Any) -> Any:
         asked.append(shortcode.text)
-        raise RuntimeError("a fault of the plugin")
+        raise RuntimeError("a bug in the plugin")
 
     name = module(
         monkeypatch, "mine", register_sources=lambda: [Source("mine", ask), Source("other", ask)]
@@ -91,10 +91,10 @@ async def test_a_hanging_source_delays_only_posts_that_need_it(
     start_service: StartService, monkeypatch: pytest.MonkeyPatch, instagram: StandIn
 ) -> None:
     monkeypatch.setattr("scrapper.plugins.loading._GRACE_SECONDS", 0.1)
-    go_on = threading.Event()
+    proceed = threading.Event()
 
     def hang(*_: Any) -> Any:
-        go_on.wait()
+        proceed.wait()
 
     name = module(monkeypatch, "mine", register_sources=lambda: [Source("mine", hang)])
     client = await start_service(PLUGINS=name, SCRAPE_TIMEOUT_SECONDS="2", SCRAPE_CONCURRENCY="1")
@@ -102,8 +102,8 @@ async def test_a_hanging_source_delays_only_posts_that_need_it(
         url = f"https://www.instagram.com/reel/gated-{number}/"
         assert (await client.post("/scrape", json={"url": url})).status in (403, 503, 504)
     url = "https://www.instagram.com/reel/reel-1/"
-    # On a busy machine two seconds may be short for any post.
+    # On a busy machine, two seconds may be too short for any post.
     async with asyncio.timeout(PATIENCE_SECONDS):
         while (response := await client.post("/scrape", json={"url": url})).status != 200:
             assert response.status in (503, 504)
-    go_on.set()
+    proceed.set()

@@ -1,4 +1,4 @@
-"""The list of ended sessions: bounded, shared by a file, and never too lenient."""
+"""The list of ended sessions: bounded, shared through a file, and strict."""
 
 import json
 from pathlib import Path
@@ -41,7 +41,7 @@ def test_no_ended_session_becomes_valid_again(path: Path, monkeypatch: pytest.Mo
     for number in range(12):
         ended.add("anna", (1000 + number, f"{number:016x}"), now=100)
     assert all(ended.has("anna", (1000 + number, f"{number:016x}")) for number in range(12))
-    assert not ended.has("anna", (2000, "one that goes on"))
+    assert not ended.has("anna", (2000, "not ended"))
     assert not ended.has("bob", (1000, "of another key"))
     assert len(json.loads(path.read_text())["anna"]) == 5
 

@@ -1,4 +1,4 @@
-"""Files of keys: read, read again, and refused."""
+"""Files of keys: reading, reloading and refusing them."""
 
 from pathlib import Path
 

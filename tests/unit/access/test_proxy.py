@@ -1,4 +1,4 @@
-"""Whose header counts, and which gateways the start warns of."""
+"""Which headers are trusted, and which gateways cause a warning."""
 
 import socket
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Plugins are found and asked what they register; a wrong one is reported at the start."""
+"""Finding plugins and what they register; errors are reported at startup."""
 
 import argparse
 import sys
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.blocks
 
 
 def module(monkeypatch: pytest.MonkeyPatch, name: str, **functions: Any) -> str:
-    """A plugin that is imported as *name*."""
+    """Create a plugin, the module *name*; return its name."""
     made = ModuleType(name)
     for hook, function in functions.items():
         setattr(made, hook, hookimpl(function))

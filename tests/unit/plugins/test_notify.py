@@ -1,4 +1,4 @@
-"""Which notifications there are, what they say, and where they go."""
+"""Which notifications are sent, with which text, and to which targets."""
 
 import json
 from pathlib import Path
@@ -15,7 +15,7 @@ from scrapper.settings import load_settings
 
 pytestmark = [
     pytest.mark.blocks,
-    # Apprise imports it where it is still there.
+    # Apprise imports imghdr on versions of Python that still have it.
     pytest.mark.filterwarnings("ignore:'imghdr':DeprecationWarning"),
 ]
 SECRET = "s3cret-token-of-the-tests"
@@ -36,7 +36,7 @@ def configure(monkeypatch: pytest.MonkeyPatch, urls: str, events: str = "") -> N
 
 
 def waiting(tmp_path: Path) -> dict[str, list[str]]:
-    """The kinds of messages in the outbox, by target."""
+    """Return the kinds of messages in the outbox, by target."""
     path = tmp_path / ".state/notify.json"
     if not path.exists():
         return {}

@@ -1,4 +1,4 @@
-"""At most one notification an hour of each kind, none lost, and none twice."""
+"""At most one notification per hour and kind; none is lost or sent twice."""
 
 from pathlib import Path
 
@@ -124,9 +124,7 @@ def test_a_notification_reports_that_the_trouble_is_over(outbox: Outbox, clock: 
 
 
 @pytest.mark.parametrize("jump", [-30 * 24 * HOUR, 30 * 24 * HOUR])
-def test_a_wrong_clock_delays_nothing_for_long(
-    outbox: Outbox, clock: Clock, jump: float
-) -> None:
+def test_a_wrong_clock_delays_nothing_for_long(outbox: Outbox, clock: Clock, jump: float) -> None:
     add(outbox, 1)
     send(outbox)
     add(outbox, 2)

@@ -1,4 +1,4 @@
-"""A complaint that comes again and again is logged now and then."""
+"""A repeated complaint is logged only now and then."""
 
 from unittest.mock import patch
 
