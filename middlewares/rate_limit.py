@@ -59,7 +59,7 @@ def rate_limit(
     maps the status of an error to the extra tokens that it costs, at most those that remain.
     *on_refusal* is called for each refusal.
 
-    Clients are told apart by ``request.remote``; for IPv6 by its /64, because one host usually has
+    Clients are identified by ``request.remote``; for IPv6 by its /64, because one host usually has
     a whole /64. Only the *max_clients* seen most recently have buckets. *own_limit* returns the
     name and size of a client's own bucket, which does not depend on its address, or None if it has
     none. A bucket of size 0 is unlimited.
@@ -145,9 +145,9 @@ class _Memory:
 
     async def take(self, client: str, size: int, tokens: int) -> _Level:
         now = self._clock() // 1_000_000
-        most, cost = size * self._window, tokens * self._window
-        level, at = self._buckets.pop((client, size), (most, now))
-        level = min(most, level + (now - at) * size)
+        capacity, cost = size * self._window, tokens * self._window
+        level, at = self._buckets.pop((client, size), (capacity, now))
+        level = min(capacity, level + (now - at) * size)
         refused = cost > level
         if not refused:
             level -= cost

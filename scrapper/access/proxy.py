@@ -59,7 +59,7 @@ class ProxySignIn:
     def client_of(self, request: web.Request) -> str | None:
         """Return the client, for limits per client: a user that a proxy signed in, or an address.
 
-        Users that a proxy signs in cannot be told apart by their addresses.
+        Users behind a proxy may all have the proxy's address.
         """
         return self.name_of(request) or request.remote
 

@@ -117,7 +117,7 @@ def post_stored(post: Post, folder: Path) -> Additions | None:
         small = maker.small_of(folder, post)
     # The small picture is optional, so its failure must not fail the sound.
     except (FFmpegFailed, OSError) as error:
-        log.warning("no small picture", shortcode=post.shortcode, cause=repr(error))
+        log.warning("small picture not made", shortcode=post.shortcode, cause=repr(error))
     return Additions(tuple(sounds), small=small) if sounds or small else None
 
 
@@ -155,7 +155,7 @@ class _SmallPictures:
                 for stored in listing.posts:
                     await self._make(stored.post)
             except (ScrapeError, OSError) as error:
-                log.warning("small pictures not made for a while", cause=repr(error))
+                log.warning("small pictures paused", cause=repr(error))
                 await asyncio.sleep(_RETRY_SECONDS)
             else:
                 cursor, is_done = listing.next, listing.next is None
@@ -179,7 +179,7 @@ class _SmallPictures:
                 await self._library.add(post.shortcode, _SMALL, Additions(small=made), version)
         # The picture is unreadable, or the post was removed in the meantime.
         except (FFmpegFailed, FileNotFoundError, TimeoutError) as error:
-            log.warning("no small picture", shortcode=post.shortcode, cause=repr(error))
+            log.warning("small picture not made", shortcode=post.shortcode, cause=repr(error))
 
 
 class _Conversions:
@@ -420,8 +420,8 @@ class _Maker:
         with _publishing(unfinished, folder / name, source):
             given = ["-nostdin", *FFmpeg.input(source), "-map", "0:v:0?", "-map", "0:a:0?"]
             made = [*options, "-f", "mp4", str(unfinished)]
-            most = self._max_bytes + _HEADROOM_BYTES
-            self._ffmpeg.run("ffmpeg", *given, *made, seconds=self._seconds, max_bytes=most)
+            max_bytes = self._max_bytes + _HEADROOM_BYTES
+            self._ffmpeg.run("ffmpeg", *given, *made, seconds=self._seconds, max_bytes=max_bytes)
             return _with_properties_of(replace(item, filename=name, cdn_url=""), unfinished)
 
 

@@ -146,7 +146,7 @@ class Ledger:
             )
 
     def forget(self, plugin: str, shortcode: str) -> None:
-        """Remove the entry of a post whose removal *plugin* need not be notified of any more."""
+        """Remove the entry of a post of which *plugin* need not be notified any more."""
         with self._file.changing() as database:
             database.execute(
                 "DELETE FROM posts WHERE plugin = ? AND shortcode = ?", (plugin, shortcode)

@@ -74,7 +74,7 @@ _CONDITIONS = {
 }
 _LOGIN = {
     "expired": "Instagram ended the session: give the service new cookies.",
-    "challenged": "Instagram wants a person to look at the account in a browser.",
+    "challenged": "Instagram wants you to check the account in a browser.",
 }
 _LOGIN_CHANGED = "The login needed attention, but its state has changed."
 
@@ -100,12 +100,12 @@ def _read_targets(text: str) -> list[_Target]:
         if found is None:
             # The URL itself may be a secret.
             raise ValueError(
-                f"number {number} is not an Apprise URL; write the URLs with spaces between, "
-                "each optionally with a name: phone=ntfys://..."
+                f"number {number} is not an Apprise URL; separate URLs with spaces, each "
+                "optionally with a name: phone=ntfys://..."
             )
         targets.append(_Target(found[1] or str(number), found[2]))
     if len({target.name for target in targets}) < len(targets) or len(targets) > _MAX_TARGETS:
-        raise ValueError(f"give each of at most {_MAX_TARGETS} targets a name of its own")
+        raise ValueError(f"give each of at most {_MAX_TARGETS} targets its own name")
     return targets
 
 
@@ -117,7 +117,7 @@ def _read_choices(text: str) -> dict[str, Sequence[str]]:
         events = found[2].split(",") if found else ()
         if found is None or (found[1] or "") in choices or not set(events) <= set(EVENTS):
             raise ValueError(
-                f"write events, or NAME=events, with spaces between; events: {', '.join(EVENTS)}"
+                f"write events, or NAME=events, separated by spaces; events: {', '.join(EVENTS)}"
             )
         choices[found[1] or ""] = events
     return choices
@@ -301,7 +301,7 @@ async def _wait_for(ending: asyncio.Event) -> bool:
 
 
 def _apprise_for(target: _Target) -> Any:
-    """Apprise's object for the target's URL; None if Apprise does not know the URL."""
+    """Return Apprise's object for the target's URL, or None if Apprise does not support it."""
     try:
         from apprise import Apprise, AppriseAsset  # noqa: PLC0415 - only where the plugin is used
     except ImportError as error:
@@ -318,7 +318,7 @@ def _apprise_for(target: _Target) -> Any:
 
 
 def _messages_of(job: JobResponse) -> Iterable[Message]:
-    """Return the messages about a finished *job*; none about a cancelled one."""
+    """Yield messages about a finished *job*: that it is done, unless cancelled, and failures."""
     failed = [post for post in job.posts if post.state == "failed"]
     if job.state == "done":
         stored = len(job.posts) - len(failed)

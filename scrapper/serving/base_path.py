@@ -45,7 +45,7 @@ class BasePath:
 def check_base_path(path: str, routes: Iterable[str]) -> None:
     """Check that *path* does not start with the same segment as one of the *routes*.
 
-    Otherwise the prefix could not be told apart from the start of that route's path.
+    Otherwise a path that starts with this segment would be ambiguous.
 
     Raises:
         SettingsError: *path* starts with such a segment.

@@ -197,19 +197,19 @@ class OwnMiddlewares:
         self._base_path = base_path
 
     def request_context(self) -> Iterator[Middleware]:
-        """Create the one for request IDs, clients' addresses and the access log."""
+        """Create the middleware for request IDs, clients' addresses and the access log."""
         yield request_context(trusted_proxies=self._settings.proxies)
 
     def metrics(self) -> Iterator[Middleware]:
-        """Create the one that counts and times requests."""
+        """Create the middleware that counts and times requests."""
         yield metrics(self._metrics.registry)
 
     def errors(self) -> Iterator[Middleware]:
-        """Create the one that turns exceptions into JSON."""
+        """Create the middleware that turns exceptions into JSON."""
         yield errors(RESPONSES, request_id=REQUEST_ID, more_headers=HEADERS)
 
     def browser_guard(self) -> Iterator[Middleware]:
-        """Create the one that refuses pages of other sites."""
+        """Create the middleware that refuses pages of other sites."""
         own_path = self._base_path.own_path
         yield browser_guard(
             hosts=self._hosts(),
@@ -219,7 +219,7 @@ class OwnMiddlewares:
         )
 
     def body_size(self) -> Iterator[Middleware]:
-        """Create the one that refuses large bodies."""
+        """Create the middleware that refuses large bodies."""
         yield body_size(self._settings.max_json_body_bytes, by_path=self._larger_bodies())
 
     def rate_limit(self) -> Iterator[Middleware]:
@@ -228,12 +228,12 @@ class OwnMiddlewares:
         With a single bucket, listing previews or polling a job would use up the tokens for
         downloads.
         """
-        most = self._settings.rate_limit_max_requests
-        if not most:
+        max_requests = self._settings.rate_limit_max_requests
+        if not max_requests:
             return
-        yield self._bucket("work", most, own_limit=self._own_limit, cost=tokens_of_a_batch)
+        yield self._bucket("work", max_requests, own_limit=self._own_limit, cost=tokens_of_a_batch)
         for name in ("reads", "files"):
-            size = most * _READS_PER_TOKEN
+            size = max_requests * _READS_PER_TOKEN
             yield self._bucket(name, size, own_limit=self._own_larger_limit)
 
     def _bucket(self, name: Bucket, size: int, **options: Any) -> Middleware:
@@ -250,7 +250,7 @@ class OwnMiddlewares:
         )
 
     def api_key(self) -> Iterator[Middleware]:
-        """Create the one that demands a key, if one is set."""
+        """Create the middleware that demands a key, if one is set."""
         if self._keys.needed:
             yield api_key(
                 self._keys.names,

@@ -129,7 +129,7 @@ def _character(character: str) -> str:
 
 
 def merged(*sources: Callable[[], tuple[str, ...]]) -> Callable[[], tuple[str, ...]]:
-    """Join the secrets of all *sources* into one tuple, which is replaced when one changes."""
+    """Combine *sources* of secrets into one, which returns the same tuple until one changes."""
     known: list[tuple[str, ...]] = []
     joined: tuple[str, ...] = ()
 
@@ -138,7 +138,7 @@ def merged(*sources: Callable[[], tuple[str, ...]]) -> Callable[[], tuple[str, .
         now = [source() for source in sources]
         if now != known:
             joined = tuple(chain.from_iterable(now))
-        # Comparing a tuple with itself is free, comparing it with an equal one is not.
+        # Comparing a tuple with itself is free, unlike comparing it with an equal one.
         known = now
         return joined
 

@@ -296,11 +296,11 @@ async def test_a_slow_hook_fails_and_never_runs_concurrently(
     harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     running: list[int] = []
-    most: list[int] = []
+    concurrent: list[int] = []
 
     async def slow(post: Post) -> None:
         running.append(1)
-        most.append(len(running))
+        concurrent.append(len(running))
         try:
             await asyncio.Event().wait()
         finally:
@@ -310,7 +310,7 @@ async def test_a_slow_hook_fails_and_never_runs_concurrently(
     async with harness.running(monkeypatch, one=module(post_stored=slow)):
         store(harness.library, "abcde")
         await until(lambda: harness.outcome("one", "abcde") == "failed")
-    assert most == [1, 1, 1]
+    assert concurrent == [1, 1, 1]
 
 
 async def test_a_function_that_returns_too_late_fails(
