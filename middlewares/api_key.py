@@ -33,8 +33,8 @@ def api_key(
     *keys* maps the :func:`digest` of each key to the key's name. It is called for each request, so
     keys can be added and removed at any time. Keys are looked up by digest, so the time that this
     takes does not reveal how much of a guess is right. For requests without a valid key,
-    *stands_in* may return a name on the strength of something else, such as a cookie, or a user
-    signed in by a proxy. *on_admission* is called with the name. Requests for which *exempt*
+    *stands_in* may identify the client by other means, such as a cookie or a sign-in by a proxy; it
+    returns the name, or None. *on_admission* is called with the name. Requests for which *exempt*
     returns true need no key.
     """
 

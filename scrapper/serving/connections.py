@@ -139,7 +139,7 @@ class _Connection(web.RequestHandler):
     ) -> web.StreamResponse:
         if status != HTTPStatus.BAD_REQUEST:
             return super().handle_error(request, status, exc, message)
-        # aiohttp would log a traceback for what is the client's fault.
+        # aiohttp's own method would log a traceback, although this is the client's fault.
         request_id = uuid.uuid4().hex
         log.info(
             "malformed request",
@@ -156,7 +156,7 @@ class _Connection(web.RequestHandler):
         if self.transport is not None:
             self.transport.write(_respond(408, "timeout", "The request did not come in time"))
         else:
-            # The TLS handshake failed, of which asyncio does not notify the protocol.
+            # The TLS handshake failed, which asyncio does not report to the protocol.
             self._lost(self)
         self.force_close()
 

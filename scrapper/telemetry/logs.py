@@ -27,7 +27,7 @@ _BACKLOG_LINES = 10_000
 _GATHER_SECONDS = 0.02
 _MAX_DEPTH = 8
 # Shorter secrets may be ordinary words.
-_LONG_SECRET = 8
+_LONG_SECRET_LENGTH = 8
 # A letter or digit before a token must be the end of an escape, such as %3A or \n.
 _BEFORE = (
     r"(?:(?<![A-Za-z0-9])|(?<=%[0-9A-Fa-f]{2})|(?<=%25[0-9A-Fa-f]{2})|(?<=\\[abfnrtv])"
@@ -56,7 +56,7 @@ class Scrubber:
         self._known: list[tuple[str, bool]] = []
 
     def follow(self, secrets: Iterable[str], more: Callable[[], tuple[str, ...]]) -> None:
-        """From now on, also remove *secrets*, and remove those that the new *more* returns."""
+        """Add *secrets*, and replace the source of later secrets with *more*."""
         self._fixed, self._more, self._added = (*self._fixed, *secrets), more, None
 
     def event(self, event: EventDict, *, constant: bool) -> EventDict:
@@ -92,7 +92,7 @@ class Scrubber:
             self._added = now
             known = {_plain(secret) for secret in (*self._fixed, *now)} - {""}
             by_length = sorted(known, key=len, reverse=True)
-            self._known = [(secret, len(secret) < _LONG_SECRET) for secret in by_length]
+            self._known = [(secret, len(secret) < _LONG_SECRET_LENGTH) for secret in by_length]
 
     def _scrubbed(self, value: Any, *, short: bool, depth: int = 0) -> Any:
         if isinstance(value, str):
