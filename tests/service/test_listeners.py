@@ -180,7 +180,7 @@ def test_the_service_reloads_its_certificate(
 ) -> None:
     settings = issue(tmp_path)
     with Service(media_root, settings, authority=authority, constants=FREQUENT_POLLS) as service:
-        # One connection stays open all the time.
+        # One connection stays open throughout.
         assert service.get("/posts").json()["posts"] == []
         first = certificate_of(service, authority)
         issue(tmp_path)

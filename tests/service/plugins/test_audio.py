@@ -352,11 +352,11 @@ async def test_a_large_picture_gets_a_small_one(
 async def test_a_video_without_a_cover_gets_a_small_picture(
     instagram: StandIn, start_service: StartService, tmp_path: Path
 ) -> None:
-    def uncovered(media: dict[str, Any]) -> dict[str, Any]:
+    def without_cover(media: dict[str, Any]) -> dict[str, Any]:
         media["image_versions2"]["candidates"] = []
         return media
 
-    instagram.define("bare", Scenario("", change=uncovered))
+    instagram.define("bare", Scenario("", change=without_cover))
     client = await start_service(**PLUGIN)
     await scrape(client, "bare-one")
     await post_with_sound(client, "bare-one")
