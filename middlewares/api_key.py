@@ -22,7 +22,7 @@ def api_key(
     stands_in: Callable[[web.Request], Awaitable[str | None]] | None = None,
     on_admission: Callable[[str], None] = lambda _: None,
 ) -> Middleware:
-    """Let only requests through that carry one of *keys*; refuse others with 401.
+    """Refuse requests that carry none of *keys* with 401.
 
     ::
 
@@ -30,11 +30,12 @@ def api_key(
         app = web.Application(middlewares=[api_key(lambda: {digest("s3cret"): "alice"})])
 
     A request carries its key as ``X-API-Key: KEY`` or ``Authorization: Bearer KEY`` (RFC 6750).
-    *keys* returns the name of each key under the key's :func:`digest`. It is called for each
-    request, so keys may come and go. The look-up is by digest, so its duration does not reveal how
-    much of a guess is right. *stands_in* returns a name if something else stands for a key, such as
-    a cookie, or the sign-in by a proxy. *on_admission* is called with the name.
-    Requests for which *exempt* returns true need no key.
+    *keys* maps the :func:`digest` of each key to the key's name. It is called for each request, so
+    keys can be added and removed at any time. Keys are looked up by digest, so the time that this
+    takes does not reveal how much of a guess is right. For requests without a valid key,
+    *stands_in* may identify the client by other means, such as a cookie or a sign-in by a proxy; it
+    returns the name, or None. *on_admission* is called with the name. Requests for which *exempt*
+    returns true need no key.
     """
 
     @web.middleware
@@ -53,7 +54,7 @@ def api_key(
 
 
 def unauthorized() -> web.HTTPUnauthorized:
-    """The refusal of a request without a key."""
+    """Return the 401 for a request without a valid key."""
     return web.HTTPUnauthorized(
         text="The API key is missing or wrong",
         headers={hdrs.WWW_AUTHENTICATE: f'ApiKey header="{_HEADER}", Bearer'},
@@ -61,15 +62,15 @@ def unauthorized() -> web.HTTPUnauthorized:
 
 
 def digest(key: str) -> str:
-    """The SHA-256 of a key, in hex, by which tables know the key."""
+    """Return the SHA-256 of a key in hex, which stands for the key in look-up tables."""
     # aiohttp decodes header bytes this way, and a key need not be ASCII.
     return hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def known_keys(request: web.Request, known: Mapping[str, Known]) -> Iterator[Known]:
-    """Find the entries of *known* for the keys that *request* carries, in either header.
+    """Yield the entries of *known* for the keys that *request* carries in either header.
 
-    *known* has one entry for each key, under its :func:`digest`.
+    *known* maps the :func:`digest` of each key to its entry.
     """
     given = [request.headers[_HEADER]] if _HEADER in request.headers else []
     authorization = request.headers.get(hdrs.AUTHORIZATION, "")

@@ -1,4 +1,4 @@
-"""A bound on the size of request bodies."""
+"""A limit on the size of request bodies."""
 
 from collections.abc import Mapping
 
@@ -17,22 +17,22 @@ def body_size(max_bytes: int, *, by_path: Mapping[str, int] | None = None) -> Mi
         app = web.Application(middlewares=[body_size(4096)])
 
     A body with ``Content-Length`` is refused before any of it is read. A chunked or compressed body
-    is refused as soon as the handler has read too much of it, by ``request.read()`` or a method
-    built on it; the rest never gets into memory. Paths in *by_path* have their own bound.
+    is refused as soon as the handler has read too much of it with ``request.read()``, or a method
+    built on it, so the rest is never in memory. *by_path* overrides the limit for some paths.
     """
-    bounds = by_path or {}
+    limits = by_path or {}
 
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
-        length, bound = request.content_length, bounds.get(request.path, max_bytes)
-        if length is not None and length > bound:
-            raise _too_large(bound)
+        length, limit = request.content_length, limits.get(request.path, max_bytes)
+        if length is not None and length > limit:
+            raise _too_large(limit)
         if request.body_exists and (length is None or hdrs.CONTENT_ENCODING in request.headers):
-            request = request.clone(client_max_size=bound)
+            request = request.clone(client_max_size=limit)
         try:
             return await handler(request)
         except web.HTTPRequestEntityTooLarge:
-            raise _too_large(bound) from None
+            raise _too_large(limit) from None
 
     return middleware
 

@@ -1,4 +1,4 @@
-"""Keeps pages of other sites from using the service through a visitor's browser."""
+"""Protection from pages of other sites that use the service through a visitor's browser."""
 
 import html
 import re
@@ -12,9 +12,9 @@ from aiohttp.typedefs import Handler, Middleware
 __all__ = ["browser_guard", "is_foreign"]
 
 _SAFE_METHODS = frozenset({hdrs.METH_GET, hdrs.METH_HEAD, hdrs.METH_OPTIONS, hdrs.METH_TRACE})
-# RFC 6761 and 6762, RFC 8375, and ICANN's reservation of .internal: names of no public site.
+# RFC 6761 and 6762, RFC 8375, and ICANN's reservation of .internal: no public site has such a name.
 _LOCAL_SUFFIXES = (".localhost", ".local", ".lan", ".home.arpa", ".internal")
-_MOST_SHOWN = 253  # The longest host name: RFC 1035, section 2.3.4.
+_MAX_SHOWN_LENGTH = 253  # The longest host name: RFC 1035, section 2.3.4.
 _PAGE = """<!doctype html>
 <html lang="en">
 <meta charset="utf-8">
@@ -26,7 +26,7 @@ _PAGE = """<!doctype html>
 <p><small>421 {code}</small></p>
 </html>
 """
-# RFC 9110, section 7.2: an IPv6 address in brackets or a name, then perhaps a port.
+# RFC 9110, section 7.2: an IPv6 address in brackets or a name, then an optional port.
 _HOST = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._-]+))(?::[0-9]*)?")
 
 
@@ -37,25 +37,26 @@ def browser_guard(
     exempt: Callable[[web.Request], bool] = lambda _: False,
     changes: Callable[[web.Request], bool] = lambda _: False,
 ) -> Middleware:
-    """Refuse requests for another site's name (421), and those that other sites' pages make (403).
+    """Refuse requests for an unknown host name (421), and requests by other sites' pages (403).
 
     ::
 
         from middlewares.browser_guard import browser_guard
         app = web.Application(middlewares=[browser_guard(hosts=["posts.example.com"])])
 
-    A page whose name suddenly resolves to this address counts as same-origin for its browser
-    (DNS rebinding). So ``Host`` must be one of *hosts*, an IP address, a single label, or a name
-    that no public site has: ``localhost``, ``*.local``, ``*.lan``, ``*.home.arpa``,
-    ``*.internal``. With *hosts* None every name is good. A request without ``Host`` comes from no
-    browser. The 421 names the refused host and gives *advice*: what the operator can change. A
-    browser that asks for a page gets the error as a page.
+    A site can change its DNS record to this service's address. The browser then treats the site's
+    page and the service as the same origin (DNS rebinding). So ``Host`` must be one of *hosts*, an
+    IP address, a single label, or a name that no public site has: ``localhost``, ``*.local``,
+    ``*.lan``, ``*.home.arpa``, ``*.internal``. If *hosts* is None, every name is allowed. A request
+    without ``Host`` is allowed, because every browser sends one. The 421 contains the refused name
+    and *advice*: what the operator can change. A browser that requests a page gets the error as
+    HTML.
 
     A request that may change something must come from the service's own page, from no page, or from
-    no browser. A GET may change something if *changes* returns true. A visitor may follow a link to
-    such a GET from another site. But no page may load it as a picture or in a frame, even from
-    another port of the same host, or prefetch it (``Sec-Purpose``). Requests for which *exempt*
-    returns true may have any ``Host``.
+    a client that is not a browser. A GET may change something if *changes* returns true. Visitors
+    may follow a link from another site to such a GET. But no page may load it as a picture or in a
+    frame, even from another port of the same host, or prefetch it (``Sec-Purpose``). Requests for
+    which *exempt* returns true may have any ``Host``.
     """
     allowed = None if hosts is None else frozenset(host.lower().rstrip(".") for host in hosts)
 
@@ -85,12 +86,12 @@ class _Misdirected(web.HTTPClientError):
     code = "forbidden_host"
 
     def __init__(self, name: str, advice: str) -> None:
-        shown = f"the name {name[:_MOST_SHOWN]}" if name else "this name"
+        shown = f"the name {name[:_MAX_SHOWN_LENGTH]}" if name else "this name"
         text = f"This service does not answer under {shown}. {advice}".strip()
         super().__init__(reason="Misdirected Request", text=text)
 
     def page(self) -> web.Response:
-        """The error as a page, for people."""
+        """Return the error as an HTML page."""
         return web.Response(
             status=self.status_code,
             reason=self.reason,
@@ -107,7 +108,7 @@ class _CrossSite(web.HTTPForbidden):
 
 
 def _name_of(host: str) -> str:
-    """The name in a ``Host`` header, in lower case; empty if there is none."""
+    """Return the name in a ``Host`` header in lower case, or an empty string if there is none."""
     found = _HOST.fullmatch(host)
     return (found[1] or found[2]).lower().rstrip(".") if found else ""
 
@@ -117,7 +118,7 @@ def _wants_page(request: web.Request) -> bool:
 
 
 def _is_own(name: str, allowed: Set[str]) -> bool:
-    """Whether *name* is an address, or a name that no other site can have."""
+    """Return whether *name* is allowed, an IP address, or a name that no other site can have."""
     try:
         ip_address(name)
     except ValueError:
@@ -127,32 +128,33 @@ def _is_own(name: str, allowed: Set[str]) -> bool:
 
 
 def is_foreign(request: web.Request, *, by_referer: bool = False) -> bool:
-    """Whether a browser says that a page of another origin makes the request.
+    """Return whether the request's headers show that a page of another origin made it.
 
-    Browsers send ``Sec-Fetch-*`` only to https and localhost. Elsewhere ``Origin`` counts, and with
-    *by_referer* also ``Referer``, which browsers send even when a visitor follows a link.
+    Browsers send ``Sec-Fetch-*`` only to https and localhost. Otherwise ``Origin`` decides, or if
+    that is missing and *by_referer* is true, ``Referer``, which browsers send even when a visitor
+    follows a link.
     """
     headers = request.headers
-    # If a header comes twice, the worse value counts.
+    # If a header was sent more than once, every value must be good.
     if _has_metadata(request):
-        # Chromium sends "none" for what another site's page makes it prefetch.
+        # Chromium also sends "none" when another site's page makes it prefetch something.
         own = {"same-origin"} if _is_prefetch(request) else {"same-origin", "none"}
         return not own.issuperset(headers.getall("Sec-Fetch-Site"))
     origins = headers.getall(hdrs.ORIGIN, ())
     if by_referer and not origins:
         origins = headers.getall(hdrs.REFERER, ())
-    # The scheme does not count: behind a proxy that does TLS, it differs.
+    # Schemes are not compared: behind a proxy that terminates TLS, they differ.
     host = headers.get(hdrs.HOST, "").lower()
     return any(_netloc(origin) != host for origin in origins)
 
 
 def _is_prefetch(request: web.Request) -> bool:
-    """Whether a browser prefetches, by the header of today's browsers or of older ones."""
+    """Return whether a browser is prefetching, according to current or older headers."""
     return any(name in request.headers for name in ("Sec-Purpose", "Purpose", "X-Moz"))
 
 
 def _is_visit(request: web.Request) -> bool:
-    """Whether the browser navigates now: the response replaces the page in its tab."""
+    """Return whether the browser is navigating: the response will replace the page in its tab."""
     headers = request.headers
     return (
         headers.get("Sec-Fetch-Mode") == "navigate"
@@ -162,9 +164,9 @@ def _is_visit(request: web.Request) -> bool:
 
 
 def _is_subresource(request: web.Request) -> bool:
-    """Whether a browser that sends no ``Sec-Fetch-*`` loads this for a page, or prefetches it.
+    """Return whether a browser without ``Sec-Fetch-*`` loads a page's resource, or prefetches.
 
-    Only ``Accept`` then shows that the request is for a picture, for example.
+    In such a browser only ``Accept`` shows that the request is for a picture, for example.
     """
     headers = request.headers
     if _has_metadata(request) or hdrs.ORIGIN in headers:
@@ -180,7 +182,7 @@ def _has_metadata(request: web.Request) -> bool:
 
 
 def _netloc(origin: str) -> str | None:
-    """The host and port of an origin, as ``Host`` has them; None if there are none."""
+    """Return the host and port of an origin in the form of ``Host``, or None if it has none."""
     try:
         return urlsplit(origin).netloc.lower() or None
     except ValueError:

@@ -1,4 +1,4 @@
-"""Every failure becomes a JSON response with a machine-readable code."""
+"""JSON responses, with machine-readable codes, for all errors."""
 
 import logging
 import math
@@ -20,7 +20,7 @@ def errors(
     request_id: web.RequestKey[str] | None = None,
     more_headers: web.RequestKey[dict[str, str]] | None = None,
 ) -> Middleware:
-    """Answer exceptions with JSON: ``{"error": message, "code": code}``.
+    """Turn exceptions into JSON responses: ``{"error": message, "code": code}``.
 
     ::
 
@@ -28,17 +28,17 @@ def errors(
         table = {KeyError: (404, "no_such_thing", "No such thing")}
         app = web.Application(middlewares=[errors(table)])
 
-    *request_id* is the key under which the request keeps its ID; the body then has the ID, too.
-    Under *more_headers*, inner middlewares find a dictionary for headers that errors are to have.
+    *request_id* is the request's key for its ID. If it is given, the body contains the ID.
+    *more_headers* is the key of a dictionary in which inner middlewares put headers for errors.
 
-    *table* gives the status, the code and the message of an exception by its type, or by the
-    nearest of its bases. An exception's ``retry_after``, in seconds, becomes the header
-    ``Retry-After``, its ``detail`` the end of the message, and its ``fields`` part of the body.
-    aiohttp's own HTTP exceptions keep status, text and headers; their code is the
-    exception's attribute ``code``, else the status's name: ``not_found``, ``method_not_allowed``.
-    Everything else is a 500, ``internal_error``, without details; its traceback is logged. If a
-    handler fails after its response has begun, aiohttp logs that and breaks the connection: nothing
-    else can reach the client.
+    *table* maps an exception's type, or the nearest of its base classes, to status, code and
+    message. An exception's ``retry_after``, in seconds, becomes the header ``Retry-After``. Its
+    ``detail`` is appended to the message, and its ``fields`` are added to the body. aiohttp's own
+    HTTP exceptions keep their status, text and headers. Their code is their attribute ``code``, or
+    else the name of the status, such as ``not_found`` or ``method_not_allowed``. Every other
+    exception becomes a 500 with the code ``internal_error`` and no details, and its traceback is
+    logged. If a handler fails after its response has started, the client cannot get an error any
+    more, so aiohttp logs the failure and closes the connection.
     """
 
     def respond(
@@ -50,7 +50,7 @@ def errors(
 
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
-        more = _place(request, more_headers)
+        more = _add_headers_dict(request, more_headers)
         try:
             _check_dates(request)
             return await handler(request)
@@ -58,13 +58,13 @@ def errors(
             if error.status < HTTPStatus.BAD_REQUEST:
                 raise
             body = {"error": _text(error), "code": _code(error)}
-            return respond(request, error.status, body, {**more, **_kept(error)})
+            return respond(request, error.status, body, {**more, **_headers_to_keep(error)})
         except Exception as error:
             if request.writer.output_size > 0:
                 raise
             for base in type(error).__mro__:
                 if base in table:
-                    status, body = _described(error, table[base])
+                    status, body = _response_to(error, table[base])
                     return respond(request, status, body, {**more, **_retry_after(error)})
             log.exception("unhandled error")
             body = {"error": "Internal server error", "code": "internal_error"}
@@ -73,17 +73,23 @@ def errors(
     return middleware
 
 
-def _place(request: web.Request, key: web.RequestKey[dict[str, str]] | None) -> dict[str, str]:
-    """A dictionary that inner middlewares find under *key*."""
-    place: dict[str, str] = {}
+def _add_headers_dict(
+    request: web.Request, key: web.RequestKey[dict[str, str]] | None
+) -> dict[str, str]:
+    """Return a new dictionary that inner middlewares can get from *request* by *key*."""
+    headers: dict[str, str] = {}
     if key is not None:
-        request[key] = place
-    return place
+        request[key] = headers
+    return headers
 
 
 def _check_dates(request: web.Request) -> None:
-    """Check that aiohttp 3.14, which fails on years past 9999, can read the request's dates."""
-    # Most requests have no dates, and a loop over the three names would take longer.
+    """Refuse dates after the year 9999, on which aiohttp 3.14 would fail.
+
+    Raises:
+        web.HTTPBadRequest: a header has such a date.
+    """
+    # Written out because a loop over the three names is slower, and most requests have none.
     headers = request.headers
     if not (
         hdrs.IF_MODIFIED_SINCE in headers
@@ -101,7 +107,7 @@ def _code(error: web.HTTPException) -> str:
     named: str | None = getattr(error, "code", None)
     if named is not None:
         return named
-    # Python 3.13 renamed some statuses; the codes of these two are fixed.
+    # Python 3.13 renamed some statuses, and these two codes must stay the same.
     renamed = {HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "body_too_large"}
     renamed[HTTPStatus.REQUEST_TIMEOUT] = "timeout"
     status = HTTPStatus(error.status)
@@ -115,15 +121,15 @@ def _text(error: web.HTTPException) -> str:
     return HTTPStatus(error.status).phrase
 
 
-def _described(error: Exception, row: tuple[int, str, str]) -> tuple[int, dict[str, Any]]:
-    """The status and the body of an exception, by its row of the table."""
+def _response_to(error: Exception, row: tuple[int, str, str]) -> tuple[int, dict[str, Any]]:
+    """Return the status and the body for an exception, from its row of the table."""
     status, code, message = row
     detail = getattr(error, "detail", "")
     fields = getattr(error, "fields", {})
     return status, {"error": f"{message}: {detail}" if detail else message, "code": code, **fields}
 
 
-def _kept(error: web.HTTPException) -> Mapping[str, str]:
+def _headers_to_keep(error: web.HTTPException) -> Mapping[str, str]:
     return {
         name: value
         for name, value in error.headers.items()

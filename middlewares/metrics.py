@@ -1,4 +1,4 @@
-"""The number and duration of requests, for Prometheus."""
+"""Prometheus metrics of requests: their number, duration and size."""
 
 import time
 from functools import cache, partial
@@ -23,14 +23,15 @@ def metrics(registry: CollectorRegistry) -> Middleware:
         from middlewares.metrics import metrics
         app = web.Application(middlewares=[metrics(REGISTRY)])
 
-    The histogram ``http_request_duration_seconds`` measures until the last byte. Its labels are
-    ``method``, ``route`` and ``status`` as sent. The route is its template, such as
-    ``/posts/{shortcode}``, or ``none``; an unknown method is ``other``. So clients cannot create
-    series. A request that was cancelled before its response has status 499.
+    The histogram ``http_request_duration_seconds`` measures the time until the last byte was sent.
+    Its labels are ``method``, ``route`` and ``status`` as sent. The route is a template, such as
+    ``/posts/{shortcode}``, or ``none``. An unknown method is ``other``. So clients cannot create
+    series. A request that was cancelled before it got a response has the status 499.
 
-    ``http_response_bytes_total`` has the bytes of bodies by route, ``http_requests_aborted_total``
-    the requests whose client went away before the last byte, and ``http_internal_errors_total``
-    those that ended with 500; that counter begins at 0, so that alerts see the first one.
+    ``http_response_bytes_total`` counts the bytes of response bodies by route.
+    ``http_requests_aborted_total`` counts requests whose client disconnected before the last byte.
+    ``http_internal_errors_total`` counts responses with 500. It starts at 0, so that alerts notice
+    the first one.
 
     Put this middleware outside the one that turns exceptions into responses.
     """
@@ -47,14 +48,14 @@ def metrics(registry: CollectorRegistry) -> Middleware:
         "http_requests_aborted", "Requests whose client went away before the last byte"
     )
     internal_errors = counter("http_internal_errors", "Requests that ended with 500")
-    # Cached, because a look-up by labels takes a lock and builds strings.
+    # Cached, because looking up a series by its labels takes a lock and builds strings.
     series, sizes_of = cache(histogram.labels), cache(sizes.labels)
 
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
         started = time.perf_counter()
 
-        def note(sent: Sent) -> None:
+        def observe(sent: Sent) -> None:
             resource = request.match_info.route.resource
             route = "none" if resource is None else resource.canonical
             if sent.bytes:
@@ -66,6 +67,6 @@ def metrics(registry: CollectorRegistry) -> Middleware:
             method = request.method if request.method in hdrs.METH_ALL else "other"
             series(method, route, sent.status).observe(time.perf_counter() - started)
 
-        return await send(request, handler, note)
+        return await send(request, handler, observe)
 
     return middleware

@@ -12,10 +12,10 @@ from aiohttp.typedefs import Handler, Middleware
 __all__ = ["HEADERS", "rate_limit"]
 
 HEADERS = web.RequestKey[dict[str, str]]("rate_limit_headers")
-"""The key of an outer middleware's dictionary, which gets the headers for an error."""
+"""The request key of an outer middleware's dictionary, which gets the headers of errors."""
 
 _IPV6_PREFIX = 64
-# The same arithmetic as in _Memory.take, by Redis's clock.
+# The same arithmetic as in _Memory.take, but with the clock of Redis.
 _TAKE = """
 local size, window, cost = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]) * ARGV[2]
 local time = redis.call('TIME')
@@ -52,25 +52,26 @@ def rate_limit(
         from middlewares.rate_limit import rate_limit
         app = web.Application(middlewares=[rate_limit(30, 60)])
 
-    Each request takes a token, or as many as *cost* returns, but at most a full bucket. If too few
-    are left, the request gets 429 with ``Retry-After``. Both refusals and the responses of inner
+    Each request takes a token, or as many as *cost* returns, but at most a full bucket. If there
+    are too few, the request gets 429 with ``Retry-After``. Refusals and the responses of inner
     handlers have ``RateLimit-Limit``, ``RateLimit-Remaining`` and ``RateLimit-Reset`` (seconds
     until the bucket is full). Requests for which *exempt* returns true cost nothing. *penalties*
-    maps the status of a response to the extra tokens that it costs; if fewer are left, it costs
-    those. *on_refusal* is called for each refusal.
+    maps the status of an error to the extra tokens that it costs, at most those that remain.
+    *on_refusal* is called for each refusal.
 
-    A client is ``request.remote``, for IPv6 its /64, since one host usually has a whole /64. Only
-    the *max_clients* seen most recently have buckets. *own_limit* returns the name and size of a
-    client's own bucket, if it has one, whatever its address.
+    Clients are identified by ``request.remote``; for IPv6 by its /64, because one host usually has
+    a whole /64. Only the *max_clients* seen most recently have buckets. *own_limit* returns the
+    name and size of a client's own bucket, which does not depend on its address, or None if it has
+    none. A bucket of size 0 is unlimited.
 
     With *redis*, an asyncio client of redis-py (only its ``register_script`` is used), all
-    processes share the buckets called *name*. While Redis does not answer, each process has its
-    own buckets, which are refilled by *clock*: nanoseconds that never go back.
+    processes share the buckets called *name*. While Redis does not answer, each process uses its
+    own buckets. *clock* refills those; it returns monotonic nanoseconds.
     """
     buckets = _Memory(window_seconds, max_clients, clock)
     shared = None if redis is None else _Shared(window_seconds, redis, name, buckets)
     take = buckets.take if shared is None else shared.take
-    fines = penalties or {}
+    extra_costs = penalties or {}
 
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -92,7 +93,7 @@ def rate_limit(
         try:
             response = await handler(request)
         except web.HTTPException as error:
-            penalty = min(fines.get(error.status, 0), level.remaining)
+            penalty = min(extra_costs.get(error.status, 0), level.remaining)
             if penalty:
                 headers = (await take(client, size, penalty)).headers()
             error.headers.update(headers)
@@ -121,7 +122,7 @@ class _Level(NamedTuple):
         return self.level // self.window
 
     def seconds_to(self, tokens: int) -> int:
-        """The seconds until the bucket holds *tokens*, rounded up."""
+        """Return the seconds until the bucket holds *tokens*, rounded up."""
         return max(0, -(-(tokens * self.window - self.level) // (self.size * 1000)))
 
     def headers(self) -> dict[str, str]:
@@ -133,20 +134,20 @@ class _Level(NamedTuple):
 
 
 class _Memory:
-    """The buckets of this process, in whole numbers, so that no fraction is lost or gained."""
+    """The buckets of this process, in integers, so that rounding never adds or loses tokens."""
 
     def __init__(self, window_seconds: int, max_clients: int, clock: Callable[[], int]) -> None:
         self._window = window_seconds * 1000
         self._max_clients = max_clients
         self._clock = clock
-        # The level and its time, by client and size; those seen longest ago come first.
+        # Each bucket's level and when it was set, by client and size; least recently used first.
         self._buckets: dict[tuple[str, int], tuple[int, int]] = {}
 
     async def take(self, client: str, size: int, tokens: int) -> _Level:
         now = self._clock() // 1_000_000
-        most, cost = size * self._window, tokens * self._window
-        level, at = self._buckets.pop((client, size), (most, now))
-        level = min(most, level + (now - at) * size)
+        capacity, cost = size * self._window, tokens * self._window
+        level, at = self._buckets.pop((client, size), (capacity, now))
+        level = min(capacity, level + (now - at) * size)
         refused = cost > level
         if not refused:
             level -= cost
@@ -157,10 +158,10 @@ class _Memory:
 
 
 class _Shared:
-    """The buckets called *name* in Redis, or this process's while Redis does not answer."""
+    """The buckets called *name* in Redis, with a fallback to those of this process."""
 
     def __init__(self, window_seconds: int, redis: Any, name: str, own: _Memory) -> None:
-        # Only a caller that passes a Redis client needs redis-py.
+        # Imported here, because only callers that pass a Redis client need redis-py.
         from redis.exceptions import RedisError  # noqa: PLC0415
 
         self._unavailable = RedisError

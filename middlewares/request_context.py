@@ -1,4 +1,4 @@
-"""The request's ID, its client's address, and its access line."""
+"""Request IDs, clients' addresses, and the access log."""
 
 import random
 import re
@@ -18,10 +18,10 @@ from middlewares.sending import Sent, send
 __all__ = ["REQUEST_ID", "is_from_one_of", "peer_of", "request_context"]
 
 REQUEST_ID = web.RequestKey("request_id", str)
-"""The key of the request's ID, for handlers and inner middlewares: ``request[REQUEST_ID]``."""
+"""The request key of the ID, for handlers and inner middlewares: ``request[REQUEST_ID]``."""
 
 _HEADER = "X-Request-ID"
-_SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+_VALID_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 _UNIX = "unix"
 
@@ -32,7 +32,7 @@ log = structlog.get_logger("access")
 
 
 def request_context(*, trusted_proxies: Sequence[Network] = ()) -> Middleware:
-    """Give each request an ID, find its client's address, and log one line about it.
+    """Give each request an ID, determine its client's address, and log one line about it.
 
     ::
 
@@ -40,25 +40,24 @@ def request_context(*, trusted_proxies: Sequence[Network] = ()) -> Middleware:
         app = web.Application(middlewares=[request_context(trusted_proxies=[ip_network("::1")])])
 
     The client's ``X-Request-ID`` is used if it is valid (up to 128 letters, digits, ``.``, ``_``,
-    ``-``); otherwise a new ID is made. The response carries the ID, and every structlog line has it
-    as ``request_id``.
+    ``-``); otherwise a new ID is generated. The response has the ID in the same header, and every
+    structlog line has it as ``request_id``.
 
-    If the connection comes from one of *trusted_proxies*, which are networks, or ``"unix"`` for
-    Unix sockets, ``request.remote`` becomes the first address in ``X-Forwarded-For``, read from the
-    right, that is not trusted. Whatever a client wrote into that header is further left, and is
-    ignored.
+    *trusted_proxies* are networks, or ``"unix"`` for Unix sockets. For a connection from one of
+    them, ``request.remote`` becomes the rightmost address in ``X-Forwarded-For`` that is not
+    trusted. Anything that a client wrote into that header is further left, and is ignored.
 
-    The line, event ``request`` of logger ``access``, has ``method``, ``path`` (without the
-    query, which may hold secrets), ``status`` as sent, ``duration_ms`` until the last byte,
-    ``bytes`` of the body, and ``client``. If the client went away before the last byte, it also has
-    ``aborted``. If the request was cancelled before its response, ``status`` is 499.
+    The line is the event ``request`` of the logger ``access``. It has ``method``, ``path`` (without
+    the query, which may contain secrets), ``status`` as sent, ``duration_ms`` until the last byte,
+    ``bytes`` of the body, and ``client``; also ``aborted``, if the client disconnected before the
+    last byte. If the request was cancelled before it got a response, ``status`` is 499.
     """
 
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
         started = time.perf_counter()
         given = request.headers.get(_HEADER)
-        request_id = given if given and _SANE_ID.fullmatch(given) else _new_id()
+        request_id = given if given and _VALID_ID.fullmatch(given) else _new_id()
         request[REQUEST_ID] = request_id
         client = _client_of(request, trusted_proxies)
         if client != request.remote:
@@ -66,7 +65,7 @@ def request_context(*, trusted_proxies: Sequence[Network] = ()) -> Middleware:
         # No need to unbind the ID: aiohttp handles each request in its own task.
         bind_contextvars(request_id=request_id)
 
-        def note(sent: Sent) -> None:
+        def log_access(sent: Sent) -> None:
             log.info(
                 "request",
                 method=request.method,
@@ -88,20 +87,21 @@ def request_context(*, trusted_proxies: Sequence[Network] = ()) -> Middleware:
                 response.headers[_HEADER] = request_id
             return response
 
-        return await send(request, identified, note)
+        return await send(request, identified, log_access)
 
     return middleware
 
 
 def is_from_one_of(networks: Sequence[Network], address: str | None) -> bool:
-    """Whether *address*, as a socket or a header shows it, is in one of *networks*."""
+    """Return whether *address*, from a socket or a header, is in one of *networks*."""
     return address in networks if address == _UNIX else _is_in(networks, _address(address))
 
 
 def peer_of(request: web.Request) -> str:
-    """The address that opened the connection of *request*, or ``unix``; empty if it is unknown.
+    """Return the address that opened the connection of *request*, ``unix``, or an empty string.
 
-    ``request.remote`` may be the client that a proxy named.
+    It is empty if the address is unknown. Unlike ``request.remote``, it is never the client for
+    which a proxy forwards the request.
     """
     opened = request.get_extra_info("socket")
     if opened is not None and opened.family == socket.AF_UNIX:
@@ -112,12 +112,12 @@ def peer_of(request: web.Request) -> str:
 
 
 def _new_id() -> str:
-    # Guessing an ID gains nothing, and the operating system's randomness costs ten times as much.
+    # IDs need not be unguessable, and the operating system's randomness takes ten times as long.
     return f"{random.getrandbits(128):032x}"
 
 
 def _client_of(request: web.Request, trusted: Sequence[Network]) -> str | None:
-    # On a Unix socket there is no address.
+    # Connections over a Unix socket have no address.
     remote = request.remote or peer_of(request)
     if not trusted or not is_from_one_of(trusted, remote):
         return remote
@@ -133,7 +133,7 @@ def _client_of(request: web.Request, trusted: Sequence[Network]) -> str | None:
 
 
 def _without_port(hop: str) -> str:
-    """The address in *hop*: some proxies write ``192.0.2.1:443`` and ``[2001:db8::1]:443``."""
+    """Return *hop* without a port: some proxies add one, as in ``[2001:db8::1]:443``."""
     if hop.startswith("["):
         return hop[1:].partition("]")[0]
     return hop.partition(":")[0] if hop.count(":") == 1 else hop
@@ -150,5 +150,5 @@ def _address(text: str | None) -> Address | None:
         address = ip_address(text or "")
     except ValueError:
         return None
-    # A socket that listens on both families shows an IPv4 client as ::ffff:192.0.2.1.
+    # On a dual-stack socket, an IPv4 client has the address ::ffff:192.0.2.1.
     return getattr(address, "ipv4_mapped", None) or address

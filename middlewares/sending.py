@@ -1,7 +1,8 @@
-"""Reports to middlewares how a response was sent.
+"""Lets middlewares learn how a response was sent.
 
-aiohttp sends a response after the last middleware returned it. Only then is it known whether a file
-gets a 200, a 206, a 304 or a 416, how many bytes its body has, and whether they arrive.
+aiohttp sends a response after the outermost middleware has returned it. Only then is it known
+whether a file gets a 200, a 206, a 304 or a 416, how many bytes its body has, and whether the
+client received them all.
 """
 
 import asyncio
@@ -19,61 +20,61 @@ _CLIENT_GONE = 499
 
 
 class Sent(NamedTuple):
-    """How a response was sent: its final status, the bytes of its body, whether it broke off."""
+    """How a response was sent: its final status, its body's bytes, and whether it was aborted."""
 
     status: int
     bytes: int
     aborted: bool
 
 
-Note = Callable[[Sent], None]
+Report = Callable[[Sent], None]
 
 _SENT: web.ResponseKey[Sent] = web.ResponseKey("sent", Sent)
-_NOTES: web.RequestKey[list[Note]] = web.RequestKey("notes", list)
+_REPORTS: web.RequestKey[list[Report]] = web.RequestKey("reports", list)
 
 
 def sending() -> Middleware:
-    """Send each response once no middleware can change it any more, and report how that went.
+    """Send each response once every inner middleware is done with it, and report how that went.
 
     ::
 
         from middlewares.sending import sending
         app = web.Application(middlewares=[sending(), others_of_yours(), request_context()])
 
-    Put it outermost: otherwise the first middleware that calls :func:`send` sends the response, and
-    middlewares outside that one can no longer change it.
+    Make it the outermost middleware. Otherwise the innermost middleware that calls :func:`send`
+    sends the response, and middlewares outside that one can no longer change it.
     """
 
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
-        notes = request[_NOTES] = []
+        reports = request[_REPORTS] = []
 
-        def note_all(sent: Sent) -> None:
-            # Middlewares outside this one find the outcome in the response.
-            del request[_NOTES]
-            for note in notes:
-                note(sent)
+        def report_all(sent: Sent) -> None:
+            # Middlewares outside this one get the outcome from the response.
+            del request[_REPORTS]
+            for report in reports:
+                report(sent)
 
-        return await _send(request, handler, note_all)
+        return await _send(request, handler, report_all)
 
     return middleware
 
 
-async def send(request: web.Request, handler: Handler, note: Note) -> web.StreamResponse:
-    """Return what *handler* answers; *note* is called after the last byte, or after a failure.
+async def send(request: web.Request, handler: Handler, report: Report) -> web.StreamResponse:
+    """Return the response of *handler*, and call *report* after its last byte or after a failure.
 
-    Without :func:`sending`, this function sends the response, unless an inner middleware did.
-    If a response counts its own bytes in ``bytes_sent``, that number is used. A request that was
-    cancelled before its response was sent has the status 499.
+    Without :func:`sending`, this function sends the response, unless an inner middleware already
+    did. If the response has an attribute ``bytes_sent``, that is the number of bytes reported. A
+    request that was cancelled before its response was sent is reported with the status 499.
     """
-    notes = request.get(_NOTES)
-    if notes is None:
-        return await _send(request, handler, note)
-    notes.append(note)
+    reports = request.get(_REPORTS)
+    if reports is None:
+        return await _send(request, handler, report)
+    reports.append(report)
     return await handler(request)
 
 
-async def _send(request: web.Request, handler: Handler, note: Note) -> web.StreamResponse:
+async def _send(request: web.Request, handler: Handler, report: Report) -> web.StreamResponse:
     try:
         response = await handler(request)
         sent = response.get(_SENT)
@@ -84,14 +85,14 @@ async def _send(request: web.Request, handler: Handler, note: Note) -> web.Strea
                 response = _AlreadySent(response)
             response[_SENT] = sent
     except BaseException as error:
-        note(_unsent(error))
+        report(_unsent(error))
         raise
-    note(sent)
+    report(sent)
     return response
 
 
 def _unsent(error: BaseException) -> Sent:
-    """The outcome of a request that raised *error*."""
+    """Return the outcome of a request that failed with *error*."""
     if isinstance(error, web.HTTPException):
         return Sent(error.status, 0, aborted=False)
     if isinstance(error, asyncio.CancelledError):
@@ -118,13 +119,13 @@ def _bytes(request: web.Request, response: web.StreamResponse, aborted: bool) ->
         return 0
     length = response.content_length
     if length is None and not isinstance(response, web.FileResponse):
-        # A stream's length, headers and chunks' lengths included, is known only at its end.
+        # The length of a stream is known only at its end. It includes headers and chunk sizes.
         return response.body_length
     return length or 0
 
 
 class _AlreadySent(web.StreamResponse):
-    """Stands for a response that the client has already."""
+    """A stand-in for a response that was already sent to the client."""
 
     def __init__(self, sent: web.StreamResponse) -> None:
         super().__init__(status=sent.status, reason=sent.reason, headers=sent.headers)

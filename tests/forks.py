@@ -28,7 +28,7 @@ class Fork:
     """A process that runs ``python -m``, with some of the methods of ``subprocess.Popen``.
 
     *module* is the module's name and its arguments. *constants* replaces constants of modules, as
-    in ``{"scrapper.plugins.outbox._PAUSES": (0.1,)}``. *streams* are the descriptors of the
+    in ``{"scrapper.plugins.outbox._MAX_BYTES": 100}``. *streams* are the descriptors of the
     process's standard streams. Without them, its input is empty, and ``stdout`` reads its output.
     """
 

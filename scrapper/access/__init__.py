@@ -1,1 +1,1 @@
-"""Who may use the service: keys, and the sessions of pages that stand for them."""
+"""Who may use the service: API keys, browser sessions, and sign-in by a proxy."""

@@ -1,4 +1,4 @@
-"""The sessions that were ended early."""
+"""The list of sessions that were ended before they expired."""
 
 import threading
 from bisect import insort
@@ -13,18 +13,19 @@ from scrapper.local_files.watching import WatchedFile
 
 __all__ = ["EndedSessions"]
 
-_MOST = 500
+_MAX_PER_KEY = 500
 _MAX_BYTES = 10_000_000
 
 Session = tuple[int, str]
 
 
 class EndedSessions:
-    """The last 500 ended sessions of each key, in the file at *path*; blocking.
+    """The ended sessions of each key, at most 500, in the file at *path*; blocking.
 
-    Once the list is full, every session that expires before the first one in it counts as ended,
-    too, so that no ended session becomes valid again. Processes share only the file. *check* is
-    that of :class:`~scrapper.library.state_file.StateFile`.
+    If a key has more, those that expire first are dropped. Every session that expires before the
+    first one in the list then counts as ended, so that no ended session becomes valid again.
+    Processes share the list through the file. *check* is passed to
+    :class:`~scrapper.library.state_file.StateFile`.
     """
 
     def __init__(self, path: Path, *, check: Callable[[], None] = lambda: None) -> None:
@@ -34,42 +35,45 @@ class EndedSessions:
         self._ended: dict[str, list[Session]] = {}
 
     def look(self) -> None:
-        """Read the file, if another process changed it."""
+        """Reload the file if another process changed it."""
         with self._lock:
-            self._look()
+            self._reload()
 
     def has(self, key: str, session: Session) -> bool:
-        """Whether *session* (expiry and ID) of the key called *key* was ended."""
+        """Return whether *session* (expiry and ID) of the key called *key* was ended."""
         ended = self._ended.get(key, [])
-        return session in ended or (len(ended) >= _MOST and session < ended[0])
+        return session in ended or (len(ended) >= _MAX_PER_KEY and session < ended[0])
 
     def add(self, key: str, session: Session, *, now: float) -> None:
-        """Note that a session was ended. Sessions that expired before *now* are forgotten.
+        """Record that a session was ended, and drop sessions that expired before *now*.
 
         Raises:
-            MediaFolderGone, OSError: the end is noted only in memory.
+            MediaFolderGone, OSError: the end is recorded only in memory.
         """
         with self._lock:
             try:
                 with self._file.locked():
-                    self._look()
-                    self._note(key, session, now)
+                    self._reload()
+                    self._add(key, session, now)
                     self._file.write(self._ended)
             except Exception:
-                self._note(key, session, now)
+                self._add(key, session, now)
                 raise
 
-    def _note(self, key: str, session: Session, now: float) -> None:
+    def _add(self, key: str, session: Session, now: float) -> None:
         if not self.has(key, session):
             insort(self._ended.setdefault(key, []), session)
-        left = {name: [one for one in some if one[0] > now] for name, some in self._ended.items()}
-        self._ended = {name: some[-_MOST:] for name, some in left.items() if some}
+        unexpired = {
+            name: [one for one in sessions if one[0] > now]
+            for name, sessions in self._ended.items()
+        }
+        self._ended = {name: some[-_MAX_PER_KEY:] for name, some in unexpired.items() if some}
 
-    def _look(self) -> None:
+    def _reload(self) -> None:
         try:
             self._ended = self._watched.content() or self._ended
         except OSError:
-            # The file vanished: ended sessions must stay ended after a restart, too.
+            # The file is gone. Write it again, so that the sessions stay ended after a restart.
             if self._ended:
                 with suppress(OSError, ScrapeError):
                     self._file.write(self._ended)

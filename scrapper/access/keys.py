@@ -1,4 +1,4 @@
-"""The API keys: one without a name or several with names, and the limit of each."""
+"""The API keys, each with its name and its rate limit."""
 
 import re
 import threading
@@ -27,9 +27,9 @@ _LINE = re.compile(
 
 
 class Key(NamedTuple):
-    """An API key; ``limit`` is its requests per window, None if the limit of addresses applies.
+    """An API key; ``limit`` is its requests per window, or None if the limit per address applies.
 
-    ``sees_all`` is true of ``API_KEY`` alone: with another key, a client sees only its own jobs.
+    ``sees_all`` is true only for ``API_KEY``. Clients with other keys see only their own jobs.
     """
 
     name: str
@@ -39,18 +39,18 @@ class Key(NamedTuple):
 
     @property
     def owner(self) -> str | None:
-        """The owner whose jobs the key sees; None if the key sees everybody's."""
+        """The owner whose jobs the key sees, or None if it sees all jobs."""
         return None if self.sees_all else self.name
 
 
 class ApiKeys:
     """The keys of ``API_KEY``, ``API_KEY_FILE`` and ``API_KEYS_FILE``.
 
-    A line of ``API_KEYS_FILE`` is ``name:key`` or ``name:key:requests per window``. Empty lines,
-    and those that begin with ``#``, are ignored.
+    Each line of ``API_KEYS_FILE`` is ``name:key`` or ``name:key:requests per window``. Empty lines
+    and lines that start with ``#`` are ignored.
 
     Raises:
-        SettingsError: a file cannot be read, or a line has another form.
+        SettingsError: a file cannot be read, or a line has the wrong format.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -63,41 +63,41 @@ class ApiKeys:
         self._secrets: tuple[str, ...] = ()
         self._known: Mapping[str, Key] = {}
         self._names: Mapping[str, str] = {}
-        self._complaint = ""
+        self._logged_cause = ""
         self._read()
 
     @property
     def needed(self) -> bool:
-        """Whether requests need a key at all, or a proxy that signs their sender in."""
+        """Whether requests need a key, a session or a sign-in by a proxy."""
         return bool(self._fixed) or self._file is not None or self._has_proxies
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """The keys themselves; a new tuple after each change."""
+        """The keys as strings; a new tuple after each change."""
         return self._secrets
 
     def names(self) -> Mapping[str, str]:
-        """The name of each key, by its digest."""
+        """Return the names of the keys by their digests."""
         return self._names
 
     def called(self, name: str) -> Iterator[Key]:
-        """The keys called *name*."""
+        """Return the keys called *name*."""
         return (known for known in self._known.values() if known.name == name)
 
     def carried_by(self, request: web.Request) -> Key | None:
-        """The key in the headers of *request*; None if there is none, or a wrong one."""
+        """Return the key in the headers of *request*, or None if there is no valid one."""
         return next(known_keys(request, self._known), None)
 
     def look(self) -> None:
-        """Read the file if it changed; if it is damaged, the old keys stay."""
+        """Reload the file if it changed. If it is damaged, the old keys stay valid."""
         try:
             with self._lock:
                 self._read()
         except SettingsError as error:
-            # The same complaint once a second would fill the log.
-            if str(error) != self._complaint:
+            # This runs every second, so the same warning would fill the log.
+            if str(error) != self._logged_cause:
                 log.warning("API keys unreadable: the old ones stay", cause=str(error))
-            self._complaint = str(error)
+            self._logged_cause = str(error)
 
     def _read(self) -> None:
         try:
@@ -106,9 +106,9 @@ class ApiKeys:
             raise SettingsError(f"API_KEYS_FILE: {self._path}: {error.strerror}") from error
         if self._fixed:
             keys = [*keys, Key(_UNNAMED, self._fixed, sees_all=True)]
-        self._complaint = ""
+        self._logged_cause = ""
         if keys == self._keys:
-            # Keep the tuple: the scrubber compares tuples of secrets by identity.
+            # Keep the old tuple, because the scrubber compares tuples of secrets by identity.
             return
         self._keys = keys
         self._secrets = tuple(known.key for known in keys)
@@ -134,5 +134,5 @@ def _parse(path: Path) -> list[Key]:
         limit = found["limit"]
         keys.append(Key(found["name"], found["key"], None if limit is None else int(limit)))
     if not keys:
-        raise SettingsError(f"API_KEYS_FILE: {path} has no key in it")
+        raise SettingsError(f"API_KEYS_FILE: {path} contains no keys")
     return keys

@@ -1,4 +1,4 @@
-"""Sign-in by a proxy: the name that the proxy sends in a header stands for a key."""
+"""Sign-in by a proxy, which sends the user's name in a header instead of a key."""
 
 import re
 import struct
@@ -25,11 +25,11 @@ _IS_GATEWAY = 0x2
 
 
 class ProxySignIn:
-    """Finds a request's sender in ``AUTH_PROXY_HEADER``, which only ``AUTH_PROXIES`` may send.
+    """Reads the signed-in user from ``AUTH_PROXY_HEADER``, which only ``AUTH_PROXIES`` may send.
 
-    The header counts only on a connection that one of these proxies opened itself, whatever
-    ``X-Forwarded-For`` says, and not for a request of another site's page. A header that does not
-    count is logged once for each cause.
+    The header is ignored unless one of these proxies opened the connection itself; here
+    ``X-Forwarded-For`` does not matter. It is also ignored in requests by other sites' pages. Other
+    ignored headers are logged once for each cause.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -38,7 +38,7 @@ class ProxySignIn:
         self._logged: set[str] = set()
 
     def name_of(self, request: web.Request) -> str | None:
-        """``proxy:NAME`` if a proxy signed the sender in, else None. No key has such a name."""
+        """Return ``proxy:NAME`` (no key's name) if a proxy signed the user in, or else None."""
         given = request.headers.getall(self._header, ()) if self._header else ()
         if not given or is_foreign(request, by_referer=True):
             return None
@@ -57,17 +57,17 @@ class ProxySignIn:
         return None
 
     def client_of(self, request: web.Request) -> str | None:
-        """Whose streams and jobs count together: a person that a proxy signed in, or an address.
+        """Return the client, for limits per client: a user that a proxy signed in, or an address.
 
-        All people that a proxy signs in may have the proxy's address.
+        Users behind a proxy may all have the proxy's address.
         """
         return self.name_of(request) or request.remote
 
 
 def gateways(routes: Path = _ROUTES, ipv6_routes: Path = _IPV6_ROUTES) -> set[str]:
-    """The addresses of this machine's gateways, as Linux lists its *routes*; blocking.
+    """Return the addresses of this machine's gateways from Linux's routing tables; blocking.
 
-    Connections to a port that Docker publishes may come from the gateway, whoever opened them.
+    Any connection to a port that Docker publishes may come from the gateway's address.
     """
     return {*_ipv4_gateways(routes), *_ipv6_gateways(ipv6_routes)}
 

@@ -1,4 +1,4 @@
-"""Cookies that stand for an API key: browsers send them where a page cannot send a header."""
+"""Cookies that stand for an API key, for requests in which a page cannot send a header."""
 
 import asyncio
 import hashlib
@@ -21,19 +21,20 @@ COOKIE = "session"
 """The cookie's name."""
 
 MAX_AGE_SECONDS = 30 * 24 * 60 * 60
-"""How long a session lasts at most."""
+"""The longest that a session lasts."""
 
-_FORM = re.compile(r"([A-Za-z0-9._-]{1,64})~([0-9]{1,12})~([0-9a-f]{16})~([0-9a-f]{64})")
+_COOKIE = re.compile(r"([A-Za-z0-9._-]{1,64})~([0-9]{1,12})~([0-9a-f]{16})~([0-9a-f]{64})")
 _FOUND = web.RequestKey[Key | None]("session")
 
 
 class Sessions:
-    """Sessions for the *keys*; those in *ended* are over.
+    """The sessions of *keys*, except for those in *ended*.
 
-    A cookie's value names the key that it stands for, and its expiry, and is signed with that key.
-    So a session survives a restart, holds for all replicas, and ends when the key does. Replicas
-    share their media folder, and with it the list of the *ended* sessions: with *shared*, the list
-    is read again after each change. A request's session is its key, with the key's name and limit.
+    A cookie's value contains the name of a key and an expiry, and is signed with that key. So a
+    session survives restarts, is valid for all replicas, and ends when its key is removed or
+    changed. Replicas share the media folder, which has the list of *ended* sessions. If *shared* is
+    true, the list is reloaded whenever another replica changed it. A request with a session is
+    treated as if it carried the key, with the key's name and limit.
     """
 
     def __init__(
@@ -50,46 +51,46 @@ class Sessions:
         self._now = now
 
     def begin(self, key: Key) -> str:
-        """The cookie's value for the *key*."""
+        """Return the cookie's value for a new session of *key*."""
         text = f"{key.name}~{int(self._now()) + MAX_AGE_SECONDS}~{secrets.token_hex(8)}"
         return f"{text}~{_signature(key.key, text)}"
 
     def look(self) -> None:
-        """Read again which sessions were ended; blocking."""
+        """Reload the list of ended sessions if it changed; blocking."""
         self._ended.look()
 
     async def end(self, request: web.Request) -> None:
-        """End the session of *request* for good, if it has one.
+        """End the session of *request*, if it has one.
 
         Raises:
             ScrapeError: the disk is full, read-only or gone; a restart may revive the session.
         """
-        key, found = await self.key_of(request), _FORM.fullmatch(request.cookies.get(COOKIE, ""))
+        key, found = await self.key_of(request), _COOKIE.fullmatch(request.cookies.get(COOKIE, ""))
         if key is not None and found is not None:
             session = (int(found[2]), found[3])
             with storing():
                 await asyncio.to_thread(self._ended.add, key.name, session, now=self._now())
 
     async def key_behind(self, request: web.Request, *, anew: bool = False) -> Key | None:
-        """The key that *request* carries, or that its session stands for; None if there is none.
+        """Return the key in the headers of *request*, or else that of its session, or None.
 
-        With *anew*, a session that was checked before is checked again.
+        If *anew* is true, a session that was already checked is checked again.
         """
         if anew:
             request.pop(_FOUND, None)
         return self._keys.carried_by(request) or await self.key_of(request)
 
     async def key_of(self, request: web.Request) -> Key | None:
-        """The key that the cookie of *request* stands for; None without a valid cookie.
+        """Return the key of the session of *request*, or None without a valid cookie.
 
-        A request that another site's page made has no session, whatever it carries.
+        If another site's page made the request, its cookie is ignored.
         """
         if _FOUND not in request:
             request[_FOUND] = await self._key_of(request)
         return request[_FOUND]
 
     async def _key_of(self, request: web.Request) -> Key | None:
-        found = _FORM.fullmatch(request.cookies.get(COOKIE, ""))
+        found = _COOKIE.fullmatch(request.cookies.get(COOKIE, ""))
         if found is None or is_foreign(request) or int(found[2]) < self._now():
             return None
         text, _, signature = found[0].rpartition("~")

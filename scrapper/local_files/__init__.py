@@ -1,1 +1,1 @@
-"""Files that others write: safe reading, and noticing changes."""
+"""Files that the operator provides: reading them safely, and noticing changes."""

@@ -1,4 +1,4 @@
-"""A certificate and its key, in two files of PEM."""
+"""A certificate and its key, in two PEM files."""
 
 import ssl
 from pathlib import Path
@@ -7,20 +7,21 @@ __all__ = ["load_certificate"]
 
 
 def load_certificate(certificate: Path, key: Path) -> ssl.SSLContext:
-    """A TLS context for a server with the *certificate* and its *key*.
+    """Return a TLS context for a server with this *certificate* and *key*.
 
     Raises:
-        ValueError: the files are not a pair in PEM; the text quotes neither.
+        ValueError: the files are not a matching pair in PEM; the message quotes neither file.
         OSError: a file cannot be read.
     """
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.set_alpn_protocols(["http/1.1"])
     try:
-        # Without this, OpenSSL would ask on the terminal for the password of an encrypted key.
+        # Without a password, OpenSSL would prompt for the one of an encrypted key.
         context.load_cert_chain(certificate, key, password="")
     except ssl.SSLError as error:
         reason = (error.reason or "no PEM").replace("_", " ").lower()
         raise ValueError(
-            f"{certificate} and {key} are not a certificate and its plain key in PEM: {reason}"
+            f"{certificate} and {key} are not a certificate and its unencrypted key in PEM: "
+            f"{reason}"
         ) from None
     return context

@@ -1,7 +1,7 @@
-"""Open files from outside: what a setting names, or what is found in the media folder.
+"""Safe opening of files that a setting names, or that are in the media folder.
 
-Anything may be at such a path. Whoever opens a FIFO or a device may wait forever, so only regular
-files are opened, and links to them, as Docker's and Kubernetes' secrets are.
+Anything may be at such a path, and opening a FIFO or a device may block forever. So only regular
+files are opened, and links to them, because Docker's and Kubernetes' secrets are links.
 """
 
 import errno
@@ -13,37 +13,38 @@ from typing import BinaryIO
 
 __all__ = ["open_file", "read_file"]
 
-_PIECE = 16_384
+_CHUNK_BYTES = 16_384
 
 
 def open_file(path: str | Path) -> BinaryIO:
-    """The regular file at *path*, to be read.
+    """Open the regular file at *path* for reading.
 
     Raises:
-        OSError: something else is there, or it cannot be opened; the error names it.
+        OSError: the file cannot be opened, or is not a regular file; the error has its path.
     """
     return os.fdopen(_open(path)[0], "rb")
 
 
 def read_file(
-    path: str | Path, most: int, *, check: Callable[[os.stat_result], None] = lambda _: None
+    path: str | Path, max_bytes: int, *, check: Callable[[os.stat_result], None] = lambda _: None
 ) -> bytes:
-    """The content of the regular file at *path*, of at most *most* bytes; a longer one is refused.
+    """Return the content of the regular file at *path*, at most *max_bytes*.
 
-    *check* gets the file's status, and raises if its owner or mode is not acceptable.
+    *check* gets the file's status, and raises an exception if its owner or mode is not acceptable.
 
     Raises:
-        OSError: the file is longer, cannot be read, or is not a regular file; the error names it.
+        OSError: the file is larger, cannot be read, or is not a regular file; the error has its
+            path.
     """
     descriptor, status = _open(path)
     try:
         check(status)
         content = bytearray()
-        # Read without a buffered file: a stored post is read thousands of times a second.
-        while piece := os.read(descriptor, _PIECE):
-            content += piece
-            if len(content) > most:
-                raise OSError(errno.EFBIG, f"Larger than {most} bytes", str(path))
+        # Not through a buffered file, because posts are read thousands of times a second.
+        while chunk := os.read(descriptor, _CHUNK_BYTES):
+            content += chunk
+            if len(content) > max_bytes:
+                raise OSError(errno.EFBIG, f"Larger than {max_bytes} bytes", str(path))
         return bytes(content)
     finally:
         os.close(descriptor)

@@ -7,14 +7,14 @@ from typing import Generic, TypeVar
 
 __all__ = ["WatchedFile"]
 
-# Two changes within one tick of the file system's clock leave the same times.
+# Two changes within one tick of the file system's clock have the same timestamps.
 _TICK_NANOSECONDS = 100_000_000
 
 Content = TypeVar("Content")
 
 
 class WatchedFile(Generic[Content]):
-    """The file at *path*, and what *read* makes of it; blocking."""
+    """The file at *path*, parsed by *read*; blocking."""
 
     def __init__(self, path: Path, read: Callable[[Path], Content]) -> None:
         self._path = path
@@ -22,11 +22,11 @@ class WatchedFile(Generic[Content]):
         self._known: tuple[tuple[int, ...], Content] | None = None
 
     def content(self) -> Content:
-        """What *read* makes of the file; *read* is called only if the file may have changed.
+        """Return the result of *read*, which is called only if the file may have changed.
 
         Raises:
-            OSError: nothing is there.
-            Exception: whatever *read* raises; the next call tries again.
+            OSError: the file does not exist.
+            Exception: *read* failed; the next call tries again.
         """
         status = self._path.stat()
         stamp = (

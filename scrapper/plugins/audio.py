@@ -1,10 +1,10 @@
 """A plugin that makes audio files of posts, and copies of videos that play anywhere.
 
-``PLUGINS=audio``, with ffmpeg and ffprobe on the PATH. The plugin stores the sound of each video as
-``SHORTCODE.m4a``, as Instagram encoded it; and in the same way the song that plays to pictures, if
-Instagram gives its URL. ``/download/SHORTCODE?audio=1`` makes that file if it is missing, and
-``?h264=1`` makes a copy in H.264 and AAC of a video in other codecs. Posts whose picture is large
-get a small one for lists; posts stored earlier get theirs one after the other.
+Enable it with ``PLUGINS=audio``, and with ffmpeg and ffprobe on the PATH. The plugin stores the
+sound of each video as ``SHORTCODE.m4a``, as Instagram encoded it. It does the same with the song
+that plays to a post's pictures, if Instagram provides its URL. ``/download/SHORTCODE?audio=1``
+makes that file if it is missing. ``?h264=1`` makes a copy in H.264 and AAC of a video in other
+codecs. Posts with a large picture get a small one for lists, including older posts, one by one.
 """
 
 import asyncio
@@ -50,20 +50,20 @@ __all__ = ["configure", "post_stored", "register_routes"]
 
 log = structlog.get_logger(__name__)
 
-_MOST_WAITING = 16
-_SONGS_AT_ONCE = 2
-_MEMORY = 1_000_000_000
-_MORE_BYTES = 10_000_000
-_TO_H264 = (
+_MAX_QUEUED = 16
+_SONG_THREADS = 2
+_MEMORY_BYTES = 1_000_000_000
+_HEADROOM_BYTES = 10_000_000
+_H264_OPTIONS = (
     *("libx264", "-vf", "scale=trunc(iw/2)*2:trunc(ih/2)*2"),
     *("-preset", "veryfast", "-crf", "23", "-pix_fmt", "yuv420p"),
 )
 _SOUND = ".m4a"
 _SMALL = "small"
-_LISTED_AT_ONCE = 100
-_PAUSE_SECONDS, _BREATH_SECONDS = 60.0, 0.2
-_FORMS = {".jpg": "jpeg_pipe", ".png": "png_pipe", ".webp": "webp_pipe", ".gif": "gif"}
-_SCALED = (
+_PAGE_SIZE = 100
+_RETRY_SECONDS, _PAGE_PAUSE_SECONDS = 60.0, 0.2
+_FORMATS = {".jpg": "jpeg_pipe", ".png": "png_pipe", ".webp": "webp_pipe", ".gif": "gif"}
+_SCALE_FILTER = (
     f"scale=w='min({SMALL_PIXELS},iw)':h='min({SMALL_PIXELS},ih)'"
     ":force_original_aspect_ratio=decrease,format=yuvj420p"
 )
@@ -72,7 +72,7 @@ _QUALITIES = ("5", "12", "25")
 
 
 class _AudioSettings(BaseSettings):
-    """What hooks need, since they get no settings."""
+    """The settings that ``post_stored`` needs, because it gets none."""
 
     model_config = SettingsConfigDict(env_ignore_empty=True)
 
@@ -84,7 +84,7 @@ class _AudioSettings(BaseSettings):
 
 @hookimpl
 def configure(settings: Settings) -> None:  # noqa: ARG001
-    """Check that ffmpeg is there.
+    """Check that ffmpeg is installed.
 
     Raises:
         SettingsError: ffmpeg is missing.
@@ -95,10 +95,10 @@ def configure(settings: Settings) -> None:  # noqa: ARG001
 
 @hookimpl
 def post_stored(post: Post, folder: Path) -> Additions | None:
-    """Store the sound of each video of *post* as a file, and fetch the song of its pictures.
+    """Store the sound of each video of *post*, the song of its pictures, and a small picture.
 
     Raises:
-        FFmpegFailed, ScrapeError, OSError: a file cannot be made or fetched.
+        FFmpegFailed, ScrapeError, OSError: an audio file cannot be made or fetched.
     """
     maker = _Maker(_AudioSettings())
     videos = [item for item in post.media if item.type == "video"]
@@ -115,15 +115,15 @@ def post_stored(post: Post, folder: Path) -> Additions | None:
     small = None
     try:
         small = maker.small_of(folder, post)
-    # The sound was made, and a list can do without a picture.
+    # The small picture is optional, so its failure must not fail the sound.
     except (FFmpegFailed, OSError) as error:
-        log.warning("no small picture", shortcode=post.shortcode, cause=repr(error))
+        log.warning("small picture not made", shortcode=post.shortcode, cause=repr(error))
     return Additions(tuple(sounds), small=small) if sounds or small else None
 
 
 @hookimpl
 def register_routes(app: web.Application) -> Iterable[web.RouteDef]:
-    """Let ``/download`` make files; the plugin has no routes of its own."""
+    """Add the conversions to ``/download``. The plugin has no routes of its own."""
     conversions = _Conversions(app[LIBRARY], app[SETTINGS])
     app[CONVERSIONS]["audio"] = conversions.sound
     app[CONVERSIONS]["h264"] = conversions.h264
@@ -133,7 +133,7 @@ def register_routes(app: web.Application) -> Iterable[web.RouteDef]:
 
 
 class _SmallPictures:
-    """Makes the missing small pictures of posts stored earlier, one after the other."""
+    """Makes the missing small pictures of older posts, one by one."""
 
     def __init__(self, library: Library, settings: Settings) -> None:
         self._library = library
@@ -148,19 +148,19 @@ class _SmallPictures:
         await end(work)
 
     async def _make_all(self) -> None:
-        cursor, is_over = None, False
-        while not is_over:
+        cursor, is_done = None, False
+        while not is_done:
             try:
-                listing = await self._library.list(_LISTED_AT_ONCE, cursor)
+                listing = await self._library.list(_PAGE_SIZE, cursor)
                 for stored in listing.posts:
                     await self._make(stored.post)
             except (ScrapeError, OSError) as error:
-                log.warning("small pictures not made for a while", cause=repr(error))
-                await asyncio.sleep(_PAUSE_SECONDS)
+                log.warning("small pictures paused", cause=repr(error))
+                await asyncio.sleep(_RETRY_SECONDS)
             else:
-                cursor, is_over = listing.next, listing.next is None
-                # Reading tens of thousands of manifests must not slow down a start.
-                await asyncio.sleep(_BREATH_SECONDS)
+                cursor, is_done = listing.next, listing.next is None
+                # Reading tens of thousands of manifests must not slow down startup.
+                await asyncio.sleep(_PAGE_PAUSE_SECONDS)
 
     async def _make(self, post: Post) -> None:
         version = await self._library.version(post.shortcode)
@@ -177,62 +177,62 @@ class _SmallPictures:
             made = await finished(asyncio.to_thread(work))
             if made is not None:
                 await self._library.add(post.shortcode, _SMALL, Additions(small=made), version)
-        # The picture cannot be read, or the post was removed meanwhile.
+        # The picture is unreadable, or the post was removed in the meantime.
         except (FFmpegFailed, FileNotFoundError, TimeoutError) as error:
-            log.warning("no small picture", shortcode=post.shortcode, cause=repr(error))
+            log.warning("small picture not made", shortcode=post.shortcode, cause=repr(error))
 
 
 class _Conversions:
-    """Makes files while clients wait; clients of the same file share the work.
+    """Makes files for waiting clients; clients that want the same file share the work.
 
-    ffmpeg makes one file at a time; songs have threads of their own. A client waits at most as long
-    as for a scrape. The work goes on after that, and a later request finds the file.
+    ffmpeg makes one file at a time. Songs are downloaded in other threads. A client waits at most
+    ``SCRAPE_TIMEOUT_SECONDS``. The work continues after that, so a later request finds the file.
     """
 
     def __init__(self, library: Library, settings: Settings) -> None:
         self._library = library
-        self._patience = settings.scrape_timeout_seconds
+        self._timeout = settings.scrape_timeout_seconds
         self._maker = _Maker(settings)
         self._keep_free = settings.min_free_bytes
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="convert")
-        # A song that comes slowly must not delay ffmpeg.
-        self._song_threads = ThreadPoolExecutor(_SONGS_AT_ONCE, thread_name_prefix="song")
-        self._under_way: dict[tuple[str, int], asyncio.Task[MediaItem | None]] = {}
+        # A slow download of a song must not delay ffmpeg.
+        self._song_threads = ThreadPoolExecutor(_SONG_THREADS, thread_name_prefix="song")
+        self._running: dict[tuple[str, int], asyncio.Task[MediaItem | None]] = {}
 
     async def closing(self, app: web.Application) -> AsyncIterator[None]:  # noqa: ARG002
-        """End the work under way when the service ends."""
+        """Cancel unfinished work when the service stops."""
         yield
         for threads in (self._thread, self._song_threads):
             threads.shutdown(wait=False, cancel_futures=True)
         self._maker.kill()
-        for work in list(self._under_way.values()):
+        for work in list(self._running.values()):
             await end(work)
 
     async def sound(self, post: Post, item: MediaItem) -> MediaItem:
-        """The sound of *item*: a video's own, or the song that plays to the post's pictures.
+        """Return the sound of *item*: that of a video, or the song that plays to pictures.
 
         Raises:
             web.HTTPNotFound: the item has no sound, or Instagram's URL of the song expired.
-            ScrapeError: the sound is not ready yet, or Instagram does not give the song now.
+            ScrapeError: the sound is not ready yet, or the song cannot be downloaded now.
         """
         made = None
         if item.type == "video":
             of_video = partial(self._maker.sound_of, item=item)
-            made = await self._made(post, _name(item, _SOUND), of_video, self._thread)
+            made = await self._get_or_make(post, _name(item, _SOUND), of_video, self._thread)
         elif url := _song_of(post):
             song = partial(self._maker.song_of, post=post, url=url)
             try:
-                made = await self._made(post, _song_name(post), song, self._song_threads)
+                made = await self._get_or_make(post, _song_name(post), song, self._song_threads)
             except (PostNotFound, PostForbidden, InstagramChanged):
                 raise web.HTTPNotFound(
-                    text="The song's URL has expired: ask for the post with refresh"
+                    text="The song's URL has expired: request the post with refresh"
                 ) from None
         if made is None:
             raise web.HTTPNotFound(text="The item has no sound")
         return made
 
     async def h264(self, post: Post, item: MediaItem) -> MediaItem:
-        """*item* in H.264 and AAC: the item itself if it has these codecs.
+        """Return *item* in H.264 and AAC: *item* itself if it has these codecs, or else a copy.
 
         Raises:
             web.HTTPNotFound: the item is not a video.
@@ -243,12 +243,12 @@ class _Conversions:
             raise web.HTTPNotFound(text="The item is not a video")
         name = _name(item, "_h264.mp4")
         make = partial(self._maker.h264_of, item=item, name=name)
-        return await self._made(post, name, make, self._thread) or item
+        return await self._get_or_make(post, name, make, self._thread) or item
 
-    async def _made(
+    async def _get_or_make(
         self, post: Post, name: str, make: "_Make", threads: ThreadPoolExecutor
     ) -> MediaItem | None:
-        """The file *name*; *make* creates it if it is missing."""
+        """Return the file *name*, which *make* creates if it is missing."""
         for item in post.added:
             if item.filename == name:
                 return item
@@ -256,15 +256,15 @@ class _Conversions:
         if version is None:
             raise NotStored
         key = (name, version)
-        work = self._under_way.get(key)
+        work = self._running.get(key)
         if work is None:
-            if len(self._under_way) >= _MOST_WAITING:
-                raise ServerFull(retry_after=math.ceil(self._patience))
+            if len(self._running) >= _MAX_QUEUED:
+                raise ServerFull(retry_after=math.ceil(self._timeout))
             work = asyncio.create_task(self._make(post, name, version, make, threads))
             work.add_done_callback(lambda done: done.cancelled() or done.exception())
-            self._under_way[key] = work
+            self._running[key] = work
         try:
-            async with asyncio.timeout(self._patience):
+            async with asyncio.timeout(self._timeout):
                 return await asyncio.shield(work)
         except TimeoutError:
             raise DeadlineExceeded from None
@@ -286,7 +286,7 @@ class _Conversions:
             if made is not None:
                 await self._library.add(post.shortcode, name, Additions((made,)), version)
             if await self._library.version(post.shortcode) != version:
-                # The files from which it was made are gone by now.
+                # The file was made from files that are gone now.
                 raise NotStored
         except FileNotFoundError:
             raise NotStored from None
@@ -300,40 +300,40 @@ class _Conversions:
         else:
             return made
         finally:
-            del self._under_way[name, version]
+            del self._running[name, version]
 
 
 _Make = Callable[[Path], MediaItem | None]
-"""Makes a file of a post in its folder; None if there is nothing to make."""
+"""A function that makes a file in the folder of a post; None if there is nothing to make."""
 
 
 class _Maker:
-    """Makes files of a post's items, each within a number of seconds."""
+    """Makes files from a post's items, each within a time limit."""
 
     def __init__(self, settings: "Settings | _AudioSettings") -> None:
         self._seconds = settings.plugin_timeout_seconds
-        # A song comes over the network, as a post does.
+        # A song is downloaded, so the timeout of downloads applies.
         self._song_seconds = min(self._seconds, settings.scrape_timeout_seconds)
         self._max_bytes = settings.max_media_mb * 1_000_000
         self._keep_free = settings.min_free_disk_mb * 1_000_000
-        self._ffmpeg = FFmpeg(_MEMORY)
+        self._ffmpeg = FFmpeg(_MEMORY_BYTES)
 
     def kill(self) -> None:
-        """End the running work."""
+        """Kill the running ffmpeg processes."""
         self._ffmpeg.kill()
 
     def sound_of(self, folder: Path, item: MediaItem) -> MediaItem | None:
-        """The sound of *item* as a file in *folder*; None if *item* has no sound."""
+        """Store the sound of *item* as a file in *folder*; return None if *item* has no sound."""
         if item.has_audio is False or "audio" not in self._codecs_of(folder / item.filename):
             return None
         made = self._convert(folder, item, _name(item, _SOUND), ["-vn", "-c:a", "copy"])
         return replace(made, type="audio", width=None, height=None, alt_text=None)
 
     def song_of(self, folder: Path, post: Post, url: str) -> MediaItem:
-        """The song that plays to the pictures of *post*, as a file in *folder*.
+        """Download the song that plays to the pictures of *post* to a file in *folder*.
 
         Raises:
-            ScrapeError: Instagram does not give the song now.
+            ScrapeError: the song cannot be downloaded now.
         """
         unfinished = _unfinished(folder)
         fetch_song(
@@ -344,21 +344,21 @@ class _Maker:
             max_bytes=self._max_bytes,
             keep_free=self._keep_free,
         )
-        with _appearing(unfinished, folder / _song_name(post), folder / post.main.filename):
+        with _publishing(unfinished, folder / _song_name(post), folder / post.main.filename):
             item = MediaItem("audio", _song_name(post), "", 0, None, None, has_audio=True)
-            return _described(item, unfinished)
+            return _with_properties_of(item, unfinished)
 
     def h264_of(self, folder: Path, item: MediaItem, name: str) -> MediaItem | None:
-        """The copy of *item* in *folder*; None if *item* has these codecs already.
+        """Make a copy of *item* in *folder*; return None if *item* has these codecs already.
 
         Raises:
-            MediaTooLarge: the copy would be larger than a file may be.
+            MediaTooLarge: the copy would be larger than ``MAX_MEDIA_MB``.
         """
         codecs = self._codecs_of(folder / item.filename)
         video, audio = codecs.get("video"), codecs.get("audio")
         if video == "h264" and audio in ("aac", None):
             return None
-        options = ["-c:v", *(["copy"] if video == "h264" else _TO_H264)]
+        options = ["-c:v", *(["copy"] if video == "h264" else _H264_OPTIONS)]
         options += ["-c:a", "copy" if audio == "aac" else "aac"]
         options += ["-movflags", "+faststart", "-fs", str(self._max_bytes)]
         made = self._convert(folder, item, name, options)
@@ -368,7 +368,7 @@ class _Maker:
         return made
 
     def small_of(self, folder: Path, post: Post) -> MediaItem | None:
-        """A small picture of *post* as a file in *folder*; None if its picture is small.
+        """Make a small picture of *post* in *folder*; return None if its picture is small.
 
         Raises:
             FFmpegFailed, OSError: the picture cannot be made.
@@ -380,21 +380,28 @@ class _Maker:
         if picture.is_small:
             return None
         source, unfinished = folder / picture.filename, _unfinished(folder)
-        form = _FORMS.get(source.suffix, "mov")
-        given = ["-nostdin", *FFmpeg.input(source, form=form), "-frames:v", "1", "-vf", _SCALED]
-        with _appearing(unfinished, folder / name, source):
+        form = _FORMATS.get(source.suffix, "mov")
+        given = [
+            "-nostdin",
+            *FFmpeg.input(source, form=form),
+            "-frames:v",
+            "1",
+            "-vf",
+            _SCALE_FILTER,
+        ]
+        with _publishing(unfinished, folder / name, source):
             for quality in _QUALITIES:
                 made = ["-q:v", quality, "-f", "image2", "-update", "1", "-y", str(unfinished)]
                 self._ffmpeg.run(
-                    "ffmpeg", *given, *made, seconds=self._seconds, max_bytes=_MORE_BYTES
+                    "ffmpeg", *given, *made, seconds=self._seconds, max_bytes=_HEADROOM_BYTES
                 )
                 size = unfinished.stat().st_size
                 if size <= SMALL_BYTES:
                     return MediaItem("image", name, "", size, None, None)
-            raise FFmpegFailed("no quality is small enough")
+            raise FFmpegFailed("the picture is too large even at the lowest quality")
 
     def _codecs_of(self, path: Path) -> dict[str, str]:
-        """The codec of the first stream of each type, by the names that ffprobe has for them."""
+        """Return the codec of the first stream of each type; both have ffprobe's names."""
         shown = ("-show_entries", "stream=codec_type,codec_name", "-of", "json")
         printed = self._ffmpeg.run("ffprobe", *shown, *FFmpeg.input(path), seconds=self._seconds)
         found: dict[str, str] = {}
@@ -402,30 +409,30 @@ class _Maker:
             for stream in json.loads(printed).get("streams", ()):
                 found.setdefault(stream.get("codec_type"), stream.get("codec_name", "unknown"))
         except ValueError:
-            raise FFmpegFailed("more streams than any video has") from None
+            raise FFmpegFailed("ffprobe printed no JSON: there may be too many streams") from None
         return found
 
     def _convert(
         self, folder: Path, item: MediaItem, name: str, options: Sequence[str]
     ) -> MediaItem:
-        """Make the file *name* of *item*; it appears whole, or not at all."""
+        """Make the file *name* from *item*; it is published atomically."""
         source, unfinished = folder / item.filename, _unfinished(folder)
-        with _appearing(unfinished, folder / name, source):
+        with _publishing(unfinished, folder / name, source):
             given = ["-nostdin", *FFmpeg.input(source), "-map", "0:v:0?", "-map", "0:a:0?"]
             made = [*options, "-f", "mp4", str(unfinished)]
-            most = self._max_bytes + _MORE_BYTES
-            self._ffmpeg.run("ffmpeg", *given, *made, seconds=self._seconds, max_bytes=most)
-            return _described(replace(item, filename=name, cdn_url=""), unfinished)
+            max_bytes = self._max_bytes + _HEADROOM_BYTES
+            self._ffmpeg.run("ffmpeg", *given, *made, seconds=self._seconds, max_bytes=max_bytes)
+            return _with_properties_of(replace(item, filename=name, cdn_url=""), unfinished)
 
 
 def _unfinished(folder: Path) -> Path:
-    """Where a file of the post in *folder* is made; the next start removes leftovers of a crash."""
+    """Return a path for an unfinished file of the post. The next start removes leftovers."""
     return folder.parent / ".incoming" / f"{folder.name}.{uuid.uuid4().hex}.part"
 
 
 @contextmanager
-def _appearing(unfinished: Path, place: Path, model: Path) -> Iterator[None]:
-    """Publish the file that the block makes, with the time of *model*, which is the post's."""
+def _publishing(unfinished: Path, place: Path, model: Path) -> Iterator[None]:
+    """Publish the file that the block makes at *place*, with the modification time of *model*."""
     try:
         yield
         shutil.copystat(model, unfinished)
@@ -435,8 +442,8 @@ def _appearing(unfinished: Path, place: Path, model: Path) -> Iterator[None]:
         unfinished.unlink(missing_ok=True)
 
 
-def _described(item: MediaItem, path: Path) -> MediaItem:
-    """*item* with the properties of the file at *path*."""
+def _with_properties_of(item: MediaItem, path: Path) -> MediaItem:
+    """Return *item* with the properties of the file at *path*."""
     with path.open("rb") as file:
         movie, size = read_movie(file), path.stat().st_size
     duration = movie.seconds or item.duration
@@ -452,7 +459,7 @@ def _described(item: MediaItem, path: Path) -> MediaItem:
 
 
 def _song_of(post: Post) -> str | None:
-    """The URL of the song that plays to the post's pictures; a video contains its own sound."""
+    """Return the URL of the song of a post with pictures, or None. Videos contain their sound."""
     has_pictures = any(item.type == "image" for item in post.media)
     return post.details.music.url if has_pictures and post.details.music else None
 

@@ -1,4 +1,4 @@
-"""Calls a plugin's functions, which may hang, block, or fail, without depending on them."""
+"""Calls to the functions of plugins, which may hang, block or fail without harm."""
 
 import asyncio
 import contextvars
@@ -13,25 +13,25 @@ __all__ = ["Call", "NotReturned"]
 
 
 class NotReturned(Exception):
-    """A call did not return in time."""
+    """A function did not return in time."""
 
 
 class Call:
-    """*work* that calls a plugin's functions, by :meth:`invoke`, without blocking anything else.
+    """Runs *work*, which calls a plugin's functions by :meth:`invoke`, in a thread of its own.
 
-    The work runs in a thread of its own. Nothing can stop a thread, but this one does not keep the
-    process from ending. A coroutine gets an event loop of its own there, so it cannot block ours.
+    A thread cannot be stopped, but this one is a daemon, so the process can exit. A coroutine gets
+    its own event loop in that thread, so it cannot block the service's loop.
     """
 
     def __init__(self, work: Callable[["Call"], Any]) -> None:
         loop = asyncio.get_running_loop()
         self._future: asyncio.Future[Any] = loop.create_future()
-        # result() raises the failure. If nobody waits for it, asyncio must not log it.
+        # result() raises the error. If it is never called, asyncio must not log the error.
         self._future.add_done_callback(lambda done: done.cancelled() or done.exception())
-        self._since: float | None = None
-        self._theirs: tuple[asyncio.AbstractEventLoop, asyncio.Task[Any]] | None = None
+        self._started_at: float | None = None
+        self._coroutine: tuple[asyncio.AbstractEventLoop, asyncio.Task[Any]] | None = None
         self.stopped = False
-        """Whether the work must not call another function."""
+        """Whether the work must not call any more functions."""
 
         def run() -> None:
             settle: Callable[[Any], None] = self._future.set_result
@@ -40,7 +40,7 @@ class Call:
             # result() raises the error.
             except Exception as error:  # noqa: BLE001
                 result, settle = error, self._future.set_exception
-            # The service's loop may be closed: the process ends.
+            # The service's loop may be closed, because the process is exiting.
             with suppress(RuntimeError):
                 loop.call_soon_threadsafe(settle, result)
 
@@ -49,24 +49,26 @@ class Call:
 
     @classmethod
     def of(cls, function: Callable[..., Any], *arguments: Any) -> "Call":
-        """A call of one *function*; the result is what *function* returns."""
+        """Start a call of one *function*, whose return value becomes the result."""
         return cls(lambda call: call.invoke(function, *arguments))
 
     def invoke(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        """Call *function*; only the work may do this.
+        """Call *function*. Only the work may use this method.
 
         Raises:
-            Exception: whatever *function* raised; a RuntimeError if that was no Exception.
+            Exception: *function* raised it.
+            RuntimeError: *function* raised a StopIteration, or a BaseException that is not an
+                Exception.
         """
 
         async def run_coroutine() -> Any:
             task = asyncio.ensure_future(function(*arguments))
-            self._theirs = asyncio.get_running_loop(), task
+            self._coroutine = asyncio.get_running_loop(), task
             if self.stopped:
                 task.cancel()
             return await task
 
-        self._since = time.monotonic()
+        self._started_at = time.monotonic()
         try:
             if inspect.iscoroutinefunction(function):
                 return asyncio.run(run_coroutine())
@@ -80,19 +82,19 @@ class Call:
         except BaseException as error:
             raise RuntimeError(repr(error)) from error
         finally:
-            self._since = self._theirs = None
+            self._started_at = self._coroutine = None
 
     async def result(self, seconds: float) -> Any:
-        """What the work returns.
+        """Wait for the work, and return its result.
 
         Raises:
             NotReturned: a function did not return within *seconds*; :meth:`ended` waits for it.
-            Exception: whatever the work raised.
+            Exception: the work raised it.
         """
         try:
             while not self._future.done():
-                since = self._since
-                left = seconds if since is None else since + seconds - time.monotonic()
+                started_at = self._started_at
+                left = seconds if started_at is None else started_at + seconds - time.monotonic()
                 if left <= 0:
                     raise NotReturned
                 await asyncio.wait([self._future], timeout=left)
@@ -101,21 +103,21 @@ class Call:
         return self._future.result()
 
     async def ended(self, seconds: float | None = None) -> None:
-        """Wait until the work has really ended, however late; *seconds* at most."""
+        """Wait until the work has actually ended, for at most *seconds* if given."""
         await asyncio.wait([self._future], timeout=seconds)
 
     async def abandon(self, seconds: float) -> None:
-        """Cancel a coroutine, and give it *seconds* to clean up; leave a function alone."""
-        theirs = self._theirs
+        """Cancel a coroutine and give it *seconds* to clean up. Let a plain function continue."""
+        coroutine = self._coroutine
         self._stop()
-        if theirs is not None:
+        if coroutine is not None:
             await self.ended(seconds)
 
     def _stop(self) -> None:
         self.stopped = True
-        theirs = self._theirs
-        if theirs is not None:
-            loop, task = theirs
+        coroutine = self._coroutine
+        if coroutine is not None:
+            loop, task = coroutine
             # The coroutine's loop may be closed by now.
             with suppress(RuntimeError):
                 loop.call_soon_threadsafe(task.cancel)

@@ -1,4 +1,4 @@
-"""States that last for a while, and that plugins may follow: the login's, and conditions."""
+"""Lasting states that plugins can follow: the login's state, and conditions."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -13,11 +13,12 @@ from scrapper.settings import Settings
 __all__ = ["Condition", "ConditionName", "Conditions"]
 
 ConditionName = Literal["disk_nearly_full", "instagram_refuses"]
-"""``disk_nearly_full``: one more file of ``MAX_MEDIA_MB`` would leave less than
-``MIN_FREE_DISK_MB``. ``instagram_refuses``: for an hour, Instagram answered only with limits."""
+"""``disk_nearly_full``: another file of ``MAX_MEDIA_MB`` would leave less than
+``MIN_FREE_DISK_MB``. ``instagram_refuses``: Instagram has answered only with limits for an
+hour."""
 
-# Otherwise the condition would flap with each file near the limit.
-_ROOM_TO_END = 1.1
+# Hysteresis, or the condition would flap with each file near the limit.
+_HYSTERESIS = 1.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +30,7 @@ class Condition:
 
 
 class Conditions:
-    """The *login*'s state, and the conditions of this service; blocking."""
+    """The current state of the *login*, and of the conditions; blocking."""
 
     def __init__(
         self,
@@ -40,19 +41,19 @@ class Conditions:
         free: Callable[[Path], int | None] = free_bytes,
     ) -> None:
         self._root = settings.media_root
-        self._enough = settings.min_free_bytes + settings.max_media_bytes
+        self._required_bytes = settings.min_free_bytes + settings.max_media_bytes
         self._login = login
         self._refusals = refusals
         self._free = free
         self._disk_nearly_full = False
 
     def now(self) -> Mapping[str, LoginState | Condition]:
-        """The login's state, as ``login``, and each condition by its name."""
+        """Return the login's state under the key ``login``, and each condition under its name."""
         free = self._free(self._root)
         if free is not None:
-            factor = _ROOM_TO_END if self._disk_nearly_full else 1
-            self._disk_nearly_full = free < self._enough * factor
-        # session() looks at the files, which another process may have changed.
+            factor = _HYSTERESIS if self._disk_nearly_full else 1
+            self._disk_nearly_full = free < self._required_bytes * factor
+        # session() reloads the files, which another process may have changed.
         self._login.session()
         conditions = (
             Condition("disk_nearly_full", self._disk_nearly_full),

@@ -1,12 +1,12 @@
-"""The hooks that a plugin can have.
+"""The hooks that a plugin can implement.
 
-A plugin is a module with some of these functions, each marked with :data:`hookimpl`. It may leave
-out arguments that it does not need. ``docs/plugins.md`` has an example of each.
+A plugin is a module with some of these functions, each marked with :data:`hookimpl`. They may omit
+arguments that they do not need. ``docs/plugins.md`` has an example of each.
 
-The ``register_`` hooks and :func:`configure` are called once, at the start, which waits for them.
-The other hooks may be coroutines or plain functions. Each call runs in a thread of its own, where a
-coroutine gets an event loop. A call may take ``PLUGIN_TIMEOUT_SECONDS``. If it fails, it is tried
-again, three times in all. After a crash, the call for an event may come a second time.
+The ``register_`` hooks and :func:`configure` are called once, at startup, which waits for them. The
+other hooks may be coroutines or plain functions. Each call runs in its own thread, where a
+coroutine gets an event loop. A call may take ``PLUGIN_TIMEOUT_SECONDS``. If it fails, it is
+retried, three tries in all. After a crash, the call for an event may be repeated.
 """
 
 import argparse
@@ -41,60 +41,61 @@ __all__ = [
 ]
 
 PROJECT = "instagram_scrapper"
-"""The group of entry points that plugins are found under, and pluggy's project name."""
+"""The entry point group of plugins, and pluggy's project name."""
 
 hookimpl = pluggy.HookimplMarker(PROJECT)
-"""Marks a plugin's function as one of the hooks here."""
+"""Marks a plugin's function as an implementation of one of these hooks."""
 
 _hook = pluggy.HookspecMarker(PROJECT)
 
 
 @_hook
 def configure(settings: Settings) -> None:
-    """Check at the start that the plugin can work.
+    """Check at startup that the plugin can work.
 
-    Each process that uses the plugin calls this before its other hooks. *settings* has no keys,
-    cookies or passwords, here and below.
+    Each process that uses the plugin calls this before its other hooks. *settings* contains no
+    keys, cookies or passwords, here and below.
 
     Raises:
-        SettingsError: the plugin cannot work; the process ends with the message.
+        SettingsError: the plugin cannot work; the process exits with the message.
     """
 
 
 @_hook
 def register_middlewares(settings: Settings) -> Iterable[Middleware]:  # type: ignore[empty-body]
-    """Return middlewares, outermost first; they run inside all others."""
+    """Return middlewares, outermost first, which run inside all others."""
 
 
 @_hook
 def register_routes(app: web.Application) -> Iterable[web.RouteDef]:  # type: ignore[empty-body]
-    """Return routes, such as ``web.get("/hello", hello)``. They need the API key.
+    """Return routes, such as ``web.get("/hello", hello)``, which require the API key.
 
-    A path that exists already is an error.
+    It is an error if a path already exists.
     """
 
 
 @_hook
 def register_sources(settings: Settings) -> Iterable[Source]:  # type: ignore[empty-body]
-    """Return further ways of finding a post, which are asked after those of this service.
+    """Return more ways of finding a post, which are tried after those of this service.
 
     A source runs in a thread. It returns Instagram's media object, or raises
-    :class:`~scrapper.instagram.verdict.Refused`, before ``context.transport.deadline``, a
-    monotonic time. It should send its requests through *context*, which keeps the pace.
+    :class:`~scrapper.instagram.verdict.Refused`, before ``context.transport.deadline``, in seconds
+    of the monotonic clock. It should send its requests through *context*, which limits their rate.
     """
 
 
 @_hook
 def register_commands(parser: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add commands to ``python -m scrapper``, by ``parser.add_parser(name, help=...)``.
+    """Add commands to ``python -m scrapper`` with ``parser.add_parser(name, help=...)``.
 
-    A command needs ``set_defaults(func=run)``; ``run(options)`` returns the exit code, or None.
+    A command needs ``set_defaults(func=run)``, where ``run(options)`` returns the exit code, or
+    None for 0.
     """
 
 
 @_hook
 def post_stored(post: Post, folder: Path) -> Additions | None:
-    """Take note that *post* was stored, or stored again; its files are in *folder*.
+    """Handle a *post* that was stored, or stored again, with its files in *folder*.
 
     The returned additions become part of the post.
     """
@@ -102,29 +103,30 @@ def post_stored(post: Post, folder: Path) -> Additions | None:
 
 @_hook
 def post_removed(shortcode: str) -> None:
-    """Take note that a post was removed, by a client, by a sweep or by a person.
+    """Handle the removal of a post, whether by a client, by a sweep or by hand.
 
-    If the plugin has :func:`post_stored`, it got the post before, even if that call failed.
+    If the plugin has :func:`post_stored`, that was called with the post before, though it may have
+    failed.
     """
 
 
 @_hook
 def job_finished(job: JobResponse) -> None:
-    """Take note that all posts of *job* have outcomes."""
+    """Handle a *job* whose posts all have an outcome."""
 
 
 @_hook
 def login_changed(login: LoginState) -> None:
-    """Take note of a new state of the Instagram login.
+    """Handle a new state of the Instagram login.
 
-    Of several changes in a row, the plugin may get only the last one.
+    If the state changes several times in a row, the plugin may get only the last change.
     """
 
 
 @_hook
 def condition_changed(condition: Condition) -> None:
-    """Take note that a condition began to hold, or ended.
+    """Handle a condition that started to hold, or that ended.
 
-    :data:`~scrapper.plugins.conditions.ConditionName` has all of them. The plugin does not get a
-    condition that ended before the call.
+    :data:`~scrapper.plugins.conditions.ConditionName` lists the conditions. The plugin is not
+    notified of a condition that ended before it could be called.
     """

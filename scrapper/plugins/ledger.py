@@ -1,4 +1,4 @@
-"""Which posts, login states and conditions each plugin has got: in SQLite, across restarts."""
+"""A record of which posts, login states and conditions each plugin was notified of, in SQLite."""
 
 import json
 import sqlite3
@@ -13,14 +13,14 @@ from scrapper.library.sqlite_file import SQLiteFile
 __all__ = ["LEDGER", "NO_VERSION", "Ledger", "Outcome"]
 
 LEDGER = "plugins.sqlite3"
-"""The ledger's name in the state folder."""
+"""The file name of the ledger in the state folder."""
 
 Outcome = Literal["done", "failed", "begun", "skipped"]
-"""What a plugin did with a post. ``begun``: the call is not over, a crash interrupted it, or it is
-to be tried again. ``skipped``: the post was stored before the plugin was in use."""
+"""The outcome of a plugin's call for a post. ``begun``: the call is running, was interrupted by a
+crash, or will be retried. ``skipped``: the post is older than the plugin."""
 
 NO_VERSION = 0
-"""No stored post has this version."""
+"""A version that no stored post has."""
 
 _VERSION = 3
 _SCHEMA = """
@@ -43,14 +43,14 @@ CREATE TABLE lost (at REAL NOT NULL) STRICT
 
 
 class Ledger:
-    """The ledger in the SQLite file at *path*; blocking, and for any thread.
+    """The ledger in the SQLite file at *path*; blocking, and thread-safe.
 
-    A post has a version, which changes when it is stored again. A plugin that is new here starts
-    with the posts that are stored from then on. If the file is damaged, removed or replaced, it is
-    recreated, and every plugin is notified of every post again: no post is lost.
+    A post has a version, which changes when it is stored again. A new plugin is notified only of
+    posts that are stored from then on. If the file is damaged, removed or replaced, it is created
+    again, and every plugin is notified of every post again, so that no post is lost.
 
-    Calls raise what a use of :class:`~scrapper.library.sqlite_file.SQLiteFile` raises; *check*
-    is called before the file is opened or made.
+    All methods raise the errors of :class:`~scrapper.library.sqlite_file.SQLiteFile`. *check* is
+    called before the file is opened or created.
     """
 
     def __init__(self, path: Path, *, check: Callable[[], None] = lambda: None) -> None:
@@ -60,12 +60,12 @@ class Ledger:
             version=_VERSION,
             schema=_SCHEMA,
             shared=True,
-            fill=_note_loss,
+            fill=_record_loss,
             check=check,
         )
 
     def open(self) -> None:
-        """Open the file at the start.
+        """Open the file at startup.
 
         Raises:
             SettingsError: the file cannot be used.
@@ -77,22 +77,22 @@ class Ledger:
         self._file.close()
 
     def unknown(self, plugins: Iterable[str]) -> set[str]:
-        """The names among *plugins* that are new to the ledger."""
+        """Return those of *plugins* that are not in the ledger yet."""
         with self._file.using() as database:
             return set(plugins) - {name for (name,) in database.execute("SELECT name FROM plugins")}
 
     def begin(self, plugins: Iterable[str], posts: Mapping[str, int]) -> bool:
-        """Note new *plugins*, and the stored *posts*, by shortcode with their versions.
+        """Record new *plugins*, and the stored *posts*, a mapping of shortcodes to versions.
 
-        The plugins skip these posts, unless an earlier ledger was lost. Return whether they skip
-        them.
+        The plugins skip these posts, unless an earlier ledger was lost. Return whether they are
+        skipped.
         """
         with self._file.changing() as database:
             [(lost,)] = database.execute("SELECT count(*) FROM lost")
             for plugin in plugins:
                 insert = "INSERT OR IGNORE INTO plugins (name) VALUES (?)"
                 if not database.execute(insert, (plugin,)).rowcount:
-                    # Another process was faster: the plugin must get what was stored since.
+                    # Another process was faster. The plugin must get the posts stored since then.
                     continue
                 if lost:
                     _insert_begun(database, plugin, posts)
@@ -102,19 +102,19 @@ class Ledger:
         return not lost
 
     def begin_again(self, plugin: str, posts: Iterable[str]) -> None:
-        """Note that *plugin* may know the *posts*, and must get those that are not noted yet."""
+        """Make *plugin* get those of *posts* that have no entry; it may know them already."""
         with self._file.changing() as database:
             _insert_begun(database, plugin, posts)
 
     def posts(self, plugin: str) -> dict[str, int]:
-        """The posts that *plugin* was notified of, failed on or skipped, with their versions."""
+        """Return the versions of all posts with an entry for *plugin*, by shortcode."""
         with self._file.using() as database:
             return dict(
                 database.execute("SELECT shortcode, version FROM posts WHERE plugin = ?", (plugin,))
             )
 
     def entries(self, plugin: str, shortcodes: Sequence[str]) -> dict[str, tuple[int, Outcome]]:
-        """The version and the outcome of each of these posts that *plugin* was notified of."""
+        """Return version and outcome of those posts that have an entry for *plugin*."""
         with self._file.using() as database:
             rows = database.execute(
                 "SELECT shortcode, version, outcome FROM posts WHERE plugin = ? AND shortcode IN "
@@ -124,7 +124,7 @@ class Ledger:
             return {shortcode: (version, outcome) for shortcode, version, outcome in rows}
 
     def note(self, plugin: str, *posts: tuple[str, int, Outcome]) -> None:
-        """Note which versions of *posts* the plugin was notified of, and how that ended."""
+        """Record for each of *posts* which version *plugin* was notified of, and the outcome."""
         with self._file.changing() as database:
             database.executemany(
                 "INSERT OR REPLACE INTO posts VALUES (?, ?, ?, ?)",
@@ -132,36 +132,37 @@ class Ledger:
             )
 
     def conditions(self, plugin: str) -> dict[str, str]:
-        """The conditions that *plugin* knows, by name, as texts."""
+        """Return the conditions that *plugin* was notified of, as JSON by name."""
         with self._file.using() as database:
             return dict(
                 database.execute("SELECT name, value FROM conditions WHERE plugin = ?", (plugin,))
             )
 
     def note_condition(self, plugin: str, name: str, value: str) -> None:
-        """Note that *plugin* knows the condition called *name* as it is now."""
+        """Record that *plugin* was notified of a *value* of the condition called *name*."""
         with self._file.changing() as database:
             database.execute(
                 "INSERT OR REPLACE INTO conditions VALUES (?, ?, ?)", (plugin, name, value)
             )
 
     def forget(self, plugin: str, shortcode: str) -> None:
-        """Note that *plugin* knows that the post was removed."""
+        """Remove the entry of a post of which *plugin* need not be notified any more."""
         with self._file.changing() as database:
             database.execute(
                 "DELETE FROM posts WHERE plugin = ? AND shortcode = ?", (plugin, shortcode)
             )
 
     def forget_all(self, plugin: str) -> None:
-        """Make *plugin* get every post again."""
+        """Remove all entries of *plugin*, so that it gets every post again."""
         with self._file.changing() as database:
             database.execute("INSERT OR IGNORE INTO plugins (name) VALUES (?)", (plugin,))
             database.execute("DELETE FROM posts WHERE plugin = ?", (plugin,))
             database.execute("UPDATE plugins SET restarts = restarts + 1 WHERE name = ?", (plugin,))
 
     def edition(self, plugin: str) -> tuple[int, int]:
-        """A value that changes when the posts noted here may no longer be those that *plugin*
-        knows: when any process calls :meth:`forget_all`, and when the file is replaced.
+        """Return a value that changes when the entries of *plugin* were lost.
+
+        That is when any process calls :meth:`forget_all`, and when the file is replaced.
         """
         with self._file.using() as database:
             row = database.execute(
@@ -170,7 +171,7 @@ class Ledger:
             return self._file.openings, row[0] if row else 0
 
     def outcomes(self, plugin: str) -> Counter[str]:
-        """The number of posts for each outcome."""
+        """Return the number of posts for each outcome."""
         with self._file.using() as database:
             rows = database.execute(
                 "SELECT outcome, count(*) FROM posts WHERE plugin = ? GROUP BY outcome", (plugin,)
@@ -179,7 +180,7 @@ class Ledger:
 
 
 def _insert_begun(database: sqlite3.Connection, plugin: str, posts: Iterable[str]) -> None:
-    # The plugin must get the posts' removal, too: an earlier ledger may have had them.
+    # The plugin must also get the posts' removals, because it may know them from a lost ledger.
     _insert(database, plugin, dict.fromkeys(posts, NO_VERSION), "begun")
 
 
@@ -192,6 +193,6 @@ def _insert(
     )
 
 
-def _note_loss(database: sqlite3.Connection, lost: bool) -> None:
+def _record_loss(database: sqlite3.Connection, lost: bool) -> None:
     if lost:
         database.execute("INSERT INTO lost VALUES (?)", (time.time(),))

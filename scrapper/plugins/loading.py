@@ -1,4 +1,4 @@
-"""Finds plugins, and collects what they register at the start."""
+"""Finds plugins, and collects what they register at startup."""
 
 import argparse
 import re
@@ -30,15 +30,15 @@ __all__ = ["Plugin", "Plugins"]
 
 log = structlog.get_logger(__name__)
 
-_NAMED = "PLUGINS"
-_MOST_HANGING = 8
-_GRACE = 1.0
+_FROM_SETTINGS = "PLUGINS"
+_MAX_HANGING = 8
+_GRACE_SECONDS = 1.0
 _PLACEHOLDER = re.compile(r"\{[^}]*\}")
 
 
 @dataclass(frozen=True, slots=True)
 class Plugin:
-    """A plugin in use: its *name*, where it was found, and its functions by the hook's name."""
+    """A plugin in use: its *name*, its *origin*, and its functions by the names of the hooks."""
 
     name: str
     origin: str
@@ -56,19 +56,20 @@ class Plugin:
 
     @property
     def follows_conditions(self) -> bool:
-        """Whether the plugin has a hook for the login's state, or for conditions."""
+        """Whether the plugin has a hook for the login's state or for conditions."""
         return "login_changed" in self.hooks or "condition_changed" in self.hooks
 
 
 class Plugins:
-    """The plugins in use; blocking, for the start.
+    """The plugins in use; blocking, for startup.
 
-    These are the modules of *named*, by their names (those of this service by the last part), and
-    what is installed under the entry point group ``instagram_scrapper``, by the entry point's name.
+    These are the modules in *named*, and those installed under the entry point group
+    ``instagram_scrapper``. A plugin's name is that of its module (of this service's plugins, only
+    the last part) or of its entry point.
 
     Raises:
-        SettingsError: a plugin cannot be loaded, has a hook that does not exist, or has the name of
-            another one.
+        SettingsError: a plugin cannot be loaded, has an unknown hook, or has the name of another
+            plugin.
     """
 
     def __init__(self, named: Sequence[str]) -> None:
@@ -81,7 +82,7 @@ class Plugins:
             self._add(point.name, origin, point.load)
         for module in named:
             name = module.removeprefix(OWN_PLUGINS_PACKAGE)
-            self._add(name, _NAMED, partial(import_module, module))
+            self._add(name, _FROM_SETTINGS, partial(import_module, module))
         try:
             self._manager.check_pending()
         except PluginValidationError as error:
@@ -89,10 +90,10 @@ class Plugins:
 
     @classmethod
     def from_settings(cls, settings: Settings) -> "Plugins":
-        """The plugins that *settings* name, and those installed, ready to work.
+        """Load and configure the installed plugins and those that *settings* name.
 
         Raises:
-            SettingsError: a plugin cannot be loaded, or says that it cannot work.
+            SettingsError: a plugin cannot be loaded, or its hook ``configure`` failed.
         """
         plugins = cls(settings.plugins)
         plugins._call("configure", settings.without_secrets())
@@ -124,7 +125,7 @@ class Plugins:
         return [plugin.name for plugin in self if plugin.follows_jobs]
 
     def middlewares(self, settings: Settings) -> Iterator[tuple[str, object]]:
-        """The plugins' middlewares, outermost first, each with its plugin's name.
+        """Yield the plugins' middlewares, outermost first, each with its plugin's name.
 
         Raises:
             SettingsError: a plugin failed.
@@ -134,12 +135,12 @@ class Plugins:
                 yield plugin, middleware
 
     def sources(self, settings: Settings) -> Sequence[Source]:
-        """The plugins' ways of finding a post.
+        """Return the plugins' ways of finding a post.
 
-        A source that fails counts as a refusal, and breaks nothing else.
+        If a source fails, that counts as a refusal and affects nothing else.
 
         Raises:
-            SettingsError: a plugin failed, or a name is taken.
+            SettingsError: a plugin failed, returned something else, or a name is taken.
         """
         sources: list[Source] = []
         taken = {source.name for source in (*LOGGED_OUT, *WITH_SESSION)}
@@ -148,13 +149,13 @@ class Plugins:
                 if not isinstance(source, Source):
                     raise SettingsError(f"plugin {plugin}: {source!r} is not a Source")
                 if source.name in taken:
-                    raise SettingsError(f"plugin {plugin}: there is a source {source.name} already")
+                    raise SettingsError(f"plugin {plugin}: the source {source.name} already exists")
                 taken.add(source.name)
                 sources.append(_guarded(source))
         return sources
 
     def add_routes(self, app: web.Application, prefix: str) -> None:
-        """Add the plugins' routes to *app*, and once more under *prefix* if there is one.
+        """Add the plugins' routes to *app*, and again under *prefix* if there is one.
 
         Raises:
             SettingsError: a plugin failed, or a path is taken.
@@ -178,21 +179,21 @@ class Plugins:
     def _add(self, name: str, origin: str, load: Callable[[], Any]) -> None:
         try:
             loaded = load()
-            # An installed plugin keeps its name even if PLUGINS lists it, too.
+            # An installed plugin keeps the name of its entry point even if PLUGINS also names it.
             if self._manager.is_registered(loaded) and name not in self._origins:
                 return
             if name in self._origins:
                 raise SettingsError("another plugin has this name")
             self._manager.register(loaded, name)
-            if origin == _NAMED and not self._manager.get_hookcallers(loaded):
+            if origin == _FROM_SETTINGS and not self._manager.get_hookcallers(loaded):
                 raise SettingsError("it has no hooks: is @hookimpl missing?")
-        # A plugin may raise anything while it is loaded, or end the process.
+        # A plugin may raise anything while it is imported, even SystemExit.
         except (Exception, SystemExit) as error:
             raise SettingsError(f"plugin {name}: cannot be loaded: {error}") from error
         self._origins[name] = origin
 
     def _call(self, hook: str, argument: Any) -> list[tuple[str, list[Any]]]:
-        """Call the *hook* of each plugin; return each plugin's name with what the hook returned."""
+        """Call the *hook* of each plugin; return the plugins' names and what the hooks returned."""
         results = []
         for plugin in self:
             if hook not in plugin.hooks:
@@ -203,7 +204,7 @@ class Plugins:
                 results.append((plugin.name, list(made or ())))
             except SettingsError as error:
                 raise SettingsError(f"plugin {plugin.name}: {error}") from error
-            # A plugin may raise anything, or end the process.
+            # A plugin may raise anything, even SystemExit.
             except (Exception, SystemExit) as error:
                 raise SettingsError(
                     f"plugin {plugin.name}: {hook} failed: {type(error).__name__}: {error}"
@@ -212,8 +213,8 @@ class Plugins:
 
 
 def _guarded(source: Source) -> Source:
-    """*source*, guarded: it may hang or raise anything."""
-    hanging = threading.BoundedSemaphore(_MOST_HANGING)
+    """Wrap *source*, so that it may hang or raise anything without affecting the service."""
+    hanging = threading.BoundedSemaphore(_MAX_HANGING)
 
     def ask(context: Context, shortcode: Shortcode) -> dict[str, Any]:
         transport = context.transport
@@ -224,7 +225,7 @@ def _guarded(source: Source) -> Source:
             transport.deadline = deadline
             try:
                 outcome.set_result(source.ask(context, shortcode))
-            # A plugin may raise anything, or end the process.
+            # A plugin may raise anything, even SystemExit.
             except BaseException as error:  # noqa: BLE001
                 outcome.set_exception(error)
             finally:
@@ -234,7 +235,7 @@ def _guarded(source: Source) -> Source:
             raise Refused(Reason.CLOSED)
         threading.Thread(target=run, name="source", daemon=True).start()
         try:
-            error = outcome.exception(max(0.0, deadline - time.monotonic()) + _GRACE)
+            error = outcome.exception(max(0.0, deadline - time.monotonic()) + _GRACE_SECONDS)
         except TimeoutError:
             transport.abandoned = True
             log.error("source does not return", source=source.name)  # noqa: TRY400
@@ -261,7 +262,7 @@ def _add_route(app: web.Application, prefix: str, route: web.RouteDef, plugin: s
         if known.resource
     }
     if taken & {(method, _PLACEHOLDER.sub("{}", path)) for method in (route.method, hdrs.METH_ANY)}:
-        raise SettingsError(f"{where} is there already")
+        raise SettingsError(f"{where} already exists")
     try:
         app.add_routes([web.RouteDef(route.method, path, route.handler, route.kwargs)])
     # aiohttp may raise anything here.

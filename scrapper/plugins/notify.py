@@ -1,8 +1,9 @@
 """A plugin that notifies people through Apprise: ntfy, Gotify, Telegram, mail and more.
 
-``PLUGINS=notify`` and ``NOTIFY_URLS``, with the packages of ``requirements/notify.txt``. The hooks
-put messages into an outbox. A process of the service sends them, those for each target in a
-thread of its own, and retries what failed. No log has a target's URL, which holds secrets.
+Enable it with ``PLUGINS=notify`` and ``NOTIFY_URLS``, and the packages of
+``requirements/notify.txt``. The hooks put messages into an outbox. One process of the service sends
+them, in a thread for each target, and retries those that failed. The log never contains a target's
+URL, which may contain secrets.
 """
 
 import asyncio
@@ -44,19 +45,19 @@ __all__ = [
 log = structlog.get_logger(__name__)
 
 EVENTS = ("job", "posts", "login", "disk", "instagram")
-"""A job is done, posts of one failed, the login needs a person, the disk is nearly full, Instagram
-refuses for an hour."""
+"""In this order: a job is done, posts of a job failed, the login needs attention, the disk is
+nearly full, Instagram has given nothing but limits for an hour."""
 
 _NAME = "[A-Za-z0-9_-]{1,32}"
 _URL = "[A-Za-z][A-Za-z0-9+.-]*://"
 _BETWEEN = re.compile(rf"[\s,]+(?=(?:{_NAME}=)?{_URL})")
 _TARGET = re.compile(rf"(?:({_NAME})=)?({_URL}\S*)")
 _CHOICE = re.compile(rf"(?:({_NAME})=)?([a-z,]+)")
-_MOST_TARGETS = 20
-_MOST_POSTS = 5
-_SECONDS_TO_SEND = 60.0
-_SECONDS_TO_END = 2.0
-_SECONDS_BETWEEN_LOOKS = 1.0
+_MAX_TARGETS = 20
+_MAX_POSTS_SHOWN = 5
+_SEND_SECONDS = 60.0
+_SHUTDOWN_SECONDS = 2.0
+_POLL_SECONDS = 1.0
 _CONDITIONS = {
     "disk_nearly_full": (
         Message("disk", "The disk is nearly full", "Remove posts, or give the service more room."),
@@ -73,14 +74,14 @@ _CONDITIONS = {
 }
 _LOGIN = {
     "expired": "Instagram ended the session: give the service new cookies.",
-    "challenged": "Instagram wants a person to look at the account in a browser.",
+    "challenged": "Instagram wants you to check the account in a browser.",
 }
-_LOGIN_IS_WELL = "The login needed attention, but its state has changed."
+_LOGIN_CHANGED = "The login needed attention, but its state has changed."
 
 
 @dataclass(frozen=True, slots=True)
 class _Target:
-    """Where notifications go; *url* is secret, *name* is not."""
+    """Where notifications go. The *url* may contain secrets; the *name* is shown in logs."""
 
     name: str
     url: str
@@ -99,24 +100,24 @@ def _read_targets(text: str) -> list[_Target]:
         if found is None:
             # The URL itself may be a secret.
             raise ValueError(
-                f"number {number} is not an Apprise URL; write the URLs with spaces between, "
-                "each optionally with a name: phone=ntfys://..."
+                f"number {number} is not an Apprise URL; separate URLs with spaces, each "
+                "optionally with a name: phone=ntfys://..."
             )
         targets.append(_Target(found[1] or str(number), found[2]))
-    if len({target.name for target in targets}) < len(targets) or len(targets) > _MOST_TARGETS:
-        raise ValueError(f"give each of at most {_MOST_TARGETS} targets a name of its own")
+    if len({target.name for target in targets}) < len(targets) or len(targets) > _MAX_TARGETS:
+        raise ValueError(f"give each of at most {_MAX_TARGETS} targets its own name")
     return targets
 
 
 def _read_choices(text: str) -> dict[str, Sequence[str]]:
-    """The events that each target wants, by its name; the empty name stands for all others."""
+    """Return the events for each target by its name; the empty name is for all other targets."""
     choices: dict[str, Sequence[str]] = {}
     for part in text.split():
         found = _CHOICE.fullmatch(part)
         events = found[2].split(",") if found else ()
         if found is None or (found[1] or "") in choices or not set(events) <= set(EVENTS):
             raise ValueError(
-                f"write events, or NAME=events, with spaces between; there are {', '.join(EVENTS)}"
+                f"write events, or NAME=events, separated by spaces; events: {', '.join(EVENTS)}"
             )
         choices[found[1] or ""] = events
     return choices
@@ -138,23 +139,26 @@ class _NotifySettings(BaseSettings):
     notify_events: Annotated[str, AfterValidator(_choices)] = ""
 
     def targets(self) -> list[_Target]:
-        """The targets, each with the events that go there.
+        """Return the targets, each with the events that go there.
 
         Raises:
-            SettingsError: events are for a target that is not there.
+            SettingsError: events are for an unknown target.
         """
         targets = _read_targets(self.notify_urls.get_secret_value())
         choices = _read_choices(self.notify_events)
-        usual = choices.pop("", EVENTS)
+        default = choices.pop("", EVENTS)
         if unknown := choices.keys() - {target.name for target in targets}:
-            raise SettingsError(f"NOTIFY_EVENTS: NOTIFY_URLS has no {', '.join(sorted(unknown))}")
+            raise SettingsError(
+                f"NOTIFY_EVENTS: NOTIFY_URLS has no target called {', '.join(sorted(unknown))}"
+            )
         return [
-            _Target(target.name, target.url, choices.get(target.name, usual)) for target in targets
+            _Target(target.name, target.url, choices.get(target.name, default))
+            for target in targets
         ]
 
 
 class _Notifier:
-    """The hooks, and what they share: only one hook gets an application that could keep it."""
+    """The hooks and their shared state, which only one of them could keep in an application."""
 
     _targets: Sequence[_Target]
     _outbox: Outbox
@@ -162,17 +166,17 @@ class _Notifier:
 
     @hookimpl
     def configure(self, settings: Settings) -> None:
-        """Check that there are targets, and that Apprise knows them; nothing is sent yet.
+        """Check that there are targets, and that Apprise supports their URLs. Nothing is sent yet.
 
         Raises:
-            SettingsError: there are no targets, or Apprise does not know one.
+            SettingsError: there are no targets, or Apprise does not support one.
         """
         try:
             self._targets = _NotifySettings().targets()
         except ValidationError as error:
             raise SettingsError(explain(error)) from None
         for target in self._targets:
-            if not _made(target):
+            if not _apprise_for(target):
                 raise SettingsError(f"NOTIFY_URLS: Apprise cannot use the URL of {target.name}")
         state = MediaRoot(settings.media_root).state
         self._outbox = Outbox(state / "notify.json")
@@ -186,11 +190,11 @@ class _Notifier:
             OSError, ScrapeError: the message cannot be stored.
         """
         outcomes = [f"{post.state} {post.code}" for post in job.posts]
-        self._add("job", " ".join([job.id, *outcomes]), list(_of_job(job)))
+        self._add("job", " ".join([job.id, *outcomes]), list(_messages_of(job)))
 
     @hookimpl
     def login_changed(self, login: LoginState) -> None:
-        """Put a message into the outbox if the login needs a person.
+        """Put a message into the outbox if the login needs attention.
 
         Raises:
             OSError, ScrapeError: the message cannot be stored.
@@ -201,11 +205,11 @@ class _Notifier:
             message = Message("login", title, _LOGIN[login.state])
             self._add("login", f"{login.state} {login.since}", [message])
         else:
-            self._outbox.amend("login", _LOGIN_IS_WELL)
+            self._outbox.amend("login", _LOGIN_CHANGED)
 
     @hookimpl
     def condition_changed(self, condition: Condition) -> None:
-        """Put a message into the outbox if *condition* began to hold.
+        """Put a message into the outbox if *condition* started to hold.
 
         Raises:
             OSError, ScrapeError: the message cannot be stored.
@@ -217,7 +221,7 @@ class _Notifier:
 
     @hookimpl
     def register_routes(self, app: web.Application) -> Iterable[web.RouteDef]:
-        """Send what is in the outbox while *app* runs; no routes."""
+        """Send the messages in the outbox while *app* runs. The plugin has no routes."""
         app.cleanup_ctx.append(self._sending)
         return ()
 
@@ -235,28 +239,28 @@ class _Notifier:
         sending = in_background(self._send_in_turn(ending), "notifications")
         yield
         ending.set()
-        # Otherwise a notification on its way would come again after the next start.
-        await asyncio.wait([sending], timeout=_SECONDS_TO_END)
+        # Otherwise a notification that is being sent would be sent again after the next start.
+        await asyncio.wait([sending], timeout=_SHUTDOWN_SECONDS)
         await end(sending)
 
     async def _send_in_turn(self, ending: asyncio.Event) -> None:
-        """Send once no other process does; the lock ends with the process."""
+        """Send messages while this process has the lock, which ends with the process."""
         lock = await asyncio.to_thread(open_lock, self._lock)
         try:
             while not await asyncio.to_thread(try_lock, lock):
-                if await _is_set(ending):
+                if await _wait_for(ending):
                     return
-            await asyncio.to_thread(self._outbox.hasten)
+            await asyncio.to_thread(self._outbox.retry_now)
             await asyncio.gather(*(self._send_all(target, ending) for target in self._targets))
         finally:
             os.close(lock)
 
     async def _send_all(self, target: _Target, ending: asyncio.Event) -> None:
-        while not await _is_set(ending):
+        while not await _wait_for(ending):
             for message in await asyncio.to_thread(self._outbox.due, target.name):
                 call = Call.of(self._send, target, message)
                 try:
-                    await call.result(_SECONDS_TO_SEND)
+                    await call.result(_SEND_SECONDS)
                 except NotReturned:
                     log.warning("target does not return", target=target.name)
                     await call.ended()
@@ -264,48 +268,48 @@ class _Notifier:
                     return
 
     def _send(self, target: _Target, message: Message) -> None:
-        """Send *message*, and note how that went; blocking."""
+        """Send *message*, and record the outcome; blocking."""
         known = {"target": target.name, "kind": message.kind, "count": message.count}
         try:
-            made = _made(target)
+            made = _apprise_for(target)
             sent = made and made.notify(
                 title=message.title,
                 body=message.text,
-                # The text may hold what clients sent, so it is not markup.
+                # The text may contain what clients sent, so it must not be markup.
                 body_format="text",
                 notify_type="info" if message.kind == "job" else "warning",
             )
             cause = "" if sent else "refused or unreachable"
-        # The error's text may hold the URL, and a target may raise anything.
+        # A target may raise anything, and the error's text may contain the URL.
         except Exception as error:  # noqa: BLE001
             cause = type(error).__name__
         if cause:
             pause = self._outbox.note_failed(target.name, message)
             log.warning("notification not sent", **known, cause=cause, next_try=pause)
         else:
-            # At once: after a crash in between, the notification would come a second time.
+            # Without delay: after a crash before this, the notification would be sent again.
             self._outbox.note_sent(target.name, message)
             log.info("notification sent", **known)
 
 
-async def _is_set(ending: asyncio.Event) -> bool:
-    """Wait for *ending* until it is time to look again; return whether *ending* is set."""
+async def _wait_for(ending: asyncio.Event) -> bool:
+    """Wait for *ending*, for at most one poll interval; return whether it is set."""
     with suppress(TimeoutError):
-        async with asyncio.timeout(_SECONDS_BETWEEN_LOOKS):
+        async with asyncio.timeout(_POLL_SECONDS):
             await ending.wait()
     return ending.is_set()
 
 
-def _made(target: _Target) -> Any:
-    """Apprise's object for the target's URL; None if Apprise does not know the URL."""
+def _apprise_for(target: _Target) -> Any:
+    """Return Apprise's object for the target's URL, or None if Apprise does not support it."""
     try:
         from apprise import Apprise, AppriseAsset  # noqa: PLC0415 - only where the plugin is used
     except ImportError as error:
-        raise SettingsError("install requirements/notify.txt for it") from error
-    # These loggers quote URLs and tokens.
+        raise SettingsError("install requirements/notify.txt") from error
+    # These loggers write URLs and tokens.
     for name in ("apprise", "oauthlib", "requests_oauthlib"):
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)
-    # No picture from a third party's server.
+    # Without this, notifications would load a picture from a third party's server.
     asset = AppriseAsset(
         app_id="instagram-scrapper", app_desc="instagram-scrapper", image_url_mask=""
     )
@@ -313,16 +317,16 @@ def _made(target: _Target) -> Any:
     return made if made.add(target.url) else None
 
 
-def _of_job(job: JobResponse) -> Iterable[Message]:
-    """The messages about a finished *job*; none about a cancelled one."""
+def _messages_of(job: JobResponse) -> Iterable[Message]:
+    """Yield messages about a finished *job*: that it is done, unless cancelled, and failures."""
     failed = [post for post in job.posts if post.state == "failed"]
     if job.state == "done":
         stored = len(job.posts) - len(failed)
         yield Message("job", "A job is done", f"{stored} of {_posts(job.posts)} stored.")
     if failed:
-        lines = [f"{post.url}: {post.error}" for post in failed[:_MOST_POSTS]]
-        if len(failed) > _MOST_POSTS:
-            lines.append(f"and {len(failed) - _MOST_POSTS} more")
+        lines = [f"{post.url}: {post.error}" for post in failed[:_MAX_POSTS_SHOWN]]
+        if len(failed) > _MAX_POSTS_SHOWN:
+            lines.append(f"and {len(failed) - _MAX_POSTS_SHOWN} more")
         yield Message("posts", f"{_posts(failed)} of a job failed", "\n".join(lines))
 
 

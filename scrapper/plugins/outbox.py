@@ -1,4 +1,4 @@
-"""Notifications on their way: at most one an hour of each kind for each target, across restarts."""
+"""Notifications to be sent: at most one per hour, kind and target, even across restarts."""
 
 import threading
 import time
@@ -20,14 +20,14 @@ __all__ = ["Message", "Outbox"]
 log = structlog.get_logger(__name__)
 
 _MAX_BYTES = 2_000_000
-_MOST_CHARACTERS = 1000
-_SECONDS_BETWEEN = 60 * 60
-_PAUSES = (5, 30, 300, 1800, 3600)
+_MAX_BODY_LENGTH = 1000
+_INTERVAL_SECONDS = 60 * 60
+_BACKOFF_SECONDS = (5, 30, 300, 1800, 3600)
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """What a target will get: *count* events of one *kind*, and the text of the last of them."""
+    """A notification about *count* events of one *kind*, with the text of the last one."""
 
     kind: str
     title: str
@@ -36,17 +36,17 @@ class Message:
 
     @property
     def text(self) -> str:
-        """The body, with the number of events that were held back before it."""
+        """The body, with the number of earlier notifications that were held back."""
         earlier = self.count - 1
         if not earlier:
             return self.body
         were = "notification was" if earlier == 1 else "notifications were"
-        return f"{self.body}\n\n{earlier} earlier {were} held back: at most one an hour is sent."
+        return f"{self.body}\n\n{earlier} earlier {were} held back: at most one is sent per hour."
 
 
 @dataclass(frozen=True, slots=True)
 class _Waiting:
-    """The events of a kind for a target since the last one that was sent; times are unix times."""
+    """The unsent events of a kind for a target; *sent_at* and *next_try* are Unix times."""
 
     title: str = ""
     body: str = ""
@@ -56,15 +56,15 @@ class _Waiting:
     next_try: float = 0.0
 
     def is_due(self, now: float) -> bool:
-        # Times that are too far away come from a wrong clock, and do not count.
-        held_back = 0 <= now - self.sent_at < _SECONDS_BETWEEN
-        pauses = now < self.next_try <= now + _PAUSES[-1]
-        return self.count > 0 and not (held_back or pauses)
+        # Times that are too far away come from a wrong clock, and are ignored.
+        held_back = 0 <= now - self.sent_at < _INTERVAL_SECONDS
+        backs_off = now < self.next_try <= now + _BACKOFF_SECONDS[-1]
+        return self.count > 0 and not (held_back or backs_off)
 
 
 @dataclass(frozen=True, slots=True)
 class _State:
-    """What waits, by target and kind; each source's last event, and the process that noted it."""
+    """What waits, by target and kind; each source's last event, and the process that added it."""
 
     waiting: Mapping[str, Mapping[str, _Waiting]] = field(default_factory=dict)
     last: Mapping[str, tuple[str, str]] = field(default_factory=dict)
@@ -75,11 +75,12 @@ class _State:
 
 
 class Outbox:
-    """The messages in the file at *path*, which processes share; blocking, and for any thread.
+    """The messages in the file at *path*, which processes share; blocking, and thread-safe.
 
-    One message waits for each target and kind, however many events there were: the last one, with
-    their number. It is due at once, or an hour after the one before; after a failure, once a pause
-    is over, which grows to an hour. If the file cannot be written, the state in memory counts.
+    For each target and kind, at most one message waits: the text of the last event, and the number
+    of events. It is due at once, or an hour after the message before it. After a failure it is
+    retried with a backoff of up to an hour. If the file cannot be written, the state in memory is
+    used.
     """
 
     def __init__(self, path: Path, *, now: Callable[[], float] = time.time) -> None:
@@ -91,10 +92,10 @@ class Outbox:
         self._loaded = self._state = _State()
 
     def add(self, source: str, event: str, messages: Iterable[tuple[str, Message]]) -> None:
-        """Note the *messages* of an *event* of *source*, each with its target.
+        """Add the *messages* of an *event* of *source*, each with its target.
 
-        A source has one event at a time. If the process is killed before the source knows that its
-        event was noted, the event comes again in the next process, which ignores it.
+        A source has one event at a time. If the process is killed before the source learns that its
+        event was added, the next process gets the event again, and ignores it.
 
         Raises:
             OSError, ScrapeError: the messages cannot be stored.
@@ -107,7 +108,7 @@ class Outbox:
             state = replace(state, last={**state.last, source: (event, self._process)})
             for target, message in messages:
                 waiting = state.waiting.get(target, {}).get(message.kind, _Waiting())
-                body = message.body[:_MOST_CHARACTERS]
+                body = message.body[:_MAX_BODY_LENGTH]
                 waiting = replace(
                     waiting, title=message.title, body=body, count=waiting.count + message.count
                 )
@@ -117,7 +118,7 @@ class Outbox:
         self._change(change)
 
     def amend(self, kind: str, body: str) -> None:
-        """Replace the text of all waiting messages of this *kind*, which is outdated.
+        """Replace the outdated text of all waiting messages of this *kind*.
 
         Raises:
             OSError, ScrapeError: the change cannot be stored.
@@ -133,9 +134,9 @@ class Outbox:
         self._change(change)
 
     def due(self, target: str) -> list[Message]:
-        """The messages to send to *target* now."""
+        """Return the messages to send to *target* now."""
         with self._lock:
-            self._look()
+            self._reload()
             kinds = self._state.waiting.get(target, {})
         now = self._now()
         return [
@@ -145,35 +146,35 @@ class Outbox:
         ]
 
     def note_sent(self, target: str, message: Message) -> None:
-        """Note that *target* got the *message*."""
+        """Record that the *message* was sent to *target*."""
 
         def change(waiting: _Waiting) -> _Waiting:
-            # Further events may have come meanwhile.
+            # More events may have come in the meantime.
             left = max(0, waiting.count - message.count)
             return replace(waiting, count=left, sent_at=self._now(), tries=0, next_try=0.0)
 
         self._change_one(target, message.kind, change)
 
     def note_failed(self, target: str, message: Message) -> float:
-        """Note that *target* did not take the *message*; return the seconds to the next try."""
+        """Record that sending *message* failed; return the seconds until the next try."""
         pause = 0.0
 
         def change(waiting: _Waiting) -> _Waiting:
             nonlocal pause
-            pause = _PAUSES[min(waiting.tries, len(_PAUSES) - 1)]
+            pause = _BACKOFF_SECONDS[min(waiting.tries, len(_BACKOFF_SECONDS) - 1)]
             return replace(waiting, tries=waiting.tries + 1, next_try=self._now() + pause)
 
         self._change_one(target, message.kind, change)
         return pause
 
-    def hasten(self) -> None:
-        """Retry at once what failed: the cause may be gone."""
+    def retry_now(self) -> None:
+        """Retry failed messages now, because the cause may be gone."""
 
         def change(state: _State) -> _State:
             for target, kinds in state.waiting.items():
                 for kind, waiting in kinds.items():
-                    hastened = replace(waiting, tries=0, next_try=0.0)
-                    state = state.with_waiting(target, kind, hastened)
+                    retried = replace(waiting, tries=0, next_try=0.0)
+                    state = state.with_waiting(target, kind, retried)
             return state
 
         self._change_safely(change)
@@ -190,18 +191,18 @@ class Outbox:
             self._change(change)
         except (OSError, ScrapeError) as error:
             log.warning("notifications not stored", cause=repr(error))
-            # The message must not be sent again and again meanwhile.
+            # Otherwise the message would be sent repeatedly in the meantime.
             self._state = change(self._state)
 
     def _change(self, change: Callable[[_State], _State]) -> None:
         with self._lock, self._file.locked():
-            self._look()
+            self._reload()
             changed = change(self._state)
             if changed != self._state:
                 self._write(changed)
 
-    def _look(self) -> None:
-        """Read the file if another process changed it; if it is lost, write it again."""
+    def _reload(self) -> None:
+        """Reload the file if another process changed it. If it is lost, write it again."""
         loaded = None
         with suppress(OSError):
             loaded = self._watched.content()
@@ -209,7 +210,7 @@ class Outbox:
             if self._state != _State():
                 with suppress(OSError, ScrapeError):
                     self._write(self._state)
-        # What could not be written counts until another process writes something.
+        # A state that could not be written is used until another process writes the file.
         elif loaded != self._loaded:
             self._loaded = self._state = loaded
 

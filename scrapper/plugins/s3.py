@@ -1,7 +1,7 @@
-"""A plugin that copies stored posts to a bucket of S3 or of a compatible server.
+"""A plugin that copies stored posts to a bucket of S3, or of a compatible server.
 
-``PLUGINS=s3``, with the packages of ``requirements/s3.txt``. A copy has the post's
-files and its manifest, under ``PREFIX/SHORTCODE/``. It stays when the service removes the post.
+Enable it with ``PLUGINS=s3`` and the packages of ``requirements/s3.txt``. The post's files and its
+manifest are copied to ``PREFIX/SHORTCODE/``. Copies stay when the service removes the post.
 """
 
 import logging
@@ -27,11 +27,11 @@ __all__ = ["configure", "post_stored"]
 log = structlog.get_logger(__name__)
 
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9]")
-# The characters that Amazon calls safe in names of objects.
+# The characters that Amazon calls safe in object keys.
 _PREFIX = re.compile(r"[A-Za-z0-9!_.*'()/-]{0,500}")
 _PART_BYTES = 16 * 1024 * 1024
 _VERSION = "version"
-# Without the right to list the bucket, missing objects are reported as forbidden.
+# Without permission to list the bucket, S3 answers 403 for missing objects.
 _NOT_FOUND = ("403", "404", "NoSuchKey", "NotFound")
 _SECONDS = 60
 
@@ -43,9 +43,9 @@ def _is_bucket(name: str) -> str:
 
 
 def _is_endpoint(url: HttpUrl) -> HttpUrl:
-    # The endpoint becomes part of addresses that everybody sees.
+    # The endpoint becomes part of addresses that every client sees.
     if url.username or url.password or url.query or url.fragment:
-        raise ValueError("write only the server's address: credentials have variables of their own")
+        raise ValueError("write only the server's address: credentials have their own variables")
     return url
 
 
@@ -56,7 +56,7 @@ def _is_prefix(prefix: str) -> str:
 
 
 class S3Settings(BaseSettings):
-    """The plugin's settings; credentials are those of the AWS SDKs' own variables and files."""
+    """The plugin's settings. Credentials come from the AWS SDKs' own variables and files."""
 
     model_config = SettingsConfigDict(frozen=True, env_ignore_empty=True)
 
@@ -74,7 +74,7 @@ def _settings() -> S3Settings:
 
 @hookimpl
 def configure(settings: Settings) -> None:  # noqa: ARG001
-    """Check that the bucket is set and the client is installed; nothing is sent yet.
+    """Check that the bucket is set and the client is installed. Nothing is sent yet.
 
     Raises:
         SettingsError: the bucket is not set, or the client is not installed.
@@ -87,20 +87,20 @@ def configure(settings: Settings) -> None:  # noqa: ARG001
 
 @hookimpl
 def post_stored(post: Post, folder: Path) -> Additions:
-    """Copy the files of *post*, except those that the bucket has in this version already.
+    """Copy the files of *post*, except those of which the bucket already has this version.
 
     Raises:
-        botocore.exceptions.BotoCoreError, botocore.exceptions.ClientError, OSError: a file was not
-            copied.
+        botocore.exceptions.BotoCoreError, botocore.exceptions.ClientError, OSError: a file could
+            not be copied.
     """
     settings = _settings()
     client, bucket = _client(settings), settings.s3_bucket
-    # A refreshed post has other files with the same names.
+    # After a refresh, the post has different files with the same names.
     version = str((folder / MANIFEST).stat().st_mtime_ns)
     addresses = {}
     for name in dict.fromkeys([*(file.filename for file in post.files), MANIFEST]):
         key = "/".join(filter(None, (settings.s3_prefix, post.shortcode, name)))
-        # The manifest comes last: where it is, the copy is complete.
+        # The manifest comes last, so that a copy with a manifest is complete.
         _copy(client, bucket, key, folder / name, version)
         if name != MANIFEST:
             addresses[name] = _address(client, bucket, key)
@@ -118,7 +118,7 @@ def _client(settings: S3Settings) -> Any:
         connect_timeout=_SECONDS,
         read_timeout=_SECONDS,
         retries={"mode": "standard", "max_attempts": 3},
-        # Servers that are not Amazon's do not all know the newer checksums.
+        # Not every compatible server supports the newer checksums.
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
         s3={"addressing_style": "path" if endpoint else "auto"},
@@ -129,7 +129,7 @@ def _client(settings: S3Settings) -> Any:
 
 
 def _copy(client: Any, bucket: str, key: str, path: Path, version: str) -> None:
-    """Put the file under *key*, unless it is there."""
+    """Upload the file to *key*, unless this version is already there."""
     from boto3.s3.transfer import TransferConfig  # noqa: PLC0415
 
     size = path.stat().st_size
@@ -141,7 +141,7 @@ def _copy(client: Any, bucket: str, key: str, path: Path, version: str) -> None:
         if error.response.get("Error", {}).get("Code") not in _NOT_FOUND:
             raise
     if size >= _PART_BYTES:
-        _drop_unfinished(client, bucket, key)
+        _abort_unfinished(client, bucket, key)
     kind = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
     more = {"Metadata": {_VERSION: version}, "ContentType": kind}
     config = TransferConfig(
@@ -151,10 +151,10 @@ def _copy(client: Any, bucket: str, key: str, path: Path, version: str) -> None:
     log.info("file copied", bucket=bucket, key=key, bytes=size)
 
 
-def _drop_unfinished(client: Any, bucket: str, key: str) -> None:
-    """Abort the uploads of *key* that a crash left: their parts cost money, and nobody sees them.
+def _abort_unfinished(client: Any, bucket: str, key: str) -> None:
+    """Abort unfinished uploads of *key* after a crash, because their hidden parts cost money.
 
-    The parts stay if our credentials do not allow listing uploads.
+    The parts stay if the credentials do not allow listing or aborting uploads.
     """
     try:
         listed = client.list_multipart_uploads(Bucket=bucket, Prefix=key)
@@ -166,7 +166,7 @@ def _drop_unfinished(client: Any, bucket: str, key: str) -> None:
 
 
 def _address(client: Any, bucket: str, key: str) -> str:
-    """The object's address, without a signature: the bucket decides who can read it."""
+    """Return the object's address, unsigned, because the bucket decides who can read it."""
     endpoint = client.meta.endpoint_url
     scheme, _, host = endpoint.partition("://")
     if host.endswith("amazonaws.com"):

@@ -1,8 +1,9 @@
-"""Calls a plugin with one stored post after the other, in its own thread.
+"""Calls a plugin for one stored post after another, in one thread.
 
-While posts download, the event loop and the interpreter's lock are in demand. A plugin that waited
-for them between two posts fell far behind, however fast it was. So the thread itself looks at the
-post, notes in the ledger that the call begins, calls, and notes that it worked.
+During downloads, the event loop and the interpreter's lock are busy. A plugin that had to wait for
+them between two posts fell far behind, however fast it was. So the plugin's thread does everything
+itself: it loads the post, records in the ledger that the call begins, makes the call, and records
+its success.
 """
 
 import time
@@ -17,22 +18,23 @@ from scrapper.plugins.loading import Plugin
 
 __all__ = ["StoredCall", "StoredRun", "check_result"]
 
-_SECONDS_TOGETHER = 0.2
-"""Calls within this time are noted together, since each note waits for the disk."""
+_BATCH_SECONDS = 0.2
+"""Calls within this time are recorded together, because each record waits for the disk."""
 _BEGUN: Outcome = "begun"
 _DONE: Outcome = "done"
-_MAY_RETURN = "post_stored may return Additions or None, the others None"
+_MAY_RETURN = "post_stored may return Additions or None, other hooks only None"
 
 
 class _UnreadablePost(Exception):
-    """A post is stored, but cannot be read."""
+    """A stored post cannot be read."""
 
 
 @dataclass(frozen=True, slots=True)
 class StoredCall:
-    """A call of ``post_stored``, and its outcome: an *error*, or a *result*.
+    """A call of ``post_stored`` with its outcome, which is an *error* or a *result*.
 
-    If the call is *noted*, it is in the ledger. It was not *made* if the post changed first.
+    If it is *noted*, the ledger has its outcome. It was not *made* if the post changed first, or if
+    the call was stopped.
     """
 
     shortcode: str
@@ -43,15 +45,15 @@ class StoredCall:
     made: bool = True
 
     @property
-    def worked(self) -> bool:
-        """Whether the call worked, and only has to be noted in the ledger."""
+    def succeeded(self) -> bool:
+        """Whether the call succeeded, and only has to be recorded in the ledger."""
         return self.made and not self.noted and self.error is None and self.result is None
 
 
 class StoredRun:
-    """The work of a :class:`~scrapper.plugins.calls.Call`, with *posts* and their versions.
+    """The work of a :class:`~scrapper.plugins.calls.Call`: *posts*, with their versions.
 
-    The run ends once *ours* is false.
+    The run ends when *ours* becomes false, because another process then has the turn.
     """
 
     def __init__(
@@ -62,7 +64,7 @@ class StoredRun:
         posts: Sequence[tuple[str, int]],
         ours: object,
         *,
-        together: int = 1,
+        batch_size: int = 1,
     ) -> None:
         self._plugin = plugin
         self._library = library
@@ -71,48 +73,48 @@ class StoredRun:
         self._ours = ours
         self.called: list[StoredCall] = []
         """The calls so far."""
-        self.together = together
-        """How many calls are noted together: the shorter they are, the more."""
+        self.batch_size = batch_size
+        """How many calls are recorded together. The number grows while calls are short."""
         self._begun = 0
 
     @property
-    def left(self) -> Sequence[tuple[str, int]]:
-        """The posts that were not reached."""
+    def remaining(self) -> Sequence[tuple[str, int]]:
+        """The posts without a call so far."""
         return self._posts[len(self.called) :]
 
     @property
     def last(self) -> str:
-        """The shortcode of the post that the plugin was called with last."""
+        """The shortcode of the post of the latest call."""
         return self._posts[self._begun - 1][0]
 
     def fail(self, error: Exception) -> None:
-        """Count the last call that began as failed."""
+        """Mark the latest call as failed with *error*."""
         number = self._begun - 1
         self.called[number:] = [StoredCall(*self._posts[number], error=error)]
 
     def __call__(self, call: Call) -> None:
-        """Call the plugin with one post after the other.
+        """Call the plugin for one post after another.
 
         Raises:
             MediaFolderGone: the media folder is gone.
             sqlite3.Error, ScrapeError, OSError: the ledger cannot be used.
         """
-        while self.left and not call.stopped and self._ours:
-            some = self.left[: self.together]
-            # However a call ends, the plugin must get the post's later removal.
-            self._note([(shortcode, NO_VERSION, _BEGUN) for shortcode, _ in some])
+        while self.remaining and not call.stopped and self._ours:
+            batch = self.remaining[: self.batch_size]
+            # However the call ends, the plugin must be notified of a later removal.
+            self._record([(shortcode, NO_VERSION, _BEGUN) for shortcode, _ in batch])
             began_at = time.monotonic()
-            for shortcode, version in some:
+            for shortcode, version in batch:
                 self._begun += 1
                 self.called.append(self._call_with(call, shortcode, version))
                 took = time.monotonic() - began_at
-                if took > _SECONDS_TOGETHER or call.stopped or not self._ours:
+                if took > _BATCH_SECONDS or call.stopped or not self._ours:
                     break
-            if took > _SECONDS_TOGETHER:
-                self.together = max(1, self.together // 2)
-            elif len(some) == self.together:
-                self.together *= 2
-        self._note([])
+            if took > _BATCH_SECONDS:
+                self.batch_size = max(1, self.batch_size // 2)
+            elif len(batch) == self.batch_size:
+                self.batch_size *= 2
+        self._record([])
 
     def _call_with(self, call: Call, shortcode: str, version: int) -> StoredCall:
         stored = self._library.load(shortcode, version)
@@ -130,15 +132,15 @@ class StoredRun:
         # A plugin may raise anything.
         except Exception as error:  # noqa: BLE001
             return StoredCall(shortcode, version, error=error)
-        # A call that returns too late has failed.
+        # If the call was stopped, it returned too late, so its result does not count.
         return StoredCall(shortcode, version, result=result, made=not call.stopped)
 
-    def _note(self, begun: Sequence[tuple[str, int, Outcome]]) -> None:
-        """Note in the ledger which calls begin, and which worked and returned nothing."""
+    def _record(self, begun: Sequence[tuple[str, int, Outcome]]) -> None:
+        """Record which calls begin, and which ones succeeded and returned nothing."""
         done = {
             number: replace(called, noted=True)
             for number, called in enumerate(self.called)
-            if called.worked and self._library.has_version(called.shortcode, called.version)
+            if called.succeeded and self._library.has_version(called.shortcode, called.version)
         }
         rows = [(called.shortcode, called.version, _DONE) for called in done.values()]
         if rows or begun:
@@ -148,10 +150,10 @@ class StoredRun:
 
 
 def check_result(hook: str, result: object) -> None:
-    """Check that the *hook* may return *result*.
+    """Check that *result* is a valid return value of the *hook*.
 
     Raises:
-        TypeError: the hook may not.
+        TypeError: it is not.
     """
     if result is not None and not (hook == "post_stored" and isinstance(result, Additions)):
         raise TypeError(f"{hook} returned {type(result).__name__}: {_MAY_RETURN}")

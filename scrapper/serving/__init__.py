@@ -1,1 +1,1 @@
-"""How requests reach the handlers, and how responses leave."""
+"""Listeners, connections, the order of middlewares, and response headers."""

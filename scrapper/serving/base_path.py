@@ -1,4 +1,4 @@
-"""The path under which a reverse proxy shows the service."""
+"""The path under which a reverse proxy serves the service."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -12,14 +12,14 @@ from scrapper.settings import Settings
 __all__ = ["BASE_PATH", "BasePath", "check_base_path"]
 
 _HEADER = "X-Forwarded-Prefix"
-# Characters that RFC 3986 allows unescaped in a path. Two slashes would begin a host's name.
+# Characters that RFC 3986 allows unescaped in a path. Two slashes would start a host name.
 _PREFIX = re.compile(r"(?:/[A-Za-z0-9._~!$&'()*+,;=:@-]{1,100}){1,10}")
 
 
 class BasePath:
-    """``BASE_PATH``, or what a trusted proxy says about a request in ``X-Forwarded-Prefix``.
+    """``BASE_PATH``, or the prefix that a trusted proxy sends in ``X-Forwarded-Prefix``.
 
-    A proxy may strip the prefix or pass it on: both work with ``BASE_PATH``.
+    With ``BASE_PATH``, a proxy may strip the prefix from the path of a request or leave it there.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -27,15 +27,15 @@ class BasePath:
         self._trusted: Sequence[Network] = settings.proxies
 
     def prefix_of(self, request: web.Request) -> str:
-        """The prefix of the service's own paths in the client's URLs; empty, or like ``/posts``."""
-        said = request.headers.get(_HEADER, "").rstrip("/")
-        trusted = said and is_from_one_of(self._trusted, peer_of(request))
-        if trusted and _PREFIX.fullmatch(said):
-            return said
+        """Return the prefix of all paths in the client's URLs: empty, or for example ``/posts``."""
+        forwarded = request.headers.get(_HEADER, "").rstrip("/")
+        trusted = forwarded and is_from_one_of(self._trusted, peer_of(request))
+        if trusted and _PREFIX.fullmatch(forwarded):
+            return forwarded
         return self._path
 
     def own_path(self, request: web.Request) -> str:
-        """The service's own path in the URL of *request*."""
+        """Return the path of *request* without the prefix."""
         path = request.path
         if self._path and (path == self._path or path.startswith(f"{self._path}/")):
             return path[len(self._path) :] or "/"
@@ -43,17 +43,17 @@ class BasePath:
 
 
 def check_base_path(path: str, routes: Iterable[str]) -> None:
-    """Check that *path* does not begin like one of the *routes*.
+    """Check that *path* does not start with the same segment as one of the *routes*.
 
-    Otherwise nobody could say whether such a route's path begins with the prefix.
+    Otherwise a path that starts with this segment would be ambiguous.
 
     Raises:
-        SettingsError: *path* does.
+        SettingsError: *path* starts with such a segment.
     """
     first = path.split("/")[1:2]
     if path and any(route.split("/")[1:2] == first for route in routes):
-        raise SettingsError(f"BASE_PATH: there is a route /{first[0]} already: choose another")
+        raise SettingsError(f"BASE_PATH: the route /{first[0]} exists already: choose another path")
 
 
 BASE_PATH = web.AppKey("base_path", BasePath)
-"""The key under which an application keeps its base path."""
+"""The application's key for its base path."""

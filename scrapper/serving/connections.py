@@ -1,4 +1,4 @@
-"""Bounds on connections: their number, their slowness, and malformed HTTP."""
+"""Protection from too many connections, slow clients, and malformed HTTP."""
 
 import asyncio
 import resource
@@ -21,22 +21,22 @@ __all__ = ["raise_open_files", "running_app"]
 log = structlog.get_logger(__name__)
 
 _KEEPALIVE_SECONDS = 130
-"""Longer than proxies keep an idle connection (Caddy: 120 s), so that the proxy closes it."""
+"""Longer than the idle timeout of proxies (Caddy: 120 s), so that the proxy closes first."""
 
 _REFUSAL_SECONDS = 1.0
-_FILES_OF_OUR_OWN = 256
+_RESERVED_FILES = 256
 
 
 @asynccontextmanager
 async def running_app(
     app: web.Application, metrics: Metrics, *, most: int, head_timeout: float, grace: float
 ) -> AsyncIterator[Callable[[], asyncio.Protocol]]:
-    """Run *app* while the block runs; yield what makes the protocol of each connection to it.
+    """Run *app* while the block runs, and yield the factory for its connections' protocols.
 
-    There are at most *most* connections: a further one gets 503 and is closed. A connection on
-    which the head of a request takes more than *head_timeout* seconds, or never comes, gets 408 and
-    is closed. Malformed HTTP gets 400. Each of these is JSON, like every other error. At the end,
-    requests under way have *grace* seconds.
+    There are at most *most* connections; any further one gets 503 and is closed. If the head of a
+    request is not complete after *head_timeout* seconds, its connection gets 408 and is closed.
+    Malformed HTTP gets 400. These responses are JSON, like every other error. At shutdown,
+    unfinished requests have *grace* seconds.
     """
     runner = web.AppRunner(app, shutdown_timeout=grace)
     try:
@@ -50,10 +50,10 @@ async def running_app(
 def _connections(
     server: web.Server, metrics: Metrics, *, most: int, head_timeout: float
 ) -> Callable[[], asyncio.Protocol]:
-    # The server lists connections too late for this: asyncio accepts a whole burst first.
+    # The server's own list is updated too late, because asyncio first accepts a whole burst.
     open_: set[_Connection] = set()
 
-    def make() -> asyncio.Protocol:
+    def connect() -> asyncio.Protocol:
         if len(open_) >= most:
             metrics.connections_refused.inc()
             return _Refusal()
@@ -63,21 +63,21 @@ def _connections(
         return connection
 
     metrics.connections.set_function(lambda: len(open_))
-    return make
+    return connect
 
 
 def raise_open_files(connections: int) -> int:
-    """Raise this process's limit of open files, so that there is room for *connections*.
+    """Raise this process's limit of open files, to allow this number of *connections*.
 
-    Return how many there is room for; log if the hard limit does not allow all.
+    Return how many connections are possible. If the hard limit allows fewer, log a warning.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    needed = connections + _FILES_OF_OUR_OWN
+    needed = connections + _RESERVED_FILES
     if hard != resource.RLIM_INFINITY:
         needed = min(needed, hard)
     if needed > soft:
         resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
-    room = max(1, needed - _FILES_OF_OUR_OWN)
+    room = max(1, needed - _RESERVED_FILES)
     if room < connections:
         log.warning("limit of open files too low for MAX_CONNECTIONS", connections=room)
     return room
@@ -105,11 +105,11 @@ class _Connection(web.RequestHandler):
 
     def await_head(self) -> None:
         if self._head_timer is None:
-            self._head_timer = self._loop.call_later(self._head_timeout, self._give_up)
+            self._head_timer = self._loop.call_later(self._head_timeout, self._time_out)
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
-        # aiohttp 3.14 waits in _waiter for the next request, until its head is whole.
+        # aiohttp 3.14 awaits _waiter until the head of the next request is complete.
         if self._waiter is not None and not self._waiter.done():
             self.await_head()
         elif self._head_timer is not None:
@@ -123,8 +123,8 @@ class _Connection(web.RequestHandler):
         super().connection_lost(exc)
 
     def log_exception(self, *args: Any, **kw: Any) -> None:
-        # The rest of a body is read after the response. If it does not match its headers, that is
-        # the client's fault, and the request is in the log.
+        # aiohttp reads the rest of a body after the response. If the body does not match its
+        # headers, that is the client's fault, and the request was already logged.
         if isinstance(kw.get("exc_info"), (HttpProcessingError, web.RequestPayloadError)):
             log.debug("malformed body", cause=type(kw["exc_info"]).__name__)
         else:
@@ -139,7 +139,7 @@ class _Connection(web.RequestHandler):
     ) -> web.StreamResponse:
         if status != HTTPStatus.BAD_REQUEST:
             return super().handle_error(request, status, exc, message)
-        # aiohttp would log a traceback of the client's fault.
+        # aiohttp's own method would log a traceback, although this is the client's fault.
         request_id = uuid.uuid4().hex
         log.info(
             "malformed request",
@@ -152,21 +152,21 @@ class _Connection(web.RequestHandler):
         response.force_close()
         return response
 
-    def _give_up(self) -> None:
+    def _time_out(self) -> None:
         if self.transport is not None:
             self.transport.write(_respond(408, "timeout", "The request did not come in time"))
         else:
-            # A TLS handshake that failed: asyncio does not say so.
+            # The TLS handshake failed, which asyncio does not report to the protocol.
             self._lost(self)
         self.force_close()
 
 
 class _Refusal(asyncio.Protocol):
-    """Sends 503, and hangs up when the client does, or soon after."""
+    """Sends 503, and closes the connection when the client does, or after a second."""
 
     def connection_made(self, transport: Any) -> None:
         transport.write(_respond(503, "server_full", "Too many connections: try again later"))
-        # Closing at once, with the client's request unread, would discard the response.
+        # Closing the connection now, with the request unread, would discard the response.
         if transport.can_write_eof():
             transport.write_eof()
         asyncio.get_running_loop().call_later(_REFUSAL_SECONDS, transport.abort)
@@ -179,7 +179,7 @@ def _error(code: str, message: str, request_id: str) -> tuple[bytes, dict[str, s
 
 
 def _respond(status: int, code: str, message: str) -> bytes:
-    """A whole response, for a connection on which aiohttp has no request yet."""
+    """Return the bytes of a response, for a connection without a complete request."""
     body, headers = _error(code, message, uuid.uuid4().hex)
     headers |= {hdrs.CONTENT_LENGTH: str(len(body)), hdrs.CONNECTION: "close"}
     if status == HTTPStatus.SERVICE_UNAVAILABLE:

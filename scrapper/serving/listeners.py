@@ -1,4 +1,4 @@
-"""What the service listens on: an address, with TLS or without, and a Unix socket."""
+"""What the service listens on: an address, with or without TLS, and a Unix socket."""
 
 import asyncio
 import errno
@@ -27,18 +27,18 @@ log = structlog.get_logger(__name__)
 
 _BACKLOG = 1024
 _MAX_BYTES = 1_000_000
-_SECONDS_BETWEEN_LOOKS = 1.0
-_SECONDS_TO_PROBE = 1.0
+_POLL_SECONDS = 1.0
+_PROBE_SECONDS = 1.0
 
 
 @asynccontextmanager
 async def listening(
     settings: Settings, connect: Callable[[], asyncio.Protocol]
 ) -> AsyncIterator[tuple[str, int]]:
-    """Have *connect* make a protocol for each connection while the block runs; give host and port.
+    """Accept connections while the block runs, with protocols from *connect*; yield host and port.
 
     Raises:
-        SettingsError: an address cannot be used, or the certificate.
+        SettingsError: an address or the certificate cannot be used.
     """
     loop = asyncio.get_running_loop()
     async with AsyncExitStack() as opened:
@@ -65,12 +65,12 @@ async def listening(
 
 
 class Certificate:
-    """A certificate with its key, in two files of PEM that may be renewed at any time.
+    """A certificate and its key, in two PEM files that may be renewed at any time.
 
-    New connections get the newest valid pair; open connections stay.
+    New connections use the latest valid pair. Open connections are not affected.
 
     Raises:
-        SettingsError: the files cannot be read, or do not belong together.
+        SettingsError: the files cannot be read, or do not match.
     """
 
     def __init__(self, certificate: Path, key: Path) -> None:
@@ -78,44 +78,44 @@ class Certificate:
         self._watched = [WatchedFile(path, _digest) for path in self._paths]
         self._unusable = Complaint()
         try:
-            self._stamp = self._look_at_files()
+            self._loaded = self._digests()
             self.context = self._current = load_certificate(*self._paths)
         except (OSError, ValueError) as error:
-            raise SettingsError(f"TLS_CERT_FILE, TLS_KEY_FILE: {_explain(error)}") from None
-        # The callback is called for each handshake, even if the client names no server.
-        self.context.sni_callback = self._use_current
+            raise SettingsError(f"TLS_CERT_FILE, TLS_KEY_FILE: {_describe(error)}") from None
+        # OpenSSL calls this for each handshake, even if the client sends no server name.
+        self.context.sni_callback = self._set_current
 
     @classmethod
     def from_settings(cls, settings: Settings) -> "Certificate | None":
-        """The certificate that *settings* name, if any; blocking."""
+        """Load the certificate that *settings* name, if any; blocking."""
         if settings.tls_cert_file is None or settings.tls_key_file is None:
             return None
         return cls(settings.tls_cert_file, settings.tls_key_file)
 
     def look(self) -> None:
-        """Load the files if they changed; if they cannot be used, the old pair stays. Blocking."""
+        """Reload the files if they changed. If they are unusable, keep the old pair. Blocking."""
         try:
-            stamp = self._look_at_files()
-            if stamp != self._stamp:
+            digests = self._digests()
+            if digests != self._loaded:
                 self._current = load_certificate(*self._paths)
-                self._stamp = stamp
+                self._loaded = digests
                 log.info("certificate renewed")
         except (OSError, ValueError) as error:
-            if self._unusable.is_due(cause := _explain(error)):
+            if self._unusable.is_due(cause := _describe(error)):
                 log.error("certificate unusable: the old one stays", cause=cause)  # noqa: TRY400
         else:
             self._unusable.settle()
 
     async def follow(self) -> None:
-        """Look once a second, until the task is cancelled."""
+        """Reload changed files, checking once a second, until the task is cancelled."""
         while True:
-            await asyncio.sleep(_SECONDS_BETWEEN_LOOKS)
+            await asyncio.sleep(_POLL_SECONDS)
             await asyncio.to_thread(self.look)
 
-    def _look_at_files(self) -> list[str]:
+    def _digests(self) -> list[str]:
         return [watched.content() for watched in self._watched]
 
-    def _use_current(
+    def _set_current(
         self, connection: ssl.SSLObject | ssl.SSLSocket, _name: str | None, _: ssl.SSLContext
     ) -> None:
         connection.context = self._current
@@ -123,18 +123,18 @@ class Certificate:
 
 @contextmanager
 def unix_listener(path: Path, mode: int) -> Iterator[socket.socket]:
-    """A socket at *path* with the permissions *mode*; it is removed after the block.
+    """Listen on a socket at *path* with the permissions *mode*; remove it after the block.
 
-    A socket that a killed process left is replaced.
+    A socket that a killed process left behind is replaced.
 
     Raises:
-        SettingsError: another process listens there, or something else is there.
+        SettingsError: another process listens there, or there is another kind of file.
     """
     with socket.socket(socket.AF_UNIX) as listener:
         try:
             _remove_stale(path)
             listener.bind(str(path))
-            # Nobody can connect before it listens.
+            # No client can connect before listen().
             path.chmod(mode)
             listener.listen(_BACKLOG)
         except OSError as error:
@@ -145,25 +145,25 @@ def unix_listener(path: Path, mode: int) -> Iterator[socket.socket]:
         try:
             yield listener
         finally:
-            # A process that was started meanwhile may have put its own socket there.
+            # A process that was started in the meantime may have replaced the socket with its own.
             if identity(path) == ours:
                 path.unlink(missing_ok=True)
 
 
 def _remove_stale(path: Path) -> None:
-    """Remove the socket at *path* on which nobody listens any more.
+    """Remove the socket at *path* if no process listens on it any more.
 
     Raises:
-        OSError: something else is there.
+        OSError: a process listens on it, or there is another kind of file.
     """
     try:
         status = path.lstat()
     except FileNotFoundError:
         return
     if not stat.S_ISSOCK(status.st_mode):
-        raise OSError(errno.EEXIST, "a file that is not a socket is there")
+        raise OSError(errno.EEXIST, "there is a file that is not a socket")
     with socket.socket(socket.AF_UNIX) as probe:
-        probe.settimeout(_SECONDS_TO_PROBE)
+        probe.settimeout(_PROBE_SECONDS)
         try:
             probe.connect(str(path))
         except (ConnectionRefusedError, FileNotFoundError):
@@ -173,10 +173,10 @@ def _remove_stale(path: Path) -> None:
 
 
 def tcp_listener(host: str, port: int, setting: str = "PORT") -> socket.socket:
-    """A socket that listens on *port*, which *setting* names.
+    """Return a socket that listens on *port*, whose *setting* is named in errors.
 
     Raises:
-        SettingsError: nothing can listen there.
+        SettingsError: the address cannot be used.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
@@ -191,5 +191,5 @@ def _digest(path: Path) -> str:
     return sha256(read_file(path, _MAX_BYTES)).hexdigest()
 
 
-def _explain(error: OSError | ValueError) -> str:
+def _describe(error: OSError | ValueError) -> str:
     return f"{error.filename}: {error.strerror}" if isinstance(error, OSError) else str(error)

@@ -43,14 +43,14 @@ _FILES = ("/media", "/download")
 _CHEAP_CHANGES = (bulk_change, cancel_job, delete_post, keep_post, release_post)
 _BY_URL = "/download"
 _READING = (hdrs.METH_GET, hdrs.METH_HEAD)
-_READS_A_TOKEN = 10
-# A wrong key costs ten tokens in all, so that guessing ends soon.
+_READS_PER_TOKEN = 10
+# A wrong key costs ten tokens in total, to slow down guessing.
 _PENALTIES = {401: 9}
-# These middlewares refuse requests by exceptions, which only `errors` turns into JSON.
-_RAISING = ("browser_guard", "body_size", "rate_limit", "api_key")
-_COSTS_OF_LEAVING_OUT = {
-    "request_context": "requests have no ID, no line in the log, and X-Forwarded-For is ignored",
-    "errors": "errors are not JSON, and all of Instagram's refusals are a 500",
+# These middlewares raise exceptions to refuse requests; only `errors` turns those into JSON.
+_REFUSE_BY_EXCEPTION = ("browser_guard", "body_size", "rate_limit", "api_key")
+_RISKS_WITHOUT = {
+    "request_context": "requests have no ID and no access log, and X-Forwarded-For is ignored",
+    "errors": "errors are not JSON, and every refusal by Instagram is a 500",
     "browser_guard": "pages of other sites can use the service through a visitor's browser",
     "rate_limit": "clients may send as many requests as they like",
     "body_size": "bodies may be up to 1 MiB, regardless of MAX_JSON_BODY_BYTES",
@@ -62,7 +62,7 @@ Make = Callable[[], Iterable[Middleware]]
 
 
 def path_names(settings: Settings) -> tuple[str, ...]:
-    """The middlewares that the settings put into the request path, by name, outermost first."""
+    """Return the names of the middlewares in the request path, outermost first."""
     return (*settings.middlewares, *settings.extra_middlewares)
 
 
@@ -70,9 +70,9 @@ def check_path(settings: Settings, *, keyed: bool) -> None:
     """Check that the request path of *settings* is safe.
 
     Raises:
-        SettingsError: the path has an entry twice; or, unless ``MIDDLEWARES_UNCHECKED`` is set, the
-            service is *keyed* and ``api_key`` is missing, or ``errors`` comes after a middleware
-            that refuses requests by exceptions.
+        SettingsError: the path has an entry twice. Unless ``MIDDLEWARES_UNCHECKED`` is set, also:
+            the service is *keyed* and ``api_key`` is missing, or ``errors`` comes after a
+            middleware that raises exceptions to refuse requests.
     """
     names = path_names(settings)
     twice = sorted({name for name in names if names.count(name) > 1})
@@ -80,40 +80,40 @@ def check_path(settings: Settings, *, keyed: bool) -> None:
         raise SettingsError(f"MIDDLEWARES: {', '.join(twice)} is listed twice")
     if settings.middlewares_unchecked:
         return
-    how = "; MIDDLEWARES_UNCHECKED=1 allows it"
+    override = "; MIDDLEWARES_UNCHECKED=1 allows it"
     if keyed and "api_key" not in names:
         raise SettingsError(
-            f"MIDDLEWARES: api_key is missing, but a key is set, or AUTH_PROXIES{how}"
+            f"MIDDLEWARES: api_key is missing, but a key or AUTH_PROXIES is set{override}"
         )
     if "errors" in names:
-        outside = [name for name in names[: names.index("errors")] if name in _RAISING]
+        outside = [name for name in names[: names.index("errors")] if name in _REFUSE_BY_EXCEPTION]
         if outside:
             raise SettingsError(
                 f"MIDDLEWARES: errors must come before {', '.join(outside)}, or their "
-                f"refusals are not JSON{how}"
+                f"refusals are not JSON{override}"
             )
 
 
 def weak_spots(settings: Settings, *, keyed: bool) -> Iterator[str]:
-    """Warnings for the operator about the request path of *settings*, one sentence each."""
+    """Yield warnings for the operator about the request path of *settings*, a sentence each."""
     names = path_names(settings)
-    for name, cost in _COSTS_OF_LEAVING_OUT.items():
+    for name, risk in _RISKS_WITHOUT.items():
         if name not in names:
-            yield f"without {name}, {cost}"
+            yield f"without {name}, {risk}"
     if keyed and "api_key" not in names:
         yield "without api_key, everybody can use the service"
     for name in names[: names.index("errors")] if "errors" in names else ():
         if ":" in name:
-            yield f"{name} is outside of errors: an exception that it raises becomes plain text"
+            yield f"{name} is outside errors: an exception that it raises becomes plain text"
     for address in sorted(gateways().intersection(settings.auth_proxies)):
         yield (
-            f"{address} of AUTH_PROXIES is a gateway of this machine: connections to a port that "
-            "Docker publishes may come from it, whoever opened them"
+            f"{address} in AUTH_PROXIES is a gateway of this machine: any connection to a port "
+            "that Docker publishes may come from this address"
         )
     if "rate_limit" in names and "api_key" in names[: names.index("rate_limit")]:
-        yield "with rate_limit inside of api_key, guesses of the key cost no tokens"
+        yield "with rate_limit inside api_key, guessing the key costs no tokens"
     if "rate_limit" in names and "request_context" in names[names.index("rate_limit") :]:
-        yield "with request_context inside of rate_limit, a proxy's clients share one bucket"
+        yield "with request_context inside rate_limit, all clients of a proxy share one bucket"
 
 
 def request_path(
@@ -122,31 +122,32 @@ def request_path(
     own: Mapping[str, Make],
     of_plugins: Iterable[tuple[str, object]],
 ) -> Iterator[Middleware]:
-    """The middlewares in the order of *settings*, outermost first.
+    """Yield the middlewares in the order of *settings*, outermost first.
 
-    *own* makes those of this service, by name. Those *of_plugins*, each with its plugin's name,
-    come last. A user's own factory takes nothing, or *app* and the settings without secrets.
+    *own* maps the names of this service's middlewares to functions that create them. Those
+    *of_plugins*, each with its plugin's name, come last. A user's own factory takes no arguments,
+    or *app* and the settings without secrets.
 
     Raises:
-        SettingsError: a user's own factory failed.
+        SettingsError: a user's own factory failed, or something is not a middleware.
     """
     for name in path_names(settings):
         if name in own:
             yield from own[name]()
         else:
-            yield _made_by_user(name, app, settings)
+            yield _from_user(name, app, settings)
     for plugin, made in of_plugins:
         if not _is_middleware(made):
             raise SettingsError(f"plugin {plugin}: {made!r} is not a middleware")
         yield made
 
 
-def _made_by_user(name: str, app: web.Application, settings: Settings) -> Middleware:
+def _from_user(name: str, app: web.Application, settings: Settings) -> Middleware:
     setting = "EXTRA_MIDDLEWARES" if name in settings.extra_middlewares else "MIDDLEWARES"
     try:
         factory = resolve_name(name)
         made = factory(*_arguments(factory, app, settings.without_secrets()))
-    # A user's own factory may raise anything, or end the process.
+    # A user's own factory may raise anything, even SystemExit.
     except (Exception, SystemExit) as error:
         raise SettingsError(f"{setting}: {name!r} failed: {error!r}") from error
     if not _is_middleware(made):
@@ -155,12 +156,12 @@ def _made_by_user(name: str, app: web.Application, settings: Settings) -> Middle
 
 
 def _is_middleware(made: object) -> TypeGuard[Middleware]:
-    """Whether *made* is a middleware of aiohttp, marked by ``web.middleware``."""
+    """Return whether *made* is an aiohttp middleware, decorated with ``web.middleware``."""
     return callable(made) and getattr(made, "__middleware_version__", 0) == 1
 
 
 def _arguments(factory: Factory, *offered: Any) -> tuple[Any, ...]:
-    """*offered*, or nothing if *factory* takes no arguments."""
+    """Return *offered*, or an empty tuple if *factory* takes no arguments."""
     try:
         signature = inspect.signature(factory)
     # Some built-in functions have no signature to read.
@@ -174,12 +175,12 @@ def _arguments(factory: Factory, *offered: Any) -> tuple[Any, ...]:
 
 
 class OwnMiddlewares:
-    """Makes each of this service's middlewares, for the path that the settings describe."""
+    """Creates this service's own middlewares according to the settings."""
 
     def __init__(
         self,
         settings: Settings,
-        measured: Metrics,
+        metrics: Metrics,
         *,
         fleet: "Fleet | None",
         keys: ApiKeys,
@@ -188,7 +189,7 @@ class OwnMiddlewares:
         base_path: BasePath,
     ) -> None:
         self._settings = settings
-        self._measured = measured
+        self._metrics = metrics
         self._fleet = fleet
         self._keys = keys
         self._sessions = sessions
@@ -196,19 +197,19 @@ class OwnMiddlewares:
         self._base_path = base_path
 
     def request_context(self) -> Iterator[Middleware]:
-        """IDs, clients' addresses, access lines."""
+        """Create the middleware for request IDs, clients' addresses and the access log."""
         yield request_context(trusted_proxies=self._settings.proxies)
 
     def metrics(self) -> Iterator[Middleware]:
-        """The histogram of requests."""
-        yield metrics(self._measured.registry)
+        """Create the middleware that counts and times requests."""
+        yield metrics(self._metrics.registry)
 
     def errors(self) -> Iterator[Middleware]:
-        """JSON instead of exceptions."""
+        """Create the middleware that turns exceptions into JSON."""
         yield errors(RESPONSES, request_id=REQUEST_ID, more_headers=HEADERS)
 
     def browser_guard(self) -> Iterator[Middleware]:
-        """Refuses pages of other sites."""
+        """Create the middleware that refuses pages of other sites."""
         own_path = self._base_path.own_path
         yield browser_guard(
             hosts=self._hosts(),
@@ -218,20 +219,21 @@ class OwnMiddlewares:
         )
 
     def body_size(self) -> Iterator[Middleware]:
-        """Refuses large bodies."""
+        """Create the middleware that refuses large bodies."""
         yield body_size(self._settings.max_json_body_bytes, by_path=self._larger_bodies())
 
     def rate_limit(self) -> Iterator[Middleware]:
-        """Three buckets per client: one for work, and larger ones for reads and files.
+        """Create three buckets per client: one for work, and larger ones for reads and files.
 
-        With one bucket, listing previews or polling a job would use up the tokens for downloads.
+        With a single bucket, listing previews or polling a job would use up the tokens for
+        downloads.
         """
-        most = self._settings.rate_limit_max_requests
-        if not most:
+        max_requests = self._settings.rate_limit_max_requests
+        if not max_requests:
             return
-        yield self._bucket("work", most, own_limit=self._own_limit, cost=tokens_of_a_batch)
+        yield self._bucket("work", max_requests, own_limit=self._own_limit, cost=tokens_of_a_batch)
         for name in ("reads", "files"):
-            size = most * _READS_A_TOKEN
+            size = max_requests * _READS_PER_TOKEN
             yield self._bucket(name, size, own_limit=self._own_larger_limit)
 
     def _bucket(self, name: Bucket, size: int, **options: Any) -> Middleware:
@@ -243,24 +245,24 @@ class OwnMiddlewares:
             name=f"scrapper:{name}",
             penalties=_PENALTIES,
             exempt=lambda request: self._bucket_of(request) != name,
-            on_refusal=self._measured.rejections.labels(name).inc,
+            on_refusal=self._metrics.rejections.labels(name).inc,
             **options,
         )
 
     def api_key(self) -> Iterator[Middleware]:
-        """Demands a key, if one is set."""
+        """Create the middleware that demands a key, if one is set."""
         if self._keys.needed:
             yield api_key(
                 self._keys.names,
                 exempt=self._is_free,
-                stands_in=self._stands_in,
-                on_admission=_name,
+                stands_in=self._signed_in_name,
+                on_admission=_bind_name,
             )
 
     async def _own_limit(self, request: web.Request) -> tuple[str, int] | None:
-        """The bucket of the request's key, if the key has one; a session uses that of its key.
+        """Return the bucket of the request's or its session's key, if the key has its own limit.
 
-        Each person that a proxy signs in has a bucket, since all have the proxy's address.
+        Each user that a proxy signs in has a bucket, because they all have the proxy's address.
         """
         sender = await sender_of(request)
         if isinstance(sender, Key):
@@ -269,25 +271,25 @@ class OwnMiddlewares:
 
     async def _own_larger_limit(self, request: web.Request) -> tuple[str, int] | None:
         if request.match_info.handler is thumbnail and await self._is_admitted(request):
-            # A gallery loads thousands of thumbnails.
+            # No limit, because a gallery loads thousands of thumbnails.
             return "", 0
         own = await self._own_limit(request)
-        return own and (own[0], own[1] * _READS_A_TOKEN)
+        return own and (own[0], own[1] * _READS_PER_TOKEN)
 
     async def _is_admitted(self, request: web.Request) -> bool:
         return not self._keys.needed or await sender_of(request) is not None
 
-    async def _stands_in(self, request: web.Request) -> str | None:
-        """The name of the request's session, or of the person that a proxy signed in."""
+    async def _signed_in_name(self, request: web.Request) -> str | None:
+        """Return the name of the key of the request's session, or of the signed-in user."""
         key = await self._sessions.key_of(request)
         return key.name if key else self._proxy.name_of(request)
 
     def _is_free(self, request: web.Request) -> bool:
-        """Whether the request needs no key and costs no token."""
+        """Return whether the request needs no key and costs no token."""
         return self._base_path.own_path(request) in _FREE_PATHS
 
     def _bucket_of(self, request: web.Request) -> Bucket | None:
-        """Which bucket the request takes tokens from; None if it is free."""
+        """Return which bucket the request takes tokens from, or None if it is free."""
         path = self._base_path.own_path(request)
         if self._is_free(request):
             return None
@@ -300,14 +302,14 @@ class OwnMiddlewares:
         return "reads" if request.match_info.handler in _CHEAP_CHANGES else "work"
 
     def _makes_files(self, request: web.Request) -> bool:
-        """Whether a GET causes work: a download from Instagram, or a conversion."""
+        """Return whether a GET causes a download from Instagram, or a conversion."""
         path, asked = self._base_path.own_path(request), request.query.keys()
         if path == _BY_URL:
             return "shortcodes" not in asked or not asked.isdisjoint(("url", "link"))
         return path.startswith(_BY_URL) and not asked.isdisjoint(CONVERSION_NAMES)
 
     def _hosts(self) -> Sequence[str] | None:
-        """The names that the service answers under; None: all. A key prevents rebinding."""
+        """Return the allowed host names, or None for all, because a key prevents rebinding."""
         allowed = self._settings.allowed_hosts
         return None if self._keys.needed and not allowed else allowed
 
@@ -318,7 +320,7 @@ class OwnMiddlewares:
         return f"{advice}, or set API_KEY: with a key, the service answers under every name."
 
     def _larger_bodies(self) -> Mapping[str, int]:
-        """Bytes of the largest body, for paths that take larger ones than others."""
+        """Return the limits in bytes of paths that take larger bodies than the others."""
         settings = self._settings
         batch = MOST_URLS * (settings.max_url_length + 16) + MAX_WEBHOOK_LENGTH + 128
         sizes = {
@@ -333,6 +335,6 @@ class OwnMiddlewares:
         }
 
 
-def _name(key: str) -> None:
-    """Put the name of the request's key into its log lines."""
+def _bind_name(key: str) -> None:
+    """Add the name of the request's key to its log lines."""
     bind_contextvars(key=key)

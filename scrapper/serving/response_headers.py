@@ -20,22 +20,22 @@ HEADERS: Mapping[str, str] = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
-"""These make browsers trust the content type, show nothing inside another site's page, and store
-nothing. ``Strict-Transport-Security`` is up to the proxy that does TLS."""
+"""These make browsers trust the content type, never show a response inside another site's page,
+and store nothing. ``Strict-Transport-Security`` is up to the proxy that terminates TLS."""
 
 _HEADERS = CIMultiDict(HEADERS)
 
 
 async def add_headers(request: web.Request, response: web.StreamResponse) -> None:
-    """A handler for ``on_response_prepare`` that adds the headers that a response lacks.
+    """Add the missing headers to a response; a handler for ``on_response_prepare``.
 
-    Unlike a middleware it also sees responses that handlers send themselves, such as streams;
-    these get their ``X-Request-ID`` here.
+    Unlike a middleware, it can change responses that handlers send themselves, such as streams,
+    which get their ``X-Request-ID`` here.
     """
     headers = response.headers
     headers[hdrs.SERVER] = HEADERS[hdrs.SERVER]
     if response.status >= HTTPStatus.BAD_REQUEST:
-        # Browsers must not store an error, such as aiohttp's for a wrong range, as the file.
+        # Browsers must not store an error, such as aiohttp's for an invalid range, as the file.
         headers[hdrs.CACHE_CONTROL] = HEADERS[hdrs.CACHE_CONTROL]
     headers.merge(_HEADERS)
     if REQUEST_ID in request:

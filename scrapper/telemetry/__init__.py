@@ -1,1 +1,1 @@
-"""What operators see of the service: logs, metrics and traces."""
+"""Logs, metrics and traces."""

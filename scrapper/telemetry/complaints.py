@@ -1,4 +1,4 @@
-"""Logs a repeated complaint once."""
+"""Log messages that are not repeated while their cause stays the same."""
 
 import math
 import time
@@ -7,7 +7,7 @@ __all__ = ["Complaint"]
 
 
 class Complaint:
-    """A complaint that is due if it is new, has another cause, or was logged *seconds* ago."""
+    """A message to log if it is new, its cause changed, or it was logged *seconds* ago."""
 
     def __init__(self, seconds: float = math.inf) -> None:
         self._seconds = seconds
@@ -15,7 +15,7 @@ class Complaint:
         self._again_at = -math.inf
 
     def is_due(self, cause: object = "") -> bool:
-        """Whether to log the complaint now; it counts as logged then."""
+        """Return whether to log the message now; if so, it counts as logged."""
         now = time.monotonic()
         if str(cause) == self._cause and now < self._again_at:
             return False
@@ -23,5 +23,5 @@ class Complaint:
         return True
 
     def settle(self) -> None:
-        """Note that the fault is over."""
+        """Reset this when the fault is over, so that the next message is logged at once."""
         self._again_at = -math.inf

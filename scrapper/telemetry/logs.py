@@ -1,4 +1,4 @@
-"""Logs: one JSON object a line, from structlog's loggers and Python's own."""
+"""Logs of structlog's and the standard library's loggers, as one JSON object per line."""
 
 import io
 import json
@@ -25,26 +25,26 @@ __all__ = ["Scrubber", "logs_to", "merged"]
 _QUERY = re.compile(r"\?[\w.%~+-]+=[^\s\"'<>)\\]*")
 _BACKLOG_LINES = 10_000
 _GATHER_SECONDS = 0.02
-_DEEPEST = 8
-# A shorter secret may be an ordinary word.
-_SAFE_LENGTH = 8
-# No letter or digit precedes a token, unless it ends an escape, as in %3A or \n.
+_MAX_DEPTH = 8
+# Shorter secrets may be ordinary words.
+_LONG_SECRET_LENGTH = 8
+# A letter or digit before a token must be the end of an escape, such as %3A or \n.
 _BEFORE = (
     r"(?:(?<![A-Za-z0-9])|(?<=%[0-9A-Fa-f]{2})|(?<=%25[0-9A-Fa-f]{2})|(?<=\\[abfnrtv])"
     r"|(?<=\\x[0-9a-f]{2})|(?<=\\u[0-9a-f]{4}))"
 )
 _AFTER = r"(?![A-Za-z0-9])"
 _NUMBERS = (int, float, datetime, type(None))
-_UNTOUCHED = frozenset({"level", "timestamp"})
+_UNSCRUBBED = frozenset({"level", "timestamp"})
 
 
 class Scrubber:
-    """Removes *secrets* and the queries of URLs from what is logged, before it is rendered.
+    """Removes *secrets* and the queries of URLs from log events, before they are rendered.
 
-    A secret is removed wherever it is a token of its own, plain or percent-encoded. *more*
-    returns secrets that appear later; whenever it returns a new tuple, those are removed as well.
-    The query of a CDN URL is its signature: whoever has it may download the file. Errors of
-    requests and Instaloader quote such URLs in full.
+    A secret is removed wherever it is a whole token, plain or percent-encoded. *more* returns
+    secrets that become known later. When they change, it must return a new tuple. The query of a
+    CDN URL is its signature, with which anyone can download the file, and the errors of requests
+    and Instaloader contain such URLs in full.
     """
 
     def __init__(
@@ -56,43 +56,43 @@ class Scrubber:
         self._known: list[tuple[str, bool]] = []
 
     def follow(self, secrets: Iterable[str], more: Callable[[], tuple[str, ...]]) -> None:
-        """Remove *secrets* from now on, and those that *more* returns."""
+        """Add *secrets*, and replace the source of later secrets with *more*."""
         self._fixed, self._more, self._added = (*self._fixed, *secrets), more, None
 
     def event(self, event: EventDict, *, constant: bool) -> EventDict:
-        """The values of *event*, without secrets.
+        """Return *event* without secrets.
 
-        If the event's text is a *constant* of the code, short secrets stay in it.
+        If the event's text is a *constant* in the code, short secrets are not removed from it.
         """
-        self._look()
-        # Most events hold no secret, and one search through the whole takes a third of the time.
+        self._refresh()
+        # Most events contain no secrets. Searching the joined texts takes a third of the time.
         texts = [value for value in event.values() if not isinstance(value, _NUMBERS)]
         if all(isinstance(text, str) for text in texts):
             whole = _plain("\0".join(texts))
-            if "?" not in whole and not any(it in whole for it, _ in self._known):
+            if "?" not in whole and not any(secret in whole for secret, _ in self._known):
                 return event
         return {
             str(name): value
-            if name in _UNTOUCHED
+            if name in _UNSCRUBBED
             else self._scrubbed(value, short=not constant or name != "event")
             for name, value in event.items()
         }
 
     def text(self, text: str, *, short: bool = True) -> str:
-        """The *text* without secrets; short secrets stay if *short* is false."""
-        self._look()
+        """Return *text* without secrets, or if *short* is false, without the long ones."""
+        self._refresh()
         plain = _plain(text)
         for secret, is_short in self._known:
             if secret in plain and (short or not is_short):
                 text = _pattern(secret).sub("[secret]", text)
         return _QUERY.sub("?[scrubbed]", text) if "?" in text else text
 
-    def _look(self) -> None:
+    def _refresh(self) -> None:
         if (now := self._more()) is not self._added:
             self._added = now
             known = {_plain(secret) for secret in (*self._fixed, *now)} - {""}
             by_length = sorted(known, key=len, reverse=True)
-            self._known = [(secret, len(secret) < _SAFE_LENGTH) for secret in by_length]
+            self._known = [(secret, len(secret) < _LONG_SECRET_LENGTH) for secret in by_length]
 
     def _scrubbed(self, value: Any, *, short: bool, depth: int = 0) -> Any:
         if isinstance(value, str):
@@ -100,15 +100,15 @@ class Scrubber:
         if isinstance(value, _NUMBERS):
             return value
         deeper = partial(self._scrubbed, short=short, depth=depth + 1)
-        if isinstance(value, Mapping) and depth < _DEEPEST:
+        if isinstance(value, Mapping) and depth < _MAX_DEPTH:
             return {self.text(str(name)): deeper(inner) for name, inner in value.items()}
-        if isinstance(value, (list, tuple, set, frozenset)) and depth < _DEEPEST:
+        if isinstance(value, (list, tuple, set, frozenset)) and depth < _MAX_DEPTH:
             return [deeper(inner) for inner in value]
         return self.text(repr(value), short=short)
 
 
 def _plain(text: str) -> str:
-    """The *text* with neither percent-encoding nor backslashes, which is quick to search."""
+    """Return *text* without percent-encoding and backslashes, which is quick to search."""
     for _ in range(3):
         if "%" not in text:
             break
@@ -118,7 +118,7 @@ def _plain(text: str) -> str:
 
 @lru_cache(maxsize=100)
 def _pattern(secret: str) -> re.Pattern[str]:
-    """A pattern that finds a *secret*, as :func:`_plain` gives it, in any encoding."""
+    """Return a pattern that finds a *secret*, in the form of :func:`_plain`, in any encoding."""
     return re.compile(_BEFORE + "".join(map(_character, secret)) + _AFTER)
 
 
@@ -129,18 +129,18 @@ def _character(character: str) -> str:
 
 
 def merged(*sources: Callable[[], tuple[str, ...]]) -> Callable[[], tuple[str, ...]]:
-    """The secrets of all *sources* as one tuple, which stays the same object until one changes."""
+    """Combine *sources* of secrets into one, which returns the same tuple until one changes."""
     known: list[tuple[str, ...]] = []
-    together: tuple[str, ...] = ()
+    joined: tuple[str, ...] = ()
 
     def current() -> tuple[str, ...]:
-        nonlocal known, together
+        nonlocal known, joined
         now = [source() for source in sources]
         if now != known:
-            together = tuple(chain.from_iterable(now))
-        # Comparing a tuple with itself is free, comparing it with an equal one is not.
+            joined = tuple(chain.from_iterable(now))
+        # Comparing a tuple with itself is free, unlike comparing it with an equal one.
         known = now
-        return together
+        return joined
 
     return current
 
@@ -149,7 +149,7 @@ def _to_json(data: Any, default: Callable[[Any], Any] = repr) -> str:
     try:
         return orjson.dumps(data, default, orjson.OPT_UTC_Z).decode()
     except TypeError:
-        # A path may hold bytes that are not UTF-8; Python keeps them as lone surrogates.
+        # A path may contain bytes that are not UTF-8, which Python decodes as lone surrogates.
         return json.dumps(data, default=lambda value: _iso(value) or default(value))
 
 
@@ -158,21 +158,21 @@ def _iso(value: Any) -> str | None:
 
 
 def _add_time(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    # orjson takes a fraction of the time of structlog's TimeStamper.
+    # Formatted by orjson, which takes a fraction of the time of structlog's TimeStamper.
     event["timestamp"] = datetime.now(UTC)
     return event
 
 
 class _BackgroundWriter:
-    """Writes lines to *stream* in a thread of its own, many at a time.
+    """Writes lines to *stream* in batches, in its own thread.
 
-    A collector that does not read its pipe must not block the event loop. While the backlog is
-    full, lines are dropped; once there is room, their number is logged.
+    So a log collector that does not read its pipe cannot block the event loop. While the backlog
+    is full, lines are dropped. Their number is logged once there is room again.
     """
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
-        # An ASCII stream must not fail at the first other character.
+        # Otherwise an ASCII stream would fail at the first other character.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
         self._lines: deque[str] = deque()
@@ -191,10 +191,10 @@ class _BackgroundWriter:
             self._wake.set()
 
     def flush(self) -> None:
-        """Do nothing: the thread flushes what it writes."""
+        """Do nothing, because the thread flushes after each batch."""
 
     def close(self) -> None:
-        """Write the waiting lines, within 5 s."""
+        """Write the remaining lines, for at most 5 s."""
         self._closed = True
         self._wake.set()
         self._thread.join(timeout=5)
@@ -203,8 +203,8 @@ class _BackgroundWriter:
         while not self._closed or self._lines:
             self._wake.wait()
             if not self._closed:
-                # One wake-up and one write for many lines: each takes the interpreter's
-                # lock from the loop.
+                # Collect lines for one write, because each wake-up takes the interpreter's lock
+                # from the event loop.
                 time.sleep(_GATHER_SECONDS)
             self._wake.clear()
             self._write_backlog()
@@ -214,8 +214,8 @@ class _BackgroundWriter:
         try:
             self._stream.write("".join(lines))
             self._stream.flush()
-        # The disk may be full, or the reader gone, or the stream broken in any other way: the
-        # service goes on without these lines, and the next ones may get through.
+        # The disk may be full, the reader gone, or the stream broken in some other way. The service
+        # drops these lines and continues, because the next ones may succeed.
         except Exception:  # noqa: BLE001
             self._dropped += len(lines)
             return
@@ -233,14 +233,14 @@ def logs_to(
     scrubber: Scrubber | None = None,
     processors: Iterable[Processor] = (),
 ) -> Iterator[None]:
-    """Send all logs to *stream* while the block runs, from *level* on.
+    """Write all logs of at least *level* to *stream* while the block runs.
 
-    *style* is ``json``: one object a line with ``timestamp`` (ISO 8601, UTC), ``level``,
-    ``event``, the bound context such as ``request_id``, and ``exception`` with a traceback; or
-    ``console``, for people. Further *processors* may add to each line. Warnings and the records
-    of :mod:`logging` are written in the same form. The *scrubber* removes secrets.
+    *style* is ``json`` or ``console``, which is easier to read. With ``json``, each line is an
+    object with ``timestamp`` (ISO 8601, UTC), ``level``, ``event``, the bound context such as
+    ``request_id``, and ``exception`` with a traceback. *processors* may add to each line. Warnings
+    and the records of :mod:`logging` have the same format. The *scrubber* removes secrets.
     """
-    # Below the level of errors, urllib3 quotes signed URLs, and headers with new cookies.
+    # Below ERROR, urllib3 logs signed URLs, and headers with new cookies.
     logging.getLogger("urllib3").setLevel(logging.ERROR)
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,

@@ -1,6 +1,6 @@
 """Prometheus metrics of scrapes, sweeps, limits and connections.
 
-No label holds anything that a client sends: all values are names from this code.
+Labels never contain anything that clients send. All of their values are names from this code.
 """
 
 import time
@@ -21,7 +21,7 @@ _FETCH_BUCKETS = (0.25, 0.5, 1, 2, 4, 8, 15, 30, 60, 120)
 
 
 class Metrics:
-    """The service's own metrics, in a registry of their own, with those of the process."""
+    """The metrics of the service and of its process, in a registry of their own."""
 
     def __init__(self) -> None:
         self.registry = registry = prometheus.CollectorRegistry()
@@ -39,12 +39,12 @@ class Metrics:
         )
         self._fetches = prometheus.Histogram(
             "scrape_fetch_duration_seconds",
-            "Downloads, from when they have a thread; by outcome: ok, or the error",
+            "Downloads, from when they have a thread, by outcome: ok, or the error",
             ["outcome"],
             buckets=_FETCH_BUCKETS,
             registry=registry,
         )
-        _begin(self._fetches, "ok", "InstagramChanged", "RateLimited", "ChallengeRequired")
+        _create_series(self._fetches, "ok", "InstagramChanged", "RateLimited", "ChallengeRequired")
         self.instagram_requests = counter(
             "instagram_requests",
             "Requests for metadata, by source and outcome: ok, or the reason of the refusal",
@@ -69,19 +69,19 @@ class Metrics:
             "Requests refused because a bucket was empty, by bucket",
             ["bucket"],
         )
-        _begin(self.rejections, "work", "reads", "files")
+        _create_series(self.rejections, "work", "reads", "files")
         self.sweeps = counter(
             "library_sweeps",
             "Sweeps, by outcome: ok, failed, or skipped: the clock is in doubt",
             ["outcome"],
         )
-        _begin(self.sweeps, "ok", "failed", "skipped")
+        _create_series(self.sweeps, "ok", "failed", "skipped")
         self.webhooks = counter(
             "webhooks",
             "Attempts to deliver a webhook, by outcome: delivered, failed, or given_up",
             ["outcome"],
         )
-        _begin(self.webhooks, "delivered", "failed", "given_up")
+        _create_series(self.webhooks, "delivered", "failed", "given_up")
         self.plugin_calls = counter(
             "plugin_calls",
             "Calls of plugins, by hook and outcome: ok, failed, or given_up",
@@ -102,11 +102,11 @@ class Metrics:
         )
 
     def before_reading(self, count: Callable[[], Awaitable[None]]) -> None:
-        """Call *count* whenever the metrics are about to be read."""
+        """Call *count* before each read of the metrics."""
         self._counts.append(count)
 
     async def count(self) -> None:
-        """Update what is counted only when somebody reads it."""
+        """Update the metrics that are computed only when they are read."""
         for count in self._counts:
             await count()
 
@@ -115,19 +115,19 @@ class Metrics:
         self.instagram_requests.labels(source, outcome).inc()
 
     def follow_pace(self, allowed: Mapping[str, Callable[[], float]]) -> None:
-        """Export what the function of each login state in *allowed* returns."""
+        """Export the pace of each login state, which the functions in *allowed* return."""
         for login, value in allowed.items():
             self.instagram_pace.labels(login).set_function(value)
 
     def follow_login(self, current: Callable[[], str], states: Iterable[str]) -> None:
-        """Export the state of the login that *current* returns, one of *states*."""
+        """Export the state of the login, which *current* returns; it is one of *states*."""
         for state in states:
             is_current = partial(lambda one: float(current() == one), state)
             self.instagram_login.labels(state).set_function(is_current)
 
     @contextmanager
     def fetching(self) -> Iterator[None]:
-        """Count and time the download inside the block, by its outcome."""
+        """Count and time the download inside the block, by outcome."""
         started, outcome = time.perf_counter(), "ok"
         try:
             yield
@@ -138,7 +138,7 @@ class Metrics:
             self._fetches.labels(outcome).observe(time.perf_counter() - started)
 
 
-def _begin(metric: prometheus.Counter | prometheus.Histogram, *values: str) -> None:
-    """Create the series that alerts use: a series born with its first event never increases."""
+def _create_series(metric: prometheus.Counter | prometheus.Histogram, *values: str) -> None:
+    """Create series at 0 for alerts, which do not see an increase if a series starts at 1."""
     for value in values:
         metric.labels(value)

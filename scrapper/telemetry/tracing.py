@@ -1,7 +1,7 @@
-"""OpenTelemetry traces, for those who install ``requirements/otel.txt`` and switch them on.
+"""OpenTelemetry traces, which are off by default and need ``requirements/otel.txt``.
 
-OpenTelemetry's own variables set everything else, such as
-``OTEL_EXPORTER_OTLP_ENDPOINT`` and ``OTEL_SERVICE_NAME``.
+They are configured by OpenTelemetry's own variables, such as ``OTEL_EXPORTER_OTLP_ENDPOINT`` and
+``OTEL_SERVICE_NAME``.
 """
 
 import os
@@ -20,11 +20,11 @@ _WITH_QUERY = ("http.url", "http.target", "url.full", "url.query")
 
 @contextmanager
 def tracing(exporter: str) -> Iterator[list[Processor]]:
-    """Trace the requests of applications made in the block, and send the spans by *exporter*.
+    """Trace the requests of applications created in the block, and send the spans by *exporter*.
 
-    *exporter* is ``otlp`` or ``none``. The block gets processors for structlog, which add
-    ``trace_id`` and ``span_id`` in hex to the lines about a traced request. A span never has the
-    query of a URL, which may hold secrets.
+    *exporter* is ``otlp`` or ``none``. This yields processors for structlog, which add ``trace_id``
+    and ``span_id`` in hex to the log lines of traced requests. Spans never contain the queries of
+    URLs, which may contain secrets.
 
     Raises:
         SettingsError: OpenTelemetry's packages are not installed.

@@ -1,4 +1,4 @@
-"""Several keys with names: who may come in, with which limit, and what the log says."""
+"""Several named keys: access, limits and the log."""
 
 import asyncio
 from pathlib import Path
@@ -11,7 +11,7 @@ FILE = "# who may\n\nalice:a-key-of-alice\nbob:b-key-of-bob:3\n"
 
 
 @both_modes
-async def test_each_key_has_its_own_limit_or_its_address_s(
+async def test_each_key_has_its_own_limit_or_the_default(
     instagram: StandIn, start_service: StartService, tmp_path: Path
 ) -> None:
     path = tmp_path / "keys"
@@ -42,7 +42,7 @@ def test_the_log_names_the_key_without_its_value(
     with Service(media_root, environment) as service:
         service.headers["Authorization"] = "Bearer tiny-key"
         assert service.get("/posts").status_code == 200
-        # The cookie of a session goes on where the key is left out.
+        # Without the key, the cookie of a session is enough.
         assert service.post("/session", {}).status_code == 204
         del service.headers["Authorization"]
         assert service.get("/posts").status_code == 200

@@ -39,14 +39,16 @@ async def test_urls_have_the_prefix_and_both_kinds_of_proxy_work(
     assert (await client.get(f"{prefix}/posts")).status == 401
 
 
-async def test_prefix_without_a_slash_leads_to_the_page(start_service: StartService) -> None:
+async def test_the_prefix_without_a_slash_redirects_to_the_page(
+    start_service: StartService,
+) -> None:
     client = await start_service(BASE_PATH="/saved", API_KEY="a-key-of-the-tests")
     async with client.get("/saved?post=abcde", allow_redirects=False) as response:
         assert (response.status, response.headers["Location"]) == (302, "/saved/?post=abcde")
 
 
 @pytest.mark.parametrize(
-    ("trusted", "said", "prefix"),
+    ("trusted", "sent", "prefix"),
     [
         ("127.0.0.0/8", "/by/proxy", "/by/proxy"),
         ("127.0.0.0/8", "/by/proxy/", "/by/proxy"),
@@ -57,19 +59,21 @@ async def test_prefix_without_a_slash_leads_to_the_page(start_service: StartServ
         ("10.0.0.0/8", "/by/proxy", ""),
     ],
 )
-async def test_a_trusted_proxy_may_say_the_prefix(
-    instagram: StandIn, start_service: StartService, trusted: str, said: str, prefix: str
+async def test_a_trusted_proxy_may_send_the_prefix(
+    instagram: StandIn, start_service: StartService, trusted: str, sent: str, prefix: str
 ) -> None:
     client = await start_service(TRUSTED_PROXIES=trusted)
-    headers = {"X-Forwarded-Prefix": said, "X-Forwarded-For": "192.0.2.7"}
-    body = {"url": REEL.format("reel-said")}
+    headers = {"X-Forwarded-Prefix": sent, "X-Forwarded-For": "192.0.2.7"}
+    body = {"url": REEL.format("reel-sent")}
     async with client.post("/scrape", json=body, headers=headers) as response:
         url = (await response.json())["media"][0]["url"]
-    assert url == f"{prefix}/media/reel-said/reel-said.mp4"
+    assert url == f"{prefix}/media/reel-sent/reel-sent.mp4"
 
 
 @pytest.mark.parametrize("path", ["posts", "//evil.example", "/a b", "/a?b", "/a/../b/", "/."])
-def test_a_wrong_prefix_is_reported_at_start(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_invalid_prefix_is_refused_at_startup(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("BASE_PATH", path)
     with pytest.raises(SettingsError, match="BASE_PATH"):
         load_settings()
@@ -78,8 +82,8 @@ def test_a_wrong_prefix_is_reported_at_start(path: str, monkeypatch: pytest.Monk
 @pytest.mark.parametrize(
     "path", ["/docs", "/posts", "/posts/abcde", "/page.js", "/openapi.json", "/download/x/y"]
 )
-async def test_a_prefix_like_a_route_is_reported_at_start(
+async def test_a_prefix_that_starts_like_a_route_is_refused(
     start_service: StartService, path: str
 ) -> None:
-    with pytest.raises(SettingsError, match="BASE_PATH: there is a route"):
+    with pytest.raises(SettingsError, match="BASE_PATH: the route"):
         await start_service(BASE_PATH=path)

@@ -42,7 +42,7 @@ FILES = [
     ("get", "/media/reel-one/reel-one.mp4"),
     ("head", "/media/reel-one/reel-one.mp4"),
     ("get", "/download/reel-one"),
-    # The headers of an archive are sent before anybody counts.
+    # An unknown post, because a real archive is sent before the rate limit's headers are added.
     ("get", "/download/other-one?archive=zip"),
     ("get", "/download?shortcodes=other-one&archive=zip"),
 ]
@@ -59,7 +59,7 @@ FREE = [
 
 
 @pytest.mark.parametrize("prefix", ["", "/under"])
-async def test_each_route_takes_from_its_own_bucket(
+async def test_each_route_takes_tokens_from_its_bucket(
     instagram: StandIn, start_service: StartService, prefix: str
 ) -> None:
     client = await start_service(API_KEY="s3cret", BASE_PATH=prefix, **LIMIT)
@@ -68,7 +68,7 @@ async def test_each_route_takes_from_its_own_bucket(
     for routes, left in ((WORK, 49), (READS, 500), (FILES, 500)):
         for number, (method, path) in enumerate(routes, start=1):
             async with client.request(method, prefix + path) as response:
-                # A bucket fills by a token in twelve minutes, or in one.
+                # No bucket gains a token during the test: that takes 12 minutes, or 72 seconds.
                 remaining = response.headers.get("RateLimit-Remaining")
                 assert (method, path, remaining) == (method, path, str(left - number))
     for method, path in FREE:

@@ -1,4 +1,4 @@
-"""What comes over a connection that no well-behaved client would send."""
+"""Connections of clients that misbehave."""
 
 import json
 import os
@@ -31,7 +31,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 
 @pytest.fixture(scope="module")
 def impatient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """A service that waits for a second."""
+    """A service that waits only one second for a client."""
     settings = {"CLIENT_TIMEOUT_SECONDS": "1"}
     with Service(tmp_path_factory.mktemp("media"), settings) as running:
         yield running
@@ -44,13 +44,13 @@ def connect(service: Service) -> socket.socket:
 
 def read_all(connection: socket.socket) -> bytes:
     received = b""
-    while piece := connection.recv(65536):
-        received += piece
+    while chunk := connection.recv(65536):
+        received += chunk
     return received
 
 
 def connect_alone(service: Service) -> socket.socket:
-    """A connection to *service*, which is certain to be the only one."""
+    """Connect to *service*, and wait until this is its only connection."""
     connection = connect(service)
     wait_for(lambda: "http_connections 1.0" in metrics_page(connection))
     return connection
@@ -66,10 +66,10 @@ def metrics_page(connection: socket.socket) -> str:
 def exchange(
     service: Service, sent: bytes, *, ends: bool = False
 ) -> tuple[int, dict[str, str], Any]:
-    """Send bytes on a connection of their own; status, headers and JSON of the one answer.
+    """Send bytes on a new connection; return status, headers and JSON of the only response.
 
-    With *ends* the client says after the answer's first bytes that nothing more is to come, for
-    which the service would wait.
+    With *ends*, the client closes its side after the first bytes of the response. Otherwise the
+    service would wait for the rest of the request.
     """
     with connect(service) as connection:
         connection.sendall(sent)
@@ -81,7 +81,7 @@ def exchange(
     head, _, body = received.partition(b"\r\n\r\n")
     first, *lines = head.decode().split("\r\n")
     headers = dict(line.split(": ", 1) for line in lines)
-    assert len(body) == int(headers["Content-Length"]), "more than one answer"
+    assert len(body) == int(headers["Content-Length"]), "more than one response"
     return int(first.split()[1]), headers, json.loads(body)
 
 
@@ -104,7 +104,7 @@ POST = b"POST /scrape HTTP/1.1\r\nHost: x\r\n"
     ],
     ids=["text", "tls", "version", "nul", "colon", "folded", "space", "url", "header", "headers"],
 )
-def test_what_is_not_http_gets_a_400_in_json(service: Service, sent: bytes) -> None:
+def test_malformed_http_gets_a_400_in_json(service: Service, sent: bytes) -> None:
     status, headers, body = exchange(service, sent)
     assert status == 400
     assert body == {
@@ -142,7 +142,7 @@ def test_what_is_not_http_gets_a_400_in_json(service: Service, sent: bytes) -> N
         "ext-lf",
     ],
 )
-def test_no_request_is_smuggled_in_another(service: Service, sent: bytes) -> None:
+def test_request_smuggling_is_refused(service: Service, sent: bytes) -> None:
     status, _, body = exchange(service, sent)
     assert status == 400
     assert "error" in body
@@ -159,16 +159,16 @@ def test_malformed_requests_are_logged_without_a_traceback(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
-    "beginning", [b"", b"GET /health HTTP/1.1\r\nHost: x\r\nX-Slow: "], ids=["nothing", "head"]
+    "start", [b"", b"GET /health HTTP/1.1\r\nHost: x\r\nX-Slow: "], ids=["nothing", "head"]
 )
-def test_a_head_that_drips_is_given_up(impatient: Service, beginning: bytes) -> None:
+def test_a_slow_request_head_times_out(impatient: Service, start: bytes) -> None:
     with connect(impatient) as connection:
-        connection.sendall(beginning)
-        given_up = time.monotonic() + PATIENCE_SECONDS
+        connection.sendall(start)
+        deadline = time.monotonic() + PATIENCE_SECONDS
         connection.settimeout(0.1)
         received = b""
         while b"408 Request Timeout" not in received:
-            assert time.monotonic() < given_up
+            assert time.monotonic() < deadline
             try:
                 received += connection.recv(65536)
                 connection.sendall(b"x")
@@ -177,7 +177,7 @@ def test_a_head_that_drips_is_given_up(impatient: Service, beginning: bytes) -> 
         assert b'"error":"The request did not come in time"' in received
 
 
-def test_a_later_head_that_drips_is_given_up_too(impatient: Service) -> None:
+def test_a_slow_head_of_a_later_request_times_out(impatient: Service) -> None:
     with connect(impatient) as connection:
         connection.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
         assert connection.recv(65536).endswith(b"OK")
@@ -193,13 +193,13 @@ def test_a_connection_may_be_idle_between_requests(impatient: Service) -> None:
             assert connection.recv(65536).endswith(b"OK")
 
 
-def test_a_body_that_drips_is_given_up(impatient: Service) -> None:
+def test_a_slow_body_times_out(impatient: Service) -> None:
     status, headers, body = exchange(impatient, POST + b"Content-Length: 9\r\n\r\n{", ends=True)
     assert (status, body["error"]) == (408, "The body did not come in time")
     assert headers["Connection"] == "close"
 
 
-def test_connections_past_the_bound_get_503(service: Service) -> None:
+def test_connections_over_the_limit_get_503(service: Service) -> None:
     with ExitStack() as stack:
         first = stack.enter_context(closing(connect_alone(service)))
         for _ in range(7):
@@ -215,7 +215,7 @@ def test_connections_past_the_bound_get_503(service: Service) -> None:
     wait_for(lambda: service.get("/health").status_code == 200)
 
 
-def test_a_burst_does_not_get_past_the_bound(tmp_path: Path) -> None:
+def test_a_burst_cannot_exceed_the_limit(tmp_path: Path) -> None:
     with Service(tmp_path, SETTINGS) as running, ExitStack() as stack:
         stack.enter_context(closing(connect_alone(running)))
         os.kill(running.pid, signal.SIGSTOP)
@@ -223,11 +223,11 @@ def test_a_burst_does_not_get_past_the_bound(tmp_path: Path) -> None:
         os.kill(running.pid, signal.SIGCONT)
         for connection in burst:
             connection.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
-        answers = [connection.recv(65536)[:12] for connection in burst]
-    assert Counter(answers) == {b"HTTP/1.1 200": 7, b"HTTP/1.1 503": 57}
+        responses = [connection.recv(65536)[:12] for connection in burst]
+    assert Counter(responses) == {b"HTTP/1.1 200": 7, b"HTTP/1.1 503": 57}
 
 
-def test_the_bound_is_what_open_files_allow(tmp_path: Path) -> None:
+def test_the_limit_is_what_open_files_allow(tmp_path: Path) -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with Service(tmp_path, {"MAX_CONNECTIONS": str(10**9)}) as running:
         limits = Path(f"/proc/{running.pid}/limits").read_text()
@@ -243,7 +243,7 @@ def test_the_bound_is_what_open_files_allow(tmp_path: Path) -> None:
 def post_in_two_parts(
     service: Service, path: str, body: bytes, encoding: str
 ) -> tuple[int, str | None]:
-    """Send the head, and the body once the service has seen that; the status and the code."""
+    """Send the body once the service has read the head; return the status and the code."""
     connection = HTTPConnection(urlsplit(service.url).netloc, timeout=60)
     connection.putrequest("POST", path)
     connection.putheader("Content-Length", str(len(body)))
@@ -252,11 +252,11 @@ def post_in_two_parts(
     service.get("/health")
     connection.send(body)
     with closing(connection):
-        answer = connection.getresponse()
-        return answer.status, json.loads(answer.read()).get("code")
+        response = connection.getresponse()
+        return response.status, json.loads(response.read()).get("code")
 
 
-def test_a_body_that_is_not_deflate_logs_one_line(tmp_path: Path) -> None:
+def test_an_invalid_compressed_body_logs_one_line(tmp_path: Path) -> None:
     bodies = (b"{}", b"\x78\x9cnonsense", b"\x00" * 50)
     sent = list(product(("/scrape", "/jobs", "/nothing"), bodies, ("deflate", "gzip")))
     with Service(tmp_path) as running:

@@ -1,4 +1,4 @@
-"""Clients that mean no good, at speed."""
+"""Hostile clients at high speed."""
 
 import http.client
 import json
@@ -18,7 +18,7 @@ from tests.unit.test_request_bodies import BODIES
 
 MANY = 10_000
 MANY_BODIES = 1000
-AT_ONCE = 100
+BATCH = 100
 
 
 def test_no_hostile_body_causes_an_internal_error(instagram: StandIn, tmp_path: Path) -> None:
@@ -29,7 +29,7 @@ def test_no_hostile_body_causes_an_internal_error(instagram: StandIn, tmp_path: 
         )
 
         @settings(
-            max_examples=MANY_BODIES // AT_ONCE,
+            max_examples=MANY_BODIES // BATCH,
             deadline=None,
             database=None,
             derandomize=True,
@@ -37,10 +37,10 @@ def test_no_hostile_body_causes_an_internal_error(instagram: StandIn, tmp_path: 
         )
         @given(
             st.sampled_from(["/scrape", "/jobs"]),
-            st.lists(BODIES, min_size=AT_ONCE, max_size=AT_ONCE),
+            st.lists(BODIES, min_size=BATCH, max_size=BATCH),
         )
-        def post(path: str, some: list[bytes]) -> None:
-            for body in some:
+        def post(path: str, bodies: list[bytes]) -> None:
+            for body in bodies:
                 connection.request("POST", path, body)
                 response = connection.getresponse()
                 answer = json.loads(response.read())
@@ -54,7 +54,7 @@ def test_no_hostile_body_causes_an_internal_error(instagram: StandIn, tmp_path: 
     assert not [line for line in service.log if line["level"] == "error"]
 
 
-def test_forged_addresses_take_no_more_memory(tmp_path: Path) -> None:
+def test_forged_addresses_use_bounded_memory(tmp_path: Path) -> None:
     environment = {
         "TRUST_PROXY": "1",
         "RATE_LIMIT_MAX_REQUESTS": "30",
@@ -68,26 +68,26 @@ def test_forged_addresses_take_no_more_memory(tmp_path: Path) -> None:
             socket.create_connection(
                 (address.hostname, address.port), timeout=PATIENCE_SECONDS
             ) as connection,
-            connection.makefile("rb") as answers,
+            connection.makefile("rb") as responses,
         ):
-            for first in range(0, MANY, AT_ONCE):
-                for number in range(first, first + AT_ONCE):
+            for first in range(0, MANY, BATCH):
+                for number in range(first, first + BATCH):
                     forged = f"6.{number >> 16}.{number >> 8 & 255}.{number & 255}"
                     connection.sendall(
                         b"DELETE /posts/x HTTP/1.1\r\nHost: x\r\n"
                         b"X-Forwarded-For: %s\r\n\r\n" % forged.encode()
                     )
-                for _ in range(AT_ONCE):
-                    assert answers.readline() == b"HTTP/1.1 400 Bad Request\r\n"
+                for _ in range(BATCH):
+                    assert responses.readline() == b"HTTP/1.1 400 Bad Request\r\n"
                     length = 0
-                    while (line := answers.readline()) != b"\r\n":
+                    while (line := responses.readline()) != b"\r\n":
                         if line.lower().startswith(b"content-length:"):
                             length = int(line.split()[1])
-                    answers.read(length)
-                if first in (MANY // 5, MANY - AT_ONCE):
+                    responses.read(length)
+                if first in (MANY // 5, MANY - BATCH):
                     memory.append(process.memory_info().rss)
     early, late = memory
-    # 50 bytes for each address.
+    # At most 50 bytes for each address.
     assert late - early < 50 * (MANY - MANY // 5)
 
 
@@ -124,7 +124,7 @@ REQUESTS = (
 )
 
 
-async def test_every_answer_has_the_security_headers(
+async def test_every_response_has_the_security_headers(
     instagram: StandIn, start_service: StartService
 ) -> None:
     client = await start_service()

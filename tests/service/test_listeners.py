@@ -1,4 +1,4 @@
-"""The Unix socket and TLS of a process: files that are stale, renewed or wrong."""
+"""The Unix socket and TLS, with stale, renewed and wrong files."""
 
 import os
 import socket
@@ -22,11 +22,11 @@ from tests.instagram import StandIn
 from tests.process import PATIENCE_SECONDS, Service, wait_for
 
 CA = trustme.CA()
-MANY_LOOKS = {"scrapper.serving.listeners._SECONDS_BETWEEN_LOOKS": 0.05}
+FREQUENT_POLLS = {"scrapper.serving.listeners._POLL_SECONDS": 0.05}
 
 
 def get(path: Path, **headers: str) -> tuple[int, str | None]:
-    """The status of a request over the Unix socket at *path*, and the rate limit that is left."""
+    """Send a request to the Unix socket at *path*; return status and remaining rate limit."""
     connection = HTTPConnection("localhost", timeout=PATIENCE_SECONDS)
     connection.sock = socket.socket(socket.AF_UNIX)
     connection.sock.connect(str(path))
@@ -41,7 +41,7 @@ def get(path: Path, **headers: str) -> tuple[int, str | None]:
 def opened(
     monkeypatch: pytest.MonkeyPatch, **settings: str
 ) -> AbstractContextManager[socket.socket]:
-    """The Unix socket of a service with *settings*, in a block."""
+    """Return a context manager for the Unix socket of a service with *settings*."""
     for name, value in settings.items():
         monkeypatch.setenv(name, value)
     checked = load_settings()
@@ -50,7 +50,7 @@ def opened(
 
 
 def refusal(media_root: Path, **settings: str) -> str:
-    """What the service prints when it does not start."""
+    """Return what the service prints when it fails to start."""
     environment = {**os.environ, "MEDIA_ROOT": str(media_root), "HOST": "127.0.0.1", "PORT": "0"}
     command = [sys.executable, "-m", "scrapper"]
     ended = subprocess.run(
@@ -61,13 +61,13 @@ def refusal(media_root: Path, **settings: str) -> str:
 
 
 def issue(folder: Path, *names: str) -> dict[str, str]:
-    """The settings for a new certificate in *folder*."""
+    """Issue a certificate in *folder*; return the settings for it."""
     issued = CA.issue_cert(*(names or ("127.0.0.1",)))
     paths = {"TLS_CERT_FILE": folder / "cert.pem", "TLS_KEY_FILE": folder / "key.pem"}
     for name, blob in zip(paths, (issued.cert_chain_pems[0], issued.private_key_pem), strict=True):
         new = folder / "new"
         blob.write_to_path(new)
-        # As certbot does, and the files that follow it.
+        # Replaced by a rename, as certbot does.
         new.rename(paths[name])
     return {name: str(path) for name, path in paths.items()}
 
@@ -80,7 +80,7 @@ def authority(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(("mode", "expected"), [("", 0o660), ("600", 0o600), ("0666", 0o666)])
-def test_the_socket_has_its_mode(
+def test_the_socket_has_the_configured_mode(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str, expected: int
 ) -> None:
     path = tmp_path / "scrapper.sock"
@@ -89,7 +89,7 @@ def test_the_socket_has_its_mode(
     assert not path.exists()
 
 
-def test_the_socket_is_removed_at_the_end(tmp_path: Path, media_root: Path) -> None:
+def test_the_socket_is_removed_at_shutdown(tmp_path: Path, media_root: Path) -> None:
     path = tmp_path / "scrapper.sock"
     with Service(media_root, {"UNIX_SOCKET": str(path), "UNIX_SOCKET_MODE": "600"}) as service:
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
@@ -99,7 +99,7 @@ def test_the_socket_is_removed_at_the_end(tmp_path: Path, media_root: Path) -> N
         assert not path.exists()
 
 
-def test_a_killed_process_leaves_no_socket_in_the_way(tmp_path: Path, media_root: Path) -> None:
+def test_the_socket_of_a_killed_process_is_replaced(tmp_path: Path, media_root: Path) -> None:
     path = tmp_path / "scrapper.sock"
     for _ in range(2):
         with Service(media_root, {"UNIX_SOCKET": str(path)}) as service:
@@ -108,7 +108,7 @@ def test_a_killed_process_leaves_no_socket_in_the_way(tmp_path: Path, media_root
         assert path.exists()
 
 
-def test_files_of_others_at_the_path_are_left_alone(
+def test_other_files_at_the_path_are_left_alone(
     tmp_path: Path, media_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "scrapper.sock"
@@ -123,7 +123,7 @@ def test_files_of_others_at_the_path_are_left_alone(
     assert path.read_text() == "notes"
 
 
-def test_a_socket_that_cannot_be_made_is_a_wrong_setting(
+def test_a_socket_that_cannot_be_created_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for wrong in (tmp_path / "nowhere/socket", tmp_path / ("x" * 100)):
@@ -133,7 +133,7 @@ def test_a_socket_that_cannot_be_made_is_a_wrong_setting(
         opened(monkeypatch, UNIX_SOCKET=str(tmp_path / "socket"), UNIX_SOCKET_MODE="rw")
 
 
-def test_the_socket_of_a_successor_stays(tmp_path: Path) -> None:
+def test_the_socket_of_a_successor_is_not_removed(tmp_path: Path) -> None:
     path = tmp_path / "scrapper.sock"
     with unix_listener(path, 0o600):
         path.unlink()
@@ -142,7 +142,9 @@ def test_the_socket_of_a_successor_stays(tmp_path: Path) -> None:
     assert path.exists()
 
 
-def test_a_proxy_at_the_socket_signs_in_and_names_clients(tmp_path: Path, media_root: Path) -> None:
+def test_a_proxy_on_the_socket_identifies_users_and_clients(
+    tmp_path: Path, media_root: Path
+) -> None:
     path = tmp_path / "scrapper.sock"
     settings = {
         "UNIX_SOCKET": str(path),
@@ -165,7 +167,7 @@ def test_a_proxy_at_the_socket_signs_in_and_names_clients(tmp_path: Path, media_
 
 
 def certificate_of(service: Service, authority: Path) -> bytes:
-    """The certificate that a new connection gets."""
+    """Return the certificate of a new connection."""
     address = urlsplit(service.url)
     context = ssl.create_default_context(cafile=str(authority))
     connection = socket.create_connection((address.hostname, address.port), PATIENCE_SECONDS)
@@ -173,18 +175,18 @@ def certificate_of(service: Service, authority: Path) -> bytes:
         return secured.getpeercert(binary_form=True) or b""
 
 
-def test_the_service_speaks_https_and_renews_its_certificate(
+def test_the_service_reloads_its_certificate(
     tmp_path: Path, media_root: Path, authority: Path
 ) -> None:
     settings = issue(tmp_path)
-    with Service(media_root, settings, authority=authority, constants=MANY_LOOKS) as service:
-        # One connection stays open all the time.
+    with Service(media_root, settings, authority=authority, constants=FREQUENT_POLLS) as service:
+        # One connection stays open throughout.
         assert service.get("/posts").json()["posts"] == []
         first = certificate_of(service, authority)
         issue(tmp_path)
         wait_for(lambda: certificate_of(service, authority) != first)
         second = certificate_of(service, authority)
-        # A look between the two files of a renewal finds them unusable, too.
+        # A poll between the renames of a renewal may also find the files unusable.
         unusable = partial(service.logged, "certificate unusable: the old one stays")
         before = unusable()
         (tmp_path / "new").write_text("no key")
@@ -199,7 +201,7 @@ def test_the_service_speaks_https_and_renews_its_certificate(
     assert "no key" not in "".join(service.raw_log)
 
 
-def test_files_and_secure_cookies_come_over_https(
+def test_files_and_secure_cookies_are_sent_over_https(
     instagram: StandIn, tmp_path: Path, media_root: Path, authority: Path
 ) -> None:
     settings = {**issue(tmp_path), **instagram.environment, "API_KEY": "a-key-of-the-tests"}
@@ -214,7 +216,7 @@ def test_files_and_secure_cookies_come_over_https(
 
 def test_a_renewal_drops_no_connection(tmp_path: Path, media_root: Path, authority: Path) -> None:
     settings = issue(tmp_path)
-    with Service(media_root, settings, authority=authority, constants=MANY_LOOKS) as service:
+    with Service(media_root, settings, authority=authority, constants=FREQUENT_POLLS) as service:
         address = urlsplit(service.url)
         context = ssl.create_default_context(cafile=str(authority))
         plain = socket.create_connection((address.hostname, address.port), PATIENCE_SECONDS)
@@ -250,7 +252,7 @@ def test_failed_handshakes_free_their_connections(
 @pytest.mark.parametrize(
     "wrong", ["missing", "text", "mismatched", "swapped", "encrypted", "alone"]
 )
-def test_wrong_files_are_wrong_settings(
+def test_unusable_certificate_files_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrong: str
 ) -> None:
     settings = issue(tmp_path)
@@ -277,7 +279,7 @@ def test_wrong_files_are_wrong_settings(
     assert len(str(refused.value).splitlines()) == 1
 
 
-def test_all_that_is_wrong_is_reported_at_once(tmp_path: Path, media_root: Path) -> None:
+def test_all_wrong_settings_are_reported_together(tmp_path: Path, media_root: Path) -> None:
     settings = issue(tmp_path)
     Path(settings["TLS_KEY_FILE"]).unlink()
     heading, *lines = refusal(media_root, **settings, LOG_LEVEL="loud").splitlines()

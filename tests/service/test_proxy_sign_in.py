@@ -1,4 +1,4 @@
-"""Sign-in by a proxy: who comes in over a real connection, and who does not."""
+"""Sign-in by a proxy over real connections: who is admitted, and who is refused."""
 
 import socket
 from collections.abc import Iterator
@@ -18,8 +18,8 @@ SETTINGS = {
     "RATE_LIMIT_MAX_REQUESTS": "50",
 }
 NAMES = ("Remote-User", "remote-user", "REMOTE-USER", "rEmOtE-uSeR")
-# What a client may send with the header, to pass for the proxy.
-BESIDE = (
+# What a client may send with the header, to impersonate the proxy.
+OTHER_HEADERS = (
     "",
     f"X-Forwarded-For: {PROXY}\r\n",
     f"X-Forwarded-For: {PROXY}, {PROXY}\r\nX-Real-IP: {PROXY}\r\n",
@@ -27,7 +27,7 @@ BESIDE = (
     "Sec-Fetch-Site: same-origin\r\n",
 )
 VALUES = ("anna", "proxy:anna", "default", "anna\r\nRemote-User: anna")
-# From the proxy itself, but no single name, or not of this site's page.
+# Sent by the proxy itself, but without a single valid name, or for another site's page.
 WRONG = (
     "Remote-User:",
     "Remote-User: ",
@@ -62,9 +62,9 @@ WRONG = (
 )
 FORGED = [
     *(
-        (STRANGER, f"{beside}{name}: {value}")
+        (STRANGER, f"{others}{name}: {value}")
         for name in NAMES
-        for beside in BESIDE
+        for others in OTHER_HEADERS
         for value in VALUES
     ),
     *((PROXY, head) for head in WRONG),
@@ -78,7 +78,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 
 
 def ask(service: Service, source: str, head: str, path: str = "/posts") -> tuple[int, str]:
-    """The status and the head of the response to a request from the address *source*."""
+    """Send a request from the address *source*; return the response's status and head."""
     address = urlsplit(service.url)
     with socket.create_connection(
         (address.hostname, address.port), PATIENCE_SECONDS, (source, 0)
@@ -87,39 +87,39 @@ def ask(service: Service, source: str, head: str, path: str = "/posts") -> tuple
         request += head.replace("{host}", address.netloc)
         connection.sendall(f"{request}\r\n\r\n".encode("latin-1"))
         received = b""
-        while piece := connection.recv(65536):
-            received += piece
+        while chunk := connection.recv(65536):
+            received += chunk
     head, _, _ = received.decode().partition("\r\n\r\n")
     return int(head.split()[1]), head
 
 
-def test_a_hundred_forgeries_let_nobody_in(service: Service) -> None:
+def test_no_forged_header_is_accepted(service: Service) -> None:
     assert len(FORGED) >= 100
     for number, (source, head) in enumerate(FORGED):
-        # Each comes from a client of its own, so that no bucket is empty.
-        beside = f"X-Forwarded-For: 198.51.100.{number}\r\n"
-        status, _ = ask(service, source, beside + head)
+        # Each request has a different client, so that no bucket is empty.
+        client = f"X-Forwarded-For: 198.51.100.{number}\r\n"
+        status, _ = ask(service, source, client + head)
         assert status in (400, 401), (source, head)
     wait_for(lambda: service.logged("sign-in by proxy ignored") == 3)
 
 
-def test_a_person_signed_in_has_a_name_and_a_bucket(service: Service) -> None:
+def test_a_signed_in_user_has_a_name_and_a_bucket(service: Service) -> None:
     for name in NAMES:
         assert ask(service, PROXY, f"{name}: berta")[0] == 200
     _, head = ask(service, PROXY, "Remote-User: carl")
     assert "RateLimit-Limit: 500\r\nRateLimit-Remaining: 499" in head
-    # A request of the page itself, and one that the person at the browser made.
+    # A request by the page itself, and one by the user, such as a typed address.
     for site in ("same-origin", "none"):
         assert ask(service, PROXY, f"Remote-User: carl\r\nSec-Fetch-Site: {site}")[0] == 200
     wait_for(lambda: any(line.get("key") == "proxy:carl" for line in service.log))
 
 
-def test_a_key_opens_as_before(service: Service) -> None:
+def test_a_key_still_works(service: Service) -> None:
     assert ask(service, STRANGER, "X-API-Key: a-key-of-the-tests")[0] == 200
     assert ask(service, STRANGER, "")[0] == 401
 
 
-def test_the_setting_alone_makes_the_service_keyed(tmp_path: Path) -> None:
+def test_the_setting_alone_requires_sign_in(tmp_path: Path) -> None:
     settings = {"AUTH_PROXY_HEADER": "Remote-User", "AUTH_PROXIES": PROXY}
     with Service(tmp_path, settings) as running:
         assert ask(running, STRANGER, "")[0] == 401

@@ -1,4 +1,4 @@
-"""The request path is what ``MIDDLEWARES`` says, and nothing opens the service by accident."""
+"""The request path follows ``MIDDLEWARES``, and no setting opens the service by accident."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -46,7 +46,7 @@ def with_both(app: web.Application, settings: Settings) -> Middleware:
 
 
 def marking() -> Middleware:
-    """Puts a header into every response."""
+    """Return a middleware that adds a header to every response."""
 
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -58,7 +58,7 @@ def marking() -> Middleware:
 
 
 def replacing() -> Middleware:
-    """Has a response of its own for everything."""
+    """Return a middleware that replaces every response."""
 
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -73,7 +73,7 @@ def no_middleware() -> str:
 
 
 async def passed(start_service: StartService, capture: Any, **settings: str) -> list[str]:
-    """What a request to /health logs, in order: names, and ``request`` for the access line."""
+    """Request /health; return the names logged, with ``request`` for the access line."""
     client = await start_service(**settings)
     with capture as lines:
         assert (await client.get("/health")).status == 200
@@ -97,7 +97,7 @@ async def test_middlewares_run_in_the_order_of_the_setting(
     assert await passed(start_service, capture, MIDDLEWARES=path) == order
 
 
-async def test_one_s_own_outermost_middleware_can_change_every_response(
+async def test_a_custom_outermost_middleware_can_change_every_response(
     start_service: StartService,
 ) -> None:
     client = await start_service(MIDDLEWARES=f"{__name__}:marking,{ALL}")
@@ -130,7 +130,7 @@ async def test_a_factory_gets_the_settings_without_secrets(start_service: StartS
     assert names[0] == "1"
 
 
-async def test_a_middleware_left_out_is_off(start_service: StartService) -> None:
+async def test_an_omitted_middleware_is_off(start_service: StartService) -> None:
     client = await start_service(MIDDLEWARES="errors", RATE_LIMIT_MAX_REQUESTS="1")
     for _ in range(3):
         response = await client.post("/scrape", data=b"x" * 5000)
@@ -139,7 +139,7 @@ async def test_a_middleware_left_out_is_off(start_service: StartService) -> None
 
 
 def refusal(media_root: Path, monkeypatch: pytest.MonkeyPatch, **settings: str) -> str:
-    """Why the service does not start."""
+    """Return why the service does not start, or an empty string."""
     monkeypatch.setenv("MEDIA_ROOT", str(media_root))
     for name, value in settings.items():
         monkeypatch.setenv(name, value)
@@ -169,18 +169,18 @@ ERRORS_INSIDE = {"MIDDLEWARES": "browser_guard,errors"}
         ({"MIDDLEWARES": "os:sep"}, "is not callable"),
         ({"MIDDLEWARES": "os:rmdir"}, "MIDDLEWARES: 'os:rmdir' failed"),
         ({"MIDDLEWARES": f"{__name__}:no_middleware"}, "returned str, not a middleware"),
-        ({**KEYED, **WITHOUT_KEY}, "api_key is missing, but a key is set"),
+        ({**KEYED, **WITHOUT_KEY}, "api_key is missing, but a key or AUTH_PROXIES is set"),
         (ERRORS_INSIDE, "errors must come before browser_guard"),
     ],
 )
-def test_a_wrong_path_is_refused_at_start(
+def test_an_invalid_path_is_refused_at_startup(
     media_root: Path, monkeypatch: pytest.MonkeyPatch, settings: dict[str, str], complaint: str
 ) -> None:
     assert complaint in refusal(media_root, monkeypatch, **settings)
 
 
 @pytest.mark.parametrize("settings", [{**KEYED, **WITHOUT_KEY}, ERRORS_INSIDE])
-def test_an_unsafe_path_is_taken_if_the_operator_allows_it(
+def test_an_unsafe_path_is_accepted_if_allowed(
     media_root: Path, monkeypatch: pytest.MonkeyPatch, settings: dict[str, str]
 ) -> None:
     assert refusal(media_root, monkeypatch, **settings, MIDDLEWARES_UNCHECKED="1") == ""
@@ -199,7 +199,7 @@ Show = Callable[..., Shown]
 def show(
     media_root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Show:
-    """Runs the command ``middlewares`` with some settings."""
+    """A function that runs the command ``middlewares`` with the given settings."""
 
     def show(**settings: str) -> Shown:
         monkeypatch.setattr("sys.argv", ["scrapper", "middlewares"])
@@ -211,7 +211,7 @@ def show(
     return show
 
 
-def test_the_command_shows_the_path_as_it_would_be(show: Show) -> None:
+def test_the_command_shows_the_request_path(show: Show) -> None:
     code, out, err = show(API_KEY="s3cret", EXTRA_MIDDLEWARES=f"{__name__}:one")
     names = [*OWN_MIDDLEWARES, f"{__name__}:one"]
     assert out.splitlines() == [f"{n}. {name}" for n, name in enumerate(names, start=1)]
@@ -223,17 +223,17 @@ def test_the_command_shows_disabled_and_weak_parts(show: Show) -> None:
     _, out, err = show(MIDDLEWARES="errors,api_key,rate_limit")
     assert "2. api_key (off: no key is set)" in out
     assert "pages of other sites" in err
-    assert "guesses of the key cost no tokens" in err
+    assert "guessing the key costs no tokens" in err
 
 
 @pytest.mark.parametrize("factory", ["os:rmdir", f"{__name__}:no_middleware"])
-def test_the_command_refuses_factories_that_fail(show: Show, factory: str) -> None:
+def test_the_command_reports_failing_factories(show: Show, factory: str) -> None:
     code, _, err = show(MIDDLEWARES=f"errors,{factory}")
     assert code == 2
     assert f"MIDDLEWARES: '{factory}'" in err
 
 
-def test_the_command_refuses_the_service_s_bad_settings(show: Show) -> None:
+def test_the_command_refuses_the_same_settings_as_the_service(show: Show) -> None:
     code, out, err = show(**ERRORS_INSIDE)
     assert (code, out) == (2, "")
     assert "errors must come before browser_guard" in err

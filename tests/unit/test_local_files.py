@@ -1,4 +1,4 @@
-"""Files from outside: which are read, and when they are read again."""
+"""Files of the operator: which ones are read, and when they are reloaded."""
 
 import os
 import pickle
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.blocks
 KEYS = b"alice:a-key-of-alice\n"
 
 
-def leading_nowhere(path: Path) -> None:
+def dangling_link(path: Path) -> None:
     path.unlink(missing_ok=True)
     path.symlink_to("nowhere")
 
@@ -39,7 +39,7 @@ def too_large(path: Path) -> None:
     write(path, line * (1_100_000 // len(line)))
 
 
-ODD = [fifo, folder, device, leading_nowhere]
+SPECIAL = [fifo, folder, device, dangling_link]
 PLACES = {
     "API_KEY_FILE": b"a-key",
     "API_KEYS_FILE": KEYS,
@@ -48,9 +48,9 @@ PLACES = {
 }
 
 
-@pytest.mark.parametrize("put", [*ODD, too_large])
+@pytest.mark.parametrize("put", [*SPECIAL, too_large])
 @pytest.mark.parametrize("name", PLACES)
-def test_a_setting_that_names_no_usable_file_is_refused(
+def test_a_setting_with_an_unusable_file_is_refused(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     name: str,
@@ -86,7 +86,7 @@ def test_links_to_files_are_followed(
     use(load_settings())
 
 
-@pytest.mark.parametrize("put", [*ODD, too_large])
+@pytest.mark.parametrize("put", [*SPECIAL, too_large])
 def test_keys_and_logins_survive_replaced_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, put: Callable[[Path], None]
 ) -> None:
@@ -112,8 +112,10 @@ def damaged(path: Path) -> None:
     path.write_bytes(b"{")
 
 
-@pytest.mark.parametrize("put", [Path.unlink, damaged, *ODD])
-def test_a_stored_login_outlives_its_file(tmp_path: Path, put: Callable[[Path], None]) -> None:
+@pytest.mark.parametrize("put", [Path.unlink, damaged, *SPECIAL])
+def test_a_stored_login_survives_the_loss_of_its_file(
+    tmp_path: Path, put: Callable[[Path], None]
+) -> None:
     path = tmp_path / "login.json"
     login = Login(stored=LoginFile(path))
     login.use({"sessionid": "one-of-8-or-more"}, "me")
@@ -125,8 +127,8 @@ def test_a_stored_login_outlives_its_file(tmp_path: Path, put: Callable[[Path], 
     assert again.cookies == {"sessionid": "one-of-8-or-more"}
 
 
-@pytest.mark.parametrize("put", ODD)
-def test_state_files_are_written_over_anything(tmp_path: Path, put: Callable[[Path], None]) -> None:
+@pytest.mark.parametrize("put", SPECIAL)
+def test_a_state_file_replaces_anything(tmp_path: Path, put: Callable[[Path], None]) -> None:
     state = StateFile(tmp_path / "pace.json")
     put(tmp_path / "pace.json")
     assert state.read(dict) is None
@@ -134,8 +136,10 @@ def test_state_files_are_written_over_anything(tmp_path: Path, put: Callable[[Pa
     assert state.read(dict) == {"a": 1}
 
 
-@pytest.mark.parametrize("put", ODD)
-def test_odd_locks_are_set_aside(tmp_path: Path, put: Callable[[Path], None]) -> None:
+@pytest.mark.parametrize("put", SPECIAL)
+def test_locks_that_are_not_files_are_set_aside(
+    tmp_path: Path, put: Callable[[Path], None]
+) -> None:
     (tmp_path / ".state").mkdir()
     for name in ("lock", "login.lock"):
         put(tmp_path / ".state" / name)
@@ -149,23 +153,23 @@ def test_odd_locks_are_set_aside(tmp_path: Path, put: Callable[[Path], None]) ->
     root.close()
 
 
-@pytest.mark.parametrize("put", ODD)
-def test_odd_files_in_a_post_hold_up_nobody(tmp_path: Path, put: Callable[[Path], None]) -> None:
+@pytest.mark.parametrize("put", SPECIAL)
+def test_special_files_in_a_post_block_nothing(tmp_path: Path, put: Callable[[Path], None]) -> None:
     put(tmp_path / MANIFEST)
     put(tmp_path / "added.json")
     assert load(tmp_path) is None
     add(tmp_path, "plugin", Additions(), 1)
 
 
-@pytest.mark.parametrize("put", ODD)
-def test_an_odd_mark_keeps_a_post(tmp_path: Path, put: Callable[[Path], None]) -> None:
+@pytest.mark.parametrize("put", SPECIAL)
+def test_a_mark_of_any_file_type_keeps_a_post(tmp_path: Path, put: Callable[[Path], None]) -> None:
     put(tmp_path / "kept")
     assert keep(tmp_path)
     assert is_kept(tmp_path)
 
 
 @pytest.mark.parametrize("place", [".state", ".incoming", ""])
-@pytest.mark.parametrize("put", [fifo, leading_nowhere, Path.touch])
+@pytest.mark.parametrize("put", [fifo, dangling_link, Path.touch])
 def test_anything_but_a_media_folder_is_refused(
     tmp_path: Path, place: str, put: Callable[[Path], None]
 ) -> None:
@@ -211,14 +215,14 @@ def test_session_files_of_all_protocols_are_read(tmp_path: Path, protocol: int) 
     assert read_session_file(path) == cookies
 
 
-def test_a_file_of_the_largest_size_is_read_whole(tmp_path: Path) -> None:
+def test_a_file_of_the_maximum_size_is_read(tmp_path: Path) -> None:
     path = write(tmp_path / "file", b"x" * 100)
     assert read_file(path, 100) == b"x" * 100
     with pytest.raises(OSError, match=r"Larger than 99 bytes: '.*file'"):
         read_file(path, 99)
 
 
-@pytest.mark.parametrize("put", ODD)
+@pytest.mark.parametrize("put", SPECIAL)
 def test_only_regular_files_are_opened(tmp_path: Path, put: Callable[[Path], None]) -> None:
     put(tmp_path / "file")
     with pytest.raises(OSError, match="file"):
@@ -242,7 +246,7 @@ def longer(path: Path) -> None:
 
 
 @pytest.mark.parametrize("change", [rewritten_in_place, replaced, longer])
-def test_every_change_of_a_watched_file_is_seen(
+def test_every_change_of_a_watched_file_is_noticed(
     tmp_path: Path, change: Callable[[Path], None]
 ) -> None:
     path = write(tmp_path / "file", b"one")
@@ -258,7 +262,7 @@ def test_every_change_of_a_watched_file_is_seen(
     assert watched.content() == path.read_bytes() != b"one"
 
 
-def test_a_file_that_does_not_change_is_read_once(tmp_path: Path) -> None:
+def test_an_unchanged_file_is_read_once(tmp_path: Path) -> None:
     reads: list[Path] = []
     watched = WatchedFile(Path("/proc/self/exe"), reads.append)
     for _ in range(3):

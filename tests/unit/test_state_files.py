@@ -1,4 +1,4 @@
-"""The SQLite files of the service: whatever becomes of one, nothing is lost."""
+"""The service's SQLite files: whatever happens to a file, no data is lost."""
 
 import os
 import shutil
@@ -70,7 +70,7 @@ def old_file(folder: Path, name: str) -> Path:
     return folder / f"{name}.sqlite3"
 
 
-def test_files_of_the_first_schema_are_migrated(tmp_path: Path, name: str) -> None:
+def test_files_with_the_first_schema_are_migrated(tmp_path: Path, name: str) -> None:
     path = old_file(tmp_path, name)
     OPENERS[name](path).close()
     assert query(path, "PRAGMA user_version") == [({"plugins": 3, "posts": 3}.get(name, 2),)]
@@ -93,7 +93,7 @@ def test_migrated_jobs_and_deliveries_are_complete(tmp_path: Path) -> None:
     assert query(tmp_path / "jobs.sqlite3", "SELECT * FROM posts") == []
 
 
-def test_jobs_of_the_earliest_columns_are_migrated(tmp_path: Path) -> None:
+def test_jobs_with_the_earliest_columns_are_migrated(tmp_path: Path) -> None:
     path = tmp_path / "jobs.sqlite3"
     with closing(sqlite3.connect(path)) as database:
         database.executescript(
@@ -119,7 +119,7 @@ def test_a_migrated_ledger_is_complete(tmp_path: Path) -> None:
     known.close()
 
 
-def test_words_of_a_migrated_catalogue_are_found(tmp_path: Path) -> None:
+def test_a_migrated_catalogue_still_finds_words(tmp_path: Path) -> None:
     path = old_file(tmp_path, "posts")
     catalogue(path).close()
     words = (
@@ -135,7 +135,7 @@ def test_a_migrated_catalogue_reads_every_post_again(tmp_path: Path) -> None:
     assert {row[0] for row in query(path, "SELECT inode FROM posts")} == {-1}
 
 
-def test_a_file_of_a_later_release_is_refused(tmp_path: Path, name: str) -> None:
+def test_a_file_from_a_later_release_is_refused(tmp_path: Path, name: str) -> None:
     path = tmp_path / f"{name}.sqlite3"
     OPENERS[name](path).close()
     query(path, "PRAGMA user_version = 7")
@@ -201,7 +201,7 @@ def new(job: Job) -> Record:
 
 
 class Engine:
-    """Jobs in memory, beside their file."""
+    """Jobs in memory, and their file."""
 
     def __init__(self, path: Path) -> None:
         self.jobs: list[Job] = []
@@ -224,7 +224,7 @@ class Engine:
 def engine(tmp_path: Path) -> Iterator[Engine]:
     engine = Engine(tmp_path / "jobs.sqlite3")
     yield engine
-    # Python 3.13 warns of a database that is left open.
+    # Python 3.13 warns about databases that are not closed.
     engine.store.close()
 
 
@@ -235,7 +235,7 @@ def reopened(path: Path) -> tuple[set[str], dict[Delivery, float]]:
     return {job.id for job in contents.jobs}, dict(contents.deliveries)
 
 
-def test_jobs_outlive_their_file(
+def test_jobs_survive_any_change_to_their_file(
     engine: Engine, tmp_path: Path, change: Callable[[Path], object]
 ) -> None:
     before = engine.add()
@@ -243,13 +243,13 @@ def test_jobs_outlive_their_file(
     change(tmp_path / "jobs.sqlite3")
     after = engine.add()
     engine.store.write(Record(before, {0: before.posts[0]}))
-    # As a killed process leaves it.
+    # The file, as a killed process would leave it.
     assert reopened(tmp_path / "jobs.sqlite3") == ({before.id, after.id}, engine.deliveries)
     engine.store.close()
 
 
 @pytest.mark.parametrize("how", sorted(CHANGES.keys() - {"cut"}))
-def test_jobs_are_written_again_at_the_end(engine: Engine, tmp_path: Path, how: str) -> None:
+def test_jobs_are_written_again_on_close(engine: Engine, tmp_path: Path, how: str) -> None:
     job = engine.add()
     CHANGES[how](tmp_path / "jobs.sqlite3")
     engine.store.close()
@@ -257,9 +257,9 @@ def test_jobs_are_written_again_at_the_end(engine: Engine, tmp_path: Path, how: 
 
 
 @pytest.mark.parametrize("how", ["an older copy", "zeros in the middle"])
-@pytest.mark.parametrize("is_looked_at", [True, False])
-def test_jobs_survive_foreign_writes_into_their_file(
-    engine: Engine, tmp_path: Path, how: str, is_looked_at: bool
+@pytest.mark.parametrize("is_checked", [True, False])
+def test_jobs_survive_foreign_writes_to_their_file(
+    engine: Engine, tmp_path: Path, how: str, is_checked: bool
 ) -> None:
     path = tmp_path / "jobs.sqlite3"
     first, older = engine.add(), path.read_bytes()
@@ -268,9 +268,9 @@ def test_jobs_survive_foreign_writes_into_their_file(
         path.write_bytes(older)
     else:
         zeros(path)
-    if is_looked_at:
+    if is_checked:
         engine.store.look()
-        # As a killed process leaves it.
+        # The file, as a killed process would leave it.
         assert reopened(path)[0] == {first.id, second.id}
     engine.store.close()
     assert reopened(path)[0] == {first.id, second.id}
@@ -286,9 +286,7 @@ def test_an_older_copy_of_the_jobs_is_set_aside(engine: Engine, tmp_path: Path) 
     assert reopened(path)[0] == {first.id, second.id, third.id}
 
 
-def test_a_ledger_that_was_lost_skips_no_post(
-    tmp_path: Path, change: Callable[[Path], object]
-) -> None:
+def test_a_lost_ledger_skips_no_post(tmp_path: Path, change: Callable[[Path], object]) -> None:
     path = tmp_path / "plugins.sqlite3"
     known = ledger(path)
     known.begin(["one"], {})
@@ -345,7 +343,7 @@ def test_many_processes_that_start_together_share_one_file(tmp_path: Path) -> No
         opened.close()
 
 
-def test_files_of_the_first_schema_are_migrated_once(tmp_path: Path) -> None:
+def test_a_file_opened_concurrently_is_migrated_once(tmp_path: Path) -> None:
     path = old_file(tmp_path, "plugins")
     ledgers = [Ledger(path) for _ in range(8)]
     with ThreadPoolExecutor(8) as threads:
@@ -358,7 +356,7 @@ def test_files_of_the_first_schema_are_migrated_once(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("suffix", ["-journal", "-wal", "-shm"])
 @pytest.mark.parametrize("put", [fifo, folder, dangling, device])
-def test_odd_files_beside_a_database_stop_nothing(
+def test_special_files_beside_a_database_are_harmless(
     tmp_path: Path, name: str, suffix: str, put: Callable[[Path], object]
 ) -> None:
     path = tmp_path / f"{name}.sqlite3"
@@ -393,13 +391,13 @@ def locked(tmp_path: Path, name: str) -> Iterator[JobFile | Ledger | Catalogue]:
     opened.close()
 
 
-def test_a_file_that_another_program_locks_is_busy(locked: JobFile | Ledger | Catalogue) -> None:
+def test_a_file_locked_by_another_program_is_busy(locked: JobFile | Ledger | Catalogue) -> None:
     with pytest.raises(Busy) as refusal:
         use(locked)
     assert refusal.value.retry_after
 
 
-def test_a_file_moved_within_a_transaction_is_not_read_only(tmp_path: Path, name: str) -> None:
+def test_a_file_removed_during_a_transaction_is_busy(tmp_path: Path, name: str) -> None:
     path = tmp_path / "a.sqlite3"
     file = SQLiteFile(path, "test", version=1, schema="CREATE TABLE a (a INT) STRICT", shared=False)
     with pytest.raises(Busy), file.using() as database:  # noqa: PT012
@@ -465,7 +463,7 @@ def test_a_database_behind_a_link_is_used(tmp_path: Path) -> None:
     assert len(reopened(tmp_path / "jobs.sqlite3")[0]) == 1
 
 
-def test_a_start_without_room_names_the_file(
+def test_an_error_at_startup_names_the_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: object) -> None:

@@ -48,7 +48,7 @@ async def client(aiohttp_client: Any) -> Any:
         ({"X-Badge": "eve", "X-API-Key": "b0b"}, "bob"),
     ],
 )
-async def test_a_right_key_opens_under_its_name(
+async def test_a_valid_key_is_admitted_under_its_name(
     client: Any, headers: dict[str, str], name: str
 ) -> None:
     async with client.get("/", headers=headers) as response:
@@ -78,7 +78,7 @@ async def test_unknown_routes_need_the_key_too(client: Any) -> None:
     assert (await client.get("/nowhere")).status == 401
 
 
-async def test_exempt_routes_need_none(client: Any) -> None:
+async def test_exempt_routes_need_no_key(client: Any) -> None:
     assert (await client.get("/health")).status == 200
 
 
@@ -87,7 +87,7 @@ async def test_only_the_exempt_path_itself_is_exempt(client: Any, path: str) -> 
     assert (await client.get(path)).status == 401
 
 
-async def test_keys_come_and_go(client: Any) -> None:
+async def test_keys_can_be_added_and_removed(client: Any) -> None:
     KEYS[digest("new")] = "newcomer"
     assert (await client.get("/", headers={"X-API-Key": "new"})).status == 200
     del KEYS[digest("new")]

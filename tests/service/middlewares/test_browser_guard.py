@@ -1,4 +1,4 @@
-"""Names of other sites, and requests that their pages make."""
+"""Requests for names of other sites, and requests by their pages."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -61,7 +61,7 @@ async def code(client: Any, method: str = "GET", path: str = "/x", **headers: st
         "posts.example.com.",
     ],
 )
-async def test_names_of_ones_own_network_are_answered(start: Any, host: str) -> None:
+async def test_names_of_the_local_network_are_allowed(start: Any, host: str) -> None:
     assert await code(await start(["posts.example.com"]), Host=host) == 200
 
 
@@ -79,7 +79,7 @@ async def test_names_of_ones_own_network_are_answered(start: Any, host: str) -> 
         "evil.example:",
     ],
 )
-async def test_names_of_other_sites_are_misdirected(start: Any, host: str) -> None:
+async def test_names_of_other_sites_are_refused(start: Any, host: str) -> None:
     client = await start(["posts.example.com"])
     assert await code(client, Host=host) == (421, "forbidden_host")
     assert await code(client, path="/free", Host=host) == 200
@@ -93,9 +93,7 @@ async def test_names_of_other_sites_are_misdirected(start: Any, host: str) -> No
         ("<b>&", "this name."),
     ],
 )
-async def test_misdirected_requests_learn_name_and_advice(
-    start: Any, host: str, shown: str
-) -> None:
+async def test_the_refusal_has_the_name_and_advice(start: Any, host: str, shown: str) -> None:
     client, text = await start(), f"This service does not answer under {shown} See ALLOWED_HOSTS."
     async with client.get("/x", headers={"Host": host}) as response:
         assert (await response.json())["error"] == text
@@ -107,13 +105,13 @@ async def test_misdirected_requests_learn_name_and_advice(
         assert response.content_type == "application/json"
 
 
-async def test_without_hosts_every_name_is_answered(start: Any) -> None:
+async def test_without_hosts_every_name_is_allowed(start: Any) -> None:
     assert await code(await start(None), Host="evil.example") == 200
 
 
 @settings(suppress_health_check=list(HealthCheck), deadline=None)
 @given(host=st.text(st.characters(codec="ascii", exclude_categories=["C"]), max_size=60))
-async def test_any_host_is_answered_or_misdirected(start: Any, host: str) -> None:
+async def test_any_host_is_allowed_or_refused(start: Any, host: str) -> None:
     assert await code(await start(), Host=host) in (
         200,
         (421, "forbidden_host"),
@@ -141,12 +139,12 @@ async def test_any_host_is_answered_or_misdirected(start: Any, host: str) -> Non
         {"Sec-Fetch-Site": "cross-site", "Origin": "http://pi.local:5633"},
     ],
 )
-async def test_pages_of_other_sites_change_nothing(
+async def test_pages_of_other_sites_cannot_change_anything(
     start: Any, method: str, headers: dict[str, str]
 ) -> None:
     client = await start()
     assert await code(client, method, Host="pi.local:5633", **headers) == (403, "cross_site")
-    # What only reads is safe: browsers do not show the response to the other site.
+    # A read is safe, because browsers do not show the response to the other site.
     assert await code(client, "GET", Host="pi.local:5633", **headers) == 200
 
 
@@ -160,7 +158,7 @@ async def test_pages_of_other_sites_change_nothing(
         {"Sec-Fetch-Site": "none"},
     ],
 )
-async def test_ones_own_page_and_programs_go_on(start: Any, headers: dict[str, str]) -> None:
+async def test_own_pages_and_programs_can_make_changes(start: Any, headers: dict[str, str]) -> None:
     assert await code(await start(), "POST", Host="pi.local:5633", **headers) == 200
 
 
@@ -182,7 +180,7 @@ BROWSER = {"User-Agent": "Mozilla/5.0", "Accept": "text/html,*/*;q=0.8"}
         BROWSER,
     ],
 )
-async def test_visits_and_programs_cause_work(start: Any, headers: dict[str, str]) -> None:
+async def test_visits_and_programs_can_cause_work(start: Any, headers: dict[str, str]) -> None:
     assert await code(await start(), path="/work", Host="pi.local:5633", **headers) == 200
 
 
@@ -200,13 +198,15 @@ async def test_visits_and_programs_cause_work(start: Any, headers: dict[str, str
         {"Origin": "http://pi.local:5633", "Sec-Fetch-Dest": "empty"},
     ],
 )
-async def test_other_loads_cause_no_work(start: Any, site: str, headers: dict[str, str]) -> None:
+async def test_subresources_cannot_cause_work(
+    start: Any, site: str, headers: dict[str, str]
+) -> None:
     client, sent = await start(), {"Host": "pi.local:5633", "Sec-Fetch-Site": site, **headers}
     assert await code(client, path="/work", **sent) == (403, "cross_site")
     assert await code(client, path="/x", **sent) == 200
 
 
-async def test_fetch_in_node_is_not_a_browser(start: Any) -> None:
+async def test_fetch_in_node_does_not_count_as_a_browser(start: Any) -> None:
     client = await start()
     node = {"Sec-Fetch-Mode": "cors", "User-Agent": "node", "Accept": "*/*"}
     for method in ("GET", "POST"):
@@ -214,12 +214,12 @@ async def test_fetch_in_node_is_not_a_browser(start: Any) -> None:
 
 
 @pytest.mark.parametrize("name", ["Sec-Purpose", "Purpose", "X-Moz"])
-async def test_a_prefetch_causes_no_work(start: Any, name: str) -> None:
+async def test_a_prefetch_cannot_cause_work(start: Any, name: str) -> None:
     headers = {"Sec-Fetch-Site": "none", name: "prefetch", **NAVIGATION}
     assert await code(await start(), path="/work", Host="pi", **headers) == (403, "cross_site")
 
 
-async def test_speculation_with_no_site_causes_no_work(start: Any) -> None:
+async def test_a_prerender_without_a_site_cannot_cause_work(start: Any) -> None:
     headers = {"Sec-Fetch-Site": "none", "Sec-Purpose": "prefetch;prerender", **NAVIGATION}
     assert await code(await start(), path="/work", Host="pi", **headers) == (403, "cross_site")
 
@@ -233,6 +233,8 @@ async def test_speculation_with_no_site_causes_no_work(start: Any) -> None:
         {**BROWSER, "Origin": "http://pi.local:8000"},
     ],
 )
-async def test_plain_http_shows_loads_by_accept(start: Any, headers: dict[str, str]) -> None:
+async def test_subresources_over_plain_http_are_detected_by_accept(
+    start: Any, headers: dict[str, str]
+) -> None:
     sent = {"Host": "pi.local:5633", **headers}
     assert await code(await start(), path="/work", **sent) == (403, "cross_site")

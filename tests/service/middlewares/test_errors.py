@@ -78,14 +78,14 @@ async def client(aiohttp_client: Any) -> Any:
         ("chained", 500, "internal_error", "Internal server error"),
     ],
 )
-async def test_an_exception_is_answered_by_the_table(
+async def test_an_exception_gets_the_response_in_the_table(
     client: Any, kind: str, status: int, code: str, error: str
 ) -> None:
     response = await client.get(f"/{kind}")
     assert (response.status, await response.json()) == (status, {"error": error, "code": code})
 
 
-async def test_an_unknown_route_or_method_is_answered_in_json(client: Any) -> None:
+async def test_an_unknown_route_or_method_gets_json(client: Any) -> None:
     response = await client.get("/a/b")
     assert (response.status, await response.json()) == (
         404,
@@ -105,7 +105,7 @@ async def test_an_exception_may_add_to_the_message_and_the_body(client: Any) -> 
     assert await response.json() == expected
 
 
-async def test_the_answer_has_the_request_id_if_any(client: Any) -> None:
+async def test_the_response_has_the_request_id_if_any(client: Any) -> None:
     response = await client.get("/late?id=mine")
     assert await response.json() == {"error": "Too late", "code": "too_late", "request_id": "mine"}
 
@@ -116,12 +116,12 @@ async def test_retry_after_is_in_whole_seconds(client: Any, kind: str, seconds: 
     assert response.headers["Retry-After"] == seconds
 
 
-async def test_a_redirect_stays_one(client: Any) -> None:
+async def test_a_redirect_is_not_changed(client: Any) -> None:
     response = await client.get("/found", allow_redirects=False)
     assert (response.status, response.headers["Location"]) == (302, "/elsewhere")
 
 
-async def test_an_unforeseen_error_is_logged_but_not_disclosed(
+async def test_an_unexpected_error_is_logged_but_not_disclosed(
     client: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.ERROR, "middlewares.errors"):
@@ -132,7 +132,7 @@ async def test_an_unforeseen_error_is_logged_but_not_disclosed(
     assert isinstance(record.exc_info[1], ValueError)
 
 
-async def test_a_failure_of_a_middleware_further_in_is_answered_too(aiohttp_client: Any) -> None:
+async def test_an_error_in_an_inner_middleware_gets_json(aiohttp_client: Any) -> None:
     @web.middleware
     async def broken(request: web.Request, handler: Any) -> web.StreamResponse:
         raise RuntimeError

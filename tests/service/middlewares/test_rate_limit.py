@@ -15,7 +15,7 @@ from middlewares.rate_limit import rate_limit
 
 
 class Clock:
-    """Whole milliseconds, as nanoseconds."""
+    """A clock in nanoseconds, which a test sets in milliseconds."""
 
     now = 1_000_000
 
@@ -40,7 +40,7 @@ def is_health(request: web.Request) -> bool:
     return request.path == "/health"
 
 
-async def test_a_full_bucket_serves_that_many_and_refuses_the_next(aiohttp_client: Any) -> None:
+async def test_a_full_bucket_allows_as_many_requests_as_tokens(aiohttp_client: Any) -> None:
     app = web.Application(middlewares=[rate_limit(3, 60, exempt=is_health)])
     app.router.add_get("/", hello)
     app.router.add_get("/health", hello)
@@ -57,13 +57,13 @@ async def test_a_full_bucket_serves_that_many_and_refuses_the_next(aiohttp_clien
     assert (await client.get("/health")).status == 200
 
 
-async def test_unknown_routes_cost_a_token_and_show_the_rest(aiohttp_client: Any) -> None:
+async def test_unknown_routes_also_cost_a_token(aiohttp_client: Any) -> None:
     client = await aiohttp_client(web.Application(middlewares=[rate_limit(3, 60)]))
     response = await client.get("/nowhere")
     assert (response.status, response.headers["RateLimit-Remaining"]) == (404, "2")
 
 
-async def test_a_token_comes_back_when_retry_after_says() -> None:
+async def test_a_token_is_available_after_retry_after() -> None:
     clock = Clock()
     middleware = rate_limit(30, 60, clock=clock)
     for _ in range(30):
@@ -105,7 +105,7 @@ async def test_clients_share_a_bucket_by_address_or_ipv6_network(
     assert (await ask(middleware, other)).status == (429 if shared else 200)
 
 
-async def test_the_client_seen_longest_ago_loses_its_bucket() -> None:
+async def test_the_least_recent_client_loses_its_bucket() -> None:
     middleware = rate_limit(1, 60, max_clients=2)
     for remote in ("192.0.2.1", "192.0.2.2", "192.0.2.3"):
         assert (await ask(middleware, remote)).status == 200
@@ -113,7 +113,7 @@ async def test_the_client_seen_longest_ago_loses_its_bucket() -> None:
     assert (await ask(middleware, "192.0.2.1")).status == 200
 
 
-async def test_memory_stays_bounded_whatever_addresses_come() -> None:
+async def test_many_addresses_use_bounded_memory() -> None:
     middleware = rate_limit(30, 60, max_clients=100)
     for number in range(1000):
         await ask(middleware, f"10.0.{number // 250}.{number % 250}")
@@ -134,7 +134,7 @@ async def test_memory_stays_bounded_whatever_addresses_come() -> None:
     window=st.integers(1, 100),
     steps=st.lists(st.tuples(st.integers(0, 30_000), st.integers(1, 12)), max_size=40),
 )
-async def test_a_bucket_is_exactly_the_textbook_one(
+async def test_a_bucket_behaves_like_the_textbook_one(
     size: int, window: int, steps: list[tuple[int, int]]
 ) -> None:
     async def cost(_request: web.Request) -> int:

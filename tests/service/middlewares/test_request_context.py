@@ -36,7 +36,7 @@ async def test_a_request_without_an_id_gets_one(aiohttp_client: Any) -> None:
     assert first.headers["X-Request-ID"] != second.headers["X-Request-ID"]
 
 
-async def test_a_valid_id_is_taken_and_returned(aiohttp_client: Any) -> None:
+async def test_a_valid_id_is_used_and_returned(aiohttp_client: Any) -> None:
     client = await aiohttp_client(application())
     response = await client.get("/show", headers={"X-Request-ID": "a-B_3." + "x" * 122})
     assert response.headers["X-Request-ID"] == "a-B_3." + "x" * 122
@@ -51,7 +51,7 @@ async def test_any_other_id_is_replaced(aiohttp_client: Any, given: str) -> None
     assert len(response.headers["X-Request-ID"]) == 32
 
 
-async def test_a_refusal_carries_the_id_too(aiohttp_client: Any) -> None:
+async def test_an_error_also_has_the_id(aiohttp_client: Any) -> None:
     client = await aiohttp_client(application())
     response = await client.get("/fail", headers={"X-Request-ID": "mine"})
     assert (response.status, response.headers["X-Request-ID"]) == (403, "mine")
@@ -60,7 +60,7 @@ async def test_a_refusal_carries_the_id_too(aiohttp_client: Any) -> None:
 @pytest.mark.parametrize(
     ("path", "status"), [("/show?key=secret", 200), ("/fail", 403), ("/no", 404)]
 )
-async def test_each_request_has_one_access_line_without_its_query(
+async def test_each_request_logs_one_line_without_its_query(
     aiohttp_client: Any, path: str, status: int
 ) -> None:
     client = await aiohttp_client(application())
@@ -80,11 +80,11 @@ async def test_each_request_has_one_access_line_without_its_query(
     }
 
 
-async def test_a_request_that_is_cancelled_has_its_line_too(aiohttp_client: Any) -> None:
-    under_way = asyncio.Event()
+async def test_a_cancelled_request_is_logged_too(aiohttp_client: Any) -> None:
+    started = asyncio.Event()
 
     async def hang(_request: web.Request) -> web.Response:
-        under_way.set()
+        started.set()
         await asyncio.sleep(60)
         raise AssertionError
 
@@ -92,9 +92,9 @@ async def test_a_request_that_is_cancelled_has_its_line_too(aiohttp_client: Any)
     app.router.add_get("/hang", hang)
     client = await aiohttp_client(app)
     with capture_logs() as lines:
-        asking = asyncio.create_task(client.get("/hang"))
-        await under_way.wait()
-        asking.cancel()
+        request = asyncio.create_task(client.get("/hang"))
+        await started.wait()
+        request.cancel()
         async with asyncio.timeout(PATIENCE_SECONDS):
             while not lines:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)

@@ -1,4 +1,4 @@
-"""Logs and metrics of a response report what was sent."""
+"""Logs and metrics describe responses as they were sent."""
 
 import asyncio
 from pathlib import Path
@@ -28,7 +28,7 @@ async def cloning(request: web.Request, handler: Handler) -> web.StreamResponse:
     return await handler(request.clone())
 
 
-@pytest.fixture(params=["alone", "sending outermost", "sending within", "a clone within"])
+@pytest.fixture(params=["alone", "sending outermost", "sending inside", "a clone inside"])
 async def client(
     request: pytest.FixtureRequest,
     aiohttp_client: Any,
@@ -39,8 +39,8 @@ async def client(
     middlewares = {
         "alone": [logging, counting],
         "sending outermost": [sending(), logging, counting],
-        "sending within": [logging, sending(), counting],
-        "a clone within": [counting, cloning, logging],
+        "sending inside": [logging, sending(), counting],
+        "a clone inside": [counting, cloning, logging],
     }[request.param]
     path = tmp_path / "file"
     await asyncio.to_thread(path.write_bytes, CONTENT)
@@ -107,7 +107,7 @@ async def test_a_stream_is_logged_at_its_end(client: Any) -> None:
     assert (await line_of(client, "/stream"))["bytes"] >= len(CONTENT)
 
 
-async def test_a_client_that_goes_away_is_logged_and_counted(
+async def test_a_disconnected_client_is_logged_and_counted(
     client: Any, registry: CollectorRegistry
 ) -> None:
     with capture_logs() as lines:

@@ -1,4 +1,4 @@
-"""The plugin audio, with the real ffmpeg."""
+"""The plugin audio, with real ffmpeg."""
 
 import asyncio
 import json
@@ -40,7 +40,7 @@ async def scrape(client: Client, shortcode: str) -> Any:
 
 
 async def post_with_sound(client: Client, shortcode: str) -> Any:
-    """The post, once its sound is there."""
+    """Wait for the post's sound; return the post."""
     async with asyncio.timeout(PATIENCE_SECONDS):
         while True:
             post = await (await client.get(f"/posts/{shortcode}")).json()
@@ -50,7 +50,7 @@ async def post_with_sound(client: Client, shortcode: str) -> Any:
 
 
 def codecs(content: bytes, path: Path) -> list[str]:
-    """The codecs in a file, as the real ffprobe names them."""
+    """Return the codecs in a file, as ffprobe names them."""
     path.write_bytes(content)
     command = ["ffprobe", "-v", "error", "-show_entries", "stream=codec_name", "-of", "json"]
     done = subprocess.run([*command, str(path)], capture_output=True, check=True)
@@ -82,7 +82,7 @@ async def test_a_stored_video_gets_its_sound_as_a_file(
 
 
 @both_modes
-async def test_the_sound_is_there_at_once_with_the_post(
+async def test_one_request_downloads_a_post_and_its_sound(
     start_service: StartService, tmp_path: Path
 ) -> None:
     client = await start_service(**PLUGIN)
@@ -122,7 +122,7 @@ async def test_a_video_in_other_codecs_gets_a_playable_copy(
     assert post["video"].endswith("/vp9-1.mp4")
 
 
-async def test_a_video_that_plays_anywhere_is_its_own_copy(
+async def test_a_video_that_plays_anywhere_is_not_copied(
     start_service: StartService, instagram: StandIn
 ) -> None:
     client = await start_service(**PLUGIN)
@@ -143,7 +143,7 @@ async def test_an_item_without_sound_is_reported(
 
 
 @pytest.mark.parametrize("query", ["audio=1", "h264=1"])
-async def test_without_the_plugin_the_response_says_what_is_missing(
+async def test_without_the_plugin_the_error_names_it(
     start_service: StartService, query: str
 ) -> None:
     client = await start_service()
@@ -153,7 +153,7 @@ async def test_without_the_plugin_the_response_says_what_is_missing(
     assert "needs PLUGINS=audio" in (await response.json())["error"]
 
 
-async def test_pages_of_other_sites_cannot_have_files_made(start_service: StartService) -> None:
+async def test_pages_of_other_sites_cannot_cause_conversions(start_service: StartService) -> None:
     client = await start_service(**PLUGIN)
     await scrape(client, "vp9-3")
     headers = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors"}
@@ -162,20 +162,20 @@ async def test_pages_of_other_sites_cannot_have_files_made(start_service: StartS
         assert response.status == status, query
 
 
-async def test_a_conversion_costs_a_token_as_a_download_does(start_service: StartService) -> None:
+async def test_a_conversion_costs_a_token_like_a_download(start_service: StartService) -> None:
     client = await start_service(**PLUGIN, RATE_LIMIT_MAX_REQUESTS="2")
     await scrape(client, "reel-5")
     statuses = [(await client.get("/download/reel-5?audio=1")).status for _ in range(2)]
     assert statuses == [200, 429]
 
 
-async def test_another_value_is_refused(start_service: StartService) -> None:
+async def test_an_invalid_value_is_refused(start_service: StartService) -> None:
     client = await start_service()
     assert (await client.get("/download/reel-4?audio=yes")).status == 400
 
 
 @pytest.mark.blocks
-def test_missing_ffmpeg_ends_the_start(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_missing_ffmpeg_prevents_startup(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setenv("MEDIA_ROOT", str(tmp_path))
     with pytest.raises(SettingsError, match="ffmpeg and ffprobe must be on the PATH"):
@@ -195,7 +195,7 @@ async def test_a_file_that_ffmpeg_cannot_read_is_reported(
 
 
 def with_song(url: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
-    """Give a post the song that its pictures play to."""
+    """Return a change that adds a song to a post with pictures."""
 
     def change(media: dict[str, Any]) -> dict[str, Any]:
         asset = {"title": "A song", "display_artist": "Band", "progressive_download_url": url}
@@ -211,7 +211,7 @@ SONG = url_of("song-1", "song")
 
 @pytest.mark.parametrize("shape", ["photo", "ten"])
 @both_modes
-async def test_pictures_have_their_song_in_one_request(
+async def test_one_request_downloads_pictures_and_their_song(
     start_service: StartService, instagram: StandIn, tmp_path: Path, shape: str
 ) -> None:
     answers = {"song/1": [Answer("sound.m4a", "audio/mp4")]}
@@ -239,7 +239,7 @@ async def test_pictures_have_their_song_in_one_request(
         (Answer("sound.m4a", only=1000), 502),
     ],
 )
-async def test_a_song_that_fails_does_no_other_harm(
+async def test_a_failed_song_affects_nothing_else(
     start_service: StartService,
     instagram: StandIn,
     media_root: Path,
@@ -253,14 +253,14 @@ async def test_a_song_that_fails_does_no_other_harm(
     await scrape(client, "song-1")
     assert (await client.get("/download/song-1?audio=1")).status == status
     assert (await client.get("/download/song-1")).status == 200
-    # The plugin tries it, too, when the post is stored.
+    # The plugin's hook also tries to download the song.
     await until(lambda: not list((media_root / ".incoming").iterdir()))
 
 
 @pytest.mark.parametrize(
     "url", ["https://example.com/a.m4a", "http://127.0.0.1/a.m4a", "file:///x"]
 )
-async def test_a_song_comes_only_from_the_cdn(
+async def test_songs_are_downloaded_only_from_the_cdn(
     start_service: StartService, instagram: StandIn, url: str
 ) -> None:
     instagram.define("song", Scenario("", shape="photo", change=with_song(url)))
@@ -274,7 +274,7 @@ async def test_a_song_comes_only_from_the_cdn(
     [Answer(status=500), Answer("sound.m4a", only=100), Answer(wire="reset")],
     ids=["failed", "cut", "reset"],
 )
-async def test_a_song_gets_a_second_try(instagram: StandIn, tmp_path: Path, first: Answer) -> None:
+async def test_a_failed_song_is_retried(instagram: StandIn, tmp_path: Path, first: Answer) -> None:
     answers = {"song/1": [first, Answer("sound.m4a", "audio/mp4")]}
     instagram.define("song", Scenario("", shape="photo", answers=answers))
     fetch = partial(fetch_song, SONG, tmp_path, "song", seconds=20, max_bytes=10**6, keep_free=0)
@@ -291,7 +291,7 @@ async def test_a_slow_song_does_not_delay_videos(
     client = await start_service(**PLUGIN, SCRAPE_TIMEOUT_SECONDS="5", PLUGIN_TIMEOUT_SECONDS="60")
     await scrape(client, "song-1")
     waiting = asyncio.create_task(client.get("/download/song-1?audio=1"))
-    # The picture, the song for the plugin's hook, and the same for the client.
+    # The picture, the song for the plugin's hook, and the song for the client.
     await until(lambda: instagram.requests("media", "song-1") >= 3)
     reel = {"url": "https://www.instagram.com/reel/reel-1/", "audio": "1"}
     assert (await client.get("/download", params=reel)).status == 200
@@ -299,7 +299,7 @@ async def test_a_slow_song_does_not_delay_videos(
 
 
 def large(media: dict[str, Any]) -> dict[str, Any]:
-    """The media object with one candidate, which is large."""
+    """Leave only one candidate in the media object, a large one."""
     candidates = media["image_versions2"]["candidates"]
     del candidates[1:]
     candidates[0] |= {"width": 1440, "height": 1800}
@@ -315,7 +315,7 @@ def size_of(content: bytes, path: Path) -> tuple[int, int]:
 
 
 async def small_picture(client: Client, shortcode: str) -> bytes:
-    """The post's small picture, once the plugin made it."""
+    """Wait for the post's small picture; return its bytes."""
     path = ""
     async with asyncio.timeout(PATIENCE_SECONDS):
         while True:
@@ -349,14 +349,14 @@ async def test_a_large_picture_gets_a_small_one(
         assert b"small.jpg" not in await response.read()
 
 
-async def test_a_video_without_a_cover_gets_a_picture_of_its_own(
+async def test_a_video_without_a_cover_gets_a_small_picture(
     instagram: StandIn, start_service: StartService, tmp_path: Path
 ) -> None:
-    def uncovered(media: dict[str, Any]) -> dict[str, Any]:
+    def without_cover(media: dict[str, Any]) -> dict[str, Any]:
         media["image_versions2"]["candidates"] = []
         return media
 
-    instagram.define("bare", Scenario("", change=uncovered))
+    instagram.define("bare", Scenario("", change=without_cover))
     client = await start_service(**PLUGIN)
     await scrape(client, "bare-one")
     await post_with_sound(client, "bare-one")
@@ -365,7 +365,7 @@ async def test_a_video_without_a_cover_gets_a_picture_of_its_own(
 
 
 @pytest.mark.parametrize("name", ["picture.webp", "picture.png", "picture.gif", "movie.mov"])
-def test_small_pictures_are_made_of_every_kind(
+def test_small_pictures_are_made_from_every_format(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     monkeypatch.setattr("scrapper.library.post.SMALL_BYTES", 100)

@@ -1,4 +1,4 @@
-"""Routes, middlewares and sources of plugins are part of the service."""
+"""Routes, middlewares and sources of plugins in the service."""
 
 import asyncio
 import threading
@@ -45,25 +45,25 @@ async def test_a_plugin_s_routes_and_middlewares_need_the_key(
         assert response.headers["X-Mine"] == "yes"
 
 
-async def test_a_route_like_the_base_path_is_refused(
+async def test_a_route_that_starts_like_the_base_path_is_refused(
     start_service: StartService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def hello(request: web.Request) -> web.Response:
         return web.Response()
 
     name = module(monkeypatch, "mine", register_routes=lambda: [web.get("/hello/{name}", hello)])
-    with pytest.raises(SettingsError, match="BASE_PATH: there is a route /hello already"):
+    with pytest.raises(SettingsError, match="BASE_PATH: the route /hello exists already"):
         await start_service(PLUGINS=name, BASE_PATH="/hello/you")
 
 
-async def test_a_route_that_is_there_already_is_refused(
+async def test_a_route_that_already_exists_is_refused(
     start_service: StartService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def health(request: web.Request) -> web.Response:
         return web.Response()
 
     name = module(monkeypatch, "mine", register_routes=lambda: [web.get("/health", health)])
-    with pytest.raises(SettingsError, match="plugin mine: GET /health is there already"):
+    with pytest.raises(SettingsError, match="plugin mine: GET /health already exists"):
         await start_service(PLUGINS=name)
 
 
@@ -74,7 +74,7 @@ async def test_a_plugin_s_source_comes_last_and_may_fail(
 
     def ask(context: Any, shortcode: Any) -> Any:
         asked.append(shortcode.text)
-        raise RuntimeError("a fault of the plugin")
+        raise RuntimeError("a bug in the plugin")
 
     name = module(
         monkeypatch, "mine", register_sources=lambda: [Source("mine", ask), Source("other", ask)]
@@ -90,11 +90,11 @@ async def test_a_plugin_s_source_comes_last_and_may_fail(
 async def test_a_hanging_source_delays_only_posts_that_need_it(
     start_service: StartService, monkeypatch: pytest.MonkeyPatch, instagram: StandIn
 ) -> None:
-    monkeypatch.setattr("scrapper.plugins.loading._GRACE", 0.1)
-    go_on = threading.Event()
+    monkeypatch.setattr("scrapper.plugins.loading._GRACE_SECONDS", 0.1)
+    proceed = threading.Event()
 
     def hang(*_: Any) -> Any:
-        go_on.wait()
+        proceed.wait()
 
     name = module(monkeypatch, "mine", register_sources=lambda: [Source("mine", hang)])
     client = await start_service(PLUGINS=name, SCRAPE_TIMEOUT_SECONDS="2", SCRAPE_CONCURRENCY="1")
@@ -102,8 +102,8 @@ async def test_a_hanging_source_delays_only_posts_that_need_it(
         url = f"https://www.instagram.com/reel/gated-{number}/"
         assert (await client.post("/scrape", json={"url": url})).status in (403, 503, 504)
     url = "https://www.instagram.com/reel/reel-1/"
-    # On a busy machine two seconds may be short for any post.
+    # On a busy machine, two seconds may be too short for any post.
     async with asyncio.timeout(PATIENCE_SECONDS):
         while (response := await client.post("/scrape", json={"url": url})).status != 200:
             assert response.status in (503, 504)
-    go_on.set()
+    proceed.set()

@@ -13,7 +13,7 @@ URL = "https://www.instagram.com/reel/{}/"
 
 
 async def figures(client: Client, **headers: str) -> dict[str, dict[tuple[str, ...], float]]:
-    """Every sample, by name and by its labels' values."""
+    """Return all samples, by name and by the values of their labels."""
     async with client.get("/metrics", headers=headers) as response:
         assert response.status == 200
         assert response.content_type == "text/plain"
@@ -58,7 +58,7 @@ async def test_scrapes_are_counted_by_outcome(
         ("ok",): 2,
         ("PostNotFound",): 1,
         ("RateLimited",): 1,
-        # It exists from the start, for the alerts.
+        # These series exist from the start, for alerts.
         ("ChallengeRequired",): 0,
         ("InstagramChanged",): 0,
     }
@@ -132,7 +132,7 @@ async def test_metrics_need_the_key(start_service: StartService) -> None:
     assert await figures(client, **{"X-API-Key": "s3cret"})
 
 
-async def test_no_text_of_a_client_becomes_a_label(start_service: StartService) -> None:
+async def test_client_input_never_becomes_a_label(start_service: StartService) -> None:
     client = await start_service()
     before = await figures(client)
     for number in range(50):

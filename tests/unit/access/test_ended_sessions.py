@@ -1,4 +1,4 @@
-"""The list of ended sessions: bounded, shared by a file, and never too lenient."""
+"""The list of ended sessions: bounded, shared through a file, and strict."""
 
 import json
 from pathlib import Path
@@ -27,7 +27,7 @@ def test_an_ended_session_is_known_to_all_processes(path: Path) -> None:
         assert not ended.has("anna", (200, "b"))
 
 
-def test_sessions_that_expired_are_forgotten(path: Path) -> None:
+def test_expired_sessions_are_dropped(path: Path) -> None:
     ended = EndedSessions(path)
     ended.add("anna", (200, "a"), now=100)
     ended.add("bob", (900, "b"), now=300)
@@ -36,12 +36,12 @@ def test_sessions_that_expired_are_forgotten(path: Path) -> None:
 
 
 def test_no_ended_session_becomes_valid_again(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("scrapper.access.ended_sessions._MOST", 5)
+    monkeypatch.setattr("scrapper.access.ended_sessions._MAX_PER_KEY", 5)
     ended = EndedSessions(path)
     for number in range(12):
         ended.add("anna", (1000 + number, f"{number:016x}"), now=100)
     assert all(ended.has("anna", (1000 + number, f"{number:016x}")) for number in range(12))
-    assert not ended.has("anna", (2000, "one that goes on"))
+    assert not ended.has("anna", (2000, "not ended"))
     assert not ended.has("bob", (1000, "of another key"))
     assert len(json.loads(path.read_text())["anna"]) == 5
 
@@ -57,7 +57,7 @@ def test_a_damaged_list_is_replaced(path: Path, content: str) -> None:
     assert later.has("anna", (200, "a"))
 
 
-def test_sessions_stay_ended_although_their_file_vanished(tmp_path: Path) -> None:
+def test_sessions_stay_ended_after_the_file_is_removed(tmp_path: Path) -> None:
     path = tmp_path / "sessions.json"
     ended = EndedSessions(path)
     ended.add("one", (2_000_000_000, "a"), now=0.0)

@@ -1,4 +1,4 @@
-"""Files of keys: read, read again, and refused."""
+"""Files of keys: reading, reloading and refusing them."""
 
 from pathlib import Path
 
@@ -42,7 +42,7 @@ def test_a_malformed_file_is_refused_without_quoting_it(tmp_path: Path, text: st
 
 @settings(suppress_health_check=list(HealthCheck))
 @given(content=st.binary(max_size=200))
-def test_any_file_is_keys_or_a_clear_refusal(tmp_path: Path, content: bytes) -> None:
+def test_any_file_gives_keys_or_a_clear_error(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "keys"
     path.write_bytes(content)
     try:
@@ -52,7 +52,7 @@ def test_any_file_is_keys_or_a_clear_refusal(tmp_path: Path, content: bytes) -> 
     assert keys.names()
 
 
-def test_a_changed_file_counts_and_a_damaged_one_does_not(tmp_path: Path) -> None:
+def test_a_changed_file_is_reloaded_unless_damaged(tmp_path: Path) -> None:
     path = tmp_path / "keys"
     keys = keys_of(path, FILE)
     assert sorted(keys.names().values()) == ["alice", "bob"]

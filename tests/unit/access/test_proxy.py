@@ -1,4 +1,4 @@
-"""Whose header counts, and which gateways the start warns of."""
+"""Which headers are trusted, and which gateways cause a warning."""
 
 import socket
 from collections.abc import Mapping
@@ -58,7 +58,7 @@ def request(
         (b"\0abstract", socket.AF_UNIX),
     ],
 )
-def test_a_listed_proxy_signs_people_in(
+def test_a_listed_proxy_can_sign_users_in(
     sign_in: ProxySignIn, peer: Any, family: int, name: str
 ) -> None:
     assert sign_in.name_of(request(peer, name, family=family)) == f"proxy:{name}"
@@ -76,7 +76,7 @@ def test_a_listed_proxy_signs_people_in(
         None,
     ],
 )
-def test_no_other_sender_is_signed_in(sign_in: ProxySignIn, peer: Any) -> None:
+def test_no_other_peer_can_sign_users_in(sign_in: ProxySignIn, peer: Any) -> None:
     forwarded = {"X-Forwarded-For": "192.0.2.1", "Forwarded": "for=192.0.2.1"}
     assert sign_in.name_of(request(peer, "anna", headers=forwarded)) is None
 
@@ -99,14 +99,14 @@ def test_each_cause_is_logged_once(sign_in: ProxySignIn) -> None:
     assert "anna" not in str(logs)
 
 
-def test_without_the_setting_no_header_counts(
+def test_without_the_setting_every_header_is_ignored(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("MEDIA_ROOT", str(tmp_path))
     assert ProxySignIn(load_settings()).name_of(request(("127.0.0.1", 1), "anna")) is None
 
 
-def test_gateways_are_those_of_the_routes(tmp_path: Path) -> None:
+def test_gateways_come_from_the_routing_tables(tmp_path: Path) -> None:
     routes, ipv6_routes = tmp_path / "route", tmp_path / "ipv6_route"
     routes.write_text(ROUTES)
     ipv6_routes.write_text(IPV6_ROUTES)
@@ -115,7 +115,7 @@ def test_gateways_are_those_of_the_routes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("proxies", "warned"), [("172.17.0.1", True), ("172.17.0.2", False)])
-def test_the_start_warns_of_a_gateway_among_the_proxies(
+def test_a_gateway_among_the_proxies_causes_a_warning(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, proxies: str, warned: bool
 ) -> None:
     monkeypatch.setattr("scrapper.serving.request_path.gateways", lambda: {"172.17.0.1"})

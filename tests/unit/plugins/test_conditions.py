@@ -1,4 +1,4 @@
-"""The login's state and conditions: when they begin and end, and what plugins learn of them."""
+"""The login's state and conditions: when they change, and which changes plugins get."""
 
 import json
 import sqlite3
@@ -15,7 +15,7 @@ from scrapper.instagram.login.session import Login, LoginState
 from scrapper.plugins.conditions import Condition, Conditions
 from scrapper.settings import Settings
 from tests.conftest import until
-from tests.unit.plugins.test_follower import Recorder, Workshop, module
+from tests.unit.plugins.test_follower import Harness, Recorder, module
 
 pytestmark = pytest.mark.blocks
 NONE = LoginState("none", None, None)
@@ -24,7 +24,7 @@ EXPIRED = LoginState("expired", "anna", 2.0)
 
 
 class Scripted:
-    """Conditions as a test sets them."""
+    """Conditions that a test sets."""
 
     def __init__(self) -> None:
         self.login = NONE
@@ -35,30 +35,30 @@ class Scripted:
 
 
 @pytest.fixture
-def workshop(tmp_path: Path) -> Workshop:
-    made = Workshop(tmp_path / "media")
+def harness(tmp_path: Path) -> Harness:
+    made = Harness(tmp_path / "media")
     made.conditions = Scripted()
     return made
 
 
 def following(recorder: Recorder) -> ModuleType:
     def login_changed(login: LoginState) -> None:
-        recorder.note(login.state)
+        recorder.record(login.state)
 
     async def condition_changed(condition: Condition) -> None:
-        recorder.note(condition.name, str(condition.holds))
+        recorder.record(condition.name, str(condition.holds))
 
     return module(login_changed=login_changed, condition_changed=condition_changed)
 
 
-def noted(workshop: Workshop) -> set[str]:
-    """The conditions that the ledger has."""
-    with closing(sqlite3.connect(workshop.ledger_path)) as database:
+def recorded(harness: Harness) -> set[str]:
+    """Return the values of the conditions in the ledger."""
+    with closing(sqlite3.connect(harness.ledger_path)) as database:
         return {value for (value,) in database.execute("SELECT value FROM conditions")}
 
 
 async def test_each_change_is_one_event_across_restarts(
-    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recorder = Recorder()
     expected: list[tuple[str, ...]] = []
@@ -70,52 +70,52 @@ async def test_each_change_is_one_event_across_restarts(
         ("login", NONE, ("none",)),
     ]
     for name, value, event in changes:
-        # It happens while no process runs.
-        setattr(workshop.conditions, name, value)
+        # The change happens while no process runs.
+        setattr(harness.conditions, name, value)
         expected.append(event)
         for _ in range(2):
-            async with workshop.running(monkeypatch, one=following(recorder)):
+            async with harness.running(monkeypatch, one=following(recorder)):
                 await until(lambda: recorder.events == expected)
-                # An event that the ledger does not have yet would come twice.
-                condition = workshop.conditions.now()["login" if name == "login" else "disk"]
+                # A restart would repeat an event that is not in the ledger yet.
+                condition = harness.conditions.now()["login" if name == "login" else "disk"]
                 known = json.dumps(astuple(condition))
-                await until(lambda: known in noted(workshop))  # noqa: B023
+                await until(lambda: known in recorded(harness))  # noqa: B023
 
 
-async def test_a_new_plugin_gets_no_usual_conditions(
-    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+async def test_a_new_plugin_gets_no_default_conditions(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recorder = Recorder()
-    async with workshop.running(monkeypatch, one=following(recorder)):
-        workshop.conditions.full = True
+    async with harness.running(monkeypatch, one=following(recorder)):
+        harness.conditions.full = True
         await until(lambda: recorder.events == [("disk_nearly_full", "True")])
 
 
 async def test_a_change_is_tried_three_times(
-    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recorder = Recorder()
     recorder.fail = 3
-    async with workshop.running(monkeypatch, one=following(recorder)):
-        workshop.conditions.full = True
+    async with harness.running(monkeypatch, one=following(recorder)):
+        harness.conditions.full = True
         await until(lambda: len(recorder.events) == 3)
-        workshop.conditions.login = EXPIRED
+        harness.conditions.login = EXPIRED
         await until(lambda: recorder.events[3:] == [("expired",)])
 
 
-async def test_a_change_that_is_over_is_no_longer_tried(
-    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+async def test_a_change_that_is_undone_is_not_retried(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recorder = Recorder()
     recorder.fail = 1
-    workshop.pauses = type(workshop.pauses)(looks=0.01, tries=(3600.0, 3600.0), fault=0.01)
-    async with workshop.running(monkeypatch, one=following(recorder)):
-        workshop.conditions.full = True
+    harness.pauses = type(harness.pauses)(polls=0.01, tries=(3600.0, 3600.0), error=0.01)
+    async with harness.running(monkeypatch, one=following(recorder)):
+        harness.conditions.full = True
         await until(lambda: len(recorder.events) == 1)
-        workshop.conditions.full = False
-        workshop.conditions.login = ACTIVE
+        harness.conditions.full = False
+        harness.conditions.login = ACTIVE
         await until(lambda: recorder.events[1:] == [("active",)])
-        await until(lambda: 'plugin_behind{plugin="one"} 0.0' in workshop.metrics_page())
+        await until(lambda: 'plugin_behind{plugin="one"} 0.0' in harness.metrics_page())
 
 
 @pytest.mark.parametrize(("min_free", "max_media"), [("100", "1024"), ("0", "1")])
@@ -133,6 +133,6 @@ def test_the_disk_is_nearly_full_without_room_for_one_file(
         now = conditions.now()["disk_nearly_full"]
         assert isinstance(now, Condition)
         seen.append(now.holds)
-    # A disk that is away says nothing.
+    # While the disk is unavailable, the condition does not change.
     assert seen == [False, True, True, True, False]
     assert conditions.now()["login"] == NONE

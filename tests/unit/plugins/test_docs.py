@@ -1,4 +1,4 @@
-"""What docs/plugins.md shows is a plugin."""
+"""The examples in docs/plugins.md are plugins."""
 
 import re
 import sys

@@ -1,4 +1,4 @@
-"""Plugins are notified of every post and job: in order, with at most three tries, never lost."""
+"""Plugins are notified of every post and job, in order, with up to three tries."""
 
 import asyncio
 import shutil
@@ -36,17 +36,17 @@ pytestmark = pytest.mark.blocks
 
 
 class Recorder:
-    """The events that plugins got, in order; the next ``fail`` calls fail."""
+    """Records the events that plugins got, in order. The next ``fail`` calls fail."""
 
     def __init__(self) -> None:
         self.events: list[tuple[str, ...]] = []
         self.fail = 0
 
-    def note(self, *event: str) -> None:
+    def record(self, *event: str) -> None:
         self.events.append(event)
         if self.fail:
             self.fail -= 1
-            raise OSError("the other side is away")
+            raise OSError("the other side is unavailable")
 
 
 def module(**functions: Callable[..., Any]) -> ModuleType:
@@ -57,23 +57,23 @@ def module(**functions: Callable[..., Any]) -> ModuleType:
 
 
 def recording(recorder: Recorder, name: str = "one") -> ModuleType:
-    """A plugin with all events, plain functions."""
+    """Return a plugin that handles all events with plain functions."""
 
     def post_stored(post: Post, folder: Path) -> None:
         assert (folder / "post.json").exists()
-        recorder.note(name, "stored", post.shortcode)
+        recorder.record(name, "stored", post.shortcode)
 
     def post_removed(shortcode: str) -> None:
-        recorder.note(name, "removed", shortcode)
+        recorder.record(name, "removed", shortcode)
 
     def job_finished(job: JobResponse) -> None:
-        recorder.note(name, "job", job.id)
+        recorder.record(name, "job", job.id)
 
     return module(post_stored=post_stored, post_removed=post_removed, job_finished=job_finished)
 
 
-class Workshop:
-    """A library, a ledger, and what follows them; each :meth:`running` is a process's life."""
+class Harness:
+    """A library, a ledger and followers; each :meth:`running` stands for one process."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -81,7 +81,7 @@ class Workshop:
         self.ledger_path = root.parent / "plugins.sqlite3"
         self.metrics = Metrics()
         self.timeout = 300.0
-        self.pauses = Pauses(looks=0.01, tries=(0.0, 0.0), fault=0.01)
+        self.pauses = Pauses(polls=0.01, tries=(0.0, 0.0), error=0.01)
         self.jobs: SqliteStore
         self.conditions: Any = None
         self.followers: Followers
@@ -130,115 +130,115 @@ class Workshop:
 
 
 @pytest.fixture
-def workshop(tmp_path: Path) -> Workshop:
-    return Workshop(tmp_path / "media")
+def harness(tmp_path: Path) -> Harness:
+    return Harness(tmp_path / "media")
 
 
 async def test_a_plugin_gets_stored_and_removed_posts(
-    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recorder = Recorder()
-    async with workshop.running(monkeypatch, one=recording(recorder)):
-        store(workshop.library, "abcde")
-        await until(lambda: workshop.outcome("one", "abcde") == "done")
-        await workshop.library.remove("abcde")
-        await until(lambda: workshop.outcome("one", "abcde") is None)
+    async with harness.running(monkeypatch, one=recording(recorder)):
+        store(harness.library, "abcde")
+        await until(lambda: harness.outcome("one", "abcde") == "done")
+        await harness.library.remove("abcde")
+        await until(lambda: harness.outcome("one", "abcde") is None)
     assert recorder.events == [("one", "stored", "abcde"), ("one", "removed", "abcde")]
 
 
 async def test_a_removal_of_an_unseen_post_is_not_reported(
-    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recorder = Recorder()
-    workshop.root.mkdir()
-    async with workshop.running(monkeypatch):
-        store(workshop.library, "aaaaa")
-    async with workshop.running(monkeypatch, one=recording(recorder)):
-        assert workshop.outcome("one", "aaaaa") == "skipped"
-        await workshop.library.remove("aaaaa")
-        await until(lambda: workshop.outcome("one", "aaaaa") is None)
+    harness.root.mkdir()
+    async with harness.running(monkeypatch):
+        store(harness.library, "aaaaa")
+    async with harness.running(monkeypatch, one=recording(recorder)):
+        assert harness.outcome("one", "aaaaa") == "skipped"
+        await harness.library.remove("aaaaa")
+        await until(lambda: harness.outcome("one", "aaaaa") is None)
     assert recorder.events == []
 
 
-async def test_a_removal_is_reported_after_a_failure_too(
-    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+async def test_a_removal_is_also_reported_after_a_failure(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recorder = Recorder()
     recorder.fail = 1
-    workshop.pauses = Pauses(tries=(3600.0,))
-    async with workshop.running(monkeypatch, one=recording(recorder)):
-        store(workshop.library, "abcde")
-        await until(lambda: workshop.outcome("one", "abcde") == "begun" and bool(recorder.events))
-        await workshop.library.remove("abcde")
-        # The next try of what failed does not hold up the removal.
-        await until(lambda: workshop.outcome("one", "abcde") is None)
+    harness.pauses = Pauses(tries=(3600.0,))
+    async with harness.running(monkeypatch, one=recording(recorder)):
+        store(harness.library, "abcde")
+        await until(lambda: harness.outcome("one", "abcde") == "begun" and bool(recorder.events))
+        await harness.library.remove("abcde")
+        # The pending retry does not delay the removal.
+        await until(lambda: harness.outcome("one", "abcde") is None)
     assert recorder.events == [("one", "stored", "abcde"), ("one", "removed", "abcde")]
 
 
 async def test_a_post_stored_again_is_reported_again(
-    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recorder = Recorder()
-    async with workshop.running(monkeypatch, one=recording(recorder)):
+    async with harness.running(monkeypatch, one=recording(recorder)):
         for times in (1, 2):
-            store(workshop.library, "abcde")
+            store(harness.library, "abcde")
             await until(lambda: len(recorder.events) == times)  # noqa: B023
     assert recorder.events == [("one", "stored", "abcde")] * 2
 
 
-async def test_after_a_crash_hooks_resume_in_order_of_storing(
-    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+async def test_after_a_crash_posts_are_reported_in_order(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recorder = Recorder()
-    async with workshop.running(monkeypatch, one=recording(recorder)):
+    async with harness.running(monkeypatch, one=recording(recorder)):
         pass
-    # Stored by a process that was killed before it notified anybody.
+    # Stored by a process that was killed before it notified the plugin.
     names = ["zzzzz", "mmmmm", "aaaaa"]
     for name in names:
-        store(workshop.library, name)
-    async with workshop.running(monkeypatch, one=recording(recorder)):
+        store(harness.library, name)
+    async with harness.running(monkeypatch, one=recording(recorder)):
         await until(lambda: len(recorder.events) == 3)
     assert recorder.events == [("one", "stored", name) for name in names]
 
 
 async def test_an_unreported_removal_is_reported_after_the_next_start(
-    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recorder = Recorder()
-    async with workshop.running(monkeypatch, one=recording(recorder)):
-        store(workshop.library, "abcde")
-        await until(lambda: workshop.outcome("one", "abcde") == "done")
-    shutil.rmtree(workshop.root / "abcde")
-    async with workshop.running(monkeypatch, one=recording(recorder)):
-        await until(lambda: workshop.outcome("one", "abcde") is None)
+    async with harness.running(monkeypatch, one=recording(recorder)):
+        store(harness.library, "abcde")
+        await until(lambda: harness.outcome("one", "abcde") == "done")
+    shutil.rmtree(harness.root / "abcde")
+    async with harness.running(monkeypatch, one=recording(recorder)):
+        await until(lambda: harness.outcome("one", "abcde") is None)
     assert recorder.events[1:] == [("one", "removed", "abcde")]
 
 
 async def test_a_new_plugin_starts_with_the_next_stored_post(
-    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recorder = Recorder()
-    workshop.root.mkdir()
-    async with workshop.running(monkeypatch):
-        store(workshop.library, "aaaaa")
-    async with workshop.running(monkeypatch, one=recording(recorder)):
-        store(workshop.library, "bbbbb")
-        await until(lambda: workshop.outcome("one", "bbbbb") == "done")
+    harness.root.mkdir()
+    async with harness.running(monkeypatch):
+        store(harness.library, "aaaaa")
+    async with harness.running(monkeypatch, one=recording(recorder)):
+        store(harness.library, "bbbbb")
+        await until(lambda: harness.outcome("one", "bbbbb") == "done")
     assert recorder.events == [("one", "stored", "bbbbb")]
 
 
 @pytest.mark.parametrize("damage", [0, 0.5, b"not a database" * 1000])
 async def test_after_a_damaged_ledger_everything_is_reported_again(
-    workshop: Workshop, monkeypatch: pytest.MonkeyPatch, damage: float | bytes
+    harness: Harness, monkeypatch: pytest.MonkeyPatch, damage: float | bytes
 ) -> None:
     recorder = Recorder()
-    async with workshop.running(monkeypatch, one=recording(recorder)):
-        store(workshop.library, "abcde")
-        await until(lambda: workshop.outcome("one", "abcde") == "done")
-    whole = workshop.ledger_path.read_bytes()
+    async with harness.running(monkeypatch, one=recording(recorder)):
+        store(harness.library, "abcde")
+        await until(lambda: harness.outcome("one", "abcde") == "done")
+    whole = harness.ledger_path.read_bytes()
     cut = damage if isinstance(damage, bytes) else whole[: int(len(whole) * damage)]
-    workshop.ledger_path.write_bytes(cut)
-    async with workshop.running(monkeypatch, one=recording(recorder)):
+    harness.ledger_path.write_bytes(cut)
+    async with harness.running(monkeypatch, one=recording(recorder)):
         await until(lambda: len(recorder.events) == 2)
     assert recorder.events == [("one", "stored", "abcde")] * 2
 
@@ -246,8 +246,8 @@ async def test_after_a_damaged_ledger_everything_is_reported_again(
 @pytest.mark.parametrize(
     ("failures", "calls", "outcome"), [(1, 2, "done"), (2, 3, "done"), (9, 3, "failed")]
 )
-async def test_a_hook_that_fails_is_tried_three_times(
-    workshop: Workshop,
+async def test_a_failing_hook_is_tried_three_times(
+    harness: Harness,
     monkeypatch: pytest.MonkeyPatch,
     failures: int,
     calls: int,
@@ -255,19 +255,19 @@ async def test_a_hook_that_fails_is_tried_three_times(
 ) -> None:
     recorder = Recorder()
     recorder.fail = failures
-    sample = workshop.metrics.registry.get_sample_value
+    sample = harness.metrics.registry.get_sample_value
     labels = {"plugin": "one", "hook": "post_stored"}
     word = "ok" if outcome == "done" else "given_up"
-    async with workshop.running(monkeypatch, one=recording(recorder)):
-        store(workshop.library, "abcde")
+    async with harness.running(monkeypatch, one=recording(recorder)):
+        store(harness.library, "abcde")
         await until(lambda: sample("plugin_calls_total", {**labels, "outcome": word}) == 1)
-        await until(lambda: workshop.outcome("one", "abcde") == outcome)
+        await until(lambda: harness.outcome("one", "abcde") == outcome)
     assert len(recorder.events) == calls
     assert sample("plugin_calls_total", {**labels, "outcome": "failed"}) == calls - 1
 
 
-async def test_a_hanging_hook_delays_neither_other_plugins_nor_the_end(
-    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+async def test_a_hanging_hook_delays_neither_other_plugins_nor_shutdown(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recorder, forever = Recorder(), threading.Event()
 
@@ -282,39 +282,39 @@ async def test_a_hanging_hook_delays_neither_other_plugins_nor_the_end(
         "two": module(post_stored=hang_too),
         "three": recording(recorder, "three"),
     }
-    async with workshop.running(monkeypatch, **modules):
+    async with harness.running(monkeypatch, **modules):
         for name in ("aaaaa", "bbbbb"):
-            store(workshop.library, name)
-            await until(lambda: workshop.outcome("three", name) == "done")  # noqa: B023
+            store(harness.library, name)
+            await until(lambda: harness.outcome("three", name) == "done")  # noqa: B023
         for plugin in ("one", "two"):
-            await until(lambda: workshop.outcome(plugin, "aaaaa") == "begun")  # noqa: B023
-    assert workshop.outcome("one", "aaaaa") == workshop.outcome("two", "aaaaa") == "begun"
+            await until(lambda: harness.outcome(plugin, "aaaaa") == "begun")  # noqa: B023
+    assert harness.outcome("one", "aaaaa") == harness.outcome("two", "aaaaa") == "begun"
     forever.set()
 
 
-async def test_a_slow_hook_fails_and_never_runs_twice_at_once(
-    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+async def test_a_slow_hook_fails_and_never_runs_concurrently(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     running: list[int] = []
-    most: list[int] = []
+    concurrent: list[int] = []
 
     async def slow(post: Post) -> None:
         running.append(1)
-        most.append(len(running))
+        concurrent.append(len(running))
         try:
             await asyncio.Event().wait()
         finally:
             running.pop()
 
-    workshop.timeout = 0.01
-    async with workshop.running(monkeypatch, one=module(post_stored=slow)):
-        store(workshop.library, "abcde")
-        await until(lambda: workshop.outcome("one", "abcde") == "failed")
-    assert most == [1, 1, 1]
+    harness.timeout = 0.01
+    async with harness.running(monkeypatch, one=module(post_stored=slow)):
+        store(harness.library, "abcde")
+        await until(lambda: harness.outcome("one", "abcde") == "failed")
+    assert concurrent == [1, 1, 1]
 
 
-async def test_a_function_that_returns_too_late_failed(
-    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+async def test_a_function_that_returns_too_late_fails(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     late: list[threading.Event] = []
 
@@ -325,28 +325,28 @@ async def test_a_function_that_returns_too_late_failed(
     def refused() -> int:
         return [line["event"] for line in logs].count("plugin does not return")
 
-    workshop.timeout = 0.01
+    harness.timeout = 0.01
     with capture_logs() as logs:
-        async with workshop.running(monkeypatch, one=module(post_stored=slow)):
-            store(workshop.library, "abcde")
+        async with harness.running(monkeypatch, one=module(post_stored=slow)):
+            store(harness.library, "abcde")
             for number in range(1, 4):
                 await until(lambda: refused() == len(late) == number)  # noqa: B023
                 late[-1].set()
-            await until(lambda: workshop.outcome("one", "abcde") == "failed")
+            await until(lambda: harness.outcome("one", "abcde") == "failed")
     assert len(late) == 3
 
 
 @pytest.mark.parametrize("result", ["text", 1, SimpleNamespace(media=())])
-async def test_a_hook_that_returns_something_else_failed(
-    workshop: Workshop, monkeypatch: pytest.MonkeyPatch, result: object
+async def test_a_hook_with_a_wrong_return_type_fails(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch, result: object
 ) -> None:
-    async with workshop.running(monkeypatch, one=module(post_stored=lambda: result)):
-        store(workshop.library, "abcde")
-        await until(lambda: workshop.outcome("one", "abcde") == "failed")
+    async with harness.running(monkeypatch, one=module(post_stored=lambda: result)):
+        store(harness.library, "abcde")
+        await until(lambda: harness.outcome("one", "abcde") == "failed")
 
 
 async def test_additions_belong_to_a_post_until_its_next_download(
-    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def sound(post: Post, folder: Path) -> Additions:
         (folder / "abcde.m4a").write_bytes(b"sound")
@@ -357,23 +357,23 @@ async def test_additions_belong_to_a_post_until_its_next_download(
         return Additions(object_urls={post.media[0].filename: "https://s3.example/abcde.mp4"})
 
     modules = {"one": module(post_stored=sound), "two": module(post_stored=copy)}
-    async with workshop.running(monkeypatch, **modules):
-        store(workshop.library, "abcde")
+    async with harness.running(monkeypatch, **modules):
+        store(harness.library, "abcde")
         for name in modules:
-            await until(lambda: workshop.outcome(name, "abcde") == "done")  # noqa: B023
-        stored = await workshop.library.get("abcde")
+            await until(lambda: harness.outcome(name, "abcde") == "done")  # noqa: B023
+        stored = await harness.library.get("abcde")
     assert stored
     assert [item.filename for item in stored.post.items] == ["abcde.mp4", "abcde.m4a"]
     assert stored.post.object_urls == {"abcde.mp4": "https://s3.example/abcde.mp4"}
-    async with workshop.running(monkeypatch):
-        store(workshop.library, "abcde")
-        anew = await workshop.library.get("abcde")
-    assert anew
-    assert (anew.post.added, anew.post.object_urls) == ((), {})
+    async with harness.running(monkeypatch):
+        store(harness.library, "abcde")
+        stored_again = await harness.library.get("abcde")
+    assert stored_again
+    assert (stored_again.post.added, stored_again.post.object_urls) == ((), {})
 
 
-async def test_a_file_cut_short_is_left_out_of_the_post(
-    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+async def test_a_truncated_file_is_left_out_of_the_post(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def sound(post: Post, folder: Path) -> Additions:
         (folder / "abcde.m4a").write_bytes(b"sound")
@@ -381,11 +381,11 @@ async def test_a_file_cut_short_is_left_out_of_the_post(
             (replace(post.media[0], type="audio", filename="abcde.m4a", size=5, cdn_url=""),)
         )
 
-    async with workshop.running(monkeypatch, one=module(post_stored=sound)):
-        store(workshop.library, "abcde")
-        await until(lambda: workshop.outcome("one", "abcde") == "done")
-        (workshop.root / "abcde/abcde.m4a").write_bytes(b"cut")
-        stored = workshop.library.load("abcde")
+    async with harness.running(monkeypatch, one=module(post_stored=sound)):
+        store(harness.library, "abcde")
+        await until(lambda: harness.outcome("one", "abcde") == "done")
+        (harness.root / "abcde/abcde.m4a").write_bytes(b"cut")
+        stored = harness.library.load("abcde")
     assert stored
     assert stored.post.added == ()
 
@@ -401,8 +401,8 @@ WRONG = [
 
 
 @pytest.mark.parametrize("wrong", WRONG)
-async def test_unusable_additions_are_a_failure_that_delays_nothing(
-    workshop: Workshop, monkeypatch: pytest.MonkeyPatch, wrong: dict[str, Any]
+async def test_invalid_additions_fail_and_delay_nothing(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch, wrong: dict[str, Any]
 ) -> None:
     def add(post: Post) -> Additions:
         return Additions((replace(post.media[0], **wrong),))
@@ -411,19 +411,19 @@ async def test_unusable_additions_are_a_failure_that_delays_nothing(
         return Additions(object_urls={post.main.filename: folder})  # type: ignore[dict-item]
 
     modules = {"one": module(post_stored=add), "two": module(post_stored=copy)}
-    async with workshop.running(monkeypatch, **modules):
+    async with harness.running(monkeypatch, **modules):
         for name in ("aaaaa", "bbbbb"):
-            store(workshop.library, name)
+            store(harness.library, name)
         for plugin in modules:
-            await until(lambda: workshop.outcome(plugin, "bbbbb") == "failed")  # noqa: B023
-        stored = workshop.library.load("aaaaa")
+            await until(lambda: harness.outcome(plugin, "bbbbb") == "failed")  # noqa: B023
+        stored = harness.library.load("aaaaa")
     assert stored
     assert stored.post.added == ()
 
 
 @pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt(), asyncio.CancelledError()])
-async def test_a_hook_that_would_end_the_process_has_only_failed(
-    workshop: Workshop, monkeypatch: pytest.MonkeyPatch, error: BaseException
+async def test_a_hook_that_tries_to_exit_only_fails(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch, error: BaseException
 ) -> None:
     def end() -> None:
         raise error
@@ -432,14 +432,14 @@ async def test_a_hook_that_would_end_the_process_has_only_failed(
         raise error
 
     modules = {"one": module(post_stored=end), "two": module(post_stored=end_too)}
-    async with workshop.running(monkeypatch, **modules):
-        store(workshop.library, "abcde")
+    async with harness.running(monkeypatch, **modules):
+        store(harness.library, "abcde")
         for plugin in modules:
-            await until(lambda: workshop.outcome(plugin, "abcde") == "failed")  # noqa: B023
+            await until(lambda: harness.outcome(plugin, "abcde") == "failed")  # noqa: B023
 
 
 async def test_additions_that_cannot_be_stored_fail_after_three_tries(
-    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[str] = []
 
@@ -451,63 +451,63 @@ async def test_additions_that_cannot_be_stored_fail_after_three_tries(
         raise PermissionError
 
     monkeypatch.setattr(Library, "add", refuse)
-    async with workshop.running(monkeypatch, one=module(post_stored=copy)):
-        store(workshop.library, "abcde")
-        await until(lambda: workshop.outcome("one", "abcde") == "failed")
+    async with harness.running(monkeypatch, one=module(post_stored=copy)):
+        store(harness.library, "abcde")
+        await until(lambda: harness.outcome("one", "abcde") == "failed")
     assert calls == ["abcde"] * 3
 
 
 async def test_a_post_removed_during_its_hook_is_reported_as_removed(
-    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[str] = []
 
     async def stored(post: Post) -> None:
         seen.append("stored")
-        await asyncio.to_thread(shutil.rmtree, workshop.root / post.shortcode)
+        await asyncio.to_thread(shutil.rmtree, harness.root / post.shortcode)
 
     modules = {"one": module(post_stored=stored, post_removed=lambda: seen.append("removed"))}
-    async with workshop.running(monkeypatch, **modules):
-        store(workshop.library, "abcde")
+    async with harness.running(monkeypatch, **modules):
+        store(harness.library, "abcde")
         await until(lambda: seen == ["stored", "removed"])
 
 
 async def test_many_posts_are_reported_in_order_and_once_each(
-    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recorder = Recorder()
     names = [f"post{number:03d}" for number in range(150)]
-    async with workshop.running(monkeypatch, one=recording(recorder)):
+    async with harness.running(monkeypatch, one=recording(recorder)):
         for name in names:
-            store(workshop.library, name)
-        await until(lambda: workshop.outcome("one", names[-1]) == "done")
+            store(harness.library, name)
+        await until(lambda: harness.outcome("one", names[-1]) == "done")
     assert recorder.events == [("one", "stored", name) for name in names]
-    assert {workshop.outcome("one", name) for name in names} == {"done"}
+    assert {harness.outcome("one", name) for name in names} == {"done"}
 
 
 async def test_one_failure_does_not_affect_other_posts(
-    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[str] = []
 
     def post_stored(post: Post) -> None:
         seen.append(post.shortcode)
         if post.shortcode == "post005":
-            raise OSError("the other side is away")
+            raise OSError("the other side is unavailable")
 
     names = [f"post{number:03d}" for number in range(20)]
-    async with workshop.running(monkeypatch, one=module(post_stored=post_stored)):
+    async with harness.running(monkeypatch, one=module(post_stored=post_stored)):
         for name in names:
-            store(workshop.library, name)
-        await until(lambda: workshop.outcome("one", "post005") == "failed")
-        await until(lambda: workshop.outcome("one", names[-1]) == "done")
+            store(harness.library, name)
+        await until(lambda: harness.outcome("one", "post005") == "failed")
+        await until(lambda: harness.outcome("one", names[-1]) == "done")
     assert sorted(set(seen)) == names
     assert seen.count("post005") == 3
     assert len(seen) == len(names) + 2
 
 
 async def test_no_hook_is_repeated_while_the_ledger_is_locked(
-    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recorder = Recorder()
     refused: list[str] = []
@@ -520,88 +520,89 @@ async def test_no_hook_is_repeated_while_the_ledger_is_locked(
         note(self, plugin, *posts)
 
     names = [f"post{number}" for number in range(5)]
-    async with workshop.running(monkeypatch, one=recording(recorder)):
+    async with harness.running(monkeypatch, one=recording(recorder)):
         pass
     for name in names:
-        store(workshop.library, name)
+        store(harness.library, name)
     monkeypatch.setattr(Ledger, "note", refusing)
-    async with workshop.running(monkeypatch, one=recording(recorder)):
+    async with harness.running(monkeypatch, one=recording(recorder)):
         for name in names:
-            await until(lambda: workshop.outcome("one", name) == "done")  # noqa: B023
+            await until(lambda: harness.outcome("one", name) == "done")  # noqa: B023
     assert recorder.events == [("one", "stored", name) for name in names]
     assert len(refused) == 4
 
 
-async def test_a_post_stored_just_now_is_not_read_again(
-    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+async def test_a_freshly_stored_post_is_not_read_again(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     captions: list[str] = []
 
     def post_stored(post: Post) -> None:
         captions.append(post.description)
 
-    async with workshop.running(monkeypatch, one=module(post_stored=post_stored)):
+    async with harness.running(monkeypatch, one=module(post_stored=post_stored)):
         with patch("scrapper.library.index.load") as load:
             for text in ("old", "new"):
-                store(workshop.library, "abcde", text)
+                store(harness.library, "abcde", text)
                 await until(lambda: captions[-1:] == [text])  # noqa: B023
     assert captions == ["old", "new"]
     assert load.call_count == 0
 
 
-async def test_a_slow_call_is_noted_before_the_next_one(
-    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+async def test_a_slow_call_is_recorded_before_the_next_one(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("scrapper.plugins.stored_run._SECONDS_TOGETHER", -1.0)
+    monkeypatch.setattr("scrapper.plugins.stored_run._BATCH_SECONDS", -1.0)
     names = [f"post{number}" for number in range(5)]
     outcomes: list[list[str | None]] = []
 
     def post_stored() -> None:
-        outcomes.append([workshop.outcome("one", name) for name in names])
+        outcomes.append([harness.outcome("one", name) for name in names])
 
-    async with workshop.running(monkeypatch, one=module(post_stored=post_stored)):
+    async with harness.running(monkeypatch, one=module(post_stored=post_stored)):
         for name in names:
-            store(workshop.library, name)
-        await until(lambda: workshop.outcome("one", names[-1]) == "done")
+            store(harness.library, name)
+        await until(lambda: harness.outcome("one", names[-1]) == "done")
     done = [["done"] * number + ["begun"] + [None] * (4 - number) for number in range(5)]
     assert outcomes == done
 
 
-async def test_a_post_removed_before_its_hook_gives_no_event(
-    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+async def test_a_post_removed_before_its_hook_causes_no_event(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recorder = Recorder()
-    works, go_on = threading.Event(), threading.Event()
+    started, proceed = threading.Event(), threading.Event()
 
     def post_stored(post: Post) -> None:
-        recorder.note("stored", post.shortcode)
+        recorder.record("stored", post.shortcode)
         if post.shortcode == "hangs":
-            works.set()
-            go_on.wait()
+            started.set()
+            proceed.wait()
 
     plugin = module(
-        post_stored=post_stored, post_removed=lambda shortcode: recorder.note("removed", shortcode)
+        post_stored=post_stored,
+        post_removed=lambda shortcode: recorder.record("removed", shortcode),
     )
-    # Fast calls are noted together: 1, 2, 4 and 8 of them, and then those of the last posts.
-    monkeypatch.setattr("scrapper.plugins.stored_run._SECONDS_TOGETHER", 3600.0)
+    # Fast calls are recorded in batches: of 1, 2, 4 and 8, and then one of the last posts.
+    monkeypatch.setattr("scrapper.plugins.stored_run._BATCH_SECONDS", 3600.0)
     fast, last = [f"fast{number}" for number in range(15)], ["hangs", "leaves", "stays"]
-    async with workshop.running(monkeypatch, one=plugin):
+    async with harness.running(monkeypatch, one=plugin):
         pass
     for name in [*fast, *last]:
-        store(workshop.library, name)
-    async with workshop.running(monkeypatch, one=plugin):
-        await until(works.is_set)
-        assert workshop.outcome("one", "leaves") == "begun"
-        await workshop.library.remove("leaves")
-        go_on.set()
-        await until(lambda: workshop.outcome("one", "stays") == "done")
-        await until(lambda: workshop.outcome("one", "leaves") is None)
+        store(harness.library, name)
+    async with harness.running(monkeypatch, one=plugin):
+        await until(started.is_set)
+        assert harness.outcome("one", "leaves") == "begun"
+        await harness.library.remove("leaves")
+        proceed.set()
+        await until(lambda: harness.outcome("one", "stays") == "done")
+        await until(lambda: harness.outcome("one", "leaves") is None)
     assert recorder.events == [("stored", name) for name in [*fast, "hangs", "stays"]]
 
 
 def test_two_processes_that_start_together_lose_nothing(tmp_path: Path) -> None:
     one, other = (Ledger(tmp_path / "plugins.sqlite3") for _ in range(2))
-    # Both find the plugin new; a post is stored between their looks at the library.
+    # The plugin is new to both. A post is stored between their listings of the library.
     assert one.unknown(["mine"]) == other.unknown(["mine"]) == {"mine"}
     one.begin(["mine"], {"aaaaa": 1})
     other.begin(["mine"], {"aaaaa": 1, "bbbbb": 2})
@@ -611,18 +612,18 @@ def test_two_processes_that_start_together_lose_nothing(tmp_path: Path) -> None:
 
 
 async def test_a_post_changed_during_its_hook_is_reported_as_changed(
-    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     captions: list[str] = []
 
     async def slow(post: Post) -> None:
         captions.append(post.description)
         if len(captions) == 1:
-            await asyncio.to_thread(store, workshop.library, "abcde", "new")
+            await asyncio.to_thread(store, harness.library, "abcde", "new")
 
-    async with workshop.running(monkeypatch, one=module(post_stored=slow)):
-        store(workshop.library, "abcde", "old")
-        await until(lambda: workshop.outcome("one", "abcde") == "done")
+    async with harness.running(monkeypatch, one=module(post_stored=slow)):
+        store(harness.library, "abcde", "old")
+        await until(lambda: harness.outcome("one", "abcde") == "done")
     assert captions == ["old", "new"]
 
 
@@ -638,129 +639,129 @@ def refuse_to_forget_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(
     ("moment", "again"),
-    [("before", []), ("while", []), ("while, with a failure", ["aaaaa"]), ("fault", ["aaaaa"])],
+    [("before", []), ("during", []), ("during, with a failure", ["aaaaa"]), ("fault", ["aaaaa"])],
 )
 async def test_removals_survive_the_loss_of_the_ledger(
-    workshop: Workshop, monkeypatch: pytest.MonkeyPatch, moment: str, again: list[str]
+    harness: Harness, monkeypatch: pytest.MonkeyPatch, moment: str, again: list[str]
 ) -> None:
     removed: list[str] = []
-    works, go_on = threading.Event(), threading.Event()
+    started, proceed = threading.Event(), threading.Event()
 
     def post_stored(post: Post) -> None:
         if post.shortcode == "ddddd":
-            works.set()
-            go_on.wait()
+            started.set()
+            proceed.wait()
 
     def post_removed(shortcode: str) -> None:
         removed.append(shortcode)
         if moment != "before" and len(removed) == 1:
-            workshop.ledger_path.unlink()
+            harness.ledger_path.unlink()
             if "failure" in moment:
-                raise OSError("the other side is away")
+                raise OSError("the other side is unavailable")
 
     if moment == "fault":
         refuse_to_forget_once(monkeypatch)
     names = ["aaaaa", "bbbbb", "ccccc"]
     plugin = module(post_stored=post_stored, post_removed=post_removed)
-    async with workshop.running(monkeypatch, one=plugin):
+    async with harness.running(monkeypatch, one=plugin):
         for name in names:
-            store(workshop.library, name)
-            await until(lambda: workshop.outcome("one", name) == "done")  # noqa: B023
-        store(workshop.library, "ddddd")
-        await until(works.is_set)
+            store(harness.library, name)
+            await until(lambda: harness.outcome("one", name) == "done")  # noqa: B023
+        store(harness.library, "ddddd")
+        await until(started.is_set)
         for name in names:
-            await workshop.library.remove(name)
+            await harness.library.remove(name)
         if moment == "before":
-            workshop.ledger_path.unlink()
-        go_on.set()
+            harness.ledger_path.unlink()
+        proceed.set()
         await until(lambda: sorted(removed) == sorted(names + again))
 
 
-async def test_a_restart_during_a_repeat_loses_no_removal(
-    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+async def test_a_restart_while_catching_up_loses_no_removal(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     removed: list[str] = []
-    lost, works, go_on = threading.Event(), threading.Event(), threading.Event()
+    lost, started, proceed = threading.Event(), threading.Event(), threading.Event()
 
     def post_stored(post: Post) -> None:
         if lost.is_set():
-            works.set()
-            go_on.wait()
+            started.set()
+            proceed.wait()
 
     def post_removed(shortcode: str) -> None:
         removed.append(shortcode)
 
     plugin = module(post_stored=post_stored, post_removed=post_removed)
     names = ["aaaaa", "bbbbb", "ccccc"]
-    workshop.pauses = replace(workshop.pauses, tries=(300.0, 300.0))
-    async with workshop.running(monkeypatch, one=plugin):
+    harness.pauses = replace(harness.pauses, tries=(300.0, 300.0))
+    async with harness.running(monkeypatch, one=plugin):
         for name in names:
-            store(workshop.library, name)
-            await until(lambda: workshop.outcome("one", name) == "done")  # noqa: B023
+            store(harness.library, name)
+            await until(lambda: harness.outcome("one", name) == "done")  # noqa: B023
         lost.set()
-        workshop.ledger_path.unlink()
-        await until(works.is_set)
-        asyncio.get_running_loop().call_later(0.1, go_on.set)
+        harness.ledger_path.unlink()
+        await until(started.is_set)
+        asyncio.get_running_loop().call_later(0.1, proceed.set)
     for name in names:
-        shutil.rmtree(workshop.root / name)
-    async with workshop.running(monkeypatch, one=plugin):
+        shutil.rmtree(harness.root / name)
+    async with harness.running(monkeypatch, one=plugin):
         await until(lambda: sorted(removed) == names)
 
 
-async def submit(workshop: Workshop) -> Job:
+async def submit(harness: Harness) -> Job:
     job = new_job(["https://www.instagram.com/p/abcde/"], max_url_length=512)
-    await workshop.jobs.add(job)
+    await harness.jobs.add(job)
     return job
 
 
-async def finish(workshop: Workshop, job: Job) -> None:
-    await workshop.jobs.note(job.id, 0, job.posts[0].failed(404, "post_not_found", "gone"))
+async def finish(harness: Harness, job: Job) -> None:
+    await harness.jobs.note(job.id, 0, job.posts[0].failed(404, "post_not_found", "gone"))
 
 
-async def retry(workshop: Workshop, job: Job) -> None:
-    kept = await workshop.jobs.get(job.id)
+async def retry(harness: Harness, job: Job) -> None:
+    kept = await harness.jobs.get(job.id)
     assert kept is not None
-    await workshop.jobs.change(kept, JobPost.retried, queue=True)
+    await harness.jobs.change(kept, JobPost.retried, queue=True)
 
 
-async def test_each_end_of_a_job_is_reported_once_across_restarts(
-    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+async def test_each_finished_job_is_reported_once_across_restarts(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recorder = Recorder()
     one = recording(recorder)
-    async with workshop.running(monkeypatch):
-        await finish(workshop, await submit(workshop))
-    async with workshop.running(monkeypatch, one=one):
-        first, second = await submit(workshop), await submit(workshop)
-        await finish(workshop, first)
+    async with harness.running(monkeypatch):
+        await finish(harness, await submit(harness))
+    async with harness.running(monkeypatch, one=one):
+        first, second = await submit(harness), await submit(harness)
+        await finish(harness, first)
         await until(lambda: recorder.events == [("one", "job", first.id)])
-        # A call whose end is not written down when the process ends is made again.
+        # A call is repeated if its success was not recorded before the process ended.
         async with asyncio.timeout(PATIENCE_SECONDS):
-            while await workshop.jobs.unreported("one"):  # noqa: ASYNC110
+            while await harness.jobs.unreported("one"):  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
-    async with workshop.running(monkeypatch, one=one):
-        await finish(workshop, second)
+    async with harness.running(monkeypatch, one=one):
+        await finish(harness, second)
         await until(lambda: recorder.events[1:] == [("one", "job", second.id)])
-        await retry(workshop, first)
-        await finish(workshop, first)
+        await retry(harness, first)
+        await finish(harness, first)
         await until(lambda: recorder.events[2:] == [("one", "job", first.id)])
 
 
 async def test_a_job_retried_during_its_hook_is_reported_again(
-    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[str | None] = []
-    go_on = threading.Event()
+    proceed = threading.Event()
 
     def job_finished(job: JobResponse) -> None:
         seen.append(job.posts[0].code)
-        go_on.wait()
+        proceed.wait()
 
-    async with workshop.running(monkeypatch, one=module(job_finished=job_finished)):
-        job = await submit(workshop)
-        await finish(workshop, job)
+    async with harness.running(monkeypatch, one=module(job_finished=job_finished)):
+        job = await submit(harness)
+        await finish(harness, job)
         await until(lambda: seen == ["post_not_found"])
-        await retry(workshop, job)
-        await workshop.jobs.note(job.id, 0, job.posts[0].done(1))
-        go_on.set()
+        await retry(harness, job)
+        await harness.jobs.note(job.id, 0, job.posts[0].done(1))
+        proceed.set()
         await until(lambda: seen == ["post_not_found", None])

@@ -1,4 +1,4 @@
-"""Plugins are found and asked what they register; a wrong one is reported at the start."""
+"""Finding plugins and what they register; errors are reported at startup."""
 
 import argparse
 import sys
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.blocks
 
 
 def module(monkeypatch: pytest.MonkeyPatch, name: str, **functions: Any) -> str:
-    """A plugin that is imported as *name*."""
+    """Create a plugin, the module *name*; return its name."""
     made = ModuleType(name)
     for hook, function in functions.items():
         setattr(made, hook, hookimpl(function))
@@ -26,26 +26,26 @@ def module(monkeypatch: pytest.MonkeyPatch, name: str, **functions: Any) -> str:
     return name
 
 
-def test_a_hook_that_does_not_exist_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_hook_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     name = module(monkeypatch, "mine", post_storred=lambda: None)
     with pytest.raises(SettingsError, match="post_storred"):
         Plugins([name])
 
 
-def test_an_argument_that_does_not_exist_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_argument_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     name = module(monkeypatch, "mine", post_stored=lambda posts: posts)
     with pytest.raises(SettingsError, match="plugin mine: cannot be loaded"):
         Plugins([name])
 
 
-def test_two_plugins_of_one_name_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_plugins_with_the_same_name_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(
         SettingsError, match="plugin mine: cannot be loaded: another plugin has this name"
     ):
         Plugins([module(monkeypatch, "mine", post_removed=lambda: None), "mine"])
 
 
-def test_a_plugin_that_cannot_work_ends_the_start(
+def test_a_plugin_that_cannot_work_prevents_startup(
     monkeypatch: pytest.MonkeyPatch, media_root: Path
 ) -> None:
     def configure(settings: Settings) -> None:
@@ -79,7 +79,7 @@ def test_plugins_see_no_secrets(monkeypatch: pytest.MonkeyPatch, media_root: Pat
     assert not any(seen[0].secrets)
 
 
-def test_a_source_with_the_name_of_ours_is_refused(
+def test_a_source_with_a_built_in_name_is_refused(
     monkeypatch: pytest.MonkeyPatch, media_root: Path
 ) -> None:
     monkeypatch.setenv("MEDIA_ROOT", str(media_root))
@@ -88,6 +88,6 @@ def test_a_source_with_the_name_of_ours_is_refused(
         Plugins([name]).sources(Settings())
 
 
-def test_commands_of_the_parser_are_those_of_argparse() -> None:
+def test_commands_are_added_to_argparse_subparsers() -> None:
     parser = argparse.ArgumentParser()
     Plugins([]).add_commands(parser.add_subparsers())

@@ -1,4 +1,4 @@
-"""Which notifications there are, what they say, and where they go."""
+"""Which notifications are sent, with which text, and to which targets."""
 
 import json
 from pathlib import Path
@@ -15,7 +15,7 @@ from scrapper.settings import load_settings
 
 pytestmark = [
     pytest.mark.blocks,
-    # Apprise imports it where it is still there.
+    # Apprise imports imghdr on versions of Python that still have it.
     pytest.mark.filterwarnings("ignore:'imghdr':DeprecationWarning"),
 ]
 SECRET = "s3cret-token-of-the-tests"
@@ -36,7 +36,7 @@ def configure(monkeypatch: pytest.MonkeyPatch, urls: str, events: str = "") -> N
 
 
 def waiting(tmp_path: Path) -> dict[str, list[str]]:
-    """The kinds of messages in the outbox, by target."""
+    """Return the kinds of messages in the outbox, by target."""
     path = tmp_path / ".state/notify.json"
     if not path.exists():
         return {}
@@ -74,7 +74,7 @@ TWO = f"json://127.0.0.1:1/{SECRET} mail=mailto://user:{SECRET}@example.com"
         (f"json://127.0.0.1:1/?to=a,b&x=y={SECRET}", "", {"1": EVERY}),
     ],
 )
-def test_events_go_where_the_settings_say(
+def test_events_go_to_the_configured_targets(
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
     urls: str,
@@ -98,10 +98,10 @@ def test_events_go_where_the_settings_say(
         (f"json://{SECRET} " * 21, "", "NOTIFY_URLS: give each of at most 20"),
         (f"json://{SECRET}", "weather", "NOTIFY_EVENTS: write events"),
         (f"json://{SECRET}", "job login", "NOTIFY_EVENTS: write events"),
-        (f"json://{SECRET}", "phone=job", "NOTIFY_EVENTS: NOTIFY_URLS has no phone"),
+        (f"json://{SECRET}", "phone=job", "NOTIFY_EVENTS: NOTIFY_URLS has no target called phone"),
     ],
 )
-def test_wrong_settings_are_refused_without_the_url(
+def test_wrong_settings_are_refused_without_quoting_the_url(
     monkeypatch: pytest.MonkeyPatch, urls: str, events: str, complaint: str
 ) -> None:
     with pytest.raises(SettingsError) as refused:
@@ -119,7 +119,7 @@ def test_wrong_settings_are_refused_without_the_url(
         (job("failed", "cancelled", state="cancelled"), ["posts"]),
     ],
 )
-def test_a_job_gives_what_is_worth_reading(
+def test_a_job_sends_only_useful_messages(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, finished: JobResponse, kinds: list[str]
 ) -> None:
     configure(monkeypatch, "json://127.0.0.1:1")
@@ -127,7 +127,7 @@ def test_a_job_gives_what_is_worth_reading(
     assert waiting(tmp_path).get("1", []) == kinds
 
 
-def test_events_that_need_nobody_are_not_sent(
+def test_events_that_need_no_attention_are_not_sent(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     configure(monkeypatch, "json://127.0.0.1:1")
@@ -137,7 +137,7 @@ def test_events_that_need_nobody_are_not_sent(
     assert waiting(tmp_path) == {}
 
 
-def test_a_job_with_many_failures_names_some(
+def test_a_job_with_many_failures_lists_only_some(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     configure(monkeypatch, "json://127.0.0.1:1")

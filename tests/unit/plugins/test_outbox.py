@@ -1,4 +1,4 @@
-"""At most one notification an hour of each kind, none lost, and none twice."""
+"""At most one notification per hour and kind; none is lost or sent twice."""
 
 from pathlib import Path
 
@@ -40,7 +40,7 @@ def send(outbox: Outbox, target: str = "phone") -> list[str]:
     return [message.text for message in due]
 
 
-def test_the_first_event_is_due_at_once_others_hourly(outbox: Outbox, clock: Clock) -> None:
+def test_the_first_event_is_sent_at_once_others_hourly(outbox: Outbox, clock: Clock) -> None:
     add(outbox, 1)
     assert send(outbox) == ["number 1"]
     for number in (2, 3, 4):
@@ -72,7 +72,7 @@ def test_an_event_during_a_delivery_is_not_lost(outbox: Outbox, clock: Clock) ->
     assert send(outbox) == ["number 2"]
 
 
-def test_failures_are_retried_after_growing_pauses(outbox: Outbox, clock: Clock) -> None:
+def test_failures_are_retried_with_backoff(outbox: Outbox, clock: Clock) -> None:
     add(outbox, 1)
     pauses = []
     for _ in range(7):
@@ -86,7 +86,7 @@ def test_failures_are_retried_after_growing_pauses(outbox: Outbox, clock: Clock)
     assert (message.count, message.body) == (2, "number 2")
 
 
-def test_a_restart_tries_at_once_and_repeats_nothing(
+def test_a_restart_retries_at_once_and_repeats_nothing(
     outbox: Outbox, path: Path, clock: Clock
 ) -> None:
     add(outbox, 1)
@@ -94,7 +94,7 @@ def test_a_restart_tries_at_once_and_repeats_nothing(
     outbox.add("login", "expired", [("phone", Message("login", "login", "expired"))])
     outbox.note_failed("phone", outbox.due("phone")[0])
     restarted = Outbox(path, now=clock)
-    restarted.hasten()
+    restarted.retry_now()
     assert send(restarted) == ["expired"]
     assert send(Outbox(path, now=clock)) == []
 
@@ -115,7 +115,7 @@ def test_an_event_that_a_crash_repeats_counts_once(
     assert message.count == 2
 
 
-def test_a_notification_says_that_the_trouble_is_over(outbox: Outbox, clock: Clock) -> None:
+def test_a_notification_reports_that_the_trouble_is_over(outbox: Outbox, clock: Clock) -> None:
     outbox.amend("job", "over")
     assert outbox.due("phone") == []
     add(outbox, 1)
@@ -124,9 +124,7 @@ def test_a_notification_says_that_the_trouble_is_over(outbox: Outbox, clock: Clo
 
 
 @pytest.mark.parametrize("jump", [-30 * 24 * HOUR, 30 * 24 * HOUR])
-def test_a_wrong_clock_holds_nothing_back_for_long(
-    outbox: Outbox, clock: Clock, jump: float
-) -> None:
+def test_a_wrong_clock_delays_nothing_for_long(outbox: Outbox, clock: Clock, jump: float) -> None:
     add(outbox, 1)
     send(outbox)
     add(outbox, 2)
@@ -136,7 +134,7 @@ def test_a_wrong_clock_holds_nothing_back_for_long(
 
 
 @pytest.mark.parametrize("damage", [None, b"", b"{", b"[]", b'{"waiting": {"phone": 1}}', b"\xff"])
-def test_a_file_that_is_lost_or_damaged_costs_nothing(
+def test_a_lost_or_damaged_file_loses_no_message(
     outbox: Outbox, path: Path, clock: Clock, damage: bytes | None
 ) -> None:
     add(outbox, 1)
@@ -173,6 +171,6 @@ def test_a_read_only_disk_repeats_nothing(
         add(outbox, 2)
 
 
-def test_a_text_of_any_length_is_cut(outbox: Outbox) -> None:
+def test_a_long_text_is_truncated(outbox: Outbox) -> None:
     outbox.add("job", "1", [("phone", Message("job", "done", "\U0001f600" * 10_000))])
     assert [len(message.body) for message in outbox.due("phone")] == [1000]

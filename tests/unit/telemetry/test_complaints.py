@@ -1,11 +1,11 @@
-"""A complaint that comes again and again is logged now and then."""
+"""A repeated complaint is logged only now and then."""
 
 from unittest.mock import patch
 
 from scrapper.telemetry.complaints import Complaint
 
 
-def test_complaint_is_due_once_until_it_is_settled() -> None:
+def test_a_complaint_is_due_once_until_settled() -> None:
     complaint = Complaint()
     assert [complaint.is_due("away") for _ in range(3)] == [True, False, False]
     complaint.settle()
@@ -17,7 +17,7 @@ def test_another_cause_is_due_at_once() -> None:
     assert [complaint.is_due(cause) for cause in ("one", "two", "two")] == [True, True, False]
 
 
-def test_complaint_is_due_again_after_its_time() -> None:
+def test_a_complaint_is_due_again_after_its_time() -> None:
     with patch("time.monotonic") as clock:
         clock.return_value = 5.0
         complaint = Complaint(60.0)

@@ -21,14 +21,14 @@ Lines = Callable[..., list[dict[str, Any]]]
 
 @pytest.fixture
 def lines_of() -> Lines:
-    """What *speak* logs, as objects."""
+    """Return the function that parses the lines that *emit* logs."""
 
     def run(
-        speak: Callable[[], object], *, level: str = "info", secrets: tuple[str, ...] = ()
+        emit: Callable[[], object], *, level: str = "info", secrets: tuple[str, ...] = ()
     ) -> list[dict[str, Any]]:
         stream = io.StringIO()
         with logs_to(stream, level=level, style="json", scrubber=Scrubber(secrets)):
-            speak()
+            emit()
         return [json.loads(line) for line in stream.getvalue().splitlines()]
 
     return run
@@ -45,27 +45,27 @@ def test_a_line_is_json_with_time_level_and_event(lines_of: Lines) -> None:
 
 
 def test_values_bound_to_the_request_are_in_every_line(lines_of: Lines) -> None:
-    def speak() -> None:
+    def emit() -> None:
         with structlog.contextvars.bound_contextvars(request_id="mine"):
             structlog.get_logger("x").info("ours")
             logging.getLogger("aiohttp.server").error("theirs")
 
-    assert [line["request_id"] for line in lines_of(speak)] == ["mine", "mine"]
+    assert [line["request_id"] for line in lines_of(emit)] == ["mine", "mine"]
 
 
-def test_python_s_own_loggers_and_warnings_come_the_same_way(lines_of: Lines) -> None:
-    def speak() -> None:
+def test_standard_loggers_and_warnings_have_the_same_format(lines_of: Lines) -> None:
+    def emit() -> None:
         logging.getLogger("aiohttp.server").warning("a %s of theirs", "record")
         with warnings.catch_warnings():
             warnings.simplefilter("always")
             warnings.warn("careful", UserWarning, stacklevel=1)
 
-    record, warning = lines_of(speak)
+    record, warning = lines_of(emit)
     assert (record["event"], record["level"]) == ("a record of theirs", "warning")
     assert "UserWarning: careful" in warning["event"]
 
 
-def test_urllib3_s_quotes_of_the_wire_are_not_logged(lines_of: Lines) -> None:
+def test_wire_data_from_urllib3_is_not_logged(lines_of: Lines) -> None:
     def quote() -> None:
         wire = logging.getLogger("urllib3.connection")
         wire.warning("Failed to parse headers: Set-Cookie: sessionid=unknown-secret")
@@ -76,14 +76,14 @@ def test_urllib3_s_quotes_of_the_wire_are_not_logged(lines_of: Lines) -> None:
 
 @pytest.mark.parametrize("name", ["structlog", "logging"])
 def test_a_traceback_is_a_field_without_secrets(lines_of: Lines, name: str) -> None:
-    def speak() -> None:
+    def emit() -> None:
         try:
             fail()
         except ValueError:
             log: Any = structlog.get_logger() if name == "structlog" else logging.getLogger("x")
             log.exception("failed")
 
-    [line] = lines_of(speak)
+    [line] = lines_of(emit)
     assert "Traceback" in line["exception"]
     assert "ValueError" in line["exception"]
     assert "signature" not in json.dumps(line)
@@ -95,24 +95,24 @@ def test_text_that_is_not_unicode_is_logged(lines_of: Lines) -> None:
     assert line["timestamp"].endswith("Z")
 
 
-def test_lines_below_the_level_are_left_out(lines_of: Lines) -> None:
-    def speak() -> None:
+def test_events_below_the_level_are_not_logged(lines_of: Lines) -> None:
+    def emit() -> None:
         structlog.get_logger("x").info("no")
         logging.getLogger("x").info("no")
         structlog.get_logger("x").warning("yes")
 
-    assert [line["event"] for line in lines_of(speak, level="warning")] == ["yes"]
+    assert [line["event"] for line in lines_of(emit, level="warning")] == ["yes"]
 
 
 SESSION = "12345678%3AaBcD-eF_g%3A12"
 
 
-def test_secrets_are_taken_out_of_every_text(lines_of: Lines) -> None:
+def test_secrets_are_removed_from_every_text(lines_of: Lines) -> None:
     class Thing:
         def __repr__(self) -> str:
             return "<Thing s3cret-key>"
 
-    def speak() -> None:
+    def emit() -> None:
         structlog.get_logger("x").info(
             "key s3cret-key",
             list=["s3cret-key", {"s3cret-key": ("s3cret-key",)}],
@@ -126,7 +126,7 @@ def test_secrets_are_taken_out_of_every_text(lines_of: Lines) -> None:
         except ValueError:
             logging.getLogger("aiohttp.server").exception("s3cret-key", stack_info=True)
 
-    lines = lines_of(speak, secrets=("s3cret-key", ""))
+    lines = lines_of(emit, secrets=("s3cret-key", ""))
     assert len(lines) == 3
     assert "s3cret" not in json.dumps(lines)
     assert lines[0]["thing"] == "<Thing [secret]>"
@@ -162,7 +162,7 @@ def test_every_byte_may_be_percent_encoded() -> None:
     assert Scrubber(["p\u00e4ss-w0rd!"]).text(f"/posts/{encoded}/") == "/posts/[secret]/"
 
 
-def test_a_secret_inside_of_a_word_stays() -> None:
+def test_a_secret_inside_a_word_is_kept() -> None:
     scrubber = Scrubber(["password", "info"])
     assert scrubber.text("passwords apassword information") == "passwords apassword information"
     assert scrubber.text("the password, info") == "the [secret], [secret]"
@@ -172,10 +172,10 @@ def test_a_secret_inside_of_a_word_stays() -> None:
     "secret", [",", '"', ":", "a", "e", "{", "info", "request", "\\", "%", "1"]
 )
 def test_a_short_secret_breaks_no_line(lines_of: Lines, secret: str) -> None:
-    def speak() -> None:
+    def emit() -> None:
         structlog.get_logger("x").info("request", path=f"/health/{secret}", number=1, list=["x"])
 
-    [line] = lines_of(speak, secrets=(secret,))
+    [line] = lines_of(emit, secrets=(secret,))
     assert (line["event"], line["level"], line["number"]) == ("request", "info", 1)
     assert line["path"].startswith("/health/")
     assert list(line) == ["path", "number", "list", "event", "level", "timestamp"]
@@ -189,7 +189,7 @@ def test_a_short_secret_breaks_no_line(lines_of: Lines, secret: str) -> None:
         "'https://cdn.example/v.mp4?_nc_sid=x&oh=SIGNATURE'",
     ],
 )
-def test_the_query_of_a_url_is_taken_out(text: str) -> None:
+def test_the_query_of_a_url_is_removed(text: str) -> None:
     scrubbed = Scrubber().text(text)
     assert "SIGNATURE" not in scrubbed
     assert "[scrubbed]" in scrubbed
@@ -202,12 +202,12 @@ def test_the_query_of_a_url_is_taken_out(text: str) -> None:
         lambda text: text.strip("\\")
     ),
 )
-def test_a_secret_that_is_a_token_never_survives(before: str, after: str, secret: str) -> None:
+def test_a_secret_that_is_a_token_is_always_removed(before: str, after: str, secret: str) -> None:
     text = Scrubber([secret]).text(f"{before} {secret} {after}")
     assert f" {secret} " not in text
 
 
-def test_a_secret_that_comes_up_later_is_scrubbed_too() -> None:
+def test_a_secret_that_becomes_known_later_is_removed() -> None:
     later: list[tuple[str, ...]] = [()]
     scrubber = Scrubber(["first"], lambda: later[0])
     assert scrubber.text("first second third") == "[secret] second third"
@@ -224,14 +224,14 @@ def test_a_value_that_contains_itself_is_logged(lines_of: Lines) -> None:
     assert line["event"] == "loop"
 
 
-def test_a_collector_that_does_not_read_blocks_nobody() -> None:
+def test_a_collector_that_does_not_read_blocks_nothing() -> None:
     reader, writer = os.pipe()
     with os.fdopen(reader, "rb") as collector, os.fdopen(writer, "w") as stream:
         with logs_to(stream, level="info", style="json"):
             log = structlog.get_logger("x")
             for number in range(20_000):
                 log.info("filler" * 10, number=number)
-            # Reached only because no line above waited for the collector, who reads now.
+            # Reached only if no line above waited for the collector, which starts reading now.
             drain = threading.Thread(target=collector.read)
             while b"log lines dropped" not in (line := collector.readline()):
                 pass
@@ -241,7 +241,7 @@ def test_a_collector_that_does_not_read_blocks_nobody() -> None:
     assert json.loads(line)["lines"] > 0
 
 
-def test_a_stream_of_ascii_gets_every_character(tmp_path: Path) -> None:
+def test_an_ascii_stream_escapes_other_characters(tmp_path: Path) -> None:
     path = tmp_path / "log"
     with path.open("w", encoding="ascii") as stream, logs_to(stream, level="info", style="json"):
         for text in ("plain", "caf\u00e9 \U0001f600 \ud800", "plain again"):
@@ -252,7 +252,7 @@ def test_a_stream_of_ascii_gets_every_character(tmp_path: Path) -> None:
 
 
 class Flaky(io.StringIO):
-    """A stream that fails at its first writes, by one error after the other."""
+    """A stream whose first writes fail, with one of *errors* each."""
 
     def __init__(self, *errors: Exception) -> None:
         super().__init__()
@@ -264,7 +264,7 @@ class Flaky(io.StringIO):
         return super().write(text)
 
 
-def test_no_failure_of_the_stream_ends_logging() -> None:
+def test_logging_continues_after_any_stream_error() -> None:
     stream = Flaky(OSError(28, "No space left"), ValueError("closed"), RuntimeError("anything"))
     with logs_to(stream, level="info", style="json"):
         while not stream.getvalue():
