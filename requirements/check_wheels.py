@@ -20,8 +20,8 @@ ARCHITECTURES = {
 
 _LOCKS = ("base.txt", "redis.txt", "docs.txt", "s3.txt")
 _PYTHON = "3.13"
-# pip accepts only the given tags, not older ones. These are all tags that the image's base, Debian 13
-# with glibc 2.41, can load.
+# pip accepts only the given tags, not older ones. These are all tags that the image's base,
+# Debian 13 with glibc 2.41, can load.
 _TAGS = (
     "manylinux1",
     "manylinux2010",
