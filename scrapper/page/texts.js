@@ -2,13 +2,13 @@
 
 const LOCALE = "en-GB";
 const NAMES = { video: "Video", image: "Picture", audio: "Sound" };
-const MANY = new Intl.NumberFormat("en");
+const NUMBER = new Intl.NumberFormat("en");
 const DAY = new Intl.DateTimeFormat(LOCALE, { day: "numeric", month: "long" });
 const DATE = new Intl.DateTimeFormat(LOCALE, { day: "numeric", month: "long", year: "numeric" });
 const TIME = new Intl.DateTimeFormat(LOCALE, { hour: "2-digit", minute: "2-digit" });
 
 const moment = (when) => `${DATE.format(new Date(when))}, ${TIME.format(new Date(when))}`;
-const some = (number, one, many = `${one}s`) => `${MANY.format(number)} ${number === 1 ? one : many}`;
+const plural = (number, one, many = `${one}s`) => `${NUMBER.format(number)} ${number === 1 ? one : many}`;
 
 function size(bytes) {
   const units = ["B", "kB", "MB", "GB", "TB"];
@@ -22,7 +22,7 @@ function length(seconds) {
   return `${Math.floor(whole / 60)}:${String(whole % 60).padStart(2, "0")}`;
 }
 
-/** "14:05", or with the day if it is not today. */
+/** The time, such as "14:05", with the day if it is not today. */
 function clock(when) {
   const date = new Date(when);
   const today = date.toDateString() === new Date().toDateString();
@@ -31,7 +31,7 @@ function clock(when) {
 
 const KINDS = { reel: "Reel", reels: "Reel", tv: "Video", p: "Post", share: "Shared link", stories: "Story", s: "Highlight" };
 
-/** A short name for what a link leads to. */
+/** A short name for the target of a link. */
 function nameOfLink(link) {
   const path = /instagram\.com\/(.*?)\/?(?:[?#].*)?$/.exec(link)?.[1];
   if (!path) {
@@ -59,7 +59,7 @@ export const TEXTS = {
   getPosts: "Get posts",
   get: "Get",
   keepNew: "Don't auto-delete",
-  starting: (number) => (number === 1 ? "Getting the post…" : `Getting ${MANY.format(number)} posts…`),
+  starting: (number) => (number === 1 ? "Getting the post…" : `Getting ${NUMBER.format(number)} posts…`),
   undo: "Undo",
   noClipboard: "The browser does not let this page read the clipboard: paste into the field instead.",
   close: "Close",
@@ -75,7 +75,7 @@ export const TEXTS = {
 
   settings: "Settings and help",
   loginTitle: "Instagram login",
-  loginMend: "Fix the login",
+  loginFix: "Fix the login",
   loginNeedsKey:
     "Public posts can be downloaded. For private ones this server can use an Instagram login, but only once it has an API key: set API_KEY, restart the server, and sign in here.",
   loginCookies: "Cookies of instagram.com",
@@ -98,12 +98,12 @@ export const TEXTS = {
   downloadOf: (name) => `Download of ${name}`,
   nameOfLink,
   nameOf: (shortcode) => `Post ${shortcode}`,
-  group: (names) => (names.length === 1 ? names[0] : `${names[0]} and ${MANY.format(names.length - 1)} more`),
-  unsent: ({ why, at }) => {
-    if (!why) {
+  group: (names) => (names.length === 1 ? names[0] : `${names[0]} and ${NUMBER.format(names.length - 1)} more`),
+  unsent: ({ reason, dueAt }) => {
+    if (!reason) {
       return "To be sent";
     }
-    return `To be sent at ${clock(at)}: ${LIMITS[why]}`;
+    return `To be sent at ${clock(dueAt)}: ${LIMITS[reason]}`;
   },
   next: (posts) => {
     const waiting = posts.filter((post) => post.state === "waiting");
@@ -116,10 +116,10 @@ export const TEXTS = {
   cancelled: "Cancelled",
   summary: ({ unsent, done, all, waiting, failed }) =>
     [
-      unsent ? `${MANY.format(unsent)} to be sent` : "",
-      all ? `${MANY.format(done)} of ${MANY.format(all)} done` : "",
-      waiting ? `${MANY.format(waiting)} waiting` : "",
-      failed ? `${MANY.format(failed)} failed` : "",
+      unsent ? `${NUMBER.format(unsent)} to be sent` : "",
+      all ? `${NUMBER.format(done)} of ${NUMBER.format(all)} done` : "",
+      waiting ? `${NUMBER.format(waiting)} waiting` : "",
+      failed ? `${NUMBER.format(failed)} failed` : "",
     ].filter(Boolean).join(" · "),
   retry: "Retry",
   logIn: "Add a login",
@@ -127,19 +127,19 @@ export const TEXTS = {
   cancel: "Cancel",
   cancelAll: "Cancel all",
   clear: "Clear finished",
-  moreLines: (number) => `Show ${MANY.format(number)} more`,
+  moreLines: (number) => `Show ${NUMBER.format(number)} more`,
   fewerLines: "Show fewer",
-  ready: (number) => (number === 1 ? "The post is ready." : `${MANY.format(number)} posts are ready.`),
+  ready: (number) => (number === 1 ? "The post is ready." : `${NUMBER.format(number)} posts are ready.`),
   failedOf: (failed, all, reason) =>
-    reason || `${MANY.format(failed)} of ${some(all, "post")} failed: the list of downloads says why.`,
+    reason || `${NUMBER.format(failed)} of ${plural(all, "post")} failed: the list of downloads says why.`,
   copied: "Copied",
 
   stored: "Stored posts",
   storage: ({ posts, bytes, free_bytes: free, max_age_days: days }) =>
     [
-      posts ? `${some(posts, "post")}, ${size(bytes)}` : "",
+      posts ? `${plural(posts, "post")}, ${size(bytes)}` : "",
       `${size(free)} free`,
-      days ? `removed after ${some(days, "day")} unless kept` : "kept until deleted",
+      days ? `removed after ${plural(days, "day")} unless kept` : "kept until deleted",
     ].filter(Boolean).join(" · "),
   reconnecting: "Reconnecting…",
   search: "Search, or paste a link",
@@ -153,7 +153,7 @@ export const TEXTS = {
   carousels: "Carousels",
   owner: "Person",
   kept: "Kept",
-  noFilters: "Clear filters",
+  clearFilters: "Clear filters",
   newPosts: "New posts",
   firstStepTitle: "Nothing is here yet",
   firstStep: "In Instagram, open a post, tap Share, then Copy link. Paste it above: the post appears here.",
@@ -163,15 +163,15 @@ export const TEXTS = {
     return `${what} by ${owner ?? "unknown"}, ${caption || shortcode}${kept ? ", kept" : ""}`;
   },
   select: ({ shortcode, owner }) => `Select ${owner ? `${owner}, ` : ""}${shortcode}`,
-  selected: (number) => `${MANY.format(number)} selected`,
+  selected: (number) => `${NUMBER.format(number)} selected`,
   selection: "Selected posts",
-  selectNone: "Clear the selection",
+  clearSelection: "Clear the selection",
   saveArchive: "ZIP",
   archives: (number) => (number === 1 ? "The archive is on its way." : `${number} archives are on their way.`),
-  deleted: (number) => `${some(number, "post")} deleted`,
-  notDeleted: (number) => `${some(number, "post")} could not be deleted: try again later.`,
-  keptMany: (number, kept) => (kept ? `${some(number, "post")} kept` : `${some(number, "post")} no longer kept`),
-  notKept: (number) => `${some(number, "post")} could not be changed: try again later.`,
+  deleted: (number) => `${plural(number, "post")} deleted`,
+  notDeleted: (number) => `${plural(number, "post")} could not be deleted: try again later.`,
+  keptMany: (number, kept) => (kept ? `${plural(number, "post")} kept` : `${plural(number, "post")} no longer kept`),
+  notKept: (number) => `${plural(number, "post")} could not be changed: try again later.`,
 
   previous: "Previous",
   nextOne: "Next",
@@ -211,9 +211,9 @@ export const TEXTS = {
   },
   reactions: ({ likes, comments, views }) =>
     [
-      likes === null ? "" : some(likes, "like"),
-      comments === null ? "" : some(comments, "comment"),
-      views === null ? "" : some(views, "view"),
+      likes === null ? "" : plural(likes, "like"),
+      comments === null ? "" : plural(comments, "comment"),
+      views === null ? "" : plural(views, "view"),
     ].filter(Boolean).join(" · "),
   music: ({ title, artist }) => [title, artist].filter(Boolean).join(", "),
   moment,
@@ -257,7 +257,7 @@ export const TEXTS = {
 
 const ATTRIBUTES = { label: "aria-label", placeholder: "placeholder" };
 
-/** Put the texts where the document, or a template of it, names them. */
+/** Fill in the texts that the document and its templates name in data attributes. */
 export function fill(root) {
   for (const place of root.querySelectorAll("[data-text]")) {
     place.textContent = TEXTS[place.dataset.text];
