@@ -26,7 +26,7 @@ CODE = "dash-one"
 """The shortcode of the post that :class:`Cdn` gives a manifest."""
 
 _FRAGMENTED = ("-movflags", "frag_keyframe+default_base_moof+dash+global_sidx", "-f", "mp4")
-# A second of black, a second of white; a second of silence, a second of a tone.
+# Alternately a second of black and of white, and a second of silence and of a tone.
 _FLASHES = (
     "color=black:size={size}:rate={rate}:duration=4,geq=lum='255*gte(mod(T,2),1)':cb=128:cr=128"
 )
@@ -61,7 +61,7 @@ class Stream(NamedTuple):
 def make_stream(
     path: Path, options: Sequence[str], *, size: str = "90x160", rate: int = 25
 ) -> Path:
-    """A video without sound, or a sound, in fragments with an index, as on the CDN."""
+    """Make a video without sound, or a sound, in fragments with an index, as on the CDN."""
     is_video = "-c:v" in options
     source = (_FLASHES if is_video else _BEEPS).format(size=size, rate=rate)
     command = ["ffmpeg", "-v", "error", "-nostdin", "-y", "-f", "lavfi", "-i", source, *options]
@@ -119,7 +119,7 @@ def _representation(shortcode: str, stream: Stream, number: int) -> str:
 
 
 def make_streams(folder: Path) -> Mapping[str, Path]:
-    """Videos and sounds by their names, in *folder*."""
+    """Make the videos and sounds in *folder*; return their paths by name."""
     known = {**VIDEOS, **SOUNDS}
     made = {name: make_stream(folder / f"{name}.mp4", options) for name, options in known.items()}
     still = folder / "still.mp4"
