@@ -66,7 +66,7 @@ export const TEXTS = {
   open: "Open",
 
   signInTitle: "Sign in",
-  signInHint: "This server asks for its API key. Whoever runs it can give you one.",
+  signInHint: "This server requires an API key. Its operator can give you one.",
   key: "API key",
   stay: "Stay signed in for 30 days",
   signIn: "Sign in",
@@ -89,7 +89,7 @@ export const TEXTS = {
     expired: (who, when) =>
       `Instagram ended the session${who} on ${when}. Public posts still work; for others, paste new cookies.`,
     challenged: (who, when) =>
-      `Logged in${who}, but since ${when} Instagram asks you to look at the account. Do that in a browser, then paste new cookies.`,
+      `Logged in${who}, but since ${when} Instagram wants you to check the account. Do that in a browser, then paste new cookies.`,
   },
   as: (username) => ` as ${username}`,
 
@@ -109,7 +109,7 @@ export const TEXTS = {
     const waiting = posts.filter((post) => post.state === "waiting");
     const times = waiting.map((post) => post.next_try_at).filter((at) => at && new Date(at) > new Date()).sort();
     if (!waiting.length) {
-      return "In line";
+      return "Queued";
     }
     return times.length ? `Waiting until ${clock(times[0])}: a limit was reached` : "Waiting for its turn";
   },
@@ -167,7 +167,7 @@ export const TEXTS = {
   selection: "Selected posts",
   clearSelection: "Clear the selection",
   saveArchive: "ZIP",
-  archives: (number) => (number === 1 ? "The archive is on its way." : `${number} archives are on their way.`),
+  archives: (number) => (number === 1 ? "Downloading the archive…" : `Downloading ${number} archives…`),
   deleted: (number) => `${plural(number, "post")} deleted`,
   notDeleted: (number) => `${plural(number, "post")} could not be deleted: try again later.`,
   keptMany: (number, kept) => (kept ? `${plural(number, "post")} kept` : `${plural(number, "post")} no longer kept`),
@@ -218,33 +218,33 @@ export const TEXTS = {
   music: ({ title, artist }) => [title, artist].filter(Boolean).join(", "),
   moment,
 
-  help: "From your phone or another page",
+  help: "Download from other apps and pages",
   helpAndroid:
     "Android: choose Add to home screen in the browser's menu. Then every app's share sheet offers this server. This needs https.",
   helpIOS:
     "iPhone: make a shortcut that takes URLs from the share sheet, with three actions: URL Encode its input; Get Contents of URL, of the address below followed by the encoded text; Save to Photo Album. With a key, add the header X-API-Key.",
   helpIOSAddress: "Address for the shortcut",
-  helpBookmarklet: "Elsewhere: drag this link to your bookmarks, and click it on a post's page.",
+  helpBookmarklet: "In other browsers: drag this link to your bookmarks, and click it on a post's page.",
   bookmarklet: "Get this post",
   helpKeys:
-    "To select several posts, hold a finger on one and tap others. With a keyboard: Shift and click selects up to a post, Ctrl+A all, Delete deletes them. Arrow keys move through posts, Esc closes.",
+    "To select several posts, press and hold one, then tap others. With a mouse and a keyboard, Shift+click selects a range, Ctrl+A selects all, and Delete deletes the selection. Arrow keys move through posts, and Esc closes a post.",
   api: "The API",
 
   advice: {
-    unreachable: () => "The server does not answer: check that it runs, then try again.",
+    unreachable: () => "The server does not answer: check that it is running, then try again.",
     unauthorized: () => "The API key is missing or wrong: sign in again.",
-    invalid_url: () => "This is not the link of an Instagram post: copy it from the post's share menu.",
+    invalid_url: () => "This is not a link to an Instagram post: copy the link from the post's share menu.",
     unsupported_link: ({ message }) => `${message}.`,
     login_required: ({ message }) => `${message}. Add an Instagram login in the settings of this page.`,
     challenge_required: ({ message }) => `${message}.`,
     post_not_found: () => "This post does not exist, or was removed: check the link.",
-    not_stored: () => "This post is no longer stored: get it again by its link.",
-    media_folder_gone: () => "The media folder is gone: check that its disk is there.",
+    not_stored: () => "This post is no longer stored: download it again with its link.",
+    media_folder_gone: () => "The media folder is missing: check that its disk is connected.",
     media_too_large: ({ message }) => `${message}.`,
     body_too_large: () => "Too many links at once: send fewer.",
     too_many_requests: (_, later) => `You have reached this server's limit of requests: ${later}.`,
-    instagram_rate_limited: (_, later) => `Instagram asks to wait: ${later}.`,
-    cooling_down: (_, later) => `Instagram asks to wait: ${later}.`,
+    instagram_rate_limited: (_, later) => `Instagram asks this server to wait: ${later}.`,
+    cooling_down: (_, later) => `Instagram asks this server to wait: ${later}.`,
     pace_exceeded: (_, later) => `This server slows its requests to Instagram to avoid being blocked: ${later}.`,
     instagram_changed: ({ message }) => `${message}. Try again; if that does not help, this server may need an update.`,
   },

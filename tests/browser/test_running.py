@@ -10,12 +10,12 @@ from tests.instagram import StandIn
 
 ALL = ("api", "root", "web", "page", "embed")
 FAILURES = {
-    "https://example.com/": "This is not the link of an Instagram post: copy it from the post's "
-    "share menu.",
+    "https://example.com/": "This is not a link to an Instagram post: copy the link from the "
+    "post's share menu.",
     REEL.format("notfound-page"): "This post does not exist, or was removed: check the link.",
     REEL.format("forbidden-page"): "The post is private, or Instagram asks for a login to show "
     "it. Add an Instagram login in the settings of this page.",
-    REEL.format("limited-page"): "Instagram asks to wait: try again in 17 s.",
+    REEL.format("limited-page"): "Instagram asks this server to wait: try again in 17 s.",
 }
 
 
